@@ -1,0 +1,26 @@
+"""FCN-32s, FCN-16s and FCN-8s on VGG16, as published, and net surgery to start them.
+
+>>> model = build_model("fcn8s", num_classes=21)
+>>> logits = model(images)  # (N, 3, H, W) -> (N, 21, H, W), any H, W >= 1
+
+Parameters carry the published names (conv1_1 ... conv5_3, fc6, fc7, score_fr, score_pool4,
+score_pool3), so state dicts of nets with these names load. Upsampling is fixed and has no
+parameters: kernels that such a state dict holds (upscore2.weight, ...) are checked to be the
+bilinear ones and left out.
+"""
+
+from __future__ import annotations
+
+from .fcn import FCN, FCN8s, FCN16s, FCN32s, build_model
+from .surgery import SurgeryReport, initialize_from_coarser, load_vgg16_classifier
+
+__all__ = [
+    "FCN",
+    "FCN8s",
+    "FCN16s",
+    "FCN32s",
+    "SurgeryReport",
+    "build_model",
+    "initialize_from_coarser",
+    "load_vgg16_classifier",
+]

@@ -1,0 +1,301 @@
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from fcn_ext import ops
+from fcn_ext.models import FCN8s, build_model
+
+NAMES = ["fcn32s", "fcn16s", "fcn8s", "fcn8s-atonce"]
+SIZES = [(1, 1), (33, 47), (64, 5)]
+
+
+def build_on_meta(name: str, **options):
+    with torch.device("meta"):
+        return build_model(name, **options)
+
+
+def randomize(model: nn.Module) -> nn.Module:
+    for parameter in model.parameters():
+        std = (2 / parameter[0].numel()) ** 0.5 if parameter.dim() > 1 else 0.1
+        nn.init.normal_(parameter, std=std)
+    return model
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", NAMES)
+def test_equals_the_published_net(name, size, published_net, narrow):
+    net = published_net(name)
+    model = build_model(name, **narrow).double()
+    model.load_state_dict(net.state_dict())
+    image = torch.randn(2, 3, *size, dtype=torch.float64)
+    expected_input, input = image.clone().requires_grad_(), image.clone().requires_grad_()
+
+    expected, logits = net(expected_input), model(input)
+    torch.testing.assert_close(logits, expected, rtol=1e-12, atol=1e-12)
+
+    grad = torch.randn_like(expected)
+    expected.backward(grad)
+    logits.backward(grad)
+    torch.testing.assert_close(input.grad, expected_input.grad, rtol=1e-11, atol=1e-12)
+    expected_grads = dict(net.named_parameters())
+    for key, parameter in model.named_parameters():
+        gap = (parameter.grad - expected_grads[key].grad).abs().max()
+        assert gap <= 1e-12 * expected_grads[key].grad.abs().max(), key
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "skip_offsets", "last_offset", "score_size"),
+    [
+        ("fcn32s", 134_346_581, [], 19, 16),
+        ("fcn16s", 134_357_354, [5], 27, 34),
+        ("fcn8s", 134_362_751, [5, 9], 31, 70),
+        ("fcn8s-atonce", 134_362_751, [5, 9], 31, 70),
+    ],
+)
+def test_has_the_published_numbers(name, parameters, skip_offsets, last_offset, score_size):
+    model = build_on_meta(name)
+    assert sum(parameter.numel() for parameter in model.parameters()) == parameters
+    assert list(model.skip_offsets.values()) == skip_offsets
+    assert model.last_offset == last_offset
+    # Long et al., 2015, Table 1: one cell of the classifier sees 404 pixels.
+    assert model.trunk_grids()["fc7"].receptive_field == 404
+
+    sizes = {}
+    for layer in ("conv1_2", "pool1", "pool2", "pool3", "pool4", "pool5", "score_fr"):
+        getattr(model, layer).register_forward_hook(
+            lambda _module, _input, output, layer=layer: sizes.update({layer: output.shape[-1]})
+        )
+    scores = model.scores(torch.empty(1, 3, 500, 500, device="meta"))
+    assert list(sizes.values()) == [698, 349, 175, 88, 44, 22, 16]
+    assert scores.shape == (1, 21, score_size, score_size)
+
+
+def test_scores_lie_where_the_published_ones_do():
+    for name, first, stride in [("fcn32s", 12.5, 32), ("fcn16s", -11.5, 16), ("fcn8s", -23.5, 8)]:
+        grid = build_on_meta(name).score_grid
+        assert [grid.center(cell) for cell in (0, 3)] == [first, first + 3 * stride]
+
+
+def test_parameters_carry_the_published_names(published_net, narrow):
+    for name in NAMES:
+        expected = [key for key in published_net(name).state_dict() if "upscore" not in key]
+        assert sorted(build_model(name, **narrow).state_dict()) == sorted(expected)
+
+
+@pytest.mark.parametrize("padding", ["published", "same"])
+@pytest.mark.parametrize("name", NAMES)
+def test_new_nets_score_zero(name, padding, narrow):
+    model = build_model(name, padding=padding, **narrow)
+    logits = model(torch.randn(1, 3, 40, 50))
+    assert logits.shape == (1, 5, 40, 50)
+    assert logits.count_nonzero() == 0
+    # The features are alive: zero scores still receive a gradient.
+    logits.sum().backward()
+    for layer in model.score_layers:
+        assert getattr(model, layer).weight.grad.count_nonzero() > 0
+
+
+@pytest.mark.parametrize("name", ["fcn32s", "fcn16s", "fcn8s"])
+def test_same_padding_takes_any_size(name):
+    model = randomize(build_model(name, num_classes=2, width=1 / 64, padding="same")).eval()
+    for height in range(1, 71):
+        image = torch.randn(1, 3, height, 71 - height)
+        logits = model(image)
+        assert logits.shape == (1, 2, height, 71 - height)
+        assert logits.isfinite().all()
+        # No pixel lies further than half a cell outside the cells' centres.
+        cells = model.scores(image).shape
+        for axis, pixels in ((2, height), (3, 71 - height)):
+            assert model.score_grid.center(0) <= model.last_stride / 2
+            assert model.score_grid.center(cells[axis] - 1) >= pixels - 1 - model.last_stride / 2
+
+
+def make_ramp_net(model: nn.Module, scored: str) -> nn.Module:
+    """Convolutions that pass channel 0 on, and one score layer that reads it."""
+    for name, parameter in model.named_parameters():
+        nn.init.zeros_(parameter)
+        is_score = name.startswith("score")
+        if name.endswith("weight") and (not is_score or name.startswith(scored)):
+            center = parameter.shape[-1] // 2
+            with torch.no_grad():
+                parameter[0, 0, center, center] = 1
+    return model
+
+
+@pytest.mark.parametrize("padding", ["published", "same"])
+@pytest.mark.parametrize(
+    ("name", "scored", "stride"),
+    [
+        ("fcn32s", "score_fr", 32),
+        ("fcn16s", "score_fr", 32),
+        ("fcn16s", "score_pool4", 16),
+        ("fcn8s", "score_fr", 32),
+        ("fcn8s", "score_pool4", 16),
+        ("fcn8s", "score_pool3", 8),
+    ],
+)
+def test_a_ramp_stays_where_it_was(padding, name, scored, stride):
+    # The largest value of a pooled window lies (stride - 1) / 2 past the window's centre.
+    # Interpolation is exact on a ramp, so every score must return raised by just that, if it lies
+    # at the centre of its window.
+    model = build_model(name, num_classes=1, width=1 / 64, padding=padding).double().eval()
+    make_ramp_net(model, scored)
+    height, width = 203, 170
+    ramp = torch.arange(height * 1.0, dtype=torch.float64)[:, None]
+    ramp = ramp + 2 * torch.arange(width * 1.0, dtype=torch.float64)
+    logits = model(ramp.expand(1, 3, height, width))[0, 0]
+    inner = (slice(64, height - 64), slice(64, width - 64))
+    torch.testing.assert_close(
+        logits[inner], (ramp + 3 * (stride - 1) / 2)[inner], rtol=0, atol=1e-10
+    )
+
+
+@pytest.mark.parametrize("name", ["fcn32s", "fcn16s", "fcn8s"])
+def test_same_padding_is_centred_up_to_the_border(name):
+    # With symmetric kernels and whole cells, a mirrored image has mirrored logits.
+    model = randomize(build_model(name, num_classes=2, width=1 / 64, padding="same")).double()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 4:
+                parameter += parameter.flip(2, 3)
+    model.eval()
+    image = torch.randn(1, 3, 96, 64, dtype=torch.float64)
+    mirrored = model(image.flip(2, 3)).flip(2, 3)
+    torch.testing.assert_close(mirrored, model(image), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("padding", ["published", "same"])
+@pytest.mark.parametrize("name", NAMES)
+def test_logits_are_the_upsampled_scores(name, padding, narrow):
+    model = randomize(build_model(name, padding=padding, **narrow)).eval()
+    images = torch.randn(2, 3, 21, 37)
+    expected = ops.upsample(
+        model.scores(images),
+        model.last_stride,
+        offset=model.last_offset,
+        output_size=images.shape[-2:],
+    )
+    assert torch.equal(model(images), expected)
+
+
+def test_options_shape_the_net():
+    model = build_on_meta("fcn8s", in_channels=4, num_classes=7, width=0.25, fc_channels=96)
+    shapes = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+    assert shapes["conv1_1.weight"] == (16, 4, 3, 3)
+    assert shapes["conv5_3.weight"] == (128, 128, 3, 3)
+    assert shapes["fc6.weight"] == (96, 128, 7, 7)
+    assert shapes["fc7.weight"] == (96, 96, 1, 1)
+    assert shapes["score_fr.weight"] == (7, 96, 1, 1)
+    assert shapes["score_pool3.weight"] == (7, 64, 1, 1)
+    assert build_on_meta("fcn8s", width=1e-9).fc6.weight.shape == (1, 1, 7, 7)
+
+
+def test_dropout_falls_on_single_elements(narrow):
+    model = build_model("fcn32s", **{**narrow, "dropout": 0.5})
+    seen = []
+    model.drop6.register_forward_hook(lambda _module, input, output: seen.append((input, output)))
+    model(torch.randn(1, 3, 96, 96))
+    (features,), dropped = seen[0]
+    alive = features != 0
+    kept = dropped != 0
+    torch.testing.assert_close(dropped[kept], 2 * features[kept])
+    partly = [0 < kept[0, c].sum() < alive[0, c].sum() for c in range(128) if alive[0, c].sum() > 1]
+    assert any(partly)
+    model.eval()
+    images = torch.randn(1, 3, 8, 8)
+    assert torch.equal(model(images), model(images))
+
+
+@pytest.mark.parametrize("padding", ["published", "same"])
+def test_batch_norm_trains_and_infers(padding, narrow):
+    model = build_model("fcn8s", batch_norm=True, padding=padding, **narrow)
+    norms = [name for name, module in model.named_modules() if isinstance(module, nn.BatchNorm2d)]
+    assert norms == [
+        f"bn{stage}_{i}"
+        for stage, depth in enumerate([2, 2, 3, 3, 3], 1)
+        for i in range(1, depth + 1)
+    ]
+    model.train()
+    model(torch.randn(2, 3, 33, 47)).sum().backward()
+    assert model.bn3_2.running_mean.count_nonzero() > 0
+    assert model.eval()(torch.randn(1, 3, 1, 1)).shape == (1, 5, 1, 1)
+
+
+def test_empty_batch(narrow):
+    assert build_model("fcn8s", **narrow)(torch.empty(0, 3, 20, 30)).shape == (0, 5, 20, 30)
+
+
+@pytest.mark.parametrize("padding", ["published", "same"])
+def test_channels_last(padding, narrow):
+    model = randomize(build_model("fcn8s", padding=padding, **narrow)).double().eval()
+    images = torch.randn(2, 3, 35, 50, dtype=torch.float64)
+    expected = model(images)
+    model.to(memory_format=torch.channels_last)
+    logits = model(images.to(memory_format=torch.channels_last))
+    torch.testing.assert_close(logits, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("padding", ["published", "same"])
+def test_compiles_as_one_graph(padding, narrow):
+    model = randomize(build_model("fcn8s", padding=padding, **narrow)).eval()
+    compiled = torch.compile(model, backend="eager", fullgraph=True, dynamic=True)
+    for size in [(33, 47), (64, 65)]:
+        images = torch.randn(1, 3, *size)
+        torch.testing.assert_close(compiled(images), model(images))
+
+
+def test_a_copy_is_independent(narrow):
+    model = randomize(build_model("fcn8s-atonce", **narrow)).eval()
+    images = torch.randn(1, 3, 9, 9)
+    expected = model(images)
+    duplicate = copy.deepcopy(model)
+    nn.init.zeros_(model.fc6.weight)
+    assert torch.equal(duplicate(images), expected)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (torch.zeros(3, 8, 8), r"shape \(N, 3, H, W\) .* got \(3, 8, 8\)"),
+        (torch.zeros(1, 4, 8, 8), r"shape \(N, 3, H, W\) .* got \(1, 4, 8, 8\)"),
+        (torch.zeros(1, 3, 0, 8), r"H, W >= 1, got \(1, 3, 0, 8\)"),
+        (torch.zeros(1, 3, 8, 8, dtype=torch.uint8), "floating point, got torch.uint8"),
+    ],
+)
+def test_wrong_images_are_refused(images, message, narrow):
+    with pytest.raises(ValueError, match=message):
+        build_model("fcn32s", **narrow)(images)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_classes": 0}, "num_classes must be an integer >= 1, got 0"),
+        ({"num_classes": 2.0}, "num_classes must be an integer >= 1, got 2.0"),
+        ({"in_channels": -1}, "in_channels must be an integer >= 1, got -1"),
+        ({"fc_channels": 0}, "fc_channels must be an integer >= 1, got 0"),
+        ({"width": 0}, "width must be finite and > 0, got 0"),
+        ({"width": float("nan")}, "width must be finite and > 0, got nan"),
+        ({"padding": "valid"}, r"padding must be one of \('published', 'same'\), got 'valid'"),
+        ({"dropout": 1.5}, r"dropout must lie in \[0, 1\], got 1.5"),
+    ],
+)
+def test_wrong_options_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        build_model("fcn8s", **options)
+
+
+def test_unknown_names_and_options_are_refused():
+    with pytest.raises(ValueError, match="fcn32s, fcn16s, fcn8s, fcn8s-atonce, got 'fcn4s'"):
+        build_model("fcn4s")
+    with pytest.raises(TypeError, match="depth"):
+        build_model("fcn8s", depth=16)
+
+
+def test_at_once_is_an_option_of_fcn8s(narrow):
+    assert FCN8s(at_once=True, **narrow).skip_scales == {"pool4": 0.01, "pool3": 0.0001}
+    assert FCN8s(**narrow).skip_scales == {"pool4": 1, "pool3": 1}
