@@ -1,0 +1,117 @@
+"""Data sets for semantic segmentation: reading, checking, augmenting, loading, showing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fcn_train.data.camvid import CAMVID_CLASS_NAMES, CamVid, camvid_palette
+from fcn_train.data.check import check_dataset
+from fcn_train.data.dataset import (
+    IGNORE_INDEX,
+    DataError,
+    Example,
+    Problem,
+    SegmentationDataset,
+    read_image,
+    read_label,
+    voc_palette,
+)
+from fcn_train.data.folder import FolderSegmentation
+from fcn_train.data.loader import EvaluationLoader, MemoryDataset, TrainLoader
+from fcn_train.data.sample import SampleDataset, write_sample_dataset
+from fcn_train.data.scene import SAMPLE_CLASS_NAMES
+from fcn_train.data.statistics import DatasetStatistics, dataset_statistics
+from fcn_train.data.transforms import (
+    CAFFE,
+    IMAGENET,
+    Batch,
+    Compose,
+    Mirror,
+    Normalisation,
+    RandomCrop,
+    RandomScale,
+    augmentation,
+    collate,
+    image_to_tensor,
+    to_tensors,
+)
+from fcn_train.data.visualise import colourise, contact_sheet, dataset_sheet, overlay
+from fcn_train.data.voc import VOC_CLASS_NAMES, VocSegmentation
+
+__all__ = [
+    "CAFFE",
+    "CAMVID_CLASS_NAMES",
+    "IGNORE_INDEX",
+    "IMAGENET",
+    "KINDS",
+    "SAMPLE_CLASS_NAMES",
+    "VOC_CLASS_NAMES",
+    "Batch",
+    "CamVid",
+    "Compose",
+    "DataError",
+    "DatasetStatistics",
+    "EvaluationLoader",
+    "Example",
+    "FolderSegmentation",
+    "MemoryDataset",
+    "Mirror",
+    "Normalisation",
+    "Problem",
+    "RandomCrop",
+    "RandomScale",
+    "SampleDataset",
+    "SegmentationDataset",
+    "TrainLoader",
+    "VocSegmentation",
+    "augmentation",
+    "camvid_palette",
+    "check_dataset",
+    "collate",
+    "colourise",
+    "contact_sheet",
+    "dataset_sheet",
+    "dataset_statistics",
+    "image_to_tensor",
+    "open_dataset",
+    "overlay",
+    "read_image",
+    "read_label",
+    "to_tensors",
+    "voc_palette",
+    "write_sample_dataset",
+]
+
+KINDS = ("sample", "voc", "camvid", "folder")
+
+
+def open_dataset(
+    kind: str, root: Path | str, split: str, *, strict: bool = True, **options: Any
+) -> SegmentationDataset:
+    """Open one split of a data set.
+
+    Args:
+        kind: "sample", "voc", "camvid" or "folder".
+        root: its folder; see the class of each kind for what may be given.
+        split: name of a list or path of a list file; "" is every image, for "folder" alone.
+        strict: raise the first problem of lists and folders; without it the data set keeps them
+            for `check_dataset`.
+        options: further keywords of the class: `label_folder` for "voc"; `image_folder`,
+            `label_folder`, `num_classes`, `class_names` for "folder".
+
+    Raises:
+        DataError: if folders or lists are missing or unusable.
+        ValueError: if `kind` is none of the four.
+    """
+    kinds: dict[str, type[SegmentationDataset]] = {
+        "sample": SampleDataset,
+        "voc": VocSegmentation,
+        "camvid": CamVid,
+        "folder": FolderSegmentation,
+    }
+    if kind not in kinds:
+        raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
+    opener: Any = kinds[kind]
+    dataset: SegmentationDataset = opener(Path(root), split, strict=strict, **options)
+    return dataset

@@ -1,0 +1,275 @@
+"""Which examples make up which batch, and loading them in order.
+
+Nothing here has state that a checkpoint would have to hold: the examples of a batch follow from
+the seed and the number of the batch alone, and every example is augmented by a generator of its
+own. A run continued from batch n sees what the unbroken run would have seen, with any number of
+loader processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from torch.utils.data import DataLoader, Dataset
+
+from fcn_train.data.dataset import DataError, Example, Problem, SegmentationDataset
+from fcn_train.data.transforms import (
+    Batch,
+    Compose,
+    Normalisation,
+    Transform,
+    collate,
+    to_tensors,
+)
+
+_ORDER, _AUGMENT = 0, 1  # keep the generators of the two purposes apart
+
+
+def epoch_order(seed: int, epoch: int, size: int, *, replacement: bool = False) -> np.ndarray:
+    """The examples of one epoch, (size,) int64.
+
+    A permutation, or with `replacement` independent uniform draws, which is how the reference
+    repository samples its training images.
+    """
+    rng = np.random.default_rng((seed, _ORDER, epoch))
+    return rng.integers(size, size=size) if replacement else rng.permutation(size)
+
+
+def sample_generator(seed: int, epoch: int, place: int) -> np.random.Generator:
+    """The generator that augments the example at a place in an epoch's order."""
+    return np.random.default_rng((seed, _AUGMENT, epoch, place))
+
+
+class TrainLoader:
+    """Augmented training batches, addressed by number.
+
+    Epochs follow one another without a gap: batch b holds the places b * batch_size up to
+    (b + 1) * batch_size of the endless sequence of epochs, so every batch is full and may reach
+    over the end of an epoch.
+
+    Args:
+        dataset: pairs to draw from.
+        transform: augmentation, a pure function of example and generator.
+        normalisation: see `Normalisation`.
+        batch_size: examples in a batch, padded with void where their sizes differ.
+        seed: >= 0; decides order and augmentation.
+        replacement: draw with replacement, see `epoch_order`.
+        workers: loader processes; 0 loads in this one.
+        pin_memory: page-locked batches, for copies to a GPU.
+
+    Raises:
+        ValueError: if `batch_size`, `seed` or `workers` is out of range.
+    """
+
+    def __init__(
+        self,
+        dataset: SegmentationDataset,
+        transform: Transform,
+        normalisation: Normalisation,
+        *,
+        batch_size: int,
+        seed: int = 0,
+        replacement: bool = False,
+        workers: int = 0,
+        pin_memory: bool = False,
+    ) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be >= 1, got {batch_size}")
+        if seed < 0:
+            raise ValueError(f"seed must be >= 0, got {seed}")
+        self.batch_size = batch_size
+        self._keys = _BatchKeys(len(dataset), batch_size, seed, replacement)
+        self._loader = _data_loader(
+            _Examples(dataset, transform, normalisation, seed),
+            workers,
+            batch_sampler=self._keys,
+            collate_fn=_collate,
+            pin_memory=pin_memory,
+        )
+
+    @property
+    def batches_per_epoch(self) -> float:
+        """Batches in which every example has its turn once; a fraction where it is one."""
+        return self._keys.size / self.batch_size
+
+    def batches(self, first: int, last: int) -> Iterator[Batch]:
+        """The batches first, first + 1, ..., last - 1. One iteration at a time.
+
+        Raises:
+            DataError: when an example of the next batch cannot be used.
+        """
+        self._keys.first, self._keys.last = first, last
+        for batch in self._loader:
+            yield _raised(batch)
+
+
+class EvaluationLoader:
+    """Every example once, in order, at native size, without augmentation.
+
+    Batches hold neighbours of equal size, so nothing is padded and no result depends on
+    `batch_size`.
+
+    Args:
+        dataset: pairs to go through.
+        normalisation: see `Normalisation`.
+        batch_size: the most examples in a batch.
+        workers, pin_memory: as for `TrainLoader`.
+
+    Raises:
+        ValueError: if `batch_size` or `workers` is out of range.
+    """
+
+    def __init__(
+        self,
+        dataset: SegmentationDataset,
+        normalisation: Normalisation,
+        *,
+        batch_size: int = 1,
+        workers: int = 0,
+        pin_memory: bool = False,
+    ) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be >= 1, got {batch_size}")
+        self.batch_size = batch_size
+        self.num_examples = len(dataset)
+        self._loader = _data_loader(
+            _Examples(dataset, Compose(), normalisation, seed=0),
+            workers,
+            sampler=[(index, 0, index) for index in range(len(dataset))],
+            batch_size=None,
+            pin_memory=pin_memory,
+        )
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Batches in the order of the data set.
+
+        Raises:
+            DataError: when the next example cannot be used.
+        """
+        waiting: list[_Loaded] = []
+        for loaded in self._loader:
+            _raised(loaded)
+            same_size = not waiting or waiting[0][1].shape == loaded[1].shape
+            if waiting and (len(waiting) == self.batch_size or not same_size):
+                yield _raised(_collate(waiting))
+                waiting = []
+            waiting.append(loaded)
+        if waiting:
+            yield _raised(_collate(waiting))
+
+
+class MemoryDataset(SegmentationDataset):
+    """A data set decoded once and kept as 8-bit arrays: 4 bytes a pixel.
+
+    Args:
+        dataset: what to hold.
+        progress: called with (examples done, examples in all) after each.
+
+    Raises:
+        DataError: if an example cannot be used.
+    """
+
+    def __init__(
+        self,
+        dataset: SegmentationDataset,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        super().__init__(
+            dataset.name,
+            dataset.ids,
+            [dataset.image_path(index) for index in range(len(dataset))],
+            [dataset.label_path(index) for index in range(len(dataset))],
+            class_names=dataset.class_names,
+            palette=dataset.palette,
+            source=dataset.source,
+        )
+        self._examples: list[Example] = []
+        for index in range(len(dataset)):
+            self._examples.append(dataset[index])
+            if progress is not None:
+                progress(index + 1, len(dataset))
+
+    def __getitem__(self, index: int) -> Example:
+        return self._examples[index]
+
+
+_Key = tuple[int, int, int]  # index of the example, epoch, place in the epoch
+_Loaded = tuple[Any, Any, str]  # image (3, H, W), label (H, W), id
+
+
+class _BatchKeys:
+    """The keys of the batches first..last-1, set before each iteration over the loader."""
+
+    def __init__(self, size: int, batch_size: int, seed: int, replacement: bool) -> None:
+        self.size = size
+        self.first = self.last = 0
+        self._batch_size = batch_size
+        self._seed = seed
+        self._replacement = replacement
+
+    def __len__(self) -> int:
+        return max(0, self.last - self.first)
+
+    def __iter__(self) -> Iterator[list[_Key]]:
+        epoch, order = -1, np.empty(0, dtype=np.int64)
+        for batch in range(self.first, self.last):
+            keys: list[_Key] = []
+            for position in range(batch * self._batch_size, (batch + 1) * self._batch_size):
+                if position // self.size != epoch:
+                    epoch = position // self.size
+                    order = epoch_order(self._seed, epoch, self.size, replacement=self._replacement)
+                place = position % self.size
+                keys.append((int(order[place]), epoch, place))
+            yield keys
+
+
+class _Examples(Dataset[Any]):
+    """Turns a key into tensors, or into the problem met: an exception that crosses a process
+    boundary inside torch's loader would arrive with a traceback in place of its message."""
+
+    def __init__(
+        self,
+        dataset: SegmentationDataset,
+        transform: Transform,
+        normalisation: Normalisation,
+        seed: int,
+    ) -> None:
+        self._dataset = dataset
+        self._transform = transform
+        self._normalisation = normalisation
+        self._seed = seed
+
+    def __getitem__(self, key: _Key) -> _Loaded | Problem:
+        index, epoch, place = key
+        try:
+            example = self._dataset[index]
+        except DataError as error:
+            return error.problem
+        example = self._transform(example, sample_generator(self._seed, epoch, place))
+        image, label = to_tensors(example, self._normalisation)
+        return image, label, self._dataset.ids[index]
+
+
+def _collate(loaded: Sequence[_Loaded | Problem]) -> Batch | Problem:
+    tensors, ids = [], []
+    for item in loaded:
+        if isinstance(item, Problem):
+            return item
+        image, label, image_id = item
+        tensors.append((image, label))
+        ids.append(image_id)
+    return collate(tensors, ids)
+
+
+def _raised(value: Any) -> Any:
+    if isinstance(value, Problem):
+        raise DataError(value)
+    return value
+
+
+def _data_loader(examples: _Examples, workers: int, **arguments: Any) -> DataLoader[Any]:
+    if workers < 0:
+        raise ValueError(f"workers must be >= 0, got {workers}")
+    return DataLoader(examples, num_workers=workers, persistent_workers=workers > 0, **arguments)

@@ -1,0 +1,129 @@
+"""Counts over a whole data set: what `fcn data stats` prints and class weights come from."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fcn_train.data.dataset import IGNORE_INDEX, SegmentationDataset
+
+
+@dataclass(frozen=True)
+class DatasetStatistics:
+    """Counts over all pairs of a data set with C classes.
+
+    class_names: C names.
+    pixels: (C,) int64, pixels of each class.
+    images: (C,) int64, images in which each class occurs.
+    shared_pixels: (C,) int64, pixels that are not void in the images where each class occurs.
+    void_pixels: pixels of no class.
+    sizes: number of images by (height, width), the most frequent first.
+    mean, std: (3,) float64, of R, G, B over all pixels, in units of 0..255.
+    """
+
+    class_names: tuple[str, ...]
+    pixels: np.ndarray
+    images: np.ndarray
+    shared_pixels: np.ndarray
+    void_pixels: int
+    sizes: dict[tuple[int, int], int]
+    mean: np.ndarray
+    std: np.ndarray
+
+    @property
+    def num_images(self) -> int:
+        return sum(self.sizes.values())
+
+    @property
+    def void_share(self) -> float:
+        """Void pixels over all pixels."""
+        total = self.void_pixels + int(self.pixels.sum())
+        return self.void_pixels / total if total else 0.0
+
+    def median_frequency_weights(self) -> np.ndarray:
+        """Class weights by median frequency balancing, (C,) float64.
+
+        The frequency of a class is its share of the pixels, void aside, in the images where it
+        occurs; its weight is the median of all frequencies over its own (Eigen and Fergus,
+        ICCV 2015, section 6.3.2). Classes that never occur have weight 1 and no part in the
+        median.
+        """
+        weights = np.ones(len(self.class_names))
+        present = self.pixels > 0
+        if present.any():
+            frequency = self.pixels[present] / self.shared_pixels[present]
+            weights[present] = np.median(frequency) / frequency
+        return weights
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as JSON values."""
+        return {
+            "num_images": self.num_images,
+            "void_share": self.void_share,
+            "mean": self.mean.tolist(),
+            "std": self.std.tolist(),
+            "sizes": [
+                {"height": height, "width": width, "images": images}
+                for (height, width), images in self.sizes.items()
+            ],
+            "classes": [
+                dict(zip(("name", "pixels", "images", "weight"), row, strict=True))
+                for row in zip(
+                    self.class_names,
+                    self.pixels.tolist(),
+                    self.images.tolist(),
+                    self.median_frequency_weights().tolist(),
+                    strict=True,
+                )
+            ],
+        }
+
+
+def dataset_statistics(
+    dataset: SegmentationDataset, progress: Callable[[int, int], None] | None = None
+) -> DatasetStatistics:
+    """Count over every pair of a data set.
+
+    Args:
+        dataset: what to go through.
+        progress: called with (pairs done, pairs in all) after each.
+
+    Raises:
+        DataError: if a pair cannot be used.
+    """
+    counts = np.zeros(256, dtype=np.int64)
+    images = np.zeros(dataset.num_classes, dtype=np.int64)
+    shared = np.zeros(dataset.num_classes, dtype=np.int64)
+    sizes: Counter[tuple[int, int]] = Counter()
+    total, squares = np.zeros(3, dtype=np.int64), np.zeros(3, dtype=np.int64)
+    value = np.arange(256)
+    for index in range(len(dataset)):
+        example = dataset[index]
+        count = np.bincount(example.label.ravel(), minlength=256)
+        counts += count
+        present = count[: dataset.num_classes] > 0
+        images += present
+        shared += present * (example.label.size - count[IGNORE_INDEX])
+        sizes[example.label.shape[0], example.label.shape[1]] += 1
+        for channel in range(3):
+            levels = np.bincount(example.image[:, :, channel].ravel(), minlength=256)
+            total[channel] += levels @ value
+            squares[channel] += levels @ value**2
+        if progress is not None:
+            progress(index + 1, len(dataset))
+    pixels = max(1, int(counts.sum()))
+    mean = total / pixels
+    return DatasetStatistics(
+        class_names=dataset.class_names,
+        pixels=counts[: dataset.num_classes],
+        images=images,
+        shared_pixels=shared,
+        void_pixels=int(counts[IGNORE_INDEX]),
+        sizes=dict(sizes.most_common()),
+        mean=mean,
+        std=np.sqrt(np.maximum(squares / pixels - mean**2, 0)),
+    )
