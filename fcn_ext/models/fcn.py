@@ -138,7 +138,7 @@ class FCN(VGG16Trunk):
         if not images.is_floating_point():
             raise ValueError(f"images must be floating point, got {images.dtype}")
         fc7, pools = self.trunk(images, keep=self.skips)
-        score = self.score_fr(fc7)
+        score: Tensor = self.score_fr(fc7)
         for skip in self.skips:
             pool, scale = pools[skip], self.skip_scales[skip]
             skip_score = getattr(self, f"score_{skip}")(pool if scale == 1 else pool * scale)

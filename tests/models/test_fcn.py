@@ -248,6 +248,28 @@ def test_compiles_as_one_graph(padding, narrow):
         torch.testing.assert_close(compiled(images), model(images))
 
 
+@pytest.mark.parametrize("padding", ["published", "same"])
+def test_exports_with_dynamic_sizes(padding, narrow):
+    model = randomize(build_model("fcn8s", padding=padding, **narrow)).eval()
+    dynamic = {axis: torch.export.Dim.DYNAMIC for axis in (0, 2, 3)}
+    exported = torch.export.export(model, (torch.randn(2, 3, 96, 80),), dynamic_shapes=(dynamic,))
+    for shape in [(1, 3, 64, 65), (3, 3, 90, 141)]:
+        images = torch.randn(shape)
+        torch.testing.assert_close(exported.module()(images), model(images))
+
+
+def test_autocast_gives_bfloat16_logits(narrow):
+    model = randomize(build_model("fcn8s", padding="same", **narrow)).eval()
+    images = torch.randn(1, 3, 96, 80)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logits = model(images)
+    assert logits.dtype == torch.bfloat16
+    expected = model(images)
+    # Twenty layers, each rounded to 2^-8.
+    gap = (logits.float() - expected).abs().max().item()
+    assert gap <= 20 * 2**-8 * expected.abs().max().item()
+
+
 def test_a_copy_is_independent(narrow):
     model = randomize(build_model("fcn8s-atonce", **narrow)).eval()
     images = torch.randn(1, 3, 9, 9)
