@@ -1,0 +1,52 @@
+// The tensors around the resampling engine: how a map is viewed, and how a result is laid out.
+#pragma once
+
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+
+#include <optional>
+
+#include "bilinear/bilinear.h"
+#include "common/check.h"
+
+namespace fcn_ext {
+
+inline PlaneStrides strides_of(const torch::stable::Tensor& map) {
+  return {map.stride(0), map.stride(1), map.stride(2), map.stride(3)};
+}
+
+// Channels side by side: what torch calls channels_last, of a dense map or a window of one.
+// fcn_ext/ops/_common.py states the same rule for the shapes that torch.compile traces.
+inline bool is_channels_last(const torch::stable::Tensor& map) {
+  return map.size(1) > 1 && map.stride(1) == 1 && map.size(2) * map.size(3) > 1;
+}
+
+inline torch::stable::Tensor empty_map(const torch::stable::Tensor& like, int64_t height,
+                                       int64_t width, bool channels_last) {
+  const int64_t sizes[] = {like.size(0), like.size(1), height, width};
+  return torch::stable::empty({sizes, 4}, like.scalar_type(), std::nullopt, like.device(),
+                              std::nullopt,
+                              channels_last ? torch::headeronly::MemoryFormat::ChannelsLast
+                                            : torch::headeronly::MemoryFormat::Contiguous);
+}
+
+// output = resampled input (+ the window of skip that starts at skip_offset), laid out as `input`.
+// grad_input = the transpose of that map applied to grad_output, laid out as `grad_output`.
+// One pair of definitions a device: bilinear_cpu.cpp, bilinear_cuda.cu.
+struct SkipWindow {
+  torch::stable::Tensor skip;
+  int64_t offset_y, offset_x;
+};
+
+torch::stable::Tensor bilinear_forward_cpu(const torch::stable::Tensor& input,
+                                           const BilinearAxis& y, const BilinearAxis& x,
+                                           const SkipWindow* skip = nullptr);
+torch::stable::Tensor bilinear_backward_cpu(const torch::stable::Tensor& grad_output,
+                                            const BilinearAxis& y, const BilinearAxis& x);
+torch::stable::Tensor bilinear_forward_cuda(const torch::stable::Tensor& input,
+                                            const BilinearAxis& y, const BilinearAxis& x,
+                                            const SkipWindow* skip = nullptr);
+torch::stable::Tensor bilinear_backward_cuda(const torch::stable::Tensor& grad_output,
+                                             const BilinearAxis& y, const BilinearAxis& x);
+
+}  // namespace fcn_ext

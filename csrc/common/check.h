@@ -1,0 +1,77 @@
+// Argument checks shared by the CPU and the CUDA side of every operator. A message names the
+// argument, the rule and the value found; Python sees a ValueError.
+#pragma once
+
+#include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/core/ScalarType.h>
+
+#include <cstdint>
+#include <sstream>
+#include <stdexcept>
+#include <string>
+
+namespace fcn_ext {
+
+template <typename... Parts>
+std::string join(const Parts&... parts) {
+  std::ostringstream stream;
+  ((stream << parts), ...);
+  return stream.str();
+}
+
+#define FCN_EXT_CHECK(condition, ...)                            \
+  do {                                                           \
+    if (!(condition)) {                                          \
+      throw std::invalid_argument(::fcn_ext::join(__VA_ARGS__)); \
+    }                                                            \
+  } while (false)
+
+inline std::string shape_text(const torch::stable::Tensor& tensor) {
+  std::ostringstream stream;
+  stream << '(';
+  for (int64_t d = 0; d < tensor.dim(); ++d) {
+    stream << (d > 0 ? ", " : "") << tensor.size(d);
+  }
+  stream << (tensor.dim() == 1 ? ",)" : ")");
+  return stream.str();
+}
+
+inline std::string dtype_text(const torch::stable::Tensor& tensor) {
+  return torch::headeronly::toString(tensor.scalar_type());
+}
+
+inline bool is_floating(torch::headeronly::ScalarType type) {
+  using torch::headeronly::ScalarType;
+  return type == ScalarType::Float || type == ScalarType::Double || type == ScalarType::Half ||
+         type == ScalarType::BFloat16;
+}
+
+inline bool is_label(torch::headeronly::ScalarType type) {
+  using torch::headeronly::ScalarType;
+  return type == ScalarType::Byte || type == ScalarType::Short || type == ScalarType::Int ||
+         type == ScalarType::Long;
+}
+
+// Sizes and strides of maps stay below this, so that products of two of them fit in 64 bits.
+constexpr int64_t kLargestSize = int64_t{1} << 30;
+
+// A float (N, C, H, W) map. `spatial` asks for at least one row and one column.
+inline void check_map(const torch::stable::Tensor& map, const char* name, bool spatial = true) {
+  FCN_EXT_CHECK(map.dim() == 4, name, " must have shape (N, C, H, W), got ", shape_text(map));
+  FCN_EXT_CHECK(is_floating(map.scalar_type()), name,
+                " must be float32, float64, float16 or bfloat16, got ", dtype_text(map));
+  FCN_EXT_CHECK(!spatial || (map.size(2) > 0 && map.size(3) > 0), name,
+                " must have at least one row and one column, got ", shape_text(map));
+  FCN_EXT_CHECK(map.size(2) <= kLargestSize && map.size(3) <= kLargestSize, name,
+                " must have at most 2**30 rows and columns, got ", shape_text(map));
+}
+
+inline void check_same(const torch::stable::Tensor& a, const char* a_name,
+                       const torch::stable::Tensor& b, const char* b_name) {
+  FCN_EXT_CHECK(a.scalar_type() == b.scalar_type(), a_name, " and ", b_name,
+                " must have the same dtype, got ", dtype_text(a), " and ", dtype_text(b));
+  FCN_EXT_CHECK(a.device() == b.device(), a_name, " and ", b_name,
+                " must be on the same device, but are not");
+}
+
+}  // namespace fcn_ext

@@ -1,0 +1,128 @@
+// Index and weight arithmetic of bilinear resampling. This is its only text: every CPU and CUDA
+// kernel, forward and backward, reads its nodes and weights from here.
+//
+// Along one axis, output o lies on the line through the input nodes at
+//
+//     position(o) = (step * o + start) / denominator          (in input nodes, exact integers)
+//
+// It reads node = floor(position) with weight 1 - t and node + 1 with weight t, where t is the
+// fractional part. Nodes outside [0, input_size) read as zero. Three maps share this form:
+//
+//   transposed convolution, kernel k = 2s     position(o) = (o + offset + 1/2) / s - 1
+//   transposed convolution, kernel k = 2s - 1 position(o) = (o + offset + 1) / s - 1
+//   F.interpolate, align_corners=False        position(o) = (o + 1/2) * in / out - 1/2, clamped
+//   F.interpolate, align_corners=True         position(o) = o * (in - 1) / (out - 1)
+//
+// The first two are Caffe's bilinear filler, w(tap) = 1 - |tap - center| / s, read as a line.
+#pragma once
+
+#include <cstdint>
+
+#if defined(__CUDACC__)
+#define FCN_EXT_HOST_DEVICE __host__ __device__
+#else
+#define FCN_EXT_HOST_DEVICE
+#endif
+
+namespace fcn_ext {
+
+struct BilinearAxis {
+  int64_t input_size;
+  int64_t output_size;
+  int64_t step;         // >= 0
+  int64_t start;        // may be negative
+  int64_t denominator;  // > 0
+  bool clamp;           // positions are clamped to [0, input_size - 1] (F.interpolate)
+};
+
+// Where an output lies: between `node` and `node + 1`, `numerator / denominator` past `node`.
+// With a zero border node runs from -1 to input_size - 1, with a clamped one from 0.
+struct BilinearTap {
+  int64_t node;
+  int64_t numerator;
+};
+
+FCN_EXT_HOST_DEVICE inline int64_t floor_divide(int64_t a, int64_t b) {
+  const int64_t quotient = a / b;
+  return quotient - (a % b < 0 ? 1 : 0);
+}
+
+FCN_EXT_HOST_DEVICE inline int64_t ceil_divide(int64_t a, int64_t b) {
+  return -floor_divide(-a, b);
+}
+
+// Rows of a transposed convolution of `input_size` nodes, before cropping.
+FCN_EXT_HOST_DEVICE inline int64_t upsampled_size(int64_t input_size, int64_t stride,
+                                                  int64_t kernel_size) {
+  return (input_size - 1) * stride + kernel_size;
+}
+
+// The window [offset, offset + output_size) of a bilinear transposed convolution with
+// kernel_size 2 * stride or 2 * stride - 1.
+FCN_EXT_HOST_DEVICE inline BilinearAxis upsample_axis(int64_t input_size, int64_t output_size,
+                                                      int64_t stride, int64_t kernel_size,
+                                                      int64_t offset) {
+  const int64_t half_steps = kernel_size == 2 * stride ? 1 : 2;
+  return {input_size, output_size, 2, 2 * offset + half_steps - 2 * stride, 2 * stride, false};
+}
+
+FCN_EXT_HOST_DEVICE inline BilinearAxis interpolate_axis(int64_t input_size, int64_t output_size,
+                                                         bool align_corners) {
+  if (align_corners) {
+    if (output_size <= 1) {
+      return {input_size, output_size, 0, 0, 1, true};
+    }
+    return {input_size, output_size, input_size - 1, 0, output_size - 1, true};
+  }
+  return {input_size, output_size, 2 * input_size, input_size - output_size, 2 * output_size, true};
+}
+
+FCN_EXT_HOST_DEVICE inline BilinearTap bilinear_tap(const BilinearAxis& axis, int64_t output) {
+  const int64_t scaled = axis.step * output + axis.start;
+  const int64_t node = floor_divide(scaled, axis.denominator);
+  if (axis.clamp && node < 0) {
+    return {0, 0};
+  }
+  if (axis.clamp && node >= axis.input_size - 1) {
+    return {axis.input_size - 1, 0};
+  }
+  return {node, scaled - node * axis.denominator};
+}
+
+// Weight of `node + 1`; `node` has one minus it, computed exactly the same way everywhere.
+template <typename accumulate_t>
+FCN_EXT_HOST_DEVICE inline accumulate_t upper_weight(const BilinearAxis& axis,
+                                                     const BilinearTap& tap) {
+  return static_cast<accumulate_t>(tap.numerator) / static_cast<accumulate_t>(axis.denominator);
+}
+
+template <typename accumulate_t>
+FCN_EXT_HOST_DEVICE inline accumulate_t lower_weight(const BilinearAxis& axis,
+                                                     const BilinearTap& tap) {
+  return static_cast<accumulate_t>(axis.denominator - tap.numerator) /
+         static_cast<accumulate_t>(axis.denominator);
+}
+
+// The first output whose node is `node` or beyond, in [0, output_size]. The outputs of one node,
+// its band, are [first_output(node), first_output(node + 1)); input i is read by the bands of
+// i - 1 (as upper neighbour) and i (as lower one). A gradient is therefore a gather.
+FCN_EXT_HOST_DEVICE inline int64_t first_output(const BilinearAxis& axis, int64_t node) {
+  if (axis.clamp && node <= 0) {
+    return 0;
+  }
+  if (node >= axis.input_size) {
+    return axis.output_size;
+  }
+  if (axis.step == 0) {
+    return axis.output_size;
+  }
+  const int64_t first = ceil_divide(node * axis.denominator - axis.start, axis.step);
+  return first < 0 ? 0 : (first > axis.output_size ? axis.output_size : first);
+}
+
+// Outputs from one node to the next when that number is whole, so that weights repeat; else 0.
+FCN_EXT_HOST_DEVICE inline int64_t whole_stride(const BilinearAxis& axis) {
+  return axis.step > 0 && axis.denominator % axis.step == 0 ? axis.denominator / axis.step : 0;
+}
+
+}  // namespace fcn_ext

@@ -1,0 +1,26 @@
+// A thread's own scratch memory: 64-byte aligned, kept between calls, freed with the thread.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <new>
+
+namespace fcn_ext {
+
+inline void* thread_scratch(std::size_t bytes) {
+  constexpr std::align_val_t kCacheLine{64};
+  struct Free {
+    void operator()(void* memory) const { ::operator delete(memory, kCacheLine); }
+  };
+  thread_local std::unique_ptr<void, Free> memory;
+  thread_local std::size_t size = 0;
+  if (bytes > size) {
+    memory.reset();
+    size = 0;
+    memory.reset(::operator new(bytes, kCacheLine));
+    size = bytes;
+  }
+  return memory.get();
+}
+
+}  // namespace fcn_ext

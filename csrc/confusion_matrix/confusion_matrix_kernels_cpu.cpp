@@ -1,0 +1,173 @@
+// Confusion counts on CPU, compiled once per instruction set (common/cpu_capability.h).
+//
+// Label maps are piecewise constant: a block of pixels with one (target, prediction) pair is
+// recognised by vector compares and counted in one step. Any other block computes its bins as a
+// vector, then increments them one by one, over several histograms in turn so that consecutive
+// pixels of one class do not wait for each other.
+#include "confusion_matrix/confusion_matrix_kernels_cpu.h"
+
+#include "common/element_cpu.h"
+
+namespace fcn_ext {
+namespace {
+
+constexpr int64_t kBlock = 32;
+
+// Labels are compared in the narrowest type that holds both, so that more of them fit a register.
+template <int bytes>
+struct Wide {
+  using signed_t = int32_t;
+  using unsigned_t = uint32_t;
+};
+template <>
+struct Wide<8> {
+  using signed_t = int64_t;
+  using unsigned_t = uint64_t;
+};
+
+template <typename prediction_t, typename target_t>
+struct Pixels {
+  using wide =
+      Wide<(sizeof(prediction_t) > sizeof(target_t) ? sizeof(prediction_t) : sizeof(target_t))>;
+  using signed_t = typename wide::signed_t;
+  using unsigned_t = typename wide::unsigned_t;
+
+  const prediction_t* __restrict prediction;
+  const target_t* __restrict target;
+
+  bool uniform(int64_t begin) const {
+    const prediction_t p = prediction[begin];
+    const target_t t = target[begin];
+    signed_t differs = 0;
+    for (int64_t i = 0; i < kBlock; ++i) {
+      differs |= static_cast<signed_t>(prediction[begin + i] ^ p) |
+                 static_cast<signed_t>(target[begin + i] ^ t);
+    }
+    return differs == 0;
+  }
+
+  // num_classes^2 for an ignored pixel, one more for an invalid one.
+  uint32_t bin(int64_t i, unsigned_t classes, bool ignores, signed_t ignored) const {
+    const auto t = static_cast<signed_t>(target[i]);
+    const auto p = static_cast<signed_t>(prediction[i]);
+    const bool valid =
+        (static_cast<unsigned_t>(t) < classes) & (static_cast<unsigned_t>(p) < classes);
+    const auto counted =
+        static_cast<uint32_t>(t) * static_cast<uint32_t>(classes) + static_cast<uint32_t>(p);
+    const auto dropped = static_cast<uint32_t>(classes) * static_cast<uint32_t>(classes);
+    const uint32_t bin = valid ? counted : dropped + 1;
+    return (ignores & (t == ignored)) ? dropped : bin;
+  }
+};
+
+inline void add_atomically(ConfusionCounts& counts, uint32_t bin, int64_t pixels) {
+  const auto dropped = static_cast<uint32_t>(counts.num_classes * counts.num_classes);
+  if (bin < dropped) {
+    __atomic_fetch_add(counts.matrix + bin, pixels, __ATOMIC_RELAXED);
+  } else if (bin > dropped) {
+    counts.invalid += pixels;
+  }
+}
+
+template <typename prediction_t, typename target_t>
+void count(const void* prediction, const void* target, int64_t n, ConfusionCounts& counts) {
+  using pixels_t = Pixels<prediction_t, target_t>;
+  using signed_t = typename pixels_t::signed_t;
+  const pixels_t pixels{static_cast<const prediction_t*>(prediction),
+                        static_cast<const target_t*>(target)};
+  const auto classes = static_cast<typename pixels_t::unsigned_t>(counts.num_classes);
+  const auto ignored = static_cast<signed_t>(counts.ignore_index);
+  const bool ignores = static_cast<int64_t>(ignored) == counts.ignore_index;
+  const int64_t bins = counts.num_classes * counts.num_classes + 2;
+  const int64_t last_copy = counts.copies - 1;
+
+  int64_t i = 0;
+  for (; i + kBlock <= n; i += kBlock) {
+    if (pixels.uniform(i)) {
+      const uint32_t bin = pixels.bin(i, classes, ignores, ignored);
+      if (counts.histogram != nullptr) {
+        counts.histogram[bin] += kBlock;
+      } else {
+        add_atomically(counts, bin, kBlock);
+      }
+      continue;
+    }
+    uint32_t bin[kBlock];
+    for (int64_t k = 0; k < kBlock; ++k) {
+      bin[k] = pixels.bin(i + k, classes, ignores, ignored);
+    }
+    if (counts.histogram != nullptr) {
+      for (int64_t k = 0; k < kBlock; ++k) {
+        ++counts.histogram[(k & last_copy) * bins + bin[k]];
+      }
+    } else {
+      int64_t run = 1;
+      for (int64_t k = 1; k <= kBlock; ++k, ++run) {
+        if (k == kBlock || bin[k] != bin[k - 1]) {
+          add_atomically(counts, bin[k - 1], run);
+          run = 0;
+        }
+      }
+    }
+  }
+  for (; i < n; ++i) {
+    const uint32_t bin = pixels.bin(i, classes, ignores, ignored);
+    if (counts.histogram != nullptr) {
+      ++counts.histogram[bin];
+    } else {
+      add_atomically(counts, bin, 1);
+    }
+  }
+}
+
+template <typename element_t>
+void argmax(const LogitsRun& run, int64_t n, int32_t* __restrict prediction) {
+  using accumulate_t = typename Accumulate<element_t>::type;
+  using index_t = typename Wide<sizeof(accumulate_t)>::signed_t;
+  accumulate_t best[kArgmaxRun], value[kArgmaxRun];
+  index_t winner[kArgmaxRun];
+  for (int64_t c = 0; c < run.channels; ++c) {
+    const element_t* __restrict from = static_cast<const element_t*>(run.data) + c * run.channel;
+    if (run.column == 1) {
+      for (int64_t i = 0; i < n; ++i) {
+        value[i] = load(from[i]);
+      }
+    } else {
+      for (int64_t i = 0; i < n; ++i) {
+        value[i] = load(from[i * run.column]);
+      }
+    }
+    if (c == 0) {
+      for (int64_t i = 0; i < n; ++i) {
+        best[i] = value[i];
+        winner[i] = 0;
+      }
+      continue;
+    }
+    const auto index = static_cast<index_t>(c);
+    for (int64_t i = 0; i < n; ++i) {
+      const bool better = !(value[i] <= best[i]) & (best[i] == best[i]);
+      best[i] = better ? value[i] : best[i];
+      winner[i] = better ? index : winner[i];
+    }
+  }
+  for (int64_t i = 0; i < n; ++i) {
+    prediction[i] = static_cast<int32_t>(winner[i]);
+  }
+}
+
+}  // namespace
+
+extern const ConfusionMatrixKernels FCN_EXT_CAPABILITY_NAME(confusion_matrix_kernels);
+const ConfusionMatrixKernels FCN_EXT_CAPABILITY_NAME(confusion_matrix_kernels) = {
+    {{count<uint8_t, uint8_t>, count<uint8_t, int16_t>, count<uint8_t, int32_t>,
+      count<uint8_t, int64_t>},
+     {count<int16_t, uint8_t>, count<int16_t, int16_t>, count<int16_t, int32_t>,
+      count<int16_t, int64_t>},
+     {count<int32_t, uint8_t>, count<int32_t, int16_t>, count<int32_t, int32_t>,
+      count<int32_t, int64_t>},
+     {count<int64_t, uint8_t>, count<int64_t, int16_t>, count<int64_t, int32_t>,
+      count<int64_t, int64_t>}},
+    {argmax<float>, argmax<double>, argmax<HalfBits>, argmax<BFloat16Bits>}};
+
+}  // namespace fcn_ext

@@ -1,0 +1,33 @@
+// Every operator of fcn_ext, as torch sees it. Implementations: csrc/<operator>/<operator>_cpu.cpp
+// and _cuda.cu; gradients, shapes for tracing and docstrings: fcn_ext/ops/_<operator>.py.
+#include <torch/csrc/stable/library.h>
+
+STABLE_TORCH_LIBRARY(fcn_ext, m) {
+  // A window of the bilinear transposed convolution of (N, C, H, W), and its transpose.
+  m.def(
+      "upsample(Tensor input, SymInt stride, SymInt kernel_size, SymInt offset_y, SymInt offset_x, "
+      "SymInt output_height, SymInt output_width) -> Tensor");
+  m.def(
+      "upsample_backward(Tensor grad_output, SymInt stride, SymInt kernel_size, SymInt offset_y, "
+      "SymInt offset_x, SymInt input_height, SymInt input_width) -> Tensor");
+  // F.interpolate(mode="bilinear") of (N, C, H, W), and its transpose.
+  m.def(
+      "interpolate(Tensor input, SymInt output_height, SymInt output_width, bool align_corners) -> "
+      "Tensor");
+  m.def(
+      "interpolate_backward(Tensor grad_output, SymInt input_height, SymInt input_width, bool "
+      "align_corners) -> Tensor");
+  // upsample(coarse, stride) plus the window of skip at the offset. Its gradients are
+  // upsample_backward and a pad.
+  m.def(
+      "fuse_skip(Tensor coarse, Tensor skip, SymInt offset_y, SymInt offset_x, SymInt stride) -> "
+      "Tensor");
+  // Adds counts into matrix (num_classes, num_classes), rows = target, columns = prediction, and
+  // the number of pixels out of range into invalid (). Labels (N, H, W) or logits (N, C, H, W).
+  m.def(
+      "confusion_matrix_labels(Tensor prediction, Tensor target, int ignore_index, Tensor(a!) "
+      "matrix, Tensor(b!) invalid) -> ()");
+  m.def(
+      "confusion_matrix_logits(Tensor logits, Tensor target, int ignore_index, Tensor(a!) matrix, "
+      "Tensor(b!) invalid) -> ()");
+}

@@ -1,0 +1,33 @@
+"""Dense prediction operators for PyTorch: exact, deterministic, on CPU and CUDA.
+
+``ops``        functions on tensors
+``nn``         the same as modules
+``metrics``    segmentation scores from one accumulated confusion matrix
+``models``     FCN-32s, FCN-16s and FCN-8s
+``numpy``      confusion counts and label palettes on arrays
+``reference``  every operator in plain PyTorch: the specification
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+import torch as _torch  # noqa: F401  (its libraries must be loaded before ours)
+
+from fcn_ext._host import version as __version__
+
+if TYPE_CHECKING:
+    from fcn_ext import metrics, models, nn, numpy, ops, reference
+
+__all__ = ["__version__", "metrics", "models", "nn", "numpy", "ops", "reference"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        return importlib.import_module(f"fcn_ext.{name}")
+    raise AttributeError(f"module 'fcn_ext' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,71 @@
+"""Finds and loads the operator libraries, and says in one sentence what is missing and why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from fcn_ext import _host
+
+_LIBRARIES = Path(_host.__file__).parent / "lib"
+_CPU = _LIBRARIES / "libfcn_ext_cpu.so"
+_CUDA = _LIBRARIES / "libfcn_ext_cuda.so"
+
+OPERATORS = (
+    "upsample",
+    "upsample_backward",
+    "interpolate",
+    "interpolate_backward",
+    "fuse_skip",
+    "confusion_matrix_labels",
+    "confusion_matrix_logits",
+)
+
+
+def _cuda_problem() -> str | None:
+    """Why CUDA tensors cannot be served, with the remedy; None where they can."""
+    if torch.version.cuda is None:
+        return None  # this torch has no CUDA tensors to serve
+    if not _CUDA.is_file():
+        return (
+            f"fcn_ext was built without its CUDA operators ({_host.cuda_build}): install the CUDA "
+            "toolkit (or set CUDACXX to its nvcc) and reinstall fcn_ext with FCN_EXT_CUDA=on."
+        )
+    try:
+        torch.ops.load_library(_CUDA)
+    except OSError as error:
+        return (
+            f"fcn_ext's CUDA operators ({_host.cuda_build}) do not load under torch "
+            f"{torch.__version__}: {error}. Reinstall fcn_ext in this environment."
+        )
+    return None
+
+
+def _refuse_cuda(problem: str) -> torch.library.Library:
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise RuntimeError(problem)
+
+    library = torch.library.Library("fcn_ext", "IMPL")
+    for name in OPERATORS:
+        library.impl(name, refuse, "CUDA")
+    return library
+
+
+def load() -> str | None:
+    """Loads the libraries once; returns the reason if CUDA tensors will be refused."""
+    global _refusal
+    if not _CPU.is_file():
+        raise ImportError(
+            f"fcn_ext's operators are not installed ({_CPU.name} is missing beside "
+            f"{Path(_host.__file__).name}): run `pip install .` in the project's folder."
+        )
+    torch.ops.load_library(_CPU)
+    problem = _cuda_problem()
+    if problem is not None:
+        _refusal = _refuse_cuda(problem)
+    return problem
+
+
+_refusal: torch.library.Library | None = None
+cuda_problem = load()

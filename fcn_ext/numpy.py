@@ -1,0 +1,142 @@
+"""The operators that make sense on NumPy arrays, without a tensor in sight.
+
+Same C++ core as :mod:`fcn_ext.ops`, so the counts are the same integers.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fcn_ext import _host
+
+__all__ = ["build_info", "confusion_matrix", "decode_palette", "encode_palette", "voc_palette"]
+
+Array = npt.NDArray[Any]
+
+
+def confusion_matrix(
+    prediction: Array, target: Array, num_classes: int, ignore_index: int = 255
+) -> npt.NDArray[np.int64]:
+    """Counts of (target, prediction) pairs: rows = target, columns = prediction.
+
+    Args:
+        prediction: labels of any shape with up to three axes; uint8, int16, int32 or int64.
+        target: labels of the same shape, of any of those dtypes.
+        num_classes: from 1 to 32768.
+        ignore_index: target value to skip.
+
+    Returns:
+        int64 (num_classes, num_classes).
+
+    Raises:
+        TypeError: an array is not of a label dtype.
+        ValueError: shapes differ, or labels other than ``ignore_index`` lie outside
+            ``[0, num_classes)``; the message gives their number.
+    """
+    num_classes = operator.index(num_classes)
+    if not 1 <= num_classes <= 32768:
+        raise ValueError(f"num_classes must be in [1, 32768], got {num_classes}")
+    matrix = np.zeros((num_classes, num_classes), dtype=np.int64)
+    invalid = _host.confusion_matrix(
+        np.asarray(prediction), np.asarray(target), operator.index(ignore_index), matrix
+    )
+    if invalid:
+        raise ValueError(
+            f"prediction and target must be in [0, {num_classes}) where target is not "
+            f"ignore_index = {ignore_index}, got {invalid} other pixels"
+        )
+    return matrix
+
+
+def voc_palette() -> npt.NDArray[np.uint8]:
+    """PASCAL VOC's colour map, uint8 (256, 3) RGB: bits of the index, spread over the channels.
+
+    Bit 3 * i + c of the index becomes bit 7 - i of channel c. Index 255, void, is
+    (224, 224, 192).
+    """
+    index = np.arange(256)[:, None]
+    channel = np.arange(3)[None, :]
+    palette = np.zeros((256, 3), dtype=np.int64)
+    for bit in range(8):
+        palette |= ((index >> (3 * bit + channel)) & 1) << (7 - bit)
+    return palette.astype(np.uint8)
+
+
+def _palette(palette: Array | None) -> npt.NDArray[np.uint8]:
+    if palette is None:
+        return voc_palette()
+    palette = np.asarray(palette)
+    if palette.dtype != np.uint8 or palette.ndim != 2 or palette.shape[1] != 3:
+        raise ValueError(
+            f"palette must be uint8 (num_colours, 3), got {palette.dtype} {palette.shape}"
+        )
+    if not 1 <= len(palette) <= 256:
+        raise ValueError(f"palette must have 1 to 256 colours, got {len(palette)}")
+    return np.ascontiguousarray(palette)
+
+
+def encode_palette(indices: Array, palette: Array | None = None) -> npt.NDArray[np.uint8]:
+    """The colours of a label map.
+
+    Args:
+        indices: class indices of any shape, uint8.
+        palette: uint8 (num_colours, 3) RGB; default :func:`voc_palette`.
+
+    Returns:
+        uint8 (*indices.shape, 3).
+
+    Raises:
+        ValueError: an index has no colour, or an array is not of the shape or dtype above.
+    """
+    palette = _palette(palette)
+    indices = np.asarray(indices)
+    if indices.dtype != np.uint8:
+        raise ValueError(f"indices must be uint8, got {indices.dtype}")
+    if indices.size and int(indices.max()) >= len(palette):
+        raise ValueError(
+            f"indices must be below the palette's {len(palette)} colours, got {indices.max()}"
+        )
+    return palette[indices]
+
+
+def decode_palette(colours: Array, palette: Array | None = None) -> npt.NDArray[np.uint8]:
+    """The label map behind a picture in a palette's colours; the first of equal colours wins.
+
+    Args:
+        colours: uint8 (..., 3) RGB.
+        palette: uint8 (num_colours, 3) RGB; default :func:`voc_palette`.
+
+    Returns:
+        uint8 (...).
+
+    Raises:
+        ValueError: a colour is not in the palette (the message gives it and where), or an array
+            is not of the shape or dtype above.
+    """
+    palette = _palette(palette)
+    colours = np.asarray(colours)
+    if colours.dtype != np.uint8 or colours.ndim < 1 or colours.shape[-1] != 3:
+        raise ValueError(f"colours must be uint8 (..., 3), got {colours.dtype} {colours.shape}")
+    shape = colours.shape[:-1]
+    colours = np.ascontiguousarray(colours).reshape(-1, 3)
+    indices = np.empty(len(colours), dtype=np.uint8)
+    stranger = _host.decode_palette(colours, palette, indices)
+    if stranger >= 0:
+        where = tuple(int(i) for i in np.unravel_index(stranger, shape))
+        colour = tuple(int(c) for c in colours[stranger])
+        raise ValueError(f"colours must be in the palette, got {colour} at {where}")
+    return indices.reshape(shape)
+
+
+def build_info() -> dict[str, str]:
+    """What this build is: version, torch it was built against, CUDA part, CPU instruction set."""
+    return {
+        "version": _host.version,
+        "built_against_torch": _host.built_against_torch,
+        "cuda": _host.cuda_build,
+        "cpu_capability": _host.cpu_capability(),
+    }

@@ -1,0 +1,14 @@
+"""The operators, as functions on tensors. CPU and CUDA, deterministic, any layout.
+
+Each has a plain-PyTorch twin of the same name in :mod:`fcn_ext.reference`.
+"""
+
+from __future__ import annotations
+
+from fcn_ext import _library as _library
+from fcn_ext.ops._confusion_matrix import confusion_matrix
+from fcn_ext.ops._fuse_skip import fuse_skip
+from fcn_ext.ops._interpolate import interpolate
+from fcn_ext.ops._upsample import upsample
+
+__all__ = ["confusion_matrix", "fuse_skip", "interpolate", "upsample"]

@@ -1,0 +1,84 @@
+"""fuse_skip: FCN's upscore, crop and sum in one pass."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fcn_ext.ops import _common
+
+_op = torch.ops.fcn_ext.fuse_skip.default
+_backward_op = torch.ops.fcn_ext.upsample_backward.default
+
+
+def _kernel_size(stride: int) -> int:
+    return 2 * stride if stride > 1 else 1
+
+
+def fuse_skip(
+    coarse: Tensor, skip: Tensor, offset: int | tuple[int, int], *, stride: int = 2
+) -> Tensor:
+    """``upsample(coarse, stride)`` plus the window of ``skip`` at ``offset``, in one pass.
+
+    FCN's ``fuse_pool4`` and ``fuse_pool3``: the coarse scores upsampled, the skip layer's scores
+    cropped to them, and their sum (Long et al., section 4.2). The output has the size of the
+    upsampled scores, ``(H - 1) * stride + kernel_size`` rows, and the layout of ``coarse``.
+
+    Under autocast, maps of two dtypes meet in the wider one, as they do in ``coarse + skip``.
+
+    Args:
+        coarse: scores (N, C, H, W), float32, float64, float16 or bfloat16, any strides.
+        skip: scores (N, C, H', W') of the same dtype, holding the window.
+        offset: first row and column of the window in ``skip``, >= 0; one number or (y, x).
+        stride: of the upsampling, >= 1; its kernel is ``2 * stride`` (1 for stride 1).
+
+    Returns:
+        (N, C, (H - 1) * stride + kernel_size, (W - 1) * stride + kernel_size).
+
+    Raises:
+        TypeError: an argument is of the wrong type.
+        ValueError: an argument breaks a rule above; the message names it and the value found.
+    """
+    _common.is_map(coarse, "coarse")
+    _common.is_map(skip, "skip")
+    offset_y, offset_x = _common.pair(offset, "offset")
+    stride = _common.integer(stride, "stride")
+    if coarse.dtype != skip.dtype and torch.is_autocast_enabled(coarse.device.type):
+        dtype = torch.promote_types(coarse.dtype, skip.dtype)
+        coarse, skip = coarse.to(dtype), skip.to(dtype)
+    result: Tensor = _op(coarse, skip, offset_y, offset_x, stride)
+    return result
+
+
+@torch.library.register_fake("fcn_ext::fuse_skip")
+def _(coarse: Tensor, skip: Tensor, offset_y: int, offset_x: int, stride: int) -> Tensor:
+    kernel_size = _kernel_size(stride)
+    height, width = ((size - 1) * stride + kernel_size for size in coarse.shape[2:])
+    return _common.empty_map(coarse, height, width)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    coarse, skip, ctx.offset_y, ctx.offset_x, ctx.stride = inputs
+    ctx.coarse_size, ctx.skip_size = coarse.shape[2:], skip.shape[2:]
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    grad_coarse = grad_skip = None
+    if ctx.needs_input_grad[0]:
+        grad_coarse = _backward_op(
+            grad, ctx.stride, _kernel_size(ctx.stride), 0, 0, *ctx.coarse_size
+        )
+    if ctx.needs_input_grad[1]:
+        height, width = ctx.skip_size
+        left, top = ctx.offset_x, ctx.offset_y
+        grad_skip = F.pad(
+            grad, (left, width - grad.shape[3] - left, top, height - grad.shape[2] - top)
+        )
+    return grad_coarse, grad_skip, None, None, None
+
+
+torch.library.register_autograd("fcn_ext::fuse_skip", _backward, setup_context=_setup_context)
+torch.library.register_vmap("fcn_ext::fuse_skip", _common.vmap_over_batch(_op, 2))

@@ -1,0 +1,76 @@
+"""interpolate: a drop-in for F.interpolate(mode="bilinear")."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fcn_ext.ops import _common
+
+_op = torch.ops.fcn_ext.interpolate.default
+_backward_op = torch.ops.fcn_ext.interpolate_backward.default
+
+
+def interpolate(
+    input: Tensor, size: int | tuple[int, int], *, align_corners: bool = False
+) -> Tensor:
+    """``F.interpolate(input, size, mode="bilinear", align_corners=align_corners)``.
+
+    Any ratio, up or down, without antialiasing, as there. Unlike there the backward pass is
+    deterministic and half types are accumulated in float32; weights are exact ratios of integers,
+    rounded once. The output has the dtype and the layout of ``input``.
+
+    Args:
+        input: (N, C, H, W), float32, float64, float16 or bfloat16, any strides.
+        size: rows and columns of the output, >= 1; one number or (height, width).
+        align_corners: the corner pixels of input and output coincide, instead of the outer edges.
+
+    Returns:
+        (N, C, *size).
+
+    Raises:
+        TypeError: an argument is of the wrong type.
+        ValueError: an argument breaks a rule above; the message names it and the value found.
+    """
+    _common.is_map(input, "input")
+    height, width = _common.pair(size, "size")
+    if not isinstance(align_corners, bool):
+        raise TypeError(f"align_corners must be a bool, got {align_corners!r}")
+    result: Tensor = _op(input, height, width, align_corners)
+    return result
+
+
+@torch.library.register_fake("fcn_ext::interpolate")
+def _(input: Tensor, height: int, width: int, align_corners: bool) -> Tensor:
+    return _common.empty_map(input, height, width)
+
+
+@torch.library.register_fake("fcn_ext::interpolate_backward")
+def _(grad: Tensor, height: int, width: int, align_corners: bool) -> Tensor:
+    return _common.empty_map(grad, height, width)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    input, _, _, ctx.align_corners = inputs
+    ctx.size = input.shape[2:]
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    return _backward_op(grad, *ctx.size, ctx.align_corners), None, None, None
+
+
+# The map is linear, so the backward's backward is the forward.
+def _double_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    return _op(grad, *ctx.size, ctx.align_corners), None, None, None
+
+
+torch.library.register_autograd("fcn_ext::interpolate", _backward, setup_context=_setup_context)
+torch.library.register_autograd(
+    "fcn_ext::interpolate_backward", _double_backward, setup_context=_setup_context
+)
+torch.library.register_vmap("fcn_ext::interpolate", _common.vmap_over_batch(_op, 1))
+torch.library.register_vmap(
+    "fcn_ext::interpolate_backward", _common.vmap_over_batch(_backward_op, 1)
+)
