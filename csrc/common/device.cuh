@@ -1,0 +1,108 @@
+// What every kernel file includes: the CUDA runtime, or the emulation of it that runs the same
+// sources on a host (tests/cuda_emulation), and the few things kernels share.
+//
+// Use: obtain shared memory from shared_memory<T>() alone (all of it is dynamic and uninitialised;
+// its size goes to launch()); access vectors through load_vector / store_vector; lanes that take
+// part in a shuffle or vote are named by its mask and must all reach it; every thread of a block
+// reaches every __syncthreads(). Kernels that are no templates are `static`.
+#pragma once
+
+#include <cstdint>
+#include <type_traits>
+
+#if defined(FCN_EXT_CUDA_EMULATION)
+#include "cuda_emulation.h"
+#else
+#include <cuda_runtime.h>
+#endif
+
+#include <torch/headeronly/util/BFloat16.h>
+#include <torch/headeronly/util/Half.h>
+
+namespace fcn_ext {
+
+constexpr int kWarp = 32;
+constexpr unsigned kFullMask = 0xffffffffu;
+
+// Sums are formed in float, of doubles in double.
+template <typename scalar_t>
+using accumulate_of = std::conditional_t<std::is_same_v<scalar_t, double>, double, float>;
+
+// The block's shared memory, aligned to 16 bytes.
+template <typename T>
+__device__ __forceinline__ T* shared_memory() {
+#if defined(FCN_EXT_CUDA_EMULATION)
+  return reinterpret_cast<T*>(cuda_emulation::block.shared);
+#else
+  extern __shared__ __align__(16) unsigned char fcn_ext_shared_memory[];
+  return reinterpret_cast<T*>(fcn_ext_shared_memory);
+#endif
+}
+
+// `count` elements that one instruction moves: 2, 4, 8 or 16 bytes.
+template <typename scalar_t, int count>
+struct alignas(sizeof(scalar_t) * count) Vector {
+  scalar_t values[count];
+};
+
+template <int bytes>
+struct VectorBits;
+template <>
+struct VectorBits<1> {
+  using type = unsigned char;
+};
+template <>
+struct VectorBits<2> {
+  using type = unsigned short;
+};
+template <>
+struct VectorBits<4> {
+  using type = unsigned;
+};
+template <>
+struct VectorBits<8> {
+  using type = uint2;
+};
+template <>
+struct VectorBits<16> {
+  using type = uint4;
+};
+template <typename scalar_t, int count>
+using vector_bits = typename VectorBits<sizeof(scalar_t) * count>::type;
+
+// Vectors at a multiple of their own size. `streamed` data is touched once: it should not push
+// anything else out of the caches.
+template <int count, typename scalar_t>
+__device__ __forceinline__ Vector<scalar_t, count> load_vector(const scalar_t* address) {
+  const auto bits = __ldg(reinterpret_cast<const vector_bits<scalar_t, count>*>(address));
+  Vector<scalar_t, count> vector;
+  __builtin_memcpy(&vector, &bits, sizeof(vector));
+  return vector;
+}
+
+template <int count, typename scalar_t>
+__device__ __forceinline__ Vector<scalar_t, count> load_vector_streamed(const scalar_t* address) {
+  const auto bits = __ldcs(reinterpret_cast<const vector_bits<scalar_t, count>*>(address));
+  Vector<scalar_t, count> vector;
+  __builtin_memcpy(&vector, &bits, sizeof(vector));
+  return vector;
+}
+
+template <int count, typename scalar_t>
+__device__ __forceinline__ void store_vector_streamed(scalar_t* address,
+                                                      const Vector<scalar_t, count>& vector) {
+  vector_bits<scalar_t, count> bits;
+  __builtin_memcpy(&bits, &vector, sizeof(vector));
+  __stcs(reinterpret_cast<vector_bits<scalar_t, count>*>(address), bits);
+}
+
+template <typename T>
+__host__ __device__ __forceinline__ T smaller(T a, T b) {
+  return b < a ? b : a;
+}
+template <typename T>
+__host__ __device__ __forceinline__ T larger(T a, T b) {
+  return a < b ? b : a;
+}
+
+}  // namespace fcn_ext

@@ -1,0 +1,140 @@
+"""Builds the CUDA kernels against the emulation of CUDA and calls them through ctypes.
+
+Every ``*.cpp`` beside this file is one unit of the shared library; ``sanitized/*.cpp`` are
+programs of their own, built with AddressSanitizer. Objects are kept under ``build/`` by the hash
+of their preprocessed source, so that only what changed is compiled again.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+CACHE = ROOT / "build" / "cuda_emulation"
+FLAGS = [
+    "-std=c++17",
+    "-fPIC",
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+    "-Wno-unknown-pragmas",
+    "-DFCN_EXT_CUDA_EMULATION",
+    f"-I{ROOT / 'csrc'}",
+    f"-I{HERE / 'emulator'}",
+    "-isystem",
+    str(Path(torch.__file__).resolve().parent / "include"),
+]
+RELEASE = ["-O2"]
+SANITIZED = ["-O1", "-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
+
+
+class EmulationError(RuntimeError):
+    """What the emulation found wrong with a kernel or its launch."""
+
+
+def _run(command: list[str]) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def _build(name: str, sources: list[Path], flags: list[str], link: list[str]) -> Path:
+    """Compiles and links what has changed, once, however many test processes ask for it."""
+    compiler = os.environ.get("CXX") or shutil.which("g++") or "c++"
+    flags = [*FLAGS, *flags]
+    CACHE.mkdir(parents=True, exist_ok=True)
+
+    def compile_unit(source: Path) -> Path:
+        text = _run([compiler, *flags, "-E", str(source)])
+        digest = hashlib.sha256("\0".join([compiler, *flags, text]).encode()).hexdigest()[:24]
+        target = CACHE / f"{source.stem}-{digest}.o"
+        if not target.exists():
+            partial = target.with_suffix(".partial")
+            _run([compiler, *flags, "-c", str(source), "-o", str(partial)])
+            partial.rename(target)
+        return target
+
+    with open(CACHE / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with ThreadPoolExecutor(max_workers=2) as pool:
+            objects = list(pool.map(compile_unit, sources))
+        digest = hashlib.sha256("\0".join(map(str, objects)).encode()).hexdigest()[:24]
+        target = CACHE / f"{name}-{digest}"
+        if not target.exists():
+            partial = target.with_suffix(".partial")
+            _run([compiler, *flags, *link, *map(str, objects), "-o", str(partial)])
+            partial.rename(target)
+    return target
+
+
+class Emulation:
+    """The entry points of the shared library, with errors as exceptions."""
+
+    def __init__(self, library: Path) -> None:
+        self._library = ctypes.CDLL(str(library))
+        self._library.cuda_emulation_error.restype = ctypes.c_char_p
+
+    def call(self, name: str, *arguments: object) -> None:
+        """Calls an entry point; ints are passed as int64, tensors as pointers, None as null."""
+        converted: list[object] = []
+        for argument in arguments:
+            if isinstance(argument, torch.Tensor):
+                converted.append(ctypes.c_void_p(argument.data_ptr()))
+            elif argument is None:
+                converted.append(ctypes.c_void_p())
+            else:
+                assert isinstance(argument, int)
+                converted.append(ctypes.c_int64(argument))
+        if getattr(self._library, name)(*converted) != 0:
+            raise EmulationError(self._library.cuda_emulation_error().decode())
+
+    def set_seed(self, seed: int) -> None:
+        """Draws another order of threads and blocks."""
+        self._library.cuda_emulation_set_seed(ctypes.c_uint64(seed))
+
+    def set_device(self, multiprocessors: int = 132, shared_bytes_per_block: int = 232448) -> None:
+        """Sets what the emulated device offers; the default is an H100."""
+        self._library.cuda_emulation_set_device(multiprocessors, shared_bytes_per_block)
+
+    def take_traffic(self) -> dict[str, int]:
+        """Bytes loaded and stored by kernels, and 16-byte accesses, since the last call."""
+        counts = (ctypes.c_uint64 * 4)()
+        self._library.cuda_emulation_take_traffic(counts)
+        names = ("loaded", "stored", "vector_loads", "vector_stores")
+        return dict(zip(names, counts, strict=True))
+
+
+@pytest.fixture(scope="session")
+def emulation_library() -> Emulation:
+    sources = [HERE / "emulator" / "cuda_emulation.cpp", *sorted(HERE.glob("*.cpp"))]
+    return Emulation(_build("emulation.so", sources, RELEASE, ["-shared"]))
+
+
+@pytest.fixture
+def emulation(emulation_library: Emulation) -> Iterator[Emulation]:
+    emulation_library.set_seed(0)
+    yield emulation_library
+    emulation_library.set_device()
+
+
+@pytest.fixture(scope="session")
+def sanitized_program() -> Path:
+    """Runs one named case with AddressSanitizer; see sanitized/main.cpp."""
+    sources = [
+        HERE / "emulator" / "cuda_emulation.cpp",
+        *sorted((HERE / "sanitized").glob("*.cpp")),
+    ]
+    return _build("sanitized", sources, SANITIZED, [])

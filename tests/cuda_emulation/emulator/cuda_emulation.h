@@ -1,0 +1,250 @@
+// A small emulation of the CUDA execution model: enough for this project's kernels to be compiled
+// by the host compiler and run, one block after another, every thread a fibre.
+//
+// Use: compile with -DFCN_EXT_CUDA_EMULATION and this folder on the include path; csrc/common/
+// device.cuh then includes this header instead of the CUDA runtime, and csrc/common/launch.cuh
+// runs kernels here. Link cuda_emulation.cpp. An entry point for Python is
+//
+//     extern "C" int my_kernel(...) { return cuda_emulation::guarded([&] { launch_my_kernel(...);
+//     }); }
+//
+// and conftest.py's `emulation.call("my_kernel", ...)` raises the message of what went wrong.
+//
+// What it finds: threads and blocks run in an order drawn from a seed, so that a missing barrier
+// or a race gives wrong values under some seed; shared memory starts as NaN (all bits set) in every
+// block and what lies behind it is checked; a barrier that not all threads reach, a shuffle whose
+// mask names a lane that does not take part, a misaligned vector access and a launch beyond the
+// hardware's limits are errors with the place in the source. Under AddressSanitizer, accesses
+// outside shared, local and global memory are found where they happen.
+#pragma once
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <string>
+#include <type_traits>
+
+#define __global__
+#define __device__
+#define __host__
+#define __forceinline__ inline
+#define __launch_bounds__(...)
+
+struct dim3 {
+  unsigned x, y, z;
+  constexpr dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_) {}
+};
+
+struct alignas(8) uint2 {
+  unsigned x, y;
+};
+struct alignas(16) uint4 {
+  unsigned x, y, z, w;
+};
+struct alignas(8) float2 {
+  float x, y;
+};
+struct alignas(16) float4 {
+  float x, y, z, w;
+};
+
+using cudaStream_t = void*;
+
+namespace cuda_emulation {
+
+// ---------------------------------------------------------------- for tests
+
+// What the emulated device offers; the values of an H100 unless a test says otherwise.
+struct Device {
+  int multiprocessors = 132;
+  int shared_bytes_per_block = 232448;
+};
+Device& device();
+
+// Sum of the bytes that kernels moved through the access functions below, since reset.
+struct Traffic {
+  uint64_t loaded, stored;
+  uint64_t vector_loads, vector_stores;  // accesses of 16 bytes
+};
+Traffic& traffic();
+
+void set_seed(uint64_t seed);
+
+// Runs `work`; 0, or 1 after an exception, whose message cuda_emulation_error() then returns.
+int guarded(const std::function<void()>& work);
+
+// ---------------------------------------------------------------- for launch.cuh
+
+void run(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>& kernel);
+
+// ---------------------------------------------------------------- for the functions below
+
+struct Site {
+  const char* file;
+  int line;
+};
+
+enum class Collective { kSyncWarp, kShuffle, kBallot, kMatch };
+
+struct Block {
+  dim3 grid, size, index;
+  unsigned char* shared;
+};
+struct Thread {
+  dim3 index;
+  unsigned linear;
+};
+extern Block block;
+extern const Thread* thread;
+
+void barrier(Site site);
+uint64_t collective(Collective kind, unsigned mask, uint64_t value, int source, Site site);
+void maybe_yield();
+[[noreturn]] void fail(const std::string& message);
+[[noreturn]] void fail_misaligned(const void* address, size_t alignment);
+
+template <typename T>
+T load(const T* address) {
+  if (reinterpret_cast<uintptr_t>(address) % alignof(T) != 0) {
+    fail_misaligned(address, alignof(T));
+  }
+  T value;
+  std::memcpy(&value, address, sizeof(T));
+  traffic().loaded += sizeof(T);
+  traffic().vector_loads += sizeof(T) == 16;
+  return value;
+}
+
+template <typename T>
+void store(T* address, const T& value) {
+  if (reinterpret_cast<uintptr_t>(address) % alignof(T) != 0) {
+    fail_misaligned(address, alignof(T));
+  }
+  std::memcpy(address, &value, sizeof(T));
+  traffic().stored += sizeof(T);
+  traffic().vector_stores += sizeof(T) == 16;
+}
+
+template <typename T>
+T shuffle(unsigned mask, T value, int source, int width, Site site) {
+  static_assert(std::is_arithmetic_v<T> && (sizeof(T) == 4 || sizeof(T) == 8));
+  if (width < 1 || width > 32 || (width & (width - 1)) != 0) {
+    fail("the width of a shuffle must be a power of two up to 32, got " + std::to_string(width));
+  }
+  uint64_t bits = 0;
+  std::memcpy(&bits, &value, sizeof(T));
+  bits = collective(Collective::kShuffle, mask, bits, source, site);
+  std::memcpy(&value, &bits, sizeof(T));
+  return value;
+}
+
+inline int lane() { return static_cast<int>(thread->linear % 32); }
+
+}  // namespace cuda_emulation
+
+#define threadIdx (::cuda_emulation::thread->index)
+#define blockIdx (::cuda_emulation::block.index)
+#define blockDim (::cuda_emulation::block.size)
+#define gridDim (::cuda_emulation::block.grid)
+constexpr int warpSize = 32;
+
+#define CUDA_EMULATION_SITE const char *file = __builtin_FILE(), int line = __builtin_LINE()
+
+inline void __syncthreads(CUDA_EMULATION_SITE) { cuda_emulation::barrier({file, line}); }
+
+inline void __syncwarp(unsigned mask = 0xffffffffu, CUDA_EMULATION_SITE) {
+  cuda_emulation::collective(cuda_emulation::Collective::kSyncWarp, mask, 0, 0, {file, line});
+}
+
+template <typename T>
+T __shfl_sync(unsigned mask, T value, int source, int width = 32, CUDA_EMULATION_SITE) {
+  const int segment = cuda_emulation::lane() / width * width;
+  return cuda_emulation::shuffle(mask, value, segment + (source & (width - 1)), width,
+                                 {file, line});
+}
+
+template <typename T>
+T __shfl_up_sync(unsigned mask, T value, unsigned delta, int width = 32, CUDA_EMULATION_SITE) {
+  const int lane = cuda_emulation::lane();
+  const int source = lane - static_cast<int>(delta);
+  return cuda_emulation::shuffle(mask, value, source < lane / width * width ? lane : source, width,
+                                 {file, line});
+}
+
+template <typename T>
+T __shfl_down_sync(unsigned mask, T value, unsigned delta, int width = 32, CUDA_EMULATION_SITE) {
+  const int lane = cuda_emulation::lane();
+  const int source = lane + static_cast<int>(delta);
+  return cuda_emulation::shuffle(mask, value, source >= (lane / width + 1) * width ? lane : source,
+                                 width, {file, line});
+}
+
+template <typename T>
+T __shfl_xor_sync(unsigned mask, T value, int lane_mask, int width = 32, CUDA_EMULATION_SITE) {
+  const int lane = cuda_emulation::lane();
+  const int source = lane ^ lane_mask;
+  return cuda_emulation::shuffle(mask, value, source >= (lane / width + 1) * width ? lane : source,
+                                 width, {file, line});
+}
+
+inline unsigned __ballot_sync(unsigned mask, int predicate, CUDA_EMULATION_SITE) {
+  return static_cast<unsigned>(cuda_emulation::collective(cuda_emulation::Collective::kBallot, mask,
+                                                          predicate != 0, 0, {file, line}));
+}
+inline int __any_sync(unsigned mask, int predicate, CUDA_EMULATION_SITE) {
+  return __ballot_sync(mask, predicate, file, line) != 0;
+}
+inline int __all_sync(unsigned mask, int predicate, CUDA_EMULATION_SITE) {
+  return __ballot_sync(mask, predicate, file, line) == mask;
+}
+
+template <typename T>
+unsigned __match_any_sync(unsigned mask, T value, CUDA_EMULATION_SITE) {
+  static_assert(std::is_arithmetic_v<T> && (sizeof(T) == 4 || sizeof(T) == 8));
+  uint64_t bits = 0;
+  std::memcpy(&bits, &value, sizeof(T));
+  return static_cast<unsigned>(
+      cuda_emulation::collective(cuda_emulation::Collective::kMatch, mask, bits, 0, {file, line}));
+}
+
+// Only one fibre runs at a time, so that these need no atomic instruction; now and then another
+// thread gets its turn in between.
+#define CUDA_EMULATION_ATOMICS(T)                                \
+  inline T atomicAdd(T* address, T value) {                      \
+    cuda_emulation::maybe_yield();                               \
+    const T old = cuda_emulation::load(address);                 \
+    cuda_emulation::store(address, static_cast<T>(old + value)); \
+    return old;                                                  \
+  }                                                              \
+  inline T atomicCAS(T* address, T expected, T desired) {        \
+    cuda_emulation::maybe_yield();                               \
+    const T old = cuda_emulation::load(address);                 \
+    if (old == expected) {                                       \
+      cuda_emulation::store(address, desired);                   \
+    }                                                            \
+    return old;                                                  \
+  }
+CUDA_EMULATION_ATOMICS(int)
+CUDA_EMULATION_ATOMICS(unsigned)
+CUDA_EMULATION_ATOMICS(unsigned long long)
+#undef CUDA_EMULATION_ATOMICS
+
+// Cached read-only, streaming (evict first) and plain accesses.
+template <typename T>
+T __ldg(const T* address) {
+  return cuda_emulation::load(address);
+}
+template <typename T>
+T __ldcs(const T* address) {
+  return cuda_emulation::load(address);
+}
+template <typename T>
+void __stcs(T* address, T value) {
+  cuda_emulation::store(address, value);
+}
+
+inline int __popc(unsigned value) { return __builtin_popcount(value); }
+inline int __ffs(int value) { return __builtin_ffs(value); }
+inline int __clz(int value) { return value == 0 ? 32 : __builtin_clz(value); }
