@@ -1,4 +1,4 @@
-// The one way kernels are launched: <<<>>> under nvcc, the emulation elsewhere.
+// The one way kernels are launched: by the CUDA runtime under nvcc, by the emulation elsewhere.
 //
 // Use: launch(my_kernel<float>, grid, block, shared_bytes, stream, arguments...). A grid without
 // blocks launches nothing; whatever the launch itself refuses is thrown as std::runtime_error.
@@ -72,8 +72,12 @@ void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_
                                     cudaFuncAttributeMaxDynamicSharedMemorySize,
                                     static_cast<int>(shared_bytes)));
   }
-  kernel<<<grid, block, shared_bytes, stream> > >(static_cast<Parameters>(arguments)...);
-  check_cuda(cudaGetLastError());
+  cudaLaunchConfig_t config{};
+  config.gridDim = grid;
+  config.blockDim = block;
+  config.dynamicSmemBytes = shared_bytes;
+  config.stream = stream;
+  check_cuda(cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...));
 }
 
 #endif
