@@ -1,0 +1,181 @@
+"""The command ``fcn``: train, evaluate, predict and data.
+
+What a user can mend is told in one line with exit code 2. A run that cannot go on ends with 1, as
+do problems found by ``fcn data check`` and images that ``fcn predict`` could not read. SIGINT and
+SIGTERM end with 130 and 143.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import tyro
+
+from fcn_train.config import load_config
+from fcn_train.errors import Interrupted, TrainingError, UsageError
+from fcn_train.options import (
+    CheckOptions,
+    DataKind,
+    EvaluateOptions,
+    ModelName,
+    PredictOptions,
+    RecipeName,
+    SampleOptions,
+    StatsOptions,
+    TrainOptions,
+)
+from fcn_train.recipes import recipe_options
+
+DESCRIPTION = (
+    "Fully convolutional networks for semantic segmentation. `fcn train` alone generates a sample "
+    "data set, trains a narrow FCN-8s on it and leaves a report."
+)
+DataCommand = (
+    Annotated[SampleOptions, tyro.conf.subcommand("sample")]
+    | Annotated[CheckOptions, tyro.conf.subcommand("check")]
+    | Annotated[StatsOptions, tyro.conf.subcommand("stats")]
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return run_command(arguments)
+    except SystemExit as error:
+        return error.code if isinstance(error.code, int) else 2
+    except KeyboardInterrupt:
+        return _fail("interrupted", 128 + signal.SIGINT)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    except Exception as error:
+        code = _exit_code(error)
+        if code is None or "--traceback" in arguments:
+            traceback.print_exc()
+        if code is None:
+            return 1
+        return _fail(_one_line(error), code)
+
+
+def run_command(arguments: Sequence[str]) -> int:
+    # Imported here: `fcn --help` and mistakes in the options need no torch.
+    defaults, run = train_defaults(arguments)
+    options = parse(arguments, defaults)
+    from fcn_train.console import Console
+
+    console = Console()
+    if isinstance(options, TrainOptions):
+        from fcn_train.run import check_continuation
+        from fcn_train.train import train
+
+        if run is not None:
+            check_continuation(run, options)
+        train(options, run, console)
+        return 0
+    if isinstance(options, EvaluateOptions):
+        from fcn_train.evaluate import evaluate_run
+
+        evaluate_run(options, console)
+        return 0
+    if isinstance(options, PredictOptions):
+        from fcn_train.predict import predict
+
+        return 1 if predict(options, console) else 0
+    from fcn_train import data_commands
+
+    if isinstance(options, CheckOptions):
+        return 1 if data_commands.check_data(options, console) else 0
+    if isinstance(options, StatsOptions):
+        data_commands.show_statistics(options, console)
+    else:
+        data_commands.write_sample(options, console)
+    return 0
+
+
+def train_defaults(arguments: Sequence[str]) -> tuple[TrainOptions, Path | None]:
+    """The values that `fcn train` starts from, and the run it continues.
+
+    In this order: the run that ``--resume`` finds, the file of ``--config``, the recipe.
+    """
+    if not arguments or arguments[0] != "train":
+        return TrainOptions(), None
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for name in ("--recipe", "--model.name", "--data.kind", "--config", "--resume", "--output"):
+        parser.add_argument(name)
+    try:
+        found, _ = parser.parse_known_args(list(arguments[1:]))
+    except (SystemExit, argparse.ArgumentError):
+        raise UsageError("an option lacks its value; see fcn train --help") from None
+    values = vars(found)
+    if values["resume"] is not None:
+        from fcn_train.run import find_run
+
+        output = Path(values["output"]) if values["output"] else None
+        run = find_run(values["resume"], output)
+        if run is not None:
+            return load_config(run), run
+    if values["config"] is not None:
+        if values["recipe"] is not None:
+            raise UsageError("--config holds the values of a recipe already; give no --recipe")
+        return load_config(Path(values["config"])), None
+    known = TrainOptions()
+    try:
+        options = recipe_options(
+            cast(RecipeName, values["recipe"] or known.recipe),
+            cast(ModelName, values["model.name"] or known.model.name),
+            cast(DataKind, values["data.kind"] or known.data.kind),
+        )
+    except KeyError:  # an unknown name, which the real parser refuses in better words
+        options = known
+    return options, None
+
+
+def parse(arguments: Sequence[str], defaults: TrainOptions) -> Any:
+    """The options of the command in ``arguments``; ``defaults`` are those of `fcn train`."""
+    command = (
+        Annotated[TrainOptions, tyro.conf.subcommand("train", default=defaults)]
+        | Annotated[EvaluateOptions, tyro.conf.subcommand("evaluate")]
+        | Annotated[PredictOptions, tyro.conf.subcommand("predict")]
+        | Annotated[
+            DataCommand,
+            tyro.conf.subcommand("data", description="Write, check and measure data sets."),
+        ]
+    )
+    return tyro.cli(command, prog="fcn", description=DESCRIPTION, args=arguments)
+
+
+def _exit_code(error: Exception) -> int | None:
+    """None for what is a defect of the program, whose traceback has to be seen."""
+    from fcn_train.data import DataError
+
+    if isinstance(error, Interrupted):
+        return 128 + error.signum
+    if isinstance(error, (UsageError, DataError)):
+        return 2
+    if isinstance(error, OSError) and error.filename is not None:
+        return 2
+    if isinstance(error, TrainingError) or type(error).__name__ == "OutOfMemoryError":
+        return 1
+    return None
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}; give a place that can be read and written"
+    if type(error).__name__ == "OutOfMemoryError":
+        reason = str(error).splitlines()[0]
+        return f"{reason} Try a smaller --optim.batch with more --optim.accumulate, or --data.crop"
+    return " ".join(str(error).split())
+
+
+def _fail(text: str, code: int) -> int:
+    print(f"fcn: {text}", file=sys.stderr, flush=True)
+    return code

@@ -1,0 +1,89 @@
+"""Options as JSON: ``config.json`` of a run folder, and back."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import types
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from fcn_train.errors import UsageError
+from fcn_train.options import TrainOptions
+
+T = TypeVar("T")
+
+
+def to_dict(options: Any) -> dict[str, Any]:
+    """The saved fields as JSON values; ``from_dict`` reads them back."""
+    values: dict[str, Any] = {}
+    for item in dataclasses.fields(options):
+        if not item.metadata.get("saved", True):
+            continue
+        value = getattr(options, item.name)
+        if dataclasses.is_dataclass(value):
+            value = to_dict(value)
+        elif isinstance(value, Path):
+            value = value.as_posix()
+        elif isinstance(value, tuple):
+            value = list(value)
+        values[item.name] = value
+    return values
+
+
+def from_dict(cls: type[T], values: Any, source: Path, prefix: str = "") -> T:
+    """A dataclass from JSON values; keys that are missing keep their defaults.
+
+    Raises UsageError on an unknown key, naming the closest known one, and on a wrong type.
+    """
+    if not isinstance(values, dict):
+        raise UsageError(f"{source}: {prefix or 'the file'} must be an object, got {values!r}")
+    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    hints = get_type_hints(cls)
+    arguments = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if key not in fields:
+            closest = difflib.get_close_matches(key, fields, n=1, cutoff=0.0)[0]
+            raise UsageError(f"{source}: unknown key {name!r}; did you mean {prefix + closest!r}?")
+        arguments[key] = _convert(hints[key], value, source, name)
+    return cls(**arguments)
+
+
+def _convert(hint: Any, value: Any, source: Path, name: str) -> Any:
+    origin, args = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        if value is None:
+            return None
+        return _convert(next(a for a in args if a is not type(None)), value, source, name)
+    if dataclasses.is_dataclass(hint):
+        return from_dict(hint, value, source, f"{name}.")  # type: ignore[arg-type]
+    if origin is Literal:
+        if value in args:
+            return value
+        raise UsageError(f"{source}: {name} must be one of {', '.join(args)}, got {value!r}")
+    if origin is tuple:
+        if isinstance(value, list) and len(value) == len(args):
+            return tuple(_convert(a, v, source, name) for a, v in zip(args, value, strict=True))
+        raise UsageError(f"{source}: {name} must be a list of {len(args)} values, got {value!r}")
+    if hint is Path and isinstance(value, str):
+        return Path(value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
+        return value
+    raise UsageError(f"{source}: {name} must be of type {hint.__name__}, got {value!r}")
+
+
+def load_config(path: Path) -> TrainOptions:
+    """The options of ``config.json``, given as the file or as the run folder that holds it."""
+    if path.is_dir():
+        path = path / "config.json"
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror}); give a run folder") from None
+    except ValueError as error:
+        raise UsageError(f"{path}: is not JSON ({error})") from None
+    return from_dict(TrainOptions, values, path)

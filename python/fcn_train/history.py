@@ -1,0 +1,71 @@
+"""What a run has logged so far: part of its checkpoints, so that a resumed log has no seam."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fcn_ext.metrics import Scores
+
+from fcn_train.checkpoint import write_text
+
+TRAINING = ("step", "epoch", "lr", "loss")
+SCORES = (
+    "pixel_accuracy",
+    "mean_accuracy",
+    "mean_iu",
+    "mean_iu_present",
+    "frequency_weighted_iu",
+)
+EVALUATIONS = ("step", "epoch", *SCORES)
+
+
+@dataclass
+class History:
+    """Rows of ``training.csv`` and ``evaluations.csv``, losses not yet in a row, the best score."""
+
+    training: list[list[float]] = field(default_factory=list)
+    evaluations: list[list[float]] = field(default_factory=list)
+    pending: list[float] = field(default_factory=list)
+    best_mean_iu: float = -1.0
+
+    def add_loss(self, step: int, epoch: float, lr: float, loss: float, every: int) -> None:
+        """Note the loss of ``step``; every so many steps their mean becomes a row."""
+        self.pending.append(loss)
+        if len(self.pending) >= every:
+            self.training.append([step, epoch, lr, sum(self.pending) / len(self.pending)])
+            self.pending = []
+
+    def add_scores(self, step: int, epoch: float, scores: Scores) -> bool:
+        """Note an evaluation; True when its mean IU is the best so far."""
+        self.evaluations.append([step, epoch, *(float(getattr(scores, n)) for n in SCORES)])
+        if scores.mean_iu <= self.best_mean_iu:
+            return False
+        self.best_mean_iu = float(scores.mean_iu)
+        return True
+
+    def evaluated(self, step: int) -> bool:
+        return any(row[0] == step for row in self.evaluations)
+
+    def state(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def write(self, folder: Path) -> None:
+        write_csv(folder / "training.csv", TRAINING, self.training)
+        write_csv(folder / "evaluations.csv", EVALUATIONS, self.evaluations)
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows([_short(value) for value in row] for row in rows)
+    write_text(path, text.getvalue())
+
+
+def _short(value: Any) -> Any:
+    return f"{value:.8g}" if isinstance(value, float) else value

@@ -1,0 +1,187 @@
+"""The pictures of a report, drawn by matplotlib without a display.
+
+Each function writes one PNG. Matplotlib is imported when the first is called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from fcn_train.checkpoint import atomic_path
+from fcn_train.data import IGNORE_INDEX, colourise, overlay
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+BLUE, ORANGE, GREY = "#2f6db3", "#d9772b", "#8a8f98"
+DPI = 110
+
+
+class Picture(NamedTuple):
+    """One row of the overlays: image (H, W, 3), target and prediction (H, W), all uint8."""
+
+    name: str
+    image: np.ndarray
+    target: np.ndarray
+    prediction: np.ndarray
+
+
+def draw_curves(
+    path: Path, training: Sequence[Sequence[float]], evaluations: Sequence[Sequence[float]]
+) -> None:
+    """Loss and scores over steps.
+
+    ``training`` rows: step, epoch, lr, loss. ``evaluations`` rows: step, epoch, pixel accuracy,
+    mean accuracy, mean IU, mean IU of present classes, frequency-weighted IU.
+    """
+    figure = _figure(11, 4)
+    left, right = figure.subplots(1, 2)
+    rows = np.array(training, dtype=np.float64).reshape(-1, 4)
+    left.plot(rows[:, 0], rows[:, 3], color=BLUE, linewidth=1.6)
+    if len(rows) and (rows[:, 3] > 0).all() and rows[:, 3].max() > 20 * rows[:, 3].min():
+        left.set_yscale("log")
+    _label(left, "Training loss", "step", "loss")
+    rate = left.twinx()
+    rate.plot(rows[:, 0], rows[:, 2], color=GREY, linewidth=1, linestyle=":")
+    rate.set_ylabel("learning rate", color=GREY)
+    rate.set_ylim(bottom=0)
+    rate.tick_params(colors=GREY)
+    rate.spines["top"].set_visible(False)
+    scores = np.array(evaluations, dtype=np.float64).reshape(-1, 7)
+    for column, name, colour in ((4, "mean IU", ORANGE), (2, "pixel accuracy", BLUE)):
+        right.plot(scores[:, 0], scores[:, column], color=colour, marker="o", markersize=4)
+        if len(scores):
+            text = f"{name} {scores[-1, column]:.3f}"
+            right.annotate(
+                text,
+                (scores[-1, 0], scores[-1, column]),
+                xytext=(-4, 7),
+                textcoords="offset points",
+                ha="right",
+                color=colour,
+            )
+    right.set_ylim(0, 1.05)
+    right.set_xlim(left=0)
+    _label(right, "Validation scores", "step", "")
+    _save(figure, path)
+
+
+def draw_class_bars(
+    path: Path, class_iu: np.ndarray, class_accuracy: np.ndarray, names: Sequence[str]
+) -> None:
+    """IU of every class as bars, its accuracy as a tick; both (C,), NaN where undefined."""
+    count = len(names)
+    figure = _figure(8, 1.2 + 0.27 * count)
+    axes = figure.subplots()
+    positions = np.arange(count)
+    axes.barh(positions, np.nan_to_num(class_iu), color=BLUE, height=0.72, label="IU")
+    axes.plot(class_accuracy, positions, "|", color=ORANGE, markersize=11, mew=2, label="accuracy")
+    for position, value in enumerate(class_iu):
+        text = "absent" if np.isnan(value) else f"{value:.3f}"
+        axes.text(1.02, position, text, va="center", fontsize=9, color="#333333")
+    if np.isfinite(class_iu).any():
+        mean = float(np.nanmean(class_iu))
+        axes.axvline(mean, color=GREY, linewidth=1, linestyle="--", label=f"mean IU {mean:.3f}")
+    axes.set_yticks(positions, names, fontsize=9)
+    axes.set_ylim(count - 0.4, -0.6)
+    axes.set_xlim(0, 1)
+    _label(axes, "Intersection over union of each class", "", "")
+    axes.grid(axis="y", visible=False)
+    below = -0.35 / (0.27 * count)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, below), ncol=3, frameon=False)
+    _save(figure, path)
+
+
+def draw_confusion(path: Path, matrix: np.ndarray, names: Sequence[str]) -> None:
+    """``matrix`` (C, C), rows = target, columns = prediction, as shares of each row."""
+    count = len(names)
+    totals = matrix.sum(axis=1, keepdims=True)
+    shares = np.divide(matrix, totals, out=np.full(matrix.shape, np.nan), where=totals > 0)
+    side = max(5.0, 2.2 + 0.36 * count)
+    figure = _figure(side + 0.8, side)
+    axes = figure.subplots()
+    axes.set_facecolor("#eeeeee")
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.set_xticks(range(count), names, rotation=90, fontsize=8)
+    axes.set_yticks(range(count), names, fontsize=8)
+    axes.set_xticks(np.arange(-0.5, count), minor=True)
+    axes.set_yticks(np.arange(-0.5, count), minor=True)
+    axes.grid(which="minor", color="white", linewidth=0.6)
+    axes.tick_params(which="both", length=0)
+    if count <= 40:
+        for row, column in np.argwhere(np.nan_to_num(shares) >= 0.005).tolist():
+            share = shares[row, column]
+            colour = "white" if share > 0.55 else "#333333"
+            text = f"{100 * share:.0f}"
+            axes.text(column, row, text, ha="center", va="center", fontsize=7, color=colour)
+    axes.set_xlabel("prediction")
+    axes.set_ylabel("target")
+    axes.set_title("Where the pixels of each class go (% of the row)", fontsize=11)
+    figure.colorbar(image, ax=axes, fraction=0.04, pad=0.02)
+    _save(figure, path)
+
+
+def draw_overlays(
+    path: Path, rows: Sequence[Picture], names: Sequence[str], palette: np.ndarray
+) -> None:
+    """Rows of image, truth, prediction and overlay, with a legend of the classes that occur."""
+    from matplotlib.patches import Patch
+
+    heights = [min(1.0, row.image.shape[0] / row.image.shape[1]) for row in rows]
+    figure = _figure(10.4, sum(2.6 * h + 0.1 for h in heights) + 1.3)
+    grid = figure.subplots(len(rows), 4, squeeze=False, height_ratios=heights)
+    used: set[int] = set()  # classes that occur in truth or prediction
+    for axes_row, row in zip(grid, rows, strict=True):
+        used |= set(np.unique(row.target)) | set(np.unique(row.prediction))
+        shown = (
+            row.image,
+            colourise(row.target, palette),
+            colourise(row.prediction, palette),
+            overlay(row.image, row.prediction, palette),
+        )
+        for axes, pixels in zip(axes_row, shown, strict=True):
+            axes.imshow(pixels, interpolation="nearest")
+            axes.set_xticks([])
+            axes.set_yticks([])
+            axes.spines[:].set_visible(False)
+        axes_row[0].set_ylabel(row.name, fontsize=8)
+    for axes, title in zip(grid[0], ("image", "truth", "prediction", "overlay"), strict=True):
+        axes.set_title(title, fontsize=11)
+    labels = {i: names[i] for i in sorted(used - {IGNORE_INDEX})}
+    if IGNORE_INDEX in used:
+        labels[IGNORE_INDEX] = "void"
+    patches = [
+        Patch(facecolor=tuple(palette[i] / 255), edgecolor="#666666", label=label)
+        for i, label in labels.items()
+    ]
+    figure.legend(handles=patches, loc="outside lower center", ncol=5, fontsize=9, frameon=False)
+    _save(figure, path)
+
+
+def _figure(width: float, height: float) -> Figure:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _label(axes: Axes, title: str, x: str, y: str) -> None:
+    axes.set_title(title, fontsize=11)
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.grid(color="#dddddd", linewidth=0.7)
+    axes.set_axisbelow(True)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png", metadata={"Software": None})

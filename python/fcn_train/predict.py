@@ -1,0 +1,112 @@
+"""Index PNG and overlay for image files of any size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+from fcn_train.checkpoint import atomic_path
+from fcn_train.console import Console
+from fcn_train.data import DataError, Normalisation, image_to_tensor, overlay, read_image
+from fcn_train.data.dataset import IMAGE_SUFFIXES
+from fcn_train.errors import UsageError
+from fcn_train.network import NORMALISATIONS, Runtime, resolve_device
+from fcn_train.options import PredictOptions
+from fcn_train.run import load_run
+
+
+def predict(options: PredictOptions, console: Console | None = None) -> int:
+    """Write ``<stem>.png`` (palette PNG of class indices) and ``<stem>-overlay.png`` for each file.
+
+    Images below a folder keep their place under ``--output``. Returns how many files could not be
+    read; they are named on the console. With ``--strict`` the first raises DataError instead.
+    """
+    console = console or Console()
+    if not 0 <= options.opacity <= 1:
+        raise UsageError(f"--opacity must be in [0, 1], got {options.opacity}")
+    runtime = Runtime(resolve_device(options.device, options.threads), options.amp)
+    run = load_run(options.run, options.weights)
+    jobs = find_images(options.images, options.output)
+    model = runtime.place(run.model)
+    normalisation = NORMALISATIONS[run.options.model.input]
+    failed = 0
+    with console.progress("predicting", len(jobs)) as advance:
+        for source, target in jobs:
+            try:
+                image = read_image(source)
+            except DataError as error:
+                if options.strict:
+                    raise
+                failed += 1
+                console.warn(str(error))
+            else:
+                labels = segment(model, image, runtime, normalisation)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                mixed = overlay(image, labels, run.classes.palette, options.opacity)
+                _save(_indexed(labels, run.classes.palette), target)
+                _save(Image.fromarray(mixed), target.with_name(f"{target.stem}-overlay.png"))
+            advance(1, source.name)
+    console.line(f"{options.output}: {len(jobs) - failed} of {len(jobs)} images segmented")
+    return failed
+
+
+@torch.inference_mode()
+def segment(
+    model: nn.Module, image: np.ndarray, runtime: Runtime, normalisation: Normalisation
+) -> np.ndarray:
+    """Class indices (H, W) uint8 of an image (H, W, 3) uint8 RGB; ``model`` in eval mode."""
+    images = runtime.images(image_to_tensor(image, normalisation)[None])
+    with runtime.autocast():
+        logits = model(images)
+    labels: np.ndarray = logits.argmax(1)[0].to(torch.uint8).cpu().numpy()
+    return labels
+
+
+def find_images(sources: Sequence[Path], output: Path) -> list[tuple[Path, Path]]:
+    """The files of ``sources``, folders searched to the bottom, each with its index PNG.
+
+    Raises UsageError for a source that is missing, a folder without images, or two files whose
+    results would have one name.
+    """
+    jobs: dict[Path, Path] = {}
+    for source in sources:
+        if source.is_dir():
+            found = sorted(
+                path
+                for path in source.rglob("*")
+                if path.suffix.lower() in IMAGE_SUFFIXES and output not in path.parents
+            )
+            if not found:
+                raise UsageError(f"{source}: holds no image ({', '.join(IMAGE_SUFFIXES)})")
+            places = [path.relative_to(source) for path in found]
+        else:
+            found, places = [source], [Path(source.name)]
+        for path, place in zip(found, places, strict=True):
+            target = output / place.with_suffix(".png")
+            if target in jobs and jobs[target] != path:
+                raise UsageError(
+                    f"{path}: its result would replace that of {jobs[target]} ({target}); "
+                    "predict them into two --output folders"
+                )
+            if target.resolve() == path.resolve():
+                raise UsageError(f"{path}: would be overwritten; give another --output")
+            jobs[target] = path
+    if not jobs:
+        raise UsageError("give at least one image file or folder")
+    return [(path, target) for target, path in jobs.items()]
+
+
+def _indexed(labels: np.ndarray, palette: np.ndarray) -> Image.Image:
+    picture = Image.fromarray(labels)
+    picture.putpalette(palette.tobytes())
+    return picture
+
+
+def _save(picture: Image.Image, path: Path) -> None:
+    with atomic_path(path) as temporary:
+        picture.save(temporary, format="PNG")

@@ -1,0 +1,53 @@
+"""Named recipes: the values that `--recipe` puts in place of the defaults.
+
+A recipe covers the optimiser, the network and how images are cut, so that
+``fcn train --recipe heavy --help`` shows what would run; every value can still be given.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from fcn_train.options import (
+    DataKind,
+    DataOptions,
+    ModelName,
+    ModelOptions,
+    OptimOptions,
+    RecipeName,
+    TrainOptions,
+)
+
+HEAVY_LR = {"fcn32s": 1e-10, "fcn16s": 1e-12, "fcn8s": 1e-14, "fcn8s-atonce": 1e-10}
+HEAVY_STEPS = {"fcn32s": 100_000, "fcn16s": 100_000, "fcn8s": 100_000, "fcn8s-atonce": 300_000}
+
+
+def recipe_options(
+    recipe: RecipeName = "default", model: ModelName = "fcn8s", kind: DataKind = "sample"
+) -> TrainOptions:
+    """The values a named recipe stands for.
+
+    paper: section 4.3 of Long, Shelhamer and Darrell, the settings for VGG16; a step is 20
+    images of native size, passed one by one and averaged, as the authors' ``iter_size: 20``.
+    heavy: the solvers published with the reference repository (``voc-fcn{32,16,8}s``): the loss
+    is a sum over pixels, hence learning rates of 1e-10 and below.
+    """
+    options = TrainOptions(recipe=recipe)
+    if recipe == "default":
+        if kind != "sample":
+            data = DataOptions(kind=kind, crop=320, scale=(0.75, 1.5))
+            optim = replace(options.optim, lr=0.05, epochs=60.0)
+            options = replace(options, data=data, optim=optim, checkpoint_every=500)
+        return replace(options, model=replace(options.model, name=model))
+    published = ModelOptions(
+        name=model, width=1.0, padding="published", batch_norm=False, input="caffe"
+    )
+    native = DataOptions(kind=kind, crop=0, scale=(1.0, 1.0), mirror=False)
+    fixed = OptimOptions(batch=1, weight_decay=5e-4, bias_lr=2.0, bias_decay=0.0, schedule="fixed")
+    if recipe == "paper":
+        optim = replace(fixed, accumulate=20, lr=1e-4, momentum=0.9, loss="mean", epochs=175.0)
+    else:
+        native = replace(native, sampling="replacement")
+        lr, steps = HEAVY_LR[model], HEAVY_STEPS[model]
+        optim = replace(fixed, accumulate=1, lr=lr, momentum=0.99, loss="sum", steps=steps)
+    return replace(options, data=native, model=published, optim=optim, checkpoint_every=1000)

@@ -1,0 +1,72 @@
+"""A tiny data set, a tiny network and one finished run, shared by the tests of the program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from fcn_train.data import write_sample_dataset
+from fcn_train.options import DataOptions, ModelOptions, OptimOptions, TrainOptions
+from fcn_train.train import train
+
+TINY_FLAGS = [
+    *("--model.width", "0.05", "--model.fc-channels", "16", "--data.crop", "32"),
+    *("--optim.batch", "2", "--optim.steps", "2", "--threads", "1"),
+]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def sample_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_sample_dataset(tmp_path_factory.mktemp("data") / "sample", train=6, val=3, size=48)
+
+
+@pytest.fixture(scope="session")
+def tiny_options(sample_root: Path) -> TrainOptions:
+    """Eight steps of two images with everything that draws random numbers switched on."""
+    return TrainOptions(
+        data=DataOptions(root=sample_root, crop=32, scale=(0.8, 1.2)),
+        model=ModelOptions(width=0.05, fc_channels=16),
+        optim=OptimOptions(batch=1, accumulate=2, lr=0.05, steps=8),
+        evaluate_every=1.0,
+        checkpoint_every=2,
+        log_every=3,
+        threads=1,
+    )
+
+
+@pytest.fixture(scope="session")
+def finished_run(tiny_options: TrainOptions, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.set_num_threads(1)
+    return train(replace(tiny_options, output=tmp_path_factory.mktemp("run") / "finished"))
+
+
+@pytest.fixture
+def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The test runs in an empty folder, where `runs/` may appear."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Call the program as the shell does: exit code, standard output, standard error."""
+    from fcn_train.cli import main
+
+    def run(*arguments: str | Path) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run

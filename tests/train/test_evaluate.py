@@ -1,0 +1,122 @@
+"""Scores of a split: streamed, at native size, the same for any batch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from fcn_train.data import IMAGENET, open_dataset
+from fcn_train.evaluate import evaluate, new_matrix, picture_rows, spread
+from fcn_train.network import Runtime
+from PIL import Image
+from torch import Tensor, nn
+
+from fcn_ext import metrics
+
+Command = Callable[..., tuple[int, str, str]]
+RUNTIME = Runtime(torch.device("cpu"))
+
+
+class ByBrightness(nn.Module):
+    """Class 0 where an image is dark, class 7 where it is bright; remembers what it was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.batches: list[tuple[int, ...]] = []
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.batches.append(tuple(images.shape))
+        assert not self.training
+        logits = images.new_zeros(len(images), 21, *images.shape[2:])
+        logits[:, 7] = images.mean(1)
+        return logits
+
+
+def expected_matrix(root: Path) -> np.ndarray:
+    dataset = open_dataset("sample", root, "train")
+    matrix = np.zeros((21, 21), dtype=np.int64)
+    for index in range(len(dataset)):
+        image, label = dataset[index]
+        normalised = (image.astype(np.float32) - IMAGENET.mean) / IMAGENET.std
+        prediction = np.where(normalised.mean(2) > 0, 7, 0)
+        valid = label != 255
+        np.add.at(matrix, (label[valid], prediction[valid]), 1)
+    return matrix
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_scores_are_those_of_the_pixels(batch: int, sample_root: Path) -> None:
+    dataset = open_dataset("sample", sample_root, "train")
+    model, matrix = ByBrightness().train(), new_matrix(dataset, RUNTIME)
+    seen: list[int] = []
+    scores = evaluate(
+        model, dataset, RUNTIME, IMAGENET, batch=batch, matrix=matrix, advance=seen.append
+    )
+    expected = expected_matrix(sample_root)
+    np.testing.assert_array_equal(matrix.matrix.numpy(), expected)
+    assert scores.mean_iu == metrics.scores_from_matrix(torch.from_numpy(expected)).mean_iu
+    assert sum(seen) == len(dataset) == sum(shape[0] for shape in model.batches)
+    assert max(shape[0] for shape in model.batches) <= batch
+    assert model.training
+
+
+def test_pictures_show_examples_of_the_whole_split(sample_root: Path) -> None:
+    dataset = open_dataset("sample", sample_root, "train")
+    rows = picture_rows(ByBrightness(), dataset, RUNTIME, IMAGENET, 2)
+    assert [row.name for row in rows] == [dataset.ids[1], dataset.ids[4]]
+    for row in rows:
+        assert row.image.shape[:2] == row.target.shape == row.prediction.shape
+        assert set(np.unique(row.prediction)) <= {0, 7}
+    assert spread(3, 8) == [0, 1, 2]
+
+
+def test_command_writes_the_report_and_the_scores_of_training(
+    finished_run: Path, command: Command, tmp_path: Path
+) -> None:
+    code, out, _ = command("evaluate", "--run", finished_run, "--output", tmp_path, "--batch", "2")
+    assert code == 0
+    assert "3 images of sample, val: mean IU" in out
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "confusion_matrix.csv",
+        "confusion_matrix.png",
+        "metrics.json",
+        "overlays.png",
+        "per_class.csv",
+        "per_class.png",
+        "report.html",
+    }
+    trained = json.loads((finished_run / "metrics.json").read_text())
+    evaluated = json.loads((tmp_path / "metrics.json").read_text())
+    for name in ("pixel_accuracy", "mean_iu", "mean_iu_present", "num_pixels", "classes"):
+        assert evaluated[name] == trained[name]
+
+
+def test_command_scores_another_split(
+    finished_run: Path, command: Command, sample_root: Path, tmp_path: Path
+) -> None:
+    code, out, _ = command(
+        *("evaluate", "--run", finished_run, "--split", "train", "--weights", "best"),
+        *("--data-kind", "sample", "--data-root", sample_root, "--output", tmp_path),
+    )
+    assert code == 0
+    assert "6 images of sample, train" in out
+    assert json.loads((tmp_path / "metrics.json").read_text())["weights"] == "best"
+
+
+def test_other_classes_are_refused(finished_run: Path, command: Command, tmp_path: Path) -> None:
+    for name in ("images", "labels"):
+        (tmp_path / name).mkdir()
+        Image.new("L", (8, 8)).save(tmp_path / name / "a.png")
+    (tmp_path / "classes.txt").write_text("sky\nland\n")
+    code, _, err = command(
+        *("evaluate", "--run", finished_run, "--data-kind", "folder"),
+        *("--data-root", tmp_path, "--split", ""),
+    )
+    assert code == 2
+    assert "was trained on 21 classes" in err
+    assert "has 2; 'background' there is 'sky' here; give a run of the same classes" in err
+    assert err.count("\n") == 1

@@ -1,0 +1,93 @@
+"""Index PNG and overlay for files of any size; bad files do not end the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from fcn_train.data import IMAGENET, image_to_tensor, overlay, read_image, voc_palette
+from fcn_train.errors import UsageError
+from fcn_train.predict import find_images
+from fcn_train.run import load_run
+from PIL import Image
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "photos"
+    (folder / "inner").mkdir(parents=True)
+    for name, size in (("wide.png", (9, 70)), ("one.jpg", (1, 1)), ("inner/tall.png", (50, 17))):
+        Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)).save(folder / name)
+    return folder
+
+
+def test_results_have_the_size_and_palette(
+    finished_run: Path, photos: Path, command: Command, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    code, out, _ = command("predict", photos, "--run", finished_run, "--output", output)
+    assert code == 0
+    assert "3 of 3 images segmented" in out
+    run = load_run(finished_run)
+    for place in (Path("wide.png"), Path("one.jpg"), Path("inner/tall.png")):
+        image = read_image(photos / place)
+        with torch.inference_mode():
+            logits = run.model(image_to_tensor(image, IMAGENET)[None])
+        expected = logits.argmax(1)[0].numpy()
+        with Image.open(output / place.with_suffix(".png")) as index:
+            assert index.mode == "P"
+            np.testing.assert_array_equal(np.array(index), expected)
+            colours = np.array(index.convert("RGB"))
+        np.testing.assert_array_equal(colours, voc_palette()[expected])
+        mixed = np.array(Image.open(output / place.parent / f"{place.stem}-overlay.png"))
+        wanted = overlay(image, expected.astype(np.uint8), voc_palette(), 0.55)
+        np.testing.assert_array_equal(mixed, wanted)
+
+
+def test_bad_file_is_named_and_the_others_are_done(
+    finished_run: Path, photos: Path, command: Command, tmp_path: Path
+) -> None:
+    (photos / "broken.jpg").write_bytes(b"\xff\xd8 no picture")
+    output = tmp_path / "out"
+    code, out, err = command("predict", photos, "--run", finished_run, "--output", output)
+    assert code == 1
+    assert "3 of 4 images segmented" in out
+    assert f"{photos / 'broken.jpg'}: image cannot be decoded" in err
+    assert (output / "wide.png").is_file()
+
+
+def test_strict_stops_at_the_bad_file(
+    finished_run: Path, photos: Path, command: Command, tmp_path: Path
+) -> None:
+    (photos / "broken.jpg").write_bytes(b"\xff\xd8 no picture")
+    output = tmp_path / "out"
+    code, _, err = command("predict", photos, "--run", finished_run, "--output", output, "--strict")
+    assert code == 2
+    assert err.startswith(f"fcn: {photos / 'broken.jpg'}: image cannot be decoded")
+    assert not (output / "wide.png").exists()
+
+
+def test_results_that_would_be_lost_are_refused(photos: Path, tmp_path: Path) -> None:
+    (photos / "wide.jpg").write_bytes((photos / "wide.png").read_bytes())
+    with pytest.raises(UsageError, match=r"wide.png: its result would replace that of .*wide.jpg"):
+        find_images([photos], tmp_path / "out")
+    with pytest.raises(UsageError, match=r"tall.png: would be overwritten"):
+        find_images([photos / "inner" / "tall.png"], photos / "inner")
+    with pytest.raises(UsageError, match=r"holds no image"):
+        find_images([tmp_path / "out"], tmp_path) if (tmp_path / "out").mkdir() is None else None
+    with pytest.raises(UsageError, match="at least one image"):
+        find_images([], tmp_path)
+
+
+def test_results_inside_the_folder_are_no_input(photos: Path) -> None:
+    output = photos / "out"
+    before = find_images([photos], output)
+    output.mkdir()
+    Image.new("RGB", (2, 2)).save(output / "wide.png")
+    assert find_images([photos], output) == before

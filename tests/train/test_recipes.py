@@ -1,0 +1,55 @@
+"""The named recipes stand for the published values."""
+
+from __future__ import annotations
+
+import pytest
+from fcn_train.options import ModelName, TrainOptions
+from fcn_train.recipes import recipe_options
+
+
+@pytest.mark.parametrize(
+    ("model", "lr", "steps"),
+    [
+        ("fcn32s", 1e-10, 100_000),
+        ("fcn16s", 1e-12, 100_000),
+        ("fcn8s", 1e-14, 100_000),
+        ("fcn8s-atonce", 1e-10, 300_000),
+    ],
+)
+def test_heavy_learning(model: ModelName, lr: float, steps: int) -> None:
+    options = recipe_options("heavy", model, "voc")
+    optim = options.optim
+    assert (optim.batch, optim.accumulate, optim.momentum) == (1, 1, 0.99)
+    assert (optim.lr, optim.steps, optim.loss) == (lr, steps, "sum")
+    assert (optim.weight_decay, optim.bias_lr, optim.bias_decay) == (5e-4, 2.0, 0.0)
+    assert optim.schedule == "fixed"
+    assert (options.data.crop, options.data.mirror, options.data.sampling) == (
+        0,
+        False,
+        "replacement",
+    )
+    assert options.model.name == model
+
+
+def test_paper() -> None:
+    options = recipe_options("paper", "fcn16s", "voc")
+    optim = options.optim
+    assert optim.batch * optim.accumulate == 20
+    assert (optim.lr, optim.momentum, optim.weight_decay) == (1e-4, 0.9, 5e-4)
+    assert (optim.bias_lr, optim.bias_decay, optim.loss) == (2.0, 0.0, "mean")
+    assert (optim.schedule, optim.epochs, optim.steps) == ("fixed", 175.0, 0)
+
+
+@pytest.mark.parametrize("recipe", ["paper", "heavy"])
+def test_published_recipes_take_the_published_network(recipe: str) -> None:
+    model = recipe_options(recipe).model  # type: ignore[arg-type]
+    assert (model.width, model.padding, model.batch_norm) == (1.0, "published", False)
+    assert (model.dropout, model.input, model.fc_channels) == (0.5, "caffe", 0)
+
+
+def test_default_is_the_default_of_the_options() -> None:
+    assert recipe_options() == TrainOptions()
+
+
+def test_photographs_are_cut_larger_than_the_sample() -> None:
+    assert recipe_options("default", "fcn16s", "camvid").data.crop > TrainOptions().data.crop
