@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ from fcn_train.data.dataset import (
     SegmentationDataset,
     read_image,
     read_label,
-    voc_palette,
 )
 from fcn_train.data.folder import FolderSegmentation
 from fcn_train.data.loader import EvaluationLoader, MemoryDataset, TrainLoader
@@ -79,7 +79,6 @@ __all__ = [
     "read_image",
     "read_label",
     "to_tensors",
-    "voc_palette",
     "write_sample_dataset",
 ]
 
@@ -102,7 +101,7 @@ def open_dataset(
 
     Raises:
         DataError: if folders or lists are missing or unusable.
-        ValueError: if `kind` is none of the four.
+        ValueError: if `kind` is none of the four, or an option does not apply to it.
     """
     kinds: dict[str, type[SegmentationDataset]] = {
         "sample": SampleDataset,
@@ -113,5 +112,9 @@ def open_dataset(
     if kind not in kinds:
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
     opener: Any = kinds[kind]
+    known = inspect.signature(opener).parameters
+    for option in options:
+        if option not in known:
+            raise ValueError(f"{option} does not apply to data of kind {kind!r}")
     dataset: SegmentationDataset = opener(Path(root), split, strict=strict, **options)
     return dataset

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
+
+from fcn_ext.numpy import decode_palette
 
 IGNORE_INDEX = 255
 """Label of pixels that belong to no class (void): never trained on, never scored."""
@@ -254,18 +256,6 @@ def without_suffix(name: str) -> str:
     return stem if dot and f".{suffix.lower()}" in IMAGE_SUFFIXES else name
 
 
-def voc_palette() -> np.ndarray:
-    """The PASCAL VOC colour map, (256, 3) uint8: the bits of the index, dealt to R, G, B in turn,
-    from the most significant bit of each channel down."""
-    index = np.arange(256)
-    palette = np.zeros((256, 3), dtype=np.uint8)
-    for bit in range(8):
-        for channel in range(3):
-            taken = (index >> (3 * bit + channel)) & 1
-            palette[:, channel] |= (taken << (7 - bit)).astype(np.uint8)
-    return palette
-
-
 def _decoded(path: Path, kind: str) -> Image.Image:
     """Open a picture and decode all of it; whatever a decoder raises becomes a `DataError`."""
     if not path.is_file():
@@ -287,16 +277,21 @@ def _decoded(path: Path, kind: str) -> Image.Image:
 
 
 def _uses_only(colours: np.ndarray, palette: np.ndarray) -> bool:
-    """Whether every pixel of (H, W, 3) `colours` is a colour of the (K, 3) `palette`."""
-    weights = np.array([1 << 16, 1 << 8, 1], dtype=np.int64)
-    return bool(np.isin(colours.astype(np.int64) @ weights, palette @ weights).all())
+    """Whether every pixel of (H, W, 3) `colours` is a colour of the palette."""
+    try:
+        decode_palette(colours, palette)
+    except ValueError:
+        return False
+    return True
 
 
 def _reason(error: BaseException) -> str:
-    """An exception's own words, without the path that the message around them gives already."""
+    """An exception's own words, without the file that the message around them names already."""
+    if isinstance(error, UnidentifiedImageError):
+        return "no known picture format"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return str(error).split("'")[0].strip() or type(error).__name__
+    return str(error) or type(error).__name__
 
 
 def _shortened(values: Sequence[int], limit: int = 8) -> str:

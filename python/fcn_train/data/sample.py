@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from fcn_train.data.dataset import DataError, Problem, voc_palette
+from fcn_ext.numpy import voc_palette
+from fcn_train.data.dataset import DataError, Problem
 from fcn_train.data.scene import SAMPLE_CLASS_NAMES, draw_scene
 from fcn_train.data.voc import VocSegmentation
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
+from fcn_ext.numpy import encode_palette
 from fcn_train.data.dataset import IGNORE_INDEX, SegmentationDataset
 
 _TITLE_HEIGHT = 14
@@ -14,8 +15,7 @@ _TITLE_HEIGHT = 14
 
 def colourise(label: np.ndarray, palette: np.ndarray) -> np.ndarray:
     """Class indices (H, W) uint8 in the colours of a (256, 3) palette: (H, W, 3) uint8."""
-    colours: np.ndarray = palette[label]
-    return colours
+    return encode_palette(label, palette)
 
 
 def overlay(

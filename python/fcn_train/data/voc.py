@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
+from fcn_ext.numpy import voc_palette
 from fcn_train.data.dataset import (
     DataError,
     Problem,
     SegmentationDataset,
     read_lines,
-    voc_palette,
     without_suffix,
 )
 

@@ -1,0 +1,66 @@
+"""Small data sets, written in the original formats."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fcn_train.data import write_sample_dataset
+from PIL import Image
+
+from fcn_ext.numpy import voc_palette
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real data sets, which are not part of the repository."""
+    default = Path(__file__).resolve().parents[3] / ".." / "shared" / "data"
+    folder = Path(os.environ.get("FCN_SHARED_DATA", default)).resolve()
+    if not folder.is_dir():
+        pytest.skip("no real data sets here; set FCN_SHARED_DATA to their folder")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sample_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sample data set of 12 + 10 pictures, 64 pixels long."""
+    root = tmp_path_factory.mktemp("sample") / "data"
+    return write_sample_dataset(root, seed=3, train=12, val=10, size=64)
+
+
+@pytest.fixture
+def voc_root(tmp_path: Path) -> Path:
+    """VOC2012's folder with images a, b, c (train: a, b; val: c) of 9 x 7, 12 x 8 and 6 x 6."""
+    root = tmp_path / "VOCdevkit" / "VOC2012"
+    for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
+        (root / folder).mkdir(parents=True)
+    for image_id, width, height in (("a", 9, 7), ("b", 12, 8), ("c", 6, 6)):
+        write_pair(root, image_id, width, height)
+    lists = root / "ImageSets" / "Segmentation"
+    (lists / "train.txt").write_text("a\nb\n")
+    (lists / "val.txt").write_text("c\n\n")
+    return root
+
+
+def write_pair(root: Path, image_id: str, width: int, height: int) -> np.ndarray:
+    """A grey JPEG and a label whose rows are classes 0, 1, ... with void in the first column."""
+    Image.new("RGB", (width, height), (90, 90, 90)).save(root / "JPEGImages" / f"{image_id}.jpg")
+    label = np.repeat(np.arange(height, dtype=np.uint8)[:, None], width, axis=1)
+    label[:, 0] = 255
+    save_label(root / "SegmentationClass" / f"{image_id}.png", label)
+    return label
+
+
+def save_label(path: Path, label: np.ndarray) -> None:
+    picture = Image.fromarray(label)
+    picture.putpalette(voc_palette().tobytes())
+    picture.save(path)
+
+
+@pytest.fixture
+def write_label() -> Callable[[Path, np.ndarray], None]:
+    """Saves (H, W) uint8 indices as a palette PNG."""
+    return save_label

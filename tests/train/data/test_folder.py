@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fcn_train.data import DataError, FolderSegmentation
+from PIL import Image
+
+
+def add_pair(images: Path, labels: Path, stem: str, ending: str = "jpg") -> None:
+    images.mkdir(parents=True, exist_ok=True)
+    labels.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (4, 3)).save(images / f"{stem}.{ending}")
+    Image.fromarray(np.ones((3, 4), dtype=np.uint8)).save(labels / f"{stem}.png")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for stem, ending in (("b", "JPG"), ("a", "png"), ("c d", "bmp")):
+        add_pair(tmp_path / "images", tmp_path / "labels", stem, ending)
+    return tmp_path
+
+
+def test_stems_match_whatever_the_endings(root: Path) -> None:
+    (root / "images" / "notes.txt").write_text("not an image")
+    dataset = FolderSegmentation(root, num_classes=2)
+    assert dataset.ids == ["a", "b", "c d"]
+    assert dataset.class_names == ("class 0", "class 1")
+    assert [dataset[index].label.sum() for index in range(3)] == [12, 12, 12]
+
+
+def test_class_names_come_from_classes_txt(root: Path) -> None:
+    (root / "classes.txt").write_text("ground\nbuilding\n")
+    assert FolderSegmentation(root).class_names == ("ground", "building")
+    with pytest.raises(DataError, match=r"classes\.txt: names 2 classes but num_classes is 3"):
+        FolderSegmentation(root, num_classes=3)
+
+
+def test_neither_names_nor_number_of_classes_is_an_error(root: Path) -> None:
+    with pytest.raises(DataError, match=r"classes\.txt: is missing; .* or give num_classes"):
+        FolderSegmentation(root)
+
+
+@pytest.mark.parametrize("num_classes", [0, 256, -1])
+def test_number_of_classes_out_of_range_is_an_error(root: Path, num_classes: int) -> None:
+    with pytest.raises(ValueError, match=rf"num_classes must be in 1\.\.255, got {num_classes}"):
+        FolderSegmentation(root, num_classes=num_classes)
+
+
+def test_class_names_must_be_as_many_as_num_classes(root: Path) -> None:
+    with pytest.raises(ValueError, match="class_names must hold 3 names, got 2"):
+        FolderSegmentation(root, num_classes=3, class_names=("x", "y"))
+
+
+def test_split_may_be_a_list_with_or_without_endings(root: Path, tmp_path: Path) -> None:
+    (root / "train.txt").write_text("c d\nb.JPG\n")
+    assert FolderSegmentation(root, "train", num_classes=2).ids == ["c d", "b"]
+    path = str(root / "train.txt")
+    assert FolderSegmentation(root, path, num_classes=2).ids == ["c d", "b"]
+
+
+@pytest.mark.parametrize(
+    ("images", "labels"), [("images/val", "labels/val"), ("val/images", "val/labels")]
+)
+def test_split_may_be_a_sub_folder(tmp_path: Path, images: str, labels: str) -> None:
+    add_pair(tmp_path / images, tmp_path / labels, "x")
+    dataset = FolderSegmentation(tmp_path, "val", num_classes=2)
+    assert dataset.ids == ["x"]
+    assert dataset[0].label.shape == (3, 4)
+
+
+def test_folders_may_have_other_names(tmp_path: Path) -> None:
+    add_pair(tmp_path / "photos", tmp_path / "masks", "x")
+    dataset = FolderSegmentation(
+        tmp_path, image_folder="photos", label_folder="masks", num_classes=2
+    )
+    assert dataset.ids == ["x"]
+
+
+def test_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"images: folder of images is missing"):
+        FolderSegmentation(tmp_path, num_classes=2)
+
+
+def test_missing_split_is_named(root: Path) -> None:
+    with pytest.raises(DataError, match=r"val\.txt: list of image names cannot be read"):
+        FolderSegmentation(root, "val", num_classes=2)
+
+
+def test_empty_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "labels").mkdir()
+    with pytest.raises(DataError, match=r"images: names no image"):
+        FolderSegmentation(tmp_path, num_classes=2)
+
+
+def test_label_without_image_and_image_without_label_are_named(root: Path) -> None:
+    (root / "images" / "b.JPG").unlink()
+    with pytest.raises(DataError, match=r"b\.png: label has no image b\.\*"):
+        FolderSegmentation(root, num_classes=2)
+    (root / "labels" / "b.png").unlink()
+    (root / "labels" / "a.png").unlink()
+    with pytest.raises(DataError, match=r"a\.png: label is missing; restore"):
+        FolderSegmentation(root, num_classes=2)[0]
+
+
+def test_two_images_of_one_stem_are_named(root: Path) -> None:
+    Image.new("RGB", (4, 3)).save(root / "images" / "a.jpg")
+    with pytest.raises(DataError, match=r"a\.png: has the same stem as a\.jpg"):
+        FolderSegmentation(root, num_classes=2)

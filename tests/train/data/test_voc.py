@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fcn_train.data import VOC_CLASS_NAMES, DataError, VocSegmentation, open_dataset
+from fcn_train.data.voc import find_voc_folder
+
+
+def test_classes_are_vocs() -> None:
+    assert len(VOC_CLASS_NAMES) == 21
+    assert VOC_CLASS_NAMES[0] == "background"
+    assert VOC_CLASS_NAMES[15] == "person"
+    assert list(VOC_CLASS_NAMES[1:]) == sorted(VOC_CLASS_NAMES[1:])
+
+
+@pytest.mark.parametrize("above", ["", "VOCdevkit", "VOCdevkit/VOC2012"])
+def test_year_is_found_from_any_folder_above(voc_root: Path, above: str) -> None:
+    assert VocSegmentation(voc_root.parents[1] / above, "val").ids == ["c"]
+
+
+def test_2011_lies_below_trainval(voc_root: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "2011" / "TrainVal" / "VOCdevkit" / "VOC2011"
+    shutil.copytree(voc_root, moved)
+    assert find_voc_folder(tmp_path / "2011") == moved
+    assert VocSegmentation(tmp_path / "2011", "train").name == "VOC2011"
+
+
+def test_newest_of_several_years_is_taken(voc_root: Path) -> None:
+    shutil.copytree(voc_root, voc_root.parent / "VOC2011")
+    assert find_voc_folder(voc_root.parent) == voc_root
+
+
+def test_augmented_labels_are_read_from_their_folder(voc_root: Path) -> None:
+    shutil.move(voc_root / "SegmentationClass", voc_root / "SegmentationClassAug")
+    dataset = open_dataset("voc", voc_root, "train", label_folder="SegmentationClassAug")
+    assert dataset.label_path(0).parent.name == "SegmentationClassAug"
+    assert dataset[0].label.shape == (7, 9)
+
+
+@pytest.mark.parametrize(
+    "text", ["b\na\n", "b 1\na -1\n", "/JPEGImages/b.jpg /SegmentationClassAug/b.png\na.jpg\n"]
+)
+def test_split_may_be_the_path_of_a_list_in_any_usual_form(
+    voc_root: Path, tmp_path: Path, text: str
+) -> None:
+    (tmp_path / "mine.txt").write_text(text)
+    assert VocSegmentation(voc_root, str(tmp_path / "mine.txt")).ids == ["b", "a"]
+
+
+def test_missing_list_names_those_there_are(voc_root: Path) -> None:
+    with pytest.raises(DataError, match=r"trian\.txt: list of images cannot.*lists train, val"):
+        VocSegmentation(voc_root, "trian")
+
+
+def test_missing_folder_is_named_with_what_is_expected(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"JPEGImages: folder is missing; give the folder"):
+        VocSegmentation(tmp_path / "nowhere", "train")
+
+
+def test_published_files_load(shared_data: Path) -> None:
+    train = open_dataset("voc", shared_data, "train")
+    val = open_dataset("voc", shared_data / "VOCdevkit", "val")
+    assert (len(train), len(val)) == (437, 40)
+    assert not set(train.ids) & set(val.ids)
+    image, label = val[0]
+    assert image.shape[:2] == label.shape
+    assert set(np.unique(label)) <= {*range(21), 255}
+    assert 255 in label
+
+
+def test_published_seg11valid_list_opens_by_path(shared_data: Path) -> None:
+    listing = shared_data / "fcn_lists" / "data" / "pascal" / "seg11valid.txt"
+    dataset = open_dataset("voc", shared_data, str(listing))
+    assert len(dataset) == 736
