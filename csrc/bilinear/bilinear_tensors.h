@@ -18,7 +18,7 @@ inline PlaneStrides strides_of(const torch::stable::Tensor& map) {
 // Channels side by side: what torch calls channels_last, of a dense map or a window of one.
 // fcn_ext/ops/_common.py states the same rule for the shapes that torch.compile traces.
 inline bool is_channels_last(const torch::stable::Tensor& map) {
-  return map.size(1) > 1 && map.stride(1) == 1 && map.size(2) * map.size(3) > 1;
+  return map.size(1) > 1 && map.stride(1) == 1 && map.stride(3) >= map.size(1);
 }
 
 inline torch::stable::Tensor empty_map(const torch::stable::Tensor& like, int64_t height,

@@ -43,7 +43,7 @@ def is_map(value: Any, name: str) -> Tensor:
 
 def is_channels_last(map: Tensor) -> bool:
     """The rule of csrc/bilinear/bilinear_tensors.h, for the shapes that tracing sees."""
-    return bool(map.shape[1] > 1 and map.stride(1) == 1 and map.shape[2] * map.shape[3] > 1)
+    return bool(map.shape[1] > 1 and map.stride(1) == 1 and map.stride(3) >= map.shape[1])
 
 
 def empty_map(like: Tensor, height: int, width: int) -> Tensor:
