@@ -1,0 +1,596 @@
+// Confusion counts on CUDA, from labels or from scores. Integers only: no order changes a result.
+//
+// A warp takes a piece of a pixel row, each lane the next few pixels of it. Label maps are piecewise
+// constant, so that pixels are counted by runs of equal (target, prediction): a lane finds the runs
+// among its own pixels, votes and a shuffle join those that go on in the next lanes, and one addition
+// is made a run. Additions go to int32 histograms in shared memory, added to the int64 matrix once a
+// block at the end, or straight to the matrix where a histogram does not fit or does not pay.
+//
+// Memory touched: every label and score once, in 16-byte loads where they are aligned and side by
+// side; of the matrix only the bins that occur.
+#pragma once
+
+#include <climits>
+#include <cmath>
+
+#include "common/device.cuh"
+#include "common/launch.cuh"
+#include "confusion_matrix/count.h"
+
+namespace fcn_ext {
+namespace confusion {
+
+constexpr int kMostThreads = 384;
+constexpr int kResident = 2;  // blocks of so many threads that a multiprocessor has registers for
+constexpr int kLabelsPerLane = 16;
+constexpr int64_t kMostCopies = 8;
+constexpr int64_t kCopiesBytes = 32 << 10;  // of all copies of a histogram
+constexpr int64_t kSmallHistogram = 4 << 10;
+constexpr int64_t kPixelsPerBlock = int64_t{1} << 30;  // so that a 32-bit bin cannot overflow
+
+// Codes of labels that are no class. Classes are at most 2^15, so that any label fits in 32 bits.
+constexpr int32_t kIgnored = INT32_MIN;
+constexpr int32_t kInvalid = INT32_MIN + 1;
+constexpr int32_t kLabelLimit = 1 << 15;
+
+constexpr int32_t kNoBin = -1;
+
+// Pixels as rows: as few and long ones as the memory of both maps allows. Warp w starts with piece
+// w and goes on in steps of all warps, which is `step_rows` rows and `step_pieces` pieces.
+struct PixelRows {
+  int64_t count, width;
+  int64_t per_image;
+  int64_t pieces;  // of a row
+  int64_t step_rows, step_pieces;
+};
+
+// A map seen as those rows; strides in elements.
+struct MapRows {
+  const void* data;
+  int type;
+  int64_t image, row, column;
+};
+
+struct Counts {
+  int32_t num_classes;
+  int64_t ignore_index;
+  int copies;  // of the histogram in shared memory; 0: none
+  unsigned long long* matrix;
+  unsigned long long* invalid;
+};
+
+// ------------------------------------------------------------------ counting
+
+class Counter {
+ public:
+  __device__ __forceinline__ explicit Counter(const Counts& counts)
+      : counts_(counts),
+        dropped_(counts.num_classes * counts.num_classes),
+        ignored_(counts.ignore_index >= -kLabelLimit && counts.ignore_index < kLabelLimit
+                     ? static_cast<int32_t>(counts.ignore_index)
+                     : kIgnored),
+        shared_(shared_memory<unsigned>()) {
+    const int bins = counts.copies * (dropped_ + 1);
+    for (int bin = threadIdx.x; bin < bins; bin += blockDim.x) {
+      shared_[bin] = 0;
+    }
+    __syncthreads();
+    const int warp = threadIdx.x / kWarp;
+    own_ = counts.copies > 0 ? shared_ + warp % counts.copies * (dropped_ + 1) : nullptr;
+  }
+
+  // The bin of a pixel: the matrix's, the one behind for invalid pixels, kNoBin for ignored ones.
+  __device__ __forceinline__ int32_t bin(int32_t target, int32_t prediction) const {
+    if (target == ignored_ || target == kIgnored) {
+      return kNoBin;
+    }
+    const auto classes = static_cast<unsigned>(counts_.num_classes);
+    const bool valid = static_cast<unsigned>(target) < classes &&
+                       static_cast<unsigned>(prediction) < classes;
+    return valid ? target * counts_.num_classes + prediction : dropped_;
+  }
+
+  __device__ __forceinline__ void add(int32_t bin, unsigned pixels) const {
+    if (bin == kNoBin) {
+      return;
+    }
+    if (own_ != nullptr) {
+      atomicAdd(own_ + bin, pixels);
+    } else {
+      atomicAdd(global(bin), static_cast<unsigned long long>(pixels));
+    }
+  }
+
+  // Every thread of the block comes here once.
+  __device__ __forceinline__ void flush() const {
+    __syncthreads();
+    if (counts_.copies == 0) {
+      return;
+    }
+    for (int bin = threadIdx.x; bin <= dropped_; bin += blockDim.x) {
+      unsigned pixels = 0;
+      for (int copy = 0; copy < counts_.copies; ++copy) {
+        pixels += shared_[copy * (dropped_ + 1) + bin];
+      }
+      if (pixels > 0) {
+        atomicAdd(global(bin), static_cast<unsigned long long>(pixels));
+      }
+    }
+  }
+
+ private:
+  __device__ __forceinline__ unsigned long long* global(int32_t bin) const {
+    return bin < dropped_ ? counts_.matrix + bin : counts_.invalid;
+  }
+
+  const Counts& counts_;
+  int32_t dropped_, ignored_;
+  unsigned* shared_;
+  unsigned* own_;
+};
+
+// Counts `count` neighbouring pixels of each lane; lanes follow each other along the row. A run is
+// added by the lane it starts in.
+template <int count>
+__device__ __forceinline__ void count_runs(const Counter& counter, const int32_t (&target)[count],
+                                           const int32_t (&prediction)[count]) {
+  const int lane = threadIdx.x % kWarp;
+  int32_t first_bin = kNoBin;
+  unsigned first_pixels = count, pixels = 1;
+  bool single = true;
+#pragma unroll
+  for (int k = 1; k < count; ++k) {
+    if (target[k] == target[k - 1] && prediction[k] == prediction[k - 1]) {
+      ++pixels;
+      continue;
+    }
+    const int32_t bin = counter.bin(target[k - 1], prediction[k - 1]);
+    if (single) {
+      first_bin = bin;
+      first_pixels = pixels;
+      single = false;
+    } else {
+      counter.add(bin, pixels);
+    }
+    pixels = 1;
+  }
+  const int32_t last_bin = counter.bin(target[count - 1], prediction[count - 1]);
+  if (single) {
+    first_bin = last_bin;
+  }
+
+  const bool continued = __shfl_up_sync(kFullMask, last_bin, 1) == first_bin && lane > 0;
+  const unsigned continued_lanes = __ballot_sync(kFullMask, continued);
+  const unsigned filled_lanes = __ballot_sync(kFullMask, continued && single);
+  const unsigned after = lane == kWarp - 1 ? 0 : filled_lanes >> (lane + 1);
+  const int filled = __ffs(static_cast<int>(~after)) - 1;
+  const int end = lane + 1 + filled;
+  const unsigned end_pixels = __shfl_sync(kFullMask, first_pixels, end % kWarp);
+  if (!single && !continued) {
+    counter.add(first_bin, first_pixels);
+  }
+  if (!(single && continued)) {
+    pixels += static_cast<unsigned>(filled * count);
+    if (end < kWarp && (continued_lanes >> end & 1) != 0) {
+      pixels += end_pixels;
+    }
+    counter.add(last_bin, pixels);
+  }
+}
+
+// ------------------------------------------------------------------ pixels
+
+// Runs body(row, piece) for the pieces of this warp; all its lanes go together.
+template <typename Body>
+__device__ __forceinline__ void each_piece(const PixelRows& rows, const Body& body) {
+  const int64_t warp = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) / kWarp;
+  int64_t row = warp / rows.pieces, piece = warp % rows.pieces;
+  while (row < rows.count) {
+    body(row, piece);
+    row += rows.step_rows;
+    piece += rows.step_pieces;
+    if (piece >= rows.pieces) {
+      piece -= rows.pieces;
+      ++row;
+    }
+  }
+}
+
+__device__ __forceinline__ int64_t row_offset(const PixelRows& rows, const MapRows& map,
+                                              int64_t row) {
+  if (rows.per_image == 1) {
+    return row * map.image;
+  }
+  return row / rows.per_image * map.image + row % rows.per_image * map.row;
+}
+
+// Elements between the last 16-byte boundary and an address.
+template <typename T>
+__device__ __forceinline__ int past_boundary(const T* address) {
+  return static_cast<int>(reinterpret_cast<uintptr_t>(address) % 16 / sizeof(T));
+}
+
+// ------------------------------------------------------------------ labels
+
+// Narrow labels stand for themselves, wide ones that are no class become a code.
+template <typename label_t>
+__device__ __forceinline__ int32_t label_code(label_t label, int64_t ignore_index) {
+  if constexpr (sizeof(label_t) <= 2) {
+    return label;
+  } else {
+    if (label >= 0 && label < kLabelLimit) {
+      return static_cast<int32_t>(label);
+    }
+    return label == ignore_index ? kIgnored : kInvalid;
+  }
+}
+
+template <typename label_t, int count>
+__device__ __forceinline__ void load_labels(const label_t* row, int64_t column, int64_t first,
+                                            int64_t width, bool packed, int64_t ignore_index,
+                                            int32_t (&labels)[count]) {
+  constexpr int kMost = 16 / static_cast<int>(sizeof(label_t));
+  constexpr int kVector = count < kMost ? count : kMost;
+  const label_t* start = row + first * column;
+  if (packed && first >= 0 && first + count <= width &&
+      reinterpret_cast<uintptr_t>(start) % (kVector * sizeof(label_t)) == 0) {
+#pragma unroll
+    for (int v = 0; v < count; v += kVector) {
+      const Vector<label_t, kVector> vector = load_vector_streamed<kVector>(start + v);
+#pragma unroll
+      for (int k = 0; k < kVector; ++k) {
+        labels[v + k] = label_code(vector.values[k], ignore_index);
+      }
+    }
+  } else {
+#pragma unroll
+    for (int k = 0; k < count; ++k) {
+      const int64_t x = first + k;
+      labels[k] = x >= 0 && x < width ? label_code(start[k * column], ignore_index) : kIgnored;
+    }
+  }
+}
+
+// Labels [first, first + count) of a row; those outside [0, width) read as ignored.
+template <int count>
+__device__ __forceinline__ void load_labels(const MapRows& map, int64_t offset, int64_t first,
+                                            int64_t width, int64_t ignore_index,
+                                            int32_t (&labels)[count]) {
+  const bool packed = map.column == 1;
+  switch (map.type) {
+    case 0:
+      return load_labels(static_cast<const uint8_t*>(map.data) + offset, map.column, first, width,
+                         packed, ignore_index, labels);
+    case 1:
+      return load_labels(static_cast<const int16_t*>(map.data) + offset, map.column, first, width,
+                         packed, ignore_index, labels);
+    case 2:
+      return load_labels(static_cast<const int32_t*>(map.data) + offset, map.column, first, width,
+                         packed, ignore_index, labels);
+    default:
+      return load_labels(static_cast<const int64_t*>(map.data) + offset, map.column, first, width,
+                         packed, ignore_index, labels);
+  }
+}
+
+// Labels between the last 16-byte boundary and the start of a row.
+__device__ __forceinline__ int labels_past_boundary(const MapRows& map, int64_t offset) {
+  const auto address = reinterpret_cast<uintptr_t>(map.data) +
+                       (static_cast<uintptr_t>(offset) << map.type);
+  return static_cast<int>(address % 16 >> map.type);
+}
+
+static __global__ void __launch_bounds__(kMostThreads, kResident)
+    count_labels_kernel(PixelRows rows, MapRows prediction, MapRows target, Counts counts) {
+  const Counter counter(counts);
+  // Pieces start on a boundary of the narrower labels, which is often one of the wider ones too.
+  const bool by_prediction =
+      prediction.column == 1 && (prediction.type <= target.type || target.column != 1);
+  each_piece(rows, [&](int64_t row, int64_t piece) {
+    const int64_t prediction_offset = row_offset(rows, prediction, row);
+    const int64_t target_offset = row_offset(rows, target, row);
+    const int64_t first =
+        (piece * kWarp + threadIdx.x % kWarp) * kLabelsPerLane -
+        (by_prediction ? labels_past_boundary(prediction, prediction_offset)
+                       : labels_past_boundary(target, target_offset));
+    int32_t targets[kLabelsPerLane], predictions[kLabelsPerLane];
+    load_labels(target, target_offset, first, rows.width, counts.ignore_index, targets);
+    load_labels(prediction, prediction_offset, first, rows.width, counts.ignore_index, predictions);
+    count_runs(counter, targets, predictions);
+  });
+  counter.flush();
+}
+
+// ------------------------------------------------------------------ scores
+
+// Whether score a of channel i wins over score b of channel j: NaN is the greatest, the lowest
+// channel wins a tie, as in torch.argmax.
+template <typename accumulate_t>
+__device__ __forceinline__ bool beats(accumulate_t a, int32_t i, accumulate_t b, int32_t j) {
+  if (a != a) {
+    return b == b || i < j;
+  }
+  return a > b || (a == b && i < j);
+}
+
+// The same for a later channel.
+template <typename accumulate_t>
+__device__ __forceinline__ bool later_beats(accumulate_t a, accumulate_t b) {
+  return !(a <= b) && b == b;
+}
+
+// Pixels side by side in memory: each lane walks through the channels of its `count` pixels.
+// With count > 1, every channel of a pixel lies as far from a 16-byte boundary as the first.
+template <typename scalar_t, int count>
+__global__ void __launch_bounds__(kMostThreads, kResident)
+    count_planar_scores_kernel(PixelRows rows, MapRows scores, int64_t channel, MapRows target,
+                               Counts counts) {
+  using accumulate_t = accumulate_of<scalar_t>;
+  constexpr int kAhead = count == 1 ? 8 : 4;  // channels on their way at a time
+  const Counter counter(counts);
+  each_piece(rows, [&](int64_t row, int64_t piece) {
+    const scalar_t* start =
+        static_cast<const scalar_t*>(scores.data) + row_offset(rows, scores, row);
+    const int64_t first = (piece * kWarp + threadIdx.x % kWarp) * count -
+                          (count > 1 ? past_boundary(start) : 0);
+    const bool whole = first >= 0 && first + count <= rows.width;
+    int32_t targets[count], winners[count];
+    load_labels(target, row_offset(rows, target, row), first, rows.width, counts.ignore_index,
+                targets);
+    accumulate_t best[count];
+#pragma unroll
+    for (int k = 0; k < count; ++k) {
+      best[k] = -HUGE_VAL;  // what wins over this, or does not, leaves the right winner
+      winners[k] = 0;
+    }
+    if (whole) {
+      const scalar_t* from = start + first * scores.column;
+      for (int32_t c = 0; c < counts.num_classes; c += kAhead) {
+        Vector<scalar_t, count> ahead[kAhead];
+#pragma unroll
+        for (int a = 0; a < kAhead; ++a) {
+          // Behind the last channel comes the last again, which cannot win over itself.
+          const int32_t from_channel = smaller(c + a, counts.num_classes - 1);
+          ahead[a] = load_vector_streamed<count>(from + from_channel * channel);
+        }
+#pragma unroll
+        for (int a = 0; a < kAhead; ++a) {
+#pragma unroll
+          for (int k = 0; k < count; ++k) {
+            const auto value = static_cast<accumulate_t>(ahead[a].values[k]);
+            const bool better = later_beats(value, best[k]);
+            best[k] = better ? value : best[k];
+            winners[k] = better ? c + a : winners[k];
+          }
+        }
+      }
+    } else {
+#pragma unroll
+      for (int k = 0; k < count; ++k) {
+        const int64_t x = first + k;
+        if (x >= 0 && x < rows.width) {
+          const scalar_t* from = start + x * scores.column;
+          for (int32_t c = 0; c < counts.num_classes; ++c) {
+            const auto value = static_cast<accumulate_t>(from[c * channel]);
+            if (later_beats(value, best[k])) {
+              best[k] = value;
+              winners[k] = c;
+            }
+          }
+        }
+      }
+    }
+    count_runs(counter, targets, winners);
+  });
+  counter.flush();
+}
+
+// Channels side by side in memory: `lanes` (8, 16 or 32) neighbouring lanes share the channels of a
+// pixel, so that a warp reads 32 / lanes pixels at a time and 32 in `lanes` rounds.
+template <typename scalar_t>
+__global__ void __launch_bounds__(kMostThreads, kResident)
+    count_interleaved_scores_kernel(PixelRows rows, MapRows scores, int lanes, MapRows target,
+                                    Counts counts) {
+  using accumulate_t = accumulate_of<scalar_t>;
+  constexpr int kRounds = 4;  // at a time
+  const Counter counter(counts);
+  const int lane = threadIdx.x % kWarp;
+  const int groups = kWarp / lanes;
+  const int group = lane / lanes, lane_of_group = lane % lanes;
+  const int kept_round = lane / groups, kept_lane = lane % groups * lanes;
+  // A lane without a channel of its own takes the last one as well.
+  const int32_t first_channel = smaller(lane_of_group, counts.num_classes - 1);
+  each_piece(rows, [&](int64_t row, int64_t piece) {
+    const scalar_t* start =
+        static_cast<const scalar_t*>(scores.data) + row_offset(rows, scores, row);
+    const int64_t first = piece * kWarp;
+    int32_t targets[1], winners[1] = {0};
+    load_labels(target, row_offset(rows, target, row), first + lane, rows.width,
+                counts.ignore_index, targets);
+    for (int round = 0; round < lanes; round += kRounds) {
+      const scalar_t* from[kRounds];
+      accumulate_t best[kRounds];
+      int32_t winner[kRounds];
+#pragma unroll
+      for (int r = 0; r < kRounds; ++r) {
+        const int64_t x = first + (round + r) * groups + group;
+        from[r] = start + smaller(x, rows.width - 1) * scores.column;
+        best[r] = static_cast<accumulate_t>(from[r][first_channel]);
+        winner[r] = first_channel;
+      }
+#pragma unroll 2
+      for (int32_t c = lane_of_group + lanes; c < counts.num_classes; c += lanes) {
+#pragma unroll
+        for (int r = 0; r < kRounds; ++r) {
+          const auto value = static_cast<accumulate_t>(from[r][c]);
+          const bool better = later_beats(value, best[r]);
+          best[r] = better ? value : best[r];
+          winner[r] = better ? c : winner[r];
+        }
+      }
+#pragma unroll
+      for (int r = 0; r < kRounds; ++r) {
+        for (int other = lanes / 2; other > 0; other /= 2) {
+          const accumulate_t value = __shfl_xor_sync(kFullMask, best[r], other);
+          const int32_t channel = __shfl_xor_sync(kFullMask, winner[r], other);
+          const bool better = beats(value, channel, best[r], winner[r]);
+          best[r] = better ? value : best[r];
+          winner[r] = better ? channel : winner[r];
+        }
+        // Lane i keeps the winner of pixel i, found in round i / groups by group i % groups.
+        const int32_t mine = __shfl_sync(kFullMask, winner[r], kept_lane);
+        winners[0] = kept_round == round + r ? mine : winners[0];
+      }
+    }
+    count_runs(counter, targets, winners);
+  });
+  counter.flush();
+}
+
+// ------------------------------------------------------------------ launches
+
+// The pixels of two maps as rows, both seen alike. Axes of one pixel are left out, axes that follow
+// each other in the memory of both maps become one.
+inline PixelRows pixel_rows(const LabelShape& shape, const int64_t (&strides)[2][3],
+                            MapRows& first, MapRows& second) {
+  int64_t size[3] = {1, 1, 1}, stride[2][3] = {};
+  const int64_t sizes[3] = {shape.batch, shape.height, shape.width};
+  int axis = 2;
+  for (int d = 2; d >= 0; --d) {
+    const bool inner = axis < 2;
+    bool joined = inner;
+    for (int map = 0; map < 2; ++map) {
+      joined = joined && strides[map][d] == size[axis + 1] * stride[map][axis + 1];
+    }
+    if (sizes[d] == 1) {
+      continue;
+    }
+    if (joined) {
+      size[axis + 1] *= sizes[d];
+      continue;
+    }
+    size[axis] = sizes[d];
+    for (int map = 0; map < 2; ++map) {
+      stride[map][axis] = strides[map][d];
+    }
+    --axis;
+  }
+  MapRows* const maps[] = {&first, &second};
+  for (int map = 0; map < 2; ++map) {
+    // With one row an image, rows step by images.
+    maps[map]->image = size[0] == 1 ? stride[map][1] : stride[map][0];
+    maps[map]->row = stride[map][1];
+    maps[map]->column = size[2] == 1 ? 1 : stride[map][2];
+  }
+  return {size[0] * size[1], size[2], size[0] == 1 ? 1 : size[1], 0, 0, 0};
+}
+
+struct CountLaunch {
+  unsigned blocks, threads;
+  size_t shared_bytes;
+};
+
+// Cuts the rows into pieces of 32 * per_lane pixels and chooses the histogram and the grid.
+inline CountLaunch plan(PixelRows& rows, int per_lane, Counts& counts) {
+  const DeviceLimits limits = device_limits();
+  const int64_t pixels = rows.count * rows.width;
+  const int64_t bytes = 4 * (int64_t{counts.num_classes} * counts.num_classes + 1);
+  const bool histogram = bytes <= limits.shared_bytes_per_block && bytes / 4 <= pixels;
+  // Blocks are small, for small maps to reach every multiprocessor, unless a large histogram is
+  // better shared by many threads. Warps that have no histogram of their own share one.
+  const int64_t threads = histogram && bytes > kSmallHistogram ? kMostThreads : kMostThreads / 3;
+  const int64_t warps = threads / kWarp;
+  const int64_t copies =
+      larger<int64_t>(1, smaller(smaller(kMostCopies, warps), kCopiesBytes / bytes));
+  counts.copies = histogram ? static_cast<int>(copies) : 0;
+  const int64_t shared_bytes = counts.copies * bytes;
+  const int64_t by_threads = kResident * kMostThreads / threads;
+  const int64_t resident =
+      histogram ? larger<int64_t>(
+                      1, smaller(by_threads, limits.shared_bytes_per_block / shared_bytes))
+                : by_threads;
+
+  // A row may begin anywhere in its first group of per_lane pixels.
+  rows.pieces = (rows.width + per_lane - 1 + kWarp * per_lane - 1) / (kWarp * per_lane);
+  const int64_t needed = (rows.count * rows.pieces + warps - 1) / warps;
+  const int64_t blocks = larger(smaller(needed, limits.multiprocessors * resident),
+                                (pixels + kPixelsPerBlock - 1) / kPixelsPerBlock);
+  rows.step_rows = blocks * warps / rows.pieces;
+  rows.step_pieces = blocks * warps % rows.pieces;
+  return {static_cast<unsigned>(smaller(blocks, kMostBlocks)), static_cast<unsigned>(threads),
+          static_cast<size_t>(shared_bytes)};
+}
+
+inline Counts counts_of(int64_t num_classes, int64_t ignore_index, int64_t* matrix,
+                        int64_t* invalid) {
+  return {static_cast<int32_t>(num_classes), ignore_index, 0,
+          reinterpret_cast<unsigned long long*>(matrix),
+          reinterpret_cast<unsigned long long*>(invalid)};
+}
+
+template <typename scalar_t>
+void launch_count_scores(const LabelShape& shape, const LogitsMap& logits, const LabelMap& target,
+                         Counts counts, cudaStream_t stream) {
+  MapRows scores{logits.data, logits.type, 0, 0, 0}, targets{target.data, target.type, 0, 0, 0};
+  PixelRows rows = pixel_rows(
+      shape,
+      {{logits.stride[0], logits.stride[2], logits.stride[3]},
+       {target.stride[0], target.stride[1], target.stride[2]}},
+      scores, targets);
+  constexpr int kVector = 16 / sizeof(scalar_t);
+  const int64_t channel = logits.stride[1];
+  const auto run = [&](auto kernel, int per_lane, auto layout) {
+    const CountLaunch grid = plan(rows, per_lane, counts);
+    launch(kernel, dim3(grid.blocks), dim3(grid.threads), grid.shared_bytes, stream, rows, scores,
+           layout, targets, counts);
+  };
+  if (scores.column == 1 && (channel % kVector == 0 || logits.channels == 1)) {
+    run(count_planar_scores_kernel<scalar_t, kVector>, kVector, channel);
+  } else if (channel == 1 && logits.channels >= 4) {
+    const int lanes = logits.channels <= 32 ? 8 : logits.channels <= 64 ? 16 : 32;
+    run(count_interleaved_scores_kernel<scalar_t>, 1, lanes);
+  } else {
+    run(count_planar_scores_kernel<scalar_t, 1>, 1, channel);
+  }
+}
+
+}  // namespace confusion
+
+// Adds into matrix (num_classes, num_classes), rows = target, and into invalid the number of pixels
+// whose target is not ignore_index and whose target or prediction lies outside [0, num_classes).
+// All pointers are the device's; at least one pixel; num_classes at most 2^15.
+inline void launch_count_labels(const LabelShape& shape, const LabelMap& prediction,
+                                const LabelMap& target, int64_t num_classes, int64_t ignore_index,
+                                int64_t* matrix, int64_t* invalid, cudaStream_t stream) {
+  using namespace confusion;
+  MapRows predictions{prediction.data, prediction.type, 0, 0, 0};
+  MapRows targets{target.data, target.type, 0, 0, 0};
+  PixelRows rows = pixel_rows(shape,
+                              {{prediction.stride[0], prediction.stride[1], prediction.stride[2]},
+                               {target.stride[0], target.stride[1], target.stride[2]}},
+                              predictions, targets);
+  Counts counts = counts_of(num_classes, ignore_index, matrix, invalid);
+  const CountLaunch grid = plan(rows, kLabelsPerLane, counts);
+  launch(count_labels_kernel, dim3(grid.blocks), dim3(grid.threads), grid.shared_bytes, stream,
+         rows, predictions, targets, counts);
+}
+
+// The same with the argmax of (N, C, H, W) scores, C = num_classes, as prediction.
+inline void launch_count_logits(const LabelShape& shape, const LogitsMap& logits,
+                                const LabelMap& target, int64_t ignore_index, int64_t* matrix,
+                                int64_t* invalid, cudaStream_t stream) {
+  using namespace confusion;
+  const Counts counts = counts_of(logits.channels, ignore_index, matrix, invalid);
+  switch (logits.type) {
+    case 0:
+      return launch_count_scores<float>(shape, logits, target, counts, stream);
+    case 1:
+      return launch_count_scores<double>(shape, logits, target, counts, stream);
+    case 2:
+      return launch_count_scores<c10::Half>(shape, logits, target, counts, stream);
+    default:
+      return launch_count_scores<c10::BFloat16>(shape, logits, target, counts, stream);
+  }
+}
+
+}  // namespace fcn_ext
