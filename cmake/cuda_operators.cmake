@@ -63,9 +63,11 @@ elseif(nvcc)
   set(places "${nvcc}")
 else()
   set(problem "no CUDA compiler found")
+  list(PREPEND places "looked at")
 endif()
 if(problem)
   string(REPLACE ";" ", " places "${places}")
+  string(REPLACE "looked at, " "looked at " places "${places}")
   set(sentence "fcn_ext: ${problem} (${places}): the CUDA operators need nvcc 12 or newer, from the \
 CUDA toolkit (CUDACXX names it) or from `pip install 'cuda-toolkit[nvcc,cccl]==13.0.*'`; then build \
 with FCN_EXT_CUDA=on.")

@@ -1,8 +1,7 @@
-#include "confusion_matrix/confusion_matrix.h"
-
 #include <torch/csrc/stable/library.h>
 
 #include "common/cuda.h"
+#include "confusion_matrix/confusion_matrix.h"
 #include "confusion_matrix/confusion_matrix_kernels.cuh"
 
 namespace fcn_ext {
@@ -49,8 +48,8 @@ void confusion_matrix_labels_cuda(Tensor prediction, Tensor target, int64_t igno
   });
 }
 
-void confusion_matrix_logits_cuda(Tensor logits, Tensor target, int64_t ignore_index,
-                                  Tensor matrix, Tensor invalid) {
+void confusion_matrix_logits_cuda(Tensor logits, Tensor target, int64_t ignore_index, Tensor matrix,
+                                  Tensor invalid) {
   check_confusion_matrix_logits(logits, target, matrix, invalid);
   if (target.numel() == 0) {
     return;

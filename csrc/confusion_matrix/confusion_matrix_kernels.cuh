@@ -1,10 +1,11 @@
 // Confusion counts on CUDA, from labels or from scores. Integers only: no order changes a result.
 //
-// A warp takes a piece of a pixel row, each lane the next few pixels of it. Label maps are piecewise
-// constant, so that pixels are counted by runs of equal (target, prediction): a lane finds the runs
-// among its own pixels, votes and a shuffle join those that go on in the next lanes, and one addition
-// is made a run. Additions go to int32 histograms in shared memory, added to the int64 matrix once a
-// block at the end, or straight to the matrix where a histogram does not fit or does not pay.
+// A warp takes a piece of a pixel row, each lane the next few pixels of it. Label maps are
+// piecewise constant, so that pixels are counted by runs of equal (target, prediction): a lane
+// finds the runs among its own pixels, votes and a shuffle join those that go on in the next lanes,
+// and one addition is made a run. Additions go to int32 histograms in shared memory, added to the
+// int64 matrix once a block at the end, or straight to the matrix where a histogram does not fit or
+// does not pay.
 //
 // Memory touched: every label and score once, in 16-byte loads where they are aligned and side by
 // side; of the matrix only the bins that occur.
@@ -85,8 +86,8 @@ class Counter {
       return kNoBin;
     }
     const auto classes = static_cast<unsigned>(counts_.num_classes);
-    const bool valid = static_cast<unsigned>(target) < classes &&
-                       static_cast<unsigned>(prediction) < classes;
+    const bool valid =
+        static_cast<unsigned>(target) < classes && static_cast<unsigned>(prediction) < classes;
     return valid ? target * counts_.num_classes + prediction : dropped_;
   }
 
@@ -275,8 +276,8 @@ __device__ __forceinline__ void load_labels(const MapRows& map, int64_t offset, 
 
 // Labels between the last 16-byte boundary and the start of a row.
 __device__ __forceinline__ int labels_past_boundary(const MapRows& map, int64_t offset) {
-  const auto address = reinterpret_cast<uintptr_t>(map.data) +
-                       (static_cast<uintptr_t>(offset) << map.type);
+  const auto address =
+      reinterpret_cast<uintptr_t>(map.data) + (static_cast<uintptr_t>(offset) << map.type);
   return static_cast<int>(address % 16 >> map.type);
 }
 
@@ -289,10 +290,9 @@ static __global__ void __launch_bounds__(kMostThreads, kResident)
   each_piece(rows, [&](int64_t row, int64_t piece) {
     const int64_t prediction_offset = row_offset(rows, prediction, row);
     const int64_t target_offset = row_offset(rows, target, row);
-    const int64_t first =
-        (piece * kWarp + threadIdx.x % kWarp) * kLabelsPerLane -
-        (by_prediction ? labels_past_boundary(prediction, prediction_offset)
-                       : labels_past_boundary(target, target_offset));
+    const int64_t first = (piece * kWarp + threadIdx.x % kWarp) * kLabelsPerLane -
+                          (by_prediction ? labels_past_boundary(prediction, prediction_offset)
+                                         : labels_past_boundary(target, target_offset));
     int32_t targets[kLabelsPerLane], predictions[kLabelsPerLane];
     load_labels(target, target_offset, first, rows.width, counts.ignore_index, targets);
     load_labels(prediction, prediction_offset, first, rows.width, counts.ignore_index, predictions);
@@ -331,8 +331,8 @@ __global__ void __launch_bounds__(kMostThreads, kResident)
   each_piece(rows, [&](int64_t row, int64_t piece) {
     const scalar_t* start =
         static_cast<const scalar_t*>(scores.data) + row_offset(rows, scores, row);
-    const int64_t first = (piece * kWarp + threadIdx.x % kWarp) * count -
-                          (count > 1 ? past_boundary(start) : 0);
+    const int64_t first =
+        (piece * kWarp + threadIdx.x % kWarp) * count - (count > 1 ? past_boundary(start) : 0);
     const bool whole = first >= 0 && first + count <= rows.width;
     int32_t targets[count], winners[count];
     load_labels(target, row_offset(rows, target, row), first, rows.width, counts.ignore_index,
@@ -451,8 +451,8 @@ __global__ void __launch_bounds__(kMostThreads, kResident)
 
 // The pixels of two maps as rows, both seen alike. Axes of one pixel are left out, axes that follow
 // each other in the memory of both maps become one.
-inline PixelRows pixel_rows(const LabelShape& shape, const int64_t (&strides)[2][3],
-                            MapRows& first, MapRows& second) {
+inline PixelRows pixel_rows(const LabelShape& shape, const int64_t (&strides)[2][3], MapRows& first,
+                            MapRows& second) {
   int64_t size[3] = {1, 1, 1}, stride[2][3] = {};
   const int64_t sizes[3] = {shape.batch, shape.height, shape.width};
   int axis = 2;
@@ -506,9 +506,9 @@ inline CountLaunch plan(PixelRows& rows, int per_lane, Counts& counts) {
   const int64_t shared_bytes = counts.copies * bytes;
   const int64_t by_threads = kResident * kMostThreads / threads;
   const int64_t resident =
-      histogram ? larger<int64_t>(
-                      1, smaller(by_threads, limits.shared_bytes_per_block / shared_bytes))
-                : by_threads;
+      histogram
+          ? larger<int64_t>(1, smaller(by_threads, limits.shared_bytes_per_block / shared_bytes))
+          : by_threads;
 
   // A row may begin anywhere in its first group of per_lane pixels.
   rows.pieces = (rows.width + per_lane - 1 + kWarp * per_lane - 1) / (kWarp * per_lane);
@@ -532,11 +532,10 @@ template <typename scalar_t>
 void launch_count_scores(const LabelShape& shape, const LogitsMap& logits, const LabelMap& target,
                          Counts counts, cudaStream_t stream) {
   MapRows scores{logits.data, logits.type, 0, 0, 0}, targets{target.data, target.type, 0, 0, 0};
-  PixelRows rows = pixel_rows(
-      shape,
-      {{logits.stride[0], logits.stride[2], logits.stride[3]},
-       {target.stride[0], target.stride[1], target.stride[2]}},
-      scores, targets);
+  PixelRows rows = pixel_rows(shape,
+                              {{logits.stride[0], logits.stride[2], logits.stride[3]},
+                               {target.stride[0], target.stride[1], target.stride[2]}},
+                              scores, targets);
   constexpr int kVector = 16 / sizeof(scalar_t);
   const int64_t channel = logits.stride[1];
   const auto run = [&](auto kernel, int per_lane, auto layout) {
