@@ -19,9 +19,10 @@ from fcn_train.data import (
     to_tensors,
 )
 from fcn_train.data.transforms import MEAN_COLOUR, resize
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+steady = settings(deadline=None, derandomize=True)
 sides = st.integers(1, 40)
 seeds = st.integers(0, 2**32)
 
@@ -38,6 +39,7 @@ def label_of(image: np.ndarray) -> np.ndarray:
     return label
 
 
+@steady
 @given(sides, sides, seeds)
 def test_mirror_moves_image_and_label_alike(height: int, width: int, seed: int) -> None:
     example = marked(height, width)
@@ -54,6 +56,7 @@ def test_mirror_happens_as_often_as_asked() -> None:
         assert np.mean(flips) == pytest.approx(probability, abs=0.07)
 
 
+@steady
 @given(sides, sides, sides, sides, seeds)
 def test_crop_is_a_window_of_the_padded_image(
     height: int, width: int, crop_height: int, crop_width: int, seed: int
@@ -86,6 +89,7 @@ def test_small_image_lies_at_any_place_of_the_crop() -> None:
     assert places == set(range(6))
 
 
+@steady
 @given(sides, sides, st.floats(0.3, 1.0), st.floats(1.0, 3.0), seeds)
 def test_scale_keeps_the_aspect_and_the_range(
     height: int, width: int, low: float, high: float, seed: int
@@ -116,6 +120,7 @@ def test_void_is_not_blended_into_classes() -> None:
     assert set(np.unique(resize(example, 19, 23).label)) == {4, 255}
 
 
+@steady
 @given(seeds)
 def test_transforms_depend_on_nothing_but_their_arguments(seed: int) -> None:
     transform = augmentation(mirror=True, scale=(0.5, 2.0), crop=16)
