@@ -14,7 +14,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, get_args
 
 import tyro
 
@@ -126,16 +126,16 @@ def train_defaults(arguments: Sequence[str]) -> tuple[TrainOptions, Path | None]
         if values["recipe"] is not None:
             raise UsageError("--config holds the values of a recipe already; give no --recipe")
         return load_config(Path(values["config"])), None
-    known = TrainOptions()
-    try:
-        options = recipe_options(
-            cast(RecipeName, values["recipe"] or known.recipe),
-            cast(ModelName, values["model.name"] or known.model.name),
-            cast(DataKind, values["data.kind"] or known.data.kind),
-        )
-    except KeyError:  # an unknown name, which the real parser refuses in better words
-        options = known
-    return options, None
+    # An unknown name is left to the parser, which refuses it in better words.
+    names = {"recipe": RecipeName, "model.name": ModelName, "data.kind": DataKind}
+    known = {
+        key: value if value in get_args(names[key]) else None
+        for key, value in values.items()
+        if key in names
+    }
+    return recipe_options(
+        known["recipe"] or "default", known["model.name"] or "fcn8s", known["data.kind"] or "sample"
+    ), None
 
 
 def parse(arguments: Sequence[str], defaults: TrainOptions) -> Any:

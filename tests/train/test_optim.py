@@ -112,6 +112,7 @@ def test_every_parameter_is_in_one_group() -> None:
 def test_step_is_caffes_update() -> None:
     """h = momentum * h + lr * (g + decay * w); w -= h, with the bias at twice the rate."""
     layer = torch.nn.Conv2d(1, 1, 1).double()
+    assert layer.bias is not None
     options = OptimOptions(lr=0.1, momentum=0.5, weight_decay=0.01)
     optimizer = build_optimizer(layer, options, CPU)
     weight, bias = layer.weight.item(), layer.bias.item()

@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fcn_train.data import IMAGENET, image_to_tensor, overlay, read_image, voc_palette
+from fcn_train.data import IMAGENET, image_to_tensor, overlay, read_image
 from fcn_train.errors import UsageError
 from fcn_train.predict import find_images
 from fcn_train.run import load_run
 from PIL import Image
+
+from fcn_ext.numpy import voc_palette
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -79,8 +81,9 @@ def test_results_that_would_be_lost_are_refused(photos: Path, tmp_path: Path) ->
         find_images([photos], tmp_path / "out")
     with pytest.raises(UsageError, match=r"tall.png: would be overwritten"):
         find_images([photos / "inner" / "tall.png"], photos / "inner")
-    with pytest.raises(UsageError, match=r"holds no image"):
-        find_images([tmp_path / "out"], tmp_path) if (tmp_path / "out").mkdir() is None else None
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match="empty: holds no image"):
+        find_images([tmp_path / "empty"], tmp_path)
     with pytest.raises(UsageError, match="at least one image"):
         find_images([], tmp_path)
 

@@ -1,0 +1,246 @@
+"""What a mistake looks like: one line that names the file or option, and exit code 2."""
+
+from __future__ import annotations
+
+import functools
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fcn_train.checkpoint import checkpoints, load_newest
+from fcn_train.cli import main, parse, train_defaults
+from fcn_train.config import load_config
+from fcn_train.data import write_sample_dataset
+from fcn_train.options import TrainOptions
+from PIL import Image
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def voc(sample_root: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(sample_root, tmp_path / "voc"))
+
+
+def label_of(voc: Path, index: int = 0) -> Path:
+    name = (voc / "ImageSets" / "Segmentation" / "train.txt").read_text().split()[index]
+    return voc / "SegmentationClass" / f"{name}.png"
+
+
+def assert_one_line(result: tuple[int, str, str], *parts: str | Path) -> None:
+    code, _, err = result
+    assert code == 2, err
+    assert err.startswith("fcn: ")
+    assert err.count("\n") == 1
+    for part in parts:
+        assert str(part) in err
+
+
+def train_on(command: Command, root: Path, *more: str | Path) -> tuple[int, str, str]:
+    flags = ("--data.kind", "voc", "--data.root", root, "--output", root.parent / "run")
+    tiny = ("--model.width", "0.05", "--model.fc-channels", "16", "--data.crop", "32")
+    return command("train", *flags, *tiny, "--optim.steps", "9", "--threads", "1", *more)
+
+
+def test_missing_folder(command: Command, tmp_path: Path) -> None:
+    assert_one_line(train_on(command, tmp_path / "absent"), tmp_path / "absent", "missing")
+
+
+def test_kind_without_root(command: Command) -> None:
+    result = command("train", "--data.kind", "camvid")
+    assert_one_line(result, "--data.kind camvid needs --data.root")
+
+
+def test_unknown_split(command: Command, voc: Path) -> None:
+    result = train_on(command, voc, "--data.train-split", "trian")
+    assert_one_line(result, "trian.txt", "train, trainval, val")
+
+
+def test_empty_list(command: Command, voc: Path) -> None:
+    (voc / "ImageSets" / "Segmentation" / "train.txt").write_text("\n")
+    assert_one_line(train_on(command, voc), "train.txt", "names no image")
+
+
+def test_unreadable_image(command: Command, voc: Path) -> None:
+    image = voc / "JPEGImages" / f"{label_of(voc).stem}.jpg"
+    image.write_bytes(image.read_bytes()[:200])
+    assert_one_line(train_on(command, voc), image, "cannot be decoded", "replace the file")
+
+
+def test_label_of_another_size(command: Command, voc: Path) -> None:
+    Image.new("P", (5, 4)).save(label_of(voc))
+    assert_one_line(train_on(command, voc), label_of(voc), "is 5 x 4 pixels but its image")
+
+
+def test_label_out_of_range(command: Command, voc: Path) -> None:
+    with Image.open(label_of(voc)) as label:
+        wrong = np.array(label)
+    wrong[1, 2] = 77
+    Image.fromarray(wrong).save(label_of(voc))
+    result = train_on(command, voc)
+    assert_one_line(result, label_of(voc), "77 in 1 pixels, the first at row 1, column 2")
+
+
+def test_mistake_is_met_in_a_loader_process_too(command: Command, voc: Path) -> None:
+    label_of(voc).unlink()
+    result = train_on(command, voc, "--data.workers", "1")
+    assert_one_line(result, label_of(voc), "label is missing")
+
+
+def test_traceback_on_request(command: Command, voc: Path) -> None:
+    label_of(voc).unlink()
+    code, _, err = train_on(command, voc, "--traceback")
+    assert code == 2
+    assert err.startswith("Traceback")
+    assert err.splitlines()[-1].startswith("fcn: ")
+
+
+def test_output_that_holds_a_run(command: Command, finished_run: Path, sample_root: Path) -> None:
+    result = command("train", "--data.root", sample_root, "--output", finished_run)
+    assert_one_line(result, finished_run, "holds a run already", "--resume auto")
+
+
+def test_output_that_cannot_be_made(command: Command, sample_root: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    result = command("train", "--data.root", sample_root, "--output", tmp_path / "file" / "run")
+    assert_one_line(result, tmp_path / "file", "Not a directory")
+
+
+def test_run_that_is_none(command: Command, tmp_path: Path) -> None:
+    assert_one_line(command("evaluate", "--run", tmp_path), tmp_path, "cannot be read")
+    result = command("predict", "a.png", "--run", tmp_path, "--output", tmp_path)
+    assert_one_line(result, tmp_path, "give a run folder")
+
+
+def test_weights_of_another_network(command: Command, finished_run: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(finished_run, tmp_path / "run"))
+    text = (run / "config.json").read_text()
+    (run / "config.json").write_text(text.replace('"width": 0.05', '"width": 0.1'))
+    result = command("evaluate", "--run", run)
+    assert_one_line(result, run / "last.safetensors", "does not fit the network", "conv1_1.weight")
+
+
+def test_bad_option_values(command: Command) -> None:
+    assert_one_line(command("train", "--optim.lr", "-1"), "--optim.lr must be > 0, got -1.0")
+    assert_one_line(command("train", "--device", "abacus"), "--device must be auto, cpu, cuda")
+    assert_one_line(command("train", "--config", "absent.json"), "absent.json: cannot be read")
+    assert_one_line(command("train", "--resume", "absent"), "absent: is no run folder")
+    assert_one_line(command("train", "--recipe", "heavy", "--config", "x.json"), "--recipe")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["tarin"], ["train", "--optim.lr", "much"], ["train", "--model.name", "fcn4s"], ["data"]],
+)
+def test_commands_that_do_not_parse(arguments: list[str], command: Command) -> None:
+    code, _, err = command(*arguments)
+    assert code == 2
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["train"], ["evaluate"], ["predict"], ["data"], ["data", "check"]]
+)
+def test_help(arguments: list[str], command: Command) -> None:
+    code, out, _ = command(*arguments, "--help")
+    assert code == 0
+    assert "usage: fcn" in out
+
+
+def test_help_shows_the_values_of_the_recipe(command: Command) -> None:
+    _, out, _ = command("train", "--recipe", "heavy", "--model.name", "fcn16s", "--help")
+    assert "(default: 1e-12)" in out
+    assert "(default: 0.99)" in out
+
+
+def parsed(*arguments: str) -> TrainOptions:
+    defaults, _ = train_defaults(["train", *arguments])
+    options = parse(["train", *arguments], defaults)
+    assert isinstance(options, TrainOptions)
+    return options
+
+
+def test_options_override_the_recipe() -> None:
+    options = parsed("--recipe", "heavy", "--optim.lr", "1e-9", "--model.no-batch-norm")
+    assert options.recipe == "heavy"
+    assert (options.optim.lr, options.optim.momentum) == (1e-9, 0.99)
+
+
+def test_options_override_the_config(finished_run: Path) -> None:
+    options = parsed("--config", str(finished_run), "--optim.lr", "0.5")
+    saved = load_config(finished_run)
+    assert options.optim.lr == 0.5
+    assert options.model == saved.model
+    assert options.data == saved.data
+
+
+def test_default_is_what_no_argument_gives() -> None:
+    assert parsed() == TrainOptions()
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_signal_saves_and_sets_the_exit_code(
+    signum: int, code: int, voc: Path, command: Command
+) -> None:
+    """A real process, a real signal, and the command that continues it."""
+    run = voc.parent / "run"
+    arguments = [
+        *("train", "--data.kind", "voc", "--data.root", str(voc), "--output", str(run)),
+        *("--model.width", "0.05", "--model.fc-channels", "16", "--data.crop", "32"),
+        *("--optim.steps", "3000", "--threads", "1", "--checkpoint-every", "1"),
+    ]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fcn_train", *arguments],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        cwd=voc.parent,
+    )
+    while not checkpoints(run / "checkpoints") and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(signum)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == code, err
+    saved = load_newest(run / "checkpoints", pytest.fail)
+    assert saved is not None
+    assert err == (
+        f"fcn: stopped after step {saved.step}; continue with: fcn train --resume {run}\n"
+    )
+    again = command(*arguments, "--resume", "auto", "--optim.lr", "0.2")
+    assert_one_line(again, "was started with optim.lr = 0.05, not 0.2")
+
+
+def test_full_command_line(
+    command: Command, in_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a root, the sample data set is written below runs/, and the run beside it."""
+    smaller = functools.partial(write_sample_dataset, train=4, val=2, size=48)
+    monkeypatch.setattr("fcn_train.run.write_sample_dataset", smaller)
+    code, out, err = command(
+        *("train", "--model.width", "0.05", "--model.fc-channels", "16", "--data.crop", "32"),
+        *("--optim.steps", "2", "--threads", "1", "--optim.batch", "2"),
+    )
+    assert code == 0, err
+    assert (in_folder / "runs" / "sample-data" / "ImageSets").is_dir()
+    assert (in_folder / "runs" / "sample-fcn8s-001" / "report.html").is_file()
+    assert "step 2/2: mean IU" in out
+    assert "report.html" in out.splitlines()[-1]
+
+
+def test_reader_that_goes_away_is_no_error(in_folder: Path) -> None:
+    command = f"{sys.executable} -m fcn_train train --help | head -c 10"
+    done = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert "Traceback" not in done.stderr
+
+
+def test_main_takes_the_arguments_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["fcn", "--help"])
+    assert main() == 0

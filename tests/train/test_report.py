@@ -1,0 +1,156 @@
+"""Numbers that other programs can read and pictures that are not blank."""
+
+from __future__ import annotations
+
+import csv
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from fcn_train.history import History, write_csv
+from fcn_train.pictures import Picture, draw_curves
+from fcn_train.report import summary, to_json, write_report
+from fcn_train.run import Classes
+from PIL import Image
+
+from fcn_ext.metrics import scores_from_matrix
+from fcn_ext.numpy import voc_palette
+
+MATRIX = np.array([[50, 10, 0], [5, 35, 0], [0, 0, 0]], dtype=np.int64)
+NAMES = ("background", "cat & <dog>", "never")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report on three classes, the last neither present nor predicted."""
+    path = tmp_path_factory.mktemp("report") / "new"
+    rng = np.random.default_rng(0)
+    rows = [
+        Picture(
+            f"picture {width}",
+            rng.integers(0, 256, (20, width, 3), dtype=np.uint8),
+            np.where(rng.random((20, width)) < 0.1, 255, 1).astype(np.uint8),
+            rng.integers(0, 2, (20, width), dtype=np.uint8),
+        )
+        for width in (30, 11)
+    ]
+    history = History()
+    for step in range(1, 7):
+        history.add_loss(step, step / 6, 0.1, 1 / step, every=2)
+    scores = scores_from_matrix(torch.from_numpy(MATRIX))
+    assert history.add_scores(6, 1.0, scores)
+    write_report(
+        path,
+        title="a title",
+        facts={"split": "val", "steps": 6},
+        scores=scores,
+        matrix=MATRIX,
+        classes=Classes(NAMES, voc_palette()),
+        rows=rows,
+        history=history,
+        config={"seed": 1},
+        environment={"torch": "x"},
+    )
+    return path
+
+
+def test_metrics(folder: Path) -> None:
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["split"] == "val"
+    assert metrics["pixel_accuracy"] == 0.85
+    assert metrics["mean_iu"] == pytest.approx((50 / 65 + 35 / 50) / 2)
+    assert metrics["num_pixels"] == 100
+    assert metrics["classes"][1] == {
+        "class": "cat & <dog>",
+        "iu": 0.7,
+        "accuracy": 0.875,
+        "target_pixels": 40,
+        "predicted_pixels": 45,
+    }
+    assert metrics["classes"][2]["iu"] is None
+
+
+def test_tables(folder: Path) -> None:
+    def rows(name: str) -> list[list[str]]:
+        with (folder / name).open(newline="") as file:
+            return list(csv.reader(file))
+
+    assert rows("confusion_matrix.csv")[1:] == [
+        [NAMES[0], "50", "10", "0"],
+        [NAMES[1], "5", "35", "0"],
+        [NAMES[2], "0", "0", "0"],
+    ]
+    assert rows("per_class.csv")[3] == ["never", "nan", "nan", "0", "0"]
+    assert rows("training.csv")[0] == ["step", "epoch", "lr", "loss"]
+    assert [row[0] for row in rows("training.csv")[1:]] == ["2", "4", "6"]
+    assert rows("training.csv")[1][3] == "0.75"
+    assert rows("evaluations.csv")[1][:3] == ["6", "1", "0.85"]
+
+
+@pytest.mark.parametrize(
+    "name", ["curves.png", "per_class.png", "confusion_matrix.png", "overlays.png"]
+)
+def test_pictures_show_something(name: str, folder: Path) -> None:
+    with Image.open(folder / name) as picture:
+        pixels = np.array(picture.convert("RGB"))
+    assert min(pixels.shape[:2]) >= 200
+    share = (pixels.reshape(-1, 3) != 255).any(1).mean()
+    assert 0.01 < share < 0.99
+    assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 10
+
+
+def test_curves_of_a_run_without_rows(tmp_path: Path) -> None:
+    draw_curves(tmp_path / "curves.png", [], [])
+    assert (tmp_path / "curves.png").is_file()
+
+
+class Page(HTMLParser):
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.images: list[str] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "img":
+            self.images.append(str(dict(attrs)["src"]))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_page_shows_every_picture_and_escapes_names(folder: Path) -> None:
+    page = Page((folder / "report.html").read_text())
+    assert sorted(page.images) == sorted(path.name for path in folder.glob("*.png"))
+    assert "cat & <dog>" in page.text
+    assert "0.8500" in page.text
+
+
+def test_json_has_no_nan() -> None:
+    values = {"a": [float("nan"), np.float64(0.5), np.int64(3)], "b": float("inf")}
+    assert json.loads(to_json(values)) == {"a": [None, 0.5, 3], "b": None}
+
+
+def test_summary_has_the_four_scores() -> None:
+    text = summary(scores_from_matrix(torch.from_numpy(MATRIX)))
+    assert text.startswith("mean IU 0.7346, pixel accuracy 0.8500, mean accuracy 0.8542, freq")
+
+
+def test_best_evaluation_is_known() -> None:
+    history = History()
+    good = scores_from_matrix(torch.from_numpy(MATRIX))
+    bad = scores_from_matrix(torch.from_numpy(MATRIX.T.copy()[::-1].copy()))
+    assert history.add_scores(1, 0.1, good)
+    assert not history.add_scores(2, 0.2, bad)
+    assert not history.add_scores(3, 0.3, good)
+    assert history.evaluated(2)
+    assert not history.evaluated(4)
+    assert History(**history.state()) == history
+
+
+def test_numbers_in_tables_are_short(tmp_path: Path) -> None:
+    write_csv(tmp_path / "t.csv", ("a", "b"), [[1 / 3, 10**9]])
+    assert (tmp_path / "t.csv").read_text() == "a,b\n0.33333333,1000000000\n"
