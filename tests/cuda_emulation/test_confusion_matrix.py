@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
+
 from fcn_ext import reference
 
 if TYPE_CHECKING:
