@@ -60,7 +60,7 @@ class TrainLoader:
         pin_memory: page-locked batches, for copies to a GPU.
 
     Raises:
-        ValueError: if `batch_size`, `seed` or `workers` is out of range.
+        ValueError: if `batch_size`, `seed` or `workers` is out of range, or `dataset` is empty.
     """
 
     def __init__(
@@ -79,6 +79,8 @@ class TrainLoader:
             raise ValueError(f"batch_size must be >= 1, got {batch_size}")
         if seed < 0:
             raise ValueError(f"seed must be >= 0, got {seed}")
+        if not len(dataset):
+            raise ValueError("dataset must hold at least one example, got 0")
         self.batch_size = batch_size
         self._keys = _BatchKeys(len(dataset), batch_size, seed, replacement)
         self._loader = _data_loader(

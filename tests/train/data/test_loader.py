@@ -176,3 +176,9 @@ def test_arguments_out_of_range_are_named(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         train_loader(dataset, **options)
+
+
+def test_empty_data_set_has_no_batches(tmp_path: Path) -> None:
+    empty = open_dataset("voc", tmp_path, "train", strict=False)
+    with pytest.raises(ValueError, match="dataset must hold at least one example, got 0"):
+        train_loader(empty)
