@@ -121,6 +121,10 @@ add_library(
   csrc/interpolate/interpolate_cuda.cu
   csrc/fuse_skip/fuse_skip_cuda.cu
   csrc/confusion_matrix/confusion_matrix_cuda.cu)
+# These hold no kernel: once through the C++ compiler, not once for each architecture.
+set_source_files_properties(
+  csrc/upsample/upsample_cuda.cu csrc/interpolate/interpolate_cuda.cu
+  csrc/fuse_skip/fuse_skip_cuda.cu PROPERTIES LANGUAGE CXX)
 set_target_properties(
   fcn_ext_cuda
   PROPERTIES CUDA_STANDARD 17
@@ -135,7 +139,9 @@ target_compile_definitions(fcn_ext_cuda PRIVATE USE_CUDA FCN_EXT_CUDA_BUILD="${F
 # Registers and spills of every kernel go to the build log.
 target_compile_options(
   fcn_ext_cuda PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:-Xptxas=-v -Xcompiler=-Wall,-Wextra
-                       -Xcompiler=-ffile-prefix-map=${CMAKE_SOURCE_DIR}/=>)
+                       -Xcompiler=-ffile-prefix-map=${CMAKE_SOURCE_DIR}/=
+                       -Xcompiler=-ffile-prefix-map=${FCN_EXT_TORCH_ROOT}/=>
+                       $<$<COMPILE_LANGUAGE:CXX>:-ffile-prefix-map=${FCN_EXT_TORCH_ROOT}/=>)
 target_link_libraries(fcn_ext_cuda PRIVATE torch_stable torch_cuda_stub)
 # The static runtime keeps its symbols to itself.
 target_link_options(fcn_ext_cuda PRIVATE -Wl,--exclude-libs,ALL -Wl,-z,defs)

@@ -11,7 +11,6 @@
 // side; of the matrix only the bins that occur.
 #pragma once
 
-#include <climits>
 #include <cmath>
 
 #include "common/device.cuh"
@@ -21,7 +20,7 @@
 namespace fcn_ext {
 namespace confusion {
 
-constexpr int kMostThreads = 384;
+constexpr int kMostThreads = 320;
 constexpr int kResident = 2;  // blocks of so many threads that a multiprocessor has registers for
 constexpr int kLabelsPerLane = 16;
 constexpr int64_t kMostCopies = 8;
@@ -29,10 +28,11 @@ constexpr int64_t kCopiesBytes = 32 << 10;  // of all copies of a histogram
 constexpr int64_t kSmallHistogram = 4 << 10;
 constexpr int64_t kPixelsPerBlock = int64_t{1} << 30;  // so that a 32-bit bin cannot overflow
 
-// Codes of labels that are no class. Classes are at most 2^15, so that any label fits in 32 bits.
-constexpr int32_t kIgnored = INT32_MIN;
-constexpr int32_t kInvalid = INT32_MIN + 1;
-constexpr int32_t kLabelLimit = 1 << 15;
+// Classes are below 2^15, so that every label is coded in 16 bits and a pixel, its target above its
+// prediction, in 32.
+constexpr uint32_t kIgnored = 0xffff;
+constexpr uint32_t kInvalid = 0xfffe;
+constexpr int32_t kClassLimit = 1 << 15;
 
 constexpr int32_t kNoBin = -1;
 
@@ -67,8 +67,8 @@ class Counter {
   __device__ __forceinline__ explicit Counter(const Counts& counts)
       : counts_(counts),
         dropped_(counts.num_classes * counts.num_classes),
-        ignored_(counts.ignore_index >= -kLabelLimit && counts.ignore_index < kLabelLimit
-                     ? static_cast<int32_t>(counts.ignore_index)
+        ignored_(counts.ignore_index >= 0 && counts.ignore_index < kClassLimit
+                     ? static_cast<uint32_t>(counts.ignore_index)
                      : kIgnored),
         shared_(shared_memory<unsigned>()) {
     const int bins = counts.copies * (dropped_ + 1);
@@ -81,14 +81,15 @@ class Counter {
   }
 
   // The bin of a pixel: the matrix's, the one behind for invalid pixels, kNoBin for ignored ones.
-  __device__ __forceinline__ int32_t bin(int32_t target, int32_t prediction) const {
+  __device__ __forceinline__ int32_t bin(uint32_t pixel) const {
+    const uint32_t target = pixel >> 16, prediction = pixel & 0xffff;
     if (target == ignored_ || target == kIgnored) {
       return kNoBin;
     }
-    const auto classes = static_cast<unsigned>(counts_.num_classes);
-    const bool valid =
-        static_cast<unsigned>(target) < classes && static_cast<unsigned>(prediction) < classes;
-    return valid ? target * counts_.num_classes + prediction : dropped_;
+    const auto classes = static_cast<uint32_t>(counts_.num_classes);
+    return target < classes && prediction < classes
+               ? static_cast<int32_t>(target * classes + prediction)
+               : dropped_;
   }
 
   __device__ __forceinline__ void add(int32_t bin, unsigned pixels) const {
@@ -125,7 +126,8 @@ class Counter {
   }
 
   const Counts& counts_;
-  int32_t dropped_, ignored_;
+  int32_t dropped_;
+  uint32_t ignored_;
   unsigned* shared_;
   unsigned* own_;
 };
@@ -133,19 +135,18 @@ class Counter {
 // Counts `count` neighbouring pixels of each lane; lanes follow each other along the row. A run is
 // added by the lane it starts in.
 template <int count>
-__device__ __forceinline__ void count_runs(const Counter& counter, const int32_t (&target)[count],
-                                           const int32_t (&prediction)[count]) {
+__device__ __forceinline__ void count_runs(const Counter& counter, const uint32_t (&pixel)[count]) {
   const int lane = threadIdx.x % kWarp;
   int32_t first_bin = kNoBin;
   unsigned first_pixels = count, pixels = 1;
   bool single = true;
 #pragma unroll
   for (int k = 1; k < count; ++k) {
-    if (target[k] == target[k - 1] && prediction[k] == prediction[k - 1]) {
+    if (pixel[k] == pixel[k - 1]) {
       ++pixels;
       continue;
     }
-    const int32_t bin = counter.bin(target[k - 1], prediction[k - 1]);
+    const int32_t bin = counter.bin(pixel[k - 1]);
     if (single) {
       first_bin = bin;
       first_pixels = pixels;
@@ -155,7 +156,7 @@ __device__ __forceinline__ void count_runs(const Counter& counter, const int32_t
     }
     pixels = 1;
   }
-  const int32_t last_bin = counter.bin(target[count - 1], prediction[count - 1]);
+  const int32_t last_bin = counter.bin(pixel[count - 1]);
   if (single) {
     first_bin = last_bin;
   }
@@ -213,27 +214,25 @@ __device__ __forceinline__ int past_boundary(const T* address) {
 
 // ------------------------------------------------------------------ labels
 
-// Narrow labels stand for themselves, wide ones that are no class become a code.
 template <typename label_t>
-__device__ __forceinline__ int32_t label_code(label_t label, int64_t ignore_index) {
-  if constexpr (sizeof(label_t) <= 2) {
-    return label;
-  } else {
-    if (label >= 0 && label < kLabelLimit) {
-      return static_cast<int32_t>(label);
+__device__ __forceinline__ uint32_t label_code(label_t label, int64_t ignore_index) {
+  if constexpr (sizeof(label_t) > 1) {
+    if (label < 0 || (sizeof(label_t) > 2 && label >= kClassLimit)) {
+      return label == ignore_index ? kIgnored : kInvalid;
     }
-    return label == ignore_index ? kIgnored : kInvalid;
   }
+  return static_cast<uint32_t>(label);
 }
 
 template <typename label_t, int count>
-__device__ __forceinline__ void load_labels(const label_t* row, int64_t column, int64_t first,
-                                            int64_t width, bool packed, int64_t ignore_index,
-                                            int32_t (&labels)[count]) {
+__device__ __forceinline__ void load_labels_of(const MapRows& map, int64_t offset, int64_t first,
+                                               int64_t width, int64_t ignore_index,
+                                               uint32_t (&labels)[count]) {
   constexpr int kMost = 16 / static_cast<int>(sizeof(label_t));
   constexpr int kVector = count < kMost ? count : kMost;
-  const label_t* start = row + first * column;
-  if (packed && first >= 0 && first + count <= width &&
+  const int64_t column = count == 1 ? map.column : 1;
+  const label_t* start = static_cast<const label_t*>(map.data) + offset + first * column;
+  if (count > 1 && first >= 0 && first + count <= width &&
       reinterpret_cast<uintptr_t>(start) % (kVector * sizeof(label_t)) == 0) {
 #pragma unroll
     for (int v = 0; v < count; v += kVector) {
@@ -247,30 +246,26 @@ __device__ __forceinline__ void load_labels(const label_t* row, int64_t column, 
 #pragma unroll
     for (int k = 0; k < count; ++k) {
       const int64_t x = first + k;
-      labels[k] = x >= 0 && x < width ? label_code(start[k * column], ignore_index) : kIgnored;
+      labels[k] = x >= 0 && x < width ? label_code(start[k], ignore_index) : kIgnored;
     }
   }
 }
 
-// Labels [first, first + count) of a row; those outside [0, width) read as ignored.
+// Labels [first, first + count) of a row; those outside [0, width) read as ignored. With
+// count > 1, the labels of a row lie side by side.
 template <int count>
 __device__ __forceinline__ void load_labels(const MapRows& map, int64_t offset, int64_t first,
                                             int64_t width, int64_t ignore_index,
-                                            int32_t (&labels)[count]) {
-  const bool packed = map.column == 1;
+                                            uint32_t (&labels)[count]) {
   switch (map.type) {
     case 0:
-      return load_labels(static_cast<const uint8_t*>(map.data) + offset, map.column, first, width,
-                         packed, ignore_index, labels);
+      return load_labels_of<uint8_t>(map, offset, first, width, ignore_index, labels);
     case 1:
-      return load_labels(static_cast<const int16_t*>(map.data) + offset, map.column, first, width,
-                         packed, ignore_index, labels);
+      return load_labels_of<int16_t>(map, offset, first, width, ignore_index, labels);
     case 2:
-      return load_labels(static_cast<const int32_t*>(map.data) + offset, map.column, first, width,
-                         packed, ignore_index, labels);
+      return load_labels_of<int32_t>(map, offset, first, width, ignore_index, labels);
     default:
-      return load_labels(static_cast<const int64_t*>(map.data) + offset, map.column, first, width,
-                         packed, ignore_index, labels);
+      return load_labels_of<int64_t>(map, offset, first, width, ignore_index, labels);
   }
 }
 
@@ -281,22 +276,28 @@ __device__ __forceinline__ int labels_past_boundary(const MapRows& map, int64_t 
   return static_cast<int>(address % 16 >> map.type);
 }
 
-static __global__ void __launch_bounds__(kMostThreads, kResident)
+// Each lane counts `count` pixels: 1, or kLabelsPerLane where both maps lie side by side in memory.
+template <int count>
+__global__ void __launch_bounds__(kMostThreads, kResident)
     count_labels_kernel(PixelRows rows, MapRows prediction, MapRows target, Counts counts) {
   const Counter counter(counts);
-  // Pieces start on a boundary of the narrower labels, which is often one of the wider ones too.
-  const bool by_prediction =
-      prediction.column == 1 && (prediction.type <= target.type || target.column != 1);
   each_piece(rows, [&](int64_t row, int64_t piece) {
     const int64_t prediction_offset = row_offset(rows, prediction, row);
     const int64_t target_offset = row_offset(rows, target, row);
-    const int64_t first = (piece * kWarp + threadIdx.x % kWarp) * kLabelsPerLane -
-                          (by_prediction ? labels_past_boundary(prediction, prediction_offset)
-                                         : labels_past_boundary(target, target_offset));
-    int32_t targets[kLabelsPerLane], predictions[kLabelsPerLane];
-    load_labels(target, target_offset, first, rows.width, counts.ignore_index, targets);
+    int64_t first = (piece * kWarp + threadIdx.x % kWarp) * count;
+    if (count > 1) {
+      // A boundary of the narrower labels is often one of the wider ones too.
+      first -= prediction.type <= target.type ? labels_past_boundary(prediction, prediction_offset)
+                                              : labels_past_boundary(target, target_offset);
+    }
+    uint32_t pixels[count], predictions[count];
     load_labels(prediction, prediction_offset, first, rows.width, counts.ignore_index, predictions);
-    count_runs(counter, targets, predictions);
+    load_labels(target, target_offset, first, rows.width, counts.ignore_index, pixels);
+#pragma unroll
+    for (int k = 0; k < count; ++k) {
+      pixels[k] = pixels[k] << 16 | predictions[k];
+    }
+    count_runs(counter, pixels);
   });
   counter.flush();
 }
@@ -319,8 +320,9 @@ __device__ __forceinline__ bool later_beats(accumulate_t a, accumulate_t b) {
   return !(a <= b) && b == b;
 }
 
-// Pixels side by side in memory: each lane walks through the channels of its `count` pixels.
-// With count > 1, every channel of a pixel lies as far from a 16-byte boundary as the first.
+// Each lane walks through the channels of its `count` pixels.
+// With count > 1, pixels lie side by side in memory and every channel of a pixel as far from a
+// 16-byte boundary as the first.
 template <typename scalar_t, int count>
 __global__ void __launch_bounds__(kMostThreads, kResident)
     count_planar_scores_kernel(PixelRows rows, MapRows scores, int64_t channel, MapRows target,
@@ -334,9 +336,9 @@ __global__ void __launch_bounds__(kMostThreads, kResident)
     const int64_t first =
         (piece * kWarp + threadIdx.x % kWarp) * count - (count > 1 ? past_boundary(start) : 0);
     const bool whole = first >= 0 && first + count <= rows.width;
-    int32_t targets[count], winners[count];
+    uint32_t pixels[count], winners[count];
     load_labels(target, row_offset(rows, target, row), first, rows.width, counts.ignore_index,
-                targets);
+                pixels);
     accumulate_t best[count];
 #pragma unroll
     for (int k = 0; k < count; ++k) {
@@ -360,7 +362,7 @@ __global__ void __launch_bounds__(kMostThreads, kResident)
             const auto value = static_cast<accumulate_t>(ahead[a].values[k]);
             const bool better = later_beats(value, best[k]);
             best[k] = better ? value : best[k];
-            winners[k] = better ? c + a : winners[k];
+            winners[k] = better ? static_cast<uint32_t>(c + a) : winners[k];
           }
         }
       }
@@ -374,13 +376,17 @@ __global__ void __launch_bounds__(kMostThreads, kResident)
             const auto value = static_cast<accumulate_t>(from[c * channel]);
             if (later_beats(value, best[k])) {
               best[k] = value;
-              winners[k] = c;
+              winners[k] = static_cast<uint32_t>(c);
             }
           }
         }
       }
     }
-    count_runs(counter, targets, winners);
+#pragma unroll
+    for (int k = 0; k < count; ++k) {
+      pixels[k] = pixels[k] << 16 | winners[k];
+    }
+    count_runs(counter, pixels);
   });
   counter.flush();
 }
@@ -404,9 +410,10 @@ __global__ void __launch_bounds__(kMostThreads, kResident)
     const scalar_t* start =
         static_cast<const scalar_t*>(scores.data) + row_offset(rows, scores, row);
     const int64_t first = piece * kWarp;
-    int32_t targets[1], winners[1] = {0};
+    uint32_t pixels[1];
+    int32_t prediction = 0;
     load_labels(target, row_offset(rows, target, row), first + lane, rows.width,
-                counts.ignore_index, targets);
+                counts.ignore_index, pixels);
     for (int round = 0; round < lanes; round += kRounds) {
       const scalar_t* from[kRounds];
       accumulate_t best[kRounds];
@@ -439,10 +446,11 @@ __global__ void __launch_bounds__(kMostThreads, kResident)
         }
         // Lane i keeps the winner of pixel i, found in round i / groups by group i % groups.
         const int32_t mine = __shfl_sync(kFullMask, winner[r], kept_lane);
-        winners[0] = kept_round == round + r ? mine : winners[0];
+        prediction = kept_round == round + r ? mine : prediction;
       }
     }
-    count_runs(counter, targets, winners);
+    pixels[0] = pixels[0] << 16 | static_cast<uint32_t>(prediction);
+    count_runs(counter, pixels);
   });
   counter.flush();
 }
@@ -498,7 +506,7 @@ inline CountLaunch plan(PixelRows& rows, int per_lane, Counts& counts) {
   const bool histogram = bytes <= limits.shared_bytes_per_block && bytes / 4 <= pixels;
   // Blocks are small, for small maps to reach every multiprocessor, unless a large histogram is
   // better shared by many threads. Warps that have no histogram of their own share one.
-  const int64_t threads = histogram && bytes > kSmallHistogram ? kMostThreads : kMostThreads / 3;
+  const int64_t threads = histogram && bytes > kSmallHistogram ? kMostThreads : kMostThreads / 2;
   const int64_t warps = threads / kWarp;
   const int64_t copies =
       larger<int64_t>(1, smaller(smaller(kMostCopies, warps), kCopiesBytes / bytes));
@@ -543,7 +551,8 @@ void launch_count_scores(const LabelShape& shape, const LogitsMap& logits, const
     launch(kernel, dim3(grid.blocks), dim3(grid.threads), grid.shared_bytes, stream, rows, scores,
            layout, targets, counts);
   };
-  if (scores.column == 1 && (channel % kVector == 0 || logits.channels == 1)) {
+  if (scores.column == 1 && targets.column == 1 &&
+      (channel % kVector == 0 || logits.channels == 1)) {
     run(count_planar_scores_kernel<scalar_t, kVector>, kVector, channel);
   } else if (channel == 1 && logits.channels >= 4) {
     const int lanes = logits.channels <= 32 ? 8 : logits.channels <= 64 ? 16 : 32;
@@ -569,9 +578,16 @@ inline void launch_count_labels(const LabelShape& shape, const LabelMap& predict
                                {target.stride[0], target.stride[1], target.stride[2]}},
                               predictions, targets);
   Counts counts = counts_of(num_classes, ignore_index, matrix, invalid);
-  const CountLaunch grid = plan(rows, kLabelsPerLane, counts);
-  launch(count_labels_kernel, dim3(grid.blocks), dim3(grid.threads), grid.shared_bytes, stream,
-         rows, predictions, targets, counts);
+  const auto run = [&](auto kernel, int per_lane) {
+    const CountLaunch grid = plan(rows, per_lane, counts);
+    launch(kernel, dim3(grid.blocks), dim3(grid.threads), grid.shared_bytes, stream, rows,
+           predictions, targets, counts);
+  };
+  if (predictions.column == 1 && targets.column == 1) {
+    run(count_labels_kernel<kLabelsPerLane>, kLabelsPerLane);
+  } else {
+    run(count_labels_kernel<1>, 1);
+  }
 }
 
 // The same with the argmax of (N, C, H, W) scores, C = num_classes, as prediction.
