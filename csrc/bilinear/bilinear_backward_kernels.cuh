@@ -17,8 +17,16 @@
 
 namespace fcn_ext {
 
-constexpr int kBackwardElements = 8;  // of a row, a thread
+constexpr int kBackwardThreads = 256;
+// Elements of a row that a thread holds.
+template <typename scalar_t>
+constexpr int kBackwardElements = sizeof(scalar_t) == 8 ? 4 : 8;
+// Blocks of a multiprocessor at once: what registers allow.
+template <typename scalar_t>
+constexpr int kBackwardBlocks = sizeof(scalar_t) == 8 ? 2 : 3;
 constexpr int kRowTableSize = 128;
+// Channels that lie side by side in a row are split among blocks beyond this number.
+constexpr int kUnsplitChannels = 32;
 
 struct BilinearBackwardTiles {
   int64_t planes;
@@ -38,34 +46,35 @@ struct BilinearBackwardTiles {
   int plane_blocks;
 };
 
+__host__ __device__ __forceinline__ int padded(int index) { return index + index / 32; }
+
+// Where the parts of a block's shared memory start, in bytes, and how long it is.
+struct BackwardShared {
+  int lower_weights, upper_weights, wide, row_taps, row_first, column_first, bytes;
+};
+
+template <typename accumulate_t>
+BackwardShared backward_shared(const BilinearBackwardTiles& tiles) {
+  const int size = static_cast<int>(sizeof(accumulate_t));
+  BackwardShared shared{};
+  shared.upper_weights = size * padded(tiles.piece_columns + tiles.cell);
+  shared.wide = 2 * shared.upper_weights;
+  shared.row_taps = shared.wide + 2 * size * tiles.groups * padded(tiles.wide_elements);
+  shared.row_first =
+      shared.row_taps + kRowTableSize * static_cast<int>(sizeof(WeightedTap<accumulate_t>));
+  shared.column_first = shared.row_first + 4 * (tiles.strip_rows + 2);
+  shared.bytes = shared.column_first + 4 * (tiles.tile_inputs + 2);
+  return shared;
+}
+
 template <typename scalar_t>
 struct BilinearBackwardArgs {
   BilinearShape shape;
   BilinearBackwardTiles tiles;
+  BackwardShared shared;
   const scalar_t* grad_output;
   PlaneStrides grad_output_strides;
   scalar_t* grad_input;
-};
-
-__host__ __device__ __forceinline__ int padded(int index) { return index + index / 32; }
-
-// Where the pieces of a block's shared memory start, in bytes, and how long it is.
-template <typename accumulate_t>
-struct BackwardShared {
-  int lower_weights, upper_weights, rows, wide, row_first, column_first, bytes;
-
-  __host__ __device__ __forceinline__ explicit BackwardShared(const BilinearBackwardTiles& tiles) {
-    const int columns =
-        static_cast<int>(sizeof(accumulate_t)) * padded(tiles.piece_columns + tiles.cell);
-    lower_weights = 0;
-    upper_weights = lower_weights + columns;
-    wide = upper_weights + columns;
-    rows = wide +
-           2 * static_cast<int>(sizeof(accumulate_t)) * tiles.groups * padded(tiles.wide_elements);
-    row_first = rows + kRowTableSize * static_cast<int>(sizeof(WeightedTap<accumulate_t>));
-    column_first = row_first + (tiles.strip_rows + 2) * 4;
-    bytes = column_first + (tiles.tile_inputs + 2) * 4;
-  }
 };
 
 // The sum of an input element whose 2 * stride readers start at `index`: upper neighbour of the
@@ -77,80 +86,87 @@ __device__ __forceinline__ accumulate_t sum_two_cells(const accumulate_t* wide,
                                                       int index) {
   const int upper = padded(index), lower = padded(index + stride);
   accumulate_t sum = 0;
-#pragma unroll
+#pragma unroll 4
   for (int p = 0; p < stride; ++p) {
     sum += upper_weights[upper + p] * wide[upper + p];
   }
-#pragma unroll
+#pragma unroll 4
   for (int p = 0; p < stride; ++p) {
     sum += lower_weights[lower + p] * wide[lower + p];
   }
   return sum;
 }
 
-// `vector` elements are loaded at once: 16 bytes' worth, or 1 for any strides.
+// `vector` elements are loaded at once, where whole vectors make up every row of grad_output; else
+// 1, with any strides.
 template <typename scalar_t, int vector>
-__global__ void __launch_bounds__(kBilinearThreads)
+__global__ void __launch_bounds__(kBackwardThreads, kBackwardBlocks<scalar_t>)
     bilinear_backward_kernel(const BilinearBackwardArgs<scalar_t> args) {
   using accumulate_t = accumulate_of<scalar_t>;
-  constexpr int kVectors = kBackwardElements / vector;
-  // Rows whose loads are under way at once: 64 bytes a thread.
-  constexpr int kRows = 8 / sizeof(scalar_t);
+  constexpr int kElements = kBackwardElements<scalar_t>;
+  constexpr int kVectors = kElements / vector;
+  // Rows whose loads are under way at once: 64 bytes or 16 loads a thread.
+  constexpr int kRows =
+      vector == 1 ? 16 / kElements : 64 / (kElements * static_cast<int>(sizeof(scalar_t)));
   const BilinearBackwardTiles& tiles = args.tiles;
   const BilinearAxis& y_axis = args.shape.y;
   const BilinearAxis& x_axis = args.shape.x;
-  const int thread = static_cast<int>(threadIdx.x);
-  const int threads = static_cast<int>(blockDim.x);
+  const PlaneStrides& strides = args.grad_output_strides;
 
   // blockIdx.x = (strip, tile, chunk)
   const int chunk = static_cast<int>(blockIdx.x) % tiles.chunks;
   const int tile = static_cast<int>(blockIdx.x) / tiles.chunks % tiles.tiles;
   const int strip = static_cast<int>(blockIdx.x) / tiles.chunks / tiles.tiles;
   const int first_channel = chunk * tiles.chunk;
-  const int channels = smaller(tiles.chunk, tiles.inner - first_channel);
-  const int64_t first_input = static_cast<int64_t>(tile) * tiles.tile_inputs;
+  const int first_input = tile * tiles.tile_inputs;
   const int inputs =
       static_cast<int>(smaller<int64_t>(tiles.tile_inputs, x_axis.input_size - first_input));
-  const int64_t first_row = static_cast<int64_t>(strip) * tiles.strip_rows;
+  const int first_row = strip * tiles.strip_rows;
   const int rows =
       static_cast<int>(smaller<int64_t>(tiles.strip_rows, y_axis.input_size - first_row));
 
   auto* bytes = shared_memory<unsigned char>();
-  const BackwardShared<accumulate_t> shared(tiles);
-  auto* lower_weights = reinterpret_cast<accumulate_t*>(bytes + shared.lower_weights);
-  auto* upper_weights = reinterpret_cast<accumulate_t*>(bytes + shared.upper_weights);
-  auto* row_taps = reinterpret_cast<WeightedTap<accumulate_t>*>(bytes + shared.rows);
-  auto* row_first = reinterpret_cast<int*>(bytes + shared.row_first);
-  auto* column_first = reinterpret_cast<int*>(bytes + shared.column_first);
+  auto* lower_weights = reinterpret_cast<accumulate_t*>(bytes + args.shared.lower_weights);
+  auto* upper_weights = reinterpret_cast<accumulate_t*>(bytes + args.shared.upper_weights);
+  auto* row_taps = reinterpret_cast<WeightedTap<accumulate_t>*>(bytes + args.shared.row_taps);
+  auto* row_first = reinterpret_cast<int*>(bytes + args.shared.row_first);
+  auto* column_first = reinterpret_cast<int*>(bytes + args.shared.column_first);
 
   // Bands: outputs [row_first[k], row_first[k + 1]) past `y_begin` lie between the input rows
   // first_row + k - 1 and first_row + k; columns likewise.
   const int64_t y_begin = first_output(y_axis, first_row - 1);
   const int64_t x_begin = first_output(x_axis, first_input - 1);
-  for (int k = thread; k < rows + 2; k += threads) {
+  const int columns = static_cast<int>(first_output(x_axis, first_input + inputs) - x_begin);
+  for (int k = static_cast<int>(threadIdx.x); k < rows + 2; k += static_cast<int>(blockDim.x)) {
     row_first[k] = static_cast<int>(first_output(y_axis, first_row - 1 + k) - y_begin);
   }
-  for (int k = thread; k < inputs + 2; k += threads) {
+  for (int k = static_cast<int>(threadIdx.x); k < inputs + 2; k += static_cast<int>(blockDim.x)) {
     column_first[k] = static_cast<int>(first_output(x_axis, first_input - 1 + k) - x_begin);
   }
-  const int columns = static_cast<int>(first_output(x_axis, first_input + inputs) - x_begin);
-  // Columns up to here belong to a cell that starts before x_begin.
+  // Columns between x_begin and the start of its cell.
   const int shift = tiles.cell == 0
                         ? 0
                         : static_cast<int>((x_begin - ceil_divide(-x_axis.start, x_axis.step)) &
                                            (tiles.cell - 1));
 
-  const int group = thread / tiles.group_threads;
-  const int lane = thread % tiles.group_threads;
-  auto* group_wide = reinterpret_cast<accumulate_t*>(bytes + shared.wide) +
-                     2 * smaller(group, tiles.groups - 1) * padded(tiles.wide_elements);
-  int table_begin = 0, table_end = 0;  // rows in row_taps
-  int parity = 0;
+  // A thread's elements of a shared row, which is (columns, chunk): vector k starts at
+  // lane * vector - past + k * vector_step; where vector == 1 they are one channel's.
+  const int group = static_cast<int>(threadIdx.x) / tiles.group_threads;
+  const int lane = static_cast<int>(threadIdx.x) % tiles.group_threads;
+  const int lane_column = lane / tiles.chunk;
+  const int channel = first_channel + lane % tiles.chunk;
+  const int column_step = tiles.group_threads / tiles.chunk;
+  const int vector_step = tiles.group_threads * vector;
+  auto* wide = reinterpret_cast<accumulate_t*>(bytes + args.shared.wide) +
+               2 * smaller(group, tiles.groups - 1) * padded(tiles.wide_elements);
+  int other_wide = padded(tiles.wide_elements);  // from one of two buffers to the other
+  int table_begin = 0, table_end = 0;            // rows in row_taps
   bool first_pass = true;
   for (int64_t plane_block = blockIdx.y; plane_block * tiles.groups < tiles.planes;
        plane_block += gridDim.y) {
     const int64_t plane = plane_block * tiles.groups + group;
-    const bool active = group < tiles.groups && plane < tiles.planes;
+    const bool active =
+        group < tiles.groups && plane < tiles.planes && (vector > 1 || channel < tiles.inner);
     accumulate_t total = 0;  // of this thread's only element, if pieces > 1
 
     for (int piece = 0; piece < tiles.pieces; ++piece) {
@@ -158,7 +174,8 @@ __global__ void __launch_bounds__(kBilinearThreads)
       const int piece_columns = smaller(tiles.piece_columns, columns - piece_begin);
       if (first_pass || tiles.pieces > 1) {
         __syncthreads();
-        for (int k = thread; k < piece_columns; k += threads) {
+        for (int k = static_cast<int>(threadIdx.x); k < piece_columns;
+             k += static_cast<int>(blockDim.x)) {
           const auto tap = weighted_tap<accumulate_t>(x_axis, x_begin + piece_begin + k);
           lower_weights[padded(k + shift)] = tap.lower;
           upper_weights[padded(k + shift)] = tap.upper;
@@ -167,145 +184,124 @@ __global__ void __launch_bounds__(kBilinearThreads)
         __syncthreads();
       }
 
-      // This thread's elements of the piece: vector k starts at element (lane + k * group_threads)
-      // * vector - past, and at offset[k] from the first in memory.
-      const int count = active ? larger(0, piece_columns * channels) : 0;
+      const int count = active ? larger(0, piece_columns * tiles.chunk) : 0;
       const scalar_t* grad =
-          args.grad_output +
-          (active ? plane_offset(plane, args.shape.channels, tiles.inner, args.grad_output_strides)
-                  : 0) +
-          first_channel * args.grad_output_strides.channel +
-          (x_begin + piece_begin) * args.grad_output_strides.column +
-          y_begin * args.grad_output_strides.row;
-      const int past = vector == 1 ? 0 : elements_past_alignment(grad);
-      int64_t offset[kVectors];
-#pragma unroll
-      for (int k = 0; k < kVectors; ++k) {
-        const int element = (lane + k * tiles.group_threads) * vector - past;
-        const int column = element / channels;
-        offset[k] = vector > 1
-                        ? element
-                        : column * args.grad_output_strides.column +
-                              (element - column * channels) * args.grad_output_strides.channel;
+          args.grad_output + (x_begin + piece_begin) * strides.column + y_begin * strides.row;
+      if (active) {
+        grad += plane_offset(plane, args.shape.channels, tiles.inner, strides);
       }
+      const int past = vector == 1 ? 0 : elements_past_alignment(grad) % vector;
+      const int first = lane * vector - past;
+      grad += vector > 1 ? first
+                         : lane_column * strides.column +
+                               (tiles.inner > 1 ? channel * strides.channel : 0);
+      const int64_t grad_step = vector > 1 ? vector_step : column_step * strides.column;
 
-      accumulate_t sum[kBackwardElements], next_sum[kBackwardElements];
+      scalar_t* out =
+          args.grad_input + channel +
+          ((plane * y_axis.input_size + first_row) * x_axis.input_size + first_input) * tiles.inner;
+
+      accumulate_t sum[kElements], next_sum[kElements];
 #pragma unroll
-      for (int e = 0; e < kBackwardElements; ++e) {
+      for (int e = 0; e < kElements; ++e) {
         sum[e] = next_sum[e] = 0;
       }
-      // Band `band` ends input row `band - 1`; the first band only begins row 0.
+      // Band `band` completes input row `band - 1` of the strip and begins row `band`.
       for (int band = 0; band <= rows; ++band) {
-        int y = row_first[band];
         const int y_end = row_first[band + 1];
-        while (y < y_end) {
+        for (int y = row_first[band]; y < y_end;) {
           if (y < table_begin || y >= table_end) {
             __syncthreads();
             table_begin = y;
             table_end = smaller(y + kRowTableSize, row_first[rows + 1]);
-            for (int k = thread; k < table_end - table_begin; k += threads) {
+            for (int k = static_cast<int>(threadIdx.x); k < table_end - table_begin;
+                 k += static_cast<int>(blockDim.x)) {
               row_taps[k] = weighted_tap<accumulate_t>(y_axis, y_begin + table_begin + k);
             }
             __syncthreads();
           }
-          const int stop = smaller(y_end, table_end);
-          for (; y < stop; y += kRows) {
-            const int batch = smaller(kRows, stop - y);
-            Vector<scalar_t, vector> loaded[kRows][kVectors];
+          const int batch = smaller(kRows, smaller(y_end, table_end) - y);
+          Vector<scalar_t, vector> loaded[kRows][kVectors];
 #pragma unroll
-            for (int r = 0; r < kRows; ++r) {
-              const scalar_t* row = grad + (y + r) * args.grad_output_strides.row;
+          for (int r = 0; r < kRows; ++r) {
+            const scalar_t* from = grad + (y + r) * strides.row;
 #pragma unroll
-              for (int k = 0; k < kVectors; ++k) {
-                const int element = (lane + k * tiles.group_threads) * vector - past;
-                loaded[r][k] = {};
-                if (r < batch && element >= 0 && element + vector <= count) {
-                  loaded[r][k] = load_vector_streamed<vector>(row + offset[k]);
-                } else if (vector > 1 && r < batch && element < count) {
-#pragma unroll
-                  for (int j = 0; j < vector; ++j) {
-                    if (element + j >= 0 && element + j < count) {
-                      loaded[r][k].values[j] = load_vector<1>(row + offset[k] + j).values[0];
-                    }
-                  }
-                }
+            for (int k = 0; k < kVectors; ++k) {
+              const int element = first + k * vector_step;
+              loaded[r][k] = {};
+              if (r < batch && element > -vector && element < count) {
+                loaded[r][k] = load_vector_streamed<vector>(from + k * grad_step);
               }
             }
+          }
 #pragma unroll
-            for (int r = 0; r < kRows; ++r) {
-              if (r < batch) {
-                const WeightedTap<accumulate_t> tap = row_taps[y + r - table_begin];
+          for (int r = 0; r < kRows; ++r) {
+            if (r < batch) {
+              const WeightedTap<accumulate_t> tap = row_taps[y + r - table_begin];
 #pragma unroll
-                for (int e = 0; e < kBackwardElements; ++e) {
-                  const auto value =
-                      static_cast<accumulate_t>(loaded[r][e / vector].values[e % vector]);
-                  if (band > 0) {
-                    sum[e] += tap.lower * value;
-                  }
-                  if (tap.upper != 0) {
-                    next_sum[e] += tap.upper * value;
-                  }
+              for (int e = 0; e < kElements; ++e) {
+                const auto value =
+                    static_cast<accumulate_t>(loaded[r][e / vector].values[e % vector]);
+                sum[e] += tap.lower * value;
+                if (tap.upper != 0) {
+                  next_sum[e] += tap.upper * value;
                 }
               }
             }
           }
+          y += batch;
         }
 
         if (band > 0) {
-          // Input row first_row + band - 1 is complete. The row before last's readers of this
-          // buffer are past the barrier below.
-          accumulate_t* wide = group_wide + parity * padded(tiles.wide_elements);
-          parity ^= 1;
 #pragma unroll
-          for (int e = 0; e < kBackwardElements; ++e) {
-            const int element =
-                (lane + e / vector * tiles.group_threads) * vector - past + e % vector;
+          for (int e = 0; e < kElements; ++e) {
+            const int element = first + e / vector * vector_step + e % vector;
             if (element >= 0 && element < count) {
               wide[padded(element + shift)] = sum[e];
             }
           }
+          // Whoever still reads the other buffer, of the row before, is past the barrier below
+          // before anybody writes there again.
           __syncthreads();
-          scalar_t* out = args.grad_input +
-                          ((plane * y_axis.input_size + first_row + band - 1) * x_axis.input_size +
-                           first_input) *
-                              tiles.inner +
-                          first_channel;
-          for (int e = active ? lane : inputs * channels; e < inputs * channels;
-               e += tiles.group_threads) {
-            const int input = channels == 1 ? e : e / channels;
-            const int channel = e - input * channels;
-            const int begin = column_first[input], middle = column_first[input + 1],
-                      end = column_first[input + 2];
-            accumulate_t result = 0;
-            if (tiles.cell > 0 && middle - begin == tiles.cell && end - middle == tiles.cell) {
-              if (tiles.cell == 2) {
-                result = sum_two_cells<2>(wide, lower_weights, upper_weights, begin + shift);
-              } else if (tiles.cell == 4) {
-                result = sum_two_cells<4>(wide, lower_weights, upper_weights, begin + shift);
+          if (active) {
+            for (int input = lane_column; input < inputs; input += column_step) {
+              const int begin = column_first[input], middle = column_first[input + 1],
+                        end = column_first[input + 2];
+              accumulate_t result = 0;
+              if (tiles.cell > 0 && middle - begin == tiles.cell && end - middle == tiles.cell) {
+                const int index = begin + shift;
+                result =
+                    tiles.cell == 2   ? sum_two_cells<2>(wide, lower_weights, upper_weights, index)
+                    : tiles.cell == 4 ? sum_two_cells<4>(wide, lower_weights, upper_weights, index)
+                                      : sum_two_cells<8>(wide, lower_weights, upper_weights, index);
               } else {
-                result = sum_two_cells<8>(wide, lower_weights, upper_weights, begin + shift);
-              }
-            } else {
-              const int piece_end = piece_begin + piece_columns;
-              for (int o = larger(begin, piece_begin); o < smaller(end, piece_end); ++o) {
-                const int k = padded(o - piece_begin + shift);
-                const accumulate_t weight = o < middle ? upper_weights[k] : lower_weights[k];
-                if (weight != 0) {
-                  result += weight * wide[padded((o - piece_begin + shift) * channels + channel)];
+                const int stop = smaller(end - piece_begin, piece_columns);
+#pragma unroll 1
+                for (int o = larger(begin - piece_begin, 0); o < stop; ++o) {
+                  const int k = padded(o + shift);
+                  const accumulate_t weight =
+                      o < middle - piece_begin ? upper_weights[k] : lower_weights[k];
+                  if (weight != 0) {
+                    result +=
+                        weight * wide[padded((o + shift) * tiles.chunk + channel - first_channel)];
+                  }
                 }
               }
-            }
-            if (tiles.pieces > 1) {
-              total += result;
-              result = total;
-            }
-            if (piece == tiles.pieces - 1) {
-              out[input * tiles.inner + channel] = static_cast<scalar_t>(result);
+              if (tiles.pieces > 1) {
+                total += result;
+                result = total;
+              }
+              if (piece == tiles.pieces - 1) {
+                out[static_cast<int64_t>(input) * tiles.inner] = static_cast<scalar_t>(result);
+              }
             }
           }
+          out += x_axis.input_size * tiles.inner;
+          wide += other_wide;
+          other_wide = -other_wide;
         }
 #pragma unroll
-        for (int e = 0; e < kBackwardElements; ++e) {
+        for (int e = 0; e < kElements; ++e) {
           sum[e] = next_sum[e];
           next_sum[e] = 0;
         }
@@ -317,15 +313,14 @@ __global__ void __launch_bounds__(kBilinearThreads)
 template <typename scalar_t>
 BilinearBackwardTiles bilinear_backward_tiles(const BilinearShape& shape, bool channels_last,
                                               int vector) {
-  constexpr int64_t kCapacity = kBilinearThreads * kBackwardElements;
-  constexpr int64_t kContiguousChannels = 32;  // at most so many are not split
+  constexpr int64_t kElements = kBackwardElements<scalar_t>;
   constexpr int64_t kMostRows = 64;
   BilinearBackwardTiles tiles{};
   const BilinearAxis& x = shape.x;
   const int64_t multiprocessors = device_limits().multiprocessors;
   tiles.inner = channels_last ? static_cast<int>(shape.channels) : 1;
   tiles.planes = channels_last ? shape.batch : shape.batch * shape.channels;
-  tiles.chunks = tiles.inner <= kContiguousChannels
+  tiles.chunks = tiles.inner <= kUnsplitChannels
                      ? 1
                      : static_cast<int>(ceil_divide(tiles.inner, 64 / sizeof(scalar_t)));
   tiles.chunk = static_cast<int>(ceil_divide(tiles.inner, tiles.chunks));
@@ -335,13 +330,16 @@ BilinearBackwardTiles bilinear_backward_tiles(const BilinearShape& shape, bool c
                    ? static_cast<int>(stride)
                    : 0;
 
+  // Threads of a group stand in whole columns.
+  const int64_t most_threads = kBackwardThreads / tiles.chunk * tiles.chunk;
+  const int64_t capacity = most_threads * kElements;
   // Input columns whose readers fit in a block: of each band at most `band`, and half a band more
   // where borders are clamped.
   const int64_t band = x.step == 0 ? x.output_size : ceil_divide(x.denominator, x.step);
-  const int64_t most_columns = (kCapacity - vector - tiles.cell) / tiles.chunk;
+  const int64_t most_columns = (capacity - vector - tiles.cell) / tiles.chunk;
   const int64_t fitting = (most_columns - 2) / band - 1;
   const int64_t most_inputs =
-      x.output_size <= most_columns ? larger<int64_t>(fitting, kCapacity / tiles.chunk) : fitting;
+      x.output_size <= most_columns ? larger<int64_t>(fitting, capacity / tiles.chunk) : fitting;
   tiles.tiles = static_cast<int>(
       ceil_divide(x.input_size, smaller(larger<int64_t>(most_inputs, 1), x.input_size)));
   tiles.tile_inputs = static_cast<int>(ceil_divide(x.input_size, tiles.tiles));
@@ -352,9 +350,10 @@ BilinearBackwardTiles bilinear_backward_tiles(const BilinearShape& shape, bool c
 
   tiles.wide_elements = (tiles.piece_columns + tiles.cell) * tiles.chunk;
   const int64_t vectors = ceil_divide(tiles.piece_columns * tiles.chunk + vector - 1, vector);
-  tiles.group_threads = static_cast<int>(ceil_divide(vectors, kBackwardElements / vector));
+  tiles.group_threads = static_cast<int>(
+      ceil_divide(ceil_divide(vectors, kElements / vector), tiles.chunk) * tiles.chunk);
   tiles.groups =
-      static_cast<int>(smaller<int64_t>(kBilinearThreads / tiles.group_threads, tiles.planes));
+      static_cast<int>(smaller<int64_t>(kBackwardThreads / tiles.group_threads, tiles.planes));
 
   const int64_t plane_blocks = ceil_divide(tiles.planes, tiles.groups);
   const int64_t blocks_a_strip = tiles.tiles * tiles.chunks * plane_blocks;
@@ -373,35 +372,46 @@ BilinearBackwardTiles bilinear_backward_tiles(const BilinearShape& shape, bool c
   return tiles;
 }
 
+template <int vector, typename scalar_t>
+void launch_bilinear_backward(BilinearBackwardArgs<scalar_t> args, bool channels_last,
+                              cudaStream_t stream) {
+  const BilinearBackwardTiles tiles =
+      bilinear_backward_tiles<scalar_t>(args.shape, channels_last, vector);
+  args.tiles = tiles;
+  args.shared = backward_shared<accumulate_of<scalar_t>>(tiles);
+  const dim3 grid(static_cast<unsigned>(tiles.chunks * tiles.tiles * tiles.strips),
+                  static_cast<unsigned>(tiles.plane_blocks));
+  const dim3 block(static_cast<unsigned>(ceil_divide(tiles.group_threads * tiles.groups, kWarp)) *
+                   kWarp);
+  launch(bilinear_backward_kernel<scalar_t, vector>, grid, block,
+         static_cast<size_t>(args.shared.bytes), stream, args);
+}
+
 // grad_input: dense, contiguous or channels_last.
 template <typename scalar_t>
 void launch_bilinear_backward(const BilinearShape& shape, const scalar_t* grad_output,
                               const PlaneStrides& grad_output_strides, scalar_t* grad_input,
                               bool channels_last, cudaStream_t stream) {
-  constexpr int kVector = 16 / sizeof(scalar_t);
   if (shape.batch * shape.channels * shape.y.input_size * shape.x.input_size == 0) {
     return;
   }
+  BilinearBackwardArgs<scalar_t> args{shape, {}, {}, grad_output, grad_output_strides, grad_input};
   const int inner = channels_last ? static_cast<int>(shape.channels) : 1;
-  // All rows of a plane have to be aligned alike.
-  bool vectors =
-      has_dense_rows(grad_output_strides, inner) && grad_output_strides.row % kVector == 0;
-  BilinearBackwardTiles tiles =
-      bilinear_backward_tiles<scalar_t>(shape, channels_last, vectors ? kVector : 1);
-  if (vectors && tiles.chunks > 1) {
-    vectors = false;
-    tiles = bilinear_backward_tiles<scalar_t>(shape, channels_last, 1);
+  const bool dense = has_dense_rows(grad_output_strides, inner) && inner <= kUnsplitChannels;
+  // Elements that the starts and the length of all rows are multiples of.
+  const int64_t common = elements_past_alignment(grad_output) | grad_output_strides.row |
+                         shape.x.output_size * inner |
+                         (shape.batch > 1 ? grad_output_strides.batch : 0) |
+                         (inner == 1 && shape.channels > 1 ? grad_output_strides.channel : 0);
+  constexpr int kVector = 16 / sizeof(scalar_t);
+  constexpr int kHalfPair = sizeof(scalar_t) == 2 ? 2 : 1;
+  if (dense && common % kVector == 0) {
+    launch_bilinear_backward<kVector>(args, channels_last, stream);
+  } else if (dense && common % kHalfPair == 0) {
+    launch_bilinear_backward<kHalfPair>(args, channels_last, stream);
+  } else {
+    launch_bilinear_backward<1>(args, channels_last, stream);
   }
-  const BilinearBackwardArgs<scalar_t> args{shape, tiles, grad_output, grad_output_strides,
-                                            grad_input};
-  const dim3 grid(static_cast<unsigned>(tiles.chunks * tiles.tiles * tiles.strips),
-                  static_cast<unsigned>(tiles.plane_blocks));
-  const dim3 block(static_cast<unsigned>(ceil_divide(tiles.group_threads * tiles.groups, kWarp)) *
-                   kWarp);
-  const BackwardShared<accumulate_of<scalar_t>> shared(tiles);
-  launch(
-      vectors ? bilinear_backward_kernel<scalar_t, kVector> : bilinear_backward_kernel<scalar_t, 1>,
-      grid, block, static_cast<size_t>(shared.bytes), stream, args);
 }
 
 }  // namespace fcn_ext

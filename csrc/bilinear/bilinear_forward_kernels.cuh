@@ -16,6 +16,14 @@
 
 namespace fcn_ext {
 
+constexpr int kForwardThreads = 128;
+// Outputs that a thread stores at once.
+template <typename scalar_t>
+constexpr int kForwardCount = 16 / sizeof(scalar_t);
+// Blocks of a multiprocessor at once: what registers allow.
+template <typename scalar_t>
+constexpr int kForwardBlocks = sizeof(scalar_t) == 2 ? 4 : 7;
+
 // How a launch is cut into blocks; counts of elements are along a row, `inner` channels included.
 struct BilinearForwardTiles {
   int64_t planes, row_elements;
@@ -28,6 +36,7 @@ struct BilinearForwardTiles {
   int strip_rows;  // rows that a thread walks down
   int strips;
   int plane_blocks;
+  bool dense_skip;  // rows of skip lie in memory as those of the output
 };
 
 template <typename scalar_t>
@@ -46,39 +55,41 @@ __device__ __forceinline__ accumulate_of<scalar_t> load_element(const scalar_t* 
   return static_cast<accumulate_of<scalar_t>>(load_vector<1>(address).values[0]);
 }
 
-// values[j] += skip at element `first + j` of a row, for the elements in [begin, end).
-template <typename scalar_t, int count>
-__device__ __forceinline__ void add_skip(const BilinearForwardArgs<scalar_t>& args,
-                                         const scalar_t* row, int64_t first, int begin, int end,
-                                         accumulate_of<scalar_t> (&values)[count]) {
+// Elements [first + begin, first + end) of a row of skip, at their places in the vector at `first`.
+template <typename scalar_t>
+__device__ __forceinline__ Vector<scalar_t, kForwardCount<scalar_t>> load_skip(
+    const BilinearForwardArgs<scalar_t>& args, const scalar_t* row, int64_t first, int begin,
+    int end) {
+  constexpr int kCount = kForwardCount<scalar_t>;
   const int inner = args.tiles.inner;
-  const bool dense =
-      args.skip_strides.column == inner && (inner == 1 || args.skip_strides.channel == 1);
-  if (dense && end - begin == count && elements_past_alignment(row + first) == 0) {
-    const Vector<scalar_t, count> skip = load_vector_streamed<count>(row + first);
-#pragma unroll
-    for (int j = 0; j < count; ++j) {
-      values[j] += static_cast<accumulate_of<scalar_t>>(skip.values[j]);
-    }
-    return;
+  const PlaneStrides& strides = args.skip_strides;
+  if (args.tiles.dense_skip && end - begin == kCount && elements_past_alignment(row + first) == 0) {
+    return load_vector_streamed<kCount>(row + first);
   }
+  // Walks from channel to channel, at the last one to the next column.
+  const int64_t column = (first + begin) / inner;
+  int channel = static_cast<int>(first + begin - column * inner);
+  const scalar_t* from = row + column * strides.column + channel * strides.channel;
+  Vector<scalar_t, kCount> skip{};
 #pragma unroll
-  for (int j = 0; j < count; ++j) {
+  for (int j = 0; j < kCount; ++j) {
     if (j >= begin && j < end) {
-      const int64_t element = first + j;
-      const int64_t offset = dense ? element
-                                   : element / inner * args.skip_strides.column +
-                                         element % inner * args.skip_strides.channel;
-      values[j] += load_element(row + offset);
+      skip.values[j] = load_vector<1>(from).values[0];
+      from += inner > 1 ? strides.channel : strides.column;
+      if (++channel == inner && inner > 1) {
+        channel = 0;
+        from += strides.column - inner * strides.channel;
+      }
     }
   }
+  return skip;
 }
 
 template <typename scalar_t, bool with_skip>
-__global__ void __launch_bounds__(kBilinearThreads)
+__global__ void __launch_bounds__(kForwardThreads, kForwardBlocks<scalar_t>)
     bilinear_forward_kernel(const BilinearForwardArgs<scalar_t> args) {
   using accumulate_t = accumulate_of<scalar_t>;
-  constexpr int kCount = 16 / sizeof(scalar_t);
+  constexpr int kCount = kForwardCount<scalar_t>;
   const BilinearForwardTiles& tiles = args.tiles;
   const int64_t height = args.shape.y.output_size;
 
@@ -113,8 +124,10 @@ __global__ void __launch_bounds__(kBilinearThreads)
     if (j >= begin && j < end) {
       const int64_t column = (first + j) / tiles.inner;
       const auto tap = weighted_tap<accumulate_t>(args.shape.x, column);
-      offset[j] = tap.node * args.input_strides.column +
-                  (first + j - column * tiles.inner) * args.input_strides.channel;
+      offset[j] = tap.node * args.input_strides.column;
+      if (tiles.inner > 1) {
+        offset[j] += (first + j - column * tiles.inner) * args.input_strides.channel;
+      }
       lower_weights[j] = tap.lower;
       upper_weights[j] = tap.upper;
     }
@@ -144,6 +157,14 @@ __global__ void __launch_bounds__(kBilinearThreads)
     const int64_t first_row = plane * height + y_begin;
     const int skipped = static_cast<int>((phase - first_row) & (tiles.phases - 1));
     scalar_t* out = args.output + (first_row + skipped) * tiles.row_elements + first;
+    // Rows of skip are loaded one ahead of their use.
+    const scalar_t* skip_row = args.skip;
+    Vector<scalar_t, kCount> skip{}, next_skip{};
+    if (with_skip && skipped < rows) {
+      skip_row += plane_offset(plane, args.shape.channels, tiles.inner, args.skip_strides) +
+                  (y_begin + skipped) * args.skip_strides.row;
+      next_skip = load_skip(args, skip_row, first, begin, end);
+    }
     accumulate_t lower[kCount], upper[kCount];
 #pragma unroll
     for (int j = 0; j < kCount; ++j) {
@@ -151,6 +172,13 @@ __global__ void __launch_bounds__(kBilinearThreads)
     }
     int lower_node = -2, upper_node = -2;
     for (int i = skipped; i < rows; i += tiles.phases, out += tiles.phases * tiles.row_elements) {
+      if (with_skip) {
+        skip = next_skip;
+        if (i + tiles.phases < rows) {
+          skip_row += tiles.phases * args.skip_strides.row;
+          next_skip = load_skip(args, skip_row, first, begin, end);
+        }
+      }
       const WeightedTap<accumulate_t> tap = row_taps[i];
       if (tap.lower != 0 && tap.node != lower_node) {
         if (tap.node == upper_node) {
@@ -175,16 +203,12 @@ __global__ void __launch_bounds__(kBilinearThreads)
           values[j] += tap.upper * upper[j];
         }
       }
-      if (with_skip) {
-        add_skip(args,
-                 args.skip +
-                     plane_offset(plane, args.shape.channels, tiles.inner, args.skip_strides) +
-                     (y_begin + i) * args.skip_strides.row,
-                 first, begin, end, values);
-      }
       Vector<scalar_t, kCount> rounded;
 #pragma unroll
       for (int j = 0; j < kCount; ++j) {
+        if (with_skip) {
+          values[j] += static_cast<accumulate_t>(skip.values[j]);
+        }
         rounded.values[j] = static_cast<scalar_t>(values[j]);
       }
       if (end - begin == kCount) {
@@ -205,7 +229,7 @@ __global__ void __launch_bounds__(kBilinearThreads)
 template <typename scalar_t>
 BilinearForwardTiles bilinear_forward_tiles(const BilinearShape& shape, bool channels_last,
                                             const scalar_t* output) {
-  constexpr int64_t kCount = 16 / sizeof(scalar_t);
+  constexpr int64_t kCount = kForwardCount<scalar_t>;
   constexpr int64_t kFewestRows = 8, kMostRows = 256;
   BilinearForwardTiles tiles{};
   const int64_t height = shape.y.output_size;
@@ -220,11 +244,11 @@ BilinearForwardTiles bilinear_forward_tiles(const BilinearShape& shape, bool cha
   }
   const int64_t head = tiles.phases > 1 ? kCount - 1 : tiles.misalignment;
   const int64_t slots = ceil_divide(tiles.row_elements + head, kCount);
-  const int64_t tile_count = ceil_divide(slots, kBilinearThreads);
+  const int64_t tile_count = ceil_divide(slots, kForwardThreads);
   tiles.tiles = static_cast<int>(tile_count);
   tiles.tile_slots = static_cast<int>(ceil_divide(slots, tile_count));
   tiles.groups =
-      static_cast<int>(smaller<int64_t>(kBilinearThreads / tiles.tile_slots, tiles.planes));
+      static_cast<int>(smaller<int64_t>(kForwardThreads / tiles.tile_slots, tiles.planes));
 
   const int64_t plane_blocks = ceil_divide(tiles.planes, tiles.groups);
   const int64_t blocks_a_strip = tiles.tiles * tiles.phases * plane_blocks;
@@ -250,7 +274,8 @@ void launch_bilinear_forward(const BilinearShape& shape, const scalar_t* input,
   if (shape.batch * shape.channels * shape.y.output_size * shape.x.output_size == 0) {
     return;
   }
-  const BilinearForwardTiles tiles = bilinear_forward_tiles(shape, channels_last, output);
+  BilinearForwardTiles tiles = bilinear_forward_tiles(shape, channels_last, output);
+  tiles.dense_skip = has_dense_rows(skip_strides, tiles.inner);
   const BilinearForwardArgs<scalar_t> args{shape, tiles,        input, input_strides,
                                            skip,  skip_strides, output};
   const dim3 grid(static_cast<unsigned>(tiles.tiles * tiles.phases * tiles.strips),
@@ -258,9 +283,9 @@ void launch_bilinear_forward(const BilinearShape& shape, const scalar_t* input,
   const dim3 block(static_cast<unsigned>(ceil_divide(tiles.tile_slots * tiles.groups, kWarp)) *
                    kWarp);
   const size_t shared_bytes = tiles.strip_rows * sizeof(WeightedTap<accumulate_of<scalar_t>>);
-  launch(skip != nullptr ? bilinear_forward_kernel<scalar_t, true>
-                         : bilinear_forward_kernel<scalar_t, false>,
-         grid, block, shared_bytes, stream, args);
+  const auto kernel = skip != nullptr ? bilinear_forward_kernel<scalar_t, true>
+                                      : bilinear_forward_kernel<scalar_t, false>;
+  launch(kernel, grid, block, shared_bytes, stream, args);
 }
 
 }  // namespace fcn_ext

@@ -7,8 +7,6 @@
 
 namespace fcn_ext {
 
-constexpr int kBilinearThreads = 256;
-
 // The two weights of one output along an axis. Zero says that the node is not to be read, because
 // it lies beyond the border or adds nothing: an infinity there must not become NaN.
 template <typename accumulate_t>
