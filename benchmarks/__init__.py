@@ -1,0 +1,1 @@
+"""Every operator beside its peers, measured in one process: ``python -m benchmarks``."""

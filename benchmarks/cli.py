@@ -1,0 +1,168 @@
+"""Command line of the benchmarks."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks import memory
+from benchmarks.bench import Settings, make_clock, new_document, run_row
+from benchmarks.cases import QUICK, Row, rows
+from benchmarks.environment import clocks, cores, describe, ensure_malloc
+from benchmarks.implementations import implementations
+from benchmarks.report import print_document, print_targets, summary_line
+from benchmarks.targets import check
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Every operator of fcn_ext beside its peers, on the sizes of published data.",
+    )
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument(
+        "--filter",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="rows operator/case/variant: a part of the name, or shell wildcards; may repeat",
+    )
+    parser.add_argument("--list", action="store_true", help="name the rows and who is measured")
+    parser.add_argument("--quick", action="store_true", help="a few rows, a shorter look at each")
+    parser.add_argument("--seconds", type=float, help="time for the rounds of one row (2; quick 1)")
+    parser.add_argument("--time-limit", type=float, help="seconds after which no row is begun")
+    parser.add_argument("--threads", type=int, default=cores(), help="CPU threads (all cores)")
+    parser.add_argument(
+        "--malloc",
+        choices=["keep", "default"],
+        default="keep",
+        help="keep: freed memory stays in the process, the peers' best case; default: the system's",
+    )
+    parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
+    parser.add_argument("--no-memory", action="store_true", help="leave out peak memory on the CPU")
+    parser.add_argument("--check", action="store_true", help="compare with the promised speeds")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("runs/benchmarks"),
+        help="JSON file, or a folder in which it is named after device and date",
+    )
+    parser.add_argument("--show", type=Path, metavar="FILE", help="print the tables of a JSON file")
+    parser.add_argument("--memory-worker", action="store_true", help=argparse.SUPPRESS)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code 1: a promise is missed or a result is wrong. 2: wrong arguments."""
+    options = parser().parse_args(arguments)
+    if options.memory_worker:
+        return memory.work(sys.stdin, sys.stdout)
+    if options.show is not None:
+        return _report(json.loads(options.show.read_text(encoding="utf-8")), options.check)
+    if options.device == "cuda" and not torch.cuda.is_available():
+        parser().error("--device cuda: this torch finds no CUDA device")
+    if options.threads < 1:
+        parser().error(f"--threads must be >= 1, got {options.threads}")
+    chosen = list(rows(tuple(options.filter)))
+    if options.quick and not options.filter:
+        chosen = list(rows(QUICK))
+    if not chosen:
+        parser().error(f"--filter matches no row, got {options.filter}; --list names them")
+    if options.list:
+        return _list(chosen, options.device)
+    if options.device == "cpu":
+        ensure_malloc(options.malloc)
+    settings = Settings(
+        device=options.device,
+        threads=options.threads,
+        malloc=options.malloc,
+        seconds=options.seconds or (1.0 if options.quick else 2.0),
+        at_least=3 if options.quick else 5,
+        compiled=not (options.no_compile or options.quick),
+        quick=options.quick,
+    )
+    document = run(chosen, settings, options)
+    return _report(document, options.check)
+
+
+def run(chosen: list[Row], settings: Settings, options: argparse.Namespace) -> dict[str, Any]:
+    """Measures the rows; the file is written anew after each, so that a stop loses one row."""
+    torch.set_num_threads(settings.threads)
+    device = torch.device(settings.device)
+    document = new_document(settings, describe(device, settings.threads))
+    path = _path(options.output, document)
+    begin = time.monotonic()
+    peaks = {}
+    if device.type == "cpu" and not options.no_memory:
+        _progress(f"peak memory of {len(chosen)} rows, in a process of its own")
+        peaks = memory.measure_host(chosen, settings.threads, compiled=settings.compiled)
+    clock = make_clock(device)
+    for row in chosen:
+        if options.time_limit is not None and time.monotonic() - begin > options.time_limit:
+            document["skipped"].append(row.name)
+        else:
+            document["rows"].append(run_row(row, settings, clock, peaks))
+            name, ours, peer, _, ratio, *_ = summary_line(document["rows"][-1])
+            _progress(f"{name}: {ours} ms, {ratio} as fast as {peer}")
+        _write(path, document)
+    if device.type == "cuda":
+        document["environment"]["cuda"]["after"] = clocks()
+    document["environment"]["load_after"] = os.getloadavg()[0]
+    document["environment"]["wall_seconds"] = round(time.monotonic() - begin, 1)
+    _write(path, document)
+    _progress(f"figures: {path}")
+    return document
+
+
+def _report(document: dict[str, Any], checked: bool) -> int:
+    print_document(document)
+    wrong = [
+        f"{row['name']}: {entry['name']}"
+        for row in document["rows"]
+        for entry in row["implementations"]
+        if entry["kind"] == "project" and not entry.get("correct")
+    ]
+    for line in wrong:
+        print(f"WRONG RESULT: {line}")
+    if checked:
+        results = check(document)
+        print_targets(results)
+        return int(bool(wrong) or not all(result["passed"] for result in results))
+    return int(bool(wrong))
+
+
+def _list(chosen: list[Row], device: str) -> int:
+    for row in chosen:
+        names = [i.name for i in implementations(row.operator, device, compiled=row.case.compiled)]
+        print(f"{row.name}: {', '.join(names)}")
+    return 0
+
+
+def _path(output: Path, document: dict[str, Any]) -> Path:
+    if output.suffix == ".json":
+        return output
+    environment = document["environment"]
+    words = [environment["device_name"], environment["date"][:10]]
+    if environment["device"] == "cpu":
+        words.insert(1, f"{environment['threads']}-threads")
+    return output / (re.sub(r"[^a-z0-9]+", "-", " ".join(words).lower()).strip("-") + ".json")
+
+
+def _write(path: Path, document: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(".tmp")
+    unfinished.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    unfinished.replace(path)
+
+
+def _progress(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

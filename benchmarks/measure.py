@@ -1,0 +1,117 @@
+"""Times the implementations of one row side by side: one process, one round after the other."""
+
+from __future__ import annotations
+
+import gc
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any, Protocol
+
+import torch
+
+Call = Callable[[], Any]
+
+# A sample shorter than this is a mean over several calls: the clock and the loop cost their share.
+SHORTEST_SAMPLE_S = 0.5e-3
+# What fits no cache of today's GPUs; reading it evicts what the last call left there.
+FLUSH_BYTES = 512 * 2**20
+
+
+class Clock(Protocol):
+    def sample(self, call: Call, calls: int) -> float:
+        """Mean seconds of one of ``calls`` calls in a row."""
+
+
+class HostClock:
+    """The wall clock: right where a call returns when its work is done."""
+
+    def sample(self, call: Call, calls: int) -> float:
+        start = time.perf_counter()
+        for _ in range(calls):
+            call()
+        return (time.perf_counter() - start) / calls
+
+
+class DeviceClock:
+    """CUDA events around one call, after a read that leaves the L2 cache without its data.
+
+    The read also keeps the GPU busy while the host gets ahead, so that launches are not timed
+    unless a call waits for the GPU itself.
+    """
+
+    def __init__(self) -> None:
+        self._flush = torch.ones(FLUSH_BYTES // 4, dtype=torch.float32, device="cuda")
+        self._sum = torch.empty((), dtype=torch.float32, device="cuda")
+
+    def sample(self, call: Call, calls: int) -> float:
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        torch.sum(self._flush, dim=0, out=self._sum)
+        begin.record()
+        call()
+        end.record()
+        end.synchronize()
+        return float(begin.elapsed_time(end)) * 1e-3
+
+
+@dataclass
+class Contestant:
+    """One implementation in the race of a row, and its samples in seconds."""
+
+    name: str
+    call: Call
+    calls: int = 1
+    seconds: list[float] = field(default_factory=list)
+
+    @property
+    def median(self) -> float:
+        return median(self.seconds)
+
+    @property
+    def minimum(self) -> float:
+        return min(self.seconds)
+
+
+def warm_up(contestant: Contestant, clock: Clock, calls: int = 2) -> None:
+    """Fills caches and memory pools, and finds how many calls make one sample."""
+    seconds = min(clock.sample(contestant.call, 1) for _ in range(calls))
+    if isinstance(clock, HostClock):
+        contestant.calls = max(1, min(200, int(SHORTEST_SAMPLE_S / max(seconds, 1e-7))))
+
+
+def race(
+    contestants: list[Contestant], clock: Clock, *, seconds: float, at_least: int, at_most: int
+) -> None:
+    """Rounds in which each contestant is called once, in an order drawn anew, until time is up.
+
+    Whatever slows the machine for a while slows all of them. Every contestant gets an equal share
+    of ``seconds``; who has used it up rests, but after ``at_least`` samples only. The race ends
+    when two are left: alone they would find their data in caches that the others emptied.
+    """
+    order = random.Random(0)
+    share = seconds / max(1, len(contestants))
+    spent = {contestant.name: 0.0 for contestant in contestants}
+    gc.collect()
+    gc.disable()
+    try:
+        for round in range(at_most):
+            running = [c for c in contestants if round < at_least or spent[c.name] < share]
+            if len(running) < min(3, len(contestants)):
+                break
+            order.shuffle(running)
+            for contestant in running:
+                start = time.perf_counter()
+                contestant.seconds.append(clock.sample(contestant.call, contestant.calls))
+                spent[contestant.name] += time.perf_counter() - start
+    finally:
+        gc.enable()
+
+
+def copy_call(num_bytes: int, device: torch.device) -> Call:
+    """A copy that reads and writes ``num_bytes`` together, between buffers made before."""
+    count = max(1, num_bytes // 8)
+    source = torch.ones(count, dtype=torch.float32, device=device)
+    target = torch.zeros_like(source)
+    return lambda: target.copy_(source)

@@ -1,0 +1,195 @@
+"""Tables of a document of figures, for a terminal; through rich where it is installed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any, TextIO
+
+WIDTH = 150  # where no terminal says otherwise
+DETAIL = (
+    "case",
+    "implementation",
+    "median ms",
+    "min ms",
+    "GB/s",
+    "of copy",
+    "fcn_ext is",
+    "peak MiB",
+    "max error",
+)
+SUMMARY = (
+    "operator/case/variant",
+    "fcn_ext ms",
+    "best peer",
+    "its ms",
+    "fcn_ext is",
+    "by min",
+    "of copy",
+    "max error",
+)
+TEXT_COLUMNS = {
+    "case",
+    "implementation",
+    "operator/case/variant",
+    "best peer",
+    "row",
+    "promise",
+    "against",
+    "",
+}
+TARGETS = ("row", "promise", "against", "measured", "by min", "")
+
+
+def print_document(document: dict[str, Any], out: TextIO = sys.stdout) -> None:
+    """Every figure, an operator a table, and the comparison with the best peers."""
+    for line in _heading(document):
+        print(line, file=out)
+    rows = document["rows"]
+    for operator in dict.fromkeys(row["operator"] for row in rows):
+        lines = [line for row in rows if row["operator"] == operator for line in detail_lines(row)]
+        print_table(operator, DETAIL, lines, out)
+    print_table("against the best peer", SUMMARY, [summary_line(row) for row in rows], out)
+    if document["skipped"]:
+        print("no time was left for: " + ", ".join(document["skipped"]), file=out)
+
+
+def print_targets(checked: list[dict[str, Any]], out: TextIO = sys.stdout) -> None:
+    lines = [
+        (
+            entry["row"],
+            entry["target"],
+            entry.get("against") or "",
+            _times(entry.get("ratio")),
+            _times(entry.get("ratio_minimum")),
+            "pass" if entry["passed"] else "MISS",
+        )
+        for entry in checked
+    ]
+    print_table("promises", TARGETS, lines, out)
+    passed = sum(entry["passed"] for entry in checked)
+    print(f"{passed} of {len(checked)} promises kept", file=out)
+
+
+def _heading(document: dict[str, Any]) -> list[str]:
+    environment, settings = document["environment"], document["settings"]
+    lines = [
+        f"{environment['device_name']}, {environment['threads']} of {environment['cores']} cores, "
+        f"torch {environment['torch']}, fcn_ext {environment['fcn_ext']['version']} "
+        f"({environment['fcn_ext']['cpu_capability']}; {environment['fcn_ext']['cuda']}), "
+        f"{environment['date']}"
+    ]
+    if environment["device"] == "cpu":
+        meaning = {
+            "keep": "keeps freed memory (GLIBC_TUNABLES), which is the peers' best case",
+            "default": "is the system's: large results pay page faults on every call",
+        }[settings["malloc"]]
+        lines.append(f"malloc {meaning}; peak memory comes from a process that returns it")
+    if environment["load_before"] > 0.5:
+        lines.append(
+            f"NOISY: the load average was {environment['load_before']:.1f} before the first row; "
+            "go by the minima, or measure again on a quiet machine"
+        )
+    lines.append(
+        "times: interleaved rounds; of copy: time of a copy that reads and writes as many bytes as "
+        "the operator must / time; peak: beyond the inputs, result included"
+    )
+    return lines
+
+
+def detail_lines(row: dict[str, Any]) -> list[tuple[str, ...]]:
+    case = row["name"].split("/", 1)[1]
+    copy = row["copy"]
+    lines: list[tuple[str, ...]] = []
+    for entry in row["implementations"]:
+        lines.append(
+            (
+                case,
+                entry["name"],
+                *(_number(entry.get(key)) for key in ("median_ms", "minimum_ms", "gb_per_s")),
+                _percent(entry.get("share_of_copy")),
+                "" if entry["name"] == "fcn_ext" else _times(entry.get("times_fcn_ext")),
+                _number(entry.get("peak_mib")),
+                _error(entry),
+            )
+        )
+        case = ""
+    figures = (_number(copy[key]) for key in ("median_ms", "minimum_ms", "gb_per_s"))
+    lines.append(("", copy["name"], *figures, "100 %", "", "", ""))
+    return lines
+
+
+def summary_line(row: dict[str, Any]) -> tuple[str, ...]:
+    entries = {entry["name"]: entry for entry in row["implementations"]}
+    project, best = entries["fcn_ext"], entries.get(row["best_peer"] or "", {})
+    return (
+        row["name"],
+        _number(project["median_ms"]),
+        row["best_peer"] or "none",
+        _number(best.get("median_ms")),
+        _times(best.get("times_fcn_ext")),
+        _times(best.get("times_fcn_ext_minimum")),
+        _percent(project["share_of_copy"]),
+        _error(project),
+    )
+
+
+def print_table(
+    title: str, header: Sequence[str], lines: Sequence[Sequence[str]], out: TextIO = sys.stdout
+) -> None:
+    """A table; a line whose first cell is not empty begins a group."""
+    try:
+        from rich.box import SIMPLE_HEAD
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+    except ImportError:
+        print(plain_table(title, header, lines), file=out)
+        return
+    console = Console(file=out, width=None if out.isatty() else WIDTH, highlight=False)
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    text = [name in TEXT_COLUMNS for name in header]
+    for name, is_text in zip(header, text, strict=True):
+        justify: Any = "left" if is_text else "right"
+        table.add_column(name, justify=justify, no_wrap=not is_text, overflow="fold")
+    grouped = any(not line[0] for line in lines)
+    for line, following in zip(lines, [*lines[1:], None], strict=True):
+        end = grouped and following is not None and bool(following[0])
+        table.add_row(*(Text(cell) for cell in line), end_section=end)
+    console.print(table)
+
+
+def plain_table(title: str, header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(line[i]) for line in [header, *lines]) for i in range(len(header))]
+
+    def join(line: Sequence[str]) -> str:
+        cells = (
+            cell.ljust(width) if name in TEXT_COLUMNS else cell.rjust(width)
+            for name, cell, width in zip(header, line, widths, strict=True)
+        )
+        return "  ".join(cells).rstrip()
+
+    rule = "  ".join("-" * width for width in widths)
+    return "\n".join([title, join(header), rule, *(join(line) for line in lines), ""])
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.3g}" if value < 100 else f"{value:.0f}"
+
+
+def _times(value: float | None) -> str:
+    return "-" if value is None else f"{_number(value)}x"
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.0f} %"
+
+
+def _error(entry: dict[str, Any]) -> str:
+    if "failed" in entry:
+        return "failed"
+    if "wrong_counts" in entry:
+        return "exact" if entry["correct"] else f"{entry['wrong_counts']} WRONG"
+    return f"{entry['max_error']:.1e}" + ("" if entry["correct"] else " WRONG")
