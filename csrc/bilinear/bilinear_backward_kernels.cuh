@@ -40,8 +40,9 @@ struct BilinearBackwardTiles {
   int cell;           // whole stride for which the second pass is unrolled, else 0
   int wide_elements;  // of the shared row of a group
   int group_threads;
-  int groups;      // planes that share a block
-  int strip_rows;  // input rows that a block walks down; 1 if pieces > 1
+  int column_step;  // columns of a group's threads, a channel each
+  int groups;       // planes that share a block
+  int strip_rows;   // input rows that a block walks down; 1 if pieces > 1
   int strips;
   int plane_blocks;
 };
@@ -50,7 +51,7 @@ __host__ __device__ __forceinline__ int padded(int index) { return index + index
 
 // Where the parts of a block's shared memory start, in bytes, and how long it is.
 struct BackwardShared {
-  int lower_weights, upper_weights, wide, row_taps, row_first, column_first, bytes;
+  int lower_weights, upper_weights, wide, totals, row_taps, row_first, column_first, bytes;
 };
 
 template <typename accumulate_t>
@@ -59,7 +60,8 @@ BackwardShared backward_shared(const BilinearBackwardTiles& tiles) {
   BackwardShared shared{};
   shared.upper_weights = size * padded(tiles.piece_columns + tiles.cell);
   shared.wide = 2 * shared.upper_weights;
-  shared.row_taps = shared.wide + 2 * size * tiles.groups * padded(tiles.wide_elements);
+  shared.totals = shared.wide + 2 * size * tiles.groups * padded(tiles.wide_elements);
+  shared.row_taps = shared.totals + (tiles.pieces > 1 ? size * kBackwardThreads : 0);
   shared.row_first =
       shared.row_taps + kRowTableSize * static_cast<int>(sizeof(WeightedTap<accumulate_t>));
   shared.column_first = shared.row_first + 4 * (tiles.strip_rows + 2);
@@ -93,6 +95,35 @@ __device__ __forceinline__ accumulate_t sum_two_cells(const accumulate_t* wide,
 #pragma unroll 4
   for (int p = 0; p < stride; ++p) {
     sum += lower_weights[lower + p] * wide[lower + p];
+  }
+  return sum;
+}
+
+// The sum of input column `input`, of those of its readers that are in the piece. first[0, 1, 2]:
+// where its two bands start and end.
+template <typename accumulate_t>
+__device__ __forceinline__ accumulate_t sum_readers(const accumulate_t* wide,
+                                                    const accumulate_t* lower_weights,
+                                                    const accumulate_t* upper_weights,
+                                                    const int* first, int piece_begin,
+                                                    int piece_columns, int shift, int cell,
+                                                    int chunk, int channel) {
+  const int begin = first[0] - piece_begin, middle = first[1] - piece_begin,
+            end = first[2] - piece_begin;
+  if (cell > 0 && middle - begin == cell && end - middle == cell) {
+    const int index = begin + shift;
+    return cell == 2   ? sum_two_cells<2>(wide, lower_weights, upper_weights, index)
+           : cell == 4 ? sum_two_cells<4>(wide, lower_weights, upper_weights, index)
+                       : sum_two_cells<8>(wide, lower_weights, upper_weights, index);
+  }
+  accumulate_t sum = 0;
+#pragma unroll 1
+  for (int o = larger(begin, 0); o < smaller(end, piece_columns); ++o) {
+    const int k = padded(o + shift);
+    const accumulate_t weight = o < middle ? upper_weights[k] : lower_weights[k];
+    if (weight != 0) {
+      sum += weight * wide[padded((o + shift) * chunk + channel)];
+    }
   }
   return sum;
 }
@@ -155,24 +186,21 @@ __global__ void __launch_bounds__(kBackwardThreads, kBackwardBlocks<scalar_t>)
   const int lane = static_cast<int>(threadIdx.x) % tiles.group_threads;
   const int lane_column = lane / tiles.chunk;
   const int channel = first_channel + lane % tiles.chunk;
-  const int column_step = tiles.group_threads / tiles.chunk;
   const int vector_step = tiles.group_threads * vector;
   auto* wide = reinterpret_cast<accumulate_t*>(bytes + args.shared.wide) +
                2 * smaller(group, tiles.groups - 1) * padded(tiles.wide_elements);
   int other_wide = padded(tiles.wide_elements);  // from one of two buffers to the other
   int table_begin = 0, table_end = 0;            // rows in row_taps
-  bool first_pass = true;
-  for (int64_t plane_block = blockIdx.y; plane_block * tiles.groups < tiles.planes;
-       plane_block += gridDim.y) {
-    const int64_t plane = plane_block * tiles.groups + group;
+  for (int plane_block = static_cast<int>(blockIdx.y); plane_block < tiles.plane_blocks;
+       plane_block += static_cast<int>(gridDim.y)) {
+    const int64_t plane = static_cast<int64_t>(plane_block) * tiles.groups + group;
     const bool active =
         group < tiles.groups && plane < tiles.planes && (vector > 1 || channel < tiles.inner);
-    accumulate_t total = 0;  // of this thread's only element, if pieces > 1
 
     for (int piece = 0; piece < tiles.pieces; ++piece) {
       const int piece_begin = piece * tiles.piece_columns;
       const int piece_columns = smaller(tiles.piece_columns, columns - piece_begin);
-      if (first_pass || tiles.pieces > 1) {
+      if (tiles.pieces > 1 || plane_block == static_cast<int>(blockIdx.y)) {
         __syncthreads();
         for (int k = static_cast<int>(threadIdx.x); k < piece_columns;
              k += static_cast<int>(blockDim.x)) {
@@ -180,7 +208,6 @@ __global__ void __launch_bounds__(kBackwardThreads, kBackwardBlocks<scalar_t>)
           lower_weights[padded(k + shift)] = tap.lower;
           upper_weights[padded(k + shift)] = tap.upper;
         }
-        first_pass = false;
         __syncthreads();
       }
 
@@ -195,7 +222,7 @@ __global__ void __launch_bounds__(kBackwardThreads, kBackwardBlocks<scalar_t>)
       grad += vector > 1 ? first
                          : lane_column * strides.column +
                                (tiles.inner > 1 ? channel * strides.channel : 0);
-      const int64_t grad_step = vector > 1 ? vector_step : column_step * strides.column;
+      const int64_t grad_step = vector > 1 ? vector_step : tiles.column_step * strides.column;
 
       scalar_t* out =
           args.grad_input + channel +
@@ -224,15 +251,15 @@ __global__ void __launch_bounds__(kBackwardThreads, kBackwardBlocks<scalar_t>)
           Vector<scalar_t, vector> loaded[kRows][kVectors];
 #pragma unroll
           for (int r = 0; r < kRows; ++r) {
-            const scalar_t* from = grad + (y + r) * strides.row;
 #pragma unroll
             for (int k = 0; k < kVectors; ++k) {
               const int element = first + k * vector_step;
               loaded[r][k] = {};
               if (r < batch && element > -vector && element < count) {
-                loaded[r][k] = load_vector_streamed<vector>(from + k * grad_step);
+                loaded[r][k] = load_vector_streamed<vector>(grad + k * grad_step);
               }
             }
+            grad += r < batch ? strides.row : 0;
           }
 #pragma unroll
           for (int r = 0; r < kRows; ++r) {
@@ -240,8 +267,7 @@ __global__ void __launch_bounds__(kBackwardThreads, kBackwardBlocks<scalar_t>)
               const WeightedTap<accumulate_t> tap = row_taps[y + r - table_begin];
 #pragma unroll
               for (int e = 0; e < kElements; ++e) {
-                const auto value =
-                    static_cast<accumulate_t>(loaded[r][e / vector].values[e % vector]);
+                const accumulate_t value = widened(loaded[r][e / vector], e % vector);
                 sum[e] += tap.lower * value;
                 if (tap.upper != 0) {
                   next_sum[e] += tap.upper * value;
@@ -264,32 +290,15 @@ __global__ void __launch_bounds__(kBackwardThreads, kBackwardBlocks<scalar_t>)
           // before anybody writes there again.
           __syncthreads();
           if (active) {
-            for (int input = lane_column; input < inputs; input += column_step) {
-              const int begin = column_first[input], middle = column_first[input + 1],
-                        end = column_first[input + 2];
-              accumulate_t result = 0;
-              if (tiles.cell > 0 && middle - begin == tiles.cell && end - middle == tiles.cell) {
-                const int index = begin + shift;
-                result =
-                    tiles.cell == 2   ? sum_two_cells<2>(wide, lower_weights, upper_weights, index)
-                    : tiles.cell == 4 ? sum_two_cells<4>(wide, lower_weights, upper_weights, index)
-                                      : sum_two_cells<8>(wide, lower_weights, upper_weights, index);
-              } else {
-                const int stop = smaller(end - piece_begin, piece_columns);
 #pragma unroll 1
-                for (int o = larger(begin - piece_begin, 0); o < stop; ++o) {
-                  const int k = padded(o + shift);
-                  const accumulate_t weight =
-                      o < middle - piece_begin ? upper_weights[k] : lower_weights[k];
-                  if (weight != 0) {
-                    result +=
-                        weight * wide[padded((o + shift) * tiles.chunk + channel - first_channel)];
-                  }
-                }
-              }
-              if (tiles.pieces > 1) {
-                total += result;
-                result = total;
+            for (int input = lane_column; input < inputs; input += tiles.column_step) {
+              accumulate_t result = sum_readers(
+                  wide, lower_weights, upper_weights, column_first + input, piece_begin,
+                  piece_columns, shift, tiles.cell, tiles.chunk, channel - first_channel);
+              if (tiles.pieces > 1) {  // a thread has one input column then
+                auto* totals = reinterpret_cast<accumulate_t*>(bytes + args.shared.totals);
+                result += piece > 0 ? totals[threadIdx.x] : 0;
+                totals[threadIdx.x] = result;
               }
               if (piece == tiles.pieces - 1) {
                 out[static_cast<int64_t>(input) * tiles.inner] = static_cast<scalar_t>(result);
@@ -352,6 +361,7 @@ BilinearBackwardTiles bilinear_backward_tiles(const BilinearShape& shape, bool c
   const int64_t vectors = ceil_divide(tiles.piece_columns * tiles.chunk + vector - 1, vector);
   tiles.group_threads = static_cast<int>(
       ceil_divide(ceil_divide(vectors, kElements / vector), tiles.chunk) * tiles.chunk);
+  tiles.column_step = tiles.group_threads / tiles.chunk;
   tiles.groups =
       static_cast<int>(smaller<int64_t>(kBackwardThreads / tiles.group_threads, tiles.planes));
 
@@ -365,10 +375,7 @@ BilinearBackwardTiles bilinear_backward_tiles(const BilinearShape& shape, bool c
   tiles.strip_rows =
       tiles.pieces > 1 ? 1 : static_cast<int>(smaller(strip_rows, shape.y.input_size));
   tiles.strips = static_cast<int>(ceil_divide(shape.y.input_size, tiles.strip_rows));
-  const int64_t planes_a_block =
-      larger<int64_t>(1, blocks_a_strip * tiles.strips / (64 * multiprocessors));
-  tiles.plane_blocks =
-      static_cast<int>(smaller(ceil_divide(plane_blocks, planes_a_block), kMostBlocksYZ));
+  tiles.plane_blocks = static_cast<int>(plane_blocks);
   return tiles;
 }
 
@@ -379,8 +386,13 @@ void launch_bilinear_backward(BilinearBackwardArgs<scalar_t> args, bool channels
       bilinear_backward_tiles<scalar_t>(args.shape, channels_last, vector);
   args.tiles = tiles;
   args.shared = backward_shared<accumulate_of<scalar_t>>(tiles);
-  const dim3 grid(static_cast<unsigned>(tiles.chunks * tiles.tiles * tiles.strips),
-                  static_cast<unsigned>(tiles.plane_blocks));
+  // Where blocks abound, a block serves several planes with the same weights.
+  const int64_t blocks_a_plane = static_cast<int64_t>(tiles.chunks) * tiles.tiles * tiles.strips;
+  const int64_t planes_a_block = larger<int64_t>(
+      1, blocks_a_plane * tiles.plane_blocks / (64 * device_limits().multiprocessors));
+  const dim3 grid(static_cast<unsigned>(blocks_a_plane),
+                  static_cast<unsigned>(
+                      smaller(ceil_divide(tiles.plane_blocks, planes_a_block), kMostBlocksYZ)));
   const dim3 block(static_cast<unsigned>(ceil_divide(tiles.group_threads * tiles.groups, kWarp)) *
                    kWarp);
   launch(bilinear_backward_kernel<scalar_t, vector>, grid, block,

@@ -207,7 +207,7 @@ __global__ void __launch_bounds__(kForwardThreads, kForwardBlocks<scalar_t>)
 #pragma unroll
       for (int j = 0; j < kCount; ++j) {
         if (with_skip) {
-          values[j] += static_cast<accumulate_t>(skip.values[j]);
+          values[j] += widened(skip, j);
         }
         rounded.values[j] = static_cast<scalar_t>(values[j]);
       }
