@@ -30,7 +30,7 @@ class DataOptions:
     """Split trained on: a list in ImageSets/Segmentation for voc."""
     val_split: str = "val"
     """Split evaluated on (folder: "" is every image)."""
-    crop: int = 128
+    crop: int = 96
     """Side of the random square crop in pixels, void where it leaves the image; 0 = native size."""
     scale: tuple[float, float] = (1.0, 1.0)
     """Range of the random resize before the crop."""
@@ -58,7 +58,7 @@ class ModelOptions:
     """"published" pads 100 pixels before conv1_1; "same" costs 40 % fewer operations."""
     batch_norm: bool = True
     """Batch normalisation after every convolution of the trunk."""
-    fc_channels: int = 0
+    fc_channels: int = 256
     """Channels of fc6 and fc7; 0 = 4096 times width."""
     dropout: float = 0.5
     """Dropout after fc6 and fc7."""
@@ -75,7 +75,7 @@ class OptimOptions:
     """Images in one forward pass."""
     accumulate: int = 1
     """Forward passes whose gradients are averaged into one step."""
-    lr: float = 0.1
+    lr: float = 0.05
     """Learning rate of the weights."""
     momentum: float = 0.9
     weight_decay: float = 5e-4
@@ -122,8 +122,8 @@ class TrainOptions:
     """CPU threads; 0 = torch's choice."""
     amp: Literal["none", "bf16"] = "none"
     """bf16: forward passes under torch.autocast."""
-    channels_last: bool = False
-    """NHWC memory layout."""
+    channels_last: bool = True
+    """NHWC memory layout, the faster one for convolutions on most machines."""
     evaluate_every: float = 5.0
     """Epochs between evaluations of the val split; 0 = at the end alone."""
     checkpoint_every: int = 200

@@ -36,11 +36,16 @@ def recipe_options(
     if recipe == "default":
         if kind != "sample":
             data = DataOptions(kind=kind, crop=320, scale=(0.75, 1.5))
-            optim = replace(options.optim, lr=0.05, epochs=60.0)
+            optim = replace(options.optim, epochs=60.0)
             options = replace(options, data=data, optim=optim, checkpoint_every=500)
         return replace(options, model=replace(options.model, name=model))
     published = ModelOptions(
-        name=model, width=1.0, padding="published", batch_norm=False, input="caffe"
+        name=model,
+        width=1.0,
+        padding="published",
+        batch_norm=False,
+        fc_channels=0,
+        input="caffe",
     )
     native = DataOptions(kind=kind, crop=0, scale=(1.0, 1.0), mirror=False)
     fixed = OptimOptions(batch=1, weight_decay=5e-4, bias_lr=2.0, bias_decay=0.0, schedule="fixed")

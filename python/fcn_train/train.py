@@ -39,8 +39,6 @@ from fcn_train.options import TrainOptions, check
 from fcn_train.report import summary, to_json, write_report
 from fcn_train.signals import StopRequested, StopSignals
 
-EVALUATION_BATCH = 8
-
 
 def train(options: TrainOptions, run: Path | None = None, console: Console | None = None) -> Path:
     """Train, evaluate and report as ``options`` say; returns the run folder.
@@ -113,7 +111,7 @@ def train(options: TrainOptions, run: Path | None = None, console: Console | Non
             val_set,
             runtime,
             normalisation,
-            batch=EVALUATION_BATCH,
+            batch=optim.batch,
             workers=workers,
             matrix=counts,
             advance=seen,
@@ -166,7 +164,8 @@ def train(options: TrainOptions, run: Path | None = None, console: Console | Non
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
                 epoch = (step + 1) / steps_per_epoch
-                history.add_loss(step + 1, epoch, optim.lr * factor, mean_loss, options.log_every)
+                every = 1 if step + 1 == total else options.log_every
+                history.add_loss(step + 1, epoch, optim.lr * factor, mean_loss, every)
                 advance(1, f"loss {mean_loss:.4g}")
 
         try:

@@ -86,7 +86,7 @@ def test_run_leaves_every_file(finished_run: Path, tiny_options: TrainOptions) -
     assert replace(load_config(finished_run), output=None) == tiny_options
     with (finished_run / "training.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [int(row["step"]) for row in rows] == [3, 6]
+    assert [int(row["step"]) for row in rows] == [3, 6, 8]
     assert all(math.isfinite(float(row["loss"])) for row in rows)
     with (finished_run / "evaluations.csv").open() as file:
         assert [int(row["step"]) for row in csv.DictReader(file)] == [3, 6, 8]
