@@ -1,4 +1,4 @@
-"""``python -m benchmarks`` from the project's folder."""
+"""``python -m benchmarks`` from the project's folder, or ``python PATH/benchmarks``."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 
 # The fcn_ext that is installed is measured, not the sources that lie beside this folder.
-ROOT = str(Path(__file__).resolve().parent.parent)
-sys.path[:] = [entry for entry in sys.path if str(Path(entry).resolve()) != ROOT] + [ROOT]
+HERE = Path(__file__).resolve().parent
+sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() not in (HERE, HERE.parent)]
+sys.path.append(str(HERE.parent))
 
 from benchmarks.cli import main  # noqa: E402
 

@@ -62,9 +62,8 @@ def run_row(
     device = torch.device(settings.device)
     workload = build(row, device)
     accuracy = Accuracy(workload)
-    chosen = implementations(
-        row.operator, device.type, compiled=settings.compiled and row.case.compiled
-    )
+    compiled = settings.compiled and row.compiled
+    chosen = implementations(row.operator, device.type, compiled=compiled)
     entries: dict[str, dict[str, Any]] = {}
     contestants = [Contestant(COPY, copy_call(workload.minimal_bytes, device))]
     warm_up(contestants[0], clock)

@@ -62,7 +62,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code 1: a promise is missed or a result is wrong. 2: wrong arguments."""
+    """Exit code 1: a result is wrong. 2: wrong arguments. 3: a promise is missed."""
     options = parser().parse_args(arguments)
     if options.memory_worker:
         return memory.work(sys.stdin, sys.stdout)
@@ -124,7 +124,7 @@ def run(chosen: list[Row], settings: Settings, options: argparse.Namespace) -> d
 
 
 def _report(document: dict[str, Any], checked: bool) -> int:
-    print_document(document)
+    print_document(document, sys.stdout)
     wrong = [
         f"{row['name']}: {entry['name']}"
         for row in document["rows"]
@@ -133,16 +133,17 @@ def _report(document: dict[str, Any], checked: bool) -> int:
     ]
     for line in wrong:
         print(f"WRONG RESULT: {line}")
+    kept = True
     if checked:
         results = check(document)
-        print_targets(results)
-        return int(bool(wrong) or not all(result["passed"] for result in results))
-    return int(bool(wrong))
+        print_targets(results, sys.stdout)
+        kept = all(result["passed"] for result in results)
+    return 1 if wrong else 0 if kept else 3
 
 
 def _list(chosen: list[Row], device: str) -> int:
     for row in chosen:
-        names = [i.name for i in implementations(row.operator, device, compiled=row.case.compiled)]
+        names = [i.name for i in implementations(row.operator, device, compiled=row.compiled)]
         print(f"{row.name}: {', '.join(names)}")
     return 0
 

@@ -43,7 +43,8 @@ class Implementation:
         function = self.function
         if self.compiled:
             # A graph that is differentiated again and again keeps what it saved.
-            torch._functorch.config.donated_buffer = False
+            functorch: Any = importlib.import_module("torch._functorch.config")
+            functorch.donated_buffer = False
             compiled = torch.compile(lambda *maps: self.function(workload, *maps), dynamic=False)
 
             def function(_: Workload, *maps: Tensor) -> Any:

@@ -98,7 +98,7 @@ def work(request: TextIO, answer: TextIO) -> int:
 
 def _measure_row(row: Row, *, compiled: bool) -> Iterator[tuple[str, int]]:
     workload = build(row, torch.device("cpu"))
-    wanted = compiled and row.case.compiled
+    wanted = compiled and row.compiled
     for implementation in implementations(row.operator, "cpu", compiled=wanted):
         try:
             yield implementation.name, peak_on_host(implementation.prepare(workload))

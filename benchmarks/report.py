@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import Any, TextIO
 
@@ -41,7 +40,7 @@ TEXT_COLUMNS = {
 TARGETS = ("row", "promise", "against", "measured", "by min", "")
 
 
-def print_document(document: dict[str, Any], out: TextIO = sys.stdout) -> None:
+def print_document(document: dict[str, Any], out: TextIO) -> None:
     """Every figure, an operator a table, and the comparison with the best peers."""
     for line in _heading(document):
         print(line, file=out)
@@ -54,7 +53,7 @@ def print_document(document: dict[str, Any], out: TextIO = sys.stdout) -> None:
         print("no time was left for: " + ", ".join(document["skipped"]), file=out)
 
 
-def print_targets(checked: list[dict[str, Any]], out: TextIO = sys.stdout) -> None:
+def print_targets(checked: list[dict[str, Any]], out: TextIO) -> None:
     lines = [
         (
             entry["row"],
@@ -135,9 +134,11 @@ def summary_line(row: dict[str, Any]) -> tuple[str, ...]:
 
 
 def print_table(
-    title: str, header: Sequence[str], lines: Sequence[Sequence[str]], out: TextIO = sys.stdout
+    title: str, header: Sequence[str], lines: Sequence[Sequence[str]], out: TextIO
 ) -> None:
-    """A table; a line whose first cell is not empty begins a group."""
+    """A table, where there are lines; one whose first cell is not empty begins a group."""
+    if not lines:
+        return
     try:
         from rich.box import SIMPLE_HEAD
         from rich.console import Console

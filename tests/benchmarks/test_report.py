@@ -1,0 +1,190 @@
+"""The document of figures: what is in it, how it is shown, and what is promised of it."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks import bench, cli, report, targets
+from benchmarks.bench import COPY, Settings, make_clock, new_document, run_row
+from benchmarks.cases import rows
+from benchmarks.environment import describe
+from benchmarks.implementations import Implementation
+from benchmarks.targets import BEST_PEER, Target
+
+NAMES = (
+    "upsample/voc-s8/float32",
+    "upsample_backward/voc-s8/bfloat16",
+    "fuse_skip/voc-pool3/float32",
+    "confusion_matrix/voc/int64-regions",
+)
+SETTINGS = Settings(seconds=0.02, at_least=2, compiled=False)
+FIGURES = {"median_ms", "minimum_ms", "gb_per_s", "share_of_copy", "times_fcn_ext"}
+
+
+@pytest.fixture(scope="module")
+def document() -> dict[str, Any]:
+    device = torch.device("cpu")
+    document = new_document(SETTINGS, describe(device, torch.get_num_threads()))
+    for name in NAMES:
+        row = next(rows((name,))).shrunk()
+        peaks = {(row.name, "fcn_ext"): 3 * 2**20}
+        document["rows"].append(run_row(row, SETTINGS, make_clock(device), peaks))
+    return document
+
+
+def test_document(document: dict[str, Any]) -> None:
+    assert json.loads(json.dumps(document, allow_nan=False)) == document
+    assert {"torch", "cpu", "threads", "date", "fcn_ext"} <= set(document["environment"])
+    assert document["environment"]["fcn_ext"]["cpu_capability"]
+    assert [row["name"] for row in document["rows"]] == list(NAMES)
+    for row in document["rows"]:
+        assert row["copy"]["median_ms"] > 0
+        entries = {entry["name"]: entry for entry in row["implementations"]}
+        for entry in entries.values():
+            assert entry["correct"]
+            assert entry["minimum_ms"] <= entry["median_ms"]
+            assert all(entry[key] > 0 for key in FIGURES)
+            assert entry["samples"] >= 2
+            assert ("wrong_counts" in entry) == (row["operator"] == "confusion_matrix")
+        assert entries["fcn_ext"]["times_fcn_ext"] == 1
+        assert entries["fcn_ext"]["peak_mib"] == 3
+        peers = [entry for entry in entries.values() if entry["kind"] == "peer"]
+        assert row["best_peer"] == min(peers, key=lambda entry: entry["median_ms"])["name"]
+
+
+def test_a_peer_that_fails_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise NotImplementedError("no such size\nand more")
+
+    row = next(rows((NAMES[0],))).shrunk()
+    ours = Implementation("fcn_ext", lambda w, input: input.clone(), "project")
+    monkeypatch.setattr(
+        bench, "implementations", lambda *_, **__: (ours, Implementation("peer", refuse))
+    )
+    monkeypatch.setattr(bench.Accuracy, "check", lambda *_: {"max_error": 0.0, "correct": True})
+    found = run_row(row, SETTINGS, make_clock(torch.device("cpu")), {})
+    assert found["implementations"][1]["failed"] == "NotImplementedError: no such size"
+    assert found["best_peer"] is None
+    assert any("failed" in line for line in report.detail_lines(found))
+    assert report.summary_line(found)[2] == "none"
+
+
+@pytest.mark.parametrize("rich", [True, False])
+def test_tables(document: dict[str, Any], rich: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not rich:
+        monkeypatch.setitem(sys.modules, "rich.console", None)
+    out = io.StringIO()
+    report.print_document(document, out)
+    report.print_targets(targets.check(document), out)
+    text = out.getvalue()
+    for name in (*NAMES, "grouped conv_transpose2d", COPY, "peak MiB", "promises kept"):
+        assert name in text
+
+
+def fake(ratio: float, share: float, **changes: Any) -> dict[str, Any]:
+    peer = {"name": "slow", "kind": "peer", "correct": True, "median_ms": ratio}
+    ours = {"name": "fcn_ext", "kind": "project", "correct": True, "median_ms": 1.0}
+    ours |= {"share_of_copy": share, "share_of_copy_minimum": share}
+    peer |= {"times_fcn_ext": ratio, "times_fcn_ext_minimum": ratio / 2}
+    row = {"operator": "upsample", "case": "a", "dtype": "float32", "layout": "nchw"}
+    row |= {"name": "upsample/a/float32", "implementations": [ours, peer], "best_peer": "slow"}
+    return {"environment": {"device": "cpu"}, "rows": [row | changes]}
+
+
+def test_promises(monkeypatch: pytest.MonkeyPatch) -> None:
+    promised = (
+        Target("upsample", BEST_PEER, 4),
+        Target("upsample", "slow", 6, cases=("a",)),
+        Target("upsample", "slow", 99, cases=("b",)),
+        Target("upsample", "slow", 99, device="cuda"),
+        Target("upsample", COPY, 0.5),
+    )
+    monkeypatch.setattr(targets, "TARGETS", promised)
+    results = targets.check(fake(5.0, 0.6))
+    assert [(r["ratio"], r["passed"]) for r in results] == [(5, True), (5, False), (0.6, True)]
+    assert [r["passed"] for r in targets.check(fake(6.0, 0.4))] == [True, True, False]
+    assert targets.check(fake(5.0, 0.6, dtype="bfloat16")) == []
+    # A peer that did not run proves nothing.
+    results = targets.check(fake(5.0, 0.6, best_peer=None))
+    assert (results[0]["ratio"], results[0]["passed"]) == (None, False)
+
+
+def test_every_promise_concerns_a_row() -> None:
+    for target in targets.TARGETS:
+        found = [
+            row
+            for row in rows((f"{target.operator}/",))
+            if target.concerns(
+                {
+                    "operator": row.operator,
+                    "dtype": row.variant.dtype,
+                    "layout": row.variant.layout,
+                    "case": row.case.name,
+                },
+                target.device,
+            )
+        ]
+        assert found, target
+        if target.against not in (BEST_PEER, COPY):
+            names = [i.name for i in bench.implementations(target.operator, "cpu", compiled=True)]
+            assert target.against in names
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command line on one row of a few pixels, in this process."""
+    row = next(rows((NAMES[3],))).shrunk()
+    monkeypatch.setattr(cli, "rows", lambda patterns: [row])
+    monkeypatch.setattr(cli, "ensure_malloc", lambda policy: None)
+
+
+COMMAND = ["--seconds", "0.02", "--no-memory", "--no-compile", "--threads"]
+
+
+@pytest.mark.usefixtures("small", "threads")
+def test_command(
+    tmp_path: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = [*COMMAND, str(torch.get_num_threads()), "--output", str(tmp_path)]
+    assert cli.main(command) == 0
+    (path,) = tmp_path.iterdir()
+    assert path.suffix == ".json"
+    assert "threads" in path.name
+    capsys.readouterr()
+    monkeypatch.setattr(
+        targets, "TARGETS", (Target("confusion_matrix", BEST_PEER, 1e9, dtype="int64"),)
+    )
+    assert cli.main(["--show", str(path), "--check"]) == 3
+    shown = capsys.readouterr().out
+    assert "mask + bincount" in shown
+    assert "MISS" in shown
+    document = json.loads(path.read_text())
+    document["rows"][0]["implementations"][0]["correct"] = False
+    path.write_text(json.dumps(document))
+    assert cli.main(["--show", str(path)]) == 1
+    assert cli.main([*command, "--time-limit", "0"]) == 0
+    assert json.loads(path.read_text())["skipped"] == [NAMES[3]]
+
+
+def test_wrong_arguments(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, words in (
+        (["--filter", "nothing"], "--filter matches no row"),
+        (["--threads", "0"], "--threads must be >= 1, got 0"),
+    ):
+        with pytest.raises(SystemExit) as caught:
+            cli.main(arguments)
+        assert caught.value.code == 2
+        assert words in capsys.readouterr().err
+
+
+def test_list(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--list", "--filter", "fuse_skip/"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 8
+    assert "conv_transpose2d + crop + add" in lines[0]
