@@ -107,13 +107,13 @@ def train_defaults(arguments: Sequence[str]) -> tuple[TrainOptions, Path | None]
     """
     if not arguments or arguments[0] != "train":
         return TrainOptions(), None
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     for name in ("--recipe", "--model.name", "--data.kind", "--config", "--resume", "--output"):
         parser.add_argument(name)
     try:
         found, _ = parser.parse_known_args(list(arguments[1:]))
-    except (SystemExit, argparse.ArgumentError):
-        raise UsageError("an option lacks its value; see fcn train --help") from None
+    except argparse.ArgumentError:  # which the parser of all options tells in better words
+        return TrainOptions(), None
     values = vars(found)
     if values["resume"] is not None:
         from fcn_train.run import find_run

@@ -75,7 +75,7 @@ class OptimOptions:
     """Images in one forward pass."""
     accumulate: int = 1
     """Forward passes whose gradients are averaged into one step."""
-    lr: float = 0.05
+    lr: float = 0.1
     """Learning rate of the weights."""
     momentum: float = 0.9
     weight_decay: float = 5e-4

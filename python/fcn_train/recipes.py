@@ -36,7 +36,7 @@ def recipe_options(
     if recipe == "default":
         if kind != "sample":
             data = DataOptions(kind=kind, crop=320, scale=(0.75, 1.5))
-            optim = replace(options.optim, epochs=60.0)
+            optim = replace(options.optim, lr=0.05, epochs=60.0)
             options = replace(options, data=data, optim=optim, checkpoint_every=500)
         return replace(options, model=replace(options.model, name=model))
     published = ModelOptions(

@@ -64,7 +64,8 @@ def train(options: TrainOptions, run: Path | None = None, console: Console | Non
     workers = runtime.workers(data.workers)
 
     train_set, val_set = open_splits(options)
-    model = initial_network(options, train_set, resumed=run is not None)
+    last = checkpoint.load_newest(run / runs.CHECKPOINTS, console.warn) if run else None
+    model = initial_network(options, train_set, resumed=last is not None)
     runtime.place(model)
     optimizer = build_optimizer(model, optim, device)
     weights = loss_weights(optim.class_weights, train_set, device)
@@ -87,7 +88,7 @@ def train(options: TrainOptions, run: Path | None = None, console: Console | Non
         run = runs.new_run_folder(options)
         checkpoint.write_text(run / runs.CONFIG, to_json(to_dict(options)))
         runs.Classes.of(train_set).save(run / runs.CLASSES)
-    elif last := checkpoint.load_newest(run / runs.CHECKPOINTS, console.warn):
+    if last is not None:
         model.load_state_dict(last.weights)
         optimizer.load_state_dict(last.state["optimizer"])
         start, history = last.step, History(**last.state["history"])

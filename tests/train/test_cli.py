@@ -136,7 +136,14 @@ def test_bad_option_values(command: Command) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["tarin"], ["train", "--optim.lr", "much"], ["train", "--model.name", "fcn4s"], ["data"]],
+    [
+        [],
+        ["tarin"],
+        ["train", "--optim.lr", "much"],
+        ["train", "--resume"],
+        ["train", "--model.name", "fcn4s"],
+        ["data"],
+    ],
 )
 def test_commands_that_do_not_parse(arguments: list[str], command: Command) -> None:
     code, _, err = command(*arguments)

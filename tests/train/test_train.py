@@ -276,6 +276,27 @@ def test_finer_network_starts_from_the_coarser_run(
         loop.initial_network(replace(options, init_coarser=finished_run), train_set, resumed=False)
 
 
+def test_run_that_starts_again_starts_from_its_sources(
+    tiny_options: TrainOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run killed before its first checkpoint has nothing but its options to go by."""
+    model_options = replace(tiny_options.model, batch_norm=False)
+    save_file(build_network(model_options, 5).state_dict(), tmp_path / "vgg16.safetensors")
+    options = replace(
+        tiny_options,
+        model=model_options,
+        optim=replace(tiny_options.optim, steps=2),
+        init_classifier=tmp_path / "vgg16.safetensors",
+    )
+    expected = train(replace(options, output=tmp_path / "expected"))
+    run = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        during_step(patch, 1, kill)
+        with pytest.raises(MemoryError):
+            train(replace(options, output=run))
+    assert_same_run(train(load_config(run), run), expected)
+
+
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors", ".npz"])
 def test_network_starts_from_a_classifier(
     suffix: str, tiny_options: TrainOptions, tmp_path: Path
