@@ -21,9 +21,13 @@ constexpr int kBackwardThreads = 256;
 // Elements of a row that a thread holds.
 template <typename scalar_t>
 constexpr int kBackwardElements = sizeof(scalar_t) == 8 ? 4 : 8;
-// Blocks of a multiprocessor at once: what registers allow.
+// Blocks of a multiprocessor at once: what registers allow without spills.
 template <typename scalar_t>
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+constexpr int kBackwardBlocks = 2;
+#else
 constexpr int kBackwardBlocks = sizeof(scalar_t) == 8 ? 2 : 3;
+#endif
 constexpr int kRowTableSize = 128;
 // Channels that lie side by side in a row are split among blocks beyond this number.
 constexpr int kUnsplitChannels = 32;
@@ -136,9 +140,10 @@ __global__ void __launch_bounds__(kBackwardThreads, kBackwardBlocks<scalar_t>)
   using accumulate_t = accumulate_of<scalar_t>;
   constexpr int kElements = kBackwardElements<scalar_t>;
   constexpr int kVectors = kElements / vector;
-  // Rows whose loads are under way at once: 64 bytes or 16 loads a thread.
-  constexpr int kRows =
-      vector == 1 ? 16 / kElements : 64 / (kElements * static_cast<int>(sizeof(scalar_t)));
+  // Rows whose loads are under way at once.
+  constexpr int kRows = sizeof(scalar_t) * vector == 16
+                            ? 64 / (kElements * static_cast<int>(sizeof(scalar_t)))
+                            : 16 / kElements;
   const BilinearBackwardTiles& tiles = args.tiles;
   const BilinearAxis& y_axis = args.shape.y;
   const BilinearAxis& x_axis = args.shape.x;
@@ -165,8 +170,8 @@ __global__ void __launch_bounds__(kBackwardThreads, kBackwardBlocks<scalar_t>)
 
   // Bands: outputs [row_first[k], row_first[k + 1]) past `y_begin` lie between the input rows
   // first_row + k - 1 and first_row + k; columns likewise.
-  const int64_t y_begin = first_output(y_axis, first_row - 1);
-  const int64_t x_begin = first_output(x_axis, first_input - 1);
+  const int y_begin = static_cast<int>(first_output(y_axis, first_row - 1));
+  const int x_begin = static_cast<int>(first_output(x_axis, first_input - 1));
   const int columns = static_cast<int>(first_output(x_axis, first_input + inputs) - x_begin);
   for (int k = static_cast<int>(threadIdx.x); k < rows + 2; k += static_cast<int>(blockDim.x)) {
     row_first[k] = static_cast<int>(first_output(y_axis, first_row - 1 + k) - y_begin);
@@ -187,10 +192,10 @@ __global__ void __launch_bounds__(kBackwardThreads, kBackwardBlocks<scalar_t>)
   const int lane_column = lane / tiles.chunk;
   const int channel = first_channel + lane % tiles.chunk;
   const int vector_step = tiles.group_threads * vector;
-  auto* wide = reinterpret_cast<accumulate_t*>(bytes + args.shared.wide) +
-               2 * smaller(group, tiles.groups - 1) * padded(tiles.wide_elements);
-  int other_wide = padded(tiles.wide_elements);  // from one of two buffers to the other
-  int table_begin = 0, table_end = 0;            // rows in row_taps
+  // Two rows, used in turn.
+  auto* group_wide = reinterpret_cast<accumulate_t*>(bytes + args.shared.wide) +
+                     2 * smaller(group, tiles.groups - 1) * padded(tiles.wide_elements);
+  int table_begin = 0, table_end = 0;  // rows in row_taps
   for (int plane_block = static_cast<int>(blockIdx.y); plane_block < tiles.plane_blocks;
        plane_block += static_cast<int>(gridDim.y)) {
     const int64_t plane = static_cast<int64_t>(plane_block) * tiles.groups + group;
@@ -200,8 +205,8 @@ __global__ void __launch_bounds__(kBackwardThreads, kBackwardBlocks<scalar_t>)
     for (int piece = 0; piece < tiles.pieces; ++piece) {
       const int piece_begin = piece * tiles.piece_columns;
       const int piece_columns = smaller(tiles.piece_columns, columns - piece_begin);
+      __syncthreads();
       if (tiles.pieces > 1 || plane_block == static_cast<int>(blockIdx.y)) {
-        __syncthreads();
         for (int k = static_cast<int>(threadIdx.x); k < piece_columns;
              k += static_cast<int>(blockDim.x)) {
           const auto tap = weighted_tap<accumulate_t>(x_axis, x_begin + piece_begin + k);
@@ -279,6 +284,7 @@ __global__ void __launch_bounds__(kBackwardThreads, kBackwardBlocks<scalar_t>)
         }
 
         if (band > 0) {
+          accumulate_t* wide = group_wide + band % 2 * padded(tiles.wide_elements);
 #pragma unroll
           for (int e = 0; e < kElements; ++e) {
             const int element = first + e / vector * vector_step + e % vector;
@@ -306,8 +312,6 @@ __global__ void __launch_bounds__(kBackwardThreads, kBackwardBlocks<scalar_t>)
             }
           }
           out += x_axis.input_size * tiles.inner;
-          wide += other_wide;
-          other_wide = -other_wide;
         }
 #pragma unroll
         for (int e = 0; e < kElements; ++e) {
@@ -358,7 +362,9 @@ BilinearBackwardTiles bilinear_backward_tiles(const BilinearShape& shape, bool c
   tiles.pieces = static_cast<int>(ceil_divide(columns, tiles.piece_columns));
 
   tiles.wide_elements = (tiles.piece_columns + tiles.cell) * tiles.chunk;
-  const int64_t vectors = ceil_divide(tiles.piece_columns * tiles.chunk + vector - 1, vector);
+  const int64_t vectors = ceil_divide(
+      tiles.piece_columns * tiles.chunk + (tiles.tiles * tiles.pieces > 1 ? vector - 1 : 0),
+      vector);
   tiles.group_threads = static_cast<int>(
       ceil_divide(ceil_divide(vectors, kElements / vector), tiles.chunk) * tiles.chunk);
   tiles.column_step = tiles.group_threads / tiles.chunk;

@@ -125,9 +125,13 @@ def emulation_library() -> Emulation:
 
 @pytest.fixture
 def emulation(emulation_library: Emulation) -> Iterator[Emulation]:
+    """The library in its initial state; torch keeps to one thread, as the emulation does."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     emulation_library.set_seed(0)
     yield emulation_library
     emulation_library.set_device()
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")
