@@ -121,14 +121,15 @@ struct Work {
   }
 };
 
-template <typename Args, typename Kernel>
-void run(const Args& args, Kernel kernel, int64_t scratch_bytes, int64_t units, int64_t elements) {
+template <typename Kernels, typename Args>
+void run(const Kernels& kernels, int element, const Args& args, int64_t units, int64_t elements) {
   if (units == 0 || elements == 0) {
     return;
   }
   const int64_t grain = std::max<int64_t>(1, kGrain / std::max<int64_t>(1, elements / units));
+  const int64_t scratch_bytes = kernels.scratch(args);
   torch::stable::parallel_for(0, units, grain, [&](int64_t begin, int64_t end) {
-    kernel(args, begin, end, thread_scratch(scratch_bytes));
+    kernels.run[element](args, begin, end, thread_scratch(scratch_bytes));
   });
 }
 
@@ -157,8 +158,7 @@ Tensor bilinear_forward_cpu(const Tensor& input, const BilinearAxis& y, const Bi
         skip->offset_y * args.skip_strides.row + skip->offset_x * args.skip_strides.column;
     args.skip = static_cast<const char*>(skip->skip.const_data_ptr()) + offset * kBytes[element];
   }
-  const BilinearKernels& kernels = bilinear_kernels();
-  run(args, kernels.forward[element], kernels.forward_scratch(args),
+  run(bilinear_forward_kernels(), element, args,
       work.planes * work.plain.tiles * (y.input_size + 1), output.numel());
   return output;
 }
@@ -174,9 +174,8 @@ Tensor bilinear_backward_cpu(const Tensor& grad_output, const BilinearAxis& y,
                   std::max<int64_t>(1, x.output_size / x.input_size));
   const BilinearBackward args{work.plain, grad_output.const_data_ptr(), strides_of(grad_output),
                               grad_input.mutable_data_ptr()};
-  const BilinearKernels& kernels = bilinear_kernels();
-  run(args, kernels.backward[element_index(grad_output.scalar_type())],
-      kernels.backward_scratch(args), work.planes * work.plain.tiles * y.input_size,
+  run(bilinear_backward_kernels(), element_index(grad_output.scalar_type()), args,
+      work.planes * work.plain.tiles * y.input_size,
       std::max(grad_output.numel(), grad_input.numel()));
   return grad_input;
 }

@@ -47,15 +47,18 @@ struct BilinearBackward {
   void* grad_input;  // dense: (planes, rows, columns, inner)
 };
 
-// Bytes of scratch memory, aligned to 64, that one call of a kernel needs.
-struct BilinearKernels {
-  int64_t (*forward_scratch)(const BilinearForward&);
-  int64_t (*backward_scratch)(const BilinearBackward&);
-  // Indexed by element type: float, double, half, bfloat16. Units [begin, end).
-  void (*forward[4])(const BilinearForward&, int64_t begin, int64_t end, void* scratch);
-  void (*backward[4])(const BilinearBackward&, int64_t begin, int64_t end, void* scratch);
+// scratch: bytes of memory, aligned to 64, that a call of run needs. run: units [begin, end),
+// indexed by element type: float, double, half, bfloat16.
+struct BilinearForwardKernels {
+  int64_t (*scratch)(const BilinearForward&);
+  void (*run[4])(const BilinearForward&, int64_t begin, int64_t end, void* scratch);
+};
+struct BilinearBackwardKernels {
+  int64_t (*scratch)(const BilinearBackward&);
+  void (*run[4])(const BilinearBackward&, int64_t begin, int64_t end, void* scratch);
 };
 
-FCN_EXT_DECLARE_KERNELS(BilinearKernels, bilinear_kernels)
+FCN_EXT_DECLARE_KERNELS(BilinearForwardKernels, bilinear_forward_kernels)
+FCN_EXT_DECLARE_KERNELS(BilinearBackwardKernels, bilinear_backward_kernels)
 
 }  // namespace fcn_ext

@@ -74,56 +74,144 @@ inline void store(HalfBits& out, float value) {
   out.bits = static_cast<uint16_t>(sign | (magnitude > 0x7f800000u ? 0x7e00u : finite));
 }
 
-// out[0, n) = values[0, n), rounded to the element type.
-template <typename element_t, typename accumulate_t>
-inline void store_run(element_t* __restrict out, const accumulate_t* __restrict values, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) {
-    store(out[i], values[i]);
-  }
-}
+// ---------------------------------------------------------------- 64 bytes of them at a time
 
-#if defined(__AVX512F__)
-inline void store_run(HalfBits* __restrict out, const float* __restrict values, int64_t n) {
-  int64_t i = 0;
-  for (; i + 16 <= n; i += 16) {
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + i),
-                        _mm512_cvtps_ph(_mm512_loadu_ps(values + i), _MM_FROUND_TO_NEAREST_INT));
-  }
-  for (; i < n; ++i) {
-    store(out[i], values[i]);
-  }
-}
-#elif defined(__F16C__)
-inline void store_run(HalfBits* __restrict out, const float* __restrict values, int64_t n) {
-  int64_t i = 0;
-  for (; i + 8 <= n; i += 8) {
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(out + i),
-                     _mm256_cvtps_ph(_mm256_loadu_ps(values + i), _MM_FROUND_TO_NEAREST_INT));
-  }
-  for (; i < n; ++i) {
-    store(out[i], values[i]);
-  }
-}
-#endif
+template <typename accumulate_t>
+struct LanesOf {
+  typedef accumulate_t type __attribute__((vector_size(64)));
+  static constexpr int64_t count = 64 / sizeof(accumulate_t);
+};
+template <typename element_t>
+using AccumulateOf = typename Accumulate<element_t>::type;
+template <typename element_t>
+using Lanes = typename LanesOf<AccumulateOf<element_t>>::type;
+template <typename element_t>
+constexpr int64_t kLanes = LanesOf<AccumulateOf<element_t>>::count;
 
-// Copies a multiple of 64 bytes past the caches: a result larger than they are is written without
-// first being read into them. Both pointers are aligned to 64 bytes; stream_fence() ends a series.
-inline void stream_lines(void* __restrict out, const void* __restrict lines, int64_t bytes) {
-  auto* to = static_cast<char*>(out);
-  auto* from = static_cast<const char*>(lines);
-  for (int64_t i = 0; i < bytes; i += 64) {
+typedef uint16_t Bits16 __attribute__((vector_size(32)));
+typedef uint32_t Bits32 __attribute__((vector_size(64)));
+
+// The next lanes of a row, from any address.
+inline Lanes<float> load_lanes(const float* from) {
+  Lanes<float> lanes;
+  __builtin_memcpy(&lanes, from, sizeof(lanes));
+  return lanes;
+}
+inline Lanes<double> load_lanes(const double* from) {
+  Lanes<double> lanes;
+  __builtin_memcpy(&lanes, from, sizeof(lanes));
+  return lanes;
+}
+inline Lanes<float> load_lanes(const BFloat16Bits* from) {
+  Bits16 bits;
+  __builtin_memcpy(&bits, from, sizeof(bits));
+  return (Lanes<float>)(__builtin_convertvector(bits, Bits32) << 16);
+}
+inline Lanes<float> load_lanes(const HalfBits* from) {
 #if defined(__AVX512F__)
-    _mm512_stream_si512(reinterpret_cast<__m512i*>(to + i),
-                        _mm512_load_si512(reinterpret_cast<const __m512i*>(from + i)));
-#elif defined(__SSE2__)
-    for (int64_t k = i; k < i + 64; k += 16) {
-      _mm_stream_si128(reinterpret_cast<__m128i*>(to + k),
-                       _mm_load_si128(reinterpret_cast<const __m128i*>(from + k)));
-    }
+  return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
 #else
-    __builtin_memcpy(to + i, from + i, 64);
-#endif
+  Lanes<float> lanes;
+  for (int64_t i = 0; i < kLanes<float>; ++i) {
+    lanes[i] = load(from[i]);
   }
+  return lanes;
+#endif
+}
+
+// { from[0] repeated, from[1] repeated, ... }; repeat divides the number of lanes. All lanes are
+// read.
+template <int repeat>
+inline Lanes<float> repeat_lanes(const float* from) {
+#if defined(__AVX512F__)
+  alignas(64) static constexpr int32_t kIndex[16] = {
+      0,           1 / repeat,  2 / repeat,  3 / repeat, 4 / repeat,  5 / repeat,
+      6 / repeat,  7 / repeat,  8 / repeat,  9 / repeat, 10 / repeat, 11 / repeat,
+      12 / repeat, 13 / repeat, 14 / repeat, 15 / repeat};
+  return _mm512_permutexvar_ps(_mm512_load_si512(kIndex), _mm512_loadu_ps(from));
+#else
+  Lanes<float> lanes;
+  for (int64_t i = 0; i < kLanes<float>; ++i) {
+    lanes[i] = from[i / repeat];
+  }
+  return lanes;
+#endif
+}
+template <int repeat>
+inline Lanes<double> repeat_lanes(const double* from) {
+  Lanes<double> lanes;
+  for (int64_t i = 0; i < kLanes<double>; ++i) {
+    lanes[i] = from[i / repeat];
+  }
+  return lanes;
+}
+
+// Puts bytes in memory; with `stream` past the caches, to an address that is a multiple of them: a
+// result larger than the caches is then written without being read into them first.
+// stream_fence() ends a series of streams.
+template <bool stream, typename bytes_t>
+inline void put(void* to, const bytes_t& bytes) {
+#if defined(__AVX512F__)
+  if constexpr (stream && sizeof(bytes) == 64) {
+    return _mm512_stream_si512(reinterpret_cast<__m512i*>(to), (__m512i)bytes);
+  } else if constexpr (stream && sizeof(bytes) == 32) {
+    return _mm256_stream_si256(reinterpret_cast<__m256i*>(to), (__m256i)bytes);
+  }
+#elif defined(__SSE2__)
+  if constexpr (stream) {
+    __m128i pieces[sizeof(bytes) / 16];
+    __builtin_memcpy(pieces, &bytes, sizeof(bytes));
+    for (uint64_t i = 0; i < sizeof(bytes) / 16; ++i) {
+      _mm_stream_si128(reinterpret_cast<__m128i*>(to) + i, pieces[i]);
+    }
+    return;
+  }
+#endif
+  __builtin_memcpy(to, &bytes, sizeof(bytes));
+}
+
+// Rounds lanes to the element type and puts them in memory.
+template <bool stream>
+inline void store_lanes(float* to, const Lanes<float>& lanes) {
+  put<stream>(to, lanes);
+}
+template <bool stream>
+inline void store_lanes(double* to, const Lanes<double>& lanes) {
+  put<stream>(to, lanes);
+}
+template <bool stream>
+inline void store_lanes(BFloat16Bits* to, const Lanes<float>& lanes) {
+#if defined(__AVX512BW__)
+  const __m512i bits = (__m512i)lanes;
+  const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+  const __m512i sum = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
+  const __mmask16 nan = _mm512_cmp_ps_mask((__m512)lanes, (__m512)lanes, _CMP_UNORD_Q);
+  put<stream>(to, _mm512_cvtepi32_epi16(_mm512_mask_mov_epi32(_mm512_srli_epi32(sum, 16), nan,
+                                                              _mm512_set1_epi32(0x7fc0))));
+#else
+  const Bits32 bits = (Bits32)lanes;
+  const Bits32 rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+  const Bits32 nan = (Bits32)((bits & 0x7fffffffu) > 0x7f800000u);
+  put<stream>(to, __builtin_convertvector((rounded & ~nan) | (nan & 0x7fc0u), Bits16));
+#endif
+}
+template <bool stream>
+inline void store_lanes(HalfBits* to, const Lanes<float>& lanes) {
+#if defined(__AVX512F__)
+  put<stream>(to, _mm512_cvtps_ph((__m512)lanes, _MM_FROUND_TO_NEAREST_INT));
+#elif defined(__F16C__)
+  __m256 halves[2];
+  __builtin_memcpy(halves, &lanes, sizeof(lanes));
+  const __m128i bits[2] = {_mm256_cvtps_ph(halves[0], _MM_FROUND_TO_NEAREST_INT),
+                           _mm256_cvtps_ph(halves[1], _MM_FROUND_TO_NEAREST_INT)};
+  Bits16 joined;
+  __builtin_memcpy(&joined, bits, sizeof(joined));
+  put<stream>(to, joined);
+#else
+  for (int64_t i = 0; i < kLanes<float>; ++i) {
+    store(to[i], lanes[i]);
+  }
+#endif
 }
 
 inline void stream_fence() {

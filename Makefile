@@ -1,0 +1,64 @@
+# The two commands of a newcomer, each complete on a fresh machine:
+#
+#   make train   trains and evaluates an FCN-8s on a sample data set, report in runs/
+#   make test    runs the tests
+#
+# and `make bench`, `make lint`, `make format`, `make cuda` (compile for every GPU architecture).
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+# Where there is a GPU, the CUDA operators are compiled for it; where there is none, not at all.
+GPU_ARCHITECTURES := $(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null \
+                       | tr -d . | sort -u | paste -sd ';' -)
+ifneq ($(GPU_ARCHITECTURES),)
+export FCN_EXT_CUDA ?= auto
+export FCN_EXT_CUDA_ARCHITECTURES ?= $(GPU_ARCHITECTURES)
+else
+export FCN_EXT_CUDA ?= off
+endif
+
+SOURCES := CMakeLists.txt pyproject.toml constraints.txt $(wildcard tools/*.py cmake/*) \
+           $(shell find csrc -type f)
+CXX_FILES = $(shell git ls-files '*.cpp' '*.h' '*.cu' '*.cuh')
+
+.PHONY: train test bench lint format cuda clean
+
+train: $(VENV)/installed
+	$(BIN)/fcn train
+
+test: $(VENV)/installed
+	$(BIN)/python -m pytest -n $$(nproc) --dist worksteal
+
+bench: $(VENV)/installed
+	$(BIN)/python -m benchmarks
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run --Werror $(CXX_FILES)
+
+format: $(VENV)/installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(CXX_FILES)
+
+# The CUDA operators for every architecture, on any machine with nvcc; -Xptxas -v in build/cuda/log.
+cuda: $(VENV)/installed
+	tools/build_cuda.sh $(BIN)/python build/cuda
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+# torch first, at its pinned version: everything else is content with the one that is there.
+$(VENV)/installed: $(BIN)/python $(SOURCES)
+	$(PIP) install --quiet --constraint constraints.txt torch
+	$(PIP) install --quiet --constraint constraints.txt cmake ninja pybind11 scikit-build-core
+	$(PIP) install --quiet --constraint constraints.txt --no-build-isolation --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build

@@ -1,0 +1,352 @@
+// Bilinear resampling on CPU, compiled once per instruction set (common/cpu_capability.h).
+//
+// Every input row is widened to the output's columns once (1 / stride of the work); every output
+// row is then a weighted sum of two widened rows: a stream of stores.
+#include "bilinear/bilinear_rows_cpu.h"
+
+namespace fcn_ext {
+namespace {
+
+int64_t forward_scratch(const BilinearForward& args) {
+  const BilinearWork& work = args.work;
+  return (4 * padded(wide_size(work, work.tile_columns)) + padded(narrow_size(work))) *
+         sizeof(double);
+}
+
+// One tile of widened rows: which columns, and how they are reached.
+struct Tile {
+  int64_t begin, end;         // output columns
+  int64_t first_cell, cells;  // where the weights repeat
+  int64_t first_node, nodes;  // staged input nodes, out-of-range ones included
+  int64_t shift;              // of the first column into a row of whole cells
+
+  Tile(const BilinearWork& work, int64_t begin_, int64_t end_) : begin(begin_), end(end_) {
+    const BilinearAxisTable& x = work.x;
+    if (work.inner == 1 && x.stride > 0) {
+      first_cell = (begin + x.lead) / x.stride;
+      cells = (end - 1 + x.lead) / x.stride + 1 - first_cell;
+      first_node = first_cell - 1;
+      nodes = cells + 1;
+      shift = begin + x.lead - first_cell * x.stride;
+    } else {
+      first_cell = cells = shift = 0;
+      first_node = x.node[begin];
+      nodes = x.node[end - 1] + 2 - first_node;
+    }
+  }
+};
+
+// staged[k] = input node first_node + k of row y; beyond a border zero, or the border's own value.
+template <typename element_t, typename accumulate_t>
+void stage(const BilinearWork& work, const PlaneView<element_t>& input, const Tile& tile, int64_t y,
+           accumulate_t* staged) {
+  const int64_t size = work.shape.x.input_size;
+  const int64_t inner = work.inner;
+  const int64_t last = tile.first_node + tile.nodes;
+  const int64_t begin = tile.first_node < 0 ? 0 : tile.first_node;
+  const int64_t end = last > size ? size : last;
+  input.copy(y, begin, end, inner, staged + (begin - tile.first_node) * inner);
+  for (int64_t node = tile.first_node; node < last; ++node) {
+    if (node >= 0 && node < size) {
+      node = end - 1;
+      continue;
+    }
+    for (int64_t c = 0; c < inner; ++c) {
+      const int64_t border = ((node < 0 ? 0 : size - 1) - tile.first_node) * inner + c;
+      staged[(node - tile.first_node) * inner + c] = work.shape.x.clamp ? staged[border] : 0;
+    }
+  }
+}
+
+// Whole lanes are written, perhaps beyond the last cell.
+template <int stride, typename accumulate_t>
+void widen_cells(const BilinearAxisTable& x, int64_t cells, const accumulate_t* __restrict staged,
+                 accumulate_t* __restrict wide) {
+  constexpr int64_t kStep = kLanes<accumulate_t>;
+  constexpr int kRepeat = stride < kStep ? stride : kStep;  // lanes of one cell in a register
+  constexpr int kParts = stride / kRepeat;                  // registers of one cell
+  constexpr int64_t kCells = kStep / kRepeat;               // cells of one register
+  Lanes<accumulate_t> lower[kParts], upper[kParts];
+  for (int p = 0; p < kParts * kStep; ++p) {
+    lower[p / kStep][p % kStep] =
+        static_cast<const accumulate_t*>(x.phase_lower_weight)[p % stride];
+    upper[p / kStep][p % kStep] =
+        static_cast<const accumulate_t*>(x.phase_upper_weight)[p % stride];
+  }
+  for (int64_t cell = 0; cell < cells; cell += kCells) {
+    const Lanes<accumulate_t> a = repeat_lanes<kRepeat>(staged + cell);
+    const Lanes<accumulate_t> b = repeat_lanes<kRepeat>(staged + cell + 1);
+    for (int part = 0; part < kParts; ++part) {
+      store_lanes<false>(wide + cell * stride + part * kStep, lower[part] * a + upper[part] * b);
+    }
+  }
+}
+
+template <typename accumulate_t>
+void widen_columns(const BilinearWork& work, const Tile& tile,
+                   const accumulate_t* __restrict staged, accumulate_t* __restrict wide) {
+  const auto* lower = static_cast<const accumulate_t*>(work.x.lower_weight);
+  const auto* upper = static_cast<const accumulate_t*>(work.x.upper_weight);
+  const int64_t inner = work.inner;
+  for (int64_t column = tile.begin; column < tile.end; ++column) {
+    const accumulate_t* a = staged + (work.x.node[column] - tile.first_node) * inner;
+    const accumulate_t* b = a + inner;
+    if (upper[column] == 0) {
+      for (int64_t c = 0; c < inner; ++c) {
+        wide[c] = lower[column] * a[c];
+      }
+    } else {
+      for (int64_t c = 0; c < inner; ++c) {
+        wide[c] = lower[column] * a[c] + upper[column] * b[c];
+      }
+    }
+    wide += inner;
+  }
+}
+
+// wide[x] = the input row y, widened to the tile's columns; zeros for a row beyond the border.
+template <typename element_t, typename accumulate_t>
+void widen(const BilinearWork& work, const PlaneView<element_t>& input, const Tile& tile, int64_t y,
+           accumulate_t* staged, accumulate_t* wide) {
+  if (y < 0 || y >= work.shape.y.input_size) {
+    for (int64_t i = 0; i < wide_size(work, tile.end - tile.begin); ++i) {
+      wide[i] = 0;
+    }
+    return;
+  }
+  stage(work, input, tile, y, staged);
+  switch (tile.cells > 0 ? work.x.stride : 0) {
+    case 2:
+      return widen_cells<2>(work.x, tile.cells, staged, wide);
+    case 4:
+      return widen_cells<4>(work.x, tile.cells, staged, wide);
+    case 8:
+      return widen_cells<8>(work.x, tile.cells, staged, wide);
+    case 16:
+      return widen_cells<16>(work.x, tile.cells, staged, wide);
+    case 32:
+      return widen_cells<32>(work.x, tile.cells, staged, wide);
+    default:
+      return widen_columns(work, tile, staged, wide);
+  }
+}
+
+template <typename accumulate_t>
+struct Blend {
+  const accumulate_t* lower;
+  const accumulate_t* upper;
+  accumulate_t lower_weight, upper_weight;
+
+  // A zero weight reads nothing, so that an infinity beyond does not become NaN.
+  bool single() const { return upper_weight == 0; }
+};
+
+// out[i] = blend (+ skip), lanes at a time from `begin` on while they fit in n; returns where it
+// stopped. To stream, out + begin must lie on a cache line.
+template <bool single, bool has_skip, bool stream, typename element_t, typename skip_t>
+int64_t blend_lanes(const Blend<AccumulateOf<element_t>>& blend, const skip_t* __restrict skip,
+                    element_t* __restrict out, int64_t begin, int64_t n) {
+  constexpr int64_t kStep = kLanes<element_t>;
+  int64_t i = begin;
+  for (; i + kStep <= n; i += kStep) {
+    Lanes<element_t> value = blend.lower_weight * load_lanes(blend.lower + i);
+    if constexpr (!single) {
+      value += blend.upper_weight * load_lanes(blend.upper + i);
+    }
+    if constexpr (has_skip) {
+      value += load_lanes(skip + i);
+    }
+    store_lanes<stream>(out + i, value);
+  }
+  return i;
+}
+
+// Elements [begin, end) of a row, fewer than a line of them: the ends that whole lanes do not
+// cover. Widened rows have room to be read in whole lanes all the same.
+template <typename element_t, typename skip_t>
+void blend_ends(const Blend<AccumulateOf<element_t>>& blend, const skip_t* skip, element_t* out,
+                int64_t begin, int64_t end) {
+  constexpr int64_t kStep = kLanes<element_t>;
+  for (int64_t i = begin; i < end; i += kStep) {
+    const int64_t count = end - i < kStep ? end - i : kStep;
+    Lanes<element_t> value = blend.lower_weight * load_lanes(blend.lower + i);
+    if (!blend.single()) {
+      value += blend.upper_weight * load_lanes(blend.upper + i);
+    }
+    if (skip != nullptr) {
+      skip_t some[kStep] = {};
+      __builtin_memcpy(some, skip + i, count * sizeof(skip_t));
+      value += load_lanes(some);
+    }
+    element_t rounded[kStep];
+    store_lanes<false>(rounded, value);
+    __builtin_memcpy(out + i, rounded, count * sizeof(element_t));
+  }
+}
+
+template <bool stream, typename element_t, typename skip_t>
+int64_t blend_whole_lanes(const Blend<AccumulateOf<element_t>>& blend, const skip_t* skip,
+                          element_t* out, int64_t begin, int64_t n) {
+  if (blend.single()) {
+    return skip != nullptr ? blend_lanes<true, true, stream>(blend, skip, out, begin, n)
+                           : blend_lanes<true, false, stream>(blend, skip, out, begin, n);
+  }
+  return skip != nullptr ? blend_lanes<false, true, stream>(blend, skip, out, begin, n)
+                         : blend_lanes<false, false, stream>(blend, skip, out, begin, n);
+}
+
+template <typename element_t, typename skip_t>
+void blend_row(const Blend<AccumulateOf<element_t>>& blend, const skip_t* skip, bool stream,
+               element_t* out, int64_t n) {
+  int64_t begin = 0, end;
+  if (stream) {
+    const auto past_line = static_cast<int64_t>(reinterpret_cast<uintptr_t>(out) % 64);
+    begin = past_line == 0 ? 0 : (64 - past_line) / static_cast<int64_t>(sizeof(element_t));
+    begin = begin < n ? begin : n;
+    blend_ends(blend, skip, out, 0, begin);
+    end = blend_whole_lanes<true>(blend, skip, out, begin, n);
+  } else {
+    end = blend_whole_lanes<false>(blend, skip, out, begin, n);
+  }
+  blend_ends(blend, skip, out, end, n);
+}
+
+// Streams rows that follow each other in memory but do not end on cache lines. An ordinary store to
+// the line that two rows share would wait for memory, and every store behind it with it; so rows
+// are put together here, and whole lines leave.
+template <typename element_t>
+class LineStream {
+ public:
+  // `lines`: room for a row and two lines, on a line.
+  explicit LineStream(element_t* lines) : lines_(reinterpret_cast<char*>(lines)) {}
+
+  // Where to put the row that belongs to `out`, of which whole lanes may be written.
+  element_t* place(element_t* out) {
+    char* to = reinterpret_cast<char*>(out);
+    if (to != next_ + fill_) {
+      finish();
+      foreign_ = fill_ = static_cast<int64_t>(reinterpret_cast<uintptr_t>(to) % 64);
+      next_ = to - fill_;
+    }
+    return reinterpret_cast<element_t*>(lines_ + fill_);
+  }
+
+  void commit(int64_t elements) {
+    fill_ += elements * static_cast<int64_t>(sizeof(element_t));
+    int64_t done = 0;
+    if (foreign_ > 0 && fill_ >= 64) {
+      __builtin_memcpy(next_ + foreign_, lines_ + foreign_, 64 - foreign_);
+      foreign_ = 0;
+      done = 64;
+    }
+    for (; done + 64 <= fill_; done += 64) {
+      put<true>(next_ + done, line_at(done));
+    }
+    const Lanes<float> rest = line_at(done);
+    __builtin_memcpy(lines_, &rest, 64);
+    next_ += done;
+    fill_ -= done;
+  }
+
+  void finish() {
+    if (fill_ > foreign_) {
+      __builtin_memcpy(next_ + foreign_, lines_ + foreign_, fill_ - foreign_);
+    }
+  }
+
+ private:
+  Lanes<float> line_at(int64_t byte) const {
+    Lanes<float> line;
+    __builtin_memcpy(&line, lines_ + byte, 64);
+    return line;
+  }
+
+  char* lines_;
+  char* next_ = nullptr;  // where lines_ goes
+  int64_t fill_ = 0;      // bytes in lines_
+  int64_t foreign_ = 0;   // of these, at the start, bytes of the line that are not ours
+};
+
+template <typename element_t>
+void forward(const BilinearForward& args, int64_t begin, int64_t end, void* scratch_) {
+  using accumulate_t = AccumulateOf<element_t>;
+  const BilinearWork& work = args.work;
+  const int64_t rows = work.shape.y.output_size;
+  const int64_t columns = work.shape.x.output_size;
+  const int64_t bands = work.shape.y.input_size + 1;
+  char* scratch = static_cast<char*>(scratch_);
+  accumulate_t* lower = take<accumulate_t>(scratch, wide_size(work, work.tile_columns));
+  accumulate_t* upper = take<accumulate_t>(scratch, wide_size(work, work.tile_columns));
+  accumulate_t* skip_row = take<accumulate_t>(scratch, wide_size(work, work.tile_columns));
+  accumulate_t* staged = take<accumulate_t>(scratch, narrow_size(work));
+  LineStream<element_t> lines(take<element_t>(scratch, wide_size(work, work.tile_columns)));
+  const bool together = args.stream && work.tiles == 1 &&
+                        columns * work.inner * static_cast<int64_t>(sizeof(element_t)) % 64 != 0;
+
+  // The input row held in `upper`, if it is of the tile at hand.
+  int64_t held_tile = -1, held_node = 0;
+  for (int64_t unit = begin; unit < end; ++unit) {
+    const int64_t node = unit % bands - 1;
+    const int64_t tile_index = unit / bands;  // plane, tile
+    const int64_t plane = tile_index / work.tiles;
+    const int64_t y_begin = work.y.first[node + 1];
+    const int64_t y_end = work.y.first[node + 2];
+    if (y_begin == y_end) {
+      continue;
+    }
+    const int64_t x_begin = tile_index % work.tiles * work.tile_columns;
+    const int64_t x_end =
+        x_begin + work.tile_columns < columns ? x_begin + work.tile_columns : columns;
+    const Tile tile(work, x_begin, x_end);
+    const PlaneView<element_t> input(args.input, args.input_strides, work, plane);
+    if (held_tile == tile_index && held_node == node) {
+      accumulate_t* swapped = lower;
+      lower = upper;
+      upper = swapped;
+    } else {
+      widen(work, input, tile, node, staged, lower);
+    }
+    widen(work, input, tile, node + 1, staged, upper);
+    held_tile = tile_index;
+    held_node = node + 1;
+
+    const int64_t run = (x_end - x_begin) * work.inner;
+    auto* out =
+        static_cast<element_t*>(args.output) + (plane * rows * columns + x_begin) * work.inner;
+    for (int64_t y = y_begin; y < y_end; ++y) {
+      const Blend<accumulate_t> blend{lower + tile.shift, upper + tile.shift,
+                                      static_cast<const accumulate_t*>(work.y.lower_weight)[y],
+                                      static_cast<const accumulate_t*>(work.y.upper_weight)[y]};
+      element_t* out_row = out + y * columns * work.inner;
+      element_t* to = together ? lines.place(out_row) : out_row;
+      const bool stream = args.stream && !together;
+      if (args.skip == nullptr) {
+        // Among the lines there is room for whole lanes.
+        constexpr int64_t kStep = kLanes<element_t>;
+        blend_row(blend, static_cast<const element_t*>(nullptr), stream, to,
+                  together ? (run + kStep - 1) / kStep * kStep : run);
+      } else {
+        const PlaneView<element_t> skip(args.skip, args.skip_strides, work, plane);
+        if (skip.dense(work.inner)) {
+          blend_row(blend, skip.data + y * skip.row + x_begin * skip.column, stream, to, run);
+        } else {
+          skip.copy(y, x_begin, x_end, work.inner, skip_row);
+          blend_row(blend, skip_row, stream, to, run);
+        }
+      }
+      if (together) {
+        lines.commit(run);
+      }
+    }
+  }
+  lines.finish();
+  stream_fence();
+}
+
+}  // namespace
+
+extern const BilinearForwardKernels FCN_EXT_CAPABILITY_NAME(bilinear_forward_kernels);
+const BilinearForwardKernels FCN_EXT_CAPABILITY_NAME(bilinear_forward_kernels) = {
+    forward_scratch, {forward<float>, forward<double>, forward<HalfBits>, forward<BFloat16Bits>}};
+
+}  // namespace fcn_ext
