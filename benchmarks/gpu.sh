@@ -3,7 +3,7 @@
 #
 #   benchmarks/gpu.sh OUTDIR [--dry-run]
 #
-# Stages: install, tests, benchmark, train, memcheck, racecheck. One that fails stops no other. In
+# Stages: install, import, tests, benchmark, train, memcheck, racecheck. One that fails stops no other. In
 # OUTDIR: summary.txt, a log of every stage, benchmark.json and train.json. The project is installed
 # into a temporary folder, never into the system or its environments, and needs no network. The
 # exit code is 1 if a stage failed, 2 for wrong arguments.
@@ -107,6 +107,13 @@ pip=("$python" -m pip install --no-deps --no-index --target "$work/site")
 stage install 240 install.log "${pip[@]}" --no-build-isolation --verbose \
   --config-settings=build-dir="$work/build" "$root"
 
+stage import 60 install.log "$python" -c "
+import fcn_ext, fcn_ext.numpy, fcn_ext.ops, sys
+from fcn_ext import _library
+print(fcn_ext.__file__, fcn_ext.numpy.build_info(), _library.cuda_problem or 'loaded')
+sys.exit(not fcn_ext.__file__.startswith(sys.argv[1]) or bool(_library.cuda_problem))
+" "$work/site"
+
 # ------------------------------------------------------------------ tests
 pytest=("$python" -m pytest -c "$root/pyproject.toml" -p no:cacheprovider -q --no-header)
 parallel=()
@@ -128,9 +135,11 @@ else
 fi
 
 # ------------------------------------------------------------------ training
-short=()
-[ "$device" = cuda ] || short=(--optim.steps 10 --model.width 0.125 --evaluate-every 0)
-stage train 120 train.log "$python" -m fcn_train train --device "$device" --output "$work/train" "${short[@]}"
+short=() limit=120
+if [ "$device" = cpu ]; then
+  short=(--optim.steps 10 --model.width 0.125 --evaluate-every 0) limit=240
+fi
+stage train "$limit" train.log "$python" -m fcn_train train --device "$device" --output "$work/train" "${short[@]}"
 if [ -f "$work/train/metrics.json" ]; then cp "$work/train/metrics.json" "$outdir/train.json"; fi
 
 # ------------------------------------------------------------------ compute-sanitizer

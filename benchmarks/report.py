@@ -123,12 +123,12 @@ def summary_line(row: dict[str, Any]) -> tuple[str, ...]:
     project, best = entries["fcn_ext"], entries.get(row["best_peer"] or "", {})
     return (
         row["name"],
-        _number(project["median_ms"]),
+        _number(project.get("median_ms")),
         row["best_peer"] or "none",
         _number(best.get("median_ms")),
         _times(best.get("times_fcn_ext")),
         _times(best.get("times_fcn_ext_minimum")),
-        _percent(project["share_of_copy"]),
+        _percent(project.get("share_of_copy")),
         _error(project),
     )
 

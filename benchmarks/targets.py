@@ -80,8 +80,8 @@ def _ratios(
     row: dict[str, Any], project: dict[str, Any], against: str | None
 ) -> tuple[float | None, float | None]:
     if against == COPY:
-        return project["share_of_copy"], project["share_of_copy_minimum"]
+        return project.get("share_of_copy"), project.get("share_of_copy_minimum")
     for entry in row["implementations"]:
-        if entry["name"] == against and "median_ms" in entry:
-            return entry["times_fcn_ext"], entry["times_fcn_ext_minimum"]
+        if entry["name"] == against:
+            return entry.get("times_fcn_ext"), entry.get("times_fcn_ext_minimum")
     return None, None

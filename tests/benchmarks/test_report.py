@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from benchmarks import bench, cli, report, targets
 from benchmarks.bench import COPY, Settings, make_clock, new_document, run_row
 from benchmarks.cases import rows
 from benchmarks.environment import describe
-from benchmarks.implementations import Implementation
+from benchmarks.implementations import UPSAMPLE
 from benchmarks.targets import BEST_PEER, Target
 
 NAMES = (
@@ -58,21 +59,31 @@ def test_document(document: dict[str, Any]) -> None:
         assert row["best_peer"] == min(peers, key=lambda entry: entry["median_ms"])["name"]
 
 
-def test_a_peer_that_fails_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("failing", ["fcn_ext", "F.interpolate"])
+def test_a_failure_is_reported(failing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any) -> None:
         raise NotImplementedError("no such size\nand more")
 
+    chosen = [
+        replace(implementation, function=refuse)
+        if implementation.name == failing
+        else implementation
+        for implementation in UPSAMPLE
+        if implementation.name in ("fcn_ext", "F.interpolate")
+    ]
+    monkeypatch.setattr(bench, "implementations", lambda *_, **__: chosen)
     row = next(rows((NAMES[0],))).shrunk()
-    ours = Implementation("fcn_ext", lambda w, input: input.clone(), "project")
-    monkeypatch.setattr(
-        bench, "implementations", lambda *_, **__: (ours, Implementation("peer", refuse))
-    )
-    monkeypatch.setattr(bench.Accuracy, "check", lambda *_: {"max_error": 0.0, "correct": True})
     found = run_row(row, SETTINGS, make_clock(torch.device("cpu")), {})
-    assert found["implementations"][1]["failed"] == "NotImplementedError: no such size"
-    assert found["best_peer"] is None
-    assert any("failed" in line for line in report.detail_lines(found))
-    assert report.summary_line(found)[2] == "none"
+    entries = {entry["name"]: entry for entry in found["implementations"]}
+    assert entries.pop(failing)["failed"] == "NotImplementedError: no such size"
+    assert all(entry["correct"] for entry in entries.values())
+    assert found["best_peer"] == (None if failing == "F.interpolate" else "F.interpolate")
+    out = io.StringIO()
+    document = new_document(SETTINGS, describe(torch.device("cpu"), 1)) | {"rows": [found]}
+    report.print_document(document, out)
+    report.print_targets(targets.check(document), out)
+    assert "failed" in out.getvalue()
+    assert not any(result["passed"] for result in targets.check(document)[:1])
 
 
 @pytest.mark.parametrize("rich", [True, False])
