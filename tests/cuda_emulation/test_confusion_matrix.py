@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -323,3 +326,10 @@ def test_lowest_of_equal_classes_wins_and_the_first_nan(emulation: Emulation) ->
         matrix, invalid = count(emulation, laid_out(logits, layout), target, 8)
         assert invalid == 0
         assert torch.equal(matrix.nonzero(), torch.stack([torch.arange(8), winners], 1))
+
+
+def test_kernels_stay_in_bounds(sanitized_program: Path) -> None:
+    environment = os.environ | {"ASAN_OPTIONS": "detect_leaks=0"}
+    command = [sanitized_program, "confusion_matrix"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
