@@ -16,6 +16,8 @@ Call = Callable[[], Any]
 
 # A sample shorter than this is a mean over several calls: the clock and the loop cost their share.
 SHORTEST_SAMPLE_S = 0.5e-3
+# A call longer than this is not repeated where once will do.
+LONG_CALL_S = 0.5
 # What fits no cache of today's GPUs; reading it evicts what the last call left there.
 FLUSH_BYTES = 512 * 2**20
 
@@ -74,9 +76,11 @@ class Contestant:
         return min(self.seconds)
 
 
-def warm_up(contestant: Contestant, clock: Clock, calls: int = 2) -> None:
+def warm_up(contestant: Contestant, clock: Clock) -> None:
     """Fills caches and memory pools, and finds how many calls make one sample."""
-    seconds = min(clock.sample(contestant.call, 1) for _ in range(calls))
+    seconds = clock.sample(contestant.call, 1)
+    if seconds < LONG_CALL_S:
+        seconds = min(seconds, clock.sample(contestant.call, 1))
     if isinstance(clock, HostClock):
         contestant.calls = max(1, min(200, int(SHORTEST_SAMPLE_S / max(seconds, 1e-7))))
 
@@ -87,17 +91,23 @@ def race(
     """Rounds in which each contestant is called once, in an order drawn anew, until time is up.
 
     Whatever slows the machine for a while slows all of them. Every contestant gets an equal share
-    of ``seconds``; who has used it up rests, but after ``at_least`` samples only. The race ends
-    when two are left: alone they would find their data in caches that the others emptied.
+    of ``seconds``; who has used it up rests, but after ``at_least`` samples only, or two if those
+    took all of ``seconds``. The race ends when two are left: alone they would find their data in
+    caches that the others emptied.
     """
     order = random.Random(0)
     share = seconds / max(1, len(contestants))
     spent = {contestant.name: 0.0 for contestant in contestants}
+
+    def runs(contestant: Contestant) -> bool:
+        samples, used = len(contestant.seconds), spent[contestant.name]
+        return used < share or samples < 2 or (samples < at_least and used < seconds)
+
     gc.collect()
     gc.disable()
     try:
-        for round in range(at_most):
-            running = [c for c in contestants if round < at_least or spent[c.name] < share]
+        for _ in range(at_most):
+            running = [contestant for contestant in contestants if runs(contestant)]
             if len(running) < min(3, len(contestants)):
                 break
             order.shuffle(running)

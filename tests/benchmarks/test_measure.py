@@ -37,10 +37,13 @@ def test_every_round_has_everyone() -> None:
     assert len({tuple(names) for names in rounds}) > 1
 
 
-def test_at_least_counts_when_time_is_up() -> None:
+def test_two_samples_when_time_is_up() -> None:
     clock = LogClock()
-    race(contestants("abc"), clock, seconds=0, at_least=4, at_most=10)
+    race(contestants("abc"), clock, seconds=60, at_least=4, at_most=4)
     assert len(clock.log) == 12
+    clock.log.clear()
+    race(contestants("abc"), clock, seconds=0, at_least=4, at_most=10)
+    assert len(clock.log) == 6
 
 
 def test_slow_ones_rest_and_the_last_two_do_not_run_alone() -> None:
