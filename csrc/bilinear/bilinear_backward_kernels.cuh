@@ -65,7 +65,9 @@ BackwardShared backward_shared(const BilinearBackwardTiles& tiles) {
   shared.upper_weights = size * padded(tiles.piece_columns + tiles.cell);
   shared.wide = 2 * shared.upper_weights;
   shared.totals = shared.wide + 2 * size * tiles.groups * padded(tiles.wide_elements);
-  shared.row_taps = shared.totals + (tiles.pieces > 1 ? size * kBackwardThreads : 0);
+  const int align = static_cast<int>(alignof(WeightedTap<accumulate_t>));
+  shared.row_taps = static_cast<int>(
+      ceil_divide(shared.totals + (tiles.pieces > 1 ? size * kBackwardThreads : 0), align) * align);
   shared.row_first =
       shared.row_taps + kRowTableSize * static_cast<int>(sizeof(WeightedTap<accumulate_t>));
   shared.column_first = shared.row_first + 4 * (tiles.strip_rows + 2);
@@ -330,7 +332,6 @@ BilinearBackwardTiles bilinear_backward_tiles(const BilinearShape& shape, bool c
   constexpr int64_t kMostRows = 64;
   BilinearBackwardTiles tiles{};
   const BilinearAxis& x = shape.x;
-  const int64_t multiprocessors = device_limits().multiprocessors;
   tiles.inner = channels_last ? static_cast<int>(shape.channels) : 1;
   tiles.planes = channels_last ? shape.batch : shape.batch * shape.channels;
   tiles.chunks = tiles.inner <= kUnsplitChannels
@@ -371,17 +372,31 @@ BilinearBackwardTiles bilinear_backward_tiles(const BilinearShape& shape, bool c
   tiles.groups =
       static_cast<int>(smaller<int64_t>(kBackwardThreads / tiles.group_threads, tiles.planes));
 
-  const int64_t plane_blocks = ceil_divide(tiles.planes, tiles.groups);
-  const int64_t blocks_a_strip = tiles.tiles * tiles.chunks * plane_blocks;
-  // A strip reads the band above it too: strips are cut short only to fill the device.
-  const int64_t wanted = ceil_divide(6 * multiprocessors, blocks_a_strip);
-  const int64_t fewest = blocks_a_strip * 2 > multiprocessors ? 8 : 2;
-  const int64_t strip_rows =
-      smaller(larger(ceil_divide(shape.y.input_size, wanted), fewest), kMostRows);
-  tiles.strip_rows =
-      tiles.pieces > 1 ? 1 : static_cast<int>(smaller(strip_rows, shape.y.input_size));
-  tiles.strips = static_cast<int>(ceil_divide(shape.y.input_size, tiles.strip_rows));
-  tiles.plane_blocks = static_cast<int>(plane_blocks);
+  tiles.plane_blocks = static_cast<int>(ceil_divide(tiles.planes, tiles.groups));
+
+  // Strips should be long, for each reads the band above it too, but fill the device to the end. A
+  // full round of blocks is taken to be bound by memory, and to last half as long again as two
+  // thirds of a round or less, which are bound by latency.
+  const int64_t rows = shape.y.input_size;
+  const int64_t blocks_a_strip =
+      static_cast<int64_t>(tiles.tiles) * tiles.chunks * tiles.plane_blocks;
+  const int64_t blocks_a_round =
+      device_limits().multiprocessors *
+      (kBackwardThreads * kBackwardBlocks<scalar_t> / (tiles.group_threads * tiles.groups));
+  int64_t least_time = INT64_MAX;
+  for (int64_t strip_rows = tiles.pieces > 1 ? 1 : smaller(rows, kMostRows); strip_rows > 0;
+       --strip_rows) {
+    const int64_t strips = ceil_divide(rows, strip_rows);
+    const int64_t blocks = blocks_a_strip * strips;
+    const int64_t rest = blocks % blocks_a_round;
+    const int64_t time = (strip_rows + 1) * (3 * (blocks - rest) +
+                                             (rest > 0 ? larger(3 * rest, 2 * blocks_a_round) : 0));
+    if (time < least_time) {
+      least_time = time;
+      tiles.strip_rows = static_cast<int>(strip_rows);
+      tiles.strips = static_cast<int>(strips);
+    }
+  }
   return tiles;
 }
 

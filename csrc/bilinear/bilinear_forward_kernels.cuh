@@ -50,11 +50,6 @@ struct BilinearForwardArgs {
   scalar_t* output;
 };
 
-template <typename scalar_t>
-__device__ __forceinline__ accumulate_of<scalar_t> load_element(const scalar_t* address) {
-  return static_cast<accumulate_of<scalar_t>>(load_vector<1>(address).values[0]);
-}
-
 // Elements [first + begin, first + end) of a row of skip, at their places in the vector at `first`.
 template <typename scalar_t>
 __device__ __forceinline__ Vector<scalar_t, kForwardCount<scalar_t>> load_skip(
@@ -140,16 +135,21 @@ __global__ void __launch_bounds__(kForwardThreads, kForwardBlocks<scalar_t>)
         args.input + plane_offset(plane, args.shape.channels, tiles.inner, args.input_strides);
     const auto widen = [&](int64_t node, accumulate_t(&wide)[kCount]) {
       const scalar_t* row = input + node * args.input_strides.row;
+      // All loads first: they are under way together.
+      Vector<scalar_t, kCount> below{}, above{};
 #pragma unroll
       for (int j = 0; j < kCount; ++j) {
-        accumulate_t sum = 0;
         if (lower_weights[j] != 0) {
-          sum = lower_weights[j] * load_element(row + offset[j]);
+          below.values[j] = load_vector<1>(row + offset[j]).values[0];
         }
         if (upper_weights[j] != 0) {
-          sum += upper_weights[j] * load_element(row + offset[j] + args.input_strides.column);
+          above.values[j] = load_vector<1>(row + offset[j] + args.input_strides.column).values[0];
         }
-        wide[j] = sum;
+      }
+#pragma unroll
+      for (int j = 0; j < kCount; ++j) {
+        wide[j] = lower_weights[j] * static_cast<accumulate_t>(below.values[j]) +
+                  upper_weights[j] * static_cast<accumulate_t>(above.values[j]);
       }
     };
 

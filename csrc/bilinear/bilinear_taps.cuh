@@ -10,7 +10,7 @@ namespace fcn_ext {
 // The two weights of one output along an axis. Zero says that the node is not to be read, because
 // it lies beyond the border or adds nothing: an infinity there must not become NaN.
 template <typename accumulate_t>
-struct WeightedTap {
+struct alignas(16) WeightedTap {
   int32_t node;
   accumulate_t lower, upper;
 };
