@@ -1,14 +1,8 @@
 // Confusion counts on CUDA, from labels or from scores. Integers only: no order changes a result.
 //
-// A warp takes a piece of a pixel row, each lane the next few pixels of it. Label maps are
-// piecewise constant, so that pixels are counted by runs of equal (target, prediction): a lane
-// finds the runs among its own pixels, votes and a shuffle join those that go on in the next lanes,
-// and one addition is made a run. Additions go to int32 histograms in shared memory, added to the
-// int64 matrix once a block at the end, or straight to the matrix where a histogram does not fit or
-// does not pay.
-//
-// Memory touched: every label and score once, in 16-byte loads where they are aligned and side by
-// side; of the matrix only the bins that occur.
+// A warp takes a piece of a pixel row, each lane the next few pixels of it (pixel_rows.cuh), and
+// adds a count for every run of equal pixels (counter.cuh). Memory touched: every label and score
+// once; of the matrix only the bins that occur.
 #pragma once
 
 #include <cmath>
@@ -16,6 +10,8 @@
 #include "common/device.cuh"
 #include "common/launch.cuh"
 #include "confusion_matrix/count.h"
+#include "confusion_matrix/counter.cuh"
+#include "confusion_matrix/pixel_rows.cuh"
 
 namespace fcn_ext {
 namespace confusion {
@@ -28,253 +24,7 @@ constexpr int64_t kCopiesBytes = 32 << 10;  // of all copies of a histogram
 constexpr int64_t kSmallHistogram = 4 << 10;
 constexpr int64_t kPixelsPerBlock = int64_t{1} << 30;  // so that a 32-bit bin cannot overflow
 
-// Classes are below 2^15, so that every label is coded in 16 bits and a pixel, its target above its
-// prediction, in 32.
-constexpr uint32_t kIgnored = 0xffff;
-constexpr uint32_t kInvalid = 0xfffe;
-constexpr int32_t kClassLimit = 1 << 15;
-
-constexpr int32_t kNoBin = -1;
-
-// Pixels as rows: as few and long ones as the memory of both maps allows. Warp w starts with piece
-// w and goes on in steps of all warps, which is `step_rows` rows and `step_pieces` pieces.
-struct PixelRows {
-  int64_t count, width;
-  int64_t per_image;
-  int64_t pieces;  // of a row
-  int64_t step_rows, step_pieces;
-};
-
-// A map seen as those rows; strides in elements.
-struct MapRows {
-  const void* data;
-  int type;
-  int64_t image, row, column;
-};
-
-struct Counts {
-  int32_t num_classes;
-  int64_t ignore_index;
-  int copies;  // of the histogram in shared memory; 0: none
-  unsigned long long* matrix;
-  unsigned long long* invalid;
-};
-
-// ------------------------------------------------------------------ counting
-
-class Counter {
- public:
-  __device__ __forceinline__ explicit Counter(const Counts& counts)
-      : counts_(counts),
-        dropped_(counts.num_classes * counts.num_classes),
-        ignored_(counts.ignore_index >= 0 && counts.ignore_index < kClassLimit
-                     ? static_cast<uint32_t>(counts.ignore_index)
-                     : kIgnored),
-        shared_(shared_memory<unsigned>()) {
-    const int bins = counts.copies * (dropped_ + 1);
-    for (int bin = threadIdx.x; bin < bins; bin += blockDim.x) {
-      shared_[bin] = 0;
-    }
-    __syncthreads();
-    const int warp = threadIdx.x / kWarp;
-    own_ = counts.copies > 0 ? shared_ + warp % counts.copies * (dropped_ + 1) : nullptr;
-  }
-
-  // The bin of a pixel: the matrix's, the one behind for invalid pixels, kNoBin for ignored ones.
-  __device__ __forceinline__ int32_t bin(uint32_t pixel) const {
-    const uint32_t target = pixel >> 16, prediction = pixel & 0xffff;
-    if (target == ignored_ || target == kIgnored) {
-      return kNoBin;
-    }
-    const auto classes = static_cast<uint32_t>(counts_.num_classes);
-    return target < classes && prediction < classes
-               ? static_cast<int32_t>(target * classes + prediction)
-               : dropped_;
-  }
-
-  __device__ __forceinline__ void add(int32_t bin, unsigned pixels) const {
-    if (bin == kNoBin) {
-      return;
-    }
-    if (own_ != nullptr) {
-      atomicAdd(own_ + bin, pixels);
-    } else {
-      atomicAdd(global(bin), static_cast<unsigned long long>(pixels));
-    }
-  }
-
-  // Every thread of the block comes here once.
-  __device__ __forceinline__ void flush() const {
-    __syncthreads();
-    if (counts_.copies == 0) {
-      return;
-    }
-    for (int bin = threadIdx.x; bin <= dropped_; bin += blockDim.x) {
-      unsigned pixels = 0;
-      for (int copy = 0; copy < counts_.copies; ++copy) {
-        pixels += shared_[copy * (dropped_ + 1) + bin];
-      }
-      if (pixels > 0) {
-        atomicAdd(global(bin), static_cast<unsigned long long>(pixels));
-      }
-    }
-  }
-
- private:
-  __device__ __forceinline__ unsigned long long* global(int32_t bin) const {
-    return bin < dropped_ ? counts_.matrix + bin : counts_.invalid;
-  }
-
-  const Counts& counts_;
-  int32_t dropped_;
-  uint32_t ignored_;
-  unsigned* shared_;
-  unsigned* own_;
-};
-
-// Counts `count` neighbouring pixels of each lane; lanes follow each other along the row. A run is
-// added by the lane it starts in.
-template <int count>
-__device__ __forceinline__ void count_runs(const Counter& counter, const uint32_t (&pixel)[count]) {
-  const int lane = threadIdx.x % kWarp;
-  int32_t first_bin = kNoBin;
-  unsigned first_pixels = count, pixels = 1;
-  bool single = true;
-#pragma unroll
-  for (int k = 1; k < count; ++k) {
-    if (pixel[k] == pixel[k - 1]) {
-      ++pixels;
-      continue;
-    }
-    const int32_t bin = counter.bin(pixel[k - 1]);
-    if (single) {
-      first_bin = bin;
-      first_pixels = pixels;
-      single = false;
-    } else {
-      counter.add(bin, pixels);
-    }
-    pixels = 1;
-  }
-  const int32_t last_bin = counter.bin(pixel[count - 1]);
-  if (single) {
-    first_bin = last_bin;
-  }
-
-  const bool continued = __shfl_up_sync(kFullMask, last_bin, 1) == first_bin && lane > 0;
-  const unsigned continued_lanes = __ballot_sync(kFullMask, continued);
-  const unsigned filled_lanes = __ballot_sync(kFullMask, continued && single);
-  const unsigned after = lane == kWarp - 1 ? 0 : filled_lanes >> (lane + 1);
-  const int filled = __ffs(static_cast<int>(~after)) - 1;
-  const int end = lane + 1 + filled;
-  const unsigned end_pixels = __shfl_sync(kFullMask, first_pixels, end % kWarp);
-  if (!single && !continued) {
-    counter.add(first_bin, first_pixels);
-  }
-  if (!(single && continued)) {
-    pixels += static_cast<unsigned>(filled * count);
-    if (end < kWarp && (continued_lanes >> end & 1) != 0) {
-      pixels += end_pixels;
-    }
-    counter.add(last_bin, pixels);
-  }
-}
-
-// ------------------------------------------------------------------ pixels
-
-// Runs body(row, piece) for the pieces of this warp; all its lanes go together.
-template <typename Body>
-__device__ __forceinline__ void each_piece(const PixelRows& rows, const Body& body) {
-  const int64_t warp = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) / kWarp;
-  int64_t row = warp / rows.pieces, piece = warp % rows.pieces;
-  while (row < rows.count) {
-    body(row, piece);
-    row += rows.step_rows;
-    piece += rows.step_pieces;
-    if (piece >= rows.pieces) {
-      piece -= rows.pieces;
-      ++row;
-    }
-  }
-}
-
-__device__ __forceinline__ int64_t row_offset(const PixelRows& rows, const MapRows& map,
-                                              int64_t row) {
-  if (rows.per_image == 1) {
-    return row * map.image;
-  }
-  return row / rows.per_image * map.image + row % rows.per_image * map.row;
-}
-
-// Elements between the last 16-byte boundary and an address.
-template <typename T>
-__device__ __forceinline__ int past_boundary(const T* address) {
-  return static_cast<int>(reinterpret_cast<uintptr_t>(address) % 16 / sizeof(T));
-}
-
 // ------------------------------------------------------------------ labels
-
-template <typename label_t>
-__device__ __forceinline__ uint32_t label_code(label_t label, int64_t ignore_index) {
-  if constexpr (sizeof(label_t) > 1) {
-    if (label < 0 || (sizeof(label_t) > 2 && label >= kClassLimit)) {
-      return label == ignore_index ? kIgnored : kInvalid;
-    }
-  }
-  return static_cast<uint32_t>(label);
-}
-
-template <typename label_t, int count>
-__device__ __forceinline__ void load_labels_of(const MapRows& map, int64_t offset, int64_t first,
-                                               int64_t width, int64_t ignore_index,
-                                               uint32_t (&labels)[count]) {
-  constexpr int kMost = 16 / static_cast<int>(sizeof(label_t));
-  constexpr int kVector = count < kMost ? count : kMost;
-  const int64_t column = count == 1 ? map.column : 1;
-  const label_t* start = static_cast<const label_t*>(map.data) + offset + first * column;
-  if (count > 1 && first >= 0 && first + count <= width &&
-      reinterpret_cast<uintptr_t>(start) % (kVector * sizeof(label_t)) == 0) {
-#pragma unroll
-    for (int v = 0; v < count; v += kVector) {
-      const Vector<label_t, kVector> vector = load_vector_streamed<kVector>(start + v);
-#pragma unroll
-      for (int k = 0; k < kVector; ++k) {
-        labels[v + k] = label_code(vector.values[k], ignore_index);
-      }
-    }
-  } else {
-#pragma unroll
-    for (int k = 0; k < count; ++k) {
-      const int64_t x = first + k;
-      labels[k] = x >= 0 && x < width ? label_code(start[k], ignore_index) : kIgnored;
-    }
-  }
-}
-
-// Labels [first, first + count) of a row; those outside [0, width) read as ignored. With
-// count > 1, the labels of a row lie side by side.
-template <int count>
-__device__ __forceinline__ void load_labels(const MapRows& map, int64_t offset, int64_t first,
-                                            int64_t width, int64_t ignore_index,
-                                            uint32_t (&labels)[count]) {
-  switch (map.type) {
-    case 0:
-      return load_labels_of<uint8_t>(map, offset, first, width, ignore_index, labels);
-    case 1:
-      return load_labels_of<int16_t>(map, offset, first, width, ignore_index, labels);
-    case 2:
-      return load_labels_of<int32_t>(map, offset, first, width, ignore_index, labels);
-    default:
-      return load_labels_of<int64_t>(map, offset, first, width, ignore_index, labels);
-  }
-}
-
-// Labels between the last 16-byte boundary and the start of a row.
-__device__ __forceinline__ int labels_past_boundary(const MapRows& map, int64_t offset) {
-  const auto address =
-      reinterpret_cast<uintptr_t>(map.data) + (static_cast<uintptr_t>(offset) << map.type);
-  return static_cast<int>(address % 16 >> map.type);
-}
 
 // Each lane counts `count` pixels: 1, or kLabelsPerLane where both maps lie side by side in memory.
 template <int count>
@@ -456,42 +206,6 @@ __global__ void __launch_bounds__(kMostThreads, kResident)
 }
 
 // ------------------------------------------------------------------ launches
-
-// The pixels of two maps as rows, both seen alike. Axes of one pixel are left out, axes that follow
-// each other in the memory of both maps become one.
-inline PixelRows pixel_rows(const LabelShape& shape, const int64_t (&strides)[2][3], MapRows& first,
-                            MapRows& second) {
-  int64_t size[3] = {1, 1, 1}, stride[2][3] = {};
-  const int64_t sizes[3] = {shape.batch, shape.height, shape.width};
-  int axis = 2;
-  for (int d = 2; d >= 0; --d) {
-    const bool inner = axis < 2;
-    bool joined = inner;
-    for (int map = 0; map < 2; ++map) {
-      joined = joined && strides[map][d] == size[axis + 1] * stride[map][axis + 1];
-    }
-    if (sizes[d] == 1) {
-      continue;
-    }
-    if (joined) {
-      size[axis + 1] *= sizes[d];
-      continue;
-    }
-    size[axis] = sizes[d];
-    for (int map = 0; map < 2; ++map) {
-      stride[map][axis] = strides[map][d];
-    }
-    --axis;
-  }
-  MapRows* const maps[] = {&first, &second};
-  for (int map = 0; map < 2; ++map) {
-    // With one row an image, rows step by images.
-    maps[map]->image = size[0] == 1 ? stride[map][1] : stride[map][0];
-    maps[map]->row = stride[map][1];
-    maps[map]->column = size[2] == 1 ? 1 : stride[map][2];
-  }
-  return {size[0] * size[1], size[2], size[0] == 1 ? 1 : size[1], 0, 0, 0};
-}
 
 struct CountLaunch {
   unsigned blocks, threads;
