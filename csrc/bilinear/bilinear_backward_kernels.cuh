@@ -207,6 +207,7 @@ __global__ void __launch_bounds__(kBackwardThreads, kBackwardBlocks<scalar_t>)
     for (int piece = 0; piece < tiles.pieces; ++piece) {
       const int piece_begin = piece * tiles.piece_columns;
       const int piece_columns = smaller(tiles.piece_columns, columns - piece_begin);
+      // After what the last pass read; before what this one reads lies another barrier.
       __syncthreads();
       if (tiles.pieces > 1 || plane_block == static_cast<int>(blockIdx.y)) {
         for (int k = static_cast<int>(threadIdx.x); k < piece_columns;
@@ -215,7 +216,6 @@ __global__ void __launch_bounds__(kBackwardThreads, kBackwardBlocks<scalar_t>)
           lower_weights[padded(k + shift)] = tap.lower;
           upper_weights[padded(k + shift)] = tap.upper;
         }
-        __syncthreads();
       }
 
       const int count = active ? larger(0, piece_columns * tiles.chunk) : 0;

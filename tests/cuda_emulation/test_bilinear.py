@@ -316,6 +316,16 @@ def test_many_blocks(
     check_backward(emulation, map, values(rng, (*shape, *map.output_size), dtype))
 
 
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_tiles_that_start_past_alignment(emulation: Emulation, dtype: torch.dtype) -> None:
+    """Whole vectors make up the rows, but the columns of a block start between two of them."""
+    rng = random.Random(0)
+    for stride, width in itertools.product((3, 5), range(2064, 2256, 24)):
+        nodes = width // stride + 2
+        map = Map((1, nodes), (2, width), stride, 2 * stride, (1, rng.randrange(stride)))
+        check_backward(emulation, map, values(rng, (1, 1, *map.output_size), dtype))
+
+
 @pytest.mark.parametrize(
     ("dtype", "channels"),
     [(torch.float32, 21), (torch.bfloat16, 150), (torch.float32, 150), (torch.float64, 33)],

@@ -37,9 +37,22 @@ void run(int64_t channels, const BilinearAxis& y, const BilinearAxis& x, bool ch
   launch_bilinear_backward(shape, wide.get(), wide_strides, narrow.get(), channels_last, nullptr);
 }
 
+// Rows whose starts are aligned, but which end within a vector: the last one at the last element.
+template <typename scalar_t>
+void run_padded_rows() {
+  constexpr int64_t kRows = 4, kColumns = 13, kPitch = 16;
+  const BilinearShape shape{1, 1, upsample_axis(2, kRows, 2, 4, 1),
+                            upsample_axis(7, kColumns, 2, 4, 1)};
+  const auto grad_output = ones<scalar_t>((kRows - 1) * kPitch + kColumns);
+  const auto grad_input = ones<scalar_t>(2 * 7);
+  launch_bilinear_backward(shape, grad_output.get(), {kRows * kPitch, kRows * kPitch, kPitch, 1},
+                           grad_input.get(), false, nullptr);
+}
+
 template <typename scalar_t>
 void run_all() {
   cuda_emulation::device().multiprocessors = 2;
+  run_padded_rows<scalar_t>();
   for (const bool channels_last : {false, true}) {
     for (const int64_t channels : {3, 35}) {
       for (const int64_t stride : {1, 2, 3, 8, 32}) {
