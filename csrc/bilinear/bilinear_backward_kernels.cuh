@@ -347,18 +347,19 @@ BilinearBackwardTiles bilinear_backward_tiles(const BilinearShape& shape, bool c
   // Threads of a group stand in whole columns.
   const int64_t most_threads = kBackwardThreads / tiles.chunk * tiles.chunk;
   const int64_t capacity = most_threads * kElements;
-  // Input columns whose readers fit in a block: of each band at most `band`, and half a band more
-  // where borders are clamped.
+  // Input columns whose readers fit in a block: of each band at most `band`, and of the first one
+  // half as many again where borders are clamped.
   const int64_t band = x.step == 0 ? x.output_size : ceil_divide(x.denominator, x.step);
   const int64_t most_columns = (capacity - vector - tiles.cell) / tiles.chunk;
-  const int64_t fitting = (most_columns - 2) / band - 1;
+  const int64_t more = 2 + (x.clamp ? ceil_divide(band, 2) : 0);
+  const int64_t fitting = (most_columns - more) / band - 1;
   const int64_t most_inputs =
       x.output_size <= most_columns ? larger<int64_t>(fitting, capacity / tiles.chunk) : fitting;
   tiles.tiles = static_cast<int>(
       ceil_divide(x.input_size, smaller(larger<int64_t>(most_inputs, 1), x.input_size)));
   tiles.tile_inputs = static_cast<int>(ceil_divide(x.input_size, tiles.tiles));
   const int64_t columns =
-      larger<int64_t>(smaller(x.output_size, (tiles.tile_inputs + 1) * band + 2), 1);
+      larger<int64_t>(smaller(x.output_size, (tiles.tile_inputs + 1) * band + more), 1);
   tiles.piece_columns = static_cast<int>(smaller(columns, most_columns));
   tiles.pieces = static_cast<int>(ceil_divide(columns, tiles.piece_columns));
 

@@ -320,10 +320,19 @@ def test_many_blocks(
 def test_tiles_that_start_past_alignment(emulation: Emulation, dtype: torch.dtype) -> None:
     """Whole vectors make up the rows, but the columns of a block start between two of them."""
     rng = random.Random(0)
-    for stride, width in itertools.product((3, 5), range(2064, 2256, 24)):
+    for stride, width in itertools.product((3, 5, 7), range(2064, 2256, 16)):
         nodes = width // stride + 2
         map = Map((1, nodes), (2, width), stride, 2 * stride, (1, rng.randrange(stride)))
         check_backward(emulation, map, values(rng, (1, 1, *map.output_size), dtype))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_tiles_at_clamped_borders(emulation: Emulation, dtype: torch.dtype) -> None:
+    """The first band of F.interpolate is half as long again as the others."""
+    rng = random.Random(0)
+    for nodes in (2, 3, 4, 5, 6, 9, 14):
+        map = Map((1, nodes), (2, rng.choice([1848, 3001, 4676])))
+        check_backward(emulation, map, values(rng, (1, 2, *map.output_size), dtype))
 
 
 @pytest.mark.parametrize(
