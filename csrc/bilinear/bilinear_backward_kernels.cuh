@@ -255,7 +255,7 @@ __global__ void __launch_bounds__(kBackwardThreads, kBackwardBlocks<scalar_t>)
             __syncthreads();
           }
           const int batch = smaller(kRows, smaller(y_end, table_end) - y);
-          Vector<scalar_t, vector> loaded[kRows][kVectors];
+          vector_bits<scalar_t, vector> loaded[kRows][kVectors];
 #pragma unroll
           for (int r = 0; r < kRows; ++r) {
 #pragma unroll
@@ -263,7 +263,7 @@ __global__ void __launch_bounds__(kBackwardThreads, kBackwardBlocks<scalar_t>)
               const int element = first + k * vector_step;
               loaded[r][k] = {};
               if (r < batch && element > -vector && element < count) {
-                loaded[r][k] = load_vector_streamed<vector>(grad + k * grad_step);
+                loaded[r][k] = load_bits_streamed<vector>(grad + k * grad_step);
               }
             }
             grad += r < batch ? strides.row : 0;
@@ -274,7 +274,7 @@ __global__ void __launch_bounds__(kBackwardThreads, kBackwardBlocks<scalar_t>)
               const WeightedTap<accumulate_t> tap = row_taps[y + r - table_begin];
 #pragma unroll
               for (int e = 0; e < kElements; ++e) {
-                const accumulate_t value = widened(loaded[r][e / vector], e % vector);
+                const accumulate_t value = widened<scalar_t>(loaded[r][e / vector], e % vector);
                 sum[e] += tap.lower * value;
                 if (tap.upper != 0) {
                   next_sum[e] += tap.upper * value;

@@ -52,14 +52,14 @@ struct BilinearForwardArgs {
 
 // Elements [first + begin, first + end) of a row of skip, at their places in the vector at `first`.
 template <typename scalar_t>
-__device__ __forceinline__ Vector<scalar_t, kForwardCount<scalar_t>> load_skip(
+__device__ __forceinline__ vector_bits<scalar_t, kForwardCount<scalar_t>> load_skip(
     const BilinearForwardArgs<scalar_t>& args, const scalar_t* row, int64_t first, int begin,
     int end) {
   constexpr int kCount = kForwardCount<scalar_t>;
   const int inner = args.tiles.inner;
   const PlaneStrides& strides = args.skip_strides;
   if (args.tiles.dense_skip && end - begin == kCount && elements_past_alignment(row + first) == 0) {
-    return load_vector_streamed<kCount>(row + first);
+    return load_bits_streamed<kCount>(row + first);
   }
   // Walks from channel to channel, at the last one to the next column.
   const int64_t column = (first + begin) / inner;
@@ -77,7 +77,9 @@ __device__ __forceinline__ Vector<scalar_t, kForwardCount<scalar_t>> load_skip(
       }
     }
   }
-  return skip;
+  vector_bits<scalar_t, kCount> bits;
+  __builtin_memcpy(&bits, &skip, sizeof(skip));
+  return bits;
 }
 
 template <typename scalar_t, bool with_skip>
@@ -159,7 +161,7 @@ __global__ void __launch_bounds__(kForwardThreads, kForwardBlocks<scalar_t>)
     scalar_t* out = args.output + (first_row + skipped) * tiles.row_elements + first;
     // Rows of skip are loaded one ahead of their use.
     const scalar_t* skip_row = args.skip;
-    Vector<scalar_t, kCount> skip{}, next_skip{};
+    vector_bits<scalar_t, kCount> skip{}, next_skip{};
     if (with_skip && skipped < rows) {
       skip_row += plane_offset(plane, args.shape.channels, tiles.inner, args.skip_strides) +
                   (y_begin + skipped) * args.skip_strides.row;
@@ -207,7 +209,7 @@ __global__ void __launch_bounds__(kForwardThreads, kForwardBlocks<scalar_t>)
 #pragma unroll
       for (int j = 0; j < kCount; ++j) {
         if (with_skip) {
-          values[j] += widened(skip, j);
+          values[j] += widened<scalar_t>(skip, j);
         }
         rounded.values[j] = static_cast<scalar_t>(values[j]);
       }

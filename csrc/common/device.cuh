@@ -96,21 +96,28 @@ __device__ __forceinline__ void store_vector_streamed(scalar_t* address,
   __stcs(reinterpret_cast<vector_bits<scalar_t, count>*>(address), bits);
 }
 
-// Element `index` of a vector, to accumulate. A bfloat16 is the upper half of a float's bits: pairs
-// are taken apart where they lie, at one instruction each.
+// The same as raw bits, so that several loads can be under way before the first is taken apart.
 template <int count, typename scalar_t>
-__device__ __forceinline__ accumulate_of<scalar_t> widened(const Vector<scalar_t, count>& vector,
-                                                           int index) {
-  if constexpr (std::is_same_v<scalar_t, c10::BFloat16> && count % 2 == 0) {
-    uint32_t pairs[count / 2];
-    __builtin_memcpy(pairs, &vector, sizeof(vector));
+__device__ __forceinline__ vector_bits<scalar_t, count> load_bits_streamed(
+    const scalar_t* address) {
+  return __ldcs(reinterpret_cast<const vector_bits<scalar_t, count>*>(address));
+}
+
+// Element `index` of a vector's bits, to accumulate. A bfloat16 is the upper half of a float's.
+template <typename scalar_t, typename bits_t>
+__device__ __forceinline__ accumulate_of<scalar_t> widened(const bits_t& vector, int index) {
+  if constexpr (std::is_same_v<scalar_t, c10::BFloat16>) {
+    uint32_t pairs[(sizeof(bits_t) + 3) / 4] = {};
+    __builtin_memcpy(pairs, &vector, sizeof(bits_t));
     const uint32_t pair = pairs[index / 2];
     const uint32_t bits = index % 2 == 0 ? pair << 16 : pair & 0xffff0000u;
     float value;
     __builtin_memcpy(&value, &bits, sizeof(value));
     return value;
   } else {
-    return static_cast<accumulate_of<scalar_t>>(vector.values[index]);
+    scalar_t values[sizeof(bits_t) / sizeof(scalar_t)];
+    __builtin_memcpy(values, &vector, sizeof(bits_t));
+    return static_cast<accumulate_of<scalar_t>>(values[index]);
   }
 }
 

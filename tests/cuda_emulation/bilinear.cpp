@@ -64,3 +64,26 @@ extern "C" int bilinear_backward(int64_t dtype, const Problem* problem, const vo
     });
   });
 }
+
+// How many elements more a backward block can hold than it has to, at least, over all its tiles:
+// spare[0] in its threads, spare[1] in its shared row. Rows are made up of whole vectors.
+extern "C" int bilinear_backward_spare(int64_t dtype, const Problem* problem, int64_t* spare) {
+  return cuda_emulation::guarded([=] {
+    dispatch(dtype, [=](auto* type) {
+      using scalar_t = std::remove_pointer_t<decltype(type)>;
+      constexpr int kVector = 16 / sizeof(scalar_t);
+      const BilinearAxis x = problem->shape().x;
+      const auto tiles = bilinear_backward_tiles<scalar_t>(problem->shape(), false, kVector);
+      spare[0] = spare[1] = INT64_MAX;
+      for (int64_t first = 0; first < x.input_size && tiles.pieces == 1;
+           first += tiles.tile_inputs) {
+        const int64_t begin = first_output(x, first - 1);
+        const int64_t columns =
+            first_output(x, smaller(first + tiles.tile_inputs, x.input_size)) - begin;
+        const int64_t held = int64_t{tiles.group_threads} * kBackwardElements<scalar_t>;
+        spare[0] = smaller(spare[0], held - begin % kVector - columns);
+        spare[1] = smaller(spare[1], tiles.piece_columns - columns);
+      }
+    });
+  });
+}

@@ -521,3 +521,21 @@ def test_traffic(emulation: Emulation, dtype: torch.dtype) -> None:
     traffic = emulation.take_traffic()
     assert traffic["loaded"] == 16 * traffic["vector_loads"]
     assert bytes_of_map <= traffic["loaded"] <= 1.2 * bytes_of_map
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_tiles_hold_what_they_must(emulation: Emulation, dtype: torch.dtype) -> None:
+    rng = random.Random(0)
+    spare = torch.empty(2, dtype=torch.int64)
+    vector = 16 // dtype.itemsize
+    for _ in range(3000):
+        width = vector * rng.randint(1, 1200)
+        stride = rng.randint(2, 40)
+        kernel_size, offset = 2 * stride - rng.randint(0, 1), rng.randrange(2 * stride)
+        nodes = (width + offset) // stride + 2
+        map = Map((1, nodes), (2, width), stride, kernel_size, (0, offset))
+        if rng.random() < 0.5:
+            nodes = rng.randint(1, rng.choice([40, 3000]))
+            map = Map((1, nodes), (2, width), align_corners=rng.random() < 0.5)
+        emulation.call("bilinear_backward_spare", DTYPES.index(dtype), map.problem(1, 1), spare)
+        assert (spare >= 0).all(), map
