@@ -2,14 +2,13 @@
 //
 // A block owns a range of input columns of a few planes and walks down a strip of input rows. Its
 // threads hold the output columns that those read, eight elements each, and add every gradient to
-// two sums in registers, with the weights of the input rows below and above it. When an input row
-// is complete its sums pass through shared memory, where a thread adds up the columns of an input
-// element; the other sum goes on as the next row's start. So every gradient is read once, but for
-// the band above a strip and that left of a tile; sums run in an order fixed by the shape; there
-// are no atomics and no memset. Per gradient: 1/4 (float) or 1/8 (half) of a 16-byte load, two
-// multiply-adds, and 1 / stride of the second pass. Shared rows are padded by one word in 32, so
-// that strides of a power of two do not meet in one bank. Rows that are not 16-byte aligned, and
-// any other stride, are read element by element, neighbouring lanes side by side.
+// two sums in registers, weighted for the input rows above and below it. When an input row is
+// complete its sums pass through shared memory (padded, so that strides do not meet in one bank),
+// where a thread adds up the columns of an input element; the other sum goes on as the next row's
+// start. So every gradient is read once, but for the band above a strip and left of a tile, in
+// 16-byte loads, 64 bytes a thread under way. Sums run in an order fixed by the shape alone: no
+// atomics, no memset. Rows that are not made up of whole vectors are read in pairs of halves, and
+// any others element by element, neighbouring lanes side by side.
 #pragma once
 
 #include "bilinear/bilinear_taps.cuh"

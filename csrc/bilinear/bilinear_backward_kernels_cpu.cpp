@@ -21,7 +21,7 @@ Columns readers(const BilinearWork& work, int64_t begin, int64_t end) {
 constexpr int64_t kGroup = 16;
 
 // Elements of the longest summed row: the columns that a tile of input columns is read by, in whole
-// cells, in whole groups of cells.
+// cells, in whole groups of cells, with room before them.
 int64_t sum_size(const BilinearWork& work) {
   int64_t widest = 0;
   for (int64_t begin = 0; begin < work.shape.x.input_size; begin += work.tile_columns) {
@@ -31,20 +31,55 @@ int64_t sum_size(const BilinearWork& work) {
     const Columns columns = readers(work, begin, end);
     widest = columns.end - columns.begin > widest ? columns.end - columns.begin : widest;
   }
-  return padded(wide_size(work, widest) + kGroup * work.x.stride);
+  return padded(kAlign + wide_size(work, widest) + kGroup * work.x.stride);
 }
 
 int64_t backward_scratch(const BilinearBackward& args) {
   return (3 * sum_size(args.work) + padded(narrow_size(args.work))) * sizeof(double);
 }
 
-// lower_sum += sum of lower_weight[y] * row y, upper_sum = sum of upper_weight[y] * row y (added to
-// it unless `fresh`), over `rows` rows of n elements, top to bottom.
+template <typename accumulate_t>
+struct RowWeights {
+  const accumulate_t* lower;
+  const accumulate_t* upper;
+  bool fresh;  // the upper sum starts from zero here
+};
+
+// Elements [begin, begin + vectors * kLanes) of sum_rows. `load` gives lanes v of row y.
+template <int vectors, typename accumulate_t, typename Load>
+inline void sum_lanes(const RowWeights<accumulate_t>& weights, int64_t rows,
+                      accumulate_t* __restrict lower_sum, accumulate_t* __restrict upper_sum,
+                      const Load& load) {
+  using lanes_t = Lanes<accumulate_t>;
+  constexpr int64_t kStep = kLanes<accumulate_t>;
+  lanes_t lower[vectors], upper[vectors];
+  for (int v = 0; v < vectors; ++v) {
+    lower[v] = load_lanes(lower_sum + v * kStep);
+    upper[v] = weights.fresh ? lanes_t{} : load_lanes(upper_sum + v * kStep);
+  }
+  for (int64_t y = 0; y < rows; ++y) {
+    const accumulate_t a = weights.lower[y];
+    const accumulate_t b = weights.upper[y];
+    for (int v = 0; v < vectors; ++v) {
+      const lanes_t value = load(y, v);
+      lower[v] += a * value;
+      if (b != 0) {
+        upper[v] += b * value;
+      }
+    }
+  }
+  for (int v = 0; v < vectors; ++v) {
+    store_lanes<false>(lower_sum + v * kStep, lower[v]);
+    store_lanes<false>(upper_sum + v * kStep, upper[v]);
+  }
+}
+
+// lower_sum += sum of lower weight y * row y, upper_sum likewise, over `rows` rows of n elements,
+// top to bottom. The sums have room for whole lanes, the rows do not.
 template <typename element_t, typename accumulate_t>
 void sum_rows(const element_t* rows_begin, int64_t row_stride, int64_t rows,
-              const accumulate_t* lower_weight, const accumulate_t* upper_weight, bool fresh,
-              accumulate_t* __restrict lower_sum, accumulate_t* __restrict upper_sum, int64_t n) {
-  using lanes_t = Lanes<element_t>;
+              const RowWeights<accumulate_t>& weights, accumulate_t* lower_sum,
+              accumulate_t* upper_sum, int64_t n) {
   constexpr int64_t kStep = kLanes<element_t>;
 #if defined(__AVX512F__)
   constexpr int kVectors = 4;
@@ -52,41 +87,24 @@ void sum_rows(const element_t* rows_begin, int64_t row_stride, int64_t rows,
   constexpr int kVectors = 1;
 #endif
   int64_t i = 0;
+  const auto load_whole = [&](int64_t y, int v) {
+    return load_lanes(rows_begin + y * row_stride + i + v * kStep);
+  };
   for (; i + kVectors * kStep <= n; i += kVectors * kStep) {
-    lanes_t lower[kVectors], upper[kVectors];
-    for (int v = 0; v < kVectors; ++v) {
-      lower[v] = load_lanes(lower_sum + i + v * kStep);
-      upper[v] = fresh ? lanes_t{} : load_lanes(upper_sum + i + v * kStep);
-    }
-    for (int64_t y = 0; y < rows; ++y) {
-      const element_t* row = rows_begin + y * row_stride + i;
-      const accumulate_t a = lower_weight[y];
-      const accumulate_t b = upper_weight[y];
-      for (int v = 0; v < kVectors; ++v) {
-        const lanes_t value = load_lanes(row + v * kStep);
-        lower[v] += a * value;
-        if (b != 0) {
-          upper[v] += b * value;
-        }
-      }
-    }
-    for (int v = 0; v < kVectors; ++v) {
-      __builtin_memcpy(lower_sum + i + v * kStep, &lower[v], sizeof(lanes_t));
-      __builtin_memcpy(upper_sum + i + v * kStep, &upper[v], sizeof(lanes_t));
-    }
+    sum_lanes<kVectors>(weights, rows, lower_sum + i, upper_sum + i, load_whole);
   }
-  for (; i < n; ++i) {
-    accumulate_t lower = lower_sum[i];
-    accumulate_t upper = fresh ? 0 : upper_sum[i];
-    for (int64_t y = 0; y < rows; ++y) {
-      const accumulate_t value = load(rows_begin[y * row_stride + i]);
-      lower += lower_weight[y] * value;
-      if (upper_weight[y] != 0) {
-        upper += upper_weight[y] * value;
+  for (; i + kStep <= n; i += kStep) {
+    sum_lanes<1>(weights, rows, lower_sum + i, upper_sum + i, load_whole);
+  }
+  if (i < n) {
+    sum_lanes<1>(weights, rows, lower_sum + i, upper_sum + i, [&](int64_t y, int) {
+      element_t some[kStep] = {};
+      const element_t* row = rows_begin + y * row_stride;
+      for (int64_t k = i; k < n; ++k) {
+        some[k - i] = row[k];
       }
-    }
-    lower_sum[i] = lower;
-    upper_sum[i] = upper;
+      return load_lanes(some);
+    });
   }
 }
 
@@ -98,8 +116,11 @@ void sum_band(const BilinearWork& work, const PlaneView<element_t>& grad_output,
   const int64_t begin = work.y.first[node + 1];
   const int64_t end = work.y.first[node + 2];
   const int64_t run = (columns.end - columns.begin) * work.inner;
-  const auto* lower = static_cast<const accumulate_t*>(work.y.lower_weight);
-  const auto* upper = static_cast<const accumulate_t*>(work.y.upper_weight);
+  const auto weights = [&](int64_t y) {
+    return RowWeights<accumulate_t>{static_cast<const accumulate_t*>(work.y.lower_weight) + y,
+                                    static_cast<const accumulate_t*>(work.y.upper_weight) + y,
+                                    y == begin};
+  };
   if (begin == end) {
     for (int64_t i = 0; i < run; ++i) {
       upper_sum[i] = 0;
@@ -110,14 +131,13 @@ void sum_band(const BilinearWork& work, const PlaneView<element_t>& grad_output,
     const int64_t at_once = 2 * run * static_cast<int64_t>(sizeof(accumulate_t)) <= 16384 ? 1 : 8;
     const element_t* from = grad_output.data + columns.begin * grad_output.column;
     for (int64_t y = begin; y < end; y += at_once) {
-      const int64_t rows = end - y < at_once ? end - y : at_once;
-      sum_rows(from + y * grad_output.row, grad_output.row, rows, lower + y, upper + y, y == begin,
-               lower_sum, upper_sum, run);
+      sum_rows(from + y * grad_output.row, grad_output.row, end - y < at_once ? end - y : at_once,
+               weights(y), lower_sum, upper_sum, run);
     }
   } else {
     for (int64_t y = begin; y < end; ++y) {
       grad_output.copy(y, columns.begin, columns.end, work.inner, row);
-      sum_rows(row, 0, 1, lower + y, upper + y, y == begin, lower_sum, upper_sum, run);
+      sum_rows(row, 0, 1, weights(y), lower_sum, upper_sum, run);
     }
   }
 }
@@ -173,6 +193,16 @@ void narrow_cells(const BilinearWork& work, const Columns& columns, int64_t begi
     accumulate_t lower_sum[kGroup], upper_sum[kGroup];
     sum_cells<stride>(wide + (group - first_cell) * stride, lower, upper, lower_sum, upper_sum);
     const int64_t group_end = group + kGroup < end_cell ? group + kGroup : end_cell;
+    if (group > begin && group + kGroup <= end && group_end == group + kGroup) {
+      accumulate_t* to = grad + (group - begin);  // the node below the group's first cell
+      for (int64_t k = 0; k < kGroup; ++k) {
+        to[k] += lower_sum[k];
+      }
+      for (int64_t k = 0; k < kGroup; ++k) {
+        to[k + 1] += upper_sum[k];
+      }
+      continue;
+    }
     for (int64_t cell = group; cell < group_end; ++cell) {
       int64_t below = cell - 1 > first_node ? cell - 1 : first_node;
       int64_t above = cell < last_node ? cell : last_node;
@@ -232,40 +262,41 @@ void backward(const BilinearBackward& args, int64_t begin, int64_t end, void* sc
     const Columns columns = readers(work, x_begin, x_end);
     const PlaneView<element_t> grad_output(args.grad_output, args.grad_output_strides, work, plane);
     const int64_t run = (columns.end - columns.begin) * work.inner;
-    // Whole cells: what lies outside the columns stays zero.
+    // Sums start on a cache line; cells start before it, where zeros are kept.
     const int64_t shift = cells && run > 0 ? (columns.begin + work.x.lead) % work.x.stride : 0;
     if (held_tile != tile_index || held_row != input_row) {
       for (int64_t i = 0; i < size; ++i) {
         sum[i] = 0;
         next_sum[i] = 0;
       }
-      sum_band(work, grad_output, columns, input_row - 1, row, next_sum + shift, sum + shift);
+      sum_band(work, grad_output, columns, input_row - 1, row, next_sum + kAlign, sum + kAlign);
     }
-    sum_band(work, grad_output, columns, input_row, row, sum + shift, next_sum + shift);
+    sum_band(work, grad_output, columns, input_row, row, sum + kAlign, next_sum + kAlign);
 
     const int64_t width = x_end - x_begin;
     for (int64_t i = 0; i < (width + 2) * work.inner; ++i) {
       grad[i] = 0;
     }
     if (run > 0) {
+      const accumulate_t* cells_begin = sum + kAlign - shift;
       switch (cells ? work.x.stride : 0) {
         case 2:
-          narrow_cells<2>(work, columns, x_begin, x_end, sum, grad);
+          narrow_cells<2>(work, columns, x_begin, x_end, cells_begin, grad);
           break;
         case 4:
-          narrow_cells<4>(work, columns, x_begin, x_end, sum, grad);
+          narrow_cells<4>(work, columns, x_begin, x_end, cells_begin, grad);
           break;
         case 8:
-          narrow_cells<8>(work, columns, x_begin, x_end, sum, grad);
+          narrow_cells<8>(work, columns, x_begin, x_end, cells_begin, grad);
           break;
         case 16:
-          narrow_cells<16>(work, columns, x_begin, x_end, sum, grad);
+          narrow_cells<16>(work, columns, x_begin, x_end, cells_begin, grad);
           break;
         case 32:
-          narrow_cells<32>(work, columns, x_begin, x_end, sum, grad);
+          narrow_cells<32>(work, columns, x_begin, x_end, cells_begin, grad);
           break;
         default:
-          narrow_columns(work, columns, x_begin, x_end, sum, grad);
+          narrow_columns(work, columns, x_begin, x_end, cells_begin, grad);
       }
     }
     auto* out = static_cast<element_t*>(args.grad_input) +

@@ -9,7 +9,7 @@ namespace {
 
 int64_t forward_scratch(const BilinearForward& args) {
   const BilinearWork& work = args.work;
-  return (4 * padded(wide_size(work, work.tile_columns)) + padded(narrow_size(work))) *
+  return (3 * padded(kAlign + wide_size(work, work.tile_columns)) + padded(narrow_size(work))) *
          sizeof(double);
 }
 
@@ -141,130 +141,129 @@ struct Blend {
   bool single() const { return upper_weight == 0; }
 };
 
-// out[i] = blend (+ skip), lanes at a time from `begin` on while they fit in n; returns where it
-// stopped. To stream, out + begin must lie on a cache line.
-template <bool single, bool has_skip, bool stream, typename element_t, typename skip_t>
-int64_t blend_lanes(const Blend<AccumulateOf<element_t>>& blend, const skip_t* __restrict skip,
-                    element_t* __restrict out, int64_t begin, int64_t n) {
-  constexpr int64_t kStep = kLanes<element_t>;
-  int64_t i = begin;
-  for (; i + kStep <= n; i += kStep) {
-    Lanes<element_t> value = blend.lower_weight * load_lanes(blend.lower + i);
-    if constexpr (!single) {
-      value += blend.upper_weight * load_lanes(blend.upper + i);
-    }
-    if constexpr (has_skip) {
-      value += load_lanes(skip + i);
-    }
-    store_lanes<stream>(out + i, value);
-  }
-  return i;
-}
-
-// Elements [begin, end) of a row, fewer than a line of them: the ends that whole lanes do not
-// cover. Widened rows have room to be read in whole lanes all the same.
-template <typename element_t, typename skip_t>
-void blend_ends(const Blend<AccumulateOf<element_t>>& blend, const skip_t* skip, element_t* out,
-                int64_t begin, int64_t end) {
-  constexpr int64_t kStep = kLanes<element_t>;
-  for (int64_t i = begin; i < end; i += kStep) {
-    const int64_t count = end - i < kStep ? end - i : kStep;
-    Lanes<element_t> value = blend.lower_weight * load_lanes(blend.lower + i);
-    if (!blend.single()) {
-      value += blend.upper_weight * load_lanes(blend.upper + i);
-    }
-    if (skip != nullptr) {
-      skip_t some[kStep] = {};
-      __builtin_memcpy(some, skip + i, count * sizeof(skip_t));
-      value += load_lanes(some);
-    }
-    element_t rounded[kStep];
-    store_lanes<false>(rounded, value);
-    __builtin_memcpy(out + i, rounded, count * sizeof(element_t));
-  }
-}
-
-template <bool stream, typename element_t, typename skip_t>
-int64_t blend_whole_lanes(const Blend<AccumulateOf<element_t>>& blend, const skip_t* skip,
-                          element_t* out, int64_t begin, int64_t n) {
-  if (blend.single()) {
-    return skip != nullptr ? blend_lanes<true, true, stream>(blend, skip, out, begin, n)
-                           : blend_lanes<true, false, stream>(blend, skip, out, begin, n);
-  }
-  return skip != nullptr ? blend_lanes<false, true, stream>(blend, skip, out, begin, n)
-                         : blend_lanes<false, false, stream>(blend, skip, out, begin, n);
-}
-
-template <typename element_t, typename skip_t>
-void blend_row(const Blend<AccumulateOf<element_t>>& blend, const skip_t* skip, bool stream,
-               element_t* out, int64_t n) {
-  int64_t begin = 0, end;
-  if (stream) {
-    const auto past_line = static_cast<int64_t>(reinterpret_cast<uintptr_t>(out) % 64);
-    begin = past_line == 0 ? 0 : (64 - past_line) / static_cast<int64_t>(sizeof(element_t));
-    begin = begin < n ? begin : n;
-    blend_ends(blend, skip, out, 0, begin);
-    end = blend_whole_lanes<true>(blend, skip, out, begin, n);
-  } else {
-    end = blend_whole_lanes<false>(blend, skip, out, begin, n);
-  }
-  blend_ends(blend, skip, out, end, n);
-}
-
-// Streams rows that follow each other in memory but do not end on cache lines. An ordinary store to
-// the line that two rows share would wait for memory, and every store behind it with it; so rows
-// are put together here, and whole lines leave.
+// Writes output rows in lines of kLanes elements aligned in memory, so that each leaves as one
+// store. Rows that follow each other do not end on such lines; the line that two rows share is kept
+// here until it is whole. (Storing it twice would wait for memory to be read in between.)
 template <typename element_t>
-class LineStream {
+class RowWriter {
  public:
-  // `lines`: room for a row and two lines, on a line.
-  explicit LineStream(element_t* lines) : lines_(reinterpret_cast<char*>(lines)) {}
+  explicit RowWriter(bool stream) : stream_(stream) {}
 
-  // Where to put the row that belongs to `out`, of which whole lanes may be written.
-  element_t* place(element_t* out) {
-    char* to = reinterpret_cast<char*>(out);
-    if (to != next_ + fill_) {
+  // out[0, n) = blend (+ skip). Widened rows have room to be read in whole lines at both ends.
+  template <typename skip_t>
+  void write(const Blend<AccumulateOf<element_t>>& blend, const skip_t* skip, element_t* out,
+             int64_t n) {
+    if (out != next_) {
       finish();
-      foreign_ = fill_ = static_cast<int64_t>(reinterpret_cast<uintptr_t>(to) % 64);
-      next_ = to - fill_;
+      foreign_ = past_line(out);
     }
-    return reinterpret_cast<element_t*>(lines_ + fill_);
+    if (blend.single()) {
+      write_lines<true>(blend, skip, out, n);
+    } else {
+      write_lines<false>(blend, skip, out, n);
+    }
+    next_ = out + n;
   }
 
-  void commit(int64_t elements) {
-    fill_ += elements * static_cast<int64_t>(sizeof(element_t));
-    int64_t done = 0;
-    if (foreign_ > 0 && fill_ >= 64) {
-      __builtin_memcpy(next_ + foreign_, lines_ + foreign_, 64 - foreign_);
-      foreign_ = 0;
-      done = 64;
-    }
-    for (; done + 64 <= fill_; done += 64) {
-      put<true>(next_ + done, line_at(done));
-    }
-    const Lanes<float> rest = line_at(done);
-    __builtin_memcpy(lines_, &rest, 64);
-    next_ += done;
-    fill_ -= done;
-  }
-
+  // Writes what is left of the last line.
   void finish() {
-    if (fill_ > foreign_) {
-      __builtin_memcpy(next_ + foreign_, lines_ + foreign_, fill_ - foreign_);
+    const int64_t fill = past_line(next_);
+    if (fill > foreign_) {
+      store_some(next_ - fill, foreign_, fill, kept_);
     }
+    foreign_ = 0;
   }
 
  private:
-  Lanes<float> line_at(int64_t byte) const {
-    Lanes<float> line;
-    __builtin_memcpy(&line, lines_ + byte, 64);
-    return line;
+  static constexpr int64_t kLine = kLanes<element_t>;
+  using lanes_t = Lanes<element_t>;
+
+  static int64_t past_line(const element_t* at) {
+    return static_cast<int64_t>(reinterpret_cast<uintptr_t>(at) / sizeof(element_t)) % kLine;
   }
 
-  char* lines_;
-  char* next_ = nullptr;  // where lines_ goes
-  int64_t fill_ = 0;      // bytes in lines_
-  int64_t foreign_ = 0;   // of these, at the start, bytes of the line that are not ours
+  static void store_some(element_t* line, int64_t begin, int64_t end, const lanes_t& value) {
+    element_t rounded[kLine];
+    store_lanes<false>(rounded, value);
+    __builtin_memcpy(line + begin, rounded + begin, (end - begin) * sizeof(element_t));
+  }
+
+  // Lanes of row[i, i + kLine), zero where that lies outside [0, n).
+  template <typename skip_t>
+  static lanes_t load_some(const skip_t* row, int64_t i, int64_t n) {
+    skip_t some[kLine] = {};
+    const int64_t begin = i < 0 ? 0 : i;
+    const int64_t end = i + kLine < n ? i + kLine : n;
+    __builtin_memcpy(some + (begin - i), row + begin, (end - begin) * sizeof(skip_t));
+    return load_lanes(some);
+  }
+
+  template <bool single>
+  static lanes_t blended(const Blend<AccumulateOf<element_t>>& blend, int64_t i) {
+    lanes_t value = blend.lower_weight * load_lanes(blend.lower + i);
+    if constexpr (!single) {
+      value += blend.upper_weight * load_lanes(blend.upper + i);
+    }
+    return value;
+  }
+
+  template <bool single, typename skip_t>
+  void write_lines(const Blend<AccumulateOf<element_t>>& blend, const skip_t* skip, element_t* out,
+                   int64_t n) {
+    const int64_t fill = past_line(out);
+    int64_t i = -fill;
+    if (fill > 0) {
+      lanes_t value = blended<single>(blend, i);
+      if (skip != nullptr) {
+        value += load_some(skip, i, n);
+      }
+      for (int64_t k = 0; k < kLine; ++k) {
+        kept_[k] = k < fill ? kept_[k] : value[k];
+      }
+      if (i + kLine > n) {
+        return;
+      }
+      if (foreign_ > 0) {
+        store_some(out + i, foreign_, kLine, kept_);
+        foreign_ = 0;
+      } else {
+        stream_ ? store_lanes<true>(out + i, kept_) : store_lanes<false>(out + i, kept_);
+      }
+      i += kLine;
+    }
+    if (skip != nullptr) {
+      i = stream_ ? whole_lines<single, true, true>(blend, skip, out, i, n)
+                  : whole_lines<single, true, false>(blend, skip, out, i, n);
+    } else {
+      i = stream_ ? whole_lines<single, false, true>(blend, skip, out, i, n)
+                  : whole_lines<single, false, false>(blend, skip, out, i, n);
+    }
+    if (i < n) {
+      kept_ = blended<single>(blend, i);
+      if (skip != nullptr) {
+        kept_ += load_some(skip, i, n);
+      }
+    }
+  }
+
+  template <bool single, bool has_skip, bool stream, typename skip_t>
+  static int64_t whole_lines(const Blend<AccumulateOf<element_t>>& blend,
+                             const skip_t* __restrict skip, element_t* __restrict out, int64_t i,
+                             int64_t n) {
+    for (; i + kLine <= n; i += kLine) {
+      lanes_t value = blended<single>(blend, i);
+      if constexpr (has_skip) {
+        value += load_lanes(skip + i);
+      }
+      store_lanes<stream>(out + i, value);
+    }
+    return i;
+  }
+
+  const bool stream_;
+  element_t* next_ = nullptr;  // where the next element goes
+  lanes_t kept_{};             // the line it lies in, as far as it is known
+  int64_t foreign_ = 0;        // elements at the start of that line that are not ours
 };
 
 template <typename element_t>
@@ -275,13 +274,12 @@ void forward(const BilinearForward& args, int64_t begin, int64_t end, void* scra
   const int64_t columns = work.shape.x.output_size;
   const int64_t bands = work.shape.y.input_size + 1;
   char* scratch = static_cast<char*>(scratch_);
-  accumulate_t* lower = take<accumulate_t>(scratch, wide_size(work, work.tile_columns));
-  accumulate_t* upper = take<accumulate_t>(scratch, wide_size(work, work.tile_columns));
-  accumulate_t* skip_row = take<accumulate_t>(scratch, wide_size(work, work.tile_columns));
+  const int64_t size = kAlign + wide_size(work, work.tile_columns);
+  accumulate_t* lower = take<accumulate_t>(scratch, size) + kAlign;
+  accumulate_t* upper = take<accumulate_t>(scratch, size) + kAlign;
+  accumulate_t* skip_row = take<accumulate_t>(scratch, size);
   accumulate_t* staged = take<accumulate_t>(scratch, narrow_size(work));
-  LineStream<element_t> lines(take<element_t>(scratch, wide_size(work, work.tile_columns)));
-  const bool together = args.stream && work.tiles == 1 &&
-                        columns * work.inner * static_cast<int64_t>(sizeof(element_t)) % 64 != 0;
+  RowWriter<element_t> writer(args.stream);
 
   // The input row held in `upper`, if it is of the tile at hand.
   int64_t held_tile = -1, held_node = 0;
@@ -318,28 +316,20 @@ void forward(const BilinearForward& args, int64_t begin, int64_t end, void* scra
                                       static_cast<const accumulate_t*>(work.y.lower_weight)[y],
                                       static_cast<const accumulate_t*>(work.y.upper_weight)[y]};
       element_t* out_row = out + y * columns * work.inner;
-      element_t* to = together ? lines.place(out_row) : out_row;
-      const bool stream = args.stream && !together;
       if (args.skip == nullptr) {
-        // Among the lines there is room for whole lanes.
-        constexpr int64_t kStep = kLanes<element_t>;
-        blend_row(blend, static_cast<const element_t*>(nullptr), stream, to,
-                  together ? (run + kStep - 1) / kStep * kStep : run);
-      } else {
-        const PlaneView<element_t> skip(args.skip, args.skip_strides, work, plane);
-        if (skip.dense(work.inner)) {
-          blend_row(blend, skip.data + y * skip.row + x_begin * skip.column, stream, to, run);
-        } else {
-          skip.copy(y, x_begin, x_end, work.inner, skip_row);
-          blend_row(blend, skip_row, stream, to, run);
-        }
+        writer.write(blend, static_cast<const element_t*>(nullptr), out_row, run);
+        continue;
       }
-      if (together) {
-        lines.commit(run);
+      const PlaneView<element_t> skip(args.skip, args.skip_strides, work, plane);
+      if (skip.dense(work.inner)) {
+        writer.write(blend, skip.data + y * skip.row + x_begin * skip.column, out_row, run);
+      } else {
+        skip.copy(y, x_begin, x_end, work.inner, skip_row);
+        writer.write(blend, skip_row, out_row, run);
       }
     }
   }
-  lines.finish();
+  writer.finish();
   stream_fence();
 }
 
