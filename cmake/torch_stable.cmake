@@ -28,6 +28,8 @@ message(STATUS "fcn_ext: building against torch ${TORCH_STABLE_VERSION}, for tor
 add_library(torch_stable INTERFACE)
 target_include_directories(torch_stable SYSTEM INTERFACE "${FCN_EXT_TORCH_ROOT}/include")
 target_compile_definitions(torch_stable INTERFACE TORCH_TARGET_VERSION=${TORCH_STABLE_TARGET})
+target_compile_options(torch_stable INTERFACE
+                       $<$<COMPILE_LANGUAGE:CXX>:-ffile-prefix-map=${FCN_EXT_TORCH_ROOT}/=>)
 # Named without a path: at run time torch is imported first and the name is already loaded.
 target_link_directories(torch_stable INTERFACE "${FCN_EXT_TORCH_ROOT}/lib")
 target_link_options(torch_stable INTERFACE -Wl,--no-as-needed)

@@ -98,12 +98,7 @@ void sum_rows(const element_t* rows_begin, int64_t row_stride, int64_t rows,
   }
   if (i < n) {
     sum_lanes<1>(weights, rows, lower_sum + i, upper_sum + i, [&](int64_t y, int) {
-      element_t some[kStep] = {};
-      const element_t* row = rows_begin + y * row_stride;
-      for (int64_t k = i; k < n; ++k) {
-        some[k - i] = row[k];
-      }
-      return load_lanes(some);
+      return load_first(rows_begin + y * row_stride + i, n - i);
     });
   }
 }
@@ -173,7 +168,7 @@ void sum_cells(const accumulate_t* __restrict wide, const accumulate_t* __restri
 }
 
 // Adds the tile's columns to the input columns they read, with the weights they read them with.
-// `grad` holds input columns [begin - 1, end + 1): one beyond either end of the tile is summed too,
+// `grad` holds input columns from begin - 1 on: those beyond either end of the tile are summed too,
 // for nobody.
 template <int stride, typename accumulate_t>
 void narrow_cells(const BilinearWork& work, const Columns& columns, int64_t begin, int64_t end,
@@ -187,13 +182,13 @@ void narrow_cells(const BilinearWork& work, const Columns& columns, int64_t begi
   const int64_t first_cell = (columns.begin + x.lead) / stride;
   const int64_t end_cell = (columns.end - 1 + x.lead) / stride + 1;
   // A clamped border hands its half cells to the node at the border.
-  const int64_t first_node = work.shape.x.clamp ? 0 : begin - 1;
-  const int64_t last_node = work.shape.x.clamp ? work.shape.x.input_size - 1 : end;
+  const int64_t last_node = work.shape.x.input_size - 1;
   for (int64_t group = first_cell; group < end_cell; group += kGroup) {
     accumulate_t lower_sum[kGroup], upper_sum[kGroup];
     sum_cells<stride>(wide + (group - first_cell) * stride, lower, upper, lower_sum, upper_sum);
     const int64_t group_end = group + kGroup < end_cell ? group + kGroup : end_cell;
-    if (group > begin && group + kGroup <= end && group_end == group + kGroup) {
+    // Cells beyond the last are zero, and `grad` has room for them.
+    if (!work.shape.x.clamp || (group > begin && group + kGroup <= end)) {
       accumulate_t* to = grad + (group - begin);  // the node below the group's first cell
       for (int64_t k = 0; k < kGroup; ++k) {
         to[k] += lower_sum[k];
@@ -204,7 +199,7 @@ void narrow_cells(const BilinearWork& work, const Columns& columns, int64_t begi
       continue;
     }
     for (int64_t cell = group; cell < group_end; ++cell) {
-      int64_t below = cell - 1 > first_node ? cell - 1 : first_node;
+      int64_t below = cell > 0 ? cell - 1 : 0;
       int64_t above = cell < last_node ? cell : last_node;
       below = below < begin - 1 ? begin - 1 : below > end ? end : below;
       above = above < begin - 1 ? begin - 1 : above > end ? end : above;
@@ -237,6 +232,25 @@ void narrow_columns(const BilinearWork& work, const Columns& columns, int64_t be
   }
 }
 
+template <typename accumulate_t>
+void narrow(const BilinearWork& work, const Columns& columns, int64_t begin, int64_t end,
+            int64_t stride, const accumulate_t* wide, accumulate_t* grad) {
+  switch (stride) {
+    case 2:
+      return narrow_cells<2>(work, columns, begin, end, wide, grad);
+    case 4:
+      return narrow_cells<4>(work, columns, begin, end, wide, grad);
+    case 8:
+      return narrow_cells<8>(work, columns, begin, end, wide, grad);
+    case 16:
+      return narrow_cells<16>(work, columns, begin, end, wide, grad);
+    case 32:
+      return narrow_cells<32>(work, columns, begin, end, wide, grad);
+    default:
+      return narrow_columns(work, columns, begin, end, wide, grad);
+  }
+}
+
 template <typename element_t>
 void backward(const BilinearBackward& args, int64_t begin, int64_t end, void* scratch_) {
   using accumulate_t = AccumulateOf<element_t>;
@@ -251,64 +265,44 @@ void backward(const BilinearBackward& args, int64_t begin, int64_t end, void* sc
   accumulate_t* grad = take<accumulate_t>(scratch, narrow_size(work));
   const bool cells = work.inner == 1 && work.x.stride > 0;
 
-  int64_t held_tile = -1, held_row = 0;
-  for (int64_t unit = begin; unit < end; ++unit) {
-    const int64_t input_row = unit % rows;
-    const int64_t tile_index = unit / rows;  // plane, tile
-    const int64_t plane = tile_index / work.tiles;
-    const int64_t x_begin = tile_index % work.tiles * work.tile_columns;
+  for (int64_t unit = begin; unit < end;) {
+    const int64_t tile = unit / rows;  // plane, tile
+    const int64_t first_row = unit % rows;
+    const int64_t end_row = end - unit < rows - first_row ? first_row + end - unit : rows;
+    unit += end_row - first_row;
+    const int64_t plane = tile / work.tiles;
+    const int64_t x_begin = tile % work.tiles * work.tile_columns;
     const int64_t x_end =
         x_begin + work.tile_columns < input_columns ? x_begin + work.tile_columns : input_columns;
+    const int64_t width = x_end - x_begin;
     const Columns columns = readers(work, x_begin, x_end);
     const PlaneView<element_t> grad_output(args.grad_output, args.grad_output_strides, work, plane);
-    const int64_t run = (columns.end - columns.begin) * work.inner;
     // Sums start on a cache line; cells start before it, where zeros are kept.
-    const int64_t shift = cells && run > 0 ? (columns.begin + work.x.lead) % work.x.stride : 0;
-    if (held_tile != tile_index || held_row != input_row) {
-      for (int64_t i = 0; i < size; ++i) {
-        sum[i] = 0;
-        next_sum[i] = 0;
+    const bool read = columns.end > columns.begin;
+    const int64_t shift = cells && read ? (columns.begin + work.x.lead) % work.x.stride : 0;
+    for (int64_t i = 0; i < size; ++i) {
+      sum[i] = 0;
+      next_sum[i] = 0;
+    }
+    sum_band(work, grad_output, columns, first_row - 1, row, next_sum + kAlign, sum + kAlign);
+    for (int64_t input_row = first_row; input_row < end_row; ++input_row) {
+      sum_band(work, grad_output, columns, input_row, row, sum + kAlign, next_sum + kAlign);
+      for (int64_t i = 0; i < (width + 2) * work.inner + kGroup; ++i) {
+        grad[i] = 0;
       }
-      sum_band(work, grad_output, columns, input_row - 1, row, next_sum + kAlign, sum + kAlign);
-    }
-    sum_band(work, grad_output, columns, input_row, row, sum + kAlign, next_sum + kAlign);
-
-    const int64_t width = x_end - x_begin;
-    for (int64_t i = 0; i < (width + 2) * work.inner; ++i) {
-      grad[i] = 0;
-    }
-    if (run > 0) {
-      const accumulate_t* cells_begin = sum + kAlign - shift;
-      switch (cells ? work.x.stride : 0) {
-        case 2:
-          narrow_cells<2>(work, columns, x_begin, x_end, cells_begin, grad);
-          break;
-        case 4:
-          narrow_cells<4>(work, columns, x_begin, x_end, cells_begin, grad);
-          break;
-        case 8:
-          narrow_cells<8>(work, columns, x_begin, x_end, cells_begin, grad);
-          break;
-        case 16:
-          narrow_cells<16>(work, columns, x_begin, x_end, cells_begin, grad);
-          break;
-        case 32:
-          narrow_cells<32>(work, columns, x_begin, x_end, cells_begin, grad);
-          break;
-        default:
-          narrow_columns(work, columns, x_begin, x_end, cells_begin, grad);
+      if (read) {
+        narrow(work, columns, x_begin, x_end, cells ? work.x.stride : 0, sum + kAlign - shift,
+               grad);
       }
+      auto* out = static_cast<element_t*>(args.grad_input) +
+                  ((plane * rows + input_row) * input_columns + x_begin) * work.inner;
+      for (int64_t i = 0; i < width * work.inner; ++i) {
+        store(out[i], grad[work.inner + i]);
+      }
+      accumulate_t* swapped = sum;
+      sum = next_sum;
+      next_sum = swapped;
     }
-    auto* out = static_cast<element_t*>(args.grad_input) +
-                ((plane * rows + input_row) * input_columns + x_begin) * work.inner;
-    for (int64_t i = 0; i < width * work.inner; ++i) {
-      store(out[i], grad[work.inner + i]);
-    }
-    accumulate_t* swapped = sum;
-    sum = next_sum;
-    next_sum = swapped;
-    held_tile = tile_index;
-    held_row = input_row + 1;
   }
 }
 

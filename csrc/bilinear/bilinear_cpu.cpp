@@ -19,19 +19,6 @@ constexpr int64_t kTileElements = 8192;
 // An output this large would leave the caches before anyone reads it.
 constexpr int64_t kStreamBytes = int64_t{4} << 20;
 
-int element_index(ScalarType type) {
-  switch (type) {
-    case ScalarType::Float:
-      return 0;
-    case ScalarType::Double:
-      return 1;
-    case ScalarType::Half:
-      return 2;
-    default:
-      return 3;
-  }
-}
-
 // Weights as the kernels read them: rounded once, from exact integers.
 class Weights {
  public:
@@ -144,19 +131,19 @@ Tensor bilinear_forward_cpu(const Tensor& input, const BilinearAxis& y, const Bi
   }
   const Work work(input, y, x, channels_last, x.output_size, 1);
   const int element = element_index(input.scalar_type());
-  constexpr int64_t kBytes[] = {4, 8, 2, 2};
   BilinearForward args{work.plain,
                        input.const_data_ptr(),
                        strides_of(input),
                        nullptr,
                        {},
                        output.mutable_data_ptr(),
-                       output.numel() * kBytes[element] >= kStreamBytes};
+                       output.numel() * kElementBytes[element] >= kStreamBytes};
   if (skip != nullptr) {
     args.skip_strides = strides_of(skip->skip);
     const int64_t offset =
         skip->offset_y * args.skip_strides.row + skip->offset_x * args.skip_strides.column;
-    args.skip = static_cast<const char*>(skip->skip.const_data_ptr()) + offset * kBytes[element];
+    args.skip =
+        static_cast<const char*>(skip->skip.const_data_ptr()) + offset * kElementBytes[element];
   }
   run(bilinear_forward_kernels(), element, args,
       work.planes * work.plain.tiles * (y.input_size + 1), output.numel());

@@ -153,7 +153,7 @@ class RowWriter {
   template <typename skip_t>
   void write(const Blend<AccumulateOf<element_t>>& blend, const skip_t* skip, element_t* out,
              int64_t n) {
-    if (out != next_) {
+    if (stream_ && out != next_) {
       finish();
       foreign_ = past_line(out);
     }
@@ -168,7 +168,7 @@ class RowWriter {
   // Writes what is left of the last line.
   void finish() {
     const int64_t fill = past_line(next_);
-    if (fill > foreign_) {
+    if (stream_ && fill > foreign_) {
       store_some(next_ - fill, foreign_, fill, kept_);
     }
     foreign_ = 0;
@@ -210,6 +210,18 @@ class RowWriter {
   template <bool single, typename skip_t>
   void write_lines(const Blend<AccumulateOf<element_t>>& blend, const skip_t* skip, element_t* out,
                    int64_t n) {
+    if (!stream_) {
+      const int64_t i = skip != nullptr ? whole_lines<single, true, false>(blend, skip, out, 0, n)
+                                        : whole_lines<single, false, false>(blend, skip, out, 0, n);
+      if (i < n) {
+        lanes_t value = blended<single>(blend, i);
+        if (skip != nullptr) {
+          value += load_first(skip + i, n - i);
+        }
+        store_first(out + i, value, n - i);
+      }
+      return;
+    }
     const int64_t fill = past_line(out);
     int64_t i = -fill;
     if (fill > 0) {
@@ -227,21 +239,16 @@ class RowWriter {
         store_some(out + i, foreign_, kLine, kept_);
         foreign_ = 0;
       } else {
-        stream_ ? store_lanes<true>(out + i, kept_) : store_lanes<false>(out + i, kept_);
+        store_lanes<true>(out + i, kept_);
       }
       i += kLine;
     }
-    if (skip != nullptr) {
-      i = stream_ ? whole_lines<single, true, true>(blend, skip, out, i, n)
-                  : whole_lines<single, true, false>(blend, skip, out, i, n);
-    } else {
-      i = stream_ ? whole_lines<single, false, true>(blend, skip, out, i, n)
-                  : whole_lines<single, false, false>(blend, skip, out, i, n);
-    }
+    i = skip != nullptr ? whole_lines<single, true, true>(blend, skip, out, i, n)
+                        : whole_lines<single, false, true>(blend, skip, out, i, n);
     if (i < n) {
       kept_ = blended<single>(blend, i);
       if (skip != nullptr) {
-        kept_ += load_some(skip, i, n);
+        kept_ += load_first(skip + i, n - i);
       }
     }
   }
@@ -250,12 +257,23 @@ class RowWriter {
   static int64_t whole_lines(const Blend<AccumulateOf<element_t>>& blend,
                              const skip_t* __restrict skip, element_t* __restrict out, int64_t i,
                              int64_t n) {
-    for (; i + kLine <= n; i += kLine) {
-      lanes_t value = blended<single>(blend, i);
+    const auto line = [&](int64_t at) {
+      lanes_t value = blended<single>(blend, at);
       if constexpr (has_skip) {
-        value += load_lanes(skip + i);
+        value += load_lanes(skip + at);
       }
-      store_lanes<stream>(out + i, value);
+      return value;
+    };
+    if (stream && kLine * sizeof(element_t) < 64 && i + kLine <= n &&
+        reinterpret_cast<uintptr_t>(out + i) % 64 != 0) {
+      store_lanes<stream>(out + i, line(i));
+      i += kLine;
+    }
+    for (; i + 2 * kLine <= n; i += 2 * kLine) {
+      store_lanes<stream>(out + i, line(i), line(i + kLine));
+    }
+    for (; i + kLine <= n; i += kLine) {
+      store_lanes<stream>(out + i, line(i));
     }
     return i;
   }
@@ -281,51 +299,50 @@ void forward(const BilinearForward& args, int64_t begin, int64_t end, void* scra
   accumulate_t* staged = take<accumulate_t>(scratch, narrow_size(work));
   RowWriter<element_t> writer(args.stream);
 
-  // The input row held in `upper`, if it is of the tile at hand.
-  int64_t held_tile = -1, held_node = 0;
-  for (int64_t unit = begin; unit < end; ++unit) {
-    const int64_t node = unit % bands - 1;
+  for (int64_t unit = begin; unit < end;) {
     const int64_t tile_index = unit / bands;  // plane, tile
+    const int64_t first_band = unit % bands;
+    const int64_t end_band = end - unit < bands - first_band ? first_band + end - unit : bands;
+    unit += end_band - first_band;
     const int64_t plane = tile_index / work.tiles;
-    const int64_t y_begin = work.y.first[node + 1];
-    const int64_t y_end = work.y.first[node + 2];
-    if (y_begin == y_end) {
-      continue;
-    }
     const int64_t x_begin = tile_index % work.tiles * work.tile_columns;
     const int64_t x_end =
         x_begin + work.tile_columns < columns ? x_begin + work.tile_columns : columns;
+    const int64_t run = (x_end - x_begin) * work.inner;
     const Tile tile(work, x_begin, x_end);
     const PlaneView<element_t> input(args.input, args.input_strides, work, plane);
-    if (held_tile == tile_index && held_node == node) {
-      accumulate_t* swapped = lower;
-      lower = upper;
-      upper = swapped;
-    } else {
-      widen(work, input, tile, node, staged, lower);
-    }
-    widen(work, input, tile, node + 1, staged, upper);
-    held_tile = tile_index;
-    held_node = node + 1;
-
-    const int64_t run = (x_end - x_begin) * work.inner;
+    const PlaneView<element_t> skip(args.skip, args.skip_strides, work, plane);
     auto* out =
         static_cast<element_t*>(args.output) + (plane * rows * columns + x_begin) * work.inner;
-    for (int64_t y = y_begin; y < y_end; ++y) {
-      const Blend<accumulate_t> blend{lower + tile.shift, upper + tile.shift,
-                                      static_cast<const accumulate_t*>(work.y.lower_weight)[y],
-                                      static_cast<const accumulate_t*>(work.y.upper_weight)[y]};
-      element_t* out_row = out + y * columns * work.inner;
-      if (args.skip == nullptr) {
-        writer.write(blend, static_cast<const element_t*>(nullptr), out_row, run);
+    int64_t held_node = first_band - 2;  // of the row in `upper`
+    for (int64_t node = first_band - 1; node < end_band - 1; ++node) {
+      const int64_t y_begin = work.y.first[node + 1];
+      const int64_t y_end = work.y.first[node + 2];
+      if (y_begin == y_end) {
         continue;
       }
-      const PlaneView<element_t> skip(args.skip, args.skip_strides, work, plane);
-      if (skip.dense(work.inner)) {
-        writer.write(blend, skip.data + y * skip.row + x_begin * skip.column, out_row, run);
+      if (held_node == node) {
+        accumulate_t* swapped = lower;
+        lower = upper;
+        upper = swapped;
       } else {
-        skip.copy(y, x_begin, x_end, work.inner, skip_row);
-        writer.write(blend, skip_row, out_row, run);
+        widen(work, input, tile, node, staged, lower);
+      }
+      widen(work, input, tile, node + 1, staged, upper);
+      held_node = node + 1;
+      for (int64_t y = y_begin; y < y_end; ++y) {
+        const Blend<accumulate_t> blend{lower + tile.shift, upper + tile.shift,
+                                        static_cast<const accumulate_t*>(work.y.lower_weight)[y],
+                                        static_cast<const accumulate_t*>(work.y.upper_weight)[y]};
+        element_t* out_row = out + y * columns * work.inner;
+        if (args.skip == nullptr) {
+          writer.write(blend, static_cast<const element_t*>(nullptr), out_row, run);
+        } else if (skip.dense(work.inner)) {
+          writer.write(blend, skip.data + y * skip.row + x_begin * skip.column, out_row, run);
+        } else {
+          skip.copy(y, x_begin, x_end, work.inner, skip_row);
+          writer.write(blend, skip_row, out_row, run);
+        }
       }
     }
   }

@@ -10,6 +10,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "common/types.h"
+
 namespace fcn_ext {
 
 template <typename... Parts>
@@ -40,25 +42,13 @@ inline std::string dtype_text(const torch::stable::Tensor& tensor) {
   return torch::headeronly::toString(tensor.scalar_type());
 }
 
-inline bool is_floating(torch::headeronly::ScalarType type) {
-  using torch::headeronly::ScalarType;
-  return type == ScalarType::Float || type == ScalarType::Double || type == ScalarType::Half ||
-         type == ScalarType::BFloat16;
-}
-
-inline bool is_label(torch::headeronly::ScalarType type) {
-  using torch::headeronly::ScalarType;
-  return type == ScalarType::Byte || type == ScalarType::Short || type == ScalarType::Int ||
-         type == ScalarType::Long;
-}
-
 // Sizes and strides of maps stay below this, so that products of two of them fit in 64 bits.
 constexpr int64_t kLargestSize = int64_t{1} << 30;
 
 // A float (N, C, H, W) map. `spatial` asks for at least one row and one column.
 inline void check_map(const torch::stable::Tensor& map, const char* name, bool spatial = true) {
   FCN_EXT_CHECK(map.dim() == 4, name, " must have shape (N, C, H, W), got ", shape_text(map));
-  FCN_EXT_CHECK(is_floating(map.scalar_type()), name,
+  FCN_EXT_CHECK(element_index(map.scalar_type()) >= 0, name,
                 " must be float32, float64, float16 or bfloat16, got ", dtype_text(map));
   FCN_EXT_CHECK(!spatial || (map.size(2) > 0 && map.size(3) > 0), name,
                 " must have at least one row and one column, got ", shape_text(map));

@@ -179,20 +179,19 @@ template <bool stream>
 inline void store_lanes(double* to, const Lanes<double>& lanes) {
   put<stream>(to, lanes);
 }
+// NaN needs no care here: it comes from bfloat16 values or from arithmetic on them, so its low bits
+// are zero and rounding carries nothing into its sign.
+inline Bits32 rounded_bits(const Lanes<float>& lanes) {
+  const Bits32 bits = (Bits32)lanes;
+  return bits + 0x7fffu + ((bits >> 16) & 1u);
+}
 template <bool stream>
 inline void store_lanes(BFloat16Bits* to, const Lanes<float>& lanes) {
-#if defined(__AVX512BW__)
-  const __m512i bits = (__m512i)lanes;
-  const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
-  const __m512i sum = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
-  const __mmask16 nan = _mm512_cmp_ps_mask((__m512)lanes, (__m512)lanes, _CMP_UNORD_Q);
-  put<stream>(to, _mm512_cvtepi32_epi16(_mm512_mask_mov_epi32(_mm512_srli_epi32(sum, 16), nan,
-                                                              _mm512_set1_epi32(0x7fc0))));
+  const Bits32 bits = rounded_bits(lanes) >> 16;
+#if defined(__AVX512F__)
+  put<stream>(to, _mm512_cvtepi32_epi16((__m512i)bits));
 #else
-  const Bits32 bits = (Bits32)lanes;
-  const Bits32 rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
-  const Bits32 nan = (Bits32)((bits & 0x7fffffffu) > 0x7f800000u);
-  put<stream>(to, __builtin_convertvector((rounded & ~nan) | (nan & 0x7fc0u), Bits16));
+  put<stream>(to, __builtin_convertvector(bits, Bits16));
 #endif
 }
 template <bool stream>
@@ -213,6 +212,47 @@ inline void store_lanes(HalfBits* to, const Lanes<float>& lanes) {
   }
 #endif
 }
+
+// The first `count` lanes of a row that ends there, the others zero.
+template <typename element_t>
+inline Lanes<element_t> load_first(const element_t* from, int64_t count) {
+  element_t some[kLanes<element_t>] = {};
+  __builtin_memcpy(some, from, count * sizeof(element_t));
+  return load_lanes(some);
+}
+template <typename element_t>
+inline void store_first(element_t* to, const Lanes<element_t>& lanes, int64_t count) {
+  element_t some[kLanes<element_t>];
+  store_lanes<false>(some, lanes);
+  __builtin_memcpy(to, some, count * sizeof(element_t));
+}
+#if defined(__AVX512F__)
+inline Lanes<float> load_first(const float* from, int64_t count) {
+  return _mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << count) - 1), from);
+}
+inline void store_first(float* to, const Lanes<float>& lanes, int64_t count) {
+  _mm512_mask_storeu_ps(to, static_cast<__mmask16>((1u << count) - 1), (__m512)lanes);
+}
+#endif
+
+// Two registers of lanes side by side, which with `stream` start on a cache line.
+template <bool stream, typename element_t>
+inline void store_lanes(element_t* to, const Lanes<element_t>& first,
+                        const Lanes<element_t>& second) {
+  store_lanes<stream>(to, first);
+  store_lanes<stream>(to + kLanes<element_t>, second);
+}
+#if defined(__AVX512BW__)
+template <bool stream>
+inline void store_lanes(BFloat16Bits* to, const Lanes<float>& first, const Lanes<float>& second) {
+  alignas(64) static constexpr uint16_t kUpperHalves[32] = {
+      1,  3,  5,  7,  9,  11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31,
+      33, 35, 37, 39, 41, 43, 45, 47, 49, 51, 53, 55, 57, 59, 61, 63};
+  put<stream>(
+      to, _mm512_permutex2var_epi16((__m512i)rounded_bits(first), _mm512_load_si512(kUpperHalves),
+                                    (__m512i)rounded_bits(second)));
+}
+#endif
 
 inline void stream_fence() {
 #if defined(__SSE2__)

@@ -2,56 +2,10 @@
 #include <torch/csrc/stable/ops.h>
 
 #include "confusion_matrix/confusion_matrix.h"
-#include "confusion_matrix/count.h"
-
 namespace fcn_ext {
 namespace {
 
-using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
-
-LabelMap label_map(const Tensor& labels) {
-  int type = 3;
-  switch (labels.scalar_type()) {
-    case ScalarType::Byte:
-      type = 0;
-      break;
-    case ScalarType::Short:
-      type = 1;
-      break;
-    case ScalarType::Int:
-      type = 2;
-      break;
-    default:
-      break;
-  }
-  return {labels.const_data_ptr(), type, {labels.stride(0), labels.stride(1), labels.stride(2)}};
-}
-
-LogitsMap logits_map(const Tensor& logits) {
-  int type = 3;
-  switch (logits.scalar_type()) {
-    case ScalarType::Float:
-      type = 0;
-      break;
-    case ScalarType::Double:
-      type = 1;
-      break;
-    case ScalarType::Half:
-      type = 2;
-      break;
-    default:
-      break;
-  }
-  return {logits.const_data_ptr(),
-          type,
-          logits.size(1),
-          {logits.stride(0), logits.stride(1), logits.stride(2), logits.stride(3)}};
-}
-
-LabelShape label_shape(const Tensor& target) {
-  return {target.size(0), target.size(1), target.size(2)};
-}
 
 void torch_parallel_for(int64_t count, int64_t grain,
                         const std::function<void(int64_t, int64_t)>& body) {

@@ -7,33 +7,7 @@
 namespace fcn_ext {
 namespace {
 
-using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
-
-LabelMap label_map(const Tensor& labels) {
-  const ScalarType type = labels.scalar_type();
-  const int index = type == ScalarType::Byte    ? 0
-                    : type == ScalarType::Short ? 1
-                    : type == ScalarType::Int   ? 2
-                                                : 3;
-  return {labels.const_data_ptr(), index, {labels.stride(0), labels.stride(1), labels.stride(2)}};
-}
-
-LogitsMap logits_map(const Tensor& logits) {
-  const ScalarType type = logits.scalar_type();
-  const int index = type == ScalarType::Float    ? 0
-                    : type == ScalarType::Double ? 1
-                    : type == ScalarType::Half   ? 2
-                                                 : 3;
-  return {logits.const_data_ptr(),
-          index,
-          logits.size(1),
-          {logits.stride(0), logits.stride(1), logits.stride(2), logits.stride(3)}};
-}
-
-LabelShape label_shape(const Tensor& target) {
-  return {target.size(0), target.size(1), target.size(2)};
-}
 
 void confusion_matrix_labels_cuda(Tensor prediction, Tensor target, int64_t ignore_index,
                                   Tensor matrix, Tensor invalid) {

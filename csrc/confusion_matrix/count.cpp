@@ -10,7 +10,7 @@ namespace {
 
 constexpr int64_t kGrain = 32768;  // pixels below which a second thread is not woken
 constexpr int64_t kLabelBytes[] = {1, 2, 4, 8};
-constexpr int64_t kElementBytes[] = {4, 8, 2, 2};
+constexpr int64_t kScoreBytes[] = {4, 8, 2, 2};
 
 // Maps as a few long rows where memory allows it: pixels of a row are `column` elements apart.
 struct Rows {
@@ -146,7 +146,7 @@ int64_t count_logits(const LabelShape& shape, const LogitsMap& logits, const Lab
         int64_t target_copy[kArgmaxRun];
         const int64_t start = row / rows.per_image * logits.stride[0] +
                               row % rows.per_image * logits.stride[2] + column * logits.stride[3];
-        argmax({static_cast<const char*>(logits.data) + start * kElementBytes[logits.type],
+        argmax({static_cast<const char*>(logits.data) + start * kScoreBytes[logits.type],
                 logits.channels, logits.stride[1], logits.stride[3]},
                n, prediction);
         count(prediction,

@@ -1,0 +1,46 @@
+// The element types that maps and labels come in, numbered as the kernels' tables are.
+#pragma once
+
+#include <torch/headeronly/core/ScalarType.h>
+
+#include <cstdint>
+
+namespace fcn_ext {
+
+// float 0, double 1, half 2, bfloat16 3; -1 for any other type.
+inline int element_index(torch::headeronly::ScalarType type) {
+  using torch::headeronly::ScalarType;
+  switch (type) {
+    case ScalarType::Float:
+      return 0;
+    case ScalarType::Double:
+      return 1;
+    case ScalarType::Half:
+      return 2;
+    case ScalarType::BFloat16:
+      return 3;
+    default:
+      return -1;
+  }
+}
+
+// uint8 0, int16 1, int32 2, int64 3; -1 for any other type.
+inline int label_index(torch::headeronly::ScalarType type) {
+  using torch::headeronly::ScalarType;
+  switch (type) {
+    case ScalarType::Byte:
+      return 0;
+    case ScalarType::Short:
+      return 1;
+    case ScalarType::Int:
+      return 2;
+    case ScalarType::Long:
+      return 3;
+    default:
+      return -1;
+  }
+}
+
+constexpr int64_t kElementBytes[] = {4, 8, 2, 2};
+
+}  // namespace fcn_ext
