@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from fcn_ext.metrics import Scores
-
 from fcn_train.checkpoint import write_text
 
 TRAINING = ("step", "epoch", "lr", "loss")

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fcn_ext.metrics import Scores
 
+from fcn_ext.metrics import Scores
 from fcn_train import pictures
 from fcn_train.checkpoint import write_text
 from fcn_train.history import SCORES, History, write_csv

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from fcn_train.data import write_sample_dataset
 from fcn_train.options import DataOptions, ModelOptions, OptimOptions, TrainOptions
 from fcn_train.train import train

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from fcn_train import checkpoint
 from fcn_train.checkpoint import (
     atomic_path,

@@ -13,12 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from fcn_train.checkpoint import checkpoints, load_newest
 from fcn_train.cli import main, parse, train_defaults
 from fcn_train.config import load_config
 from fcn_train.data import write_sample_dataset
 from fcn_train.options import TrainOptions
-from PIL import Image
 
 Command = Callable[..., tuple[int, str, str]]
 

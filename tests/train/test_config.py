@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from fcn_train.config import from_dict, load_config, to_dict
 from fcn_train.errors import UsageError
 from fcn_train.options import TrainOptions, check

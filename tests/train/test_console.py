@@ -6,6 +6,7 @@ import io
 import time
 
 import pytest
+
 from fcn_train.console import Console
 
 

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fcn_train.data import IMAGENET, open_dataset
-from fcn_train.evaluate import evaluate, new_matrix, picture_rows, spread
-from fcn_train.network import Runtime
 from PIL import Image
 from torch import Tensor, nn
 
 from fcn_ext import metrics
+from fcn_train.data import IMAGENET, open_dataset
+from fcn_train.evaluate import evaluate, new_matrix, picture_rows, spread
+from fcn_train.network import Runtime
 
 Command = Callable[..., tuple[int, str, str]]
 RUNTIME = Runtime(torch.device("cpu"))

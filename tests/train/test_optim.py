@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+
+from fcn_ext.models import build_model
 from fcn_train.data import open_dataset
 from fcn_train.errors import UsageError
 from fcn_train.optim import (
@@ -23,8 +25,6 @@ from fcn_train.optim import (
 )
 from fcn_train.options import OptimOptions
 from fcn_train.recipes import recipe_options
-
-from fcn_ext.models import build_model
 
 CPU = torch.device("cpu")
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+
+from fcn_ext.numpy import voc_palette
 from fcn_train.data import IMAGENET, image_to_tensor, overlay, read_image
 from fcn_train.errors import UsageError
 from fcn_train.predict import find_images
 from fcn_train.run import load_run
-from PIL import Image
-
-from fcn_ext.numpy import voc_palette
 
 Command = Callable[..., tuple[int, str, str]]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from fcn_train.options import ModelName, TrainOptions
 from fcn_train.recipes import recipe_options
 

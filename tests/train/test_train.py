@@ -14,6 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
 from fcn_train import checkpoint, pictures
 from fcn_train import train as loop
 from fcn_train.config import load_config
@@ -23,8 +26,6 @@ from fcn_train.optim import pixel_loss, set_lr
 from fcn_train.options import TrainOptions
 from fcn_train.run import check_continuation, find_run, load_run
 from fcn_train.train import train
-from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 FILES = {
     "best.safetensors",

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fcn_train.data import write_sample_dataset
 from PIL import Image
 
 from fcn_ext.numpy import voc_palette
+from fcn_train.data import write_sample_dataset
 
 
 @pytest.fixture(scope="session")

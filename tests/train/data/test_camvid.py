@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fcn_train.data import CAMVID_CLASS_NAMES, CamVid, DataError, camvid_palette, open_dataset
 from PIL import Image
+
+from fcn_train.data import CAMVID_CLASS_NAMES, CamVid, DataError, camvid_palette, open_dataset
 
 
 @pytest.fixture

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fcn_train.data import DataError, Problem, VocSegmentation, check_dataset
 from PIL import Image
 
 from fcn_ext.numpy import voc_palette
+from fcn_train.data import DataError, Problem, VocSegmentation, check_dataset
 
 SaveLabel = Callable[[Path, np.ndarray], None]
 

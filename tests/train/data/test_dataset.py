@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fcn_train.data import IGNORE_INDEX, DataError, Problem, open_dataset
-from fcn_train.data.dataset import read_image, read_label, read_lines, without_suffix
 from PIL import Image
 
 from fcn_ext.numpy import voc_palette
+from fcn_train.data import IGNORE_INDEX, DataError, Problem, open_dataset
+from fcn_train.data.dataset import read_image, read_label, read_lines, without_suffix
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK", "1"])

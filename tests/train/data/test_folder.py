@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fcn_train.data import DataError, FolderSegmentation
 from PIL import Image
+
+from fcn_train.data import DataError, FolderSegmentation
 
 
 def add_pair(images: Path, labels: Path, stem: str, ending: str = "jpg") -> None:

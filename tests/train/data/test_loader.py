@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from fcn_train.data import (
     IMAGENET,
     Batch,

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+
+from fcn_ext.numpy import voc_palette
 from fcn_train.data import (
     SAMPLE_CLASS_NAMES,
     DataError,
@@ -15,9 +18,6 @@ from fcn_train.data import (
     sample,
     write_sample_dataset,
 )
-from PIL import Image
-
-from fcn_ext.numpy import voc_palette
 
 
 def digests(root: Path) -> dict[str, str]:

@@ -4,6 +4,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+
 from fcn_train.data import SAMPLE_CLASS_NAMES
 from fcn_train.data.scene import draw_scene
 

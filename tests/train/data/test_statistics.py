@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fcn_train.data import FolderSegmentation, dataset_statistics
 from PIL import Image
+
+from fcn_train.data import FolderSegmentation, dataset_statistics
 
 
 @pytest.fixture

@@ -3,6 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from fcn_train.data import (
     CAFFE,
     IGNORE_INDEX,
@@ -19,8 +22,6 @@ from fcn_train.data import (
     to_tensors,
 )
 from fcn_train.data.transforms import MEAN_COLOUR, resize
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 steady = settings(deadline=None, derandomize=True)
 sides = st.integers(1, 40)

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from fcn_ext.numpy import voc_palette
 from fcn_train.data import (
     colourise,
     contact_sheet,
@@ -11,8 +13,6 @@ from fcn_train.data import (
     open_dataset,
     overlay,
 )
-
-from fcn_ext.numpy import voc_palette
 
 LABEL = np.array([[0, 1], [255, 15]], dtype=np.uint8)
 IMAGE = np.full((2, 2, 3), 100, dtype=np.uint8)

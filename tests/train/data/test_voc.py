@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from fcn_train.data import VOC_CLASS_NAMES, DataError, VocSegmentation, open_dataset
 from fcn_train.data.voc import find_voc_folder
 
