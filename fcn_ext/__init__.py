@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch as _torch  # noqa: F401  (its libraries must be loaded before ours)
 
-from fcn_ext._host import version as __version__
+try:
+    from fcn_ext._host import version as __version__
+except ImportError as error:
+    raise ImportError(
+        f"fcn_ext is not built where it is imported from ({__path__[0]}): run `pip install .` in "
+        f"the project's folder, and import it from another ({error})"
+    ) from error
 
 if TYPE_CHECKING:
     from fcn_ext import metrics, models, nn, numpy, ops, reference
