@@ -82,7 +82,7 @@ void sum_rows(const element_t* rows_begin, int64_t row_stride, int64_t rows,
               accumulate_t* upper_sum, int64_t n) {
   constexpr int64_t kStep = kLanes<element_t>;
 #if defined(__AVX512F__)
-  constexpr int kVectors = 4;
+  constexpr int kVectors = 2;
 #else
   constexpr int kVectors = 1;
 #endif
@@ -91,6 +91,14 @@ void sum_rows(const element_t* rows_begin, int64_t row_stride, int64_t rows,
     return load_lanes(rows_begin + y * row_stride + i + v * kStep);
   };
   for (; i + kVectors * kStep <= n; i += kVectors * kStep) {
+    // Prefetchers follow one stream of a page, not the rows of a band side by side; so the next
+    // band, which lies behind this one where rows do, is asked for in the order of its addresses.
+    if (row_stride == n) {
+      const element_t* ahead = rows_begin + rows * row_stride + i * rows;
+      for (int64_t line = 0; line < rows * kVectors; ++line) {
+        __builtin_prefetch(ahead + line * kStep, 0, 2);
+      }
+    }
     sum_lanes<kVectors>(weights, rows, lower_sum + i, upper_sum + i, load_whole);
   }
   for (; i + kStep <= n; i += kStep) {
@@ -102,6 +110,8 @@ void sum_rows(const element_t* rows_begin, int64_t row_stride, int64_t rows,
     });
   }
 }
+
+constexpr int64_t kRowsAtOnce = 8;
 
 // Adds the band of `node` (output rows between it and the next) to the sums of both.
 template <typename element_t, typename accumulate_t>
@@ -121,13 +131,11 @@ void sum_band(const BilinearWork& work, const PlaneView<element_t>& grad_output,
       upper_sum[i] = 0;
     }
   } else if (grad_output.dense(work.inner)) {
-    // One row after the other is what prefetchers follow best, as long as the two sums of a row
-    // stay in the L1 cache; beyond that, several rows at a time spare them.
-    const int64_t at_once = 2 * run * static_cast<int64_t>(sizeof(accumulate_t)) <= 16384 ? 1 : 8;
     const element_t* from = grad_output.data + columns.begin * grad_output.column;
-    for (int64_t y = begin; y < end; y += at_once) {
-      sum_rows(from + y * grad_output.row, grad_output.row, end - y < at_once ? end - y : at_once,
-               weights(y), lower_sum, upper_sum, run);
+    for (int64_t y = begin; y < end; y += kRowsAtOnce) {
+      sum_rows(from + y * grad_output.row, grad_output.row,
+               end - y < kRowsAtOnce ? end - y : kRowsAtOnce, weights(y), lower_sum, upper_sum,
+               run);
     }
   } else {
     for (int64_t y = begin; y < end; ++y) {
