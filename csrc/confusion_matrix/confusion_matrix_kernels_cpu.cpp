@@ -80,6 +80,7 @@ void count(const void* prediction, const void* target, int64_t n, ConfusionCount
   const bool ignores = static_cast<int64_t>(ignored) == counts.ignore_index;
   const int64_t bins = counts.num_classes * counts.num_classes + 2;
   const int64_t last_copy = counts.copies - 1;
+  const auto dropped = static_cast<uint32_t>(counts.num_classes * counts.num_classes);
 
   int64_t i = 0;
   for (; i + kBlock <= n; i += kBlock) {
@@ -101,6 +102,10 @@ void count(const void* prediction, const void* target, int64_t n, ConfusionCount
         ++counts.histogram[(k & last_copy) * bins + bin[k]];
       }
     } else {
+      // An atomic addition waits for its memory; asked for together, the block's arrive together.
+      for (int64_t k = 0; k < kBlock; ++k) {
+        __builtin_prefetch(counts.matrix + (bin[k] < dropped ? bin[k] : 0), 1);
+      }
       int64_t run = 1;
       for (int64_t k = 1; k <= kBlock; ++k, ++run) {
         if (k == kBlock || bin[k] != bin[k - 1]) {
