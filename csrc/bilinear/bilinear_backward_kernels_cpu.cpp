@@ -45,8 +45,9 @@ struct RowWeights {
   bool fresh;  // the upper sum starts from zero here
 };
 
-// Elements [begin, begin + vectors * kLanes) of sum_rows. `load` gives lanes v of row y.
-template <int vectors, typename accumulate_t, typename Load>
+// Elements [begin, begin + vectors * kLanes) of sum_rows. `load` gives lanes v of row y. Rows with
+// a zero upper weight are skipped there (0 * inf), unless `all_upper` says that there are none.
+template <int vectors, bool all_upper, typename accumulate_t, typename Load>
 inline void sum_lanes(const RowWeights<accumulate_t>& weights, int64_t rows,
                       accumulate_t* __restrict lower_sum, accumulate_t* __restrict upper_sum,
                       const Load& load) {
@@ -63,7 +64,7 @@ inline void sum_lanes(const RowWeights<accumulate_t>& weights, int64_t rows,
     for (int v = 0; v < vectors; ++v) {
       const lanes_t value = load(y, v);
       lower[v] += a * value;
-      if (b != 0) {
+      if (all_upper || b != 0) {
         upper[v] += b * value;
       }
     }
@@ -76,7 +77,7 @@ inline void sum_lanes(const RowWeights<accumulate_t>& weights, int64_t rows,
 
 // lower_sum += sum of lower weight y * row y, upper_sum likewise, over `rows` rows of n elements,
 // top to bottom. The sums have room for whole lanes, the rows do not.
-template <typename element_t, typename accumulate_t>
+template <bool all_upper, typename element_t, typename accumulate_t>
 void sum_rows(const element_t* rows_begin, int64_t row_stride, int64_t rows,
               const RowWeights<accumulate_t>& weights, accumulate_t* lower_sum,
               accumulate_t* upper_sum, int64_t n) {
@@ -99,13 +100,13 @@ void sum_rows(const element_t* rows_begin, int64_t row_stride, int64_t rows,
         __builtin_prefetch(ahead + line * kStep, 0, 2);
       }
     }
-    sum_lanes<kVectors>(weights, rows, lower_sum + i, upper_sum + i, load_whole);
+    sum_lanes<kVectors, all_upper>(weights, rows, lower_sum + i, upper_sum + i, load_whole);
   }
   for (; i + kStep <= n; i += kStep) {
-    sum_lanes<1>(weights, rows, lower_sum + i, upper_sum + i, load_whole);
+    sum_lanes<1, all_upper>(weights, rows, lower_sum + i, upper_sum + i, load_whole);
   }
   if (i < n) {
-    sum_lanes<1>(weights, rows, lower_sum + i, upper_sum + i, [&](int64_t y, int) {
+    sum_lanes<1, all_upper>(weights, rows, lower_sum + i, upper_sum + i, [&](int64_t y, int) {
       return load_first(rows_begin + y * row_stride + i, n - i);
     });
   }
@@ -133,14 +134,22 @@ void sum_band(const BilinearWork& work, const PlaneView<element_t>& grad_output,
   } else if (grad_output.dense(work.inner)) {
     const element_t* from = grad_output.data + columns.begin * grad_output.column;
     for (int64_t y = begin; y < end; y += kRowsAtOnce) {
-      sum_rows(from + y * grad_output.row, grad_output.row,
-               end - y < kRowsAtOnce ? end - y : kRowsAtOnce, weights(y), lower_sum, upper_sum,
-               run);
+      const int64_t rows = end - y < kRowsAtOnce ? end - y : kRowsAtOnce;
+      const element_t* first = from + y * grad_output.row;
+      bool all_upper = true;
+      for (int64_t k = 0; k < rows; ++k) {
+        all_upper = all_upper && weights(y).upper[k] != 0;
+      }
+      if (all_upper) {
+        sum_rows<true>(first, grad_output.row, rows, weights(y), lower_sum, upper_sum, run);
+      } else {
+        sum_rows<false>(first, grad_output.row, rows, weights(y), lower_sum, upper_sum, run);
+      }
     }
   } else {
     for (int64_t y = begin; y < end; ++y) {
       grad_output.copy(y, columns.begin, columns.end, work.inner, row);
-      sum_rows(row, 0, 1, weights(y), lower_sum, upper_sum, run);
+      sum_rows<false>(row, 0, 1, weights(y), lower_sum, upper_sum, run);
     }
   }
 }
