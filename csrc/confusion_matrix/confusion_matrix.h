@@ -1,20 +1,13 @@
 // confusion_matrix: argument checks and views of tensors, shared by the CPU and the CUDA side.
 #pragma once
 
-#include "common/check.h"
+#include "common/label_tensors.h"
 #include "confusion_matrix/count.h"
 
 namespace fcn_ext {
 
 // Bins are counted in 32 bits.
 constexpr int64_t kMostClasses = 32768;
-
-inline void check_label_map(const torch::stable::Tensor& labels, const char* name) {
-  FCN_EXT_CHECK(label_index(labels.scalar_type()) >= 0, name,
-                " labels must be uint8, int16, int32 or int64, got ", dtype_text(labels));
-  FCN_EXT_CHECK(labels.dim() == 3, name, " labels must have shape (N, H, W), got ",
-                shape_text(labels));
-}
 
 inline void check_counts(const torch::stable::Tensor& target, const torch::stable::Tensor& matrix,
                          const torch::stable::Tensor& invalid) {
@@ -65,21 +58,11 @@ inline void check_confusion_matrix_logits(const torch::stable::Tensor& logits,
                 "prediction and target must be on the same device");
 }
 
-inline LabelMap label_map(const torch::stable::Tensor& labels) {
-  return {labels.const_data_ptr(),
-          label_index(labels.scalar_type()),
-          {labels.stride(0), labels.stride(1), labels.stride(2)}};
-}
-
 inline LogitsMap logits_map(const torch::stable::Tensor& logits) {
   return {logits.const_data_ptr(),
           element_index(logits.scalar_type()),
           logits.size(1),
           {logits.stride(0), logits.stride(1), logits.stride(2), logits.stride(3)}};
-}
-
-inline LabelShape label_shape(const torch::stable::Tensor& target) {
-  return {target.size(0), target.size(1), target.size(2)};
 }
 
 }  // namespace fcn_ext

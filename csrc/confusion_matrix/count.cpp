@@ -9,7 +9,6 @@ namespace fcn_ext {
 namespace {
 
 constexpr int64_t kGrain = 32768;  // pixels below which a second thread is not woken
-constexpr int64_t kLabelBytes[] = {1, 2, 4, 8};
 constexpr int64_t kScoreBytes[] = {4, 8, 2, 2};
 
 // Maps as a few long rows where memory allows it: pixels of a row are `column` elements apart.

@@ -4,14 +4,9 @@
 #include <cstdint>
 #include <functional>
 
-namespace fcn_ext {
+#include "common/labels.h"
 
-// One (N, H, W) label map; strides in elements. type: 0 uint8, 1 int16, 2 int32, 3 int64.
-struct LabelMap {
-  const void* data;
-  int type;
-  int64_t stride[3];
-};
+namespace fcn_ext {
 
 // One (N, C, H, W) score map. type: 0 float, 1 double, 2 half, 3 bfloat16.
 struct LogitsMap {
@@ -19,10 +14,6 @@ struct LogitsMap {
   int type;
   int64_t channels;
   int64_t stride[4];
-};
-
-struct LabelShape {
-  int64_t batch, height, width;
 };
 
 // Calls body(begin, end) on pieces of [0, count), perhaps at the same time.

@@ -1,0 +1,26 @@
+// Label tensors: their check, and their view as plain memory.
+#pragma once
+
+#include "common/check.h"
+#include "common/labels.h"
+
+namespace fcn_ext {
+
+inline void check_label_map(const torch::stable::Tensor& labels, const char* name) {
+  FCN_EXT_CHECK(label_index(labels.scalar_type()) >= 0, name,
+                " labels must be uint8, int16, int32 or int64, got ", dtype_text(labels));
+  FCN_EXT_CHECK(labels.dim() == 3, name, " labels must have shape (N, H, W), got ",
+                shape_text(labels));
+}
+
+inline LabelMap label_map(const torch::stable::Tensor& labels) {
+  return {labels.const_data_ptr(),
+          label_index(labels.scalar_type()),
+          {labels.stride(0), labels.stride(1), labels.stride(2)}};
+}
+
+inline LabelShape label_shape(const torch::stable::Tensor& labels) {
+  return {labels.size(0), labels.size(1), labels.size(2)};
+}
+
+}  // namespace fcn_ext
