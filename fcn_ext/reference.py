@@ -6,11 +6,26 @@ dtype they are given; call them in float64 for reference values.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["bilinear_kernel", "confusion_matrix", "fuse_skip", "interpolate", "upsample"]
+__all__ = [
+    "bilinear_kernel",
+    "check_labels",
+    "confusion_matrix",
+    "fuse_skip",
+    "interpolate",
+    "interpolate_argmax",
+    "interpolate_confusion_matrix",
+    "interpolate_cross_entropy",
+    "upsample",
+    "upsample_argmax",
+    "upsample_confusion_matrix",
+    "upsample_cross_entropy",
+]
 
 
 def bilinear_kernel(kernel_size: int, *, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -75,3 +90,133 @@ def confusion_matrix(
     valid = (t >= 0) & (t < num_classes) & (p >= 0) & (p < num_classes)
     counts = torch.bincount(t[valid] * num_classes + p[valid], minlength=num_classes**2)
     return counts.reshape(num_classes, num_classes), int((~valid).sum())
+
+
+def _cross_entropy(logits: Tensor, target: Tensor, ignore_index: int, **options: Any) -> Tensor:
+    """``F.cross_entropy``; but a void pixel takes no part, so that NaN there spreads nowhere."""
+    target = target.to(torch.int64)
+    logits = torch.where((target != ignore_index).unsqueeze(1), logits, 0)
+    return F.cross_entropy(logits, target, ignore_index=ignore_index, **options)
+
+
+def upsample_cross_entropy(
+    input: Tensor,
+    target: Tensor,
+    stride: int,
+    *,
+    kernel_size: int | None = None,
+    offset: int | tuple[int, int] = 0,
+    weight: Tensor | None = None,
+    ignore_index: int = 255,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """``F.cross_entropy`` of the upsampled scores."""
+    size = (target.shape[1], target.shape[2])
+    return _cross_entropy(
+        upsample(input, stride, kernel_size=kernel_size, offset=offset, output_size=size),
+        target,
+        ignore_index,
+        weight=weight,
+        reduction=reduction,
+        label_smoothing=label_smoothing,
+    )
+
+
+def interpolate_cross_entropy(
+    input: Tensor,
+    target: Tensor,
+    *,
+    align_corners: bool = False,
+    weight: Tensor | None = None,
+    ignore_index: int = 255,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """``F.cross_entropy`` of the interpolated scores."""
+    return _cross_entropy(
+        interpolate(input, (target.shape[1], target.shape[2]), align_corners=align_corners),
+        target,
+        ignore_index,
+        weight=weight,
+        reduction=reduction,
+        label_smoothing=label_smoothing,
+    )
+
+
+def _argmax(
+    logits: Tensor, dtype: torch.dtype | None, return_probability: bool
+) -> Tensor | tuple[Tensor, Tensor]:
+    if dtype is None:
+        dtype = torch.uint8 if logits.shape[1] <= 256 else torch.int16
+    winner = logits.argmax(dim=1)
+    if not return_probability:
+        return winner.to(dtype)
+    probability = logits.softmax(dim=1).gather(1, winner.unsqueeze(1)).squeeze(1)
+    return winner.to(dtype), probability
+
+
+def upsample_argmax(
+    input: Tensor,
+    stride: int,
+    *,
+    kernel_size: int | None = None,
+    offset: int | tuple[int, int] = 0,
+    output_size: tuple[int, int] | None = None,
+    dtype: torch.dtype | None = None,
+    return_probability: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """The winners of the upsampled scores, and their softmax probabilities."""
+    logits = upsample(
+        input, stride, kernel_size=kernel_size, offset=offset, output_size=output_size
+    )
+    return _argmax(logits, dtype, return_probability)
+
+
+def interpolate_argmax(
+    input: Tensor,
+    size: tuple[int, int],
+    *,
+    align_corners: bool = False,
+    dtype: torch.dtype | None = None,
+    return_probability: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
+    """The winners of the interpolated scores, and their softmax probabilities."""
+    logits = interpolate(input, size, align_corners=align_corners)
+    return _argmax(logits, dtype, return_probability)
+
+
+def upsample_confusion_matrix(
+    input: Tensor,
+    target: Tensor,
+    stride: int,
+    *,
+    kernel_size: int | None = None,
+    offset: int | tuple[int, int] = 0,
+    ignore_index: int = 255,
+) -> tuple[Tensor, int]:
+    """The matrix of the winners of the upsampled scores, and the number of invalid pixels."""
+    size = (target.shape[1], target.shape[2])
+    logits = upsample(input, stride, kernel_size=kernel_size, offset=offset, output_size=size)
+    return confusion_matrix(logits, target, input.shape[1], ignore_index=ignore_index)
+
+
+def interpolate_confusion_matrix(
+    input: Tensor, target: Tensor, *, align_corners: bool = False, ignore_index: int = 255
+) -> tuple[Tensor, int]:
+    """The matrix of the winners of the interpolated scores, and the number of invalid pixels."""
+    size = (target.shape[1], target.shape[2])
+    logits = interpolate(input, size, align_corners=align_corners)
+    return confusion_matrix(logits, target, input.shape[1], ignore_index=ignore_index)
+
+
+def check_labels(target: Tensor, num_classes: int, *, ignore_index: int = 255) -> None:
+    """Raises ValueError at the first label neither in ``[0, num_classes)`` nor ignored."""
+    for batch, image in enumerate(target.tolist()):
+        for row, labels in enumerate(image):
+            for column, label in enumerate(labels):
+                if not 0 <= label < num_classes and label != ignore_index:
+                    raise ValueError(
+                        f"target must be in [0, {num_classes}) or ignore_index = {ignore_index}, "
+                        f"got {label} at batch index {batch}, row {row}, column {column}"
+                    )

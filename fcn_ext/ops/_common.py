@@ -32,13 +32,38 @@ def pair(value: Any, name: str) -> tuple[int, int]:
     return integer(value, name), integer(value, name)
 
 
-def is_map(value: Any, name: str) -> Tensor:
-    """``value`` if it is a tensor of shape (N, C, H, W)."""
+def number(value: Any, name: str) -> float:
+    """``value`` as a float, or TypeError naming the argument."""
+    if isinstance(value, (int, float, torch.SymFloat)):
+        return value  # type: ignore[return-value]
+    raise TypeError(f"{name} must be a number, got {value!r}")
+
+
+def is_tensor(value: Any, name: str) -> Tensor:
+    """``value`` if it is a tensor."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
-    if value.dim() != 4:
-        raise ValueError(f"{name} must have shape (N, C, H, W), got {tuple(value.shape)}")
     return value
+
+
+def is_map(value: Any, name: str) -> Tensor:
+    """``value`` if it is a tensor of shape (N, C, H, W)."""
+    if is_tensor(value, name).dim() != 4:
+        raise ValueError(f"{name} must have shape (N, C, H, W), got {tuple(value.shape)}")
+    return value  # type: ignore[no-any-return]
+
+
+def upsample_geometry(stride: Any, kernel_size: Any, offset: Any) -> tuple[int, int, int, int]:
+    """(stride, kernel_size, offset_y, offset_x) of the arguments that mean an upsampling."""
+    stride = integer(stride, "stride")
+    if kernel_size is None:
+        kernel_size = 2 * stride if stride > 1 else 1
+    return stride, integer(kernel_size, "kernel_size"), *pair(offset, "offset")
+
+
+def accumulate_dtype(map: Tensor) -> torch.dtype:
+    """The dtype of sums over ``map``, and of losses and probabilities."""
+    return torch.float64 if map.dtype == torch.float64 else torch.float32
 
 
 def is_channels_last(map: Tensor) -> bool:
@@ -46,14 +71,46 @@ def is_channels_last(map: Tensor) -> bool:
     return bool(map.shape[1] > 1 and map.stride(1) == 1 and map.stride(3) >= map.shape[1])
 
 
-def empty_map(like: Tensor, height: int, width: int) -> Tensor:
-    """What the operators return for ``like``: its dtype and layout at another size."""
+def empty_map(like: Tensor, height: int, width: int, dtype: torch.dtype | None = None) -> Tensor:
+    """What the operators return for ``like``: its layout, and dtype, at another size."""
     return torch.empty(
         (like.shape[0], like.shape[1], height, width),
-        dtype=like.dtype,
+        dtype=like.dtype if dtype is None else dtype,
         device=like.device,
         memory_format=torch.channels_last if is_channels_last(like) else torch.contiguous_format,
     )
+
+
+def differentiable(op: Any, backward: Any, setup_context: Any = None) -> Any:
+    """Registers the gradient of ``op``, and returns ``op`` for use under torch.func, too.
+
+    What torch.library makes of a gradient is an autograd function of the older style, which
+    torch.func.grad and its relatives refuse.
+    """
+    torch.library.register_autograd(op._schema.name, backward, setup_context=setup_context)
+
+    class Functional(torch.autograd.Function):
+        generate_vmap_rule = True
+
+        @staticmethod
+        def forward(*args: Any) -> Any:
+            return op(*args)
+
+        @staticmethod
+        def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+            if setup_context is not None:
+                setup_context(ctx, inputs, output)
+
+        @staticmethod
+        def backward(ctx: Any, *grads: Any) -> Any:
+            return backward(ctx, *grads)
+
+    def call(*args: Any) -> Any:
+        if not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active():
+            return Functional.apply(*args)
+        return op(*args)
+
+    return call
 
 
 def fold_batch(map: Tensor, dim: int | None, size: int) -> Tensor:
@@ -67,13 +124,43 @@ def unfold_batch(map: Tensor, size: int) -> Tensor:
 
 
 def vmap_over_batch(op: Any, num_maps: int) -> Any:
-    """A vmap rule for ``op``, whose first ``num_maps`` arguments are maps and the rest numbers."""
+    """A vmap rule for ``op``, whose first ``num_maps`` arguments are maps of pixels or labels and
+    whose results are such maps: examples become images. A tensor among the other arguments must
+    be common to all examples, or each is computed on its own."""
+    one_by_one = vmap_by_example(op)
 
-    def rule(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[Tensor, int]:
+    def rule(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[Any, Any]:
+        if any(dim is not None for dim in in_dims[num_maps:]):
+            return one_by_one(info, in_dims, *args)  # type: ignore[no-any-return]
         maps = [
             fold_batch(map, dim, info.batch_size)
             for map, dim in zip(args[:num_maps], in_dims[:num_maps], strict=True)
         ]
-        return unfold_batch(op(*maps, *args[num_maps:]), info.batch_size), 0
+        result = op(*maps, *args[num_maps:])
+        if isinstance(result, Tensor):
+            return unfold_batch(result, info.batch_size), 0
+        return tuple(unfold_batch(map, info.batch_size) for map in result), (0,) * len(result)
+
+    return rule
+
+
+def vmap_by_example(op: Any) -> Any:
+    """A vmap rule for ``op`` that computes one example after the other."""
+
+    def rule(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[Any, Any]:
+        results = [
+            op(
+                *(
+                    arg if dim is None else arg.select(dim, index)
+                    for arg, dim in zip(args, in_dims, strict=True)
+                )
+            )
+            for index in range(info.batch_size)
+        ]
+        if results[0] is None:
+            return None, None
+        if isinstance(results[0], Tensor):
+            return torch.stack(results), 0
+        return tuple(map(torch.stack, zip(*results, strict=True))), (0,) * len(results[0])
 
     return rule
