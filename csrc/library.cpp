@@ -30,4 +30,30 @@ STABLE_TORCH_LIBRARY(fcn_ext, m) {
   m.def(
       "confusion_matrix_logits(Tensor logits, Tensor target, int ignore_index, Tensor(a!) matrix, "
       "Tensor(b!) invalid) -> ()");
+  // Softmax cross-entropy of the upsampled (N, C, H, W) scores and target (N, H, W), straight from
+  // the coarse scores: loss () and total_weight () summed over pixels, d loss / d input in the
+  // accumulation type, (0,) unless asked for. weight: (C) in the accumulation type.
+  m.def(
+      "upsample_cross_entropy(Tensor input, Tensor target, SymInt stride, SymInt kernel_size, "
+      "SymInt offset_y, SymInt offset_x, Tensor? weight, int ignore_index, float label_smoothing, "
+      "bool with_gradient) -> (Tensor loss, Tensor total_weight, Tensor gradient)");
+  m.def(
+      "interpolate_cross_entropy(Tensor input, Tensor target, bool align_corners, Tensor? weight, "
+      "int ignore_index, float label_smoothing, bool with_gradient) -> (Tensor loss, Tensor "
+      "total_weight, Tensor gradient)");
+  // The same of every pixel (N, H, W), and the gradient of the sum of grad_output * loss.
+  m.def(
+      "upsample_cross_entropy_pixels(Tensor input, Tensor target, SymInt stride, SymInt "
+      "kernel_size, SymInt offset_y, SymInt offset_x, Tensor? weight, int ignore_index, float "
+      "label_smoothing) -> Tensor");
+  m.def(
+      "upsample_cross_entropy_pixels_backward(Tensor grad_output, Tensor input, Tensor target, "
+      "SymInt stride, SymInt kernel_size, SymInt offset_y, SymInt offset_x, Tensor? weight, int "
+      "ignore_index, float label_smoothing) -> Tensor");
+  m.def(
+      "interpolate_cross_entropy_pixels(Tensor input, Tensor target, bool align_corners, Tensor? "
+      "weight, int ignore_index, float label_smoothing) -> Tensor");
+  m.def(
+      "interpolate_cross_entropy_pixels_backward(Tensor grad_output, Tensor input, Tensor target, "
+      "bool align_corners, Tensor? weight, int ignore_index, float label_smoothing) -> Tensor");
 }

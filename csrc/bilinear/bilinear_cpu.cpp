@@ -5,6 +5,7 @@
 #include "bilinear/bilinear_kernels_cpu.h"
 #include "bilinear/bilinear_tensors.h"
 #include "common/scratch.h"
+#include "common/weights_cpu.h"
 
 namespace fcn_ext {
 namespace {
@@ -18,27 +19,6 @@ constexpr int64_t kGrain = 32768;
 constexpr int64_t kTileElements = 8192;
 // An output this large would leave the caches before anyone reads it.
 constexpr int64_t kStreamBytes = int64_t{4} << 20;
-
-// Weights as the kernels read them: rounded once, from exact integers.
-class Weights {
- public:
-  Weights(int64_t count, bool in_double) : in_double_(in_double) {
-    bytes_.resize(count * (in_double ? sizeof(double) : sizeof(float)));
-  }
-  void set(int64_t index, int64_t numerator, int64_t denominator) {
-    const double weight = static_cast<double>(numerator) / static_cast<double>(denominator);
-    if (in_double_) {
-      reinterpret_cast<double*>(bytes_.data())[index] = weight;
-    } else {
-      reinterpret_cast<float*>(bytes_.data())[index] = static_cast<float>(weight);
-    }
-  }
-  const void* data() const { return bytes_.data(); }
-
- private:
-  bool in_double_;
-  std::vector<char> bytes_;
-};
 
 class AxisTable {
  public:
@@ -83,7 +63,7 @@ class AxisTable {
 
  private:
   std::vector<int64_t> first_, node_;
-  Weights lower_, upper_, phase_lower_, phase_upper_;
+  WeightTable lower_, upper_, phase_lower_, phase_upper_;
   int64_t stride_ = 0, lead_ = 0;
 };
 

@@ -5,8 +5,8 @@
 // "~" for interpolation to a pixel p, and y its label:
 //
 //     S(p)    = sum over classes of 2^v~_c(p)
-//     loss(p) = a_y ln S(p) - ln 2 [(1 - eps) w_y v~_y(p) + eps / C sum over classes of w_c v~_c(p)]
-//     a_y     = (1 - eps) w_y + eps / C sum over classes of w_c
+//     loss(p) = a_y ln S(p) - ln 2 [(1 - eps) w_y v~_y(p) + eps / C sum over classes of w_c
+//     v~_c(p)] a_y     = (1 - eps) w_y + eps / C sum over classes of w_c
 //
 // with class weights w and label smoothing eps. Interpolation is a convex combination, so M~ bounds
 // the scores of its pixel: nothing overflows and no pixel needs a maximum of its own, unless

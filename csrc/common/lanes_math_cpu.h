@@ -1,0 +1,187 @@
+// Elementary functions of whole registers of lanes: no library call, the same bits in every lane.
+// For *_kernels_cpu.cpp files only (common/cpu_capability.h says why the anonymous namespace).
+#pragma once
+
+#include "common/element_cpu.h"
+
+namespace fcn_ext {
+namespace {
+
+template <typename accumulate_t>
+using LanesFor = typename LanesOf<accumulate_t>::type;
+
+typedef int32_t Int32Lanes __attribute__((vector_size(64)));
+typedef int64_t Int64Lanes __attribute__((vector_size(64)));
+
+// Integers as wide as the lanes.
+template <typename accumulate_t>
+struct IntegerLanesOf {
+  using type = Int32Lanes;
+  using one = int32_t;
+  static constexpr int mantissa_bits = 23, bias = 127;
+};
+template <>
+struct IntegerLanesOf<double> {
+  using type = Int64Lanes;
+  using one = int64_t;
+  static constexpr int mantissa_bits = 52, bias = 1023;
+};
+template <typename accumulate_t>
+using IntegerLanes = typename IntegerLanesOf<accumulate_t>::type;
+
+template <typename accumulate_t>
+inline LanesFor<accumulate_t> all_lanes(accumulate_t value) {
+  return LanesFor<accumulate_t>{} + value;
+}
+
+// Of two numbers; with a NaN the second.
+inline Lanes<float> smaller(const Lanes<float>& a, const Lanes<float>& b) {
+#if defined(__AVX512F__)
+  return _mm512_min_ps(a, b);
+#else
+  return a < b ? a : b;
+#endif
+}
+inline Lanes<float> larger(const Lanes<float>& a, const Lanes<float>& b) {
+#if defined(__AVX512F__)
+  return _mm512_max_ps(a, b);
+#else
+  return a > b ? a : b;
+#endif
+}
+inline Lanes<double> smaller(const Lanes<double>& a, const Lanes<double>& b) {
+  return a < b ? a : b;
+}
+inline Lanes<double> larger(const Lanes<double>& a, const Lanes<double>& b) {
+  return a > b ? a : b;
+}
+
+// Whether any lane of a comparison holds.
+template <typename integers_t>
+inline bool any_lane(const integers_t& holds) {
+#if defined(__AVX512DQ__)
+  if constexpr (sizeof(holds[0]) == 4) {
+    return _mm512_movepi32_mask((__m512i)holds) != 0;
+  } else {
+    return _mm512_movepi64_mask((__m512i)holds) != 0;
+  }
+#else
+  uint64_t words[8], joined = 0;
+  __builtin_memcpy(words, &holds, sizeof(words));
+  for (uint64_t word : words) {
+    joined |= word;
+  }
+  return joined != 0;
+#endif
+}
+
+// { from[at[0] - base], ... }, zero where at < 0.
+inline Lanes<float> gather(const float* from, const int32_t* at, int32_t base) {
+#if defined(__AVX512F__)
+  const __m512i index = _mm512_loadu_si512(at);
+  const __mmask16 present = _mm512_cmpge_epi32_mask(index, _mm512_setzero_si512());
+  return _mm512_mask_i32gather_ps(_mm512_setzero_ps(), present,
+                                  _mm512_sub_epi32(index, _mm512_set1_epi32(base)), from, 4);
+#else
+  Lanes<float> lanes;
+  for (int64_t i = 0; i < kLanes<float>; ++i) {
+    lanes[i] = at[i] < 0 ? 0.0f : from[at[i] - base];
+  }
+  return lanes;
+#endif
+}
+inline Lanes<double> gather(const double* from, const int32_t* at, int32_t base) {
+  Lanes<double> lanes;
+  for (int64_t i = 0; i < kLanes<double>; ++i) {
+    lanes[i] = at[i] < 0 ? 0.0 : from[at[i] - base];
+  }
+  return lanes;
+}
+
+// ln(2)^n / n!, the series of 2^x.
+constexpr double kExp2Terms[] = {1.0,
+                                 0.6931471805599453,
+                                 0.2402265069591007,
+                                 0.05550410866482158,
+                                 0.009618129107628477,
+                                 0.0013333558146428443,
+                                 0.0001540353039338161,
+                                 1.5252733804059841e-05,
+                                 1.321548679014431e-06,
+                                 1.0178086009239699e-07,
+                                 7.054911620801123e-09,
+                                 4.44553827187081e-10,
+                                 2.5678435993488202e-11,
+                                 1.3691488853904128e-12};
+
+// 2^x within 1.5 units in the last place for x <= 1000 (float: 100), zero where it would be below
+// the normal numbers. x must not be NaN.
+template <typename accumulate_t>
+inline LanesFor<accumulate_t> exp2_lanes(const LanesFor<accumulate_t>& x) {
+  using lanes_t = LanesFor<accumulate_t>;
+  constexpr bool kDouble = sizeof(accumulate_t) == 8;
+  constexpr int kDegree = kDouble ? 13 : 7;
+  constexpr accumulate_t kLeast = kDouble ? -1022 : -126;
+  // Adding 1.5 * 2^mantissa_bits leaves the nearest integer in the low bits.
+  constexpr accumulate_t kRound = kDouble ? 0x1.8p52 : 0x1.8p23;
+  const lanes_t bounded = larger(x, all_lanes<accumulate_t>(kLeast - 1));
+  const lanes_t shifted = bounded + kRound;
+  const lanes_t rest = bounded - (shifted - kRound);
+  lanes_t series = all_lanes<accumulate_t>(static_cast<accumulate_t>(kExp2Terms[kDegree]));
+  for (int n = kDegree - 1; n >= 0; --n) {
+    series = series * rest + static_cast<accumulate_t>(kExp2Terms[n]);
+  }
+  const auto exponent = (IntegerLanes<accumulate_t>)shifted
+                        << IntegerLanesOf<accumulate_t>::mantissa_bits;
+  const lanes_t scaled = (lanes_t)((IntegerLanes<accumulate_t>)series + exponent);
+  return x < kLeast ? lanes_t{} : scaled;
+}
+
+// log2(x) of positive normal numbers: x = 2^e m with m in [sqrt(1/2), sqrt(2)) and
+// log2(m) = 2 / ln 2 * artanh((m - 1) / (m + 1)).
+template <typename accumulate_t>
+inline LanesFor<accumulate_t> log2_lanes(const LanesFor<accumulate_t>& x) {
+  using lanes_t = LanesFor<accumulate_t>;
+  using integers_t = IntegerLanes<accumulate_t>;
+  constexpr bool kDouble = sizeof(accumulate_t) == 8;
+  constexpr int kBits = IntegerLanesOf<accumulate_t>::mantissa_bits;
+  constexpr int kTerms = kDouble ? 12 : 5;
+  constexpr double kTwoOverLn2 = 2.8853900817779268;
+  const integers_t bits = (integers_t)x;
+  // The bits of sqrt(1/2): subtracting them makes the exponent count from there.
+  constexpr auto kRootHalf = kDouble ? int64_t{0x3fe6a09e667f3bcd} : int64_t{0x3f3504f3};
+  using integer_t = typename IntegerLanesOf<accumulate_t>::one;
+  const integers_t exponent = (bits - static_cast<integer_t>(kRootHalf)) >> kBits;
+  const lanes_t m = (lanes_t)(bits - (exponent << kBits));
+  const lanes_t s = (m - 1) / (m + 1);
+  const lanes_t square = s * s;
+  lanes_t series =
+      all_lanes<accumulate_t>(static_cast<accumulate_t>(kTwoOverLn2 / (2 * kTerms - 1)));
+  for (int n = kTerms - 2; n >= 0; --n) {
+    series = series * square + static_cast<accumulate_t>(kTwoOverLn2 / (2 * n + 1));
+  }
+  return series * s + __builtin_convertvector(exponent, lanes_t);
+}
+
+// 1 / x, x a positive normal number.
+inline Lanes<float> reciprocal(const Lanes<float>& x) {
+#if defined(__AVX512F__)
+  const Lanes<float> guess = _mm512_rcp14_ps(x);
+  return guess * (2.0f - x * guess);
+#else
+  return 1.0f / x;
+#endif
+}
+inline Lanes<double> reciprocal(const Lanes<double>& x) { return 1.0 / x; }
+
+template <typename accumulate_t>
+inline double sum_of(const LanesFor<accumulate_t>& lanes) {
+  double sum = 0;
+  for (uint64_t i = 0; i < 64 / sizeof(accumulate_t); ++i) {
+    sum += static_cast<double>(lanes[i]);
+  }
+  return sum;
+}
+
+}  // namespace
+}  // namespace fcn_ext

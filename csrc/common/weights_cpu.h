@@ -1,0 +1,33 @@
+// Weights in the accumulation type of a map, as CPU kernels read them.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+namespace fcn_ext {
+
+class WeightTable {
+ public:
+  WeightTable() = default;
+  WeightTable(int64_t count, bool in_double)
+      : in_double_(in_double), bytes_(count * (in_double ? sizeof(double) : sizeof(float))) {}
+
+  void set(int64_t index, double weight) {
+    if (in_double_) {
+      reinterpret_cast<double*>(bytes_.data())[index] = weight;
+    } else {
+      reinterpret_cast<float*>(bytes_.data())[index] = static_cast<float>(weight);
+    }
+  }
+  // Rounded once, from exact integers.
+  void set(int64_t index, int64_t numerator, int64_t denominator) {
+    set(index, static_cast<double>(numerator) / static_cast<double>(denominator));
+  }
+  const void* data() const { return bytes_.data(); }
+
+ private:
+  bool in_double_ = false;
+  std::vector<char> bytes_;
+};
+
+}  // namespace fcn_ext
