@@ -1,0 +1,219 @@
+// Label maps and confusion counts straight from coarse scores on CUDA: launch_argmax,
+// launch_argmax_confusion. No logit of full resolution is ever in memory.
+//
+// A block walks down a strip of tiles of cells (argmax_tiles.cuh). It stages the scores of a tile's
+// nodes in shared memory, class by class, and keeps the two largest of every node. A cell whose
+// corners agree on a class that leads by more than rounding has one winner, at no cost a pixel;
+// scores of trained networks leave few others. For those, lanes look for the classes that may win
+// (argmax_cells.cuh), and a thread evaluates them at eight pixels in registers. Classes that do not
+// fit into shared memory come in chunks, a second time for tiles with mixed cells. Memory touched:
+// scores once or twice, targets once, labels once.
+#pragma once
+
+#include "argmax/argmax_cells.cuh"
+#include "argmax/argmax_direct.cuh"
+#include "argmax/argmax_output.cuh"
+
+namespace fcn_ext {
+namespace argmax {
+
+// Blocks of a multiprocessor that registers have to allow.
+template <typename accumulate_t>
+constexpr int kBlocks = sizeof(accumulate_t) == 4 ? 3 : 2;
+
+// Pixels of mixed cells, as many at a time as there are threads.
+template <typename accumulate_t, int band>
+__device__ __forceinline__ void evaluate_mixed(const ArgmaxArgs& args,
+                                               const Tile<accumulate_t>& tile) {
+  constexpr int kOfCell = CellThreads<band>::kAll;
+  const ArgmaxTiles& tiles = args.tiles;
+  const auto channels = static_cast<int>(args.shape.channels);
+  const int mixed = *tile.mixed_count();
+  for (int begin = 0; begin < mixed * kOfCell; begin += kThreads) {
+    const int unit = begin + static_cast<int>(threadIdx.x);
+    const bool active = unit < mixed * kOfCell;
+    const int entry = active ? unit / kOfCell : 0;
+    CellPixels<accumulate_t, band> pixels(tiles, tile, entry, unit % kOfCell);
+    for (int first_class = 0; first_class < channels; first_class += tiles.chunk) {
+      const int classes = smaller(tiles.chunk, channels - first_class);
+      if (tiles.chunks > 1) {
+        __syncthreads();
+        stage_scores(args, tile, first_class, classes);
+        __syncthreads();
+      }
+      // All at once where all classes are here.
+      const int last = smaller((begin + kThreads + kOfCell - 1) / kOfCell, mixed);
+      if (tiles.chunks > 1) {
+        find_survivors(args, tile, begin / kOfCell, last, first_class, classes);
+      } else if (begin == 0) {
+        find_survivors(args, tile, 0, mixed, 0, classes);
+      }
+      __syncthreads();
+      if (active) {
+        pixels.take(first_class, classes);
+      }
+    }
+    if (active) {
+      pixels.store();
+    }
+  }
+}
+
+template <typename accumulate_t, int band>
+__global__ void __launch_bounds__(kThreads, kBlocks<accumulate_t>)
+    argmax_tiles_kernel(const ArgmaxArgs args, const ArgmaxOutput output) {
+  const ArgmaxTiles& tiles = args.tiles;
+  const auto channels = static_cast<int>(args.shape.channels);
+  const confusion::Counter counter(output.counts);
+  Tile<accumulate_t> tile(tiles.layout);
+
+  for (unsigned item = blockIdx.x; item < static_cast<unsigned>(tiles.items); item += gridDim.x) {
+    // item = (image, strip, tile column)
+    const auto place = static_cast<int>(item);
+    const int tile_x = place % tiles.tiles_x * tiles.cell_columns;
+    const int strip = place / tiles.tiles_x % tiles.strips * tiles.strip_tiles;
+    tile.image = place / tiles.tiles_x / tiles.strips;
+    tile.first_cell_x = tiles.first_cell_x + tile_x;
+    tile.cell_columns = smaller(tiles.cell_columns, tiles.cells_x - tile_x);
+    for (int tile_y = strip; tile_y < smaller(strip + tiles.strip_tiles, tiles.tiles_y); ++tile_y) {
+      tile.first_cell_y = tiles.first_cell_y + tile_y * tiles.cell_rows;
+      tile.cell_rows = smaller(tiles.cell_rows, tiles.cells_y - tile_y * tiles.cell_rows);
+      __syncthreads();  // the tile before is written
+      if (tile_y == strip) {
+        fill_tables(args.shape.x, tile.first_cell_x, tile.cell_columns, tile.column_begin(),
+                    tile.column_weight(), tile.column_cell());
+      }
+      fill_tables(args.shape.y, tile.first_cell_y, tile.cell_rows, tile.row_begin(),
+                  tile.row_weight(), tile.row_cell());
+      if (threadIdx.x == 0) {
+        *tile.mixed_count() = 0;
+      }
+      for (int first_class = 0; first_class < channels; first_class += tiles.chunk) {
+        const int classes = smaller(tiles.chunk, channels - first_class);
+        if (first_class > 0) {
+          __syncthreads();
+        }
+        stage_scores(args, tile, first_class, classes);
+        __syncthreads();
+        update_nodes(tiles, tile, first_class, classes);
+      }
+      __syncthreads();
+      classify_cells(args, tile);
+      __syncthreads();
+      if (*tile.mixed_count() > 0) {
+        evaluate_mixed<accumulate_t, band>(args, tile);
+        __syncthreads();
+      }
+      emit_tile(args, output, tile, counter);
+    }
+  }
+  counter.flush();
+}
+
+// Histograms of a block, and their bytes; none where a matrix is too large or has more bins than
+// there are pixels.
+inline int64_t choose_histogram(const BilinearShape& shape, confusion::Counts& counts) {
+  constexpr int64_t kMostCopies = kThreads / kWarp, kCopiesBytes = 16 << 10;
+  const int64_t bytes = 4 * (shape.channels * shape.channels + 1);
+  const int64_t pixels = shape.batch * shape.y.output_size * shape.x.output_size;
+  const bool fits = counts.matrix != nullptr && bytes / 4 <= pixels &&
+                    bytes <= device_limits().shared_bytes_per_block / 2;
+  counts.copies =
+      fits ? static_cast<int>(larger<int64_t>(1, smaller(kMostCopies, kCopiesBytes / bytes))) : 0;
+  return counts.copies * bytes;
+}
+
+template <typename accumulate_t>
+void launch_tiles(const ArgmaxArgs& args, const ArgmaxOutput& output, cudaStream_t stream) {
+  const ArgmaxTiles& tiles = args.tiles;
+  // Blocks with a histogram are no more than run at once, unless its 32-bit bins could overflow.
+  const int64_t resident = int64_t{device_limits().multiprocessors} * kBlocks<accumulate_t>;
+  const int64_t pixels = args.shape.batch * args.shape.y.output_size * args.shape.x.output_size;
+  const int64_t most = output.counts.copies > 0
+                           ? larger(resident, ceil_divide(pixels, kMostPixelsOfBlock))
+                           : kMostBlocks;
+  const auto run = [&](auto kernel) {
+    launch(kernel, dim3(static_cast<unsigned>(smaller<int64_t>(tiles.items, most))), dim3(kThreads),
+           static_cast<size_t>(tiles.layout.bytes), stream, args, output);
+  };
+  if constexpr (std::is_same_v<accumulate_t, double>) {
+    run(tiles.band == 8 ? argmax_tiles_kernel<double, 8> : argmax_tiles_kernel<double, 32>);
+  } else {
+    switch (tiles.band) {
+      case 2:
+        return run(argmax_tiles_kernel<float, 2>);
+      case 4:
+        return run(argmax_tiles_kernel<float, 4>);
+      case 8:
+        return run(argmax_tiles_kernel<float, 8>);
+      case 16:
+        return run(argmax_tiles_kernel<float, 16>);
+      default:
+        return run(argmax_tiles_kernel<float, 32>);
+    }
+  }
+}
+
+template <typename scalar_t>
+constexpr int kElementType = std::is_same_v<scalar_t, float>       ? 0
+                             : std::is_same_v<scalar_t, double>    ? 1
+                             : std::is_same_v<scalar_t, c10::Half> ? 2
+                                                                   : 3;
+
+template <typename scalar_t>
+void launch_predictions(const BilinearShape& shape, const scalar_t* input,
+                        const PlaneStrides& strides, ArgmaxOutput output, cudaStream_t stream) {
+  using accumulate_t = accumulate_of<scalar_t>;
+  ArgmaxArgs args{shape, {}, input, kElementType<scalar_t>, strides};
+  const bool interleaved = strides.channel == 1 && strides.column != 1 && shape.channels > 1;
+  const int64_t histogram_bytes = choose_histogram(shape, output.counts);
+  if (make_tiles(shape, interleaved, sizeof(accumulate_t), histogram_bytes, args.tiles)) {
+    return launch_tiles<accumulate_t>(args, output, stream);
+  }
+  unsigned blocks = 0;
+  const confusion::PixelRows rows = output_rows(shape, blocks);
+  launch(direct_argmax_kernel<scalar_t>, dim3(blocks), dim3(kThreads),
+         static_cast<size_t>(histogram_bytes), stream, shape, input, strides, rows, output);
+}
+
+}  // namespace argmax
+
+// The label maps of bilinearly resampled scores: the class with the largest logit, the lowest of
+// equal ones, NaN as the greatest, as in torch.argmax. Logits are sums of products of scores and
+// weights, along rows first, as launch_bilinear_forward forms them.
+//
+// labels: dense (N, H, W), of a type as LabelMap's that holds every class; at most 2^15 classes, at
+// least one. probability: dense (N, H, W), the softmax of the logits at the label, or null.
+template <typename scalar_t>
+void launch_argmax(const BilinearShape& shape, const scalar_t* input, const PlaneStrides& strides,
+                   void* labels, int label_type, accumulate_of<scalar_t>* probability,
+                   cudaStream_t stream) {
+  if (shape.batch * shape.y.output_size * shape.x.output_size == 0) {
+    return;
+  }
+  argmax::launch_predictions(shape, input, strides, {labels, label_type, {}, {}}, stream);
+  if (probability != nullptr) {
+    unsigned blocks = 0;
+    const confusion::PixelRows rows = argmax::output_rows(shape, blocks);
+    launch(argmax::label_probability_kernel<scalar_t>, dim3(blocks), dim3(argmax::kThreads), 0,
+           stream, shape, input, strides, rows, labels, label_type, probability);
+  }
+}
+
+// Adds into matrix (C, C), rows = target, the number of pixels of each pair of target and predicted
+// class, and into invalid that of pixels whose target is neither ignore_index nor a class.
+template <typename scalar_t>
+void launch_argmax_confusion(const BilinearShape& shape, const scalar_t* input,
+                             const PlaneStrides& strides, const LabelMap& target,
+                             int64_t ignore_index, int64_t* matrix, int64_t* invalid,
+                             cudaStream_t stream) {
+  if (shape.batch * shape.y.output_size * shape.x.output_size == 0) {
+    return;
+  }
+  const confusion::Counts counts{static_cast<int32_t>(shape.channels), ignore_index, 0,
+                                 reinterpret_cast<unsigned long long*>(matrix),
+                                 reinterpret_cast<unsigned long long*>(invalid)};
+  argmax::launch_predictions(shape, input, strides, {nullptr, 0, target, counts}, stream);
+}
+
+}  // namespace fcn_ext

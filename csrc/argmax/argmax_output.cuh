@@ -1,0 +1,167 @@
+// Where labels go: to memory, in vectors, or with a target into a confusion matrix.
+//
+// Lanes take pieces of kPiece neighbouring pixels that start where the memory of the row is
+// aligned.
+#pragma once
+
+#include "argmax/argmax_nodes.cuh"
+#include "common/labels.h"
+#include "confusion_matrix/counter.cuh"
+#include "confusion_matrix/pixel_rows.cuh"
+
+namespace fcn_ext {
+namespace argmax {
+
+constexpr int kPiece = 8;
+constexpr int64_t kMostPixelsOfBlock = int64_t{1} << 30;  // so that a 32-bit bin cannot overflow
+
+// One of both: `labels` is dense (N, H, W) of a type as LabelMap's, or null.
+struct ArgmaxOutput {
+  void* labels;
+  int type;
+  LabelMap target;
+  confusion::Counts counts;
+};
+
+// Predictions of pixels [x, x + kPiece) of a row of the tile, of which those inside it count.
+template <typename accumulate_t>
+__device__ __forceinline__ void load_piece(const ArgmaxTiles& tiles, const Tile<accumulate_t>& tile,
+                                           int row, int x, int columns,
+                                           uint32_t (&labels)[kPiece]) {
+  const int begin = larger(x, 0), end = smaller(x + kPiece, columns);
+  const int32_t* winners = tile.winner() + tile.row_cell()[row] * tiles.cell_columns;
+  int cell = tile.column_cell()[begin];
+  const int last = tile.column_cell()[end - 1];
+  const int32_t winner = winners[cell];
+  bool one = winner != kMixed;
+#pragma unroll 1
+  while (cell < last) {
+    one = winners[++cell] == winner && one;
+  }
+#pragma unroll
+  for (int k = 0; k < kPiece; ++k) {
+    labels[k] = static_cast<uint32_t>(winner);
+    if (!one && x + k >= begin && x + k < end) {
+      const int32_t of_cell = winners[tile.column_cell()[x + k]];
+      labels[k] = of_cell != kMixed
+                      ? static_cast<uint32_t>(of_cell)
+                      : tile.labels()[row * (tiles.cell_columns * tiles.band) + x + k];
+    }
+  }
+}
+
+template <typename label_t>
+__device__ __forceinline__ void store_piece(label_t* row, int x, int columns,
+                                            const uint32_t (&labels)[kPiece]) {
+  constexpr int kWhole = 16 / static_cast<int>(sizeof(label_t));
+  constexpr int kVector = kWhole < kPiece ? kWhole : kPiece;
+  if (x >= 0 && x + kPiece <= columns) {
+#pragma unroll
+    for (int v = 0; v < kPiece; v += kVector) {
+      Vector<label_t, kVector> vector;
+#pragma unroll
+      for (int k = 0; k < kVector; ++k) {
+        vector.values[k] = static_cast<label_t>(labels[v + k]);
+      }
+      store_vector_streamed(row + x + v, vector);
+    }
+    return;
+  }
+#pragma unroll
+  for (int k = 0; k < kPiece; ++k) {
+    if (x + k >= 0 && x + k < columns) {
+      row[x + k] = static_cast<label_t>(labels[k]);
+    }
+  }
+}
+
+// Writes the labels of a tile.
+template <typename label_t, typename accumulate_t>
+__device__ __forceinline__ void store_labels(const ArgmaxArgs& args, const Tile<accumulate_t>& tile,
+                                             label_t* labels) {
+  const int rows = tile.rows(), columns = tile.columns();
+  const int pieces = (columns + 2 * kPiece - 2) / kPiece;
+  const int64_t width = args.shape.x.output_size;
+  label_t* start = labels + (tile.image * args.shape.y.output_size + tile.row_begin()[0]) * width +
+                   tile.column_begin()[0];
+  for (int i = static_cast<int>(threadIdx.x); i < rows * pieces; i += kThreads) {
+    const int row = i / pieces;
+    label_t* of_row = start + row * width;
+    const int past =
+        static_cast<int>(reinterpret_cast<uintptr_t>(of_row) / sizeof(label_t) % kPiece);
+    const int x = i % pieces * kPiece - past;
+    if (x < columns) {
+      uint32_t piece[kPiece];
+      load_piece(args.tiles, tile, row, x, columns, piece);
+      store_piece(of_row, x, columns, piece);
+    }
+  }
+}
+
+// Counts the labels of a tile; all threads go together.
+template <typename accumulate_t>
+__device__ __forceinline__ void count_labels(const ArgmaxArgs& args, const ArgmaxOutput& output,
+                                             const Tile<accumulate_t>& tile,
+                                             const confusion::Counter& counter) {
+  const int rows = tile.rows(), columns = tile.columns();
+  const int pieces = (columns + 2 * kPiece - 2) / kPiece;
+  const LabelMap& target = output.target;
+  const confusion::MapRows map{target.data, target.type, 0, 0, target.stride[2]};
+  const int64_t start = tile.image * target.stride[0] + tile.row_begin()[0] * target.stride[1] +
+                        tile.column_begin()[0] * target.stride[2];
+  const int vector = smaller(kPiece, 16 >> target.type);
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  for (int base = static_cast<int>(threadIdx.x) - lane; base < rows * pieces; base += kThreads) {
+    uint32_t pixels[kPiece];
+    const int i = base + lane;
+    const int row = i / pieces;
+    const int64_t offset = start + row * target.stride[1];
+    const int x = i % pieces * kPiece - confusion::labels_past_boundary(map, offset) % vector;
+    if (row < rows && x < columns) {
+      uint32_t predictions[kPiece];
+      load_piece(args.tiles, tile, row, x, columns, predictions);
+      if (map.column == 1) {
+        confusion::load_labels(map, offset, x, columns, output.counts.ignore_index, pixels);
+      } else {
+#pragma unroll
+        for (int k = 0; k < kPiece; ++k) {
+          uint32_t one[1];
+          confusion::load_labels(map, offset, x + k, columns, output.counts.ignore_index, one);
+          pixels[k] = one[0];
+        }
+      }
+#pragma unroll
+      for (int k = 0; k < kPiece; ++k) {
+        pixels[k] = pixels[k] << 16 | predictions[k];
+      }
+    } else {
+#pragma unroll
+      for (int k = 0; k < kPiece; ++k) {
+        pixels[k] = confusion::kIgnored << 16;
+      }
+    }
+    confusion::count_runs(counter, pixels);
+  }
+}
+
+template <typename accumulate_t>
+__device__ __forceinline__ void emit_tile(const ArgmaxArgs& args, const ArgmaxOutput& output,
+                                          const Tile<accumulate_t>& tile,
+                                          const confusion::Counter& counter) {
+  if (output.labels == nullptr) {
+    return count_labels(args, output, tile, counter);
+  }
+  switch (output.type) {
+    case 0:
+      return store_labels(args, tile, static_cast<uint8_t*>(output.labels));
+    case 1:
+      return store_labels(args, tile, static_cast<int16_t*>(output.labels));
+    case 2:
+      return store_labels(args, tile, static_cast<int32_t*>(output.labels));
+    default:
+      return store_labels(args, tile, static_cast<int64_t*>(output.labels));
+  }
+}
+
+}  // namespace argmax
+}  // namespace fcn_ext
