@@ -20,6 +20,12 @@ OPERATORS = (
     "fuse_skip",
     "confusion_matrix_labels",
     "confusion_matrix_logits",
+    "upsample_cross_entropy",
+    "upsample_cross_entropy_pixels",
+    "upsample_cross_entropy_pixels_backward",
+    "interpolate_cross_entropy",
+    "interpolate_cross_entropy_pixels",
+    "interpolate_cross_entropy_pixels_backward",
 )
 
 

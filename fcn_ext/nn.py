@@ -6,7 +6,13 @@ from torch import Tensor, nn
 
 from fcn_ext import ops
 
-__all__ = ["FuseSkip", "Interpolate", "Upsample"]
+__all__ = [
+    "FuseSkip",
+    "Interpolate",
+    "InterpolateCrossEntropyLoss",
+    "Upsample",
+    "UpsampleCrossEntropyLoss",
+]
 
 
 class Upsample(nn.Module):
@@ -74,3 +80,105 @@ class FuseSkip(nn.Module):
 
     def extra_repr(self) -> str:
         return f"offset={self.offset}, stride={self.stride}"
+
+
+class _CrossEntropyLoss(nn.Module):
+    """What the losses share: the arguments of ``nn.CrossEntropyLoss``."""
+
+    weight: Tensor | None
+
+    def __init__(
+        self,
+        weight: Tensor | None,
+        ignore_index: int,
+        reduction: str,
+        label_smoothing: float,
+    ) -> None:
+        super().__init__()
+        self.register_buffer("weight", weight)
+        self.ignore_index = ignore_index
+        self.reduction = reduction
+        self.label_smoothing = label_smoothing
+
+    def extra_repr(self) -> str:
+        return (
+            f"ignore_index={self.ignore_index}, reduction={self.reduction!r}, "
+            f"label_smoothing={self.label_smoothing}"
+        )
+
+
+class UpsampleCrossEntropyLoss(_CrossEntropyLoss):
+    """:func:`fcn_ext.ops.upsample_cross_entropy` with all but scores and target fixed.
+
+    Replaces :class:`Upsample` and the ``nn.CrossEntropyLoss`` behind it, and like the latter keeps
+    ``weight`` as a buffer.
+    """
+
+    def __init__(
+        self,
+        stride: int,
+        *,
+        kernel_size: int | None = None,
+        offset: int | tuple[int, int] = 0,
+        weight: Tensor | None = None,
+        ignore_index: int = 255,
+        reduction: str = "mean",
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__(weight, ignore_index, reduction, label_smoothing)
+        self.stride = stride
+        self.kernel_size = kernel_size
+        self.offset = offset
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return ops.upsample_cross_entropy(
+            input,
+            target,
+            self.stride,
+            kernel_size=self.kernel_size,
+            offset=self.offset,
+            weight=self.weight,
+            ignore_index=self.ignore_index,
+            reduction=self.reduction,
+            label_smoothing=self.label_smoothing,
+        )
+
+    def extra_repr(self) -> str:
+        return (
+            f"stride={self.stride}, kernel_size={self.kernel_size}, offset={self.offset}, "
+            f"{super().extra_repr()}"
+        )
+
+
+class InterpolateCrossEntropyLoss(_CrossEntropyLoss):
+    """:func:`fcn_ext.ops.interpolate_cross_entropy` with all but scores and target fixed.
+
+    Replaces ``F.interpolate`` to the size of the target and the ``nn.CrossEntropyLoss`` behind it,
+    and like the latter keeps ``weight`` as a buffer.
+    """
+
+    def __init__(
+        self,
+        *,
+        align_corners: bool = False,
+        weight: Tensor | None = None,
+        ignore_index: int = 255,
+        reduction: str = "mean",
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__(weight, ignore_index, reduction, label_smoothing)
+        self.align_corners = align_corners
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return ops.interpolate_cross_entropy(
+            input,
+            target,
+            align_corners=self.align_corners,
+            weight=self.weight,
+            ignore_index=self.ignore_index,
+            reduction=self.reduction,
+            label_smoothing=self.label_smoothing,
+        )
+
+    def extra_repr(self) -> str:
+        return f"align_corners={self.align_corners}, {super().extra_repr()}"

@@ -23,8 +23,59 @@ def test_modules_are_their_functions() -> None:
         nn.Interpolate()(coarse)
 
 
+@pytest.mark.parametrize("reduction", ["none", "sum", "mean"])
+def test_losses_are_their_functions(reduction: str) -> None:
+    scores, target = torch.randn(2, 3, 4, 5), torch.randint(0, 3, (2, 9, 11))
+    target[0, 0] = 7
+    weight = torch.tensor([1.0, 0.5, 2.0])
+    options = {
+        "weight": weight,
+        "ignore_index": 7,
+        "reduction": reduction,
+        "label_smoothing": 0.1,
+    }
+    upsampled = nn.UpsampleCrossEntropyLoss(3, kernel_size=5, offset=(1, 2), **options)
+    expected = ops.upsample_cross_entropy(
+        scores, target, 3, kernel_size=5, offset=(1, 2), **options
+    )
+    assert torch.equal(upsampled(scores, target), expected)
+    interpolated = nn.InterpolateCrossEntropyLoss(align_corners=True, **options)
+    expected = ops.interpolate_cross_entropy(scores, target, align_corners=True, **options)
+    assert torch.equal(interpolated(scores, target), expected)
+
+
+def test_losses_replace_the_two_usual_lines() -> None:
+    scores, target = torch.randn(2, 3, 4, 5), torch.randint(0, 3, (2, 16, 20))
+    target[0, 0] = 255
+    weight = torch.tensor([1.0, 0.5, 2.0])
+    plain = torch.nn.CrossEntropyLoss(weight=weight, ignore_index=255)
+    logits = torch.nn.functional.interpolate(scores, target.shape[1:], mode="bilinear")
+    ours = nn.InterpolateCrossEntropyLoss(weight=weight)
+    torch.testing.assert_close(ours(scores, target), plain(logits, target))
+    assert ours.state_dict().keys() == plain.state_dict().keys()
+    ours.load_state_dict(plain.state_dict())
+    assert ours.double().weight.dtype == torch.float64
+    assert not nn.UpsampleCrossEntropyLoss(2).state_dict()
+    assert ours.half()(scores.half(), target).dtype == torch.float32
+
+
 def test_modules_say_what_they_are() -> None:
-    net = torch.nn.Sequential(nn.Upsample(8, offset=4), nn.Interpolate(3), nn.FuseSkip((1, 2)))
-    for text in ("stride=8", "offset=4", "size=3", "offset=(1, 2)"):
+    net = torch.nn.Sequential(
+        nn.Upsample(8, offset=4),
+        nn.Interpolate(3),
+        nn.FuseSkip((1, 2)),
+        nn.UpsampleCrossEntropyLoss(16, label_smoothing=0.5),
+        nn.InterpolateCrossEntropyLoss(ignore_index=9, reduction="sum"),
+    )
+    for text in (
+        "stride=8",
+        "offset=4",
+        "size=3",
+        "offset=(1, 2)",
+        "stride=16",
+        "label_smoothing=0.5",
+        "ignore_index=9",
+        "reduction='sum'",
+    ):
         assert text in repr(net)
     assert not list(net.parameters())

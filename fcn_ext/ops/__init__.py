@@ -8,8 +8,17 @@ from __future__ import annotations
 from fcn_ext import _library as _library
 from fcn_ext.ops._check_labels import check_labels
 from fcn_ext.ops._confusion_matrix import confusion_matrix
+from fcn_ext.ops._cross_entropy import interpolate_cross_entropy, upsample_cross_entropy
 from fcn_ext.ops._fuse_skip import fuse_skip
 from fcn_ext.ops._interpolate import interpolate
 from fcn_ext.ops._upsample import upsample
 
-__all__ = ["check_labels", "confusion_matrix", "fuse_skip", "interpolate", "upsample"]
+__all__ = [
+    "check_labels",
+    "confusion_matrix",
+    "fuse_skip",
+    "interpolate",
+    "interpolate_cross_entropy",
+    "upsample",
+    "upsample_cross_entropy",
+]

@@ -1,0 +1,145 @@
+"""What the tests of the fused heads share: geometries, scores, labels, and calls of both modules.
+
+A head takes coarse scores to the size of a label map in one of two geometries, `upsample` and
+`interpolate`; everything else about it is the same, and so are the questions it is asked.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fcn_ext import reference
+
+LABEL_TYPES = [torch.uint8, torch.int16, torch.int32, torch.int64]
+SCORE_TYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Coarse (h, w), fine (H, W), and how a head of either kind is told the way between."""
+
+    name: str
+    kind: str  # upsample or interpolate
+    coarse: tuple[int, int]
+    fine: tuple[int, int]
+    options: dict[str, Any]  # of the Python functions, but for the size
+    numbers: tuple[Any, ...]  # of the operators, but for the size
+
+    def __str__(self) -> str:
+        return self.name
+
+    def head(self, module: ModuleType, consumer: str, *tensors: Tensor, **options: Any) -> Any:
+        """`module`'s head that ends in `consumer`: cross_entropy, argmax, confusion_matrix."""
+        if consumer == "argmax":
+            options["size" if self.kind == "interpolate" else "output_size"] = self.fine
+        return getattr(module, f"{self.kind}_{consumer}")(*tensors, **self.options, **options)
+
+    def materialised(self, module: ModuleType, scores: Tensor) -> Tensor:
+        """The scores at full size."""
+        size = {"size" if self.kind == "interpolate" else "output_size": self.fine}
+        result: Tensor = getattr(module, self.kind)(scores, **self.options, **size)
+        return result
+
+    def op(self, name: str) -> Any:
+        return getattr(torch.ops.fcn_ext, f"{self.kind}_{name}").default
+
+    def scores(
+        self, n: int, c: int, dtype: torch.dtype = torch.float32, seed: int = 1, scale: float = 2.0
+    ) -> Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        shape = (n, c, *self.coarse)
+        return (scale * torch.randn(shape, generator=generator, dtype=torch.float64)).to(dtype)
+
+    def labels(self, n: int, c: int, *, void: int | None = 255, seed: int = 2) -> Tensor:
+        """int64, piecewise constant with single pixels in between; a tenth of them void."""
+        generator = torch.Generator().manual_seed(seed)
+        height, width = self.fine
+        patches = torch.randint(0, c, (n, height // 3 + 1, width // 5 + 1), generator=generator)
+        labels = patches.repeat_interleave(3, 1).repeat_interleave(5, 2)[:, :height, :width]
+        chance = torch.rand((n, height, width), generator=generator)
+        single = torch.randint(0, c, (n, height, width), generator=generator)
+        labels = torch.where(chance < 0.15, single, labels)
+        return labels if void is None else torch.where(chance > 0.9, void, labels)
+
+    def weights(self) -> Tensor:
+        """What each pixel reads of each node: (h * w, H, W), float64."""
+        nodes = self.coarse[0] * self.coarse[1]
+        one_hot = torch.eye(nodes, dtype=torch.float64).reshape(1, nodes, *self.coarse)
+        return self.materialised(reference, one_hot)[0]
+
+
+def upsampled(
+    coarse: tuple[int, int],
+    stride: int,
+    *,
+    kernel_size: int | None = None,
+    offset: tuple[int, int] = (0, 0),
+    fine: tuple[int, int] | None = None,
+) -> Geometry:
+    """By `stride`, cut to `fine` at `offset`."""
+    k = kernel_size or (2 * stride if stride > 1 else 1)
+    whole = [(size - 1) * stride + k - first for size, first in zip(coarse, offset, strict=True)]
+    fine = fine or (whole[0], whole[1])
+    name = f"{coarse}-s{stride}-k{k}-o{offset}-{fine}"
+    options = {"stride": stride, "kernel_size": kernel_size, "offset": offset}
+    return Geometry(name, "upsample", coarse, fine, options, (stride, k, *offset))
+
+
+def interpolated(
+    coarse: tuple[int, int], fine: tuple[int, int], *, align_corners: bool = False
+) -> Geometry:
+    name = f"{coarse}-to-{fine}-{align_corners}"
+    options = {"align_corners": align_corners}
+    return Geometry(name, "interpolate", coarse, fine, options, (align_corners,))
+
+
+GEOMETRIES = [
+    upsampled((4, 5), 1),
+    upsampled((5, 4), 2, offset=(1, 1), fine=(8, 7)),
+    upsampled((3, 4), 3, offset=(2, 0)),
+    upsampled((4, 5), 4, offset=(3, 5), fine=(9, 11)),
+    upsampled((4, 7), 8, offset=(4, 4), fine=(23, 49)),
+    upsampled((3, 3), 16, offset=(9, 27), fine=(31, 21)),
+    upsampled((2, 3), 32, kernel_size=63, offset=(19, 18), fine=(33, 61)),
+    upsampled((1, 1), 5),
+    interpolated((4, 5), (8, 10)),
+    interpolated((3, 6), (12, 24)),
+    interpolated((3, 5), (24, 40)),
+    interpolated((5, 4), (9, 13)),
+    interpolated((3, 4), (11, 17), align_corners=True),
+    interpolated((9, 13), (4, 5)),
+    interpolated((5, 1), (1, 6), align_corners=True),
+    interpolated((2, 2), (64, 33)),
+]
+
+# One of each kind, for questions that do not depend on the geometry.
+PLAIN = [upsampled((4, 5), 4, offset=(2, 2), fine=(13, 15)), interpolated((4, 5), (16, 20))]
+
+
+def loss_and_gradient(
+    module: ModuleType, geometry: Geometry, scores: Tensor, target: Tensor, **options: Any
+) -> tuple[Tensor, Tensor]:
+    """The loss, and the gradient of its sum."""
+    scores = scores.detach().clone().requires_grad_()
+    loss: Tensor = geometry.head(module, "cross_entropy", scores, target, **options)
+    loss.sum().backward()
+    assert scores.grad is not None
+    return loss.detach(), scores.grad
+
+
+def trained_like(
+    geometry: Geometry, n: int, c: int, dtype: torch.dtype = torch.float32, seed: int = 3
+) -> Tensor:
+    """Scores as a trained net's: patches where one class is well ahead, the others much alike."""
+    generator = torch.Generator().manual_seed(seed)
+    h, w = geometry.coarse
+    patches = torch.randint(0, c, (n, h // 2 + 1, w // 2 + 1), generator=generator)
+    winner = patches.repeat_interleave(2, 1).repeat_interleave(2, 2)[:, :h, :w]
+    return geometry.scores(n, c, dtype, seed, 1.0).scatter_add_(
+        1, winner.unsqueeze(1), torch.full((n, 1, h, w), 9.0, dtype=dtype)
+    )
