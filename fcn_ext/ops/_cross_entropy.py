@@ -156,14 +156,7 @@ def _loss(
         return pixels
     loss: Tensor
     loss, total_weight, _ = op(*arguments, input.requires_grad and torch.is_grad_enabled())
-    return loss if reduction == "sum" else _mean(loss, total_weight)
-
-
-def _mean(loss: Tensor, total_weight: Tensor) -> Tensor:
-    # 0 / 0 is NaN, but its gradient must not be: void pixels have none.
-    nothing = total_weight == 0
-    mean = loss / total_weight.masked_fill(nothing, 1)
-    return torch.where(nothing, loss.detach() / total_weight, mean)
+    return loss if reduction == "sum" else loss / total_weight
 
 
 class _ScaledOnce(torch.autograd.Function):
@@ -214,7 +207,7 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
     input, target, *ctx.geometry, weight, ctx.ignore_index, ctx.label_smoothing, _ = inputs
     _, total_weight, gradient = output
     ctx.mark_non_differentiable(total_weight, gradient)
-    ctx.save_for_backward(gradient, input, target, weight)
+    ctx.save_for_backward(gradient, total_weight, input, target, weight)
 
 
 def _pixels_setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -230,13 +223,17 @@ def _register(name: str) -> tuple[Any, Any]:
     num_inputs = len(op._schema.arguments)
 
     def backward(ctx: Any, grad_loss: Tensor, *_: Tensor | None) -> tuple[Tensor | None, ...]:
-        gradient, input, target, weight = ctx.saved_tensors
+        gradient, total_weight, input, target, weight = ctx.saved_tensors
         if gradient.shape != input.shape:
             # Nobody had told the forward pass that a gradient would be asked for.
             numbers = (ctx.ignore_index, ctx.label_smoothing, True)
             with torch.no_grad():
                 _, _, gradient = op(input, target, *ctx.geometry, weight, *numbers)
-        grad_input = _ScaledOnce.apply(grad_loss, gradient, input, name)
+        # The mean of nothing is 0 / 0. Its gradient must not be NaN: void pixels have none.
+        finite = torch.nan_to_num(grad_loss, 0.0, 0.0, 0.0)
+        grad_loss = torch.where(total_weight == 0, finite, grad_loss)
+        scale = _ScaledOnce.apply if torch.is_grad_enabled() else _ScaledOnce.forward
+        grad_input = scale(grad_loss, gradient, input, name)
         return (grad_input, *[None] * (num_inputs - 1))
 
     def pixels_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
