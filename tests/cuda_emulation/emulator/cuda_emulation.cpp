@@ -105,6 +105,13 @@ class Stack {
   size_t mapped_bytes_;
 };
 
+struct Copy {
+  void* shared;
+  const void* global;
+  size_t bytes;
+  uint64_t group;
+};
+
 enum class State { kReady, kBarrier, kCollective, kReturned };
 
 struct Fibre : Thread {
@@ -118,6 +125,8 @@ struct Fibre : Thread {
   unsigned mask = 0;
   uint64_t value = 0, result = 0;
   int source = 0;
+  std::vector<Copy> copies;  // under way, oldest first
+  uint64_t group = 0;        // that the next copy belongs to
 };
 
 std::vector<std::unique_ptr<Fibre>> fibres;  // kept from block to block
@@ -187,6 +196,8 @@ void start(Fibre* fibre, unsigned linear) {
   fibre->index = dim3(linear % block.size.x, linear / block.size.x % block.size.y,
                       linear / (block.size.x * block.size.y));
   fibre->state = State::kReady;
+  fibre->copies.clear();
+  fibre->group = 0;
 #if defined(__SANITIZE_ADDRESS__)
   __asan_unpoison_memory_region(fibre->stack->bottom(), kStackBytes);
 #endif
@@ -437,6 +448,32 @@ void maybe_yield() {
     ready.push_back(current);
     leave();
   }
+}
+
+void copy_async(void* shared, const void* global, size_t bytes) {
+  for (const void* address : {static_cast<const void*>(shared), global}) {
+    if ((bytes != 4 && bytes != 8 && bytes != 16) ||
+        reinterpret_cast<uintptr_t>(address) % bytes != 0) {
+      fail_misaligned(address, bytes);
+    }
+  }
+  traffic().loaded += bytes;
+  if (random_number() % 2 == 0) {
+    std::memcpy(shared, global, bytes);
+  } else {
+    current->copies.push_back({shared, global, bytes, current->group});
+  }
+}
+
+void commit_copies() { ++current->group; }
+
+void wait_for_copies(size_t groups_left) {
+  auto& copies = current->copies;
+  auto copy = copies.begin();
+  for (; copy != copies.end() && copy->group + groups_left < current->group; ++copy) {
+    std::memcpy(copy->shared, copy->global, copy->bytes);
+  }
+  copies.erase(copies.begin(), copy);
 }
 
 namespace {

@@ -102,6 +102,9 @@ extern const Thread* thread;
 void barrier(Site site);
 uint64_t collective(Collective kind, unsigned mask, uint64_t value, int source, Site site);
 void maybe_yield();
+void copy_async(void* shared, const void* global, size_t bytes);
+void commit_copies();
+void wait_for_copies(size_t groups_left);
 [[noreturn]] void fail(const std::string& message);
 [[noreturn]] void fail_misaligned(const void* address, size_t alignment);
 
@@ -245,6 +248,17 @@ void __stcs(T* address, T value) {
   cuda_emulation::store(address, value);
 }
 
+// Copies from global to shared memory that are under way until they are waited for: some happen at
+// once, the others as late as they may.
+inline void __pipeline_memcpy_async(void* shared, const void* global, size_t bytes) {
+  cuda_emulation::copy_async(shared, global, bytes);
+}
+inline void __pipeline_commit() { cuda_emulation::commit_copies(); }
+inline void __pipeline_wait_prior(size_t groups_left) {
+  cuda_emulation::wait_for_copies(groups_left);
+}
+
 inline int __popc(unsigned value) { return __builtin_popcount(value); }
 inline int __ffs(int value) { return __builtin_ffs(value); }
+inline int __ffsll(long long value) { return __builtin_ffsll(value); }
 inline int __clz(int value) { return value == 0 ? 32 : __builtin_clz(value); }

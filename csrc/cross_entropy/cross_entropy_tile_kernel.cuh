@@ -1,0 +1,331 @@
+// The geometric-row kernel: loss and gradient of a tile of cells in two sweeps over the classes.
+//
+// A thread owns up to 8 x 8 pixels of a cell. The first sweep sums the powers of all classes for
+// each of its pixels; then the sums become log-sums for the loss and factors label weight / sum for
+// the second sweep, whose products with the powers are added up to the corners of the cell, class
+// by class, in registers. Labels never meet a pixel's scores: the weights that pixels of a class
+// have at a node are whole numbers, added in shared memory in any order, and are subtracted at the
+// nodes. Pixels whose sum vanishes beside the bound that the nodes' maxima give are computed again,
+// one by one, by the whole block.
+//
+// Memory touched: the tile's scores once for the maxima, once a sweep; the labels; the gradient of
+// the nodes inside, and of the tile's rim its part.
+#pragma once
+
+#include "cross_entropy/cross_entropy_tile_block.cuh"
+
+namespace fcn_ext {
+namespace cross_entropy {
+
+// Calls body(first class, number of classes, their staged scores) for all classes in turn, while
+// the next ones are being copied. Every thread is past a barrier before each call and after the
+// last.
+template <typename Block, typename Body>
+__device__ __forceinline__ void sweep(const Block& block, const Body& body) {
+  constexpr int kStagedScores = kTileClasses * Block::kNodes;
+  const int32_t classes = block.args.terms.classes;
+  block.stage(0, smaller(kTileClasses, classes), block.staged);
+  int buffer = 0;
+  for (int32_t first = 0; first < classes; first += kTileClasses) {
+    const int32_t next = first + kTileClasses;
+    __pipeline_wait_prior(0);
+    __syncthreads();
+    if (next < classes) {
+      block.stage(next, smaller(kTileClasses, classes - next),
+                  block.staged + (1 - buffer) * kStagedScores);
+    }
+    body(first, smaller(kTileClasses, classes - first), block.staged + buffer * kStagedScores);
+    buffer = 1 - buffer;
+  }
+  __syncthreads();
+}
+
+// Pixels in block.exact: in double, with the pixel's own maximum. A thread takes every
+// kTileThreads-th class. Returns the sum of their log-sums, weighted, in every thread.
+template <typename Tile, bool with_gradient>
+__device__ __forceinline__ double add_exact_pixels(const TileBlock<Tile, with_gradient>& block,
+                                                   float all_smooth) {
+  const TileArgs& args = block.args;
+  const int32_t classes = args.terms.classes;
+  double loss = 0;
+  for (int owner = 0; owner < kTileThreads; ++owner) {
+    for (unsigned long long left = block.exact[owner]; left != 0; left &= left - 1) {
+      const int pixel = __ffsll(static_cast<long long>(left)) - 1;
+      const int cell = owner / Tile::kLanes, segment = owner % Tile::kLanes;
+      const int i = segment % Tile::kSegments * Tile::kSide + pixel % Tile::kSide;
+      const int j = segment / Tile::kSegments * Tile::kSide + pixel / Tile::kSide;
+      const double x = (i + 0.5) / Tile::kStride, y = (j + 0.5) / Tile::kStride;
+      const double weight[4] = {(1 - y) * (1 - x), (1 - y) * x, y * (1 - x), y * x};
+      int node[4];
+#pragma unroll
+      for (int k = 0; k < 4; ++k) {
+        node[k] =
+            (cell / Tile::kColumns + k / 2) * Tile::kNodeColumns + cell % Tile::kColumns + k % 2;
+      }
+      const auto score = [&](int32_t c) {
+        double sum = 0;
+        with_scores(args, [&](const auto* scores) {
+#pragma unroll
+          for (int k = 0; k < 4; ++k) {
+            if (block.input[node[k]] != kNoNode) {
+              const auto value =
+                  static_cast<float>(scores[block.input[node[k]] + c * args.input_strides.channel]);
+              sum += weight[k] * (static_cast<double>(value) - block.maxima[node[k]]);
+            }
+          }
+        });
+        return sum;
+      };
+      // The largest, by the tree of block_sum.
+      double most = -INFINITY;
+      for (int32_t c = block.thread; c < classes; c += kTileThreads) {
+        most = larger(most, score(c));
+      }
+      __syncthreads();
+      block.scratch[block.thread] = most;
+      __syncthreads();
+      for (int k = 0; k < kTileThreads; ++k) {
+        most = larger(most, block.scratch[k]);
+      }
+      double sum = 0;
+      for (int32_t c = block.thread; c < classes; c += kTileThreads) {
+        sum += std::exp(static_cast<float>(score(c) - most));
+      }
+      sum = block_sum(sum, block.scratch);
+      const uint32_t label = block.codes[pixel * kTileThreads + owner];
+      const double factor =
+          args.terms.hard * args.terms.weight_of(static_cast<int32_t>(label)) + all_smooth;
+      loss += factor * (most + std::log(sum));
+      if constexpr (with_gradient) {
+        for (int32_t c = block.thread; c < classes; c += kTileThreads) {
+          const double value = factor * std::exp(static_cast<float>(score(c) - most)) / sum;
+#pragma unroll
+          for (int k = 0; k < 4; ++k) {
+            // The last node again beyond a clamped border.
+            const int row = block.node_row(node[k]), column = block.node_column(node[k]);
+            int target = node[k];
+            if (args.grid.y.clamp) {
+              target += row < 0                    ? Tile::kNodeColumns
+                        : row >= args.grid.y.nodes ? -Tile::kNodeColumns
+                                                   : 0;
+            }
+            if (args.grid.x.clamp) {
+              target += column < 0 ? 1 : column >= args.grid.x.nodes ? -1 : 0;
+            }
+            if (float* gradient = block.destination(target, c)) {
+              *gradient += static_cast<float>(weight[k] * value);
+            }
+          }
+        }
+      }
+    }
+  }
+  return loss;
+}
+
+template <typename Tile, bool with_gradient>
+__global__ void __launch_bounds__(kTileThreads, Tile::kBlocks)
+    cross_entropy_tile_kernel(const TileArgs args) {
+  const TileBlock<Tile, with_gradient> block(args);
+  const ClassTerms<float>& terms = args.terms;
+  if (!block.has_pixels()) {
+    block.find_nodes();
+    __syncthreads();
+    if (with_gradient) {
+      for (int32_t first = 0; first < terms.classes; first += kTileClasses) {
+        block.each_node(smaller(kTileClasses, terms.classes - first), [&](int k, int node) {
+          if (float* gradient = block.destination(node, first + k)) {
+            *gradient = 0;
+          }
+        });
+      }
+    }
+    if (block.thread == 0) {
+      args.partials[blockIdx.x] = {0, 0};
+    }
+    return;
+  }
+  block.find_nodes();
+  block.load_labels();
+  __syncthreads();
+  block.find_maxima();
+  const float all_smooth = smooth_total(terms, reinterpret_cast<float*>(block.scratch));
+
+  // Which classes there are among the thread's labels, by their turn in a sweep modulo 32.
+  unsigned turns = 0;
+  bool uniform = true, any_valid = false;
+  {
+    const uint32_t first = block.code(0);
+    float weights = 0;
+    bool invalid = false;
+#pragma unroll 8
+    for (int pixel = 0; pixel < Tile::kPixels; ++pixel) {
+      const uint32_t code = block.code(pixel);
+      uniform = uniform && code == first;
+      if (code < kInvalidCode) {
+        turns |= 1u << (code / kTileClasses % 32);
+        weights += terms.weight_of(static_cast<int32_t>(code));
+        any_valid = true;
+      }
+      invalid = invalid || code == kInvalidCode;
+    }
+    block.loss[block.thread] = invalid ? not_a_number<double>() : 0;
+    block.weights[block.thread] = weights;
+    if (terms.smooth != 0 && any_valid) {
+      if (uniform) {
+        block.add_weights_of_all(block.valid);
+      } else {
+        block.add_weights_by_label(
+            [&](uint32_t code) { return code < kInvalidCode ? block.valid : nullptr; });
+      }
+    }
+  }
+  __syncthreads();
+  const bool any_range = block.flags[0] != 0;
+
+  const auto count_labels = [&](int32_t first, int count) {
+    if ((turns >> (first / kTileClasses % 32) & 1) == 0) {
+      return;
+    }
+    const auto nodes_of = [&](uint32_t code) {
+      const int32_t k = static_cast<int32_t>(code) - first;
+      return k >= 0 && k < count ? block.counts + k * Tile::kNodes : nullptr;
+    };
+    if (!uniform) {
+      block.add_weights_by_label(nodes_of);
+    } else if (int* nodes = nodes_of(block.code(0))) {
+      block.add_weights_of_all(nodes);
+    }
+  };
+  // The part of labels and smoothing at a node: of the loss, and, returned, of the gradient.
+  constexpr float kWeightUnit = 1.0f / (4 * Tile::kStride * Tile::kStride);
+  const auto take_counts = [&](int32_t c, int k, int node, const float* scores) {
+    const int count = block.counts[k * Tile::kNodes + node];
+    float gradient = 0;
+    if (count != 0 || (terms.smooth != 0 && block.valid[node] != 0)) {
+      const float weight = terms.weight_of(c);
+      if (count != 0) {
+        block.counts[k * Tile::kNodes + node] = 0;
+        gradient = terms.hard * weight * (static_cast<float>(count) * kWeightUnit);
+      }
+      if (terms.smooth != 0) {
+        gradient += terms.smooth * weight * (static_cast<float>(block.valid[node]) * kWeightUnit);
+      }
+      if (block.input[node] != kNoNode) {
+        block.loss[block.thread] -=
+            static_cast<double>(gradient) *
+            (static_cast<double>(scores[k * Tile::kNodes + node]) - block.maxima[node]);
+      }
+    }
+    return gradient;
+  };
+  const int top_left =
+      block.cell / Tile::kColumns * Tile::kNodeColumns + block.cell % Tile::kColumns;
+  const auto corners_of = [&](const float* scores) {
+    return Corners{
+        scores[0] - block.maxima[top_left], scores[1] - block.maxima[top_left + 1],
+        scores[Tile::kNodeColumns] - block.maxima[top_left + Tile::kNodeColumns],
+        scores[Tile::kNodeColumns + 1] - block.maxima[top_left + Tile::kNodeColumns + 1]};
+  };
+
+  float sum[Tile::kPixels];
+#pragma unroll
+  for (float& value : sum) {
+    value = 0;
+  }
+  sweep(block, [&](int32_t first, int count, const float* staged) {
+    const float* scores = staged + top_left;
+#pragma unroll 1
+    for (int k = 0; k < count; ++k, scores += Tile::kNodes) {
+      const Corners corners = corners_of(scores);
+      if (any_range) {
+        add_powers_of_any_range(corners, block.part, sum);
+      } else {
+        add_powers<Tile>(exponents(corners, block.part), sum);
+      }
+    }
+    if constexpr (!with_gradient) {
+      count_labels(first, count);
+      __syncthreads();
+      block.each_node(count, [&](int k, int node) { take_counts(first + k, k, node, staged); });
+    }
+  });
+
+  unsigned long long exact = 0;
+  float log_sums = 0;
+#pragma unroll
+  for (int pixel = 0; pixel < Tile::kPixels; ++pixel) {
+    const uint32_t code = block.code(pixel);
+    float factor = 0;
+    if (code < kInvalidCode) {
+      factor = terms.hard * terms.weight_of(static_cast<int32_t>(code)) + all_smooth;
+      if (sum[pixel] < kSmallestSum) {
+        exact |= 1ull << pixel;
+        factor = 0;
+      } else {
+        log_sums += factor * std::log(sum[pixel]);
+      }
+    } else if (code == kInvalidCode) {
+      factor = not_a_number<float>();
+    }
+    sum[pixel] =
+        code == kIgnoredCode || (exact >> pixel & 1) != 0 ? 0 : divide_fast(factor, sum[pixel]);
+  }
+  block.loss[block.thread] += static_cast<double>(log_sums);
+  block.exact[block.thread] = exact;
+  if (exact != 0) {
+    block.flags[1] = 1;
+  }
+
+  if constexpr (with_gradient) {
+    sweep(block, [&](int32_t first, int count, const float* staged) {
+      const float* scores = staged + top_left;
+      float* to = block.corners + block.cell;
+#pragma unroll 1
+      for (int k = 0; k < count; ++k, scores += Tile::kNodes, to += 4 * Tile::kCells) {
+        const Corners corners = corners_of(scores);
+        float corner[4];
+        if (any_range) {
+          corner_sums_of_any_range(corners, block.part, sum, corner);
+        } else {
+          corner_sums(exponents(corners, block.part), block.part, sum, corner);
+        }
+        if constexpr (Tile::kLanes == 1) {
+#pragma unroll
+          for (int which = 0; which < 4; ++which) {
+            to[which * Tile::kCells] = corner[which];
+          }
+        } else {
+          const int which = combine_lanes<Tile>(block.lane, corner);
+          if (block.lane < 4) {
+            to[which * Tile::kCells] = corner[0];
+          }
+        }
+      }
+      count_labels(first, count);
+      __syncthreads();
+      block.each_node(count, [&](int k, int node) {
+        const float labels = take_counts(first + k, k, node, staged);
+        if (float* gradient = block.destination(node, first + k)) {
+          *gradient = block.sum_around(block.corners + k * 4 * Tile::kCells, node) - labels;
+        }
+      });
+    });
+  }
+
+  __syncthreads();
+  double loss = block.loss[block.thread];
+  if (block.flags[1] != 0) {
+    const double exact_loss = add_exact_pixels(block, all_smooth);
+    loss += block.thread == 0 ? exact_loss : 0;
+  }
+  loss = block_sum(loss, block.scratch);
+  const double weight_sum =
+      block_sum(static_cast<double>(block.weights[block.thread]), block.scratch);
+  if (block.thread == 0) {
+    args.partials[blockIdx.x] = {loss, weight_sum};
+  }
+}
+
+}  // namespace cross_entropy
+}  // namespace fcn_ext

@@ -1,0 +1,76 @@
+// The cross-entropy's kernels on memory of exactly the size they may touch.
+#include <memory>
+
+#include "cases.h"
+#include "cross_entropy/cross_entropy_kernels.cuh"
+
+namespace {
+
+using namespace fcn_ext;
+
+template <typename T>
+std::unique_ptr<T[]> filled(int64_t count, float value) {
+  auto memory = std::make_unique<T[]>(static_cast<size_t>(count));
+  for (int64_t k = 0; k < count; ++k) {
+    memory[k] = static_cast<T>(value * static_cast<float>(k % 3));
+  }
+  return memory;
+}
+
+template <typename scalar_t, typename label_t>
+void run(int64_t classes, const BilinearAxis& y, const BilinearAxis& x, bool channels_last,
+         float scale) {
+  using accumulate_t = accumulate_of<scalar_t>;
+  constexpr int64_t kBatch = 2;
+  const int label_type = sizeof(label_t) == 1 ? 0 : sizeof(label_t) == 2 ? 1 : 3;
+  const int64_t nodes = kBatch * classes * y.input_size * x.input_size;
+  const int64_t pixels = kBatch * y.output_size * x.output_size;
+  const auto input = filled<scalar_t>(nodes, scale);
+  const auto target = filled<label_t>(pixels, 1.0f);
+  const auto weight = filled<accumulate_t>(classes, 1.0f);
+  const auto gradient = filled<accumulate_t>(nodes, 1.0f);
+  const auto losses = filled<accumulate_t>(pixels, 1.0f);
+  accumulate_t loss = 0, total_weight = 0;
+  const PlaneStrides strides = dense_strides(classes, y.input_size, x.input_size, channels_last);
+  const CrossEntropy problem{
+      {kBatch, classes, y, x},
+      strides,
+      {target.get(), label_type, {y.output_size * x.output_size, x.output_size, 1}},
+      255,
+      0.1};
+  for (const bool with_gradient : {true, false}) {
+    const auto workspace = filled<unsigned char>(
+        static_cast<int64_t>(cross_entropy_workspace<scalar_t>(problem, with_gradient)), 1.0f);
+    launch_cross_entropy<scalar_t>(problem, input.get(), weight.get(), &loss, &total_weight,
+                                   with_gradient ? gradient.get() : nullptr, strides,
+                                   workspace.get(), nullptr);
+  }
+  launch_cross_entropy_pixels<scalar_t>(problem, input.get(), weight.get(), losses.get(), nullptr);
+  const auto workspace = filled<unsigned char>(
+      static_cast<int64_t>(cross_entropy_pixels_backward_workspace<scalar_t>(problem)), 1.0f);
+  launch_cross_entropy_pixels_backward<scalar_t>(problem, losses.get(), input.get(), weight.get(),
+                                                 gradient.get(), strides, workspace.get(), nullptr);
+}
+
+// Labels are 0, 1 and 2: with two classes, some are out of range.
+template <typename scalar_t, typename label_t>
+void run_strides(bool channels_last, float scale) {
+  for (const int64_t stride : {2, 4, 8, 16, 32}) {
+    const int64_t rows = upsampled_size(2, stride, 2 * stride);
+    run<scalar_t, label_t>(stride == 8 ? 2 : 7, upsample_axis(2, rows - 3, stride, 2 * stride, 1),
+                           interpolate_axis(3, 3 * stride, false), channels_last, scale);
+  }
+}
+
+void run_all() {
+  run_strides<float, uint8_t>(false, 1.0f);
+  run_strides<float, int64_t>(true, 1e4f);
+  run_strides<c10::BFloat16, int16_t>(false, 100.0f);
+  run<double, uint8_t>(3, upsample_axis(2, 6, 3, 6, 1), upsample_axis(3, 12, 3, 6, 0), true, 1.0f);
+  run<c10::Half, int64_t>(5, interpolate_axis(4, 7, true), interpolate_axis(5, 3, false), false,
+                          1.0f);
+}
+
+const bool added = add_case("cross_entropy", run_all);
+
+}  // namespace
