@@ -123,7 +123,7 @@ __global__ void __launch_bounds__(kThreads, kDirectBlocks)
 // probability = softmax of a pixel's logits at its label: 1 / sum of exp(logit - that of the
 // label).
 template <typename scalar_t>
-__global__ void __launch_bounds__(kThreads, kDirectBlocks)
+__global__ void __launch_bounds__(kThreads, sizeof(scalar_t) == 8 ? 2 : kDirectBlocks)
     label_probability_kernel(BilinearShape shape, const scalar_t* input, PlaneStrides strides,
                              confusion::PixelRows rows, const void* labels, int label_type,
                              accumulate_of<scalar_t>* probability) {

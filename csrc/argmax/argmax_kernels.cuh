@@ -65,25 +65,23 @@ __global__ void __launch_bounds__(kThreads, kBlocks<accumulate_t>)
   const ArgmaxTiles& tiles = args.tiles;
   const auto channels = static_cast<int>(args.shape.channels);
   const confusion::Counter counter(output.counts);
-  Tile<accumulate_t> tile(tiles.layout);
+  Tile<accumulate_t> tile(tiles);
 
-  for (unsigned item = blockIdx.x; item < static_cast<unsigned>(tiles.items); item += gridDim.x) {
+  for (int item = static_cast<int>(blockIdx.x); item < tiles.items;
+       item += static_cast<int>(gridDim.x)) {
     // item = (image, strip, tile column)
-    const auto place = static_cast<int>(item);
-    const int tile_x = place % tiles.tiles_x * tiles.cell_columns;
-    const int strip = place / tiles.tiles_x % tiles.strips * tiles.strip_tiles;
-    tile.image = place / tiles.tiles_x / tiles.strips;
-    tile.first_cell_x = tiles.first_cell_x + tile_x;
-    tile.cell_columns = smaller(tiles.cell_columns, tiles.cells_x - tile_x);
-    for (int tile_y = strip; tile_y < smaller(strip + tiles.strip_tiles, tiles.tiles_y); ++tile_y) {
-      tile.first_cell_y = tiles.first_cell_y + tile_y * tiles.cell_rows;
-      tile.cell_rows = smaller(tiles.cell_rows, tiles.cells_y - tile_y * tiles.cell_rows);
+    const int strip_rows = tiles.strip_tiles * tiles.cell_rows;
+    const int above = item / tiles.tiles_x % tiles.strips * strip_rows;
+    tile.image = item / tiles.tiles_x / tiles.strips;
+    tile.first_cell_x = tiles.first_cell_x + item % tiles.tiles_x * tiles.cell_columns;
+    const int end = tiles.first_cell_y + smaller(above + strip_rows, tiles.cells_y);
+    __syncthreads();  // the strip before is written
+    fill_tables(args.shape.x, tile.first_cell_x, tile.cell_columns(), tile.column_begin(),
+                tile.column_weight(), tile.column_cell());
+    for (tile.first_cell_y = tiles.first_cell_y + above; tile.first_cell_y < end;
+         tile.first_cell_y += tiles.cell_rows) {
       __syncthreads();  // the tile before is written
-      if (tile_y == strip) {
-        fill_tables(args.shape.x, tile.first_cell_x, tile.cell_columns, tile.column_begin(),
-                    tile.column_weight(), tile.column_cell());
-      }
-      fill_tables(args.shape.y, tile.first_cell_y, tile.cell_rows, tile.row_begin(),
+      fill_tables(args.shape.y, tile.first_cell_y, tile.cell_rows(), tile.row_begin(),
                   tile.row_weight(), tile.row_cell());
       if (threadIdx.x == 0) {
         *tile.mixed_count() = 0;

@@ -49,11 +49,19 @@ struct Dominator {
 template <typename accumulate_t>
 class Tile {
  public:
-  int64_t image;
+  int image;
   int first_cell_y, first_cell_x;
-  int cell_rows, cell_columns;  // those that have outputs
 
-  __device__ __forceinline__ explicit Tile(const TileLayout& layout) : layout_(layout) {}
+  __device__ __forceinline__ explicit Tile(const ArgmaxTiles& tiles)
+      : tiles_(tiles), layout_(tiles.layout) {}
+
+  // Those that have outputs.
+  __device__ int cell_rows() const {
+    return smaller(tiles_.cell_rows, tiles_.first_cell_y + tiles_.cells_y - first_cell_y);
+  }
+  __device__ int cell_columns() const {
+    return smaller(tiles_.cell_columns, tiles_.first_cell_x + tiles_.cells_x - first_cell_x);
+  }
 
   using Weights = CellWeights<accumulate_t>;
   // Offsets are constants of the launch: an address costs one register for one moment.
@@ -76,14 +84,15 @@ class Tile {
   __device__ uint8_t* column_cell() const { return at<uint8_t>(layout_.column_cell); }
   __device__ uint8_t* row_cell() const { return at<uint8_t>(layout_.row_cell); }
 
-  __device__ int rows() const { return row_begin()[cell_rows] - row_begin()[0]; }
-  __device__ int columns() const { return column_begin()[cell_columns] - column_begin()[0]; }
+  __device__ int rows() const { return row_begin()[cell_rows()] - row_begin()[0]; }
+  __device__ int columns() const { return column_begin()[cell_columns()] - column_begin()[0]; }
 
  private:
   template <typename T>
   __device__ __forceinline__ T* at(int offset) const {
     return reinterpret_cast<T*>(shared_memory<unsigned char>() + offset);
   }
+  const ArgmaxTiles& tiles_;
   const TileLayout& layout_;
 };
 
@@ -197,9 +206,9 @@ template <typename accumulate_t>
 __device__ __forceinline__ void classify_cells(const ArgmaxArgs& args,
                                                const Tile<accumulate_t>& tile) {
   const ArgmaxTiles& tiles = args.tiles;
-  const int cells = tile.cell_rows * tile.cell_columns;
+  const int across = tile.cell_columns(), cells = tile.cell_rows() * across;
   for (int cell = static_cast<int>(threadIdx.x); cell < cells; cell += kThreads) {
-    const int row = cell / tile.cell_columns, column = cell % tile.cell_columns;
+    const int row = cell / across, column = cell % across;
     accumulate_t best[4], second[4], largest = 0;
     int32_t winner = kMixed;
     bool one = true, careful = false, first = true;

@@ -40,7 +40,7 @@ __device__ __forceinline__ void load_piece(const ArgmaxTiles& tiles, const Tile<
   }
 #pragma unroll
   for (int k = 0; k < kPiece; ++k) {
-    labels[k] = static_cast<uint32_t>(winner);
+    labels[k] = static_cast<uint32_t>(winner) & 0xffff;
     if (!one && x + k >= begin && x + k < end) {
       const int32_t of_cell = winners[tile.column_cell()[x + k]];
       labels[k] = of_cell != kMixed
@@ -50,9 +50,10 @@ __device__ __forceinline__ void load_piece(const ArgmaxTiles& tiles, const Tile<
   }
 }
 
+// Labels of pixels [x, x + kPiece) of a row, of which those inside it are stored.
 template <typename label_t>
-__device__ __forceinline__ void store_piece(label_t* row, int x, int columns,
-                                            const uint32_t (&labels)[kPiece]) {
+__device__ __forceinline__ void store_piece_as(label_t* row, int x, int columns,
+                                               const uint32_t (&labels)[kPiece]) {
   constexpr int kWhole = 16 / static_cast<int>(sizeof(label_t));
   constexpr int kVector = kWhole < kPiece ? kWhole : kPiece;
   if (x >= 0 && x + kPiece <= columns) {
@@ -75,91 +76,80 @@ __device__ __forceinline__ void store_piece(label_t* row, int x, int columns,
   }
 }
 
-// Writes the labels of a tile.
-template <typename label_t, typename accumulate_t>
-__device__ __forceinline__ void store_labels(const ArgmaxArgs& args, const Tile<accumulate_t>& tile,
-                                             label_t* labels) {
-  const int rows = tile.rows(), columns = tile.columns();
-  const int pieces = (columns + 2 * kPiece - 2) / kPiece;
-  const int64_t width = args.shape.x.output_size;
-  label_t* start = labels + (tile.image * args.shape.y.output_size + tile.row_begin()[0]) * width +
-                   tile.column_begin()[0];
-  for (int i = static_cast<int>(threadIdx.x); i < rows * pieces; i += kThreads) {
-    const int row = i / pieces;
-    label_t* of_row = start + row * width;
-    const int past =
-        static_cast<int>(reinterpret_cast<uintptr_t>(of_row) / sizeof(label_t) % kPiece);
-    const int x = i % pieces * kPiece - past;
-    if (x < columns) {
-      uint32_t piece[kPiece];
-      load_piece(args.tiles, tile, row, x, columns, piece);
-      store_piece(of_row, x, columns, piece);
-    }
+__device__ __forceinline__ void store_piece(void* labels, int type, int64_t row, int x, int columns,
+                                            const uint32_t (&piece)[kPiece]) {
+  switch (type) {
+    case 0:
+      return store_piece_as(static_cast<uint8_t*>(labels) + row, x, columns, piece);
+    case 1:
+      return store_piece_as(static_cast<int16_t*>(labels) + row, x, columns, piece);
+    case 2:
+      return store_piece_as(static_cast<int32_t*>(labels) + row, x, columns, piece);
+    default:
+      return store_piece_as(static_cast<int64_t*>(labels) + row, x, columns, piece);
   }
 }
 
-// Counts the labels of a tile; all threads go together.
-template <typename accumulate_t>
-__device__ __forceinline__ void count_labels(const ArgmaxArgs& args, const ArgmaxOutput& output,
-                                             const Tile<accumulate_t>& tile,
-                                             const confusion::Counter& counter) {
-  const int rows = tile.rows(), columns = tile.columns();
-  const int pieces = (columns + 2 * kPiece - 2) / kPiece;
+// Counts pixels [x, x + kPiece) of a row with targets from `offset` on; those outside are ignored.
+__device__ __forceinline__ void count_piece(const ArgmaxOutput& output,
+                                            const confusion::Counter& counter, int64_t offset,
+                                            int x, int columns, uint32_t (&piece)[kPiece]) {
   const LabelMap& target = output.target;
   const confusion::MapRows map{target.data, target.type, 0, 0, target.stride[2]};
-  const int64_t start = tile.image * target.stride[0] + tile.row_begin()[0] * target.stride[1] +
-                        tile.column_begin()[0] * target.stride[2];
-  const int vector = smaller(kPiece, 16 >> target.type);
-  const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  for (int base = static_cast<int>(threadIdx.x) - lane; base < rows * pieces; base += kThreads) {
-    uint32_t pixels[kPiece];
-    const int i = base + lane;
-    const int row = i / pieces;
-    const int64_t offset = start + row * target.stride[1];
-    const int x = i % pieces * kPiece - confusion::labels_past_boundary(map, offset) % vector;
-    if (row < rows && x < columns) {
-      uint32_t predictions[kPiece];
-      load_piece(args.tiles, tile, row, x, columns, predictions);
-      if (map.column == 1) {
-        confusion::load_labels(map, offset, x, columns, output.counts.ignore_index, pixels);
-      } else {
+  uint32_t targets[kPiece];
+  if (map.column == 1) {
+    confusion::load_labels(map, offset, x, columns, output.counts.ignore_index, targets);
+  } else {
 #pragma unroll
-        for (int k = 0; k < kPiece; ++k) {
-          uint32_t one[1];
-          confusion::load_labels(map, offset, x + k, columns, output.counts.ignore_index, one);
-          pixels[k] = one[0];
-        }
-      }
-#pragma unroll
-      for (int k = 0; k < kPiece; ++k) {
-        pixels[k] = pixels[k] << 16 | predictions[k];
-      }
-    } else {
-#pragma unroll
-      for (int k = 0; k < kPiece; ++k) {
-        pixels[k] = confusion::kIgnored << 16;
-      }
+    for (int k = 0; k < kPiece; ++k) {
+      uint32_t one[1];
+      confusion::load_labels(map, offset, x + k, columns, output.counts.ignore_index, one);
+      targets[k] = one[0];
     }
-    confusion::count_runs(counter, pixels);
   }
+#pragma unroll
+  for (int k = 0; k < kPiece; ++k) {
+    piece[k] |= targets[k] << 16;
+  }
+  confusion::count_runs(counter, piece);
 }
 
+// Stores or counts the labels of a tile; all threads go together.
 template <typename accumulate_t>
 __device__ __forceinline__ void emit_tile(const ArgmaxArgs& args, const ArgmaxOutput& output,
                                           const Tile<accumulate_t>& tile,
                                           const confusion::Counter& counter) {
-  if (output.labels == nullptr) {
-    return count_labels(args, output, tile, counter);
-  }
-  switch (output.type) {
-    case 0:
-      return store_labels(args, tile, static_cast<uint8_t*>(output.labels));
-    case 1:
-      return store_labels(args, tile, static_cast<int16_t*>(output.labels));
-    case 2:
-      return store_labels(args, tile, static_cast<int32_t*>(output.labels));
-    default:
-      return store_labels(args, tile, static_cast<int64_t*>(output.labels));
+  const bool storing = output.labels != nullptr;
+  const int rows = tile.rows(), columns = tile.columns();
+  const int pieces = (columns + 2 * kPiece - 2) / kPiece;
+  // Rows as the memory has them in which pieces are to be aligned.
+  const int64_t width = args.shape.x.output_size;
+  const LabelMap& target = output.target;
+  const confusion::MapRows map{storing ? output.labels : target.data,
+                               storing ? output.type : target.type, 0, 0, 0};
+  const int64_t row_stride = storing ? width : target.stride[1];
+  const int64_t start = static_cast<int64_t>(tile.image) *
+                            (storing ? args.shape.y.output_size * width : target.stride[0]) +
+                        tile.row_begin()[0] * row_stride +
+                        tile.column_begin()[0] * (storing ? 1 : target.stride[2]);
+  const int vector = smaller(kPiece, 16 >> map.type);
+  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  for (int base = static_cast<int>(threadIdx.x) - lane; base < rows * pieces; base += kThreads) {
+    const int row = (base + lane) / pieces;
+    const int64_t offset = start + row * row_stride;
+    int x = (base + lane) % pieces * kPiece - confusion::labels_past_boundary(map, offset) % vector;
+    uint32_t piece[kPiece] = {};
+    if (row < rows && x < columns) {
+      load_piece(args.tiles, tile, row, x, columns, piece);
+      if (storing) {
+        store_piece(output.labels, output.type, offset, x, columns, piece);
+      }
+    } else {
+      x = columns;
+    }
+    if (!storing) {
+      count_piece(output, counter, offset, x, columns, piece);
+    }
   }
 }
 
