@@ -7,6 +7,10 @@
 
 #include "argmax/argmax_tiles.cuh"
 
+#if !defined(FCN_EXT_CUDA_EMULATION)
+#include <cuda_pipeline_primitives.h>
+#endif
+
 namespace fcn_ext {
 namespace argmax {
 
@@ -121,6 +125,45 @@ __device__ __forceinline__ bool is_node(const BilinearShape& shape, int y, int x
   return y >= 0 && y < shape.y.input_size && x >= 0 && x < shape.x.input_size;
 }
 
+// Copies `count` scores to shared memory, many on their way at a time; copies of equal types are
+// there after wait_for_copies().
+template <typename scalar_t, typename accumulate_t>
+__device__ __forceinline__ void copy_scores(const scalar_t* from, int64_t from_step,
+                                            accumulate_t* to, int to_step, int count) {
+  if constexpr (std::is_same_v<scalar_t, accumulate_t>) {
+#pragma unroll 4
+    for (int i = 0; i < count; ++i) {
+      __pipeline_memcpy_async(to, from, sizeof(scalar_t));
+      from += from_step;
+      to += to_step;
+    }
+  } else {
+    constexpr int kAhead = 8;
+#pragma unroll 1
+    for (int i = 0; i < count; i += kAhead) {
+      Vector<scalar_t, 1> ahead[kAhead];
+#pragma unroll
+      for (int a = 0; a < kAhead; ++a) {
+        // Behind the last one comes the last one again.
+        ahead[a] = load_vector<1>(from);
+        from += i + a + 1 < count ? from_step : 0;
+      }
+#pragma unroll
+      for (int a = 0; a < kAhead; ++a) {
+        if (i + a < count) {
+          *to = static_cast<accumulate_t>(ahead[a].values[0]);
+          to += to_step;
+        }
+      }
+    }
+  }
+}
+
+__device__ __forceinline__ void wait_for_copies() {
+  __pipeline_commit();
+  __pipeline_wait_prior(0);
+}
+
 // Scores of `classes` classes from `first_class` on, of all nodes of the tile; zero outside.
 // Lanes follow the nodes of a row, or the channels where those lie side by side.
 template <typename scalar_t, typename accumulate_t>
@@ -128,25 +171,27 @@ __device__ __forceinline__ void stage_scores_of(const ArgmaxArgs& args,
                                                 const Tile<accumulate_t>& tile, int first_class,
                                                 int classes) {
   const ArgmaxTiles& tiles = args.tiles;
+  const int64_t channel = args.strides.channel;
   const scalar_t* image = static_cast<const scalar_t*>(args.input) +
-                          tile.image * args.strides.batch + first_class * args.strides.channel;
+                          tile.image * args.strides.batch + first_class * channel;
   const int across = tiles.cell_columns + 1;
   const int lanes = tiles.interleaved ? kWarp : tiles.parts;  // that share a node
   for (int slot = static_cast<int>(threadIdx.x); slot < tiles.nodes * lanes; slot += kThreads) {
     const int node = tiles.interleaved ? slot / kWarp : slot % tiles.nodes;
     const int first = tiles.interleaved ? slot % kWarp : slot / tiles.nodes;
     const int y = tile.first_cell_y + node / across, x = tile.first_cell_x + node % across;
-    const bool inside = is_node(args.shape, y, x);
-    const int64_t offset = inside ? y * args.strides.row + x * args.strides.column : 0;
-    const scalar_t* from = image + offset + first * args.strides.channel;
     accumulate_t* to = tile.scores() + first * tiles.pitch + node;
-#pragma unroll 4
-    for (int c = first; c < classes; c += lanes) {
-      *to = inside ? static_cast<accumulate_t>(load_vector<1>(from).values[0]) : accumulate_t(0);
-      from += lanes * args.strides.channel;
-      to += lanes * tiles.pitch;
+    const int count = (classes - first + lanes - 1) / lanes;
+    if (is_node(args.shape, y, x)) {
+      copy_scores(image + y * args.strides.row + x * args.strides.column + first * channel,
+                  lanes * channel, to, lanes * tiles.pitch, count);
+    } else {
+      for (int i = 0; i < count; ++i) {
+        to[i * lanes * tiles.pitch] = 0;
+      }
     }
   }
+  wait_for_copies();
 }
 
 template <typename accumulate_t>
