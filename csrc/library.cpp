@@ -56,4 +56,22 @@ STABLE_TORCH_LIBRARY(fcn_ext, m) {
   m.def(
       "interpolate_cross_entropy_pixels_backward(Tensor grad_output, Tensor input, Tensor target, "
       "bool align_corners, Tensor? weight, int ignore_index, float label_smoothing) -> Tensor");
+  // Labels (N, height, width) of the greatest upsampled scores, and their softmax probability in
+  // the accumulation type, (0,) unless asked for.
+  m.def(
+      "upsample_argmax(Tensor input, SymInt stride, SymInt kernel_size, SymInt offset_y, SymInt "
+      "offset_x, SymInt output_height, SymInt output_width, ScalarType dtype, bool "
+      "with_probability) -> (Tensor labels, Tensor probability)");
+  m.def(
+      "interpolate_argmax(Tensor input, SymInt output_height, SymInt output_width, bool "
+      "align_corners, ScalarType dtype, bool with_probability) -> (Tensor labels, Tensor "
+      "probability)");
+  // confusion_matrix of those labels.
+  m.def(
+      "upsample_confusion_matrix(Tensor input, Tensor target, SymInt stride, SymInt kernel_size, "
+      "SymInt offset_y, SymInt offset_x, int ignore_index, Tensor(a!) matrix, Tensor(b!) invalid) "
+      "-> ()");
+  m.def(
+      "interpolate_confusion_matrix(Tensor input, Tensor target, bool align_corners, int "
+      "ignore_index, Tensor(a!) matrix, Tensor(b!) invalid) -> ()");
 }

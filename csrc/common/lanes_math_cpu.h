@@ -1,4 +1,5 @@
-// Elementary functions of whole registers of lanes: no library call, the same bits in every lane.
+// Registers of lanes as wide as the instruction set's own, which comparisons and selections need to
+// be fast, and elementary functions of them: no library call, the same bits in every lane.
 // For *_kernels_cpu.cpp files only (common/cpu_capability.h says why the anonymous namespace).
 #pragma once
 
@@ -7,52 +8,79 @@
 namespace fcn_ext {
 namespace {
 
-template <typename accumulate_t>
-using LanesFor = typename LanesOf<accumulate_t>::type;
+#if defined(__AVX512F__)
+constexpr int kRegisterBytes = 64;
+#elif defined(__AVX2__)
+constexpr int kRegisterBytes = 32;
+#else
+constexpr int kRegisterBytes = 16;
+#endif
 
-typedef int32_t Int32Lanes __attribute__((vector_size(64)));
-typedef int64_t Int64Lanes __attribute__((vector_size(64)));
+template <typename accumulate_t>
+struct RegisterOf {
+  typedef accumulate_t type __attribute__((vector_size(kRegisterBytes)));
+};
+template <typename accumulate_t>
+using Register = typename RegisterOf<accumulate_t>::type;
+template <typename accumulate_t>
+constexpr int64_t kWidth = kRegisterBytes / sizeof(accumulate_t);
+// Of any register, whatever the instruction set: 16 floats.
+constexpr int64_t kWidest = 16;
+
+typedef int32_t Int32Register __attribute__((vector_size(kRegisterBytes)));
+typedef int64_t Int64Register __attribute__((vector_size(kRegisterBytes)));
+
+template <typename accumulate_t>
+inline Register<accumulate_t> load_register(const accumulate_t* from) {
+  Register<accumulate_t> lanes;
+  __builtin_memcpy(&lanes, from, sizeof(lanes));
+  return lanes;
+}
+template <typename accumulate_t>
+inline void store_register(accumulate_t* to, const Register<accumulate_t>& lanes) {
+  __builtin_memcpy(to, &lanes, sizeof(lanes));
+}
 
 // Integers as wide as the lanes.
 template <typename accumulate_t>
-struct IntegerLanesOf {
-  using type = Int32Lanes;
+struct IntegersOf {
+  using type = Int32Register;
   using one = int32_t;
   static constexpr int mantissa_bits = 23, bias = 127;
 };
 template <>
-struct IntegerLanesOf<double> {
-  using type = Int64Lanes;
+struct IntegersOf<double> {
+  using type = Int64Register;
   using one = int64_t;
   static constexpr int mantissa_bits = 52, bias = 1023;
 };
 template <typename accumulate_t>
-using IntegerLanes = typename IntegerLanesOf<accumulate_t>::type;
+using Integers = typename IntegersOf<accumulate_t>::type;
 
 template <typename accumulate_t>
-inline LanesFor<accumulate_t> all_lanes(accumulate_t value) {
-  return LanesFor<accumulate_t>{} + value;
+inline Register<accumulate_t> all_lanes(accumulate_t value) {
+  return Register<accumulate_t>{} + value;
 }
 
 // Of two numbers; with a NaN the second.
-inline Lanes<float> smaller(const Lanes<float>& a, const Lanes<float>& b) {
+inline Register<float> smaller(const Register<float>& a, const Register<float>& b) {
 #if defined(__AVX512F__)
   return _mm512_min_ps(a, b);
 #else
   return a < b ? a : b;
 #endif
 }
-inline Lanes<float> larger(const Lanes<float>& a, const Lanes<float>& b) {
+inline Register<float> larger(const Register<float>& a, const Register<float>& b) {
 #if defined(__AVX512F__)
   return _mm512_max_ps(a, b);
 #else
   return a > b ? a : b;
 #endif
 }
-inline Lanes<double> smaller(const Lanes<double>& a, const Lanes<double>& b) {
+inline Register<double> smaller(const Register<double>& a, const Register<double>& b) {
   return a < b ? a : b;
 }
-inline Lanes<double> larger(const Lanes<double>& a, const Lanes<double>& b) {
+inline Register<double> larger(const Register<double>& a, const Register<double>& b) {
   return a > b ? a : b;
 }
 
@@ -66,7 +94,7 @@ inline bool any_lane(const integers_t& holds) {
     return _mm512_movepi64_mask((__m512i)holds) != 0;
   }
 #else
-  uint64_t words[8], joined = 0;
+  uint64_t words[kRegisterBytes / 8], joined = 0;
   __builtin_memcpy(words, &holds, sizeof(words));
   for (uint64_t word : words) {
     joined |= word;
@@ -76,23 +104,23 @@ inline bool any_lane(const integers_t& holds) {
 }
 
 // { from[at[0] - base], ... }, zero where at < 0.
-inline Lanes<float> gather(const float* from, const int32_t* at, int32_t base) {
+inline Register<float> gather(const float* from, const int32_t* at, int32_t base) {
 #if defined(__AVX512F__)
   const __m512i index = _mm512_loadu_si512(at);
   const __mmask16 present = _mm512_cmpge_epi32_mask(index, _mm512_setzero_si512());
   return _mm512_mask_i32gather_ps(_mm512_setzero_ps(), present,
                                   _mm512_sub_epi32(index, _mm512_set1_epi32(base)), from, 4);
 #else
-  Lanes<float> lanes;
-  for (int64_t i = 0; i < kLanes<float>; ++i) {
+  Register<float> lanes;
+  for (int64_t i = 0; i < kWidth<float>; ++i) {
     lanes[i] = at[i] < 0 ? 0.0f : from[at[i] - base];
   }
   return lanes;
 #endif
 }
-inline Lanes<double> gather(const double* from, const int32_t* at, int32_t base) {
-  Lanes<double> lanes;
-  for (int64_t i = 0; i < kLanes<double>; ++i) {
+inline Register<double> gather(const double* from, const int32_t* at, int32_t base) {
+  Register<double> lanes;
+  for (int64_t i = 0; i < kWidth<double>; ++i) {
     lanes[i] = at[i] < 0 ? 0.0 : from[at[i] - base];
   }
   return lanes;
@@ -117,8 +145,8 @@ constexpr double kExp2Terms[] = {1.0,
 // 2^x within 1.5 units in the last place for x <= 1000 (float: 100), zero where it would be below
 // the normal numbers. x must not be NaN.
 template <typename accumulate_t>
-inline LanesFor<accumulate_t> exp2_lanes(const LanesFor<accumulate_t>& x) {
-  using lanes_t = LanesFor<accumulate_t>;
+inline Register<accumulate_t> exp2_lanes(const Register<accumulate_t>& x) {
+  using lanes_t = Register<accumulate_t>;
   constexpr bool kDouble = sizeof(accumulate_t) == 8;
   constexpr int kDegree = kDouble ? 13 : 7;
   constexpr accumulate_t kLeast = kDouble ? -1022 : -126;
@@ -131,26 +159,25 @@ inline LanesFor<accumulate_t> exp2_lanes(const LanesFor<accumulate_t>& x) {
   for (int n = kDegree - 1; n >= 0; --n) {
     series = series * rest + static_cast<accumulate_t>(kExp2Terms[n]);
   }
-  const auto exponent = (IntegerLanes<accumulate_t>)shifted
-                        << IntegerLanesOf<accumulate_t>::mantissa_bits;
-  const lanes_t scaled = (lanes_t)((IntegerLanes<accumulate_t>)series + exponent);
+  const auto exponent = (Integers<accumulate_t>)shifted << IntegersOf<accumulate_t>::mantissa_bits;
+  const lanes_t scaled = (lanes_t)((Integers<accumulate_t>)series + exponent);
   return x < kLeast ? lanes_t{} : scaled;
 }
 
 // log2(x) of positive normal numbers: x = 2^e m with m in [sqrt(1/2), sqrt(2)) and
 // log2(m) = 2 / ln 2 * artanh((m - 1) / (m + 1)).
 template <typename accumulate_t>
-inline LanesFor<accumulate_t> log2_lanes(const LanesFor<accumulate_t>& x) {
-  using lanes_t = LanesFor<accumulate_t>;
-  using integers_t = IntegerLanes<accumulate_t>;
+inline Register<accumulate_t> log2_lanes(const Register<accumulate_t>& x) {
+  using lanes_t = Register<accumulate_t>;
+  using integers_t = Integers<accumulate_t>;
   constexpr bool kDouble = sizeof(accumulate_t) == 8;
-  constexpr int kBits = IntegerLanesOf<accumulate_t>::mantissa_bits;
+  constexpr int kBits = IntegersOf<accumulate_t>::mantissa_bits;
   constexpr int kTerms = kDouble ? 12 : 5;
   constexpr double kTwoOverLn2 = 2.8853900817779268;
   const integers_t bits = (integers_t)x;
   // The bits of sqrt(1/2): subtracting them makes the exponent count from there.
   constexpr auto kRootHalf = kDouble ? int64_t{0x3fe6a09e667f3bcd} : int64_t{0x3f3504f3};
-  using integer_t = typename IntegerLanesOf<accumulate_t>::one;
+  using integer_t = typename IntegersOf<accumulate_t>::one;
   const integers_t exponent = (bits - static_cast<integer_t>(kRootHalf)) >> kBits;
   const lanes_t m = (lanes_t)(bits - (exponent << kBits));
   const lanes_t s = (m - 1) / (m + 1);
@@ -164,20 +191,20 @@ inline LanesFor<accumulate_t> log2_lanes(const LanesFor<accumulate_t>& x) {
 }
 
 // 1 / x, x a positive normal number.
-inline Lanes<float> reciprocal(const Lanes<float>& x) {
+inline Register<float> reciprocal(const Register<float>& x) {
 #if defined(__AVX512F__)
-  const Lanes<float> guess = _mm512_rcp14_ps(x);
+  const Register<float> guess = _mm512_rcp14_ps(x);
   return guess * (2.0f - x * guess);
 #else
   return 1.0f / x;
 #endif
 }
-inline Lanes<double> reciprocal(const Lanes<double>& x) { return 1.0 / x; }
+inline Register<double> reciprocal(const Register<double>& x) { return 1.0 / x; }
 
 template <typename accumulate_t>
-inline double sum_of(const LanesFor<accumulate_t>& lanes) {
+inline double sum_of(const Register<accumulate_t>& lanes) {
   double sum = 0;
-  for (uint64_t i = 0; i < 64 / sizeof(accumulate_t); ++i) {
+  for (uint64_t i = 0; i < kRegisterBytes / sizeof(accumulate_t); ++i) {
     sum += static_cast<double>(lanes[i]);
   }
   return sum;

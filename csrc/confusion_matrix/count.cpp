@@ -35,6 +35,15 @@ const char* row_start(const LabelMap& map, const Rows& rows, int64_t row, int64_
 }
 
 // Labels of a run side by side: the map's own memory, or a copy.
+template <typename label_t>
+const void* gathered(const char* start, int64_t step, int64_t n, int64_t* copy) {
+  auto* to = reinterpret_cast<label_t*>(copy);
+  for (int64_t i = 0; i < n; ++i) {
+    to[i] = *reinterpret_cast<const label_t*>(start + i * step);
+  }
+  return copy;
+}
+
 const void* side_by_side(const char* start, const LabelMap& map, int64_t n, int64_t* copy) {
   if (map.stride[2] == 1) {
     return start;
@@ -42,91 +51,114 @@ const void* side_by_side(const char* start, const LabelMap& map, int64_t n, int6
   const int64_t step = map.stride[2] * kLabelBytes[map.type];
   switch (map.type) {
     case 0:
-      for (int64_t i = 0; i < n; ++i) {
-        reinterpret_cast<uint8_t*>(copy)[i] = *reinterpret_cast<const uint8_t*>(start + i * step);
-      }
-      break;
+      return gathered<uint8_t>(start, step, n, copy);
     case 1:
-      for (int64_t i = 0; i < n; ++i) {
-        reinterpret_cast<int16_t*>(copy)[i] = *reinterpret_cast<const int16_t*>(start + i * step);
-      }
-      break;
+      return gathered<int16_t>(start, step, n, copy);
     case 2:
-      for (int64_t i = 0; i < n; ++i) {
-        reinterpret_cast<int32_t*>(copy)[i] = *reinterpret_cast<const int32_t*>(start + i * step);
-      }
-      break;
+      return gathered<int32_t>(start, step, n, copy);
     default:
-      for (int64_t i = 0; i < n; ++i) {
-        copy[i] = *reinterpret_cast<const int64_t*>(start + i * step);
-      }
+      return gathered<int64_t>(start, step, n, copy);
   }
-  return copy;
 }
 
-// Runs body(counts, row, column, n) over all pixels in runs of at most `run`, each thread counting
+// Runs body(counter, row, column, n) over all pixels in runs of at most `run`, each thread counting
 // for itself, and adds everything up. Integers: the order cannot matter.
 template <typename Body>
 int64_t count_rows(const Rows& rows, int64_t run, int64_t num_classes, int64_t ignore_index,
                    int64_t* matrix, const ParallelFor& parallel_for, const Body& body) {
   const int64_t runs = (rows.width + run - 1) / run;
-  const int64_t bins = num_classes * num_classes;
   int64_t invalid = 0;
-  parallel_for(
-      rows.count * runs, std::max<int64_t>(1, kGrain / run), [&](int64_t begin, int64_t end) {
-        // A histogram pays when its bins are far fewer than the pixels. It is emptied before a bin
-        // could overflow.
-        constexpr int64_t kMostPixels = int64_t{1} << 31;
-        const bool own = bins < (end - begin) * run / 4;
-        const int copies = bins <= 4096 ? 4 : 1;
-        std::vector<uint32_t> histogram(own ? copies * (bins + 2) : 0);
-        ConfusionCounts counts{num_classes, ignore_index, own ? histogram.data() : nullptr,
-                               copies,      matrix,       0};
-        const auto flush = [&] {
-          for (int copy = 0; own && copy < copies; ++copy) {
-            uint32_t* from = histogram.data() + copy * (bins + 2);
-            for (int64_t bin = 0; bin < bins; ++bin) {
-              if (from[bin] != 0) {
-                __atomic_fetch_add(matrix + bin, static_cast<int64_t>(from[bin]), __ATOMIC_RELAXED);
-              }
-            }
-            counts.invalid += from[bins + 1];
-            std::fill(from, from + bins + 2, 0u);
-          }
-        };
-        int64_t pixels = 0;
-        for (int64_t unit = begin; unit < end; ++unit) {
-          const int64_t column = unit % runs * run;
-          const int64_t n = std::min(run, rows.width - column);
-          if (pixels > kMostPixels - n) {
-            flush();
-            pixels = 0;
-          }
-          pixels += n;
-          body(counts, unit / runs, column, n);
-        }
-        flush();
-        __atomic_fetch_add(&invalid, counts.invalid, __ATOMIC_RELAXED);
-      });
+  parallel_for(rows.count * runs, std::max<int64_t>(1, kGrain / run),
+               [&](int64_t begin, int64_t end) {
+                 PixelCounter counter(num_classes, ignore_index, matrix, (end - begin) * run);
+                 for (int64_t unit = begin; unit < end; ++unit) {
+                   const int64_t column = unit % runs * run;
+                   body(counter, unit / runs, column, std::min(run, rows.width - column));
+                 }
+                 counter.finish(&invalid);
+               });
   return invalid;
 }
 
 }  // namespace
 
+PixelCounter::PixelCounter(int64_t num_classes, int64_t ignore_index, int64_t* matrix,
+                           int64_t pixels)
+    : num_classes_(num_classes), ignore_index_(ignore_index), matrix_(matrix) {
+  // A histogram pays when its bins are far fewer than the pixels.
+  const int64_t bins = num_classes * num_classes;
+  if (bins < pixels / 4) {
+    copies_ = bins <= 4096 ? 4 : 1;
+    histogram_.resize(copies_ * (bins + 2));
+  }
+}
+
+void PixelCounter::count(const void* prediction, int prediction_type, const void* target,
+                         int target_type, int64_t n) {
+  // It is emptied before a bin could overflow.
+  constexpr int64_t kMostPixels = int64_t{1} << 31;
+  if (pixels_ > kMostPixels - n) {
+    flush();
+  }
+  pixels_ += n;
+  ConfusionCounts counts{
+      num_classes_, ignore_index_, histogram_.empty() ? nullptr : histogram_.data(),
+      copies_,      matrix_,       invalid_};
+  confusion_matrix_kernels().count[prediction_type][target_type](prediction, target, n, counts);
+  invalid_ = counts.invalid;
+}
+
+void PixelCounter::count_against(const void* prediction, int prediction_type,
+                                 const LabelMap& target, int64_t n_image, int64_t row,
+                                 int64_t width) {
+  constexpr int64_t kRun = 1024;
+  const int64_t start = n_image * target.stride[0] + row * target.stride[1];
+  int64_t copy[kRun];
+  for (int64_t x = 0; x < width; x += kRun) {
+    const int64_t n = std::min(kRun, width - x);
+    const char* from = static_cast<const char*>(target.data) +
+                       (start + x * target.stride[2]) * kLabelBytes[target.type];
+    count(static_cast<const char*>(prediction) + x * kLabelBytes[prediction_type], prediction_type,
+          side_by_side(from, target, n, copy), target.type, n);
+  }
+}
+
+void PixelCounter::flush() {
+  const int64_t bins = num_classes_ * num_classes_;
+  for (int copy = 0; copy < copies_ && !histogram_.empty(); ++copy) {
+    uint32_t* from = histogram_.data() + copy * (bins + 2);
+    for (int64_t bin = 0; bin < bins; ++bin) {
+      if (from[bin] != 0) {
+        __atomic_fetch_add(matrix_ + bin, static_cast<int64_t>(from[bin]), __ATOMIC_RELAXED);
+      }
+    }
+    invalid_ += from[bins + 1];
+    std::fill(from, from + bins + 2, 0u);
+  }
+  pixels_ = 0;
+}
+
+void PixelCounter::finish(int64_t* invalid) {
+  flush();
+  __atomic_fetch_add(invalid, invalid_, __ATOMIC_RELAXED);
+  invalid_ = 0;
+}
+
 int64_t count_labels(const LabelShape& shape, const LabelMap& prediction, const LabelMap& target,
                      int64_t num_classes, int64_t ignore_index, int64_t* matrix,
                      const ParallelFor& parallel_for) {
   constexpr int64_t kRun = 4096;
-  const auto kernel = confusion_matrix_kernels().count[prediction.type][target.type];
   const Rows rows =
       rows_of(shape, joined(prediction.stride, shape) && joined(target.stride, shape));
   return count_rows(
       rows, kRun, num_classes, ignore_index, matrix, parallel_for,
-      [&](ConfusionCounts& counts, int64_t row, int64_t column, int64_t n) {
+      [&](PixelCounter& counter, int64_t row, int64_t column, int64_t n) {
         int64_t prediction_copy[kRun], target_copy[kRun];
-        kernel(
+        counter.count(
             side_by_side(row_start(prediction, rows, row, column), prediction, n, prediction_copy),
-            side_by_side(row_start(target, rows, row, column), target, n, target_copy), n, counts);
+            prediction.type,
+            side_by_side(row_start(target, rows, row, column), target, n, target_copy), target.type,
+            n);
       });
 }
 
@@ -134,13 +166,12 @@ int64_t count_logits(const LabelShape& shape, const LogitsMap& logits, const Lab
                      int64_t num_classes, int64_t ignore_index, int64_t* matrix,
                      const ParallelFor& parallel_for) {
   constexpr int kInt32 = 2;
-  const auto count = confusion_matrix_kernels().count[kInt32][target.type];
   const auto argmax = confusion_matrix_kernels().argmax[logits.type];
   const Rows rows =
       rows_of(shape, joined(logits.stride + 1, shape) && joined(target.stride, shape));
   return count_rows(
       rows, kArgmaxRun, num_classes, ignore_index, matrix, parallel_for,
-      [&](ConfusionCounts& counts, int64_t row, int64_t column, int64_t n) {
+      [&](PixelCounter& counter, int64_t row, int64_t column, int64_t n) {
         int32_t prediction[kArgmaxRun];
         int64_t target_copy[kArgmaxRun];
         const int64_t start = row / rows.per_image * logits.stride[0] +
@@ -148,9 +179,9 @@ int64_t count_logits(const LabelShape& shape, const LogitsMap& logits, const Lab
         argmax({static_cast<const char*>(logits.data) + start * kScoreBytes[logits.type],
                 logits.channels, logits.stride[1], logits.stride[3]},
                n, prediction);
-        count(prediction,
-              side_by_side(row_start(target, rows, row, column), target, n, target_copy), n,
-              counts);
+        counter.count(prediction, kInt32,
+                      side_by_side(row_start(target, rows, row, column), target, n, target_copy),
+                      target.type, n);
       });
 }
 

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <vector>
 
 #include "common/labels.h"
 
@@ -19,6 +20,31 @@ struct LogitsMap {
 // Calls body(begin, end) on pieces of [0, count), perhaps at the same time.
 using ParallelFor = std::function<void(int64_t count, int64_t grain,
                                        const std::function<void(int64_t, int64_t)>& body)>;
+
+// A thread's counts: in a histogram of its own where that pays, else straight in the matrix, by
+// integer atomics.
+class PixelCounter {
+ public:
+  // `pixels`: about how many there will be.
+  PixelCounter(int64_t num_classes, int64_t ignore_index, int64_t* matrix, int64_t pixels);
+  // Counts n pixels whose labels lie side by side; types as in LabelMap.
+  void count(const void* prediction, int prediction_type, const void* target, int target_type,
+             int64_t n);
+  // The same against a row of a target of any strides.
+  void count_against(const void* prediction, int prediction_type, const LabelMap& target,
+                     int64_t image, int64_t row, int64_t width);
+  // Adds everything to the matrix, and the pixels out of range to `invalid`, atomically.
+  void finish(int64_t* invalid);
+
+ private:
+  void flush();
+
+  int64_t num_classes_, ignore_index_;
+  int64_t* matrix_;
+  int64_t invalid_ = 0, pixels_ = 0;
+  int copies_ = 1;
+  std::vector<uint32_t> histogram_;
+};
 
 // Adds into matrix (num_classes, num_classes), rows = target; returns the number of pixels whose
 // target is not ignore_index and whose target or prediction lies outside [0, num_classes).

@@ -25,19 +25,19 @@ constexpr double kExact = -40;
 // Corner scores of a class, lanes = cells.
 template <typename accumulate_t>
 struct Corners {
-  LanesFor<accumulate_t> above_left, above_right, below_left, below_right;
+  Register<accumulate_t> above_left, above_right, below_left, below_right;
 };
 
 template <typename accumulate_t>
 struct Progression {
-  LanesFor<accumulate_t> value, ratio;  // of the first column: at its top, from row to row
-  LanesFor<accumulate_t> value_step, ratio_step;  // of both from column to column
+  Register<accumulate_t> value, ratio;  // of the first column: at its top, from row to row
+  Register<accumulate_t> value_step, ratio_step;  // of both from column to column
 };
 
 // What a group of cells is worked on with; arrays of classes are in the order of `classes`.
 template <typename accumulate_t>
 struct Group {
-  using lanes_t = LanesFor<accumulate_t>;
+  using lanes_t = Register<accumulate_t>;
   const NodeRow<accumulate_t>& above;
   const NodeRow<accumulate_t>& below;
   int64_t pitch;  // of node rows
@@ -52,8 +52,8 @@ struct Group {
   Corners<accumulate_t> corners(int64_t c) const {
     const accumulate_t* a = above.scores + c * pitch + first;
     const accumulate_t* b = below.scores + c * pitch + first;
-    Corners<accumulate_t> corner = {load_lanes(a), load_lanes(a + 1), load_lanes(b),
-                                    load_lanes(b + 1)};
+    Corners<accumulate_t> corner = {load_register(a), load_register(a + 1), load_register(b),
+                                    load_register(b + 1)};
     if (any_exact) {
       corner.above_left = exact != 0 ? lanes_t{} : corner.above_left;
       corner.above_right = exact != 0 ? lanes_t{} : corner.above_right;
@@ -65,12 +65,12 @@ struct Group {
 };
 
 template <typename accumulate_t>
-LanesFor<accumulate_t> lowest(const Corners<accumulate_t>& corner) {
+Register<accumulate_t> lowest(const Corners<accumulate_t>& corner) {
   return smaller(smaller(corner.above_left, corner.above_right),
                  smaller(corner.below_left, corner.below_right));
 }
 template <typename accumulate_t>
-LanesFor<accumulate_t> highest(const Corners<accumulate_t>& corner) {
+Register<accumulate_t> highest(const Corners<accumulate_t>& corner) {
   return larger(larger(corner.above_left, corner.above_right),
                 larger(corner.below_left, corner.below_right));
 }
@@ -78,7 +78,7 @@ LanesFor<accumulate_t> highest(const Corners<accumulate_t>& corner) {
 // Finds `least`, and with it the cells that need the exact kernel.
 template <typename accumulate_t>
 void bound_sums(Group<accumulate_t>& group) {
-  using lanes_t = LanesFor<accumulate_t>;
+  using lanes_t = Register<accumulate_t>;
   group.any_exact = false;
   lanes_t least = all_lanes(static_cast<accumulate_t>(kMasked));
   for (int64_t c = 0; c < group.num_classes; ++c) {
@@ -86,12 +86,13 @@ void bound_sums(Group<accumulate_t>& group) {
   }
   const accumulate_t* a = group.above.unfit + group.first;
   const accumulate_t* b = group.below.unfit + group.first;
-  const lanes_t unfit = load_lanes(a) + load_lanes(a + 1) + load_lanes(b) + load_lanes(b + 1);
+  const lanes_t unfit =
+      load_register(a) + load_register(a + 1) + load_register(b) + load_register(b + 1);
   group.exact = (least < static_cast<accumulate_t>(kExact)) | (unfit != 0)
                     ? all_lanes<accumulate_t>(1)
                     : lanes_t{};
   lanes_t idle = group.exact;
-  for (int64_t lane = group.cells; lane < kLanes<accumulate_t>; ++lane) {
+  for (int64_t lane = group.cells; lane < kWidth<accumulate_t>; ++lane) {
     group.exact[lane] = 0;
     idle[lane] = 1;
   }
@@ -119,19 +120,19 @@ struct ClassList {
   int32_t* direct;     // [num_direct]
   int64_t num_geometric, num_direct;
   Progression<accumulate_t>* progressions;  // [num_geometric]
-  LanesFor<accumulate_t>* running;          // [num_geometric][2]: value and ratio, column by column
+  Register<accumulate_t>* running;          // [num_geometric][2]: value and ratio, column by column
 };
 
 template <typename accumulate_t>
 void list_classes(const Group<accumulate_t>& group, const Patch<accumulate_t>& patch,
                   ClassList<accumulate_t>& list) {
-  using lanes_t = LanesFor<accumulate_t>;
+  using lanes_t = Register<accumulate_t>;
   const auto kFloor = static_cast<accumulate_t>(kDirect);
   const accumulate_t spread =
       static_cast<accumulate_t>(__builtin_clzll(1) - __builtin_clzll(group.num_classes) + 1);
   const lanes_t negligible = group.least + (static_cast<accumulate_t>(kNegligible) - spread);
-  const lanes_t x_lower = load_lanes(patch.column_lower);
-  const lanes_t x_upper = load_lanes(patch.column_upper);
+  const lanes_t x_lower = load_register(patch.column_lower);
+  const lanes_t x_upper = load_register(patch.column_upper);
   const accumulate_t y_lower = patch.row_lower[0], y_upper = patch.row_upper[0];
   list.num_geometric = list.num_direct = 0;
   for (int64_t c = 0; c < group.num_classes; ++c) {
@@ -173,9 +174,9 @@ void list_classes(const Group<accumulate_t>& group, const Patch<accumulate_t>& p
 template <int rows, typename accumulate_t, typename Visit>
 inline void direct_column(const Corners<accumulate_t>& corner, const Patch<accumulate_t>& patch,
                           int64_t column, const Visit& visit) {
-  using lanes_t = LanesFor<accumulate_t>;
-  const lanes_t x_lower = load_lanes(patch.column_lower + column * patch.column_pitch);
-  const lanes_t x_upper = load_lanes(patch.column_upper + column * patch.column_pitch);
+  using lanes_t = Register<accumulate_t>;
+  const lanes_t x_lower = load_register(patch.column_lower + column * patch.column_pitch);
+  const lanes_t x_upper = load_register(patch.column_upper + column * patch.column_pitch);
   const lanes_t above = x_lower * corner.above_left + x_upper * corner.above_right;
   const lanes_t below = x_lower * corner.below_left + x_upper * corner.below_right;
   for (int k = 0; k < rows; ++k) {
@@ -187,8 +188,8 @@ inline void direct_column(const Corners<accumulate_t>& corner, const Patch<accum
 // progressions are independent. Room for an even number of columns.
 template <int rows, typename accumulate_t>
 void sum_powers(const Group<accumulate_t>& group, const Patch<accumulate_t>& patch,
-                const ClassList<accumulate_t>& list, LanesFor<accumulate_t>* sums) {
-  using lanes_t = LanesFor<accumulate_t>;
+                const ClassList<accumulate_t>& list, Register<accumulate_t>* sums) {
+  using lanes_t = Register<accumulate_t>;
   for (int64_t column = 0; column < patch.columns; column += 2) {
     lanes_t first[rows] = {}, second[rows] = {};
     for (int64_t j = 0; j < list.num_geometric; ++j) {
@@ -234,14 +235,14 @@ struct CornerSums {
 };
 
 template <typename accumulate_t>
-inline void add_lanes(accumulate_t* to, const LanesFor<accumulate_t>& lanes) {
-  store_lanes<false>(to, load_lanes(to) + lanes);
+inline void add_lanes(accumulate_t* to, const Register<accumulate_t>& lanes) {
+  store_register(to, load_register(to) + lanes);
 }
 
 // all: sum of u 2^score of a column's rows, below: the same times the rows' upper weights.
 template <typename accumulate_t>
 struct CornerLanes {
-  using lanes_t = LanesFor<accumulate_t>;
+  using lanes_t = Register<accumulate_t>;
   lanes_t all = {}, all_right = {}, below = {}, below_right = {};
 
   inline void add(const lanes_t& column_all, const lanes_t& column_below, const lanes_t& x_upper) {
@@ -263,9 +264,9 @@ struct CornerLanes {
 // u[column * kMostRows + row]: weight of the pixel over its sum; zero where it is ignored.
 template <int rows, typename accumulate_t>
 void add_gradients(const Group<accumulate_t>& group, const Patch<accumulate_t>& patch,
-                   const ClassList<accumulate_t>& list, const LanesFor<accumulate_t>* u,
+                   const ClassList<accumulate_t>& list, const Register<accumulate_t>* u,
                    const CornerSums<accumulate_t>& sums) {
-  using lanes_t = LanesFor<accumulate_t>;
+  using lanes_t = Register<accumulate_t>;
   const accumulate_t y_upper = patch.row_upper[0];
   for (int64_t j = 0; j < list.num_geometric; ++j) {
     const Progression<accumulate_t>& progression = list.progressions[j];
@@ -281,7 +282,7 @@ void add_gradients(const Group<accumulate_t>& group, const Patch<accumulate_t>& 
       }
       const lanes_t all = value * sum;
       const lanes_t below = y_upper * all + (patch.row_step * (value * ratio)) * derivative;
-      corners.add(all, below, load_lanes(patch.column_upper + column * patch.column_pitch));
+      corners.add(all, below, load_register(patch.column_upper + column * patch.column_pitch));
       value *= progression.value_step;
       ratio *= progression.ratio_step;
     }
@@ -297,37 +298,9 @@ void add_gradients(const Group<accumulate_t>& group, const Patch<accumulate_t>& 
         all += share;
         below += patch.row_upper[k] * share;
       });
-      corners.add(all, below, load_lanes(patch.column_upper + column * patch.column_pitch));
+      corners.add(all, below, load_register(patch.column_upper + column * patch.column_pitch));
     }
     corners.store(sums, list.direct[j], group.first);
-  }
-}
-
-template <int rows>
-struct Rows {
-  static constexpr int count = rows;
-};
-
-// Calls body(Rows<rows>()): a constant, so that loops over rows unroll.
-template <typename Body>
-inline void with_rows(int64_t rows, const Body& body) {
-  switch (rows) {
-    case 1:
-      return body(Rows<1>());
-    case 2:
-      return body(Rows<2>());
-    case 3:
-      return body(Rows<3>());
-    case 4:
-      return body(Rows<4>());
-    case 5:
-      return body(Rows<5>());
-    case 6:
-      return body(Rows<6>());
-    case 7:
-      return body(Rows<7>());
-    default:
-      return body(Rows<8>());
   }
 }
 

@@ -4,8 +4,9 @@
 #include <algorithm>
 #include <limits>
 
+#include "cells/cell_table_cpu.h"
 #include "common/scratch.h"
-#include "cross_entropy/cell_table_cpu.h"
+#include "cross_entropy/cross_entropy_kernels_cpu.h"
 #include "cross_entropy/cross_entropy_tensors.h"
 
 namespace fcn_ext {

@@ -21,10 +21,10 @@ struct ExactScratch {
   static ExactScratch take(Scratch& scratch, int64_t classes) {
     ExactScratch taken{};
     for (int k = 0; k < 4; ++k) {
-      taken.corner[k] = scratch.take<double>(classes + kLanes<double>);
-      taken.share[k] = scratch.take<double>(classes + kLanes<double>);
+      taken.corner[k] = scratch.take<double>(classes + kWidth<double>);
+      taken.share[k] = scratch.take<double>(classes + kWidth<double>);
     }
-    taken.logit = scratch.take<double>(classes + kLanes<double>);
+    taken.logit = scratch.take<double>(classes + kWidth<double>);
     return taken;
   }
 };
@@ -41,10 +41,10 @@ void load_corners(const Scores<element_t>& input, int64_t row, int64_t column,
           present ? static_cast<double>(load(from[c * input.strides.channel])) : 0.0;
     }
     // Classes that fill the last register have probability zero.
-    for (int64_t c = input.classes; c < input.classes + kLanes<double>; ++c) {
+    for (int64_t c = input.classes; c < input.classes + kWidth<double>; ++c) {
       scratch.corner[k][c] = -kInf;
     }
-    for (int64_t c = 0; c < input.classes + kLanes<double>; ++c) {
+    for (int64_t c = 0; c < input.classes + kWidth<double>; ++c) {
       scratch.share[k][c] = 0;
     }
   }
@@ -54,19 +54,19 @@ void load_corners(const Scores<element_t>& input, int64_t row, int64_t column,
 // its sum in `sum`. NaN where torch's log_softmax has it.
 inline double log_sum(const double (&weight)[4], double bound, int64_t classes,
                       const ExactScratch& scratch, double& sum) {
-  constexpr int64_t kStep = kLanes<double>;
-  using lanes_t = Lanes<double>;
+  constexpr int64_t kStep = kWidth<double>;
+  using lanes_t = Register<double>;
   lanes_t most = all_lanes(-kInf), unfit = {};
   for (int64_t c = 0; c < classes; c += kStep) {
     lanes_t logit = {};
     for (int k = 0; k < 4; ++k) {
       if (weight[k] != 0) {
-        logit += weight[k] * load_lanes(scratch.corner[k] + c);
+        logit += weight[k] * load_register(scratch.corner[k] + c);
       }
     }
     unfit = logit != logit ? all_lanes(1.0) : unfit;
     most = larger(logit, most);
-    store_lanes<false>(scratch.logit + c, logit);
+    store_register(scratch.logit + c, logit);
   }
   double maximum = -kInf;
   bool finite = !any_lane(unfit != 0);
@@ -76,9 +76,9 @@ inline double log_sum(const double (&weight)[4], double bound, int64_t classes,
   finite = finite && maximum > -kInf && maximum < kInf;
   lanes_t sums = {};
   for (int64_t c = 0; c < classes; c += kStep) {
-    const lanes_t power = exp2_lanes<double>((load_lanes(scratch.logit + c) - maximum) * kLog2E);
+    const lanes_t power = exp2_lanes<double>((load_register(scratch.logit + c) - maximum) * kLog2E);
     sums += power;
-    store_lanes<false>(scratch.logit + c, power);
+    store_register(scratch.logit + c, power);
   }
   sum = finite ? sum_of<double>(sums) : __builtin_nan("");
   return finite ? (maximum - bound) + kLn2 * log2_lanes<double>(all_lanes(sum))[0]

@@ -22,14 +22,14 @@ struct RowSums {
 template <typename element_t>
 class Unit {
   using accumulate_t = AccumulateOf<element_t>;
-  using lanes_t = Lanes<element_t>;
-  static constexpr int64_t kStep = kLanes<element_t>;
+  using lanes_t = Register<accumulate_t>;
+  static constexpr int64_t kStep = kWidth<accumulate_t>;
 
  public:
   Unit(const CrossEntropyWork& given, Scratch& scratch) : work(given) {
     const int64_t classes = work.problem.shape.channels;
     const int64_t cells = work.strip_cells;
-    pitch = cells + kStep;
+    pitch = cells + kWidest;
     int64_t widest = 0;
     for (int64_t q = 0; q <= work.x.nodes; q += cells) {
       const int64_t end = q + cells < work.x.nodes + 1 ? q + cells : work.x.nodes + 1;
@@ -144,8 +144,8 @@ class Unit {
   void clear(const RowSums<accumulate_t>& row) {
     const int64_t classes = input.classes;
     for (int64_t i = 0; wants_gradient() && i < classes * pitch; i += kStep) {
-      store_lanes<false>(row.left + i, lanes_t{});
-      store_lanes<false>(row.right + i, lanes_t{});
+      store_register(row.left + i, lanes_t{});
+      store_register(row.right + i, lanes_t{});
     }
     for (int64_t c = 0; c < classes; ++c) {
       row.labels.touched[c] = 0;

@@ -1,31 +1,11 @@
 // What the CPU kernels of the cross-entropy are handed: raw pointers and ready-made tables.
 #pragma once
 
+#include "cells/cells.h"
 #include "common/cpu_capability.h"
 #include "cross_entropy/cross_entropy.h"
 
 namespace fcn_ext {
-
-// One axis as cells. Nodes are padded by one beyond either border: zero scores, or (`clamp`) the
-// border's scores again, which is what a clamped position reads. Cell q lies between padded nodes q
-// and q + 1, which are nodes q - 1 and q; there are nodes + 1 of them. All its outputs lie on one
-// line, `step` apart, so that 2^score is a geometric progression along them.
-struct CellAxis {
-  int64_t nodes, outputs;
-  bool clamp;
-  const int64_t* begin;        // [nodes + 2]; outputs of cell q are [begin[q], begin[q + 1])
-  const double* upper_number;  // [outputs]: weight of the cell's upper node times `denominator`
-  double denominator;          // integers, both
-  const void* lower;           // [outputs], in the accumulation type
-  const void* upper;
-  double step;  // weight from one output to the next
-  // The outputs again, by phase within their cell: [phase * pitch + q], for x only. A cell that is
-  // cut by the border or has fewer outputs than others lacks some: -1. Weights go on regardless.
-  int64_t phases, pitch;
-  const int32_t* output;
-  const void* phase_lower;
-  const void* phase_upper;
-};
 
 enum class CrossEntropyResult {
   kSum,             // loss summed over pixels and, where `gradient` is not null, its gradient

@@ -9,8 +9,6 @@
 namespace fcn_ext {
 namespace {
 
-constexpr int64_t kMostRows = 8;  // rows of a cell row that are worked on at a time
-
 // Labels of some rows and of the columns of a strip: a class, or -1 where the pixel is ignored.
 struct LabelRows {
   int32_t* labels;  // [row * pitch + column - first_column]

@@ -4,8 +4,9 @@
 #include <algorithm>
 #include <vector>
 
+#include "cells/cells.h"
+#include "common/geometry.h"
 #include "common/weights_cpu.h"
-#include "cross_entropy/cross_entropy_kernels_cpu.h"
 
 namespace fcn_ext {
 
@@ -57,6 +58,7 @@ class CellTable {
              lower_.data(),
              upper_.data(),
              static_cast<double>(axis.step) / static_cast<double>(axis.denominator),
+             std::find(upper_number_.begin(), upper_number_.end(), 0.0) != upper_number_.end(),
              phases_,
              pitch_,
              nullptr,
