@@ -116,6 +116,7 @@ set_target_properties(torch_cuda_stub PROPERTIES OUTPUT_NAME torch_cuda
 
 add_library(
   fcn_ext_cuda SHARED
+  csrc/argmax/argmax_cuda.cu
   csrc/bilinear/bilinear_cuda.cu
   csrc/upsample/upsample_cuda.cu
   csrc/interpolate/interpolate_cuda.cu

@@ -156,11 +156,13 @@ class CellPixels {
       weights.x[i] = tile_.column_weight()[place.x + (i < place.columns ? i : 0)];
     }
     const int across = tiles_.cell_columns + 1;
-    const accumulate_t* scores = tile_.scores() + place.row * across + place.column;
+    const accumulate_t* above = tile_.scores() + place.row * across + place.column;
+    const accumulate_t* below = above + across;
     if ((tile_.mixed()[entry_] & kCareful) != 0) {
 #pragma unroll 1
       for (int c = 0; c < classes; ++c) {
-        take_class<true>(scores + c * tiles_.pitch, weights, first_class + c);
+        take_class<true>(above + c * tiles_.pitch, below + c * tiles_.pitch, weights,
+                         first_class + c);
       }
       return;
     }
@@ -177,7 +179,8 @@ class CellPixels {
       }
       const int c = word * 32 + __ffs(static_cast<int>(bits)) - 1;
       bits &= bits - 1;
-      take_class<false>(scores + c * tiles_.pitch, weights, first_class + c);
+      take_class<false>(above + c * tiles_.pitch, below + c * tiles_.pitch, weights,
+                        first_class + c);
     }
   }
 
@@ -226,10 +229,9 @@ class CellPixels {
   }
 
   template <bool careful>
-  __device__ __forceinline__ void take_class(const accumulate_t* score, const Weights& weights,
-                                             int32_t of_class) {
-    const int below = tiles_.cell_columns + 1;
-    const accumulate_t a = score[0], b = score[1], c = score[below], d = score[below + 1];
+  __device__ __forceinline__ void take_class(const accumulate_t* above, const accumulate_t* below,
+                                             const Weights& weights, int32_t of_class) {
+    const accumulate_t a = above[0], b = above[1], c = below[0], d = below[1];
 #pragma unroll
     for (int i = 0; i < kColumns; ++i) {
       const accumulate_t left = weights.x[i].lower, right = weights.x[i].upper;
