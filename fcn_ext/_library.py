@@ -26,6 +26,10 @@ OPERATORS = (
     "interpolate_cross_entropy",
     "interpolate_cross_entropy_pixels",
     "interpolate_cross_entropy_pixels_backward",
+    "upsample_argmax",
+    "interpolate_argmax",
+    "upsample_confusion_matrix",
+    "interpolate_confusion_matrix",
 )
 
 

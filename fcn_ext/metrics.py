@@ -171,16 +171,56 @@ class ConfusionMatrix:
         Raises:
             TypeError, ValueError: as :func:`fcn_ext.ops.confusion_matrix`.
         """
+        ops.confusion_matrix(prediction, target, self.num_classes, **self._counted_on(target))
+
+    @torch.no_grad()
+    def update_upsampled(
+        self,
+        scores: Tensor,
+        target: Tensor,
+        stride: int,
+        *,
+        kernel_size: int | None = None,
+        offset: int | tuple[int, int] = 0,
+    ) -> None:
+        """Adds a batch of coarse scores (N, num_classes, h, w) as if upsampled to the target.
+
+        As ``update(ops.upsample(scores, stride, ...), target)``, but nothing of the size of the
+        target is stored.
+
+        Raises:
+            TypeError, ValueError: as :func:`fcn_ext.ops.upsample_confusion_matrix`.
+        """
+        ops.upsample_confusion_matrix(
+            scores,
+            target,
+            stride,
+            kernel_size=kernel_size,
+            offset=offset,
+            **self._counted_on(target),
+        )
+
+    @torch.no_grad()
+    def update_interpolated(
+        self, scores: Tensor, target: Tensor, *, align_corners: bool = False
+    ) -> None:
+        """Adds a batch of coarse scores (N, num_classes, h, w) as if interpolated to the target.
+
+        As ``update(ops.interpolate(scores, target.shape[1:], ...), target)``, but nothing of the
+        size of the target is stored.
+
+        Raises:
+            TypeError, ValueError: as :func:`fcn_ext.ops.interpolate_confusion_matrix`.
+        """
+        ops.interpolate_confusion_matrix(
+            scores, target, align_corners=align_corners, **self._counted_on(target)
+        )
+
+    def _counted_on(self, target: Tensor) -> dict[str, Any]:
+        """The arguments of the operators that count, on the device of the first target."""
         if self._matrix is None or self._invalid is None:
             self._allocate(target.device)
-        ops.confusion_matrix(
-            prediction,
-            target,
-            self.num_classes,
-            ignore_index=self.ignore_index,
-            out=self._matrix,
-            invalid=self._invalid,
-        )
+        return {"ignore_index": self.ignore_index, "out": self._matrix, "invalid": self._invalid}
 
     def all_reduce(self, group: dist.ProcessGroup | None = None) -> None:
         """Sums the counts over the processes of a group: integers, so exactly.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from fcn_ext import ops
@@ -9,8 +10,10 @@ from fcn_ext import ops
 __all__ = [
     "FuseSkip",
     "Interpolate",
+    "InterpolateArgmax",
     "InterpolateCrossEntropyLoss",
     "Upsample",
+    "UpsampleArgmax",
     "UpsampleCrossEntropyLoss",
 ]
 
@@ -182,3 +185,67 @@ class InterpolateCrossEntropyLoss(_CrossEntropyLoss):
 
     def extra_repr(self) -> str:
         return f"align_corners={self.align_corners}, {super().extra_repr()}"
+
+
+class UpsampleArgmax(nn.Module):
+    """:func:`fcn_ext.ops.upsample_argmax` with its geometry fixed: label maps from scores.
+
+    ``output_size`` may be given at the call, where it depends on the image.
+    """
+
+    def __init__(
+        self,
+        stride: int,
+        *,
+        kernel_size: int | None = None,
+        offset: int | tuple[int, int] = 0,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.stride = stride
+        self.kernel_size = kernel_size
+        self.offset = offset
+        self.dtype = dtype
+
+    def forward(self, input: Tensor, output_size: tuple[int, int] | None = None) -> Tensor:
+        return ops.upsample_argmax(
+            input,
+            self.stride,
+            kernel_size=self.kernel_size,
+            offset=self.offset,
+            output_size=output_size,
+            dtype=self.dtype,
+        )
+
+    def extra_repr(self) -> str:
+        return (
+            f"stride={self.stride}, kernel_size={self.kernel_size}, offset={self.offset}, "
+            f"dtype={self.dtype}"
+        )
+
+
+class InterpolateArgmax(nn.Module):
+    """:func:`fcn_ext.ops.interpolate_argmax` to a fixed size, or to the size given at the call."""
+
+    def __init__(
+        self,
+        size: int | tuple[int, int] | None = None,
+        *,
+        align_corners: bool = False,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.size = size
+        self.align_corners = align_corners
+        self.dtype = dtype
+
+    def forward(self, input: Tensor, size: int | tuple[int, int] | None = None) -> Tensor:
+        size = self.size if size is None else size
+        if size is None:
+            raise ValueError("size must be given to InterpolateArgmax or to its call, got neither")
+        return ops.interpolate_argmax(
+            input, size, align_corners=self.align_corners, dtype=self.dtype
+        )
+
+    def extra_repr(self) -> str:
+        return f"size={self.size}, align_corners={self.align_corners}, dtype={self.dtype}"

@@ -6,6 +6,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+from fcn_ext import ops
 from fcn_ext.metrics import ConfusionMatrix, scores_from_matrix
 
 
@@ -86,6 +87,24 @@ def test_accumulates_batches(device: torch.device) -> None:
     assert whole.compute().num_pixels == 3 * 600
     parts.reset()
     assert int(parts.matrix.sum()) == 0
+
+
+def test_accumulates_coarse_scores(device: torch.device) -> None:
+    """As the upsampled scores are counted; whole numbers, so that ties are the same ties."""
+    scores = torch.randint(-3, 4, (4, 5, 5, 6), device=device).float()
+    target = torch.randint(0, 5, (4, 20, 24), device=device)
+    target[0] = 255
+    plain, fused = ConfusionMatrix(5), ConfusionMatrix(5)
+    logits = ops.upsample(scores, 4, offset=(1, 2), output_size=(20, 24))
+    plain.update(logits, target)
+    fused.update_upsampled(scores, target, 4, offset=(1, 2))
+    assert torch.equal(plain.matrix, fused.matrix)
+    plain.update(ops.interpolate(scores, (20, 24)), target)
+    fused.update_interpolated(scores, target)
+    assert fused.compute().num_pixels == 2 * 3 * 480
+    assert torch.equal(plain.matrix, fused.matrix)
+    with pytest.raises(ValueError, match="out must have shape"):
+        ConfusionMatrix(4).update_upsampled(scores, target, 4)
 
 
 def test_invalid_labels_are_named() -> None:

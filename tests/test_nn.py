@@ -59,6 +59,22 @@ def test_losses_replace_the_two_usual_lines() -> None:
     assert ours.half()(scores.half(), target).dtype == torch.float32
 
 
+def test_argmax_modules_are_their_functions() -> None:
+    scores = torch.randn(2, 3, 4, 5)
+    assert torch.equal(
+        nn.UpsampleArgmax(4, kernel_size=7, offset=1)(scores, output_size=(9, 8)),
+        ops.upsample_argmax(scores, 4, kernel_size=7, offset=1, output_size=(9, 8)),
+    )
+    assert torch.equal(
+        nn.InterpolateArgmax(align_corners=True)(scores, (9, 8)),
+        ops.interpolate_argmax(scores, (9, 8), align_corners=True),
+    )
+    wide = nn.InterpolateArgmax(9, dtype=torch.int64)(scores)
+    assert torch.equal(wide, ops.interpolate_argmax(scores, 9, dtype=torch.int64))
+    with pytest.raises(ValueError, match="size must be given to InterpolateArgmax"):
+        nn.InterpolateArgmax()(scores)
+
+
 def test_modules_say_what_they_are() -> None:
     net = torch.nn.Sequential(
         nn.Upsample(8, offset=4),
@@ -66,6 +82,8 @@ def test_modules_say_what_they_are() -> None:
         nn.FuseSkip((1, 2)),
         nn.UpsampleCrossEntropyLoss(16, label_smoothing=0.5),
         nn.InterpolateCrossEntropyLoss(ignore_index=9, reduction="sum"),
+        nn.UpsampleArgmax(32),
+        nn.InterpolateArgmax(align_corners=True, dtype=torch.int16),
     )
     for text in (
         "stride=8",
@@ -76,6 +94,8 @@ def test_modules_say_what_they_are() -> None:
         "label_smoothing=0.5",
         "ignore_index=9",
         "reduction='sum'",
+        "stride=32",
+        "align_corners=True, dtype=torch.int16",
     ):
         assert text in repr(net)
     assert not list(net.parameters())

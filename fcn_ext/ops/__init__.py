@@ -6,8 +6,13 @@ Each has a plain-PyTorch twin of the same name in :mod:`fcn_ext.reference`.
 from __future__ import annotations
 
 from fcn_ext import _library as _library
+from fcn_ext.ops._argmax import interpolate_argmax, upsample_argmax
 from fcn_ext.ops._check_labels import check_labels
-from fcn_ext.ops._confusion_matrix import confusion_matrix
+from fcn_ext.ops._confusion_matrix import (
+    confusion_matrix,
+    interpolate_confusion_matrix,
+    upsample_confusion_matrix,
+)
 from fcn_ext.ops._cross_entropy import interpolate_cross_entropy, upsample_cross_entropy
 from fcn_ext.ops._fuse_skip import fuse_skip
 from fcn_ext.ops._interpolate import interpolate
@@ -18,7 +23,11 @@ __all__ = [
     "confusion_matrix",
     "fuse_skip",
     "interpolate",
+    "interpolate_argmax",
+    "interpolate_confusion_matrix",
     "interpolate_cross_entropy",
     "upsample",
+    "upsample_argmax",
+    "upsample_confusion_matrix",
     "upsample_cross_entropy",
 ]

@@ -1,4 +1,4 @@
-"""confusion_matrix: exact integer counts from labels or straight from logits."""
+"""confusion_matrix: exact integer counts from labels, logits or coarse scores."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from fcn_ext.ops import _common
 
 _labels_op = torch.ops.fcn_ext.confusion_matrix_labels.default
 _logits_op = torch.ops.fcn_ext.confusion_matrix_logits.default
+_upsample_op = torch.ops.fcn_ext.upsample_confusion_matrix.default
+_interpolate_op = torch.ops.fcn_ext.interpolate_confusion_matrix.default
 
 
 def confusion_matrix(
@@ -58,54 +60,143 @@ def confusion_matrix(
     ignore_index = _common.integer(ignore_index, "ignore_index")
     if not 1 <= num_classes <= 32768:
         raise ValueError(f"num_classes must be in [1, 32768], got {num_classes}")
-    device = target.device
+    out, invalid = _counts(target, num_classes, out, invalid)
+    op = _logits_op if prediction.dim() == 4 else _labels_op
+    op(prediction, target, ignore_index, out, invalid)
+    return out
+
+
+def upsample_confusion_matrix(
+    input: Tensor,
+    target: Tensor,
+    stride: int,
+    *,
+    kernel_size: int | None = None,
+    offset: int | tuple[int, int] = 0,
+    ignore_index: int = 255,
+    out: Tensor | None = None,
+    invalid: Tensor | None = None,
+) -> Tensor:
+    """Counts of (target, argmax of the upsampled scores), neither scores nor argmax stored.
+
+    Equals ``confusion_matrix(upsample_argmax(input, stride, kernel_size=kernel_size,
+    offset=offset, output_size=target.shape[1:]), target, C, ...)``.
+
+    Args:
+        input: coarse scores (N, C, h, w), float32, float64, float16 or bfloat16, any strides.
+        target: labels (N, H, W) of uint8, int16, int32 or int64, any strides. (H, W) is the size
+            that the scores are upsampled to.
+        stride: output pixels an input pixel, >= 1.
+        kernel_size: ``2 * stride`` (the default for every stride but 1) or ``2 * stride - 1``
+            (the default, 1, for stride 1).
+        offset: first row and column of the window of the upsampled scores that ``target`` covers,
+            >= 0; one number or (y, x).
+        ignore_index: target value to skip; it may lie in or out of the range of classes.
+        out: contiguous int64 matrix (C, C) that is added to and returned.
+        invalid: int64 tensor of one element to which the number of pixels is added whose target
+            is neither in [0, C) nor ``ignore_index``; they are not counted.
+
+    Returns:
+        int64 (C, C), rows = target, columns = prediction.
+
+    Raises:
+        TypeError: an argument is of the wrong type.
+        ValueError: an argument breaks a rule above; the message names it and the value found.
+    """
+    geometry = _common.upsample_geometry(stride, kernel_size, offset)
+    return _of_scores(_upsample_op, input, target, geometry, ignore_index, out, invalid)
+
+
+def interpolate_confusion_matrix(
+    input: Tensor,
+    target: Tensor,
+    *,
+    align_corners: bool = False,
+    ignore_index: int = 255,
+    out: Tensor | None = None,
+    invalid: Tensor | None = None,
+) -> Tensor:
+    """Counts of (target, argmax of the scores interpolated to the size of ``target``).
+
+    In all but geometry :func:`upsample_confusion_matrix`.
+
+    Args:
+        input: coarse scores (N, C, h, w), as there.
+        target: labels (N, H, W), as there.
+        align_corners: the corner pixels of scores and target coincide, instead of the outer edges.
+        ignore_index: target value to skip, as there.
+        out: contiguous int64 matrix (C, C) that is added to and returned.
+        invalid: int64 tensor of one element, as there.
+
+    Returns:
+        int64 (C, C), rows = target, columns = prediction.
+
+    Raises:
+        TypeError, ValueError: as there.
+    """
+    if not isinstance(align_corners, bool):
+        raise TypeError(f"align_corners must be a bool, got {align_corners!r}")
+    geometry = (align_corners,)
+    return _of_scores(_interpolate_op, input, target, geometry, ignore_index, out, invalid)
+
+
+def _of_scores(
+    op: Any,
+    input: Tensor,
+    target: Tensor,
+    geometry: tuple[Any, ...],
+    ignore_index: int,
+    out: Tensor | None,
+    invalid: Tensor | None,
+) -> Tensor:
+    _common.is_map(input, "input")
+    _common.is_tensor(target, "target")
+    ignore_index = _common.integer(ignore_index, "ignore_index")
+    out, invalid = _counts(target, input.shape[1], out, invalid)
+    op(input, target, *geometry, ignore_index, out, invalid)
+    return out
+
+
+def _counts(
+    target: Tensor, num_classes: int, out: Tensor | None, invalid: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """What is added to: the arguments of that name, or zeros."""
     if out is None:
-        out = torch.zeros((num_classes, num_classes), dtype=torch.int64, device=device)
+        out = target.new_zeros((num_classes, num_classes), dtype=torch.int64)
     elif tuple(out.shape) != (num_classes, num_classes):
         raise ValueError(
             f"out must have shape (num_classes, num_classes) = ({num_classes}, {num_classes}), "
             f"got {tuple(out.shape)}"
         )
     if invalid is None:
-        invalid = torch.zeros((), dtype=torch.int64, device=device)
-    op = _logits_op if prediction.dim() == 4 else _labels_op
-    op(prediction, target, ignore_index, out, invalid)
-    return out
+        invalid = target.new_zeros((), dtype=torch.int64)
+    return out, invalid
 
 
 @torch.library.register_fake("fcn_ext::confusion_matrix_labels")
 @torch.library.register_fake("fcn_ext::confusion_matrix_logits")
-def _(
-    prediction: Tensor, target: Tensor, ignore_index: int, matrix: Tensor, invalid: Tensor
-) -> None:
+@torch.library.register_fake("fcn_ext::upsample_confusion_matrix")
+@torch.library.register_fake("fcn_ext::interpolate_confusion_matrix")
+def _(*arguments: Any) -> None:
     return None
 
 
 def _vmap(op: Any) -> Any:
     # Counts go into one matrix an example, so that each example's stays its own.
-    def rule(
-        info: Any,
-        in_dims: tuple[int | None, ...],
-        prediction: Tensor,
-        target: Tensor,
-        ignore_index: int,
-        matrix: Tensor,
-        invalid: Tensor,
-    ) -> tuple[None, None]:
-        if in_dims[3] is None or in_dims[4] is None:
+    one_by_one = _common.vmap_by_example(op)
+
+    def rule(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[Any, Any]:
+        if in_dims[-2] is None or in_dims[-1] is None:
             raise ValueError("out and invalid must be batched where prediction or target is")
-        tensors = (prediction, target, matrix, invalid)
-        dims = (in_dims[0], in_dims[1], in_dims[3], in_dims[4])
-        for index in range(info.batch_size):
-            p, t, m, i = (
-                tensor if dim is None else tensor.select(dim, index)
-                for tensor, dim in zip(tensors, dims, strict=True)
-            )
-            op(p, t, ignore_index, m, i)
-        return None, None
+        return one_by_one(info, in_dims, *args)  # type: ignore[no-any-return]
 
     return rule
 
 
-torch.library.register_vmap("fcn_ext::confusion_matrix_labels", _vmap(_labels_op))
-torch.library.register_vmap("fcn_ext::confusion_matrix_logits", _vmap(_logits_op))
+for _name, _op in (
+    ("confusion_matrix_labels", _labels_op),
+    ("confusion_matrix_logits", _logits_op),
+    ("upsample_confusion_matrix", _upsample_op),
+    ("interpolate_confusion_matrix", _interpolate_op),
+):
+    torch.library.register_vmap(f"fcn_ext::{_name}", _vmap(_op))

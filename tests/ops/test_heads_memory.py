@@ -1,0 +1,70 @@
+"""The heads hold nothing of full size: their peak memory next to plain PyTorch's."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+# As benchmarks/memory.py measures: freed memory goes back to the kernel, which knows the peak.
+CLEAR_REFS = Path("/proc/self/clear_refs")
+RETURNING = "glibc.malloc.mmap_threshold=65536:glibc.malloc.mmap_max=1000000"
+
+# 42 MB of logits at full size.
+PROGRAM = """
+import json, torch, torch.nn.functional as F
+from benchmarks.memory import peak_on_host
+from fcn_ext import ops
+
+torch.manual_seed(0)
+torch.set_num_threads(2)
+scores = torch.randn(1, 40, 64, 64, requires_grad=True)
+target = torch.randint(0, 40, (1, 512, 512), dtype=torch.uint8)
+long = target.long()
+
+def train(loss):
+    return lambda: torch.autograd.grad(loss(), scores)
+
+def logits():
+    return F.interpolate(scores, (512, 512), mode="bilinear")
+
+def score(head):
+    with torch.no_grad():
+        return head()
+
+calls = {
+    "eager loss": train(lambda: F.cross_entropy(logits(), long)),
+    "fused loss": train(lambda: ops.interpolate_cross_entropy(scores, target)),
+    "fused pixels": train(
+        lambda: ops.interpolate_cross_entropy(scores, target, reduction="none").sum()),
+    "eager argmax": lambda: score(lambda: logits().argmax(1)),
+    "fused argmax": lambda: score(lambda: ops.interpolate_argmax(scores, 512)),
+    "fused counts": lambda: score(lambda: ops.interpolate_confusion_matrix(scores, target)),
+}
+print(json.dumps({name: peak_on_host(call) for name, call in calls.items()}))
+"""
+
+
+@pytest.mark.skipif(not CLEAR_REFS.exists(), reason="no /proc that tells a peak")
+def test_at_most_a_sixteenth_of_plain_torch() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "GLIBC_TUNABLES": RETURNING},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    peak = json.loads(done.stdout)
+    full_size = 40 * 512 * 512 * 4
+    assert peak["eager loss"] > 2 * full_size
+    assert peak["eager argmax"] >= full_size
+    assert peak["fused loss"] <= peak["eager loss"] / 16, peak
+    assert peak["fused pixels"] <= peak["eager loss"] / 16, peak
+    assert peak["fused argmax"] <= peak["eager argmax"] / 16, peak
+    assert peak["fused counts"] <= peak["eager argmax"] / 16, peak
