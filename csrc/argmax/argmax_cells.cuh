@@ -2,6 +2,7 @@
 #pragma once
 
 #include "argmax/argmax_nodes.cuh"
+#include "argmax/argmax_pixels.cuh"
 
 namespace fcn_ext {
 namespace argmax {
@@ -119,22 +120,21 @@ __device__ __forceinline__ bool careful_better(accumulate_t value, accumulate_t 
 // Some pixels of a mixed cell, their winners so far in registers; where they lie and their weights
 // are looked up when they are needed.
 template <typename accumulate_t, int band>
-class CellPixels {
+class PixelWinners {
   using Threads = CellThreads<band>;
   static constexpr int kRows = Threads::kRows, kColumns = Threads::kColumns;
 
  public:
   // Thread `part` of the cell listed at `entry`.
-  __device__ __forceinline__ CellPixels(const ArgmaxTiles& tiles, const Tile<accumulate_t>& tile,
-                                        int entry, int part)
+  __device__ __forceinline__ PixelWinners(const ArgmaxTiles& tiles, const Tile<accumulate_t>& tile,
+                                          int entry, int part)
       : tiles_(tiles), tile_(tile), entry_(entry), part_(part) {
-    // The first survivor wins over NaN; careful comparisons have every class before them.
-    const bool careful = (tile.mixed()[entry] & kCareful) != 0;
 #pragma unroll
     for (int i = 0; i < kColumns; ++i) {
 #pragma unroll
       for (int j = 0; j < kRows; ++j) {
-        best_[i][j] = careful ? accumulate_t(-HUGE_VAL) : accumulate_t(NAN);
+        // The first survivor wins over NaN; careful comparisons have every class before them.
+        best_[i][j] = careful() ? accumulate_t(-HUGE_VAL) : accumulate_t(NAN);
         winner_[i][j] = 0;
       }
     }
@@ -142,27 +142,17 @@ class CellPixels {
 
   // Takes in the staged classes.
   __device__ __forceinline__ void take(int first_class, int classes) {
-    const Place place(tile_, entry_, part_);
-    if (place.rows <= 0 || place.columns <= 0) {
+    const PixelPlace<accumulate_t, band> place = this->place();
+    if (place.empty()) {
       return;
     }
-    Weights weights;
-#pragma unroll
-    for (int j = 0; j < kRows; ++j) {
-      weights.y[j] = tile_.row_weight()[place.y + (j < place.rows ? j : 0)];
-    }
-#pragma unroll
-    for (int i = 0; i < kColumns; ++i) {
-      weights.x[i] = tile_.column_weight()[place.x + (i < place.columns ? i : 0)];
-    }
-    const int across = tiles_.cell_columns + 1;
-    const accumulate_t* above = tile_.scores() + place.row * across + place.column;
-    const accumulate_t* below = above + across;
-    if ((tile_.mixed()[entry_] & kCareful) != 0) {
+    const PixelLogits<accumulate_t, band> logits(tiles_, tile_, place);
+    if (careful()) {
 #pragma unroll 1
       for (int c = 0; c < classes; ++c) {
-        take_class<true>(above + c * tiles_.pitch, below + c * tiles_.pitch, weights,
-                         first_class + c);
+        logits.template each<true>(c, [&](int i, int j, accumulate_t value) {
+          take_value(careful_better(value, best_[i][j]), i, j, value, first_class + c);
+        });
       }
       return;
     }
@@ -179,13 +169,14 @@ class CellPixels {
       }
       const int c = word * 32 + __ffs(static_cast<int>(bits)) - 1;
       bits &= bits - 1;
-      take_class<false>(above + c * tiles_.pitch, below + c * tiles_.pitch, weights,
-                        first_class + c);
+      logits.template each<false>(c, [&](int i, int j, accumulate_t value) {
+        take_value(!(value <= best_[i][j]), i, j, value, first_class + c);
+      });
     }
   }
 
   __device__ __forceinline__ void store() const {
-    const Place place(tile_, entry_, part_);
+    const PixelPlace<accumulate_t, band> place = this->place();
     const int pitch = tiles_.cell_columns * tiles_.band;
     uint16_t* labels = tile_.labels() + place.y * pitch + place.x;
 #pragma unroll
@@ -201,52 +192,17 @@ class CellPixels {
   }
 
  private:
-  struct Place {
-    int row, column;    // of the cell in its tile
-    int y, x;           // of the first pixel in the tile
-    int rows, columns;  // from there to the end of the cell
-
-    __device__ __forceinline__ Place(const Tile<accumulate_t>& tile, int entry, int part) {
-      const int listed = tile.mixed()[entry] & ~kCareful;
-      row = listed / kListedRow;
-      column = listed % kListedRow;
-      const int32_t *row_begin = tile.row_begin(), *column_begin = tile.column_begin();
-      y = row_begin[row] - row_begin[0] + part / Threads::kAcross * kRows;
-      x = column_begin[column] - column_begin[0] + part % Threads::kAcross * kColumns;
-      rows = row_begin[row + 1] - row_begin[0] - y;
-      columns = column_begin[column + 1] - column_begin[0] - x;
-    }
-  };
-
-  struct Weights {
-    CellWeights<accumulate_t> y[kRows], x[kColumns];
-  };
-
-  // What a node has no weight for is not looked at.
-  template <bool careful>
-  __device__ __forceinline__ static accumulate_t seen(accumulate_t score, accumulate_t weight) {
-    return careful && weight == 0 ? accumulate_t(0) : score;
+  __device__ __forceinline__ bool careful() const {
+    return (tile_.mixed()[entry_] & kCareful) != 0;
   }
-
-  template <bool careful>
-  __device__ __forceinline__ void take_class(const accumulate_t* above, const accumulate_t* below,
-                                             const Weights& weights, int32_t of_class) {
-    const accumulate_t a = above[0], b = above[1], c = below[0], d = below[1];
-#pragma unroll
-    for (int i = 0; i < kColumns; ++i) {
-      const accumulate_t left = weights.x[i].lower, right = weights.x[i].upper;
-      const accumulate_t top = left * seen<careful>(a, left) + right * seen<careful>(b, right);
-      const accumulate_t bottom = left * seen<careful>(c, left) + right * seen<careful>(d, right);
-#pragma unroll
-      for (int j = 0; j < kRows; ++j) {
-        const accumulate_t lower = weights.y[j].lower, upper = weights.y[j].upper;
-        const accumulate_t value =
-            lower * seen<careful>(top, lower) + upper * seen<careful>(bottom, upper);
-        const bool better = careful ? careful_better(value, best_[i][j]) : !(value <= best_[i][j]);
-        best_[i][j] = better ? value : best_[i][j];
-        winner_[i][j] = better ? of_class : winner_[i][j];
-      }
-    }
+  __device__ __forceinline__ PixelPlace<accumulate_t, band> place() const {
+    const int listed = tile_.mixed()[entry_] & ~kCareful;
+    return {tile_, listed / kListedRow, listed % kListedRow, part_};
+  }
+  __device__ __forceinline__ void take_value(bool better, int i, int j, accumulate_t value,
+                                             int32_t of_class) {
+    best_[i][j] = better ? value : best_[i][j];
+    winner_[i][j] = better ? of_class : winner_[i][j];
   }
 
   const ArgmaxTiles& tiles_;

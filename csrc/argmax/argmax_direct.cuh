@@ -1,5 +1,5 @@
 // Predictions of any bilinear map, a pixel a thread: for what cells are not made for (ratios below
-// one or above 32, outputs that lie on a node each), and the probability of a prediction.
+// one or above 32, outputs that lie on a node each).
 //
 // A thread walks through the classes of its pixel, four scores each, lanes along the row of the
 // output; neighbours share scores in the L1 cache.
@@ -70,19 +70,6 @@ __device__ __forceinline__ void store_label(void* labels, int type, int64_t pixe
   }
 }
 
-__device__ __forceinline__ int64_t label_of(const void* labels, int type, int64_t pixel) {
-  switch (type) {
-    case 0:
-      return static_cast<const uint8_t*>(labels)[pixel];
-    case 1:
-      return static_cast<const int16_t*>(labels)[pixel];
-    case 2:
-      return static_cast<const int32_t*>(labels)[pixel];
-    default:
-      return static_cast<const int64_t*>(labels)[pixel];
-  }
-}
-
 template <typename scalar_t>
 __global__ void __launch_bounds__(kThreads, kDirectBlocks)
     direct_argmax_kernel(BilinearShape shape, const scalar_t* input, PlaneStrides strides,
@@ -118,31 +105,6 @@ __global__ void __launch_bounds__(kThreads, kDirectBlocks)
     }
   });
   counter.flush();
-}
-
-// probability = softmax of a pixel's logits at its label: 1 / sum of exp(logit - that of the
-// label).
-template <typename scalar_t>
-__global__ void __launch_bounds__(kThreads, sizeof(scalar_t) == 8 ? 2 : kDirectBlocks)
-    label_probability_kernel(BilinearShape shape, const scalar_t* input, PlaneStrides strides,
-                             confusion::PixelRows rows, const void* labels, int label_type,
-                             accumulate_of<scalar_t>* probability) {
-  using accumulate_t = accumulate_of<scalar_t>;
-  confusion::each_piece(rows, [&](int64_t row, int64_t piece) {
-    const int64_t image = row / rows.per_image, y = row % rows.per_image;
-    const int64_t x = piece * kWarp + threadIdx.x % kWarp;
-    if (x < rows.width) {
-      const PixelScores<scalar_t> scores(shape, input, strides, image, y, x);
-      const int64_t pixel = row * rows.width + x;
-      const accumulate_t best = scores(label_of(labels, label_type, pixel));
-      accumulate_t sum = 0;
-#pragma unroll 4
-      for (int64_t c = 0; c < shape.channels; ++c) {
-        sum += exp(scores(c) - best);
-      }
-      probability[pixel] = 1 / sum;
-    }
-  });
 }
 
 // Rows of the output, dealt to as many blocks as run at once.

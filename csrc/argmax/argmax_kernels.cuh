@@ -13,13 +13,10 @@
 #include "argmax/argmax_cells.cuh"
 #include "argmax/argmax_direct.cuh"
 #include "argmax/argmax_output.cuh"
+#include "argmax/argmax_probability.cuh"
 
 namespace fcn_ext {
 namespace argmax {
-
-// Blocks of a multiprocessor that registers have to allow.
-template <typename accumulate_t>
-constexpr int kBlocks = sizeof(accumulate_t) == 4 ? 3 : 2;
 
 // Pixels of mixed cells, as many at a time as there are threads.
 template <typename accumulate_t, int band>
@@ -33,7 +30,7 @@ __device__ __forceinline__ void evaluate_mixed(const ArgmaxArgs& args,
     const int unit = begin + static_cast<int>(threadIdx.x);
     const bool active = unit < mixed * kOfCell;
     const int entry = active ? unit / kOfCell : 0;
-    CellPixels<accumulate_t, band> pixels(tiles, tile, entry, unit % kOfCell);
+    PixelWinners<accumulate_t, band> pixels(tiles, tile, entry, unit % kOfCell);
     for (int first_class = 0; first_class < channels; first_class += tiles.chunk) {
       const int classes = smaller(tiles.chunk, channels - first_class);
       if (tiles.chunks > 1) {
@@ -65,46 +62,28 @@ __global__ void __launch_bounds__(kThreads, kBlocks<accumulate_t>)
   const ArgmaxTiles& tiles = args.tiles;
   const auto channels = static_cast<int>(args.shape.channels);
   const confusion::Counter counter(output.counts);
-  Tile<accumulate_t> tile(tiles);
-
-  for (int item = static_cast<int>(blockIdx.x); item < tiles.items;
-       item += static_cast<int>(gridDim.x)) {
-    // item = (image, strip, tile column)
-    const int strip_rows = tiles.strip_tiles * tiles.cell_rows;
-    const int above = item / tiles.tiles_x % tiles.strips * strip_rows;
-    tile.image = item / tiles.tiles_x / tiles.strips;
-    tile.first_cell_x = tiles.first_cell_x + item % tiles.tiles_x * tiles.cell_columns;
-    const int end = tiles.first_cell_y + smaller(above + strip_rows, tiles.cells_y);
-    __syncthreads();  // the strip before is written
-    fill_tables(args.shape.x, tile.first_cell_x, tile.cell_columns(), tile.column_begin(),
-                tile.column_weight(), tile.column_cell());
-    for (tile.first_cell_y = tiles.first_cell_y + above; tile.first_cell_y < end;
-         tile.first_cell_y += tiles.cell_rows) {
-      __syncthreads();  // the tile before is written
-      fill_tables(args.shape.y, tile.first_cell_y, tile.cell_rows(), tile.row_begin(),
-                  tile.row_weight(), tile.row_cell());
-      if (threadIdx.x == 0) {
-        *tile.mixed_count() = 0;
-      }
-      for (int first_class = 0; first_class < channels; first_class += tiles.chunk) {
-        const int classes = smaller(tiles.chunk, channels - first_class);
-        if (first_class > 0) {
-          __syncthreads();
-        }
-        stage_scores(args, tile, first_class, classes);
-        __syncthreads();
-        update_nodes(tiles, tile, first_class, classes);
-      }
-      __syncthreads();
-      classify_cells(args, tile);
-      __syncthreads();
-      if (*tile.mixed_count() > 0) {
-        evaluate_mixed<accumulate_t, band>(args, tile);
-        __syncthreads();
-      }
-      emit_tile(args, output, tile, counter);
+  each_tile<accumulate_t>(args, [&](const Tile<accumulate_t>& tile) {
+    if (threadIdx.x == 0) {
+      *tile.mixed_count() = 0;
     }
-  }
+    for (int first_class = 0; first_class < channels; first_class += tiles.chunk) {
+      const int classes = smaller(tiles.chunk, channels - first_class);
+      if (first_class > 0) {
+        __syncthreads();
+      }
+      stage_scores(args, tile, first_class, classes);
+      __syncthreads();
+      update_nodes(tiles, tile, first_class, classes);
+    }
+    __syncthreads();
+    classify_cells(args, tile);
+    __syncthreads();
+    if (*tile.mixed_count() > 0) {
+      evaluate_mixed<accumulate_t, band>(args, tile);
+      __syncthreads();
+    }
+    emit_tile(args, output, tile, counter);
+  });
   counter.flush();
 }
 
@@ -121,6 +100,28 @@ inline int64_t choose_histogram(const BilinearShape& shape, confusion::Counts& c
   return counts.copies * bytes;
 }
 
+// Runs body(band) with the band of the tiles as a constant.
+template <typename accumulate_t, typename Body>
+void with_band(const ArgmaxTiles& tiles, const Body& body) {
+  if constexpr (std::is_same_v<accumulate_t, double>) {
+    return tiles.band == 8 ? body(std::integral_constant<int, 8>())
+                           : body(std::integral_constant<int, 32>());
+  } else {
+    switch (tiles.band) {
+      case 2:
+        return body(std::integral_constant<int, 2>());
+      case 4:
+        return body(std::integral_constant<int, 4>());
+      case 8:
+        return body(std::integral_constant<int, 8>());
+      case 16:
+        return body(std::integral_constant<int, 16>());
+      default:
+        return body(std::integral_constant<int, 32>());
+    }
+  }
+}
+
 template <typename accumulate_t>
 void launch_tiles(const ArgmaxArgs& args, const ArgmaxOutput& output, cudaStream_t stream) {
   const ArgmaxTiles& tiles = args.tiles;
@@ -130,26 +131,11 @@ void launch_tiles(const ArgmaxArgs& args, const ArgmaxOutput& output, cudaStream
   const int64_t most = output.counts.copies > 0
                            ? larger(resident, ceil_divide(pixels, kMostPixelsOfBlock))
                            : kMostBlocks;
-  const auto run = [&](auto kernel) {
-    launch(kernel, dim3(static_cast<unsigned>(smaller<int64_t>(tiles.items, most))), dim3(kThreads),
+  const dim3 grid(static_cast<unsigned>(smaller<int64_t>(tiles.items, most)));
+  with_band<accumulate_t>(tiles, [&](auto band) {
+    launch(argmax_tiles_kernel<accumulate_t, decltype(band)::value>, grid, dim3(kThreads),
            static_cast<size_t>(tiles.layout.bytes), stream, args, output);
-  };
-  if constexpr (std::is_same_v<accumulate_t, double>) {
-    run(tiles.band == 8 ? argmax_tiles_kernel<double, 8> : argmax_tiles_kernel<double, 32>);
-  } else {
-    switch (tiles.band) {
-      case 2:
-        return run(argmax_tiles_kernel<float, 2>);
-      case 4:
-        return run(argmax_tiles_kernel<float, 4>);
-      case 8:
-        return run(argmax_tiles_kernel<float, 8>);
-      case 16:
-        return run(argmax_tiles_kernel<float, 16>);
-      default:
-        return run(argmax_tiles_kernel<float, 32>);
-    }
-  }
+  });
 }
 
 template <typename scalar_t>
@@ -159,19 +145,48 @@ constexpr int kElementType = std::is_same_v<scalar_t, float>       ? 0
                                                                    : 3;
 
 template <typename scalar_t>
+bool make_args(const BilinearShape& shape, const scalar_t* input, const PlaneStrides& strides,
+               int64_t histogram_bytes, ArgmaxArgs& args) {
+  args = {shape, {}, input, kElementType<scalar_t>, strides};
+  const bool interleaved = strides.channel == 1 && strides.column != 1 && shape.channels > 1;
+  return make_tiles(shape, interleaved, sizeof(accumulate_of<scalar_t>), histogram_bytes,
+                    args.tiles);
+}
+
+template <typename scalar_t>
 void launch_predictions(const BilinearShape& shape, const scalar_t* input,
                         const PlaneStrides& strides, ArgmaxOutput output, cudaStream_t stream) {
-  using accumulate_t = accumulate_of<scalar_t>;
-  ArgmaxArgs args{shape, {}, input, kElementType<scalar_t>, strides};
-  const bool interleaved = strides.channel == 1 && strides.column != 1 && shape.channels > 1;
+  ArgmaxArgs args;
   const int64_t histogram_bytes = choose_histogram(shape, output.counts);
-  if (make_tiles(shape, interleaved, sizeof(accumulate_t), histogram_bytes, args.tiles)) {
-    return launch_tiles<accumulate_t>(args, output, stream);
+  if (make_args(shape, input, strides, histogram_bytes, args)) {
+    return launch_tiles<accumulate_of<scalar_t>>(args, output, stream);
   }
   unsigned blocks = 0;
   const confusion::PixelRows rows = output_rows(shape, blocks);
   launch(direct_argmax_kernel<scalar_t>, dim3(blocks), dim3(kThreads),
          static_cast<size_t>(histogram_bytes), stream, shape, input, strides, rows, output);
+}
+
+template <typename scalar_t>
+void launch_probability(const BilinearShape& shape, const scalar_t* input,
+                        const PlaneStrides& strides, const void* labels, int label_type,
+                        accumulate_of<scalar_t>* probability, cudaStream_t stream) {
+  // Sums in double take more registers than there are; a pixel a thread does for them.
+  if constexpr (!std::is_same_v<scalar_t, double>) {
+    ArgmaxArgs args;
+    if (make_args(shape, input, strides, 0, args)) {
+      return with_band<float>(args.tiles, [&](auto band) {
+        launch(probability_tiles_kernel<decltype(band)::value>,
+               dim3(static_cast<unsigned>(args.tiles.items)), dim3(kThreads),
+               static_cast<size_t>(args.tiles.layout.bytes), stream, args, labels, label_type,
+               probability);
+      });
+    }
+  }
+  unsigned blocks = 0;
+  const confusion::PixelRows rows = output_rows(shape, blocks);
+  launch(direct_probability_kernel<scalar_t>, dim3(blocks), dim3(kThreads), 0, stream, shape, input,
+         strides, rows, labels, label_type, probability);
 }
 
 }  // namespace argmax
@@ -191,10 +206,7 @@ void launch_argmax(const BilinearShape& shape, const scalar_t* input, const Plan
   }
   argmax::launch_predictions(shape, input, strides, {labels, label_type, {}, {}}, stream);
   if (probability != nullptr) {
-    unsigned blocks = 0;
-    const confusion::PixelRows rows = argmax::output_rows(shape, blocks);
-    launch(argmax::label_probability_kernel<scalar_t>, dim3(blocks), dim3(argmax::kThreads), 0,
-           stream, shape, input, strides, rows, labels, label_type, probability);
+    argmax::launch_probability(shape, input, strides, labels, label_type, probability, stream);
   }
 }
 

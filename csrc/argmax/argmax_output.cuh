@@ -4,7 +4,7 @@
 // aligned.
 #pragma once
 
-#include "argmax/argmax_nodes.cuh"
+#include "argmax/argmax_tile.cuh"
 #include "common/labels.h"
 #include "confusion_matrix/counter.cuh"
 #include "confusion_matrix/pixel_rows.cuh"

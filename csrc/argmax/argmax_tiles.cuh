@@ -23,6 +23,11 @@ constexpr int kFewestCellColumns = 4;
 constexpr int kFewestClasses = 32;  // of a chunk, if there are as many
 constexpr int kDominators = 4;
 constexpr int kMostBand = 32;
+constexpr int kMixed = -1;  // instead of the class of a cell
+
+// Blocks of a multiprocessor that registers have to allow.
+template <typename accumulate_t>
+constexpr int kBlocks = sizeof(accumulate_t) == 4 ? 3 : 2;
 
 // The weights of a pixel on the two nodes of its cell along an axis.
 template <typename accumulate_t>
