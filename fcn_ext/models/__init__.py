@@ -2,6 +2,12 @@
 
 >>> model = build_model("fcn8s", num_classes=21)
 >>> logits = model(images)  # (N, 3, H, W) -> (N, 21, H, W), any H, W >= 1
+>>> loss = model.loss(images, target)  # cross-entropy; target (N, H, W), 255 is void
+>>> labels = model.predict(images)  # (N, H, W) uint8
+>>> model.evaluate(images, target, matrix)  # adds to a fcn_ext.metrics.ConfusionMatrix
+
+The last three never write the logits of every pixel: they take less time and a fraction of the
+memory, and equal what the logits give.
 
 Parameters carry the published names (conv1_1 ... conv5_3, fc6, fc7, score_fr, score_pool4,
 score_pool3), so state dicts of nets with these names load. Upsampling is fixed and has no

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from .. import ops
 from .geometry import Grid, crop_offset
+from .heads import UpsampledScores
 from .kernels import drop_bilinear_kernels
 from .vgg16 import Padding, VGG16Trunk, check_count
 
@@ -27,8 +28,11 @@ _SKIP_PADDING: dict[Padding, dict[str, int]] = {
 _AT_ONCE_SCALES = {"pool4": 0.01, "pool3": 0.0001}
 
 
-class FCN(VGG16Trunk):
+class FCN(UpsampledScores, VGG16Trunk):
     """What the three nets share: the trunk, score_fr, the fused skips, the last upsampling.
+
+    ``model(images)`` are the logits; ``model.loss``, ``model.predict`` and ``model.evaluate``
+    (:class:`fcn_ext.models.heads.UpsampledScores`) do without them.
 
     The scores of fc7 are upsampled by 2 and summed with the scores of a pooling, once for each
     name in ``skips``; the last upsampling brings them to the size of the image. All upsampling is
@@ -144,19 +148,6 @@ class FCN(VGG16Trunk):
             skip_score = getattr(self, f"score_{skip}")(pool if scale == 1 else pool * scale)
             score = ops.fuse_skip(score, skip_score, self.skip_offsets[skip], stride=2)
         return score
-
-    def forward(self, images: Tensor) -> Tensor:
-        """The logits ``(N, num_classes, H, W)`` of ``images`` ``(N, in_channels, H, W)``.
-
-        Raises:
-            ValueError: as :meth:`scores`.
-        """
-        return ops.upsample(
-            self.scores(images),
-            self.last_stride,
-            offset=self.last_offset,
-            output_size=(images.shape[2], images.shape[3]),
-        )
 
     def _load_from_state_dict(
         self,

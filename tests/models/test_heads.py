@@ -1,0 +1,233 @@
+"""Loss, labels and counts from the scores, against the same from the logits."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from fcn_ext import ops
+from fcn_ext.metrics import ConfusionMatrix
+from fcn_ext.models import build_model
+
+NAMES = ["fcn32s", "fcn16s", "fcn8s", "fcn8s-atonce"]
+SIZES = [(1, 1), (33, 47), (64, 5)]
+every_net = pytest.mark.parametrize("name", NAMES)
+every_padding = pytest.mark.parametrize("padding", ["published", "same"])
+
+
+def random_net(name: str, **options) -> nn.Module:
+    model = build_model(name, **options).double()
+    for parameter in model.parameters():
+        std = (2 / parameter[0].numel()) ** 0.5 if parameter.dim() > 1 else 0.1
+        nn.init.normal_(parameter, std=std)
+    return model
+
+
+def random_batch(size: tuple[int, int], dtype: torch.dtype = torch.uint8):
+    """Two images and their target, a quarter of it void, and valid at (0, 0)."""
+    images = torch.randn(2, 3, *size, dtype=torch.float64)
+    target = torch.randint(0, 5, (2, *size)).to(dtype)
+    target[torch.rand(target.shape) < 0.25] = 255
+    target[:, 0, 0] = 1
+    return images, target
+
+
+def plain_loss(model, images, target, weight=None, **options):
+    return F.cross_entropy(model(images), target.long(), weight, **options)
+
+
+def gradients(model: nn.Module, loss: torch.Tensor) -> dict[str, torch.Tensor]:
+    found = torch.autograd.grad(loss.sum(), list(model.parameters()))
+    return dict(zip(dict(model.named_parameters()), found, strict=True))
+
+
+@every_padding
+@every_net
+@pytest.mark.parametrize("size", SIZES)
+def test_loss_is_that_of_the_logits(size, name, padding, narrow):
+    model = random_net(name, padding=padding, **narrow)
+    images, target = random_batch(size)
+    expected = plain_loss(model, images, target, ignore_index=255)
+    loss = model.loss(images, target)
+    torch.testing.assert_close(loss, expected, rtol=1e-12, atol=1e-12)
+
+    wanted = gradients(model, expected)
+    for key, gradient in gradients(model, loss).items():
+        assert (gradient - wanted[key]).abs().max() <= 1e-11 * wanted[key].abs().max(), key
+
+
+@pytest.mark.parametrize("reduction", ["none", "sum", "mean"])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64])
+def test_loss_takes_the_options_of_cross_entropy(reduction, dtype, narrow):
+    model = random_net("fcn8s", padding="same", **narrow)
+    images, target = random_batch((33, 47), dtype)
+    options = {
+        "weight": torch.tensor([1.0, 0.0, 2.0, 0.5, 3.0], dtype=torch.float64),
+        "ignore_index": 3,
+        "reduction": reduction,
+        "label_smoothing": 0.1,
+    }
+    target[target == 255] = 3
+    expected = plain_loss(model, images, target, **options)
+    loss = model.loss(images, target, **options)
+    assert loss.shape == expected.shape
+    torch.testing.assert_close(loss, expected, rtol=1e-11, atol=1e-12)
+    wanted = gradients(model, expected)
+    for key, gradient in gradients(model, loss).items():
+        assert (gradient - wanted[key]).abs().max() <= 1e-11 * wanted[key].abs().max(), key
+
+
+@every_padding
+@every_net
+@pytest.mark.parametrize("size", SIZES)
+def test_labels_and_counts_are_those_of_the_logits(size, name, padding, narrow):
+    model = random_net(name, padding=padding, **narrow).eval()
+    images, target = random_batch(size)
+    logits = model(images).detach()
+    labels, probability = model.predict(images, return_probability=True)
+    assert torch.equal(labels, model.predict(images))
+    assert labels.dtype == torch.uint8
+    assert torch.equal(labels, logits.argmax(1).to(torch.uint8))
+    torch.testing.assert_close(probability, logits.softmax(1).amax(1), rtol=1e-11, atol=0)
+
+    matrix, expected = ConfusionMatrix(5), ConfusionMatrix(5)
+    for _ in range(2):
+        model.evaluate(images, target, matrix)
+        expected.update(logits, target)
+    assert torch.equal(matrix.matrix, expected.matrix)
+    assert matrix.compute().num_pixels == 2 * (target != 255).sum()
+
+
+def test_counts_go_into_a_tensor_too(narrow):
+    model = random_net("fcn16s", **narrow).eval()
+    images, target = random_batch((20, 31))
+    expected = ops.confusion_matrix(model(images).detach(), target, 5, ignore_index=1)
+    counts = torch.zeros(5, 5, dtype=torch.int64)
+    model.evaluate(images, target, counts, ignore_index=1)
+    assert torch.equal(counts, expected)
+    assert counts[1].sum() == 0
+    assert 0 < counts.sum() < target.numel()
+
+
+def test_void_and_invalid_labels_follow_the_matrix(narrow):
+    model = random_net("fcn32s", **narrow).eval()
+    images, target = random_batch((9, 14))
+    matrix = ConfusionMatrix(5, ignore_index=1)
+    model.evaluate(images, target, matrix)
+    assert matrix.invalid == (target == 255).sum()
+    assert matrix.matrix.sum() == ((target != 255) & (target != 1)).sum()
+    with pytest.raises(ValueError, match="pixels that are not"):
+        matrix.compute()
+
+
+def test_evaluation_leaves_no_trace_in_the_net(narrow):
+    model = random_net("fcn8s", padding="same", batch_norm=True, **narrow).eval()
+    images, target = random_batch((32, 32))
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    assert not model.predict(images).requires_grad
+    matrix = torch.zeros(5, 5, dtype=torch.int64)
+    model.evaluate(images, target, matrix)
+    assert not model.training
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+def test_the_mode_is_the_callers(narrow):
+    model = random_net("fcn32s", **{**narrow, "dropout": 0.5})
+    images, _ = random_batch((40, 40))
+
+    def seeded():
+        torch.manual_seed(0)
+        return model.predict(images, return_probability=True)[1]
+
+    training = seeded()
+    assert model.training
+    assert not torch.equal(training, model.predict(images, return_probability=True)[1])
+    assert not torch.equal(training, model.eval().predict(images, return_probability=True)[1])
+    assert not model.training
+
+
+def test_autocast_sums_in_float32(narrow):
+    model = random_net("fcn8s", padding="same", **narrow).float()
+    images, target = random_batch((96, 80))
+    images = images.float()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = model.loss(images, target)
+        scores = model.scores(images)
+    assert scores.dtype == torch.bfloat16
+    assert loss.dtype == torch.float32
+    loss.backward()
+    assert all(p.grad.dtype == torch.float32 for p in model.parameters())
+    # No rounding but that of the scores.
+    exact = ops.upsample(
+        scores.double(), model.last_stride, offset=model.last_offset, output_size=(96, 80)
+    )
+    expected = F.cross_entropy(exact, target.long(), ignore_index=255)
+    torch.testing.assert_close(loss.double(), expected, rtol=1e-6, atol=0)
+
+
+def test_heads_compile_as_one_graph(narrow):
+    model = random_net("fcn16s", padding="same", **narrow).float().eval()
+    loss = torch.compile(model.loss, backend="eager", fullgraph=True, dynamic=True)
+    predict = torch.compile(model.predict, backend="eager", fullgraph=True, dynamic=True)
+    for size in [(33, 47), (64, 65)]:
+        images, target = random_batch(size)
+        images = images.float()
+        torch.testing.assert_close(loss(images, target), model.loss(images, target))
+        assert torch.equal(predict(images), model.predict(images))
+
+
+def test_empty_batch(narrow):
+    model = build_model("fcn8s", **narrow)
+    images, target = torch.empty(0, 3, 20, 30), torch.empty(0, 20, 30, dtype=torch.uint8)
+    assert model.loss(images, target, reduction="sum") == 0
+    assert model.loss(images, target).isnan()
+    assert model.predict(images).shape == (0, 20, 30)
+    matrix = ConfusionMatrix(5)
+    model.evaluate(images, target, matrix)
+    assert matrix.matrix.sum() == 0
+
+
+IMAGES = torch.zeros(2, 3, 8, 9)
+LABELS = torch.zeros(2, 8, 9, dtype=torch.uint8)
+
+
+@pytest.mark.parametrize(
+    ("target", "error", "message"),
+    [
+        (LABELS[:, :, :8], ValueError, r"\(N, H, W\) = \(2, 8, 9\), got \(2, 8, 8\)"),
+        (LABELS[:1], ValueError, r"\(N, H, W\) = \(2, 8, 9\), got \(1, 8, 9\)"),
+        (LABELS[:, None], ValueError, r"got \(2, 1, 8, 9\)"),
+        (LABELS.numpy(), TypeError, "target must be a torch.Tensor, got ndarray"),
+    ],
+)
+def test_wrong_targets_are_refused(target, error, message, narrow):
+    model = build_model("fcn32s", **narrow)
+    with pytest.raises(error, match=message):
+        model.loss(IMAGES, target)
+    with pytest.raises(error, match=message):
+        model.evaluate(IMAGES, target, ConfusionMatrix(5))
+
+
+@pytest.mark.parametrize("images", [IMAGES[0], IMAGES[:, :2], IMAGES[0, 0, 0]])
+def test_wrong_images_are_refused(images, narrow):
+    model = build_model("fcn32s", **narrow)
+    calls = [
+        lambda: model.loss(images, LABELS),
+        lambda: model.predict(images),
+        lambda: model.evaluate(images, LABELS, ConfusionMatrix(5)),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match=r"images must have shape \(N, 3, H, W\)"):
+            call()
+
+
+def test_wrong_matrices_are_refused(narrow):
+    model = build_model("fcn32s", **narrow)
+    with pytest.raises(ValueError, match="matrix must count the net's 5 classes, got 6"):
+        model.evaluate(IMAGES, LABELS, ConfusionMatrix(6))
+    with pytest.raises(ValueError, match="ConfusionMatrix, whose is 255, got 0"):
+        model.evaluate(IMAGES, LABELS, ConfusionMatrix(5), ignore_index=0)
+    with pytest.raises(ValueError, match=r"\(5, 5\).*got \(6, 6\)"):
+        model.evaluate(IMAGES, LABELS, torch.zeros(6, 6, dtype=torch.int64))
