@@ -8,14 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from fcn_ext.metrics import ConfusionMatrix, Scores
+from fcn_ext.models import FCN
 from fcn_train.config import to_dict
 from fcn_train.console import Console
 from fcn_train.data import EvaluationLoader, Normalisation, SegmentationDataset
+from fcn_train.head import add_counts
 from fcn_train.network import NORMALISATIONS, Runtime, resolve_device
-from fcn_train.options import EvaluateOptions
+from fcn_train.options import EvaluateOptions, Head
 from fcn_train.pictures import Picture
 from fcn_train.predict import segment
 from fcn_train.report import summary, write_report
@@ -26,12 +27,13 @@ PICTURES = 6
 
 @torch.inference_mode()
 def evaluate(
-    model: nn.Module,
+    model: FCN,
     dataset: SegmentationDataset,
     runtime: Runtime,
     normalisation: Normalisation,
     *,
     batch: int = 1,
+    head: Head = "fused",
     workers: int = 0,
     matrix: ConfusionMatrix | None = None,
     advance: Callable[[int], None] | None = None,
@@ -51,9 +53,9 @@ def evaluate(
     model.eval()
     try:
         for examples in loader:
+            images, targets = runtime.images(examples.images), runtime.targets(examples.targets)
             with runtime.autocast():
-                logits = model(runtime.images(examples.images))
-            matrix.update(logits, runtime.targets(examples.targets))
+                add_counts(head, model, images, targets, matrix)
             if advance is not None:
                 advance(len(examples.ids))
     finally:
@@ -68,7 +70,7 @@ def new_matrix(dataset: SegmentationDataset, runtime: Runtime) -> ConfusionMatri
 
 
 def picture_rows(
-    model: nn.Module,
+    model: FCN,
     dataset: SegmentationDataset,
     runtime: Runtime,
     normalisation: Normalisation,
@@ -116,6 +118,7 @@ def evaluate_run(options: EvaluateOptions, console: Console | None = None) -> Sc
             runtime,
             normalisation,
             batch=options.batch,
+            head=options.head,
             workers=runtime.workers(data.workers),
             matrix=matrix,
             advance=advance,
@@ -129,6 +132,7 @@ def evaluate_run(options: EvaluateOptions, console: Console | None = None) -> Sc
             "split": split,
             "images": len(dataset),
             "weights": options.weights,
+            "head": options.head,
             "seconds": round(time.monotonic() - began, 1),
         },
         scores=scores,

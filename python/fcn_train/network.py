@@ -6,6 +6,7 @@ import os
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +18,8 @@ from fcn_ext.models import FCN, build_model, initialize_from_coarser, load_vgg16
 from fcn_train.data import CAFFE, IMAGENET
 from fcn_train.errors import UsageError
 from fcn_train.options import ModelOptions
+
+Module = TypeVar("Module", bound=nn.Module)
 
 NORMALISATIONS = {"imagenet": IMAGENET, "caffe": CAFFE}
 
@@ -63,7 +66,7 @@ class Runtime:
     amp: str = "none"
     channels_last: bool = False
 
-    def place(self, model: nn.Module) -> nn.Module:
+    def place(self, model: Module) -> Module:
         """``model`` itself, moved to the device and into the layout of its weights."""
         model.to(self.device)
         if self.channels_last:

@@ -8,32 +8,38 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fcn_ext.models import FCN
 from fcn_train.data import IGNORE_INDEX, SegmentationDataset, dataset_statistics
 from fcn_train.errors import UsageError
-from fcn_train.options import OptimOptions
+from fcn_train.head import summed_loss
+from fcn_train.options import Head, OptimOptions
 
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
 
 
 def pixel_loss(
-    logits: Tensor, target: Tensor, reduction: str = "mean", weight: Tensor | None = None
+    model: FCN,
+    images: Tensor,
+    target: Tensor,
+    reduction: str = "mean",
+    weight: Tensor | None = None,
+    head: Head = "fused",
 ) -> Tensor:
-    """Cross-entropy of ``logits`` (N, C, H, W) against ``target`` (N, H, W) int64, 255 = void.
+    """Cross-entropy of ``model`` on ``images`` against ``target`` (N, H, W) uint8, 255 = void.
 
     ``mean`` divides by the number of valid pixels of the batch (by the sum of their class weights
     where given; Caffe's ``normalize: true``) and is 0 for a batch without any. ``sum`` divides by
     N alone (Caffe's ``normalize: false``), so it is about ``H * W`` times the mean.
     """
-    total = F.cross_entropy(logits, target, weight, ignore_index=IGNORE_INDEX, reduction="sum")
+    total = summed_loss(head, model, images, target, weight)
     if reduction == "sum":
         return total / len(target)
     valid = target != IGNORE_INDEX
     if weight is None:
         return total / valid.sum().clamp_min(1)
-    divisor = weight[target[valid]].sum()
+    divisor = weight[target[valid].long()].sum()
     return total / torch.where(divisor > 0, divisor, 1.0)
 
 

@@ -13,6 +13,7 @@ from fcn_train.errors import UsageError
 ModelName = Literal["fcn32s", "fcn16s", "fcn8s", "fcn8s-atonce"]
 DataKind = Literal["sample", "voc", "camvid", "folder"]
 RecipeName = Literal["default", "paper", "heavy"]
+Head = Literal["fused", "materialised"]
 # Fields that say how to run and not what are left out of config.json.
 UNSAVED = {"saved": False}
 Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
@@ -111,6 +112,9 @@ class TrainOptions:
     data: DataOptions = field(default_factory=DataOptions)
     model: ModelOptions = field(default_factory=ModelOptions)
     optim: OptimOptions = field(default_factory=OptimOptions)
+    head: Head = "fused"
+    """fused: loss and evaluation straight from the coarse scores, in less time and a fraction of
+    the memory. materialised: by way of every pixel's logits, to compare with."""
     init_classifier: Path | None = None
     """VGG16 classifier to start from: .pth state dict, .safetensors or .npz."""
     init_coarser: Path | None = None
@@ -156,6 +160,8 @@ class EvaluateOptions:
     """best: of the evaluations during training, by mean IU."""
     batch: int = 1
     """Images in one forward pass, where neighbours in the list have one size."""
+    head: Head = "fused"
+    """As --head of `fcn train`; that of the run does not matter."""
     device: str = "auto"
     threads: int = 0
     amp: Literal["none", "bf16"] = "none"

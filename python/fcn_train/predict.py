@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from torch import nn
 
+from fcn_ext.models import FCN
 from fcn_train.checkpoint import atomic_path
 from fcn_train.console import Console
 from fcn_train.data import DataError, Normalisation, image_to_tensor, overlay, read_image
@@ -57,13 +57,13 @@ def predict(options: PredictOptions, console: Console | None = None) -> int:
 
 @torch.inference_mode()
 def segment(
-    model: nn.Module, image: np.ndarray, runtime: Runtime, normalisation: Normalisation
+    model: FCN, image: np.ndarray, runtime: Runtime, normalisation: Normalisation
 ) -> np.ndarray:
     """Class indices (H, W) uint8 of an image (H, W, 3) uint8 RGB; ``model`` in eval mode."""
     images = runtime.images(image_to_tensor(image, normalisation)[None])
     with runtime.autocast():
-        logits = model(images)
-    labels: np.ndarray = logits.argmax(1)[0].to(torch.uint8).cpu().numpy()
+        prediction = model.predict(images)
+    labels: np.ndarray = prediction[0].cpu().numpy()
     return labels
 
 

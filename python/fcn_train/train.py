@@ -113,6 +113,7 @@ def train(options: TrainOptions, run: Path | None = None, console: Console | Non
             runtime,
             normalisation,
             batch=optim.batch,
+            head=options.head,
             workers=workers,
             matrix=counts,
             advance=seen,
@@ -152,7 +153,7 @@ def train(options: TrainOptions, run: Path | None = None, console: Console | Non
                     torch.manual_seed(batch_seed(options.seed, number))
                     images, target = runtime.images(batch.images), runtime.targets(batch.targets)
                     with runtime.autocast():
-                        loss = pixel_loss(model(images), target, optim.loss, weights)
+                        loss = pixel_loss(model, images, target, optim.loss, weights, options.head)
                     (loss / optim.accumulate).backward()
                     value += loss.detach() / optim.accumulate
                     ids += batch.ids

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
-from fcn_train.data import write_sample_dataset
+from fcn_train.data import IMAGENET, image_to_tensor, open_dataset, write_sample_dataset
 from fcn_train.options import DataOptions, ModelOptions, OptimOptions, TrainOptions
+from fcn_train.run import load_run
 from fcn_train.train import train
 
 TINY_FLAGS = [
@@ -50,6 +53,23 @@ def tiny_options(sample_root: Path) -> TrainOptions:
 def finished_run(tiny_options: TrainOptions, tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.set_num_threads(1)
     return train(replace(tiny_options, output=tmp_path_factory.mktemp("run") / "finished"))
+
+
+@pytest.fixture(scope="session")
+def varied_run(
+    finished_run: Path, sample_root: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A run whose network predicts many classes: eight steps alone teach it but one."""
+    run = Path(shutil.copytree(finished_run, tmp_path_factory.mktemp("varied") / "run"))
+    model = load_run(run).model
+    image = image_to_tensor(open_dataset("sample", sample_root, "train")[0].image, IMAGENET)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for name in model.score_layers:
+            torch.nn.init.normal_(getattr(model, name).weight)
+        model.score_fr.bias -= model.scores(image[None]).mean((0, 2, 3))
+    save_file(model.state_dict(), run / "last.safetensors")
+    return run
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -186,6 +187,19 @@ def test_options_override_the_config(finished_run: Path) -> None:
     assert options.optim.lr == 0.5
     assert options.model == saved.model
     assert options.data == saved.data
+
+
+def test_head_is_an_option_of_training_and_evaluation(command: Command) -> None:
+    assert parsed("--head", "materialised") == replace(TrainOptions(), head="materialised")
+    arguments = ["evaluate", "--run", "r"]
+    assert parse(arguments, TrainOptions()).head == "fused"
+    assert parse([*arguments, "--head", "materialised"], TrainOptions()).head == "materialised"
+    code, _, err = command("train", "--head", "full")
+    assert code == 2
+    assert "fused" in err
+    assert "materialised" in err
+    for name in ("train", "evaluate"):
+        assert "--head {fused,materialised}" in command(name, "--help")[1]
 
 
 def test_default_is_what_no_argument_gives() -> None:

@@ -35,9 +35,16 @@ def test_missing_keys_keep_their_defaults() -> None:
     assert options == TrainOptions(model=replace(TrainOptions().model, width=1.0))
 
 
+def test_run_of_a_time_before_the_option_has_the_fused_head() -> None:
+    values = to_dict(TrainOptions())
+    assert values.pop("head") == "fused"
+    assert from_dict(TrainOptions, values, Path("c.json")) == TrainOptions()
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
+        ({"head": "free"}, "head must be one of fused, materialised, got 'free'"),
         ({"sed": 1}, "c.json: unknown key 'sed'; did you mean 'seed'"),
         ({"optim": {"learning_rate": 1}}, "unknown key 'optim.learning_rate'; did you mean 'optim"),
         ({"model": {"widht": 1}}, "did you mean 'model.width'"),

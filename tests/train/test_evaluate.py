@@ -10,25 +10,29 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from fcn_ext import metrics
+from fcn_ext.models.heads import UpsampledScores
 from fcn_train.data import IMAGENET, open_dataset
 from fcn_train.evaluate import evaluate, new_matrix, picture_rows, spread
 from fcn_train.network import Runtime
+from fcn_train.options import Head
 
 Command = Callable[..., tuple[int, str, str]]
 RUNTIME = Runtime(torch.device("cpu"))
 
 
-class ByBrightness(nn.Module):
+class ByBrightness(UpsampledScores):
     """Class 0 where an image is dark, class 7 where it is bright; remembers what it was given."""
+
+    num_classes, last_stride, last_offset = 21, 1, 0
 
     def __init__(self) -> None:
         super().__init__()
         self.batches: list[tuple[int, ...]] = []
 
-    def forward(self, images: Tensor) -> Tensor:
+    def scores(self, images: Tensor) -> Tensor:
         self.batches.append(tuple(images.shape))
         assert not self.training
         logits = images.new_zeros(len(images), 21, *images.shape[2:])
@@ -48,13 +52,18 @@ def expected_matrix(root: Path) -> np.ndarray:
     return matrix
 
 
+@pytest.mark.parametrize("head", ["fused", "materialised"])
 @pytest.mark.parametrize("batch", [1, 4])
-def test_scores_are_those_of_the_pixels(batch: int, sample_root: Path) -> None:
+def test_scores_are_those_of_the_pixels(batch: int, head: Head, sample_root: Path) -> None:
     dataset = open_dataset("sample", sample_root, "train")
     model, matrix = ByBrightness().train(), new_matrix(dataset, RUNTIME)
     seen: list[int] = []
     scores = evaluate(
-        model, dataset, RUNTIME, IMAGENET, batch=batch, matrix=matrix, advance=seen.append
+        *(model, dataset, RUNTIME, IMAGENET),
+        batch=batch,
+        head=head,
+        matrix=matrix,
+        advance=seen.append,
     )
     expected = expected_matrix(sample_root)
     np.testing.assert_array_equal(matrix.matrix.numpy(), expected)

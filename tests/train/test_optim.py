@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from fcn_ext.models import build_model
+from fcn_ext.models.heads import UpsampledScores
 from fcn_train.data import open_dataset
 from fcn_train.errors import UsageError
 from fcn_train.optim import (
@@ -27,13 +30,30 @@ from fcn_train.options import OptimOptions
 from fcn_train.recipes import recipe_options
 
 CPU = torch.device("cpu")
+Loss = Callable[..., torch.Tensor]
+Pixels = tuple[torch.Tensor, torch.Tensor]
+
+
+class LogitsAsGiven(UpsampledScores):
+    """A net whose images are its logits."""
+
+    num_classes, last_stride, last_offset = 4, 1, 0
+
+    def scores(self, images: torch.Tensor) -> torch.Tensor:
+        return images
+
+
+@pytest.fixture(params=["fused", "materialised"])
+def loss(request: pytest.FixtureRequest) -> Loss:
+    """pixel_loss of logits, target and so on, by either head."""
+    return functools.partial(pixel_loss, LogitsAsGiven(), head=request.param)
 
 
 @pytest.fixture
-def pixels() -> tuple[torch.Tensor, torch.Tensor]:
+def pixels() -> Pixels:
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(2, 4, 5, 6, generator=generator, dtype=torch.float64)
-    target = torch.randint(0, 4, (2, 5, 6), generator=generator)
+    target = torch.randint(0, 4, (2, 5, 6), generator=generator, dtype=torch.uint8)
     target[0, :2] = 255
     return logits, target
 
@@ -42,42 +62,42 @@ def pixelwise(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """-log softmax at the target of every valid pixel, by its definition."""
     valid = target != 255
     exponentials = logits.exp() / logits.exp().sum(1, keepdim=True)
-    return -exponentials.movedim(1, -1)[valid].gather(1, target[valid][:, None])[:, 0].log()
+    return -exponentials.movedim(1, -1)[valid].gather(1, target[valid][:, None].long())[:, 0].log()
 
 
-def test_mean_divides_by_valid_pixels(pixels: tuple[torch.Tensor, torch.Tensor]) -> None:
-    torch.testing.assert_close(pixel_loss(*pixels), pixelwise(*pixels).mean())
+def test_mean_divides_by_valid_pixels(loss: Loss, pixels: Pixels) -> None:
+    torch.testing.assert_close(loss(*pixels), pixelwise(*pixels).mean())
 
 
-def test_sum_divides_by_images_alone(pixels: tuple[torch.Tensor, torch.Tensor]) -> None:
-    torch.testing.assert_close(pixel_loss(*pixels, "sum"), pixelwise(*pixels).sum() / 2)
+def test_sum_divides_by_images_alone(loss: Loss, pixels: Pixels) -> None:
+    torch.testing.assert_close(loss(*pixels, "sum"), pixelwise(*pixels).sum() / 2)
 
 
-def test_weighted_mean_divides_by_weights(pixels: tuple[torch.Tensor, torch.Tensor]) -> None:
+def test_weighted_mean_divides_by_weights(loss: Loss, pixels: Pixels) -> None:
     logits, target = pixels
     weight = torch.tensor([1.0, 2.0, 0.5, 3.0], dtype=torch.float64)
-    expected = F.cross_entropy(logits, target, weight, ignore_index=255)
-    torch.testing.assert_close(pixel_loss(logits, target, "mean", weight), expected)
+    expected = F.cross_entropy(logits, target.long(), weight, ignore_index=255)
+    torch.testing.assert_close(loss(logits, target, "mean", weight), expected)
 
 
 @pytest.mark.parametrize("weight", [None, torch.ones(4, dtype=torch.float64)])
 def test_batch_of_void_has_loss_and_gradient_zero(
-    weight: torch.Tensor | None, pixels: tuple[torch.Tensor, torch.Tensor]
+    weight: torch.Tensor | None, loss: Loss, pixels: Pixels
 ) -> None:
     logits = pixels[0].requires_grad_()
     for reduction in ("mean", "sum"):
-        loss = pixel_loss(logits, torch.full_like(pixels[1], 255), reduction, weight)
-        loss.backward()
-        assert loss == 0
+        value = loss(logits, torch.full_like(pixels[1], 255), reduction, weight)
+        value.backward()
+        assert value == 0
     assert logits.grad is not None
     assert not logits.grad.any()
 
 
-def test_accumulated_sum_is_caffes_iter_size(pixels: tuple[torch.Tensor, torch.Tensor]) -> None:
+def test_accumulated_sum_is_caffes_iter_size(loss: Loss, pixels: Pixels) -> None:
     """Passes of one image, each divided by their number, add up to the batch's loss."""
     logits, target = pixels
-    passes = sum(pixel_loss(logits[i : i + 1], target[i : i + 1], "sum") / 2 for i in range(2))
-    torch.testing.assert_close(passes, pixel_loss(logits, target, "sum"))
+    passes = sum(loss(logits[i : i + 1], target[i : i + 1], "sum") / 2 for i in range(2))
+    torch.testing.assert_close(passes, loss(logits, target, "sum"))
 
 
 @pytest.mark.parametrize(

@@ -30,13 +30,13 @@ def photos(tmp_path: Path) -> Path:
 
 
 def test_results_have_the_size_and_palette(
-    finished_run: Path, photos: Path, command: Command, tmp_path: Path
+    varied_run: Path, photos: Path, command: Command, tmp_path: Path
 ) -> None:
     output = tmp_path / "out"
-    code, out, _ = command("predict", photos, "--run", finished_run, "--output", output)
+    code, out, _ = command("predict", photos, "--run", varied_run, "--output", output)
     assert code == 0
     assert "3 of 3 images segmented" in out
-    run = load_run(finished_run)
+    run = load_run(varied_run)
     for place in (Path("wide.png"), Path("one.jpg"), Path("inner/tall.png")):
         image = read_image(photos / place)
         with torch.inference_mode():

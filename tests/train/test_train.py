@@ -189,6 +189,8 @@ def test_resume_refuses_another_configuration(
 ) -> None:
     technical = replace(tiny_options, threads=2, log_every=1)
     check_continuation(finished_run, technical)
+    with pytest.raises(UsageError, match="head = 'fused', not 'materialised'"):
+        check_continuation(finished_run, replace(tiny_options, head="materialised"))
     with pytest.raises(UsageError, match=r"model\.width = 0\.05, not 0\.1"):
         check_continuation(
             finished_run, replace(tiny_options, model=replace(tiny_options.model, width=0.1))
@@ -218,10 +220,10 @@ def test_loss_that_is_not_finite_stops_the_run(
 ) -> None:
     calls = 0
 
-    def broken_loss(logits: Tensor, *arguments: Any) -> Tensor:
+    def broken_loss(*arguments: Any) -> Tensor:
         nonlocal calls
         calls += 1
-        return pixel_loss(logits, *arguments) * (float("nan") if calls == 10 else 1.0)
+        return pixel_loss(*arguments) * (float("nan") if calls == 10 else 1.0)
 
     run = tmp_path / "run"
     monkeypatch.setattr(loop, "pixel_loss", broken_loss)

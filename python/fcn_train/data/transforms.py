@@ -163,8 +163,8 @@ def image_to_tensor(image: np.ndarray, normalisation: Normalisation) -> Tensor:
 
 
 def to_tensors(example: Example, normalisation: Normalisation) -> tuple[Tensor, Tensor]:
-    """A (3, H, W) float32 image and an (H, W) int64 label, as the loss functions take them."""
-    label = torch.from_numpy(example.label.astype(np.int64))
+    """A (3, H, W) float32 image and an (H, W) uint8 label."""
+    label = torch.from_numpy(example.label.copy())
     return image_to_tensor(example.image, normalisation), label
 
 
@@ -172,7 +172,7 @@ class Batch(NamedTuple):
     """Examples stacked for the network.
 
     images: (N, 3, H, W) float32, normalised; zero (the mean colour) where padded.
-    targets: (N, H, W) int64; `IGNORE_INDEX` where void or padded.
+    targets: (N, H, W) uint8; `IGNORE_INDEX` where void or padded.
     ids: the N names.
     sizes: the N (height, width) before padding; image i fills the top left corner.
     """
@@ -197,7 +197,7 @@ def collate(tensors: Sequence[tuple[Tensor, Tensor]], ids: Sequence[str]) -> Bat
         return Batch(images, targets, tuple(ids), sizes)
     height, width = (max(sides) for sides in zip(*sizes, strict=True))
     images = torch.zeros(len(tensors), 3, height, width)
-    targets = torch.full((len(tensors), height, width), IGNORE_INDEX)
+    targets = torch.full((len(tensors), height, width), IGNORE_INDEX, dtype=torch.uint8)
     for index, ((image, label), (rows, columns)) in enumerate(zip(tensors, sizes, strict=True)):
         images[index, :, :rows, :columns] = image
         targets[index, :rows, :columns] = label

@@ -176,7 +176,7 @@ def test_padding_colour_is_about_zero_after_normalisation(normalisation: Normali
 def test_tensors_have_the_layout_the_network_takes() -> None:
     image, label = to_tensors(marked(4, 6), IMAGENET)
     assert (image.shape, image.dtype) == ((3, 4, 6), torch.float32)
-    assert (label.shape, label.dtype) == ((4, 6), torch.int64)
+    assert (label.shape, label.dtype) == ((4, 6), torch.uint8)
     assert image.is_contiguous()
 
 
@@ -191,7 +191,7 @@ def test_collate_stacks_equal_sizes() -> None:
     tensors = [to_tensors(marked(3, 4), IMAGENET) for _ in range(2)]
     batch = collate(tensors, ["a", "b"])
     assert batch.images.shape == (2, 3, 3, 4)
-    assert batch.targets.dtype == torch.int64
+    assert batch.targets.dtype == torch.uint8
     assert batch.ids == ("a", "b")
     assert batch.sizes == ((3, 4), (3, 4))
 
@@ -201,7 +201,7 @@ def test_collate_pads_to_the_largest_with_void() -> None:
     batch = collate([to_tensors(example, IMAGENET) for example in examples], ["a", "b"])
     assert batch.images.shape == (2, 3, 5, 7)
     assert batch.targets.shape == (2, 5, 7)
-    assert batch.targets.dtype == torch.int64
+    assert batch.targets.dtype == torch.uint8
     for index, (example, (height, width)) in enumerate(zip(examples, batch.sizes, strict=True)):
         image, label = to_tensors(example, IMAGENET)
         assert torch.equal(batch.images[index, :, :height, :width], image)
