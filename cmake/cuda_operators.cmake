@@ -121,7 +121,8 @@ add_library(
   csrc/upsample/upsample_cuda.cu
   csrc/interpolate/interpolate_cuda.cu
   csrc/fuse_skip/fuse_skip_cuda.cu
-  csrc/confusion_matrix/confusion_matrix_cuda.cu)
+  csrc/confusion_matrix/confusion_matrix_cuda.cu
+  csrc/cross_entropy/cross_entropy_cuda.cu)
 # These hold no kernel: once through the C++ compiler, not once for each architecture.
 set_source_files_properties(
   csrc/upsample/upsample_cuda.cu csrc/interpolate/interpolate_cuda.cu

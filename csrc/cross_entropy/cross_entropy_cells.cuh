@@ -34,6 +34,15 @@ struct Part {
   }
 };
 
+// Keeps the compiler from computing what follows from a value ahead of a loop, in more registers
+// than there are.
+__device__ __forceinline__ int opaque(int value) {
+#if !defined(FCN_EXT_CUDA_EMULATION)
+  asm volatile("" : "+r"(value));
+#endif
+  return value;
+}
+
 // A class's scores at the nodes around a cell, less the largest of each node.
 struct Corners {
   float top_left, top_right, bottom_left, bottom_right;
@@ -135,8 +144,9 @@ __device__ __forceinline__ void corner_sums(const Exponents& exponents, const Pa
 // The same, pixel by pixel: for scores of any range. Calls body(pixel, power, x, y) with the
 // pixel's weights of the right and the lower nodes.
 template <typename Tile, typename Body>
-__device__ __forceinline__ void each_power(const Corners& corners, const Part<Tile>& part,
+__device__ __forceinline__ void each_power(const Corners& corners, const Part<Tile>& given,
                                            const Body& body) {
+  const Part<Tile> part{opaque(given.across), opaque(given.down)};
 #pragma unroll
   for (int j = 0; j < Tile::kSide; ++j) {
     const float y = part.y() + static_cast<float>(j) * (1.0f / Tile::kStride);

@@ -12,7 +12,7 @@
 // the nodes inside, and of the tile's rim its part.
 #pragma once
 
-#include "cross_entropy/cross_entropy_tile_block.cuh"
+#include "cross_entropy/cross_entropy_tile_labels.cuh"
 
 namespace fcn_ext {
 namespace cross_entropy {
@@ -22,20 +22,22 @@ namespace cross_entropy {
 // last.
 template <typename Block, typename Body>
 __device__ __forceinline__ void sweep(const Block& block, const Body& body) {
-  constexpr int kStagedScores = kTileClasses * Block::kNodes;
   const int32_t classes = block.args.terms.classes;
-  block.stage(0, smaller(kTileClasses, classes), block.staged);
-  int buffer = 0;
-  for (int32_t first = 0; first < classes; first += kTileClasses) {
+  float *staged = block.staged, *other = staged + kTileClasses * Block::kNodes;
+#pragma unroll 1
+  for (int32_t first = -kTileClasses; first < classes; first += kTileClasses) {
     const int32_t next = first + kTileClasses;
     __pipeline_wait_prior(0);
     __syncthreads();
     if (next < classes) {
-      block.stage(next, smaller(kTileClasses, classes - next),
-                  block.staged + (1 - buffer) * kStagedScores);
+      block.stage(next, smaller(kTileClasses, classes - next), other);
     }
-    body(first, smaller(kTileClasses, classes - first), block.staged + buffer * kStagedScores);
-    buffer = 1 - buffer;
+    if (first >= 0) {
+      body(first, smaller(kTileClasses, classes - first), staged);
+    }
+    float* const swapped = staged;
+    staged = other;
+    other = swapped;
   }
   __syncthreads();
 }
@@ -43,8 +45,7 @@ __device__ __forceinline__ void sweep(const Block& block, const Body& body) {
 // Pixels in block.exact: in double, with the pixel's own maximum. A thread takes every
 // kTileThreads-th class. Returns the sum of their log-sums, weighted, in every thread.
 template <typename Tile, bool with_gradient>
-__device__ __forceinline__ double add_exact_pixels(const TileBlock<Tile, with_gradient>& block,
-                                                   float all_smooth) {
+__device__ __forceinline__ double add_exact_pixels(const TileBlock<Tile, with_gradient>& block) {
   const TileArgs& args = block.args;
   const int32_t classes = args.terms.classes;
   double loss = 0;
@@ -55,28 +56,23 @@ __device__ __forceinline__ double add_exact_pixels(const TileBlock<Tile, with_gr
       const int i = segment % Tile::kSegments * Tile::kSide + pixel % Tile::kSide;
       const int j = segment / Tile::kSegments * Tile::kSide + pixel / Tile::kSide;
       const double x = (i + 0.5) / Tile::kStride, y = (j + 0.5) / Tile::kStride;
-      const double weight[4] = {(1 - y) * (1 - x), (1 - y) * x, y * (1 - x), y * x};
-      int node[4];
-#pragma unroll
-      for (int k = 0; k < 4; ++k) {
-        node[k] =
-            (cell / Tile::kColumns + k / 2) * Tile::kNodeColumns + cell % Tile::kColumns + k % 2;
-      }
+      // Calls body(node, weight) for the four corners of the cell.
+      const auto each_corner = [&](const auto& body) {
+#pragma unroll 1
+        for (int k = 0; k < 4; ++k) {
+          body(block.corner_node(cell, k), (k / 2 == 0 ? 1 - y : y) * (k % 2 == 0 ? 1 - x : x));
+        }
+      };
       const auto score = [&](int32_t c) {
         double sum = 0;
-        with_scores(args, [&](const auto* scores) {
-#pragma unroll
-          for (int k = 0; k < 4; ++k) {
-            if (block.input[node[k]] != kNoNode) {
-              const auto value =
-                  static_cast<float>(scores[block.input[node[k]] + c * args.input_strides.channel]);
-              sum += weight[k] * (static_cast<double>(value) - block.maxima[node[k]]);
-            }
+        each_corner([&](int node, double weight) {
+          if (block.input[node] != kNoNode) {
+            const float value = score_at(args, block.input[node] + c * args.input_strides.channel);
+            sum += weight * (static_cast<double>(value) - block.maxima[node]);
           }
         });
         return sum;
       };
-      // The largest, by the tree of block_sum.
       double most = -INFINITY;
       for (int32_t c = block.thread; c < classes; c += kTileThreads) {
         most = larger(most, score(c));
@@ -92,30 +88,18 @@ __device__ __forceinline__ double add_exact_pixels(const TileBlock<Tile, with_gr
         sum += std::exp(static_cast<float>(score(c) - most));
       }
       sum = block_sum(sum, block.scratch);
-      const uint32_t label = block.codes[pixel * kTileThreads + owner];
+      const uint32_t label = block.codes[block.code_index(pixel, owner)];
       const double factor =
-          args.terms.hard * args.terms.weight_of(static_cast<int32_t>(label)) + all_smooth;
+          args.terms.hard * args.terms.weight_of(static_cast<int32_t>(label)) + *block.all_smooth;
       loss += factor * (most + std::log(sum));
       if constexpr (with_gradient) {
         for (int32_t c = block.thread; c < classes; c += kTileThreads) {
           const double value = factor * std::exp(static_cast<float>(score(c) - most)) / sum;
-#pragma unroll
-          for (int k = 0; k < 4; ++k) {
-            // The last node again beyond a clamped border.
-            const int row = block.node_row(node[k]), column = block.node_column(node[k]);
-            int target = node[k];
-            if (args.grid.y.clamp) {
-              target += row < 0                    ? Tile::kNodeColumns
-                        : row >= args.grid.y.nodes ? -Tile::kNodeColumns
-                                                   : 0;
+          each_corner([&](int node, double weight) {
+            if (float* gradient = block.destination(node, c)) {
+              *gradient += static_cast<float>(weight * value);
             }
-            if (args.grid.x.clamp) {
-              target += column < 0 ? 1 : column >= args.grid.x.nodes ? -1 : 0;
-            }
-            if (float* gradient = block.destination(target, c)) {
-              *gradient += static_cast<float>(weight[k] * value);
-            }
-          }
+          });
         }
       }
     }
@@ -146,57 +130,20 @@ __global__ void __launch_bounds__(kTileThreads, Tile::kBlocks)
     return;
   }
   block.find_nodes();
+  block.clear_sums();
   block.load_labels();
   __syncthreads();
   block.find_maxima();
-  const float all_smooth = smooth_total(terms, reinterpret_cast<float*>(block.scratch));
-
-  // Which classes there are among the thread's labels, by their turn in a sweep modulo 32.
-  unsigned turns = 0;
-  bool uniform = true, any_valid = false;
   {
-    const uint32_t first = block.code(0);
-    float weights = 0;
-    bool invalid = false;
-#pragma unroll 8
-    for (int pixel = 0; pixel < Tile::kPixels; ++pixel) {
-      const uint32_t code = block.code(pixel);
-      uniform = uniform && code == first;
-      if (code < kInvalidCode) {
-        turns |= 1u << (code / kTileClasses % 32);
-        weights += terms.weight_of(static_cast<int32_t>(code));
-        any_valid = true;
-      }
-      invalid = invalid || code == kInvalidCode;
-    }
-    block.loss[block.thread] = invalid ? not_a_number<double>() : 0;
-    block.weights[block.thread] = weights;
-    if (terms.smooth != 0 && any_valid) {
-      if (uniform) {
-        block.add_weights_of_all(block.valid);
-      } else {
-        block.add_weights_by_label(
-            [&](uint32_t code) { return code < kInvalidCode ? block.valid : nullptr; });
-      }
+    const float all_smooth = smooth_total(terms, reinterpret_cast<float*>(block.scratch));
+    if (block.thread == 0) {
+      *block.all_smooth = all_smooth;
     }
   }
-  __syncthreads();
-  const bool any_range = block.flags[0] != 0;
 
-  const auto count_labels = [&](int32_t first, int count) {
-    if ((turns >> (first / kTileClasses % 32) & 1) == 0) {
-      return;
-    }
-    const auto nodes_of = [&](uint32_t code) {
-      const int32_t k = static_cast<int32_t>(code) - first;
-      return k >= 0 && k < count ? block.counts + k * Tile::kNodes : nullptr;
-    };
-    if (!uniform) {
-      block.add_weights_by_label(nodes_of);
-    } else if (int* nodes = nodes_of(block.code(0))) {
-      block.add_weights_of_all(nodes);
-    }
-  };
+  block.note_labels();
+  __syncthreads();
+
   // The part of labels and smoothing at a node: of the loss, and, returned, of the gradient.
   constexpr float kWeightUnit = 1.0f / (4 * Tile::kStride * Tile::kStride);
   const auto take_counts = [&](int32_t c, int k, int node, const float* scores) {
@@ -235,17 +182,20 @@ __global__ void __launch_bounds__(kTileThreads, Tile::kBlocks)
   }
   sweep(block, [&](int32_t first, int count, const float* staged) {
     const float* scores = staged + top_left;
+    const float* const end = scores + count * Tile::kNodes;
+    if (block.flags[0] != 0) {
 #pragma unroll 1
-    for (int k = 0; k < count; ++k, scores += Tile::kNodes) {
-      const Corners corners = corners_of(scores);
-      if (any_range) {
-        add_powers_of_any_range(corners, block.part, sum);
-      } else {
-        add_powers<Tile>(exponents(corners, block.part), sum);
+      for (; scores < end; scores += Tile::kNodes) {
+        add_powers_of_any_range(corners_of(scores), block.part, sum);
+      }
+    } else {
+#pragma unroll 1
+      for (; scores < end; scores += Tile::kNodes) {
+        add_powers<Tile>(exponents(corners_of(scores), block.part), sum);
       }
     }
     if constexpr (!with_gradient) {
-      count_labels(first, count);
+      block.count_labels(first, count);
       __syncthreads();
       block.each_node(count, [&](int k, int node) { take_counts(first + k, k, node, staged); });
     }
@@ -258,7 +208,7 @@ __global__ void __launch_bounds__(kTileThreads, Tile::kBlocks)
     const uint32_t code = block.code(pixel);
     float factor = 0;
     if (code < kInvalidCode) {
-      factor = terms.hard * terms.weight_of(static_cast<int32_t>(code)) + all_smooth;
+      factor = terms.hard * terms.weight_of(static_cast<int32_t>(code)) + *block.all_smooth;
       if (sum[pixel] < kSmallestSum) {
         exact |= 1ull << pixel;
         factor = 0;
@@ -280,16 +230,9 @@ __global__ void __launch_bounds__(kTileThreads, Tile::kBlocks)
   if constexpr (with_gradient) {
     sweep(block, [&](int32_t first, int count, const float* staged) {
       const float* scores = staged + top_left;
+      const float* const end = scores + count * Tile::kNodes;
       float* to = block.corners + block.cell;
-#pragma unroll 1
-      for (int k = 0; k < count; ++k, scores += Tile::kNodes, to += 4 * Tile::kCells) {
-        const Corners corners = corners_of(scores);
-        float corner[4];
-        if (any_range) {
-          corner_sums_of_any_range(corners, block.part, sum, corner);
-        } else {
-          corner_sums(exponents(corners, block.part), block.part, sum, corner);
-        }
+      const auto keep = [&](float (&corner)[4]) {
         if constexpr (Tile::kLanes == 1) {
 #pragma unroll
           for (int which = 0; which < 4; ++which) {
@@ -301,13 +244,29 @@ __global__ void __launch_bounds__(kTileThreads, Tile::kBlocks)
             to[which * Tile::kCells] = corner[0];
           }
         }
+        to += Tile::kCornerPitch;
+      };
+      if (block.flags[0] != 0) {
+#pragma unroll 1
+        for (; scores < end; scores += Tile::kNodes) {
+          float corner[4];
+          corner_sums_of_any_range(corners_of(scores), block.part, sum, corner);
+          keep(corner);
+        }
+      } else {
+#pragma unroll 1
+        for (; scores < end; scores += Tile::kNodes) {
+          float corner[4];
+          corner_sums(exponents(corners_of(scores), block.part), block.part, sum, corner);
+          keep(corner);
+        }
       }
-      count_labels(first, count);
+      block.count_labels(first, count);
       __syncthreads();
       block.each_node(count, [&](int k, int node) {
         const float labels = take_counts(first + k, k, node, staged);
         if (float* gradient = block.destination(node, first + k)) {
-          *gradient = block.sum_around(block.corners + k * 4 * Tile::kCells, node) - labels;
+          *gradient = block.sum_around(k, node) - labels;
         }
       });
     });
@@ -316,7 +275,7 @@ __global__ void __launch_bounds__(kTileThreads, Tile::kBlocks)
   __syncthreads();
   double loss = block.loss[block.thread];
   if (block.flags[1] != 0) {
-    const double exact_loss = add_exact_pixels(block, all_smooth);
+    const double exact_loss = add_exact_pixels(block);
     loss += block.thread == 0 ? exact_loss : 0;
   }
   loss = block_sum(loss, block.scratch);

@@ -47,8 +47,9 @@ struct CellTile {
   static constexpr int kNodeColumns = kColumns + 1;
   static constexpr int kNodes = (kRows + 1) * kNodeColumns;
   static constexpr int kRim = 2 * (kRows + kColumns);  // nodes
+  static constexpr int kCornerPitch = 4 * kCells + 1;  // floats a class; the last one is zero
   // Blocks that a multiprocessor is to hold.
-  static constexpr int kBlocks = stride < 8 ? 6 : 4;
+  static constexpr int kBlocks = stride < 8 ? 6 : stride == 8 ? 4 : 3;
 };
 
 // Where a rim node's part of a gradient is kept, in [0, kRim): the top row, the bottom row, the
@@ -138,12 +139,19 @@ __device__ __forceinline__ void with_scores(const TileArgs& args, const Body& bo
   }
 }
 
+__device__ __forceinline__ float score_at(const TileArgs& args, int64_t offset) {
+  float score = 0;
+  with_scores(args, [&](const auto* scores) { score = static_cast<float>(scores[offset]); });
+  return score;
+}
+
 // A block's shared memory, byte offsets of its parts. Parts of doubles and 64-bit integers first.
 template <typename Tile, bool with_gradient>
 struct TileShared {
   static constexpr int kInput = 0;                           // int64 a node: its scores, or kNoNode
-  static constexpr int kOutput = kInput + 8 * Tile::kNodes;  // int64 a node: its gradient
-  static constexpr int kExact = kOutput + 8 * Tile::kNodes;  // uint64 a thread: pixels to redo
+  static constexpr int kOutput = kInput + 8 * Tile::kNodes;  // its gradient, likewise
+  static constexpr int kAround = kOutput + 8 * Tile::kNodes;  // four uint16 a node
+  static constexpr int kExact = kAround + 8 * Tile::kNodes;   // uint64 a thread: pixels to redo
   static constexpr int kScratch = kExact + 8 * kTileThreads;
   static constexpr int kLoss = kScratch + 8 * kTileThreads;  // double a thread
   static constexpr int kWeights = kLoss + 8 * kTileThreads;  // float a thread
@@ -153,10 +161,13 @@ struct TileShared {
   static constexpr int kCounts = kMaxima + 4 * Tile::kNodes;  // int a staged class and node
   static constexpr int kValid = kCounts + kStagedBytes;       // int a node
   static constexpr int kFlags = kValid + 4 * Tile::kNodes;    // two int
-  static constexpr int kCorners = kFlags + 8;                 // float a class, corner and cell
+  static constexpr int kAllSmooth = kFlags + 8;               // float
+  static constexpr int kTurns = kAllSmooth + 4;               // unsigned a thread
+  static constexpr int kCorners = kTurns + 4 * kTileThreads;  // float a class, corner and cell
   static constexpr int kCodes =
-      kCorners + (with_gradient ? 4 * kTileClasses * 4 * Tile::kCells : 0);
-  static constexpr int kBytes = kCodes + 2 * Tile::kPixels * kTileThreads;
+      kCorners + (with_gradient ? 4 * kTileClasses * Tile::kCornerPitch : 0);
+  static constexpr int kBorders = kCodes + 2 * Tile::kPixels * kTileThreads;  // a byte a node
+  static constexpr int kBytes = kBorders + Tile::kNodes;
 };
 
 }  // namespace cross_entropy
