@@ -1,0 +1,293 @@
+"""Label maps and counts from coarse scores on a GPU: CPU = CUDA, streams, graphs, sizes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from fcn_ext import ops
+
+pytestmark = pytest.mark.cuda
+
+DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
+LABELS = [torch.uint8, torch.int16, torch.int32, torch.int64]
+
+
+def trained(scores: Tensor) -> Tensor:
+    """Adds regions of one clear class, as a trained network's scores have them."""
+    n, c, h, w = scores.shape
+    regions = torch.randint(0, c, (n, 1, h // 7 + 1, w // 7 + 1))
+    regions = regions.repeat_interleave(7, 2).repeat_interleave(7, 3)[:, :, :h, :w]
+    return scores.scatter_add(1, regions, torch.full_like(scores, 9))
+
+
+def channels_last(map: Tensor) -> Tensor:
+    return map.contiguous(memory_format=torch.channels_last)
+
+
+def window(map: Tensor) -> Tensor:
+    n, c, h, w = map.shape
+    return map.new_zeros((n, c, h + 3, w + 5))[:, :, 1 : 1 + h, 3 : 3 + w].copy_(map)
+
+
+LAYOUTS = [Tensor.contiguous, channels_last, window]
+
+
+class Upsample:
+    """upsample(stride, ...), and the heads of the same geometry."""
+
+    def __init__(self, stride: int, offset: int = 0, size: tuple[int, int] | None = None) -> None:
+        self.arguments = (stride,)
+        self.options = {"offset": offset}
+        self.size = {} if size is None else {"output_size": size}
+
+    def logits(self, scores: Tensor) -> Tensor:
+        return ops.upsample(scores, *self.arguments, **self.options, **self.size)  # type: ignore
+
+    def labels(self, scores: Tensor, **options: object) -> Tensor:
+        return ops.upsample_argmax(  # type: ignore
+            scores, *self.arguments, **self.options, **self.size, **options
+        )
+
+    def counts(self, scores: Tensor, target: Tensor, **options: object) -> Tensor:
+        return ops.upsample_confusion_matrix(  # type: ignore
+            scores, target, *self.arguments, **self.options, **options
+        )
+
+
+class Interpolate:
+    """interpolate(size), and the heads of the same geometry."""
+
+    def __init__(self, size: tuple[int, int], align_corners: bool = False) -> None:
+        self.size = size
+        self.align_corners = align_corners
+
+    def logits(self, scores: Tensor) -> Tensor:
+        return ops.interpolate(scores, self.size, align_corners=self.align_corners)
+
+    def labels(self, scores: Tensor, **options: object) -> Tensor:
+        return ops.interpolate_argmax(  # type: ignore
+            scores, self.size, align_corners=self.align_corners, **options
+        )
+
+    def counts(self, scores: Tensor, target: Tensor, **options: object) -> Tensor:
+        return ops.interpolate_confusion_matrix(  # type: ignore
+            scores, target, align_corners=self.align_corners, **options
+        )
+
+
+Head = Upsample | Interpolate
+
+HEADS = [
+    ("s=8", Upsample(8, 31, (375, 500)), (2, 21, 58, 71)),
+    ("s=32", Upsample(32, 19, (375, 500)), (1, 21, 16, 20)),
+    ("s=16", Upsample(16), (1, 40, 33, 35)),
+    ("s=4", Upsample(4), (2, 150, 48, 97)),
+    ("s=2", Upsample(2), (2, 19, 65, 67)),
+    ("s=3", Upsample(3, 1), (2, 7, 33, 35)),
+    ("s=1", Upsample(1), (2, 3, 65, 67)),
+    ("x4", Interpolate((384, 384)), (1, 300, 96, 96)),
+    ("x8, 847 classes", Interpolate((256, 256)), (1, 847, 32, 32)),
+    ("any", Interpolate((333, 501)), (2, 21, 61, 83)),
+    ("corners", Interpolate((333, 501), True), (2, 21, 61, 83)),
+    ("down", Interpolate((31, 29)), (2, 21, 100, 97)),
+]
+heads = pytest.mark.parametrize(
+    ("head", "shape"), [case[1:] for case in HEADS], ids=[case[0] for case in HEADS]
+)
+
+
+def clear(head: Head, scores: Tensor) -> Tensor:
+    """Where the two largest logits differ by more than rounding."""
+    first, second = head.logits(scores.double()).topk(2, 1).values.unbind(1)
+    eps = torch.finfo(torch.float64 if scores.dtype == torch.float64 else torch.float32).eps
+    return first - second > 4 * eps * scores.double().abs().max()
+
+
+@heads
+@pytest.mark.parametrize("make", [Tensor.clone, trained], ids=["random", "trained"])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_labels_are_those_of_logits(
+    dtype: torch.dtype, make: Callable[[Tensor], Tensor], head: Head, shape: tuple[int, ...]
+) -> None:
+    scores = make(torch.randn(shape)).to(dtype)
+    known = clear(head, scores)
+    assert known.float().mean() > 0.95
+    expected = head.logits(scores.double()).argmax(1)
+    for layout in LAYOUTS:
+        labels = head.labels(layout(scores.cuda()), dtype=torch.int16)
+        assert torch.equal(labels.cpu().long()[known], expected[known])
+        # The same bits again.
+        assert torch.equal(head.labels(layout(scores.cuda()), dtype=torch.int16), labels)
+
+
+@pytest.mark.parametrize("dtype", LABELS, ids=str)
+@pytest.mark.parametrize("size", [(375, 500), (371, 497), (512, 512)], ids=str)
+def test_types_of_labels(dtype: torch.dtype, size: tuple[int, int]) -> None:
+    scores = trained(torch.randn(2, 21, 64, 64)).cuda()
+    wide = ops.interpolate_argmax(scores, size, dtype=torch.int64)
+    labels = ops.interpolate_argmax(scores, size, dtype=dtype)
+    assert labels.dtype == dtype
+    assert torch.equal(labels.long(), wide)
+
+
+@heads
+def test_probability_is_that_of_softmax(head: Head, shape: tuple[int, ...]) -> None:
+    scores = trained(torch.randn(shape))
+    for dtype, tolerance in ((torch.float32, 2e-5), (torch.float64, 1e-12)):
+        cast = scores.to(dtype)
+        _, probability = head.labels(cast.cuda(), return_probability=True)
+        expected = head.logits(cast.double()).softmax(1).amax(1)
+        assert probability.dtype == dtype
+        torch.testing.assert_close(probability.cpu().double(), expected, rtol=tolerance, atol=0)
+
+
+@heads
+@pytest.mark.parametrize("make", [Tensor.clone, trained], ids=["random", "trained"])
+@pytest.mark.parametrize("target_type", LABELS, ids=str)
+def test_counts_are_those_of_the_labels(
+    target_type: torch.dtype,
+    make: Callable[[Tensor], Tensor],
+    head: Head,
+    shape: tuple[int, ...],
+) -> None:
+    classes = shape[1]
+    scores = make(torch.randn(shape)).cuda()
+    labels = head.labels(scores, dtype=torch.int16)
+    most = min(classes + 2, torch.iinfo(target_type).max)
+    target = torch.randint(0, most, labels.shape, device="cuda").to(target_type)
+    target[torch.rand(labels.shape, device="cuda") < 0.5] = 255
+    for view in (Tensor.clone, lambda map: map.transpose(1, 2).contiguous().transpose(1, 2)):
+        invalid, expected_invalid = (
+            torch.zeros((), dtype=torch.int64, device="cuda") for _ in range(2)
+        )
+        matrix = head.counts(scores, view(target), invalid=invalid)
+        expected = ops.confusion_matrix(labels, target, classes, invalid=expected_invalid)
+        assert torch.equal(matrix, expected)
+        assert torch.equal(invalid, expected_invalid)
+
+
+def test_special_values() -> None:
+    scores = trained(torch.randn(2, 21, 40, 41))
+    for value in (float("nan"), float("inf"), -float("inf"), 1e4, -1e4):
+        scores[torch.rand(scores.shape) < 0.001] = value
+    scores[:, 5] = -float("inf")
+    for head in (Upsample(8, 4, (320, 328)), Interpolate((313, 321), True), Interpolate((30, 30))):
+        expected, expected_probability = head.labels(scores, return_probability=True)
+        labels, probability = head.labels(scores.cuda(), return_probability=True)
+        assert (labels.cpu() == expected).float().mean() > 0.9999
+        torch.testing.assert_close(
+            probability.cpu(), expected_probability, rtol=2e-5, atol=0, equal_nan=True
+        )
+
+
+def everything(maps: dict[str, Tensor], matrix: Tensor, invalid: Tensor) -> list[Tensor]:
+    scores, target = maps["scores"], maps["target"]
+    ops.upsample_confusion_matrix(scores, target, 8, offset=4, out=matrix, invalid=invalid)
+    ops.interpolate_confusion_matrix(scores, target, out=matrix, invalid=invalid)
+    return [
+        *ops.upsample_argmax(scores, 8, offset=4, return_probability=True),
+        *ops.interpolate_argmax(scores, (253, 255), return_probability=True),
+        ops.interpolate_argmax(scores, (20, 20)),
+    ]
+
+
+@pytest.fixture
+def maps() -> dict[str, Tensor]:
+    return {
+        "scores": trained(torch.randn(2, 110, 32, 32)).cuda(),
+        "target": torch.randint(0, 112, (2, 256, 256), device="cuda", dtype=torch.uint8),
+    }
+
+
+@pytest.fixture
+def counts() -> tuple[Tensor, Tensor]:
+    return (
+        torch.zeros(110, 110, dtype=torch.int64, device="cuda"),
+        torch.zeros((), dtype=torch.int64, device="cuda"),
+    )
+
+
+def test_host_does_not_wait(maps: dict[str, Tensor], counts: tuple[Tensor, Tensor]) -> None:
+    everything(maps, *counts)  # loads the kernels and warms the allocator
+    torch.cuda.synchronize()
+    done = torch.cuda.Event()
+    begin = time.perf_counter()
+    torch.cuda._sleep(2_000_000_000)
+    everything(maps, *counts)
+    done.record()
+    elapsed = time.perf_counter() - begin
+    assert not done.query(), f"the host waited {elapsed:.3f} s for the device"
+    torch.cuda.synchronize()
+
+
+def test_graphs_capture_and_replay(maps: dict[str, Tensor], counts: tuple[Tensor, Tensor]) -> None:
+    """Capture refuses any synchronisation; a replay counts again into the same matrix."""
+    everything(maps, *counts)
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        outputs = everything(maps, *counts)
+    for count in counts:
+        count.zero_()
+    maps["scores"].copy_(trained(torch.randn(2, 110, 32, 32)))
+    maps["target"].copy_(torch.randint_like(maps["target"], 112))
+    graph.replay()
+    graph.replay()
+    twice = tuple(torch.zeros_like(count) for count in counts)
+    everything(maps, *twice)
+    expected = everything(maps, *twice)
+    for a, e in zip([*outputs, *counts], [*expected, *twice], strict=True):
+        assert torch.equal(a, e)
+
+
+def test_work_follows_the_current_stream(
+    maps: dict[str, Tensor], counts: tuple[Tensor, Tensor]
+) -> None:
+    """Behind a long wait on a side stream come the inputs' values, and then the operators."""
+    expected = everything(maps, *counts)
+    blank = {name: torch.zeros_like(map) for name, map in maps.items()}
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    side_counts = tuple(torch.zeros_like(count) for count in counts)
+    torch.cuda.synchronize()
+    with torch.cuda.stream(side):
+        torch.cuda._sleep(200_000_000)
+        for name, map in maps.items():
+            blank[name].copy_(map)
+        actual = everything(blank, *side_counts)
+    side.synchronize()
+    for a, e in zip([*actual, *side_counts], [*expected, *counts], strict=True):
+        assert torch.equal(a, e)
+
+
+def test_extra_memory_is_that_of_the_results() -> None:
+    """Logits of full size would take 79 MB here."""
+    scores = torch.randn(1, 300, 32, 32, device="cuda")
+    target = torch.zeros(1, 256, 256, device="cuda", dtype=torch.uint8)
+    ops.interpolate_argmax(scores, (256, 256))
+    matrix = ops.interpolate_confusion_matrix(scores, target)
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    ops.interpolate_argmax(scores, (256, 256))
+    ops.interpolate_confusion_matrix(scores, target, out=matrix)
+    assert torch.cuda.max_memory_allocated() - before < 1 << 20
+
+
+def test_more_than_two_to_the_31_pixels() -> None:
+    free, _ = torch.cuda.mem_get_info()
+    if free < 8 * 2**30:
+        pytest.skip(f"needs 8 GiB of free GPU memory, has {free / 2**30:.1f}")
+    scores = torch.zeros(2, 2, 4100, 4100, device="cuda", dtype=torch.float16)
+    scores[1, 1, -1, -1] = 1
+    target = torch.zeros(2, 32800, 32800, device="cuda", dtype=torch.uint8)
+    matrix = ops.interpolate_confusion_matrix(scores, target)
+    assert int(matrix.sum()) == target.numel()
+    labels = ops.interpolate_argmax(scores, (32800, 32800))
+    assert int(matrix[0, 1]) == int(labels[1, -64:, -64:].sum()) > 0
+    assert int(labels[0].max()) == 0
