@@ -154,21 +154,18 @@ class CellRow {
 
   // One pixel in double, reading no node whose weight is zero. NaN counts as the greatest.
   void exact_pixel(int64_t cell, int64_t k, int64_t x) {
-    const double y_upper = work.y.upper_number[first_row + k] / work.y.denominator;
-    const double x_upper = work.x.upper_number[x] / work.x.denominator;
-    const double weight[4] = {(1 - y_upper) * (1 - x_upper), (1 - y_upper) * x_upper,
-                              y_upper * (1 - x_upper), y_upper * x_upper};
+    const CornerWeights weight(work.y, work.x, first_row + k, x);
     const element_t* corner[4];
     for (int i = 0; i < 4; ++i) {
       int64_t row = cell_row + i / 2, column = cell + i % 2;
-      const bool read = weight[i] != 0 && input.locate(row, column);
+      const bool read = weight.at[i] != 0 && input.locate(row, column);
       corner[i] = read ? input.at(row, column) : nullptr;
     }
     const auto score = [&](int64_t c) {
       double sum = 0;
       for (int i = 0; i < 4; ++i) {
         if (corner[i] != nullptr) {
-          sum += weight[i] * static_cast<double>(load(corner[i][c * input.strides.channel]));
+          sum += weight.at[i] * static_cast<double>(load(corner[i][c * input.strides.channel]));
         }
       }
       return sum;

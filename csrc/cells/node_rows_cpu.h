@@ -133,6 +133,20 @@ bool load_scores(const Scores<element_t>& input, int64_t row, int64_t first, int
   return true;
 }
 
+// Exact weights of the corners of a cell: above left, above right, below left, below right.
+struct CornerWeights {
+  double at[4];
+
+  CornerWeights(const CellAxis& y, const CellAxis& x, int64_t row, int64_t column) {
+    const double y_upper = y.upper_number[row] / y.denominator;
+    const double x_upper = x.upper_number[column] / x.denominator;
+    at[0] = (1 - y_upper) * (1 - x_upper);
+    at[1] = (1 - y_upper) * x_upper;
+    at[2] = y_upper * (1 - x_upper);
+    at[3] = y_upper * x_upper;
+  }
+};
+
 template <int rows>
 struct Rows {
   static constexpr int count = rows;

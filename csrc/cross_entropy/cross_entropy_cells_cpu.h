@@ -6,7 +6,7 @@
 // For cross_entropy_kernels_cpu.cpp only.
 #pragma once
 
-#include "cross_entropy/cross_entropy_labels_cpu.h"
+#include "cross_entropy/cross_entropy_strip_cpu.h"
 
 namespace fcn_ext {
 namespace {

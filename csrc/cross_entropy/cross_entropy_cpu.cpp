@@ -57,22 +57,7 @@ struct ClassWeights {
                                 int64_t ignore_index) {
   const int64_t height = target.size(1), width = target.size(2);
   const int64_t n = index / (height * width), y = index / width % height, x = index % width;
-  const LabelMap map = label_map(target);
-  const int64_t at = n * map.stride[0] + y * map.stride[1] + x * map.stride[2];
-  int64_t value = 0;
-  switch (map.type) {
-    case 0:
-      value = static_cast<const uint8_t*>(map.data)[at];
-      break;
-    case 1:
-      value = static_cast<const int16_t*>(map.data)[at];
-      break;
-    case 2:
-      value = static_cast<const int32_t*>(map.data)[at];
-      break;
-    default:
-      value = static_cast<const int64_t*>(map.data)[at];
-  }
+  const int64_t value = label_at(label_map(target), n, y, x);
   throw std::invalid_argument(join("target must be in [0, ", classes,
                                    ") or ignore_index = ", ignore_index, ", got ", value,
                                    " at batch index ", n, ", row ", y, ", column ", x));

@@ -9,9 +9,6 @@
 namespace fcn_ext {
 namespace {
 
-constexpr double kLn2 = 0.6931471805599453;
-constexpr double kInf = __builtin_inf();
-
 // Scratch of one cell; every array holds the classes, padded to whole registers.
 struct ExactScratch {
   double* corner[4];  // scores: above left, above right, below left, below right
@@ -52,7 +49,7 @@ void load_corners(const Scores<element_t>& input, int64_t row, int64_t column,
 
 // ln of the sum of exp(logit - bound) over classes; leaves 2^(logit - maximum) in scratch.logit and
 // its sum in `sum`. NaN where torch's log_softmax has it.
-inline double log_sum(const double (&weight)[4], double bound, int64_t classes,
+inline double log_sum(const CornerWeights& weight, double bound, int64_t classes,
                       const ExactScratch& scratch, double& sum) {
   constexpr int64_t kStep = kWidth<double>;
   using lanes_t = Register<double>;
@@ -60,8 +57,8 @@ inline double log_sum(const double (&weight)[4], double bound, int64_t classes,
   for (int64_t c = 0; c < classes; c += kStep) {
     lanes_t logit = {};
     for (int k = 0; k < 4; ++k) {
-      if (weight[k] != 0) {
-        logit += weight[k] * load_register(scratch.corner[k] + c);
+      if (weight.at[k] != 0) {
+        logit += weight.at[k] * load_register(scratch.corner[k] + c);
       }
     }
     unfit = logit != logit ? all_lanes(1.0) : unfit;
@@ -85,40 +82,37 @@ inline double log_sum(const double (&weight)[4], double bound, int64_t classes,
                 : __builtin_nan("");
 }
 
-// One cell: padded node (row, column) is its upper left one. visit(k, output, ln_sum) gets
-// ln S of its pixels that count; gradients go to `sums` unless its pointers are null.
-// pixel_weight: as rows.labels is laid out.
+// Cell `cell` (local) below padded node row `row`. visit(at, ln_sum) gets ln S of its pixels that
+// count, `at` their place in strip.rows; gradients go to `sums` unless its pointers are null.
 template <typename element_t, typename accumulate_t, typename Visit>
-void exact_cell(const CrossEntropyWork& work, const Scores<element_t>& input, const LabelRows& rows,
-                const Group<accumulate_t>& group, int64_t row, int64_t column, int64_t cell,
-                const accumulate_t* pixel_weight, const CornerSums<accumulate_t>& sums,
-                const ExactScratch& scratch, const Visit& visit) {
-  load_corners(input, row, column, scratch);
+void exact_cell(const Strip<element_t>& strip, const Group<accumulate_t>& group, int64_t row,
+                int64_t cell, const CornerSums<accumulate_t>& sums, const ExactScratch& scratch,
+                const Visit& visit) {
+  const int64_t column = strip.first_cell + cell;
+  load_corners(strip.input, row, column, scratch);
   const double peak[4] = {
       static_cast<double>(group.above.peak[cell]), static_cast<double>(group.above.peak[cell + 1]),
       static_cast<double>(group.below.peak[cell]), static_cast<double>(group.below.peak[cell + 1])};
-  for (int64_t k = 0; k < rows.rows; ++k) {
-    const double y_upper = work.y.upper_number[rows.first_row + k] / work.y.denominator;
-    for (int64_t output = work.x.begin[column]; output < work.x.begin[column + 1]; ++output) {
-      const int64_t at = k * rows.pitch + output - rows.first_column;
-      if (rows.labels[at] < 0) {
+  for (int64_t k = 0; k < strip.rows.rows; ++k) {
+    for (int64_t output = strip.work.x.begin[column]; output < strip.work.x.begin[column + 1];
+         ++output) {
+      const int64_t at = k * strip.rows.pitch + output - strip.rows.first_column;
+      if (strip.rows.labels[at] < 0) {
         continue;
       }
-      const double x_upper = work.x.upper_number[output] / work.x.denominator;
-      const double weight[4] = {(1 - y_upper) * (1 - x_upper), (1 - y_upper) * x_upper,
-                                y_upper * (1 - x_upper), y_upper * x_upper};
+      const CornerWeights weight(strip.work.y, strip.work.x, strip.rows.first_row + k, output);
       double bound = 0, sum = 0;
       for (int i = 0; i < 4; ++i) {
-        bound += weight[i] != 0 ? weight[i] * peak[i] : 0.0;
+        bound += weight.at[i] != 0 ? weight.at[i] * peak[i] : 0.0;
       }
-      visit(k, output, log_sum(weight, bound, input.classes, scratch, sum));
+      visit(at, log_sum(weight, bound, strip.input.classes, scratch, sum));
       if (sums.above_left == nullptr) {
         continue;
       }
-      const double u = static_cast<double>(pixel_weight[at]) / sum;
+      const double u = static_cast<double>(strip.pixel_weight[at]) / sum;
       for (int i = 0; i < 4; ++i) {
-        for (int64_t c = 0; weight[i] != 0 && c < input.classes; ++c) {
-          scratch.share[i][c] += u * weight[i] * scratch.logit[c];
+        for (int64_t c = 0; weight.at[i] != 0 && c < strip.input.classes; ++c) {
+          scratch.share[i][c] += u * weight.at[i] * scratch.logit[c];
         }
       }
     }
@@ -127,7 +121,7 @@ void exact_cell(const CrossEntropyWork& work, const Scores<element_t>& input, co
     accumulate_t* const to[4] = {sums.above_left, sums.above_right, sums.below_left,
                                  sums.below_right};
     for (int i = 0; i < 4; ++i) {
-      for (int64_t c = 0; c < input.classes; ++c) {
+      for (int64_t c = 0; c < strip.input.classes; ++c) {
         to[i][c * sums.pitch + cell] += static_cast<accumulate_t>(scratch.share[i][c]);
       }
     }

@@ -50,20 +50,6 @@ bool convert_labels(const void* from_, int64_t step, int64_t columns, int64_t cl
   return invalid;
 }
 
-inline int64_t label_at(const LabelMap& target, int64_t n, int64_t y, int64_t x) {
-  const int64_t at = n * target.stride[0] + y * target.stride[1] + x * target.stride[2];
-  switch (target.type) {
-    case 0:
-      return static_cast<const uint8_t*>(target.data)[at];
-    case 1:
-      return static_cast<const int16_t*>(target.data)[at];
-    case 2:
-      return static_cast<const int32_t*>(target.data)[at];
-    default:
-      return static_cast<const int64_t*>(target.data)[at];
-  }
-}
-
 inline void load_labels(const CrossEntropyWork& work, const LabelRows& rows) {
   constexpr decltype(&convert_labels<uint8_t>) kConvert[] = {
       convert_labels<uint8_t>, convert_labels<int16_t>, convert_labels<int32_t>,
