@@ -16,7 +16,7 @@ from heads import (
     loss_and_gradient,
     upsampled,
 )
-from test_cross_entropy import assert_matches, near
+from losses import assert_matches, near
 from torch import Tensor
 
 from fcn_ext import ops, reference

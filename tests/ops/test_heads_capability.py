@@ -14,7 +14,7 @@ import torch
 from contract import channels_last, contiguous
 from heads import GEOMETRIES, trained_like
 from test_argmax import assert_matches as assert_argmax
-from test_cross_entropy import assert_matches as assert_loss
+from losses import assert_matches as assert_loss
 from test_head_confusion_matrix import assert_counts
 from fcn_ext import numpy
 
