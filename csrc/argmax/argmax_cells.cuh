@@ -28,7 +28,7 @@ __device__ __forceinline__ void find_survivors(const ArgmaxArgs& args,
     // Lanes without a cell look at the last one again, and write nothing.
     const bool active = base + lane / kCellLanes < last;
     const int entry = smaller(base + lane / kCellLanes, last - 1);
-    const int listed = tile.mixed()[entry] & ~kCareful;
+    const int listed = tile.mixed()[entry] & kListed;
     const int row = listed / kListedRow, column = listed % kListedRow;
     const int across = tiles.cell_columns + 1;
     const int corner[4] = {0, 1, across, across + 1};
@@ -87,6 +87,7 @@ __device__ __forceinline__ void find_survivors(const ArgmaxArgs& args,
     }
 
     auto* bits = reinterpret_cast<uint8_t*>(tile.survivors() + entry * words);
+    bool guarded = false;
 #pragma unroll 1
     for (int c = own; c < words * 32; c += kCellLanes) {
       bool survives = c < classes;
@@ -102,11 +103,17 @@ __device__ __forceinline__ void find_survivors(const ArgmaxArgs& args,
           survives = survives && !(score[0] <= bounds[d][0] && score[1] <= bounds[d][1] &&
                                    score[2] <= bounds[d][2] && score[3] <= bounds[d][3]);
         }
+        guarded = guarded || (survives && smaller(smaller(score[0], score[1]),
+                                                  smaller(score[2], score[3])) == -HUGE_VAL);
       }
       const unsigned of_warp = __ballot_sync(kFullMask, survives);
       if (own == 0 && active) {
         bits[c / kCellLanes] = static_cast<uint8_t>(of_warp >> lane);
       }
+    }
+    const unsigned guarded_lanes = __ballot_sync(kFullMask, guarded);
+    if (tiles.exact_nodes && own == 0 && active && (guarded_lanes >> lane & 0xff) != 0) {
+      tile.mixed()[entry] |= kGuarded;
     }
   }
 }
@@ -154,24 +161,10 @@ class PixelWinners {
           take_value(careful_better(value, best_[i][j]), i, j, value, first_class + c);
         });
       }
-      return;
-    }
-    const int words = (tiles_.chunk + 31) / 32;
-    const uint32_t* survivors = tile_.survivors() + entry_ * words;
-    int word = -1;
-    uint32_t bits = 0;
-    while (true) {
-      while (bits == 0) {
-        if (++word == words) {
-          return;
-        }
-        bits = survivors[word];
-      }
-      const int c = word * 32 + __ffs(static_cast<int>(bits)) - 1;
-      bits &= bits - 1;
-      logits.template each<false>(c, [&](int i, int j, accumulate_t value) {
-        take_value(!(value <= best_[i][j]), i, j, value, first_class + c);
-      });
+    } else if ((tile_.mixed()[entry_] & kGuarded) != 0) {
+      take_survivors<true>(logits, first_class);
+    } else {
+      take_survivors<false>(logits, first_class);
     }
   }
 
@@ -196,8 +189,29 @@ class PixelWinners {
     return (tile_.mixed()[entry_] & kCareful) != 0;
   }
   __device__ __forceinline__ PixelPlace<accumulate_t, band> place() const {
-    const int listed = tile_.mixed()[entry_] & ~kCareful;
+    const int listed = tile_.mixed()[entry_] & kListed;
     return {tile_, listed / kListedRow, listed % kListedRow, part_};
+  }
+  template <bool guarded>
+  __device__ __forceinline__ void take_survivors(const PixelLogits<accumulate_t, band>& logits,
+                                                 int first_class) {
+    const int words = (tiles_.chunk + 31) / 32;
+    const uint32_t* survivors = tile_.survivors() + entry_ * words;
+    int word = -1;
+    uint32_t bits = 0;
+    while (true) {
+      while (bits == 0) {
+        if (++word == words) {
+          return;
+        }
+        bits = survivors[word];
+      }
+      const int c = word * 32 + __ffs(static_cast<int>(bits)) - 1;
+      bits &= bits - 1;
+      logits.template each<guarded>(c, [&](int i, int j, accumulate_t value) {
+        take_value(!(value <= best_[i][j]), i, j, value, first_class + c);
+      });
+    }
   }
   __device__ __forceinline__ void take_value(bool better, int i, int j, accumulate_t value,
                                              int32_t of_class) {

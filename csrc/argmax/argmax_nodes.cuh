@@ -28,13 +28,11 @@ __device__ __forceinline__ accumulate_t rounding_margin(accumulate_t largest) {
 }
 
 // Takes the staged classes into the two largest scores of every node. `best` becomes NaN, and
-// stays it, at a node whose values need care: NaN, huge, or -inf where it may have no weight.
+// stays it, at a node whose values need care: NaN or huge.
 template <typename accumulate_t>
 __device__ __forceinline__ void update_nodes(const ArgmaxTiles& tiles,
                                              const Tile<accumulate_t>& tile, int first_class,
                                              int classes) {
-  constexpr accumulate_t kLargest = kLargestScore<accumulate_t>;
-  const accumulate_t least = tiles.exact_nodes ? -kLargest : accumulate_t(-HUGE_VAL);
   for (int slot = static_cast<int>(threadIdx.x); slot < tiles.nodes * tiles.parts;
        slot += kThreads) {
     const int node = slot % tiles.nodes, part = slot / tiles.nodes;
@@ -49,7 +47,7 @@ __device__ __forceinline__ void update_nodes(const ArgmaxTiles& tiles,
 #pragma unroll 4
     for (int c = part; c < classes; c += tiles.parts) {
       const accumulate_t value = tile.scores()[c * tiles.pitch + node];
-      plain = plain && value < kLargest && value >= least;
+      plain = plain && value < kLargestScore<accumulate_t>;
       const bool better = value > best;
       second = larger(second, better ? best : value);
       best = better ? value : best;
@@ -62,8 +60,11 @@ __device__ __forceinline__ void update_nodes(const ArgmaxTiles& tiles,
 }
 
 // Writes the winner of every cell that has one, and lists the others: first, in its low 13 bits,
-// column + 64 * row; kCareful is set where a node needs care.
+// column + 64 * row; kCareful is set where a node needs care. kGuarded is set later where a class
+// that may win is -inf at a node, which may have no weight.
 constexpr uint16_t kCareful = 0x8000;
+constexpr uint16_t kGuarded = 0x4000;
+constexpr uint16_t kListed = 0x1fff;
 constexpr int kListedRow = 64;
 
 template <typename accumulate_t>

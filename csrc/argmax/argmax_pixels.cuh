@@ -50,9 +50,9 @@ class PixelLogits {
     }
   }
 
-  // Runs body(column, row, logit) for every pixel. `careful`: a score that has no weight is not
-  // looked at.
-  template <bool careful, typename Body>
+  // Runs body(column, row, logit) for every pixel. `guarded`: a score that has no weight is not
+  // looked at, so that an infinity does not become NaN.
+  template <bool guarded, typename Body>
   __device__ __forceinline__ void each(int staged_class, const Body& body) const {
     const accumulate_t* above = above_ + staged_class * pitch_;
     const accumulate_t* below = below_ + staged_class * pitch_;
@@ -60,34 +60,34 @@ class PixelLogits {
 #pragma unroll
     for (int i = 0; i < kColumns; ++i) {
       const accumulate_t left = x_[i].lower, right = x_[i].upper;
-      const accumulate_t top = left * seen<careful>(a, left) + right * seen<careful>(b, right);
-      const accumulate_t bottom = left * seen<careful>(c, left) + right * seen<careful>(d, right);
+      const accumulate_t top = left * seen<guarded>(a, left) + right * seen<guarded>(b, right);
+      const accumulate_t bottom = left * seen<guarded>(c, left) + right * seen<guarded>(d, right);
 #pragma unroll
       for (int j = 0; j < kRows; ++j) {
         const accumulate_t lower = y_[j].lower, upper = y_[j].upper;
-        body(i, j, lower * seen<careful>(top, lower) + upper * seen<careful>(bottom, upper));
+        body(i, j, lower * seen<guarded>(top, lower) + upper * seen<guarded>(bottom, upper));
       }
     }
   }
 
   // The same of one class at one pixel.
-  template <bool careful>
+  template <bool guarded>
   __device__ __forceinline__ accumulate_t at(int staged_class, int i, int j) const {
     const accumulate_t* above = above_ + staged_class * pitch_;
     const accumulate_t* below = below_ + staged_class * pitch_;
     const accumulate_t left = x_[i].lower, right = x_[i].upper;
     const accumulate_t lower = y_[j].lower, upper = y_[j].upper;
     const accumulate_t top =
-        left * seen<careful>(above[0], left) + right * seen<careful>(above[1], right);
+        left * seen<guarded>(above[0], left) + right * seen<guarded>(above[1], right);
     const accumulate_t bottom =
-        left * seen<careful>(below[0], left) + right * seen<careful>(below[1], right);
-    return lower * seen<careful>(top, lower) + upper * seen<careful>(bottom, upper);
+        left * seen<guarded>(below[0], left) + right * seen<guarded>(below[1], right);
+    return lower * seen<guarded>(top, lower) + upper * seen<guarded>(bottom, upper);
   }
 
  private:
-  template <bool careful>
+  template <bool guarded>
   __device__ __forceinline__ static accumulate_t seen(accumulate_t score, accumulate_t weight) {
-    return careful && weight == 0 ? accumulate_t(0) : score;
+    return guarded && weight == 0 ? accumulate_t(0) : score;
   }
 
   int pitch_;

@@ -66,7 +66,7 @@ extern "C" int argmax_confusion(int64_t dtype, const Problem* problem, const voi
 }
 
 // How the tiles of a problem are cut: whether there are any, then chunks of classes, band, cell
-// rows and columns of a tile, histograms of a block.
+// rows and columns of a tile, tiles of a strip, histograms and bytes of shared memory of a block.
 extern "C" int argmax_plan(int64_t dtype, const Problem* problem, int64_t counting, int64_t* plan) {
   return cuda_emulation::guarded([=] {
     const BilinearShape shape = problem->shape();
@@ -80,7 +80,8 @@ extern "C" int argmax_plan(int64_t dtype, const Problem* problem, int64_t counti
     plan[2] = tiles.band;
     plan[3] = tiles.cell_rows;
     plan[4] = tiles.cell_columns;
-    plan[5] = counts.copies;
-    plan[6] = tiles.layout.bytes;
+    plan[5] = tiles.strip_tiles;
+    plan[6] = counts.copies;
+    plan[7] = tiles.layout.bytes;
   });
 }

@@ -183,9 +183,10 @@ def confusion(
 def plan(
     emulation: Emulation, map: Map, shape: tuple[int, int], dtype: torch.dtype, counting: bool
 ) -> dict[str, int]:
-    values = torch.zeros(7, dtype=torch.int64)
+    values = torch.zeros(8, dtype=torch.int64)
     emulation.call("argmax_plan", SCORES.index(dtype), map.problem(*shape), int(counting), values)
-    names = ("tiled", "chunks", "band", "cell_rows", "cell_columns", "histograms", "bytes")
+    tile = ("tiled", "chunks", "band", "cell_rows", "cell_columns", "strip_tiles")
+    names = (*tile, "histograms", "bytes")
     return dict(zip(names, values.tolist(), strict=True))
 
 
@@ -378,7 +379,7 @@ def test_expanded_scores(emulation: Emulation) -> None:
     ("shape", "dtype", "map"),
     [
         ((1, 5), torch.float32, Map((21, 70), (168, 560), 8, 16, (4, 4))),
-        ((1, 5), torch.float32, Map((40, 70), (80, 140))),
+        ((6, 5), torch.float32, Map((40, 70), (80, 140))),
         ((2, 9), torch.float16, Map((11, 70), (44, 279), 4, 8, (2, 3))),
         ((1, 4), torch.bfloat16, Map((6, 37), (96, 592))),
         ((1, 4), torch.float64, Map((4, 12), (128, 384))),
@@ -395,6 +396,8 @@ def test_many_tiles(
     kind: str,
 ) -> None:
     emulation.set_device(multiprocessors)
+    strip = plan(emulation, map, shape, dtype, False)["strip_tiles"]
+    assert (strip > 1) == (multiprocessors == 1 and shape[0] == 6)
     check(emulation, map, scores(4, (*shape, *map.input_size), dtype, kind))
 
 
@@ -506,15 +509,19 @@ def test_special_values(emulation: Emulation, dtype: torch.dtype, align_corners:
 @pytest.mark.parametrize("scale", [1.0, 1e4, 3e38])
 def test_masked_classes(emulation: Emulation, scale: float, align_corners: bool) -> None:
     """-inf everywhere for some classes, at some nodes for others, at one node for all."""
-    map = Map((5, 9), (40, 72), align_corners=align_corners)
     input = scale * torch.tanh(scores(12, (1, 23, 5, 9)))
     input[:, [0, 3, 4, 22]] = -INF
     input[:, 7, 2:, 3:] = -INF
     input[:, 9:, :, 6:] = -INF
     input[:, :, 1, 1] = -INF
-    check(emulation, map, input)
-    check(emulation, map, torch.full((1, 3, 5, 9), -INF))
-    check(emulation, map, torch.full((1, 3, 5, 9), NAN))
+    for map in (
+        Map((5, 9), (40, 72), align_corners=align_corners),
+        Map((5, 9), (33, 65), align_corners=align_corners),
+        Map((5, 9), (40, 72), 8, 15 + align_corners, (4, 3)),
+    ):
+        check(emulation, map, input)
+        check(emulation, map, torch.full((1, 3, 5, 9), -INF))
+        check(emulation, map, torch.full((1, 3, 5, 9), NAN))
 
 
 def test_winners_at_large_logits(emulation: Emulation) -> None:
