@@ -43,15 +43,17 @@ __device__ __forceinline__ void update_nodes(const ArgmaxTiles& tiles,
       second = tile.second()[slot];
       best_class = tile.best_class()[slot];
     }
-    bool plain = true;
+    bool plain = best == best;
+    const accumulate_t* from = tile.scores() + part * tiles.pitch + node;
+    const int step = tiles.parts * tiles.pitch;
 #pragma unroll 4
-    for (int c = part; c < classes; c += tiles.parts) {
-      const accumulate_t value = tile.scores()[c * tiles.pitch + node];
+    for (int c = first_class + part; c < first_class + classes; c += tiles.parts) {
+      const accumulate_t value = *from;
+      from += step;
       plain = plain && value < kLargestScore<accumulate_t>;
-      const bool better = value > best;
-      second = larger(second, better ? best : value);
-      best = better ? value : best;
-      best_class = better ? first_class + c : best_class;
+      best_class = value > best ? c : best_class;
+      second = fmax(second, fmin(value, best));
+      best = fmax(value, best);
     }
     tile.best()[slot] = plain ? best : accumulate_t(NAN);
     tile.second()[slot] = second;
