@@ -126,7 +126,11 @@ template <typename accumulate_t>
 void launch_tiles(const ArgmaxArgs& args, const ArgmaxOutput& output, cudaStream_t stream) {
   const ArgmaxTiles& tiles = args.tiles;
   // Blocks with a histogram are no more than run at once, unless its 32-bit bins could overflow.
-  const int64_t resident = int64_t{device_limits().multiprocessors} * kBlocks<accumulate_t>;
+  const DeviceLimits limits = device_limits();
+  const int64_t by_memory =
+      (limits.shared_bytes_per_block + kSystemBytes) / (tiles.layout.bytes + kSystemBytes);
+  const int64_t resident = limits.multiprocessors *
+                           larger<int64_t>(1, smaller<int64_t>(kBlocks<accumulate_t>, by_memory));
   const int64_t pixels = args.shape.batch * args.shape.y.output_size * args.shape.x.output_size;
   const int64_t most = output.counts.copies > 0
                            ? larger(resident, ceil_divide(pixels, kMostPixelsOfBlock))

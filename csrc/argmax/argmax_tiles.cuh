@@ -23,7 +23,8 @@ constexpr int kFewestCellColumns = 4;
 constexpr int kFewestClasses = 32;  // of a chunk, if there are as many
 constexpr int kDominators = 4;
 constexpr int kMostBand = 32;
-constexpr int kMixed = -1;  // instead of the class of a cell
+constexpr int kSystemBytes = 1024;  // of shared memory, of every block
+constexpr int kMixed = -1;          // instead of the class of a cell
 
 // Blocks of a multiprocessor that registers have to allow.
 template <typename accumulate_t>
@@ -173,7 +174,6 @@ inline bool choose_tile(ArgmaxTiles& tiles, const BilinearShape& shape, int accu
                         int64_t histogram_bytes) {
   const DeviceLimits limits = device_limits();
   const auto channels = static_cast<int>(shape.channels);
-  constexpr int kSystemBytes = 1024;  // of every block
   for (const bool whole : {true, false}) {
     for (int blocks = 3; blocks > (whole ? 1 : 0); --blocks) {
       const int64_t budget =
