@@ -61,9 +61,9 @@ __device__ __forceinline__ void update_nodes(const ArgmaxTiles& tiles,
   }
 }
 
-// Writes the winner of every cell that has one, and lists the others: first, in its low 13 bits,
-// column + 64 * row; kCareful is set where a node needs care. kGuarded is set later where a class
-// that may win is -inf at a node, which may have no weight.
+// Writes the winner of every cell that has one, and lists the others as column + 64 * row, in the
+// low 13 bits. kCareful is set where a node needs care; kGuarded, later, where a class that may win
+// is -inf at a node, which may have no weight.
 constexpr uint16_t kCareful = 0x8000;
 constexpr uint16_t kGuarded = 0x4000;
 constexpr uint16_t kListed = 0x1fff;
