@@ -21,6 +21,9 @@ struct Scratch {
 
   template <typename T>
   T* take(int64_t count) {
+    if (count == 0) {
+      return nullptr;
+    }
     T* taken = reinterpret_cast<T*>(memory + used);
     used += padded(count) * static_cast<int64_t>(sizeof(T));
     return taken;

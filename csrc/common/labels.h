@@ -18,7 +18,7 @@ struct LabelShape {
 
 constexpr int64_t kLabelBytes[] = {1, 2, 4, 8};
 
-inline int64_t label_at(const LabelMap& map, int64_t n, int64_t y, int64_t x) {
+static inline int64_t label_at(const LabelMap& map, int64_t n, int64_t y, int64_t x) {
   const int64_t at = n * map.stride[0] + y * map.stride[1] + x * map.stride[2];
   switch (map.type) {
     case 0:

@@ -29,6 +29,7 @@ class Unit {
       row = gradients.take(strip, scratch);
     }
     differs = scratch.take<int32_t>(strip.rows.pitch);
+    counts = scratch.take<int64_t>(classes);
   }
 
   void run(int64_t unit) {
@@ -37,11 +38,17 @@ class Unit {
     const int64_t end = (chunk + 1) * cell_rows / work.chunks;
     softmax.log_sum2 = gradients.label_loss = 0;
     strip.start(unit);
+    for (int64_t c = 0; c < strip.input.classes; ++c) {
+      counts[c] = 0;
+    }
     for (int64_t cell = 0; cell < work.x.nodes + 1; cell += work.strip_cells) {
       strip.move_to(cell);
       walk(begin, end);
     }
     work.loss[unit] = kLn2 * softmax.log_sum2 - gradients.label_loss;
+    for (int64_t c = 0; c < strip.input.classes; ++c) {
+      __atomic_fetch_add(work.counts + c, counts[c], __ATOMIC_RELAXED);
+    }
   }
 
  private:
@@ -52,6 +59,7 @@ class Unit {
   NodeRow<accumulate_t> node_rows[2];
   RowSums<accumulate_t> row_sums[2];
   int32_t* differs;
+  int64_t* counts;  // pixels of each class
 
   void load(int64_t q, int which) {
     load_row(strip.input, q, strip.first_cell, strip.cells + 1, strip.pitch, node_rows[which]);
@@ -95,7 +103,7 @@ class Unit {
     const RowSums<accumulate_t>& bottom = row_sums[below];
     load_labels(work, strip.rows);
     strip.weigh_pixels();
-    const LabelSplat splat{work.y, work.x, strip.rows, top.labels, bottom.labels, work.counts};
+    const LabelSplat splat{work.y, work.x, strip.rows, top.labels, bottom.labels, counts};
     const int64_t end_cell = strip.first_cell + strip.cells;
     if (work.result == CrossEntropyResult::kSum) {
       splat.run(strip.first_cell, end_cell, differs);
