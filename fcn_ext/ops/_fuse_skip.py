@@ -8,10 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fcn_ext.ops import _common
+from fcn_ext.ops import _common, _upsample
 
 _op = torch.ops.fcn_ext.fuse_skip.default
-_backward_op = torch.ops.fcn_ext.upsample_backward.default
 
 
 def _kernel_size(stride: int) -> int:
@@ -49,7 +48,7 @@ def fuse_skip(
     if coarse.dtype != skip.dtype and torch.is_autocast_enabled(coarse.device.type):
         dtype = torch.promote_types(coarse.dtype, skip.dtype)
         coarse, skip = coarse.to(dtype), skip.to(dtype)
-    result: Tensor = _op(coarse, skip, offset_y, offset_x, stride)
+    result: Tensor = _fuse_skip(coarse, skip, offset_y, offset_x, stride)
     return result
 
 
@@ -68,7 +67,7 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     grad_coarse = grad_skip = None
     if ctx.needs_input_grad[0]:
-        grad_coarse = _backward_op(
+        grad_coarse = _upsample._upsample_backward(
             grad, ctx.stride, _kernel_size(ctx.stride), 0, 0, *ctx.coarse_size
         )
     if ctx.needs_input_grad[1]:
@@ -80,5 +79,5 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     return grad_coarse, grad_skip, None, None, None
 
 
-torch.library.register_autograd("fcn_ext::fuse_skip", _backward, setup_context=_setup_context)
+_fuse_skip = _common.differentiable(_op, _backward, _setup_context)
 torch.library.register_vmap("fcn_ext::fuse_skip", _common.vmap_over_batch(_op, 2))

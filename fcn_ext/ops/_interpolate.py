@@ -38,7 +38,7 @@ def interpolate(
     height, width = _common.pair(size, "size")
     if not isinstance(align_corners, bool):
         raise TypeError(f"align_corners must be a bool, got {align_corners!r}")
-    result: Tensor = _op(input, height, width, align_corners)
+    result: Tensor = _interpolate(input, height, width, align_corners)
     return result
 
 
@@ -58,18 +58,16 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    return _backward_op(grad, *ctx.size, ctx.align_corners), None, None, None
+    return _interpolate_backward(grad, *ctx.size, ctx.align_corners), None, None, None
 
 
 # The map is linear, so the backward's backward is the forward.
 def _double_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    return _op(grad, *ctx.size, ctx.align_corners), None, None, None
+    return _interpolate(grad, *ctx.size, ctx.align_corners), None, None, None
 
 
-torch.library.register_autograd("fcn_ext::interpolate", _backward, setup_context=_setup_context)
-torch.library.register_autograd(
-    "fcn_ext::interpolate_backward", _double_backward, setup_context=_setup_context
-)
+_interpolate = _common.differentiable(_op, _backward, _setup_context)
+_interpolate_backward = _common.differentiable(_backward_op, _double_backward, _setup_context)
 torch.library.register_vmap("fcn_ext::interpolate", _common.vmap_over_batch(_op, 1))
 torch.library.register_vmap(
     "fcn_ext::interpolate_backward", _common.vmap_over_batch(_backward_op, 1)

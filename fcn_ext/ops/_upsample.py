@@ -48,17 +48,13 @@ def upsample(
         ValueError: an argument breaks a rule above; the message names it and the value found.
     """
     _common.is_map(input, "input")
-    stride = _common.integer(stride, "stride")
-    if kernel_size is None:
-        kernel_size = 2 * stride if stride > 1 else 1
-    kernel_size = _common.integer(kernel_size, "kernel_size")
-    offset_y, offset_x = _common.pair(offset, "offset")
+    stride, kernel_size, offset_y, offset_x = _common.upsample_geometry(stride, kernel_size, offset)
     if output_size is None:
         height = (input.shape[2] - 1) * stride + kernel_size - offset_y
         width = (input.shape[3] - 1) * stride + kernel_size - offset_x
     else:
         height, width = _common.pair(output_size, "output_size")
-    result: Tensor = _op(input, stride, kernel_size, offset_y, offset_x, height, width)
+    result: Tensor = _upsample(input, stride, kernel_size, offset_y, offset_x, height, width)
     return result
 
 
@@ -82,17 +78,15 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    return (_backward_op(grad, *ctx.geometry, *ctx.size), *[None] * 6)
+    return (_upsample_backward(grad, *ctx.geometry, *ctx.size), *[None] * 6)
 
 
 # The map is linear, so the backward's backward is the forward.
 def _double_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    return (_op(grad, *ctx.geometry, *ctx.size), *[None] * 6)
+    return (_upsample(grad, *ctx.geometry, *ctx.size), *[None] * 6)
 
 
-torch.library.register_autograd("fcn_ext::upsample", _backward, setup_context=_setup_context)
-torch.library.register_autograd(
-    "fcn_ext::upsample_backward", _double_backward, setup_context=_setup_context
-)
+_upsample = _common.differentiable(_op, _backward, _setup_context)
+_upsample_backward = _common.differentiable(_backward_op, _double_backward, _setup_context)
 torch.library.register_vmap("fcn_ext::upsample", _common.vmap_over_batch(_op, 1))
 torch.library.register_vmap("fcn_ext::upsample_backward", _common.vmap_over_batch(_backward_op, 1))

@@ -192,6 +192,22 @@ class MapContract:
         expected = case.call(ops, *inputs)
         torch.testing.assert_close(actual, torch.stack([expected, 2 * expected, -expected]))
 
+    def test_functional_gradient(self, case: Case, device: torch.device) -> None:
+        """torch.func.grad, and grad of grad: the map is linear, so that of its square is two."""
+        inputs = maps(case, torch.float64, device)
+
+        def energy(*given: Tensor) -> Tensor:
+            return case.call(ops, *given).square().sum()
+
+        def slope(*given: Tensor) -> Tensor:
+            return torch.func.grad(energy)(*given).sum()
+
+        expected = gradients(ops, case, inputs, 2 * case.call(ops, *inputs))[0]
+        torch.testing.assert_close(torch.func.grad(energy)(*inputs), expected)
+        ones = [torch.ones_like(inputs[0]), *(torch.zeros_like(map) for map in inputs[1:])]
+        expected = gradients(ops, case, inputs, 2 * case.call(ops, *ones))[0]
+        torch.testing.assert_close(torch.func.grad(slope)(*inputs), expected)
+
     def test_same_bits_twice(self, case: Case, device: torch.device) -> None:
         inputs = maps(case, torch.float32, device)
         grad = torch.randn_like(case.call(ops, *inputs))
