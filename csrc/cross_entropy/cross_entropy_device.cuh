@@ -23,12 +23,36 @@ __device__ __forceinline__ float exp2_fast(float x) {
   return result;
 #endif
 }
-__device__ __forceinline__ float divide_fast(float a, float b) {
+__device__ __forceinline__ float reciprocal_fast(float x) {
 #if defined(FCN_EXT_CUDA_EMULATION)
-  return a / b;
+  return 1 / x;
 #else
-  return __fdividef(a, b);
+  float result;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
+  return result;
 #endif
+}
+
+// The logarithm of a positive normal number, to 2e-7 of itself also near 1; of NaN, NaN. x = 2^k m
+// with m in [2/3, 4/3); log m by a fit of the series of log(1 + f) from its third term on.
+__device__ __forceinline__ float log_of_normal(float x) {
+  int32_t bits;
+  __builtin_memcpy(&bits, &x, sizeof(bits));
+  const int32_t exponent = (bits - 0x3f2aaaab) & static_cast<int32_t>(0xff800000);
+  bits -= exponent;
+  float f;
+  __builtin_memcpy(&f, &bits, sizeof(f));
+  f -= 1;
+  float fit = 0.134337768f;
+  fit = fmaf(fit, f, -0.147041544f);
+  fit = fmaf(fit, f, 0.141169772f);
+  fit = fmaf(fit, f, -0.165391251f);
+  fit = fmaf(fit, f, 0.200038359f);
+  fit = fmaf(fit, f, -0.250018090f);
+  fit = fmaf(fit, f, 0.333333194f);
+  fit = fmaf(f * f, fmaf(fit, f, -0.5f), f);
+  constexpr float kLog2OfUnit = 8.26295832e-8f;  // log(2) / 2^23
+  return fmaf(x, 0.0f, fmaf(static_cast<float>(exponent), kLog2OfUnit, fit));
 }
 
 template <typename T>
@@ -41,12 +65,25 @@ __host__ __device__ __forceinline__ constexpr T not_a_number() {
 constexpr int32_t kIgnored = -1;
 constexpr int32_t kInvalid = -2;
 
-__device__ __forceinline__ int32_t label_class(int64_t label, int64_t ignore_index,
+template <typename label_t>
+__device__ __forceinline__ int32_t label_class(label_t label, int64_t ignore_index,
                                                int32_t classes) {
-  if (label == ignore_index) {
-    return kIgnored;
+  if constexpr (sizeof(label_t) < sizeof(int64_t)) {
+    const auto ignored = static_cast<int32_t>(ignore_index);
+    if (label == ignored && ignored == ignore_index) {
+      return kIgnored;
+    }
+    return static_cast<uint32_t>(label) < static_cast<uint32_t>(classes)
+               ? static_cast<int32_t>(label)
+               : kInvalid;
+  } else {
+    if (label == ignore_index) {
+      return kIgnored;
+    }
+    return static_cast<uint64_t>(label) < static_cast<uint64_t>(classes)
+               ? static_cast<int32_t>(label)
+               : kInvalid;
   }
-  return label >= 0 && label < classes ? static_cast<int32_t>(label) : kInvalid;
 }
 
 // Calls body(pointer to the map's first label).

@@ -117,8 +117,8 @@ __global__ void __launch_bounds__(kTileThreads, Tile::kBlocks)
     __syncthreads();
     if (with_gradient) {
       for (int32_t first = 0; first < terms.classes; first += kTileClasses) {
-        block.each_node(smaller(kTileClasses, terms.classes - first), [&](int k, int node) {
-          if (float* gradient = block.destination(node, first + k)) {
+        block.each_node(smaller(kTileClasses, terms.classes - first), [&](int k, const auto& view) {
+          if (float* gradient = view.destination(first + k)) {
             *gradient = 0;
           }
         });
@@ -166,13 +166,13 @@ __global__ void __launch_bounds__(kTileThreads, Tile::kBlocks)
     }
     return gradient;
   };
-  const int top_left =
-      block.cell / Tile::kColumns * Tile::kNodeColumns + block.cell % Tile::kColumns;
-  const auto corners_of = [&](const float* scores) {
-    return Corners{
-        scores[0] - block.maxima[top_left], scores[1] - block.maxima[top_left + 1],
-        scores[Tile::kNodeColumns] - block.maxima[top_left + Tile::kNodeColumns],
-        scores[Tile::kNodeColumns + 1] - block.maxima[top_left + Tile::kNodeColumns + 1]};
+  const auto top_left_of = [](int cell) {
+    return cell / Tile::kColumns * Tile::kNodeColumns + cell % Tile::kColumns;
+  };
+  const auto corners_of = [&](const float* scores, const float* maxima) {
+    return Corners{scores[0] - maxima[0], scores[1] - maxima[1],
+                   scores[Tile::kNodeColumns] - maxima[Tile::kNodeColumns],
+                   scores[Tile::kNodeColumns + 1] - maxima[Tile::kNodeColumns + 1]};
   };
 
   float sum[Tile::kPixels];
@@ -181,45 +181,57 @@ __global__ void __launch_bounds__(kTileThreads, Tile::kBlocks)
     value = 0;
   }
   sweep(block, [&](int32_t first, int count, const float* staged) {
-    const float* scores = staged + top_left;
+    const int top_left = top_left_of(block.cell());
+    const Part<Tile> part = block.part();
+    const float *scores = staged + top_left, *maxima = block.maxima + top_left;
     const float* const end = scores + count * Tile::kNodes;
     if (block.flags[0] != 0) {
 #pragma unroll 1
       for (; scores < end; scores += Tile::kNodes) {
-        add_powers_of_any_range(corners_of(scores), block.part, sum);
+        add_powers_of_any_range(corners_of(scores, maxima), part, sum);
       }
     } else {
 #pragma unroll 1
       for (; scores < end; scores += Tile::kNodes) {
-        add_powers<Tile>(exponents(corners_of(scores), block.part), sum);
+        add_powers<Tile>(exponents(corners_of(scores, maxima), part), sum);
       }
     }
     if constexpr (!with_gradient) {
       block.count_labels(first, count);
       __syncthreads();
-      block.each_node(count, [&](int k, int node) { take_counts(first + k, k, node, staged); });
+      block.each_node(
+          count, [&](int k, const auto& view) { take_counts(first + k, k, view.node, staged); });
     }
   });
 
-  unsigned long long exact = 0;
   float log_sums = 0;
+  const float all_smooth = *block.all_smooth, unweighted = terms.hard + all_smooth;
+  bool any_small = false;
 #pragma unroll
   for (int pixel = 0; pixel < Tile::kPixels; ++pixel) {
-    const uint32_t code = block.code(pixel);
-    float factor = 0;
-    if (code < kInvalidCode) {
-      factor = terms.hard * terms.weight_of(static_cast<int32_t>(code)) + *block.all_smooth;
-      if (sum[pixel] < kSmallestSum) {
-        exact |= 1ull << pixel;
-        factor = 0;
-      } else {
-        log_sums += factor * std::log(sum[pixel]);
-      }
-    } else if (code == kInvalidCode) {
-      factor = not_a_number<float>();
+    const uint32_t code = block.code_pair(pixel) >> (pixel % 2 * 16) & 0xffff;
+    const bool small = sum[pixel] < kSmallestSum;
+    const bool counts = code != kIgnoredCode && !small;
+    any_small = any_small || small;
+    float factor = unweighted;
+    if (terms.weight != nullptr && code < kInvalidCode) {
+      factor = fmaf(terms.hard, terms.weight[code], all_smooth);
     }
-    sum[pixel] =
-        code == kIgnoredCode || (exact >> pixel & 1) != 0 ? 0 : divide_fast(factor, sum[pixel]);
+    factor = code == kInvalidCode ? not_a_number<float>() : factor;
+    factor = counts ? factor : 0;
+    const float powers = counts ? sum[pixel] : 1;
+    log_sums = fmaf(factor, log_of_normal(powers), log_sums);
+    sum[pixel] = small ? -INFINITY : factor * reciprocal_fast(powers);
+  }
+  unsigned long long exact = 0;
+  if (any_small) {
+#pragma unroll
+    for (int pixel = 0; pixel < Tile::kPixels; ++pixel) {
+      if (sum[pixel] == -INFINITY) {
+        exact |= block.code(pixel) < kInvalidCode ? 1ull << pixel : 0;
+        sum[pixel] = 0;
+      }
+    }
   }
   block.loss[block.thread] += static_cast<double>(log_sums);
   block.exact[block.thread] = exact;
@@ -229,9 +241,11 @@ __global__ void __launch_bounds__(kTileThreads, Tile::kBlocks)
 
   if constexpr (with_gradient) {
     sweep(block, [&](int32_t first, int count, const float* staged) {
-      const float* scores = staged + top_left;
+      const int cell = block.cell(), lane = block.lane(), top_left = top_left_of(cell);
+      const Part<Tile> part = block.part();
+      const float *scores = staged + top_left, *maxima = block.maxima + top_left;
       const float* const end = scores + count * Tile::kNodes;
-      float* to = block.corners + block.cell;
+      float* to = block.corners + cell;
       const auto keep = [&](float (&corner)[4]) {
         if constexpr (Tile::kLanes == 1) {
 #pragma unroll
@@ -239,8 +253,8 @@ __global__ void __launch_bounds__(kTileThreads, Tile::kBlocks)
             to[which * Tile::kCells] = corner[which];
           }
         } else {
-          const int which = combine_lanes<Tile>(block.lane, corner);
-          if (block.lane < 4) {
+          const int which = combine_lanes<Tile>(lane, corner);
+          if (lane < 4) {
             to[which * Tile::kCells] = corner[0];
           }
         }
@@ -250,23 +264,23 @@ __global__ void __launch_bounds__(kTileThreads, Tile::kBlocks)
 #pragma unroll 1
         for (; scores < end; scores += Tile::kNodes) {
           float corner[4];
-          corner_sums_of_any_range(corners_of(scores), block.part, sum, corner);
+          corner_sums_of_any_range(corners_of(scores, maxima), part, sum, corner);
           keep(corner);
         }
       } else {
 #pragma unroll 1
         for (; scores < end; scores += Tile::kNodes) {
           float corner[4];
-          corner_sums(exponents(corners_of(scores), block.part), block.part, sum, corner);
+          corner_sums(exponents(corners_of(scores, maxima), part), part, sum, corner);
           keep(corner);
         }
       }
       block.count_labels(first, count);
       __syncthreads();
-      block.each_node(count, [&](int k, int node) {
-        const float labels = take_counts(first + k, k, node, staged);
-        if (float* gradient = block.destination(node, first + k)) {
-          *gradient = block.sum_around(k, node) - labels;
+      block.each_node(count, [&](int k, const auto& view) {
+        const float labels = take_counts(first + k, k, view.node, staged);
+        if (float* gradient = view.destination(first + k)) {
+          *gradient = block.sum_around(k, view) - labels;
         }
       });
     });

@@ -19,9 +19,6 @@ struct TileBlock : TileNodes<Tile, with_gradient> {
   using Nodes::args;
   using Nodes::thread;
 
-  int cell, lane;
-  Part<Tile> part;
-
   unsigned long long* exact;  // of a thread: pixels to compute again
   double* scratch;
   double* loss;       // of a thread
@@ -33,9 +30,6 @@ struct TileBlock : TileNodes<Tile, with_gradient> {
   uint16_t* codes;    // labels, of (pixel, thread)
 
   __device__ __forceinline__ explicit TileBlock(const TileArgs& tile_args) : Nodes(tile_args) {
-    cell = thread / Tile::kLanes;
-    lane = thread % Tile::kLanes;
-    part = {lane % Tile::kSegments * Tile::kSide, lane / Tile::kSegments * Tile::kSide};
     auto* bytes = shared_memory<unsigned char>();
     exact = reinterpret_cast<unsigned long long*>(bytes + Shared::kExact);
     scratch = reinterpret_cast<double*>(bytes + Shared::kScratch);
@@ -46,6 +40,15 @@ struct TileBlock : TileNodes<Tile, with_gradient> {
     turns = reinterpret_cast<unsigned*>(bytes + Shared::kTurns);
     all_smooth = reinterpret_cast<float*>(bytes + Shared::kAllSmooth);
     codes = reinterpret_cast<uint16_t*>(bytes + Shared::kCodes);
+  }
+
+  // A thread's cell, which of the cell's threads it is, and its part of the cell: found again where
+  // they are used, rather than kept.
+  __device__ __forceinline__ int cell() const { return opaque(thread) / Tile::kLanes; }
+  __device__ __forceinline__ int lane() const { return opaque(thread) % Tile::kLanes; }
+  __device__ __forceinline__ Part<Tile> part() const {
+    const int own = lane();
+    return {own % Tile::kSegments * Tile::kSide, own / Tile::kSegments * Tile::kSide};
   }
 
   __device__ __forceinline__ void clear_sums() const {
@@ -66,28 +69,31 @@ struct TileBlock : TileNodes<Tile, with_gradient> {
     constexpr int kHeight = Tile::kRows * Tile::kStride;
     constexpr int kStep = kTileThreads / kWidth;
     const CellAxis &y_axis = args.grid.y, &x_axis = args.grid.x;
-    const int i = thread % kWidth;
+    const int i = thread % kWidth, first = kStep == 1 ? 0 : thread / kWidth;
     const int64_t x = int64_t{this->first_column()} * Tile::kStride - x_axis.offset + i;
-    const int64_t y_begin = int64_t{this->first_row()} * Tile::kStride - y_axis.offset;
+    const int64_t y = int64_t{this->first_row()} * Tile::kStride - y_axis.offset;
+    // Of the rows of the tile, those that the output has.
     const bool column_is_there = x >= 0 && x < x_axis.outputs;
+    const auto begin = static_cast<int>(larger<int64_t>(0, -y));
+    const auto end =
+        static_cast<int>(column_is_there ? smaller<int64_t>(kHeight, y_axis.outputs - y) : 0);
+    const int column = code_index(
+        i % Tile::kSide, i / Tile::kStride * Tile::kLanes + i % Tile::kStride / Tile::kSide);
     with_labels(args.target, [&](const auto* labels) {
       const auto* from = labels + this->image() * args.target.stride[0] +
-                         (y_begin + thread / kWidth) * args.target.stride[1] +
-                         x * args.target.stride[2];
+                         (y + first) * args.target.stride[1] + x * args.target.stride[2];
 #pragma unroll 8
-      for (int j = thread / kWidth; j < kHeight; j += kStep) {
-        const int64_t y = y_begin + j;
+      for (int j = first; j < kHeight; j += kStep) {
         uint32_t found = kIgnoredCode;
-        if (column_is_there && y >= 0 && y < y_axis.outputs) {
-          const int32_t label = label_class(*from, args.ignore_index, args.terms.classes);
-          // kIgnored and kInvalid in 16 bits.
-          found = static_cast<uint32_t>(label) & 0xffff;
+        if (j >= begin && j < end) {
+          // kIgnored and kInvalid become codes in 16 bits.
+          found = static_cast<uint32_t>(label_class(*from, args.ignore_index, args.terms.classes)) &
+                  0xffff;
         }
         from += kStep * args.target.stride[1];
-        const int owner = (j / Tile::kStride * Tile::kColumns + i / Tile::kStride) * Tile::kLanes +
-                          j % Tile::kStride / Tile::kSide * Tile::kSegments +
-                          i % Tile::kStride / Tile::kSide;
-        codes[code_index(j % Tile::kSide * Tile::kSide + i % Tile::kSide, owner)] =
+        const int cell_row = j / Tile::kStride * Tile::kColumns * Tile::kLanes;
+        const int lanes = j % Tile::kStride / Tile::kSide * Tile::kSegments;
+        codes[column + code_index(j % Tile::kSide * Tile::kSide, cell_row + lanes)] =
             static_cast<uint16_t>(found);
       }
     });
@@ -110,16 +116,18 @@ struct TileBlock : TileNodes<Tile, with_gradient> {
   __device__ __forceinline__ void add_weights(int* nodes, int pixels, int sum_x, int sum_y,
                                               int sum_xy) const {
     constexpr int kWhole = 2 * Tile::kStride;
+    const int of_cell = cell();
     const int right = kWhole * sum_x - sum_xy, bottom = kWhole * sum_y - sum_xy;
-    atomicAdd(nodes + this->corner_node(cell, 0), kWhole * (kWhole * pixels - sum_x) - bottom);
-    atomicAdd(nodes + this->corner_node(cell, 1), right);
-    atomicAdd(nodes + this->corner_node(cell, 2), bottom);
-    atomicAdd(nodes + this->corner_node(cell, 3), sum_xy);
+    atomicAdd(nodes + this->corner_node(of_cell, 0), kWhole * (kWhole * pixels - sum_x) - bottom);
+    atomicAdd(nodes + this->corner_node(of_cell, 1), right);
+    atomicAdd(nodes + this->corner_node(of_cell, 2), bottom);
+    atomicAdd(nodes + this->corner_node(of_cell, 3), sum_xy);
   }
 
   __device__ __forceinline__ void add_weights_of_all(int* nodes) const {
     constexpr int kSide = Tile::kSide;
-    const int sum_x = kSide * (2 * part.across + kSide), sum_y = kSide * (2 * part.down + kSide);
+    const Part<Tile> own = part();
+    const int sum_x = kSide * (2 * own.across + kSide), sum_y = kSide * (2 * own.down + kSide);
     add_weights(nodes, kSide * kSide, kSide * sum_x, kSide * sum_y, sum_x * sum_y);
   }
 
@@ -127,13 +135,14 @@ struct TileBlock : TileNodes<Tile, with_gradient> {
   // for nowhere.
   template <typename NodesOf>
   __device__ __forceinline__ void add_weights_by_label(const NodesOf& nodes_of) const {
+    const Part<Tile> own = part();
     uint32_t run = kIgnoredCode;
     int pixels = 0, sum_x = 0, sum_y = 0, sum_xy = 0;
     int pixel = 0;
 #pragma unroll 1
-    for (int y = 2 * part.down + 1; y < 2 * (part.down + Tile::kSide); y += 2) {
+    for (int y = 2 * own.down + 1; y < 2 * (own.down + Tile::kSide); y += 2) {
 #pragma unroll 1
-      for (int x = 2 * part.across + 1; x < 2 * (part.across + Tile::kSide); x += 2) {
+      for (int x = 2 * own.across + 1; x < 2 * (own.across + Tile::kSide); x += 2) {
         const uint32_t next = code(pixel++);
         if (next != run) {
           if (int* nodes = nodes_of(run)) {

@@ -149,34 +149,44 @@ struct TileNodes {
   // Stages the classes [first, first + count); to be waited for.
   __device__ __forceinline__ void stage(int32_t first, int count, float* to) const {
     with_scores(args, [&](const auto* scores) {
-      const auto copy = [&](int k, int node) {
-        float* const target = to + k * Tile::kNodes + node;
-        const int64_t offset = input[node];
-        if (offset == kNoNode) {
-          *target = 0;
-          return;
-        }
-        const auto* source = scores + offset + (first + k) * args.input_strides.channel;
+      const auto copy = [&](float* target, const auto* source) {
         if constexpr (sizeof(*source) == sizeof(float)) {
           __pipeline_memcpy_async(target, source, sizeof(float));
         } else {
           *target = static_cast<float>(*source);
         }
       };
-      if (args.input_strides.channel == 1) {
+      const int64_t channel = args.input_strides.channel;
+      if (channel == 1) {
 #pragma unroll 2
         for (int e = thread; e < kTileClasses * Tile::kNodes; e += kTileThreads) {
-          if (e % kTileClasses < count) {
-            copy(e % kTileClasses, e / kTileClasses);
+          const int k = e % kTileClasses, node = e / kTileClasses;
+          if (k < count) {
+            float* const target = to + k * Tile::kNodes + node;
+            if (input[node] == kNoNode) {
+              *target = 0;
+            } else {
+              copy(target, scores + input[node] + first + k);
+            }
           }
         }
-      } else {
-        for (int node = thread; node < Tile::kNodes; node += kTileThreads) {
+        return;
+      }
+      for (int node = thread; node < Tile::kNodes; node += kTileThreads) {
+        float* const target = to + node;
+        if (input[node] == kNoNode) {
+#pragma unroll
+          for (int k = 0; k < kTileClasses; ++k) {
+            target[k * Tile::kNodes] = 0;
+          }
+        } else {
+          const auto* source = scores + input[node] + first * channel;
 #pragma unroll
           for (int k = 0; k < kTileClasses; ++k) {
             if (k < count) {
-              copy(k, node);
+              copy(target + k * Tile::kNodes, source);
             }
+            source += channel;
           }
         }
       }
@@ -186,34 +196,63 @@ struct TileNodes {
 
   // Where class c's gradient of a node goes, null for nowhere.
   __device__ __forceinline__ float* destination(int node, int32_t c) const {
-    const uintptr_t place = output[node];
-    if (place == 0) {
-      return nullptr;
-    }
-    const int64_t step = (place & 1) != 0 ? Tile::kRim : args.gradient_strides.channel;
-    return reinterpret_cast<float*>(place & ~uintptr_t{1}) + c * step;
+    return View(*this, node).destination(c);
   }
 
-  // Calls body(k, node) for the staged classes k and the nodes, in the gradient's order in memory.
+  // What concerns a node whatever the class.
+  struct View {
+    int node, border;
+    Vector<uint16_t, 4> around;
+    float* place;
+    int64_t step;
+
+    __device__ __forceinline__ View(const TileNodes& nodes, int of_node)
+        : node(of_node),
+          border(with_gradient ? nodes.borders[node] : 0),
+          around(nodes.around[node]),
+          place(reinterpret_cast<float*>(nodes.output[node] & ~uintptr_t{1})),
+          step((nodes.output[node] & 1) != 0 ? Tile::kRim : nodes.args.gradient_strides.channel) {}
+
+    __device__ __forceinline__ float* destination(int32_t c) const {
+      return place == nullptr ? nullptr : place + c * step;
+    }
+  };
+
+  // Calls body(k, view of a node) for the staged classes k and the nodes: where the gradient's
+  // channels are side by side in memory, neighbouring threads take neighbouring classes, else
+  // nodes.
   template <typename Body>
   __device__ __forceinline__ void each_node(int count, const Body& body) const {
-    const bool interleaved = args.gradient_strides.channel == 1;
-    for (int e = thread; e < kTileClasses * Tile::kNodes; e += kTileThreads) {
-      const int k = interleaved ? e % kTileClasses : e / Tile::kNodes;
-      if (k < count) {
-        body(k, interleaved ? e / kTileClasses : e % Tile::kNodes);
+    if (args.gradient_strides.channel == 1) {
+      for (int e = thread; e < kTileClasses * Tile::kNodes; e += kTileThreads) {
+        if (e % kTileClasses < count) {
+          body(e % kTileClasses, View(*this, e / kTileClasses));
+        }
       }
+      return;
+    }
+    constexpr int kFirst = Tile::kNodes < kTileThreads ? 0 : kTileThreads;
+    if (kFirst > 0) {
+      const View view(*this, thread);
+#pragma unroll 1
+      for (int k = 0; k < count; ++k) {
+        body(k, view);
+      }
+    }
+    constexpr int kLeft = Tile::kNodes - kFirst;
+    for (int e = thread; e < count * kLeft; e += kTileThreads) {
+      body(e / kLeft, View(*this, kFirst + e % kLeft));
     }
   }
 
   // Adds up what the cells around a node hold for it. Beyond a clamped border cells hold sums for
   // the same node twice.
-  __device__ __forceinline__ float sum_around(int k, int node) const {
+  __device__ __forceinline__ float sum_around(int k, const View& view) const {
     const float* const sums = corners + k * Tile::kCornerPitch;
-    const Vector<uint16_t, 4> at = around[node];
+    const auto& at = view.around;
     float sum =
         (sums[at.values[0]] + sums[at.values[1]]) + (sums[at.values[2]] + sums[at.values[3]]);
-    const int border = borders[node];
+    const int border = opaque(view.border);
     if (border != 0) {
       const auto add = [&](bool there, int cells, int corner) {
         const int place = at.values[cells];
