@@ -82,6 +82,7 @@ struct TileLayout {
   int row_begin;      // (cell rows + 1) int32
   int winner;         // (cell rows, cell columns) int32: the class of a whole cell, or kMixed
   int survivors;      // (cells, chunk / 32) uint32: the classes that may win in a mixed cell
+  int strip;          // (2) int32: the strip's item, and the cell row behind it
   int mixed_count;    // int32
   int mixed;          // (cells) uint16: the mixed cells
   int labels;         // (rows, columns) uint16: winners of the pixels of mixed cells
@@ -144,6 +145,7 @@ inline bool lay_out(ArgmaxTiles& tiles, int channels, int accumulate_bytes, int6
   layout.column_begin = place(tiles.cell_columns + 1, 4);
   layout.row_begin = place(tiles.cell_rows + 1, 4);
   layout.winner = place(cells, 4);
+  layout.strip = place(2, 4);
   layout.mixed_count = place(1, 4);
   layout.mixed = place(cells, 2);
   layout.labels = place(int64_t{rows} * columns, 2);
