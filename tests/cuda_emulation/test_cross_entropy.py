@@ -72,6 +72,34 @@ def test_geometric_rows(emulation: Emulation, stride: int, seed: int) -> None:
     check(emulation, case, input, target, stride=stride)
 
 
+@pytest.mark.parametrize("layout", [CONTIGUOUS, CHANNELS_LAST], ids=["planar", "interleaved"])
+@pytest.mark.parametrize("clamped", [True, False], ids=["clamped", "zero"])
+@pytest.mark.parametrize(
+    ("stride", "size"), [(2, (17, 33)), (4, (17, 33)), (8, (16, 32)), (16, (8, 17)), (32, (4, 9))]
+)
+def test_nodes_between_tiles(
+    emulation: Emulation,
+    stride: int,
+    size: tuple[int, int],
+    clamped: bool,
+    layout: torch.memory_format,
+) -> None:
+    """Three by three tiles: nodes of every place on the rim of one, cropped tiles, empty ones."""
+    generator = torch.Generator().manual_seed(stride)
+    crop = (
+        (0, 9 * stride // (1 + stride // 16), stride + 1, 3) if layout == CONTIGUOUS else (0,) * 4
+    )
+    map = scaling(size, stride) if clamped else upsampling(size, stride, crop=crop)
+    case = Case(map, label_smoothing=0.1, gradient_layout=layout)
+    input = scores(generator, (2, 2, *size))
+    # Winners in turn: their halfway pixels are computed again.
+    middle = size[0] // 2
+    input[1, 0, middle, ::2] += 80
+    input[1, 1, middle, 1::2] += 80
+    target = labels(generator, (2, *map.output_size), 2, block=stride + 3)
+    check(emulation, case, input, target, stride=stride)
+
+
 @pytest.mark.parametrize("name", MAPS)
 def test_maps_agree_with_the_reference_of_the_package(name: str) -> None:
     map = MAPS[name]
