@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.head_accuracy import HeadAccuracy
 from benchmarks.implementations import SPECIFICATION, Implementation
 from benchmarks.workloads import Function, Workload
 
@@ -19,10 +20,14 @@ class Accuracy:
     def __init__(self, workload: Workload) -> None:
         self._workload = workload
         self._truths: dict[Function, Any] = {}
+        self._head = HeadAccuracy(workload)
 
     def check(self, implementation: Implementation, result: Any) -> dict[str, Any]:
-        """{"max_error", "correct"} for maps, {"wrong_counts", "correct"} for counts."""
+        """{"max_error", "correct"} for maps, {"wrong_counts", "correct"} for counts; for the heads
+        see :meth:`HeadAccuracy.check`."""
         row = self._workload.row
+        if row.head:
+            return self._head.check(implementation, result)
         specification = SPECIFICATION[row.operator.removesuffix("_backward")]
         if row.operator.startswith("confusion_matrix"):
             truth = self._truth(specification, lambda f: f(self._workload, *self._workload.maps))

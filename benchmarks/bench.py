@@ -29,7 +29,7 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Settings:
-    """How long and what: ``seconds`` is the time of one row's rounds."""
+    """How long and what: ``seconds`` is the time of one row's rounds, ``compile`` patterns."""
 
     device: str = "cpu"
     threads: int = 1
@@ -38,14 +38,18 @@ class Settings:
     at_least: int = 5
     at_most: int = 200
     compiled: bool = True
+    compile: tuple[str, ...] = ()  # rows that are compiled besides those of Row.compiled
     quick: bool = False
+
+    def compiles(self, row: Row) -> bool:
+        return self.compiled and (row.compiled or row.matches(self.compile))
 
 
 def new_document(settings: Settings, environment: dict[str, Any]) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "environment": environment,
-        "settings": asdict(settings),
+        "settings": {**asdict(settings), "compile": list(settings.compile)},
         "rows": [],
         "skipped": [],
     }
@@ -62,8 +66,7 @@ def run_row(
     device = torch.device(settings.device)
     workload = build(row, device)
     accuracy = Accuracy(workload)
-    compiled = settings.compiled and row.compiled
-    chosen = implementations(row.operator, device.type, compiled=compiled)
+    chosen = implementations(row.operator, device.type, compiled=settings.compiles(row))
     entries: dict[str, dict[str, Any]] = {}
     contestants = [Contestant(COPY, copy_call(workload.minimal_bytes, device))]
     warm_up(contestants[0], clock)
@@ -117,6 +120,7 @@ def _figures(
         "dtype": row.variant.dtype,
         "layout": row.variant.layout,
         "labels": row.variant.labels,
+        "scores": row.variant.scores,
         "shapes": [list(map.shape) for map in workload.maps],
         "dtypes": [str(map.dtype).removeprefix("torch.") for map in workload.maps],
         "minimal_bytes": workload.minimal_bytes,

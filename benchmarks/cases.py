@@ -34,6 +34,15 @@ class MapCase:
         return self.height, self.width
 
     @property
+    def num_classes(self) -> int:
+        return self.channels
+
+    @property
+    def ignore_index(self) -> int:
+        """As in LABELS: -1 where 255 is a class."""
+        return 255 if self.channels <= 255 else -1
+
+    @property
     def input_size(self) -> Size:
         return -(-self.height // self.stride), -(-self.width // self.stride)
 
@@ -87,6 +96,9 @@ class LabelCase:
 
 Case = MapCase | FuseCase | LabelCase
 
+CLASS_COUNTS = (2, 10, 21, 50, 150, 400, 847)
+IMAGE_SIZES = (256, 512, 1024, 1536)
+
 MAPS = (
     MapCase("voc-s8", 2, 21, 500, 500, 8, cuda_batch=20, compiled=True),
     MapCase("voc-s32", 1, 21, 500, 500, 32, cuda_batch=20),
@@ -95,6 +107,15 @@ MAPS = (
     MapCase("ade20k-s4", 1, 150, 512, 512, 4, cuda_batch=16),
     MapCase("ade20k-s8", 1, 150, 512, 512, 8, cuda_batch=16),
     MapCase("ade-full-s4", 1, 847, 512, 512, 4, cuda_batch=4),
+)
+
+# Where torch.compile is measured on the heads.
+HEAD_MAPS = tuple(replace(case, compiled=case.name in ("voc-s8", "ade20k-s8")) for case in MAPS)
+
+# For the picture of time and memory against one size at a time.
+SWEEP_MAPS = (
+    *(MapCase(f"classes-{c}", 1, c, 512, 512, 8, cuda_batch=4) for c in CLASS_COUNTS),
+    *(MapCase(f"size-{n}", 1, 19, n, n, 8, cuda_batch=4) for n in IMAGE_SIZES),
 )
 
 # FCN-8s on a 500 x 500 image fuses 16 -> 34 (pool4) and 34 -> 70 (pool3).
@@ -122,18 +143,21 @@ LOGITS = (
 
 @dataclass(frozen=True)
 class Variant:
-    """How an operator is run: the dtype of its inputs, their layout, and what labels look like.
+    """How an operator is run: the dtype of its inputs, their layout, and what they look like.
 
-    The label dtype "small" is the smallest that holds every class and ``ignore_index``.
+    The label dtype "small" is the smallest that holds every class and ``ignore_index``. Scores
+    are random unless they are ``trained`` (see scores.py); the name tells them apart where both
+    are measured.
     """
 
     dtype: str
     layout: str = "nchw"
     labels: str = ""
+    scores: str = ""
 
     def __str__(self) -> str:
         shown = self.layout if self.layout != "nchw" else ""
-        return "-".join(part for part in (self.dtype, shown, self.labels) if part)
+        return "-".join(part for part in (self.dtype, shown, self.labels, self.scores) if part)
 
 
 FLOAT = Variant("float32")
@@ -145,9 +169,17 @@ LABEL_VARIANTS = (
     Variant("small", labels="regions"),
     Variant("small", labels="random"),
 )
+SCORE_VARIANTS = (
+    Variant("float32", scores="trained"),
+    Variant("float32", scores="random"),
+    Variant("bfloat16", scores="trained"),
+)
 
 # operator -> what it is run on, and how
-GRID: dict[str, tuple[tuple[Case, ...], tuple[Variant, ...]]] = {
+Grid = dict[str, tuple[tuple[Case, ...], tuple[Variant, ...]]]
+
+# Materialised maps and counts.
+OPERATORS: Grid = {
     "upsample": (MAPS, (FLOAT, CHANNELS_LAST, BFLOAT)),
     "upsample_backward": (MAPS, (FLOAT, CHANNELS_LAST, BFLOAT)),
     "interpolate": (MAPS, (FLOAT, CHANNELS_LAST)),
@@ -158,6 +190,22 @@ GRID: dict[str, tuple[tuple[Case, ...], tuple[Variant, ...]]] = {
     "confusion_matrix_logits": (LOGITS, (Variant("float32", labels="regions"),)),
 }
 
+# What takes coarse scores to a loss with its gradient, to labels or to counts. Labels are int64
+# regions.
+HEADS: Grid = {
+    "interpolate_cross_entropy": (HEAD_MAPS, (FLOAT, CHANNELS_LAST, BFLOAT)),
+    "upsample_cross_entropy": (HEAD_MAPS[:2], (FLOAT,)),
+    "interpolate_argmax": (HEAD_MAPS, SCORE_VARIANTS),
+    "interpolate_confusion_matrix": (HEAD_MAPS, SCORE_VARIANTS),
+}
+
+SWEEP: Grid = {"interpolate_cross_entropy": (SWEEP_MAPS, (FLOAT,))}
+
+GRID: Grid = OPERATORS | HEADS
+
+# What --rows takes.
+GRIDS: dict[str, Grid] = {"all": GRID, "operators": OPERATORS, "heads": HEADS, "sweep": SWEEP}
+
 QUICK = (
     "upsample/voc-s8/*",
     "upsample_backward/voc-s8/*",
@@ -165,6 +213,9 @@ QUICK = (
     "fuse_skip*/voc-pool3/float32",
     "confusion_matrix/voc/int64-*",
     "confusion_matrix_logits/voc/*",
+    "*_cross_entropy/voc-s8/float32",
+    "interpolate_argmax/voc-s8/float32-trained",
+    "interpolate_confusion_matrix/voc-s8/float32-trained",
 )
 
 
@@ -182,25 +233,37 @@ class Row:
 
     @property
     def backward(self) -> bool:
+        """Whether a backward pass is timed alone."""
         return self.operator.endswith("_backward")
+
+    @property
+    def loss(self) -> bool:
+        """Whether a loss and its gradient are timed together."""
+        return self.operator.endswith("_cross_entropy")
+
+    @property
+    def head(self) -> bool:
+        return self.operator in HEADS
 
     @property
     def compiled(self) -> bool:
         """Whether torch.compile is measured here: in the first variant of some cases."""
         return self.case.compiled and self.variant == GRID[self.operator][1][0]
 
+    def matches(self, patterns: tuple[str, ...]) -> bool:
+        """Whether a pattern names this row (shell wildcards) or is part of its name."""
+        return any(fnmatch(self.name, pattern) or pattern in self.name for pattern in patterns)
+
     def shrunk(self) -> Row:
         """The same question on a few pixels, for tests."""
         return replace(self, case=self.case.shrunk())
 
 
-def rows(patterns: tuple[str, ...] = ()) -> Iterator[Row]:
-    """Every row, or those that a pattern names (shell wildcards) or is part of the name of."""
-    for operator, (cases, variants) in GRID.items():
+def rows(patterns: tuple[str, ...] = (), grid: str = "all") -> Iterator[Row]:
+    """Every row of one of GRIDS, or those that match a pattern."""
+    for operator, (cases, variants) in GRIDS[grid].items():
         for case in cases:
             for variant in variants:
                 row = Row(operator, case, variant)
-                if not patterns or any(
-                    fnmatch(row.name, pattern) or pattern in row.name for pattern in patterns
-                ):
+                if not patterns or row.matches(patterns):
                     yield row

@@ -16,7 +16,7 @@ import torch
 
 from benchmarks import memory
 from benchmarks.bench import Settings, make_clock, new_document, run_row
-from benchmarks.cases import QUICK, Row, rows
+from benchmarks.cases import GRIDS, QUICK, Row, rows
 from benchmarks.environment import clocks, cores, describe, ensure_malloc
 from benchmarks.implementations import implementations
 from benchmarks.report import print_document, print_targets, summary_line
@@ -36,6 +36,13 @@ def parser() -> argparse.ArgumentParser:
         metavar="PATTERN",
         help="rows operator/case/variant: a part of the name, or shell wildcards; may repeat",
     )
+    parser.add_argument(
+        "--rows",
+        choices=list(GRIDS),
+        default="all",
+        help="all (default): operators (maps and counts) and heads; sweep: the loss against the "
+        "number of classes and the size of images, for --plot",
+    )
     parser.add_argument("--list", action="store_true", help="name the rows and who is measured")
     parser.add_argument("--quick", action="store_true", help="a few rows, a shorter look at each")
     parser.add_argument("--seconds", type=float, help="time for the rounds of one row (2; quick 1)")
@@ -48,15 +55,33 @@ def parser() -> argparse.ArgumentParser:
         help="keep: freed memory stays in the process, the peers' best case; default: the system's",
     )
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
+    parser.add_argument(
+        "--compile",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="rows on which torch.compile is measured besides its usual ones; may repeat",
+    )
     parser.add_argument("--no-memory", action="store_true", help="leave out peak memory on the CPU")
+    parser.add_argument(
+        "--memory",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="rows whose peak memory on the CPU is measured (all); may repeat",
+    )
     parser.add_argument("--check", action="store_true", help="compare with the promised speeds")
     parser.add_argument(
         "--output",
         type=Path,
         default=Path("runs/benchmarks"),
-        help="JSON file, or a folder in which it is named after device and date",
+        help="JSON file, or a folder in which it is named after device and date; of --plot the "
+        "picture",
     )
     parser.add_argument("--show", type=Path, metavar="FILE", help="print the tables of a JSON file")
+    parser.add_argument(
+        "--plot", type=Path, metavar="FILE", help="draw the sweep of a JSON file into --output"
+    )
     parser.add_argument("--memory-worker", action="store_true", help=argparse.SUPPRESS)
     return parser
 
@@ -68,17 +93,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return memory.work(sys.stdin, sys.stdout)
     if options.show is not None:
         return _report(json.loads(options.show.read_text(encoding="utf-8")), options.check)
+    if options.plot is not None:
+        return _plot(options.plot, options.output)
     if options.device == "cuda" and not torch.cuda.is_available():
         parser().error("--device cuda: this torch finds no CUDA device")
     if options.threads < 1:
         parser().error(f"--threads must be >= 1, got {options.threads}")
-    chosen = list(rows(tuple(options.filter)))
-    if options.quick and not options.filter:
-        chosen = list(rows(QUICK))
+    patterns = QUICK if options.quick and not options.filter else tuple(options.filter)
+    chosen = list(rows(patterns, options.rows))
+    for option in ("filter", "compile", "memory"):
+        given = getattr(options, option)
+        if unmatched := [p for p in given if not any(row.matches((p,)) for row in chosen)]:
+            parser().error(f"--{option} matches no row, got {unmatched}; --list names them")
     if not chosen:
-        parser().error(f"--filter matches no row, got {options.filter}; --list names them")
+        parser().error(f"--quick measures none of --rows {options.rows}")
     if options.list:
-        return _list(chosen, options.device)
+        return _list(chosen, options)
     if options.device == "cpu":
         ensure_malloc(options.malloc)
     settings = Settings(
@@ -88,6 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         seconds=options.seconds or (1.0 if options.quick else 2.0),
         at_least=3 if options.quick else 5,
         compiled=not (options.no_compile or options.quick),
+        compile=tuple(options.compile),
         quick=options.quick,
     )
     document = run(chosen, settings, options)
@@ -103,8 +134,11 @@ def run(chosen: list[Row], settings: Settings, options: argparse.Namespace) -> d
     begin = time.monotonic()
     peaks = {}
     if device.type == "cpu" and not options.no_memory:
-        _progress(f"peak memory of {len(chosen)} rows, in a process of its own")
-        peaks = memory.measure_host(chosen, settings.threads, compiled=settings.compiled)
+        patterns = tuple(options.memory)
+        weighed = [row for row in chosen if not patterns or row.matches(patterns)]
+        _progress(f"peak memory of {len(weighed)} rows, in a process of its own")
+        compiled = {row.name for row in weighed if settings.compiles(row)}
+        peaks = memory.measure_host(weighed, settings.threads, compiled)
     clock = make_clock(device)
     for row in chosen:
         if options.time_limit is not None and time.monotonic() - begin > options.time_limit:
@@ -141,10 +175,25 @@ def _report(document: dict[str, Any], checked: bool) -> int:
     return 1 if wrong else 0 if kept else 3
 
 
-def _list(chosen: list[Row], device: str) -> int:
+def _list(chosen: list[Row], options: argparse.Namespace) -> int:
     for row in chosen:
-        names = [i.name for i in implementations(row.operator, device, compiled=row.compiled)]
+        compiled = row.compiled or row.matches(tuple(options.compile))
+        names = [i.name for i in implementations(row.operator, options.device, compiled=compiled)]
         print(f"{row.name}: {', '.join(names)}")
+    return 0
+
+
+def _plot(source: Path, output: Path) -> int:
+    # matplotlib is needed for this alone.
+    from benchmarks.plot import draw
+
+    path = output if output.suffix else output / "fused_heads.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        draw(json.loads(source.read_text(encoding="utf-8")), path)
+    except ValueError as error:
+        parser().error(f"--plot {source}: {error}")
+    _progress(f"picture: {path}")
     return 0
 
 

@@ -12,13 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-import fcn_ext.numpy
+from benchmarks import counting, heads
 from benchmarks.workloads import Function, Workload
 from fcn_ext import ops, reference
 
@@ -99,68 +97,6 @@ def interpolate_fuse(w: Workload, coarse: Tensor, skip: Tensor) -> Tensor:
     return up + skip[:, :, w.window[0], w.window[1]]
 
 
-# ------------------------------------------------------------------ confusion_matrix
-
-
-def project_confusion(w: Workload, prediction: Tensor, target: Tensor) -> Tensor:
-    n, ignore_index = w.case.num_classes, w.case.ignore_index
-    return ops.confusion_matrix(prediction, target, n, ignore_index=ignore_index)
-
-
-def project_confusion_numpy(w: Workload, prediction: Tensor, target: Tensor) -> npt.NDArray[Any]:
-    n, ignore_index = w.case.num_classes, w.case.ignore_index
-    return fcn_ext.numpy.confusion_matrix(prediction.numpy(), target.numpy(), n, ignore_index)
-
-
-def plain_confusion(w: Workload, prediction: Tensor, target: Tensor) -> Tensor:
-    n, ignore_index = w.case.num_classes, w.case.ignore_index
-    return reference.confusion_matrix(prediction, target, n, ignore_index=ignore_index)[0]
-
-
-def mask_bincount(w: Workload, prediction: Tensor, target: Tensor) -> Tensor:
-    n = w.case.num_classes
-    prediction, target = prediction.flatten(), target.flatten()
-    mask = (target >= 0) & (target < n)
-    if w.case.ignore_index in range(n):
-        mask &= target != w.case.ignore_index
-    index = n * target[mask].long() + prediction[mask].long()
-    return torch.bincount(index, minlength=n * n).reshape(n, n)
-
-
-def where_bincount(w: Workload, prediction: Tensor, target: Tensor) -> Tensor:
-    n = w.case.num_classes
-    prediction, target = prediction.flatten().long(), target.flatten().long()
-    index = torch.where(target == w.case.ignore_index, n * n, n * target + prediction)
-    return torch.bincount(index, minlength=n * n + 1)[:-1].reshape(n, n)
-
-
-def mask_bincount_numpy(w: Workload, prediction: Tensor, target: Tensor) -> npt.NDArray[Any]:
-    n = w.case.num_classes
-    p, t = prediction.numpy().ravel(), target.numpy().ravel()
-    mask = (t >= 0) & (t < n)
-    index = n * t[mask].astype(np.int64, copy=False) + p[mask]
-    return np.bincount(index, minlength=n * n).reshape(n, n)
-
-
-def torchmetrics_confusion(w: Workload, prediction: Tensor, target: Tensor) -> Any:
-    functional = importlib.import_module("torchmetrics.functional.classification")
-    return functional.multiclass_confusion_matrix(
-        prediction.long(),
-        target.long(),
-        w.case.num_classes,
-        ignore_index=w.case.ignore_index,
-        validate_args=False,
-    )
-
-
-def argmax_mask_bincount(w: Workload, scores: Tensor, target: Tensor) -> Tensor:
-    return mask_bincount(w, scores.argmax(dim=1), target)
-
-
-def argmax_where_bincount(w: Workload, scores: Tensor, target: Tensor) -> Tensor:
-    return where_bincount(w, scores.argmax(dim=1), target)
-
-
 # ------------------------------------------------------------------ the registry
 
 UPSAMPLE = (
@@ -187,21 +123,54 @@ FUSE_SKIP = (
     ),
 )
 CONFUSION = (
-    Implementation("fcn_ext", project_confusion, "project"),
-    Implementation("fcn_ext.numpy", project_confusion_numpy, "project", cpu_only=True),
-    Implementation("reference", plain_confusion, "plain"),
-    Implementation("mask + bincount", mask_bincount),
-    Implementation("where + bincount", where_bincount),
-    Implementation("numpy mask + bincount", mask_bincount_numpy, cpu_only=True),
-    Implementation("torchmetrics", torchmetrics_confusion, package="torchmetrics"),
-    Implementation("compile(where + bincount)", where_bincount, compiled=True),
+    Implementation("fcn_ext", counting.project_confusion, "project"),
+    Implementation("fcn_ext.numpy", counting.project_confusion_numpy, "project", cpu_only=True),
+    Implementation("reference", counting.plain_confusion, "plain"),
+    Implementation("mask + bincount", counting.mask_bincount),
+    Implementation("where + bincount", counting.where_bincount),
+    Implementation("numpy mask + bincount", counting.mask_bincount_numpy, cpu_only=True),
+    Implementation("torchmetrics", counting.torchmetrics_confusion, package="torchmetrics"),
+    Implementation("compile(where + bincount)", counting.where_bincount, compiled=True),
 )
 CONFUSION_LOGITS = (
-    Implementation("fcn_ext", project_confusion, "project"),
-    Implementation("reference", plain_confusion, "plain"),
-    Implementation("argmax + mask + bincount", argmax_mask_bincount),
-    Implementation("argmax + where + bincount", argmax_where_bincount),
-    Implementation("compile(argmax + where + bincount)", argmax_where_bincount, compiled=True),
+    Implementation("fcn_ext", counting.project_confusion, "project"),
+    Implementation("reference", counting.plain_confusion, "plain"),
+    Implementation("argmax + mask + bincount", counting.argmax_mask_bincount),
+    Implementation("argmax + where + bincount", counting.argmax_where_bincount),
+    Implementation(
+        "compile(argmax + where + bincount)", counting.argmax_where_bincount, compiled=True
+    ),
+)
+INTERPOLATE_LOSS = (
+    Implementation("fcn_ext", heads.project_interpolate_loss, "project"),
+    Implementation("F.interpolate + F.cross_entropy", heads.interpolate_loss),
+    Implementation("compile(interpolate + cross_entropy)", heads.interpolate_loss, compiled=True),
+)
+UPSAMPLE_LOSS = (
+    Implementation("fcn_ext", heads.project_upsample_loss, "project"),
+    Implementation("grouped conv_transpose2d + F.cross_entropy", heads.deconvolution_loss),
+    Implementation(
+        "compile(conv_transpose2d + cross_entropy)", heads.deconvolution_loss, compiled=True
+    ),
+)
+INTERPOLATE_ARGMAX = (
+    Implementation("fcn_ext", heads.project_argmax, "project"),
+    Implementation("F.interpolate + argmax", heads.interpolate_argmax),
+    Implementation("compile(interpolate + argmax)", heads.interpolate_argmax, compiled=True),
+)
+INTERPOLATE_COUNTS = (
+    Implementation("fcn_ext", heads.project_counts, "project"),
+    Implementation("F.interpolate + argmax + mask bincount", heads.interpolate_counts),
+    Implementation(
+        "F.interpolate + argmax + torchmetrics",
+        heads.interpolate_torchmetrics,
+        package="torchmetrics",
+    ),
+    Implementation(
+        "compile(interpolate + argmax + where bincount)",
+        heads.interpolate_where_counts,
+        compiled=True,
+    ),
 )
 
 IMPLEMENTATIONS: dict[str, tuple[Implementation, ...]] = {
@@ -213,15 +182,19 @@ IMPLEMENTATIONS: dict[str, tuple[Implementation, ...]] = {
     "fuse_skip_backward": FUSE_SKIP,
     "confusion_matrix": CONFUSION,
     "confusion_matrix_logits": CONFUSION_LOGITS,
+    "interpolate_cross_entropy": INTERPOLATE_LOSS,
+    "upsample_cross_entropy": UPSAMPLE_LOSS,
+    "interpolate_argmax": INTERPOLATE_ARGMAX,
+    "interpolate_confusion_matrix": INTERPOLATE_COUNTS,
 }
 
-# operator -> its specification, which says what is right
+# operator -> its specification, which says what is right; of the heads see exact.py
 SPECIFICATION: dict[str, Function] = {
     "upsample": plain_upsample,
     "interpolate": torch_interpolate,
     "fuse_skip": plain_fuse,
-    "confusion_matrix": plain_confusion,
-    "confusion_matrix_logits": plain_confusion,
+    "confusion_matrix": counting.plain_confusion,
+    "confusion_matrix_logits": counting.plain_confusion,
 }
 
 

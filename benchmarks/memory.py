@@ -15,7 +15,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -69,11 +69,17 @@ def peak_on_cuda(call: Callable[[], Any]) -> int:
     return peak
 
 
-def measure_host(chosen: list[Row], threads: int, *, compiled: bool) -> dict[tuple[str, str], int]:
-    """(row, implementation) -> bytes, from a process of its own; empty where no one can tell."""
-    if not CLEAR_REFS.exists():
+def measure_host(
+    chosen: Sequence[Row], threads: int, compiled: Collection[str] = ()
+) -> dict[tuple[str, str], int]:
+    """(row, implementation) -> bytes, from a process of its own; empty where no one can tell.
+
+    ``compiled`` names the rows on which torch.compile is measured, too.
+    """
+    if not CLEAR_REFS.exists() or not chosen:
         return {}
-    request = {"rows": [row.name for row in chosen], "threads": threads, "compiled": compiled}
+    asked = {row.name: row.name in compiled for row in chosen}
+    request = {"rows": asked, "threads": threads}
     environment = {**os.environ, "GLIBC_TUNABLES": RETURNING}
     process = subprocess.run(
         [sys.executable, "-m", "benchmarks", "--memory-worker"],
@@ -93,17 +99,16 @@ def work(request: TextIO, answer: TextIO) -> int:
     """The other side of :func:`measure_host`: a request on stdin, a line an answer on stdout."""
     asked = json.load(request)
     torch.set_num_threads(asked["threads"])
-    for row in rows(tuple(asked["rows"])):
+    for row in (*rows(), *rows(grid="sweep")):
         if row.name in asked["rows"]:
-            for name, peak in _measure_row(row, compiled=asked["compiled"]):
+            for name, peak in _measure_row(row, compiled=asked["rows"][row.name]):
                 print(json.dumps([row.name, name, peak]), file=answer, flush=True)
     return 0
 
 
 def _measure_row(row: Row, *, compiled: bool) -> Iterator[tuple[str, int]]:
     workload = build(row, torch.device("cpu"))
-    wanted = compiled and row.compiled
-    for implementation in implementations(row.operator, "cpu", compiled=wanted):
+    for implementation in implementations(row.operator, "cpu", compiled=compiled):
         try:
             yield implementation.name, peak_on_host(implementation.prepare(workload))
         except Exception as error:

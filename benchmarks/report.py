@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, TextIO
 
-WIDTH = 150  # where no terminal says otherwise
+WIDTH = 170  # where no terminal says otherwise
 DETAIL = (
     "case",
     "implementation",
@@ -91,7 +91,8 @@ def _heading(document: dict[str, Any]) -> list[str]:
         )
     lines.append(
         "times: interleaved rounds; of copy: time of a copy that reads and writes as many bytes as "
-        "the operator must / time; peak: beyond the inputs, result included"
+        "the operator must / time; peak: beyond the inputs, result included; error of a loss: its "
+        "own / that of its gradient, relative"
     )
     return lines
 
@@ -191,6 +192,10 @@ def _percent(value: float | None) -> str:
 def _error(entry: dict[str, Any]) -> str:
     if "failed" in entry:
         return "failed"
-    if "wrong_counts" in entry:
-        return "exact" if entry["correct"] else f"{entry['wrong_counts']} WRONG"
-    return f"{entry['max_error']:.1e}" + ("" if entry["correct"] else " WRONG")
+    wrong = entry.get("wrong_counts", entry.get("wrong_labels"))
+    if wrong is not None:
+        return "exact" if entry["correct"] else f"{wrong} WRONG"
+    error = f"{entry['max_error']:.1e}"
+    if "loss_error" in entry:
+        error = f"{entry['loss_error']:.1e} / {error}"
+    return error + ("" if entry["correct"] else " WRONG")

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from benchmarks.cases import Case, FuseCase, LabelCase, MapCase, Row
 from benchmarks.labels import random_labels, region_labels
+from benchmarks.scores import trained_scores
 from fcn_ext.reference import bilinear_kernel
 
 # function(workload, *maps) -> a tensor or an array
@@ -51,7 +52,17 @@ class Workload:
         return slice(start, start + height), slice(start, start + width)
 
     def prepare(self, function: Function) -> Callable[[], Any]:
-        """What is timed: the forward pass, or the backward pass through a graph made before."""
+        """What is timed: the forward pass, the backward pass through a graph made before, or a
+        loss and its gradient to the scores, as (loss, gradient)."""
+        if self.row.loss:
+            scores = self.maps[0].detach().requires_grad_()
+
+            def both() -> tuple[Tensor, Tensor]:
+                loss = function(self, scores, *self.maps[1:])
+                (gradient,) = torch.autograd.grad(loss, scores)
+                return loss.detach(), gradient
+
+            return both
         if not self.row.backward:
 
             def forward() -> Any:
@@ -92,6 +103,9 @@ def build(row: Row, device: torch.device) -> Workload:
     batch = row.case.cuda_batch if device.type == "cuda" else row.case.batch
     if isinstance(row.case, LabelCase):
         return _labels(row, row.case, batch, device)
+    if row.head:
+        assert isinstance(row.case, MapCase)
+        return _head(row, row.case, batch, device)
     return _maps(row, row.case, batch, device)
 
 
@@ -119,6 +133,29 @@ def _maps(row: Row, case: MapCase | FuseCase, batch: int, device: torch.device) 
         scores(case.size) if row.backward else None,
         batch * case.channels * pixels * maps[0].element_size(),
     )
+
+
+def _head(row: Row, case: MapCase, batch: int, device: torch.device) -> Workload:
+    """Coarse scores; for losses and counts also int64 targets, regions."""
+    shape = (batch, case.channels, *case.input_size)
+    trained = row.variant.scores == "trained"
+    scores = trained_scores(*shape) if trained else 2 * torch.randn(shape)
+    layout = torch.contiguous_format
+    if row.variant.layout == "channels_last":
+        layout = torch.channels_last
+    dtype = getattr(torch, row.variant.dtype)
+    scores = scores.to(device, dtype).contiguous(memory_format=layout)
+    if row.operator.endswith("_argmax"):
+        label_bytes = 1 if case.channels <= 256 else 2
+        return Workload(
+            row, (scores,), None, scores.nbytes + label_bytes * batch * math.prod(case.size)
+        )
+    drawn = min(batch, case.batch)
+    _, regions = region_labels(drawn, case.channels, *case.size, case.ignore_index)
+    target = torch.from_numpy(np.resize(regions, (batch, *case.size))).to(device)
+    # A gradient is written, too.
+    minimal_bytes = (2 if row.loss else 1) * scores.nbytes + target.nbytes
+    return Workload(row, (scores, target), None, minimal_bytes)
 
 
 def _labels(row: Row, case: LabelCase, batch: int, device: torch.device) -> Workload:

@@ -12,6 +12,8 @@ from benchmarks.cases import rows
 from benchmarks.measure import Call, Contestant, HostClock, copy_call, race, warm_up
 from benchmarks.memory import CLEAR_REFS, measure_host
 
+HEAD = "interpolate_cross_entropy"
+
 
 class LogClock:
     """Tells fixed times and remembers who was called when."""
@@ -73,10 +75,14 @@ def test_copy_moves_the_bytes_asked_for() -> None:
 
 @pytest.mark.skipif(not CLEAR_REFS.exists(), reason="the kernel does not tell peak memory")
 def test_peak_memory_of_a_row() -> None:
-    row = next(rows(("upsample/voc-s32/float32",)))
-    peaks = measure_host([row], torch.get_num_threads(), compiled=False)
+    row, head = (next(rows((f"{name}/voc-s32/float32",))) for name in ("upsample", HEAD))
+    peaks = measure_host([row, head], torch.get_num_threads())
     result = 21 * 500 * 500 * 4
     assert {name for _, name in peaks} >= {"fcn_ext", "reference", "F.interpolate"}
     assert result - 2**19 < peaks[row.name, "fcn_ext"] < result + 2**21
     assert peaks[row.name, "reference"] > result
+    # Logits, their log-softmax and its gradient against a gradient of coarse scores.
+    eager = peaks[head.name, "F.interpolate + F.cross_entropy"]
+    assert eager > 2 * result
+    assert peaks[head.name, "fcn_ext"] <= eager / 16
     assert "torch" in sys.modules  # this process stays as it was

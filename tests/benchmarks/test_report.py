@@ -16,13 +16,15 @@ from benchmarks.bench import COPY, Settings, make_clock, new_document, run_row
 from benchmarks.cases import rows
 from benchmarks.environment import describe
 from benchmarks.implementations import UPSAMPLE
-from benchmarks.targets import BEST_PEER, Target
+from benchmarks.targets import BEST_COMPILED, BEST_PEER, Target
 
 NAMES = (
     "upsample/voc-s8/float32",
     "upsample_backward/voc-s8/bfloat16",
     "fuse_skip/voc-pool3/float32",
     "confusion_matrix/voc/int64-regions",
+    "interpolate_cross_entropy/voc-s8/float32",
+    "interpolate_argmax/voc-s8/float32-trained",
 )
 SETTINGS = Settings(seconds=0.02, at_least=2, compiled=False)
 FIGURES = {"median_ms", "minimum_ms", "gb_per_s", "share_of_copy", "times_fcn_ext"}
@@ -105,7 +107,8 @@ def fake(ratio: float, share: float, **changes: Any) -> dict[str, Any]:
     peer |= {"times_fcn_ext": ratio, "times_fcn_ext_minimum": ratio / 2}
     row = {"operator": "upsample", "case": "a", "dtype": "float32", "layout": "nchw"}
     row |= {"name": "upsample/a/float32", "implementations": [ours, peer], "best_peer": "slow"}
-    return {"environment": {"device": "cpu"}, "rows": [row | changes]}
+    head = {"environment": {"device": "cpu"}, "settings": {"malloc": "keep"}}
+    return head | {"rows": [row | changes]}
 
 
 def test_promises(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,6 +129,46 @@ def test_promises(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (results[0]["ratio"], results[0]["passed"]) == (None, False)
 
 
+def test_promises_of_a_malloc_of_scores_and_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    promised = (
+        Target("upsample", "slow", 6, malloc="default"),
+        Target("upsample", "slow", 4, malloc="keep"),
+        Target("upsample", "slow", 3, scores="trained"),
+        Target("upsample", "slow", 99, scores="random"),
+        Target("upsample", "slow", 16, figure="memory"),
+    )
+    monkeypatch.setattr(targets, "TARGETS", promised)
+    document = fake(5.0, 0.6, scores="trained")
+    assert [(r["at_least"], r["passed"]) for r in targets.check(document)] == [(4, True), (3, True)]
+    document["settings"]["malloc"] = "default"
+    assert [(r["at_least"], r["passed"]) for r in targets.check(document)] == [
+        (6, False),
+        (3, True),
+    ]
+    ours, peer = document["rows"][0]["implementations"]
+    for own, theirs, passed in ((1.0, 16.0, True), (1.1, 16.0, False), (0.0, 4.0, True)):
+        ours["peak_mib"], peer["peak_mib"] = own, theirs
+        assert targets.check(document)[-1]["passed"] == passed
+    # Memory that the peer could not be asked for proves nothing.
+    peer["peak_mib"] = None
+    assert not targets.check(document)[-1]["passed"]
+
+
+def test_promises_against_compiled_functions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(targets, "TARGETS", (Target("upsample", BEST_COMPILED, 1),))
+    document = fake(5.0, 0.6)
+    assert targets.check(document) == []
+    entries = document["rows"][0]["implementations"]
+    entries.append({"name": "compile(a)", "kind": "peer", "median_ms": 2.0, "times_fcn_ext": 2.0})
+    entries.append({"name": "compile(b)", "kind": "peer", "median_ms": 0.9, "times_fcn_ext": 0.9})
+    (result,) = targets.check(document)
+    assert (result["against"], result["passed"]) == ("compile(b)", False)
+    del entries[2:]
+    entries.append({"name": "compile(a)", "kind": "peer", "failed": "no compiler"})
+    (result,) = targets.check(document)
+    assert (result["ratio"], result["passed"]) == (None, False)
+
+
 def test_every_promise_concerns_a_row() -> None:
     for target in targets.TARGETS:
         found = [
@@ -136,13 +179,15 @@ def test_every_promise_concerns_a_row() -> None:
                     "operator": row.operator,
                     "dtype": row.variant.dtype,
                     "layout": row.variant.layout,
+                    "scores": row.variant.scores,
                     "case": row.case.name,
                 },
                 target.device,
+                target.malloc,
             )
         ]
         assert found, target
-        if target.against not in (BEST_PEER, COPY):
+        if target.against not in (BEST_PEER, BEST_COMPILED, COPY):
             names = [i.name for i in bench.implementations(target.operator, "cpu", compiled=True)]
             assert target.against in names
 
@@ -151,7 +196,7 @@ def test_every_promise_concerns_a_row() -> None:
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """The command line on one row of a few pixels, in this process."""
     row = next(rows((NAMES[3],))).shrunk()
-    monkeypatch.setattr(cli, "rows", lambda patterns: [row])
+    monkeypatch.setattr(cli, "rows", lambda *_: [row])
     monkeypatch.setattr(cli, "ensure_malloc", lambda policy: None)
 
 
@@ -185,7 +230,10 @@ def test_command(
 
 def test_wrong_arguments(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, words in (
-        (["--filter", "nothing"], "--filter matches no row"),
+        (["--filter", "nothing"], "--filter matches no row, got ['nothing']"),
+        (["--filter", "upsample/", "--memory", "interpolate"], "--memory matches no row"),
+        (["--filter", "upsample/", "--compile", "x"], "--compile matches no row, got ['x']"),
+        (["--rows", "sweep", "--quick"], "--quick measures none of --rows sweep"),
         (["--threads", "0"], "--threads must be >= 1, got 0"),
     ):
         with pytest.raises(SystemExit) as caught:
@@ -199,3 +247,8 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 8
     assert "conv_transpose2d + crop + add" in lines[0]
+    assert cli.main(["--list", "--rows", "sweep", "--compile", "classes-2/"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 11
+    assert "compile(" in lines[0]
+    assert "compile(" not in lines[1]

@@ -1,0 +1,113 @@
+"""The float64 truth about the heads, a band of pixel rows at a time: the logits are never stored.
+
+One axis of bilinear upsampling is a matrix, here (size, nodes): a band of logits is its rows of
+one matrix, times the scores, times the other matrix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from benchmarks.cases import MapCase
+from benchmarks.workloads import Workload
+from fcn_ext.reference import bilinear_kernel
+
+# Of the float64 logits of one band.
+BAND_BYTES = 64 * 2**20
+
+
+def interpolation_matrix(size: int, nodes: int) -> Tensor:
+    """(size, nodes) float64: what ``F.interpolate`` does to the columns of the identity."""
+    identity = torch.eye(nodes, dtype=torch.float64)[None, None]
+    matrix: Tensor = F.interpolate(identity, size=(size, nodes), mode="bilinear")[0, 0]
+    return matrix
+
+
+def upsampling_matrix(size: int, nodes: int, stride: int, offset: int) -> Tensor:
+    """(size, nodes) float64: one axis of the deconvolution, cropped to its window."""
+    identity = torch.eye(nodes, dtype=torch.float64)[:, None]
+    kernel = bilinear_kernel(2 * stride)[None, None]
+    full = F.conv_transpose1d(identity, kernel, stride=stride)[:, 0]
+    return full[:, offset : offset + size].T.contiguous()
+
+
+@dataclass(frozen=True)
+class Band:
+    """``logits`` (C, rows, W) float64 of image ``n`` from pixel row ``top`` on.
+
+    ``down`` (rows, cells) and ``across`` (W, w) made them from the coarse rows ``cells``.
+    """
+
+    n: int
+    top: int
+    logits: Tensor
+    cells: slice
+    down: Tensor
+    across: Tensor
+
+    @property
+    def rows(self) -> slice:
+        return slice(self.top, self.top + self.logits.shape[1])
+
+
+def bands(workload: Workload) -> Iterator[Band]:
+    """All logits of a row, band by band."""
+    case, scores = workload.case, workload.maps[0]
+    assert isinstance(case, MapCase)
+    height, width = case.size
+    (h, w), (y, x) = case.input_size, case.offset
+    if workload.row.operator.startswith("upsample"):
+        down = upsampling_matrix(height, h, case.stride, y)
+        across = upsampling_matrix(width, w, case.stride, x)
+    else:
+        down, across = interpolation_matrix(height, h), interpolation_matrix(width, w)
+    down, across = down.to(scores.device), across.to(scores.device)
+    count = max(1, BAND_BYTES // (8 * case.channels * width))
+    for n in range(len(scores)):
+        for top in range(0, height, count):
+            part = down[top : top + count]
+            used = part.any(dim=0).nonzero()
+            cells = slice(int(used.min()), int(used.max()) + 1)
+            part = part[:, cells]
+            logits = (part @ scores[n, :, cells].double()) @ across.T
+            yield Band(n, top, logits, cells, part, across)
+
+
+def loss_and_gradient(workload: Workload) -> tuple[Tensor, Tensor]:
+    """The mean cross-entropy (), and its gradient to the scores (N, C, h, w)."""
+    scores, target = workload.maps
+    ignore_index = workload.case.ignore_index
+    total = torch.zeros((), dtype=torch.float64, device=scores.device)
+    gradient = torch.zeros(scores.shape, dtype=torch.float64, device=scores.device)
+    for band in bands(workload):
+        labels = target[band.n, band.rows]
+        valid = labels != ignore_index
+        labels = torch.where(valid, labels, 0)[None]
+        logits = band.logits
+        log_sum = logits.logsumexp(dim=0)
+        total += (log_sum - logits.gather(0, labels)[0])[valid].sum()
+        softmax = logits.sub_(log_sum).exp_()
+        softmax.scatter_add_(0, labels, torch.full_like(logits[:1], -1.0))
+        softmax *= valid
+        gradient[band.n, :, band.cells] += band.down.T @ (softmax @ band.across)
+    count = (target != ignore_index).sum()
+    return total / count, gradient / count
+
+
+def labels_and_gaps(workload: Workload) -> tuple[Tensor, Tensor]:
+    """The winners (N, H, W), int64, and how far each is ahead of the second, float64."""
+    scores = workload.maps[0]
+    shape = (len(scores), *workload.case.size)
+    labels = torch.empty(shape, dtype=torch.int64, device=scores.device)
+    gaps = torch.empty(shape, dtype=torch.float64, device=scores.device)
+    for band in bands(workload):
+        best, winner = band.logits.max(dim=0)
+        band.logits.scatter_(0, winner[None], -torch.inf)
+        labels[band.n, band.rows] = winner
+        gaps[band.n, band.rows] = best - band.logits.amax(dim=0)
+    return labels, gaps

@@ -1,0 +1,70 @@
+"""The fused heads, and the two lines that users write in their place, as functions to measure.
+
+Each takes the workload and its coarse scores, losses and counts the target too.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from benchmarks.counting import mask_bincount, torchmetrics_confusion, where_bincount
+from benchmarks.workloads import Workload
+from fcn_ext import ops
+
+# ------------------------------------------------------------------ loss
+
+
+def project_upsample_loss(w: Workload, scores: Tensor, target: Tensor) -> Tensor:
+    return ops.upsample_cross_entropy(
+        scores, target, w.case.stride, offset=w.case.offset, ignore_index=w.case.ignore_index
+    )
+
+
+def project_interpolate_loss(w: Workload, scores: Tensor, target: Tensor) -> Tensor:
+    return ops.interpolate_cross_entropy(scores, target, ignore_index=w.case.ignore_index)
+
+
+def interpolate_loss(w: Workload, scores: Tensor, target: Tensor) -> Tensor:
+    """Half scores are interpolated as they are and enter the loss in float32, as in autocast."""
+    logits = torch_interpolate(w, scores).float()
+    return F.cross_entropy(logits, target, ignore_index=w.case.ignore_index)
+
+
+def deconvolution_loss(w: Workload, scores: Tensor, target: Tensor) -> Tensor:
+    logits = F.conv_transpose2d(
+        scores, w.weight, stride=w.case.stride, padding=w.case.offset, groups=scores.shape[1]
+    )
+    return F.cross_entropy(logits.float(), target, ignore_index=w.case.ignore_index)
+
+
+# ------------------------------------------------------------------ labels and counts
+
+
+def project_argmax(w: Workload, scores: Tensor) -> Tensor:
+    return ops.interpolate_argmax(scores, w.case.size)
+
+
+def interpolate_argmax(w: Workload, scores: Tensor) -> Tensor:
+    return torch_interpolate(w, scores).argmax(dim=1)
+
+
+def project_counts(w: Workload, scores: Tensor, target: Tensor) -> Tensor:
+    return ops.interpolate_confusion_matrix(scores, target, ignore_index=w.case.ignore_index)
+
+
+def interpolate_counts(w: Workload, scores: Tensor, target: Tensor) -> Tensor:
+    return mask_bincount(w, interpolate_argmax(w, scores), target)
+
+
+def interpolate_where_counts(w: Workload, scores: Tensor, target: Tensor) -> Tensor:
+    return where_bincount(w, interpolate_argmax(w, scores), target)
+
+
+def interpolate_torchmetrics(w: Workload, scores: Tensor, target: Tensor) -> Tensor:
+    counts: Tensor = torchmetrics_confusion(w, interpolate_argmax(w, scores), target)
+    return counts
+
+
+def torch_interpolate(w: Workload, scores: Tensor) -> Tensor:
+    return F.interpolate(scores, size=w.case.size, mode="bilinear")
