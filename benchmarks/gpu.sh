@@ -3,10 +3,10 @@
 #
 #   benchmarks/gpu.sh OUTDIR [--dry-run]
 #
-# Stages: install, import, tests, benchmark, train, memcheck, racecheck. One that fails stops no other. In
-# OUTDIR: summary.txt, a log of every stage, benchmark.json and train.json. The project is installed
-# into a temporary folder, never into the system or its environments, and needs no network. The
-# exit code is 1 if a stage failed, 2 for wrong arguments.
+# Stages: install, import, tests, heads, benchmark, train, memcheck, racecheck. One that fails stops
+# no other. In OUTDIR: summary.txt, a log of every stage, heads.json, benchmark.json and train.json.
+# The project is installed into a temporary folder, never into the system or its environments, and
+# needs no network. The exit code is 1 if a stage failed, 2 for wrong arguments.
 #
 #   PYTHON                  interpreter with torch, numpy, pytest, hypothesis, cmake, ninja,
 #                           pybind11 and scikit-build-core (python3)
@@ -82,7 +82,7 @@ stage() {
 }
 
 if [ "$dry_run" = no ]; then
-  (cd "$outdir" && rm -f summary.txt {install,tests,benchmark,train,sanitizer}.log {benchmark,train}.json)
+  (cd "$outdir" && rm -f summary.txt {install,tests,heads,benchmark,train,sanitizer}.log {heads,benchmark,train}.json)
 fi
 describe | tee -a "$summary"
 
@@ -127,11 +127,17 @@ else
 fi
 
 # ------------------------------------------------------------------ benchmark
-benchmark=("$python" "$root/benchmarks" --device "$device" --output "$outdir/benchmark.json")
+benchmark=("$python" "$root/benchmarks" --device "$device")
+heads=("${benchmark[@]}" --rows heads --output "$outdir/heads.json")
+operators=("${benchmark[@]}" --rows operators --output "$outdir/benchmark.json")
 if [ "$device" = cuda ]; then
-  stage benchmark 210 benchmark.log "${benchmark[@]}" --check --seconds 0.3 --time-limit 160
+  compiled=(--compile "interpolate_cross_entropy/*/float32")
+  stage heads 190 heads.log "${heads[@]}" --check --seconds 0.2 --time-limit 140 "${compiled[@]}"
+  stage benchmark 150 benchmark.log "${operators[@]}" --check --seconds 0.2 --time-limit 110
 else
-  stage benchmark 150 benchmark.log "${benchmark[@]}" --filter voc-s32/float32 --seconds 0.5 --no-compile
+  short=(--filter voc-s32/float32 --seconds 0.5 --no-compile)
+  stage heads 150 heads.log "${heads[@]}" "${short[@]}"
+  stage benchmark 150 benchmark.log "${operators[@]}" "${short[@]}"
 fi
 
 # ------------------------------------------------------------------ training

@@ -27,12 +27,13 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 def test_dry_run(tmp_path: Path) -> None:
     done = run(str(tmp_path / "out"), "--dry-run", FCN_EXT_GPU_SH_DEVICE="cuda")
     assert done.returncode == 0, done.stderr
-    stages = ["install", "tests", "benchmark", "train"]
+    stages = ["install", "tests", "heads", "benchmark", "train"]
     lines = {line.split(",")[0]: line for line in done.stdout.splitlines() if " at most " in line}
     assert [name for name in lines if name in stages] == stages
     assert "--no-build-isolation" in lines["install"]
     assert "-m cuda" in lines["tests"]
-    assert "--device cuda" in lines["benchmark"]
+    assert "--device cuda --rows operators" in lines["benchmark"].replace("\\", "")
+    assert "--device cuda --rows heads" in lines["heads"].replace("\\", "")
     assert list(tmp_path.rglob("*")) == [tmp_path / "out"]
 
 
