@@ -18,6 +18,10 @@ constexpr int kDirectThreads = 128;
 constexpr int32_t kSummedClasses = 64;  // at a time, so that few roundings add up
 constexpr int64_t kMostDirectBlocks = 1 << 16;
 
+__host__ __device__ __forceinline__ unsigned row_pieces(int64_t width) {
+  return static_cast<unsigned>(ceil_divide(width, kDirectThreads));
+}
+
 // p_c = exp(score_c - score_winner) / sum over classes of the same; `scale` is the loss's
 // derivative by the pixel's log-sum-exp, over that sum. winner < 0: the pixel is ignored.
 template <typename accumulate_t>
@@ -34,9 +38,8 @@ struct PixelTaps {
   accumulate_t weight[4];
 
   __device__ __forceinline__ PixelTaps(const CrossEntropy& problem, const scalar_t* image,
-                                       int64_t y, int64_t x) {
-    const auto row = weighted_tap<accumulate_t>(problem.shape.y, y);
-    const auto column = weighted_tap<accumulate_t>(problem.shape.x, x);
+                                       const WeightedTap<accumulate_t>& row,
+                                       const WeightedTap<accumulate_t>& column) {
 #pragma unroll
     for (int k = 0; k < 4; ++k) {
       weight[k] = (k < 2 ? row.lower : row.upper) * (k % 2 == 0 ? column.lower : column.upper);
@@ -100,7 +103,7 @@ __device__ __forceinline__ int32_t label_at(const CrossEntropy& problem, int64_t
   });
 }
 
-// A thread takes a pixel, and the one a grid further, and so on.
+// A block takes a piece of a row of pixels, a thread a pixel.
 template <typename scalar_t>
 __global__ void __launch_bounds__(kDirectThreads)
     direct_loss_kernel(const DirectArgs<scalar_t> args) {
@@ -113,10 +116,15 @@ __global__ void __launch_bounds__(kDirectThreads)
   const accumulate_t all_smooth = smooth_total(terms, reinterpret_cast<accumulate_t*>(scratch));
 
   double loss_sum = 0, weight_sum = 0;
-  const int64_t pixels = problem.shape.batch * height * width;
-  for (int64_t pixel = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; pixel < pixels;
-       pixel += static_cast<int64_t>(gridDim.x) * blockDim.x) {
-    const int64_t x = pixel % width, y = pixel / width % height, n = pixel / width / height;
+  const unsigned block = blockIdx.x, pieces = row_pieces(width);
+  const auto rows = static_cast<unsigned>(height);
+  const int64_t y = block / pieces % rows, n = block / pieces / rows;
+  const int64_t x = static_cast<int64_t>(block % pieces) * kDirectThreads + threadIdx.x;
+  if (x < width) {
+    const int64_t pixel = (n * height + y) * width + x;
+    const PixelTaps<scalar_t> taps(problem, args.input + n * problem.input_strides.batch,
+                                   weighted_tap<accumulate_t>(problem.shape.y, y),
+                                   weighted_tap<accumulate_t>(problem.shape.x, x));
     const int32_t label = label_at(problem, n, y, x);
     accumulate_t loss = 0, scale = 0;
     int32_t winner = -1;
@@ -124,7 +132,6 @@ __global__ void __launch_bounds__(kDirectThreads)
       loss = scale = not_a_number<accumulate_t>();
       winner = 0;
     } else if (label != kIgnored) {
-      const PixelTaps<scalar_t> taps(problem, args.input + n * problem.input_strides.batch, y, x);
       winner = 0;
       accumulate_t best = taps.score(0);
       for (int32_t c = 1; c < terms.classes; ++c) {
@@ -156,9 +163,9 @@ __global__ void __launch_bounds__(kDirectThreads)
       }
       const accumulate_t gradient = args.grad_output == nullptr ? 1 : args.grad_output[pixel];
       scale = gradient * (terms.hard * weight + all_smooth) / sum;
-      weight_sum += static_cast<double>(weight);
+      weight_sum = static_cast<double>(weight);
     }
-    loss_sum += static_cast<double>(loss);
+    loss_sum = static_cast<double>(loss);
     if (args.losses != nullptr) {
       args.losses[pixel] = loss;
     }
@@ -215,7 +222,7 @@ __global__ void __launch_bounds__(kDirectThreads)
           if (here == 0 || pixel_sum.winner < 0) {
             continue;
           }
-          const PixelTaps<scalar_t> taps(problem, image, y, x);
+          const PixelTaps<scalar_t> taps(problem, image, row, column);
           accumulate_t reference[4];
           taps.load(pixel_sum.winner * channel, reference);
           const accumulate_t gradient = args.grad_output == nullptr ? 1 : args.grad_output[pixel];
@@ -238,14 +245,14 @@ __global__ void __launch_bounds__(kDirectThreads)
   }
 }
 
-inline int64_t direct_blocks(int64_t threads) {
-  return smaller(ceil_divide(threads, kDirectThreads), kMostDirectBlocks);
+inline int64_t direct_blocks(const CrossEntropy& problem) {
+  const BilinearShape& shape = problem.shape;
+  return shape.batch * shape.y.output_size * row_pieces(shape.x.output_size);
 }
 
 template <typename scalar_t>
 void launch_direct_loss(const DirectArgs<scalar_t>& args, cudaStream_t stream) {
-  const BilinearShape& shape = args.problem.shape;
-  const int64_t blocks = direct_blocks(shape.batch * shape.y.output_size * shape.x.output_size);
+  const int64_t blocks = direct_blocks(args.problem);
   launch(direct_loss_kernel<scalar_t>, dim3(static_cast<unsigned>(blocks)), dim3(kDirectThreads),
          kDirectThreads * sizeof(double), stream, args);
 }
@@ -258,8 +265,9 @@ void launch_direct_gradient(const DirectArgs<scalar_t>& args, accumulate_of<scal
   const int64_t columns = 2 * shape.x.output_size / shape.x.input_size;  // that read an element
   const int lanes = columns >= 32 ? 32 : columns >= 8 ? 8 : 1;
   launch(direct_gradient_kernel<scalar_t>,
-         dim3(static_cast<unsigned>(direct_blocks(elements * lanes))), dim3(kDirectThreads), 0,
-         stream, args, gradient, gradient_strides, lanes);
+         dim3(static_cast<unsigned>(
+             smaller(ceil_divide(elements * lanes, kDirectThreads), kMostDirectBlocks))),
+         dim3(kDirectThreads), 0, stream, args, gradient, gradient_strides, lanes);
 }
 
 }  // namespace cross_entropy

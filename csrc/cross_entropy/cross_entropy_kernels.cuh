@@ -57,7 +57,7 @@ size_t cross_entropy_workspace(const CrossEntropy& problem, bool with_gradient) 
                 : 0);
   }
   const int64_t pixels = pixels_of(problem);
-  return padded_bytes(direct_blocks(pixels), sizeof(PartialLoss)) +
+  return padded_bytes(direct_blocks(problem), sizeof(PartialLoss)) +
          (with_gradient ? padded_bytes(pixels, sizeof(PixelSum<accumulate_of<scalar_t>>)) : 0);
 }
 
@@ -89,7 +89,7 @@ void launch_cross_entropy(const CrossEntropy& problem, const scalar_t* input,
     }
   }
   if (grid.stride == 0) {
-    blocks = direct_blocks(pixels_of(problem));
+    blocks = direct_blocks(problem);
     auto* sums = reinterpret_cast<PixelSum<accumulate_t>*>(
         static_cast<unsigned char*>(workspace) + padded_bytes(blocks, sizeof(PartialLoss)));
     const DirectArgs<scalar_t> args{problem, input,    class_terms(problem, weight),        nullptr,

@@ -117,11 +117,13 @@ __global__ void __launch_bounds__(kTileThreads, Tile::kBlocks)
     __syncthreads();
     if (with_gradient) {
       for (int32_t first = 0; first < terms.classes; first += kTileClasses) {
-        block.each_node(smaller(kTileClasses, terms.classes - first), [&](int k, const auto& view) {
-          if (float* gradient = view.destination(first + k)) {
-            *gradient = 0;
-          }
-        });
+        block.set_gradients(
+            first, smaller(kTileClasses, terms.classes - first), [](int, int) { return 0.0f; },
+            [](int, float* to, int64_t step) {
+              for (int k = 0; k < kTileClasses; ++k) {
+                to[k * step] = 0;
+              }
+            });
       }
     }
     if (block.thread == 0) {
@@ -199,29 +201,38 @@ __global__ void __launch_bounds__(kTileThreads, Tile::kBlocks)
     if constexpr (!with_gradient) {
       block.count_labels(first, count);
       __syncthreads();
-      block.each_node(
-          count, [&](int k, const auto& view) { take_counts(first + k, k, view.node, staged); });
+      for (int e = block.thread; e < count * Tile::kNodes; e += kTileThreads) {
+        take_counts(first + e / Tile::kNodes, e / Tile::kNodes, e % Tile::kNodes, staged);
+      }
     }
   });
 
   float log_sums = 0;
   const float all_smooth = *block.all_smooth, unweighted = terms.hard + all_smooth;
   bool any_small = false;
+  constexpr int kGroup = Tile::kPixels < 8 ? Tile::kPixels : 8;
 #pragma unroll
-  for (int pixel = 0; pixel < Tile::kPixels; ++pixel) {
-    const uint32_t code = block.code_pair(pixel) >> (pixel % 2 * 16) & 0xffff;
-    const bool small = sum[pixel] < kSmallestSum;
-    const bool counts = code != kIgnoredCode && !small;
-    any_small = any_small || small;
-    float factor = unweighted;
-    if (terms.weight != nullptr && code < kInvalidCode) {
-      factor = fmaf(terms.hard, terms.weight[code], all_smooth);
+  for (int group = 0; group < Tile::kPixels; group += kGroup) {
+    // Always so, but the compiler cannot load the labels of all groups ahead, into more registers
+    // than there are.
+    if (opaque(block.thread) >= 0) {
+#pragma unroll
+      for (int pixel = group; pixel < group + kGroup; ++pixel) {
+        const uint32_t code = block.code_pair(pixel) >> (pixel % 2 * 16) & 0xffff;
+        const bool small = sum[pixel] < kSmallestSum;
+        const bool counts = code != kIgnoredCode && !small;
+        any_small = any_small || small;
+        float factor = unweighted;
+        if (terms.weight != nullptr && code < kInvalidCode) {
+          factor = fmaf(terms.hard, terms.weight[code], all_smooth);
+        }
+        factor = code == kInvalidCode ? not_a_number<float>() : factor;
+        factor = counts ? factor : 0;
+        const float powers = counts ? sum[pixel] : 1;
+        log_sums = fmaf(factor, log_of_normal(powers), log_sums);
+        sum[pixel] = small ? -INFINITY : factor * reciprocal_fast(powers);
+      }
     }
-    factor = code == kInvalidCode ? not_a_number<float>() : factor;
-    factor = counts ? factor : 0;
-    const float powers = counts ? sum[pixel] : 1;
-    log_sums = fmaf(factor, log_of_normal(powers), log_sums);
-    sum[pixel] = small ? -INFINITY : factor * reciprocal_fast(powers);
   }
   unsigned long long exact = 0;
   if (any_small) {
@@ -277,12 +288,29 @@ __global__ void __launch_bounds__(kTileThreads, Tile::kBlocks)
       }
       block.count_labels(first, count);
       __syncthreads();
-      block.each_node(count, [&](int k, const auto& view) {
-        const float labels = take_counts(first + k, k, view.node, staged);
-        if (float* gradient = view.destination(first + k)) {
-          *gradient = block.sum_around(k, view) - labels;
-        }
-      });
+      const auto labels_of = [&](int k, int node) {
+        return take_counts(first + k, k, node, staged);
+      };
+      block.set_gradients(
+          first, count,
+          [&](int k, int node) { return block.sum_around(k, node) - labels_of(k, node); },
+          [&](int node, float* to, int64_t step) {
+            const Vector<uint16_t, 4> around = block.around[node];
+            const float *a = block.corners + around.values[0],
+                        *b = block.corners + around.values[1];
+            const float *c = block.corners + around.values[2],
+                        *d = block.corners + around.values[3];
+#pragma unroll
+            for (int k = 0; k < kTileClasses; ++k) {
+              const int at = k * Tile::kCornerPitch;
+              float value = (a[at] + b[at]) + (c[at] + d[at]);
+              if (terms.smooth != 0 || block.counts[k * Tile::kNodes + node] != 0) {
+                value -= labels_of(k, node);
+              }
+              *to = value;
+              to += step;
+            }
+          });
     });
   }
 

@@ -121,20 +121,41 @@ struct TileNodes {
     }
   }
 
+  // Calls body(node) for the thread's nodes. What is left of them once every thread has one goes to
+  // a warp of its own each turn.
+  template <typename Body>
+  __device__ __forceinline__ void each_own_node(int turn, const Body& body) const {
+    const int second = kTileThreads + (thread + turn * kWarp) % kTileThreads;
+#pragma unroll 1
+    for (int node = thread; node < Tile::kNodes;
+         node = node < kTileThreads ? second : Tile::kNodes) {
+      body(node);
+    }
+  }
+
   // The largest score of each node, NaN if there is one: the node then makes all its cells NaN.
   __device__ __forceinline__ void find_maxima() const {
     with_scores(args, [&](const auto* scores) {
-      for (int node = thread; node < Tile::kNodes; node += kTileThreads) {
+      const int64_t channel = args.input_strides.channel;
+      const int32_t classes = args.terms.classes;
+      each_own_node(1, [&](int node) {
         float most = 0, least = 0;
         if (input[node] != kNoNode) {
           const auto* from = scores + input[node];
           most = least = static_cast<float>(*from);
+          float finite = most * 0;  // or NaN
 #pragma unroll 8
-          for (int32_t c = 1; c < args.terms.classes; ++c) {
-            from += args.input_strides.channel;
-            const auto score = static_cast<float>(*from);
-            most = score > most || score != score ? score : most;
+          for (int32_t c = 1; c < classes; ++c) {
+            const auto score = static_cast<float>(from[c * channel]);
+            most = fmaxf(score, most);
             least = fminf(score, least);
+            finite = fmaf(score, 0.0f, finite);
+          }
+          if (finite != finite) {
+            for (int32_t c = 0; c < classes; ++c) {
+              const auto score = static_cast<float>(from[c * channel]);
+              most = score != score ? score : most;
+            }
           }
         }
         // The differences to an infinity are NaN for all classes, or none of its cells would be.
@@ -142,7 +163,7 @@ struct TileNodes {
         if (!(most - least <= kRange)) {
           flags[0] = 1;
         }
-      }
+      });
     });
   }
 
@@ -172,87 +193,87 @@ struct TileNodes {
         }
         return;
       }
-      for (int node = thread; node < Tile::kNodes; node += kTileThreads) {
+      each_own_node(first / kTileClasses, [&](int node) {
         float* const target = to + node;
-        if (input[node] == kNoNode) {
+        const int64_t offset = input[node];
+        if (offset == kNoNode) {
 #pragma unroll
           for (int k = 0; k < kTileClasses; ++k) {
             target[k * Tile::kNodes] = 0;
           }
-        } else {
-          const auto* source = scores + input[node] + first * channel;
+          return;
+        }
+        const auto* source = scores + offset + first * channel;
+        if (count == kTileClasses) {
 #pragma unroll
           for (int k = 0; k < kTileClasses; ++k) {
-            if (k < count) {
-              copy(target + k * Tile::kNodes, source);
-            }
+            copy(target + k * Tile::kNodes, source);
             source += channel;
           }
+        } else {
+          for (int k = 0; k < count; ++k) {
+            copy(target + k * Tile::kNodes, source + k * channel);
+          }
         }
-      }
+      });
     });
     __pipeline_commit();
   }
 
   // Where class c's gradient of a node goes, null for nowhere.
   __device__ __forceinline__ float* destination(int node, int32_t c) const {
-    return View(*this, node).destination(c);
+    const uintptr_t place = output[node];
+    return place == 0 ? nullptr
+                      : reinterpret_cast<float*>(place & ~uintptr_t{1}) + c * step_of(place);
+  }
+  // From a class to the next one there.
+  __device__ __forceinline__ int64_t step_of(uintptr_t place) const {
+    return (place & 1) != 0 ? Tile::kRim : args.gradient_strides.channel;
   }
 
-  // What concerns a node whatever the class.
-  struct View {
-    int node, border;
-    Vector<uint16_t, 4> around;
-    float* place;
-    int64_t step;
-
-    __device__ __forceinline__ View(const TileNodes& nodes, int of_node)
-        : node(of_node),
-          border(with_gradient ? nodes.borders[node] : 0),
-          around(nodes.around[node]),
-          place(reinterpret_cast<float*>(nodes.output[node] & ~uintptr_t{1})),
-          step((nodes.output[node] & 1) != 0 ? Tile::kRim : nodes.args.gradient_strides.channel) {}
-
-    __device__ __forceinline__ float* destination(int32_t c) const {
-      return place == nullptr ? nullptr : place + c * step;
-    }
-  };
-
-  // Calls body(k, view of a node) for the staged classes k and the nodes: where the gradient's
-  // channels are side by side in memory, neighbouring threads take neighbouring classes, else
-  // nodes.
-  template <typename Body>
-  __device__ __forceinline__ void each_node(int count, const Body& body) const {
+  // Sets the gradients of the nodes for `count` classes to value(k, node), in an order in which
+  // neighbouring threads write side by side; whole(node, to, step) may do it for all of
+  // kTileClasses classes of a node.
+  template <typename Value, typename Whole>
+  __device__ __forceinline__ void set_gradients(int32_t first, int count, const Value& value,
+                                                const Whole& whole) const {
     if (args.gradient_strides.channel == 1) {
       for (int e = thread; e < kTileClasses * Tile::kNodes; e += kTileThreads) {
-        if (e % kTileClasses < count) {
-          body(e % kTileClasses, View(*this, e / kTileClasses));
+        const int k = e % kTileClasses, node = e / kTileClasses;
+        if (k < count) {
+          const float found = value(k, node);
+          if (float* to = destination(node, first + k)) {
+            *to = found;
+          }
         }
       }
       return;
     }
-    constexpr int kFirst = Tile::kNodes < kTileThreads ? 0 : kTileThreads;
-    if (kFirst > 0) {
-      const View view(*this, thread);
+    each_own_node(first / kTileClasses, [&](int node) {
+      const uintptr_t place = output[node];
+      float* to = destination(node, first);
+      const int64_t step = step_of(place);
+      if (to != nullptr && count == kTileClasses && borders[node] == 0) {
+        return whole(node, to, step);
+      }
 #pragma unroll 1
       for (int k = 0; k < count; ++k) {
-        body(k, view);
+        const float found = value(k, node);
+        if (to != nullptr) {
+          to[k * step] = found;
+        }
       }
-    }
-    constexpr int kLeft = Tile::kNodes - kFirst;
-    for (int e = thread; e < count * kLeft; e += kTileThreads) {
-      body(e / kLeft, View(*this, kFirst + e % kLeft));
-    }
+    });
   }
 
   // Adds up what the cells around a node hold for it. Beyond a clamped border cells hold sums for
   // the same node twice.
-  __device__ __forceinline__ float sum_around(int k, const View& view) const {
+  __device__ __forceinline__ float sum_around(int k, int node) const {
     const float* const sums = corners + k * Tile::kCornerPitch;
-    const auto& at = view.around;
+    const Vector<uint16_t, 4> at = around[node];
     float sum =
         (sums[at.values[0]] + sums[at.values[1]]) + (sums[at.values[2]] + sums[at.values[3]]);
-    const int border = opaque(view.border);
+    const int border = borders[node];
     if (border != 0) {
       const auto add = [&](bool there, int cells, int corner) {
         const int place = at.values[cells];

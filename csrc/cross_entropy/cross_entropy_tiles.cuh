@@ -48,8 +48,12 @@ struct CellTile {
   static constexpr int kNodes = (kRows + 1) * kNodeColumns;
   static constexpr int kRim = 2 * (kRows + kColumns);  // nodes
   static constexpr int kCornerPitch = 4 * kCells + 1;  // floats a class; the last one is zero
-  // Blocks that a multiprocessor is to hold.
+  // Blocks that a multiprocessor is to hold: as many as spare their threads a spill.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
+  static constexpr int kBlocks = stride < 8 ? 6 : 3;
+#else
   static constexpr int kBlocks = stride < 8 ? 6 : stride == 8 ? 4 : 3;
+#endif
 };
 
 // Where a rim node's part of a gradient is kept, in [0, kRim): the top row, the bottom row, the
