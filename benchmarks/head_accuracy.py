@@ -17,8 +17,9 @@ from benchmarks.workloads import Workload
 # Largest relative error of the loss, and largest error of the gradient relative to its largest
 # element. This project computes in float32 and rounds the gradient once.
 PROMISED = {"float32": (1e-6, 1e-5), "bfloat16": (1e-6, 2**-8 + 1e-5)}
-# Peers are held to what their way can give: torch sums millions of pixels in float32, and half
-# logits and gradients are rounded at full size before they are summed. Above that they are broken.
+# Peers are held to what their way can give: a sum of millions of pixels may be one of float32, and
+# half logits and gradients are rounded at full size before they are summed. Above that they are
+# broken.
 ROOM = {"float32": (5e-3, 1e-3), "bfloat16": (2e-2, 0.1)}
 
 

@@ -68,7 +68,7 @@ def test_a_wrong_loss_is_found() -> None:
     found = check(w, scaled)
     assert not found["correct"]
     assert found["loss_error"] == pytest.approx(3e-5, rel=0.1)
-    # Torch's sums over millions of pixels may be as far off as that: shown, and no failure.
+    # A float32 sum over millions of pixels may be as far off as that: shown, and no failure.
     assert check(w, scaled, "peer")["correct"]
 
     def void_counted(w: Workload, scores: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
