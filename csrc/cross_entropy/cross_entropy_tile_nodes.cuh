@@ -141,19 +141,22 @@ struct TileNodes {
       each_own_node(1, [&](int node) {
         float most = 0, least = 0;
         if (input[node] != kNoNode) {
-          const auto* from = scores + input[node];
+          const auto* const first = scores + input[node];
+          const auto* from = first;
           most = least = static_cast<float>(*from);
           float finite = most * 0;  // or NaN
 #pragma unroll 8
           for (int32_t c = 1; c < classes; ++c) {
-            const auto score = static_cast<float>(from[c * channel]);
+            from += channel;
+            const auto score = static_cast<float>(*from);
             most = fmaxf(score, most);
             least = fminf(score, least);
             finite = fmaf(score, 0.0f, finite);
           }
           if (finite != finite) {
+#pragma unroll 1
             for (int32_t c = 0; c < classes; ++c) {
-              const auto score = static_cast<float>(from[c * channel]);
+              const auto score = static_cast<float>(first[c * channel]);
               most = score != score ? score : most;
             }
           }
@@ -211,6 +214,7 @@ struct TileNodes {
             source += channel;
           }
         } else {
+#pragma unroll 1
           for (int k = 0; k < count; ++k) {
             copy(target + k * Tile::kNodes, source + k * channel);
           }
