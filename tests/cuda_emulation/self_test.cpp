@@ -91,6 +91,18 @@ __global__ void racing_kernel(const int* bins, unsigned long long* counts) {
 
 __global__ void empty_kernel() {}
 
+// out[i] = in[i] through shared memory, which each thread's copy reaches some time before it has
+// been waited for.
+template <bool with_wait>
+__global__ void copy_kernel(const int* in, int* out) {
+  int* staged = shared_memory<int>();
+  const unsigned thread = blockIdx.x * blockDim.x + threadIdx.x;
+  __pipeline_memcpy_async(staged + threadIdx.x, in + thread, sizeof(int));
+  __pipeline_commit();
+  __pipeline_wait_prior(with_wait ? 0 : 1);
+  out[thread] = staged[threadIdx.x];
+}
+
 }  // namespace
 
 extern "C" int self_test(int64_t which, int64_t blocks, int64_t threads, const int* in, int* out) {
@@ -130,6 +142,10 @@ extern "C" int self_test(int64_t which, int64_t blocks, int64_t threads, const i
         return launch(empty_kernel, dim3(1, static_cast<unsigned>(blocks)), block, 0, nullptr);
       case 14:
         return launch(empty_kernel, grid, block, static_cast<size_t>(blocks) << 10, nullptr);
+      case 15:
+        return launch(copy_kernel<true>, grid, block, ints, nullptr, in, out);
+      case 16:
+        return launch(copy_kernel<false>, grid, block, ints, nullptr, in, out);
       default:
         throw std::runtime_error("no such self-test: " + std::to_string(which));
     }

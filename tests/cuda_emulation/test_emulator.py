@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 REVERSE, REVERSE_WITHOUT_BARRIER, DIVERGENT_BARRIER, EARLY_RETURN, EXITED_LANE = range(5)
 UNNAMED_LANE, STRAY_LANE, MISALIGNED, SHARED_OVERRUN, UNINITIALISED = range(5, 10)
 WARP, HISTOGRAM, RACING, EMPTY, EMPTY_WITH_SHARED = range(10, 15)
+COPY, COPY_WITHOUT_WAIT = range(15, 17)
 
 
 def run(emulation: Emulation, case: int, blocks: int = 1, threads: int = 32) -> torch.Tensor:
@@ -79,6 +80,15 @@ def test_full_warp_mask_in_a_partial_warp_is_reported(emulation: Emulation) -> N
 def test_shared_memory_starts_as_nan(emulation: Emulation) -> None:
     run(emulation, REVERSE)
     assert torch.isnan(run(emulation, UNINITIALISED)[:32].view(torch.float32)).all()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_asynchronous_copies_may_be_late(emulation: Emulation, seed: int) -> None:
+    emulation.set_seed(seed)
+    expected = torch.arange(2 * 64, dtype=torch.int32)
+    assert torch.equal(run(emulation, COPY, 2, 64)[:128], expected)
+    there = run(emulation, COPY_WITHOUT_WAIT, 2, 64)[:128] == expected
+    assert 0 < there.sum() < 128
 
 
 @pytest.mark.parametrize("seed", range(3))
