@@ -1,7 +1,7 @@
-"""The float64 truth about the heads, a band of pixel rows at a time: the logits are never stored.
+"""The float64 truth about the heads, a band of pixels at a time: the logits are never stored.
 
 One axis of bilinear upsampling is a matrix, here (size, nodes): a band of logits is its rows of
-one matrix, times the scores, times the other matrix.
+one matrix, times the scores, times its rows of the other.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from benchmarks.cases import MapCase
 from benchmarks.workloads import Workload
 from fcn_ext.reference import bilinear_kernel
 
-# Of the float64 logits of one band.
-BAND_BYTES = 64 * 2**20
+# Of the float64 logits of one band; and its width, so that few products are with zeros.
+BAND_BYTES, BAND_COLUMNS = 64 * 2**20, 128
 
 
 def interpolation_matrix(size: int, nodes: int) -> Tensor:
@@ -38,21 +38,28 @@ def upsampling_matrix(size: int, nodes: int, stride: int, offset: int) -> Tensor
 
 @dataclass(frozen=True)
 class Band:
-    """``logits`` (C, rows, W) float64 of image ``n`` from pixel row ``top`` on.
+    """``logits`` (C, rows, columns) float64 of the ``pixels``, an index into (N, H, W).
 
-    ``down`` (rows, cells) and ``across`` (W, w) made them from the coarse rows ``cells``.
+    ``down`` (rows, h') and ``across`` (columns, w') made them from the scores (C, h', w') at
+    ``nodes``, an index into (N, C, h, w).
     """
 
-    n: int
-    top: int
     logits: Tensor
-    cells: slice
+    pixels: tuple[int, slice, slice]
+    nodes: tuple[int, slice, slice, slice]
     down: Tensor
     across: Tensor
 
-    @property
-    def rows(self) -> slice:
-        return slice(self.top, self.top + self.logits.shape[1])
+
+def _parts(matrix: Tensor, count: int) -> list[tuple[slice, slice, Tensor]]:
+    """``count`` outputs at a time: these, the nodes that they read, and their part."""
+    parts = []
+    for first in range(0, len(matrix), count):
+        rows = matrix[first : first + count]
+        used = rows.any(dim=0).nonzero()
+        nodes = slice(int(used.min()), int(used.max()) + 1)
+        parts.append((slice(first, first + len(rows)), nodes, rows[:, nodes].contiguous()))
+    return parts
 
 
 def bands(workload: Workload) -> Iterator[Band]:
@@ -67,15 +74,14 @@ def bands(workload: Workload) -> Iterator[Band]:
     else:
         down, across = interpolation_matrix(height, h), interpolation_matrix(width, w)
     down, across = down.to(scores.device), across.to(scores.device)
-    count = max(1, BAND_BYTES // (8 * case.channels * width))
+    columns = min(width, BAND_COLUMNS)
+    count = max(1, BAND_BYTES // (8 * case.channels * columns))
     for n in range(len(scores)):
-        for top in range(0, height, count):
-            part = down[top : top + count]
-            used = part.any(dim=0).nonzero()
-            cells = slice(int(used.min()), int(used.max()) + 1)
-            part = part[:, cells]
-            logits = (part @ scores[n, :, cells].double()) @ across.T
-            yield Band(n, top, logits, cells, part, across)
+        for rows, above, vertical in _parts(down, count):
+            for strip, beside, horizontal in _parts(across, columns):
+                nodes = (n, slice(None), above, beside)
+                logits = (vertical @ scores[nodes].double()) @ horizontal.T
+                yield Band(logits, (n, rows, strip), nodes, vertical, horizontal)
 
 
 def loss_and_gradient(workload: Workload) -> tuple[Tensor, Tensor]:
@@ -85,7 +91,7 @@ def loss_and_gradient(workload: Workload) -> tuple[Tensor, Tensor]:
     total = torch.zeros((), dtype=torch.float64, device=scores.device)
     gradient = torch.zeros(scores.shape, dtype=torch.float64, device=scores.device)
     for band in bands(workload):
-        labels = target[band.n, band.rows]
+        labels = target[band.pixels]
         valid = labels != ignore_index
         labels = torch.where(valid, labels, 0)[None]
         logits = band.logits
@@ -94,7 +100,7 @@ def loss_and_gradient(workload: Workload) -> tuple[Tensor, Tensor]:
         softmax = logits.sub_(log_sum).exp_()
         softmax.scatter_add_(0, labels, torch.full_like(logits[:1], -1.0))
         softmax *= valid
-        gradient[band.n, :, band.cells] += band.down.T @ (softmax @ band.across)
+        gradient[band.nodes] += band.down.T @ (softmax @ band.across)
     count = (target != ignore_index).sum()
     return total / count, gradient / count
 
@@ -108,6 +114,6 @@ def labels_and_gaps(workload: Workload) -> tuple[Tensor, Tensor]:
     for band in bands(workload):
         best, winner = band.logits.max(dim=0)
         band.logits.scatter_(0, winner[None], -torch.inf)
-        labels[band.n, band.rows] = winner
-        gaps[band.n, band.rows] = best - band.logits.amax(dim=0)
+        labels[band.pixels] = winner
+        gaps[band.pixels] = best - band.logits.amax(dim=0)
     return labels, gaps

@@ -35,6 +35,7 @@ def logits(w: Workload) -> torch.Tensor:
 @pytest.mark.parametrize("operator", ["interpolate", "upsample"])
 def test_truth_of_the_loss(operator: str, band_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exact, "BAND_BYTES", band_bytes)
+    monkeypatch.setattr(exact, "BAND_COLUMNS", 24)
     w = workload(f"{operator}_cross_entropy/voc-s8/float32")
     w.maps = (w.maps[0].double().requires_grad_(), w.maps[1])
     loss = F.cross_entropy(logits(w), w.maps[1], ignore_index=w.case.ignore_index)
