@@ -207,6 +207,7 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
     input, target, *ctx.geometry, weight, ctx.ignore_index, ctx.label_smoothing, _ = inputs
     _, total_weight, gradient = output
     ctx.mark_non_differentiable(total_weight, gradient)
+    ctx.set_materialize_grads(False)  # zeros as large as `gradient` would be made for it
     ctx.save_for_backward(gradient, total_weight, input, target, weight)
 
 
@@ -222,7 +223,9 @@ def _register(name: str) -> tuple[Any, Any]:
     pixels_backward_op = getattr(operators, f"{name}_pixels_backward").default
     num_inputs = len(op._schema.arguments)
 
-    def backward(ctx: Any, grad_loss: Tensor, *_: Tensor | None) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_loss: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
+        if grad_loss is None:
+            return (None,) * num_inputs
         gradient, total_weight, input, target, weight = ctx.saved_tensors
         if gradient.shape != input.shape:
             # Nobody had told the forward pass that a gradient would be asked for.
