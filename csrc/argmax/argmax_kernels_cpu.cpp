@@ -55,13 +55,13 @@ class CellRow {
   const ArgmaxWork& work;
   Scores<element_t> input{};
   ScoreRow<accumulate_t> node_rows[2];
-  int32_t* labels;  // [k * label_pitch + output]
+  int64_t held[2] = {-1, -1};  // which node row of which image and strip each of them is
+  int32_t* labels;             // [k * label_pitch + output]
   int32_t* survivors;
   int64_t pitch, label_pitch, image, cell_row, first_row, rows, first_cell;
 
   void strip(int64_t cells) {
-    load_row(input, cell_row, first_cell, cells + 1, pitch, node_rows[0]);
-    load_row(input, cell_row + 1, first_cell, cells + 1, pitch, node_rows[1]);
+    hold_rows(cells);
     for (int64_t first = 0; first < cells; first += kStep) {
       const int64_t some = cells - first < kStep ? cells - first : kStep;
       const CellGroup<accumulate_t> group{node_rows[0],
@@ -86,6 +86,28 @@ class CellRow {
         if (group.unfit(lane)) {
           exact_cell(first_cell + first + lane);
         }
+      }
+    }
+  }
+
+  // Node rows above and below, of which those that are held already are not loaded again: between
+  // the rows of a tall cell, and from one cell row to the next where there is but one strip.
+  void hold_rows(int64_t cells) {
+    const int64_t strips = (work.x.nodes + work.strip_cells) / work.strip_cells;
+    const int64_t above =
+        (image * (work.y.nodes + 2) + cell_row) * strips + first_cell / work.strip_cells;
+    const int64_t wanted[2] = {above, above + strips};
+    if (held[1] == wanted[0]) {
+      const ScoreRow<accumulate_t> swapped = node_rows[0];
+      node_rows[0] = node_rows[1];
+      node_rows[1] = swapped;
+      held[0] = held[1];
+      held[1] = -1;
+    }
+    for (int i = 0; i < 2; ++i) {
+      if (held[i] != wanted[i]) {
+        load_row(input, cell_row + i, first_cell, cells + 1, pitch, node_rows[i]);
+        held[i] = wanted[i];
       }
     }
   }
