@@ -9,16 +9,7 @@ namespace fcn_ext {
 namespace argmax {
 
 // Of what is not above zero, to about 2 ulp.
-__device__ __forceinline__ float exponential(float x) {
-  constexpr float kLog2E = 1.44269504f;
-#if defined(FCN_EXT_CUDA_EMULATION)
-  return exp2f(kLog2E * x);
-#else
-  float result;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(kLog2E * x));
-  return result;
-#endif
-}
+__device__ __forceinline__ float exponential(float x) { return exp2_fast(1.44269504f * x); }
 __device__ __forceinline__ double exponential(double x) { return exp(x); }
 
 __device__ __forceinline__ int64_t label_of(const void* labels, int type, int64_t pixel) {

@@ -1,8 +1,6 @@
 // What the kernels of the fused cross-entropy share: labels, class weights, fast functions, sums.
 #pragma once
 
-#include <cmath>
-
 #include "common/device.cuh"
 #include "cross_entropy/cross_entropy.h"
 
@@ -13,16 +11,7 @@
 namespace fcn_ext {
 namespace cross_entropy {
 
-// One instruction each, to about 2 ulp; results below the normal range are zero.
-__device__ __forceinline__ float exp2_fast(float x) {
-#if defined(FCN_EXT_CUDA_EMULATION)
-  return exp2f(x);
-#else
-  float result;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
-  return result;
-#endif
-}
+// One instruction, to about 1 ulp; results below the normal range are zero.
 __device__ __forceinline__ float reciprocal_fast(float x) {
 #if defined(FCN_EXT_CUDA_EMULATION)
   return 1 / x;
