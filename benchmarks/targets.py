@@ -65,12 +65,15 @@ HEAD_PEERS = {
 # voc-s32 there is little to do at all. With the system's malloc the peers pay page faults besides.
 MORE = ("voc-s8", "cityscapes-s8", "ade20k-s8", "ade-full-s4")
 LESS = ("voc-s32", "cityscapes-s4", "ade20k-s4")
-LOSS_FACTORS = (
-    (MORE, "keep", 20),
-    (MORE, "default", 25),
-    (LESS, "keep", 14),
-    (LESS, "default", 22),
-)
+LOSS_FACTORS: dict[str, tuple[tuple[tuple[str, ...], str, int], ...]] = {
+    LOSS: (
+        (MORE, "keep", 20),
+        (MORE, "default", 25),
+        (LESS, "keep", 14),
+        (LESS, "default", 22),
+    ),
+    "upsample_cross_entropy": (((), "keep", 14),),
+}
 SCORE_FACTORS = (("float32", "trained", 20), ("float32", "random", 4), ("bfloat16", "trained", 20))
 CUDA_CASES = (*MORE[:3], *LESS)
 
@@ -83,7 +86,7 @@ def _heads() -> Iterator[Target]:
                 yield Target(operator, peer, factor, dtype, scores=scores)
         kinds = ((variant.dtype, variant.layout) for variant in HEADS[operator][1])
         for dtype, layout in dict.fromkeys(kinds):
-            for cases, malloc, factor in LOSS_FACTORS if loss else ():
+            for cases, malloc, factor in LOSS_FACTORS.get(operator, ()):
                 yield Target(operator, peer, factor, dtype, layout, cases, malloc=malloc)
             yield Target(operator, BEST_COMPILED, 1, dtype, layout)
             yield Target(operator, peer, 16, dtype, layout, figure="memory")
