@@ -19,8 +19,9 @@ using torch::stable::Tensor;
 // many threads have work.
 constexpr int64_t kUnitRows = 8;
 constexpr int64_t kLeastUnits = 4;  // of an image
-// What a strip keeps of its node rows, all classes, stays in a core's share of the L3 cache; narrower
-// strips would fit the L2, but read scores in pieces of a cache line or two, which costs more.
+// What a strip keeps of its node rows, all classes, stays in a core's share of the L3 cache;
+// narrower strips would fit the L2, but read scores in pieces of a cache line or two, which costs
+// more.
 constexpr int64_t kStripBytes = int64_t{1600} << 10;
 // Pixels times classes below which a second thread is not woken.
 constexpr int64_t kGrain = 65536;
