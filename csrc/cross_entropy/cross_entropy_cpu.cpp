@@ -7,7 +7,7 @@
 #include "cells/cell_table_cpu.h"
 #include "common/scratch.h"
 #include "cross_entropy/cross_entropy_kernels_cpu.h"
-#include "cross_entropy/cross_entropy_tensors.h"
+#include "cross_entropy/cross_entropy_operators.h"
 
 namespace fcn_ext {
 namespace {
@@ -177,107 +177,49 @@ Tensor scalar_tensor(const Tensor& like, double value) {
   return tensor;
 }
 
-using SumResult = std::tuple<Tensor, Tensor, Tensor>;
+struct CrossEntropyCpu {
+  static CrossEntropySum sum(const Tensor& input, const Tensor& target, const BilinearAxes& axes,
+                             const MaybeTensor& weight, int64_t ignore_index,
+                             double label_smoothing, bool with_gradient) {
+    const CrossEntropy problem =
+        check_cross_entropy(input, target, axes, weight, ignore_index, label_smoothing);
+    Tensor gradient =
+        with_gradient ? empty_gradient(input) : empty_like_in(input, {0}, accumulation_type(input));
+    const Outcome outcome =
+        cross_entropy_cpu(problem, input, target, weight, CrossEntropyResult::kSum,
+                          with_gradient ? &gradient : nullptr, nullptr, nullptr);
+    return {scalar_tensor(input, outcome.loss), scalar_tensor(input, outcome.total_weight),
+            gradient};
+  }
 
-SumResult sum_cpu(const Tensor& input, const Tensor& target, const BilinearAxes& axes,
-                  const MaybeTensor& weight, int64_t ignore_index, double label_smoothing,
-                  bool with_gradient) {
-  const CrossEntropy problem =
-      check_cross_entropy(input, target, axes, weight, ignore_index, label_smoothing);
-  Tensor gradient =
-      with_gradient ? empty_gradient(input) : empty_like_in(input, {0}, accumulation_type(input));
-  const Outcome outcome =
-      cross_entropy_cpu(problem, input, target, weight, CrossEntropyResult::kSum,
-                        with_gradient ? &gradient : nullptr, nullptr, nullptr);
-  return {scalar_tensor(input, outcome.loss), scalar_tensor(input, outcome.total_weight), gradient};
-}
+  static Tensor pixels(const Tensor& input, const Tensor& target, const BilinearAxes& axes,
+                       const MaybeTensor& weight, int64_t ignore_index, double label_smoothing) {
+    const CrossEntropy problem =
+        check_cross_entropy(input, target, axes, weight, ignore_index, label_smoothing);
+    Tensor loss = empty_like_in(input, {target.size(0), target.size(1), target.size(2)},
+                                accumulation_type(input));
+    cross_entropy_cpu(problem, input, target, weight, CrossEntropyResult::kPixels, nullptr, &loss,
+                      nullptr);
+    return loss;
+  }
 
-Tensor pixels_cpu(const Tensor& input, const Tensor& target, const BilinearAxes& axes,
-                  const MaybeTensor& weight, int64_t ignore_index, double label_smoothing) {
-  const CrossEntropy problem =
-      check_cross_entropy(input, target, axes, weight, ignore_index, label_smoothing);
-  Tensor loss = empty_like_in(input, {target.size(0), target.size(1), target.size(2)},
-                              accumulation_type(input));
-  cross_entropy_cpu(problem, input, target, weight, CrossEntropyResult::kPixels, nullptr, &loss,
-                    nullptr);
-  return loss;
-}
-
-Tensor pixels_backward_cpu(const Tensor& grad_output, const Tensor& input, const Tensor& target,
-                           const BilinearAxes& axes, const MaybeTensor& weight,
-                           int64_t ignore_index, double label_smoothing) {
-  const CrossEntropy problem =
-      check_cross_entropy(input, target, axes, weight, ignore_index, label_smoothing);
-  check_pixel_gradient(grad_output, input, target);
-  Tensor gradient = empty_gradient(input);
-  cross_entropy_cpu(problem, input, target, weight, CrossEntropyResult::kPixelsGradient, &gradient,
-                    nullptr, &grad_output);
-  return gradient;
-}
-
-SumResult upsample_cross_entropy_cpu(Tensor input, Tensor target, int64_t stride,
-                                     int64_t kernel_size, int64_t offset_y, int64_t offset_x,
-                                     MaybeTensor weight, int64_t ignore_index,
-                                     double label_smoothing, bool with_gradient) {
-  return sum_cpu(input, target,
-                 check_upsample_target(input, target, stride, kernel_size, offset_y, offset_x),
-                 weight, ignore_index, label_smoothing, with_gradient);
-}
-
-Tensor upsample_cross_entropy_pixels_cpu(Tensor input, Tensor target, int64_t stride,
-                                         int64_t kernel_size, int64_t offset_y, int64_t offset_x,
-                                         MaybeTensor weight, int64_t ignore_index,
-                                         double label_smoothing) {
-  return pixels_cpu(input, target,
-                    check_upsample_target(input, target, stride, kernel_size, offset_y, offset_x),
-                    weight, ignore_index, label_smoothing);
-}
-
-Tensor upsample_cross_entropy_pixels_backward_cpu(Tensor grad_output, Tensor input, Tensor target,
-                                                  int64_t stride, int64_t kernel_size,
-                                                  int64_t offset_y, int64_t offset_x,
-                                                  MaybeTensor weight, int64_t ignore_index,
-                                                  double label_smoothing) {
-  return pixels_backward_cpu(
-      grad_output, input, target,
-      check_upsample_target(input, target, stride, kernel_size, offset_y, offset_x), weight,
-      ignore_index, label_smoothing);
-}
-
-SumResult interpolate_cross_entropy_cpu(Tensor input, Tensor target, bool align_corners,
-                                        MaybeTensor weight, int64_t ignore_index,
-                                        double label_smoothing, bool with_gradient) {
-  return sum_cpu(input, target, check_interpolate_target(input, target, align_corners), weight,
-                 ignore_index, label_smoothing, with_gradient);
-}
-
-Tensor interpolate_cross_entropy_pixels_cpu(Tensor input, Tensor target, bool align_corners,
-                                            MaybeTensor weight, int64_t ignore_index,
-                                            double label_smoothing) {
-  return pixels_cpu(input, target, check_interpolate_target(input, target, align_corners), weight,
-                    ignore_index, label_smoothing);
-}
-
-Tensor interpolate_cross_entropy_pixels_backward_cpu(Tensor grad_output, Tensor input,
-                                                     Tensor target, bool align_corners,
-                                                     MaybeTensor weight, int64_t ignore_index,
-                                                     double label_smoothing) {
-  return pixels_backward_cpu(grad_output, input, target,
-                             check_interpolate_target(input, target, align_corners), weight,
-                             ignore_index, label_smoothing);
-}
+  static Tensor pixels_backward(const Tensor& grad_output, const Tensor& input,
+                                const Tensor& target, const BilinearAxes& axes,
+                                const MaybeTensor& weight, int64_t ignore_index,
+                                double label_smoothing) {
+    const CrossEntropy problem =
+        check_cross_entropy(input, target, axes, weight, ignore_index, label_smoothing);
+    check_pixel_gradient(grad_output, input, target);
+    Tensor gradient = empty_gradient(input);
+    cross_entropy_cpu(problem, input, target, weight, CrossEntropyResult::kPixelsGradient,
+                      &gradient, nullptr, &grad_output);
+    return gradient;
+  }
+};
 
 }  // namespace
 }  // namespace fcn_ext
 
 STABLE_TORCH_LIBRARY_IMPL(fcn_ext, CPU, m) {
-  m.impl("upsample_cross_entropy", TORCH_BOX(&fcn_ext::upsample_cross_entropy_cpu));
-  m.impl("upsample_cross_entropy_pixels", TORCH_BOX(&fcn_ext::upsample_cross_entropy_pixels_cpu));
-  m.impl("upsample_cross_entropy_pixels_backward",
-         TORCH_BOX(&fcn_ext::upsample_cross_entropy_pixels_backward_cpu));
-  m.impl("interpolate_cross_entropy", TORCH_BOX(&fcn_ext::interpolate_cross_entropy_cpu));
-  m.impl("interpolate_cross_entropy_pixels",
-         TORCH_BOX(&fcn_ext::interpolate_cross_entropy_pixels_cpu));
-  m.impl("interpolate_cross_entropy_pixels_backward",
-         TORCH_BOX(&fcn_ext::interpolate_cross_entropy_pixels_backward_cpu));
+  fcn_ext::CrossEntropyOperators<fcn_ext::CrossEntropyCpu>::implement(m);
 }

@@ -3,7 +3,7 @@
 
 #include "common/cuda.h"
 #include "cross_entropy/cross_entropy_kernels.cuh"
-#include "cross_entropy/cross_entropy_tensors.h"
+#include "cross_entropy/cross_entropy_operators.h"
 
 namespace fcn_ext {
 namespace {
@@ -27,137 +27,78 @@ T* result_of(Tensor& tensor) {
   return static_cast<T*>(tensor.mutable_data_ptr());
 }
 
-using SumResult = std::tuple<Tensor, Tensor, Tensor>;
-
-SumResult sum_cuda(const Tensor& input, const Tensor& target, const BilinearAxes& axes,
-                   const MaybeTensor& weight, int64_t ignore_index, double label_smoothing,
-                   bool with_gradient) {
-  const CrossEntropy problem =
-      check_cross_entropy(input, target, axes, weight, ignore_index, label_smoothing);
-  Tensor loss = empty_like_in(input, {}, accumulation_type(input));
-  Tensor total_weight = empty_like_in(input, {}, accumulation_type(input));
-  Tensor gradient =
-      with_gradient ? empty_gradient(input) : empty_like_in(input, {0}, accumulation_type(input));
-  on_device_of(input, [&](cudaStream_t stream) {
-    dispatch_floating(input.scalar_type(), [&](auto zero) {
-      using scalar_t = decltype(zero);
-      using accumulate_t = accumulate_of<scalar_t>;
-      Tensor workspace =
-          workspace_of(input, cross_entropy_workspace<scalar_t>(problem, with_gradient));
-      launch_cross_entropy<scalar_t>(problem, data_of<scalar_t>(input),
-                                     data_of<accumulate_t>(weight), result_of<accumulate_t>(loss),
-                                     result_of<accumulate_t>(total_weight),
-                                     with_gradient ? result_of<accumulate_t>(gradient) : nullptr,
-                                     with_gradient ? strides_of(gradient) : PlaneStrides{},
-                                     result_of<unsigned char>(workspace), stream);
+struct CrossEntropyCuda {
+  static CrossEntropySum sum(const Tensor& input, const Tensor& target, const BilinearAxes& axes,
+                             const MaybeTensor& weight, int64_t ignore_index,
+                             double label_smoothing, bool with_gradient) {
+    const CrossEntropy problem =
+        check_cross_entropy(input, target, axes, weight, ignore_index, label_smoothing);
+    Tensor loss = empty_like_in(input, {}, accumulation_type(input));
+    Tensor total_weight = empty_like_in(input, {}, accumulation_type(input));
+    Tensor gradient =
+        with_gradient ? empty_gradient(input) : empty_like_in(input, {0}, accumulation_type(input));
+    on_device_of(input, [&](cudaStream_t stream) {
+      dispatch_floating(input.scalar_type(), [&](auto zero) {
+        using scalar_t = decltype(zero);
+        using accumulate_t = accumulate_of<scalar_t>;
+        Tensor workspace =
+            workspace_of(input, cross_entropy_workspace<scalar_t>(problem, with_gradient));
+        launch_cross_entropy<scalar_t>(problem, data_of<scalar_t>(input),
+                                       data_of<accumulate_t>(weight), result_of<accumulate_t>(loss),
+                                       result_of<accumulate_t>(total_weight),
+                                       with_gradient ? result_of<accumulate_t>(gradient) : nullptr,
+                                       with_gradient ? strides_of(gradient) : PlaneStrides{},
+                                       result_of<unsigned char>(workspace), stream);
+      });
     });
-  });
-  return {loss, total_weight, gradient};
-}
+    return {loss, total_weight, gradient};
+  }
 
-Tensor pixels_cuda(const Tensor& input, const Tensor& target, const BilinearAxes& axes,
-                   const MaybeTensor& weight, int64_t ignore_index, double label_smoothing) {
-  const CrossEntropy problem =
-      check_cross_entropy(input, target, axes, weight, ignore_index, label_smoothing);
-  Tensor loss = empty_like_in(input, {target.size(0), target.size(1), target.size(2)},
-                              accumulation_type(input));
-  on_device_of(input, [&](cudaStream_t stream) {
-    dispatch_floating(input.scalar_type(), [&](auto zero) {
-      using scalar_t = decltype(zero);
-      using accumulate_t = accumulate_of<scalar_t>;
-      launch_cross_entropy_pixels<scalar_t>(problem, data_of<scalar_t>(input),
-                                            data_of<accumulate_t>(weight),
-                                            result_of<accumulate_t>(loss), stream);
+  static Tensor pixels(const Tensor& input, const Tensor& target, const BilinearAxes& axes,
+                       const MaybeTensor& weight, int64_t ignore_index, double label_smoothing) {
+    const CrossEntropy problem =
+        check_cross_entropy(input, target, axes, weight, ignore_index, label_smoothing);
+    Tensor loss = empty_like_in(input, {target.size(0), target.size(1), target.size(2)},
+                                accumulation_type(input));
+    on_device_of(input, [&](cudaStream_t stream) {
+      dispatch_floating(input.scalar_type(), [&](auto zero) {
+        using scalar_t = decltype(zero);
+        using accumulate_t = accumulate_of<scalar_t>;
+        launch_cross_entropy_pixels<scalar_t>(problem, data_of<scalar_t>(input),
+                                              data_of<accumulate_t>(weight),
+                                              result_of<accumulate_t>(loss), stream);
+      });
     });
-  });
-  return loss;
-}
+    return loss;
+  }
 
-Tensor pixels_backward_cuda(const Tensor& grad_output, const Tensor& input, const Tensor& target,
-                            const BilinearAxes& axes, const MaybeTensor& weight,
-                            int64_t ignore_index, double label_smoothing) {
-  const CrossEntropy problem =
-      check_cross_entropy(input, target, axes, weight, ignore_index, label_smoothing);
-  check_pixel_gradient(grad_output, input, target);
-  Tensor gradient = empty_gradient(input);
-  on_device_of(input, [&](cudaStream_t stream) {
-    dispatch_floating(input.scalar_type(), [&](auto zero) {
-      using scalar_t = decltype(zero);
-      using accumulate_t = accumulate_of<scalar_t>;
-      Tensor workspace =
-          workspace_of(input, cross_entropy_pixels_backward_workspace<scalar_t>(problem));
-      launch_cross_entropy_pixels_backward<scalar_t>(
-          problem, data_of<accumulate_t>(grad_output), data_of<scalar_t>(input),
-          data_of<accumulate_t>(weight), result_of<accumulate_t>(gradient), strides_of(gradient),
-          result_of<unsigned char>(workspace), stream);
+  static Tensor pixels_backward(const Tensor& grad_output, const Tensor& input,
+                                const Tensor& target, const BilinearAxes& axes,
+                                const MaybeTensor& weight, int64_t ignore_index,
+                                double label_smoothing) {
+    const CrossEntropy problem =
+        check_cross_entropy(input, target, axes, weight, ignore_index, label_smoothing);
+    check_pixel_gradient(grad_output, input, target);
+    Tensor gradient = empty_gradient(input);
+    on_device_of(input, [&](cudaStream_t stream) {
+      dispatch_floating(input.scalar_type(), [&](auto zero) {
+        using scalar_t = decltype(zero);
+        using accumulate_t = accumulate_of<scalar_t>;
+        Tensor workspace =
+            workspace_of(input, cross_entropy_pixels_backward_workspace<scalar_t>(problem));
+        launch_cross_entropy_pixels_backward<scalar_t>(
+            problem, data_of<accumulate_t>(grad_output), data_of<scalar_t>(input),
+            data_of<accumulate_t>(weight), result_of<accumulate_t>(gradient), strides_of(gradient),
+            result_of<unsigned char>(workspace), stream);
+      });
     });
-  });
-  return gradient;
-}
-
-SumResult upsample_cross_entropy_cuda(Tensor input, Tensor target, int64_t stride,
-                                      int64_t kernel_size, int64_t offset_y, int64_t offset_x,
-                                      MaybeTensor weight, int64_t ignore_index,
-                                      double label_smoothing, bool with_gradient) {
-  return sum_cuda(input, target,
-                  check_upsample_target(input, target, stride, kernel_size, offset_y, offset_x),
-                  weight, ignore_index, label_smoothing, with_gradient);
-}
-
-Tensor upsample_cross_entropy_pixels_cuda(Tensor input, Tensor target, int64_t stride,
-                                          int64_t kernel_size, int64_t offset_y, int64_t offset_x,
-                                          MaybeTensor weight, int64_t ignore_index,
-                                          double label_smoothing) {
-  return pixels_cuda(input, target,
-                     check_upsample_target(input, target, stride, kernel_size, offset_y, offset_x),
-                     weight, ignore_index, label_smoothing);
-}
-
-Tensor upsample_cross_entropy_pixels_backward_cuda(Tensor grad_output, Tensor input, Tensor target,
-                                                   int64_t stride, int64_t kernel_size,
-                                                   int64_t offset_y, int64_t offset_x,
-                                                   MaybeTensor weight, int64_t ignore_index,
-                                                   double label_smoothing) {
-  return pixels_backward_cuda(
-      grad_output, input, target,
-      check_upsample_target(input, target, stride, kernel_size, offset_y, offset_x), weight,
-      ignore_index, label_smoothing);
-}
-
-SumResult interpolate_cross_entropy_cuda(Tensor input, Tensor target, bool align_corners,
-                                         MaybeTensor weight, int64_t ignore_index,
-                                         double label_smoothing, bool with_gradient) {
-  return sum_cuda(input, target, check_interpolate_target(input, target, align_corners), weight,
-                  ignore_index, label_smoothing, with_gradient);
-}
-
-Tensor interpolate_cross_entropy_pixels_cuda(Tensor input, Tensor target, bool align_corners,
-                                             MaybeTensor weight, int64_t ignore_index,
-                                             double label_smoothing) {
-  return pixels_cuda(input, target, check_interpolate_target(input, target, align_corners), weight,
-                     ignore_index, label_smoothing);
-}
-
-Tensor interpolate_cross_entropy_pixels_backward_cuda(Tensor grad_output, Tensor input,
-                                                      Tensor target, bool align_corners,
-                                                      MaybeTensor weight, int64_t ignore_index,
-                                                      double label_smoothing) {
-  return pixels_backward_cuda(grad_output, input, target,
-                              check_interpolate_target(input, target, align_corners), weight,
-                              ignore_index, label_smoothing);
-}
+    return gradient;
+  }
+};
 
 }  // namespace
 }  // namespace fcn_ext
 
 STABLE_TORCH_LIBRARY_IMPL(fcn_ext, CUDA, m) {
-  m.impl("upsample_cross_entropy", TORCH_BOX(&fcn_ext::upsample_cross_entropy_cuda));
-  m.impl("upsample_cross_entropy_pixels", TORCH_BOX(&fcn_ext::upsample_cross_entropy_pixels_cuda));
-  m.impl("upsample_cross_entropy_pixels_backward",
-         TORCH_BOX(&fcn_ext::upsample_cross_entropy_pixels_backward_cuda));
-  m.impl("interpolate_cross_entropy", TORCH_BOX(&fcn_ext::interpolate_cross_entropy_cuda));
-  m.impl("interpolate_cross_entropy_pixels",
-         TORCH_BOX(&fcn_ext::interpolate_cross_entropy_pixels_cuda));
-  m.impl("interpolate_cross_entropy_pixels_backward",
-         TORCH_BOX(&fcn_ext::interpolate_cross_entropy_pixels_backward_cuda));
+  fcn_ext::CrossEntropyOperators<fcn_ext::CrossEntropyCuda>::implement(m);
 }
