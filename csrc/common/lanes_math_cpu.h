@@ -62,6 +62,23 @@ inline Register<accumulate_t> all_lanes(accumulate_t value) {
   return Register<accumulate_t>{} + value;
 }
 
+// { a[0] + a[1], a[2] + a[3], ..., b[0] + b[1], ... }
+template <typename accumulate_t>
+inline Register<accumulate_t> pair_sums(const Register<accumulate_t>& a,
+                                        const Register<accumulate_t>& b) {
+#if defined(__AVX2__) && !defined(__AVX512F__)
+  if constexpr (sizeof(accumulate_t) == 4) {
+    const __m256 sums = _mm256_hadd_ps((__m256)a, (__m256)b);  // in each half of a register
+    return (Register<accumulate_t>)_mm256_permute4x64_pd((__m256d)sums, 0xd8);
+  }
+#endif
+  Integers<accumulate_t> even = {};
+  for (int64_t i = 0; i < kWidth<accumulate_t>; ++i) {
+    even[i] = static_cast<typename IntegersOf<accumulate_t>::one>(2 * i);
+  }
+  return __builtin_shuffle(a, b, even) + __builtin_shuffle(a, b, even + 1);
+}
+
 // Of two numbers; with a NaN the second.
 inline Register<float> smaller(const Register<float>& a, const Register<float>& b) {
 #if defined(__AVX512F__)
