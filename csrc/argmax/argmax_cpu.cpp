@@ -1,12 +1,9 @@
-// Tables, threads and sinks around the CPU kernels of the argmax, and its operators.
-#include <torch/csrc/stable/library.h>
-
+// Tables, threads and sinks around the CPU kernels of the argmax.
 #include <algorithm>
 
 #include "argmax/argmax_kernels_cpu.h"
-#include "argmax/argmax_tensors.h"
+#include "argmax/argmax_operators.h"
 #include "cells/cell_table_cpu.h"
-#include "cells/target_tensors.h"
 #include "common/scratch.h"
 
 namespace fcn_ext {
@@ -97,77 +94,45 @@ void write_labels(const Tensor& input, const BilinearAxes& axes, Tensor& labels,
       [&](int64_t) { return LabelSink<label_t>{to, axes.y.output_size, axes.x.output_size}; });
 }
 
-using Labels = std::tuple<Tensor, Tensor>;
-
-Labels argmax_cpu(const Tensor& input, const BilinearAxes& axes, ScalarType dtype,
-                  bool with_probability) {
-  ArgmaxResult result = empty_argmax(input, axes, dtype, with_probability);
-  void* probability = with_probability ? result.probability.mutable_data_ptr() : nullptr;
-  switch (label_index(dtype)) {
-    case 0:
-      write_labels<uint8_t>(input, axes, result.labels, probability);
-      break;
-    case 1:
-      write_labels<int16_t>(input, axes, result.labels, probability);
-      break;
-    case 2:
-      write_labels<int32_t>(input, axes, result.labels, probability);
-      break;
-    default:
-      write_labels<int64_t>(input, axes, result.labels, probability);
+struct ArgmaxCpu {
+  static ArgmaxLabels labels(const Tensor& input, const BilinearAxes& axes, ScalarType dtype,
+                             bool with_probability) {
+    ArgmaxResult result = empty_argmax(input, axes, dtype, with_probability);
+    void* probability = with_probability ? result.probability.mutable_data_ptr() : nullptr;
+    switch (label_index(dtype)) {
+      case 0:
+        write_labels<uint8_t>(input, axes, result.labels, probability);
+        break;
+      case 1:
+        write_labels<int16_t>(input, axes, result.labels, probability);
+        break;
+      case 2:
+        write_labels<int32_t>(input, axes, result.labels, probability);
+        break;
+      default:
+        write_labels<int64_t>(input, axes, result.labels, probability);
+    }
+    return {result.labels, result.probability};
   }
-  return {result.labels, result.probability};
-}
 
-void count_cpu(const Tensor& input, const Tensor& target, const BilinearAxes& axes,
-               int64_t ignore_index, Tensor& matrix, Tensor& invalid) {
-  check_argmax_counts(input, target, matrix, invalid);
-  const LabelMap targets = label_map(target);
-  const int64_t classes = matrix.size(0);
-  const int64_t unit_pixels = axes.y.output_size * axes.x.output_size / (axes.y.input_size + 1);
-  auto* counts = matrix.mutable_data_ptr<int64_t>();
-  auto* out_of_range = invalid.mutable_data_ptr<int64_t>();
-  run(input, axes, nullptr, [&](int64_t units) {
-    return CountSink{PixelCounter(classes, ignore_index, counts, units * unit_pixels), targets,
-                     axes.x.output_size, out_of_range};
-  });
-}
-
-Labels upsample_argmax_cpu(Tensor input, int64_t stride, int64_t kernel_size, int64_t offset_y,
-                           int64_t offset_x, int64_t output_height, int64_t output_width,
-                           ScalarType dtype, bool with_probability) {
-  return argmax_cpu(
-      input,
-      check_upsample(input, stride, kernel_size, offset_y, offset_x, output_height, output_width),
-      dtype, with_probability);
-}
-
-Labels interpolate_argmax_cpu(Tensor input, int64_t output_height, int64_t output_width,
-                              bool align_corners, ScalarType dtype, bool with_probability) {
-  return argmax_cpu(input, check_interpolate(input, output_height, output_width, align_corners),
-                    dtype, with_probability);
-}
-
-void upsample_confusion_matrix_cpu(Tensor input, Tensor target, int64_t stride, int64_t kernel_size,
-                                   int64_t offset_y, int64_t offset_x, int64_t ignore_index,
-                                   Tensor matrix, Tensor invalid) {
-  count_cpu(input, target,
-            check_upsample_target(input, target, stride, kernel_size, offset_y, offset_x),
-            ignore_index, matrix, invalid);
-}
-
-void interpolate_confusion_matrix_cpu(Tensor input, Tensor target, bool align_corners,
-                                      int64_t ignore_index, Tensor matrix, Tensor invalid) {
-  count_cpu(input, target, check_interpolate_target(input, target, align_corners), ignore_index,
-            matrix, invalid);
-}
+  static void count(const Tensor& input, const Tensor& target, const BilinearAxes& axes,
+                    int64_t ignore_index, Tensor& matrix, Tensor& invalid) {
+    check_argmax_counts(input, target, matrix, invalid);
+    const LabelMap targets = label_map(target);
+    const int64_t classes = matrix.size(0);
+    const int64_t unit_pixels = axes.y.output_size * axes.x.output_size / (axes.y.input_size + 1);
+    auto* counts = matrix.mutable_data_ptr<int64_t>();
+    auto* out_of_range = invalid.mutable_data_ptr<int64_t>();
+    run(input, axes, nullptr, [&](int64_t units) {
+      return CountSink{PixelCounter(classes, ignore_index, counts, units * unit_pixels), targets,
+                       axes.x.output_size, out_of_range};
+    });
+  }
+};
 
 }  // namespace
 }  // namespace fcn_ext
 
 STABLE_TORCH_LIBRARY_IMPL(fcn_ext, CPU, m) {
-  m.impl("upsample_argmax", TORCH_BOX(&fcn_ext::upsample_argmax_cpu));
-  m.impl("interpolate_argmax", TORCH_BOX(&fcn_ext::interpolate_argmax_cpu));
-  m.impl("upsample_confusion_matrix", TORCH_BOX(&fcn_ext::upsample_confusion_matrix_cpu));
-  m.impl("interpolate_confusion_matrix", TORCH_BOX(&fcn_ext::interpolate_confusion_matrix_cpu));
+  fcn_ext::ArgmaxOperators<fcn_ext::ArgmaxCpu>::implement(m);
 }

@@ -102,8 +102,8 @@ void run(const Kernels& kernels, int element, const Args& args, int64_t units, i
 
 }  // namespace
 
-Tensor bilinear_forward_cpu(const Tensor& input, const BilinearAxis& y, const BilinearAxis& x,
-                            const SkipWindow* skip) {
+Tensor BilinearCpu::forward(const Tensor& input, const BilinearAxes& axes, const SkipWindow* skip) {
+  const auto& [y, x] = axes;
   const bool channels_last = is_channels_last(input);
   Tensor output = empty_map(input, y.output_size, x.output_size, channels_last);
   if (output.numel() == 0) {
@@ -130,8 +130,8 @@ Tensor bilinear_forward_cpu(const Tensor& input, const BilinearAxis& y, const Bi
   return output;
 }
 
-Tensor bilinear_backward_cpu(const Tensor& grad_output, const BilinearAxis& y,
-                             const BilinearAxis& x) {
+Tensor BilinearCpu::backward(const Tensor& grad_output, const BilinearAxes& axes) {
+  const auto& [y, x] = axes;
   const bool channels_last = is_channels_last(grad_output);
   Tensor grad_input = empty_map(grad_output, y.input_size, x.input_size, channels_last);
   if (grad_input.numel() == 0) {

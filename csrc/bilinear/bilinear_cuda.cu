@@ -7,8 +7,9 @@ namespace fcn_ext {
 
 using torch::stable::Tensor;
 
-Tensor bilinear_forward_cuda(const Tensor& input, const BilinearAxis& y, const BilinearAxis& x,
+Tensor BilinearCuda::forward(const Tensor& input, const BilinearAxes& axes,
                              const SkipWindow* skip) {
+  const auto& [y, x] = axes;
   const bool channels_last = is_channels_last(input);
   Tensor output = empty_map(input, y.output_size, x.output_size, channels_last);
   if (output.numel() == 0) {
@@ -33,8 +34,8 @@ Tensor bilinear_forward_cuda(const Tensor& input, const BilinearAxis& y, const B
   return output;
 }
 
-Tensor bilinear_backward_cuda(const Tensor& grad_output, const BilinearAxis& y,
-                              const BilinearAxis& x) {
+Tensor BilinearCuda::backward(const Tensor& grad_output, const BilinearAxes& axes) {
+  const auto& [y, x] = axes;
   const bool channels_last = is_channels_last(grad_output);
   Tensor grad_input = empty_map(grad_output, y.input_size, x.input_size, channels_last);
   if (grad_input.numel() == 0) {

@@ -32,21 +32,23 @@ inline torch::stable::Tensor empty_map(const torch::stable::Tensor& like, int64_
 
 // output = resampled input (+ the window of skip that starts at skip_offset), laid out as `input`.
 // grad_input = the transpose of that map applied to grad_output, laid out as `grad_output`.
-// One pair of definitions a device: bilinear_cpu.cpp, bilinear_cuda.cu.
+// A device is what operators are written for: bilinear_cpu.cpp, bilinear_cuda.cu.
 struct SkipWindow {
   torch::stable::Tensor skip;
   int64_t offset_y, offset_x;
 };
 
-torch::stable::Tensor bilinear_forward_cpu(const torch::stable::Tensor& input,
-                                           const BilinearAxis& y, const BilinearAxis& x,
-                                           const SkipWindow* skip = nullptr);
-torch::stable::Tensor bilinear_backward_cpu(const torch::stable::Tensor& grad_output,
-                                            const BilinearAxis& y, const BilinearAxis& x);
-torch::stable::Tensor bilinear_forward_cuda(const torch::stable::Tensor& input,
-                                            const BilinearAxis& y, const BilinearAxis& x,
-                                            const SkipWindow* skip = nullptr);
-torch::stable::Tensor bilinear_backward_cuda(const torch::stable::Tensor& grad_output,
-                                             const BilinearAxis& y, const BilinearAxis& x);
+struct BilinearCpu {
+  static torch::stable::Tensor forward(const torch::stable::Tensor& input, const BilinearAxes& axes,
+                                       const SkipWindow* skip = nullptr);
+  static torch::stable::Tensor backward(const torch::stable::Tensor& grad_output,
+                                        const BilinearAxes& axes);
+};
+struct BilinearCuda {
+  static torch::stable::Tensor forward(const torch::stable::Tensor& input, const BilinearAxes& axes,
+                                       const SkipWindow* skip = nullptr);
+  static torch::stable::Tensor backward(const torch::stable::Tensor& grad_output,
+                                        const BilinearAxes& axes);
+};
 
 }  // namespace fcn_ext

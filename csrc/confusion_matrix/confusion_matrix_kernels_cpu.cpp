@@ -12,6 +12,7 @@ namespace fcn_ext {
 namespace {
 
 constexpr int64_t kBlock = 32;
+constexpr int64_t kAheadBytes = 8192;
 
 // Labels are compared in the narrowest type that holds both, so that more of them fit a register.
 template <int bytes>
@@ -35,6 +36,13 @@ struct Pixels {
   const prediction_t* __restrict prediction;
   const target_t* __restrict target;
 
+  // Asks for the labels some pages on: prefetchers of the processor stop at the end of a page, and
+  // the counting in between is too long for loads to run ahead.
+  void fetch_ahead(int64_t begin) const {
+    fetch_block(prediction + begin);
+    fetch_block(target + begin);
+  }
+
   bool uniform(int64_t begin) const {
     const prediction_t p = prediction[begin];
     const target_t t = target[begin];
@@ -44,6 +52,14 @@ struct Pixels {
                  static_cast<signed_t>(target[begin + i] ^ t);
     }
     return differs == 0;
+  }
+
+  template <typename label_t>
+  static void fetch_block(const label_t* block) {
+    const auto* ahead = reinterpret_cast<const char*>(block) + kAheadBytes;
+    for (uint64_t byte = 0; byte < kBlock * sizeof(label_t); byte += 64) {
+      __builtin_prefetch(ahead + byte, 0, 2);
+    }
   }
 
   // num_classes^2 for an ignored pixel, one more for an invalid one.
@@ -69,6 +85,14 @@ inline void add_atomically(ConfusionCounts& counts, uint32_t bin, int64_t pixels
   }
 }
 
+inline void add_run(ConfusionCounts& counts, uint32_t bin, int64_t pixels) {
+  if (counts.histogram != nullptr) {
+    counts.histogram[bin] += static_cast<uint32_t>(pixels);
+  } else {
+    add_atomically(counts, bin, pixels);
+  }
+}
+
 template <typename prediction_t, typename target_t>
 void count(const void* prediction, const void* target, int64_t n, ConfusionCounts& counts) {
   using pixels_t = Pixels<prediction_t, target_t>;
@@ -79,18 +103,21 @@ void count(const void* prediction, const void* target, int64_t n, ConfusionCount
   const auto ignored = static_cast<signed_t>(counts.ignore_index);
   const bool ignores = static_cast<int64_t>(ignored) == counts.ignore_index;
   const int64_t bins = counts.num_classes * counts.num_classes + 2;
-  const int64_t last_copy = counts.copies - 1;
   const auto dropped = static_cast<uint32_t>(counts.num_classes * counts.num_classes);
 
+  uint32_t region = dropped;  // the bin of the last whole blocks
+  int64_t in_region = 0;
   int64_t i = 0;
   for (; i + kBlock <= n; i += kBlock) {
+    pixels.fetch_ahead(i);
     if (pixels.uniform(i)) {
       const uint32_t bin = pixels.bin(i, classes, ignores, ignored);
-      if (counts.histogram != nullptr) {
-        counts.histogram[bin] += kBlock;
-      } else {
-        add_atomically(counts, bin, kBlock);
+      if (bin != region) {
+        add_run(counts, region, in_region);
+        region = bin;
+        in_region = 0;
       }
+      in_region += kBlock;
       continue;
     }
     uint32_t bin[kBlock];
@@ -99,7 +126,13 @@ void count(const void* prediction, const void* target, int64_t n, ConfusionCount
     }
     if (counts.histogram != nullptr) {
       for (int64_t k = 0; k < kBlock; ++k) {
-        ++counts.histogram[(k & last_copy) * bins + bin[k]];
+        ++counts.histogram[k % ConfusionCounts::kCopies * bins + bin[k]];
+      }
+    } else if (counts.bytes != nullptr) {
+      for (int64_t k = 0; k < kBlock; ++k) {
+        if (++counts.bytes[bin[k]] == 0) {
+          add_atomically(counts, bin[k], UINT8_MAX + 1);
+        }
       }
     } else {
       // An atomic addition waits for its memory; asked for together, the block's arrive together.
@@ -115,13 +148,9 @@ void count(const void* prediction, const void* target, int64_t n, ConfusionCount
       }
     }
   }
+  add_run(counts, region, in_region);
   for (; i < n; ++i) {
-    const uint32_t bin = pixels.bin(i, classes, ignores, ignored);
-    if (counts.histogram != nullptr) {
-      ++counts.histogram[bin];
-    } else {
-      add_atomically(counts, bin, 1);
-    }
+    add_run(counts, pixels.bin(i, classes, ignores, ignored), 1);
   }
 }
 

@@ -7,14 +7,17 @@
 
 namespace fcn_ext {
 
-// Where counts go. With a histogram (num_classes^2 bins, one for ignored pixels and one for invalid
-// ones, `copies` times over) they stay with the thread; without, they are added to the matrix
-// itself, atomically.
+// Where counts go. A histogram stays with its thread: num_classes^2 bins, one for ignored pixels
+// and one for invalid ones. With few bins there are kCopies of it; many are bytes, which stay in
+// the nearer caches and hand 256 to the matrix when they overflow. Without either, pixels are added
+// to the matrix itself. Additions to the matrix are atomic.
 struct ConfusionCounts {
+  static constexpr int kCopies = 4;
+
   int64_t num_classes;
   int64_t ignore_index;
   uint32_t* histogram;
-  int copies;
+  uint8_t* bytes;
   int64_t* matrix;
   int64_t invalid;
 };

@@ -37,13 +37,14 @@ class PixelCounter {
   void finish(int64_t* invalid);
 
  private:
+  void add(int64_t bin, int64_t pixels);
   void flush();
 
   int64_t num_classes_, ignore_index_;
   int64_t* matrix_;
   int64_t invalid_ = 0, pixels_ = 0;
-  int copies_ = 1;
   std::vector<uint32_t> histogram_;
+  std::vector<uint8_t> bytes_;
 };
 
 // Adds into matrix (num_classes, num_classes), rows = target; returns the number of pixels whose

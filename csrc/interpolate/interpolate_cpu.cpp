@@ -1,29 +1,5 @@
-#include <torch/csrc/stable/library.h>
-
-#include "interpolate/interpolate.h"
-
-namespace fcn_ext {
-namespace {
-
-using torch::stable::Tensor;
-
-Tensor interpolate_cpu(Tensor input, int64_t output_height, int64_t output_width,
-                       bool align_corners) {
-  const BilinearAxes axes = check_interpolate(input, output_height, output_width, align_corners);
-  return bilinear_forward_cpu(input, axes.y, axes.x);
-}
-
-Tensor interpolate_backward_cpu(Tensor grad_output, int64_t input_height, int64_t input_width,
-                                bool align_corners) {
-  const BilinearAxes axes =
-      check_interpolate_backward(grad_output, input_height, input_width, align_corners);
-  return bilinear_backward_cpu(grad_output, axes.y, axes.x);
-}
-
-}  // namespace
-}  // namespace fcn_ext
+#include "interpolate/interpolate_operators.h"
 
 STABLE_TORCH_LIBRARY_IMPL(fcn_ext, CPU, m) {
-  m.impl("interpolate", TORCH_BOX(&fcn_ext::interpolate_cpu));
-  m.impl("interpolate_backward", TORCH_BOX(&fcn_ext::interpolate_backward_cpu));
+  fcn_ext::InterpolateOperators<fcn_ext::BilinearCpu>::implement(m);
 }
