@@ -154,36 +154,39 @@ void count(const void* prediction, const void* target, int64_t n, ConfusionCount
   }
 }
 
+// best and winner of n pixels against channel `index`, whose pixels are `column` elements apart.
+template <bool first, typename element_t, typename accumulate_t, typename index_t>
+inline void compare_channel(const element_t* __restrict from, int64_t column, int64_t n,
+                            index_t index, accumulate_t* __restrict best,
+                            index_t* __restrict winner) {
+  for (int64_t i = 0; i < n; ++i) {
+    const accumulate_t value = load(from[i * column]);
+    const bool better = first || (!(value <= best[i]) & (best[i] == best[i]));
+    best[i] = better ? value : best[i];
+    winner[i] = better ? index : winner[i];
+  }
+}
+
 template <typename element_t>
 void argmax(const LogitsRun& run, int64_t n, int32_t* __restrict prediction) {
   using accumulate_t = typename Accumulate<element_t>::type;
   using index_t = typename Wide<sizeof(accumulate_t)>::signed_t;
-  accumulate_t best[kArgmaxRun], value[kArgmaxRun];
+  accumulate_t best[kArgmaxRun];
   index_t winner[kArgmaxRun];
   for (int64_t c = 0; c < run.channels; ++c) {
-    const element_t* __restrict from = static_cast<const element_t*>(run.data) + c * run.channel;
-    if (run.column == 1) {
-      for (int64_t i = 0; i < n; ++i) {
-        value[i] = load(from[i]);
-      }
-    } else {
-      for (int64_t i = 0; i < n; ++i) {
-        value[i] = load(from[i * run.column]);
-      }
-    }
-    if (c == 0) {
-      for (int64_t i = 0; i < n; ++i) {
-        best[i] = value[i];
-        winner[i] = 0;
-      }
+    const element_t* from = static_cast<const element_t*>(run.data) + c * run.channel;
+    const auto index = static_cast<index_t>(c);
+    if (run.column != 1) {
+      c == 0 ? compare_channel<true>(from, run.column, n, index, best, winner)
+             : compare_channel<false>(from, run.column, n, index, best, winner);
       continue;
     }
-    const auto index = static_cast<index_t>(c);
-    for (int64_t i = 0; i < n; ++i) {
-      const bool better = !(value[i] <= best[i]) & (best[i] == best[i]);
-      best[i] = better ? value[i] : best[i];
-      winner[i] = better ? index : winner[i];
+    // The next channel is pages away: too far for the prefetchers of a processor.
+    for (int64_t i = 0; i < n; i += 64 / sizeof(element_t)) {
+      __builtin_prefetch(from + run.channel + i, 0, 2);
     }
+    c == 0 ? compare_channel<true>(from, 1, n, index, best, winner)
+           : compare_channel<false>(from, 1, n, index, best, winner);
   }
   for (int64_t i = 0; i < n; ++i) {
     prediction[i] = static_cast<int32_t>(winner[i]);

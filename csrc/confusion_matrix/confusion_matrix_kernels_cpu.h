@@ -36,7 +36,7 @@ struct ConfusionMatrixKernels {
   void (*argmax[4])(const LogitsRun&, int64_t n, int32_t* prediction);
 };
 
-constexpr int64_t kArgmaxRun = 512;
+constexpr int64_t kArgmaxRun = 1024;
 
 FCN_EXT_DECLARE_KERNELS(ConfusionMatrixKernels, confusion_matrix_kernels)
 
