@@ -1,8 +1,8 @@
 """Builds the CUDA kernels against the emulation of CUDA and calls them through ctypes.
 
-Every ``*.cpp`` beside this file is one unit of the shared library; ``sanitized/*.cpp`` are
-programs of their own, built with AddressSanitizer. Objects are kept under ``build/`` by the hash
-of their preprocessed source, so that only what changed is compiled again.
+``emulator/`` and ``entry_points/`` make up the shared library; ``emulator/`` and ``sanitized/`` a
+program of its own, built with AddressSanitizer. Objects are kept under ``build/`` by the hash of
+their preprocessed source, so that only what changed is compiled again.
 """
 
 from __future__ import annotations
@@ -51,9 +51,10 @@ def _run(command: list[str]) -> str:
     return done.stdout
 
 
-def _build(name: str, sources: list[Path], flags: list[str], link: list[str]) -> Path:
+def _build(name: str, folders: list[str], flags: list[str], link: list[str]) -> Path:
     """Compiles and links what has changed, once, however many test processes ask for it."""
     compiler = os.environ.get("CXX") or shutil.which("g++") or "c++"
+    sources = [source for folder in folders for source in sorted((HERE / folder).glob("*.cpp"))]
     flags = [*FLAGS, *flags]
     CACHE.mkdir(parents=True, exist_ok=True)
 
@@ -119,8 +120,7 @@ class Emulation:
 
 @pytest.fixture(scope="session")
 def emulation_library() -> Emulation:
-    sources = [HERE / "emulator" / "cuda_emulation.cpp", *sorted(HERE.glob("*.cpp"))]
-    return Emulation(_build("emulation.so", sources, RELEASE, ["-shared"]))
+    return Emulation(_build("emulation.so", ["emulator", "entry_points"], RELEASE, ["-shared"]))
 
 
 @pytest.fixture
@@ -137,8 +137,4 @@ def emulation(emulation_library: Emulation) -> Iterator[Emulation]:
 @pytest.fixture(scope="session")
 def sanitized_program() -> Path:
     """Runs one named case with AddressSanitizer; see sanitized/main.cpp."""
-    sources = [
-        HERE / "emulator" / "cuda_emulation.cpp",
-        *sorted((HERE / "sanitized").glob("*.cpp")),
-    ]
-    return _build("sanitized", sources, SANITIZED, [])
+    return _build("sanitized", ["emulator", "sanitized"], SANITIZED, [])

@@ -3,10 +3,11 @@
 //
 // Use: compile with -DFCN_EXT_CUDA_EMULATION and this folder on the include path; csrc/common/
 // device.cuh then includes this header instead of the CUDA runtime, and csrc/common/launch.cuh
-// runs kernels here. Link cuda_emulation.cpp. An entry point for Python is
+// runs kernels here. Link the sources beside this file. An entry point for Python is
 //
-//     extern "C" int my_kernel(...) { return cuda_emulation::guarded([&] { launch_my_kernel(...);
-//     }); }
+//     extern "C" int my_kernel(...) {
+//       return cuda_emulation::guarded([=] { launch_my_kernel(...); });
+//     }
 //
 // and conftest.py's `emulation.call("my_kernel", ...)` raises the message of what went wrong.
 //

@@ -1,5 +1,4 @@
 // The prediction kernels on memory of exactly the size they may touch.
-#include <memory>
 #include <vector>
 
 #include "argmax/argmax_kernels.cuh"
@@ -9,15 +8,10 @@ namespace {
 
 using namespace fcn_ext;
 
-// `count` elements with nothing accessible before or behind them; `classes` scores of a node
-// follow each other in the order of `step`, so that winners change.
+// Winners change from node to node: `classes` values in the order of `step`.
 template <typename T>
 std::unique_ptr<T[]> elements(int64_t count, int64_t step, int64_t classes) {
-  auto memory = std::make_unique<T[]>(static_cast<size_t>(count));
-  for (int64_t i = 0; i < count; ++i) {
-    memory[i] = static_cast<T>(static_cast<float>(i * step % classes));
-  }
-  return memory;
+  return filled<T>(count, [=](int64_t k) { return k * step % classes; });
 }
 
 template <typename scalar_t, typename label_t>

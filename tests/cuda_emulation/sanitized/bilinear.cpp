@@ -1,6 +1,4 @@
 // The resampling kernels on memory of exactly the size they may touch.
-#include <memory>
-
 #include "bilinear/bilinear_kernels.cuh"
 #include "cases.h"
 
@@ -8,14 +6,9 @@ namespace {
 
 using namespace fcn_ext;
 
-// `count` elements with nothing accessible before or behind them.
 template <typename scalar_t>
 std::unique_ptr<scalar_t[]> ones(int64_t count) {
-  auto memory = std::make_unique<scalar_t[]>(static_cast<size_t>(count));
-  for (int64_t i = 0; i < count; ++i) {
-    memory[i] = static_cast<scalar_t>(1.0f);
-  }
-  return memory;
+  return filled<scalar_t>(count, [](int64_t) { return 1; });
 }
 
 template <typename scalar_t>

@@ -1,5 +1,4 @@
 // The confusion kernels on memory of exactly the size they may touch.
-#include <memory>
 #include <vector>
 
 #include "cases.h"
@@ -16,11 +15,9 @@ constexpr int64_t kClasses = 9;
 template <typename T>
 class Elements {
  public:
-  Elements(int64_t count, int64_t skipped) : skipped_(skipped), memory_(new T[count + skipped]) {
-    for (int64_t i = 0; i < count + skipped; ++i) {
-      memory_[i] = static_cast<T>(static_cast<float>(i / 5 % kClasses));
-    }
-  }
+  Elements(int64_t count, int64_t skipped)
+      : skipped_(skipped),
+        memory_(filled<T>(count + skipped, [](int64_t k) { return k / 5 % kClasses; })) {}
   const T* begin() const { return memory_.get() + skipped_; }
 
  private:

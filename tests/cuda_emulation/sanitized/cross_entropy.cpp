@@ -1,6 +1,4 @@
 // The cross-entropy's kernels on memory of exactly the size they may touch.
-#include <memory>
-
 #include "cases.h"
 #include "cross_entropy/cross_entropy_kernels.cuh"
 
@@ -8,13 +6,10 @@ namespace {
 
 using namespace fcn_ext;
 
+// 0, value and 2 * value in turn.
 template <typename T>
-std::unique_ptr<T[]> filled(int64_t count, float value) {
-  auto memory = std::make_unique<T[]>(static_cast<size_t>(count));
-  for (int64_t k = 0; k < count; ++k) {
-    memory[k] = static_cast<T>(value * static_cast<float>(k % 3));
-  }
-  return memory;
+std::unique_ptr<T[]> multiples(int64_t count, float value) {
+  return filled<T>(count, [=](int64_t k) { return value * static_cast<float>(k % 3); });
 }
 
 template <typename scalar_t, typename label_t>
@@ -25,11 +20,11 @@ void run(int64_t classes, const BilinearAxis& y, const BilinearAxis& x, bool cha
   const int label_type = sizeof(label_t) == 1 ? 0 : sizeof(label_t) == 2 ? 1 : 3;
   const int64_t nodes = kBatch * classes * y.input_size * x.input_size;
   const int64_t pixels = kBatch * y.output_size * x.output_size;
-  const auto input = filled<scalar_t>(nodes, scale);
-  const auto target = filled<label_t>(pixels, 1.0f);
-  const auto weight = filled<accumulate_t>(classes, 1.0f);
-  const auto gradient = filled<accumulate_t>(nodes, 1.0f);
-  const auto losses = filled<accumulate_t>(pixels, 1.0f);
+  const auto input = multiples<scalar_t>(nodes, scale);
+  const auto target = multiples<label_t>(pixels, 1.0f);
+  const auto weight = multiples<accumulate_t>(classes, 1.0f);
+  const auto gradient = multiples<accumulate_t>(nodes, 1.0f);
+  const auto losses = multiples<accumulate_t>(pixels, 1.0f);
   accumulate_t loss = 0, total_weight = 0;
   const PlaneStrides strides = dense_strides(classes, y.input_size, x.input_size, channels_last);
   const CrossEntropy problem{
@@ -39,14 +34,14 @@ void run(int64_t classes, const BilinearAxis& y, const BilinearAxis& x, bool cha
       255,
       0.1};
   for (const bool with_gradient : {true, false}) {
-    const auto workspace = filled<unsigned char>(
+    const auto workspace = multiples<unsigned char>(
         static_cast<int64_t>(cross_entropy_workspace<scalar_t>(problem, with_gradient)), 1.0f);
     launch_cross_entropy<scalar_t>(problem, input.get(), weight.get(), &loss, &total_weight,
                                    with_gradient ? gradient.get() : nullptr, strides,
                                    workspace.get(), nullptr);
   }
   launch_cross_entropy_pixels<scalar_t>(problem, input.get(), weight.get(), losses.get(), nullptr);
-  const auto workspace = filled<unsigned char>(
+  const auto workspace = multiples<unsigned char>(
       static_cast<int64_t>(cross_entropy_pixels_backward_workspace<scalar_t>(problem)), 1.0f);
   launch_cross_entropy_pixels_backward<scalar_t>(problem, losses.get(), input.get(), weight.get(),
                                                  gradient.get(), strides, workspace.get(), nullptr);

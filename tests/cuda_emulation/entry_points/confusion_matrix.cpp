@@ -1,4 +1,4 @@
-// Entry points of test_confusion_matrix.py.
+// Entry points of confusion_matrix_cases.py.
 #include "confusion_matrix/confusion_matrix_kernels.cuh"
 
 using fcn_ext::LabelMap;

@@ -1,0 +1,42 @@
+// What conftest.py's Emulation calls, beside the kernels' entry points.
+#include <exception>
+
+#include "cuda_emulation.h"
+
+namespace {
+std::string last_error;
+}
+
+namespace cuda_emulation {
+
+int guarded(const std::function<void()>& work) {
+  try {
+    work();
+    return 0;
+  } catch (const std::exception& exception) {
+    last_error = exception.what();
+    return 1;
+  }
+}
+
+}  // namespace cuda_emulation
+
+extern "C" {
+const char* cuda_emulation_error() { return last_error.c_str(); }
+
+void cuda_emulation_set_seed(uint64_t seed) { cuda_emulation::set_seed(seed); }
+
+void cuda_emulation_set_device(int multiprocessors, int shared_bytes_per_block) {
+  cuda_emulation::device() = {multiprocessors, shared_bytes_per_block};
+}
+
+// loaded, stored, vector_loads, vector_stores since the last call.
+void cuda_emulation_take_traffic(uint64_t* counts) {
+  const cuda_emulation::Traffic& traffic = cuda_emulation::traffic();
+  counts[0] = traffic.loaded;
+  counts[1] = traffic.stored;
+  counts[2] = traffic.vector_loads;
+  counts[3] = traffic.vector_stores;
+  cuda_emulation::traffic() = {};
+}
+}

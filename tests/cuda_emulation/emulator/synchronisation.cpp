@@ -1,0 +1,134 @@
+// Barriers of a block and collectives of a warp: who waits for whom, and what is wrong with that.
+#include <cstring>
+
+#include "errors.h"
+#include "fibres.h"
+
+namespace cuda_emulation {
+
+namespace {
+
+bool names(unsigned mask, unsigned lane) { return (mask >> lane & 1) != 0; }
+
+// The fibre of a lane in the warp that begins with thread `first`; null past the block's end.
+Fibre* lane_of(unsigned first, unsigned lane) {
+  return first + lane < team.size ? team.fibres[first + lane].get() : nullptr;
+}
+
+bool wait_together(const Fibre& a, const Fibre& b) {
+  return a.state == State::kCollective && b.state == State::kCollective && a.kind == b.kind &&
+         a.mask == b.mask && a.site.line == b.site.line;
+}
+
+uint64_t result_for(const Fibre& fibre, unsigned first) {
+  if (fibre.kind == Collective::kSyncWarp) {
+    return 0;
+  }
+  if (fibre.kind == Collective::kShuffle) {
+    return team.fibres[first + static_cast<unsigned>(fibre.source)]->value;
+  }
+  uint64_t lanes = 0;
+  for (unsigned from = 0; from < 32; ++from) {
+    if (names(fibre.mask, from)) {
+      const uint64_t other = team.fibres[first + from]->value;
+      const bool set = fibre.kind == Collective::kBallot ? other != 0 : other == fibre.value;
+      lanes |= uint64_t{set} << from;
+    }
+  }
+  return lanes;
+}
+
+std::string describe_missing_lanes(const Fibre& fibre) {
+  std::string missing;
+  for (unsigned lane = 0; lane < 32; ++lane) {
+    const Fibre* other = lane_of(fibre.linear / 32 * 32, lane);
+    if (!names(fibre.mask, lane) || (other != nullptr && wait_together(fibre, *other))) {
+      continue;
+    }
+    const bool returned = other == nullptr || other->state == State::kReturned;
+    missing = "lane " + std::to_string(lane) +
+              (returned ? " has returned" : " waits at " + text(other->site));
+  }
+  return "warp divergence: " + where(fibre) + " waits at " + text(fibre.site) +
+         " for lanes that do not come: " + missing;
+}
+
+}  // namespace
+
+std::string describe_deadlock() {
+  for (unsigned i = 0; i < team.size; ++i) {
+    if (team.fibres[i]->state == State::kCollective) {
+      return describe_missing_lanes(*team.fibres[i]);
+    }
+  }
+  for (unsigned i = 0; i < team.size; ++i) {
+    const Fibre& fibre = *team.fibres[i];
+    if (fibre.state == State::kBarrier) {
+      return "barrier divergence: " + where(fibre) + " waits at " + text(fibre.site) + " while " +
+             std::to_string(team.returned) + " threads of the block have returned";
+    }
+  }
+  return "";
+}
+
+void barrier(Site site) {
+  for (unsigned i = 0; i < team.size && team.at_barrier > 0; ++i) {
+    const Fibre& other = *team.fibres[i];
+    if (other.state == State::kBarrier) {
+      if (other.site.line != site.line || std::strcmp(other.site.file, site.file) != 0) {
+        fail("barrier divergence: a thread waits at " + text(other.site) + ", another at " +
+             text(site));
+      }
+      break;
+    }
+  }
+  Fibre& self = *team.running;
+  self.state = State::kBarrier;
+  self.site = site;
+  if (++team.at_barrier == team.size) {
+    team.at_barrier = 0;
+    for (unsigned i = 0; i < team.size; ++i) {
+      wake(*team.fibres[i]);
+    }
+  }
+  leave();
+}
+
+uint64_t collective(Collective kind, unsigned mask, uint64_t value, int source, Site site) {
+  Fibre& self = *team.running;
+  const unsigned lane = self.linear % 32;
+  const unsigned first = self.linear - lane;
+  if (!names(mask, lane)) {
+    fail("warp divergence: lane " + std::to_string(lane) + " takes part at " + text(site) +
+         " but its mask does not name it");
+  }
+  if (kind == Collective::kShuffle && !names(mask, static_cast<unsigned>(source))) {
+    fail("a shuffle at " + text(site) + " reads lane " + std::to_string(source) +
+         ", which its mask does not name");
+  }
+  self.state = State::kCollective;
+  self.site = site;
+  self.kind = kind;
+  self.mask = mask;
+  self.value = value;
+  self.source = source;
+
+  bool complete = true;
+  for (unsigned other = 0; other < 32 && complete; ++other) {
+    const Fibre* fibre = lane_of(first, other);
+    complete = !names(mask, other) || (fibre != nullptr && wait_together(self, *fibre));
+  }
+  if (complete) {
+    for (unsigned to = 0; to < 32; ++to) {
+      if (names(mask, to)) {
+        Fibre& fibre = *team.fibres[first + to];
+        fibre.result = result_for(fibre, first);
+        wake(fibre);
+      }
+    }
+  }
+  leave();
+  return self.result;
+}
+
+}  // namespace cuda_emulation

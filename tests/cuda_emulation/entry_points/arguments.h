@@ -1,0 +1,47 @@
+// What the entry points share: geometries as Python hands them over, and element types by number.
+#pragma once
+
+#include <cstdint>
+
+#include "bilinear/bilinear.h"
+#include "common/device.cuh"
+
+namespace fcn_ext {
+
+// maps.py's `Map` of a batch, as eleven int64.
+struct Geometry {
+  int64_t batch, channels, input_height, input_width, output_height, output_width;
+  int64_t map;  // 0: upsample, 1: interpolate, 2: interpolate with align_corners
+  int64_t stride, kernel_size, offset_y, offset_x;
+
+  BilinearShape shape() const {
+    return {batch, channels, axis(input_height, output_height, offset_y),
+            axis(input_width, output_width, offset_x)};
+  }
+
+ private:
+  BilinearAxis axis(int64_t input_size, int64_t output_size, int64_t offset) const {
+    return map == 0 ? upsample_axis(input_size, output_size, stride, kernel_size, offset)
+                    : interpolate_axis(input_size, output_size, map == 2);
+  }
+};
+
+// Calls run(pointer) with a null pointer to the element type, by its place in operands.py's
+// SCORES; 0, or 1 after an exception.
+template <typename Run>
+int guarded_for_type(int64_t dtype, Run run) {
+  return cuda_emulation::guarded([=] {
+    switch (dtype) {
+      case 0:
+        return run(static_cast<float*>(nullptr));
+      case 1:
+        return run(static_cast<double*>(nullptr));
+      case 2:
+        return run(static_cast<c10::Half*>(nullptr));
+      default:
+        return run(static_cast<c10::BFloat16*>(nullptr));
+    }
+  });
+}
+
+}  // namespace fcn_ext

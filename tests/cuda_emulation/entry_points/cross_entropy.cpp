@@ -1,0 +1,102 @@
+// Entry points of cross_entropy_cases.py.
+#include <memory>
+
+#include "arguments.h"
+#include "cross_entropy/cross_entropy_kernels.cuh"
+
+namespace {
+
+using namespace fcn_ext;
+
+// What Python hands over as int64.
+struct Problem {
+  int64_t dtype;
+  Geometry geometry;
+  PlaneStrides input_strides;
+  int64_t target_type, target_strides[3], ignore_index;
+  PlaneStrides gradient_strides;
+
+  CrossEntropy cross_entropy(const void* target, double label_smoothing) const {
+    return {geometry.shape(),
+            input_strides,
+            {target,
+             static_cast<int>(target_type),
+             {target_strides[0], target_strides[1], target_strides[2]}},
+            ignore_index,
+            label_smoothing};
+  }
+};
+
+// Memory of exactly so many bytes, full of NaN, aligned to 16.
+struct Workspace {
+  size_t bytes;
+  std::unique_ptr<unsigned char[]> memory;
+
+  explicit Workspace(size_t size) : bytes(size), memory(new unsigned char[size + 16]) {
+    std::fill_n(memory.get(), size + 16, 0xff);
+  }
+  void* begin() const { return memory.get(); }
+  void check() const {
+    for (size_t k = bytes; k < bytes + 16; ++k) {
+      if (memory[k] != 0xff) {
+        throw std::runtime_error("a kernel wrote behind its workspace");
+      }
+    }
+  }
+};
+
+}  // namespace
+
+// Whether the shape goes to the geometric-row kernel: its stride, else 0.
+extern "C" int cross_entropy_stride(const Problem* problem, int64_t* stride) {
+  return guarded_for_type(problem->dtype, [=](auto* type) {
+    using scalar_t = std::remove_pointer_t<decltype(type)>;
+    *stride = cross_entropy::tile_grid<scalar_t>(problem->cross_entropy(nullptr, 0)).stride;
+  });
+}
+
+extern "C" int cross_entropy(const Problem* problem, const double* label_smoothing,
+                             const void* input, const void* target, const void* weight, void* loss,
+                             void* total_weight, void* gradient) {
+  return guarded_for_type(problem->dtype, [=](auto* type) {
+    using scalar_t = std::remove_pointer_t<decltype(type)>;
+    using accumulate_t = accumulate_of<scalar_t>;
+    const CrossEntropy plain = problem->cross_entropy(target, *label_smoothing);
+    const Workspace workspace(cross_entropy_workspace<scalar_t>(plain, gradient != nullptr));
+    launch_cross_entropy<scalar_t>(
+        plain, static_cast<const scalar_t*>(input), static_cast<const accumulate_t*>(weight),
+        static_cast<accumulate_t*>(loss), static_cast<accumulate_t*>(total_weight),
+        static_cast<accumulate_t*>(gradient), problem->gradient_strides, workspace.begin(),
+        nullptr);
+    workspace.check();
+  });
+}
+
+extern "C" int cross_entropy_pixels(const Problem* problem, const double* label_smoothing,
+                                    const void* input, const void* target, const void* weight,
+                                    void* losses) {
+  return guarded_for_type(problem->dtype, [=](auto* type) {
+    using scalar_t = std::remove_pointer_t<decltype(type)>;
+    using accumulate_t = accumulate_of<scalar_t>;
+    launch_cross_entropy_pixels<scalar_t>(
+        problem->cross_entropy(target, *label_smoothing), static_cast<const scalar_t*>(input),
+        static_cast<const accumulate_t*>(weight), static_cast<accumulate_t*>(losses), nullptr);
+  });
+}
+
+extern "C" int cross_entropy_pixels_backward(const Problem* problem, const double* label_smoothing,
+                                             const void* grad_output, const void* input,
+                                             const void* target, const void* weight,
+                                             void* gradient) {
+  return guarded_for_type(problem->dtype, [=](auto* type) {
+    using scalar_t = std::remove_pointer_t<decltype(type)>;
+    using accumulate_t = accumulate_of<scalar_t>;
+    const CrossEntropy plain = problem->cross_entropy(target, *label_smoothing);
+    const Workspace workspace(cross_entropy_pixels_backward_workspace<scalar_t>(plain));
+    launch_cross_entropy_pixels_backward<scalar_t>(
+        plain, static_cast<const accumulate_t*>(grad_output), static_cast<const scalar_t*>(input),
+        static_cast<const accumulate_t*>(weight), static_cast<accumulate_t*>(gradient),
+        problem->gradient_strides, workspace.begin(), nullptr);
+    workspace.check();
+  });
+}
