@@ -281,7 +281,11 @@ void add_gradients(const Group<accumulate_t>& group, const Patch<accumulate_t>& 
         sum = sum * ratio + weight[k];
       }
       const lanes_t all = value * sum;
-      const lanes_t below = y_upper * all + (patch.row_step * (value * ratio)) * derivative;
+      lanes_t below = y_upper * all;
+      // The row after a lone one may lie so far beyond the cell that its ratio overflows.
+      if constexpr (rows > 1) {
+        below += (patch.row_step * (value * ratio)) * derivative;
+      }
       corners.add(all, below, load_register(patch.column_upper + column * patch.column_pitch));
       value *= progression.value_step;
       ratio *= progression.ratio_step;

@@ -33,6 +33,22 @@ def losses(geometry: Geometry, scores: Tensor, target: Tensor, **options: Any) -
     return result
 
 
+@pytest.mark.parametrize(
+    ("dtype", "nodes", "pixels", "nats"),
+    [(torch.float32, 27, 20, (62.0, 69.0)), (torch.float64, 240, 20, (58.0, 61.0))],
+)
+def test_steep_scores_of_fewer_pixels_than_nodes(
+    dtype: torch.dtype, nodes: int, pixels: int, nats: tuple[float, float], device: torch.device
+) -> None:
+    """From one pixel to the next scores rise by up to what no power of two of the type holds."""
+    geometry = interpolated((nodes, 3), (pixels, 3))
+    steps = torch.linspace(*nats, 120, dtype=dtype, device=device)
+    scores = torch.zeros((120, 2, nodes, 3), dtype=dtype, device=device)
+    scores[:, 1, 1::2] = -steps[:, None, None]
+    scores[:, 0, 0::2] = -20.0
+    assert_matches(geometry, scores, geometry.labels(120, 2).to(device), reduction="sum")
+
+
 @pytest.mark.parametrize("stride", [1, 2, 3, 4, 7, 8, 16, 32])
 @pytest.mark.parametrize("noise", [0.0, 3.0])
 def test_winners_by_ten_thousand(stride: int, noise: float, device: torch.device) -> None:
