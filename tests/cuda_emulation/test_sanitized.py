@@ -32,7 +32,13 @@ def test_out_of_bounds_is_found(sanitized_program: Path, case: str, found: str) 
     assert "neighbour_kernel" in done.stderr
 
 
-@pytest.mark.parametrize("case", ["clean", "bilinear_float", "bilinear_half"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        *("clean", "bilinear_float", "bilinear_half", "cross_entropy", "confusion_matrix"),
+        *("argmax_float", "argmax_half", "argmax_confusion"),
+    ],
+)
 def test_kernels_stay_in_bounds(sanitized_program: Path, case: str) -> None:
     done = run(sanitized_program, case)
     assert done.returncode == 0, done.stderr

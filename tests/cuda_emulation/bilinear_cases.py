@@ -1,0 +1,117 @@
+"""Forward and backward by the resampling engine's CUDA kernels, against the plain reference."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from .maps import Map
+from .operands import CHANNELS_LAST, CONTIGUOUS, among_nans, check_guards, guarded
+
+if TYPE_CHECKING:
+    from .conftest import Emulation
+
+TOLERANCE = {
+    torch.float32: 1e-5,
+    torch.float64: 1e-12,
+    torch.float16: 2.0**-10,
+    torch.bfloat16: 2.0**-7,
+}
+
+
+def forward(
+    emulation: Emulation,
+    map: Map,
+    input: Tensor,
+    *,
+    skip: Tensor | None = None,
+    layout: torch.memory_format = CONTIGUOUS,
+    shift: int = 0,
+) -> Tensor:
+    batch, channels = input.shape[:2]
+    output, memory = guarded((batch, channels, *map.output_size), input.dtype, layout, shift)
+    emulation.call(
+        "bilinear_forward",
+        *(input.dtype, map.geometry(batch, channels)),
+        *(input, input.stride(), skip, (input if skip is None else skip).stride()),
+        *(output, int(layout == CHANNELS_LAST)),
+    )
+    check_guards(output, memory)
+    return output
+
+
+def backward(
+    emulation: Emulation,
+    map: Map,
+    grad_output: Tensor,
+    *,
+    layout: torch.memory_format = CONTIGUOUS,
+    shift: int = 0,
+) -> Tensor:
+    batch, channels = grad_output.shape[:2]
+    grad, memory = guarded((batch, channels, *map.input_size), grad_output.dtype, layout, shift)
+    emulation.call(
+        "bilinear_backward",
+        *(grad_output.dtype, map.geometry(batch, channels)),
+        *(grad_output, grad_output.stride(), grad, int(layout == CHANNELS_LAST)),
+    )
+    check_guards(grad, memory)
+    return grad
+
+
+def reference_backward(map: Map, grad_output: Tensor) -> Tensor:
+    input = torch.zeros(*grad_output.shape[:2], *map.input_size, dtype=torch.float64)
+    input.requires_grad_()
+    map.reference(input).backward(grad_output.double())
+    assert input.grad is not None
+    return input.grad
+
+
+def assert_close(actual: Tensor, expected: Tensor) -> None:
+    tolerance = TOLERANCE[actual.dtype]
+    atol = tolerance * max(1.0, expected.abs().max().item()) if expected.numel() else tolerance
+    torch.testing.assert_close(actual.double(), expected, rtol=tolerance, atol=atol)
+
+
+def check_forward(
+    emulation: Emulation,
+    map: Map,
+    input: Tensor,
+    *,
+    skip: Tensor | None = None,
+    layout: torch.memory_format = CONTIGUOUS,
+    shift: int = 0,
+) -> None:
+    expected = map.reference(input.double())
+    if skip is not None:
+        expected = expected + skip.double()
+        skip = among_nans(skip, shift)
+    output = forward(
+        emulation, map, among_nans(input, shift), skip=skip, layout=layout, shift=shift
+    )
+    assert_close(output, expected)
+
+
+def check_backward(
+    emulation: Emulation,
+    map: Map,
+    grad_output: Tensor,
+    *,
+    layout: torch.memory_format = CONTIGUOUS,
+    shift: int = 0,
+) -> None:
+    grad = backward(emulation, map, among_nans(grad_output, shift), layout=layout, shift=shift)
+    assert_close(grad, reference_backward(map, grad_output))
+
+
+def values(
+    rng: random.Random,
+    shape: tuple[int, ...],
+    dtype: torch.dtype,
+    layout: torch.memory_format = CONTIGUOUS,
+) -> Tensor:
+    generator = torch.Generator().manual_seed(rng.randrange(2**31))
+    return torch.randn(shape, generator=generator).to(dtype).contiguous(memory_format=layout)
