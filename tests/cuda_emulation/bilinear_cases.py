@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -31,16 +31,8 @@ def forward(
     layout: torch.memory_format = CONTIGUOUS,
     shift: int = 0,
 ) -> Tensor:
-    batch, channels = input.shape[:2]
-    output, memory = guarded((batch, channels, *map.output_size), input.dtype, layout, shift)
-    emulation.call(
-        "bilinear_forward",
-        *(input.dtype, map.geometry(batch, channels)),
-        *(input, input.stride(), skip, (input if skip is None else skip).stride()),
-        *(output, int(layout == CHANNELS_LAST)),
-    )
-    check_guards(output, memory)
-    return output
+    operands = (input, input.stride(), skip, (input if skip is None else skip).stride())
+    return _run(emulation, "bilinear_forward", map, map.output_size, operands, layout, shift)
 
 
 def backward(
@@ -51,15 +43,27 @@ def backward(
     layout: torch.memory_format = CONTIGUOUS,
     shift: int = 0,
 ) -> Tensor:
-    batch, channels = grad_output.shape[:2]
-    grad, memory = guarded((batch, channels, *map.input_size), grad_output.dtype, layout, shift)
-    emulation.call(
-        "bilinear_backward",
-        *(grad_output.dtype, map.geometry(batch, channels)),
-        *(grad_output, grad_output.stride(), grad, int(layout == CHANNELS_LAST)),
-    )
-    check_guards(grad, memory)
-    return grad
+    operands = (grad_output, grad_output.stride())
+    return _run(emulation, "bilinear_backward", map, map.input_size, operands, layout, shift)
+
+
+def _run(
+    emulation: Emulation,
+    name: str,
+    map: Map,
+    size: tuple[int, int],
+    operands: tuple[Any, ...],
+    layout: torch.memory_format,
+    shift: int,
+) -> Tensor:
+    input = operands[0]
+    batch, channels = input.shape[:2]
+    result, memory = guarded((batch, channels, *size), input.dtype, layout, shift)
+    geometry = map.geometry(batch, channels)
+    channels_last = int(layout == CHANNELS_LAST)
+    emulation.call(name, input.dtype, geometry, *operands, result, channels_last)
+    check_guards(result, memory)
+    return result
 
 
 def reference_backward(map: Map, grad_output: Tensor) -> Tensor:
