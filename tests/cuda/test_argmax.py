@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -11,51 +11,38 @@ from torch import Tensor
 
 from fcn_ext import ops
 
+from .operands import LABELS, LAYOUTS, blocks, needs_memory
+from .streams import StreamContract
+
 pytestmark = pytest.mark.cuda
 
 DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
-LABELS = [torch.uint8, torch.int16, torch.int32, torch.int64]
 
 
 def trained(scores: Tensor) -> Tensor:
     """Adds regions of one clear class, as a trained network's scores have them."""
     n, c, h, w = scores.shape
-    regions = torch.randint(0, c, (n, 1, h // 7 + 1, w // 7 + 1))
-    regions = regions.repeat_interleave(7, 2).repeat_interleave(7, 3)[:, :, :h, :w]
-    return scores.scatter_add(1, regions, torch.full_like(scores, 9))
-
-
-def channels_last(map: Tensor) -> Tensor:
-    return map.contiguous(memory_format=torch.channels_last)
-
-
-def window(map: Tensor) -> Tensor:
-    n, c, h, w = map.shape
-    return map.new_zeros((n, c, h + 3, w + 5))[:, :, 1 : 1 + h, 3 : 3 + w].copy_(map)
-
-
-LAYOUTS = [Tensor.contiguous, channels_last, window]
+    regions = blocks((n, h, w), c, 7)
+    return scores.scatter_add(1, regions[:, None], torch.full_like(scores, 9))
 
 
 class Upsample:
     """upsample(stride, ...), and the heads of the same geometry."""
 
     def __init__(self, stride: int, offset: int = 0, size: tuple[int, int] | None = None) -> None:
-        self.arguments = (stride,)
-        self.options = {"offset": offset}
-        self.size = {} if size is None else {"output_size": size}
+        self.stride = stride
+        self.offset = offset
+        self.size: dict[str, Any] = {} if size is None else {"output_size": size}
 
     def logits(self, scores: Tensor) -> Tensor:
-        return ops.upsample(scores, *self.arguments, **self.options, **self.size)  # type: ignore
+        return ops.upsample(scores, self.stride, offset=self.offset, **self.size)
 
-    def labels(self, scores: Tensor, **options: object) -> Tensor:
-        return ops.upsample_argmax(  # type: ignore
-            scores, *self.arguments, **self.options, **self.size, **options
-        )
+    def labels(self, scores: Tensor, **options: Any) -> Any:
+        return ops.upsample_argmax(scores, self.stride, offset=self.offset, **self.size, **options)
 
-    def counts(self, scores: Tensor, target: Tensor, **options: object) -> Tensor:
-        return ops.upsample_confusion_matrix(  # type: ignore
-            scores, target, *self.arguments, **self.options, **options
+    def counts(self, scores: Tensor, target: Tensor, **options: Any) -> Tensor:
+        return ops.upsample_confusion_matrix(
+            scores, target, self.stride, offset=self.offset, **options
         )
 
 
@@ -69,13 +56,13 @@ class Interpolate:
     def logits(self, scores: Tensor) -> Tensor:
         return ops.interpolate(scores, self.size, align_corners=self.align_corners)
 
-    def labels(self, scores: Tensor, **options: object) -> Tensor:
-        return ops.interpolate_argmax(  # type: ignore
+    def labels(self, scores: Tensor, **options: Any) -> Any:
+        return ops.interpolate_argmax(
             scores, self.size, align_corners=self.align_corners, **options
         )
 
-    def counts(self, scores: Tensor, target: Tensor, **options: object) -> Tensor:
-        return ops.interpolate_confusion_matrix(  # type: ignore
+    def counts(self, scores: Tensor, target: Tensor, **options: Any) -> Tensor:
+        return ops.interpolate_confusion_matrix(
             scores, target, align_corners=self.align_corners, **options
         )
 
@@ -185,84 +172,24 @@ def test_special_values() -> None:
         )
 
 
-def everything(maps: dict[str, Tensor], matrix: Tensor, invalid: Tensor) -> list[Tensor]:
-    scores, target = maps["scores"], maps["target"]
-    ops.upsample_confusion_matrix(scores, target, 8, offset=4, out=matrix, invalid=invalid)
-    ops.interpolate_confusion_matrix(scores, target, out=matrix, invalid=invalid)
-    return [
-        *ops.upsample_argmax(scores, 8, offset=4, return_probability=True),
-        *ops.interpolate_argmax(scores, (253, 255), return_probability=True),
-        ops.interpolate_argmax(scores, (20, 20)),
-    ]
+class TestStreams(StreamContract):
+    classes = 110
 
+    def maps(self) -> dict[str, Tensor]:
+        return {
+            "scores": trained(torch.randn(2, 110, 32, 32)).cuda(),
+            "target": torch.randint(0, 112, (2, 256, 256), device="cuda", dtype=torch.uint8),
+        }
 
-@pytest.fixture
-def maps() -> dict[str, Tensor]:
-    return {
-        "scores": trained(torch.randn(2, 110, 32, 32)).cuda(),
-        "target": torch.randint(0, 112, (2, 256, 256), device="cuda", dtype=torch.uint8),
-    }
-
-
-@pytest.fixture
-def counts() -> tuple[Tensor, Tensor]:
-    return (
-        torch.zeros(110, 110, dtype=torch.int64, device="cuda"),
-        torch.zeros((), dtype=torch.int64, device="cuda"),
-    )
-
-
-def test_host_does_not_wait(maps: dict[str, Tensor], counts: tuple[Tensor, Tensor]) -> None:
-    everything(maps, *counts)  # loads the kernels and warms the allocator
-    torch.cuda.synchronize()
-    done = torch.cuda.Event()
-    begin = time.perf_counter()
-    torch.cuda._sleep(2_000_000_000)
-    everything(maps, *counts)
-    done.record()
-    elapsed = time.perf_counter() - begin
-    assert not done.query(), f"the host waited {elapsed:.3f} s for the device"
-    torch.cuda.synchronize()
-
-
-def test_graphs_capture_and_replay(maps: dict[str, Tensor], counts: tuple[Tensor, Tensor]) -> None:
-    """Capture refuses any synchronisation; a replay counts again into the same matrix."""
-    everything(maps, *counts)
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        outputs = everything(maps, *counts)
-    for count in counts:
-        count.zero_()
-    maps["scores"].copy_(trained(torch.randn(2, 110, 32, 32)))
-    maps["target"].copy_(torch.randint_like(maps["target"], 112))
-    graph.replay()
-    graph.replay()
-    twice = tuple(torch.zeros_like(count) for count in counts)
-    everything(maps, *twice)
-    expected = everything(maps, *twice)
-    for a, e in zip([*outputs, *counts], [*expected, *twice], strict=True):
-        assert torch.equal(a, e)
-
-
-def test_work_follows_the_current_stream(
-    maps: dict[str, Tensor], counts: tuple[Tensor, Tensor]
-) -> None:
-    """Behind a long wait on a side stream come the inputs' values, and then the operators."""
-    expected = everything(maps, *counts)
-    blank = {name: torch.zeros_like(map) for name, map in maps.items()}
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    side_counts = tuple(torch.zeros_like(count) for count in counts)
-    torch.cuda.synchronize()
-    with torch.cuda.stream(side):
-        torch.cuda._sleep(200_000_000)
-        for name, map in maps.items():
-            blank[name].copy_(map)
-        actual = everything(blank, *side_counts)
-    side.synchronize()
-    for a, e in zip([*actual, *side_counts], [*expected, *counts], strict=True):
-        assert torch.equal(a, e)
+    def work(self, maps: dict[str, Tensor], matrix: Tensor, invalid: Tensor) -> list[Tensor]:
+        scores, target = maps["scores"], maps["target"]
+        ops.upsample_confusion_matrix(scores, target, 8, offset=4, out=matrix, invalid=invalid)
+        ops.interpolate_confusion_matrix(scores, target, out=matrix, invalid=invalid)
+        return [
+            *ops.upsample_argmax(scores, 8, offset=4, return_probability=True),
+            *ops.interpolate_argmax(scores, (253, 255), return_probability=True),
+            ops.interpolate_argmax(scores, (20, 20)),
+        ]
 
 
 def test_extra_memory_is_that_of_the_results() -> None:
@@ -280,9 +207,7 @@ def test_extra_memory_is_that_of_the_results() -> None:
 
 
 def test_more_than_two_to_the_31_pixels() -> None:
-    free, _ = torch.cuda.mem_get_info()
-    if free < 8 * 2**30:
-        pytest.skip(f"needs 8 GiB of free GPU memory, has {free / 2**30:.1f}")
+    needs_memory(8)
     scores = torch.zeros(2, 2, 4100, 4100, device="cuda", dtype=torch.float16)
     scores[1, 1, -1, -1] = 1
     target = torch.zeros(2, 32800, 32800, device="cuda", dtype=torch.uint8)

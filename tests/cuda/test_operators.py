@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import pytest
@@ -10,6 +9,9 @@ import torch
 from torch import Tensor
 
 from fcn_ext import ops
+
+from .operands import LABELS, LAYOUTS, blocks, channels_last, needs_memory
+from .streams import StreamContract
 
 pytestmark = pytest.mark.cuda
 
@@ -20,21 +22,6 @@ TOLERANCE = {
     torch.float16: 2e-3,
     torch.bfloat16: 1.6e-2,
 }
-LABELS = [torch.uint8, torch.int16, torch.int32, torch.int64]
-
-
-def channels_last(map: Tensor) -> Tensor:
-    return map.contiguous(memory_format=torch.channels_last)
-
-
-def window(map: Tensor) -> Tensor:
-    """A window that no row of is aligned."""
-    n, c, h, w = map.shape
-    larger = map.new_zeros((n, c, h + 3, w + 5))
-    return larger[:, :, 1 : 1 + h, 3 : 3 + w].copy_(map)
-
-
-LAYOUTS = [Tensor.contiguous, channels_last, window]
 
 
 def upsample(stride: int, **options: object) -> Callable[..., Tensor]:
@@ -93,13 +80,6 @@ def test_maps_and_gradients_equal_those_of_cpu(
         )
 
 
-def blocks(shape: tuple[int, ...], high: int, size: int = 23) -> Tensor:
-    """Piecewise constant labels."""
-    n, h, w = shape
-    coarse = torch.randint(0, high, (n, h // size + 1, w // size + 1))
-    return coarse.repeat_interleave(size, 1).repeat_interleave(size, 2)[:, :h, :w].contiguous()
-
-
 ALL_LABELS = [(prediction, target, 21) for prediction in LABELS for target in LABELS]
 ALL_SIZES = [(dtype, dtype, n) for dtype in (torch.uint8, torch.int64) for n in (1, 2, 150, 230)]
 
@@ -150,96 +130,43 @@ def test_counts_of_logits_equal_those_of_cpu(
     assert torch.equal(cpu, ops.confusion_matrix(logits.argmax(1), target, num_classes))
 
 
-def everything(maps: dict[str, Tensor], matrix: Tensor, invalid: Tensor) -> list[Tensor]:
-    """Every operator of the library, forward and backward, on given tensors."""
-    up = torch.ops.fcn_ext.upsample(maps["coarse"], 8, 16, 4, 4, 256, 256)
-    between = torch.ops.fcn_ext.interpolate(maps["coarse"], 255, 253, False)
-    ops.confusion_matrix(maps["labels"], maps["target"], 21, out=matrix, invalid=invalid)
-    ops.confusion_matrix(up, maps["target"], 21, out=matrix, invalid=invalid)
-    return [
-        up,
-        between,
-        torch.ops.fcn_ext.upsample_backward(up, 8, 16, 4, 4, 33, 33),
-        torch.ops.fcn_ext.interpolate_backward(between, 33, 33, False),
-        torch.ops.fcn_ext.fuse_skip(maps["coarse"], maps["skip"], 2, 1, 2),
-    ]
+class TestStreams(StreamContract):
+    """Every operator of the library, forward and backward."""
 
+    classes = 21
 
-@pytest.fixture
-def maps() -> dict[str, Tensor]:
-    return {
-        "coarse": torch.randn(2, 21, 33, 33, device="cuda"),
-        "skip": torch.randn(2, 21, 72, 71, device="cuda"),
-        "labels": torch.randint(0, 21, (2, 256, 256), device="cuda"),
-        "target": torch.randint(0, 22, (2, 256, 256), device="cuda", dtype=torch.uint8),
-    }
+    def maps(self) -> dict[str, Tensor]:
+        return {
+            "coarse": torch.randn(2, 21, 33, 33, device="cuda"),
+            "skip": torch.randn(2, 21, 72, 71, device="cuda"),
+            "labels": torch.randint(0, 21, (2, 256, 256), device="cuda"),
+            "target": torch.randint(0, 22, (2, 256, 256), device="cuda", dtype=torch.uint8),
+        }
 
+    def work(self, maps: dict[str, Tensor], matrix: Tensor, invalid: Tensor) -> list[Tensor]:
+        up = torch.ops.fcn_ext.upsample(maps["coarse"], 8, 16, 4, 4, 256, 256)
+        between = torch.ops.fcn_ext.interpolate(maps["coarse"], 255, 253, False)
+        ops.confusion_matrix(maps["labels"], maps["target"], 21, out=matrix, invalid=invalid)
+        ops.confusion_matrix(up, maps["target"], 21, out=matrix, invalid=invalid)
+        return [
+            up,
+            between,
+            torch.ops.fcn_ext.upsample_backward(up, 8, 16, 4, 4, 33, 33),
+            torch.ops.fcn_ext.interpolate_backward(between, 33, 33, False),
+            torch.ops.fcn_ext.fuse_skip(maps["coarse"], maps["skip"], 2, 1, 2),
+        ]
 
-@pytest.fixture
-def counts() -> tuple[Tensor, Tensor]:
-    return (
-        torch.zeros(21, 21, dtype=torch.int64, device="cuda"),
-        torch.zeros((), dtype=torch.int64, device="cuda"),
-    )
-
-
-def test_work_follows_the_current_stream(
-    maps: dict[str, Tensor], counts: tuple[Tensor, Tensor]
-) -> None:
-    """Behind a long wait on a side stream come the inputs' values, and then the operators."""
-    expected = everything(maps, *counts)
-    blank = {name: torch.zeros_like(map) for name, map in maps.items()}
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    side_counts = tuple(torch.zeros_like(count) for count in counts)
-    torch.cuda.synchronize()
-    with torch.cuda.stream(side):
-        torch.cuda._sleep(200_000_000)
-        for name, map in maps.items():
-            blank[name].copy_(map)
-        actual = everything(blank, *side_counts)
-    side.synchronize()
-    for a, e in zip([*actual, *side_counts], [*expected, *counts], strict=True):
-        assert torch.equal(a, e)
-
-
-def test_host_does_not_wait(maps: dict[str, Tensor], counts: tuple[Tensor, Tensor]) -> None:
-    everything(maps, *counts)  # loads the kernels and warms the allocator
-    torch.cuda.synchronize()
-    done = torch.cuda.Event()
-    begin = time.perf_counter()
-    torch.cuda._sleep(2_000_000_000)
-    everything(maps, *counts)
-    done.record()
-    elapsed = time.perf_counter() - begin
-    assert not done.query(), f"the host waited {elapsed:.3f} s for the device"
-    torch.cuda.synchronize()
-
-
-def test_graphs_capture_and_replay(maps: dict[str, Tensor], counts: tuple[Tensor, Tensor]) -> None:
-    """Capture refuses any synchronisation; a replay counts again into the same matrix."""
-    everything(maps, *counts)
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        outputs = everything(maps, *counts)
-    for count in counts:
-        count.zero_()
-    fresh = {
-        "coarse": torch.randn_like(maps["coarse"]),
-        "skip": torch.randn_like(maps["skip"]),
-        "labels": torch.randint_like(maps["labels"], 21),
-        "target": torch.randint_like(maps["target"], 22),
-    }
-    for name, map in fresh.items():
-        maps[name].copy_(map)
-    graph.replay()
-    graph.replay()
-    twice = tuple(torch.zeros_like(count) for count in counts)
-    everything(maps, *twice)
-    expected = everything(maps, *twice)
-    for a, e in zip([*outputs, *counts], [*expected, *twice], strict=True):
-        assert torch.equal(a, e)
+    @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
+    def test_tensors_of_a_device_that_is_not_current(self) -> None:
+        maps, counts = self.maps(), self.counts()
+        expected = self.work(maps, *counts)
+        other = {name: map.to("cuda:1") for name, map in maps.items()}
+        other_counts = tuple(torch.zeros_like(count, device="cuda:1") for count in counts)
+        actual = self.work(other, *other_counts)
+        assert torch.cuda.current_device() == 0
+        for a, e in zip([*actual, *other_counts], [*expected, *counts], strict=True):
+            assert a.device.index == 1
+            assert torch.equal(a.cpu(), e.cpu())
 
 
 def test_large_shared_histogram_in_a_graph() -> None:
@@ -253,12 +180,6 @@ def test_large_shared_histogram_in_a_graph() -> None:
         ops.confusion_matrix(labels, labels, 110, out=matrix)
     graph.replay()
     assert torch.equal(matrix.diagonal(), torch.bincount(labels.flatten(), minlength=110))
-
-
-def needs_memory(gigabytes: float) -> None:
-    free, _ = torch.cuda.mem_get_info()
-    if free < gigabytes * 2**30:
-        pytest.skip(f"needs {gigabytes} GiB of free GPU memory, has {free / 2**30:.1f}")
 
 
 @pytest.mark.parametrize("layout", [Tensor.contiguous, channels_last])
@@ -283,29 +204,16 @@ def test_more_than_two_to_the_31_pixels() -> None:
     assert matrix.tolist() == [[labels.numel() - 5, 0], [0, 5]]
 
 
-def test_backward_on_another_thread(maps: dict[str, Tensor]) -> None:
+def test_backward_on_another_thread() -> None:
     """autograd runs backward on a thread of its own, whose device is set for it."""
-    coarse = maps["coarse"].requires_grad_()
+    coarse = torch.randn(2, 21, 33, 33, device="cuda", requires_grad=True)
     ops.upsample(coarse, 8).square().mean().backward()
     assert coarse.grad is not None
     assert bool(coarse.grad.isfinite().all())
 
 
-@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
-def test_tensors_of_a_device_that_is_not_current(
-    maps: dict[str, Tensor], counts: tuple[Tensor, Tensor]
-) -> None:
-    expected = everything(maps, *counts)
-    other = {name: map.to("cuda:1") for name, map in maps.items()}
-    other_counts = tuple(torch.zeros_like(count, device="cuda:1") for count in counts)
-    actual = everything(other, *other_counts)
-    assert torch.cuda.current_device() == 0
-    for a, e in zip([*actual, *other_counts], [*expected, *counts], strict=True):
-        assert a.device.index == 1
-        assert torch.equal(a.cpu(), e.cpu())
-
-
-def test_wrong_arguments_leave_the_device_usable(maps: dict[str, Tensor]) -> None:
+def test_wrong_arguments_leave_the_device_usable() -> None:
+    maps = TestStreams().maps()
     with pytest.raises(ValueError, match="device"):
         ops.confusion_matrix(maps["labels"], maps["target"].cpu(), 21)
     with pytest.raises(ValueError, match="device"):
