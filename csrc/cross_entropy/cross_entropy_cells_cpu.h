@@ -13,12 +13,13 @@ namespace {
 
 constexpr int64_t kMostPhases = 8;  // columns of a cell before the progression is started afresh
 
-// A class is left out of a group where it adds less than 2^-32 of the smallest sum to all pixels
-// together: below what the sum can hold. Below 2^kDirect progressions would leave the normal
+// A class is left out of a group where it adds less than 2^kNegligible of the smallest sum to all
+// pixels together: below what the sum can hold. Below 2^kDirect progressions would leave the normal
 // numbers: such a class takes a power of two for each pixel. Where the best class of every corner
 // is another and the sum might fall below 2^kExact, a cell is computed in double with the true
 // maximum of every pixel (cross_entropy_exact_cpu.h).
-constexpr double kNegligible = -32;
+template <typename accumulate_t>
+constexpr accumulate_t kNegligible = sizeof(accumulate_t) == 8 ? -61 : -32;
 constexpr double kDirect = -100;
 constexpr double kExact = -40;
 
@@ -130,7 +131,7 @@ void list_classes(const Group<accumulate_t>& group, const Patch<accumulate_t>& p
   const auto kFloor = static_cast<accumulate_t>(kDirect);
   const accumulate_t spread =
       static_cast<accumulate_t>(__builtin_clzll(1) - __builtin_clzll(group.num_classes) + 1);
-  const lanes_t negligible = group.least + (static_cast<accumulate_t>(kNegligible) - spread);
+  const lanes_t negligible = group.least + (kNegligible<accumulate_t> - spread);
   const lanes_t x_lower = load_register(patch.column_lower);
   const lanes_t x_upper = load_register(patch.column_upper);
   const accumulate_t y_lower = patch.row_lower[0], y_upper = patch.row_upper[0];

@@ -49,6 +49,17 @@ def test_steep_scores_of_fewer_pixels_than_nodes(
     assert_matches(geometry, scores, geometry.labels(120, 2).to(device), reduction="sum")
 
 
+@pytest.mark.parametrize("geometry", PLAIN, ids=str)
+@pytest.mark.parametrize("distance", [27.0, 30.0])
+def test_small_probabilities_count_in_float64(
+    geometry: Geometry, distance: float, device: torch.device
+) -> None:
+    scores = torch.zeros((1, 5, *geometry.coarse), dtype=torch.float64, device=device)
+    scores[:, 1:] = -distance
+    target = torch.zeros((1, *geometry.fine), dtype=torch.uint8, device=device)
+    assert_matches(geometry, scores, target, reduction="none")
+
+
 @pytest.mark.parametrize("stride", [1, 2, 3, 4, 7, 8, 16, 32])
 @pytest.mark.parametrize("noise", [0.0, 3.0])
 def test_winners_by_ten_thousand(stride: int, noise: float, device: torch.device) -> None:
