@@ -32,6 +32,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 from fcn_ext import ops
+from fcn_ext._arguments import integer
+from fcn_ext.ops import _common
 
 __all__ = ["ConfusionMatrix", "Scores", "scores_from_matrix"]
 
@@ -85,8 +87,10 @@ def scores_from_matrix(matrix: Tensor | npt.NDArray[np.integer[Any]]) -> Scores:
     counts = matrix.detach().cpu().numpy() if isinstance(matrix, Tensor) else np.asarray(matrix)
     if counts.ndim != 2 or counts.shape[0] != counts.shape[1]:
         raise ValueError(f"matrix must be square (num_classes, num_classes), got {counts.shape}")
-    if not np.issubdtype(counts.dtype, np.integer) or (counts.size and counts.min() < 0):
+    if not np.issubdtype(counts.dtype, np.integer):
         raise ValueError(f"matrix must hold counts, integers >= 0, got {counts.dtype} values")
+    if counts.size and counts.min() < 0:
+        raise ValueError(f"matrix must hold counts, integers >= 0, got {counts.min()}")
     hit = np.diag(counts).astype(np.float64)
     target = counts.sum(axis=1).astype(np.float64)
     union = target + counts.sum(axis=0) - hit
@@ -124,6 +128,10 @@ class ConfusionMatrix:
         ignore_index: target value to skip.
         device: where the counts live; default the device of the first update.
         class_names: num_classes names, for whoever prints the scores.
+
+    Raises:
+        TypeError: ``num_classes`` or ``ignore_index`` is not an integer.
+        ValueError: ``num_classes`` is out of range, or ``class_names`` is not as long.
     """
 
     def __init__(
@@ -134,6 +142,7 @@ class ConfusionMatrix:
         device: torch.device | str | None = None,
         class_names: Sequence[str] | None = None,
     ) -> None:
+        num_classes = integer(num_classes, "num_classes")
         if not 1 <= num_classes <= 32768:
             raise ValueError(f"num_classes must be in [1, 32768], got {num_classes}")
         if class_names is not None and len(class_names) != num_classes:
@@ -141,7 +150,7 @@ class ConfusionMatrix:
                 f"class_names must have num_classes = {num_classes} names, got {len(class_names)}"
             )
         self.num_classes = num_classes
-        self.ignore_index = ignore_index
+        self.ignore_index = integer(ignore_index, "ignore_index")
         self.class_names = tuple(class_names) if class_names is not None else None
         self._matrix: Tensor | None = None
         self._invalid: Tensor | None = None
@@ -150,8 +159,10 @@ class ConfusionMatrix:
 
     def _allocate(self, device: torch.device) -> tuple[Tensor, Tensor]:
         shape = (self.num_classes, self.num_classes)
-        self._matrix = torch.zeros(shape, dtype=torch.int64, device=device)
-        self._invalid = torch.zeros((), dtype=torch.int64, device=device)
+        # A first update in inference mode must not leave counts that `reset` may not touch.
+        with torch.inference_mode(False):
+            self._matrix = torch.zeros(shape, dtype=torch.int64, device=device)
+            self._invalid = torch.zeros((), dtype=torch.int64, device=device)
         return self._matrix, self._invalid
 
     @property
@@ -219,7 +230,7 @@ class ConfusionMatrix:
     def _counted_on(self, target: Tensor) -> dict[str, Any]:
         """The arguments of the operators that count, on the device of the first target."""
         if self._matrix is None or self._invalid is None:
-            self._allocate(target.device)
+            self._allocate(_common.is_tensor(target, "target").device)
         return {"ignore_index": self.ignore_index, "out": self._matrix, "invalid": self._invalid}
 
     def all_reduce(self, group: dist.ProcessGroup | None = None) -> None:

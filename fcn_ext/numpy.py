@@ -5,13 +5,13 @@ Same C++ core as :mod:`fcn_ext.ops`, so the counts are the same integers.
 
 from __future__ import annotations
 
-import operator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fcn_ext import _host
+from fcn_ext._arguments import integer
 
 __all__ = ["build_info", "confusion_matrix", "decode_palette", "encode_palette", "voc_palette"]
 
@@ -33,16 +33,19 @@ def confusion_matrix(
         int64 (num_classes, num_classes).
 
     Raises:
-        TypeError: an array is not of a label dtype.
+        TypeError: an array is not of a label dtype, or a number is not an integer.
         ValueError: shapes differ, or labels other than ``ignore_index`` lie outside
             ``[0, num_classes)``; the message gives their number.
     """
-    num_classes = operator.index(num_classes)
+    num_classes = integer(num_classes, "num_classes")
+    ignore_index = integer(ignore_index, "ignore_index")
     if not 1 <= num_classes <= 32768:
         raise ValueError(f"num_classes must be in [1, 32768], got {num_classes}")
+    if not -(2**63) <= ignore_index < 2**63:
+        raise ValueError(f"ignore_index must fit in 64 bits, got {ignore_index}")
     matrix = np.zeros((num_classes, num_classes), dtype=np.int64)
     invalid = _host.confusion_matrix(
-        np.asarray(prediction), np.asarray(target), operator.index(ignore_index), matrix
+        np.asarray(prediction), np.asarray(target), ignore_index, matrix
     )
     if invalid:
         raise ValueError(

@@ -151,3 +151,14 @@ def test_all_reduce_is_exact(tmp_path: object) -> None:
     whole.update(logits, torch.randint(0, 4, (7, 9, 9), generator=generator))
     for rank in range(3):
         assert torch.equal(torch.load(f"{tmp_path}/matrix{rank}.pt"), whole.matrix)
+
+
+def test_counts_begun_in_inference_mode_are_counts() -> None:
+    labels = torch.zeros(1, 2, 3, dtype=torch.uint8)
+    matrix = ConfusionMatrix(2)
+    with torch.inference_mode():
+        matrix.update(labels, labels)
+    matrix.update(labels, labels)
+    assert matrix.compute().num_pixels == 12
+    matrix.reset()
+    assert matrix.compute().num_pixels == 0

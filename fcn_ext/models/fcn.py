@@ -8,10 +8,11 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from .. import ops
+from ..ops import _common
 from .geometry import Grid, crop_offset
 from .heads import UpsampledScores
 from .kernels import drop_bilinear_kernels
-from .vgg16 import Padding, VGG16Trunk, check_count
+from .vgg16 import Padding, VGG16Trunk, count
 
 __all__ = ["FCN", "FCN8s", "FCN16s", "FCN32s", "build_model"]
 
@@ -65,6 +66,7 @@ class FCN(UpsampledScores, VGG16Trunk):
         skip_offsets: where the scores of each skip are cropped.
 
     Raises:
+        TypeError: an argument is of the wrong type.
         ValueError: an argument is out of range; the message names it.
     """
 
@@ -83,7 +85,7 @@ class FCN(UpsampledScores, VGG16Trunk):
         fc_channels: int | None = None,
         dropout: float = 0.5,
     ) -> None:
-        check_count("num_classes", num_classes)
+        num_classes = count(num_classes, "num_classes")
         super().__init__(
             in_channels=in_channels,
             width=width,
@@ -132,8 +134,10 @@ class FCN(UpsampledScores, VGG16Trunk):
             ``score_grid`` says.
 
         Raises:
+            TypeError: ``images`` is no tensor.
             ValueError: ``images`` has another shape, or is not floating point.
         """
+        _common.is_tensor(images, "images")
         if images.dim() != 4 or images.shape[1] != self.in_channels or 0 in images.shape[2:]:
             raise ValueError(
                 f"images must have shape (N, {self.in_channels}, H, W) with H, W >= 1, "

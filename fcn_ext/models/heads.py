@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from .. import ops
 from ..metrics import ConfusionMatrix
+from ..ops import _common
 
 __all__ = ["UpsampledScores"]
 
@@ -47,9 +48,10 @@ class UpsampledScores(nn.Module):
         """The logits ``(N, num_classes, H, W)`` of ``images`` ``(N, channels, H, W)``.
 
         Raises:
-            ValueError: as :meth:`scores`.
+            TypeError, ValueError: as :meth:`scores`.
         """
-        return self._at_full_size(ops.upsample, images, output_size=images.shape[-2:])
+        size = _common.is_tensor(images, "images").shape[-2:]
+        return self._at_full_size(ops.upsample, images, output_size=size)
 
     def loss(
         self,
@@ -114,13 +116,11 @@ class UpsampledScores(nn.Module):
             (float64 for scores of float64).
 
         Raises:
-            ValueError: as :meth:`scores`.
+            TypeError, ValueError: as :meth:`scores`.
         """
+        size = _common.is_tensor(images, "images").shape[-2:]
         return self._at_full_size(
-            ops.upsample_argmax,
-            images,
-            output_size=images.shape[-2:],
-            return_probability=return_probability,
+            ops.upsample_argmax, images, output_size=size, return_probability=return_probability
         )
 
     @torch.no_grad()
@@ -178,8 +178,8 @@ class UpsampledScores(nn.Module):
 
 
 def _check_target(target: Tensor, images: Tensor) -> None:
-    if not isinstance(target, Tensor):
-        raise TypeError(f"target must be a torch.Tensor, got {type(target).__name__}")
+    _common.is_tensor(images, "images")
+    _common.is_tensor(target, "target")
     # Images of another dimension are left to scores, which refuses them.
     expected = (*images.shape[:1], *images.shape[2:])
     if images.dim() == 4 and tuple(target.shape) != expected:

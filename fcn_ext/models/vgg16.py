@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .._arguments import integer, number
 from .geometry import Grid
 
 __all__ = ["CONVOLUTIONS", "Padding", "VGG16Trunk"]
@@ -54,6 +55,7 @@ class VGG16Trunk(nn.Module):
         dropout: probability at which an element of fc6 and fc7 is zeroed in training.
 
     Raises:
+        TypeError: an argument is of the wrong type.
         ValueError: an argument is out of range; the message names it.
     """
 
@@ -68,13 +70,16 @@ class VGG16Trunk(nn.Module):
         dropout: float,
     ) -> None:
         super().__init__()
-        check_count("in_channels", in_channels)
+        in_channels = count(in_channels, "in_channels")
+        width, dropout = number(width, "width"), number(dropout, "dropout")
         if not (width > 0 and math.isfinite(width)):
             raise ValueError(f"width must be finite and > 0, got {width!r}")
         if padding not in get_args(Padding):
             raise ValueError(f"padding must be one of {get_args(Padding)}, got {padding!r}")
         if fc_channels is not None:
-            check_count("fc_channels", fc_channels)
+            fc_channels = count(fc_channels, "fc_channels")
+        if not isinstance(batch_norm, bool):
+            raise TypeError(f"batch_norm must be a bool, got {batch_norm!r}")
         if not 0 <= dropout <= 1:
             raise ValueError(f"dropout must lie in [0, 1], got {dropout!r}")
 
@@ -139,7 +144,9 @@ class VGG16Trunk(nn.Module):
         return grids
 
 
-def check_count(name: str, value: int) -> None:
-    """Raises ValueError unless ``value`` is an integer >= 1."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name} must be an integer >= 1, got {value!r}")
+def count(value: Any, name: str) -> int:
+    """``value`` as an int, or an exception unless it is an integer >= 1."""
+    number_of = integer(value, name)
+    if number_of < 1:
+        raise ValueError(f"{name} must be >= 1, got {number_of}")
+    return number_of

@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import operator
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-# In C++ the same limit keeps products of two sizes within 64 bits (csrc/common/check.h).
-LARGEST_SIZE = 2**30
-
-
-def integer(value: Any, name: str) -> int:
-    """``value`` as an int (or a traced one), or TypeError naming the argument."""
-    if isinstance(value, torch.SymInt):
-        return value  # type: ignore[return-value]
-    try:
-        return operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be an integer, got {value!r}") from None
+from fcn_ext._arguments import integer as integer
+from fcn_ext._arguments import number as number
 
 
 def pair(value: Any, name: str) -> tuple[int, int]:
@@ -32,24 +22,40 @@ def pair(value: Any, name: str) -> tuple[int, int]:
     return integer(value, name), integer(value, name)
 
 
-def number(value: Any, name: str) -> float:
-    """``value`` as a float, or TypeError naming the argument."""
-    if isinstance(value, (int, float, torch.SymFloat)):
-        return value  # type: ignore[return-value]
-    raise TypeError(f"{name} must be a number, got {value!r}")
-
-
 def is_tensor(value: Any, name: str) -> Tensor:
-    """``value`` if it is a tensor."""
+    """``value`` if it is a tensor whose elements lie at strides."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
+    if value.layout != torch.strided or value.is_quantized or value.is_nested:
+        kind = "nested" if value.is_nested else value.dtype if value.is_quantized else value.layout
+        raise TypeError(f"{name} must be an ordinary dense tensor, got {kind}")
     return value
+
+
+def on_same_device(first: Tensor, first_name: str, second: Tensor, second_name: str) -> None:
+    """Raises where two tensors lie on two devices.
+
+    The dispatcher looks at one of them: beside a meta tensor a CPU tensor would count as one, too,
+    and the result would be whatever its memory held.
+    """
+    if first.device != second.device:
+        raise ValueError(
+            f"{first_name} and {second_name} must be on the same device, "
+            f"got {first.device} and {second.device}"
+        )
 
 
 def is_map(value: Any, name: str) -> Tensor:
     """``value`` if it is a tensor of shape (N, C, H, W)."""
     if is_tensor(value, name).dim() != 4:
         raise ValueError(f"{name} must have shape (N, C, H, W), got {tuple(value.shape)}")
+    if torch.jit.is_tracing():  # type: ignore[attr-defined]
+        warnings.warn(
+            f"torch.jit.trace records sizes that follow from those of {name} as constants; "
+            "torch.export keeps them dynamic",
+            torch.jit.TracerWarning,  # type: ignore[attr-defined]
+            stacklevel=3,
+        )
     return value  # type: ignore[no-any-return]
 
 

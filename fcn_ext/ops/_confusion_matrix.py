@@ -53,9 +53,9 @@ def confusion_matrix(
         TypeError: an argument is of the wrong type.
         ValueError: an argument breaks a rule above; the message names it and the value found.
     """
-    for value, name in ((prediction, "prediction"), (target, "target")):
-        if not isinstance(value, Tensor):
-            raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
+    _common.is_tensor(prediction, "prediction")
+    _common.is_tensor(target, "target")
+    _common.on_same_device(prediction, "prediction", target, "target")
     num_classes = _common.integer(num_classes, "num_classes")
     ignore_index = _common.integer(ignore_index, "ignore_index")
     if not 1 <= num_classes <= 32768:
@@ -151,6 +151,7 @@ def _of_scores(
 ) -> Tensor:
     _common.is_map(input, "input")
     _common.is_tensor(target, "target")
+    _common.on_same_device(input, "input", target, "target")
     ignore_index = _common.integer(ignore_index, "ignore_index")
     out, invalid = _counts(target, input.shape[1], out, invalid)
     op(input, target, *geometry, ignore_index, out, invalid)
@@ -163,13 +164,15 @@ def _counts(
     """What is added to: the arguments of that name, or zeros."""
     if out is None:
         out = target.new_zeros((num_classes, num_classes), dtype=torch.int64)
-    elif tuple(out.shape) != (num_classes, num_classes):
+    elif tuple(_common.is_tensor(out, "out").shape) != (num_classes, num_classes):
         raise ValueError(
             f"out must have shape (num_classes, num_classes) = ({num_classes}, {num_classes}), "
             f"got {tuple(out.shape)}"
         )
     if invalid is None:
         invalid = target.new_zeros((), dtype=torch.int64)
+    _common.on_same_device(target, "target", out, "out")
+    _common.on_same_device(target, "target", _common.is_tensor(invalid, "invalid"), "invalid")
     return out, invalid
 
 

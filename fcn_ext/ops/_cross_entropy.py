@@ -127,10 +127,14 @@ def interpolate_cross_entropy(
 def _check(input: Tensor, target: Tensor, weight: Tensor | None, reduction: str) -> None:
     _common.is_map(input, "input")
     _common.is_tensor(target, "target")
+    _common.on_same_device(input, "input", target, "target")
     if reduction not in ("none", "mean", "sum"):
         raise ValueError(f"reduction must be 'none', 'mean' or 'sum', got {reduction!r}")
     if weight is not None:
         _common.is_tensor(weight, "weight")
+        _common.on_same_device(input, "input", weight, "weight")
+        if weight.is_complex():
+            raise ValueError(f"weight must be real, got {weight.dtype}")
         if weight.requires_grad and torch.is_grad_enabled():
             raise RuntimeError(
                 "weight must not require a gradient: the loss is differentiable with respect to "

@@ -43,6 +43,7 @@ def fuse_skip(
     """
     _common.is_map(coarse, "coarse")
     _common.is_map(skip, "skip")
+    _common.on_same_device(coarse, "coarse", skip, "skip")
     offset_y, offset_x = _common.pair(offset, "offset")
     stride = _common.integer(stride, "stride")
     if coarse.dtype != skip.dtype and torch.is_autocast_enabled(coarse.device.type):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -296,10 +297,9 @@ def test_wrong_images_are_refused(images, message, narrow):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_classes": 0}, "num_classes must be an integer >= 1, got 0"),
-        ({"num_classes": 2.0}, "num_classes must be an integer >= 1, got 2.0"),
-        ({"in_channels": -1}, "in_channels must be an integer >= 1, got -1"),
-        ({"fc_channels": 0}, "fc_channels must be an integer >= 1, got 0"),
+        ({"num_classes": 0}, "num_classes must be >= 1, got 0"),
+        ({"in_channels": -1}, "in_channels must be >= 1, got -1"),
+        ({"fc_channels": 0}, "fc_channels must be >= 1, got 0"),
         ({"width": 0}, "width must be finite and > 0, got 0"),
         ({"width": float("nan")}, "width must be finite and > 0, got nan"),
         ({"padding": "valid"}, r"padding must be one of \('published', 'same'\), got 'valid'"),
@@ -309,6 +309,29 @@ def test_wrong_images_are_refused(images, message, narrow):
 def test_wrong_options_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         build_model("fcn8s", **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_classes": 2.0}, "num_classes must be an integer, got 2.0"),
+        ({"num_classes": True}, "num_classes must be an integer, got True"),
+        ({"fc_channels": "8"}, "fc_channels must be an integer, got '8'"),
+        ({"width": "a"}, "width must be a number, got 'a'"),
+        ({"dropout": None}, "dropout must be a number, got None"),
+        ({"batch_norm": "no"}, "batch_norm must be a bool, got 'no'"),
+    ],
+)
+def test_options_of_a_wrong_type_are_refused(options, message):
+    with pytest.raises(TypeError, match=message):
+        build_model("fcn8s", **options)
+
+
+def test_numbers_of_numpy_are_numbers(narrow):
+    options = {**narrow, "num_classes": np.int64(4), "width": np.float32(0.03125)}
+    model = build_model("fcn32s", **options)
+    assert model(torch.zeros(1, 3, 8, 9)).shape == (1, 4, 8, 9)
+    assert type(model.num_classes) is int
 
 
 def test_unknown_names_and_options_are_refused():

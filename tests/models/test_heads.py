@@ -223,8 +223,23 @@ def test_wrong_images_are_refused(images, narrow):
             call()
 
 
+def test_what_is_no_tensor_is_refused(narrow):
+    model = build_model("fcn32s", **narrow)
+    for call in (
+        model,
+        model.scores,
+        model.predict,
+        lambda images: model.loss(images, LABELS),
+        lambda images: model.evaluate(images, LABELS, ConfusionMatrix(5)),
+    ):
+        with pytest.raises(TypeError, match=r"images must be a torch.Tensor, got ndarray"):
+            call(IMAGES.numpy())
+
+
 def test_wrong_matrices_are_refused(narrow):
     model = build_model("fcn32s", **narrow)
+    with pytest.raises(TypeError, match=r"out must be a torch.Tensor, got list"):
+        model.evaluate(IMAGES, LABELS, [[0]])
     with pytest.raises(ValueError, match="matrix must count the net's 5 classes, got 6"):
         model.evaluate(IMAGES, LABELS, ConfusionMatrix(6))
     with pytest.raises(ValueError, match="ConfusionMatrix, whose is 255, got 0"):

@@ -1,0 +1,141 @@
+"""Wrong arguments that every operator refuses alike, in words that name them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import fcn_ext.numpy as fnp
+from fcn_ext import ops
+from fcn_ext.metrics import ConfusionMatrix, scores_from_matrix
+
+SCORES = torch.zeros(1, 3, 4, 5)
+LABELS = torch.zeros(1, 32, 40, dtype=torch.uint8)
+COUNTS = torch.zeros(3, 3, dtype=torch.int64)
+
+OF_SCORES: dict[str, Callable[..., Any]] = {
+    "upsample": lambda scores: ops.upsample(scores, 8),
+    "interpolate": lambda scores: ops.interpolate(scores, 9),
+    "upsample_argmax": lambda scores: ops.upsample_argmax(scores, 8),
+    "interpolate_argmax": lambda scores: ops.interpolate_argmax(scores, 9),
+}
+OF_SCORES_AND_TARGET: dict[str, Callable[..., Any]] = {
+    "upsample_cross_entropy": lambda *both, **more: ops.upsample_cross_entropy(*both, 8, **more),
+    "interpolate_cross_entropy": ops.interpolate_cross_entropy,
+    "upsample_confusion_matrix": lambda *both, **more: ops.upsample_confusion_matrix(
+        *both, 8, **more
+    ),
+    "interpolate_confusion_matrix": ops.interpolate_confusion_matrix,
+}
+
+
+@pytest.mark.parametrize("name", OF_SCORES | OF_SCORES_AND_TARGET)
+def test_sparse_scores_are_refused(name: str) -> None:
+    call = (OF_SCORES | OF_SCORES_AND_TARGET)[name]
+    target = (LABELS,) if name in OF_SCORES_AND_TARGET else ()
+    message = "input must be an ordinary dense tensor, got torch.sparse_coo"
+    with pytest.raises(TypeError, match=message):
+        call(SCORES.to_sparse(), *target)
+
+
+@pytest.mark.parametrize("name", OF_SCORES_AND_TARGET)
+def test_a_target_on_another_device_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=r"input and target .* same device, got cpu and meta"):
+        OF_SCORES_AND_TARGET[name](SCORES, LABELS.to("meta"))
+
+
+@pytest.mark.parametrize("name", ["upsample_cross_entropy", "interpolate_cross_entropy"])
+def test_weights_on_another_device_or_complex_are_refused(name: str) -> None:
+    call = OF_SCORES_AND_TARGET[name]
+    with pytest.raises(ValueError, match=r"input and weight .* same device, got cpu and meta"):
+        call(SCORES, LABELS, weight=torch.ones(3, device="meta"))
+    with pytest.raises(ValueError, match=r"weight must be real, got torch.complex64"):
+        call(SCORES, LABELS, weight=torch.ones(3, dtype=torch.complex64))
+
+
+@pytest.mark.parametrize("name", ["upsample_confusion_matrix", "interpolate_confusion_matrix"])
+@pytest.mark.parametrize("argument", ["out", "invalid"])
+def test_counts_elsewhere_are_refused(name: str, argument: str) -> None:
+    elsewhere = COUNTS.to("meta") if argument == "out" else COUNTS[0, 0].to("meta")
+    for call, operands in (
+        (OF_SCORES_AND_TARGET[name], (SCORES, LABELS)),
+        (ops.confusion_matrix, (LABELS, LABELS, 3)),
+    ):
+        with pytest.raises(ValueError, match=f"target and {argument} .* got cpu and meta"):
+            call(*operands, **{argument: elsewhere})
+        with pytest.raises(TypeError, match=f"{argument} must be a torch.Tensor, got ndarray"):
+            call(*operands, **{argument: COUNTS.numpy()})
+
+
+def test_maps_on_two_devices_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"coarse and skip .* same device, got cpu and meta"):
+        ops.fuse_skip(SCORES, torch.zeros(1, 3, 20, 20, device="meta"), 1)
+    with pytest.raises(ValueError, match=r"prediction and target .* same device, got meta and cpu"):
+        ops.confusion_matrix(LABELS.to("meta"), LABELS, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        ("stride", lambda flag: ops.upsample(SCORES, flag)),
+        ("offset", lambda flag: ops.upsample(SCORES, 8, offset=(flag, 1))),
+        ("size", lambda flag: ops.interpolate(SCORES, flag)),
+        ("num_classes", lambda flag: ops.confusion_matrix(LABELS, LABELS, flag)),
+        ("num_classes", lambda flag: ops.check_labels(LABELS, flag)),
+        ("num_classes", ConfusionMatrix),
+        ("num_classes", lambda flag: fnp.confusion_matrix(LABELS.numpy(), LABELS.numpy(), flag)),
+        (
+            "ignore_index",
+            lambda flag: ops.interpolate_cross_entropy(SCORES, LABELS, ignore_index=flag),
+        ),
+        ("ignore_index", lambda flag: ConfusionMatrix(3, ignore_index=flag)),
+        (
+            "ignore_index",
+            lambda flag: fnp.confusion_matrix(LABELS.numpy(), LABELS.numpy(), 3, flag),
+        ),
+    ],
+)
+@pytest.mark.parametrize("value", [True, "3", 3.0, None])
+def test_what_is_no_integer_is_named(name: str, call: Callable[[Any], Any], value: Any) -> None:
+    with pytest.raises(TypeError, match=f"{name} must be an integer, got {value!r}"):
+        call(value)
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    loss = ops.interpolate_cross_entropy(
+        SCORES, LABELS, ignore_index=np.int16(7), label_smoothing=np.float32(0.5)
+    )
+    assert torch.equal(
+        loss,
+        ops.interpolate_cross_entropy(SCORES, LABELS, ignore_index=7, label_smoothing=0.5),
+    )
+    assert ops.upsample(SCORES, np.uint8(2)).shape == (1, 3, 10, 12)
+    with pytest.raises(TypeError, match="label_smoothing must be a number, got True"):
+        ops.interpolate_cross_entropy(SCORES, LABELS, label_smoothing=True)
+
+
+def test_a_confusion_matrix_asks_for_tensors() -> None:
+    with pytest.raises(TypeError, match=r"target must be a torch.Tensor, got NoneType"):
+        ConfusionMatrix(3).update(LABELS, None)  # type: ignore[arg-type]
+
+
+def test_scores_of_negative_counts_name_the_count() -> None:
+    with pytest.raises(ValueError, match="counts, integers >= 0, got -2"):
+        scores_from_matrix(np.array([[1, 0], [0, -2]]))
+
+
+def test_an_ignore_index_of_more_than_64_bits_is_refused() -> None:
+    with pytest.raises(ValueError, match="ignore_index must fit in 64 bits"):
+        fnp.confusion_matrix(LABELS.numpy(), LABELS.numpy(), 3, 2**70)
+
+
+def test_tracing_warns_of_sizes_that_become_constants() -> None:
+    with (
+        pytest.warns(torch.jit.TracerWarning, match="sizes .* of input as constants"),
+        pytest.warns(DeprecationWarning, match="torch.export"),
+    ):
+        torch.jit.trace(lambda scores: ops.upsample(scores, 8), (SCORES,))
