@@ -170,6 +170,16 @@ def test_many_counts_in_one_bin(device: torch.device) -> None:
     assert int(out) == 2**32 - 7 + 90000
 
 
+@pytest.mark.parametrize("num_classes", [64, 65, 300])
+def test_many_mixed_pixels(num_classes: int, device: torch.device) -> None:
+    """Few classes side by side, void and invalid ones among them: thousands in every bin."""
+    torch.manual_seed(1)
+    labels = torch.tensor([0, 1, num_classes - 1, num_classes, 255], dtype=torch.int16)
+    target, prediction = (labels[torch.randint(0, 5, (2, 211, 499))].to(device) for _ in range(2))
+    assert_counts(prediction, target, num_classes)
+    assert_counts(prediction.int(), target, num_classes, ignore_index=1)
+
+
 def test_empty_batch(device: torch.device) -> None:
     for shape in ((0, 4, 5), (2, 0, 5), (2, 4, 0)):
         labels = torch.zeros(shape, dtype=torch.int64, device=device)
