@@ -83,7 +83,7 @@ def _stored(values: Tensor, order: list[int]) -> Tensor:
 
 
 def _window(values: Tensor) -> Tensor:
-    """Neither rows nor planes follow each other, and no row starts aligned."""
+    """Neither rows nor planes follow each other without a gap."""
     *planes, h, w = values.shape
     outside = NAN if values.is_floating_point() else 99
     whole = values.new_full((*(n + 1 for n in planes), h + 5, w + 7), outside)

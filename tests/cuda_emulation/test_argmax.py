@@ -176,6 +176,7 @@ def test_order_of_threads_does_not_matter(emulation: Emulation, seed: int) -> No
     map = Map((5, 12), (40, 96), 8, 16, (4, 4))
     input = scores(6, (1, 70, 5, 12), torch.float32, "trained")
     emulation.set_device(1, 60 << 10)
+    emulation.set_seed(seed)
     probability = torch.empty(1, 40, 96)
     first = argmax(emulation, map, input, probability=probability)
     for _ in range(2):

@@ -10,7 +10,7 @@ import torch
 if TYPE_CHECKING:
     from .conftest import Emulation
 
-# The cases of self_test.cpp.
+# The cases of entry_points/self_test.cpp.
 REVERSE, REVERSE_WITHOUT_BARRIER, DIVERGENT_BARRIER, EARLY_RETURN, EXITED_LANE = range(5)
 UNNAMED_LANE, STRAY_LANE, MISALIGNED, SHARED_OVERRUN, UNINITIALISED = range(5, 10)
 WARP, HISTOGRAM, RACING, EMPTY, EMPTY_WITH_SHARED = range(10, 15)
