@@ -23,8 +23,9 @@ from fcn_train.run import load_run
 def predict(options: PredictOptions, console: Console | None = None) -> int:
     """Write ``<stem>.png`` (palette PNG of class indices) and ``<stem>-overlay.png`` for each file.
 
-    Images below a folder keep their place under ``--output``. Returns how many files could not be
-    read; they are named on the console. With ``--strict`` the first raises DataError instead.
+    Photographs that say by EXIF how they are to be turned are turned first. Images below a folder
+    keep their place under ``--output``. Returns how many files could not be read; they are named
+    on the console. With ``--strict`` the first raises DataError instead.
     """
     console = console or Console()
     if not 0 <= options.opacity <= 1:
@@ -38,7 +39,7 @@ def predict(options: PredictOptions, console: Console | None = None) -> int:
     with console.progress("predicting", len(jobs)) as advance:
         for source, target in jobs:
             try:
-                image = read_image(source)
+                image = read_image(source, upright=True)
             except DataError as error:
                 if options.strict:
                     raise
@@ -49,7 +50,7 @@ def predict(options: PredictOptions, console: Console | None = None) -> int:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 mixed = overlay(image, labels, run.classes.palette, options.opacity)
                 _save(_indexed(labels, run.classes.palette), target)
-                _save(Image.fromarray(mixed), target.with_name(f"{target.stem}-overlay.png"))
+                _save(Image.fromarray(mixed), overlay_path(target))
             advance(1, source.name)
     console.line(f"{options.output}: {len(jobs) - failed} of {len(jobs)} images segmented")
     return failed
@@ -67,19 +68,28 @@ def segment(
     return labels
 
 
+def overlay_path(target: Path) -> Path:
+    """Where the overlay lies whose index PNG is ``target``."""
+    return target.with_name(f"{target.stem}-overlay.png")
+
+
 def find_images(sources: Sequence[Path], output: Path) -> list[tuple[Path, Path]]:
     """The files of ``sources``, folders searched to the bottom, each with its index PNG.
 
-    Raises UsageError for a source that is missing, a folder without images, or two files whose
-    results would have one name.
+    Raises UsageError for a source that is missing, a folder without images, or a result that would
+    replace an image or another result.
     """
     jobs: dict[Path, Path] = {}
+    taken: dict[Path, Path] = {}  # every result, and the image it is of
+    results = output.resolve()
     for source in sources:
+        if not source.exists():
+            raise UsageError(f"{source}: is missing; give image files or folders")
         if source.is_dir():
             found = sorted(
                 path
                 for path in source.rglob("*")
-                if path.suffix.lower() in IMAGE_SUFFIXES and output not in path.parents
+                if path.suffix.lower() in IMAGE_SUFFIXES and results not in path.resolve().parents
             )
             if not found:
                 raise UsageError(f"{source}: holds no image ({', '.join(IMAGE_SUFFIXES)})")
@@ -88,16 +98,19 @@ def find_images(sources: Sequence[Path], output: Path) -> list[tuple[Path, Path]
             found, places = [source], [Path(source.name)]
         for path, place in zip(found, places, strict=True):
             target = output / place.with_suffix(".png")
-            if target in jobs and jobs[target] != path:
-                raise UsageError(
-                    f"{path}: its result would replace that of {jobs[target]} ({target}); "
-                    "predict them into two --output folders"
-                )
-            if target.resolve() == path.resolve():
-                raise UsageError(f"{path}: would be overwritten; give another --output")
+            for result in (target, overlay_path(target)):
+                if taken.setdefault(result, path) != path:
+                    raise UsageError(
+                        f"{path}: its result would replace that of {taken[result]} ({result}); "
+                        "predict them into two --output folders"
+                    )
             jobs[target] = path
     if not jobs:
         raise UsageError("give at least one image file or folder")
+    written = {result.resolve() for result in taken}
+    for path in jobs.values():
+        if path.resolve() in written:
+            raise UsageError(f"{path}: would be overwritten; give another --output")
     return [(path, target) for target, path in jobs.items()]
 
 

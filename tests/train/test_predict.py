@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -79,8 +80,14 @@ def test_results_that_would_be_lost_are_refused(photos: Path, tmp_path: Path) ->
     (photos / "wide.jpg").write_bytes((photos / "wide.png").read_bytes())
     with pytest.raises(UsageError, match=r"wide.png: its result would replace that of .*wide.jpg"):
         find_images([photos], tmp_path / "out")
+    (photos / "wide.jpg").unlink()
     with pytest.raises(UsageError, match=r"tall.png: would be overwritten"):
         find_images([photos / "inner" / "tall.png"], photos / "inner")
+    (photos / "wide-overlay.jpg").write_bytes((photos / "wide.png").read_bytes())
+    with pytest.raises(UsageError, match=r"wide.png: .* of .*wide-overlay.jpg"):
+        find_images([photos], tmp_path / "out")
+    with pytest.raises(UsageError, match=r"absent.png: is missing"):
+        find_images([photos / "one.jpg", photos / "absent.png"], tmp_path)
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match="empty: holds no image"):
         find_images([tmp_path / "empty"], tmp_path)
@@ -94,3 +101,16 @@ def test_results_inside_the_folder_are_no_input(photos: Path) -> None:
     output.mkdir()
     Image.new("RGB", (2, 2)).save(output / "wide.png")
     assert find_images([photos], output) == before
+    relative = Path(os.path.relpath(output))
+    assert [source for source, _ in find_images([photos], relative)] == [s for s, _ in before]
+
+
+def test_photographs_are_turned_upright(photos: Path) -> None:
+    tag = Image.Exif()
+    tag[0x112] = 6  # to be turned by 90 degrees clockwise
+    with Image.open(photos / "wide.png") as stored:
+        stored.save(photos / "turned.png", exif=tag)
+    upright = read_image(photos / "turned.png", upright=True)
+    assert upright.shape == (70, 9, 3)
+    np.testing.assert_array_equal(upright, np.rot90(read_image(photos / "wide.png"), -1))
+    np.testing.assert_array_equal(read_image(photos / "turned.png"), np.rot90(upright))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from fcn_ext.numpy import decode_palette
 
@@ -189,8 +189,13 @@ class SegmentationDataset:
         return problems
 
 
-def read_image(path: Path) -> np.ndarray:
+def read_image(path: Path, *, upright: bool = False) -> np.ndarray:
     """Decode an image of any 8-bit mode to (H, W, 3) uint8 RGB.
+
+    Args:
+        path: the file.
+        upright: turn it as its EXIF tag says. Not for images with labels: those match the pixels
+            as they are stored.
 
     Raises:
         DataError: if the file is missing, cannot be decoded to its end, holds more pixels than
@@ -200,6 +205,8 @@ def read_image(path: Path) -> np.ndarray:
     if picture.mode.startswith(("I", "F")):
         message = f"has pixels of mode {picture.mode}; save it with 8 bits a channel"
         raise DataError(Problem(path, message))
+    if upright:
+        picture = ImageOps.exif_transpose(picture)
     return np.array(picture.convert("RGB"))
 
 
