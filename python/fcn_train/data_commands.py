@@ -18,6 +18,7 @@ from fcn_train.data import (
 from fcn_train.errors import UsageError
 from fcn_train.options import CheckOptions, SampleOptions, StatsOptions
 from fcn_train.report import to_json
+from fcn_train.run import reader_options
 
 
 def write_sample(options: SampleOptions, console: Console) -> None:
@@ -38,23 +39,22 @@ def check_data(options: CheckOptions, console: Console) -> int:
     """Print every problem of every split; returns their number."""
     found: dict[str, None] = {}
     for split in options.split:
-        dataset = open_dataset(
-            options.kind, options.root, split, strict=False, **_extra(options.label_folder)
-        )
+        dataset = open_dataset(options.kind, options.root, split, strict=False, **_extra(options))
         with console.progress(f"checking {split}", len(dataset)) as advance:
             problems = check_dataset(dataset, _stepwise(advance))
         for problem in problems:
             if str(problem) not in found:
                 console.line(str(problem))
                 found[str(problem)] = None
-        console.line(f"{dataset.name}, {split}: {len(dataset)} pairs, {len(problems)} problems")
+        name = f"{dataset.name}, {split or 'all'}"
+        console.line(f"{name}: {len(dataset)} pairs, {len(problems)} problems")
     return len(found)
 
 
 def show_statistics(options: StatsOptions, console: Console) -> DatasetStatistics:
     """Print the counts of a split, and write them as JSON where asked to."""
     dataset: SegmentationDataset = open_dataset(
-        options.kind, options.root, options.split, **_extra(options.label_folder)
+        options.kind, options.root, options.split, **_extra(options)
     )
     with console.progress("counting", len(dataset)) as advance:
         statistics = dataset_statistics(dataset, _stepwise(advance))
@@ -62,7 +62,7 @@ def show_statistics(options: StatsOptions, console: Console) -> DatasetStatistic
     sizes = ", ".join(f"{s['images']} of {s['width']} x {s['height']}" for s in values["sizes"][:5])
     more = len(values["sizes"]) - 5
     console.line(
-        f"{dataset.name}, {options.split}: {statistics.num_images} images: {sizes}"
+        f"{dataset.name}, {options.split or 'all'}: {statistics.num_images} images: {sizes}"
         + (f" and {more} more sizes" if more > 0 else "")
     )
     console.line(f"void: {100 * statistics.void_share:.2f} % of the pixels")
@@ -84,8 +84,8 @@ def show_statistics(options: StatsOptions, console: Console) -> DatasetStatistic
     return statistics
 
 
-def _extra(label_folder: str) -> dict[str, Any]:
-    return {"label_folder": label_folder} if label_folder else {}
+def _extra(options: CheckOptions | StatsOptions) -> dict[str, Any]:
+    return reader_options(options.kind, options.label_folder, "--")
 
 
 def _stepwise(advance: Advance) -> Callable[[int, int], None]:

@@ -14,6 +14,7 @@ from fcn_ext.models import FCN
 from fcn_train.config import to_dict
 from fcn_train.console import Console
 from fcn_train.data import EvaluationLoader, Normalisation, SegmentationDataset
+from fcn_train.errors import UsageError
 from fcn_train.head import add_counts
 from fcn_train.network import NORMALISATIONS, Runtime, resolve_device
 from fcn_train.options import EvaluateOptions, Head
@@ -97,6 +98,8 @@ def spread(size: int, count: int) -> list[int]:
 def evaluate_run(options: EvaluateOptions, console: Console | None = None) -> Scores:
     """`fcn evaluate`: score a run on a split and write the report folder."""
     console = console or Console()
+    if options.batch < 1:
+        raise UsageError(f"--batch must be >= 1, got {options.batch}")
     runtime = Runtime(resolve_device(options.device, options.threads), options.amp)
     run = load_run(options.run, options.weights)
     data = run.options.data

@@ -42,6 +42,8 @@ def build_network(options: ModelOptions, num_classes: int) -> FCN:
 
 def resolve_device(name: str, threads: int = 0) -> torch.device:
     """The device that ``auto``, ``cpu``, ``cuda`` or ``cuda:N`` names; sets the CPU threads."""
+    if threads < 0:
+        raise UsageError(f"--threads must be >= 0, got {threads}")
     if threads:
         torch.set_num_threads(threads)
     if name == "auto":

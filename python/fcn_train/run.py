@@ -19,7 +19,7 @@ from fcn_train.data import IGNORE_INDEX, SegmentationDataset, open_dataset, writ
 from fcn_train.data.sample import MANIFEST
 from fcn_train.errors import UsageError
 from fcn_train.network import build_network
-from fcn_train.options import DataOptions, TrainOptions
+from fcn_train.options import DataKind, DataOptions, TrainOptions
 
 RUNS = Path("runs")
 CONFIG, CLASSES, ENVIRONMENT = "config.json", "classes.json", "environment.json"
@@ -80,10 +80,17 @@ def open_split(options: DataOptions, split: str) -> SegmentationDataset:
         root = RUNS / "sample-data"
     if options.kind == "sample" and not (root / MANIFEST).exists():
         write_sample_dataset(root)
-    extra: dict[str, Any] = {"label_folder": options.label_folder} if options.label_folder else {}
-    if extra and options.kind not in ("voc", "folder"):
-        raise UsageError(f"--data.label-folder has no meaning for --data.kind {options.kind}")
+    extra = reader_options(options.kind, options.label_folder, "--data.")
     return open_dataset(options.kind, root, split, **extra)
+
+
+def reader_options(kind: DataKind, label_folder: str, prefix: str) -> dict[str, Any]:
+    """What ``open_dataset`` takes beside kind, root and split; ``prefix`` of the options' names."""
+    if not label_folder:
+        return {}
+    if kind not in ("voc", "folder"):
+        raise UsageError(f"{prefix}label-folder has no meaning for {prefix}kind {kind}")
+    return {"label_folder": label_folder}
 
 
 def new_run_folder(options: TrainOptions) -> Path:
@@ -143,10 +150,14 @@ def load_run(path: Path, weights: str = "last") -> TrainedRun:
         if not kept:
             raise UsageError(f"{path}: has no checkpoint yet; train it first")
         file = kept[-1] / checkpoint.WEIGHTS
+    if weights == "best" and not file.exists():
+        raise UsageError(f"{path}: was not evaluated yet, no weights are the best; use the last")
     try:
         model.load_state_dict(checkpoint.load_weights(file))
     except RuntimeError as error:
-        reason = " ".join(str(error).split())
+        # torch lists every layer; the first tells which option differs as well as all of them.
+        reasons = [line.strip() for line in str(error).splitlines()]
+        reason = reasons[1] if len(reasons) > 1 else reasons[0]
         raise UsageError(f"{file}: does not fit the network of {path / CONFIG}: {reason}") from None
     return TrainedRun(path, options, classes, model.eval())
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import shlex
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -226,7 +227,7 @@ def batch_seed(seed: int, number: int) -> int:
 
 
 def again(run: Path) -> str:
-    return f"continue with: fcn train --resume {run}"
+    return f"continue with: fcn train --resume {shlex.quote(str(run))}"
 
 
 def kept(run: Path) -> str:

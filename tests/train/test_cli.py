@@ -21,6 +21,7 @@ from fcn_train.cli import main, parse, train_defaults
 from fcn_train.config import load_config
 from fcn_train.data import write_sample_dataset
 from fcn_train.options import TrainOptions
+from fcn_train.train import again
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -126,6 +127,39 @@ def test_weights_of_another_network(command: Command, finished_run: Path, tmp_pa
     (run / "config.json").write_text(text.replace('"width": 0.05', '"width": 0.1'))
     result = command("evaluate", "--run", run)
     assert_one_line(result, run / "last.safetensors", "does not fit the network", "conv1_1.weight")
+
+
+def test_weights_that_are_not_there_yet(
+    command: Command, finished_run: Path, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(finished_run, tmp_path / "run"))
+    (run / "best.safetensors").unlink()
+    result = command("evaluate", "--run", run, "--weights", "best")
+    assert_one_line(result, run, "was not evaluated yet")
+
+
+def test_bad_option_values_of_evaluation(command: Command, finished_run: Path) -> None:
+    evaluate = ("evaluate", "--run", finished_run)
+    assert_one_line(command(*evaluate, "--batch", "0"), "--batch must be >= 1, got 0")
+    assert_one_line(command(*evaluate, "--threads", "-1"), "--threads must be >= 0, got -1")
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--optim.epochs", "inf"),
+        ("--optim.lr", "inf"),
+        ("--optim.power", "-1"),
+        ("--evaluate-every", "inf"),
+        ("--seed", str(2**63)),
+    ],
+)
+def test_numbers_that_no_run_can_have(command: Command, option: str, value: str) -> None:
+    assert_one_line(command("train", option, value), f"{option} must be ", "got ")
+
+
+def test_path_to_continue_is_quoted() -> None:
+    assert again(Path("my runs/1")) == "continue with: fcn train --resume 'my runs/1'"
 
 
 def test_bad_option_values(command: Command) -> None:

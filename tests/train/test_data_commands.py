@@ -30,6 +30,38 @@ def test_sample_then_check_then_stats(command: Command, tmp_path: Path) -> None:
     assert len(values["classes"]) == 21
 
 
+def test_label_folder_is_refused_where_it_has_no_meaning(command: Command, tmp_path: Path) -> None:
+    for verb in ("check", "stats"):
+        code, _, err = command(
+            "data", verb, "--kind", "camvid", "--root", tmp_path, "--label-folder", "x"
+        )
+        assert (code, err) == (2, "fcn: --label-folder has no meaning for --kind camvid\n")
+
+
+def test_check_of_a_folder_tells_what_is_missing(command: Command, tmp_path: Path) -> None:
+    code, _, err = command("data", "check", "--kind", "folder", "--root", tmp_path / "absent")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "absent: folder is missing" in err
+    (tmp_path / "classes.txt").write_text("a\nb\n")
+    for name in ("images", "labels"):
+        (tmp_path / name).mkdir()
+    code, out, _ = command("data", "check", "--kind", "folder", "--root", tmp_path)
+    assert code == 1
+    assert "train.txt: list of image names cannot be read" in out
+    assert 'or the split "" for every image' in out
+
+
+def test_statistics_that_cannot_be_written_name_the_file_asked_for(
+    command: Command, sample_root: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "absent" / "numbers.json"
+    code, _, err = command(
+        "data", "stats", "--kind", "sample", "--root", sample_root, "--output", file
+    )
+    assert code == 2
+    assert err.startswith(f"fcn: {file}: No such file or directory")
+
+
 def test_check_names_every_problem_once(command: Command, tmp_path: Path) -> None:
     root = tmp_path / "sample"
     flags = ("--train", "3", "--val", "2", "--size", "40")

@@ -65,7 +65,8 @@ class FolderSegmentation(SegmentationDataset):
                 ids = [without_suffix(line) for line in lines]
             except DataError as error:
                 ids = []
-                problems.append(error.problem)
+                message = f'{error.problem.message}, or the split "" for every image'
+                problems.append(Problem(list_file, message))
         elif not problems:
             for stem in sorted(labels.keys() - images.keys()):
                 message = f"label has no image {stem}.* in {image_dir}; add it or remove the label"
@@ -94,6 +95,8 @@ def _class_names(
             rule = f"{num_classes}" if num_classes else "1..255"
             raise ValueError(f"class_names must hold {rule} names, got {len(class_names)}")
         return tuple(class_names)
+    if not root.is_dir():
+        raise DataError(Problem(root, "folder is missing; give the one that holds the data set"))
     listing = root / "classes.txt"
     if listing.is_file():
         names = read_lines(listing, "list of class names")
