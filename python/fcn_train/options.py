@@ -176,7 +176,7 @@ class PredictOptions:
     """Segment image files: an index PNG with the palette and a colour overlay for each."""
 
     images: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """Image files, or folders that are searched."""
+    """Image files, or folders that are searched; turned upright where their EXIF tag says how."""
     run: Path
     """Run folder of `fcn train`."""
     output: Path
@@ -247,16 +247,26 @@ def check(options: TrainOptions) -> None:
         ("--model.dropout", 0 <= model.dropout < 1, "in [0, 1)", model.dropout),
         ("--optim.batch", optim.batch >= 1, ">= 1", optim.batch),
         ("--optim.accumulate", optim.accumulate >= 1, ">= 1", optim.accumulate),
-        ("--optim.lr", 0 < optim.lr < inf, "> 0", optim.lr),
+        ("--optim.lr", 0 < optim.lr < inf, "> 0 and finite", optim.lr),
         ("--optim.momentum", 0 <= optim.momentum < 1, "in [0, 1)", optim.momentum),
         ("--optim.weight-decay", optim.weight_decay >= 0, ">= 0", optim.weight_decay),
         ("--optim.bias-lr", optim.bias_lr >= 0, ">= 0", optim.bias_lr),
         ("--optim.bias-decay", optim.bias_decay >= 0, ">= 0", optim.bias_decay),
-        ("--optim.power", 0 <= optim.power < inf, ">= 0", optim.power),
+        ("--optim.power", 0 <= optim.power < inf, ">= 0 and finite", optim.power),
         ("--optim.warmup", optim.warmup >= 0, ">= 0", optim.warmup),
         ("--optim.steps", optim.steps >= 0, ">= 0", optim.steps),
-        ("--optim.epochs", optim.steps > 0 or 0 < optim.epochs < inf, "> 0", optim.epochs),
-        ("--evaluate-every", 0 <= options.evaluate_every < inf, ">= 0", options.evaluate_every),
+        (
+            "--optim.epochs",
+            optim.steps > 0 or 0 < optim.epochs < inf,
+            "> 0 and finite",
+            optim.epochs,
+        ),
+        (
+            "--evaluate-every",
+            0 <= options.evaluate_every < inf,
+            ">= 0 and finite",
+            options.evaluate_every,
+        ),
         ("--checkpoint-every", options.checkpoint_every >= 1, ">= 1", options.checkpoint_every),
         ("--log-every", options.log_every >= 1, ">= 1", options.log_every),
         ("--seed", 0 <= options.seed < 2**63, "in [0, 2**63)", options.seed),

@@ -163,7 +163,9 @@ def test_path_to_continue_is_quoted() -> None:
 
 
 def test_bad_option_values(command: Command) -> None:
-    assert_one_line(command("train", "--optim.lr", "-1"), "--optim.lr must be > 0, got -1.0")
+    assert_one_line(
+        command("train", "--optim.lr", "-1"), "--optim.lr must be > 0 and finite, got -1.0"
+    )
     assert_one_line(command("train", "--device", "abacus"), "--device must be auto, cpu, cuda")
     assert_one_line(command("train", "--config", "absent.json"), "absent.json: cannot be read")
     assert_one_line(command("train", "--resume", "absent"), "absent: is no run folder")

@@ -78,9 +78,9 @@ def test_files_that_hold_no_json(tmp_path: Path) -> None:
         ("model", "width", 0.0, "--model.width must be > 0, got 0"),
         ("model", "dropout", 1.0, r"--model.dropout must be in \[0, 1\), got 1.0"),
         ("optim", "batch", 0, "--optim.batch must be >= 1, got 0"),
-        ("optim", "lr", float("nan"), "--optim.lr must be > 0, got nan"),
+        ("optim", "lr", float("nan"), "--optim.lr must be > 0 and finite, got nan"),
         ("optim", "momentum", 1.0, r"--optim.momentum must be in \[0, 1\)"),
-        ("optim", "epochs", 0.0, "--optim.epochs must be > 0, got 0"),
+        ("optim", "epochs", 0.0, "--optim.epochs must be > 0 and finite, got 0"),
     ],
 )
 def test_values_out_of_range_are_refused(part: str, name: str, value: Any, message: str) -> None:
