@@ -140,8 +140,16 @@ def check_continuation(run: Path, options: TrainOptions) -> None:
             )
 
 
-def load_run(path: Path, weights: str = "last") -> TrainedRun:
-    """Read a run's network: ``last`` (of the newest checkpoint when unfinished) or ``best``."""
+def load_run(path: Path | str, weights: str = "last") -> TrainedRun:
+    """Read a run's network: ``last`` (of the newest checkpoint when unfinished) or ``best``.
+
+    Raises:
+        UsageError: ``path`` is no run folder, or its weights are missing or do not fit.
+        ValueError: ``weights`` is neither of the two.
+    """
+    if weights not in ("last", "best"):
+        raise ValueError(f"weights must be 'last' or 'best', got {weights!r}")
+    path = Path(path)
     options, classes = load_config(path), Classes.load(path / CLASSES)
     model = build_network(options.model, len(classes.names))
     file = path / f"{weights}.safetensors"
