@@ -128,7 +128,11 @@ template <typename accumulate_t>
 void list_classes(const Group<accumulate_t>& group, const Patch<accumulate_t>& patch,
                   ClassList<accumulate_t>& list) {
   using lanes_t = Register<accumulate_t>;
-  const auto kFloor = static_cast<accumulate_t>(kDirect);
+  constexpr auto kLowest = static_cast<accumulate_t>(kDirect);
+  // Ratios must stay finite up to a column beyond a cell that lacks one: at strides below two that
+  // takes corners that are less far apart.
+  const accumulate_t reach = patch.row_step * (1 + 2 * patch.column_step);
+  const accumulate_t floor = kLowest / (reach > 1 ? reach : 1);
   const accumulate_t spread =
       static_cast<accumulate_t>(__builtin_clzll(1) - __builtin_clzll(group.num_classes) + 1);
   const lanes_t negligible = group.least + (kNegligible<accumulate_t> - spread);
@@ -142,17 +146,17 @@ void list_classes(const Group<accumulate_t>& group, const Patch<accumulate_t>& p
     if (!any_lane(matters)) {
       continue;
     }
-    const auto deep = lowest(corner) < kFloor;
+    const auto deep = lowest(corner) < floor;
     if (any_lane(deep)) {
       if (any_lane(deep & matters)) {
         list.direct[list.num_direct++] = static_cast<int32_t>(c);
         continue;
       }
       // Where it does not matter, a constant that is as small.
-      corner.above_left = matters ? corner.above_left : all_lanes(kFloor);
-      corner.above_right = matters ? corner.above_right : all_lanes(kFloor);
-      corner.below_left = matters ? corner.below_left : all_lanes(kFloor);
-      corner.below_right = matters ? corner.below_right : all_lanes(kFloor);
+      corner.above_left = matters ? corner.above_left : all_lanes(kLowest);
+      corner.above_right = matters ? corner.above_right : all_lanes(kLowest);
+      corner.below_left = matters ? corner.below_left : all_lanes(kLowest);
+      corner.below_right = matters ? corner.below_right : all_lanes(kLowest);
     }
     const lanes_t above_step = corner.above_right - corner.above_left;
     const lanes_t below_step = corner.below_right - corner.below_left;

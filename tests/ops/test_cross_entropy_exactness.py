@@ -49,6 +49,20 @@ def test_steep_scores_of_fewer_pixels_than_nodes(
     assert_matches(geometry, scores, geometry.labels(120, 2).to(device), reduction="sum")
 
 
+@pytest.mark.parametrize("fine", [(28, 41), (32, 35)])
+def test_steep_twists_of_few_more_pixels_than_nodes(
+    fine: tuple[int, int], device: torch.device
+) -> None:
+    """Two classes win by turns, like the fields of a chess board; some cells lack a column."""
+    geometry = interpolated((27, 27), fine)
+    row, column = torch.meshgrid(torch.arange(27), torch.arange(27), indexing="ij")
+    black = (row + column) % 2 == 1
+    scores = torch.full((1, 3, 27, 27), -20.0, device=device)
+    scores[0, 0] = torch.where(black, -68.0, 0.0)
+    scores[0, 1] = torch.where(black, 0.0, -68.0)
+    assert_matches(geometry, scores, geometry.labels(1, 3).to(device), reduction="sum")
+
+
 @pytest.mark.parametrize("geometry", PLAIN, ids=str)
 @pytest.mark.parametrize("distance", [27.0, 30.0])
 def test_small_probabilities_count_in_float64(
