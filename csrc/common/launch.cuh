@@ -68,9 +68,11 @@ void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_
     return;
   }
   if (shared_bytes > kSharedBytesWithoutOptIn) {
+    // All there is, not what this launch takes: another thread that launches the same kernel with
+    // less must not take it back in between.
     check_cuda(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
                                     cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                    static_cast<int>(shared_bytes)));
+                                    device_limits().shared_bytes_per_block));
   }
   cudaLaunchConfig_t config{};
   config.gridDim = grid;
