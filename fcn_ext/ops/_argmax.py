@@ -72,15 +72,7 @@ def upsample_argmax(
         ValueError: an argument breaks a rule above; the message names it and the value found.
     """
     _common.is_map(input, "input")
-    stride, kernel_size, *top_left = _common.upsample_geometry(stride, kernel_size, offset)
-    if output_size is None:
-        height, width = (
-            (size - 1) * stride + kernel_size - first
-            for size, first in zip(input.shape[2:], top_left, strict=True)
-        )
-    else:
-        height, width = _common.pair(output_size, "output_size")
-    window = (stride, kernel_size, *top_left, height, width)
+    window = _common.upsample_window(input, stride, kernel_size, offset, output_size)
     return _argmax(_upsample_op, (input, *window), dtype, return_probability)
 
 

@@ -59,12 +59,30 @@ def is_map(value: Any, name: str) -> Tensor:
     return value  # type: ignore[no-any-return]
 
 
+def default_kernel_size(stride: int) -> int:
+    """Of an upsampling: the bilinear kernel, or nothing to interpolate."""
+    return 2 * stride if stride > 1 else 1
+
+
 def upsample_geometry(stride: Any, kernel_size: Any, offset: Any) -> tuple[int, int, int, int]:
     """(stride, kernel_size, offset_y, offset_x) of the arguments that mean an upsampling."""
     stride = integer(stride, "stride")
     if kernel_size is None:
-        kernel_size = 2 * stride if stride > 1 else 1
+        kernel_size = default_kernel_size(stride)
     return stride, integer(kernel_size, "kernel_size"), *pair(offset, "offset")
+
+
+def upsample_window(
+    input: Tensor, stride: Any, kernel_size: Any, offset: Any, output_size: Any
+) -> tuple[int, int, int, int, int, int]:
+    """The geometry of an upsampling and the (height, width) of its window, by default all that is
+    left below and right of the offset."""
+    geometry = upsample_geometry(stride, kernel_size, offset)
+    if output_size is not None:
+        return *geometry, *pair(output_size, "output_size")
+    stride, kernel_size, top, left = geometry
+    height, width = ((size - 1) * stride + kernel_size for size in input.shape[2:])
+    return *geometry, height - top, width - left
 
 
 def accumulate_dtype(map: Tensor) -> torch.dtype:

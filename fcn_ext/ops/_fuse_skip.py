@@ -13,10 +13,6 @@ from fcn_ext.ops import _common, _upsample
 _op = torch.ops.fcn_ext.fuse_skip.default
 
 
-def _kernel_size(stride: int) -> int:
-    return 2 * stride if stride > 1 else 1
-
-
 def fuse_skip(
     coarse: Tensor, skip: Tensor, offset: int | tuple[int, int], *, stride: int = 2
 ) -> Tensor:
@@ -55,7 +51,7 @@ def fuse_skip(
 
 @torch.library.register_fake("fcn_ext::fuse_skip")
 def _(coarse: Tensor, skip: Tensor, offset_y: int, offset_x: int, stride: int) -> Tensor:
-    kernel_size = _kernel_size(stride)
+    kernel_size = _common.default_kernel_size(stride)
     height, width = ((size - 1) * stride + kernel_size for size in coarse.shape[2:])
     return _common.empty_map(coarse, height, width)
 
@@ -69,7 +65,7 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     grad_coarse = grad_skip = None
     if ctx.needs_input_grad[0]:
         grad_coarse = _upsample._upsample_backward(
-            grad, ctx.stride, _kernel_size(ctx.stride), 0, 0, *ctx.coarse_size
+            grad, ctx.stride, _common.default_kernel_size(ctx.stride), 0, 0, *ctx.coarse_size
         )
     if ctx.needs_input_grad[1]:
         height, width = ctx.skip_size

@@ -48,13 +48,8 @@ def upsample(
         ValueError: an argument breaks a rule above; the message names it and the value found.
     """
     _common.is_map(input, "input")
-    stride, kernel_size, offset_y, offset_x = _common.upsample_geometry(stride, kernel_size, offset)
-    if output_size is None:
-        height = (input.shape[2] - 1) * stride + kernel_size - offset_y
-        width = (input.shape[3] - 1) * stride + kernel_size - offset_x
-    else:
-        height, width = _common.pair(output_size, "output_size")
-    result: Tensor = _upsample(input, stride, kernel_size, offset_y, offset_x, height, width)
+    window = _common.upsample_window(input, stride, kernel_size, offset, output_size)
+    result: Tensor = _upsample(input, *window)
     return result
 
 
