@@ -47,7 +47,8 @@ def check_data(options: CheckOptions, console: Console) -> int:
                 console.line(str(problem))
                 found[str(problem)] = None
         name = f"{dataset.name}, {split or 'all'}"
-        console.line(f"{name}: {len(dataset)} pairs, {len(problems)} problems")
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        console.line(f"{name}: {len(dataset)} pairs, {count}")
     return len(found)
 
 

@@ -49,6 +49,7 @@ def test_check_of_a_folder_tells_what_is_missing(command: Command, tmp_path: Pat
     assert code == 1
     assert "train.txt: list of image names cannot be read" in out
     assert 'or the split "" for every image' in out
+    assert f"{tmp_path.name}, train: 0 pairs, 1 problem\n" in out
 
 
 def test_statistics_that_cannot_be_written_name_the_file_asked_for(
