@@ -54,6 +54,9 @@ struct CellCorners {
   Register<accumulate_t> at[4];
 
   Register<accumulate_t> sum() const { return (at[0] + at[1]) + (at[2] + at[3]); }
+  Register<accumulate_t> lowest() const {
+    return smaller(smaller(at[0], at[1]), smaller(at[2], at[3]));
+  }
 };
 
 template <typename accumulate_t>

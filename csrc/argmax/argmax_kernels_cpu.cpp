@@ -77,7 +77,9 @@ class CellRow {
         continue;
       }
       const int64_t count = list_survivors(group, survivors);
-      if (count == 1 && work.probability == nullptr) {
+      // Beside a corner where the only survivor is masked all classes are, and level.
+      const bool masked = any_lane(group.corners(survivors[0]).lowest() < kLeastBest<accumulate_t>);
+      if (count == 1 && !masked && work.probability == nullptr) {
         fill(begin, end);
       } else {
         with_rows(rows, [&](auto number) { pixels<decltype(number)::count>(group, count); });

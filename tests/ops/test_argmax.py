@@ -124,6 +124,20 @@ def test_non_finite_scores_as_in_torch(
 
 
 @pytest.mark.parametrize("geometry", PLAIN, ids=str)
+def test_where_all_classes_are_masked_the_first_wins(
+    geometry: Geometry, device: torch.device
+) -> None:
+    """As everywhere between level classes, though one is ahead at a corner of the cell."""
+    scores = torch.full((1, 3, *geometry.coarse), -INF, device=device)
+    scores[0, 2, :, ::2] = 1.0
+    expected = geometry.materialised(ops, scores).argmax(1)
+    assert 0 < int(expected.count_nonzero()) < expected.numel()
+    assert torch.equal(argmax(geometry, scores).long(), expected)
+    labels, _ = argmax(geometry, scores, return_probability=True)
+    assert torch.equal(labels.long(), expected)
+
+
+@pytest.mark.parametrize("geometry", PLAIN, ids=str)
 def test_masked_classes_never_win(geometry: Geometry, device: torch.device) -> None:
     """A zero weight beside -inf reads nothing, so that no 0 * inf becomes a winner."""
     scores = geometry.scores(2, 6).to(device)
