@@ -18,8 +18,10 @@ Call = Callable[[], Any]
 SHORTEST_SAMPLE_S = 0.5e-3
 # A call longer than this is not repeated where once will do.
 LONG_CALL_S = 0.5
-# What fits no cache of today's GPUs; reading it evicts what the last call left there.
+# What fits no cache of today's GPUs; reading it evicts what the last call left there. A few reads
+# (0.16 ms each at 3 TB/s) take longer than the launches of a call and its autograd.
 FLUSH_BYTES = 512 * 2**20
+FLUSHES = 4
 
 
 class Clock(Protocol):
@@ -38,9 +40,9 @@ class HostClock:
 
 
 class DeviceClock:
-    """CUDA events around one call, after a read that leaves the L2 cache without its data.
+    """CUDA events around one call, after reads that leave the L2 cache without its data.
 
-    The read also keeps the GPU busy while the host gets ahead, so that launches are not timed
+    The reads also keep the GPU busy while the host gets ahead, so that launches are not timed
     unless a call waits for the GPU itself.
     """
 
@@ -50,7 +52,8 @@ class DeviceClock:
 
     def sample(self, call: Call, calls: int) -> float:
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        torch.sum(self._flush, dim=0, out=self._sum)
+        for _ in range(FLUSHES):
+            torch.sum(self._flush, dim=0, out=self._sum)
         begin.record()
         call()
         end.record()

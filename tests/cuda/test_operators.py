@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -171,15 +172,32 @@ class TestStreams(StreamContract):
 
 def test_large_shared_histogram_in_a_graph() -> None:
     """More shared memory than a kernel has without asking is asked for during capture as well."""
-    labels = torch.randint(0, 110, (1, 512, 512), device="cuda", dtype=torch.uint8)
-    matrix = torch.zeros(110, 110, dtype=torch.int64, device="cuda")
-    ops.confusion_matrix(labels, labels, 110)
+    labels = torch.randint(0, 120, (1, 512, 512), device="cuda", dtype=torch.uint8)
+    matrix = torch.zeros(120, 120, dtype=torch.int64, device="cuda")
+    ops.confusion_matrix(labels, labels, 120)
     graph = torch.cuda.CUDAGraph()
     torch.cuda.synchronize()
     with torch.cuda.graph(graph):
-        ops.confusion_matrix(labels, labels, 110, out=matrix)
+        ops.confusion_matrix(labels, labels, 120, out=matrix)
     graph.replay()
-    assert torch.equal(matrix.diagonal(), torch.bincount(labels.flatten(), minlength=110))
+    assert torch.equal(matrix.diagonal(), torch.bincount(labels.flatten(), minlength=120))
+
+
+def test_threads_whose_histograms_differ_in_size() -> None:
+    """One thread's shared memory is not limited by what another asks for."""
+    labels = {n: torch.randint(0, n, (1, 256, 256), device="cuda") for n in (40, 120, 170)}
+    torch.cuda.synchronize()  # a thread's stream starts behind nothing
+
+    def count(num_classes: int) -> Tensor:
+        matrix = torch.zeros(num_classes, num_classes, dtype=torch.int64, device="cuda")
+        for _ in range(300):
+            ops.confusion_matrix(labels[num_classes], labels[num_classes], num_classes, out=matrix)
+        return matrix
+
+    with ThreadPoolExecutor(len(labels)) as threads:
+        for matrix in threads.map(count, labels):
+            expected = torch.bincount(labels[len(matrix)].flatten(), minlength=len(matrix))
+            assert torch.equal(matrix.diagonal(), 300 * expected)
 
 
 @pytest.mark.parametrize("layout", [Tensor.contiguous, channels_last])
