@@ -74,6 +74,20 @@ def test_masked_classes(emulation: Emulation, scale: float, align_corners: bool)
         check(emulation, map, torch.full((1, 3, 5, 9), NAN))
 
 
+@pytest.mark.parametrize("step", [2, 3])
+def test_where_all_classes_are_masked_the_first_wins(emulation: Emulation, step: int) -> None:
+    """As everywhere between level classes, though one is ahead at a corner of the cell."""
+    input = torch.full((1, 3, 5, 9), -INF)
+    input[0, 2, :, ::step] = 1.0
+    for map in (
+        Map((5, 9), (40, 72)),
+        Map((5, 9), (33, 65), align_corners=True),
+        Map((5, 9), (40, 72), 8, 15, (4, 3)),
+        Map((5, 9), (13, 20)),
+    ):
+        check(emulation, map, input)
+
+
 def test_winners_at_large_logits(emulation: Emulation) -> None:
     """+-1e4 with another winner at every node."""
     map = Map((6, 7), (48, 56), 8, 16, (4, 4))
