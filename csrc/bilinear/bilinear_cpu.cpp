@@ -26,9 +26,7 @@ class AxisTable {
       : first_(axis.input_size + 2),
         node_(axis.output_size),
         lower_(axis.output_size, in_double),
-        upper_(axis.output_size, in_double),
-        phase_lower_(whole_stride(axis), in_double),
-        phase_upper_(whole_stride(axis), in_double) {
+        upper_(axis.output_size, in_double) {
     for (int64_t node = -1; node <= axis.input_size; ++node) {
       first_[node + 1] = first_output(axis, node);
     }
@@ -48,6 +46,8 @@ class AxisTable {
     if (unrolled && phase_zero > 0 && first_node >= -1) {
       stride_ = stride;
       lead_ = (first_node + 1) * stride + first_phase;
+      phase_lower_ = WeightTable(stride, in_double);
+      phase_upper_ = WeightTable(stride, in_double);
       for (int64_t p = 0; p < stride; ++p) {
         const int64_t numerator = phase_zero + p * axis.step;
         phase_lower_.set(p, axis.denominator - numerator, axis.denominator);

@@ -29,6 +29,8 @@ constexpr int64_t kWidest = 16;
 
 typedef int32_t Int32Register __attribute__((vector_size(kRegisterBytes)));
 typedef int64_t Int64Register __attribute__((vector_size(kRegisterBytes)));
+typedef uint32_t Bits32Register __attribute__((vector_size(kRegisterBytes)));
+typedef uint64_t Bits64Register __attribute__((vector_size(kRegisterBytes)));
 
 template <typename accumulate_t>
 inline Register<accumulate_t> load_register(const accumulate_t* from) {
@@ -41,16 +43,18 @@ inline void store_register(accumulate_t* to, const Register<accumulate_t>& lanes
   __builtin_memcpy(to, &lanes, sizeof(lanes));
 }
 
-// Integers as wide as the lanes.
+// Integers as wide as the lanes; `bits` wrap.
 template <typename accumulate_t>
 struct IntegersOf {
   using type = Int32Register;
+  using bits = Bits32Register;
   using one = int32_t;
   static constexpr int mantissa_bits = 23, bias = 127;
 };
 template <>
 struct IntegersOf<double> {
   using type = Int64Register;
+  using bits = Bits64Register;
   using one = int64_t;
   static constexpr int mantissa_bits = 52, bias = 1023;
 };
@@ -176,8 +180,9 @@ inline Register<accumulate_t> exp2_lanes(const Register<accumulate_t>& x) {
   for (int n = kDegree - 1; n >= 0; --n) {
     series = series * rest + static_cast<accumulate_t>(kExp2Terms[n]);
   }
-  const auto exponent = (Integers<accumulate_t>)shifted << IntegersOf<accumulate_t>::mantissa_bits;
-  const lanes_t scaled = (lanes_t)((Integers<accumulate_t>)series + exponent);
+  using bits_t = typename IntegersOf<accumulate_t>::bits;
+  const bits_t exponent = (bits_t)shifted << IntegersOf<accumulate_t>::mantissa_bits;
+  const lanes_t scaled = (lanes_t)((bits_t)series + exponent);
   return x < kLeast ? lanes_t{} : scaled;
 }
 

@@ -3,6 +3,7 @@
 #include <pybind11/pybind11.h>
 
 #include <algorithm>
+#include <future>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -50,14 +51,16 @@ void thread_parallel_for(int64_t count, int64_t grain,
                          const std::function<void(int64_t, int64_t)>& body) {
   const int64_t cores = std::max<int64_t>(1, std::thread::hardware_concurrency());
   const int64_t pieces = std::clamp<int64_t>(count / std::max<int64_t>(1, grain), 1, cores);
-  std::vector<std::thread> threads;
+  // Futures wait for their threads, whoever throws.
+  std::vector<std::future<void>> others;
   for (int64_t piece = 1; piece < pieces; ++piece) {
-    threads.emplace_back(
-        [&, piece] { body(count * piece / pieces, count * (piece + 1) / pieces); });
+    others.push_back(std::async(std::launch::async, [&, piece] {
+      body(count * piece / pieces, count * (piece + 1) / pieces);
+    }));
   }
   body(0, count / pieces);
-  for (std::thread& thread : threads) {
-    thread.join();
+  for (std::future<void>& other : others) {
+    other.get();
   }
 }
 
