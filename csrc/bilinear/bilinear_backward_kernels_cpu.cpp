@@ -217,8 +217,10 @@ void backward(const BilinearBackward& args, int64_t begin, int64_t end, void* sc
         grad[i] = 0;
       }
       if (read) {
+        const auto* next = grad_output.data + work.y.first[input_row + 2] * grad_output.row +
+                           columns.begin * grad_output.column;
         narrow(work, columns, x_begin, x_end, cells ? work.x.stride : 0, sum + kAlign - shift,
-               grad);
+               reinterpret_cast<const char*>(next) + kAheadBytes, grad);
       }
       auto* out = static_cast<element_t*>(args.grad_input) +
                   ((plane * rows + input_row) * input_columns + x_begin) * work.inner;

@@ -69,10 +69,11 @@ accumulate_t weighted_sum(const accumulate_t* weights, const accumulate_t* colum
 
 // Input columns [begin, end) from the columns they are read by, where weights repeat. `wide` starts
 // with the first cell that has columns and is zero before and behind them, for a cell and for a
-// register of cells; `grad` has room for whole registers and is zero.
+// register of cells; `grad` has room for whole registers and is zero. Memory from `ahead` on is
+// asked for meanwhile, so that reading does not pause.
 template <int stride, typename accumulate_t>
 void narrow_cells(const BilinearWork& work, const Columns& columns, int64_t begin, int64_t end,
-                  const accumulate_t* wide, accumulate_t* grad) {
+                  const accumulate_t* wide, const char* ahead, accumulate_t* grad) {
   using Weights = CellWeights<stride, accumulate_t>;
   const BilinearAxisTable& x = work.x;
   const Weights weights(x);
@@ -81,6 +82,9 @@ void narrow_cells(const BilinearWork& work, const Columns& columns, int64_t begi
   const int64_t first_node = first_cell - 1 > begin ? first_cell - 1 : begin;
   const int64_t end_node = end_cell < end ? end_cell : end;
   for (int64_t node = first_node; node < end_node; node += kWidth<accumulate_t>) {
+    for (int line = 0; line < stride; ++line, ahead += 64) {
+      __builtin_prefetch(ahead, 0, 2);
+    }
     store_register(grad + node - begin,
                    sum_nodes<Weights::kLanesInCell>(weights, wide + (node - first_cell) * stride));
   }
@@ -132,18 +136,18 @@ void narrow_columns(const BilinearWork& work, const Columns& columns, int64_t be
 // `stride`: of columns whose weights repeat, with one channel; else 0.
 template <typename accumulate_t>
 void narrow(const BilinearWork& work, const Columns& columns, int64_t begin, int64_t end,
-            int64_t stride, const accumulate_t* wide, accumulate_t* grad) {
+            int64_t stride, const accumulate_t* wide, const char* ahead, accumulate_t* grad) {
   switch (stride) {
     case 2:
-      return narrow_cells<2>(work, columns, begin, end, wide, grad);
+      return narrow_cells<2>(work, columns, begin, end, wide, ahead, grad);
     case 4:
-      return narrow_cells<4>(work, columns, begin, end, wide, grad);
+      return narrow_cells<4>(work, columns, begin, end, wide, ahead, grad);
     case 8:
-      return narrow_cells<8>(work, columns, begin, end, wide, grad);
+      return narrow_cells<8>(work, columns, begin, end, wide, ahead, grad);
     case 16:
-      return narrow_cells<16>(work, columns, begin, end, wide, grad);
+      return narrow_cells<16>(work, columns, begin, end, wide, ahead, grad);
     case 32:
-      return narrow_cells<32>(work, columns, begin, end, wide, grad);
+      return narrow_cells<32>(work, columns, begin, end, wide, ahead, grad);
     default:
       return narrow_columns(work, columns, begin, end, wide, grad);
   }
