@@ -1,4 +1,4 @@
-"""Each copy of the other CPU kernels against the reference; a set the machine lacks falls back."""
+"""Each copy of the CPU kernels against the reference; a set the machine lacks falls back."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-PROGRAM = """
+MAPS = """
 import torch
 from contract import TOLERANCE, channels_last, contiguous
 from test_confusion_matrix import test_many_mixed_pixels as mixed_pixels
@@ -17,7 +17,6 @@ from test_interpolate import TestInterpolate
 from test_upsample import TestUpsample
 from test_wide_maps import POINTS, test_gradient_of_wide_rows as wide_rows
 from test_wide_maps import test_gradient_reaches_what_the_pixel_reads as one_pixel
-from fcn_ext import numpy
 
 cpu = torch.device("cpu")
 for contract in (TestUpsample(), TestInterpolate()):
@@ -32,14 +31,43 @@ for dtype in (torch.float32, torch.float64):
     wide_rows("clamped-16", dtype, contiguous, cpu)
 for num_classes in (64, 65):
     mixed_pixels(num_classes, cpu)
+"""
+HEADS = """
+import torch
+from contract import channels_last, contiguous
+from heads import GEOMETRIES, trained_like
+from test_argmax import assert_matches as assert_argmax
+from losses import assert_matches as assert_loss
+from test_head_confusion_matrix import assert_counts
+
+weight = torch.linspace(0, 2, 37)
+kinds = (
+    (torch.float32, contiguous),
+    (torch.bfloat16, channels_last),
+    (torch.float16, contiguous),
+    (torch.float64, channels_last),
+)
+for geometry in GEOMETRIES[::2]:
+    target = geometry.labels(2, 37).to(torch.uint8)
+    for dtype, layout in kinds:
+        scores = layout(geometry.scores(2, 37, dtype))
+        likely = layout(trained_like(geometry, 2, 37, dtype))
+        assert_loss(geometry, scores, target, weight=weight, label_smoothing=0.1)
+        for given in (scores, likely):
+            assert_argmax(geometry, given)
+            assert_counts(geometry, given, target)
+"""
+TELL = """
+from fcn_ext import numpy
 print(numpy.build_info()["cpu_capability"])
 """
 
 
 @pytest.mark.parametrize("capability", ["plain", "avx2", "avx512"])
-def test_every_instruction_set_agrees(capability: str) -> None:
+@pytest.mark.parametrize("program", [MAPS, HEADS], ids=["maps", "heads"])
+def test_every_instruction_set_agrees(program: str, capability: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
+        [sys.executable, "-c", program + TELL],
         env={
             **os.environ,
             "FCN_EXT_CPU_CAPABILITY": capability,
