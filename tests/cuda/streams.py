@@ -6,23 +6,24 @@ A test file subclasses :class:`StreamContract` with work of its own and inherits
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor
 
 
-class StreamContract:
+class StreamContract(ABC):
     """Operators that never wait for the host and follow the current stream."""
 
     classes: int
 
+    @abstractmethod
     def maps(self) -> dict[str, Tensor]:
         """Random operands of the work, other ones on every call."""
-        raise NotImplementedError
 
+    @abstractmethod
     def work(self, maps: dict[str, Tensor], matrix: Tensor, invalid: Tensor) -> list[Tensor]:
         """Every operator of the family once; counts are added to `matrix` and `invalid`."""
-        raise NotImplementedError
 
     def counts(self) -> tuple[Tensor, Tensor]:
         return (
