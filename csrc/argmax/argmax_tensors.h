@@ -29,14 +29,13 @@ inline ArgmaxResult empty_argmax(const torch::stable::Tensor& input, const Bilin
   FCN_EXT_CHECK(classes <= kMost[label_index(dtype)],
                 "dtype must hold num_classes - 1 = ", classes - 1, ", got ",
                 torch::headeronly::toString(dtype));
-  const int64_t sizes[] = {input.size(0), axes.y.output_size, axes.x.output_size};
-  const int64_t none[] = {0};
   const auto accumulate =
       input.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
-  return {torch::stable::empty({sizes, 3}, dtype, std::nullopt, input.device()),
-          with_probability
-              ? torch::stable::empty({sizes, 3}, accumulate, std::nullopt, input.device())
-              : torch::stable::empty({none, 1}, accumulate, std::nullopt, input.device())};
+  const auto pixels = [&](ScalarType type) {
+    return empty_like_in(input, {input.size(0), axes.y.output_size, axes.x.output_size}, type);
+  };
+  return {pixels(dtype),
+          with_probability ? pixels(accumulate) : empty_like_in(input, {0}, accumulate)};
 }
 
 // The counts of the scores' argmax.

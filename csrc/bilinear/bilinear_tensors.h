@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "bilinear/bilinear.h"
+#include "common/allocate.h"
 #include "common/check.h"
 
 namespace fcn_ext {
@@ -23,11 +24,8 @@ inline bool is_channels_last(const torch::stable::Tensor& map) {
 
 inline torch::stable::Tensor empty_map(const torch::stable::Tensor& like, int64_t height,
                                        int64_t width, bool channels_last) {
-  const int64_t sizes[] = {like.size(0), like.size(1), height, width};
-  return torch::stable::empty({sizes, 4}, like.scalar_type(), std::nullopt, like.device(),
-                              std::nullopt,
-                              channels_last ? torch::headeronly::MemoryFormat::ChannelsLast
-                                            : torch::headeronly::MemoryFormat::Contiguous);
+  return empty_like_in(like, {like.size(0), like.size(1), height, width}, like.scalar_type(),
+                       channels_last);
 }
 
 // output = resampled input (+ the window of skip that starts at skip_offset), laid out as `input`.

@@ -42,19 +42,10 @@ inline torch::headeronly::ScalarType accumulation_type(const torch::stable::Tens
   return input.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
 }
 
-inline torch::stable::Tensor empty_like_in(const torch::stable::Tensor& like,
-                                           std::initializer_list<int64_t> sizes,
-                                           torch::headeronly::ScalarType type) {
-  return torch::stable::empty({sizes.begin(), sizes.size()}, type, std::nullopt, like.device());
-}
-
 // The gradient of a map in the accumulation type, dense, in the layout of the map.
 inline torch::stable::Tensor empty_gradient(const torch::stable::Tensor& input) {
-  const int64_t sizes[] = {input.size(0), input.size(1), input.size(2), input.size(3)};
-  return torch::stable::empty(
-      {sizes, 4}, accumulation_type(input), std::nullopt, input.device(), std::nullopt,
-      is_channels_last(input) ? torch::headeronly::MemoryFormat::ChannelsLast
-                              : torch::headeronly::MemoryFormat::Contiguous);
+  return empty_like_in(input, {input.size(0), input.size(1), input.size(2), input.size(3)},
+                       accumulation_type(input), is_channels_last(input));
 }
 
 // The weight of every pixel's loss, dense, in the accumulation type.

@@ -7,7 +7,7 @@ from typing import Any, Literal, overload
 import torch
 from torch import Tensor
 
-from fcn_ext.ops import _common
+from fcn_ext.ops import _autograd, _common
 
 _upsample_op = torch.ops.fcn_ext.upsample_argmax.default
 _interpolate_op = torch.ops.fcn_ext.interpolate_argmax.default
@@ -73,7 +73,7 @@ def upsample_argmax(
     """
     _common.is_map(input, "input")
     window = _common.upsample_window(input, stride, kernel_size, offset, output_size)
-    return _argmax(_upsample_op, (input, *window), dtype, return_probability)
+    return _argmax(_upsample, (input, *window), dtype, return_probability)
 
 
 @overload
@@ -125,7 +125,7 @@ def interpolate_argmax(
     if not isinstance(align_corners, bool):
         raise TypeError(f"align_corners must be a bool, got {align_corners!r}")
     arguments = (input, height, width, align_corners)
-    return _argmax(_interpolate_op, arguments, dtype, return_probability)
+    return _argmax(_interpolate, arguments, dtype, return_probability)
 
 
 def _argmax(
@@ -178,15 +178,9 @@ def _(
     return _fake(input, height, width, dtype, with_probability)
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    ctx.mark_non_differentiable(*output)
-    ctx.num_inputs = len(inputs)
-
-
-def _backward(ctx: Any, *grads: Tensor | None) -> tuple[None, ...]:
-    return tuple([None] * ctx.num_inputs)
-
-
-for _name, _op in (("upsample_argmax", _upsample_op), ("interpolate_argmax", _interpolate_op)):
-    torch.library.register_autograd(f"fcn_ext::{_name}", _backward, setup_context=_setup_context)
-    torch.library.register_vmap(f"fcn_ext::{_name}", _common.vmap_over_batch(_op, 1))
+_upsample = _autograd.constant(_upsample_op)
+_interpolate = _autograd.constant(_interpolate_op)
+torch.library.register_vmap("fcn_ext::upsample_argmax", _common.vmap_over_batch(_upsample_op, 1))
+torch.library.register_vmap(
+    "fcn_ext::interpolate_argmax", _common.vmap_over_batch(_interpolate_op, 1)
+)

@@ -105,38 +105,6 @@ def empty_map(like: Tensor, height: int, width: int, dtype: torch.dtype | None =
     )
 
 
-def differentiable(op: Any, backward: Any, setup_context: Any = None) -> Any:
-    """Registers the gradient of ``op``, and returns ``op`` for use under torch.func, too.
-
-    What torch.library makes of a gradient is an autograd function of the older style, which
-    torch.func.grad and its relatives refuse.
-    """
-    torch.library.register_autograd(op._schema.name, backward, setup_context=setup_context)
-
-    class Functional(torch.autograd.Function):
-        generate_vmap_rule = True
-
-        @staticmethod
-        def forward(*args: Any) -> Any:
-            return op(*args)
-
-        @staticmethod
-        def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-            if setup_context is not None:
-                setup_context(ctx, inputs, output)
-
-        @staticmethod
-        def backward(ctx: Any, *grads: Any) -> Any:
-            return backward(ctx, *grads)
-
-    def call(*args: Any) -> Any:
-        if not torch.compiler.is_compiling() and torch._C._are_functorch_transforms_active():
-            return Functional.apply(*args)
-        return op(*args)
-
-    return call
-
-
 def fold_batch(map: Tensor, dim: int | None, size: int) -> Tensor:
     """A vmapped (N, C, H, W) map as one of size * N images."""
     map = map.unsqueeze(0).expand(size, *map.shape) if dim is None else map.movedim(dim, 0)

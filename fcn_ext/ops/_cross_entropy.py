@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fcn_ext.ops import _common
+from fcn_ext.ops import _autograd, _common
 
 
 def upsample_cross_entropy(
@@ -262,10 +262,10 @@ def _register(name: str) -> tuple[Any, Any]:
     library.register_vmap(
         f"{qualified}_pixels_backward", _common.vmap_over_batch(pixels_backward_op, 3)
     )
-    differentiable_once = _common.differentiable(pixels_backward_op, refuse)
+    differentiable_once = _autograd.differentiable(pixels_backward_op, refuse)
     return (
-        _common.differentiable(op, backward, _setup_context),
-        _common.differentiable(pixels_op, pixels_backward, _pixels_setup_context),
+        _autograd.differentiable(op, backward, _setup_context),
+        _autograd.differentiable(pixels_op, pixels_backward, _pixels_setup_context),
     )
 
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fcn_ext.ops import _common, _upsample
+from fcn_ext.ops import _autograd, _common, _upsample
 
 _op = torch.ops.fcn_ext.fuse_skip.default
 
@@ -76,5 +76,5 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     return grad_coarse, grad_skip, None, None, None
 
 
-_fuse_skip = _common.differentiable(_op, _backward, _setup_context)
+_fuse_skip = _autograd.linear(_op, 2, _backward, _setup_context)
 torch.library.register_vmap("fcn_ext::fuse_skip", _common.vmap_over_batch(_op, 2))

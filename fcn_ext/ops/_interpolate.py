@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fcn_ext.ops import _common
+from fcn_ext.ops import _autograd, _common
 
 _op = torch.ops.fcn_ext.interpolate.default
 _backward_op = torch.ops.fcn_ext.interpolate_backward.default
@@ -66,8 +66,8 @@ def _double_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     return _interpolate(grad, *ctx.size, ctx.align_corners), None, None, None
 
 
-_interpolate = _common.differentiable(_op, _backward, _setup_context)
-_interpolate_backward = _common.differentiable(_backward_op, _double_backward, _setup_context)
+_interpolate = _autograd.linear(_op, 1, _backward, _setup_context)
+_interpolate_backward = _autograd.linear(_backward_op, 1, _double_backward, _setup_context)
 torch.library.register_vmap("fcn_ext::interpolate", _common.vmap_over_batch(_op, 1))
 torch.library.register_vmap(
     "fcn_ext::interpolate_backward", _common.vmap_over_batch(_backward_op, 1)

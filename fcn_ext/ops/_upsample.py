@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fcn_ext.ops import _common
+from fcn_ext.ops import _autograd, _common
 
 _op = torch.ops.fcn_ext.upsample.default
 _backward_op = torch.ops.fcn_ext.upsample_backward.default
@@ -81,7 +81,7 @@ def _double_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     return (_upsample(grad, *ctx.geometry, *ctx.size), *[None] * 6)
 
 
-_upsample = _common.differentiable(_op, _backward, _setup_context)
-_upsample_backward = _common.differentiable(_backward_op, _double_backward, _setup_context)
+_upsample = _autograd.linear(_op, 1, _backward, _setup_context)
+_upsample_backward = _autograd.linear(_backward_op, 1, _double_backward, _setup_context)
 torch.library.register_vmap("fcn_ext::upsample", _common.vmap_over_batch(_op, 1))
 torch.library.register_vmap("fcn_ext::upsample_backward", _common.vmap_over_batch(_backward_op, 1))

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import pytest
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from fcn_ext import ops, reference
 
@@ -207,6 +208,32 @@ class MapContract:
         ones = [torch.ones_like(inputs[0]), *(torch.zeros_like(map) for map in inputs[1:])]
         expected = gradients(ops, case, inputs, 2 * case.call(ops, *ones))[0]
         torch.testing.assert_close(torch.func.grad(slope)(*inputs), expected)
+
+    def test_forward_mode(self, case: Case, device: torch.device) -> None:
+        """The map is linear: its tangent is the map of the tangents, also of some of them."""
+        inputs = maps(case, torch.float64, device)
+        tangents = [torch.randn_like(map) for map in inputs]
+
+        def call(*given: Tensor) -> Tensor:
+            return case.call(ops, *given)
+
+        value, tangent = torch.func.jvp(call, tuple(inputs), tuple(tangents))
+        torch.testing.assert_close(value, call(*inputs))
+        torch.testing.assert_close(tangent, call(*tangents))
+        for own in range(len(inputs)):
+            some = [t if i == own else torch.zeros_like(t) for i, t in enumerate(tangents)]
+            with forward_ad.dual_level():
+                given = list(inputs)
+                given[own] = forward_ad.make_dual(inputs[own], tangents[own])
+                dual = forward_ad.unpack_dual(call(*given))
+            torch.testing.assert_close(dual.tangent, call(*some))
+        assert torch.autograd.gradcheck(
+            call,
+            [map.requires_grad_() for map in inputs],
+            fast_mode=True,
+            check_forward_ad=True,
+            check_batched_forward_grad=True,
+        )
 
     def test_same_bits_twice(self, case: Case, device: torch.device) -> None:
         inputs = maps(case, torch.float32, device)

@@ -1,0 +1,130 @@
+"""How calls of operators meet autograd.
+
+An operator's gradient is registered with torch.library, for graphs (torch.compile, torch.export)
+and for who calls ``torch.ops.fcn_ext`` directly. What torch.library makes of it passes through
+Python twice a call, is refused by torch.func and drops forward-mode tangents without a word;
+eager calls therefore apply an autograd function of their own, in half the time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+# Not public in torch. A torch without them makes calls slower, none of them wrong.
+_below_autograd = getattr(torch._C, "_AutoDispatchBelowAutograd", nullcontext)
+_transforms_active = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
+
+
+def _is_traced() -> bool:
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined]
+
+
+def _asks_for_derivative(args: tuple[Any, ...]) -> bool:
+    if getattr(forward_ad, "_current_level", 0) >= 0:
+        return True
+    return torch.is_grad_enabled() and any(
+        isinstance(arg, Tensor) and arg.requires_grad for arg in args
+    )
+
+
+def _no_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    pass
+
+
+def differentiable(
+    op: Any, backward: Callable[..., Any], setup_context: Any = _no_context, jvp: Any = None
+) -> Callable[..., Any]:
+    """Registers the gradient of ``op``, and returns what Python calls in its place.
+
+    Args:
+        op: an overload of the library.
+        backward: (ctx, *gradients of results) -> gradients of arguments.
+        setup_context: (ctx, arguments, results): keeps what ``backward`` and ``jvp`` need.
+        jvp: (ctx, *tangents of arguments) -> tangents of results, for forward mode; without it
+            forward mode is refused.
+    """
+    torch.library.register_autograd(op._schema.name, backward, setup_context=setup_context)
+
+    def eager_forward(ctx: Any, *args: Any) -> Any:
+        with _below_autograd():
+            output = op(*args)
+        setup_context(ctx, args, output)
+        return output
+
+    def transformed_forward(*args: Any) -> Any:
+        return op(*args)
+
+    # Named as torch names nodes: the graph of a result shows <UpsampleBackward>.
+    name = "".join(word.capitalize() for word in op._schema.name.split("::")[1].split("_"))
+    shared = {"backward": staticmethod(backward)}
+    if jvp is not None:
+        shared["jvp"] = staticmethod(jvp)
+    eager: Any = type(
+        name, (torch.autograd.Function,), {"forward": staticmethod(eager_forward), **shared}
+    )
+    # The style that torch.func asks for: forward and context apart.
+    transformed: Any = type(
+        name,
+        (torch.autograd.Function,),
+        {
+            "forward": staticmethod(transformed_forward),
+            "setup_context": staticmethod(setup_context),
+            "generate_vmap_rule": True,
+            **shared,
+        },
+    )
+
+    def call(*args: Any) -> Any:
+        if _is_traced():
+            return op(*args)
+        if _transforms_active():
+            return transformed.apply(*args)
+        if _asks_for_derivative(args):
+            return eager.apply(*args)
+        with _below_autograd():
+            return op(*args)
+
+    return call
+
+
+def linear(
+    op: Any, num_maps: int, backward: Callable[..., Any], setup_context: Any
+) -> Callable[..., Any]:
+    """:func:`differentiable` for ``op`` that is linear in its first ``num_maps`` arguments."""
+
+    def setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.numbers = inputs[num_maps:]
+        setup_context(ctx, inputs, output)
+
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        return call(*tangents[:num_maps], *ctx.numbers)
+
+    call = differentiable(op, backward, setup, jvp)
+    return call
+
+
+def constant(op: Any) -> Callable[..., Any]:
+    """:func:`differentiable` for ``op`` whose results do not vary with its arguments: labels."""
+
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.mark_non_differentiable(*output)
+        ctx.num_inputs = len(inputs)
+
+    def backward(ctx: Any, *grads: Any) -> Any:
+        return (None,) * ctx.num_inputs
+
+    torch.library.register_autograd(op._schema.name, backward, setup_context=setup_context)
+
+    def call(*args: Any) -> Any:
+        if _is_traced() or _transforms_active():
+            return op(*args)
+        with _below_autograd():
+            return op(*args)
+
+    return call
