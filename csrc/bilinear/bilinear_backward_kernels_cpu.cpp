@@ -6,6 +6,7 @@
 // columns (bilinear_narrow_cpu.h, 1 / stride of the work). Every element is summed in an order
 // fixed by the shape alone, so neither threads nor tiles change a bit.
 #include "bilinear/bilinear_narrow_cpu.h"
+#include "bilinear/bilinear_row_writer_cpu.h"
 
 namespace fcn_ext {
 namespace {
@@ -190,6 +191,7 @@ void backward(const BilinearBackward& args, int64_t begin, int64_t end, void* sc
   accumulate_t* row = take<accumulate_t>(scratch, size);
   accumulate_t* grad = take<accumulate_t>(scratch, narrow_size(work));
   const bool cells = work.inner == 1 && work.x.stride > 0;
+  RowWriter<element_t> writer(args.stream);
 
   for (int64_t unit = begin; unit < end;) {
     const int64_t tile = unit / rows;  // plane, tile
@@ -224,14 +226,15 @@ void backward(const BilinearBackward& args, int64_t begin, int64_t end, void* sc
       }
       auto* out = static_cast<element_t*>(args.grad_input) +
                   ((plane * rows + input_row) * input_columns + x_begin) * work.inner;
-      for (int64_t i = 0; i < width * work.inner; ++i) {
-        store(out[i], grad[i]);
-      }
+      const Blend<accumulate_t> all_of_it{grad, grad, 1, 0};
+      writer.write(all_of_it, static_cast<const element_t*>(nullptr), out, width * work.inner);
       accumulate_t* swapped = sum;
       sum = next_sum;
       next_sum = swapped;
     }
   }
+  writer.finish();
+  stream_fence();
 }
 
 }  // namespace

@@ -17,7 +17,7 @@ using torch::stable::Tensor;
 constexpr int64_t kGrain = 32768;
 // Elements of a widened row: two of them and the rows they blend into stay in the L1 cache.
 constexpr int64_t kTileElements = 8192;
-// An output this large would leave the caches before anyone reads it.
+// A result this large would leave the caches before anyone reads it.
 constexpr int64_t kStreamBytes = int64_t{4} << 20;
 
 class AxisTable {
@@ -88,6 +88,10 @@ struct Work {
   }
 };
 
+bool leaves_caches(const Tensor& result) {
+  return result.numel() * kElementBytes[element_index(result.scalar_type())] >= kStreamBytes;
+}
+
 template <typename Kernels, typename Args>
 void run(const Kernels& kernels, int element, const Args& args, int64_t units, int64_t elements) {
   if (units == 0 || elements == 0) {
@@ -111,13 +115,8 @@ Tensor BilinearCpu::forward(const Tensor& input, const BilinearAxes& axes, const
   }
   const Work work(input, y, x, channels_last, x.output_size, 1);
   const int element = element_index(input.scalar_type());
-  BilinearForward args{work.plain,
-                       input.const_data_ptr(),
-                       strides_of(input),
-                       nullptr,
-                       {},
-                       output.mutable_data_ptr(),
-                       output.numel() * kElementBytes[element] >= kStreamBytes};
+  BilinearForward args{work.plain, input.const_data_ptr(),    strides_of(input),    nullptr,
+                       {},         output.mutable_data_ptr(), leaves_caches(output)};
   if (skip != nullptr) {
     args.skip_strides = strides_of(skip->skip);
     const int64_t offset =
@@ -140,7 +139,7 @@ Tensor BilinearCpu::backward(const Tensor& grad_output, const BilinearAxes& axes
   const Work work(grad_output, y, x, channels_last, x.input_size,
                   std::max<int64_t>(1, x.output_size / x.input_size));
   const BilinearBackward args{work.plain, grad_output.const_data_ptr(), strides_of(grad_output),
-                              grad_input.mutable_data_ptr()};
+                              grad_input.mutable_data_ptr(), leaves_caches(grad_input)};
   run(bilinear_backward_kernels(), element_index(grad_output.scalar_type()), args,
       work.planes * work.plain.tiles * y.input_size,
       std::max(grad_output.numel(), grad_input.numel()));

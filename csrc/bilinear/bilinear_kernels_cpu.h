@@ -45,6 +45,7 @@ struct BilinearBackward {
   const void* grad_output;
   PlaneStrides grad_output_strides;
   void* grad_input;  // dense: (planes, rows, columns, inner)
+  bool stream;       // as above
 };
 
 // scratch: bytes of memory, aligned to 64, that a call of run needs. run: units [begin, end),

@@ -1,4 +1,5 @@
-"""Gradients of rows too wide for one tile of the CPU kernels, and of single pixels."""
+"""Gradients of rows too wide for one tile of the CPU kernels, of maps too large for the caches, and
+of single pixels."""
 
 from __future__ import annotations
 
@@ -55,6 +56,35 @@ def test_gradient_of_wide_rows(
     torch.testing.assert_close(
         actual.double() / scale, expected / scale, rtol=tolerance, atol=tolerance
     )
+
+
+@pytest.mark.parametrize("layout", [contiguous, channels_last])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("case", ["stride-2", "stride-3", "clamped-4", "narrowed"])
+def test_gradients_beyond_the_caches(
+    case: str, dtype: torch.dtype, layout: Any, threads: None
+) -> None:
+    """They take another way to memory, with the same bits for any number of threads."""
+    resample = {
+        "stride-2": lambda m, x: m.upsample(x, 2, offset=(1, 0)),
+        "stride-3": lambda m, x: m.upsample(x, 3, offset=(0, 2)),
+        "clamped-4": lambda m, x: m.interpolate(x, (4 * 99, 4 * 211)),
+        "narrowed": lambda m, x: m.interpolate(x, (50, 101)),
+    }[case]
+    scores = torch.zeros(3, 37, 99, 211, dtype=dtype)  # 4.4 MiB in half precision
+    torch.manual_seed(2)
+    grad = layout(torch.randn_like(resample(ops, scores)))
+    runs = []
+    for count in (1, 2, 5):
+        torch.set_num_threads(count)
+        runs.append(gradient(ops, resample, scores, grad))
+    assert torch.equal(runs[0], runs[1])
+    assert torch.equal(runs[0], runs[2])
+    one_by_one = [
+        gradient(ops, resample, image, own)
+        for image, own in zip(scores.split(1), grad.split(1), strict=True)
+    ]
+    assert torch.equal(runs[0], torch.cat(one_by_one))
 
 
 @pytest.mark.parametrize("value", [INF, NAN])
