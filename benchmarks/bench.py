@@ -21,6 +21,7 @@ from benchmarks.measure import (
     warm_up,
 )
 from benchmarks.memory import peak_on_cuda
+from benchmarks.visits import best_peer
 from benchmarks.workloads import Workload, build
 
 COPY = "copy of the same bytes"
@@ -29,7 +30,8 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Settings:
-    """How long and what: ``seconds`` is the time of one row's rounds, ``compile`` patterns."""
+    """How long and what: ``seconds`` is the time of one row's rounds, of which each visit has as
+    many, ``compile`` patterns."""
 
     device: str = "cpu"
     threads: int = 1
@@ -37,6 +39,7 @@ class Settings:
     seconds: float = 2.0
     at_least: int = 5
     at_most: int = 200
+    visits: int = 1
     compiled: bool = True
     compile: tuple[str, ...] = ()  # rows that are compiled besides those of Row.compiled
     quick: bool = False
@@ -111,8 +114,6 @@ def _figures(
             if project is not None:
                 entry["times_fcn_ext"] = contestant.median / project.median
                 entry["times_fcn_ext_minimum"] = contestant.minimum / project.minimum
-    peers = [e for e in entries.values() if e["kind"] == "peer" and "median_ms" in e]
-    best = min(peers, key=lambda entry: float(entry["median_ms"]), default=None)
     return {
         "name": row.name,
         "operator": row.operator,
@@ -126,7 +127,7 @@ def _figures(
         "minimal_bytes": workload.minimal_bytes,
         "copy": {"name": COPY, **_times(copy, workload.minimal_bytes)},
         "implementations": list(entries.values()),
-        "best_peer": None if best is None else best["name"],
+        "best_peer": best_peer(list(entries.values())),
     }
 
 

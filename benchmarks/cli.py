@@ -21,6 +21,7 @@ from benchmarks.environment import clocks, cores, describe, ensure_malloc
 from benchmarks.implementations import implementations
 from benchmarks.report import print_document, print_targets, summary_line
 from benchmarks.targets import check
+from benchmarks.visits import merge
 
 
 def parser() -> argparse.ArgumentParser:
@@ -46,6 +47,13 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--list", action="store_true", help="name the rows and who is measured")
     parser.add_argument("--quick", action="store_true", help="a few rows, a shorter look at each")
     parser.add_argument("--seconds", type=float, help="time for the rounds of one row (2; quick 1)")
+    parser.add_argument(
+        "--visits",
+        type=int,
+        default=1,
+        metavar="N",
+        help="measure all rows N times over and take medians of the visits (1)",
+    )
     parser.add_argument("--time-limit", type=float, help="seconds after which no row is begun")
     parser.add_argument("--threads", type=int, default=cores(), help="CPU threads (all cores)")
     parser.add_argument(
@@ -99,6 +107,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser().error("--device cuda: this torch finds no CUDA device")
     if options.threads < 1:
         parser().error(f"--threads must be >= 1, got {options.threads}")
+    if options.visits < 1:
+        parser().error(f"--visits must be >= 1, got {options.visits}")
     patterns = QUICK if options.quick and not options.filter else tuple(options.filter)
     chosen = list(rows(patterns, options.rows))
     for option in ("filter", "compile", "memory"):
@@ -117,6 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         malloc=options.malloc,
         seconds=options.seconds or (1.0 if options.quick else 2.0),
         at_least=3 if options.quick else 5,
+        visits=options.visits,
         compiled=not (options.no_compile or options.quick),
         compile=tuple(options.compile),
         quick=options.quick,
@@ -140,14 +151,15 @@ def run(chosen: list[Row], settings: Settings, options: argparse.Namespace) -> d
         compiled = {row.name for row in weighed if settings.compiles(row)}
         peaks = memory.measure_host(weighed, settings.threads, compiled)
     clock = make_clock(device)
-    for row in chosen:
-        if options.time_limit is not None and time.monotonic() - begin > options.time_limit:
-            document["skipped"].append(row.name)
-        else:
-            document["rows"].append(run_row(row, settings, clock, peaks))
-            name, ours, peer, _, ratio, *_ = summary_line(document["rows"][-1])
+    visited: dict[str, list[dict[str, Any]]] = {row.name: [] for row in chosen}
+    for row in chosen * settings.visits:
+        if options.time_limit is None or time.monotonic() - begin <= options.time_limit:
+            visited[row.name].append(run_row(row, settings, clock, peaks))
+            name, ours, peer, _, ratio, *_ = summary_line(visited[row.name][-1])
             _progress(f"{name}: {ours} ms, {ratio} as fast as {peer}")
-        _write(path, document)
+            document["rows"] = [merge(visits) for visits in visited.values() if visits]
+            _write(path, document)
+    document["skipped"] = [name for name, visits in visited.items() if not visits]
     if device.type == "cuda":
         document["environment"]["cuda"]["after"] = clocks()
     document["environment"]["load_after"] = os.getloadavg()[0]

@@ -37,7 +37,7 @@ TEXT_COLUMNS = {
     "against",
     "",
 }
-TARGETS = ("row", "promise", "against", "measured", "by min", "")
+TARGETS = ("row", "promise", "against", "measured", "by min", "visits", "")
 
 
 def print_document(document: dict[str, Any], out: TextIO) -> None:
@@ -61,6 +61,7 @@ def print_targets(checked: list[dict[str, Any]], out: TextIO) -> None:
             entry.get("against") or "",
             _times(entry.get("ratio")),
             _times(entry.get("ratio_minimum")),
+            _range(entry.get("ratio_visits", [])),
             "pass" if entry["passed"] else "MISS",
         )
         for entry in checked
@@ -183,6 +184,10 @@ def _number(value: float | None) -> str:
 
 def _times(value: float | None) -> str:
     return "-" if value is None else f"{_number(value)}x"
+
+
+def _range(values: Sequence[float]) -> str:
+    return f"{_number(min(values))}-{_times(max(values))}" if values else ""
 
 
 def _percent(value: float | None) -> str:

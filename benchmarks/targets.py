@@ -122,7 +122,7 @@ def check(document: dict[str, Any]) -> list[dict[str, Any]]:
             if not target.concerns(row, device, malloc) or _not_measured(target, row, project):
                 continue
             name = _against(target, row)
-            ratio, minimum = _ratios(target, row, project, name)
+            ratio, minimum, visits = _ratios(target, row, project, name)
             found.append(
                 {
                     "row": row["name"],
@@ -131,6 +131,7 @@ def check(document: dict[str, Any]) -> list[dict[str, Any]]:
                     "at_least": target.at_least,
                     "ratio": ratio,
                     "ratio_minimum": minimum,
+                    "ratio_visits": visits,
                     "passed": ratio is not None and ratio >= target.at_least,
                 }
             )
@@ -159,14 +160,19 @@ def _against(target: Target, row: dict[str, Any]) -> str | None:
 
 def _ratios(
     target: Target, row: dict[str, Any], project: dict[str, Any], against: str | None
-) -> tuple[float | None, float | None]:
+) -> tuple[float | None, float | None, list[float]]:
+    """By medians, by minima, and that of each visit where there were several."""
     if against == COPY:
-        return project.get("share_of_copy"), project.get("share_of_copy_minimum")
+        return _of(project, "share_of_copy")
     for entry in row["implementations"]:
         if entry["name"] == against:
             if target.figure == "memory":
                 peak = entry.get("peak_mib")
                 least = max(project["peak_mib"], MEMORY_RESOLUTION_MIB)
-                return (None, None) if peak is None else (peak / least, None)
-            return entry.get("times_fcn_ext"), entry.get("times_fcn_ext_minimum")
-    return None, None
+                return (None if peak is None else peak / least), None, []
+            return _of(entry, "times_fcn_ext")
+    return None, None, []
+
+
+def _of(entry: dict[str, Any], figure: str) -> tuple[float | None, float | None, list[float]]:
+    return entry.get(figure), entry.get(f"{figure}_minimum"), entry.get(f"{figure}_visits", [])

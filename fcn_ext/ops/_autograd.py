@@ -19,18 +19,25 @@ from torch.autograd import forward_ad
 # Not public in torch. A torch without them makes calls slower, none of them wrong.
 _below_autograd = getattr(torch._C, "_AutoDispatchBelowAutograd", nullcontext)
 _transforms_active = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
+_is_tracing = getattr(torch._C, "_is_tracing", torch.jit.is_tracing)  # type: ignore[attr-defined]
+
+
+def is_traced_by_jit() -> bool:
+    return not torch.compiler.is_compiling() and _is_tracing()
 
 
 def _is_traced() -> bool:
-    return torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined]
+    return torch.compiler.is_compiling() or _is_tracing()
 
 
 def _asks_for_derivative(args: tuple[Any, ...]) -> bool:
     if getattr(forward_ad, "_current_level", 0) >= 0:
         return True
-    return torch.is_grad_enabled() and any(
-        isinstance(arg, Tensor) and arg.requires_grad for arg in args
-    )
+    if torch.is_grad_enabled():
+        for arg in args:
+            if isinstance(arg, Tensor) and arg.requires_grad:
+                return True
+    return False
 
 
 def _no_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:

@@ -11,11 +11,15 @@ from torch import Tensor
 
 from fcn_ext._arguments import integer as integer
 from fcn_ext._arguments import number as number
+from fcn_ext.ops import _autograd
 
 
 def pair(value: Any, name: str) -> tuple[int, int]:
     """``value`` as (y, x): one integer stands for both."""
-    if isinstance(value, Sequence) and not isinstance(value, str):
+    # The two usual types first: the test for any sequence costs more than all else here.
+    if isinstance(value, (tuple, list)) or (
+        not isinstance(value, (int, str)) and isinstance(value, Sequence)
+    ):
         if len(value) != 2:
             raise ValueError(f"{name} must be an integer or a pair (y, x), got {value!r}")
         return integer(value[0], name), integer(value[1], name)
@@ -49,7 +53,7 @@ def is_map(value: Any, name: str) -> Tensor:
     """``value`` if it is a tensor of shape (N, C, H, W)."""
     if is_tensor(value, name).dim() != 4:
         raise ValueError(f"{name} must have shape (N, C, H, W), got {tuple(value.shape)}")
-    if torch.jit.is_tracing():  # type: ignore[attr-defined]
+    if _autograd.is_traced_by_jit():
         warnings.warn(
             f"torch.jit.trace records sizes that follow from those of {name} as constants; "
             "torch.export keeps them dynamic",

@@ -1,0 +1,67 @@
+"""One row's figures from several visits to it, with all other rows in between.
+
+A race compares calls that took turns within seconds. Over minutes a shared machine changes, its
+memory above all, and not everyone's calls change with it: one visit sees one state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from statistics import median
+from typing import Any
+
+Combine = Callable[[Sequence[Any]], Any]
+
+# Ratios are combined, not times divided: both sides of a ratio saw the same state.
+COMBINE: dict[str, Combine] = {
+    "median_ms": median,
+    "minimum_ms": min,
+    "gb_per_s": median,
+    "share_of_copy": median,
+    "share_of_copy_minimum": median,
+    "times_fcn_ext": median,
+    "times_fcn_ext_minimum": median,
+    "samples": sum,
+    "correct": all,
+}
+# What promises are about: each visit's is kept.
+KEPT = ("times_fcn_ext", "share_of_copy")
+
+
+def best_peer(implementations: Sequence[dict[str, Any]]) -> str | None:
+    """The fastest peer's name, by medians."""
+    peers = [e for e in implementations if e["kind"] == "peer" and "median_ms" in e]
+    best = min(peers, key=lambda entry: float(entry["median_ms"]), default=None)
+    return None if best is None else str(best["name"])
+
+
+def merge(visits: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The figures of a row (``bench.run_row``) from those of its visits."""
+    if len(visits) == 1:
+        return visits[0]
+    implementations = [
+        _merge_figures(entries)
+        for entries in zip(*(visit["implementations"] for visit in visits), strict=True)
+    ]
+    return {
+        **visits[0],
+        "visits": len(visits),
+        "copy": _merge_figures([visit["copy"] for visit in visits]),
+        "implementations": implementations,
+        "best_peer": best_peer(implementations),
+    }
+
+
+def _merge_figures(visits: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    merged: dict[str, Any] = {}
+    for key in dict.fromkeys(key for visit in visits for key in visit):
+        values = [visit[key] for visit in visits if key in visit]
+        if key in COMBINE:
+            merged[key] = COMBINE[key](values)
+        elif isinstance(values[0], int | float):
+            merged[key] = max(values)  # errors, and what does not change
+        else:
+            merged[key] = values[0]
+        if key in KEPT:
+            merged[f"{key}_visits"] = values
+    return merged
