@@ -52,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
         type=int,
         default=1,
         metavar="N",
-        help="measure all rows N times over and take medians of the visits (1)",
+        help="measure all rows N times over; times and ratios are medians of the visits (1)",
     )
     parser.add_argument("--time-limit", type=float, help="seconds after which no row is begun")
     parser.add_argument("--threads", type=int, default=cores(), help="CPU threads (all cores)")

@@ -37,7 +37,7 @@ TEXT_COLUMNS = {
     "against",
     "",
 }
-TARGETS = ("row", "promise", "against", "measured", "by min", "visits", "")
+TARGETS = ("row", "promise", "against", "measured", "by min", "range of visits", "")
 
 
 def print_document(document: dict[str, Any], out: TextIO) -> None:
@@ -51,6 +51,12 @@ def print_document(document: dict[str, Any], out: TextIO) -> None:
     print_table("against the best peer", SUMMARY, [summary_line(row) for row in rows], out)
     if document["skipped"]:
         print("no time was left for: " + ", ".join(document["skipped"]), file=out)
+    wanted = document["settings"].get("visits", 1)
+    for row in rows:
+        if row.get("visits", 1) < wanted:
+            print(
+                f"no time was left for {wanted} visits: {row['name']} has {row['visits']}", file=out
+            )
 
 
 def print_targets(checked: list[dict[str, Any]], out: TextIO) -> None:

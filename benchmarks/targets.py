@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from benchmarks.bench import COPY
 from benchmarks.cases import HEADS
+from benchmarks.visits import fastest
 
 BEST_PEER = "best peer"
 BEST_COMPILED = "best compile(...)"
@@ -153,8 +154,7 @@ def _against(target: Target, row: dict[str, Any]) -> str | None:
         best: str | None = row["best_peer"]
         return best
     if target.against == BEST_COMPILED:
-        name: str = min(_compiled(row), key=lambda e: e.get("median_ms", float("inf")))["name"]
-        return name
+        return fastest(_compiled(row))
     return target.against
 
 

@@ -189,6 +189,7 @@ void backward(const BilinearBackward& args, int64_t begin, int64_t end, void* sc
   accumulate_t* sum = take<accumulate_t>(scratch, size);
   accumulate_t* next_sum = take<accumulate_t>(scratch, size);
   accumulate_t* row = take<accumulate_t>(scratch, size);
+  // Behind another piece: RowWriter reads, and drops, up to a line before a row.
   accumulate_t* grad = take<accumulate_t>(scratch, narrow_size(work));
   const bool cells = work.inner == 1 && work.x.stride > 0;
   RowWriter<element_t> writer(args.stream);

@@ -45,7 +45,7 @@ struct BilinearBackward {
   const void* grad_output;
   PlaneStrides grad_output_strides;
   void* grad_input;  // dense: (planes, rows, columns, inner)
-  bool stream;       // as above
+  bool stream;       // grad_input is larger than the caches: write past them
 };
 
 // scratch: bytes of memory, aligned to 64, that a call of run needs. run: units [begin, end),

@@ -25,7 +25,7 @@ class RowWriter {
  public:
   explicit RowWriter(bool stream) : stream_(stream) {}
 
-  // out[0, n) = blend (+ skip). Widened rows have room to be read in whole lines at both ends.
+  // out[0, n) = blend (+ skip). Rows have room to be read in whole lines at both ends.
   template <typename skip_t>
   void write(const Blend<AccumulateOf<element_t>>& blend, const skip_t* skip, element_t* out,
              int64_t n) {

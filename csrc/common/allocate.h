@@ -1,8 +1,8 @@
 // Uninitialised results and scratch on the device of another tensor.
 //
-// By the C function of the stable ABI that goes to the allocator at once. torch::stable::empty goes
-// through the dispatcher, which finds the operator by its name in every call; and where torch is
-// told to be deterministic, a CPU tensor is filled there before a kernel fills it.
+// By a C function of the stable ABI that goes to the allocator at once on CPU. torch::stable::empty
+// goes through the dispatcher, which finds the operator by its name in every call; and where torch
+// is told to be deterministic, a CPU tensor is filled there before a kernel fills it.
 #pragma once
 
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
@@ -10,38 +10,53 @@
 #include <torch/headeronly/core/ScalarType.h>
 
 #include <algorithm>
-#include <array>
-#include <initializer_list>
+#include <limits>
+#include <stdexcept>
+
+#include "common/check.h"
 
 namespace fcn_ext {
 
-// At most four sizes; with `channels_last`, four: (N, C, H, W).
-inline torch::stable::Tensor empty_like_in(const torch::stable::Tensor& like,
-                                           std::initializer_list<int64_t> sizes,
-                                           torch::headeronly::ScalarType type,
-                                           bool channels_last = false) {
-  std::array<int64_t, 4> strides = {};
-  auto lay_out = [&, stride = int64_t{1}](size_t dim) mutable {
-    strides[dim] = stride;
-    stride *= std::max<int64_t>(1, sizes.begin()[dim]);
-  };
-  if (channels_last) {
-    for (const size_t dim : {1, 3, 2, 0}) {
-      lay_out(dim);
-    }
-  } else {
-    for (size_t dim = sizes.size(); dim-- > 0;) {
-      lay_out(dim);
-    }
-  }
+inline torch::stable::Tensor empty_strided(const torch::stable::Tensor& like, const int64_t* sizes,
+                                           const int64_t* strides, size_t dims,
+                                           torch::headeronly::ScalarType type) {
+  using torch::stable::detail::from;
+  using torch::stable::detail::to;
   int32_t device_type = 0;
   TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device_type));
   AtenTensorHandle handle = nullptr;
-  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(
-      static_cast<int64_t>(sizes.size()), sizes.begin(), strides.data(),
-      torch::stable::detail::to<int32_t>(torch::stable::detail::from(type)), device_type,
-      like.get_device_index(), &handle));
+  const AOTITorchError error =
+      aoti_torch_empty_strided(static_cast<int64_t>(dims), sizes, strides, to<int32_t>(from(type)),
+                               device_type, like.get_device_index(), &handle);
+  if (error != AOTI_TORCH_SUCCESS) {
+    throw std::runtime_error(join("out of memory? No tensor of shape ", sizes_text(sizes, dims),
+                                  " and type ", torch::headeronly::toString(type),
+                                  " could be made"));
+  }
   return torch::stable::Tensor(handle);
+}
+
+// With `channels_last`, of four sizes: (N, C, H, W).
+template <size_t dims>
+torch::stable::Tensor empty_like_in(const torch::stable::Tensor& like, const int64_t (&sizes)[dims],
+                                    torch::headeronly::ScalarType type,
+                                    bool channels_last = false) {
+  int64_t strides[dims];
+  int64_t stride = 1;
+  for (size_t i = 0; i < dims; ++i) {
+    constexpr size_t kChannelsLast[] = {1, 3, 2, 0};
+    const size_t dim = dims == 4 && channels_last ? kChannelsLast[i] : dims - 1 - i;
+    strides[dim] = stride;
+    FCN_EXT_CHECK(sizes[dim] <= std::numeric_limits<int64_t>::max() / stride,
+                  "a result must have fewer than 2**63 elements, got ", sizes_text(sizes, dims));
+    stride *= std::max<int64_t>(1, sizes[dim]);
+  }
+  return empty_strided(like, sizes, strides, dims, type);
+}
+
+inline torch::stable::Tensor empty_scalar(const torch::stable::Tensor& like,
+                                          torch::headeronly::ScalarType type) {
+  return empty_strided(like, nullptr, nullptr, 0, type);
 }
 
 }  // namespace fcn_ext

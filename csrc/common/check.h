@@ -28,14 +28,18 @@ std::string join(const Parts&... parts) {
     }                                                            \
   } while (false)
 
-inline std::string shape_text(const torch::stable::Tensor& tensor) {
+inline std::string sizes_text(const int64_t* sizes, size_t dims) {
   std::ostringstream stream;
   stream << '(';
-  for (int64_t d = 0; d < tensor.dim(); ++d) {
-    stream << (d > 0 ? ", " : "") << tensor.size(d);
+  for (size_t d = 0; d < dims; ++d) {
+    stream << (d > 0 ? ", " : "") << sizes[d];
   }
-  stream << (tensor.dim() == 1 ? ",)" : ")");
+  stream << (dims == 1 ? ",)" : ")");
   return stream.str();
+}
+
+inline std::string shape_text(const torch::stable::Tensor& tensor) {
+  return sizes_text(tensor.sizes().data(), tensor.sizes().size());
 }
 
 inline std::string dtype_text(const torch::stable::Tensor& tensor) {

@@ -168,7 +168,7 @@ Outcome cross_entropy_cpu(const CrossEntropy& problem, const Tensor& input, cons
 }
 
 Tensor scalar_tensor(const Tensor& like, double value) {
-  Tensor tensor = empty_like_in(like, {}, accumulation_type(like));
+  Tensor tensor = empty_scalar(like, accumulation_type(like));
   if (tensor.scalar_type() == ScalarType::Double) {
     *tensor.mutable_data_ptr<double>() = value;
   } else {

@@ -33,8 +33,8 @@ struct CrossEntropyCuda {
                              double label_smoothing, bool with_gradient) {
     const CrossEntropy problem =
         check_cross_entropy(input, target, axes, weight, ignore_index, label_smoothing);
-    Tensor loss = empty_like_in(input, {}, accumulation_type(input));
-    Tensor total_weight = empty_like_in(input, {}, accumulation_type(input));
+    Tensor loss = empty_scalar(input, accumulation_type(input));
+    Tensor total_weight = empty_scalar(input, accumulation_type(input));
     Tensor gradient =
         with_gradient ? empty_gradient(input) : empty_like_in(input, {0}, accumulation_type(input));
     on_device_of(input, [&](cudaStream_t stream) {

@@ -2,8 +2,9 @@
 
 An operator's gradient is registered with torch.library, for graphs (torch.compile, torch.export)
 and for who calls ``torch.ops.fcn_ext`` directly. What torch.library makes of it passes through
-Python twice a call, is refused by torch.func and drops forward-mode tangents without a word;
-eager calls therefore apply an autograd function of their own, in half the time.
+Python twice a call, is refused by torch.func and drops forward-mode tangents without a word. Eager
+calls that ask for a derivative therefore apply an autograd function made here, in half the time;
+those that ask for none go below autograd.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+from torch.overrides import handle_torch_function, has_torch_function
 
 # Not public in torch. A torch without them makes calls slower, none of them wrong.
 _below_autograd = getattr(torch._C, "_AutoDispatchBelowAutograd", nullcontext)
@@ -26,13 +28,12 @@ def is_traced_by_jit() -> bool:
     return not torch.compiler.is_compiling() and _is_tracing()
 
 
-def _is_traced() -> bool:
-    return torch.compiler.is_compiling() or _is_tracing()
+def _in_forward_mode() -> bool:
+    level: int = getattr(forward_ad, "_current_level", 0)
+    return level >= 0
 
 
-def _asks_for_derivative(args: tuple[Any, ...]) -> bool:
-    if getattr(forward_ad, "_current_level", 0) >= 0:
-        return True
+def _asks_for_gradient(args: tuple[Any, ...]) -> bool:
     if torch.is_grad_enabled():
         for arg in args:
             if isinstance(arg, Tensor) and arg.requires_grad:
@@ -42,6 +43,12 @@ def _asks_for_derivative(args: tuple[Any, ...]) -> bool:
 
 def _no_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     pass
+
+
+def _named(call: Any, op: Any) -> Callable[..., Any]:
+    """``call`` by the name of ``op``, which is what a __torch_function__ sees of it."""
+    call.__name__ = call.__qualname__ = op._schema.name
+    return call  # type: ignore[no-any-return]
 
 
 def differentiable(
@@ -88,16 +95,24 @@ def differentiable(
     )
 
     def call(*args: Any) -> Any:
-        if _is_traced():
+        if torch.compiler.is_dynamo_compiling():
+            if _in_forward_mode():
+                raise NotImplementedError(f"{op._schema.name} has no forward mode in compiled code")
             return op(*args)
+        if has_torch_function(args):
+            return handle_torch_function(call, args, *args)
         if _transforms_active():
             return transformed.apply(*args)
-        if _asks_for_derivative(args):
-            return eager.apply(*args)
-        with _below_autograd():
-            return op(*args)
+        # Not before: one thread's compilation is every thread's answer to is_compiling.
+        if not _in_forward_mode():
+            if torch.compiler.is_compiling() or _is_tracing():
+                return op(*args)
+            if not _asks_for_gradient(args):
+                with _below_autograd():
+                    return op(*args)
+        return eager.apply(*args)
 
-    return call
+    return _named(call, op)
 
 
 def linear(
@@ -117,7 +132,8 @@ def linear(
 
 
 def constant(op: Any) -> Callable[..., Any]:
-    """:func:`differentiable` for ``op`` whose results do not vary with its arguments: labels."""
+    """:func:`differentiable` for ``op`` whose results have no derivative by contract: labels and
+    their probability."""
 
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         ctx.mark_non_differentiable(*output)
@@ -129,9 +145,15 @@ def constant(op: Any) -> Callable[..., Any]:
     torch.library.register_autograd(op._schema.name, backward, setup_context=setup_context)
 
     def call(*args: Any) -> Any:
-        if _is_traced() or _transforms_active():
+        if torch.compiler.is_dynamo_compiling():
+            return op(*args)
+        if has_torch_function(args):
+            return handle_torch_function(call, args, *args)
+        if _transforms_active():
+            return op(*(arg.detach() if isinstance(arg, Tensor) else arg for arg in args))
+        if torch.compiler.is_compiling() or _is_tracing():
             return op(*args)
         with _below_autograd():
             return op(*args)
 
-    return call
+    return _named(call, op)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from benchmarks import cli, report, targets
 from benchmarks.visits import merge
 
+DOCUMENT = {"environment": {"device": "cpu"}, "settings": {"malloc": "keep"}}
 ROWS = ("upsample/voc-s8/float32", "upsample/voc-s32/float32")
 
 
@@ -46,7 +48,7 @@ def _visit(name: str, ours: float, peers: dict[str, float], copy: float = 1.0) -
 
 def test_one_visit_is_the_row() -> None:
     row = _visit(ROWS[0], 1.0, {"a": 5.0})
-    assert merge([row]) is row
+    assert merge([row]) == {**row, "visits": 1}
 
 
 def test_medians_of_visits() -> None:
@@ -71,13 +73,41 @@ def test_medians_of_visits() -> None:
     assert b["peak_mib"] is None
 
 
-def test_one_wrong_visit_is_wrong_and_a_failed_one_is_told() -> None:
+def test_the_best_peer_is_the_one_that_promises_are_judged_by() -> None:
+    """p has the lowest median of times, q the lowest ratio: it was quick when we were slow."""
+    times = ((1.0, 5.0, 6.0), (4.0, 5.0, 6.0), (4.0, 20.0, 6.0))
+    row = merge([_visit(ROWS[0], ours, {"p": p, "q": q}) for ours, p, q in times])
+    assert row["best_peer"] == "q"
+    (best, *_) = targets.check({**DOCUMENT, "rows": [row]})
+    assert (best["against"], best["ratio"], best["passed"]) == ("q", 1.5, False)
+
+
+def test_a_wrong_or_a_failed_visit_is_not_made_good_by_others() -> None:
     visits = [_visit(ROWS[0], 1.0, {"a": ms}) for ms in (5.0, 200.0)]
-    visits[0]["implementations"].append({"name": "c", "kind": "peer", "failed": "no memory"})
-    visits[1]["implementations"].append({"name": "c", "kind": "peer", "median_ms": 7.0})
-    _, a, c = merge(visits)["implementations"]
-    assert not a["correct"]
-    assert c == {"name": "c", "kind": "peer", "failed": "no memory", "median_ms": 7.0}
+    for position in (0, 1):
+        failed = {"name": "c", "kind": "peer", "failed": "no memory"}
+        fine = {"name": "c", "kind": "peer", "median_ms": 2.0, "correct": True}
+        pair = [failed, fine] if position == 0 else [fine, failed]
+        both = [
+            {**visit, "implementations": [*visit["implementations"], entry]}
+            for visit, entry in zip(visits, pair, strict=True)
+        ]
+        row = merge(both)
+        _, a, c = row["implementations"]
+        assert not a["correct"]
+        assert (c["failed"], c["correct"]) == ("no memory", False)
+        assert row["best_peer"] == "a"
+
+
+def test_figures_that_a_visit_lacks() -> None:
+    """An implementation that failed before its memory was known; an error that is no number."""
+    for peaks in ([None, 3.0], [3.0, None]):
+        visits = [_visit(ROWS[0], 1.0, {"a": 5.0}) for _ in peaks]
+        for visit, peak, error in zip(visits, peaks, (1e-6, math.nan), strict=True):
+            visit["implementations"][1] |= {"peak_mib": peak, "max_error": error}
+        _, a = merge(visits)["implementations"]
+        assert a["peak_mib"] == 3.0
+        assert math.isnan(a["max_error"])
 
 
 def test_rows_are_visited_in_turns(

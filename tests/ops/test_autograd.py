@@ -11,6 +11,7 @@ from heads import PLAIN, Geometry
 from losses import REDUCTIONS
 from torch import Tensor
 from torch.autograd import forward_ad
+from torch.overrides import TorchFunctionMode
 
 from fcn_ext import ops
 from fcn_ext.ops import _autograd
@@ -58,30 +59,127 @@ def test_losses_refuse_forward_mode(geometry: Geometry, reduction: str) -> None:
 
 
 @pytest.mark.parametrize("geometry", PLAIN, ids=str)
-def test_labels_have_no_tangent(geometry: Geometry) -> None:
+def test_labels_are_constants(geometry: Geometry) -> None:
+    """To derivatives of every kind, and so is their probability."""
     scores = geometry.scores(1, 3)
     with forward_ad.dual_level():
         dual = forward_ad.make_dual(scores, torch.ones_like(scores))
-        labels = geometry.head(ops, "argmax", dual)
-        assert forward_ad.unpack_dual(labels).tangent is None
+        for result in geometry.head(ops, "argmax", dual, return_probability=True):
+            assert forward_ad.unpack_dual(result).tangent is None
+
+    def where_first(given: Tensor) -> Tensor:
+        labels = geometry.head(ops, "argmax", given)
+        return (geometry.materialised(ops, given) * (labels == 0).unsqueeze(1)).sum()
+
+    leaf = scores.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(where_first(leaf), leaf)
+    assert expected.count_nonzero() > 0
+    assert torch.equal(torch.func.grad(where_first)(scores), expected)
+    second = torch.func.grad(lambda given: torch.func.grad(where_first)(given).sum())(scores)
+    assert second.count_nonzero() == 0
 
 
-def test_without_what_torch_does_not_promise(monkeypatch: pytest.MonkeyPatch) -> None:
+class _Scaled(TorchFunctionMode):
+    """Multiplies what upsample is given and what it returns by ``factor``."""
+
+    def __init__(self, factor: Tensor) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if "fcn_ext::upsample" not in str(func):
+            return func(*args, **(kwargs or {}))
+        scores, *geometry = args
+        return func(scores * self.factor, *geometry, **(kwargs or {})) * self.factor
+
+
+def test_torch_function_modes_are_part_of_the_graph() -> None:
+    factor = torch.tensor(3.0, requires_grad=True)
+    for requires_grad in (False, True):
+        input = torch.ones(1, 1, 2, 2, requires_grad=requires_grad)
+        with _Scaled(factor):
+            output = ops.upsample(input, 2)
+        leaves = [factor, input] if requires_grad else [factor]
+        grads = torch.autograd.grad(output.sum(), leaves)
+        torch.testing.assert_close(grads[0], 6 * ops.upsample(input, 2).sum())
+        if requires_grad:
+            torch.testing.assert_close(grads[1], torch.full_like(input, 9.0 * 4))
+
+
+def test_a_default_device_leaves_tangents_alone() -> None:
+    """torch.device as a context is such a mode, too."""
+    input = torch.randn(1, 2, 3, 4)
+    with torch.device("cpu"):
+        _, tangent = torch.func.jvp(lambda map: ops.upsample(map, 2), (input,), (2 * input,))
+        with forward_ad.dual_level():
+            dual = forward_ad.unpack_dual(ops.upsample(forward_ad.make_dual(input, input), 2))
+    torch.testing.assert_close(tangent, ops.upsample(2 * input, 2))
+    torch.testing.assert_close(dual.tangent, ops.upsample(input, 2))
+
+
+def test_forward_mode_is_refused_in_compiled_code() -> None:
+    """In words; torch.library would return tangents of zero."""
+    input = torch.randn(1, 2, 3, 4)
+
+    def tangent(given: Tensor) -> Tensor:
+        result: Tensor = torch.func.jvp(lambda map: ops.upsample(map, 2), (given,), (given,))[1]
+        return result
+
+    with pytest.raises(Exception, match="fcn_ext::upsample has no forward mode in compiled code"):
+        torch.compile(tangent, backend="eager", fullgraph=True)(input)
+
+
+def test_another_threads_compilation_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While one thread compiles, torch.compiler.is_compiling() is true in all of them."""
+    input = torch.randn(1, 2, 3, 4)
+    expected = torch.autograd.functional.jacobian(lambda map: ops.upsample(map, 2).sum(), input)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    leaf = input.clone().requires_grad_()
+    ops.upsample(leaf, 2).sum().backward()
+    assert leaf.grad is not None
+    torch.testing.assert_close(leaf.grad, expected)
+    torch.testing.assert_close(
+        torch.func.grad(lambda map: ops.upsample(map, 2).sum())(input), expected
+    )
+    _, tangent = torch.func.jvp(lambda map: ops.upsample(map, 2), (input,), (input,))
+    torch.testing.assert_close(tangent, ops.upsample(input, 2))
+
+
+@pytest.mark.parametrize(
+    ("name", "substitute"),
+    [
+        ("_below_autograd", nullcontext),
+        ("_transforms_active", lambda: True),
+        ("_is_tracing", torch.jit.is_tracing),  # type: ignore[attr-defined]
+    ],
+)
+def test_without_what_torch_does_not_promise(
+    name: str, substitute: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The private helpers of torch make calls faster. Without them results are the same."""
     input = torch.randn(2, 3, 4, 5, dtype=torch.float64, requires_grad=True)
     skip = torch.randn(2, 3, 12, 13, dtype=torch.float64, requires_grad=True)
     target = torch.randint(0, 3, (2, 10, 12))
+    used = 0
+
+    def counted(*args: Any) -> Any:
+        nonlocal used
+        used += 1
+        return substitute(*args)
 
     def results() -> list[Any]:
         fused = ops.fuse_skip(input, skip, 1)
         loss = ops.upsample_cross_entropy(input, target, 2)
         grads = torch.autograd.grad(fused.square().sum() + loss, [input, skip], create_graph=True)
-        return [fused, loss, *grads, ops.upsample_argmax(input, 2)]
+        with forward_ad.dual_level():
+            dual = ops.upsample(forward_ad.make_dual(input.detach(), skip[..., :4, :5].detach()), 2)
+            tangent = forward_ad.unpack_dual(dual).tangent
+        return [fused, loss, *grads, tangent, ops.upsample_argmax(input, 2)]
 
     expected = results()
-    monkeypatch.setattr(_autograd, "_below_autograd", nullcontext)
-    monkeypatch.setattr(_autograd, "_transforms_active", lambda: True)
+    monkeypatch.setattr(_autograd, name, counted)
     for actual, result in zip(results(), expected, strict=True):
         assert torch.equal(actual, result)
         assert actual.requires_grad == result.requires_grad
+    assert used > 0
     assert torch.autograd.gradgradcheck(lambda map: ops.upsample(map, 2), input, fast_mode=True)

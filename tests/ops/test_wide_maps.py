@@ -59,7 +59,9 @@ def test_gradient_of_wide_rows(
 
 
 @pytest.mark.parametrize("layout", [contiguous, channels_last])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16], ids=str
+)
 @pytest.mark.parametrize("case", ["stride-2", "stride-3", "clamped-4", "narrowed"])
 def test_gradients_beyond_the_caches(
     case: str, dtype: torch.dtype, layout: Any, threads: None
@@ -80,11 +82,13 @@ def test_gradients_beyond_the_caches(
         runs.append(gradient(ops, resample, scores, grad))
     assert torch.equal(runs[0], runs[1])
     assert torch.equal(runs[0], runs[2])
-    one_by_one = [
-        gradient(ops, resample, image, own)
+    # Pieces of 2 MiB and less, in the same layout, go through the caches.
+    in_pieces = [
+        torch.cat([gradient(ops, resample, *piece) for piece in pieces], dim=1)
         for image, own in zip(scores.split(1), grad.split(1), strict=True)
+        for pieces in [zip(image.split(13, 1), map(layout, own.split(13, 1)), strict=True)]
     ]
-    assert torch.equal(runs[0], torch.cat(one_by_one))
+    assert torch.equal(runs[0], torch.cat(in_pieces))
 
 
 @pytest.mark.parametrize("value", [INF, NAN])
