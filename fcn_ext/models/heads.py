@@ -33,11 +33,13 @@ class UpsampledScores(nn.Module):
     Attributes:
         num_classes: channels of the scores.
         last_stride: the factor of the last upsampling.
+        last_kernel_size: the side of its kernel; None for the one that ``ops.upsample`` takes.
         last_offset: where its result is cropped.
     """
 
     num_classes: int
     last_stride: int
+    last_kernel_size: int | None = None
     last_offset: int
 
     @abstractmethod
@@ -173,7 +175,12 @@ class UpsampledScores(nn.Module):
     ) -> T:
         """``head`` of the scores of ``images``, in the geometry of the last upsampling."""
         return head(
-            self.scores(images), *target, self.last_stride, offset=self.last_offset, **options
+            self.scores(images),
+            *target,
+            self.last_stride,
+            kernel_size=self.last_kernel_size,
+            offset=self.last_offset,
+            **options,
         )
 
 

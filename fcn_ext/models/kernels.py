@@ -15,22 +15,22 @@ __all__ = ["drop_bilinear_kernels"]
 def drop_bilinear_kernels(
     state_dict: MutableMapping[str, Tensor],
     prefix: str,
-    strides: Mapping[str, int],
+    kernel_sizes: Mapping[str, int],
     num_classes: int,
 ) -> list[str]:
-    """Removes the kernels of the layers named in ``strides``, checking that they are bilinear.
+    """Removes the kernels of the layers named in ``kernel_sizes``, checking that they are bilinear.
 
     A kernel is the weight of a transposed convolution, either dense ``(C, C, k, k)``, nothing but
-    zeros off its diagonal, or depthwise ``(C, 1, k, k)``, with ``k = 2 * stride``.
+    zeros off its diagonal, or depthwise ``(C, 1, k, k)``.
 
     Returns:
         One message for each kernel that is another.
     """
     errors = []
-    for name, stride in strides.items():
+    for name, size in kernel_sizes.items():
         key = f"{prefix}{name}.weight"
         if key in state_dict:
-            problem = _difference_from_bilinear(state_dict[key], stride, num_classes)
+            problem = _difference_from_bilinear(state_dict[key], size, num_classes)
             if problem:
                 errors.append(f"{key} {problem}.")
             # Also when refused: this message says more than "unexpected key" would.
@@ -38,10 +38,9 @@ def drop_bilinear_kernels(
     return errors
 
 
-def _difference_from_bilinear(weight: Tensor, stride: int, num_classes: int) -> str | None:
+def _difference_from_bilinear(weight: Tensor, size: int, num_classes: int) -> str | None:
     if not isinstance(weight, Tensor) or not weight.is_floating_point():
         return f"must be a floating-point tensor, got {getattr(weight, 'dtype', type(weight))}"
-    size = 2 * stride
     dense = (num_classes, num_classes, size, size)
     depthwise = (num_classes, 1, size, size)
     if tuple(weight.shape) not in (dense, depthwise):
@@ -56,7 +55,7 @@ def _difference_from_bilinear(weight: Tensor, stride: int, num_classes: int) -> 
     gap = (diagonal.to(torch.float64) - torch.outer(taps, taps)).abs().max().item()
     if not gap <= torch.finfo(weight.dtype).eps:
         return (
-            f"must be the bilinear kernel of stride {stride}, as upsampling is fixed here; "
+            f"must be the bilinear kernel of size {size}, as upsampling is fixed here; "
             f"it differs by up to {gap:.3g}, so it was probably learned"
         )
     return None

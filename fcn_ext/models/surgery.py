@@ -1,4 +1,4 @@
-"""Net surgery: starting a net from a VGG16 classifier, or from a coarser net."""
+"""Net surgery: starting a net from its classifier, or from a coarser net."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from .fcn import FCN
-from .vgg16 import CONVOLUTIONS
 
-__all__ = ["SurgeryReport", "initialize_from_coarser", "load_vgg16_classifier"]
+__all__ = ["SurgeryReport", "initialize_from_coarser", "load_classifier"]
 
 
 @dataclass(frozen=True)
@@ -30,26 +29,29 @@ class SurgeryReport:
 
 
 @torch.no_grad()
-def load_vgg16_classifier(model: FCN, state_dict: Mapping[str, Tensor]) -> SurgeryReport:
-    """Starts the trunk of ``model`` from a VGG16 classifier; the score layers are left alone.
+def load_classifier(model: FCN, state_dict: Mapping[str, Tensor]) -> SurgeryReport:
+    """Starts the trunk of ``model`` from its classifier, VGG16 or AlexNet; the score layers are
+    left alone.
 
-    The fully connected fc6 ``(4096, 25088)`` and fc7 ``(4096, 4096)`` become convolutions with
-    the same numbers; weights already in the shape of a convolution are taken as well. Without
-    fc6 and fc7 in ``state_dict`` both stay at their initial values; everything else must be there.
+    The fully connected fc6 and fc7, ``(4096, 25088)`` and ``(4096, 4096)`` in VGG16, become
+    convolutions with the same numbers; weights already in the shape of a convolution are taken as
+    well. Without fc6 and fc7 in ``state_dict`` both stay at their initial values; everything else
+    must be there.
 
     The numbers are copied as they are, so images must be prepared as for the classifier:
     torchvision's takes normalised RGB in [0, 1], Caffe's BGR in [0, 255] less the mean.
 
-    Where ``model`` has more input channels than the classifier, each further channel of conv1_1
-    starts from the mean over the classifier's, as in the published early fusion of colour and
-    depth (nyud-fcn32s-color-d). A single input channel starts from their sum, so that a grey image
-    answers as its three-channel copy did. Two channels are refused.
+    Where ``model`` has more input channels than the classifier, each further channel of its first
+    convolution starts from the mean over the classifier's, as in the published early fusion of
+    colour and depth (nyud-fcn32s-color-d). A single input channel starts from their sum, so that a
+    grey image answers as its three-channel copy did. Two channels are refused.
 
     Args:
         model: any of the nets, of the classifier's width and with the same ``batch_norm``.
-        state_dict: keys as torchvision's ``vgg16`` or ``vgg16_bn`` has them (``features.0.weight``,
-            ``classifier.0.weight``, ...) or as Caffe names the layers (``conv1_1.weight``, with
-            batch norm ``bn1_1.weight``, ..., ``fc6.weight``). Values may be NumPy arrays.
+        state_dict: keys as torchvision's ``vgg16``, ``vgg16_bn`` or ``alexnet`` has them
+            (``features.0.weight``, ``classifier.0.weight``, ...) or as Caffe names the layers
+            (``conv1_1.weight``, with batch norm ``bn1_1.weight``, ..., ``fc6.weight``). Values may
+            be NumPy arrays.
 
     Raises:
         ValueError: a key is missing, or a shape does not fit (the message names the key, the
@@ -62,15 +64,19 @@ def load_vgg16_classifier(model: FCN, state_dict: Mapping[str, Tensor]) -> Surge
         if source not in state_dict and not target.endswith("num_batches_tracked")
     )
     if missing:
-        raise ValueError(f"state_dict must hold every convolution of VGG16, but lacks {missing}")
+        raise ValueError(
+            f"state_dict must hold every convolution of {type(model).__name__}'s classifier, "
+            f"but lacks {missing}"
+        )
 
+    first = f"{next(iter(model.torchvision_layers()))}.weight"
     target_dict = model.state_dict()
     values = {}
     for target, source in names.items():
         if source in state_dict:
             value = torch.as_tensor(state_dict[source])
             shape = target_dict[target].shape
-            if target == "conv1_1.weight" and value.dim() == 4:
+            if target == first and value.dim() == 4:
                 value = _fit_input_channels(value, model.in_channels)
             flat = len(shape) == 4 and value.dim() == 2
             expected = torch.Size((shape[0], shape[1:].numel())) if flat else shape
@@ -89,8 +95,8 @@ def initialize_from_coarser(model: FCN, coarser: FCN) -> SurgeryReport:
 
     Raises:
         ValueError: ``coarser`` does not have fewer skips, or scales the shared ones differently,
-            or the nets differ in ``padding``, ``batch_norm`` or the shape of a layer (the message
-            names it). ``model`` is unchanged.
+            or the nets differ in trunk, ``padding``, ``batch_norm`` or the shape of a layer (the
+            message names it). ``model`` is unchanged.
     """
     if len(coarser.skips) >= len(model.skips):
         raise ValueError(
@@ -100,6 +106,11 @@ def initialize_from_coarser(model: FCN, coarser: FCN) -> SurgeryReport:
         expected, found = getattr(model, name), getattr(coarser, name)
         if expected != found:
             raise ValueError(f"coarser must have {name}={expected!r} as model, got {found!r}")
+    if coarser.torchvision_layers().keys() != model.torchvision_layers().keys():
+        raise ValueError(
+            f"coarser must be on the trunk of model, a {type(model).__name__}, "
+            f"got a {type(coarser).__name__}"
+        )
     for skip, scale in coarser.skip_scales.items():
         if scale != model.skip_scales[skip]:
             raise ValueError(
@@ -118,27 +129,15 @@ def initialize_from_coarser(model: FCN, coarser: FCN) -> SurgeryReport:
 
 def _source_names(model: FCN, state_dict: Mapping[str, Tensor]) -> dict[str, str]:
     """The keys of the trunk in ``model``, each with its name in ``state_dict``."""
-    torchvision = any(key.startswith("features.") for key in state_dict)
     batch_norm = any(key.endswith(".running_mean") for key in state_dict)
     if batch_norm != model.batch_norm:
         raise ValueError(
-            f"state_dict must be that of a VGG16 {'with' if model.batch_norm else 'without'} batch "
+            f"state_dict must be that of a net {'with' if model.batch_norm else 'without'} batch "
             f"norm, as model has batch_norm={model.batch_norm}, got one "
             f"{'with' if batch_norm else 'without'}"
         )
-    layers = {}
-    # In torchvision's `features`, a convolution is followed by its batch norm and its ReLU, and
-    # a stage by its pooling.
-    index = 0
-    for stage in CONVOLUTIONS:
-        for name in stage:
-            layers[f"conv{name}"] = f"features.{index}"
-            if batch_norm:
-                layers[f"bn{name}"] = f"features.{index + 1}"
-            index += 3 if batch_norm else 2
-        index += 1
-    layers |= {"fc6": "classifier.0", "fc7": "classifier.3"}
-    if not torchvision:
+    layers = model.torchvision_layers()
+    if not any(key.startswith("features.") for key in state_dict):
         layers = {layer: layer for layer in layers}
     if not any(key.startswith((layers["fc6"], layers["fc7"])) for key in state_dict):
         del layers["fc6"], layers["fc7"]
@@ -150,7 +149,7 @@ def _source_names(model: FCN, state_dict: Mapping[str, Tensor]) -> dict[str, str
 
 
 def _fit_input_channels(weight: Tensor, channels: int) -> Tensor:
-    """conv1_1's weight with ``channels`` input channels, unchanged where there is no rule."""
+    """A first convolution's weight for ``channels``, unchanged where there is no rule."""
     found = weight.shape[1]
     if channels > found:
         extra = weight.mean(dim=1, keepdim=True).expand(-1, channels - found, -1, -1)

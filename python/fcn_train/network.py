@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from fcn_ext.models import FCN, build_model, initialize_from_coarser, load_vgg16_classifier
+from fcn_ext.models import FCN, build_model, initialize_from_coarser, load_classifier
 from fcn_train.data import CAFFE, IMAGENET
 from fcn_train.errors import UsageError
 from fcn_train.options import ModelOptions
@@ -121,10 +121,10 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 
 
 def initialise_from_classifier(model: FCN, path: Path) -> None:
-    """Trunk, fc6 and fc7 from a VGG16 classifier's file."""
+    """Trunk, fc6 and fc7 from the file of a VGG16 or AlexNet classifier."""
     state = read_state_dict(path)
     try:
-        load_vgg16_classifier(model, state)
+        load_classifier(model, state)
     except (KeyError, ValueError, RuntimeError) as error:
         raise UsageError(f"{path}: does not fit the network: {error}") from None
 

@@ -11,7 +11,9 @@ import tyro
 
 from fcn_train.errors import UsageError
 
-ModelName = Literal["fcn32s", "fcn16s", "fcn8s", "fcn8s-atonce"]
+ModelName = Literal[
+    "fcn32s", "fcn16s", "fcn8s", "fcn8s-atonce", "fcn-alexnet", "fcn-alexnet-torchvision"
+]
 DataKind = Literal["sample", "voc", "camvid", "folder"]
 RecipeName = Literal["default", "paper", "heavy"]
 Head = Literal["fused", "materialised"]
@@ -53,11 +55,12 @@ class ModelOptions:
     """The network."""
 
     name: ModelName = "fcn8s"
-    """fcn8s is the staged network, fcn8s-atonce the one with scaled skips."""
+    """fcn8s is the staged network on VGG16, fcn8s-atonce the one with scaled skips; fcn-alexnet is
+    the published one, fcn-alexnet-torchvision the one that torchvision's weights fit."""
     width: float = 0.25
-    """Channels relative to VGG16."""
+    """Channels relative to the classifier's."""
     padding: Literal["published", "same"] = "same"
-    """"published" pads 100 pixels before conv1_1; "same" costs 40 % fewer operations."""
+    """"published" pads 100 pixels before the first layer; "same" saves VGG16 40 % of its work."""
     batch_norm: bool = True
     """Batch normalisation after every convolution of the trunk."""
     fc_channels: int = 256
@@ -109,7 +112,8 @@ class TrainOptions:
 
     recipe: RecipeName = "default"
     """default: from scratch, narrow, with batch norm. paper: 20 images a step, momentum 0.9.
-    heavy: one image a step, momentum 0.99, summed loss, as the reference repository."""
+    heavy: the reference repository's, one image a step, momentum 0.99, summed loss (for fcn-alexnet
+    20 images, 0.9 and the mean)."""
     data: DataOptions = field(default_factory=DataOptions)
     model: ModelOptions = field(default_factory=ModelOptions)
     optim: OptimOptions = field(default_factory=OptimOptions)
@@ -117,7 +121,7 @@ class TrainOptions:
     """fused: loss and evaluation straight from the coarse scores, in less time and a fraction of
     the memory. materialised: by way of every pixel's logits, to compare with."""
     init_classifier: Path | None = None
-    """VGG16 classifier to start from: .pth state dict, .safetensors or .npz."""
+    """VGG16 or AlexNet classifier to start from: .pth state dict, .safetensors or .npz."""
     init_coarser: Path | None = None
     """Run folder of the next coarser network to start from (32s -> 16s -> 8s)."""
     seed: int = 0

@@ -27,10 +27,12 @@ def recipe_options(
 ) -> TrainOptions:
     """The values a named recipe stands for.
 
-    paper: section 4.3 of Long, Shelhamer and Darrell, the settings for VGG16; a step is 20
-    images of native size, passed one by one and averaged, as the authors' ``iter_size: 20``.
+    paper: section 4.3 of Long, Shelhamer and Darrell; a step is 20 images of native size, passed
+    one by one and averaged, as the authors' ``iter_size: 20``.
     heavy: the solvers published with the reference repository (``voc-fcn{32,16,8}s``): the loss
-    is a sum over pixels, hence learning rates of 1e-10 and below.
+    is a sum over pixels, hence learning rates of 1e-10 and below. That of ``voc-fcn-alexnet`` is
+    not heavy: 20 images a step, the mean over pixels, biases as weights (but for score_fr's,
+    which learns twice as fast there and not here).
     """
     options = TrainOptions(recipe=recipe)
     if recipe == "default":
@@ -45,14 +47,23 @@ def recipe_options(
         padding="published",
         batch_norm=False,
         fc_channels=0,
-        input="caffe",
+        input="imagenet" if model == "fcn-alexnet-torchvision" else "caffe",
     )
-    native = DataOptions(kind=kind, crop=0, scale=(1.0, 1.0), mirror=False)
+    native = DataOptions(
+        kind=kind,
+        crop=0,
+        scale=(1.0, 1.0),
+        mirror=False,
+        sampling="shuffle" if recipe == "paper" else "replacement",
+    )
     fixed = OptimOptions(batch=1, weight_decay=5e-4, bias_lr=2.0, bias_decay=0.0, schedule="fixed")
+    alexnet = model.startswith("fcn-alexnet")
+    averaged = replace(fixed, accumulate=20, momentum=0.9, loss="mean")
     if recipe == "paper":
-        optim = replace(fixed, accumulate=20, lr=1e-4, momentum=0.9, loss="mean", epochs=175.0)
+        optim = replace(averaged, lr=1e-3 if alexnet else 1e-4, epochs=175.0)
+    elif alexnet:
+        optim = replace(averaged, lr=1e-4, steps=100_000, bias_lr=1.0, bias_decay=1.0)
     else:
-        native = replace(native, sampling="replacement")
         lr, steps = HEAVY_LR[model], HEAVY_STEPS[model]
         optim = replace(fixed, accumulate=1, lr=lr, momentum=0.99, loss="sum", steps=steps)
     return replace(options, data=native, model=published, optim=optim, checkpoint_every=1000)

@@ -8,15 +8,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 CLASSES = 5
-WIDTH = 1 / 32  # channels 2, 4, 8, 16, 16 and 128
+WIDTH = 1 / 32  # channels 2, 4, 8, 16, 16 and 128; AlexNet's 4, 8, 12, 12, 8 and 128
 
 
 def dense_bilinear(channels: int, size: int) -> Tensor:
     weight = torch.zeros(channels, channels, size, size, dtype=torch.float64)
+    factor = (size + 1) // 2
     for y in range(size):
         for x in range(size):
-            wy = 1 - abs(y - (size / 2 - 0.5)) / (size / 2)
-            wx = 1 - abs(x - (size / 2 - 0.5)) / (size / 2)
+            wy = 1 - abs(y - (size - 1) / 2) / factor
+            wx = 1 - abs(x - (size - 1) / 2) / factor
             for c in range(channels):
                 weight[c, c, y, x] = wy * wx
     return weight
@@ -97,13 +98,49 @@ class PublishedNet(nn.Module):
         return crop(self.upscore8(h), 31, height, width)
 
 
+class PublishedAlexNet(nn.Module):
+    """FCN-AlexNet on CaffeNet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 4, 11, stride=4, padding=100)
+        self.conv2 = nn.Conv2d(4, 8, 5, padding=2, groups=2)
+        self.conv3 = nn.Conv2d(8, 12, 3, padding=1)
+        self.conv4 = nn.Conv2d(12, 12, 3, padding=1, groups=2)
+        self.conv5 = nn.Conv2d(12, 8, 3, padding=1, groups=2)
+        self.fc6 = nn.Conv2d(8, 128, 6)
+        self.fc7 = nn.Conv2d(128, 128, 1)
+        self.score_fr = nn.Conv2d(128, CLASSES, 1)
+        self.upscore = nn.ConvTranspose2d(CLASSES, CLASSES, 63, stride=32, bias=False)
+        self.upscore.weight = nn.Parameter(dense_bilinear(CLASSES, 63), requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[2:]
+
+        def pool(map: Tensor) -> Tensor:
+            return F.max_pool2d(map, 3, 2, ceil_mode=True)
+
+        def normalise(map: Tensor) -> Tensor:
+            """Caffe's LRN: by the squares of five channels, 1e-4 / 5 of each."""
+            squares = F.pad(map.square(), (0, 0, 0, 0, 2, 2))
+            around = sum(squares[:, c : c + map.shape[1]] for c in range(5))
+            return map / (1 + 1e-4 / 5 * around) ** 0.75
+
+        h = normalise(pool(self.conv1(x).relu()))
+        h = normalise(pool(self.conv2(h).relu()))
+        h = self.conv5(self.conv4(self.conv3(h).relu()).relu()).relu()
+        h = self.fc7(self.fc6(pool(h)).relu()).relu()
+        return self.upscore(self.score_fr(h))[:, :, 18 : 18 + height, 18 : 18 + width]
+
+
 @pytest.fixture
 def published_net():
     """Builds a published net in float64, every parameter random, scores included."""
 
-    def build(name: str) -> PublishedNet:
+    def build(name: str) -> nn.Module:
         torch.manual_seed(len(name))
-        net = PublishedNet(name).double()
+        net = PublishedAlexNet() if name == "fcn-alexnet" else PublishedNet(name)
+        net.double()
         for key, parameter in net.named_parameters():
             if not key.startswith("upscore"):
                 fan_in = parameter[0].numel()

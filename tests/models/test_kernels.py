@@ -65,7 +65,7 @@ def scaled(weight):
     [
         (learned, "must not mix classes"),
         (off_diagonal, "must not mix classes"),
-        (not_a_number, "must be the bilinear kernel of stride 2, as upsampling is fixed here"),
+        (not_a_number, "must be the bilinear kernel of size 4, as upsampling is fixed here"),
         (scaled, ".* differs by up to .*e-06, so it was probably learned"),
         (lambda weight: weight[:, :, :3, :3], r"must have shape \(5, 5, 4, 4\) or \(5, 1, 4, 4\)"),
         (lambda weight: weight.long(), "must be a floating-point tensor, got torch.int64"),

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from fcn_ext import ops
-from fcn_ext.models import build_model, initialize_from_coarser, load_vgg16_classifier
+from fcn_ext.models import build_model, initialize_from_coarser, load_classifier
 
 
 class Classifier(nn.Module):
@@ -63,7 +63,7 @@ def caffe_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 def test_net_computes_what_the_classifier_did(name, batch_norm, narrow):
     classifier = Classifier(batch_norm)
     model = build_model(name, batch_norm=batch_norm, padding="same", **narrow).double().eval()
-    report = load_vgg16_classifier(model, classifier.state_dict())
+    report = load_classifier(model, classifier.state_dict())
     scores = [f"{layer}.{kind}" for layer in model.score_layers for kind in ("weight", "bias")]
     assert sorted(report.initial) == sorted(scores)
     assert sorted(report.loaded + report.initial) == sorted(model.state_dict())
@@ -82,14 +82,14 @@ def test_net_computes_what_the_classifier_did(name, batch_norm, narrow):
 def test_caffe_names(narrow):
     state = Classifier().state_dict()
     expected = build_model("fcn8s", **narrow)
-    load_vgg16_classifier(expected, state)
+    load_classifier(expected, state)
     for source in (
         caffe_names(state),
         {key: value.numpy() for key, value in caffe_names(state).items()},
         {**caffe_names(state), "fc6.weight": state["classifier.0.weight"]},
     ):
         model = build_model("fcn8s", **narrow)
-        report = load_vgg16_classifier(model, source)
+        report = load_classifier(model, source)
         assert report.unused == ("fc8.bias", "fc8.weight")
         for key in report.loaded:
             assert torch.equal(model.state_dict()[key], expected.state_dict()[key])
@@ -99,7 +99,7 @@ def test_convolutions_alone_leave_fc6_and_fc7(narrow):
     state = {k: v for k, v in Classifier().state_dict().items() if k.startswith("features")}
     model = build_model("fcn32s", **narrow)
     before = model.fc6.weight.clone()
-    report = load_vgg16_classifier(model, state)
+    report = load_classifier(model, state)
     assert {key.split(".")[0] for key in report.initial} == {"fc6", "fc7", "score_fr"}
     assert torch.equal(model.fc6.weight, before)
 
@@ -108,7 +108,7 @@ def test_further_input_channels_start_from_the_mean(narrow):
     state = Classifier().state_dict()
     weight = state["features.0.weight"].float()
     model = build_model("fcn32s", in_channels=5, **narrow)
-    load_vgg16_classifier(model, state)
+    load_classifier(model, state)
     assert torch.equal(model.conv1_1.weight[:, :3], weight)
     for channel in (3, 4):
         torch.testing.assert_close(model.conv1_1.weight[:, channel], weight.mean(dim=1))
@@ -118,8 +118,8 @@ def test_one_input_channel_answers_as_three_equal_ones(narrow):
     state = Classifier().state_dict()
     grey = build_model("fcn32s", in_channels=1, **narrow).double()
     colour = build_model("fcn32s", **narrow).double()
-    load_vgg16_classifier(grey, state)
-    load_vgg16_classifier(colour, state)
+    load_classifier(grey, state)
+    load_classifier(colour, state)
     image = torch.randn(1, 1, 9, 12, dtype=torch.float64)
     expected, _ = colour.trunk(image.expand(1, 3, 9, 12))
     assert expected.count_nonzero() > 0
@@ -172,7 +172,7 @@ def test_unfitting_classifiers_are_refused_untouched(state, options, message, na
     model = build_model("fcn32s", **narrow, **options)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     with pytest.raises(ValueError, match=message):
-        load_vgg16_classifier(model, state)
+        load_classifier(model, state)
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
@@ -237,6 +237,7 @@ def test_finer_net_starts_as_the_coarser(fine, coarse, new, padding, narrow):
         ("fcn16s", "fcn8s", {}, r"got \('pool4', 'pool3'\)"),
         ("fcn16s", "fcn32s", {"padding": "same"}, "padding='published' as model, got 'same'"),
         ("fcn16s", "fcn32s", {"batch_norm": True}, "batch_norm=False as model, got True"),
+        ("fcn16s", "fcn-alexnet", {}, "on the trunk of model, a FCN16s, got a FCNAlexNet"),
         ("fcn8s-atonce", "fcn16s", {}, "scale pool4 by 0.01 as model, got 1.0"),
         (
             "fcn8s",

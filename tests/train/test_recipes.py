@@ -41,6 +41,21 @@ def test_paper() -> None:
     assert (optim.schedule, optim.epochs, optim.steps) == ("fixed", 175.0, 0)
 
 
+@pytest.mark.parametrize("model", ["fcn-alexnet", "fcn-alexnet-torchvision"])
+def test_alexnet(model: ModelName) -> None:
+    """Ten times VGG16's rate in the paper; the reference repository's solver is not heavy."""
+    paper, reference = (recipe_options(recipe, model, "voc") for recipe in ("paper", "heavy"))
+    for options in (paper, reference):
+        assert options.optim.batch * options.optim.accumulate == 20
+        assert (options.optim.momentum, options.optim.loss) == (0.9, "mean")
+        assert options.model.input == ("caffe" if model == "fcn-alexnet" else "imagenet")
+    assert (paper.optim.lr, paper.optim.epochs, paper.optim.steps) == (1e-3, 175.0, 0)
+    assert (paper.optim.bias_lr, paper.optim.bias_decay) == (2.0, 0.0)
+    assert (reference.optim.lr, reference.optim.steps) == (1e-4, 100_000)
+    assert (reference.optim.bias_lr, reference.optim.bias_decay) == (1.0, 1.0)
+    assert (paper.data.sampling, reference.data.sampling) == ("shuffle", "replacement")
+
+
 @pytest.mark.parametrize("recipe", ["paper", "heavy"])
 def test_published_recipes_take_the_published_network(recipe: str) -> None:
     model = recipe_options(recipe).model  # type: ignore[arg-type]
