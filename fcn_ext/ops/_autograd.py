@@ -94,10 +94,12 @@ def differentiable(
         },
     )
 
+    refusal = f"{op._schema.name} has no forward mode in compiled code"
+
     def call(*args: Any) -> Any:
         if torch.compiler.is_dynamo_compiling():
             if _in_forward_mode():
-                raise NotImplementedError(f"{op._schema.name} has no forward mode in compiled code")
+                raise NotImplementedError(refusal)
             return op(*args)
         if has_torch_function(args):
             return handle_torch_function(call, args, *args)
