@@ -99,7 +99,7 @@ def differentiable(
     def call(*args: Any) -> Any:
         if torch.compiler.is_dynamo_compiling():
             if _in_forward_mode():
-                raise NotImplementedError(refusal)
+                raise RuntimeError(refusal)
             return op(*args)
         if has_torch_function(args):
             return handle_torch_function(call, args, *args)
