@@ -17,9 +17,9 @@ struct Blend {
   bool single() const { return upper_weight == 0; }
 };
 
-// Writes output rows in lines of kLanes elements aligned in memory, so that each leaves as one
-// store. Rows that follow each other do not end on such lines; the line that two rows share is kept
-// here until it is whole. (Storing it twice would wait for memory to be read in between.)
+// Writes output rows in cache lines, so that each leaves as one store of a whole line: memory need
+// not be read for it, whether the line goes past the caches or through them. Rows that follow each
+// other do not end on such lines; the line that two rows share is kept here until it is whole.
 template <typename element_t>
 class RowWriter {
  public:
@@ -29,7 +29,7 @@ class RowWriter {
   template <typename skip_t>
   void write(const Blend<AccumulateOf<element_t>>& blend, const skip_t* skip, element_t* out,
              int64_t n) {
-    if (stream_ && out != next_) {
+    if (out != next_) {
       finish();
       foreign_ = past_line(out);
     }
@@ -44,87 +44,112 @@ class RowWriter {
   // Writes what is left of the last line.
   void finish() {
     const int64_t fill = past_line(next_);
-    if (stream_ && fill > foreign_) {
-      store_some(next_ - fill, foreign_, fill, kept_);
+    if (fill > foreign_) {
+      store_some(next_ - fill, foreign_, fill);
     }
     foreign_ = 0;
   }
 
  private:
-  static constexpr int64_t kLine = kLanes<element_t>;
+  static constexpr int64_t kLine = 64 / sizeof(element_t);
+  static constexpr int64_t kRegisters = kLine / kLanes<element_t>;
   using lanes_t = Lanes<element_t>;
+
+  struct Line {
+    lanes_t lanes[kRegisters];
+  };
 
   static int64_t past_line(const element_t* at) {
     return static_cast<int64_t>(reinterpret_cast<uintptr_t>(at) / sizeof(element_t)) % kLine;
   }
 
-  static void store_some(element_t* line, int64_t begin, int64_t end, const lanes_t& value) {
-    element_t rounded[kLine];
-    store_lanes<false>(rounded, value);
-    __builtin_memcpy(line + begin, rounded + begin, (end - begin) * sizeof(element_t));
+  template <bool stream>
+  static void store_line(element_t* to, const Line& line) {
+    if constexpr (kRegisters == 1) {
+      store_lanes<stream>(to, line.lanes[0]);
+    } else {
+      store_lanes<stream>(to, line.lanes[0], line.lanes[1]);
+    }
   }
 
-  // Lanes of row[i, i + kLine), zero where that lies outside [0, n).
+  // [begin, end) of the line that is kept.
+  void store_some(element_t* to, int64_t begin, int64_t end) const {
+    element_t rounded[kLine];
+    store_line<false>(rounded, kept_);
+    __builtin_memcpy(to + begin, rounded + begin, (end - begin) * sizeof(element_t));
+  }
+
+  // line += row[i, i + kLine), where that lies inside [0, n).
   template <typename skip_t>
-  static lanes_t load_some(const skip_t* row, int64_t i, int64_t n) {
+  static void add_some(Line& line, const skip_t* row, int64_t i, int64_t n) {
     skip_t some[kLine] = {};
     const int64_t begin = i < 0 ? 0 : i;
     const int64_t end = i + kLine < n ? i + kLine : n;
     __builtin_memcpy(some + (begin - i), row + begin, (end - begin) * sizeof(skip_t));
-    return load_lanes(some);
+    for (int64_t r = 0; r < kRegisters; ++r) {
+      line.lanes[r] += load_lanes(some + r * kLanes<element_t>);
+    }
+  }
+
+  // The first `count` lanes stay, the others become those of `rest`.
+  static void keep_first(lanes_t& kept, const lanes_t& rest, int64_t count) {
+    using accumulate_t = AccumulateOf<element_t>;
+    lanes_t index;
+    for (int64_t k = 0; k < kLanes<element_t>; ++k) {
+      index[k] = static_cast<accumulate_t>(k);
+    }
+    kept = index < static_cast<accumulate_t>(count) ? kept : rest;
   }
 
   template <bool single>
-  static lanes_t blended(const Blend<AccumulateOf<element_t>>& blend, int64_t i) {
-    lanes_t value = blend.lower_weight * load_lanes(blend.lower + i);
-    if constexpr (!single) {
-      value += blend.upper_weight * load_lanes(blend.upper + i);
+  static Line blended(const Blend<AccumulateOf<element_t>>& blend, int64_t i) {
+    Line line;
+    for (int64_t r = 0; r < kRegisters; ++r, i += kLanes<element_t>) {
+      line.lanes[r] = blend.lower_weight * load_lanes(blend.lower + i);
+      if constexpr (!single) {
+        line.lanes[r] += blend.upper_weight * load_lanes(blend.upper + i);
+      }
     }
-    return value;
+    return line;
   }
 
   template <bool single, typename skip_t>
   void write_lines(const Blend<AccumulateOf<element_t>>& blend, const skip_t* skip, element_t* out,
                    int64_t n) {
-    if (!stream_) {
-      const int64_t i = skip != nullptr ? whole_lines<single, true, false>(blend, skip, out, 0, n)
-                                        : whole_lines<single, false, false>(blend, skip, out, 0, n);
-      if (i < n) {
-        lanes_t value = blended<single>(blend, i);
-        if (skip != nullptr) {
-          value += load_first(skip + i, n - i);
-        }
-        store_first(out + i, value, n - i);
-      }
-      return;
-    }
     const int64_t fill = past_line(out);
     int64_t i = -fill;
     if (fill > 0) {
-      lanes_t value = blended<single>(blend, i);
+      Line line = blended<single>(blend, i);
       if (skip != nullptr) {
-        value += load_some(skip, i, n);
+        add_some(line, skip, i, n);
       }
-      for (int64_t k = 0; k < kLine; ++k) {
-        kept_[k] = k < fill ? kept_[k] : value[k];
+      for (int64_t r = 0; r < kRegisters; ++r) {
+        keep_first(kept_.lanes[r], line.lanes[r], fill - r * kLanes<element_t>);
       }
       if (i + kLine > n) {
         return;
       }
       if (foreign_ > 0) {
-        store_some(out + i, foreign_, kLine, kept_);
+        store_some(out + i, foreign_, kLine);
         foreign_ = 0;
+      } else if (stream_) {
+        store_line<true>(out + i, kept_);
       } else {
-        store_lanes<true>(out + i, kept_);
+        store_line<false>(out + i, kept_);
       }
       i += kLine;
     }
-    i = skip != nullptr ? whole_lines<single, true, true>(blend, skip, out, i, n)
-                        : whole_lines<single, false, true>(blend, skip, out, i, n);
+    if (skip != nullptr) {
+      i = stream_ ? whole_lines<single, true, true>(blend, skip, out, i, n)
+                  : whole_lines<single, true, false>(blend, skip, out, i, n);
+    } else {
+      i = stream_ ? whole_lines<single, false, true>(blend, skip, out, i, n)
+                  : whole_lines<single, false, false>(blend, skip, out, i, n);
+    }
     if (i < n) {
       kept_ = blended<single>(blend, i);
       if (skip != nullptr) {
-        kept_ += load_first(skip + i, n - i);
+        add_some(kept_, skip, i, n);
       }
     }
   }
@@ -133,30 +158,22 @@ class RowWriter {
   static int64_t whole_lines(const Blend<AccumulateOf<element_t>>& blend,
                              const skip_t* __restrict skip, element_t* __restrict out, int64_t i,
                              int64_t n) {
-    const auto line = [&](int64_t at) {
-      lanes_t value = blended<single>(blend, at);
-      if constexpr (has_skip) {
-        value += load_lanes(skip + at);
-      }
-      return value;
-    };
-    if (stream && kLine * sizeof(element_t) < 64 && i + kLine <= n &&
-        reinterpret_cast<uintptr_t>(out + i) % 64 != 0) {
-      store_lanes<stream>(out + i, line(i));
-      i += kLine;
-    }
-    for (; i + 2 * kLine <= n; i += 2 * kLine) {
-      store_lanes<stream>(out + i, line(i), line(i + kLine));
-    }
+#pragma GCC unroll 2
     for (; i + kLine <= n; i += kLine) {
-      store_lanes<stream>(out + i, line(i));
+      Line line = blended<single>(blend, i);
+      if constexpr (has_skip) {
+        for (int64_t r = 0; r < kRegisters; ++r) {
+          line.lanes[r] += load_lanes(skip + i + r * kLanes<element_t>);
+        }
+      }
+      store_line<stream>(out + i, line);
     }
     return i;
   }
 
   const bool stream_;
   element_t* next_ = nullptr;  // where the next element goes
-  lanes_t kept_{};             // the line it lies in, as far as it is known
+  Line kept_{};                // the line it lies in, as far as it is known
   int64_t foreign_ = 0;        // elements at the start of that line that are not ours
 };
 
