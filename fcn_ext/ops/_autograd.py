@@ -11,38 +11,35 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from types import SimpleNamespace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, is_grad_enabled
 from torch.autograd import forward_ad
+from torch.compiler import is_dynamo_compiling
 from torch.overrides import handle_torch_function, has_torch_function
 
 # Not public in torch. A torch without them makes calls slower, none of them wrong.
 _below_autograd = getattr(torch._C, "_AutoDispatchBelowAutograd", nullcontext)
 _transforms_active = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
 _is_tracing = getattr(torch._C, "_is_tracing", torch.jit.is_tracing)  # type: ignore[attr-defined]
+_forward_mode = (
+    forward_ad if hasattr(forward_ad, "_current_level") else SimpleNamespace(_current_level=0)
+)
 
 
 def is_traced_by_jit() -> bool:
-    return not torch.compiler.is_compiling() and _is_tracing()
-
-
-def _in_forward_mode() -> bool:
-    level: int = getattr(forward_ad, "_current_level", 0)
-    return level >= 0
-
-
-def _asks_for_gradient(args: tuple[Any, ...]) -> bool:
-    if torch.is_grad_enabled():
-        for arg in args:
-            if isinstance(arg, Tensor) and arg.requires_grad:
-                return True
-    return False
+    return not is_dynamo_compiling() and _is_tracing()
 
 
 def _no_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     pass
+
+
+def _without_wrapper(op: Any) -> Any:
+    """``op`` as the function of torch._C that it wraps: a call of Python less."""
+    return getattr(op, "_op", op)
 
 
 def _named(call: Any, op: Any) -> Callable[..., Any]:
@@ -65,9 +62,11 @@ def differentiable(
     """
     torch.library.register_autograd(op._schema.name, backward, setup_context=setup_context)
 
+    call_op = _without_wrapper(op)
+
     def eager_forward(ctx: Any, *args: Any) -> Any:
         with _below_autograd():
-            output = op(*args)
+            output = call_op(*args)
         setup_context(ctx, args, output)
         return output
 
@@ -96,22 +95,32 @@ def differentiable(
 
     refusal = f"{op._schema.name} has no forward mode in compiled code"
 
+    # As few Python functions as will do: each costs microseconds where caches are cold, and they
+    # are cold whenever a map larger than the caches has been computed.
     def call(*args: Any) -> Any:
-        if torch.compiler.is_dynamo_compiling():
-            if _in_forward_mode():
+        if is_dynamo_compiling():
+            if _forward_mode._current_level >= 0:
                 raise RuntimeError(refusal)
             return op(*args)
         if has_torch_function(args):
             return handle_torch_function(call, args, *args)
         if _transforms_active():
             return transformed.apply(*args)
-        # Not before: one thread's compilation is every thread's answer to is_compiling.
-        if not _in_forward_mode():
-            if torch.compiler.is_compiling() or _is_tracing():
+        if _forward_mode._current_level < 0:
+            # One line of source for both, or a trace differs from the trace that checks it.
+            if _is_tracing():
                 return op(*args)
-            if not _asks_for_gradient(args):
+            differentiated = False
+            if is_grad_enabled():
+                for arg in args:
+                    if isinstance(arg, Tensor) and arg.requires_grad:
+                        differentiated = True
+            if not differentiated:
                 with _below_autograd():
-                    return op(*args)
+                    return call_op(*args)
+            # Not before: one thread's compilation is every thread's answer to is_compiling.
+            if torch.compiler.is_compiling():
+                return op(*args)
         return eager.apply(*args)
 
     return _named(call, op)
@@ -146,16 +155,18 @@ def constant(op: Any) -> Callable[..., Any]:
 
     torch.library.register_autograd(op._schema.name, backward, setup_context=setup_context)
 
+    call_op = _without_wrapper(op)
+
     def call(*args: Any) -> Any:
-        if torch.compiler.is_dynamo_compiling():
+        if is_dynamo_compiling():
             return op(*args)
         if has_torch_function(args):
             return handle_torch_function(call, args, *args)
         if _transforms_active():
             return op(*(arg.detach() if isinstance(arg, Tensor) else arg for arg in args))
-        if torch.compiler.is_compiling() or _is_tracing():
+        if _is_tracing():
             return op(*args)
         with _below_autograd():
-            return op(*args)
+            return call_op(*args)
 
     return _named(call, op)

@@ -16,13 +16,18 @@ from fcn_ext.ops import _autograd
 
 def pair(value: Any, name: str) -> tuple[int, int]:
     """``value`` as (y, x): one integer stands for both."""
+    if type(value) is int:
+        return value, value
     # The two usual types first: the test for any sequence costs more than all else here.
     if isinstance(value, (tuple, list)) or (
         not isinstance(value, (int, str)) and isinstance(value, Sequence)
     ):
         if len(value) != 2:
             raise ValueError(f"{name} must be an integer or a pair (y, x), got {value!r}")
-        return integer(value[0], name), integer(value[1], name)
+        y, x = value
+        if type(y) is int and type(x) is int:
+            return y, x
+        return integer(y, name), integer(x, name)
     return integer(value, name), integer(value, name)
 
 
@@ -70,10 +75,13 @@ def default_kernel_size(stride: int) -> int:
 
 def upsample_geometry(stride: Any, kernel_size: Any, offset: Any) -> tuple[int, int, int, int]:
     """(stride, kernel_size, offset_y, offset_x) of the arguments that mean an upsampling."""
-    stride = integer(stride, "stride")
+    if type(stride) is not int:
+        stride = integer(stride, "stride")
     if kernel_size is None:
         kernel_size = default_kernel_size(stride)
-    return stride, integer(kernel_size, "kernel_size"), *pair(offset, "offset")
+    elif type(kernel_size) is not int:
+        kernel_size = integer(kernel_size, "kernel_size")
+    return stride, kernel_size, *pair(offset, "offset")
 
 
 def upsample_window(

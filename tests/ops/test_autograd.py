@@ -145,6 +145,20 @@ def test_another_threads_compilation_changes_nothing(monkeypatch: pytest.MonkeyP
     torch.testing.assert_close(tangent, ops.upsample(input, 2))
 
 
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::DeprecationWarning")
+@pytest.mark.parametrize("requires_grad", [False, True])
+def test_a_trace_by_torch_jit_keeps_the_operator_and_its_gradient(requires_grad: bool) -> None:
+    """torch.jit.trace checks a trace by a second one, without gradient: both name one line."""
+    input = torch.randn(1, 2, 3, 4, requires_grad=requires_grad)
+    traced = torch.jit.trace(lambda map: ops.upsample(map, 2), (input,))
+    assert [node.kind() for node in traced.graph.nodes()].count("fcn_ext::upsample") == 1
+    given = torch.randn(1, 2, 3, 4, requires_grad=True)
+    expected = ops.upsample(given, 2)
+    assert torch.equal(traced(given), expected)
+    grads = [torch.autograd.grad(result.sum(), given)[0] for result in (traced(given), expected)]
+    torch.testing.assert_close(*grads)
+
+
 @pytest.mark.parametrize(
     ("name", "substitute"),
     [
