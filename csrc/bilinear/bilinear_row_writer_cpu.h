@@ -17,9 +17,9 @@ struct Blend {
   bool single() const { return upper_weight == 0; }
 };
 
-// Writes output rows in cache lines, so that each leaves as one store of a whole line: memory need
-// not be read for it, whether the line goes past the caches or through them. Rows that follow each
-// other do not end on such lines; the line that two rows share is kept here until it is whole.
+// Writes output rows. What goes past the caches leaves in whole cache lines, one store each; rows
+// that follow each other do not end on such lines, and the line that two rows share is kept here
+// until it is whole. (Storing it twice would wait for memory to be read in between.)
 template <typename element_t>
 class RowWriter {
  public:
@@ -29,14 +29,14 @@ class RowWriter {
   template <typename skip_t>
   void write(const Blend<AccumulateOf<element_t>>& blend, const skip_t* skip, element_t* out,
              int64_t n) {
-    if (out != next_) {
+    if (stream_ && out != next_) {
       finish();
       foreign_ = past_line(out);
     }
     if (blend.single()) {
-      write_lines<true>(blend, skip, out, n);
+      stream_ ? write_lines<true>(blend, skip, out, n) : write_row<true>(blend, skip, out, n);
     } else {
-      write_lines<false>(blend, skip, out, n);
+      stream_ ? write_lines<false>(blend, skip, out, n) : write_row<false>(blend, skip, out, n);
     }
     next_ = out + n;
   }
@@ -44,7 +44,7 @@ class RowWriter {
   // Writes what is left of the last line.
   void finish() {
     const int64_t fill = past_line(next_);
-    if (fill > foreign_) {
+    if (stream_ && fill > foreign_) {
       store_some(next_ - fill, foreign_, fill);
     }
     foreign_ = 0;
@@ -102,15 +102,36 @@ class RowWriter {
   }
 
   template <bool single>
+  static lanes_t blended_lanes(const Blend<AccumulateOf<element_t>>& blend, int64_t i) {
+    lanes_t value = blend.lower_weight * load_lanes(blend.lower + i);
+    if constexpr (!single) {
+      value += blend.upper_weight * load_lanes(blend.upper + i);
+    }
+    return value;
+  }
+
+  template <bool single>
   static Line blended(const Blend<AccumulateOf<element_t>>& blend, int64_t i) {
     Line line;
-    for (int64_t r = 0; r < kRegisters; ++r, i += kLanes<element_t>) {
-      line.lanes[r] = blend.lower_weight * load_lanes(blend.lower + i);
-      if constexpr (!single) {
-        line.lanes[r] += blend.upper_weight * load_lanes(blend.upper + i);
-      }
+    for (int64_t r = 0; r < kRegisters; ++r) {
+      line.lanes[r] = blended_lanes<single>(blend, i + r * kLanes<element_t>);
     }
     return line;
+  }
+
+  template <bool single, typename skip_t>
+  static void write_row(const Blend<AccumulateOf<element_t>>& blend, const skip_t* skip,
+                        element_t* out, int64_t n) {
+    int64_t i = skip != nullptr ? whole_lines<single, true, false>(blend, skip, out, 0, n)
+                                : whole_lines<single, false, false>(blend, skip, out, 0, n);
+    for (; i < n; i += kLanes<element_t>) {
+      const int64_t count = n - i < kLanes<element_t> ? n - i : kLanes<element_t>;
+      lanes_t value = blended_lanes<single>(blend, i);
+      if (skip != nullptr) {
+        value += load_first(skip + i, count);
+      }
+      store_first(out + i, value, count);
+    }
   }
 
   template <bool single, typename skip_t>
@@ -132,20 +153,13 @@ class RowWriter {
       if (foreign_ > 0) {
         store_some(out + i, foreign_, kLine);
         foreign_ = 0;
-      } else if (stream_) {
-        store_line<true>(out + i, kept_);
       } else {
-        store_line<false>(out + i, kept_);
+        store_line<true>(out + i, kept_);
       }
       i += kLine;
     }
-    if (skip != nullptr) {
-      i = stream_ ? whole_lines<single, true, true>(blend, skip, out, i, n)
-                  : whole_lines<single, true, false>(blend, skip, out, i, n);
-    } else {
-      i = stream_ ? whole_lines<single, false, true>(blend, skip, out, i, n)
-                  : whole_lines<single, false, false>(blend, skip, out, i, n);
-    }
+    i = skip != nullptr ? whole_lines<single, true, true>(blend, skip, out, i, n)
+                        : whole_lines<single, false, true>(blend, skip, out, i, n);
     if (i < n) {
       kept_ = blended<single>(blend, i);
       if (skip != nullptr) {

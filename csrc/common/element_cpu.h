@@ -220,9 +220,18 @@ inline Lanes<element_t> load_first(const element_t* from, int64_t count) {
   __builtin_memcpy(some, from, count * sizeof(element_t));
   return load_lanes(some);
 }
+template <typename element_t>
+inline void store_first(element_t* to, const Lanes<element_t>& lanes, int64_t count) {
+  element_t some[kLanes<element_t>];
+  store_lanes<false>(some, lanes);
+  __builtin_memcpy(to, some, count * sizeof(element_t));
+}
 #if defined(__AVX512F__)
 inline Lanes<float> load_first(const float* from, int64_t count) {
   return _mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << count) - 1), from);
+}
+inline void store_first(float* to, const Lanes<float>& lanes, int64_t count) {
+  _mm512_mask_storeu_ps(to, static_cast<__mmask16>((1u << count) - 1), (__m512)lanes);
 }
 #endif
 
