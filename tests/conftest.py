@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -19,6 +21,16 @@ def _cuda_missing() -> str | None:
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
 def device(request: pytest.FixtureRequest) -> torch.device:
     return torch.device(request.param)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real data sets, which are not part of the repository."""
+    default = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
+    folder = Path(os.environ.get("FCN_SHARED_DATA", default)).resolve()
+    if not folder.is_dir():
+        pytest.skip("no real data sets here; set FCN_SHARED_DATA to their folder")
+    return folder
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .geometry import Grid
-from .trunk import Padding, Trunk
+from .trunk import FullyConnectedTrunk, Padding
 
 __all__ = ["AlexNetTrunk", "AlexNetVariant"]
 
@@ -38,8 +38,8 @@ _PADDINGS: dict[Padding, dict[str, int]] = {
 }
 
 
-class AlexNetTrunk(Trunk):
-    """The layers conv1 ... conv5, fc6 and fc7. Arguments as :class:`Trunk`, and:
+class AlexNetTrunk(FullyConnectedTrunk):
+    """The layers conv1 ... conv5, fc6 and fc7. Arguments as :class:`FullyConnectedTrunk`, and:
 
     Every convolution is followed by a ReLU, conv1, conv2 and conv5 then by a 3x3 pooling with
     stride 2 that rounds sizes up. In Caffe's build the first two poolings are followed by local

@@ -22,9 +22,9 @@ class FCN(UpsampledScores, Trunk):
     ``model(images)`` are the logits; ``model.loss``, ``model.predict`` and ``model.evaluate``
     (:class:`fcn_ext.models.heads.UpsampledScores`) do without them.
 
-    The scores of fc7 are upsampled by 2 and summed with the scores of a pooling, once for each
-    name in ``skips``; the last upsampling brings them to the size of the image. All upsampling is
-    fixed and bilinear. The offsets of all crops follow from the layers' geometry
+    The scores of the trunk are upsampled by 2 and summed with the scores of a pooling, once for
+    each name in ``skips``; the last upsampling brings them to the size of the image. All upsampling
+    is fixed and bilinear. The offsets of all crops follow from the layers' geometry
     (:mod:`fcn_ext.models.geometry`). Score layers start from zero, as Caffe leaves them.
 
     A net derives from this class and from its trunk, in this order.
@@ -60,7 +60,7 @@ class FCN(UpsampledScores, Trunk):
         self.num_classes = num_classes
         self.skip_scales = dict.fromkeys(self.skips, 1.0)
 
-        self.score_fr = nn.Conv2d(self.fc_channels, num_classes, 1)
+        self.score_fr = nn.Conv2d(self.out_channels, num_classes, 1)
         for skip in self.skips:
             padding = (skip_padding or {}).get(skip, 0)
             conv = nn.Conv2d(self.pool_channels[skip], num_classes, 1, padding=padding)
@@ -70,7 +70,7 @@ class FCN(UpsampledScores, Trunk):
                 nn.init.zeros_(parameter)
 
         grids = self.trunk_grids()
-        grid = grids["fc7"].through(self.score_fr)
+        grid = grids[self.top].through(self.score_fr)
         self.skip_offsets: dict[str, int] = {}
         for skip in self.skips:
             grid = grid.upsample(2)
@@ -109,8 +109,8 @@ class FCN(UpsampledScores, Trunk):
             )
         if not images.is_floating_point():
             raise ValueError(f"images must be floating point, got {images.dtype}")
-        fc7, pools = self.trunk(images, keep=self.skips)
-        score: Tensor = self.score_fr(fc7)
+        top, pools = self.trunk(images, keep=self.skips)
+        score: Tensor = self.score_fr(top)
         for skip in self.skips:
             pool, scale = pools[skip], self.skip_scales[skip]
             skip_score = getattr(self, f"score_{skip}")(pool if scale == 1 else pool * scale)

@@ -30,8 +30,8 @@ class SurgeryReport:
 
 @torch.no_grad()
 def load_classifier(model: FCN, state_dict: Mapping[str, Tensor]) -> SurgeryReport:
-    """Starts the trunk of ``model`` from its classifier, VGG16 or AlexNet; the score layers are
-    left alone.
+    """Starts the trunk of ``model`` from its classifier, VGG16, AlexNet or GoogLeNet; the score
+    layers are left alone.
 
     The fully connected fc6 and fc7, ``(4096, 25088)`` and ``(4096, 4096)`` in VGG16, become
     convolutions with the same numbers; weights already in the shape of a convolution are taken as
@@ -50,8 +50,9 @@ def load_classifier(model: FCN, state_dict: Mapping[str, Tensor]) -> SurgeryRepo
         model: any of the nets, of the classifier's width and with the same ``batch_norm``.
         state_dict: keys as torchvision's ``vgg16``, ``vgg16_bn`` or ``alexnet`` has them
             (``features.0.weight``, ``classifier.0.weight``, ...) or as Caffe names the layers
-            (``conv1_1.weight``, with batch norm ``bn1_1.weight``, ..., ``fc6.weight``). Values may
-            be NumPy arrays.
+            (``conv1_1.weight``, with batch norm ``bn1_1.weight``, ..., ``fc6.weight``;
+            ``inception_3a/1x1.weight``). torchvision's ``googlenet`` is another net than the
+            published one, and does not fit. Values may be NumPy arrays.
 
     Raises:
         ValueError: a key is missing, or a shape does not fit (the message names the key, the
@@ -69,7 +70,7 @@ def load_classifier(model: FCN, state_dict: Mapping[str, Tensor]) -> SurgeryRepo
             f"but lacks {missing}"
         )
 
-    first = f"{next(iter(model.torchvision_layers()))}.weight"
+    first = f"{next(iter(model.caffe_layers()))}.weight"
     target_dict = model.state_dict()
     values = {}
     for target, source in names.items():
@@ -106,7 +107,7 @@ def initialize_from_coarser(model: FCN, coarser: FCN) -> SurgeryReport:
         expected, found = getattr(model, name), getattr(coarser, name)
         if expected != found:
             raise ValueError(f"coarser must have {name}={expected!r} as model, got {found!r}")
-    if coarser.torchvision_layers().keys() != model.torchvision_layers().keys():
+    if coarser.caffe_layers() != model.caffe_layers():
         raise ValueError(
             f"coarser must be on the trunk of model, a {type(model).__name__}, "
             f"got a {type(coarser).__name__}"
@@ -136,15 +137,16 @@ def _source_names(model: FCN, state_dict: Mapping[str, Tensor]) -> dict[str, str
             f"norm, as model has batch_norm={model.batch_norm}, got one "
             f"{'with' if batch_norm else 'without'}"
         )
-    layers = model.torchvision_layers()
-    if not any(key.startswith("features.") for key in state_dict):
-        layers = {layer: layer for layer in layers}
-    if not any(key.startswith((layers["fc6"], layers["fc7"])) for key in state_dict):
-        del layers["fc6"], layers["fc7"]
+    layers = model.caffe_layers()
+    if any(key.startswith("features.") for key in state_dict):
+        layers = model.torchvision_layers() or layers
+    fully_connected = {layer for layer in ("fc6", "fc7") if layer in layers}
+    if not any(key.startswith(layers[layer]) for layer in fully_connected for key in state_dict):
+        layers = {layer: name for layer, name in layers.items() if layer not in fully_connected}
     return {
         f"{layer}.{key}": f"{source}.{key}"
         for layer, source in layers.items()
-        for key in getattr(model, layer).state_dict()
+        for key in model.get_submodule(layer).state_dict()
     }
 
 

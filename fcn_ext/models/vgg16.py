@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .geometry import Grid
-from .trunk import Padding, Trunk
+from .trunk import FullyConnectedTrunk, Padding
 
 __all__ = ["VGG16Trunk"]
 
@@ -31,8 +31,8 @@ _PADDINGS: dict[Padding, dict[str, int]] = {
 }
 
 
-class VGG16Trunk(Trunk):
-    """The layers conv1_1 ... conv5_3, fc6 and fc7. Arguments as :class:`Trunk`.
+class VGG16Trunk(FullyConnectedTrunk):
+    """The layers conv1_1 ... conv5_3, fc6 and fc7. Arguments as :class:`FullyConnectedTrunk`.
 
     Every convolution is followed by a ReLU (with ``batch_norm``, those of the five stages by
     batch normalisation first, as in torchvision's ``vgg16_bn``); pooling rounds sizes up, as

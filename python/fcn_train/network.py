@@ -26,6 +26,7 @@ NORMALISATIONS = {"imagenet": IMAGENET, "caffe": CAFFE}
 
 def build_network(options: ModelOptions, num_classes: int) -> FCN:
     """The network with ``num_classes`` outputs, freshly initialised, on the CPU."""
+    fully_connected = {"fc_channels": options.fc_channels} if options.fc_channels else {}
     try:
         return build_model(
             options.name,
@@ -33,8 +34,8 @@ def build_network(options: ModelOptions, num_classes: int) -> FCN:
             width=options.width,
             padding=options.padding,
             batch_norm=options.batch_norm,
-            fc_channels=options.fc_channels or None,
             dropout=options.dropout,
+            **fully_connected,
         )
     except ValueError as error:
         raise UsageError(f"--model: {error}") from None
@@ -121,7 +122,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 
 
 def initialise_from_classifier(model: FCN, path: Path) -> None:
-    """Trunk, fc6 and fc7 from the file of a VGG16 or AlexNet classifier."""
+    """The trunk from the file of its classifier."""
     state = read_state_dict(path)
     try:
         load_classifier(model, state)

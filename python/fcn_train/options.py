@@ -12,7 +12,13 @@ import tyro
 from fcn_train.errors import UsageError
 
 ModelName = Literal[
-    "fcn32s", "fcn16s", "fcn8s", "fcn8s-atonce", "fcn-alexnet", "fcn-alexnet-torchvision"
+    "fcn32s",
+    "fcn16s",
+    "fcn8s",
+    "fcn8s-atonce",
+    "fcn-alexnet",
+    "fcn-alexnet-torchvision",
+    "fcn-googlenet",
 ]
 DataKind = Literal["sample", "voc", "camvid", "folder"]
 RecipeName = Literal["default", "paper", "heavy"]
@@ -56,7 +62,8 @@ class ModelOptions:
 
     name: ModelName = "fcn8s"
     """fcn8s is the staged network on VGG16, fcn8s-atonce the one with scaled skips; fcn-alexnet is
-    the published one, fcn-alexnet-torchvision the one that torchvision's weights fit."""
+    the published one, fcn-alexnet-torchvision the one that torchvision's weights fit;
+    fcn-googlenet fits Caffe's weights."""
     width: float = 0.25
     """Channels relative to the classifier's."""
     padding: Literal["published", "same"] = "same"
@@ -64,9 +71,9 @@ class ModelOptions:
     batch_norm: bool = True
     """Batch normalisation after every convolution of the trunk."""
     fc_channels: int = 256
-    """Channels of fc6 and fc7; 0 = 4096 times width."""
+    """Channels of fc6 and fc7; 0 = 4096 times width, and for fcn-googlenet, which has neither."""
     dropout: float = 0.5
-    """Dropout after fc6 and fc7."""
+    """Dropout after fc6 and fc7, or after the last inception."""
     input: Literal["imagenet", "caffe"] = "imagenet"
     """imagenet: RGB / 255, mean and deviation of ImageNet (torchvision's weights);
     caffe: BGR 0..255 minus (104.007, 116.669, 122.679) (Caffe's weights)."""
@@ -113,7 +120,7 @@ class TrainOptions:
     recipe: RecipeName = "default"
     """default: from scratch, narrow, with batch norm. paper: 20 images a step, momentum 0.9.
     heavy: the reference repository's, one image a step, momentum 0.99, summed loss (for fcn-alexnet
-    20 images, 0.9 and the mean)."""
+    20 images, 0.9 and the mean; none for fcn-googlenet)."""
     data: DataOptions = field(default_factory=DataOptions)
     model: ModelOptions = field(default_factory=ModelOptions)
     optim: OptimOptions = field(default_factory=OptimOptions)
@@ -121,7 +128,8 @@ class TrainOptions:
     """fused: loss and evaluation straight from the coarse scores, in less time and a fraction of
     the memory. materialised: by way of every pixel's logits, to compare with."""
     init_classifier: Path | None = None
-    """VGG16 or AlexNet classifier to start from: .pth state dict, .safetensors or .npz."""
+    """VGG16, AlexNet or GoogLeNet classifier to start from: .pth state dict, .safetensors or
+    .npz."""
     init_coarser: Path | None = None
     """Run folder of the next coarser network to start from (32s -> 16s -> 8s)."""
     seed: int = 0
@@ -248,6 +256,12 @@ def check(options: TrainOptions) -> None:
         ("--data.workers", data.workers >= -1, ">= -1", data.workers),
         ("--model.width", model.width > 0, "> 0", model.width),
         ("--model.fc-channels", model.fc_channels >= 0, ">= 0", model.fc_channels),
+        (
+            "--model.fc-channels",
+            model.fc_channels == 0 or model.name != "fcn-googlenet",
+            "0 for fcn-googlenet, which has neither fc6 nor fc7",
+            model.fc_channels,
+        ),
         ("--model.dropout", 0 <= model.dropout < 1, "in [0, 1)", model.dropout),
         ("--optim.batch", optim.batch >= 1, ">= 1", optim.batch),
         ("--optim.accumulate", optim.accumulate >= 1, ">= 1", optim.accumulate),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from fcn_train.errors import UsageError
 from fcn_train.options import (
     DataKind,
     DataOptions,
@@ -32,21 +33,31 @@ def recipe_options(
     heavy: the solvers published with the reference repository (``voc-fcn{32,16,8}s``): the loss
     is a sum over pixels, hence learning rates of 1e-10 and below. That of ``voc-fcn-alexnet`` is
     not heavy: 20 images a step, the mean over pixels, biases as weights (but for score_fr's,
-    which learns twice as fast there and not here).
+    which learns twice as fast there and not here). It has none for FCN-GoogLeNet.
+
+    Raises:
+        UsageError: heavy, for fcn-googlenet.
     """
     options = TrainOptions(recipe=recipe)
+    googlenet = model == "fcn-googlenet"
     if recipe == "default":
         if kind != "sample":
             data = DataOptions(kind=kind, crop=320, scale=(0.75, 1.5))
             optim = replace(options.optim, lr=0.05, epochs=60.0)
             options = replace(options, data=data, optim=optim, checkpoint_every=500)
-        return replace(options, model=replace(options.model, name=model))
+        fc_channels = 0 if googlenet else options.model.fc_channels
+        return replace(options, model=replace(options.model, name=model, fc_channels=fc_channels))
+    if googlenet and recipe == "heavy":
+        raise UsageError(
+            "--recipe heavy is the reference repository's, which has no fcn-googlenet; use paper"
+        )
     published = ModelOptions(
         name=model,
         width=1.0,
         padding="published",
         batch_norm=False,
         fc_channels=0,
+        dropout=0.4 if googlenet else 0.5,
         input="imagenet" if model == "fcn-alexnet-torchvision" else "caffe",
     )
     native = DataOptions(
@@ -60,7 +71,8 @@ def recipe_options(
     alexnet = model.startswith("fcn-alexnet")
     averaged = replace(fixed, accumulate=20, momentum=0.9, loss="mean")
     if recipe == "paper":
-        optim = replace(averaged, lr=1e-3 if alexnet else 1e-4, epochs=175.0)
+        lr = 1e-3 if alexnet else 5e-5 if googlenet else 1e-4
+        optim = replace(averaged, lr=lr, epochs=175.0)
     elif alexnet:
         optim = replace(averaged, lr=1e-4, steps=100_000, bias_lr=1.0, bias_decay=1.0)
     else:

@@ -11,6 +11,7 @@ from fcn_ext import ops
 from fcn_ext.models import FCN8s, build_model
 
 NAMES = ["fcn32s", "fcn16s", "fcn8s", "fcn8s-atonce", "fcn-alexnet"]
+ALL_NAMES = [*NAMES, "fcn-googlenet"]
 SIZES = [(1, 1), (33, 47), (64, 5)]
 
 
@@ -88,7 +89,7 @@ def test_parameters_carry_the_published_names(published_net, narrow):
 
 
 @pytest.mark.parametrize("padding", ["published", "same"])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ALL_NAMES)
 def test_new_nets_score_zero(name, padding, narrow):
     model = build_model(name, padding=padding, **narrow)
     logits = model(torch.randn(1, 3, 40, 50))
@@ -100,7 +101,7 @@ def test_new_nets_score_zero(name, padding, narrow):
         assert getattr(model, layer).weight.grad.count_nonzero() > 0
 
 
-@pytest.mark.parametrize("name", ["fcn32s", "fcn16s", "fcn8s", "fcn-alexnet"])
+@pytest.mark.parametrize("name", ["fcn32s", "fcn16s", "fcn8s", "fcn-alexnet", "fcn-googlenet"])
 def test_same_padding_takes_any_size(name):
     model = randomize(build_model(name, num_classes=2, width=1 / 64, padding="same")).eval()
     for height in range(1, 71):
@@ -170,7 +171,7 @@ def test_same_padding_is_centred_up_to_the_border(name):
 
 
 @pytest.mark.parametrize("padding", ["published", "same"])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ALL_NAMES)
 def test_logits_are_the_upsampled_scores(name, padding, narrow):
     model = randomize(build_model(name, padding=padding, **narrow)).eval()
     images = torch.randn(2, 3, 21, 37)

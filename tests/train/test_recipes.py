@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from fcn_train.options import ModelName, TrainOptions
+from fcn_train.errors import UsageError
+from fcn_train.options import ModelName, TrainOptions, check
 from fcn_train.recipes import recipe_options
 
 
@@ -54,6 +57,20 @@ def test_alexnet(model: ModelName) -> None:
     assert (reference.optim.lr, reference.optim.steps) == (1e-4, 100_000)
     assert (reference.optim.bias_lr, reference.optim.bias_decay) == (1.0, 1.0)
     assert (paper.data.sampling, reference.data.sampling) == ("shuffle", "replacement")
+
+
+def test_googlenet() -> None:
+    """A rate of its own in the paper; the reference repository never had it."""
+    options = recipe_options("paper", "fcn-googlenet", "voc")
+    assert options.optim.batch * options.optim.accumulate == 20
+    assert (options.optim.lr, options.optim.epochs) == (5e-5, 175.0)
+    assert (options.model.dropout, options.model.fc_channels) == (0.4, 0)
+    assert options.model.input == "caffe"
+    assert recipe_options("default", "fcn-googlenet").model.fc_channels == 0
+    with pytest.raises(UsageError, match=r"--recipe heavy .* no fcn-googlenet"):
+        recipe_options("heavy", "fcn-googlenet", "voc")
+    with pytest.raises(UsageError, match=r"--model\.fc-channels must be 0 for fcn-googlenet"):
+        check(replace(options, model=replace(options.model, fc_channels=8)))
 
 
 @pytest.mark.parametrize("recipe", ["paper", "heavy"])

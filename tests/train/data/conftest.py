@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,16 +11,6 @@ from PIL import Image
 
 from fcn_ext.numpy import voc_palette
 from fcn_train.data import write_sample_dataset
-
-
-@pytest.fixture(scope="session")
-def shared_data() -> Path:
-    """Real data sets, which are not part of the repository."""
-    default = Path(__file__).resolve().parents[3] / ".." / "shared" / "data"
-    folder = Path(os.environ.get("FCN_SHARED_DATA", default)).resolve()
-    if not folder.is_dir():
-        pytest.skip("no real data sets here; set FCN_SHARED_DATA to their folder")
-    return folder
 
 
 @pytest.fixture(scope="session")
