@@ -20,7 +20,9 @@ ModelName = Literal[
     "fcn-alexnet-torchvision",
     "fcn-googlenet",
 ]
-DataKind = Literal["sample", "voc", "camvid", "folder"]
+DataKind = Literal[
+    "sample", "voc", "sbd", "pascal-context", "nyud", "sift-flow", "camvid", "folder"
+]
 RecipeName = Literal["default", "paper", "heavy"]
 Head = Literal["fused", "materialised"]
 # Fields that say how to run and not what are left out of config.json.
@@ -37,7 +39,7 @@ class DataOptions:
     root: Path | None = None
     """Its folder (sample: runs/sample-data)."""
     train_split: str = "train"
-    """Split trained on: a list in ImageSets/Segmentation for voc."""
+    """Split trained on: a list's name (for voc in ImageSets/Segmentation), or its path."""
     val_split: str = "val"
     """Split evaluated on (folder: "" is every image)."""
     crop: int = 96
@@ -49,7 +51,7 @@ class DataOptions:
     sampling: Literal["shuffle", "replacement"] = "shuffle"
     """Each image once an epoch, or drawn anew every time as the reference does."""
     label_folder: str = ""
-    """Folder of the labels, e.g. SegmentationClassAug; "" = the kind's own."""
+    """Folder of the labels, e.g. SegmentationClassAug, GeoLabels; "" = the kind's own."""
     memory: bool = False
     """Decode every image once and keep it."""
     workers: int = -1

@@ -21,6 +21,9 @@ from fcn_train.options import (
 
 HEAVY_LR = {"fcn32s": 1e-10, "fcn16s": 1e-12, "fcn8s": 1e-14, "fcn8s-atonce": 1e-10}
 HEAVY_STEPS = {"fcn32s": 100_000, "fcn16s": 100_000, "fcn8s": 100_000, "fcn8s-atonce": 300_000}
+# Where the solver of a data set differs from VOC's.
+HEAVY_LR_OF: dict[tuple[str, str], float] = {("sift-flow", "fcn8s"): 1e-12}
+HEAVY_STEPS_OF = {("pascal-context", model): 400_000 for model in ("fcn32s", "fcn16s", "fcn8s")}
 
 
 def recipe_options(
@@ -30,10 +33,11 @@ def recipe_options(
 
     paper: section 4.3 of Long, Shelhamer and Darrell; a step is 20 images of native size, passed
     one by one and averaged, as the authors' ``iter_size: 20``.
-    heavy: the solvers published with the reference repository (``voc-fcn{32,16,8}s``): the loss
-    is a sum over pixels, hence learning rates of 1e-10 and below. That of ``voc-fcn-alexnet`` is
-    not heavy: 20 images a step, the mean over pixels, biases as weights (but for score_fr's,
-    which learns twice as fast there and not here). It has none for FCN-GoogLeNet.
+    heavy: the solvers published with the reference repository (``voc-fcn{32,16,8}s`` and those of
+    the other data sets): the loss is a sum over pixels, hence learning rates of 1e-10 and below.
+    That of ``voc-fcn-alexnet`` is not heavy: 20 images a step, the mean over pixels, biases as
+    weights (but for score_fr's, which learns twice as fast there and not here). It has none for
+    FCN-GoogLeNet.
 
     Raises:
         UsageError: heavy, for fcn-googlenet.
@@ -76,6 +80,7 @@ def recipe_options(
     elif alexnet:
         optim = replace(averaged, lr=1e-4, steps=100_000, bias_lr=1.0, bias_decay=1.0)
     else:
-        lr, steps = HEAVY_LR[model], HEAVY_STEPS[model]
+        lr = HEAVY_LR_OF.get((kind, model), HEAVY_LR[model])
+        steps = HEAVY_STEPS_OF.get((kind, model), HEAVY_STEPS[model])
         optim = replace(fixed, accumulate=1, lr=lr, momentum=0.99, loss="sum", steps=steps)
     return replace(options, data=native, model=published, optim=optim, checkpoint_every=1000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import platform
 from dataclasses import dataclass
@@ -15,7 +16,13 @@ import fcn_ext
 from fcn_ext.models import FCN
 from fcn_train import checkpoint
 from fcn_train.config import load_config, to_dict
-from fcn_train.data import IGNORE_INDEX, SegmentationDataset, open_dataset, write_sample_dataset
+from fcn_train.data import (
+    IGNORE_INDEX,
+    KINDS,
+    SegmentationDataset,
+    open_dataset,
+    write_sample_dataset,
+)
 from fcn_train.data.sample import MANIFEST
 from fcn_train.errors import UsageError
 from fcn_train.network import build_network
@@ -88,7 +95,7 @@ def reader_options(kind: DataKind, label_folder: str, prefix: str) -> dict[str, 
     """What ``open_dataset`` takes beside kind, root and split; ``prefix`` of the options' names."""
     if not label_folder:
         return {}
-    if kind not in ("voc", "folder"):
+    if "label_folder" not in inspect.signature(KINDS[kind]).parameters:
         raise UsageError(f"{prefix}label-folder has no meaning for {prefix}kind {kind}")
     return {"label_folder": label_folder}
 

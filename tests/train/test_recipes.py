@@ -35,6 +35,16 @@ def test_heavy_learning(model: ModelName, lr: float, steps: int) -> None:
     assert options.model.name == model
 
 
+def test_heavy_learning_of_other_data_sets() -> None:
+    """SIFT Flow's finest net learns faster, PASCAL-Context's nets longer."""
+    optim = recipe_options("heavy", "fcn8s", "sift-flow").optim
+    assert (optim.lr, optim.steps) == (1e-12, 100_000)
+    optim = recipe_options("heavy", "fcn16s", "pascal-context").optim
+    assert (optim.lr, optim.steps) == (1e-12, 400_000)
+    optim = recipe_options("heavy", "fcn32s", "nyud").optim
+    assert (optim.lr, optim.steps) == (1e-10, 100_000)
+
+
 def test_paper() -> None:
     options = recipe_options("paper", "fcn16s", "voc")
     optim = options.optim

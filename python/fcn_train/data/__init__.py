@@ -19,8 +19,16 @@ from fcn_train.data.dataset import (
 )
 from fcn_train.data.folder import FolderSegmentation
 from fcn_train.data.loader import EvaluationLoader, MemoryDataset, TrainLoader
+from fcn_train.data.nyud import NYUD_CLASS_NAMES, Nyud
+from fcn_train.data.pascal_context import PASCAL_CONTEXT_CLASS_NAMES, PascalContext
 from fcn_train.data.sample import SampleDataset, write_sample_dataset
+from fcn_train.data.sbd import SbdSegmentation
 from fcn_train.data.scene import SAMPLE_CLASS_NAMES
+from fcn_train.data.sift_flow import (
+    SIFT_FLOW_CLASS_NAMES,
+    SIFT_FLOW_GEOMETRY_NAMES,
+    SiftFlow,
+)
 from fcn_train.data.statistics import DatasetStatistics, dataset_statistics
 from fcn_train.data.transforms import (
     CAFFE,
@@ -45,7 +53,11 @@ __all__ = [
     "IGNORE_INDEX",
     "IMAGENET",
     "KINDS",
+    "NYUD_CLASS_NAMES",
+    "PASCAL_CONTEXT_CLASS_NAMES",
     "SAMPLE_CLASS_NAMES",
+    "SIFT_FLOW_CLASS_NAMES",
+    "SIFT_FLOW_GEOMETRY_NAMES",
     "VOC_CLASS_NAMES",
     "Batch",
     "CamVid",
@@ -58,11 +70,15 @@ __all__ = [
     "MemoryDataset",
     "Mirror",
     "Normalisation",
+    "Nyud",
+    "PascalContext",
     "Problem",
     "RandomCrop",
     "RandomScale",
     "SampleDataset",
+    "SbdSegmentation",
     "SegmentationDataset",
+    "SiftFlow",
     "TrainLoader",
     "VocSegmentation",
     "augmentation",
@@ -82,7 +98,17 @@ __all__ = [
     "write_sample_dataset",
 ]
 
-KINDS = ("sample", "voc", "camvid", "folder")
+KINDS: dict[str, type[SegmentationDataset]] = {
+    "sample": SampleDataset,
+    "voc": VocSegmentation,
+    "sbd": SbdSegmentation,
+    "pascal-context": PascalContext,
+    "nyud": Nyud,
+    "sift-flow": SiftFlow,
+    "camvid": CamVid,
+    "folder": FolderSegmentation,
+}
+"""The reader of each kind of data."""
 
 
 def open_dataset(
@@ -91,27 +117,21 @@ def open_dataset(
     """Open one split of a data set.
 
     Args:
-        kind: "sample", "voc", "camvid" or "folder".
+        kind: one of `KINDS`.
         root: its folder; see the class of each kind for what may be given.
         split: name of a list or path of a list file; "" is every image, for "folder" alone.
         strict: raise the first problem of lists and folders; without it the data set keeps them
             for `check_dataset`.
-        options: further keywords of the class: `label_folder` for "voc"; `image_folder`,
-            `label_folder`, `num_classes`, `class_names` for "folder".
+        options: further keywords of the class: `label_folder` for "voc" and "sift-flow";
+            `image_folder`, `label_folder`, `num_classes`, `class_names` for "folder".
 
     Raises:
         DataError: if folders or lists are missing or unusable.
-        ValueError: if `kind` is none of the four, or an option does not apply to it.
+        ValueError: if `kind` is none of these, or an option does not apply to it.
     """
-    kinds: dict[str, type[SegmentationDataset]] = {
-        "sample": SampleDataset,
-        "voc": VocSegmentation,
-        "camvid": CamVid,
-        "folder": FolderSegmentation,
-    }
-    if kind not in kinds:
+    if kind not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
-    opener: Any = kinds[kind]
+    opener: Any = KINDS[kind]
     known = inspect.signature(opener).parameters
     for option in options:
         if option not in known:

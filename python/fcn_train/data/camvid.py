@@ -6,13 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fcn_train.data.dataset import (
-    IGNORE_INDEX,
-    DataError,
-    Problem,
-    SegmentationDataset,
-    read_lines,
-)
+from fcn_train.data.dataset import IGNORE_INDEX, DataError, Problem, SegmentationDataset
+from fcn_train.data.lists import find_list, read_lines
 
 CAMVID_CLASS_NAMES = (
     "sky",
@@ -61,9 +56,7 @@ class CamVid(SegmentationDataset):
 
     def __init__(self, root: Path | str, split: str = "train", *, strict: bool = True) -> None:
         folder = _find_folder(Path(root))
-        named, path = folder / f"{split}.txt", Path(split)
-        is_path = path.suffix == ".txt" or path.parent != Path(".")
-        list_file = path if is_path and not named.is_file() else named
+        list_file = find_list(folder, split)
         problems: list[Problem] = []
         lines: list[str] = []
         try:

@@ -182,7 +182,7 @@ class SegmentationDataset:
             values = np.unique(label[wrong]).tolist()
             message = (
                 f"has label values outside 0..{self.num_classes - 1} and {IGNORE_INDEX} (void): "
-                f"{_shortened(values)} in {int(wrong.sum())} pixels, the first at row {row}, "
+                f"{shortened(values)} in {int(wrong.sum())} pixels, the first at row {row}, "
                 f"column {column}; correct the file or the number of classes"
             )
             problems.append(Problem(path, message))
@@ -243,26 +243,6 @@ def read_label(path: Path, palette: np.ndarray | None = None) -> np.ndarray:
     raise DataError(Problem(path, message))
 
 
-def read_lines(path: Path, purpose: str) -> list[str]:
-    """The lines of a text file that are not blank, stripped.
-
-    Raises:
-        DataError: if the file is missing or is not text, naming its `purpose`.
-    """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        message = f"{purpose} cannot be read ({_reason(error)}); give the path of a text file"
-        raise DataError(Problem(path, message)) from error
-    return [line.strip() for line in text.splitlines() if line.strip()]
-
-
-def without_suffix(name: str) -> str:
-    """A list's name of an image without its file ending, if it has one of `IMAGE_SUFFIXES`."""
-    stem, dot, suffix = name.rpartition(".")
-    return stem if dot and f".{suffix.lower()}" in IMAGE_SUFFIXES else name
-
-
 def _decoded(path: Path, kind: str) -> Image.Image:
     """Open a picture and decode all of it; whatever a decoder raises becomes a `DataError`."""
     if not path.is_file():
@@ -277,7 +257,7 @@ def _decoded(path: Path, kind: str) -> Image.Image:
         raise DataError(Problem(path, message)) from error
     except Exception as error:
         message = (
-            f"{kind} cannot be decoded ({_reason(error)}); replace the file or take it off the list"
+            f"{kind} cannot be decoded ({reason(error)}); replace the file or take it off the list"
         )
         raise DataError(Problem(path, message)) from error
     return picture
@@ -292,7 +272,7 @@ def _uses_only(colours: np.ndarray, palette: np.ndarray) -> bool:
     return True
 
 
-def _reason(error: BaseException) -> str:
+def reason(error: BaseException) -> str:
     """An exception's own words, without the file that the message around them names already."""
     if isinstance(error, UnidentifiedImageError):
         return "no known picture format"
@@ -301,6 +281,6 @@ def _reason(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
-def _shortened(values: Sequence[int], limit: int = 8) -> str:
+def shortened(values: Sequence[int], limit: int = 8) -> str:
     shown = ", ".join(str(value) for value in values[:limit])
     return shown if len(values) <= limit else f"{shown} and {len(values) - limit} more"

@@ -8,14 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from fcn_ext.numpy import voc_palette
-from fcn_train.data.dataset import (
-    IMAGE_SUFFIXES,
-    DataError,
-    Problem,
-    SegmentationDataset,
-    read_lines,
-    without_suffix,
-)
+from fcn_train.data.dataset import IMAGE_SUFFIXES, DataError, Problem, SegmentationDataset
+from fcn_train.data.lists import read_lines, without_suffix
 
 
 class FolderSegmentation(SegmentationDataset):

@@ -8,13 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from fcn_ext.numpy import voc_palette
-from fcn_train.data.dataset import (
-    DataError,
-    Problem,
-    SegmentationDataset,
-    read_lines,
-    without_suffix,
-)
+from fcn_train.data.dataset import Problem, SegmentationDataset
+from fcn_train.data.lists import find_list, read_ids
 
 VOC_CLASS_NAMES = (
     "background",
@@ -83,12 +78,11 @@ class VocSegmentation(SegmentationDataset):
                     "SegmentationClass and ImageSets (VOCdevkit/VOC2012 in the archive)"
                 )
                 problems.append(Problem(folder / needed, message))
-        list_file = _find_list(folder, split)
-        ids: list[str] = []
-        try:
-            ids = [_image_id(line) for line in read_lines(list_file, "list of images")]
-        except DataError as error:
-            problems.append(_with_known_lists(error.problem, folder))
+        lists = folder / "ImageSets" / "Segmentation"
+        list_file = find_list(lists, split)
+        unread: list[Problem] = []
+        ids = read_ids(list_file, unread)
+        problems += [_with_known_lists(problem, lists) for problem in unread]
         super().__init__(
             name or folder.name,
             ids,
@@ -113,19 +107,8 @@ def find_voc_folder(root: Path) -> Path:
     return root
 
 
-def _find_list(folder: Path, split: str) -> Path:
-    named = folder / "ImageSets" / "Segmentation" / f"{split}.txt"
-    path = Path(split)
-    is_path = path.suffix == ".txt" or path.parent != Path(".")
-    return path if is_path and not named.is_file() else named
-
-
-def _image_id(line: str) -> str:
-    return without_suffix(line.split()[0].replace("\\", "/").rsplit("/", 1)[-1])
-
-
-def _with_known_lists(problem: Problem, folder: Path) -> Problem:
-    known = sorted(path.stem for path in (folder / "ImageSets" / "Segmentation").glob("*.txt"))
+def _with_known_lists(problem: Problem, lists: Path) -> Problem:
+    known = sorted(path.stem for path in lists.glob("*.txt"))
     if not known:
         return problem
     return Problem(problem.path, f"{problem.message}, or one of the lists {', '.join(known)}")

@@ -9,7 +9,8 @@ from PIL import Image
 
 from fcn_ext.numpy import voc_palette
 from fcn_train.data import IGNORE_INDEX, DataError, Problem, open_dataset
-from fcn_train.data.dataset import read_image, read_label, read_lines, without_suffix
+from fcn_train.data.dataset import read_image, read_label
+from fcn_train.data.lists import read_lines, without_suffix
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK", "1"])

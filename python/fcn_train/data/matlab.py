@@ -1,0 +1,109 @@
+"""Label maps in MATLAB files, as SBD, SIFT Flow, NYUDv2 and PASCAL-Context have them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fcn_train.data.dataset import (
+    IGNORE_INDEX,
+    DataError,
+    Problem,
+    SegmentationDataset,
+    reason,
+    shortened,
+)
+
+__all__ = ["MatlabSegmentation", "read_matlab"]
+
+
+class MatlabSegmentation(SegmentationDataset):
+    """Pairs of an image and a MATLAB file with its label map.
+
+    Args:
+        variable: the label map in each file: the name of a variable, or of a structure and of a
+            field in it, with a dot between them.
+        classes: the class of each value that a file may hold; `IGNORE_INDEX` is void.
+        further arguments: as `SegmentationDataset`.
+    """
+
+    def __init__(
+        self, *arguments: Any, variable: str, classes: dict[int, int], **options: Any
+    ) -> None:
+        super().__init__(*arguments, **options)
+        self._variable = variable
+        self._lowest, self._highest = min(classes), max(classes)
+        # Values in between that mean nothing are marked by -1.
+        self._table = np.full(self._highest - self._lowest + 1, -1, dtype=np.int64)
+        for value, index in classes.items():
+            self._table[value - self._lowest] = index
+
+    def _read_label(self, index: int) -> np.ndarray:
+        path = self.label_path(index)
+        values = read_matlab(path, self._variable)
+        known = (values >= self._lowest) & (values <= self._highest)
+        label: np.ndarray = self._table[np.where(known, values, self._lowest) - self._lowest]
+        wrong = ~known | (label < 0)
+        if wrong.any():
+            row, column = np.argwhere(wrong)[0].tolist()
+            message = (
+                f"has label values that {self.name} has no class for: "
+                f"{shortened(np.unique(values[wrong]).tolist())} in {int(wrong.sum())} pixels, the "
+                f"first at row {row}, column {column}; correct the file"
+            )
+            raise DataError(Problem(path, message))
+        return label.astype(np.uint8)
+
+
+def read_matlab(path: Path, variable: str) -> np.ndarray:
+    """A label map (H, W) int64 from a MATLAB file of version 7.2 or earlier.
+
+    Args:
+        path: the file.
+        variable: see `MatlabSegmentation`.
+
+    Raises:
+        DataError: if the file is missing, cannot be decoded or lacks the variable, if that is no
+            matrix of whole numbers, or if scipy is not installed.
+    """
+    if not path.is_file():
+        message = "label is missing; restore the file or take it off the list"
+        raise DataError(Problem(path, message))
+    try:
+        from scipy.io import loadmat
+    except ImportError:
+        message = "is a MATLAB file, which scipy reads; install it: pip install scipy"
+        raise DataError(Problem(path, message)) from None
+    name, *fields = variable.split(".")
+    try:
+        content = loadmat(path, variable_names=[name])
+    except Exception as error:
+        message = (
+            f"label cannot be decoded ({reason(error)}); replace the file or take it off the list"
+        )
+        raise DataError(Problem(path, message)) from error
+    value: Any = content.get(name)
+    for field in fields:
+        is_structure = value is not None and value.dtype.names is not None and value.size == 1
+        value = value[field].item() if is_structure and field in value.dtype.names else None
+    if value is None:
+        message = f"holds no variable {variable}; give the labels as they were published"
+        raise DataError(Problem(path, message))
+    if not isinstance(value, np.ndarray) or value.ndim != 2 or value.dtype.kind not in "uifb":
+        found = f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else type(value)
+        message = f"{variable} is no matrix of numbers but {found}; give the published labels"
+        raise DataError(Problem(path, message))
+    with np.errstate(invalid="ignore"):
+        whole = value.astype(np.int64)
+    if not np.array_equal(whole, value):
+        message = f"{variable} holds numbers that are not whole; give the published labels"
+        raise DataError(Problem(path, message))
+    return whole
+
+
+def from_one(num_classes: int, *void: int) -> dict[int, int]:
+    """The classes of files that count them from one: value 1 is class 0."""
+    classes = {value: value - 1 for value in range(1, num_classes + 1)}
+    return {**classes, **dict.fromkeys(void, IGNORE_INDEX)}

@@ -1,0 +1,56 @@
+"""NYUDv2 with 40 classes, as the authors of FCN prepared it: colour images, labels in MATLAB."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fcn_ext.numpy import voc_palette
+from fcn_train.data.lists import find_folder, find_list, read_ids
+from fcn_train.data.matlab import MatlabSegmentation, from_one
+
+__all__ = ["NYUD_CLASS_NAMES", "Nyud"]
+
+# Gupta et al., 2013; spelt as published.
+NYUD_CLASS_NAMES = (
+    *("wall", "floor", "cabinet", "bed", "chair", "sofa", "table", "door", "window", "bookshelf"),
+    *("picture", "counter", "blinds", "desk", "shelves", "curtain", "dresser", "pillow", "mirror"),
+    *("floor mat", "clothes", "ceiling", "books", "refridgerator", "television", "paper", "towel"),
+    *("shower curtain", "box", "whiteboard", "person", "night stand", "toilet", "sink", "lamp"),
+    *("bathtub", "bag", "otherstructure", "otherfurniture", "otherprop"),
+)
+
+
+class Nyud(MatlabSegmentation):
+    """NYUDv2 (Silberman et al., 2012), 40 classes (Gupta et al., 2013).
+
+    `images/img_5001.png`, `segmentation/img_5001.mat` (`segmentation`, 0 is void, then 1..40) and
+    the lists `train.txt`, `val.txt` and `test.txt` of numbers. Depth is not read.
+
+    Args:
+        root: the folder of `images` and `segmentation`, or one that holds it as `data`.
+        split: name of a list beside the folders or in `root`, or the path of a list file.
+        strict: see `SegmentationDataset`.
+
+    Raises:
+        DataError: with `strict`, if a folder or the list is missing, empty or repeats an image.
+    """
+
+    def __init__(self, root: Path | str, split: str = "train", *, strict: bool = True) -> None:
+        needed = ("images", "segmentation")
+        folder, problems = find_folder(Path(root), ("", "data", "nyud/data"), needed)
+        list_file = find_list(folder, split, Path(root))
+        ids = read_ids(list_file, problems)
+        names = [image_id if image_id.startswith("img_") else f"img_{image_id}" for image_id in ids]
+        super().__init__(
+            "NYUDv2",
+            ids,
+            [folder / "images" / f"{name}.png" for name in names],
+            [folder / "segmentation" / f"{name}.mat" for name in names],
+            variable="segmentation",
+            classes=from_one(len(NYUD_CLASS_NAMES), 0),
+            class_names=NYUD_CLASS_NAMES,
+            palette=voc_palette(),
+            source=list_file,
+            problems=problems,
+            strict=strict,
+        )

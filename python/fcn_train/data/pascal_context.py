@@ -1,0 +1,97 @@
+"""PASCAL-Context: all of VOC 2010's images labelled, 459 classes merged to 59 and background."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fcn_ext.numpy import voc_palette
+from fcn_train.data.dataset import DataError, Problem
+from fcn_train.data.lists import find_list, read_ids, read_lines
+from fcn_train.data.matlab import MatlabSegmentation
+from fcn_train.data.voc import VOC_CLASS_NAMES, find_voc_folder
+
+__all__ = ["PASCAL_CONTEXT_CLASS_NAMES", "PascalContext"]
+
+PASCAL_CONTEXT_CLASS_NAMES = (
+    *VOC_CLASS_NAMES,
+    *("bag", "bed", "bench", "book", "building", "cabinet", "ceiling", "clothes", "computer"),
+    *("cup", "door", "fence", "floor", "flower", "food", "grass", "ground", "keyboard", "light"),
+    *("mountain", "mouse", "curtain", "platform", "sign", "plate", "road", "rock", "shelves"),
+    *("sidewalk", "sky", "snow", "bedcloth", "track", "tree", "truck", "wall", "water", "window"),
+    "wood",
+)
+
+# What the list of 459 calls three of the 59.
+_OTHER_NAMES = {"diningtable": "table", "bedcloth": "bedclothes", "clothes": "cloth"}
+
+
+class PascalContext(MatlabSegmentation):
+    """PASCAL-Context (Mottaghi et al., 2014), its 59 most frequent classes; the others are class 0,
+    background, as in the reference implementation.
+
+    `trainval/*.mat` (`LabelMap`, 1..459) and `labels.txt`, which names these, as the archive has
+    them; images and lists (`ImageSets/Main`) are VOC 2010's.
+
+    Args:
+        root: the folder of `trainval` and `labels.txt`; VOC 2010 lies in it, too, as `VOC2010` or
+            `VOCdevkit/VOC2010`, or its folders do.
+        split: name of a list in `ImageSets/Main` ("train", "val"), or the path of a list file.
+        strict: see `SegmentationDataset`.
+
+    Raises:
+        DataError: with `strict`, if a folder or a list is missing, empty or repeats an image;
+            always, if `labels.txt` cannot be read or lacks one of the 59 names.
+    """
+
+    def __init__(self, root: Path | str, split: str = "train", *, strict: bool = True) -> None:
+        folder = Path(root)
+        classes = _classes(folder / "labels.txt")
+        images = _voc_2010(folder)
+        problems = []
+        if not (images / "JPEGImages").is_dir():
+            message = "folder is missing; unpack VOC 2010 into the folder of trainval"
+            problems.append(Problem(images / "JPEGImages", message))
+        if not (folder / "trainval").is_dir():
+            message = "folder is missing; give the folder that holds trainval and labels.txt"
+            problems.append(Problem(folder / "trainval", message))
+        list_file = find_list(images / "ImageSets" / "Main", split)
+        ids = read_ids(list_file, problems)
+        super().__init__(
+            "PASCAL-Context",
+            ids,
+            [images / "JPEGImages" / f"{image_id}.jpg" for image_id in ids],
+            [folder / "trainval" / f"{image_id}.mat" for image_id in ids],
+            variable="LabelMap",
+            classes=classes,
+            class_names=PASCAL_CONTEXT_CLASS_NAMES,
+            palette=voc_palette(),
+            source=list_file,
+            problems=problems,
+            strict=strict,
+        )
+
+
+def _voc_2010(folder: Path) -> Path:
+    # Lists of later years name images that were not labelled.
+    for year in (folder / "VOC2010", folder / "VOCdevkit" / "VOC2010"):
+        if (year / "JPEGImages").is_dir():
+            return year
+    return find_voc_folder(folder)
+
+
+def _classes(listing: Path) -> dict[int, int]:
+    """The class of each value of `LabelMap`, from the lines `number: name` of `listing`."""
+    values = {}
+    for line in read_lines(listing, "list of the values of LabelMap"):
+        number, colon, name = line.partition(":")
+        if not colon or not number.strip().isdigit():
+            message = f"has a line that is not `number: name`: {line!r}; give the published list"
+            raise DataError(Problem(listing, message))
+        values[name.strip()] = int(number)
+    classes = dict.fromkeys((0, *values.values()), 0)
+    for index, name in enumerate(PASCAL_CONTEXT_CLASS_NAMES[1:], start=1):
+        name = _OTHER_NAMES.get(name, name)
+        if name not in values:
+            raise DataError(Problem(listing, f"does not name {name!r}; give the published list"))
+        classes[values[name]] = index
+    return classes

@@ -1,0 +1,259 @@
+"""SBD, NYUDv2, SIFT Flow and PASCAL-Context, from small files in the original formats."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.io import savemat
+
+from fcn_train.data import (
+    NYUD_CLASS_NAMES,
+    PASCAL_CONTEXT_CLASS_NAMES,
+    SIFT_FLOW_CLASS_NAMES,
+    SIFT_FLOW_GEOMETRY_NAMES,
+    VOC_CLASS_NAMES,
+    DataError,
+    Nyud,
+    PascalContext,
+    SbdSegmentation,
+    SiftFlow,
+    check_dataset,
+    open_dataset,
+)
+
+SCENES = "spatial_envelope_256x256_static_8outdoorcategories"
+
+
+def write_pair(image: Path, label: Path, content: dict[str, Any], size: tuple[int, int]) -> None:
+    for path in (image, label):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, (10, 20, 30)).save(image)
+    savemat(label, content)
+
+
+@pytest.fixture
+def sbd_root(tmp_path: Path) -> Path:
+    root = tmp_path / "benchmark_RELEASE" / "dataset"
+    values = np.arange(21, dtype=np.uint8).reshape(3, 7)
+    for name in ("2008_000002", "2008_000003"):
+        content = {"GTcls": {"Boundaries": 0, "Segmentation": values, "CategoriesPresent": 1}}
+        write_pair(root / "img" / f"{name}.jpg", root / "cls" / f"{name}.mat", content, (7, 3))
+    (root / "train.txt").write_text("2008_000003\n2008_000002\n")
+    return root
+
+
+@pytest.mark.parametrize("above", [".", "..", "../.."])
+def test_sbd(sbd_root: Path, above: str) -> None:
+    dataset = open_dataset("sbd", sbd_root / above, "train")
+    assert dataset.ids == ["2008_000003", "2008_000002"]
+    assert dataset.class_names == VOC_CLASS_NAMES
+    assert dataset[0].label.ravel().tolist() == list(range(21))
+    assert dataset[0].image[0, 0].tolist() == [10, 20, 30]
+
+
+def test_sbd_takes_a_list_by_its_path(sbd_root: Path, tmp_path: Path) -> None:
+    (tmp_path / "train_noval.txt").write_text("2008_000002\n")
+    dataset = SbdSegmentation(sbd_root, str(tmp_path / "train_noval.txt"))
+    assert dataset.ids == ["2008_000002"]
+
+
+@pytest.fixture
+def nyud_root(tmp_path: Path) -> Path:
+    root = tmp_path / "nyud"
+    values = np.arange(42, dtype=np.uint8).reshape(6, 7)
+    values[-1, -1] = 0
+    for number in ("5449", "6140"):
+        image = root / "data" / "images" / f"img_{number}.png"
+        label = root / "data" / "segmentation" / f"img_{number}.mat"
+        write_pair(image, label, {"segmentation": values}, (7, 6))
+    (root / "train.txt").write_text("5449\n")
+    (root / "data" / "test.txt").write_text("6140\n")
+    return root
+
+
+def test_nyud_counts_from_one_and_its_zero_is_void(nyud_root: Path) -> None:
+    for split, name in (("train", "5449"), ("test", "6140")):
+        dataset = open_dataset("nyud", nyud_root, split)
+        assert dataset.ids == [name]
+        assert dataset.num_classes == len(NYUD_CLASS_NAMES) == 40
+        assert dataset[0].label.ravel().tolist() == [255, *range(40), 255]
+
+
+@pytest.fixture
+def sift_flow_root(tmp_path: Path) -> Path:
+    root = tmp_path / "SiftFlowDataset"
+    semantic = np.arange(34, dtype=np.uint8).reshape(2, 17)
+    geometric = np.resize(np.array([-1, 1, 2, 3], dtype=np.int16), (2, 17))
+    for name in ("coast_natu975", "street_urb1"):
+        image = root / "Images" / SCENES / f"{name}.jpg"
+        for folder, values in (("SemanticLabels", semantic), ("GeoLabels", geometric)):
+            write_pair(image, root / folder / SCENES / f"{name}.mat", {"S": values}, (17, 2))
+    (root / "test.txt").write_text("coast_natu975\n")
+    return root
+
+
+def test_sift_flow_has_two_sets_of_labels(sift_flow_root: Path) -> None:
+    semantic = open_dataset("sift-flow", sift_flow_root.parent, "test")
+    assert semantic.class_names == SIFT_FLOW_CLASS_NAMES
+    assert semantic[0].label.ravel().tolist() == [255, *range(33)]
+    geometric = open_dataset("sift-flow", sift_flow_root, "test", label_folder="GeoLabels")
+    assert geometric.class_names == SIFT_FLOW_GEOMETRY_NAMES
+    assert geometric[0].label.ravel().tolist()[:6] == [255, 0, 1, 2, 255, 0]
+    with pytest.raises(DataError, match=r"Depth: holds no labels .* give SemanticLabels or GeoLab"):
+        SiftFlow(sift_flow_root, "test", label_folder="Depth")
+
+
+def test_sift_flow_needs_a_list(sift_flow_root: Path) -> None:
+    with pytest.raises(DataError, match=r"trainval\.txt: list of images cannot be read"):
+        SiftFlow(sift_flow_root)
+
+
+VALUES = {0: 0, 1: 0, 2: 1, 3: 11, 4: 28, 5: 52}  # of the list below
+
+
+@pytest.fixture
+def context_root(tmp_path: Path) -> Path:
+    root = tmp_path / "context"
+    others = [name for name in PASCAL_CONTEXT_CLASS_NAMES[2:]]
+    for name in ("diningtable", "clothes", "bedcloth"):
+        others.remove(name)
+    names = ["accordion", "aeroplane", "table", "cloth", "bedclothes", *others]
+    lines = [f"{number}: {name}" for number, name in enumerate(names, 1)]
+    values = np.array([list(VALUES)], dtype=np.uint16)
+    year = root / "VOCdevkit" / "VOC2010"
+    image = year / "JPEGImages" / "2008_000002.jpg"
+    write_pair(image, root / "trainval" / "2008_000002.mat", {"LabelMap": values}, (6, 1))
+    (root / "labels.txt").write_text("\n".join(lines))
+    (year / "ImageSets" / "Main").mkdir(parents=True)
+    (year / "ImageSets" / "Main" / "train.txt").write_text("2008_000002\n")
+    return root
+
+
+def test_pascal_context_merges_its_values_by_name(context_root: Path) -> None:
+    assert [PASCAL_CONTEXT_CLASS_NAMES[i] for i in (11, 28, 52)] == [
+        "diningtable",
+        "clothes",
+        "bedcloth",
+    ]
+    dataset = open_dataset("pascal-context", context_root, "train")
+    assert dataset.num_classes == 60
+    assert dataset[0].label.ravel().tolist() == list(VALUES.values())
+
+
+def test_pascal_context_prefers_the_year_it_was_made_on(context_root: Path) -> None:
+    later = context_root / "VOCdevkit" / "VOC2012" / "JPEGImages"
+    later.mkdir(parents=True)
+    dataset = PascalContext(context_root, "train")
+    assert dataset.image_path(0).parts[-3:] == ("VOC2010", "JPEGImages", "2008_000002.jpg")
+
+
+def test_pascal_context_asks_for_its_list_of_values(context_root: Path) -> None:
+    listing = context_root / "labels.txt"
+    listing.write_text(listing.read_text().replace("wood", "wool"))
+    with pytest.raises(DataError, match=r"labels\.txt: does not name 'wood'; give"):
+        PascalContext(context_root)
+    listing.write_text("accordion\n")
+    with pytest.raises(DataError, match=r"labels\.txt: has a line that is not `number: name`"):
+        PascalContext(context_root)
+    listing.unlink()
+    with pytest.raises(DataError, match=r"labels\.txt: list of the values of LabelMap cannot"):
+        PascalContext(context_root)
+
+
+def test_published_list_of_values_names_all_classes(context_root: Path, shared_data: Path) -> None:
+    published = shared_data / "fcn_lists" / "data" / "pascal-context" / "classes-400.txt"
+    shutil.copy(published, context_root / "labels.txt")
+    values = np.array([[2, 284, 18, 459, 0, 1]], dtype=np.uint16)
+    savemat(context_root / "trainval" / "2008_000002.mat", {"LabelMap": values})
+    label = PascalContext(context_root)[0].label
+    names = dict(
+        line.strip().split(": ", 1) for line in published.read_text().splitlines() if ": " in line
+    )
+    for value, index in zip(values.ravel().tolist(), label.ravel().tolist(), strict=True):
+        name = names.get(str(value))
+        expected = name if name in PASCAL_CONTEXT_CLASS_NAMES else "background"
+        assert PASCAL_CONTEXT_CLASS_NAMES[index] == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "listing", "classes", "count"),
+    [("nyud", "classes.txt", NYUD_CLASS_NAMES, 40), ("sift-flow", "classes.txt", None, 33)],
+)
+def test_class_names_are_the_published_ones(
+    shared_data: Path, name: str, listing: str, classes: tuple[str, ...] | None, count: int
+) -> None:
+    lines = (shared_data / "fcn_lists" / "data" / name / listing).read_text().splitlines()
+    if classes is None:
+        lines = [line[3:] for line in lines if line[:2].isdigit()]
+        classes = (*SIFT_FLOW_CLASS_NAMES, *SIFT_FLOW_GEOMETRY_NAMES)
+    assert list(classes) == lines[: len(classes)]
+    assert count <= len(classes)
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_published_lists_of_nyud_name_the_files(
+    nyud_root: Path, shared_data: Path, split: str
+) -> None:
+    listing = shared_data / "fcn_lists" / "data" / "nyud" / f"{split}.txt"
+    dataset = Nyud(nyud_root, str(listing))
+    assert len(dataset) == {"train": 381, "val": 414, "test": 654}[split]
+    assert dataset.label_path(0).name == f"img_{dataset.ids[0]}.mat"
+
+
+def test_values_without_a_class_are_named(sbd_root: Path) -> None:
+    path = sbd_root / "cls" / "2008_000002.mat"
+    values = np.zeros((3, 7), dtype=np.uint8)
+    values[1, 2:4] = (21, 255)
+    savemat(path, {"GTcls": {"Segmentation": values}})
+    dataset = SbdSegmentation(sbd_root)
+    with pytest.raises(DataError) as caught:
+        dataset[1]
+    assert str(caught.value).startswith(
+        f"{path}: has label values that SBD has no class for: 21, 255 in 2 pixels, the first at "
+        "row 1, column 2"
+    )
+
+
+def test_all_problems_are_found_beforehand(sbd_root: Path) -> None:
+    (sbd_root / "cls" / "2008_000002.mat").unlink()
+    wider = {"Segmentation": np.zeros((3, 8), np.uint8)}
+    savemat(sbd_root / "cls" / "2008_000003.mat", {"GTcls": wider})
+    problems = check_dataset(SbdSegmentation(sbd_root, strict=False))
+    assert [problem.message.split(";")[0] for problem in problems] == [
+        f"is 8 x 3 pixels but its image {sbd_root / 'img' / '2008_000003.jpg'} is 7 x 3",
+        "label is missing",
+    ]
+
+
+def test_the_program_takes_them(
+    sbd_root: Path, sift_flow_root: Path, tmp_path: Path, command: Callable[..., Any]
+) -> None:
+    check = ("data", "check", "--kind", "sift-flow", "--root", sift_flow_root, "--split", "test")
+    code, out, _ = command(*check, "--label-folder", "GeoLabels")
+    assert (code, out) == (0, "SIFT Flow, test: 1 pairs, 0 problems\n")
+    data = ("--data.kind", "sbd", "--data.root", sbd_root, "--data.val-split", "train")
+    small = ("--model.width", "0.05", "--model.fc-channels", "16", "--data.crop", "32")
+    short = ("--optim.batch", "2", "--optim.steps", "2", "--threads", "1")
+    code, _, _ = command("train", *data, *small, *short, "--output", tmp_path / "run")
+    assert code == 0
+    assert (tmp_path / "run" / "report.html").exists()
+
+
+@pytest.mark.parametrize("kind", ["sbd", "nyud", "sift-flow"])
+def test_missing_folders_are_named(kind: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"folder is missing; give the folder that holds"):
+        open_dataset(kind, tmp_path, "train")
+    assert len(open_dataset(kind, tmp_path, "train", strict=False).problems) >= 2
+
+
+def test_pascal_context_names_the_folders_it_lacks(context_root: Path) -> None:
+    shutil.rmtree(context_root / "trainval")
+    shutil.rmtree(context_root / "VOCdevkit")
+    problems = PascalContext(context_root, strict=False).problems
+    assert [problem.path.name for problem in problems] == ["JPEGImages", "trainval", "train.txt"]
