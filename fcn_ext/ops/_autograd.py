@@ -9,6 +9,7 @@ those that ask for none go below autograd.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
 from types import SimpleNamespace
@@ -29,8 +30,16 @@ _forward_mode = (
 )
 
 
-def is_traced_by_jit() -> bool:
-    return not is_dynamo_compiling() and _is_tracing()
+def _traced(op: Any, args: tuple[Any, ...]) -> Any:
+    """The call that torch.jit.trace records: by one line of source, with gradients or without, or
+    the trace would differ from the one that checks it."""
+    warnings.warn(
+        f"torch.jit.trace records sizes that follow from those of the maps of {op._schema.name} as "
+        "constants; torch.export keeps them dynamic",
+        torch.jit.TracerWarning,  # type: ignore[attr-defined]
+        stacklevel=4,
+    )
+    return op(*args)
 
 
 def _no_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -107,9 +116,8 @@ def differentiable(
         if _transforms_active():
             return transformed.apply(*args)
         if _forward_mode._current_level < 0:
-            # One line of source for both, or a trace differs from the trace that checks it.
             if _is_tracing():
-                return op(*args)
+                return _traced(op, args)
             differentiated = False
             if is_grad_enabled():
                 for arg in args:
@@ -165,7 +173,7 @@ def constant(op: Any) -> Callable[..., Any]:
         if _transforms_active():
             return op(*(arg.detach() if isinstance(arg, Tensor) else arg for arg in args))
         if _is_tracing():
-            return op(*args)
+            return _traced(op, args)
         with _below_autograd():
             return call_op(*args)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +10,6 @@ from torch import Tensor
 
 from fcn_ext._arguments import integer as integer
 from fcn_ext._arguments import number as number
-from fcn_ext.ops import _autograd
 
 
 def pair(value: Any, name: str) -> tuple[int, int]:
@@ -58,13 +56,6 @@ def is_map(value: Any, name: str) -> Tensor:
     """``value`` if it is a tensor of shape (N, C, H, W)."""
     if is_tensor(value, name).dim() != 4:
         raise ValueError(f"{name} must have shape (N, C, H, W), got {tuple(value.shape)}")
-    if _autograd.is_traced_by_jit():
-        warnings.warn(
-            f"torch.jit.trace records sizes that follow from those of {name} as constants; "
-            "torch.export keeps them dynamic",
-            torch.jit.TracerWarning,  # type: ignore[attr-defined]
-            stacklevel=3,
-        )
     return value  # type: ignore[no-any-return]
 
 
@@ -89,12 +80,11 @@ def upsample_window(
 ) -> tuple[int, int, int, int, int, int]:
     """The geometry of an upsampling and the (height, width) of its window, by default all that is
     left below and right of the offset."""
-    geometry = upsample_geometry(stride, kernel_size, offset)
+    stride, kernel_size, top, left = upsample_geometry(stride, kernel_size, offset)
     if output_size is not None:
-        return *geometry, *pair(output_size, "output_size")
-    stride, kernel_size, top, left = geometry
+        return stride, kernel_size, top, left, *pair(output_size, "output_size")
     height, width = ((size - 1) * stride + kernel_size for size in input.shape[2:])
-    return *geometry, height - top, width - left
+    return stride, kernel_size, top, left, height - top, width - left
 
 
 def accumulate_dtype(map: Tensor) -> torch.dtype:

@@ -7,6 +7,7 @@ A recipe covers the optimiser, the network and how images are cut, so that
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from fcn_train.errors import UsageError
 from fcn_train.options import (
@@ -21,6 +22,11 @@ from fcn_train.options import (
 
 HEAVY_LR = {"fcn32s": 1e-10, "fcn16s": 1e-12, "fcn8s": 1e-14, "fcn8s-atonce": 1e-10}
 HEAVY_STEPS = {"fcn32s": 100_000, "fcn16s": 100_000, "fcn8s": 100_000, "fcn8s-atonce": 300_000}
+GOOGLENET_DROPOUT = 0.4  # of its classifier; VGG16's and AlexNet's have 0.5
+# Where the published lists are not called train and val.
+SPLITS: dict[str, dict[str, Any]] = {
+    "sift-flow": {"train_split": "trainval", "val_split": "test"},
+}
 # Where the solver of a data set differs from VOC's.
 HEAVY_LR_OF: dict[tuple[str, str], float] = {("sift-flow", "fcn8s"): 1e-12}
 HEAVY_STEPS_OF = {("pascal-context", model): 400_000 for model in ("fcn32s", "fcn16s", "fcn8s")}
@@ -34,10 +40,10 @@ def recipe_options(
     paper: section 4.3 of Long, Shelhamer and Darrell; a step is 20 images of native size, passed
     one by one and averaged, as the authors' ``iter_size: 20``.
     heavy: the solvers published with the reference repository (``voc-fcn{32,16,8}s`` and those of
-    the other data sets): the loss is a sum over pixels, hence learning rates of 1e-10 and below.
-    That of ``voc-fcn-alexnet`` is not heavy: 20 images a step, the mean over pixels, biases as
-    weights (but for score_fr's, which learns twice as fast there and not here). It has none for
-    FCN-GoogLeNet.
+    the other data sets; VOC's where a set has none, and VOC's mean colour for all): the loss is a
+    sum over pixels, hence learning rates of 1e-10 and below. That of ``voc-fcn-alexnet`` is not
+    heavy: 20 images a step, the mean over pixels, biases as weights (but for score_fr's, which
+    learns twice as fast there and not here). It has none for FCN-GoogLeNet.
 
     Raises:
         UsageError: heavy, for fcn-googlenet.
@@ -46,11 +52,13 @@ def recipe_options(
     googlenet = model == "fcn-googlenet"
     if recipe == "default":
         if kind != "sample":
-            data = DataOptions(kind=kind, crop=320, scale=(0.75, 1.5))
+            data = DataOptions(kind=kind, crop=320, scale=(0.75, 1.5), **SPLITS.get(kind, {}))
             optim = replace(options.optim, lr=0.05, epochs=60.0)
             options = replace(options, data=data, optim=optim, checkpoint_every=500)
-        fc_channels = 0 if googlenet else options.model.fc_channels
-        return replace(options, model=replace(options.model, name=model, fc_channels=fc_channels))
+        narrow = replace(options.model, name=model)
+        if googlenet:
+            narrow = replace(narrow, fc_channels=0, dropout=GOOGLENET_DROPOUT)
+        return replace(options, model=narrow)
     if googlenet and recipe == "heavy":
         raise UsageError(
             "--recipe heavy is the reference repository's, which has no fcn-googlenet; use paper"
@@ -61,7 +69,7 @@ def recipe_options(
         padding="published",
         batch_norm=False,
         fc_channels=0,
-        dropout=0.4 if googlenet else 0.5,
+        dropout=GOOGLENET_DROPOUT if googlenet else 0.5,
         input="imagenet" if model == "fcn-alexnet-torchvision" else "caffe",
     )
     native = DataOptions(
@@ -70,6 +78,7 @@ def recipe_options(
         scale=(1.0, 1.0),
         mirror=False,
         sampling="shuffle" if recipe == "paper" else "replacement",
+        **SPLITS.get(kind, {}),
     )
     fixed = OptimOptions(batch=1, weight_decay=5e-4, bias_lr=2.0, bias_decay=0.0, schedule="fixed")
     alexnet = model.startswith("fcn-alexnet")

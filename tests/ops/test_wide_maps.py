@@ -1,5 +1,4 @@
-"""Gradients of rows too wide for one tile of the CPU kernels, of maps too large for the caches, and
-of single pixels."""
+"""Rows too wide for one tile of the CPU kernels, maps too large for the caches, single pixels."""
 
 from __future__ import annotations
 
@@ -56,6 +55,37 @@ def test_gradient_of_wide_rows(
     torch.testing.assert_close(
         actual.double() / scale, expected / scale, rtol=tolerance, atol=tolerance
     )
+
+
+@pytest.mark.parametrize("layout", [contiguous, channels_last])
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16], ids=str
+)
+@pytest.mark.parametrize("width", [1, 5, 18, 67, 500])
+def test_results_beyond_the_caches(
+    width: int, dtype: torch.dtype, layout: Any, threads: None
+) -> None:
+    """They leave in whole cache lines, which many narrow rows share."""
+    channels = 16
+    height = 9 * 2**19 // (channels * width * dtype.itemsize)  # 4.5 MiB
+    torch.manual_seed(3)
+    scores = layout(torch.randn(1, channels, height // 3 + 1, width // 2 + 1).to(dtype))
+    coarse = scores[:, :, : height // 2]
+    skip = torch.randn(1, channels, 2 * coarse.shape[2] + 3, 2 * coarse.shape[3] + 5).to(dtype)
+    for view in (layout(skip), skip.transpose(2, 3).contiguous().transpose(2, 3)):
+        for call in (
+            lambda of: ops.interpolate(scores[:, of], (height, width)),
+            lambda of, view=view: ops.fuse_skip(coarse[:, of], view[:, of], (0, 3)),
+        ):
+            runs = []
+            for count in (1, 2, 5):
+                torch.set_num_threads(count)
+                runs.append(call(slice(None)))
+            assert torch.equal(runs[0], runs[1])
+            assert torch.equal(runs[0], runs[2])
+            # Pieces of less than 4 MiB go through the caches.
+            in_pieces = [call(slice(c, c + 4)) for c in range(0, channels, 4)]
+            assert torch.equal(runs[0], torch.cat(in_pieces, dim=1))
 
 
 @pytest.mark.parametrize("layout", [contiguous, channels_last])

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 
 from fcn_train.errors import UsageError
-from fcn_train.options import ModelName, TrainOptions, check
+from fcn_train.options import ModelName, RecipeName, TrainOptions, check
 from fcn_train.recipes import recipe_options
 
 
@@ -39,6 +40,9 @@ def test_heavy_learning_of_other_data_sets() -> None:
     """SIFT Flow's finest net learns faster, PASCAL-Context's nets longer."""
     optim = recipe_options("heavy", "fcn8s", "sift-flow").optim
     assert (optim.lr, optim.steps) == (1e-12, 100_000)
+    for recipe in get_args(RecipeName):
+        data = recipe_options(recipe, "fcn8s", "sift-flow").data
+        assert (data.train_split, data.val_split) == ("trainval", "test")
     optim = recipe_options("heavy", "fcn16s", "pascal-context").optim
     assert (optim.lr, optim.steps) == (1e-12, 400_000)
     optim = recipe_options("heavy", "fcn32s", "nyud").optim
@@ -76,7 +80,8 @@ def test_googlenet() -> None:
     assert (options.optim.lr, options.optim.epochs) == (5e-5, 175.0)
     assert (options.model.dropout, options.model.fc_channels) == (0.4, 0)
     assert options.model.input == "caffe"
-    assert recipe_options("default", "fcn-googlenet").model.fc_channels == 0
+    default = recipe_options("default", "fcn-googlenet").model
+    assert (default.dropout, default.fc_channels) == (0.4, 0)
     with pytest.raises(UsageError, match=r"--recipe heavy .* no fcn-googlenet"):
         recipe_options("heavy", "fcn-googlenet", "voc")
     with pytest.raises(UsageError, match=r"--model\.fc-channels must be 0 for fcn-googlenet"):

@@ -1,8 +1,8 @@
 """What every data set is: pairs of an RGB image and a label map of class indices.
 
-Readers for particular layouts (`voc`, `camvid`, `folder`) only decide which files make a pair;
-decoding and all that can be wrong with a file is here, so that loading an example and checking a
-whole data set say the same words.
+Readers for particular layouts (`voc`, `camvid`, `folder`, ...) only decide which files make a pair;
+decoding and all that can be wrong with a file is here (for labels in MATLAB files in `matlab`), so
+that loading an example and checking a whole data set say the same words.
 """
 
 from __future__ import annotations

@@ -36,11 +36,12 @@ def read_ids(list_file: Path, problems: list[Problem]) -> list[str]:
 
 
 def find_list(folder: Path, split: str, *others: Path) -> Path:
-    """The list called `split` in `folder`, or in one of `others`; or else the file whose path
-    `split` is."""
+    """The list called `split`, with or without .txt, in `folder` or in one of `others`; or else the
+    file whose path `split` is."""
+    name = split.removesuffix(".txt")
     for place in (folder, *others):
-        if (place / f"{split}.txt").is_file():
-            return place / f"{split}.txt"
+        if (place / f"{name}.txt").is_file():
+            return place / f"{name}.txt"
     path = Path(split)
     is_path = path.suffix == ".txt" or path.parent != Path(".")
     return path if is_path else folder / f"{split}.txt"

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fcn_ext.numpy import voc_palette
 from fcn_train.data.dataset import (
     IGNORE_INDEX,
     DataError,
@@ -26,13 +27,13 @@ class MatlabSegmentation(SegmentationDataset):
         variable: the label map in each file: the name of a variable, or of a structure and of a
             field in it, with a dot between them.
         classes: the class of each value that a file may hold; `IGNORE_INDEX` is void.
-        further arguments: as `SegmentationDataset`.
+        further arguments: as `SegmentationDataset`; the palette is the VOC colour map.
     """
 
     def __init__(
         self, *arguments: Any, variable: str, classes: dict[int, int], **options: Any
     ) -> None:
-        super().__init__(*arguments, **options)
+        super().__init__(*arguments, palette=voc_palette(), **options)
         self._variable = variable
         self._lowest, self._highest = min(classes), max(classes)
         # Values in between that mean nothing are marked by -1.
@@ -92,7 +93,11 @@ def read_matlab(path: Path, variable: str) -> np.ndarray:
         message = f"holds no variable {variable}; give the labels as they were published"
         raise DataError(Problem(path, message))
     if not isinstance(value, np.ndarray) or value.ndim != 2 or value.dtype.kind not in "uifb":
-        found = f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else type(value)
+        found = (
+            f"{value.dtype} {value.shape}"
+            if isinstance(value, np.ndarray)
+            else type(value).__name__
+        )
         message = f"{variable} is no matrix of numbers but {found}; give the published labels"
         raise DataError(Problem(path, message))
     with np.errstate(invalid="ignore"):

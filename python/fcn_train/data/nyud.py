@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fcn_ext.numpy import voc_palette
 from fcn_train.data.lists import find_folder, find_list, read_ids
 from fcn_train.data.matlab import MatlabSegmentation, from_one
 
@@ -23,12 +22,13 @@ NYUD_CLASS_NAMES = (
 class Nyud(MatlabSegmentation):
     """NYUDv2 (Silberman et al., 2012), 40 classes (Gupta et al., 2013).
 
-    `images/img_5001.png`, `segmentation/img_5001.mat` (`segmentation`, 0 is void, then 1..40) and
-    the lists `train.txt`, `val.txt` and `test.txt` of numbers. Depth is not read.
+    `data/images/img_5001.png`, `segmentation/img_5001.mat` (`segmentation`, 0 is void, then 1..40)
+    and the lists `train.txt`, `val.txt` and `test.txt` of numbers. Depth is not read.
 
     Args:
-        root: the folder of `images` and `segmentation`, or one that holds it as `data`.
-        split: name of a list beside the folders or in `root`, or the path of a list file.
+        root: the folder of `data` and `segmentation`; `images` and `segmentation` may also lie side
+            by side, in it or in its `data`.
+        split: name of a list in `root` or its `data`, or the path of a list file.
         strict: see `SegmentationDataset`.
 
     Raises:
@@ -36,20 +36,21 @@ class Nyud(MatlabSegmentation):
     """
 
     def __init__(self, root: Path | str, split: str = "train", *, strict: bool = True) -> None:
-        needed = ("images", "segmentation")
-        folder, problems = find_folder(Path(root), ("", "data", "nyud/data"), needed)
-        list_file = find_list(folder, split, Path(root))
+        root = Path(root)
+        images, problems = find_folder(root, ("data", ""), ("images",))
+        labels, lacking = find_folder(root, ("", "data"), ("segmentation",))
+        problems += lacking
+        list_file = find_list(root, split, root / "data")
         ids = read_ids(list_file, problems)
         names = [image_id if image_id.startswith("img_") else f"img_{image_id}" for image_id in ids]
         super().__init__(
             "NYUDv2",
             ids,
-            [folder / "images" / f"{name}.png" for name in names],
-            [folder / "segmentation" / f"{name}.mat" for name in names],
+            [images / "images" / f"{name}.png" for name in names],
+            [labels / "segmentation" / f"{name}.mat" for name in names],
             variable="segmentation",
             classes=from_one(len(NYUD_CLASS_NAMES), 0),
             class_names=NYUD_CLASS_NAMES,
-            palette=voc_palette(),
             source=list_file,
             problems=problems,
             strict=strict,

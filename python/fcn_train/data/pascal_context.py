@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fcn_ext.numpy import voc_palette
 from fcn_train.data.dataset import DataError, Problem
 from fcn_train.data.lists import find_list, read_ids, read_lines
 from fcn_train.data.matlab import MatlabSegmentation
@@ -21,7 +20,9 @@ PASCAL_CONTEXT_CLASS_NAMES = (
     "wood",
 )
 
-# What the list of 459 calls three of the 59.
+_HIGHEST = 459  # of the values of LabelMap
+
+# What the list of them calls three of the 59.
 _OTHER_NAMES = {"diningtable": "table", "bedcloth": "bedclothes", "clothes": "cloth"}
 
 
@@ -64,7 +65,6 @@ class PascalContext(MatlabSegmentation):
             variable="LabelMap",
             classes=classes,
             class_names=PASCAL_CONTEXT_CLASS_NAMES,
-            palette=voc_palette(),
             source=list_file,
             problems=problems,
             strict=strict,
@@ -81,13 +81,18 @@ def _voc_2010(folder: Path) -> Path:
 
 def _classes(listing: Path) -> dict[int, int]:
     """The class of each value of `LabelMap`, from the lines `number: name` of `listing`."""
-    values = {}
+    values: dict[str, int] = {}
     for line in read_lines(listing, "list of the values of LabelMap"):
-        number, colon, name = line.partition(":")
-        if not colon or not number.strip().isdigit():
-            message = f"has a line that is not `number: name`: {line!r}; give the published list"
+        number, _, name = (part.strip() for part in line.partition(":"))
+        if not (number.isdecimal() and 1 <= int(number) <= _HIGHEST and name):
+            message = (
+                f"has a line that is not `1..{_HIGHEST}: name`: {line!r}; give the published list"
+            )
             raise DataError(Problem(listing, message))
-        values[name.strip()] = int(number)
+        if name in values or int(number) in values.values():
+            message = f"names a value or a class twice: {line!r}; give the published list"
+            raise DataError(Problem(listing, message))
+        values[name] = int(number)
     classes = dict.fromkeys((0, *values.values()), 0)
     for index, name in enumerate(PASCAL_CONTEXT_CLASS_NAMES[1:], start=1):
         name = _OTHER_NAMES.get(name, name)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fcn_ext.numpy import voc_palette
 from fcn_train.data.lists import find_folder, find_list, read_ids
 from fcn_train.data.matlab import MatlabSegmentation
 from fcn_train.data.voc import VOC_CLASS_NAMES
@@ -41,7 +40,6 @@ class SbdSegmentation(MatlabSegmentation):
             variable="GTcls.Segmentation",
             classes={value: value for value in range(len(VOC_CLASS_NAMES))},
             class_names=VOC_CLASS_NAMES,
-            palette=voc_palette(),
             source=list_file,
             problems=problems,
             strict=strict,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fcn_ext.numpy import voc_palette
 from fcn_train.data.dataset import DataError, Problem
 from fcn_train.data.lists import find_folder, find_list, read_ids
 from fcn_train.data.matlab import MatlabSegmentation, from_one
@@ -37,7 +36,7 @@ class SiftFlow(MatlabSegmentation):
     Args:
         root: the folder of `Images`, or one that holds it as `SiftFlowDataset`.
         split: name of a list beside the folders, or the path of a list file.
-        label_folder: `SemanticLabels` (the default) or `GeoLabels`.
+        label_folder: `SemanticLabels` (the default, and "") or `GeoLabels`.
         strict: see `SegmentationDataset`.
 
     Raises:
@@ -53,6 +52,7 @@ class SiftFlow(MatlabSegmentation):
         label_folder: str = "SemanticLabels",
         strict: bool = True,
     ) -> None:
+        label_folder = label_folder or "SemanticLabels"
         if label_folder not in _LABELS:
             message = f"holds no labels of SIFT Flow; give {' or '.join(_LABELS)}"
             raise DataError(Problem(Path(root) / label_folder, message))
@@ -69,7 +69,6 @@ class SiftFlow(MatlabSegmentation):
             variable="S",
             classes=classes,
             class_names=names,
-            palette=voc_palette(),
             source=list_file,
             problems=problems,
             strict=strict,

@@ -65,15 +65,16 @@ def test_sbd_takes_a_list_by_its_path(sbd_root: Path, tmp_path: Path) -> None:
 
 @pytest.fixture
 def nyud_root(tmp_path: Path) -> Path:
+    """Images in `data`, labels and lists beside it, as the reference implementation reads them."""
     root = tmp_path / "nyud"
     values = np.arange(42, dtype=np.uint8).reshape(6, 7)
     values[-1, -1] = 0
     for number in ("5449", "6140"):
         image = root / "data" / "images" / f"img_{number}.png"
-        label = root / "data" / "segmentation" / f"img_{number}.mat"
+        label = root / "segmentation" / f"img_{number}.mat"
         write_pair(image, label, {"segmentation": values}, (7, 6))
     (root / "train.txt").write_text("5449\n")
-    (root / "data" / "test.txt").write_text("6140\n")
+    (root / "test.txt").write_text("6140\n")
     return root
 
 
@@ -85,11 +86,18 @@ def test_nyud_counts_from_one_and_its_zero_is_void(nyud_root: Path) -> None:
         assert dataset[0].label.ravel().tolist() == [255, *range(40), 255]
 
 
+def test_folders_of_nyud_may_lie_side_by_side(nyud_root: Path) -> None:
+    for name in ("segmentation", "train.txt"):
+        shutil.move(nyud_root / name, nyud_root / "data" / name)
+    for root in (nyud_root, nyud_root / "data"):
+        assert open_dataset("nyud", root, "train")[0].label[0, 1] == 0
+
+
 @pytest.fixture
 def sift_flow_root(tmp_path: Path) -> Path:
     root = tmp_path / "SiftFlowDataset"
     semantic = np.arange(34, dtype=np.uint8).reshape(2, 17)
-    geometric = np.resize(np.array([-1, 1, 2, 3], dtype=np.int16), (2, 17))
+    geometric = np.resize(np.array([-1, 0, 1, 2, 3], dtype=np.int16), (2, 17))
     for name in ("coast_natu975", "street_urb1"):
         image = root / "Images" / SCENES / f"{name}.jpg"
         for folder, values in (("SemanticLabels", semantic), ("GeoLabels", geometric)):
@@ -104,7 +112,7 @@ def test_sift_flow_has_two_sets_of_labels(sift_flow_root: Path) -> None:
     assert semantic[0].label.ravel().tolist() == [255, *range(33)]
     geometric = open_dataset("sift-flow", sift_flow_root, "test", label_folder="GeoLabels")
     assert geometric.class_names == SIFT_FLOW_GEOMETRY_NAMES
-    assert geometric[0].label.ravel().tolist()[:6] == [255, 0, 1, 2, 255, 0]
+    assert geometric[0].label.ravel().tolist()[:6] == [255, 255, 0, 1, 2, 255]
     with pytest.raises(DataError, match=r"Depth: holds no labels .* give SemanticLabels or GeoLab"):
         SiftFlow(sift_flow_root, "test", label_folder="Depth")
 
@@ -158,9 +166,18 @@ def test_pascal_context_asks_for_its_list_of_values(context_root: Path) -> None:
     listing.write_text(listing.read_text().replace("wood", "wool"))
     with pytest.raises(DataError, match=r"labels\.txt: does not name 'wood'; give"):
         PascalContext(context_root)
-    listing.write_text("accordion\n")
-    with pytest.raises(DataError, match=r"labels\.txt: has a line that is not `number: name`"):
-        PascalContext(context_root)
+    published = "\n".join(f"{n}: {name}" for n, name in enumerate(["accordion", "aeroplane"], 1))
+    for line, message in (
+        ("accordion", r"has a line that is not `1\.\.459: name`: 'accordion'"),
+        ("\N{SUPERSCRIPT TWO}: sky", r"has a line that is not `1\.\.459: name`"),
+        ("0: sky", r"has a line that is not `1\.\.459: name`"),
+        ("99999999999999: sky", r"has a line that is not `1\.\.459: name`"),
+        ("3: aeroplane", "names a value or a class twice: '3: aeroplane'"),
+        ("2: sky", "names a value or a class twice: '2: sky'"),
+    ):
+        listing.write_text(f"{published}\n{line}\n", encoding="utf-8")
+        with pytest.raises(DataError, match=rf"labels\.txt: {message}"):
+            PascalContext(context_root)
     listing.unlink()
     with pytest.raises(DataError, match=r"labels\.txt: list of the values of LabelMap cannot"):
         PascalContext(context_root)
@@ -169,31 +186,32 @@ def test_pascal_context_asks_for_its_list_of_values(context_root: Path) -> None:
 def test_published_list_of_values_names_all_classes(context_root: Path, shared_data: Path) -> None:
     published = shared_data / "fcn_lists" / "data" / "pascal-context" / "classes-400.txt"
     shutil.copy(published, context_root / "labels.txt")
-    values = np.array([[2, 284, 18, 459, 0, 1]], dtype=np.uint16)
+    listed = [line.split(": ") for line in published.read_text().splitlines() if ": " in line]
+    values = np.array([[int(number) for number, _ in listed]], dtype=np.uint16)
     savemat(context_root / "trainval" / "2008_000002.mat", {"LabelMap": values})
-    label = PascalContext(context_root)[0].label
-    names = dict(
-        line.strip().split(": ", 1) for line in published.read_text().splitlines() if ": " in line
+    Image.new("RGB", (len(listed), 1)).save(
+        context_root / "VOCdevkit" / "VOC2010" / "JPEGImages" / "2008_000002.jpg"
     )
-    for value, index in zip(values.ravel().tolist(), label.ravel().tolist(), strict=True):
-        name = names.get(str(value))
+    label = PascalContext(context_root)[0].label.ravel().tolist()
+    renamed = {"table": "diningtable", "bedclothes": "bedcloth", "cloth": "clothes"}
+    for (_, name), index in zip(listed, label, strict=True):
+        name = renamed.get(name, name)
         expected = name if name in PASCAL_CONTEXT_CLASS_NAMES else "background"
         assert PASCAL_CONTEXT_CLASS_NAMES[index] == expected
+    assert len(set(label)) == 60
 
 
-@pytest.mark.parametrize(
-    ("name", "listing", "classes", "count"),
-    [("nyud", "classes.txt", NYUD_CLASS_NAMES, 40), ("sift-flow", "classes.txt", None, 33)],
-)
-def test_class_names_are_the_published_ones(
-    shared_data: Path, name: str, listing: str, classes: tuple[str, ...] | None, count: int
-) -> None:
-    lines = (shared_data / "fcn_lists" / "data" / name / listing).read_text().splitlines()
-    if classes is None:
-        lines = [line[3:] for line in lines if line[:2].isdigit()]
-        classes = (*SIFT_FLOW_CLASS_NAMES, *SIFT_FLOW_GEOMETRY_NAMES)
-    assert list(classes) == lines[: len(classes)]
-    assert count <= len(classes)
+def test_class_names_are_the_published_ones(shared_data: Path) -> None:
+    lists = shared_data / "fcn_lists" / "data"
+
+    def lines(name: str) -> list[str]:
+        return (lists / name).read_text().splitlines()
+
+    assert list(NYUD_CLASS_NAMES) == lines("nyud/classes.txt")[:40]
+    numbered = [line[3:] for line in lines("sift-flow/classes.txt") if line[:2].isdecimal()]
+    assert [*SIFT_FLOW_CLASS_NAMES, *SIFT_FLOW_GEOMETRY_NAMES] == numbered
+    numbered = [line.split(": ")[1] for line in lines("pascal-context/classes-59.txt") if line]
+    assert list(PASCAL_CONTEXT_CLASS_NAMES) == numbered
 
 
 @pytest.mark.parametrize("split", ["train", "val", "test"])
