@@ -5,7 +5,7 @@ from fractions import Fraction
 import pytest
 from torch import nn
 
-from fcn_ext.models.geometry import Grid, crop_offset
+from fcn_ext.geometry import Grid, crop_offset
 
 
 def through_alexnet(grid: Grid) -> Grid:
