@@ -1,5 +1,9 @@
-// Every operator of fcn_ext, as torch sees it. Implementations: csrc/<operator>/<operator>_cpu.cpp
-// and _cuda.cu; gradients, shapes for tracing and docstrings: fcn_ext/ops/_<operator>.py.
+// Every operator of fcn_ext, as torch sees it. Checked arguments: csrc/*/<operator>_operators.h;
+// implementations: csrc/*/{cpu,cuda}/; gradients, shapes for tracing and docstrings:
+// fcn_ext/ops/_<operator>.py.
+//
+// `geometry` says how coarse scores reach full size: (stride, kernel_size, offset_y, offset_x) of a
+// Deconvolution or (align_corners) of a Resize, as in fcn_ext/geometry.py.
 #include <torch/csrc/stable/library.h>
 
 STABLE_TORCH_LIBRARY(fcn_ext, m) {
@@ -30,48 +34,27 @@ STABLE_TORCH_LIBRARY(fcn_ext, m) {
   m.def(
       "confusion_matrix_logits(Tensor logits, Tensor target, int ignore_index, Tensor(a!) matrix, "
       "Tensor(b!) invalid) -> ()");
-  // Softmax cross-entropy of the upsampled (N, C, H, W) scores and target (N, H, W), straight from
-  // the coarse scores: loss () and total_weight () summed over pixels, d loss / d input in the
+  // Softmax cross-entropy of (N, C, h, w) scores, taken to the size of target (N, H, W), straight
+  // from the coarse scores: loss () and total_weight () summed over pixels, d loss / d input in the
   // accumulation type, (0,) unless asked for. weight: (C) in the accumulation type.
   m.def(
-      "upsample_cross_entropy(Tensor input, Tensor target, SymInt stride, SymInt kernel_size, "
-      "SymInt offset_y, SymInt offset_x, Tensor? weight, int ignore_index, float label_smoothing, "
-      "bool with_gradient) -> (Tensor loss, Tensor total_weight, Tensor gradient)");
-  m.def(
-      "interpolate_cross_entropy(Tensor input, Tensor target, bool align_corners, Tensor? weight, "
-      "int ignore_index, float label_smoothing, bool with_gradient) -> (Tensor loss, Tensor "
+      "cross_entropy(Tensor input, Tensor target, SymInt[] geometry, Tensor? weight, int "
+      "ignore_index, float label_smoothing, bool with_gradient) -> (Tensor loss, Tensor "
       "total_weight, Tensor gradient)");
   // The same of every pixel (N, H, W), and the gradient of the sum of grad_output * loss.
   m.def(
-      "upsample_cross_entropy_pixels(Tensor input, Tensor target, SymInt stride, SymInt "
-      "kernel_size, SymInt offset_y, SymInt offset_x, Tensor? weight, int ignore_index, float "
-      "label_smoothing) -> Tensor");
-  m.def(
-      "upsample_cross_entropy_pixels_backward(Tensor grad_output, Tensor input, Tensor target, "
-      "SymInt stride, SymInt kernel_size, SymInt offset_y, SymInt offset_x, Tensor? weight, int "
+      "cross_entropy_pixels(Tensor input, Tensor target, SymInt[] geometry, Tensor? weight, int "
       "ignore_index, float label_smoothing) -> Tensor");
   m.def(
-      "interpolate_cross_entropy_pixels(Tensor input, Tensor target, bool align_corners, Tensor? "
-      "weight, int ignore_index, float label_smoothing) -> Tensor");
-  m.def(
-      "interpolate_cross_entropy_pixels_backward(Tensor grad_output, Tensor input, Tensor target, "
-      "bool align_corners, Tensor? weight, int ignore_index, float label_smoothing) -> Tensor");
-  // Labels (N, height, width) of the greatest upsampled scores, and their softmax probability in
+      "cross_entropy_pixels_backward(Tensor grad_output, Tensor input, Tensor target, SymInt[] "
+      "geometry, Tensor? weight, int ignore_index, float label_smoothing) -> Tensor");
+  // Labels (N, height, width) of the greatest scores at full size, and their softmax probability in
   // the accumulation type, (0,) unless asked for.
   m.def(
-      "upsample_argmax(Tensor input, SymInt stride, SymInt kernel_size, SymInt offset_y, SymInt "
-      "offset_x, SymInt output_height, SymInt output_width, ScalarType dtype, bool "
-      "with_probability) -> (Tensor labels, Tensor probability)");
-  m.def(
-      "interpolate_argmax(Tensor input, SymInt output_height, SymInt output_width, bool "
-      "align_corners, ScalarType dtype, bool with_probability) -> (Tensor labels, Tensor "
-      "probability)");
+      "argmax(Tensor input, SymInt output_height, SymInt output_width, SymInt[] geometry, "
+      "ScalarType dtype, bool with_probability) -> (Tensor labels, Tensor probability)");
   // confusion_matrix of those labels.
   m.def(
-      "upsample_confusion_matrix(Tensor input, Tensor target, SymInt stride, SymInt kernel_size, "
-      "SymInt offset_y, SymInt offset_x, int ignore_index, Tensor(a!) matrix, Tensor(b!) invalid) "
-      "-> ()");
-  m.def(
-      "interpolate_confusion_matrix(Tensor input, Tensor target, bool align_corners, int "
-      "ignore_index, Tensor(a!) matrix, Tensor(b!) invalid) -> ()");
+      "score_confusion_matrix(Tensor input, Tensor target, SymInt[] geometry, int ignore_index, "
+      "Tensor(a!) matrix, Tensor(b!) invalid) -> ()");
 }

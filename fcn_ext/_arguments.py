@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch.compiler import is_dynamo_compiling
 
 __all__ = ["integer", "number", "pair"]
 
@@ -48,7 +49,12 @@ def pair(value: Any, name: str) -> tuple[int, int]:
         y, x = value
     else:
         y = x = value
-    if type(y) is int and type(x) is int and 0 <= y <= _LARGEST and 0 <= x <= _LARGEST:
+    # Traced numbers are not compared, which would bind a graph to them.
+    if (
+        type(y) is int
+        and type(x) is int
+        and (is_dynamo_compiling() or (0 <= y <= _LARGEST and 0 <= x <= _LARGEST))
+    ):
         return y, x
     return integer(y, name), integer(x, name)
 

@@ -20,16 +20,11 @@ OPERATORS = (
     "fuse_skip",
     "confusion_matrix_labels",
     "confusion_matrix_logits",
-    "upsample_cross_entropy",
-    "upsample_cross_entropy_pixels",
-    "upsample_cross_entropy_pixels_backward",
-    "interpolate_cross_entropy",
-    "interpolate_cross_entropy_pixels",
-    "interpolate_cross_entropy_pixels_backward",
-    "upsample_argmax",
-    "interpolate_argmax",
-    "upsample_confusion_matrix",
-    "interpolate_confusion_matrix",
+    "cross_entropy",
+    "cross_entropy_pixels",
+    "cross_entropy_pixels_backward",
+    "argmax",
+    "score_confusion_matrix",
 )
 
 

@@ -74,8 +74,8 @@ class Deconvolution:
     """
 
     stride: int
-    kernel_size: int = None  # type: ignore[assignment]
-    offset: tuple[int, int] = 0  # type: ignore[assignment]
+    kernel_size: Any = None
+    offset: Any = 0
 
     def __post_init__(self) -> None:
         stride: Any = integer(self.stride, "stride")

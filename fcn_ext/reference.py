@@ -12,15 +12,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fcn_ext.geometry import Deconvolution, Geometry, Resize
+
 __all__ = [
+    "argmax",
+    "at_full_size",
     "bilinear_kernel",
     "check_labels",
     "confusion_matrix",
+    "cross_entropy",
     "fuse_skip",
     "interpolate",
     "interpolate_argmax",
     "interpolate_confusion_matrix",
     "interpolate_cross_entropy",
+    "score_confusion_matrix",
     "upsample",
     "upsample_argmax",
     "upsample_confusion_matrix",
@@ -92,8 +98,27 @@ def confusion_matrix(
     return counts.reshape(num_classes, num_classes), int((~valid).sum())
 
 
-def _cross_entropy(logits: Tensor, target: Tensor, ignore_index: int, **options: Any) -> Tensor:
-    """``F.cross_entropy``; but a void pixel takes no part, so that NaN there spreads nowhere."""
+def at_full_size(input: Tensor, size: tuple[int, int], geometry: Geometry) -> Tensor:
+    """Coarse scores, ``input``, as ``geometry`` takes them to ``size``."""
+    if isinstance(geometry, Resize):
+        return interpolate(input, size, align_corners=geometry.align_corners)
+    stride, kernel_size = geometry.stride, geometry.kernel_size
+    return upsample(
+        input, stride, kernel_size=kernel_size, offset=geometry.offset, output_size=size
+    )
+
+
+def cross_entropy(
+    input: Tensor,
+    target: Tensor,
+    geometry: Geometry = Resize(),
+    *,
+    ignore_index: int = 255,
+    **options: Any,
+) -> Tensor:
+    """``F.cross_entropy`` of the scores at full size; but a void pixel takes no part, so that NaN
+    there spreads nowhere."""
+    logits = at_full_size(input, (target.shape[1], target.shape[2]), geometry)
     target = target.to(torch.int64)
     logits = torch.where((target != ignore_index).unsqueeze(1), logits, 0)
     return F.cross_entropy(logits, target, ignore_index=ignore_index, **options)
@@ -106,47 +131,32 @@ def upsample_cross_entropy(
     *,
     kernel_size: int | None = None,
     offset: int | tuple[int, int] = 0,
-    weight: Tensor | None = None,
-    ignore_index: int = 255,
-    reduction: str = "mean",
-    label_smoothing: float = 0.0,
+    **options: Any,
 ) -> Tensor:
-    """``F.cross_entropy`` of the upsampled scores."""
-    size = (target.shape[1], target.shape[2])
-    return _cross_entropy(
-        upsample(input, stride, kernel_size=kernel_size, offset=offset, output_size=size),
-        target,
-        ignore_index,
-        weight=weight,
-        reduction=reduction,
-        label_smoothing=label_smoothing,
-    )
+    """:func:`cross_entropy` of the upsampled scores."""
+    return cross_entropy(input, target, Deconvolution(stride, kernel_size, offset), **options)
 
 
 def interpolate_cross_entropy(
-    input: Tensor,
-    target: Tensor,
-    *,
-    align_corners: bool = False,
-    weight: Tensor | None = None,
-    ignore_index: int = 255,
-    reduction: str = "mean",
-    label_smoothing: float = 0.0,
+    input: Tensor, target: Tensor, *, align_corners: bool = False, **options: Any
 ) -> Tensor:
-    """``F.cross_entropy`` of the interpolated scores."""
-    return _cross_entropy(
-        interpolate(input, (target.shape[1], target.shape[2]), align_corners=align_corners),
-        target,
-        ignore_index,
-        weight=weight,
-        reduction=reduction,
-        label_smoothing=label_smoothing,
-    )
+    """:func:`cross_entropy` of the interpolated scores."""
+    return cross_entropy(input, target, Resize(align_corners), **options)
 
 
-def _argmax(
-    logits: Tensor, dtype: torch.dtype | None, return_probability: bool
-) -> Tensor | tuple[Tensor, Tensor]:
+def argmax(
+    input: Tensor,
+    size: tuple[int, int] | None = None,
+    geometry: Geometry = Resize(),
+    *,
+    dtype: torch.dtype | None = None,
+    return_probability: bool = False,
+) -> Any:
+    """The winners of the scores at full size, and their softmax probabilities."""
+    if size is None:
+        assert isinstance(geometry, Deconvolution)
+        size = geometry.output_size((input.shape[2], input.shape[3]))
+    logits = at_full_size(input, size, geometry)
     if dtype is None:
         dtype = torch.uint8 if logits.shape[1] <= 256 else torch.int16
     winner = logits.argmax(dim=1)
@@ -163,27 +173,25 @@ def upsample_argmax(
     kernel_size: int | None = None,
     offset: int | tuple[int, int] = 0,
     output_size: tuple[int, int] | None = None,
-    dtype: torch.dtype | None = None,
-    return_probability: bool = False,
-) -> Tensor | tuple[Tensor, Tensor]:
-    """The winners of the upsampled scores, and their softmax probabilities."""
-    logits = upsample(
-        input, stride, kernel_size=kernel_size, offset=offset, output_size=output_size
-    )
-    return _argmax(logits, dtype, return_probability)
+    **options: Any,
+) -> Any:
+    """:func:`argmax` of the upsampled scores."""
+    return argmax(input, output_size, Deconvolution(stride, kernel_size, offset), **options)
 
 
 def interpolate_argmax(
-    input: Tensor,
-    size: tuple[int, int],
-    *,
-    align_corners: bool = False,
-    dtype: torch.dtype | None = None,
-    return_probability: bool = False,
-) -> Tensor | tuple[Tensor, Tensor]:
-    """The winners of the interpolated scores, and their softmax probabilities."""
-    logits = interpolate(input, size, align_corners=align_corners)
-    return _argmax(logits, dtype, return_probability)
+    input: Tensor, size: tuple[int, int], *, align_corners: bool = False, **options: Any
+) -> Any:
+    """:func:`argmax` of the interpolated scores."""
+    return argmax(input, size, Resize(align_corners), **options)
+
+
+def score_confusion_matrix(
+    input: Tensor, target: Tensor, geometry: Geometry = Resize(), *, ignore_index: int = 255
+) -> tuple[Tensor, int]:
+    """The matrix of the winners of the scores at full size, and the number of invalid pixels."""
+    logits = at_full_size(input, (target.shape[1], target.shape[2]), geometry)
+    return confusion_matrix(logits, target, input.shape[1], ignore_index=ignore_index)
 
 
 def upsample_confusion_matrix(
@@ -195,19 +203,16 @@ def upsample_confusion_matrix(
     offset: int | tuple[int, int] = 0,
     ignore_index: int = 255,
 ) -> tuple[Tensor, int]:
-    """The matrix of the winners of the upsampled scores, and the number of invalid pixels."""
-    size = (target.shape[1], target.shape[2])
-    logits = upsample(input, stride, kernel_size=kernel_size, offset=offset, output_size=size)
-    return confusion_matrix(logits, target, input.shape[1], ignore_index=ignore_index)
+    """:func:`score_confusion_matrix` of the upsampled scores."""
+    geometry = Deconvolution(stride, kernel_size, offset)
+    return score_confusion_matrix(input, target, geometry, ignore_index=ignore_index)
 
 
 def interpolate_confusion_matrix(
     input: Tensor, target: Tensor, *, align_corners: bool = False, ignore_index: int = 255
 ) -> tuple[Tensor, int]:
-    """The matrix of the winners of the interpolated scores, and the number of invalid pixels."""
-    size = (target.shape[1], target.shape[2])
-    logits = interpolate(input, size, align_corners=align_corners)
-    return confusion_matrix(logits, target, input.shape[1], ignore_index=ignore_index)
+    """:func:`score_confusion_matrix` of the interpolated scores."""
+    return score_confusion_matrix(input, target, Resize(align_corners), ignore_index=ignore_index)
 
 
 def check_labels(target: Tensor, num_classes: int, *, ignore_index: int = 255) -> None:

@@ -3,10 +3,8 @@
 
 #include <tuple>
 
-#include "common/label_checks.h"
-#include "confusion_matrix/confusion_matrix.h"
-#include "interpolate/interpolate.h"
-#include "upsample/upsample.h"
+#include "bilinear/target_checks.h"
+#include "confusion_matrix/confusion_matrix_checks.h"
 
 namespace fcn_ext {
 
@@ -20,15 +18,14 @@ inline ArgmaxResult empty_argmax(const torch::stable::Tensor& input, const Bilin
   using torch::headeronly::ScalarType;
   constexpr int64_t kMost[] = {256, 32768, int64_t{1} << 31, int64_t{1} << 62};
   const int64_t classes = input.size(1);
-  FCN_EXT_CHECK(classes >= 1, "input must have at least one channel (class), got ",
-                shape_text(input));
+  check_classes(input);
   FCN_EXT_CHECK(classes <= kMostClasses, "input must have at most 32768 channels (classes), got ",
                 shape_text(input));
   FCN_EXT_CHECK(label_index(dtype) >= 0, "dtype must be uint8, int16, int32 or int64, got ",
-                torch::headeronly::toString(dtype));
+                dtype_text(dtype));
   FCN_EXT_CHECK(classes <= kMost[label_index(dtype)],
                 "dtype must hold num_classes - 1 = ", classes - 1, ", got ",
-                torch::headeronly::toString(dtype));
+                dtype_text(dtype));
   const auto accumulate =
       input.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
   const auto pixels = [&](ScalarType type) {

@@ -42,8 +42,41 @@ inline std::string shape_text(const torch::stable::Tensor& tensor) {
   return sizes_text(tensor.sizes().data(), tensor.sizes().size());
 }
 
+// As Python calls it, without "torch.".
+inline std::string dtype_text(torch::headeronly::ScalarType type) {
+  using torch::headeronly::ScalarType;
+  switch (type) {
+    case ScalarType::Float:
+      return "float32";
+    case ScalarType::Double:
+      return "float64";
+    case ScalarType::Half:
+      return "float16";
+    case ScalarType::BFloat16:
+      return "bfloat16";
+    case ScalarType::Byte:
+      return "uint8";
+    case ScalarType::Char:
+      return "int8";
+    case ScalarType::Short:
+      return "int16";
+    case ScalarType::Int:
+      return "int32";
+    case ScalarType::Long:
+      return "int64";
+    case ScalarType::Bool:
+      return "bool";
+    case ScalarType::ComplexFloat:
+      return "complex64";
+    case ScalarType::ComplexDouble:
+      return "complex128";
+    default:
+      return torch::headeronly::toString(type);
+  }
+}
+
 inline std::string dtype_text(const torch::stable::Tensor& tensor) {
-  return torch::headeronly::toString(tensor.scalar_type());
+  return dtype_text(tensor.scalar_type());
 }
 
 // Sizes and strides of maps stay below this, so that products of two of them fit in 64 bits.

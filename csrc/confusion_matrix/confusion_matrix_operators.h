@@ -1,14 +1,29 @@
-// The operators of the confusion matrix, once for both devices. A Device adds counts of pixels:
-//
-//     count_labels(prediction, target, ignore_index, matrix, invalid)
-//     count_logits(logits, target, ignore_index, matrix, invalid)
+// The operators of the confusion matrix, once for both devices.
 #pragma once
 
 #include <torch/csrc/stable/library.h>
 
-#include "confusion_matrix/confusion_matrix.h"
+#include "confusion_matrix/confusion_matrix_checks.h"
 
 namespace fcn_ext {
+
+// What a device computes: counts of pixels, added to `matrix` and `invalid`.
+struct ConfusionMatrixCpu {
+  static void count_labels(const torch::stable::Tensor& prediction,
+                           const torch::stable::Tensor& target, int64_t ignore_index,
+                           torch::stable::Tensor& matrix, torch::stable::Tensor& invalid);
+  static void count_logits(const torch::stable::Tensor& logits, const torch::stable::Tensor& target,
+                           int64_t ignore_index, torch::stable::Tensor& matrix,
+                           torch::stable::Tensor& invalid);
+};
+struct ConfusionMatrixCuda {
+  static void count_labels(const torch::stable::Tensor& prediction,
+                           const torch::stable::Tensor& target, int64_t ignore_index,
+                           torch::stable::Tensor& matrix, torch::stable::Tensor& invalid);
+  static void count_logits(const torch::stable::Tensor& logits, const torch::stable::Tensor& target,
+                           int64_t ignore_index, torch::stable::Tensor& matrix,
+                           torch::stable::Tensor& invalid);
+};
 
 template <typename Device>
 struct ConfusionMatrixOperators {

@@ -1,11 +1,8 @@
-// The operators of the cross-entropy, once for both devices. A Device computes the three results:
-//
-//     sum(input, target, axes, weight, ignore_index, label_smoothing, with_gradient)
-//     pixels(input, target, axes, weight, ignore_index, label_smoothing)
-//     pixels_backward(grad_output, input, target, axes, weight, ignore_index, label_smoothing)
+// The operators of the cross-entropy, once for both devices.
 #pragma once
 
 #include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
 
 #include "cross_entropy/cross_entropy_checks.h"
 
@@ -15,79 +12,76 @@ namespace fcn_ext {
 using CrossEntropySum =
     std::tuple<torch::stable::Tensor, torch::stable::Tensor, torch::stable::Tensor>;
 
+// What a device computes; weight and grad_output are contiguous.
+struct CrossEntropyCpu {
+  static CrossEntropySum sum(const torch::stable::Tensor& input,
+                             const torch::stable::Tensor& target, const BilinearAxes& axes,
+                             const MaybeTensor& weight, int64_t ignore_index,
+                             double label_smoothing, bool with_gradient);
+  static torch::stable::Tensor pixels(const torch::stable::Tensor& input,
+                                      const torch::stable::Tensor& target, const BilinearAxes& axes,
+                                      const MaybeTensor& weight, int64_t ignore_index,
+                                      double label_smoothing);
+  static torch::stable::Tensor pixels_backward(const torch::stable::Tensor& grad_output,
+                                               const torch::stable::Tensor& input,
+                                               const torch::stable::Tensor& target,
+                                               const BilinearAxes& axes, const MaybeTensor& weight,
+                                               int64_t ignore_index, double label_smoothing);
+};
+struct CrossEntropyCuda {
+  static CrossEntropySum sum(const torch::stable::Tensor& input,
+                             const torch::stable::Tensor& target, const BilinearAxes& axes,
+                             const MaybeTensor& weight, int64_t ignore_index,
+                             double label_smoothing, bool with_gradient);
+  static torch::stable::Tensor pixels(const torch::stable::Tensor& input,
+                                      const torch::stable::Tensor& target, const BilinearAxes& axes,
+                                      const MaybeTensor& weight, int64_t ignore_index,
+                                      double label_smoothing);
+  static torch::stable::Tensor pixels_backward(const torch::stable::Tensor& grad_output,
+                                               const torch::stable::Tensor& input,
+                                               const torch::stable::Tensor& target,
+                                               const BilinearAxes& axes, const MaybeTensor& weight,
+                                               int64_t ignore_index, double label_smoothing);
+};
+
 template <typename Device>
 struct CrossEntropyOperators {
   using Tensor = torch::stable::Tensor;
 
-  static CrossEntropySum upsample_cross_entropy(Tensor input, Tensor target, int64_t stride,
-                                                int64_t kernel_size, int64_t offset_y,
-                                                int64_t offset_x, MaybeTensor weight,
-                                                int64_t ignore_index, double label_smoothing,
-                                                bool with_gradient) {
-    return Device::sum(
-        input, target,
-        check_upsample_target(input, target, stride, kernel_size, offset_y, offset_x), weight,
-        ignore_index, label_smoothing, with_gradient);
+  static CrossEntropySum cross_entropy(Tensor input, Tensor target, std::vector<int64_t> geometry,
+                                       MaybeTensor weight, int64_t ignore_index,
+                                       double label_smoothing, bool with_gradient) {
+    return Device::sum(input, target, check_target(input, target, geometry),
+                       contiguous_weight(weight), ignore_index, label_smoothing, with_gradient);
   }
 
-  static Tensor upsample_cross_entropy_pixels(Tensor input, Tensor target, int64_t stride,
-                                              int64_t kernel_size, int64_t offset_y,
-                                              int64_t offset_x, MaybeTensor weight,
+  static Tensor cross_entropy_pixels(Tensor input, Tensor target, std::vector<int64_t> geometry,
+                                     MaybeTensor weight, int64_t ignore_index,
+                                     double label_smoothing) {
+    return Device::pixels(input, target, check_target(input, target, geometry),
+                          contiguous_weight(weight), ignore_index, label_smoothing);
+  }
+
+  static Tensor cross_entropy_pixels_backward(Tensor grad_output, Tensor input, Tensor target,
+                                              std::vector<int64_t> geometry, MaybeTensor weight,
                                               int64_t ignore_index, double label_smoothing) {
-    return Device::pixels(
-        input, target,
-        check_upsample_target(input, target, stride, kernel_size, offset_y, offset_x), weight,
-        ignore_index, label_smoothing);
-  }
-
-  static Tensor upsample_cross_entropy_pixels_backward(Tensor grad_output, Tensor input,
-                                                       Tensor target, int64_t stride,
-                                                       int64_t kernel_size, int64_t offset_y,
-                                                       int64_t offset_x, MaybeTensor weight,
-                                                       int64_t ignore_index,
-                                                       double label_smoothing) {
-    return Device::pixels_backward(
-        grad_output, input, target,
-        check_upsample_target(input, target, stride, kernel_size, offset_y, offset_x), weight,
-        ignore_index, label_smoothing);
-  }
-
-  static CrossEntropySum interpolate_cross_entropy(Tensor input, Tensor target, bool align_corners,
-                                                   MaybeTensor weight, int64_t ignore_index,
-                                                   double label_smoothing, bool with_gradient) {
-    return Device::sum(input, target, check_interpolate_target(input, target, align_corners),
-                       weight, ignore_index, label_smoothing, with_gradient);
-  }
-
-  static Tensor interpolate_cross_entropy_pixels(Tensor input, Tensor target, bool align_corners,
-                                                 MaybeTensor weight, int64_t ignore_index,
-                                                 double label_smoothing) {
-    return Device::pixels(input, target, check_interpolate_target(input, target, align_corners),
-                          weight, ignore_index, label_smoothing);
-  }
-
-  static Tensor interpolate_cross_entropy_pixels_backward(Tensor grad_output, Tensor input,
-                                                          Tensor target, bool align_corners,
-                                                          MaybeTensor weight, int64_t ignore_index,
-                                                          double label_smoothing) {
-    return Device::pixels_backward(grad_output, input, target,
-                                   check_interpolate_target(input, target, align_corners), weight,
-                                   ignore_index, label_smoothing);
+    const BilinearAxes axes = check_target(input, target, geometry);
+    check_pixel_gradient(grad_output, input, target);
+    return Device::pixels_backward(torch::stable::contiguous(grad_output), input, target, axes,
+                                   contiguous_weight(weight), ignore_index, label_smoothing);
   }
 
   template <typename Library>
   static void implement(Library& m) {
-    m.impl("upsample_cross_entropy", TORCH_BOX(&CrossEntropyOperators::upsample_cross_entropy));
-    m.impl("upsample_cross_entropy_pixels",
-           TORCH_BOX(&CrossEntropyOperators::upsample_cross_entropy_pixels));
-    m.impl("upsample_cross_entropy_pixels_backward",
-           TORCH_BOX(&CrossEntropyOperators::upsample_cross_entropy_pixels_backward));
-    m.impl("interpolate_cross_entropy",
-           TORCH_BOX(&CrossEntropyOperators::interpolate_cross_entropy));
-    m.impl("interpolate_cross_entropy_pixels",
-           TORCH_BOX(&CrossEntropyOperators::interpolate_cross_entropy_pixels));
-    m.impl("interpolate_cross_entropy_pixels_backward",
-           TORCH_BOX(&CrossEntropyOperators::interpolate_cross_entropy_pixels_backward));
+    m.impl("cross_entropy", TORCH_BOX(&CrossEntropyOperators::cross_entropy));
+    m.impl("cross_entropy_pixels", TORCH_BOX(&CrossEntropyOperators::cross_entropy_pixels));
+    m.impl("cross_entropy_pixels_backward",
+           TORCH_BOX(&CrossEntropyOperators::cross_entropy_pixels_backward));
+  }
+
+ private:
+  static MaybeTensor contiguous_weight(const MaybeTensor& weight) {
+    return weight.has_value() ? MaybeTensor(torch::stable::contiguous(*weight)) : weight;
   }
 };
 

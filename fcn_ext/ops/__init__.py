@@ -1,31 +1,49 @@
 """The operators, as functions on tensors. CPU and CUDA, deterministic, any layout.
 
-Each has a plain-PyTorch twin of the same name in :mod:`fcn_ext.reference`.
+Three are heads: functions of coarse scores at full size, where they are never stored. Each takes a
+geometry (:mod:`fcn_ext.geometry`), which says how the scores reach it, and has two faces named for
+the geometries:
+
+==============================  =====================================================
+:func:`cross_entropy`           ``upsample_cross_entropy``, ``interpolate_cross_entropy``
+:func:`argmax`                  ``upsample_argmax``, ``interpolate_argmax``
+:func:`score_confusion_matrix`  ``upsample_confusion_matrix``, ``interpolate_confusion_matrix``
+==============================  =====================================================
+
+Each operator has a plain-PyTorch twin of the same name in :mod:`fcn_ext.reference`.
 """
 
 from __future__ import annotations
 
 from fcn_ext import _library as _library
-from fcn_ext.ops._argmax import interpolate_argmax, upsample_argmax
+from fcn_ext.ops._argmax import argmax, interpolate_argmax, upsample_argmax
 from fcn_ext.ops._check_labels import check_labels
 from fcn_ext.ops._confusion_matrix import (
     confusion_matrix,
     interpolate_confusion_matrix,
+    score_confusion_matrix,
     upsample_confusion_matrix,
 )
-from fcn_ext.ops._cross_entropy import interpolate_cross_entropy, upsample_cross_entropy
+from fcn_ext.ops._cross_entropy import (
+    cross_entropy,
+    interpolate_cross_entropy,
+    upsample_cross_entropy,
+)
 from fcn_ext.ops._fuse_skip import fuse_skip
 from fcn_ext.ops._interpolate import interpolate
 from fcn_ext.ops._upsample import upsample
 
 __all__ = [
+    "argmax",
     "check_labels",
     "confusion_matrix",
+    "cross_entropy",
     "fuse_skip",
     "interpolate",
     "interpolate_argmax",
     "interpolate_confusion_matrix",
     "interpolate_cross_entropy",
+    "score_confusion_matrix",
     "upsample",
     "upsample_argmax",
     "upsample_confusion_matrix",

@@ -6,10 +6,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.compiler import is_dynamo_compiling
 
 from fcn_ext._arguments import integer as integer
 from fcn_ext._arguments import number as number
 from fcn_ext._arguments import pair as pair
+from fcn_ext._rules import LARGEST_SIZE, check_deconvolution
+from fcn_ext._rules import accumulate_dtype as accumulate_dtype
+from fcn_ext.geometry import Deconvolution, Geometry, Resize
 from fcn_ext.geometry import default_kernel_size as default_kernel_size
 
 
@@ -43,36 +47,40 @@ def is_map(value: Any, name: str) -> Tensor:
     return value  # type: ignore[no-any-return]
 
 
-def upsample_geometry(stride: Any, kernel_size: Any, offset: Any) -> tuple[int, int, int, int]:
-    """(stride, kernel_size, offset_y, offset_x) of the arguments that mean an upsampling."""
+def upsample_window(
+    input: Tensor, stride: Any, kernel_size: Any, offset: Any, output_size: Any
+) -> tuple[int, int, int, int, int, int]:
+    """(stride, kernel_size, offset_y, offset_x, height, width) of the arguments that mean an
+    upsampling; the window is by default all that is left below and right of the offset."""
+    traced = is_dynamo_compiling()
     if type(stride) is not int:
         stride = integer(stride, "stride")
     if kernel_size is None:
         kernel_size = default_kernel_size(stride)
     elif type(kernel_size) is not int:
         kernel_size = integer(kernel_size, "kernel_size")
-    return stride, kernel_size, *pair(offset, "offset")
-
-
-def upsample_window(
-    input: Tensor, stride: Any, kernel_size: Any, offset: Any, output_size: Any
-) -> tuple[int, int, int, int, int, int]:
-    """The geometry of an upsampling and the (height, width) of its window, by default all that is
-    left below and right of the offset."""
-    stride, kernel_size, top, left = upsample_geometry(stride, kernel_size, offset)
+    # Numbers that the operator could not be told.
+    if not traced and type(stride) is int and not (stride <= LARGEST_SIZE >= kernel_size >> 2):
+        check_deconvolution(stride, kernel_size)
+    top, left = pair(offset, "offset")
     if output_size is not None:
         return stride, kernel_size, top, left, *pair(output_size, "output_size")
     height, width = ((size - 1) * stride + kernel_size for size in input.shape[2:])
     return stride, kernel_size, top, left, height - top, width - left
 
 
-def accumulate_dtype(map: Tensor) -> torch.dtype:
-    """The dtype of sums over ``map``, and of losses and probabilities."""
-    return torch.float64 if map.dtype == torch.float64 else torch.float32
+def is_geometry(value: Any) -> Geometry:
+    """``value`` if it is a geometry."""
+    if not isinstance(value, (Deconvolution, Resize)):
+        raise TypeError(
+            "geometry must be a fcn_ext.geometry.Deconvolution or Resize, such as "
+            f"Deconvolution(8), got {value!r}"
+        )
+    return value
 
 
 def is_channels_last(map: Tensor) -> bool:
-    """The rule of csrc/bilinear/bilinear_tensors.h, for the shapes that tracing sees."""
+    """The rule of csrc/bilinear/bilinear_checks.h, for the shapes that tracing sees."""
     return bool(map.shape[1] > 1 and map.stride(1) == 1 and map.stride(3) >= map.shape[1])
 
 
@@ -89,11 +97,7 @@ def empty_map(like: Tensor, height: int, width: int, dtype: torch.dtype | None =
 def fold_batch(map: Tensor, dim: int | None, size: int) -> Tensor:
     """A vmapped (N, C, H, W) map as one of size * N images."""
     map = map.unsqueeze(0).expand(size, *map.shape) if dim is None else map.movedim(dim, 0)
-    return map.reshape(-1, *map.shape[2:])
-
-
-def unfold_batch(map: Tensor, size: int) -> Tensor:
-    return map.reshape(size, -1, *map.shape[1:])
+    return map.reshape(size * map.shape[1], *map.shape[2:])
 
 
 def vmap_over_batch(op: Any, num_maps: int) -> Any:
@@ -105,31 +109,42 @@ def vmap_over_batch(op: Any, num_maps: int) -> Any:
     def rule(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[Any, Any]:
         if any(dim is not None for dim in in_dims[num_maps:]):
             return one_by_one(info, in_dims, *args)  # type: ignore[no-any-return]
+        size = info.batch_size
+        images = args[0].shape[0 if in_dims[0] is None else 1 if in_dims[0] == 0 else 0]
         maps = [
-            fold_batch(map, dim, info.batch_size)
+            fold_batch(map, dim, size)
             for map, dim in zip(args[:num_maps], in_dims[:num_maps], strict=True)
         ]
         result = op(*maps, *args[num_maps:])
         if isinstance(result, Tensor):
-            return unfold_batch(result, info.batch_size), 0
-        return tuple(unfold_batch(map, info.batch_size) for map in result), (0,) * len(result)
+            return _unfold_batch(result, size, images), 0
+        return tuple(_unfold_batch(map, size, images) for map in result), (0,) * len(result)
 
     return rule
+
+
+def _unfold_batch(map: Tensor, size: int, images: int) -> Tensor:
+    # A result that was not asked for is (0,), for all examples together.
+    if map.dim() == 1:
+        return map.expand(size, 0)
+    return map.reshape(size, images, *map.shape[1:])
 
 
 def vmap_by_example(op: Any) -> Any:
     """A vmap rule for ``op`` that computes one example after the other."""
 
     def rule(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[Any, Any]:
-        results = [
-            op(
+        def example(index: int) -> Any:
+            return op(
                 *(
                     arg if dim is None else arg.select(dim, index)
                     for arg, dim in zip(args, in_dims, strict=True)
                 )
             )
-            for index in range(info.batch_size)
-        ]
+
+        if info.batch_size == 0:
+            return _no_examples(op, in_dims, args)
+        results = [example(index) for index in range(info.batch_size)]
         if results[0] is None:
             return None, None
         if isinstance(results[0], Tensor):
@@ -137,3 +152,27 @@ def vmap_by_example(op: Any) -> Any:
         return tuple(map(torch.stack, zip(*results, strict=True))), (0,) * len(results[0])
 
     return rule
+
+
+def _no_examples(op: Any, in_dims: tuple[Any, ...], args: tuple[Any, ...]) -> tuple[Any, Any]:
+    """The results of ``op`` over an empty batch: as many of each shape as there are examples."""
+
+    def shape_of_one(arg: Any, dim: int | None) -> Any:
+        if not isinstance(arg, Tensor):
+            return arg
+        sizes = list(arg.shape)
+        if dim is not None:
+            del sizes[dim]
+        return torch.empty(sizes, dtype=arg.dtype, device="meta")
+
+    results = op(*map(shape_of_one, args, in_dims))
+    device = next(arg.device for arg in args if isinstance(arg, Tensor))
+    if results is None:
+        return None, None
+
+    def none_of(result: Tensor) -> Tensor:
+        return torch.empty((0, *result.shape), dtype=result.dtype, device=device)
+
+    if isinstance(results, Tensor):
+        return none_of(results), 0
+    return tuple(map(none_of, results)), (0,) * len(results)

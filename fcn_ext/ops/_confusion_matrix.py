@@ -7,12 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fcn_ext import _rules
+from fcn_ext.geometry import Deconvolution, Geometry, Resize
 from fcn_ext.ops import _common
 
 _labels_op = torch.ops.fcn_ext.confusion_matrix_labels.default
 _logits_op = torch.ops.fcn_ext.confusion_matrix_logits.default
-_upsample_op = torch.ops.fcn_ext.upsample_confusion_matrix.default
-_interpolate_op = torch.ops.fcn_ext.interpolate_confusion_matrix.default
+_score_op = torch.ops.fcn_ext.score_confusion_matrix.default
 
 
 def confusion_matrix(
@@ -43,7 +44,7 @@ def confusion_matrix(
         target: labels (N, H, W), of any of the label dtypes.
         num_classes: from 1 to 32768.
         ignore_index: target value to skip; it may lie in or out of the range of classes.
-        out: contiguous int64 matrix (num_classes, num_classes) that is added to and returned.
+        out: int64 matrix (num_classes, num_classes) that is added to and returned.
         invalid: int64 tensor of one element to which the number of invalid pixels is added.
 
     Returns:
@@ -60,39 +61,39 @@ def confusion_matrix(
     ignore_index = _common.integer(ignore_index, "ignore_index")
     if not 1 <= num_classes <= 32768:
         raise ValueError(f"num_classes must be in [1, 32768], got {num_classes}")
-    out, invalid = _counts(target, num_classes, out, invalid)
+    matrix, invalid = _counts(target, num_classes, out, invalid)
     op = _logits_op if prediction.dim() == 4 else _labels_op
-    op(prediction, target, ignore_index, out, invalid)
-    return out
+    op(prediction, target, ignore_index, matrix, invalid)
+    return _counted(matrix, out)
 
 
-def upsample_confusion_matrix(
+def score_confusion_matrix(
     input: Tensor,
     target: Tensor,
-    stride: int,
+    geometry: Geometry = Resize(),
     *,
-    kernel_size: int | None = None,
-    offset: int | tuple[int, int] = 0,
     ignore_index: int = 255,
     out: Tensor | None = None,
     invalid: Tensor | None = None,
 ) -> Tensor:
-    """Counts of (target, argmax of the upsampled scores), neither scores nor argmax stored.
+    """Counts of (target, class with the greatest score), straight from coarse scores.
 
-    Equals ``confusion_matrix(upsample_argmax(input, stride, kernel_size=kernel_size,
-    offset=offset, output_size=target.shape[1:]), target, C, ...)``.
+    Equals ``confusion_matrix(argmax(input, target.shape[1:], geometry), target, C, ...)``; neither
+    the scores at full size nor the labels are stored.
+
+        >>> scores = torch.zeros(1, 2, 4, 4)
+        >>> score_confusion_matrix(scores, torch.tensor([[[0, 1], [1, 255]]]))
+        tensor([[1, 0],
+                [2, 0]])
 
     Args:
         input: coarse scores (N, C, h, w), float32, float64, float16 or bfloat16, any strides.
         target: labels (N, H, W) of uint8, int16, int32 or int64, any strides. (H, W) is the size
-            that the scores are upsampled to.
-        stride: output pixels an input pixel, >= 1.
-        kernel_size: ``2 * stride`` (the default for every stride but 1) or ``2 * stride - 1``
-            (the default, 1, for stride 1).
-        offset: first row and column of the window of the upsampled scores that ``target`` covers,
-            >= 0; one number or (y, x).
+            that the scores are taken to.
+        geometry: how they reach it, a :class:`~fcn_ext.geometry.Deconvolution` or a
+            :class:`~fcn_ext.geometry.Resize`.
         ignore_index: target value to skip; it may lie in or out of the range of classes.
-        out: contiguous int64 matrix (C, C) that is added to and returned.
+        out: int64 matrix (C, C) that is added to and returned.
         invalid: int64 tensor of one element to which the number of pixels is added whose target
             is neither in [0, C) nor ``ignore_index``; they are not counted.
 
@@ -103,89 +104,95 @@ def upsample_confusion_matrix(
         TypeError: an argument is of the wrong type.
         ValueError: an argument breaks a rule above; the message names it and the value found.
     """
-    geometry = _common.upsample_geometry(stride, kernel_size, offset)
-    return _of_scores(_upsample_op, input, target, geometry, ignore_index, out, invalid)
-
-
-def interpolate_confusion_matrix(
-    input: Tensor,
-    target: Tensor,
-    *,
-    align_corners: bool = False,
-    ignore_index: int = 255,
-    out: Tensor | None = None,
-    invalid: Tensor | None = None,
-) -> Tensor:
-    """Counts of (target, argmax of the scores interpolated to the size of ``target``).
-
-    In all but geometry :func:`upsample_confusion_matrix`.
-
-    Args:
-        input: coarse scores (N, C, h, w), as there.
-        target: labels (N, H, W), as there.
-        align_corners: the corner pixels of scores and target coincide, instead of the outer edges.
-        ignore_index: target value to skip, as there.
-        out: contiguous int64 matrix (C, C) that is added to and returned.
-        invalid: int64 tensor of one element, as there.
-
-    Returns:
-        int64 (C, C), rows = target, columns = prediction.
-
-    Raises:
-        TypeError, ValueError: as there.
-    """
-    if not isinstance(align_corners, bool):
-        raise TypeError(f"align_corners must be a bool, got {align_corners!r}")
-    geometry = (align_corners,)
-    return _of_scores(_interpolate_op, input, target, geometry, ignore_index, out, invalid)
-
-
-def _of_scores(
-    op: Any,
-    input: Tensor,
-    target: Tensor,
-    geometry: tuple[Any, ...],
-    ignore_index: int,
-    out: Tensor | None,
-    invalid: Tensor | None,
-) -> Tensor:
     _common.is_map(input, "input")
     _common.is_tensor(target, "target")
     _common.on_same_device(input, "input", target, "target")
+    _common.is_geometry(geometry)
     ignore_index = _common.integer(ignore_index, "ignore_index")
-    out, invalid = _counts(target, input.shape[1], out, invalid)
-    op(input, target, *geometry, ignore_index, out, invalid)
-    return out
+    matrix, invalid = _counts(target, input.shape[1], out, invalid)
+    _score_op(input, target, geometry.numbers, ignore_index, matrix, invalid)
+    return _counted(matrix, out)
+
+
+def upsample_confusion_matrix(
+    input: Tensor,
+    target: Tensor,
+    stride: int,
+    *,
+    kernel_size: int | None = None,
+    offset: int | tuple[int, int] = 0,
+    **options: Any,
+) -> Tensor:
+    """:func:`score_confusion_matrix` of ``upsample(input, stride, ...)``: its face for a
+    ``Deconvolution``."""
+    return score_confusion_matrix(
+        input, target, Deconvolution(stride, kernel_size, offset), **options
+    )
+
+
+def interpolate_confusion_matrix(
+    input: Tensor, target: Tensor, *, align_corners: bool = False, **options: Any
+) -> Tensor:
+    """:func:`score_confusion_matrix` of ``interpolate(input, target.shape[1:], ...)``: its face for
+    a ``Resize``."""
+    return score_confusion_matrix(input, target, Resize(align_corners), **options)
 
 
 def _counts(
     target: Tensor, num_classes: int, out: Tensor | None, invalid: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """What is added to: the arguments of that name, or zeros."""
-    if out is None:
-        out = target.new_zeros((num_classes, num_classes), dtype=torch.int64)
-    elif tuple(_common.is_tensor(out, "out").shape) != (num_classes, num_classes):
-        raise ValueError(
-            f"out must have shape (num_classes, num_classes) = ({num_classes}, {num_classes}), "
-            f"got {tuple(out.shape)}"
-        )
+    """The dense matrix and the number that an operator adds to."""
+    if out is not None:
+        if tuple(_common.is_tensor(out, "out").shape) != (num_classes, num_classes):
+            raise ValueError(
+                "out must have shape (num_classes, num_classes) = "
+                f"({num_classes}, {num_classes}), got {tuple(out.shape)}"
+            )
+        _common.on_same_device(target, "target", out, "out")
+        if out.dtype != torch.int64:
+            raise ValueError(f"out must be int64, got {out.dtype}")
     if invalid is None:
         invalid = target.new_zeros((), dtype=torch.int64)
-    _common.on_same_device(target, "target", out, "out")
     _common.on_same_device(target, "target", _common.is_tensor(invalid, "invalid"), "invalid")
-    return out, invalid
+    if out is not None and out.is_contiguous():
+        return out, invalid
+    return target.new_zeros((num_classes, num_classes), dtype=torch.int64), invalid
+
+
+def _counted(matrix: Tensor, out: Tensor | None) -> Tensor:
+    """What the caller gets: the matrix, or ``out`` with the counts in its own layout."""
+    if out is None or out is matrix:
+        return matrix
+    return out.add_(matrix)
 
 
 @torch.library.register_fake("fcn_ext::confusion_matrix_labels")
+def _(
+    prediction: Tensor, target: Tensor, ignore_index: int, matrix: Tensor, invalid: Tensor
+) -> None:
+    _rules.check_label_counts(prediction, target, matrix, invalid)
+
+
 @torch.library.register_fake("fcn_ext::confusion_matrix_logits")
-@torch.library.register_fake("fcn_ext::upsample_confusion_matrix")
-@torch.library.register_fake("fcn_ext::interpolate_confusion_matrix")
-def _(*arguments: Any) -> None:
-    return None
+def _(logits: Tensor, target: Tensor, ignore_index: int, matrix: Tensor, invalid: Tensor) -> None:
+    _rules.check_logit_counts(logits, target, matrix, invalid)
+
+
+@torch.library.register_fake("fcn_ext::score_confusion_matrix")
+def _(
+    input: Tensor,
+    target: Tensor,
+    geometry: list[int],
+    ignore_index: int,
+    matrix: Tensor,
+    invalid: Tensor,
+) -> None:
+    _rules.check_target(input, target, geometry)
+    _rules.check_score_counts(input, matrix, invalid)
 
 
 def _vmap(op: Any) -> Any:
-    # Counts go into one matrix an example, so that each example's stays its own.
+    # Counts go into one matrix per example, so that each example's stays its own.
     one_by_one = _common.vmap_by_example(op)
 
     def rule(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[Any, Any]:
@@ -199,7 +206,6 @@ def _vmap(op: Any) -> Any:
 for _name, _op in (
     ("confusion_matrix_labels", _labels_op),
     ("confusion_matrix_logits", _logits_op),
-    ("upsample_confusion_matrix", _upsample_op),
-    ("interpolate_confusion_matrix", _interpolate_op),
+    ("score_confusion_matrix", _score_op),
 ):
     torch.library.register_vmap(f"fcn_ext::{_name}", _vmap(_op))

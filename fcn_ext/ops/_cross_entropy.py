@@ -1,4 +1,4 @@
-"""upsample_cross_entropy, interpolate_cross_entropy: the loss straight from coarse scores."""
+"""cross_entropy: the loss straight from coarse scores."""
 
 from __future__ import annotations
 
@@ -7,28 +7,43 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fcn_ext import _rules
+from fcn_ext.geometry import Deconvolution, Geometry, Resize
 from fcn_ext.ops import _autograd, _common
 
+_op = torch.ops.fcn_ext.cross_entropy.default
+_pixels_op = torch.ops.fcn_ext.cross_entropy_pixels.default
+_pixels_backward_op = torch.ops.fcn_ext.cross_entropy_pixels_backward.default
 
-def upsample_cross_entropy(
+
+def cross_entropy(
     input: Tensor,
     target: Tensor,
-    stride: int,
+    geometry: Geometry = Resize(),
     *,
-    kernel_size: int | None = None,
-    offset: int | tuple[int, int] = 0,
     weight: Tensor | None = None,
     ignore_index: int = 255,
     reduction: str = "mean",
     label_smoothing: float = 0.0,
 ) -> Tensor:
-    """Softmax cross-entropy of ``upsample(input, stride, ...)``, which is never stored.
+    """Softmax cross-entropy at the size of ``target``, straight from coarse scores.
 
-    Equals ``F.cross_entropy(upsample(input, stride, kernel_size=kernel_size, offset=offset,
-    output_size=target.shape[1:]), target.long(), ...)``, with three differences: a void pixel
-    (``target == ignore_index``) has a gradient of exactly zero, even where its scores are NaN;
-    where the mean is over no weight at all, and therefore not finite, its gradient is zero; and
-    the loss of half scores is float32.
+    Replaces the two lines::
+
+        logits = F.interpolate(scores, target.shape[1:], mode="bilinear")
+        loss = F.cross_entropy(logits, target.long(), ignore_index=255)
+
+    or, with a :class:`~fcn_ext.geometry.Deconvolution`, ``ops.upsample`` and ``F.cross_entropy``.
+    Three things differ: a void pixel (``target == ignore_index``) has a gradient of exactly zero,
+    even where its scores are NaN; where the mean is over no weight at all, and therefore not
+    finite, its gradient is zero; and the loss of half scores is float32.
+
+        >>> scores = torch.zeros(1, 21, 32, 32, requires_grad=True)
+        >>> target = torch.randint(0, 21, (1, 250, 333))
+        >>> loss = cross_entropy(scores, target)
+        >>> loss.backward()
+        >>> round(loss.item(), 4)                         # ln 21
+        3.0445
 
     Loss and gradient are computed together, in one pass over the coarse scores, where ``input``
     requires a gradient; the memory used is of their size. Sums are kept in float32 (float64 for
@@ -40,13 +55,11 @@ def upsample_cross_entropy(
         input: coarse scores (N, C, h, w), float32, float64, float16 or bfloat16, any strides. A
             class may be masked by -inf.
         target: labels (N, H, W) of uint8, int16, int32 or int64, any strides; each in [0, C) or
-            ``ignore_index``. (H, W) is the size that the scores are upsampled to.
-        stride: output pixels an input pixel, >= 1.
-        kernel_size: ``2 * stride`` (the default for every stride but 1) or ``2 * stride - 1``
-            (the default, 1, for stride 1).
-        offset: first row and column of the window of the upsampled scores that ``target`` covers,
-            >= 0; one number or (y, x).
-        weight: class weights (C,), without gradient; converted to the dtype of the loss.
+            ``ignore_index``. (H, W) is the size that the scores are taken to; it need not be a
+            multiple of theirs.
+        geometry: how they reach it, a ``Deconvolution`` or a :class:`~fcn_ext.geometry.Resize`.
+        weight: class weights (C,), without gradient, any strides; converted to the dtype of the
+            loss.
         ignore_index: target value to skip; it may lie in or out of the range of classes.
         reduction: "none", the loss of each pixel, zero where void; "sum"; or "mean", the sum
             divided by the sum of ``weight[target]`` over the pixels that are not void.
@@ -64,64 +77,47 @@ def upsample_cross_entropy(
         RuntimeError: ``weight`` requires a gradient.
     """
     _check(input, target, weight, reduction)
-    geometry = _common.upsample_geometry(stride, kernel_size, offset)
-    return _loss(
-        *_upsample,
-        (input, target, *geometry),
+    _common.is_geometry(geometry)
+    if weight is not None:
+        weight = weight.to(_common.accumulate_dtype(input))
+    arguments = (
+        input,
+        target,
+        geometry.numbers,
         weight,
         _common.integer(ignore_index, "ignore_index"),
-        reduction,
         _common.number(label_smoothing, "label_smoothing"),
     )
+    if reduction == "none":
+        pixels: Tensor = _cross_entropy_pixels(*arguments)
+        return pixels
+    loss: Tensor
+    loss, total_weight, _ = _cross_entropy(
+        *arguments, input.requires_grad and torch.is_grad_enabled()
+    )
+    return loss if reduction == "sum" else _mean(loss, total_weight)
+
+
+def upsample_cross_entropy(
+    input: Tensor,
+    target: Tensor,
+    stride: int,
+    *,
+    kernel_size: int | None = None,
+    offset: int | tuple[int, int] = 0,
+    **options: Any,
+) -> Tensor:
+    """:func:`cross_entropy` of ``upsample(input, stride, ...)``: its face for a
+    ``Deconvolution``."""
+    return cross_entropy(input, target, Deconvolution(stride, kernel_size, offset), **options)
 
 
 def interpolate_cross_entropy(
-    input: Tensor,
-    target: Tensor,
-    *,
-    align_corners: bool = False,
-    weight: Tensor | None = None,
-    ignore_index: int = 255,
-    reduction: str = "mean",
-    label_smoothing: float = 0.0,
+    input: Tensor, target: Tensor, *, align_corners: bool = False, **options: Any
 ) -> Tensor:
-    """Softmax cross-entropy of scores interpolated to the size of ``target``, never stored.
-
-    Replaces the two lines::
-
-        logits = F.interpolate(scores, target.shape[1:], mode="bilinear")
-        loss = F.cross_entropy(logits, target, ignore_index=255)
-
-    In all else it is :func:`upsample_cross_entropy`, with the geometry of
-    :func:`fcn_ext.ops.interpolate`. Sizes need not be multiples of each other, and the scores may
-    be larger than the target, too.
-
-    Args:
-        input: coarse scores (N, C, h, w), as there.
-        target: labels (N, H, W), as there.
-        align_corners: the corner pixels of scores and target coincide, instead of the outer edges.
-        weight: class weights (C,), as there.
-        ignore_index: target value to skip, as there.
-        reduction: "none", "sum" or "mean", as there.
-        label_smoothing: in [0, 1], as there.
-
-    Returns:
-        (), or (N, H, W) for reduction "none": float32, or float64 for float64 scores.
-
-    Raises:
-        TypeError, ValueError, RuntimeError: as there.
-    """
-    _check(input, target, weight, reduction)
-    if not isinstance(align_corners, bool):
-        raise TypeError(f"align_corners must be a bool, got {align_corners!r}")
-    return _loss(
-        *_interpolate,
-        (input, target, align_corners),
-        weight,
-        _common.integer(ignore_index, "ignore_index"),
-        reduction,
-        _common.number(label_smoothing, "label_smoothing"),
-    )
+    """:func:`cross_entropy` of ``interpolate(input, target.shape[1:], ...)``: its face for a
+    ``Resize``."""
+    return cross_entropy(input, target, Resize(align_corners), **options)
 
 
 def _check(input: Tensor, target: Tensor, weight: Tensor | None, reduction: str) -> None:
@@ -142,25 +138,14 @@ def _check(input: Tensor, target: Tensor, weight: Tensor | None, reduction: str)
             )
 
 
-def _loss(
-    op: Any,
-    pixels_op: Any,
-    arguments: tuple[Any, ...],
-    weight: Tensor | None,
-    ignore_index: int,
-    reduction: str,
-    label_smoothing: float,
-) -> Tensor:
-    input = arguments[0]
-    if weight is not None:
-        weight = weight.to(_common.accumulate_dtype(input))
-    arguments = (*arguments, weight, ignore_index, label_smoothing)
-    if reduction == "none":
-        pixels: Tensor = pixels_op(*arguments)
-        return pixels
-    loss: Tensor
-    loss, total_weight, _ = op(*arguments, input.requires_grad and torch.is_grad_enabled())
-    return loss if reduction == "sum" else loss / total_weight
+def _mean(loss: Tensor, total_weight: Tensor) -> Tensor:
+    """``loss / total_weight``; where that is over nothing, the same number without a gradient."""
+    if not loss.requires_grad:
+        return loss / total_weight
+    # Not repaired afterwards: the NaN of 0 / 0 in a backward pass is what anomaly detection finds.
+    nothing = total_weight == 0
+    mean = loss / torch.where(nothing, 1, total_weight)
+    return torch.where(nothing, loss.detach() / total_weight, mean)
 
 
 class _ScaledOnce(torch.autograd.Function):
@@ -170,104 +155,118 @@ class _ScaledOnce(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(grad_loss: Tensor, gradient: Tensor, input: Tensor, name: str) -> Tensor:
+    def forward(grad_loss: Tensor, gradient: Tensor, input: Tensor) -> Tensor:
         return (gradient * grad_loss).to(input.dtype)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.name = inputs[3]
+        pass
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
-        raise _differentiable_once(ctx.name)
+        raise _differentiable_once()
 
 
-def _differentiable_once(name: str) -> RuntimeError:
-    return RuntimeError(f"{name} is differentiable once, but its second derivative was asked for")
+def _differentiable_once() -> RuntimeError:
+    return RuntimeError(
+        "cross_entropy is differentiable once, but its second derivative was asked for"
+    )
 
 
-# Arguments of the operators: input, target, the geometry, weight, ignore_index, label_smoothing;
-# and with_gradient, or before all a gradient of pixels.
-
-
-def _fake(input: Tensor, target: Tensor, *arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
+@torch.library.register_fake("fcn_ext::cross_entropy")
+def _(
+    input: Tensor,
+    target: Tensor,
+    geometry: list[int],
+    weight: Tensor | None,
+    ignore_index: int,
+    label_smoothing: float,
+    with_gradient: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    _rules.check_target(input, target, geometry)
+    _rules.check_cross_entropy(input, weight, label_smoothing)
     dtype = _common.accumulate_dtype(input)
     gradient = input.new_empty((0,), dtype=dtype)
-    if arguments[-1]:
+    if with_gradient:
         gradient = _common.empty_map(input, input.shape[2], input.shape[3], dtype)
     return input.new_empty((), dtype=dtype), input.new_empty((), dtype=dtype), gradient
 
 
-def _pixels_fake(input: Tensor, target: Tensor, *arguments: Any) -> Tensor:
+@torch.library.register_fake("fcn_ext::cross_entropy_pixels")
+def _(
+    input: Tensor,
+    target: Tensor,
+    geometry: list[int],
+    weight: Tensor | None,
+    ignore_index: int,
+    label_smoothing: float,
+) -> Tensor:
+    _rules.check_target(input, target, geometry)
+    _rules.check_cross_entropy(input, weight, label_smoothing)
     return input.new_empty(target.shape, dtype=_common.accumulate_dtype(input))
 
 
-def _pixels_backward_fake(grad: Tensor, input: Tensor, *arguments: Any) -> Tensor:
+@torch.library.register_fake("fcn_ext::cross_entropy_pixels_backward")
+def _(
+    grad: Tensor,
+    input: Tensor,
+    target: Tensor,
+    geometry: list[int],
+    weight: Tensor | None,
+    ignore_index: int,
+    label_smoothing: float,
+) -> Tensor:
+    _rules.check_target(input, target, geometry)
+    _rules.check_pixel_gradient(grad, input, target)
+    _rules.check_cross_entropy(input, weight, label_smoothing)
     dtype = _common.accumulate_dtype(input)
     return _common.empty_map(input, input.shape[2], input.shape[3], dtype)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    input, target, *ctx.geometry, weight, ctx.ignore_index, ctx.label_smoothing, _ = inputs
+    input, target, ctx.geometry, weight, ctx.ignore_index, ctx.label_smoothing, _ = inputs
     _, total_weight, gradient = output
     ctx.mark_non_differentiable(total_weight, gradient)
     ctx.set_materialize_grads(False)  # zeros as large as `gradient` would be made for it
-    ctx.save_for_backward(gradient, total_weight, input, target, weight)
+    ctx.save_for_backward(gradient, input, target, weight)
+
+
+def _backward(ctx: Any, grad_loss: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
+    if grad_loss is None:
+        return (None,) * 7
+    gradient, input, target, weight = ctx.saved_tensors
+    if gradient.shape != input.shape:
+        # Nobody had told the forward pass that a gradient would be asked for.
+        numbers = (ctx.ignore_index, ctx.label_smoothing, True)
+        with torch.no_grad():
+            _, _, gradient = _op(input, target, ctx.geometry, weight, *numbers)
+    scale = _ScaledOnce.apply if torch.is_grad_enabled() else _ScaledOnce.forward
+    return (scale(grad_loss, gradient, input), *[None] * 6)
 
 
 def _pixels_setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    input, target, *ctx.geometry, weight, ctx.ignore_index, ctx.label_smoothing = inputs
+    input, target, ctx.geometry, weight, ctx.ignore_index, ctx.label_smoothing = inputs
     ctx.save_for_backward(input, target, weight)
 
 
-def _register(name: str) -> tuple[Any, Any]:
-    operators = torch.ops.fcn_ext
-    op = getattr(operators, name).default
-    pixels_op = getattr(operators, f"{name}_pixels").default
-    pixels_backward_op = getattr(operators, f"{name}_pixels_backward").default
-    num_inputs = len(op._schema.arguments)
-
-    def backward(ctx: Any, grad_loss: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
-        if grad_loss is None:
-            return (None,) * num_inputs
-        gradient, total_weight, input, target, weight = ctx.saved_tensors
-        if gradient.shape != input.shape:
-            # Nobody had told the forward pass that a gradient would be asked for.
-            numbers = (ctx.ignore_index, ctx.label_smoothing, True)
-            with torch.no_grad():
-                _, _, gradient = op(input, target, *ctx.geometry, weight, *numbers)
-        # The mean of nothing is 0 / 0. Its gradient must not be NaN: void pixels have none.
-        finite = torch.nan_to_num(grad_loss, 0.0, 0.0, 0.0)
-        grad_loss = torch.where(total_weight == 0, finite, grad_loss)
-        scale = _ScaledOnce.apply if torch.is_grad_enabled() else _ScaledOnce.forward
-        grad_input = scale(grad_loss, gradient, input, name)
-        return (grad_input, *[None] * (num_inputs - 1))
-
-    def pixels_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        input, target, weight = ctx.saved_tensors
-        numbers = (ctx.ignore_index, ctx.label_smoothing)
-        arguments = (grad.contiguous(), input, target, *ctx.geometry, weight, *numbers)
-        grad_input = differentiable_once(*arguments).to(input.dtype)
-        return (grad_input, *[None] * (num_inputs - 2))
-
-    def refuse(ctx: Any, grad: Tensor) -> Any:
-        raise _differentiable_once(name)
-
-    library, qualified = torch.library, f"fcn_ext::{name}"
-    library.register_fake(qualified, _fake)
-    library.register_fake(f"{qualified}_pixels", _pixels_fake)
-    library.register_fake(f"{qualified}_pixels_backward", _pixels_backward_fake)
-    library.register_vmap(qualified, _common.vmap_by_example(op))
-    library.register_vmap(f"{qualified}_pixels", _common.vmap_over_batch(pixels_op, 2))
-    library.register_vmap(
-        f"{qualified}_pixels_backward", _common.vmap_over_batch(pixels_backward_op, 3)
-    )
-    differentiable_once = _autograd.differentiable(pixels_backward_op, refuse)
-    return (
-        _autograd.differentiable(op, backward, _setup_context),
-        _autograd.differentiable(pixels_op, pixels_backward, _pixels_setup_context),
-    )
+def _pixels_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    input, target, weight = ctx.saved_tensors
+    numbers = (ctx.ignore_index, ctx.label_smoothing)
+    grad_input = _cross_entropy_pixels_backward(grad, input, target, ctx.geometry, weight, *numbers)
+    return (grad_input.to(input.dtype), *[None] * 5)
 
 
-_upsample = _register("upsample_cross_entropy")
-_interpolate = _register("interpolate_cross_entropy")
+def _refuse(ctx: Any, grad: Tensor) -> Any:
+    raise _differentiable_once()
+
+
+_cross_entropy = _autograd.differentiable(_op, _backward, _setup_context)
+_cross_entropy_pixels = _autograd.differentiable(
+    _pixels_op, _pixels_backward, _pixels_setup_context
+)
+_cross_entropy_pixels_backward = _autograd.differentiable(_pixels_backward_op, _refuse)
+torch.library.register_vmap("fcn_ext::cross_entropy", _common.vmap_by_example(_op))
+torch.library.register_vmap("fcn_ext::cross_entropy_pixels", _common.vmap_over_batch(_pixels_op, 2))
+torch.library.register_vmap(
+    "fcn_ext::cross_entropy_pixels_backward", _common.vmap_over_batch(_pixels_backward_op, 3)
+)

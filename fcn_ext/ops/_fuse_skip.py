@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fcn_ext import _rules
 from fcn_ext.ops import _autograd, _common, _upsample
 
 _op = torch.ops.fcn_ext.fuse_skip.default
@@ -21,6 +22,12 @@ def fuse_skip(
     FCN's ``fuse_pool4`` and ``fuse_pool3``: the coarse scores upsampled, the skip layer's scores
     cropped to them, and their sum (Long et al., section 4.2). The output has the size of the
     upsampled scores, ``(H - 1) * stride + kernel_size`` rows, and the layout of ``coarse``.
+
+    With pool3's scores 9 rows and columns into the map, as in the published FCN-8s::
+
+        >>> coarse, skip = torch.zeros(1, 21, 34, 34), torch.zeros(1, 21, 88, 88)
+        >>> fuse_skip(coarse, skip, offset=9).shape
+        torch.Size([1, 21, 70, 70])
 
     Under autocast, maps of two dtypes meet in the wider one, as they do in ``coarse + skip``.
 
@@ -51,6 +58,7 @@ def fuse_skip(
 
 @torch.library.register_fake("fcn_ext::fuse_skip")
 def _(coarse: Tensor, skip: Tensor, offset_y: int, offset_x: int, stride: int) -> Tensor:
+    _rules.check_fuse_skip(coarse, skip, offset_y, offset_x, stride)
     kernel_size = _common.default_kernel_size(stride)
     height, width = ((size - 1) * stride + kernel_size for size in coarse.shape[2:])
     return _common.empty_map(coarse, height, width)

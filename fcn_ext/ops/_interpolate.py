@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fcn_ext import _rules
 from fcn_ext.ops import _autograd, _common
 
 _op = torch.ops.fcn_ext.interpolate.default
@@ -21,6 +22,9 @@ def interpolate(
     Any ratio, up or down, without antialiasing, as there. Unlike there the backward pass is
     deterministic and half types are accumulated in float32; weights are exact ratios of integers,
     rounded once. The output has the dtype and the layout of ``input``.
+
+        >>> interpolate(torch.zeros(1, 21, 32, 32), (250, 333)).shape
+        torch.Size([1, 21, 250, 333])
 
     Args:
         input: (N, C, H, W), float32, float64, float16 or bfloat16, any strides.
@@ -44,11 +48,13 @@ def interpolate(
 
 @torch.library.register_fake("fcn_ext::interpolate")
 def _(input: Tensor, height: int, width: int, align_corners: bool) -> Tensor:
+    _rules.check_forward(input, (align_corners,), height, width)
     return _common.empty_map(input, height, width)
 
 
 @torch.library.register_fake("fcn_ext::interpolate_backward")
 def _(grad: Tensor, height: int, width: int, align_corners: bool) -> Tensor:
+    _rules.check_backward(grad, (align_corners,), height, width)
     return _common.empty_map(grad, height, width)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fcn_ext import _rules
 from fcn_ext.ops import _autograd, _common
 
 _op = torch.ops.fcn_ext.upsample.default
@@ -28,13 +29,23 @@ def upsample(
     ``output_size`` that starts at ``offset``. Nodes beyond the border count as zero, as they do
     there. The uncropped size is ``(H - 1) * stride + kernel_size`` rows, columns alike.
 
+    The last layer of FCN-8s takes scores of every eighth pixel to the size of the image::
+
+        >>> scores = torch.zeros(1, 21, 70, 70)
+        >>> upsample(scores, 8, offset=31, output_size=(500, 500)).shape
+        torch.Size([1, 21, 500, 500])
+
+    31 is where the published net's Crop begins. The image was padded by 100 pixels, and each
+    layer since moved its cells by a known fraction; :func:`fcn_ext.geometry.crop_offset` computes
+    the number from the layers.
+
     Deterministic, forward and backward; differentiable any number of times. The output has the
     dtype and the layout (contiguous or channels_last) of ``input``; half types are accumulated in
     float32.
 
     Args:
         input: scores (N, C, H, W), float32, float64, float16 or bfloat16, any strides.
-        stride: output pixels an input pixel, >= 1.
+        stride: output pixels per input pixel, >= 1.
         kernel_size: ``2 * stride`` (the default for every stride but 1) or ``2 * stride - 1``
             (FCN-AlexNet's 63 for stride 32, and the default, 1, for stride 1).
         offset: first row and column of the window, >= 0; one number or (y, x).
@@ -57,6 +68,7 @@ def upsample(
 def _(
     input: Tensor, stride: int, kernel_size: int, offset_y: int, offset_x: int, h: int, w: int
 ) -> Tensor:
+    _rules.check_forward(input, (stride, kernel_size, offset_y, offset_x), h, w)
     return _common.empty_map(input, h, w)
 
 
@@ -64,6 +76,7 @@ def _(
 def _(
     grad: Tensor, stride: int, kernel_size: int, offset_y: int, offset_x: int, h: int, w: int
 ) -> Tensor:
+    _rules.check_backward(grad, (stride, kernel_size, offset_y, offset_x), h, w)
     return _common.empty_map(grad, h, w)
 
 

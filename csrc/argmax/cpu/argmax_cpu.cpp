@@ -94,45 +94,39 @@ void write_labels(const Tensor& input, const BilinearAxes& axes, Tensor& labels,
       [&](int64_t) { return LabelSink<label_t>{to, axes.y.output_size, axes.x.output_size}; });
 }
 
-struct ArgmaxCpu {
-  static ArgmaxLabels labels(const Tensor& input, const BilinearAxes& axes, ScalarType dtype,
-                             bool with_probability) {
-    ArgmaxResult result = empty_argmax(input, axes, dtype, with_probability);
-    void* probability = with_probability ? result.probability.mutable_data_ptr() : nullptr;
-    switch (label_index(dtype)) {
-      case 0:
-        write_labels<uint8_t>(input, axes, result.labels, probability);
-        break;
-      case 1:
-        write_labels<int16_t>(input, axes, result.labels, probability);
-        break;
-      case 2:
-        write_labels<int32_t>(input, axes, result.labels, probability);
-        break;
-      default:
-        write_labels<int64_t>(input, axes, result.labels, probability);
-    }
-    return {result.labels, result.probability};
-  }
-
-  static void count(const Tensor& input, const Tensor& target, const BilinearAxes& axes,
-                    int64_t ignore_index, Tensor& matrix, Tensor& invalid) {
-    check_argmax_counts(input, target, matrix, invalid);
-    const LabelMap targets = label_map(target);
-    const int64_t classes = matrix.size(0);
-    const int64_t unit_pixels = axes.y.output_size * axes.x.output_size / (axes.y.input_size + 1);
-    auto* counts = matrix.mutable_data_ptr<int64_t>();
-    auto* out_of_range = invalid.mutable_data_ptr<int64_t>();
-    run(input, axes, nullptr, [&](int64_t units) {
-      return CountSink{PixelCounter(classes, ignore_index, counts, units * unit_pixels), targets,
-                       axes.x.output_size, out_of_range};
-    });
-  }
-};
-
 }  // namespace
-}  // namespace fcn_ext
 
-STABLE_TORCH_LIBRARY_IMPL(fcn_ext, CPU, m) {
-  fcn_ext::ArgmaxOperators<fcn_ext::ArgmaxCpu>::implement(m);
+ArgmaxLabels ArgmaxCpu::labels(const Tensor& input, const BilinearAxes& axes, ScalarType dtype,
+                               bool with_probability) {
+  ArgmaxResult result = empty_argmax(input, axes, dtype, with_probability);
+  void* probability = with_probability ? result.probability.mutable_data_ptr() : nullptr;
+  switch (label_index(dtype)) {
+    case 0:
+      write_labels<uint8_t>(input, axes, result.labels, probability);
+      break;
+    case 1:
+      write_labels<int16_t>(input, axes, result.labels, probability);
+      break;
+    case 2:
+      write_labels<int32_t>(input, axes, result.labels, probability);
+      break;
+    default:
+      write_labels<int64_t>(input, axes, result.labels, probability);
+  }
+  return {result.labels, result.probability};
 }
+
+void ArgmaxCpu::count(const Tensor& input, const Tensor& target, const BilinearAxes& axes,
+                      int64_t ignore_index, Tensor& matrix, Tensor& invalid) {
+  const LabelMap targets = label_map(target);
+  const int64_t classes = matrix.size(0);
+  const int64_t unit_pixels = axes.y.output_size * axes.x.output_size / (axes.y.input_size + 1);
+  auto* counts = matrix.mutable_data_ptr<int64_t>();
+  auto* out_of_range = invalid.mutable_data_ptr<int64_t>();
+  run(input, axes, nullptr, [&](int64_t units) {
+    return CountSink{PixelCounter(classes, ignore_index, counts, units * unit_pixels), targets,
+                     axes.x.output_size, out_of_range};
+  });
+}
+
+}  // namespace fcn_ext

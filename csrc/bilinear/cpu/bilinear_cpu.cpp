@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "bilinear/bilinear_tensors.h"
+#include "bilinear/bilinear_operators.h"
 #include "bilinear/cpu/kernels.h"
 #include "common/cpu/thread_scratch.h"
 #include "common/cpu/weights.h"

@@ -1,5 +1,5 @@
 // The tensors around the CUDA kernels of the resampling engine.
-#include "bilinear/bilinear_tensors.h"
+#include "bilinear/bilinear_operators.h"
 #include "bilinear/cuda/kernels.cuh"
 #include "common/cuda/tensors.h"
 

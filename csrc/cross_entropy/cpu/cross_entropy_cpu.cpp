@@ -1,4 +1,4 @@
-// Tables, units and threads around the CPU kernels of the cross-entropy, and its operators.
+// Tables, units and threads around the CPU kernels of the cross-entropy.
 #include <torch/csrc/stable/library.h>
 
 #include <algorithm>
@@ -177,49 +177,44 @@ Tensor scalar_tensor(const Tensor& like, double value) {
   return tensor;
 }
 
-struct CrossEntropyCpu {
-  static CrossEntropySum sum(const Tensor& input, const Tensor& target, const BilinearAxes& axes,
-                             const MaybeTensor& weight, int64_t ignore_index,
-                             double label_smoothing, bool with_gradient) {
-    const CrossEntropy problem =
-        check_cross_entropy(input, target, axes, weight, ignore_index, label_smoothing);
-    Tensor gradient =
-        with_gradient ? empty_gradient(input) : empty_like_in(input, {0}, accumulation_type(input));
-    const Outcome outcome =
-        cross_entropy_cpu(problem, input, target, weight, CrossEntropyResult::kSum,
-                          with_gradient ? &gradient : nullptr, nullptr, nullptr);
-    return {scalar_tensor(input, outcome.loss), scalar_tensor(input, outcome.total_weight),
-            gradient};
-  }
-
-  static Tensor pixels(const Tensor& input, const Tensor& target, const BilinearAxes& axes,
-                       const MaybeTensor& weight, int64_t ignore_index, double label_smoothing) {
-    const CrossEntropy problem =
-        check_cross_entropy(input, target, axes, weight, ignore_index, label_smoothing);
-    Tensor loss = empty_like_in(input, {target.size(0), target.size(1), target.size(2)},
-                                accumulation_type(input));
-    cross_entropy_cpu(problem, input, target, weight, CrossEntropyResult::kPixels, nullptr, &loss,
-                      nullptr);
-    return loss;
-  }
-
-  static Tensor pixels_backward(const Tensor& grad_output, const Tensor& input,
-                                const Tensor& target, const BilinearAxes& axes,
-                                const MaybeTensor& weight, int64_t ignore_index,
-                                double label_smoothing) {
-    const CrossEntropy problem =
-        check_cross_entropy(input, target, axes, weight, ignore_index, label_smoothing);
-    check_pixel_gradient(grad_output, input, target);
-    Tensor gradient = empty_gradient(input);
-    cross_entropy_cpu(problem, input, target, weight, CrossEntropyResult::kPixelsGradient,
-                      &gradient, nullptr, &grad_output);
-    return gradient;
-  }
-};
-
 }  // namespace
-}  // namespace fcn_ext
 
-STABLE_TORCH_LIBRARY_IMPL(fcn_ext, CPU, m) {
-  fcn_ext::CrossEntropyOperators<fcn_ext::CrossEntropyCpu>::implement(m);
+CrossEntropySum CrossEntropyCpu::sum(const Tensor& input, const Tensor& target,
+                                     const BilinearAxes& axes, const MaybeTensor& weight,
+                                     int64_t ignore_index, double label_smoothing,
+                                     bool with_gradient) {
+  const CrossEntropy problem =
+      check_cross_entropy(input, target, axes, weight, ignore_index, label_smoothing);
+  Tensor gradient =
+      with_gradient ? empty_gradient(input) : empty_like_in(input, {0}, accumulation_type(input));
+  const Outcome outcome =
+      cross_entropy_cpu(problem, input, target, weight, CrossEntropyResult::kSum,
+                        with_gradient ? &gradient : nullptr, nullptr, nullptr);
+  return {scalar_tensor(input, outcome.loss), scalar_tensor(input, outcome.total_weight), gradient};
 }
+
+Tensor CrossEntropyCpu::pixels(const Tensor& input, const Tensor& target, const BilinearAxes& axes,
+                               const MaybeTensor& weight, int64_t ignore_index,
+                               double label_smoothing) {
+  const CrossEntropy problem =
+      check_cross_entropy(input, target, axes, weight, ignore_index, label_smoothing);
+  Tensor loss = empty_like_in(input, {target.size(0), target.size(1), target.size(2)},
+                              accumulation_type(input));
+  cross_entropy_cpu(problem, input, target, weight, CrossEntropyResult::kPixels, nullptr, &loss,
+                    nullptr);
+  return loss;
+}
+
+Tensor CrossEntropyCpu::pixels_backward(const Tensor& grad_output, const Tensor& input,
+                                        const Tensor& target, const BilinearAxes& axes,
+                                        const MaybeTensor& weight, int64_t ignore_index,
+                                        double label_smoothing) {
+  const CrossEntropy problem =
+      check_cross_entropy(input, target, axes, weight, ignore_index, label_smoothing);
+  Tensor gradient = empty_gradient(input);
+  cross_entropy_cpu(problem, input, target, weight, CrossEntropyResult::kPixelsGradient, &gradient,
+                    nullptr, &grad_output);
+  return gradient;
+}
+
+}  // namespace fcn_ext
