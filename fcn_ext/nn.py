@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from fcn_ext import ops
+from fcn_ext.geometry import Deconvolution, Geometry, Resize
+from fcn_ext.ops._common import is_geometry
 
 __all__ = [
+    "Argmax",
+    "CrossEntropyLoss",
     "FuseSkip",
     "Interpolate",
     "InterpolateArgmax",
@@ -85,37 +91,59 @@ class FuseSkip(nn.Module):
         return f"offset={self.offset}, stride={self.stride}"
 
 
-class _CrossEntropyLoss(nn.Module):
-    """What the losses share: the arguments of ``nn.CrossEntropyLoss``."""
+class CrossEntropyLoss(nn.Module):
+    """:func:`fcn_ext.ops.cross_entropy` with all but scores and target fixed.
+
+    Replaces the upsampling of the scores to the size of the target and the ``nn.CrossEntropyLoss``
+    behind it, and like the latter keeps ``weight`` as a buffer.
+
+        >>> loss = CrossEntropyLoss(Deconvolution(8, offset=31), label_smoothing=0.1)
+        >>> loss(torch.zeros(1, 21, 70, 70), torch.zeros(1, 500, 500, dtype=torch.uint8)).shape
+        torch.Size([])
+
+    Args:
+        geometry: how the scores reach the size of the target.
+        weight, ignore_index, reduction, label_smoothing: as there.
+    """
 
     weight: Tensor | None
 
     def __init__(
         self,
-        weight: Tensor | None,
-        ignore_index: int,
-        reduction: str,
-        label_smoothing: float,
+        geometry: Geometry = Resize(),
+        *,
+        weight: Tensor | None = None,
+        ignore_index: int = 255,
+        reduction: str = "mean",
+        label_smoothing: float = 0.0,
     ) -> None:
         super().__init__()
+        self.geometry = is_geometry(geometry)
         self.register_buffer("weight", weight)
         self.ignore_index = ignore_index
         self.reduction = reduction
         self.label_smoothing = label_smoothing
 
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        return ops.cross_entropy(
+            input,
+            target,
+            self.geometry,
+            weight=self.weight,
+            ignore_index=self.ignore_index,
+            reduction=self.reduction,
+            label_smoothing=self.label_smoothing,
+        )
+
     def extra_repr(self) -> str:
         return (
-            f"ignore_index={self.ignore_index}, reduction={self.reduction!r}, "
+            f"{self.geometry}, ignore_index={self.ignore_index}, reduction={self.reduction!r}, "
             f"label_smoothing={self.label_smoothing}"
         )
 
 
-class UpsampleCrossEntropyLoss(_CrossEntropyLoss):
-    """:func:`fcn_ext.ops.upsample_cross_entropy` with all but scores and target fixed.
-
-    Replaces :class:`Upsample` and the ``nn.CrossEntropyLoss`` behind it, and like the latter keeps
-    ``weight`` as a buffer.
-    """
+class UpsampleCrossEntropyLoss(CrossEntropyLoss):
+    """:class:`CrossEntropyLoss` of ``upsample(input, stride, ...)``."""
 
     def __init__(
         self,
@@ -123,75 +151,52 @@ class UpsampleCrossEntropyLoss(_CrossEntropyLoss):
         *,
         kernel_size: int | None = None,
         offset: int | tuple[int, int] = 0,
-        weight: Tensor | None = None,
-        ignore_index: int = 255,
-        reduction: str = "mean",
-        label_smoothing: float = 0.0,
+        **options: Any,
     ) -> None:
-        super().__init__(weight, ignore_index, reduction, label_smoothing)
-        self.stride = stride
-        self.kernel_size = kernel_size
-        self.offset = offset
-
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return ops.upsample_cross_entropy(
-            input,
-            target,
-            self.stride,
-            kernel_size=self.kernel_size,
-            offset=self.offset,
-            weight=self.weight,
-            ignore_index=self.ignore_index,
-            reduction=self.reduction,
-            label_smoothing=self.label_smoothing,
-        )
-
-    def extra_repr(self) -> str:
-        return (
-            f"stride={self.stride}, kernel_size={self.kernel_size}, offset={self.offset}, "
-            f"{super().extra_repr()}"
-        )
+        super().__init__(Deconvolution(stride, kernel_size, offset), **options)
 
 
-class InterpolateCrossEntropyLoss(_CrossEntropyLoss):
-    """:func:`fcn_ext.ops.interpolate_cross_entropy` with all but scores and target fixed.
+class InterpolateCrossEntropyLoss(CrossEntropyLoss):
+    """:class:`CrossEntropyLoss` of ``interpolate(input, target.shape[1:], ...)``."""
 
-    Replaces ``F.interpolate`` to the size of the target and the ``nn.CrossEntropyLoss`` behind it,
-    and like the latter keeps ``weight`` as a buffer.
+    def __init__(self, *, align_corners: bool = False, **options: Any) -> None:
+        super().__init__(Resize(align_corners), **options)
+
+
+class Argmax(nn.Module):
+    """:func:`fcn_ext.ops.argmax` in a fixed geometry: label maps from scores.
+
+    Args:
+        geometry: how the scores reach the size of the labels.
+        size: of the labels; may be given at the call, where it depends on the image.
+        dtype: of the labels, as there.
     """
 
     def __init__(
         self,
+        geometry: Geometry = Resize(),
         *,
-        align_corners: bool = False,
-        weight: Tensor | None = None,
-        ignore_index: int = 255,
-        reduction: str = "mean",
-        label_smoothing: float = 0.0,
+        size: int | tuple[int, int] | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(weight, ignore_index, reduction, label_smoothing)
-        self.align_corners = align_corners
+        super().__init__()
+        self.geometry = is_geometry(geometry)
+        self.size = size
+        self.dtype = dtype
 
-    def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return ops.interpolate_cross_entropy(
-            input,
-            target,
-            align_corners=self.align_corners,
-            weight=self.weight,
-            ignore_index=self.ignore_index,
-            reduction=self.reduction,
-            label_smoothing=self.label_smoothing,
-        )
+    def forward(self, input: Tensor, size: int | tuple[int, int] | None = None) -> Tensor:
+        size = self.size if size is None else size
+        if size is None and isinstance(self.geometry, Resize):
+            name = type(self).__name__
+            raise ValueError(f"size must be given to {name} or to its call, got neither")
+        return ops.argmax(input, size, self.geometry, dtype=self.dtype)
 
     def extra_repr(self) -> str:
-        return f"align_corners={self.align_corners}, {super().extra_repr()}"
+        return f"{self.geometry}, size={self.size}, dtype={self.dtype}"
 
 
-class UpsampleArgmax(nn.Module):
-    """:func:`fcn_ext.ops.upsample_argmax` with its geometry fixed: label maps from scores.
-
-    ``output_size`` may be given at the call, where it depends on the image.
-    """
+class UpsampleArgmax(Argmax):
+    """:class:`Argmax` of ``upsample(input, stride, ...)``; all of it unless the call has a size."""
 
     def __init__(
         self,
@@ -201,31 +206,14 @@ class UpsampleArgmax(nn.Module):
         offset: int | tuple[int, int] = 0,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__()
-        self.stride = stride
-        self.kernel_size = kernel_size
-        self.offset = offset
-        self.dtype = dtype
+        super().__init__(Deconvolution(stride, kernel_size, offset), dtype=dtype)
 
-    def forward(self, input: Tensor, output_size: tuple[int, int] | None = None) -> Tensor:
-        return ops.upsample_argmax(
-            input,
-            self.stride,
-            kernel_size=self.kernel_size,
-            offset=self.offset,
-            output_size=output_size,
-            dtype=self.dtype,
-        )
-
-    def extra_repr(self) -> str:
-        return (
-            f"stride={self.stride}, kernel_size={self.kernel_size}, offset={self.offset}, "
-            f"dtype={self.dtype}"
-        )
+    def forward(self, input: Tensor, output_size: int | tuple[int, int] | None = None) -> Tensor:
+        return super().forward(input, output_size)
 
 
-class InterpolateArgmax(nn.Module):
-    """:func:`fcn_ext.ops.interpolate_argmax` to a fixed size, or to the size given at the call."""
+class InterpolateArgmax(Argmax):
+    """:class:`Argmax` of ``interpolate(input, size, ...)``, to a fixed size or the call's."""
 
     def __init__(
         self,
@@ -234,18 +222,4 @@ class InterpolateArgmax(nn.Module):
         align_corners: bool = False,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__()
-        self.size = size
-        self.align_corners = align_corners
-        self.dtype = dtype
-
-    def forward(self, input: Tensor, size: int | tuple[int, int] | None = None) -> Tensor:
-        size = self.size if size is None else size
-        if size is None:
-            raise ValueError("size must be given to InterpolateArgmax or to its call, got neither")
-        return ops.interpolate_argmax(
-            input, size, align_corners=self.align_corners, dtype=self.dtype
-        )
-
-    def extra_repr(self) -> str:
-        return f"size={self.size}, align_corners={self.align_corners}, dtype={self.dtype}"
+        super().__init__(Resize(align_corners), size=size, dtype=dtype)

@@ -113,15 +113,24 @@ def cross_entropy(
     target: Tensor,
     geometry: Geometry = Resize(),
     *,
+    weight: Tensor | None = None,
     ignore_index: int = 255,
-    **options: Any,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
 ) -> Tensor:
     """``F.cross_entropy`` of the scores at full size; but a void pixel takes no part, so that NaN
     there spreads nowhere."""
     logits = at_full_size(input, (target.shape[1], target.shape[2]), geometry)
     target = target.to(torch.int64)
     logits = torch.where((target != ignore_index).unsqueeze(1), logits, 0)
-    return F.cross_entropy(logits, target, ignore_index=ignore_index, **options)
+    return F.cross_entropy(
+        logits,
+        target,
+        weight=weight,
+        ignore_index=ignore_index,
+        reduction=reduction,
+        label_smoothing=label_smoothing,
+    )
 
 
 def upsample_cross_entropy(
@@ -201,18 +210,18 @@ def upsample_confusion_matrix(
     *,
     kernel_size: int | None = None,
     offset: int | tuple[int, int] = 0,
-    ignore_index: int = 255,
+    **options: Any,
 ) -> tuple[Tensor, int]:
     """:func:`score_confusion_matrix` of the upsampled scores."""
     geometry = Deconvolution(stride, kernel_size, offset)
-    return score_confusion_matrix(input, target, geometry, ignore_index=ignore_index)
+    return score_confusion_matrix(input, target, geometry, **options)
 
 
 def interpolate_confusion_matrix(
-    input: Tensor, target: Tensor, *, align_corners: bool = False, ignore_index: int = 255
+    input: Tensor, target: Tensor, *, align_corners: bool = False, **options: Any
 ) -> tuple[Tensor, int]:
     """:func:`score_confusion_matrix` of the interpolated scores."""
-    return score_confusion_matrix(input, target, Resize(align_corners), ignore_index=ignore_index)
+    return score_confusion_matrix(input, target, Resize(align_corners), **options)
 
 
 def check_labels(target: Tensor, num_classes: int, *, ignore_index: int = 255) -> None:

@@ -11,6 +11,7 @@ import torch
 
 import fcn_ext.numpy as fnp
 from fcn_ext import ops
+from fcn_ext.geometry import Deconvolution
 from fcn_ext.metrics import ConfusionMatrix, scores_from_matrix
 
 SCORES = torch.zeros(1, 3, 4, 5)
@@ -139,3 +140,70 @@ def test_tracing_warns_of_sizes_that_become_constants() -> None:
         pytest.warns(DeprecationWarning, match="torch.export"),
     ):
         torch.jit.trace(lambda scores: ops.upsample(scores, 8), (SCORES,))
+
+
+@pytest.mark.parametrize("head", ["cross_entropy", "argmax", "score_confusion_matrix"])
+def test_what_is_no_geometry_is_refused(head: str) -> None:
+    second = (9, 9) if head == "argmax" else LABELS
+    for wrong in (8, "deconvolution", None, (8, 16, 0, 0)):
+        with pytest.raises(TypeError, match=r"geometry must be .* such as Deconvolution\(8\), got"):
+            getattr(ops, head)(SCORES, second, wrong)
+
+
+def test_argmax_is_told_a_size_or_a_deconvolution() -> None:
+    assert ops.argmax(SCORES, geometry=Deconvolution(4, offset=1)).shape == (1, 19, 23)
+    with pytest.raises(TypeError, match="size must be given with a Resize, got None"):
+        ops.argmax(SCORES)
+
+
+HUGE = 2**63
+TOO_LARGE: dict[str, Callable[[], Any]] = {
+    "stride": lambda: ops.upsample(SCORES, HUGE),
+    "kernel_size": lambda: ops.upsample(SCORES, 2, kernel_size=HUGE),
+    "offset": lambda: ops.upsample(SCORES, 2, offset=(0, HUGE)),
+    "output_size": lambda: ops.upsample(SCORES, 2, output_size=-HUGE - 1),
+    "size": lambda: ops.interpolate(SCORES, HUGE),
+    "skip stride": lambda: ops.fuse_skip(SCORES, SCORES, 0, stride=HUGE),
+    "skip offset": lambda: ops.fuse_skip(SCORES, SCORES, HUGE),
+    "argmax size": lambda: ops.argmax(SCORES, HUGE),
+    "argmax stride": lambda: ops.upsample_argmax(SCORES, HUGE),
+    "loss ignore_index": lambda: ops.cross_entropy(SCORES, LABELS, ignore_index=HUGE),
+    "counts ignore_index": lambda: ops.confusion_matrix(LABELS, LABELS, 3, ignore_index=HUGE),
+    "scores ignore_index": lambda: ops.score_confusion_matrix(SCORES, LABELS, ignore_index=HUGE),
+    "num_classes": lambda: ops.confusion_matrix(LABELS, LABELS, HUGE),
+    "labels ignore_index": lambda: ops.check_labels(LABELS, 3, ignore_index=HUGE),
+    "labels num_classes": lambda: ops.check_labels(LABELS, HUGE),
+    "deconvolution stride": lambda: Deconvolution(HUGE),
+    "deconvolution kernel_size": lambda: Deconvolution(2, HUGE),
+    "deconvolution offset": lambda: Deconvolution(2, offset=HUGE),
+}
+
+
+@pytest.mark.parametrize("name", TOO_LARGE)
+def test_numbers_beyond_64_bits_are_refused_by_name(name: str) -> None:
+    argument = name.split()[-1]
+    with pytest.raises(
+        ValueError, match=rf"^{argument} must (be in|be 2 \* stride|fit in 64 bits)"
+    ):
+        TOO_LARGE[name]()
+
+
+def test_results_that_no_memory_holds_say_so() -> None:
+    for call in (
+        lambda: ops.upsample(SCORES, 2**27),
+        lambda: ops.interpolate(SCORES, 2**30),
+        lambda: ops.argmax(SCORES, 2**30, dtype=torch.int64),
+    ):
+        with pytest.raises((RuntimeError, ValueError), match=r"result .* shape|of shape \("):
+            call()
+
+
+@pytest.mark.filterwarnings("ignore:.*quantize:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*quantized:UserWarning")
+@pytest.mark.parametrize("name", OF_SCORES | OF_SCORES_AND_TARGET)
+def test_quantized_and_nested_scores_are_refused(name: str) -> None:
+    call = (OF_SCORES | OF_SCORES_AND_TARGET)[name]
+    target = (LABELS,) if name in OF_SCORES_AND_TARGET else ()
+    quantized = torch.quantize_per_tensor(SCORES, 0.1, 0, torch.qint8)
+    with pytest.raises(TypeError, match=r"input must be an ordinary dense .* torch\.qint8"):
+        call(quantized, *target)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from fcn_ext import nn, ops
+from fcn_ext.geometry import Deconvolution, Resize
 
 
 def test_modules_are_their_functions() -> None:
@@ -42,6 +43,22 @@ def test_losses_are_their_functions(reduction: str) -> None:
     interpolated = nn.InterpolateCrossEntropyLoss(align_corners=True, **options)
     expected = ops.interpolate_cross_entropy(scores, target, align_corners=True, **options)
     assert torch.equal(interpolated(scores, target), expected)
+
+
+def test_modules_take_a_geometry() -> None:
+    scores, target = torch.randn(2, 3, 4, 5), torch.randint(0, 3, (2, 9, 11))
+    for geometry in (Deconvolution(3, 5, (1, 2)), Resize(align_corners=True)):
+        loss = nn.CrossEntropyLoss(geometry, label_smoothing=0.1)
+        expected = ops.cross_entropy(scores, target, geometry, label_smoothing=0.1)
+        assert torch.equal(loss(scores, target), expected)
+        labels = nn.Argmax(geometry, size=(9, 11))
+        assert torch.equal(labels(scores), ops.argmax(scores, (9, 11), geometry))
+        assert torch.equal(labels(scores, (8, 7)), ops.argmax(scores, (8, 7), geometry))
+        assert repr(geometry) in repr(loss)
+        assert repr(geometry) in repr(labels)
+    for module in (nn.CrossEntropyLoss, nn.Argmax):
+        with pytest.raises(TypeError, match=r"geometry must be .*Deconvolution\(8\), got 8"):
+            module(8)  # type: ignore[arg-type]
 
 
 def test_losses_replace_the_two_usual_lines() -> None:
@@ -95,7 +112,7 @@ def test_modules_say_what_they_are() -> None:
         "ignore_index=9",
         "reduction='sum'",
         "stride=32",
-        "align_corners=True, dtype=torch.int16",
+        "Resize(align_corners=True), size=None, dtype=torch.int16",
     ):
         assert text in repr(net)
     assert not list(net.parameters())

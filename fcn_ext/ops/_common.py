@@ -107,7 +107,7 @@ def vmap_over_batch(op: Any, num_maps: int) -> Any:
     one_by_one = vmap_by_example(op)
 
     def rule(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[Any, Any]:
-        if any(dim is not None for dim in in_dims[num_maps:]):
+        if any(isinstance(dim, int) for dim in in_dims[num_maps:]):
             return one_by_one(info, in_dims, *args)  # type: ignore[no-any-return]
         size = info.batch_size
         images = args[0].shape[0 if in_dims[0] is None else 1 if in_dims[0] == 0 else 0]
@@ -131,13 +131,17 @@ def _unfold_batch(map: Tensor, size: int, images: int) -> Tensor:
 
 
 def vmap_by_example(op: Any) -> Any:
-    """A vmap rule for ``op`` that computes one example after the other."""
+    """A vmap rule for ``op`` that computes one example after the other.
+
+    What is batched has an integer for its dimension; of a list, such as a geometry, torch gives a
+    list of None.
+    """
 
     def rule(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[Any, Any]:
         def example(index: int) -> Any:
             return op(
                 *(
-                    arg if dim is None else arg.select(dim, index)
+                    arg.select(dim, index) if isinstance(dim, int) else arg
                     for arg, dim in zip(args, in_dims, strict=True)
                 )
             )
@@ -157,11 +161,11 @@ def vmap_by_example(op: Any) -> Any:
 def _no_examples(op: Any, in_dims: tuple[Any, ...], args: tuple[Any, ...]) -> tuple[Any, Any]:
     """The results of ``op`` over an empty batch: as many of each shape as there are examples."""
 
-    def shape_of_one(arg: Any, dim: int | None) -> Any:
+    def shape_of_one(arg: Any, dim: Any) -> Any:
         if not isinstance(arg, Tensor):
             return arg
         sizes = list(arg.shape)
-        if dim is not None:
+        if isinstance(dim, int):
             del sizes[dim]
         return torch.empty(sizes, dtype=arg.dtype, device="meta")
 

@@ -156,7 +156,8 @@ class _ScaledOnce(torch.autograd.Function):
 
     @staticmethod
     def forward(grad_loss: Tensor, gradient: Tensor, input: Tensor) -> Tensor:
-        return (gradient * grad_loss).to(input.dtype)
+        # Not a scalar: vmap over no examples could not find the dtype of the product.
+        return (gradient * grad_loss.reshape(1, 1, 1, 1)).to(input.dtype)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

@@ -27,7 +27,7 @@ def trained(scores: Tensor) -> Tensor:
 
 
 class Upsample:
-    """upsample(stride, ...), and the heads of the same geometry."""
+    """upsample(stride, ...), and the heads of the same case."""
 
     def __init__(self, stride: int, offset: int = 0, size: tuple[int, int] | None = None) -> None:
         self.stride = stride
@@ -47,7 +47,7 @@ class Upsample:
 
 
 class Interpolate:
-    """interpolate(size), and the heads of the same geometry."""
+    """interpolate(size), and the heads of the same case."""
 
     def __init__(self, size: tuple[int, int], align_corners: bool = False) -> None:
         self.size = size

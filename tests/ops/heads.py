@@ -1,12 +1,12 @@
 """What the tests of the fused heads share: geometries, scores, labels, and calls of both modules.
 
-A head takes coarse scores to the size of a label map in one of two geometries, `upsample` and
-`interpolate`; everything else about it is the same, and so are the questions it is asked.
+A head takes coarse scores to the size of a label map in a geometry; everything else about it is
+the same whatever the geometry, and so are the questions it is asked.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from types import ModuleType
 from typing import Any
 
@@ -14,39 +14,53 @@ import torch
 from torch import Tensor
 
 from fcn_ext import reference
+from fcn_ext.geometry import Deconvolution, Geometry, Resize
 
 LABEL_TYPES = [torch.uint8, torch.int16, torch.int32, torch.int64]
 SCORE_TYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
 
 
 @dataclass(frozen=True)
-class Geometry:
-    """Coarse (h, w), fine (H, W), and how a head of either kind is told the way between."""
+class Case:
+    """Coarse (h, w), fine (H, W), and the geometry between them."""
 
     name: str
-    kind: str  # upsample or interpolate
     coarse: tuple[int, int]
     fine: tuple[int, int]
-    options: dict[str, Any]  # of the Python functions, but for the size
-    numbers: tuple[Any, ...]  # of the operators, but for the size
+    geometry: Geometry
 
     def __str__(self) -> str:
         return self.name
 
-    def head(self, module: ModuleType, consumer: str, *tensors: Tensor, **options: Any) -> Any:
-        """`module`'s head that ends in `consumer`: cross_entropy, argmax, confusion_matrix."""
-        if consumer == "argmax":
-            options["size" if self.kind == "interpolate" else "output_size"] = self.fine
-        return getattr(module, f"{self.kind}_{consumer}")(*tensors, **self.options, **options)
+    def head(self, module: ModuleType, name: str, *tensors: Tensor, **options: Any) -> Any:
+        """`module`'s head called `name`: cross_entropy, argmax, score_confusion_matrix."""
+        size = (self.fine,) if name == "argmax" else ()
+        return getattr(module, name)(*tensors, *size, self.geometry, **options)
+
+    def face(self, module: ModuleType, name: str, *tensors: Tensor, **options: Any) -> Any:
+        """The same by the name and the arguments of the geometry's own face."""
+        name = name.removeprefix("score_")
+        if isinstance(self.geometry, Resize):
+            size = {"size": self.fine} if name == "argmax" else {}
+            options |= {"align_corners": self.geometry.align_corners, **size}
+            return getattr(module, f"interpolate_{name}")(*tensors, **options)
+        size = {"output_size": self.fine} if name == "argmax" else {}
+        options |= {**asdict(self.geometry), **size}
+        return getattr(module, f"upsample_{name}")(*tensors, **options)
 
     def materialised(self, module: ModuleType, scores: Tensor) -> Tensor:
         """The scores at full size."""
-        size = {"size" if self.kind == "interpolate" else "output_size": self.fine}
-        result: Tensor = getattr(module, self.kind)(scores, **self.options, **size)
+        result: Tensor
+        if isinstance(self.geometry, Resize):
+            result = module.interpolate(scores, self.fine, **asdict(self.geometry))
+        else:
+            result = module.upsample(scores, output_size=self.fine, **asdict(self.geometry))
         return result
 
-    def op(self, name: str) -> Any:
-        return getattr(torch.ops.fcn_ext, f"{self.kind}_{name}").default
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """The geometry as the operators are told of it."""
+        return self.geometry.numbers
 
     def scores(
         self, n: int, c: int, dtype: torch.dtype = torch.float32, seed: int = 1, scale: float = 2.0
@@ -80,25 +94,23 @@ def upsampled(
     kernel_size: int | None = None,
     offset: tuple[int, int] = (0, 0),
     fine: tuple[int, int] | None = None,
-) -> Geometry:
+) -> Case:
     """By `stride`, cut to `fine` at `offset`."""
     k = kernel_size or (2 * stride if stride > 1 else 1)
     whole = [(size - 1) * stride + k - first for size, first in zip(coarse, offset, strict=True)]
     fine = fine or (whole[0], whole[1])
     name = f"{coarse}-s{stride}-k{k}-o{offset}-{fine}"
-    options = {"stride": stride, "kernel_size": kernel_size, "offset": offset}
-    return Geometry(name, "upsample", coarse, fine, options, (stride, k, *offset))
+    return Case(name, coarse, fine, Deconvolution(stride, kernel_size, offset))
 
 
 def interpolated(
     coarse: tuple[int, int], fine: tuple[int, int], *, align_corners: bool = False
-) -> Geometry:
+) -> Case:
     name = f"{coarse}-to-{fine}-{align_corners}"
-    options = {"align_corners": align_corners}
-    return Geometry(name, "interpolate", coarse, fine, options, (align_corners,))
+    return Case(name, coarse, fine, Resize(align_corners))
 
 
-GEOMETRIES = [
+CASES = [
     upsampled((4, 5), 1),
     upsampled((5, 4), 2, offset=(1, 1), fine=(8, 7)),
     upsampled((3, 4), 3, offset=(2, 0)),
@@ -122,24 +134,24 @@ PLAIN = [upsampled((4, 5), 4, offset=(2, 2), fine=(13, 15)), interpolated((4, 5)
 
 
 def loss_and_gradient(
-    module: ModuleType, geometry: Geometry, scores: Tensor, target: Tensor, **options: Any
+    module: ModuleType, case: Case, scores: Tensor, target: Tensor, **options: Any
 ) -> tuple[Tensor, Tensor]:
     """The loss, and the gradient of its sum."""
     scores = scores.detach().clone().requires_grad_()
-    loss: Tensor = geometry.head(module, "cross_entropy", scores, target, **options)
+    loss: Tensor = case.head(module, "cross_entropy", scores, target, **options)
     loss.sum().backward()
     assert scores.grad is not None
     return loss.detach(), scores.grad
 
 
 def trained_like(
-    geometry: Geometry, n: int, c: int, dtype: torch.dtype = torch.float32, seed: int = 3
+    case: Case, n: int, c: int, dtype: torch.dtype = torch.float32, seed: int = 3
 ) -> Tensor:
     """Scores as a trained net's: patches where one class is well ahead, the others much alike."""
     generator = torch.Generator().manual_seed(seed)
-    h, w = geometry.coarse
+    h, w = case.coarse
     patches = torch.randint(0, c, (n, h // 2 + 1, w // 2 + 1), generator=generator)
     winner = patches.repeat_interleave(2, 1).repeat_interleave(2, 2)[:, :h, :w]
-    return geometry.scores(n, c, dtype, seed, 1.0).scatter_add_(
+    return case.scores(n, c, dtype, seed, 1.0).scatter_add_(
         1, winner.unsqueeze(1), torch.full((n, 1, h, w), 9.0, dtype=dtype)
     )

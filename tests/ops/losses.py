@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from heads import Geometry, loss_and_gradient
 from torch import Tensor
 
 from fcn_ext import ops, reference
+
+from .heads import Case, loss_and_gradient
 
 REDUCTIONS = ["none", "sum", "mean"]
 # Of the gradient, relative to its largest element: it is computed in float32 and rounded once.
@@ -29,24 +30,24 @@ def near(actual: Tensor, expected: Tensor, tolerance: float, least: float = 0.01
         assert error <= tolerance * max(largest, least), (error, largest)
 
 
-def assert_matches(geometry: Geometry, scores: Tensor, target: Tensor, **options: Any) -> None:
+def assert_matches(case: Case, scores: Tensor, target: Tensor, **options: Any) -> None:
     """Against float64 plain PyTorch of the same, rounded, scores."""
     wide = dict(options)
     if options.get("weight") is not None:
         wide["weight"] = options["weight"].double()
     expected, expected_gradient = loss_and_gradient(
-        reference, geometry, scores.double(), target, **wide
+        reference, case, scores.double(), target, **wide
     )
-    loss, gradient = loss_and_gradient(ops, geometry, scores, target, **options)
+    loss, gradient = loss_and_gradient(ops, case, scores, target, **options)
     assert loss.dtype == (torch.float64 if scores.dtype == torch.float64 else torch.float32)
     assert gradient.dtype == scores.dtype
     # A sum's errors cancel; those of single pixels are of the size of the scores.
     exact = 1e-12 if scores.dtype == torch.float64 else 1e-6 if loss.dim() == 0 else 4e-6
     near(loss, expected, exact)
     # What a gradient's terms add up to if they do not cancel, as all of a single class do.
-    terms = float(geometry.weights().sum((1, 2)).max())
+    terms = float(case.weights().sum((1, 2)).max())
     least = terms if scores.shape[1] == 1 else 0.1 * terms
     near(gradient, expected_gradient, GRADIENT[scores.dtype], least)
     with torch.no_grad():  # the pass without a gradient is another one
-        alone = geometry.head(ops, "cross_entropy", scores, target, **options)
+        alone = case.head(ops, "cross_entropy", scores, target, **options)
     near(alone, expected, exact)

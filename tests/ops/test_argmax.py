@@ -6,36 +6,37 @@ from typing import Any
 
 import pytest
 import torch
-from contract import LAYOUTS, channels_last, contiguous
-from heads import (
-    GEOMETRIES,
-    LABEL_TYPES,
-    PLAIN,
-    SCORE_TYPES,
-    Geometry,
-    interpolated,
-    trained_like,
-    upsampled,
-)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from fcn_ext import ops, reference
 
+from .contract import LAYOUTS, channels_last, contiguous
+from .heads import (
+    CASES,
+    LABEL_TYPES,
+    PLAIN,
+    SCORE_TYPES,
+    Case,
+    interpolated,
+    trained_like,
+    upsampled,
+)
+
 INF, NAN = float("inf"), float("nan")
 
 
-def argmax(geometry: Geometry, scores: Tensor, **options: Any) -> Any:
-    return geometry.head(ops, "argmax", scores, **options)
+def argmax(case: Case, scores: Tensor, **options: Any) -> Any:
+    return case.head(ops, "argmax", scores, **options)
 
 
-def assert_matches(geometry: Geometry, scores: Tensor) -> None:
+def assert_matches(case: Case, scores: Tensor) -> None:
     """The winner wherever it wins by more than rounding; elsewhere one that rounding excuses."""
-    logits = geometry.materialised(reference, scores.double())
+    logits = case.materialised(reference, scores.double())
     rounding = (1e-14 if scores.dtype == torch.float64 else 2e-6) * float(scores.abs().max())
-    labels, probability = argmax(geometry, scores, return_probability=True)
-    assert torch.equal(argmax(geometry, scores), labels)
+    labels, probability = argmax(case, scores, return_probability=True)
+    assert torch.equal(argmax(case, scores), labels)
     assert labels.dtype == (torch.uint8 if scores.shape[1] <= 256 else torch.int16)
     best = logits.amax(1)
     chosen = logits.gather(1, labels.long().unsqueeze(1)).squeeze(1)
@@ -51,18 +52,18 @@ def assert_matches(geometry: Geometry, scores: Tensor) -> None:
 
 
 @pytest.mark.parametrize("dtype", SCORE_TYPES, ids=str)
-@pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
-def test_matches_reference(geometry: Geometry, dtype: torch.dtype, device: torch.device) -> None:
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_matches_reference(case: Case, dtype: torch.dtype, device: torch.device) -> None:
     for classes in (1, 2, 7, 40):
-        assert_matches(geometry, geometry.scores(2, classes, dtype).to(device))
-        assert_matches(geometry, trained_like(geometry, 2, classes, dtype).to(device))
+        assert_matches(case, case.scores(2, classes, dtype).to(device))
+        assert_matches(case, trained_like(case, 2, classes, dtype).to(device))
 
 
 @pytest.mark.parametrize("num_classes", [3, 16, 21, 150, 256, 257, 847])
 def test_any_number_of_classes(num_classes: int, device: torch.device) -> None:
-    for geometry in (*PLAIN, upsampled((5, 6), 8, offset=(4, 4), fine=(33, 41))):
-        assert_matches(geometry, geometry.scores(2, num_classes).to(device))
-        assert_matches(geometry, trained_like(geometry, 2, num_classes).to(device))
+    for case in (*PLAIN, upsampled((5, 6), 8, offset=(4, 4), fine=(33, 41))):
+        assert_matches(case, case.scores(2, num_classes).to(device))
+        assert_matches(case, trained_like(case, 2, num_classes).to(device))
 
 
 @settings(max_examples=100, deadline=None)
@@ -80,110 +81,108 @@ def test_any_geometry(data: st.DataObject) -> None:
             data.draw(st.integers(1, whole[0] - top)),
             data.draw(st.integers(1, whole[1] - left)),
         )
-        geometry = upsampled(coarse, stride, offset=(top, left), fine=fine)
+        case = upsampled(coarse, stride, offset=(top, left), fine=fine)
     else:
         fine = (data.draw(st.integers(1, 60)), data.draw(st.integers(1, 60)))
-        geometry = interpolated(coarse, fine, align_corners=data.draw(st.booleans()))
+        case = interpolated(coarse, fine, align_corners=data.draw(st.booleans()))
     n, c = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 30))
-    scores = data.draw(st.sampled_from(LAYOUTS))(geometry.scores(n, c).round())
+    scores = data.draw(st.sampled_from(LAYOUTS))(case.scores(n, c).round())
     if exact:
-        expected = geometry.head(reference, "argmax", scores.double())
-        assert torch.equal(argmax(geometry, scores), expected)
+        expected = case.head(reference, "argmax", scores.double())
+        assert torch.equal(argmax(case, scores), expected)
     else:
-        assert_matches(geometry, scores)
+        assert_matches(case, scores)
 
 
-@pytest.mark.parametrize("geometry", PLAIN, ids=str)
-def test_ties_go_to_the_lowest_class(geometry: Geometry, device: torch.device) -> None:
+@pytest.mark.parametrize("case", PLAIN, ids=str)
+def test_ties_go_to_the_lowest_class(case: Case, device: torch.device) -> None:
     for value in (0.0, -3.0, 1e30, -INF):
-        scores = torch.full((2, 5, *geometry.coarse), value, device=device)
-        assert not argmax(geometry, scores).any()
+        scores = torch.full((2, 5, *case.coarse), value, device=device)
+        assert not argmax(case, scores).any()
         if value != -INF:
             scores[:, 2:4] += abs(value) + 1
-            assert (argmax(geometry, scores) == 2).all()
+            assert (argmax(case, scores) == 2).all()
 
 
-@pytest.mark.parametrize("geometry", [upsampled((5, 6), 4), upsampled((4, 4), 8)], ids=str)
+@pytest.mark.parametrize("case", [upsampled((5, 6), 4), upsampled((4, 4), 8)], ids=str)
 @pytest.mark.parametrize("dtype", SCORE_TYPES, ids=str)
 def test_non_finite_scores_as_in_torch(
-    geometry: Geometry, dtype: torch.dtype, device: torch.device
+    case: Case, dtype: torch.dtype, device: torch.device
 ) -> None:
     """NaN is greater than all else, and inf - inf is one. (Every weight here is above zero.)"""
     special = torch.tensor([NAN, INF, -INF, 0.0, 1.0, 2.0, 3.0, 4.0], dtype=torch.float64)
     generator = torch.Generator().manual_seed(4)
     for common in (1, 4, 20):  # so many finite ones to one that is not
-        draw = torch.randint(0, 3 + 5 * common, (3, 4, *geometry.coarse), generator=generator)
+        draw = torch.randint(0, 3 + 5 * common, (3, 4, *case.coarse), generator=generator)
         draw = torch.where(draw < 3, draw, 3 + draw % 5)
         scores = special[draw].to(device, dtype)
-        expected = geometry.head(reference, "argmax", scores.double())
-        assert torch.equal(argmax(geometry, scores), expected)
-        labels, probability = argmax(geometry, scores, return_probability=True)
+        expected = case.head(reference, "argmax", scores.double())
+        assert torch.equal(argmax(case, scores), expected)
+        labels, probability = argmax(case, scores, return_probability=True)
         assert torch.equal(labels, expected)
-        _, plain = geometry.head(reference, "argmax", scores.double(), return_probability=True)
+        _, plain = case.head(reference, "argmax", scores.double(), return_probability=True)
         torch.testing.assert_close(probability.double(), plain, rtol=1e-6, atol=0, equal_nan=True)
 
 
-@pytest.mark.parametrize("geometry", PLAIN, ids=str)
-def test_where_all_classes_are_masked_the_first_wins(
-    geometry: Geometry, device: torch.device
-) -> None:
+@pytest.mark.parametrize("case", PLAIN, ids=str)
+def test_where_all_classes_are_masked_the_first_wins(case: Case, device: torch.device) -> None:
     """As everywhere between level classes, though one is ahead at a corner of the cell."""
-    scores = torch.full((1, 3, *geometry.coarse), -INF, device=device)
+    scores = torch.full((1, 3, *case.coarse), -INF, device=device)
     scores[0, 2, :, ::2] = 1.0
-    expected = geometry.materialised(ops, scores).argmax(1)
+    expected = case.materialised(ops, scores).argmax(1)
     assert 0 < int(expected.count_nonzero()) < expected.numel()
-    assert torch.equal(argmax(geometry, scores).long(), expected)
-    labels, _ = argmax(geometry, scores, return_probability=True)
+    assert torch.equal(argmax(case, scores).long(), expected)
+    labels, _ = argmax(case, scores, return_probability=True)
     assert torch.equal(labels.long(), expected)
 
 
-@pytest.mark.parametrize("geometry", PLAIN, ids=str)
-def test_masked_classes_never_win(geometry: Geometry, device: torch.device) -> None:
+@pytest.mark.parametrize("case", PLAIN, ids=str)
+def test_masked_classes_never_win(case: Case, device: torch.device) -> None:
     """A zero weight beside -inf reads nothing, so that no 0 * inf becomes a winner."""
-    scores = geometry.scores(2, 6).to(device)
+    scores = case.scores(2, 6).to(device)
     open_classes = scores[:, [1, 2, 4]]
     scores[:, [0, 3, 5]] = -INF
-    labels, probability = argmax(geometry, scores, return_probability=True)
-    few, expected = argmax(geometry, open_classes, return_probability=True)
+    labels, probability = argmax(case, scores, return_probability=True)
+    few, expected = argmax(case, open_classes, return_probability=True)
     assert torch.equal(labels, torch.tensor([1, 2, 4], device=device)[few.long()].to(labels.dtype))
     torch.testing.assert_close(probability, expected)
 
 
 @pytest.mark.parametrize("stride", [2, 8, 32])
 def test_winners_by_ten_thousand(stride: int, device: torch.device) -> None:
-    geometry = upsampled((4, 5), stride)
+    case = upsampled((4, 5), stride)
     winner = torch.randint(0, 7, (2, 1, 4, 5))
     scores = torch.full((2, 7, 4, 5), -1e4).scatter_(1, winner, 1e4).to(device)
-    labels, probability = argmax(geometry, scores, return_probability=True)
-    expected, plain = geometry.head(reference, "argmax", scores.double(), return_probability=True)
+    labels, probability = argmax(case, scores, return_probability=True)
+    expected, plain = case.head(reference, "argmax", scores.double(), return_probability=True)
     assert torch.equal(labels, expected)
     torch.testing.assert_close(probability.double(), plain, rtol=1e-6, atol=0)
 
 
-@pytest.mark.parametrize("geometry", PLAIN, ids=str)
+@pytest.mark.parametrize("case", PLAIN, ids=str)
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_any_layout(geometry: Geometry, layout: Any, device: torch.device) -> None:
+def test_any_layout(case: Case, layout: Any, device: torch.device) -> None:
     for dtype in (torch.float32, torch.bfloat16):
-        scores = geometry.scores(2, 6, dtype).to(device)
-        expected = argmax(geometry, scores, return_probability=True)
-        actual = argmax(geometry, layout(scores), return_probability=True)
+        scores = case.scores(2, 6, dtype).to(device)
+        expected = argmax(case, scores, return_probability=True)
+        actual = argmax(case, layout(scores), return_probability=True)
         assert torch.equal(actual[0], expected[0])
         torch.testing.assert_close(actual[1], expected[1], rtol=1e-6, atol=0)
         assert all(map.is_contiguous() for map in actual)
 
 
-@pytest.mark.parametrize("geometry", PLAIN, ids=str)
+@pytest.mark.parametrize("case", PLAIN, ids=str)
 @pytest.mark.parametrize("dtype", LABEL_TYPES, ids=str)
-def test_label_types(geometry: Geometry, dtype: torch.dtype, device: torch.device) -> None:
+def test_label_types(case: Case, dtype: torch.dtype, device: torch.device) -> None:
     for classes in (3, 256, 300):
-        scores = geometry.scores(1, classes).to(device)
+        scores = case.scores(1, classes).to(device)
         if classes > 256 and dtype == torch.uint8:
             with pytest.raises(ValueError, match=r"dtype must .* 299.* got (Byte|.*uint8)"):
-                argmax(geometry, scores, dtype=dtype)
+                argmax(case, scores, dtype=dtype)
             continue
-        labels = argmax(geometry, scores, dtype=dtype)
+        labels = argmax(case, scores, dtype=dtype)
         assert labels.dtype == dtype
-        assert torch.equal(labels.long(), argmax(geometry, scores, dtype=torch.int64))
+        assert torch.equal(labels.long(), argmax(case, scores, dtype=torch.int64))
 
 
 def test_all_that_is_left(device: torch.device) -> None:
@@ -193,26 +192,25 @@ def test_all_that_is_left(device: torch.device) -> None:
 
 
 def test_no_gradient(device: torch.device) -> None:
-    for geometry in PLAIN:
-        scores = geometry.scores(1, 3).to(device).requires_grad_()
-        for result in argmax(geometry, scores, return_probability=True):
+    for case in PLAIN:
+        scores = case.scores(1, 3).to(device).requires_grad_()
+        for result in argmax(case, scores, return_probability=True):
             assert not result.requires_grad
 
 
-@pytest.mark.parametrize("geometry", PLAIN, ids=str)
-def test_opcheck(geometry: Geometry, device: torch.device) -> None:
+@pytest.mark.parametrize("case", PLAIN, ids=str)
+def test_opcheck(case: Case, device: torch.device) -> None:
     for layout, dtype, labels in (
         (contiguous, torch.float32, torch.uint8),
         (channels_last, torch.bfloat16, torch.int64),
         (contiguous, torch.float64, torch.int16),
     ):
-        scores = layout(geometry.scores(2, 4, dtype).to(device)).requires_grad_()
-        if geometry.kind == "upsample":
-            arguments = (scores, *geometry.numbers, *geometry.fine)
-        else:
-            arguments = (scores, *geometry.fine, *geometry.numbers)
+        scores = layout(case.scores(2, 4, dtype).to(device)).requires_grad_()
+        arguments = (scores, *case.fine, case.numbers)
         for with_probability in (False, True):
-            torch.library.opcheck(geometry.op("argmax"), (*arguments, labels, with_probability))
+            torch.library.opcheck(
+                torch.ops.fcn_ext.argmax.default, (*arguments, labels, with_probability)
+            )
 
 
 @pytest.mark.parametrize("kind", ["upsample", "interpolate"])
@@ -241,38 +239,36 @@ def test_compiles_and_exports(kind: str, device: torch.device) -> None:
         assert torch.equal(a, e)
 
 
-@pytest.mark.parametrize("geometry", PLAIN, ids=str)
-def test_vmap(geometry: Geometry, device: torch.device) -> None:
-    stacked = torch.stack([geometry.scores(2, 3, seed=s) for s in range(3)], dim=2).to(device)
+@pytest.mark.parametrize("case", PLAIN, ids=str)
+def test_vmap(case: Case, device: torch.device) -> None:
+    stacked = torch.stack([case.scores(2, 3, seed=s) for s in range(3)], dim=2).to(device)
     for probability in (False, True):
         options = {"return_probability": probability}
-        actual = torch.vmap(lambda s: argmax(geometry, s, **options), in_dims=2)(stacked)  # noqa: B023
+        actual = torch.vmap(lambda s: argmax(case, s, **options), in_dims=2)(stacked)  # noqa: B023
         for index in range(3):
-            expected = argmax(geometry, stacked[:, :, index], **options)
+            expected = argmax(case, stacked[:, :, index], **options)
             pairs = zip(actual, expected, strict=True) if probability else [(actual, expected)]
             assert all(torch.equal(a[index], e) for a, e in pairs)
 
 
 def test_empty_batch(device: torch.device) -> None:
-    for geometry in PLAIN:
-        labels, probability = argmax(
-            geometry, geometry.scores(0, 3).to(device), return_probability=True
-        )
-        assert labels.shape == probability.shape == (0, *geometry.fine)
+    for case in PLAIN:
+        labels, probability = argmax(case, case.scores(0, 3).to(device), return_probability=True)
+        assert labels.shape == probability.shape == (0, *case.fine)
 
 
 @pytest.mark.parametrize(
-    "geometry",
+    "case",
     [upsampled((31, 40), 4, fine=(120, 157)), interpolated((21, 29), (90, 150))],
     ids=str,
 )
 @pytest.mark.parametrize("layout", [contiguous, channels_last])
-def test_threads_change_no_bit(geometry: Geometry, layout: Any, threads: None) -> None:
-    for scores in (geometry.scores(3, 19), trained_like(geometry, 3, 19)):
+def test_threads_change_no_bit(case: Case, layout: Any, threads: None) -> None:
+    for scores in (case.scores(3, 19), trained_like(case, 3, 19)):
         runs = []
         for count in (1, 2, 5, 5):
             torch.set_num_threads(count)
-            runs.append(argmax(geometry, layout(scores), return_probability=True))
+            runs.append(argmax(case, layout(scores), return_probability=True))
         for run in runs[1:]:
             assert all(torch.equal(a, b) for a, b in zip(run, runs[0], strict=True))
 
@@ -282,7 +278,7 @@ def test_threads_change_no_bit(geometry: Geometry, layout: Any, threads: None) -
     [
         ([1], {}, TypeError, "input must be a torch.Tensor, got list"),
         (torch.zeros(3, 4, 5), {}, ValueError, r"input must have shape \(N, C, H, W\), got \(3, 4"),
-        (torch.zeros(1, 3, 4, 5).int(), {}, ValueError, "input must be float32, .* got Int"),
+        (torch.zeros(1, 3, 4, 5).int(), {}, ValueError, "input must be float32, .* got int32"),
         (torch.zeros(1, 0, 4, 5), {}, ValueError, "input must have at least one (class|channel)"),
         (torch.zeros(1, 3, 4, 5), {"dtype": "u8"}, TypeError, "dtype must be a torch.dtype"),
         (torch.zeros(1, 3, 4, 5), {"dtype": torch.float32}, ValueError, "dtype must be .*int"),

@@ -7,14 +7,15 @@ from typing import Any
 
 import pytest
 import torch
-from heads import PLAIN, Geometry
-from losses import REDUCTIONS
 from torch import Tensor
 from torch.autograd import forward_ad
 from torch.overrides import TorchFunctionMode
 
 from fcn_ext import ops
 from fcn_ext.ops import _autograd
+
+from .heads import PLAIN, Case
+from .losses import REDUCTIONS
 
 
 def _grad_fn(result: Tensor) -> str:
@@ -41,13 +42,13 @@ def test_graph_is_made_where_it_is_asked_for() -> None:
     assert not ops.interpolate_argmax(input, 5).requires_grad
 
 
-@pytest.mark.parametrize("geometry", PLAIN, ids=str)
+@pytest.mark.parametrize("case", PLAIN, ids=str)
 @pytest.mark.parametrize("reduction", REDUCTIONS)
-def test_losses_refuse_forward_mode(geometry: Geometry, reduction: str) -> None:
-    scores, target = geometry.scores(1, 3), geometry.labels(1, 3)
+def test_losses_refuse_forward_mode(case: Case, reduction: str) -> None:
+    scores, target = case.scores(1, 3), case.labels(1, 3)
 
     def loss(given: Tensor) -> Tensor:
-        result: Tensor = geometry.head(ops, "cross_entropy", given, target, reduction=reduction)
+        result: Tensor = case.head(ops, "cross_entropy", given, target, reduction=reduction)
         return result
 
     with forward_ad.dual_level():
@@ -58,18 +59,18 @@ def test_losses_refuse_forward_mode(geometry: Geometry, reduction: str) -> None:
         torch.func.jvp(loss, (scores,), (torch.ones_like(scores),))
 
 
-@pytest.mark.parametrize("geometry", PLAIN, ids=str)
-def test_labels_are_constants(geometry: Geometry) -> None:
+@pytest.mark.parametrize("case", PLAIN, ids=str)
+def test_labels_are_constants(case: Case) -> None:
     """To derivatives of every kind, and so is their probability."""
-    scores = geometry.scores(1, 3)
+    scores = case.scores(1, 3)
     with forward_ad.dual_level():
         dual = forward_ad.make_dual(scores, torch.ones_like(scores))
-        for result in geometry.head(ops, "argmax", dual, return_probability=True):
+        for result in case.head(ops, "argmax", dual, return_probability=True):
             assert forward_ad.unpack_dual(result).tangent is None
 
     def where_first(given: Tensor) -> Tensor:
-        labels = geometry.head(ops, "argmax", given)
-        return (geometry.materialised(ops, given) * (labels == 0).unsqueeze(1)).sum()
+        labels = case.head(ops, "argmax", given)
+        return (case.materialised(ops, given) * (labels == 0).unsqueeze(1)).sum()
 
     leaf = scores.clone().requires_grad_()
     (expected,) = torch.autograd.grad(where_first(leaf), leaf)
@@ -197,3 +198,48 @@ def test_without_what_torch_does_not_promise(
         assert actual.requires_grad == result.requires_grad
     assert used > 0
     assert torch.autograd.gradgradcheck(lambda map: ops.upsample(map, 2), input, fast_mode=True)
+
+
+def test_vmap_over_no_examples() -> None:
+    """As torch's own operators: results of no examples, of the right shapes and dtypes."""
+    maps, skips = torch.randn(0, 2, 3, 4, 5), torch.randn(0, 2, 3, 12, 14)
+    labels = torch.randint(0, 3, (0, 2, 8, 10), dtype=torch.uint8)
+    calls: list[tuple[Any, tuple[Tensor, ...]]] = [
+        (lambda x: ops.upsample(x, 2, offset=1), (maps,)),
+        (lambda x: ops.interpolate(x, (9, 7)), (maps.half(),)),
+        (lambda x, y: ops.fuse_skip(x, y, 1), (maps, skips)),
+        (lambda x: ops.argmax(x, (8, 10)), (maps,)),
+        (lambda x: ops.argmax(x, (8, 10), return_probability=True), (maps.double(),)),
+        *(
+            (
+                lambda x, y, reduction=reduction: ops.cross_entropy(x, y, reduction=reduction),
+                (maps, labels),
+            )
+            for reduction in REDUCTIONS
+        ),
+    ]
+    for call, arguments in calls:
+        results = torch.vmap(call)(*arguments)
+        one = call(*(torch.zeros(each.shape[1:], dtype=each.dtype) for each in arguments))
+        if isinstance(results, Tensor):
+            results, one = (results,), (one,)
+        for result, expected in zip(results, one, strict=True):
+            assert result.shape == (0, *expected.shape)
+            assert result.dtype == expected.dtype
+    moved = torch.vmap(lambda x: ops.upsample(x, 2), in_dims=4)(torch.randn(2, 3, 4, 5, 0))
+    assert moved.shape == (0, 2, 3, 10, 12)
+    weights = torch.rand(0, 3)
+    scores, target = torch.randn(2, 3, 4, 5), labels.new_zeros(2, 8, 10)
+    for reduction in REDUCTIONS:
+        losses = torch.vmap(
+            lambda w, reduction=reduction: ops.cross_entropy(
+                scores, target, weight=w, reduction=reduction
+            )
+        )(weights)
+        assert losses.shape == ((0, 2, 8, 10) if reduction == "none" else (0,))
+    counts, invalid = torch.zeros(0, 3, 3).long(), torch.zeros(0).long()
+    torch.vmap(lambda p, t, o, i: ops.confusion_matrix(p, t, 3, out=o, invalid=i))(
+        labels, labels, counts, invalid
+    )
+    gradients = torch.vmap(torch.func.grad(lambda x, y: ops.cross_entropy(x, y)))(maps, labels)
+    assert gradients.shape == maps.shape

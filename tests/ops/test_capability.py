@@ -11,12 +11,12 @@ import pytest
 
 MAPS = """
 import torch
-from contract import TOLERANCE, channels_last, contiguous
-from test_confusion_matrix import test_many_mixed_pixels as mixed_pixels
-from test_interpolate import TestInterpolate
-from test_upsample import TestUpsample
-from test_wide_maps import POINTS, test_gradient_of_wide_rows as wide_rows
-from test_wide_maps import test_gradient_reaches_what_the_pixel_reads as one_pixel
+from tests.ops.contract import TOLERANCE, channels_last, contiguous
+from tests.ops.test_confusion_matrix import test_many_mixed_pixels as mixed_pixels
+from tests.ops.test_interpolate import TestInterpolate
+from tests.ops.test_upsample import TestUpsample
+from tests.ops.test_wide_maps import POINTS, test_gradient_of_wide_rows as wide_rows
+from tests.ops.test_wide_maps import test_gradient_reaches_what_the_pixel_reads as one_pixel
 
 cpu = torch.device("cpu")
 for contract in (TestUpsample(), TestInterpolate()):
@@ -34,11 +34,11 @@ for num_classes in (64, 65):
 """
 HEADS = """
 import torch
-from contract import channels_last, contiguous
-from heads import GEOMETRIES, trained_like
-from test_argmax import assert_matches as assert_argmax
-from losses import assert_matches as assert_loss
-from test_head_confusion_matrix import assert_counts
+from tests.ops.contract import channels_last, contiguous
+from tests.ops.heads import CASES, trained_like
+from tests.ops.test_argmax import assert_matches as assert_argmax
+from tests.ops.losses import assert_matches as assert_loss
+from tests.ops.test_head_confusion_matrix import assert_counts
 
 weight = torch.linspace(0, 2, 37)
 kinds = (
@@ -47,15 +47,15 @@ kinds = (
     (torch.float16, contiguous),
     (torch.float64, channels_last),
 )
-for geometry in GEOMETRIES[::2]:
-    target = geometry.labels(2, 37).to(torch.uint8)
+for case in CASES[::2]:
+    target = case.labels(2, 37).to(torch.uint8)
     for dtype, layout in kinds:
-        scores = layout(geometry.scores(2, 37, dtype))
-        likely = layout(trained_like(geometry, 2, 37, dtype))
-        assert_loss(geometry, scores, target, weight=weight, label_smoothing=0.1)
+        scores = layout(case.scores(2, 37, dtype))
+        likely = layout(trained_like(case, 2, 37, dtype))
+        assert_loss(case, scores, target, weight=weight, label_smoothing=0.1)
         for given in (scores, likely):
-            assert_argmax(geometry, given)
-            assert_counts(geometry, given, target)
+            assert_argmax(case, given)
+            assert_counts(case, given, target)
 """
 TELL = """
 from fcn_ext import numpy

@@ -6,36 +6,37 @@ from typing import Any
 
 import pytest
 import torch
-from contract import LAYOUTS, channels_last, channels_last_window, contiguous
-from heads import (
-    GEOMETRIES,
-    LABEL_TYPES,
-    PLAIN,
-    SCORE_TYPES,
-    Geometry,
-    interpolated,
-    loss_and_gradient,
-    upsampled,
-)
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from losses import GRADIENT, REDUCTIONS, assert_matches, near
 from torch import Tensor
 
 from fcn_ext import ops
 
+from .contract import LAYOUTS, channels_last, channels_last_window, contiguous
+from .heads import (
+    CASES,
+    LABEL_TYPES,
+    PLAIN,
+    SCORE_TYPES,
+    Case,
+    interpolated,
+    loss_and_gradient,
+    upsampled,
+)
+from .losses import GRADIENT, REDUCTIONS, assert_matches, near
+
 
 @pytest.mark.parametrize("dtype", SCORE_TYPES, ids=str)
-@pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
-def test_matches_reference(geometry: Geometry, dtype: torch.dtype, device: torch.device) -> None:
-    scores = geometry.scores(2, 5, dtype).to(device)
-    target = geometry.labels(2, 5).to(device)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_matches_reference(case: Case, dtype: torch.dtype, device: torch.device) -> None:
+    scores = case.scores(2, 5, dtype).to(device)
+    target = case.labels(2, 5).to(device)
     weight = torch.tensor([0.5, 2.0, 0.0, 1.0, 0.25], device=device)
     for reduction in REDUCTIONS:
-        assert_matches(geometry, scores, target, reduction=reduction)
-    assert_matches(geometry, scores, target, weight=weight)
-    assert_matches(geometry, scores, target, weight=weight, label_smoothing=0.1)
-    assert_matches(geometry, scores, target, label_smoothing=0.3, reduction="none", weight=weight)
+        assert_matches(case, scores, target, reduction=reduction)
+    assert_matches(case, scores, target, weight=weight)
+    assert_matches(case, scores, target, weight=weight, label_smoothing=0.1)
+    assert_matches(case, scores, target, label_smoothing=0.3, reduction="none", weight=weight)
 
 
 @settings(max_examples=100, deadline=None)
@@ -51,35 +52,33 @@ def test_any_geometry(data: st.DataObject) -> None:
             data.draw(st.integers(1, whole[0] - top)),
             data.draw(st.integers(1, whole[1] - left)),
         )
-        geometry = upsampled(coarse, stride, kernel_size=k, offset=(top, left), fine=fine)
+        case = upsampled(coarse, stride, kernel_size=k, offset=(top, left), fine=fine)
     else:
         fine = (data.draw(st.integers(1, 60)), data.draw(st.integers(1, 60)))
-        geometry = interpolated(coarse, fine, align_corners=data.draw(st.booleans()))
+        case = interpolated(coarse, fine, align_corners=data.draw(st.booleans()))
     n, c = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 12))
     dtype = data.draw(st.sampled_from([torch.float64, torch.float32]))
-    scores = data.draw(st.sampled_from(LAYOUTS))(geometry.scores(n, c, dtype))
-    target = geometry.labels(n, c).to(data.draw(st.sampled_from(LABEL_TYPES)))
+    scores = data.draw(st.sampled_from(LAYOUTS))(case.scores(n, c, dtype))
+    target = case.labels(n, c).to(data.draw(st.sampled_from(LABEL_TYPES)))
     weight = torch.rand(c) if data.draw(st.booleans(), label="weight") else None
     smoothing = data.draw(st.sampled_from([0.0, 0.1, 1.0]))
     reduction = data.draw(st.sampled_from(["none", "sum"]))
     options = {"weight": weight, "label_smoothing": smoothing, "reduction": reduction}
-    assert_matches(geometry, scores, target, **options)
+    assert_matches(case, scores, target, **options)
 
 
-@pytest.mark.parametrize("geometry", PLAIN, ids=str)
+@pytest.mark.parametrize("case", PLAIN, ids=str)
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_any_layout(
-    geometry: Geometry, dtype: torch.dtype, layout: Any, device: torch.device
-) -> None:
+def test_any_layout(case: Case, dtype: torch.dtype, layout: Any, device: torch.device) -> None:
     """Whatever the strides, the same numbers; the gradient has the layout of the scores."""
-    scores, target = geometry.scores(2, 6, dtype).to(device), geometry.labels(2, 6).to(device)
+    scores, target = case.scores(2, 6, dtype).to(device), case.labels(2, 6).to(device)
     for reduction in REDUCTIONS:
         leaf = layout(scores).detach().requires_grad_()
-        loss = geometry.head(ops, "cross_entropy", leaf, target, reduction=reduction)
+        loss = case.head(ops, "cross_entropy", leaf, target, reduction=reduction)
         (gradient,) = torch.autograd.grad(loss.sum(), leaf)
         expected, expected_gradient = loss_and_gradient(
-            ops, geometry, scores, target, reduction=reduction
+            ops, case, scores, target, reduction=reduction
         )
         near(loss.detach(), expected, 1e-6)
         near(gradient, expected_gradient, GRADIENT[dtype])
@@ -89,16 +88,14 @@ def test_any_layout(
         )
 
 
-@pytest.mark.parametrize("geometry", PLAIN, ids=str)
+@pytest.mark.parametrize("case", PLAIN, ids=str)
 @pytest.mark.parametrize("dtype", LABEL_TYPES, ids=str)
-def test_any_label_type_and_strides(
-    geometry: Geometry, dtype: torch.dtype, device: torch.device
-) -> None:
-    scores, target = geometry.scores(3, 4).to(device), geometry.labels(3, 4).to(device)
+def test_any_label_type_and_strides(case: Case, dtype: torch.dtype, device: torch.device) -> None:
+    scores, target = case.scores(3, 4).to(device), case.labels(3, 4).to(device)
     target[1] = target[0]
     target[2] = target[0]
     labels = target.to(dtype)
-    height, width = geometry.fine
+    height, width = case.fine
     larger = torch.full((3, height + 2, 2 * width + 3), 77, dtype=dtype, device=device)
     window = larger[:, 1:-1, 2 : 2 + 2 * width : 2]
     window.copy_(labels)
@@ -111,20 +108,20 @@ def test_any_label_type_and_strides(
         labels.flip(2).contiguous().flip(2),
     ):
         for reduction in REDUCTIONS:
-            expected = loss_and_gradient(ops, geometry, scores, target, reduction=reduction)
-            actual = loss_and_gradient(ops, geometry, scores, given_labels, reduction=reduction)
+            expected = loss_and_gradient(ops, case, scores, target, reduction=reduction)
+            actual = loss_and_gradient(ops, case, scores, given_labels, reduction=reduction)
             assert all(torch.equal(a, e) for a, e in zip(actual, expected, strict=True))
 
 
-@pytest.mark.parametrize("geometry", PLAIN, ids=str)
+@pytest.mark.parametrize("case", PLAIN, ids=str)
 @pytest.mark.parametrize("reduction", REDUCTIONS)
-def test_gradcheck(geometry: Geometry, reduction: str, device: torch.device) -> None:
-    scores = geometry.scores(2, 4, torch.float64).to(device).requires_grad_()
-    target = geometry.labels(2, 4).to(device)
+def test_gradcheck(case: Case, reduction: str, device: torch.device) -> None:
+    scores = case.scores(2, 4, torch.float64).to(device).requires_grad_()
+    target = case.labels(2, 4).to(device)
     weight = torch.tensor([1.0, 0.0, 2.0, 0.5], device=device)
 
     def call(given: Tensor) -> Tensor:
-        loss: Tensor = geometry.head(
+        loss: Tensor = case.head(
             ops,
             "cross_entropy",
             given,
@@ -138,7 +135,7 @@ def test_gradcheck(geometry: Geometry, reduction: str, device: torch.device) -> 
     assert torch.autograd.gradcheck(call, (scores,), fast_mode=True)
 
 
-def results(geometry: Geometry, scores: Tensor, target: Tensor) -> list[Tensor]:
+def results(case: Case, scores: Tensor, target: Tensor) -> list[Tensor]:
     options: list[dict[str, Any]] = [
         {"reduction": "none"},
         {"reduction": "sum", "label_smoothing": 0.1},
@@ -147,7 +144,7 @@ def results(geometry: Geometry, scores: Tensor, target: Tensor) -> list[Tensor]:
     return [
         tensor
         for given in options
-        for tensor in loss_and_gradient(ops, geometry, scores, target, **given)
+        for tensor in loss_and_gradient(ops, case, scores, target, **given)
     ]
 
 
@@ -158,26 +155,26 @@ LARGER = [
 ]
 
 
-@pytest.mark.parametrize("geometry", LARGER, ids=str)
+@pytest.mark.parametrize("case", LARGER, ids=str)
 @pytest.mark.parametrize("layout", [contiguous, channels_last])
-def test_same_bits_twice(geometry: Geometry, layout: Any, device: torch.device) -> None:
-    scores, target = layout(geometry.scores(3, 19)).to(device), geometry.labels(3, 19).to(device)
+def test_same_bits_twice(case: Case, layout: Any, device: torch.device) -> None:
+    scores, target = layout(case.scores(3, 19)).to(device), case.labels(3, 19).to(device)
     torch.use_deterministic_algorithms(True)
     try:
-        runs = [results(geometry, scores, target) for _ in range(3)]
+        runs = [results(case, scores, target) for _ in range(3)]
     finally:
         torch.use_deterministic_algorithms(False)
     for run in runs[1:]:
         assert all(torch.equal(a, b) for a, b in zip(run, runs[0], strict=True))
 
 
-@pytest.mark.parametrize("geometry", LARGER, ids=str)
+@pytest.mark.parametrize("case", LARGER, ids=str)
 @pytest.mark.parametrize("layout", [contiguous, channels_last])
-def test_threads_change_no_bit(geometry: Geometry, layout: Any, threads: None) -> None:
-    scores, target = layout(geometry.scores(3, 19)), geometry.labels(3, 19)
+def test_threads_change_no_bit(case: Case, layout: Any, threads: None) -> None:
+    scores, target = layout(case.scores(3, 19)), case.labels(3, 19)
     runs = []
     for count in (1, 2, 5):
         torch.set_num_threads(count)
-        runs.append(results(geometry, scores, target))
+        runs.append(results(case, scores, target))
     for run in runs[1:]:
         assert all(torch.equal(a, b) for a, b in zip(run, runs[0], strict=True))

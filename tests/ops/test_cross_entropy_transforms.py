@@ -6,9 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from contract import channels_last, contiguous
-from heads import PLAIN, Geometry, loss_and_gradient
-from losses import REDUCTIONS, near
 from torch import Tensor
 from torch._dynamo.backends.common import aot_autograd
 from torch._functorch.aot_autograd import make_boxed_func
@@ -16,37 +13,41 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from fcn_ext import ops
 
+from .contract import channels_last, contiguous
+from .heads import PLAIN, Case, loss_and_gradient
+from .losses import REDUCTIONS, near
 
-@pytest.mark.parametrize("geometry", PLAIN, ids=str)
+
+@pytest.mark.parametrize("case", PLAIN, ids=str)
 @pytest.mark.parametrize("reduction", REDUCTIONS)
-def test_second_derivative_is_refused(geometry: Geometry, reduction: str) -> None:
+def test_second_derivative_is_refused(case: Case, reduction: str) -> None:
     """Also where the incoming gradient is a constant, which alone would end the graph."""
-    scores, target = geometry.scores(1, 3).requires_grad_(), geometry.labels(1, 3)
+    scores, target = case.scores(1, 3).requires_grad_(), case.labels(1, 3)
 
     def loss(given: Tensor) -> Tensor:
-        result: Tensor = geometry.head(ops, "cross_entropy", given, target, reduction=reduction)
+        result: Tensor = case.head(ops, "cross_entropy", given, target, reduction=reduction)
         return result.sum()
 
     (gradient,) = torch.autograd.grad(loss(scores), scores, create_graph=True)
-    with pytest.raises(RuntimeError, match=f"{geometry.kind}_cross_entropy is differentiable once"):
+    with pytest.raises(RuntimeError, match="cross_entropy is differentiable once"):
         gradient.sum().backward()
     with pytest.raises(RuntimeError, match="is differentiable once"):
         torch.func.grad(lambda x: torch.func.grad(loss)(x).sum())(scores.detach())
 
 
-@pytest.mark.parametrize("geometry", PLAIN, ids=str)
+@pytest.mark.parametrize("case", PLAIN, ids=str)
 @pytest.mark.parametrize("reduction", REDUCTIONS)
-def test_functional_gradients(geometry: Geometry, reduction: str, device: torch.device) -> None:
+def test_functional_gradients(case: Case, reduction: str, device: torch.device) -> None:
     """torch.func.grad, alone, under vmap and over it; and Jacobians of one row at a time."""
-    target = geometry.labels(2, 3).to(device)
-    stacked = torch.stack([geometry.scores(2, 3, seed=seed) for seed in range(3)]).to(device)
+    target = case.labels(2, 3).to(device)
+    stacked = torch.stack([case.scores(2, 3, seed=seed) for seed in range(3)]).to(device)
 
     def loss(given: Tensor) -> Tensor:
-        result: Tensor = geometry.head(ops, "cross_entropy", given, target, reduction=reduction)
+        result: Tensor = case.head(ops, "cross_entropy", given, target, reduction=reduction)
         return result.sum()
 
     expected = torch.stack(
-        [loss_and_gradient(ops, geometry, s, target, reduction=reduction)[1] for s in stacked]
+        [loss_and_gradient(ops, case, s, target, reduction=reduction)[1] for s in stacked]
     )
     near(torch.func.grad(loss)(stacked[0]), expected[0], 1e-6)
     near(torch.vmap(torch.func.grad(loss))(stacked), expected, 1e-6)
@@ -56,16 +57,16 @@ def test_functional_gradients(geometry: Geometry, reduction: str, device: torch.
     near(row[0], expected[0], 1e-6)
 
 
-@pytest.mark.parametrize("geometry", PLAIN, ids=str)
+@pytest.mark.parametrize("case", PLAIN, ids=str)
 @pytest.mark.parametrize("reduction", REDUCTIONS)
-def test_vmap(geometry: Geometry, reduction: str, device: torch.device) -> None:
-    stacked = torch.stack([geometry.scores(2, 3, seed=s) for s in range(3)], dim=2).to(device)
-    targets = torch.stack([geometry.labels(2, 3, seed=s) for s in range(3)], dim=1).to(device)
+def test_vmap(case: Case, reduction: str, device: torch.device) -> None:
+    stacked = torch.stack([case.scores(2, 3, seed=s) for s in range(3)], dim=2).to(device)
+    targets = torch.stack([case.labels(2, 3, seed=s) for s in range(3)], dim=1).to(device)
     weights = torch.rand(3, 3, device=device)
 
     def loss(scores: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
         options = {"reduction": reduction, "weight": weight}
-        result: Tensor = geometry.head(ops, "cross_entropy", scores, target, **options)
+        result: Tensor = case.head(ops, "cross_entropy", scores, target, **options)
         return result
 
     for weight, dim in ((None, None), (weights[0], None), (weights, 0)):
@@ -80,14 +81,14 @@ def test_vmap(geometry: Geometry, reduction: str, device: torch.device) -> None:
 
 def test_a_gradient_nobody_announced(device: torch.device) -> None:
     """An operator called without its gradient computes it when it is asked for after all."""
-    for geometry in PLAIN:
-        scores, target = geometry.scores(2, 3).to(device), geometry.labels(2, 3).to(device)
+    for case in PLAIN:
+        scores, target = case.scores(2, 3).to(device), case.labels(2, 3).to(device)
         leaf = scores.clone().requires_grad_()
-        arguments = (leaf, target, *geometry.numbers, None, 255, 0.0, False)
-        loss, _, gradient = geometry.op("cross_entropy")(*arguments)
+        arguments = (leaf, target, case.numbers, None, 255, 0.0, False)
+        loss, _, gradient = torch.ops.fcn_ext.cross_entropy.default(*arguments)
         assert gradient.shape == (0,)
         (3 * loss).backward()
-        _, expected = loss_and_gradient(ops, geometry, scores, target, reduction="sum")
+        _, expected = loss_and_gradient(ops, case, scores, target, reduction="sum")
         assert leaf.grad is not None
         near(leaf.grad, 3 * expected, 1e-6)
 
@@ -100,18 +101,18 @@ class Calls(TorchDispatchMode):
         self.with_gradient: list[bool] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func._schema.name.endswith("_cross_entropy"):
+        if func._schema.name == "fcn_ext::cross_entropy":
             self.with_gradient.append(args[-1])
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("geometry", PLAIN, ids=str)
-def test_one_pass(geometry: Geometry, device: torch.device) -> None:
+@pytest.mark.parametrize("case", PLAIN, ids=str)
+def test_one_pass(case: Case, device: torch.device) -> None:
     """The gradient is computed with the loss, and only where it will be asked for."""
-    scores, target = geometry.scores(1, 3).to(device), geometry.labels(1, 3).to(device)
+    scores, target = case.scores(1, 3).to(device), case.labels(1, 3).to(device)
 
     def loss(given: Tensor) -> Tensor:
-        result: Tensor = geometry.head(ops, "cross_entropy", given, target)
+        result: Tensor = case.head(ops, "cross_entropy", given, target)
         return result
 
     def passes(call: Any) -> list[bool]:
@@ -128,20 +129,20 @@ def test_one_pass(geometry: Geometry, device: torch.device) -> None:
             assert passes(lambda: loss(leaf)) == [False]
 
 
-@pytest.mark.parametrize("geometry", PLAIN, ids=str)
-def test_one_pass_compiled(geometry: Geometry, device: torch.device) -> None:
-    scores, target = geometry.scores(1, 3).to(device), geometry.labels(1, 3).to(device)
+@pytest.mark.parametrize("case", PLAIN, ids=str)
+def test_one_pass_compiled(case: Case, device: torch.device) -> None:
+    scores, target = case.scores(1, 3).to(device), case.labels(1, 3).to(device)
     scores.requires_grad_()
     passes: list[list[bool]] = []
 
     def record(graph: torch.fx.GraphModule, inputs: Any) -> Any:
-        op = geometry.op("cross_entropy")
+        op = torch.ops.fcn_ext.cross_entropy.default
         passes.append([node.args[-1] for node in graph.graph.nodes if node.target == op])
         return make_boxed_func(graph.forward)
 
     @torch.compile(fullgraph=True, backend=aot_autograd(fw_compiler=record))
     def loss(given: Tensor) -> Tensor:
-        result: Tensor = geometry.head(ops, "cross_entropy", 2 * given, target)
+        result: Tensor = case.head(ops, "cross_entropy", 2 * given, target)
         return result
 
     loss(scores).backward()
@@ -150,23 +151,23 @@ def test_one_pass_compiled(geometry: Geometry, device: torch.device) -> None:
     assert passes == [[True], [], [False]]
 
 
-@pytest.mark.parametrize("geometry", PLAIN, ids=str)
-def test_opcheck(geometry: Geometry, device: torch.device) -> None:
-    target = geometry.labels(2, 4).to(device)
+@pytest.mark.parametrize("case", PLAIN, ids=str)
+def test_opcheck(case: Case, device: torch.device) -> None:
+    target = case.labels(2, 4).to(device)
     weight = torch.rand(4, device=device)
     for layout, dtype, class_weights in (
         (contiguous, torch.float32, weight),
         (channels_last, torch.bfloat16, None),
         (channels_last, torch.float64, weight.double()),
     ):
-        scores = layout(geometry.scores(2, 4, dtype).to(device)).requires_grad_()
-        common = (scores, target, *geometry.numbers, class_weights, 255, 0.1)
+        scores = layout(case.scores(2, 4, dtype).to(device)).requires_grad_()
+        common = (scores, target, case.numbers, class_weights, 255, 0.1)
         for with_gradient in (True, False):
-            torch.library.opcheck(geometry.op("cross_entropy"), (*common, with_gradient))
-        torch.library.opcheck(geometry.op("cross_entropy_pixels"), common)
+            torch.library.opcheck(torch.ops.fcn_ext.cross_entropy.default, (*common, with_gradient))
+        torch.library.opcheck(torch.ops.fcn_ext.cross_entropy_pixels.default, common)
         wide = torch.float64 if dtype == torch.float64 else torch.float32
         torch.library.opcheck(
-            geometry.op("cross_entropy_pixels_backward"),
+            torch.ops.fcn_ext.cross_entropy_pixels_backward.default,
             (torch.rand(target.shape, device=device, dtype=wide), scores.detach(), *common[1:]),
         )
 
@@ -202,12 +203,12 @@ def test_compiles_and_exports(kind: str, reduction: str, device: torch.device) -
 
 def test_autocast_changes_no_dtype(device: torch.device) -> None:
     """Half scores of a net under autocast are used as they are; the loss is float32 anyway."""
-    for geometry in PLAIN:
-        target = geometry.labels(1, 3).to(device)
+    for case in PLAIN:
+        target = case.labels(1, 3).to(device)
         for dtype in (torch.float32, torch.bfloat16):
-            scores = geometry.scores(1, 3, dtype).to(device)
-            expected = loss_and_gradient(ops, geometry, scores, target)
+            scores = case.scores(1, 3, dtype).to(device)
+            expected = loss_and_gradient(ops, case, scores, target)
             with torch.autocast(device.type, dtype=torch.bfloat16):
-                actual = loss_and_gradient(ops, geometry, scores, target)
+                actual = loss_and_gradient(ops, case, scores, target)
             assert actual[0].dtype == torch.float32
             assert all(torch.equal(a, e) for a, e in zip(actual, expected, strict=True))

@@ -4,12 +4,13 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from contract import Case, MapContract, assert_near
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from fcn_ext import ops, reference
+
+from .contract import Case, MapContract, assert_near
 
 
 def _case(

@@ -4,12 +4,13 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from contract import Case, MapContract, assert_near, gradients, maps
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from fcn_ext import ops, reference
+
+from .contract import Case, MapContract, assert_near, gradients, maps
 
 
 def _case(
@@ -151,12 +152,12 @@ def test_exports_with_dynamic_sizes() -> None:
         ({"stride": -2}, ValueError, "stride must be"),
         ({"stride": 2.0}, TypeError, "stride must be an integer, got 2.0"),
         ({"stride": 4, "kernel_size": 6}, ValueError, "kernel_size must be .* 8 or 7, got 6"),
-        ({"stride": 2, "offset": (-1, 0)}, ValueError, "offset must be >= 0, got -1"),
+        ({"stride": 2, "offset": (-1, 0)}, ValueError, r"offset must be >= 0, got \(-1, 0\)"),
         ({"stride": 2, "offset": (1, 2, 3)}, ValueError, "offset must be an integer or a pair"),
-        ({"stride": 2, "offset": 100}, ValueError, "output_size must be >= 1"),
+        ({"stride": 2, "offset": 100}, ValueError, "offset must be below the upsampled height 8"),
         ({"stride": 2, "output_size": (3, 0)}, ValueError, "output_size must be >= 1, got 0"),
         ({"stride": 2, "output_size": 99}, ValueError, "offset .* output_size must be at most"),
-        ({"stride": 2, "offset": 2**62, "output_size": 2}, ValueError, "must be at most"),
+        ({"stride": 2, "offset": 2**62, "output_size": 2}, ValueError, "must be below"),
         ({"stride": 2**40}, ValueError, "stride must be in"),
         ({"stride": 2**30}, ValueError, "stride must keep the upsampled height at most"),
     ],
@@ -177,7 +178,7 @@ def test_rejects(arguments: dict[str, Any], error: type[Exception], message: str
         (
             torch.zeros(1, 2, 3, 4, dtype=torch.int32),
             ValueError,
-            "input must be float32, .* got Int",
+            "input must be float32, .* got int32",
         ),
         (torch.zeros(1, 2, 0, 4), ValueError, "at least one row and one column"),
         ([[1.0]], TypeError, "input must be a torch.Tensor, got list"),

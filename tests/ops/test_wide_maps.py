@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 import torch
-from contract import channels_last, contiguous
 from torch import Tensor
 
 from fcn_ext import ops, reference
+
+from .contract import channels_last, contiguous
 
 INF, NAN = float("inf"), float("nan")
 # How scores of a width are resampled: more than 8192 columns are done in tiles.
