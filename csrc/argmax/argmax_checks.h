@@ -24,8 +24,7 @@ inline ArgmaxResult empty_argmax(const torch::stable::Tensor& input, const Bilin
   FCN_EXT_CHECK(label_index(dtype) >= 0, "dtype must be uint8, int16, int32 or int64, got ",
                 dtype_text(dtype));
   FCN_EXT_CHECK(classes <= kMost[label_index(dtype)],
-                "dtype must hold num_classes - 1 = ", classes - 1, ", got ",
-                dtype_text(dtype));
+                "dtype must hold num_classes - 1 = ", classes - 1, ", got ", dtype_text(dtype));
   const auto accumulate =
       input.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
   const auto pixels = [&](ScalarType type) {

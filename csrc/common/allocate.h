@@ -30,8 +30,7 @@ inline torch::stable::Tensor empty_strided(const torch::stable::Tensor& like, co
                                device_type, like.get_device_index(), &handle);
   if (error != AOTI_TORCH_SUCCESS) {
     throw std::runtime_error(join("out of memory? No tensor of shape ", sizes_text(sizes, dims),
-                                  " and type ", dtype_text(type),
-                                  " could be made"));
+                                  " and type ", dtype_text(type), " could be made"));
   }
   return torch::stable::Tensor(handle);
 }

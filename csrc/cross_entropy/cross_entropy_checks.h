@@ -28,8 +28,7 @@ inline CrossEntropy check_cross_entropy(const torch::stable::Tensor& input,
                   "weight must have shape (num_classes,) = (", input.size(1), ",), got ",
                   shape_text(*weight));
     FCN_EXT_CHECK(weight->scalar_type() == accumulation_type(input), "weight must be ",
-                  dtype_text(accumulation_type(input)), ", got ",
-                  dtype_text(*weight));
+                  dtype_text(accumulation_type(input)), ", got ", dtype_text(*weight));
     FCN_EXT_CHECK(weight->device() == input.device(), "weight must be on the device of input");
   }
   return {{input.size(0), input.size(1), axes.y, axes.x},
@@ -54,8 +53,7 @@ inline void check_pixel_gradient(const torch::stable::Tensor& grad_output,
                 "grad_output must be as large as target ", shape_text(target), ", got ",
                 shape_text(grad_output));
   FCN_EXT_CHECK(grad_output.scalar_type() == accumulation_type(input), "grad_output must be ",
-                dtype_text(accumulation_type(input)), ", got ",
-                dtype_text(grad_output));
+                dtype_text(accumulation_type(input)), ", got ", dtype_text(grad_output));
   FCN_EXT_CHECK(grad_output.device() == input.device(),
                 "grad_output must be on the device of input");
 }
