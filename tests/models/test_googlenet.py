@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from plain_googlenet import INCEPTIONS, caffe_shapes, features
+from .plain_googlenet import INCEPTIONS, caffe_shapes, features
 from torch import Tensor, nn
 
 from fcn_ext.models import FCNGoogLeNet, build_model, load_classifier
