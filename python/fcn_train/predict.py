@@ -13,7 +13,7 @@ from fcn_ext.models import FCN
 from fcn_train.checkpoint import atomic_path
 from fcn_train.console import Console
 from fcn_train.data import DataError, Normalisation, image_to_tensor, overlay, read_image
-from fcn_train.data.dataset import IMAGE_SUFFIXES
+from fcn_train.data.images import IMAGE_SUFFIXES
 from fcn_train.errors import UsageError
 from fcn_train.network import NORMALISATIONS, Runtime, resolve_device
 from fcn_train.options import PredictOptions

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fcn_train.data.dataset import Problem, SegmentationDataset
+from fcn_train.data.dataset import SegmentationDataset
+from fcn_train.data.problems import Problem
 
 
 def check_dataset(

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from fcn_ext.numpy import voc_palette
-from fcn_train.data.dataset import DataError, Problem
+from fcn_train.data.problems import DataError, Problem
 from fcn_train.data.scene import SAMPLE_CLASS_NAMES, draw_scene
 from fcn_train.data.voc import VocSegmentation
 

@@ -15,7 +15,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fcn_train.data.dataset import IGNORE_INDEX, Example
+from fcn_train.data.coding import IGNORE_INDEX
+from fcn_train.data.dataset import Example
 
 Transform = Callable[[Example, np.random.Generator], Example]
 

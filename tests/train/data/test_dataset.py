@@ -9,7 +9,8 @@ from PIL import Image
 
 from fcn_ext.numpy import voc_palette
 from fcn_train.data import IGNORE_INDEX, DataError, Problem, open_dataset
-from fcn_train.data.dataset import read_image, read_label
+from fcn_train.data.images import read_image
+from fcn_train.data.labels import read_label
 from fcn_train.data.lists import read_lines, without_suffix
 
 
@@ -41,12 +42,6 @@ def test_label_values_are_indices_with_or_without_palette(tmp_path: Path, mode: 
     assert np.array_equal(read_label(tmp_path / "label.png"), values)
 
 
-def test_label_of_one_bit_has_classes_0_and_1(tmp_path: Path) -> None:
-    values = np.array([[True, False], [False, True]])
-    Image.fromarray(values).save(tmp_path / "label.png")
-    assert read_label(tmp_path / "label.png").tolist() == [[1, 0], [0, 1]]
-
-
 def test_colours_of_the_palette_in_a_label_come_with_the_remedy(tmp_path: Path) -> None:
     colours = voc_palette()[np.array([[0, 15], [255, 2]])]
     Image.fromarray(colours).save(tmp_path / "label.png")
@@ -56,7 +51,7 @@ def test_colours_of_the_palette_in_a_label_come_with_the_remedy(tmp_path: Path) 
 
 def test_other_colours_in_a_label_are_told_apart(tmp_path: Path) -> None:
     Image.new("RGB", (3, 3), (1, 2, 3)).save(tmp_path / "label.png")
-    with pytest.raises(DataError, match=r"is a colour picture \(RGB\), not class indices"):
+    with pytest.raises(DataError, match=r"is a color picture \(RGB\), not class indices"):
         read_label(tmp_path / "label.png", voc_palette())
 
 

@@ -39,7 +39,7 @@ def test_class_names_come_from_classes_txt(root: Path) -> None:
 
 
 def test_neither_names_nor_number_of_classes_is_an_error(root: Path) -> None:
-    with pytest.raises(DataError, match=r"classes\.txt: is missing; .* or give num_classes"):
+    with pytest.raises(DataError, match=r"classes\.txt: is missing; .*in Python, give num_classes"):
         FolderSegmentation(root)
 
 
