@@ -30,14 +30,40 @@ UNSAVED = {"saved": False}
 Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 
 
-@dataclass(frozen=True)
-class DataOptions:
-    """Which images, and how they are cut for training."""
+@dataclass(frozen=True, kw_only=True)
+class ReadingOptions:
+    """Where a data set lies, and how its labels are read."""
 
     kind: DataKind = "sample"
-    """Layout of the data set; "sample" is generated when it is not there yet."""
+    """Layout of the data set; "sample" is generated in runs/sample-data when it is not there."""
     root: Path | None = None
-    """Its folder (sample: runs/sample-data)."""
+    """Its folder."""
+    image_folder: str = ""
+    """Folder of the images in kinds voc and folder; "" = JPEGImages, images."""
+    label_folder: str = ""
+    """Folder of the labels, e.g. SegmentationClassAug, GeoLabels; "" = the kind's own."""
+    label_suffix: str = ""
+    """What follows an image's name in that of its label, e.g. _mask.png, .gif (voc, folder)."""
+    classes: Path | None = None
+    """File with one class name per line (voc, folder); default classes.txt in the folder."""
+    void_label: int | None = None
+    """Value in labels that means void, besides 255 (this and the next: voc, folder)."""
+    first_class: int = 0
+    """Value in labels of the first class."""
+    label_map: str = ""
+    """Class of every value in labels, e.g. 0=0,255=1 or 1-7=0,8=1,9=void."""
+    label_colors: str = ""
+    """Read labels by their colors: "voc", or a file with one color per class and line (R G B or
+    #RRGGBB, "void" before those of void); "ignore" = by their values, though palettes differ."""
+    exif: Literal["refuse", "stored", "upright"] = "refuse"
+    """What labels are drawn on where EXIF turns an image: the stored or the upright pixels; refuse
+    images whose size does not tell."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions(ReadingOptions):
+    """Which images, and how they are cut for training."""
+
     train_split: str = "train"
     """Split trained on: a list's name (for voc in ImageSets/Segmentation), or its path."""
     val_split: str = "val"
@@ -50,8 +76,6 @@ class DataOptions:
     """Mirror left-right with probability 1/2."""
     sampling: Literal["shuffle", "replacement"] = "shuffle"
     """Each image once an epoch, or drawn anew every time as the reference does."""
-    label_folder: str = ""
-    """Folder of the labels, e.g. SegmentationClassAug, GeoLabels; "" = the kind's own."""
     memory: bool = False
     """Decode every image once and keep it."""
     workers: int = -1
@@ -222,28 +246,26 @@ class SampleOptions:
     traceback: Flag = False
 
 
-@dataclass(frozen=True)
-class CheckOptions:
+@dataclass(frozen=True, kw_only=True)
+class CheckOptions(ReadingOptions):
     """Decode every file of a data set and name all that is wrong with it."""
 
-    kind: DataKind
-    root: Path
+    kind: DataKind = field()
+    root: Path = field()
     split: Annotated[tuple[str, ...], tyro.conf.arg(name="split")] = ("train", "val")
     """One or more splits."""
-    label_folder: str = ""
-    """As --data.label-folder of `fcn train`."""
+    limit: int = 5
+    """Problems of one sort that are shown; 0 = all."""
     traceback: Flag = False
 
 
-@dataclass(frozen=True)
-class StatsOptions:
+@dataclass(frozen=True, kw_only=True)
+class StatsOptions(ReadingOptions):
     """Count sizes, classes and void of a split, and the class weights they give."""
 
-    kind: DataKind
-    root: Path
+    kind: DataKind = field()
+    root: Path = field()
     split: str = "train"
-    label_folder: str = ""
-    """As --data.label-folder of `fcn train`."""
     output: Path | None = None
     """JSON file for the same numbers."""
     traceback: Flag = False

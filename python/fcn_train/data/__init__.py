@@ -9,7 +9,12 @@ from fcn_train.data.coding import (
     LabelCoding,
     parse_label_map,
     read_label_colors,
-    voc_label_colors,
+)
+from fcn_train.data.contents import (
+    ClassWatch,
+    absent_classes,
+    check_split,
+    too_few_classes,
 )
 from fcn_train.data.dataset import Example, SegmentationDataset
 from fcn_train.data.fingerprint import fingerprint
@@ -61,6 +66,7 @@ __all__ = [
     "VOC_CLASS_NAMES",
     "Batch",
     "CamVid",
+    "ClassWatch",
     "Compose",
     "DataError",
     "DatasetStatistics",
@@ -82,9 +88,11 @@ __all__ = [
     "SiftFlow",
     "TrainLoader",
     "VocSegmentation",
+    "absent_classes",
     "augmentation",
     "camvid_palette",
     "check_dataset",
+    "check_split",
     "collate",
     "colourise",
     "contact_sheet",
@@ -99,6 +107,6 @@ __all__ = [
     "read_label",
     "read_label_colors",
     "to_tensors",
-    "voc_label_colors",
+    "too_few_classes",
     "write_sample_dataset",
 ]

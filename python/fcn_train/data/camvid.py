@@ -57,7 +57,7 @@ class CamVid(SegmentationDataset):
     """
 
     def __init__(self, root: Path | str, split: str = "train", *, strict: bool = True) -> None:
-        folder = _find_folder(Path(root))
+        folder = find_camvid_folder(Path(root))
         list_file = find_list(folder, split)
         problems: list[Problem] = []
         lines: list[str] = []
@@ -99,8 +99,9 @@ def camvid_palette() -> np.ndarray:
     return palette
 
 
-def _find_folder(root: Path) -> Path:
+def find_camvid_folder(root: Path) -> Path:
+    """The folder of the lists at or below `root`; `root` itself when there is none."""
     for folder in (root, root / "CamVid", root / "SegNet" / "CamVid"):
-        if folder.is_dir() and any(folder.glob("*.txt")):
+        if folder.is_dir() and any(folder.glob("[!.]*.txt")):
             return folder
     return root

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -34,8 +34,8 @@ class LabelCoding:
         first_class: the value of class 0, the next is class 1 and so on; lower values mean nothing.
         classes: in place of that, pairs of a value and its class (`IGNORE_INDEX` is void). Values
             that are not named mean nothing, but for 255, which stays void.
-        colors: pairs of a color and its class: labels are read by their colors, whatever the
-            values.
+        colors: pairs of a color and its class, or "voc" for VOC's color map: labels are read by
+            their colors, whatever the values.
         any_palette: values count, even where one value has other colors in other files.
 
     Raises:
@@ -45,7 +45,7 @@ class LabelCoding:
     void: tuple[int, ...] = ()
     first_class: int = 0
     classes: tuple[tuple[int, int], ...] = ()
-    colors: tuple[tuple[Color, int], ...] = ()
+    colors: tuple[tuple[Color, int], ...] | Literal["voc"] = ()
     any_palette: bool = False
 
     def __post_init__(self) -> None:
@@ -67,7 +67,7 @@ class LabelCoding:
         seen: set[object] = set()
         for name, keys in (
             ("label-map", [value for value, _ in self.classes]),
-            ("label-colors", [color for color, _ in self.colors]),
+            ("label-colors", [color for color, _ in self.pairs_of_colors]),
         ):
             for key in keys:
                 if key in seen:
@@ -77,33 +77,37 @@ class LabelCoding:
             if value in seen:
                 raise ValueError(f"void-label {value} is in label-map, too; keep one")
 
-    @cached_property
-    def highest_class(self) -> int:
-        """The highest class that `classes` or `colors` name; -1 where they name none."""
-        named = [index for _, index in (*self.classes, *self.colors) if index != IGNORE_INDEX]
-        return max(named, default=-1)
+    @property
+    def pairs_of_colors(self) -> tuple[tuple[Color, int], ...]:
+        """`colors`, without any where they are "voc"."""
+        return self.colors if isinstance(self.colors, tuple) else ()
 
-    def check(self, num_classes: int) -> None:
-        """Compare the classes that are named with those that there are.
+    def fitted(self, num_classes: int) -> LabelCoding:
+        """The same for a data set of so many classes: VOC's color map is cut to them.
 
         Raises:
             ValueError: if a class is named that is not there, or has no color.
         """
-        if self.classes and self.highest_class >= num_classes:
+        highest = max((index for _, index in self.classes if index != IGNORE_INDEX), default=-1)
+        if highest >= num_classes:
             raise ValueError(
-                f"label-map names class {self.highest_class}, but the classes are "
-                f"0..{num_classes - 1}; name as many in {CLASSES_FILE}"
+                f"label-map names class {highest}, but the classes are 0..{num_classes - 1}; "
+                f"name as many in {CLASSES_FILE}"
             )
-        if self.colors and self.highest_class != num_classes - 1:
+        colored = {index for _, index in self.pairs_of_colors if index != IGNORE_INDEX}
+        if colored and colored != set(range(num_classes)):
             raise ValueError(
-                f"label-colors holds {self.highest_class + 1} colors of classes, but there are "
-                f"{num_classes} classes; give one color per class"
+                f"label-colors holds colors of {len(colored)} classes, but there are "
+                f"{num_classes}; give one per class"
             )
         if self.first_class + num_classes > 255:
             raise ValueError(
                 f"first-class {self.first_class} leaves no value for the last of {num_classes} "
                 "classes; 255 is void"
             )
+        if self.colors == "voc":
+            return replace(self, colors=voc_label_colors(num_classes))
+        return self
 
     def table(self, num_classes: int) -> np.ndarray:
         """The class of each value, (256,) int16; -1 where it means nothing."""
@@ -123,7 +127,7 @@ class LabelCoding:
         """What a reader of labels has to know, as JSON values: pairs of a value that is not its
         own class, or of a color, and its class."""
         if self.colors:
-            return [(list(color), index) for color, index in self.colors]
+            return [(list(color), index) for color, index in self.pairs_of_colors]
         table = self.table(num_classes).tolist()
         return [(value, index) for value, index in enumerate(table) if index not in (-1, value)]
 
@@ -132,7 +136,7 @@ class LabelCoding:
         if not self.colors:
             return None
         palette = np.zeros((256, 3), dtype=np.uint8)
-        for color, index in reversed(self.colors):
+        for color, index in reversed(self.pairs_of_colors):
             palette[index] = color
         return palette
 

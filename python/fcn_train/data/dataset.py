@@ -101,8 +101,7 @@ class SegmentationDataset:
         self.name = name
         self.ids = list(ids)
         self.class_names = check_class_names(class_names)
-        coding = coding or LabelCoding()
-        coding.check(self.num_classes)
+        coding = (coding or LabelCoding()).fitted(self.num_classes)
         colors = coding.palette()
         self.palette = palette if colors is None else colors
         self.reader = reader or PictureLabels(self.num_classes, coding, palette)

@@ -48,7 +48,7 @@ class PictureLabels:
 
     Args:
         num_classes: classes are 0..num_classes - 1.
-        coding: what the values stand for.
+        coding: what the values stand for, fitted to these classes.
         palette: (256, 3) uint8 colors of the classes, which tell a label saved in colors from any
             other picture.
     """
@@ -64,8 +64,9 @@ class PictureLabels:
         self._is_plain = np.array_equal(self._table[~self._is_wrong], np.where(~self._is_wrong)[0])
         self._to_class = np.where(self._is_wrong, 0, self._table).astype(np.uint8)
         self._palettes = None if coding.any_palette or coding.colors else Palettes()
-        self._colors = np.array([color for color, _ in coding.colors], dtype=np.uint8)
-        self._color_class = np.array([index for _, index in coding.colors], dtype=np.uint8)
+        colors = coding.pairs_of_colors
+        self._colors = np.array([color for color, _ in colors], dtype=np.uint8)
+        self._color_class = np.array([index for _, index in colors], dtype=np.uint8)
 
     @property
     def meaning(self) -> list[tuple[Any, int]]:
