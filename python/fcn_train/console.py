@@ -43,6 +43,7 @@ class Console:
         self._rich = None if plain else RichConsole(file=self.stream, highlight=False)
 
     def line(self, text: str) -> None:
+        text = text.encode("utf-8", "backslashreplace").decode()  # names that are not UTF-8
         if self._rich is not None:
             self._rich.print(escape(text), soft_wrap=True)
         else:

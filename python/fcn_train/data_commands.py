@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
@@ -11,6 +12,7 @@ from fcn_train.checkpoint import write_text
 from fcn_train.console import Advance, Console
 from fcn_train.data import (
     IGNORE_INDEX,
+    DataError,
     DatasetStatistics,
     Problem,
     absent_classes,
@@ -45,7 +47,8 @@ def check_data(options: CheckOptions, console: Console) -> int:
         raise UsageError(f"--limit must be >= 0, got {options.limit}")
     found: dict[str, None] = {}
     for split in options.split:
-        dataset = open_split(options, split, strict=False, prefix="--")
+        with _told_by_own_options():
+            dataset = open_split(options, split, strict=False, prefix="--")
         counts = np.zeros(256, dtype=np.int64)
         with console.progress(f"checking {split}", len(dataset)) as advance:
             problems = check_dataset(dataset, _stepwise(advance), counts)
@@ -56,16 +59,18 @@ def check_data(options: CheckOptions, console: Console) -> int:
         name = f"{dataset.name}, {split or 'all'}"
         number = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         console.line(f"{name}: {len(dataset)} pairs, {number}{_summary(problems)}")
-        if lack := absent_classes(dataset, counts[: dataset.num_classes]) if counts.any() else "":
+        lack = absent_classes(dataset, counts[: dataset.num_classes])
+        if lack and counts.any() and not too_few_classes(dataset, counts):
             console.warn(f"{name}: {lack}")
     return len(found)
 
 
 def show_statistics(options: StatsOptions, console: Console) -> DatasetStatistics:
     """Print the counts of a split, and write them as JSON where asked to."""
-    dataset = open_split(options, options.split, prefix="--")
-    with console.progress("counting", len(dataset)) as advance:
-        statistics = dataset_statistics(dataset, _stepwise(advance))
+    with _told_by_own_options():
+        dataset = open_split(options, options.split, prefix="--")
+        with console.progress("counting", len(dataset)) as advance:
+            statistics = dataset_statistics(dataset, _stepwise(advance))
     values = statistics.as_dict()
     sizes = ", ".join(f"{s['images']} of {s['width']} x {s['height']}" for s in values["sizes"][:5])
     more = len(values["sizes"]) - 5
@@ -118,6 +123,14 @@ def _summary(problems: Sequence[Problem]) -> str:
     if len(problems) < 4:
         return ""
     return ": " + ", ".join(f"{count} x {kind}" for kind, count in sorts.most_common())
+
+
+@contextlib.contextmanager
+def _told_by_own_options() -> Iterator[None]:
+    try:
+        yield
+    except DataError as error:
+        raise UsageError(_own_options(str(error))) from error
 
 
 def _own_options(text: str) -> str:

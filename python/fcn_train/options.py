@@ -254,7 +254,7 @@ class CheckOptions(ReadingOptions):
     root: Path = field()
     split: Annotated[tuple[str, ...], tyro.conf.arg(name="split")] = ("train", "val")
     """One or more splits."""
-    limit: int = 5
+    limit: int = 3
     """Problems of one sort that are shown; 0 = all."""
     traceback: Flag = False
 

@@ -85,6 +85,8 @@ def find_images(sources: Sequence[Path], output: Path) -> list[tuple[Path, Path]
         if not source.exists():
             raise UsageError(f"{source}: is missing; give image files or folders")
         if source.is_dir():
+            if source.resolve() == output.resolve():
+                raise UsageError(f"{source}: holds the images; give another folder as --output")
             found = list(image_files(source, outside=output))
             if not found:
                 raise UsageError(f"{source}: holds no image ({', '.join(IMAGE_SUFFIXES)})")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from fcn_train.data.contents import too_few_classes
+from fcn_train.data.contents import label_suffix_hint, too_few_classes
 from fcn_train.data.dataset import SegmentationDataset
 from fcn_train.data.problems import Problem
 
@@ -38,6 +38,8 @@ def check_dataset(
         if progress is not None:
             progress(index + 1, len(dataset))
     problems = [*dataset.problems, *problems]
+    if hint := label_suffix_hint(dataset, problems):
+        problems.append(hint)
     if counts.any() and (few := too_few_classes(dataset, counts)):
         problems.append(few)
     return problems

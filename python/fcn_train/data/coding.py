@@ -97,8 +97,8 @@ class LabelCoding:
         colored = {index for _, index in self.pairs_of_colors if index != IGNORE_INDEX}
         if colored and colored != set(range(num_classes)):
             raise ValueError(
-                f"label-colors holds colors of {len(colored)} classes, but there are "
-                f"{num_classes}; give one per class"
+                f"label-colors must hold one color per class, got {len(colored)} for "
+                f"{num_classes} classes"
             )
         if self.first_class + num_classes > 255:
             raise ValueError(

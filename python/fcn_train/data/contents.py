@@ -14,8 +14,8 @@ from torch import Tensor
 
 from fcn_train.data.coding import IGNORE_INDEX, LabelCoding
 from fcn_train.data.dataset import SegmentationDataset
-from fcn_train.data.images import missing
-from fcn_train.data.labels import PictureLabels
+from fcn_train.data.images import is_image_file, missing
+from fcn_train.data.labels import LABEL_SUFFIXES, PictureLabels
 from fcn_train.data.lists import file_names
 from fcn_train.data.problems import DataError, Problem, shortened
 
@@ -149,7 +149,32 @@ def _in_short(dataset: SegmentationDataset, problems: list[Problem]) -> Problem:
     message = (
         f"{' and '.join(parts)} are missing: {names}; restore the files or take them off the list"
     )
-    return Problem(dataset.source, message)
+    hint = label_suffix_hint(dataset, problems)
+    return hint or Problem(dataset.source, message)
+
+
+def label_suffix_hint(dataset: SegmentationDataset, problems: list[Problem]) -> Problem | None:
+    """What to do where labels are missing under their image's name, but there under a longer one
+    (`x_mask.gif`); None elsewhere."""
+    absent = {problem.path for problem in problems if problem.kind == "missing label"}
+    for index in range(len(dataset)) if absent else ():
+        path = dataset.label_path(index)
+        if path not in absent or not isinstance(dataset.reader, PictureLabels):
+            continue
+        stem = dataset.image_path(index).stem
+        longer = [
+            name.removeprefix(stem)
+            for name in sorted(file_names(path.parent))
+            if name.startswith(stem) and is_image_file(path.parent / name, LABEL_SUFFIXES)
+        ]
+        if len(longer) != 1:
+            return None
+        message = (
+            f"{len(absent)} of {len(dataset)} labels are missing, but there is "
+            f"{stem}{longer[0]}; if that is a label, give --data.label-suffix {longer[0]}"
+        )
+        return Problem(dataset.source, message, "labels of another suffix")
+    return None
 
 
 def _spread(size: int) -> list[int]:

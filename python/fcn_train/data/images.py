@@ -97,13 +97,14 @@ def missing(path: Path, role: str) -> Problem:
 
 def image_files(folder: Path, *, outside: Path) -> Iterator[Path]:
     """The image files below a folder, sorted: no hidden ones (as `._x.jpg`), no folders that are
-    named like images, nothing below the folder `outside`."""
+    named like images, and nothing in `outside`, where that is a folder further down."""
     barred = outside.resolve()
+    is_below = folder.resolve() in barred.parents
     for path in sorted(folder.rglob("*")):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
         if hidden or not is_image_file(path):
             continue
-        if barred not in path.absolute().parents and barred not in path.resolve().parents:
+        if not is_below or barred not in (folder.resolve() / path.relative_to(folder)).parents:
             yield path
 
 

@@ -106,19 +106,24 @@ class PictureLabels:
         return self._color_class[places]
 
     def _no_class(self, values: np.ndarray, wrong: np.ndarray) -> str:
-        found = f"{shortened(np.unique(values[wrong]).tolist())} in {_where(wrong)}"
-        highest = self._num_classes - 1
+        strangers = np.unique(values[wrong]).tolist()
+        found = f"{shortened(strangers)} in {_where(wrong)}"
         if self.coding.classes:
             return (
                 f"has label values that --data.label-map does not name: {found}; add them, or "
                 "correct the file"
             )
         first = self.coding.first_class
+        last = first + self._num_classes - 1
         void = ", ".join(str(value) for value in sorted({IGNORE_INDEX, *self.coding.void}))
+        remedy = "say what the values mean: --data.label-map VALUE=CLASS,..."
+        if strangers == [last + 1]:
+            remedy = f"if classes count from {first + 1}: --data.first-class {first + 1}"
+        elif strangers == [0]:
+            remedy = "if 0 is void: --data.void-label 0"
         return (
-            f"has label values outside {first}..{first + highest} and {void} (void): {found}; "
-            "correct the file or the number of classes, or say what the values mean: "
-            "--data.label-map VALUE=CLASS,..."
+            f"has label values outside {first}..{last} and {void} (void): {found}; correct the "
+            f"file or the number of classes, or {remedy}"
         )
 
 

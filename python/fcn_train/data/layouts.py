@@ -13,10 +13,10 @@ from fcn_train.data.voc import find_voc_folder
 __all__ = ["looks_like", "which_kind"]
 
 
-def looks_like(root: Path) -> str | None:
-    """The kind whose folders lie below `root`; None if those of no kind, or of several, do."""
+def looks_like(root: Path) -> list[str]:
+    """The kinds whose folders lie below `root`."""
     if (root / MANIFEST).is_file():
-        return "sample"
+        return ["sample"]
     found = [
         kind
         for kind, candidates, needed in (
@@ -33,15 +33,18 @@ def looks_like(root: Path) -> str | None:
         found.append("pascal-context")
     elif (find_voc_folder(root) / "JPEGImages").is_dir():
         found.append("voc")
-    return found[0] if len(found) == 1 else None
+    return found
 
 
-def which_kind(root: Path) -> str:
-    """What to tell somebody who named a folder and no kind."""
-    kind = looks_like(root)
-    if kind is not None:
-        return f"it looks like --data.kind {kind}; give that, or another of {', '.join(KINDS)}"
+def which_kind(root: Path, prefix: str) -> str:
+    """What to tell somebody who named a folder and no kind; `prefix` is that of the options."""
+    found = looks_like(root)
+    if found:
+        return (
+            f"it looks like {prefix}kind {' or '.join(found)}; give that, or another of "
+            f"{', '.join(KINDS)}"
+        )
     return (
-        f"say how it is laid out: --data.kind {', '.join(KINDS)}; images and labels of your own "
-        "are voc or folder (images, labels, classes.txt)"
+        f"say how it is laid out with {prefix}kind, one of {', '.join(KINDS)}; images and labels "
+        "of your own are voc or folder (images, labels, classes.txt)"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +13,9 @@ from fcn_train.data.coding import LabelCoding, parse_label_map, read_label_color
 from fcn_train.data.contents import check_split
 from fcn_train.data.dataset import SegmentationDataset
 from fcn_train.data.kinds import open_dataset, takes
-from fcn_train.data.layouts import which_kind
+from fcn_train.data.layouts import looks_like, which_kind
 from fcn_train.data.loader import MemoryDataset
+from fcn_train.data.problems import DataError, Problem
 from fcn_train.data.sample import MANIFEST, write_sample_dataset
 from fcn_train.errors import UsageError
 from fcn_train.options import DataOptions, ReadingOptions
@@ -79,12 +81,19 @@ def open_split(
         if not (root / MANIFEST).exists():
             write_sample_dataset(root)
     elif options.kind == "sample" and not (root / MANIFEST).exists():
-        raise UsageError(f"{root}: holds no sample data set; {_hint(root)}")
+        raise UsageError(f"{root}: holds no sample data set; {_hint(root, prefix)}")
     arguments = _reader_arguments(options, prefix)
     try:
         return open_dataset(options.kind, root, split, strict=strict, **arguments)
     except ValueError as error:
-        raise UsageError(f"{prefix}{error}") from None
+        raise UsageError(_with_prefix(error, prefix)) from None
+    except DataError as error:
+        kinds = looks_like(root)
+        if not kinds or options.kind in kinds:
+            raise
+        path, message = error.problem.path, error.problem.message
+        hint = f"{root} looks like {prefix}kind {' or '.join(kinds)}"
+        raise DataError(Problem(path, f"{message}; {hint}")) from error
 
 
 def of_kind(options: DataOptions, kind: Any) -> DataOptions:
@@ -94,10 +103,10 @@ def of_kind(options: DataOptions, kind: Any) -> DataOptions:
     return replace(options, kind=kind, root=None, **unset)
 
 
-def _hint(root: Path) -> str:
+def _hint(root: Path, prefix: str) -> str:
     if not root.is_dir():
         return f"the folder is missing; write the sample with: fcn data sample --root {root}"
-    return which_kind(root)
+    return which_kind(root, prefix)
 
 
 def _reader_arguments(options: ReadingOptions, prefix: str) -> dict[str, Any]:
@@ -126,7 +135,13 @@ def _coding(options: ReadingOptions, prefix: str) -> LabelCoding:
             any_palette=options.label_colors == "ignore",
         )
     except ValueError as error:
-        raise UsageError(f"{prefix}{error}") from None
+        raise UsageError(_with_prefix(error, prefix)) from None
+
+
+def _with_prefix(error: ValueError, prefix: str) -> str:
+    """The message with the options that it names as they are given on the command line."""
+    names = "|".join(name.replace("_", "-") for name in _OPTIONS if "_" in name)
+    return re.sub(rf"(?<![\w-])({names})(?![\w-])", rf"{prefix}\1", str(error))
 
 
 def _colors(label_colors: str) -> Any:
