@@ -11,7 +11,7 @@ from PIL import Image
 from fcn_ext.numpy import decode_palette
 from fcn_train.data.coding import IGNORE_INDEX, LabelCoding
 from fcn_train.data.images import IMAGE_SUFFIXES, Decoded, decode
-from fcn_train.data.palettes import Palettes
+from fcn_train.data.palettes import Palettes, is_grey, palette_entries
 from fcn_train.data.problems import DataError, Problem, shortened
 
 LABEL_SUFFIXES = (*IMAGE_SUFFIXES, ".gif")
@@ -174,6 +174,9 @@ def _values(
             )
             raise DataError(Problem(path, message, "grey label of fewer than 8 bits"))
         return values
+    if picture.format == "GIF" and picture.mode == "P" and is_grey(palette_entries(picture)):
+        # GIF has no other grey, and programs number the greys anew in each file.
+        return np.array(picture.convert("L"))
     if picture.mode in ("P", "L"):
         return np.array(picture, dtype=np.uint8)
     if picture.mode not in ("RGB", "RGBA"):

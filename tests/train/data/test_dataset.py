@@ -1,11 +1,24 @@
+"""What every data set does, whatever its layout."""
+
 from __future__ import annotations
 
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image, ImageOps
 
-from fcn_train.data import IGNORE_INDEX, DataError, Problem, open_dataset
+from fcn_train.data import (
+    IGNORE_INDEX,
+    DataError,
+    FolderSegmentation,
+    LabelCoding,
+    MemoryDataset,
+    Problem,
+    check_dataset,
+    open_dataset,
+)
 
 
 def test_data_error_survives_pickling() -> None:
@@ -33,3 +46,71 @@ def test_unknown_kind_is_named(tmp_path: Path) -> None:
 def test_option_of_another_kind_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="num_classes does not apply to data of kind 'voc'"):
         open_dataset("voc", tmp_path, "train", num_classes=3)
+
+
+def turned_pair(root: Path, orientation: int, height: int, width: int) -> Path:
+    """An image whose EXIF tag turns it, with a label of its stored size, half 0 and half 1."""
+    for name in ("images", "labels"):
+        (root / name).mkdir()
+    tag = Image.Exif()
+    tag[0x112] = orientation
+    pixels = np.zeros((height, width, 3), dtype=np.uint8)
+    pixels[0, 0] = 255
+    Image.fromarray(pixels).save(root / "images" / "a.png", exif=tag)
+    label = np.zeros((height, width), dtype=np.uint8)
+    label[0, 0] = 1
+    Image.fromarray(label).save(root / "labels" / "a.png")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("orientation", "size"),
+    [*((turn, (4, 6)) for turn in (2, 3, 4)), *((turn, (5, 5)) for turn in range(2, 9))],
+)
+def test_turns_that_no_size_tells_are_refused(
+    tmp_path: Path, orientation: int, size: tuple[int, int]
+) -> None:
+    root = turned_pair(tmp_path, orientation, *size)
+    dataset = FolderSegmentation(root, num_classes=2)
+    with pytest.raises(DataError, match=r"a\.png: has an EXIF tag .* --data\.exif stored or"):
+        dataset[0]
+    assert [problem.path.name for problem in check_dataset(dataset)] == ["a.png"]
+    stored = FolderSegmentation(root, num_classes=2, exif="stored")[0]
+    assert stored.image[0, 0, 0] == 255
+    upright = FolderSegmentation(root, num_classes=2, exif="upright")[0]
+    expected = ImageOps.exif_transpose(Image.open(root / "images" / "a.png"))
+    assert np.array_equal(upright.image, np.array(expected))
+    assert np.array_equal(upright.label, stored.label)
+
+
+@pytest.mark.parametrize("orientation", [5, 6, 7, 8])
+def test_turns_that_the_size_tells_are_read_as_it_says(tmp_path: Path, orientation: int) -> None:
+    root = turned_pair(tmp_path, orientation, 4, 6)
+    assert FolderSegmentation(root, num_classes=2)[0].image.shape == (4, 6, 3)
+    Image.new("L", (4, 6), 1).save(root / "labels" / "a.png")
+    with pytest.raises(DataError, match=r"sides swapped.*--data\.exif upright"):
+        FolderSegmentation(root, num_classes=2)[0]
+    upright = FolderSegmentation(root, num_classes=2, exif="upright")[0]
+    assert upright.image.shape == (6, 4, 3)
+
+
+def test_examples_are_compared_by_their_pixels(voc_root: Path) -> None:
+    dataset = open_dataset("voc", voc_root, "train")
+    assert dataset[0] == dataset[0]
+    assert dataset[0] != dataset[1]
+    assert dataset[0] != 3
+
+
+def test_a_label_alone_is_that_of_the_pair(voc_root: Path) -> None:
+    dataset = open_dataset("voc", voc_root, "train")
+    for which in (dataset, MemoryDataset(dataset)):
+        assert np.array_equal(which.label(1), dataset[1].label)
+        assert which.examine(1)[1] == []
+
+
+def test_loader_processes_read_as_this_one_does(voc_root: Path) -> None:
+    coding = LabelCoding(void=(0,))
+    dataset = open_dataset("voc", voc_root, "train", coding=coding)
+    again = pickle.loads(pickle.dumps(dataset))
+    assert again[1] == dataset[1]
+    assert again.reader.meaning == dataset.reader.meaning == [(0, 255)]

@@ -240,15 +240,44 @@ def test_palettes_that_differ_are_refused_with_both_remedies(tmp_path: Path) -> 
     assert [read(path, by_color, 3).tolist() for path in (first, second)] == [[[0, 1, 2]], [[0, 2]]]
 
 
-def test_grey_label_that_was_made_a_palette_one_is_noticed(tmp_path: Path) -> None:
-    """A lossless optimiser writes greys 0, 1, 255 as indices 0, 1, 2: void would be class 2."""
+@pytest.mark.parametrize("greys", [(0, 1, 255), (0, 5), (1,), (0, 2, 3)])
+def test_grey_label_that_was_made_a_palette_one_is_refused(
+    tmp_path: Path, greys: tuple[int, ...]
+) -> None:
+    """A lossless optimiser may write greys 0, 1, 255 as 0, 1, 2: void would be class 2."""
+    packed = save_colors(tmp_path / "packed.png", *((grey,) * 3 for grey in greys))
+    reader = PictureLabels(3, LabelCoding(), voc_palette())
+    with pytest.raises(DataError, match="has a palette of greys that are not its values"):
+        reader.decode(packed)
+    by_value = PictureLabels(3, LabelCoding(any_palette=True), voc_palette())
+    assert by_value.decode(packed).tolist() == [list(range(len(greys)))]
+
+
+@pytest.mark.parametrize("greys", [(0, 255), (0, 127, 255), (0, 1, 2), (0, 85, 170, 255)])
+def test_greys_that_count_or_rise_evenly_are_indices(
+    tmp_path: Path, greys: tuple[int, ...]
+) -> None:
+    path = save_colors(tmp_path / "ramp.png", *((grey,) * 3 for grey in greys))
+    reader = PictureLabels(4, LabelCoding(), voc_palette())
+    assert reader.decode(path).tolist() == [list(range(len(greys)))]
+
+
+def test_grey_and_black_and_white_palettes_do_not_mix(tmp_path: Path) -> None:
     grey = save(tmp_path / "grey.png", [[0, 1, 2, 255]])
-    packed = save_colors(tmp_path / "packed.png", (0, 0, 0), (1, 1, 1), (255, 255, 255))
+    packed = save_colors(tmp_path / "packed.png", (0, 0, 0), (255, 255, 255))
     for first, second in ((grey, packed), (packed, grey)):
         reader = PictureLabels(3, LabelCoding(), voc_palette())
         reader.decode(first)
-        with pytest.raises(DataError, match="shows value 2 in the color"):
+        with pytest.raises(DataError, match="shows value 1 in the color"):
             reader.decode(second)
+
+
+@pytest.mark.parametrize("values", [[0, 255], [255, 255], [1, 1], [0, 1, 7]])
+def test_grey_gifs_are_read_by_their_greys(tmp_path: Path, values: list[int]) -> None:
+    path = tmp_path / "label.gif"
+    save(path, [values])
+    reader = PictureLabels(8, LabelCoding(), voc_palette())
+    assert reader.decode(path).tolist() == [values]
 
 
 def test_entries_that_no_pixel_uses_may_differ(tmp_path: Path) -> None:
