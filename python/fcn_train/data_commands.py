@@ -15,13 +15,14 @@ from fcn_train.data import (
     DataError,
     DatasetStatistics,
     Problem,
+    SegmentationDataset,
     absent_classes,
     check_dataset,
     dataset_statistics,
     too_few_classes,
     write_sample_dataset,
 )
-from fcn_train.data.opening import open_split
+from fcn_train.data.opening import compare_palettes, open_split
 from fcn_train.errors import UsageError
 from fcn_train.options import CheckOptions, SampleOptions, StatsOptions
 from fcn_train.report import to_json
@@ -46,9 +47,12 @@ def check_data(options: CheckOptions, console: Console) -> int:
     if options.limit < 0:
         raise UsageError(f"--limit must be >= 0, got {options.limit}")
     found: dict[str, None] = {}
+    first: SegmentationDataset | None = None
     for split in options.split:
         with _told_by_own_options():
             dataset = open_split(options, split, strict=False, prefix="--")
+        first = dataset if first is None else first
+        compare_palettes(first, dataset)
         counts = np.zeros(256, dtype=np.int64)
         with console.progress(f"checking {split}", len(dataset)) as advance:
             problems = check_dataset(dataset, _stepwise(advance), counts)

@@ -39,25 +39,26 @@ class ReadingOptions:
     root: Path | None = None
     """Its folder."""
     image_folder: str = ""
-    """Folder of the images in kinds voc and folder; "" = JPEGImages, images."""
+    """Folder of the images, in place of JPEGImages or images (voc, folder)."""
     label_folder: str = ""
-    """Folder of the labels, e.g. SegmentationClassAug, GeoLabels; "" = the kind's own."""
+    """Folder of the labels, in place of the kind's own (voc, folder; sift-flow: GeoLabels)."""
     label_suffix: str = ""
     """What follows an image's name in that of its label, e.g. _mask.png, .gif (voc, folder)."""
     classes: Path | None = None
-    """File with one class name per line (voc, folder); default classes.txt in the folder."""
+    """File with one class name per line; default classes.txt in the root (voc, folder)."""
     void_label: int | None = None
-    """Value in labels that means void, besides 255 (this and the next: voc, folder)."""
+    """Value in labels that means void, besides 255 (voc, folder)."""
     first_class: int = 0
-    """Value in labels of the first class."""
+    """Value in labels of the first class (voc, folder)."""
     label_map: str = ""
-    """Class of every value in labels, e.g. 0=0,255=1 or 1-7=0,8=1,9=void."""
+    """Class of every value in labels, e.g. 0=0,255=1 or 1-7=0,8=1,9=void (voc, folder)."""
     label_colors: str = ""
-    """Read labels by their colors: "voc", or a file with one color per class and line (R G B or
-    #RRGGBB, "void" before those of void); "ignore" = by their values, though palettes differ."""
+    """Read labels by their colors: "voc" for VOC's, or a file with one color per class and line,
+    R G B or #RRGGBB, "void" before a color of void. "ignore": read them by their values, even if
+    their palettes differ (voc, folder)."""
     exif: Literal["refuse", "stored", "upright"] = "refuse"
-    """What labels are drawn on where EXIF turns an image: the stored or the upright pixels; refuse
-    images whose size does not tell."""
+    """Whether labels match the stored or the upright pixels of images that EXIF turns; refuse
+    those where the size does not tell (voc, folder)."""
 
 
 @dataclass(frozen=True, kw_only=True)

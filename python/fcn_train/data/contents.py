@@ -19,7 +19,8 @@ from fcn_train.data.labels import LABEL_SUFFIXES, PictureLabels
 from fcn_train.data.lists import file_names
 from fcn_train.data.problems import DataError, Problem, shortened
 
-_LABELS = 8  # looked at before training, at the least
+_PAIRS = 8  # decoded before training, at the least
+_MANY_LABELS = 200  # after so many with less than two classes, say that the search goes on
 
 _REMEDY = (
     "if 255 marks a class and not void (masks of 0 and 255 do), give --data.label-map 0=0,255=1"
@@ -31,7 +32,8 @@ def check_split(
 ) -> None:
     """Refuse a split that nothing can be learned from, or scored on; warn of one class alone.
 
-    Files are looked for first, then labels are decoded until two classes are found.
+    Files are looked for first, then a few pairs are decoded, and labels until there are two
+    classes.
 
     Args:
         dataset: one split.
@@ -39,7 +41,7 @@ def check_split(
         warn: takes what is merely suspicious.
 
     Raises:
-        DataError: if files are missing, a label that was looked at cannot be used, all labels hold
+        DataError: if files are missing, a pair that was looked at cannot be used, all labels hold
             nothing but void, or, for `training`, pixels of fewer than two classes.
     """
     absent = missing_files(dataset)
@@ -47,9 +49,15 @@ def check_split(
         raise DataError(_in_short(dataset, absent))
     counts = np.zeros(256, dtype=np.int64)
     for number, index in enumerate(_spread(len(dataset))):
-        counts += np.bincount(dataset.label(index).ravel(), minlength=256)
-        if number + 1 >= _LABELS and np.count_nonzero(counts[: dataset.num_classes]) >= 2:
+        label = dataset[index].label if number < _PAIRS else dataset.label(index)
+        counts += np.bincount(label.ravel(), minlength=256)
+        if number + 1 >= _PAIRS and np.count_nonzero(counts[: dataset.num_classes]) >= 2:
             return
+        if number + 1 == _MANY_LABELS < len(dataset):
+            warn(
+                f"{too_few_classes(dataset, counts)} (in {_MANY_LABELS} labels; looking at all "
+                f"{len(dataset)})"
+            )
     problem = too_few_classes(dataset, counts)
     if problem is None:
         return

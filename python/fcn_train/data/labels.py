@@ -72,6 +72,11 @@ class PictureLabels:
     def meaning(self) -> list[tuple[Any, int]]:
         return self.coding.meaning(self._num_classes)
 
+    def compare_with(self, other: PictureLabels) -> None:
+        """Have one palette with the labels of another split."""
+        if self._palettes is not None and other._palettes is not None:
+            self._palettes = other._palettes
+
     def decode(self, path: Path) -> np.ndarray:
         decoded = _decode_lossless(path)
         if self.coding.colors:

@@ -13,6 +13,7 @@ from fcn_train.data.coding import LabelCoding, parse_label_map, read_label_color
 from fcn_train.data.contents import check_split
 from fcn_train.data.dataset import SegmentationDataset
 from fcn_train.data.kinds import open_dataset, takes
+from fcn_train.data.labels import PictureLabels
 from fcn_train.data.layouts import looks_like, which_kind
 from fcn_train.data.loader import MemoryDataset
 from fcn_train.data.problems import DataError, Problem
@@ -46,6 +47,7 @@ def open_splits(
     """
     train_set = open_split(options, options.train_split)
     val_set = open_split(options, options.val_split)
+    compare_palettes(train_set, val_set)
     check_split(train_set, training=True, warn=warn)
     check_split(val_set, training=False, warn=warn)
     if options.memory:
@@ -94,6 +96,12 @@ def open_split(
         path, message = error.problem.path, error.problem.message
         hint = f"{root} looks like {prefix}kind {' or '.join(kinds)}"
         raise DataError(Problem(path, f"{message}; {hint}")) from error
+
+
+def compare_palettes(first: SegmentationDataset, second: SegmentationDataset) -> None:
+    """Have labels of two splits refused if one value has two colors in them together."""
+    if isinstance(first.reader, PictureLabels) and isinstance(second.reader, PictureLabels):
+        second.reader.compare_with(first.reader)
 
 
 def of_kind(options: DataOptions, kind: Any) -> DataOptions:

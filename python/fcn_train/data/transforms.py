@@ -183,6 +183,17 @@ class Batch(NamedTuple):
     ids: tuple[str, ...]
     sizes: tuple[tuple[int, int], ...]
 
+    def __eq__(self, other: object) -> bool:
+        """Whether both hold the same images, targets, names and sizes."""
+        if not isinstance(other, Batch):
+            return NotImplemented
+        tensors = ((self.images, other.images), (self.targets, other.targets))
+        same = all(torch.equal(mine, theirs) for mine, theirs in tensors)
+        return same and (self.ids, self.sizes) == (other.ids, other.sizes)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
 
 def collate(tensors: Sequence[tuple[Tensor, Tensor]], ids: Sequence[str]) -> Batch:
     """Stack examples; smaller ones are padded at the right and bottom to the largest.

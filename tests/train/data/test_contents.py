@@ -13,9 +13,11 @@ from PIL import Image
 from fcn_train.data import (
     ClassWatch,
     DataError,
+    Example,
     FolderSegmentation,
     LabelCoding,
     MemoryDataset,
+    Problem,
     SegmentationDataset,
     absent_classes,
     check_dataset,
@@ -99,21 +101,57 @@ def test_a_single_class_leaves_nothing_to_tell_apart(tmp_path: Path) -> None:
 
 
 class Counted(SegmentationDataset):
-    """Counts the labels that are decoded."""
+    """Counts the pairs and the labels that are decoded."""
 
-    decoded = 0
+    pairs = labels = 0
+
+    def examine(self, index: int) -> tuple[Example | None, list[Problem]]:
+        Counted.pairs += 1
+        return super().examine(index)
 
     def label(self, index: int) -> np.ndarray:
-        Counted.decoded += 1
+        Counted.labels += 1
         return super().label(index)
 
 
-def test_few_labels_are_decoded_where_they_show_two_classes(tmp_path: Path) -> None:
-    dataset = FolderSegmentation(folder(tmp_path, [[0, 1]] * 200))
+@pytest.mark.parametrize(("single", "labels"), [(0, 0), (100, 100)])
+def test_no_more_is_decoded_than_shows_two_classes(
+    single: int, labels: int, tmp_path: Path
+) -> None:
+    dataset = FolderSegmentation(folder(tmp_path, [[0, 0]] * 300))
+    last = np.random.default_rng(0).permutation(300)[single]  # looked at after so many others
+    for index in [*range(300)] if single == 0 else [last]:
+        Image.fromarray(np.array([[0, 1]], dtype=np.uint8)).save(dataset.label_path(index))
     dataset.__class__ = Counted
-    Counted.decoded = 0
+    Counted.pairs = Counted.labels = 0
     check_split(dataset, training=True, warn=pytest.fail)
-    assert Counted.decoded <= 8
+    assert Counted.pairs == 8
+    assert Counted.labels == max(0, labels - 7)
+
+
+def test_a_long_search_is_announced(tmp_path: Path) -> None:
+    dataset = FolderSegmentation(folder(tmp_path, [[0, 255]] * 210))
+    lines: list[str] = []
+    with pytest.raises(DataError):
+        check_split(dataset, training=True, warn=lines.append)
+    assert len(lines) == 1
+    assert lines[0].endswith("(in 200 labels; looking at all 210)")
+
+
+@pytest.mark.parametrize("what", ["exif", "size", "broken"])
+def test_faults_of_all_images_are_met_before_training(tmp_path: Path, what: str) -> None:
+    dataset = FolderSegmentation(folder(tmp_path, [[0, 1]] * 20))
+    tag = Image.Exif()
+    tag[0x112] = 3
+    for index in range(20):
+        path = dataset.image_path(index)
+        if what == "broken":
+            path.write_bytes(b"")
+        else:
+            size = (2, 2 if what == "size" else 1)
+            Image.new("RGB", size).save(path, exif=tag if what == "exif" else None)
+    message = {"exif": "EXIF tag", "size": "but its image", "broken": "cannot be decoded"}[what]
+    assert message in refused(dataset, training=False)
 
 
 def test_missing_files_are_summed_up(tmp_path: Path) -> None:

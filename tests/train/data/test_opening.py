@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fcn_train.data import Problem, fingerprint
+from fcn_train.data import DataError, fingerprint
 from fcn_train.data.opening import SAMPLE_ROOT, of_kind, open_split, open_splits
 from fcn_train.errors import UsageError
 from fcn_train.options import CheckOptions, DataOptions, ReadingOptions, StatsOptions
@@ -204,7 +205,7 @@ def test_a_folder_without_its_kind_is_never_written_to(
 def test_the_wrong_kind_is_answered_with_the_right_one(voc_root: Path) -> None:
     for kind in ("sbd", "nyud"):
         options = replace(DataOptions(root=voc_root), kind=kind)  # type: ignore[arg-type]
-        with pytest.raises(Exception, match=r"looks like --data\.kind voc"):
+        with pytest.raises(DataError, match=r"looks like --data\.kind voc"):
             open_split(options, "train")
 
 
@@ -225,11 +226,30 @@ def test_the_sample_is_written_where_no_folder_is_named(
 
 
 def test_files_removed_before_training_are_named_at_once(sample_root: Path, tmp_path: Path) -> None:
-    import shutil
-
     root = Path(shutil.copytree(sample_root, tmp_path / "copy"))
     for path in sorted((root / "JPEGImages").glob("val*"))[:4]:
         path.unlink()
-    with pytest.raises(Exception, match=r"val\.txt: 4 of 10 images are missing: val_0") as caught:
+    with pytest.raises(DataError, match=r"val\.txt: 4 of 10 images are missing: val_0"):
         open_splits(DataOptions(kind="sample", root=root), pytest.fail)
-    assert isinstance(caught.value.problem, Problem)  # type: ignore[attr-defined]
+
+
+def test_palettes_are_compared_over_splits(tmp_path: Path, command: Command) -> None:
+    for name in ("images", "labels"):
+        (tmp_path / name).mkdir()
+    for stem, color in (("a", (255, 0, 0)), ("b", (0, 255, 0))):
+        Image.new("RGB", (2, 1)).save(tmp_path / "images" / f"{stem}.png")
+        label = Image.fromarray(np.array([[0, 1]], dtype=np.uint8))
+        label.putpalette([0, 0, 0, *color])
+        label.save(tmp_path / "labels" / f"{stem}.png")
+        (tmp_path / f"{stem}.txt").write_text(f"{stem}\n")
+    (tmp_path / "classes.txt").write_text("ground\nthing\n")
+    options = DataOptions(kind="folder", root=tmp_path, train_split="a", val_split="b")
+    with pytest.raises(DataError, match=r"b\.png: shows value 1 in the color"):
+        open_splits(options, pytest.fail)
+    by_value = replace(options, label_colors="ignore")
+    assert open_splits(by_value, pytest.fail)[1][0].label.tolist() == [[0, 1]]
+    flags = ("--kind", "folder", "--root", tmp_path, "--split", "a", "b")
+    code, out, _ = command("data", "check", *flags)
+    assert code == 1
+    assert "b.png: shows value 1 in the color" in out
+    assert command("data", "check", *flags, "--label-colors", "ignore")[0] == 0
