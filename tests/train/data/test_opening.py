@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import fields, replace
@@ -253,3 +254,10 @@ def test_palettes_are_compared_over_splits(tmp_path: Path, command: Command) -> 
     assert code == 1
     assert "b.png: shows value 1 in the color" in out
     assert command("data", "check", *flags, "--label-colors", "ignore")[0] == 0
+
+
+def test_the_guide_names_options_that_exist() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "training.md").read_text(encoding="utf-8")
+    named = {name.replace("-", "_") for name in re.findall(r"--data\.(?:no-)?([a-z-]+)", text)}
+    assert named >= {"label_map", "void_label", "first_class", "label_colors", "exif", "classes"}
+    assert named <= {item.name for item in fields(DataOptions)}
