@@ -57,9 +57,12 @@ class LabelCoding:
             for value in values:
                 if not 0 <= value <= 255:
                     raise ValueError(f"{name} must be in 0..255, got {value}")
-        ways = [("label-map", self.classes), ("label-colors", self.colors)]
-        ways.append(("first-class", self.first_class))  # type: ignore[arg-type]
-        given = [name for name, value in ways if value]
+        ways = {
+            "label-map": bool(self.classes),
+            "label-colors": bool(self.colors),
+            "first-class": self.first_class > 0,
+        }
+        given = [name for name, is_given in ways.items() if is_given]
         if len(given) > 1:
             raise ValueError(f"{given[0]} and {given[1]} exclude each other; give one")
         if self.colors and self.void:

@@ -7,7 +7,7 @@ from pathlib import Path
 from fcn_train.data.camvid import find_camvid_folder
 from fcn_train.data.kinds import KINDS
 from fcn_train.data.lists import find_folder
-from fcn_train.data.sample import MANIFEST
+from fcn_train.data.sample import is_sample
 from fcn_train.data.voc import find_voc_folder
 
 __all__ = ["looks_like", "which_kind"]
@@ -15,7 +15,7 @@ __all__ = ["looks_like", "which_kind"]
 
 def looks_like(root: Path) -> list[str]:
     """The kinds whose folders lie below `root`."""
-    if (root / MANIFEST).is_file():
+    if is_sample(root):
         return ["sample"]
     found = [
         kind

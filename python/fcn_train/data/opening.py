@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from fcn_train.data.labels import PictureLabels
 from fcn_train.data.layouts import looks_like, which_kind
 from fcn_train.data.loader import MemoryDataset
 from fcn_train.data.problems import DataError, Problem
-from fcn_train.data.sample import MANIFEST, write_sample_dataset
+from fcn_train.data.sample import is_sample, write_sample_dataset
 from fcn_train.errors import UsageError
 from fcn_train.options import DataOptions, ReadingOptions
 
@@ -80,9 +81,9 @@ def open_split(
                 f"{prefix}kind {options.kind} needs {prefix}root, the folder it lies in"
             )
         root = SAMPLE_ROOT
-        if not (root / MANIFEST).exists():
+        if not is_sample(root):
             write_sample_dataset(root)
-    elif options.kind == "sample" and not (root / MANIFEST).exists():
+    elif options.kind == "sample" and not is_sample(root):
         raise UsageError(f"{root}: holds no sample data set; {_hint(root, prefix)}")
     arguments = _reader_arguments(options, prefix)
     try:
@@ -113,7 +114,8 @@ def of_kind(options: DataOptions, kind: Any) -> DataOptions:
 
 def _hint(root: Path, prefix: str) -> str:
     if not root.is_dir():
-        return f"the folder is missing; write the sample with: fcn data sample --root {root}"
+        command = f"fcn data sample --root {shlex.quote(str(root))}"
+        return f"the folder is missing; write the sample with: {command}"
     return which_kind(root, prefix)
 
 

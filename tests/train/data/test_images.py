@@ -88,6 +88,25 @@ def test_16_bits_per_channel_are_refused_in_every_mode(tmp_path: Path, mode: str
         read_image(tmp_path / "deep.png")
 
 
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_16_bits_are_refused_in_tiff(tmp_path: Path, order: str) -> None:
+    strip = struct.pack(f"{order}6H", *[4095] * 6)  # 2 x 1 pixels
+    tags = [(256, 2), (257, 1), (258, 122), (259, 1), (262, 2), (273, 128), (277, 3), (278, 1)]
+    directory = struct.pack(f"{order}H", len(tags) + 1)
+    for tag, value in [*tags, (279, len(strip))]:
+        directory += (
+            struct.pack(f"{order}HHII", tag, 4, 1, value)
+            if tag != 258
+            else (struct.pack(f"{order}HHII", tag, 3, 3, value))
+        )
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", 8)
+    body = head + directory + bytes(4)
+    bits = struct.pack(f"{order}3H", 16, 16, 16)
+    (tmp_path / "deep.tif").write_bytes(body.ljust(122, b"\0") + bits + strip)
+    with pytest.raises(DataError, match=r"deep\.tif: has pixels of mode RGB;16"):
+        read_image(tmp_path / "deep.tif")
+
+
 def test_16_bits_are_refused_in_other_formats(tmp_path: Path) -> None:
     (tmp_path / "deep.ppm").write_bytes(b"P6 2 1 65535\n" + b"\x0f\xff" * 6)
     with pytest.raises(DataError, match=r"deep\.ppm: has pixels of mode RGB;16B"):
