@@ -66,6 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run_command(arguments: Sequence[str]) -> int:
+    refuse_former_options(arguments)
     # Imported here: `fcn --help` and mistakes in the options need no torch.
     defaults, run = train_defaults(arguments)
     options = parse(arguments, defaults)
@@ -73,11 +74,8 @@ def run_command(arguments: Sequence[str]) -> int:
 
     console = Console()
     if isinstance(options, TrainOptions):
-        from fcn_train.run import check_continuation
         from fcn_train.train import train
 
-        if run is not None:
-            check_continuation(run, options)
         train(options, run, console)
         return 0
     if isinstance(options, EvaluateOptions):
@@ -100,6 +98,12 @@ def run_command(arguments: Sequence[str]) -> int:
     return 0
 
 
+def refuse_former_options(arguments: Sequence[str]) -> None:
+    """Name the new option to those who give one by its former name."""
+    if any(argument.split("=")[0] == "--head" for argument in arguments):
+        raise UsageError("--head is now --logits: give coarse for fused, full for materialised")
+
+
 def train_defaults(arguments: Sequence[str]) -> tuple[TrainOptions, Path | None]:
     """The values that `fcn train` starts from, and the run it continues.
 
@@ -116,7 +120,7 @@ def train_defaults(arguments: Sequence[str]) -> tuple[TrainOptions, Path | None]
         return TrainOptions(), None
     values = vars(found)
     if values["resume"] is not None:
-        from fcn_train.run import find_run
+        from fcn_train.run_folder import find_run
 
         output = Path(values["output"]) if values["output"] else None
         run = find_run(values["resume"], output)

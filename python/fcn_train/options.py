@@ -24,7 +24,7 @@ DataKind = Literal[
     "sample", "voc", "sbd", "pascal-context", "nyud", "sift-flow", "camvid", "folder"
 ]
 RecipeName = Literal["default", "paper", "heavy"]
-Head = Literal["fused", "materialised"]
+Logits = Literal["coarse", "full"]
 # Fields that say how to run and not what are left out of config.json.
 UNSAVED = {"saved": False}
 Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
@@ -126,9 +126,9 @@ class TrainOptions:
     data: DataOptions = field(default_factory=DataOptions)
     model: ModelOptions = field(default_factory=ModelOptions)
     optim: OptimOptions = field(default_factory=OptimOptions)
-    head: Head = "fused"
-    """fused: loss and evaluation straight from the coarse scores, in less time and a fraction of
-    the memory. materialised: by way of every pixel's logits, to compare with."""
+    logits: Logits = "coarse"
+    """coarse: loss and evaluation straight from the network's coarse scores, in less time and a
+    fraction of the memory. full: from the logits of every pixel, to compare with."""
     init_classifier: Path | None = None
     """VGG16, AlexNet or GoogLeNet classifier to start from: .pth state dict, .safetensors or
     .npz."""
@@ -175,8 +175,8 @@ class EvaluateOptions:
     """best: of the evaluations during training, by mean IU."""
     batch: int = 1
     """Images in one forward pass, where neighbours in the list have one size."""
-    head: Head = "fused"
-    """As --head of `fcn train`; that of the run does not matter."""
+    logits: Logits = "coarse"
+    """As --logits of `fcn train`; that of the run does not matter."""
     device: str = "auto"
     threads: int = 0
     amp: Literal["none", "bf16"] = "none"

@@ -15,9 +15,10 @@ from fcn_train.console import Console
 from fcn_train.data import DataError, Normalisation, image_to_tensor, overlay, read_image
 from fcn_train.data.dataset import IMAGE_SUFFIXES
 from fcn_train.errors import UsageError
-from fcn_train.network import NORMALISATIONS, Runtime, resolve_device
+from fcn_train.network import NORMALIZATIONS
 from fcn_train.options import PredictOptions
 from fcn_train.run import load_run
+from fcn_train.runtime import Runtime, resolve_device, set_threads
 
 
 def predict(options: PredictOptions, console: Console | None = None) -> int:
@@ -30,11 +31,12 @@ def predict(options: PredictOptions, console: Console | None = None) -> int:
     console = console or Console()
     if not 0 <= options.opacity <= 1:
         raise UsageError(f"--opacity must be in [0, 1], got {options.opacity}")
-    runtime = Runtime(resolve_device(options.device, options.threads), options.amp)
+    set_threads(options.threads)
+    runtime = Runtime(resolve_device(options.device), options.amp)
     run = load_run(options.run, options.weights)
     jobs = find_images(options.images, options.output)
     model = runtime.place(run.model)
-    normalisation = NORMALISATIONS[run.options.model.input]
+    normalization = NORMALIZATIONS[run.options.model.input]
     failed = 0
     with console.progress("predicting", len(jobs)) as advance:
         for source, target in jobs:
@@ -46,7 +48,7 @@ def predict(options: PredictOptions, console: Console | None = None) -> int:
                 failed += 1
                 console.warn(str(error))
             else:
-                labels = segment(model, image, runtime, normalisation)
+                labels = segment(model, image, runtime, normalization)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 mixed = overlay(image, labels, run.classes.palette, options.opacity)
                 _save(_indexed(labels, run.classes.palette), target)
@@ -58,10 +60,10 @@ def predict(options: PredictOptions, console: Console | None = None) -> int:
 
 @torch.inference_mode()
 def segment(
-    model: FCN, image: np.ndarray, runtime: Runtime, normalisation: Normalisation
+    model: FCN, image: np.ndarray, runtime: Runtime, normalization: Normalisation
 ) -> np.ndarray:
     """Class indices (H, W) uint8 of an image (H, W, 3) uint8 RGB; ``model`` in eval mode."""
-    images = runtime.images(image_to_tensor(image, normalisation)[None])
+    images = runtime.images(image_to_tensor(image, normalization)[None])
     with runtime.autocast():
         prediction = model.predict(images)
     labels: np.ndarray = prediction[0].cpu().numpy()

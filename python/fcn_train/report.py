@@ -14,8 +14,9 @@ import numpy as np
 from fcn_ext.metrics import Scores
 from fcn_train import pictures
 from fcn_train.checkpoint import write_text
+from fcn_train.classes import Classes
 from fcn_train.history import SCORES, History, write_csv
-from fcn_train.run import METRICS, Classes
+from fcn_train.run_folder import METRICS
 
 LABELS = {
     "pixel_accuracy": "pixel accuracy",

@@ -21,7 +21,7 @@ from fcn_train.cli import main, parse, train_defaults
 from fcn_train.config import load_config
 from fcn_train.data import write_sample_dataset
 from fcn_train.options import TrainOptions
-from fcn_train.train import again
+from fcn_train.run_folder import RunFolder
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -159,7 +159,8 @@ def test_numbers_that_no_run_can_have(command: Command, option: str, value: str)
 
 
 def test_path_to_continue_is_quoted() -> None:
-    assert again(Path("my runs/1")) == "continue with: fcn train --resume 'my runs/1'"
+    expected = RunFolder(Path("my runs/1")).continue_with
+    assert expected == "continue with: fcn train --resume 'my runs/1'"
 
 
 def test_bad_option_values(command: Command) -> None:
@@ -225,17 +226,23 @@ def test_options_override_the_config(finished_run: Path) -> None:
     assert options.data == saved.data
 
 
-def test_head_is_an_option_of_training_and_evaluation(command: Command) -> None:
-    assert parsed("--head", "materialised") == replace(TrainOptions(), head="materialised")
+def test_logits_is_an_option_of_training_and_evaluation(command: Command) -> None:
+    assert parsed("--logits", "full") == replace(TrainOptions(), logits="full")
     arguments = ["evaluate", "--run", "r"]
-    assert parse(arguments, TrainOptions()).head == "fused"
-    assert parse([*arguments, "--head", "materialised"], TrainOptions()).head == "materialised"
-    code, _, err = command("train", "--head", "full")
+    assert parse(arguments, TrainOptions()).logits == "coarse"
+    assert parse([*arguments, "--logits", "full"], TrainOptions()).logits == "full"
+    code, _, err = command("train", "--logits", "fused")
     assert code == 2
-    assert "fused" in err
-    assert "materialised" in err
+    assert "coarse" in err
+    assert "full" in err
     for name in ("train", "evaluate"):
-        assert "--head {fused,materialised}" in command(name, "--help")[1]
+        assert "--logits {coarse,full}" in command(name, "--help")[1]
+
+
+@pytest.mark.parametrize("option", [["--head", "fused"], ["--head=materialised"]])
+@pytest.mark.parametrize("name", ["train", "evaluate"])
+def test_former_option_names_the_new_one(name: str, option: list[str], command: Command) -> None:
+    assert_one_line(command(name, *option), "--head is now --logits: give coarse for fused")
 
 
 def test_default_is_what_no_argument_gives() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from fcn_train.config import from_dict, load_config, to_dict
 from fcn_train.errors import UsageError
-from fcn_train.options import TrainOptions, check
+from fcn_train.options import Logits, TrainOptions, check
 from fcn_train.recipes import recipe_options
 
 
@@ -35,16 +35,23 @@ def test_missing_keys_keep_their_defaults() -> None:
     assert options == TrainOptions(model=replace(TrainOptions().model, width=1.0))
 
 
-def test_run_of_a_time_before_the_option_has_the_fused_head() -> None:
+@pytest.mark.parametrize(
+    ("former", "logits"),
+    [({}, "coarse"), ({"head": "fused"}, "coarse"), ({"head": "materialised"}, "full")],
+)
+def test_runs_of_former_options_are_read(
+    former: dict[str, str], logits: Logits, tmp_path: Path
+) -> None:
     values = to_dict(TrainOptions())
-    assert values.pop("head") == "fused"
-    assert from_dict(TrainOptions, values, Path("c.json")) == TrainOptions()
+    assert values.pop("logits") == "coarse"
+    (tmp_path / "config.json").write_text(json.dumps(values | former))
+    assert load_config(tmp_path) == TrainOptions(logits=logits)
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"head": "free"}, "head must be one of fused, materialised, got 'free'"),
+        ({"logits": "free"}, "logits must be one of coarse, full, got 'free'"),
         ({"sed": 1}, "c.json: unknown key 'sed'; did you mean 'seed'"),
         ({"optim": {"learning_rate": 1}}, "unknown key 'optim.learning_rate'; did you mean 'optim"),
         ({"model": {"widht": 1}}, "did you mean 'model.width'"),

@@ -45,7 +45,7 @@ def test_finer_network_starts_from_the_coarser_run(
         )
     )
     options = replace(tiny_options, init_coarser=coarse)
-    train_set, _ = loop.open_splits(options)
+    train_set, _ = loop.open_splits(options.data)
     model = loop.initial_network(options, train_set, resumed=False)
     assert torch.equal(
         model.state_dict()["fc6.weight"], load_run(coarse).model.state_dict()["fc6.weight"]
@@ -69,7 +69,7 @@ def test_network_starts_from_a_classifier(
     else:
         save_file(source, path)
     options = replace(tiny_options, model=model_options, init_classifier=path)
-    train_set, _ = loop.open_splits(options)
+    train_set, _ = loop.open_splits(options.data)
     model = loop.initial_network(options, train_set, resumed=False)
     assert torch.equal(model.state_dict()["conv3_1.weight"], source["conv3_1.weight"])
     wider = replace(options, model=replace(model_options, width=0.1))
@@ -78,7 +78,7 @@ def test_network_starts_from_a_classifier(
 
 
 def test_classifier_that_is_no_file_of_weights(tiny_options: TrainOptions, tmp_path: Path) -> None:
-    train_set, _ = loop.open_splits(tiny_options)
+    train_set, _ = loop.open_splits(tiny_options.data)
     hostile = tmp_path / "hostile.pth"
     torch.save({"weight": Path("anything")}, hostile)
     for path, message in (

@@ -14,10 +14,10 @@ from PIL import Image
 
 from fcn_ext.metrics import scores_from_matrix
 from fcn_ext.numpy import voc_palette
+from fcn_train.classes import Classes
 from fcn_train.history import History, write_csv
 from fcn_train.pictures import Picture, draw_curves
 from fcn_train.report import summary, to_json, write_report
-from fcn_train.run import Classes
 
 MATRIX = np.array([[50, 10, 0], [5, 35, 0], [0, 0, 0]], dtype=np.int64)
 NAMES = ("background", "cat & <dog>", "never")

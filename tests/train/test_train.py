@@ -21,10 +21,12 @@ from fcn_train import checkpoint, pictures
 from fcn_train import train as loop
 from fcn_train.config import load_config
 from fcn_train.errors import Interrupted, TrainingError, UsageError
+from fcn_train.loss import pixel_loss
 from fcn_train.network import build_network
-from fcn_train.optim import pixel_loss, set_lr
+from fcn_train.optim import set_lr
 from fcn_train.options import TrainOptions
-from fcn_train.run import check_continuation, find_run, load_run
+from fcn_train.run import load_run
+from fcn_train.run_folder import check_continuation, find_run
 from fcn_train.train import train
 
 FILES = {
@@ -189,8 +191,8 @@ def test_resume_refuses_another_configuration(
 ) -> None:
     technical = replace(tiny_options, threads=2, log_every=1)
     check_continuation(finished_run, technical)
-    with pytest.raises(UsageError, match="head = 'fused', not 'materialised'"):
-        check_continuation(finished_run, replace(tiny_options, head="materialised"))
+    with pytest.raises(UsageError, match="logits = 'coarse', not 'full'"):
+        check_continuation(finished_run, replace(tiny_options, logits="full"))
     with pytest.raises(UsageError, match=r"model\.width = 0\.05, not 0\.1"):
         check_continuation(
             finished_run, replace(tiny_options, model=replace(tiny_options.model, width=0.1))
@@ -220,10 +222,10 @@ def test_loss_that_is_not_finite_stops_the_run(
 ) -> None:
     calls = 0
 
-    def broken_loss(*arguments: Any) -> Tensor:
+    def broken_loss(*arguments: Any, **options: Any) -> Tensor:
         nonlocal calls
         calls += 1
-        return pixel_loss(*arguments) * (float("nan") if calls == 10 else 1.0)
+        return pixel_loss(*arguments, **options) * (float("nan") if calls == 10 else 1.0)
 
     run = tmp_path / "run"
     monkeypatch.setattr(loop, "pixel_loss", broken_loss)
