@@ -17,6 +17,7 @@ from fcn_train.data.dataset import (
     read_image,
     read_label,
 )
+from fcn_train.data.fingerprint import fingerprint
 from fcn_train.data.folder import FolderSegmentation
 from fcn_train.data.loader import EvaluationLoader, MemoryDataset, TrainLoader
 from fcn_train.data.nyud import NYUD_CLASS_NAMES, Nyud
@@ -89,6 +90,7 @@ __all__ = [
     "contact_sheet",
     "dataset_sheet",
     "dataset_statistics",
+    "fingerprint",
     "image_to_tensor",
     "open_dataset",
     "overlay",

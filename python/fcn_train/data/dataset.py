@@ -117,6 +117,14 @@ class SegmentationDataset:
     def num_classes(self) -> int:
         return len(self.class_names)
 
+    @property
+    def label_meaning(self) -> list[tuple[int, int]]:
+        """Values of label files that do not stand for the class of their own number, each with
+        the class that it stands for (`IGNORE_INDEX` is void)."""
+        if self._label_map is None:
+            return []
+        return [(v, c) for v, c in enumerate(self._label_map.tolist()) if v != c]
+
     def __len__(self) -> int:
         return len(self.ids)
 

@@ -187,11 +187,16 @@ class MemoryDataset(SegmentationDataset):
             palette=dataset.palette,
             source=dataset.source,
         )
+        self._label_meaning = dataset.label_meaning
         self._examples: list[Example] = []
         for index in range(len(dataset)):
             self._examples.append(dataset[index])
             if progress is not None:
                 progress(index + 1, len(dataset))
+
+    @property
+    def label_meaning(self) -> list[tuple[int, int]]:
+        return self._label_meaning
 
     def __getitem__(self, index: int) -> Example:
         return self._examples[index]

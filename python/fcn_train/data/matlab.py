@@ -40,6 +40,11 @@ class MatlabSegmentation(SegmentationDataset):
         self._table = np.full(self._highest - self._lowest + 1, -1, dtype=np.int64)
         for value, index in classes.items():
             self._table[value - self._lowest] = index
+        self._classes = sorted(classes.items())
+
+    @property
+    def label_meaning(self) -> list[tuple[int, int]]:
+        return self._classes
 
     def _read_label(self, index: int) -> np.ndarray:
         path = self.label_path(index)
