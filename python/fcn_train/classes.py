@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from fcn_train.checkpoint import write_text
 from fcn_train.data import IGNORE_INDEX, SegmentationDataset
 from fcn_train.errors import UsageError
+from fcn_train.files import write_text
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from fcn_train.checkpoint import write_text
 from fcn_train.console import Advance, Console
 from fcn_train.data import (
     DatasetStatistics,
@@ -16,6 +15,7 @@ from fcn_train.data import (
     write_sample_dataset,
 )
 from fcn_train.errors import UsageError
+from fcn_train.files import write_text
 from fcn_train.options import CheckOptions, SampleOptions, StatsOptions
 from fcn_train.report import to_json
 from fcn_train.run import reader_options

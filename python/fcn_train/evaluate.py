@@ -22,7 +22,7 @@ from fcn_train.pictures import Picture
 from fcn_train.predict import segment
 from fcn_train.report import summary, write_report
 from fcn_train.run import check_classes, load_run, open_split
-from fcn_train.runtime import Runtime, resolve_device, set_threads
+from fcn_train.runtime import Runtime, open_runtime
 
 PICTURES = 6
 
@@ -110,8 +110,7 @@ def evaluate_run(options: EvaluateOptions, console: Console | None = None) -> Sc
     console = console or Console()
     if options.batch < 1:
         raise UsageError(f"--batch must be >= 1, got {options.batch}")
-    set_threads(options.threads)
-    runtime = Runtime(resolve_device(options.device), options.amp)
+    runtime = open_runtime(options.device, options.threads, options.amp, console.warn)
     run = load_run(options.run, options.weights)
     data = run.options.data
     if options.data_kind is not None:

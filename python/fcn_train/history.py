@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from fcn_ext.metrics import Scores
-from fcn_train.checkpoint import write_text
+from fcn_train.files import write_text
 
 TRAINING = ("step", "epoch", "lr", "loss")
 SCORES = (
@@ -50,8 +50,34 @@ class History:
     def evaluated(self, step: int) -> bool:
         return any(row[0] == step for row in self.evaluations)
 
+    def stale(self, patience: int) -> bool:
+        """Whether the last ``patience`` evaluations did not raise the mean IU; never for 0."""
+        best, since = -1.0, 0
+        for row in self.evaluations:
+            mean_iu = row[EVALUATIONS.index("mean_iu")]
+            best, since = (mean_iu, 0) if mean_iu > best else (best, since + 1)
+        return 0 < patience <= since
+
     def state(self) -> dict[str, Any]:
         return asdict(self)
+
+    @staticmethod
+    def of(state: dict[str, Any]) -> History:
+        """The history whose ``state()`` this is. Raises ValueError when it is none."""
+        names = {item.name for item in fields(History)}
+        if not isinstance(state, dict) or state.keys() != names:
+            found = sorted(state) if isinstance(state, dict) else type(state).__name__
+            raise ValueError(f"the history must hold {sorted(names)}, got {found}")
+        history = History(**state)
+        numbers = [*history.pending, history.best_mean_iu]
+        for table, header in ((history.training, TRAINING), (history.evaluations, EVALUATIONS)):
+            for row in table:
+                if len(row) != len(header):
+                    raise ValueError(f"a row of the history must hold {', '.join(header)}")
+                numbers += row
+        if not all(isinstance(value, (int, float)) for value in numbers):
+            raise ValueError("the history must hold rows of numbers")
+        return history
 
     def write(self, folder: Path) -> None:
         write_csv(folder / "training.csv", TRAINING, self.training)

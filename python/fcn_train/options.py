@@ -134,17 +134,23 @@ class TrainOptions:
     .npz."""
     init_coarser: Path | None = None
     """Run folder of the next coarser network to start from (32s -> 16s -> 8s)."""
+    init_weights: Path | None = None
+    """Run folder or file of weights of this network to fine-tune, of any classes: layers of other
+    classes start anew, and what was left out is said."""
     seed: int = 0
+    """Of the initial weights, the order of the images, augmentation and dropout."""
     device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
+    """auto (a GPU where there is one), cpu, cuda or cuda:N."""
     threads: int = 0
-    """CPU threads; 0 = torch's choice."""
+    """CPU threads; 0 = torch's choice, at most the CPUs that the process may use."""
     amp: Literal["none", "bf16"] = "none"
     """bf16: forward passes under torch.autocast."""
     channels_last: bool = True
     """NHWC memory layout, the faster one for convolutions on most machines."""
     evaluate_every: float = 5.0
     """Epochs between evaluations of the val split; 0 = at the end alone."""
+    patience: int = 0
+    """End the run after this many evaluations without a better mean IU; 0 = never."""
     checkpoint_every: int = 200
     """Steps between checkpoints; one more is written after every evaluation."""
     log_every: int = 20
@@ -253,7 +259,7 @@ def check(options: TrainOptions) -> None:
     """Refuse values that no run can have, naming the option."""
     data, model, optim = options.data, options.model, options.optim
     rules = [
-        ("--data.crop", data.crop >= 0, ">= 0", data.crop),
+        ("--data.crop", 0 <= data.crop <= 65536, "in [0, 65536]", data.crop),
         ("--data.scale", 0 < data.scale[0] <= data.scale[1], "0 < low <= high", data.scale),
         ("--data.workers", data.workers >= -1, ">= -1", data.workers),
         ("--model.width", model.width > 0, "> 0", model.width),
@@ -290,10 +296,23 @@ def check(options: TrainOptions) -> None:
         ("--checkpoint-every", options.checkpoint_every >= 1, ">= 1", options.checkpoint_every),
         ("--log-every", options.log_every >= 1, ">= 1", options.log_every),
         ("--seed", 0 <= options.seed < 2**63, "in [0, 2**63)", options.seed),
-        ("--threads", options.threads >= 0, ">= 0", options.threads),
+        ("--threads", 0 <= options.threads <= 1024, "in [0, 1024]", options.threads),
+        ("--patience", options.patience >= 0, ">= 0", options.patience),
+        (
+            "--patience",
+            options.patience == 0 or options.evaluate_every > 0,
+            "0 without evaluations (--evaluate-every 0)",
+            options.patience,
+        ),
     ]
     for name, holds, rule, value in rules:
         if not holds:
             raise UsageError(f"{name} must be {rule}, got {value}")
-    if options.init_classifier and options.init_coarser:
-        raise UsageError("--init-classifier and --init-coarser exclude each other; give one")
+    sources = {
+        "--init-classifier": options.init_classifier,
+        "--init-coarser": options.init_coarser,
+        "--init-weights": options.init_weights,
+    }
+    given = [name for name, path in sources.items() if path]
+    if len(given) > 1:
+        raise UsageError(f"{' and '.join(given)} exclude each other; give one")

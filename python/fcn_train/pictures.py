@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from fcn_train.checkpoint import atomic_path
 from fcn_train.data import IGNORE_INDEX, colourise, overlay
+from fcn_train.files import atomic_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

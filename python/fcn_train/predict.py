@@ -10,15 +10,15 @@ import torch
 from PIL import Image
 
 from fcn_ext.models import FCN
-from fcn_train.checkpoint import atomic_path
 from fcn_train.console import Console
 from fcn_train.data import DataError, Normalisation, image_to_tensor, overlay, read_image
 from fcn_train.data.dataset import IMAGE_SUFFIXES
 from fcn_train.errors import UsageError
+from fcn_train.files import atomic_path, make_folder, remove_leftovers
 from fcn_train.network import NORMALIZATIONS
 from fcn_train.options import PredictOptions
 from fcn_train.run import load_run
-from fcn_train.runtime import Runtime, resolve_device, set_threads
+from fcn_train.runtime import Runtime, open_runtime
 
 
 def predict(options: PredictOptions, console: Console | None = None) -> int:
@@ -31,12 +31,13 @@ def predict(options: PredictOptions, console: Console | None = None) -> int:
     console = console or Console()
     if not 0 <= options.opacity <= 1:
         raise UsageError(f"--opacity must be in [0, 1], got {options.opacity}")
-    set_threads(options.threads)
-    runtime = Runtime(resolve_device(options.device), options.amp)
+    runtime = open_runtime(options.device, options.threads, options.amp, console.warn)
     run = load_run(options.run, options.weights)
     jobs = find_images(options.images, options.output)
     model = runtime.place(run.model)
     normalization = NORMALIZATIONS[run.options.model.input]
+    for folder in {target.parent for _, target in jobs}:
+        remove_leftovers(folder)
     failed = 0
     with console.progress("predicting", len(jobs)) as advance:
         for source, target in jobs:
@@ -49,7 +50,7 @@ def predict(options: PredictOptions, console: Console | None = None) -> int:
                 console.warn(str(error))
             else:
                 labels = segment(model, image, runtime, normalization)
-                target.parent.mkdir(parents=True, exist_ok=True)
+                make_folder(target.parent)
                 mixed = overlay(image, labels, run.classes.palette, options.opacity)
                 _save(_indexed(labels, run.classes.palette), target)
                 _save(Image.fromarray(mixed), overlay_path(target))

@@ -13,8 +13,8 @@ import numpy as np
 
 from fcn_ext.metrics import Scores
 from fcn_train import pictures
-from fcn_train.checkpoint import write_text
 from fcn_train.classes import Classes
+from fcn_train.files import make_folder, remove_leftovers, write_text
 from fcn_train.history import SCORES, History, write_csv
 from fcn_train.run_folder import METRICS
 
@@ -56,7 +56,8 @@ def write_report(
     ``matrix`` (C, C) int64 holds target by rows and prediction by columns; ``facts`` are scalars
     (split, step, ...) that go into ``metrics.json`` and onto the page.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
+    remove_leftovers(folder)
     class_rows = _class_rows(scores, matrix, classes.names)
     write_csv(folder / "per_class.csv", tuple(class_rows[0]), [[*r.values()] for r in class_rows])
     header = ("target \\ prediction", *classes.names)

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from fcn_ext.models import FCN
-from fcn_train.checkpoint import WEIGHTS, load_weights
+from fcn_train.checkpoint import load_checkpoint_weights
 from fcn_train.classes import Classes
 from fcn_train.config import load_config
 from fcn_train.data import KINDS, SegmentationDataset, open_dataset, write_sample_dataset
@@ -17,6 +19,8 @@ from fcn_train.errors import UsageError
 from fcn_train.network import build_network
 from fcn_train.options import DataKind, DataOptions, TrainOptions
 from fcn_train.run_folder import RUNS, RunFolder
+from fcn_train.state import first_line
+from fcn_train.weights import load_weights
 
 
 @dataclass(frozen=True)
@@ -63,22 +67,30 @@ def load_run(path: Path | str, weights: str = "last") -> TrainedRun:
     folder = RunFolder(Path(path))
     options, classes = load_config(folder.path), Classes.load(folder.classes)
     model = build_network(options.model, len(classes.names))
-    file = folder.weights(weights)
-    if weights == "last" and not file.exists():
-        newest = folder.newest_checkpoint()
-        if newest is None:
-            raise UsageError(f"{path}: has no checkpoint yet; train it first")
-        file = newest / WEIGHTS
-    if weights == "best" and not file.exists():
-        raise UsageError(f"{path}: was not evaluated yet, no weights are the best; use the last")
+    file, tensors = _weights(folder, weights)
     try:
-        model.load_state_dict(load_weights(file))
+        model.load_state_dict(tensors)
     except RuntimeError as error:
         # torch lists every layer; the first tells which option differs as well as all of them.
-        reasons = [line.strip() for line in str(error).splitlines()]
-        reason = reasons[1] if len(reasons) > 1 else reasons[0]
-        raise UsageError(f"{file}: does not fit the network of {folder.config}: {reason}") from None
+        raise UsageError(
+            f"{file}: does not fit the network of {folder.config}: {first_line(str(error))}"
+        ) from None
     return TrainedRun(folder.path, options, classes, model.eval())
+
+
+def _weights(folder: RunFolder, which: str) -> tuple[Path, dict[str, Tensor]]:
+    """The file or checkpoint of the weights ``last`` or ``best``, and what it holds."""
+    file = folder.weights(which)
+    if file.exists():
+        return file, load_weights(file)
+    if which == "best":
+        raise UsageError(
+            f"{folder.path}: was not evaluated yet, no weights are the best; use the last"
+        )
+    newest = folder.newest_checkpoint()
+    if newest is None:
+        raise UsageError(f"{folder.path}: has no checkpoint yet; train it first")
+    return newest, load_checkpoint_weights(newest)
 
 
 def check_classes(run: TrainedRun, dataset: SegmentationDataset) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import platform
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -15,6 +17,7 @@ from fcn_train import machine
 from fcn_train.errors import UsageError
 
 Module = TypeVar("Module", bound=nn.Module)
+MOST_THREADS = 1024
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,24 @@ class Runtime:
         return facts
 
 
+def open_runtime(
+    device: str,
+    threads: int,
+    amp: str,
+    warn: Callable[[str], None],
+    *,
+    channels_last: bool = False,
+) -> Runtime:
+    """The runtime that the options name; sets the CPU threads of this process.
+
+    Raises:
+        UsageError: an option is out of range, the device is not there, or several processes run.
+    """
+    refuse_processes()
+    set_threads(threads, warn)
+    return Runtime(resolve_device(device), amp, channels_last)
+
+
 def resolve_device(name: str) -> torch.device:
     """The device that ``auto``, ``cpu``, ``cuda`` or ``cuda:N`` names."""
     if name == "auto":
@@ -95,9 +116,26 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
-def set_threads(threads: int) -> None:
-    """CPU threads of torch and the operators; 0 leaves torch's choice."""
-    if threads < 0:
-        raise UsageError(f"--threads must be >= 0, got {threads}")
+def set_threads(threads: int, warn: Callable[[str], None]) -> None:
+    """CPU threads of torch and the operators; 0 is torch's choice within what may be used."""
+    if not 0 <= threads <= MOST_THREADS:
+        raise UsageError(f"--threads must be in [0, {MOST_THREADS}], got {threads}")
+    usable = machine.cpus()
     if threads:
         torch.set_num_threads(threads)
+        if threads > usable:
+            warn(
+                f"--threads {threads}: this process may use {usable} CPUs; more threads are slower"
+            )
+    elif torch.get_num_threads() > usable and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(usable)
+
+
+def refuse_processes() -> None:
+    """A launcher of several processes would have each do the whole work, into one folder."""
+    size = os.environ.get("WORLD_SIZE", "1")
+    if size.isdigit() and int(size) > 1:
+        raise UsageError(
+            f"started as {size} processes (WORLD_SIZE), but fcn runs in one; "
+            "start it without torchrun"
+        )

@@ -7,8 +7,9 @@ interrupted run continues with the bits of the unbroken one.
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import torch
@@ -36,23 +37,39 @@ def average_gradients(
         The mean loss.
 
     Raises:
-        TrainingError: it is not finite; the message names the images.
+        TrainingError: it is not finite; the message names the images. After this and any other
+            error the model is as it was, without gradients.
     """
-    total, ids = torch.zeros((), device=runtime.device), list[str]()
-    for seed, batch in batches:
-        torch.manual_seed(seed)
-        images, target = runtime.images(batch.images), runtime.targets(batch.targets)
-        with runtime.autocast():
-            value = loss(model, images, target)
-        (value / count).backward()
-        total += value.detach() / count
-        ids += batch.ids
-    mean = total.item()
-    if not math.isfinite(mean):
-        raise TrainingError(
-            f"the loss is {mean} on the images {', '.join(ids)}; try a lower --optim.lr"
-        )
+    with unchanged_on_error(model):
+        total, ids = torch.zeros((), device=runtime.device), list[str]()
+        for seed, batch in batches:
+            torch.manual_seed(seed)
+            images, target = runtime.images(batch.images), runtime.targets(batch.targets)
+            with runtime.autocast():
+                value = loss(model, images, target)
+            (value / count).backward()
+            total += value.detach() / count
+            ids += batch.ids
+        mean = total.item()
+        if not math.isfinite(mean):
+            raise TrainingError(
+                f"the loss is {mean} on the images {', '.join(ids)}; try a lower --optim.lr"
+            )
     return mean
+
+
+@contextlib.contextmanager
+def unchanged_on_error(model: FCN) -> Iterator[None]:
+    """After an error ``model`` is as before: forward passes move the means of batch norm."""
+    before = [buffer.clone() for buffer in model.buffers()]
+    try:
+        yield
+    except BaseException:
+        with torch.no_grad():
+            for buffer, value in zip(model.buffers(), before, strict=True):
+                buffer.copy_(value)
+        model.zero_grad(set_to_none=True)
+        raise
 
 
 def batch_seed(seed: int, number: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,74 +13,86 @@ import torch
 
 from fcn_ext.metrics import ConfusionMatrix
 from fcn_ext.models import FCN
-from fcn_train import checkpoint, initialize
+from fcn_train import checkpoint, initialize, machine
 from fcn_train.classes import Classes
 from fcn_train.config import to_dict
 from fcn_train.console import Console
-from fcn_train.data import MemoryDataset, SegmentationDataset, TrainLoader, augmentation
-from fcn_train.errors import Interrupted, TrainingError
+from fcn_train.data import SegmentationDataset, TrainLoader, augmentation
+from fcn_train.errors import Interrupted, StateSaved, TrainingError, UsageError, WriteError
 from fcn_train.evaluate import Evaluator
-from fcn_train.history import History
+from fcn_train.failures import is_out_of_memory
+from fcn_train.files import remove_leftovers, write_text
+from fcn_train.lock import locked
 from fcn_train.loss import class_weights, pixel_loss
 from fcn_train.network import NORMALIZATIONS, build_network
 from fcn_train.optim import build_optimizer, lr_factor, set_lr
-from fcn_train.options import DataOptions, TrainOptions, check
+from fcn_train.options import TrainOptions, check
 from fcn_train.report import summary, to_json, write_report
-from fcn_train.run import check_classes, load_run, open_split
-from fcn_train.run_folder import RunFolder, check_continuation, new_run_folder
-from fcn_train.runtime import Runtime, resolve_device, set_threads
+from fcn_train.run_folder import RunFolder, check_continuation, new_run_folder, refuse_second_run
+from fcn_train.runtime import open_runtime
 from fcn_train.schedule import Schedule
 from fcn_train.signals import StopRequested, StopSignals
+from fcn_train.splits import Splits
+from fcn_train.state import TrainingState
 from fcn_train.step import average_gradients, batch_seed
+from fcn_train.weights import save_weights
 
 
 def train(options: TrainOptions, run: Path | None = None, console: Console | None = None) -> Path:
     """Train, evaluate and report as ``options`` say; returns the run folder.
 
     ``run`` is a run folder to continue from its newest checkpoint: bit-equal on a CPU to a run
-    that was never interrupted, with the same number of threads.
+    that was never interrupted, with the same number of threads. Where ``options`` say more steps
+    or epochs than it has, or another patience, it is trained further, finished or not.
 
     Raises:
         UsageError, DataError: options or files that cannot be used.
-        TrainingError: a loss that is not finite, or a disk that refuses a checkpoint.
+        TrainingError: a loss that is not finite, or a disk that refuses a file.
+        StateSaved: from any error in the middle of a run, once its state was saved.
         Interrupted: SIGINT or SIGTERM arrived and the state was saved.
     """
     console = console or Console()
     check(options)
-    if run is not None:
-        check_continuation(run, options)
-        if RunFolder(run).metrics.exists():
-            console.line(f"{run}: is finished already, see {RunFolder(run).report}")
-            return run
+    further = run is not None and check_continuation(run, options)
+    if run is not None and not further and RunFolder(run).metrics.exists():
+        console.line(f"{run}: is finished already, see {RunFolder(run).report}")
+        return run
     began = time.monotonic()
     data, optim = options.data, options.optim
-    set_threads(options.threads)
-    runtime = Runtime(resolve_device(options.device), options.amp, options.channels_last)
+    runtime = open_runtime(
+        options.device,
+        options.threads,
+        options.amp,
+        console.warn,
+        channels_last=options.channels_last,
+    )
     normalization = NORMALIZATIONS[options.model.input]
     workers = runtime.workers(data.workers)
-    train_set, val_set = open_splits(data)
+    splits = Splits(data)
+    if run is not None:
+        splits.check(RunFolder(run).splits)
+    if data.memory:
+        splits.keep_in_memory()
+    machine.check_memory(
+        optim.batch * data.crop**2 * 4 * 3, "a batch of images", "give a smaller --data.crop"
+    )
     schedule = Schedule.of(
         optim,
-        len(train_set),
+        len(splits.train),
         evaluate_every=options.evaluate_every,
         checkpoint_every=options.checkpoint_every,
     )
-    steps = schedule.steps
-
-    last = None
-    if run is not None:
-        last = checkpoint.load_newest(RunFolder(run).checkpoints, console.warn)
-    model = initial_network(options, train_set, resumed=last is not None)
-    runtime.place(model)
-    optimizer = build_optimizer(model, optim, runtime.device)
+    resumed = run is not None and RunFolder(run).newest_checkpoint() is not None
+    model = runtime.place(initial_network(options, splits.train, resumed, console.line))
+    state = TrainingState(model, build_optimizer(model, optim, runtime.device))
     loss = functools.partial(
         pixel_loss,
         reduction=optim.loss,
-        weight=class_weights(optim.class_weights, train_set, runtime.device),
+        weight=class_weights(optim.class_weights, splits.train, runtime.device),
         logits=options.logits,
     )
     loader = TrainLoader(
-        train_set,
+        splits.train,
         augmentation(mirror=data.mirror, scale=data.scale, crop=data.crop),
         normalization,
         batch_size=optim.batch,
@@ -89,134 +102,189 @@ def train(options: TrainOptions, run: Path | None = None, console: Console | Non
         pin_memory=runtime.on_gpu,
     )
     evaluator = Evaluator(
-        val_set,
+        splits.val,
         runtime,
         normalization,
         batch=optim.batch,
         logits=options.logits,
         workers=workers,
     )
-
-    start, history = 0, History()
     if run is None:
         folder = new_run_folder(options.output, f"{data.kind}-{options.model.name}")
-        checkpoint.write_text(folder.config, to_json(to_dict(options)))
-        Classes.of(train_set).save(folder.classes)
     else:
         folder = RunFolder(run)
-    if last is not None:
-        model.load_state_dict(last.weights)
-        optimizer.load_state_dict(last.state["optimizer"])
-        start, history = last.step, History(**last.state["history"])
-    checkpoint.write_text(folder.environment, to_json(runtime.environment()))
-    console.line(
-        f"{folder.path}: {options.model.name} with {sum(p.numel() for p in model.parameters()):,} "
-        f"parameters, {len(train_set)} images of {train_set.name}, "
-        f"{f'steps {start} to {steps}' if start else f'{steps} steps'} of "
-        f"{optim.batch * optim.accumulate} images, on {runtime.device}"
-    )
 
-    def evaluate(step: int, show: Callable[[int], None]) -> ConfusionMatrix:
-        """Score the network after ``step``; StopRequested ends it without a trace."""
+    def evaluate(show: Callable[[int], None]) -> ConfusionMatrix:
+        """Score the network as it is; StopRequested ends it without a trace."""
 
         def seen(images: int) -> None:
             show(images)
             stop.check()
 
         matrix = evaluator.count(model, seen)
-        scores = matrix.compute()
-        if history.add_scores(step, schedule.epoch(step), scores):
-            checkpoint.save_weights(folder.weights("best"), model.state_dict())
-        console.line(f"step {step}/{steps}: {summary(scores)}")
+        scores, step = matrix.compute(), state.step
+        if not state.history.evaluated(step):
+            if state.history.add_scores(step, schedule.epoch(step), scores):
+                save_weights(folder.weights("best"), state.weights())
+            console.line(f"step {step}/{schedule.steps}: {summary(scores)}")
         return matrix
 
-    def save(step: int) -> None:
-        state = {"optimizer": optimizer.state_dict(), "history": history.state()}
-        checkpoint.save_checkpoint(folder.checkpoints, step, model.state_dict(), state)
-        history.write(folder.path)
-
-    with StopSignals() as stop:
-        batches = loader.batches(start * optim.accumulate, steps * optim.accumulate)
-        model.train()
-        with console.progress("training", steps, start) as advance:
-            for step in range(start, steps + 1):
-                if schedule.evaluates_after(step) and not history.evaluated(step):
-                    with contextlib.suppress(StopRequested):
-                        evaluate(step, lambda images: advance(0, "evaluating"))
-                if step > start and (schedule.saves_after(step) or stop.signum):
-                    save(step)
-                if stop.signum:
-                    raise Interrupted(
-                        stop.signum, f"stopped after step {step}; {folder.continue_with}"
-                    )
-                if step == steps:
-                    break
-
-                factor = lr_factor(step, steps, optim)
-                set_lr(optimizer, factor)
-                first = step * optim.accumulate
-                numbers = range(first, first + optim.accumulate)
-                seeded = ((batch_seed(options.seed, n), next(batches)) for n in numbers)
-                try:
-                    value = average_gradients(model, loss, seeded, optim.accumulate, runtime)
-                except TrainingError as error:
-                    raise TrainingError(f"step {step + 1}: {error}. {kept(folder)}") from None
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
-                every = 1 if step + 1 == steps else options.log_every
-                history.add_loss(
-                    step + 1, schedule.epoch(step + 1), optim.lr * factor, value, every
-                )
-                advance(1, f"loss {value:.4g}")
-
-        try:
-            with console.progress("evaluating", len(val_set)) as advance:
-                matrix = evaluate(steps, advance)
-        except StopRequested:
-            raise Interrupted(
-                stop.signum or 0, f"stopped after training; {folder.continue_with}"
-            ) from None
-        checkpoint.save_weights(folder.weights("last"), model.state_dict())
-        write_report(
-            folder.path,
-            title=f"{options.model.name} on {train_set.name}",
-            facts={
-                "split": data.val_split,
-                "images": len(val_set),
-                "steps": steps,
-                "seconds": round(time.monotonic() - began, 1),
-            },
-            scores=matrix.compute(),
-            matrix=matrix.matrix.cpu().numpy(),
-            classes=Classes.of(val_set),
-            rows=evaluator.pictures(model),
-            history=history,
-            config=to_dict(options),
-            environment=runtime.environment(),
+    def save() -> None:
+        checkpoint.save_checkpoint(
+            folder.checkpoints, state.step, state.weights(), state.progress()
         )
+        state.history.write(folder.path)
+
+    def rescued(error: Exception) -> Exception:
+        """Save what is whole; the error to raise in place of ``error``."""
+        if is_out_of_memory(error):
+            traceback.clear_frames(error.__traceback__)  # they hold what filled the memory
+        if state.step == start:
+            return error
+        try:
+            newest = folder.newest_checkpoint()
+            if newest is None or checkpoint.step_of(newest) != state.step:
+                save()
+        except WriteError:
+            return error
+        saved = StateSaved(f"The state after step {state.step} is saved; {folder.continue_with}")
+        saved.__cause__ = error
+        return saved
+
+    with locked(folder.path):
+        if run is None:
+            refuse_second_run(folder.path)
+        else:
+            checkpoint.restore_newest(folder.checkpoints, state.restore, console.warn)
+        if state.step > schedule.steps:
+            raise UsageError(
+                f"{folder.path}: has taken {state.step} steps, more than {schedule.steps}; "
+                "give more --optim.steps or --optim.epochs"
+            )
+        start = state.step
+        start_files(folder, options, splits, further)
+        write_text(folder.environment, to_json(runtime.environment()))
+        console.line(
+            f"{folder.path}: {options.model.name} with "
+            f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(splits.train)} "
+            f"images of {splits.train.name}, "
+            f"{f'steps {start} to {schedule.steps}' if start else f'{schedule.steps} steps'} of "
+            f"{optim.batch * optim.accumulate} images, on {runtime.device}"
+        )
+        with StopSignals() as stop:
+            batches = loader.batches(start * optim.accumulate, schedule.steps * optim.accumulate)
+            model.train()
+            with console.progress("training", schedule.steps, start) as advance:
+                while True:
+                    due = schedule.evaluates_after(state.step) or (further and state.step == start)
+                    if due and state.step and not state.history.evaluated(state.step):
+                        try:
+                            with contextlib.suppress(StopRequested):
+                                evaluate(lambda images: advance(0, "evaluating"))
+                        except Exception as error:
+                            raise rescued(error) from error.__cause__
+                    if state.step > start and (schedule.saves_after(state.step) or stop.signum):
+                        save()
+                    if stop.signum:
+                        raise Interrupted(
+                            stop.signum, f"stopped after step {state.step}; {folder.continue_with}"
+                        )
+                    if state.step == schedule.steps or state.history.stale(options.patience):
+                        break
+
+                    factor = lr_factor(state.step, schedule.steps, optim)
+                    set_lr(state.optimizer, factor)
+                    first = state.step * optim.accumulate
+                    numbers = range(first, first + optim.accumulate)
+                    seeded = ((batch_seed(options.seed, n), next(batches)) for n in numbers)
+                    try:
+                        value = average_gradients(model, loss, seeded, optim.accumulate, runtime)
+                    except TrainingError as error:
+                        raise TrainingError(
+                            f"step {state.step + 1}: {error}. {kept(folder)}"
+                        ) from None
+                    except Exception as error:
+                        raise rescued(error) from error.__cause__
+                    state.optimizer.step()
+                    state.optimizer.zero_grad(set_to_none=True)
+                    state.step += 1
+                    every = 1 if state.step == schedule.steps else options.log_every
+                    state.history.add_loss(
+                        state.step, schedule.epoch(state.step), optim.lr * factor, value, every
+                    )
+                    advance(1, f"loss {value:.4g}")
+
+            if state.step < schedule.steps:
+                console.line(
+                    f"step {state.step}: mean IU has not risen for {options.patience} evaluations, "
+                    "training ends"
+                )
+            try:
+                with console.progress("evaluating", len(splits.val)) as advance:
+                    matrix = evaluate(advance)
+            except StopRequested:
+                raise Interrupted(
+                    stop.signum or 0, f"stopped after training; {folder.continue_with}"
+                ) from None
+            except Exception as error:
+                raise rescued(error) from error.__cause__
+            save_weights(folder.weights("last"), state.weights())
+            write_report(
+                folder.path,
+                title=f"{options.model.name} on {splits.train.name}",
+                facts={
+                    "split": data.val_split,
+                    "images": len(splits.val),
+                    "steps": state.step,
+                    "seconds": round(time.monotonic() - began, 1),
+                },
+                scores=matrix.compute(),
+                matrix=matrix.matrix.cpu().numpy(),
+                classes=Classes.of(splits.val),
+                rows=evaluator.pictures(model),
+                history=state.history,
+                config=to_dict(options),
+                environment=runtime.environment(),
+            )
     console.line(f"{folder.report}: written after {time.monotonic() - began:.0f} s")
     return folder.path
 
 
-def open_splits(data: DataOptions) -> tuple[SegmentationDataset, SegmentationDataset]:
-    train_set = open_split(data, data.train_split)
-    val_set = open_split(data, data.val_split)
-    if data.memory:
-        train_set, val_set = MemoryDataset(train_set), MemoryDataset(val_set)
-    return train_set, val_set
-
-
-def initial_network(options: TrainOptions, train_set: SegmentationDataset, resumed: bool) -> FCN:
+def initial_network(
+    options: TrainOptions,
+    train_set: SegmentationDataset,
+    resumed: bool,
+    say: Callable[[str], None],
+) -> FCN:
     """The network of step 0; a resumed one is about to be overwritten and needs no sources."""
     torch.manual_seed(options.seed)
     model = build_network(options.model, train_set.num_classes)
-    if options.init_classifier and not resumed:
-        initialize.from_classifier(model, options.init_classifier)
-    if options.init_coarser and not resumed:
-        coarser = load_run(options.init_coarser)
-        check_classes(coarser, train_set)
-        initialize.from_coarser(model, coarser.model, options.init_coarser)
+    if not resumed:
+        if options.init_classifier:
+            initialize.from_classifier(model, options.init_classifier)
+        if options.init_coarser:
+            initialize.from_coarser(model, options.init_coarser, train_set)
+        if options.init_weights:
+            say(initialize.from_weights(model, options.init_weights, train_set.class_names))
     return model
+
+
+def start_files(folder: RunFolder, options: TrainOptions, splits: Splits, further: bool) -> None:
+    """What a run starts with, its configuration last; of a continued one what is missing.
+
+    What a run that is trained further has finished with is removed.
+    """
+    remove_leftovers(folder.path, locked=True)
+    remove_leftovers(folder.checkpoints, locked=True)
+    if further:
+        folder.metrics.unlink(missing_ok=True)
+        folder.weights("last").unlink(missing_ok=True)
+    if not folder.classes.exists():
+        Classes.of(splits.train).save(folder.classes)
+    if not folder.splits.exists():
+        splits.record(folder.splits)
+    if further or not folder.config.exists():
+        write_text(folder.config, to_json(to_dict(options)))
 
 
 def kept(folder: RunFolder) -> str:

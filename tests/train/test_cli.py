@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fcn_train.checkpoint import checkpoints, load_newest
+from fcn_train.checkpoint import checkpoints, load_checkpoint
 from fcn_train.cli import main, parse, train_defaults
 from fcn_train.config import load_config
 from fcn_train.data import write_sample_dataset
@@ -141,7 +141,7 @@ def test_weights_that_are_not_there_yet(
 def test_bad_option_values_of_evaluation(command: Command, finished_run: Path) -> None:
     evaluate = ("evaluate", "--run", finished_run)
     assert_one_line(command(*evaluate, "--batch", "0"), "--batch must be >= 1, got 0")
-    assert_one_line(command(*evaluate, "--threads", "-1"), "--threads must be >= 0, got -1")
+    assert_one_line(command(*evaluate, "--threads", "-1"), "--threads must be in [0, 1024], got -1")
 
 
 @pytest.mark.parametrize(
@@ -272,8 +272,7 @@ def test_signal_saves_and_sets_the_exit_code(
     process.send_signal(signum)
     _, err = process.communicate(timeout=60)
     assert process.returncode == code, err
-    saved = load_newest(run / "checkpoints", pytest.fail)
-    assert saved is not None
+    saved = load_checkpoint(checkpoints(run / "checkpoints")[-1])
     assert err == (
         f"fcn: stopped after step {saved.step}; continue with: fcn train --resume {run}\n"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -80,7 +81,8 @@ def test_files_that_hold_no_json(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("part", "name", "value", "message"),
     [
-        ("data", "crop", -1, "--data.crop must be >= 0, got -1"),
+        ("data", "crop", -1, r"--data.crop must be in \[0, 65536\], got -1"),
+        ("data", "crop", 10**7, r"--data.crop must be in \[0, 65536\], got 10000000"),
         ("data", "scale", (2.0, 1.0), "--data.scale must be 0 < low <= high"),
         ("model", "width", 0.0, "--model.width must be > 0, got 0"),
         ("model", "dropout", 1.0, r"--model.dropout must be in \[0, 1\), got 1.0"),
@@ -98,6 +100,24 @@ def test_values_out_of_range_are_refused(part: str, name: str, value: Any, messa
         check(bad)
 
 
-def test_two_sources_of_weights_are_refused() -> None:
-    with pytest.raises(UsageError, match="exclude each other"):
-        check(TrainOptions(init_classifier=Path("a"), init_coarser=Path("b")))
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"threads": 10**9}, r"--threads must be in \[0, 1024\], got 1000000000"),
+        ({"threads": -1}, r"--threads must be in \[0, 1024\], got -1"),
+        ({"patience": -1}, "--patience must be >= 0, got -1"),
+        ({"patience": 2, "evaluate_every": 0.0}, "--patience must be 0 without evaluations"),
+    ],
+)
+def test_other_values_out_of_range_are_refused(values: Any, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        check(replace(TrainOptions(), **values))
+
+
+@pytest.mark.parametrize(
+    "names", list(itertools.combinations(("init_classifier", "init_coarser", "init_weights"), 2))
+)
+def test_two_sources_of_weights_are_refused(names: tuple[str, str]) -> None:
+    given = " and ".join("--" + name.replace("_", "-") for name in names)
+    with pytest.raises(UsageError, match=f"{given} exclude each other"):
+        check(TrainOptions(**{name: Path("a") for name in names}))

@@ -45,6 +45,7 @@ FILES = {
     "per_class.csv",
     "per_class.png",
     "report.html",
+    "splits.json",
     "training.csv",
 }
 
@@ -80,8 +81,12 @@ def no_pictures(monkeypatch: pytest.MonkeyPatch, finished_run: Path) -> None:
         monkeypatch.setattr(pictures, name, lambda *arguments: None)
 
 
+class Killed(BaseException):
+    """Ends a run like SIGKILL does: nothing is saved on the way out."""
+
+
 def kill() -> None:
-    raise MemoryError
+    raise Killed
 
 
 def test_run_leaves_every_file(finished_run: Path, tiny_options: TrainOptions) -> None:
@@ -123,8 +128,7 @@ def test_interrupted_run_continues_bit_equal(
         with pytest.raises(Interrupted, match=f"stopped after step {step}; continue with") as stop:
             train(replace(tiny_options, output=run))
     assert stop.value.signum == signal.SIGTERM
-    saved = checkpoint.load_newest(run / "checkpoints", pytest.fail)
-    assert saved is not None
+    saved = checkpoint.load_checkpoint(checkpoint.checkpoints(run / "checkpoints")[-1])
     assert saved.step == step
     torch.manual_seed(12345)  # the state of the global generator must not matter
     train(load_config(run), run)
@@ -141,7 +145,7 @@ def test_killed_run_continues_bit_equal(
     run = tmp_path / "run"
     with monkeypatch.context() as patch:
         during_step(patch, 6, kill)
-        with pytest.raises(MemoryError):
+        with pytest.raises(Killed):
             train(replace(tiny_options, output=run))
     assert [p.name for p in checkpoint.checkpoints(run / "checkpoints")][-1] == "step-000004"
     train(load_config(run), run)
@@ -157,7 +161,7 @@ def test_run_killed_before_its_first_checkpoint_starts_again(
     run = tmp_path / "run"
     with monkeypatch.context() as patch:
         during_step(patch, 1, kill)
-        with pytest.raises(MemoryError):
+        with pytest.raises(Killed):
             train(replace(tiny_options, output=run))
     train(load_config(run), run)
     assert_same_run(run, finished_run)
@@ -232,8 +236,7 @@ def test_loss_that_is_not_finite_stops_the_run(
     with pytest.raises(TrainingError, match="step 5: the loss is nan on the images tr") as e:
         train(replace(tiny_options, output=run))
     assert "step-000004" in str(e.value)
-    saved = checkpoint.load_newest(run / "checkpoints", pytest.fail)
-    assert saved is not None
+    saved = checkpoint.load_checkpoint(checkpoint.checkpoints(run / "checkpoints")[-1])
     assert saved.step == 4
     assert all(torch.isfinite(tensor).all() for tensor in saved.weights.values())
 
@@ -275,6 +278,6 @@ def test_run_that_starts_again_starts_from_its_sources(
     run = tmp_path / "run"
     with monkeypatch.context() as patch:
         during_step(patch, 1, kill)
-        with pytest.raises(MemoryError):
+        with pytest.raises(Killed):
             train(replace(options, output=run))
     assert_same_run(train(load_config(run), run), expected)
