@@ -87,10 +87,12 @@ class History:
 def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows([_short(value) for value in row] for row in rows)
+    writer.writerows([_cell(value) for value in row] for row in (header, *rows))
     write_text(path, text.getvalue())
 
 
-def _short(value: Any) -> Any:
+def _cell(value: Any) -> Any:
+    """A number in few digits; a text such that no spreadsheet takes it for a formula."""
+    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return f"'{value}"
     return f"{value:.8g}" if isinstance(value, float) else value

@@ -79,6 +79,8 @@ def overlay_path(target: Path) -> Path:
 def find_images(sources: Sequence[Path], output: Path) -> list[tuple[Path, Path]]:
     """The files of ``sources``, folders searched to the bottom, each with its index PNG.
 
+    Hidden files below a folder are left out, and so are the results themselves.
+
     Raises UsageError for a source that is missing, a folder without images, or a result that would
     replace an image or another result.
     """
@@ -89,13 +91,19 @@ def find_images(sources: Sequence[Path], output: Path) -> list[tuple[Path, Path]
         if not source.exists():
             raise UsageError(f"{source}: is missing; give image files or folders")
         if source.is_dir():
+            if source.resolve() == results:
+                raise UsageError(f"{output}: holds the images themselves; give another --output")
+            inside = source.resolve() in results.parents
             found = sorted(
                 path
                 for path in source.rglob("*")
-                if path.suffix.lower() in IMAGE_SUFFIXES and results not in path.resolve().parents
+                if path.suffix.lower() in IMAGE_SUFFIXES
+                and path.is_file()
+                and not is_hidden(path.relative_to(source))
+                and not (inside and results in path.resolve().parents)
             )
             if not found:
-                raise UsageError(f"{source}: holds no image ({', '.join(IMAGE_SUFFIXES)})")
+                raise UsageError(f"{source}: holds no image file ({', '.join(IMAGE_SUFFIXES)})")
             places = [path.relative_to(source) for path in found]
         else:
             found, places = [source], [Path(source.name)]
@@ -115,6 +123,11 @@ def find_images(sources: Sequence[Path], output: Path) -> list[tuple[Path, Path]
         if path.resolve() in written:
             raise UsageError(f"{path}: would be overwritten; give another --output")
     return [(path, target) for target, path in jobs.items()]
+
+
+def is_hidden(place: Path) -> bool:
+    """Whether a file below a folder is one that systems hide, as macOS's ``._x.jpg``."""
+    return any(part.startswith(".") for part in place.parts)
 
 
 def _indexed(labels: np.ndarray, palette: np.ndarray) -> Image.Image:

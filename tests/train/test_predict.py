@@ -105,6 +105,24 @@ def test_results_inside_the_folder_are_no_input(photos: Path) -> None:
     assert [source for source, _ in find_images([photos], relative)] == [s for s, _ in before]
 
 
+def test_what_is_no_image_of_the_folder_is_left_out(photos: Path, tmp_path: Path) -> None:
+    before = find_images([photos], tmp_path / "out")
+    (photos / "._wide.png").write_bytes(b"of macOS")
+    (photos / ".cache").mkdir()
+    (photos / ".cache" / "a.png").write_bytes(b"hidden")
+    (photos / "album.jpg").mkdir()
+    assert find_images([photos], tmp_path / "out") == before
+
+
+def test_output_above_or_in_place_of_the_images(photos: Path) -> None:
+    (photos / "wide.png").rename(photos / "inner" / "wide.png")
+    found = find_images([photos / "inner" / "tall.png", photos / "inner"], photos)
+    assert {target for _, target in found} == {photos / "tall.png", photos / "wide.png"}
+    for same in (photos, photos / "inner" / ".."):
+        with pytest.raises(UsageError, match="holds the images themselves; give another --output"):
+            find_images([photos], same)
+
+
 def test_photographs_are_turned_upright(photos: Path) -> None:
     tag = Image.Exif()
     tag[0x112] = 6  # to be turned by 90 degrees clockwise

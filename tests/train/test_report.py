@@ -154,3 +154,79 @@ def test_best_evaluation_is_known() -> None:
 def test_numbers_in_tables_are_short(tmp_path: Path) -> None:
     write_csv(tmp_path / "t.csv", ("a", "b"), [[1 / 3, 10**9]])
     assert (tmp_path / "t.csv").read_text() == "a,b\n0.33333333,1000000000\n"
+
+
+HOSTILE = (
+    "$\\frac{$",
+    "$x^$",
+    "$",
+    "a_b$c_d",
+    "caf\udce9",
+    "line\nbreak",
+    "bell\x07",
+    "<script>alert(1)</script>",
+    "=1+1",
+    "+1",
+    "-1",
+    "@SUM(A1)",
+    "\t=1",
+    "\u9ed2\U0001f408",
+    "x" * 500,
+    "",
+    "%s {0} \\n \\alpha",
+)
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report whose classes and images are named to break what shows them."""
+    path = tmp_path_factory.mktemp("hostile")
+    count = len(HOSTILE)
+    matrix = np.ones((count, count), dtype=np.int64)
+    labels = np.arange(count, dtype=np.uint8).reshape(1, -1)
+    image = np.zeros((1, count, 3), dtype=np.uint8)
+    write_report(
+        path,
+        title=HOSTILE[4],
+        facts={"split": HOSTILE[4]},
+        scores=scores_from_matrix(torch.from_numpy(matrix)),
+        matrix=matrix,
+        classes=Classes(HOSTILE, voc_palette()),
+        rows=[Picture(name, image, labels, labels) for name in HOSTILE],
+        config={"root": HOSTILE[4]},
+    )
+    return path
+
+
+def test_names_break_no_picture(hostile: Path) -> None:
+    for name in ("per_class.png", "confusion_matrix.png", "overlays.png"):
+        with Image.open(hostile / name) as picture:
+            picture.load()
+            assert max(picture.size) < 10_000
+
+
+def test_names_break_no_page(hostile: Path) -> None:
+    text = (hostile / "report.html").read_bytes().decode("utf-8")
+    assert "<script>" not in text
+    assert "\x07" not in text
+    page = Page(text)
+    for name in ("$\\frac{$", "caf\\udce9", "line\\nbreak", "<script>alert(1)</script>"):
+        assert name in page.text
+
+
+def test_no_cell_of_a_table_is_a_formula(hostile: Path) -> None:
+    for name in ("per_class.csv", "confusion_matrix.csv"):
+        with (hostile / name).open(newline="", encoding="utf-8") as file:
+            cells = [cell for row in csv.reader(file) for cell in row]
+        assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@", "\t", "\r"))]
+        assert {"'=1+1", "'+1", "'-1", "'@SUM(A1)", "'\t=1", "caf\\udce9"} <= set(cells)
+
+
+def test_numbers_are_no_formulas(tmp_path: Path) -> None:
+    write_csv(tmp_path / "t.csv", ("=a", "b"), [[-1.5, -3]])
+    assert (tmp_path / "t.csv").read_text() == "'=a,b\n-1.5,-3\n"
+
+
+def test_classes_of_any_name_are_read_back(tmp_path: Path) -> None:
+    Classes(HOSTILE, voc_palette()).save(tmp_path / "classes.json")
+    assert Classes.load(tmp_path / "classes.json").names == HOSTILE
