@@ -11,6 +11,10 @@ class TrainingError(Exception):
     """A run that cannot go on: a loss that is not finite, no checkpoint that can be used."""
 
 
+class LossError(TrainingError):
+    """A loss that is not finite: what was learned may be spoiled as well, and is not saved."""
+
+
 class WriteError(TrainingError):
     """The disk refused a file; the message names it and what to do."""
 

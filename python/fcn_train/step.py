@@ -17,7 +17,7 @@ from torch import Tensor
 
 from fcn_ext.models import FCN
 from fcn_train.data import Batch
-from fcn_train.errors import TrainingError
+from fcn_train.errors import LossError
 from fcn_train.runtime import Runtime
 
 Loss = Callable[[FCN, Tensor, Tensor], Tensor]
@@ -37,7 +37,7 @@ def average_gradients(
         The mean loss.
 
     Raises:
-        TrainingError: it is not finite; the message names the images. After this and any other
+        LossError: it is not finite; the message names the images. After this and any other
             error the model is as it was, without gradients.
     """
     with unchanged_on_error(model):
@@ -52,7 +52,7 @@ def average_gradients(
             ids += batch.ids
         mean = total.item()
         if not math.isfinite(mean):
-            raise TrainingError(
+            raise LossError(
                 f"the loss is {mean} on the images {', '.join(ids)}; try a lower --optim.lr"
             )
     return mean

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -18,7 +18,14 @@ from fcn_train.classes import Classes
 from fcn_train.config import to_dict
 from fcn_train.console import Console
 from fcn_train.data import SegmentationDataset, TrainLoader, augmentation
-from fcn_train.errors import Interrupted, StateSaved, TrainingError, UsageError, WriteError
+from fcn_train.errors import (
+    Interrupted,
+    LossError,
+    StateSaved,
+    TrainingError,
+    UsageError,
+    WriteError,
+)
 from fcn_train.evaluate import Evaluator
 from fcn_train.failures import is_out_of_memory
 from fcn_train.files import remove_leftovers, write_text
@@ -135,21 +142,25 @@ def train(options: TrainOptions, run: Path | None = None, console: Console | Non
         )
         state.history.write(folder.path)
 
-    def rescued(error: Exception) -> Exception:
-        """Save what is whole; the error to raise in place of ``error``."""
-        if is_out_of_memory(error):
-            traceback.clear_frames(error.__traceback__)  # they hold what filled the memory
-        if state.step == start:
-            return error
+    @contextlib.contextmanager
+    def rescuing() -> Iterator[None]:
+        """Before an error in the block ends the run, save what is whole: all of it, then."""
         try:
-            newest = folder.newest_checkpoint()
-            if newest is None or checkpoint.step_of(newest) != state.step:
-                save()
-        except WriteError:
-            return error
-        saved = StateSaved(f"The state after step {state.step} is saved; {folder.continue_with}")
-        saved.__cause__ = error
-        return saved
+            yield
+        except Exception as error:
+            if is_out_of_memory(error):
+                traceback.clear_frames(error.__traceback__)  # they hold what filled the memory
+            if state.step == start or isinstance(error, (StopRequested, LossError)):
+                raise
+            try:
+                newest = folder.newest_checkpoint()
+                if newest is None or checkpoint.step_of(newest) != state.step:
+                    save()
+            except WriteError:
+                raise error from None
+            raise StateSaved(
+                f"The state after step {state.step} is saved; {folder.continue_with}"
+            ) from error
 
     with locked(folder.path):
         if run is None:
@@ -178,11 +189,8 @@ def train(options: TrainOptions, run: Path | None = None, console: Console | Non
                 while True:
                     due = schedule.evaluates_after(state.step) or (further and state.step == start)
                     if due and state.step and not state.history.evaluated(state.step):
-                        try:
-                            with contextlib.suppress(StopRequested):
-                                evaluate(lambda images: advance(0, "evaluating"))
-                        except Exception as error:
-                            raise rescued(error) from error.__cause__
+                        with contextlib.suppress(StopRequested), rescuing():
+                            evaluate(lambda images: advance(0, "evaluating"))
                     if state.step > start and (schedule.saves_after(state.step) or stop.signum):
                         save()
                     if stop.signum:
@@ -198,13 +206,14 @@ def train(options: TrainOptions, run: Path | None = None, console: Console | Non
                     numbers = range(first, first + optim.accumulate)
                     seeded = ((batch_seed(options.seed, n), next(batches)) for n in numbers)
                     try:
-                        value = average_gradients(model, loss, seeded, optim.accumulate, runtime)
-                    except TrainingError as error:
+                        with rescuing():
+                            value = average_gradients(
+                                model, loss, seeded, optim.accumulate, runtime
+                            )
+                    except LossError as error:
                         raise TrainingError(
                             f"step {state.step + 1}: {error}. {kept(folder)}"
                         ) from None
-                    except Exception as error:
-                        raise rescued(error) from error.__cause__
                     state.optimizer.step()
                     state.optimizer.zero_grad(set_to_none=True)
                     state.step += 1
@@ -220,14 +229,12 @@ def train(options: TrainOptions, run: Path | None = None, console: Console | Non
                     "training ends"
                 )
             try:
-                with console.progress("evaluating", len(splits.val)) as advance:
+                with console.progress("evaluating", len(splits.val)) as advance, rescuing():
                     matrix = evaluate(advance)
             except StopRequested:
                 raise Interrupted(
                     stop.signum or 0, f"stopped after training; {folder.continue_with}"
                 ) from None
-            except Exception as error:
-                raise rescued(error) from error.__cause__
             save_weights(folder.weights("last"), state.weights())
             write_report(
                 folder.path,

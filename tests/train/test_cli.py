@@ -21,7 +21,6 @@ from fcn_train.cli import main, parse, train_defaults
 from fcn_train.config import load_config
 from fcn_train.data import write_sample_dataset
 from fcn_train.options import TrainOptions
-from fcn_train.run_folder import RunFolder
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -156,11 +155,6 @@ def test_bad_option_values_of_evaluation(command: Command, finished_run: Path) -
 )
 def test_numbers_that_no_run_can_have(command: Command, option: str, value: str) -> None:
     assert_one_line(command("train", option, value), f"{option} must be ", "got ")
-
-
-def test_path_to_continue_is_quoted() -> None:
-    expected = RunFolder(Path("my runs/1")).continue_with
-    assert expected == "continue with: fcn train --resume 'my runs/1'"
 
 
 def test_bad_option_values(command: Command) -> None:
