@@ -15,7 +15,9 @@ OUT_OF_MEMORY = re.compile(
     r"can't allocate memory|not enough memory|cannot allocate memory|bad_alloc|out of memory", re.I
 )
 WORKER_LOST = re.compile(r"DataLoader worker .*(killed by signal|exited unexpectedly)")
-NO_SHARED_MEMORY = re.compile(r"insufficient shared memory|unable to (open|mmap|allocate) shared")
+NO_SHARED_MEMORY = re.compile(
+    r"(of|insufficient) shared memory|unable to (open|mmap|allocate) shared"
+)
 # What takes less memory, by command.
 LESS = {
     "train": "try a smaller --optim.batch with more --optim.accumulate, or a smaller --data.crop",
@@ -46,16 +48,18 @@ def explain(error: BaseException, command: str = "train") -> Failure | None:
         return Failure(_line(error), 1)
     if is_out_of_memory(error):
         return Failure(f"out of memory{_amount(error)}; {LESS.get(command, LESS['predict'])}", 1)
-    if isinstance(error, RuntimeError) and WORKER_LOST.search(str(error)):
-        return Failure(
-            "a loader process was killed, as the system does when memory runs out; try fewer "
-            "--data.workers (0 loads without any), or a smaller --optim.batch",
-            1,
-        )
     if isinstance(error, (RuntimeError, OSError)) and NO_SHARED_MEMORY.search(str(error)):
         return Failure(
             "the loader processes ran out of shared memory; try --data.workers 0, or give the "
             "container more (docker run --shm-size)",
+            1,
+        )
+    # What reads from a process that ended may notice before torch does.
+    lost = isinstance(error, (ConnectionError, EOFError))
+    if lost or (isinstance(error, RuntimeError) and WORKER_LOST.search(str(error))):
+        return Failure(
+            "a loader process was killed, as the system does when memory runs out; try fewer "
+            "--data.workers (0 loads without any), or a smaller --optim.batch",
             1,
         )
     if isinstance(error, OSError) and error.errno is not None:

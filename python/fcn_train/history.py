@@ -39,13 +39,14 @@ class History:
             self.training.append([step, epoch, lr, sum(self.pending) / len(self.pending)])
             self.pending = []
 
-    def add_scores(self, step: int, epoch: float, scores: Scores) -> bool:
-        """Note an evaluation; True when its mean IU is the best so far."""
+    def is_best(self, scores: Scores) -> bool:
+        """Whether no evaluation so far had this mean IU or more."""
+        return float(scores.mean_iu) > self.best_mean_iu
+
+    def add_scores(self, step: int, epoch: float, scores: Scores) -> None:
+        """Note an evaluation."""
         self.evaluations.append([step, epoch, *(float(getattr(scores, n)) for n in SCORES)])
-        if scores.mean_iu <= self.best_mean_iu:
-            return False
-        self.best_mean_iu = float(scores.mean_iu)
-        return True
+        self.best_mean_iu = max(self.best_mean_iu, float(scores.mean_iu))
 
     def evaluated(self, step: int) -> bool:
         return any(row[0] == step for row in self.evaluations)

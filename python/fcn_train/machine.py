@@ -10,6 +10,7 @@ from fcn_train.errors import UsageError
 
 CGROUPS = Path("/sys/fs/cgroup")
 MEMINFO = Path("/proc/meminfo")
+MEMBERSHIP = Path("/proc/self/cgroup")
 
 
 def cpus() -> int:
@@ -77,7 +78,7 @@ def _groups(controller: str) -> list[Path]:
     """The folders of this process's group and of those above it; "" is version 2."""
     folders = []
     base = CGROUPS / controller
-    for line in _read(Path("/proc/self/cgroup")).splitlines():
+    for line in _read(MEMBERSHIP).splitlines():
         _, controllers, path = [*line.split(":", 2), "", ""][:3]
         if (controllers == "") == (controller == "") and controller in controllers.split(","):
             place = base / path.lstrip("/")

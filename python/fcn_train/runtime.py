@@ -124,9 +124,7 @@ def set_threads(threads: int, warn: Callable[[str], None]) -> None:
     if threads:
         torch.set_num_threads(threads)
         if threads > usable:
-            warn(
-                f"--threads {threads}: this process may use {usable} CPUs; more threads are slower"
-            )
+            warn(f"--threads {threads} is slower than {usable}, the CPUs this process may use")
     elif torch.get_num_threads() > usable and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(usable)
 

@@ -36,6 +36,27 @@ def _end(signum: int, frame: FrameType | None) -> None:
     os._exit(128 + signum)
 
 
+@contextlib.contextmanager
+def lost_workers_held_back(*, forget: bool = False) -> Iterator[None]:
+    """Inside, the end of a loader process raises nothing; after, it does unless ``forget``.
+
+    torch's handler of SIGCHLD raises wherever the program happens to be, in the middle of an
+    update or of writing a file too.
+    """
+    number = getattr(signal, "SIGCHLD", None)
+    if number is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    held: list[FrameType | None] = []
+    before = signal.signal(number, lambda signum, frame: held.append(frame))
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+    if held and callable(before) and not forget:
+        before(number, held[0])
+
+
 class StopRequested(Exception):
     """Raised by ``StopSignals.check`` once a signal has arrived."""
 

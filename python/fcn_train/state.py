@@ -11,19 +11,35 @@ from fcn_ext.models import FCN
 from fcn_train.checkpoint import Checkpoint
 from fcn_train.errors import UsageError
 from fcn_train.history import History
+from fcn_train.schedule import Schedule
 
 # The parts of an optimizer's parameter groups that follow from the options.
 FIXED = ("name", "base_lr", "weight_decay", "momentum")
 
 
 class TrainingState:
-    """A network, its optimizer, what it has logged, and how many steps it has taken."""
+    """A network, its optimizer, what it has logged, and how many steps it has taken.
+
+    Attributes:
+        whole: False once an update was left in its middle: nothing to save any more.
+    """
 
     def __init__(self, model: FCN, optimizer: torch.optim.SGD) -> None:
         self.model = model
         self.optimizer = optimizer
         self.history = History()
         self.step = 0
+        self.whole = True
+
+    def update(self, loss: float, lr: float, schedule: Schedule, log_every: int) -> None:
+        """Take the step that the model's gradients say, and note its mean loss and rate."""
+        self.whole = False
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        every = 1 if self.step == schedule.steps else log_every
+        self.history.add_loss(self.step, schedule.epoch(self.step), lr, loss, every)
+        self.whole = True
 
     def weights(self) -> dict[str, Tensor]:
         return dict(self.model.state_dict())

@@ -38,7 +38,7 @@ from fcn_train.report import summary, to_json, write_report
 from fcn_train.run_folder import RunFolder, check_continuation, new_run_folder, refuse_second_run
 from fcn_train.runtime import open_runtime
 from fcn_train.schedule import Schedule
-from fcn_train.signals import StopRequested, StopSignals
+from fcn_train.signals import StopRequested, StopSignals, lost_workers_held_back
 from fcn_train.splits import Splits
 from fcn_train.state import TrainingState
 from fcn_train.step import average_gradients, batch_seed
@@ -131,8 +131,11 @@ def train(options: TrainOptions, run: Path | None = None, console: Console | Non
         matrix = evaluator.count(model, seen)
         scores, step = matrix.compute(), state.step
         if not state.history.evaluated(step):
-            if state.history.add_scores(step, schedule.epoch(step), scores):
-                save_weights(folder.weights("best"), state.weights())
+            with lost_workers_held_back():
+                # The weights first: a history that knows of them is never without them.
+                if state.history.is_best(scores):
+                    save_weights(folder.weights("best"), state.weights())
+                state.history.add_scores(step, schedule.epoch(step), scores)
             console.line(f"step {step}/{schedule.steps}: {summary(scores)}")
         return matrix
 
@@ -150,14 +153,18 @@ def train(options: TrainOptions, run: Path | None = None, console: Console | Non
         except Exception as error:
             if is_out_of_memory(error):
                 traceback.clear_frames(error.__traceback__)  # they hold what filled the memory
-            if state.step == start or isinstance(error, (StopRequested, LossError)):
+            nothing_new = state.step == start or not state.whole
+            if nothing_new or isinstance(error, (StopRequested, LossError)):
                 raise
             try:
                 newest = folder.newest_checkpoint()
                 if newest is None or checkpoint.step_of(newest) != state.step:
-                    save()
+                    with lost_workers_held_back(forget=True):
+                        save()
             except WriteError:
                 raise error from None
+            if isinstance(error, BrokenPipeError):
+                raise  # nobody reads what is said
             raise StateSaved(
                 f"The state after step {state.step} is saved; {folder.continue_with}"
             ) from error
@@ -192,7 +199,8 @@ def train(options: TrainOptions, run: Path | None = None, console: Console | Non
                         with contextlib.suppress(StopRequested), rescuing():
                             evaluate(lambda images: advance(0, "evaluating"))
                     if state.step > start and (schedule.saves_after(state.step) or stop.signum):
-                        save()
+                        with rescuing(), lost_workers_held_back():
+                            save()
                     if stop.signum:
                         raise Interrupted(
                             stop.signum, f"stopped after step {state.step}; {folder.continue_with}"
@@ -210,17 +218,12 @@ def train(options: TrainOptions, run: Path | None = None, console: Console | Non
                             value = average_gradients(
                                 model, loss, seeded, optim.accumulate, runtime
                             )
+                            with lost_workers_held_back():
+                                state.update(value, optim.lr * factor, schedule, options.log_every)
                     except LossError as error:
                         raise TrainingError(
                             f"step {state.step + 1}: {error}. {kept(folder)}"
                         ) from None
-                    state.optimizer.step()
-                    state.optimizer.zero_grad(set_to_none=True)
-                    state.step += 1
-                    every = 1 if state.step == schedule.steps else options.log_every
-                    state.history.add_loss(
-                        state.step, schedule.epoch(state.step), optim.lr * factor, value, every
-                    )
                     advance(1, f"loss {value:.4g}")
 
             if state.step < schedule.steps:

@@ -41,7 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for step in range(1, 7):
         history.add_loss(step, step / 6, 0.1, 1 / step, every=2)
     scores = scores_from_matrix(torch.from_numpy(MATRIX))
-    assert history.add_scores(6, 1.0, scores)
+    history.add_scores(6, 1.0, scores)
     write_report(
         path,
         title="a title",
@@ -143,12 +143,13 @@ def test_best_evaluation_is_known() -> None:
     history = History()
     good = scores_from_matrix(torch.from_numpy(MATRIX))
     bad = scores_from_matrix(torch.from_numpy(MATRIX.T.copy()[::-1].copy()))
-    assert history.add_scores(1, 0.1, good)
-    assert not history.add_scores(2, 0.2, bad)
-    assert not history.add_scores(3, 0.3, good)
+    for step, scores, is_best in ((1, good, True), (2, bad, False), (3, good, False)):
+        assert history.is_best(scores) == is_best
+        history.add_scores(step, step / 10, scores)
+    assert [history.stale(patience) for patience in (0, 1, 2, 3)] == [False, True, True, False]
     assert history.evaluated(2)
     assert not history.evaluated(4)
-    assert History(**history.state()) == history
+    assert History.of(history.state()) == history
 
 
 def test_numbers_in_tables_are_short(tmp_path: Path) -> None:

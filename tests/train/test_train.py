@@ -32,6 +32,7 @@ from fcn_train.network import build_network
 from fcn_train.optim import set_lr
 from fcn_train.options import TrainOptions
 from fcn_train.run import load_run
+from fcn_train.state import TrainingState
 from fcn_train.train import train
 
 FILES = {
@@ -283,8 +284,8 @@ def test_training_ends_when_the_score_stays(
     scores = iter([0.2, 0.3, 0.1, 0.3, 0.4])
     add_scores = History.add_scores
 
-    def scripted(self: History, step: int, epoch: float, found: Any) -> bool:
-        return add_scores(self, step, epoch, SimpleNamespace(**dict.fromkeys(SCORES, next(scores))))
+    def scripted(self: History, step: int, epoch: float, found: Any) -> None:
+        add_scores(self, step, epoch, SimpleNamespace(**dict.fromkeys(SCORES, next(scores))))
 
     monkeypatch.setattr(History, "add_scores", scripted)
     options = replace(longer(tiny_options, steps=50), patience=2, output=tmp_path / "run")
@@ -329,8 +330,9 @@ ERRORS = [
 ]
 
 
-@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
-@pytest.mark.parametrize("step", [4, 8])
+@pytest.mark.parametrize(
+    ("step", "error"), [*((4, error) for error in ERRORS), (8, ERRORS[0]), (2, ERRORS[1])], ids=str
+)
 def test_state_is_saved_before_an_error_ends_the_run(
     step: int,
     error: Exception,
@@ -378,6 +380,65 @@ def test_state_is_saved_before_an_error_ends_an_evaluation(
     assert checkpoint.step_of(checkpoint.checkpoints(run / "checkpoints")[-1]) == step
     train(load_config(run), run)
     assert_same_run(run, finished_run)
+
+
+def test_update_left_in_its_middle_is_not_saved(
+    tiny_options: TrainOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step, calls = torch.optim.SGD.step, 0
+
+    def failing(self: torch.optim.SGD, *arguments: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 6:
+            raise MemoryError
+        return step(self, *arguments)
+
+    monkeypatch.setattr(torch.optim.SGD, "step", failing)
+    with pytest.raises(MemoryError):
+        train(replace(tiny_options, output=tmp_path / "run"))
+    saved = checkpoint.checkpoints(tmp_path / "run" / "checkpoints")
+    assert checkpoint.step_of(saved[-1]) == 4
+
+
+@pytest.mark.parametrize("place", ["update", "save_checkpoint", "save_weights"])
+def test_loader_process_that_ends_at_a_bad_moment(
+    place: str,
+    tiny_options: TrainOptions,
+    finished_run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """torch's handler would raise in the middle of an update, or of writing a file."""
+
+    def lost(signum: int, frame: Any) -> None:
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
+
+    owner: Any = TrainingState if place == "update" else loop
+    owner = checkpoint if place == "save_checkpoint" else owner
+    action, calls = getattr(owner, place), 0
+
+    def interrupted(*arguments: Any, **options: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            signal.raise_signal(signal.SIGCHLD)
+        return action(*arguments, **options)
+
+    run = tmp_path / "run"
+    before = signal.signal(signal.SIGCHLD, lost)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, place, interrupted)
+            patch.setattr(History, "is_best", lambda self, scores: True)
+            with pytest.raises(StateSaved, match="is saved; continue with"):
+                train(replace(tiny_options, output=run))
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    train(load_config(run), run)
+    weights, wanted = (load_file(r / "last.safetensors") for r in (run, finished_run))
+    assert all(torch.equal(weights[key], wanted[key]) for key in wanted)
+    assert (run / "training.csv").read_text() == (finished_run / "training.csv").read_text()
 
 
 def test_error_before_the_first_step_is_raised_as_it_is(
