@@ -82,7 +82,14 @@ def _weights(folder: RunFolder, which: str) -> tuple[Path, dict[str, Tensor]]:
     """The file or checkpoint of the weights ``last`` or ``best``, and what it holds."""
     file = folder.weights(which)
     if file.exists():
-        return file, load_weights(file)
+        try:
+            return file, load_weights(file)
+        except UsageError as error:
+            remedy = {
+                "last": "remove it to use the newest checkpoint",
+                "best": "use --weights last",
+            }
+            raise UsageError(f"{error}; {remedy[which]}") from None
     if which == "best":
         raise UsageError(
             f"{folder.path}: was not evaluated yet, no weights are the best; use the last"

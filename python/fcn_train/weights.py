@@ -44,7 +44,7 @@ def load_weights(path: Path) -> dict[str, Tensor]:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError, RuntimeError) as error:
-        raise UsageError(f"{path}: weights cannot be read ({error}); give another run") from None
+        raise UsageError(f"{path}: weights cannot be read ({error})") from None
     # Other metadata than what programs write there is a checksum whose name was damaged.
     foreign = not metadata or metadata == {"format": "pt"}
     if not foreign and metadata.get(CHECKSUM) != checksum(tensors):

@@ -132,9 +132,3 @@ def test_photographs_are_turned_upright(photos: Path) -> None:
     assert upright.shape == (70, 9, 3)
     np.testing.assert_array_equal(upright, np.rot90(read_image(photos / "wide.png"), -1))
     np.testing.assert_array_equal(read_image(photos / "turned.png"), np.rot90(upright))
-
-
-def test_a_run_is_read_by_its_name(finished_run: Path) -> None:
-    assert load_run(str(finished_run)).path == finished_run
-    with pytest.raises(ValueError, match="weights must be 'last' or 'best', got 'first'"):
-        load_run(finished_run, "first")

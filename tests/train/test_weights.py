@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,8 +10,6 @@ from safetensors.torch import save_file
 
 from fcn_train.errors import UsageError
 from fcn_train.weights import checksum, load_weights, save_weights
-
-Command = Callable[..., tuple[int, str, str]]
 
 
 def test_memory_layout_is_no_part_of_the_weights(tmp_path: Path) -> None:
