@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from fcn_train import checkpoint, pictures
-from fcn_train import train as loop
+from fcn_train import training as loop
 from fcn_train.config import load_config
 from fcn_train.data import DataError
 from fcn_train.data.dataset import Problem
