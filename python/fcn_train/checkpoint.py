@@ -25,7 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from fcn_train.errors import UsageError, WriteError
-from fcn_train.files import refusal, remove_leftovers, sync_file, sync_folder
+from fcn_train.files import in_mib, refusal, remove_leftovers, sync_file, sync_folder
 from fcn_train.weights import plain
 
 FORMAT = 1
@@ -177,5 +177,5 @@ def _sha256(path: Path) -> str:
 def _failure(folder: Path, final: Path, weights: dict[str, Tensor], error: BaseException) -> str:
     needed = 2 * sum(t.numel() * t.element_size() for t in weights.values())
     kept = checkpoints(folder)
-    text = f"{refusal(final, error)}; a checkpoint needs about {needed / 2**20:.0f} MiB"
+    text = f"{refusal(final, error)}; a checkpoint needs about {in_mib(needed)}"
     return text + (f"; {kept[-1].name} is intact, continue with --resume" if kept else "")

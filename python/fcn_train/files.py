@@ -88,8 +88,12 @@ def refusal(path: Path, error: BaseException) -> str:
         remedy = "free some space"
         with contextlib.suppress(OSError):
             free = shutil.disk_usage(path.parent).free
-            remedy += f" ({free / 2**20:.0f} MiB are free)"
+            remedy += f" ({in_mib(free)} are free)"
     return f"{path}: cannot be written ({why}); {remedy}"
+
+
+def in_mib(size: int) -> str:
+    return f"{size / 2**20:,.0f} MiB" if size >= 10 * 2**20 else f"{size / 2**20:.1f} MiB"
 
 
 def reason(error: BaseException) -> str:
