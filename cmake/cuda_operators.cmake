@@ -116,13 +116,13 @@ set_target_properties(torch_cuda_stub PROPERTIES OUTPUT_NAME torch_cuda
 
 add_library(
   fcn_ext_cuda SHARED
-  csrc/argmax/argmax_cuda.cu
-  csrc/bilinear/bilinear_cuda.cu
+  csrc/argmax/cuda/argmax_cuda.cu
+  csrc/bilinear/cuda/bilinear_cuda.cu
   csrc/upsample/upsample_cuda.cu
   csrc/interpolate/interpolate_cuda.cu
   csrc/fuse_skip/fuse_skip_cuda.cu
-  csrc/confusion_matrix/confusion_matrix_cuda.cu
-  csrc/cross_entropy/cross_entropy_cuda.cu)
+  csrc/confusion_matrix/cuda/confusion_matrix_cuda.cu
+  csrc/cross_entropy/cuda/cross_entropy_cuda.cu)
 # These hold no kernel: once through the C++ compiler, not once for each architecture.
 set_source_files_properties(
   csrc/upsample/upsample_cuda.cu csrc/interpolate/interpolate_cuda.cu

@@ -3,6 +3,7 @@
 ``ops``        functions on tensors
 ``nn``         the same as modules
 ``metrics``    segmentation scores from one accumulated confusion matrix
+``geometry``   how coarse scores reach the size of the image
 ``models``     FCN-32s, FCN-16s and FCN-8s
 ``numpy``      confusion counts and label palettes on arrays
 ``reference``  every operator in plain PyTorch: the specification
@@ -24,9 +25,9 @@ except ImportError as error:
     ) from error
 
 if TYPE_CHECKING:
-    from fcn_ext import metrics, models, nn, numpy, ops, reference
+    from fcn_ext import geometry, metrics, models, nn, numpy, ops, reference
 
-__all__ = ["__version__", "metrics", "models", "nn", "numpy", "ops", "reference"]
+__all__ = ["__version__", "geometry", "metrics", "models", "nn", "numpy", "ops", "reference"]
 
 
 def __getattr__(name: str) -> Any:

@@ -4,27 +4,53 @@ from __future__ import annotations
 
 import numbers
 import operator
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
-__all__ = ["integer", "number"]
+__all__ = ["integer", "number", "pair"]
+
+_LARGEST = 2**63 - 1
 
 
 def integer(value: Any, name: str) -> int:
-    """``value`` as an int (or a traced one), or TypeError naming the argument.
+    """``value`` as an int of 64 bits (or a traced one), or an exception that names the argument.
 
-    Whatever has ``__index__`` will do, NumPy's integers among it, but for bool: that one is a
-    flag in the wrong place.
+    Whatever has ``__index__`` will do, such as NumPy's integers, except bool: that one is a flag
+    in the wrong place.
+
+    Raises:
+        TypeError: ``value`` is not an integer.
+        ValueError: it does not fit in 64 bits.
     """
     if isinstance(value, torch.SymInt):
         return value  # type: ignore[return-value]
-    if not isinstance(value, bool):
-        try:
-            return operator.index(value)
-        except TypeError:
-            pass
-    raise TypeError(f"{name} must be an integer, got {value!r}")
+    if isinstance(value, bool):
+        raise TypeError(f"{name} must be an integer, got {value!r}")
+    try:
+        value = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, got {value!r}") from None
+    if not -_LARGEST <= value <= _LARGEST:
+        raise ValueError(f"{name} must fit in 64 bits, got {value}")
+    return value  # type: ignore[no-any-return]
+
+
+def pair(value: Any, name: str) -> tuple[int, int]:
+    """``value`` as (y, x): one integer stands for both."""
+    # The two usual types first: the test for any sequence costs more than all else here.
+    if isinstance(value, (tuple, list)) or (
+        not isinstance(value, (int, str)) and isinstance(value, Sequence)
+    ):
+        if len(value) != 2:
+            raise ValueError(f"{name} must be an integer or a pair (y, x), got {value!r}")
+        y, x = value
+    else:
+        y = x = value
+    if type(y) is int and type(x) is int and 0 <= y <= _LARGEST and 0 <= x <= _LARGEST:
+        return y, x
+    return integer(y, name), integer(x, name)
 
 
 def number(value: Any, name: str) -> float:

@@ -6,8 +6,8 @@
 
 #include <torch/csrc/stable/library.h>
 
-#include "argmax/argmax_tensors.h"
-#include "cells/target_tensors.h"
+#include "argmax/argmax_checks.h"
+#include "common/target_checks.h"
 
 namespace fcn_ext {
 

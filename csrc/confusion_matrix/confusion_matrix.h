@@ -1,8 +1,8 @@
 // confusion_matrix: argument checks and views of tensors, shared by the CPU and the CUDA side.
 #pragma once
 
-#include "common/label_tensors.h"
-#include "confusion_matrix/count.h"
+#include "common/label_checks.h"
+#include "confusion_matrix/cpu/count.h"
 
 namespace fcn_ext {
 

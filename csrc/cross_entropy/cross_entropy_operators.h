@@ -7,7 +7,7 @@
 
 #include <torch/csrc/stable/library.h>
 
-#include "cross_entropy/cross_entropy_tensors.h"
+#include "cross_entropy/cross_entropy_checks.h"
 
 namespace fcn_ext {
 

@@ -9,8 +9,8 @@
 #include <thread>
 #include <vector>
 
-#include "common/cpu_capability.h"
-#include "confusion_matrix/count.h"
+#include "common/cpu/capability.h"
+#include "confusion_matrix/cpu/count.h"
 
 namespace py = pybind11;
 

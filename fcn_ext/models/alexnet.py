@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .geometry import Grid
+from ..geometry import Grid
 from .trunk import FullyConnectedTrunk, Padding
 
 __all__ = ["AlexNetTrunk", "AlexNetVariant"]

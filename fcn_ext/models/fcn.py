@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from .. import ops
+from ..geometry import Grid, crop_offset
 from ..ops import _common
-from .geometry import Grid, crop_offset
 from .heads import UpsampledScores
 from .kernels import drop_bilinear_kernels
 from .trunk import Trunk, count
@@ -25,7 +25,7 @@ class FCN(UpsampledScores, Trunk):
     The scores of the trunk are upsampled by 2 and summed with the scores of a pooling, once for
     each name in ``skips``; the last upsampling brings them to the size of the image. All upsampling
     is fixed and bilinear. The offsets of all crops follow from the layers' geometry
-    (:mod:`fcn_ext.models.geometry`). Score layers start from zero, as Caffe leaves them.
+    (:mod:`fcn_ext.geometry`). Score layers start from zero, as Caffe leaves them.
 
     A net derives from this class and from its trunk, in this order.
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .geometry import Grid
+from ..geometry import Grid
 from .trunk import Padding, Trunk
 
 __all__ = ["GoogLeNetTrunk", "Inception"]

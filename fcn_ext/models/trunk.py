@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .._arguments import integer, number
-from .geometry import Grid
+from ..geometry import Grid
 
 __all__ = ["FullyConnectedTrunk", "Padding", "Trunk"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,23 +9,8 @@ from torch import Tensor
 
 from fcn_ext._arguments import integer as integer
 from fcn_ext._arguments import number as number
-
-
-def pair(value: Any, name: str) -> tuple[int, int]:
-    """``value`` as (y, x): one integer stands for both."""
-    if type(value) is int:
-        return value, value
-    # The two usual types first: the test for any sequence costs more than all else here.
-    if isinstance(value, (tuple, list)) or (
-        not isinstance(value, (int, str)) and isinstance(value, Sequence)
-    ):
-        if len(value) != 2:
-            raise ValueError(f"{name} must be an integer or a pair (y, x), got {value!r}")
-        y, x = value
-        if type(y) is int and type(x) is int:
-            return y, x
-        return integer(y, name), integer(x, name)
-    return integer(value, name), integer(value, name)
+from fcn_ext._arguments import pair as pair
+from fcn_ext.geometry import default_kernel_size as default_kernel_size
 
 
 def is_tensor(value: Any, name: str) -> Tensor:
@@ -57,11 +41,6 @@ def is_map(value: Any, name: str) -> Tensor:
     if is_tensor(value, name).dim() != 4:
         raise ValueError(f"{name} must have shape (N, C, H, W), got {tuple(value.shape)}")
     return value  # type: ignore[no-any-return]
-
-
-def default_kernel_size(stride: int) -> int:
-    """Of an upsampling: the bilinear kernel, or nothing to interpolate."""
-    return 2 * stride if stride > 1 else 1
 
 
 def upsample_geometry(stride: Any, kernel_size: Any, offset: Any) -> tuple[int, int, int, int]:

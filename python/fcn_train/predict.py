@@ -12,7 +12,7 @@ from PIL import Image
 from fcn_ext.models import FCN
 from fcn_train.console import Console
 from fcn_train.data import DataError, Normalisation, image_to_tensor, overlay, read_image
-from fcn_train.data.dataset import IMAGE_SUFFIXES
+from fcn_train.data.images import IMAGE_SUFFIXES, image_files
 from fcn_train.errors import UsageError
 from fcn_train.files import atomic_path, make_folder, remove_leftovers
 from fcn_train.network import NORMALIZATIONS
@@ -86,22 +86,13 @@ def find_images(sources: Sequence[Path], output: Path) -> list[tuple[Path, Path]
     """
     jobs: dict[Path, Path] = {}
     taken: dict[Path, Path] = {}  # every result, and the image it is of
-    results = output.resolve()
     for source in sources:
         if not source.exists():
             raise UsageError(f"{source}: is missing; give image files or folders")
         if source.is_dir():
-            if source.resolve() == results:
-                raise UsageError(f"{output}: holds the images themselves; give another --output")
-            inside = source.resolve() in results.parents
-            found = sorted(
-                path
-                for path in source.rglob("*")
-                if path.suffix.lower() in IMAGE_SUFFIXES
-                and path.is_file()
-                and not is_hidden(path.relative_to(source))
-                and not (inside and results in path.resolve().parents)
-            )
+            if source.resolve() == output.resolve():
+                raise UsageError(f"{source}: holds the images; give another folder as --output")
+            found = list(image_files(source, outside=output))
             if not found:
                 raise UsageError(f"{source}: holds no image file ({', '.join(IMAGE_SUFFIXES)})")
             places = [path.relative_to(source) for path in found]
@@ -123,11 +114,6 @@ def find_images(sources: Sequence[Path], output: Path) -> list[tuple[Path, Path]
         if path.resolve() in written:
             raise UsageError(f"{path}: would be overwritten; give another --output")
     return [(path, target) for target, path in jobs.items()]
-
-
-def is_hidden(place: Path) -> bool:
-    """Whether a file below a folder is one that systems hide, as macOS's ``._x.jpg``."""
-    return any(part.startswith(".") for part in place.parts)
 
 
 def _indexed(labels: np.ndarray, palette: np.ndarray) -> Image.Image:

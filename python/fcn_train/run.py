@@ -1,11 +1,9 @@
-"""What a run was trained on, and its network read back."""
+"""A run read back: its network, and what its outputs mean."""
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
@@ -13,12 +11,11 @@ from fcn_ext.models import FCN
 from fcn_train.checkpoint import load_checkpoint_weights
 from fcn_train.classes import Classes
 from fcn_train.config import load_config
-from fcn_train.data import KINDS, SegmentationDataset, open_dataset, write_sample_dataset
-from fcn_train.data.sample import MANIFEST
+from fcn_train.data import SegmentationDataset
 from fcn_train.errors import UsageError
 from fcn_train.network import build_network
-from fcn_train.options import DataKind, DataOptions, TrainOptions
-from fcn_train.run_folder import RUNS, RunFolder
+from fcn_train.options import TrainOptions
+from fcn_train.run_folder import RunFolder
 from fcn_train.state import first_line
 from fcn_train.weights import load_weights
 
@@ -31,28 +28,6 @@ class TrainedRun:
     options: TrainOptions
     classes: Classes
     model: FCN
-
-
-def open_split(options: DataOptions, split: str) -> SegmentationDataset:
-    """One split of the data set; the sample data set is written when its folder is not there."""
-    root = options.root
-    if root is None:
-        if options.kind != "sample":
-            raise UsageError(f"--data.kind {options.kind} needs --data.root, the folder it lies in")
-        root = RUNS / "sample-data"
-    if options.kind == "sample" and not (root / MANIFEST).exists():
-        write_sample_dataset(root)
-    extra = reader_options(options.kind, options.label_folder, "--data.")
-    return open_dataset(options.kind, root, split, **extra)
-
-
-def reader_options(kind: DataKind, label_folder: str, prefix: str) -> dict[str, Any]:
-    """What ``open_dataset`` takes beside kind, root and split; ``prefix`` of the options' names."""
-    if not label_folder:
-        return {}
-    if "label_folder" not in inspect.signature(KINDS[kind]).parameters:
-        raise UsageError(f"{prefix}label-folder has no meaning for {prefix}kind {kind}")
-    return {"label_folder": label_folder}
 
 
 def load_run(path: Path | str, weights: str = "last") -> TrainedRun:

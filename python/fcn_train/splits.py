@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from fcn_train import machine
-from fcn_train.data import MemoryDataset, SegmentationDataset, fingerprint
+from fcn_train.data import MemoryDataset, SegmentationDataset, fingerprint, opening
 from fcn_train.errors import UsageError
 from fcn_train.files import write_text
 from fcn_train.options import DataOptions
-from fcn_train.run import open_split
 
 LOOKED_AT = 50  # images whose size is read to estimate that of all
 
@@ -25,10 +26,10 @@ class Splits:
         train, val: what is trained on and scored on.
     """
 
-    def __init__(self, data: DataOptions) -> None:
+    def __init__(self, data: DataOptions, warn: Callable[[str], None]) -> None:
         self._options = data
-        self.train = open_split(data, data.train_split)
-        self.val = open_split(data, data.val_split)
+        # Not yet kept in memory: that is only done once it is known to fit.
+        self.train, self.val = opening.open_splits(replace(data, memory=False), warn)
 
     def keep_in_memory(self) -> None:
         """Decode every image now. Raises UsageError where memory will not hold them."""
@@ -43,18 +44,11 @@ class Splits:
     def check(self, path: Path) -> None:
         """Refuse to go on where classes or lists are no longer those that ``path`` records.
 
-        Files that a list names must still be there. A run of a time before the record has none.
+        A run of a time before the record has none.
 
         Raises:
             UsageError: something changed; the message names it.
         """
-        for split in (self.train, self.val):
-            for index in range(len(split)):
-                for file in (split.image_path(index), split.label_path(index)):
-                    if not file.exists():
-                        raise UsageError(
-                            f"{file}: is gone since the run was started; restore it to continue"
-                        )
         if not path.exists():
             return
         try:

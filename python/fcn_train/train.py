@@ -44,7 +44,7 @@ def train(options: TrainOptions, run: Path | None = None, console: Console | Non
         console.warn,
         channels_last=options.channels_last,
     )
-    splits = Splits(options.data)
+    splits = Splits(options.data, console.warn)
     if run is not None:
         splits.check(RunFolder(run).splits)
     if options.data.memory:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 
@@ -15,7 +15,14 @@ from fcn_train import checkpoint, initialize, machine
 from fcn_train.classes import Classes
 from fcn_train.config import to_dict
 from fcn_train.console import Console
-from fcn_train.data import Batch, SegmentationDataset, TrainLoader, augmentation
+from fcn_train.data import (
+    Batch,
+    ClassWatch,
+    SegmentationDataset,
+    TrainLoader,
+    absent_classes,
+    augmentation,
+)
 from fcn_train.errors import LossError, StateSaved, TrainingError, UsageError, WriteError
 from fcn_train.evaluate import Evaluator
 from fcn_train.failures import is_out_of_memory
@@ -103,6 +110,7 @@ class Training:
             logits=options.logits,
             workers=workers,
         )
+        self._watch = ClassWatch(splits.train, console.warn)
         self._further = False
 
     def begin(self, folder: RunFolder) -> None:
@@ -156,12 +164,11 @@ class Training:
         factor = lr_factor(state.step, self.schedule.steps, optim)
         set_lr(state.optimizer, factor)
         first = state.step * optim.accumulate
-        numbers = range(first, first + optim.accumulate)
-        seeded = ((batch_seed(self._options.seed, n), next(self._batches)) for n in numbers)
+        batches = self._seeded_batches(range(first, first + optim.accumulate))
         try:
             with self._rescuing():
                 loss = average_gradients(
-                    state.model, self._loss, seeded, optim.accumulate, self._runtime
+                    state.model, self._loss, batches, optim.accumulate, self._runtime
                 )
                 with lost_workers_held_back():
                     state.update(loss, optim.lr * factor, self.schedule, self._options.log_every)
@@ -204,6 +211,8 @@ class Training:
     def report(self, matrix: ConfusionMatrix, seconds: float) -> None:
         """Write the last weights and the report of ``matrix``, the counts of the val split."""
         options, splits, state = self._options, self._splits, self.state
+        if lack := absent_classes(splits.val, matrix.matrix.sum(1).tolist()):
+            self._console.warn(f"{splits.val.source}: {lack}")
         save_weights(self._folder.weights("last"), state.weights())
         write_report(
             self._folder.path,
@@ -253,6 +262,12 @@ class Training:
         self._batches: Iterator[Batch] = self._loader.batches(
             self._start * per_step, steps * per_step
         )
+
+    def _seeded_batches(self, numbers: Iterable[int]) -> Iterator[tuple[int, Batch]]:
+        for number in numbers:
+            batch = next(self._batches)
+            self._watch.add(batch.targets)
+            yield batch_seed(self._options.seed, number), batch
 
     def _save(self) -> None:
         state, folder = self.state, self._folder

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 
 from fcn_train import data
 from fcn_train.data import DataError
-from fcn_train.data.dataset import Problem
+from fcn_train.data.problems import Problem
 from fcn_train.errors import Interrupted, StateSaved, UsageError
 from fcn_train.failures import explain
 

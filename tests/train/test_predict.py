@@ -105,22 +105,20 @@ def test_results_inside_the_folder_are_no_input(photos: Path) -> None:
     assert [source for source, _ in find_images([photos], relative)] == [s for s, _ in before]
 
 
-def test_what_is_no_image_of_the_folder_is_left_out(photos: Path, tmp_path: Path) -> None:
+def test_stray_files_in_a_folder_are_no_input(photos: Path, tmp_path: Path) -> None:
     before = find_images([photos], tmp_path / "out")
-    (photos / "._wide.png").write_bytes(b"of macOS")
+    (photos / "._wide.png").write_bytes(b"resource fork")
+    (photos / "folder.jpg").mkdir()
     (photos / ".cache").mkdir()
-    (photos / ".cache" / "a.png").write_bytes(b"hidden")
-    (photos / "album.jpg").mkdir()
+    Image.new("RGB", (2, 2)).save(photos / ".cache" / "wide.png")
     assert find_images([photos], tmp_path / "out") == before
 
 
-def test_output_above_or_in_place_of_the_images(photos: Path) -> None:
-    (photos / "wide.png").rename(photos / "inner" / "wide.png")
-    found = find_images([photos / "inner" / "tall.png", photos / "inner"], photos)
-    assert {target for _, target in found} == {photos / "tall.png", photos / "wide.png"}
-    for same in (photos, photos / "inner" / ".."):
-        with pytest.raises(UsageError, match="holds the images themselves; give another --output"):
-            find_images([photos], same)
+def test_results_may_lie_above_the_images_but_not_among_them(photos: Path) -> None:
+    assert len(find_images([photos / "inner"], photos)) == 1
+    for output in (photos, photos / "inner" / ".."):
+        with pytest.raises(UsageError, match="holds the images; give another folder as --output"):
+            find_images([photos], output)
 
 
 def test_photographs_are_turned_upright(photos: Path) -> None:
@@ -132,3 +130,9 @@ def test_photographs_are_turned_upright(photos: Path) -> None:
     assert upright.shape == (70, 9, 3)
     np.testing.assert_array_equal(upright, np.rot90(read_image(photos / "wide.png"), -1))
     np.testing.assert_array_equal(read_image(photos / "turned.png"), np.rot90(upright))
+
+
+def test_a_run_is_read_by_its_name(finished_run: Path) -> None:
+    assert load_run(str(finished_run)).path == finished_run
+    with pytest.raises(ValueError, match="weights must be 'last' or 'best', got 'first'"):
+        load_run(finished_run, "first")

@@ -64,8 +64,8 @@ CHANGES = {
         write("val.txt", "4\n3\n"),
         "the val split 'val' .*as many images",
     ),
-    "an image gone": (lambda root: (root / "images" / "1.png").unlink(), "images/1.* is gone"),
-    "a label gone": (lambda root: (root / "labels" / "5.png").unlink(), "labels/5.* is gone"),
+    "an image gone": (lambda root: (root / "images" / "1.png").unlink(), "images/1.* is missing"),
+    "a label gone": (lambda root: (root / "labels" / "5.png").unlink(), "labels/5.* is missing"),
     "all gone": (shutil.rmtree, "missing"),
 }
 
@@ -97,7 +97,7 @@ def test_data_changed_between_kill_and_resume(
 
 
 def splits_of(root: Path) -> Splits:
-    return Splits(DataOptions(kind="folder", root=root))
+    return Splits(DataOptions(kind="folder", root=root), pytest.fail)
 
 
 def test_moved_data_is_the_same(mine: Path, tmp_path: Path) -> None:

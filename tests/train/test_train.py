@@ -23,7 +23,7 @@ from fcn_train import checkpoint, pictures
 from fcn_train import training as loop
 from fcn_train.config import load_config
 from fcn_train.data import DataError
-from fcn_train.data.dataset import Problem
+from fcn_train.data.problems import Problem
 from fcn_train.errors import Interrupted, StateSaved, TrainingError, UsageError
 from fcn_train.evaluate import Evaluator
 from fcn_train.history import SCORES, History

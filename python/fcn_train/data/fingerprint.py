@@ -21,6 +21,6 @@ def fingerprint(dataset: SegmentationDataset) -> str:
         >>> fingerprint(open_dataset("voc", "VOCdevkit/VOC2012", "train"))  # doctest: +SKIP
         '5f0b9a1d3c7e2468'
     """
-    described = [dataset.ids, dataset.class_names, dataset.label_meaning]
+    described = [dataset.ids, dataset.class_names, dataset.reader.meaning]
     text = json.dumps(described, ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(text.encode("ascii")).hexdigest()[:16]

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
-from fcn_train.data.dataset import DataError, Example, Problem, SegmentationDataset
+from fcn_train.data.dataset import Example, SegmentationDataset
+from fcn_train.data.problems import DataError, Problem
 from fcn_train.data.transforms import (
     Batch,
     Compose,
@@ -186,20 +187,19 @@ class MemoryDataset(SegmentationDataset):
             class_names=dataset.class_names,
             palette=dataset.palette,
             source=dataset.source,
+            reader=dataset.reader,
         )
-        self._label_meaning = dataset.label_meaning
         self._examples: list[Example] = []
         for index in range(len(dataset)):
             self._examples.append(dataset[index])
             if progress is not None:
                 progress(index + 1, len(dataset))
 
-    @property
-    def label_meaning(self) -> list[tuple[int, int]]:
-        return self._label_meaning
+    def examine(self, index: int) -> tuple[Example | None, list[Problem]]:
+        return self._examples[index], []
 
-    def __getitem__(self, index: int) -> Example:
-        return self._examples[index]
+    def label(self, index: int) -> np.ndarray:
+        return self._examples[index].label
 
 
 _Key = tuple[int, int, int]  # index of the example, epoch, place in the epoch

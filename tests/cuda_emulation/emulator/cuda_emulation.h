@@ -2,7 +2,7 @@
 // by the host compiler and run, one block after another, every thread a fibre.
 //
 // Use: compile with -DFCN_EXT_CUDA_EMULATION and this folder on the include path; csrc/common/
-// device.cuh then includes this header instead of the CUDA runtime, and csrc/common/launch.cuh
+// device.cuh then includes this header instead of the CUDA runtime, and csrc/common/cuda/launch.cuh
 // runs kernels here. Link the sources beside this file. An entry point for Python is
 //
 //     extern "C" int my_kernel(...) {

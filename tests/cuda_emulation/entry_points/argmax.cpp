@@ -1,5 +1,5 @@
 // Entry points of argmax_cases.py.
-#include "argmax/argmax_kernels.cuh"
+#include "argmax/cuda/kernels.cuh"
 #include "arguments.h"
 
 using namespace fcn_ext;

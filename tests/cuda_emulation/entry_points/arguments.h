@@ -4,7 +4,7 @@
 #include <cstdint>
 
 #include "bilinear/bilinear.h"
-#include "common/device.cuh"
+#include "common/cuda/device.cuh"
 
 namespace fcn_ext {
 

@@ -1,6 +1,6 @@
 // Entry points of bilinear_cases.py.
 #include "arguments.h"
-#include "bilinear/bilinear_kernels.cuh"
+#include "bilinear/cuda/kernels.cuh"
 
 using namespace fcn_ext;
 

@@ -1,5 +1,5 @@
 // Entry points of confusion_matrix_cases.py.
-#include "confusion_matrix/confusion_matrix_kernels.cuh"
+#include "confusion_matrix/cuda/kernels.cuh"
 
 using fcn_ext::LabelMap;
 using fcn_ext::LogitsMap;

@@ -2,7 +2,7 @@
 #include <memory>
 
 #include "arguments.h"
-#include "cross_entropy/cross_entropy_kernels.cuh"
+#include "cross_entropy/cuda/kernels.cuh"
 
 namespace {
 

@@ -2,7 +2,7 @@
 // apart.
 #include <string>
 
-#include "common/launch.cuh"
+#include "common/cuda/launch.cuh"
 
 namespace {
 

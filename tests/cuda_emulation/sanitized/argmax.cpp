@@ -1,7 +1,7 @@
 // The prediction kernels on memory of exactly the size they may touch.
 #include <vector>
 
-#include "argmax/argmax_kernels.cuh"
+#include "argmax/cuda/kernels.cuh"
 #include "cases.h"
 
 namespace {

@@ -1,5 +1,5 @@
 // The resampling kernels on memory of exactly the size they may touch.
-#include "bilinear/bilinear_kernels.cuh"
+#include "bilinear/cuda/kernels.cuh"
 #include "cases.h"
 
 namespace {

@@ -2,7 +2,7 @@
 #include <vector>
 
 #include "cases.h"
-#include "confusion_matrix/confusion_matrix_kernels.cuh"
+#include "confusion_matrix/cuda/kernels.cuh"
 
 namespace {
 

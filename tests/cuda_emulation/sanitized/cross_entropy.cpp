@@ -1,6 +1,6 @@
 // The cross-entropy's kernels on memory of exactly the size they may touch.
 #include "cases.h"
-#include "cross_entropy/cross_entropy_kernels.cuh"
+#include "cross_entropy/cuda/kernels.cuh"
 
 namespace {
 

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "cases.h"
-#include "common/launch.cuh"
+#include "common/cuda/launch.cuh"
 
 namespace {
 

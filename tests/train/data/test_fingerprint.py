@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from fcn_train.data import (
-    IGNORE_INDEX,
     FolderSegmentation,
+    LabelCoding,
     MemoryDataset,
-    SegmentationDataset,
     VocSegmentation,
     fingerprint,
 )
@@ -50,22 +49,25 @@ def test_other_classes_differ(voc_root: Path, names: tuple[str, ...]) -> None:
     assert of(voc_root, names) != of(voc_root)
 
 
-def test_another_meaning_of_the_labels_differs(tmp_path: Path) -> None:
-    def mapped(label_map: np.ndarray | None) -> str:
-        return fingerprint(
-            SegmentationDataset(
-                *("mapped", ["a"], [tmp_path / "a.jpg"], [tmp_path / "a.png"]),
-                class_names=("x", "y"),
-                palette=np.zeros((256, 3), dtype=np.uint8),
-                source=tmp_path,
-                label_map=label_map,
-            )
-        )
+@pytest.mark.parametrize(
+    "coding",
+    [
+        LabelCoding(void=(0,)),
+        LabelCoding(first_class=1),
+        LabelCoding(classes=((0, 0), (255, 1))),
+        LabelCoding(classes=((0, 1), (1, 0))),
+        LabelCoding(colors=(((0, 0, 0), 0), ((9, 9, 9), 1))),
+        LabelCoding(colors=(((0, 0, 0), 1), ((9, 9, 9), 0))),
+    ],
+)
+def test_another_meaning_of_the_labels_differs(voc_root: Path, coding: LabelCoding) -> None:
+    def coded(coding: LabelCoding) -> str:
+        names = ("x", "y")
+        return fingerprint(VocSegmentation(voc_root, "train", class_names=names, coding=coding))
 
-    table = np.arange(256, dtype=np.uint8)
-    assert mapped(table) == mapped(None)
-    table[0] = IGNORE_INDEX
-    assert mapped(table) != mapped(None)
+    assert coded(coding) != of(voc_root)
+    assert coded(replace(coding)) == coded(coding)
+    assert coded(LabelCoding(classes=((0, 0), (1, 1)))) == of(voc_root)
 
 
 def test_a_data_set_in_memory_has_that_of_its_files(voc_root: Path) -> None:

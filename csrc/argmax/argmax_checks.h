@@ -1,0 +1,51 @@
+// argmax: argument checks and results. Shared by the CPU and the CUDA side.
+#pragma once
+
+#include <tuple>
+
+#include "common/label_checks.h"
+#include "confusion_matrix/confusion_matrix.h"
+#include "interpolate/interpolate.h"
+#include "upsample/upsample.h"
+
+namespace fcn_ext {
+
+struct ArgmaxResult {
+  torch::stable::Tensor labels;       // (N, height, width)
+  torch::stable::Tensor probability;  // the same in the accumulation type, or (0,)
+};
+
+inline ArgmaxResult empty_argmax(const torch::stable::Tensor& input, const BilinearAxes& axes,
+                                 torch::headeronly::ScalarType dtype, bool with_probability) {
+  using torch::headeronly::ScalarType;
+  constexpr int64_t kMost[] = {256, 32768, int64_t{1} << 31, int64_t{1} << 62};
+  const int64_t classes = input.size(1);
+  FCN_EXT_CHECK(classes >= 1, "input must have at least one channel (class), got ",
+                shape_text(input));
+  FCN_EXT_CHECK(classes <= kMostClasses, "input must have at most 32768 channels (classes), got ",
+                shape_text(input));
+  FCN_EXT_CHECK(label_index(dtype) >= 0, "dtype must be uint8, int16, int32 or int64, got ",
+                torch::headeronly::toString(dtype));
+  FCN_EXT_CHECK(classes <= kMost[label_index(dtype)],
+                "dtype must hold num_classes - 1 = ", classes - 1, ", got ",
+                torch::headeronly::toString(dtype));
+  const auto accumulate =
+      input.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
+  const auto pixels = [&](ScalarType type) {
+    return empty_like_in(input, {input.size(0), axes.y.output_size, axes.x.output_size}, type);
+  };
+  return {pixels(dtype),
+          with_probability ? pixels(accumulate) : empty_like_in(input, {0}, accumulate)};
+}
+
+// The counts of the scores' argmax.
+inline void check_argmax_counts(const torch::stable::Tensor& input,
+                                const torch::stable::Tensor& target,
+                                const torch::stable::Tensor& matrix,
+                                const torch::stable::Tensor& invalid) {
+  check_counts(target, matrix, invalid);
+  FCN_EXT_CHECK(input.size(1) == matrix.size(0), "input must have num_classes = ", matrix.size(0),
+                " channels, got ", shape_text(input));
+}
+
+}  // namespace fcn_ext

@@ -1,0 +1,47 @@
+// What the forward and backward kernels of the resampling engine share: taps with their weights
+// ready, and how planes and rows of a map are found.
+#pragma once
+
+#include "bilinear/bilinear.h"
+#include "common/cuda/device.cuh"
+
+namespace fcn_ext {
+
+// The two weights of one output along an axis. Zero says that the node is not to be read, because
+// it lies beyond the border or adds nothing: an infinity there must not become NaN.
+template <typename accumulate_t>
+struct alignas(16) WeightedTap {
+  int32_t node;
+  accumulate_t lower, upper;
+};
+
+template <typename accumulate_t>
+__device__ __forceinline__ WeightedTap<accumulate_t> weighted_tap(const BilinearAxis& axis,
+                                                                  int64_t output) {
+  const BilinearTap tap = bilinear_tap(axis, output);
+  return {
+      static_cast<int32_t>(tap.node),
+      tap.node < 0 ? accumulate_t(0) : lower_weight<accumulate_t>(axis, tap),
+      tap.node + 1 >= axis.input_size ? accumulate_t(0) : upper_weight<accumulate_t>(axis, tap)};
+}
+
+// Planes are channels of images, or whole images where channels lie side by side in a row
+// (`inner` of them; else inner == 1).
+__host__ __device__ __forceinline__ int64_t plane_offset(int64_t plane, int64_t channels, int inner,
+                                                         const PlaneStrides& strides) {
+  return inner == 1 ? plane / channels * strides.batch + plane % channels * strides.channel
+                    : plane * strides.batch;
+}
+
+// Rows are runs of memory, in the order of the elements of a dense map.
+inline bool has_dense_rows(const PlaneStrides& strides, int64_t inner) {
+  return strides.column == inner && (inner == 1 || strides.channel == 1);
+}
+
+// How many elements an address lies past a multiple of 16 bytes.
+template <typename scalar_t>
+__host__ __device__ __forceinline__ int elements_past_alignment(const scalar_t* address) {
+  return static_cast<int>(reinterpret_cast<uintptr_t>(address) % 16 / sizeof(scalar_t));
+}
+
+}  // namespace fcn_ext

@@ -1,0 +1,184 @@
+// Rows of coarse scores, a strip at a time, all classes, in the accumulation type; and scratch
+// memory. For *kernels.cpp files only (common/cpu/capability.h says why the anonymous
+// namespace).
+#pragma once
+
+#include "bilinear/bilinear.h"
+#include "cells/cpu/cells.h"
+#include "common/cpu/lanes_math.h"
+
+namespace fcn_ext {
+namespace {
+
+constexpr int64_t kAlign = 64;  // elements, so that every piece of scratch starts on a cache line
+
+inline int64_t padded(int64_t count) { return (count + kAlign - 1) / kAlign * kAlign; }
+
+// Scratch memory handed out piece by piece; without memory it only counts.
+struct Scratch {
+  char* memory;
+  int64_t used = 0;
+
+  template <typename T>
+  T* take(int64_t count) {
+    if (count == 0) {
+      return nullptr;
+    }
+    T* taken = reinterpret_cast<T*>(memory + used);
+    used += padded(count) * static_cast<int64_t>(sizeof(T));
+    return taken;
+  }
+};
+
+// Where scores of the input are, in any layout; pads included.
+template <typename element_t>
+struct Scores {
+  const element_t* image;
+  PlaneStrides strides;
+  int64_t rows, columns, classes;
+  bool clamp;
+
+  // Whether padded node (row, column) is one of the input's; moves a clamped pad onto its node.
+  bool locate(int64_t& row, int64_t& column) const {
+    --row;
+    --column;
+    if (clamp) {
+      row = row < 0 ? 0 : row < rows ? row : rows - 1;
+      column = column < 0 ? 0 : column < columns ? column : columns - 1;
+    }
+    return row >= 0 && row < rows && column >= 0 && column < columns;
+  }
+  const element_t* at(int64_t row, int64_t column) const {
+    return image + row * strides.row + column * strides.column;
+  }
+};
+
+template <typename element_t, typename accumulate_t>
+void copy_nodes(const element_t* from, int64_t step, int64_t count, accumulate_t* to) {
+  if (step == 1) {
+    constexpr int64_t kStep = kLanes<element_t>;
+    int64_t i = 0;
+    for (; i + kStep <= count; i += kStep) {
+      store_lanes<false>(to + i, load_lanes(from + i));
+    }
+    if (i < count) {
+      store_lanes<false>(to + i, load_first(from + i, count - i));
+    }
+    return;
+  }
+  for (int64_t i = 0; i < count; ++i) {
+    to[i] = load(from[i * step]);
+  }
+}
+
+// Sixteen classes side by side in memory: a block of them is transposed in registers.
+template <typename element_t, typename accumulate_t>
+void copy_nodes_channels_last(const element_t* from, int64_t column, int64_t classes, int64_t count,
+                              int64_t pitch, accumulate_t* to) {
+  constexpr int64_t kBlock = 16;
+  for (int64_t c = 0; c < classes; c += kBlock) {
+    const int64_t some = classes - c < kBlock ? classes - c : kBlock;
+    for (int64_t i = 0; i < count; ++i) {
+      const element_t* node = from + i * column + c;
+      accumulate_t* out = to + c * pitch + i;
+      if (some == kBlock) {
+        for (int64_t k = 0; k < kBlock; ++k) {
+          out[k * pitch] = load(node[k]);
+        }
+      } else {
+        for (int64_t k = 0; k < some; ++k) {
+          out[k * pitch] = load(node[k]);
+        }
+      }
+    }
+  }
+}
+
+// scores[c * pitch + i] = score at padded node (row, first + i), i < count; zero beyond, so that
+// whole registers can be read. Returns whether the row is the input's, or a clamped pad.
+template <typename element_t, typename accumulate_t>
+bool load_scores(const Scores<element_t>& input, int64_t row, int64_t first, int64_t count,
+                 int64_t pitch, accumulate_t* out) {
+  const int64_t classes = input.classes;
+  int64_t node_row = row, node_column = first;
+  const bool inside = input.clamp || (row >= 1 && row <= input.rows);
+  input.locate(node_row, node_column);
+  if (!inside) {
+    for (int64_t i = 0; i < classes * pitch; ++i) {
+      out[i] = 0;
+    }
+    return false;
+  }
+  // The nodes that the input has, and the pads at either end of them.
+  const int64_t left = first < 1 ? 1 : 0;
+  const int64_t right = first + count - 1 > input.columns ? 1 : 0;
+  const int64_t middle = count - left - right;
+  const bool by_class = input.strides.column == 1 || input.strides.channel != 1;
+  const element_t* from = input.at(node_row, first - 1 + left);
+  if (!by_class) {
+    copy_nodes_channels_last(from, input.strides.column, classes, middle, pitch, out + left);
+  }
+  for (int64_t c = 0; c < classes; ++c) {
+    accumulate_t* scores = out + c * pitch;
+    if (by_class) {
+      copy_nodes(from + c * input.strides.channel, input.strides.column, middle, scores + left);
+    }
+    if (left != 0) {
+      scores[0] = input.clamp ? scores[1] : accumulate_t(0);
+    }
+    if (right != 0) {
+      scores[count - 1] = input.clamp ? scores[count - 2] : accumulate_t(0);
+    }
+    for (int64_t i = count; i < pitch; ++i) {
+      scores[i] = 0;
+    }
+  }
+  return true;
+}
+
+// Exact weights of the corners of a cell: above left, above right, below left, below right.
+struct CornerWeights {
+  double at[4];
+
+  CornerWeights(const CellAxis& y, const CellAxis& x, int64_t row, int64_t column) {
+    const double y_upper = y.upper_number[row] / y.denominator;
+    const double x_upper = x.upper_number[column] / x.denominator;
+    at[0] = (1 - y_upper) * (1 - x_upper);
+    at[1] = (1 - y_upper) * x_upper;
+    at[2] = y_upper * (1 - x_upper);
+    at[3] = y_upper * x_upper;
+  }
+};
+
+template <int rows>
+struct Rows {
+  static constexpr int count = rows;
+};
+
+// Calls body(Rows<rows>()): a constant, so that loops over rows unroll.
+template <typename Body>
+inline void with_rows(int64_t rows, const Body& body) {
+  switch (rows) {
+    case 1:
+      return body(Rows<1>());
+    case 2:
+      return body(Rows<2>());
+    case 3:
+      return body(Rows<3>());
+    case 4:
+      return body(Rows<4>());
+    case 5:
+      return body(Rows<5>());
+    case 6:
+      return body(Rows<6>());
+    case 7:
+      return body(Rows<7>());
+    default:
+      return body(Rows<8>());
+  }
+}
+
+constexpr int64_t kMostRows = 8;  // rows of a cell row that are worked on at a time
+
+}  // namespace
+}  // namespace fcn_ext

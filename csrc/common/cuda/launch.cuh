@@ -1,0 +1,87 @@
+// The one way kernels are launched: by the CUDA runtime under nvcc, by the emulation elsewhere.
+//
+// Use: launch(my_kernel<float>, grid, block, shared_bytes, stream, arguments...). A grid without
+// blocks launches nothing; whatever the launch itself refuses is thrown as std::runtime_error.
+// Arguments are converted to the kernel's parameter types, passed by value, 4 KB in all.
+#pragma once
+
+#include <cstddef>
+#include <stdexcept>
+#include <string>
+
+#include "common/cuda/device.cuh"
+
+namespace fcn_ext {
+
+constexpr int64_t kMostBlocks = 0x7fffffff;  // along x
+constexpr int64_t kMostBlocksYZ = 65535;     // along y and z
+constexpr size_t kSharedBytesWithoutOptIn = 48 << 10;
+
+struct DeviceLimits {
+  int multiprocessors;
+  int shared_bytes_per_block;  // the most a kernel can be launched with
+};
+
+#if defined(FCN_EXT_CUDA_EMULATION)
+
+inline DeviceLimits device_limits() {
+  return {cuda_emulation::device().multiprocessors,
+          cuda_emulation::device().shared_bytes_per_block};
+}
+
+template <typename... Parameters, typename... Arguments>
+void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t,
+            const Arguments&... arguments) {
+  static_assert((sizeof(Parameters) + ... + 0) <= 4096);
+  if (grid.x == 0 || grid.y == 0 || grid.z == 0) {
+    return;
+  }
+  cuda_emulation::run(grid, block, shared_bytes,
+                      [=] { kernel(static_cast<Parameters>(arguments)...); });
+}
+
+#else
+
+inline void check_cuda(cudaError_t error) {
+  if (error != cudaSuccess) {
+    throw std::runtime_error(std::string("CUDA error: ") + cudaGetErrorString(error));
+  }
+}
+
+// Of the current device.
+inline DeviceLimits device_limits() {
+  int device = 0;
+  DeviceLimits limits{};
+  check_cuda(cudaGetDevice(&device));
+  check_cuda(
+      cudaDeviceGetAttribute(&limits.multiprocessors, cudaDevAttrMultiProcessorCount, device));
+  check_cuda(cudaDeviceGetAttribute(&limits.shared_bytes_per_block,
+                                    cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
+  return limits;
+}
+
+template <typename... Parameters, typename... Arguments>
+void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes,
+            cudaStream_t stream, const Arguments&... arguments) {
+  static_assert((sizeof(Parameters) + ... + 0) <= 4096);
+  if (grid.x == 0 || grid.y == 0 || grid.z == 0) {
+    return;
+  }
+  if (shared_bytes > kSharedBytesWithoutOptIn) {
+    // All there is, not what this launch takes: another thread that launches the same kernel with
+    // less must not take it back in between.
+    check_cuda(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
+                                    cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                    device_limits().shared_bytes_per_block));
+  }
+  cudaLaunchConfig_t config{};
+  config.gridDim = grid;
+  config.blockDim = block;
+  config.dynamicSmemBytes = shared_bytes;
+  config.stream = stream;
+  check_cuda(cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...));
+}
+
+#endif
+
+}  // namespace fcn_ext

@@ -1,0 +1,50 @@
+// The torch side of a CUDA operator: on which device and stream it runs, for which element type.
+#pragma once
+
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
+#include <torch/csrc/stable/accelerator.h>
+#include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/core/ScalarType.h>
+
+#include <stdexcept>
+
+#include "common/check.h"
+#include "common/cuda/launch.cuh"
+
+namespace fcn_ext {
+
+// Runs body(stream) with the tensor's device current; `stream` is torch's current one of that
+// device. The host never waits.
+template <typename Body>
+void on_device_of(const torch::stable::Tensor& tensor, const Body& body) {
+  const int32_t device = tensor.get_device_index();
+  const torch::stable::accelerator::DeviceGuard guard(device);
+  void* stream = nullptr;
+  TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(device, &stream));
+  try {
+    // The guard sets the device of torch's CUDA runtime; ours is linked statically, its own.
+    check_cuda(cudaSetDevice(device));
+    body(static_cast<cudaStream_t>(stream));
+  } catch (const std::runtime_error& error) {
+    throw std::runtime_error(
+        join(error.what(), " (fcn_ext's CUDA operators are built with ", FCN_EXT_CUDA_BUILD, ")"));
+  }
+}
+
+// Calls body(scalar_t()) with the kernels' type for a floating map.
+template <typename Body>
+void dispatch_floating(torch::headeronly::ScalarType type, const Body& body) {
+  using torch::headeronly::ScalarType;
+  switch (type) {
+    case ScalarType::Float:
+      return body(float());
+    case ScalarType::Double:
+      return body(double());
+    case ScalarType::Half:
+      return body(c10::Half());
+    default:
+      return body(c10::BFloat16());
+  }
+}
+
+}  // namespace fcn_ext

@@ -1,0 +1,203 @@
+// The label part of the CPU cross-entropy. A label's interpolation weights are integers over a
+// common denominator, so what labels add to a node is a sum of integers: exact, and the same in any
+// order. It gives the label's part of the gradient as well as, times the scores of the nodes, of
+// the loss; no pixel's own score is ever looked at. For kernels.cpp only.
+#pragma once
+
+#include "cross_entropy/cpu/nodes.h"
+
+namespace fcn_ext {
+namespace {
+
+// Labels of some rows and of the columns of a strip: a class, or -1 where the pixel is ignored.
+struct LabelRows {
+  int32_t* labels;  // [row * pitch + column - first_column]
+  int64_t pitch;
+  int64_t image, first_row, rows, first_column, columns;
+
+  const int32_t* row(int64_t k) const { return labels + k * pitch; }
+};
+
+inline void note_invalid(int64_t* lowest, int64_t index) {
+  int64_t known = __atomic_load_n(lowest, __ATOMIC_RELAXED);
+  while (index < known && !__atomic_compare_exchange_n(lowest, &known, index, true,
+                                                       __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+  }
+}
+
+// Returns whether a label is out of range; such a pixel is ignored here.
+template <typename label_t>
+bool convert_labels(const void* from_, int64_t step, int64_t columns, int64_t classes,
+                    int64_t ignore_index, int32_t* __restrict to) {
+  const auto* from = static_cast<const label_t*>(from_);
+  bool invalid = false;
+  const auto convert = [&](int64_t x, label_t label) {
+    const auto value = static_cast<int64_t>(label);
+    const bool ignored = value == ignore_index;
+    const bool in_range = static_cast<uint64_t>(value) < static_cast<uint64_t>(classes);
+    invalid |= !ignored & !in_range;
+    to[x] = in_range & !ignored ? static_cast<int32_t>(label) : -1;
+  };
+  if (step == 1) {
+    for (int64_t x = 0; x < columns; ++x) {
+      convert(x, from[x]);
+    }
+  } else {
+    for (int64_t x = 0; x < columns; ++x) {
+      convert(x, from[x * step]);
+    }
+  }
+  return invalid;
+}
+
+inline void load_labels(const CrossEntropyWork& work, const LabelRows& rows) {
+  constexpr decltype(&convert_labels<uint8_t>) kConvert[] = {
+      convert_labels<uint8_t>, convert_labels<int16_t>, convert_labels<int32_t>,
+      convert_labels<int64_t>};
+  const CrossEntropy& problem = work.problem;
+  const LabelMap& target = problem.target;
+  const int64_t classes = problem.shape.channels;
+  for (int64_t k = 0; k < rows.rows; ++k) {
+    const int64_t y = rows.first_row + k;
+    const int64_t at =
+        rows.image * target.stride[0] + y * target.stride[1] + rows.first_column * target.stride[2];
+    const bool invalid = kConvert[target.type](
+        static_cast<const char*>(target.data) + at * kLabelBytes[target.type], target.stride[2],
+        rows.columns, classes, problem.ignore_index, rows.labels + k * rows.pitch);
+    for (int64_t x = 0; invalid && x < rows.columns; ++x) {
+      const int64_t value = label_at(target, rows.image, y, rows.first_column + x);
+      if (value != problem.ignore_index && (value < 0 || value >= classes)) {
+        note_invalid(work.invalid,
+                     (rows.image * work.y.outputs + y) * work.x.outputs + rows.first_column + x);
+        break;
+      }
+    }
+  }
+}
+
+// What labels add to the nodes of a row, per class: [c * pitch + i], times both denominators.
+struct LabelSums {
+  double* sums;
+  int64_t pitch;
+  uint8_t* touched;  // [c]: not zero where row c may hold a number other than zero
+
+  double* row(int32_t label) const {
+    double* sum = sums + label * pitch;
+    if (touched[label] == 0) {
+      touched[label] = 1;
+      for (int64_t i = 0; i < pitch; ++i) {
+        sum[i] = 0;
+      }
+    }
+    return sum;
+  }
+};
+
+// Adds the labels of `rows` to the node rows above and below their cell row. Runs of one label are
+// added in one step: columns that do not change over the rows, side by side within a cell; of other
+// columns the runs of each row.
+struct LabelSplat {
+  const CellAxis& y;
+  const CellAxis& x;
+  const LabelRows& rows;
+  const LabelSums& above;
+  const LabelSums& below;
+  int64_t* counts;  // [c]
+
+  // Columns [begin, end) of cell `cell` (local: its left node is `cell`), rows with these weights.
+  void add(int64_t cell, int64_t begin, int64_t end, int32_t label, double row_lower,
+           double row_upper, int64_t num_rows) const {
+    double upper = 0;
+    for (int64_t column = begin; column < end; ++column) {
+      upper += x.upper_number[rows.first_column + column];
+    }
+    const double lower = static_cast<double>(end - begin) * x.denominator - upper;
+    double* at = above.row(label) + cell;
+    at[0] += row_lower * lower;
+    at[1] += row_lower * upper;
+    at = below.row(label) + cell;
+    at[0] += row_upper * lower;
+    at[1] += row_upper * upper;
+    counts[label] += (end - begin) * num_rows;
+  }
+
+  void add_row(int64_t cell, int64_t begin, int64_t end, int64_t k) const {
+    const int32_t* label = rows.row(k);
+    const double upper = y.upper_number[rows.first_row + k];
+    for (int64_t run = begin; run < end;) {
+      int64_t run_end = run + 1;
+      while (run_end < end && label[run_end] == label[run]) {
+        ++run_end;
+      }
+      if (label[run] >= 0) {
+        add(cell, run, run_end, label[run], y.denominator - upper, upper, 1);
+      }
+      run = run_end;
+    }
+  }
+
+  // `differs` [columns]: scratch. Cells [first_cell, end_cell), of which first_node is number 0.
+  void run(int64_t first_cell, int64_t end_cell, int32_t* __restrict differs) const {
+    const int32_t* __restrict top = rows.row(0);
+    for (int64_t column = 0; column < rows.columns; ++column) {
+      differs[column] = 0;
+    }
+    double upper = 0;
+    for (int64_t k = 0; k < rows.rows; ++k) {
+      upper += y.upper_number[rows.first_row + k];
+      const int32_t* __restrict label = rows.row(k);
+      for (int64_t column = 0; column < rows.columns; ++column) {
+        differs[column] |= label[column] ^ top[column];
+      }
+    }
+    const double lower = static_cast<double>(rows.rows) * y.denominator - upper;
+    for (int64_t q = first_cell; q < end_cell; ++q) {
+      const int64_t end = x.begin[q + 1] - rows.first_column;
+      for (int64_t run = x.begin[q] - rows.first_column; run < end;) {
+        const bool mixed = differs[run] != 0;
+        int64_t run_end = run + 1;
+        while (run_end < end && (differs[run_end] != 0) == mixed &&
+               (mixed || top[run_end] == top[run])) {
+          ++run_end;
+        }
+        if (mixed) {
+          for (int64_t k = 0; k < rows.rows; ++k) {
+            add_row(q - first_cell, run, run_end, k);
+          }
+        } else if (top[run] >= 0) {
+          add(q - first_cell, run, run_end, top[run], lower, upper, rows.rows);
+        }
+        run = run_end;
+      }
+    }
+  }
+
+  // The same with a weight for every pixel, `weight` of the first.
+  template <typename accumulate_t>
+  void run_weighted(int64_t first_cell, int64_t end_cell, const accumulate_t* weight) const {
+    for (int64_t k = 0; k < rows.rows; ++k) {
+      const int32_t* label = rows.row(k);
+      const double row_upper = y.upper_number[rows.first_row + k];
+      for (int64_t q = first_cell; q < end_cell; ++q) {
+        for (int64_t output = x.begin[q]; output < x.begin[q + 1]; ++output) {
+          const int64_t column = output - rows.first_column;
+          if (label[column] < 0) {
+            continue;
+          }
+          const auto own = static_cast<double>(weight[k * x.outputs + column]);
+          const double upper = own * x.upper_number[output];
+          const double lower = own * x.denominator - upper;
+          double* at = above.row(label[column]) + q - first_cell;
+          at[0] += (y.denominator - row_upper) * lower;
+          at[1] += (y.denominator - row_upper) * upper;
+          at = below.row(label[column]) + q - first_cell;
+          at[0] += row_upper * lower;
+          at[1] += row_upper * upper;
+        }
+      }
+    }
+  }
+};
+
+}  // namespace
+}  // namespace fcn_ext

@@ -1,0 +1,67 @@
+// cross_entropy: arguments to the plain problem. Shared by the CPU and the CUDA side.
+#pragma once
+
+#include <optional>
+#include <tuple>
+
+#include "common/target_checks.h"
+#include "cross_entropy/cross_entropy.h"
+
+namespace fcn_ext {
+
+using MaybeTensor = std::optional<torch::stable::Tensor>;
+
+inline CrossEntropy check_cross_entropy(const torch::stable::Tensor& input,
+                                        const torch::stable::Tensor& target,
+                                        const BilinearAxes& axes, const MaybeTensor& weight,
+                                        int64_t ignore_index, double label_smoothing) {
+  using torch::headeronly::ScalarType;
+  FCN_EXT_CHECK(label_smoothing >= 0 && label_smoothing <= 1,
+                "label_smoothing must be in [0, 1], got ", label_smoothing);
+  if (weight.has_value()) {
+    FCN_EXT_CHECK(weight->dim() == 1 && weight->size(0) == input.size(1),
+                  "weight must have shape (num_classes,) = (", input.size(1), ",), got ",
+                  shape_text(*weight));
+    const auto wanted =
+        input.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
+    FCN_EXT_CHECK(weight->scalar_type() == wanted && weight->is_contiguous(),
+                  "weight must be contiguous ", torch::headeronly::toString(wanted), ", got ",
+                  dtype_text(*weight));
+    FCN_EXT_CHECK(weight->device() == input.device(), "weight must be on the device of input");
+  }
+  return {{input.size(0), input.size(1), axes.y, axes.x},
+          strides_of(input),
+          label_map(target),
+          ignore_index,
+          label_smoothing};
+}
+
+// The dtype that losses and gradients are summed in.
+inline torch::headeronly::ScalarType accumulation_type(const torch::stable::Tensor& input) {
+  using torch::headeronly::ScalarType;
+  return input.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
+}
+
+// The gradient of a map in the accumulation type, dense, in the layout of the map.
+inline torch::stable::Tensor empty_gradient(const torch::stable::Tensor& input) {
+  return empty_like_in(input, {input.size(0), input.size(1), input.size(2), input.size(3)},
+                       accumulation_type(input), is_channels_last(input));
+}
+
+// The weight of every pixel's loss, dense, in the accumulation type.
+inline void check_pixel_gradient(const torch::stable::Tensor& grad_output,
+                                 const torch::stable::Tensor& input,
+                                 const torch::stable::Tensor& target) {
+  FCN_EXT_CHECK(grad_output.dim() == 3 && grad_output.size(0) == target.size(0) &&
+                    grad_output.size(1) == target.size(1) &&
+                    grad_output.size(2) == target.size(2) && grad_output.is_contiguous(),
+                "grad_output must be contiguous and as large as target ", shape_text(target),
+                ", got ", shape_text(grad_output));
+  FCN_EXT_CHECK(grad_output.scalar_type() == accumulation_type(input), "grad_output must be ",
+                torch::headeronly::toString(accumulation_type(input)), ", got ",
+                dtype_text(grad_output));
+  FCN_EXT_CHECK(grad_output.device() == input.device(),
+                "grad_output must be on the device of input");
+}
+
+}  // namespace fcn_ext

@@ -1,0 +1,104 @@
+// The tensors around the CUDA kernels of the cross-entropy, and its operators.
+#include <torch/csrc/stable/library.h>
+
+#include "common/cuda/tensors.h"
+#include "cross_entropy/cross_entropy_operators.h"
+#include "cross_entropy/cuda/kernels.cuh"
+
+namespace fcn_ext {
+namespace {
+
+using torch::stable::Tensor;
+
+Tensor workspace_of(const Tensor& input, size_t bytes) {
+  return empty_like_in(input, {static_cast<int64_t>(bytes)}, torch::headeronly::ScalarType::Byte);
+}
+
+template <typename T>
+const T* data_of(const Tensor& tensor) {
+  return static_cast<const T*>(tensor.const_data_ptr());
+}
+template <typename T>
+const T* data_of(const MaybeTensor& tensor) {
+  return tensor.has_value() ? data_of<T>(*tensor) : nullptr;
+}
+template <typename T>
+T* result_of(Tensor& tensor) {
+  return static_cast<T*>(tensor.mutable_data_ptr());
+}
+
+struct CrossEntropyCuda {
+  static CrossEntropySum sum(const Tensor& input, const Tensor& target, const BilinearAxes& axes,
+                             const MaybeTensor& weight, int64_t ignore_index,
+                             double label_smoothing, bool with_gradient) {
+    const CrossEntropy problem =
+        check_cross_entropy(input, target, axes, weight, ignore_index, label_smoothing);
+    Tensor loss = empty_scalar(input, accumulation_type(input));
+    Tensor total_weight = empty_scalar(input, accumulation_type(input));
+    Tensor gradient =
+        with_gradient ? empty_gradient(input) : empty_like_in(input, {0}, accumulation_type(input));
+    on_device_of(input, [&](cudaStream_t stream) {
+      dispatch_floating(input.scalar_type(), [&](auto zero) {
+        using scalar_t = decltype(zero);
+        using accumulate_t = accumulate_of<scalar_t>;
+        Tensor workspace =
+            workspace_of(input, cross_entropy_workspace<scalar_t>(problem, with_gradient));
+        launch_cross_entropy<scalar_t>(problem, data_of<scalar_t>(input),
+                                       data_of<accumulate_t>(weight), result_of<accumulate_t>(loss),
+                                       result_of<accumulate_t>(total_weight),
+                                       with_gradient ? result_of<accumulate_t>(gradient) : nullptr,
+                                       with_gradient ? strides_of(gradient) : PlaneStrides{},
+                                       result_of<unsigned char>(workspace), stream);
+      });
+    });
+    return {loss, total_weight, gradient};
+  }
+
+  static Tensor pixels(const Tensor& input, const Tensor& target, const BilinearAxes& axes,
+                       const MaybeTensor& weight, int64_t ignore_index, double label_smoothing) {
+    const CrossEntropy problem =
+        check_cross_entropy(input, target, axes, weight, ignore_index, label_smoothing);
+    Tensor loss = empty_like_in(input, {target.size(0), target.size(1), target.size(2)},
+                                accumulation_type(input));
+    on_device_of(input, [&](cudaStream_t stream) {
+      dispatch_floating(input.scalar_type(), [&](auto zero) {
+        using scalar_t = decltype(zero);
+        using accumulate_t = accumulate_of<scalar_t>;
+        launch_cross_entropy_pixels<scalar_t>(problem, data_of<scalar_t>(input),
+                                              data_of<accumulate_t>(weight),
+                                              result_of<accumulate_t>(loss), stream);
+      });
+    });
+    return loss;
+  }
+
+  static Tensor pixels_backward(const Tensor& grad_output, const Tensor& input,
+                                const Tensor& target, const BilinearAxes& axes,
+                                const MaybeTensor& weight, int64_t ignore_index,
+                                double label_smoothing) {
+    const CrossEntropy problem =
+        check_cross_entropy(input, target, axes, weight, ignore_index, label_smoothing);
+    check_pixel_gradient(grad_output, input, target);
+    Tensor gradient = empty_gradient(input);
+    on_device_of(input, [&](cudaStream_t stream) {
+      dispatch_floating(input.scalar_type(), [&](auto zero) {
+        using scalar_t = decltype(zero);
+        using accumulate_t = accumulate_of<scalar_t>;
+        Tensor workspace =
+            workspace_of(input, cross_entropy_pixels_backward_workspace<scalar_t>(problem));
+        launch_cross_entropy_pixels_backward<scalar_t>(
+            problem, data_of<accumulate_t>(grad_output), data_of<scalar_t>(input),
+            data_of<accumulate_t>(weight), result_of<accumulate_t>(gradient), strides_of(gradient),
+            result_of<unsigned char>(workspace), stream);
+      });
+    });
+    return gradient;
+  }
+};
+
+}  // namespace
+}  // namespace fcn_ext
+
+STABLE_TORCH_LIBRARY_IMPL(fcn_ext, CUDA, m) {
+  fcn_ext::CrossEntropyOperators<fcn_ext::CrossEntropyCuda>::implement(m);
+}

@@ -1,0 +1,282 @@
+// Cross-entropy of upsampled scores on CUDA for every shape, type and layout, pixel by pixel.
+//
+// A pixel's scores are interpolated class by class, as differences to the scores of its winner:
+// what all scores of a node have in common cancels before it is rounded, and exp cannot overflow.
+// The gradient is a gather: the lanes of an element (n, c, i, j) of the coarse scores walk over the
+// pixels that read it. Memory touched: the scores, twice a pixel, and one PixelSum a pixel for the
+// gradient.
+#pragma once
+
+#include <stdexcept>
+#include <string>
+
+#include "bilinear/cuda/taps.cuh"
+#include "common/cuda/launch.cuh"
+#include "cross_entropy/cuda/device.cuh"
+
+namespace fcn_ext {
+namespace cross_entropy {
+
+constexpr int kDirectThreads = 128;
+constexpr int32_t kSummedClasses = 64;  // at a time, so that few roundings add up
+constexpr int64_t kMostDirectBlocks = 1 << 16;
+
+__host__ __device__ __forceinline__ unsigned row_pieces(int64_t width) {
+  return static_cast<unsigned>(ceil_divide(width, kDirectThreads));
+}
+
+// p_c = exp(score_c - score_winner) / sum over classes of the same; `scale` is the loss's
+// derivative by the pixel's log-sum-exp, over that sum. winner < 0: the pixel is ignored.
+template <typename accumulate_t>
+struct PixelSum {
+  accumulate_t scale;
+  int32_t winner;
+};
+
+// The up to four nodes that a pixel reads; those of weight zero are never read.
+template <typename scalar_t>
+struct PixelTaps {
+  using accumulate_t = accumulate_of<scalar_t>;
+  const scalar_t* node[4];
+  accumulate_t weight[4];
+
+  __device__ __forceinline__ PixelTaps(const CrossEntropy& problem, const scalar_t* image,
+                                       const WeightedTap<accumulate_t>& row,
+                                       const WeightedTap<accumulate_t>& column) {
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
+      weight[k] = (k < 2 ? row.lower : row.upper) * (k % 2 == 0 ? column.lower : column.upper);
+      node[k] = image + (row.node + k / 2) * problem.input_strides.row +
+                (column.node + k % 2) * problem.input_strides.column;
+    }
+  }
+
+  __device__ __forceinline__ accumulate_t score(int64_t channel_offset) const {
+    accumulate_t sum = 0;
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
+      if (weight[k] != 0) {
+        sum += weight[k] * static_cast<accumulate_t>(node[k][channel_offset]);
+      }
+    }
+    return sum;
+  }
+
+  __device__ __forceinline__ void load(int64_t channel_offset, accumulate_t (&values)[4]) const {
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
+      values[k] =
+          weight[k] != 0 ? static_cast<accumulate_t>(node[k][channel_offset]) : accumulate_t(0);
+    }
+  }
+
+  // Of a class's score to that of the class whose scores are `reference`.
+  __device__ __forceinline__ accumulate_t difference(int64_t channel_offset,
+                                                     const accumulate_t (&reference)[4]) const {
+    accumulate_t sum = 0;
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
+      if (weight[k] != 0) {
+        sum += weight[k] * (static_cast<accumulate_t>(node[k][channel_offset]) - reference[k]);
+      }
+    }
+    return sum;
+  }
+};
+
+template <typename scalar_t>
+struct DirectArgs {
+  using accumulate_t = accumulate_of<scalar_t>;
+  CrossEntropy problem;
+  const scalar_t* input;
+  ClassTerms<accumulate_t> terms;
+  const accumulate_t* grad_output;  // (N, H, W) or null: one everywhere
+  accumulate_t* losses;             // (N, H, W) or null
+  PartialLoss* partials;            // one a block, or null
+  PixelSum<accumulate_t>* sums;     // (N, H, W) or null
+};
+
+__device__ __forceinline__ int32_t label_at(const CrossEntropy& problem, int64_t n, int64_t y,
+                                            int64_t x) {
+  const int64_t offset =
+      n * problem.target.stride[0] + y * problem.target.stride[1] + x * problem.target.stride[2];
+  return with_labels(problem.target, [&](const auto* labels) {
+    return label_class(labels[offset], problem.ignore_index,
+                       static_cast<int32_t>(problem.shape.channels));
+  });
+}
+
+// A block takes a piece of a row of pixels, a thread a pixel.
+template <typename scalar_t>
+__global__ void __launch_bounds__(kDirectThreads)
+    direct_loss_kernel(const DirectArgs<scalar_t> args) {
+  using accumulate_t = accumulate_of<scalar_t>;
+  const CrossEntropy& problem = args.problem;
+  const int64_t height = problem.shape.y.output_size, width = problem.shape.x.output_size;
+  const int64_t channel = problem.input_strides.channel;
+  const ClassTerms<accumulate_t>& terms = args.terms;
+  auto* scratch = shared_memory<double>();
+  const accumulate_t all_smooth = smooth_total(terms, reinterpret_cast<accumulate_t*>(scratch));
+
+  double loss_sum = 0, weight_sum = 0;
+  const unsigned block = blockIdx.x, pieces = row_pieces(width);
+  const auto rows = static_cast<unsigned>(height);
+  const int64_t y = block / pieces % rows, n = block / pieces / rows;
+  const int64_t x = static_cast<int64_t>(block % pieces) * kDirectThreads + threadIdx.x;
+  if (x < width) {
+    const int64_t pixel = (n * height + y) * width + x;
+    const PixelTaps<scalar_t> taps(problem, args.input + n * problem.input_strides.batch,
+                                   weighted_tap<accumulate_t>(problem.shape.y, y),
+                                   weighted_tap<accumulate_t>(problem.shape.x, x));
+    const int32_t label = label_at(problem, n, y, x);
+    accumulate_t loss = 0, scale = 0;
+    int32_t winner = -1;
+    if (label == kInvalid) {
+      loss = scale = not_a_number<accumulate_t>();
+      winner = 0;
+    } else if (label != kIgnored) {
+      winner = 0;
+      accumulate_t best = taps.score(0);
+      for (int32_t c = 1; c < terms.classes; ++c) {
+        const accumulate_t score = taps.score(c * channel);
+        if (!(score <= best) && best == best) {  // NaN is the greatest
+          best = score;
+          winner = c;
+        }
+      }
+      accumulate_t reference[4];
+      taps.load(winner * channel, reference);
+      accumulate_t sum = 0, weighted = 0;
+      for (int32_t first = 0; first < terms.classes; first += kSummedClasses) {
+        accumulate_t part = 0;
+        for (int32_t c = first; c < smaller(first + kSummedClasses, terms.classes); ++c) {
+          const accumulate_t difference = taps.difference(c * channel, reference);
+          part += std::exp(difference);
+          if (terms.smooth != 0) {
+            weighted += terms.weight_of(c) * difference;
+          }
+        }
+        sum += part;
+      }
+      const accumulate_t log_sum = std::log(sum);
+      const accumulate_t weight = terms.weight_of(label);
+      loss = terms.hard * (weight * (log_sum - taps.difference(label * channel, reference)));
+      if (terms.smooth != 0) {
+        loss += all_smooth * log_sum - terms.smooth * weighted;
+      }
+      const accumulate_t gradient = args.grad_output == nullptr ? 1 : args.grad_output[pixel];
+      scale = gradient * (terms.hard * weight + all_smooth) / sum;
+      weight_sum = static_cast<double>(weight);
+    }
+    loss_sum = static_cast<double>(loss);
+    if (args.losses != nullptr) {
+      args.losses[pixel] = loss;
+    }
+    if (args.sums != nullptr) {
+      args.sums[pixel] = {scale, winner};
+    }
+  }
+  if (args.partials != nullptr) {
+    loss_sum = block_sum(loss_sum, scratch);
+    weight_sum = block_sum(weight_sum, scratch);
+    if (threadIdx.x == 0) {
+      args.partials[blockIdx.x] = {loss_sum, weight_sum};
+    }
+  }
+}
+
+// `lanes` neighbouring threads take an element of the gradient and share the columns of its pixels.
+template <typename scalar_t>
+__global__ void __launch_bounds__(kDirectThreads, 4)
+    direct_gradient_kernel(const DirectArgs<scalar_t> args, accumulate_of<scalar_t>* out,
+                           const PlaneStrides out_strides, const int lanes) {
+  using accumulate_t = accumulate_of<scalar_t>;
+  const CrossEntropy& problem = args.problem;
+  const BilinearAxis &y_axis = problem.shape.y, &x_axis = problem.shape.x;
+  const int64_t height = y_axis.output_size, width = x_axis.output_size;
+  const int64_t channel = problem.input_strides.channel;
+  const ClassTerms<accumulate_t>& terms = args.terms;
+  const int64_t elements =
+      problem.shape.batch * problem.shape.channels * y_axis.input_size * x_axis.input_size;
+  const int64_t groups = static_cast<int>(blockDim.x) / lanes;
+  const int lane = static_cast<int>(threadIdx.x) % lanes;
+
+  for (int64_t first = blockIdx.x * groups; first < elements; first += gridDim.x * groups) {
+    const int64_t element = first + static_cast<int>(threadIdx.x) / lanes;
+    const int64_t j = element % x_axis.input_size,
+                  i = element / x_axis.input_size % y_axis.input_size;
+    const int64_t plane = element / x_axis.input_size / y_axis.input_size;
+    const auto c = static_cast<int32_t>(plane % problem.shape.channels);
+    const int64_t n = plane / problem.shape.channels;
+    accumulate_t sum = 0;
+    if (element < elements) {
+      const scalar_t* image = args.input + n * problem.input_strides.batch;
+      const accumulate_t weight = terms.weight_of(c);
+      const int64_t x_begin = first_output(x_axis, j - 1), x_end = first_output(x_axis, j + 1);
+      const int64_t y_end = first_output(y_axis, i + 1);
+      for (int64_t y = first_output(y_axis, i - 1); y < y_end; ++y) {
+        const auto row = weighted_tap<accumulate_t>(y_axis, y);
+        const accumulate_t row_weight = row.node == i ? row.lower : row.upper;
+        for (int64_t x = x_begin + lane; x < x_end; x += lanes) {
+          const auto column = weighted_tap<accumulate_t>(x_axis, x);
+          const accumulate_t here = row_weight * (column.node == j ? column.lower : column.upper);
+          const int64_t pixel = (n * height + y) * width + x;
+          const PixelSum<accumulate_t> pixel_sum = args.sums[pixel];
+          if (here == 0 || pixel_sum.winner < 0) {
+            continue;
+          }
+          const PixelTaps<scalar_t> taps(problem, image, row, column);
+          accumulate_t reference[4];
+          taps.load(pixel_sum.winner * channel, reference);
+          const accumulate_t gradient = args.grad_output == nullptr ? 1 : args.grad_output[pixel];
+          accumulate_t one_hot = terms.smooth * weight;
+          if (label_at(problem, n, y, x) == c) {
+            one_hot += terms.hard * weight;
+          }
+          sum += here * (pixel_sum.scale * std::exp(taps.difference(c * channel, reference)) -
+                         gradient * one_hot);
+        }
+      }
+    }
+    for (int other = lanes / 2; other > 0; other /= 2) {
+      sum += __shfl_xor_sync(kFullMask, sum, other);
+    }
+    if (element < elements && lane == 0) {
+      out[n * out_strides.batch + c * out_strides.channel + i * out_strides.row +
+          j * out_strides.column] = sum;
+    }
+  }
+}
+
+inline int64_t direct_blocks(const CrossEntropy& problem) {
+  const BilinearShape& shape = problem.shape;
+  return shape.batch * shape.y.output_size * row_pieces(shape.x.output_size);
+}
+
+template <typename scalar_t>
+void launch_direct_loss(const DirectArgs<scalar_t>& args, cudaStream_t stream) {
+  const int64_t blocks = direct_blocks(args.problem);
+  if (blocks > kMostBlocks) {
+    throw std::invalid_argument(
+        "target must have fewer than 2**31 pieces of 128 pixels of a row, got " +
+        std::to_string(blocks));
+  }
+  launch(direct_loss_kernel<scalar_t>, dim3(static_cast<unsigned>(blocks)), dim3(kDirectThreads),
+         kDirectThreads * sizeof(double), stream, args);
+}
+
+template <typename scalar_t>
+void launch_direct_gradient(const DirectArgs<scalar_t>& args, accumulate_of<scalar_t>* gradient,
+                            const PlaneStrides& gradient_strides, cudaStream_t stream) {
+  const BilinearShape& shape = args.problem.shape;
+  const int64_t elements = shape.batch * shape.channels * shape.y.input_size * shape.x.input_size;
+  const int64_t columns = 2 * shape.x.output_size / shape.x.input_size;  // that read an element
+  const int lanes = columns >= 32 ? 32 : columns >= 8 ? 8 : 1;
+  launch(direct_gradient_kernel<scalar_t>,
+         dim3(static_cast<unsigned>(
+             smaller(ceil_divide(elements * lanes, kDirectThreads), kMostDirectBlocks))),
+         dim3(kDirectThreads), 0, stream, args, gradient, gradient_strides, lanes);
+}
+
+}  // namespace cross_entropy
+}  // namespace fcn_ext

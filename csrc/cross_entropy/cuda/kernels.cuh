@@ -1,0 +1,140 @@
+// The launchers of the fused cross-entropy of upsampled scores.
+//
+// Shapes whose pixels lie `stride` = 2, 4, 8, 16 or 32 to a cell, between the nodes, go to the
+// geometric-row kernel; every other shape, double scores and losses of single pixels to the direct
+// ones. Results do not depend on the order of threads.
+#pragma once
+
+#include "common/cuda/launch.cuh"
+#include "cross_entropy/cuda/direct.cuh"
+#include "cross_entropy/cuda/finish.cuh"
+#include "cross_entropy/cuda/tile_kernel.cuh"
+
+namespace fcn_ext {
+
+namespace cross_entropy {
+
+// Parts of a workspace are aligned to 16 bytes.
+inline size_t padded_bytes(int64_t count, size_t size) {
+  return (static_cast<size_t>(count) * size + 15) / 16 * 16;
+}
+
+inline int64_t pixels_of(const CrossEntropy& problem) {
+  return problem.shape.batch * problem.shape.y.output_size * problem.shape.x.output_size;
+}
+
+inline void launch_tiles(const TileArgs& args, cudaStream_t stream) {
+  with_tile(args.grid.stride, [&](auto tile) {
+    using Tile = decltype(tile);
+    const dim3 grid(static_cast<unsigned>(args.grid.count)), block(kTileThreads);
+    if (args.gradient == nullptr) {
+      launch(cross_entropy_tile_kernel<Tile, false>, grid, block,
+             size_t{TileShared<Tile, false>::kBytes}, stream, args);
+      return;
+    }
+    launch(cross_entropy_tile_kernel<Tile, true>, grid, block,
+           size_t{TileShared<Tile, true>::kBytes}, stream, args);
+    const int64_t elements =
+        args.images * args.terms.classes *
+        ((args.grid.rows - 1) * args.grid.x.nodes + (args.grid.columns - 1) * args.grid.y.nodes);
+    launch(finish_rims_kernel<Tile>,
+           dim3(static_cast<unsigned>(smaller(ceil_divide(elements, kFinishThreads), kMostBlocks))),
+           dim3(kFinishThreads), 0, stream, args);
+  });
+}
+
+}  // namespace cross_entropy
+
+// Bytes that launch_cross_entropy needs, at a multiple of 16.
+template <typename scalar_t>
+size_t cross_entropy_workspace(const CrossEntropy& problem, bool with_gradient) {
+  using namespace cross_entropy;
+  const TileGrid grid = tile_grid<scalar_t>(problem);
+  if (grid.stride != 0) {
+    return padded_bytes(grid.count, sizeof(PartialLoss)) +
+           (with_gradient
+                ? padded_bytes(grid.count * problem.shape.channels * grid.rim, sizeof(float))
+                : 0);
+  }
+  const int64_t pixels = pixels_of(problem);
+  return padded_bytes(direct_blocks(problem), sizeof(PartialLoss)) +
+         (with_gradient ? padded_bytes(pixels, sizeof(PixelSum<accumulate_of<scalar_t>>)) : 0);
+}
+
+// loss: the sum over pixels; total_weight: the sum of their labels' weights; gradient: of `loss` by
+// the scores, or null. weight: of the classes, or null. An invalid label makes the loss NaN.
+template <typename scalar_t>
+void launch_cross_entropy(const CrossEntropy& problem, const scalar_t* input,
+                          const accumulate_of<scalar_t>* weight, accumulate_of<scalar_t>* loss,
+                          accumulate_of<scalar_t>* total_weight, accumulate_of<scalar_t>* gradient,
+                          const PlaneStrides& gradient_strides, void* workspace,
+                          cudaStream_t stream) {
+  using namespace cross_entropy;
+  using accumulate_t = accumulate_of<scalar_t>;
+  const TileGrid grid = tile_grid<scalar_t>(problem);
+  auto* partials = static_cast<PartialLoss*>(workspace);
+  int64_t blocks = 0;
+  if constexpr (!std::is_same_v<scalar_t, double>) {
+    if (grid.stride != 0) {
+      blocks = grid.count;
+      const int type = std::is_same_v<scalar_t, float>       ? 0
+                       : std::is_same_v<scalar_t, c10::Half> ? 2
+                                                             : 3;
+      auto* rims = reinterpret_cast<float*>(static_cast<unsigned char*>(workspace) +
+                                            padded_bytes(blocks, sizeof(PartialLoss)));
+      launch_tiles({grid, problem.shape.batch, input, type, problem.input_strides, problem.target,
+                    problem.ignore_index, class_terms(problem, weight), gradient, gradient_strides,
+                    rims, partials},
+                   stream);
+    }
+  }
+  if (grid.stride == 0) {
+    blocks = direct_blocks(problem);
+    auto* sums = reinterpret_cast<PixelSum<accumulate_t>*>(
+        static_cast<unsigned char*>(workspace) + padded_bytes(blocks, sizeof(PartialLoss)));
+    const DirectArgs<scalar_t> args{problem, input,    class_terms(problem, weight),        nullptr,
+                                    nullptr, partials, gradient == nullptr ? nullptr : sums};
+    launch_direct_loss(args, stream);
+    if (gradient != nullptr) {
+      launch_direct_gradient(args, gradient, gradient_strides, stream);
+    }
+  }
+  launch(finish_loss_kernel<accumulate_t>, dim3(1), dim3(kFinishThreads),
+         kFinishThreads * sizeof(double), stream, partials, blocks, loss, total_weight);
+}
+
+// losses: (N, H, W), zero where the label is ignored.
+template <typename scalar_t>
+void launch_cross_entropy_pixels(const CrossEntropy& problem, const scalar_t* input,
+                                 const accumulate_of<scalar_t>* weight,
+                                 accumulate_of<scalar_t>* losses, cudaStream_t stream) {
+  using namespace cross_entropy;
+  launch_direct_loss<scalar_t>(
+      {problem, input, class_terms(problem, weight), nullptr, losses, nullptr, nullptr}, stream);
+}
+
+template <typename scalar_t>
+size_t cross_entropy_pixels_backward_workspace(const CrossEntropy& problem) {
+  using namespace cross_entropy;
+  return padded_bytes(pixels_of(problem), sizeof(PixelSum<accumulate_of<scalar_t>>));
+}
+
+// gradient: of the sum over pixels of grad_output (N, H, W) * loss.
+template <typename scalar_t>
+void launch_cross_entropy_pixels_backward(
+    const CrossEntropy& problem, const accumulate_of<scalar_t>* grad_output, const scalar_t* input,
+    const accumulate_of<scalar_t>* weight, accumulate_of<scalar_t>* gradient,
+    const PlaneStrides& gradient_strides, void* workspace, cudaStream_t stream) {
+  using namespace cross_entropy;
+  const DirectArgs<scalar_t> args{problem,
+                                  input,
+                                  class_terms(problem, weight),
+                                  grad_output,
+                                  nullptr,
+                                  nullptr,
+                                  static_cast<PixelSum<accumulate_of<scalar_t>>*>(workspace)};
+  launch_direct_loss(args, stream);
+  launch_direct_gradient(args, gradient, gradient_strides, stream);
+}
+
+}  // namespace fcn_ext

@@ -1,0 +1,230 @@
+"""How coarse scores reach the size of the image, and where the cells of a feature map lie in it.
+
+A *geometry* is a value that says how scores on a coarse grid become scores of every pixel, both
+bilinear. Every head takes one: :func:`fcn_ext.ops.cross_entropy`, :func:`fcn_ext.ops.argmax`,
+:func:`fcn_ext.ops.score_confusion_matrix`.
+
+=======================  ======================================================================
+:class:`Deconvolution`   FCN's fixed transposed convolution and its crop, as ``ops.upsample``
+:class:`Resize`          ``F.interpolate(mode="bilinear")`` to any size, as ``ops.interpolate``
+=======================  ======================================================================
+
+A :class:`Grid` is where the cells of a feature map lie in the image, in exact fractions. Every
+layer of a fully convolutional network moves coordinates by ``top = scale * bottom + shift``
+(Caffe's ``coord_map``, along one axis; both axes are alike here):
+
+=====================================  ===========  =============================
+layer                                  scale        shift
+=====================================  ===========  =============================
+convolution, pooling                   1 / stride   (padding - (kernel - 1) / 2) / stride
+transposed convolution, no padding     stride       (kernel - 1) / 2
+=====================================  ===========  =============================
+
+where ``kernel`` counts the dilation in. Composing these maps from the image gives each feature
+map's :class:`Grid`; comparing two grids gives the offset at which one is to be cropped so that its
+cells fall on the other's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import torch.utils._pytree as pytree
+from torch import nn
+from torch.compiler import is_dynamo_compiling
+
+from fcn_ext._arguments import integer, pair
+from fcn_ext._rules import check_deconvolution, check_offset
+
+__all__ = ["Deconvolution", "Geometry", "Grid", "Resize", "crop_offset", "default_kernel_size"]
+
+
+def default_kernel_size(stride: int) -> int:
+    """The kernel of a bilinear deconvolution: ``2 * stride``, or 1 where nothing lies between."""
+    return 2 * stride if stride > 1 else 1
+
+
+@dataclass(frozen=True)
+class Deconvolution:
+    """FCN's upsampling: a fixed bilinear transposed convolution and a crop at ``offset``.
+
+    Its kernel is Caffe's bilinear filler (Long et al., section 3.3;
+    ``fcn_ext.reference.bilinear_kernel``), without padding. A map of ``h`` rows has
+    ``(h - 1) * stride + kernel_size`` rows before the crop, columns alike; nodes beyond the border
+    count as zero.
+
+    The last layer of FCN-8s, whose 31 is the offset at which Caffe's Crop starts::
+
+        >>> Deconvolution(8, offset=31)
+        Deconvolution(stride=8, kernel_size=16, offset=(31, 31))
+
+    :func:`crop_offset` computes the offset from the layers of a net.
+
+    Args:
+        stride: output pixels per input pixel, >= 1.
+        kernel_size: ``2 * stride`` (the default for every stride but 1) or ``2 * stride - 1``
+            (FCN-AlexNet's 63 for stride 32, and the default, 1, for stride 1).
+        offset: first row and column of the window, >= 0; one number or (y, x).
+
+    Raises:
+        TypeError: an argument is not an integer.
+        ValueError: an argument breaks a rule above; the message names it and the value found.
+    """
+
+    stride: int
+    kernel_size: int = None  # type: ignore[assignment]
+    offset: tuple[int, int] = 0  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        stride: Any = integer(self.stride, "stride")
+        kernel_size: Any = self.kernel_size
+        if kernel_size is None:
+            kernel_size = default_kernel_size(stride)
+        else:
+            kernel_size = integer(kernel_size, "kernel_size")
+        offset = pair(self.offset, "offset")
+        # Traced sizes are not compared: that would bind a graph to them. The operators do.
+        if not is_dynamo_compiling() and type(stride) is int:
+            check_deconvolution(stride, kernel_size)
+            check_offset(*offset)
+        object.__setattr__(self, "stride", stride)
+        object.__setattr__(self, "kernel_size", kernel_size)
+        object.__setattr__(self, "offset", offset)
+
+    def output_size(self, input_size: tuple[int, int]) -> tuple[int, int]:
+        """Rows and columns below and right of the offset, for a map of ``input_size``."""
+        (height, width), (top, left) = input_size, self.offset
+        return (
+            (height - 1) * self.stride + self.kernel_size - top,
+            (width - 1) * self.stride + self.kernel_size - left,
+        )
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """How the operators are told: (stride, kernel_size, offset_y, offset_x)."""
+        return (self.stride, self.kernel_size, *self.offset)
+
+
+@dataclass(frozen=True)
+class Resize:
+    """``F.interpolate(mode="bilinear")``: any ratio, up or down, without antialiasing.
+
+        >>> Resize(align_corners=True)
+        Resize(align_corners=True)
+
+    Args:
+        align_corners: the corner pixels of input and output coincide, instead of the outer edges.
+
+    Raises:
+        TypeError: ``align_corners`` is not a bool.
+    """
+
+    align_corners: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.align_corners, bool):
+            raise TypeError(f"align_corners must be a bool, got {self.align_corners!r}")
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """How the operators are told: (align_corners,)."""
+        return (int(self.align_corners),)
+
+
+Geometry = Deconvolution | Resize
+
+
+# Traced functions may then take a geometry as an argument, torch.export's among them.
+for _geometry in (Deconvolution, Resize):
+    pytree.register_constant(_geometry)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A feature map's coordinates: image coordinate ``x`` is cell ``scale * x + shift``.
+
+    ``Grid()`` is the image itself. ``receptive_field`` is the side, in pixels, of the square of
+    the image that one cell sees.
+    """
+
+    scale: Fraction = Fraction(1)
+    shift: Fraction = Fraction(0)
+    receptive_field: Fraction = Fraction(1)
+
+    @property
+    def stride(self) -> Fraction:
+        """The distance of neighbouring cells, in pixels of the image."""
+        return 1 / self.scale
+
+    def center(self, cell: int) -> Fraction:
+        """The image coordinate at the centre of the receptive field of ``cell``."""
+        return (cell - self.shift) / self.scale
+
+    def window(
+        self, kernel_size: int, *, stride: int = 1, padding: int = 0, dilation: int = 1
+    ) -> Grid:
+        """The grid after a convolution or a pooling."""
+        reach = dilation * (kernel_size - 1)
+        return Grid(
+            self.scale / stride,
+            (self.shift + padding - Fraction(reach, 2)) / stride,
+            self.receptive_field + reach * self.stride,
+        )
+
+    def through(self, layer: nn.Conv2d | nn.MaxPool2d) -> Grid:
+        """The grid after ``layer``, its geometry read from the module.
+
+        Raises:
+            ValueError: the layer's kernel, stride, padding or dilation is not the same on both
+                axes, or its padding is given by name.
+        """
+        return self.window(
+            _square(layer, "kernel_size"),
+            stride=_square(layer, "stride"),
+            padding=_square(layer, "padding"),
+            dilation=_square(layer, "dilation"),
+        )
+
+    def upsample(self, stride: int, *, kernel_size: int | None = None) -> Grid:
+        """The grid after a transposed convolution without padding.
+
+        ``kernel_size`` defaults to ``2 * stride``, as in :func:`fcn_ext.ops.upsample`.
+        """
+        kernel_size = 2 * stride if kernel_size is None else kernel_size
+        cells_seen = -(-kernel_size // stride)
+        return Grid(
+            self.scale * stride,
+            self.shift * stride + Fraction(kernel_size - 1, 2),
+            self.receptive_field + (cells_seen - 1) * self.stride,
+        )
+
+
+def crop_offset(source: Grid, reference: Grid) -> int:
+    """The cell of ``source`` that lies where cell 0 of ``reference`` lies.
+
+    ``source[..., offset : offset + n]`` is then aligned with ``reference[..., :n]``.
+
+    Raises:
+        ValueError: the grids differ in stride, or are apart by a fraction of a cell, or
+            ``source`` begins past the first cell of ``reference``.
+    """
+    if source.scale != reference.scale:
+        raise ValueError(
+            "source and reference must have the same stride, "
+            f"got {source.stride} and {reference.stride}"
+        )
+    offset = source.shift - reference.shift
+    if offset.denominator != 1 or offset < 0:
+        raise ValueError(f"the crop offset must be an integer >= 0, got {offset}")
+    return int(offset)
+
+
+def _square(layer: nn.Conv2d | nn.MaxPool2d, name: str) -> int:
+    value = getattr(layer, name)
+    sides = set(value) if isinstance(value, tuple) else {value}
+    side = sides.pop()
+    if sides or not isinstance(side, int):
+        raise ValueError(f"{name} must be one integer for both axes, got {value!r}")
+    return side
