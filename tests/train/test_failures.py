@@ -133,12 +133,13 @@ def test_killed_loader_process_costs_no_step(
     me = os.getpid()
 
     def dying(self: Any, index: int) -> Any:
-        dying_calls[0] += 1
-        if os.getpid() != me and dying_calls[0] == 5:
-            os.kill(os.getpid(), signal.SIGKILL)
+        if os.getpid() != me:
+            seen.append(index)
+            if len(seen) == 5:
+                os.kill(os.getpid(), signal.SIGKILL)
         return taken(self, index)
 
-    dying_calls = [0]
+    seen: list[int] = []
     monkeypatch.setattr(data.SampleDataset, "__getitem__", dying)
     code, _, err = command(
         *("train", *run, *flags, "--optim.steps", "9", "--data.workers", "1", "--threads", "1")
