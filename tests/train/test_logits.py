@@ -1,4 +1,4 @@
-"""Both heads of the program lead to the same numbers."""
+"""Coarse scores and the logits of every pixel lead the program to the same numbers."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from torch import Tensor
 from fcn_ext.models import FCN, build_model
 from fcn_train import pictures
 from fcn_train.data import IMAGENET, image_to_tensor, open_dataset
-from fcn_train.evaluate import evaluate, new_matrix, picture_rows
-from fcn_train.network import Runtime
-from fcn_train.optim import pixel_loss
+from fcn_train.evaluate import Evaluator
+from fcn_train.loss import pixel_loss
 from fcn_train.options import TrainOptions
 from fcn_train.run import load_run
+from fcn_train.runtime import Runtime
 from fcn_train.train import train
 
 Command = Callable[..., tuple[int, str, str]]
@@ -56,8 +56,8 @@ def test_training_goes_the_same_way(
     tiny_options: TrainOptions, finished_run: Path, tmp_path: Path
 ) -> None:
     """Roundings of 1e-7 grow from step to step, by batch norm over few pixels."""
-    run = train(replace(tiny_options, head="materialised", output=tmp_path / "run"))
-    assert json.loads((run / "config.json").read_text())["head"] == "materialised"
+    run = train(replace(tiny_options, logits="full", output=tmp_path / "run"))
+    assert json.loads((run / "config.json").read_text())["logits"] == "full"
     losses = column(run, "training.csv", "loss")
     np.testing.assert_allclose(losses, column(finished_run, "training.csv", "loss"), rtol=1e-3)
     weights = load_run(run).model.state_dict()
@@ -83,53 +83,49 @@ def test_recipes_have_one_loss(weighted: bool, reduction: str, amp: str) -> None
     target[0, :20] = 255
     weight = torch.tensor([1.0, 0.0, 2.5, 0.1, 1.0]) if weighted else None
     found = {}
-    for head in ("fused", "materialised"):
+    for logits in ("coarse", "full"):
         with Runtime(CPU, amp).autocast():
-            loss = pixel_loss(model, images, target, reduction, weight, head)
-        found[head] = (loss, *torch.autograd.grad(loss, list(model.parameters())))
-    # bf16: the materialised logits are rounded to 2^-8, the fused ones are not.
+            loss = pixel_loss(model, images, target, reduction, weight, logits)
+        found[logits] = (loss, *torch.autograd.grad(loss, list(model.parameters())))
+    # bf16: the logits of every pixel are rounded to 2^-8, the coarse way does not write them.
     tolerance = 2e-2 if amp == "bf16" else 1e-5
-    for fused, plain in zip(*found.values(), strict=True):
-        assert fused.dtype == plain.dtype == torch.float32
-        assert (fused - plain).abs().max() <= tolerance * plain.abs().max()
+    for coarse, full in zip(*found.values(), strict=True):
+        assert coarse.dtype == full.dtype == torch.float32
+        assert (coarse - full).abs().max() <= tolerance * full.abs().max()
 
 
 def test_evaluation_counts_the_same(varied_run: Path, sample_root: Path) -> None:
     model = load_run(varied_run).model
     dataset = open_dataset("sample", sample_root, "train")
     matrices = {}
-    for head in ("fused", "materialised"):
-        matrices[head] = new_matrix(dataset, Runtime(CPU))
-        evaluate(
-            *(model, dataset, Runtime(CPU), IMAGENET), batch=2, head=head, matrix=matrices[head]
-        )
-    assert torch.equal(matrices["fused"].matrix, matrices["materialised"].matrix)
-    assert (matrices["fused"].matrix.sum(0) > 0).sum() > 5
+    for logits in ("coarse", "full"):
+        evaluator = Evaluator(dataset, Runtime(CPU), IMAGENET, batch=2, logits=logits)
+        matrices[logits] = evaluator.count(model).matrix
+    assert torch.equal(matrices["coarse"], matrices["full"])
+    assert (matrices["coarse"].sum(0) > 0).sum() > 5
 
 
 @pytest.mark.usefixtures("no_pictures")
-def test_command_evaluates_by_either_head(
-    varied_run: Path, command: Command, tmp_path: Path
-) -> None:
-    for head in ("fused", "materialised"):
-        output = tmp_path / head
-        code, _, err = command("evaluate", "--run", varied_run, "--head", head, "--output", output)
+def test_command_evaluates_either_way(varied_run: Path, command: Command, tmp_path: Path) -> None:
+    for logits in ("coarse", "full"):
+        output = tmp_path / logits
+        code, _, err = command(
+            "evaluate", "--run", varied_run, "--logits", logits, "--output", output
+        )
         assert code == 0, err
-        assert json.loads((output / "metrics.json").read_text())["head"] == head
-    tables = [
-        (tmp_path / h / "confusion_matrix.csv").read_text() for h in ("fused", "materialised")
-    ]
+        assert json.loads((output / "metrics.json").read_text())["logits"] == logits
+    tables = [(tmp_path / h / "confusion_matrix.csv").read_text() for h in ("coarse", "full")]
     assert tables[0] == tables[1]
 
 
 @pytest.mark.usefixtures("no_pictures")
-def test_fused_head_never_writes_logits(
+def test_coarse_scores_never_become_logits(
     tiny_options: TrainOptions,
     logits_forbidden: pytest.MonkeyPatch,
     command: Command,
     tmp_path: Path,
 ) -> None:
-    """Training, evaluation and prediction alike; the other head shows that the guard works."""
+    """Training, evaluation and prediction alike; the other way shows that the guard works."""
     optim = replace(tiny_options.optim, steps=1)
     run = train(replace(tiny_options, optim=optim, output=tmp_path / "run"))
     assert command("evaluate", "--run", run, "--output", tmp_path / "report")[0] == 0
@@ -138,13 +134,13 @@ def test_fused_head_never_writes_logits(
     assert command(*arguments)[0] == 0
     assert (tmp_path / "out" / "image.png").is_file()
     with pytest.raises(AssertionError, match="logits were materialised"):
-        train(replace(tiny_options, optim=optim, head="materialised", output=tmp_path / "other"))
+        train(replace(tiny_options, optim=optim, logits="full", output=tmp_path / "other"))
 
 
 def test_pictures_show_the_argmax_of_the_logits(varied_run: Path, sample_root: Path) -> None:
     model = load_run(varied_run).model
     dataset = open_dataset("sample", sample_root, "val")
-    for index, row in enumerate(picture_rows(model, dataset, Runtime(CPU), IMAGENET, 3)):
+    for index, row in enumerate(Evaluator(dataset, Runtime(CPU), IMAGENET).pictures(model, 3)):
         images = Runtime(CPU).images(image_to_tensor(dataset[index].image, IMAGENET)[None])
         with torch.inference_mode():
             expected = model(images).argmax(1)[0]
