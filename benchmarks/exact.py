@@ -36,7 +36,7 @@ def upsampling_matrix(size: int, nodes: int, stride: int, offset: int) -> Tensor
     return full[:, offset : offset + size].T.contiguous()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Band:
     """``logits`` (C, rows, columns) float64 of the ``pixels``, an index into (N, H, W).
 

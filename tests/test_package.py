@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib
 import inspect
 import os
+import pkgutil
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
 
+import benchmarks
 import fcn_ext
+import fcn_train
 from fcn_ext import _library, ops, reference
 
 LIBRARIES = Path(_library._host.__file__).parent / "lib"
@@ -138,3 +144,22 @@ print(library._cuda_problem())
     assert "fcn_ext was built without its CUDA operators" in message
     assert "reinstall fcn_ext with FCN_EXT_CUDA=on" in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize("package", [fcn_ext, fcn_train, benchmarks])
+def test_no_comparison_of_arrays_is_generated(package: ModuleType) -> None:
+    """The ``==`` that dataclasses write raises where fields are arrays: "truth value ambiguous"."""
+    compared = []
+    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+        if module.name.endswith(("__main__", "data.statistics")):  # the latter compares its own way
+            continue
+        for cls in vars(importlib.import_module(module.name)).values():
+            if not (dataclasses.is_dataclass(cls) and cls.__module__ == module.name):
+                continue
+            held = [str(field.type) for field in dataclasses.fields(cls)]
+            if any(kind in text for text in held for kind in ("Tensor", "ndarray", "NDArray")):
+                compared.append(cls)
+    for cls in compared:
+        code = getattr(cls.__eq__, "__code__", None)
+        assert code is None or code.co_filename == inspect.getsourcefile(cls), cls
+    assert compared

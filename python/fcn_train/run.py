@@ -27,7 +27,7 @@ CHECKPOINTS, METRICS = "checkpoints", "metrics.json"
 TECHNICAL = {"device", "threads", "log_every", "checkpoint_every", "data.workers", "data.memory"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Classes:
     """What the outputs of a network mean: names of the C classes, palette (256, 3) uint8."""
 
