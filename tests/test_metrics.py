@@ -416,6 +416,33 @@ def test_counts_begun_in_inference_mode_are_counts() -> None:
     assert matrix.compute().num_pixels == 0
 
 
+HUGE = 2**63
+
+
+@pytest.mark.parametrize("value", [HUGE, -HUGE - 1, 2**70])
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        ("num_classes", ConfusionMatrix),
+        ("ignore_index", lambda value: ConfusionMatrix(3, ignore_index=value)),
+        ("stride", lambda value: ConfusionMatrix(3).update_upsampled(SCORES, LABELS, value)),
+        (
+            "kernel_size",
+            lambda value: ConfusionMatrix(3).update_upsampled(SCORES, LABELS, 2, kernel_size=value),
+        ),
+        (
+            "offset",
+            lambda value: ConfusionMatrix(3).update_upsampled(SCORES, LABELS, 2, offset=value),
+        ),
+    ],
+)
+def test_numbers_beyond_64_bits_are_refused_by_name(
+    name: str, call: Callable[[int], object], value: int
+) -> None:
+    with pytest.raises(ValueError, match=rf"^{name} must fit in 64 bits, got {value}$"):
+        call(value)
+
+
 def test_equal_scores_have_equal_numbers() -> None:
     counts = np.array([[3, 1, 0], [0, 4, 0], [0, 0, 0]])
     scores = scores_from_matrix(counts)

@@ -156,6 +156,13 @@ def test_other_types_are_refused_by_name(dtype: object, name: str, name_of_argum
         fnp.confusion_matrix(num_classes=5, **arguments)
 
 
+@pytest.mark.parametrize("value", [2**63, -(2**63) - 1, 2**70])
+@pytest.mark.parametrize("name", ["num_classes", "ignore_index"])
+def test_numbers_beyond_64_bits_are_refused_by_name(name: str, value: int) -> None:
+    with pytest.raises(ValueError, match=rf"^{name} must fit in 64 bits, got {value}$"):
+        fnp.confusion_matrix(PREDICTION, TARGET, **{"num_classes": 5, name: value})
+
+
 def test_the_core_reads_native_bytes_only() -> None:
     """What converts is the Python side; the core refuses what it would read wrongly."""
     swapped = TARGET.astype(TARGET.dtype.newbyteorder())
