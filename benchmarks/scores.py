@@ -23,7 +23,7 @@ from torch import Tensor
 
 FILE = Path(__file__).resolve().parent / "scores" / "sample-fcn8s.npz"
 IMAGES = 32
-# How far apart the places are whose losers one extra group of classes takes and the next.
+# Rows and columns from where one group of extra classes takes its losers to where the next does.
 SHIFT = (5, 7)
 
 

@@ -37,7 +37,7 @@ UNREADABLE = (
 WEIGHTS, STATE, MANIFEST = "weights.safetensors", "state.pt", "checkpoint.json"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Checkpoint:
     """What a checkpoint folder holds, verified against its checksums."""
 

@@ -13,7 +13,7 @@ from fcn_train.errors import UsageError
 from fcn_train.files import write_text
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Classes:
     """What the outputs of a network mean: names of the C classes, palette (256, 3) uint8."""
 

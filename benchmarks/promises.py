@@ -14,17 +14,17 @@ BEST_PEER = "best peer"
 BEST_COMPILED = "best compile(...)"
 ALL_BUT_847 = ("voc", "cityscapes", "ade20k")
 
-# Peak memory below this is not told apart from none.
+# A smaller peak cannot be told from none.
 MEMORY_RESOLUTION_MIB = 0.25
 
 
 @dataclass(frozen=True)
-class Target:
-    """``fcn_ext`` is at least ``at_least`` times as fast as ``against`` on rows that match, or,
-    of ``memory``, takes at most 1 / ``at_least`` of its peak.
+class Promise:
+    """On every row that matches, ``fcn_ext`` is at least ``at_least`` times as fast as ``against``;
+    or, with ``figure="memory"``, its peak memory is at most 1 / ``at_least`` of that one's.
 
-    ``scores`` and ``malloc`` are those of every row and run where they are empty. Compiled
-    functions and memory are promised only where they were measured.
+    Empty ``cases``, ``scores`` and ``malloc`` match any. Where compiled functions or memory were
+    not measured, nothing is promised of them.
     """
 
     operator: str
@@ -62,8 +62,8 @@ HEAD_PEERS = {
     "interpolate_argmax": "F.interpolate + argmax",
     "interpolate_confusion_matrix": "F.interpolate + argmax + mask bincount",
 }
-# Cases of the larger and of the smaller factor: at stride 4 a node is worth fewer pixels, and of
-# voc-s32 there is little to do at all. With the system's malloc the peers pay page faults besides.
+# The gain is larger in some cases than in others: at stride 4 each node serves fewer pixels, and
+# voc-s32 has little work at all. With the system's malloc the peers also pay for page faults.
 MORE = ("voc-s8", "cityscapes-s8", "ade20k-s8", "ade-full-s4")
 LESS = ("voc-s32", "cityscapes-s4", "ade20k-s4")
 LOSS_FACTORS: dict[str, tuple[tuple[tuple[str, ...], str, int], ...]] = {
@@ -79,61 +79,61 @@ SCORE_FACTORS = (("float32", "trained", 20), ("float32", "random", 4), ("bfloat1
 CUDA_CASES = (*MORE[:3], *LESS)
 
 
-def _heads() -> Iterator[Target]:
+def _heads() -> Iterator[Promise]:
     for operator, peer in HEAD_PEERS.items():
         loss = operator.endswith("_cross_entropy")
         if not loss:
             for dtype, scores, factor in SCORE_FACTORS:
-                yield Target(operator, peer, factor, dtype, scores=scores)
+                yield Promise(operator, peer, factor, dtype, scores=scores)
         kinds = ((variant.dtype, variant.layout) for variant in HEADS[operator][1])
         for dtype, layout in dict.fromkeys(kinds):
             for cases, malloc, factor in LOSS_FACTORS.get(operator, ()):
-                yield Target(operator, peer, factor, dtype, layout, cases, malloc=malloc)
-            yield Target(operator, BEST_COMPILED, 1, dtype, layout)
-            yield Target(operator, peer, 16, dtype, layout, figure="memory")
-            yield Target(operator, peer, 1 / 0.03, dtype, layout, figure="memory", device="cuda")
+                yield Promise(operator, peer, factor, dtype, layout, cases, malloc=malloc)
+            yield Promise(operator, BEST_COMPILED, 1, dtype, layout)
+            yield Promise(operator, peer, 16, dtype, layout, figure="memory")
+            yield Promise(operator, peer, 1 / 0.03, dtype, layout, figure="memory", device="cuda")
     for against, factor in ((HEAD_PEERS[LOSS], 10), (BEST_COMPILED, 6)):
-        yield Target(LOSS, against, factor, cases=CUDA_CASES, device="cuda")
+        yield Promise(LOSS, against, factor, cases=CUDA_CASES, device="cuda")
 
 
-TARGETS = (
-    Target("upsample", BEST_PEER, 4),
-    Target("upsample", COPY, 0.5),
-    Target("upsample_backward", BEST_PEER, 5),
-    Target("upsample_backward", "F.interpolate", 10),
-    Target("upsample", "F.interpolate", 15, dtype="bfloat16"),
-    Target("fuse_skip", "conv_transpose2d + crop + add", 3),
-    Target("confusion_matrix", "mask + bincount", 8, dtype="int64", cases=ALL_BUT_847),
-    Target("confusion_matrix", "mask + bincount", 3, dtype="int64", cases=("ade-full",)),
-    Target("upsample", COPY, 0.8, device="cuda"),
-    Target("upsample_backward", COPY, 0.8, device="cuda"),
-    Target("fuse_skip", COPY, 0.8, device="cuda"),
-    Target("confusion_matrix", "mask + bincount", 10, dtype="int64", device="cuda"),
+PROMISES = (
+    Promise("upsample", BEST_PEER, 4),
+    Promise("upsample", COPY, 0.5),
+    Promise("upsample_backward", BEST_PEER, 5),
+    Promise("upsample_backward", "F.interpolate", 10),
+    Promise("upsample", "F.interpolate", 15, dtype="bfloat16"),
+    Promise("fuse_skip", "conv_transpose2d + crop + add", 3),
+    Promise("confusion_matrix", "mask + bincount", 8, dtype="int64", cases=ALL_BUT_847),
+    Promise("confusion_matrix", "mask + bincount", 3, dtype="int64", cases=("ade-full",)),
+    Promise("upsample", COPY, 0.8, device="cuda"),
+    Promise("upsample_backward", COPY, 0.8, device="cuda"),
+    Promise("fuse_skip", COPY, 0.8, device="cuda"),
+    Promise("confusion_matrix", "mask + bincount", 10, dtype="int64", device="cuda"),
     *_heads(),
 )
 
 
 def check(document: dict[str, Any]) -> list[dict[str, Any]]:
-    """One entry for every row that a target concerns; ``passed`` goes by the medians."""
+    """One entry per promise and row that it concerns; ``kept`` goes by the medians."""
     device, malloc = document["environment"]["device"], document["settings"]["malloc"]
     found = []
     for row in document["rows"]:
         project = next(e for e in row["implementations"] if e["name"] == "fcn_ext")
-        for target in TARGETS:
-            if not target.concerns(row, device, malloc) or _not_measured(target, row, project):
+        for promise in PROMISES:
+            if not promise.concerns(row, device, malloc) or _not_measured(promise, row, project):
                 continue
-            name = _against(target, row)
-            ratio, minimum, visits = _ratios(target, row, project, name)
+            name = _against(promise, row)
+            ratio, minimum, visits = _ratios(promise, row, project, name)
             found.append(
                 {
                     "row": row["name"],
-                    "target": str(target),
+                    "promise": str(promise),
                     "against": name,
-                    "at_least": target.at_least,
+                    "at_least": promise.at_least,
                     "ratio": ratio,
                     "ratio_minimum": minimum,
                     "ratio_visits": visits,
-                    "passed": ratio is not None and ratio >= target.at_least,
+                    "kept": ratio is not None and ratio >= promise.at_least,
                 }
             )
     return found
@@ -143,30 +143,30 @@ def _compiled(row: dict[str, Any]) -> list[dict[str, Any]]:
     return [entry for entry in row["implementations"] if entry["name"].startswith("compile(")]
 
 
-def _not_measured(target: Target, row: dict[str, Any], project: dict[str, Any]) -> bool:
-    if target.figure == "memory":
+def _not_measured(promise: Promise, row: dict[str, Any], project: dict[str, Any]) -> bool:
+    if promise.figure == "memory":
         return project.get("peak_mib") is None
-    return target.against == BEST_COMPILED and not _compiled(row)
+    return promise.against == BEST_COMPILED and not _compiled(row)
 
 
-def _against(target: Target, row: dict[str, Any]) -> str | None:
-    if target.against == BEST_PEER:
+def _against(promise: Promise, row: dict[str, Any]) -> str | None:
+    if promise.against == BEST_PEER:
         best: str | None = row["best_peer"]
         return best
-    if target.against == BEST_COMPILED:
+    if promise.against == BEST_COMPILED:
         return fastest(_compiled(row))
-    return target.against
+    return promise.against
 
 
 def _ratios(
-    target: Target, row: dict[str, Any], project: dict[str, Any], against: str | None
+    promise: Promise, row: dict[str, Any], project: dict[str, Any], against: str | None
 ) -> tuple[float | None, float | None, list[float]]:
-    """By medians, by minima, and that of each visit where there were several."""
+    """The ratio of medians, that of minima, and each visit's if there were several."""
     if against == COPY:
         return _of(project, "share_of_copy")
     for entry in row["implementations"]:
         if entry["name"] == against:
-            if target.figure == "memory":
+            if promise.figure == "memory":
                 peak = entry.get("peak_mib")
                 least = max(project["peak_mib"], MEMORY_RESOLUTION_MIB)
                 return (None if peak is None else peak / least), None, []
