@@ -3,7 +3,8 @@
 #   make train   trains and evaluates an FCN-8s on a sample data set, report in runs/
 #   make test    runs the tests
 #
-# and `make bench`, `make lint`, `make format`, `make cuda` (compile for every GPU architecture).
+# and `make bench`, `make lint`, `make format`, `make docs`, `make cuda` (compile for every GPU
+# architecture).
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -24,7 +25,7 @@ SOURCES := CMakeLists.txt pyproject.toml constraints.txt $(wildcard tools/*.py c
            $(shell find csrc -type f)
 CXX_FILES = $(shell git ls-files '*.cpp' '*.h' '*.cu' '*.cuh')
 
-.PHONY: train test bench lint format cuda clean
+.PHONY: train test bench lint format docs cuda clean
 
 train: $(VENV)/installed
 	$(BIN)/fcn train
@@ -46,6 +47,10 @@ format: $(VENV)/installed
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(CXX_FILES)
 
+# The pages of docs/, in docs/_build/html/index.html. A warning is an error.
+docs: $(VENV)/docs-installed
+	$(BIN)/python -m sphinx -b html -W --keep-going -q -c docs -d docs/_build/doctrees . docs/_build/html
+
 # The CUDA operators for every architecture, on any machine with nvcc; -Xptxas -v in build/cuda/log.
 cuda: $(VENV)/installed
 	tools/build_cuda.sh $(BIN)/python build/cuda
@@ -60,5 +65,9 @@ $(VENV)/installed: $(BIN)/python $(SOURCES)
 	$(PIP) install --quiet --constraint constraints.txt --no-build-isolation --editable '.[dev]'
 	touch $@
 
+$(VENV)/docs-installed: $(VENV)/installed
+	$(PIP) install --quiet --constraint constraints.txt --no-build-isolation --editable '.[docs]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) build
+	rm -rf $(VENV) build docs/_build
