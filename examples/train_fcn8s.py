@@ -61,6 +61,7 @@ def main() -> None:
         model=ModelOptions(name="fcn8s", width=0.125, fc_channels=64),
         optim=OptimOptions(batch=8, lr=0.1, epochs=arguments.epochs),
         evaluate_every=0,  # at the end only
+        threads=1 if arguments.root is None else 0,  # crops of 64 pixels do not pay for more
         output=arguments.output,
     )
     folder = train(options)
