@@ -24,6 +24,7 @@ include_patterns = [
     "docs/*.md",
     "docs/api/*.md",
     "benchmarks/README.md",
+    "examples/README.md",
 ]
 exclude_patterns = ["docs/_build", ".github"]
 # Pictures and files that pages link to are copied; these are found beside them.

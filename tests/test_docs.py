@@ -177,3 +177,9 @@ def test_train_fcn8s(tmp_path: Path) -> None:
     assert iu is not None
     assert float(iu[1]) > 0.6
     assert {"report.html", "prediction.png"} <= {path.name for path in (tmp_path / "run").iterdir()}
+
+
+def test_pages_that_name_the_version_agree() -> None:
+    version = re.escape(fcn_ext.__version__)
+    assert re.search(rf"^version: {version}$", (ROOT / "CITATION.cff").read_text("utf-8"), re.M)
+    assert re.search(rf"^## {version}\b", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.M)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.resources
 import inspect
 import os
 import subprocess
@@ -138,3 +139,9 @@ print(library._cuda_problem())
     assert "fcn_ext was built without its CUDA operators" in message
     assert "reinstall fcn_ext with FCN_EXT_CUDA=on" in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize("package", ["fcn_ext", "fcn_train"])
+def test_types_are_shipped(package: str) -> None:
+    """Type checkers read annotations only of a package that has this file."""
+    assert (importlib.resources.files(package) / "py.typed").is_file()
