@@ -66,9 +66,10 @@ def save_scores(run: Path, path: Path = FILE, data: Path | None = None) -> Tenso
     from dataclasses import replace
 
     from fcn_train.data import image_to_tensor
+    from fcn_train.data.opening import open_split
     from fcn_train.evaluate import spread
     from fcn_train.network import NORMALISATIONS
-    from fcn_train.run import load_run, open_split
+    from fcn_train.run import load_run
 
     trained = load_run(run)
     options, model = trained.options, trained.model

@@ -1,11 +1,120 @@
 from __future__ import annotations
 
+import copy
+import pickle
+from collections.abc import Callable
+from dataclasses import FrozenInstanceError
 from fractions import Fraction
+from typing import Any
 
 import pytest
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from fcn_ext.geometry import Grid, crop_offset
+from fcn_ext import ops
+from fcn_ext.geometry import Deconvolution, Geometry, Grid, Resize, crop_offset
+
+GEOMETRIES = [Deconvolution(2, offset=1), Deconvolution(4, 7, (2, 1)), Resize(), Resize(True)]
+
+
+def test_a_deconvolution_spells_out_its_defaults() -> None:
+    assert Deconvolution(8, offset=31) == Deconvolution(8, 16, (31, 31))
+    assert Deconvolution(1) == Deconvolution(1, 1, 0)
+    assert repr(Deconvolution(8)) == "Deconvolution(stride=8, kernel_size=16, offset=(0, 0))"
+    assert Deconvolution(8, offset=(31, 30)).output_size((70, 60)) == (537, 458)
+    assert Deconvolution(32, 63).output_size((1, 1)) == (63, 63)
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
+def test_geometries_are_values(geometry: Geometry) -> None:
+    for other in (copy.deepcopy(geometry), pickle.loads(pickle.dumps(geometry))):
+        assert other == geometry
+        assert hash(other) == hash(geometry)
+    assert len({*GEOMETRIES, geometry}) == len(GEOMETRIES)
+    with pytest.raises(FrozenInstanceError):
+        geometry.stride = 3  # type: ignore[union-attr, misc]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ((0,), ValueError, r"stride must be in \[1, 2\*\*30\], got 0"),
+        ((2**31,), ValueError, "stride must be in"),
+        ((2.0,), TypeError, "stride must be an integer, got 2.0"),
+        ((True,), TypeError, "stride must be an integer, got True"),
+        ((4, 6), ValueError, "kernel_size must be .* 8 or 7, got 6"),
+        ((4, "8"), TypeError, "kernel_size must be an integer, got '8'"),
+        ((4, None, -1), ValueError, r"offset must be >= 0, got \(-1, -1\)"),
+        ((4, None, (0, 1, 2)), ValueError, "offset must be an integer or a pair"),
+        ((4, None, 0.5), TypeError, "offset must be an integer, got 0.5"),
+    ],
+)
+def test_a_deconvolution_refuses(
+    arguments: tuple[Any, ...], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        Deconvolution(*arguments)
+
+
+def test_a_resize_refuses() -> None:
+    with pytest.raises(TypeError, match="align_corners must be a bool, got 1"):
+        Resize(1)  # type: ignore[arg-type]
+
+
+def loss(scores: Tensor, target: Tensor, geometry: Geometry) -> Tensor:
+    return ops.cross_entropy(scores, target, geometry)
+
+
+def loss_of_its_own(scores: Tensor, target: Tensor, offset: int) -> Tensor:
+    return ops.cross_entropy(scores, target, Deconvolution(4, offset=offset))
+
+
+class Loss(nn.Module):
+    def __init__(self, geometry: Geometry) -> None:
+        super().__init__()
+        self.geometry = geometry
+
+    def forward(self, scores: Tensor, target: Tensor) -> Tensor:
+        return loss(scores, target, self.geometry)
+
+
+class LossOfAGeometry(nn.Module):
+    def forward(self, scores: Tensor, target: Tensor, geometry: Geometry) -> Tensor:
+        return loss(scores, target, geometry)
+
+
+def compiled(function: Callable[..., Any], dynamic: bool) -> Callable[..., Any]:
+    return torch.compile(function, fullgraph=True, dynamic=dynamic, backend="aot_eager")
+
+
+SCORES, TARGET = torch.randn(1, 3, 5, 6), torch.randint(0, 3, (1, 9, 10))
+
+
+@pytest.mark.parametrize("dynamic", [False, True], ids=["static", "dynamic"])
+def test_geometries_are_compiled(dynamic: bool) -> None:
+    """As an argument, as a module's attribute, and made in the compiled code."""
+    torch.compiler.reset()
+    function = compiled(loss, dynamic)
+    for geometry in GEOMETRIES:
+        expected = loss(SCORES, TARGET, geometry)
+        assert torch.equal(function(SCORES, TARGET, geometry), expected)
+        assert torch.equal(compiled(Loss(geometry), dynamic)(SCORES, TARGET), expected)
+    function = compiled(loss_of_its_own, dynamic)
+    for offset in (0, 1, 3):
+        assert torch.equal(
+            function(SCORES, TARGET, offset), loss_of_its_own(SCORES, TARGET, offset)
+        )
+
+
+@pytest.mark.parametrize("strict", [False, True], ids=["non-strict", "strict"])
+@pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
+def test_geometries_are_exported(geometry: Geometry, strict: bool) -> None:
+    expected = loss(SCORES, TARGET, geometry)
+    program = torch.export.export(Loss(geometry), (SCORES, TARGET), strict=strict)
+    assert torch.equal(program.module()(SCORES, TARGET), expected)
+    arguments = (SCORES, TARGET, geometry)
+    program = torch.export.export(LossOfAGeometry(), arguments, strict=strict)
+    assert torch.equal(program.module()(*arguments), expected)
 
 
 def through_alexnet(grid: Grid) -> Grid:

@@ -1,8 +1,8 @@
 """How calls of operators meet autograd.
 
 An operator's gradient is registered with torch.library, for graphs (torch.compile, torch.export)
-and for who calls ``torch.ops.fcn_ext`` directly. What torch.library makes of it passes through
-Python twice a call, is refused by torch.func and drops forward-mode tangents without a word. Eager
+and for direct calls of ``torch.ops.fcn_ext``. What torch.library makes of it passes through Python
+twice per call, is refused by torch.func and drops forward-mode tangents without a word. Eager
 calls that ask for a derivative therefore apply an autograd function made here, in half the time;
 those that ask for none go below autograd.
 """

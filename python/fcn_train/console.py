@@ -43,12 +43,14 @@ class Console:
         self._rich = None if plain else RichConsole(file=self.stream, highlight=False)
 
     def line(self, text: str) -> None:
+        text = _encodable(text)
         if self._rich is not None:
             self._rich.print(escape(text), soft_wrap=True)
         else:
             print(text, file=self.stream, flush=True)
 
     def warn(self, text: str) -> None:
+        text = _encodable(text)
         if self._rich is not None:
             self._rich.print(f"[yellow]warning:[/] {escape(text)}", soft_wrap=True)
         else:
@@ -90,3 +92,8 @@ class Console:
                 self.line(f"{title} {done}/{total} {text}".rstrip())
 
         return advance
+
+
+def _encodable(text: str) -> str:
+    """The text with escapes for bytes of file names that are not UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode()

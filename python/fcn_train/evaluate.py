@@ -13,7 +13,14 @@ from fcn_ext.metrics import ConfusionMatrix, Scores
 from fcn_ext.models import FCN
 from fcn_train.config import to_dict
 from fcn_train.console import Console
-from fcn_train.data import EvaluationLoader, Normalisation, SegmentationDataset
+from fcn_train.data import (
+    EvaluationLoader,
+    Normalisation,
+    SegmentationDataset,
+    absent_classes,
+    check_split,
+)
+from fcn_train.data.opening import of_kind, open_split
 from fcn_train.errors import UsageError
 from fcn_train.head import add_counts
 from fcn_train.network import NORMALISATIONS, Runtime, resolve_device
@@ -21,7 +28,7 @@ from fcn_train.options import EvaluateOptions, Head
 from fcn_train.pictures import Picture
 from fcn_train.predict import segment
 from fcn_train.report import summary, write_report
-from fcn_train.run import check_classes, environment, load_run, open_split
+from fcn_train.run import check_classes, environment, load_run
 
 PICTURES = 6
 
@@ -104,12 +111,13 @@ def evaluate_run(options: EvaluateOptions, console: Console | None = None) -> Sc
     run = load_run(options.run, options.weights)
     data = run.options.data
     if options.data_kind is not None:
-        data = replace(data, kind=options.data_kind, root=None, label_folder="")
+        data = of_kind(data, options.data_kind)
     if options.data_root is not None:
         data = replace(data, root=options.data_root)
     split = data.val_split if options.split is None else options.split
     dataset = open_split(data, split)
     check_classes(run, dataset)
+    check_split(dataset, training=False, warn=console.warn)
     model = runtime.place(run.model)
     normalisation = NORMALISATIONS[run.options.model.input]
     matrix = new_matrix(dataset, runtime)
@@ -126,6 +134,8 @@ def evaluate_run(options: EvaluateOptions, console: Console | None = None) -> Sc
             matrix=matrix,
             advance=advance,
         )
+    if lack := absent_classes(dataset, matrix.matrix.sum(1).tolist()):
+        console.warn(f"{dataset.source}: {lack}")
     name = Path(split).stem or "all"
     folder = options.output or options.run / f"evaluate-{name}"
     write_report(

@@ -30,14 +30,41 @@ UNSAVED = {"saved": False}
 Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 
 
-@dataclass(frozen=True)
-class DataOptions:
-    """Which images, and how they are cut for training."""
+@dataclass(frozen=True, kw_only=True)
+class ReadingOptions:
+    """Where a data set lies, and how its labels are read."""
 
     kind: DataKind = "sample"
-    """Layout of the data set; "sample" is generated when it is not there yet."""
+    """Layout of the data set; "sample" is generated in runs/sample-data when it is not there."""
     root: Path | None = None
-    """Its folder (sample: runs/sample-data)."""
+    """Its folder."""
+    image_folder: str = ""
+    """Folder of the images, in place of JPEGImages or images (voc, folder)."""
+    label_folder: str = ""
+    """Folder of the labels, in place of the kind's own (voc, folder; sift-flow: GeoLabels)."""
+    label_suffix: str = ""
+    """What follows an image's name in that of its label, e.g. _mask.png, .gif (voc, folder)."""
+    classes: Path | None = None
+    """File with one class name per line; default classes.txt in the root (voc, folder)."""
+    void_label: int | None = None
+    """Value in labels that means void, besides 255 (voc, folder)."""
+    first_class: int = 0
+    """Value in labels of the first class (voc, folder)."""
+    label_map: str = ""
+    """Class of every value in labels, e.g. 0=0,255=1 or 1-7=0,8=1,9=void (voc, folder)."""
+    label_colors: str = ""
+    """Read labels by their colors: "voc" for VOC's, or a file with one color per class and line,
+    R G B or #RRGGBB, "void" before a color of void. "ignore": read them by their values, even if
+    their palettes differ (voc, folder)."""
+    exif: Literal["refuse", "stored", "upright"] = "refuse"
+    """Whether labels match the stored or the upright pixels of images that EXIF turns; refuse
+    those where the size does not tell (voc, folder)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions(ReadingOptions):
+    """Which images, and how they are cut for training."""
+
     train_split: str = "train"
     """Split trained on: a list's name (for voc in ImageSets/Segmentation), or its path."""
     val_split: str = "val"
@@ -50,8 +77,6 @@ class DataOptions:
     """Mirror left-right with probability 1/2."""
     sampling: Literal["shuffle", "replacement"] = "shuffle"
     """Each image once an epoch, or drawn anew every time as the reference does."""
-    label_folder: str = ""
-    """Folder of the labels, e.g. SegmentationClassAug, GeoLabels; "" = the kind's own."""
     memory: bool = False
     """Decode every image once and keep it."""
     workers: int = -1
@@ -222,28 +247,26 @@ class SampleOptions:
     traceback: Flag = False
 
 
-@dataclass(frozen=True)
-class CheckOptions:
+@dataclass(frozen=True, kw_only=True)
+class CheckOptions(ReadingOptions):
     """Decode every file of a data set and name all that is wrong with it."""
 
-    kind: DataKind
-    root: Path
+    kind: DataKind = field()
+    root: Path = field()
     split: Annotated[tuple[str, ...], tyro.conf.arg(name="split")] = ("train", "val")
     """One or more splits."""
-    label_folder: str = ""
-    """As --data.label-folder of `fcn train`."""
+    limit: int = 3
+    """Problems of one sort that are shown; 0 = all."""
     traceback: Flag = False
 
 
-@dataclass(frozen=True)
-class StatsOptions:
+@dataclass(frozen=True, kw_only=True)
+class StatsOptions(ReadingOptions):
     """Count sizes, classes and void of a split, and the class weights they give."""
 
-    kind: DataKind
-    root: Path
+    kind: DataKind = field()
+    root: Path = field()
     split: str = "train"
-    label_folder: str = ""
-    """As --data.label-folder of `fcn train`."""
     output: Path | None = None
     """JSON file for the same numbers."""
     traceback: Flag = False

@@ -13,7 +13,7 @@ from fcn_ext.models import FCN
 from fcn_train.checkpoint import atomic_path
 from fcn_train.console import Console
 from fcn_train.data import DataError, Normalisation, image_to_tensor, overlay, read_image
-from fcn_train.data.dataset import IMAGE_SUFFIXES
+from fcn_train.data.images import IMAGE_SUFFIXES, image_files
 from fcn_train.errors import UsageError
 from fcn_train.network import NORMALISATIONS, Runtime, resolve_device
 from fcn_train.options import PredictOptions
@@ -81,16 +81,13 @@ def find_images(sources: Sequence[Path], output: Path) -> list[tuple[Path, Path]
     """
     jobs: dict[Path, Path] = {}
     taken: dict[Path, Path] = {}  # every result, and the image it is of
-    results = output.resolve()
     for source in sources:
         if not source.exists():
             raise UsageError(f"{source}: is missing; give image files or folders")
         if source.is_dir():
-            found = sorted(
-                path
-                for path in source.rglob("*")
-                if path.suffix.lower() in IMAGE_SUFFIXES and results not in path.resolve().parents
-            )
+            if source.resolve() == output.resolve():
+                raise UsageError(f"{source}: holds the images; give another folder as --output")
+            found = list(image_files(source, outside=output))
             if not found:
                 raise UsageError(f"{source}: holds no image ({', '.join(IMAGE_SUFFIXES)})")
             places = [path.relative_to(source) for path in found]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import platform
 from dataclasses import dataclass
@@ -16,17 +15,10 @@ import fcn_ext
 from fcn_ext.models import FCN
 from fcn_train import checkpoint
 from fcn_train.config import load_config, to_dict
-from fcn_train.data import (
-    IGNORE_INDEX,
-    KINDS,
-    SegmentationDataset,
-    open_dataset,
-    write_sample_dataset,
-)
-from fcn_train.data.sample import MANIFEST
+from fcn_train.data import IGNORE_INDEX, SegmentationDataset
 from fcn_train.errors import UsageError
 from fcn_train.network import build_network
-from fcn_train.options import DataKind, DataOptions, TrainOptions
+from fcn_train.options import TrainOptions
 
 RUNS = Path("runs")
 CONFIG, CLASSES, ENVIRONMENT = "config.json", "classes.json", "environment.json"
@@ -76,28 +68,6 @@ class TrainedRun:
     options: TrainOptions
     classes: Classes
     model: FCN
-
-
-def open_split(options: DataOptions, split: str) -> SegmentationDataset:
-    """One split of the data set; the sample data set is written when its folder is not there."""
-    root = options.root
-    if root is None:
-        if options.kind != "sample":
-            raise UsageError(f"--data.kind {options.kind} needs --data.root, the folder it lies in")
-        root = RUNS / "sample-data"
-    if options.kind == "sample" and not (root / MANIFEST).exists():
-        write_sample_dataset(root)
-    extra = reader_options(options.kind, options.label_folder, "--data.")
-    return open_dataset(options.kind, root, split, **extra)
-
-
-def reader_options(kind: DataKind, label_folder: str, prefix: str) -> dict[str, Any]:
-    """What ``open_dataset`` takes beside kind, root and split; ``prefix`` of the options' names."""
-    if not label_folder:
-        return {}
-    if "label_folder" not in inspect.signature(KINDS[kind]).parameters:
-        raise UsageError(f"{prefix}label-folder has no meaning for {prefix}kind {kind}")
-    return {"label_folder": label_folder}
 
 
 def new_run_folder(options: TrainOptions) -> Path:

@@ -23,7 +23,14 @@ from fcn_train import checkpoint
 from fcn_train import run as runs
 from fcn_train.config import to_dict
 from fcn_train.console import Console
-from fcn_train.data import MemoryDataset, SegmentationDataset, TrainLoader, augmentation
+from fcn_train.data import (
+    ClassWatch,
+    SegmentationDataset,
+    TrainLoader,
+    absent_classes,
+    augmentation,
+    opening,
+)
 from fcn_train.errors import Interrupted, TrainingError
 from fcn_train.evaluate import PICTURES, evaluate, new_matrix, picture_rows
 from fcn_train.history import History
@@ -64,7 +71,7 @@ def train(options: TrainOptions, run: Path | None = None, console: Console | Non
     normalisation = NORMALISATIONS[options.model.input]
     workers = runtime.workers(data.workers)
 
-    train_set, val_set = open_splits(options)
+    train_set, val_set = open_splits(options, console)
     last = checkpoint.load_newest(run / runs.CHECKPOINTS, console.warn) if run else None
     model = initial_network(options, train_set, resumed=last is not None)
     runtime.place(model)
@@ -80,6 +87,7 @@ def train(options: TrainOptions, run: Path | None = None, console: Console | Non
         workers=workers,
         pin_memory=runtime.on_gpu,
     )
+    watch = ClassWatch(train_set, console.warn)
     steps_per_epoch = len(train_set) / (optim.batch * optim.accumulate)
     total = optim.steps or math.ceil(optim.epochs * steps_per_epoch)
     evaluate_every = round(options.evaluate_every * steps_per_epoch) or total
@@ -151,6 +159,7 @@ def train(options: TrainOptions, run: Path | None = None, console: Console | Non
                 value, ids = torch.zeros((), device=device), list[str]()
                 for number in range(step * optim.accumulate, (step + 1) * optim.accumulate):
                     batch = next(batches)
+                    watch.add(batch.targets)
                     torch.manual_seed(batch_seed(options.seed, number))
                     images, target = runtime.images(batch.images), runtime.targets(batch.targets)
                     with runtime.autocast():
@@ -177,6 +186,8 @@ def train(options: TrainOptions, run: Path | None = None, console: Console | Non
         except StopRequested:
             raise Interrupted(stop.signum or 0, f"stopped after training; {again(run)}") from None
         record(total, scores)
+        if lack := absent_classes(val_set, matrix.sum(1)):
+            console.warn(f"{val_set.source}: {lack}")
         checkpoint.save_weights(run / "last.safetensors", model.state_dict())
         write_report(
             run,
@@ -199,13 +210,10 @@ def train(options: TrainOptions, run: Path | None = None, console: Console | Non
     return run
 
 
-def open_splits(options: TrainOptions) -> tuple[SegmentationDataset, SegmentationDataset]:
-    data = options.data
-    train_set = runs.open_split(data, data.train_split)
-    val_set = runs.open_split(data, data.val_split)
-    if data.memory:
-        train_set, val_set = MemoryDataset(train_set), MemoryDataset(val_set)
-    return train_set, val_set
+def open_splits(
+    options: TrainOptions, console: Console | None = None
+) -> tuple[SegmentationDataset, SegmentationDataset]:
+    return opening.open_splits(options.data, (console or Console()).warn)
 
 
 def initial_network(options: TrainOptions, train_set: SegmentationDataset, resumed: bool) -> FCN:

@@ -53,3 +53,13 @@ def test_warnings_go_to_standard_error(capsys: pytest.CaptureFixture[str]) -> No
     Console(plain=True).warn("look")
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", "warning: look\n")
+
+
+def test_names_that_are_not_utf_8_are_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    console = Console(stream, plain=True)
+    console.line("photo \udcff.jpg")
+    console.warn("photo \udcff.jpg")
+    stream.seek(0)
+    assert stream.read() == "photo \\udcff.jpg\n"
+    assert capsys.readouterr().err == "warning: photo \\udcff.jpg\n"
