@@ -57,9 +57,13 @@ from fcn_train.data import write_sample_dataset
 from fcn_train.options import DataOptions, ModelOptions, OptimOptions, TrainOptions
 from fcn_train.train import train
 
-for folder in ("coloured", "mine/labels"):
+for folder in ("colored", "mine/images", "mine/labels"):
     Path(folder).mkdir(parents=True)
-Image.new("RGB", (8, 8), (128, 64, 128)).save("coloured/beach.png")
+Image.new("RGB", (8, 8), (128, 64, 128)).save("colored/beach.png")
+Image.new("RGB", (8, 8)).save("mine/images/beach.png")
+Image.new("L", (8, 8)).save("mine/labels/beach.png")
+Path("mine/classes.txt").write_text("sand\\nwater\\n")
+Path("mine/train.txt").write_text("beach\\n")
 Image.new("RGB", (40, 30)).save("beach.jpg")
 train(TrainOptions(
     data=DataOptions(root=write_sample_dataset(Path("sample"), train=2, val=1, size=48), crop=32),
