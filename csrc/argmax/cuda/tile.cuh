@@ -82,7 +82,7 @@ template <typename accumulate_t>
 __device__ __forceinline__ void fill_tables(const BilinearAxis& axis, int first_cell, int cells,
                                             int32_t* begins, CellWeights<accumulate_t>* weights,
                                             uint8_t* cell_of) {
-  const BilinearAxis cell = cell_axis(axis);
+  const BilinearAxis cell = unclamped(axis);
   const auto begin = static_cast<int32_t>(first_output(cell, first_cell));
   const auto end = static_cast<int32_t>(first_output(cell, first_cell + cells));
   const int thread = static_cast<int>(threadIdx.x);
