@@ -4,10 +4,10 @@
 // With v~ and S of the softmax engine (softmax/cpu/work.h), class weights w, label smoothing eps
 // and the label y of a pixel p:
 //
-// clang-format off
-//     loss(p) = a_y ln S(p) - ln 2 [ (1 - eps) w_y v~_y(p) + eps / C sum over classes of w_c v~_c(p) ]
-//     a_y     = (1 - eps) w_y + eps / C sum over classes of w_c
-// clang-format on
+//     loss = a_y ln S - ln 2 (b_y v~_y + sum over classes of s_c v~_c)
+//     a_y  = b_y + sum over classes of s_c
+//     b_c  = (1 - eps) w_c
+//     s_c  = eps / C * w_c
 #pragma once
 
 #include "bilinear/bilinear.h"

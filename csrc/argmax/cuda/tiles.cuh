@@ -8,7 +8,7 @@
 #pragma once
 
 #include "bilinear/bilinear.h"
-#include "bilinear/cuda/taps.cuh"
+#include "cells/cuda/weights.cuh"
 #include "common/cuda/launch.cuh"
 
 namespace fcn_ext {
@@ -27,29 +27,6 @@ constexpr int kMixed = -1;          // instead of the class of a cell
 // Blocks of a multiprocessor that registers have to allow.
 template <typename accumulate_t>
 constexpr int kBlocks = sizeof(accumulate_t) == 4 ? 3 : 2;
-
-// The weights of a pixel on the two nodes of its cell along an axis.
-template <typename accumulate_t>
-struct alignas(2 * sizeof(accumulate_t)) CellWeights {
-  accumulate_t lower, upper;
-};
-
-// The weights of one output, and its cell.
-template <typename accumulate_t>
-__device__ __forceinline__ CellWeights<accumulate_t> cell_weights(const BilinearAxis& axis,
-                                                                  int64_t output, int64_t& cell) {
-  const BilinearTap tap = bilinear_tap(unclamped(axis), output);
-  cell = tap.node;
-  if (axis.clamp && tap.node < 0) {
-    return {0, 1};
-  }
-  if (axis.clamp && tap.node >= axis.input_size - 1) {
-    return {1, 0};
-  }
-  return {
-      tap.node < 0 ? accumulate_t(0) : lower_weight<accumulate_t>(axis, tap),
-      tap.node + 1 >= axis.input_size ? accumulate_t(0) : upper_weight<accumulate_t>(axis, tap)};
-}
 
 // Shared memory of a tile: where each array starts, in bytes.
 struct TileLayout {
