@@ -2,6 +2,7 @@
 #include <torch/csrc/stable/library.h>
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 #include "common/cpu/thread_scratch.h"
@@ -18,11 +19,13 @@ using torch::stable::Tensor;
 // Pixels times classes below which a second thread is not woken.
 constexpr int64_t kGrain = 65536;
 
-// Class weights as the kernels read them.
+// Class weights as the kernels read them. Where the definition sums over pixels, a class that no
+// pixel has must add nothing: not even zero times its weight, which may be infinite or NaN.
 struct ClassWeights {
   std::vector<double> weight, label, smoothing;
   WeightTable lse;  // [label + 1]
   bool plain;
+  bool finite = true;
 
   ClassWeights(const CrossEntropy& problem, const MaybeTensor& given, bool in_double)
       : weight(problem.shape.channels, 1.0), lse(problem.shape.channels + 1, in_double) {
@@ -35,14 +38,16 @@ struct ClassWeights {
                               : static_cast<const float*>(given->const_data_ptr())[c];
       }
       total += weight[c];
+      finite = finite && std::isfinite(weight[c]);
     }
+    const double smoothing_total = eps != 0 ? eps / static_cast<double>(classes) * total : 0;
     plain = !given.has_value() && eps == 0;
     for (int64_t c = 0; c < classes; ++c) {
       label.push_back((1 - eps) * weight[c]);
       if (eps != 0) {
         smoothing.push_back(eps / static_cast<double>(classes) * weight[c]);
       }
-      lse.set(c + 1, label[c] + eps / static_cast<double>(classes) * total);
+      lse.set(c + 1, label[c] + smoothing_total);
     }
   }
 };
@@ -61,6 +66,9 @@ struct Outcome {
   double loss, total_weight;
 };
 
+double sum_of_pixel_losses(const CrossEntropy& problem, const Tensor& input, const Tensor& target,
+                           const MaybeTensor& weight);
+
 // Results go where they are asked for: `gradient` (empty_gradient), `pixel_loss` (N, H, W).
 Outcome cross_entropy_cpu(const CrossEntropy& problem, const Tensor& input, const Tensor& target,
                           const MaybeTensor& weight, CrossEntropyResult result, Tensor* gradient,
@@ -70,6 +78,7 @@ Outcome cross_entropy_cpu(const CrossEntropy& problem, const Tensor& input, cons
   const ClassWeights weights(problem, weight, in_double);
   SoftmaxPlan plan(input, {problem.shape.y, problem.shape.x}, gradient);
   plan.work.unweighted = weights.plain && pixel_grad == nullptr;
+  plan.work.finite = weights.finite;
   plan.work.ln_sums = result == CrossEntropyResult::kPixels;
   std::vector<double> loss(plan.units());
   std::vector<int64_t> counts(classes);
@@ -103,9 +112,33 @@ Outcome cross_entropy_cpu(const CrossEntropy& problem, const Tensor& input, cons
     outcome.loss += part;
   }
   for (int64_t c = 0; c < classes; ++c) {
-    outcome.total_weight += weights.weight[c] * static_cast<double>(counts[c]);
+    if (counts[c] != 0) {
+      outcome.total_weight += weights.weight[c] * static_cast<double>(counts[c]);
+    }
+  }
+  // Log-sums and scores are summed apart, as terms that are below zero too: infinite ones cancel.
+  if (result == CrossEntropyResult::kSum && !weights.finite && std::isnan(outcome.loss)) {
+    outcome.loss = sum_of_pixel_losses(problem, input, target, weight);
   }
   return outcome;
+}
+
+double sum_of_pixel_losses(const CrossEntropy& problem, const Tensor& input, const Tensor& target,
+                           const MaybeTensor& weight) {
+  Tensor losses = empty_like_in(input, {target.size(0), target.size(1), target.size(2)},
+                                accumulation_type(input));
+  cross_entropy_cpu(problem, input, target, weight, CrossEntropyResult::kPixels, nullptr, &losses,
+                    nullptr);
+  const int64_t pixels = losses.numel();
+  const auto sum = [&](const auto* from) {
+    double total = 0;
+    for (int64_t i = 0; i < pixels; ++i) {
+      total += static_cast<double>(from[i]);
+    }
+    return total;
+  };
+  return losses.scalar_type() == ScalarType::Double ? sum(losses.const_data_ptr<double>())
+                                                    : sum(losses.const_data_ptr<float>());
 }
 
 Tensor scalar_tensor(const Tensor& like, double value) {

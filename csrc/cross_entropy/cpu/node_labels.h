@@ -111,6 +111,12 @@ class NodeLabels {
 
   void subtract(double weight, const double* labels, accumulate_t* from) const {
     const double factor = weight * scale();
+    if (factor - factor != 0) {  // infinite or NaN: not to be read where there are no labels
+      for (int64_t i = gradients.begin(); i < gradients.end(); ++i) {
+        from[i] -= static_cast<accumulate_t>(labels[i] != 0 ? factor * labels[i] : 0);
+      }
+      return;
+    }
     for (int64_t i = gradients.begin(); i < gradients.end(); ++i) {
       from[i] -= static_cast<accumulate_t>(factor * labels[i]);
     }

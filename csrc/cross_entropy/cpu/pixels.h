@@ -44,6 +44,22 @@ void weigh_pixels(const CrossEntropyWork& work, const Strip<element_t>& strip) {
   }
 }
 
+// The loss of a pixel, term by term, none of which is below zero: infinite weights cannot cancel.
+// relative(c): the pixel's score of class c, less its bound.
+template <typename Relative>
+__attribute__((noinline)) double loss_by_terms(const CrossEntropyWork& work, double ln_sum,
+                                               int32_t label, const Relative& relative) {
+  const auto surprise = [&](int64_t c) {
+    const double found = ln_sum - relative(c);
+    return found < 0 ? 0.0 : found;  // by rounding
+  };
+  double loss = work.label_weight[label] * surprise(label);
+  for (int64_t c = 0; work.smoothing_weight != nullptr && c < work.problem.shape.channels; ++c) {
+    loss += work.smoothing_weight[c] * surprise(c);
+  }
+  return loss;
+}
+
 // loss(p) from ln S(p) and the pixel's own scores.
 template <typename element_t, typename accumulate_t>
 void pixel_losses(const CrossEntropyWork& work, const Strip<element_t>& strip, int64_t q,
@@ -81,6 +97,11 @@ void pixel_losses(const CrossEntropyWork& work, const Strip<element_t>& strip, i
                       work.label_weight[label] * relative(label);
         for (int64_t c = 0; work.smoothing_weight != nullptr && c < strip.input.classes; ++c) {
           loss -= work.smoothing_weight[c] * relative(c);
+        }
+        if (!work.softmax.finite) {
+          loss =
+              loss_by_terms(work, strip.ln_sums[k * strip.rows.pitch + x - strip.rows.first_column],
+                            label, relative);
         }
         out[x] = static_cast<accumulate_t>(loss);
       }

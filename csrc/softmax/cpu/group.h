@@ -57,9 +57,10 @@ Register<accumulate_t> highest(const Corners<accumulate_t>& corner) {
                 larger(corner.below_left, corner.below_right));
 }
 
-// Finds `least`, and with it the cells that need the exact kernel.
+// Finds `least`, and with it the cells that need the exact kernel; `apart` has ones where a cell
+// does whatever its scores.
 template <typename accumulate_t>
-void bound_sums(Group<accumulate_t>& group) {
+void bound_sums(Group<accumulate_t>& group, const Register<accumulate_t>& apart) {
   using lanes_t = Register<accumulate_t>;
   group.any_exact = false;
   lanes_t least = all_lanes(static_cast<accumulate_t>(kMasked));
@@ -70,7 +71,7 @@ void bound_sums(Group<accumulate_t>& group) {
   const accumulate_t* b = group.below.unfit + group.first;
   const lanes_t unfit =
       load_register(a) + load_register(a + 1) + load_register(b) + load_register(b + 1);
-  group.exact = (least < static_cast<accumulate_t>(kExact)) | (unfit != 0)
+  group.exact = (least < static_cast<accumulate_t>(kExact)) | (unfit != 0) | (apart != 0)
                     ? all_lanes<accumulate_t>(1)
                     : lanes_t{};
   lanes_t idle = group.exact;

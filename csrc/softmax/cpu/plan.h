@@ -17,8 +17,8 @@ namespace fcn_ext {
 constexpr int64_t kChunkRows = 8;
 constexpr int64_t kLeastChunks = 4;  // of an image
 
-// Owns what a SoftmaxWork points to, but for input and gradient. The caller sets `unweighted` and
-// `ln_sums`.
+// Owns what a SoftmaxWork points to, but for input and gradient. The caller sets `unweighted`,
+// `finite` and `ln_sums`.
 class SoftmaxPlan {
  public:
   SoftmaxWork work;
@@ -39,6 +39,7 @@ class SoftmaxPlan {
             std::max(std::min(kLeastChunks, (cell_rows + 1) / 2), cell_rows / kChunkRows),
             strip_cells(axes.x, classes * 6 * bytes),
             false,
+            true,
             false,
             nullptr,
             {},

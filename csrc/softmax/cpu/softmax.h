@@ -40,7 +40,7 @@ class Softmax {
       }
       Group<accumulate_t> group{above, below, strip.pitch, first, some, strip.input.classes,
                                 {},    false, {}};
-      bound_sums(group);
+      bound_sums(group, strip.work.finite ? lanes_t{} : with_infinite_weights(cell, some));
       with_rows(strip.rows.rows,
                 [&](auto count) { softmax<decltype(count)::count>(group, columns, to); });
       for (int64_t lane = 0; group.any_exact && lane < some; ++lane) {
@@ -65,6 +65,25 @@ class Softmax {
         strip.ln_sums[at] = ln_sum;
       }
     });
+  }
+
+  // Ones for the cells that have a pixel whose weight is infinite or NaN: it must not reach a node
+  // that the pixel does not read.
+  lanes_t with_infinite_weights(int64_t cell, int64_t cells) const {
+    lanes_t found = {};
+    for (int64_t lane = 0; lane < cells; ++lane) {
+      for (int64_t k = 0; k < strip.rows.rows; ++k) {
+        const accumulate_t* weight =
+            strip.pixel_weight + k * strip.rows.pitch - strip.rows.first_column;
+        for (int64_t x = strip.work.x.begin[cell + lane]; x < strip.work.x.begin[cell + lane + 1];
+             ++x) {
+          if (weight[x] - weight[x] != 0) {
+            found[lane] = 1;
+          }
+        }
+      }
+    }
+    return found;
   }
 
   // Whether every lane has every column and every pixel counts as one.

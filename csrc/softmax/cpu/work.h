@@ -28,6 +28,7 @@ struct SoftmaxWork {
   int64_t chunks;       // of an image
   int64_t strip_cells;  // cells side by side that a unit works on at a time; whole groups
   bool unweighted;      // every pixel that counts weighs one
+  bool finite;          // pixels' weights are finite
   bool ln_sums;         // ln S of every pixel is wanted
   void* gradient;       // accumulation type; null: not wanted
   PlaneStrides gradient_strides;
