@@ -1,10 +1,10 @@
-// The softmax part of the CPU cross-entropy for cells that the progressions cannot serve: scores
-// that are not finite, or neighbouring nodes that disagree so much that the shared bound is
-// useless. Pixel by pixel, in double, with the pixel's own maximum; lanes = classes. For
-// kernels.cpp only.
+// Cells that the progressions cannot serve: scores that are not finite, or neighbouring nodes that
+// disagree so much that the shared bound is useless. Pixel by pixel, in double, with the pixel's
+// own maximum; lanes = classes.
 #pragma once
 
-#include "cross_entropy/cpu/cells.h"
+#include "softmax/cpu/corner_sums.h"
+#include "softmax/cpu/strip.h"
 
 namespace fcn_ext {
 namespace {

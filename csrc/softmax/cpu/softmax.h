@@ -1,15 +1,16 @@
-// The softmax part of the CPU cross-entropy along a cell row: groups of cells by progressions, the
-// cells that those cannot serve one by one. For kernels.cpp only.
+// The softmax of the pixel rows at hand: groups of cells by progressions, the cells that those
+// cannot serve one by one. What it needs of the pixels, and what it leaves of them, is in the
+// strip; gradients gather in the node rows above and below.
 #pragma once
 
-#include "cross_entropy/cpu/exact.h"
+#include "softmax/cpu/exact.h"
 
 namespace fcn_ext {
 namespace {
 
 template <typename element_t>
 class Softmax {
-  using accumulate_t = AccumulateOf<element_t>;
+  using accumulate_t = accumulate_of<element_t>;
   using lanes_t = Register<accumulate_t>;
   static constexpr int64_t kStep = kWidth<accumulate_t>;
 
@@ -17,7 +18,7 @@ class Softmax {
   double log_sum2 = 0;  // sum over pixels of their weight times log2 S
 
   Softmax(const Strip<element_t>& given, Scratch& scratch) : strip(given) {
-    const int64_t classes = strip.work.problem.shape.channels;
+    const int64_t classes = strip.work.shape.channels;
     sums = scratch.take<lanes_t>((kMostPhases + 1) * kMostRows);
     list.geometric = scratch.take<int32_t>(classes);
     list.direct = scratch.take<int32_t>(classes);
@@ -39,7 +40,7 @@ class Softmax {
       }
       Group<accumulate_t> group{above, below, strip.pitch, first, some, strip.input.classes,
                                 {},    false, {}};
-      bound_sums(group);
+      bound_sums(group, strip.work.finite ? lanes_t{} : with_infinite_weights(cell, some));
       with_rows(strip.rows.rows,
                 [&](auto count) { softmax<decltype(count)::count>(group, columns, to); });
       for (int64_t lane = 0; group.any_exact && lane < some; ++lane) {
@@ -60,15 +61,34 @@ class Softmax {
                  const CornerSums<accumulate_t>& to) {
     exact_cell(strip, group, q, cell, to, exact, [&](int64_t at, double ln_sum) {
       log_sum2 += static_cast<double>(strip.pixel_weight[at]) * ln_sum / kLn2;
-      if (strip.work.result == CrossEntropyResult::kPixels) {
+      if (strip.work.ln_sums) {
         strip.ln_sums[at] = ln_sum;
       }
     });
   }
 
+  // Ones for the cells that have a pixel whose weight is infinite or NaN: it must not reach a node
+  // that the pixel does not read.
+  lanes_t with_infinite_weights(int64_t cell, int64_t cells) const {
+    lanes_t found = {};
+    for (int64_t lane = 0; lane < cells; ++lane) {
+      for (int64_t k = 0; k < strip.rows.rows; ++k) {
+        const accumulate_t* weight =
+            strip.pixel_weight + k * strip.rows.pitch - strip.rows.first_column;
+        for (int64_t x = strip.work.x.begin[cell + lane]; x < strip.work.x.begin[cell + lane + 1];
+             ++x) {
+          if (weight[x] - weight[x] != 0) {
+            found[lane] = 1;
+          }
+        }
+      }
+    }
+    return found;
+  }
+
   // Whether every lane has every column and every pixel counts as one.
   bool uniform(const Group<accumulate_t>& group, int64_t columns) const {
-    if (!strip.work.plain || strip.work.result != CrossEntropyResult::kSum || group.any_exact ||
+    if (!strip.work.unweighted || strip.work.ln_sums || group.any_exact ||
         columns != kStep * strip.work.x.phases) {
       return false;
     }
@@ -147,7 +167,7 @@ class Softmax {
       const lanes_t log = log2_lanes<accumulate_t>(safe);
       logs += weight * log;
       sum[k] = weight * reciprocal(safe);
-      if (strip.work.result == CrossEntropyResult::kPixels) {
+      if (strip.work.ln_sums) {
         for (int64_t lane = 0; lane < group.cells; ++lane) {
           if (output[lane] >= 0 && group.exact[lane] == 0) {
             strip.ln_sums[k * strip.rows.pitch + output[lane] - strip.rows.first_column] =

@@ -1,14 +1,13 @@
-// Node rows of the CPU cross-entropy: a strip of one row of coarse scores, all classes, relative to
-// the largest score of each node. For kernels.cpp only.
+// Node rows: a strip of one row of coarse scores, all classes, relative to the largest score of
+// each node. For *kernels.cpp files only, as all of softmax/cpu but plan.h.
 #pragma once
 
 #include "cells/cpu/score_rows.h"
-#include "cross_entropy/cpu/kernels.h"
+#include "common/logarithms.h"
 
 namespace fcn_ext {
 namespace {
 
-constexpr double kLog2E = 1.4426950408889634;
 // Stands for -infinity, so that no weight of zero makes it NaN: 2^x is zero all the same.
 constexpr double kMasked = -1e30;
 

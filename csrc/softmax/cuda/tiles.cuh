@@ -1,4 +1,4 @@
-// How the geometric-row kernel cuts its work: cells, tiles of cells, and who owns which node.
+// How a kernel of progressions cuts its work: cells, tiles of cells, and who owns which node.
 //
 // Cell k of an axis lies between the nodes k - 1 and k and holds `stride` pixels, cell 0 and cell
 // `nodes` half of them beyond the border. A tile is a block's cells; the nodes around them are its
@@ -6,30 +6,31 @@
 // its part of that of the rim to a workspace, from where a second kernel adds the parts up.
 #pragma once
 
-#include "cross_entropy/cuda/device.cuh"
+#include "bilinear/bilinear.h"
+#include "cells/cuda/staging.cuh"
+#include "common/cuda/device.cuh"
 
 namespace fcn_ext {
-namespace cross_entropy {
+namespace softmax {
 
 constexpr int kTileThreads = 128;
 constexpr int kTileClasses = 6;  // staged in shared memory at once
 
-// Pixels [cell * stride - offset, + stride) of `outputs` lie in a cell.
-struct CellAxis {
+// An axis as cells of `stride` pixels each: [cell * stride - offset, + stride) of `outputs`, in the
+// middle of a cell's equal parts.
+struct StrideAxis {
   int64_t nodes, outputs, offset;
   bool clamp;
 };
 
-// The axis as cells of `stride` pixels, in the middle of whose steps pixels lie: (o + offset + 1/2)
-// / stride - 1 is the position of output o. False if it is not such an axis.
-inline bool cell_axis(const BilinearAxis& axis, int64_t stride, CellAxis& cells) {
-  if (whole_stride(axis) != stride || 2 * axis.start % axis.step != 0) {
+// False, and nothing written, where the axis is not so.
+inline bool stride_axis(const BilinearAxis& axis, int64_t stride, StrideAxis& cells) {
+  const int64_t offset = centered_offset(axis, stride);
+  if (offset < 0) {
     return false;
   }
-  const int64_t halves = 2 * axis.start / axis.step;  // offset - stride + 1/2
-  cells = {axis.input_size, axis.output_size, (halves - 1) / 2 + stride, axis.clamp};
-  return (halves - 1) % 2 == 0 && cells.offset >= 0 &&
-         axis.output_size + cells.offset <= (axis.input_size + 1) * stride;
+  cells = {axis.input_size, axis.output_size, offset, axis.clamp};
+  return true;
 }
 
 // The tile of a stride: a thread takes up to 8 x 8 pixels of a cell, kLanes neighbouring threads
@@ -68,7 +69,7 @@ __device__ __forceinline__ int rim_slot(int row, int column) {
 
 struct TileGrid {
   int stride;  // 0: the shape is not for these kernels
-  CellAxis y, x;
+  StrideAxis y, x;
   int rows, columns;  // of tiles in an image
   int64_t count;      // in all
   int rim;            // nodes
@@ -92,12 +93,11 @@ auto with_tile(int stride, const Body& body) {
 }
 
 template <typename scalar_t>
-TileGrid tile_grid(const CrossEntropy& problem) {
-  const BilinearShape& shape = problem.shape;
+TileGrid tile_grid(const BilinearShape& shape) {
   TileGrid grid{};
   for (const int stride : {2, 4, 8, 16, 32}) {
-    if (!std::is_same_v<scalar_t, double> && cell_axis(shape.y, stride, grid.y) &&
-        cell_axis(shape.x, stride, grid.x)) {
+    if (!std::is_same_v<scalar_t, double> && stride_axis(shape.y, stride, grid.y) &&
+        stride_axis(shape.x, stride, grid.x)) {
       grid.stride = stride;
     }
   }
@@ -115,64 +115,59 @@ TileGrid tile_grid(const CrossEntropy& problem) {
   return grid.count <= 0x7fffffff ? grid : TileGrid{};
 }
 
-struct TileArgs {
+// What the engine's part of a kernel is handed.
+struct SoftmaxTiles {
   TileGrid grid;
   int64_t images;
+  int32_t classes;
   const void* input;
   int type;  // of the scores: 0 float, 2 half, 3 bfloat16
   PlaneStrides input_strides;
-  LabelMap target;
-  int64_t ignore_index;
-  ClassTerms<float> terms;
   float* gradient;  // or null
   PlaneStrides gradient_strides;
   float* rims;  // (tiles, classes, rim)
-  PartialLoss* partials;
 };
 
-// Calls body(pointer to the first score).
-template <typename Body>
-__device__ __forceinline__ void with_scores(const TileArgs& args, const Body& body) {
-  switch (args.type) {
-    case 0:
-      return body(static_cast<const float*>(args.input));
-    case 2:
-      return body(static_cast<const c10::Half*>(args.input));
-    default:
-      return body(static_cast<const c10::BFloat16*>(args.input));
-  }
+template <typename scalar_t>
+SoftmaxTiles softmax_tiles(const TileGrid& grid, const BilinearShape& shape, const scalar_t* input,
+                           const PlaneStrides& input_strides, float* gradient,
+                           const PlaneStrides& gradient_strides, void* rims) {
+  return {grid,
+          shape.batch,
+          static_cast<int32_t>(shape.channels),
+          input,
+          kElementType<scalar_t>,
+          input_strides,
+          gradient,
+          gradient_strides,
+          static_cast<float*>(rims)};
 }
 
-__device__ __forceinline__ float score_at(const TileArgs& args, int64_t offset) {
+__device__ __forceinline__ float score_at(const SoftmaxTiles& tiles, int64_t offset) {
   float score = 0;
-  with_scores(args, [&](const auto* scores) { score = static_cast<float>(scores[offset]); });
+  with_scores(tiles.input, tiles.type,
+              [&](const auto* scores) { score = static_cast<float>(scores[offset]); });
   return score;
 }
 
-// A block's shared memory, byte offsets of its parts. Parts of doubles and 64-bit integers first.
+// The engine's part of a block's shared memory, byte offsets of its arrays: those of 64-bit numbers
+// first. What a kernel adds starts at kBytes, a multiple of eight.
 template <typename Tile, bool with_gradient>
-struct TileShared {
+struct NodeShared {
   static constexpr int kInput = 0;                           // int64 a node: its scores, or kNoNode
   static constexpr int kOutput = kInput + 8 * Tile::kNodes;  // its gradient, likewise
   static constexpr int kAround = kOutput + 8 * Tile::kNodes;  // four uint16 a node
   static constexpr int kExact = kAround + 8 * Tile::kNodes;   // uint64 a thread: pixels to redo
   static constexpr int kScratch = kExact + 8 * kTileThreads;
-  static constexpr int kLoss = kScratch + 8 * kTileThreads;  // double a thread
-  static constexpr int kWeights = kLoss + 8 * kTileThreads;  // float a thread
-  static constexpr int kStaged = kWeights + 4 * kTileThreads;
+  static constexpr int kStaged = kScratch + 8 * kTileThreads;
   static constexpr int kStagedBytes = 4 * kTileClasses * Tile::kNodes;
   static constexpr int kMaxima = kStaged + 2 * kStagedBytes;  // float a node
-  static constexpr int kCounts = kMaxima + 4 * Tile::kNodes;  // int a staged class and node
-  static constexpr int kValid = kCounts + kStagedBytes;       // int a node
-  static constexpr int kFlags = kValid + 4 * Tile::kNodes;    // two int
-  static constexpr int kAllSmooth = kFlags + 8;               // float
-  static constexpr int kTurns = kAllSmooth + 4;               // unsigned a thread
-  static constexpr int kCorners = kTurns + 4 * kTileThreads;  // float a class, corner and cell
-  static constexpr int kCodes =
+  static constexpr int kFlags = kMaxima + 4 * Tile::kNodes;   // two int
+  static constexpr int kCorners = kFlags + 8;                 // float a class, corner and cell
+  static constexpr int kBorders =                             // a byte a node
       kCorners + (with_gradient ? 4 * kTileClasses * Tile::kCornerPitch : 0);
-  static constexpr int kBorders = kCodes + 2 * Tile::kPixels * kTileThreads;  // a byte a node
-  static constexpr int kBytes = kBorders + Tile::kNodes;
+  static constexpr int kBytes = (kBorders + Tile::kNodes + 7) / 8 * 8;
 };
 
-}  // namespace cross_entropy
+}  // namespace softmax
 }  // namespace fcn_ext

@@ -1,12 +1,12 @@
-// The nodes of a block of the geometric-row kernel: where they are, their largest scores, the
-// staging of the others, and where gradients go.
+// The nodes of a block's tile: where they are, their largest scores, the staging of the others, and
+// where gradients go.
 #pragma once
 
-#include "cross_entropy/cuda/cells.cuh"
-#include "cross_entropy/cuda/tiles.cuh"
+#include "softmax/cuda/cells.cuh"
+#include "softmax/cuda/tiles.cuh"
 
 namespace fcn_ext {
-namespace cross_entropy {
+namespace softmax {
 
 constexpr int64_t kNoNode = INT64_MIN;
 // What a node is on an axis whose border is clamped, where it is met again beyond the border.
@@ -14,10 +14,10 @@ constexpr uint8_t kFirstRow = 1, kLastRow = 2, kFirstColumn = 4, kLastColumn = 8
 
 template <typename Tile, bool with_gradient>
 struct TileNodes {
-  using Shared = TileShared<Tile, with_gradient>;
+  using Shared = NodeShared<Tile, with_gradient>;
   static constexpr int kNodes = Tile::kNodes;
 
-  const TileArgs& args;
+  const SoftmaxTiles& tiles;
   int thread;
 
   int64_t* input;     // of a node: where its scores are, or kNoNode
@@ -25,16 +25,20 @@ struct TileNodes {
   Vector<uint16_t, 4>* around;  // where the sums are that cells hold for it, see sum_around
   float* staged;
   float* maxima;
+  unsigned long long* exact;  // of a thread: pixels to compute again
+  double* scratch;            // of a thread
   int* flags;        // is a score far from the node's largest? is there a pixel to compute again?
   float* corners;    // of a staged class, corner and cell: sums
   uint8_t* borders;  // of a node
 
-  __device__ __forceinline__ explicit TileNodes(const TileArgs& tile_args) : args(tile_args) {
+  __device__ __forceinline__ explicit TileNodes(const SoftmaxTiles& given) : tiles(given) {
     thread = static_cast<int>(threadIdx.x);
     auto* bytes = shared_memory<unsigned char>();
     input = reinterpret_cast<int64_t*>(bytes + Shared::kInput);
     output = reinterpret_cast<uintptr_t*>(bytes + Shared::kOutput);
     around = reinterpret_cast<Vector<uint16_t, 4>*>(bytes + Shared::kAround);
+    exact = reinterpret_cast<unsigned long long*>(bytes + Shared::kExact);
+    scratch = reinterpret_cast<double*>(bytes + Shared::kScratch);
     staged = reinterpret_cast<float*>(bytes + Shared::kStaged);
     maxima = reinterpret_cast<float*>(bytes + Shared::kMaxima);
     flags = reinterpret_cast<int*>(bytes + Shared::kFlags);
@@ -44,13 +48,22 @@ struct TileNodes {
 
   // Of the tile: its image, and its first row and column of cells.
   __device__ __forceinline__ int image() const {
-    return static_cast<int>(blockIdx.x) / (args.grid.rows * args.grid.columns);
+    return static_cast<int>(blockIdx.x) / (tiles.grid.rows * tiles.grid.columns);
   }
   __device__ __forceinline__ int first_row() const {
-    return static_cast<int>(blockIdx.x) / args.grid.columns % args.grid.rows * Tile::kRows;
+    return static_cast<int>(blockIdx.x) / tiles.grid.columns % tiles.grid.rows * Tile::kRows;
   }
   __device__ __forceinline__ int first_column() const {
-    return static_cast<int>(blockIdx.x) % args.grid.columns * Tile::kColumns;
+    return static_cast<int>(blockIdx.x) % tiles.grid.columns * Tile::kColumns;
+  }
+
+  // A thread's cell, which of the cell's threads it is, and its part of the cell: found again where
+  // they are used, rather than kept.
+  __device__ __forceinline__ int cell() const { return opaque(thread) / Tile::kLanes; }
+  __device__ __forceinline__ int lane() const { return opaque(thread) % Tile::kLanes; }
+  __device__ __forceinline__ Part<Tile> part() const {
+    const int own = lane();
+    return {own % Tile::kSegments * Tile::kSide, own / Tile::kSegments * Tile::kSide};
   }
 
   // The node at corner k of a cell: top left, top right, bottom left, bottom right.
@@ -70,7 +83,7 @@ struct TileNodes {
 
   // Whether any pixel of the output lies in the tile.
   __device__ __forceinline__ bool has_pixels() const {
-    const CellAxis &y = args.grid.y, &x = args.grid.x;
+    const StrideAxis &y = tiles.grid.y, &x = tiles.grid.x;
     return int64_t{first_row() + Tile::kRows} * Tile::kStride > y.offset &&
            int64_t{first_row()} * Tile::kStride < y.offset + y.outputs &&
            int64_t{first_column() + Tile::kColumns} * Tile::kStride > x.offset &&
@@ -79,7 +92,7 @@ struct TileNodes {
 
   // Where scores and gradients of the nodes are.
   __device__ __forceinline__ void find_nodes() const {
-    const CellAxis &y = args.grid.y, &x = args.grid.x;
+    const StrideAxis &y = tiles.grid.y, &x = tiles.grid.x;
     for (int node = thread; node < Tile::kNodes; node += kTileThreads) {
       int64_t row = first_row() - 1 + node / Tile::kNodeColumns;
       int64_t column = first_column() - 1 + node % Tile::kNodeColumns;
@@ -90,10 +103,10 @@ struct TileNodes {
       if (with_gradient && row_is_there && column_is_there) {
         const bool rim = i == 0 || i == Tile::kRows || j == 0 || j == Tile::kColumns;
         const float* place =
-            rim ? args.rims + static_cast<int64_t>(blockIdx.x) * args.terms.classes * Tile::kRim +
+            rim ? tiles.rims + static_cast<int64_t>(blockIdx.x) * tiles.classes * Tile::kRim +
                       rim_slot<Tile>(i, j)
-                : args.gradient + image() * args.gradient_strides.batch +
-                      row * args.gradient_strides.row + column * args.gradient_strides.column;
+                : tiles.gradient + image() * tiles.gradient_strides.batch +
+                      row * tiles.gradient_strides.row + column * tiles.gradient_strides.column;
         output[node] = reinterpret_cast<uintptr_t>(place) + (rim ? 1 : 0);
       }
 #pragma unroll
@@ -112,8 +125,8 @@ struct TileNodes {
       row = y.clamp ? larger<int64_t>(0, smaller(row, y.nodes - 1)) : row;
       column = x.clamp ? larger<int64_t>(0, smaller(column, x.nodes - 1)) : column;
       input[node] = row >= 0 && row < y.nodes && column >= 0 && column < x.nodes
-                        ? image() * args.input_strides.batch + row * args.input_strides.row +
-                              column * args.input_strides.column
+                        ? image() * tiles.input_strides.batch + row * tiles.input_strides.row +
+                              column * tiles.input_strides.column
                         : kNoNode;
     }
     if (thread == 0) {
@@ -135,9 +148,9 @@ struct TileNodes {
 
   // The largest score of each node, NaN if there is one: the node then makes all its cells NaN.
   __device__ __forceinline__ void find_maxima() const {
-    with_scores(args, [&](const auto* scores) {
-      const int64_t channel = args.input_strides.channel;
-      const int32_t classes = args.terms.classes;
+    with_scores(tiles.input, tiles.type, [&](const auto* scores) {
+      const int64_t channel = tiles.input_strides.channel;
+      const int32_t classes = tiles.classes;
       each_own_node(1, [&](int node) {
         float most = 0, least = 0;
         if (input[node] != kNoNode) {
@@ -172,15 +185,8 @@ struct TileNodes {
 
   // Stages the classes [first, first + count); to be waited for.
   __device__ __forceinline__ void stage(int32_t first, int count, float* to) const {
-    with_scores(args, [&](const auto* scores) {
-      const auto copy = [&](float* target, const auto* source) {
-        if constexpr (sizeof(*source) == sizeof(float)) {
-          __pipeline_memcpy_async(target, source, sizeof(float));
-        } else {
-          *target = static_cast<float>(*source);
-        }
-      };
-      const int64_t channel = args.input_strides.channel;
+    with_scores(tiles.input, tiles.type, [&](const auto* scores) {
+      const int64_t channel = tiles.input_strides.channel;
       if (channel == 1) {
 #pragma unroll 2
         for (int e = thread; e < kTileClasses * Tile::kNodes; e += kTileThreads) {
@@ -190,7 +196,7 @@ struct TileNodes {
             if (input[node] == kNoNode) {
               *target = 0;
             } else {
-              copy(target, scores + input[node] + first + k);
+              copy_score(scores + input[node] + first + k, target);
             }
           }
         }
@@ -210,13 +216,13 @@ struct TileNodes {
         if (count == kTileClasses) {
 #pragma unroll
           for (int k = 0; k < kTileClasses; ++k) {
-            copy(target + k * Tile::kNodes, source);
+            copy_score(source, target + k * Tile::kNodes);
             source += channel;
           }
         } else {
 #pragma unroll 1
           for (int k = 0; k < count; ++k) {
-            copy(target + k * Tile::kNodes, source + k * channel);
+            copy_score(source + k * channel, target + k * Tile::kNodes);
           }
         }
       });
@@ -232,7 +238,7 @@ struct TileNodes {
   }
   // From a class to the next one there.
   __device__ __forceinline__ int64_t step_of(uintptr_t place) const {
-    return (place & 1) != 0 ? Tile::kRim : args.gradient_strides.channel;
+    return (place & 1) != 0 ? Tile::kRim : tiles.gradient_strides.channel;
   }
 
   // Sets the gradients of the nodes for `count` classes to value(k, node), in an order in which
@@ -241,7 +247,7 @@ struct TileNodes {
   template <typename Value, typename Whole>
   __device__ __forceinline__ void set_gradients(int32_t first, int count, const Value& value,
                                                 const Whole& whole) const {
-    if (args.gradient_strides.channel == 1) {
+    if (tiles.gradient_strides.channel == 1) {
       for (int e = thread; e < kTileClasses * Tile::kNodes; e += kTileThreads) {
         const int k = e % kTileClasses, node = e / kTileClasses;
         if (k < count) {
@@ -305,5 +311,5 @@ struct TileNodes {
   }
 };
 
-}  // namespace cross_entropy
+}  // namespace softmax
 }  // namespace fcn_ext

@@ -7,19 +7,20 @@
 // schemes with their derivatives, whose coefficients u are the same for all classes.
 #pragma once
 
-#include "cross_entropy/cuda/device.cuh"
+#include "common/logarithms.h"
+#include "softmax/cuda/functions.cuh"
 
 namespace fcn_ext {
-namespace cross_entropy {
+namespace softmax {
 
 // Progressions must not begin below what a float holds and grow: beyond this range between the
 // largest score of a node and another, in nats, pixels are computed one by one.
 constexpr float kRange = 40;
-// Scores that much below the largest do not matter beside kSmallestSum.
-constexpr float kNegligible = -60;
+// Scores that far below the largest, in nats, do not matter beside kSmallestSum.
+constexpr float kTooFar = -60;
 // Sums of powers below it are computed again, with the pixel's own maximum.
 constexpr float kSmallestSum = 9.0949470e-13f;  // 2^-40
-constexpr float kLog2E = 1.44269504f;
+constexpr float kNatsToBits = static_cast<float>(kLog2E);
 
 // A thread's part of a cell: where its first pixel lies between the nodes.
 template <typename Tile>
@@ -65,14 +66,14 @@ struct Exponents {
 
 template <typename Tile>
 __device__ __forceinline__ Exponents exponents(const Corners& corners, const Part<Tile>& part) {
-  constexpr float kStep = kLog2E / Tile::kStride;
+  constexpr float kStep = kNatsToBits / Tile::kStride;
   const float top = corners.top_right - corners.top_left;
   const float bottom = corners.bottom_right - corners.bottom_left;
   const float left = corners.bottom_left - corners.top_left;
   const float twist = bottom - top;
   const float across = fmaf(twist, part.y(), top), down = fmaf(twist, part.x(), left);
   const float start = fmaf(part.y(), down, fmaf(part.x(), top, corners.top_left));
-  return {start * kLog2E, across * kStep, down * kStep, twist * (kStep / Tile::kStride)};
+  return {start * kNatsToBits, across * kStep, down * kStep, twist * (kStep / Tile::kStride)};
 }
 
 // sum[pixel] += 2^exponent.
@@ -155,7 +156,7 @@ __device__ __forceinline__ void each_power(const Corners& corners, const Part<Ti
 #pragma unroll
     for (int i = 0; i < Tile::kSide; ++i) {
       const float x = part.x() + static_cast<float>(i) * (1.0f / Tile::kStride);
-      body(j * Tile::kSide + i, exp2_fast(kLog2E * ((1 - x) * left + x * right)), x, y);
+      body(j * Tile::kSide + i, exp2_fast(kNatsToBits * ((1 - x) * left + x * right)), x, y);
     }
   }
 }
@@ -172,7 +173,7 @@ __device__ __forceinline__ Reach reach(const Corners& corners) {
     return Reach::kNear;
   }
   // One corner of minus infinity makes that of all pixels of the cell.
-  return lowest == -INFINITY || corners.highest() < kNegligible ? Reach::kNothing : Reach::kFar;
+  return lowest == -INFINITY || corners.highest() < kTooFar ? Reach::kNothing : Reach::kFar;
 }
 
 template <typename Tile>
@@ -247,5 +248,5 @@ __device__ __forceinline__ int combine_lanes(int lane, float (&corner)[4]) {
   return 2 * (lane % 2) + lane / 2 % 2;
 }
 
-}  // namespace cross_entropy
+}  // namespace softmax
 }  // namespace fcn_ext

@@ -1,53 +1,14 @@
-// What the kernels of the fused cross-entropy share: labels, class weights, fast functions, sums.
+// What a label is to the kernels of the cross-entropy, and what its class weighs.
 #pragma once
 
-#include "common/cuda/device.cuh"
+#include "common/cuda/labels.cuh"
 #include "cross_entropy/cross_entropy.h"
-
-#if !defined(FCN_EXT_CUDA_EMULATION)
-#include <cuda_pipeline_primitives.h>
-#endif
+#include "softmax/cuda/functions.cuh"
 
 namespace fcn_ext {
 namespace cross_entropy {
 
-// One instruction, to about 1 ulp; results below the normal range are zero.
-__device__ __forceinline__ float reciprocal_fast(float x) {
-#if defined(FCN_EXT_CUDA_EMULATION)
-  return 1 / x;
-#else
-  float result;
-  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
-  return result;
-#endif
-}
-
-// The logarithm of a positive normal number, to 2e-7 of itself also near 1; of NaN, NaN. x = 2^k m
-// with m in [2/3, 4/3); log m by a fit of the series of log(1 + f) from its third term on.
-__device__ __forceinline__ float log_of_normal(float x) {
-  int32_t bits;
-  __builtin_memcpy(&bits, &x, sizeof(bits));
-  const int32_t exponent = (bits - 0x3f2aaaab) & static_cast<int32_t>(0xff800000);
-  bits -= exponent;
-  float f;
-  __builtin_memcpy(&f, &bits, sizeof(f));
-  f -= 1;
-  float fit = 0.134337768f;
-  fit = fmaf(fit, f, -0.147041544f);
-  fit = fmaf(fit, f, 0.141169772f);
-  fit = fmaf(fit, f, -0.165391251f);
-  fit = fmaf(fit, f, 0.200038359f);
-  fit = fmaf(fit, f, -0.250018090f);
-  fit = fmaf(fit, f, 0.333333194f);
-  fit = fmaf(f * f, fmaf(fit, f, -0.5f), f);
-  constexpr float kLog2OfUnit = 8.26295832e-8f;  // log(2) / 2^23
-  return fmaf(x, 0.0f, fmaf(static_cast<float>(exponent), kLog2OfUnit, fit));
-}
-
-template <typename T>
-__host__ __device__ __forceinline__ constexpr T not_a_number() {
-  return static_cast<T>(__builtin_nanf(""));
-}
+using namespace softmax;
 
 // A label is a class or one of these. An invalid one cannot be reported from a device without
 // stalling it: it makes the loss NaN, and the gradient of the scores around it.
@@ -75,19 +36,14 @@ __device__ __forceinline__ int32_t label_class(label_t label, int64_t ignore_ind
   }
 }
 
-// Calls body(pointer to the map's first label).
-template <typename Body>
-__device__ __forceinline__ auto with_labels(const LabelMap& map, const Body& body) {
-  switch (map.type) {
-    case 0:
-      return body(static_cast<const uint8_t*>(map.data));
-    case 1:
-      return body(static_cast<const int16_t*>(map.data));
-    case 2:
-      return body(static_cast<const int32_t*>(map.data));
-    default:
-      return body(static_cast<const int64_t*>(map.data));
-  }
+__device__ __forceinline__ int32_t label_at(const CrossEntropy& problem, int64_t n, int64_t y,
+                                            int64_t x) {
+  const int64_t offset =
+      n * problem.target.stride[0] + y * problem.target.stride[1] + x * problem.target.stride[2];
+  return with_labels(problem.target.data, problem.target.type, [&](const auto* labels) {
+    return label_class(labels[offset], problem.ignore_index,
+                       static_cast<int32_t>(problem.shape.channels));
+  });
 }
 
 // loss of a pixel = hard * w_y * -log p_y + smooth * sum over c of w_c * -log p_c, with w_c = 1
@@ -110,23 +66,6 @@ ClassTerms<accumulate_t> class_terms(const CrossEntropy& problem, const accumula
   return {weight, static_cast<accumulate_t>(1 - problem.label_smoothing),
           static_cast<accumulate_t>(problem.label_smoothing / classes),
           static_cast<int32_t>(problem.shape.channels)};
-}
-
-// The sum of a value of every thread of the block, in an order of its own, to all of them.
-// `scratch` holds one value a thread; blocks are powers of two. All threads come here.
-template <typename T>
-__device__ __forceinline__ T block_sum(T value, T* scratch) {
-  const int thread = static_cast<int>(threadIdx.x);
-  __syncthreads();
-  scratch[thread] = value;
-  for (int half = static_cast<int>(blockDim.x) / 2; half > 0; half /= 2) {
-    __syncthreads();
-    if (thread < half) {
-      scratch[thread] += scratch[thread + half];
-    }
-  }
-  __syncthreads();
-  return scratch[0];
 }
 
 // smooth * sum of all class weights. All threads of the block come here.
