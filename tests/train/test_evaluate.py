@@ -13,7 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 from fcn_ext import metrics
-from fcn_ext.models.heads import UpsampledScores
+from fcn_ext.geometry import Deconvolution
+from fcn_ext.models import CoarseScores
 from fcn_train.data import IMAGENET, open_dataset
 from fcn_train.evaluate import Evaluator, spread
 from fcn_train.options import Logits
@@ -23,10 +24,10 @@ Command = Callable[..., tuple[int, str, str]]
 RUNTIME = Runtime(torch.device("cpu"))
 
 
-class ByBrightness(UpsampledScores):
+class ByBrightness(CoarseScores):
     """Class 0 where an image is dark, class 7 where it is bright; remembers what it was given."""
 
-    num_classes, last_stride, last_offset = 21, 1, 0
+    num_classes, geometry = 21, Deconvolution(1)
 
     def __init__(self) -> None:
         super().__init__()

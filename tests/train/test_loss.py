@@ -12,7 +12,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fcn_ext.models.heads import UpsampledScores
+from fcn_ext.geometry import Deconvolution
+from fcn_ext.models import CoarseScores
 from fcn_train.data import open_dataset
 from fcn_train.errors import UsageError
 from fcn_train.loss import class_weights, pixel_loss, weights_from_file
@@ -22,10 +23,10 @@ Loss = Callable[..., torch.Tensor]
 Pixels = tuple[torch.Tensor, torch.Tensor]
 
 
-class LogitsAsGiven(UpsampledScores):
+class LogitsAsGiven(CoarseScores):
     """A net whose images are its logits."""
 
-    num_classes, last_stride, last_offset = 4, 1, 0
+    num_classes, geometry = 4, Deconvolution(1)
 
     def scores(self, images: torch.Tensor) -> torch.Tensor:
         return images
