@@ -3,7 +3,8 @@
 #   make train   trains and evaluates an FCN-8s on a sample data set, report in runs/
 #   make test    runs the tests
 #
-# and `make bench`, `make lint`, `make format`, `make cuda` (compile for every GPU architecture).
+# and `make bench`, `make lint`, `make format`, `make docs`, `make cuda` (compile for every GPU
+# architecture), `make test-torch TORCH=2.14.1` (the operators' and nets' tests under another torch).
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -20,17 +21,24 @@ else
 export FCN_EXT_CUDA ?= off
 endif
 
+# Another torch's environment; a build with CUDA takes several GB.
+TORCH_VENV ?= build/torch-$(TORCH)
+
 SOURCES := CMakeLists.txt pyproject.toml constraints.txt $(wildcard tools/*.py cmake/*) \
            $(shell find csrc -type f)
 CXX_FILES = $(shell git ls-files '*.cpp' '*.h' '*.cu' '*.cuh')
 
-.PHONY: train test bench lint format cuda clean
+.PHONY: train test test-torch bench lint format docs cuda clean
 
 train: $(VENV)/installed
 	$(BIN)/fcn train
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest -n $$(nproc) --dist worksteal
+
+# One wheel, built against the torch of $(VENV), serves every other: torch's stable ABI.
+test-torch: build/wheel/built
+	PYTHON=$(BIN)/python tools/test_torch.sh build/wheel/*.whl '$(TORCH)' '$(TORCH_VENV)'
 
 bench: $(VENV)/installed
 	$(BIN)/python -m benchmarks
@@ -46,6 +54,10 @@ format: $(VENV)/installed
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(CXX_FILES)
 
+# The pages of docs/, in docs/_build/html/index.html. A warning is an error.
+docs: $(VENV)/docs-installed
+	$(BIN)/python -m sphinx -b html -W --keep-going -q -c docs -d docs/_build/doctrees . docs/_build/html
+
 # The CUDA operators for every architecture, on any machine with nvcc; -Xptxas -v in build/cuda/log.
 cuda: $(VENV)/installed
 	tools/build_cuda.sh $(BIN)/python build/cuda
@@ -60,5 +72,14 @@ $(VENV)/installed: $(BIN)/python $(SOURCES)
 	$(PIP) install --quiet --constraint constraints.txt --no-build-isolation --editable '.[dev]'
 	touch $@
 
+build/wheel/built: $(VENV)/installed $(shell git ls-files fcn_ext python)
+	rm -rf build/wheel
+	$(PIP) wheel --quiet --no-build-isolation --no-deps --wheel-dir build/wheel .
+	touch $@
+
+$(VENV)/docs-installed: $(VENV)/installed
+	$(PIP) install --quiet --constraint constraints.txt --no-build-isolation --editable '.[docs]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) build
+	rm -rf $(VENV) build docs/_build

@@ -84,12 +84,13 @@ def check_geometry(numbers: Sequence[Any]) -> None:
 
 
 def check_axes(
-    numbers: Sequence[Any], input_size: Sequence[Any], output_size: Sequence[Any]
+    numbers: Sequence[Any], input_size: Sequence[Any], output_size: Sequence[Any], name: str
 ) -> None:
+    """``name`` is what an output is as large as: the argument of the caller."""
     if len(numbers) == 1:
         if any(broken(size < 1) or broken(size > LARGEST_SIZE) for size in output_size):
             height, width = output_size
-            raise ValueError(f"size must be in [1, 2**30], got ({height}, {width})")
+            raise ValueError(f"{name} must be in [1, 2**30], got ({height}, {width})")
         return
     stride, kernel_size, *offsets = numbers
     axes = zip(("height", "width"), offsets, input_size, output_size, strict=True)
@@ -102,10 +103,10 @@ def check_axes(
         if broken(offset >= full):
             raise ValueError(f"offset must be below the upsampled {axis} {full}, got {offset}")
         if broken(outputs < 1):
-            raise ValueError(f"output_size must be >= 1, got {outputs} along the {axis}")
+            raise ValueError(f"{name} must be >= 1, got {outputs} along the {axis}")
         if broken(outputs > full - offset):
             raise ValueError(
-                f"offset + output_size must be at most the upsampled {axis} {full}, got "
+                f"offset + {name} must be at most the upsampled {axis} {full}, got "
                 f"{offset} + {outputs}"
             )
 
@@ -126,10 +127,12 @@ def check_map(map: Tensor, name: str, *, spatial: bool = True) -> None:
         raise ValueError(f"{name} must have at most 2**30 rows and columns, got {_shape(map)}")
 
 
-def check_forward(input: Tensor, numbers: Sequence[Any], height: Any, width: Any) -> None:
+def check_forward(
+    input: Tensor, numbers: Sequence[Any], height: Any, width: Any, name: str
+) -> None:
     check_geometry(numbers)
     check_map(input, "input")
-    check_axes(numbers, input.shape[2:], (height, width))
+    check_axes(numbers, input.shape[2:], (height, width), name)
 
 
 def check_backward(grad_output: Tensor, numbers: Sequence[Any], height: Any, width: Any) -> None:
@@ -137,7 +140,7 @@ def check_backward(grad_output: Tensor, numbers: Sequence[Any], height: Any, wid
     check_map(grad_output, "grad_output")
     if any(broken(size < 1) or broken(size > LARGEST_SIZE) for size in (height, width)):
         raise ValueError(f"input size must be in [1, 2**30], got ({height}, {width})")
-    check_axes(numbers, (height, width), grad_output.shape[2:])
+    check_axes(numbers, (height, width), grad_output.shape[2:], "the size of grad_output")
 
 
 def check_fuse_skip(
@@ -164,7 +167,7 @@ def check_fuse_skip(
             f"skip must hold the upsampled size ({height}, {width}) at offset ({offset_y}, "
             f"{offset_x}), got {_shape(skip)}"
         )
-    check_axes((stride, kernel_size, 0, 0), coarse.shape[2:], (height, width))
+    check_axes((stride, kernel_size, 0, 0), coarse.shape[2:], (height, width), "size")
 
 
 # --------------------------------------------------------------------------- labels and classes
@@ -194,7 +197,8 @@ def check_target(input: Tensor, target: Tensor, numbers: Sequence[Any]) -> None:
         )
     if any(broken(size < 1) for size in target.shape[1:]):
         raise ValueError(f"target must have at least one row and one column, got {_shape(target)}")
-    check_forward(input, numbers, *target.shape[1:])
+    _, height, width = target.shape
+    check_forward(input, numbers, height, width, "the size of target")
 
 
 def check_cross_entropy(input: Tensor, weight: Tensor | None, label_smoothing: Any) -> None:

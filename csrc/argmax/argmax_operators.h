@@ -34,8 +34,8 @@ struct ArgmaxOperators {
                              std::vector<int64_t> geometry, torch::headeronly::ScalarType dtype,
                              bool with_probability) {
     return Device::labels(
-        input, check_forward(input, check_geometry(geometry), output_height, output_width), dtype,
-        with_probability);
+        input, check_forward(input, check_geometry(geometry), output_height, output_width, "size"),
+        dtype, with_probability);
   }
 
   static void score_confusion_matrix(Tensor input, Tensor target, std::vector<int64_t> geometry,

@@ -62,42 +62,42 @@ inline Geometry check_geometry(const std::vector<int64_t>& numbers) {
                              : resize(numbers[0] != 0);
 }
 
+// `size` names what an output is as large as: the argument of the caller.
 inline BilinearAxis check_deconvolution_axis(const Geometry& geometry, const char* axis,
                                              int64_t offset, int64_t input_size,
-                                             int64_t output_size) {
+                                             int64_t output_size, const char* size) {
   const int64_t full = upsampled_size(input_size, geometry.stride, geometry.kernel_size);
   FCN_EXT_CHECK(full <= kLargestSize, "stride must keep the upsampled ", axis,
                 " at most 2**30, got ", geometry.stride, " for ", input_size);
   FCN_EXT_CHECK(offset < full, "offset must be below the upsampled ", axis, " ", full, ", got ",
                 offset);
-  FCN_EXT_CHECK(output_size >= 1, "output_size must be >= 1, got ", output_size, " along the ",
-                axis);
-  FCN_EXT_CHECK(output_size <= full - offset, "offset + output_size must be at most the upsampled ",
+  FCN_EXT_CHECK(output_size >= 1, size, " must be >= 1, got ", output_size, " along the ", axis);
+  FCN_EXT_CHECK(output_size <= full - offset, "offset + ", size, " must be at most the upsampled ",
                 axis, " ", full, ", got ", offset, " + ", output_size);
   return upsample_axis(input_size, output_size, geometry.stride, geometry.kernel_size, offset);
 }
 
 // The axes of maps that check_map has seen, from one size to another.
 inline BilinearAxes check_axes(const Geometry& geometry, int64_t input_height, int64_t input_width,
-                               int64_t output_height, int64_t output_width) {
+                               int64_t output_height, int64_t output_width, const char* size) {
   if (geometry.deconvolution) {
-    return {
-        check_deconvolution_axis(geometry, "height", geometry.offset_y, input_height,
-                                 output_height),
-        check_deconvolution_axis(geometry, "width", geometry.offset_x, input_width, output_width)};
+    return {check_deconvolution_axis(geometry, "height", geometry.offset_y, input_height,
+                                     output_height, size),
+            check_deconvolution_axis(geometry, "width", geometry.offset_x, input_width,
+                                     output_width, size)};
   }
   FCN_EXT_CHECK(output_height >= 1 && output_width >= 1 && output_height <= kLargestSize &&
                     output_width <= kLargestSize,
-                "size must be in [1, 2**30], got (", output_height, ", ", output_width, ")");
+                size, " must be in [1, 2**30], got (", output_height, ", ", output_width, ")");
   return {interpolate_axis(input_height, output_height, geometry.align_corners),
           interpolate_axis(input_width, output_width, geometry.align_corners)};
 }
 
 // Of a map that is resampled to a size.
 inline BilinearAxes check_forward(const torch::stable::Tensor& input, const Geometry& geometry,
-                                  int64_t output_height, int64_t output_width) {
+                                  int64_t output_height, int64_t output_width, const char* size) {
   check_map(input, "input");
-  return check_axes(geometry, input.size(2), input.size(3), output_height, output_width);
+  return check_axes(geometry, input.size(2), input.size(3), output_height, output_width, size);
 }
 
 // Of the gradient of a map of a size.
@@ -108,7 +108,8 @@ inline BilinearAxes check_backward(const torch::stable::Tensor& grad_output,
   FCN_EXT_CHECK(input_height >= 1 && input_width >= 1 && input_height <= kLargestSize &&
                     input_width <= kLargestSize,
                 "input size must be in [1, 2**30], got (", input_height, ", ", input_width, ")");
-  return check_axes(geometry, input_height, input_width, grad_output.size(2), grad_output.size(3));
+  return check_axes(geometry, input_height, input_width, grad_output.size(2), grad_output.size(3),
+                    "the size of grad_output");
 }
 
 // Of coarse scores that are upsampled by `stride` and added to a window of `skip`.
@@ -132,7 +133,7 @@ inline BilinearAxes check_fuse_skip(const torch::stable::Tensor& coarse,
                     width <= skip.size(3) && offset_x <= skip.size(3) - width,
                 "skip must hold the upsampled size (", height, ", ", width, ") at offset (",
                 offset_y, ", ", offset_x, "), got ", shape_text(skip));
-  return check_axes(geometry, coarse.size(2), coarse.size(3), height, width);
+  return check_axes(geometry, coarse.size(2), coarse.size(3), height, width, "size");
 }
 
 }  // namespace fcn_ext

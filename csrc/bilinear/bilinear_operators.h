@@ -35,7 +35,8 @@ struct BilinearOperators {
   static Tensor upsample(Tensor input, int64_t stride, int64_t kernel_size, int64_t offset_y,
                          int64_t offset_x, int64_t output_height, int64_t output_width) {
     const Geometry geometry = deconvolution(stride, kernel_size, offset_y, offset_x);
-    return Device::forward(input, check_forward(input, geometry, output_height, output_width));
+    return Device::forward(
+        input, check_forward(input, geometry, output_height, output_width, "output_size"));
   }
 
   static Tensor upsample_backward(Tensor grad_output, int64_t stride, int64_t kernel_size,
@@ -49,7 +50,7 @@ struct BilinearOperators {
   static Tensor interpolate(Tensor input, int64_t output_height, int64_t output_width,
                             bool align_corners) {
     return Device::forward(
-        input, check_forward(input, resize(align_corners), output_height, output_width));
+        input, check_forward(input, resize(align_corners), output_height, output_width, "size"));
   }
 
   static Tensor interpolate_backward(Tensor grad_output, int64_t input_height, int64_t input_width,

@@ -22,7 +22,8 @@ inline BilinearAxes check_target(const torch::stable::Tensor& input,
   FCN_EXT_CHECK(target.size(1) >= 1 && target.size(2) >= 1,
                 "target must have at least one row and one column, got ", shape_text(target));
   FCN_EXT_CHECK(target.device() == input.device(), "target must be on the device of input");
-  return check_forward(input, check_geometry(geometry), target.size(1), target.size(2));
+  return check_forward(input, check_geometry(geometry), target.size(1), target.size(2),
+                       "the size of target");
 }
 
 }  // namespace fcn_ext

@@ -117,7 +117,7 @@ def _(
     dtype: torch.dtype,
     with_probability: bool,
 ) -> tuple[Tensor, Tensor]:
-    _rules.check_forward(input, geometry, height, width)
+    _rules.check_forward(input, geometry, height, width, "size")
     _rules.check_argmax(input, dtype)
     shape = (input.shape[0], height, width)
     probability = input.new_empty(

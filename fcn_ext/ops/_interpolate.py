@@ -48,7 +48,7 @@ def interpolate(
 
 @torch.library.register_fake("fcn_ext::interpolate")
 def _(input: Tensor, height: int, width: int, align_corners: bool) -> Tensor:
-    _rules.check_forward(input, (align_corners,), height, width)
+    _rules.check_forward(input, (align_corners,), height, width, "size")
     return _common.empty_map(input, height, width)
 
 

@@ -68,7 +68,7 @@ def upsample(
 def _(
     input: Tensor, stride: int, kernel_size: int, offset_y: int, offset_x: int, h: int, w: int
 ) -> Tensor:
-    _rules.check_forward(input, (stride, kernel_size, offset_y, offset_x), h, w)
+    _rules.check_forward(input, (stride, kernel_size, offset_y, offset_x), h, w, "output_size")
     return _common.empty_map(input, h, w)
 
 

@@ -301,7 +301,7 @@ def test_rejects(
 
 def test_rejects_geometry() -> None:
     scores = torch.zeros(1, 3, 4, 5)
-    with pytest.raises(ValueError, match="output_size must be >= 1, got 0"):
+    with pytest.raises(ValueError, match="size must be >= 1, got 0"):
         ops.upsample_argmax(scores, 2, output_size=0)
     with pytest.raises(ValueError, match="must be at most the upsampled"):
         ops.upsample_argmax(scores, 2, output_size=99)

@@ -360,7 +360,7 @@ def test_rejects(
         ({"stride": 2, "offset": (-1, 0)}, ValueError, r"offset must be >= 0, got \(-1, 0\)"),
         ({"stride": 2, "offset": 7}, ValueError, "must be at most the upsampled"),
         ({"stride": 2, "offset": 40}, ValueError, "offset must be below the upsampled height 10"),
-        ({"stride": 1}, ValueError, "must be at most the upsampled"),
+        ({"stride": 1}, ValueError, "offset . the size of target must be at most the upsampled"),
     ],
 )
 def test_rejects_geometry(arguments: dict[str, Any], error: type[Exception], message: str) -> None:

@@ -53,3 +53,14 @@ def test_warnings_go_to_standard_error(capsys: pytest.CaptureFixture[str]) -> No
     Console(plain=True).warn("look")
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", "warning: look\n")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_names_beyond_the_encoding_are_escaped(
+    encoding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding=encoding)
+    Console(stream, plain=True).line("caf\udce9 \u9ed2")
+    expected = "caf\\udce9 \u9ed2\n".encode(encoding, "backslashreplace")
+    assert raw.getvalue() == expected

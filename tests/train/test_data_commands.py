@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -90,3 +91,43 @@ def test_sample_refuses_what_it_cannot_draw(command: Command, tmp_path: Path) ->
     code, _, err = command("data", "sample", "--root", tmp_path)
     assert code == 2
     assert "is not a sample data set" in err
+
+
+def test_many_problems_of_one_sort_are_summed_up(command: Command, tmp_path: Path) -> None:
+    """A list that names far more than an archive holds, as the published seg11valid may."""
+    root = tmp_path / "sample"
+    command("data", "sample", "--root", root, "--train", "3", "--val", "2", "--size", "40")
+    names = [f"2007_{number:06d}" for number in range(500)]
+    (root / "ImageSets" / "Segmentation" / "many.txt").write_text("\n".join(names))
+    flags = ("data", "check", "--kind", "voc", "--root", root, "--split", "many")
+    code, out, _ = command(*flags)
+    assert code == 1
+    lines = out.splitlines()
+    assert len(lines) == 9
+    assert lines[0].endswith(
+        "2007_000000.jpg: image is missing; restore the file or take it off the list"
+    )
+    assert lines[6] == "... and 497 more of this sort (missing image); --limit 0 shows them all"
+    assert lines[7] == "... and 497 more of this sort (missing label); --limit 0 shows them all"
+    assert lines[8].endswith(
+        "many: 500 pairs, 1000 problems: 500 x missing image, 500 x missing label"
+    )
+    assert len(command(*flags, "--limit", "0")[1].splitlines()) == 1001
+    assert len(command(*flags, "--limit", "1")[1].splitlines()) == 5
+    code, _, err = command(*flags, "--limit", "-1")
+    assert (code, err) == (2, "fcn: --limit must be >= 0, got -1\n")
+
+
+def test_classes_without_a_pixel_are_warned_of(command: Command, tmp_path: Path) -> None:
+    root = tmp_path / "sample"
+    command("data", "sample", "--root", root, "--train", "1", "--val", "1", "--size", "40")
+    code, out, err = command("data", "check", "--kind", "sample", "--root", root)
+    assert (code, len(out.splitlines())) == (0, 2)
+    assert re.fullmatch(
+        r"warning: sample, train: no pixel of \d+ of 21 classes: (.+, ){7}.+ and \d+ more\n"
+        r"warning: sample, val: no pixel of .*\n",
+        err,
+    )
+    code, _, err = command("data", "stats", "--kind", "sample", "--root", root)
+    assert code == 0
+    assert "train.txt: no pixel of" in err

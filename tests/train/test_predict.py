@@ -105,6 +105,22 @@ def test_results_inside_the_folder_are_no_input(photos: Path) -> None:
     assert [source for source, _ in find_images([photos], relative)] == [s for s, _ in before]
 
 
+def test_stray_files_in_a_folder_are_no_input(photos: Path, tmp_path: Path) -> None:
+    before = find_images([photos], tmp_path / "out")
+    (photos / "._wide.png").write_bytes(b"resource fork")
+    (photos / "folder.jpg").mkdir()
+    (photos / ".cache").mkdir()
+    Image.new("RGB", (2, 2)).save(photos / ".cache" / "wide.png")
+    assert find_images([photos], tmp_path / "out") == before
+
+
+def test_results_may_lie_above_the_images_but_not_among_them(photos: Path) -> None:
+    assert len(find_images([photos / "inner"], photos)) == 1
+    for output in (photos, photos / "inner" / ".."):
+        with pytest.raises(UsageError, match="holds the images; give another folder as --output"):
+            find_images([photos], output)
+
+
 def test_photographs_are_turned_upright(photos: Path) -> None:
     tag = Image.Exif()
     tag[0x112] = 6  # to be turned by 90 degrees clockwise

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from fcn_train.data.dataset import IGNORE_INDEX, DataError, Problem, SegmentationDataset
-from fcn_train.data.lists import find_list, read_lines
+from fcn_train.data.coding import LabelCoding
+from fcn_train.data.dataset import SegmentationDataset
+from fcn_train.data.lists import find_list, outside, read_lines
+from fcn_train.data.problems import DataError, Problem
 
 CAMVID_CLASS_NAMES = (
     "sky",
@@ -55,7 +57,7 @@ class CamVid(SegmentationDataset):
     """
 
     def __init__(self, root: Path | str, split: str = "train", *, strict: bool = True) -> None:
-        folder = _find_folder(Path(root))
+        folder = find_camvid_folder(Path(root))
         list_file = find_list(folder, split)
         problems: list[Problem] = []
         lines: list[str] = []
@@ -68,7 +70,10 @@ class CamVid(SegmentationDataset):
             columns = line.split()
             if len(columns) != 2:
                 message = f"line {number} has {len(columns)} columns; write image and label paths"
-                problems.append(Problem(list_file, message))
+                problems.append(Problem(list_file, message, "line of other columns"))
+                continue
+            if ".." in Path(columns[0]).parts + Path(columns[1]).parts:
+                problems.append(outside(list_file, line))
                 continue
             image, label = (folder.joinpath(*Path(column).parts[-2:]) for column in columns)
             images.append(image)
@@ -81,7 +86,7 @@ class CamVid(SegmentationDataset):
             class_names=CAMVID_CLASS_NAMES,
             palette=camvid_palette(),
             source=list_file,
-            label_map=_void_to_ignore_index(),
+            coding=LabelCoding(void=(CAMVID_VOID,)),
             problems=problems,
             strict=strict,
         )
@@ -94,14 +99,9 @@ def camvid_palette() -> np.ndarray:
     return palette
 
 
-def _void_to_ignore_index() -> np.ndarray:
-    table = np.arange(256, dtype=np.uint8)
-    table[CAMVID_VOID] = IGNORE_INDEX
-    return table
-
-
-def _find_folder(root: Path) -> Path:
+def find_camvid_folder(root: Path) -> Path:
+    """The folder of the lists at or below `root`; `root` itself when there is none."""
     for folder in (root, root / "CamVid", root / "SegNet" / "CamVid"):
-        if folder.is_dir() and any(folder.glob("*.txt")):
+        if folder.is_dir() and any(folder.glob("[!.]*.txt")):
             return folder
     return root

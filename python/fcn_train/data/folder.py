@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from fcn_ext.numpy import voc_palette
-from fcn_train.data.dataset import IMAGE_SUFFIXES, DataError, Problem, SegmentationDataset
-from fcn_train.data.lists import read_lines, without_suffix
+from fcn_train.data.classes import CLASSES_FILE, check_class_names, read_class_names
+from fcn_train.data.coding import LabelCoding
+from fcn_train.data.dataset import Exif, SegmentationDataset
+from fcn_train.data.images import IMAGE_SUFFIXES, is_image_file
+from fcn_train.data.labels import LABEL_SUFFIXES
+from fcn_train.data.lists import outside, read_lines, without_suffix
+from fcn_train.data.problems import DataError, Problem
 
 
 class FolderSegmentation(SegmentationDataset):
@@ -19,19 +24,24 @@ class FolderSegmentation(SegmentationDataset):
         root: the folder that holds both.
         split: "" for every image; else a list of stems `<root>/<split>.txt` (or the path of such
             a file), or sub-folders `<images>/<split>` and `<labels>/<split>`, or
-            `<split>/<images>` and `<split>/<labels>`; the first that exists.
-        image_folder, label_folder: names of the two folders below `root`.
+            `<split>/<images>` and `<split>/<labels>`; the first that exists. A list may name
+            images in sub-folders, as `city/street`.
+        image_folder, label_folder: names of the two folders below `root`; they may be one, if
+            `label_suffix` tells the labels from the images.
+        label_suffix: what follows an image's stem in the name of its label: `_mask` (with any
+            ending), or `_mask.png`, `.gif`; "" is any ending.
         num_classes: how many classes; default as many as `class_names`.
         class_names: default the lines of `<root>/classes.txt` where there is one, else
             "class 0", "class 1", ...
-        palette: (256, 3) uint8, default the VOC colour map.
-        strict: see `SegmentationDataset`.
+        palette: (256, 3) uint8, default the VOC color map.
+        coding, exif, strict: see `SegmentationDataset`.
 
     Raises:
-        DataError: with `strict`, if a folder or list is missing, empty or repeats an image, or if
-            without a list a label has no image; always, if the classes are neither counted nor
-            named, or `classes.txt` disagrees with `num_classes`.
-        ValueError: if `num_classes` is not in 1..255 or differs from the number of `class_names`.
+        DataError: with `strict`, if a folder or list is missing, empty, repeats an image or names
+            one outside the data set, or if without a list a label has no image; always, if the
+            classes are neither counted nor named, or `classes.txt` disagrees with `num_classes`.
+        ValueError: if `num_classes` is not in 1..255 or differs from the number of `class_names`,
+            if names are no plain text, or if the coding does not fit the classes.
     """
 
     def __init__(
@@ -41,38 +51,50 @@ class FolderSegmentation(SegmentationDataset):
         *,
         image_folder: str = "images",
         label_folder: str = "labels",
+        label_suffix: str = "",
         num_classes: int | None = None,
         class_names: Sequence[str] | None = None,
         palette: np.ndarray | None = None,
+        coding: LabelCoding | None = None,
+        exif: Exif = "refuse",
         strict: bool = True,
     ) -> None:
         root = Path(root)
         names = _class_names(root, num_classes, class_names)
         list_file, image_dir, label_dir = _locate(root, split, image_folder, label_folder)
         problems: list[Problem] = []
-        images = _by_stem(image_dir, "images", problems)
-        labels = _by_stem(label_dir, "labels", problems)
-        ids = sorted(images)
+        stem_suffix, endings = _split_suffix(label_suffix)
+        images = _Stems(image_dir, "images", IMAGE_SUFFIXES, "", IMAGE_SUFFIXES, problems)
+        labels = _Stems(label_dir, "labels", LABEL_SUFFIXES, stem_suffix, endings, problems)
+        if label_suffix and image_dir.resolve() == label_dir.resolve():
+            images.leave_out(labels)
         if list_file is not None:
             try:
                 lines = read_lines(list_file, "list of image names")
-                ids = [without_suffix(line) for line in lines]
             except DataError as error:
-                ids = []
+                lines = []
                 message = f'{error.problem.message}, or the split "" for every image'
                 problems.append(Problem(list_file, message))
-        elif not problems:
-            for stem in sorted(labels.keys() - images.keys()):
-                message = f"label has no image {stem}.* in {image_dir}; add it or remove the label"
-                problems.append(Problem(labels[stem], message))
+            ids = list(_listed(lines, list_file, image_dir, image_folder, problems))
+        else:
+            ids = sorted(images.here())
+            if not problems:
+                for stem in sorted(labels.here().keys() - images.here().keys()):
+                    message = (
+                        f"label has no image {stem}.* in {image_dir}; add it or remove the label"
+                    )
+                    path = labels.here()[stem]
+                    problems.append(Problem(path, message, "label without an image"))
         super().__init__(
-            root.name,
+            root.name or root.resolve().name,
             ids,
-            [images.get(image_id, image_dir / f"{image_id}.jpg") for image_id in ids],
-            [labels.get(image_id, label_dir / f"{image_id}.png") for image_id in ids],
+            [images.find(image_id, ".jpg") for image_id in ids],
+            [labels.find(image_id, ".png") for image_id in ids],
             class_names=names,
             palette=voc_palette() if palette is None else palette,
             source=list_file or image_dir,
+            coding=coding,
+            exif=exif,
             problems=problems,
             strict=strict,
         )
@@ -84,24 +106,23 @@ def _class_names(
     if num_classes is not None and not 1 <= num_classes <= 255:
         raise ValueError(f"num_classes must be in 1..255, got {num_classes}")
     if class_names is not None:
-        expected = num_classes or len(class_names)
-        if len(class_names) != expected or not 1 <= expected <= 255:
-            rule = f"{num_classes}" if num_classes else "1..255"
-            raise ValueError(f"class_names must hold {rule} names, got {len(class_names)}")
-        return tuple(class_names)
+        if num_classes is not None and len(class_names) != num_classes:
+            raise ValueError(f"class_names must hold {num_classes} names, got {len(class_names)}")
+        return check_class_names(class_names)
     if not root.is_dir():
         raise DataError(Problem(root, "folder is missing; give the one that holds the data set"))
-    listing = root / "classes.txt"
+    listing = root / CLASSES_FILE
     if listing.is_file():
-        names = read_lines(listing, "list of class names")
-        expected = num_classes or len(names)
-        if len(names) != expected or not 1 <= expected <= 255:
-            rule = f"num_classes is {num_classes}" if num_classes else "1 to 255 are possible"
-            message = f"names {len(names)} classes but {rule}; correct one of them"
+        names = read_class_names(listing)
+        if num_classes is not None and len(names) != num_classes:
+            message = f"names {len(names)} classes but num_classes is {num_classes}; correct one"
             raise DataError(Problem(listing, message))
-        return tuple(names)
+        return names
     if num_classes is None:
-        message = "is missing; write one class name a line, or give num_classes"
+        message = (
+            "is missing; write one class name per line there, or name another such file with "
+            "--data.classes (in Python, give num_classes)"
+        )
         raise DataError(Problem(listing, message))
     return tuple(f"class {index}" for index in range(num_classes))
 
@@ -125,18 +146,97 @@ def _locate(
     return named, image_dir, label_dir
 
 
-def _by_stem(folder: Path, kind: str, problems: list[Problem]) -> dict[str, Path]:
-    """Picture files by stem; a missing folder and stems that occur twice go into `problems`."""
-    if not folder.is_dir():
-        problems.append(Problem(folder, f"folder of {kind} is missing; create it or name another"))
-        return {}
-    files: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith("."):
+def _listed(
+    lines: Iterable[str],
+    list_file: Path,
+    image_dir: Path,
+    image_folder: str,
+    problems: list[Problem],
+) -> Iterable[str]:
+    """The ids that a list names; names outside the folder of images go into `problems`."""
+    for line in lines:
+        path = PurePosixPath(without_suffix(line.replace("\\", "/")))
+        if path.is_absolute() and path.is_relative_to(image_dir.absolute()):
+            path = path.relative_to(image_dir.absolute())
+        if path.is_absolute() or ".." in path.parts:
+            problems.append(outside(list_file, line))
             continue
-        if path.stem in files:
-            message = f"has the same stem as {files[path.stem].name}; keep one of the two"
-            problems.append(Problem(path, message))
-            continue
-        files[path.stem] = path
-    return files
+        if path.is_relative_to(image_folder) and not (image_dir / path.parent).is_dir():
+            path = path.relative_to(image_folder)
+        yield str(path)
+
+
+def _split_suffix(label_suffix: str) -> tuple[str, tuple[str, ...]]:
+    """`_mask.png` as `_mask` and the ending .png; without an ending, all there are."""
+    stem, dot, ending = label_suffix.rpartition(".")
+    if not dot:
+        return label_suffix, LABEL_SUFFIXES
+    return stem, (f".{ending.lower()}",)
+
+
+class _Stems:
+    """The pictures of a folder and, where asked for, of its sub-folders by stem.
+
+    A missing folder, and stems that occur twice in one, go into `problems`.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        role: str,
+        suffixes: tuple[str, ...],
+        stem_suffix: str,
+        endings: tuple[str, ...],
+        problems: list[Problem],
+    ) -> None:
+        self._folder = folder
+        self._stem_suffix = stem_suffix
+        self._endings = endings
+        self._suffixes = tuple({*suffixes, *endings})
+        self._problems = problems
+        self._left_out: _Stems | None = None
+        self._found: dict[str, dict[str, Path]] = {}
+        if not folder.is_dir():
+            message = f"folder of {role} is missing; create it or name another"
+            problems.append(Problem(folder, message))
+
+    def leave_out(self, others: _Stems) -> None:
+        """Take none of the files that `others` take."""
+        self._left_out = others
+        self._found.clear()
+
+    def here(self) -> dict[str, Path]:
+        """Those of the folder itself."""
+        return self._of(".")
+
+    def find(self, image_id: str, default: str) -> Path:
+        """The file of an id, which may name a sub-folder; with the ending `default` if none is."""
+        path = PurePosixPath(image_id)
+        found = self._of(str(path.parent)).get(path.name)
+        ending = self._endings[0] if len(self._endings) == 1 else default
+        return found or self._folder / f"{image_id}{self._stem_suffix}{ending}"
+
+    def _of(self, sub_folder: str) -> dict[str, Path]:
+        if sub_folder in self._found:
+            return self._found[sub_folder]
+        folder = self._folder / sub_folder
+        files: dict[str, Path] = {}
+        others = set(self._left_out._of(sub_folder).values()) if self._left_out else set()
+        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+            if not self._takes(path) or path in others:
+                continue
+            stem = path.stem.removesuffix(self._stem_suffix)
+            if stem in files:
+                message = f"has the same stem as {files[stem].name}; keep one of the two"
+                self._problems.append(Problem(path, message, "files of one stem"))
+                continue
+            files[stem] = path
+        self._found[sub_folder] = files
+        return files
+
+    def _takes(self, path: Path) -> bool:
+        return (
+            path.suffix.lower() in self._endings
+            and path.stem.endswith(self._stem_suffix)
+            and is_image_file(path, self._suffixes)
+        )

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from fcn_train.data.dataset import IMAGE_SUFFIXES, DataError, Problem, reason
+from fcn_train.data.images import IMAGE_SUFFIXES
+from fcn_train.data.problems import DataError, Problem, reason
+
+_OUTSIDE = "name outside the data set"
 
 
 def read_lines(path: Path, purpose: str) -> list[str]:
@@ -19,20 +23,75 @@ def read_lines(path: Path, purpose: str) -> list[str]:
     except (OSError, UnicodeDecodeError) as error:
         message = f"{purpose} cannot be read ({reason(error)}); give the path of a text file"
         raise DataError(Problem(path, message)) from error
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    # Not splitlines, which would also end a line at characters that names may hold.
+    return [line.strip(" \t\r\n") for line in text.split("\n") if line.strip(" \t\r\n")]
 
 
-def read_ids(list_file: Path, problems: list[Problem]) -> list[str]:
-    """The images that a list names in its first column, without folder and ending.
+def read_ids(
+    list_file: Path, problems: list[Problem], image_of: Callable[[str], Path]
+) -> list[str]:
+    """The images that a list names, without folder and ending.
 
-    A list that cannot be read goes into `problems`.
+    A line may go on after the name (`name -1`, `image label`). Names may hold spaces: the longest
+    beginning of a line that names an image which exists is taken for the name.
+
+    Args:
+        list_file: the list; if it cannot be read that goes into `problems`.
+        problems: takes lines that name a file outside the data set, too.
+        image_of: the path of an image by its name.
     """
     try:
         lines = read_lines(list_file, "list of images")
     except DataError as error:
         problems.append(error.problem)
         return []
-    return [without_suffix(line.split()[0].replace("\\", "/").rsplit("/", 1)[-1]) for line in lines]
+    ids = []
+    for line in lines:
+        named = _named_image(line.replace("\\", "/"), image_of)
+        image_id = _file_stem(named)
+        path = Path(named)
+        is_other = path.is_absolute() and path.is_file() and not _same(path, image_of(image_id))
+        if ".." in path.parts or is_other:
+            problems.append(outside(list_file, named))
+        else:
+            ids.append(image_id)
+    return ids
+
+
+def outside(list_file: Path, name: str) -> Problem:
+    message = f"names {name!r}, a file outside the data set; move it there or take it off the list"
+    return Problem(list_file, message, _OUTSIDE)
+
+
+def _named_image(line: str, image_of: Callable[[str], Path]) -> str:
+    """The beginning of a line that names its image."""
+    columns = line.split()
+    if len(columns) == 1:
+        return line
+    end = len(line)
+    for column in reversed(columns):
+        beginning = line[:end].rstrip()
+        if _is_one_path(beginning) and image_of(_file_stem(beginning)).is_file():
+            return beginning
+        end = line.rindex(column, 0, end)
+    # None exists: the name is told from what lists have behind it.
+    last = columns[-1]
+    has_more = last in ("-1", "0", "1", "+1") or "/" in last or without_suffix(last) != last
+    return columns[0] if has_more else line
+
+
+def _is_one_path(text: str) -> bool:
+    """Whether no file's ending comes before the last folder: `a.jpg b/a.png` is two paths."""
+    folder = text.rpartition("/")[0]
+    return all(without_suffix(word) == word for word in folder.split())
+
+
+def _file_stem(name: str) -> str:
+    return without_suffix(name.rsplit("/", 1)[-1])
+
+
+def _same(path: Path, other: Path) -> bool:
+    return other.is_file() and path.samefile(other)
 
 
 def find_list(folder: Path, split: str, *others: Path) -> Path:
@@ -58,6 +117,14 @@ def find_folder(
             return folder, []
     message = f"folder is missing; give the folder that holds {' and '.join(needed)}"
     return root, [Problem(root / name, message) for name in needed if not (root / name).is_dir()]
+
+
+def file_names(folder: Path) -> frozenset[str]:
+    """The names in a folder; none where it cannot be listed."""
+    try:
+        return frozenset(os.listdir(folder))
+    except OSError:
+        return frozenset()
 
 
 def without_suffix(name: str) -> str:

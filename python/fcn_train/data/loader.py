@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
-from fcn_train.data.dataset import DataError, Example, Problem, SegmentationDataset
+from fcn_train.data.dataset import Example, SegmentationDataset
+from fcn_train.data.problems import DataError, Problem
 from fcn_train.data.transforms import (
     Batch,
     Compose,
@@ -186,6 +187,7 @@ class MemoryDataset(SegmentationDataset):
             class_names=dataset.class_names,
             palette=dataset.palette,
             source=dataset.source,
+            reader=dataset.reader,
         )
         self._examples: list[Example] = []
         for index in range(len(dataset)):
@@ -193,8 +195,11 @@ class MemoryDataset(SegmentationDataset):
             if progress is not None:
                 progress(index + 1, len(dataset))
 
-    def __getitem__(self, index: int) -> Example:
-        return self._examples[index]
+    def examine(self, index: int) -> tuple[Example | None, list[Problem]]:
+        return self._examples[index], []
+
+    def label(self, index: int) -> np.ndarray:
+        return self._examples[index].label
 
 
 _Key = tuple[int, int, int]  # index of the example, epoch, place in the epoch

@@ -8,16 +8,12 @@ from typing import Any
 import numpy as np
 
 from fcn_ext.numpy import voc_palette
-from fcn_train.data.dataset import (
-    IGNORE_INDEX,
-    DataError,
-    Problem,
-    SegmentationDataset,
-    reason,
-    shortened,
-)
+from fcn_train.data.coding import IGNORE_INDEX
+from fcn_train.data.dataset import SegmentationDataset
+from fcn_train.data.images import missing
+from fcn_train.data.problems import DataError, Problem, reason, shortened
 
-__all__ = ["MatlabSegmentation", "read_matlab"]
+__all__ = ["MatlabLabels", "MatlabSegmentation", "read_matlab"]
 
 
 class MatlabSegmentation(SegmentationDataset):
@@ -27,34 +23,49 @@ class MatlabSegmentation(SegmentationDataset):
         variable: the label map in each file: the name of a variable, or of a structure and of a
             field in it, with a dot between them.
         classes: the class of each value that a file may hold; `IGNORE_INDEX` is void.
-        further arguments: as `SegmentationDataset`; the palette is the VOC colour map.
+        further arguments: as `SegmentationDataset`; the palette is the VOC color map.
     """
 
     def __init__(
-        self, *arguments: Any, variable: str, classes: dict[int, int], **options: Any
+        self, name: str, *arguments: Any, variable: str, classes: dict[int, int], **options: Any
     ) -> None:
-        super().__init__(*arguments, palette=voc_palette(), **options)
+        reader = MatlabLabels(name, variable, classes)
+        super().__init__(name, *arguments, palette=voc_palette(), reader=reader, **options)
+
+
+class MatlabLabels:
+    """Labels in MATLAB files, a `LabelReader`; arguments as for `MatlabSegmentation`, and the
+    `name` of the data set."""
+
+    def __init__(self, name: str, variable: str, classes: dict[int, int]) -> None:
+        self._name = name
         self._variable = variable
+        self._meaning = sorted(classes.items())
         self._lowest, self._highest = min(classes), max(classes)
         # Values in between that mean nothing are marked by -1.
         self._table = np.full(self._highest - self._lowest + 1, -1, dtype=np.int64)
         for value, index in classes.items():
             self._table[value - self._lowest] = index
 
-    def _read_label(self, index: int) -> np.ndarray:
-        path = self.label_path(index)
-        values = read_matlab(path, self._variable)
+    @property
+    def meaning(self) -> list[tuple[Any, int]]:
+        return list(self._meaning)
+
+    def decode(self, path: Path) -> np.ndarray:
+        return read_matlab(path, self._variable)
+
+    def classes(self, values: np.ndarray, path: Path) -> np.ndarray:
         known = (values >= self._lowest) & (values <= self._highest)
         label: np.ndarray = self._table[np.where(known, values, self._lowest) - self._lowest]
         wrong = ~known | (label < 0)
         if wrong.any():
             row, column = np.argwhere(wrong)[0].tolist()
             message = (
-                f"has label values that {self.name} has no class for: "
+                f"has label values that {self._name} has no class for: "
                 f"{shortened(np.unique(values[wrong]).tolist())} in {int(wrong.sum())} pixels, the "
                 f"first at row {row}, column {column}; correct the file"
             )
-            raise DataError(Problem(path, message))
+            raise DataError(Problem(path, message, "label of wrong values"))
         return label.astype(np.uint8)
 
 
@@ -70,8 +81,7 @@ def read_matlab(path: Path, variable: str) -> np.ndarray:
             matrix of whole numbers, or if scipy is not installed.
     """
     if not path.is_file():
-        message = "label is missing; restore the file or take it off the list"
-        raise DataError(Problem(path, message))
+        raise DataError(missing(path, "label"))
     try:
         from scipy.io import loadmat
     except ImportError:

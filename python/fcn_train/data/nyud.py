@@ -41,13 +41,16 @@ class Nyud(MatlabSegmentation):
         labels, lacking = find_folder(root, ("", "data"), ("segmentation",))
         problems += lacking
         list_file = find_list(root, split, root / "data")
-        ids = read_ids(list_file, problems)
-        names = [image_id if image_id.startswith("img_") else f"img_{image_id}" for image_id in ids]
+
+        def image_of(image_id: str) -> Path:
+            return images / "images" / f"{_file_stem(image_id)}.png"
+
+        ids = read_ids(list_file, problems, image_of)
         super().__init__(
             "NYUDv2",
             ids,
-            [images / "images" / f"{name}.png" for name in names],
-            [labels / "segmentation" / f"{name}.mat" for name in names],
+            [image_of(image_id) for image_id in ids],
+            [labels / "segmentation" / f"{_file_stem(image_id)}.mat" for image_id in ids],
             variable="segmentation",
             classes=from_one(len(NYUD_CLASS_NAMES), 0),
             class_names=NYUD_CLASS_NAMES,
@@ -55,3 +58,7 @@ class Nyud(MatlabSegmentation):
             problems=problems,
             strict=strict,
         )
+
+
+def _file_stem(image_id: str) -> str:
+    return image_id if image_id.startswith("img_") else f"img_{image_id}"

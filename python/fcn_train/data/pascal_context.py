@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fcn_train.data.dataset import DataError, Problem
 from fcn_train.data.lists import find_list, read_ids, read_lines
 from fcn_train.data.matlab import MatlabSegmentation
+from fcn_train.data.problems import DataError, Problem
 from fcn_train.data.voc import VOC_CLASS_NAMES, find_voc_folder
 
 __all__ = ["PASCAL_CONTEXT_CLASS_NAMES", "PascalContext"]
@@ -56,11 +56,15 @@ class PascalContext(MatlabSegmentation):
             message = "folder is missing; give the folder that holds trainval and labels.txt"
             problems.append(Problem(folder / "trainval", message))
         list_file = find_list(images / "ImageSets" / "Main", split)
-        ids = read_ids(list_file, problems)
+
+        def image_of(image_id: str) -> Path:
+            return images / "JPEGImages" / f"{image_id}.jpg"
+
+        ids = read_ids(list_file, problems, image_of)
         super().__init__(
             "PASCAL-Context",
             ids,
-            [images / "JPEGImages" / f"{image_id}.jpg" for image_id in ids],
+            [image_of(image_id) for image_id in ids],
             [folder / "trainval" / f"{image_id}.mat" for image_id in ids],
             variable="LabelMap",
             classes=classes,

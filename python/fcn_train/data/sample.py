@@ -14,11 +14,13 @@ import numpy as np
 from PIL import Image
 
 from fcn_ext.numpy import voc_palette
-from fcn_train.data.dataset import DataError, Problem
+from fcn_train.data.problems import DataError, Problem, shortened
 from fcn_train.data.scene import SAMPLE_CLASS_NAMES, draw_scene
 from fcn_train.data.voc import VocSegmentation
 
 MANIFEST = "sample.json"
+_GENERATOR = "fcn_train sample data set"
+_CONTENTS = {"JPEGImages", "SegmentationClass", "ImageSets", "classes.txt", MANIFEST}
 _VERSION = 1  # raised whenever the same seed draws other pictures
 _MAX_SIZE = 4096
 
@@ -32,7 +34,7 @@ class SampleDataset(VocSegmentation):
 
     def __init__(self, root: Path | str, split: str = "train", *, strict: bool = True) -> None:
         root = Path(root)
-        if strict and not (root / MANIFEST).is_file():
+        if strict and not is_sample(root):
             message = "is missing, so this is no sample data set; write one with `fcn data sample`"
             raise DataError(Problem(root / MANIFEST, message))
         super().__init__(root, split, class_names=SAMPLE_CLASS_NAMES, name="sample", strict=strict)
@@ -49,7 +51,8 @@ def write_sample_dataset(
     beside `root` and renamed when complete.
 
     Args:
-        root: folder to write; an older sample data set of other arguments there is replaced.
+        root: folder to write; an older sample data set of other arguments there is replaced, if it
+            holds nothing else.
         seed: >= 0.
         train, val: images in the two splits, >= 1.
         size: longer side of the pictures in pixels, 32..4096; the shorter is 3/4 of it.
@@ -59,7 +62,8 @@ def write_sample_dataset(
 
     Raises:
         ValueError: if an argument is out of range.
-        DataError: if `root` exists and is no sample data set, or cannot be written.
+        DataError: if `root` exists and is no sample data set or holds more than one, or cannot be
+            written.
     """
     root = Path(root)
     for name, value, least in (("seed", seed, 0), ("train", train, 1), ("val", val, 1)):
@@ -68,7 +72,7 @@ def write_sample_dataset(
     if not 32 <= size <= _MAX_SIZE:
         raise ValueError(f"size must be in 32..{_MAX_SIZE}, got {size}")
     manifest = {
-        "generator": "fcn_train sample data set",
+        "generator": _GENERATOR,
         "version": _VERSION,
         "seed": seed,
         "train": train,
@@ -139,6 +143,12 @@ class _Deck:
         return dealt
 
 
+def is_sample(root: Path) -> bool:
+    """Whether `write_sample_dataset` wrote this folder."""
+    manifest = _read_manifest(root)
+    return isinstance(manifest, dict) and manifest.get("generator") == _GENERATOR
+
+
 def _read_manifest(root: Path) -> Any:
     try:
         return json.loads((root / MANIFEST).read_text(encoding="utf-8"))
@@ -147,10 +157,13 @@ def _read_manifest(root: Path) -> Any:
 
 
 def _refuse_foreign(root: Path) -> None:
-    """Never replace a folder that is not a sample data set."""
-    if not root.exists() or (root / MANIFEST).is_file():
+    """Never replace what `write_sample_dataset` did not write."""
+    if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return
-    if root.is_dir() and not any(root.iterdir()):
-        return
-    message = "exists and is not a sample data set; name another folder or remove it"
-    raise DataError(Problem(root, message))
+    if not is_sample(root):
+        message = "exists and is not a sample data set; name another folder"
+        raise DataError(Problem(root, message))
+    others = sorted(path.name for path in root.iterdir() if path.name not in _CONTENTS)
+    if others:
+        message = f"holds more than an older sample data set ({shortened(others, 3)}); name another"
+        raise DataError(Problem(root, message))

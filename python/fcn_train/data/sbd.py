@@ -31,11 +31,15 @@ class SbdSegmentation(MatlabSegmentation):
         candidates = ("", "dataset", "benchmark_RELEASE/dataset")
         folder, problems = find_folder(Path(root), candidates, ("img", "cls"))
         list_file = find_list(folder, split)
-        ids = read_ids(list_file, problems)
+
+        def image_of(image_id: str) -> Path:
+            return folder / "img" / f"{image_id}.jpg"
+
+        ids = read_ids(list_file, problems, image_of)
         super().__init__(
             "SBD",
             ids,
-            [folder / "img" / f"{image_id}.jpg" for image_id in ids],
+            [image_of(image_id) for image_id in ids],
             [folder / "cls" / f"{image_id}.mat" for image_id in ids],
             variable="GTcls.Segmentation",
             classes={value: value for value in range(len(VOC_CLASS_NAMES))},

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from fcn_train.data.dataset import IGNORE_INDEX, Example
+from fcn_train.data.coding import IGNORE_INDEX
+from fcn_train.data.dataset import Example
 
 _FAMILIES = (
     ("red", 0.0, ("disc", "star"), ("plain", "striped")),
@@ -37,7 +38,7 @@ _SUPERSAMPLING = 4
 _MIN_VISIBLE = 0.4
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Object:
     """One object placed on the canvas: its class 1..20 and the pose of its outline."""
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fcn_train.data.dataset import DataError, Problem
 from fcn_train.data.lists import find_folder, find_list, read_ids
 from fcn_train.data.matlab import MatlabSegmentation, from_one
+from fcn_train.data.problems import DataError, Problem
 
 __all__ = ["SIFT_FLOW_CLASS_NAMES", "SIFT_FLOW_GEOMETRY_NAMES", "SiftFlow"]
 
@@ -59,12 +59,16 @@ class SiftFlow(MatlabSegmentation):
         needed = ("Images", label_folder)
         folder, problems = find_folder(Path(root), ("", "SiftFlowDataset"), needed)
         list_file = find_list(folder, split)
-        ids = read_ids(list_file, problems)
+
+        def image_of(image_id: str) -> Path:
+            return folder / "Images" / _SCENES / f"{image_id}.jpg"
+
+        ids = read_ids(list_file, problems, image_of)
         names, classes = _LABELS[label_folder]
         super().__init__(
             "SIFT Flow",
             ids,
-            [folder / "Images" / _SCENES / f"{image_id}.jpg" for image_id in ids],
+            [image_of(image_id) for image_id in ids],
             [folder / label_folder / _SCENES / f"{image_id}.mat" for image_id in ids],
             variable="S",
             classes=classes,

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 
-from fcn_train.data.dataset import IGNORE_INDEX, SegmentationDataset
+from fcn_train.data.coding import IGNORE_INDEX
+from fcn_train.data.dataset import SegmentationDataset
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class DatasetStatistics:
-    """Counts over all pairs of a data set with C classes.
+    """Counts over all pairs of a data set with C classes. Equal if all of them are.
 
     class_names: C names.
     pixels: (C,) int64, pixels of each class.
@@ -33,6 +34,18 @@ class DatasetStatistics:
     sizes: dict[tuple[int, int], int]
     mean: np.ndarray
     std: np.ndarray
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, DatasetStatistics):
+            return NotImplemented
+        return all(
+            np.array_equal(getattr(self, item.name), getattr(other, item.name))
+            if isinstance(getattr(self, item.name), np.ndarray)
+            else getattr(self, item.name) == getattr(other, item.name)
+            for item in fields(self)
+        )
+
+    __hash__ = None  # type: ignore[assignment]
 
     @property
     def num_images(self) -> int:

@@ -15,7 +15,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fcn_train.data.dataset import IGNORE_INDEX, Example
+from fcn_train.data.coding import IGNORE_INDEX
+from fcn_train.data.dataset import Example
 
 Transform = Callable[[Example, np.random.Generator], Example]
 
@@ -181,6 +182,17 @@ class Batch(NamedTuple):
     targets: Tensor
     ids: tuple[str, ...]
     sizes: tuple[tuple[int, int], ...]
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both hold the same images, targets, names and sizes."""
+        if not isinstance(other, Batch):
+            return NotImplemented
+        tensors = ((self.images, other.images), (self.targets, other.targets))
+        same = all(torch.equal(mine, theirs) for mine, theirs in tensors)
+        return same and (self.ids, self.sizes) == (other.ids, other.sizes)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
 
 
 def collate(tensors: Sequence[tuple[Tensor, Tensor]], ids: Sequence[str]) -> Batch:

@@ -8,7 +8,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from fcn_ext.numpy import encode_palette
-from fcn_train.data.dataset import IGNORE_INDEX, SegmentationDataset
+from fcn_train.data.coding import IGNORE_INDEX
+from fcn_train.data.dataset import SegmentationDataset
 
 _TITLE_HEIGHT = 14
 

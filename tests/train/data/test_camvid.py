@@ -71,3 +71,10 @@ def test_published_files_load(shared_data: Path) -> None:
     assert image.shape == (360, 480, 3)
     assert label.shape == (360, 480)
     assert set(np.unique(label)) <= {*range(11), 255}
+
+
+@pytest.mark.parametrize("line", ["../x.png trainannot/x.png", "train/a.png ../../x.png"])
+def test_a_list_that_leaves_the_data_set_is_refused(tmp_path: Path, line: str) -> None:
+    (tmp_path / "train.txt").write_text(f"{line}\n")
+    with pytest.raises(DataError, match="a file outside the data set"):
+        CamVid(tmp_path, "train")

@@ -56,7 +56,7 @@ def test_every_problem_of_every_file_is_found_at_once(
         "a.jpg: image cannot be decoded",
         "b.png: is 5 x 3 pixels but its image",
         "b.png: has label values outside 0..20 and 255 (void): 21 in 15 pixels, the first at row 0",
-        "c.png: holds the palette's colours (RGB)",
+        "c.png: holds the palette's colors (RGB)",
         "d.jpg: image is missing; restore the file or take it off the list",
         "d.png: label is missing; restore the file or take it off the list",
         "b.png: is 5 x 3 pixels but its image",

@@ -39,7 +39,7 @@ def test_class_names_come_from_classes_txt(root: Path) -> None:
 
 
 def test_neither_names_nor_number_of_classes_is_an_error(root: Path) -> None:
-    with pytest.raises(DataError, match=r"classes\.txt: is missing; .* or give num_classes"):
+    with pytest.raises(DataError, match=r"classes\.txt: is missing; .*in Python, give num_classes"):
         FolderSegmentation(root)
 
 
@@ -110,3 +110,70 @@ def test_two_images_of_one_stem_are_named(root: Path) -> None:
     Image.new("RGB", (4, 3)).save(root / "images" / "a.jpg")
     with pytest.raises(DataError, match=r"a\.png: has the same stem as a\.jpg"):
         FolderSegmentation(root, num_classes=2)
+
+
+@pytest.mark.parametrize("suffix", ["_mask", "_mask.png", "_mask.PNG"])
+def test_labels_may_have_a_suffix(tmp_path: Path, suffix: str) -> None:
+    add_pair(tmp_path / "images", tmp_path / "labels", "x")
+    (tmp_path / "labels" / "x.png").rename(tmp_path / "labels" / "x_mask.png")
+    add_pair(tmp_path / "unused", tmp_path / "labels", "x")
+    dataset = FolderSegmentation(tmp_path, label_suffix=suffix, num_classes=2)
+    assert (dataset.ids, dataset.label_path(0).name) == (["x"], "x_mask.png")
+    assert dataset[0].label.sum() == 12
+    (tmp_path / "list.txt").write_text("x\ny\n")
+    listed = FolderSegmentation(tmp_path, "list", label_suffix=suffix, num_classes=2)
+    assert listed.label_path(1) == tmp_path / "labels" / "y_mask.png"
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".tif", "_mask.gif"])
+def test_labels_may_have_another_ending(tmp_path: Path, suffix: str) -> None:
+    add_pair(tmp_path / "images", tmp_path / "labels", "x")
+    Image.open(tmp_path / "labels" / "x.png").save(tmp_path / "labels" / f"x{suffix}")
+    dataset = FolderSegmentation(tmp_path, label_suffix=suffix, num_classes=2)
+    assert dataset.label_path(0).name == f"x{suffix}"
+    assert dataset[0].label.sum() == 12
+
+
+def test_images_and_labels_may_share_a_folder(tmp_path: Path) -> None:
+    add_pair(tmp_path, tmp_path / "labels", "x", "png")
+    (tmp_path / "labels" / "x.png").rename(tmp_path / "x_mask.png")
+    dataset = FolderSegmentation(
+        tmp_path, image_folder=".", label_folder="", label_suffix="_mask.png", num_classes=2
+    )
+    assert dataset.ids == ["x"]
+    assert dataset[0].label.sum() == 12
+    assert dataset.name == tmp_path.name
+
+
+def test_lists_may_name_sub_folders(tmp_path: Path) -> None:
+    add_pair(tmp_path / "images" / "city", tmp_path / "labels" / "city", "a", "png")
+    add_pair(tmp_path / "images", tmp_path / "labels", "a")
+    (tmp_path / "list.txt").write_text(f"city/a.png\nimages/a.jpg\n{tmp_path}/images/city/b.jpg\n")
+    dataset = FolderSegmentation(tmp_path, "list", num_classes=2)
+    assert dataset.ids == ["city/a", "a", "city/b"]
+    assert dataset[0].label.sum() == dataset[1].label.sum() == 12
+    assert dataset.image_path(2) == tmp_path / "images" / "city" / "b.jpg"
+
+
+@pytest.mark.parametrize("line", ["../x", "../../etc/x", "a/../../x.jpg", "/etc/x.png", "..\\x"])
+def test_lists_that_leave_the_data_set_are_refused(root: Path, line: str) -> None:
+    add_pair(root, root / "labels", "x")
+    (root / "list.txt").write_text(f"a\n{line}\n")
+    with pytest.raises(DataError, match=r"list\.txt: names .*, a file outside the data set"):
+        FolderSegmentation(root, "list", num_classes=2)
+    dataset = FolderSegmentation(root, "list", num_classes=2, strict=False)
+    assert (dataset.ids, len(dataset.problems)) == (["a"], 1)
+
+
+def test_links_out_of_the_data_set_are_read(tmp_path: Path) -> None:
+    add_pair(tmp_path / "there", tmp_path / "mine" / "labels", "x")
+    (tmp_path / "mine" / "images").mkdir()
+    (tmp_path / "mine" / "images" / "x.jpg").symlink_to(tmp_path / "there" / "x.jpg")
+    assert len(FolderSegmentation(tmp_path / "mine", num_classes=2)[0]) == 2
+
+
+def test_stray_files_are_no_pairs(root: Path) -> None:
+    for folder in ("images", "labels"):
+        (root / folder / "._a.png").write_bytes(b"resource fork")
+        (root / folder / "x.jpg").mkdir()
+    assert FolderSegmentation(root, num_classes=2).ids == ["a", "b", "c d"]

@@ -42,6 +42,13 @@ def train_loader(
     )
 
 
+def test_batches_are_compared_by_what_they_hold(dataset: SegmentationDataset) -> None:
+    first, second, third = (list(train_loader(dataset, seed=s).batches(0, 1)) for s in (1, 1, 2))
+    assert first == second
+    assert first != third
+    assert first[0] != 3
+
+
 def assert_equal(first: list[Batch], second: list[Batch]) -> None:
     assert len(first) == len(second)
     for one, other in zip(first, second, strict=True):

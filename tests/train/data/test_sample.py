@@ -155,6 +155,25 @@ def test_folder_that_holds_something_else_is_never_replaced(tmp_path: Path) -> N
     assert (tmp_path / "thesis.tex").read_text() == "precious"
 
 
+@pytest.mark.parametrize("text", ["{}", "[]", "no json", '{"generator": "my own"}'])
+def test_a_foreign_sample_json_makes_no_sample(tmp_path: Path, text: str) -> None:
+    (tmp_path / "sample.json").write_text(text)
+    with pytest.raises(DataError, match="exists and is not a sample data set"):
+        write_sample_dataset(tmp_path, train=1, val=1, size=32)
+    with pytest.raises(DataError, match="no sample data set"):
+        open_dataset("sample", tmp_path, "train")
+    assert (tmp_path / "sample.json").read_text() == text
+
+
+def test_files_added_to_a_sample_are_never_removed(tmp_path: Path) -> None:
+    root = write_sample_dataset(tmp_path / "data", train=1, val=1, size=32)
+    (root / "notes.txt").write_text("precious")
+    write_sample_dataset(root, train=1, val=1, size=32)
+    with pytest.raises(DataError, match=r"holds more than an older sample .*notes\.txt.*another"):
+        write_sample_dataset(root, train=2, val=1, size=32)
+    assert (root / "notes.txt").read_text() == "precious"
+
+
 def test_root_below_a_file_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match=r"cannot be written \(.+\); name a folder"):

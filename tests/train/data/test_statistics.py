@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -55,3 +56,17 @@ def test_statistics_become_json(root: Path) -> None:
     assert values["num_images"] == 2
     assert values["classes"][1] == {"name": "class 1", "pixels": 2, "images": 1, "weight": 1.0}
     assert values["sizes"][0] == {"height": 2, "width": 4, "images": 1}
+
+
+def test_statistics_are_compared_by_their_counts(root: Path) -> None:
+    first, second = (dataset_statistics(FolderSegmentation(root, num_classes=4)) for _ in "ab")
+    assert first == second
+    for name, value in (
+        ("void_pixels", 0),
+        ("pixels", first.pixels + 1),
+        ("pixels", first.pixels[:2]),
+        ("class_names", ("x",)),
+        ("sizes", {}),
+    ):
+        assert first != replace(first, **{name: value})
+    assert first != "statistics"

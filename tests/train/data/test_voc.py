@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from fcn_train.data import VOC_CLASS_NAMES, DataError, VocSegmentation, open_dataset
 from fcn_train.data.voc import find_voc_folder
@@ -76,3 +77,46 @@ def test_published_seg11valid_list_opens_by_path(shared_data: Path) -> None:
     listing = shared_data / "fcn_lists" / "data" / "pascal" / "seg11valid.txt"
     dataset = open_dataset("voc", shared_data, str(listing))
     assert len(dataset) == 736
+
+
+def test_classes_of_ones_own_come_from_classes_txt(voc_root: Path) -> None:
+    (voc_root / "classes.txt").write_text("\n".join(f"kind {index}" for index in range(9)))
+    dataset = VocSegmentation(voc_root.parent, "train")
+    assert dataset.class_names == tuple(f"kind {index}" for index in range(9))
+    assert dataset[0].label.max() == 255
+    (voc_root / "classes.txt").write_text("one\ntwo\n")
+    with pytest.raises(DataError, match=r"a\.png: has label values outside 0\.\.1"):
+        VocSegmentation(voc_root, "train")[0]
+    named = VocSegmentation(voc_root, "train", class_names=[str(index) for index in range(9)])
+    assert named.num_classes == 9
+
+
+def test_folders_suffix_and_endings_may_be_others(voc_root: Path) -> None:
+    (voc_root / "SegmentationClass").rename(voc_root / "Masks")
+    (voc_root / "JPEGImages").rename(voc_root / "Photos")
+    for image_id in "abc":
+        photo = voc_root / "Photos" / f"{image_id}.jpg"
+        with Image.open(photo) as picture:
+            picture.save(photo.with_suffix(".png"))
+        photo.unlink()
+        label = voc_root / "Masks" / f"{image_id}.png"
+        label.rename(label.with_name(f"{image_id}_mask.png"))
+    options = {"image_folder": "Photos", "label_folder": "Masks"}
+    for suffix in ("_mask", "_mask.png"):
+        dataset = open_dataset("voc", voc_root.parents[1], "train", label_suffix=suffix, **options)
+        assert [dataset[index].label.shape for index in range(2)] == [(7, 9), (8, 12)]
+
+
+def test_a_name_with_a_space_is_not_cut(voc_root: Path) -> None:
+    for folder, ending in (("JPEGImages", "jpg"), ("SegmentationClass", "png")):
+        shutil.copy(voc_root / folder / f"b.{ending}", voc_root / folder / f"a 2.{ending}")
+    (voc_root / "mine.txt").write_text("a 2\na 1\n")
+    dataset = VocSegmentation(voc_root, str(voc_root / "mine.txt"))
+    assert dataset.ids == ["a 2", "a"]
+    assert dataset[0].label.shape == (8, 12)
+
+
+def test_a_list_that_leaves_the_data_set_is_refused(voc_root: Path) -> None:
+    (voc_root / "mine.txt").write_text("a\n../../a.jpg\n")
+    with pytest.raises(DataError, match=r"mine\.txt: names '\.\./\.\./a\.jpg', a file outside"):
+        VocSegmentation(voc_root, str(voc_root / "mine.txt"))

@@ -1,0 +1,44 @@
+"""The names of classes: read from a file, and what they may be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from fcn_train.data.lists import read_lines
+from fcn_train.data.problems import DataError, Problem, is_plain
+
+CLASSES_FILE = "classes.txt"
+"""Where a data set of one's own names its classes, one per line."""
+
+
+def read_class_names(path: Path) -> tuple[str, ...]:
+    """The lines of a file, one class per line; the first is class 0.
+
+    Raises:
+        DataError: if the file cannot be read, or `check_class_names` refuses what it names.
+    """
+    try:
+        return check_class_names(read_lines(path, "list of class names"))
+    except ValueError as error:
+        message = str(error).replace("class_names", "the names of classes")
+        raise DataError(Problem(path, f"{message}; correct the file")) from None
+
+
+def check_class_names(names: Sequence[str]) -> tuple[str, ...]:
+    """The names, if they are 1 to 255 different ones of plain text.
+
+    Raises:
+        ValueError: if they are not.
+    """
+    names = tuple(names)
+    if not 1 <= len(names) <= 255:
+        raise ValueError(f"class_names must hold 1..255 names, got {len(names)}")
+    for name in names:
+        if not isinstance(name, str) or not name.strip() or not is_plain(name):
+            raise ValueError(f"class_names must be plain text without control characters: {name!r}")
+        if names.count(name) > 1:
+            raise ValueError(
+                f"class_names must differ, {name!r} is there {names.count(name)} times"
+            )
+    return names

@@ -1,0 +1,198 @@
+"""Whether a split's labels hold enough to learn from or to score, and what they lack.
+
+Nothing here decodes a whole data set without need: a few labels spread over the split show two
+classes in almost every case, and only where they do not is the search continued.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+from torch import Tensor
+
+from fcn_train.data.coding import IGNORE_INDEX, LabelCoding
+from fcn_train.data.dataset import SegmentationDataset
+from fcn_train.data.images import is_image_file, missing
+from fcn_train.data.labels import LABEL_SUFFIXES, PictureLabels
+from fcn_train.data.lists import file_names
+from fcn_train.data.problems import DataError, Problem, shortened
+
+_PAIRS = 8  # decoded before training, at the least
+_MANY_LABELS = 200  # after so many with less than two classes, say that the search goes on
+
+_REMEDY = (
+    "if 255 marks a class and not void (masks of 0 and 255 do), give --data.label-map 0=0,255=1"
+)
+
+
+def check_split(
+    dataset: SegmentationDataset, *, training: bool, warn: Callable[[str], None]
+) -> None:
+    """Refuse a split that nothing can be learned from, or scored on; warn of one class alone.
+
+    Files are looked for first, then a few pairs are decoded, and labels until there are two
+    classes.
+
+    Args:
+        dataset: one split.
+        training: whether it is to be learned from, which takes two classes; to score, one will do.
+        warn: takes what is merely suspicious.
+
+    Raises:
+        DataError: if files are missing, a pair that was looked at cannot be used, all labels hold
+            nothing but void, or, for `training`, pixels of fewer than two classes.
+    """
+    absent = missing_files(dataset)
+    if absent:
+        raise DataError(_in_short(dataset, absent))
+    counts = np.zeros(256, dtype=np.int64)
+    for number, index in enumerate(_spread(len(dataset))):
+        label = dataset[index].label if number < _PAIRS else dataset.label(index)
+        counts += np.bincount(label.ravel(), minlength=256)
+        if number + 1 >= _PAIRS and np.count_nonzero(counts[: dataset.num_classes]) >= 2:
+            return
+        if number + 1 == _MANY_LABELS < len(dataset):
+            warn(
+                f"{too_few_classes(dataset, counts)} (in {_MANY_LABELS} labels; looking at all "
+                f"{len(dataset)})"
+            )
+    problem = too_few_classes(dataset, counts)
+    if problem is None:
+        return
+    if training or not counts[: dataset.num_classes].any():
+        raise DataError(problem)
+    warn(str(problem))
+
+
+def missing_files(dataset: SegmentationDataset) -> list[Problem]:
+    """The images and labels that are not there, from one listing of each folder."""
+    listed: dict[str, frozenset[str]] = {}
+    problems = []
+    for index in range(len(dataset)):
+        for role, path in (
+            ("image", dataset.image_path(index)),
+            ("label", dataset.label_path(index)),
+        ):
+            folder = str(path.parent)
+            if folder not in listed:
+                listed[folder] = file_names(path.parent)
+            if path.name not in listed[folder] and not path.is_file():
+                problems.append(missing(path, role))
+    return problems
+
+
+def too_few_classes(dataset: SegmentationDataset, counts: np.ndarray) -> Problem | None:
+    """What is wrong with labels of fewer than two classes; None if they have two.
+
+    Args:
+        dataset: the split that they are all labels of.
+        counts: (256,) pixels by class; those of `IGNORE_INDEX` are void.
+    """
+    present = np.flatnonzero(counts[: dataset.num_classes])
+    if len(present) >= 2:
+        return None
+    void = counts[IGNORE_INDEX] > 0
+    if not len(present):
+        message = "labels hold nothing but void, so there is nothing to learn or to score"
+    else:
+        name = dataset.class_names[present[0]]
+        message = f"labels hold pixels of one class alone, {name!r}" + (" (and void)" * bool(void))
+        if dataset.num_classes == 1:
+            message += "; one class leaves nothing to tell apart: name the background, too"
+    if void and dataset.num_classes > 1 and _reads_255_as_void(dataset):
+        message += f"; {_REMEDY}"
+    elif dataset.num_classes > 1:
+        message += "; give labels of two classes or more"
+    return Problem(dataset.source, message, "split of too few classes")
+
+
+def absent_classes(dataset: SegmentationDataset, pixels: Sequence[int] | np.ndarray) -> str:
+    """A sentence on the classes without a pixel, (C,) counts; "" where every class has one."""
+    names = [name for name, count in zip(dataset.class_names, pixels, strict=True) if count == 0]
+    if not names:
+        return ""
+    return f"no pixel of {len(names)} of {dataset.num_classes} classes: {shortened(names)}"
+
+
+class ClassWatch:
+    """Looks at the targets that training passes by, and warns once, after as many images as the
+    split has, of the classes that had no pixel.
+
+    Args:
+        dataset: the split that is trained on.
+        warn: takes the sentence.
+    """
+
+    def __init__(self, dataset: SegmentationDataset, warn: Callable[[str], None]) -> None:
+        self._dataset = dataset
+        self._warn = warn
+        self._left = len(dataset)
+        self._counts = np.zeros(dataset.num_classes, dtype=np.int64)
+
+    def add(self, targets: Tensor) -> None:
+        """Count a batch (N, H, W) uint8 on the CPU; nothing once all is known."""
+        if self._left <= 0:
+            return
+        flat = targets.numpy().ravel()
+        self._counts += np.bincount(flat, minlength=256)[: len(self._counts)]
+        self._left -= len(targets)
+        if self._counts.all():
+            self._left = 0
+        elif self._left <= 0:
+            lack = absent_classes(self._dataset, self._counts)
+            self._warn(f"{self._dataset.source}: in an epoch of training there was {lack}")
+
+
+def _in_short(dataset: SegmentationDataset, problems: list[Problem]) -> Problem:
+    if len(problems) == 1:
+        return problems[0]
+    counts = {
+        role: sum(problem.kind == f"missing {role}" for problem in problems)
+        for role in ("image", "label")
+    }
+    parts = [f"{count} of {len(dataset)} {role}s" for role, count in counts.items() if count]
+    names = shortened([problem.path.name for problem in problems], 3)
+    message = (
+        f"{' and '.join(parts)} are missing: {names}; restore the files or take them off the list"
+    )
+    hint = label_suffix_hint(dataset, problems)
+    return hint or Problem(dataset.source, message)
+
+
+def label_suffix_hint(dataset: SegmentationDataset, problems: list[Problem]) -> Problem | None:
+    """What to do where labels are missing under their image's name, but there under a longer one
+    (`x_mask.gif`); None elsewhere."""
+    absent = {problem.path for problem in problems if problem.kind == "missing label"}
+    for index in range(len(dataset)) if absent else ():
+        path = dataset.label_path(index)
+        if path not in absent or not isinstance(dataset.reader, PictureLabels):
+            continue
+        stem = dataset.image_path(index).stem
+        longer = [
+            name.removeprefix(stem)
+            for name in sorted(file_names(path.parent))
+            if name.startswith(stem) and is_image_file(path.parent / name, LABEL_SUFFIXES)
+        ]
+        if len(longer) != 1:
+            return None
+        message = (
+            f"{len(absent)} of {len(dataset)} labels are missing, but there is "
+            f"{stem}{longer[0]}; if that is a label, give --data.label-suffix {longer[0]}"
+        )
+        return Problem(dataset.source, message, "labels of another suffix")
+    return None
+
+
+def _spread(size: int) -> list[int]:
+    """Every index once, neighbours far apart: lists are often sorted by class."""
+    order: list[int] = np.random.default_rng(0).permutation(size).tolist()
+    return order
+
+
+def _reads_255_as_void(dataset: SegmentationDataset) -> bool:
+    reader = dataset.reader
+    if not isinstance(reader, PictureLabels):
+        return False
+    return replace(reader.coding, any_palette=False) == LabelCoding()

@@ -1,0 +1,129 @@
+"""Image files: decoding them, and finding them in a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import ExifTags, Image, ImageOps
+
+from fcn_train.data.problems import DataError, Problem, reason
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
+"""File endings taken for images, compared in lower case."""
+
+
+class Decoded(NamedTuple):
+    """A picture that is decoded to its end, and what its file says of the pixels.
+
+    coding: Pillow's name for how pixels are stored, as "RGB", "L;4" or "RGB;16B".
+    frames: how many pictures the file holds; this is the first.
+    """
+
+    picture: Image.Image
+    coding: str
+    frames: int
+
+    @property
+    def orientation(self) -> int:
+        """How EXIF says that the picture is to be turned, 1..8; 1 is not at all."""
+        value = self.picture.getexif().get(ExifTags.Base.Orientation, 1)
+        return value if value in range(1, 9) else 1
+
+
+def read_image(path: Path, *, upright: bool = False) -> np.ndarray:
+    """Decode an image of any 8-bit mode to (H, W, 3) uint8 RGB.
+
+    Args:
+        path: the file.
+        upright: turn it as its EXIF tag says.
+
+    Raises:
+        DataError: if the file is missing, cannot be decoded to its end, holds more pixels than
+            Pillow's limit, or has more than 8 bits per channel.
+    """
+    return read_oriented(path, upright=upright)[0]
+
+
+def read_oriented(path: Path, *, upright: bool = False) -> tuple[np.ndarray, int]:
+    """As `read_image`, and the turn that EXIF asks for: 1..8, where 1 is none."""
+    decoded = decode(path, "image")
+    picture = decoded.picture
+    deep = ";16" in decoded.coding and not decoded.coding.startswith("BGR")
+    if deep or picture.mode.startswith(("I", "F")):
+        message = (
+            f"has pixels of mode {decoded.coding if deep else picture.mode}, more than 8 bits "
+            "per channel; save it with 8 bits per channel"
+        )
+        raise DataError(Problem(path, message, "image of more than 8 bits per channel"))
+    orientation = decoded.orientation
+    if upright:
+        picture = ImageOps.exif_transpose(picture)
+    return np.array(picture.convert("RGB")), orientation
+
+
+def decode(path: Path, role: str) -> Decoded:
+    """Open a picture and decode all of it; whatever a decoder raises becomes a `DataError`.
+
+    Args:
+        path: the file.
+        role: what the file is to the data set, "image" or "label", for messages.
+    """
+    if not path.is_file():
+        raise DataError(missing(path, role))
+    try:
+        with path.open("rb") as stream:
+            picture: Any = Image.open(stream)
+            coding, frames = _coding(picture), getattr(picture, "n_frames", 1)
+            picture.load()
+    except Image.DecompressionBombError as error:
+        message = f"{role} has too many pixels to be opened safely ({error}); shrink or remove it"
+        raise DataError(Problem(path, message, f"{role} of too many pixels")) from error
+    except Exception as error:
+        message = (
+            f"{role} cannot be decoded ({reason(error)}); replace the file or take it off the list"
+        )
+        raise DataError(Problem(path, message, f"{role} that cannot be decoded")) from error
+    return Decoded(picture, coding, frames)
+
+
+def missing(path: Path, role: str) -> Problem:
+    return Problem(
+        path, f"{role} is missing; restore the file or take it off the list", f"missing {role}"
+    )
+
+
+def image_files(folder: Path, *, outside: Path) -> Iterator[Path]:
+    """The image files below a folder, sorted: no hidden ones (as `._x.jpg`), no folders that are
+    named like images, and nothing in `outside`, where that is a folder further down."""
+    barred = outside.resolve()
+    is_below = folder.resolve() in barred.parents
+    for path in sorted(folder.rglob("*")):
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if hidden or not is_image_file(path):
+            continue
+        if not is_below or barred not in (folder.resolve() / path.relative_to(folder)).parents:
+            yield path
+
+
+def is_image_file(path: Path, suffixes: tuple[str, ...] = IMAGE_SUFFIXES) -> bool:
+    """Whether this is a file, not hidden, with the ending of an image."""
+    return path.suffix.lower() in suffixes and not path.name.startswith(".") and path.is_file()
+
+
+def _coding(picture: Any) -> str:
+    """Pillow's raw mode of a picture that is not loaded yet; "" where a decoder has none."""
+    if not picture.tile:
+        return ""
+    arguments = picture.tile[0][3]
+    if isinstance(arguments, str):
+        return arguments
+    if not isinstance(arguments, tuple) or not arguments:
+        return ""
+    coding = str(arguments[0])
+    # Netpbm: the decoder scales levels of 0..maxval to 8 bits.
+    if picture.format == "PPM" and len(arguments) > 1 and ";" not in coding:
+        return f"{coding};16B" if arguments[1] > 255 else f"{coding};4"
+    return coding

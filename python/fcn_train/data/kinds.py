@@ -1,0 +1,63 @@
+"""The kinds of data there are, and opening one of them."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+from fcn_train.data.camvid import CamVid
+from fcn_train.data.dataset import SegmentationDataset
+from fcn_train.data.folder import FolderSegmentation
+from fcn_train.data.nyud import Nyud
+from fcn_train.data.pascal_context import PascalContext
+from fcn_train.data.sample import SampleDataset
+from fcn_train.data.sbd import SbdSegmentation
+from fcn_train.data.sift_flow import SiftFlow
+from fcn_train.data.voc import VocSegmentation
+
+KINDS: dict[str, type[SegmentationDataset]] = {
+    "sample": SampleDataset,
+    "voc": VocSegmentation,
+    "sbd": SbdSegmentation,
+    "pascal-context": PascalContext,
+    "nyud": Nyud,
+    "sift-flow": SiftFlow,
+    "camvid": CamVid,
+    "folder": FolderSegmentation,
+}
+"""The reader of each kind of data."""
+
+
+def open_dataset(
+    kind: str, root: Path | str, split: str, *, strict: bool = True, **options: Any
+) -> SegmentationDataset:
+    """Open one split of a data set.
+
+    Args:
+        kind: one of `KINDS`.
+        root: its folder; see the class of each kind for what may be given.
+        split: name of a list or path of a list file; "" is every image, for "folder" alone.
+        strict: raise the first problem of lists and folders; without it the data set keeps them
+            for `check_dataset`.
+        options: further keywords of the class, as `label_folder` for "voc" and "sift-flow";
+            `image_folder`, `label_suffix`, `class_names`, `coding` and `exif` for "voc" and
+            "folder"; `num_classes` for "folder".
+
+    Raises:
+        DataError: if folders or lists are missing or unusable.
+        ValueError: if `kind` is none of these, or an option does not apply to it.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
+    for option in options:
+        if not takes(kind, option):
+            raise ValueError(f"{option} does not apply to data of kind {kind!r}")
+    opener: Any = KINDS[kind]
+    dataset: SegmentationDataset = opener(Path(root), split, strict=strict, **options)
+    return dataset
+
+
+def takes(kind: str, option: str) -> bool:
+    """Whether the reader of a kind has a keyword called `option`."""
+    return option in inspect.signature(KINDS[kind]).parameters

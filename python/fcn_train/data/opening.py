@@ -1,0 +1,162 @@
+"""From options to the splits of a data set."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from fcn_train.data.classes import read_class_names
+from fcn_train.data.coding import LabelCoding, parse_label_map, read_label_colors
+from fcn_train.data.contents import check_split
+from fcn_train.data.dataset import SegmentationDataset
+from fcn_train.data.kinds import open_dataset, takes
+from fcn_train.data.labels import PictureLabels
+from fcn_train.data.layouts import looks_like, which_kind
+from fcn_train.data.loader import MemoryDataset
+from fcn_train.data.problems import DataError, Problem
+from fcn_train.data.sample import is_sample, write_sample_dataset
+from fcn_train.errors import UsageError
+from fcn_train.options import DataOptions, ReadingOptions
+
+SAMPLE_ROOT = Path("runs/sample-data")
+
+_OPTIONS = {
+    "image_folder": "image_folder",
+    "label_folder": "label_folder",
+    "label_suffix": "label_suffix",
+    "classes": "class_names",
+    "void_label": "coding",
+    "first_class": "coding",
+    "label_map": "coding",
+    "label_colors": "coding",
+    "exif": "exif",
+}
+"""Fields of `ReadingOptions` that not every kind has, and the reader's keyword for each."""
+
+
+def open_splits(
+    options: DataOptions, warn: Callable[[str], None]
+) -> tuple[SegmentationDataset, SegmentationDataset]:
+    """The split to train on and the one to validate on, both found fit for it.
+
+    Raises:
+        UsageError, DataError: as `open_split` and `check_split`.
+    """
+    train_set = open_split(options, options.train_split)
+    val_set = open_split(options, options.val_split)
+    compare_palettes(train_set, val_set)
+    check_split(train_set, training=True, warn=warn)
+    check_split(val_set, training=False, warn=warn)
+    if options.memory:
+        return MemoryDataset(train_set), MemoryDataset(val_set)
+    return train_set, val_set
+
+
+def open_split(
+    options: ReadingOptions, split: str, *, strict: bool = True, prefix: str = "--data."
+) -> SegmentationDataset:
+    """One split of the data set that options name.
+
+    The sample data set is written where no folder is named and it is not there yet; a folder that
+    is named is never written to.
+
+    Args:
+        options: the data set, and how its labels are read.
+        split: a list's name or path.
+        strict: see `SegmentationDataset`.
+        prefix: of the options' names on the command line, for messages.
+
+    Raises:
+        UsageError: if options are missing, have no meaning for the kind or contradict each other.
+        DataError: if folders or lists are missing or unusable.
+    """
+    root = options.root
+    if root is None:
+        if options.kind != "sample":
+            raise UsageError(
+                f"{prefix}kind {options.kind} needs {prefix}root, the folder it lies in"
+            )
+        root = SAMPLE_ROOT
+        if not is_sample(root):
+            write_sample_dataset(root)
+    elif options.kind == "sample" and not is_sample(root):
+        raise UsageError(f"{root}: holds no sample data set; {_hint(root, prefix)}")
+    arguments = _reader_arguments(options, prefix)
+    try:
+        return open_dataset(options.kind, root, split, strict=strict, **arguments)
+    except ValueError as error:
+        raise UsageError(_with_prefix(error, prefix)) from None
+    except DataError as error:
+        kinds = looks_like(root)
+        if not kinds or options.kind in kinds:
+            raise
+        path, message = error.problem.path, error.problem.message
+        hint = f"{root} looks like {prefix}kind {' or '.join(kinds)}"
+        raise DataError(Problem(path, f"{message}; {hint}")) from error
+
+
+def compare_palettes(first: SegmentationDataset, second: SegmentationDataset) -> None:
+    """Have labels of two splits refused if one value has two colors in them together."""
+    if isinstance(first.reader, PictureLabels) and isinstance(second.reader, PictureLabels):
+        second.reader.compare_with(first.reader)
+
+
+def of_kind(options: DataOptions, kind: Any) -> DataOptions:
+    """The options of another data set, without those that say how this one is read."""
+    defaults = ReadingOptions()
+    unset = {name: getattr(defaults, name) for name in _OPTIONS}
+    return replace(options, kind=kind, root=None, **unset)
+
+
+def _hint(root: Path, prefix: str) -> str:
+    if not root.is_dir():
+        command = f"fcn data sample --root {shlex.quote(str(root))}"
+        return f"the folder is missing; write the sample with: {command}"
+    return which_kind(root, prefix)
+
+
+def _reader_arguments(options: ReadingOptions, prefix: str) -> dict[str, Any]:
+    """What `open_dataset` takes beside kind, root and split."""
+    defaults = ReadingOptions()
+    given = [name for name in _OPTIONS if getattr(options, name) != getattr(defaults, name)]
+    for name in given:
+        if not takes(options.kind, _OPTIONS[name]):
+            option = name.replace("_", "-")
+            raise UsageError(f"{prefix}{option} has no meaning for {prefix}kind {options.kind}")
+    arguments = {name: getattr(options, name) for name in given if _OPTIONS[name] == name}
+    if options.classes is not None:
+        arguments["class_names"] = read_class_names(options.classes)
+    if any(_OPTIONS[name] == "coding" for name in given):
+        arguments["coding"] = _coding(options, prefix)
+    return arguments
+
+
+def _coding(options: ReadingOptions, prefix: str) -> LabelCoding:
+    try:
+        return LabelCoding(
+            void=() if options.void_label is None else (options.void_label,),
+            first_class=options.first_class,
+            classes=parse_label_map(options.label_map) if options.label_map else (),
+            colors=_colors(options.label_colors),
+            any_palette=options.label_colors == "ignore",
+        )
+    except ValueError as error:
+        raise UsageError(_with_prefix(error, prefix)) from None
+
+
+def _with_prefix(error: ValueError, prefix: str) -> str:
+    """The message with the options that it names as they are given on the command line."""
+    names = "|".join(name.replace("_", "-") for name in _OPTIONS if "_" in name)
+    return re.sub(rf"(?<![\w-])({names})(?![\w-])", rf"{prefix}\1", str(error))
+
+
+def _colors(label_colors: str) -> Any:
+    if label_colors in ("", "ignore"):
+        return ()
+    if label_colors == "voc":
+        return label_colors
+    return read_label_colors(Path(label_colors))

@@ -1,0 +1,76 @@
+"""What can be wrong with a data set, in words."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from PIL import UnidentifiedImageError
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing wrong with a data set: the file or folder, and what to do about it.
+
+    kind: what it has in common with others, as "missing image"; "" where it has nothing.
+    """
+
+    path: Path
+    message: str
+    kind: str = field(default="", compare=False)
+
+    def __str__(self) -> str:
+        return f"{printable(str(self.path))}: {printable(self.message)}"
+
+
+class DataError(Exception):
+    """A data set cannot be used as it is; the text names the file and what to do."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem)
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return str(self.problem)
+
+
+def is_plain(text: str) -> bool:
+    """Whether a name can be printed, saved as UTF-8 and read on one line.
+
+    Control characters, line separators and the bytes of file names that are not UTF-8 (which
+    Python reads as surrogates) cannot.
+    """
+    return not any(_is_unprintable(character) for character in text)
+
+
+def printable(text: str) -> str:
+    """`text` with escapes in place of what `is_plain` excludes."""
+    if is_plain(text):
+        return text
+    return "".join(
+        character.encode("unicode_escape").decode("ascii")
+        if _is_unprintable(character)
+        else character
+        for character in text
+    )
+
+
+def _is_unprintable(character: str) -> bool:
+    return unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")
+
+
+def reason(error: BaseException) -> str:
+    """An exception's own words, without the file that the message around them names already."""
+    if isinstance(error, UnidentifiedImageError):
+        return "no known picture format"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__
+
+
+def shortened(values: Sequence[object], limit: int = 8) -> str:
+    """The first of `values`, and how many more there are."""
+    shown = ", ".join(str(value) for value in values[:limit])
+    return shown if len(values) <= limit else f"{shown} and {len(values) - limit} more"

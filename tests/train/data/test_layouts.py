@@ -1,0 +1,49 @@
+"""Which kind a folder looks like."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fcn_train.data.layouts import looks_like, which_kind
+
+LAYOUTS = [
+    ("sbd", ("img", "cls")),
+    ("sbd", ("benchmark_RELEASE/dataset/img", "benchmark_RELEASE/dataset/cls")),
+    ("nyud", ("data/images", "segmentation")),
+    ("sift-flow", ("SiftFlowDataset/Images", "SiftFlowDataset/SemanticLabels")),
+    ("camvid", ("train", "trainannot")),
+    ("voc", ("JPEGImages", "SegmentationClass")),
+    ("voc", ("VOCdevkit/VOC2012/JPEGImages",)),
+    ("folder", ("images", "labels")),
+    ("folder", ("train/images", "train/labels")),
+]
+
+
+@pytest.mark.parametrize(("kind", "folders"), LAYOUTS)
+def test_a_layout_tells_its_kind(kind: str, folders: tuple[str, ...], tmp_path: Path) -> None:
+    for folder in folders:
+        (tmp_path / folder).mkdir(parents=True)
+    if kind == "camvid":
+        (tmp_path / "train.txt").write_text("")
+    assert looks_like(tmp_path) == [kind]
+    assert f"looks like --kind {kind}" in which_kind(tmp_path, "--")
+
+
+def test_pascal_context_is_told_from_the_voc_2010_beside_it(tmp_path: Path) -> None:
+    for folder in ("trainval", "VOC2010/JPEGImages"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "labels.txt").write_text("")
+    assert looks_like(tmp_path) == ["pascal-context"]
+
+
+def test_the_sample_is_known_by_its_manifest(sample_root: Path) -> None:
+    assert looks_like(sample_root) == ["sample"]
+
+
+def test_the_rest_is_not_guessed(tmp_path: Path) -> None:
+    assert looks_like(tmp_path) == looks_like(tmp_path / "absent") == []
+    text = which_kind(tmp_path, "--data.")
+    assert "--data.kind, one of sample, voc" in text
+    assert "folder (images, labels, classes.txt)" in text

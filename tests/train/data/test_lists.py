@@ -1,0 +1,88 @@
+"""What lists of images name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fcn_train.data import DataError, Problem
+from fcn_train.data.lists import read_ids, read_lines, without_suffix
+
+
+def test_lines_skip_blanks_and_a_byte_order_mark(tmp_path: Path) -> None:
+    path = tmp_path / "list.txt"
+    path.write_bytes(b"\xef\xbb\xbfa\r\n\r\n  b \n")
+    assert read_lines(path, "list") == ["a", "b"]
+
+
+def test_list_that_is_no_text_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "list.txt"
+    path.write_bytes(b"\xff\xfe\x00\x80")
+    with pytest.raises(DataError, match=r"list\.txt: list cannot be read .*text file"):
+        read_lines(path, "list")
+
+
+def test_suffix_is_dropped_only_where_it_is_an_images() -> None:
+    names = ["2007_000032", "a.jpg", "a.b.PNG", "v1.2"]
+    assert [without_suffix(name) for name in names] == ["2007_000032", "a", "a.b", "v1.2"]
+
+
+def ids_of(folder: Path, text: str, *images: str) -> tuple[list[str], list[str]]:
+    """What a list names among some images, and what is wrong with it."""
+    for name in images:
+        (folder / f"{name}.jpg").write_bytes(b"")
+    (folder / "list.txt").write_text(text, encoding="utf-8")
+    problems: list[Problem] = []
+    ids = read_ids(folder / "list.txt", problems, lambda name: folder / f"{name}.jpg")
+    return ids, [problem.message for problem in problems]
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("street", "street"),
+        ("street 2", "street 2"),
+        ("street 2 1", "street 2"),
+        ("street  -1", "street"),
+        ("street 1", "street"),
+        ("street 2.jpg", "street 2"),
+        ("JPEGImages/street 2.jpg SegmentationClass/street 2.png", "street 2"),
+        ("/JPEGImages/street.jpg /SegmentationClassAug/street.png", "street"),
+        ("my photos/street 2.jpg", "street 2"),
+        (r"photos\street 2.jpg", "street 2"),
+        ("street.jpg other/street 2.png", "street"),
+        ("a b c", "a b c"),
+        ("nothing 3", "nothing 3"),
+        ("nothing 1", "nothing"),
+        ("nothing SegmentationClass/nothing.png", "nothing"),
+    ],
+)
+def test_names_keep_their_spaces(tmp_path: Path, line: str, expected: str) -> None:
+    ids, problems = ids_of(tmp_path, line, "street", "street 2", "a b c", "a")
+    assert (ids, problems) == ([expected], [])
+
+
+def test_characters_that_end_lines_elsewhere_do_not_end_a_name(tmp_path: Path) -> None:
+    name = "a\u2028b\x0bc\x85d"
+    (tmp_path / "list.txt").write_text(f"{name}\r\nsecond\rthird\n", encoding="utf-8")
+    assert read_lines(tmp_path / "list.txt", "list") == [name, "second", "third"]
+
+
+@pytest.mark.parametrize("line", ["../x", "a/../../x.jpg", "..\\x", "../x 1", "../street 2.jpg"])
+def test_names_that_leave_the_data_set_are_refused(tmp_path: Path, line: str) -> None:
+    ids, problems = ids_of(tmp_path, f"street\n{line}\n", "street", "x", "street 2")
+    assert ids == ["street"]
+    assert len(problems) == 1
+    assert "a file outside the data set; move it there or take it off the list" in problems[0]
+
+
+def test_path_of_another_file_is_refused_and_of_the_same_is_not(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    for folder in (tmp_path, tmp_path / "other"):
+        (folder / "x.jpg").write_bytes(b"")
+    (tmp_path / "link").symlink_to(tmp_path)
+    ids, problems = ids_of(tmp_path, f"{tmp_path / 'other' / 'x.jpg'}\n")
+    assert (ids, len(problems)) == ([], 1)
+    for same in (tmp_path / "x.jpg", tmp_path / "link" / "x.jpg", Path("/JPEGImages/x.jpg")):
+        assert ids_of(tmp_path, f"{same}\n") == (["x"], [])
