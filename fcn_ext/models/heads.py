@@ -39,6 +39,7 @@ class Head(nn.Module):
     the first upsampling of several, ``upscore_pool4`` the one after pool4, ``upscore8`` the last;
     ``upscore`` the only one.
 
+        >>> from fcn_ext.models import VGG16Trunk
         >>> trunk = VGG16Trunk(width=1 / 32)
         >>> head = Head(trunk, 21, skips=["pool4", "pool3"], upsampling={"upscore2": "dense"})
         >>> head.skip_offsets
