@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import cast
 
@@ -92,6 +93,10 @@ class Head(nn.Module):
         self.ignore_index = integer(ignore_index, "ignore_index")
         self.loss_weight = number(loss_weight, "loss_weight")
         self.trunk_weights = _trunk_weights(trunk_weights, trunks)
+        if not 0 <= self.loss_weight < math.inf:
+            raise ValueError(f"loss_weight must be finite and >= 0, got {self.loss_weight!r}")
+        if isinstance(skips, str):
+            raise TypeError(f"skips must be a list of names, such as [{skips!r}], got {skips!r}")
         scales = skips if isinstance(skips, Mapping) else dict.fromkeys(skips, 1.0)
         self.skip_scales = {skip: number(scale, "skips") for skip, scale in scales.items()}
         self.tops = {name: trunk.top if top is None else top for name, trunk in trunks.items()}
@@ -123,6 +128,8 @@ class Head(nn.Module):
         """Where the cells of the top map and of each skip lie, the same for all trunks."""
         grids: list[Grid] = []
         for name, trunk in trunks.items():
+            if len(set(self.maps(name))) < len(self.maps(name)):
+                raise ValueError(f"skips must leave out top, {self.tops[name]}, got it among them")
             for map in self.maps(name):
                 if map not in trunk.channels:
                     raise ValueError(

@@ -5,7 +5,17 @@ import torch
 from torch import nn
 
 from fcn_ext import ops
-from fcn_ext.models import build_model, initialize_from_coarser, load_classifier
+from fcn_ext.models import (
+    FCN,
+    Head,
+    MultiHeadFCN,
+    VGG16Trunk,
+    build_model,
+    initialize_from_coarser,
+    load_classifier,
+)
+
+from .common import randomize
 
 
 class Classifier(nn.Module):
@@ -177,11 +187,7 @@ def test_unfitting_classifiers_are_refused_untouched(state, options, message, na
 
 
 def randomized(name, **options):
-    model = build_model(name, **options).double().eval()
-    for parameter in model.parameters():
-        std = (2 / parameter[0].numel()) ** 0.5 if parameter.dim() > 1 else 0.1
-        nn.init.normal_(parameter, std=std)
-    return model
+    return randomize(build_model(name, **options).double().eval())
 
 
 @pytest.mark.parametrize("padding", ["published", "same"])
@@ -253,3 +259,72 @@ def test_unfitting_coarser_nets_are_refused_untouched(fine, coarse, options, mes
     with pytest.raises(ValueError, match=message):
         initialize_from_coarser(model, randomized(coarse, **{**narrow, **options}))
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+# ------------------------------------------------------------------ nets of several parts
+
+
+def streams(names, skips=(), **options) -> FCN:
+    trunks = {name: VGG16Trunk(width=1 / 32, dropout=0.0) for name in names}
+    return randomize(FCN(trunks, Head(trunks, 5, skips=skips, **options))).double().eval()
+
+
+def test_each_of_several_trunks_takes_a_classifier():
+    model = streams(["color", "depth"])
+    with pytest.raises(ValueError, match=r"got trunks color, depth; load each, .*\['color'\]"):
+        load_classifier(model, Classifier().state_dict())
+    before = model.state_dict()["color.conv1_1.weight"].clone()
+    report = load_classifier(model.trunks["depth"], Classifier().state_dict())
+    assert report.initial == ()
+    assert "conv1_1.weight" in report.loaded
+    state = model.state_dict()
+    assert torch.equal(
+        state["depth.conv1_1.weight"], Classifier().state_dict()["features.0.weight"]
+    )
+    assert torch.equal(state["color.conv1_1.weight"], before)
+
+
+def test_a_named_trunk_is_reported_by_its_name():
+    model = streams(["color"])
+    report = load_classifier(model, Classifier().state_dict())
+    assert report.loaded[0] == "color.conv1_1.weight"
+    assert report.initial == ("color.score_fr.weight", "color.score_fr.bias")
+
+
+def test_two_streams_start_from_runs_of_one_each():
+    """As published for nyud-fcn32s-color-hha: the state dicts of both, behind their names."""
+    color = randomized("fcn32s", num_classes=5, width=1 / 32)
+    depth = randomized("fcn32s", num_classes=5, width=1 / 32)
+    model = streams(["color", "depth"])
+    state = {f"color.{key}": value for key, value in color.state_dict().items()}
+    state |= {f"depth.{key}": value for key, value in depth.state_dict().items()}
+    assert model.load_state_dict(state) == ([], [])
+    images = torch.randn(1, 6, 20, 31, dtype=torch.float64)
+    expected = (color(images[:, :3]) + depth(images[:, 3:])) / 2
+    torch.testing.assert_close(model(images), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_finer_two_stream_and_two_headed_nets_start_as_the_coarser():
+    coarser, model = streams(["color", "depth"]), streams(["color", "depth"], ["pool4"])
+    report = initialize_from_coarser(model, coarser)
+    assert {key.rpartition(".")[0] for key in report.initial} == {
+        "color.score_pool4",
+        "depth.score_pool4",
+    }
+    images = torch.randn(1, 6, 40, 51, dtype=torch.float64)
+    assert torch.equal(model.scores(images), ops.upsample(coarser.scores(images), 2))
+
+    def headed(skips) -> MultiHeadFCN:
+        trunk = VGG16Trunk(width=1 / 32, dropout=0.0)
+        heads = {"semantic": Head(trunk, 5, skips=skips), "geometric": Head(trunk, 3, skips=skips)}
+        return randomize(MultiHeadFCN(trunk, heads)).double().eval()
+
+    coarse, fine = headed(()), headed(["pool4"])
+    initialize_from_coarser(fine, coarse)
+    scores = coarse.scores(images[:, :3])
+    for name, map in fine.scores(images[:, :3]).items():
+        assert torch.equal(map, ops.upsample(scores[name], 2))
+    with pytest.raises(ValueError, match="the heads of model, semantic, geometric, got main"):
+        initialize_from_coarser(fine, randomized("fcn32s", num_classes=5, width=1 / 32))
+    with pytest.raises(ValueError, match="the trunks of model, main, got color, depth"):
+        initialize_from_coarser(fine, coarser)
