@@ -4,7 +4,7 @@
 #   make test    runs the tests
 #
 # and `make bench`, `make lint`, `make format`, `make docs`, `make cuda` (compile for every GPU
-# architecture).
+# architecture), `make test-torch TORCH=2.14.1` (the operators' and nets' tests under another torch).
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -21,17 +21,24 @@ else
 export FCN_EXT_CUDA ?= off
 endif
 
+# Another torch's environment; a build with CUDA takes several GB.
+TORCH_VENV ?= build/torch-$(TORCH)
+
 SOURCES := CMakeLists.txt pyproject.toml constraints.txt $(wildcard tools/*.py cmake/*) \
            $(shell find csrc -type f)
 CXX_FILES = $(shell git ls-files '*.cpp' '*.h' '*.cu' '*.cuh')
 
-.PHONY: train test bench lint format docs cuda clean
+.PHONY: train test test-torch bench lint format docs cuda clean
 
 train: $(VENV)/installed
 	$(BIN)/fcn train
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest -n $$(nproc) --dist worksteal
+
+# One wheel, built against the torch of $(VENV), serves every other: torch's stable ABI.
+test-torch: build/wheel/built
+	PYTHON=$(BIN)/python tools/test_torch.sh build/wheel/*.whl '$(TORCH)' '$(TORCH_VENV)'
 
 bench: $(VENV)/installed
 	$(BIN)/python -m benchmarks
@@ -63,6 +70,11 @@ $(VENV)/installed: $(BIN)/python $(SOURCES)
 	$(PIP) install --quiet --constraint constraints.txt torch
 	$(PIP) install --quiet --constraint constraints.txt cmake ninja pybind11 scikit-build-core
 	$(PIP) install --quiet --constraint constraints.txt --no-build-isolation --editable '.[dev]'
+	touch $@
+
+build/wheel/built: $(VENV)/installed $(shell git ls-files fcn_ext python)
+	rm -rf build/wheel
+	$(PIP) wheel --quiet --no-build-isolation --no-deps --wheel-dir build/wheel .
 	touch $@
 
 $(VENV)/docs-installed: $(VENV)/installed

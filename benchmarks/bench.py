@@ -30,8 +30,8 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Settings:
-    """How long and what: ``seconds`` is the time of one row's rounds, of which each visit has as
-    many, ``compile`` patterns."""
+    """How long to measure, and what. ``seconds`` is the time per row and visit; ``compile`` holds
+    patterns of rows."""
 
     device: str = "cpu"
     threads: int = 1

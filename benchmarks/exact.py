@@ -17,7 +17,7 @@ from benchmarks.cases import MapCase
 from benchmarks.workloads import Workload
 from fcn_ext.reference import bilinear_kernel
 
-# Of the float64 logits of one band; and its width, so that few products are with zeros.
+# Memory for one band's float64 logits, and its width: a wider one multiplies more zeros.
 BAND_BYTES, BAND_COLUMNS = 64 * 2**20, 128
 
 
@@ -36,7 +36,7 @@ def upsampling_matrix(size: int, nodes: int, stride: int, offset: int) -> Tensor
     return full[:, offset : offset + size].T.contiguous()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Band:
     """``logits`` (C, rows, columns) float64 of the ``pixels``, an index into (N, H, W).
 

@@ -63,14 +63,14 @@ class HeadAccuracy:
         return {"loss_error": loss_error, "max_error": float(error), "correct": correct}
 
     def _wrong_counts(self, counts: Tensor, close_calls: int) -> int:
-        """Pixels counted in another place than the truth's, beyond those that are close calls."""
+        """Pixels counted in the wrong bin, apart from those that are close calls."""
         target = self._workload.maps[1]
         difference = counts - mask_bincount(self._workload, self._labels[0], target)
         moved = (int(difference.abs().sum()) + 1) // 2
         return max(0, moved - close_calls) + abs(int(difference.sum()))
 
     def _rounding(self, implementation: Implementation) -> float:
-        """How far apart two computed logits may be of which the float64 ones are equal.
+        """How far apart two computed logits may be if their float64 values are equal.
 
         Some units in the last place of the largest score: of float32 for this project, of the
         row's dtype for peers, whose weights also carry the error of a float32 coordinate.

@@ -14,12 +14,12 @@ import torch
 
 Call = Callable[[], Any]
 
-# A sample shorter than this is a mean over several calls: the clock and the loop cost their share.
+# A shorter sample is the mean of several calls, as the clock and the loop take time, too.
 SHORTEST_SAMPLE_S = 0.5e-3
-# A call longer than this is not repeated where once will do.
+# A longer call is not repeated where one will do.
 LONG_CALL_S = 0.5
-# What fits no cache of today's GPUs; reading it evicts what the last call left there. A few reads
-# (0.16 ms each at 3 TB/s) take longer than the launches of a call and its autograd.
+# More than the caches of today's GPUs hold: reading it evicts what the last call left there. These
+# reads (0.16 ms each at 3 TB/s) together take longer than launching a call and its autograd.
 FLUSH_BYTES = 512 * 2**20
 FLUSHES = 4
 
@@ -126,5 +126,5 @@ def copy_call(num_bytes: int, device: torch.device) -> Call:
     """A copy that reads and writes ``num_bytes`` together, between buffers made before."""
     count = max(1, num_bytes // 8)
     source = torch.ones(count, dtype=torch.float32, device=device)
-    target = torch.zeros_like(source)
-    return lambda: target.copy_(source)
+    destination = torch.zeros_like(source)
+    return lambda: destination.copy_(source)

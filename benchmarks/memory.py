@@ -96,7 +96,7 @@ def measure_host(
 
 
 def work(request: TextIO, answer: TextIO) -> int:
-    """The other side of :func:`measure_host`: a request on stdin, a line an answer on stdout."""
+    """The other side of :func:`measure_host`: a request on stdin, one answer per line on stdout."""
     asked = json.load(request)
     torch.set_num_threads(asked["threads"])
     for row in (*rows(), *rows(grid="sweep")):

@@ -14,7 +14,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from benchmarks.targets import HEAD_PEERS, MEMORY_RESOLUTION_MIB
+from benchmarks.promises import HEAD_PEERS, MEMORY_RESOLUTION_MIB
 
 OPERATOR = "interpolate_cross_entropy"
 # Name in the document, in the legend, colour, marker.

@@ -37,11 +37,11 @@ TEXT_COLUMNS = {
     "against",
     "",
 }
-TARGETS = ("row", "promise", "against", "measured", "by min", "range of visits", "")
+PROMISES = ("row", "promise", "against", "measured", "by min", "range of visits", "")
 
 
 def print_document(document: dict[str, Any], out: TextIO) -> None:
-    """Every figure, an operator a table, and the comparison with the best peers."""
+    """Every figure, one table per operator, and the comparison with the best peers."""
     for line in _heading(document):
         print(line, file=out)
     rows = document["rows"]
@@ -59,22 +59,22 @@ def print_document(document: dict[str, Any], out: TextIO) -> None:
             )
 
 
-def print_targets(checked: list[dict[str, Any]], out: TextIO) -> None:
+def print_promises(checked: list[dict[str, Any]], out: TextIO) -> None:
     lines = [
         (
             entry["row"],
-            entry["target"],
+            entry["promise"],
             entry.get("against") or "",
             _times(entry.get("ratio")),
             _times(entry.get("ratio_minimum")),
             _range(entry.get("ratio_visits", [])),
-            "pass" if entry["passed"] else "MISS",
+            "kept" if entry["kept"] else "MISSED",
         )
         for entry in checked
     ]
-    print_table("promises", TARGETS, lines, out)
-    passed = sum(entry["passed"] for entry in checked)
-    print(f"{passed} of {len(checked)} promises kept", file=out)
+    print_table("promises", PROMISES, lines, out)
+    kept = sum(entry["kept"] for entry in checked)
+    print(f"{kept} of {len(checked)} promises kept", file=out)
 
 
 def _heading(document: dict[str, Any]) -> list[str]:

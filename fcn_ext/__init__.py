@@ -24,8 +24,12 @@ except ImportError as error:
         f"the project's folder, and import it from another ({error})"
     ) from error
 
+# At once, as torch finds operators only where they are registered: torch.export.load reads a graph
+# of ours after `import fcn_ext` alone. Beside torch this takes no time.
+from fcn_ext import geometry, ops
+
 if TYPE_CHECKING:
-    from fcn_ext import geometry, metrics, models, nn, numpy, ops, reference
+    from fcn_ext import metrics, models, nn, numpy, reference
 
 __all__ = ["__version__", "geometry", "metrics", "models", "nn", "numpy", "ops", "reference"]
 

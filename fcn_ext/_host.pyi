@@ -6,6 +6,7 @@ built_against_torch: str
 cuda_build: str
 
 def cpu_capability() -> str: ...
+def best_cpu_capability() -> str: ...
 def confusion_matrix(
     prediction: npt.NDArray[np.integer],
     target: npt.NDArray[np.integer],

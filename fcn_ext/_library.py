@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import warnings
 from pathlib import Path
 
 import torch
@@ -11,6 +13,8 @@ from fcn_ext import _host
 _LIBRARIES = Path(_host.__file__).parent / "lib"
 _CPU = _LIBRARIES / "libfcn_ext_cpu.so"
 _CUDA = _LIBRARIES / "libfcn_ext_cuda.so"
+
+_CAPABILITIES = ("plain", "avx2", "avx512")
 
 OPERATORS = (
     "upsample",
@@ -26,6 +30,24 @@ OPERATORS = (
     "argmax",
     "score_confusion_matrix",
 )
+
+
+def check_capability(wanted: str, best: str) -> None:
+    """Refuses a value of FCN_EXT_CPU_CAPABILITY that means nothing, and warns of one that cannot
+    be had: on a mixed cluster one setting may be too much for some machines."""
+    if wanted in ("", *_CAPABILITIES[: _CAPABILITIES.index(best) + 1]):
+        return
+    if wanted not in _CAPABILITIES:
+        raise ValueError(
+            "the environment variable FCN_EXT_CPU_CAPABILITY must be plain, avx2 or avx512, or "
+            f"unset for the best that the processor has, got {wanted!r}"
+        )
+    warnings.warn(
+        f"FCN_EXT_CPU_CAPABILITY={wanted} asks for instructions that this processor or this build "
+        f"of fcn_ext lacks: {best} is used",
+        RuntimeWarning,
+        stacklevel=2,
+    )
 
 
 def _cuda_problem() -> str | None:
@@ -65,6 +87,7 @@ def load() -> str | None:
             f"fcn_ext's operators are not installed ({_CPU.name} is missing beside "
             f"{Path(_host.__file__).name}): run `pip install .` in the project's folder."
         )
+    check_capability(os.environ.get("FCN_EXT_CPU_CAPABILITY", ""), _host.best_cpu_capability())
     torch.ops.load_library(_CPU)
     problem = _cuda_problem()
     if problem is not None:

@@ -21,26 +21,33 @@ Void pixels (``ignore_index``) are in no row and in no column. Means over nothin
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.compiler import is_dynamo_compiling
 
 from fcn_ext import ops
 from fcn_ext._arguments import integer
+from fcn_ext.geometry import Deconvolution, Geometry, Resize
 from fcn_ext.ops import _common
 
 __all__ = ["ConfusionMatrix", "Scores", "scores_from_matrix"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Scores:
-    """Scores of one confusion matrix, in [0, 1] or NaN where undefined."""
+    """Scores of one confusion matrix, in [0, 1] or NaN where undefined.
+
+    Two are equal if all their numbers are, NaN being equal to NaN. They cannot be hashed, as they
+    hold arrays.
+    """
 
     pixel_accuracy: float
     mean_accuracy: float
@@ -55,6 +62,16 @@ class Scores:
     """(num_classes,); NaN for classes neither present nor predicted."""
     num_pixels: int
     """Counted pixels: void and invalid ones excluded."""
+
+    __hash__: ClassVar[None]  # type: ignore[assignment]
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Scores):
+            return NotImplemented
+        return all(
+            np.array_equal(getattr(self, field.name), getattr(other, field.name), equal_nan=True)
+            for field in fields(self)
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Plain numbers and lists, NaN as None, for JSON."""
@@ -112,6 +129,17 @@ def scores_from_matrix(matrix: Tensor | npt.NDArray[np.integer[Any]]) -> Scores:
         )
 
 
+class _Counts(NamedTuple):
+    matrix: Tensor  # int64 (num_classes, num_classes), rows = target
+    invalid: Tensor  # int64 ()
+
+    def to(self, device: torch.device) -> _Counts:
+        """A copy on ``device``."""
+        # Counts made in inference mode could not be added to or reset outside of it.
+        with torch.inference_mode(False):
+            return _Counts(*(counts.to(device, copy=True) for counts in self))
+
+
 class ConfusionMatrix:
     """Confusion counts accumulated over batches, on the device that the batches are on.
 
@@ -123,6 +151,10 @@ class ConfusionMatrix:
             matrix.update(model(images), target)
         print(matrix.compute().mean_iu)
 
+    An update that raises leaves the counts as they were. Threads may share a matrix: each of its
+    methods sees whole updates only, and the updates take turns. (Inside a function compiled by
+    ``torch.compile`` they do not.) A copy or a pickle holds the counts at that moment.
+
     Args:
         num_classes: from 1 to 32768.
         ignore_index: target value to skip.
@@ -131,7 +163,8 @@ class ConfusionMatrix:
 
     Raises:
         TypeError: ``num_classes`` or ``ignore_index`` is not an integer.
-        ValueError: ``num_classes`` is out of range, or ``class_names`` is not as long.
+        ValueError: ``num_classes`` or ``ignore_index`` is out of range, or ``class_names`` is not
+            as long.
     """
 
     def __init__(
@@ -152,39 +185,80 @@ class ConfusionMatrix:
         self.num_classes = num_classes
         self.ignore_index = integer(ignore_index, "ignore_index")
         self.class_names = tuple(class_names) if class_names is not None else None
-        self._matrix: Tensor | None = None
-        self._invalid: Tensor | None = None
+        # Of one thread at a time, which may be interrupted by a signal handler that looks here.
+        self._lock = threading.RLock()
+        # None until a device is asked for or an update succeeds. Counts may come before, from the
+        # other processes: they wait on the host or wherever the group keeps its tensors.
+        self._device: torch.device | None = None
+        self._counts: _Counts | None = None
         if device is not None:
-            self._allocate(torch.device(device))
+            self._counts = self._zeros(torch.device(device))
+            self._device = self._counts.matrix.device
 
-    def _allocate(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        shape = (self.num_classes, self.num_classes)
-        # A first update in inference mode must not leave counts that `reset` may not touch.
-        with torch.inference_mode(False):
-            self._matrix = torch.zeros(shape, dtype=torch.int64, device=device)
-            self._invalid = torch.zeros((), dtype=torch.int64, device=device)
-        return self._matrix, self._invalid
+    def __repr__(self) -> str:
+        device = None if self._device is None else str(self._device)
+        return (
+            f"ConfusionMatrix(num_classes={self.num_classes}, ignore_index={self.ignore_index}, "
+            f"device={device!r})"
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        with self._lock:
+            state = {**self.__dict__}
+            if self._counts is not None:
+                state["_counts"] = self._counts.to(self._counts.matrix.device)
+        del state["_lock"]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._lock = threading.RLock()
+        if self._counts is not None:
+            self._counts = self._counts.to(self._counts.matrix.device)
 
     @property
     def matrix(self) -> Tensor:
-        """The counts so far, int64 (num_classes, num_classes), rows = target."""
-        return self._allocate(torch.device("cpu"))[0] if self._matrix is None else self._matrix
+        """The counts so far, a copy: int64 (num_classes, num_classes), rows = target."""
+        return self._read().matrix
 
     @property
     def invalid(self) -> Tensor:
-        """Pixels so far whose label was out of range, int64 ()."""
-        return self._allocate(torch.device("cpu"))[1] if self._invalid is None else self._invalid
+        """Pixels so far whose label was out of range, a copy: int64 ()."""
+        return self._read().invalid
 
-    @torch.no_grad()
     def update(self, prediction: Tensor, target: Tensor) -> None:
         """Adds a batch: labels (N, H, W) or logits (N, C, H, W), and target (N, H, W).
 
         Raises:
             TypeError, ValueError: as :func:`fcn_ext.ops.confusion_matrix`.
         """
-        ops.confusion_matrix(prediction, target, self.num_classes, **self._counted_on(target))
+        self._add(ops.confusion_matrix, prediction, target, self.num_classes)
 
-    @torch.no_grad()
+    def update_scores(self, scores: Tensor, target: Tensor, geometry: Geometry = Resize()) -> None:
+        """Adds a batch of coarse scores as if taken to the size of the target.
+
+        Counts what ``update(ops.argmax(scores, target.shape[1:], geometry), target)`` counts;
+        neither the scores at full size nor the labels are stored.
+
+            matrix.update_scores(scores, target, Deconvolution(8, offset=31))
+
+        Args:
+            scores: (N, num_classes, h, w), float32, float64, float16 or bfloat16.
+            target: labels (N, H, W), uint8, int16, int32 or int64.
+            geometry: how the scores reach (H, W), a :class:`~fcn_ext.geometry.Deconvolution` or a
+                :class:`~fcn_ext.geometry.Resize`.
+
+        Raises:
+            TypeError, ValueError: as :func:`fcn_ext.ops.score_confusion_matrix`, or ``scores`` has
+                not ``num_classes`` channels.
+        """
+        if _common.is_map(scores, "scores").shape[1] != self.num_classes:
+            raise ValueError(
+                f"scores must have num_classes = {self.num_classes} channels, got "
+                f"{tuple(scores.shape)}"
+            )
+        self._add(ops.score_confusion_matrix, scores, target, geometry)
+
     def update_upsampled(
         self,
         scores: Tensor,
@@ -194,54 +268,36 @@ class ConfusionMatrix:
         kernel_size: int | None = None,
         offset: int | tuple[int, int] = 0,
     ) -> None:
-        """Adds a batch of coarse scores (N, num_classes, h, w) as if upsampled to the target.
+        """:meth:`update_scores` of ``ops.upsample(scores, stride, ...)``: its face for a
+        ``Deconvolution``."""
+        self.update_scores(scores, target, Deconvolution(stride, kernel_size, offset))
 
-        As ``update(ops.upsample(scores, stride, ...), target)``, but nothing of the size of the
-        target is stored.
-
-        Raises:
-            TypeError, ValueError: as :func:`fcn_ext.ops.upsample_confusion_matrix`.
-        """
-        ops.upsample_confusion_matrix(
-            scores,
-            target,
-            stride,
-            kernel_size=kernel_size,
-            offset=offset,
-            **self._counted_on(target),
-        )
-
-    @torch.no_grad()
     def update_interpolated(
         self, scores: Tensor, target: Tensor, *, align_corners: bool = False
     ) -> None:
-        """Adds a batch of coarse scores (N, num_classes, h, w) as if interpolated to the target.
-
-        As ``update(ops.interpolate(scores, target.shape[1:], ...), target)``, but nothing of the
-        size of the target is stored.
-
-        Raises:
-            TypeError, ValueError: as :func:`fcn_ext.ops.interpolate_confusion_matrix`.
-        """
-        ops.interpolate_confusion_matrix(
-            scores, target, align_corners=align_corners, **self._counted_on(target)
-        )
-
-    def _counted_on(self, target: Tensor) -> dict[str, Any]:
-        """The arguments of the operators that count, on the device of the first target."""
-        if self._matrix is None or self._invalid is None:
-            self._allocate(_common.is_tensor(target, "target").device)
-        return {"ignore_index": self.ignore_index, "out": self._matrix, "invalid": self._invalid}
+        """:meth:`update_scores` of ``ops.interpolate(scores, target.shape[1:], ...)``: its face
+        for a ``Resize``."""
+        self.update_scores(scores, target, Resize(align_corners))
 
     def all_reduce(self, group: dist.ProcessGroup | None = None) -> None:
         """Sums the counts over the processes of a group: integers, so exactly.
 
-        Every process must have been given its own share of the data, none of it twice. Without an
-        initialised process group nothing is done.
+        Every process must have been given its own share of the data, none of it twice; a share may
+        be empty. The counts travel over the host if the group's backend can, else over the current
+        device of its kind (NCCL: the current CUDA device), wherever each process keeps its own.
+        Without an initialized process group, or in a process outside ``group``, nothing is done.
         """
-        if dist.is_available() and dist.is_initialized():
-            dist.all_reduce(self.matrix, group=group)
-            dist.all_reduce(self.invalid, group=group)
+        if not (dist.is_available() and dist.is_initialized()) or dist.get_rank(group) < 0:
+            return
+        with self._lock:
+            own = self._counts or self._zeros(torch.device("cpu"))
+            # One tensor, so that no failure leaves one half summed.
+            total = torch.cat([own.matrix.flatten(), own.invalid.view(1)])
+            total = total.to(_device_of(group, total.device))
+            dist.all_reduce(total, group=group)
+            own.matrix.copy_(total[:-1].view_as(own.matrix))
+            own.invalid.copy_(total[-1])
+            self._counts = own
 
     def compute(self, *, on_invalid: str = "raise") -> Scores:
         """The scores of all batches so far. Waits for the device.
@@ -254,16 +310,56 @@ class ConfusionMatrix:
         """
         if on_invalid not in ("raise", "drop"):
             raise ValueError(f"on_invalid must be 'raise' or 'drop', got {on_invalid!r}")
-        invalid = int(self.invalid)
+        counts = self._read()
+        invalid = int(counts.invalid)
         if invalid and on_invalid == "raise":
             raise ValueError(
                 f"labels must be in [0, {self.num_classes}) or, in the target, ignore_index = "
                 f"{self.ignore_index}, got {invalid} pixels that are not"
             )
-        return scores_from_matrix(self.matrix)
+        return scores_from_matrix(counts.matrix)
 
     def reset(self) -> None:
-        """Forgets all batches."""
-        for counts in (self._matrix, self._invalid):
-            if counts is not None:
+        """Forgets all batches. The device stays."""
+        with self._lock:
+            for counts in self._counts or ():
                 counts.zero_()
+
+    def _zeros(self, device: torch.device) -> _Counts:
+        with torch.inference_mode(False):
+            matrix = torch.zeros(
+                self.num_classes, self.num_classes, dtype=torch.int64, device=device
+            )
+            return _Counts(matrix, matrix.new_zeros(()))
+
+    def _read(self) -> _Counts:
+        with self._lock:
+            if self._counts is None:
+                return self._zeros(torch.device("cpu"))
+            return self._counts.to(self._counts.matrix.device)
+
+    def _add(self, count: Callable[..., Tensor], *batch: Any) -> None:
+        """Lets an operator that counts, ``count(prediction, target, ...)``, add a batch."""
+        if is_dynamo_compiling():  # no graph holds a lock
+            self._add_unlocked(count, batch)
+        else:
+            with self._lock:
+                self._add_unlocked(count, batch)
+
+    @torch.no_grad()
+    def _add_unlocked(self, count: Callable[..., Tensor], batch: tuple[Any, ...]) -> None:
+        counts = self._counts
+        if counts is None or self._device is None:
+            device = _common.is_tensor(batch[1], "target").device
+            counts = self._zeros(device) if counts is None else counts.to(device)
+        count(*batch, ignore_index=self.ignore_index, out=counts.matrix, invalid=counts.invalid)
+        if self._device is None:
+            self._counts, self._device = counts, counts.matrix.device
+
+
+def _device_of(group: dist.ProcessGroup | None, own: torch.device) -> torch.device:
+    """Where a group's backends take tensors: the host, or else a device of their kind."""
+    # "cpu:gloo,cuda:nccl". The same for all processes, as none knows where the others count.
+    kinds = [backend.split(":")[0] for backend in dist.get_backend_config(group).split(",")]
+    kind = "cpu" if "cpu" in kinds else kinds[0]
+    return own if own.type == kind else torch.device(kind)

@@ -1,6 +1,9 @@
 """The operators that make sense on NumPy arrays, without a tensor in sight.
 
 Same C++ core as :mod:`fcn_ext.ops`, so the counts are the same integers.
+
+Arrays may be views with any strides, read-only, subclasses, in either byte order, or lists. The
+mask of a masked array is never dropped: see each function.
 """
 
 from __future__ import annotations
@@ -17,6 +20,33 @@ __all__ = ["build_info", "confusion_matrix", "decode_palette", "encode_palette",
 
 Array = npt.NDArray[Any]
 
+_LABELS = (np.uint8, np.int16, np.int32, np.int64)
+
+
+def _data_and_mask(values: Any) -> tuple[Array, Array | None]:
+    """An array, or a list of them, as an ordinary array, and its mask if any of it is masked."""
+    if isinstance(values, (list, tuple)):
+        values = np.ma.asarray(values)  # what `np.asarray` makes of masked arrays loses the masks
+    mask = np.ma.getmask(values)
+    return np.asarray(values), mask if mask is not np.ma.nomask and mask.any() else None
+
+
+def _whole(values: Any, name: str, remedy: str) -> Array:
+    """An array of which nothing is masked."""
+    data, mask = _data_and_mask(values)
+    if mask is not None:
+        raise ValueError(
+            f"{name} must not be masked, got {int(mask.sum())} masked elements; {remedy}"
+        )
+    return data
+
+
+def _readable(labels: Array) -> Array:
+    """Labels in this machine's byte order and at addresses that it can read elements from."""
+    if not labels.dtype.isnative:
+        return labels.astype(labels.dtype.newbyteorder("="))
+    return labels if labels.flags.aligned else labels.copy()
+
 
 def confusion_matrix(
     prediction: Array, target: Array, num_classes: int, ignore_index: int = 255
@@ -24,8 +54,9 @@ def confusion_matrix(
     """Counts of (target, prediction) pairs: rows = target, columns = prediction.
 
     Args:
-        prediction: labels of any shape with up to three axes; uint8, int16, int32 or int64.
-        target: labels of the same shape, of any of those dtypes.
+        prediction: labels of any shape with up to three axes; uint8, int16, int32 or int64. None
+            of them may be masked: a net cannot abstain.
+        target: labels of the same shape, of any of those dtypes. Masked pixels are skipped.
         num_classes: from 1 to 32768.
         ignore_index: target value to skip.
 
@@ -34,19 +65,20 @@ def confusion_matrix(
 
     Raises:
         TypeError: an array is not of a label dtype, or a number is not an integer.
-        ValueError: shapes differ, or labels other than ``ignore_index`` lie outside
-            ``[0, num_classes)``; the message gives their number.
+        ValueError: shapes differ, or predictions are masked, or labels other than ``ignore_index``
+            lie outside ``[0, num_classes)``; the message gives their number.
     """
     num_classes = integer(num_classes, "num_classes")
     ignore_index = integer(ignore_index, "ignore_index")
     if not 1 <= num_classes <= 32768:
         raise ValueError(f"num_classes must be in [1, 32768], got {num_classes}")
-    if not -(2**63) <= ignore_index < 2**63:
-        raise ValueError(f"ignore_index must fit in 64 bits, got {ignore_index}")
+    prediction = _whole(prediction, "prediction", "give them a label, or mask the target instead")
+    target, void = _data_and_mask(target)
+    prediction, target = _readable(prediction), _readable(target)
+    if void is not None and target.dtype in _LABELS:
+        target = np.where(void, np.int64(ignore_index), target)
     matrix = np.zeros((num_classes, num_classes), dtype=np.int64)
-    invalid = _host.confusion_matrix(
-        np.asarray(prediction), np.asarray(target), ignore_index, matrix
-    )
+    invalid = _host.confusion_matrix(prediction, target, ignore_index, matrix)
     if invalid:
         raise ValueError(
             f"prediction and target must be in [0, {num_classes}) where target is not "
@@ -72,7 +104,7 @@ def voc_palette() -> npt.NDArray[np.uint8]:
 def _palette(palette: Array | None) -> npt.NDArray[np.uint8]:
     if palette is None:
         return voc_palette()
-    palette = np.asarray(palette)
+    palette = _whole(palette, "palette", "give them a colour with `palette.filled(...)`")
     if palette.dtype != np.uint8 or palette.ndim != 2 or palette.shape[1] != 3:
         raise ValueError(
             f"palette must be uint8 (num_colours, 3), got {palette.dtype} {palette.shape}"
@@ -93,10 +125,11 @@ def encode_palette(indices: Array, palette: Array | None = None) -> npt.NDArray[
         uint8 (*indices.shape, 3).
 
     Raises:
-        ValueError: an index has no colour, or an array is not of the shape or dtype above.
+        ValueError: an index has no colour, or an array is not of the shape or dtype above, or
+            masked.
     """
     palette = _palette(palette)
-    indices = np.asarray(indices)
+    indices = _whole(indices, "indices", "give them an index, such as `indices.filled(255)`")
     if indices.dtype != np.uint8:
         raise ValueError(f"indices must be uint8, got {indices.dtype}")
     if indices.size and int(indices.max()) >= len(palette):
@@ -118,10 +151,10 @@ def decode_palette(colours: Array, palette: Array | None = None) -> npt.NDArray[
 
     Raises:
         ValueError: a colour is not in the palette (the message gives it and where), or an array
-            is not of the shape or dtype above.
+            is not of the shape or dtype above, or masked.
     """
     palette = _palette(palette)
-    colours = np.asarray(colours)
+    colours = _whole(colours, "colours", "give them a colour with `colours.filled(...)`")
     if colours.dtype != np.uint8 or colours.ndim < 1 or colours.shape[-1] != 3:
         raise ValueError(f"colours must be uint8 (..., 3), got {colours.dtype} {colours.shape}")
     shape = colours.shape[:-1]

@@ -137,7 +137,7 @@ def test_an_ignore_index_of_more_than_64_bits_is_refused() -> None:
 def test_tracing_warns_of_sizes_that_become_constants() -> None:
     with (
         pytest.warns(torch.jit.TracerWarning, match="sizes .* of fcn_ext::upsample as constants"),
-        pytest.warns(DeprecationWarning, match="torch.export"),
+        pytest.warns((DeprecationWarning, FutureWarning), match="switch to .*torch.export"),
     ):
         torch.jit.trace(lambda scores: ops.upsample(scores, 8), (SCORES,))
 

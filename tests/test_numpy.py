@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -49,6 +51,189 @@ def test_confusion_matrix_rejects() -> None:
     with pytest.raises(ValueError, match="num_classes must be in"):
         fnp.confusion_matrix(labels, labels, 0)
     assert fnp.confusion_matrix(labels[:0], labels[:0], 5).sum() == 0
+
+
+RNG = np.random.default_rng(3)
+PREDICTION, TARGET = RNG.integers(0, 5, (2, 6, 7))
+EXPECTED = fnp.confusion_matrix(PREDICTION, TARGET, 5)
+LABEL_TYPES = (np.uint8, np.int16, np.int32, np.int64)
+
+
+def read_only(labels: np.ndarray) -> np.ndarray:
+    labels = labels.copy()
+    labels.flags.writeable = False
+    return labels
+
+
+def unaligned(labels: np.ndarray) -> np.ndarray:
+    """At addresses that are no multiples of the element's size, as in a file read at an offset."""
+    return np.frombuffer(b"x" + labels.tobytes(), labels.dtype, offset=1).reshape(labels.shape)
+
+
+def field_of_records(labels: np.ndarray) -> np.ndarray:
+    """Strides that are no multiples of the element's size."""
+    records = np.zeros(labels.shape, [("score", np.uint8), ("label", labels.dtype), ("b", "S2")])
+    records["label"] = labels
+    return records["label"]
+
+
+class Labels(np.ndarray):
+    """A subclass of anybody's."""
+
+
+SAME_LABELS: dict[str, Callable[[np.ndarray], object]] = {
+    "pickled": lambda labels: pickle.loads(pickle.dumps(labels)),
+    "dtype by name": lambda labels: labels.astype(np.dtype(labels.dtype.str)),
+    "dtype with metadata": lambda labels: labels.astype(np.dtype(labels.dtype, metadata={"a": 1})),
+    "big-endian": lambda labels: labels.astype(labels.dtype.newbyteorder(">")),
+    "little-endian": lambda labels: labels.astype(labels.dtype.newbyteorder("<")),
+    "read-only": read_only,
+    "unaligned": unaligned,
+    "field of records": field_of_records,
+    "columns first": np.asfortranarray,
+    "reversed": lambda labels: labels[::-1].copy()[::-1],
+    "matrix": np.asmatrix,
+    "subclass": lambda labels: labels.view(Labels),
+    "nothing masked": np.ma.masked_array,
+    "mask of nothing": lambda labels: np.ma.masked_array(labels, np.zeros(labels.shape, bool)),
+    "tensor": torch.tensor,
+}
+
+
+@pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning")
+@pytest.mark.parametrize("form", SAME_LABELS)
+@pytest.mark.parametrize("dtype", LABEL_TYPES)
+def test_labels_are_what_they_hold(dtype: type, form: str) -> None:
+    prediction, target = PREDICTION.astype(dtype), TARGET.astype(dtype)
+    as_form = SAME_LABELS[form]
+    for pair in (
+        (as_form(prediction), as_form(target)),
+        (as_form(prediction), TARGET),
+        (PREDICTION, as_form(target)),
+    ):
+        assert (fnp.confusion_matrix(*pair, 5) == EXPECTED).all()
+
+
+@pytest.mark.parametrize("dtype", [np.short, np.intc, np.int_, np.intp, np.longlong, np.ubyte])
+def test_types_of_c_are_types_of_their_size(dtype: type) -> None:
+    assert (
+        fnp.confusion_matrix(PREDICTION.astype(dtype), TARGET.astype(dtype), 5) == EXPECTED
+    ).all()
+
+
+def test_lists_and_single_labels_count() -> None:
+    assert (fnp.confusion_matrix(PREDICTION.tolist(), TARGET.tolist(), 5) == EXPECTED).all()
+    assert (fnp.confusion_matrix(list(PREDICTION), tuple(TARGET), 5) == EXPECTED).all()
+    for one in (np.uint8(3), np.array(3), 3):
+        assert fnp.confusion_matrix(one, 2, 5)[2, 3] == 1
+    repeated = np.broadcast_to(np.uint8(1), (4, 5))
+    assert fnp.confusion_matrix(repeated, repeated, 2).tolist() == [[0, 0], [0, 20]]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "name"),
+    [
+        (bool, "bool"),
+        (np.int8, "int8"),
+        (np.uint16, "uint16"),
+        (np.uint32, "uint32"),
+        (np.uint64, "uint64"),
+        (np.float32, "float32"),
+        (">f8", "float64"),
+        (complex, "complex128"),
+        (object, "object"),
+        ("S1", r"\|S1"),
+        ("m8[s]", r"timedelta64\[s\]"),
+        ([("label", np.uint8)], r"\[\('label', 'u1'\)\]"),
+    ],
+)
+@pytest.mark.parametrize("name_of_argument", ["prediction", "target"])
+def test_other_types_are_refused_by_name(dtype: object, name: str, name_of_argument: str) -> None:
+    labels = np.zeros((3, 4), np.uint8)
+    arguments = {"prediction": labels, "target": labels, name_of_argument: labels.astype(dtype)}
+    message = f"{name_of_argument} must be uint8, int16, int32 or int64, got {name}$"
+    with pytest.raises(TypeError, match=message):
+        fnp.confusion_matrix(num_classes=5, **arguments)
+
+
+@pytest.mark.parametrize("value", [2**63, -(2**63) - 1, 2**70])
+@pytest.mark.parametrize("name", ["num_classes", "ignore_index"])
+def test_numbers_beyond_64_bits_are_refused_by_name(name: str, value: int) -> None:
+    with pytest.raises(ValueError, match=rf"^{name} must fit in 64 bits, got {value}$"):
+        fnp.confusion_matrix(PREDICTION, TARGET, **{"num_classes": 5, name: value})
+
+
+def test_the_core_reads_native_bytes_only() -> None:
+    """What converts is the Python side; the core refuses what it would read wrongly."""
+    swapped = TARGET.astype(TARGET.dtype.newbyteorder())
+    with pytest.raises(TypeError, match=r"target must be .*, got [<>]i8"):
+        fnp._host.confusion_matrix(TARGET, swapped, 255, np.zeros((5, 5), np.int64))
+
+
+@pytest.mark.parametrize("dtype", LABEL_TYPES)
+@pytest.mark.parametrize("ignore_index", [255, 0, -1, 2**40])
+@pytest.mark.parametrize("as_list", [False, True])
+def test_masked_targets_are_void(dtype: type, ignore_index: int, as_list: bool) -> None:
+    """Whatever lies behind the mask, and whether or not the dtype holds ``ignore_index``."""
+    void = RNG.random(TARGET.shape) < 0.3
+    hidden = np.where(void, 99, TARGET).astype(dtype)
+    masked = np.ma.masked_array(hidden, void)
+    expected = fnp.confusion_matrix(
+        PREDICTION, np.where(void, ignore_index, TARGET), 5, ignore_index
+    )
+    given = list(masked) if as_list else masked
+    assert (fnp.confusion_matrix(PREDICTION, given, 5, ignore_index) == expected).all()
+    assert (masked.data == hidden).all()
+    assert masked.mask.sum() == void.sum()
+    everything = np.ma.masked_all_like(masked)
+    assert fnp.confusion_matrix(PREDICTION, everything, 5, ignore_index).sum() == 0
+
+
+def test_other_masks_are_refused_with_a_remedy() -> None:
+    labels = np.ma.masked_array(np.zeros((4, 5), np.uint8), np.arange(20).reshape(4, 5) < 3)
+    colours = np.ma.masked_array(np.zeros((4, 5, 3), np.uint8), np.arange(60).reshape(4, 5, 3) < 2)
+    for prediction in (labels, list(labels), labels.astype(float)):
+        message = "prediction must not be masked, got 3 masked elements; .* mask the target"
+        with pytest.raises(ValueError, match=message):
+            fnp.confusion_matrix(prediction, labels, 5)
+    with pytest.raises(ValueError, match=r"indices must not be masked, got 3 .*filled\(255\)"):
+        fnp.encode_palette(labels)
+    with pytest.raises(ValueError, match=r"colours must not be masked, got 2 .*colours.filled"):
+        fnp.decode_palette(colours)
+    for function in (fnp.encode_palette, fnp.decode_palette):
+        with pytest.raises(ValueError, match=r"palette must not be masked, got 2 .*palette.filled"):
+            function(np.zeros((2, 3), np.uint8), colours[0])
+    with pytest.raises(TypeError, match=r"target must be uint8, .*, got float64"):
+        fnp.confusion_matrix(np.zeros((4, 5), np.uint8), labels.astype(float), 5)
+
+
+@pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning")
+@pytest.mark.parametrize("form", sorted({*SAME_LABELS} - {"tensor"}))
+def test_palettes_take_any_form_of_array(form: str) -> None:
+    as_form = SAME_LABELS[form]
+    labels = TARGET.astype(np.uint8)
+    plain = fnp.voc_palette()[labels]
+    palette = as_form(fnp.voc_palette())
+    coloured = fnp.encode_palette(as_form(labels), palette)
+    assert type(coloured) is np.ndarray
+    assert (coloured == plain).all()
+    given = as_form(plain) if form != "matrix" else plain
+    decoded = fnp.decode_palette(given, palette)
+    assert type(decoded) is np.ndarray
+    assert (decoded == labels).all()
+    assert fnp.decode_palette(plain[0, 0]) == labels[0, 0]
+    assert (fnp.decode_palette(list(plain)) == labels).all()
+
+
+@pytest.mark.parametrize("wrong", [bool, np.int8, np.uint16, object, float])
+def test_palettes_name_other_types(wrong: type) -> None:
+    labels, name = np.zeros((2, 3), wrong), np.dtype(wrong).name
+    with pytest.raises(ValueError, match=f"indices must be uint8, got {name}"):
+        fnp.encode_palette(labels)
+    with pytest.raises(ValueError, match=rf"colours must be uint8 \(..., 3\), got {name}"):
+        fnp.decode_palette(labels)
+    with pytest.raises(ValueError, match=rf"palette must be uint8 \(num_colours, 3\), got {name}"):
+        fnp.encode_palette(np.zeros(1, np.uint8), labels)
 
 
 def test_voc_palette() -> None:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib
 import inspect
+import itertools
 import os
+import pkgutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
 
+import benchmarks
 import fcn_ext
+import fcn_train
 from fcn_ext import _library, ops, reference
 
 LIBRARIES = Path(_library._host.__file__).parent / "lib"
@@ -132,6 +140,85 @@ def test_binaries_hold_no_path_of_the_machine_that_built_them() -> None:
             assert str(path).encode() not in held, (library.name, path)
 
 
+def failure(code: str, **environment: str) -> str:
+    """What a process that must fail says last."""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0, done.stdout
+    return done.stderr.strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize("value", ["avx-2", "AVX2", "sse", "0", " plain", "plain,avx2"])
+@pytest.mark.parametrize("module", ["fcn_ext", "fcn_ext.numpy"])
+def test_an_unknown_instruction_set_is_named(module: str, value: str) -> None:
+    assert failure(f"import {module}", FCN_EXT_CPU_CAPABILITY=value) == (
+        "ValueError: the environment variable FCN_EXT_CPU_CAPABILITY must be plain, avx2 or "
+        f"avx512, or unset for the best that the processor has, got {value!r}"
+    )
+
+
+def test_an_empty_instruction_set_is_none() -> None:
+    tell = "import fcn_ext.numpy; print(fcn_ext.numpy.build_info()['cpu_capability'])"
+    assert run(tell, FCN_EXT_CPU_CAPABILITY="") == _library._host.best_cpu_capability()
+
+
+def test_an_instruction_set_that_is_not_here_warns() -> None:
+    sets = ("plain", "avx2", "avx512")
+    for best, wanted in itertools.product(sets, sets):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            _library.check_capability(wanted, best)
+        if sets.index(wanted) <= sets.index(best):
+            assert not caught
+        else:
+            (warning,) = caught
+            assert f"FCN_EXT_CPU_CAPABILITY={wanted} asks for" in str(warning.message)
+            assert str(warning.message).endswith(f"lacks: {best} is used")
+
+
+def test_the_instruction_set_is_that_of_the_import() -> None:
+    """One process has one answer: a variable that is set later changes nothing."""
+    later = "import os, fcn_ext; os.environ['FCN_EXT_CPU_CAPABILITY'] = 'avx2';"
+    tell = "print(fcn_ext.numpy.build_info()['cpu_capability'])"
+    assert run(later + tell, FCN_EXT_CPU_CAPABILITY="plain") == "plain"
+
+
+def test_a_saved_graph_loads_after_import_of_the_package_alone(tmp_path: Path) -> None:
+    """Every operator, and geometries as constants of the graph."""
+    path = tmp_path / "graph.pt2"
+
+    class Heads(torch.nn.Module):
+        def forward(self, scores: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            full = ops.upsample(scores, 2)
+            return (
+                ops.fuse_skip(scores, full, 0),
+                ops.interpolate(scores, 9),
+                ops.upsample_cross_entropy(scores, target, 2),
+                ops.interpolate_argmax(scores, 9),
+                ops.confusion_matrix(full.argmax(1), target, 3),
+                ops.confusion_matrix(full, target, 3),
+                ops.interpolate_confusion_matrix(scores, target),
+            )
+
+    example = torch.randn(1, 3, 4, 4), torch.randint(0, 3, (1, 10, 10))
+    torch.export.save(torch.export.export(Heads(), example), path)
+    torch.save(example, tmp_path / "example.pt")
+    loaded = run(
+        f"""
+import torch, fcn_ext
+example = torch.load({str(tmp_path / "example.pt")!r})
+module = torch.export.load({str(path)!r}).module()
+print([tuple(result.shape) for result in module(*example)])
+"""
+    )
+    assert loaded == str([tuple(result.shape) for result in Heads()(*example)])
+
+
 def test_a_missing_cuda_part_is_said_in_one_sentence() -> None:
     """What a CUDA tensor would meet where the CUDA operators were not built."""
     message = run(
@@ -147,3 +234,22 @@ print(library._cuda_problem())
     assert "fcn_ext was built without its CUDA operators" in message
     assert "reinstall fcn_ext with FCN_EXT_CUDA=on" in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize("package", [fcn_ext, fcn_train, benchmarks])
+def test_no_comparison_of_arrays_is_generated(package: ModuleType) -> None:
+    """The ``==`` that dataclasses write raises where fields are arrays: "truth value ambiguous"."""
+    compared = []
+    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+        if module.name.endswith(("__main__", "data.statistics")):  # the latter compares its own way
+            continue
+        for cls in vars(importlib.import_module(module.name)).values():
+            if not (dataclasses.is_dataclass(cls) and cls.__module__ == module.name):
+                continue
+            held = [str(field.type) for field in dataclasses.fields(cls)]
+            if any(kind in text for text in held for kind in ("Tensor", "ndarray", "NDArray")):
+                compared.append(cls)
+    for cls in compared:
+        code = getattr(cls.__eq__, "__code__", None)
+        assert code is None or code.co_filename == inspect.getsourcefile(cls), cls
+    assert compared

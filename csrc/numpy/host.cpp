@@ -16,12 +16,19 @@ namespace py = pybind11;
 
 namespace {
 
+// By what the dtype says of its elements. Its identity says nothing: there is another object after
+// pickling, and for each of C's integers of one size.
 int label_type(const py::array& labels, const char* name) {
   const py::dtype dtype = labels.dtype();
-  if (dtype.is(py::dtype::of<uint8_t>())) return 0;
-  if (dtype.is(py::dtype::of<int16_t>())) return 1;
-  if (dtype.is(py::dtype::of<int32_t>())) return 2;
-  if (dtype.is(py::dtype::of<int64_t>())) return 3;
+  const auto is = [&](char kind, py::ssize_t size) {
+    return dtype.kind() == kind && dtype.itemsize() == size;
+  };
+  if (dtype.attr("isnative").cast<bool>()) {
+    if (is('u', 1)) return 0;
+    if (is('i', 2)) return 1;
+    if (is('i', 4)) return 2;
+    if (is('i', 8)) return 3;
+  }
   throw py::type_error(std::string(name) + " must be uint8, int16, int32 or int64, got " +
                        py::str(static_cast<py::object>(dtype)).cast<std::string>());
 }
@@ -134,7 +141,10 @@ PYBIND11_MODULE(_host, m) {
   m.attr("version") = FCN_EXT_VERSION;
   m.attr("built_against_torch") = FCN_EXT_TORCH_VERSION;
   m.attr("cuda_build") = FCN_EXT_CUDA_BUILD;
-  m.def("cpu_capability", [] { return std::string(fcn_ext::cpu_capability_name()); });
+  m.def("cpu_capability",
+        [] { return std::string(fcn_ext::cpu_capability_name(fcn_ext::cpu_capability())); });
+  m.def("best_cpu_capability",
+        [] { return std::string(fcn_ext::cpu_capability_name(fcn_ext::best_cpu_capability())); });
   m.def("confusion_matrix", &confusion_matrix, py::arg("prediction"), py::arg("target"),
         py::arg("ignore_index"), py::arg("matrix").noconvert());
   m.def("decode_palette", &decode_palette, py::arg("colours").noconvert(),

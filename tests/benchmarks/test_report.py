@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import bench, cli, report, targets
+from benchmarks import bench, cli, promises, report
 from benchmarks.bench import COPY, Settings, make_clock, new_document, run_row
 from benchmarks.cases import rows
 from benchmarks.environment import describe
 from benchmarks.implementations import UPSAMPLE
-from benchmarks.targets import BEST_COMPILED, BEST_PEER, Target
+from benchmarks.promises import BEST_COMPILED, BEST_PEER, Promise
 
 NAMES = (
     "upsample/voc-s8/float32",
@@ -83,9 +83,9 @@ def test_a_failure_is_reported(failing: str, monkeypatch: pytest.MonkeyPatch) ->
     out = io.StringIO()
     document = new_document(SETTINGS, describe(torch.device("cpu"), 1)) | {"rows": [found]}
     report.print_document(document, out)
-    report.print_targets(targets.check(document), out)
+    report.print_promises(promises.check(document), out)
     assert "failed" in out.getvalue()
-    assert not any(result["passed"] for result in targets.check(document)[:1])
+    assert not any(result["kept"] for result in promises.check(document)[:1])
 
 
 @pytest.mark.parametrize("rich", [True, False])
@@ -94,7 +94,7 @@ def test_tables(document: dict[str, Any], rich: bool, monkeypatch: pytest.Monkey
         monkeypatch.setitem(sys.modules, "rich.console", None)
     out = io.StringIO()
     report.print_document(document, out)
-    report.print_targets(targets.check(document), out)
+    report.print_promises(promises.check(document), out)
     text = out.getvalue()
     for name in (*NAMES, "grouped conv_transpose2d", COPY, "peak MiB", "promises kept"):
         assert name in text
@@ -113,68 +113,68 @@ def fake(ratio: float, share: float, **changes: Any) -> dict[str, Any]:
 
 def test_promises(monkeypatch: pytest.MonkeyPatch) -> None:
     promised = (
-        Target("upsample", BEST_PEER, 4),
-        Target("upsample", "slow", 6, cases=("a",)),
-        Target("upsample", "slow", 99, cases=("b",)),
-        Target("upsample", "slow", 99, device="cuda"),
-        Target("upsample", COPY, 0.5),
+        Promise("upsample", BEST_PEER, 4),
+        Promise("upsample", "slow", 6, cases=("a",)),
+        Promise("upsample", "slow", 99, cases=("b",)),
+        Promise("upsample", "slow", 99, device="cuda"),
+        Promise("upsample", COPY, 0.5),
     )
-    monkeypatch.setattr(targets, "TARGETS", promised)
-    results = targets.check(fake(5.0, 0.6))
-    assert [(r["ratio"], r["passed"]) for r in results] == [(5, True), (5, False), (0.6, True)]
-    assert [r["passed"] for r in targets.check(fake(6.0, 0.4))] == [True, True, False]
-    assert targets.check(fake(5.0, 0.6, dtype="bfloat16")) == []
+    monkeypatch.setattr(promises, "PROMISES", promised)
+    results = promises.check(fake(5.0, 0.6))
+    assert [(r["ratio"], r["kept"]) for r in results] == [(5, True), (5, False), (0.6, True)]
+    assert [r["kept"] for r in promises.check(fake(6.0, 0.4))] == [True, True, False]
+    assert promises.check(fake(5.0, 0.6, dtype="bfloat16")) == []
     # A peer that did not run proves nothing.
-    results = targets.check(fake(5.0, 0.6, best_peer=None))
-    assert (results[0]["ratio"], results[0]["passed"]) == (None, False)
+    results = promises.check(fake(5.0, 0.6, best_peer=None))
+    assert (results[0]["ratio"], results[0]["kept"]) == (None, False)
 
 
 def test_promises_of_a_malloc_of_scores_and_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     promised = (
-        Target("upsample", "slow", 6, malloc="default"),
-        Target("upsample", "slow", 4, malloc="keep"),
-        Target("upsample", "slow", 3, scores="trained"),
-        Target("upsample", "slow", 99, scores="random"),
-        Target("upsample", "slow", 16, figure="memory"),
+        Promise("upsample", "slow", 6, malloc="default"),
+        Promise("upsample", "slow", 4, malloc="keep"),
+        Promise("upsample", "slow", 3, scores="trained"),
+        Promise("upsample", "slow", 99, scores="random"),
+        Promise("upsample", "slow", 16, figure="memory"),
     )
-    monkeypatch.setattr(targets, "TARGETS", promised)
+    monkeypatch.setattr(promises, "PROMISES", promised)
     document = fake(5.0, 0.6, scores="trained")
-    assert [(r["at_least"], r["passed"]) for r in targets.check(document)] == [(4, True), (3, True)]
+    assert [(r["at_least"], r["kept"]) for r in promises.check(document)] == [(4, True), (3, True)]
     document["settings"]["malloc"] = "default"
-    assert [(r["at_least"], r["passed"]) for r in targets.check(document)] == [
+    assert [(r["at_least"], r["kept"]) for r in promises.check(document)] == [
         (6, False),
         (3, True),
     ]
     ours, peer = document["rows"][0]["implementations"]
-    for own, theirs, passed in ((1.0, 16.0, True), (1.1, 16.0, False), (0.0, 4.0, True)):
+    for own, theirs, kept in ((1.0, 16.0, True), (1.1, 16.0, False), (0.0, 4.0, True)):
         ours["peak_mib"], peer["peak_mib"] = own, theirs
-        assert targets.check(document)[-1]["passed"] == passed
+        assert promises.check(document)[-1]["kept"] == kept
     # Memory that the peer could not be asked for proves nothing.
     peer["peak_mib"] = None
-    assert not targets.check(document)[-1]["passed"]
+    assert not promises.check(document)[-1]["kept"]
 
 
 def test_promises_against_compiled_functions(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(targets, "TARGETS", (Target("upsample", BEST_COMPILED, 1),))
+    monkeypatch.setattr(promises, "PROMISES", (Promise("upsample", BEST_COMPILED, 1),))
     document = fake(5.0, 0.6)
-    assert targets.check(document) == []
+    assert promises.check(document) == []
     entries = document["rows"][0]["implementations"]
     entries.append({"name": "compile(a)", "kind": "peer", "median_ms": 2.0, "times_fcn_ext": 2.0})
     entries.append({"name": "compile(b)", "kind": "peer", "median_ms": 0.9, "times_fcn_ext": 0.9})
-    (result,) = targets.check(document)
-    assert (result["against"], result["passed"]) == ("compile(b)", False)
+    (result,) = promises.check(document)
+    assert (result["against"], result["kept"]) == ("compile(b)", False)
     del entries[2:]
     entries.append({"name": "compile(a)", "kind": "peer", "failed": "no compiler"})
-    (result,) = targets.check(document)
-    assert (result["ratio"], result["passed"]) == (None, False)
+    (result,) = promises.check(document)
+    assert (result["ratio"], result["kept"]) == (None, False)
 
 
 def test_every_promise_concerns_a_row() -> None:
-    for target in targets.TARGETS:
+    for promise in promises.PROMISES:
         found = [
             row
-            for row in rows((f"{target.operator}/",))
-            if target.concerns(
+            for row in rows((f"{promise.operator}/",))
+            if promise.concerns(
                 {
                     "operator": row.operator,
                     "dtype": row.variant.dtype,
@@ -182,14 +182,14 @@ def test_every_promise_concerns_a_row() -> None:
                     "scores": row.variant.scores,
                     "case": row.case.name,
                 },
-                target.device,
-                target.malloc,
+                promise.device,
+                promise.malloc,
             )
         ]
-        assert found, target
-        if target.against not in (BEST_PEER, BEST_COMPILED, COPY):
-            names = [i.name for i in bench.implementations(target.operator, "cpu", compiled=True)]
-            assert target.against in names
+        assert found, promise
+        if promise.against not in (BEST_PEER, BEST_COMPILED, COPY):
+            names = [i.name for i in bench.implementations(promise.operator, "cpu", compiled=True)]
+            assert promise.against in names
 
 
 @pytest.fixture
@@ -214,12 +214,12 @@ def test_command(
     assert "threads" in path.name
     capsys.readouterr()
     monkeypatch.setattr(
-        targets, "TARGETS", (Target("confusion_matrix", BEST_PEER, 1e9, dtype="int64"),)
+        promises, "PROMISES", (Promise("confusion_matrix", BEST_PEER, 1e9, dtype="int64"),)
     )
     assert cli.main(["--show", str(path), "--check"]) == 3
     shown = capsys.readouterr().out
     assert "mask + bincount" in shown
-    assert "MISS" in shown
+    assert "MISSED" in shown
     document = json.loads(path.read_text())
     document["rows"][0]["implementations"][0]["correct"] = False
     path.write_text(json.dumps(document))

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import cli, report, targets
+from benchmarks import cli, promises, report
 from benchmarks.visits import merge
 
 DOCUMENT = {"environment": {"device": "cpu"}, "settings": {"malloc": "keep"}}
@@ -78,8 +78,8 @@ def test_the_best_peer_is_the_one_that_promises_are_judged_by() -> None:
     times = ((1.0, 5.0, 6.0), (4.0, 5.0, 6.0), (4.0, 20.0, 6.0))
     row = merge([_visit(ROWS[0], ours, {"p": p, "q": q}) for ours, p, q in times])
     assert row["best_peer"] == "q"
-    (best, *_) = targets.check({**DOCUMENT, "rows": [row]})
-    assert (best["against"], best["ratio"], best["passed"]) == ("q", 1.5, False)
+    (best, *_) = promises.check({**DOCUMENT, "rows": [row]})
+    assert (best["against"], best["ratio"], best["kept"]) == ("q", 1.5, False)
 
 
 def test_a_wrong_or_a_failed_visit_is_not_made_good_by_others() -> None:
@@ -132,7 +132,7 @@ def test_rows_are_visited_in_turns(
     assert [row["visits"] for row in document["rows"]] == [3, 3]
     assert document["skipped"] == []
     out = io.StringIO()
-    report.print_targets(targets.check(document), out)
+    report.print_promises(promises.check(document), out)
     assert "4-8x" in out.getvalue()  # of the first row: 4, 6 and 8
     capsys.readouterr()
     with pytest.raises(SystemExit):

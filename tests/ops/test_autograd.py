@@ -146,7 +146,7 @@ def test_another_threads_compilation_changes_nothing(monkeypatch: pytest.MonkeyP
     torch.testing.assert_close(tangent, ops.upsample(input, 2))
 
 
-@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore:`torch.jit.trace")
 @pytest.mark.parametrize("requires_grad", [False, True])
 def test_a_trace_by_torch_jit_keeps_the_operator_and_its_gradient(requires_grad: bool) -> None:
     """torch.jit.trace checks a trace by a second one, without gradient: both name one line."""

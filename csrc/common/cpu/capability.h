@@ -16,10 +16,15 @@ namespace fcn_ext {
 
 enum class CpuCapability { kPlain, kAvx2, kAvx512 };
 
-// The best set that this processor has and this build holds; FCN_EXT_CPU_CAPABILITY=plain|avx2|
-// avx512 in the environment lowers it.
+// The best set that this processor has and this build holds.
+CpuCapability best_cpu_capability();
+
+// The set in use: the best, or the lower one that FCN_EXT_CPU_CAPABILITY=plain|avx2|avx512 named
+// in the environment when the library was loaded. Other values are refused in Python, where they
+// can be named (fcn_ext/_library.py).
 CpuCapability cpu_capability();
-const char* cpu_capability_name();
+
+const char* cpu_capability_name(CpuCapability capability);
 
 #if defined(FCN_EXT_X86_CAPABILITIES)
 #define FCN_EXT_DECLARE_KERNELS(Type, name)                   \

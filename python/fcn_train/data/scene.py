@@ -38,7 +38,7 @@ _SUPERSAMPLING = 4
 _MIN_VISIBLE = 0.4
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Object:
     """One object placed on the canvas: its class 1..20 and the pose of its outline."""
 
