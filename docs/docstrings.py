@@ -5,7 +5,11 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from docutils import nodes
+from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+from sphinx.util.nodes import make_refnode
 
 # The star of a shape such as (N, *size) is not the beginning of an emphasis.
 _STAR = re.compile(r"(``.*?``)|(?<![\w*`\\])\*(?=\w+[^\w*])")
@@ -15,6 +19,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.setup_extension("sphinx.ext.autodoc")
     # Before napoleon, which listens at 500.
     app.connect("autodoc-process-docstring", _prepare, priority=400)
+    app.connect("missing-reference", _find)
     return {"parallel_read_safe": True}
 
 
@@ -43,3 +48,20 @@ def _literal_blocks(lines: list[str]) -> list[str]:
         found.append(line)
         paragraph = line if line.strip() else paragraph
     return found
+
+
+def _find(
+    app: Sphinx, env: BuildEnvironment, node: pending_xref, contnode: nodes.Element
+) -> nodes.reference | None:
+    """A name without its module, or broken over two lines: where one object is called so."""
+    if node.get("refdomain") != "py":
+        return None
+    target = "".join(node["reftarget"].split())
+    objects = env.domains.python_domain.objects
+    found = [name for name in objects if f".{name}".endswith(f".{target}")]
+    if len(found) != 1:
+        return None
+    entry = objects[found[0]]
+    return make_refnode(
+        app.builder, node["refdoc"], entry.docname, entry.node_id, contnode, found[0]
+    )

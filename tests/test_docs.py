@@ -27,6 +27,7 @@ from fcn_ext.models import FCN16s
 
 loader = [(torch.randn(1, 3, 64, 64), torch.randint(0, 21, (1, 64, 64)))]
 fcn16s = FCN16s(num_classes=21)
+my_module = torch.nn.Conv2d(3, 21, 8, stride=8)
 shapes = {}
 before = 3
 for layer, width in zip((0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28),
@@ -138,11 +139,15 @@ def modules() -> list[str]:
 
 
 def test_examples_in_docstrings_give_what_they_show() -> None:
+    """With the names of their module and the public ones of its package."""
     tried = 0
     for name in modules():
-        given: dict[str, object] = {}
-        exec(GIVEN_TO_DOCSTRINGS.get(name, ""), given)
-        result = doctest.testmod(importlib.import_module(name), extraglobs=given)
+        module = importlib.import_module(name)
+        package = importlib.import_module(name.rpartition(".")[0] or name)
+        names = {public: getattr(package, public) for public in getattr(package, "__all__", ())}
+        names |= vars(module)
+        exec(GIVEN_TO_DOCSTRINGS.get(name, ""), names)
+        result = doctest.testmod(module, globs=names)
         assert result.failed == 0, name
         tried += result.attempted
     assert tried > 10
