@@ -36,7 +36,6 @@ myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
-autodoc_class_signature = "separated"
 autodoc_inherit_docstrings = False
 # A default is shown as it stands in the source: `Resize()`.
 autodoc_preserve_defaults = True

@@ -13,6 +13,8 @@ from sphinx.util.nodes import make_refnode
 
 # The star of a shape such as (N, *size) is not the beginning of an emphasis.
 _STAR = re.compile(r"(``.*?``)|(?<![\w*`\\])\*(?=\w+[^\w*])")
+# Names that share a line of "Attributes:"; Sphinx takes what is before a space for a type.
+_NAMES = re.compile(r"^ +\w+(, \w+)+(?=: )")
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
@@ -25,6 +27,9 @@ def setup(app: Sphinx) -> dict[str, bool]:
 
 def _prepare(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
     lines[:] = _literal_blocks([_STAR.sub(lambda m: m[1] or r"\*", line) for line in lines])
+    if "Attributes:" in lines:
+        first = lines.index("Attributes:")
+        lines[first:] = [_NAMES.sub(lambda m: m[0].replace(", ", ","), s) for s in lines[first:]]
     if what in ("attribute", "property", "data"):
         # Napoleon takes what is before a colon in the first line for a type: an empty comment.
         lines[:0] = ["..", ""]
