@@ -21,7 +21,8 @@ def read_class_names(path: Path) -> tuple[str, ...]:
     try:
         return check_class_names(read_lines(path, "list of class names"))
     except ValueError as error:
-        raise DataError(Problem(path, f"{error}; correct it")) from None
+        message = str(error).replace("class_names", "the names of classes")
+        raise DataError(Problem(path, f"{message}; correct the file")) from None
 
 
 def check_class_names(names: Sequence[str]) -> tuple[str, ...]:
