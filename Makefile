@@ -3,8 +3,8 @@
 #   make train   trains and evaluates an FCN-8s on a sample data set, report in runs/
 #   make test    runs the tests
 #
-# and `make bench`, `make lint`, `make format`, `make cuda` (compile for every GPU architecture),
-# `make test-torch TORCH=2.14.1` (the operators' and nets' tests under another torch).
+# and `make bench`, `make lint`, `make format`, `make docs`, `make cuda` (compile for every GPU
+# architecture), `make test-torch TORCH=2.14.1` (the operators' and nets' tests under another torch).
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -28,7 +28,7 @@ SOURCES := CMakeLists.txt pyproject.toml constraints.txt $(wildcard tools/*.py c
            $(shell find csrc -type f)
 CXX_FILES = $(shell git ls-files '*.cpp' '*.h' '*.cu' '*.cuh')
 
-.PHONY: train test test-torch bench lint format cuda clean
+.PHONY: train test test-torch bench lint format docs cuda clean
 
 train: $(VENV)/installed
 	$(BIN)/fcn train
@@ -54,6 +54,10 @@ format: $(VENV)/installed
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(CXX_FILES)
 
+# The pages of docs/, in docs/_build/html/index.html. A warning is an error.
+docs: $(VENV)/docs-installed
+	$(BIN)/python -m sphinx -b html -W --keep-going -q -c docs -d docs/_build/doctrees . docs/_build/html
+
 # The CUDA operators for every architecture, on any machine with nvcc; -Xptxas -v in build/cuda/log.
 cuda: $(VENV)/installed
 	tools/build_cuda.sh $(BIN)/python build/cuda
@@ -73,5 +77,9 @@ build/wheel/built: $(VENV)/installed $(shell git ls-files fcn_ext python)
 	$(PIP) wheel --quiet --no-build-isolation --no-deps --wheel-dir build/wheel .
 	touch $@
 
+$(VENV)/docs-installed: $(VENV)/installed
+	$(PIP) install --quiet --constraint constraints.txt --no-build-isolation --editable '.[docs]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) build
+	rm -rf $(VENV) build docs/_build

@@ -197,7 +197,8 @@ def check_target(input: Tensor, target: Tensor, numbers: Sequence[Any]) -> None:
         )
     if any(broken(size < 1) for size in target.shape[1:]):
         raise ValueError(f"target must have at least one row and one column, got {_shape(target)}")
-    check_forward(input, numbers, *target.shape[1:], "the size of target")
+    _, height, width = target.shape
+    check_forward(input, numbers, height, width, "the size of target")
 
 
 def check_cross_entropy(input: Tensor, weight: Tensor | None, label_smoothing: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import importlib.resources
 import inspect
 import itertools
 import os
@@ -244,3 +245,9 @@ def test_no_comparison_of_arrays_is_generated(package: ModuleType) -> None:
         code = getattr(cls.__eq__, "__code__", None)
         assert code is None or code.co_filename == inspect.getsourcefile(cls), cls
     assert compared
+
+
+@pytest.mark.parametrize("package", ["fcn_ext", "fcn_train"])
+def test_types_are_shipped(package: str) -> None:
+    """Type checkers read annotations only of a package that has this file."""
+    assert (importlib.resources.files(package) / "py.typed").is_file()

@@ -25,8 +25,7 @@ inline ArgmaxResult empty_argmax(const torch::stable::Tensor& input, const Bilin
                 dtype_text(dtype));
   FCN_EXT_CHECK(classes <= kMost[label_index(dtype)],
                 "dtype must hold num_classes - 1 = ", classes - 1, ", got ", dtype_text(dtype));
-  const auto accumulate =
-      input.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
+  const ScalarType accumulate = accumulation_type(input.scalar_type());
   const auto pixels = [&](ScalarType type) {
     return empty_like_in(input, {input.size(0), axes.y.output_size, axes.x.output_size}, type);
   };

@@ -1,5 +1,6 @@
 // Index and weight arithmetic of bilinear resampling. This is its only text: every CPU and CUDA
-// kernel, forward and backward, reads its nodes and weights from here.
+// kernel, forward and backward, reads its nodes and weights from here, and no other file looks into
+// a position's numbers (tests/test_sources.py).
 //
 // Along one axis, output o lies on the line through the input nodes at
 //
@@ -103,6 +104,11 @@ FCN_EXT_HOST_DEVICE inline accumulate_t lower_weight(const BilinearAxis& axis,
          static_cast<accumulate_t>(axis.denominator);
 }
 
+// The first output whose node is `node` or beyond, were there outputs all along the line. step > 0.
+FCN_EXT_HOST_DEVICE inline int64_t first_output_of_line(const BilinearAxis& axis, int64_t node) {
+  return ceil_divide(node * axis.denominator - axis.start, axis.step);
+}
+
 // The first output whose node is `node` or beyond, in [0, output_size]. The outputs of one node,
 // its band, are [first_output(node), first_output(node + 1)); input i is read by the bands of
 // i - 1 (as upper neighbour) and i (as lower one). A gradient is therefore a gather.
@@ -116,13 +122,84 @@ FCN_EXT_HOST_DEVICE inline int64_t first_output(const BilinearAxis& axis, int64_
   if (axis.step == 0) {
     return axis.output_size;
   }
-  const int64_t first = ceil_divide(node * axis.denominator - axis.start, axis.step);
+  const int64_t first = first_output_of_line(axis, node);
   return first < 0 ? 0 : (first > axis.output_size ? axis.output_size : first);
 }
 
 // Outputs from one node to the next when that number is whole, so that weights repeat; else 0.
 FCN_EXT_HOST_DEVICE inline int64_t whole_stride(const BilinearAxis& axis) {
   return axis.step > 0 && axis.denominator % axis.step == 0 ? axis.denominator / axis.step : 0;
+}
+
+// ---------------------------------------------------------------- cells
+//
+// Cell q of an axis is the part of the line between the nodes q - 1 and q; there are input_size + 1
+// of them. Seen so, the outputs that a clamped axis moves onto its first or last node lie in the
+// cell beyond it, where they read that node twice.
+
+// The axis with all outputs where the line has them.
+FCN_EXT_HOST_DEVICE inline BilinearAxis unclamped(BilinearAxis axis) {
+  axis.clamp = false;
+  return axis;
+}
+
+// The weights of outputs are whole numbers over this one.
+inline double whole_weight(const BilinearAxis& axis) {
+  return static_cast<double>(axis.denominator);
+}
+
+// From one output to the next, in nodes: how much the upper weight grows within a cell.
+inline double weight_step(const BilinearAxis& axis) {
+  return static_cast<double>(axis.step) / static_cast<double>(axis.denominator);
+}
+
+// Outputs of a cell, at most.
+inline int64_t most_outputs_of_cell(const BilinearAxis& axis) {
+  return axis.step == 0 ? axis.output_size : ceil_divide(axis.denominator, axis.step);
+}
+
+// Whether neighbouring outputs may have a whole cell between them.
+inline bool skips_cells(const BilinearAxis& axis) { return axis.step > axis.denominator; }
+
+// Whether an output may lie on a node: it must not read the next, not even with a weight of zero.
+inline bool may_meet_node(const BilinearAxis& axis) {
+  int64_t divisor = axis.denominator;  // greatest common one of step and denominator
+  for (int64_t rest = axis.step; rest != 0;) {
+    const int64_t next = divisor % rest;
+    divisor = rest;
+    rest = next;
+  }
+  return axis.start % divisor == 0;
+}
+
+// The outputs of a cell are numbered by phase, from its lower node on. Where whole_stride() > 0,
+// phase 0 of every cell lies equally far past its node: this far, in [0, step).
+inline int64_t phase_zero(const BilinearAxis& axis) {
+  return bilinear_tap(unclamped(axis), 0).numerator % axis.step;
+}
+
+// The phase of an output there, from how far it lies past its node.
+inline int64_t phase_of(const BilinearAxis& axis, int64_t numerator) {
+  return numerator / axis.step;
+}
+
+// A phase of a cell whose phase 0 lies `zero` past its node; past the cell, its upper node.
+inline BilinearTap phase_tap(const BilinearAxis& axis, int64_t zero, int64_t phase) {
+  const int64_t numerator = zero + phase * axis.step;
+  return {0, numerator < axis.denominator ? numerator : axis.denominator};
+}
+
+// Outputs that cell 0 has before output 0, where all cells are cut into `stride` equal parts with
+// an output in the middle of each: position(o) = (o + offset + 1/2) / stride - 1. Else -1.
+inline int64_t centered_offset(const BilinearAxis& axis, int64_t stride) {
+  if (whole_stride(axis) != stride || 2 * axis.start % axis.step != 0) {
+    return -1;
+  }
+  const int64_t halves = 2 * axis.start / axis.step;  // offset - stride + 1/2
+  const int64_t offset = (halves - 1) / 2 + stride;
+  const bool centered =
+      (halves - 1) % 2 == 0 && axis.output_size + offset <= (axis.input_size + 1) * stride;
+  return centered && offset >= 0 ? offset : -1;
 }
 
 }  // namespace fcn_ext

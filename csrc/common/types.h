@@ -41,6 +41,12 @@ inline int label_index(torch::headeronly::ScalarType type) {
   }
 }
 
+// What scores of a type are summed in (common/accumulate.h).
+inline torch::headeronly::ScalarType accumulation_type(torch::headeronly::ScalarType type) {
+  using torch::headeronly::ScalarType;
+  return type == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
+}
+
 constexpr int64_t kElementBytes[] = {4, 8, 2, 2};
 
 }  // namespace fcn_ext

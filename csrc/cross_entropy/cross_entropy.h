@@ -1,16 +1,13 @@
 // Softmax cross-entropy of bilinearly upsampled scores, straight from the coarse scores: the
 // full-resolution logits are never stored. What its CPU and CUDA kernels are handed.
 //
-// With coarse scores z, M = max over classes of z at a node, v = (z - M) * log2(e) <= 0 there,
-// "~" for interpolation to a pixel p, and y its label:
+// With v~ and S of the softmax engine (softmax/cpu/work.h), class weights w, label smoothing eps
+// and the label y of a pixel p:
 //
-//     S(p)    = sum over classes of 2^v~_c(p)
-//     loss(p) = a_y ln S(p) - ln 2 [(1 - eps) w_y v~_y(p) + eps / C sum over classes of w_c
-//     v~_c(p)] a_y     = (1 - eps) w_y + eps / C sum over classes of w_c
-//
-// with class weights w and label smoothing eps. Interpolation is a convex combination, so M~ bounds
-// the scores of its pixel: nothing overflows and no pixel needs a maximum of its own, unless
-// neighbouring nodes disagree so much that S vanishes.
+//     loss = a_y ln S - ln 2 (b_y v~_y + sum over classes of s_c v~_c)
+//     a_y  = b_y + sum over classes of s_c
+//     b_c  = (1 - eps) w_c
+//     s_c  = eps / C * w_c
 #pragma once
 
 #include "bilinear/bilinear.h"

@@ -13,8 +13,7 @@ using MaybeTensor = std::optional<torch::stable::Tensor>;
 
 // The dtype that losses and gradients are summed in.
 inline torch::headeronly::ScalarType accumulation_type(const torch::stable::Tensor& input) {
-  using torch::headeronly::ScalarType;
-  return input.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
+  return accumulation_type(input.scalar_type());
 }
 
 inline CrossEntropy check_cross_entropy(const torch::stable::Tensor& input,

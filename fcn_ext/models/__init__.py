@@ -7,32 +7,48 @@
 >>> model.evaluate(images, target, matrix)  # adds to a fcn_ext.metrics.ConfusionMatrix
 
 The last three never write the logits of every pixel: they take less time and a fraction of the
-memory, and equal what the logits give.
+memory, and equal what the logits give. :class:`CoarseNet` gives any module of coarse scores the
+same.
 
-Parameters carry the published names (conv1_1 ... conv5_3, fc6, fc7, score_fr, score_pool4,
-score_pool3; conv1 ... conv5 in AlexNet), so state dicts of nets with these names load; where Caffe
-has a slash (inception_3a/1x1) they have a dot or an underscore. Upsampling
-is fixed and has no parameters: kernels that such a state dict holds (upscore2.weight, ...) are
+A net is made of parts. A trunk (:class:`VGG16Trunk`, ...) gives feature maps, a :class:`Head`
+scores some of them for its classes, and :class:`FCN` puts a head on a trunk, or on several whose
+scores are summed. :class:`MultiHeadFCN` puts several heads on them.
+
+State dicts carry the published names (conv1_1 ... conv5_3, fc6, fc7, score_fr, score_pool4,
+score_pool3; conv1 ... conv5 in AlexNet), so those of nets with these names load; where Caffe
+has a slash (inception_3a/1x1) they have a dot or an underscore. Upsampling is fixed and has no
+parameters unless asked otherwise: kernels that such a state dict holds (upscore2.weight, ...) are
 checked to be the bilinear ones and left out.
 """
 
 from __future__ import annotations
 
-from .build import build_model
-from .fcn import FCN
-from .fcn_alexnet import FCNAlexNet
-from .fcn_googlenet import FCNGoogLeNet
-from .fcn_vgg16 import FCN8s, FCN16s, FCN32s
+from .alexnet import AlexNetTrunk
+from .build import FCN8s, FCN16s, FCN32s, FCNAlexNet, FCNGoogLeNet, build_model
+from .coarse import CoarseNet, CoarseScores
+from .fcn import FCN, MultiHeadFCN
+from .googlenet import GoogLeNetTrunk
+from .heads import Head
 from .surgery import SurgeryReport, initialize_from_coarser, load_classifier
+from .trunk import Trunk
+from .vgg16 import VGG16Trunk
 
 __all__ = [
     "FCN",
+    "AlexNetTrunk",
+    "CoarseNet",
+    "CoarseScores",
     "FCN8s",
     "FCN16s",
     "FCN32s",
     "FCNAlexNet",
     "FCNGoogLeNet",
+    "GoogLeNetTrunk",
+    "Head",
+    "MultiHeadFCN",
     "SurgeryReport",
+    "Trunk",
+    "VGG16Trunk",
     "build_model",
     "initialize_from_coarser",
     "load_classifier",

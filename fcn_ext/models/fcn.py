@@ -1,105 +1,68 @@
-"""What all fully convolutional nets of this package share, whatever their trunk."""
+"""Fully convolutional nets: trunks, and heads on them."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import cast
 
+import torch
 from torch import Tensor, nn
 
 from .. import ops
-from ..geometry import Grid, crop_offset
+from ..geometry import Grid
+from ..metrics import ConfusionMatrix
 from ..ops import _common
-from .heads import UpsampledScores
-from .kernels import drop_bilinear_kernels
-from .trunk import Trunk, count
+from .coarse import CoarseScores, add_counts, check_matrix, check_target, image_size, logits
+from .heads import Head
+from .names import PublishedNames, part_names
+from .trunk import MAIN, Trunk, name_prefix, named_parts
 
-__all__ = ["FCN"]
+__all__ = ["FCN", "MultiHeadFCN", "TrunksAndHeads"]
 
 
-class FCN(UpsampledScores, Trunk):
-    """A classifier's trunk, score_fr on it, the fused skips, the last upsampling.
+class TrunksAndHeads(PublishedNames):
+    """What nets of one head and of several share: parts, their names, scores of every head.
 
-    ``model(images)`` are the logits; ``model.loss``, ``model.predict`` and ``model.evaluate``
-    (:class:`fcn_ext.models.heads.UpsampledScores`) do without them.
+    In state dicts the layers of a part that was given a name have it for a prefix
+    (``depth.conv1_1``, ``semantic.score_fr``, ``semantic.depth.score_fr``); a part without one has
+    none.
 
-    The scores of the trunk are upsampled by 2 and summed with the scores of a pooling, once for
-    each name in ``skips``; the last upsampling brings them to the size of the image. All upsampling
-    is fixed and bilinear. The offsets of all crops follow from the layers' geometry
-    (:mod:`fcn_ext.geometry`). Score layers start from zero, as Caffe leaves them.
-
-    A net derives from this class and from its trunk, in this order.
-
-    Args:
-        num_classes: channels of the scores.
-        skip_padding: of the 1x1 convolution that scores each skip, where it has any.
-        trunk: the arguments of the trunk.
+    Several trunks see different channels of the same images: each the next ``in_channels``, in
+    their order.
 
     Attributes:
-        last_stride: the factor of the last upsampling.
-        last_offset: where its result is cropped. ``model(images)`` is ``ops.upsample(
-            model.scores(images), model.last_stride, kernel_size=model.last_kernel_size,
-            offset=model.last_offset, output_size=images.shape[-2:])``.
-        score_grid: where the cells of ``model.scores(images)`` lie in the image.
-        skip_scales: the factor on each skip's map before it is scored.
-        skip_offsets: where the scores of each skip are cropped.
+        trunks: by name.
+        heads: by name.
     """
 
-    skips: ClassVar[tuple[str, ...]] = ()
-    # The published names of the upsampling layers: one for each skip, and the last.
-    upscores: ClassVar[tuple[str, ...]]
-    # 2 * stride - 1 centres on a cell, 2 * stride between two: what the grid of the scores asks
-    # for, so that the last crop begins at a whole pixel.
-    odd_last_kernel: ClassVar[bool] = False
-    last_kernel_size: int
-
     def __init__(
-        self, num_classes: int, *, skip_padding: dict[str, int] | None = None, **trunk: Any
+        self, trunks: Trunk | Mapping[str, Trunk], heads: Head | Mapping[str, Head]
     ) -> None:
-        num_classes = count(num_classes, "num_classes")
-        super().__init__(**trunk)
-        self.num_classes = num_classes
-        self.skip_scales = dict.fromkeys(self.skips, 1.0)
-
-        self.score_fr = nn.Conv2d(self.out_channels, num_classes, 1)
-        for skip in self.skips:
-            padding = (skip_padding or {}).get(skip, 0)
-            conv = nn.Conv2d(self.pool_channels[skip], num_classes, 1, padding=padding)
-            self.add_module(f"score_{skip}", conv)
-        for name in self.score_layers:
-            for parameter in getattr(self, name).parameters():
-                nn.init.zeros_(parameter)
-
-        grids = self.trunk_grids()
-        grid = grids[self.top].through(self.score_fr)
-        self.skip_offsets: dict[str, int] = {}
-        for skip in self.skips:
-            grid = grid.upsample(2)
-            skip_grid = grids[skip].through(getattr(self, f"score_{skip}"))
-            self.skip_offsets[skip] = crop_offset(skip_grid, grid)
-        self.score_grid = grid
-        self.last_stride = int(grid.stride)
-        self.last_kernel_size = 2 * self.last_stride - self.odd_last_kernel
-        last = grid.upsample(self.last_stride, kernel_size=self.last_kernel_size)
-        self.last_offset = crop_offset(last, Grid())
+        super().__init__()
+        trunks = named_parts(trunks, Trunk, "trunks")  # type: ignore[type-abstract]
+        heads = named_parts(heads, Head, "heads")
+        for name, head in heads.items():
+            if list(head.streams) != list(trunks):
+                raise ValueError(
+                    f"heads must be made for the net's trunks, {', '.join(trunks)}, got one "
+                    f"for {', '.join(head.streams)}" + ("" if name == MAIN else f" as {name!r}")
+                )
+        self.trunks = nn.ModuleDict(trunks)
+        self.heads = nn.ModuleDict(heads)
+        self.published_names()  # raises where two layers would have one name
 
     @property
-    def score_layers(self) -> tuple[str, ...]:
-        """The names of the layers that depend on the classes: score_fr, score_pool4, ..."""
-        return ("score_fr", *(f"score_{skip}" for skip in self.skips))
+    def in_channels(self) -> int:
+        """Channels of the images, those of all trunks together."""
+        return sum(trunk.in_channels for trunk in self._trunks().values())
 
-    def scores(self, images: Tensor) -> Tensor:
-        """The map of scores before the last upsampling.
-
-        Args:
-            images: ``(N, in_channels, H, W)``, floating point, any ``H, W >= 1``.
-
-        Returns:
-            ``(N, num_classes, h, w)``, its cells ``last_stride`` pixels apart and placed as
-            ``score_grid`` says.
+    def head_scores(self, images: Tensor) -> dict[str, Tensor]:
+        """The scores of each head, in the geometry of each.
 
         Raises:
             TypeError: ``images`` is no tensor.
-            ValueError: ``images`` has another shape, or is not floating point.
+            ValueError: ``images`` has another shape than ``(N, in_channels, H, W)``, or is not
+                floating point.
         """
         _common.is_tensor(images, "images")
         if images.dim() != 4 or images.shape[1] != self.in_channels or 0 in images.shape[2:]:
@@ -109,29 +72,286 @@ class FCN(UpsampledScores, Trunk):
             )
         if not images.is_floating_point():
             raise ValueError(f"images must be floating point, got {images.dtype}")
-        top, pools = self.trunk(images, keep=self.skips)
-        score: Tensor = self.score_fr(top)
-        for skip in self.skips:
-            pool, scale = pools[skip], self.skip_scales[skip]
-            skip_score = getattr(self, f"score_{skip}")(pool if scale == 1 else pool * scale)
-            score = ops.fuse_skip(score, skip_score, self.skip_offsets[skip], stride=2)
-        return score
+        maps: dict[str, dict[str, Tensor]] = {}
+        first = 0
+        for name, trunk in self._trunks().items():
+            own = images
+            if len(self.trunks) > 1:
+                own = images[:, first : first + trunk.in_channels]
+                first += trunk.in_channels
+            wanted = [map for head in self._heads().values() for map in head.maps(name)]
+            maps[name] = trunk(own, keep=list(dict.fromkeys(wanted)))
+        return {name: head(maps, image_size(images)) for name, head in self._heads().items()}
 
-    def _load_from_state_dict(
+    def published_names(self) -> dict[str, str]:
+        found: list[tuple[str, str]] = []
+        for name, trunk in self.trunks.items():
+            found += part_names(f"trunks.{name}.", name_prefix(name), trunk)
+        for name, head in self._heads().items():
+            prefix = name_prefix(name)
+            for stream, layers in head.streams.items():
+                path = f"heads.{name}.streams.{stream}."
+                found += part_names(path, prefix + name_prefix(stream), layers)
+            found += [(f"{prefix}{layer}", f"heads.{name}.{layer}") for layer in head.upsampling]
+        names: dict[str, str] = {}
+        for published, path in found:
+            if published in names:
+                raise ValueError(
+                    f"trunks and heads must have names that tell their layers apart, got "
+                    f"{published} for {names[published]} and {path}"
+                )
+            names[published] = path
+        return names
+
+    @property
+    def score_layers(self) -> tuple[str, ...]:
+        """The published names of the layers that depend on the classes: score_fr, ..."""
+        paths = [
+            f"heads.{name}.{path}"
+            for name, head in self._heads().items()
+            for path in head.score_layers
+        ]
+        return tuple(name for name, path in self.published_names().items() if path in paths)
+
+    def _trunks(self) -> dict[str, Trunk]:
+        return cast("dict[str, Trunk]", dict(self.trunks.items()))
+
+    def _heads(self) -> dict[str, Head]:
+        return cast("dict[str, Head]", dict(self.heads.items()))
+
+
+class FCN(CoarseScores, TrunksAndHeads):
+    """One head on a trunk, or on several whose scores are summed.
+
+    ``model(images)`` are the logits; ``model.loss``, ``model.predict`` and ``model.evaluate``
+    (:class:`fcn_ext.models.CoarseScores`) do without them.
+
+        >>> trunk = VGG16Trunk(width=1 / 32)
+        >>> model = FCN(trunk, Head(trunk, 21, skips=["pool4", "pool3"]))
+        >>> model(torch.zeros(1, 3, 50, 60)).shape
+        torch.Size([1, 21, 50, 60])
+
+    Two streams, of colors and of depth as three channels, fused late::
+
+        >>> streams = {"color": trunk, "depth": VGG16Trunk(width=1 / 32)}
+        >>> FCN(streams, Head(streams, 40))(torch.zeros(1, 6, 50, 60)).shape
+        torch.Size([1, 40, 50, 60])
+
+    Args:
+        trunks: one, or several by name.
+        head: made for these trunks.
+
+    Attributes:
+        num_classes, ignore_index, geometry: those of the head. ``model(images)`` are
+            ``model.scores(images)`` upsampled in this geometry.
+
+    Raises:
+        TypeError: ``trunks`` or ``head`` is something else; several heads make a
+            :class:`MultiHeadFCN`.
+        ValueError: the head was made for other trunks, or two layers would have one name.
+    """
+
+    def __init__(self, trunks: Trunk | Mapping[str, Trunk], head: Head) -> None:
+        if isinstance(head, Mapping):
+            raise TypeError("head must be one Head; MultiHeadFCN takes several, by name")
+        super().__init__(trunks, head)
+        self.num_classes = head.num_classes
+        self.ignore_index = head.ignore_index
+        self.geometry = head.geometry
+
+    def scores(self, images: Tensor) -> Tensor:
+        """The map of scores before the last upsampling, or after it where that is learned.
+
+        Args:
+            images: ``(N, in_channels, H, W)``, floating point, any ``H, W >= 1``.
+
+        Returns:
+            ``(N, num_classes, h, w)``, its cells placed as ``score_grid`` says.
+
+        Raises:
+            TypeError: ``images`` is no tensor.
+            ValueError: ``images`` has another shape, or is not floating point.
+        """
+        return self.head_scores(images)[MAIN]
+
+    @property
+    def trunk(self) -> Trunk:
+        """The only trunk.
+
+        Raises:
+            ValueError: there are several, in ``trunks``.
+        """
+        if len(self.trunks) > 1:
+            raise ValueError(f"trunk must be the only one, got trunks {', '.join(self.trunks)}")
+        return next(iter(self._trunks().values()))
+
+    @property
+    def head(self) -> Head:
+        """The head."""
+        return self._heads()[MAIN]
+
+    @property
+    def last_stride(self) -> int:
+        """The factor by which the scores are upsampled at the end."""
+        return self.head.geometry.stride
+
+    @property
+    def last_kernel_size(self) -> int:
+        """The side of the kernel that does so."""
+        return cast(int, self.head.geometry.kernel_size)
+
+    @property
+    def last_offset(self) -> int:
+        """Where its result is cropped."""
+        return cast("tuple[int, int]", self.head.geometry.offset)[0]
+
+    @property
+    def score_grid(self) -> Grid:
+        """Where the cells of the scores lie in the image."""
+        return self.head.score_grid
+
+    @property
+    def skips(self) -> tuple[str, ...]:
+        """The maps that are fused, from coarse to fine."""
+        return tuple(self.head.skip_scales)
+
+    @property
+    def skip_scales(self) -> dict[str, float]:
+        """The factor on each skip's map before it is scored."""
+        return self.head.skip_scales
+
+    @property
+    def skip_offsets(self) -> dict[str, int]:
+        """Where the scores of each skip are cropped."""
+        return self.head.skip_offsets
+
+
+class MultiHeadFCN(TrunksAndHeads):
+    """Several heads on the same trunks, each with its own classes: SIFT Flow's semantic and
+    geometric ones (Long et al., section 5).
+
+    What goes in and comes out for each head is a dict by its name.
+
+        >>> trunk = VGG16Trunk(width=1 / 32)
+        >>> heads = {"semantic": Head(trunk, 33), "geometric": Head(trunk, 3)}
+        >>> model = MultiHeadFCN(trunk, heads)
+        >>> {name: tuple(map.shape) for name, map in model(torch.zeros(1, 3, 9, 9)).items()}
+        {'semantic': (1, 33, 9, 9), 'geometric': (1, 3, 9, 9)}
+
+    Args:
+        trunks: one, or several by name.
+        heads: made for these trunks, by name.
+
+    Raises:
+        TypeError: an argument holds something else.
+        ValueError: a head was made for other trunks, or two layers would have one name.
+    """
+
+    def scores(self, images: Tensor) -> dict[str, Tensor]:
+        """The scores of each head before its last upsampling; as :meth:`FCN.scores`."""
+        return self.head_scores(images)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """The logits ``(N, num_classes, H, W)`` of each head.
+
+        Raises:
+            TypeError, ValueError: as :meth:`FCN.scores`.
+        """
+        return {
+            name: logits(scores, image_size(images), self._heads()[name].geometry)
+            for name, scores in self.scores(images).items()
+        }
+
+    def loss(
         self,
-        state_dict: dict[str, Any],
-        prefix: str,
-        local_metadata: dict[str, Any],
-        strict: bool,
-        missing_keys: list[str],
-        unexpected_keys: list[str],
-        error_msgs: list[str],
+        images: Tensor,
+        target: Mapping[str, Tensor],
+        *,
+        weight: Mapping[str, Tensor] | None = None,
+        reduction: str = "mean",
+        label_smoothing: float = 0.0,
+    ) -> Tensor:
+        """The heads' losses, each times its ``loss_weight``, summed.
+
+        Args:
+            target: labels ``(N, H, W)`` for each head; its ``ignore_index`` is void.
+            weight: ``(num_classes,)``, one factor per class, for the heads that have one.
+            images, reduction, label_smoothing: as :meth:`CoarseScores.loss`.
+
+        Raises:
+            TypeError, ValueError: as :meth:`CoarseScores.loss`, or ``target`` lacks a head.
+        """
+        losses = self.losses(
+            images, target, weight=weight, reduction=reduction, label_smoothing=label_smoothing
+        )
+        weighted = [self._heads()[name].loss_weight * loss for name, loss in losses.items()]
+        return torch.stack(weighted).sum(0)
+
+    def losses(
+        self,
+        images: Tensor,
+        target: Mapping[str, Tensor],
+        *,
+        weight: Mapping[str, Tensor] | None = None,
+        reduction: str = "mean",
+        label_smoothing: float = 0.0,
+    ) -> dict[str, Tensor]:
+        """Each head's loss, without its ``loss_weight``; arguments as :meth:`loss`."""
+        self._check_given(target, "target")
+        for labels in target.values():
+            check_target(labels, images)
+        weight = {} if weight is None else weight
+        return {
+            name: ops.cross_entropy(
+                scores,
+                target[name],
+                self._heads()[name].geometry,
+                weight=weight.get(name),
+                ignore_index=self._heads()[name].ignore_index,
+                reduction=reduction,
+                label_smoothing=label_smoothing,
+            )
+            for name, scores in self.scores(images).items()
+        }
+
+    @torch.no_grad()
+    def predict(self, images: Tensor) -> dict[str, Tensor]:
+        """The labels of each head, as :meth:`CoarseScores.predict`.
+
+        Raises:
+            TypeError, ValueError: as :meth:`FCN.scores`.
+        """
+        return {
+            name: ops.argmax(scores, image_size(images), self._heads()[name].geometry)
+            for name, scores in self.scores(images).items()
+        }
+
+    @torch.no_grad()
+    def evaluate(
+        self,
+        images: Tensor,
+        target: Mapping[str, Tensor],
+        matrix: Mapping[str, ConfusionMatrix],
     ) -> None:
-        # Other implementations keep the fixed kernels among their parameters.
-        sizes = [4] * len(self.skips) + [self.last_kernel_size]
-        error_msgs += drop_bilinear_kernels(
-            state_dict, prefix, dict(zip(self.upscores, sizes, strict=True)), self.num_classes
-        )
-        super()._load_from_state_dict(
-            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
-        )
+        """Adds the counts of each head to its matrix, as :meth:`CoarseScores.evaluate`.
+
+        Raises:
+            TypeError, ValueError: as :meth:`CoarseScores.evaluate`, or ``target`` or ``matrix``
+                lacks a head.
+        """
+        self._check_given(target, "target")
+        self._check_given(matrix, "matrix")
+        for name, head in self._heads().items():
+            check_target(target[name], images)
+            check_matrix(matrix[name], head.num_classes)
+        for name, scores in self.scores(images).items():
+            add_counts(matrix[name], scores, target[name], self._heads()[name].geometry)
+
+    def _check_given(self, values: Mapping[str, object], name: str) -> None:
+        if not isinstance(values, Mapping):
+            raise TypeError(f"{name} must be a dict by head, got {type(values).__name__}")
+        if values.keys() != self._heads().keys():
+            raise ValueError(
+                f"{name} must have an entry for each head, {', '.join(self.heads)}, "
+                f"got {', '.join(values) or 'none'}"
+            )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -10,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..geometry import Grid
-from .trunk import Padding, Trunk
+from .trunk import ClassifierTrunk, Padding
 
 __all__ = ["GoogLeNetTrunk", "Inception"]
 
@@ -39,49 +38,26 @@ _PADDINGS: dict[Padding, dict[str, int]] = {
 }
 
 
-class _Convolutions(nn.Module):
-    """Convolutions by name, each followed by batch normalisation, if any, and a ReLU."""
-
-    def _add(
-        self,
-        name: str,
-        inputs: int,
-        channels: int,
-        kernel_size: int,
-        batch_norm: bool,
-        *,
-        stride: int = 1,
-        padding: int | None = None,
-    ) -> None:
-        padding = kernel_size // 2 if padding is None else padding
-        conv = nn.Conv2d(inputs, channels, kernel_size, stride=stride, padding=padding)
-        self.add_module(name, conv)
-        if batch_norm:
-            self.add_module(f"{name}_bn", nn.BatchNorm2d(channels))
-
-    def _run(self, name: str, x: Tensor) -> Tensor:
-        x = getattr(self, name)(x)
-        if hasattr(self, f"{name}_bn"):
-            x = getattr(self, f"{name}_bn")(x)
-        return F.relu(x, inplace=True)
-
-
-class Inception(_Convolutions):
+class Inception(nn.Module):
     """Four ways through one map, side by side: 1x1; 3x3 and 5x5, each behind a 1x1 that narrows
-    the map; a 3x3 maximum and a 1x1.
+    the map; a 3x3 maximum and a 1x1. Each convolution is followed by a ReLU.
 
     Args:
         inputs: channels of the map.
         channels: of 1x1, 3x3_reduce, 3x3, 5x5_reduce, 5x5 and pool_proj.
-        batch_norm: batch normalisation after each convolution.
+        batch_norm: batch normalization between each convolution and its ReLU.
     """
 
     def __init__(self, inputs: int, channels: tuple[int, ...], *, batch_norm: bool) -> None:
         super().__init__()
         width = dict(zip(_WAYS, channels, strict=True))
         inputs_of = {"3x3": width["3x3_reduce"], "5x5": width["5x5_reduce"]}
-        for name in _WAYS:
-            self._add(name, inputs_of.get(name, inputs), width[name], _KERNELS[name], batch_norm)
+        for name, size in _KERNELS.items():
+            conv = nn.Conv2d(inputs_of.get(name, inputs), width[name], size, padding=size // 2)
+            self.add_module(name, conv)
+            if batch_norm:
+                self.add_module(f"{name}_bn", nn.BatchNorm2d(width[name]))
+        self.batch_norm = batch_norm
         self.out_channels = width["1x1"] + width["3x3"] + width["5x5"] + width["pool_proj"]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -95,86 +71,74 @@ class Inception(_Convolutions):
             dim=1,
         )
 
+    def grid_after(self, grid: Grid) -> Grid:
+        """The grid of the result, by the way that sees most; all four leave the same cells."""
+        return grid.through(self.get_submodule("5x5"))  # type: ignore[arg-type]
 
-class GoogLeNetTrunk(Trunk, _Convolutions):
-    """The layers conv1/7x7_s2 ... inception_5b. Arguments as :class:`Trunk`, and:
+    def _run(self, name: str, x: Tensor) -> Tensor:
+        x = getattr(self, name)(x)
+        if self.batch_norm:
+            x = getattr(self, f"{name}_bn")(x)
+        return F.relu(x, inplace=True)
+
+
+class GoogLeNetTrunk(ClassifierTrunk):
+    """The layers conv1/7x7_s2 ... inception_5b. Arguments as :class:`ClassifierTrunk`.
 
     Every convolution is followed by a ReLU; poolings round sizes up. pool1 is followed and pool2
-    preceded by local response normalisation (5 channels, alpha 1e-4, beta 0.75). The average over
+    preceded by local response normalization (5 channels, alpha 1e-4, beta 0.75). The average over
     7x7 cells at the end is left out (Long et al., section 4.1), and so are the two classifiers on
-    the way.
+    the way. The maps are conv1_7x7_s2, pool1, conv2_3x3, pool2, pool3, pool4 and inception_5b.
 
     Args:
-        batch_norm: batch normalisation after each convolution, in place of that of responses.
+        batch_norm: after every convolution, in place of the local response normalization.
         dropout: of the elements of inception_5b.
     """
 
-    top = "inception_5b"
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
+    def __init__(self, *, dropout: float = 0.4, **options: Any) -> None:
+        super().__init__(dropout=dropout, **options)
         pads = _PADDINGS[self.padding]
 
         def scaled(channels: int) -> int:
             return max(1, round(channels * self.width))
 
-        def add_pooling(name: str, channels: int) -> None:
-            pool = nn.MaxPool2d(3, stride=2, padding=pads["pool"], ceil_mode=True)
-            self.add_module(name, pool)
-            self.pool_channels[name] = channels
+        def add_conv(name: str, conv: nn.Conv2d) -> None:
+            self._add_conv(name, f"{name}_bn", conv)
 
-        norm, inputs = self.batch_norm, self.in_channels
-        self._add("conv1_7x7_s2", inputs, scaled(64), 7, norm, stride=2, padding=pads["conv1"])
-        add_pooling("pool1", scaled(64))
-        self._add("conv2_3x3_reduce", scaled(64), scaled(64), 1, norm)
-        self._add("conv2_3x3", scaled(64), scaled(192), 3, norm)
-        if not norm:
-            self.norm1 = nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75)
-            self.norm2 = nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75)
-        inputs = scaled(192)
+        def add_pooling(name: str, channels: int) -> None:
+            self._add(name, nn.MaxPool2d(3, stride=2, padding=pads["pool"], ceil_mode=True))
+            self._end_stage(name, channels)
+
+        def add_response_norm(name: str) -> None:
+            if not self.batch_norm:
+                self._add(name, nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75))
+
+        narrow, inputs = scaled(64), scaled(192)
+        conv1 = nn.Conv2d(self.in_channels, narrow, 7, stride=2, padding=pads["conv1"])
+        add_conv("conv1_7x7_s2", conv1)
+        self._end_stage("conv1_7x7_s2", narrow)
+        add_pooling("pool1", narrow)
+        add_response_norm("norm1")
+        add_conv("conv2_3x3_reduce", nn.Conv2d(narrow, narrow, 1))
+        add_conv("conv2_3x3", nn.Conv2d(narrow, inputs, 3, padding=1))
+        self._end_stage("conv2_3x3", inputs)
+        add_response_norm("norm2")
         add_pooling("pool2", inputs)
         for name, channels in _INCEPTIONS.items():
-            inception = Inception(inputs, tuple(map(scaled, channels)), batch_norm=norm)
-            self.add_module(f"inception_{name}", inception)
+            widths = tuple(map(scaled, channels))
+            inception = Inception(inputs, widths, batch_norm=self.batch_norm)
+            self._add(f"inception_{name}", inception)
             inputs = inception.out_channels
             if name in _POOLED_AFTER:
                 add_pooling(_POOLED_AFTER[name], inputs)
-        self.out_channels = inputs
-        self.drop = nn.Dropout(self.dropout)
-        self._initialise()
+        self._add("drop", nn.Dropout(self.dropout))
+        self._end_stage("inception_5b", inputs)
+        self._initialize()
 
-    def trunk(self, images: Tensor, keep: Collection[str] = ()) -> tuple[Tensor, dict[str, Tensor]]:
-        kept = {}
-
-        def pooled(name: str, x: Tensor) -> Tensor:
-            x = getattr(self, name)(x)
-            if name in keep:
-                kept[name] = x
-            return x
-
-        x = pooled("pool1", self._run("conv1_7x7_s2", images))
-        x = x if self.batch_norm else self.norm1(x)
-        x = self._run("conv2_3x3", self._run("conv2_3x3_reduce", x))
-        x = pooled("pool2", x if self.batch_norm else self.norm2(x))
-        for name in _INCEPTIONS:
-            x = getattr(self, f"inception_{name}")(x)
-            if name in _POOLED_AFTER:
-                x = pooled(_POOLED_AFTER[name], x)
-        return self.drop(x), kept
-
-    def trunk_grids(self) -> dict[str, Grid]:
-        grids = {}
-        grid = Grid()
-        for layer in ("conv1_7x7_s2", "pool1", "conv2_3x3", "pool2"):
-            grids[layer] = grid = grid.through(getattr(self, layer))
-        for name in _INCEPTIONS:
-            # The way that sees most; all four leave the same grid of cells.
-            grid = grid.through(getattr(getattr(self, f"inception_{name}"), "5x5"))
-            if name in _POOLED_AFTER:
-                pool = _POOLED_AFTER[name]
-                grids[pool] = grid = grid.through(getattr(self, pool))
-        grids[self.top] = grid
-        return grids
+    def _grid_after(self, layer: nn.Module, grid: Grid) -> Grid:
+        if isinstance(layer, Inception):
+            return layer.grid_after(grid)
+        return super()._grid_after(layer, grid)
 
     def caffe_layers(self) -> dict[str, str]:
         layers = {name: name.replace("_", "/", 1) for name in _STEM}

@@ -1,195 +1,264 @@
-"""What a net makes of its coarse scores: logits, loss, label map, confusion counts."""
+"""Heads: what scores a trunk's maps for some classes, and sums the scores from coarse to fine."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Callable
-from typing import Any, Literal, TypeVar, overload
+from collections.abc import Iterable, Mapping
+from typing import cast
 
-import torch
 from torch import Tensor, nn
 
-from .. import ops
-from ..metrics import ConfusionMatrix
-from ..ops import _common
+from .._arguments import integer, number
+from ..geometry import Deconvolution, Grid, crop_offset
+from .trunk import Trunk, count, named_parts
+from .upsampling import (
+    FixedUpsampling,
+    LearnedUpsampling,
+    Upsampling,
+    UpsamplingKind,
+    upsampling_kinds,
+)
 
-__all__ = ["UpsampledScores"]
-
-T = TypeVar("T")
+__all__ = ["Head"]
 
 
-class UpsampledScores(nn.Module):
-    """A net whose scores lie on a coarse grid and count at the size of the image.
+class Head(nn.Module):
+    """Score layers for one set of classes, the skips they fuse, and the upsampling between them.
 
-    Bilinear upsampling by ``last_stride``, cropped at ``last_offset`` to the images' height and
-    width, makes logits of the scores. ``forward`` writes them out. ``loss``, ``predict`` and
-    ``evaluate`` give what their names say of these same logits without ever holding them: all
-    four use one geometry, and mix freely.
+    The top map's scores are upsampled to the grid of the first skip and summed with its scores,
+    and so on to the last skip (Long et al., section 4.2). A last upsampling brings the sum to the
+    size of the image. The offsets of all crops follow from the layers' geometry
+    (:mod:`fcn_ext.geometry`), and so does the side of each kernel: ``2 * stride``, or one less
+    where that puts the crop at a whole cell. Score layers are 1x1 convolutions that start from
+    zero, as Caffe leaves them.
 
-    None of them switches between training and evaluation: call ``model.eval()`` before
-    ``predict`` and ``evaluate``, as before ``forward``. They call the net's layers and not the
-    net itself, so that hooks on the net as a whole see ``forward`` alone.
+    On several trunks each has its own score layers, of the same maps; their scores are summed,
+    by default in equal shares (late fusion, section 5, "NYUDv2").
+
+    The published layer names: ``score_fr`` of the top map, ``score_pool4`` of pool4; ``upscore2``
+    the first upsampling of several, ``upscore_pool4`` the one after pool4, ``upscore8`` the last;
+    ``upscore`` the only one.
+
+        >>> trunk = VGG16Trunk(width=1 / 32)
+        >>> head = Head(trunk, 21, skips=["pool4", "pool3"], upsampling={"upscore2": "dense"})
+        >>> head.skip_offsets
+        {'pool4': 5, 'pool3': 9}
+
+    Args:
+        trunks: the trunk that is scored, or several by name. They are asked for channels and
+            grids, and not kept.
+        num_classes: channels of the scores.
+        skips: names of the maps that are fused, from coarse to fine; or these with a factor on
+            each map before it is scored.
+        top: the map that is scored first; by default each trunk's own top map.
+        ignore_index: void label of this head's targets.
+        loss_weight: factor on this head's loss where a net has several heads.
+        trunk_weights: share of each trunk's scores in the sum, by its name.
+        upsampling: ``"fixed"`` is bilinear and without parameters; ``"depthwise"`` learns a kernel
+            per class and ``"dense"`` one per pair of classes, as a ``nn.ConvTranspose2d`` does,
+            and both start bilinear. One for all layers, or a dict by layer name, where those
+            missing are fixed.
 
     Attributes:
-        num_classes: channels of the scores.
-        last_stride: the factor of the last upsampling.
-        last_kernel_size: the side of its kernel; None for the one that ``ops.upsample`` takes.
-        last_offset: where its result is cropped.
+        skip_scales: the factor on each skip's map.
+        skip_offsets: where the scores of each skip are cropped.
+        score_grid: where the cells of the scores lie in the image.
+        geometry: how the scores reach the size of the image. With a learned last upsampling the
+            scores have that size already.
+        streams: the score layers, by trunk.
+
+    Raises:
+        TypeError: an argument is of the wrong type.
+        ValueError: an argument is out of range; a trunk has no such map; the maps do not go from
+            coarse to fine; trunks differ in where a map's cells lie; no kernel fits two grids.
     """
 
-    num_classes: int
-    last_stride: int
-    last_kernel_size: int | None = None
-    last_offset: int
-
-    @abstractmethod
-    def scores(self, images: Tensor) -> Tensor:
-        """The scores ``(N, num_classes, h, w)`` of ``images`` ``(N, channels, H, W)``."""
-
-    def forward(self, images: Tensor) -> Tensor:
-        """The logits ``(N, num_classes, H, W)`` of ``images`` ``(N, channels, H, W)``.
-
-        Raises:
-            TypeError, ValueError: as :meth:`scores`.
-        """
-        size = _common.is_tensor(images, "images").shape[-2:]
-        return self._at_full_size(ops.upsample, images, output_size=size)
-
-    def loss(
+    def __init__(
         self,
-        images: Tensor,
-        target: Tensor,
+        trunks: Trunk | Mapping[str, Trunk],
+        num_classes: int,
         *,
-        weight: Tensor | None = None,
+        skips: Iterable[str] | Mapping[str, float] = (),
+        top: str | None = None,
         ignore_index: int = 255,
-        reduction: str = "mean",
-        label_smoothing: float = 0.0,
-    ) -> Tensor:
-        """``F.cross_entropy(model(images), target, ...)``, from the scores, with its gradient.
-
-        Args:
-            images: as for :meth:`scores`.
-            target: labels ``(N, H, W)``, uint8, int16, int32 or int64; ``ignore_index`` is void.
-            weight: ``(num_classes,)``, one factor a class.
-            ignore_index: label of the pixels that are left out.
-            reduction: ``"mean"`` over the valid pixels, weighted by ``weight``, ``"sum"`` or
-                ``"none"``.
-            label_smoothing: share of the target spread evenly over the classes, in [0, 1].
-
-        Returns:
-            ``()``, or ``(N, H, W)`` with ``reduction="none"``; float32 where the scores are
-            half-precision.
-
-        Raises:
-            TypeError, ValueError: as :meth:`scores` and
-                :func:`fcn_ext.ops.upsample_cross_entropy`, or ``target`` has not the batch size,
-                height and width of ``images``.
-        """
-        _check_target(target, images)
-        return self._at_full_size(
-            ops.upsample_cross_entropy,
-            images,
-            target,
-            weight=weight,
-            ignore_index=ignore_index,
-            reduction=reduction,
-            label_smoothing=label_smoothing,
-        )
-
-    @overload
-    def predict(self, images: Tensor, *, return_probability: Literal[False] = ...) -> Tensor: ...
-    @overload
-    def predict(
-        self, images: Tensor, *, return_probability: Literal[True]
-    ) -> tuple[Tensor, Tensor]: ...
-    @torch.no_grad()
-    def predict(
-        self, images: Tensor, *, return_probability: bool = False
-    ) -> Tensor | tuple[Tensor, Tensor]:
-        """``model(images).argmax(1)``, from the scores, without a gradient.
-
-        Args:
-            images: as for :meth:`scores`.
-            return_probability: return the softmax probability of the winners as well.
-
-        Returns:
-            Labels ``(N, H, W)``, uint8 up to 256 classes and int16 beyond, the lowest of equal
-            classes; with ``return_probability`` also the probability ``(N, H, W)``, float32
-            (float64 for scores of float64).
-
-        Raises:
-            TypeError, ValueError: as :meth:`scores`.
-        """
-        size = _common.is_tensor(images, "images").shape[-2:]
-        return self._at_full_size(
-            ops.upsample_argmax, images, output_size=size, return_probability=return_probability
-        )
-
-    @torch.no_grad()
-    def evaluate(
-        self,
-        images: Tensor,
-        target: Tensor,
-        matrix: ConfusionMatrix | Tensor,
-        *,
-        ignore_index: int | None = None,
+        loss_weight: float = 1.0,
+        trunk_weights: Mapping[str, float] | None = None,
+        upsampling: UpsamplingKind | Mapping[str, UpsamplingKind] = "fixed",
     ) -> None:
-        """Adds the counts of (target, predicted class) pairs to ``matrix``, from the scores.
+        super().__init__()
+        trunks = named_parts(trunks, Trunk, "trunks")  # type: ignore[type-abstract]
+        self.num_classes = count(num_classes, "num_classes")
+        self.ignore_index = integer(ignore_index, "ignore_index")
+        self.loss_weight = number(loss_weight, "loss_weight")
+        self.trunk_weights = _trunk_weights(trunk_weights, trunks)
+        scales = skips if isinstance(skips, Mapping) else dict.fromkeys(skips, 1.0)
+        self.skip_scales = {skip: number(scale, "skips") for skip, scale in scales.items()}
+        self.tops = {name: trunk.top if top is None else top for name, trunk in trunks.items()}
 
-        What ``matrix.update(model(images), target)`` adds. On CUDA nothing waits for the device.
+        self.streams = nn.ModuleDict()
+        for name, trunk in trunks.items():
+            self.streams[name] = _score_layers(
+                trunk, self.tops[name], list(self.skip_scales), self.num_classes
+            )
+        self._add_upsampling(self._grids(trunks), upsampling)
+
+    def _grids(self, trunks: Mapping[str, Trunk]) -> list[Grid]:
+        """Where the scores of the top map and of each skip lie, the same for all trunks."""
+        grids: list[Grid] = []
+        for name, trunk in trunks.items():
+            own, layers = trunk.grids(), self._layers(name)
+            found = [
+                own[map].through(layer) for map, layer in zip(self.maps(name), layers, strict=True)
+            ]
+            for map, grid, first in zip(self.maps(name), found, grids or found, strict=True):
+                if (grid.scale, grid.shift) != (first.scale, first.shift):
+                    raise ValueError(
+                        f"trunks must agree where the cells of a map lie, got {map} of {name!r} "
+                        f"at stride {grid.stride} from pixel {grid.center(0)}, and stride "
+                        f"{first.stride} from pixel {first.center(0)} in another"
+                    )
+            grids = grids or found
+        return grids
+
+    def _add_upsampling(
+        self, grids: list[Grid], kinds: UpsamplingKind | Mapping[str, UpsamplingKind]
+    ) -> None:
+        skips = list(self.skip_scales)
+        grid = grids[0]
+        steps = []
+        self.skip_offsets: dict[str, int] = {}
+        for skip, finer in zip(skips, grids[1:], strict=True):
+            ratio = grid.stride / finer.stride
+            if ratio.denominator != 1:
+                raise ValueError(
+                    f"skips must go from coarse to fine by whole strides, got {skip} with stride "
+                    f"{finer.stride} after one of {grid.stride}"
+                )
+            step = Deconvolution(int(ratio), _kernel_size(grid, int(ratio), finer))
+            grid = grid.upsample(step.stride, kernel_size=step.kernel_size)
+            self.skip_offsets[skip] = crop_offset(finer, grid)
+            steps.append(step)
+        self.score_grid = grid
+        stride = int(grid.stride)
+        last = Deconvolution(stride, _kernel_size(grid, stride, Grid()))
+        full = grid.upsample(stride, kernel_size=last.kernel_size)
+        self.last_offset = crop_offset(full, Grid())
+        steps.append(last)
+
+        if skips:
+            names = [f"upscore{steps[0].stride}", *(f"upscore_{skip}" for skip in skips[:-1])]
+            names.append(f"upscore{stride}")
+        else:
+            names = ["upscore"]
+        self.upsampling = upsampling_kinds(kinds, names)
+        for name, step in zip(names, steps, strict=True):
+            self.add_module(name, _upsampling(self.upsampling[name], self.num_classes, step))
+        self.geometry = Deconvolution(stride, last.kernel_size, self.last_offset)
+        if self.upsampling[names[-1]] != "fixed":
+            self.geometry, self.score_grid = Deconvolution(1), Grid()
+
+    def maps(self, trunk: str) -> list[str]:
+        """The maps of ``trunk`` that are scored: the top one, then the skips."""
+        return [self.tops[trunk], *self.skip_scales]
+
+    def forward(
+        self, maps: Mapping[str, Mapping[str, Tensor]], image_size: tuple[int, int]
+    ) -> Tensor:
+        """The scores.
 
         Args:
-            images: as for :meth:`scores`.
-            target: labels ``(N, H, W)``, uint8, int16, int32 or int64.
-            matrix: a :class:`fcn_ext.metrics.ConfusionMatrix`, which also counts labels out of
-                range and refuses to be scored where there are any; or a contiguous int64 tensor
-                ``(num_classes, num_classes)``, rows = target, to which such pixels do not add.
-            ignore_index: void label for a tensor, by default 255; a ``ConfusionMatrix`` has its
-                own.
+            maps: by trunk and by name, those that :meth:`maps` names.
+            image_size: height and width of the images; the size of the scores, where the last
+                upsampling is learned.
 
-        Raises:
-            TypeError, ValueError: as :meth:`scores` and
-                :func:`fcn_ext.ops.upsample_confusion_matrix`, or ``target`` has not the batch
-                size, height and width of ``images``, or ``matrix`` counts another number of
-                classes, or ``ignore_index`` is given beside a ``ConfusionMatrix``.
+        Returns:
+            ``(N, num_classes, h, w)``, its cells placed as ``score_grid`` says.
         """
-        _check_target(target, images)
-        if not isinstance(matrix, ConfusionMatrix):
-            void = 255 if ignore_index is None else ignore_index
-            count = ops.upsample_confusion_matrix
-            self._at_full_size(count, images, target, ignore_index=void, out=matrix)
-            return
-        if ignore_index is not None:
+        *inner, last = [getattr(self, name) for name in self.upsampling]
+        score = self._summed(0, maps)
+        for level, (skip, upsampling) in enumerate(zip(self.skip_scales, inner, strict=True), 1):
+            skip_score = self._summed(level, maps)
+            score = upsampling.fuse(score, skip_score, self.skip_offsets[skip])
+        if self.upsampling[self.last_upsampling] != "fixed":
+            score = last.crop(score, image_size, self.last_offset)
+        return score
+
+    @property
+    def last_upsampling(self) -> str:
+        """The name of the last upsampling layer."""
+        return list(self.upsampling)[-1]
+
+    def _summed(self, level: int, maps: Mapping[str, Mapping[str, Tensor]]) -> Tensor:
+        """The scores of the top map (level 0) or of a skip, over all trunks."""
+        total: Tensor | None = None
+        for trunk in self.streams:
+            name = self.maps(trunk)[level]
+            map = maps[trunk][name]
+            scale = self.skip_scales[name] if level else 1.0
+            score: Tensor = self._layers(trunk)[level](map if scale == 1 else map * scale)
+            weight = self.trunk_weights[trunk]
+            score = score if weight == 1 else weight * score
+            total = score if total is None else total + score
+        assert total is not None
+        return total
+
+    @property
+    def score_layers(self) -> dict[str, nn.Module]:
+        """The layers that depend on the classes, by their path in the head."""
+        return {
+            f"streams.{trunk}.{name}": layer
+            for trunk, layers in self.streams.items()
+            for name, layer in layers.named_children()
+        }
+
+    def _layers(self, trunk: str) -> list[nn.Conv2d]:
+        """The score layers of ``trunk``, as :meth:`maps`."""
+        return cast("list[nn.Conv2d]", list(self.streams[trunk].children()))
+
+
+def _score_layers(trunk: Trunk, top: str, skips: list[str], num_classes: int) -> nn.ModuleDict:
+    layers = nn.ModuleDict()
+    grids = trunk.grids()
+    for name in (top, *skips):
+        if name not in trunk.channels:
             raise ValueError(
-                "ignore_index must be left to the ConfusionMatrix, whose is "
-                f"{matrix.ignore_index}, got {ignore_index}"
+                f"skips and top must name maps of the trunk, {', '.join(trunk.channels)}, "
+                f"got {name!r}"
             )
-        if matrix.num_classes != self.num_classes:
-            raise ValueError(
-                f"matrix must count the net's {self.num_classes} classes, got {matrix.num_classes}"
-            )
-        self._at_full_size(matrix.update_upsampled, images, target)
-
-    def _at_full_size(
-        self, head: Callable[..., T], images: Tensor, *target: Tensor, **options: Any
-    ) -> T:
-        """``head`` of the scores of ``images``, in the geometry of the last upsampling."""
-        return head(
-            self.scores(images),
-            *target,
-            self.last_stride,
-            kernel_size=self.last_kernel_size,
-            offset=self.last_offset,
-            **options,
-        )
+        padding = 0
+        if trunk.keeps_size and name != top:
+            # The upsampled scores reach past the skip map: by r - 1 cells on every side, r being
+            # how many cells of the skip one cell of the top map spans, and by up to r - 1 more at
+            # the end, where pooling rounded the size up.
+            padding = 2 * (round(grids[top].stride / grids[name].stride) - 1)
+        conv = nn.Conv2d(trunk.channels[name], num_classes, 1, padding=max(0, padding))
+        layers["score_fr" if name == trunk.top else f"score_{name}"] = conv
+    for parameter in layers.parameters():
+        nn.init.zeros_(parameter)
+    return layers
 
 
-def _check_target(target: Tensor, images: Tensor) -> None:
-    _common.is_tensor(images, "images")
-    _common.is_tensor(target, "target")
-    # Images of another dimension are left to scores, which refuses them.
-    expected = (*images.shape[:1], *images.shape[2:])
-    if images.dim() == 4 and tuple(target.shape) != expected:
+def _kernel_size(grid: Grid, stride: int, reference: Grid) -> int:
+    """The side of the kernel that puts ``grid``, upsampled, a whole number of cells away from
+    ``reference``: 2 * stride - 1 centers it on a cell, 2 * stride between two."""
+    size: int = Deconvolution(stride).kernel_size
+    gap = grid.upsample(stride, kernel_size=size).shift - reference.shift
+    return size if gap.denominator == 1 else 2 * stride - 1
+
+
+def _upsampling(kind: UpsamplingKind, channels: int, geometry: Deconvolution) -> Upsampling:
+    if kind == "fixed":
+        return FixedUpsampling(channels, geometry)
+    return LearnedUpsampling(channels, geometry, dense=kind == "dense")
+
+
+def _trunk_weights(
+    weights: Mapping[str, float] | None, trunks: Mapping[str, Trunk]
+) -> dict[str, float]:
+    if weights is None:
+        return dict.fromkeys(trunks, 1 / len(trunks))
+    if weights.keys() != trunks.keys():
         raise ValueError(
-            f"target must have the images' (N, H, W) = {expected}, got {tuple(target.shape)}"
+            f"trunk_weights must have a number for each of {', '.join(trunks)}, "
+            f"got {', '.join(weights) or 'none'}"
         )
+    return {name: number(weights[name], "trunk_weights") for name in trunks}

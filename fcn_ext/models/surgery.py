@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from .fcn import FCN
+from .fcn import TrunksAndHeads
+from .heads import Head
+from .trunk import Trunk, name_prefix
+from .upsampling import LearnedUpsampling
 
 __all__ = ["SurgeryReport", "initialize_from_coarser", "load_classifier"]
 
 
 @dataclass(frozen=True)
 class SurgeryReport:
-    """What an initialisation did.
+    """What an initialization did.
 
     Attributes:
         loaded: the model's state dict keys that were given values.
@@ -29,7 +33,9 @@ class SurgeryReport:
 
 
 @torch.no_grad()
-def load_classifier(model: FCN, state_dict: Mapping[str, Tensor]) -> SurgeryReport:
+def load_classifier(
+    model: TrunksAndHeads | Trunk, state_dict: Mapping[str, Tensor]
+) -> SurgeryReport:
     """Starts the trunk of ``model`` from its classifier, VGG16, AlexNet or GoogLeNet; the score
     layers are left alone.
 
@@ -39,15 +45,16 @@ def load_classifier(model: FCN, state_dict: Mapping[str, Tensor]) -> SurgeryRepo
     must be there.
 
     The numbers are copied as they are, so images must be prepared as for the classifier:
-    torchvision's takes normalised RGB in [0, 1], Caffe's BGR in [0, 255] less the mean.
+    torchvision's takes normalized RGB in [0, 1], Caffe's BGR in [0, 255] less the mean.
 
-    Where ``model`` has more input channels than the classifier, each further channel of its first
+    Where the trunk has more input channels than the classifier, each further channel of its first
     convolution starts from the mean over the classifier's, as in the published early fusion of
-    colour and depth (nyud-fcn32s-color-d). A single input channel starts from their sum, so that a
-    grey image answers as its three-channel copy did. Two channels are refused.
+    color and depth (nyud-fcn32s-color-d). A single input channel starts from their sum, so that a
+    gray image answers as its three-channel copy did. Two channels are refused.
 
     Args:
-        model: any of the nets, of the classifier's width and with the same ``batch_norm``.
+        model: any of the nets of one trunk, or a trunk (``model.trunks["depth"]`` where there are
+            several), of the classifier's width and with the same ``batch_norm``.
         state_dict: keys as torchvision's ``vgg16``, ``vgg16_bn`` or ``alexnet`` has them
             (``features.0.weight``, ``classifier.0.weight``, ...) or as Caffe names the layers
             (``conv1_1.weight``, with batch norm ``bn1_1.weight``, ..., ``fc6.weight``;
@@ -56,9 +63,11 @@ def load_classifier(model: FCN, state_dict: Mapping[str, Tensor]) -> SurgeryRepo
 
     Raises:
         ValueError: a key is missing, or a shape does not fit (the message names the key, the
-            shape expected and the one found), or ``batch_norm`` differs. ``model`` is unchanged.
+            shape expected and the one found), or ``batch_norm`` differs, or ``model`` has several
+            trunks, or the trunk is no classifier's. ``model`` is unchanged.
     """
-    names = _source_names(model, state_dict)
+    prefix, trunk = _only_trunk(model)
+    names = _source_names(trunk, state_dict)
     missing = sorted(
         source
         for target, source in names.items()
@@ -66,87 +75,133 @@ def load_classifier(model: FCN, state_dict: Mapping[str, Tensor]) -> SurgeryRepo
     )
     if missing:
         raise ValueError(
-            f"state_dict must hold every convolution of {type(model).__name__}'s classifier, "
+            f"state_dict must hold every convolution of {type(trunk).__name__}'s classifier, "
             f"but lacks {missing}"
         )
 
-    first = f"{next(iter(model.caffe_layers()))}.weight"
-    target_dict = model.state_dict()
+    first = f"{next(iter(trunk.caffe_layers()))}.weight"
+    target_dict = trunk.state_dict()
     values = {}
     for target, source in names.items():
         if source in state_dict:
             value = torch.as_tensor(state_dict[source])
             shape = target_dict[target].shape
             if target == first and value.dim() == 4:
-                value = _fit_input_channels(value, model.in_channels)
+                value = _fit_input_channels(value, trunk.in_channels)
             flat = len(shape) == 4 and value.dim() == 2
             expected = torch.Size((shape[0], shape[1:].numel())) if flat else shape
             values[target] = _checked(source, value, expected).reshape(shape)
+    values = {f"{prefix}{key}": value for key, value in values.items()}
     return _apply(model, values, state_dict.keys() - set(names.values()))
 
 
 @torch.no_grad()
-def initialize_from_coarser(model: FCN, coarser: FCN) -> SurgeryReport:
+def initialize_from_coarser(model: TrunksAndHeads, coarser: TrunksAndHeads) -> SurgeryReport:
     """Starts ``model`` from a net with fewer skips: FCN-16s from FCN-32s, FCN-8s from FCN-16s.
 
-    Layers of the same name are copied; the score layers that only ``model`` has are set to zero.
-    ``model.scores(images)`` is then the coarser net's map upsampled by 2 for each new skip, and
-    ``model(images)`` the coarser net's answer but for the rounding of its kinks: interpolating in
-    two steps cuts the corner where the slope changes, at the coarser cells.
+    Layers of the same name are copied; the score layers that only ``model`` has are set to zero,
+    its learned upsampling layers to the bilinear kernel. ``model.scores(images)`` is then the
+    coarser net's map upsampled by 2 for each new skip, and ``model(images)`` the coarser net's
+    answer but for the rounding of its kinks: interpolating in two steps cuts the corner where the
+    slope changes, at the coarser cells.
+
+    Of nets with several trunks or heads, those of one name are meant.
 
     Raises:
         ValueError: ``coarser`` does not have fewer skips, or scales the shared ones differently,
-            or the nets differ in trunk, ``padding``, ``batch_norm`` or the shape of a layer (the
-            message names it). ``model`` is unchanged.
+            or the nets differ in the names of trunks or heads, in a trunk, its ``padding`` or
+            ``batch_norm``, or the shape of a layer (the message names it). ``model`` is unchanged.
     """
-    if len(coarser.skips) >= len(model.skips):
-        raise ValueError(
-            f"coarser must have fewer skips than model's {model.skips}, got {coarser.skips}"
-        )
-    for name in ("padding", "batch_norm"):
-        expected, found = getattr(model, name), getattr(coarser, name)
-        if expected != found:
-            raise ValueError(f"coarser must have {name}={expected!r} as model, got {found!r}")
-    if coarser.caffe_layers() != model.caffe_layers():
-        raise ValueError(
-            f"coarser must be on the trunk of model, a {type(model).__name__}, "
-            f"got a {type(coarser).__name__}"
-        )
-    for skip, scale in coarser.skip_scales.items():
-        if scale != model.skip_scales[skip]:
-            raise ValueError(
-                f"coarser must scale {skip} by {model.skip_scales[skip]} as model, got {scale}"
-            )
+    _check_coarser(model, coarser)
     target_dict = model.state_dict()
     values = {
         key: _checked(key, value, target_dict[key].shape)
         for key, value in coarser.state_dict().items()
+        # A learned last upsampling has no counterpart: it has another stride.
+        if key in target_dict
     }
+    for name in model.published_names():
+        layer = getattr(model, name)
+        if isinstance(layer, LearnedUpsampling) and f"{name}.weight" not in values:
+            layer.reset_parameters()
     for name in set(model.score_layers) - set(coarser.score_layers):
         for parameter in getattr(model, name).parameters():
             nn.init.zeros_(parameter)
-    return _apply(model, values, unused=())
+    return _apply(model, values, coarser.state_dict().keys() - values.keys())
 
 
-def _source_names(model: FCN, state_dict: Mapping[str, Tensor]) -> dict[str, str]:
-    """The keys of the trunk in ``model``, each with its name in ``state_dict``."""
-    batch_norm = any(key.endswith(".running_mean") for key in state_dict)
-    if batch_norm != model.batch_norm:
+def _only_trunk(model: TrunksAndHeads | Trunk) -> tuple[str, Trunk]:
+    """The classifier's trunk that ``model`` is or has, and how its layers' names begin there."""
+    prefix, trunk = "", model
+    if isinstance(model, TrunksAndHeads):
+        if len(model.trunks) > 1:
+            raise ValueError(
+                f"model must be a trunk or have one alone, got trunks {', '.join(model.trunks)}; "
+                f"load each, such as model.trunks[{next(iter(model.trunks))!r}]"
+            )
+        ((name, only),) = model.trunks.items()
+        prefix, trunk = name_prefix(name), cast(Trunk, only)
+    if not isinstance(trunk, Trunk) or not trunk.caffe_layers():
+        raise ValueError(f"model must have a classifier's trunk, got a {type(trunk).__name__}")
+    return prefix, trunk
+
+
+def _check_coarser(model: TrunksAndHeads, coarser: TrunksAndHeads) -> None:
+    for kind in ("trunks", "heads"):
+        expected, found = list(getattr(model, kind)), list(getattr(coarser, kind))
+        if expected != found:
+            raise ValueError(
+                f"coarser must have the {kind} of model, {', '.join(expected)}, "
+                f"got {', '.join(found)}"
+            )
+    heads = [(cast(Head, head), cast(Head, coarser.heads[k])) for k, head in model.heads.items()]
+    for head, other in heads:
+        skips, shared = tuple(head.skip_scales), tuple(other.skip_scales)
+        if len(shared) >= len(skips):
+            raise ValueError(f"coarser must have fewer skips than model's {skips}, got {shared}")
+    for key, trunk in model.trunks.items():
+        _check_trunk(cast(Trunk, trunk), cast(Trunk, coarser.trunks[key]))
+    for head, other in heads:
+        for skip, scale in other.skip_scales.items():
+            expected_scale = head.skip_scales.get(skip)
+            if scale != expected_scale:
+                raise ValueError(
+                    f"coarser must scale {skip} by {expected_scale} as model, got {scale}"
+                )
+
+
+def _check_trunk(trunk: Trunk, other: Trunk) -> None:
+    for name in ("padding", "batch_norm"):
+        expected, found = getattr(trunk, name, None), getattr(other, name, None)
+        if expected != found:
+            raise ValueError(f"coarser must have {name}={expected!r} as model, got {found!r}")
+    if type(other) is not type(trunk):
         raise ValueError(
-            f"state_dict must be that of a net {'with' if model.batch_norm else 'without'} batch "
-            f"norm, as model has batch_norm={model.batch_norm}, got one "
+            f"coarser must be on the trunk of model, {type(trunk).__name__}, "
+            f"got {type(other).__name__}"
+        )
+
+
+def _source_names(trunk: Trunk, state_dict: Mapping[str, Tensor]) -> dict[str, str]:
+    """The keys of ``trunk``, each with its name in ``state_dict``."""
+    batch_norm = any(key.endswith(".running_mean") for key in state_dict)
+    expected = bool(getattr(trunk, "batch_norm", False))
+    if batch_norm != expected:
+        raise ValueError(
+            f"state_dict must be that of a net {'with' if expected else 'without'} batch "
+            f"norm, as model has batch_norm={expected}, got one "
             f"{'with' if batch_norm else 'without'}"
         )
-    layers = model.caffe_layers()
+    layers = trunk.caffe_layers()
     if any(key.startswith("features.") for key in state_dict):
-        layers = model.torchvision_layers() or layers
+        layers = trunk.torchvision_layers() or layers
     fully_connected = {layer for layer in ("fc6", "fc7") if layer in layers}
     if not any(key.startswith(layers[layer]) for layer in fully_connected for key in state_dict):
         layers = {layer: name for layer, name in layers.items() if layer not in fully_connected}
     return {
         f"{layer}.{key}": f"{source}.{key}"
         for layer, source in layers.items()
-        for key in model.get_submodule(layer).state_dict()
+        for key in trunk.get_submodule(layer).state_dict()
     }
 
 
@@ -167,7 +222,7 @@ def _checked(key: str, value: Tensor, shape: torch.Size) -> Tensor:
     return value
 
 
-def _apply(model: FCN, values: Mapping[str, Tensor], unused: set[str] | tuple[()]) -> SurgeryReport:
+def _apply(model: nn.Module, values: Mapping[str, Tensor], unused: set[str]) -> SurgeryReport:
     for key, tensor in model.state_dict().items():
         if key in values:
             tensor.copy_(values[key])

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import Any
 
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
-from ..geometry import Grid
 from .trunk import FullyConnectedTrunk, Padding
 
 __all__ = ["VGG16Trunk"]
@@ -35,8 +32,8 @@ class VGG16Trunk(FullyConnectedTrunk):
     """The layers conv1_1 ... conv5_3, fc6 and fc7. Arguments as :class:`FullyConnectedTrunk`.
 
     Every convolution is followed by a ReLU (with ``batch_norm``, those of the five stages by
-    batch normalisation first, as in torchvision's ``vgg16_bn``); pooling rounds sizes up, as
-    Caffe's does.
+    batch normalization first, as in torchvision's ``vgg16_bn``); pooling rounds sizes up, as
+    Caffe's does. The maps are pool1 ... pool5, fc6 and fc7.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -47,38 +44,12 @@ class VGG16Trunk(FullyConnectedTrunk):
             channels = max(1, round(base * self.width))
             for name in names:
                 conv = nn.Conv2d(inputs, channels, 3, padding=pads.get(f"conv{name}", 1))
-                self.add_module(f"conv{name}", conv)
-                if self.batch_norm:
-                    self.add_module(f"bn{name}", nn.BatchNorm2d(channels))
+                self._add_conv(f"conv{name}", f"bn{name}", conv)
                 inputs = channels
-            self.add_module(f"pool{stage}", nn.MaxPool2d(2, stride=2, ceil_mode=True))
-            self.pool_channels[f"pool{stage}"] = channels
+            self._add(f"pool{stage}", nn.MaxPool2d(2, stride=2, ceil_mode=True))
+            self._end_stage(f"pool{stage}", channels)
         self._add_fully_connected(inputs, _FC6_KERNEL, pads["fc6"])
-
-    def trunk(self, images: Tensor, keep: Collection[str] = ()) -> tuple[Tensor, dict[str, Tensor]]:
-        kept = {}
-        x = images
-        for stage, names in enumerate(_CONVOLUTIONS, start=1):
-            for name in names:
-                x = getattr(self, f"conv{name}")(x)
-                if self.batch_norm:
-                    x = getattr(self, f"bn{name}")(x)
-                x = F.relu(x, inplace=True)
-            x = getattr(self, f"pool{stage}")(x)
-            if f"pool{stage}" in keep:
-                kept[f"pool{stage}"] = x
-        return self._fully_connected(x), kept
-
-    def trunk_grids(self) -> dict[str, Grid]:
-        grids = {}
-        grid = Grid()
-        for stage, names in enumerate(_CONVOLUTIONS, start=1):
-            for name in names:
-                grid = grid.through(getattr(self, f"conv{name}"))
-            grids[f"pool{stage}"] = grid = grid.through(getattr(self, f"pool{stage}"))
-        grids["fc6"] = grid = grid.through(self.fc6)
-        grids["fc7"] = grid.through(self.fc7)
-        return grids
+        self._initialize()
 
     def torchvision_layers(self) -> dict[str, str]:
         # In its `features`, a convolution is followed by its batch norm and its ReLU, and a stage

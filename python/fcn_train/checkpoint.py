@@ -1,20 +1,20 @@
 """Checkpoints that are whole or absent.
 
-A checkpoint is a folder ``step-000400`` of ``weights.safetensors``, ``state.pt`` (optimiser,
-random generators, progress; plain tensors and numbers, read with ``weights_only=True``) and
-``checkpoint.json`` with the SHA-256 of both. It is written under a temporary name beside its
-place, flushed to the disk and renamed, so that a crash or a full disk leaves the previous one.
+A checkpoint is a folder ``step-000400`` of ``weights.safetensors``, ``state.pt`` (optimizer and
+progress; plain tensors and numbers, read with ``weights_only=True``) and ``checkpoint.json`` with
+the step and the SHA-256 of both. It is written under a temporary name beside its place, flushed to
+the disk and renamed, so that a crash or a full disk leaves the previous one.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
 import pickle
+import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from fcn_train.errors import TrainingError, UsageError
+from fcn_train.errors import UsageError, WriteError
+from fcn_train.files import in_mib, refusal, remove_leftovers, sync_file, sync_folder
+from fcn_train.weights import plain
 
 FORMAT = 1
+# What reading a damaged file can raise.
+UNREADABLE = (
+    *(OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, RuntimeError),
+    SafetensorError,
+)
 WEIGHTS, STATE, MANIFEST = "weights.safetensors", "state.pt", "checkpoint.json"
 
 
@@ -40,70 +47,23 @@ class Checkpoint:
     state: dict[str, Any]
 
 
-def sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def sync_file(path: Path) -> None:
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
-
-
-@contextlib.contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary file in the folder of ``path`` that takes its name when the block succeeds."""
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    try:
-        yield temporary
-        sync_file(temporary)
-        os.replace(temporary, path)
-        sync_folder(path.parent)
-    except OSError as error:
-        if error.filename == str(temporary):
-            error.filename = str(path)  # the name that its giver knows
-        raise
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
-
-
-def save_weights(path: Path, weights: dict[str, Tensor]) -> None:
-    """A state dict as safetensors, atomically."""
-    with atomic_path(path) as temporary:
-        _write_weights(temporary, weights)
-
-
-def load_weights(path: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise UsageError(f"{path}: weights cannot be read ({error}); give another run") from None
-
-
 def save_checkpoint(
     folder: Path, step: int, weights: dict[str, Tensor], state: dict[str, Any], *, keep: int = 2
 ) -> Path:
-    """Write ``folder/step-NNNNNN`` and remove all but the newest ``keep``.
+    """Write ``folder/step-NNNNNN`` and, of those before it, remove all but ``keep - 1``.
 
-    Raises TrainingError when the disk refuses; the checkpoints before are then untouched.
+    Raises WriteError when the disk refuses; the checkpoints before are then untouched.
     """
     final = folder / f"step-{step:06d}"
     temporary = folder / f".{final.name}.tmp-{os.getpid()}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(folder)
+        remove_leftovers(folder, locked=True)
         temporary.mkdir()
-        _write_weights(temporary / WEIGHTS, weights)
-        torch.save(state, temporary / STATE)
+        save_file(plain(weights), temporary / WEIGHTS)
+        # Given a file, and not its name, torch keeps the system's reason for a failure.
+        with (temporary / STATE).open("wb") as file:
+            torch.save(state, file)
         digests = {name: _sha256(temporary / name) for name in (WEIGHTS, STATE)}
         manifest = {"format": FORMAT, "step": step, "sha256": digests}
         (temporary / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
@@ -116,47 +76,94 @@ def save_checkpoint(
         sync_folder(folder)
     except (OSError, RuntimeError, SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise TrainingError(_failure(folder, final, weights, error)) from error
-    for old in checkpoints(folder)[:-keep]:
-        shutil.rmtree(old, ignore_errors=True)
-    _remove_leftovers(folder)
+        raise WriteError(_failure(folder, final, weights, error)) from error
+    # Those of later steps are not ours: this run was continued from before them.
+    older = [path for path in checkpoints(folder) if (step_of(path) or 0) < step]
+    for path in older[: len(older) - (keep - 1)]:
+        shutil.rmtree(path, ignore_errors=True)
+    remove_leftovers(folder, locked=True)
     return final
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """The checkpoint folders, oldest first."""
-    return sorted(p for p in folder.glob("step-*") if p.is_dir())
+    """The checkpoint folders, oldest first; folders of any other name are not ours."""
+    found = ((step_of(path), path) for path in folder.glob("step-*") if path.is_dir())
+    return [path for _, path in sorted((step, path) for step, path in found if step is not None)]
+
+
+def step_of(path: Path) -> int | None:
+    """The step in a checkpoint folder's name; None where it is no such name."""
+    match = re.fullmatch(r"step-(\d{6,18})", path.name, re.ASCII)
+    step = int(match[1]) if match else None
+    return step if step is not None and path.name == f"step-{step:06d}" else None
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read and verify one checkpoint folder. Raises UsageError when it is not whole."""
     try:
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-        if manifest["format"] != FORMAT:
-            raise ValueError(f"format must be {FORMAT}, got {manifest['format']}")
-        for name, digest in manifest["sha256"].items():
-            if _sha256(path / name) != digest:
-                raise UsageError(f"{path / name}: does not match its checksum; use an older one")
+        step, digests = _manifest(path)
+        for name in (WEIGHTS, STATE):
+            _verify(path / name, digests[name])
         state = torch.load(path / STATE, map_location="cpu", weights_only=True)
-        return Checkpoint(path, int(manifest["step"]), load_file(path / WEIGHTS), state)
+        return Checkpoint(path, step, load_file(path / WEIGHTS), state)
     except pickle.UnpicklingError:
         raise UsageError(f"{path / STATE}: holds more than tensors and is not loaded") from None
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError, RuntimeError) as error:
+    except UNREADABLE as error:
         raise UsageError(f"{path}: is not a whole checkpoint ({error})") from None
 
 
-def load_newest(folder: Path, warn: Callable[[str], None]) -> Checkpoint | None:
-    """The newest checkpoint that verifies; those that do not are named through ``warn``."""
-    for path in reversed(checkpoints(folder)):
+def load_checkpoint_weights(path: Path) -> dict[str, Tensor]:
+    """The weights of one checkpoint folder, verified. Raises UsageError when they are not whole."""
+    try:
+        _verify(path / WEIGHTS, _manifest(path)[1][WEIGHTS])
+        return load_file(path / WEIGHTS)
+    except UNREADABLE as error:
+        raise UsageError(f"{path}: is not a whole checkpoint ({error})") from None
+
+
+def restore_newest(
+    folder: Path, restore: Callable[[Checkpoint], None], warn: Callable[[str], None]
+) -> Checkpoint | None:
+    """Restore from the newest checkpoint that verifies and fits; None where there is none.
+
+    Args:
+        folder: the folder of a run's checkpoints.
+        restore: puts a checkpoint to use; raises UsageError for one that does not fit.
+        warn: told of every checkpoint that was passed over.
+
+    Raises:
+        UsageError: there are checkpoints, but none that can be used.
+    """
+    found = checkpoints(folder)
+    for path in reversed(found):
         try:
-            return load_checkpoint(path)
+            saved = load_checkpoint(path)
+            restore(saved)
+            return saved
         except UsageError as error:
             warn(str(error))
+    if found:
+        raise UsageError(
+            f"{folder}: holds no checkpoint that can be used; remove the folder to start the run "
+            "again from its beginning"
+        )
     return None
 
 
-def _write_weights(path: Path, weights: dict[str, Tensor]) -> None:
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, path)
+def _manifest(path: Path) -> tuple[int, dict[str, str]]:
+    """Step and checksums of a checkpoint folder, as far as they can be believed."""
+    manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+    if manifest["format"] != FORMAT:
+        raise ValueError(f"format must be {FORMAT}, got {manifest['format']}")
+    step = manifest["step"]
+    if type(step) is not int or step != step_of(path):
+        raise ValueError(f"{MANIFEST} says step {step}")
+    return step, dict(manifest["sha256"])
+
+
+def _verify(path: Path, digest: str) -> None:
+    if _sha256(path) != digest:
+        raise UsageError(f"{path}: does not match its checksum; use an older one")
 
 
 def _sha256(path: Path) -> str:
@@ -167,17 +174,8 @@ def _sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _remove_leftovers(folder: Path) -> None:
-    for pattern in (".step-*.tmp-*", ".step-*.old-*"):
-        for path in folder.glob(pattern):
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def _failure(folder: Path, final: Path, weights: dict[str, Tensor], error: Exception) -> str:
+def _failure(folder: Path, final: Path, weights: dict[str, Tensor], error: BaseException) -> str:
     needed = 2 * sum(t.numel() * t.element_size() for t in weights.values())
     kept = checkpoints(folder)
-    text = f"{final}: checkpoint could not be written ({error})"
-    with contextlib.suppress(OSError):
-        free = shutil.disk_usage(folder).free
-        text += f"; it needs about {needed / 2**20:.0f} MiB, {free / 2**20:.0f} MiB are free"
+    text = f"{refusal(final, error)}; a checkpoint needs about {in_mib(needed)}"
     return text + (f"; {kept[-1].name} is intact, continue with --resume" if kept else "")

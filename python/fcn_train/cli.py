@@ -8,6 +8,7 @@ SIGTERM end with 130 and 143.
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import signal
 import sys
@@ -19,7 +20,7 @@ from typing import Annotated, Any, get_args
 import tyro
 
 from fcn_train.config import load_config
-from fcn_train.errors import Interrupted, TrainingError, UsageError
+from fcn_train.errors import UsageError
 from fcn_train.options import (
     CheckOptions,
     DataKind,
@@ -32,6 +33,7 @@ from fcn_train.options import (
     TrainOptions,
 )
 from fcn_train.recipes import recipe_options
+from fcn_train.signals import ending_at_once
 
 DESCRIPTION = (
     "Fully convolutional networks for semantic segmentation. `fcn train` alone generates a sample "
@@ -57,27 +59,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except Exception as error:
-        code = _exit_code(error)
-        if code is None or "--traceback" in arguments:
+        # Imported here, where torch is imported already.
+        from fcn_train.failures import explain
+
+        failure = explain(error, arguments[0] if arguments else "")
+        if failure is None or "--traceback" in arguments:
             traceback.print_exc()
-        if code is None:
-            return 1
-        return _fail(_one_line(error), code)
+        return _fail(*failure) if failure else 1
 
 
 def run_command(arguments: Sequence[str]) -> int:
+    refuse_former_options(arguments)
     # Imported here: `fcn --help` and mistakes in the options need no torch.
-    defaults, run = train_defaults(arguments)
-    options = parse(arguments, defaults)
+    with ending_at_once():
+        defaults, run = train_defaults(arguments)
+        options = parse(arguments, defaults)
+        import_modules(options)
     from fcn_train.console import Console
 
     console = Console()
     if isinstance(options, TrainOptions):
-        from fcn_train.run import check_continuation
         from fcn_train.train import train
 
-        if run is not None:
-            check_continuation(run, options)
         train(options, run, console)
         return 0
     if isinstance(options, EvaluateOptions):
@@ -100,6 +103,23 @@ def run_command(arguments: Sequence[str]) -> int:
     return 0
 
 
+def import_modules(options: Any) -> None:
+    """Import what the command of ``options`` needs, torch above all."""
+    modules = {
+        TrainOptions: ("fcn_train.train", "torch._dynamo"),  # the first optimizer imports it
+        EvaluateOptions: ("fcn_train.evaluate",),
+        PredictOptions: ("fcn_train.predict",),
+    }
+    for name in modules.get(type(options), ("fcn_train.data_commands",)):
+        importlib.import_module(name)
+
+
+def refuse_former_options(arguments: Sequence[str]) -> None:
+    """Name the new option to those who give one by its former name."""
+    if any(argument.split("=")[0] == "--head" for argument in arguments):
+        raise UsageError("--head is now --logits: give coarse for fused, full for materialised")
+
+
 def train_defaults(arguments: Sequence[str]) -> tuple[TrainOptions, Path | None]:
     """The values that `fcn train` starts from, and the run it continues.
 
@@ -116,7 +136,7 @@ def train_defaults(arguments: Sequence[str]) -> tuple[TrainOptions, Path | None]
         return TrainOptions(), None
     values = vars(found)
     if values["resume"] is not None:
-        from fcn_train.run import find_run
+        from fcn_train.run_folder import find_run
 
         output = Path(values["output"]) if values["output"] else None
         run = find_run(values["resume"], output)
@@ -150,30 +170,6 @@ def parse(arguments: Sequence[str], defaults: TrainOptions) -> Any:
         ]
     )
     return tyro.cli(command, prog="fcn", description=DESCRIPTION, args=arguments)
-
-
-def _exit_code(error: Exception) -> int | None:
-    """None for what is a defect of the program, whose traceback has to be seen."""
-    from fcn_train.data import DataError
-
-    if isinstance(error, Interrupted):
-        return 128 + error.signum
-    if isinstance(error, (UsageError, DataError)):
-        return 2
-    if isinstance(error, OSError) and error.filename is not None:
-        return 2
-    if isinstance(error, TrainingError) or type(error).__name__ == "OutOfMemoryError":
-        return 1
-    return None
-
-
-def _one_line(error: Exception) -> str:
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror}; give a place that can be read and written"
-    if type(error).__name__ == "OutOfMemoryError":
-        reason = str(error).splitlines()[0]
-        return f"{reason} Try a smaller --optim.batch with more --optim.accumulate, or --data.crop"
-    return " ".join(str(error).split())
 
 
 def _fail(text: str, code: int) -> int:

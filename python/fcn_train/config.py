@@ -14,6 +14,9 @@ from fcn_train.options import TrainOptions
 
 T = TypeVar("T")
 
+# The option logits and its values were once called so; runs of that time are still read.
+FORMER_HEADS = {"fused": "coarse", "materialised": "full"}
+
 
 def to_dict(options: Any) -> dict[str, Any]:
     """The saved fields as JSON values; ``from_dict`` reads them back."""
@@ -86,4 +89,6 @@ def load_config(path: Path) -> TrainOptions:
         raise UsageError(f"{path}: cannot be read ({error.strerror}); give a run folder") from None
     except ValueError as error:
         raise UsageError(f"{path}: is not JSON ({error})") from None
+    if isinstance(values, dict) and values.get("head") in FORMER_HEADS:
+        values["logits"] = FORMER_HEADS[values.pop("head")]
     return from_dict(TrainOptions, values, path)

@@ -43,16 +43,16 @@ class Console:
         self._rich = None if plain else RichConsole(file=self.stream, highlight=False)
 
     def line(self, text: str) -> None:
-        text = _encodable(text)
         if self._rich is not None:
-            self._rich.print(escape(text), soft_wrap=True)
+            self._rich.print(escape(_encodable(text, self.stream)), soft_wrap=True)
         else:
-            print(text, file=self.stream, flush=True)
+            print(_encodable(text, self.stream), file=self.stream, flush=True)
 
     def warn(self, text: str) -> None:
-        text = _encodable(text)
         if self._rich is not None:
-            self._rich.print(f"[yellow]warning:[/] {escape(text)}", soft_wrap=True)
+            self._rich.print(
+                f"[yellow]warning:[/] {escape(_encodable(text, self.stream))}", soft_wrap=True
+            )
         else:
             print(f"warning: {text}", file=sys.stderr, flush=True)
 
@@ -77,7 +77,7 @@ class Console:
             task = bars.add_task(title, total=total, completed=start, text="")
 
             def advance(count: int = 1, text: str = "") -> None:
-                bars.update(task, advance=count, text=escape(text))
+                bars.update(task, advance=count, text=escape(_encodable(text, self.stream)))
 
             yield advance
 
@@ -94,6 +94,7 @@ class Console:
         return advance
 
 
-def _encodable(text: str) -> str:
-    """The text with escapes for bytes of file names that are not UTF-8."""
-    return text.encode("utf-8", "backslashreplace").decode()
+def _encodable(text: str, stream: IO[str]) -> str:
+    """``text`` with escapes for what ``stream`` cannot take, such as names that are not UTF-8."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from fcn_train.checkpoint import write_text
 from fcn_train.console import Advance, Console
 from fcn_train.data import (
     IGNORE_INDEX,
@@ -24,6 +23,7 @@ from fcn_train.data import (
 )
 from fcn_train.data.opening import compare_palettes, open_split
 from fcn_train.errors import UsageError
+from fcn_train.files import write_text
 from fcn_train.options import CheckOptions, SampleOptions, StatsOptions
 from fcn_train.report import to_json
 

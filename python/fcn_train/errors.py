@@ -8,7 +8,15 @@ class UsageError(Exception):
 
 
 class TrainingError(Exception):
-    """A run that cannot go on (non-finite loss, a checkpoint that could not be written)."""
+    """A run that cannot go on: a loss that is not finite, no checkpoint that can be used."""
+
+
+class LossError(TrainingError):
+    """A loss that is not finite: what was learned may be spoiled as well, and is not saved."""
+
+
+class WriteError(TrainingError):
+    """The disk refused a file; the message names it and what to do."""
 
 
 class Interrupted(Exception):
@@ -17,3 +25,10 @@ class Interrupted(Exception):
     def __init__(self, signum: int, message: str) -> None:
         super().__init__(message)
         self.signum = signum
+
+
+class StateSaved(Exception):
+    """An error ended a training, and what had been learned until then was saved first.
+
+    The cause is the error; the message says where the state is.
+    """

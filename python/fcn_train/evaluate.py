@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -22,78 +23,87 @@ from fcn_train.data import (
 )
 from fcn_train.data.opening import of_kind, open_split
 from fcn_train.errors import UsageError
-from fcn_train.head import add_counts
-from fcn_train.network import NORMALISATIONS, Runtime, resolve_device
-from fcn_train.options import EvaluateOptions, Head
+from fcn_train.network import NORMALIZATIONS
+from fcn_train.options import EvaluateOptions, Logits
 from fcn_train.pictures import Picture
 from fcn_train.predict import segment
 from fcn_train.report import summary, write_report
-from fcn_train.run import check_classes, environment, load_run
+from fcn_train.run import check_classes, load_run
+from fcn_train.runtime import Runtime, open_runtime
 
 PICTURES = 6
 
 
-@torch.inference_mode()
-def evaluate(
-    model: FCN,
-    dataset: SegmentationDataset,
-    runtime: Runtime,
-    normalisation: Normalisation,
-    *,
-    batch: int = 1,
-    head: Head = "fused",
-    workers: int = 0,
-    matrix: ConfusionMatrix | None = None,
-    advance: Callable[[int], None] | None = None,
-) -> Scores:
-    """Score ``model`` on every image of ``dataset`` at its native size, void left out.
+@dataclass(frozen=True)
+class Evaluator:
+    """Scores a network on every image of a split at its native size, void left out.
 
-    Predictions are counted and dropped. ``matrix`` is the accumulator to fill, for callers that
-    want the counts as well; ``advance`` is called with the number of images after each batch.
-    The model is left in the mode it came in.
+    Attributes:
+        dataset: the split.
+        runtime: where the network is.
+        normalization: of the images, as in training.
+        batch: images in one forward pass, where neighbours in the split have one size.
+        logits: "coarse" counts straight from the coarse scores, "full" from every pixel's logits.
+        workers: loader processes.
     """
-    if matrix is None:
-        matrix = new_matrix(dataset, runtime)
-    loader = EvaluationLoader(
-        dataset, normalisation, batch_size=batch, workers=workers, pin_memory=runtime.on_gpu
-    )
+
+    dataset: SegmentationDataset
+    runtime: Runtime
+    normalization: Normalisation
+    batch: int = 1
+    logits: Logits = "coarse"
+    workers: int = 0
+
+    @torch.inference_mode()
+    def count(self, model: FCN, advance: Callable[[int], None] | None = None) -> ConfusionMatrix:
+        """Count target against prediction; predictions are dropped.
+
+        ``advance`` is called with the number of images after each batch. The model is left in the
+        mode it came in.
+        """
+        dataset, runtime = self.dataset, self.runtime
+        matrix = ConfusionMatrix(
+            dataset.num_classes, device=runtime.device, class_names=dataset.class_names
+        )
+        loader = EvaluationLoader(
+            dataset,
+            self.normalization,
+            batch_size=self.batch,
+            workers=self.workers,
+            pin_memory=runtime.on_gpu,
+        )
+        with evaluating(model):
+            for examples in loader:
+                images, targets = runtime.images(examples.images), runtime.targets(examples.targets)
+                with runtime.autocast():
+                    if self.logits == "coarse":
+                        model.evaluate(images, targets, matrix)
+                    else:
+                        matrix.update(model(images), targets)
+                if advance is not None:
+                    advance(len(examples.ids))
+        return matrix
+
+    def pictures(self, model: FCN, count: int = PICTURES) -> list[Picture]:
+        """Image, target and prediction of ``count`` examples spread over the split."""
+        rows = []
+        with evaluating(model):
+            for index in spread(len(self.dataset), count):
+                image, target = self.dataset[index]
+                prediction = segment(model, image, self.runtime, self.normalization)
+                rows.append(Picture(self.dataset.ids[index], image, target, prediction))
+        return rows
+
+
+@contextlib.contextmanager
+def evaluating(model: FCN) -> Iterator[None]:
+    """The model is in eval mode inside, and in the mode it came in after."""
     training = model.training
     model.eval()
     try:
-        for examples in loader:
-            images, targets = runtime.images(examples.images), runtime.targets(examples.targets)
-            with runtime.autocast():
-                add_counts(head, model, images, targets, matrix)
-            if advance is not None:
-                advance(len(examples.ids))
+        yield
     finally:
         model.train(training)
-    return matrix.compute()
-
-
-def new_matrix(dataset: SegmentationDataset, runtime: Runtime) -> ConfusionMatrix:
-    return ConfusionMatrix(
-        dataset.num_classes, device=runtime.device, class_names=dataset.class_names
-    )
-
-
-def picture_rows(
-    model: FCN,
-    dataset: SegmentationDataset,
-    runtime: Runtime,
-    normalisation: Normalisation,
-    count: int,
-) -> list[Picture]:
-    """Image, target and prediction of ``count`` examples spread over the split."""
-    training = model.training
-    model.eval()
-    rows = []
-    for index in spread(len(dataset), count):
-        image, target = dataset[index]
-        prediction = segment(model, image, runtime, normalisation)
-        rows.append(Picture(dataset.ids[index], image, target, prediction))
-    model.train(training)
-    return rows
 
 
 def spread(size: int, count: int) -> list[int]:
@@ -107,7 +117,7 @@ def evaluate_run(options: EvaluateOptions, console: Console | None = None) -> Sc
     console = console or Console()
     if options.batch < 1:
         raise UsageError(f"--batch must be >= 1, got {options.batch}")
-    runtime = Runtime(resolve_device(options.device, options.threads), options.amp)
+    runtime = open_runtime(options.device, options.threads, options.amp, console.warn)
     run = load_run(options.run, options.weights)
     data = run.options.data
     if options.data_kind is not None:
@@ -119,23 +129,20 @@ def evaluate_run(options: EvaluateOptions, console: Console | None = None) -> Sc
     check_classes(run, dataset)
     check_split(dataset, training=False, warn=console.warn)
     model = runtime.place(run.model)
-    normalisation = NORMALISATIONS[run.options.model.input]
-    matrix = new_matrix(dataset, runtime)
+    evaluator = Evaluator(
+        dataset,
+        runtime,
+        NORMALIZATIONS[run.options.model.input],
+        batch=options.batch,
+        logits=options.logits,
+        workers=runtime.workers(data.workers),
+    )
     began = time.monotonic()
     with console.progress("evaluating", len(dataset)) as advance:
-        scores = evaluate(
-            model,
-            dataset,
-            runtime,
-            normalisation,
-            batch=options.batch,
-            head=options.head,
-            workers=runtime.workers(data.workers),
-            matrix=matrix,
-            advance=advance,
-        )
+        matrix = evaluator.count(model, advance)
     if lack := absent_classes(dataset, matrix.matrix.sum(1).tolist()):
         console.warn(f"{dataset.source}: {lack}")
+    scores = matrix.compute()
     name = Path(split).stem or "all"
     folder = options.output or options.run / f"evaluate-{name}"
     write_report(
@@ -145,15 +152,15 @@ def evaluate_run(options: EvaluateOptions, console: Console | None = None) -> Sc
             "split": split,
             "images": len(dataset),
             "weights": options.weights,
-            "head": options.head,
+            "logits": options.logits,
             "seconds": round(time.monotonic() - began, 1),
         },
         scores=scores,
         matrix=matrix.matrix.cpu().numpy(),
         classes=run.classes,
-        rows=picture_rows(model, dataset, runtime, normalisation, PICTURES),
+        rows=evaluator.pictures(model),
         config=to_dict(run.options),
-        environment=environment(runtime.device),
+        environment=runtime.environment(),
     )
     console.line(f"{len(dataset)} images of {dataset.name}, {name}: {summary(scores)}")
     console.line(f"{folder / 'report.html'}: written")

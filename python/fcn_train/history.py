@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from fcn_ext.metrics import Scores
-from fcn_train.checkpoint import write_text
+from fcn_train.files import write_text
 
 TRAINING = ("step", "epoch", "lr", "loss")
 SCORES = (
@@ -39,19 +39,46 @@ class History:
             self.training.append([step, epoch, lr, sum(self.pending) / len(self.pending)])
             self.pending = []
 
-    def add_scores(self, step: int, epoch: float, scores: Scores) -> bool:
-        """Note an evaluation; True when its mean IU is the best so far."""
+    def is_best(self, scores: Scores) -> bool:
+        """Whether no evaluation so far had this mean IU or more."""
+        return float(scores.mean_iu) > self.best_mean_iu
+
+    def add_scores(self, step: int, epoch: float, scores: Scores) -> None:
+        """Note an evaluation."""
         self.evaluations.append([step, epoch, *(float(getattr(scores, n)) for n in SCORES)])
-        if scores.mean_iu <= self.best_mean_iu:
-            return False
-        self.best_mean_iu = float(scores.mean_iu)
-        return True
+        self.best_mean_iu = max(self.best_mean_iu, float(scores.mean_iu))
 
     def evaluated(self, step: int) -> bool:
         return any(row[0] == step for row in self.evaluations)
 
+    def stale(self, patience: int) -> bool:
+        """Whether the last ``patience`` evaluations did not raise the mean IU; never for 0."""
+        best, since = -1.0, 0
+        for row in self.evaluations:
+            mean_iu = row[EVALUATIONS.index("mean_iu")]
+            best, since = (mean_iu, 0) if mean_iu > best else (best, since + 1)
+        return 0 < patience <= since
+
     def state(self) -> dict[str, Any]:
         return asdict(self)
+
+    @staticmethod
+    def of(state: dict[str, Any]) -> History:
+        """The history whose ``state()`` this is. Raises ValueError when it is none."""
+        names = {item.name for item in fields(History)}
+        if not isinstance(state, dict) or state.keys() != names:
+            found = sorted(state) if isinstance(state, dict) else type(state).__name__
+            raise ValueError(f"the history must hold {sorted(names)}, got {found}")
+        history = History(**state)
+        numbers = [*history.pending, history.best_mean_iu]
+        for table, header in ((history.training, TRAINING), (history.evaluations, EVALUATIONS)):
+            for row in table:
+                if len(row) != len(header):
+                    raise ValueError(f"a row of the history must hold {', '.join(header)}")
+                numbers += row
+        if not all(isinstance(value, (int, float)) for value in numbers):
+            raise ValueError("the history must hold rows of numbers")
+        return history
 
     def write(self, folder: Path) -> None:
         write_csv(folder / "training.csv", TRAINING, self.training)
@@ -61,10 +88,12 @@ class History:
 def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows([_short(value) for value in row] for row in rows)
+    writer.writerows([_cell(value) for value in row] for row in (header, *rows))
     write_text(path, text.getvalue())
 
 
-def _short(value: Any) -> Any:
+def _cell(value: Any) -> Any:
+    """A number in few digits; a text such that no spreadsheet takes it for a formula."""
+    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return f"'{value}"
     return f"{value:.8g}" if isinstance(value, float) else value

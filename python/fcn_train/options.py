@@ -24,7 +24,7 @@ DataKind = Literal[
     "sample", "voc", "sbd", "pascal-context", "nyud", "sift-flow", "camvid", "folder"
 ]
 RecipeName = Literal["default", "paper", "heavy"]
-Head = Literal["fused", "materialised"]
+Logits = Literal["coarse", "full"]
 # Fields that say how to run and not what are left out of config.json.
 UNSAVED = {"saved": False}
 Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
@@ -88,22 +88,23 @@ class ModelOptions:
     """The network."""
 
     name: ModelName = "fcn8s"
-    """fcn8s is the staged network on VGG16, fcn8s-atonce the one with scaled skips; fcn-alexnet is
-    the published one, fcn-alexnet-torchvision the one that torchvision's weights fit;
-    fcn-googlenet fits Caffe's weights."""
+    """fcn8s is the staged network on VGG16, fcn8s-atonce the one with scaled skips. fcn-alexnet and
+    fcn-googlenet fit Caffe's weights, fcn-alexnet-torchvision fits torchvision's."""
     width: float = 0.25
-    """Channels relative to the classifier's."""
+    """Channels of each layer, relative to the published classifier's."""
     padding: Literal["published", "same"] = "same"
-    """"published" pads 100 pixels before the first layer; "same" saves VGG16 40 % of its work."""
+    """published: 100 pixels before the first layer. same: each layer keeps its size, which saves
+    VGG16 40 % of its work."""
     batch_norm: bool = True
-    """Batch normalisation after every convolution of the trunk."""
+    """Batch normalization after every convolution of the trunk."""
     fc_channels: int = 256
-    """Channels of fc6 and fc7; 0 = 4096 times width, and for fcn-googlenet, which has neither."""
+    """Channels of fc6 and fc7; 0 = 4096 times width. fcn-googlenet has neither and wants 0."""
     dropout: float = 0.5
-    """Dropout after fc6 and fc7, or after the last inception."""
+    """Probability of dropout after fc6 and fc7 (fcn-googlenet: after the last inception)."""
     input: Literal["imagenet", "caffe"] = "imagenet"
-    """imagenet: RGB / 255, mean and deviation of ImageNet (torchvision's weights);
-    caffe: BGR 0..255 minus (104.007, 116.669, 122.679) (Caffe's weights)."""
+    """How images are normalized, which must match the weights. imagenet (torchvision's): RGB / 255,
+    then ImageNet's mean and deviation. caffe (Caffe's): BGR 0..255 minus (104.007, 116.669,
+    122.679)."""
 
 
 @dataclass(frozen=True)
@@ -111,33 +112,35 @@ class OptimOptions:
     """Stochastic gradient descent with momentum, and its schedule."""
 
     batch: int = 8
-    """Images in one forward pass."""
+    """Images per forward pass."""
     accumulate: int = 1
     """Forward passes whose gradients are averaged into one step."""
     lr: float = 0.1
     """Learning rate of the weights."""
     momentum: float = 0.9
+    """Share of the previous update that each step keeps."""
     weight_decay: float = 5e-4
+    """L2 penalty on the weights."""
     bias_lr: float = 2.0
     """Learning rate of the biases of convolutions, relative to lr."""
     bias_decay: float = 0.0
     """Weight decay of those biases, relative to weight_decay."""
     loss: Literal["mean", "sum"] = "mean"
-    """mean: over the valid pixels of the batch. sum: over its pixels, divided by the number of its
-    images alone (Caffe's normalize: false)."""
+    """mean: per valid pixel of the batch. sum: over all its pixels, per image (Caffe's
+    normalize: false)."""
     class_weights: str = "none"
-    """none, median-frequency, or a JSON or text file with one number a class."""
+    """none, median-frequency, or a JSON or text file with one number per class."""
     schedule: Literal["poly", "fixed"] = "poly"
     """poly: lr * (1 - step / steps) ** power."""
     power: float = 0.9
     warmup: int = 0
     """Steps over which lr rises linearly from lr / warmup."""
     epochs: float = 30.0
-    """Length of the run; see steps."""
+    """Length of the run in passes over the train split; --optim.steps goes before it."""
     steps: int = 0
-    """Length of the run in optimiser steps; 0 = from epochs."""
+    """Length of the run in optimizer steps; 0 = from --optim.epochs."""
     fused: bool = True
-    """torch's fused kernel of SGD, where the device has one."""
+    """Use torch's fused SGD where the device has it."""
 
 
 @dataclass(frozen=True)
@@ -145,43 +148,50 @@ class TrainOptions:
     """Train a network; without arguments a narrow FCN-8s on a generated sample data set."""
 
     recipe: RecipeName = "default"
-    """default: from scratch, narrow, with batch norm. paper: 20 images a step, momentum 0.9.
-    heavy: the reference repository's, one image a step, momentum 0.99, summed loss (for fcn-alexnet
-    20 images, 0.9 and the mean; none for fcn-googlenet)."""
+    """default: from scratch, narrow, with batch norm. paper: 20 images per step, momentum 0.9.
+    heavy: the reference repository's, one image per step, momentum 0.99, summed loss (fcn-alexnet:
+    20 images, 0.9 and the mean; fcn-googlenet has none)."""
     data: DataOptions = field(default_factory=DataOptions)
     model: ModelOptions = field(default_factory=ModelOptions)
     optim: OptimOptions = field(default_factory=OptimOptions)
-    head: Head = "fused"
-    """fused: loss and evaluation straight from the coarse scores, in less time and a fraction of
-    the memory. materialised: by way of every pixel's logits, to compare with."""
+    logits: Logits = "coarse"
+    """coarse: loss and evaluation straight from the network's coarse scores, in less time and a
+    fraction of the memory. full: from the logits of every pixel, to compare with."""
     init_classifier: Path | None = None
-    """VGG16, AlexNet or GoogLeNet classifier to start from: .pth state dict, .safetensors or
+    """Classifier to start from (VGG16, AlexNet or GoogLeNet): a .pth state dict, .safetensors or
     .npz."""
     init_coarser: Path | None = None
     """Run folder of the next coarser network to start from (32s -> 16s -> 8s)."""
+    init_weights: Path | None = None
+    """Run folder, or file of weights of the same network, to fine-tune. Score layers of other
+    classes start from zero; what was left out is said."""
     seed: int = 0
+    """Seed of the initial weights, the order of the images, augmentation and dropout."""
     device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
+    """auto (a GPU where there is one), cpu, cuda or cuda:N."""
     threads: int = 0
-    """CPU threads; 0 = torch's choice."""
+    """CPU threads; 0 = torch's choice, at most the CPUs that the process may use."""
     amp: Literal["none", "bf16"] = "none"
     """bf16: forward passes under torch.autocast."""
     channels_last: bool = True
-    """NHWC memory layout, the faster one for convolutions on most machines."""
+    """NHWC memory layout, in which convolutions are faster on most machines."""
     evaluate_every: float = 5.0
-    """Epochs between evaluations of the val split; 0 = at the end alone."""
+    """Epochs between evaluations on the val split; 0 = only at the end."""
+    patience: int = 0
+    """Evaluations without a better mean IU after which the run ends early; 0 = never."""
     checkpoint_every: int = 200
     """Steps between checkpoints; one more is written after every evaluation."""
     log_every: int = 20
-    """Steps that one row of training.csv averages over."""
+    """Steps per row of training.csv."""
     output: Path | None = field(default=None, metadata=UNSAVED)
     """Run folder; default runs/<kind>-<model>-<number>."""
     resume: str | None = field(default=None, metadata=UNSAVED)
-    """auto (the last checkpoint of --output, or of the newest unfinished run) or a run folder."""
+    """Run folder to continue from its last checkpoint, or auto: --output, or the newest unfinished
+    run. More --optim.steps or --optim.epochs than it had train it further, finished or not."""
     config: Path | None = field(default=None, metadata=UNSAVED)
-    """config.json of a run, whose values become the defaults."""
+    """config.json of a run; its values become the defaults."""
     traceback: Flag = field(default=False, metadata=UNSAVED)
-    """Show Python's traceback when an error ends the command."""
+    """Show Python's traceback of an error."""
 
 
 @dataclass(frozen=True)
@@ -191,20 +201,23 @@ class EvaluateOptions:
     run: Path
     """Run folder of `fcn train`."""
     split: str | None = None
-    """Default: the val split of the run."""
+    """Split to score; default: the run's val split."""
     data_kind: DataKind | None = None
-    """Another data set of the same classes; default: the run's."""
+    """Layout of another data set with the same classes; default: the run's."""
     data_root: Path | None = None
-    """Its folder; default: the run's."""
+    """Folder of the data set; default: the run's."""
     weights: Literal["last", "best"] = "last"
-    """best: of the evaluations during training, by mean IU."""
+    """best: those with the highest mean IU of the evaluations during training."""
     batch: int = 1
-    """Images in one forward pass, where neighbours in the list have one size."""
-    head: Head = "fused"
-    """As --head of `fcn train`; that of the run does not matter."""
+    """Images per forward pass, where neighbors in the list have the same size."""
+    logits: Logits = "coarse"
+    """As --logits of `fcn train`, whichever the run was trained with."""
     device: str = "auto"
+    """As --device of `fcn train`."""
     threads: int = 0
+    """As --threads of `fcn train`."""
     amp: Literal["none", "bf16"] = "none"
+    """As --amp of `fcn train`."""
     output: Path | None = None
     """Report folder; default RUN/evaluate-SPLIT."""
     traceback: Flag = False
@@ -212,22 +225,26 @@ class EvaluateOptions:
 
 @dataclass(frozen=True)
 class PredictOptions:
-    """Segment image files: an index PNG with the palette and a colour overlay for each."""
+    """Segment image files: for each, a PNG of class indices with the palette and an overlay."""
 
     images: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """Image files, or folders that are searched; turned upright where their EXIF tag says how."""
+    """Image files, or folders to search. Photographs are turned upright as their EXIF tag says."""
     run: Path
     """Run folder of `fcn train`."""
     output: Path
     """Folder for the results."""
     weights: Literal["last", "best"] = "last"
+    """As --weights of `fcn evaluate`."""
     opacity: float = 0.55
-    """Of the classes over the image."""
+    """Opacity of the classes over the image."""
     strict: Flag = False
     """Stop at the first image that cannot be read."""
     device: str = "auto"
+    """As --device of `fcn train`."""
     threads: int = 0
+    """As --threads of `fcn train`."""
     amp: Literal["none", "bf16"] = "none"
+    """As --amp of `fcn train`."""
     traceback: Flag = False
 
 
@@ -276,7 +293,7 @@ def check(options: TrainOptions) -> None:
     """Refuse values that no run can have, naming the option."""
     data, model, optim = options.data, options.model, options.optim
     rules = [
-        ("--data.crop", data.crop >= 0, ">= 0", data.crop),
+        ("--data.crop", 0 <= data.crop <= 65536, "in [0, 65536]", data.crop),
         ("--data.scale", 0 < data.scale[0] <= data.scale[1], "0 < low <= high", data.scale),
         ("--data.workers", data.workers >= -1, ">= -1", data.workers),
         ("--model.width", model.width > 0, "> 0", model.width),
@@ -313,10 +330,23 @@ def check(options: TrainOptions) -> None:
         ("--checkpoint-every", options.checkpoint_every >= 1, ">= 1", options.checkpoint_every),
         ("--log-every", options.log_every >= 1, ">= 1", options.log_every),
         ("--seed", 0 <= options.seed < 2**63, "in [0, 2**63)", options.seed),
-        ("--threads", options.threads >= 0, ">= 0", options.threads),
+        ("--threads", 0 <= options.threads <= 1024, "in [0, 1024]", options.threads),
+        ("--patience", options.patience >= 0, ">= 0", options.patience),
+        (
+            "--patience",
+            options.patience == 0 or options.evaluate_every > 0,
+            "0 without evaluations (--evaluate-every 0)",
+            options.patience,
+        ),
     ]
     for name, holds, rule, value in rules:
         if not holds:
             raise UsageError(f"{name} must be {rule}, got {value}")
-    if options.init_classifier and options.init_coarser:
-        raise UsageError("--init-classifier and --init-coarser exclude each other; give one")
+    sources = {
+        "--init-classifier": options.init_classifier,
+        "--init-coarser": options.init_coarser,
+        "--init-weights": options.init_weights,
+    }
+    given = [name for name, path in sources.items() if path]
+    if len(given) > 1:
+        raise UsageError(f"{' and '.join(given)} exclude each other; give one")

@@ -5,14 +5,16 @@ Each function writes one PNG. Matplotlib is imported when the first is called.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from fcn_train.checkpoint import atomic_path
 from fcn_train.data import IGNORE_INDEX, colourise, overlay
+from fcn_train.files import atomic_path
+from fcn_train.shown import shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 BLUE, ORANGE, GREY = "#2f6db3", "#d9772b", "#8a8f98"
 DPI = 110
+LONGEST = 40  # characters of a name
 
 
 class Picture(NamedTuple):
@@ -87,7 +90,7 @@ def draw_class_bars(
     if np.isfinite(class_iu).any():
         mean = float(np.nanmean(class_iu))
         axes.axvline(mean, color=GREY, linewidth=1, linestyle="--", label=f"mean IU {mean:.3f}")
-    axes.set_yticks(positions, names, fontsize=9)
+    axes.set_yticks(positions, labels(names), fontsize=9, parse_math=False)
     axes.set_ylim(count - 0.4, -0.6)
     axes.set_xlim(0, 1)
     _label(axes, "Intersection over union of each class", "", "")
@@ -107,8 +110,8 @@ def draw_confusion(path: Path, matrix: np.ndarray, names: Sequence[str]) -> None
     axes = figure.subplots()
     axes.set_facecolor("#eeeeee")
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    axes.set_xticks(range(count), names, rotation=90, fontsize=8)
-    axes.set_yticks(range(count), names, fontsize=8)
+    axes.set_xticks(range(count), labels(names), rotation=90, fontsize=8, parse_math=False)
+    axes.set_yticks(range(count), labels(names), fontsize=8, parse_math=False)
     axes.set_xticks(np.arange(-0.5, count), minor=True)
     axes.set_yticks(np.arange(-0.5, count), minor=True)
     axes.grid(which="minor", color="white", linewidth=0.6)
@@ -138,29 +141,40 @@ def draw_overlays(
     used: set[int] = set()  # classes that occur in truth or prediction
     for axes_row, row in zip(grid, rows, strict=True):
         used |= set(np.unique(row.target)) | set(np.unique(row.prediction))
-        shown = (
+        columns = (
             row.image,
             colourise(row.target, palette),
             colourise(row.prediction, palette),
             overlay(row.image, row.prediction, palette),
         )
-        for axes, pixels in zip(axes_row, shown, strict=True):
+        for axes, pixels in zip(axes_row, columns, strict=True):
             axes.imshow(pixels, interpolation="nearest")
             axes.set_xticks([])
             axes.set_yticks([])
             axes.spines[:].set_visible(False)
-        axes_row[0].set_ylabel(row.name, fontsize=8)
+        axes_row[0].set_ylabel(shown(row.name, LONGEST), fontsize=8, parse_math=False)
     for axes, title in zip(grid[0], ("image", "truth", "prediction", "overlay"), strict=True):
         axes.set_title(title, fontsize=11)
-    labels = {i: names[i] for i in sorted(used - {IGNORE_INDEX})}
+    legend = {i: shown(names[i], LONGEST) for i in sorted(used - {IGNORE_INDEX})}
     if IGNORE_INDEX in used:
-        labels[IGNORE_INDEX] = "void"
-    patches = [
-        Patch(facecolor=tuple(palette[i] / 255), edgecolor="#666666", label=label)
-        for i, label in labels.items()
-    ]
-    figure.legend(handles=patches, loc="outside lower center", ncol=5, fontsize=9, frameon=False)
+        legend[IGNORE_INDEX] = "void"
+    patches = [Patch(facecolor=tuple(palette[i] / 255), edgecolor="#666666") for i in legend]
+    box = figure.legend(
+        patches,
+        list(legend.values()),
+        loc="outside lower center",
+        ncol=5,
+        fontsize=9,
+        frameon=False,
+    )
+    for text in box.get_texts():
+        text.set_parse_math(False)
     _save(figure, path)
+
+
+def labels(names: Sequence[str]) -> list[str]:
+    """Names of classes as they fit beside a picture; matplotlib must not read them as formulas."""
+    return [shown(name, LONGEST) for name in names]
 
 
 def _figure(width: float, height: float) -> Figure:
@@ -183,5 +197,7 @@ def _label(axes: Axes, title: str, x: str, y: str) -> None:
 
 
 def _save(figure: Figure, path: Path) -> None:
-    with atomic_path(path) as temporary:
+    with atomic_path(path) as temporary, warnings.catch_warnings():
+        # Of letters that the font has not: they are drawn as boxes, the tables have the names.
+        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
         figure.savefig(temporary, format="png", metadata={"Software": None})

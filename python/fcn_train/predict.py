@@ -10,14 +10,15 @@ import torch
 from PIL import Image
 
 from fcn_ext.models import FCN
-from fcn_train.checkpoint import atomic_path
 from fcn_train.console import Console
 from fcn_train.data import DataError, Normalisation, image_to_tensor, overlay, read_image
 from fcn_train.data.images import IMAGE_SUFFIXES, image_files
 from fcn_train.errors import UsageError
-from fcn_train.network import NORMALISATIONS, Runtime, resolve_device
+from fcn_train.files import atomic_path, make_folder, remove_leftovers
+from fcn_train.network import NORMALIZATIONS
 from fcn_train.options import PredictOptions
 from fcn_train.run import load_run
+from fcn_train.runtime import Runtime, open_runtime
 
 
 def predict(options: PredictOptions, console: Console | None = None) -> int:
@@ -30,11 +31,13 @@ def predict(options: PredictOptions, console: Console | None = None) -> int:
     console = console or Console()
     if not 0 <= options.opacity <= 1:
         raise UsageError(f"--opacity must be in [0, 1], got {options.opacity}")
-    runtime = Runtime(resolve_device(options.device, options.threads), options.amp)
+    runtime = open_runtime(options.device, options.threads, options.amp, console.warn)
     run = load_run(options.run, options.weights)
     jobs = find_images(options.images, options.output)
     model = runtime.place(run.model)
-    normalisation = NORMALISATIONS[run.options.model.input]
+    normalization = NORMALIZATIONS[run.options.model.input]
+    for folder in {target.parent for _, target in jobs}:
+        remove_leftovers(folder)
     failed = 0
     with console.progress("predicting", len(jobs)) as advance:
         for source, target in jobs:
@@ -46,8 +49,8 @@ def predict(options: PredictOptions, console: Console | None = None) -> int:
                 failed += 1
                 console.warn(str(error))
             else:
-                labels = segment(model, image, runtime, normalisation)
-                target.parent.mkdir(parents=True, exist_ok=True)
+                labels = segment(model, image, runtime, normalization)
+                make_folder(target.parent)
                 mixed = overlay(image, labels, run.classes.palette, options.opacity)
                 _save(_indexed(labels, run.classes.palette), target)
                 _save(Image.fromarray(mixed), overlay_path(target))
@@ -58,10 +61,10 @@ def predict(options: PredictOptions, console: Console | None = None) -> int:
 
 @torch.inference_mode()
 def segment(
-    model: FCN, image: np.ndarray, runtime: Runtime, normalisation: Normalisation
+    model: FCN, image: np.ndarray, runtime: Runtime, normalization: Normalisation
 ) -> np.ndarray:
     """Class indices (H, W) uint8 of an image (H, W, 3) uint8 RGB; ``model`` in eval mode."""
-    images = runtime.images(image_to_tensor(image, normalisation)[None])
+    images = runtime.images(image_to_tensor(image, normalization)[None])
     with runtime.autocast():
         prediction = model.predict(images)
     labels: np.ndarray = prediction[0].cpu().numpy()
@@ -76,6 +79,8 @@ def overlay_path(target: Path) -> Path:
 def find_images(sources: Sequence[Path], output: Path) -> list[tuple[Path, Path]]:
     """The files of ``sources``, folders searched to the bottom, each with its index PNG.
 
+    Hidden files below a folder are left out, and so are the results themselves.
+
     Raises UsageError for a source that is missing, a folder without images, or a result that would
     replace an image or another result.
     """
@@ -89,7 +94,7 @@ def find_images(sources: Sequence[Path], output: Path) -> list[tuple[Path, Path]
                 raise UsageError(f"{source}: holds the images; give another folder as --output")
             found = list(image_files(source, outside=output))
             if not found:
-                raise UsageError(f"{source}: holds no image ({', '.join(IMAGE_SUFFIXES)})")
+                raise UsageError(f"{source}: holds no image file ({', '.join(IMAGE_SUFFIXES)})")
             places = [path.relative_to(source) for path in found]
         else:
             found, places = [source], [Path(source.name)]

@@ -1,6 +1,6 @@
 """Named recipes: the values that `--recipe` puts in place of the defaults.
 
-A recipe covers the optimiser, the network and how images are cut, so that
+A recipe covers the optimizer, the network and how images are cut, so that
 ``fcn train --recipe heavy --help`` shows what would run; every value can still be given.
 """
 
@@ -42,7 +42,7 @@ def recipe_options(
     heavy: the solvers published with the reference repository (``voc-fcn{32,16,8}s`` and those of
     the other data sets; VOC's where a set has none, and VOC's mean colour for all): the loss is a
     sum over pixels, hence learning rates of 1e-10 and below. That of ``voc-fcn-alexnet`` is not
-    heavy: 20 images a step, the mean over pixels, biases as weights (but for score_fr's, which
+    heavy: 20 images per step, the mean over pixels, biases as weights (but for score_fr's, which
     learns twice as fast there and not here). It has none for FCN-GoogLeNet.
 
     Raises:

@@ -13,9 +13,11 @@ import numpy as np
 
 from fcn_ext.metrics import Scores
 from fcn_train import pictures
-from fcn_train.checkpoint import write_text
+from fcn_train.classes import Classes
+from fcn_train.files import make_folder, remove_leftovers, write_text
 from fcn_train.history import SCORES, History, write_csv
-from fcn_train.run import METRICS, Classes
+from fcn_train.run_folder import METRICS
+from fcn_train.shown import shown
 
 LABELS = {
     "pixel_accuracy": "pixel accuracy",
@@ -55,7 +57,8 @@ def write_report(
     ``matrix`` (C, C) int64 holds target by rows and prediction by columns; ``facts`` are scalars
     (split, step, ...) that go into ``metrics.json`` and onto the page.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
+    remove_leftovers(folder)
     class_rows = _class_rows(scores, matrix, classes.names)
     write_csv(folder / "per_class.csv", tuple(class_rows[0]), [[*r.values()] for r in class_rows])
     header = ("target \\ prediction", *classes.names)
@@ -128,9 +131,9 @@ def _page(
     numbers = [(LABELS[name], f"{getattr(scores, name):.4f}") for name in SCORES]
     parts = [
         "<!doctype html>",
-        f'<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>',
+        f'<html lang="en"><head><meta charset="utf-8"><title>{_text(title)}</title>',
         f"<style>{STYLE}</style></head><body>",
-        f"<h1>{escape(title)}</h1>",
+        f"<h1>{_text(title)}</h1>",
         _table([*numbers, *((key.replace("_", " "), value) for key, value in facts.items())]),
     ]
     if history is not None:
@@ -152,9 +155,14 @@ def _page(
 
 def _table(rows: Any) -> str:
     cells = (
-        f"<tr><td>{escape(str(key))}</td><td>{escape(str(value))}</td></tr>" for key, value in rows
+        f"<tr><td>{escape(shown(str(key)))}</td><td>{escape(shown(str(value)))}</td></tr>"
+        for key, value in rows
     )
     return f"<table>{''.join(cells)}</table>"
+
+
+def _text(value: Any) -> str:
+    return escape(shown(str(value)))
 
 
 def _class_table(rows: Sequence[Mapping[str, Any]], classes: Classes) -> str:
@@ -165,7 +173,7 @@ def _class_table(rows: Sequence[Mapping[str, Any]], classes: Classes) -> str:
             "absent" if math.isnan(row[key]) else f"{row[key]:.4f}" for key in ("iu", "accuracy")
         )
         lines.append(
-            f'<tr><td>{swatch}{escape(str(row["class"]))}</td><td class="number">{iu}</td>'
+            f'<tr><td>{swatch}{_text(row["class"])}</td><td class="number">{iu}</td>'
             f'<td class="number">{accuracy}</td>'
             f'<td class="number">{row["target_pixels"]:,}</td></tr>'
         )

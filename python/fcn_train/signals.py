@@ -2,11 +2,59 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any
+
+HANDLED = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextlib.contextmanager
+def ending_at_once() -> Iterator[None]:
+    """Inside, SIGINT and SIGTERM end the process with one line.
+
+    For the time while modules are imported: an exception in the middle of their C++ aborts with
+    its words, and there is nothing to save yet.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {signum: signal.signal(signum, _end) for signum in HANDLED}
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
+def _end(signum: int, frame: FrameType | None) -> None:
+    os.write(2, b"fcn: interrupted\n")
+    os._exit(128 + signum)
+
+
+@contextlib.contextmanager
+def lost_workers_held_back(*, forget: bool = False) -> Iterator[None]:
+    """Inside, the end of a loader process raises nothing; after, it does unless ``forget``.
+
+    torch's handler of SIGCHLD raises wherever the program happens to be, in the middle of an
+    update or of writing a file too.
+    """
+    number = getattr(signal, "SIGCHLD", None)
+    if number is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    held: list[FrameType | None] = []
+    before = signal.signal(number, lambda signum, frame: held.append(frame))
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+    if held and callable(before) and not forget:
+        before(number, held[0])
 
 
 class StopRequested(Exception):
@@ -19,15 +67,13 @@ class StopSignals:
     Signals can be handled in the main thread only; elsewhere nothing is ever noted.
     """
 
-    HANDLED = (signal.SIGINT, signal.SIGTERM)
-
     def __init__(self) -> None:
         self.signum: int | None = None
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> StopSignals:
         if threading.current_thread() is threading.main_thread():
-            for signum in self.HANDLED:
+            for signum in HANDLED:
                 self._before[signum] = signal.signal(signum, self._note)
         return self
 

@@ -1,4 +1,4 @@
-"""The picture of the sweep."""
+"""The pictures of the loss."""
 
 from __future__ import annotations
 
@@ -15,9 +15,13 @@ from benchmarks.cases import rows
 
 @pytest.fixture
 def document() -> dict[str, Any]:
-    """A sweep such as the program writes, of made-up figures."""
+    return made_up(grid="sweep")
+
+
+def made_up(grid: str) -> dict[str, Any]:
+    """A document such as the program writes, of made-up figures."""
     found = []
-    for row in rows(grid="sweep"):
+    for row in rows(grid=grid):
         (n, channels, h, w), (height, width) = (1, row.case.channels, 64, 64), row.case.size  # type: ignore[union-attr]
         entries = [
             {"name": "fcn_ext", "median_ms": 0.1 * channels, "peak_mib": 0.0},
@@ -29,6 +33,7 @@ def document() -> dict[str, Any]:
         ]
         found.append(
             {
+                "name": row.name,
                 "operator": row.operator,
                 "case": row.case.name,
                 "shapes": [[n, channels, h, w], [n, height, width]],
@@ -40,7 +45,9 @@ def document() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("memory", [True, False])
-def test_picture(document: dict[str, Any], memory: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("grid", ["sweep", "heads"])
+def test_picture(grid: str, memory: bool, tmp_path: Path) -> None:
+    document = made_up(grid)
     if not memory:
         for row in document["rows"]:
             for entry in row["implementations"]:

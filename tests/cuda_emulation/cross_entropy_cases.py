@@ -110,7 +110,7 @@ def call_pixels(
 
 
 def stride_of(emulation: Emulation, case: Case, input: Tensor, target: Tensor) -> int:
-    """Of the geometric-row kernel; 0 where the shape is left to the direct ones."""
+    """Of the tile kernel; 0 where the shape is left to the direct ones."""
     stride = torch.zeros(1, dtype=torch.int64)
     emulation.call("cross_entropy_stride", case.problem(input, target, input), stride)
     return int(stride)

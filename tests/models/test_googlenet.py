@@ -9,11 +9,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from plain_googlenet import INCEPTIONS, caffe_shapes, features
 from torch import Tensor, nn
 
 from fcn_ext.models import FCNGoogLeNet, build_model, load_classifier
 from fcn_ext.reference import bilinear_kernel
+
+from .plain_googlenet import INCEPTIONS, caffe_shapes, features
 
 WAYS = ("1x1", "3x3", "5x5", "pool_proj")
 

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import errno
+import functools
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from matplotlib.figure import Figure
+from PIL import Image
 from safetensors.torch import save_file
 
+from fcn_train import checkpoint, weights
 from fcn_train.data import IMAGENET, image_to_tensor, open_dataset, write_sample_dataset
 from fcn_train.options import DataOptions, ModelOptions, OptimOptions, TrainOptions
 from fcn_train.run import load_run
@@ -91,3 +98,56 @@ def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str,
         return code, captured.out, captured.err
 
     return run
+
+
+class Disk:
+    """Counts the operations that reach the disk, and refuses one of them where asked to.
+
+    An operation is (name, file name); ``fail_at`` counts from 1.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.operations: list[tuple[str, str]] = []
+        self._fail_at = 0
+        self._error: Exception = OSError()
+        for owner, name in (
+            (os, "fsync"),
+            (os, "replace"),
+            (os, "open"),
+            (torch, "save"),
+            (checkpoint, "save_file"),
+            (weights, "save_file"),
+            (Path, "write_text"),
+            (Path, "write_bytes"),
+            (Path, "mkdir"),
+            (Image.Image, "save"),
+            (Figure, "savefig"),
+        ):
+            monkeypatch.setattr(owner, name, self._watched(name, getattr(owner, name)))
+
+    def fail_at(self, number: int, error: Exception | None = None) -> None:
+        """From now on, the ``number``-th operation fails."""
+        self.operations.clear()
+        self._fail_at = number
+        self._error = error or OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def work(self) -> None:
+        self._fail_at = 0
+
+    def _watched(self, name: str, operation: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(operation)
+        def run(*arguments: Any, **keywords: Any) -> Any:
+            if "dir_fd" in keywords:  # of shutil.rmtree, whose failures are no matter
+                return operation(*arguments, **keywords)
+            paths = [a for a in arguments if isinstance(a, (str, Path))]
+            self.operations.append((name, Path(paths[-1]).name if paths else ""))
+            if len(self.operations) == self._fail_at:
+                raise self._error
+            return operation(*arguments, **keywords)
+
+        return run
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
+    return Disk(monkeypatch)

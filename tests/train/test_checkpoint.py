@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,18 +11,17 @@ from typing import Any
 import pytest
 import torch
 
-from fcn_train import checkpoint
 from fcn_train.checkpoint import (
-    atomic_path,
+    Checkpoint,
     checkpoints,
     load_checkpoint,
-    load_newest,
-    load_weights,
+    load_checkpoint_weights,
+    restore_newest,
     save_checkpoint,
-    save_weights,
-    write_text,
 )
-from fcn_train.errors import TrainingError, UsageError
+from fcn_train.errors import UsageError, WriteError
+
+Disk = Any  # the fixture of conftest.py
 
 
 def content(value: float) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -32,8 +29,12 @@ def content(value: float) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     return weights, {"optimizer": {"buffer": torch.full((4,), value)}, "losses": [value, 1.0]}
 
 
+def newest(folder: Path, warn: Callable[[str], None] = pytest.fail) -> Checkpoint | None:
+    return restore_newest(folder, lambda saved: None, warn)
+
+
 def assert_holds(folder: Path, step: int, value: float) -> None:
-    found = load_newest(folder, pytest.fail)
+    found = newest(folder)
     assert found is not None
     assert found.step == step
     weights, state = content(value)
@@ -44,7 +45,7 @@ def assert_holds(folder: Path, step: int, value: float) -> None:
 
 
 def test_round_trip_keeps_the_newest_two(tmp_path: Path) -> None:
-    assert load_newest(tmp_path, pytest.fail) is None
+    assert newest(tmp_path) is None
     for step in (1, 2, 3, 1000, 20000):
         save_checkpoint(tmp_path, step, *content(step))
         assert_holds(tmp_path, step, step)
@@ -52,64 +53,31 @@ def test_round_trip_keeps_the_newest_two(tmp_path: Path) -> None:
     assert [path.name for path in checkpoints(tmp_path)] == ["step-001000", "step-020000"]
 
 
-def test_memory_layout_is_no_part_of_the_weights(tmp_path: Path) -> None:
-    weight = torch.randn(2, 3, 4, 4).contiguous(memory_format=torch.channels_last)
-    save_weights(tmp_path / "w.safetensors", {"w": weight, "t": weight[0, 0].t()})
-    loaded = load_weights(tmp_path / "w.safetensors")
-    assert torch.equal(loaded["w"], weight)
-    assert torch.equal(loaded["t"], weight[0, 0].t())
-
-
-class Disk:
-    """Fails at the k-th operation that reaches the disk."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.fail_at = -1
-        self.calls = 0
-        for module, name in (
-            (os, "fsync"),
-            (os, "replace"),
-            (torch, "save"),
-            (checkpoint, "save_file"),
-            (Path, "write_text"),
-            (Path, "mkdir"),
-        ):
-            monkeypatch.setattr(module, name, self.failing(getattr(module, name)))
-
-    def failing(self, operation: Callable[..., Any]) -> Callable[..., Any]:
-        def run(*arguments: Any, **keywords: Any) -> Any:
-            self.calls += 1
-            if self.calls == self.fail_at:
-                raise OSError(28, "No space left on device")
-            return operation(*arguments, **keywords)
-
-        return run
-
-
 @pytest.mark.parametrize("step", [2, 1], ids=["a new step", "the same step"])
 def test_failure_at_any_operation_leaves_a_whole_checkpoint(
-    step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    step: int, tmp_path: Path, disk: Disk
 ) -> None:
-    disk = Disk(monkeypatch)
+    save_checkpoint(tmp_path / "count", 0, *content(0))
     save_checkpoint(tmp_path / "count", 1, *content(1))
-    disk.calls = 0
+    disk.operations.clear()
     save_checkpoint(tmp_path / "count", step, *content(2))
-    operations = disk.calls
+    operations = len(disk.operations)
     assert operations >= 9
     for fail_at in range(1, operations + 1):
         folder = tmp_path / f"{fail_at}"
-        disk.fail_at = -1
+        disk.work()
         save_checkpoint(folder, 0, *content(0))
         save_checkpoint(folder, 1, *content(1))
-        disk.calls, disk.fail_at = 0, fail_at
-        with pytest.raises(TrainingError, match=r"could not be written .*No space left.*MiB are"):
+        disk.fail_at(fail_at)
+        with pytest.raises(WriteError, match=r"cannot be written \(No space left.*MiB are free"):
             save_checkpoint(folder, step, *content(2))
-        found = load_newest(folder, pytest.fail)
+        found = newest(folder)
         assert found is not None
         assert found.state["losses"][0] in (0, 1, 2)
         assert all((found.weights["a.weight"] == found.state["losses"][0]).ravel())
         if step == 2:
-            assert found.step == 1 or fail_at == operations
+            assert found.step == 1 or fail_at > operations - 2
+        disk.work()
         save_checkpoint(folder, 3, *content(3))
         assert_holds(folder, 3, 3)
         assert [path for path in folder.iterdir() if path.name.startswith(".")] == []
@@ -131,7 +99,7 @@ def test_damaged_checkpoint_gives_way_to_the_one_before(
         data[len(data) // 2] ^= 0x55
         path.write_bytes(data)
     said: list[str] = []
-    found = load_newest(tmp_path, said.append)
+    found = newest(tmp_path, said.append)
     assert found is not None
     assert found.step == 1
     assert len(said) == 1
@@ -156,30 +124,101 @@ def test_loading_runs_no_code(tmp_path: Path) -> None:
     assert not (tmp_path / "touched").exists()
 
 
-def test_atomic_file_is_replaced_whole_or_not_at_all(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "file.txt"
-    write_text(path, "first")
-    with contextlib.suppress(ValueError), atomic_path(path) as temporary:
-        temporary.write_text("half")
-        raise ValueError
-    assert path.read_text() == "first"
-    assert list(tmp_path.iterdir()) == [path]
-    disk = Disk(monkeypatch)
-    for fail_at in (1, 2, 3):
-        disk.calls, disk.fail_at = 0, fail_at
-        with pytest.raises(OSError, match="No space"):
-            write_text(path, "second")
-        assert path.read_text() == "first"
-        assert list(tmp_path.iterdir()) == [path]
-    disk.fail_at = -1
-    write_text(path, "second")
-    assert path.read_text() == "second"
+@pytest.mark.parametrize("count", [2, 5])
+def test_only_numbers_are_steps(count: int, tmp_path: Path) -> None:
+    """Names are compared as numbers, and other folders are neither read nor removed."""
+    foreign = ["step-keep-4", "step-", "step-00001", "step-0000005", "step-1e6000", "step--00001"]
+    foreign += [
+        "step-000001.bak",
+        "step-\u0660\u0660\u0660\u0660\u0660\u0661",
+        "step-000001 (copy)",
+        "step-+00001",
+    ]
+    for name in foreign:
+        (tmp_path / name).mkdir()
+    (tmp_path / "step-000777").touch()
+    steps = [999_998, 999_999, 1_000_000, 1_000_001, 10_000_000][:count]
+    for step in steps:
+        save_checkpoint(tmp_path, step, *content(step % 100))
+        assert_holds(tmp_path, step, step % 100)
+    assert [path.name for path in checkpoints(tmp_path)] == [f"step-{s:06d}" for s in steps[-2:]]
+    assert all((tmp_path / name).is_dir() for name in foreign)
 
 
-def test_unreadable_weights_name_the_file(tmp_path: Path) -> None:
-    (tmp_path / "w.safetensors").write_bytes(b"no weights")
-    for name in ("w.safetensors", "absent.safetensors"):
-        with pytest.raises(UsageError, match=f"{name}: weights cannot be read"):
-            load_weights(tmp_path / name)
+def test_checkpoint_just_written_is_never_the_one_removed(tmp_path: Path) -> None:
+    """A run that goes on from an older checkpoint finds those of later steps in its way."""
+    for step in (10, 20):
+        save_checkpoint(tmp_path, step, *content(1))
+    for path in checkpoints(tmp_path):
+        (path / "state.pt").write_bytes(b"damaged")
+    for step in (3, 4, 5):
+        path = save_checkpoint(tmp_path, step, *content(2))
+        assert load_checkpoint(path).step == step
+    names = [path.name for path in checkpoints(tmp_path)]
+    assert names == ["step-000004", "step-000005", "step-000010", "step-000020"]
+
+
+@pytest.mark.parametrize("step", [-7, 10**9, 3, 2.0, "2", True, None, [2]])
+def test_step_of_a_manifest_is_not_believed(step: Any, tmp_path: Path) -> None:
+    path = save_checkpoint(tmp_path, 2, *content(2))
+    manifest = json.loads((path / "checkpoint.json").read_text())
+    (path / "checkpoint.json").write_text(json.dumps({**manifest, "step": step}))
+    for load in (load_checkpoint, load_checkpoint_weights):
+        with pytest.raises(UsageError, match="step-000002: is not a whole checkpoint"):
+            load(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"format": 2},
+        {"sha256": {}},
+        {"sha256": None},
+        {"sha256": {"weights.safetensors": "0", "state.pt": "0"}},
+    ],
+)
+def test_manifest_must_vouch_for_every_file(change: dict[str, Any], tmp_path: Path) -> None:
+    path = save_checkpoint(tmp_path, 2, *content(2))
+    manifest = json.loads((path / "checkpoint.json").read_text())
+    (path / "checkpoint.json").write_text(json.dumps({**manifest, **change}))
+    for load in (load_checkpoint, load_checkpoint_weights):
+        with pytest.raises(UsageError, match="step-000002"):
+            load(path)
+
+
+def test_any_flipped_bit_is_noticed(tmp_path: Path) -> None:
+    path = save_checkpoint(tmp_path, 2, *content(2))
+    for name in ("weights.safetensors", "checkpoint.json", "state.pt"):
+        whole = (path / name).read_bytes()
+        for bit in range(0, 8 * len(whole), 1 if name == "checkpoint.json" else 29):
+            damaged = bytearray(whole)
+            damaged[bit // 8] ^= 1 << bit % 8
+            (path / name).write_bytes(damaged)
+            with pytest.raises(UsageError, match="step-000002"):
+                load_checkpoint(path)
+        (path / name).write_bytes(whole)
+    assert load_checkpoint(path).step == 2
+
+
+def test_checkpoint_that_does_not_fit_gives_way_to_the_one_before(tmp_path: Path) -> None:
+    for step in (1, 2, 3):
+        save_checkpoint(tmp_path, step, *content(step), keep=3)
+
+    def restore(saved: Checkpoint) -> None:
+        if saved.step > 1:
+            raise UsageError(f"{saved.path}: is of another run")
+
+    said: list[str] = []
+    found = restore_newest(tmp_path, restore, said.append)
+    assert found is not None
+    assert found.step == 1
+    assert [text.split(": ")[1] for text in said] == ["is of another run"] * 2
+
+
+def test_no_checkpoint_that_can_be_used_is_not_none_at_all(tmp_path: Path) -> None:
+    path = save_checkpoint(tmp_path, 1, *content(1))
+    (path / "state.pt").unlink()
+    said: list[str] = []
+    with pytest.raises(UsageError, match="holds no checkpoint that can be used; remove the folder"):
+        newest(tmp_path, said.append)
+    assert len(said) == 1

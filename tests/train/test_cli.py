@@ -16,12 +16,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fcn_train.checkpoint import checkpoints, load_newest
+from fcn_train.checkpoint import checkpoints, load_checkpoint
 from fcn_train.cli import main, parse, train_defaults
 from fcn_train.config import load_config
 from fcn_train.data import write_sample_dataset
 from fcn_train.options import TrainOptions
-from fcn_train.train import again
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -141,7 +140,7 @@ def test_weights_that_are_not_there_yet(
 def test_bad_option_values_of_evaluation(command: Command, finished_run: Path) -> None:
     evaluate = ("evaluate", "--run", finished_run)
     assert_one_line(command(*evaluate, "--batch", "0"), "--batch must be >= 1, got 0")
-    assert_one_line(command(*evaluate, "--threads", "-1"), "--threads must be >= 0, got -1")
+    assert_one_line(command(*evaluate, "--threads", "-1"), "--threads must be in [0, 1024], got -1")
 
 
 @pytest.mark.parametrize(
@@ -156,10 +155,6 @@ def test_bad_option_values_of_evaluation(command: Command, finished_run: Path) -
 )
 def test_numbers_that_no_run_can_have(command: Command, option: str, value: str) -> None:
     assert_one_line(command("train", option, value), f"{option} must be ", "got ")
-
-
-def test_path_to_continue_is_quoted() -> None:
-    assert again(Path("my runs/1")) == "continue with: fcn train --resume 'my runs/1'"
 
 
 def test_bad_option_values(command: Command) -> None:
@@ -225,17 +220,23 @@ def test_options_override_the_config(finished_run: Path) -> None:
     assert options.data == saved.data
 
 
-def test_head_is_an_option_of_training_and_evaluation(command: Command) -> None:
-    assert parsed("--head", "materialised") == replace(TrainOptions(), head="materialised")
+def test_logits_is_an_option_of_training_and_evaluation(command: Command) -> None:
+    assert parsed("--logits", "full") == replace(TrainOptions(), logits="full")
     arguments = ["evaluate", "--run", "r"]
-    assert parse(arguments, TrainOptions()).head == "fused"
-    assert parse([*arguments, "--head", "materialised"], TrainOptions()).head == "materialised"
-    code, _, err = command("train", "--head", "full")
+    assert parse(arguments, TrainOptions()).logits == "coarse"
+    assert parse([*arguments, "--logits", "full"], TrainOptions()).logits == "full"
+    code, _, err = command("train", "--logits", "fused")
     assert code == 2
-    assert "fused" in err
-    assert "materialised" in err
+    assert "coarse" in err
+    assert "full" in err
     for name in ("train", "evaluate"):
-        assert "--head {fused,materialised}" in command(name, "--help")[1]
+        assert "--logits {coarse,full}" in command(name, "--help")[1]
+
+
+@pytest.mark.parametrize("option", [["--head", "fused"], ["--head=materialised"]])
+@pytest.mark.parametrize("name", ["train", "evaluate"])
+def test_former_option_names_the_new_one(name: str, option: list[str], command: Command) -> None:
+    assert_one_line(command(name, *option), "--head is now --logits: give coarse for fused")
 
 
 def test_default_is_what_no_argument_gives() -> None:
@@ -265,8 +266,7 @@ def test_signal_saves_and_sets_the_exit_code(
     process.send_signal(signum)
     _, err = process.communicate(timeout=60)
     assert process.returncode == code, err
-    saved = load_newest(run / "checkpoints", pytest.fail)
-    assert saved is not None
+    saved = load_checkpoint(checkpoints(run / "checkpoints")[-1])
     assert err.splitlines()[-1] == (
         f"fcn: stopped after step {saved.step}; continue with: fcn train --resume {run}"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from fcn_train.config import from_dict, load_config, to_dict
 from fcn_train.errors import UsageError
-from fcn_train.options import TrainOptions, check
+from fcn_train.options import Logits, TrainOptions, check
 from fcn_train.recipes import recipe_options
 
 
@@ -35,16 +36,23 @@ def test_missing_keys_keep_their_defaults() -> None:
     assert options == TrainOptions(model=replace(TrainOptions().model, width=1.0))
 
 
-def test_run_of_a_time_before_the_option_has_the_fused_head() -> None:
+@pytest.mark.parametrize(
+    ("former", "logits"),
+    [({}, "coarse"), ({"head": "fused"}, "coarse"), ({"head": "materialised"}, "full")],
+)
+def test_runs_of_former_options_are_read(
+    former: dict[str, str], logits: Logits, tmp_path: Path
+) -> None:
     values = to_dict(TrainOptions())
-    assert values.pop("head") == "fused"
-    assert from_dict(TrainOptions, values, Path("c.json")) == TrainOptions()
+    assert values.pop("logits") == "coarse"
+    (tmp_path / "config.json").write_text(json.dumps(values | former))
+    assert load_config(tmp_path) == TrainOptions(logits=logits)
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"head": "free"}, "head must be one of fused, materialised, got 'free'"),
+        ({"logits": "free"}, "logits must be one of coarse, full, got 'free'"),
         ({"sed": 1}, "c.json: unknown key 'sed'; did you mean 'seed'"),
         ({"optim": {"learning_rate": 1}}, "unknown key 'optim.learning_rate'; did you mean 'optim"),
         ({"model": {"widht": 1}}, "did you mean 'model.width'"),
@@ -73,7 +81,8 @@ def test_files_that_hold_no_json(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("part", "name", "value", "message"),
     [
-        ("data", "crop", -1, "--data.crop must be >= 0, got -1"),
+        ("data", "crop", -1, r"--data.crop must be in \[0, 65536\], got -1"),
+        ("data", "crop", 10**7, r"--data.crop must be in \[0, 65536\], got 10000000"),
         ("data", "scale", (2.0, 1.0), "--data.scale must be 0 < low <= high"),
         ("model", "width", 0.0, "--model.width must be > 0, got 0"),
         ("model", "dropout", 1.0, r"--model.dropout must be in \[0, 1\), got 1.0"),
@@ -91,6 +100,24 @@ def test_values_out_of_range_are_refused(part: str, name: str, value: Any, messa
         check(bad)
 
 
-def test_two_sources_of_weights_are_refused() -> None:
-    with pytest.raises(UsageError, match="exclude each other"):
-        check(TrainOptions(init_classifier=Path("a"), init_coarser=Path("b")))
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"threads": 10**9}, r"--threads must be in \[0, 1024\], got 1000000000"),
+        ({"threads": -1}, r"--threads must be in \[0, 1024\], got -1"),
+        ({"patience": -1}, "--patience must be >= 0, got -1"),
+        ({"patience": 2, "evaluate_every": 0.0}, "--patience must be 0 without evaluations"),
+    ],
+)
+def test_other_values_out_of_range_are_refused(values: Any, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        check(replace(TrainOptions(), **values))
+
+
+@pytest.mark.parametrize(
+    "names", list(itertools.combinations(("init_classifier", "init_coarser", "init_weights"), 2))
+)
+def test_two_sources_of_weights_are_refused(names: tuple[str, str]) -> None:
+    given = " and ".join("--" + name.replace("_", "-") for name in names)
+    with pytest.raises(UsageError, match=f"{given} exclude each other"):
+        check(TrainOptions(**{name: Path("a") for name in names}))

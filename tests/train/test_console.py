@@ -55,11 +55,12 @@ def test_warnings_go_to_standard_error(capsys: pytest.CaptureFixture[str]) -> No
     assert (captured.out, captured.err) == ("", "warning: look\n")
 
 
-def test_names_that_are_not_utf_8_are_escaped(capsys: pytest.CaptureFixture[str]) -> None:
-    stream = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
-    console = Console(stream, plain=True)
-    console.line("photo \udcff.jpg")
-    console.warn("photo \udcff.jpg")
-    stream.seek(0)
-    assert stream.read() == "photo \\udcff.jpg\n"
-    assert capsys.readouterr().err == "warning: photo \\udcff.jpg\n"
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_names_beyond_the_encoding_are_escaped(
+    encoding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding=encoding)
+    Console(stream, plain=True).line("caf\udce9 \u9ed2")
+    expected = "caf\\udce9 \u9ed2\n".encode(encoding, "backslashreplace")
+    assert raw.getvalue() == expected

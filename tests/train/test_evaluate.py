@@ -13,20 +13,21 @@ from PIL import Image
 from torch import Tensor
 
 from fcn_ext import metrics
-from fcn_ext.models.heads import UpsampledScores
+from fcn_ext.geometry import Deconvolution
+from fcn_ext.models import CoarseScores
 from fcn_train.data import IMAGENET, open_dataset
-from fcn_train.evaluate import evaluate, new_matrix, picture_rows, spread
-from fcn_train.network import Runtime
-from fcn_train.options import Head
+from fcn_train.evaluate import Evaluator, spread
+from fcn_train.options import Logits
+from fcn_train.runtime import Runtime
 
 Command = Callable[..., tuple[int, str, str]]
 RUNTIME = Runtime(torch.device("cpu"))
 
 
-class ByBrightness(UpsampledScores):
+class ByBrightness(CoarseScores):
     """Class 0 where an image is dark, class 7 where it is bright; remembers what it was given."""
 
-    num_classes, last_stride, last_offset = 21, 1, 0
+    num_classes, geometry = 21, Deconvolution(1)
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,19 +53,15 @@ def expected_matrix(root: Path) -> np.ndarray:
     return matrix
 
 
-@pytest.mark.parametrize("head", ["fused", "materialised"])
+@pytest.mark.parametrize("logits", ["coarse", "full"])
 @pytest.mark.parametrize("batch", [1, 4])
-def test_scores_are_those_of_the_pixels(batch: int, head: Head, sample_root: Path) -> None:
+def test_scores_are_those_of_the_pixels(batch: int, logits: Logits, sample_root: Path) -> None:
     dataset = open_dataset("sample", sample_root, "train")
-    model, matrix = ByBrightness().train(), new_matrix(dataset, RUNTIME)
+    model = ByBrightness().train()
     seen: list[int] = []
-    scores = evaluate(
-        *(model, dataset, RUNTIME, IMAGENET),
-        batch=batch,
-        head=head,
-        matrix=matrix,
-        advance=seen.append,
-    )
+    evaluator = Evaluator(dataset, RUNTIME, IMAGENET, batch=batch, logits=logits)
+    matrix = evaluator.count(model, seen.append)
+    scores = matrix.compute()
     expected = expected_matrix(sample_root)
     np.testing.assert_array_equal(matrix.matrix.numpy(), expected)
     assert scores.mean_iu == metrics.scores_from_matrix(torch.from_numpy(expected)).mean_iu
@@ -75,7 +72,7 @@ def test_scores_are_those_of_the_pixels(batch: int, head: Head, sample_root: Pat
 
 def test_pictures_show_examples_of_the_whole_split(sample_root: Path) -> None:
     dataset = open_dataset("sample", sample_root, "train")
-    rows = picture_rows(ByBrightness(), dataset, RUNTIME, IMAGENET, 2)
+    rows = Evaluator(dataset, RUNTIME, IMAGENET).pictures(ByBrightness(), 2)
     assert [row.name for row in rows] == [dataset.ids[1], dataset.ids[4]]
     for row in rows:
         assert row.image.shape[:2] == row.target.shape == row.prediction.shape

@@ -14,10 +14,10 @@ from PIL import Image
 
 from fcn_ext.metrics import scores_from_matrix
 from fcn_ext.numpy import voc_palette
+from fcn_train.classes import Classes
 from fcn_train.history import History, write_csv
 from fcn_train.pictures import Picture, draw_curves
 from fcn_train.report import summary, to_json, write_report
-from fcn_train.run import Classes
 
 MATRIX = np.array([[50, 10, 0], [5, 35, 0], [0, 0, 0]], dtype=np.int64)
 NAMES = ("background", "cat & <dog>", "never")
@@ -41,7 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for step in range(1, 7):
         history.add_loss(step, step / 6, 0.1, 1 / step, every=2)
     scores = scores_from_matrix(torch.from_numpy(MATRIX))
-    assert history.add_scores(6, 1.0, scores)
+    history.add_scores(6, 1.0, scores)
     write_report(
         path,
         title="a title",
@@ -143,14 +143,91 @@ def test_best_evaluation_is_known() -> None:
     history = History()
     good = scores_from_matrix(torch.from_numpy(MATRIX))
     bad = scores_from_matrix(torch.from_numpy(MATRIX.T.copy()[::-1].copy()))
-    assert history.add_scores(1, 0.1, good)
-    assert not history.add_scores(2, 0.2, bad)
-    assert not history.add_scores(3, 0.3, good)
+    for step, scores, is_best in ((1, good, True), (2, bad, False), (3, good, False)):
+        assert history.is_best(scores) == is_best
+        history.add_scores(step, step / 10, scores)
+    assert [history.stale(patience) for patience in (0, 1, 2, 3)] == [False, True, True, False]
     assert history.evaluated(2)
     assert not history.evaluated(4)
-    assert History(**history.state()) == history
+    assert History.of(history.state()) == history
 
 
 def test_numbers_in_tables_are_short(tmp_path: Path) -> None:
     write_csv(tmp_path / "t.csv", ("a", "b"), [[1 / 3, 10**9]])
     assert (tmp_path / "t.csv").read_text() == "a,b\n0.33333333,1000000000\n"
+
+
+HOSTILE = (
+    "$\\frac{$",
+    "$x^$",
+    "$",
+    "a_b$c_d",
+    "caf\udce9",
+    "line\nbreak",
+    "bell\x07",
+    "<script>alert(1)</script>",
+    "=1+1",
+    "+1",
+    "-1",
+    "@SUM(A1)",
+    "\t=1",
+    "\u9ed2\U0001f408",
+    "x" * 500,
+    "",
+    "%s {0} \\n \\alpha",
+)
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report whose classes and images are named to break what shows them."""
+    path = tmp_path_factory.mktemp("hostile")
+    count = len(HOSTILE)
+    matrix = np.ones((count, count), dtype=np.int64)
+    labels = np.arange(count, dtype=np.uint8).reshape(1, -1)
+    image = np.zeros((1, count, 3), dtype=np.uint8)
+    write_report(
+        path,
+        title=HOSTILE[4],
+        facts={"split": HOSTILE[4]},
+        scores=scores_from_matrix(torch.from_numpy(matrix)),
+        matrix=matrix,
+        classes=Classes(HOSTILE, voc_palette()),
+        rows=[Picture(name, image, labels, labels) for name in HOSTILE],
+        config={"root": HOSTILE[4]},
+    )
+    return path
+
+
+def test_names_break_no_picture(hostile: Path) -> None:
+    for name in ("per_class.png", "confusion_matrix.png", "overlays.png"):
+        with Image.open(hostile / name) as picture:
+            picture.load()
+            assert max(picture.size) < 10_000
+
+
+def test_names_break_no_page(hostile: Path) -> None:
+    text = (hostile / "report.html").read_bytes().decode("utf-8")
+    assert "<script>" not in text
+    assert "\x07" not in text
+    page = Page(text)
+    for name in ("$\\frac{$", "caf\\udce9", "line\\nbreak", "<script>alert(1)</script>"):
+        assert name in page.text
+
+
+def test_no_cell_of_a_table_is_a_formula(hostile: Path) -> None:
+    for name in ("per_class.csv", "confusion_matrix.csv"):
+        with (hostile / name).open(newline="", encoding="utf-8") as file:
+            cells = [cell for row in csv.reader(file) for cell in row]
+        assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@", "\t", "\r"))]
+        assert {"'=1+1", "'+1", "'-1", "'@SUM(A1)", "'\t=1", "caf\\udce9"} <= set(cells)
+
+
+def test_numbers_are_no_formulas(tmp_path: Path) -> None:
+    write_csv(tmp_path / "t.csv", ("=a", "b"), [[-1.5, -3]])
+    assert (tmp_path / "t.csv").read_text() == "'=a,b\n-1.5,-3\n"
+
+
+def test_classes_of_any_name_are_read_back(tmp_path: Path) -> None:
+    Classes(HOSTILE, voc_palette()).save(tmp_path / "classes.json")
+    assert Classes.load(tmp_path / "classes.json").names == HOSTILE

@@ -12,9 +12,6 @@ namespace {
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
-// What a strip keeps of its node rows, all classes, stays in a core's share of the L3 cache. One
-// strip is best: its lower node row is the next cell row's upper one.
-constexpr int64_t kStripBytes = int64_t{1600} << 10;
 // Pixels times classes below which a second thread is not woken.
 constexpr int64_t kGrain = 131072;
 
@@ -30,14 +27,12 @@ void run(const Tensor& input, const BilinearAxes& axes, void* probability,
     return;
   }
   const CellTable y(axes.y, in_double, false), x(axes.x, in_double, true);
-  const int64_t strip =
-      std::max<int64_t>(1, kStripBytes / (classes * 2 * (in_double ? 8 : 4)) / kGroup) * kGroup;
   const ArgmaxWork work{{input.size(0), classes, axes.y, axes.x},
                         strides_of(input),
                         input.const_data_ptr(),
                         y.view(),
                         x.view(),
-                        std::min(strip, (axes.x.input_size + kGroup) / kGroup * kGroup),
+                        strip_cells(axes.x, classes * 2 * (in_double ? 8 : 4)),
                         probability};
   const ArgmaxKernels& kernels = argmax_kernels();
   const int element = element_index(input.scalar_type());

@@ -10,6 +10,7 @@
 
 #include "argmax/cpu/kernels.h"
 #include "cells/cpu/score_rows.h"
+#include "common/logarithms.h"
 
 namespace fcn_ext {
 namespace {
@@ -172,7 +173,6 @@ inline void sum_exponentials(const CellGroup<accumulate_t>& group,
                              const ColumnWeights<accumulate_t>& weight,
                              const Register<accumulate_t>* best, Register<accumulate_t>* sums) {
   using lanes_t = Register<accumulate_t>;
-  constexpr auto kLog2E = static_cast<accumulate_t>(1.4426950408889634);
   for (int k = 0; k < rows; ++k) {
     sums[k] = lanes_t{};
   }
@@ -182,7 +182,7 @@ inline void sum_exponentials(const CellGroup<accumulate_t>& group,
     const lanes_t below = weight.x_lower * corner.at[2] + weight.x_upper * corner.at[3];
     for (int k = 0; k < rows; ++k) {
       const lanes_t value = weight.row_lower[k] * above + weight.row_upper[k] * below;
-      sums[k] += exp2_lanes<accumulate_t>((value - best[k]) * kLog2E);
+      sums[k] += exp2_lanes<accumulate_t>((value - best[k]) * static_cast<accumulate_t>(kLog2E));
     }
   }
 }

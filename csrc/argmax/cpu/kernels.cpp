@@ -10,7 +10,7 @@ namespace {
 
 template <typename element_t>
 class CellRow {
-  using accumulate_t = AccumulateOf<element_t>;
+  using accumulate_t = accumulate_of<element_t>;
   using lanes_t = Register<accumulate_t>;
   using integers_t = Integers<accumulate_t>;
   static constexpr int64_t kStep = kWidth<accumulate_t>;

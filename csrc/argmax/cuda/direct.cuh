@@ -9,6 +9,8 @@
 
 #include "argmax/cuda/cells.cuh"
 #include "argmax/cuda/output.cuh"
+#include "bilinear/cuda/taps.cuh"
+#include "common/cuda/labels.cuh"
 
 namespace fcn_ext {
 namespace argmax {
@@ -55,19 +57,9 @@ class PixelScores {
 };
 
 __device__ __forceinline__ void store_label(void* labels, int type, int64_t pixel, int32_t label) {
-  switch (type) {
-    case 0:
-      static_cast<uint8_t*>(labels)[pixel] = static_cast<uint8_t>(label);
-      break;
-    case 1:
-      static_cast<int16_t*>(labels)[pixel] = static_cast<int16_t>(label);
-      break;
-    case 2:
-      static_cast<int32_t*>(labels)[pixel] = label;
-      break;
-    default:
-      static_cast<int64_t*>(labels)[pixel] = label;
-  }
+  with_labels(labels, type, [&](auto* map) {
+    map[pixel] = static_cast<std::remove_pointer_t<decltype(map)>>(label);
+  });
 }
 
 template <typename scalar_t>

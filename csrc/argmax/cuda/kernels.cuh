@@ -143,12 +143,6 @@ void launch_tiles(const ArgmaxArgs& args, const ArgmaxOutput& output, cudaStream
 }
 
 template <typename scalar_t>
-constexpr int kElementType = std::is_same_v<scalar_t, float>       ? 0
-                             : std::is_same_v<scalar_t, double>    ? 1
-                             : std::is_same_v<scalar_t, c10::Half> ? 2
-                                                                   : 3;
-
-template <typename scalar_t>
 bool make_args(const BilinearShape& shape, const scalar_t* input, const PlaneStrides& strides,
                int64_t histogram_bytes, ArgmaxArgs& args) {
   args = {shape, {}, input, kElementType<scalar_t>, strides};

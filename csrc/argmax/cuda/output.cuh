@@ -5,7 +5,7 @@
 #pragma once
 
 #include "argmax/cuda/tile.cuh"
-#include "common/labels.h"
+#include "common/cuda/labels.cuh"
 #include "confusion_matrix/cuda/counter.cuh"
 #include "confusion_matrix/cuda/pixel_rows.cuh"
 
@@ -78,16 +78,7 @@ __device__ __forceinline__ void store_piece_as(label_t* row, int x, int columns,
 
 __device__ __forceinline__ void store_piece(void* labels, int type, int64_t row, int x, int columns,
                                             const uint32_t (&piece)[kPiece]) {
-  switch (type) {
-    case 0:
-      return store_piece_as(static_cast<uint8_t*>(labels) + row, x, columns, piece);
-    case 1:
-      return store_piece_as(static_cast<int16_t*>(labels) + row, x, columns, piece);
-    case 2:
-      return store_piece_as(static_cast<int32_t*>(labels) + row, x, columns, piece);
-    default:
-      return store_piece_as(static_cast<int64_t*>(labels) + row, x, columns, piece);
-  }
+  with_labels(labels, type, [&](auto* map) { store_piece_as(map + row, x, columns, piece); });
 }
 
 // Counts pixels [x, x + kPiece) of a row with targets from `offset` on; those outside are ignored.

@@ -4,25 +4,21 @@
 
 #include "argmax/cuda/direct.cuh"
 #include "argmax/cuda/pixels.cuh"
+#include "common/cuda/labels.cuh"
+#include "common/logarithms.h"
 
 namespace fcn_ext {
 namespace argmax {
 
 // Of what is not above zero, to about 2 ulp.
-__device__ __forceinline__ float exponential(float x) { return exp2_fast(1.44269504f * x); }
+__device__ __forceinline__ float exponential(float x) {
+  return exp2_fast(static_cast<float>(kLog2E) * x);
+}
 __device__ __forceinline__ double exponential(double x) { return exp(x); }
 
 __device__ __forceinline__ int64_t label_of(const void* labels, int type, int64_t pixel) {
-  switch (type) {
-    case 0:
-      return static_cast<const uint8_t*>(labels)[pixel];
-    case 1:
-      return static_cast<const int16_t*>(labels)[pixel];
-    case 2:
-      return static_cast<const int32_t*>(labels)[pixel];
-    default:
-      return static_cast<const int64_t*>(labels)[pixel];
-  }
+  return with_labels(labels, type,
+                     [&](const auto* map) { return static_cast<int64_t>(map[pixel]); });
 }
 
 // Adds up the classes of some pixels in registers. `careful`: outputs may lie on a node, beside

@@ -2,10 +2,7 @@
 #pragma once
 
 #include "argmax/cuda/tiles.cuh"
-
-#if !defined(FCN_EXT_CUDA_EMULATION)
-#include <cuda_pipeline_primitives.h>
-#endif
+#include "cells/cuda/staging.cuh"
 
 namespace fcn_ext {
 namespace argmax {
@@ -77,80 +74,16 @@ class Tile {
   const TileLayout& layout_;
 };
 
-// Tables of an axis of a tile: where its cells begin, and every output's cell and weights.
-template <typename accumulate_t>
-__device__ __forceinline__ void fill_tables(const BilinearAxis& axis, int first_cell, int cells,
-                                            int32_t* begins, CellWeights<accumulate_t>* weights,
-                                            uint8_t* cell_of) {
-  const BilinearAxis cell = cell_axis(axis);
-  const auto begin = static_cast<int32_t>(first_output(cell, first_cell));
-  const auto end = static_cast<int32_t>(first_output(cell, first_cell + cells));
-  const int thread = static_cast<int>(threadIdx.x);
-#pragma unroll 1
-  for (int i = thread; i <= cells; i += kThreads) {
-    begins[i] = static_cast<int32_t>(first_output(cell, first_cell + i));
-  }
-#pragma unroll 1
-  for (int i = thread; i < end - begin; i += kThreads) {
-    int64_t of = 0;
-    weights[i] = cell_weights<accumulate_t>(axis, begin + i, of);
-    cell_of[i] = static_cast<uint8_t>(of - first_cell);
-  }
-}
-
-__device__ __forceinline__ bool is_node(const BilinearShape& shape, int y, int x) {
-  return y >= 0 && y < shape.y.input_size && x >= 0 && x < shape.x.input_size;
-}
-
-// Copies `count` scores to shared memory, many on their way at a time; copies of equal types are
-// there after wait_for_copies().
-template <typename scalar_t, typename accumulate_t>
-__device__ __forceinline__ void copy_scores(const scalar_t* from, int64_t from_step,
-                                            accumulate_t* to, int to_step, int count) {
-  if constexpr (std::is_same_v<scalar_t, accumulate_t>) {
-#pragma unroll 4
-    for (int i = 0; i < count; ++i) {
-      __pipeline_memcpy_async(to, from, sizeof(scalar_t));
-      from += from_step;
-      to += to_step;
-    }
-  } else {
-    constexpr int kAhead = 8;
-#pragma unroll 1
-    for (int i = 0; i < count; i += kAhead) {
-      Vector<scalar_t, 1> ahead[kAhead];
-#pragma unroll
-      for (int a = 0; a < kAhead; ++a) {
-        // Behind the last one comes the last one again.
-        ahead[a] = load_vector<1>(from);
-        from += i + a + 1 < count ? from_step : 0;
-      }
-#pragma unroll
-      for (int a = 0; a < kAhead; ++a) {
-        if (i + a < count) {
-          *to = static_cast<accumulate_t>(ahead[a].values[0]);
-          to += to_step;
-        }
-      }
-    }
-  }
-}
-
-__device__ __forceinline__ void wait_for_copies() {
-  __pipeline_commit();
-  __pipeline_wait_prior(0);
-}
-
 // Scores of `classes` classes from `first_class` on, of all nodes of the tile; zero outside.
 // Lanes follow the nodes of a row, or the channels where those lie side by side.
 template <typename scalar_t, typename accumulate_t>
 __device__ __forceinline__ void stage_scores_of(const ArgmaxArgs& args,
-                                                const Tile<accumulate_t>& tile, int first_class,
+                                                const Tile<accumulate_t>& tile,
+                                                const scalar_t* scores, int first_class,
                                                 int classes) {
   const ArgmaxTiles& tiles = args.tiles;
   const int64_t channel = args.strides.channel;
-  const scalar_t* image = static_cast<const scalar_t*>(args.input) +
-                          tile.image * args.strides.batch + first_class * channel;
+  const scalar_t* image = scores + tile.image * args.strides.batch + first_class * channel;
   const int across = tiles.cell_columns + 1;
   const int lanes = tiles.interleaved ? kWarp : tiles.parts;  // that share a node
   for (int slot = static_cast<int>(threadIdx.x); slot < tiles.nodes * lanes; slot += kThreads) {
@@ -175,13 +108,11 @@ template <typename accumulate_t>
 __device__ __forceinline__ void stage_scores(const ArgmaxArgs& args, const Tile<accumulate_t>& tile,
                                              int first_class, int classes) {
   if constexpr (std::is_same_v<accumulate_t, double>) {
-    stage_scores_of<double>(args, tile, first_class, classes);
-  } else if (args.type == 0) {
-    stage_scores_of<float>(args, tile, first_class, classes);
-  } else if (args.type == 2) {
-    stage_scores_of<c10::Half>(args, tile, first_class, classes);
+    stage_scores_of(args, tile, static_cast<const double*>(args.input), first_class, classes);
   } else {
-    stage_scores_of<c10::BFloat16>(args, tile, first_class, classes);
+    with_scores(args.input, args.type, [&](const auto* scores) {
+      stage_scores_of(args, tile, scores, first_class, classes);
+    });
   }
 }
 
@@ -206,12 +137,12 @@ __device__ __forceinline__ void each_tile(const ArgmaxArgs& args, const Body& bo
       strip[0] = item;
       strip[1] = tiles.first_cell_y + smaller(above + strip_rows, tiles.cells_y);
     }
-    fill_tables(args.shape.x, tile.first_cell_x, tile.cell_columns(), tile.column_begin(),
-                tile.column_weight(), tile.column_cell());
+    fill_tables<kThreads>(args.shape.x, tile.first_cell_x, tile.cell_columns(), tile.column_begin(),
+                          tile.column_weight(), tile.column_cell());
     do {
       __syncthreads();  // the tile before is done
-      fill_tables(args.shape.y, tile.first_cell_y, tile.cell_rows(), tile.row_begin(),
-                  tile.row_weight(), tile.row_cell());
+      fill_tables<kThreads>(args.shape.y, tile.first_cell_y, tile.cell_rows(), tile.row_begin(),
+                            tile.row_weight(), tile.row_cell());
       body(tile);
       tile.first_cell_y += tiles.cell_rows;
     } while (tile.first_cell_y < strip[1]);

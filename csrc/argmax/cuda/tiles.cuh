@@ -7,10 +7,8 @@
 // with its own weight (zero border), so that every pixel of a cell reads all four nodes alike.
 #pragma once
 
-#include <numeric>
-
 #include "bilinear/bilinear.h"
-#include "bilinear/cuda/taps.cuh"
+#include "cells/cuda/weights.cuh"
 #include "common/cuda/launch.cuh"
 
 namespace fcn_ext {
@@ -29,46 +27,6 @@ constexpr int kMixed = -1;          // instead of the class of a cell
 // Blocks of a multiprocessor that registers have to allow.
 template <typename accumulate_t>
 constexpr int kBlocks = sizeof(accumulate_t) == 4 ? 3 : 2;
-
-// The weights of a pixel on the two nodes of its cell along an axis.
-template <typename accumulate_t>
-struct alignas(2 * sizeof(accumulate_t)) CellWeights {
-  accumulate_t lower, upper;
-};
-
-// The axis with the pixels before its first node in a cell of their own.
-__host__ __device__ __forceinline__ BilinearAxis cell_axis(BilinearAxis axis) {
-  axis.clamp = false;
-  return axis;
-}
-
-// The weights of one output, and its cell.
-template <typename accumulate_t>
-__device__ __forceinline__ CellWeights<accumulate_t> cell_weights(const BilinearAxis& axis,
-                                                                  int64_t output, int64_t& cell) {
-  const BilinearTap tap = bilinear_tap(cell_axis(axis), output);
-  cell = tap.node;
-  if (axis.clamp && tap.node < 0) {
-    return {0, 1};
-  }
-  if (axis.clamp && tap.node >= axis.input_size - 1) {
-    return {1, 0};
-  }
-  return {
-      tap.node < 0 ? accumulate_t(0) : lower_weight<accumulate_t>(axis, tap),
-      tap.node + 1 >= axis.input_size ? accumulate_t(0) : upper_weight<accumulate_t>(axis, tap)};
-}
-
-// Outputs of a cell, at most; 0 where cells may be empty, which tiles are not made for.
-inline int64_t most_outputs_of_cell(const BilinearAxis& axis) {
-  return axis.step > 0 && axis.step <= axis.denominator ? ceil_divide(axis.denominator, axis.step)
-                                                        : 0;
-}
-
-// Whether an output may lie on a node: it must not read the next, not even with a weight of zero.
-inline bool may_meet_node(const BilinearAxis& axis) {
-  return axis.start % std::gcd(axis.step, axis.denominator) == 0;
-}
 
 // Shared memory of a tile: where each array starts, in bytes.
 struct TileLayout {
@@ -207,10 +165,8 @@ inline bool choose_tile(ArgmaxTiles& tiles, const BilinearShape& shape, int accu
 // kMostBand between two, nor where shared memory is too small.
 inline bool make_tiles(const BilinearShape& shape, bool interleaved, int accumulate_bytes,
                        int64_t histogram_bytes, ArgmaxTiles& tiles) {
-  const int64_t outputs_y = most_outputs_of_cell(shape.y);
-  const int64_t outputs_x = most_outputs_of_cell(shape.x);
-  const int64_t outputs = larger(outputs_y, outputs_x);
-  if (smaller(outputs_y, outputs_x) == 0 || outputs < 2 || outputs > kMostBand) {
+  const int64_t outputs = larger(most_outputs_of_cell(shape.y), most_outputs_of_cell(shape.x));
+  if (skips_cells(shape.y) || skips_cells(shape.x) || outputs < 2 || outputs > kMostBand) {
     return false;
   }
   // Doubles are rare: two kernels do for them.
@@ -219,7 +175,7 @@ inline bool make_tiles(const BilinearShape& shape, bool interleaved, int accumul
     tiles.band *= accumulate_bytes == 8 ? 4 : 2;
   }
   const auto cells_of = [](const BilinearAxis& axis, int& first) {
-    const BilinearAxis cell = cell_axis(axis);
+    const BilinearAxis cell = unclamped(axis);
     first = static_cast<int>(bilinear_tap(cell, 0).node);
     return static_cast<int>(bilinear_tap(cell, axis.output_size - 1).node) - first + 1;
   };

@@ -179,18 +179,18 @@ void sum_band(const BilinearWork& work, const PlaneView<element_t>& grad_output,
 }
 
 template <typename element_t>
-void backward(const BilinearBackward& args, int64_t begin, int64_t end, void* scratch_) {
-  using accumulate_t = AccumulateOf<element_t>;
+void backward(const BilinearBackward& args, int64_t begin, int64_t end, void* memory) {
+  using accumulate_t = accumulate_of<element_t>;
   const BilinearWork& work = args.work;
   const int64_t rows = work.shape.y.input_size;
   const int64_t input_columns = work.shape.x.input_size;
   const int64_t size = sum_size(work);
-  char* scratch = static_cast<char*>(scratch_);
-  accumulate_t* sum = take<accumulate_t>(scratch, size);
-  accumulate_t* next_sum = take<accumulate_t>(scratch, size);
-  accumulate_t* row = take<accumulate_t>(scratch, size);
+  Scratch scratch{static_cast<char*>(memory)};
+  accumulate_t* sum = scratch.take<accumulate_t>(size);
+  accumulate_t* next_sum = scratch.take<accumulate_t>(size);
+  accumulate_t* row = scratch.take<accumulate_t>(size);
   // Behind another piece: RowWriter reads, and drops, up to a line before a row.
-  accumulate_t* grad = take<accumulate_t>(scratch, narrow_size(work));
+  accumulate_t* grad = scratch.take<accumulate_t>(narrow_size(work));
   const bool cells = work.inner == 1 && work.x.stride > 0;
   RowWriter<element_t> writer(args.stream);
 

@@ -33,25 +33,22 @@ class AxisTable {
     for (int64_t o = 0; o < axis.output_size; ++o) {
       const BilinearTap tap = bilinear_tap(axis, o);
       node_[o] = tap.node;
-      lower_.set(o, axis.denominator - tap.numerator, axis.denominator);
-      upper_.set(o, tap.numerator, axis.denominator);
+      lower_.set(o, lower_weight<double>(axis, tap));
+      upper_.set(o, upper_weight<double>(axis, tap));
     }
     const int64_t stride = whole_stride(axis);
-    const int64_t first_node = floor_divide(axis.start, axis.denominator);
-    const int64_t first_numerator = axis.start - first_node * axis.denominator;
-    const int64_t first_phase = stride > 0 ? first_numerator / axis.step : 0;
-    const int64_t phase_zero = first_numerator - first_phase * axis.step;
+    const BilinearTap first = bilinear_tap(unclamped(axis), 0);
     const bool unrolled = stride == 2 || stride == 4 || stride == 8 || stride == 16 || stride == 32;
     // Phase 0 at a node itself has a zero weight, which must not read its neighbour.
-    if (unrolled && phase_zero > 0 && first_node >= -1) {
+    if (unrolled && !may_meet_node(axis) && first.node >= -1) {
       stride_ = stride;
-      lead_ = (first_node + 1) * stride + first_phase;
+      lead_ = (first.node + 1) * stride + phase_of(axis, first.numerator);
       phase_lower_ = WeightTable(stride, in_double);
       phase_upper_ = WeightTable(stride, in_double);
       for (int64_t p = 0; p < stride; ++p) {
-        const int64_t numerator = phase_zero + p * axis.step;
-        phase_lower_.set(p, axis.denominator - numerator, axis.denominator);
-        phase_upper_.set(p, numerator, axis.denominator);
+        const BilinearTap tap = phase_tap(axis, phase_zero(axis), p);
+        phase_lower_.set(p, lower_weight<double>(axis, tap));
+        phase_upper_.set(p, upper_weight<double>(axis, tap));
       }
     }
   }

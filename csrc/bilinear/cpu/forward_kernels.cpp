@@ -15,18 +15,18 @@ int64_t forward_scratch(const BilinearForward& args) {
 }
 
 template <typename element_t>
-void forward(const BilinearForward& args, int64_t begin, int64_t end, void* scratch_) {
-  using accumulate_t = AccumulateOf<element_t>;
+void forward(const BilinearForward& args, int64_t begin, int64_t end, void* memory) {
+  using accumulate_t = accumulate_of<element_t>;
   const BilinearWork& work = args.work;
   const int64_t rows = work.shape.y.output_size;
   const int64_t columns = work.shape.x.output_size;
   const int64_t bands = work.shape.y.input_size + 1;
-  char* scratch = static_cast<char*>(scratch_);
+  Scratch scratch{static_cast<char*>(memory)};
   const int64_t size = kAlign + wide_size(work, work.tile_columns);
-  accumulate_t* lower = take<accumulate_t>(scratch, size) + kAlign;
-  accumulate_t* upper = take<accumulate_t>(scratch, size) + kAlign;
-  accumulate_t* skip_row = take<accumulate_t>(scratch, size);
-  accumulate_t* staged = take<accumulate_t>(scratch, narrow_size(work));
+  accumulate_t* lower = scratch.take<accumulate_t>(size) + kAlign;
+  accumulate_t* upper = scratch.take<accumulate_t>(size) + kAlign;
+  accumulate_t* skip_row = scratch.take<accumulate_t>(size);
+  accumulate_t* staged = scratch.take<accumulate_t>(narrow_size(work));
   RowWriter<element_t> writer(args.stream);
 
   for (int64_t unit = begin; unit < end;) {

@@ -27,7 +27,7 @@ class RowWriter {
 
   // out[0, n) = blend (+ skip). Rows have room to be read in whole lines at both ends.
   template <typename skip_t>
-  void write(const Blend<AccumulateOf<element_t>>& blend, const skip_t* skip, element_t* out,
+  void write(const Blend<accumulate_of<element_t>>& blend, const skip_t* skip, element_t* out,
              int64_t n) {
     if (stream_ && out != next_) {
       finish();
@@ -93,7 +93,7 @@ class RowWriter {
 
   // The first `count` lanes stay, the others become those of `rest`.
   static void keep_first(lanes_t& kept, const lanes_t& rest, int64_t count) {
-    using accumulate_t = AccumulateOf<element_t>;
+    using accumulate_t = accumulate_of<element_t>;
     lanes_t index;
     for (int64_t k = 0; k < kLanes<element_t>; ++k) {
       index[k] = static_cast<accumulate_t>(k);
@@ -102,7 +102,7 @@ class RowWriter {
   }
 
   template <bool single>
-  static lanes_t blended_lanes(const Blend<AccumulateOf<element_t>>& blend, int64_t i) {
+  static lanes_t blended_lanes(const Blend<accumulate_of<element_t>>& blend, int64_t i) {
     lanes_t value = blend.lower_weight * load_lanes(blend.lower + i);
     if constexpr (!single) {
       value += blend.upper_weight * load_lanes(blend.upper + i);
@@ -111,7 +111,7 @@ class RowWriter {
   }
 
   template <bool single>
-  static Line blended(const Blend<AccumulateOf<element_t>>& blend, int64_t i) {
+  static Line blended(const Blend<accumulate_of<element_t>>& blend, int64_t i) {
     Line line;
     for (int64_t r = 0; r < kRegisters; ++r) {
       line.lanes[r] = blended_lanes<single>(blend, i + r * kLanes<element_t>);
@@ -120,7 +120,7 @@ class RowWriter {
   }
 
   template <bool single, typename skip_t>
-  static void write_row(const Blend<AccumulateOf<element_t>>& blend, const skip_t* skip,
+  static void write_row(const Blend<accumulate_of<element_t>>& blend, const skip_t* skip,
                         element_t* out, int64_t n) {
     int64_t i = skip != nullptr ? whole_lines<single, true, false>(blend, skip, out, 0, n)
                                 : whole_lines<single, false, false>(blend, skip, out, 0, n);
@@ -135,7 +135,7 @@ class RowWriter {
   }
 
   template <bool single, typename skip_t>
-  void write_lines(const Blend<AccumulateOf<element_t>>& blend, const skip_t* skip, element_t* out,
+  void write_lines(const Blend<accumulate_of<element_t>>& blend, const skip_t* skip, element_t* out,
                    int64_t n) {
     const int64_t fill = past_line(out);
     int64_t i = -fill;
@@ -169,7 +169,7 @@ class RowWriter {
   }
 
   template <bool single, bool has_skip, bool stream, typename skip_t>
-  static int64_t whole_lines(const Blend<AccumulateOf<element_t>>& blend,
+  static int64_t whole_lines(const Blend<accumulate_of<element_t>>& blend,
                              const skip_t* __restrict skip, element_t* __restrict out, int64_t i,
                              int64_t n) {
 #pragma GCC unroll 2

@@ -1,26 +1,16 @@
-// Rows of a map in any layout, and scratch memory: what the forward and the backward CPU kernels
-// share. For *_kernels.cpp only (common/cpu/capability.h says why the anonymous
+// Rows of a map in any layout, and the sizes of scratch rows: what the forward and the backward CPU
+// kernels share. For *_kernels.cpp only (common/cpu/capability.h says why the anonymous
 // namespace).
 #pragma once
 
 #include "bilinear/cpu/kernels.h"
 #include "common/cpu/element.h"
+#include "common/cpu/scratch.h"
 
 namespace fcn_ext {
 namespace {
 
-// ---------------------------------------------------------------- scratch memory
-
-constexpr int64_t kAlign = 64;  // elements, so that every piece starts on a cache line
-
-int64_t padded(int64_t count) { return (count + kAlign - 1) / kAlign * kAlign; }
-
-template <typename accumulate_t>
-accumulate_t* take(char*& scratch, int64_t count) {
-  auto* taken = reinterpret_cast<accumulate_t*>(scratch);
-  scratch += padded(count) * sizeof(accumulate_t);
-  return taken;
-}
+// ---------------------------------------------------------------- sizes of scratch rows
 
 // A tile of output columns, with a whole cell of slack at either end and room for whole lanes.
 int64_t wide_size(const BilinearWork& work, int64_t columns) {

@@ -122,10 +122,10 @@ __global__ void __launch_bounds__(kBackwardThreads, kBackwardBlocks<scalar_t>)
     column_first[k] = static_cast<int>(first_output(x_axis, first_input - 1 + k) - x_begin);
   }
   // Columns between x_begin and the start of its cell.
-  const int shift = tiles.cell == 0
-                        ? 0
-                        : static_cast<int>((x_begin - ceil_divide(-x_axis.start, x_axis.step)) &
-                                           (tiles.cell - 1));
+  const int shift =
+      tiles.cell == 0
+          ? 0
+          : static_cast<int>((x_begin - first_output_of_line(x_axis, 0)) & (tiles.cell - 1));
 
   // A thread's elements of a shared row, which is (columns, chunk): vector k starts at
   // lane * vector - past + k * vector_step; where vector == 1 they are one channel's.

@@ -78,8 +78,7 @@ BilinearBackwardTiles bilinear_backward_tiles(const BilinearShape& shape, bool c
                      : static_cast<int>(ceil_divide(tiles.inner, 64 / sizeof(scalar_t)));
   tiles.chunk = static_cast<int>(ceil_divide(tiles.inner, tiles.chunks));
   const int64_t stride = whole_stride(x);
-  const bool weights_of_zero = x.step > 0 && x.start % x.step == 0;
-  tiles.cell = tiles.inner == 1 && !weights_of_zero && (stride == 2 || stride == 4 || stride == 8)
+  tiles.cell = tiles.inner == 1 && !may_meet_node(x) && (stride == 2 || stride == 4 || stride == 8)
                    ? static_cast<int>(stride)
                    : 0;
 
@@ -88,7 +87,7 @@ BilinearBackwardTiles bilinear_backward_tiles(const BilinearShape& shape, bool c
   const int64_t capacity = most_threads * kElements;
   // Input columns whose readers fit in a block: of each band at most `band`, and of the first one
   // half as many again where borders are clamped.
-  const int64_t band = x.step == 0 ? x.output_size : ceil_divide(x.denominator, x.step);
+  const int64_t band = most_outputs_of_cell(x);
   const int64_t most_columns = (capacity - vector - tiles.cell) / tiles.chunk;
   const int64_t more = 2 + (x.clamp ? ceil_divide(band, 2) : 0);
   const int64_t fitting = (most_columns - more) / band - 1;

@@ -12,12 +12,23 @@ namespace fcn_ext {
 
 constexpr int64_t kGroup = 16;  // cells side by side, a multiple of every register's
 
+// What a strip keeps of its node rows, all classes, stays in a core's share of the L3 cache:
+// narrower strips would fit the L2, but read scores in pieces of a cache line or two, which costs
+// more; and in one strip the lower node row is the next cell row's upper one.
+constexpr int64_t kStripBytes = int64_t{1600} << 10;
+
+// Cells of a strip that keeps so many bytes for each: whole groups, no more than there are.
+inline int64_t strip_cells(const BilinearAxis& x, int64_t bytes_per_cell) {
+  const int64_t fitting = std::max<int64_t>(1, kStripBytes / bytes_per_cell / kGroup) * kGroup;
+  return std::min(fitting, (x.input_size + kGroup) / kGroup * kGroup);
+}
+
 // Owns what a CellAxis points to.
 class CellTable {
  public:
   CellTable(const BilinearAxis& axis, bool in_double, bool by_phase)
       : begin_(axis.input_size + 2),
-        upper_number_(axis.output_size),
+        upper_part_(axis.output_size),
         lower_(axis.output_size, in_double),
         upper_(axis.output_size, in_double),
         pitch_((axis.input_size + 1 + 2 * kGroup - 1) / kGroup * kGroup + kGroup) {
@@ -25,27 +36,22 @@ class CellTable {
     std::vector<int64_t> first_phase(cells);
     int64_t cell = 0;
     for (int64_t o = 0; o < axis.output_size; ++o) {
-      const int64_t scaled = axis.step * o + axis.start;
-      const int64_t node = floor_divide(scaled, axis.denominator);
-      const int64_t number = scaled - node * axis.denominator;
-      while (cell <= node + 1) {
+      const BilinearTap tap = bilinear_tap(unclamped(axis), o);
+      while (cell <= tap.node + 1) {
         begin_[cell++] = o;
       }
-      upper_number_[o] = static_cast<double>(number);
-      lower_.set(o, axis.denominator - number, axis.denominator);
-      upper_.set(o, number, axis.denominator);
+      upper_part_[o] = static_cast<double>(tap.numerator);
+      lower_.set(o, lower_weight<double>(axis, tap));
+      upper_.set(o, upper_weight<double>(axis, tap));
     }
     while (cell <= cells) {
       begin_[cell++] = axis.output_size;
     }
     const int64_t stride = whole_stride(axis);
-    const int64_t first_number =
-        axis.start - floor_divide(axis.start, axis.denominator) * axis.denominator;
-    const int64_t phase_zero = stride > 0 ? first_number % axis.step : 0;
     phases_ = std::max<int64_t>(stride, 1);
     for (int64_t q = 0; q < cells; ++q) {
       if (begin_[q] < begin_[q + 1] && stride > 0) {
-        first_phase[q] = (static_cast<int64_t>(upper_number_[begin_[q]]) - phase_zero) / axis.step;
+        first_phase[q] = phase_of(axis, static_cast<int64_t>(upper_part_[begin_[q]]));
       }
       phases_ = std::max(phases_, begin_[q + 1] - begin_[q] + first_phase[q]);
     }
@@ -53,19 +59,19 @@ class CellTable {
              axis.output_size,
              axis.clamp,
              begin_.data(),
-             upper_number_.data(),
-             static_cast<double>(axis.denominator),
+             upper_part_.data(),
+             whole_weight(axis),
              lower_.data(),
              upper_.data(),
-             static_cast<double>(axis.step) / static_cast<double>(axis.denominator),
-             std::find(upper_number_.begin(), upper_number_.end(), 0.0) != upper_number_.end(),
+             weight_step(axis),
+             std::find(upper_part_.begin(), upper_part_.end(), 0.0) != upper_part_.end(),
              phases_,
              pitch_,
              nullptr,
              nullptr,
              nullptr};
     if (by_phase) {
-      tabulate_phases(axis, in_double, first_phase, stride > 0 ? phase_zero : -1);
+      tabulate_phases(axis, in_double, first_phase);
     }
   }
 
@@ -73,7 +79,9 @@ class CellTable {
 
  private:
   void tabulate_phases(const BilinearAxis& axis, bool in_double,
-                       const std::vector<int64_t>& first_phase, int64_t phase_zero) {
+                       const std::vector<int64_t>& first_phase) {
+    const bool alike = whole_stride(axis) > 0;  // phases lie in all cells as in the first
+    const int64_t zero = alike ? phase_zero(axis) : 0;
     output_.assign(phases_ * pitch_, -1);
     phase_lower_ = WeightTable(phases_ * pitch_, in_double);
     phase_upper_ = WeightTable(phases_ * pitch_, in_double);
@@ -81,13 +89,11 @@ class CellTable {
       for (int64_t q = 0; q < pitch_; ++q) {
         const int64_t at = phase * pitch_ + q;
         const bool used = q <= axis.input_size && begin_[q] < begin_[q + 1];
-        int64_t number = std::max<int64_t>(phase_zero, 0);
-        if (used && phase_zero < 0) {
-          number = static_cast<int64_t>(upper_number_[begin_[q]]);
-        }
-        number = std::min(number + phase * axis.step, axis.denominator);
-        phase_lower_.set(at, axis.denominator - number, axis.denominator);
-        phase_upper_.set(at, number, axis.denominator);
+        const int64_t of_cell =
+            used && !alike ? static_cast<int64_t>(upper_part_[begin_[q]]) : zero;
+        const BilinearTap tap = phase_tap(axis, of_cell, phase);
+        phase_lower_.set(at, lower_weight<double>(axis, tap));
+        phase_upper_.set(at, upper_weight<double>(axis, tap));
         if (used) {
           const int64_t o = begin_[q] + phase - first_phase[q];
           if (o >= begin_[q] && o < begin_[q + 1]) {
@@ -102,7 +108,7 @@ class CellTable {
   }
 
   std::vector<int64_t> begin_;
-  std::vector<double> upper_number_;
+  std::vector<double> upper_part_;
   WeightTable lower_, upper_;
   int64_t pitch_, phases_ = 1;
   std::vector<int32_t> output_;

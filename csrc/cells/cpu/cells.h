@@ -13,10 +13,10 @@ namespace fcn_ext {
 struct CellAxis {
   int64_t nodes, outputs;
   bool clamp;
-  const int64_t* begin;        // [nodes + 2]; outputs of cell q are [begin[q], begin[q + 1])
-  const double* upper_number;  // [outputs]: weight of the cell's upper node times `denominator`
-  double denominator;          // integers, both
-  const void* lower;           // [outputs], in the accumulation type
+  const int64_t* begin;      // [nodes + 2]; outputs of cell q are [begin[q], begin[q + 1])
+  const double* upper_part;  // [outputs]: weight of the cell's upper node times `whole`
+  double whole;              // integers, both
+  const void* lower;         // [outputs], in the accumulation type
   const void* upper;
   double step;    // weight from one output to the next
   bool on_nodes;  // some output lies on a node, so that its upper weight is zero

@@ -1,34 +1,14 @@
-// Rows of coarse scores, a strip at a time, all classes, in the accumulation type; and scratch
-// memory. For *kernels.cpp files only (common/cpu/capability.h says why the anonymous
-// namespace).
+// Rows of coarse scores, a strip at a time, all classes, in the accumulation type. For
+// *kernels.cpp files only (common/cpu/capability.h says why the anonymous namespace).
 #pragma once
 
 #include "bilinear/bilinear.h"
 #include "cells/cpu/cells.h"
 #include "common/cpu/lanes_math.h"
+#include "common/cpu/scratch.h"
 
 namespace fcn_ext {
 namespace {
-
-constexpr int64_t kAlign = 64;  // elements, so that every piece of scratch starts on a cache line
-
-inline int64_t padded(int64_t count) { return (count + kAlign - 1) / kAlign * kAlign; }
-
-// Scratch memory handed out piece by piece; without memory it only counts.
-struct Scratch {
-  char* memory;
-  int64_t used = 0;
-
-  template <typename T>
-  T* take(int64_t count) {
-    if (count == 0) {
-      return nullptr;
-    }
-    T* taken = reinterpret_cast<T*>(memory + used);
-    used += padded(count) * static_cast<int64_t>(sizeof(T));
-    return taken;
-  }
-};
 
 // Where scores of the input are, in any layout; pads included.
 template <typename element_t>
@@ -141,8 +121,8 @@ struct CornerWeights {
   double at[4];
 
   CornerWeights(const CellAxis& y, const CellAxis& x, int64_t row, int64_t column) {
-    const double y_upper = y.upper_number[row] / y.denominator;
-    const double x_upper = x.upper_number[column] / x.denominator;
+    const double y_upper = y.upper_part[row] / y.whole;
+    const double x_upper = x.upper_part[column] / x.whole;
     at[0] = (1 - y_upper) * (1 - x_upper);
     at[1] = (1 - y_upper) * x_upper;
     at[2] = y_upper * (1 - x_upper);

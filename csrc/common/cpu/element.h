@@ -8,6 +8,8 @@
 #include <immintrin.h>
 #endif
 
+#include "common/accumulate.h"
+
 namespace fcn_ext {
 namespace {
 
@@ -16,15 +18,6 @@ struct HalfBits {
 };
 struct BFloat16Bits {
   uint16_t bits;
-};
-
-template <typename element_t>
-struct Accumulate {
-  using type = float;
-};
-template <>
-struct Accumulate<double> {
-  using type = double;
 };
 
 inline uint32_t float_bits(float value) {
@@ -82,11 +75,9 @@ struct LanesOf {
   static constexpr int64_t count = 64 / sizeof(accumulate_t);
 };
 template <typename element_t>
-using AccumulateOf = typename Accumulate<element_t>::type;
+using Lanes = typename LanesOf<accumulate_of<element_t>>::type;
 template <typename element_t>
-using Lanes = typename LanesOf<AccumulateOf<element_t>>::type;
-template <typename element_t>
-constexpr int64_t kLanes = LanesOf<AccumulateOf<element_t>>::count;
+constexpr int64_t kLanes = LanesOf<accumulate_of<element_t>>::count;
 
 typedef uint16_t Bits16 __attribute__((vector_size(32)));
 typedef uint32_t Bits32 __attribute__((vector_size(64)));

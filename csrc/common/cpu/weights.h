@@ -19,10 +19,6 @@ class WeightTable {
       reinterpret_cast<float*>(bytes_.data())[index] = static_cast<float>(weight);
     }
   }
-  // Rounded once, from exact integers.
-  void set(int64_t index, int64_t numerator, int64_t denominator) {
-    set(index, static_cast<double>(numerator) / static_cast<double>(denominator));
-  }
   const void* data() const { return bytes_.data(); }
 
  private:

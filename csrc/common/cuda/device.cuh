@@ -20,14 +20,12 @@
 #include <torch/headeronly/util/BFloat16.h>
 #include <torch/headeronly/util/Half.h>
 
+#include "common/accumulate.h"
+
 namespace fcn_ext {
 
 constexpr int kWarp = 32;
 constexpr unsigned kFullMask = 0xffffffffu;
-
-// Sums are formed in float, of doubles in double.
-template <typename scalar_t>
-using accumulate_of = std::conditional_t<std::is_same_v<scalar_t, double>, double, float>;
 
 // The block's shared memory, aligned to 16 bytes.
 template <typename T>

@@ -2,12 +2,13 @@
 #include <torch/csrc/stable/library.h>
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
-#include "cells/cpu/cell_table.h"
 #include "common/cpu/thread_scratch.h"
 #include "cross_entropy/cpu/kernels.h"
 #include "cross_entropy/cross_entropy_operators.h"
+#include "softmax/cpu/plan.h"
 
 namespace fcn_ext {
 namespace {
@@ -15,22 +16,16 @@ namespace {
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
-// Cell rows of a unit, about: enough that the row two units share costs little, few enough that
-// many threads have work.
-constexpr int64_t kUnitRows = 8;
-constexpr int64_t kLeastUnits = 4;  // of an image
-// What a strip keeps of its node rows, all classes, stays in a core's share of the L3 cache;
-// narrower strips would fit the L2, but read scores in pieces of a cache line or two, which costs
-// more.
-constexpr int64_t kStripBytes = int64_t{1600} << 10;
 // Pixels times classes below which a second thread is not woken.
 constexpr int64_t kGrain = 65536;
 
-// Class weights as the kernels read them.
+// Class weights as the kernels read them. Where the definition sums over pixels, a class that no
+// pixel has must add nothing: not even zero times its weight, which may be infinite or NaN.
 struct ClassWeights {
   std::vector<double> weight, label, smoothing;
   WeightTable lse;  // [label + 1]
   bool plain;
+  bool finite = true;
 
   ClassWeights(const CrossEntropy& problem, const MaybeTensor& given, bool in_double)
       : weight(problem.shape.channels, 1.0), lse(problem.shape.channels + 1, in_double) {
@@ -43,14 +38,16 @@ struct ClassWeights {
                               : static_cast<const float*>(given->const_data_ptr())[c];
       }
       total += weight[c];
+      finite = finite && std::isfinite(weight[c]);
     }
+    const double smoothing_total = eps != 0 ? eps / static_cast<double>(classes) * total : 0;
     plain = !given.has_value() && eps == 0;
     for (int64_t c = 0; c < classes; ++c) {
       label.push_back((1 - eps) * weight[c]);
       if (eps != 0) {
         smoothing.push_back(eps / static_cast<double>(classes) * weight[c]);
       }
-      lse.set(c + 1, label[c] + eps / static_cast<double>(classes) * total);
+      lse.set(c + 1, label[c] + smoothing_total);
     }
   }
 };
@@ -65,106 +62,83 @@ struct ClassWeights {
                                    " at batch index ", n, ", row ", y, ", column ", x));
 }
 
-// Adds what a unit found for the node row that the next one owns.
-template <typename accumulate_t>
-void add_edges_of(const CrossEntropyWork& work, int64_t cell_rows) {
-  const BilinearShape& shape = work.problem.shape;
-  const PlaneStrides& to = work.gradient_strides;
-  const int64_t joints = work.chunks - 1, columns = shape.x.input_size;
-  torch::stable::parallel_for(0, shape.batch * joints, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t joint = begin; joint < end; ++joint) {
-      const int64_t image = joint / joints, chunk = joint % joints;
-      const int64_t row = (chunk + 1) * cell_rows / work.chunks - 1;
-      const auto* edge = static_cast<const accumulate_t*>(work.edge) +
-                         (image * work.chunks + chunk) * shape.channels * columns;
-      auto* gradient = static_cast<accumulate_t*>(work.gradient) + image * to.batch + row * to.row;
-      for (int64_t c = 0; c < shape.channels; ++c) {
-        for (int64_t x = 0; x < columns; ++x) {
-          gradient[c * to.channel + x * to.column] += edge[c * columns + x];
-        }
-      }
-    }
-  });
-}
-
-void add_edges(const CrossEntropyWork& work, bool in_double, int64_t cell_rows) {
-  if (work.chunks > 1 && in_double) {
-    add_edges_of<double>(work, cell_rows);
-  } else if (work.chunks > 1) {
-    add_edges_of<float>(work, cell_rows);
-  }
-}
-
 struct Outcome {
   double loss, total_weight;
 };
+
+double sum_of_pixel_losses(const CrossEntropy& problem, const Tensor& input, const Tensor& target,
+                           const MaybeTensor& weight);
 
 // Results go where they are asked for: `gradient` (empty_gradient), `pixel_loss` (N, H, W).
 Outcome cross_entropy_cpu(const CrossEntropy& problem, const Tensor& input, const Tensor& target,
                           const MaybeTensor& weight, CrossEntropyResult result, Tensor* gradient,
                           Tensor* pixel_loss, const Tensor* pixel_grad) {
-  const BilinearShape& shape = problem.shape;
   const bool in_double = input.scalar_type() == ScalarType::Double;
-  const int64_t bytes = in_double ? sizeof(double) : sizeof(float);
-  const int64_t classes = shape.channels, cell_rows = shape.y.input_size + 1;
-  const CellTable y(shape.y, in_double, false), x(shape.x, in_double, true);
+  const int64_t classes = problem.shape.channels;
   const ClassWeights weights(problem, weight, in_double);
-  const int64_t chunks =
-      std::max(std::min(kLeastUnits, (cell_rows + 1) / 2), cell_rows / kUnitRows);
-  const int64_t units = shape.batch * chunks;
-  std::vector<double> loss(units);
+  SoftmaxPlan plan(input, {problem.shape.y, problem.shape.x}, gradient);
+  plan.work.unweighted = weights.plain && pixel_grad == nullptr;
+  plan.work.finite = weights.finite;
+  plan.work.ln_sums = result == CrossEntropyResult::kPixels;
+  std::vector<double> loss(plan.units());
   std::vector<int64_t> counts(classes);
   int64_t invalid = std::numeric_limits<int64_t>::max();
-  const int64_t strip = std::max<int64_t>(1, kStripBytes / (classes * 6 * bytes) / kGroup) * kGroup;
-  CrossEntropyWork work{problem,
-                        result,
-                        input.const_data_ptr(),
-                        y.view(),
-                        x.view(),
-                        chunks,
-                        std::min(strip, (shape.x.input_size + kGroup) / kGroup * kGroup),
-                        weights.lse.data(),
-                        weights.plain,
-                        weights.label.data(),
-                        weights.smoothing.empty() ? nullptr : weights.smoothing.data(),
-                        pixel_grad != nullptr ? pixel_grad->const_data_ptr() : nullptr,
-                        loss.data(),
-                        counts.data(),
-                        &invalid,
-                        pixel_loss != nullptr ? pixel_loss->mutable_data_ptr() : nullptr,
-                        nullptr,
-                        {},
-                        nullptr};
-  std::vector<char> edge;
-  if (gradient != nullptr) {
-    work.gradient = gradient->mutable_data_ptr();
-    work.gradient_strides = strides_of(*gradient);
-    edge.resize(units * classes * shape.x.input_size * bytes);
-    work.edge = edge.data();
-  }
+  const CrossEntropyWork work{plan.work,
+                              problem,
+                              result,
+                              weights.lse.data(),
+                              weights.plain,
+                              weights.label.data(),
+                              weights.smoothing.empty() ? nullptr : weights.smoothing.data(),
+                              pixel_grad != nullptr ? pixel_grad->const_data_ptr() : nullptr,
+                              loss.data(),
+                              counts.data(),
+                              &invalid,
+                              pixel_loss != nullptr ? pixel_loss->mutable_data_ptr() : nullptr};
   const CrossEntropyKernels& kernels = cross_entropy_kernels();
   const int element = element_index(input.scalar_type());
   const int64_t scratch_bytes = kernels.scratch[element](work);
-  const int64_t unit_work =
-      std::max<int64_t>(1, shape.y.output_size * shape.x.output_size * classes / chunks);
-  torch::stable::parallel_for(
-      0, units, std::max<int64_t>(1, kGrain / unit_work), [&](int64_t begin, int64_t end) {
-        kernels.run[element](work, begin, end, thread_scratch(scratch_bytes));
-      });
+  torch::stable::parallel_for(0, plan.units(), std::max<int64_t>(1, kGrain / plan.unit_work()),
+                              [&](int64_t begin, int64_t end) {
+                                kernels.run[element](work, begin, end,
+                                                     thread_scratch(scratch_bytes));
+                              });
   if (invalid != std::numeric_limits<int64_t>::max()) {
     throw_invalid(target, invalid, classes, problem.ignore_index);
   }
-  if (gradient != nullptr) {
-    add_edges(work, in_double, cell_rows);
-  }
+  plan.add_edges();
   Outcome outcome{0, 0};
   for (double part : loss) {
     outcome.loss += part;
   }
   for (int64_t c = 0; c < classes; ++c) {
-    outcome.total_weight += weights.weight[c] * static_cast<double>(counts[c]);
+    if (counts[c] != 0) {
+      outcome.total_weight += weights.weight[c] * static_cast<double>(counts[c]);
+    }
+  }
+  // Log-sums and scores are summed apart, as terms that are below zero too: infinite ones cancel.
+  if (result == CrossEntropyResult::kSum && !weights.finite && std::isnan(outcome.loss)) {
+    outcome.loss = sum_of_pixel_losses(problem, input, target, weight);
   }
   return outcome;
+}
+
+double sum_of_pixel_losses(const CrossEntropy& problem, const Tensor& input, const Tensor& target,
+                           const MaybeTensor& weight) {
+  Tensor losses = empty_like_in(input, {target.size(0), target.size(1), target.size(2)},
+                                accumulation_type(input));
+  cross_entropy_cpu(problem, input, target, weight, CrossEntropyResult::kPixels, nullptr, &losses,
+                    nullptr);
+  const int64_t pixels = losses.numel();
+  const auto sum = [&](const auto* from) {
+    double total = 0;
+    for (int64_t i = 0; i < pixels; ++i) {
+      total += static_cast<double>(from[i]);
+    }
+    return total;
+  };
+  return losses.scalar_type() == ScalarType::Double ? sum(losses.const_data_ptr<double>())
+                                                    : sum(losses.const_data_ptr<float>());
 }
 
 Tensor scalar_tensor(const Tensor& like, double value) {

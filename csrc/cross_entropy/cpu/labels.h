@@ -1,22 +1,14 @@
 // The label part of the CPU cross-entropy. A label's interpolation weights are integers over a
-// common denominator, so what labels add to a node is a sum of integers: exact, and the same in any
+// common whole one, so what labels add to a node is a sum of integers: exact, and the same in any
 // order. It gives the label's part of the gradient as well as, times the scores of the nodes, of
 // the loss; no pixel's own score is ever looked at. For kernels.cpp only.
 #pragma once
 
-#include "cross_entropy/cpu/nodes.h"
+#include "cross_entropy/cpu/kernels.h"
+#include "softmax/cpu/strip.h"
 
 namespace fcn_ext {
 namespace {
-
-// Labels of some rows and of the columns of a strip: a class, or -1 where the pixel is ignored.
-struct LabelRows {
-  int32_t* labels;  // [row * pitch + column - first_column]
-  int64_t pitch;
-  int64_t image, first_row, rows, first_column, columns;
-
-  const int32_t* row(int64_t k) const { return labels + k * pitch; }
-};
 
 inline void note_invalid(int64_t* lowest, int64_t index) {
   int64_t known = __atomic_load_n(lowest, __ATOMIC_RELAXED);
@@ -50,7 +42,8 @@ bool convert_labels(const void* from_, int64_t step, int64_t columns, int64_t cl
   return invalid;
 }
 
-inline void load_labels(const CrossEntropyWork& work, const LabelRows& rows) {
+// Labels of the pixels at hand: a class, or -1 where the pixel is ignored.
+inline void load_labels(const CrossEntropyWork& work, const PixelRows& rows) {
   constexpr decltype(&convert_labels<uint8_t>) kConvert[] = {
       convert_labels<uint8_t>, convert_labels<int16_t>, convert_labels<int32_t>,
       convert_labels<int64_t>};
@@ -68,14 +61,16 @@ inline void load_labels(const CrossEntropyWork& work, const LabelRows& rows) {
       const int64_t value = label_at(target, rows.image, y, rows.first_column + x);
       if (value != problem.ignore_index && (value < 0 || value >= classes)) {
         note_invalid(work.invalid,
-                     (rows.image * work.y.outputs + y) * work.x.outputs + rows.first_column + x);
+                     (rows.image * work.softmax.y.outputs + y) * work.softmax.x.outputs +
+                         rows.first_column + x);
         break;
       }
     }
   }
 }
 
-// What labels add to the nodes of a row, per class: [c * pitch + i], times both denominators.
+// What labels add to the nodes of a row, per class: [c * pitch + i], times the whole weights of
+// both axes.
 struct LabelSums {
   double* sums;
   int64_t pitch;
@@ -99,7 +94,7 @@ struct LabelSums {
 struct LabelSplat {
   const CellAxis& y;
   const CellAxis& x;
-  const LabelRows& rows;
+  const PixelRows& rows;
   const LabelSums& above;
   const LabelSums& below;
   int64_t* counts;  // [c]
@@ -109,9 +104,9 @@ struct LabelSplat {
            double row_upper, int64_t num_rows) const {
     double upper = 0;
     for (int64_t column = begin; column < end; ++column) {
-      upper += x.upper_number[rows.first_column + column];
+      upper += x.upper_part[rows.first_column + column];
     }
-    const double lower = static_cast<double>(end - begin) * x.denominator - upper;
+    const double lower = static_cast<double>(end - begin) * x.whole - upper;
     double* at = above.row(label) + cell;
     at[0] += row_lower * lower;
     at[1] += row_lower * upper;
@@ -123,14 +118,14 @@ struct LabelSplat {
 
   void add_row(int64_t cell, int64_t begin, int64_t end, int64_t k) const {
     const int32_t* label = rows.row(k);
-    const double upper = y.upper_number[rows.first_row + k];
+    const double upper = y.upper_part[rows.first_row + k];
     for (int64_t run = begin; run < end;) {
       int64_t run_end = run + 1;
       while (run_end < end && label[run_end] == label[run]) {
         ++run_end;
       }
       if (label[run] >= 0) {
-        add(cell, run, run_end, label[run], y.denominator - upper, upper, 1);
+        add(cell, run, run_end, label[run], y.whole - upper, upper, 1);
       }
       run = run_end;
     }
@@ -144,13 +139,13 @@ struct LabelSplat {
     }
     double upper = 0;
     for (int64_t k = 0; k < rows.rows; ++k) {
-      upper += y.upper_number[rows.first_row + k];
+      upper += y.upper_part[rows.first_row + k];
       const int32_t* __restrict label = rows.row(k);
       for (int64_t column = 0; column < rows.columns; ++column) {
         differs[column] |= label[column] ^ top[column];
       }
     }
-    const double lower = static_cast<double>(rows.rows) * y.denominator - upper;
+    const double lower = static_cast<double>(rows.rows) * y.whole - upper;
     for (int64_t q = first_cell; q < end_cell; ++q) {
       const int64_t end = x.begin[q + 1] - rows.first_column;
       for (int64_t run = x.begin[q] - rows.first_column; run < end;) {
@@ -177,7 +172,7 @@ struct LabelSplat {
   void run_weighted(int64_t first_cell, int64_t end_cell, const accumulate_t* weight) const {
     for (int64_t k = 0; k < rows.rows; ++k) {
       const int32_t* label = rows.row(k);
-      const double row_upper = y.upper_number[rows.first_row + k];
+      const double row_upper = y.upper_part[rows.first_row + k];
       for (int64_t q = first_cell; q < end_cell; ++q) {
         for (int64_t output = x.begin[q]; output < x.begin[q + 1]; ++output) {
           const int64_t column = output - rows.first_column;
@@ -185,11 +180,11 @@ struct LabelSplat {
             continue;
           }
           const auto own = static_cast<double>(weight[k * x.outputs + column]);
-          const double upper = own * x.upper_number[output];
-          const double lower = own * x.denominator - upper;
+          const double upper = own * x.upper_part[output];
+          const double lower = own * x.whole - upper;
           double* at = above.row(label[column]) + q - first_cell;
-          at[0] += (y.denominator - row_upper) * lower;
-          at[1] += (y.denominator - row_upper) * upper;
+          at[0] += (y.whole - row_upper) * lower;
+          at[1] += (y.whole - row_upper) * upper;
           at = below.row(label[column]) + q - first_cell;
           at[0] += row_upper * lower;
           at[1] += row_upper * upper;

@@ -1,18 +1,72 @@
-// The loss of every pixel on CPU. For kernels.cpp only.
+// The weights of the pixels at hand in the sum of log-sums, and their single losses. For
+// kernels.cpp only.
 #pragma once
 
-#include "cross_entropy/cpu/strip.h"
+#include "cross_entropy/cpu/labels.h"
+#include "softmax/cpu/nodes.h"
 
 namespace fcn_ext {
 namespace {
 
+// The gradient of the first pixel at hand; rows follow at the width of the output.
+template <typename element_t>
+const accumulate_of<element_t>* pixel_grad(const CrossEntropyWork& work,
+                                           const Strip<element_t>& strip) {
+  return static_cast<const accumulate_of<element_t>*>(work.pixel_grad) +
+         (strip.rows.image * strip.work.y.outputs + strip.rows.first_row) * strip.work.x.outputs +
+         strip.rows.first_column;
+}
+
+// strip.pixel_weight = a_y of every pixel, times its own gradient where there is one.
+template <typename element_t>
+void weigh_pixels(const CrossEntropyWork& work, const Strip<element_t>& strip) {
+  using accumulate_t = accumulate_of<element_t>;
+  const PixelRows& rows = strip.rows;
+  const auto* table = static_cast<const accumulate_t*>(work.lse_weight) + 1;
+  for (int64_t k = 0; k < rows.rows; ++k) {
+    const int32_t* __restrict label = rows.row(k);
+    accumulate_t* __restrict weight = strip.pixel_weight + k * rows.pitch;
+    if (work.plain) {
+      for (int64_t x = 0; x < rows.columns; ++x) {
+        weight[x] = label[x] < 0 ? accumulate_t(0) : accumulate_t(1);
+      }
+    } else {
+      for (int64_t x = 0; x < rows.columns; ++x) {
+        weight[x] = table[label[x]];
+      }
+    }
+    if (work.result == CrossEntropyResult::kPixelsGradient) {
+      const accumulate_t* grad = pixel_grad(work, strip) + k * strip.work.x.outputs;
+      for (int64_t x = 0; x < rows.columns; ++x) {
+        weight[x] = label[x] < 0 ? accumulate_t(0) : weight[x] * grad[x];
+      }
+    }
+  }
+}
+
+// The loss of a pixel, term by term, none of which is below zero: infinite weights cannot cancel.
+// relative(c): the pixel's score of class c, less its bound.
+template <typename Relative>
+__attribute__((noinline)) double loss_by_terms(const CrossEntropyWork& work, double ln_sum,
+                                               int32_t label, const Relative& relative) {
+  const auto surprise = [&](int64_t c) {
+    const double found = ln_sum - relative(c);
+    return found < 0 ? 0.0 : found;  // by rounding
+  };
+  double loss = work.label_weight[label] * surprise(label);
+  for (int64_t c = 0; work.smoothing_weight != nullptr && c < work.problem.shape.channels; ++c) {
+    loss += work.smoothing_weight[c] * surprise(c);
+  }
+  return loss;
+}
+
 // loss(p) from ln S(p) and the pixel's own scores.
 template <typename element_t, typename accumulate_t>
-void pixel_losses(const Strip<element_t>& strip, int64_t q, const NodeRow<accumulate_t>& above,
-                  const NodeRow<accumulate_t>& below) {
+void pixel_losses(const CrossEntropyWork& work, const Strip<element_t>& strip, int64_t q,
+                  const NodeRow<accumulate_t>& above, const NodeRow<accumulate_t>& below) {
   for (int64_t k = 0; k < strip.rows.rows; ++k) {
     auto* out =
-        static_cast<accumulate_t*>(strip.work.pixel_loss) +
+        static_cast<accumulate_t*>(work.pixel_loss) +
         (strip.rows.image * strip.work.y.outputs + strip.rows.first_row + k) * strip.work.x.outputs;
     for (int64_t cell = 0; cell < strip.cells; ++cell) {
       const double peak[4] = {
@@ -37,13 +91,17 @@ void pixel_losses(const Strip<element_t>& strip, int64_t q, const NodeRow<accumu
           }
           return sum;
         };
-        const auto* lse_weight = static_cast<const accumulate_t*>(strip.work.lse_weight) + 1;
+        const auto* lse_weight = static_cast<const accumulate_t*>(work.lse_weight) + 1;
         double loss = static_cast<double>(lse_weight[label]) *
                           strip.ln_sums[k * strip.rows.pitch + x - strip.rows.first_column] -
-                      strip.work.label_weight[label] * relative(label);
-        for (int64_t c = 0; strip.work.smoothing_weight != nullptr && c < strip.input.classes;
-             ++c) {
-          loss -= strip.work.smoothing_weight[c] * relative(c);
+                      work.label_weight[label] * relative(label);
+        for (int64_t c = 0; work.smoothing_weight != nullptr && c < strip.input.classes; ++c) {
+          loss -= work.smoothing_weight[c] * relative(c);
+        }
+        if (!work.softmax.finite) {
+          loss =
+              loss_by_terms(work, strip.ln_sums[k * strip.rows.pitch + x - strip.rows.first_column],
+                            label, relative);
         }
         out[x] = static_cast<accumulate_t>(loss);
       }

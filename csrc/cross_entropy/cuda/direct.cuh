@@ -1,7 +1,5 @@
 // Cross-entropy of upsampled scores on CUDA for every shape, type and layout, pixel by pixel.
 //
-// A pixel's scores are interpolated class by class, as differences to the scores of its winner:
-// what all scores of a node have in common cancels before it is rounded, and exp cannot overflow.
 // The gradient is a gather: the lanes of an element (n, c, i, j) of the coarse scores walk over the
 // pixels that read it. Memory touched: the scores, twice a pixel, and one PixelSum a pixel for the
 // gradient.
@@ -10,79 +8,19 @@
 #include <stdexcept>
 #include <string>
 
-#include "bilinear/cuda/taps.cuh"
 #include "common/cuda/launch.cuh"
-#include "cross_entropy/cuda/device.cuh"
+#include "cross_entropy/cuda/labels.cuh"
+#include "softmax/cuda/pixel.cuh"
 
 namespace fcn_ext {
 namespace cross_entropy {
 
 constexpr int kDirectThreads = 128;
-constexpr int32_t kSummedClasses = 64;  // at a time, so that few roundings add up
 constexpr int64_t kMostDirectBlocks = 1 << 16;
 
 __host__ __device__ __forceinline__ unsigned row_pieces(int64_t width) {
   return static_cast<unsigned>(ceil_divide(width, kDirectThreads));
 }
-
-// p_c = exp(score_c - score_winner) / sum over classes of the same; `scale` is the loss's
-// derivative by the pixel's log-sum-exp, over that sum. winner < 0: the pixel is ignored.
-template <typename accumulate_t>
-struct PixelSum {
-  accumulate_t scale;
-  int32_t winner;
-};
-
-// The up to four nodes that a pixel reads; those of weight zero are never read.
-template <typename scalar_t>
-struct PixelTaps {
-  using accumulate_t = accumulate_of<scalar_t>;
-  const scalar_t* node[4];
-  accumulate_t weight[4];
-
-  __device__ __forceinline__ PixelTaps(const CrossEntropy& problem, const scalar_t* image,
-                                       const WeightedTap<accumulate_t>& row,
-                                       const WeightedTap<accumulate_t>& column) {
-#pragma unroll
-    for (int k = 0; k < 4; ++k) {
-      weight[k] = (k < 2 ? row.lower : row.upper) * (k % 2 == 0 ? column.lower : column.upper);
-      node[k] = image + (row.node + k / 2) * problem.input_strides.row +
-                (column.node + k % 2) * problem.input_strides.column;
-    }
-  }
-
-  __device__ __forceinline__ accumulate_t score(int64_t channel_offset) const {
-    accumulate_t sum = 0;
-#pragma unroll
-    for (int k = 0; k < 4; ++k) {
-      if (weight[k] != 0) {
-        sum += weight[k] * static_cast<accumulate_t>(node[k][channel_offset]);
-      }
-    }
-    return sum;
-  }
-
-  __device__ __forceinline__ void load(int64_t channel_offset, accumulate_t (&values)[4]) const {
-#pragma unroll
-    for (int k = 0; k < 4; ++k) {
-      values[k] =
-          weight[k] != 0 ? static_cast<accumulate_t>(node[k][channel_offset]) : accumulate_t(0);
-    }
-  }
-
-  // Of a class's score to that of the class whose scores are `reference`.
-  __device__ __forceinline__ accumulate_t difference(int64_t channel_offset,
-                                                     const accumulate_t (&reference)[4]) const {
-    accumulate_t sum = 0;
-#pragma unroll
-    for (int k = 0; k < 4; ++k) {
-      if (weight[k] != 0) {
-        sum += weight[k] * (static_cast<accumulate_t>(node[k][channel_offset]) - reference[k]);
-      }
-    }
-    return sum;
-  }
-};
 
 template <typename scalar_t>
 struct DirectArgs {
@@ -95,16 +33,6 @@ struct DirectArgs {
   PartialLoss* partials;            // one a block, or null
   PixelSum<accumulate_t>* sums;     // (N, H, W) or null
 };
-
-__device__ __forceinline__ int32_t label_at(const CrossEntropy& problem, int64_t n, int64_t y,
-                                            int64_t x) {
-  const int64_t offset =
-      n * problem.target.stride[0] + y * problem.target.stride[1] + x * problem.target.stride[2];
-  return with_labels(problem.target, [&](const auto* labels) {
-    return label_class(labels[offset], problem.ignore_index,
-                       static_cast<int32_t>(problem.shape.channels));
-  });
-}
 
 // A block takes a piece of a row of pixels, a thread a pixel.
 template <typename scalar_t>
@@ -125,7 +53,8 @@ __global__ void __launch_bounds__(kDirectThreads)
   const int64_t x = static_cast<int64_t>(block % pieces) * kDirectThreads + threadIdx.x;
   if (x < width) {
     const int64_t pixel = (n * height + y) * width + x;
-    const PixelTaps<scalar_t> taps(problem, args.input + n * problem.input_strides.batch,
+    const PixelTaps<scalar_t> taps(problem.input_strides,
+                                   args.input + n * problem.input_strides.batch,
                                    weighted_tap<accumulate_t>(problem.shape.y, y),
                                    weighted_tap<accumulate_t>(problem.shape.x, x));
     const int32_t label = label_at(problem, n, y, x);
@@ -135,29 +64,18 @@ __global__ void __launch_bounds__(kDirectThreads)
       loss = scale = not_a_number<accumulate_t>();
       winner = 0;
     } else if (label != kIgnored) {
-      winner = 0;
-      accumulate_t best = taps.score(0);
-      for (int32_t c = 1; c < terms.classes; ++c) {
-        const accumulate_t score = taps.score(c * channel);
-        if (!(score <= best) && best == best) {  // NaN is the greatest
-          best = score;
-          winner = c;
-        }
-      }
+      winner = winner_of(taps, terms.classes, channel);
       accumulate_t reference[4];
       taps.load(winner * channel, reference);
-      accumulate_t sum = 0, weighted = 0;
-      for (int32_t first = 0; first < terms.classes; first += kSummedClasses) {
-        accumulate_t part = 0;
-        for (int32_t c = first; c < smaller(first + kSummedClasses, terms.classes); ++c) {
-          const accumulate_t difference = taps.difference(c * channel, reference);
-          part += std::exp(difference);
-          if (terms.smooth != 0) {
-            weighted += terms.weight_of(c) * difference;
-          }
-        }
-        sum += part;
-      }
+      accumulate_t weighted = 0;
+      const accumulate_t sum = sum_exponentials(taps, reference, terms.classes, channel,
+                                                [&](int32_t c, accumulate_t difference) {
+                                                  // A weight may be infinite: zero times it is no
+                                                  // part of the sum.
+                                                  if (terms.smooth != 0 && difference != 0) {
+                                                    weighted += terms.weight_of(c) * difference;
+                                                  }
+                                                });
       const accumulate_t log_sum = std::log(sum);
       const accumulate_t weight = terms.weight_of(label);
       loss = terms.hard * (weight * (log_sum - taps.difference(label * channel, reference)));
@@ -225,11 +143,12 @@ __global__ void __launch_bounds__(kDirectThreads, 4)
           if (here == 0 || pixel_sum.winner < 0) {
             continue;
           }
-          const PixelTaps<scalar_t> taps(problem, image, row, column);
+          const PixelTaps<scalar_t> taps(problem.input_strides, image, row, column);
           accumulate_t reference[4];
           taps.load(pixel_sum.winner * channel, reference);
           const accumulate_t gradient = args.grad_output == nullptr ? 1 : args.grad_output[pixel];
-          accumulate_t one_hot = terms.smooth * weight;
+          // A class's weight may be infinite: it is read by smoothing and by its own pixels alone.
+          accumulate_t one_hot = terms.smooth != 0 ? terms.smooth * weight : accumulate_t(0);
           if (label_at(problem, n, y, x) == c) {
             one_hot += terms.hard * weight;
           }

@@ -1,7 +1,7 @@
 // The launchers of the fused cross-entropy of upsampled scores.
 //
 // Shapes whose pixels lie `stride` = 2, 4, 8, 16 or 32 to a cell, between the nodes, go to the
-// geometric-row kernel; every other shape, double scores and losses of single pixels to the direct
+// tile kernel; every other shape, double scores and losses of single pixels to the direct
 // ones. Results do not depend on the order of threads.
 #pragma once
 
@@ -9,6 +9,7 @@
 #include "cross_entropy/cuda/direct.cuh"
 #include "cross_entropy/cuda/finish.cuh"
 #include "cross_entropy/cuda/tile_kernel.cuh"
+#include "softmax/cuda/rims.cuh"
 
 namespace fcn_ext {
 
@@ -24,22 +25,17 @@ inline int64_t pixels_of(const CrossEntropy& problem) {
 }
 
 inline void launch_tiles(const TileArgs& args, cudaStream_t stream) {
-  with_tile(args.grid.stride, [&](auto tile) {
+  with_tile(args.tiles.grid.stride, [&](auto tile) {
     using Tile = decltype(tile);
-    const dim3 grid(static_cast<unsigned>(args.grid.count)), block(kTileThreads);
-    if (args.gradient == nullptr) {
+    const dim3 grid(static_cast<unsigned>(args.tiles.grid.count)), block(kTileThreads);
+    if (args.tiles.gradient == nullptr) {
       launch(cross_entropy_tile_kernel<Tile, false>, grid, block,
-             size_t{TileShared<Tile, false>::kBytes}, stream, args);
+             size_t{LabelShared<Tile, false>::kBytes}, stream, args);
       return;
     }
     launch(cross_entropy_tile_kernel<Tile, true>, grid, block,
-           size_t{TileShared<Tile, true>::kBytes}, stream, args);
-    const int64_t elements =
-        args.images * args.terms.classes *
-        ((args.grid.rows - 1) * args.grid.x.nodes + (args.grid.columns - 1) * args.grid.y.nodes);
-    launch(finish_rims_kernel<Tile>,
-           dim3(static_cast<unsigned>(smaller(ceil_divide(elements, kFinishThreads), kMostBlocks))),
-           dim3(kFinishThreads), 0, stream, args);
+           size_t{LabelShared<Tile, true>::kBytes}, stream, args);
+    launch_finish_rims<Tile>(args.tiles, stream);
   });
 }
 
@@ -49,12 +45,11 @@ inline void launch_tiles(const TileArgs& args, cudaStream_t stream) {
 template <typename scalar_t>
 size_t cross_entropy_workspace(const CrossEntropy& problem, bool with_gradient) {
   using namespace cross_entropy;
-  const TileGrid grid = tile_grid<scalar_t>(problem);
+  const TileGrid grid = tile_grid<scalar_t>(problem.shape);
   if (grid.stride != 0) {
     return padded_bytes(grid.count, sizeof(PartialLoss)) +
-           (with_gradient
-                ? padded_bytes(grid.count * problem.shape.channels * grid.rim, sizeof(float))
-                : 0);
+           (with_gradient ? padded_bytes(rim_floats(grid, problem.shape.channels), sizeof(float))
+                          : 0);
   }
   const int64_t pixels = pixels_of(problem);
   return padded_bytes(direct_blocks(problem), sizeof(PartialLoss)) +
@@ -71,20 +66,17 @@ void launch_cross_entropy(const CrossEntropy& problem, const scalar_t* input,
                           cudaStream_t stream) {
   using namespace cross_entropy;
   using accumulate_t = accumulate_of<scalar_t>;
-  const TileGrid grid = tile_grid<scalar_t>(problem);
+  const TileGrid grid = tile_grid<scalar_t>(problem.shape);
   auto* partials = static_cast<PartialLoss*>(workspace);
   int64_t blocks = 0;
   if constexpr (!std::is_same_v<scalar_t, double>) {
     if (grid.stride != 0) {
       blocks = grid.count;
-      const int type = std::is_same_v<scalar_t, float>       ? 0
-                       : std::is_same_v<scalar_t, c10::Half> ? 2
-                                                             : 3;
-      auto* rims = reinterpret_cast<float*>(static_cast<unsigned char*>(workspace) +
-                                            padded_bytes(blocks, sizeof(PartialLoss)));
-      launch_tiles({grid, problem.shape.batch, input, type, problem.input_strides, problem.target,
-                    problem.ignore_index, class_terms(problem, weight), gradient, gradient_strides,
-                    rims, partials},
+      void* rims =
+          static_cast<unsigned char*>(workspace) + padded_bytes(blocks, sizeof(PartialLoss));
+      launch_tiles({softmax_tiles(grid, problem.shape, input, problem.input_strides, gradient,
+                                  gradient_strides, rims),
+                    problem.target, problem.ignore_index, class_terms(problem, weight), partials},
                    stream);
     }
   }

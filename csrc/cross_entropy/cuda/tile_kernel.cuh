@@ -1,4 +1,4 @@
-// The geometric-row kernel: loss and gradient of a tile of cells in two sweeps over the classes.
+// The tile kernel: loss and gradient of a tile of cells in two sweeps over the classes.
 //
 // A thread owns up to 8 x 8 pixels of a cell. The first sweep sums the powers of all classes for
 // each of its pixels; then the sums become log-sums for the loss and factors label weight / sum for
@@ -13,99 +13,11 @@
 #pragma once
 
 #include "cross_entropy/cuda/tile_labels.cuh"
+#include "softmax/cuda/exact.cuh"
+#include "softmax/cuda/sweeps.cuh"
 
 namespace fcn_ext {
 namespace cross_entropy {
-
-// Calls body(first class, number of classes, their staged scores) for all classes in turn, while
-// the next ones are being copied. Every thread is past a barrier before each call and after the
-// last.
-template <typename Block, typename Body>
-__device__ __forceinline__ void sweep(const Block& block, const Body& body) {
-  const int32_t classes = block.args.terms.classes;
-  float *staged = block.staged, *other = staged + kTileClasses * Block::kNodes;
-#pragma unroll 1
-  for (int32_t first = -kTileClasses; first < classes; first += kTileClasses) {
-    const int32_t next = first + kTileClasses;
-    __pipeline_wait_prior(0);
-    __syncthreads();
-    if (next < classes) {
-      block.stage(next, smaller(kTileClasses, classes - next), other);
-    }
-    if (first >= 0) {
-      body(first, smaller(kTileClasses, classes - first), staged);
-    }
-    float* const swapped = staged;
-    staged = other;
-    other = swapped;
-  }
-  __syncthreads();
-}
-
-// Pixels in block.exact: in double, with the pixel's own maximum. A thread takes every
-// kTileThreads-th class. Returns the sum of their log-sums, weighted, in every thread.
-template <typename Tile, bool with_gradient>
-__device__ __forceinline__ double add_exact_pixels(const TileBlock<Tile, with_gradient>& block) {
-  const TileArgs& args = block.args;
-  const int32_t classes = args.terms.classes;
-  double loss = 0;
-  for (int owner = 0; owner < kTileThreads; ++owner) {
-    for (unsigned long long left = block.exact[owner]; left != 0; left &= left - 1) {
-      const int pixel = __ffsll(static_cast<long long>(left)) - 1;
-      const int cell = owner / Tile::kLanes, segment = owner % Tile::kLanes;
-      const int i = segment % Tile::kSegments * Tile::kSide + pixel % Tile::kSide;
-      const int j = segment / Tile::kSegments * Tile::kSide + pixel / Tile::kSide;
-      const double x = (i + 0.5) / Tile::kStride, y = (j + 0.5) / Tile::kStride;
-      // Calls body(node, weight) for the four corners of the cell.
-      const auto each_corner = [&](const auto& body) {
-#pragma unroll 1
-        for (int k = 0; k < 4; ++k) {
-          body(block.corner_node(cell, k), (k / 2 == 0 ? 1 - y : y) * (k % 2 == 0 ? 1 - x : x));
-        }
-      };
-      const auto score = [&](int32_t c) {
-        double sum = 0;
-        each_corner([&](int node, double weight) {
-          if (block.input[node] != kNoNode) {
-            const float value = score_at(args, block.input[node] + c * args.input_strides.channel);
-            sum += weight * (static_cast<double>(value) - block.maxima[node]);
-          }
-        });
-        return sum;
-      };
-      double most = -INFINITY;
-      for (int32_t c = block.thread; c < classes; c += kTileThreads) {
-        most = larger(most, score(c));
-      }
-      __syncthreads();
-      block.scratch[block.thread] = most;
-      __syncthreads();
-      for (int k = 0; k < kTileThreads; ++k) {
-        most = larger(most, block.scratch[k]);
-      }
-      double sum = 0;
-      for (int32_t c = block.thread; c < classes; c += kTileThreads) {
-        sum += std::exp(static_cast<float>(score(c) - most));
-      }
-      sum = block_sum(sum, block.scratch);
-      const uint32_t label = block.codes[block.code_index(pixel, owner)];
-      const double factor =
-          args.terms.hard * args.terms.weight_of(static_cast<int32_t>(label)) + *block.all_smooth;
-      loss += factor * (most + std::log(sum));
-      if constexpr (with_gradient) {
-        for (int32_t c = block.thread; c < classes; c += kTileThreads) {
-          const double value = factor * std::exp(static_cast<float>(score(c) - most)) / sum;
-          each_corner([&](int node, double weight) {
-            if (float* gradient = block.destination(node, c)) {
-              *gradient += static_cast<float>(weight * value);
-            }
-          });
-        }
-      }
-    }
-  }
-  return loss;
-}
 
 template <typename Tile, bool with_gradient>
 __global__ void __launch_bounds__(kTileThreads, Tile::kBlocks)
@@ -168,36 +80,13 @@ __global__ void __launch_bounds__(kTileThreads, Tile::kBlocks)
     }
     return gradient;
   };
-  const auto top_left_of = [](int cell) {
-    return cell / Tile::kColumns * Tile::kNodeColumns + cell % Tile::kColumns;
-  };
-  const auto corners_of = [&](const float* scores, const float* maxima) {
-    return Corners{scores[0] - maxima[0], scores[1] - maxima[1],
-                   scores[Tile::kNodeColumns] - maxima[Tile::kNodeColumns],
-                   scores[Tile::kNodeColumns + 1] - maxima[Tile::kNodeColumns + 1]};
-  };
-
   float sum[Tile::kPixels];
 #pragma unroll
   for (float& value : sum) {
     value = 0;
   }
   sweep(block, [&](int32_t first, int count, const float* staged) {
-    const int top_left = top_left_of(block.cell());
-    const Part<Tile> part = block.part();
-    const float *scores = staged + top_left, *maxima = block.maxima + top_left;
-    const float* const end = scores + count * Tile::kNodes;
-    if (block.flags[0] != 0) {
-#pragma unroll 1
-      for (; scores < end; scores += Tile::kNodes) {
-        add_powers_of_any_range(corners_of(scores, maxima), part, sum);
-      }
-    } else {
-#pragma unroll 1
-      for (; scores < end; scores += Tile::kNodes) {
-        add_powers<Tile>(exponents(corners_of(scores, maxima), part), sum);
-      }
-    }
+    add_powers_of_stage(block, staged, count, sum);
     if constexpr (!with_gradient) {
       block.count_labels(first, count);
       __syncthreads();
@@ -252,40 +141,7 @@ __global__ void __launch_bounds__(kTileThreads, Tile::kBlocks)
 
   if constexpr (with_gradient) {
     sweep(block, [&](int32_t first, int count, const float* staged) {
-      const int cell = block.cell(), lane = block.lane(), top_left = top_left_of(cell);
-      const Part<Tile> part = block.part();
-      const float *scores = staged + top_left, *maxima = block.maxima + top_left;
-      const float* const end = scores + count * Tile::kNodes;
-      float* to = block.corners + cell;
-      const auto keep = [&](float (&corner)[4]) {
-        if constexpr (Tile::kLanes == 1) {
-#pragma unroll
-          for (int which = 0; which < 4; ++which) {
-            to[which * Tile::kCells] = corner[which];
-          }
-        } else {
-          const int which = combine_lanes<Tile>(lane, corner);
-          if (lane < 4) {
-            to[which * Tile::kCells] = corner[0];
-          }
-        }
-        to += Tile::kCornerPitch;
-      };
-      if (block.flags[0] != 0) {
-#pragma unroll 1
-        for (; scores < end; scores += Tile::kNodes) {
-          float corner[4];
-          corner_sums_of_any_range(corners_of(scores, maxima), part, sum, corner);
-          keep(corner);
-        }
-      } else {
-#pragma unroll 1
-        for (; scores < end; scores += Tile::kNodes) {
-          float corner[4];
-          corner_sums(exponents(corners_of(scores, maxima), part), part, sum, corner);
-          keep(corner);
-        }
-      }
+      sum_corners_of_stage(block, staged, count, sum);
       block.count_labels(first, count);
       __syncthreads();
       const auto labels_of = [&](int k, int node) {
@@ -317,7 +173,10 @@ __global__ void __launch_bounds__(kTileThreads, Tile::kBlocks)
   __syncthreads();
   double loss = block.loss[block.thread];
   if (block.flags[1] != 0) {
-    const double exact_loss = add_exact_pixels(block);
+    const double exact_loss = add_exact_pixels(block, [&](int pixel, int owner) {
+      const uint32_t label = block.codes[block.code_index(pixel, owner)];
+      return terms.hard * terms.weight_of(static_cast<int32_t>(label)) + *block.all_smooth;
+    });
     loss += block.thread == 0 ? exact_loss : 0;
   }
   loss = block_sum(loss, block.scratch);

@@ -1,8 +1,9 @@
-// The labels of a block of the geometric-row kernel: codes of the pixels, and the weights that the
+// The labels of a block of the tile kernel: codes of the pixels, and the weights that the
 // pixels of a class have at the nodes.
 #pragma once
 
-#include "cross_entropy/cuda/tile_nodes.cuh"
+#include "cross_entropy/cuda/labels.cuh"
+#include "softmax/cuda/nodes.cuh"
 
 namespace fcn_ext {
 namespace cross_entropy {
@@ -11,16 +12,37 @@ namespace cross_entropy {
 constexpr uint32_t kIgnoredCode = 0xffff;
 constexpr uint32_t kInvalidCode = 0xfffe;
 
+struct TileArgs {
+  SoftmaxTiles tiles;
+  LabelMap target;
+  int64_t ignore_index;
+  ClassTerms<float> terms;
+  PartialLoss* partials;  // of each block
+};
+
+// The labels' part of a block's shared memory, behind the engine's: byte offsets of its arrays.
+template <typename Tile, bool with_gradient>
+struct LabelShared {
+  static constexpr int kLoss = NodeShared<Tile, with_gradient>::kBytes;  // double a thread
+  static constexpr int kWeights = kLoss + 8 * kTileThreads;              // float a thread
+  static constexpr int kCounts = kWeights + 4 * kTileThreads;  // int a staged class and node
+  static constexpr int kValid = kCounts + 4 * kTileClasses * Tile::kNodes;  // int a node
+  static constexpr int kAllSmooth = kValid + 4 * Tile::kNodes;              // float
+  static constexpr int kTurns = kAllSmooth + 4;                             // unsigned a thread
+  static constexpr int kCodes = kTurns + 4 * kTileThreads;                  // uint16 a pixel
+  static constexpr int kBytes = kCodes + 2 * Tile::kPixels * kTileThreads;
+};
+
 // A block's place and shared memory.
 template <typename Tile, bool with_gradient>
 struct TileBlock : TileNodes<Tile, with_gradient> {
   using Nodes = TileNodes<Tile, with_gradient>;
-  using Shared = typename Nodes::Shared;
-  using Nodes::args;
+  using Shared = LabelShared<Tile, with_gradient>;
+  using Nodes::cell;
+  using Nodes::part;
   using Nodes::thread;
 
-  unsigned long long* exact;  // of a thread: pixels to compute again
-  double* scratch;
+  const TileArgs& args;
   double* loss;       // of a thread
   float* weights;     // of the labels of a thread
   int* counts;        // of a staged class and node: weights of its pixels, times 4 stride^2
@@ -29,10 +51,9 @@ struct TileBlock : TileNodes<Tile, with_gradient> {
   float* all_smooth;  // smooth_total
   uint16_t* codes;    // labels, of (pixel, thread)
 
-  __device__ __forceinline__ explicit TileBlock(const TileArgs& tile_args) : Nodes(tile_args) {
+  __device__ __forceinline__ explicit TileBlock(const TileArgs& given)
+      : Nodes(given.tiles), args(given) {
     auto* bytes = shared_memory<unsigned char>();
-    exact = reinterpret_cast<unsigned long long*>(bytes + Shared::kExact);
-    scratch = reinterpret_cast<double*>(bytes + Shared::kScratch);
     loss = reinterpret_cast<double*>(bytes + Shared::kLoss);
     weights = reinterpret_cast<float*>(bytes + Shared::kWeights);
     counts = reinterpret_cast<int*>(bytes + Shared::kCounts);
@@ -40,15 +61,6 @@ struct TileBlock : TileNodes<Tile, with_gradient> {
     turns = reinterpret_cast<unsigned*>(bytes + Shared::kTurns);
     all_smooth = reinterpret_cast<float*>(bytes + Shared::kAllSmooth);
     codes = reinterpret_cast<uint16_t*>(bytes + Shared::kCodes);
-  }
-
-  // A thread's cell, which of the cell's threads it is, and its part of the cell: found again where
-  // they are used, rather than kept.
-  __device__ __forceinline__ int cell() const { return opaque(thread) / Tile::kLanes; }
-  __device__ __forceinline__ int lane() const { return opaque(thread) % Tile::kLanes; }
-  __device__ __forceinline__ Part<Tile> part() const {
-    const int own = lane();
-    return {own % Tile::kSegments * Tile::kSide, own / Tile::kSegments * Tile::kSide};
   }
 
   __device__ __forceinline__ void clear_sums() const {
@@ -68,7 +80,7 @@ struct TileBlock : TileNodes<Tile, with_gradient> {
     constexpr int kWidth = Tile::kColumns * Tile::kStride;
     constexpr int kHeight = Tile::kRows * Tile::kStride;
     constexpr int kStep = kTileThreads / kWidth;
-    const CellAxis &y_axis = args.grid.y, &x_axis = args.grid.x;
+    const StrideAxis &y_axis = args.tiles.grid.y, &x_axis = args.tiles.grid.x;
     const int i = thread % kWidth, first = kStep == 1 ? 0 : thread / kWidth;
     const int64_t x = int64_t{this->first_column()} * Tile::kStride - x_axis.offset + i;
     const int64_t y = int64_t{this->first_row()} * Tile::kStride - y_axis.offset;
@@ -79,7 +91,7 @@ struct TileBlock : TileNodes<Tile, with_gradient> {
         static_cast<int>(column_is_there ? smaller<int64_t>(kHeight, y_axis.outputs - y) : 0);
     const int column = code_index(
         i % Tile::kSide, i / Tile::kStride * Tile::kLanes + i % Tile::kStride / Tile::kSide);
-    with_labels(args.target, [&](const auto* labels) {
+    with_labels(args.target.data, args.target.type, [&](const auto* labels) {
       const auto* from = labels + this->image() * args.target.stride[0] +
                          (y + first) * args.target.stride[1] + x * args.target.stride[2];
 #pragma unroll 8

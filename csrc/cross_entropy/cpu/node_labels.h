@@ -1,0 +1,127 @@
+// Where labels gather: node rows, until both cell rows beside one are done. A row that is complete
+// gives the labels' part of the loss, and completes its gradient. For kernels.cpp only.
+#pragma once
+
+#include "cross_entropy/cpu/labels.h"
+#include "softmax/cpu/node_gradients.h"
+#include "softmax/cpu/nodes.h"
+
+namespace fcn_ext {
+namespace {
+
+template <typename element_t>
+class NodeLabels {
+  using accumulate_t = accumulate_of<element_t>;
+
+ public:
+  double loss = 0;  // the labels' part of it
+
+  NodeLabels(const CrossEntropyWork& given_work, const Strip<element_t>& given_strip,
+             NodeGradients<element_t>& given_gradients, Scratch& scratch)
+      : work(given_work), strip(given_strip), gradients(given_gradients) {
+    smoothing = scratch.take<double>(strip.pitch);
+  }
+
+  static LabelSums take(const Strip<element_t>& strip, Scratch& scratch) {
+    const int64_t classes = strip.work.shape.channels;
+    double* sums = scratch.take<double>(classes * strip.pitch);
+    return {sums, strip.pitch, scratch.take<uint8_t>(classes)};
+  }
+
+  void clear(const LabelSums& row) const {
+    for (int64_t c = 0; c < strip.input.classes; ++c) {
+      row.touched[c] = 0;
+    }
+  }
+
+  // A clamped pad is the border's row again.
+  void fold(const LabelSums& pad, const LabelSums& border) const {
+    for (int64_t c = 0; c < strip.input.classes; ++c) {
+      if (pad.touched[c] != 0) {
+        double* to = border.row(static_cast<int32_t>(c));
+        for (int64_t i = 0; i < strip.pitch; ++i) {
+          to[i] += pad.sums[c * strip.pitch + i];
+        }
+      }
+    }
+  }
+
+  // Padded node row q is complete (`partial`: but for what the next unit adds). Subtracts what its
+  // labels add, writes its gradient and takes its part of the loss.
+  void finish(int64_t q, const NodeRow<accumulate_t>& nodes, const LabelSums& row,
+              const NodeSums<accumulate_t>& sums, bool partial) {
+    const int64_t classes = strip.input.classes;
+    const bool smooth = work.smoothing_weight != nullptr;
+    for (int64_t i = 0; i < strip.pitch; ++i) {
+      smoothing[i] = 0;
+    }
+    for (int64_t c = 0; c < classes; ++c) {
+      if (row.touched[c] == 0) {
+        continue;
+      }
+      gradients.fold_columns(row.sums + c * strip.pitch);
+      for (int64_t i = 0; smooth && i < strip.pitch; ++i) {
+        smoothing[i] += row.sums[c * strip.pitch + i];
+      }
+    }
+    for (int64_t c = 0; c < classes; ++c) {
+      const double* labels = row.touched[c] != 0 ? row.sums + c * strip.pitch : nullptr;
+      if (work.result == CrossEntropyResult::kSum) {
+        if (labels != nullptr) {
+          loss += work.label_weight[c] * dot(q, c, labels, nodes);
+        }
+        if (smooth) {
+          loss += work.smoothing_weight[c] * dot(q, c, smoothing, nodes);
+        }
+      }
+      if (strip.wants_gradient()) {
+        accumulate_t* finished = gradients.gather(c, sums);
+        if (labels != nullptr) {
+          subtract(work.label_weight[c], labels, finished);
+        }
+        if (smooth) {
+          subtract(work.smoothing_weight[c], smoothing, finished);
+        }
+        gradients.write(q, c, partial);
+      }
+    }
+  }
+
+ private:
+  const CrossEntropyWork& work;
+  const Strip<element_t>& strip;
+  NodeGradients<element_t>& gradients;
+  double* smoothing;  // of a node row: labels of all classes
+
+  double scale() const { return 1 / (strip.work.x.whole * strip.work.y.whole); }
+
+  // Sum over nodes of labels * (score - peak).
+  double dot(int64_t q, int64_t c, const double* labels, const NodeRow<accumulate_t>& nodes) const {
+    double sum = 0;
+    const element_t* from =
+        strip.input.image + c * strip.input.strides.channel + (q - 1) * strip.input.strides.row;
+    for (int64_t i = gradients.begin(); i < gradients.end(); ++i) {
+      if (labels[i] != 0) {
+        const element_t* node = from + (strip.first_cell + i - 1) * strip.input.strides.column;
+        sum += labels[i] * (static_cast<double>(load(*node)) - static_cast<double>(nodes.peak[i]));
+      }
+    }
+    return sum * scale();
+  }
+
+  void subtract(double weight, const double* labels, accumulate_t* from) const {
+    const double factor = weight * scale();
+    if (factor - factor != 0) {  // infinite or NaN: not to be read where there are no labels
+      for (int64_t i = gradients.begin(); i < gradients.end(); ++i) {
+        from[i] -= static_cast<accumulate_t>(labels[i] != 0 ? factor * labels[i] : 0);
+      }
+      return;
+    }
+    for (int64_t i = gradients.begin(); i < gradients.end(); ++i) {
+      from[i] -= static_cast<accumulate_t>(factor * labels[i]);
+    }
+  }
+};
+
+}  // namespace
+}  // namespace fcn_ext

@@ -1,0 +1,132 @@
+// Cells that the progressions cannot serve: scores that are not finite, or neighbouring nodes that
+// disagree so much that the shared bound is useless. Pixel by pixel, in double, with the pixel's
+// own maximum; lanes = classes.
+#pragma once
+
+#include "softmax/cpu/corner_sums.h"
+#include "softmax/cpu/strip.h"
+
+namespace fcn_ext {
+namespace {
+
+// Scratch of one cell; every array holds the classes, padded to whole registers.
+struct ExactScratch {
+  double* corner[4];  // scores: above left, above right, below left, below right
+  double* share[4];   // of the gradient
+  double* logit;
+
+  static ExactScratch take(Scratch& scratch, int64_t classes) {
+    ExactScratch taken{};
+    for (int k = 0; k < 4; ++k) {
+      taken.corner[k] = scratch.take<double>(classes + kWidth<double>);
+      taken.share[k] = scratch.take<double>(classes + kWidth<double>);
+    }
+    taken.logit = scratch.take<double>(classes + kWidth<double>);
+    return taken;
+  }
+};
+
+template <typename element_t>
+void load_corners(const Scores<element_t>& input, int64_t row, int64_t column,
+                  const ExactScratch& scratch) {
+  for (int k = 0; k < 4; ++k) {
+    int64_t y = row + k / 2, x = column + k % 2;
+    const bool present = input.locate(y, x);
+    const element_t* from = present ? input.at(y, x) : nullptr;
+    for (int64_t c = 0; c < input.classes; ++c) {
+      scratch.corner[k][c] =
+          present ? static_cast<double>(load(from[c * input.strides.channel])) : 0.0;
+    }
+    // Classes that fill the last register have probability zero.
+    for (int64_t c = input.classes; c < input.classes + kWidth<double>; ++c) {
+      scratch.corner[k][c] = -kInf;
+    }
+    for (int64_t c = 0; c < input.classes + kWidth<double>; ++c) {
+      scratch.share[k][c] = 0;
+    }
+  }
+}
+
+// ln of the sum of exp(logit - bound) over classes; leaves 2^(logit - maximum) in scratch.logit and
+// its sum in `sum`. NaN where torch's log_softmax has it.
+inline double log_sum(const CornerWeights& weight, double bound, int64_t classes,
+                      const ExactScratch& scratch, double& sum) {
+  constexpr int64_t kStep = kWidth<double>;
+  using lanes_t = Register<double>;
+  lanes_t most = all_lanes(-kInf), unfit = {};
+  for (int64_t c = 0; c < classes; c += kStep) {
+    lanes_t logit = {};
+    for (int k = 0; k < 4; ++k) {
+      if (weight.at[k] != 0) {
+        logit += weight.at[k] * load_register(scratch.corner[k] + c);
+      }
+    }
+    unfit = logit != logit ? all_lanes(1.0) : unfit;
+    most = larger(logit, most);
+    store_register(scratch.logit + c, logit);
+  }
+  double maximum = -kInf;
+  bool finite = !any_lane(unfit != 0);
+  for (int64_t i = 0; i < kStep; ++i) {
+    maximum = most[i] > maximum ? most[i] : maximum;
+  }
+  finite = finite && maximum > -kInf && maximum < kInf;
+  lanes_t sums = {};
+  for (int64_t c = 0; c < classes; c += kStep) {
+    const lanes_t power = exp2_lanes<double>((load_register(scratch.logit + c) - maximum) * kLog2E);
+    sums += power;
+    store_register(scratch.logit + c, power);
+  }
+  sum = finite ? sum_of<double>(sums) : __builtin_nan("");
+  return finite ? (maximum - bound) + kLn2 * log2_lanes<double>(all_lanes(sum))[0]
+                : __builtin_nan("");
+}
+
+// Cell `cell` (local) below padded node row `row`. visit(at, ln_sum) gets ln S of its pixels that
+// count, `at` their place in strip.rows; gradients go to `sums` unless its pointers are null.
+template <typename element_t, typename accumulate_t, typename Visit>
+void exact_cell(const Strip<element_t>& strip, const Group<accumulate_t>& group, int64_t row,
+                int64_t cell, const CornerSums<accumulate_t>& sums, const ExactScratch& scratch,
+                const Visit& visit) {
+  const int64_t column = strip.first_cell + cell;
+  load_corners(strip.input, row, column, scratch);
+  const double peak[4] = {
+      static_cast<double>(group.above.peak[cell]), static_cast<double>(group.above.peak[cell + 1]),
+      static_cast<double>(group.below.peak[cell]), static_cast<double>(group.below.peak[cell + 1])};
+  for (int64_t k = 0; k < strip.rows.rows; ++k) {
+    for (int64_t output = strip.work.x.begin[column]; output < strip.work.x.begin[column + 1];
+         ++output) {
+      const int64_t at = k * strip.rows.pitch + output - strip.rows.first_column;
+      if (strip.rows.labels[at] < 0) {
+        continue;
+      }
+      const CornerWeights weight(strip.work.y, strip.work.x, strip.rows.first_row + k, output);
+      double bound = 0, sum = 0;
+      for (int i = 0; i < 4; ++i) {
+        bound += weight.at[i] != 0 ? weight.at[i] * peak[i] : 0.0;
+      }
+      visit(at, log_sum(weight, bound, strip.input.classes, scratch, sum));
+      if (sums.above_left == nullptr) {
+        continue;
+      }
+      const double u = static_cast<double>(strip.pixel_weight[at]) / sum;
+      for (int i = 0; i < 4; ++i) {
+        for (int64_t c = 0; weight.at[i] != 0 && c < strip.input.classes; ++c) {
+          scratch.share[i][c] += u * weight.at[i] * scratch.logit[c];
+        }
+      }
+    }
+  }
+  if (sums.above_left != nullptr) {
+    accumulate_t* const to[4] = {sums.above_left, sums.above_right, sums.below_left,
+                                 sums.below_right};
+    for (int i = 0; i < 4; ++i) {
+      for (int64_t c = 0; c < strip.input.classes; ++c) {
+        to[i][c * sums.pitch + cell] += static_cast<accumulate_t>(scratch.share[i][c]);
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace fcn_ext

@@ -1,0 +1,88 @@
+// A group of cells side by side, one to a lane, and which of them progressions can serve.
+#pragma once
+
+#include "softmax/cpu/nodes.h"
+
+namespace fcn_ext {
+namespace {
+
+// Where the best class of every corner is another and the sum might fall below 2^kExact, a cell is
+// computed in double with the true maximum of every pixel (exact.h).
+constexpr double kExact = -40;
+
+// Corner scores of a class, lanes = cells.
+template <typename accumulate_t>
+struct Corners {
+  Register<accumulate_t> above_left, above_right, below_left, below_right;
+};
+
+// What a group of cells is worked on with; its classes are numbered as those of the input.
+template <typename accumulate_t>
+struct Group {
+  using lanes_t = Register<accumulate_t>;
+  const NodeRow<accumulate_t>& above;
+  const NodeRow<accumulate_t>& below;
+  int64_t pitch;  // of node rows
+  int64_t first;  // local number of the first cell, and of its left node
+  int64_t cells;  // at most a register of them; lanes beyond are nobody's
+  int64_t num_classes;
+  // Lanes with ones where a cell is left to the exact kernel: their corners read as zero.
+  lanes_t exact;
+  bool any_exact;
+  lanes_t least;  // 2^least bounds the sum of every pixel of the cell from below
+
+  Corners<accumulate_t> corners(int64_t c) const {
+    const accumulate_t* a = above.scores + c * pitch + first;
+    const accumulate_t* b = below.scores + c * pitch + first;
+    Corners<accumulate_t> corner = {load_register(a), load_register(a + 1), load_register(b),
+                                    load_register(b + 1)};
+    if (any_exact) {
+      corner.above_left = exact != 0 ? lanes_t{} : corner.above_left;
+      corner.above_right = exact != 0 ? lanes_t{} : corner.above_right;
+      corner.below_left = exact != 0 ? lanes_t{} : corner.below_left;
+      corner.below_right = exact != 0 ? lanes_t{} : corner.below_right;
+    }
+    return corner;
+  }
+};
+
+template <typename accumulate_t>
+Register<accumulate_t> lowest(const Corners<accumulate_t>& corner) {
+  return smaller(smaller(corner.above_left, corner.above_right),
+                 smaller(corner.below_left, corner.below_right));
+}
+template <typename accumulate_t>
+Register<accumulate_t> highest(const Corners<accumulate_t>& corner) {
+  return larger(larger(corner.above_left, corner.above_right),
+                larger(corner.below_left, corner.below_right));
+}
+
+// Finds `least`, and with it the cells that need the exact kernel; `apart` has ones where a cell
+// does whatever its scores.
+template <typename accumulate_t>
+void bound_sums(Group<accumulate_t>& group, const Register<accumulate_t>& apart) {
+  using lanes_t = Register<accumulate_t>;
+  group.any_exact = false;
+  lanes_t least = all_lanes(static_cast<accumulate_t>(kMasked));
+  for (int64_t c = 0; c < group.num_classes; ++c) {
+    least = larger(lowest(group.corners(c)), least);
+  }
+  const accumulate_t* a = group.above.unfit + group.first;
+  const accumulate_t* b = group.below.unfit + group.first;
+  const lanes_t unfit =
+      load_register(a) + load_register(a + 1) + load_register(b) + load_register(b + 1);
+  group.exact = (least < static_cast<accumulate_t>(kExact)) | (unfit != 0) | (apart != 0)
+                    ? all_lanes<accumulate_t>(1)
+                    : lanes_t{};
+  lanes_t idle = group.exact;
+  for (int64_t lane = group.cells; lane < kWidth<accumulate_t>; ++lane) {
+    group.exact[lane] = 0;
+    idle[lane] = 1;
+  }
+  group.any_exact = any_lane(group.exact != 0);
+  // No class matters where nobody looks at the sum.
+  group.least = idle != 0 ? all_lanes(static_cast<accumulate_t>(-kMasked)) : least;
+}
+
+}  // namespace
+}  // namespace fcn_ext

@@ -1,0 +1,184 @@
+// The softmax of the pixel rows at hand: groups of cells by progressions, the cells that those
+// cannot serve one by one. What it needs of the pixels, and what it leaves of them, is in the
+// strip; gradients gather in the node rows above and below.
+#pragma once
+
+#include "softmax/cpu/exact.h"
+
+namespace fcn_ext {
+namespace {
+
+template <typename element_t>
+class Softmax {
+  using accumulate_t = accumulate_of<element_t>;
+  using lanes_t = Register<accumulate_t>;
+  static constexpr int64_t kStep = kWidth<accumulate_t>;
+
+ public:
+  double log_sum2 = 0;  // sum over pixels of their weight times log2 S
+
+  Softmax(const Strip<element_t>& given, Scratch& scratch) : strip(given) {
+    const int64_t classes = strip.work.shape.channels;
+    sums = scratch.take<lanes_t>((kMostPhases + 1) * kMostRows);
+    list.geometric = scratch.take<int32_t>(classes);
+    list.direct = scratch.take<int32_t>(classes);
+    list.progressions = scratch.take<Progression<accumulate_t>>(classes);
+    list.running = scratch.take<lanes_t>(2 * classes);
+    exact = ExactScratch::take(scratch, classes);
+  }
+
+  // The rows at hand, between padded node rows q and q + 1.
+  void add(int64_t q, const NodeRow<accumulate_t>& above, const NodeRow<accumulate_t>& below,
+           const CornerSums<accumulate_t>& to) {
+    const CellAxis& x = strip.work.x;
+    for (int64_t first = 0; first < strip.cells; first += kStep) {
+      const int64_t some = strip.cells - first < kStep ? strip.cells - first : kStep;
+      const int64_t cell = strip.first_cell + first;
+      const int64_t columns = x.begin[cell + some] - x.begin[cell];
+      if (columns == 0) {
+        continue;
+      }
+      Group<accumulate_t> group{above, below, strip.pitch, first, some, strip.input.classes,
+                                {},    false, {}};
+      bound_sums(group, strip.work.finite ? lanes_t{} : with_infinite_weights(cell, some));
+      with_rows(strip.rows.rows,
+                [&](auto count) { softmax<decltype(count)::count>(group, columns, to); });
+      for (int64_t lane = 0; group.any_exact && lane < some; ++lane) {
+        if (group.exact[lane] != 0) {
+          add_exact(group, q, first + lane, to);
+        }
+      }
+    }
+  }
+
+ private:
+  const Strip<element_t>& strip;
+  ClassList<accumulate_t> list{};
+  ExactScratch exact{};
+  lanes_t* sums;
+
+  void add_exact(const Group<accumulate_t>& group, int64_t q, int64_t cell,
+                 const CornerSums<accumulate_t>& to) {
+    exact_cell(strip, group, q, cell, to, exact, [&](int64_t at, double ln_sum) {
+      log_sum2 += static_cast<double>(strip.pixel_weight[at]) * ln_sum / kLn2;
+      if (strip.work.ln_sums) {
+        strip.ln_sums[at] = ln_sum;
+      }
+    });
+  }
+
+  // Ones for the cells that have a pixel whose weight is infinite or NaN: it must not reach a node
+  // that the pixel does not read.
+  lanes_t with_infinite_weights(int64_t cell, int64_t cells) const {
+    lanes_t found = {};
+    for (int64_t lane = 0; lane < cells; ++lane) {
+      for (int64_t k = 0; k < strip.rows.rows; ++k) {
+        const accumulate_t* weight =
+            strip.pixel_weight + k * strip.rows.pitch - strip.rows.first_column;
+        for (int64_t x = strip.work.x.begin[cell + lane]; x < strip.work.x.begin[cell + lane + 1];
+             ++x) {
+          if (weight[x] - weight[x] != 0) {
+            found[lane] = 1;
+          }
+        }
+      }
+    }
+    return found;
+  }
+
+  // Whether every lane has every column and every pixel counts as one.
+  bool uniform(const Group<accumulate_t>& group, int64_t columns) const {
+    if (!strip.work.unweighted || strip.work.ln_sums || group.any_exact ||
+        columns != kStep * strip.work.x.phases) {
+      return false;
+    }
+    int32_t joined = 0;
+    for (int64_t k = 0; k < strip.rows.rows; ++k) {
+      const int32_t* label = strip.rows.row(k) +
+                             strip.work.x.begin[strip.first_cell + group.first] -
+                             strip.rows.first_column;
+      for (int64_t x = 0; x < columns; ++x) {
+        joined |= label[x];
+      }
+    }
+    return joined >= 0;
+  }
+
+  template <int row_count>
+  void softmax(const Group<accumulate_t>& group, int64_t columns,
+               const CornerSums<accumulate_t>& to) {
+    const int64_t cell = strip.first_cell + group.first;
+    const bool whole = uniform(group, columns);
+    lanes_t logs = {};
+    for (int64_t phase = 0; phase < strip.work.x.phases; phase += kMostPhases) {
+      const int64_t at = phase * strip.work.x.pitch + cell;
+      const int64_t left = strip.work.x.phases - phase;
+      const Patch<accumulate_t> patch{
+          row_count,
+          left < kMostPhases ? left : kMostPhases,
+          static_cast<const accumulate_t*>(strip.work.y.lower) + strip.rows.first_row,
+          static_cast<const accumulate_t*>(strip.work.y.upper) + strip.rows.first_row,
+          static_cast<const accumulate_t*>(strip.work.x.phase_lower) + at,
+          static_cast<const accumulate_t*>(strip.work.x.phase_upper) + at,
+          strip.work.x.pitch,
+          static_cast<accumulate_t>(strip.work.y.step),
+          static_cast<accumulate_t>(strip.work.x.step)};
+      list_classes(group, patch, list);
+      sum_powers<row_count>(group, patch, list, sums);
+      for (int64_t column = 0; column < patch.columns; ++column) {
+        lanes_t* sum = sums + column * kMostRows;
+        if (whole) {
+          logs += weigh_uniform<row_count>(sum);
+        } else {
+          logs +=
+              weigh<row_count>(group, strip.work.x.output + at + column * strip.work.x.pitch, sum);
+        }
+      }
+      if (strip.wants_gradient()) {
+        add_gradients<row_count>(group, patch, list, sums, to);
+      }
+    }
+    log_sum2 += sum_of<accumulate_t>(logs);
+  }
+
+  // Sums become weight over sum; returns the weighted logarithms of them. A sum is at least
+  // 2^kExact, so that two of them multiply.
+  template <int row_count>
+  lanes_t weigh_uniform(lanes_t* sum) {
+    lanes_t logs = {};
+    for (int k = 0; k < row_count; k += 2) {
+      logs += log2_lanes<accumulate_t>(k + 1 < row_count ? sum[k] * sum[k + 1] : sum[k]);
+    }
+    for (int k = 0; k < row_count; ++k) {
+      sum[k] = reciprocal(sum[k]);
+    }
+    return logs;
+  }
+
+  template <int row_count>
+  lanes_t weigh(const Group<accumulate_t>& group, const int32_t* output, lanes_t* sum) {
+    lanes_t logs = {};
+    for (int k = 0; k < row_count; ++k) {
+      lanes_t weight = gather(strip.pixel_weight + k * strip.rows.pitch, output,
+                              static_cast<int32_t>(strip.rows.first_column));
+      weight = group.exact != 0 ? lanes_t{} : weight;
+      const auto counts = weight != 0;
+      const lanes_t safe = counts ? sum[k] : all_lanes<accumulate_t>(1);
+      const lanes_t log = log2_lanes<accumulate_t>(safe);
+      logs += weight * log;
+      sum[k] = weight * reciprocal(safe);
+      if (strip.work.ln_sums) {
+        for (int64_t lane = 0; lane < group.cells; ++lane) {
+          if (output[lane] >= 0 && group.exact[lane] == 0) {
+            strip.ln_sums[k * strip.rows.pitch + output[lane] - strip.rows.first_column] =
+                kLn2 * static_cast<double>(log[lane]);
+          }
+        }
+      }
+    }
+    return logs;
+  }
+};
+
+}  // namespace
+}  // namespace fcn_ext

@@ -1,0 +1,80 @@
+// A unit's walk down its chunk of cell rows, strip by strip: each node row is loaded once, and
+// finished when the cell rows on both sides of it are done.
+#pragma once
+
+#include "softmax/cpu/nodes.h"
+#include "softmax/cpu/strip.h"
+
+namespace fcn_ext {
+namespace {
+
+// The node rows above and below the cell row at hand, by turns in two places (`which`: 0 or 1).
+template <typename accumulate_t>
+struct NodeRows {
+  NodeRow<accumulate_t> row[2];
+
+  NodeRows(int64_t classes, int64_t pitch, Scratch& scratch) {
+    for (auto& taken : row) {
+      taken.scores = scratch.take<accumulate_t>(classes * pitch);
+      taken.peak = scratch.take<accumulate_t>(pitch);
+      taken.unfit = scratch.take<accumulate_t>(pitch);
+    }
+  }
+};
+
+// What the walk asks of its body:
+//   begin(which)            a node row is there: clear what gathers at it
+//   pixels(q, above, below) strip.rows names pixel rows of cell row q
+//   fold(pad, border)       add what gathered at a clamped pad to the border's row
+//   finish(q, which, partial) padded node row q is complete (`partial`: but for the next unit's
+//   part)
+template <typename element_t, typename Body>
+void walk_strip(Strip<element_t>& strip, const NodeRows<accumulate_of<element_t>>& nodes,
+                int64_t begin, int64_t end, Body& body) {
+  const SoftmaxWork& work = strip.work;
+  const int64_t last = work.y.nodes;
+  const auto load = [&](int64_t q, int which) {
+    load_row(strip.input, q, strip.first_cell, strip.cells + 1, strip.pitch, nodes.row[which]);
+    body.begin(which);
+  };
+  int above = 0;
+  load(begin, above);
+  for (int64_t q = begin; q < end; ++q, above = 1 - above) {
+    const int below = 1 - above;
+    load(q + 1, below);
+    for (int64_t row = work.y.begin[q]; row < work.y.begin[q + 1]; row += kMostRows) {
+      const int64_t left = work.y.begin[q + 1] - row;
+      strip.rows.first_row = row;
+      strip.rows.rows = left < kMostRows ? left : kMostRows;
+      if (strip.rows.columns > 0) {
+        body.pixels(q, above, below);
+      }
+    }
+    if (work.y.clamp && q == 0) {
+      body.fold(above, below);
+    } else if (work.y.clamp && q == last) {
+      body.fold(below, above);
+      body.finish(q, above, false);
+    } else if (q > 0) {
+      body.finish(q, above, false);
+    }
+  }
+  if (end <= last) {
+    body.finish(end, above, true);
+  }
+}
+
+template <typename element_t, typename Body>
+void walk_unit(Strip<element_t>& strip, const NodeRows<accumulate_of<element_t>>& nodes,
+               int64_t unit, Body& body) {
+  const SoftmaxWork& work = strip.work;
+  const int64_t chunk = unit % work.chunks;
+  strip.start(unit);
+  for (int64_t cell = 0; cell < work.x.nodes + 1; cell += work.strip_cells) {
+    strip.move_to(cell);
+    walk_strip(strip, nodes, first_cell_row(work, chunk), first_cell_row(work, chunk + 1), body);
+  }
+}
+
+}  // namespace
+}  // namespace fcn_ext

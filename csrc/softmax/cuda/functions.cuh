@@ -1,0 +1,65 @@
+// The functions of one number that the softmax kernels share, and the sum over a block.
+#pragma once
+
+#include "common/cuda/device.cuh"
+
+namespace fcn_ext {
+namespace softmax {
+
+// One instruction, to about 1 ulp; results below the normal range are zero.
+__device__ __forceinline__ float reciprocal_fast(float x) {
+#if defined(FCN_EXT_CUDA_EMULATION)
+  return 1 / x;
+#else
+  float result;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
+  return result;
+#endif
+}
+
+// The logarithm of a positive normal number, to 2e-7 of itself also near 1; of NaN, NaN. x = 2^k m
+// with m in [2/3, 4/3); log m by a fit of the series of log(1 + f) from its third term on.
+__device__ __forceinline__ float log_of_normal(float x) {
+  int32_t bits;
+  __builtin_memcpy(&bits, &x, sizeof(bits));
+  const int32_t exponent = (bits - 0x3f2aaaab) & static_cast<int32_t>(0xff800000);
+  bits -= exponent;
+  float f;
+  __builtin_memcpy(&f, &bits, sizeof(f));
+  f -= 1;
+  float fit = 0.134337768f;
+  fit = fmaf(fit, f, -0.147041544f);
+  fit = fmaf(fit, f, 0.141169772f);
+  fit = fmaf(fit, f, -0.165391251f);
+  fit = fmaf(fit, f, 0.200038359f);
+  fit = fmaf(fit, f, -0.250018090f);
+  fit = fmaf(fit, f, 0.333333194f);
+  fit = fmaf(f * f, fmaf(fit, f, -0.5f), f);
+  constexpr float kLog2OfUnit = 8.26295832e-8f;  // log(2) / 2^23
+  return fmaf(x, 0.0f, fmaf(static_cast<float>(exponent), kLog2OfUnit, fit));
+}
+
+template <typename T>
+__host__ __device__ __forceinline__ constexpr T not_a_number() {
+  return static_cast<T>(__builtin_nanf(""));
+}
+
+// The sum of a value of every thread of the block, in an order of its own, to all of them.
+// `scratch` holds one value a thread; blocks are powers of two. All threads come here.
+template <typename T>
+__device__ __forceinline__ T block_sum(T value, T* scratch) {
+  const int thread = static_cast<int>(threadIdx.x);
+  __syncthreads();
+  scratch[thread] = value;
+  for (int half = static_cast<int>(blockDim.x) / 2; half > 0; half /= 2) {
+    __syncthreads();
+    if (thread < half) {
+      scratch[thread] += scratch[thread + half];
+    }
+  }
+  __syncthreads();
+  return scratch[0];
+}
+
+}  // namespace softmax
+}  // namespace fcn_ext

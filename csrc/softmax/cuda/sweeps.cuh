@@ -1,0 +1,114 @@
+// The two sweeps over the classes of a block's pixels: sums of powers for each pixel, then, from a
+// weight for each pixel, the corner sums of each cell. Classes come to shared memory in stages.
+#pragma once
+
+#include "softmax/cuda/nodes.cuh"
+
+namespace fcn_ext {
+namespace softmax {
+
+// Calls body(first class, number of classes, their staged scores) for all classes in turn, while
+// the next ones are being copied. Every thread is past a barrier before each call and after the
+// last.
+template <typename Block, typename Body>
+__device__ __forceinline__ void sweep(const Block& block, const Body& body) {
+  const int32_t classes = block.tiles.classes;
+  float *staged = block.staged, *other = staged + kTileClasses * Block::kNodes;
+#pragma unroll 1
+  for (int32_t first = -kTileClasses; first < classes; first += kTileClasses) {
+    const int32_t next = first + kTileClasses;
+    __pipeline_wait_prior(0);
+    __syncthreads();
+    if (next < classes) {
+      block.stage(next, smaller(kTileClasses, classes - next), other);
+    }
+    if (first >= 0) {
+      body(first, smaller(kTileClasses, classes - first), staged);
+    }
+    float* const swapped = staged;
+    staged = other;
+    other = swapped;
+  }
+  __syncthreads();
+}
+
+// A class's scores at the corners of the thread's cell, less the maxima of the nodes.
+template <typename Tile>
+__device__ __forceinline__ Corners corners_of(const float* scores, const float* maxima) {
+  return {scores[0] - maxima[0], scores[1] - maxima[1],
+          scores[Tile::kNodeColumns] - maxima[Tile::kNodeColumns],
+          scores[Tile::kNodeColumns + 1] - maxima[Tile::kNodeColumns + 1]};
+}
+
+template <typename Tile>
+__device__ __forceinline__ int top_left_of(int cell) {
+  return cell / Tile::kColumns * Tile::kNodeColumns + cell % Tile::kColumns;
+}
+
+// sum[pixel] += 2^(score less its bound, in bits) of `count` staged classes, for the thread's
+// pixels.
+template <typename Tile, bool with_gradient>
+__device__ __forceinline__ void add_powers_of_stage(const TileNodes<Tile, with_gradient>& block,
+                                                    const float* staged, int count,
+                                                    float (&sum)[Tile::kPixels]) {
+  const int top_left = top_left_of<Tile>(block.cell());
+  const Part<Tile> part = block.part();
+  const float *scores = staged + top_left, *maxima = block.maxima + top_left;
+  const float* const end = scores + count * Tile::kNodes;
+  if (block.flags[0] != 0) {
+#pragma unroll 1
+    for (; scores < end; scores += Tile::kNodes) {
+      add_powers_of_any_range(corners_of<Tile>(scores, maxima), part, sum);
+    }
+  } else {
+#pragma unroll 1
+    for (; scores < end; scores += Tile::kNodes) {
+      add_powers<Tile>(exponents(corners_of<Tile>(scores, maxima), part), sum);
+    }
+  }
+}
+
+// Leaves the sums over the pixels of each cell of u 2^(the same), by corner, in block.corners, from
+// where sum_around() takes them after a barrier.
+template <typename Tile>
+__device__ __forceinline__ void sum_corners_of_stage(const TileNodes<Tile, true>& block,
+                                                     const float* staged, int count,
+                                                     const float (&u)[Tile::kPixels]) {
+  const int cell = block.cell(), lane = block.lane(), top_left = top_left_of<Tile>(cell);
+  const Part<Tile> part = block.part();
+  const float *scores = staged + top_left, *maxima = block.maxima + top_left;
+  const float* const end = scores + count * Tile::kNodes;
+  float* to = block.corners + cell;
+  const auto keep = [&](float (&corner)[4]) {
+    if constexpr (Tile::kLanes == 1) {
+#pragma unroll
+      for (int which = 0; which < 4; ++which) {
+        to[which * Tile::kCells] = corner[which];
+      }
+    } else {
+      const int which = combine_lanes<Tile>(lane, corner);
+      if (lane < 4) {
+        to[which * Tile::kCells] = corner[0];
+      }
+    }
+    to += Tile::kCornerPitch;
+  };
+  if (block.flags[0] != 0) {
+#pragma unroll 1
+    for (; scores < end; scores += Tile::kNodes) {
+      float corner[4];
+      corner_sums_of_any_range(corners_of<Tile>(scores, maxima), part, u, corner);
+      keep(corner);
+    }
+  } else {
+#pragma unroll 1
+    for (; scores < end; scores += Tile::kNodes) {
+      float corner[4];
+      corner_sums(exponents(corners_of<Tile>(scores, maxima), part), part, u, corner);
+      keep(corner);
+    }
+  }
+}
+
+}  // namespace softmax
+}  // namespace fcn_ext

@@ -1,0 +1,283 @@
+"""What a net makes of its coarse scores: logits, loss, label map, confusion counts."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Literal, overload
+
+import torch
+from torch import Tensor, nn
+
+from .. import ops
+from ..geometry import Deconvolution, Geometry
+from ..metrics import ConfusionMatrix
+from ..ops import _common
+from .trunk import count
+
+__all__ = [
+    "CoarseNet",
+    "CoarseScores",
+    "add_counts",
+    "check_matrix",
+    "check_target",
+    "image_size",
+    "logits",
+]
+
+
+class CoarseScores(nn.Module):
+    """A net whose scores lie on a coarse grid and count at the size of the image.
+
+    ``geometry`` makes logits of the scores. ``forward`` writes them out. ``loss``, ``predict`` and
+    ``evaluate`` give what their names say of these same logits without ever holding them: all
+    four use one geometry, and mix freely.
+
+    A net derives from this class, sets the attributes and has ``scores``; :class:`CoarseNet` makes
+    one of any module that gives coarse scores.
+
+    None of the methods switches between training and evaluation: call ``model.eval()`` before
+    ``predict`` and ``evaluate``, as before ``forward``. They call the net's layers and not the
+    net itself, so that hooks on the net as a whole see ``forward`` alone.
+
+    Attributes:
+        num_classes: channels of the scores.
+        geometry: how the scores reach the size of the image, :class:`fcn_ext.geometry.
+            Deconvolution` or :class:`fcn_ext.geometry.Resize`.
+        ignore_index: void label of targets, where a call names no other.
+    """
+
+    num_classes: int
+    geometry: Geometry
+    ignore_index: int = 255
+
+    @abstractmethod
+    def scores(self, images: Tensor) -> Tensor:
+        """The scores ``(N, num_classes, h, w)`` of ``images`` ``(N, channels, H, W)``."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The logits ``(N, num_classes, H, W)`` of ``images`` ``(N, channels, H, W)``.
+
+        Raises:
+            TypeError, ValueError: as :meth:`scores`.
+        """
+        _common.is_tensor(images, "images")
+        return logits(self.scores(images), image_size(images), self.geometry)
+
+    def loss(
+        self,
+        images: Tensor,
+        target: Tensor,
+        *,
+        weight: Tensor | None = None,
+        ignore_index: int | None = None,
+        reduction: str = "mean",
+        label_smoothing: float = 0.0,
+    ) -> Tensor:
+        """``F.cross_entropy(model(images), target, ...)``, from the scores, with its gradient.
+
+        Args:
+            images: as for :meth:`scores`.
+            target: labels ``(N, H, W)``, uint8, int16, int32 or int64; ``ignore_index`` is void.
+            weight: ``(num_classes,)``, one factor per class.
+            ignore_index: label of the pixels that are left out; by default the net's.
+            reduction: ``"mean"`` over the valid pixels, weighted by ``weight``, ``"sum"`` or
+                ``"none"``.
+            label_smoothing: share of the target spread evenly over the classes, in [0, 1].
+
+        Returns:
+            ``()``, or ``(N, H, W)`` with ``reduction="none"``; float32 where the scores are
+            half-precision.
+
+        Raises:
+            TypeError, ValueError: as :meth:`scores` and
+                :func:`fcn_ext.ops.cross_entropy`, or ``target`` has not the batch size,
+                height and width of ``images``.
+        """
+        check_target(target, images)
+        return ops.cross_entropy(
+            self.scores(images),
+            target,
+            self.geometry,
+            weight=weight,
+            ignore_index=self.ignore_index if ignore_index is None else ignore_index,
+            reduction=reduction,
+            label_smoothing=label_smoothing,
+        )
+
+    @overload
+    def predict(self, images: Tensor, *, return_probability: Literal[False] = ...) -> Tensor: ...
+    @overload
+    def predict(
+        self, images: Tensor, *, return_probability: Literal[True]
+    ) -> tuple[Tensor, Tensor]: ...
+    @torch.no_grad()
+    def predict(
+        self, images: Tensor, *, return_probability: bool = False
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """``model(images).argmax(1)``, from the scores, without a gradient.
+
+        Args:
+            images: as for :meth:`scores`.
+            return_probability: return the softmax probability of the winners as well.
+
+        Returns:
+            Labels ``(N, H, W)``, uint8 up to 256 classes and int16 beyond, the lowest of equal
+            classes; with ``return_probability`` also the probability ``(N, H, W)``, float32
+            (float64 for scores of float64).
+
+        Raises:
+            TypeError, ValueError: as :meth:`scores`.
+        """
+        _common.is_tensor(images, "images")
+        scores = self.scores(images)
+        if return_probability:
+            return ops.argmax(scores, image_size(images), self.geometry, return_probability=True)
+        return ops.argmax(scores, image_size(images), self.geometry)
+
+    @torch.no_grad()
+    def evaluate(
+        self,
+        images: Tensor,
+        target: Tensor,
+        matrix: ConfusionMatrix | Tensor,
+        *,
+        ignore_index: int | None = None,
+    ) -> None:
+        """Adds the counts of (target, predicted class) pairs to ``matrix``, from the scores.
+
+        What ``matrix.update(model(images), target)`` adds. On CUDA nothing waits for the device.
+
+        Args:
+            images: as for :meth:`scores`.
+            target: labels ``(N, H, W)``, uint8, int16, int32 or int64.
+            matrix: a :class:`fcn_ext.metrics.ConfusionMatrix`, which also counts labels out of
+                range and refuses to be scored where there are any; or a contiguous int64 tensor
+                ``(num_classes, num_classes)``, rows = target, to which such pixels do not add.
+            ignore_index: void label for a tensor, by default the net's; a ``ConfusionMatrix`` has
+                its own.
+
+        Raises:
+            TypeError, ValueError: as :meth:`scores` and
+                :func:`fcn_ext.ops.score_confusion_matrix`, or ``target`` has not the batch size,
+                height and width of ``images``, or ``matrix`` counts another number of classes, or
+                ``ignore_index`` is given beside a ``ConfusionMatrix``.
+        """
+        check_target(target, images)
+        if not isinstance(matrix, ConfusionMatrix):
+            ops.score_confusion_matrix(
+                self.scores(images),
+                target,
+                self.geometry,
+                ignore_index=self.ignore_index if ignore_index is None else ignore_index,
+                out=matrix,
+            )
+            return
+        if ignore_index is not None:
+            raise ValueError(
+                "ignore_index must be left to the ConfusionMatrix, whose is "
+                f"{matrix.ignore_index}, got {ignore_index}"
+            )
+        check_matrix(matrix, self.num_classes)
+        add_counts(matrix, self.scores(images), target, self.geometry)
+
+
+class CoarseNet(CoarseScores):
+    """Any module that gives coarse scores, with the loss, labels and counts that they give.
+
+    The state dict has the names of the module's behind ``module.``.
+
+        >>> module = nn.Conv2d(3, 5, 8, stride=8)
+        >>> net = CoarseNet(module, Deconvolution(8, offset=4), num_classes=5)
+        >>> net.predict(torch.zeros(1, 3, 64, 48)).shape
+        torch.Size([1, 64, 48])
+
+    Args:
+        module: from images ``(N, channels, H, W)`` to scores ``(N, num_classes, h, w)``.
+        geometry: how they reach the size of the image: ``Resize()`` where ``F.interpolate`` would
+            follow, a ``Deconvolution`` where a transposed convolution and a crop would.
+        num_classes: channels of the scores.
+        ignore_index: void label of targets.
+
+    Raises:
+        TypeError: an argument is of the wrong type.
+        ValueError: ``num_classes`` is not positive.
+    """
+
+    def __init__(
+        self, module: nn.Module, geometry: Geometry, num_classes: int, *, ignore_index: int = 255
+    ) -> None:
+        super().__init__()
+        if not isinstance(module, nn.Module):
+            raise TypeError(f"module must be a torch.nn.Module, got {type(module).__name__}")
+        self.module = module
+        self.geometry = _common.is_geometry(geometry)
+        self.num_classes = count(num_classes, "num_classes")
+        self.ignore_index = _common.integer(ignore_index, "ignore_index")
+
+    def scores(self, images: Tensor) -> Tensor:
+        """What the module gives.
+
+        Raises:
+            TypeError: that is no tensor.
+            ValueError: that has not the shape ``(N, num_classes, h, w)``.
+        """
+        scores = _common.is_map(self.module(images), "the module's scores")
+        if scores.shape[1] != self.num_classes:
+            raise ValueError(
+                f"the module's scores must have num_classes = {self.num_classes} channels, "
+                f"got {tuple(scores.shape)}"
+            )
+        return scores
+
+
+def logits(scores: Tensor, size: tuple[int, int], geometry: Geometry) -> Tensor:
+    """The scores ``(N, C, h, w)`` at full ``size``."""
+    if isinstance(geometry, Deconvolution):
+        return ops.upsample(
+            scores,
+            geometry.stride,
+            kernel_size=geometry.kernel_size,
+            offset=geometry.offset,
+            output_size=size,
+        )
+    return ops.interpolate(scores, size, align_corners=geometry.align_corners)
+
+
+def add_counts(matrix: ConfusionMatrix, scores: Tensor, target: Tensor, geometry: Geometry) -> None:
+    """Adds the counts of ``scores`` at the size of ``target`` to ``matrix``."""
+    if isinstance(geometry, Deconvolution):
+        matrix.update_upsampled(
+            scores,
+            target,
+            geometry.stride,
+            kernel_size=geometry.kernel_size,
+            offset=geometry.offset,
+        )
+    else:
+        matrix.update_interpolated(scores, target, align_corners=geometry.align_corners)
+
+
+def check_matrix(matrix: ConfusionMatrix, num_classes: int) -> None:
+    """Raises unless ``matrix`` counts ``num_classes`` classes."""
+    if matrix.num_classes != num_classes:
+        raise ValueError(
+            f"matrix must count the net's {num_classes} classes, got {matrix.num_classes}"
+        )
+
+
+def check_target(target: Tensor, images: Tensor) -> None:
+    """Raises unless ``target`` has a label for each pixel of ``images``."""
+    _common.is_tensor(images, "images")
+    _common.is_tensor(target, "target")
+    # Images of another dimension are left to scores, which refuses them.
+    expected = (*images.shape[:1], *images.shape[2:])
+    if images.dim() == 4 and tuple(target.shape) != expected:
+        raise ValueError(
+            f"target must have the images' (N, H, W) = {expected}, got {tuple(target.shape)}"
+        )
+
+
+def image_size(images: Tensor) -> tuple[int, int]:
+    """Height and width."""
+    height, width = images.shape[-2:]
+    return height, width

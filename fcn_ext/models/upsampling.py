@@ -1,0 +1,215 @@
+"""Upsampling between the levels of a net and to the size of the image: fixed, or learned."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .. import ops
+from ..geometry import Deconvolution
+from ..reference import bilinear_kernel
+
+__all__ = [
+    "FixedUpsampling",
+    "LearnedUpsampling",
+    "Upsampling",
+    "UpsamplingKind",
+    "upsampling_kinds",
+]
+
+UpsamplingKind = Literal["fixed", "depthwise", "dense"]
+
+
+class Upsampling(nn.Module):
+    """A transposed convolution of coarse scores, without padding and bias.
+
+    Args:
+        channels: of the scores.
+        geometry: its stride and kernel size.
+    """
+
+    def __init__(self, channels: int, geometry: Deconvolution) -> None:
+        super().__init__()
+        self.channels = channels
+        self.stride = geometry.stride
+        self.kernel_size: int = geometry.kernel_size
+
+    @abstractmethod
+    def forward(self, scores: Tensor) -> Tensor:
+        """All of the upsampled scores: ``(N, C, (h - 1) * stride + kernel_size, ...)``."""
+
+    def fuse(self, coarse: Tensor, skip: Tensor, offset: int) -> Tensor:
+        """``forward(coarse)`` plus the window of ``skip`` that begins at ``offset``."""
+        upsampled: Tensor = self(coarse)
+        return upsampled + _window(skip, offset, *upsampled.shape[2:])
+
+    def crop(self, coarse: Tensor, size: tuple[int, int], offset: int) -> Tensor:
+        """The window of ``forward(coarse)`` that begins at ``offset`` and has ``size``."""
+        return _window(self(coarse), offset, *size)
+
+    def extra_repr(self) -> str:
+        return f"{self.channels}, stride={self.stride}, kernel_size={self.kernel_size}"
+
+
+class FixedUpsampling(Upsampling):
+    """Bilinear upsampling, without parameters.
+
+    Other implementations keep its kernel among their parameters: a state dict may have it, as
+    ``weight``, dense ``(C, C, k, k)`` or depthwise ``(C, 1, k, k)``. If it is the bilinear one it
+    is left out; any other is refused.
+    """
+
+    def forward(self, scores: Tensor) -> Tensor:
+        return ops.upsample(scores, self.stride, kernel_size=self.kernel_size)
+
+    def fuse(self, coarse: Tensor, skip: Tensor, offset: int) -> Tensor:
+        if self.kernel_size == Deconvolution(self.stride).kernel_size:
+            return ops.fuse_skip(coarse, skip, offset, stride=self.stride)
+        return super().fuse(coarse, skip, offset)
+
+    def crop(self, coarse: Tensor, size: tuple[int, int], offset: int) -> Tensor:
+        return ops.upsample(
+            coarse, self.stride, kernel_size=self.kernel_size, offset=offset, output_size=size
+        )
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+        *_, unexpected_keys, error_msgs = args
+        key = f"{prefix}weight"
+        if key in state_dict:
+            # Also when refused: the message says more than "unexpected key" would.
+            if key in unexpected_keys:
+                unexpected_keys.remove(key)
+            problem = self._difference_from_bilinear(state_dict[key])
+            if problem is not None:
+                error_msgs.append(f"{key} {problem}.")
+
+    def _difference_from_bilinear(self, weight: Any) -> str | None:
+        problem = _unlike_a_kernel(weight, self.channels, self.kernel_size)
+        if problem is not None:
+            return problem
+        kernels = _depthwise(weight)
+        if kernels is None:
+            return "must not mix classes: it has nonzero values off its diagonal"
+        bilinear = _bilinear(self.kernel_size).to(weight.device)
+        gap = (kernels[:, 0].to(torch.float64) - bilinear).abs().max().item()
+        if not gap <= torch.finfo(weight.dtype).eps:
+            return (
+                f"must be the bilinear kernel of size {self.kernel_size}, as upsampling is fixed "
+                f"here; it differs by up to {gap:.3g}, so it was probably learned"
+            )
+        return None
+
+
+class LearnedUpsampling(Upsampling):
+    """Upsampling whose kernels are trained. They start bilinear, and without mixing classes.
+
+    State dicts may hold ``weight`` dense ``(C, C, k, k)`` or depthwise ``(C, 1, k, k)``,
+    whichever it is here; a dense one that mixes classes does not fit a depthwise layer.
+
+    Args:
+        dense: a kernel for each pair of classes, instead of one for each class.
+    """
+
+    weight: nn.Parameter
+
+    def __init__(self, channels: int, geometry: Deconvolution, *, dense: bool) -> None:
+        super().__init__(channels, geometry)
+        self.dense = dense
+        inputs = channels if dense else 1
+        self.weight = nn.Parameter(torch.empty(channels, inputs, *2 * (self.kernel_size,)))
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Makes the kernels bilinear."""
+        self.weight.zero_()
+        each = torch.arange(self.channels)
+        self.weight[each, each if self.dense else 0] = _bilinear(self.kernel_size).to(self.weight)
+
+    def forward(self, scores: Tensor) -> Tensor:
+        groups = 1 if self.dense else self.channels
+        return F.conv_transpose2d(scores, self.weight, stride=self.stride, groups=groups)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, dense={self.dense}"
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        *_, error_msgs = args
+        key = f"{prefix}weight"
+        weight = state_dict.get(key)
+        if weight is not None:
+            problem = _unlike_a_kernel(weight, self.channels, self.kernel_size)
+            if problem is None and weight.shape != self.weight.shape:
+                fitting = _dense(weight) if self.dense else _depthwise(weight)
+                if fitting is None:
+                    problem = (
+                        "mixes classes, having nonzero values off its diagonal, and needs a "
+                        'layer with upsampling="dense"'
+                    )
+                else:
+                    state_dict[key] = fitting
+            if problem is not None:
+                error_msgs.append(f"{key} {problem}.")
+                state_dict[key] = self.weight
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def upsampling_kinds(
+    kinds: UpsamplingKind | Mapping[str, UpsamplingKind], layers: list[str]
+) -> dict[str, UpsamplingKind]:
+    """The kind of each of ``layers``: one for all, or one by name, the others fixed.
+
+    Raises:
+        ValueError: a kind is unknown, or a name is none of ``layers``.
+    """
+    by_layer = dict(kinds) if isinstance(kinds, Mapping) else dict.fromkeys(layers, kinds)
+    for name, kind in by_layer.items():
+        if name not in layers:
+            raise ValueError(f"upsampling must name layers among {', '.join(layers)}, got {name!r}")
+        if kind not in get_args(UpsamplingKind):
+            raise ValueError(f"upsampling must be one of {get_args(UpsamplingKind)}, got {kind!r}")
+    return {name: by_layer.get(name, "fixed") for name in layers}
+
+
+def _window(map: Tensor, offset: int, height: int, width: int) -> Tensor:
+    # A slice would end early, without a word, where the map does.
+    return map.narrow(2, offset, height).narrow(3, offset, width)
+
+
+def _bilinear(size: int) -> Tensor:
+    """The kernel (size, size), float64."""
+    taps = bilinear_kernel(size)
+    return torch.outer(taps, taps)
+
+
+def _unlike_a_kernel(weight: Any, channels: int, size: int) -> str | None:
+    """What is wrong with ``weight`` as the kernels of transposed convolutions of that size."""
+    if not isinstance(weight, Tensor) or not weight.is_floating_point():
+        return f"must be a floating-point tensor, got {getattr(weight, 'dtype', type(weight))}"
+    dense, depthwise = (channels, channels, size, size), (channels, 1, size, size)
+    if tuple(weight.shape) not in (dense, depthwise):
+        return f"must have shape {dense} or {depthwise}, got {tuple(weight.shape)}"
+    return None
+
+
+def _depthwise(weight: Tensor) -> Tensor | None:
+    """The kernels as ``(C, 1, k, k)``, or None if they mix classes."""
+    if weight.shape[1] == 1:
+        return weight
+    diagonal = weight.diagonal().permute(2, 0, 1).unsqueeze(1)
+    return diagonal if weight.count_nonzero() == diagonal.count_nonzero() else None
+
+
+def _dense(weight: Tensor) -> Tensor:
+    """The kernels ``(C, 1, k, k)`` as ``(C, C, k, k)``."""
+    return torch.diag_embed(weight[:, 0].permute(1, 2, 0)).permute(2, 3, 0, 1)

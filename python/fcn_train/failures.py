@@ -1,0 +1,95 @@
+"""What an exception means to the user: one line, and the exit code."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from typing import NamedTuple
+
+from fcn_train.data import DataError
+from fcn_train.errors import Interrupted, StateSaved, TrainingError, UsageError, WriteError
+from fcn_train.files import WRONG_PLACE
+
+OUT_OF_MEMORY = re.compile(
+    r"can't allocate memory|not enough memory|cannot allocate memory|bad_alloc|out of memory", re.I
+)
+WORKER_LOST = re.compile(r"DataLoader worker .*(killed by signal|exited unexpectedly)")
+NO_SHARED_MEMORY = re.compile(
+    r"(of|insufficient) shared memory|unable to (open|mmap|allocate) shared"
+)
+# What takes less memory, by command.
+LESS = {
+    "train": "try a smaller --optim.batch with more --optim.accumulate, or a smaller --data.crop",
+    "evaluate": "try --batch 1 and --logits coarse",
+    "predict": "try smaller images",
+}
+
+
+class Failure(NamedTuple):
+    """How a command ends: what is said on standard error, and the exit code."""
+
+    text: str
+    code: int
+
+
+def explain(error: BaseException, command: str = "train") -> Failure | None:
+    """One line for what a user can mend; None for a defect, whose traceback has to be seen."""
+    if isinstance(error, StateSaved):
+        cause = explain(error.__cause__, command) if error.__cause__ else None
+        return Failure(f"{cause.text}. {error}", cause.code) if cause else None
+    if isinstance(error, Interrupted):
+        return Failure(_line(error), 128 + error.signum)
+    if isinstance(error, (UsageError, DataError)):
+        return Failure(_line(error), 2)
+    if isinstance(error, WriteError) and isinstance(error.__cause__, OSError):
+        return Failure(_line(error), 2 if error.__cause__.errno in WRONG_PLACE else 1)
+    if isinstance(error, TrainingError):
+        return Failure(_line(error), 1)
+    if is_out_of_memory(error):
+        return Failure(f"out of memory{_amount(error)}; {LESS.get(command, LESS['predict'])}", 1)
+    if isinstance(error, (RuntimeError, OSError)) and NO_SHARED_MEMORY.search(str(error)):
+        return Failure(
+            "the loader processes ran out of shared memory; try --data.workers 0, or give the "
+            "container more (docker run --shm-size)",
+            1,
+        )
+    # What reads from a process that ended may notice before torch does.
+    lost = isinstance(error, (ConnectionError, EOFError))
+    if lost or (isinstance(error, RuntimeError) and WORKER_LOST.search(str(error))):
+        return Failure(
+            "a loader process was killed, as the system does when memory runs out; try fewer "
+            "--data.workers (0 loads without any), or a smaller --optim.batch",
+            1,
+        )
+    if isinstance(error, OSError) and error.errno is not None:
+        return _refused(error)
+    return None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, RuntimeError) and bool(OUT_OF_MEMORY.search(str(error)))
+
+
+def _amount(error: BaseException) -> str:
+    found = re.search(r"allocate (\d+) bytes|allocate ([\d.]+ .iB)", str(error))
+    if not found:
+        return ""
+    amount = found[2] or f"{int(found[1]) / 2**30:.1f} GiB"
+    return f" ({amount} more were wanted)"
+
+
+def _refused(error: OSError) -> Failure:
+    place = f"{error.filename}: " if error.filename is not None else ""
+    words = error.strerror or os.strerror(error.errno or 0)
+    if error.filename is None:
+        return Failure(f"the system refused: {words}", 1)
+    return Failure(f"{place}{words}; give a place that can be read and written", 2)
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())

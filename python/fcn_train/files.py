@@ -1,0 +1,142 @@
+"""Files that are whole or absent, and what to say when the disk refuses one."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from fcn_train.errors import WriteError
+
+# Reasons of the system that another place has not.
+WRONG_PLACE = {
+    *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG),
+    *(errno.EACCES, errno.EPERM, errno.EROFS),
+}
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary file in the folder of ``path`` that takes its name when the block succeeds.
+
+    Raises:
+        WriteError: the disk refused.
+    """
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    try:
+        with refused_as_write_error(path):
+            yield temporary
+            sync_file(temporary)
+            os.replace(temporary, path)
+            sync_folder(path.parent)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` as UTF-8, atomically; what UTF-8 cannot hold (a file name's stray bytes) as
+    ``\\udcff``.
+    """
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(text.encode("utf-8", "backslashreplace"))
+
+
+def make_folder(path: Path) -> None:
+    with refused_as_write_error(path):
+        path.mkdir(parents=True, exist_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_file(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def refused_as_write_error(path: Path) -> Iterator[None]:
+    """Whatever the disk refuses in the block becomes a WriteError that names ``path``."""
+    try:
+        yield
+    except WriteError:
+        raise
+    except (OSError, SafetensorError) as error:
+        raise WriteError(refusal(path, error)) from error
+
+
+def refusal(path: Path, error: BaseException) -> str:
+    """One sentence: the file, why it could not be written, and what to do."""
+    why = reason(error)
+    number = error.errno if isinstance(error, OSError) else None
+    if number in WRONG_PLACE:
+        return f"{path}: {why}; give a place that can be written"
+    remedy = "check the disk"
+    if why in (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT)):
+        remedy = "free some space"
+        with contextlib.suppress(OSError):
+            free = shutil.disk_usage(path.parent).free
+            remedy += f" ({in_mib(free)} are free)"
+    return f"{path}: cannot be written ({why}); {remedy}"
+
+
+def in_mib(size: int) -> str:
+    return f"{size / 2**20:,.0f} MiB" if size >= 10 * 2**20 else f"{size / 2**20:.1f} MiB"
+
+
+def reason(error: BaseException) -> str:
+    """Why a disk refused, in the system's words.
+
+    ``torch.save`` and ``safetensors`` report a failed write in words of their own; the system's
+    are in the exceptions before, or in the text.
+    """
+    link: BaseException | None = error
+    while link is not None:
+        if isinstance(link, OSError) and link.strerror:
+            return link.strerror
+        link = link.__cause__ or link.__context__
+    match = re.search(r"(?:.*: )?(.+?) \(os error \d+\)", str(error))
+    return match[1] if match else " ".join(str(error).split()) or type(error).__name__
+
+
+def remove_leftovers(folder: Path, *, locked: bool = False) -> None:
+    """Remove what killed processes have left half written in ``folder``.
+
+    Args:
+        folder: it need not exist.
+        locked: nobody else writes there; otherwise the files of living processes are kept.
+    """
+    for path in folder.glob(".*"):
+        match = re.fullmatch(r"\..+\.(?:tmp|old)-(\d+)", path.name)
+        if not match or not (locked or _is_over(int(match[1]))):
+            continue
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def _is_over(pid: int) -> bool:
+    """Whether no other process of this number runs; ours has nothing half written yet."""
+    if pid == os.getpid():
+        return True
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return True
+    except OSError:
+        return False
+    return False

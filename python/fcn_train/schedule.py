@@ -1,0 +1,45 @@
+"""How long a run is, and after which steps it is scored and saved."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from fcn_train.options import OptimOptions
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The steps of a run. Steps are counted from 1; "after step 0" is before the first.
+
+    Attributes:
+        steps: length of the run.
+        steps_per_epoch: a fraction where the images are no multiple of a step's.
+        evaluate_every, checkpoint_every: steps between evaluations, and between checkpoints.
+    """
+
+    steps: int
+    steps_per_epoch: float
+    evaluate_every: int
+    checkpoint_every: int
+
+    @staticmethod
+    def of(
+        optim: OptimOptions, images: int, *, evaluate_every: float, checkpoint_every: int
+    ) -> Schedule:
+        """The schedule over ``images``; ``evaluate_every`` counts epochs, 0 is at the end alone."""
+        steps_per_epoch = images / (optim.batch * optim.accumulate)
+        steps = optim.steps or math.ceil(optim.epochs * steps_per_epoch)
+        every = round(evaluate_every * steps_per_epoch) or steps
+        return Schedule(steps, steps_per_epoch, every, checkpoint_every)
+
+    def evaluates_after(self, step: int) -> bool:
+        """Whether to score the network between two steps; the last one is left to the report."""
+        return 0 < step < self.steps and step % self.evaluate_every == 0
+
+    def saves_after(self, step: int) -> bool:
+        periodic = step % self.checkpoint_every == 0
+        return step > 0 and (self.evaluates_after(step) or step == self.steps or periodic)
+
+    def epoch(self, step: int) -> float:
+        return step / self.steps_per_epoch

@@ -1,0 +1,13 @@
+"""Names of files and classes as they can be shown: they may hold anything."""
+
+from __future__ import annotations
+
+
+def shown(name: str, most: int | None = None) -> str:
+    """``name`` with what cannot be printed as an escape, cut to ``most`` characters.
+
+    Bytes of a file name that are not UTF-8 (Python's lone surrogates), control characters and line
+    breaks become ``\\udcff``, ``\\x07`` and ``\\n``.
+    """
+    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
+    return text if most is None or len(text) <= most else text[: most - 1] + "\u2026"

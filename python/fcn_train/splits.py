@@ -1,0 +1,110 @@
+"""The images a run is trained and scored on, and how it knows them again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from fcn_train import machine
+from fcn_train.data import MemoryDataset, SegmentationDataset, fingerprint, opening
+from fcn_train.errors import UsageError
+from fcn_train.files import write_text
+from fcn_train.options import DataOptions
+
+LOOKED_AT = 50  # images whose size is read to estimate that of all
+
+
+class Splits:
+    """The two splits of a run.
+
+    Attributes:
+        train, val: what is trained on and scored on.
+    """
+
+    def __init__(self, data: DataOptions, warn: Callable[[str], None]) -> None:
+        self._options = data
+        # Not yet kept in memory: that is only done once it is known to fit.
+        self.train, self.val = opening.open_splits(replace(data, memory=False), warn)
+
+    def keep_in_memory(self) -> None:
+        """Decode every image now. Raises UsageError where memory will not hold them."""
+        needed = sum(decoded_bytes(split) for split in (self.train, self.val))
+        machine.check_memory(needed, "--data.memory", "leave it out to decode images as they come")
+        self.train, self.val = MemoryDataset(self.train), MemoryDataset(self.val)
+
+    def record(self, path: Path) -> None:
+        """Write what ``check`` compares with."""
+        write_text(path, json.dumps(self._facts(), indent=1) + "\n")
+
+    def check(self, path: Path) -> None:
+        """Refuse to go on where classes or lists are no longer those that ``path`` records.
+
+        A run of a time before the record has none.
+
+        Raises:
+            UsageError: something changed; the message names it.
+        """
+        if not path.exists():
+            return
+        try:
+            before = json.loads(path.read_text(encoding="utf-8"))
+            for name, now in self._facts().items():
+                _compare(path, name, before[name], now)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UsageError(
+                f"{path}: cannot be read ({error}); remove it to continue without the check"
+            ) from None
+
+    def _facts(self) -> dict[str, dict[str, Any]]:
+        names = {"train": self._options.train_split, "val": self._options.val_split}
+        splits = {"train": self.train, "val": self.val}
+        return {
+            key: {
+                "split": names[key],
+                "images": len(split),
+                "classes": list(split.class_names),
+                "fingerprint": fingerprint(split),
+            }
+            for key, split in splits.items()
+        }
+
+
+def decoded_bytes(split: SegmentationDataset) -> int:
+    """About what the decoded images and labels of a split take: 4 bytes per pixel."""
+    step = max(1, len(split) // LOOKED_AT)
+    pixels, looked_at = 0, 0
+    for index in range(0, len(split), step):
+        try:
+            with Image.open(split.image_path(index)) as picture:
+                pixels += picture.width * picture.height
+        except (OSError, ValueError, Image.DecompressionBombError):
+            continue  # decoding says what is wrong with it
+        looked_at += 1
+    return 4 * pixels * len(split) // max(1, looked_at)
+
+
+def _compare(path: Path, name: str, before: dict[str, Any], now: dict[str, Any]) -> None:
+    if before["classes"] != now["classes"]:
+        changed = [
+            f"class {index} was {a!r}, now {b!r}"
+            for index, (a, b) in enumerate(zip(before["classes"], now["classes"], strict=False))
+            if a != b
+        ]
+        counts = f"{len(before['classes'])} classes then, {len(now['classes'])} now"
+        raise UsageError(
+            f"{path.parent}: the classes have changed since the run was started "
+            f"({changed[0] if changed else counts}); restore them to continue, or start a new run"
+        )
+    if before["fingerprint"] != now["fingerprint"]:
+        counts = f"{before['images']} images then, {now['images']} now"
+        same = "as many images, but other ones, another order, or labels of another meaning"
+        raise UsageError(
+            f"{path.parent}: the {name} split {now['split']!r} has changed since the run was "
+            f"started ({same if before['images'] == now['images'] else counts}); restore it to "
+            "continue, or start a new run"
+        )

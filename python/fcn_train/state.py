@@ -1,0 +1,98 @@
+"""What changes while a network is trained: all that a checkpoint keeps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fcn_ext.models import FCN
+from fcn_train.checkpoint import Checkpoint
+from fcn_train.errors import UsageError
+from fcn_train.history import History
+from fcn_train.schedule import Schedule
+
+# The parts of an optimizer's parameter groups that follow from the options.
+FIXED = ("name", "base_lr", "weight_decay", "momentum")
+
+
+class TrainingState:
+    """A network, its optimizer, what it has logged, and how many steps it has taken.
+
+    Attributes:
+        whole: False once an update was left in its middle: nothing to save any more.
+    """
+
+    def __init__(self, model: FCN, optimizer: torch.optim.SGD) -> None:
+        self.model = model
+        self.optimizer = optimizer
+        self.history = History()
+        self.step = 0
+        self.whole = True
+
+    def update(self, loss: float, lr: float, schedule: Schedule, log_every: int) -> None:
+        """Take the step that the model's gradients say, and note its mean loss and rate."""
+        self.whole = False
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        every = 1 if self.step == schedule.steps else log_every
+        self.history.add_loss(self.step, schedule.epoch(self.step), lr, loss, every)
+        self.whole = True
+
+    def weights(self) -> dict[str, Tensor]:
+        return dict(self.model.state_dict())
+
+    def progress(self) -> dict[str, Any]:
+        """All but the weights: tensors, numbers and text in lists and dicts."""
+        return {
+            "step": self.step,
+            "optimizer": self.optimizer.state_dict(),
+            "history": self.history.state(),
+        }
+
+    def restore(self, saved: Checkpoint) -> None:
+        """Become what ``saved`` holds.
+
+        Raises:
+            UsageError: it is not of this network, optimizer and history, or names another step.
+                What is restored is then undefined until another checkpoint is.
+        """
+        try:
+            if saved.state.get("step", saved.step) != saved.step:
+                raise ValueError(f"its state is of step {saved.state['step']}")
+            history = History.of(saved.state["history"])
+            self.model.load_state_dict(saved.weights)
+            self._check_optimizer(saved.state["optimizer"])
+            self.optimizer.load_state_dict(saved.state["optimizer"])
+        except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+            text = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+            raise UsageError(
+                f"{saved.path}: is not of this run's network and optimizer ({first_line(text)})"
+            ) from None
+        self.history, self.step = history, saved.step
+
+    def _check_optimizer(self, state: dict[str, Any]) -> None:
+        """What torch believes without looking: values of the options, and buffers' shapes."""
+        parameters = []
+        for group, saved in zip(self.optimizer.param_groups, state["param_groups"], strict=True):
+            for name in FIXED:
+                if saved[name] != group[name]:
+                    raise ValueError(f"{name} must be {group[name]}, got {saved[name]}")
+            parameters += list(zip(saved["params"], group["params"], strict=True))
+        known = {number for number, _ in parameters}
+        if not state["state"].keys() <= known:
+            raise ValueError("its optimizer knows other parameters")
+        for number, parameter in parameters:
+            for name, value in state["state"].get(number, {}).items():
+                if isinstance(value, Tensor) and value.shape != parameter.shape:
+                    raise ValueError(
+                        f"{name} must have shape {tuple(parameter.shape)}, got {tuple(value.shape)}"
+                    )
+
+
+def first_line(text: str) -> str:
+    """The line that says what is wrong: of torch's lists of every layer, the first entry."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[1] if len(lines) > 1 else text.strip()

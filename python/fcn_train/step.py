@@ -1,0 +1,77 @@
+"""One step of training.
+
+The random numbers of a batch follow from the seed and its number alone, for the images (see
+``fcn_train.data.loader``) as for dropout. So a checkpoint needs no generator's state, and an
+interrupted run continues with the bits of the unbroken one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fcn_ext.models import FCN
+from fcn_train.data import Batch
+from fcn_train.errors import LossError
+from fcn_train.runtime import Runtime
+
+Loss = Callable[[FCN, Tensor, Tensor], Tensor]
+
+
+def average_gradients(
+    model: FCN, loss: Loss, batches: Iterable[tuple[int, Batch]], count: int, runtime: Runtime
+) -> float:
+    """Leave in ``model`` the gradients of the mean of ``loss`` over ``count`` batches.
+
+    Args:
+        model: in training mode, without gradients.
+        loss: of the network, images (N, 3, H, W) and target (N, H, W).
+        batches: ``count`` batches, each with the seed of its forward pass (dropout).
+
+    Returns:
+        The mean loss.
+
+    Raises:
+        LossError: it is not finite; the message names the images. After this and any other
+            error the model is as it was, without gradients.
+    """
+    with unchanged_on_error(model):
+        total, ids = torch.zeros((), device=runtime.device), list[str]()
+        for seed, batch in batches:
+            torch.manual_seed(seed)
+            images, target = runtime.images(batch.images), runtime.targets(batch.targets)
+            with runtime.autocast():
+                value = loss(model, images, target)
+            (value / count).backward()
+            total += value.detach() / count
+            ids += batch.ids
+        mean = total.item()
+        if not math.isfinite(mean):
+            raise LossError(
+                f"the loss is {mean} on the images {', '.join(ids)}; try a lower --optim.lr"
+            )
+    return mean
+
+
+@contextlib.contextmanager
+def unchanged_on_error(model: FCN) -> Iterator[None]:
+    """After an error ``model`` is as before: forward passes move the means of batch norm."""
+    before = [buffer.clone() for buffer in model.buffers()]
+    try:
+        yield
+    except BaseException:
+        with torch.no_grad():
+            for buffer, value in zip(model.buffers(), before, strict=True):
+                buffer.copy_(value)
+        model.zero_grad(set_to_none=True)
+        raise
+
+
+def batch_seed(seed: int, number: int) -> int:
+    """Seed of the forward pass of batch ``number`` in a run of this ``seed``."""
+    return int(np.random.SeedSequence((seed, number)).generate_state(1, np.uint64)[0])

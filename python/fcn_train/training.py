@@ -1,0 +1,320 @@
+"""A run in progress: what the loop of `fcn train` does, one method each."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+
+import torch
+
+from fcn_ext.metrics import ConfusionMatrix
+from fcn_ext.models import FCN
+from fcn_train import checkpoint, initialize, machine
+from fcn_train.classes import Classes
+from fcn_train.config import to_dict
+from fcn_train.console import Console
+from fcn_train.data import (
+    Batch,
+    ClassWatch,
+    SegmentationDataset,
+    TrainLoader,
+    absent_classes,
+    augmentation,
+)
+from fcn_train.errors import LossError, StateSaved, TrainingError, UsageError, WriteError
+from fcn_train.evaluate import Evaluator
+from fcn_train.failures import is_out_of_memory
+from fcn_train.files import remove_leftovers, write_text
+from fcn_train.loss import class_weights, pixel_loss
+from fcn_train.network import NORMALIZATIONS, build_network
+from fcn_train.optim import build_optimizer, lr_factor, set_lr
+from fcn_train.options import TrainOptions
+from fcn_train.report import summary, to_json, write_report
+from fcn_train.run_folder import RunFolder, refuse_second_run
+from fcn_train.runtime import Runtime
+from fcn_train.schedule import Schedule
+from fcn_train.signals import StopRequested, lost_workers_held_back
+from fcn_train.splits import Splits
+from fcn_train.state import TrainingState
+from fcn_train.step import average_gradients, batch_seed
+from fcn_train.weights import save_weights
+
+
+class Training:
+    """A network, the data it learns from and is scored on, and the folder of its run.
+
+    Args:
+        options: what to train, and how.
+        splits: the images.
+        runtime: where the network runs.
+        console: what is told of the progress.
+        initialize: start from the weights that the options name. A run that is continued from a
+            checkpoint does not need them any more.
+
+    Attributes:
+        state: what changes from step to step.
+        schedule: how long the run is, and when it is scored and saved.
+    """
+
+    def __init__(
+        self,
+        options: TrainOptions,
+        splits: Splits,
+        runtime: Runtime,
+        console: Console,
+        *,
+        initialize: bool,
+    ) -> None:
+        data, optim = options.data, options.optim
+        normalization = NORMALIZATIONS[options.model.input]
+        workers = runtime.workers(data.workers)
+        machine.check_memory(
+            optim.batch * data.crop**2 * 4 * 3, "a batch of images", "give a smaller --data.crop"
+        )
+        self._options = options
+        self._splits = splits
+        self._runtime = runtime
+        self._console = console
+        self.schedule = Schedule.of(
+            optim,
+            len(splits.train),
+            evaluate_every=options.evaluate_every,
+            checkpoint_every=options.checkpoint_every,
+        )
+        model = initial_network(options, splits.train, initialize, console.line)
+        runtime.place(model)
+        self.state = TrainingState(model, build_optimizer(model, optim, runtime.device))
+        self._loss = functools.partial(
+            pixel_loss,
+            reduction=optim.loss,
+            weight=class_weights(optim.class_weights, splits.train, runtime.device),
+            logits=options.logits,
+        )
+        self._loader = TrainLoader(
+            splits.train,
+            augmentation(mirror=data.mirror, scale=data.scale, crop=data.crop),
+            normalization,
+            batch_size=optim.batch,
+            seed=options.seed,
+            replacement=data.sampling == "replacement",
+            workers=workers,
+            pin_memory=runtime.on_gpu,
+        )
+        self._evaluator = Evaluator(
+            splits.val,
+            runtime,
+            normalization,
+            batch=optim.batch,
+            logits=options.logits,
+            workers=workers,
+        )
+        self._watch = ClassWatch(splits.train, console.warn)
+        self._further = False
+
+    def begin(self, folder: RunFolder) -> None:
+        """Start in a new folder, which this process has locked."""
+        refuse_second_run(folder.path)
+        self._enter(folder)
+
+    def resume(self, folder: RunFolder, *, further: bool) -> None:
+        """Go on from the newest checkpoint that can be used, or from the start without any.
+
+        Args:
+            folder: of the run; this process has locked it.
+            further: the run is made longer than it was.
+        """
+        checkpoint.restore_newest(folder.checkpoints, self.state.restore, self._console.warn)
+        if self.state.step > self.schedule.steps:
+            raise UsageError(
+                f"{folder.path}: has taken {self.state.step} steps, more than "
+                f"{self.schedule.steps}; give more --optim.steps or --optim.epochs"
+            )
+        self._further = further
+        self._enter(folder)
+
+    def evaluation_is_due(self) -> bool:
+        """Also before the first step of a run that is made longer: its last score may be lost."""
+        step = self.state.step
+        due = self.schedule.evaluates_after(step) or (self._further and not self.is_ahead())
+        return due and step > 0 and not self.state.history.evaluated(step)
+
+    def checkpoint_is_due(self) -> bool:
+        return self.is_ahead() and self.schedule.saves_after(self.state.step)
+
+    def is_ahead(self) -> bool:
+        """Whether a step was taken since the run was begun or resumed."""
+        return self.state.step > self._start
+
+    def is_over(self) -> bool:
+        """Whether all steps are taken, or the score has not risen for too long."""
+        patience = self._options.patience
+        if self.state.step < self.schedule.steps and self.state.history.stale(patience):
+            self._console.line(
+                f"step {self.state.step}: mean IU has not risen for {patience} evaluations, "
+                "training ends"
+            )
+            return True
+        return self.state.step == self.schedule.steps
+
+    def take_step(self) -> float:
+        """Learn from the next images; returns their mean loss."""
+        state, optim = self.state, self._options.optim
+        factor = lr_factor(state.step, self.schedule.steps, optim)
+        set_lr(state.optimizer, factor)
+        first = state.step * optim.accumulate
+        batches = self._seeded_batches(range(first, first + optim.accumulate))
+        try:
+            with self._rescuing():
+                loss = average_gradients(
+                    state.model, self._loss, batches, optim.accumulate, self._runtime
+                )
+                with lost_workers_held_back():
+                    state.update(loss, optim.lr * factor, self.schedule, self._options.log_every)
+        except LossError as error:
+            saved = self._folder.newest_checkpoint()
+            kept = f"The last good state is {saved}" if saved else "No checkpoint was written yet"
+            raise TrainingError(f"step {state.step + 1}: {error}. {kept}") from None
+        return loss
+
+    def evaluate(self, show: Callable[[int], None], check: Callable[[], None]) -> ConfusionMatrix:
+        """Score the network as it is, and note it; returns the counts of the val split.
+
+        Args:
+            show: called with the number of images after each batch.
+            check: called then, too; StopRequested from it ends the evaluation without a trace.
+        """
+
+        def seen(images: int) -> None:
+            show(images)
+            check()
+
+        state, schedule = self.state, self.schedule
+        with self._rescuing():
+            matrix = self._evaluator.count(state.model, seen)
+            scores = matrix.compute()
+            if not state.history.evaluated(state.step):
+                with lost_workers_held_back():
+                    # The weights first: a history that knows of them is never without them.
+                    if state.history.is_best(scores):
+                        save_weights(self._folder.weights("best"), state.weights())
+                    state.history.add_scores(state.step, schedule.epoch(state.step), scores)
+                self._console.line(f"step {state.step}/{schedule.steps}: {summary(scores)}")
+        return matrix
+
+    def save(self) -> None:
+        """Write a checkpoint and the tables."""
+        with self._rescuing(), lost_workers_held_back():
+            self._save()
+
+    def report(self, matrix: ConfusionMatrix, seconds: float) -> None:
+        """Write the last weights and the report of ``matrix``, the counts of the val split."""
+        options, splits, state = self._options, self._splits, self.state
+        if lack := absent_classes(splits.val, matrix.matrix.sum(1).tolist()):
+            self._console.warn(f"{splits.val.source}: {lack}")
+        save_weights(self._folder.weights("last"), state.weights())
+        write_report(
+            self._folder.path,
+            title=f"{options.model.name} on {splits.train.name}",
+            facts={
+                "split": options.data.val_split,
+                "images": len(splits.val),
+                "steps": state.step,
+                "seconds": round(seconds, 1),
+            },
+            scores=matrix.compute(),
+            matrix=matrix.matrix.cpu().numpy(),
+            classes=Classes.of(splits.val),
+            rows=self._evaluator.pictures(state.model),
+            history=state.history,
+            config=to_dict(options),
+            environment=self._runtime.environment(),
+        )
+
+    def _enter(self, folder: RunFolder) -> None:
+        """Make ``folder`` the run's: what is missing in it is written, its configuration last."""
+        options, state, steps = self._options, self.state, self.schedule.steps
+        self._folder = folder
+        self._start = state.step
+        remove_leftovers(folder.path, locked=True)
+        remove_leftovers(folder.checkpoints, locked=True)
+        if self._further:  # what the run had finished with
+            folder.metrics.unlink(missing_ok=True)
+            folder.weights("last").unlink(missing_ok=True)
+        if not folder.classes.exists():
+            Classes.of(self._splits.train).save(folder.classes)
+        if not folder.splits.exists():
+            self._splits.record(folder.splits)
+        if self._further or not folder.config.exists():
+            write_text(folder.config, to_json(to_dict(options)))
+        write_text(folder.environment, to_json(self._runtime.environment()))
+        images = options.optim.batch * options.optim.accumulate
+        parameters = sum(parameter.numel() for parameter in state.model.parameters())
+        self._console.line(
+            f"{folder.path}: {options.model.name} with {parameters:,} parameters, "
+            f"{len(self._splits.train)} images of {self._splits.train.name}, "
+            f"{f'steps {self._start} to {steps}' if self._start else f'{steps} steps'} of "
+            f"{images} images, on {self._runtime.device}"
+        )
+        state.model.train()
+        per_step = options.optim.accumulate
+        self._batches: Iterator[Batch] = self._loader.batches(
+            self._start * per_step, steps * per_step
+        )
+
+    def _seeded_batches(self, numbers: Iterable[int]) -> Iterator[tuple[int, Batch]]:
+        for number in numbers:
+            batch = next(self._batches)
+            self._watch.add(batch.targets)
+            yield batch_seed(self._options.seed, number), batch
+
+    def _save(self) -> None:
+        state, folder = self.state, self._folder
+        checkpoint.save_checkpoint(
+            folder.checkpoints, state.step, state.weights(), state.progress()
+        )
+        state.history.write(folder.path)
+
+    @contextlib.contextmanager
+    def _rescuing(self) -> Iterator[None]:
+        """Before an error in the block ends the run, save what is whole."""
+        try:
+            yield
+        except Exception as error:
+            if is_out_of_memory(error):
+                traceback.clear_frames(error.__traceback__)  # they hold what filled the memory
+            nothing_new = not self.is_ahead() or not self.state.whole
+            if nothing_new or isinstance(error, (StopRequested, LossError)):
+                raise
+            try:
+                newest = self._folder.newest_checkpoint()
+                if newest is None or checkpoint.step_of(newest) != self.state.step:
+                    with lost_workers_held_back(forget=True):
+                        self._save()
+            except WriteError:
+                raise error from None
+            if isinstance(error, BrokenPipeError):
+                raise  # nobody reads what is said
+            raise StateSaved(
+                f"The state after step {self.state.step} is saved; {self._folder.continue_with}"
+            ) from error
+
+
+def initial_network(
+    options: TrainOptions,
+    train_set: SegmentationDataset,
+    from_sources: bool,
+    say: Callable[[str], None],
+) -> FCN:
+    """The network of step 0, with the weights that the options name if ``from_sources``."""
+    torch.manual_seed(options.seed)
+    model = build_network(options.model, train_set.num_classes)
+    if from_sources:
+        if options.init_classifier:
+            initialize.from_classifier(model, options.init_classifier)
+        if options.init_coarser:
+            initialize.from_coarser(model, options.init_coarser, train_set)
+        if options.init_weights:
+            say(initialize.from_weights(model, options.init_weights, train_set.class_names))
+    return model

@@ -1,0 +1,66 @@
+"""``last.safetensors`` and ``best.safetensors``: a run's weights, with a checksum inside.
+
+The checksum covers names, types, shapes and values of all tensors and lies in the file's metadata,
+so the file is verified wherever it is copied. Files without any metadata are read unverified, as
+runs of a time before the checksum have them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from fcn_train.errors import UsageError
+from fcn_train.files import atomic_path
+
+CHECKSUM = "sha256"
+
+
+def save_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
+    """A state dict as safetensors with its checksum, atomically.
+
+    Raises:
+        WriteError: the disk refused.
+    """
+    tensors = plain(weights)
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, {CHECKSUM: checksum(tensors)})
+
+
+def load_weights(path: Path) -> dict[str, Tensor]:
+    """The state dict that ``save_weights`` wrote.
+
+    Raises:
+        UsageError: the file cannot be read, or does not match its checksum.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise UsageError(f"{path}: weights cannot be read ({error})") from None
+    # Other metadata than what programs write there is a checksum whose name was damaged.
+    foreign = not metadata or metadata == {"format": "pt"}
+    if not foreign and metadata.get(CHECKSUM) != checksum(tensors):
+        raise UsageError(f"{path}: is damaged, its weights do not match their checksum")
+    return tensors
+
+
+def plain(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Detached, on the CPU, in the order of their dimensions: what safetensors can write."""
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+
+
+def checksum(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of names, types, shapes and values, in hexadecimal digits."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

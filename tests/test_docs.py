@@ -1,0 +1,189 @@
+"""What the documentation shows runs: its Python blocks, the docstrings' examples, the programs."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import os
+import pkgutil
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import fcn_ext
+import fcn_train
+
+ROOT = Path(__file__).parents[1]
+BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+# What the text around the blocks of a page takes as given.
+GIVEN = {
+    "README.md": """
+import torch
+from fcn_ext.models import FCN16s
+
+loader = [(torch.randn(1, 3, 64, 64), torch.randint(0, 21, (1, 64, 64)))]
+fcn16s = FCN16s(num_classes=21)
+shapes = {}
+before = 3
+for layer, width in zip((0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28),
+                        (64,) * 2 + (128,) * 2 + (256,) * 3 + (512,) * 6):
+    shapes[f"features.{layer}"] = (width, before, 3, 3)
+    before = width
+for layer, shape in ((0, (4096, 25088)), (3, (4096, 4096)), (6, (1000, 4096))):
+    shapes[f"classifier.{layer}"] = shape
+vgg16_state_dict = {}
+for name, shape in shapes.items():
+    vgg16_state_dict[f"{name}.weight"] = torch.zeros(1).expand(shape)
+    vgg16_state_dict[f"{name}.bias"] = torch.zeros(shape[:1])
+""",
+    "docs/fused_heads.md": """
+import torch
+import torch.nn.functional as F
+from fcn_ext import ops
+
+scores, target = torch.randn(1, 5, 8, 8), torch.randint(0, 5, (1, 64, 64))
+""",
+    "docs/training.md": """
+import sys
+import numpy as np
+import torch
+from PIL import Image
+from pathlib import Path
+from fcn_train.data import write_sample_dataset
+from fcn_train.options import DataOptions, ModelOptions, OptimOptions, TrainOptions
+from fcn_train.train import train
+
+for folder in ("colored", "mine/images", "mine/labels"):
+    Path(folder).mkdir(parents=True)
+Image.new("RGB", (8, 8), (128, 64, 128)).save("colored/beach.png")
+Image.new("RGB", (8, 8)).save("mine/images/beach.png")
+Image.new("L", (8, 8)).save("mine/labels/beach.png")
+Path("mine/classes.txt").write_text("sand\\nwater\\n")
+Path("mine/train.txt").write_text("beach\\n")
+Image.new("RGB", (40, 30)).save("beach.jpg")
+train(TrainOptions(
+    data=DataOptions(root=write_sample_dataset(Path("sample"), train=2, val=1, size=48), crop=32),
+    model=ModelOptions(width=0.05, fc_channels=16),
+    optim=OptimOptions(batch=2, steps=1),
+    threads=1,
+    output=Path("runs/folder-fcn8s-001"),
+))
+sys.argv = ["head_cost.py", "coarse", "2"]
+""",
+}
+GIVEN_TO_DOCSTRINGS = {
+    "fcn_ext.models": """
+import torch
+from fcn_ext.metrics import ConfusionMatrix
+
+images, target = torch.randn(1, 3, 32, 32), torch.zeros(1, 32, 32, dtype=torch.uint8)
+matrix = ConfusionMatrix(num_classes=21)
+""",
+}
+# Sizes that a reader may have and a test has not the time for.
+SMALLER = {
+    "docs/training.md": [
+        ("(8, 3, 360, 360)", "(1, 3, 64, 64)"),
+        ("(8, 12, 12)", "(1, 2, 2)"),
+        ("repeat_interleave(30, ", "repeat_interleave(32, "),
+        ("range(4)", "range(1)"),
+    ]
+}
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+
+
+def run(program: str, folder: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, program, *arguments],
+        cwd=folder,
+        env={**os.environ, "MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def pages() -> list[str]:
+    found = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.md")]
+    return sorted(str(p.relative_to(ROOT)) for p in found if BLOCK.search(p.read_text("utf-8")))
+
+
+@pytest.mark.parametrize("page", pages())
+def test_python_blocks_run(page: str, tmp_path: Path) -> None:
+    """All blocks of a page, one after the other, as a reader who types them in."""
+    text = (ROOT / page).read_text("utf-8")
+    for written, smaller in SMALLER.get(page, []):
+        assert written in text
+        text = text.replace(written, smaller)
+    program = tmp_path / "page.py"
+    program.write_text("\n".join([GIVEN.get(page, ""), *BLOCK.findall(text)]), "utf-8")
+    run(str(program), tmp_path)
+
+
+def modules() -> list[str]:
+    found = []
+    for package in (fcn_ext, fcn_train):
+        found.append(package.__name__)
+        for info in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            if not info.name.endswith("__main__"):
+                found.append(info.name)
+    return found
+
+
+def test_examples_in_docstrings_give_what_they_show() -> None:
+    tried = 0
+    for name in modules():
+        given: dict[str, object] = {}
+        exec(GIVEN_TO_DOCSTRINGS.get(name, ""), given)
+        result = doctest.testmod(importlib.import_module(name), extraglobs=given)
+        assert result.failed == 0, name
+        tried += result.attempted
+    assert tried > 10
+
+
+def test_every_example_is_listed_and_tested() -> None:
+    listed = (ROOT / "examples" / "README.md").read_text("utf-8")
+    for example in EXAMPLES:
+        assert f"({example.name})" in listed
+        assert f"python examples/{example.name}" in example.read_text("utf-8")
+        assert f"test_{example.stem}" in globals()
+
+
+def test_own_training_loop(tmp_path: Path) -> None:
+    output = run(str(ROOT / "examples/own_training_loop.py"), tmp_path)
+    losses = [float(loss) for loss in re.findall(r"step \d+: loss ([\d.]+)", output)]
+    assert losses[-1] < 0.1 * losses[0]
+    compared = re.search(r"new images: ([\d.]+), by the two lines before: ([\d.]+)", output)
+    assert compared is not None
+    assert float(compared[1]) == pytest.approx(float(compared[2]), rel=1e-4, abs=2e-6)
+
+
+def test_evaluate_any_model(tmp_path: Path) -> None:
+    output = run(str(ROOT / "examples/evaluate_any_model.py"), tmp_path)
+    accuracy = re.search(r"pixel accuracy ([\d.]+)", output)
+    assert accuracy is not None
+    assert 0.7 < float(accuracy[1]) < 0.9
+    differing = re.search(r"those of the logits: (\d+) of (\d+)", output)
+    assert differing is not None
+    assert int(differing[1]) <= 1e-5 * int(differing[2])
+
+
+def test_train_fcn8s(tmp_path: Path) -> None:
+    output = run(str(ROOT / "examples/train_fcn8s.py"), tmp_path, "--output", "run")
+    iu = re.search(r"mean IU ([\d.]+)", output)
+    assert iu is not None
+    assert float(iu[1]) > 0.6
+    assert {"report.html", "prediction.png"} <= {path.name for path in (tmp_path / "run").iterdir()}
+
+
+def test_pages_that_name_the_version_agree() -> None:
+    version = re.escape(fcn_ext.__version__)
+    assert re.search(rf"^version: {version}$", (ROOT / "CITATION.cff").read_text("utf-8"), re.M)
+    assert re.search(rf"^## {version}\b", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.M)

@@ -1,0 +1,221 @@
+"""What a network starts from, and files that only look like weights."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from fcn_train import initialize
+from fcn_train.data import SegmentationDataset, open_dataset
+from fcn_train.errors import UsageError
+from fcn_train.initialize import read_state_dict
+from fcn_train.network import build_network
+from fcn_train.options import ModelOptions, TrainOptions
+from fcn_train.run import load_run
+from fcn_train.train import train
+
+Command = Callable[..., tuple[int, str, str]]
+PLAIN = ModelOptions(width=0.05, fc_channels=16, batch_norm=False)
+NAMES = ("sky", "land", "sea")
+
+
+@pytest.fixture(scope="module")
+def train_set(sample_root: Path) -> SegmentationDataset:
+    return open_dataset("sample", sample_root, "train")
+
+
+def some_weights(num_classes: int = 5, options: ModelOptions = PLAIN) -> dict[str, Tensor]:
+    """A state dict without a zero in it."""
+    torch.manual_seed(1)
+    state = build_network(options, num_classes).state_dict()
+    return {name: torch.rand_like(value) + 0.1 for name, value in state.items()}
+
+
+def test_finer_network_starts_from_the_coarser_run(
+    finished_run: Path, tiny_options: TrainOptions, tmp_path: Path, train_set: SegmentationDataset
+) -> None:
+    coarse = train(
+        replace(
+            tiny_options,
+            model=replace(tiny_options.model, name="fcn32s"),
+            optim=replace(tiny_options.optim, steps=1),
+            output=tmp_path / "coarse",
+        )
+    )
+    model = build_network(tiny_options.model, 21)
+    initialize.from_coarser(model, coarse, train_set)
+    assert torch.equal(
+        model.state_dict()["fc6.weight"], load_run(coarse).model.state_dict()["fc6.weight"]
+    )
+    assert not model.state_dict()["score_pool3.weight"].any()
+    with pytest.raises(UsageError, match="does not fit the network: coarser must have fewer skips"):
+        initialize.from_coarser(model, finished_run, train_set)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors", ".npz"])
+def test_network_starts_from_a_classifier(suffix: str, tmp_path: Path) -> None:
+    source = some_weights()
+    path = tmp_path / f"vgg16{suffix}"
+    if suffix == ".pth":
+        torch.save(source, path)
+    elif suffix == ".npz":
+        np.savez(path, **{name: tensor.numpy() for name, tensor in source.items()})
+    else:
+        save_file(source, path)
+    model = build_network(PLAIN, 21)
+    initialize.from_classifier(model, path)
+    assert torch.equal(model.state_dict()["conv3_1.weight"], source["conv3_1.weight"])
+    wider = build_network(replace(PLAIN, width=0.1), 21)
+    with pytest.raises(UsageError, match=r"vgg16.* does not fit the network: .*must have shape"):
+        initialize.from_classifier(wider, path)
+
+
+def bytes_of(value: Any) -> bytes:
+    file = io.BytesIO()
+    torch.save(value, file)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("w.pth", b"", "is empty; download it again"),
+        ("w.safetensors", b"", "is empty; download it again"),
+        ("w.npz", b"", "is empty"),
+        ("w.pth", b"<!DOCTYPE html><html><body>404", "is a web page, not weights; download the"),
+        ("w.npz", b"\n  <HTML><body>sign in", "is a web page"),
+        ("w.safetensors", b'<?xml version="1.0"?><Error>', "is a web page"),
+        ("w.pth", b"version https://git-lfs.github.com/spec/v1\n", "is a Git LFS pointer"),
+        ("vgg16.caffemodel", b"\x0a\x05VGG16", "is a Caffe model, which is not read; save its"),
+        ("w.pth", b"\x00\x01 no weights", "weights cannot be read|holds more than tensors"),
+        ("w.safetensors", b"no weights at all", r"weights cannot be read \(.*give a .pth state"),
+        ("w.npz", b"PK\x03\x04 half an archive", r"weights cannot be read \("),
+        ("w.pth", bytes_of({"a": torch.zeros(9)})[:-90], r"weights cannot be read \("),
+        ("w.pth", bytes_of([torch.zeros(2)]), "must hold a state dict, a mapping of names"),
+        ("w.pth", bytes_of({}), "must hold a state dict"),
+        ("w.pth", bytes_of({"a": torch.zeros(2), "epoch": 3}), "tensors, but epoch is none"),
+        ("w.pth", bytes_of({"weight": Path("anything")}), "holds more than tensors and is not"),
+        ("w.pth", bytes_of({"layer1.weight": torch.zeros(2)}), "holds layer1.weight"),
+        ("w.pth", None, r"weights cannot be read \(No such file"),
+    ],
+)
+@pytest.mark.parametrize("option", ["--init-classifier", "--init-weights"])
+def test_files_that_are_no_weights_end_in_one_line(
+    option: str,
+    name: str,
+    content: bytes | None,
+    message: str,
+    command: Command,
+    sample_root: Path,
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    code, _, err = command(
+        *("train", "--data.root", sample_root, "--output", tmp_path / "run", option, path),
+        *("--model.no-batch-norm", "--model.width", "0.05", "--model.fc-channels", "16"),
+    )
+    assert code == 2, err
+    assert err.startswith(f"fcn: {path}: ")
+    assert err.count("\n") == 1
+    with pytest.raises(AssertionError, match=message):
+        raise AssertionError(err)
+    assert len(err) < 900
+    assert not (tmp_path / "run").exists()
+
+
+def test_folder_that_is_no_run(command: Command, sample_root: Path, tmp_path: Path) -> None:
+    flags = ("--data.root", sample_root, "--output", tmp_path / "run")
+    for option in ("--init-classifier", "--init-weights", "--init-coarser"):
+        code, _, err = command("train", *flags, option, tmp_path)
+        assert (code, err.count("\n")) == (2, 1), err
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "model.", "module.model.", "_orig_mod.module."])
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state: state,
+        lambda state: {"state_dict": state, "epoch": 3},
+        lambda state: {"model": state, "optimizer": {"lr": 0.1}, "best": 0.5},
+        lambda state: {"model": {"state_dict": state}},
+        lambda state: {"model_state_dict": state, "args": ["x"]},
+    ],
+    ids=["bare", "state_dict", "model", "nested", "model_state_dict"],
+)
+def test_wrappers_are_taken_off(prefix: str, wrap: Any, tmp_path: Path) -> None:
+    source = some_weights()
+    torch.save(wrap({prefix + name: value for name, value in source.items()}), tmp_path / "w.pth")
+    found = read_state_dict(tmp_path / "w.pth")
+    assert found.keys() == source.keys()
+    assert all(torch.equal(found[name], source[name]) for name in source)
+
+
+@pytest.mark.parametrize("num_classes", [2, 3, 7])
+def test_foreign_weights_of_any_classes_are_tuned(num_classes: int, tmp_path: Path) -> None:
+    source = some_weights(num_classes)
+    source["upscore2.weight"] = torch.zeros(num_classes, num_classes, 4, 4)
+    torch.save({"state_dict": {f"module.{k}": v for k, v in source.items()}}, tmp_path / "w.pth")
+    model = build_network(PLAIN, len(NAMES))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    said = initialize.from_weights(model, tmp_path / "w.pth", NAMES)
+    for name, value in model.state_dict().items():
+        anew = name.startswith("score_") and num_classes != len(NAMES)
+        assert torch.equal(value, before[name] if anew else source[name]), name
+    assert "left out: " in said
+    assert "upscore2.weight" in said
+    assert ("score_fr.weight" in said) == (num_classes != len(NAMES))
+
+
+def test_run_of_other_classes_is_tuned(
+    finished_run: Path, tiny_options: TrainOptions, tmp_path: Path
+) -> None:
+    trained = load_run(finished_run)
+    weights, names = trained.model.state_dict(), trained.classes.names
+    assert weights["score_fr.weight"].any()
+    model = build_network(tiny_options.model, 21)
+    said = initialize.from_weights(model, finished_run, names)
+    assert all(torch.equal(v, weights[k]) for k, v in model.state_dict().items())
+    assert "left out" not in said
+    # As many classes, but others: what the score layers know is of no use.
+    model = build_network(tiny_options.model, 21)
+    said = initialize.from_weights(model, finished_run, names[::-1])
+    assert torch.equal(model.state_dict()["conv3_1.weight"], weights["conv3_1.weight"])
+    assert not model.state_dict()["score_fr.weight"].any()
+    assert "at their initial values: score_" in said
+
+
+@pytest.mark.parametrize("change", [{"width": 0.1}, {"fc_channels": 32}])
+def test_weights_of_another_network_are_refused(change: Any, tmp_path: Path) -> None:
+    save_file(some_weights(options=replace(PLAIN, **change)), tmp_path / "w.safetensors")
+    with pytest.raises(UsageError, match=r"is of another network: .* must have shape"):
+        initialize.from_weights(build_network(PLAIN, 3), tmp_path / "w.safetensors", NAMES)
+
+
+def test_fine_tuning_by_the_command_says_what_was_left_out(
+    finished_run: Path, command: Command, sample_root: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(sample_root / "JPEGImages", data / "images")
+    shutil.copytree(sample_root / "SegmentationClass", data / "labels")
+    (data / "classes.txt").write_text("".join(f"class {i}\n" for i in range(22)))
+    code, out, err = command(
+        *("train", "--data.kind", "folder", "--data.root", data, "--data.crop", "32"),
+        *("--data.train-split", "", "--data.val-split", "", "--init-weights", finished_run),
+        *("--model.width", "0.05", "--model.fc-channels", "16", "--optim.batch", "2"),
+        *("--optim.steps", "1", "--threads", "1", "--output", tmp_path / "run"),
+    )
+    assert code == 0, err
+    assert f"{finished_run}: " in out
+    assert "left out: score_fr.weight, score_fr.bias" in out
