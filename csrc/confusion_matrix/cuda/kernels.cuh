@@ -151,11 +151,11 @@ __global__ void __launch_bounds__(kMostThreads, kResident)
   constexpr int kRounds = 4;  // at a time
   const Counter counter(counts);
   const int lane = threadIdx.x % kWarp;
-  const int groups = kWarp / lanes;
-  const int group = lane / lanes, lane_of_group = lane % lanes;
-  const int kept_round = lane / groups, kept_lane = lane % groups * lanes;
+  const int teams = kWarp / lanes;
+  const int team = lane / lanes, lane_of_team = lane % lanes;
+  const int kept_round = lane / teams, kept_lane = lane % teams * lanes;
   // A lane without a channel of its own takes the last one as well.
-  const int32_t first_channel = smaller(lane_of_group, counts.num_classes - 1);
+  const int32_t first_channel = smaller(lane_of_team, counts.num_classes - 1);
   each_piece(rows, [&](int64_t row, int64_t piece) {
     const scalar_t* start =
         static_cast<const scalar_t*>(scores.data) + row_offset(rows, scores, row);
@@ -170,13 +170,13 @@ __global__ void __launch_bounds__(kMostThreads, kResident)
       int32_t winner[kRounds];
 #pragma unroll
       for (int r = 0; r < kRounds; ++r) {
-        const int64_t x = first + (round + r) * groups + group;
+        const int64_t x = first + (round + r) * teams + team;
         from[r] = start + smaller(x, rows.width - 1) * scores.column;
         best[r] = static_cast<accumulate_t>(from[r][first_channel]);
         winner[r] = first_channel;
       }
 #pragma unroll 2
-      for (int32_t c = lane_of_group + lanes; c < counts.num_classes; c += lanes) {
+      for (int32_t c = lane_of_team + lanes; c < counts.num_classes; c += lanes) {
 #pragma unroll
         for (int r = 0; r < kRounds; ++r) {
           const auto value = static_cast<accumulate_t>(from[r][c]);
@@ -194,7 +194,7 @@ __global__ void __launch_bounds__(kMostThreads, kResident)
           best[r] = better ? value : best[r];
           winner[r] = better ? channel : winner[r];
         }
-        // Lane i keeps the winner of pixel i, found in round i / groups by group i % groups.
+        // Lane i keeps the winner of pixel i, found in round i / teams by team i % teams.
         const int32_t mine = __shfl_sync(kFullMask, winner[r], kept_lane);
         prediction = kept_round == round + r ? mine : prediction;
       }
@@ -232,7 +232,7 @@ inline CountLaunch plan(PixelRows& rows, int per_lane, Counts& counts) {
           ? larger<int64_t>(1, smaller(by_threads, limits.shared_bytes_per_block / shared_bytes))
           : by_threads;
 
-  // A row may begin anywhere in its first group of per_lane pixels.
+  // A row may begin anywhere in its first piece of per_lane pixels.
   rows.pieces = (rows.width + per_lane - 1 + kWarp * per_lane - 1) / (kWarp * per_lane);
   const int64_t needed = (rows.count * rows.pieces + warps - 1) / warps;
   const int64_t blocks = larger(smaller(needed, limits.multiprocessors * resident),
