@@ -128,6 +128,29 @@ def test_python_blocks_run(page: str, tmp_path: Path) -> None:
     run(str(program), tmp_path)
 
 
+def commands() -> dict[str, set[str]]:
+    """Options that the pages show of each command of ``fcn``."""
+    found: dict[str, set[str]] = {}
+    for page in (ROOT / "README.md", *ROOT.glob("docs/*.md")):
+        blocks = re.findall(r"^```(.*?)\n(.*?)^```$", page.read_text("utf-8"), re.M | re.S)
+        for language, block in blocks:
+            for line in block.replace("\\\n", " ").splitlines() if not language else ():
+                match = re.match(r"fcn (data \w+|\w+)", line)
+                if match:
+                    options = re.findall(r"(?<!\S)--[a-z][\w.-]*", line.partition("#")[0])
+                    found.setdefault(match[1], set()).update(options)
+    return found
+
+
+def test_commands_have_the_options_that_pages_show() -> None:
+    shown = commands()
+    assert {"train", "evaluate", "predict", "data check", "data stats"} <= shown.keys()
+    for command, options in shown.items():
+        text = run("-m", ROOT, "fcn_train", *command.split(), "--help")
+        known = set(re.findall(r"--[a-z][\w.-]*", text))
+        assert options <= known, (command, options - known)
+
+
 def modules() -> list[str]:
     found = []
     for package in (fcn_ext, fcn_train):
