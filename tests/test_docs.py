@@ -151,6 +151,18 @@ def test_commands_have_the_options_that_pages_show() -> None:
         assert options <= known, (command, options - known)
 
 
+@pytest.mark.parametrize("page", ["README.md", "docs/design.md", "benchmarks/README.md"])
+def test_sources_that_pages_name_exist(page: str) -> None:
+    """By their path, or from a folder that the page speaks of."""
+    named = re.findall(
+        r"`([\w./]+\.(?:py|sh|h|cpp|cu|cuh|toml))`", (ROOT / page).read_text("utf-8")
+    )
+    folders = ("", "csrc", "benchmarks", "fcn_ext", "tests/ops")
+    assert [
+        name for name in named if not any((ROOT / folder / name).exists() for folder in folders)
+    ] == []
+
+
 def modules() -> list[str]:
     found = []
     for package in (fcn_ext, fcn_train):
