@@ -17,7 +17,6 @@ from .trunk import count
 __all__ = [
     "CoarseNet",
     "CoarseScores",
-    "add_counts",
     "check_matrix",
     "check_target",
     "image_size",
@@ -178,7 +177,7 @@ class CoarseScores(nn.Module):
                 f"{matrix.ignore_index}, got {ignore_index}"
             )
         check_matrix(matrix, self.num_classes)
-        add_counts(matrix, self.scores(images), target, self.geometry)
+        matrix.update_scores(self.scores(images), target, self.geometry)
 
 
 class CoarseNet(CoarseScores):
@@ -241,20 +240,6 @@ def logits(scores: Tensor, size: tuple[int, int], geometry: Geometry) -> Tensor:
             output_size=size,
         )
     return ops.interpolate(scores, size, align_corners=geometry.align_corners)
-
-
-def add_counts(matrix: ConfusionMatrix, scores: Tensor, target: Tensor, geometry: Geometry) -> None:
-    """Adds the counts of ``scores`` at the size of ``target`` to ``matrix``."""
-    if isinstance(geometry, Deconvolution):
-        matrix.update_upsampled(
-            scores,
-            target,
-            geometry.stride,
-            kernel_size=geometry.kernel_size,
-            offset=geometry.offset,
-        )
-    else:
-        matrix.update_interpolated(scores, target, align_corners=geometry.align_corners)
 
 
 def check_matrix(matrix: ConfusionMatrix, num_classes: int) -> None:

@@ -12,7 +12,7 @@ from .. import ops
 from ..geometry import Grid
 from ..metrics import ConfusionMatrix
 from ..ops import _common
-from .coarse import CoarseScores, add_counts, check_matrix, check_target, image_size, logits
+from .coarse import CoarseScores, check_matrix, check_target, image_size, logits
 from .heads import Head
 from .names import PublishedNames, part_names
 from .trunk import MAIN, Trunk, name_prefix, named_parts
@@ -126,6 +126,7 @@ class FCN(CoarseScores, TrunksAndHeads):
     ``model(images)`` are the logits; ``model.loss``, ``model.predict`` and ``model.evaluate``
     (:class:`fcn_ext.models.CoarseScores`) do without them.
 
+        >>> from fcn_ext.models import VGG16Trunk
         >>> trunk = VGG16Trunk(width=1 / 32)
         >>> model = FCN(trunk, Head(trunk, 21, skips=["pool4", "pool3"]))
         >>> model(torch.zeros(1, 3, 50, 60)).shape
@@ -232,6 +233,7 @@ class MultiHeadFCN(TrunksAndHeads):
 
     What goes in and comes out for each head is a dict by its name.
 
+        >>> from fcn_ext.models import VGG16Trunk
         >>> trunk = VGG16Trunk(width=1 / 32)
         >>> heads = {"semantic": Head(trunk, 33), "geometric": Head(trunk, 3)}
         >>> model = MultiHeadFCN(trunk, heads)
@@ -345,7 +347,7 @@ class MultiHeadFCN(TrunksAndHeads):
             check_target(target[name], images)
             check_matrix(matrix[name], head.num_classes)
         for name, scores in self.scores(images).items():
-            add_counts(matrix[name], scores, target[name], self._heads()[name].geometry)
+            matrix[name].update_scores(scores, target[name], self._heads()[name].geometry)
 
     def _check_given(self, values: Mapping[str, object], name: str) -> None:
         if not isinstance(values, Mapping):

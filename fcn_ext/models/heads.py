@@ -8,7 +8,8 @@ from typing import cast
 from torch import Tensor, nn
 
 from .._arguments import integer, number
-from ..geometry import Deconvolution, Grid, crop_offset
+from ..geometry import Deconvolution, Grid
+from .levels import last_level, skip_levels
 from .trunk import Trunk, count, named_parts
 from .upsampling import (
     FixedUpsampling,
@@ -38,6 +39,7 @@ class Head(nn.Module):
     the first upsampling of several, ``upscore_pool4`` the one after pool4, ``upscore8`` the last;
     ``upscore`` the only one.
 
+        >>> from fcn_ext.models import VGG16Trunk
         >>> trunk = VGG16Trunk(width=1 / 32)
         >>> head = Head(trunk, 21, skips=["pool4", "pool3"], upsampling={"upscore2": "dense"})
         >>> head.skip_offsets
@@ -94,21 +96,41 @@ class Head(nn.Module):
         self.skip_scales = {skip: number(scale, "skips") for skip, scale in scales.items()}
         self.tops = {name: trunk.top if top is None else top for name, trunk in trunks.items()}
 
+        top_grid, *skip_grids = self._grids(trunks)
+        skips = list(self.skip_scales)
+        levels = skip_levels(top_grid, list(zip(skips, skip_grids, strict=True)))
+        self.skip_offsets = {skip: level.offset for skip, level in zip(skips, levels, strict=True)}
+        self.score_grid = levels[-1].grid if levels else top_grid
+        last = last_level(self.score_grid, levels, skips)
+        self.last_offset = last.offset
+
+        paddings = [0, *(level.padding for level in levels)]
         self.streams = nn.ModuleDict()
         for name, trunk in trunks.items():
-            self.streams[name] = _score_layers(
-                trunk, self.tops[name], list(self.skip_scales), self.num_classes
-            )
-        self._add_upsampling(self._grids(trunks), upsampling)
+            layers = zip(self.maps(name), paddings, strict=True)
+            self.streams[name] = _score_layers(trunk, dict(layers), self.num_classes)
+
+        levels.append(last)
+        self.upsampling = upsampling_kinds(upsampling, [level.name for level in levels])
+        for level in levels:
+            kind = self.upsampling[level.name]
+            self.add_module(level.name, _upsampling(kind, self.num_classes, level.step))
+        self.geometry = Deconvolution(last.step.stride, last.step.kernel_size, last.offset)
+        if self.upsampling[last.name] != "fixed":
+            self.geometry, self.score_grid = Deconvolution(1), Grid()
 
     def _grids(self, trunks: Mapping[str, Trunk]) -> list[Grid]:
-        """Where the scores of the top map and of each skip lie, the same for all trunks."""
+        """Where the cells of the top map and of each skip lie, the same for all trunks."""
         grids: list[Grid] = []
         for name, trunk in trunks.items():
-            own, layers = trunk.grids(), self._layers(name)
-            found = [
-                own[map].through(layer) for map, layer in zip(self.maps(name), layers, strict=True)
-            ]
+            for map in self.maps(name):
+                if map not in trunk.channels:
+                    raise ValueError(
+                        "skips and top must name maps of the trunk, "
+                        f"{', '.join(trunk.channels)}, got {map!r}"
+                    )
+            of_trunk = trunk.grids()
+            found = [of_trunk[map] for map in self.maps(name)]
             for map, grid, first in zip(self.maps(name), found, grids or found, strict=True):
                 if (grid.scale, grid.shift) != (first.scale, first.shift):
                     raise ValueError(
@@ -118,43 +140,6 @@ class Head(nn.Module):
                     )
             grids = grids or found
         return grids
-
-    def _add_upsampling(
-        self, grids: list[Grid], kinds: UpsamplingKind | Mapping[str, UpsamplingKind]
-    ) -> None:
-        skips = list(self.skip_scales)
-        grid = grids[0]
-        steps = []
-        self.skip_offsets: dict[str, int] = {}
-        for skip, finer in zip(skips, grids[1:], strict=True):
-            ratio = grid.stride / finer.stride
-            if ratio.denominator != 1:
-                raise ValueError(
-                    f"skips must go from coarse to fine by whole strides, got {skip} with stride "
-                    f"{finer.stride} after one of {grid.stride}"
-                )
-            step = Deconvolution(int(ratio), _kernel_size(grid, int(ratio), finer))
-            grid = grid.upsample(step.stride, kernel_size=step.kernel_size)
-            self.skip_offsets[skip] = crop_offset(finer, grid)
-            steps.append(step)
-        self.score_grid = grid
-        stride = int(grid.stride)
-        last = Deconvolution(stride, _kernel_size(grid, stride, Grid()))
-        full = grid.upsample(stride, kernel_size=last.kernel_size)
-        self.last_offset = crop_offset(full, Grid())
-        steps.append(last)
-
-        if skips:
-            names = [f"upscore{steps[0].stride}", *(f"upscore_{skip}" for skip in skips[:-1])]
-            names.append(f"upscore{stride}")
-        else:
-            names = ["upscore"]
-        self.upsampling = upsampling_kinds(kinds, names)
-        for name, step in zip(names, steps, strict=True):
-            self.add_module(name, _upsampling(self.upsampling[name], self.num_classes, step))
-        self.geometry = Deconvolution(stride, last.kernel_size, self.last_offset)
-        if self.upsampling[names[-1]] != "fixed":
-            self.geometry, self.score_grid = Deconvolution(1), Grid()
 
     def maps(self, trunk: str) -> list[str]:
         """The maps of ``trunk`` that are scored: the top one, then the skips."""
@@ -215,34 +200,15 @@ class Head(nn.Module):
         return cast("list[nn.Conv2d]", list(self.streams[trunk].children()))
 
 
-def _score_layers(trunk: Trunk, top: str, skips: list[str], num_classes: int) -> nn.ModuleDict:
+def _score_layers(trunk: Trunk, paddings: Mapping[str, int], num_classes: int) -> nn.ModuleDict:
+    """The score layers of the maps named in ``paddings``, padded so."""
     layers = nn.ModuleDict()
-    grids = trunk.grids()
-    for name in (top, *skips):
-        if name not in trunk.channels:
-            raise ValueError(
-                f"skips and top must name maps of the trunk, {', '.join(trunk.channels)}, "
-                f"got {name!r}"
-            )
-        padding = 0
-        if trunk.keeps_size and name != top:
-            # The upsampled scores reach past the skip map: by r - 1 cells on every side, r being
-            # how many cells of the skip one cell of the top map spans, and by up to r - 1 more at
-            # the end, where pooling rounded the size up.
-            padding = 2 * (round(grids[top].stride / grids[name].stride) - 1)
-        conv = nn.Conv2d(trunk.channels[name], num_classes, 1, padding=max(0, padding))
-        layers["score_fr" if name == trunk.top else f"score_{name}"] = conv
+    for map, padding in paddings.items():
+        conv = nn.Conv2d(trunk.channels[map], num_classes, 1, padding=padding)
+        layers["score_fr" if map == trunk.top else f"score_{map}"] = conv
     for parameter in layers.parameters():
         nn.init.zeros_(parameter)
     return layers
-
-
-def _kernel_size(grid: Grid, stride: int, reference: Grid) -> int:
-    """The side of the kernel that puts ``grid``, upsampled, a whole number of cells away from
-    ``reference``: 2 * stride - 1 centers it on a cell, 2 * stride between two."""
-    size: int = Deconvolution(stride).kernel_size
-    gap = grid.upsample(stride, kernel_size=size).shift - reference.shift
-    return size if gap.denominator == 1 else 2 * stride - 1
 
 
 def _upsampling(kind: UpsamplingKind, channels: int, geometry: Deconvolution) -> Upsampling:

@@ -44,14 +44,11 @@ class Trunk(nn.Module):
         in_channels: channels of the images.
         channels: channels of each map, by its name, from fine to coarse.
         top: the name of the map that a head scores first, the coarsest.
-        keeps_size: every layer pads so that maps cover the image and no more. Score layers of
-            skips are then padded, so that the upsampled scores stay inside them at the border.
     """
 
     in_channels: int
     channels: dict[str, int]
     top: str
-    keeps_size: bool = True
 
     @abstractmethod
     def forward(self, images: Tensor, keep: Collection[str] | None = None) -> dict[str, Tensor]:
@@ -132,7 +129,6 @@ class ClassifierTrunk(Trunk):
         self.padding: Padding = padding
         self.batch_norm = batch_norm
         self.dropout = dropout
-        self.keeps_size = padding == "same"
         self.channels = {}
         self.stages: dict[str, list[str]] = {}
         self._stage: list[str] = []

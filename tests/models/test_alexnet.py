@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from fcn_ext.models import FCNAlexNet, build_model, load_classifier
+from fcn_ext.models import FCN, FCNAlexNet, build_model, load_classifier
 
 VARIANTS = {"caffe": "fcn-alexnet", "torchvision": "fcn-alexnet-torchvision"}
 
@@ -47,7 +47,7 @@ class Classifier(nn.Module):
         self.double().eval()
 
 
-def _meta(**options) -> FCNAlexNet:
+def _meta(**options) -> FCN:
     with torch.device("meta"):
         return FCNAlexNet(**options)
 
@@ -57,7 +57,7 @@ def test_has_the_published_numbers():
     assert sum(parameter.numel() for parameter in model.parameters()) == 56_954_261
     assert (model.last_stride, model.last_kernel_size, model.last_offset) == (32, 63, 18)
     # Long et al., 2015, Table 1: one cell of the classifier sees 355 pixels.
-    assert model.trunk_grids()["fc7"].receptive_field == 355
+    assert model.trunk.grids()["fc7"].receptive_field == 355
     sizes = []
     for layer in (model.conv1, model.pool1, model.pool2, model.pool5, model.fc6):
         layer.register_forward_hook(lambda _module, _input, map: sizes.append(map.shape[-1]))
@@ -116,7 +116,7 @@ def test_computes_what_the_classifier_did(narrow):
             layer.ceil_mode = True
     images = torch.randn(2, 3, 83, 120, dtype=torch.float64)
     features = classifier.features(images)
-    fc7, _ = model.trunk(images)
+    fc7 = model.trunk(images)["fc7"]
     assert fc7.shape[2:] == (features.shape[2] - 5, features.shape[3] - 5)
     for y, x in ((0, 0), (1, 2), (fc7.shape[2] - 1, fc7.shape[3] - 1)):
         window = features[:, :, y : y + 6, x : x + 6]
@@ -138,7 +138,7 @@ def test_the_other_builds_weights_are_refused(narrow):
     model = build_model("fcn-alexnet", **narrow)
     with pytest.raises(ValueError, match=r"features\.0\.weight must have shape \(4, 3, 11, 11\)"):
         load_classifier(model, Classifier().state_dict())
-    with pytest.raises(ValueError, match="FCNAlexNet's classifier, but lacks"):
+    with pytest.raises(ValueError, match="AlexNetTrunk's classifier, but lacks"):
         load_classifier(model, {"conv1_1.weight": torch.zeros(1)})
 
 
@@ -151,7 +151,7 @@ def test_further_input_channels_start_from_the_mean(narrow):
 
 @pytest.mark.parametrize("padding", ["published", "same"])
 @pytest.mark.parametrize("name", VARIANTS.values())
-def test_batch_norm_takes_the_place_of_response_normalisation(name, padding, narrow):
+def test_batch_norm_takes_the_place_of_response_normalization(name, padding, narrow):
     model = build_model(name, batch_norm=True, padding=padding, **narrow)
     kinds = [type(module) for module in model.modules()]
     assert kinds.count(nn.BatchNorm2d) == 5

@@ -8,8 +8,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from fcn_ext import ops
+from fcn_ext.geometry import Deconvolution, Resize
 from fcn_ext.metrics import ConfusionMatrix
-from fcn_ext.models import build_model
+from fcn_ext.models import CoarseNet, CoarseScores, build_model
+
+from .common import randomize
 
 NAMES = ["fcn32s", "fcn16s", "fcn8s", "fcn8s-atonce"]
 SIZES = [(1, 1), (33, 47), (64, 5)]
@@ -18,11 +21,7 @@ every_padding = pytest.mark.parametrize("padding", ["published", "same"])
 
 
 def random_net(name: str, **options) -> nn.Module:
-    model = build_model(name, **options).double()
-    for parameter in model.parameters():
-        std = (2 / parameter[0].numel()) ** 0.5 if parameter.dim() > 1 else 0.1
-        nn.init.normal_(parameter, std=std)
-    return model
+    return randomize(build_model(name, **options).double())
 
 
 def random_batch(size: tuple[int, int], dtype: torch.dtype = torch.uint8):
@@ -167,7 +166,7 @@ def test_autocast_sums_in_float32(narrow):
     torch.testing.assert_close(loss.double(), expected, rtol=1e-6, atol=0)
 
 
-def test_heads_compile_as_one_graph(narrow):
+def test_methods_compile_as_one_graph(narrow):
     model = random_net("fcn16s", padding="same", **narrow).float().eval()
     loss = torch.compile(model.loss, backend="eager", fullgraph=True, dynamic=True)
     predict = torch.compile(model.predict, backend="eager", fullgraph=True, dynamic=True)
@@ -246,3 +245,114 @@ def test_wrong_matrices_are_refused(narrow):
         model.evaluate(IMAGES, LABELS, ConfusionMatrix(5), ignore_index=0)
     with pytest.raises(ValueError, match=r"\(5, 5\).*got \(6, 6\)"):
         model.evaluate(IMAGES, LABELS, torch.zeros(6, 6, dtype=torch.int64))
+
+
+# ------------------------------------------------------------------ any module
+
+GEOMETRIES = [Deconvolution(4, offset=1), Deconvolution(4, 7, (1, 2)), Resize(), Resize(True)]
+
+
+def any_module() -> nn.Module:
+    return randomize(nn.Conv2d(3, 5, 6, stride=4, padding=4)).double()
+
+
+def at_full_size(scores, size, geometry):
+    if isinstance(geometry, Resize):
+        align_corners = geometry.align_corners
+        return F.interpolate(scores, size, mode="bilinear", align_corners=align_corners)
+    return ops.upsample(
+        scores,
+        geometry.stride,
+        kernel_size=geometry.kernel_size,
+        offset=geometry.offset,
+        output_size=size,
+    )
+
+
+class OfItsOwn(CoarseScores):
+    """A net that derives from the class, and names its void."""
+
+    num_classes, geometry, ignore_index = 5, Deconvolution(4, offset=1), 3
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = any_module()
+
+    def scores(self, images):
+        return self.conv(images)
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
+def test_any_module_of_coarse_scores_has_loss_labels_and_counts(geometry):
+    net = CoarseNet(any_module(), geometry, 5)
+    assert list(net.state_dict()) == ["module.weight", "module.bias"]
+    images, target = random_batch((33, 47))
+    logits = at_full_size(net.module(images), (33, 47), geometry)
+    torch.testing.assert_close(net(images), logits, rtol=1e-12, atol=1e-12)
+    loss = net.loss(images, target)
+    expected = F.cross_entropy(logits, target.long(), ignore_index=255)
+    torch.testing.assert_close(loss, expected, rtol=1e-12, atol=1e-12)
+    loss.backward()
+    assert net.module.weight.grad.count_nonzero() > 0
+    labels, probability = net.predict(images, return_probability=True)
+    assert torch.equal(labels, net(images).argmax(1))
+    torch.testing.assert_close(probability, logits.softmax(1).amax(1), rtol=1e-11, atol=0)
+    matrix, wanted = ConfusionMatrix(5), ConfusionMatrix(5)
+    counts = torch.zeros(5, 5, dtype=torch.int64)
+    net.evaluate(images, target, matrix)
+    net.evaluate(images, target, counts)
+    wanted.update(net(images).detach(), target)
+    assert torch.equal(matrix.matrix, wanted.matrix)
+    assert torch.equal(counts, wanted.matrix)
+
+
+def test_the_nets_void_is_the_default():
+    images, target = random_batch((33, 47))
+    target[target == 255] = 3
+    for net in (OfItsOwn(), CoarseNet(any_module(), Deconvolution(4, offset=1), 5, ignore_index=3)):
+        expected = F.cross_entropy(net(images), target.long(), ignore_index=3)
+        torch.testing.assert_close(net.loss(images, target), expected, rtol=1e-12, atol=1e-12)
+        counts = torch.zeros(5, 5, dtype=torch.int64)
+        net.evaluate(images, target, counts)
+        assert counts.sum() == (target != 3).sum()
+        expected = F.cross_entropy(net(images), target.long(), ignore_index=1)
+        loss = net.loss(images, target, ignore_index=1)
+        torch.testing.assert_close(loss, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
+def test_any_module_compiles_and_exports(geometry):
+    net = CoarseNet(any_module().float(), geometry, 5)
+    images = torch.randn(2, 3, 32, 48)
+    compiled = torch.compile(net, backend="eager", fullgraph=True, dynamic=True)
+    torch.testing.assert_close(compiled(images), net(images))
+    program = torch.export.export(net, (images,))
+    torch.testing.assert_close(program.module()(images), net(images))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ((lambda x: x, Resize(), 5), TypeError, "module must be a torch.nn.Module, got function"),
+        ((nn.Identity(), 8, 5), TypeError, "geometry must be a fcn_ext.geometry"),
+        ((nn.Identity(), Resize(), 0), ValueError, "num_classes must be >= 1, got 0"),
+    ],
+)
+def test_wrong_modules_are_refused(arguments, error, message):
+    with pytest.raises(error, match=message):
+        CoarseNet(*arguments)
+
+
+def test_modules_that_give_no_scores_are_refused():
+    images = torch.zeros(1, 3, 8, 8)
+    with pytest.raises(ValueError, match=r"num_classes = 5 channels, got \(1, 3, 8, 8\)"):
+        CoarseNet(nn.Identity(), Resize(), 5)(images)
+    with pytest.raises(ValueError, match=r"scores must have shape \(N, C, H, W\), got \(1, 192\)"):
+        CoarseNet(nn.Flatten(), Resize(), 5).predict(images)
+
+    class Pair(nn.Module):
+        def forward(self, images):
+            return images, images
+
+    with pytest.raises(TypeError, match=r"scores must be a torch.Tensor, got tuple"):
+        CoarseNet(Pair(), Resize(), 3)(images)

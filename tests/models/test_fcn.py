@@ -1,177 +1,23 @@
+"""Nets of trunks and heads."""
+
 from __future__ import annotations
 
 import copy
 
-import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from fcn_ext import ops
-from fcn_ext.models import FCN8s, build_model
+from fcn_ext.metrics import ConfusionMatrix
+from fcn_ext.models import FCN, Head, MultiHeadFCN, VGG16Trunk, build_model
 
-NAMES = ["fcn32s", "fcn16s", "fcn8s", "fcn8s-atonce", "fcn-alexnet"]
-ALL_NAMES = [*NAMES, "fcn-googlenet"]
-SIZES = [(1, 1), (33, 47), (64, 5)]
-
-
-def build_on_meta(name: str, **options):
-    with torch.device("meta"):
-        return build_model(name, **options)
-
-
-def randomize(model: nn.Module) -> nn.Module:
-    for parameter in model.parameters():
-        std = (2 / parameter[0].numel()) ** 0.5 if parameter.dim() > 1 else 0.1
-        nn.init.normal_(parameter, std=std)
-    return model
-
-
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("name", NAMES)
-def test_equals_the_published_net(name, size, published_net, narrow):
-    net = published_net(name)
-    model = build_model(name, **narrow).double()
-    model.load_state_dict(net.state_dict())
-    image = 50 * torch.randn(2, 3, *size, dtype=torch.float64)
-    expected_input, input = image.clone().requires_grad_(), image.clone().requires_grad_()
-
-    expected, logits = net(expected_input), model(input)
-    torch.testing.assert_close(logits, expected, rtol=1e-12, atol=1e-12)
-
-    grad = torch.randn_like(expected)
-    expected.backward(grad)
-    logits.backward(grad)
-    torch.testing.assert_close(input.grad, expected_input.grad, rtol=1e-11, atol=1e-12)
-    expected_grads = dict(net.named_parameters())
-    for key, parameter in model.named_parameters():
-        gap = (parameter.grad - expected_grads[key].grad).abs().max()
-        assert gap <= 1e-12 * expected_grads[key].grad.abs().max(), key
-
-
-@pytest.mark.parametrize(
-    ("name", "parameters", "skip_offsets", "last_offset", "score_size"),
-    [
-        ("fcn32s", 134_346_581, [], 19, 16),
-        ("fcn16s", 134_357_354, [5], 27, 34),
-        ("fcn8s", 134_362_751, [5, 9], 31, 70),
-        ("fcn8s-atonce", 134_362_751, [5, 9], 31, 70),
-    ],
-)
-def test_has_the_published_numbers(name, parameters, skip_offsets, last_offset, score_size):
-    model = build_on_meta(name)
-    assert sum(parameter.numel() for parameter in model.parameters()) == parameters
-    assert list(model.skip_offsets.values()) == skip_offsets
-    assert model.last_offset == last_offset
-    # Long et al., 2015, Table 1: one cell of the classifier sees 404 pixels.
-    assert model.trunk_grids()["fc7"].receptive_field == 404
-
-    sizes = {}
-    for layer in ("conv1_2", "pool1", "pool2", "pool3", "pool4", "pool5", "score_fr"):
-        getattr(model, layer).register_forward_hook(
-            lambda _module, _input, output, layer=layer: sizes.update({layer: output.shape[-1]})
-        )
-    scores = model.scores(torch.empty(1, 3, 500, 500, device="meta"))
-    assert list(sizes.values()) == [698, 349, 175, 88, 44, 22, 16]
-    assert scores.shape == (1, 21, score_size, score_size)
-
-
-def test_scores_lie_where_the_published_ones_do():
-    for name, first, stride in [("fcn32s", 12.5, 32), ("fcn16s", -11.5, 16), ("fcn8s", -23.5, 8)]:
-        grid = build_on_meta(name).score_grid
-        assert [grid.center(cell) for cell in (0, 3)] == [first, first + 3 * stride]
-
-
-def test_parameters_carry_the_published_names(published_net, narrow):
-    for name in NAMES:
-        expected = [key for key in published_net(name).state_dict() if "upscore" not in key]
-        assert sorted(build_model(name, **narrow).state_dict()) == sorted(expected)
+from .common import ALL, randomize
 
 
 @pytest.mark.parametrize("padding", ["published", "same"])
-@pytest.mark.parametrize("name", ALL_NAMES)
-def test_new_nets_score_zero(name, padding, narrow):
-    model = build_model(name, padding=padding, **narrow)
-    logits = model(torch.randn(1, 3, 40, 50))
-    assert logits.shape == (1, 5, 40, 50)
-    assert logits.count_nonzero() == 0
-    # The features are alive: zero scores still receive a gradient.
-    logits.sum().backward()
-    for layer in model.score_layers:
-        assert getattr(model, layer).weight.grad.count_nonzero() > 0
-
-
-@pytest.mark.parametrize("name", ["fcn32s", "fcn16s", "fcn8s", "fcn-alexnet", "fcn-googlenet"])
-def test_same_padding_takes_any_size(name):
-    model = randomize(build_model(name, num_classes=2, width=1 / 64, padding="same")).eval()
-    for height in range(1, 71):
-        image = torch.randn(1, 3, height, 71 - height)
-        logits = model(image)
-        assert logits.shape == (1, 2, height, 71 - height)
-        assert logits.isfinite().all()
-        # No pixel lies further than half a cell outside the cells' centres.
-        cells = model.scores(image).shape
-        for axis, pixels in ((2, height), (3, 71 - height)):
-            assert model.score_grid.center(0) <= model.last_stride / 2
-            assert model.score_grid.center(cells[axis] - 1) >= pixels - 1 - model.last_stride / 2
-
-
-def make_ramp_net(model: nn.Module, scored: str) -> nn.Module:
-    """Convolutions that pass channel 0 on, and one score layer that reads it."""
-    for name, parameter in model.named_parameters():
-        nn.init.zeros_(parameter)
-        is_score = name.startswith("score")
-        if name.endswith("weight") and (not is_score or name.startswith(scored)):
-            center = parameter.shape[-1] // 2
-            with torch.no_grad():
-                parameter[0, 0, center, center] = 1
-    return model
-
-
-@pytest.mark.parametrize("padding", ["published", "same"])
-@pytest.mark.parametrize(
-    ("name", "scored", "stride"),
-    [
-        ("fcn32s", "score_fr", 32),
-        ("fcn16s", "score_fr", 32),
-        ("fcn16s", "score_pool4", 16),
-        ("fcn8s", "score_fr", 32),
-        ("fcn8s", "score_pool4", 16),
-        ("fcn8s", "score_pool3", 8),
-    ],
-)
-def test_a_ramp_stays_where_it_was(padding, name, scored, stride):
-    # The largest value of a pooled window lies (stride - 1) / 2 past the window's centre.
-    # Interpolation is exact on a ramp, so every score must return raised by just that, if it lies
-    # at the centre of its window.
-    model = build_model(name, num_classes=1, width=1 / 64, padding=padding).double().eval()
-    make_ramp_net(model, scored)
-    height, width = 203, 170
-    ramp = torch.arange(height * 1.0, dtype=torch.float64)[:, None]
-    ramp = ramp + 2 * torch.arange(width * 1.0, dtype=torch.float64)
-    logits = model(ramp.expand(1, 3, height, width))[0, 0]
-    inner = (slice(64, height - 64), slice(64, width - 64))
-    torch.testing.assert_close(
-        logits[inner], (ramp + 3 * (stride - 1) / 2)[inner], rtol=0, atol=1e-10
-    )
-
-
-@pytest.mark.parametrize("name", ["fcn32s", "fcn16s", "fcn8s"])
-def test_same_padding_is_centred_up_to_the_border(name):
-    # With symmetric kernels and whole cells, a mirrored image has mirrored logits.
-    model = randomize(build_model(name, num_classes=2, width=1 / 64, padding="same")).double()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.dim() == 4:
-                parameter += parameter.flip(2, 3)
-    model.eval()
-    image = torch.randn(1, 3, 96, 64, dtype=torch.float64)
-    mirrored = model(image.flip(2, 3)).flip(2, 3)
-    torch.testing.assert_close(mirrored, model(image), rtol=1e-10, atol=1e-10)
-
-
-@pytest.mark.parametrize("padding", ["published", "same"])
-@pytest.mark.parametrize("name", ALL_NAMES)
+@pytest.mark.parametrize("name", ALL)
 def test_logits_are_the_upsampled_scores(name, padding, narrow):
     model = randomize(build_model(name, padding=padding, **narrow)).eval()
     images = torch.randn(2, 3, 21, 37)
@@ -183,49 +29,6 @@ def test_logits_are_the_upsampled_scores(name, padding, narrow):
         output_size=images.shape[-2:],
     )
     assert torch.equal(model(images), expected)
-
-
-def test_options_shape_the_net():
-    model = build_on_meta("fcn8s", in_channels=4, num_classes=7, width=0.25, fc_channels=96)
-    shapes = {key: tuple(value.shape) for key, value in model.state_dict().items()}
-    assert shapes["conv1_1.weight"] == (16, 4, 3, 3)
-    assert shapes["conv5_3.weight"] == (128, 128, 3, 3)
-    assert shapes["fc6.weight"] == (96, 128, 7, 7)
-    assert shapes["fc7.weight"] == (96, 96, 1, 1)
-    assert shapes["score_fr.weight"] == (7, 96, 1, 1)
-    assert shapes["score_pool3.weight"] == (7, 64, 1, 1)
-    assert build_on_meta("fcn8s", width=1e-9).fc6.weight.shape == (1, 1, 7, 7)
-
-
-def test_dropout_falls_on_single_elements(narrow):
-    model = build_model("fcn32s", **{**narrow, "dropout": 0.5})
-    seen = []
-    model.drop6.register_forward_hook(lambda _module, input, output: seen.append((input, output)))
-    model(torch.randn(1, 3, 96, 96))
-    (features,), dropped = seen[0]
-    alive = features != 0
-    kept = dropped != 0
-    torch.testing.assert_close(dropped[kept], 2 * features[kept])
-    partly = [0 < kept[0, c].sum() < alive[0, c].sum() for c in range(128) if alive[0, c].sum() > 1]
-    assert any(partly)
-    model.eval()
-    images = torch.randn(1, 3, 8, 8)
-    assert torch.equal(model(images), model(images))
-
-
-@pytest.mark.parametrize("padding", ["published", "same"])
-def test_batch_norm_trains_and_infers(padding, narrow):
-    model = build_model("fcn8s", batch_norm=True, padding=padding, **narrow)
-    norms = [name for name, module in model.named_modules() if isinstance(module, nn.BatchNorm2d)]
-    assert norms == [
-        f"bn{stage}_{i}"
-        for stage, depth in enumerate([2, 2, 3, 3, 3], 1)
-        for i in range(1, depth + 1)
-    ]
-    model.train()
-    model(torch.randn(2, 3, 33, 47)).sum().backward()
-    assert model.bn3_2.running_mean.count_nonzero() > 0
-    assert model.eval()(torch.randn(1, 3, 1, 1)).shape == (1, 5, 1, 1)
 
 
 def test_empty_batch(narrow):
@@ -296,53 +99,191 @@ def test_wrong_images_are_refused(images, message, narrow):
         build_model("fcn32s", **narrow)(images)
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"num_classes": 0}, "num_classes must be >= 1, got 0"),
-        ({"in_channels": -1}, "in_channels must be >= 1, got -1"),
-        ({"fc_channels": 0}, "fc_channels must be >= 1, got 0"),
-        ({"width": 0}, "width must be finite and > 0, got 0"),
-        ({"width": float("nan")}, "width must be finite and > 0, got nan"),
-        ({"padding": "valid"}, r"padding must be one of \('published', 'same'\), got 'valid'"),
-        ({"dropout": 1.5}, r"dropout must lie in \[0, 1\], got 1.5"),
-    ],
-)
-def test_wrong_options_are_refused(options, message):
-    with pytest.raises(ValueError, match=message):
-        build_model("fcn8s", **options)
+# ------------------------------------------------------------------ several trunks
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"num_classes": 2.0}, "num_classes must be an integer, got 2.0"),
-        ({"num_classes": True}, "num_classes must be an integer, got True"),
-        ({"fc_channels": "8"}, "fc_channels must be an integer, got '8'"),
-        ({"width": "a"}, "width must be a number, got 'a'"),
-        ({"dropout": None}, "dropout must be a number, got None"),
-        ({"batch_norm": "no"}, "batch_norm must be a bool, got 'no'"),
-    ],
-)
-def test_options_of_a_wrong_type_are_refused(options, message):
-    with pytest.raises(TypeError, match=message):
-        build_model("fcn8s", **options)
+def two_streams(padding: str = "published", **options) -> FCN:
+    """Color and a depth of one channel, each with skips of its own, fused late."""
+    trunks = {
+        "color": VGG16Trunk(width=1 / 32, dropout=0.0, padding=padding),
+        "depth": VGG16Trunk(width=1 / 32, dropout=0.0, padding=padding, in_channels=1),
+    }
+    return FCN(trunks, Head(trunks, 5, **options))
 
 
-def test_numbers_of_numpy_are_numbers(narrow):
-    options = {**narrow, "num_classes": np.int64(4), "width": np.float32(0.03125)}
-    model = build_model("fcn32s", **options)
-    assert model(torch.zeros(1, 3, 8, 9)).shape == (1, 4, 8, 9)
-    assert type(model.num_classes) is int
+def alone(model: FCN, name: str, **options) -> FCN:
+    """The net of one of the streams, with its numbers."""
+    trunk = copy.deepcopy(model.trunks[name])
+    net = FCN(trunk, Head(trunk, 5, **options)).double()
+    prefix = f"{name}."
+    state = model.state_dict()
+    state = {key[len(prefix) :]: state[key] for key in state if key.startswith(prefix)}
+    net.load_state_dict(state)
+    return net.eval()
 
 
-def test_unknown_names_and_options_are_refused():
-    with pytest.raises(ValueError, match=r"fcn32s, fcn16s, fcn8s, .*, got 'fcn4s'"):
-        build_model("fcn4s")
-    with pytest.raises(TypeError, match="depth"):
-        build_model("fcn8s", depth=16)
+@pytest.mark.parametrize("padding", ["published", "same"])
+@pytest.mark.parametrize("skips", [(), ("pool4",), ("pool4", "pool3")])
+def test_two_streams_are_half_of_each(skips, padding):
+    """nyud-fcn32s-color-hha: 0.5 + 0.5; with skips on both streams alike, all being linear."""
+    model = randomize(two_streams(padding, skips=skips)).double().eval()
+    assert model.in_channels == 4
+    images = torch.randn(2, 4, 40, 61, dtype=torch.float64)
+    color, depth = alone(model, "color", skips=skips), alone(model, "depth", skips=skips)
+    expected = (color(images[:, :3]) + depth(images[:, 3:])) / 2
+    torch.testing.assert_close(model(images), expected, rtol=1e-12, atol=1e-12)
+    target = torch.randint(0, 5, (2, 40, 61))
+    loss = model.loss(images, target)
+    torch.testing.assert_close(loss, F.cross_entropy(expected, target), rtol=1e-12, atol=1e-12)
+    assert torch.equal(model.predict(images), model(images).argmax(1))
+    loss.backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
 
 
-def test_at_once_is_an_option_of_fcn8s(narrow):
-    assert FCN8s(at_once=True, **narrow).skip_scales == {"pool4": 0.01, "pool3": 0.0001}
-    assert FCN8s(**narrow).skip_scales == {"pool4": 1, "pool3": 1}
+def test_shares_of_the_streams_are_free():
+    model = randomize(two_streams(trunk_weights={"color": 1, "depth": 0.25})).double().eval()
+    images = torch.randn(1, 4, 20, 31, dtype=torch.float64)
+    expected = alone(model, "color")(images[:, :3]) + alone(model, "depth")(images[:, 3:]) / 4
+    torch.testing.assert_close(model(images), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_two_streams_name_their_layers_by_trunk():
+    model = two_streams(skips=["pool4"])
+    single = build_model("fcn16s", width=1 / 32, num_classes=5)
+    names = [f"{trunk}.{key}" for trunk in ("color", "depth") for key in single.state_dict()]
+    assert sorted(model.state_dict()) == sorted(names)
+    assert model.score_layers[-1] == "depth.score_pool4"
+    with pytest.raises(ValueError, match="trunk must be the only one, got trunks color, depth"):
+        model.trunk  # noqa: B018
+
+
+@pytest.mark.parametrize("make", ["two_streams", "two_heads"])
+def test_nets_of_several_parts_are_saved_and_loaded(make):
+    build = globals()[make]
+    model, other = randomize(build()).eval(), build().eval()
+    images = torch.randn(1, model.in_channels, 30, 21)
+    expected = model.scores(images)
+    other.load_state_dict(model.state_dict())
+    for net in (other, copy.deepcopy(model)):
+        torch.testing.assert_close(net.scores(images), expected, rtol=0, atol=0)
+    keys = list(model.state_dict())
+    with pytest.raises(RuntimeError, match=f'Missing key.*"{keys[0]}"'):
+        other.load_state_dict({key: model.state_dict()[key] for key in keys[1:]})
+
+
+@pytest.mark.parametrize("make", ["two_streams", "two_heads"])
+def test_nets_of_several_parts_compile_and_export(make):
+    model = randomize(globals()[make]("same")).eval()
+    images = torch.randn(2, model.in_channels, 96, 80)
+    compiled = torch.compile(model, backend="eager", fullgraph=True, dynamic=True)
+    torch.testing.assert_close(compiled(images), model(images))
+    dynamic = {axis: torch.export.Dim.DYNAMIC for axis in (0, 2, 3)}
+    exported = torch.export.export(model, (images,), dynamic_shapes=(dynamic,))
+    images = torch.randn(1, model.in_channels, 64, 65)
+    torch.testing.assert_close(exported.module()(images), model(images))
+
+
+# ------------------------------------------------------------------ several heads
+
+
+def two_heads(padding: str = "published", **options) -> MultiHeadFCN:
+    trunk = VGG16Trunk(width=1 / 32, dropout=0.0, padding=padding)
+    semantic = Head(trunk, 7, skips=["pool4", "pool3"])
+    geometric = Head(trunk, 3, skips=["pool4"], ignore_index=9, loss_weight=0.5)
+    return MultiHeadFCN(trunk, {"semantic": semantic, "geometric": geometric})
+
+
+def batch_of_two_heads():
+    images = torch.randn(2, 3, 40, 61, dtype=torch.float64)
+    target = {
+        "semantic": torch.randint(0, 7, (2, 40, 61)),
+        "geometric": torch.randint(0, 3, (2, 40, 61), dtype=torch.uint8),
+    }
+    target["semantic"][:, :5] = 255
+    target["geometric"][:, 3:9] = 9
+    return images, target
+
+
+@pytest.mark.parametrize("padding", ["published", "same"])
+def test_two_heads_are_two_nets_on_one_trunk(padding):
+    model = randomize(two_heads(padding)).double().eval()
+    images, target = batch_of_two_heads()
+    nets = {name: FCN(model.trunks["main"], head) for name, head in model.heads.items()}
+    logits, scores, labels = model(images), model.scores(images), model.predict(images)
+    matrices = {"semantic": ConfusionMatrix(7), "geometric": ConfusionMatrix(3, ignore_index=9)}
+    model.evaluate(images, target, matrices)
+    for name, net in nets.items():
+        assert torch.equal(logits[name], net(images))
+        assert torch.equal(scores[name], net.scores(images))
+        assert torch.equal(labels[name], net.predict(images))
+        expected = ConfusionMatrix(net.num_classes, ignore_index=net.ignore_index)
+        net.evaluate(images, target[name], expected)
+        assert torch.equal(matrices[name].matrix, expected.matrix)
+        assert expected.compute().num_pixels == (target[name] != net.ignore_index).sum()
+    losses = {name: net.loss(images, target[name]) for name, net in nets.items()}
+    for name, loss in model.losses(images, target).items():
+        assert torch.equal(loss, losses[name])
+    joint = losses["semantic"] + 0.5 * losses["geometric"]
+    torch.testing.assert_close(model.loss(images, target), joint, rtol=1e-12, atol=1e-12)
+    weight = {"geometric": torch.tensor([1.0, 2.0, 0.0], dtype=torch.float64)}
+    weighted = losses["semantic"] + 0.5 * nets["geometric"].loss(
+        images, target["geometric"], weight=weight["geometric"]
+    )
+    torch.testing.assert_close(model.loss(images, target, weight=weight), weighted)
+
+
+def test_the_trunk_runs_once_for_all_heads():
+    model = two_heads().double()
+    ran = []
+    model.trunks["main"].register_forward_hook(lambda *_: ran.append(1))
+    model.loss(*batch_of_two_heads()).backward()
+    assert len(ran) == 1
+
+
+def test_two_heads_name_their_layers_by_head():
+    keys = [key for key in two_heads().state_dict() if "score" in key]
+    assert keys == [
+        *(f"semantic.score_{n}.{k}" for n in ("fr", "pool4", "pool3") for k in ("weight", "bias")),
+        *(f"geometric.score_{n}.{k}" for n in ("fr", "pool4") for k in ("weight", "bias")),
+    ]
+    assert "conv1_1.weight" in two_heads().state_dict()
+
+
+def test_two_heads_on_two_streams():
+    trunks = {name: VGG16Trunk(width=1 / 32, dropout=0.0) for name in ("color", "depth")}
+    heads = {"semantic": Head(trunks, 4), "geometric": Head(trunks, 2, upsampling="dense")}
+    model = randomize(MultiHeadFCN(trunks, heads)).eval()
+    maps = model(torch.randn(1, 6, 20, 30))
+    assert [map.shape for map in maps.values()] == [(1, 4, 20, 30), (1, 2, 20, 30)]
+    assert "semantic.depth.score_fr.weight" in model.state_dict()
+    assert "geometric.upscore.weight" in model.state_dict()
+
+
+def test_wrong_entries_are_refused():
+    model = two_heads().double()
+    images, target = batch_of_two_heads()
+    with pytest.raises(ValueError, match="each head, semantic, geometric, got semantic"):
+        model.loss(images, {"semantic": target["semantic"]})
+    with pytest.raises(TypeError, match="target must be a dict by head, got Tensor"):
+        model.loss(images, target["semantic"])
+    with pytest.raises(ValueError, match=r"target must have .* \(2, 40, 61\), got \(2, 40, 60\)"):
+        model.loss(images, {**target, "geometric": target["geometric"][..., 1:]})
+    matrices = {"semantic": ConfusionMatrix(7), "geometric": ConfusionMatrix(4)}
+    with pytest.raises(ValueError, match="count the net's 3 classes, got 4"):
+        model.evaluate(images, target, matrices)
+    assert matrices["semantic"].matrix.sum() == 0
+
+
+def test_parts_that_do_not_fit_are_refused():
+    trunk, other = VGG16Trunk(width=1 / 32), VGG16Trunk(width=1 / 32)
+    with pytest.raises(TypeError, match="MultiHeadFCN takes several"):
+        FCN(trunk, {"a": Head(trunk, 3)})
+    with pytest.raises(TypeError, match="heads must be Head or a dict of them, got Linear"):
+        FCN(trunk, torch.nn.Linear(1, 1))
+    with pytest.raises(ValueError, match="made for the net's trunks, a, b, got one for main"):
+        FCN({"a": trunk, "b": other}, Head(trunk, 3))
+    with pytest.raises(ValueError, match="heads must hold at least one Head, got none"):
+        MultiHeadFCN(trunk, {})
+    for name in ("a.b", "", "keys"):
+        with pytest.raises(ValueError, match="trunks must have names without dots"):
+            FCN({name: trunk}, Head(trunk, 3))

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from fcn_ext.models import FCNGoogLeNet, build_model, load_classifier
+from fcn_ext.models import FCN, FCNGoogLeNet, build_model, load_classifier
 from fcn_ext.reference import bilinear_kernel
 
 from .plain_googlenet import INCEPTIONS, caffe_shapes, features
@@ -30,12 +30,12 @@ def caffe_layers() -> dict[str, Tensor]:
     return layers
 
 
-def _meta(**options) -> FCNGoogLeNet:
+def _meta(**options) -> FCN:
     with torch.device("meta"):
         return FCNGoogLeNet(**options)
 
 
-def _random_scores(model: FCNGoogLeNet) -> None:
+def _random_scores(model: FCN) -> None:
     nn.init.normal_(model.score_fr.weight, std=0.05)
     nn.init.normal_(model.score_fr.bias)
 
@@ -68,7 +68,7 @@ def test_has_the_numbers_of_the_paper():
     model = _meta()
     assert sum(parameter.numel() for parameter in model.parameters()) == 5_995_077
     assert (model.last_stride, model.last_kernel_size, model.last_offset) == (32, 63, 98)
-    grid = model.trunk_grids()["inception_5b"]
+    grid = model.trunk.grids()["inception_5b"]
     assert grid.receptive_field == 715
     assert grid.window(7).receptive_field == 907
     assert _meta(padding="same").last_offset == 31
@@ -80,7 +80,7 @@ def test_has_the_parameters_of_caffe():
     assert sum(np.prod(shape) for shape in shapes.values()) + 1024 * 1000 + 1000 == 6_998_552
     model = _meta()
     state = model.state_dict()
-    for layer, source in model.caffe_layers().items():
+    for layer, source in model.trunk.caffe_layers().items():
         for kind in ("weight", "bias"):
             assert tuple(state[f"{layer}.{kind}"].shape) == shapes.pop(f"{source}.{kind}")
     assert not shapes
@@ -148,7 +148,7 @@ def test_a_ramp_stays_where_it_was(padding, way):
 
 
 @torch.no_grad()
-def _pass_on(model: FCNGoogLeNet, way: str) -> None:
+def _pass_on(model: FCN, way: str) -> None:
     """Convolutions that hand one channel on, through ``way`` of each inception."""
 
     def tap(layer: nn.Module, channel: int) -> None:
@@ -158,10 +158,10 @@ def _pass_on(model: FCNGoogLeNet, way: str) -> None:
     for parameter in model.parameters():
         nn.init.zeros_(parameter)
     for name in ("conv1_7x7_s2", "conv2_3x3_reduce", "conv2_3x3"):
-        tap(model.get_submodule(name), 0)
+        tap(model.trunk.get_submodule(name), 0)
     channel = 0
     for name in INCEPTIONS:
-        layers = dict(model.get_submodule(f"inception_{name}").named_children())
+        layers = dict(model.trunk.get_submodule(f"inception_{name}").named_children())
         if f"{way}_reduce" in layers:
             tap(layers[f"{way}_reduce"], channel)
             tap(layers[way], 0)
@@ -174,7 +174,7 @@ def _pass_on(model: FCNGoogLeNet, way: str) -> None:
 def test_torchvisions_net_is_another():
     model = FCNGoogLeNet(width=1 / 32)
     state = {"conv1.conv.weight": torch.zeros(64, 3, 7, 7)}
-    with pytest.raises(ValueError, match=r"FCNGoogLeNet's classifier, but lacks \['conv1/7x7_s2"):
+    with pytest.raises(ValueError, match=r"GoogLeNetTrunk's classifier, but lacks \['conv1/7x7_s2"):
         load_classifier(model, state)
     with pytest.raises(ValueError, match=r"without batch norm, .* got one with"):
         load_classifier(model, {**state, "conv1.bn.running_mean": torch.zeros(64)})
@@ -188,21 +188,21 @@ def test_further_input_channels_start_from_the_mean(caffe_layers):
 
 
 @pytest.mark.parametrize("padding", ["published", "same"])
-def test_batch_norm_takes_the_place_of_response_normalisation(padding):
+def test_batch_norm_takes_the_place_of_response_normalization(padding):
     model = FCNGoogLeNet(5, width=1 / 32, batch_norm=True, padding=padding)
     kinds = [type(module) for module in model.modules()]
     assert kinds.count(nn.BatchNorm2d) == 3 + 9 * 6
     assert nn.LocalResponseNorm not in kinds
     _random_scores(model)
     model(torch.randn(2, 3, 33, 47)).sum().backward()
-    assert model.get_submodule("inception_4c.5x5_bn").running_mean.count_nonzero() > 0
+    assert model.trunk.get_submodule("inception_4c.5x5_bn").running_mean.count_nonzero() > 0
     # Its own names load, and so do Caffe's.
     other = FCNGoogLeNet(5, width=1 / 32, batch_norm=True, padding=padding)
     other.load_state_dict(model.state_dict())
     named = {
         f"{source}.{key}": value
-        for layer, source in model.caffe_layers().items()
-        for key, value in model.get_submodule(layer).state_dict().items()
+        for layer, source in model.trunk.caffe_layers().items()
+        for key, value in model.trunk.get_submodule(layer).state_dict().items()
     }
     report = load_classifier(FCNGoogLeNet(5, width=1 / 32, batch_norm=True), named)
     assert (report.initial, report.unused) == (("score_fr.weight", "score_fr.bias"), ())
@@ -211,8 +211,8 @@ def test_batch_norm_takes_the_place_of_response_normalisation(padding):
 def test_dropout_is_the_trunks_last_step():
     model = FCNGoogLeNet(5, width=1 / 32, dropout=0.5)
     images = torch.randn(1, 3, 40, 40)
-    dropped, _ = model.trunk(images)
-    kept, _ = model.eval().trunk(images)
+    dropped = model.trunk(images)["inception_5b"]
+    kept = model.eval().trunk(images)["inception_5b"]
     alive = dropped != 0
     assert 0 < alive.sum() < (kept != 0).sum()
     torch.testing.assert_close(dropped[alive], 2 * kept[alive])

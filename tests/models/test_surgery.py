@@ -71,11 +71,11 @@ def test_net_computes_what_the_classifier_did(name, batch_norm, narrow):
 
     image = torch.randn(2, 3, 224, 224, dtype=torch.float64)
     expected = classifier.features(image)
-    fc7, pools = model.trunk(image, keep=["pool5"])
-    torch.testing.assert_close(pools["pool5"], expected, rtol=1e-12, atol=1e-12)
+    maps = model.trunk(image, keep=["pool5", "fc7"])
+    torch.testing.assert_close(maps["pool5"], expected, rtol=1e-12, atol=1e-12)
     # The middle cell of the 7x7 map sees it all, as the classifier does.
     expected = classifier.classifier[:5](expected.flatten(1))
-    torch.testing.assert_close(fc7[:, :, 3, 3], expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(maps["fc7"][:, :, 3, 3], expected, rtol=1e-12, atol=1e-12)
     assert model(image).count_nonzero() == 0
 
 
@@ -116,14 +116,14 @@ def test_further_input_channels_start_from_the_mean(narrow):
 
 def test_one_input_channel_answers_as_three_equal_ones(narrow):
     state = Classifier().state_dict()
-    grey = build_model("fcn32s", in_channels=1, **narrow).double()
-    colour = build_model("fcn32s", **narrow).double()
-    load_classifier(grey, state)
-    load_classifier(colour, state)
+    gray = build_model("fcn32s", in_channels=1, **narrow).double()
+    color = build_model("fcn32s", **narrow).double()
+    load_classifier(gray, state)
+    load_classifier(color, state)
     image = torch.randn(1, 1, 9, 12, dtype=torch.float64)
-    expected, _ = colour.trunk(image.expand(1, 3, 9, 12))
+    expected = color.trunk(image.expand(1, 3, 9, 12))["fc7"]
     assert expected.count_nonzero() > 0
-    torch.testing.assert_close(grey.trunk(image)[0], expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(gray.trunk(image)["fc7"], expected, rtol=1e-12, atol=1e-12)
 
 
 def changed(key, value):
@@ -237,7 +237,7 @@ def test_finer_net_starts_as_the_coarser(fine, coarse, new, padding, narrow):
         ("fcn16s", "fcn8s", {}, r"got \('pool4', 'pool3'\)"),
         ("fcn16s", "fcn32s", {"padding": "same"}, "padding='published' as model, got 'same'"),
         ("fcn16s", "fcn32s", {"batch_norm": True}, "batch_norm=False as model, got True"),
-        ("fcn16s", "fcn-alexnet", {}, "on the trunk of model, a FCN16s, got a FCNAlexNet"),
+        ("fcn16s", "fcn-alexnet", {}, "on the trunk of model, VGG16Trunk, got AlexNetTrunk"),
         ("fcn8s-atonce", "fcn16s", {}, "scale pool4 by 0.01 as model, got 1.0"),
         (
             "fcn8s",

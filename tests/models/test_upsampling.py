@@ -1,12 +1,16 @@
-"""State dicts of nets whose fixed upsampling kernels are parameters."""
+"""Upsampling, fixed and learned, and state dicts that have its kernels."""
 
 from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
-from fcn_ext.models import build_model
+from fcn_ext.metrics import ConfusionMatrix
+from fcn_ext.models import FCN, FCN8s, GoogLeNetTrunk, Head, build_model, initialize_from_coarser
+
+from .common import randomize
 
 NAMES = ["fcn32s", "fcn16s", "fcn8s", "fcn8s-atonce"]
 
@@ -90,3 +94,141 @@ def test_own_state_dict_returns(narrow):
     other = build_model("fcn8s", **narrow)
     other.load_state_dict(model.state_dict())
     assert all(map(torch.equal, other.parameters(), model.parameters()))
+
+
+# ------------------------------------------------------------------ learned
+
+PAPER = {"upscore2": "dense", "upscore_pool4": "dense"}  # the paper's text; the last is fixed
+KINDS = ["depthwise", "dense", PAPER]
+
+
+def learned_net(upsampling, name: str = "fcn8s", **options) -> FCN:
+    model = build_model(name, num_classes=5, width=1 / 32, upsampling=upsampling, **options)
+    return model.double().eval()
+
+
+@pytest.mark.parametrize("padding", ["published", "same"])
+@pytest.mark.parametrize("upsampling", KINDS, ids=str)
+@pytest.mark.parametrize("size", [(1, 1), (33, 47)])
+def test_learned_kernels_start_as_the_fixed_ones(upsampling, padding, size):
+    model = learned_net(upsampling, padding=padding)
+    fixed = randomize(learned_net("fixed", padding=padding))
+    result = model.load_state_dict(fixed.state_dict(), strict=False)
+    assert result.missing_keys == [
+        f"{name}.weight" for name, kind in model.head.upsampling.items() if kind != "fixed"
+    ]
+    images = torch.randn(2, 3, *size, dtype=torch.float64)
+    torch.testing.assert_close(model(images), fixed(images), rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize("upsampling", KINDS, ids=str)
+def test_learned_kernels_are_trained(upsampling):
+    model = randomize(learned_net(upsampling))
+    images = torch.randn(1, 3, 40, 61, dtype=torch.float64)
+    before = model(images)
+    model.loss(images, torch.randint(0, 5, (1, 40, 61))).backward()
+    learned = [name for name, kind in model.head.upsampling.items() if kind != "fixed"]
+    for name in learned:
+        assert getattr(model, name).weight.grad.count_nonzero() > 0
+    torch.optim.SGD(model.parameters(), lr=1e-2).step()
+    assert not torch.equal(model(images), before)
+    other = learned_net(upsampling)
+    other.load_state_dict(model.state_dict())
+    assert torch.equal(other(images), model(images))
+
+
+@pytest.mark.parametrize("upsampling", KINDS, ids=str)
+def test_what_scores_give_is_what_logits_give(upsampling):
+    """Where the last upsampling is learned, the scores have full size already."""
+    model = randomize(learned_net(upsampling))
+    images = torch.randn(2, 3, 40, 61, dtype=torch.float64)
+    target = torch.randint(0, 5, (2, 40, 61))
+    target[:, :7] = 255
+    logits = model(images)
+    if upsampling is not PAPER:
+        assert torch.equal(model.scores(images), logits)
+        assert model.last_stride == 1
+    expected = F.cross_entropy(logits, target, ignore_index=255)
+    torch.testing.assert_close(model.loss(images, target), expected, rtol=1e-12, atol=1e-12)
+    assert torch.equal(model.predict(images), logits.argmax(1))
+    matrix, wanted = ConfusionMatrix(5), ConfusionMatrix(5)
+    model.evaluate(images, target, matrix)
+    wanted.update(logits.detach(), target)
+    assert torch.equal(matrix.matrix, wanted.matrix)
+
+
+def test_published_kernels_that_were_trained_load(published_net):
+    """Into layers that learn; and the net is the published one."""
+    net = published_net("fcn8s")
+    for name in ("upscore2", "upscore_pool4", "upscore8"):
+        nn.init.normal_(getattr(net, name).weight)
+    model = learned_net("dense", dropout=0.0)
+    assert model.load_state_dict(net.state_dict()) == ([], [])
+    images = torch.randn(2, 3, 33, 47, dtype=torch.float64)
+    torch.testing.assert_close(model(images), net(images), rtol=1e-11, atol=1e-11)
+
+
+def test_kernels_load_in_either_shape():
+    dense, depthwise = learned_net("dense"), learned_net("depthwise")
+    for name in depthwise.head.upsampling:
+        nn.init.normal_(getattr(depthwise, name).weight)
+    dense.load_state_dict(depthwise.state_dict())
+    images = torch.randn(1, 3, 20, 31, dtype=torch.float64)
+    torch.testing.assert_close(dense(images), depthwise(images), rtol=1e-12, atol=1e-12)
+    other = learned_net("depthwise")
+    other.load_state_dict(dense.state_dict())
+    assert torch.equal(other(images), depthwise(images))
+    nn.init.normal_(dense.upscore2.weight)
+    with pytest.raises(RuntimeError, match=r"upscore2\.weight mixes classes.*upsampling=\"dense\""):
+        other.load_state_dict(dense.state_dict())
+    state = {**depthwise.state_dict(), "upscore8.weight": torch.zeros(5, 5, 4, 4)}
+    with pytest.raises(RuntimeError, match=r"upscore8\.weight must have shape \(5, 5, 16, 16\)"):
+        other.load_state_dict(state)
+
+
+def test_learned_kernels_of_one_layer_alone():
+    model = FCN8s(5, width=1 / 32, upsampling={"upscore_pool4": "depthwise"})
+    shapes = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+    assert shapes["upscore_pool4.weight"] == (5, 1, 4, 4)
+    assert [key for key in shapes if key.startswith("up")] == ["upscore_pool4.weight"]
+
+
+def test_odd_kernels_are_learned_too():
+    """GoogLeNet's fusions ask for a side of 3."""
+    trunk = GoogLeNetTrunk(width=1 / 32, padding="same", dropout=0.0)
+    fixed = FCN(trunk, Head(trunk, 5, skips=["pool3", "pool2"]))
+    model = FCN(trunk, Head(trunk, 5, skips=["pool3", "pool2"], upsampling="dense"))
+    randomize(fixed)
+    model.load_state_dict(fixed.state_dict(), strict=False)
+    assert model.upscore2.weight.shape == (5, 5, 3, 3)
+    images = torch.randn(1, 3, 65, 90)
+    torch.testing.assert_close(model(images), fixed(images), rtol=1e-4, atol=1e-4)
+
+
+def test_finer_nets_start_as_coarser_ones_with_learned_kernels():
+    coarser = randomize(learned_net({"upscore2": "dense"}, "fcn16s"))
+    model = randomize(learned_net(PAPER))
+    report = initialize_from_coarser(model, coarser)
+    assert "upscore2.weight" in report.loaded
+    assert "upscore_pool4.weight" in report.initial
+    assert report.unused == ()
+    images = torch.randn(1, 3, 40, 61, dtype=torch.float64)
+    expected = model.upscore_pool4(coarser.scores(images))
+    torch.testing.assert_close(model.scores(images), expected, rtol=1e-12, atol=1e-12)
+    plain = learned_net("fixed").upscore_pool4(coarser.scores(images))
+    torch.testing.assert_close(model.scores(images), plain, rtol=1e-12, atol=1e-12)
+    # The last upsampling has another stride in each net: nothing is taken from it.
+    report = initialize_from_coarser(learned_net("dense"), learned_net("dense", "fcn16s"))
+    assert report.unused == ("upscore16.weight",)
+
+
+@pytest.mark.parametrize("upsampling", KINDS, ids=str)
+def test_learned_upsampling_compiles_and_exports(upsampling):
+    model = randomize(learned_net(upsampling, padding="same")).float()
+    compiled = torch.compile(model, backend="eager", fullgraph=True, dynamic=True)
+    images = torch.randn(2, 3, 96, 80)
+    torch.testing.assert_close(compiled(images), model(images))
+    dynamic = {axis: torch.export.Dim.DYNAMIC for axis in (0, 2, 3)}
+    exported = torch.export.export(model, (images,), dynamic_shapes=(dynamic,))
+    images = torch.randn(1, 3, 64, 65)
+    torch.testing.assert_close(exported.module()(images), model(images))

@@ -1,0 +1,139 @@
+"""Heads: their levels, offsets and kernels from the grids, and their options."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from fcn_ext import ops
+from fcn_ext.geometry import Deconvolution
+from fcn_ext.models import FCN, AlexNetTrunk, GoogLeNetTrunk, Head, VGG16Trunk
+
+from .common import randomize
+
+SIZES = [(1, 1), (33, 47), (64, 5), (75, 130)]
+
+
+def vgg(**options) -> VGG16Trunk:
+    return VGG16Trunk(width=1 / 64, dropout=0.0, **options)
+
+
+def test_names_offsets_and_kernels_are_the_published_ones():
+    head = Head(vgg(), 5, skips=["pool4", "pool3"])
+    assert head.skip_offsets == {"pool4": 5, "pool3": 9}
+    assert head.geometry == Deconvolution(8, 16, 31)
+    assert list(head.upsampling) == ["upscore2", "upscore_pool4", "upscore8"]
+    assert list(Head(vgg(), 5, skips=["pool4"]).upsampling) == ["upscore2", "upscore16"]
+    assert list(Head(vgg(), 5).upsampling) == ["upscore"]
+    assert all(not parameter.count_nonzero() for parameter in head.parameters())
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("padding", ["published", "same"])
+@pytest.mark.parametrize(
+    ("trunk", "skips"),
+    [
+        (VGG16Trunk, ["pool3"]),
+        (VGG16Trunk, ["pool4", "pool2"]),
+        (VGG16Trunk, ["pool5", "pool4", "pool3", "pool2", "pool1"]),
+        (AlexNetTrunk, ["pool2"]),
+        (AlexNetTrunk, ["pool2", "pool1"]),
+        (GoogLeNetTrunk, ["pool3"]),
+        (GoogLeNetTrunk, ["pool3", "pool2"]),
+        (GoogLeNetTrunk, ["pool4", "pool2"]),  # pool4 has the stride of the top map
+    ],
+)
+def test_any_skips_fit_any_size(trunk, skips, padding, size):
+    trunk = trunk(width=1 / 64, padding=padding, dropout=0.0)
+    model = randomize(FCN(trunk, Head(trunk, 2, skips=skips))).double().eval()
+    assert model.last_stride == trunk.grids()[skips[-1]].stride
+    images = torch.randn(1, 3, *size, dtype=torch.float64)
+    assert model(images).shape == (1, 2, *size)
+    assert model.head.geometry.kernel_size in (2 * model.last_stride, 2 * model.last_stride - 1)
+
+
+def scored_alone(trunk, layer: str, skips: list[str]) -> nn.Module:
+    """A net that hands channel 0 on, to the score layer called ``layer`` alone."""
+    model = FCN(trunk, Head(trunk, 1, skips=skips)).double().eval()
+    with torch.no_grad():
+        for name, parameter in model.state_dict(keep_vars=True).items():
+            parameter.zero_()
+            is_score = name.startswith("score")
+            if name.endswith("weight") and (not is_score or name.startswith(layer)):
+                center = parameter.shape[-1] // 2
+                parameter[0, 0, center, center] = 1
+    return model
+
+
+@pytest.mark.parametrize("padding", ["published", "same"])
+@pytest.mark.parametrize(
+    ("layer", "ahead"),
+    # What lies past the center: poolings of 3x3 take what is one cell on, of 4, 8 and 16 pixels;
+    # fc6, of even side, reads what lies half a cell of 32 past its center.
+    [("score_fr", 4 + 8 + 16 + 16), ("score_pool2", 4 + 8), ("score_pool1", 4)],
+)
+def test_alexnets_skips_lie_where_their_windows_do(padding, layer, ahead):
+    """A ramp stays where it was; odd kernels where even ones would miss by half a cell."""
+    trunk = AlexNetTrunk(variant="torchvision", width=1 / 64, padding=padding)
+    model = scored_alone(trunk, layer, ["pool2", "pool1"])
+    height, width = 203, 270
+    ramp = torch.arange(height * 1.0, dtype=torch.float64)[:, None]
+    ramp = ramp + 2 * torch.arange(width * 1.0, dtype=torch.float64)
+    logits = model(ramp.expand(1, 3, height, width))[0, 0]
+    inner = (slice(80, height - 80), slice(80, width - 80))
+    torch.testing.assert_close(logits[inner], (ramp + 3 * ahead)[inner], rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("top", ["pool5", "pool4", "pool3"])
+def test_a_finer_map_alone_can_be_scored(top):
+    """The pool5-only, pool4-only and pool3-only nets of the paper's journal version."""
+    trunk = vgg()
+    model = randomize(FCN(trunk, Head(trunk, 3, top=top))).double().eval()
+    assert model.score_layers == (f"score_{top}",)
+    images = torch.randn(2, 3, 40, 61, dtype=torch.float64)
+    expected = model.get_submodule(f"score_{top}")(trunk(images, keep=[top])[top])
+    assert torch.equal(model.scores(images), expected)
+    stride = {"pool5": 32, "pool4": 16, "pool3": 8}[top]
+    offset = model.last_offset
+    expected = ops.upsample(expected, stride, offset=offset, output_size=(40, 61))
+    assert torch.equal(model(images), expected)
+
+
+def test_maps_are_scaled_before_they_are_scored():
+    trunk = vgg(padding="same")
+    model = randomize(FCN(trunk, Head(trunk, 3, skips={"pool4": 0.25}))).double().eval()
+    plain = FCN(trunk, Head(trunk, 3, skips=["pool4"])).double().eval()
+    state = model.state_dict()
+    state["score_pool4.weight"] = state["score_pool4.weight"] * 0.25
+    plain.load_state_dict(state)
+    images = torch.randn(1, 3, 40, 61, dtype=torch.float64)
+    torch.testing.assert_close(model(images), plain(images), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"num_classes": 0}, ValueError, "num_classes must be >= 1, got 0"),
+        ({"ignore_index": 0.5}, TypeError, "ignore_index must be an integer, got 0.5"),
+        ({"loss_weight": "1"}, TypeError, "loss_weight must be a number, got '1'"),
+        ({"skips": ["pool6"]}, ValueError, r"must name maps of the trunk, pool1, .*, got 'pool6'"),
+        ({"top": "fc8"}, ValueError, r"must name maps of the trunk, pool1, .*, got 'fc8'"),
+        ({"skips": ["pool3", "pool4"]}, ValueError, r"coarse to fine .* pool4 with stride 16 .* 8"),
+        ({"skips": {"pool4": "a"}}, TypeError, "skips must be a number, got 'a'"),
+        ({"upsampling": "learned"}, ValueError, r"one of \('fixed', 'depthwise', 'dense'\), got"),
+        ({"upsampling": {"upscore8": "dense"}}, ValueError, "layers among upscore, got 'upscore8'"),
+        ({"trunk_weights": {"color": 1}}, ValueError, "a number for each of main, got color"),
+    ],
+)
+def test_wrong_options_are_refused(options, error, message):
+    with pytest.raises(error, match=message):
+        Head(vgg(), **{"num_classes": 5, **options})
+
+
+def test_trunks_must_agree_on_where_cells_lie():
+    trunks = {"a": vgg(), "b": vgg(padding="same")}
+    with pytest.raises(ValueError, match=r"trunks must agree .* got fc7 of 'b' at stride 32"):
+        Head(trunks, 5)
+    with pytest.raises(TypeError, match="trunks must be Trunk or a dict of them, got Linear"):
+        Head(nn.Linear(1, 1), 5)
