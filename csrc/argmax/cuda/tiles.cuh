@@ -166,7 +166,7 @@ inline bool choose_tile(ArgmaxTiles& tiles, const BilinearShape& shape, int accu
 inline bool make_tiles(const BilinearShape& shape, bool interleaved, int accumulate_bytes,
                        int64_t histogram_bytes, ArgmaxTiles& tiles) {
   const int64_t outputs = larger(most_outputs_of_cell(shape.y), most_outputs_of_cell(shape.x));
-  if (skips_cells(shape.y) || skips_cells(shape.x) || outputs < 2 || outputs > kMostBand) {
+  if (has_empty_cells(shape.y) || has_empty_cells(shape.x) || outputs < 2 || outputs > kMostBand) {
     return false;
   }
   // Doubles are rare: two kernels do for them.
