@@ -187,8 +187,8 @@ class ConfusionMatrix:
         self.class_names = tuple(class_names) if class_names is not None else None
         # Reentrant: a signal handler may look at the counts in the middle of an update.
         self._lock = threading.RLock()
-        # None until a device is asked for or an update succeeds. Counts may come earlier, from other
-        # processes; they wait on the host.
+        # None until a device is asked for or an update succeeds. Counts may come earlier, from
+        # other processes; they wait on the host.
         self._device: torch.device | None = None
         self._counts: _Counts | None = None
         if device is not None:
