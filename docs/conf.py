@@ -27,7 +27,7 @@ include_patterns = [
     "examples/README.md",
 ]
 exclude_patterns = ["docs/_build", ".github"]
-# Pictures and files that pages link to are copied; these are found beside them.
+# Pages lie below docs/, README.html above it: index.html leads to the first.
 html_additional_pages = {"index": "redirect.html"}
 templates_path = ["_templates"]
 
@@ -36,9 +36,8 @@ myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
-autodoc_class_signature = "separated"
 autodoc_inherit_docstrings = False
-# Sphinx writes every default as it stands in the source, `Resize()` and not its repr.
+# A default is shown as it stands in the source: `Resize()`.
 autodoc_preserve_defaults = True
 napoleon_use_ivar = True
 napoleon_use_rtype = False

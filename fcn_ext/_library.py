@@ -32,13 +32,17 @@ OPERATORS = (
 )
 
 
+class SettingError(ValueError):
+    """An environment variable with a value that means nothing."""
+
+
 def check_capability(wanted: str, best: str) -> None:
     """Refuses a value of FCN_EXT_CPU_CAPABILITY that means nothing, and warns of one that cannot
     be had: on a mixed cluster one setting may be too much for some machines."""
     if wanted in ("", *_CAPABILITIES[: _CAPABILITIES.index(best) + 1]):
         return
     if wanted not in _CAPABILITIES:
-        raise ValueError(
+        raise SettingError(
             "the environment variable FCN_EXT_CPU_CAPABILITY must be plain, avx2 or avx512, or "
             f"unset for the best that the processor has, got {wanted!r}"
         )

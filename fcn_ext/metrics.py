@@ -185,10 +185,10 @@ class ConfusionMatrix:
         self.num_classes = num_classes
         self.ignore_index = integer(ignore_index, "ignore_index")
         self.class_names = tuple(class_names) if class_names is not None else None
-        # Of one thread at a time, which may be interrupted by a signal handler that looks here.
+        # Reentrant: a signal handler may look at the counts in the middle of an update.
         self._lock = threading.RLock()
-        # None until a device is asked for or an update succeeds. Counts may come before, from the
-        # other processes: they wait on the host or wherever the group keeps its tensors.
+        # None until a device is asked for or an update succeeds. Counts may come earlier, from
+        # other processes; they wait on the host.
         self._device: torch.device | None = None
         self._counts: _Counts | None = None
         if device is not None:

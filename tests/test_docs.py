@@ -27,6 +27,7 @@ from fcn_ext.models import FCN16s
 
 loader = [(torch.randn(1, 3, 64, 64), torch.randint(0, 21, (1, 64, 64)))]
 fcn16s = FCN16s(num_classes=21)
+my_module = torch.nn.Conv2d(3, 21, 8, stride=8)
 shapes = {}
 before = 3
 for layer, width in zip((0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28),
@@ -127,6 +128,41 @@ def test_python_blocks_run(page: str, tmp_path: Path) -> None:
     run(str(program), tmp_path)
 
 
+def commands() -> dict[str, set[str]]:
+    """Options that the pages show of each command of ``fcn``."""
+    found: dict[str, set[str]] = {}
+    for page in (ROOT / "README.md", *ROOT.glob("docs/*.md")):
+        blocks = re.findall(r"^```(.*?)\n(.*?)^```$", page.read_text("utf-8"), re.M | re.S)
+        for language, block in blocks:
+            for line in block.replace("\\\n", " ").splitlines() if not language else ():
+                match = re.match(r"fcn (data \w+|\w+)", line)
+                if match:
+                    options = re.findall(r"(?<!\S)--[a-z][\w.-]*", line.partition("#")[0])
+                    found.setdefault(match[1], set()).update(options)
+    return found
+
+
+def test_commands_have_the_options_that_pages_show() -> None:
+    shown = commands()
+    assert {"train", "evaluate", "predict", "data check", "data stats"} <= shown.keys()
+    for command, options in shown.items():
+        text = run("-m", ROOT, "fcn_train", *command.split(), "--help")
+        known = set(re.findall(r"--[a-z][\w.-]*", text))
+        assert options <= known, (command, options - known)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/design.md", "benchmarks/README.md"])
+def test_sources_that_pages_name_exist(page: str) -> None:
+    """By their path, or from a folder that the page speaks of."""
+    named = re.findall(
+        r"`([\w./]+\.(?:py|sh|h|cpp|cu|cuh|toml))`", (ROOT / page).read_text("utf-8")
+    )
+    folders = ("", "csrc", "benchmarks", "fcn_ext", "tests/ops")
+    assert [
+        name for name in named if not any((ROOT / folder / name).exists() for folder in folders)
+    ] == []
+
+
 def modules() -> list[str]:
     found = []
     for package in (fcn_ext, fcn_train):
@@ -138,11 +174,15 @@ def modules() -> list[str]:
 
 
 def test_examples_in_docstrings_give_what_they_show() -> None:
+    """With the names of their module and the public ones of its package."""
     tried = 0
     for name in modules():
-        given: dict[str, object] = {}
-        exec(GIVEN_TO_DOCSTRINGS.get(name, ""), given)
-        result = doctest.testmod(importlib.import_module(name), extraglobs=given)
+        module = importlib.import_module(name)
+        package = importlib.import_module(name.rpartition(".")[0] or name)
+        names = {public: getattr(package, public) for public in getattr(package, "__all__", ())}
+        names |= vars(module)
+        exec(GIVEN_TO_DOCSTRINGS.get(name, ""), names)
+        result = doctest.testmod(module, globs=names)
         assert result.failed == 0, name
         tried += result.attempted
     assert tried > 10

@@ -385,6 +385,26 @@ def test_counts_are_summed_where_the_group_can(
     assert metrics._device_of(None, torch.device(own)) == torch.device(expected)
 
 
+def test_a_reduction_that_fails_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(total: torch.Tensor, group: object) -> None:
+        total += 1
+        raise RuntimeError("connection closed by peer")
+
+    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(dist, "get_rank", lambda group: 0)
+    monkeypatch.setattr(dist, "get_backend_config", lambda group: "cpu:gloo")
+    monkeypatch.setattr(dist, "all_reduce", broken)
+    for begun in (False, True):
+        matrix = ConfusionMatrix(3)
+        if begun:
+            matrix.update(LABELS, LABELS)
+        before = repr(matrix)
+        with pytest.raises(RuntimeError, match="connection closed"):
+            matrix.all_reduce()
+        assert repr(matrix) == before
+        assert matrix.compute().num_pixels == 12 * begun
+
+
 @pytest.mark.cuda
 def test_all_reduce_over_nccl_without_a_batch(tmp_path: Path) -> None:
     dist.init_process_group(

@@ -158,8 +158,10 @@ inline int64_t most_outputs_of_cell(const BilinearAxis& axis) {
   return axis.step == 0 ? axis.output_size : ceil_divide(axis.denominator, axis.step);
 }
 
-// Whether neighbouring outputs may have a whole cell between them.
-inline bool skips_cells(const BilinearAxis& axis) { return axis.step > axis.denominator; }
+// Whether cells between the first and the last output may have none.
+inline bool has_empty_cells(const BilinearAxis& axis) {
+  return axis.step == 0 || axis.step > axis.denominator;
+}
 
 // Whether an output may lie on a node: it must not read the next, not even with a weight of zero.
 inline bool may_meet_node(const BilinearAxis& axis) {

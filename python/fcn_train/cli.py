@@ -59,6 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except Exception as error:
+        # fcn_ext could not be imported, so neither can what explains other errors.
+        if type(error).__name__ == "SettingError":
+            return _fail(str(error), 2)
         # Imported here, where torch is imported already.
         from fcn_train.failures import explain
 

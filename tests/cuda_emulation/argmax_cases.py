@@ -65,7 +65,7 @@ def plan(
 ) -> dict[str, int]:
     values = torch.zeros(8, dtype=torch.int64)
     emulation.call("argmax_plan", dtype, map.geometry(*shape), int(counting), values)
-    tile = ("tiled", "chunks", "band", "cell_rows", "cell_columns", "strip_tiles")
+    tile = ("tiled", "stages", "band", "cell_rows", "cell_columns", "chunk_tiles")
     names = (*tile, "histograms", "bytes")
     return dict(zip(names, values.tolist(), strict=True))
 

@@ -129,21 +129,21 @@ def test_many_tiles(
     kind: str,
 ) -> None:
     emulation.set_device(multiprocessors)
-    strip = plan(emulation, map, shape, dtype, False)["strip_tiles"]
-    assert (strip > 1) == (multiprocessors == 1 and shape[0] == 6)
+    chunk = plan(emulation, map, shape, dtype, False)["chunk_tiles"]
+    assert (chunk > 1) == (multiprocessors == 1 and shape[0] == 6)
     check(emulation, map, scores(4, (*shape, *map.input_size), dtype, kind))
 
 
 @pytest.mark.parametrize("kind", ["random", "trained"])
 @pytest.mark.parametrize("stride", [2, 4, 8, 16, 32])
-def test_chunks_of_classes(emulation: Emulation, stride: int, kind: str) -> None:
+def test_stages_of_classes(emulation: Emulation, stride: int, kind: str) -> None:
     """Little shared memory: classes come 32 or 64 at a time."""
     map = Map((3, 9), (3 * stride, 9 * stride), stride, 2 * stride, (stride // 2, stride // 2))
     emulation.set_device(1, 48 << 10)
     for dtype in (torch.float32, torch.float64):
         planned = plan(emulation, map, (1, 600), dtype, False)
         assert planned["tiled"] == 1
-        assert planned["chunks"] > 1
+        assert planned["stages"] > 1
         check(emulation, map, scores(5, (1, 600, 3, 9), dtype, kind))
 
 

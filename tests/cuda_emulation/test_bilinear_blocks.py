@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @pytest.mark.parametrize(
     ("dtype", "shape", "map"),
     [
-        (torch.float32, (3, 7), Map((9, 130), (67, 1033), 8, 16, (3, 5))),  # rows odd: 4 phases
+        (torch.float32, (3, 7), Map((9, 130), (67, 1033), 8, 16, (3, 5))),  # rows odd: 4 alignments
         (torch.float32, (2, 3), Map((9, 130), (64, 1024), 8, 16, (4, 4))),  # vectors throughout
         (torch.bfloat16, (2, 3), Map((12, 700), (26, 1402), 2, 4)),
         (torch.float16, (2, 3), Map((12, 300), (40, 1199), 4, 7)),
@@ -38,7 +38,7 @@ def test_many_blocks(
     map: Map,
     multiprocessors: int,
 ) -> None:
-    """Few multiprocessors mean long strips and blocks that serve several planes."""
+    """Few multiprocessors mean long chunks and blocks that serve several planes."""
     emulation.set_device(multiprocessors)
     rng = random.Random(multiprocessors)
     check_forward(emulation, map, values(rng, (*shape, *map.input_size), dtype))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import shutil
 import signal
 import subprocess
@@ -302,3 +303,18 @@ def test_reader_that_goes_away_is_no_error(in_folder: Path) -> None:
 def test_main_takes_the_arguments_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["fcn", "--help"])
     assert main() == 0
+
+
+def test_a_setting_of_the_environment_that_means_nothing(tmp_path: Path) -> None:
+    """fcn_ext refuses it when it is imported: one line, and nothing is begun."""
+    done = subprocess.run(
+        [sys.executable, "-m", "fcn_train", "train"],
+        cwd=tmp_path,
+        env={**os.environ, "FCN_EXT_CPU_CAPABILITY": "sse"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    result = done.returncode, done.stdout, done.stderr
+    assert_one_line(result, "FCN_EXT_CPU_CAPABILITY", "'sse'")
+    assert not list(tmp_path.iterdir())

@@ -11,7 +11,7 @@ namespace argmax {
 constexpr int kCellLanes = 8;
 
 // Finds the classes that may win in mixed cells [first, last), out of the staged ones. Dominators
-// are the classes with the largest sums over the corners: of all chunks so far.
+// are the classes with the largest sums over the corners: of all stages so far.
 //
 // A warp takes four cells; all its lanes go together.
 template <typename accumulate_t>
@@ -21,7 +21,7 @@ __device__ __forceinline__ void find_survivors(const ArgmaxArgs& args,
   const ArgmaxTiles& tiles = args.tiles;
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   const int own = lane % kCellLanes;
-  const int words = (tiles.chunk + 31) / 32;
+  const int words = (tiles.staged + 31) / 32;
   constexpr int kCells = kWarp / kCellLanes;
   for (int base = first + static_cast<int>(threadIdx.x) / kWarp * kCells; base < last;
        base += kThreads / kCellLanes) {
@@ -69,7 +69,7 @@ __device__ __forceinline__ void find_survivors(const ArgmaxArgs& args,
       const accumulate_t bound = dominator.bound[k] - margin;
       dominator.bound[k] = bound > -HUGE_VAL ? bound : accumulate_t(NAN);
     }
-    if (tiles.chunks > 1 && own < kDominators) {
+    if (tiles.stages > 1 && own < kDominators) {
       Dominator<accumulate_t>& kept = tile.dominators()[entry * kDominators + own];
       if (first_class > 0 && kept.sum >= dominator.sum) {
         dominator = kept;
@@ -195,7 +195,7 @@ class PixelWinners {
   template <bool guarded>
   __device__ __forceinline__ void take_survivors(const PixelLogits<accumulate_t, band>& logits,
                                                  int first_class) {
-    const int words = (tiles_.chunk + 31) / 32;
+    const int words = (tiles_.staged + 31) / 32;
     const uint32_t* survivors = tile_.survivors() + entry_ * words;
     int word = -1;
     uint32_t bits = 0;

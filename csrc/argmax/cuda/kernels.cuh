@@ -1,12 +1,12 @@
 // Label maps and confusion counts straight from coarse scores on CUDA: launch_argmax,
 // launch_argmax_confusion. No logit of full resolution is ever in memory.
 //
-// A block walks down a strip of tiles of cells (tiles.cuh). It stages the scores of a tile's
+// A block walks down a chunk of tiles of cells (tiles.cuh). It stages the scores of a tile's
 // nodes in shared memory, class by class, and keeps the two largest of every node. A cell whose
 // corners agree on a class that leads by more than rounding has one winner, at no cost a pixel;
 // scores of trained networks leave few others. For those, lanes look for the classes that may win
 // (cells.cuh), and a thread evaluates them at eight pixels in registers. Classes that do not
-// fit into shared memory come in chunks, a second time for tiles with mixed cells. Memory touched:
+// fit into shared memory come in stages, a second time for tiles with mixed cells. Memory touched:
 // scores once or twice, targets once, labels once.
 #pragma once
 
@@ -31,16 +31,16 @@ __device__ __forceinline__ void evaluate_mixed(const ArgmaxArgs& args,
     const bool active = unit < mixed * kOfCell;
     const int entry = active ? unit / kOfCell : 0;
     PixelWinners<accumulate_t, band> pixels(tiles, tile, entry, unit % kOfCell);
-    for (int first_class = 0; first_class < channels; first_class += tiles.chunk) {
-      const int classes = smaller(tiles.chunk, channels - first_class);
-      if (tiles.chunks > 1) {
+    for (int first_class = 0; first_class < channels; first_class += tiles.staged) {
+      const int classes = smaller(tiles.staged, channels - first_class);
+      if (tiles.stages > 1) {
         __syncthreads();
         stage_scores(args, tile, first_class, classes);
         __syncthreads();
       }
       // All at once where all classes are here.
       const int last = smaller((begin + kThreads + kOfCell - 1) / kOfCell, mixed);
-      if (tiles.chunks > 1) {
+      if (tiles.stages > 1) {
         find_survivors(args, tile, begin / kOfCell, last, first_class, classes);
       } else if (begin == 0) {
         find_survivors(args, tile, 0, mixed, 0, classes);
@@ -66,8 +66,8 @@ __global__ void __launch_bounds__(kThreads, kBlocks<accumulate_t>)
     if (threadIdx.x == 0) {
       *tile.mixed_count() = 0;
     }
-    for (int first_class = 0; first_class < channels; first_class += tiles.chunk) {
-      const int classes = smaller(tiles.chunk, channels - first_class);
+    for (int first_class = 0; first_class < channels; first_class += tiles.staged) {
+      const int classes = smaller(tiles.staged, channels - first_class);
       if (first_class > 0) {
         __syncthreads();
       }

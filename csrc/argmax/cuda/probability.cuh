@@ -32,11 +32,11 @@ __device__ __forceinline__ void sum_tile(const ArgmaxArgs& args, const Tile<floa
   const auto channels = static_cast<int>(args.shape.channels);
   const int cells = tile.cell_rows() * tile.cell_columns();
   const int64_t width = args.shape.x.output_size;
-  // Runs body(first class, classes) for every chunk, staged; all threads go together.
-  const auto each_chunk = [&](const auto& body) {
-    for (int first_class = 0; first_class < channels; first_class += tiles.chunk) {
-      const int classes = smaller(tiles.chunk, channels - first_class);
-      if (tiles.chunks > 1) {
+  // Runs body(first class, classes) for every stage; all threads go together.
+  const auto each_stage = [&](const auto& body) {
+    for (int first_class = 0; first_class < channels; first_class += tiles.staged) {
+      const int classes = smaller(tiles.staged, channels - first_class);
+      if (tiles.stages > 1) {
         __syncthreads();
         stage_scores(args, tile, first_class, classes);
         __syncthreads();
@@ -44,7 +44,7 @@ __device__ __forceinline__ void sum_tile(const ArgmaxArgs& args, const Tile<floa
       body(first_class, classes);
     }
   };
-  if (tiles.chunks == 1) {
+  if (tiles.stages == 1) {
     stage_scores(args, tile, 0, channels);
   }
   __syncthreads();
@@ -72,7 +72,7 @@ __device__ __forceinline__ void sum_tile(const ArgmaxArgs& args, const Tile<floa
                 : -1;
       }
     }
-    each_chunk([&](int first_class, int classes) {
+    each_stage([&](int first_class, int classes) {
       if (!active) {
         return;
       }
@@ -88,7 +88,7 @@ __device__ __forceinline__ void sum_tile(const ArgmaxArgs& args, const Tile<floa
         }
       }
     });
-    each_chunk([&](int, int classes) {
+    each_stage([&](int, int classes) {
       if (!active) {
         return;
       }

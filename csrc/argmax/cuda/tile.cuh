@@ -55,7 +55,7 @@ class Tile {
   __device__ int32_t* row_begin() const { return at<int32_t>(layout_.row_begin); }
   __device__ int32_t* winner() const { return at<int32_t>(layout_.winner); }
   __device__ uint32_t* survivors() const { return at<uint32_t>(layout_.survivors); }
-  __device__ int32_t* strip() const { return at<int32_t>(layout_.strip); }
+  __device__ int32_t* chunk() const { return at<int32_t>(layout_.chunk); }
   __device__ int32_t* mixed_count() const { return at<int32_t>(layout_.mixed_count); }
   __device__ uint16_t* mixed() const { return at<uint16_t>(layout_.mixed); }
   __device__ uint16_t* labels() const { return at<uint16_t>(layout_.labels); }
@@ -122,20 +122,20 @@ template <typename accumulate_t, typename Body>
 __device__ __forceinline__ void each_tile(const ArgmaxArgs& args, const Body& body) {
   const ArgmaxTiles& tiles = args.tiles;
   Tile<accumulate_t> tile(tiles);
-  // Where the strip ends, and its item, would be registers for the whole of the body.
-  int32_t* strip = tile.strip();
+  // Where the chunk ends, and its item, would be registers for the whole of the body.
+  int32_t* chunk = tile.chunk();
   for (int item = static_cast<int>(blockIdx.x); item < tiles.items;
-       item = strip[0] + static_cast<int>(gridDim.x)) {
-    // item = (image, strip, tile column)
-    const int strip_rows = tiles.strip_tiles * tiles.cell_rows;
-    const int above = item / tiles.tiles_x % tiles.strips * strip_rows;
-    tile.image = item / tiles.tiles_x / tiles.strips;
+       item = chunk[0] + static_cast<int>(gridDim.x)) {
+    // item = (image, chunk, tile column)
+    const int chunk_rows = tiles.chunk_tiles * tiles.cell_rows;
+    const int above = item / tiles.tiles_x % tiles.chunks * chunk_rows;
+    tile.image = item / tiles.tiles_x / tiles.chunks;
     tile.first_cell_x = tiles.first_cell_x + item % tiles.tiles_x * tiles.cell_columns;
     tile.first_cell_y = tiles.first_cell_y + above;
-    __syncthreads();  // the strip before is done
+    __syncthreads();  // the chunk before is done
     if (threadIdx.x == 0) {
-      strip[0] = item;
-      strip[1] = tiles.first_cell_y + smaller(above + strip_rows, tiles.cells_y);
+      chunk[0] = item;
+      chunk[1] = tiles.first_cell_y + smaller(above + chunk_rows, tiles.cells_y);
     }
     fill_tables<kThreads>(args.shape.x, tile.first_cell_x, tile.cell_columns(), tile.column_begin(),
                           tile.column_weight(), tile.column_cell());
@@ -145,7 +145,7 @@ __device__ __forceinline__ void each_tile(const ArgmaxArgs& args, const Body& bo
                             tile.row_weight(), tile.row_cell());
       body(tile);
       tile.first_cell_y += tiles.cell_rows;
-    } while (tile.first_cell_y < strip[1]);
+    } while (tile.first_cell_y < chunk[1]);
   }
 }
 

@@ -18,7 +18,7 @@ constexpr int kThreads = 256;
 constexpr int kMostCellRows = 4;  // of a tile
 constexpr int kMostCellColumns = 32;
 constexpr int kFewestCellColumns = 4;
-constexpr int kFewestClasses = 32;  // of a chunk, if there are as many
+constexpr int kFewestClasses = 32;  // of a stage, if there are as many
 constexpr int kDominators = 4;
 constexpr int kMostBand = 32;
 constexpr int kSystemBytes = 1024;  // of shared memory, of every block
@@ -30,17 +30,17 @@ constexpr int kBlocks = sizeof(accumulate_t) == 4 ? 3 : 2;
 
 // Shared memory of a tile: where each array starts, in bytes.
 struct TileLayout {
-  int scores;         // (chunk, pitch) accumulate_t: the nodes of the tile, class by class
+  int scores;         // (staged, pitch) accumulate_t: the nodes of the tile, class by class
   int best, second;   // (parts, nodes) accumulate_t: the two largest scores of a node
   int best_class;     // (parts, nodes) int32
-  int dominators;     // (cells, kDominators) Dominator: kept from chunk to chunk of classes
+  int dominators;     // (cells, kDominators) Dominator: kept from stage to stage of classes
   int column_weight;  // (columns) CellWeights
   int row_weight;     // (rows) CellWeights
   int column_begin;   // (cell columns + 1) int32, outputs
   int row_begin;      // (cell rows + 1) int32
   int winner;         // (cell rows, cell columns) int32: the class of a whole cell, or kMixed
-  int survivors;      // (cells, chunk / 32) uint32: the classes that may win in a mixed cell
-  int strip;          // (2) int32: the strip's item, and the cell row behind it
+  int survivors;      // (cells, staged / 32) uint32: the classes that may win in a mixed cell
+  int chunk;          // (2) int32: the chunk's item, and the cell row behind it
   int mixed_count;    // int32
   int mixed;          // (cells) uint16: the mixed cells
   int labels;         // (rows, columns) uint16: winners of the pixels of mixed cells
@@ -55,14 +55,14 @@ struct ArgmaxTiles {
   int band;
   int cell_rows, cell_columns;  // of a tile
   int nodes;                    // of a tile
-  int pitch;  // of a class in shared memory: odd, so that classes of a node lie in all banks
-  int parts;  // threads that share a node
-  int chunk;  // classes in shared memory at a time: all, or a multiple of 32
-  int chunks;
+  int pitch;   // of a class in shared memory: odd, so that classes of a node lie in all banks
+  int parts;   // threads that share a node
+  int staged;  // classes in shared memory at a time: all, or a multiple of 32
+  int stages;
   int tiles_x, tiles_y;
-  int strip_tiles;  // tiles that a block walks down
-  int strips;
-  int items;         // strips of all tile columns of all images
+  int chunk_tiles;  // tiles that a block walks down
+  int chunks;
+  int items;         // chunks of all tile columns of all images
   bool interleaved;  // channels lie side by side
   bool exact_nodes;  // an output may lie on a node
   TileLayout layout;
@@ -78,7 +78,7 @@ struct CellThreads {
 };
 inline int threads_of_cell(int band) { return band < 8 ? band / 2 : band * band / 8; }
 
-// Places the arrays of a tile behind a histogram; `chunk` is the number of classes if one holds
+// Places the arrays of a tile behind a histogram; `staged` is the number of classes if one holds
 // them all, else as many as fit into `budget`. False where too few do.
 inline bool lay_out(ArgmaxTiles& tiles, int channels, int accumulate_bytes, int64_t histogram_bytes,
                     int64_t budget, bool whole) {
@@ -103,7 +103,7 @@ inline bool lay_out(ArgmaxTiles& tiles, int channels, int accumulate_bytes, int6
   layout.column_begin = place(tiles.cell_columns + 1, 4);
   layout.row_begin = place(tiles.cell_rows + 1, 4);
   layout.winner = place(cells, 4);
-  layout.strip = place(2, 4);
+  layout.chunk = place(2, 4);
   layout.mixed_count = place(1, 4);
   layout.mixed = place(cells, 2);
   layout.labels = place(int64_t{rows} * columns, 2);
@@ -112,24 +112,24 @@ inline bool lay_out(ArgmaxTiles& tiles, int channels, int accumulate_bytes, int6
   // What is left goes to classes: their scores, and a bit for each cell.
   const int64_t of_32_classes = 32 * int64_t{tiles.pitch} * accumulate_bytes + 4 * cells;
   const int64_t fitting = larger<int64_t>(0, budget - bytes - 32) / of_32_classes * 32;
-  tiles.chunk = static_cast<int>(whole ? channels : smaller<int64_t>(fitting, channels));
-  if (tiles.chunk < smaller(channels, kFewestClasses)) {
+  tiles.staged = static_cast<int>(whole ? channels : smaller<int64_t>(fitting, channels));
+  if (tiles.staged < smaller(channels, kFewestClasses)) {
     return false;
   }
-  tiles.chunks = (channels + tiles.chunk - 1) / tiles.chunk;
-  const int64_t words = (tiles.chunk + 31) / 32;
-  if (bytes + int64_t{tiles.chunk} * tiles.pitch * accumulate_bytes + words * cells * 4 + 32 >
+  tiles.stages = (channels + tiles.staged - 1) / tiles.staged;
+  const int64_t words = (tiles.staged + 31) / 32;
+  if (bytes + int64_t{tiles.staged} * tiles.pitch * accumulate_bytes + words * cells * 4 + 32 >
       budget) {
     return false;
   }
   layout.survivors = place(words * cells, 4);
-  layout.scores = place(int64_t{tiles.chunk} * tiles.pitch, accumulate_bytes);
+  layout.scores = place(int64_t{tiles.staged} * tiles.pitch, accumulate_bytes);
   layout.bytes = static_cast<int>(bytes);
   return true;
 }
 
 // Chooses the tiles' size: large ones, that all classes of three or two blocks fit into a
-// multiprocessor; else classes come in chunks.
+// multiprocessor; else classes come in stages.
 inline bool choose_tile(ArgmaxTiles& tiles, const BilinearShape& shape, int accumulate_bytes,
                         int64_t histogram_bytes) {
   const DeviceLimits limits = device_limits();
@@ -166,7 +166,7 @@ inline bool choose_tile(ArgmaxTiles& tiles, const BilinearShape& shape, int accu
 inline bool make_tiles(const BilinearShape& shape, bool interleaved, int accumulate_bytes,
                        int64_t histogram_bytes, ArgmaxTiles& tiles) {
   const int64_t outputs = larger(most_outputs_of_cell(shape.y), most_outputs_of_cell(shape.x));
-  if (skips_cells(shape.y) || skips_cells(shape.x) || outputs < 2 || outputs > kMostBand) {
+  if (has_empty_cells(shape.y) || has_empty_cells(shape.x) || outputs < 2 || outputs > kMostBand) {
     return false;
   }
   // Doubles are rare: two kernels do for them.
@@ -186,14 +186,14 @@ inline bool make_tiles(const BilinearShape& shape, bool interleaved, int accumul
   if (!choose_tile(tiles, shape, accumulate_bytes, histogram_bytes)) {
     return false;
   }
-  constexpr int64_t kMostStripTiles = 16, kItemsOfMultiprocessor = 24;
+  constexpr int64_t kMostChunkTiles = 16, kItemsOfMultiprocessor = 24;
   tiles.tiles_y = (tiles.cells_y + tiles.cell_rows - 1) / tiles.cell_rows;
   tiles.tiles_x = (tiles.cells_x + tiles.cell_columns - 1) / tiles.cell_columns;
   const int64_t of_block = shape.batch * tiles.tiles_y * tiles.tiles_x /
                            (kItemsOfMultiprocessor * device_limits().multiprocessors);
-  tiles.strip_tiles = static_cast<int>(larger<int64_t>(1, smaller(kMostStripTiles, of_block)));
-  tiles.strips = (tiles.tiles_y + tiles.strip_tiles - 1) / tiles.strip_tiles;
-  const int64_t items = shape.batch * tiles.strips * tiles.tiles_x;
+  tiles.chunk_tiles = static_cast<int>(larger<int64_t>(1, smaller(kMostChunkTiles, of_block)));
+  tiles.chunks = (tiles.tiles_y + tiles.chunk_tiles - 1) / tiles.chunk_tiles;
+  const int64_t items = shape.batch * tiles.chunks * tiles.tiles_x;
   tiles.items = static_cast<int>(items);
   return items <= kMostBlocks / 2;  // so that a grid's step beyond them is no overflow
 }

@@ -1,11 +1,11 @@
 // Backward of the resampling engine on CUDA: grad_input = transpose of the forward, a gather.
 //
-// A block owns a range of input columns of a few planes and walks down a strip of input rows. Its
+// A block owns a range of input columns of a few planes and walks down a chunk of input rows. Its
 // threads hold the output columns that those read, eight elements each, and add every gradient to
 // two sums in registers, weighted for the input rows above and below it. When an input row is
 // complete its sums pass through shared memory (padded, so that strides do not meet in one bank),
 // where a thread adds up the columns of an input element; the other sum goes on as the next row's
-// start. So every gradient is read once, but for the band above a strip and left of a tile, in
+// start. So every gradient is read once, but for the band above a chunk and left of a tile, in
 // 16-byte loads, 64 bytes a thread under way. Sums run in an order fixed by the shape alone: no
 // atomics, no memset. Rows that are not made up of whole vectors are read in pairs of halves, and
 // any others element by element, neighbouring lanes side by side.
@@ -53,7 +53,7 @@ __device__ __forceinline__ accumulate_t sum_readers(const accumulate_t* wide,
                                                     const accumulate_t* upper_weights,
                                                     const int* first, int piece_begin,
                                                     int piece_columns, int shift, int cell,
-                                                    int chunk, int channel) {
+                                                    int slice, int channel) {
   const int begin = first[0] - piece_begin, middle = first[1] - piece_begin,
             end = first[2] - piece_begin;
   if (cell > 0 && middle - begin == cell && end - middle == cell) {
@@ -68,7 +68,7 @@ __device__ __forceinline__ accumulate_t sum_readers(const accumulate_t* wide,
     const int k = padded(o + shift);
     const accumulate_t weight = o < middle ? upper_weights[k] : lower_weights[k];
     if (weight != 0) {
-      sum += weight * wide[padded((o + shift) * chunk + channel)];
+      sum += weight * wide[padded((o + shift) * slice + channel)];
     }
   }
   return sum;
@@ -91,17 +91,17 @@ __global__ void __launch_bounds__(kBackwardThreads, kBackwardBlocks<scalar_t>)
   const BilinearAxis& x_axis = args.shape.x;
   const PlaneStrides& strides = args.grad_output_strides;
 
-  // blockIdx.x = (strip, tile, chunk)
-  const int chunk = static_cast<int>(blockIdx.x) % tiles.chunks;
-  const int tile = static_cast<int>(blockIdx.x) / tiles.chunks % tiles.tiles;
-  const int strip = static_cast<int>(blockIdx.x) / tiles.chunks / tiles.tiles;
-  const int first_channel = chunk * tiles.chunk;
+  // blockIdx.x = (chunk, tile, slice)
+  const int slice = static_cast<int>(blockIdx.x) % tiles.slices;
+  const int tile = static_cast<int>(blockIdx.x) / tiles.slices % tiles.tiles;
+  const int chunk = static_cast<int>(blockIdx.x) / tiles.slices / tiles.tiles;
+  const int first_channel = slice * tiles.slice;
   const int first_input = tile * tiles.tile_inputs;
   const int inputs =
       static_cast<int>(smaller<int64_t>(tiles.tile_inputs, x_axis.input_size - first_input));
-  const int first_row = strip * tiles.strip_rows;
+  const int first_row = chunk * tiles.chunk_rows;
   const int rows =
-      static_cast<int>(smaller<int64_t>(tiles.strip_rows, y_axis.input_size - first_row));
+      static_cast<int>(smaller<int64_t>(tiles.chunk_rows, y_axis.input_size - first_row));
 
   auto* bytes = shared_memory<unsigned char>();
   auto* lower_weights = reinterpret_cast<accumulate_t*>(bytes + args.shared.lower_weights);
@@ -127,22 +127,22 @@ __global__ void __launch_bounds__(kBackwardThreads, kBackwardBlocks<scalar_t>)
           ? 0
           : static_cast<int>((x_begin - first_output_of_line(x_axis, 0)) & (tiles.cell - 1));
 
-  // A thread's elements of a shared row, which is (columns, chunk): vector k starts at
+  // A thread's elements of a shared row, which is (columns, slice): vector k starts at
   // lane * vector - past + k * vector_step; where vector == 1 they are one channel's.
-  const int group = static_cast<int>(threadIdx.x) / tiles.group_threads;
-  const int lane = static_cast<int>(threadIdx.x) % tiles.group_threads;
-  const int lane_column = lane / tiles.chunk;
-  const int channel = first_channel + lane % tiles.chunk;
-  const int vector_step = tiles.group_threads * vector;
+  const int own_plane = static_cast<int>(threadIdx.x) / tiles.plane_threads;
+  const int lane = static_cast<int>(threadIdx.x) % tiles.plane_threads;
+  const int lane_column = lane / tiles.slice;
+  const int channel = first_channel + lane % tiles.slice;
+  const int vector_step = tiles.plane_threads * vector;
   // Two rows, used in turn.
-  auto* group_wide = reinterpret_cast<accumulate_t*>(bytes + args.shared.wide) +
-                     2 * smaller(group, tiles.groups - 1) * padded(tiles.wide_elements);
+  auto* plane_wide = reinterpret_cast<accumulate_t*>(bytes + args.shared.wide) +
+                     2 * smaller(own_plane, tiles.shared_planes - 1) * padded(tiles.wide_elements);
   int table_begin = 0, table_end = 0;  // rows in row_taps
   for (int plane_block = static_cast<int>(blockIdx.y); plane_block < tiles.plane_blocks;
        plane_block += static_cast<int>(gridDim.y)) {
-    const int64_t plane = static_cast<int64_t>(plane_block) * tiles.groups + group;
-    const bool active =
-        group < tiles.groups && plane < tiles.planes && (vector > 1 || channel < tiles.inner);
+    const int64_t plane = static_cast<int64_t>(plane_block) * tiles.shared_planes + own_plane;
+    const bool active = own_plane < tiles.shared_planes && plane < tiles.planes &&
+                        (vector > 1 || channel < tiles.inner);
 
     for (int piece = 0; piece < tiles.pieces; ++piece) {
       const int piece_begin = piece * tiles.piece_columns;
@@ -158,7 +158,7 @@ __global__ void __launch_bounds__(kBackwardThreads, kBackwardBlocks<scalar_t>)
         }
       }
 
-      const int count = active ? larger(0, piece_columns * tiles.chunk) : 0;
+      const int count = active ? larger(0, piece_columns * tiles.slice) : 0;
       const scalar_t* grad =
           args.grad_output + (x_begin + piece_begin) * strides.column + y_begin * strides.row;
       if (active) {
@@ -180,7 +180,7 @@ __global__ void __launch_bounds__(kBackwardThreads, kBackwardBlocks<scalar_t>)
       for (int e = 0; e < kElements; ++e) {
         sum[e] = next_sum[e] = 0;
       }
-      // Band `band` completes input row `band - 1` of the strip and begins row `band`.
+      // Band `band` completes input row `band - 1` of the chunk and begins row `band`.
       for (int band = 0; band <= rows; ++band) {
         const int y_end = row_first[band + 1];
         for (int y = row_first[band]; y < y_end;) {
@@ -226,7 +226,7 @@ __global__ void __launch_bounds__(kBackwardThreads, kBackwardBlocks<scalar_t>)
         }
 
         if (band > 0) {
-          accumulate_t* wide = group_wide + band % 2 * padded(tiles.wide_elements);
+          accumulate_t* wide = plane_wide + band % 2 * padded(tiles.wide_elements);
 #pragma unroll
           for (int e = 0; e < kElements; ++e) {
             const int element = first + e / vector * vector_step + e % vector;
@@ -242,7 +242,7 @@ __global__ void __launch_bounds__(kBackwardThreads, kBackwardBlocks<scalar_t>)
             for (int input = lane_column; input < inputs; input += tiles.column_step) {
               accumulate_t result = sum_readers(
                   wide, lower_weights, upper_weights, column_first + input, piece_begin,
-                  piece_columns, shift, tiles.cell, tiles.chunk, channel - first_channel);
+                  piece_columns, shift, tiles.cell, tiles.slice, channel - first_channel);
               if (tiles.pieces > 1) {  // a thread has one input column then
                 auto* totals = reinterpret_cast<accumulate_t*>(bytes + args.shared.totals);
                 result += piece > 0 ? totals[threadIdx.x] : 0;
@@ -273,14 +273,14 @@ void launch_bilinear_backward(BilinearBackwardArgs<scalar_t> args, bool channels
   args.tiles = tiles;
   args.shared = backward_shared<accumulate_of<scalar_t>>(tiles);
   // Where blocks abound, a block serves several planes with the same weights.
-  const int64_t blocks_a_plane = static_cast<int64_t>(tiles.chunks) * tiles.tiles * tiles.strips;
+  const int64_t blocks_a_plane = static_cast<int64_t>(tiles.slices) * tiles.tiles * tiles.chunks;
   const int64_t planes_a_block = larger<int64_t>(
       1, blocks_a_plane * tiles.plane_blocks / (64 * device_limits().multiprocessors));
   const dim3 grid(static_cast<unsigned>(blocks_a_plane),
                   static_cast<unsigned>(
                       smaller(ceil_divide(tiles.plane_blocks, planes_a_block), kMostBlocksYZ)));
-  const dim3 block(static_cast<unsigned>(ceil_divide(tiles.group_threads * tiles.groups, kWarp)) *
-                   kWarp);
+  const dim3 block(
+      static_cast<unsigned>(ceil_divide(tiles.plane_threads * tiles.shared_planes, kWarp)) * kWarp);
   launch(bilinear_backward_kernel<scalar_t, vector>, grid, block,
          static_cast<size_t>(args.shared.bytes), stream, args);
 }

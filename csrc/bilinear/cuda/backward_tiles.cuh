@@ -24,19 +24,19 @@ constexpr int kUnsplitChannels = 32;
 struct BilinearBackwardTiles {
   int64_t planes;
   int inner;  // channels side by side in a row, else 1
-  int chunk;  // of them a block owns
-  int chunks;
+  int slice;  // of them a block owns
+  int slices;
   int tile_inputs;  // input columns that a block owns
   int tiles;
   int piece_columns;  // output columns that are summed at once
   int pieces;         // more than one only where a single input column has more readers than that
   int cell;           // whole stride for which the second pass is unrolled, else 0
-  int wide_elements;  // of the shared row of a group
-  int group_threads;
-  int column_step;  // columns of a group's threads, a channel each
-  int groups;       // planes that share a block
-  int strip_rows;   // input rows that a block walks down; 1 if pieces > 1
-  int strips;
+  int wide_elements;  // of the shared row of a plane
+  int plane_threads;
+  int column_step;    // columns of a plane's threads, a channel each
+  int shared_planes;  // planes that share a block
+  int chunk_rows;     // input rows that a block walks down; 1 if pieces > 1
+  int chunks;
   int plane_blocks;
 };
 
@@ -53,13 +53,13 @@ BackwardShared backward_shared(const BilinearBackwardTiles& tiles) {
   BackwardShared shared{};
   shared.upper_weights = size * padded(tiles.piece_columns + tiles.cell);
   shared.wide = 2 * shared.upper_weights;
-  shared.totals = shared.wide + 2 * size * tiles.groups * padded(tiles.wide_elements);
+  shared.totals = shared.wide + 2 * size * tiles.shared_planes * padded(tiles.wide_elements);
   const int align = static_cast<int>(alignof(WeightedTap<accumulate_t>));
   shared.row_taps = static_cast<int>(
       ceil_divide(shared.totals + (tiles.pieces > 1 ? size * kBackwardThreads : 0), align) * align);
   shared.row_first =
       shared.row_taps + kRowTableSize * static_cast<int>(sizeof(WeightedTap<accumulate_t>));
-  shared.column_first = shared.row_first + 4 * (tiles.strip_rows + 2);
+  shared.column_first = shared.row_first + 4 * (tiles.chunk_rows + 2);
   shared.bytes = shared.column_first + 4 * (tiles.tile_inputs + 2);
   return shared;
 }
@@ -73,26 +73,26 @@ BilinearBackwardTiles bilinear_backward_tiles(const BilinearShape& shape, bool c
   const BilinearAxis& x = shape.x;
   tiles.inner = channels_last ? static_cast<int>(shape.channels) : 1;
   tiles.planes = channels_last ? shape.batch : shape.batch * shape.channels;
-  tiles.chunks = tiles.inner <= kUnsplitChannels
+  tiles.slices = tiles.inner <= kUnsplitChannels
                      ? 1
                      : static_cast<int>(ceil_divide(tiles.inner, 64 / sizeof(scalar_t)));
-  tiles.chunk = static_cast<int>(ceil_divide(tiles.inner, tiles.chunks));
+  tiles.slice = static_cast<int>(ceil_divide(tiles.inner, tiles.slices));
   const int64_t stride = whole_stride(x);
   tiles.cell = tiles.inner == 1 && !may_meet_node(x) && (stride == 2 || stride == 4 || stride == 8)
                    ? static_cast<int>(stride)
                    : 0;
 
-  // Threads of a group stand in whole columns.
-  const int64_t most_threads = kBackwardThreads / tiles.chunk * tiles.chunk;
+  // Threads of a plane stand in whole columns.
+  const int64_t most_threads = kBackwardThreads / tiles.slice * tiles.slice;
   const int64_t capacity = most_threads * kElements;
   // Input columns whose readers fit in a block: of each band at most `band`, and of the first one
   // half as many again where borders are clamped.
   const int64_t band = most_outputs_of_cell(x);
-  const int64_t most_columns = (capacity - vector - tiles.cell) / tiles.chunk;
+  const int64_t most_columns = (capacity - vector - tiles.cell) / tiles.slice;
   const int64_t more = 2 + (x.clamp ? ceil_divide(band, 2) : 0);
   const int64_t fitting = (most_columns - more) / band - 1;
   const int64_t most_inputs =
-      x.output_size <= most_columns ? larger<int64_t>(fitting, capacity / tiles.chunk) : fitting;
+      x.output_size <= most_columns ? larger<int64_t>(fitting, capacity / tiles.slice) : fitting;
   tiles.tiles = static_cast<int>(
       ceil_divide(x.input_size, smaller(larger<int64_t>(most_inputs, 1), x.input_size)));
   tiles.tile_inputs = static_cast<int>(ceil_divide(x.input_size, tiles.tiles));
@@ -101,39 +101,39 @@ BilinearBackwardTiles bilinear_backward_tiles(const BilinearShape& shape, bool c
   tiles.piece_columns = static_cast<int>(smaller(columns, most_columns));
   tiles.pieces = static_cast<int>(ceil_divide(columns, tiles.piece_columns));
 
-  tiles.wide_elements = (tiles.piece_columns + tiles.cell) * tiles.chunk;
+  tiles.wide_elements = (tiles.piece_columns + tiles.cell) * tiles.slice;
   const int64_t vectors = ceil_divide(
-      tiles.piece_columns * tiles.chunk + (tiles.tiles * tiles.pieces > 1 ? vector - 1 : 0),
+      tiles.piece_columns * tiles.slice + (tiles.tiles * tiles.pieces > 1 ? vector - 1 : 0),
       vector);
-  tiles.group_threads = static_cast<int>(
-      ceil_divide(ceil_divide(vectors, kElements / vector), tiles.chunk) * tiles.chunk);
-  tiles.column_step = tiles.group_threads / tiles.chunk;
-  tiles.groups =
-      static_cast<int>(smaller<int64_t>(kBackwardThreads / tiles.group_threads, tiles.planes));
+  tiles.plane_threads = static_cast<int>(
+      ceil_divide(ceil_divide(vectors, kElements / vector), tiles.slice) * tiles.slice);
+  tiles.column_step = tiles.plane_threads / tiles.slice;
+  tiles.shared_planes =
+      static_cast<int>(smaller<int64_t>(kBackwardThreads / tiles.plane_threads, tiles.planes));
 
-  tiles.plane_blocks = static_cast<int>(ceil_divide(tiles.planes, tiles.groups));
+  tiles.plane_blocks = static_cast<int>(ceil_divide(tiles.planes, tiles.shared_planes));
 
-  // Strips should be long, for each reads the band above it too, but fill the device to the end. A
+  // Chunks should be long, for each reads the band above it too, but fill the device to the end. A
   // full round of blocks is taken to be bound by memory, and to last half as long again as two
   // thirds of a round or less, which are bound by latency.
   const int64_t rows = shape.y.input_size;
-  const int64_t blocks_a_strip =
-      static_cast<int64_t>(tiles.tiles) * tiles.chunks * tiles.plane_blocks;
+  const int64_t blocks_a_chunk =
+      static_cast<int64_t>(tiles.tiles) * tiles.slices * tiles.plane_blocks;
   const int64_t blocks_a_round =
       device_limits().multiprocessors *
-      (kBackwardThreads * kBackwardBlocks<scalar_t> / (tiles.group_threads * tiles.groups));
+      (kBackwardThreads * kBackwardBlocks<scalar_t> / (tiles.plane_threads * tiles.shared_planes));
   int64_t least_time = INT64_MAX;
-  for (int64_t strip_rows = tiles.pieces > 1 ? 1 : smaller(rows, kMostRows); strip_rows > 0;
-       --strip_rows) {
-    const int64_t strips = ceil_divide(rows, strip_rows);
-    const int64_t blocks = blocks_a_strip * strips;
+  for (int64_t chunk_rows = tiles.pieces > 1 ? 1 : smaller(rows, kMostRows); chunk_rows > 0;
+       --chunk_rows) {
+    const int64_t chunks = ceil_divide(rows, chunk_rows);
+    const int64_t blocks = blocks_a_chunk * chunks;
     const int64_t rest = blocks % blocks_a_round;
-    const int64_t time = (strip_rows + 1) * (3 * (blocks - rest) +
+    const int64_t time = (chunk_rows + 1) * (3 * (blocks - rest) +
                                              (rest > 0 ? larger(3 * rest, 2 * blocks_a_round) : 0));
     if (time < least_time) {
       least_time = time;
-      tiles.strip_rows = static_cast<int>(strip_rows);
-      tiles.strips = static_cast<int>(strips);
+      tiles.chunk_rows = static_cast<int>(chunk_rows);
+      tiles.chunks = static_cast<int>(chunks);
     }
   }
   return tiles;

@@ -1,11 +1,11 @@
 // Forward of the resampling engine on CUDA: output = resampled input (+ a window of skip).
 //
-// A thread owns 16 bytes of neighbouring outputs, aligned in memory, and walks down a strip of
+// A thread owns 16 bytes of neighbouring outputs, aligned in memory, and walks down a chunk of
 // rows. For every input row it meets it widens that row to its own columns once (1 / stride of the
 // work); every output row is then a weighted sum of two widened rows in registers and one streaming
 // 16-byte store. Rows whose starts are not equally aligned are dealt to different blocks
-// ("phases"), so that a thread's columns never move; partial vectors at a row's ends are stored by
-// elements. Column weights live in registers, row weights in shared memory, input rows in the L1
+// ("alignments"), so that a thread's columns never move; partial vectors at a row's ends are stored
+// by elements. Column weights live in registers, row weights in shared memory, input rows in the L1
 // cache. A row costs a warp 31 instructions for 512 bytes in float, while an H100 at full bandwidth
 // has time for 150: the kernel is a stream of stores at any ratio, and needs no variant for whole
 // strides.
@@ -29,12 +29,12 @@ struct BilinearForwardTiles {
   int64_t planes, row_elements;
   int inner;
   int misalignment;  // of the first row, in elements past a 16-byte boundary
-  int phases;        // rows `phases` apart are equally aligned; a power of two
+  int alignments;    // rows `alignments` apart are equally aligned; a power of two
   int tile_slots;    // vectors of a row that a block owns
   int tiles;
-  int groups;      // planes that share a block
-  int strip_rows;  // rows that a thread walks down
-  int strips;
+  int shared_planes;  // planes that share a block
+  int chunk_rows;     // rows that a thread walks down
+  int chunks;
   int plane_blocks;
   bool dense_skip;  // rows of skip lie in memory as those of the output
 };
@@ -90,12 +90,12 @@ __global__ void __launch_bounds__(kForwardThreads, kForwardBlocks<scalar_t>)
   const BilinearForwardTiles& tiles = args.tiles;
   const int64_t height = args.shape.y.output_size;
 
-  // blockIdx.x = (strip, phase, tile)
+  // blockIdx.x = (chunk, alignment, tile)
   const int tile = static_cast<int>(blockIdx.x) % tiles.tiles;
-  const int phase = static_cast<int>(blockIdx.x) / tiles.tiles % tiles.phases;
-  const int strip = static_cast<int>(blockIdx.x) / tiles.tiles / tiles.phases;
-  const int64_t y_begin = static_cast<int64_t>(strip) * tiles.strip_rows;
-  const int rows = static_cast<int>(smaller<int64_t>(tiles.strip_rows, height - y_begin));
+  const int alignment = static_cast<int>(blockIdx.x) / tiles.tiles % tiles.alignments;
+  const int chunk = static_cast<int>(blockIdx.x) / tiles.tiles / tiles.alignments;
+  const int64_t y_begin = static_cast<int64_t>(chunk) * tiles.chunk_rows;
+  const int rows = static_cast<int>(smaller<int64_t>(tiles.chunk_rows, height - y_begin));
   auto* row_taps = shared_memory<WeightedTap<accumulate_t>>();
   for (int i = static_cast<int>(threadIdx.x); i < rows; i += static_cast<int>(blockDim.x)) {
     row_taps[i] = weighted_tap<accumulate_t>(args.shape.y, y_begin + i);
@@ -103,13 +103,13 @@ __global__ void __launch_bounds__(kForwardThreads, kForwardBlocks<scalar_t>)
   __syncthreads();
 
   // This thread's columns: elements [first + begin, first + end) of every row.
-  const int group = static_cast<int>(threadIdx.x) / tiles.tile_slots;
+  const int own_plane = static_cast<int>(threadIdx.x) / tiles.tile_slots;
   const int slot = tile * tiles.tile_slots + static_cast<int>(threadIdx.x) % tiles.tile_slots;
-  const int past = static_cast<int>((tiles.misalignment + phase * tiles.row_elements) % kCount);
+  const int past = static_cast<int>((tiles.misalignment + alignment * tiles.row_elements) % kCount);
   const int64_t first = static_cast<int64_t>(slot) * kCount - past;
   const int begin = first < 0 ? static_cast<int>(-first) : 0;
   const int end = static_cast<int>(smaller<int64_t>(kCount, tiles.row_elements - first));
-  if (group >= tiles.groups || end <= begin) {
+  if (own_plane >= tiles.shared_planes || end <= begin) {
     return;
   }
   int64_t offset[kCount];  // of the lower node into an input row
@@ -130,8 +130,8 @@ __global__ void __launch_bounds__(kForwardThreads, kForwardBlocks<scalar_t>)
     }
   }
 
-  const int64_t plane_step = static_cast<int64_t>(gridDim.y) * tiles.groups;
-  for (int64_t plane = static_cast<int64_t>(blockIdx.y) * tiles.groups + group;
+  const int64_t plane_step = static_cast<int64_t>(gridDim.y) * tiles.shared_planes;
+  for (int64_t plane = static_cast<int64_t>(blockIdx.y) * tiles.shared_planes + own_plane;
        plane < tiles.planes; plane += plane_step) {
     const scalar_t* input =
         args.input + plane_offset(plane, args.shape.channels, tiles.inner, args.input_strides);
@@ -155,9 +155,9 @@ __global__ void __launch_bounds__(kForwardThreads, kForwardBlocks<scalar_t>)
       }
     };
 
-    // Rows of this phase, counted over the whole output.
+    // Rows of this alignment, counted over the whole output.
     const int64_t first_row = plane * height + y_begin;
-    const int skipped = static_cast<int>((phase - first_row) & (tiles.phases - 1));
+    const int skipped = static_cast<int>((alignment - first_row) & (tiles.alignments - 1));
     scalar_t* out = args.output + (first_row + skipped) * tiles.row_elements + first;
     // Rows of skip are loaded one ahead of their use.
     const scalar_t* skip_row = args.skip;
@@ -173,11 +173,12 @@ __global__ void __launch_bounds__(kForwardThreads, kForwardBlocks<scalar_t>)
       lower[j] = upper[j] = 0;
     }
     int lower_node = -2, upper_node = -2;
-    for (int i = skipped; i < rows; i += tiles.phases, out += tiles.phases * tiles.row_elements) {
+    for (int i = skipped; i < rows;
+         i += tiles.alignments, out += tiles.alignments * tiles.row_elements) {
       if (with_skip) {
         skip = next_skip;
-        if (i + tiles.phases < rows) {
-          skip_row += tiles.phases * args.skip_strides.row;
+        if (i + tiles.alignments < rows) {
+          skip_row += tiles.alignments * args.skip_strides.row;
           next_skip = load_skip(args, skip_row, first, begin, end);
         }
       }
@@ -227,7 +228,7 @@ __global__ void __launch_bounds__(kForwardThreads, kForwardBlocks<scalar_t>)
   }
 }
 
-// Blocks enough to fill the device several times over, of strips as long as that allows.
+// Blocks enough to fill the device several times over, of chunks as long as that allows.
 template <typename scalar_t>
 BilinearForwardTiles bilinear_forward_tiles(const BilinearShape& shape, bool channels_last,
                                             const scalar_t* output) {
@@ -240,28 +241,28 @@ BilinearForwardTiles bilinear_forward_tiles(const BilinearShape& shape, bool cha
   tiles.planes = channels_last ? shape.batch : shape.batch * shape.channels;
   tiles.row_elements = shape.x.output_size * tiles.inner;
   tiles.misalignment = elements_past_alignment(output);
-  tiles.phases = 1;
-  while (tiles.phases * tiles.row_elements % kCount != 0) {
-    tiles.phases *= 2;
+  tiles.alignments = 1;
+  while (tiles.alignments * tiles.row_elements % kCount != 0) {
+    tiles.alignments *= 2;
   }
-  const int64_t head = tiles.phases > 1 ? kCount - 1 : tiles.misalignment;
+  const int64_t head = tiles.alignments > 1 ? kCount - 1 : tiles.misalignment;
   const int64_t slots = ceil_divide(tiles.row_elements + head, kCount);
   const int64_t tile_count = ceil_divide(slots, kForwardThreads);
   tiles.tiles = static_cast<int>(tile_count);
   tiles.tile_slots = static_cast<int>(ceil_divide(slots, tile_count));
-  tiles.groups =
+  tiles.shared_planes =
       static_cast<int>(smaller<int64_t>(kForwardThreads / tiles.tile_slots, tiles.planes));
 
-  const int64_t plane_blocks = ceil_divide(tiles.planes, tiles.groups);
-  const int64_t blocks_a_strip = tiles.tiles * tiles.phases * plane_blocks;
-  const int64_t wanted = ceil_divide(16 * multiprocessors, blocks_a_strip);
-  const int64_t strip_rows =
-      smaller(larger(ceil_divide(height, wanted), kFewestRows * tiles.phases), kMostRows);
-  tiles.strip_rows = static_cast<int>(smaller(strip_rows, height));
-  tiles.strips = static_cast<int>(ceil_divide(height, tiles.strip_rows));
+  const int64_t plane_blocks = ceil_divide(tiles.planes, tiles.shared_planes);
+  const int64_t blocks_a_chunk = tiles.tiles * tiles.alignments * plane_blocks;
+  const int64_t wanted = ceil_divide(16 * multiprocessors, blocks_a_chunk);
+  const int64_t chunk_rows =
+      smaller(larger(ceil_divide(height, wanted), kFewestRows * tiles.alignments), kMostRows);
+  tiles.chunk_rows = static_cast<int>(smaller(chunk_rows, height));
+  tiles.chunks = static_cast<int>(ceil_divide(height, tiles.chunk_rows));
   // Where blocks abound, a block serves several planes with the same weights.
   const int64_t planes_a_block =
-      larger<int64_t>(1, blocks_a_strip * tiles.strips / (64 * multiprocessors));
+      larger<int64_t>(1, blocks_a_chunk * tiles.chunks / (64 * multiprocessors));
   tiles.plane_blocks =
       static_cast<int>(smaller(ceil_divide(plane_blocks, planes_a_block), kMostBlocksYZ));
   return tiles;
@@ -280,11 +281,11 @@ void launch_bilinear_forward(const BilinearShape& shape, const scalar_t* input,
   tiles.dense_skip = has_dense_rows(skip_strides, tiles.inner);
   const BilinearForwardArgs<scalar_t> args{shape, tiles,        input, input_strides,
                                            skip,  skip_strides, output};
-  const dim3 grid(static_cast<unsigned>(tiles.tiles * tiles.phases * tiles.strips),
+  const dim3 grid(static_cast<unsigned>(tiles.tiles * tiles.alignments * tiles.chunks),
                   static_cast<unsigned>(tiles.plane_blocks));
-  const dim3 block(static_cast<unsigned>(ceil_divide(tiles.tile_slots * tiles.groups, kWarp)) *
-                   kWarp);
-  const size_t shared_bytes = tiles.strip_rows * sizeof(WeightedTap<accumulate_of<scalar_t>>);
+  const dim3 block(
+      static_cast<unsigned>(ceil_divide(tiles.tile_slots * tiles.shared_planes, kWarp)) * kWarp);
+  const size_t shared_bytes = tiles.chunk_rows * sizeof(WeightedTap<accumulate_of<scalar_t>>);
   const auto kernel = skip != nullptr ? bilinear_forward_kernel<scalar_t, true>
                                       : bilinear_forward_kernel<scalar_t, false>;
   launch(kernel, grid, block, shared_bytes, stream, args);

@@ -9,7 +9,7 @@ namespace fcn_ext {
 // One axis as cells. Nodes are padded by one beyond either border: zero scores, or (`clamp`) the
 // border's scores again, which is what a clamped position reads. Cell q lies between padded nodes q
 // and q + 1, which are nodes q - 1 and q; there are nodes + 1 of them. All its outputs lie on one
-// line, `step` apart, so that 2^score is a geometric progression along them.
+// line, equally far apart, so that 2^score is a geometric progression along them.
 struct CellAxis {
   int64_t nodes, outputs;
   bool clamp;
@@ -18,8 +18,8 @@ struct CellAxis {
   double whole;              // integers, both
   const void* lower;         // [outputs], in the accumulation type
   const void* upper;
-  double step;    // weight from one output to the next
-  bool on_nodes;  // some output lies on a node, so that its upper weight is zero
+  double weight_step;  // of the upper node, from one output to the next
+  bool on_nodes;       // some output lies on a node, so that its upper weight is zero
   // The outputs again, by phase within their cell: [phase * pitch + q], for x only. A cell that is
   // cut by the border or has fewer outputs than others lacks some: -1. Weights go on regardless.
   int64_t phases, pitch;

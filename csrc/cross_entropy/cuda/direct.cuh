@@ -68,14 +68,12 @@ __global__ void __launch_bounds__(kDirectThreads)
       accumulate_t reference[4];
       taps.load(winner * channel, reference);
       accumulate_t weighted = 0;
-      const accumulate_t sum = sum_exponentials(taps, reference, terms.classes, channel,
-                                                [&](int32_t c, accumulate_t difference) {
-                                                  // A weight may be infinite: zero times it is no
-                                                  // part of the sum.
-                                                  if (terms.smooth != 0 && difference != 0) {
-                                                    weighted += terms.weight_of(c) * difference;
-                                                  }
-                                                });
+      const auto smoothing = [&](int32_t c, accumulate_t difference) {
+        if (terms.smooth != 0) {
+          weighted += terms.weight_of(c) * difference;
+        }
+      };
+      const accumulate_t sum = sum_exponentials(taps, reference, terms.classes, channel, smoothing);
       const accumulate_t log_sum = std::log(sum);
       const accumulate_t weight = terms.weight_of(label);
       loss = terms.hard * (weight * (log_sum - taps.difference(label * channel, reference)));

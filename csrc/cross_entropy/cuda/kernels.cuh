@@ -20,6 +20,13 @@ inline size_t padded_bytes(int64_t count, size_t size) {
   return (static_cast<size_t>(count) * size + 15) / 16 * 16;
 }
 
+// The tiles of a problem; stride 0 where it is left to the direct kernels.
+template <typename scalar_t>
+TileGrid grid_of(const CrossEntropy& problem) {
+  // Labels are kept in 16 bits, of which two values are no class.
+  return problem.shape.channels <= kInvalidCode ? tile_grid<scalar_t>(problem.shape) : TileGrid{};
+}
+
 inline int64_t pixels_of(const CrossEntropy& problem) {
   return problem.shape.batch * problem.shape.y.output_size * problem.shape.x.output_size;
 }
@@ -45,7 +52,7 @@ inline void launch_tiles(const TileArgs& args, cudaStream_t stream) {
 template <typename scalar_t>
 size_t cross_entropy_workspace(const CrossEntropy& problem, bool with_gradient) {
   using namespace cross_entropy;
-  const TileGrid grid = tile_grid<scalar_t>(problem.shape);
+  const TileGrid grid = grid_of<scalar_t>(problem);
   if (grid.stride != 0) {
     return padded_bytes(grid.count, sizeof(PartialLoss)) +
            (with_gradient ? padded_bytes(rim_floats(grid, problem.shape.channels), sizeof(float))
@@ -66,7 +73,7 @@ void launch_cross_entropy(const CrossEntropy& problem, const scalar_t* input,
                           cudaStream_t stream) {
   using namespace cross_entropy;
   using accumulate_t = accumulate_of<scalar_t>;
-  const TileGrid grid = tile_grid<scalar_t>(problem.shape);
+  const TileGrid grid = grid_of<scalar_t>(problem);
   auto* partials = static_cast<PartialLoss*>(workspace);
   int64_t blocks = 0;
   if constexpr (!std::is_same_v<scalar_t, double>) {

@@ -99,14 +99,14 @@ __global__ void __launch_bounds__(kTileThreads, Tile::kBlocks)
   float log_sums = 0;
   const float all_smooth = *block.all_smooth, unweighted = terms.hard + all_smooth;
   bool any_small = false;
-  constexpr int kGroup = Tile::kPixels < 8 ? Tile::kPixels : 8;
+  constexpr int kTogether = Tile::kPixels < 8 ? Tile::kPixels : 8;
 #pragma unroll
-  for (int group = 0; group < Tile::kPixels; group += kGroup) {
-    // Always so, but the compiler cannot load the labels of all groups ahead, into more registers
+  for (int first = 0; first < Tile::kPixels; first += kTogether) {
+    // Always so, but the compiler cannot load the labels of all pixels ahead, into more registers
     // than there are.
     if (opaque(block.thread) >= 0) {
 #pragma unroll
-      for (int pixel = group; pixel < group + kGroup; ++pixel) {
+      for (int pixel = first; pixel < first + kTogether; ++pixel) {
         const uint32_t code = block.code_pair(pixel) >> (pixel % 2 * 16) & 0xffff;
         const bool small = sum[pixel] < kSmallestSum;
         const bool counts = code != kIgnoredCode && !small;

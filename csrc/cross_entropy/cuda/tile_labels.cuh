@@ -3,7 +3,7 @@
 #pragma once
 
 #include "cross_entropy/cuda/labels.cuh"
-#include "softmax/cuda/nodes.cuh"
+#include "softmax/cuda/node_gradients.cuh"
 
 namespace fcn_ext {
 namespace cross_entropy {
@@ -35,8 +35,8 @@ struct LabelShared {
 
 // A block's place and shared memory.
 template <typename Tile, bool with_gradient>
-struct TileBlock : TileNodes<Tile, with_gradient> {
-  using Nodes = TileNodes<Tile, with_gradient>;
+struct TileBlock : TileGradients<Tile, with_gradient> {
+  using Nodes = TileGradients<Tile, with_gradient>;
   using Shared = LabelShared<Tile, with_gradient>;
   using Nodes::cell;
   using Nodes::part;

@@ -121,8 +121,8 @@ class Softmax {
           static_cast<const accumulate_t*>(strip.work.x.phase_lower) + at,
           static_cast<const accumulate_t*>(strip.work.x.phase_upper) + at,
           strip.work.x.pitch,
-          static_cast<accumulate_t>(strip.work.y.step),
-          static_cast<accumulate_t>(strip.work.x.step)};
+          static_cast<accumulate_t>(strip.work.y.weight_step),
+          static_cast<accumulate_t>(strip.work.x.weight_step)};
       list_classes(group, patch, list);
       sum_powers<row_count>(group, patch, list, sums);
       for (int64_t column = 0; column < patch.columns; ++column) {

@@ -2,7 +2,7 @@
 // one by one, by the whole block.
 #pragma once
 
-#include "softmax/cuda/nodes.cuh"
+#include "softmax/cuda/node_gradients.cuh"
 
 namespace fcn_ext {
 namespace softmax {
@@ -11,7 +11,7 @@ namespace softmax {
 // kTileThreads-th class. Returns the sum of their log-sums, weighted, in every thread;
 // weight_of(pixel, owner) is that of a pixel of thread `owner`.
 template <typename Tile, bool with_gradient, typename WeightOf>
-__device__ __forceinline__ double add_exact_pixels(const TileNodes<Tile, with_gradient>& block,
+__device__ __forceinline__ double add_exact_pixels(const TileGradients<Tile, with_gradient>& block,
                                                    const WeightOf& weight_of) {
   const SoftmaxTiles& tiles = block.tiles;
   const int32_t classes = tiles.classes;

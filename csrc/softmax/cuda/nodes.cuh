@@ -1,5 +1,4 @@
-// The nodes of a block's tile: where they are, their largest scores, the staging of the others, and
-// where gradients go.
+// The nodes of a block's tile: where they are, their largest scores, and the staging of the others.
 #pragma once
 
 #include "softmax/cuda/cells.cuh"
@@ -228,86 +227,6 @@ struct TileNodes {
       });
     });
     __pipeline_commit();
-  }
-
-  // Where class c's gradient of a node goes, null for nowhere.
-  __device__ __forceinline__ float* destination(int node, int32_t c) const {
-    const uintptr_t place = output[node];
-    return place == 0 ? nullptr
-                      : reinterpret_cast<float*>(place & ~uintptr_t{1}) + c * step_of(place);
-  }
-  // From a class to the next one there.
-  __device__ __forceinline__ int64_t step_of(uintptr_t place) const {
-    return (place & 1) != 0 ? Tile::kRim : tiles.gradient_strides.channel;
-  }
-
-  // Sets the gradients of the nodes for `count` classes to value(k, node), in an order in which
-  // neighbouring threads write side by side; whole(node, to, step) may do it for all of
-  // kTileClasses classes of a node.
-  template <typename Value, typename Whole>
-  __device__ __forceinline__ void set_gradients(int32_t first, int count, const Value& value,
-                                                const Whole& whole) const {
-    if (tiles.gradient_strides.channel == 1) {
-      for (int e = thread; e < kTileClasses * Tile::kNodes; e += kTileThreads) {
-        const int k = e % kTileClasses, node = e / kTileClasses;
-        if (k < count) {
-          const float found = value(k, node);
-          if (float* to = destination(node, first + k)) {
-            *to = found;
-          }
-        }
-      }
-      return;
-    }
-    each_own_node(first / kTileClasses, [&](int node) {
-      const uintptr_t place = output[node];
-      float* to = destination(node, first);
-      const int64_t step = step_of(place);
-      if (to != nullptr && count == kTileClasses && borders[node] == 0) {
-        return whole(node, to, step);
-      }
-#pragma unroll 1
-      for (int k = 0; k < count; ++k) {
-        const float found = value(k, node);
-        if (to != nullptr) {
-          to[k * step] = found;
-        }
-      }
-    });
-  }
-
-  // Adds up what the cells around a node hold for it. Beyond a clamped border cells hold sums for
-  // the same node twice.
-  __device__ __forceinline__ float sum_around(int k, int node) const {
-    const float* const sums = corners + k * Tile::kCornerPitch;
-    const Vector<uint16_t, 4> at = around[node];
-    float sum =
-        (sums[at.values[0]] + sums[at.values[1]]) + (sums[at.values[2]] + sums[at.values[3]]);
-    const int border = borders[node];
-    if (border != 0) {
-      const auto add = [&](bool there, int cells, int corner) {
-        const int place = at.values[cells];
-        if (there && place < 4 * Tile::kCells) {
-          sum += sums[corner * Tile::kCells + place % Tile::kCells];
-        }
-      };
-      const bool in_first_row = (border & kFirstRow) != 0, in_last_row = (border & kLastRow) != 0;
-      const bool in_first_column = (border & kFirstColumn) != 0;
-      const bool in_last_column = (border & kLastColumn) != 0;
-      add(in_first_row, 0, 1);
-      add(in_first_column, 0, 2);
-      add(in_first_row && in_first_column, 0, 0);
-      add(in_first_row, 1, 0);
-      add(in_last_column, 1, 3);
-      add(in_first_row && in_last_column, 1, 1);
-      add(in_last_row, 2, 3);
-      add(in_first_column, 2, 0);
-      add(in_last_row && in_first_column, 2, 2);
-      add(in_last_row, 3, 2);
-      add(in_last_column, 3, 1);
-      add(in_last_row && in_last_column, 3, 3);
-    }
-    return sum;
   }
 };
 

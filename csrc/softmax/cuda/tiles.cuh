@@ -101,8 +101,7 @@ TileGrid tile_grid(const BilinearShape& shape) {
       grid.stride = stride;
     }
   }
-  // Classes are kept in 16 bits, the two highest values are taken.
-  if (grid.stride == 0 || shape.channels > 0xfffe) {
+  if (grid.stride == 0) {
     return {};
   }
   with_tile(grid.stride, [&](auto tile) {

@@ -27,8 +27,8 @@ extern "C" int argmax_confusion(int64_t dtype, const Geometry* geometry, const v
   });
 }
 
-// How the tiles of a geometry are cut: whether there are any, then chunks of classes, band, cell
-// rows and columns of a tile, tiles of a strip, histograms and bytes of shared memory of a block.
+// How the tiles of a geometry are cut: whether there are any, then stages of classes, band, cell
+// rows and columns of a tile, tiles of a chunk, histograms and bytes of shared memory of a block.
 extern "C" int argmax_plan(int64_t dtype, const Geometry* geometry, int64_t counting,
                            int64_t* plan) {
   return cuda_emulation::guarded([=] {
@@ -39,11 +39,11 @@ extern "C" int argmax_plan(int64_t dtype, const Geometry* geometry, int64_t coun
     const int64_t bytes = argmax::choose_histogram(shape, counts);
     argmax::ArgmaxTiles tiles{};
     plan[0] = argmax::make_tiles(shape, false, dtype == 1 ? 8 : 4, bytes, tiles) ? 1 : 0;
-    plan[1] = tiles.chunks;
+    plan[1] = tiles.stages;
     plan[2] = tiles.band;
     plan[3] = tiles.cell_rows;
     plan[4] = tiles.cell_columns;
-    plan[5] = tiles.strip_tiles;
+    plan[5] = tiles.chunk_tiles;
     plan[6] = counts.copies;
     plan[7] = tiles.layout.bytes;
   });

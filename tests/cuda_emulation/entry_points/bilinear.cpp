@@ -40,7 +40,7 @@ extern "C" int bilinear_backward_spare(int64_t dtype, const Geometry* geometry, 
       const int64_t begin = first_output(x, first - 1);
       const int64_t columns =
           first_output(x, smaller(first + tiles.tile_inputs, x.input_size)) - begin;
-      const int64_t held = int64_t{tiles.group_threads} * kBackwardElements<scalar_t>;
+      const int64_t held = int64_t{tiles.plane_threads} * kBackwardElements<scalar_t>;
       spare[0] = smaller(spare[0], held - begin % kVector - columns);
       spare[1] = smaller(spare[1], tiles.piece_columns - columns);
     }

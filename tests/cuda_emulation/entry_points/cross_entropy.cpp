@@ -51,7 +51,7 @@ struct Workspace {
 extern "C" int cross_entropy_stride(const Problem* problem, int64_t* stride) {
   return guarded_for_type(problem->dtype, [=](auto* type) {
     using scalar_t = std::remove_pointer_t<decltype(type)>;
-    *stride = softmax::tile_grid<scalar_t>(problem->geometry.shape()).stride;
+    *stride = cross_entropy::grid_of<scalar_t>(problem->cross_entropy(nullptr, 0)).stride;
   });
 }
 

@@ -55,7 +55,7 @@ void run_all(int label_type, bool counting) {
                          label_type, counting);
   run<scalar_t, label_t>(3, interpolate_axis(7, 4, false), interpolate_axis(9, 20, false),
                          label_type, counting);
-  // Classes in chunks.
+  // Classes in stages.
   cuda_emulation::device() = {2, 24 << 10};
   run<scalar_t, label_t>(200, interpolate_axis(3, 12, false), interpolate_axis(5, 20, false),
                          label_type, counting);
