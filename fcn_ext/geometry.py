@@ -159,7 +159,7 @@ class Grid:
         return 1 / self.scale
 
     def center(self, cell: int) -> Fraction:
-        """The image coordinate at the centre of the receptive field of ``cell``."""
+        """The image coordinate at the center of the receptive field of ``cell``."""
         return (cell - self.shift) / self.scale
 
     def window(

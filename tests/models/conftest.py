@@ -120,14 +120,14 @@ class PublishedAlexNet(nn.Module):
         def pool(map: Tensor) -> Tensor:
             return F.max_pool2d(map, 3, 2, ceil_mode=True)
 
-        def normalise(map: Tensor) -> Tensor:
+        def normalize(map: Tensor) -> Tensor:
             """Caffe's LRN: by the squares of five channels, 1e-4 / 5 of each."""
             squares = F.pad(map.square(), (0, 0, 0, 0, 2, 2))
             around = sum(squares[:, c : c + map.shape[1]] for c in range(5))
             return map / (1 + 1e-4 / 5 * around) ** 0.75
 
-        h = normalise(pool(self.conv1(x).relu()))
-        h = normalise(pool(self.conv2(h).relu()))
+        h = normalize(pool(self.conv1(x).relu()))
+        h = normalize(pool(self.conv2(h).relu()))
         h = self.conv5(self.conv4(self.conv3(h).relu()).relu()).relu()
         h = self.fc7(self.fc6(pool(h)).relu()).relu()
         return self.upscore(self.score_fr(h))[:, :, 18 : 18 + height, 18 : 18 + width]

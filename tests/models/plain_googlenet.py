@@ -51,13 +51,13 @@ def features(layers: dict[str, Tensor], x: Tensor, conv1_padding: int) -> Tensor
     def pool(x: Tensor) -> Tensor:
         return F.max_pool2d(x, 3, 2, ceil_mode=True)
 
-    def normalise(x: Tensor) -> Tensor:
+    def normalize(x: Tensor) -> Tensor:
         squares = F.pad(x.square(), (0, 0, 0, 0, 2, 2))
         around = sum(squares[:, c : c + x.shape[1]] for c in range(5))
         return x / (1 + 1e-4 / 5 * around) ** 0.75
 
-    x = normalise(pool(conv("conv1/7x7_s2", x, padding=conv1_padding, stride=2)))
-    x = pool(normalise(conv("conv2/3x3", conv("conv2/3x3_reduce", x), padding=1)))
+    x = normalize(pool(conv("conv1/7x7_s2", x, padding=conv1_padding, stride=2)))
+    x = pool(normalize(conv("conv2/3x3", conv("conv2/3x3_reduce", x), padding=1)))
     for name in INCEPTIONS:
         if name in ("4a", "5a"):
             x = pool(x)

@@ -1,4 +1,4 @@
-"""What FCN-AlexNet has of its own. That it equals the published net is asked in test_fcn.py."""
+"""What FCN-AlexNet has of its own. That it equals the published net is asked in test_build.py."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_fits_every_image_size(name):
 
 @pytest.mark.parametrize("padding", ["published", "same"])
 def test_a_ramp_stays_where_it_was(padding):
-    """As in test_fcn.py; without response normalisation, which bends a ramp."""
+    """As in test_build.py; without response normalization, which bends a ramp."""
     model = FCNAlexNet(1, variant="torchvision", width=1 / 64, padding=padding).double().eval()
     for name, parameter in model.named_parameters():
         nn.init.zeros_(parameter)
@@ -96,7 +96,7 @@ def test_a_ramp_stays_where_it_was(padding):
     ramp = ramp + 2 * torch.arange(width * 1.0, dtype=torch.float64)
     logits = model(ramp.expand(1, 3, height, width))[0, 0]
     # Poolings take what lies one cell on, of 4, 8 and 16 pixels; fc6, of even side, reads what
-    # lies half a cell of 32 past its centre.
+    # lies half a cell of 32 past its center.
     ahead = 4 + 8 + 16 + 16
     inner = (slice(80, height - 80), slice(80, width - 80))
     torch.testing.assert_close(logits[inner], (ramp + 3 * ahead)[inner], rtol=0, atol=1e-10)

@@ -129,7 +129,7 @@ def test_same_padding_takes_any_size(name):
         logits = model(image)
         assert logits.shape == (1, 2, height, 71 - height)
         assert logits.isfinite().all()
-        # No pixel lies further than half a cell outside the cells' centres.
+        # No pixel lies further than half a cell outside the cells' centers.
         cells = model.scores(image).shape
         for axis, pixels in ((2, height), (3, 71 - height)):
             assert model.score_grid.center(0) <= model.last_stride / 2
@@ -161,9 +161,9 @@ def make_ramp_net(model: nn.Module, scored: str) -> nn.Module:
     ],
 )
 def test_a_ramp_stays_where_it_was(padding, name, scored, stride):
-    # The largest value of a pooled window lies (stride - 1) / 2 past the window's centre.
+    # The largest value of a pooled window lies (stride - 1) / 2 past the window's center.
     # Interpolation is exact on a ramp, so every score must return raised by just that, if it lies
-    # at the centre of its window.
+    # at the center of its window.
     model = build_model(name, num_classes=1, width=1 / 64, padding=padding).double().eval()
     make_ramp_net(model, scored)
     height, width = 203, 170

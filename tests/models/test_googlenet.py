@@ -1,4 +1,4 @@
-"""What FCN-GoogLeNet has of its own; test_fcn.py asks what all nets have in common."""
+"""What FCN-GoogLeNet has of its own; test_build.py asks what all nets have in common."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_fits_every_image_size(padding):
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("padding", ["published", "same"])
 def test_a_ramp_stays_where_it_was(padding, way):
-    """As in test_fcn.py, by one of the ways through all inceptions."""
+    """As in test_build.py, by one of the ways through all inceptions."""
     model = FCNGoogLeNet(1, width=1 / 64, padding=padding).double().eval()
     model.norm1 = model.norm2 = nn.Identity()  # a ramp would not stay one
     _pass_on(model, way)
@@ -152,8 +152,8 @@ def _pass_on(model: FCN, way: str) -> None:
     """Convolutions that hand one channel on, through ``way`` of each inception."""
 
     def tap(layer: nn.Module, channel: int) -> None:
-        centre = layer.kernel_size[0] // 2
-        layer.weight[0, channel, centre, centre] = 1
+        center = layer.kernel_size[0] // 2
+        layer.weight[0, channel, center, center] = 1
 
     for parameter in model.parameters():
         nn.init.zeros_(parameter)
