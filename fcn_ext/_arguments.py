@@ -33,7 +33,7 @@ def integer(value: Any, name: str) -> int:
         value = operator.index(value)
     except TypeError:
         raise TypeError(f"{name} must be an integer, got {value!r}") from None
-    if not -_LARGEST <= value <= _LARGEST:
+    if not -_LARGEST - 1 <= value <= _LARGEST:
         raise ValueError(f"{name} must fit in 64 bits, got {value}")
     return value  # type: ignore[no-any-return]
 

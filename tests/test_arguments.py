@@ -188,6 +188,11 @@ def test_numbers_beyond_64_bits_are_refused_by_name(name: str) -> None:
         TOO_LARGE[name]()
 
 
+def test_numbers_of_64_bits_are_accepted() -> None:
+    for void in (-(2**63), 2**63 - 1):
+        assert ops.confusion_matrix(LABELS, LABELS, 3, ignore_index=void).sum() == LABELS.numel()
+
+
 def test_results_that_no_memory_holds_say_so() -> None:
     for call in (
         lambda: ops.upsample(SCORES, 2**27),
