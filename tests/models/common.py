@@ -26,3 +26,9 @@ def randomize(net: Net) -> Net:
         std = (2 / parameter[0].numel()) ** 0.5 if parameter.dim() > 1 else 0.1
         nn.init.normal_(parameter, std=std)
     return net
+
+
+# Exported with images of 96 x 80 and asked for these. What torch 2.11 exports of a pooling with
+# ceil_mode (torch's own F.max_pool2d alone) takes only sizes that round as the example did.
+BINDS_POOLING = tuple(map(int, torch.__version__.split(".")[:2])) < (2, 12)
+OTHER_SIZES = [(128, 144)] if BINDS_POOLING else [(64, 65), (90, 141)]

@@ -13,7 +13,7 @@ from fcn_ext import ops
 from fcn_ext.metrics import ConfusionMatrix
 from fcn_ext.models import FCN, Head, MultiHeadFCN, VGG16Trunk, build_model
 
-from .common import ALL, randomize
+from .common import ALL, OTHER_SIZES, randomize
 
 
 @pytest.mark.parametrize("padding", ["published", "same"])
@@ -59,8 +59,8 @@ def test_exports_with_dynamic_sizes(padding, narrow):
     model = randomize(build_model("fcn8s", padding=padding, **narrow)).eval()
     dynamic = {axis: torch.export.Dim.DYNAMIC for axis in (0, 2, 3)}
     exported = torch.export.export(model, (torch.randn(2, 3, 96, 80),), dynamic_shapes=(dynamic,))
-    for shape in [(1, 3, 64, 65), (3, 3, 90, 141)]:
-        images = torch.randn(shape)
+    for batch, size in enumerate(OTHER_SIZES, start=1):
+        images = torch.randn(batch, 3, *size)
         torch.testing.assert_close(exported.module()(images), model(images))
 
 
@@ -179,8 +179,9 @@ def test_nets_of_several_parts_compile_and_export(make):
     torch.testing.assert_close(compiled(images), model(images))
     dynamic = {axis: torch.export.Dim.DYNAMIC for axis in (0, 2, 3)}
     exported = torch.export.export(model, (images,), dynamic_shapes=(dynamic,))
-    images = torch.randn(1, model.in_channels, 64, 65)
-    torch.testing.assert_close(exported.module()(images), model(images))
+    for size in OTHER_SIZES:
+        images = torch.randn(1, model.in_channels, *size)
+        torch.testing.assert_close(exported.module()(images), model(images))
 
 
 # ------------------------------------------------------------------ several heads

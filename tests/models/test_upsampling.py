@@ -10,7 +10,7 @@ from torch import nn
 from fcn_ext.metrics import ConfusionMatrix
 from fcn_ext.models import FCN, FCN8s, GoogLeNetTrunk, Head, build_model, initialize_from_coarser
 
-from .common import randomize
+from .common import OTHER_SIZES, randomize
 
 NAMES = ["fcn32s", "fcn16s", "fcn8s", "fcn8s-atonce"]
 
@@ -230,5 +230,6 @@ def test_learned_upsampling_compiles_and_exports(upsampling):
     torch.testing.assert_close(compiled(images), model(images))
     dynamic = {axis: torch.export.Dim.DYNAMIC for axis in (0, 2, 3)}
     exported = torch.export.export(model, (images,), dynamic_shapes=(dynamic,))
-    images = torch.randn(1, 3, 64, 65)
-    torch.testing.assert_close(exported.module()(images), model(images))
+    for size in OTHER_SIZES:
+        images = torch.randn(1, 3, *size)
+        torch.testing.assert_close(exported.module()(images), model(images))
