@@ -86,8 +86,17 @@ class NodeGradients {
     if (begin() == 0) {
       to[0] += finished[0];
     }
-    for (int64_t i = 1; i < end(); ++i) {
-      to[i * column] = finished[i];
+    const int64_t last = end();
+    const accumulate_t* __restrict from = finished;
+    accumulate_t* __restrict out = to;
+    if (column == 1) {  // whole registers at a time
+      for (int64_t i = 1; i < last; ++i) {
+        out[i] = from[i];
+      }
+      return;
+    }
+    for (int64_t i = 1; i < last; ++i) {
+      out[i * column] = from[i];
     }
   }
 
