@@ -178,7 +178,7 @@ SCORE_VARIANTS = (
 # operator -> what it is run on, and how
 Grid = dict[str, tuple[tuple[Case, ...], tuple[Variant, ...]]]
 
-# Materialised maps and counts.
+# Materialized maps and counts.
 OPERATORS: Grid = {
     "upsample": (MAPS, (FLOAT, CHANNELS_LAST, BFLOAT)),
     "upsample_backward": (MAPS, (FLOAT, CHANNELS_LAST, BFLOAT)),

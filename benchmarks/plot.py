@@ -17,7 +17,7 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 from benchmarks.promises import HEAD_PEERS, MEMORY_RESOLUTION_MIB
 
 OPERATOR = "interpolate_cross_entropy"
-# Name in the document, in the legend, colour, marker.
+# Name in the document, in the legend, color, marker.
 CURVES = (
     (HEAD_PEERS[OPERATOR], "F.interpolate + F.cross_entropy", "#c44e1c", "s"),
     ("fcn_ext", "fcn_ext", "#1f5fa8", "o"),
@@ -96,8 +96,8 @@ def _dumbbells(axes: Axes, pairs: list[list[float | None]], key: str) -> None:
             continue
         ends = max(fast, least), slow
         axes.plot(ends, (place, place), color="#cccccc", linewidth=3, zorder=1)
-        for end, (_, label, colour, marker) in zip(reversed(ends), CURVES, strict=True):
-            axes.plot(end, place, marker, color=colour, label=label if place == 0 else None)
+        for end, (_, label, color, marker) in zip(reversed(ends), CURVES, strict=True):
+            axes.plot(end, place, marker, color=color, label=label if place == 0 else None)
         text = f"{'>' * (fast < least)}{slow / ends[0]:.0f}x"
         middle = (ends[0] * ends[1]) ** 0.5
         axes.annotate(
@@ -159,14 +159,14 @@ def _panel(axes: Axes, rows: list[Row], value: Callable[[Row], int], key: str) -
     axes.set_xscale("log")
     axes.set_yscale("log")
     curves = []
-    for name, label, colour, marker in CURVES:
+    for name, label, color, marker in CURVES:
         points = {
             value(row): max(entry[key], MEMORY_RESOLUTION_MIB if key == "peak_mib" else 0)
             for row in rows
             for entry in row["implementations"]
             if entry["name"] == name and entry.get(key) is not None
         }
-        axes.plot(list(points), list(points.values()), color=colour, marker=marker, label=label)
+        axes.plot(list(points), list(points.values()), color=color, marker=marker, label=label)
         curves.append(points)
     slow, fast = curves
     if not slow and not fast:

@@ -75,7 +75,7 @@ def save_scores(run: Path, path: Path = FILE, data: Path | None = None) -> Tenso
     options, model = trained.options, trained.model
     root = data if data is not None else options.data.root
     split = open_split(replace(options.data, root=root), options.data.val_split)
-    normalisation = NORMALIZATIONS[options.model.input]
+    normalization = NORMALIZATIONS[options.model.input]
     images = [split[index].image for index in range(len(split))]
     common = Counter(image.shape for image in images).most_common(1)[0][0]
     images = [image for image in images if image.shape == common]
@@ -85,7 +85,7 @@ def save_scores(run: Path, path: Path = FILE, data: Path | None = None) -> Tenso
     rows, columns = (slice(first, first + size // stride) for size in common[:2])
     with torch.inference_mode():
         maps = [
-            model.scores(image_to_tensor(images[index], normalisation)[None])[:, :, rows, columns]
+            model.scores(image_to_tensor(images[index], normalization)[None])[:, :, rows, columns]
             for index in spread(len(images), IMAGES)
         ]
     scores = torch.cat(maps).half()

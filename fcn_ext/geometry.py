@@ -155,7 +155,7 @@ class Grid:
 
     @property
     def stride(self) -> Fraction:
-        """The distance of neighbouring cells, in pixels of the image."""
+        """The distance of neighboring cells, in pixels of the image."""
         return 1 / self.scale
 
     def center(self, cell: int) -> Fraction:

@@ -88,7 +88,7 @@ def confusion_matrix(
 
 
 def voc_palette() -> npt.NDArray[np.uint8]:
-    """PASCAL VOC's colour map, uint8 (256, 3) RGB: bits of the index, spread over the channels.
+    """PASCAL VOC's color map, uint8 (256, 3) RGB: bits of the index, spread over the channels.
 
     Bit 3 * i + c of the index becomes bit 7 - i of channel c. Index 255, void, is
     (224, 224, 192).
@@ -104,28 +104,28 @@ def voc_palette() -> npt.NDArray[np.uint8]:
 def _palette(palette: Array | None) -> npt.NDArray[np.uint8]:
     if palette is None:
         return voc_palette()
-    palette = _whole(palette, "palette", "give them a colour with `palette.filled(...)`")
+    palette = _whole(palette, "palette", "give them a color with `palette.filled(...)`")
     if palette.dtype != np.uint8 or palette.ndim != 2 or palette.shape[1] != 3:
         raise ValueError(
-            f"palette must be uint8 (num_colours, 3), got {palette.dtype} {palette.shape}"
+            f"palette must be uint8 (num_colors, 3), got {palette.dtype} {palette.shape}"
         )
     if not 1 <= len(palette) <= 256:
-        raise ValueError(f"palette must have 1 to 256 colours, got {len(palette)}")
+        raise ValueError(f"palette must have 1 to 256 colors, got {len(palette)}")
     return np.ascontiguousarray(palette)
 
 
 def encode_palette(indices: Array, palette: Array | None = None) -> npt.NDArray[np.uint8]:
-    """The colours of a label map.
+    """The colors of a label map.
 
     Args:
         indices: class indices of any shape, uint8.
-        palette: uint8 (num_colours, 3) RGB; default :func:`voc_palette`.
+        palette: uint8 (num_colors, 3) RGB; default :func:`voc_palette`.
 
     Returns:
         uint8 (*indices.shape, 3).
 
     Raises:
-        ValueError: an index has no colour, or an array is not of the shape or dtype above, or
+        ValueError: an index has no color, or an array is not of the shape or dtype above, or
             masked.
     """
     palette = _palette(palette)
@@ -134,37 +134,37 @@ def encode_palette(indices: Array, palette: Array | None = None) -> npt.NDArray[
         raise ValueError(f"indices must be uint8, got {indices.dtype}")
     if indices.size and int(indices.max()) >= len(palette):
         raise ValueError(
-            f"indices must be below the palette's {len(palette)} colours, got {indices.max()}"
+            f"indices must be below the palette's {len(palette)} colors, got {indices.max()}"
         )
     return palette[indices]
 
 
-def decode_palette(colours: Array, palette: Array | None = None) -> npt.NDArray[np.uint8]:
-    """The label map behind a picture in a palette's colours; the first of equal colours wins.
+def decode_palette(colors: Array, palette: Array | None = None) -> npt.NDArray[np.uint8]:
+    """The label map behind a picture in a palette's colors; the first of equal colors wins.
 
     Args:
-        colours: uint8 (..., 3) RGB.
-        palette: uint8 (num_colours, 3) RGB; default :func:`voc_palette`.
+        colors: uint8 (..., 3) RGB.
+        palette: uint8 (num_colors, 3) RGB; default :func:`voc_palette`.
 
     Returns:
         uint8 (...).
 
     Raises:
-        ValueError: a colour is not in the palette (the message gives it and where), or an array
+        ValueError: a color is not in the palette (the message gives it and where), or an array
             is not of the shape or dtype above, or masked.
     """
     palette = _palette(palette)
-    colours = _whole(colours, "colours", "give them a colour with `colours.filled(...)`")
-    if colours.dtype != np.uint8 or colours.ndim < 1 or colours.shape[-1] != 3:
-        raise ValueError(f"colours must be uint8 (..., 3), got {colours.dtype} {colours.shape}")
-    shape = colours.shape[:-1]
-    colours = np.ascontiguousarray(colours).reshape(-1, 3)
-    indices = np.empty(len(colours), dtype=np.uint8)
-    stranger = _host.decode_palette(colours, palette, indices)
+    colors = _whole(colors, "colors", "give them a color with `colors.filled(...)`")
+    if colors.dtype != np.uint8 or colors.ndim < 1 or colors.shape[-1] != 3:
+        raise ValueError(f"colors must be uint8 (..., 3), got {colors.dtype} {colors.shape}")
+    shape = colors.shape[:-1]
+    colors = np.ascontiguousarray(colors).reshape(-1, 3)
+    indices = np.empty(len(colors), dtype=np.uint8)
+    stranger = _host.decode_palette(colors, palette, indices)
     if stranger >= 0:
         where = tuple(int(i) for i in np.unravel_index(stranger, shape))
-        colour = tuple(int(c) for c in colours[stranger])
-        raise ValueError(f"colours must be in the palette, got {colour} at {where}")
+        color = tuple(int(c) for c in colors[stranger])
+        raise ValueError(f"colors must be in the palette, got {color} at {where}")
     return indices.reshape(shape)
 
 

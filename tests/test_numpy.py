@@ -191,18 +191,18 @@ def test_masked_targets_are_void(dtype: type, ignore_index: int, as_list: bool) 
 
 def test_other_masks_are_refused_with_a_remedy() -> None:
     labels = np.ma.masked_array(np.zeros((4, 5), np.uint8), np.arange(20).reshape(4, 5) < 3)
-    colours = np.ma.masked_array(np.zeros((4, 5, 3), np.uint8), np.arange(60).reshape(4, 5, 3) < 2)
+    colors = np.ma.masked_array(np.zeros((4, 5, 3), np.uint8), np.arange(60).reshape(4, 5, 3) < 2)
     for prediction in (labels, list(labels), labels.astype(float)):
         message = "prediction must not be masked, got 3 masked elements; .* mask the target"
         with pytest.raises(ValueError, match=message):
             fnp.confusion_matrix(prediction, labels, 5)
     with pytest.raises(ValueError, match=r"indices must not be masked, got 3 .*filled\(255\)"):
         fnp.encode_palette(labels)
-    with pytest.raises(ValueError, match=r"colours must not be masked, got 2 .*colours.filled"):
-        fnp.decode_palette(colours)
+    with pytest.raises(ValueError, match=r"colors must not be masked, got 2 .*colors.filled"):
+        fnp.decode_palette(colors)
     for function in (fnp.encode_palette, fnp.decode_palette):
         with pytest.raises(ValueError, match=r"palette must not be masked, got 2 .*palette.filled"):
-            function(np.zeros((2, 3), np.uint8), colours[0])
+            function(np.zeros((2, 3), np.uint8), colors[0])
     with pytest.raises(TypeError, match=r"target must be uint8, .*, got float64"):
         fnp.confusion_matrix(np.zeros((4, 5), np.uint8), labels.astype(float), 5)
 
@@ -214,9 +214,9 @@ def test_palettes_take_any_form_of_array(form: str) -> None:
     labels = TARGET.astype(np.uint8)
     plain = fnp.voc_palette()[labels]
     palette = as_form(fnp.voc_palette())
-    coloured = fnp.encode_palette(as_form(labels), palette)
-    assert type(coloured) is np.ndarray
-    assert (coloured == plain).all()
+    colored = fnp.encode_palette(as_form(labels), palette)
+    assert type(colored) is np.ndarray
+    assert (colored == plain).all()
     given = as_form(plain) if form != "matrix" else plain
     decoded = fnp.decode_palette(given, palette)
     assert type(decoded) is np.ndarray
@@ -230,18 +230,18 @@ def test_palettes_name_other_types(wrong: type) -> None:
     labels, name = np.zeros((2, 3), wrong), np.dtype(wrong).name
     with pytest.raises(ValueError, match=f"indices must be uint8, got {name}"):
         fnp.encode_palette(labels)
-    with pytest.raises(ValueError, match=rf"colours must be uint8 \(..., 3\), got {name}"):
+    with pytest.raises(ValueError, match=rf"colors must be uint8 \(..., 3\), got {name}"):
         fnp.decode_palette(labels)
-    with pytest.raises(ValueError, match=rf"palette must be uint8 \(num_colours, 3\), got {name}"):
+    with pytest.raises(ValueError, match=rf"palette must be uint8 \(num_colors, 3\), got {name}"):
         fnp.encode_palette(np.zeros(1, np.uint8), labels)
 
 
 def test_voc_palette() -> None:
     palette = fnp.voc_palette()
-    # background, aeroplane, bicycle, ..., tv monitor, void: the devkit's colours.
+    # background, aeroplane, bicycle, ..., tv monitor, void: the devkit's colors.
     known = {0: (0, 0, 0), 1: (128, 0, 0), 2: (0, 128, 0), 20: (0, 64, 128), 255: (224, 224, 192)}
-    assert all(tuple(palette[i]) == colour for i, colour in known.items())
-    assert len({tuple(colour) for colour in palette}) == 256
+    assert all(tuple(palette[i]) == color for i, color in known.items())
+    assert len({tuple(color) for color in palette}) == 256
 
 
 def test_palette_round_trip() -> None:
@@ -251,19 +251,19 @@ def test_palette_round_trip() -> None:
     assert (fnp.decode_palette(view) == indices[:, ::2, ::-1]).all()
 
 
-def test_equal_colours_decode_to_the_first() -> None:
+def test_equal_colors_decode_to_the_first() -> None:
     palette = np.array([[1, 2, 3], [9, 9, 9], [1, 2, 3]], dtype=np.uint8)
     assert fnp.decode_palette(palette, palette).tolist() == [0, 1, 0]
 
 
 def test_palette_rejects() -> None:
-    colours = np.zeros((2, 3, 3), dtype=np.uint8)
-    colours[1, 2] = (1, 2, 3)
+    colors = np.zeros((2, 3, 3), dtype=np.uint8)
+    colors[1, 2] = (1, 2, 3)
     with pytest.raises(ValueError, match=r"must be in the palette, got \(1, 2, 3\) at \(1, 2\)"):
-        fnp.decode_palette(colours)
-    with pytest.raises(ValueError, match="indices must be below the palette's 2 colours, got 5"):
+        fnp.decode_palette(colors)
+    with pytest.raises(ValueError, match="indices must be below the palette's 2 colors, got 5"):
         fnp.encode_palette(np.full((2, 2), 5, np.uint8), np.zeros((2, 3), np.uint8))
-    with pytest.raises(ValueError, match=r"colours must be uint8 \(..., 3\)"):
+    with pytest.raises(ValueError, match=r"colors must be uint8 \(..., 3\)"):
         fnp.decode_palette(np.zeros((2, 2), np.uint8))
     with pytest.raises(ValueError, match="indices must be uint8, got int64"):
         fnp.encode_palette(np.zeros((2, 2), np.int64))

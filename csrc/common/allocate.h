@@ -1,4 +1,4 @@
-// Uninitialised results and scratch on the device of another tensor.
+// Uninitialized results and scratch on the device of another tensor.
 //
 // By a C function of the stable ABI that goes to the allocator at once on CPU. torch::stable::empty
 // goes through the dispatcher, which finds the operator by its name in every call; and where torch

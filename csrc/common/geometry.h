@@ -111,7 +111,7 @@ FCN_EXT_HOST_DEVICE inline int64_t first_output_of_line(const BilinearAxis& axis
 
 // The first output whose node is `node` or beyond, in [0, output_size]. The outputs of one node,
 // its band, are [first_output(node), first_output(node + 1)); input i is read by the bands of
-// i - 1 (as upper neighbour) and i (as lower one). A gradient is therefore a gather.
+// i - 1 (as upper neighbor) and i (as lower one). A gradient is therefore a gather.
 FCN_EXT_HOST_DEVICE inline int64_t first_output(const BilinearAxis& axis, int64_t node) {
   if (axis.clamp && node <= 0) {
     return 0;

@@ -92,38 +92,38 @@ int64_t confusion_matrix(const py::array& prediction, const py::array& target, i
                                thread_parallel_for);
 }
 
-// indices[i] = the first palette entry equal to colours[i]; returns the first i that has none, or
-// -1. Colours are looked up in an open-addressing table of 1024 slots for at most 256 of them.
-int64_t decode_palette(const py::array_t<uint8_t, py::array::c_style>& colours,
+// indices[i] = the first palette entry equal to colors[i]; returns the first i that has none, or
+// -1. Colors are looked up in an open-addressing table of 1024 slots for at most 256 of them.
+int64_t decode_palette(const py::array_t<uint8_t, py::array::c_style>& colors,
                        const py::array_t<uint8_t, py::array::c_style>& palette,
                        py::array_t<uint8_t, py::array::c_style> indices) {
   constexpr uint32_t kSlots = 1024, kEmpty = 0xffffffffu;
   const auto packed = [](const uint8_t* rgb) {
     return static_cast<uint32_t>(rgb[0]) << 16 | static_cast<uint32_t>(rgb[1]) << 8 | rgb[2];
   };
-  const auto slot_of = [](uint32_t colour) { return colour * 2654435769u >> 22; };
+  const auto slot_of = [](uint32_t color) { return color * 2654435769u >> 22; };
   uint32_t key[kSlots];
   uint8_t index[kSlots];
   std::fill(key, key + kSlots, kEmpty);
   for (py::ssize_t entry = 0; entry < palette.shape(0); ++entry) {
-    const uint32_t colour = packed(palette.data(entry));
-    uint32_t slot = slot_of(colour);
-    while (key[slot] != kEmpty && key[slot] != colour) {
+    const uint32_t color = packed(palette.data(entry));
+    uint32_t slot = slot_of(color);
+    while (key[slot] != kEmpty && key[slot] != color) {
       slot = (slot + 1) % kSlots;
     }
     if (key[slot] == kEmpty) {
-      key[slot] = colour;
+      key[slot] = color;
       index[slot] = static_cast<uint8_t>(entry);
     }
   }
-  const uint8_t* from = colours.data();
+  const uint8_t* from = colors.data();
   uint8_t* to = indices.mutable_data();
-  const int64_t pixels = colours.shape(0);
+  const int64_t pixels = colors.shape(0);
   const py::gil_scoped_release release;
   for (int64_t i = 0; i < pixels; ++i) {
-    const uint32_t colour = packed(from + 3 * i);
-    uint32_t slot = slot_of(colour);
-    while (key[slot] != colour) {
+    const uint32_t color = packed(from + 3 * i);
+    uint32_t slot = slot_of(color);
+    while (key[slot] != color) {
       if (key[slot] == kEmpty) {
         return i;
       }
@@ -147,6 +147,6 @@ PYBIND11_MODULE(_host, m) {
         [] { return std::string(fcn_ext::cpu_capability_name(fcn_ext::best_cpu_capability())); });
   m.def("confusion_matrix", &confusion_matrix, py::arg("prediction"), py::arg("target"),
         py::arg("ignore_index"), py::arg("matrix").noconvert());
-  m.def("decode_palette", &decode_palette, py::arg("colours").noconvert(),
+  m.def("decode_palette", &decode_palette, py::arg("colors").noconvert(),
         py::arg("palette").noconvert(), py::arg("indices").noconvert());
 }

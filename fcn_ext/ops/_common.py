@@ -1,4 +1,4 @@
-"""What the operators' Python sides share: argument normalising, layouts, vmap."""
+"""What the operators' Python sides share: argument normalizing, layouts, vmap."""
 
 from __future__ import annotations
 

@@ -25,11 +25,11 @@ class Classes:
         return Classes(dataset.class_names, dataset.palette)
 
     def save(self, path: Path) -> None:
-        colours = self.palette.tolist()
+        colors = self.palette.tolist()
         values = {
             "ignore_index": IGNORE_INDEX,
-            "ignore_colour": colours[IGNORE_INDEX],
-            "classes": [{"name": n, "colour": colours[i]} for i, n in enumerate(self.names)],
+            "ignore_colour": colors[IGNORE_INDEX],
+            "classes": [{"name": n, "colour": colors[i]} for i, n in enumerate(self.names)],
         }
         write_text(path, json.dumps(values, indent=1) + "\n")
 

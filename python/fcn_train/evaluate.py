@@ -16,7 +16,7 @@ from fcn_train.config import to_dict
 from fcn_train.console import Console
 from fcn_train.data import (
     EvaluationLoader,
-    Normalisation,
+    Normalization,
     SegmentationDataset,
     absent_classes,
     check_split,
@@ -42,14 +42,14 @@ class Evaluator:
         dataset: the split.
         runtime: where the network is.
         normalization: of the images, as in training.
-        batch: images in one forward pass, where neighbours in the split have one size.
+        batch: images in one forward pass, where neighbors in the split have one size.
         logits: "coarse" counts straight from the coarse scores, "full" from every pixel's logits.
         workers: loader processes.
     """
 
     dataset: SegmentationDataset
     runtime: Runtime
-    normalization: Normalisation
+    normalization: Normalization
     batch: int = 1
     logits: Logits = "coarse"
     workers: int = 0

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from fcn_train.data import IGNORE_INDEX, colourise, overlay
+from fcn_train.data import IGNORE_INDEX, colorize, overlay
 from fcn_train.files import atomic_path
 from fcn_train.shown import shown
 
@@ -56,8 +56,8 @@ def draw_curves(
     rate.tick_params(colors=GREY)
     rate.spines["top"].set_visible(False)
     scores = np.array(evaluations, dtype=np.float64).reshape(-1, 7)
-    for column, name, colour in ((4, "mean IU", ORANGE), (2, "pixel accuracy", BLUE)):
-        right.plot(scores[:, 0], scores[:, column], color=colour, marker="o", markersize=4)
+    for column, name, color in ((4, "mean IU", ORANGE), (2, "pixel accuracy", BLUE)):
+        right.plot(scores[:, 0], scores[:, column], color=color, marker="o", markersize=4)
         if len(scores):
             text = f"{name} {scores[-1, column]:.3f}"
             right.annotate(
@@ -66,7 +66,7 @@ def draw_curves(
                 xytext=(-4, 7),
                 textcoords="offset points",
                 ha="right",
-                color=colour,
+                color=color,
             )
     right.set_ylim(0, 1.05)
     right.set_xlim(left=0)
@@ -119,9 +119,9 @@ def draw_confusion(path: Path, matrix: np.ndarray, names: Sequence[str]) -> None
     if count <= 40:
         for row, column in np.argwhere(np.nan_to_num(shares) >= 0.005).tolist():
             share = shares[row, column]
-            colour = "white" if share > 0.55 else "#333333"
+            color = "white" if share > 0.55 else "#333333"
             text = f"{100 * share:.0f}"
-            axes.text(column, row, text, ha="center", va="center", fontsize=7, color=colour)
+            axes.text(column, row, text, ha="center", va="center", fontsize=7, color=color)
     axes.set_xlabel("prediction")
     axes.set_ylabel("target")
     axes.set_title("Where the pixels of each class go (% of the row)", fontsize=11)
@@ -143,8 +143,8 @@ def draw_overlays(
         used |= set(np.unique(row.target)) | set(np.unique(row.prediction))
         columns = (
             row.image,
-            colourise(row.target, palette),
-            colourise(row.prediction, palette),
+            colorize(row.target, palette),
+            colorize(row.prediction, palette),
             overlay(row.image, row.prediction, palette),
         )
         for axes, pixels in zip(axes_row, columns, strict=True):

@@ -11,7 +11,7 @@ from PIL import Image
 
 from fcn_ext.models import FCN
 from fcn_train.console import Console
-from fcn_train.data import DataError, Normalisation, image_to_tensor, overlay, read_image
+from fcn_train.data import DataError, Normalization, image_to_tensor, overlay, read_image
 from fcn_train.data.images import IMAGE_SUFFIXES, image_files
 from fcn_train.errors import UsageError
 from fcn_train.files import atomic_path, make_folder, remove_leftovers
@@ -61,7 +61,7 @@ def predict(options: PredictOptions, console: Console | None = None) -> int:
 
 @torch.inference_mode()
 def segment(
-    model: FCN, image: np.ndarray, runtime: Runtime, normalization: Normalisation
+    model: FCN, image: np.ndarray, runtime: Runtime, normalization: Normalization
 ) -> np.ndarray:
     """Class indices (H, W) uint8 of an image (H, W, 3) uint8 RGB; ``model`` in eval mode."""
     images = runtime.images(image_to_tensor(image, normalization)[None])

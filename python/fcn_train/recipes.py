@@ -40,7 +40,7 @@ def recipe_options(
     paper: section 4.3 of Long, Shelhamer and Darrell; a step is 20 images of native size, passed
     one by one and averaged, as the authors' ``iter_size: 20``.
     heavy: the solvers published with the reference repository (``voc-fcn{32,16,8}s`` and those of
-    the other data sets; VOC's where a set has none, and VOC's mean colour for all): the loss is a
+    the other data sets; VOC's where a set has none, and VOC's mean color for all): the loss is a
     sum over pixels, hence learning rates of 1e-10 and below. That of ``voc-fcn-alexnet`` is not
     heavy: 20 images per step, the mean over pixels, biases as weights (but for score_fr's, which
     learns twice as fast there and not here). It has none for FCN-GoogLeNet.

@@ -167,8 +167,8 @@ def _text(value: Any) -> str:
 
 def _class_table(rows: Sequence[Mapping[str, Any]], classes: Classes) -> str:
     lines = ["<table><tr><th>class</th><th>IU</th><th>accuracy</th><th>target pixels</th></tr>"]
-    for row, colour in zip(rows, classes.palette, strict=False):
-        swatch = f'<span class="swatch" style="background:rgb{tuple(colour.tolist())}"></span>'
+    for row, color in zip(rows, classes.palette, strict=False):
+        swatch = f'<span class="swatch" style="background:rgb{tuple(color.tolist())}"></span>'
         iu, accuracy = (
             "absent" if math.isnan(row[key]) else f"{row[key]:.4f}" for key in ("iu", "accuracy")
         )

@@ -14,7 +14,7 @@ def test_regions_mostly_agree() -> None:
     assert 0.8 < (prediction == target)[valid].mean() < 0.99
     assert set(np.unique(target)) <= {*range(21), 255}
     assert set(np.unique(prediction)) <= set(range(21))
-    # Piecewise constant: hardly a pixel differs from its neighbour.
+    # Piecewise constant: hardly a pixel differs from its neighbor.
     assert (prediction[:, :, 1:] != prediction[:, :, :-1]).mean() < 0.05
 
 

@@ -36,7 +36,7 @@ def test_few_classes_compete(channels: int, extra_wins: float) -> None:
     map = trained_scores(1, channels, 64, 64)
     winner = map.argmax(dim=1)
     assert (winner >= 21).float().mean() <= extra_wins
-    # Neighbours agree, and more than one class is found.
+    # Neighbors agree, and more than one class is found.
     assert (winner[:, :, 1:] == winner[:, :, :-1]).float().mean() > 0.6
     assert len(winner.unique()) >= 15
     assert torch.equal(map[:, :21], trained_scores(1, 21, 64, 64))

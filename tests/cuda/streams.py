@@ -45,7 +45,7 @@ class StreamContract(ABC):
         torch.cuda.synchronize()
 
     def test_graphs_capture_and_replay(self) -> None:
-        """Capture refuses any synchronisation; a replay counts again into the same matrix."""
+        """Capture refuses any synchronization; a replay counts again into the same matrix."""
         maps, counts = self.maps(), self.counts()
         self.work(maps, *counts)
         torch.cuda.synchronize()

@@ -142,7 +142,7 @@ def test_memory_is_a_fraction_of_the_logits(name: str) -> None:
 
 
 def test_graphs_capture_and_replay() -> None:
-    """Capture refuses any synchronisation."""
+    """Capture refuses any synchronization."""
     _, input, target = operands("VOC s8")
     scores, labels = input.cuda(), target.cuda()
     arguments = ((8, 16, 4, 4), None, 255, 0.0, True)

@@ -96,7 +96,7 @@ def test_winners_at_large_logits(emulation: Emulation) -> None:
     check(emulation, map, input.scatter(1, winners, 1e4))
 
 
-def test_exact_nodes_do_not_read_their_neighbours(emulation: Emulation) -> None:
+def test_exact_nodes_do_not_read_their_neighbors(emulation: Emulation) -> None:
     """Every fourth output lies on a node: an infinity beside it does not reach it."""
     map = Map((3, 5), (9, 17), align_corners=True)
     input = torch.zeros(1, 3, 3, 5)

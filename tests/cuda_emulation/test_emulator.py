@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 # The cases of entry_points/self_test.cpp.
 REVERSE, REVERSE_WITHOUT_BARRIER, DIVERGENT_BARRIER, EARLY_RETURN, EXITED_LANE = range(5)
-UNNAMED_LANE, STRAY_LANE, MISALIGNED, SHARED_OVERRUN, UNINITIALISED = range(5, 10)
+UNNAMED_LANE, STRAY_LANE, MISALIGNED, SHARED_OVERRUN, UNINITIALIZED = range(5, 10)
 WARP, HISTOGRAM, RACING, EMPTY, EMPTY_WITH_SHARED = range(10, 15)
 COPY, COPY_WITHOUT_WAIT = range(15, 17)
 
@@ -79,7 +79,7 @@ def test_full_warp_mask_in_a_partial_warp_is_reported(emulation: Emulation) -> N
 
 def test_shared_memory_starts_as_nan(emulation: Emulation) -> None:
     run(emulation, REVERSE)
-    assert torch.isnan(run(emulation, UNINITIALISED)[:32].view(torch.float32)).all()
+    assert torch.isnan(run(emulation, UNINITIALIZED)[:32].view(torch.float32)).all()
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -29,7 +29,7 @@ def test_out_of_bounds_is_found(sanitized_program: Path, case: str, found: str) 
     done = run(sanitized_program, case)
     assert done.returncode != 0
     assert f"AddressSanitizer: {found}" in done.stderr
-    assert "neighbour_kernel" in done.stderr
+    assert "neighbor_kernel" in done.stderr
 
 
 @pytest.mark.parametrize(

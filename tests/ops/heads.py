@@ -48,7 +48,7 @@ class Case:
         options |= {**asdict(self.geometry), **size}
         return getattr(module, f"upsample_{name}")(*tensors, **options)
 
-    def materialised(self, module: ModuleType, scores: Tensor) -> Tensor:
+    def materialized(self, module: ModuleType, scores: Tensor) -> Tensor:
         """The scores at full size."""
         result: Tensor
         if isinstance(self.geometry, Resize):
@@ -84,7 +84,7 @@ class Case:
         """What each pixel reads of each node: (h * w, H, W), float64."""
         nodes = self.coarse[0] * self.coarse[1]
         one_hot = torch.eye(nodes, dtype=torch.float64).reshape(1, nodes, *self.coarse)
-        return self.materialised(reference, one_hot)[0]
+        return self.materialized(reference, one_hot)[0]
 
 
 def upsampled(

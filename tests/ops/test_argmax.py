@@ -33,7 +33,7 @@ def argmax(case: Case, scores: Tensor, **options: Any) -> Any:
 
 def assert_matches(case: Case, scores: Tensor) -> None:
     """The winner wherever it wins by more than rounding; elsewhere one that rounding excuses."""
-    logits = case.materialised(reference, scores.double())
+    logits = case.materialized(reference, scores.double())
     rounding = (1e-14 if scores.dtype == torch.float64 else 2e-6) * float(scores.abs().max())
     labels, probability = argmax(case, scores, return_probability=True)
     assert torch.equal(argmax(case, scores), labels)
@@ -129,7 +129,7 @@ def test_where_all_classes_are_masked_the_first_wins(case: Case, device: torch.d
     """As everywhere between level classes, though one is ahead at a corner of the cell."""
     scores = torch.full((1, 3, *case.coarse), -INF, device=device)
     scores[0, 2, :, ::2] = 1.0
-    expected = case.materialised(ops, scores).argmax(1)
+    expected = case.materialized(ops, scores).argmax(1)
     assert 0 < int(expected.count_nonzero()) < expected.numel()
     assert torch.equal(argmax(case, scores).long(), expected)
     labels, _ = argmax(case, scores, return_probability=True)

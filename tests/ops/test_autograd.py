@@ -70,7 +70,7 @@ def test_labels_are_constants(case: Case) -> None:
 
     def where_first(given: Tensor) -> Tensor:
         labels = case.head(ops, "argmax", given)
-        return (case.materialised(ops, given) * (labels == 0).unsqueeze(1)).sum()
+        return (case.materialized(ops, given) * (labels == 0).unsqueeze(1)).sum()
 
     leaf = scores.clone().requires_grad_()
     (expected,) = torch.autograd.grad(where_first(leaf), leaf)

@@ -213,7 +213,7 @@ def test_nan_goes_where_it_does_in_torch(case: Case, value: float, device: torch
 
 
 def test_nodes_without_any_score(device: torch.device) -> None:
-    """-inf for all classes of a node leaves nothing to normalise: NaN, as in torch."""
+    """-inf for all classes of a node leaves nothing to normalize: NaN, as in torch."""
     case = FRACTIONAL[0]
     scores, target = case.scores(1, 3).to(device), case.labels(1, 3).to(device)
     scores[0, :, 2, 3] = -INF

@@ -30,9 +30,9 @@ def test_faces_are_their_heads(case: Case, module: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_heads_are_those_of_the_materialised_scores(case: Case) -> None:
+def test_heads_are_those_of_the_materialized_scores(case: Case) -> None:
     scores, target = case.scores(2, 4, torch.float64), case.labels(2, 4)
-    logits = case.materialised(ops, scores)
+    logits = case.materialized(ops, scores)
     loss = torch.nn.functional.cross_entropy(logits, target, ignore_index=255)
     torch.testing.assert_close(case.head(ops, "cross_entropy", scores, target), loss)
     labels = case.head(ops, "argmax", scores)

@@ -46,8 +46,8 @@ def expected_matrix(root: Path) -> np.ndarray:
     matrix = np.zeros((21, 21), dtype=np.int64)
     for index in range(len(dataset)):
         image, label = dataset[index]
-        normalised = (image.astype(np.float32) - IMAGENET.mean) / IMAGENET.std
-        prediction = np.where(normalised.mean(2) > 0, 7, 0)
+        normalized = (image.astype(np.float32) - IMAGENET.mean) / IMAGENET.std
+        prediction = np.where(normalized.mean(2) > 0, 7, 0)
         valid = label != 255
         np.add.at(matrix, (label[valid], prediction[valid]), 1)
     return matrix

@@ -39,7 +39,7 @@ def logits_forbidden(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyP
     """The logits of no pixel may be written."""
 
     def refuse(model: FCN, images: Tensor) -> Tensor:
-        raise AssertionError("logits were materialised")
+        raise AssertionError("logits were materialized")
 
     with monkeypatch.context() as patch:
         patch.setattr(FCN, "forward", refuse)
@@ -133,7 +133,7 @@ def test_coarse_scores_never_become_logits(
     arguments = ("predict", tmp_path / "image.png", "--run", run, "--output", tmp_path / "out")
     assert command(*arguments)[0] == 0
     assert (tmp_path / "out" / "image.png").is_file()
-    with pytest.raises(AssertionError, match="logits were materialised"):
+    with pytest.raises(AssertionError, match="logits were materialized"):
         train(replace(tiny_options, optim=optim, logits="full", output=tmp_path / "other"))
 
 

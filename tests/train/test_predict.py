@@ -46,8 +46,8 @@ def test_results_have_the_size_and_palette(
         with Image.open(output / place.with_suffix(".png")) as index:
             assert index.mode == "P"
             np.testing.assert_array_equal(np.array(index), expected)
-            colours = np.array(index.convert("RGB"))
-        np.testing.assert_array_equal(colours, voc_palette()[expected])
+            colors = np.array(index.convert("RGB"))
+        np.testing.assert_array_equal(colors, voc_palette()[expected])
         mixed = np.array(Image.open(output / place.parent / f"{place.stem}-overlay.png"))
         wanted = overlay(image, expected.astype(np.uint8), voc_palette(), 0.55)
         np.testing.assert_array_equal(mixed, wanted)

@@ -2,7 +2,7 @@
 // one or above 32, outputs that lie on a node each).
 //
 // A thread walks through the classes of its pixel, four scores each, lanes along the row of the
-// output; neighbours share scores in the L1 cache.
+// output; neighbors share scores in the L1 cache.
 #pragma once
 
 #include <cmath>

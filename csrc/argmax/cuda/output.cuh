@@ -1,6 +1,6 @@
 // Where labels go: to memory, in vectors, or with a target into a confusion matrix.
 //
-// Lanes take pieces of kPiece neighbouring pixels that start where the memory of the row is
+// Lanes take pieces of kPiece neighboring pixels that start where the memory of the row is
 // aligned.
 #pragma once
 

@@ -39,7 +39,7 @@ class AxisTable {
     const int64_t stride = whole_stride(axis);
     const BilinearTap first = bilinear_tap(unclamped(axis), 0);
     const bool unrolled = stride == 2 || stride == 4 || stride == 8 || stride == 16 || stride == 32;
-    // Phase 0 at a node itself has a zero weight, which must not read its neighbour.
+    // Phase 0 at a node itself has a zero weight, which must not read its neighbor.
     if (unrolled && !may_meet_node(axis) && first.node >= -1) {
       stride_ = stride;
       lead_ = (first.node + 1) * stride + phase_of(axis, first.numerator);

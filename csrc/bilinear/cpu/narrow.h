@@ -37,7 +37,7 @@ struct CellWeights {
 
 // A register of nodes: each the upper node of its own cell, which starts `stride` before the next,
 // and the lower node of the next. `registers` of products of columns and weights, from `cells` on,
-// become one by adding neighbours; what is left are whole cells, in their order.
+// become one by adding neighbors; what is left are whole cells, in their order.
 template <int registers, int stride, typename accumulate_t>
 inline Register<accumulate_t> sum_nodes(const CellWeights<stride, accumulate_t>& weights,
                                         const accumulate_t* cells) {

@@ -8,7 +8,7 @@
 // start. So every gradient is read once, but for the band above a chunk and left of a tile, in
 // 16-byte loads, 64 bytes a thread under way. Sums run in an order fixed by the shape alone: no
 // atomics, no memset. Rows that are not made up of whole vectors are read in pairs of halves, and
-// any others element by element, neighbouring lanes side by side.
+// any others element by element, neighboring lanes side by side.
 #pragma once
 
 #include "bilinear/cuda/backward_tiles.cuh"
@@ -25,8 +25,8 @@ struct BilinearBackwardArgs {
   scalar_t* grad_input;
 };
 
-// The sum of an input element whose 2 * stride readers start at `index`: upper neighbour of the
-// first half, lower neighbour of the second.
+// The sum of an input element whose 2 * stride readers start at `index`: upper neighbor of the
+// first half, lower neighbor of the second.
 template <int stride, typename accumulate_t>
 __device__ __forceinline__ accumulate_t sum_two_cells(const accumulate_t* wide,
                                                       const accumulate_t* lower_weights,

@@ -1,6 +1,6 @@
 // Forward of the resampling engine on CUDA: output = resampled input (+ a window of skip).
 //
-// A thread owns 16 bytes of neighbouring outputs, aligned in memory, and walks down a chunk of
+// A thread owns 16 bytes of neighboring outputs, aligned in memory, and walks down a chunk of
 // rows. For every input row it meets it widens that row to its own columns once (1 / stride of the
 // work); every output row is then a weighted sum of two widened rows in registers and one streaming
 // 16-byte store. Rows whose starts are not equally aligned are dealt to different blocks

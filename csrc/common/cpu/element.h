@@ -37,7 +37,7 @@ inline double load(const double& value) { return value; }
 inline float load(const BFloat16Bits& value) {
   return bits_float(static_cast<uint32_t>(value.bits) << 16);
 }
-// Multiplying by 2^112 rebiases the exponent and normalises subnormals in one step.
+// Multiplying by 2^112 rebiases the exponent and normalizes subnormals in one step.
 inline float load(const HalfBits& value) {
   const uint32_t magnitude = static_cast<uint32_t>(value.bits & 0x7fff) << 13;
   const uint32_t sign = static_cast<uint32_t>(value.bits & 0x8000) << 16;

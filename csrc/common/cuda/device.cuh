@@ -1,7 +1,7 @@
 // What every kernel file includes: the CUDA runtime, or the emulation of it that runs the same
 // sources on a host (tests/cuda_emulation), and the few things kernels share.
 //
-// Use: obtain shared memory from shared_memory<T>() alone (all of it is dynamic and uninitialised;
+// Use: obtain shared memory from shared_memory<T>() alone (all of it is dynamic and uninitialized;
 // its size goes to launch()); access vectors through load_vector / store_vector; lanes that take
 // part in a shuffle or vote are named by its mask and must all reach it; every thread of a block
 // reaches every __syncthreads(). Kernels that are no templates are `static`.

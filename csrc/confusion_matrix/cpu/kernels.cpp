@@ -1,7 +1,7 @@
 // Confusion counts on CPU, compiled once per instruction set (common/cpu/capability.h).
 //
 // Label maps are piecewise constant: a block of pixels with one (target, prediction) pair is
-// recognised by vector compares and counted in one step. Any other block computes its bins as a
+// recognized by vector compares and counted in one step. Any other block computes its bins as a
 // vector, then increments them one by one, over several histograms in turn so that consecutive
 // pixels of one class do not wait for each other.
 #include "confusion_matrix/cpu/kernels.h"

@@ -98,7 +98,7 @@ class Counter {
   unsigned* own_;
 };
 
-// Counts `count` neighbouring pixels of each lane; lanes follow each other along the row. A run is
+// Counts `count` neighboring pixels of each lane; lanes follow each other along the row. A run is
 // added by the lane it starts in.
 template <int count>
 __device__ __forceinline__ void count_runs(const Counter& counter, const uint32_t (&pixel)[count]) {

@@ -1,6 +1,6 @@
 // Label maps of any strides as rows of pixels, dealt to warps piece by piece.
 //
-// A lane loads the labels of a few neighbouring pixels at once, in 16-byte vectors where they are
+// A lane loads the labels of a few neighboring pixels at once, in 16-byte vectors where they are
 // aligned and side by side, and by elements at the ends of a row and elsewhere.
 #pragma once
 

@@ -99,7 +99,7 @@ __global__ void __launch_bounds__(kMostThreads, kResident)
   counter.flush();
 }
 
-// Channels side by side in memory: `lanes` (8, 16 or 32) neighbouring lanes share the channels of a
+// Channels side by side in memory: `lanes` (8, 16 or 32) neighboring lanes share the channels of a
 // pixel, so that a warp reads 32 / lanes pixels at a time and 32 in `lanes` rounds.
 template <typename scalar_t>
 __global__ void __launch_bounds__(kMostThreads, kResident)

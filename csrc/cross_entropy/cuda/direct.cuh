@@ -101,7 +101,7 @@ __global__ void __launch_bounds__(kDirectThreads)
   }
 }
 
-// `lanes` neighbouring threads take an element of the gradient and share the columns of its pixels.
+// `lanes` neighboring threads take an element of the gradient and share the columns of its pixels.
 template <typename scalar_t>
 __global__ void __launch_bounds__(kDirectThreads, 4)
     direct_gradient_kernel(const DirectArgs<scalar_t> args, accumulate_of<scalar_t>* out,

@@ -1,4 +1,4 @@
-// Cells that the progressions cannot serve: scores that are not finite, or neighbouring nodes that
+// Cells that the progressions cannot serve: scores that are not finite, or neighboring nodes that
 // disagree so much that the shared bound is useless. Pixel by pixel, in double, with the pixel's
 // own maximum; lanes = classes.
 #pragma once

@@ -8,7 +8,7 @@
 // and, with a weight a(p) for each pixel, the sum over pixels of a ln S, and its gradient by the
 // scores of a node: the sum over the node's pixels of a / S * 2^v~_c times the node's share of the
 // pixel. Interpolation is a convex combination, so M~ bounds the scores of its pixel: nothing
-// overflows and no pixel needs a maximum of its own, unless neighbouring nodes disagree so much
+// overflows and no pixel needs a maximum of its own, unless neighboring nodes disagree so much
 // that S vanishes (exact.h).
 #pragma once
 

@@ -33,7 +33,7 @@ struct TileGradients : TileNodes<Tile, with_gradient> {
   }
 
   // Sets the gradients of the nodes for `count` classes to value(k, node), in an order in which
-  // neighbouring threads write side by side; whole(node, to, step) may do it for all of
+  // neighboring threads write side by side; whole(node, to, step) may do it for all of
   // kTileClasses classes of a node.
   template <typename Value, typename Whole>
   __device__ __forceinline__ void set_gradients(int32_t first, int count, const Value& value,

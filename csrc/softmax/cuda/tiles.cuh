@@ -2,7 +2,7 @@
 //
 // Cell k of an axis lies between the nodes k - 1 and k and holds `stride` pixels, cell 0 and cell
 // `nodes` half of them beyond the border. A tile is a block's cells; the nodes around them are its
-// nodes, those on its rim also a neighbour's. A block writes the gradient of the nodes inside, and
+// nodes, those on its rim also a neighbor's. A block writes the gradient of the nodes inside, and
 // its part of that of the rim to a workspace, from where a second kernel adds the parts up.
 #pragma once
 
@@ -33,7 +33,7 @@ inline bool stride_axis(const BilinearAxis& axis, int64_t stride, StrideAxis& ce
   return true;
 }
 
-// The tile of a stride: a thread takes up to 8 x 8 pixels of a cell, kLanes neighbouring threads
+// The tile of a stride: a thread takes up to 8 x 8 pixels of a cell, kLanes neighboring threads
 // one cell.
 template <int stride>
 struct CellTile {

@@ -41,7 +41,7 @@ from fcn_train.data.transforms import (
     Batch,
     Compose,
     Mirror,
-    Normalisation,
+    Normalization,
     RandomCrop,
     RandomScale,
     augmentation,
@@ -49,7 +49,7 @@ from fcn_train.data.transforms import (
     image_to_tensor,
     to_tensors,
 )
-from fcn_train.data.visualise import colourise, contact_sheet, dataset_sheet, overlay
+from fcn_train.data.visualize import colorize, contact_sheet, dataset_sheet, overlay
 from fcn_train.data.voc import VOC_CLASS_NAMES, VocSegmentation
 
 __all__ = [
@@ -76,7 +76,7 @@ __all__ = [
     "LabelCoding",
     "MemoryDataset",
     "Mirror",
-    "Normalisation",
+    "Normalization",
     "Nyud",
     "PascalContext",
     "Problem",
@@ -94,7 +94,7 @@ __all__ = [
     "check_dataset",
     "check_split",
     "collate",
-    "colourise",
+    "colorize",
     "contact_sheet",
     "dataset_sheet",
     "dataset_statistics",

@@ -27,7 +27,7 @@ CAMVID_CLASS_NAMES = (
 CAMVID_VOID = 11
 """The value by which CamVid's files mark void; loaded labels have `IGNORE_INDEX` instead."""
 
-_COLOURS = (
+_COLORS = (
     (128, 128, 128),
     (128, 0, 0),
     (192, 192, 128),
@@ -93,9 +93,9 @@ class CamVid(SegmentationDataset):
 
 
 def camvid_palette() -> np.ndarray:
-    """The colours CamVid is usually shown in, (256, 3) uint8; void and unused entries black."""
+    """The colors CamVid is usually shown in, (256, 3) uint8; void and unused entries black."""
     palette = np.zeros((256, 3), dtype=np.uint8)
-    palette[: len(_COLOURS)] = _COLOURS
+    palette[: len(_COLORS)] = _COLORS
     return palette
 
 

@@ -186,7 +186,7 @@ def label_suffix_hint(dataset: SegmentationDataset, problems: list[Problem]) -> 
 
 
 def _spread(size: int) -> list[int]:
-    """Every index once, neighbours far apart: lists are often sorted by class."""
+    """Every index once, neighbors far apart: lists are often sorted by class."""
     order: list[int] = np.random.default_rng(0).permutation(size).tolist()
     return order
 

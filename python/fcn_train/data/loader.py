@@ -19,7 +19,7 @@ from fcn_train.data.problems import DataError, Problem
 from fcn_train.data.transforms import (
     Batch,
     Compose,
-    Normalisation,
+    Normalization,
     Transform,
     collate,
     to_tensors,
@@ -53,7 +53,7 @@ class TrainLoader:
     Args:
         dataset: pairs to draw from.
         transform: augmentation, a pure function of example and generator.
-        normalisation: see `Normalisation`.
+        normalization: see `Normalization`.
         batch_size: examples in a batch, padded with void where their sizes differ.
         seed: >= 0; decides order and augmentation.
         replacement: draw with replacement, see `epoch_order`.
@@ -68,7 +68,7 @@ class TrainLoader:
         self,
         dataset: SegmentationDataset,
         transform: Transform,
-        normalisation: Normalisation,
+        normalization: Normalization,
         *,
         batch_size: int,
         seed: int = 0,
@@ -85,7 +85,7 @@ class TrainLoader:
         self.batch_size = batch_size
         self._keys = _BatchKeys(len(dataset), batch_size, seed, replacement)
         self._loader = _data_loader(
-            _Examples(dataset, transform, normalisation, seed),
+            _Examples(dataset, transform, normalization, seed),
             workers,
             batch_sampler=self._keys,
             collate_fn=_collate,
@@ -111,12 +111,12 @@ class TrainLoader:
 class EvaluationLoader:
     """Every example once, in order, at native size, without augmentation.
 
-    Batches hold neighbours of equal size, so nothing is padded and no result depends on
+    Batches hold neighbors of equal size, so nothing is padded and no result depends on
     `batch_size`.
 
     Args:
         dataset: pairs to go through.
-        normalisation: see `Normalisation`.
+        normalization: see `Normalization`.
         batch_size: the most examples in a batch.
         workers, pin_memory: as for `TrainLoader`.
 
@@ -127,7 +127,7 @@ class EvaluationLoader:
     def __init__(
         self,
         dataset: SegmentationDataset,
-        normalisation: Normalisation,
+        normalization: Normalization,
         *,
         batch_size: int = 1,
         workers: int = 0,
@@ -138,7 +138,7 @@ class EvaluationLoader:
         self.batch_size = batch_size
         self.num_examples = len(dataset)
         self._loader = _data_loader(
-            _Examples(dataset, Compose(), normalisation, seed=0),
+            _Examples(dataset, Compose(), normalization, seed=0),
             workers,
             sampler=[(index, 0, index) for index in range(len(dataset))],
             batch_size=None,
@@ -240,12 +240,12 @@ class _Examples(Dataset[Any]):
         self,
         dataset: SegmentationDataset,
         transform: Transform,
-        normalisation: Normalisation,
+        normalization: Normalization,
         seed: int,
     ) -> None:
         self._dataset = dataset
         self._transform = transform
-        self._normalisation = normalisation
+        self._normalization = normalization
         self._seed = seed
 
     def __getitem__(self, key: _Key) -> _Loaded | Problem:
@@ -255,7 +255,7 @@ class _Examples(Dataset[Any]):
         except DataError as error:
             return error.problem
         example = self._transform(example, sample_generator(self._seed, epoch, place))
-        image, label = to_tensors(example, self._normalisation)
+        image, label = to_tensors(example, self._normalization)
         return image, label, self._dataset.ids[index]
 
 

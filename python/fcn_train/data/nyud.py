@@ -1,4 +1,4 @@
-"""NYUDv2 with 40 classes, as the authors of FCN prepared it: colour images, labels in MATLAB."""
+"""NYUDv2 with 40 classes, as the authors of FCN prepared it: color images, labels in MATLAB."""
 
 from __future__ import annotations
 

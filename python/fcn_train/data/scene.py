@@ -1,7 +1,7 @@
 """The pictures of the sample data set: textured objects before textured backgrounds.
 
 A class is a hue, an outline and a texture. Each hue belongs to four classes, which are two
-outlines with two textures each, so that neither colour, outline nor texture alone tells a class.
+outlines with two textures each, so that neither color, outline nor texture alone tells a class.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _FAMILIES = (
 )
 _HUES = {name: hue for name, hue, _, _ in _FAMILIES}
 _KINDS = tuple(
-    (colour, texture, outline)
-    for colour, _, outlines, textures in _FAMILIES
+    (color, texture, outline)
+    for color, _, outlines, textures in _FAMILIES
     for outline in outlines
     for texture in textures
 )
@@ -190,9 +190,9 @@ def _outline(name: str) -> list[tuple[int, np.ndarray]]:
 def _surface(
     item: _Object, mask: Image.Image, light: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """The object's colour at every pixel, (H, W, 3) float32: its texture in two tones, shaded."""
-    colour, texture, _ = _KINDS[item.kind - 1]
-    hue = (_HUES[colour] + rng.normal(0, 0.018)) % 1.0
+    """The object's color at every pixel, (H, W, 3) float32: its texture in two tones, shaded."""
+    color, texture, _ = _KINDS[item.kind - 1]
+    hue = (_HUES[color] + rng.normal(0, 0.018)) % 1.0
     saturation, value = rng.uniform(0.5, 0.95), rng.uniform(0.5, 0.95)
     first = _rgb(hue, saturation, value)
     if rng.random() < 0.5:
@@ -240,7 +240,7 @@ def _shadow(mask: Image.Image, light: float) -> np.ndarray:
 
 
 def _background(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
-    """Cloudy ground of two or three colours, at times tiled or with a horizon: (H, W, 3)."""
+    """Cloudy ground of two or three colors, at times tiled or with a horizon: (H, W, 3)."""
     tones = [_rgb(rng.random(), rng.uniform(0.05, 0.55), rng.uniform(0.2, 0.9)) for _ in range(3)]
     rows, columns = np.mgrid[:height, :width].astype(np.float32)
     cloud = _cloud(height, width, rng)

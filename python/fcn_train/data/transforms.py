@@ -1,7 +1,7 @@
 """Augmentation and conversion to tensors.
 
 A transform is a pure function of an `Example` and a generator: the same generator state gives the
-same result, whatever ran before. Images are resampled bilinearly, labels by nearest neighbour.
+same result, whatever ran before. Images are resampled bilinearly, labels by nearest neighbor.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Triple = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
-class Normalisation:
+class Normalization:
     """How 8-bit RGB becomes network input: `(value - mean) / std`, then the channel order.
 
     mean, std: R, G, B in units of 0..255.
@@ -36,14 +36,14 @@ class Normalisation:
     bgr: bool = False
 
 
-IMAGENET = Normalisation((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
+IMAGENET = Normalization((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 """Mean and deviation of ImageNet, as torchvision's weights expect."""
 
-CAFFE = Normalisation((122.67892, 116.66877, 104.00699), bgr=True)
+CAFFE = Normalization((122.67892, 116.66877, 104.00699), bgr=True)
 """BGR minus the VGG16 mean, as Caffe's weights expect (the reference repository's VOC layers)."""
 
-MEAN_COLOUR = (123, 117, 104)
-"""Padding of images: the rounded mean of both normalisations, so about zero after them."""
+MEAN_COLOR = (123, 117, 104)
+"""Padding of images: the rounded mean of both normalizations, so about zero after them."""
 
 
 @dataclass(frozen=True)
@@ -83,13 +83,13 @@ class RandomScale:
 class RandomCrop:
     """A (height, width) window at a uniformly random place.
 
-    An image smaller than the window lies at a random place inside it; the rest has the colour
+    An image smaller than the window lies at a random place inside it; the rest has the color
     `fill` and the label `IGNORE_INDEX`.
     """
 
     height: int
     width: int
-    fill: tuple[int, int, int] = MEAN_COLOUR
+    fill: tuple[int, int, int] = MEAN_COLOR
 
     def __post_init__(self) -> None:
         if self.height < 1 or self.width < 1:
@@ -153,26 +153,26 @@ def resize(example: Example, height: int, width: int) -> Example:
     )
 
 
-def image_to_tensor(image: np.ndarray, normalisation: Normalisation) -> Tensor:
-    """(H, W, 3) uint8 RGB to a normalised (3, H, W) float32 tensor."""
+def image_to_tensor(image: np.ndarray, normalization: Normalization) -> Tensor:
+    """(H, W, 3) uint8 RGB to a normalized (3, H, W) float32 tensor."""
     values = image.astype(np.float32)
-    values -= np.asarray(normalisation.mean, dtype=np.float32)
-    values /= np.asarray(normalisation.std, dtype=np.float32)
-    if normalisation.bgr:
+    values -= np.asarray(normalization.mean, dtype=np.float32)
+    values /= np.asarray(normalization.std, dtype=np.float32)
+    if normalization.bgr:
         values = values[:, :, ::-1]
     return torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1)))
 
 
-def to_tensors(example: Example, normalisation: Normalisation) -> tuple[Tensor, Tensor]:
+def to_tensors(example: Example, normalization: Normalization) -> tuple[Tensor, Tensor]:
     """A (3, H, W) float32 image and an (H, W) uint8 label."""
     label = torch.from_numpy(example.label.copy())
-    return image_to_tensor(example.image, normalisation), label
+    return image_to_tensor(example.image, normalization), label
 
 
 class Batch(NamedTuple):
     """Examples stacked for the network.
 
-    images: (N, 3, H, W) float32, normalised; zero (the mean colour) where padded.
+    images: (N, 3, H, W) float32, normalized; zero (the mean color) where padded.
     targets: (N, H, W) uint8; `IGNORE_INDEX` where void or padded.
     ids: the N names.
     sizes: the N (height, width) before padding; image i fills the top left corner.

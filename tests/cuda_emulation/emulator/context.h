@@ -1,4 +1,4 @@
-// Stacks, and the switch from one to another: all that a fibre is to the processor.
+// Stacks, and the switch from one to another: all that a fiber is to the processor.
 #pragma once
 
 #include <cstddef>

@@ -1,5 +1,5 @@
 // A small emulation of the CUDA execution model: enough for this project's kernels to be compiled
-// by the host compiler and run, one block after another, every thread a fibre.
+// by the host compiler and run, one block after another, every thread a fiber.
 //
 // Use: compile with -DFCN_EXT_CUDA_EMULATION and this folder on the include path; csrc/common/
 // device.cuh then includes this header instead of the CUDA runtime, and csrc/common/cuda/launch.cuh
@@ -213,7 +213,7 @@ unsigned __match_any_sync(unsigned mask, T value, CUDA_EMULATION_SITE) {
       cuda_emulation::collective(cuda_emulation::Collective::kMatch, mask, bits, 0, {file, line}));
 }
 
-// Only one fibre runs at a time, so that these need no atomic instruction; now and then another
+// Only one fiber runs at a time, so that these need no atomic instruction; now and then another
 // thread gets its turn in between.
 #define CUDA_EMULATION_ATOMICS(T)                                \
   inline T atomicAdd(T* address, T value) {                      \

@@ -6,7 +6,7 @@
 
 #include "cuda_emulation.h"
 #include "errors.h"
-#include "fibres.h"
+#include "fibers.h"
 #include "memory.h"
 
 namespace cuda_emulation {

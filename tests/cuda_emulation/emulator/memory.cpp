@@ -9,7 +9,7 @@
 #include <cstring>
 
 #include "errors.h"
-#include "fibres.h"
+#include "fibers.h"
 
 namespace cuda_emulation {
 

@@ -55,7 +55,7 @@ __global__ void misaligned_kernel(float* data) {
 
 __global__ void shared_overrun_kernel() { shared_memory<int>()[blockDim.x + threadIdx.x] = 1; }
 
-__global__ void uninitialised_kernel(float* out) {
+__global__ void uninitialized_kernel(float* out) {
   out[threadIdx.x] = shared_memory<float>()[threadIdx.x];
 }
 
@@ -130,7 +130,7 @@ extern "C" int self_test(int64_t which, int64_t blocks, int64_t threads, const i
       case 8:
         return launch(shared_overrun_kernel, grid, block, ints, nullptr);
       case 9:
-        return launch(uninitialised_kernel, grid, block, ints, nullptr,
+        return launch(uninitialized_kernel, grid, block, ints, nullptr,
                       reinterpret_cast<float*>(out));
       case 10:
         return launch(warp_kernel, grid, block, 0, nullptr, in, out);

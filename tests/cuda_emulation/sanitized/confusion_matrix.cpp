@@ -40,7 +40,7 @@ void count_labels(int prediction_type, int target_type) {
       launch_count_labels({1, 2, width}, {prediction.begin(), prediction_type, {0, width, 1}},
                           {target.begin(), target_type, {0, width, 1}}, kClasses, 255,
                           result.matrix.data(), result.invalid.get(), nullptr);
-      // Columns first: no two pixels of a row are neighbours.
+      // Columns first: no two pixels of a row are neighbors.
       launch_count_labels({1, 2, width}, {prediction.begin(), prediction_type, {0, 1, 2}},
                           {target.begin(), target_type, {0, width, 1}}, kClasses, 255,
                           result.matrix.data(), result.invalid.get(), nullptr);

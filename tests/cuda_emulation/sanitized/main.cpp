@@ -18,11 +18,11 @@ std::map<std::string, void (*)()>& cases() {
 using fcn_ext::launch;
 using fcn_ext::shared_memory;
 
-// Every thread takes its neighbour's value through shared memory, and keeps some in an array of its
+// Every thread takes its neighbor's value through shared memory, and keeps some in an array of its
 // own; `beyond` moves one of the accesses out of bounds.
 enum class Beyond { kNowhere, kShared, kGlobal, kLocal };
 
-__global__ void neighbour_kernel(const int* in, int* out, int count, Beyond beyond, int by) {
+__global__ void neighbor_kernel(const int* in, int* out, int count, Beyond beyond, int by) {
   int* staged = shared_memory<int>();
   const int thread = static_cast<int>(threadIdx.x);
   staged[thread + (beyond == Beyond::kShared ? by : 0)] = in[thread];
@@ -37,17 +37,17 @@ __global__ void neighbour_kernel(const int* in, int* out, int count, Beyond beyo
 }
 
 template <Beyond beyond>
-void run_neighbours() {
+void run_neighbors() {
   constexpr int kCount = 64;
   std::vector<int> in(kCount, 3), out(kCount);
-  launch(neighbour_kernel, dim3(1), dim3(kCount), kCount * sizeof(int), nullptr, in.data(),
+  launch(neighbor_kernel, dim3(1), dim3(kCount), kCount * sizeof(int), nullptr, in.data(),
          out.data(), kCount, beyond, 2);
 }
 
-const bool added = add_case("clean", run_neighbours<Beyond::kNowhere>) &&
-                   add_case("shared", run_neighbours<Beyond::kShared>) &&
-                   add_case("global", run_neighbours<Beyond::kGlobal>) &&
-                   add_case("local", run_neighbours<Beyond::kLocal>);
+const bool added = add_case("clean", run_neighbors<Beyond::kNowhere>) &&
+                   add_case("shared", run_neighbors<Beyond::kShared>) &&
+                   add_case("global", run_neighbors<Beyond::kGlobal>) &&
+                   add_case("local", run_neighbors<Beyond::kLocal>);
 
 }  // namespace
 

@@ -56,9 +56,9 @@ def test_missing_list_is_named(camvid_root: Path) -> None:
         CamVid(camvid_root, "test")
 
 
-def test_palette_has_a_colour_for_each_class_and_black_for_void() -> None:
+def test_palette_has_a_color_for_each_class_and_black_for_void() -> None:
     palette = camvid_palette()
-    assert len({tuple(colour) for colour in palette[:11].tolist()}) == 11
+    assert len({tuple(color) for color in palette[:11].tolist()}) == 11
     assert palette[3].tolist() == [128, 64, 128]
     assert not palette[255].any()
 

@@ -24,14 +24,14 @@ def test_label_values_are_indices_with_or_without_palette(tmp_path: Path, mode: 
     assert np.array_equal(read_label(tmp_path / "label.png"), values)
 
 
-def test_colours_of_the_palette_in_a_label_come_with_the_remedy(tmp_path: Path) -> None:
-    colours = voc_palette()[np.array([[0, 15], [255, 2]])]
-    Image.fromarray(colours).save(tmp_path / "label.png")
+def test_colors_of_the_palette_in_a_label_come_with_the_remedy(tmp_path: Path) -> None:
+    colors = voc_palette()[np.array([[0, 15], [255, 2]])]
+    Image.fromarray(colors).save(tmp_path / "label.png")
     with pytest.raises(DataError, match=r"label\.png: holds the palette's.*decode_palette"):
         read_label(tmp_path / "label.png", voc_palette())
 
 
-def test_other_colours_in_a_label_are_told_apart(tmp_path: Path) -> None:
+def test_other_colors_in_a_label_are_told_apart(tmp_path: Path) -> None:
     Image.new("RGB", (3, 3), (1, 2, 3)).save(tmp_path / "label.png")
     with pytest.raises(DataError, match=r"is a color picture \(RGB\), not class indices"):
         read_label(tmp_path / "label.png", voc_palette())
@@ -244,7 +244,7 @@ def test_palettes_that_differ_are_refused_with_both_remedies(tmp_path: Path) -> 
 def test_grey_label_that_was_made_a_palette_one_is_refused(
     tmp_path: Path, greys: tuple[int, ...]
 ) -> None:
-    """A lossless optimiser may write greys 0, 1, 255 as 0, 1, 2: void would be class 2."""
+    """A lossless optimizer may write greys 0, 1, 255 as 0, 1, 2: void would be class 2."""
     packed = save_colors(tmp_path / "packed.png", *((grey,) * 3 for grey in greys))
     reader = PictureLabels(3, LabelCoding(), voc_palette())
     with pytest.raises(DataError, match="has a palette of greys that are not its values"):

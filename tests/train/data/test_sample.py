@@ -89,8 +89,8 @@ def test_objects_are_bordered_by_void(sample_root: Path) -> None:
             assert ((first == second) | (first == 255) | (second == 255)).all()
 
 
-def test_colour_alone_does_not_tell_the_class(tmp_path: Path) -> None:
-    """The best rule from a pixel's colour to its class, learnt on one split, fails on the other."""
+def test_color_alone_does_not_tell_the_class(tmp_path: Path) -> None:
+    """The best rule from a pixel's color to its class, learnt on one split, fails on the other."""
     root = write_sample_dataset(tmp_path / "data", train=40, val=20, size=64)
     votes = np.zeros((16**3, 21), dtype=np.int64)
     matrix = np.zeros((21, 21), dtype=np.int64)
@@ -98,12 +98,12 @@ def test_colour_alone_does_not_tell_the_class(tmp_path: Path) -> None:
         dataset = open_dataset("sample", root, split)
         for index in range(len(dataset)):
             image, label = dataset[index]
-            colour = ((image // 16).astype(np.int64) @ (256, 16, 1))[label != 255]
+            color = ((image // 16).astype(np.int64) @ (256, 16, 1))[label != 255]
             label = label[label != 255]
             if split == "train":
-                np.add.at(votes, (colour, label), 1)
+                np.add.at(votes, (color, label), 1)
             else:
-                np.add.at(matrix, (label, votes.argmax(axis=1)[colour]), 1)
+                np.add.at(matrix, (label, votes.argmax(axis=1)[color]), 1)
     hits = matrix.diagonal()
     iu = hits / (matrix.sum(axis=0) + matrix.sum(axis=1) - hits)
     assert iu[0] > 0.7

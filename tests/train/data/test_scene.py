@@ -34,7 +34,7 @@ def test_objects_hide_each_other_but_not_wholly() -> None:
 
 
 def test_no_property_alone_tells_a_class() -> None:
-    """Every class shares colour and texture with another, and colour and outline with one more."""
+    """Every class shares color and texture with another, and color and outline with one more."""
     kinds = [tuple(name.split()) for name in SAMPLE_CLASS_NAMES[1:]]
     assert len(set(kinds)) == 20
     for kind in kinds:

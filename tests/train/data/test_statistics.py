@@ -16,13 +16,13 @@ from fcn_train.data import FolderSegmentation, dataset_statistics
 def root(tmp_path: Path, write_label: Callable[[Path, np.ndarray], None]) -> Path:
     (tmp_path / "images").mkdir()
     (tmp_path / "labels").mkdir()
-    colours = {"a": (10, 20, 30), "b": (30, 20, 10)}
+    colors = {"a": (10, 20, 30), "b": (30, 20, 10)}
     labels = {
         "a": np.array([[0, 0, 0, 255], [0, 1, 1, 255]], dtype=np.uint8),
         "b": np.array([[0, 0], [0, 2]], dtype=np.uint8),
     }
     for stem, label in labels.items():
-        Image.new("RGB", label.shape[::-1], colours[stem]).save(tmp_path / "images" / f"{stem}.png")
+        Image.new("RGB", label.shape[::-1], colors[stem]).save(tmp_path / "images" / f"{stem}.png")
         write_label(tmp_path / "labels" / f"{stem}.png", label)
     return tmp_path
 

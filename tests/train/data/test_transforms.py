@@ -13,7 +13,7 @@ from fcn_train.data import (
     Compose,
     Example,
     Mirror,
-    Normalisation,
+    Normalization,
     RandomCrop,
     RandomScale,
     augmentation,
@@ -21,7 +21,7 @@ from fcn_train.data import (
     image_to_tensor,
     to_tensors,
 )
-from fcn_train.data.transforms import MEAN_COLOUR, resize
+from fcn_train.data.transforms import MEAN_COLOR, resize
 
 steady = settings(deadline=None, derandomize=True)
 sides = st.integers(1, 40)
@@ -29,7 +29,7 @@ seeds = st.integers(0, 2**32)
 
 
 def marked(height: int, width: int) -> Example:
-    """Every pixel's colour tells its place, and its label follows from its colour."""
+    """Every pixel's color tells its place, and its label follows from its color."""
     rows, columns = np.mgrid[:height, :width].astype(np.uint8)
     image = np.stack([rows, columns, np.full_like(rows, 77)], axis=2)
     return Example(image, (3 * rows + 5 * columns) % 20)
@@ -157,20 +157,20 @@ def test_arguments_out_of_range_are_named(make: object, message: str) -> None:
         make()
 
 
-def test_normalisation_and_channel_order() -> None:
+def test_normalization_and_channel_order() -> None:
     image = np.array([[[10, 20, 30]]], dtype=np.uint8)
-    plain = image_to_tensor(image, Normalisation((1.0, 2.0, 3.0), (2.0, 4.0, 8.0)))
+    plain = image_to_tensor(image, Normalization((1.0, 2.0, 3.0), (2.0, 4.0, 8.0)))
     assert plain.flatten().tolist() == [4.5, 4.5, 3.375]
     caffe = image_to_tensor(image, CAFFE).flatten()
     expected = torch.tensor([30 - 104.00699, 20 - 116.66877, 10 - 122.67892])
     torch.testing.assert_close(caffe, expected)
 
 
-@pytest.mark.parametrize("normalisation", [IMAGENET, CAFFE])
-def test_padding_colour_is_about_zero_after_normalisation(normalisation: Normalisation) -> None:
-    image = np.array([[MEAN_COLOUR]], dtype=np.uint8)
-    one_level = image_to_tensor(image + 1, normalisation) - image_to_tensor(image, normalisation)
-    assert (image_to_tensor(image, normalisation).abs() <= one_level).all()
+@pytest.mark.parametrize("normalization", [IMAGENET, CAFFE])
+def test_padding_color_is_about_zero_after_normalization(normalization: Normalization) -> None:
+    image = np.array([[MEAN_COLOR]], dtype=np.uint8)
+    one_level = image_to_tensor(image + 1, normalization) - image_to_tensor(image, normalization)
+    assert (image_to_tensor(image, normalization).abs() <= one_level).all()
 
 
 def test_tensors_have_the_layout_the_network_takes() -> None:
@@ -182,7 +182,7 @@ def test_tensors_have_the_layout_the_network_takes() -> None:
 
 def test_tensors_come_from_mirrored_views_as_well() -> None:
     mirrored = Mirror(1.0)(marked(4, 6), np.random.default_rng(0))
-    image, label = to_tensors(mirrored, Normalisation((0.0, 0.0, 0.0)))
+    image, label = to_tensors(mirrored, Normalization((0.0, 0.0, 0.0)))
     assert image[1, 0].tolist() == [5, 4, 3, 2, 1, 0]
     assert np.array_equal(label.numpy(), mirrored.label)
 

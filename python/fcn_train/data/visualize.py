@@ -1,4 +1,4 @@
-"""Pictures of labels and predictions: colours, overlays, contact sheets."""
+"""Pictures of labels and predictions: colors, overlays, contact sheets."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from fcn_train.data.dataset import SegmentationDataset
 _TITLE_HEIGHT = 14
 
 
-def colourise(label: np.ndarray, palette: np.ndarray) -> np.ndarray:
-    """Class indices (H, W) uint8 in the colours of a (256, 3) palette: (H, W, 3) uint8."""
+def colorize(label: np.ndarray, palette: np.ndarray) -> np.ndarray:
+    """Class indices (H, W) uint8 in the colors of a (256, 3) palette: (H, W, 3) uint8."""
     return encode_palette(label, palette)
 
 
 def overlay(
     image: np.ndarray, label: np.ndarray, palette: np.ndarray, alpha: float = 0.5
 ) -> np.ndarray:
-    """The colours of a label over its image.
+    """The colors of a label over its image.
 
     Args:
         image: (H, W, 3) uint8.
-        label: (H, W) uint8; void, and classes whose colour is black (VOC's background), let the
+        label: (H, W) uint8; void, and classes whose color is black (VOC's background), let the
             image through unchanged.
         palette: (256, 3) uint8.
-        alpha: opacity of the colours, 0..1.
+        alpha: opacity of the colors, 0..1.
 
     Returns:
         (H, W, 3) uint8.
@@ -38,9 +38,9 @@ def overlay(
         raise ValueError(f"alpha must be in 0..1, got {alpha}")
     if image.shape[:2] != label.shape:
         raise ValueError(f"label must have the image's size {image.shape[:2]}, got {label.shape}")
-    colours = colourise(label, palette)
-    mixed = np.rint((1 - alpha) * image + alpha * colours).astype(np.uint8)
-    shown = colours.any(axis=2) & (label != IGNORE_INDEX)
+    colors = colorize(label, palette)
+    mixed = np.rint((1 - alpha) * image + alpha * colors).astype(np.uint8)
+    shown = colors.any(axis=2) & (label != IGNORE_INDEX)
     return np.where(shown[:, :, None], mixed, image)
 
 
@@ -57,7 +57,7 @@ def contact_sheet(
         rows: pictures (H, W, 3) uint8 of any sizes; rows may differ in length.
         titles: names written above the first columns.
         margin: pixels around each cell.
-        background: colour between the pictures.
+        background: color between the pictures.
     """
     columns = max((len(row) for row in rows), default=0)
     heights = [max((picture.shape[0] for picture in row), default=0) for row in rows]
@@ -83,7 +83,7 @@ def contact_sheet(
 def dataset_sheet(
     dataset: SegmentationDataset, indices: Sequence[int], *, pairs_per_row: int = 3
 ) -> Image.Image:
-    """Images of a data set, each beside the colours of its label.
+    """Images of a data set, each beside the colors of its label.
 
     Raises:
         DataError: if one of the pairs cannot be used.
@@ -91,6 +91,6 @@ def dataset_sheet(
     cells: list[np.ndarray] = []
     for index in indices:
         image, label = dataset[index]
-        cells += [image, colourise(label, dataset.palette)]
+        cells += [image, colorize(label, dataset.palette)]
     step = 2 * pairs_per_row
     return contact_sheet([cells[start : start + step] for start in range(0, len(cells), step)])

@@ -1,4 +1,4 @@
-#include "fibres.h"
+#include "fibers.h"
 
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
@@ -17,7 +17,7 @@ Team team;
 
 namespace {
 
-std::vector<Fibre*> ready;
+std::vector<Fiber*> ready;
 Context scheduler;
 const std::function<void()>* body = nullptr;
 std::string error;
@@ -29,20 +29,20 @@ size_t scheduler_stack_bytes;
 void* scheduler_fake_stack;
 #endif
 
-void enter(Fibre& fibre) {
-  team.running = &fibre;
-  thread = &fibre;
+void enter(Fiber& fiber) {
+  team.running = &fiber;
+  thread = &fiber;
 #if defined(__SANITIZE_ADDRESS__)
-  __sanitizer_start_switch_fiber(&scheduler_fake_stack, fibre.stack->bottom(), Stack::kBytes);
+  __sanitizer_start_switch_fiber(&scheduler_fake_stack, fiber.stack->bottom(), Stack::kBytes);
 #endif
-  scheduler.switch_to(fibre.context);
+  scheduler.switch_to(fiber.context);
 #if defined(__SANITIZE_ADDRESS__)
   __sanitizer_finish_switch_fiber(scheduler_fake_stack, nullptr, nullptr);
 #endif
   team.running = nullptr;
 }
 
-void fibre_main() {
+void fiber_main() {
 #if defined(__SANITIZE_ADDRESS__)
   __sanitizer_finish_switch_fiber(nullptr, &scheduler_stack, &scheduler_stack_bytes);
 #endif
@@ -56,17 +56,17 @@ void fibre_main() {
   leave();
 }
 
-void start(Fibre& fibre, unsigned linear) {
-  fibre.linear = linear;
-  fibre.index = dim3(linear % block.size.x, linear / block.size.x % block.size.y,
+void start(Fiber& fiber, unsigned linear) {
+  fiber.linear = linear;
+  fiber.index = dim3(linear % block.size.x, linear / block.size.x % block.size.y,
                      linear / (block.size.x * block.size.y));
-  fibre.copies.clear();
-  fibre.group = 0;
+  fiber.copies.clear();
+  fiber.group = 0;
 #if defined(__SANITIZE_ADDRESS__)
-  __asan_unpoison_memory_region(fibre.stack->bottom(), Stack::kBytes);
+  __asan_unpoison_memory_region(fiber.stack->bottom(), Stack::kBytes);
 #endif
-  fibre.context.prepare(*fibre.stack, fibre_main);
-  wake(fibre);
+  fiber.context.prepare(*fiber.stack, fiber_main);
+  wake(fiber);
 }
 
 }  // namespace
@@ -75,17 +75,17 @@ void run_team(unsigned threads, const std::function<void()>& kernel) {
   body = &kernel;
   error.clear();
   ready.clear();
-  while (team.fibres.size() < threads) {
-    team.fibres.push_back(std::make_unique<Fibre>());
+  while (team.fibers.size() < threads) {
+    team.fibers.push_back(std::make_unique<Fiber>());
   }
   team.size = threads;
   team.at_barrier = team.returned = 0;
   for (unsigned i = 0; i < threads; ++i) {
-    start(*team.fibres[i], i);
+    start(*team.fibers[i], i);
   }
   while (!ready.empty()) {
     std::swap(ready[random_number() % ready.size()], ready.back());
-    Fibre* next = ready.back();
+    Fiber* next = ready.back();
     ready.pop_back();
     enter(*next);
     require(error.empty(), error);
@@ -96,20 +96,20 @@ void run_team(unsigned threads, const std::function<void()>& kernel) {
 }
 
 void leave() {
-  Fibre& fibre = *team.running;
+  Fiber& fiber = *team.running;
 #if defined(__SANITIZE_ADDRESS__)
-  __sanitizer_start_switch_fiber(fibre.state == State::kReturned ? nullptr : &fibre.fake_stack,
+  __sanitizer_start_switch_fiber(fiber.state == State::kReturned ? nullptr : &fiber.fake_stack,
                                  scheduler_stack, scheduler_stack_bytes);
 #endif
-  fibre.context.switch_to(scheduler);
+  fiber.context.switch_to(scheduler);
 #if defined(__SANITIZE_ADDRESS__)
-  __sanitizer_finish_switch_fiber(fibre.fake_stack, nullptr, nullptr);
+  __sanitizer_finish_switch_fiber(fiber.fake_stack, nullptr, nullptr);
 #endif
 }
 
-void wake(Fibre& fibre) {
-  fibre.state = State::kReady;
-  ready.push_back(&fibre);
+void wake(Fiber& fiber) {
+  fiber.state = State::kReady;
+  ready.push_back(&fiber);
 }
 
 void maybe_yield() {
@@ -128,8 +128,8 @@ uint64_t random_number() {  // splitmix64
   return z ^ (z >> 31);
 }
 
-std::string where(const Fibre& fibre) {
-  return "thread " + text(fibre.index) + " of block " + text(block.index);
+std::string where(const Fiber& fiber) {
+  return "thread " + text(fiber.index) + " of block " + text(block.index);
 }
 
 void fail(const std::string& message) {

@@ -7,7 +7,7 @@ import pytest
 
 from fcn_ext.numpy import voc_palette
 from fcn_train.data import (
-    colourise,
+    colorize,
     contact_sheet,
     dataset_sheet,
     open_dataset,
@@ -18,9 +18,9 @@ LABEL = np.array([[0, 1], [255, 15]], dtype=np.uint8)
 IMAGE = np.full((2, 2, 3), 100, dtype=np.uint8)
 
 
-def test_colours_are_the_palettes() -> None:
-    colours = colourise(LABEL, voc_palette())
-    assert colours.tolist() == [[[0, 0, 0], [128, 0, 0]], [[224, 224, 192], [192, 128, 128]]]
+def test_colors_are_the_palettes() -> None:
+    colors = colorize(LABEL, voc_palette())
+    assert colors.tolist() == [[[0, 0, 0], [128, 0, 0]], [[224, 224, 192], [192, 128, 128]]]
 
 
 def test_overlay_mixes_classes_and_lets_black_and_void_through() -> None:

@@ -1,4 +1,4 @@
-// The threads of the block that runs, each a fibre, and the order in which they get their turns.
+// The threads of the block that runs, each a fiber, and the order in which they get their turns.
 #pragma once
 
 #include <cstdint>
@@ -22,7 +22,7 @@ struct Copy {
   uint64_t group;
 };
 
-struct Fibre : Thread {
+struct Fiber : Thread {
   Context context;
   std::unique_ptr<Stack> stack = std::make_unique<Stack>();
   void* fake_stack = nullptr;  // AddressSanitizer's
@@ -38,26 +38,26 @@ struct Fibre : Thread {
 };
 
 struct Team {
-  std::vector<std::unique_ptr<Fibre>> fibres;  // kept from block to block: the first `size` count
+  std::vector<std::unique_ptr<Fiber>> fibers;  // kept from block to block: the first `size` count
   unsigned size = 0, at_barrier = 0, returned = 0;
-  Fibre* running = nullptr;
+  Fiber* running = nullptr;
 };
 extern Team team;
 
-// Runs `threads` times `body`, switching at random wherever a fibre leaves; throws what fail()
-// said, or why the last fibres wait for ever.
+// Runs `threads` times `body`, switching at random wherever a fiber leaves; throws what fail()
+// said, or why the last fibers wait for ever.
 void run_team(unsigned threads, const std::function<void()>& body);
 
-// From within a fibre: another one's turn. It comes back after somebody has woken it.
+// From within a fiber: another one's turn. It comes back after somebody has woken it.
 void leave();
-void wake(Fibre& fibre);
+void wake(Fiber& fiber);
 
 uint64_t random_number();
 
 // "thread (1, 0, 0) of block (0, 0, 0)"
-std::string where(const Fibre& fibre);
+std::string where(const Fiber& fiber);
 
-// Why no fibre can go on although some have not returned; of barriers and collectives.
+// Why no fiber can go on although some have not returned; of barriers and collectives.
 std::string describe_deadlock();
 
 }  // namespace cuda_emulation
