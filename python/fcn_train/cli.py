@@ -120,7 +120,7 @@ def import_modules(options: Any) -> None:
 def refuse_former_options(arguments: Sequence[str]) -> None:
     """Name the new option to those who give one by its former name."""
     if any(argument.split("=")[0] == "--head" for argument in arguments):
-        raise UsageError("--head is now --logits: give coarse for fused, full for materialized")
+        raise UsageError("--head is now --logits: give coarse for fused, full for materialised")
 
 
 def train_defaults(arguments: Sequence[str]) -> tuple[TrainOptions, Path | None]:

@@ -15,7 +15,7 @@ from fcn_train.options import TrainOptions
 T = TypeVar("T")
 
 # The option logits and its values were once called so; runs of that time are still read.
-FORMER_HEADS = {"fused": "coarse", "materialized": "full"}
+FORMER_HEADS = {"fused": "coarse", "materialised": "full"}
 
 
 def to_dict(options: Any) -> dict[str, Any]:

@@ -234,7 +234,7 @@ def test_logits_is_an_option_of_training_and_evaluation(command: Command) -> Non
         assert "--logits {coarse,full}" in command(name, "--help")[1]
 
 
-@pytest.mark.parametrize("option", [["--head", "fused"], ["--head=materialized"]])
+@pytest.mark.parametrize("option", [["--head", "fused"], ["--head=materialised"]])
 @pytest.mark.parametrize("name", ["train", "evaluate"])
 def test_former_option_names_the_new_one(name: str, option: list[str], command: Command) -> None:
     assert_one_line(command(name, *option), "--head is now --logits: give coarse for fused")

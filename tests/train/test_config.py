@@ -38,7 +38,7 @@ def test_missing_keys_keep_their_defaults() -> None:
 
 @pytest.mark.parametrize(
     ("former", "logits"),
-    [({}, "coarse"), ({"head": "fused"}, "coarse"), ({"head": "materialized"}, "full")],
+    [({}, "coarse"), ({"head": "fused"}, "coarse"), ({"head": "materialised"}, "full")],
 )
 def test_runs_of_former_options_are_read(
     former: dict[str, str], logits: Logits, tmp_path: Path
