@@ -1,4 +1,4 @@
-"""The images a run is trained and scored on, and how it knows them again."""
+"""The two splits of a run, and how it notices that they have changed."""
 
 from __future__ import annotations
 

@@ -164,7 +164,7 @@ class EvaluationLoader:
 
 
 class MemoryDataset(SegmentationDataset):
-    """A data set decoded once and kept as 8-bit arrays: 4 bytes a pixel.
+    """A data set decoded once and kept as 8-bit arrays: 4 bytes per pixel.
 
     Args:
         dataset: what to hold.
