@@ -55,7 +55,7 @@ def test_losses_refuse_forward_mode(case: Case, reduction: str) -> None:
         assert forward_ad.unpack_dual(loss(scores)).tangent is None
         with pytest.raises(NotImplementedError, match="forward mode AD"):
             loss(forward_ad.make_dual(scores, torch.ones_like(scores)))
-    with pytest.raises((NotImplementedError, RuntimeError), match=r"forward mode AD|jvp"):
+    with pytest.raises(NotImplementedError, match="forward mode AD"):
         torch.func.jvp(loss, (scores,), (torch.ones_like(scores),))
 
 
