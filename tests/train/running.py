@@ -1,0 +1,85 @@
+"""What the tests of whole runs share: ending one in its middle, comparing two."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from fcn_train import training as loop
+from fcn_train.optim import set_lr
+from fcn_train.options import TrainOptions
+from fcn_train.train import train
+
+FILES = {
+    "best.safetensors",
+    "checkpoints",
+    "classes.json",
+    "config.json",
+    "confusion_matrix.csv",
+    "confusion_matrix.png",
+    "curves.png",
+    "environment.json",
+    "evaluations.csv",
+    "last.safetensors",
+    "metrics.json",
+    "overlays.png",
+    "per_class.csv",
+    "per_class.png",
+    "report.html",
+    "splits.json",
+    "training.csv",
+}
+
+
+def assert_same_run(run: Path, expected: Path) -> None:
+    for name in ("last.safetensors", "best.safetensors"):
+        weights, wanted = load_file(run / name), load_file(expected / name)
+        assert weights.keys() == wanted.keys()
+        for key, tensor in wanted.items():
+            assert torch.equal(weights[key], tensor), f"{name}: {key}"
+    for name in ("training.csv", "evaluations.csv", "per_class.csv", "confusion_matrix.csv"):
+        assert (run / name).read_text() == (expected / name).read_text(), name
+
+
+def during_step(monkeypatch: pytest.MonkeyPatch, step: int, action: Callable[[], object]) -> None:
+    """Do something in the middle of a step, counted from 1 where the process starts."""
+    calls = 0
+
+    def then_set_lr(optimizer: torch.optim.Optimizer, factor: float) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == step:
+            action()
+        set_lr(optimizer, factor)
+
+    monkeypatch.setattr(loop, "set_lr", then_set_lr)
+
+
+class Killed(BaseException):
+    """Ends a run like SIGKILL does: nothing is saved on the way out."""
+
+
+def kill() -> None:
+    raise Killed
+
+
+def killed(options: TrainOptions, run: Path, step: int, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Start ``run``, or go on with it where it is there, and kill it in the middle of a step."""
+    begun = run if run.exists() else None
+    if begun is None:
+        options = replace(options, output=run)
+    with monkeypatch.context() as patch:
+        during_step(patch, step, kill)
+        with pytest.raises(Killed):
+            train(options, begun)
+    return run
+
+
+def longer(options: TrainOptions, **optim: Any) -> TrainOptions:
+    return replace(options, optim=replace(options.optim, **optim))

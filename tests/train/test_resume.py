@@ -1,0 +1,245 @@
+"""An interruption leaves no trace in a run that is continued, and a finished run can go on."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from fcn_train import checkpoint
+from fcn_train import training as loop
+from fcn_train.config import load_config
+from fcn_train.errors import Interrupted, UsageError
+from fcn_train.network import build_network
+from fcn_train.options import TrainOptions
+from fcn_train.train import train
+
+from .running import FILES, Killed, assert_same_run, during_step, kill, killed, longer
+
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
+
+@pytest.mark.parametrize("step", [1, 3, 4, 8])
+def test_interrupted_run_continues_bit_equal(
+    step: int,
+    tiny_options: TrainOptions,
+    finished_run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        during_step(patch, step, lambda: signal.raise_signal(signal.SIGTERM))
+        with pytest.raises(Interrupted, match=f"stopped after step {step}; continue with") as stop:
+            train(replace(tiny_options, output=run))
+    assert stop.value.signum == signal.SIGTERM
+    saved = checkpoint.load_checkpoint(checkpoint.checkpoints(run / "checkpoints")[-1])
+    assert saved.step == step
+    torch.manual_seed(12345)  # the state of the global generator must not matter
+    train(load_config(run), run)
+    assert_same_run(run, finished_run)
+
+
+def test_killed_run_continues_bit_equal(
+    tiny_options: TrainOptions,
+    finished_run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without a chance to save, the last periodic checkpoint is what there is."""
+    run = killed(tiny_options, tmp_path / "run", 6, monkeypatch)
+    assert [p.name for p in checkpoint.checkpoints(run / "checkpoints")][-1] == "step-000004"
+    train(load_config(run), run)
+    assert_same_run(run, finished_run)
+
+
+def test_run_killed_before_its_first_checkpoint_starts_again(
+    tiny_options: TrainOptions,
+    finished_run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = killed(tiny_options, tmp_path / "run", 1, monkeypatch)
+    train(load_config(run), run)
+    assert_same_run(run, finished_run)
+
+
+@pytest.mark.parametrize("name", ["classes.json", "splits.json", "environment.json", "all"])
+def test_run_killed_while_it_began_has_every_file_later(
+    name: str,
+    tiny_options: TrainOptions,
+    finished_run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = killed(tiny_options, tmp_path / "run", 1, monkeypatch)
+    begun = ["classes.json", "splits.json", "environment.json"]
+    for missing in begun if name == "all" else [name]:
+        (run / missing).unlink()
+    train(load_config(run), run)
+    assert {path.name for path in run.iterdir()} == {n for n in FILES if not n.endswith(".png")}
+    assert_same_run(run, finished_run)
+    assert (run / "classes.json").read_text() == (finished_run / "classes.json").read_text()
+
+
+def test_config_is_written_last(
+    tiny_options: TrainOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It marks a run folder, so whoever finds it finds the rest as well."""
+    run = tmp_path / "run"
+    written = loop.write_text
+
+    def check(path: Path, text: str) -> None:
+        if path.name == "config.json":
+            assert {"classes.json", "splits.json"} <= {file.name for file in run.iterdir()}
+            kill()
+        written(path, text)
+
+    monkeypatch.setattr(loop, "write_text", check)
+    with pytest.raises(Killed):
+        train(replace(tiny_options, output=run))
+    monkeypatch.setattr(loop, "write_text", written)
+    assert train(replace(tiny_options, output=run)) == run  # the folder holds no run yet
+
+
+def test_leftovers_of_a_killed_run_are_removed(
+    tiny_options: TrainOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = killed(tiny_options, tmp_path / "run", 5, monkeypatch)
+    (run / ".best.safetensors.tmp-1").write_bytes(b"half")
+    (run / "checkpoints" / ".step-000004.tmp-1").mkdir()
+    (run / "checkpoints" / ".step-000004.tmp-1" / "state.pt").write_bytes(b"half")
+    train(load_config(run), run)
+    assert not [path for path in run.rglob(".*")]
+
+
+@pytest.mark.parametrize("schedule", ["fixed", "poly"])
+def test_finished_run_is_trained_further(
+    schedule: str, tiny_options: TrainOptions, tmp_path: Path
+) -> None:
+    """By a fixed learning rate it becomes, bit by bit, the run that was longer from the start."""
+    options = longer(tiny_options, schedule=schedule, steps=4)
+    run = train(replace(options, output=tmp_path / "run"))
+    train(longer(options, steps=8), run)
+    assert load_config(run).optim.steps == 8
+    assert json.loads((run / "metrics.json").read_text())["steps"] == 8
+    with (run / "training.csv").open() as file:
+        assert [int(row["step"]) for row in csv.DictReader(file)][-1] == 8
+    if schedule == "fixed":
+        whole = train(replace(longer(options, steps=8), output=tmp_path / "whole"))
+        weights, expected = (load_file(r / "last.safetensors") for r in (run, whole))
+        assert all(torch.equal(weights[key], expected[key]) for key in expected)
+
+
+def test_run_killed_while_it_was_trained_further_goes_on(
+    tiny_options: TrainOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = longer(tiny_options, steps=4)
+    run = train(replace(options, output=tmp_path / "run"))
+    expected = Path(shutil.copytree(run, tmp_path / "expected"))
+    train(longer(options, steps=8), expected)
+    killed(longer(options, steps=8), run, 4, monkeypatch)
+    assert not (run / "last.safetensors").exists()  # those of step 4 are the last no more
+    train(load_config(run), run)
+    assert_same_run(run, expected)
+
+
+def foreign_state(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
+    """Change a checkpoint's state, with a valid checksum."""
+
+    def apply(path: Path) -> None:
+        saved = checkpoint.load_checkpoint(path)
+        change(saved.state)
+        checkpoint.save_checkpoint(path.parent, saved.step, saved.weights, saved.state)
+
+    return apply
+
+
+def foreign_weights(path: Path) -> None:
+    saved = checkpoint.load_checkpoint(path)
+    weights = {**saved.weights, "conv1_1.weight": torch.zeros(9, 3, 3, 3)}
+    checkpoint.save_checkpoint(path.parent, saved.step, weights, saved.state)
+
+
+def other_buffers(state: dict[str, Any]) -> None:
+    for values in state["optimizer"]["state"].values():
+        values["momentum_buffer"] = torch.zeros(3)
+
+
+FOREIGN = {
+    "no optimizer": foreign_state(lambda state: state.pop("optimizer")),
+    "no history": foreign_state(lambda state: state.pop("history")),
+    "unknown field": foreign_state(lambda state: state["history"].update(accuracy=[])),
+    "history of another shape": foreign_state(
+        lambda state: state["history"].update(training=[[1]])
+    ),
+    "history of text": foreign_state(lambda state: state["history"].update(pending=["x"])),
+    "another history": foreign_state(lambda state: state.update(history=[])),
+    "another optimizer": foreign_state(lambda state: state.update(optimizer={"a": 1})),
+    "another learning rate": foreign_state(
+        lambda state: state["optimizer"]["param_groups"][0].update(base_lr=7.0)
+    ),
+    "a group fewer": foreign_state(lambda state: state["optimizer"]["param_groups"].pop()),
+    "buffers of another shape": foreign_state(other_buffers),
+    "another step": foreign_state(lambda state: state.update(step=5)),
+    "weights of another network": foreign_weights,
+}
+
+
+@pytest.mark.parametrize("name", list(FOREIGN))
+def test_foreign_checkpoint_gives_way_to_the_one_before(
+    name: str,
+    tiny_options: TrainOptions,
+    finished_run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = killed(tiny_options, tmp_path / "run", 7, monkeypatch)
+    FOREIGN[name](run / "checkpoints" / "step-000006")
+    train(load_config(run), run)
+    captured = capsys.readouterr()
+    newest = run / "checkpoints" / "step-000006"
+    said = [line for line in captured.err.splitlines() if "checkpoints" in line]
+    assert len(said) == 1
+    assert said[0].startswith(f"warning: {newest}: is not of this run's network and optimizer (")
+    assert "steps 4 to 8" in captured.out
+    assert_same_run(run, finished_run)
+
+
+def test_run_without_a_checkpoint_that_can_be_used_is_not_started_again(
+    tiny_options: TrainOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = killed(tiny_options, tmp_path / "run", 6, monkeypatch)
+    for path in checkpoint.checkpoints(run / "checkpoints"):
+        (path / "state.pt").unlink()
+    with pytest.raises(UsageError, match="checkpoints: holds no checkpoint that can be used"):
+        train(load_config(run), run)
+    shutil.rmtree(run / "checkpoints")
+    train(load_config(run), run)
+
+
+def test_run_that_starts_again_starts_from_its_sources(
+    tiny_options: TrainOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run killed before its first checkpoint has nothing but its options to go by."""
+    model_options = replace(tiny_options.model, batch_norm=False)
+    save_file(build_network(model_options, 5).state_dict(), tmp_path / "vgg16.safetensors")
+    options = replace(
+        tiny_options,
+        model=model_options,
+        optim=replace(tiny_options.optim, steps=2),
+        init_classifier=tmp_path / "vgg16.safetensors",
+    )
+    expected = train(replace(options, output=tmp_path / "expected"))
+    run = killed(options, tmp_path / "run", 1, monkeypatch)
+    assert_same_run(train(load_config(run), run), expected)
