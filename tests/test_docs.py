@@ -151,7 +151,9 @@ def test_commands_have_the_options_that_pages_show() -> None:
         assert options <= known, (command, options - known)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/design.md", "benchmarks/README.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/design.md", "docs/kernels.md", "benchmarks/README.md"]
+)
 def test_sources_that_pages_name_exist(page: str) -> None:
     """By their path, or from a folder that the page speaks of."""
     named = re.findall(
