@@ -13,7 +13,7 @@ project=$(dirname "$(dirname "$(realpath "$0")")")
 chosen=("$@")
 if [ $# -eq 0 ]; then
   chosen=(-n "$(nproc)" --dist worksteal tests/ops tests/models
-          tests/test_{arguments,geometry,metrics,nn,numpy}.py)
+          tests/test_metrics*.py tests/test_{arguments,geometry,nn,numpy}.py)
 fi
 
 [ -x "$folder/bin/python" ] || "${PYTHON:-python3}" -m venv "$folder"
