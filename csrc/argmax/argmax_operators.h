@@ -11,19 +11,21 @@ namespace fcn_ext {
 using ArgmaxLabels = std::tuple<torch::stable::Tensor, torch::stable::Tensor>;
 
 // What a device computes: labels, or their counts against a target.
+using ArgmaxLabelsFunction = ArgmaxLabels(const torch::stable::Tensor& input,
+                                          const BilinearAxes& axes,
+                                          torch::headeronly::ScalarType dtype,
+                                          bool with_probability);
+using ArgmaxCountFunction = void(const torch::stable::Tensor& input,
+                                 const torch::stable::Tensor& target, const BilinearAxes& axes,
+                                 int64_t ignore_index, torch::stable::Tensor& matrix,
+                                 torch::stable::Tensor& invalid);
 struct ArgmaxCpu {
-  static ArgmaxLabels labels(const torch::stable::Tensor& input, const BilinearAxes& axes,
-                             torch::headeronly::ScalarType dtype, bool with_probability);
-  static void count(const torch::stable::Tensor& input, const torch::stable::Tensor& target,
-                    const BilinearAxes& axes, int64_t ignore_index, torch::stable::Tensor& matrix,
-                    torch::stable::Tensor& invalid);
+  static ArgmaxLabelsFunction labels;
+  static ArgmaxCountFunction count;
 };
 struct ArgmaxCuda {
-  static ArgmaxLabels labels(const torch::stable::Tensor& input, const BilinearAxes& axes,
-                             torch::headeronly::ScalarType dtype, bool with_probability);
-  static void count(const torch::stable::Tensor& input, const torch::stable::Tensor& target,
-                    const BilinearAxes& axes, int64_t ignore_index, torch::stable::Tensor& matrix,
-                    torch::stable::Tensor& invalid);
+  static ArgmaxLabelsFunction labels;
+  static ArgmaxCountFunction count;
 };
 
 template <typename Device>

@@ -15,17 +15,18 @@ struct SkipWindow {
 
 // output = resampled input (+ the window of skip that starts at its offset), laid out as `input`.
 // grad_input = the transpose of that map applied to grad_output, laid out as `grad_output`.
+using BilinearForwardFunction = torch::stable::Tensor(const torch::stable::Tensor& input,
+                                                      const BilinearAxes& axes,
+                                                      const SkipWindow* skip);
+using BilinearBackwardFunction = torch::stable::Tensor(const torch::stable::Tensor& grad_output,
+                                                       const BilinearAxes& axes);
 struct BilinearCpu {
-  static torch::stable::Tensor forward(const torch::stable::Tensor& input, const BilinearAxes& axes,
-                                       const SkipWindow* skip = nullptr);
-  static torch::stable::Tensor backward(const torch::stable::Tensor& grad_output,
-                                        const BilinearAxes& axes);
+  static BilinearForwardFunction forward;
+  static BilinearBackwardFunction backward;
 };
 struct BilinearCuda {
-  static torch::stable::Tensor forward(const torch::stable::Tensor& input, const BilinearAxes& axes,
-                                       const SkipWindow* skip = nullptr);
-  static torch::stable::Tensor backward(const torch::stable::Tensor& grad_output,
-                                        const BilinearAxes& axes);
+  static BilinearForwardFunction forward;
+  static BilinearBackwardFunction backward;
 };
 
 template <typename Device>
@@ -36,7 +37,7 @@ struct BilinearOperators {
                          int64_t offset_x, int64_t output_height, int64_t output_width) {
     const Geometry geometry = deconvolution(stride, kernel_size, offset_y, offset_x);
     return Device::forward(
-        input, check_forward(input, geometry, output_height, output_width, "output_size"));
+        input, check_forward(input, geometry, output_height, output_width, "output_size"), nullptr);
   }
 
   static Tensor upsample_backward(Tensor grad_output, int64_t stride, int64_t kernel_size,
@@ -50,7 +51,8 @@ struct BilinearOperators {
   static Tensor interpolate(Tensor input, int64_t output_height, int64_t output_width,
                             bool align_corners) {
     return Device::forward(
-        input, check_forward(input, resize(align_corners), output_height, output_width, "size"));
+        input, check_forward(input, resize(align_corners), output_height, output_width, "size"),
+        nullptr);
   }
 
   static Tensor interpolate_backward(Tensor grad_output, int64_t input_height, int64_t input_width,

@@ -8,21 +8,17 @@
 namespace fcn_ext {
 
 // What a device computes: counts of pixels, added to `matrix` and `invalid`.
+using ConfusionMatrixCountFunction = void(const torch::stable::Tensor& prediction,
+                                          const torch::stable::Tensor& target, int64_t ignore_index,
+                                          torch::stable::Tensor& matrix,
+                                          torch::stable::Tensor& invalid);
 struct ConfusionMatrixCpu {
-  static void count_labels(const torch::stable::Tensor& prediction,
-                           const torch::stable::Tensor& target, int64_t ignore_index,
-                           torch::stable::Tensor& matrix, torch::stable::Tensor& invalid);
-  static void count_logits(const torch::stable::Tensor& logits, const torch::stable::Tensor& target,
-                           int64_t ignore_index, torch::stable::Tensor& matrix,
-                           torch::stable::Tensor& invalid);
+  static ConfusionMatrixCountFunction count_labels;
+  static ConfusionMatrixCountFunction count_logits;
 };
 struct ConfusionMatrixCuda {
-  static void count_labels(const torch::stable::Tensor& prediction,
-                           const torch::stable::Tensor& target, int64_t ignore_index,
-                           torch::stable::Tensor& matrix, torch::stable::Tensor& invalid);
-  static void count_logits(const torch::stable::Tensor& logits, const torch::stable::Tensor& target,
-                           int64_t ignore_index, torch::stable::Tensor& matrix,
-                           torch::stable::Tensor& invalid);
+  static ConfusionMatrixCountFunction count_labels;
+  static ConfusionMatrixCountFunction count_logits;
 };
 
 template <typename Device>

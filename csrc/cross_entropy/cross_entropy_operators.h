@@ -13,35 +13,30 @@ using CrossEntropySum =
     std::tuple<torch::stable::Tensor, torch::stable::Tensor, torch::stable::Tensor>;
 
 // What a device computes; weight and grad_output are contiguous.
+using CrossEntropySumFunction = CrossEntropySum(const torch::stable::Tensor& input,
+                                                const torch::stable::Tensor& target,
+                                                const BilinearAxes& axes, const MaybeTensor& weight,
+                                                int64_t ignore_index, double label_smoothing,
+                                                bool with_gradient);
+using CrossEntropyPixelsFunction = torch::stable::Tensor(const torch::stable::Tensor& input,
+                                                         const torch::stable::Tensor& target,
+                                                         const BilinearAxes& axes,
+                                                         const MaybeTensor& weight,
+                                                         int64_t ignore_index,
+                                                         double label_smoothing);
+using CrossEntropyPixelsBackwardFunction = torch::stable::Tensor(
+    const torch::stable::Tensor& grad_output, const torch::stable::Tensor& input,
+    const torch::stable::Tensor& target, const BilinearAxes& axes, const MaybeTensor& weight,
+    int64_t ignore_index, double label_smoothing);
 struct CrossEntropyCpu {
-  static CrossEntropySum sum(const torch::stable::Tensor& input,
-                             const torch::stable::Tensor& target, const BilinearAxes& axes,
-                             const MaybeTensor& weight, int64_t ignore_index,
-                             double label_smoothing, bool with_gradient);
-  static torch::stable::Tensor pixels(const torch::stable::Tensor& input,
-                                      const torch::stable::Tensor& target, const BilinearAxes& axes,
-                                      const MaybeTensor& weight, int64_t ignore_index,
-                                      double label_smoothing);
-  static torch::stable::Tensor pixels_backward(const torch::stable::Tensor& grad_output,
-                                               const torch::stable::Tensor& input,
-                                               const torch::stable::Tensor& target,
-                                               const BilinearAxes& axes, const MaybeTensor& weight,
-                                               int64_t ignore_index, double label_smoothing);
+  static CrossEntropySumFunction sum;
+  static CrossEntropyPixelsFunction pixels;
+  static CrossEntropyPixelsBackwardFunction pixels_backward;
 };
 struct CrossEntropyCuda {
-  static CrossEntropySum sum(const torch::stable::Tensor& input,
-                             const torch::stable::Tensor& target, const BilinearAxes& axes,
-                             const MaybeTensor& weight, int64_t ignore_index,
-                             double label_smoothing, bool with_gradient);
-  static torch::stable::Tensor pixels(const torch::stable::Tensor& input,
-                                      const torch::stable::Tensor& target, const BilinearAxes& axes,
-                                      const MaybeTensor& weight, int64_t ignore_index,
-                                      double label_smoothing);
-  static torch::stable::Tensor pixels_backward(const torch::stable::Tensor& grad_output,
-                                               const torch::stable::Tensor& input,
-                                               const torch::stable::Tensor& target,
-                                               const BilinearAxes& axes, const MaybeTensor& weight,
-                                               int64_t ignore_index, double label_smoothing);
+  static CrossEntropySumFunction sum;
+  static CrossEntropyPixelsFunction pixels;
+  static CrossEntropyPixelsBackwardFunction pixels_backward;
 };
 
 template <typename Device>
