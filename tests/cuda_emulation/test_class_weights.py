@@ -26,11 +26,13 @@ WEIGHTS = {
 }
 
 
-def assert_alike(actual: Tensor, wanted: Tensor, tolerance: float) -> None:
-    """Finite numbers agree; what is not finite is so in both."""
+def assert_alike(actual: Tensor, wanted: Tensor, tolerance: float, *, loss: bool = False) -> None:
+    """Finite numbers agree; what is not finite is so in both, in losses by the same infinity or
+    NaN."""
     actual = actual.double()
     finite = wanted.isfinite()
     assert torch.equal(actual.isfinite(), finite)
+    assert not loss or torch.equal(actual[~finite].isnan(), wanted[~finite].isnan())
     if finite.any():
         scale = max(1.0, float(wanted[finite].abs().max()))
         assert (actual - wanted)[finite].abs().max() <= tolerance * scale
@@ -55,12 +57,12 @@ def test_weights_that_are_not_finite(
     wanted = expected(case, input, target)
     for with_gradient in (True, False):
         result = call(emulation, case, input, target, with_gradient=with_gradient)
-        assert_alike(result.loss, wanted.loss.sum(), tolerance)
+        assert_alike(result.loss, wanted.loss.sum(), tolerance, loss=True)
         assert_alike(result.total_weight, wanted.total_weight, 1e-6)
         if with_gradient:
             assert_alike(result.gradient, wanted.gradient, tolerance)
     factor = torch.rand(target.shape, generator=generator, dtype=torch.float64) + 0.5
     wanted = expected(case, input, target, factor)
     losses, gradient = call_pixels(emulation, case, input, target, factor)
-    assert_alike(losses, wanted.loss, tolerance)
+    assert_alike(losses, wanted.loss, tolerance, loss=True)
     assert_alike(gradient, wanted.gradient, tolerance)

@@ -69,7 +69,8 @@ __global__ void __launch_bounds__(kDirectThreads)
       taps.load(winner * channel, reference);
       accumulate_t weighted = 0;
       const auto smoothing = [&](int32_t c, accumulate_t difference) {
-        if (terms.smooth != 0) {
+        // Not of the winner, whose difference is zero: its weight may be infinite.
+        if (terms.smooth != 0 && difference != 0) {
           weighted += terms.weight_of(c) * difference;
         }
       };

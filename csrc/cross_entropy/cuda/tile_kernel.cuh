@@ -73,9 +73,11 @@ __global__ void __launch_bounds__(kTileThreads, Tile::kBlocks)
         gradient += terms.smooth * weight * (static_cast<float>(block.valid[node]) * kWeightUnit);
       }
       if (block.input[node] != kNoNode) {
-        block.loss[block.thread] -=
-            static_cast<double>(gradient) *
-            (static_cast<double>(scores[k * Tile::kNodes + node]) - block.maxima[node]);
+        const double difference =
+            static_cast<double>(scores[k * Tile::kNodes + node]) - block.maxima[node];
+        if (difference != 0) {  // or an infinite weight made it NaN
+          block.loss[block.thread] -= static_cast<double>(gradient) * difference;
+        }
       }
     }
     return gradient;
@@ -118,7 +120,7 @@ __global__ void __launch_bounds__(kTileThreads, Tile::kBlocks)
         factor = code == kInvalidCode ? not_a_number<float>() : factor;
         factor = counts ? factor : 0;
         const float powers = counts ? sum[pixel] : 1;
-        log_sums = fmaf(factor, log_of_normal(powers), log_sums);
+        log_sums = fmaf(factor, log_for(factor, log_of_normal(powers)), log_sums);
         sum[pixel] = small ? -INFINITY : factor * reciprocal_fast(powers);
       }
     }

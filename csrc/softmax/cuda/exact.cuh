@@ -57,7 +57,7 @@ __device__ __forceinline__ double add_exact_pixels(const TileGradients<Tile, wit
       }
       sum = block_sum(sum, block.scratch);
       const double factor = weight_of(pixel, owner);
-      loss += factor * (most + std::log(sum));
+      loss += factor * log_for(factor, most + std::log(sum));
       if constexpr (with_gradient) {
         for (int32_t c = block.thread; c < classes; c += kTileThreads) {
           const double value = factor * std::exp(static_cast<float>(score(c) - most)) / sum;

@@ -61,5 +61,13 @@ __device__ __forceinline__ T block_sum(T value, T* scratch) {
   return scratch[0];
 }
 
+// The logarithm of a pixel's sum as its factor is to meet it. Where the sum is below one the
+// product is negative, and what the nodes add to the loss makes up for it; of an infinite factor
+// both would be infinite, and their sum NaN where the loss is infinite.
+template <typename T>
+__device__ __forceinline__ T log_for(T factor, T logarithm) {
+  return factor == static_cast<T>(INFINITY) ? std::abs(logarithm) : logarithm;
+}
+
 }  // namespace softmax
 }  // namespace fcn_ext
