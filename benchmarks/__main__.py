@@ -10,7 +10,14 @@ HERE = Path(__file__).resolve().parent
 sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() not in (HERE, HERE.parent)]
 sys.path.append(str(HERE.parent))
 
-from benchmarks.cli import main  # noqa: E402
+try:
+    from benchmarks.cli import main
+except ValueError as error:
+    # An environment variable that fcn_ext refuses: then its class cannot be imported either.
+    if type(error).__name__ != "SettingError":
+        raise
+    print(f"benchmarks: error: {error}", file=sys.stderr)
+    sys.exit(2)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -129,7 +129,7 @@ parallel=()
 has xdist && parallel=(-n "$(($(nproc) < 6 ? $(nproc) : 6))")
 if [ "$device" = cuda ]; then
   stage tests 200 tests.log "${pytest[@]}" -v "${parallel[@]}" --continue-on-collection-errors -m cuda \
-    "$root/tests/cuda" "$root/tests/ops" "$root/tests/test_metrics.py"
+    "$root/tests/cuda" "$root/tests/ops" "$root"/tests/test_metrics*.py
 else
   stage tests 120 tests.log "${pytest[@]}" -q -m "not cuda" -k "matches_reference and float32" "$root/tests/ops"
 fi

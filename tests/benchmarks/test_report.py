@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+import benchmarks
 from benchmarks import bench, cli, promises, report
 from benchmarks.bench import COPY, Settings, make_clock, new_document, run_row
 from benchmarks.cases import rows
@@ -240,6 +244,20 @@ def test_wrong_arguments(capsys: pytest.CaptureFixture[str]) -> None:
             cli.main(arguments)
         assert caught.value.code == 2
         assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("value", ["sse", "AVX2"])
+def test_a_setting_that_fcn_ext_refuses_is_one_line(value: str) -> None:
+    done = subprocess.run(
+        [sys.executable, Path(benchmarks.__file__).parent, "--list"],
+        env={**os.environ, "FCN_EXT_CPU_CAPABILITY": value},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert "FCN_EXT_CPU_CAPABILITY must be plain, avx2 or avx512" in done.stderr
+    assert repr(value) in done.stderr
 
 
 def test_list(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""The CUDA library as built, with or without a GPU: what it asks of the machine that loads it."""
+"""The operator libraries as built: what each asks of the machine that loads it, GPU or none."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 
 from fcn_ext import _library
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 # Functions of LibTorch's stable ABI, as promised since torch 2.11.
 TORCH_SYMBOLS = set((Path(__file__).parent / "torch_symbols.txt").read_text().split())
 SYSTEM_LIBRARIES = re.compile(
@@ -20,8 +21,8 @@ SYSTEM_LIBRARIES = re.compile(
 )
 
 
-@pytest.fixture(scope="module")
-def library() -> Path:
+def cuda_library() -> Path:
+    """FCN_EXT_CUDA_LIBRARY, the installed one, or what `make cuda` left."""
     named = os.environ.get("FCN_EXT_CUDA_LIBRARY")
     if named:
         return Path(named)
@@ -31,6 +32,11 @@ def library() -> Path:
     pytest.skip("libfcn_ext_cuda.so is not built here (make cuda builds it)")
 
 
+@pytest.fixture(scope="module", params=["cpu", "cuda"])
+def library(request: pytest.FixtureRequest) -> Path:
+    return cuda_library() if request.param == "cuda" else _library._CPU
+
+
 def run(tool: str, *arguments: str | Path) -> list[str]:
     if shutil.which(tool) is None:
         pytest.skip(f"needs {tool} (binutils)")
@@ -38,24 +44,33 @@ def run(tool: str, *arguments: str | Path) -> list[str]:
     return done.stdout.splitlines()
 
 
+def undefined(library: Path) -> list[list[str]]:
+    """The kind and the name of every symbol that others must have."""
+    return [line.split()[-2:] for line in run("nm", "-D", "--undefined-only", library)]
+
+
 def test_asks_for_stable_functions_of_torch_and_the_system_alone(library: Path) -> None:
-    """Symbols are versioned by glibc, libstdc++ or libgcc, optional, or torch's stable ones."""
-    needed = [line.split()[-2:] for line in run("nm", "-D", "--undefined-only", library)]
+    """Symbols are versioned by glibc, libstdc++ or libgcc, optional, or torch's stable ones, so
+    that one build outlives torch releases."""
     versioned = re.compile(r".*@(GLIBC|GLIBCXX|CXXABI|GCC)_[\d.]+")
     strangers = {
         name
-        for kind, name in needed
+        for kind, name in undefined(library)
         if kind != "w" and not versioned.fullmatch(name) and name not in TORCH_SYMBOLS
     }
     assert strangers == set()
-    assert "aoti_torch_get_current_cuda_stream" in {name for _, name in needed}
+
+
+def test_cuda_work_goes_to_the_current_stream() -> None:
+    assert "aoti_torch_get_current_cuda_stream" in {name for _, name in undefined(cuda_library())}
 
 
 def test_links_no_cuda_runtime_and_no_path(library: Path) -> None:
     entries = run("readelf", "-d", library)
     needed = {re.findall(r"\[(.*)\]", line)[0] for line in entries if "(NEEDED)" in line}
     assert {name for name in needed if not SYSTEM_LIBRARIES.fullmatch(name)} == set()
-    assert {"libtorch_cuda.so", "libtorch_cpu.so"} <= needed
+    assert "libtorch_cpu.so" in needed
+    assert ("libtorch_cuda.so" in needed) == ("cuda" in library.name)
     assert not [line for line in entries if "(RPATH)" in line or "(RUNPATH)" in line]
 
 
@@ -66,7 +81,15 @@ def test_keeps_its_own_symbols_to_itself(library: Path) -> None:
     assert ours == []
 
 
+def hold_no_path(binary: Path) -> None:
+    content = binary.read_bytes()
+    for path in ("site-packages", ROOT, Path(torch.__file__).parent):
+        assert os.fsencode(path) not in content
+
+
 def test_names_no_path_of_the_machine_that_built_it(library: Path) -> None:
-    content = library.read_bytes()
-    assert b"site-packages" not in content
-    assert os.fsencode(ROOT) not in content
+    hold_no_path(library)
+
+
+def test_the_module_beside_them_names_no_path_either() -> None:
+    hold_no_path(Path(_library._host.__file__))
