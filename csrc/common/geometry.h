@@ -149,7 +149,7 @@ inline double whole_weight(const BilinearAxis& axis) {
 }
 
 // From one output to the next, in nodes: how much the upper weight grows within a cell.
-inline double weight_step(const BilinearAxis& axis) {
+FCN_EXT_HOST_DEVICE inline double weight_step(const BilinearAxis& axis) {
   return static_cast<double>(axis.step) / static_cast<double>(axis.denominator);
 }
 
@@ -189,19 +189,6 @@ inline int64_t phase_of(const BilinearAxis& axis, int64_t numerator) {
 inline BilinearTap phase_tap(const BilinearAxis& axis, int64_t zero, int64_t phase) {
   const int64_t numerator = zero + phase * axis.step;
   return {0, numerator < axis.denominator ? numerator : axis.denominator};
-}
-
-// Outputs that cell 0 has before output 0, where all cells are cut into `stride` equal parts with
-// an output in the middle of each: position(o) = (o + offset + 1/2) / stride - 1. Else -1.
-inline int64_t centered_offset(const BilinearAxis& axis, int64_t stride) {
-  if (whole_stride(axis) != stride || 2 * axis.start % axis.step != 0) {
-    return -1;
-  }
-  const int64_t halves = 2 * axis.start / axis.step;  // offset - stride + 1/2
-  const int64_t offset = (halves - 1) / 2 + stride;
-  const bool centered =
-      (halves - 1) % 2 == 0 && axis.output_size + offset <= (axis.input_size + 1) * stride;
-  return centered && offset >= 0 ? offset : -1;
 }
 
 }  // namespace fcn_ext

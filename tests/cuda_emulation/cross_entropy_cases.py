@@ -109,11 +109,11 @@ def call_pixels(
     return losses, gradient
 
 
-def stride_of(emulation: Emulation, case: Case, input: Tensor, target: Tensor) -> int:
-    """Of the tile kernel; 0 where the shape is left to the direct ones."""
-    stride = torch.zeros(1, dtype=torch.int64)
-    emulation.call("cross_entropy_stride", case.problem(input, target, input), stride)
-    return int(stride)
+def side_of(emulation: Emulation, case: Case, input: Tensor, target: Tensor) -> int:
+    """Of a cell of the tile kernel; 0 where the shape is left to the direct ones."""
+    side = torch.zeros(1, dtype=torch.int64)
+    emulation.call("cross_entropy_side", case.problem(input, target, input), side)
+    return int(side)
 
 
 def close(actual: Tensor, wanted: Tensor, tolerance: float, least: float = 1e-6) -> None:
@@ -135,7 +135,7 @@ def check(
     input: Tensor,
     target: Tensor,
     *,
-    stride: int | None = None,
+    side: int | None = None,
     pixels: bool = False,
     least: float = 0.0,
 ) -> None:
@@ -144,10 +144,10 @@ def check(
     exact = input.dtype == torch.float64
     tolerance = 1e-11 if exact else 1e-5
     loss_tolerance = 1e-12 if exact else 1e-6
-    if stride is not None:
-        assert stride_of(emulation, case, input, target) == stride
+    if side is not None:
+        assert side_of(emulation, case, input, target) == side
     wanted = expected(case, input, target)
-    if stride is not None or not pixels:
+    if side is not None or not pixels:
         for with_gradient in (True, False):
             result = call(emulation, case, input, target, with_gradient=with_gradient)
             close(result.loss, wanted.loss.sum(), loss_tolerance, least * target.numel())

@@ -47,7 +47,7 @@ def test_geometric_rows(emulation: Emulation, stride: int, seed: int) -> None:
     if rng.random() < 0.5:
         input = among_nans(input.contiguous(memory_format=CHANNELS_LAST))
     target = labels(generator, (batch, *case.map.output_size), classes, rng.choice(LABELS))
-    check(emulation, case, input, target, stride=stride)
+    check(emulation, case, input, target, side=stride)
 
 
 @pytest.mark.parametrize("layout", [CONTIGUOUS, CHANNELS_LAST], ids=["planar", "interleaved"])
@@ -75,7 +75,7 @@ def test_nodes_between_tiles(
     input[1, 0, middle, ::2] += 80
     input[1, 1, middle, 1::2] += 80
     target = labels(generator, (2, *map.output_size), 2, block=stride + 3)
-    check(emulation, case, input, target, stride=stride)
+    check(emulation, case, input, target, side=stride)
 
 
 @pytest.mark.parametrize("name", MAPS)
@@ -86,17 +86,32 @@ def test_maps_agree_with_the_reference_of_the_package(name: str) -> None:
     torch.testing.assert_close(map(input), map.reference(input), rtol=1e-12, atol=1e-12)
 
 
+# Of the tile kernel's cells; the rest is left to the direct kernels.
+SIDES = {
+    "stride 1": 2,
+    "stride 3": 4,
+    "stride 3 cropped": 4,
+    "stride 8 odd": 8,
+    "stride 4 odd cropped": 4,
+    "stride 8": 8,
+    "scale 4": 4,
+    "any size": 8,
+    "corners": 8,
+    "two strides": 8,
+}
+
+
 @pytest.mark.parametrize("dtype", SCORES, ids=str)
 @pytest.mark.parametrize("name", MAPS)
-def test_direct(emulation: Emulation, name: str, dtype: torch.dtype) -> None:
+def test_maps(emulation: Emulation, name: str, dtype: torch.dtype) -> None:
     generator = torch.Generator().manual_seed(len(name))
     map, classes = MAPS[name], 7
     weight = torch.tensor([1.0, 0.5, 0.0, 2.0, 1.0, 0.25, 3.0])
     for case in (Case(map), Case(map, weight, 0.1, gradient_layout=CHANNELS_LAST)):
         input = scores(generator, (2, classes, *map.input_size), dtype)
         target = labels(generator, (2, *map.output_size), classes, torch.int64, void=0.2)
-        fast = dtype != torch.float64 and name in ("stride 8", "scale 4")
-        check(emulation, case, input, target, stride=None if fast else 0, pixels=True)
+        side = 0 if dtype == torch.float64 else SIDES.get(name, 0)
+        check(emulation, case, input, target, side=side, pixels=True)
 
 
 @pytest.mark.parametrize("stride", [2, 8, 32])
@@ -124,10 +139,10 @@ def test_many_classes(
     case = Case(upsampling((2, 3), stride, crop=(1, 0, 2, 3)), gradient_layout=layout)
     input = scores(generator, (1, classes, 2, 3), dtype).contiguous(memory_format=layout)
     target = labels(generator, (1, *case.map.output_size), classes, torch.int16)
-    check(emulation, case, input, target, stride=stride)
+    check(emulation, case, input, target, side=stride)
 
 
-@pytest.mark.parametrize("name", ["stride 8", "scale 4", "stride 3"])
+@pytest.mark.parametrize("name", ["stride 8", "scale 4", "any size", "down"])
 def test_layouts(emulation: Emulation, name: str) -> None:
     generator = torch.Generator().manual_seed(9)
     case = Case(MAPS[name])
@@ -148,7 +163,7 @@ def test_layouts(emulation: Emulation, name: str) -> None:
     check(emulation, case, same, target[:1].expand(2, -1, -1))
 
 
-@pytest.mark.parametrize("name", ["stride 8", "scale 4", "stride 3"])
+@pytest.mark.parametrize("name", ["stride 8", "scale 4", "corners", "down"])
 @pytest.mark.parametrize("scale", [3.0, 1e4])
 def test_same_bits_in_every_order(emulation: Emulation, name: str, scale: float) -> None:
     generator = torch.Generator().manual_seed(10)
@@ -177,4 +192,4 @@ def test_classes_beyond_16_bits(emulation: Emulation) -> None:
     case = Case(scaling((1, 1), 2))
     input = scores(generator, (1, 65535, 1, 1))
     target = torch.tensor([[[0, 65534], [65533, 1]]], dtype=torch.int32)
-    check(emulation, case, input, target, stride=0)
+    check(emulation, case, input, target, side=0)

@@ -61,8 +61,13 @@ def extreme(generator: torch.Generator, kind: str, shape: tuple[int, int, int, i
         (scaling((2, 3), 16), 0.0),
         (scaling((1, 2), 32), 0.0),
         (upsampling((3, 4), 3), 0.1),
+        (upsampling((3, 4), 8, odd=True), 0.0),
+        (Map((5, 6), (23, 41)), 0.1),
+        (Map((5, 6), (33, 51), align_corners=True), 0.0),
+        (Map((3, 3), (29, 57)), 0.0),
+        (upsampling((2, 2), 40, crop=(30, 29, 0, 31)), 0.0),
     ],
-    ids=["x2", "s4", "s8", "x8", "x16", "x32", "s3"],
+    ids=["x2", "s4", "s8", "x8", "x16", "x32", "s3", "s8 odd", "any", "corners", "x19", "s40"],
 )
 def test_extreme_scores(emulation: Emulation, map: Map, kind: str, smoothing: float) -> None:
     generator = torch.Generator().manual_seed(KINDS.index(kind))
@@ -79,7 +84,10 @@ def test_extreme_scores(emulation: Emulation, map: Map, kind: str, smoothing: fl
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
-@pytest.mark.parametrize("name", ["stride 8", "scale 4", "stride 3", "any size"])
+@pytest.mark.parametrize(
+    "name",
+    ["stride 8", "scale 4", "stride 3", "any size", "corners", "stride 8 odd", "stride 40", "down"],
+)
 def test_scores_that_are_not_finite(
     emulation: Emulation, name: str, smoothing: float, value: float
 ) -> None:
@@ -103,7 +111,7 @@ def test_scores_that_are_not_finite(
         check(emulation, case, input, target)
 
 
-@pytest.mark.parametrize("name", ["stride 8", "scale 4", "stride 3"])
+@pytest.mark.parametrize("name", ["stride 8", "scale 4", "any size", "stride 40"])
 def test_void(emulation: Emulation, name: str) -> None:
     generator = torch.Generator().manual_seed(6)
     case = Case(MAPS[name], label_smoothing=0.1)
@@ -134,7 +142,7 @@ def test_ignored_labels(emulation: Emulation, dtype: torch.dtype, ignore_index: 
     check(emulation, case, input, target.to(dtype), pixels=True)
 
 
-@pytest.mark.parametrize("name", ["stride 8", "scale 4", "stride 3"])
+@pytest.mark.parametrize("name", ["stride 8", "scale 4", "any size", "down"])
 @pytest.mark.parametrize(
     ("dtype", "value"),
     [

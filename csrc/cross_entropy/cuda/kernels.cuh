@@ -1,8 +1,8 @@
 // The launchers of the fused cross-entropy of upsampled scores.
 //
-// Shapes whose pixels lie `stride` = 2, 4, 8, 16 or 32 to a cell, between the nodes, go to the
-// tile kernel; every other shape, double scores and losses of single pixels to the direct
-// ones. Results do not depend on the order of threads.
+// Shapes with one to 32 pixels from node to node go to the tile kernel, whatever the ratio; every
+// other shape, double scores and losses of single pixels to the direct ones. Results do not depend
+// on the order of threads.
 #pragma once
 
 #include "common/cuda/launch.cuh"
@@ -20,7 +20,7 @@ inline size_t padded_bytes(int64_t count, size_t size) {
   return (static_cast<size_t>(count) * size + 15) / 16 * 16;
 }
 
-// The tiles of a problem; stride 0 where it is left to the direct kernels.
+// The tiles of a problem; side 0 where it is left to the direct kernels.
 template <typename scalar_t>
 TileGrid grid_of(const CrossEntropy& problem) {
   // Labels are kept in 16 bits, of which two values are no class.
@@ -32,7 +32,7 @@ inline int64_t pixels_of(const CrossEntropy& problem) {
 }
 
 inline void launch_tiles(const TileArgs& args, cudaStream_t stream) {
-  with_tile(args.tiles.grid.stride, [&](auto tile) {
+  with_tile(args.tiles.grid.side, [&](auto tile) {
     using Tile = decltype(tile);
     const dim3 grid(static_cast<unsigned>(args.tiles.grid.count)), block(kTileThreads);
     if (args.tiles.gradient == nullptr) {
@@ -53,7 +53,7 @@ template <typename scalar_t>
 size_t cross_entropy_workspace(const CrossEntropy& problem, bool with_gradient) {
   using namespace cross_entropy;
   const TileGrid grid = grid_of<scalar_t>(problem);
-  if (grid.stride != 0) {
+  if (grid.side != 0) {
     return padded_bytes(grid.count, sizeof(PartialLoss)) +
            (with_gradient ? padded_bytes(rim_floats(grid, problem.shape.channels), sizeof(float))
                           : 0);
@@ -77,17 +77,18 @@ void launch_cross_entropy(const CrossEntropy& problem, const scalar_t* input,
   auto* partials = static_cast<PartialLoss*>(workspace);
   int64_t blocks = 0;
   if constexpr (!std::is_same_v<scalar_t, double>) {
-    if (grid.stride != 0) {
+    if (grid.side != 0) {
       blocks = grid.count;
       void* rims =
           static_cast<unsigned char*>(workspace) + padded_bytes(blocks, sizeof(PartialLoss));
       launch_tiles({softmax_tiles(grid, problem.shape, input, problem.input_strides, gradient,
                                   gradient_strides, rims),
-                    problem.target, problem.ignore_index, class_terms(problem, weight), partials},
+                    problem.target, problem.ignore_index, class_terms(problem, weight), partials,
+                    nullptr, nullptr},
                    stream);
     }
   }
-  if (grid.stride == 0) {
+  if (grid.side == 0) {
     blocks = direct_blocks(problem);
     auto* sums = reinterpret_cast<PixelSum<accumulate_t>*>(
         static_cast<unsigned char*>(workspace) + padded_bytes(blocks, sizeof(PartialLoss)));

@@ -1,5 +1,8 @@
 // The arithmetic of a cell: the exponentials of a bilinear function without an exponential a pixel.
 //
+// A thread computes for its part of a cell always kSide x kSide pixels. Those that its cell does
+// not have lie beyond the next node; what becomes of them is finite, and met by factors of zero.
+//
 // Inside a cell the exponent of a class is start + across i + down j + twist i j at the pixel (i,
 // j) of a thread's part of it, so that its powers of two are products: along a row a geometric
 // progression, whose start and ratio are geometric progressions down the rows. Four ex2 make a
@@ -9,30 +12,26 @@
 
 #include "common/logarithms.h"
 #include "softmax/cuda/functions.cuh"
+#include "softmax/cuda/tiles.cuh"
 
 namespace fcn_ext {
 namespace softmax {
 
-// Progressions must not begin below what a float holds and grow: beyond this range between the
-// largest score of a node and another, in nats, pixels are computed one by one.
-constexpr float kRange = 40;
+// Progressions must not begin below what a float holds and grow, nor may the ratio of one overflow
+// among the pixels that a cell does not have: beyond this range between the largest score of a node
+// and another, in nats, pixels are computed one by one. A ratio is at most 2^(3 range / ln 2 / d)
+// with d pixels from node to node, at least one in the smallest tile and two in the others.
+template <typename Tile>
+constexpr float kRange = Tile::kSide == 2 ? 24 : 40;
 // Scores that far below the largest, in nats, do not matter beside kSmallestSum.
 constexpr float kTooFar = -60;
 // Sums of powers below it are computed again, with the pixel's own maximum.
 constexpr float kSmallestSum = 9.0949470e-13f;  // 2^-40
 constexpr float kNatsToBits = static_cast<float>(kLog2E);
 
-// A thread's part of a cell: where its first pixel lies between the nodes.
-template <typename Tile>
+// A thread's part of a cell: where its first pixel lies between the nodes, in [0, 1].
 struct Part {
-  int across, down;  // pixels from the cell's first one
-
-  __device__ __forceinline__ float x() const {
-    return (static_cast<float>(across) + 0.5f) * (1.0f / Tile::kStride);
-  }
-  __device__ __forceinline__ float y() const {
-    return (static_cast<float>(down) + 0.5f) * (1.0f / Tile::kStride);
-  }
+  float x, y;
 };
 
 // Keeps the compiler from computing what follows from a value ahead of a loop, in more registers
@@ -40,6 +39,12 @@ struct Part {
 __device__ __forceinline__ int opaque(int value) {
 #if !defined(FCN_EXT_CUDA_EMULATION)
   asm volatile("" : "+r"(value));
+#endif
+  return value;
+}
+__device__ __forceinline__ float opaque(float value) {
+#if !defined(FCN_EXT_CUDA_EMULATION)
+  asm volatile("" : "+f"(value));
 #endif
   return value;
 }
@@ -64,16 +69,15 @@ struct Exponents {
   float start, across, down, twist;
 };
 
-template <typename Tile>
-__device__ __forceinline__ Exponents exponents(const Corners& corners, const Part<Tile>& part) {
-  constexpr float kStep = kNatsToBits / Tile::kStride;
+__device__ __forceinline__ Exponents exponents(const Corners& corners, const Part& part,
+                                               const PixelSteps& steps) {
   const float top = corners.top_right - corners.top_left;
   const float bottom = corners.bottom_right - corners.bottom_left;
   const float left = corners.bottom_left - corners.top_left;
   const float twist = bottom - top;
-  const float across = fmaf(twist, part.y(), top), down = fmaf(twist, part.x(), left);
-  const float start = fmaf(part.y(), down, fmaf(part.x(), top, corners.top_left));
-  return {start * kNatsToBits, across * kStep, down * kStep, twist * (kStep / Tile::kStride)};
+  const float across = fmaf(twist, part.y, top), down = fmaf(twist, part.x, left);
+  const float start = fmaf(part.y, down, fmaf(part.x, top, corners.top_left));
+  return {start * kNatsToBits, across * steps.x_bits, down * steps.y_bits, twist * steps.xy_bits};
 }
 
 // sum[pixel] += 2^exponent.
@@ -101,13 +105,14 @@ __device__ __forceinline__ void add_powers(const Exponents& exponents,
 // The sums over a thread's pixels of u 2^exponent, shared out to the corners of its cell by the
 // pixels' weights: top left, top right, bottom left, bottom right.
 template <typename Tile>
-__device__ __forceinline__ void corner_sums(const Exponents& exponents, const Part<Tile>& part,
+__device__ __forceinline__ void corner_sums(const Exponents& exponents, const Part& part,
+                                            const PixelSteps& steps,
                                             const float (&u)[Tile::kPixels], float (&corner)[4]) {
   constexpr int kSide = Tile::kSide;
-  constexpr float kStep = 1.0f / Tile::kStride;
   float ratio = exp2_fast(fmaf(static_cast<float>(kSide - 1), exponents.twist, exponents.across));
   const float untwist = exp2_fast(-exponents.twist), down = exp2_fast(exponents.down);
-  // Sums of u power, and of it times i + 1, j + 1, and both.
+  // Sums of u power, and of it times i, j, and both: where all that counts lies on the cell's first
+  // nodes, nothing comes of the next. Until the last step they are times i + 1 and j + 1.
   float sum = 0, sum_x = 0, sum_y = 0, sum_xy = 0;
 #pragma unroll
   for (int j = kSide - 1; j >= 0; --j) {
@@ -115,48 +120,53 @@ __device__ __forceinline__ void corner_sums(const Exponents& exponents, const Pa
 #pragma unroll
     for (int i = kSide - 2; i >= 0; --i) {
       row = fmaf(row, ratio, u[j * kSide + i]);
-      row_x = fmaf(row_x, ratio, row);
+      row_x = i > 0 ? fmaf(row_x, ratio, row) : row_x * ratio;
     }
     if (j == kSide - 1) {
       sum = sum_y = row;
       sum_x = sum_xy = row_x;
     } else {
       sum = fmaf(sum, down, row);
-      sum_y = fmaf(sum_y, down, sum);
+      sum_y = j > 0 ? fmaf(sum_y, down, sum) : sum_y * down;
       sum_x = fmaf(sum_x, down, row_x);
-      sum_xy = fmaf(sum_xy, down, sum_x);
+      sum_xy = j > 0 ? fmaf(sum_xy, down, sum_x) : sum_xy * down;
     }
     ratio *= untwist;
   }
   const float start = exp2_fast(exponents.start);
-  const float before_x = part.x() - kStep, before_y = part.y() - kStep;
   sum *= start;
-  const float scale = start * kStep;
-  const float right = fmaf(before_x, sum, scale * sum_x);
-  const float sum_down = scale * sum_y;
-  const float bottom = fmaf(before_y, sum, sum_down);
-  const float right_down = fmaf(before_x, sum_down, scale * kStep * sum_xy);
-  corner[3] = fmaf(before_y, right, right_down);
+  const float scale_x = start * steps.x, scale_y = start * steps.y;
+  const float right = fmaf(part.x, sum, scale_x * sum_x);
+  const float sum_down = scale_y * sum_y;
+  const float bottom = fmaf(part.y, sum, sum_down);
+  const float right_down = fmaf(part.x, sum_down, scale_y * steps.x * sum_xy);
+  corner[3] = fmaf(part.y, right, right_down);
   corner[1] = right - corner[3];
   corner[2] = bottom - corner[3];
   corner[0] = sum - right - corner[2];
 }
 
-// The same, pixel by pixel: for scores of any range. Calls body(pixel, power, x, y) with the
-// pixel's weights of the right and the lower nodes.
+// a + (b - a) t where t is in (0, 1]; at a cell's first nodes t may be zero, and b is not read.
+__device__ __forceinline__ float between(float a, float b, float t, bool first) {
+  return first && t == 0 ? a : (1 - t) * a + t * b;
+}
+
+// The same, pixel by pixel: for scores of any range. Calls body(j, i, power, x, y) with the pixel's
+// weights of the right and the lower nodes.
 template <typename Tile, typename Body>
-__device__ __forceinline__ void each_power(const Corners& corners, const Part<Tile>& given,
-                                           const Body& body) {
-  const Part<Tile> part{opaque(given.across), opaque(given.down)};
+__device__ __forceinline__ void each_power(const Corners& corners, const Part& part,
+                                           const PixelSteps& steps, const Body& body) {
 #pragma unroll
   for (int j = 0; j < Tile::kSide; ++j) {
-    const float y = part.y() + static_cast<float>(j) * (1.0f / Tile::kStride);
-    const float left = (1 - y) * corners.top_left + y * corners.bottom_left;
-    const float right = (1 - y) * corners.top_right + y * corners.bottom_right;
+    // Rows share nothing: there are too few registers.
+    const float first_x = opaque(part.x);
+    const float y = fminf(fmaf(static_cast<float>(j), steps.y, part.y), 1.0f);
+    const float left = between(corners.top_left, corners.bottom_left, y, j == 0);
+    const float right = between(corners.top_right, corners.bottom_right, y, j == 0);
 #pragma unroll
     for (int i = 0; i < Tile::kSide; ++i) {
-      const float x = part.x() + static_cast<float>(i) * (1.0f / Tile::kStride);
-      body(j * Tile::kSide + i, exp2_fast(kNatsToBits * ((1 - x) * left + x * right)), x, y);
+      const float x = fminf(fmaf(static_cast<float>(i), steps.x, first_x), 1.0f);
+      body(j, i, exp2_fast(kNatsToBits * between(left, right, x, i == 0)), x, y);
     }
   }
 }
@@ -164,30 +174,37 @@ __device__ __forceinline__ void each_power(const Corners& corners, const Part<Ti
 // What a class adds to a cell where scores may be far apart, infinite or NaN.
 enum class Reach { kNear, kNothing, kFar, kNan };
 
-__device__ __forceinline__ Reach reach(const Corners& corners) {
-  if (corners.is_nan()) {
-    return Reach::kNan;
-  }
+template <typename Tile>
+__device__ __forceinline__ Reach reach(const Corners& corners, const Part& part) {
   const float lowest = corners.lowest();
-  if (lowest >= -kRange) {
+  const bool is_nan = corners.is_nan();
+  if (!is_nan && lowest >= -kRange<Tile>) {
     return Reach::kNear;
   }
-  // One corner of minus infinity makes that of all pixels of the cell.
-  return lowest == -INFINITY || corners.highest() < kTooFar ? Reach::kNothing : Reach::kFar;
+  if (!is_nan && corners.highest() < kTooFar) {
+    return Reach::kNothing;
+  }
+  if (is_nan || lowest == -INFINITY) {
+    // One corner makes that of all pixels of the cell, but of those that lie on its first nodes.
+    const bool on_nodes = part.x == 0 || part.y == 0;
+    return on_nodes ? Reach::kFar : is_nan ? Reach::kNan : Reach::kNothing;
+  }
+  return Reach::kFar;
 }
 
 template <typename Tile>
-__device__ __forceinline__ void add_powers_of_any_range(const Corners& corners,
-                                                        const Part<Tile>& part,
+__device__ __forceinline__ void add_powers_of_any_range(const Corners& corners, const Part& part,
+                                                        const PixelSteps& steps,
                                                         float (&sum)[Tile::kPixels]) {
-  switch (reach(corners)) {
+  switch (reach<Tile>(corners, part)) {
     case Reach::kNear:
-      return add_powers<Tile>(exponents(corners, part), sum);
+      return add_powers<Tile>(exponents(corners, part, steps), sum);
     case Reach::kNothing:
       return;
     case Reach::kFar:
-      return each_power(corners, part,
-                        [&](int pixel, float power, float, float) { sum[pixel] += power; });
+      return each_power<Tile>(corners, part, steps, [&](int j, int i, float power, float, float) {
+        sum[j * Tile::kSide + i] += power;
+      });
     case Reach::kNan:
 #pragma unroll
       for (float& value : sum) {
@@ -197,25 +214,29 @@ __device__ __forceinline__ void add_powers_of_any_range(const Corners& corners,
 }
 
 template <typename Tile>
-__device__ __forceinline__ void corner_sums_of_any_range(const Corners& corners,
-                                                         const Part<Tile>& part,
+__device__ __forceinline__ void corner_sums_of_any_range(const Corners& corners, const Part& part,
+                                                         const PixelSteps& steps,
                                                          const float (&u)[Tile::kPixels],
                                                          float (&corner)[4]) {
-  const Reach class_reach = reach(corners);
+  const Reach class_reach = reach<Tile>(corners, part);
   if (class_reach == Reach::kNear) {
-    return corner_sums(exponents(corners, part), part, u, corner);
+    return corner_sums<Tile>(exponents(corners, part, steps), part, steps, u, corner);
   }
 #pragma unroll
   for (float& value : corner) {
     value = 0;
   }
   if (class_reach == Reach::kFar) {
-    each_power(corners, part, [&](int pixel, float power, float x, float y) {
-      const float value = u[pixel] * power, right = x * value;
-      corner[0] += (1 - y) * (value - right);
-      corner[1] += (1 - y) * right;
-      corner[2] += y * (value - right);
-      corner[3] += y * right;
+    each_power<Tile>(corners, part, steps, [&](int j, int i, float power, float x, float y) {
+      // Nothing comes of a pixel that is ignored, whatever its scores.
+      const float factor = u[j * Tile::kSide + i], value = factor != 0 ? factor * power : 0;
+      const float right = i == 0 && x == 0 ? 0 : x * value;
+      const float bottom = j == 0 && y == 0 ? 0 : y * value;
+      const float both = i == 0 && x == 0 ? 0 : x * bottom;
+      corner[0] += (value - right) - (bottom - both);
+      corner[1] += right - both;
+      corner[2] += bottom - both;
+      corner[3] += both;
     });
   } else if (class_reach == Reach::kNan) {
     // u is zero where a pixel is ignored and NaN elsewhere.

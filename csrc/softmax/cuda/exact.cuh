@@ -2,32 +2,42 @@
 // one by one, by the whole block.
 #pragma once
 
+#include "cells/cuda/weights.cuh"
 #include "softmax/cuda/node_gradients.cuh"
 
 namespace fcn_ext {
 namespace softmax {
 
 // Pixels in block.exact: in double, with the pixel's own maximum. A thread takes every
-// kTileThreads-th class. Returns the sum of their log-sums, weighted, in every thread;
-// weight_of(pixel, owner) is that of a pixel of thread `owner`.
-template <typename Tile, bool with_gradient, typename WeightOf>
-__device__ __forceinline__ double add_exact_pixels(const TileGradients<Tile, with_gradient>& block,
-                                                   const WeightOf& weight_of) {
+// kTileThreads-th class. factor_of(pixel, owner) is the derivative by the log-sum of a pixel of
+// thread `owner`; take(pixel, owner, factor times the log-sum) is called by every thread.
+template <typename Tile, bool with_gradient, typename FactorOf, typename Take>
+__device__ __forceinline__ void add_exact_pixels(const TileGradients<Tile, with_gradient>& block,
+                                                 const FactorOf& factor_of, const Take& take) {
+  using Nodes = TileNodes<Tile, with_gradient>;
   const SoftmaxTiles& tiles = block.tiles;
   const int32_t classes = tiles.classes;
-  double loss = 0;
   for (int owner = 0; owner < kTileThreads; ++owner) {
     for (unsigned long long left = block.exact[owner]; left != 0; left &= left - 1) {
       const int pixel = __ffsll(static_cast<long long>(left)) - 1;
       const int cell = owner / Tile::kLanes, segment = owner % Tile::kLanes;
-      const int i = segment % Tile::kSegments * Tile::kSide + pixel % Tile::kSide;
-      const int j = segment / Tile::kSegments * Tile::kSide + pixel / Tile::kSide;
-      const double x = (i + 0.5) / Tile::kStride, y = (j + 0.5) / Tile::kStride;
-      // Calls body(node, weight) for the four corners of the cell.
+      const int row_part = cell / Tile::kColumns * Tile::kSegments + segment / Tile::kSegments;
+      const int column_part = cell % Tile::kColumns * Tile::kSegments + segment % Tile::kSegments;
+      int64_t node = 0;
+      const auto y = cell_weights<double>(
+          tiles.grid.y, Nodes::span_of(block.row_begins, row_part).begin + pixel / Tile::kSide,
+          node);
+      const auto x = cell_weights<double>(
+          tiles.grid.x,
+          Nodes::span_of(block.column_begins, column_part).begin + pixel % Tile::kSide, node);
+      // Calls body(node, weight) for the corners of the cell that have one.
       const auto each_corner = [&](const auto& body) {
 #pragma unroll 1
         for (int k = 0; k < 4; ++k) {
-          body(block.corner_node(cell, k), (k / 2 == 0 ? 1 - y : y) * (k % 2 == 0 ? 1 - x : x));
+          const double weight = (k / 2 == 0 ? y.lower : y.upper) * (k % 2 == 0 ? x.lower : x.upper);
+          if (weight != 0) {
+            body(block.corner_node(cell, k), weight);
+          }
         }
       };
       const auto score = [&](int32_t c) {
@@ -56,8 +66,8 @@ __device__ __forceinline__ double add_exact_pixels(const TileGradients<Tile, wit
         sum += std::exp(static_cast<float>(score(c) - most));
       }
       sum = block_sum(sum, block.scratch);
-      const double factor = weight_of(pixel, owner);
-      loss += factor * log_for(factor, most + std::log(sum));
+      const double factor = factor_of(pixel, owner);
+      take(pixel, owner, factor * log_for(factor, most + std::log(sum)));
       if constexpr (with_gradient) {
         for (int32_t c = block.thread; c < classes; c += kTileThreads) {
           const double value = factor * std::exp(static_cast<float>(score(c) - most)) / sum;
@@ -70,7 +80,6 @@ __device__ __forceinline__ double add_exact_pixels(const TileGradients<Tile, wit
       }
     }
   }
-  return loss;
 }
 
 }  // namespace softmax

@@ -21,6 +21,33 @@ struct TileGradients : TileNodes<Tile, with_gradient> {
 
   __device__ __forceinline__ explicit TileGradients(const SoftmaxTiles& given) : Nodes(given) {}
 
+  // Where the thread's cell keeps its sums for the first staged class, a corner every kCells.
+  __device__ __forceinline__ float* own_corner() const { return corners + this->cell(); }
+
+  // Leaves a thread's sums, added up over the lanes of the cell, in `to`. With several lanes all of
+  // a warp come here.
+  __device__ __forceinline__ void keep(float (&corner)[4], float* to) const {
+    each_kept(corner, to, [](float& at, float value) { at = value; });
+  }
+  // The same, added to what is there.
+  __device__ __forceinline__ void add(float (&corner)[4], float* to) const {
+    each_kept(corner, to, [](float& at, float value) { at += value; });
+  }
+  template <typename Body>
+  __device__ __forceinline__ void each_kept(float (&corner)[4], float* to, const Body& body) const {
+    if constexpr (Tile::kLanes == 1) {
+#pragma unroll
+      for (int which = 0; which < 4; ++which) {
+        body(to[which * Tile::kCells], corner[which]);
+      }
+    } else {
+      const int lane = this->lane(), which = combine_lanes<Tile>(lane, corner);
+      if (lane < 4) {
+        body(to[which * Tile::kCells], corner[0]);
+      }
+    }
+  }
+
   // Where class c's gradient of a node goes, null for nowhere.
   __device__ __forceinline__ float* destination(int node, int32_t c) const {
     const uintptr_t place = output[node];

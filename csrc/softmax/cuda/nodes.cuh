@@ -11,13 +11,26 @@ constexpr int64_t kNoNode = INT64_MIN;
 // What a node is on an axis whose border is clamped, where it is met again beyond the border.
 constexpr uint8_t kFirstRow = 1, kLastRow = 2, kFirstColumn = 4, kLastColumn = 8;
 
+// threadIdx.x, read anew wherever it is used: it is not worth a register.
+struct ThreadIndex {
+  __device__ __forceinline__ operator int() const {
+#if defined(FCN_EXT_CUDA_EMULATION)
+    return static_cast<int>(threadIdx.x);
+#else
+    int index;
+    asm volatile("mov.u32 %0, %tid.x;" : "=r"(index));
+    return index;
+#endif
+  }
+};
+
 template <typename Tile, bool with_gradient>
 struct TileNodes {
   using Shared = NodeShared<Tile, with_gradient>;
   static constexpr int kNodes = Tile::kNodes;
 
   const SoftmaxTiles& tiles;
-  int thread;
+  ThreadIndex thread;
 
   int64_t* input;     // of a node: where its scores are, or kNoNode
   uintptr_t* output;  // where its gradient is for class 0, or 0; odd on the rim, see destination
@@ -29,9 +42,12 @@ struct TileNodes {
   int* flags;        // is a score far from the node's largest? is there a pixel to compute again?
   float* corners;    // of a staged class, corner and cell: sums
   uint8_t* borders;  // of a node
+  int32_t* row_begins;     // of a row of cells, and of the one after the last: its first pixels
+  int32_t* column_begins;  // likewise
+  float* part_y;           // of a row of parts: Part::y
+  float* part_x;
 
   __device__ __forceinline__ explicit TileNodes(const SoftmaxTiles& given) : tiles(given) {
-    thread = static_cast<int>(threadIdx.x);
     auto* bytes = shared_memory<unsigned char>();
     input = reinterpret_cast<int64_t*>(bytes + Shared::kInput);
     output = reinterpret_cast<uintptr_t*>(bytes + Shared::kOutput);
@@ -43,6 +59,10 @@ struct TileNodes {
     flags = reinterpret_cast<int*>(bytes + Shared::kFlags);
     corners = reinterpret_cast<float*>(bytes + Shared::kCorners);
     borders = bytes + Shared::kBorders;
+    row_begins = reinterpret_cast<int32_t*>(bytes + Shared::kRowBegins);
+    column_begins = reinterpret_cast<int32_t*>(bytes + Shared::kColumnBegins);
+    part_y = reinterpret_cast<float*>(bytes + Shared::kPartY);
+    part_x = reinterpret_cast<float*>(bytes + Shared::kPartX);
   }
 
   // Of the tile: its image, and its first row and column of cells.
@@ -60,10 +80,28 @@ struct TileNodes {
   // they are used, rather than kept.
   __device__ __forceinline__ int cell() const { return opaque(thread) / Tile::kLanes; }
   __device__ __forceinline__ int lane() const { return opaque(thread) % Tile::kLanes; }
-  __device__ __forceinline__ Part<Tile> part() const {
-    const int own = lane();
-    return {own % Tile::kSegments * Tile::kSide, own / Tile::kSegments * Tile::kSide};
+  __device__ __forceinline__ int part_row() const {
+    return cell() / Tile::kColumns * Tile::kSegments + lane() / Tile::kSegments;
   }
+  __device__ __forceinline__ int part_column() const {
+    return cell() % Tile::kColumns * Tile::kSegments + lane() % Tile::kSegments;
+  }
+  __device__ __forceinline__ Part part() const {
+    return {part_x[part_column()], part_y[part_row()]};
+  }
+
+  // The pixels of a row or column of parts: the first, counted from output 0 on, and how many.
+  struct Span {
+    int32_t begin;
+    int count;
+  };
+  static __device__ __forceinline__ Span span_of(const int32_t* begins, int part) {
+    const int cell = part / Tile::kSegments;
+    const int32_t begin = begins[cell] + part % Tile::kSegments * Tile::kSide;
+    return {begin, larger(0, smaller(Tile::kSide, begins[cell + 1] - begin))};
+  }
+  __device__ __forceinline__ Span rows() const { return span_of(row_begins, part_row()); }
+  __device__ __forceinline__ Span columns() const { return span_of(column_begins, part_column()); }
 
   // The node at corner k of a cell: top left, top right, bottom left, bottom right.
   __device__ __forceinline__ int corner_node(int of_cell, int k) const {
@@ -80,23 +118,50 @@ struct TileNodes {
     return top_left + i * Tile::kNodeColumns + j;
   }
 
+  // Where the cells begin, and where in them the parts do. To be followed by a barrier.
+  __device__ __forceinline__ void find_cells() const {
+    constexpr int kRowTurns = Tile::kRows * Tile::kSegments + 1;
+    constexpr int kColumnTurns = Tile::kColumns * Tile::kSegments + 1;
+    static_assert(kRowTurns <= kWarp && kWarp + kColumnTurns <= kTileThreads);
+    if (thread < kRowTurns) {
+      find_part(tiles.grid.y, first_row(), thread, kRowTurns - 1, row_begins, part_y);
+    } else if (thread >= kWarp && thread < kWarp + kColumnTurns) {
+      find_part(tiles.grid.x, first_column(), thread - kWarp, kColumnTurns - 1, column_begins,
+                part_x);
+    }
+  }
+  static __device__ __forceinline__ void find_part(const BilinearAxis& axis, int first_cell,
+                                                   int part, int parts, int32_t* begins,
+                                                   float* positions) {
+    const BilinearAxis line = unclamped(axis);
+    const int cell = part / Tile::kSegments, segment = part % Tile::kSegments;
+    const int64_t lower_node = first_cell + cell - 1;
+    const int64_t begin = first_output(line, lower_node);
+    if (segment == 0) {
+      begins[cell] = static_cast<int32_t>(begin);
+    }
+    if (part < parts) {
+      const BilinearTap tap = bilinear_tap(line, begin);
+      const double first = tap.node == lower_node ? upper_weight<double>(line, tap) : 0;
+      positions[part] =
+          smaller(1.0f, static_cast<float>(first + segment * Tile::kSide * weight_step(line)));
+    }
+  }
+
   // Whether any pixel of the output lies in the tile.
   __device__ __forceinline__ bool has_pixels() const {
-    const StrideAxis &y = tiles.grid.y, &x = tiles.grid.x;
-    return int64_t{first_row() + Tile::kRows} * Tile::kStride > y.offset &&
-           int64_t{first_row()} * Tile::kStride < y.offset + y.outputs &&
-           int64_t{first_column() + Tile::kColumns} * Tile::kStride > x.offset &&
-           int64_t{first_column()} * Tile::kStride < x.offset + x.outputs;
+    return row_begins[0] < row_begins[Tile::kRows] &&
+           column_begins[0] < column_begins[Tile::kColumns];
   }
 
   // Where scores and gradients of the nodes are.
   __device__ __forceinline__ void find_nodes() const {
-    const StrideAxis &y = tiles.grid.y, &x = tiles.grid.x;
+    const BilinearAxis &y = tiles.grid.y, &x = tiles.grid.x;
     for (int node = thread; node < Tile::kNodes; node += kTileThreads) {
       int64_t row = first_row() - 1 + node / Tile::kNodeColumns;
       int64_t column = first_column() - 1 + node % Tile::kNodeColumns;
-      const bool row_is_there = row >= 0 && row < y.nodes;
-      const bool column_is_there = column >= 0 && column < x.nodes;
+      const bool row_is_there = row >= 0 && row < y.input_size;
+      const bool column_is_there = column >= 0 && column < x.input_size;
       const int i = node / Tile::kNodeColumns, j = node % Tile::kNodeColumns;
       output[node] = 0;
       if (with_gradient && row_is_there && column_is_there) {
@@ -117,19 +182,24 @@ struct TileNodes {
             inside ? (3 - k) * Tile::kCells + cell_row * Tile::kColumns + cell_column
                    : 4 * Tile::kCells);
       }
-      borders[node] = static_cast<uint8_t>((y.clamp && row == 0 ? kFirstRow : 0) |
-                                           (y.clamp && row == y.nodes - 1 ? kLastRow : 0) |
-                                           (x.clamp && column == 0 ? kFirstColumn : 0) |
-                                           (x.clamp && column == x.nodes - 1 ? kLastColumn : 0));
-      row = y.clamp ? larger<int64_t>(0, smaller(row, y.nodes - 1)) : row;
-      column = x.clamp ? larger<int64_t>(0, smaller(column, x.nodes - 1)) : column;
-      input[node] = row >= 0 && row < y.nodes && column >= 0 && column < x.nodes
+      borders[node] =
+          static_cast<uint8_t>((y.clamp && row == 0 ? kFirstRow : 0) |
+                               (y.clamp && row == y.input_size - 1 ? kLastRow : 0) |
+                               (x.clamp && column == 0 ? kFirstColumn : 0) |
+                               (x.clamp && column == x.input_size - 1 ? kLastColumn : 0));
+      row = y.clamp ? larger<int64_t>(0, smaller(row, y.input_size - 1)) : row;
+      column = x.clamp ? larger<int64_t>(0, smaller(column, x.input_size - 1)) : column;
+      input[node] = row >= 0 && row < y.input_size && column >= 0 && column < x.input_size
                         ? image() * tiles.input_strides.batch + row * tiles.input_strides.row +
                               column * tiles.input_strides.column
                         : kNoNode;
     }
     if (thread == 0) {
       flags[0] = flags[1] = 0;
+    }
+    // Where a node lacks a cell.
+    if (with_gradient && thread < kTileClasses) {
+      corners[thread * Tile::kCornerPitch + 4 * Tile::kCells] = 0;
     }
   }
 
@@ -175,7 +245,7 @@ struct TileNodes {
         }
         // The differences to an infinity are NaN for all classes, or none of its cells would be.
         maxima[node] = most == INFINITY ? not_a_number<float>() : most;
-        if (!(most - least <= kRange)) {
+        if (!(most - least <= kRange<Tile>)) {
           flags[0] = 1;
         }
       });

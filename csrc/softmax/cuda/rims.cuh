@@ -9,45 +9,76 @@ namespace fcn_ext {
 namespace softmax {
 
 constexpr int kRimThreads = 256;
+constexpr int kRimClasses = 8;  // that a thread takes where classes lie far apart
 
-// A thread takes a node between tiles and a class: rows of nodes between tiles first, then columns.
+// The nodes between tiles of an image: rows of them first, then what columns have besides.
+struct BetweenTiles {
+  int in_rows, in_columns;
+};
+inline BetweenTiles between_tiles(const TileGrid& grid) {
+  return {static_cast<int>((grid.rows - 1) * grid.x.input_size),
+          static_cast<int>((grid.columns - 1) * grid.y.input_size)};
+}
+
+// A thread takes a node between tiles and, where classes lie far apart, kRimClasses of them in
+// turn, so that neighboring threads write neighboring nodes; else a warp takes a node, and its
+// lanes the classes. Memory touched: two or four parts of the workspace for an element of the
+// gradient.
 template <typename Tile>
-__global__ void __launch_bounds__(kRimThreads) finish_rims_kernel(const SoftmaxTiles tiles) {
+__global__ void __launch_bounds__(kRimThreads)
+    finish_rims_kernel(const SoftmaxTiles tiles, const BetweenTiles nodes) {
   const TileGrid& grid = tiles.grid;
-  const int64_t classes = tiles.classes;
-  const int64_t in_rows = (grid.rows - 1) * grid.x.nodes;
-  const int64_t in_image = in_rows + (grid.columns - 1) * grid.y.nodes;
-  const int64_t elements = tiles.images * in_image * classes;
-  const bool interleaved = tiles.gradient_strides.channel == 1;
-  for (int64_t element = static_cast<int64_t>(blockIdx.x) * kRimThreads + threadIdx.x;
-       element < elements; element += static_cast<int64_t>(gridDim.x) * kRimThreads) {
-    const int64_t c = interleaved ? element % classes : element / in_image % classes;
-    const int64_t at = interleaved ? element / classes % in_image : element % in_image;
-    const int64_t image = element / classes / in_image;
-    int64_t i, j;
-    if (at < in_rows) {
-      i = (at / grid.x.nodes + 1) * Tile::kRows - 1;
-      j = at % grid.x.nodes;
-    } else {
-      i = (at - in_rows) % grid.y.nodes;
-      j = ((at - in_rows) / grid.y.nodes + 1) * Tile::kColumns - 1;
-      if ((i + 1) % Tile::kRows == 0) {
-        continue;
-      }
+  const PlaneStrides& strides = tiles.gradient_strides;
+  const int width = static_cast<int>(grid.x.input_size);
+  const int height = static_cast<int>(grid.y.input_size);
+  const int thread = static_cast<int>(threadIdx.x), block = static_cast<int>(blockIdx.x);
+  const bool interleaved = strides.channel == 1;
+  const int first = interleaved ? thread % kWarp : static_cast<int>(blockIdx.y) * kRimClasses;
+  const int last = interleaved ? tiles.classes : smaller(first + kRimClasses, tiles.classes);
+  const int step = interleaved ? kWarp : 1;
+  const int at =
+      interleaved ? block * (kRimThreads / kWarp) + thread / kWarp : block * kRimThreads + thread;
+  int i, j;
+  if (at < nodes.in_rows) {
+    const int between = at / width;
+    i = (between + 1) * Tile::kRows - 1;
+    j = at - between * width;
+  } else {
+    const int rest = at - nodes.in_rows, between = rest / height;
+    i = rest - between * height;
+    j = (between + 1) * Tile::kColumns - 1;
+    if (rest >= nodes.in_columns || (i + 1) % Tile::kRows == 0) {
+      return;
     }
-    // The tiles of the cells before the node, and of those behind it.
-    const int64_t tile_row = i / Tile::kRows, tile_column = j / Tile::kColumns;
-    float sum = 0;
-    for (int64_t row = tile_row; row <= (i + 1) / Tile::kRows; ++row) {
-      for (int64_t column = tile_column; column <= (j + 1) / Tile::kColumns; ++column) {
-        const int64_t tile = (image * grid.rows + row) * grid.columns + column;
-        const int slot = rim_slot<Tile>(static_cast<int>(i + 1 - row * Tile::kRows),
-                                        static_cast<int>(j + 1 - column * Tile::kColumns));
-        sum += tiles.rims[(tile * classes + c) * Tile::kRim + slot];
-      }
+  }
+  // The tiles of the cells before the node, and of those behind it.
+  const int row = i / Tile::kRows, column = j / Tile::kColumns;
+  const int rows = (i + 1) / Tile::kRows - row + 1, columns = (j + 1) / Tile::kColumns - column + 1;
+  const int64_t tile_floats = int64_t{tiles.classes} * Tile::kRim;
+#pragma unroll 1
+  for (int64_t image = blockIdx.z; image < tiles.images; image += gridDim.z) {
+    const float* from[4];
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
+      const int r = k / 2, c = k % 2;
+      const int slot =
+          rim_slot<Tile>(i + 1 - (row + r) * Tile::kRows, j + 1 - (column + c) * Tile::kColumns);
+      from[k] = r < rows && c < columns
+                    ? tiles.rims + slot +
+                          ((image * grid.rows + row + r) * grid.columns + column + c) * tile_floats
+                    : nullptr;
     }
-    tiles.gradient[image * tiles.gradient_strides.batch + c * tiles.gradient_strides.channel +
-                   i * tiles.gradient_strides.row + j * tiles.gradient_strides.column] = sum;
+    float* const to = tiles.gradient + image * strides.batch + i * strides.row + j * strides.column;
+#pragma unroll 4
+    for (int c = first; c < last; c += step) {
+      const int offset = c * Tile::kRim;
+      float sum = 0;
+#pragma unroll
+      for (const float* part : from) {
+        sum += part == nullptr ? 0.0f : part[offset];
+      }
+      to[c * strides.channel] = sum;
+    }
   }
 }
 
@@ -58,12 +89,15 @@ inline int64_t rim_floats(const TileGrid& grid, int64_t classes) {
 
 template <typename Tile>
 void launch_finish_rims(const SoftmaxTiles& tiles, cudaStream_t stream) {
-  const TileGrid& grid = tiles.grid;
-  const int64_t elements = tiles.images * tiles.classes *
-                           ((grid.rows - 1) * grid.x.nodes + (grid.columns - 1) * grid.y.nodes);
+  const BetweenTiles nodes = between_tiles(tiles.grid);
+  const bool interleaved = tiles.gradient_strides.channel == 1;
+  const int in_block = interleaved ? kRimThreads / kWarp : kRimThreads;
+  const int64_t blocks = ceil_divide(int64_t{nodes.in_rows} + nodes.in_columns, in_block);
+  const int64_t chunks = interleaved ? 1 : ceil_divide(tiles.classes, kRimClasses);
   launch(finish_rims_kernel<Tile>,
-         dim3(static_cast<unsigned>(smaller(ceil_divide(elements, kRimThreads), kMostBlocks))),
-         dim3(kRimThreads), 0, stream, tiles);
+         dim3(static_cast<unsigned>(blocks), static_cast<unsigned>(chunks),
+              static_cast<unsigned>(smaller(tiles.images, kMostBlocksYZ))),
+         dim3(kRimThreads), 0, stream, tiles, nodes);
 }
 
 }  // namespace softmax

@@ -2,7 +2,7 @@
 // weight for each pixel, the corner sums of each cell. Classes come to shared memory in stages.
 #pragma once
 
-#include "softmax/cuda/nodes.cuh"
+#include "softmax/cuda/node_gradients.cuh"
 
 namespace fcn_ext {
 namespace softmax {
@@ -40,11 +40,6 @@ __device__ __forceinline__ Corners corners_of(const float* scores, const float* 
           scores[Tile::kNodeColumns + 1] - maxima[Tile::kNodeColumns + 1]};
 }
 
-template <typename Tile>
-__device__ __forceinline__ int top_left_of(int cell) {
-  return cell / Tile::kColumns * Tile::kNodeColumns + cell % Tile::kColumns;
-}
-
 // sum[pixel] += 2^(score less its bound, in bits) of `count` staged classes, for the thread's
 // pixels.
 template <typename Tile, bool with_gradient>
@@ -52,18 +47,19 @@ __device__ __forceinline__ void add_powers_of_stage(const TileNodes<Tile, with_g
                                                     const float* staged, int count,
                                                     float (&sum)[Tile::kPixels]) {
   const int top_left = top_left_of<Tile>(block.cell());
-  const Part<Tile> part = block.part();
+  const Part part = block.part();
+  const PixelSteps& steps = block.tiles.grid.steps;
   const float *scores = staged + top_left, *maxima = block.maxima + top_left;
   const float* const end = scores + count * Tile::kNodes;
   if (block.flags[0] != 0) {
 #pragma unroll 1
     for (; scores < end; scores += Tile::kNodes) {
-      add_powers_of_any_range(corners_of<Tile>(scores, maxima), part, sum);
+      add_powers_of_any_range<Tile>(corners_of<Tile>(scores, maxima), part, steps, sum);
     }
   } else {
 #pragma unroll 1
     for (; scores < end; scores += Tile::kNodes) {
-      add_powers<Tile>(exponents(corners_of<Tile>(scores, maxima), part), sum);
+      add_powers<Tile>(exponents(corners_of<Tile>(scores, maxima), part, steps), sum);
     }
   }
 }
@@ -71,42 +67,32 @@ __device__ __forceinline__ void add_powers_of_stage(const TileNodes<Tile, with_g
 // Leaves the sums over the pixels of each cell of u 2^(the same), by corner, in block.corners, from
 // where sum_around() takes them after a barrier.
 template <typename Tile>
-__device__ __forceinline__ void sum_corners_of_stage(const TileNodes<Tile, true>& block,
+__device__ __forceinline__ void sum_corners_of_stage(const TileGradients<Tile, true>& block,
                                                      const float* staged, int count,
                                                      const float (&u)[Tile::kPixels]) {
-  const int cell = block.cell(), lane = block.lane(), top_left = top_left_of<Tile>(cell);
-  const Part<Tile> part = block.part();
+  const int top_left = top_left_of<Tile>(block.cell());
+  const Part part = block.part();
+  const PixelSteps& steps = block.tiles.grid.steps;
   const float *scores = staged + top_left, *maxima = block.maxima + top_left;
-  const float* const end = scores + count * Tile::kNodes;
-  float* to = block.corners + cell;
-  const auto keep = [&](float (&corner)[4]) {
-    if constexpr (Tile::kLanes == 1) {
-#pragma unroll
-      for (int which = 0; which < 4; ++which) {
-        to[which * Tile::kCells] = corner[which];
-      }
-    } else {
-      const int which = combine_lanes<Tile>(lane, corner);
-      if (lane < 4) {
-        to[which * Tile::kCells] = corner[0];
-      }
+  const auto each_class = [&](const auto& sums_of) {
+    const float* const end = scores + count * Tile::kNodes;
+    float* to = block.own_corner();
+#pragma unroll 1
+    for (; scores < end; scores += Tile::kNodes) {
+      float corner[4];
+      sums_of(corners_of<Tile>(scores, maxima), corner);
+      block.keep(corner, to);
+      to += Tile::kCornerPitch;
     }
-    to += Tile::kCornerPitch;
   };
   if (block.flags[0] != 0) {
-#pragma unroll 1
-    for (; scores < end; scores += Tile::kNodes) {
-      float corner[4];
-      corner_sums_of_any_range(corners_of<Tile>(scores, maxima), part, u, corner);
-      keep(corner);
-    }
+    each_class([&](const Corners& corners, float (&corner)[4]) {
+      corner_sums_of_any_range<Tile>(corners, part, steps, u, corner);
+    });
   } else {
-#pragma unroll 1
-    for (; scores < end; scores += Tile::kNodes) {
-      float corner[4];
-      corner_sums(exponents(corners_of<Tile>(scores, maxima), part), part, u, corner);
-      keep(corner);
-    }
+    each_class([&](const Corners& corners, float (&corner)[4]) {
+      corner_sums<Tile>(exponents(corners, part, steps), part, steps, u, corner);
+    });
   }
 }
 

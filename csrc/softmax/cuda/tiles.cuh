@@ -1,14 +1,16 @@
 // How a kernel of progressions cuts its work: cells, tiles of cells, and who owns which node.
 //
-// Cell k of an axis lies between the nodes k - 1 and k and holds `stride` pixels, cell 0 and cell
-// `nodes` half of them beyond the border. A tile is a block's cells; the nodes around them are its
-// nodes, those on its rim also a neighbor's. A block writes the gradient of the nodes inside, and
-// its part of that of the rim to a workspace, from where a second kernel adds the parts up.
+// Cell q of an axis lies between the nodes q - 1 and q; the pixels in it are equally far apart, a
+// few more or less from cell to cell where the ratio is not whole. A tile is a block's cells; the
+// nodes around them are its nodes, those on its rim also a neighbor's. A block writes the gradient
+// of the nodes inside, and its part of that of the rim to a workspace, from where a second kernel
+// adds the parts up.
 #pragma once
 
 #include "bilinear/bilinear.h"
 #include "cells/cuda/staging.cuh"
 #include "common/cuda/device.cuh"
+#include "common/logarithms.h"
 
 namespace fcn_ext {
 namespace softmax {
@@ -16,31 +18,14 @@ namespace softmax {
 constexpr int kTileThreads = 128;
 constexpr int kTileClasses = 6;  // staged in shared memory at once
 
-// An axis as cells of `stride` pixels each: [cell * stride - offset, + stride) of `outputs`, in the
-// middle of a cell's equal parts.
-struct StrideAxis {
-  int64_t nodes, outputs, offset;
-  bool clamp;
-};
-
-// False, and nothing written, where the axis is not so.
-inline bool stride_axis(const BilinearAxis& axis, int64_t stride, StrideAxis& cells) {
-  const int64_t offset = centered_offset(axis, stride);
-  if (offset < 0) {
-    return false;
-  }
-  cells = {axis.input_size, axis.output_size, offset, axis.clamp};
-  return true;
-}
-
-// The tile of a stride: a thread takes up to 8 x 8 pixels of a cell, kLanes neighboring threads
-// one cell.
-template <int stride>
+// The tile of cells of up to side x side pixels: a thread takes up to 8 x 8 of them, kLanes
+// neighboring threads one cell.
+template <int side>
 struct CellTile {
-  static constexpr int kStride = stride;
-  static constexpr int kSide = stride < 8 ? stride : 8;
+  static constexpr int kCellSide = side;
+  static constexpr int kSide = side < 8 ? side : 8;
   static constexpr int kPixels = kSide * kSide;
-  static constexpr int kSegments = stride / kSide;
+  static constexpr int kSegments = side / kSide;
   static constexpr int kLanes = kSegments * kSegments;
   static constexpr int kCells = kTileThreads / kLanes;
   static constexpr int kRows = kCells == 128 ? 8 : kCells == 32 ? 4 : 2;
@@ -51,9 +36,9 @@ struct CellTile {
   static constexpr int kCornerPitch = 4 * kCells + 1;  // floats a class; the last one is zero
   // Blocks that a multiprocessor is to hold: as many as spare their threads a spill.
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
-  static constexpr int kBlocks = stride < 8 ? 6 : 3;
+  static constexpr int kBlocks = side < 8 ? 6 : 3;
 #else
-  static constexpr int kBlocks = stride < 8 ? 6 : stride == 8 ? 4 : 3;
+  static constexpr int kBlocks = side < 8 ? 6 : side == 8 ? 4 : 3;
 #endif
 };
 
@@ -67,18 +52,37 @@ __device__ __forceinline__ int rim_slot(int row, int column) {
   return 2 * Tile::kNodeColumns + (column == 0 ? 0 : Tile::kRows - 1) + row - 1;
 }
 
+// From one pixel to the next: in nodes, and what a nat between two nodes is then in bits.
+struct PixelSteps {
+  float x, y;
+  float x_bits, y_bits, xy_bits;
+};
+
+inline PixelSteps pixel_steps(const BilinearAxis& y_axis, const BilinearAxis& x_axis) {
+  const double x = weight_step(x_axis), y = weight_step(y_axis);
+  return {static_cast<float>(x), static_cast<float>(y), static_cast<float>(x * kLog2E),
+          static_cast<float>(y * kLog2E), static_cast<float>(x * y * kLog2E)};
+}
+
+// Where it is in a tile: the node at the top left of a cell.
+template <typename Tile>
+__device__ __forceinline__ int top_left_of(int cell) {
+  return cell / Tile::kColumns * Tile::kNodeColumns + cell % Tile::kColumns;
+}
+
 struct TileGrid {
-  int stride;  // 0: the shape is not for these kernels
-  StrideAxis y, x;
+  int side;  // of CellTile; 0: the shape is not for these kernels
+  BilinearAxis y, x;
+  PixelSteps steps;
   int rows, columns;  // of tiles in an image
   int64_t count;      // in all
   int rim;            // nodes
 };
 
-// Calls body(CellTile<stride>()).
+// Calls body(CellTile<side>()).
 template <typename Body>
-auto with_tile(int stride, const Body& body) {
-  switch (stride) {
+auto with_tile(int side, const Body& body) {
+  switch (side) {
     case 2:
       return body(CellTile<2>());
     case 4:
@@ -92,26 +96,40 @@ auto with_tile(int stride, const Body& body) {
   }
 }
 
-template <typename scalar_t>
-TileGrid tile_grid(const BilinearShape& shape) {
-  TileGrid grid{};
-  for (const int stride : {2, 4, 8, 16, 32}) {
-    if (!std::is_same_v<scalar_t, double> && stride_axis(shape.y, stride, grid.y) &&
-        stride_axis(shape.x, stride, grid.x)) {
-      grid.stride = stride;
+// The side of the tile that holds a cell of an axis; 0 where cells may have no pixel, or too many.
+inline int tile_side(const BilinearAxis& axis) {
+  if (has_empty_cells(axis) || axis.output_size > INT32_MAX) {
+    return 0;
+  }
+  for (const int side : {2, 4, 8, 16, 32}) {
+    if (most_outputs_of_cell(axis) <= side) {
+      return side;
     }
   }
-  if (grid.stride == 0) {
+  return 0;
+}
+
+template <typename scalar_t>
+TileGrid tile_grid(const BilinearShape& shape) {
+  const int y_side = tile_side(shape.y), x_side = tile_side(shape.x);
+  if (std::is_same_v<scalar_t, double> || y_side == 0 || x_side == 0) {
     return {};
   }
-  with_tile(grid.stride, [&](auto tile) {
+  TileGrid grid{};
+  grid.side = larger(y_side, x_side);
+  grid.y = shape.y;
+  grid.x = shape.x;
+  grid.steps = pixel_steps(shape.y, shape.x);
+  with_tile(grid.side, [&](auto tile) {
     using Tile = decltype(tile);
-    grid.rows = static_cast<int>(ceil_divide(grid.y.nodes + 1, Tile::kRows));
-    grid.columns = static_cast<int>(ceil_divide(grid.x.nodes + 1, Tile::kColumns));
+    grid.rows = static_cast<int>(ceil_divide(grid.y.input_size + 1, Tile::kRows));
+    grid.columns = static_cast<int>(ceil_divide(grid.x.input_size + 1, Tile::kColumns));
     grid.rim = Tile::kRim;
   });
   grid.count = shape.batch * grid.rows * grid.columns;
-  return grid.count <= 0x7fffffff ? grid : TileGrid{};
+  // Nodes between tiles are counted in 32 bits, too.
+  const int64_t between = grid.rows * grid.x.input_size + grid.columns * grid.y.input_size;
+  return grid.count <= INT32_MAX && between <= INT32_MAX ? grid : TileGrid{};
 }
 
 // What the engine's part of a kernel is handed.
@@ -150,9 +168,11 @@ __device__ __forceinline__ float score_at(const SoftmaxTiles& tiles, int64_t off
 }
 
 // The engine's part of a block's shared memory, byte offsets of its arrays: those of 64-bit numbers
-// first. What a kernel adds starts at kBytes, a multiple of eight.
+// first. What a kernel adds starts at kBytes, a multiple of sixteen.
 template <typename Tile, bool with_gradient>
 struct NodeShared {
+  static constexpr int kRowParts = Tile::kRows * Tile::kSegments;
+  static constexpr int kColumnParts = Tile::kColumns * Tile::kSegments;
   static constexpr int kInput = 0;                           // int64 a node: its scores, or kNoNode
   static constexpr int kOutput = kInput + 8 * Tile::kNodes;  // its gradient, likewise
   static constexpr int kAround = kOutput + 8 * Tile::kNodes;  // four uint16 a node
@@ -160,12 +180,16 @@ struct NodeShared {
   static constexpr int kScratch = kExact + 8 * kTileThreads;
   static constexpr int kStaged = kScratch + 8 * kTileThreads;
   static constexpr int kStagedBytes = 4 * kTileClasses * Tile::kNodes;
-  static constexpr int kMaxima = kStaged + 2 * kStagedBytes;  // float a node
-  static constexpr int kFlags = kMaxima + 4 * Tile::kNodes;   // two int
-  static constexpr int kCorners = kFlags + 8;                 // float a class, corner and cell
-  static constexpr int kBorders =                             // a byte a node
+  static constexpr int kMaxima = kStaged + 2 * kStagedBytes;     // float a node
+  static constexpr int kRowBegins = kMaxima + 4 * Tile::kNodes;  // int32 a row of cells, one more
+  static constexpr int kColumnBegins = kRowBegins + 4 * (Tile::kRows + 1);  // likewise
+  static constexpr int kPartY = kColumnBegins + 4 * (Tile::kColumns + 1);   // float a row of parts
+  static constexpr int kPartX = kPartY + 4 * kRowParts;                     // likewise
+  static constexpr int kFlags = kPartX + 4 * kColumnParts;                  // two int
+  static constexpr int kCorners = kFlags + 8;  // float a class, corner and cell
+  static constexpr int kBorders =              // a byte a node
       kCorners + (with_gradient ? 4 * kTileClasses * Tile::kCornerPitch : 0);
-  static constexpr int kBytes = (kBorders + Tile::kNodes + 7) / 8 * 8;
+  static constexpr int kBytes = (kBorders + Tile::kNodes + 15) / 16 * 16;
 };
 
 }  // namespace softmax

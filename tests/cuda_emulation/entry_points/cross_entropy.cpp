@@ -47,11 +47,11 @@ struct Workspace {
 
 }  // namespace
 
-// Whether the shape goes to the tile kernel: its stride, else 0.
-extern "C" int cross_entropy_stride(const Problem* problem, int64_t* stride) {
+// Whether the shape goes to the tile kernel: the side of its cells, else 0.
+extern "C" int cross_entropy_side(const Problem* problem, int64_t* side) {
   return guarded_for_type(problem->dtype, [=](auto* type) {
     using scalar_t = std::remove_pointer_t<decltype(type)>;
-    *stride = cross_entropy::grid_of<scalar_t>(problem->cross_entropy(nullptr, 0)).stride;
+    *side = cross_entropy::grid_of<scalar_t>(problem->cross_entropy(nullptr, 0)).side;
   });
 }
 
