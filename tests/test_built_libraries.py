@@ -65,6 +65,17 @@ def test_cuda_work_goes_to_the_current_stream() -> None:
     assert "aoti_torch_get_current_cuda_stream" in {name for _, name in undefined(cuda_library())}
 
 
+def test_every_generation_of_gpus_has_code_or_ptx() -> None:
+    """As the library says of itself; one that was built for less says what it was built for."""
+    library = cuda_library()
+    says = re.search(rb"CUDA [\d.]+ for [\w, ]*PTX ([\w, ]+)", library.read_bytes())
+    assert says
+    ptx = says[1].decode().split(", ")
+    if library == ROOT / "build/cuda/libfcn_ext_cuda.so":
+        assert ptx[:4] == ["compute_75", "compute_80", "compute_90", "compute_100"]
+    assert all(name.startswith("compute_") for name in ptx)
+
+
 def test_links_no_cuda_runtime_and_no_path(library: Path) -> None:
     entries = run("readelf", "-d", library)
     needed = {re.findall(r"\[(.*)\]", line)[0] for line in entries if "(NEEDED)" in line}
