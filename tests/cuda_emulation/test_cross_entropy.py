@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from .cross_entropy_cases import IGNORE, MAPS, Case, call, check, labels, scores
+from .cross_entropy_cases import (
+    IGNORE,
+    MAPS,
+    Case,
+    call,
+    call_pixels,
+    check,
+    labels,
+    scores,
+)
 from .maps import Map, scaling, upsampling
 from .operands import CHANNELS_LAST, CONTIGUOUS, LABELS, SCORES, among_nans, laid_out
 
@@ -47,7 +56,7 @@ def test_geometric_rows(emulation: Emulation, stride: int, seed: int) -> None:
     if rng.random() < 0.5:
         input = among_nans(input.contiguous(memory_format=CHANNELS_LAST))
     target = labels(generator, (batch, *case.map.output_size), classes, rng.choice(LABELS))
-    check(emulation, case, input, target, side=stride)
+    check(emulation, case, input, target, side=stride, pixels=True)
 
 
 @pytest.mark.parametrize("layout", [CONTIGUOUS, CHANNELS_LAST], ids=["planar", "interleaved"])
@@ -75,7 +84,7 @@ def test_nodes_between_tiles(
     input[1, 0, middle, ::2] += 80
     input[1, 1, middle, 1::2] += 80
     target = labels(generator, (2, *map.output_size), 2, block=stride + 3)
-    check(emulation, case, input, target, side=stride)
+    check(emulation, case, input, target, side=stride, pixels=True)
 
 
 @pytest.mark.parametrize("name", MAPS)
@@ -139,7 +148,7 @@ def test_many_classes(
     case = Case(upsampling((2, 3), stride, crop=(1, 0, 2, 3)), gradient_layout=layout)
     input = scores(generator, (1, classes, 2, 3), dtype).contiguous(memory_format=layout)
     target = labels(generator, (1, *case.map.output_size), classes, torch.int16)
-    check(emulation, case, input, target, side=stride)
+    check(emulation, case, input, target, side=stride, pixels=True)
 
 
 @pytest.mark.parametrize("name", ["stride 8", "scale 4", "any size", "down"])
@@ -175,6 +184,11 @@ def test_same_bits_in_every_order(emulation: Emulation, name: str, scale: float)
         assert torch.equal(other.loss, results[0].loss)
         assert torch.equal(other.total_weight, results[0].total_weight)
         assert torch.equal(other.gradient, results[0].gradient)
+    factor = torch.randn(target.shape, generator=generator)
+    first, *others = [call_pixels(emulation, case, input, target, factor) for _ in range(3)]
+    for losses, gradient in others:
+        assert torch.equal(losses, first[0])
+        assert torch.equal(gradient, first[1])
 
 
 @pytest.mark.parametrize("dtype", SCORES, ids=str)

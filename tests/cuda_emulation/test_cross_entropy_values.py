@@ -75,11 +75,11 @@ def test_extreme_scores(emulation: Emulation, map: Map, kind: str, smoothing: fl
     input = among_nans(extreme(generator, kind, (1, classes, *map.input_size)))
     case = Case(map, label_smoothing=smoothing)
     random_target = labels(generator, (1, *map.output_size), classes)
-    check(emulation, case, input, random_target)
+    check(emulation, case, input, random_target, pixels=True)
     if kind != "lowest":
         # Where every pixel is right, the loss is a small difference of large numbers.
         best = map(input.double()).nan_to_num(nan=-torch.inf, neginf=-1e300).argmax(1)
-        check(emulation, case, input, best.to(torch.uint8), least=1e-6)
+        check(emulation, case, input, best.to(torch.uint8), least=1e-6, pixels=True)
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
@@ -99,7 +99,7 @@ def test_scores_that_are_not_finite(
         target = labels(generator, (1, *map.output_size), classes)
         i, j = map.input_size[0] // 2, map.input_size[1] // 2
         input[0, slice(None) if every_class else 1, i, j] = value
-        check(emulation, case, input, target)
+        check(emulation, case, input, target, pixels=True)
         # Void wherever the node is read: nothing comes of it.
         spike = torch.zeros(1, 1, *map.input_size, dtype=torch.float64)
         spike[0, 0, i, j] = 1
@@ -108,7 +108,7 @@ def test_scores_that_are_not_finite(
         assert result.loss.isfinite()
         assert result.gradient.isfinite().all()
         assert (result.gradient[0, :, i, j] == 0).all()
-        check(emulation, case, input, target)
+        check(emulation, case, input, target, pixels=True)
 
 
 @pytest.mark.parametrize("name", ["stride 8", "scale 4", "any size", "stride 40"])
@@ -168,3 +168,7 @@ def test_label_out_of_range(
     losses, _ = call_pixels(emulation, case, input, target, torch.ones(target.shape))
     assert losses[1, 0, 0].isnan()
     assert losses.isnan().sum() == 1
+    losses, gradient = call_pixels(emulation, case, input, target, torch.ones(target.shape))
+    assert losses.isnan().nonzero().tolist() == [[1, 0, 0]]
+    assert gradient[1].isnan().any()
+    assert gradient[0].isfinite().all()

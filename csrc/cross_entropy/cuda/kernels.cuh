@@ -1,8 +1,7 @@
 // The launchers of the fused cross-entropy of upsampled scores.
 //
 // Shapes with one to 32 pixels from node to node go to the tile kernel, whatever the ratio; every
-// other shape, double scores and losses of single pixels to the direct ones. Results do not depend
-// on the order of threads.
+// other shape and double scores to the direct ones. Results do not depend on the order of threads.
 #pragma once
 
 #include "common/cuda/launch.cuh"
@@ -29,6 +28,21 @@ TileGrid grid_of(const CrossEntropy& problem) {
 
 inline int64_t pixels_of(const CrossEntropy& problem) {
   return problem.shape.batch * problem.shape.y.output_size * problem.shape.x.output_size;
+}
+
+// The tile kernel's arguments but for what is to come of each loss.
+template <typename scalar_t>
+TileArgs tile_args(const CrossEntropy& problem, const TileGrid& grid, const scalar_t* input,
+                   const float* weight, float* gradient, const PlaneStrides& gradient_strides,
+                   void* rims) {
+  return {softmax_tiles(grid, problem.shape, input, problem.input_strides, gradient,
+                        gradient_strides, rims),
+          problem.target,
+          problem.ignore_index,
+          class_terms(problem, weight),
+          nullptr,
+          nullptr,
+          nullptr};
 }
 
 inline void launch_tiles(const TileArgs& args, cudaStream_t stream) {
@@ -81,11 +95,9 @@ void launch_cross_entropy(const CrossEntropy& problem, const scalar_t* input,
       blocks = grid.count;
       void* rims =
           static_cast<unsigned char*>(workspace) + padded_bytes(blocks, sizeof(PartialLoss));
-      launch_tiles({softmax_tiles(grid, problem.shape, input, problem.input_strides, gradient,
-                                  gradient_strides, rims),
-                    problem.target, problem.ignore_index, class_terms(problem, weight), partials,
-                    nullptr, nullptr},
-                   stream);
+      TileArgs args = tile_args(problem, grid, input, weight, gradient, gradient_strides, rims);
+      args.partials = partials;
+      launch_tiles(args, stream);
     }
   }
   if (grid.side == 0) {
@@ -109,6 +121,14 @@ void launch_cross_entropy_pixels(const CrossEntropy& problem, const scalar_t* in
                                  const accumulate_of<scalar_t>* weight,
                                  accumulate_of<scalar_t>* losses, cudaStream_t stream) {
   using namespace cross_entropy;
+  if constexpr (!std::is_same_v<scalar_t, double>) {
+    const TileGrid grid = grid_of<scalar_t>(problem);
+    if (grid.side != 0) {
+      TileArgs args = tile_args(problem, grid, input, weight, nullptr, {}, nullptr);
+      args.losses = losses;
+      return launch_tiles(args, stream);
+    }
+  }
   launch_direct_loss<scalar_t>(
       {problem, input, class_terms(problem, weight), nullptr, losses, nullptr, nullptr}, stream);
 }
@@ -116,7 +136,10 @@ void launch_cross_entropy_pixels(const CrossEntropy& problem, const scalar_t* in
 template <typename scalar_t>
 size_t cross_entropy_pixels_backward_workspace(const CrossEntropy& problem) {
   using namespace cross_entropy;
-  return padded_bytes(pixels_of(problem), sizeof(PixelSum<accumulate_of<scalar_t>>));
+  const TileGrid grid = grid_of<scalar_t>(problem);
+  return grid.side != 0
+             ? padded_bytes(rim_floats(grid, problem.shape.channels), sizeof(float))
+             : padded_bytes(pixels_of(problem), sizeof(PixelSum<accumulate_of<scalar_t>>));
 }
 
 // gradient: of the sum over pixels of grad_output (N, H, W) * loss.
@@ -126,6 +149,15 @@ void launch_cross_entropy_pixels_backward(
     const accumulate_of<scalar_t>* weight, accumulate_of<scalar_t>* gradient,
     const PlaneStrides& gradient_strides, void* workspace, cudaStream_t stream) {
   using namespace cross_entropy;
+  if constexpr (!std::is_same_v<scalar_t, double>) {
+    const TileGrid grid = grid_of<scalar_t>(problem);
+    if (grid.side != 0) {
+      TileArgs args =
+          tile_args(problem, grid, input, weight, gradient, gradient_strides, workspace);
+      args.grad_output = grad_output;
+      return launch_tiles(args, stream);
+    }
+  }
   const DirectArgs<scalar_t> args{problem,
                                   input,
                                   class_terms(problem, weight),

@@ -1,4 +1,5 @@
-// The tile kernel: loss and gradient of a tile of cells in two sweeps over the classes.
+// The tile kernel: loss and gradient of a tile of cells in two sweeps over the classes; also the
+// losses of its pixels, or the gradient of losses that each have a derivative of their own.
 //
 // A thread owns up to 8 x 8 pixels of a cell. The first sweep sums the powers of all classes for
 // each of its pixels; then the sums become log-sums for the loss and factors label weight / sum for
@@ -11,8 +12,7 @@
 // the nodes inside, and of the tile's rim its part.
 #pragma once
 
-#include "cross_entropy/cuda/tile_labels.cuh"
-#include "softmax/cuda/exact.cuh"
+#include "cross_entropy/cuda/tile_losses.cuh"
 #include "softmax/cuda/sweeps.cuh"
 
 namespace fcn_ext {
@@ -35,9 +35,26 @@ __device__ __forceinline__ void leave_empty(const TileBlock<Tile, with_gradient>
           });
     }
   }
-  if (block.thread == 0) {
+  if (block.thread == 0 && args.partials != nullptr) {
     args.partials[blockIdx.x] = {0, 0};
   }
+}
+
+// The loss of an exact pixel, from its log-sum times its factor.
+template <typename Tile, bool with_gradient>
+__device__ __forceinline__ double exact_loss(const TileBlock<Tile, with_gradient>& block,
+                                             const ExactPixel<Tile, with_gradient>& pixel,
+                                             int32_t label, double log_sum) {
+  const ClassTerms<float>& terms = block.args.terms;
+  const auto less = [&](double factor, double score) {
+    log_sum -= score != 0 ? factor * score : 0;
+  };
+  less(terms.hard * terms.weight_of(label), pixel.score(label));
+  if (terms.smooth != 0) {
+    pixel.each_corner(
+        [&](int node, double weight) { less(terms.smooth, weight * block.smoothed[node]); });
+  }
+  return log_sum;
 }
 
 template <typename Tile, bool with_gradient>
@@ -107,7 +124,15 @@ __global__ void __launch_bounds__(kTileThreads, Tile::kBlocks)
         factor = code == kInvalidCode ? not_a_number<float>() : factor;
         factor = counts ? factor : 0;
         const float powers = counts ? pixel : 1;
-        log_sums = fmaf(factor, log_for(factor, log_of_normal(powers)), log_sums);
+        const float log_sum = log_for(factor, log_of_normal(powers));
+        if (!with_gradient && args.losses != nullptr) {
+          block.finish_loss(j, i, code, factor, log_sum);
+        } else {
+          log_sums = fmaf(factor, log_sum, log_sums);
+        }
+        if (with_gradient && args.grad_output != nullptr && counts) {
+          factor *= block.grad_output(j, i);
+        }
         pixel = small ? -INFINITY : factor * reciprocal_fast(powers);
       }
     }
@@ -164,14 +189,31 @@ __global__ void __launch_bounds__(kTileThreads, Tile::kBlocks)
   __syncthreads();
   double loss = block.loss[block.thread];
   if (block.flags[1] != 0) {
+    const auto label_of = [&](const auto& pixel) {
+      const int index = block.code_index(pixel.j, pixel.i, pixel.owner);
+      return static_cast<int32_t>(block.codes[index]);
+    };
     add_exact_pixels(
         block,
-        [&](int pixel, int owner) {
-          const uint32_t label =
-              block.codes[block.code_index(pixel / Tile::kSide, pixel % Tile::kSide, owner)];
-          return terms.hard * terms.weight_of(static_cast<int32_t>(label)) + *block.all_smooth;
+        [&](const auto& pixel) {
+          const double factor = terms.hard * terms.weight_of(label_of(pixel)) + *block.all_smooth;
+          return args.grad_output == nullptr ? factor
+                                             : factor * args.grad_output[block.offset_of(pixel)];
         },
-        [&](int, int owner, double log_sum) { loss += block.thread == owner ? log_sum : 0; });
+        [&](const auto& pixel, double log_sum) {
+          if (block.thread != pixel.owner) {
+            return;
+          }
+          if (!with_gradient && args.losses != nullptr) {
+            args.losses[block.offset_of(pixel)] =
+                static_cast<float>(exact_loss(block, pixel, label_of(pixel), log_sum));
+          } else {
+            loss += log_sum;
+          }
+        });
+  }
+  if (args.partials == nullptr) {
+    return;
   }
   loss = block_sum(loss, block.scratch);
   const double weight_sum =

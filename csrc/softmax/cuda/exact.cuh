@@ -8,52 +8,71 @@
 namespace fcn_ext {
 namespace softmax {
 
+// A pixel that is computed again.
+template <typename Tile, bool with_gradient>
+struct ExactPixel {
+  using Nodes = TileNodes<Tile, with_gradient>;
+
+  const TileGradients<Tile, with_gradient>& block;
+  int owner, j, i;  // its thread, and where it lies in the thread's part
+  int cell;
+  int32_t row, column;  // of the output
+  CellWeights<double> y, x;
+
+  __device__ __forceinline__ ExactPixel(const TileGradients<Tile, with_gradient>& of, int thread,
+                                        int pixel)
+      : block(of), owner(thread), j(pixel / Tile::kSide), i(pixel % Tile::kSide) {
+    cell = owner / Tile::kLanes;
+    const int lane = owner % Tile::kLanes;
+    const int row_part = cell / Tile::kColumns * Tile::kSegments + lane / Tile::kSegments;
+    const int column_part = cell % Tile::kColumns * Tile::kSegments + lane % Tile::kSegments;
+    row = Nodes::span_of(block.row_begins, row_part).begin + j;
+    column = Nodes::span_of(block.column_begins, column_part).begin + i;
+    int64_t node = 0;
+    y = cell_weights<double>(block.tiles.grid.y, row, node);
+    x = cell_weights<double>(block.tiles.grid.x, column, node);
+  }
+
+  // Calls body(node, weight) for the corners of the cell that have one.
+  template <typename Body>
+  __device__ __forceinline__ void each_corner(const Body& body) const {
+#pragma unroll 1
+    for (int k = 0; k < 4; ++k) {
+      const double weight = (k / 2 == 0 ? y.lower : y.upper) * (k % 2 == 0 ? x.lower : x.upper);
+      if (weight != 0) {
+        body(block.corner_node(cell, k), weight);
+      }
+    }
+  }
+
+  // A class's score, less the nodes' largest.
+  __device__ __forceinline__ double score(int32_t c) const {
+    double sum = 0;
+    each_corner([&](int node, double weight) {
+      if (block.input[node] != kNoNode) {
+        const float value =
+            score_at(block.tiles, block.input[node] + c * block.tiles.input_strides.channel);
+        sum += weight * (static_cast<double>(value) - block.maxima[node]);
+      }
+    });
+    return sum;
+  }
+};
+
 // Pixels in block.exact: in double, with the pixel's own maximum. A thread takes every
-// kTileThreads-th class. factor_of(pixel, owner) is the derivative by the log-sum of a pixel of
-// thread `owner`; take(pixel, owner, factor times the log-sum) is called by every thread.
+// kTileThreads-th class. factor_of(pixel) is the derivative by a pixel's log-sum; take(pixel,
+// factor times the log-sum) is called by every thread.
 template <typename Tile, bool with_gradient, typename FactorOf, typename Take>
 __device__ __forceinline__ void add_exact_pixels(const TileGradients<Tile, with_gradient>& block,
                                                  const FactorOf& factor_of, const Take& take) {
-  using Nodes = TileNodes<Tile, with_gradient>;
-  const SoftmaxTiles& tiles = block.tiles;
-  const int32_t classes = tiles.classes;
+  const int32_t classes = block.tiles.classes;
   for (int owner = 0; owner < kTileThreads; ++owner) {
     for (unsigned long long left = block.exact[owner]; left != 0; left &= left - 1) {
-      const int pixel = __ffsll(static_cast<long long>(left)) - 1;
-      const int cell = owner / Tile::kLanes, segment = owner % Tile::kLanes;
-      const int row_part = cell / Tile::kColumns * Tile::kSegments + segment / Tile::kSegments;
-      const int column_part = cell % Tile::kColumns * Tile::kSegments + segment % Tile::kSegments;
-      int64_t node = 0;
-      const auto y = cell_weights<double>(
-          tiles.grid.y, Nodes::span_of(block.row_begins, row_part).begin + pixel / Tile::kSide,
-          node);
-      const auto x = cell_weights<double>(
-          tiles.grid.x,
-          Nodes::span_of(block.column_begins, column_part).begin + pixel % Tile::kSide, node);
-      // Calls body(node, weight) for the corners of the cell that have one.
-      const auto each_corner = [&](const auto& body) {
-#pragma unroll 1
-        for (int k = 0; k < 4; ++k) {
-          const double weight = (k / 2 == 0 ? y.lower : y.upper) * (k % 2 == 0 ? x.lower : x.upper);
-          if (weight != 0) {
-            body(block.corner_node(cell, k), weight);
-          }
-        }
-      };
-      const auto score = [&](int32_t c) {
-        double sum = 0;
-        each_corner([&](int node, double weight) {
-          if (block.input[node] != kNoNode) {
-            const float value =
-                score_at(tiles, block.input[node] + c * tiles.input_strides.channel);
-            sum += weight * (static_cast<double>(value) - block.maxima[node]);
-          }
-        });
-        return sum;
-      };
+      const ExactPixel<Tile, with_gradient> pixel(block, owner,
+                                                  __ffsll(static_cast<long long>(left)) - 1);
       double most = -INFINITY;
       for (int32_t c = block.thread; c < classes; c += kTileThreads) {
-        most = larger(most, score(c));
+        most = larger(most, pixel.score(c));
       }
       __syncthreads();
       block.scratch[block.thread] = most;
@@ -63,15 +82,15 @@ __device__ __forceinline__ void add_exact_pixels(const TileGradients<Tile, with_
       }
       double sum = 0;
       for (int32_t c = block.thread; c < classes; c += kTileThreads) {
-        sum += std::exp(static_cast<float>(score(c) - most));
+        sum += std::exp(static_cast<float>(pixel.score(c) - most));
       }
       sum = block_sum(sum, block.scratch);
-      const double factor = factor_of(pixel, owner);
-      take(pixel, owner, factor * log_for(factor, most + std::log(sum)));
+      const double factor = factor_of(pixel);
+      take(pixel, factor * log_for(factor, most + std::log(sum)));
       if constexpr (with_gradient) {
         for (int32_t c = block.thread; c < classes; c += kTileThreads) {
-          const double value = factor * std::exp(static_cast<float>(score(c) - most)) / sum;
-          each_corner([&](int node, double weight) {
+          const double value = factor * std::exp(static_cast<float>(pixel.score(c) - most)) / sum;
+          pixel.each_corner([&](int node, double weight) {
             if (float* gradient = block.destination(node, c)) {
               *gradient += static_cast<float>(weight * value);
             }

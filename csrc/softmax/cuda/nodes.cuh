@@ -103,9 +103,15 @@ struct TileNodes {
   __device__ __forceinline__ Span rows() const { return span_of(row_begins, part_row()); }
   __device__ __forceinline__ Span columns() const { return span_of(column_begins, part_column()); }
 
-  // The node at corner k of a cell: top left, top right, bottom left, bottom right.
+  // What is staged at corner k of the thread's cell: top left, top right, bottom left, bottom
+  // right.
+  __device__ __forceinline__ int own_node(int k) const {
+    return top_left_of<Tile>(cell()) + k / 2 * Tile::kNodeColumns + k % 2;
+  }
+
+  // The node at corner k of a cell, where a clamped border has it.
   __device__ __forceinline__ int corner_node(int of_cell, int k) const {
-    const int top_left = of_cell / Tile::kColumns * Tile::kNodeColumns + of_cell % Tile::kColumns;
+    const int top_left = top_left_of<Tile>(of_cell);
     int i = k / 2, j = k % 2;
     if ((i == 0 && (borders[top_left + Tile::kNodeColumns] & kFirstRow) != 0) ||
         (i == 1 && (borders[top_left] & kLastRow) != 0)) {

@@ -61,6 +61,10 @@ void run_all() {
   }
   run_stride<float, int64_t>(4, 7, true, 1e4f);
   run_stride<c10::BFloat16, int16_t>(8, 3, false, 100.0f);
+  run<float, uint8_t>(9, interpolate_axis(4, 11, false), interpolate_axis(3, 20, true), false,
+                      1.0f);
+  run<c10::Half, int16_t>(7, upsample_axis(3, 40, 12, 23, 5), interpolate_axis(6, 7, false), true,
+                          1e3f);
   run<double, uint8_t>(3, upsample_axis(2, 6, 3, 6, 1), upsample_axis(3, 12, 3, 6, 0), true, 1.0f);
   run<c10::Half, int64_t>(5, interpolate_axis(4, 7, true), interpolate_axis(5, 3, false), false,
                           1.0f);

@@ -1,0 +1,238 @@
+// What the labels of a block of the tile kernel take from its loss and from its corner sums.
+#pragma once
+
+#include "cross_entropy/cuda/tile_labels.cuh"
+
+namespace fcn_ext {
+namespace cross_entropy {
+
+// A block's place and shared memory.
+template <typename Tile, bool with_gradient>
+struct TileBlock : TileLabels<Tile, with_gradient> {
+  using Labels = TileLabels<Tile, with_gradient>;
+  using Shared = LabelShared<Tile, with_gradient>;
+  using Labels::add_run;
+  using Labels::args;
+  using Labels::each_run;
+  using Labels::pixel_offset;
+  using Labels::thread;
+
+  double* loss;       // of a thread
+  double* smoothed;   // of a node: the sum over classes of weight times (score less the largest)
+  float* weights;     // of the labels of a thread
+  unsigned* found;    // of a thread: the classes of its labels modulo 32
+  float* valid;       // of a node: the weights of the pixels that count
+  float* all_smooth;  // smooth_total
+
+  __device__ __forceinline__ explicit TileBlock(const TileArgs& given) : Labels(given) {
+    auto* bytes = shared_memory<unsigned char>();
+    loss = reinterpret_cast<double*>(bytes + Shared::kLoss);
+    smoothed = reinterpret_cast<double*>(bytes + Shared::kSmoothed);
+    weights = reinterpret_cast<float*>(bytes + Shared::kWeights);
+    found = reinterpret_cast<unsigned*>(bytes + Shared::kFound);
+    valid = reinterpret_cast<float*>(bytes + Shared::kValid);
+    all_smooth = reinterpret_cast<float*>(bytes + Shared::kAllSmooth);
+  }
+
+  // Finds `smoothed` of the block's nodes.
+  __device__ __forceinline__ void find_smoothed() const {
+    with_scores(args.tiles.input, args.tiles.type, [&](const auto* scores) {
+      this->each_own_node(1, [&](int node) {
+        double sum = 0;
+        if (this->input[node] != kNoNode) {
+          const auto* from = scores + this->input[node];
+#pragma unroll 4
+          for (int32_t c = 0; c < args.terms.classes; ++c) {
+            const double difference =
+                static_cast<double>(static_cast<float>(*from)) - this->maxima[node];
+            if (difference != 0) {  // or an infinite weight made it NaN
+              sum += static_cast<double>(args.terms.weight_of(c)) * difference;
+            }
+            from += args.tiles.input_strides.channel;
+          }
+        }
+        smoothed[node] = sum;
+      });
+    });
+  }
+  // And `valid`, from what note_labels() left.
+  __device__ __forceinline__ void find_valid() const {
+    this->each_own_node(1, [&](int node) { valid[node] = this->sum_around(0, node); });
+  }
+
+  // Looks through the thread's labels: which classes there are, the sum of their weights, an
+  // invalid one. Where they are smoothed, also what that takes from the loss, and, in the corners
+  // of the first staged class, the weights of all that count.
+  __device__ __forceinline__ void note_labels() const {
+    const ClassTerms<float>& terms = args.terms;
+    this->compare_labels();
+    float sum = 0;
+    unsigned classes = 0;
+    bool invalid = false;
+    CornerWeights<float> counting;
+    each_run([&](uint32_t code, int j, int i, int columns, int rows) {
+      invalid = invalid || code == kInvalidCode;
+      if (code < kInvalidCode) {
+        classes |= 1u << code % 32;
+        sum = fmaf(static_cast<float>(columns * rows), terms.weight_of(static_cast<int32_t>(code)),
+                   sum);
+        if (terms.smooth != 0) {
+          add_run(counting, j, i, columns, rows);
+        }
+      }
+    });
+    found[thread] = classes;
+    weights[thread] = sum;
+    double smooth_loss = invalid ? not_a_number<double>() : 0;
+    if (terms.smooth != 0) {
+#pragma unroll
+      for (int k = 0; k < 4; ++k) {
+        const double at_node = smoothed[this->own_node(k)];
+        if (counting.at[k] != 0 && at_node != 0) {
+          smooth_loss -= static_cast<double>(terms.smooth * counting.at[k]) * at_node;
+        }
+      }
+      if constexpr (with_gradient) {
+        this->keep(counting.at, this->own_corner());
+      }
+    }
+    loss[thread] = smooth_loss;
+  }
+
+  // What `sums`, the weights of pixels of a class, take from the loss; score_of(node): of that
+  // class.
+  template <typename real, typename ScoreOf>
+  __device__ __forceinline__ double worth_of(const CornerWeights<real>& sums,
+                                             const ScoreOf& score_of) const {
+    double worth = 0;
+#pragma unroll
+    for (int corner = 0; corner < 4; ++corner) {
+      const int node = this->own_node(corner);
+      if (sums.at[corner] != 0) {
+        worth += static_cast<double>(sums.at[corner]) *
+                 (static_cast<double>(score_of(node)) - this->maxima[node]);
+      }
+    }
+    return worth;
+  }
+  __device__ __forceinline__ void take_from_loss(int32_t c, double worth) const {
+    if (worth != 0) {  // or an infinite weight made it NaN
+      loss[thread] -= static_cast<double>(args.terms.hard * args.terms.weight_of(c)) * worth;
+    }
+  }
+
+  // Takes the labels from the loss where take_labels() does not: where scores are far apart, the
+  // loss of a right label is a small difference of large numbers.
+  __device__ __forceinline__ void take_labels_exactly() const {
+    each_run([&](uint32_t code, int j, int i, int columns, int rows) {
+      if (code < kInvalidCode) {
+        CornerWeights<double> sums;
+        add_run(sums, j, i, columns, rows);
+        const int64_t offset = code * args.tiles.input_strides.channel;
+        take_from_loss(static_cast<int32_t>(code), worth_of(sums, [&](int node) {
+                         const int64_t at = this->input[node];
+                         return at == kNoNode ? 0.0f : score_at(args.tiles, at + offset);
+                       }));
+      }
+    });
+  }
+
+  // The loss of a pixel but for its log-sum: what its label takes from it, if that is class c, the
+  // k-th staged one, is left in `losses`.
+  __device__ __forceinline__ void leave_label(int32_t c, int k, const float* staged, int j,
+                                              int i) const {
+    CornerWeights<float> sums;
+    add_run(sums, j, i, 1, 1);
+    float worth = 0;
+#pragma unroll
+    for (int corner = 0; corner < 4; ++corner) {
+      const int node = this->own_node(corner);
+      if (sums.at[corner] != 0) {
+        worth = fmaf(sums.at[corner], staged[k * Tile::kNodes + node] - this->maxima[node], worth);
+      }
+    }
+    args.losses[pixel_offset(j, i)] =
+        worth == 0 ? 0.0f : -args.terms.hard * args.terms.weight_of(c) * worth;
+  }
+
+  // Adds to that a pixel's log-sum, times its factor, and what smoothing takes from it. A pixel
+  // that the cell does not have has no loss.
+  __device__ __forceinline__ void finish_loss(int j, int i, uint32_t code, float factor,
+                                              float log_sum) const {
+    if (j >= this->rows().count || i >= this->columns().count) {
+      return;
+    }
+    float value = code == kInvalidCode ? not_a_number<float>() : 0;
+    float* const to = args.losses + pixel_offset(j, i);
+    if (code < kInvalidCode) {
+      value = fmaf(factor, log_sum, *to);
+      if (args.terms.smooth != 0) {
+        CornerWeights<float> weights;
+        add_run(weights, j, i, 1, 1);
+#pragma unroll
+        for (int k = 0; k < 4; ++k) {
+          const auto at_node = static_cast<float>(smoothed[this->own_node(k)]);
+          if (weights.at[k] != 0 && at_node != 0) {
+            value = fmaf(-args.terms.smooth * weights.at[k], at_node, value);
+          }
+        }
+      }
+    }
+    *to = value;
+  }
+
+  // Takes the weights of the thread's labels in [first, first + count) from the corners of their
+  // staged classes, and from the loss what they are worth there. With several threads a cell, all
+  // of a warp come here.
+  __device__ __forceinline__ void take_labels(int32_t first, int count, const float* staged) const {
+    const ClassTerms<float>& terms = args.terms;
+    const unsigned here = found[thread], turn = static_cast<unsigned>(first) % 32;
+    // Bit k: class first + k, or one that is it modulo 32.
+    const unsigned hits = (here >> turn | here << (32 - turn) % 32) & ((1u << count) - 1);
+    const auto take = [&](int k, bool hit) {
+      CornerWeights<float> sums;
+      if (hit) {
+        const int32_t c = first + k;
+        each_run([&](uint32_t code, int j, int i, int columns, int rows) {
+          if (code != static_cast<uint32_t>(c)) {
+            return;
+          }
+          if (!with_gradient && args.losses != nullptr) {
+            leave_label(c, k, staged, j, i);
+          } else {
+            add_run(sums, j, i, columns, rows);
+          }
+        });
+        if (this->flags[0] == 0) {
+          take_from_loss(c,
+                         worth_of(sums, [&](int node) { return staged[k * Tile::kNodes + node]; }));
+        }
+        const float weight = terms.hard * terms.weight_of(c);
+#pragma unroll
+        for (float& sum : sums.at) {
+          sum = sum != 0 ? sum * -weight : 0;
+        }
+      }
+      if constexpr (with_gradient) {
+        this->add(sums.at, this->own_corner() + k * Tile::kCornerPitch);
+      }
+    };
+    if constexpr (with_gradient && Tile::kLanes > 1) {
+#pragma unroll 1
+      for (int k = 0; k < count; ++k) {
+        const bool hit = (hits >> k & 1) != 0;
+        if (__ballot_sync(kFullMask, hit) != 0) {
+          take(k, hit);
+        }
+      }
+    } else {
+#pragma unroll 1
+      for (unsigned left = hits; left != 0; left &= left - 1) {
+        take(__ffs(static_cast<int>(left)) - 1, true);
+      }
+    }
+  }
+};
+
+}  // namespace cross_entropy
+}  // namespace fcn_ext
