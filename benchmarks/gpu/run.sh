@@ -85,7 +85,7 @@ run_stage() {
   (cd "$work" && exec timeout --signal=INT --kill-after=5 "$limit" "${command[@]}") \
     >>"$log" 2>&1 </dev/null &
   child=$!
-  wait "$child" || code=$?
+  wait "$child" 2>/dev/null || code=$? # without "Killed" among the rows
   kill -KILL -- "-$child" 2>/dev/null || true # what the stage may have left running
   child=""
   [ ! -f "$work/train/metrics.json" ] || cp "$work/train/metrics.json" "$work/logs/train.json"

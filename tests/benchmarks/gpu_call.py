@@ -78,7 +78,10 @@ class Call:
 
     def run(self, *arguments: str, **environment: str) -> int:
         process = self.begin(*arguments, **environment)
-        self.said = process.communicate()[0]
+        try:
+            self.said = process.communicate(timeout=60)[0]
+        finally:
+            process.terminate()
         return process.returncode
 
     def results(self) -> dict[str, str]:
@@ -86,6 +89,15 @@ class Call:
         lines = (self.out / "summary.txt").read_text().splitlines()
         table = lines[next(i for i, line in enumerate(lines) if line.startswith("stage ")) + 1 :]
         return {line.split()[0]: line for line in table if not line.startswith(" ")}
+
+    def is_running(self, name: str) -> bool:
+        """Whether the process lives whose number a stage wrote to $TMPDIR/``name``."""
+        pid = (self.out.parent / "tmp" / name).read_text().strip()
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except FileNotFoundError:
+            return False
+        return state != "Z"  # ended, and nobody has asked how
 
     def log(self, name: str) -> str:
         with tarfile.open(self.out / "logs.tar.gz") as logs:

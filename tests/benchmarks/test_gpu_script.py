@@ -47,7 +47,7 @@ def test_a_stage_over_its_limit_is_killed_alone(call: Call) -> None:
         "heads=1",
         "train=1",
         HEADS=f"{MEASURING}; sleep 60",
-        TRAIN="trap '' INT; sleep 61 & echo begun; wait; sleep 61",
+        TRAIN="trap '' INT; sleep 61 & echo $! >$TMPDIR/begun; echo begun; wait; sleep 61",
     )
     assert code == 1
     results = call.results()
@@ -57,8 +57,12 @@ def test_a_stage_over_its_limit_is_killed_alone(call: Call) -> None:
     # The rows that were measured in time are there.
     assert json.loads((call.out / "heads.json").read_text()) == FIGURES
     assert "begun" in call.log("train.log")
-    left = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True)
-    assert not re.search(r"^sleep 6[01]$", left.stdout, re.MULTILINE)
+    assert not call.is_running("begun")
+
+
+def test_what_a_stage_leaves_running_ends(call: Call) -> None:
+    assert call.run("train", TRAIN="sleep 61 & echo $! >$TMPDIR/left; echo trained") == 0
+    assert not call.is_running("left")
 
 
 def test_a_stage_that_fails_stops_no_other(call: Call) -> None:
@@ -88,6 +92,11 @@ def test_no_time_left(call: Call) -> None:
     assert re.search(r"skipped +0 +140  \d s left of 8, it may take 140", results["heads"])
     assert " passed " in results["train"]
     assert not (call.out / "heads.json").exists()
+
+
+def test_a_stage_gets_what_is_left(call: Call) -> None:
+    assert call.run("install=9", "train=9", TRAIN="sleep 61", FCN_EXT_GPU_SH_SECONDS="4") == 1
+    assert re.search(r"timed out +\d +[34]  ", call.results()["train"])
 
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
