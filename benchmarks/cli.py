@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import memory
+from benchmarks import kernels, memory
 from benchmarks.bench import Settings, make_clock, new_document, run_row
 from benchmarks.cases import GRIDS, QUICK, Row, rows
 from benchmarks.environment import clocks, cores, describe, ensure_malloc
@@ -80,6 +80,17 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--check", action="store_true", help="say which promises are kept")
     parser.add_argument(
+        "--kernels",
+        action="store_true",
+        help="instead of a comparison: the kernels of one call of fcn_ext, by torch's profiler",
+    )
+    parser.add_argument(
+        "--once",
+        action="store_true",
+        help="instead of a comparison: one call of fcn_ext on each row, for a profiler that "
+        "watches this process",
+    )
+    parser.add_argument(
         "--output",
         type=Path,
         default=Path("runs/benchmarks"),
@@ -119,6 +130,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser().error(f"--quick measures none of --rows {options.rows}")
     if options.list:
         return _list(chosen, options)
+    if options.kernels or options.once:
+        return _profile(chosen, options)
     if options.device == "cpu":
         ensure_malloc(options.malloc)
     settings = Settings(
@@ -169,6 +182,40 @@ def run(chosen: list[Row], settings: Settings, options: argparse.Namespace) -> d
     return document
 
 
+def _profile(chosen: list[Row], options: argparse.Namespace) -> int:
+    """``--kernels``, written anew after each row, and ``--once``."""
+    torch.set_num_threads(options.threads)
+    device = torch.device(options.device)
+    if options.once:
+        for row in chosen:
+            kernels.call_once(row, device)
+            _progress(row.name)
+        return 0
+    found: list[dict[str, Any]] = []
+    document: dict[str, Any] = {
+        "schema": kernels.SCHEMA,
+        "environment": describe(device, options.threads),
+        "rows": found,
+        "skipped": [],
+    }
+    path = _path(options.output, document, "kernels")
+    begin = time.monotonic()
+    profiler = kernels.Profiler(device)
+    for row in sorted(chosen, key=lambda row: not row.head):  # if time is short, heads matter most
+        if options.time_limit is not None and time.monotonic() - begin > options.time_limit:
+            document["skipped"].append(row.name)
+            continue
+        found.append(kernels.profile_row(row, profiler, device))
+        _progress(row.name)
+        _write(path, document)
+    _write(path, document)
+    kernels.print_kernels(found, sys.stdout)
+    if document["skipped"]:
+        print("no time was left for: " + ", ".join(document["skipped"]))
+    _progress(f"figures: {path}")
+    return 1 if any("failed" in row for row in found) else 0
+
+
 def _report(document: dict[str, Any], checked: bool) -> int:
     print_document(document, sys.stdout)
     wrong = [
@@ -209,11 +256,11 @@ def _plot(source: Path, output: Path) -> int:
     return 0
 
 
-def _path(output: Path, document: dict[str, Any]) -> Path:
+def _path(output: Path, document: dict[str, Any], *more: str) -> Path:
     if output.suffix == ".json":
         return output
     environment = document["environment"]
-    words = [environment["device_name"], environment["date"][:10]]
+    words = [environment["device_name"], environment["date"][:10], *more]
     if environment["device"] == "cpu":
         words.insert(1, f"{environment['threads']}-threads")
     return output / (re.sub(r"[^a-z0-9]+", "-", " ".join(words).lower()).strip("-") + ".json")

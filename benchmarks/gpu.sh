@@ -1,183 +1,121 @@
 #!/usr/bin/env bash
-# Builds, tests and measures the project on a machine with an NVIDIA GPU, within ten minutes:
+# Builds, tests and measures the project on a machine with an NVIDIA GPU. It suits a machine that is
+# reached by commands of limited time, and from which a folder of at most 8 files comes back:
 #
-#   benchmarks/gpu.sh OUTDIR [--dry-run]
+#   benchmarks/gpu.sh OUTDIR [STAGE[=SECONDS]...] [--dry-run]
 #
-# Stages: install, import, tests, heads, benchmark, train, memcheck, racecheck, compiled. One that
-# fails stops no other. In OUTDIR: summary.txt, a log of every stage, heads.json, benchmark.json,
-# train.json and compiled.json, all written as they come. The project is installed into a temporary
-# folder, never into the system or its environments, and needs no network. The exit code is 1 if a
-# stage failed, 2 for wrong arguments.
+# Without stages, all but initcheck. Each has a time limit of its own, or SECONDS.
 #
-#   PYTHON                  interpreter with torch, numpy, pytest, hypothesis, cmake, ninja,
-#                           pybind11 and scikit-build-core (python3)
-#   FCN_EXT_WHEELS          folder of wheels for what else is missing, e.g. tyro and what it needs
+#   install     first and always: builds fcn_ext and packs it, or takes a packed one
+#   tests       the CUDA tests
+#   heads, operators, compile     the benchmark: heads, the rest, heads against torch.compile
+#   memcheck, synccheck, racecheck, initcheck     compute-sanitizer, on a few tests
+#   profile, ncu     times of single kernels, and what the GPU counts in those of the loss
+#   train       a training run
+#
+# OUTDIR, new or empty, gets summary.txt, logs.tar.gz, site.tar (the packed install) and heads.json,
+# operators.json, kernels.json, compiled.json, each after the stage that makes it. The project is
+# installed into a temporary folder; no network is needed. The exit code is 1 if a stage did not
+# pass, 2 for wrong arguments.
+#
+#   PYTHON                  interpreter that has torch (python3)
+#   FCN_EXT_GPU_SH_SECONDS  time for everything (570); a stage with less than a third of its limit
+#                           left is skipped
+#   FCN_EXT_GPU_SH_SITE     site.tar of an earlier call: nothing is built
+#   FCN_EXT_GPU_SH_WHEELS   folder of wheels, for what the interpreter lacks
 #   FCN_EXT_GPU_SH_DEVICE   cuda, or cpu to try the script out without a GPU
-#   FCN_EXT_GPU_SH_SECONDS  time for everything (580)
-#   FCN_EXT_GPU_SH_STAGES   stages after import, e.g. "tests memcheck" (all)
-set -uo pipefail
+set -euo pipefail
+# Stages run in process groups of their own, so that a signal to this script ends all of a stage.
+set -m
 
-usage() { sed -n '2,19s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)/gpu"
+root="$(cd "$here/../.." && pwd)"
+python="${PYTHON:-python3}"
+device="${FCN_EXT_GPU_SH_DEVICE:-cuda}"
+budget="${FCN_EXT_GPU_SH_SECONDS:-570}"
+packed="${FCN_EXT_GPU_SH_SITE:-}"
+wheels="${FCN_EXT_GPU_SH_WHEELS:-}"
+# shellcheck source=gpu/stages.sh
+source "$here/stages.sh"
+# shellcheck source=gpu/run.sh
+source "$here/run.sh"
 
+usage() { sed -n '2,28s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
+refuse() { echo "gpu.sh: $*" >&2; exit 2; }
+
+# ------------------------------------------------------------------ arguments
 outdir="" dry_run=no
+declare -A wanted=([install]=1)
+choose() {
+  local name="${1%%=*}"
+  [ -n "${limits[$name]:-}" ] || refuse "no stage is called $name; there are ${stages[*]}"
+  wanted[$name]=1
+  if [ "$name" != "$1" ]; then
+    [[ "${1#*=}" =~ ^[1-9][0-9]*$ ]] || refuse "$1: the limit must be whole seconds"
+    limits[$name]="${1#*=}"
+  fi
+}
+# A packed install takes no compiler's time.
+[ -z "$packed" ] || limits[install]=40
 for argument in "$@"; do
   case "$argument" in
     --dry-run) dry_run=yes ;;
     -*) usage ;;
-    *) [ -z "$outdir" ] || usage; outdir="$argument" ;;
+    *) if [ -z "$outdir" ]; then outdir="$argument"; else choose "$argument"; fi ;;
   esac
 done
 [ -n "$outdir" ] || usage
+if [ "${#wanted[@]}" -eq 1 ] && [[ " $* " != *" install"* ]]; then
+  for stage in "${stages[@]}"; do [ "$stage" = initcheck ] || wanted[$stage]=1; done
+fi
+case "$device" in cuda | cpu) ;; *) refuse "FCN_EXT_GPU_SH_DEVICE must be cuda or cpu, got $device" ;; esac
+[[ "$budget" =~ ^[1-9][0-9]*$ ]] || refuse "FCN_EXT_GPU_SH_SECONDS must be whole seconds, got $budget"
+command -v "$python" >/dev/null || refuse "PYTHON: no such program: $python"
+[ -z "$packed" ] || [ -f "$packed" ] || refuse "FCN_EXT_GPU_SH_SITE: no such file: $packed"
+[ -z "$wheels" ] || [ -d "$wheels" ] || refuse "FCN_EXT_GPU_SH_WHEELS: no such folder: $wheels"
+if [ -n "$(ls -A "$outdir" 2>/dev/null)" ]; then refuse "OUTDIR must be new or empty: $outdir"; fi
+[ -z "$packed" ] || packed="$(realpath "$packed")"
+[ -z "$wheels" ] || wheels="$(realpath "$wheels")"
 
-root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
-python="${PYTHON:-python3}"
-device="${FCN_EXT_GPU_SH_DEVICE:-cuda}"
-seconds="${FCN_EXT_GPU_SH_SECONDS:-580}"
-wanted="wheels install import ${FCN_EXT_GPU_SH_STAGES:-tests heads benchmark train memcheck racecheck compiled}"
-case "$device" in cuda | cpu) ;; *) echo "FCN_EXT_GPU_SH_DEVICE must be cuda or cpu, got $device" >&2; exit 2 ;; esac
-command -v "$python" >/dev/null || { echo "PYTHON: no such program: $python" >&2; exit 2; }
-
-mkdir -p "$outdir"
-outdir="$(cd "$outdir" && pwd)"
-work="$(mktemp -d "${outdir%/*}/fcn_ext_gpu.XXXXXX" 2>/dev/null || mktemp -d)" || exit 2
+# ------------------------------------------------------------------ the machine
+# Not in OUTDIR: what a killed call leaves behind here must not come back.
+work="$(mktemp -d "${TMPDIR:-/tmp}/fcn_ext_gpu.XXXXXX")"
+child="" capability=""
 trap 'rm -rf "$work"' EXIT
-summary="$outdir/summary.txt"
-[ "$dry_run" = yes ] && summary=/dev/null
-
+trap 'stop 130' INT
+trap 'stop 143' TERM
+mkdir "$work/logs"
 # Programs run in the temporary folder: there the installed package is found, not the sources.
 export PYTHONPATH="$work/site${PYTHONPATH:+:$PYTHONPATH}" PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
-export PATH="$work/site/bin:$PATH" # cmake and ninja, where they come as wheels
-export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1
-has() { "$python" -c "import $1" 2>/dev/null; }
+# cmake and ninja may come as wheels; NVIDIA's tools are often in none of PATH's folders.
+export PATH="$work/site/bin:$PATH:/usr/local/cuda/bin"
+for folder in /opt/nvidia/nsight-compute/*/; do PATH="$PATH:${folder%/}"; done
+export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignore
 
-say() { echo "$*" | tee -a "$summary"; }
-
-describe() {
-  date -u +"%Y-%m-%d %H:%M UTC"
-  nvidia-smi --query-gpu=name,driver_version,compute_cap,memory.total,clocks.sm,clocks.mem \
-    --format=csv,noheader 2>/dev/null || echo "no nvidia-smi"
-  "$python" -c 'import sys, torch; print("python", sys.version.split()[0], "torch", torch.__version__)'
-  nvcc --version 2>/dev/null | grep release
-  echo "$(nproc) cores, device $device"
-}
-
-# stage NAME SECONDS LOG COMMAND...: within its own time and what is left of all of it. What takes
-# longer is interrupted as from a keyboard, so that pytest still tells what failed, then killed.
-failed=0 started=$SECONDS
-stage() {
-  local name="$1" limit="$2" log="$outdir/$3" begin=$SECONDS left code
-  shift 3
-  case " $wanted " in *" $name "*) ;; *) return ;; esac
-  left=$((seconds - (SECONDS - started)))
-  [ "$left" -lt "$limit" ] && limit="$left"
-  if [ "$dry_run" = yes ]; then
-    say "$name, at most $limit s:$(printf ' %q' "$@")"
-    return
-  fi
-  if [ "$limit" -lt 5 ]; then
-    echo "no time is left for $name" >>"$log"
-    code=124
-  else
-    echo "== $name: $*" >>"$log"
-    (cd "$work" && exec timeout --signal=INT --kill-after=10 "$limit" "$@") >>"$log" 2>&1 </dev/null
-    code=$?
-  fi
-  [ "$code" -eq 0 ] || failed=1
-  printf '%-12s %8d %5d  %s\n' "$name" "$((SECONDS - begin))" "$code" "${log##*/}" | tee -a "$summary"
-}
-
-if [ "$dry_run" = no ]; then
-  (cd "$outdir" && rm -f summary.txt {install,tests,heads,benchmark,train,sanitizer,compiled}.log \
-    {heads,benchmark,train,compiled}.json)
+declare -A facts=()
+declare -a lacking=() new_wheels=()
+look_around # the last thing before the first stage: it sets `facts`, `lacking` and `new_wheels`
+if [ "$device" = cuda ]; then
+  capability="${facts[capability]:-90}"
+  export FCN_EXT_CUDA=on FCN_EXT_CUDA_ARCHITECTURES="${FCN_EXT_CUDA_ARCHITECTURES:-$capability}"
+else
+  export FCN_EXT_CUDA="${FCN_EXT_CUDA:-off}" FCN_EXT_CUDA_ARCHITECTURES="${FCN_EXT_CUDA_ARCHITECTURES:-90}"
 fi
-describe | tee -a "$summary"
-[ "$dry_run" = yes ] || printf '%-12s %8s %5s  %s\n' stage seconds exit log | tee -a "$summary"
-
-# ------------------------------------------------------------------ install
 export CMAKE_BUILD_PARALLEL_LEVEL="${CMAKE_BUILD_PARALLEL_LEVEL:-$(nproc)}"
-if [ "$device" = cuda ]; then
-  architecture="$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | head -1 | tr -d .)"
-  export FCN_EXT_CUDA=on FCN_EXT_CUDA_ARCHITECTURES="${FCN_EXT_CUDA_ARCHITECTURES:-${architecture:-90}}"
-else
-  export FCN_EXT_CUDA="${FCN_EXT_CUDA:-off}"
-fi
-wheels=()
-if [ -n "${FCN_EXT_WHEELS:-}" ]; then
-  for wheel in "$FCN_EXT_WHEELS"/*.whl; do
-    # What the interpreter has of a package is left alone.
-    name="$(basename "$wheel" | cut -d- -f1)"
-    [ -e "$wheel" ] && ! has "$name" && wheels+=("$(cd "$(dirname "$wheel")" && pwd)/$(basename "$wheel")")
-  done
-fi
-pip=("$python" -m pip install --no-deps --no-index --target "$work/site")
-[ "${#wheels[@]}" -eq 0 ] || stage wheels 60 install.log "${pip[@]}" "${wheels[@]}"
-stage install 240 install.log "${pip[@]}" --no-build-isolation --verbose \
-  --config-settings=build-dir="$work/build" "$root"
-
-stage import 60 install.log "$python" -c "
-import fcn_ext, fcn_ext.numpy, fcn_ext.ops, sys
-from fcn_ext import _library
-print(fcn_ext.__file__, fcn_ext.numpy.build_info(), _library.cuda_problem or 'loaded')
-sys.exit(not fcn_ext.__file__.startswith(sys.argv[1]) or bool(_library.cuda_problem))
-" "$work/site"
-
-# ------------------------------------------------------------------ tests
-# Each test is named before it runs, and again if it hangs.
-pytest=("$python" -m pytest -c "$root/pyproject.toml" -p no:cacheprovider --no-header --tb=short
-  -o faulthandler_timeout=60)
-parallel=()
-has xdist && parallel=(-n "$(($(nproc) < 6 ? $(nproc) : 6))")
-if [ "$device" = cuda ]; then
-  stage tests 200 tests.log "${pytest[@]}" -v "${parallel[@]}" --continue-on-collection-errors -m cuda \
-    "$root/tests/cuda" "$root/tests/ops" "$root"/tests/test_metrics*.py
-else
-  stage tests 120 tests.log "${pytest[@]}" -q -m "not cuda" -k "matches_reference and float32" "$root/tests/ops"
+abi="${facts[abi]}"
+export root work python device packed abi capability # for install.sh
+if [ "$dry_run" = no ]; then
+  mkdir -p "$outdir"
+  outdir="$(cd "$outdir" && pwd)"
+  publish
 fi
 
-# ------------------------------------------------------------------ benchmark
-# Compilers take longer than all that is measured, so they come last, on the rows of a promise.
-benchmark=("$python" "$root/benchmarks" --device "$device")
-heads=("${benchmark[@]}" --rows heads --output "$outdir/heads.json" --no-compile)
-operators=("${benchmark[@]}" --rows operators --output "$outdir/benchmark.json" --no-compile)
-compiled=("${benchmark[@]}" --rows heads --output "$outdir/compiled.json")
-if [ "$device" = cuda ]; then
-  stage heads 150 heads.log "${heads[@]}" --check --seconds 0.2 --time-limit 130
-  stage benchmark 150 benchmark.log "${operators[@]}" --check --seconds 0.2 --time-limit 130
-else
-  short=(--filter voc-s32/float32 --seconds 0.5)
-  stage heads 150 heads.log "${heads[@]}" "${short[@]}"
-  stage benchmark 150 benchmark.log "${operators[@]}" "${short[@]}"
-fi
-
-# ------------------------------------------------------------------ training
-short=() limit=120
-if [ "$device" = cpu ]; then
-  short=(--optim.steps 10 --model.width 0.125 --evaluate-every 0) limit=240
-fi
-stage train "$limit" train.log "$python" -m fcn_train train --device "$device" --output "$work/train" "${short[@]}"
-if [ -f "$work/train/metrics.json" ]; then cp "$work/train/metrics.json" "$outdir/train.json"; fi
-
-# ------------------------------------------------------------------ compute-sanitizer
-sanitizer="$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2>/dev/null)"
-if [ "$device" = cuda ] && [ -n "$sanitizer" ]; then
-  subset=("${pytest[@]}" -v -m cuda -k "matches_reference and (float32 or bfloat16)" "$root/tests/ops")
-  # Without torch's pool every tensor is an allocation of its own, whose end memcheck knows.
-  for tool in memcheck racecheck; do
-    stage "$tool" 90 sanitizer.log env PYTORCH_NO_CUDA_MEMORY_CACHING=1 \
-      "$sanitizer" --tool "$tool" --error-exitcode 9 --print-limit 20 "${subset[@]}"
-  done
-else
-  say "memcheck, racecheck: left out, no compute-sanitizer or no GPU"
-fi
-
-# ------------------------------------------------------------------ torch.compile
-if [ "$device" = cuda ]; then
-  rows="interpolate_cross_entropy/*/float32"
-  stage compiled 110 compiled.log "${compiled[@]}" --check --seconds 0.2 --time-limit 80 \
-    --filter "$rows" --compile "$rows"
-fi
-
-[ "$dry_run" = yes ] && exit 0
-echo "total $((SECONDS - started)) s, in $outdir:"
-ls -l "$outdir" | awk 'NR > 1 {print $5, $9}'
-exit "$failed"
+# ------------------------------------------------------------------ the stages
+all_passed=yes installed=no
+for stage in "${stages[@]}"; do
+  [ -z "${wanted[$stage]:-}" ] || run_stage "$stage"
+done
+[ "$dry_run" = no ] || exit 0
+echo "in $outdir, in bytes:"
+(cd "$outdir" && stat --format='%12s %n' ./*)
+[ "$all_passed" = yes ] || { cat "$work/summary.txt"; exit 1; } # the rows are far above by now

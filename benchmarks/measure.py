@@ -50,10 +50,13 @@ class DeviceClock:
         self._flush = torch.ones(FLUSH_BYTES // 4, dtype=torch.float32, device="cuda")
         self._sum = torch.empty((), dtype=torch.float32, device="cuda")
 
-    def sample(self, call: Call, calls: int) -> float:
-        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    def flush(self) -> None:
         for _ in range(FLUSHES):
             torch.sum(self._flush, dim=0, out=self._sum)
+
+    def sample(self, call: Call, calls: int) -> float:
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        self.flush()
         begin.record()
         call()
         end.record()

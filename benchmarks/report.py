@@ -32,6 +32,7 @@ TEXT_COLUMNS = {
     "implementation",
     "operator/case/variant",
     "best peer",
+    "kernel",
     "row",
     "promise",
     "against",
