@@ -35,12 +35,15 @@ STABLE_TORCH_LIBRARY(fcn_ext, m) {
       "confusion_matrix_logits(Tensor logits, Tensor target, int ignore_index, Tensor(a!) matrix, "
       "Tensor(b!) invalid) -> ()");
   // Softmax cross-entropy of (N, C, h, w) scores, taken to the size of target (N, H, W), straight
-  // from the coarse scores: loss () and total_weight () summed over pixels, d loss / d input in the
-  // accumulation type, (0,) unless asked for. weight: (C) in the accumulation type.
+  // from the coarse scores: loss () and total_weight () summed over pixels, or the mean of the
+  // former over the latter; d loss / d input in the accumulation type, (0,) unless asked for.
+  // weight: (C) in the accumulation type.
   m.def(
       "cross_entropy(Tensor input, Tensor target, SymInt[] geometry, Tensor? weight, int "
-      "ignore_index, float label_smoothing, bool with_gradient) -> (Tensor loss, Tensor "
+      "ignore_index, float label_smoothing, bool mean, bool with_gradient) -> (Tensor loss, Tensor "
       "total_weight, Tensor gradient)");
+  // Multiplies a dense map by a factor (), in place; where that is one, nothing is written.
+  m.def("scale_gradient(Tensor(a!) gradient, Tensor factor) -> ()");
   // The same of every pixel (N, H, W), and the gradient of the sum of grad_output * loss.
   m.def(
       "cross_entropy_pixels(Tensor input, Tensor target, SymInt[] geometry, Tensor? weight, int "

@@ -25,6 +25,7 @@ OPERATORS = (
     "confusion_matrix_labels",
     "confusion_matrix_logits",
     "cross_entropy",
+    "scale_gradient",
     "cross_entropy_pixels",
     "cross_entropy_pixels_backward",
     "argmax",

@@ -216,6 +216,19 @@ def check_cross_entropy(input: Tensor, weight: Tensor | None, label_smoothing: A
         )
 
 
+def check_scale(gradient: Tensor, factor: Tensor) -> None:
+    if gradient.dim() != 4:
+        raise ValueError(f"gradient must have shape (N, C, H, W), got {_shape(gradient)}")
+    if not (gradient.is_contiguous() or gradient.is_contiguous(memory_format=torch.channels_last)):
+        raise ValueError("gradient must be contiguous or channels_last")
+    if gradient.dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"gradient must be float32 or float64, got {_text(gradient.dtype)}")
+    if factor.dim() != 0:
+        raise ValueError(f"factor must have shape (), got {_shape(factor)}")
+    if factor.dtype != gradient.dtype:
+        raise ValueError(f"factor must be {_text(gradient.dtype)}, got {_text(factor.dtype)}")
+
+
 def check_pixel_gradient(grad_output: Tensor, input: Tensor, target: Tensor) -> None:
     if grad_output.dim() != 3 or _differ(grad_output.shape, target.shape):
         raise ValueError(

@@ -43,6 +43,27 @@ inline torch::stable::Tensor empty_gradient(const torch::stable::Tensor& input) 
                        accumulation_type(input), is_channels_last(input));
 }
 
+// A map whose elements fill its memory, and the number that it is to be multiplied by.
+inline void check_scale(const torch::stable::Tensor& gradient,
+                        const torch::stable::Tensor& factor) {
+  FCN_EXT_CHECK(gradient.dim() == 4, "gradient must have shape (N, C, H, W), got ",
+                shape_text(gradient));
+  const PlaneStrides last =
+      dense_strides(gradient.size(1), gradient.size(2), gradient.size(3), true);
+  const PlaneStrides strides = strides_of(gradient);
+  FCN_EXT_CHECK(
+      gradient.is_contiguous() || (strides.batch == last.batch && strides.channel == last.channel &&
+                                   strides.row == last.row && strides.column == last.column),
+      "gradient must be contiguous or channels_last");
+  FCN_EXT_CHECK(gradient.scalar_type() == torch::headeronly::ScalarType::Float ||
+                    gradient.scalar_type() == torch::headeronly::ScalarType::Double,
+                "gradient must be float32 or float64, got ", dtype_text(gradient));
+  FCN_EXT_CHECK(factor.dim() == 0, "factor must have shape (), got ", shape_text(factor));
+  FCN_EXT_CHECK(factor.scalar_type() == gradient.scalar_type(), "factor must be ",
+                dtype_text(gradient.scalar_type()), ", got ", dtype_text(factor));
+  FCN_EXT_CHECK(factor.device() == gradient.device(), "factor must be on the device of gradient");
+}
+
 // The weight of every pixel's loss in the accumulation type.
 inline void check_pixel_gradient(const torch::stable::Tensor& grad_output,
                                  const torch::stable::Tensor& input,

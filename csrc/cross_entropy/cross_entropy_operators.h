@@ -17,7 +17,7 @@ using CrossEntropySumFunction = CrossEntropySum(const torch::stable::Tensor& inp
                                                 const torch::stable::Tensor& target,
                                                 const BilinearAxes& axes, const MaybeTensor& weight,
                                                 int64_t ignore_index, double label_smoothing,
-                                                bool with_gradient);
+                                                bool mean, bool with_gradient);
 using CrossEntropyPixelsFunction = torch::stable::Tensor(const torch::stable::Tensor& input,
                                                          const torch::stable::Tensor& target,
                                                          const BilinearAxes& axes,
@@ -28,12 +28,16 @@ using CrossEntropyPixelsBackwardFunction = torch::stable::Tensor(
     const torch::stable::Tensor& grad_output, const torch::stable::Tensor& input,
     const torch::stable::Tensor& target, const BilinearAxes& axes, const MaybeTensor& weight,
     int64_t ignore_index, double label_smoothing);
+using ScaleGradientFunction = void(torch::stable::Tensor& gradient,
+                                   const torch::stable::Tensor& factor);
 struct CrossEntropyCpu {
+  static ScaleGradientFunction scale_gradient;
   static CrossEntropySumFunction sum;
   static CrossEntropyPixelsFunction pixels;
   static CrossEntropyPixelsBackwardFunction pixels_backward;
 };
 struct CrossEntropyCuda {
+  static ScaleGradientFunction scale_gradient;
   static CrossEntropySumFunction sum;
   static CrossEntropyPixelsFunction pixels;
   static CrossEntropyPixelsBackwardFunction pixels_backward;
@@ -45,9 +49,15 @@ struct CrossEntropyOperators {
 
   static CrossEntropySum cross_entropy(Tensor input, Tensor target, std::vector<int64_t> geometry,
                                        MaybeTensor weight, int64_t ignore_index,
-                                       double label_smoothing, bool with_gradient) {
+                                       double label_smoothing, bool mean, bool with_gradient) {
     return Device::sum(input, target, check_target(input, target, geometry),
-                       contiguous_weight(weight), ignore_index, label_smoothing, with_gradient);
+                       contiguous_weight(weight), ignore_index, label_smoothing, mean,
+                       with_gradient);
+  }
+
+  static void scale_gradient(Tensor gradient, Tensor factor) {
+    check_scale(gradient, factor);
+    Device::scale_gradient(gradient, factor);
   }
 
   static Tensor cross_entropy_pixels(Tensor input, Tensor target, std::vector<int64_t> geometry,
@@ -69,6 +79,7 @@ struct CrossEntropyOperators {
   template <typename Library>
   static void implement(Library& m) {
     m.impl("cross_entropy", TORCH_BOX(&CrossEntropyOperators::cross_entropy));
+    m.impl("scale_gradient", TORCH_BOX(&CrossEntropyOperators::scale_gradient));
     m.impl("cross_entropy_pixels", TORCH_BOX(&CrossEntropyOperators::cross_entropy_pixels));
     m.impl("cross_entropy_pixels_backward",
            TORCH_BOX(&CrossEntropyOperators::cross_entropy_pixels_backward));

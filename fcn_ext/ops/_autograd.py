@@ -25,6 +25,8 @@ from torch.overrides import handle_torch_function, has_torch_function
 _below_autograd = getattr(torch._C, "_AutoDispatchBelowAutograd", nullcontext)
 _transforms_active = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
 _is_tracing = getattr(torch._C, "_is_tracing", torch.jit.is_tracing)  # type: ignore[attr-defined]
+# Of torch.autograd.grad(is_grads_batched=True), which is no transform of torch.func.
+_is_batched = getattr(torch._C._functorch, "is_legacy_batchedtensor", lambda tensor: True)
 _forward_mode = (
     forward_ad if hasattr(forward_ad, "_current_level") else SimpleNamespace(_current_level=0)
 )
@@ -58,7 +60,11 @@ def _named(call: Any, op: Any) -> Callable[..., Any]:
 
 
 def differentiable(
-    op: Any, backward: Callable[..., Any], setup_context: Any = _no_context, jvp: Any = None
+    op: Any,
+    backward: Callable[..., Any],
+    setup_context: Any = _no_context,
+    jvp: Any = None,
+    eager_backward: Callable[..., Any] | None = None,
 ) -> Callable[..., Any]:
     """Registers the gradient of ``op``, and returns what Python calls in its place.
 
@@ -68,6 +74,7 @@ def differentiable(
         setup_context: (ctx, arguments, results): keeps what ``backward`` and ``jvp`` need.
         jvp: (ctx, *tangents of arguments) -> tangents of results, for forward mode; without it
             forward mode is refused.
+        eager_backward: in place of ``backward`` for eager calls outside of torch.func.
     """
     torch.library.register_autograd(op._schema.name, backward, setup_context=setup_context)
 
@@ -88,7 +95,13 @@ def differentiable(
     if jvp is not None:
         shared["jvp"] = staticmethod(jvp)
     eager: Any = type(
-        name, (torch.autograd.Function,), {"forward": staticmethod(eager_forward), **shared}
+        name,
+        (torch.autograd.Function,),
+        {
+            "forward": staticmethod(eager_forward),
+            **shared,
+            "backward": staticmethod(eager_backward or backward),
+        },
     )
     # The style that torch.func asks for: forward and context apart.
     transformed: Any = type(
@@ -132,6 +145,18 @@ def differentiable(
         return eager.apply(*args)
 
     return _named(call, op)
+
+
+def is_plain(*tensors: Tensor) -> bool:
+    """Whether they are tensors that no transform, mode or compiler looks into, so that one may be
+    changed in place behind autograd's back."""
+    return not (
+        is_grad_enabled()
+        or _transforms_active()
+        or any(map(_is_batched, tensors))
+        or has_torch_function(tensors)
+        or torch.compiler.is_compiling()
+    )
 
 
 def linear(

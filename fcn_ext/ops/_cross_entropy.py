@@ -12,6 +12,7 @@ from fcn_ext.geometry import Deconvolution, Geometry, Resize
 from fcn_ext.ops import _autograd, _common
 
 _op = torch.ops.fcn_ext.cross_entropy.default
+_scale_op = torch.ops.fcn_ext.scale_gradient.default
 _pixels_op = torch.ops.fcn_ext.cross_entropy_pixels.default
 _pixels_backward_op = torch.ops.fcn_ext.cross_entropy_pixels_backward.default
 
@@ -92,10 +93,10 @@ def cross_entropy(
         pixels: Tensor = _cross_entropy_pixels(*arguments)
         return pixels
     loss: Tensor
-    loss, total_weight, _ = _cross_entropy(
-        *arguments, input.requires_grad and torch.is_grad_enabled()
+    loss, _, _ = _cross_entropy(
+        *arguments, reduction == "mean", input.requires_grad and torch.is_grad_enabled()
     )
-    return loss if reduction == "sum" else _mean(loss, total_weight)
+    return loss
 
 
 def upsample_cross_entropy(
@@ -138,16 +139,6 @@ def _check(input: Tensor, target: Tensor, weight: Tensor | None, reduction: str)
             )
 
 
-def _mean(loss: Tensor, total_weight: Tensor) -> Tensor:
-    """``loss / total_weight``; where that is over nothing, the same number without a gradient."""
-    if not loss.requires_grad:
-        return loss / total_weight
-    # Not repaired afterwards: the NaN of 0 / 0 in a backward pass is what anomaly detection finds.
-    nothing = total_weight == 0
-    mean = loss / torch.where(nothing, 1, total_weight)
-    return torch.where(nothing, loss.detach() / total_weight, mean)
-
-
 class _ScaledOnce(torch.autograd.Function):
     """``gradient * grad_loss`` as the gradient of ``input``, on which the result depends, so that
     a second derivative finds this node, and is refused by it, instead of finding nothing."""
@@ -182,6 +173,7 @@ def _(
     weight: Tensor | None,
     ignore_index: int,
     label_smoothing: float,
+    mean: bool,
     with_gradient: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     _rules.check_target(input, target, geometry)
@@ -191,6 +183,11 @@ def _(
     if with_gradient:
         gradient = _common.empty_map(input, input.shape[2], input.shape[3], dtype)
     return input.new_empty((), dtype=dtype), input.new_empty((), dtype=dtype), gradient
+
+
+@torch.library.register_fake("fcn_ext::scale_gradient")
+def _(gradient: Tensor, factor: Tensor) -> None:
+    _rules.check_scale(gradient, factor)
 
 
 @torch.library.register_fake("fcn_ext::cross_entropy_pixels")
@@ -225,24 +222,54 @@ def _(
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    input, target, ctx.geometry, weight, ctx.ignore_index, ctx.label_smoothing, _ = inputs
+    input, target, ctx.geometry, weight, *ctx.numbers, _ = inputs
     _, total_weight, gradient = output
     ctx.mark_non_differentiable(total_weight, gradient)
     ctx.set_materialize_grads(False)  # zeros as large as `gradient` would be made for it
     ctx.save_for_backward(gradient, input, target, weight)
+    ctx.untouched = [gradient.shape == input.shape]
+
+
+def _gradient_of(ctx: Any, saved: tuple[Tensor, ...], computed: bool) -> Tensor:
+    """The gradient of the loss by the scores: what is saved, unless that is not ``computed``."""
+    gradient, input, target, weight = saved
+    if not computed:
+        with torch.no_grad():
+            _, _, gradient = _op(input, target, ctx.geometry, weight, *ctx.numbers, True)
+    return gradient
 
 
 def _backward(ctx: Any, grad_loss: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
     if grad_loss is None:
-        return (None,) * 7
-    gradient, input, target, weight = ctx.saved_tensors
-    if gradient.shape != input.shape:
-        # Nobody had told the forward pass that a gradient would be asked for.
-        numbers = (ctx.ignore_index, ctx.label_smoothing, True)
-        with torch.no_grad():
-            _, _, gradient = _op(input, target, ctx.geometry, weight, *numbers)
+        return (None,) * 8
+    return _scaled(ctx, ctx.saved_tensors, grad_loss)
+
+
+def _scaled(ctx: Any, saved: tuple[Tensor, ...], grad_loss: Tensor) -> tuple[Tensor | None, ...]:
+    # Not saved where nobody had told the forward pass that a gradient would be asked for, nor where
+    # a backward pass has taken it.
+    gradient = _gradient_of(ctx, saved, ctx.untouched == [True])
     scale = _ScaledOnce.apply if torch.is_grad_enabled() else _ScaledOnce.forward
-    return (scale(grad_loss, gradient, input), *[None] * 6)
+    return (scale(grad_loss, gradient, saved[1]), *[None] * 7)
+
+
+def _backward_in_place(ctx: Any, grad_loss: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
+    """The same without a copy: the first backward pass may have what the forward pass computed, to
+    be multiplied where ``grad_loss`` is not one, which only its device knows."""
+    if grad_loss is None:
+        return (None,) * 8
+    saved = ctx.saved_tensors
+    if not (_autograd.is_plain(grad_loss, *saved[:2]) and _common.is_dense(saved[0])):
+        return _scaled(ctx, saved, grad_loss)
+    try:
+        untouched = ctx.untouched.pop()  # by one thread alone
+    except IndexError:
+        untouched = False
+    # Under a version of its own: what becomes of it is no change of what is saved, which later
+    # passes leave alone.
+    gradient = _gradient_of(ctx, saved, untouched).data
+    _scale_op(gradient, grad_loss)
+    return (gradient.to(saved[1].dtype), *[None] * 7)
 
 
 def _pixels_setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -261,7 +288,9 @@ def _refuse(ctx: Any, grad: Tensor) -> Any:
     raise _differentiable_once()
 
 
-_cross_entropy = _autograd.differentiable(_op, _backward, _setup_context)
+_cross_entropy = _autograd.differentiable(
+    _op, _backward, _setup_context, eager_backward=_backward_in_place
+)
 _cross_entropy_pixels = _autograd.differentiable(
     _pixels_op, _pixels_backward, _pixels_setup_context
 )

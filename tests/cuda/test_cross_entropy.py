@@ -145,7 +145,7 @@ def test_graphs_capture_and_replay() -> None:
     """Capture refuses any synchronization."""
     _, input, target = operands("VOC s8")
     scores, labels = input.cuda(), target.cuda()
-    arguments = ((8, 16, 4, 4), None, 255, 0.0, True)
+    arguments = ((8, 16, 4, 4), None, 255, 0.0, True, True)
     operator = torch.ops.fcn_ext.cross_entropy
     operator(scores, labels, *arguments)
     torch.cuda.synchronize()

@@ -78,14 +78,20 @@ def expected(case: Case, input: Tensor, target: Tensor, factor: Tensor | None = 
 
 
 def call(
-    emulation: Emulation, case: Case, input: Tensor, target: Tensor, *, with_gradient: bool = True
+    emulation: Emulation,
+    case: Case,
+    input: Tensor,
+    target: Tensor,
+    *,
+    with_gradient: bool = True,
+    mean: bool = False,
 ) -> Result:
     dtype = accumulated(input.dtype)
     loss, total_weight = (torch.full((), torch.nan, dtype=dtype) for _ in range(2))
     gradient, memory = guarded(input.shape, dtype, case.gradient_layout)
     emulation.call(
         "cross_entropy",
-        *(case.problem(input, target, gradient), case.label_smoothing),
+        *(case.problem(input, target, gradient), case.label_smoothing, int(mean)),
         *(input, target, case.weight_of(dtype)),
         *(loss, total_weight, gradient if with_gradient else None),
     )
@@ -156,6 +162,7 @@ def check(
         close(result.total_weight, wanted.total_weight, 1e-6)
         if with_gradient:
             close(result.gradient, wanted.gradient, tolerance, gradient_least)
+    check_mean(emulation, case, input, target, result)
     if pixels:
         generator = torch.Generator().manual_seed(1)
         factor = torch.randn(target.shape, generator=generator, dtype=accumulated(input.dtype))
@@ -167,6 +174,19 @@ def check(
         nats = min(float(finite.max() - finite.min()), 60.0) if finite.numel() else 0.0
         close(losses, wanted.loss, tolerance, max(1e-6, 8 * least, 1e-7 * nats))
         close(gradient, wanted.gradient, tolerance, gradient_least)
+
+
+def check_mean(
+    emulation: Emulation, case: Case, input: Tensor, target: Tensor, summed: Result
+) -> None:
+    """The mean is the sum divided, and so is its gradient; over nothing it has none."""
+    mean = call(emulation, case, input, target, mean=True)
+    total = mean.total_weight
+    close(total, summed.total_weight.double(), 1e-6)
+    close(mean.loss, (summed.loss / total).double(), 1e-6)
+    gradient = call(emulation, case, input, target).gradient
+    scale = 1 / total if total != 0 else torch.zeros_like(total)
+    close(mean.gradient, (gradient * scale).double(), 1e-5)
 
 
 def scores(

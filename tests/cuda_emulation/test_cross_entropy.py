@@ -207,3 +207,17 @@ def test_classes_beyond_16_bits(emulation: Emulation) -> None:
     input = scores(generator, (1, 65535, 1, 1))
     target = torch.tensor([[[0, 65534], [65533, 1]]], dtype=torch.int32)
     check(emulation, case, input, target, side=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("factor", [1.0, 0.0, -2.5, torch.nan])
+@pytest.mark.parametrize("count", [0, 1, 255, 5000])
+def test_scale_gradient(
+    emulation: Emulation, count: int, factor: float, dtype: torch.dtype
+) -> None:
+    gradient = torch.randn(count, generator=torch.Generator().manual_seed(count)).to(dtype)
+    expected = gradient * factor
+    scalar = torch.tensor(factor, dtype=dtype)
+    emulation.set_device(multiprocessors=1)
+    emulation.call("scale_gradient", SCORES.index(dtype), count, gradient, scalar)
+    assert torch.equal(gradient.nan_to_num(7), expected.nan_to_num(7))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -84,7 +85,7 @@ def test_a_gradient_nobody_announced(device: torch.device) -> None:
     for case in PLAIN:
         scores, target = case.scores(2, 3).to(device), case.labels(2, 3).to(device)
         leaf = scores.clone().requires_grad_()
-        arguments = (leaf, target, case.numbers, None, 255, 0.0, False)
+        arguments = (leaf, target, case.numbers, None, 255, 0.0, False, False)
         loss, _, gradient = torch.ops.fcn_ext.cross_entropy.default(*arguments)
         assert gradient.shape == (0,)
         (3 * loss).backward()
@@ -162,8 +163,9 @@ def test_opcheck(case: Case, device: torch.device) -> None:
     ):
         scores = layout(case.scores(2, 4, dtype).to(device)).requires_grad_()
         common = (scores, target, case.numbers, class_weights, 255, 0.1)
-        for with_gradient in (True, False):
-            torch.library.opcheck(torch.ops.fcn_ext.cross_entropy.default, (*common, with_gradient))
+        op = torch.ops.fcn_ext.cross_entropy.default
+        for mean, with_gradient in itertools.product((False, True), repeat=2):
+            torch.library.opcheck(op, (*common, mean, with_gradient))
         torch.library.opcheck(torch.ops.fcn_ext.cross_entropy_pixels.default, common)
         wide = torch.float64 if dtype == torch.float64 else torch.float32
         torch.library.opcheck(

@@ -76,9 +76,10 @@ def test_strides_of_the_operators_themselves() -> None:
     numbers = (255, 0.1)
     op, pixels_op = torch.ops.fcn_ext.cross_entropy, torch.ops.fcn_ext.cross_entropy_pixels
     for column in (table[:, 0], torch.ones(()).expand(3)):
-        strided = op(scores, target, (0,), column, *numbers, True)
-        dense = op(scores, target, (0,), column.clone(), *numbers, True)
-        assert all(map(torch.equal, strided, dense))
+        for mean in (False, True):
+            strided = op(scores, target, (0,), column, *numbers, mean, True)
+            dense = op(scores, target, (0,), column.clone(), *numbers, mean, True)
+            assert all(map(torch.equal, strided, dense))
         assert torch.equal(
             pixels_op(scores, target, (0,), column, *numbers),
             pixels_op(scores, target, (0,), column.clone(), *numbers),

@@ -16,7 +16,7 @@ assert LABELS.numel() > 2**31
 
 def test_loss_of_more_than_2_31_pixels() -> None:
     loss, total_weight, _ = torch.ops.fcn_ext.cross_entropy(
-        SCORES, LABELS, (32, 64, 0, 0), None, 255, 0.0, False
+        SCORES, LABELS, (32, 64, 0, 0), None, 255, 0.0, False, False
     )
     assert math.isclose(float(total_weight), LABELS.numel(), rel_tol=1e-7)
     assert math.isclose(float(loss), LABELS.numel() * math.log(2), rel_tol=1e-6)

@@ -141,21 +141,43 @@ double sum_of_pixel_losses(const CrossEntropy& problem, const Tensor& input, con
                                                     : sum(losses.const_data_ptr<float>());
 }
 
-Tensor scalar_tensor(const Tensor& like, double value) {
+template <typename T>
+Tensor scalar_tensor(const Tensor& like, T value) {
   Tensor tensor = empty_scalar(like, accumulation_type(like));
-  if (tensor.scalar_type() == ScalarType::Double) {
-    *tensor.mutable_data_ptr<double>() = value;
-  } else {
-    *tensor.mutable_data_ptr<float>() = static_cast<float>(value);
-  }
+  *tensor.mutable_data_ptr<T>() = value;
   return tensor;
+}
+
+template <typename T>
+void scale(Tensor& gradient, T factor) {
+  if (factor == 1) {
+    return;
+  }
+  T* const elements = gradient.mutable_data_ptr<T>();
+  torch::stable::parallel_for(0, gradient.numel(), kGrain, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      elements[i] *= factor;
+    }
+  });
+}
+
+// The results in the accumulation type T, of a loss that is summed or, in that type, divided. The
+// mean over nothing has no gradient.
+template <typename T>
+CrossEntropySum reduced(const Tensor& input, const Outcome& outcome, bool mean, bool with_gradient,
+                        Tensor& gradient) {
+  const T sum = static_cast<T>(outcome.loss), total = static_cast<T>(outcome.total_weight);
+  if (mean && with_gradient) {
+    scale(gradient, total == 0 ? T(0) : 1 / total);
+  }
+  return {scalar_tensor(input, mean ? sum / total : sum), scalar_tensor(input, total), gradient};
 }
 
 }  // namespace
 
 CrossEntropySum CrossEntropyCpu::sum(const Tensor& input, const Tensor& target,
                                      const BilinearAxes& axes, const MaybeTensor& weight,
-                                     int64_t ignore_index, double label_smoothing,
+                                     int64_t ignore_index, double label_smoothing, bool mean,
                                      bool with_gradient) {
   const CrossEntropy problem =
       check_cross_entropy(input, target, axes, weight, ignore_index, label_smoothing);
@@ -164,7 +186,17 @@ CrossEntropySum CrossEntropyCpu::sum(const Tensor& input, const Tensor& target,
   const Outcome outcome =
       cross_entropy_cpu(problem, input, target, weight, CrossEntropyResult::kSum,
                         with_gradient ? &gradient : nullptr, nullptr, nullptr);
-  return {scalar_tensor(input, outcome.loss), scalar_tensor(input, outcome.total_weight), gradient};
+  return accumulation_type(input) == ScalarType::Double
+             ? reduced<double>(input, outcome, mean, with_gradient, gradient)
+             : reduced<float>(input, outcome, mean, with_gradient, gradient);
+}
+
+void CrossEntropyCpu::scale_gradient(Tensor& gradient, const Tensor& factor) {
+  if (gradient.scalar_type() == ScalarType::Double) {
+    scale(gradient, *factor.const_data_ptr<double>());
+  } else {
+    scale(gradient, *factor.const_data_ptr<float>());
+  }
 }
 
 Tensor CrossEntropyCpu::pixels(const Tensor& input, const Tensor& target, const BilinearAxes& axes,

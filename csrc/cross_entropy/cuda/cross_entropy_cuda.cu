@@ -29,7 +29,7 @@ T* result_of(Tensor& tensor) {
 
 CrossEntropySum CrossEntropyCuda::sum(const Tensor& input, const Tensor& target,
                                       const BilinearAxes& axes, const MaybeTensor& weight,
-                                      int64_t ignore_index, double label_smoothing,
+                                      int64_t ignore_index, double label_smoothing, bool mean,
                                       bool with_gradient) {
   const CrossEntropy problem =
       check_cross_entropy(input, target, axes, weight, ignore_index, label_smoothing);
@@ -43,7 +43,7 @@ CrossEntropySum CrossEntropyCuda::sum(const Tensor& input, const Tensor& target,
       using accumulate_t = accumulate_of<scalar_t>;
       Tensor workspace =
           workspace_of(input, cross_entropy_workspace<scalar_t>(problem, with_gradient));
-      launch_cross_entropy<scalar_t>(problem, data_of<scalar_t>(input),
+      launch_cross_entropy<scalar_t>(problem, mean, data_of<scalar_t>(input),
                                      data_of<accumulate_t>(weight), result_of<accumulate_t>(loss),
                                      result_of<accumulate_t>(total_weight),
                                      with_gradient ? result_of<accumulate_t>(gradient) : nullptr,
@@ -52,6 +52,18 @@ CrossEntropySum CrossEntropyCuda::sum(const Tensor& input, const Tensor& target,
     });
   });
   return {loss, total_weight, gradient};
+}
+
+void CrossEntropyCuda::scale_gradient(Tensor& gradient, const Tensor& factor) {
+  on_device_of(gradient, [&](cudaStream_t stream) {
+    if (gradient.scalar_type() == torch::headeronly::ScalarType::Double) {
+      cross_entropy::launch_scale(result_of<double>(gradient), gradient.numel(),
+                                  data_of<double>(factor), stream);
+    } else {
+      cross_entropy::launch_scale(result_of<float>(gradient), gradient.numel(),
+                                  data_of<float>(factor), stream);
+    }
+  });
 }
 
 Tensor CrossEntropyCuda::pixels(const Tensor& input, const Tensor& target, const BilinearAxes& axes,

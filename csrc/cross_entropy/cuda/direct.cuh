@@ -9,7 +9,7 @@
 #include <string>
 
 #include "common/cuda/launch.cuh"
-#include "cross_entropy/cuda/labels.cuh"
+#include "cross_entropy/cuda/finish.cuh"
 #include "softmax/cuda/pixel.cuh"
 
 namespace fcn_ext {
@@ -32,6 +32,7 @@ struct DirectArgs {
   accumulate_t* losses;             // (N, H, W) or null
   PartialLoss* partials;            // one a block, or null
   PixelSum<accumulate_t>* sums;     // (N, H, W) or null
+  TotalWeights totals;              // that the gradient is divided by
 };
 
 // A block takes a piece of a row of pixels, a thread a pixel.
@@ -117,6 +118,7 @@ __global__ void __launch_bounds__(kDirectThreads, 4)
       problem.shape.batch * problem.shape.channels * y_axis.input_size * x_axis.input_size;
   const int64_t groups = static_cast<int>(blockDim.x) / lanes;
   const int lane = static_cast<int>(threadIdx.x) % lanes;
+  const auto scale = mean_scale<accumulate_t>(args.totals, shared_memory<double>());
 
   for (int64_t first = blockIdx.x * groups; first < elements; first += gridDim.x * groups) {
     const int64_t element = first + static_cast<int>(threadIdx.x) / lanes;
@@ -161,7 +163,7 @@ __global__ void __launch_bounds__(kDirectThreads, 4)
     }
     if (element < elements && lane == 0) {
       out[n * out_strides.batch + c * out_strides.channel + i * out_strides.row +
-          j * out_strides.column] = sum;
+          j * out_strides.column] = sum * scale;
     }
   }
 }
@@ -193,7 +195,8 @@ void launch_direct_gradient(const DirectArgs<scalar_t>& args, accumulate_of<scal
   launch(direct_gradient_kernel<scalar_t>,
          dim3(static_cast<unsigned>(
              smaller(ceil_divide(elements * lanes, kDirectThreads), kMostDirectBlocks))),
-         dim3(kDirectThreads), 0, stream, args, gradient, gradient_strides, lanes);
+         dim3(kDirectThreads), kDirectThreads * sizeof(double), stream, args, gradient,
+         gradient_strides, lanes);
 }
 
 }  // namespace cross_entropy

@@ -1,29 +1,136 @@
-// What is left when all blocks are done: the sum of their losses, in an order fixed by the shape.
+// What the sums over blocks become: the total weight of the labels, found before the loss where its
+// gradient is that of a mean, and the loss. In an order fixed by the shape.
 #pragma once
 
+#include "common/cuda/launch.cuh"
 #include "cross_entropy/cuda/labels.cuh"
 
 namespace fcn_ext {
 namespace cross_entropy {
 
 constexpr int kFinishThreads = 256;
+constexpr int kTotalThreads = 256;
+constexpr int kMostTotals = 1024;
+
+// The weights of the labels, summed by blocks of total_weight_kernel.
+struct TotalWeights {
+  const double* sums;  // or null: a loss is not divided
+  int count;
+};
+
+// Their sum. All threads of the block come here; `scratch` holds a double a thread.
+__device__ __forceinline__ double total_weight_of(const TotalWeights& totals, double* scratch) {
+  double sum = 0;
+  for (int k = static_cast<int>(threadIdx.x); k < totals.count; k += static_cast<int>(blockDim.x)) {
+    sum += totals.sums[k];
+  }
+  return block_sum(sum, scratch);
+}
+
+// What a gradient of the sum is to be multiplied by. The mean over nothing has no gradient.
+template <typename accumulate_t>
+__device__ __forceinline__ accumulate_t mean_scale(const TotalWeights& totals, double* scratch) {
+  if (totals.sums == nullptr) {
+    return 1;
+  }
+  const auto total = static_cast<accumulate_t>(total_weight_of(totals, scratch));
+  return total == 0 ? accumulate_t(0) : 1 / total;
+}
+
+// A block takes rows of the target in turn, a thread every kTotalThreads-th label of a row. Memory
+// touched: the target, and a number a block.
+template <typename accumulate_t>
+__global__ void __launch_bounds__(kTotalThreads)
+    total_weight_kernel(const CrossEntropy problem, const ClassTerms<accumulate_t> terms,
+                        double* sums) {
+  const int64_t height = problem.shape.y.output_size, width = problem.shape.x.output_size;
+  const int64_t rows = problem.shape.batch * height;
+  const int64_t step = kTotalThreads * problem.target.stride[2];
+  double sum = 0;
+  for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
+    const int64_t n = row / height;
+    const int64_t offset = n * problem.target.stride[0] +
+                           (row - n * height) * problem.target.stride[1] +
+                           threadIdx.x * problem.target.stride[2];
+    with_labels(problem.target.data, problem.target.type, [&](const auto* labels) {
+      const auto* from = labels + offset;
+      accumulate_t in_row = 0;
+#pragma unroll 4
+      for (int64_t x = threadIdx.x; x < width; x += kTotalThreads) {
+        const int32_t label = label_class(*from, problem.ignore_index, terms.classes);
+        in_row += label < 0 ? accumulate_t(0) : terms.weight_of(label);
+        from += step;
+      }
+      sum += static_cast<double>(in_row);
+    });
+  }
+  sum = block_sum(sum, shared_memory<double>());
+  if (threadIdx.x == 0) {
+    sums[blockIdx.x] = sum;
+  }
+}
+
+inline int total_weight_blocks(const CrossEntropy& problem) {
+  return static_cast<int>(
+      smaller<int64_t>(problem.shape.batch * problem.shape.y.output_size, kMostTotals));
+}
+
+template <typename accumulate_t>
+TotalWeights launch_total_weight(const CrossEntropy& problem, const ClassTerms<accumulate_t>& terms,
+                                 double* sums, cudaStream_t stream) {
+  const int blocks = total_weight_blocks(problem);
+  launch(total_weight_kernel<accumulate_t>, dim3(static_cast<unsigned>(blocks)),
+         dim3(kTotalThreads), kTotalThreads * sizeof(double), stream, problem, terms, sums);
+  return {sums, blocks};
+}
 
 // One block: the losses and weights of all blocks of the kernel before.
 template <typename accumulate_t>
 __global__ void __launch_bounds__(kFinishThreads)
-    finish_loss_kernel(const PartialLoss* partials, int64_t count, accumulate_t* loss,
-                       accumulate_t* total_weight) {
+    finish_loss_kernel(const PartialLoss* partials, int64_t count, const TotalWeights totals,
+                       accumulate_t* loss, accumulate_t* total_weight) {
+  auto* scratch = shared_memory<double>();
   double loss_sum = 0, weight_sum = 0;
   for (int64_t k = threadIdx.x; k < count; k += kFinishThreads) {
     loss_sum += partials[k].loss;
     weight_sum += partials[k].weight;
   }
-  loss_sum = block_sum(loss_sum, shared_memory<double>());
-  weight_sum = block_sum(weight_sum, shared_memory<double>());
-  if (threadIdx.x == 0) {
-    *loss = static_cast<accumulate_t>(loss_sum);
-    *total_weight = static_cast<accumulate_t>(weight_sum);
+  loss_sum = block_sum(loss_sum, scratch);
+  weight_sum = block_sum(weight_sum, scratch);
+  const bool mean = totals.sums != nullptr;
+  if (mean) {
+    weight_sum = total_weight_of(totals, scratch);
   }
+  if (threadIdx.x == 0) {
+    const auto sum = static_cast<accumulate_t>(loss_sum);
+    const auto total = static_cast<accumulate_t>(weight_sum);
+    *loss = mean ? sum / total : sum;
+    *total_weight = total;
+  }
+}
+
+// gradient[i] *= *factor, but where that is one. A thread takes every so many-th element.
+template <typename T>
+__global__ void __launch_bounds__(kFinishThreads)
+    scale_kernel(T* gradient, int64_t count, const T* factor) {
+  const T scale = *factor;
+  if (scale == 1) {
+    return;
+  }
+  const int64_t step = static_cast<int64_t>(gridDim.x) * kFinishThreads;
+#pragma unroll 4
+  for (int64_t i = static_cast<int64_t>(blockIdx.x) * kFinishThreads + threadIdx.x; i < count;
+       i += step) {
+    gradient[i] *= scale;
+  }
+}
+
+template <typename T>
+void launch_scale(T* gradient, int64_t count, const T* factor, cudaStream_t stream) {
+  const int64_t blocks = smaller<int64_t>(ceil_divide(count, kFinishThreads),
+                                          16 * int64_t{device_limits().multiprocessors});
+  launch(scale_kernel<T>, dim3(static_cast<unsigned>(blocks)), dim3(kFinishThreads), 0, stream,
+         gradient, count, factor);
 }
 
 }  // namespace cross_entropy

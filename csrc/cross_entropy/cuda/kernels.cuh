@@ -42,7 +42,8 @@ TileArgs tile_args(const CrossEntropy& problem, const TileGrid& grid, const scal
           class_terms(problem, weight),
           nullptr,
           nullptr,
-          nullptr};
+          nullptr,
+          {}};
 }
 
 inline void launch_tiles(const TileArgs& args, cudaStream_t stream) {
@@ -67,20 +68,22 @@ template <typename scalar_t>
 size_t cross_entropy_workspace(const CrossEntropy& problem, bool with_gradient) {
   using namespace cross_entropy;
   const TileGrid grid = grid_of<scalar_t>(problem);
+  const size_t totals = padded_bytes(kMostTotals, sizeof(double));
   if (grid.side != 0) {
-    return padded_bytes(grid.count, sizeof(PartialLoss)) +
+    return totals + padded_bytes(grid.count, sizeof(PartialLoss)) +
            (with_gradient ? padded_bytes(rim_floats(grid, problem.shape.channels), sizeof(float))
                           : 0);
   }
   const int64_t pixels = pixels_of(problem);
-  return padded_bytes(direct_blocks(problem), sizeof(PartialLoss)) +
+  return totals + padded_bytes(direct_blocks(problem), sizeof(PartialLoss)) +
          (with_gradient ? padded_bytes(pixels, sizeof(PixelSum<accumulate_of<scalar_t>>)) : 0);
 }
 
-// loss: the sum over pixels; total_weight: the sum of their labels' weights; gradient: of `loss` by
-// the scores, or null. weight: of the classes, or null. An invalid label makes the loss NaN.
+// loss: the sum over pixels, or the mean, divided by total_weight, the sum of their labels'
+// weights; gradient: of `loss` by the scores, or null. weight: of the classes, or null. An invalid
+// label makes the loss NaN.
 template <typename scalar_t>
-void launch_cross_entropy(const CrossEntropy& problem, const scalar_t* input,
+void launch_cross_entropy(const CrossEntropy& problem, bool mean, const scalar_t* input,
                           const accumulate_of<scalar_t>* weight, accumulate_of<scalar_t>* loss,
                           accumulate_of<scalar_t>* total_weight, accumulate_of<scalar_t>* gradient,
                           const PlaneStrides& gradient_strides, void* workspace,
@@ -88,6 +91,12 @@ void launch_cross_entropy(const CrossEntropy& problem, const scalar_t* input,
   using namespace cross_entropy;
   using accumulate_t = accumulate_of<scalar_t>;
   const TileGrid grid = grid_of<scalar_t>(problem);
+  TotalWeights totals{};
+  if (mean) {
+    totals = launch_total_weight(problem, class_terms(problem, weight),
+                                 static_cast<double*>(workspace), stream);
+  }
+  workspace = static_cast<unsigned char*>(workspace) + padded_bytes(kMostTotals, sizeof(double));
   auto* partials = static_cast<PartialLoss*>(workspace);
   int64_t blocks = 0;
   if constexpr (!std::is_same_v<scalar_t, double>) {
@@ -97,6 +106,7 @@ void launch_cross_entropy(const CrossEntropy& problem, const scalar_t* input,
           static_cast<unsigned char*>(workspace) + padded_bytes(blocks, sizeof(PartialLoss));
       TileArgs args = tile_args(problem, grid, input, weight, gradient, gradient_strides, rims);
       args.partials = partials;
+      args.totals = totals;
       launch_tiles(args, stream);
     }
   }
@@ -104,15 +114,16 @@ void launch_cross_entropy(const CrossEntropy& problem, const scalar_t* input,
     blocks = direct_blocks(problem);
     auto* sums = reinterpret_cast<PixelSum<accumulate_t>*>(
         static_cast<unsigned char*>(workspace) + padded_bytes(blocks, sizeof(PartialLoss)));
-    const DirectArgs<scalar_t> args{problem, input,    class_terms(problem, weight),        nullptr,
-                                    nullptr, partials, gradient == nullptr ? nullptr : sums};
+    const DirectArgs<scalar_t> args{
+        problem, input,    class_terms(problem, weight),         nullptr,
+        nullptr, partials, gradient == nullptr ? nullptr : sums, totals};
     launch_direct_loss(args, stream);
     if (gradient != nullptr) {
       launch_direct_gradient(args, gradient, gradient_strides, stream);
     }
   }
   launch(finish_loss_kernel<accumulate_t>, dim3(1), dim3(kFinishThreads),
-         kFinishThreads * sizeof(double), stream, partials, blocks, loss, total_weight);
+         kFinishThreads * sizeof(double), stream, partials, blocks, totals, loss, total_weight);
 }
 
 // losses: (N, H, W), zero where the label is ignored.
@@ -130,7 +141,8 @@ void launch_cross_entropy_pixels(const CrossEntropy& problem, const scalar_t* in
     }
   }
   launch_direct_loss<scalar_t>(
-      {problem, input, class_terms(problem, weight), nullptr, losses, nullptr, nullptr}, stream);
+      {problem, input, class_terms(problem, weight), nullptr, losses, nullptr, nullptr, {}},
+      stream);
 }
 
 template <typename scalar_t>
@@ -164,7 +176,8 @@ void launch_cross_entropy_pixels_backward(
                                   grad_output,
                                   nullptr,
                                   nullptr,
-                                  static_cast<PixelSum<accumulate_of<scalar_t>>*>(workspace)};
+                                  static_cast<PixelSum<accumulate_of<scalar_t>>*>(workspace),
+                                  {}};
   launch_direct_loss(args, stream);
   launch_direct_gradient(args, gradient, gradient_strides, stream);
 }

@@ -73,8 +73,10 @@ __global__ void __launch_bounds__(kTileThreads, Tile::kBlocks)
   block.find_maxima();
   {
     const float all_smooth = smooth_total(terms, reinterpret_cast<float*>(block.scratch));
+    const float scale = with_gradient ? mean_scale<float>(args.totals, block.scratch) : 1;
     if (block.thread == 0) {
       *block.all_smooth = all_smooth;
+      *block.scale = scale;
     }
   }
   if (terms.smooth != 0) {
@@ -166,17 +168,20 @@ __global__ void __launch_bounds__(kTileThreads, Tile::kBlocks)
       };
       block.set_gradients(
           first, count,
-          [&](int k, int node) { return block.sum_around(k, node) - smoothing(k, node); },
+          [&](int k, int node) {
+            return (block.sum_around(k, node) - smoothing(k, node)) * *block.scale;
+          },
           [&](int node, float* to, int64_t step) {
             const Vector<uint16_t, 4> around = block.around[node];
             const float *a = block.corners + around.values[0],
                         *b = block.corners + around.values[1];
             const float *c = block.corners + around.values[2],
                         *d = block.corners + around.values[3];
+            const float scale = *block.scale;
 #pragma unroll
             for (int k = 0; k < kTileClasses; ++k) {
               const int at = k * Tile::kCornerPitch;
-              *to = (a[at] + b[at]) + (c[at] + d[at]) - smoothing(k, node);
+              *to = ((a[at] + b[at]) + (c[at] + d[at]) - smoothing(k, node)) * scale;
               to += step;
             }
           });
@@ -194,7 +199,7 @@ __global__ void __launch_bounds__(kTileThreads, Tile::kBlocks)
       return static_cast<int32_t>(block.codes[index]);
     };
     add_exact_pixels(
-        block,
+        block, *block.scale,
         [&](const auto& pixel) {
           const double factor = terms.hard * terms.weight_of(label_of(pixel)) + *block.all_smooth;
           return args.grad_output == nullptr ? factor

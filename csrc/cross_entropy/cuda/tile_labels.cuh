@@ -2,7 +2,7 @@
 // weights that those have at the corners of a thread's cell.
 #pragma once
 
-#include "cross_entropy/cuda/labels.cuh"
+#include "cross_entropy/cuda/finish.cuh"
 #include "softmax/cuda/exact.cuh"
 
 namespace fcn_ext {
@@ -20,6 +20,7 @@ struct TileArgs {
   PartialLoss* partials;     // of each block, or null
   float* losses;             // of each pixel (N, H, W), or null
   const float* grad_output;  // of each pixel's loss (N, H, W), or null: one everywhere
+  TotalWeights totals;       // that the gradient is divided by
 };
 
 // The labels' part of a block's shared memory, behind the engine's: byte offsets of its arrays.
@@ -33,7 +34,8 @@ struct LabelShared {
   static constexpr int kAlike = kFound + 4 * kTileThreads;                 // unsigned a thread
   static constexpr int kValid = kAlike + 4 * kTileThreads;                 // float a node
   static constexpr int kAllSmooth = kValid + 4 * Tile::kNodes;             // float
-  static constexpr int kBytes = kAllSmooth + 4;
+  static constexpr int kScale = kAllSmooth + 4;                            // float
+  static constexpr int kBytes = kScale + 4;
 };
 
 // Sums over pixels of their weights at the corners of a cell: top left, top right, bottom left,

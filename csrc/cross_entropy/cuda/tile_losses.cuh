@@ -23,6 +23,7 @@ struct TileBlock : TileLabels<Tile, with_gradient> {
   unsigned* found;    // of a thread: the classes of its labels modulo 32
   float* valid;       // of a node: the weights of the pixels that count
   float* all_smooth;  // smooth_total
+  float* scale;       // mean_scale: of the gradient
 
   __device__ __forceinline__ explicit TileBlock(const TileArgs& given) : Labels(given) {
     auto* bytes = shared_memory<unsigned char>();
@@ -32,6 +33,7 @@ struct TileBlock : TileLabels<Tile, with_gradient> {
     found = reinterpret_cast<unsigned*>(bytes + Shared::kFound);
     valid = reinterpret_cast<float*>(bytes + Shared::kValid);
     all_smooth = reinterpret_cast<float*>(bytes + Shared::kAllSmooth);
+    scale = reinterpret_cast<float*>(bytes + Shared::kScale);
   }
 
   // Finds `smoothed` of the block's nodes.

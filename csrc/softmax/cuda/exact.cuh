@@ -61,10 +61,11 @@ struct ExactPixel {
 
 // Pixels in block.exact: in double, with the pixel's own maximum. A thread takes every
 // kTileThreads-th class. factor_of(pixel) is the derivative by a pixel's log-sum; take(pixel,
-// factor times the log-sum) is called by every thread.
+// factor times the log-sum) is called by every thread. `scale` is that of the gradient alone.
 template <typename Tile, bool with_gradient, typename FactorOf, typename Take>
 __device__ __forceinline__ void add_exact_pixels(const TileGradients<Tile, with_gradient>& block,
-                                                 const FactorOf& factor_of, const Take& take) {
+                                                 float scale, const FactorOf& factor_of,
+                                                 const Take& take) {
   const int32_t classes = block.tiles.classes;
   for (int owner = 0; owner < kTileThreads; ++owner) {
     for (unsigned long long left = block.exact[owner]; left != 0; left &= left - 1) {
@@ -89,7 +90,8 @@ __device__ __forceinline__ void add_exact_pixels(const TileGradients<Tile, with_
       take(pixel, factor * log_for(factor, most + std::log(sum)));
       if constexpr (with_gradient) {
         for (int32_t c = block.thread; c < classes; c += kTileThreads) {
-          const double value = factor * std::exp(static_cast<float>(pixel.score(c) - most)) / sum;
+          const double value =
+              scale * factor * std::exp(static_cast<float>(pixel.score(c) - most)) / sum;
           pixel.each_corner([&](int node, double weight) {
             if (float* gradient = block.destination(node, c)) {
               *gradient += static_cast<float>(weight * value);

@@ -55,7 +55,7 @@ extern "C" int cross_entropy_side(const Problem* problem, int64_t* side) {
   });
 }
 
-extern "C" int cross_entropy(const Problem* problem, const double* label_smoothing,
+extern "C" int cross_entropy(const Problem* problem, const double* label_smoothing, int64_t mean,
                              const void* input, const void* target, const void* weight, void* loss,
                              void* total_weight, void* gradient) {
   return guarded_for_type(problem->dtype, [=](auto* type) {
@@ -64,10 +64,10 @@ extern "C" int cross_entropy(const Problem* problem, const double* label_smoothi
     const CrossEntropy plain = problem->cross_entropy(target, *label_smoothing);
     const Workspace workspace(cross_entropy_workspace<scalar_t>(plain, gradient != nullptr));
     launch_cross_entropy<scalar_t>(
-        plain, static_cast<const scalar_t*>(input), static_cast<const accumulate_t*>(weight),
-        static_cast<accumulate_t*>(loss), static_cast<accumulate_t*>(total_weight),
-        static_cast<accumulate_t*>(gradient), problem->gradient_strides, workspace.begin(),
-        nullptr);
+        plain, mean != 0, static_cast<const scalar_t*>(input),
+        static_cast<const accumulate_t*>(weight), static_cast<accumulate_t*>(loss),
+        static_cast<accumulate_t*>(total_weight), static_cast<accumulate_t*>(gradient),
+        problem->gradient_strides, workspace.begin(), nullptr);
     workspace.check();
   });
 }
@@ -98,5 +98,17 @@ extern "C" int cross_entropy_pixels_backward(const Problem* problem, const doubl
         static_cast<const accumulate_t*>(weight), static_cast<accumulate_t*>(gradient),
         problem->gradient_strides, workspace.begin(), nullptr);
     workspace.check();
+  });
+}
+
+extern "C" int scale_gradient(int64_t dtype, int64_t count, void* gradient, const void* factor) {
+  return cuda_emulation::guarded([=] {
+    if (dtype == 1) {
+      cross_entropy::launch_scale(static_cast<double*>(gradient), count,
+                                  static_cast<const double*>(factor), nullptr);
+    } else {
+      cross_entropy::launch_scale(static_cast<float*>(gradient), count,
+                                  static_cast<const float*>(factor), nullptr);
+    }
   });
 }

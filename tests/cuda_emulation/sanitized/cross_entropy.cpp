@@ -36,8 +36,8 @@ void run(int64_t classes, const BilinearAxis& y, const BilinearAxis& x, bool cha
   for (const bool with_gradient : {true, false}) {
     const auto workspace = multiples<unsigned char>(
         static_cast<int64_t>(cross_entropy_workspace<scalar_t>(problem, with_gradient)), 1.0f);
-    launch_cross_entropy<scalar_t>(problem, input.get(), weight.get(), &loss, &total_weight,
-                                   with_gradient ? gradient.get() : nullptr, strides,
+    launch_cross_entropy<scalar_t>(problem, with_gradient, input.get(), weight.get(), &loss,
+                                   &total_weight, with_gradient ? gradient.get() : nullptr, strides,
                                    workspace.get(), nullptr);
   }
   launch_cross_entropy_pixels<scalar_t>(problem, input.get(), weight.get(), losses.get(), nullptr);
