@@ -4,8 +4,8 @@
     tools/count_sass.py build/cuda/libfcn_ext_cuda.so [--arch sm_90] [--cuobjdump PATH]
 
 A library, an object file or a cubin is disassembled with cuobjdump (CUDA toolkit, beside nvdisasm).
-A class loop is an innermost loop with the four exponentials of a cell; the backward one stores its
-sums to shared memory. Every instruction of a warp takes one issue slot; an exponential also keeps
+A class loop is an innermost loop with the four or five exponentials of a cell; the backward one
+stores its sums to shared memory. Every instruction of a warp takes one issue slot; an exponential also keeps
 its unit busy for 8 cycles.
 """
 
@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-EXPONENTIALS = 4  # of a cell
+EXPONENTIALS = (4, 5)  # of a cell; the middle one of eight rows has one of its own
 SIDE = 8  # pixels that a thread takes at most, across and down
 
 
@@ -89,7 +89,7 @@ def main() -> None:
         stride = int(kernel[1])
         pixels = min(stride, SIDE) ** 2
         for loop in innermost_loops(instructions):
-            if loop.names["MUFU.EX2"] == EXPONENTIALS:
+            if loop.names["MUFU.EX2"] in EXPONENTIALS:
                 sweep = "backward" if loop.names["STS"] > 0 else "forward"
                 purpose = "with gradient" if kernel[2] == "1" else "loss alone"
                 common = ", ".join(f"{n} {name}" for name, n in loop.names.most_common(6))

@@ -3,6 +3,10 @@
 // A thread computes for its part of a cell always kSide x kSide pixels. Those that its cell does
 // not have lie beyond the next node; what becomes of them is finite, and met by factors of zero.
 //
+// An ex2 is off by up to two ulp; the ratio of a row by that many times the rows since it was one
+// of its own, and a power in the row by this many times the columns. The middle row of eight begins
+// anew.
+//
 // Inside a cell the exponent of a class is start + across i + down j + twist i j at the pixel (i,
 // j) of a thread's part of it, so that its powers of two are products: along a row a geometric
 // progression, whose start and ratio are geometric progressions down the rows. Four ex2 make a
@@ -89,6 +93,9 @@ __device__ __forceinline__ void add_powers(const Exponents& exponents,
   const float down = exp2_fast(exponents.down), twist = exp2_fast(exponents.twist);
 #pragma unroll
   for (int j = 0; j < kSide; ++j) {
+    if (kSide == 8 && j == kSide / 2) {
+      ratio = exp2_fast(fmaf(kSide / 2, exponents.twist, exponents.across));
+    }
     const float square = ratio * ratio;
     float power = start;
 #pragma unroll
@@ -116,6 +123,9 @@ __device__ __forceinline__ void corner_sums(const Exponents& exponents, const Pa
   float sum = 0, sum_x = 0, sum_y = 0, sum_xy = 0;
 #pragma unroll
   for (int j = kSide - 1; j >= 0; --j) {
+    if (kSide == 8 && j == kSide / 2 - 1) {
+      ratio = exp2_fast(fmaf(kSide / 2 - 1, exponents.twist, exponents.across));
+    }
     float row = u[j * kSide + kSide - 1], row_x = row;
 #pragma unroll
     for (int i = kSide - 2; i >= 0; --i) {
