@@ -40,7 +40,12 @@ FLAGS = [
     str(Path(torch.__file__).resolve().parent / "include"),
 ]
 RELEASE = ["-O2"]
+# The kernels' calls of these functions go to emulator/approximations.cpp.
+LINK = [f"-Wl,--wrap={function}" for function in ("expf", "logf", "exp", "log")]
 SANITIZED = ["-O1", "-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
+
+# What approximate functions return, by the number of emulator/approximations.h's Approximation.
+APPROXIMATIONS = ["exact", "random", "up", "down", "spread"]
 
 
 class EmulationError(RuntimeError):
@@ -79,7 +84,7 @@ def _build(name: str, folders: list[str], flags: list[str], link: list[str]) -> 
         target = CACHE / f"{name}-{digest}"
         if not target.exists():
             partial = target.with_suffix(".partial")
-            _run([compiler, *flags, *link, *map(str, objects), "-o", str(partial)])
+            _run([compiler, *flags, *LINK, *link, *map(str, objects), "-o", str(partial)])
             partial.rename(target)
     return target
 
@@ -118,6 +123,12 @@ class Emulation:
         """Draws another order of threads and blocks."""
         self._library.cuda_emulation_set_seed(ctypes.c_uint64(seed))
 
+    def set_approximation(self, name: str, seed: int = 0) -> None:
+        """Has approximate functions return something else that hardware might return."""
+        self._library.cuda_emulation_set_approximation(
+            APPROXIMATIONS.index(name), ctypes.c_uint64(seed)
+        )
+
     def set_device(self, multiprocessors: int = 132, shared_bytes_per_block: int = 232448) -> None:
         """Sets what the emulated device offers; the default is an H100."""
         self._library.cuda_emulation_set_device(multiprocessors, shared_bytes_per_block)
@@ -139,11 +150,14 @@ def emulation_library() -> Emulation:
 def emulation(emulation_library: Emulation, request: pytest.FixtureRequest) -> Iterator[Emulation]:
     """The library in its initial state; torch keeps to one thread, as the emulation does.
 
-    Every test draws orders of threads of its own, the same on every run, every call another one.
+    Every test draws orders of threads of its own, the same on every run, every call another one,
+    and errors of the approximate functions.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    emulation_library.set_seed(zlib.crc32(request.node.nodeid.encode()))
+    seed = zlib.crc32(request.node.nodeid.encode())
+    emulation_library.set_seed(seed)
+    emulation_library.set_approximation("random", seed)
     yield emulation_library
     emulation_library.set_device()
     torch.set_num_threads(threads)

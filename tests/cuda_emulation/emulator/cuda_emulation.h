@@ -16,7 +16,8 @@
 // block and what lies behind it is checked; a barrier that not all threads reach, a shuffle whose
 // mask names a lane that does not take part, a misaligned vector access and a launch beyond the
 // hardware's limits are errors with the place in the source. Under AddressSanitizer, accesses
-// outside shared, local and global memory are found where they happen.
+// outside shared, local and global memory are found where they happen. Approximate functions are
+// off by as much as hardware may be (approximations.h).
 #pragma once
 
 #include <cmath>
@@ -26,6 +27,8 @@
 #include <functional>
 #include <string>
 #include <type_traits>
+
+#include "approximations.h"
 
 #define __global__
 #define __device__

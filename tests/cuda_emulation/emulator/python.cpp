@@ -26,6 +26,12 @@ const char* cuda_emulation_error() { return last_error.c_str(); }
 
 void cuda_emulation_set_seed(uint64_t seed) { cuda_emulation::set_seed(seed); }
 
+// By the number of the Approximation.
+void cuda_emulation_set_approximation(int approximation, uint64_t seed) {
+  cuda_emulation::set_approximation(static_cast<cuda_emulation::Approximation>(approximation),
+                                    seed);
+}
+
 void cuda_emulation_set_device(int multiprocessors, int shared_bytes_per_block) {
   cuda_emulation::device() = {multiprocessors, shared_bytes_per_block};
 }
