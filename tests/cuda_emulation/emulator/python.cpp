@@ -2,6 +2,7 @@
 #include <exception>
 
 #include "cuda_emulation.h"
+#include "observer.h"
 
 namespace {
 std::string last_error;
@@ -10,13 +11,17 @@ std::string last_error;
 namespace cuda_emulation {
 
 int guarded(const std::function<void()>& work) {
-  try {
-    work();
-    return 0;
-  } catch (const std::exception& exception) {
-    last_error = exception.what();
-    return 1;
+  int failed = 0;
+  last_error.clear();
+  for (const auto& step : {work, std::function<void()>([] { observer->finish(); })}) {
+    try {
+      step();
+    } catch (const std::exception& exception) {
+      last_error += (failed ? "\n" : "") + std::string(exception.what());
+      failed = 1;
+    }
   }
+  return failed;
 }
 
 }  // namespace cuda_emulation
