@@ -1,8 +1,9 @@
 """Builds the CUDA kernels against the emulation of CUDA and calls them through ctypes.
 
-``emulator/`` and ``entry_points/`` make up the shared library; ``emulator/`` and ``sanitized/`` a
-program of its own, built with AddressSanitizer. Objects are kept under ``build/`` by the hash of
-their preprocessed source, so that only what changed is compiled again.
+``emulator/`` and ``entry_points/`` make up the shared library; with ``races/``, another one, which
+finds races; ``emulator/`` and ``sanitized/`` a program of its own, built with AddressSanitizer.
+Objects are kept under ``build/`` by the hash of their preprocessed source, so that only what has
+changed is compiled again.
 """
 
 from __future__ import annotations
@@ -40,7 +41,15 @@ FLAGS = [
     str(Path(torch.__file__).resolve().parent / "include"),
 ]
 RELEASE = ["-O2"]
+# The kernels' calls of these functions go to emulator/approximations.cpp.
+LINK = [f"-Wl,--wrap={function}" for function in ("expf", "logf", "exp", "log")]
 SANITIZED = ["-O1", "-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
+# Has the compiler report every access, see races/races.h; the library that it is for is not linked.
+REPORTED = ["-O1", "-g1", "-fsanitize=thread", "-include", str(HERE / "races" / "memory_calls.h")]
+REPORTED += [f"-fno-builtin-{function}" for function in ("memcpy", "memmove", "memset")]
+
+# What approximate functions return, by the number of emulator/approximations.h's Approximation.
+APPROXIMATIONS = ["exact", "random", "up", "down", "spread"]
 
 
 class EmulationError(RuntimeError):
@@ -54,14 +63,19 @@ def _run(command: list[str]) -> str:
     return done.stdout
 
 
-def _build(name: str, folders: list[str], flags: list[str], link: list[str]) -> Path:
-    """Compiles and links what has changed, once, however many test processes ask for it."""
+def _build(name: str, folders: dict[str, list[str]], link: list[str]) -> Path:
+    """Compiles the folders, each with its flags, and links them in this order: what has changed,
+    once, however many test processes ask for it."""
     compiler = os.environ.get("CXX") or shutil.which("g++") or "c++"
-    sources = [source for folder in folders for source in sorted((HERE / folder).glob("*.cpp"))]
-    flags = [*FLAGS, *flags]
+    sources = [
+        (source, [*FLAGS, *flags])
+        for folder, flags in folders.items()
+        for source in sorted((HERE / folder).glob("*.cpp"))
+    ]
     CACHE.mkdir(parents=True, exist_ok=True)
 
-    def compile_unit(source: Path) -> Path:
+    def compile_unit(unit: tuple[Path, list[str]]) -> Path:
+        source, flags = unit
         text = _run([compiler, *flags, "-E", str(source)])
         digest = hashlib.sha256("\0".join([compiler, *flags, text]).encode()).hexdigest()[:24]
         target = CACHE / f"{source.stem}-{digest}.o"
@@ -79,7 +93,7 @@ def _build(name: str, folders: list[str], flags: list[str], link: list[str]) -> 
         target = CACHE / f"{name}-{digest}"
         if not target.exists():
             partial = target.with_suffix(".partial")
-            _run([compiler, *flags, *link, *map(str, objects), "-o", str(partial)])
+            _run([compiler, *LINK, *link, *map(str, objects), "-o", str(partial)])
             partial.rename(target)
     return target
 
@@ -91,6 +105,8 @@ def _converted(argument: object) -> object:
         return ctypes.c_void_p(argument.data_ptr())
     if isinstance(argument, tuple):
         return (ctypes.c_int64 * len(argument))(*argument)
+    if isinstance(argument, str):
+        return ctypes.c_char_p(argument.encode())
     if isinstance(argument, float):
         return ctypes.byref(ctypes.c_double(argument))
     if isinstance(argument, torch.dtype):
@@ -118,6 +134,12 @@ class Emulation:
         """Draws another order of threads and blocks."""
         self._library.cuda_emulation_set_seed(ctypes.c_uint64(seed))
 
+    def set_approximation(self, name: str, seed: int = 0) -> None:
+        """Has approximate functions return something else that hardware might return."""
+        self._library.cuda_emulation_set_approximation(
+            APPROXIMATIONS.index(name), ctypes.c_uint64(seed)
+        )
+
     def set_device(self, multiprocessors: int = 132, shared_bytes_per_block: int = 232448) -> None:
         """Sets what the emulated device offers; the default is an H100."""
         self._library.cuda_emulation_set_device(multiprocessors, shared_bytes_per_block)
@@ -131,25 +153,62 @@ class Emulation:
 
 
 @pytest.fixture(scope="session")
-def emulation_library() -> Emulation:
-    return Emulation(_build("emulation.so", ["emulator", "entry_points"], RELEASE, ["-shared"]))
+def plain_library() -> Emulation:
+    folders = {"emulator": RELEASE, "entry_points": RELEASE}
+    return Emulation(_build("emulation.so", folders, ["-shared"]))
 
 
-@pytest.fixture
-def emulation(emulation_library: Emulation, request: pytest.FixtureRequest) -> Iterator[Emulation]:
+@pytest.fixture(scope="session")
+def checked_library() -> Emulation:
+    """With the checker of races: a call raises EmulationError if it finds one.
+
+    Of functions of the standard library that are in several objects, the linker takes the first:
+    the emulator's, whose accesses are not reported.
+    """
+    folders = {"emulator": RELEASE, "races": RELEASE}
+    folders |= {"races/planted": REPORTED, "entry_points": REPORTED}
+    return Emulation(_build("checked.so", folders, ["-shared"]))
+
+
+def _prepared(library: Emulation, request: pytest.FixtureRequest) -> Iterator[Emulation]:
     """The library in its initial state; torch keeps to one thread, as the emulation does.
 
-    Every test draws orders of threads of its own, the same on every run, every call another one.
+    Every test draws orders of threads of its own, the same on every run, every call another one,
+    and errors of the approximate functions.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    emulation_library.set_seed(zlib.crc32(request.node.nodeid.encode()))
-    yield emulation_library
-    emulation_library.set_device()
+    seed = zlib.crc32(request.node.nodeid.encode())
+    library.set_seed(seed)
+    library.set_approximation("random", seed)
+    yield library
+    library.set_device()
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def plain(plain_library: Emulation, request: pytest.FixtureRequest) -> Iterator[Emulation]:
+    yield from _prepared(plain_library, request)
+
+
+@pytest.fixture
+def checked(checked_library: Emulation, request: pytest.FixtureRequest) -> Iterator[Emulation]:
+    checked_library.call("races_set_strict", 0)
+    yield from _prepared(checked_library, request)
+
+
+@pytest.fixture
+def emulation(request: pytest.FixtureRequest) -> Emulation:
+    """FCN_EXT_RACES=1 in the environment has the checker of races look at all tests' launches,
+    FCN_EXT_RACES=strict by the strict rule of races/races.h."""
+    check = os.environ.get("FCN_EXT_RACES", "0")
+    library: Emulation = request.getfixturevalue("plain" if check == "0" else "checked")
+    if check == "strict":
+        library.call("races_set_strict", 1)
+    return library
 
 
 @pytest.fixture(scope="session")
 def sanitized_program() -> Path:
     """Runs one named case with AddressSanitizer; see sanitized/main.cpp."""
-    return _build("sanitized", ["emulator", "sanitized"], SANITIZED, [])
+    return _build("sanitized", {"emulator": SANITIZED, "sanitized": SANITIZED}, SANITIZED)

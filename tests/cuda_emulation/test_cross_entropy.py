@@ -131,7 +131,8 @@ def test_one_class(emulation: Emulation, stride: int) -> None:
     result = call(emulation, Case(map), input, target)
     assert result.loss == 0
     assert result.total_weight == target.numel()
-    assert result.gradient.abs().max() <= 1e-7 * stride**2
+    # Of the pixels of a corner, 9/4 stride^2, each may be off by an ulp: the reciprocal of one.
+    assert result.gradient.abs().max() <= 2.25 * 1.2e-7 * stride**2
 
 
 @pytest.mark.parametrize("layout", [CONTIGUOUS, CHANNELS_LAST])

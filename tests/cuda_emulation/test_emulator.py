@@ -17,6 +17,12 @@ WARP, HISTOGRAM, RACING, EMPTY, EMPTY_WITH_SHARED = range(10, 15)
 COPY, COPY_WITHOUT_WAIT = range(15, 17)
 
 
+@pytest.fixture
+def emulation(plain: Emulation) -> Emulation:
+    """Mistakes are to go on, also where races are looked for."""
+    return plain
+
+
 def run(emulation: Emulation, case: int, blocks: int = 1, threads: int = 32) -> torch.Tensor:
     """Runs one case on 0, 1, 2, ... and returns its output."""
     values = torch.arange(blocks * threads, dtype=torch.int32)

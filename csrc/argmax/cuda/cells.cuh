@@ -69,11 +69,11 @@ __device__ __forceinline__ void find_survivors(const ArgmaxArgs& args,
       const accumulate_t bound = dominator.bound[k] - margin;
       dominator.bound[k] = bound > -HUGE_VAL ? bound : accumulate_t(NAN);
     }
-    if (tiles.stages > 1 && own < kDominators) {
+    if (tiles.stages > 1 && own < kDominators && active) {
       Dominator<accumulate_t>& kept = tile.dominators()[entry * kDominators + own];
       if (first_class > 0 && kept.sum >= dominator.sum) {
         dominator = kept;
-      } else if (active) {
+      } else {
         kept = dominator;
       }
     }

@@ -26,6 +26,11 @@ __device__ __forceinline__ void evaluate_mixed(const ArgmaxArgs& args,
   const ArgmaxTiles& tiles = args.tiles;
   const auto channels = static_cast<int>(args.shape.channels);
   const int mixed = *tile.mixed_count();
+  if (tiles.stages == 1) {
+    // Of all cells at once, before anybody reads the list in which it marks some.
+    find_survivors(args, tile, 0, mixed, 0, channels);
+    __syncthreads();
+  }
   for (int begin = 0; begin < mixed * kOfCell; begin += kThreads) {
     const int unit = begin + static_cast<int>(threadIdx.x);
     const bool active = unit < mixed * kOfCell;
@@ -37,15 +42,10 @@ __device__ __forceinline__ void evaluate_mixed(const ArgmaxArgs& args,
         __syncthreads();
         stage_scores(args, tile, first_class, classes);
         __syncthreads();
-      }
-      // All at once where all classes are here.
-      const int last = smaller((begin + kThreads + kOfCell - 1) / kOfCell, mixed);
-      if (tiles.stages > 1) {
+        const int last = smaller((begin + kThreads + kOfCell - 1) / kOfCell, mixed);
         find_survivors(args, tile, begin / kOfCell, last, first_class, classes);
-      } else if (begin == 0) {
-        find_survivors(args, tile, 0, mixed, 0, classes);
+        __syncthreads();
       }
-      __syncthreads();
       if (active) {
         pixels.take(first_class, classes);
       }

@@ -132,7 +132,7 @@ __host__ __device__ __forceinline__ T larger(T a, T b) {
 // 2^x in one instruction, to about 2 ulp; results below the normal range are zero.
 __device__ __forceinline__ float exp2_fast(float x) {
 #if defined(FCN_EXT_CUDA_EMULATION)
-  return exp2f(x);
+  return cuda_emulation::ex2_approx_ftz(x);
 #else
   float result;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));

@@ -9,7 +9,7 @@ namespace softmax {
 // One instruction, to about 1 ulp; results below the normal range are zero.
 __device__ __forceinline__ float reciprocal_fast(float x) {
 #if defined(FCN_EXT_CUDA_EMULATION)
-  return 1 / x;
+  return cuda_emulation::rcp_approx_ftz(x);
 #else
   float result;
   asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));

@@ -16,7 +16,8 @@
 // block and what lies behind it is checked; a barrier that not all threads reach, a shuffle whose
 // mask names a lane that does not take part, a misaligned vector access and a launch beyond the
 // hardware's limits are errors with the place in the source. Under AddressSanitizer, accesses
-// outside shared, local and global memory are found where they happen.
+// outside shared, local and global memory are found where they happen; ../races finds accesses that
+// nothing orders. Approximate functions are off by as much as hardware may be (approximations.h).
 #pragma once
 
 #include <cmath>
@@ -26,6 +27,8 @@
 #include <functional>
 #include <string>
 #include <type_traits>
+
+#include "approximations.h"
 
 #define __global__
 #define __device__
@@ -102,33 +105,27 @@ extern const Thread* thread;
 
 void barrier(Site site);
 uint64_t collective(Collective kind, unsigned mask, uint64_t value, int source, Site site);
-void maybe_yield();
 void copy_async(void* shared, const void* global, size_t bytes);
 void commit_copies();
 void wait_for_copies(size_t groups_left);
 [[noreturn]] void fail(const std::string& message);
-[[noreturn]] void fail_misaligned(const void* address, size_t alignment);
+
+// Before an access: it is counted, and must be at a multiple of its own size.
+void note_load(const void* address, size_t bytes, size_t alignment);
+void note_store(const void* address, size_t bytes, size_t alignment);
 
 template <typename T>
 T load(const T* address) {
-  if (reinterpret_cast<uintptr_t>(address) % alignof(T) != 0) {
-    fail_misaligned(address, alignof(T));
-  }
+  note_load(address, sizeof(T), alignof(T));
   T value;
-  std::memcpy(&value, address, sizeof(T));
-  traffic().loaded += sizeof(T);
-  traffic().vector_loads += sizeof(T) == 16;
+  __builtin_memcpy(&value, address, sizeof(T));
   return value;
 }
 
 template <typename T>
 void store(T* address, const T& value) {
-  if (reinterpret_cast<uintptr_t>(address) % alignof(T) != 0) {
-    fail_misaligned(address, alignof(T));
-  }
-  std::memcpy(address, &value, sizeof(T));
-  traffic().stored += sizeof(T);
-  traffic().vector_stores += sizeof(T) == 16;
+  note_store(address, sizeof(T), alignof(T));
+  __builtin_memcpy(address, &value, sizeof(T));
 }
 
 template <typename T>
@@ -213,23 +210,9 @@ unsigned __match_any_sync(unsigned mask, T value, CUDA_EMULATION_SITE) {
       cuda_emulation::collective(cuda_emulation::Collective::kMatch, mask, bits, 0, {file, line}));
 }
 
-// Only one fiber runs at a time, so that these need no atomic instruction; now and then another
-// thread gets its turn in between.
-#define CUDA_EMULATION_ATOMICS(T)                                \
-  inline T atomicAdd(T* address, T value) {                      \
-    cuda_emulation::maybe_yield();                               \
-    const T old = cuda_emulation::load(address);                 \
-    cuda_emulation::store(address, static_cast<T>(old + value)); \
-    return old;                                                  \
-  }                                                              \
-  inline T atomicCAS(T* address, T expected, T desired) {        \
-    cuda_emulation::maybe_yield();                               \
-    const T old = cuda_emulation::load(address);                 \
-    if (old == expected) {                                       \
-      cuda_emulation::store(address, desired);                   \
-    }                                                            \
-    return old;                                                  \
-  }
+#define CUDA_EMULATION_ATOMICS(T)   \
+  T atomicAdd(T* address, T value); \
+  T atomicCAS(T* address, T expected, T desired);
 CUDA_EMULATION_ATOMICS(int)
 CUDA_EMULATION_ATOMICS(unsigned)
 CUDA_EMULATION_ATOMICS(unsigned long long)

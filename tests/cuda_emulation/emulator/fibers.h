@@ -14,12 +14,13 @@ namespace cuda_emulation {
 
 enum class State { kReady, kBarrier, kCollective, kReturned };
 
-// From global to shared memory, not yet there.
+// From global to shared memory, not yet waited for.
 struct Copy {
   void* shared;
   const void* global;
   size_t bytes;
   uint64_t group;
+  bool there;
 };
 
 struct Fiber : Thread {
@@ -51,6 +52,8 @@ void run_team(unsigned threads, const std::function<void()>& body);
 // From within a fiber: another one's turn. It comes back after somebody has woken it.
 void leave();
 void wake(Fiber& fiber);
+// Now and then another one's turn.
+void maybe_yield();
 
 uint64_t random_number();
 

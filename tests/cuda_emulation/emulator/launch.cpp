@@ -8,12 +8,14 @@
 #include "errors.h"
 #include "fibers.h"
 #include "memory.h"
+#include "observer.h"
 
 namespace cuda_emulation {
 
 namespace {
 
 std::mutex one_launch_at_a_time;
+Observer nobody;
 
 void check_limits(dim3 grid, dim3 size, size_t shared_bytes) {
   require(grid.x >= 1 && grid.y >= 1 && grid.z >= 1 && grid.x <= 0x7fffffffu && grid.y <= 65535 &&
@@ -38,6 +40,8 @@ std::vector<uint32_t> in_random_order(size_t count) {
 
 }  // namespace
 
+Observer* observer = &nobody;
+
 Device& device() {
   static Device values;
   return values;
@@ -50,9 +54,11 @@ void run(dim3 grid, dim3 size, size_t shared_bytes, const std::function<void()>&
   block.grid = grid;
   block.size = size;
   block.shared = shared.begin();
+  observer->launch_begins(shared.begin(), shared_bytes);
   for (const uint32_t linear : in_random_order(size_t{grid.x} * grid.y * grid.z)) {
     block.index = dim3(linear % grid.x, linear / grid.x % grid.y, linear / grid.x / grid.y);
     shared.poison();
+    observer->block_begins(size.x * size.y * size.z);
     run_team(size.x * size.y * size.z, kernel);
   }
   shared.check();

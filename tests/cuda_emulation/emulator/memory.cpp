@@ -10,6 +10,7 @@
 
 #include "errors.h"
 #include "fibers.h"
+#include "observer.h"
 
 namespace cuda_emulation {
 
@@ -25,10 +26,32 @@ Traffic& traffic() {
   return values;
 }
 
-void fail_misaligned(const void* address, size_t alignment) {
+namespace {
+
+[[noreturn]] void fail_misaligned(const void* address, size_t alignment) {
   fail("misaligned access: an address ending in " +
        std::to_string(reinterpret_cast<uintptr_t>(address) % 64) + " must be a multiple of " +
        std::to_string(alignment));
+}
+
+void require_alignment(const void* address, size_t alignment) {
+  if (reinterpret_cast<uintptr_t>(address) % alignment != 0) {
+    fail_misaligned(address, alignment);
+  }
+}
+
+}  // namespace
+
+void note_load(const void* address, size_t bytes, size_t alignment) {
+  require_alignment(address, alignment);
+  traffic().loaded += bytes;
+  traffic().vector_loads += bytes == 16;
+}
+
+void note_store(const void* address, size_t bytes, size_t alignment) {
+  require_alignment(address, alignment);
+  traffic().stored += bytes;
+  traffic().vector_stores += bytes == 16;
 }
 
 // ---------------------------------------------------------------- shared memory
@@ -67,11 +90,12 @@ void copy_async(void* shared, const void* global, size_t bytes) {
     }
   }
   traffic().loaded += bytes;
-  if (random_number() % 2 == 0) {
+  observer->copy_begins(shared, global, bytes, __builtin_return_address(0));
+  const bool at_once = random_number() % 2 == 0;
+  if (at_once) {
     std::memcpy(shared, global, bytes);
-  } else {
-    team.running->copies.push_back({shared, global, bytes, team.running->group});
   }
+  team.running->copies.push_back({shared, global, bytes, team.running->group, at_once});
 }
 
 void commit_copies() { ++team.running->group; }
@@ -80,9 +104,52 @@ void wait_for_copies(size_t groups_left) {
   auto& copies = team.running->copies;
   auto copy = copies.begin();
   for (; copy != copies.end() && copy->group + groups_left < team.running->group; ++copy) {
-    std::memcpy(copy->shared, copy->global, copy->bytes);
+    if (!copy->there) {
+      std::memcpy(copy->shared, copy->global, copy->bytes);
+    }
+    observer->copy_ends(copy->shared, copy->global, copy->bytes);
   }
   copies.erase(copies.begin(), copy);
 }
 
+// ---------------------------------------------------------------- atomics
+
+namespace {
+
+// Only one fiber runs at a time, so that these need no atomic instruction; now and then another
+// thread gets its turn before.
+template <typename T>
+T begin_atomic(const T* address, void* place) {
+  maybe_yield();
+  note_load(address, sizeof(T), sizeof(T));
+  observer->atomic(address, sizeof(T), place);
+  return *address;
+}
+
+template <typename T>
+void end_atomic(T* address, T value) {
+  note_store(address, sizeof(T), sizeof(T));
+  *address = value;
+}
+
+}  // namespace
+
 }  // namespace cuda_emulation
+
+#define CUDA_EMULATION_ATOMICS(T)                                                     \
+  T atomicAdd(T* address, T value) {                                                  \
+    const T old = cuda_emulation::begin_atomic(address, __builtin_return_address(0)); \
+    cuda_emulation::end_atomic(address, static_cast<T>(old + value));                 \
+    return old;                                                                       \
+  }                                                                                   \
+  T atomicCAS(T* address, T expected, T desired) {                                    \
+    const T old = cuda_emulation::begin_atomic(address, __builtin_return_address(0)); \
+    if (old == expected) {                                                            \
+      cuda_emulation::end_atomic(address, desired);                                   \
+    }                                                                                 \
+    return old;                                                                       \
+  }
+CUDA_EMULATION_ATOMICS(int)
+CUDA_EMULATION_ATOMICS(unsigned)
+CUDA_EMULATION_ATOMICS(unsigned long long)
+#undef CUDA_EMULATION_ATOMICS

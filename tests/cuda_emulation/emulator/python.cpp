@@ -2,6 +2,7 @@
 #include <exception>
 
 #include "cuda_emulation.h"
+#include "observer.h"
 
 namespace {
 std::string last_error;
@@ -10,13 +11,17 @@ std::string last_error;
 namespace cuda_emulation {
 
 int guarded(const std::function<void()>& work) {
-  try {
-    work();
-    return 0;
-  } catch (const std::exception& exception) {
-    last_error = exception.what();
-    return 1;
+  int failed = 0;
+  last_error.clear();
+  for (const auto& step : {work, std::function<void()>([] { observer->finish(); })}) {
+    try {
+      step();
+    } catch (const std::exception& exception) {
+      last_error += (failed ? "\n" : "") + std::string(exception.what());
+      failed = 1;
+    }
   }
+  return failed;
 }
 
 }  // namespace cuda_emulation
@@ -25,6 +30,12 @@ extern "C" {
 const char* cuda_emulation_error() { return last_error.c_str(); }
 
 void cuda_emulation_set_seed(uint64_t seed) { cuda_emulation::set_seed(seed); }
+
+// By the number of the Approximation.
+void cuda_emulation_set_approximation(int approximation, uint64_t seed) {
+  cuda_emulation::set_approximation(static_cast<cuda_emulation::Approximation>(approximation),
+                                    seed);
+}
 
 void cuda_emulation_set_device(int multiprocessors, int shared_bytes_per_block) {
   cuda_emulation::device() = {multiprocessors, shared_bytes_per_block};

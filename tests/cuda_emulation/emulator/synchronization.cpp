@@ -3,6 +3,7 @@
 
 #include "errors.h"
 #include "fibers.h"
+#include "observer.h"
 
 namespace cuda_emulation {
 
@@ -87,6 +88,7 @@ void barrier(Site site) {
   self.site = site;
   if (++team.at_barrier == team.size) {
     team.at_barrier = 0;
+    observer->barrier();
     for (unsigned i = 0; i < team.size; ++i) {
       wake(*team.fibers[i]);
     }
@@ -119,6 +121,7 @@ uint64_t collective(Collective kind, unsigned mask, uint64_t value, int source, 
     complete = !names(mask, other) || (fiber != nullptr && wait_together(self, *fiber));
   }
   if (complete) {
+    observer->collective(kind, first, mask);
     for (unsigned to = 0; to < 32; ++to) {
       if (names(mask, to)) {
         Fiber& fiber = *team.fibers[first + to];
