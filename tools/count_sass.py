@@ -5,8 +5,8 @@
 
 A library, an object file or a cubin is disassembled with cuobjdump (CUDA toolkit, beside nvdisasm).
 A class loop is an innermost loop with the four or five exponentials of a cell; the backward one
-stores its sums to shared memory. Every instruction of a warp takes one issue slot; an exponential also keeps
-its unit busy for 8 cycles.
+stores its sums to shared memory. Every instruction of a warp takes one issue slot; an exponential
+also keeps its unit busy for 8 cycles.
 """
 
 from __future__ import annotations

@@ -140,9 +140,15 @@ class Emulation:
             APPROXIMATIONS.index(name), ctypes.c_uint64(seed)
         )
 
-    def set_device(self, multiprocessors: int = 132, shared_bytes_per_block: int = 232448) -> None:
+    def set_device(
+        self,
+        multiprocessors: int = 132,
+        shared_bytes_per_block: int = 232448,
+        capability: int = 90,
+    ) -> None:
         """Sets what the emulated device offers; the default is an H100."""
-        self._library.cuda_emulation_set_device(multiprocessors, shared_bytes_per_block)
+        device = multiprocessors, shared_bytes_per_block, capability
+        self._library.cuda_emulation_set_device(*device)
 
     def take_traffic(self) -> dict[str, int]:
         """Bytes loaded and stored by kernels, and 16-byte accesses, since the last call."""

@@ -128,3 +128,24 @@ def test_tiles_hold_what_they_must(emulation: Emulation, dtype: torch.dtype) -> 
             map = Map((1, nodes), (2, width), align_corners=rng.random() < 0.5)
         emulation.call("bilinear_backward_spare", dtype, map.geometry(1, 1), spare)
         assert (spare >= 0).all(), map
+
+
+def test_blocks_are_planned_for_the_device(emulation: Emulation) -> None:
+    """Before sm_90 a multiprocessor holds two blocks of a float's backward, then three."""
+
+    def chunk_rows(dtype: torch.dtype, map: Map, capability: int) -> int:
+        emulation.set_device(multiprocessors=4, capability=capability)
+        rows = torch.zeros(1, dtype=torch.int64)
+        emulation.call("bilinear_backward_chunk_rows", dtype, map.geometry(1, 3), rows)
+        return int(rows)
+
+    maps = [Map((nodes, 64), (8 * nodes, 512), 8, 16, (4, 4)) for nodes in range(16, 80)]
+    for dtype in SCORES:
+        plans = [[chunk_rows(dtype, map, sm) for map in maps] for sm in (75, 80, 89, 90, 120)]
+        assert plans[0] == plans[1] == plans[2]
+        assert plans[3] == plans[4]
+        assert (plans[2] == plans[3]) == (dtype == torch.float64)
+    rng = random.Random(0)
+    for capability in (80, 90):
+        emulation.set_device(multiprocessors=4, capability=capability)
+        check_backward(emulation, maps[5], values(rng, (1, 3, *maps[5].output_size), torch.float32))

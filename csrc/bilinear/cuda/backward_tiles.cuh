@@ -10,12 +10,17 @@ constexpr int kBackwardThreads = 256;
 // Elements of a row that a thread holds.
 template <typename scalar_t>
 constexpr int kBackwardElements = sizeof(scalar_t) == 8 ? 4 : 8;
-// Blocks of a multiprocessor at once: what registers allow without spills.
+// Blocks of a multiprocessor at once: what registers allow without spills. The device that a kernel
+// is compiled for and the one that the host plans for are asked alike.
 template <typename scalar_t>
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
-constexpr int kBackwardBlocks = 2;
+__host__ __device__ constexpr int backward_blocks(int capability) {
+  return sizeof(scalar_t) == 8 || capability < 90 ? 2 : 3;
+}
+template <typename scalar_t>
+#if defined(__CUDA_ARCH__)
+constexpr int kBackwardBlocks = backward_blocks<scalar_t>(__CUDA_ARCH__ / 10);
 #else
-constexpr int kBackwardBlocks = sizeof(scalar_t) == 8 ? 2 : 3;
+constexpr int kBackwardBlocks = backward_blocks<scalar_t>(90);
 #endif
 constexpr int kRowTableSize = 128;
 // Channels that lie side by side in a row are split among blocks beyond this number.
@@ -119,9 +124,10 @@ BilinearBackwardTiles bilinear_backward_tiles(const BilinearShape& shape, bool c
   const int64_t rows = shape.y.input_size;
   const int64_t blocks_a_chunk =
       static_cast<int64_t>(tiles.tiles) * tiles.slices * tiles.plane_blocks;
+  const DeviceLimits limits = device_limits();
   const int64_t blocks_a_round =
-      device_limits().multiprocessors *
-      (kBackwardThreads * kBackwardBlocks<scalar_t> / (tiles.plane_threads * tiles.shared_planes));
+      limits.multiprocessors * (kBackwardThreads * backward_blocks<scalar_t>(limits.capability) /
+                                (tiles.plane_threads * tiles.shared_planes));
   int64_t least_time = INT64_MAX;
   for (int64_t chunk_rows = tiles.pieces > 1 ? 1 : smaller(rows, kMostRows); chunk_rows > 0;
        --chunk_rows) {

@@ -20,13 +20,14 @@ constexpr size_t kSharedBytesWithoutOptIn = 48 << 10;
 struct DeviceLimits {
   int multiprocessors;
   int shared_bytes_per_block;  // the most a kernel can be launched with
+  int capability;              // of sm_90: 90
 };
 
 #if defined(FCN_EXT_CUDA_EMULATION)
 
 inline DeviceLimits device_limits() {
-  return {cuda_emulation::device().multiprocessors,
-          cuda_emulation::device().shared_bytes_per_block};
+  const auto& device = cuda_emulation::device();
+  return {device.multiprocessors, device.shared_bytes_per_block, device.capability};
 }
 
 template <typename... Parameters, typename... Arguments>
@@ -57,6 +58,10 @@ inline DeviceLimits device_limits() {
       cudaDeviceGetAttribute(&limits.multiprocessors, cudaDevAttrMultiProcessorCount, device));
   check_cuda(cudaDeviceGetAttribute(&limits.shared_bytes_per_block,
                                     cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
+  int major = 0, minor = 0;
+  check_cuda(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
+  check_cuda(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device));
+  limits.capability = 10 * major + minor;
   return limits;
 }
 

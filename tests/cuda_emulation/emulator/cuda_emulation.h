@@ -64,6 +64,7 @@ namespace cuda_emulation {
 struct Device {
   int multiprocessors = 132;
   int shared_bytes_per_block = 232448;
+  int capability = 90;
 };
 Device& device();
 

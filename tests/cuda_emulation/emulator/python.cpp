@@ -37,8 +37,8 @@ void cuda_emulation_set_approximation(int approximation, uint64_t seed) {
                                     seed);
 }
 
-void cuda_emulation_set_device(int multiprocessors, int shared_bytes_per_block) {
-  cuda_emulation::device() = {multiprocessors, shared_bytes_per_block};
+void cuda_emulation_set_device(int multiprocessors, int shared_bytes_per_block, int capability) {
+  cuda_emulation::device() = {multiprocessors, shared_bytes_per_block, capability};
 }
 
 // loaded, stored, vector_loads, vector_stores since the last call.

@@ -46,3 +46,13 @@ extern "C" int bilinear_backward_spare(int64_t dtype, const Geometry* geometry, 
     }
   });
 }
+
+// Rows of the input that a backward block walks down.
+extern "C" int bilinear_backward_chunk_rows(int64_t dtype, const Geometry* geometry,
+                                            int64_t* chunk_rows) {
+  return guarded_for_type(dtype, [=](auto* type) {
+    using scalar_t = std::remove_pointer_t<decltype(type)>;
+    *chunk_rows = bilinear_backward_tiles<scalar_t>(geometry->shape(), false, 16 / sizeof(scalar_t))
+                      .chunk_rows;
+  });
+}
