@@ -216,10 +216,15 @@ def check_cross_entropy(input: Tensor, weight: Tensor | None, label_smoothing: A
         )
 
 
+def is_dense(map: Tensor) -> bool:
+    """Contiguous or channels_last, without gaps."""
+    return map.is_contiguous() or map.is_contiguous(memory_format=torch.channels_last)
+
+
 def check_scale(gradient: Tensor, factor: Tensor) -> None:
     if gradient.dim() != 4:
         raise ValueError(f"gradient must have shape (N, C, H, W), got {_shape(gradient)}")
-    if not (gradient.is_contiguous() or gradient.is_contiguous(memory_format=torch.channels_last)):
+    if not is_dense(gradient):
         raise ValueError("gradient must be contiguous or channels_last")
     if gradient.dtype not in (torch.float32, torch.float64):
         raise ValueError(f"gradient must be float32 or float64, got {_text(gradient.dtype)}")

@@ -84,11 +84,6 @@ def is_channels_last(map: Tensor) -> bool:
     return bool(map.shape[1] > 1 and map.stride(1) == 1 and map.stride(3) >= map.shape[1])
 
 
-def is_dense(map: Tensor) -> bool:
-    """Contiguous or channels_last, without gaps."""
-    return map.is_contiguous() or map.is_contiguous(memory_format=torch.channels_last)
-
-
 def empty_map(like: Tensor, height: int, width: int, dtype: torch.dtype | None = None) -> Tensor:
     """What the operators return for ``like``: its layout, and dtype, at another size."""
     return torch.empty(

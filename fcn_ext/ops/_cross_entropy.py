@@ -259,7 +259,7 @@ def _backward_in_place(ctx: Any, grad_loss: Tensor | None, *_: None) -> tuple[Te
     if grad_loss is None:
         return (None,) * 8
     saved = ctx.saved_tensors
-    if not (_autograd.is_plain(grad_loss, *saved[:2]) and _common.is_dense(saved[0])):
+    if not (_autograd.is_plain(grad_loss, *saved[:2]) and _rules.is_dense(saved[0])):
         return _scaled(ctx, saved, grad_loss)
     try:
         untouched = ctx.untouched.pop()  # by one thread alone

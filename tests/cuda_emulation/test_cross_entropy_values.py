@@ -111,7 +111,7 @@ def test_scores_that_are_not_finite(
         check(emulation, case, input, target, pixels=True)
 
 
-@pytest.mark.parametrize("name", ["stride 8", "scale 4", "any size", "stride 40"])
+@pytest.mark.parametrize("name", ["stride 8", "scale 4", "stride 3", "any size", "stride 40"])
 def test_void(emulation: Emulation, name: str) -> None:
     generator = torch.Generator().manual_seed(6)
     case = Case(MAPS[name], label_smoothing=0.1)
@@ -142,7 +142,7 @@ def test_ignored_labels(emulation: Emulation, dtype: torch.dtype, ignore_index: 
     check(emulation, case, input, target.to(dtype), pixels=True)
 
 
-@pytest.mark.parametrize("name", ["stride 8", "scale 4", "any size", "down"])
+@pytest.mark.parametrize("name", ["stride 8", "scale 4", "stride 3", "any size", "down"])
 @pytest.mark.parametrize(
     ("dtype", "value"),
     [

@@ -1,5 +1,6 @@
 // What the sums over blocks become: the total weight of the labels, found before the loss where its
-// gradient is that of a mean, and the loss. In an order fixed by the shape.
+// gradient is that of a mean, and the loss. In an order fixed by the shape. And the factor of a
+// gradient in a backward pass.
 #pragma once
 
 #include "common/cuda/launch.cuh"

@@ -10,8 +10,9 @@
 // Inside a cell the exponent of a class is start + across i + down j + twist i j at the pixel (i,
 // j) of a thread's part of it, so that its powers of two are products: along a row a geometric
 // progression, whose start and ratio are geometric progressions down the rows. Four ex2 make a
-// cell; the sums of the backward over u_ij 2^exponent, and over it times i, j and i j, are Horner
-// schemes with their derivatives, whose coefficients u are the same for all classes.
+// cell, five with eight rows; the sums of the backward over u_ij 2^exponent, and over it times i, j
+// and i j, are Horner schemes with their derivatives, whose coefficients u are the same for all
+// classes.
 #pragma once
 
 #include "common/logarithms.h"
