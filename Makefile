@@ -4,7 +4,7 @@
 #   make test    runs the tests
 #
 # and `make bench`, `make lint`, `make format`, `make docs`, `make cuda` (compile for every GPU
-# architecture), `make test-torch TORCH=2.14.1` (the operators' and nets' tests under another torch).
+# architecture), `make gpu-model` (what they would issue), `make test-torch TORCH=2.14.1` (the operators' and nets' tests under another torch).
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -28,7 +28,7 @@ SOURCES := CMakeLists.txt pyproject.toml constraints.txt $(wildcard tools/*.py c
            $(shell find csrc -type f)
 CXX_FILES = $(shell git ls-files '*.cpp' '*.h' '*.cu' '*.cuh')
 
-.PHONY: train test test-torch bench lint format docs cuda clean
+.PHONY: train test test-torch bench lint format docs cuda gpu-model clean
 
 train: $(VENV)/installed
 	$(BIN)/fcn train
@@ -61,6 +61,12 @@ docs: $(VENV)/docs-installed
 # The CUDA operators for every architecture, on any machine with nvcc; -Xptxas -v in build/cuda/log.
 cuda: $(VENV)/installed
 	tools/build_cuda.sh $(BIN)/python build/cuda
+
+# What the benchmarks' rows would issue on a GPU, from the machine code that `make cuda` leaves.
+gpu-model: $(VENV)/installed
+	@test -f build/cuda/libfcn_ext_cuda.so || { echo "run make cuda first"; exit 1; }
+	$(PIP) install --quiet nvidia-cuda-cuobjdump nvidia-cuda-nvdisasm
+	$(BIN)/python tools/gpu_model.py build/cuda/libfcn_ext_cuda.so
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

@@ -12,15 +12,14 @@ also keeps its unit busy for 8 cycles.
 from __future__ import annotations
 
 import argparse
-import os
 import re
-import shutil
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from sass.disassembly import disassemble, find_cuobjdump, functions
 
 EXPONENTIALS = (4, 5)  # of a cell; the middle one of eight rows has one of its own
 SIDE = 8  # pixels that a thread takes at most, across and down
@@ -35,23 +34,6 @@ class Loop:
     @property
     def slots(self) -> int:
         return sum(self.names.values())
-
-
-def find_cuobjdump(given: str | None) -> str:
-    folders = [Path(os.environ.get("CUDA_HOME", "/usr/local/cuda")) / "bin"]
-    candidates = [given, shutil.which("cuobjdump"), *(folder / "cuobjdump" for folder in folders)]
-    for candidate in candidates:
-        if candidate and Path(candidate).is_file():
-            return str(candidate)
-    sys.exit("count_sass.py: no cuobjdump found; name one with --cuobjdump")
-
-
-def functions(sass: str) -> Iterator[tuple[str, list[tuple[int, str]]]]:
-    """Name and (address, instruction) list of every kernel."""
-    for part in re.split(r"\n\s*Function : ", sass)[1:]:
-        name, _, body = part.partition("\n")
-        found = re.findall(r"/\*([0-9a-f]{4,6})\*/\s+([^;]+);", body)
-        yield name.strip(), [(int(address, 16), text.strip()) for address, text in found]
 
 
 def innermost_loops(instructions: list[tuple[int, str]]) -> Iterator[Loop]:
@@ -74,15 +56,11 @@ def main() -> None:
     parser.add_argument("--arch", default="sm_90")
     parser.add_argument("--cuobjdump")
     arguments = parser.parse_args()
-    command = [find_cuobjdump(arguments.cuobjdump), "-sass", str(arguments.binary)]
-    if arguments.binary.suffix != ".cubin":
-        command[1:1] = ["-arch", arguments.arch]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        sys.exit(done.stderr)
+    cuobjdump = find_cuobjdump(arguments.cuobjdump)
+    sass = disassemble(arguments.binary, arguments.arch, cuobjdump)
 
     rows = set()
-    for name, instructions in functions(done.stdout):
+    for name, instructions in functions(sass):
         kernel = re.search(r"cross_entropy_tile_kernel.*CellTileILi(\d+)E.*Lb([01])E", name)
         if not kernel:
             continue

@@ -12,7 +12,7 @@ from .maps import Map
 from .operands import INF, accumulated, among_nans, blocks, check_guards, guarded
 
 if TYPE_CHECKING:
-    from .conftest import Emulation
+    from .library import Emulation
 
 
 def logits_of(map: Map, input: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from .maps import Map
 from .operands import CHANNELS_LAST, CONTIGUOUS, among_nans, check_guards, guarded
 
 if TYPE_CHECKING:
-    from .conftest import Emulation
+    from .library import Emulation
 
 TOLERANCE = {
     torch.float32: 1e-5,

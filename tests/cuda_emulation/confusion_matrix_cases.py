@@ -11,7 +11,7 @@ from torch import Tensor
 from fcn_ext import reference
 
 if TYPE_CHECKING:
-    from .conftest import Emulation
+    from .library import Emulation
 
 
 def added(num_classes: int, count: Callable[[Tensor, Tensor], None]) -> tuple[Tensor, int]:

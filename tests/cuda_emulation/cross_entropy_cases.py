@@ -22,7 +22,7 @@ from .operands import (
 )
 
 if TYPE_CHECKING:
-    from .conftest import Emulation
+    from .library import Emulation
 
 IGNORE = 255
 

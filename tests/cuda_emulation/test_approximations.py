@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from . import argmax_cases, cross_entropy_cases
-from .conftest import APPROXIMATIONS
 from .cross_entropy_cases import Case
+from .library import APPROXIMATIONS
 from .maps import Map, scaling, upsampling
 from .operands import INF, NAN
 
 if TYPE_CHECKING:
-    from .conftest import Emulation
+    from .library import Emulation
 
 # In the order of entry_points/approximations.cpp: name, largest error in ulp, what it computes.
 FUNCTIONS = [

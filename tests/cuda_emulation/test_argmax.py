@@ -18,7 +18,7 @@ from .maps import Map, random_upsampling
 from .operands import LABELS, SCORES, laid_out
 
 if TYPE_CHECKING:
-    from .conftest import Emulation
+    from .library import Emulation
 
 
 @pytest.mark.parametrize("kind", ["random", "trained"])

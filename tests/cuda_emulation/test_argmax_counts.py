@@ -13,7 +13,7 @@ from .maps import Map
 from .operands import LABELS, labels_among, laid_out
 
 if TYPE_CHECKING:
-    from .conftest import Emulation
+    from .library import Emulation
 
 
 @pytest.mark.parametrize("dtype", LABELS, ids=str)

@@ -12,7 +12,7 @@ from .maps import Map
 from .operands import INF, NAN, SCORES
 
 if TYPE_CHECKING:
-    from .conftest import Emulation
+    from .library import Emulation
 
 
 @pytest.mark.parametrize("align_corners", [False, True])

@@ -22,7 +22,7 @@ from .maps import Map, random_upsampling
 from .operands import CHANNELS_LAST, CONTIGUOUS, SCORES, check_guards, guarded, laid_out
 
 if TYPE_CHECKING:
-    from .conftest import Emulation
+    from .library import Emulation
 
 
 @pytest.mark.parametrize("layout", [CONTIGUOUS, CHANNELS_LAST], ids=["nchw", "nhwc"])

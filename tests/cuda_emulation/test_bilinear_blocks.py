@@ -14,7 +14,7 @@ from .maps import Map
 from .operands import CHANNELS_LAST, CONTIGUOUS, SCORES
 
 if TYPE_CHECKING:
-    from .conftest import Emulation
+    from .library import Emulation
 
 
 @pytest.mark.parametrize("multiprocessors", [1, 16, 132])

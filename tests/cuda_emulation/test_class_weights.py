@@ -13,7 +13,7 @@ from .cross_entropy_cases import MAPS, Case, call, call_pixels, expected, labels
 from .operands import INF, NAN
 
 if TYPE_CHECKING:
-    from .conftest import Emulation
+    from .library import Emulation
 
 CLASSES = 7
 # Of classes 5 and 6, which no pixel has, and of class 1.

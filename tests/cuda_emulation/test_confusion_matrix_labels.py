@@ -11,7 +11,7 @@ from .confusion_matrix_cases import check, random_labels
 from .operands import LABELS, labels_among, laid_out
 
 if TYPE_CHECKING:
-    from .conftest import Emulation
+    from .library import Emulation
 
 
 @pytest.mark.parametrize("target_type", LABELS, ids=str)

@@ -11,7 +11,7 @@ from .confusion_matrix_cases import check, count, random_labels
 from .operands import INF, LABELS, NAN, SCORES, laid_out
 
 if TYPE_CHECKING:
-    from .conftest import Emulation
+    from .library import Emulation
 
 
 def random_logits(

@@ -23,7 +23,7 @@ from .maps import Map, scaling, upsampling
 from .operands import CHANNELS_LAST, CONTIGUOUS, LABELS, SCORES, among_nans, laid_out
 
 if TYPE_CHECKING:
-    from .conftest import Emulation
+    from .library import Emulation
 
 
 def random_case(rng: random.Random, generator: torch.Generator, stride: int, classes: int) -> Case:

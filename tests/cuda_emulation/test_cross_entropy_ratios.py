@@ -17,7 +17,7 @@ from .maps import Map, random_upsampling, upsampling
 from .operands import CHANNELS_LAST, CONTIGUOUS
 
 if TYPE_CHECKING:
-    from .conftest import Emulation
+    from .library import Emulation
 
 
 def side_of_map(emulation: Emulation, map: Map, dtype: torch.dtype = torch.float32) -> int:

@@ -13,7 +13,7 @@ from .maps import Map, scaling, upsampling
 from .operands import LABELS, among_nans
 
 if TYPE_CHECKING:
-    from .conftest import Emulation
+    from .library import Emulation
 
 
 KINDS = ["1e4", "1e4 noise", "200", "40", "equal", "common"]

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 if TYPE_CHECKING:
-    from .conftest import Emulation
+    from .library import Emulation
 
 # The cases of entry_points/self_test.cpp.
 REVERSE, REVERSE_WITHOUT_BARRIER, DIVERGENT_BARRIER, EARLY_RETURN, EXITED_LANE = range(5)

@@ -18,7 +18,7 @@ from .maps import Map, scaling, upsampling
 from .operands import CHANNELS_LAST, CONTIGUOUS, INF, accumulated, blocks
 
 if TYPE_CHECKING:
-    from .conftest import Emulation
+    from .library import Emulation
 
 # The cases of races/planted/planted.cpp: what is found, and where nothing is.
 READ, WRITE, ATOMIC = "a read", "a write", "an atomic operation"

@@ -37,7 +37,8 @@ void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_
   if (grid.x == 0 || grid.y == 0 || grid.z == 0) {
     return;
   }
-  cuda_emulation::run(grid, block, shared_bytes,
+  cuda_emulation::run(cuda_emulation::Launch(kernel, grid, block, shared_bytes,
+                                             static_cast<Parameters>(arguments)...),
                       [=] { kernel(static_cast<Parameters>(arguments)...); });
 }
 

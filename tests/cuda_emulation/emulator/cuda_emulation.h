@@ -9,7 +9,7 @@
 //       return cuda_emulation::guarded([=] { launch_my_kernel(...); });
 //     }
 //
-// and conftest.py's `emulation.call("my_kernel", ...)` raises the message of what went wrong.
+// and library.py's `emulation.call("my_kernel", ...)` raises the message of what went wrong.
 //
 // What it finds: threads and blocks run in an order drawn from a seed, so that a missing barrier
 // or a race gives wrong values under some seed; shared memory starts as NaN (all bits set) in every
@@ -77,12 +77,43 @@ Traffic& traffic();
 
 void set_seed(uint64_t seed);
 
+// Who gets launches in place of the emulation, if anybody: the kernel's mangled name, grid and
+// block (x, y, z each), bytes of shared memory, and the parameters.
+using Taker = void (*)(const char* kernel, const unsigned* sizes, size_t shared_bytes,
+                       const char* parameters, size_t parameter_bytes);
+Taker& taker();
+
 // Runs `work`; 0, or 1 after an exception, whose message cuda_emulation_error() then returns.
 int guarded(const std::function<void()>& work);
 
 // ---------------------------------------------------------------- for launch.cuh
 
-void run(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>& kernel);
+// What a launch gives: also the arguments as a GPU's kernel finds them, one after another, each at
+// a multiple of its alignment.
+struct Launch {
+  const void* kernel;
+  dim3 grid, block;
+  size_t shared_bytes;
+  std::string parameters;
+
+  template <typename... Parameters>
+  Launch(void (*function)(Parameters...), dim3 blocks, dim3 threads, size_t bytes,
+         const Parameters&... values)
+      : kernel(reinterpret_cast<const void*>(function)),
+        grid(blocks),
+        block(threads),
+        shared_bytes(bytes) {
+    (append(&values, sizeof(Parameters), alignof(Parameters)), ...);
+  }
+
+ private:
+  void append(const void* value, size_t bytes, size_t alignment) {
+    parameters.resize((parameters.size() + alignment - 1) / alignment * alignment);
+    parameters.append(static_cast<const char*>(value), bytes);
+  }
+};
+
+void run(const Launch& launch, const std::function<void()>& kernel);
 
 // ---------------------------------------------------------------- for the functions below
 

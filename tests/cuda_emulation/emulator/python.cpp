@@ -1,4 +1,4 @@
-// What conftest.py's Emulation calls, beside the kernels' entry points.
+// What library.py's Emulation calls, beside the kernels' entry points.
 #include <exception>
 
 #include "cuda_emulation.h"
@@ -40,6 +40,9 @@ void cuda_emulation_set_approximation(int approximation, uint64_t seed) {
 void cuda_emulation_set_device(int multiprocessors, int shared_bytes_per_block, int capability) {
   cuda_emulation::device() = {multiprocessors, shared_bytes_per_block, capability};
 }
+
+// Null: launches are emulated again.
+void cuda_emulation_set_taker(cuda_emulation::Taker taker) { cuda_emulation::taker() = taker; }
 
 // loaded, stored, vector_loads, vector_stores since the last call.
 void cuda_emulation_take_traffic(uint64_t* counts) {

@@ -1,0 +1,19 @@
+"""Words of lanes as numbers of other kinds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+U32, S32, U64, S64, F32, F64 = np.uint32, np.int32, np.uint64, np.int64, np.float32, np.float64
+
+
+def wide(values: Any) -> Any:
+    """32 bits as 64, with zeros above."""
+    return np.asarray(values).astype(U64)
+
+
+def signed(values: Any) -> Any:
+    """32 bits as a signed number of 64."""
+    return np.asarray(values).view(S32).astype(S64)
