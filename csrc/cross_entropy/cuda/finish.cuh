@@ -10,8 +10,9 @@ namespace fcn_ext {
 namespace cross_entropy {
 
 constexpr int kFinishThreads = 256;
-constexpr int kTotalThreads = 256;
-constexpr int kMostTotals = 1024;
+constexpr size_t kFinishScratch = kFinishThreads / kWarp * sizeof(double);
+constexpr int kTotalThreads = 256, kTotalWarps = kTotalThreads / kWarp;
+constexpr int kMostTotals = 512;
 
 // The weights of the labels, summed by blocks of total_weight_kernel.
 struct TotalWeights {
@@ -19,7 +20,7 @@ struct TotalWeights {
   int count;
 };
 
-// Their sum. All threads of the block come here; `scratch` holds a double a thread.
+// Their sum. All threads of the block come here; `scratch` holds a double a warp.
 __device__ __forceinline__ double total_weight_of(const TotalWeights& totals, double* scratch) {
   double sum = 0;
   for (int k = static_cast<int>(threadIdx.x); k < totals.count; k += static_cast<int>(blockDim.x)) {
@@ -38,33 +39,52 @@ __device__ __forceinline__ accumulate_t mean_scale(const TotalWeights& totals, d
   return total == 0 ? accumulate_t(0) : 1 / total;
 }
 
-// A block takes rows of the target in turn, a thread every kTotalThreads-th label of a row. Memory
-// touched: the target, and a number a block.
+// A warp takes rows of the target in turn, a lane every 32nd label of a row, several at a time.
+// Memory touched: the target, and a number a block.
 template <typename accumulate_t>
 __global__ void __launch_bounds__(kTotalThreads)
     total_weight_kernel(const CrossEntropy problem, const ClassTerms<accumulate_t> terms,
                         double* sums) {
+  constexpr int kAhead = 8;
   const int64_t height = problem.shape.y.output_size, width = problem.shape.x.output_size;
   const int64_t rows = problem.shape.batch * height;
-  const int64_t step = kTotalThreads * problem.target.stride[2];
+  const int thread = static_cast<int>(threadIdx.x), lane = thread % kWarp;
+  const int64_t step = kWarp * problem.target.stride[2];
   double sum = 0;
-  for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
-    const int64_t n = row / height;
-    const int64_t offset = n * problem.target.stride[0] +
-                           (row - n * height) * problem.target.stride[1] +
-                           threadIdx.x * problem.target.stride[2];
-    with_labels(problem.target.data, problem.target.type, [&](const auto* labels) {
-      const auto* from = labels + offset;
+  with_labels(problem.target.data, problem.target.type, [&](const auto* labels) {
+    using label_t = std::remove_const_t<std::remove_pointer_t<decltype(labels)>>;
+#pragma unroll 1
+    for (int64_t row = int64_t{blockIdx.x} * kTotalWarps + thread / kWarp; row < rows;
+         row += int64_t{gridDim.x} * kTotalWarps) {
+      const int64_t n = row / height;
+      const auto* from = labels + n * problem.target.stride[0] +
+                         (row - n * height) * problem.target.stride[1] +
+                         lane * problem.target.stride[2];
+      int count = 0;
       accumulate_t in_row = 0;
-#pragma unroll 4
-      for (int64_t x = threadIdx.x; x < width; x += kTotalThreads) {
-        const int32_t label = label_class(*from, problem.ignore_index, terms.classes);
-        in_row += label < 0 ? accumulate_t(0) : terms.weight_of(label);
-        from += step;
+#pragma unroll 1
+      for (int64_t left = width - lane; left > 0; left -= kAhead * kWarp) {
+        const int there_are = static_cast<int>(smaller<int64_t>(left, kAhead * kWarp));
+        label_t ahead[kAhead];
+#pragma unroll
+        for (int a = 0; a < kAhead; ++a) {
+          ahead[a] = a * kWarp < there_are ? *from : label_t(0);
+          from += step;
+        }
+#pragma unroll
+        for (int a = 0; a < kAhead; ++a) {
+          const bool is_there = a * kWarp < there_are;
+          if (terms.weight == nullptr) {
+            count += is_there && is_class(ahead[a], problem.ignore_index, terms.classes) ? 1 : 0;
+          } else if (is_there) {
+            const int32_t label = label_class(ahead[a], problem.ignore_index, terms.classes);
+            in_row += label < 0 ? accumulate_t(0) : terms.weight[label];
+          }
+        }
       }
-      sum += static_cast<double>(in_row);
-    });
-  }
+      sum += count + static_cast<double>(in_row);
+    }
+  });
   sum = block_sum(sum, shared_memory<double>());
   if (threadIdx.x == 0) {
     sums[blockIdx.x] = sum;
@@ -72,8 +92,8 @@ __global__ void __launch_bounds__(kTotalThreads)
 }
 
 inline int total_weight_blocks(const CrossEntropy& problem) {
-  return static_cast<int>(
-      smaller<int64_t>(problem.shape.batch * problem.shape.y.output_size, kMostTotals));
+  const int64_t rows = problem.shape.batch * problem.shape.y.output_size;
+  return static_cast<int>(smaller<int64_t>(ceil_divide(rows, kTotalWarps), kMostTotals));
 }
 
 template <typename accumulate_t>
@@ -81,33 +101,51 @@ TotalWeights launch_total_weight(const CrossEntropy& problem, const ClassTerms<a
                                  double* sums, cudaStream_t stream) {
   const int blocks = total_weight_blocks(problem);
   launch(total_weight_kernel<accumulate_t>, dim3(static_cast<unsigned>(blocks)),
-         dim3(kTotalThreads), kTotalThreads * sizeof(double), stream, problem, terms, sums);
+         dim3(kTotalThreads), kTotalWarps * sizeof(double), stream, problem, terms, sums);
   return {sums, blocks};
 }
 
-// One block: the losses and weights of all blocks of the kernel before.
+// The losses and weights of all blocks of the kernel before, added up by one block of
+// kFinishThreads. `scratch` holds a double a warp.
+template <typename accumulate_t>
+struct FinishLoss {
+  const PartialLoss* partials;
+  int64_t count;
+  TotalWeights totals;
+  accumulate_t* loss;
+  accumulate_t* total_weight;
+
+  __device__ __forceinline__ void operator()(double* scratch) const {
+    double loss_sum = 0, weight_sum = 0;
+    for (int64_t k = threadIdx.x; k < count; k += kFinishThreads) {
+      loss_sum += partials[k].loss;
+      weight_sum += partials[k].weight;
+    }
+    loss_sum = block_sum(loss_sum, scratch);
+    weight_sum = block_sum(weight_sum, scratch);
+    const bool mean = totals.sums != nullptr;
+    if (mean) {
+      weight_sum = total_weight_of(totals, scratch);
+    }
+    if (threadIdx.x == 0) {
+      const auto sum = static_cast<accumulate_t>(loss_sum);
+      const auto total = static_cast<accumulate_t>(weight_sum);
+      *loss = mean ? sum / total : sum;
+      *total_weight = total;
+    }
+  }
+};
+
 template <typename accumulate_t>
 __global__ void __launch_bounds__(kFinishThreads)
-    finish_loss_kernel(const PartialLoss* partials, int64_t count, const TotalWeights totals,
-                       accumulate_t* loss, accumulate_t* total_weight) {
-  auto* scratch = shared_memory<double>();
-  double loss_sum = 0, weight_sum = 0;
-  for (int64_t k = threadIdx.x; k < count; k += kFinishThreads) {
-    loss_sum += partials[k].loss;
-    weight_sum += partials[k].weight;
-  }
-  loss_sum = block_sum(loss_sum, scratch);
-  weight_sum = block_sum(weight_sum, scratch);
-  const bool mean = totals.sums != nullptr;
-  if (mean) {
-    weight_sum = total_weight_of(totals, scratch);
-  }
-  if (threadIdx.x == 0) {
-    const auto sum = static_cast<accumulate_t>(loss_sum);
-    const auto total = static_cast<accumulate_t>(weight_sum);
-    *loss = mean ? sum / total : sum;
-    *total_weight = total;
-  }
+    finish_loss_kernel(const FinishLoss<accumulate_t> finish) {
+  finish(shared_memory<double>());
+}
+
+template <typename accumulate_t>
+void launch_finish_loss(const FinishLoss<accumulate_t>& finish, cudaStream_t stream) {
+  launch(finish_loss_kernel<accumulate_t>, dim3(1), dim3(kFinishThreads), kFinishScratch, stream,
+         finish);
 }
 
 // gradient[i] *= *factor, but where that is one. A thread takes every so many-th element.

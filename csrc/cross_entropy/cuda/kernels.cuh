@@ -46,7 +46,9 @@ TileArgs tile_args(const CrossEntropy& problem, const TileGrid& grid, const scal
           {}};
 }
 
-inline void launch_tiles(const TileArgs& args, cudaStream_t stream) {
+// also(scratch): what a block does beside the rims of a gradient.
+template <typename Also = NothingElse>
+void launch_tiles(const TileArgs& args, cudaStream_t stream, const Also& also = {}) {
   with_tile(args.tiles.grid.side, [&](auto tile) {
     using Tile = decltype(tile);
     const dim3 grid(static_cast<unsigned>(args.tiles.grid.count)), block(kTileThreads);
@@ -57,7 +59,7 @@ inline void launch_tiles(const TileArgs& args, cudaStream_t stream) {
     }
     launch(cross_entropy_tile_kernel<Tile, true>, grid, block,
            size_t{LabelShared<Tile, true>::kBytes}, stream, args);
-    launch_finish_rims<Tile>(args.tiles, stream);
+    launch_finish_rims<Tile>(args.tiles, stream, also);
   });
 }
 
@@ -98,22 +100,25 @@ void launch_cross_entropy(const CrossEntropy& problem, bool mean, const scalar_t
   }
   workspace = static_cast<unsigned char*>(workspace) + padded_bytes(kMostTotals, sizeof(double));
   auto* partials = static_cast<PartialLoss*>(workspace);
-  int64_t blocks = 0;
+  FinishLoss<accumulate_t> finish{partials, 0, totals, loss, total_weight};
   if constexpr (!std::is_same_v<scalar_t, double>) {
     if (grid.side != 0) {
-      blocks = grid.count;
+      finish.count = grid.count;
       void* rims =
-          static_cast<unsigned char*>(workspace) + padded_bytes(blocks, sizeof(PartialLoss));
+          static_cast<unsigned char*>(workspace) + padded_bytes(grid.count, sizeof(PartialLoss));
       TileArgs args = tile_args(problem, grid, input, weight, gradient, gradient_strides, rims);
       args.partials = partials;
       args.totals = totals;
-      launch_tiles(args, stream);
+      launch_tiles(args, stream, finish);
+      if (gradient != nullptr) {
+        return;
+      }
     }
   }
   if (grid.side == 0) {
-    blocks = direct_blocks(problem);
+    finish.count = direct_blocks(problem);
     auto* sums = reinterpret_cast<PixelSum<accumulate_t>*>(
-        static_cast<unsigned char*>(workspace) + padded_bytes(blocks, sizeof(PartialLoss)));
+        static_cast<unsigned char*>(workspace) + padded_bytes(finish.count, sizeof(PartialLoss)));
     const DirectArgs<scalar_t> args{
         problem, input,    class_terms(problem, weight),         nullptr,
         nullptr, partials, gradient == nullptr ? nullptr : sums, totals};
@@ -122,8 +127,7 @@ void launch_cross_entropy(const CrossEntropy& problem, bool mean, const scalar_t
       launch_direct_gradient(args, gradient, gradient_strides, stream);
     }
   }
-  launch(finish_loss_kernel<accumulate_t>, dim3(1), dim3(kFinishThreads),
-         kFinishThreads * sizeof(double), stream, partials, blocks, totals, loss, total_weight);
+  launch_finish_loss(finish, stream);
 }
 
 // losses: (N, H, W), zero where the label is ignored.

@@ -36,6 +36,12 @@ __device__ __forceinline__ int32_t label_class(label_t label, int64_t ignore_ind
   }
 }
 
+// Whether a label is a class that counts.
+template <typename label_t>
+__device__ __forceinline__ bool is_class(label_t label, int64_t ignore_index, int32_t classes) {
+  return label_class(label, ignore_index, classes) >= 0;
+}
+
 __device__ __forceinline__ int32_t label_at(const CrossEntropy& problem, int64_t n, int64_t y,
                                             int64_t x) {
   const int64_t offset =

@@ -26,13 +26,8 @@ __device__ __forceinline__ void leave_empty(const TileBlock<Tile, with_gradient>
   __syncthreads();
   if (with_gradient) {
     for (int32_t first = 0; first < args.terms.classes; first += kTileClasses) {
-      block.set_gradients(
-          first, smaller(kTileClasses, args.terms.classes - first), [](int, int) { return 0.0f; },
-          [](int, float* to, int64_t step) {
-            for (int k = 0; k < kTileClasses; ++k) {
-              to[k * step] = 0;
-            }
-          });
+      block.set_gradients(first, smaller(kTileClasses, args.terms.classes - first),
+                          [](int, int, float) { return 0.0f; });
     }
   }
   if (block.thread == 0 && args.partials != nullptr) {
@@ -55,6 +50,33 @@ __device__ __forceinline__ double exact_loss(const TileBlock<Tile, with_gradient
         [&](int node, double weight) { less(terms.smooth, weight * block.smoothed[node]); });
   }
   return log_sum;
+}
+
+// Where all pixels that count have the same factor: the sum of their log-sums. Leaves factor / sum
+// in `sum`.
+template <typename Tile, bool with_gradient>
+__device__ __forceinline__ float logs_and_factors(const TileBlock<Tile, with_gradient>& block,
+                                                  float factor, float (&sum)[Tile::kPixels]) {
+  float logs = 0, product = 1;
+#pragma unroll
+  for (int j = 0; j < Tile::kSide; ++j) {
+    if (opaque(block.thread) >= 0) {  // as below
+      const auto codes = block.row_codes(j);
+#pragma unroll
+      for (int i = 0; i < Tile::kSide; ++i) {
+        float& pixel = sum[j * Tile::kSide + i];
+        const bool counts = codes[i] != kIgnoredCode;
+        product *= counts ? pixel : 1;
+        pixel = factor * reciprocal_fast(counts ? pixel : INFINITY);
+        // One logarithm of four.
+        if ((j * Tile::kSide + i) % 4 == 3) {
+          logs += log_of_normal(product);
+          product = 1;
+        }
+      }
+    }
+  }
+  return logs;
 }
 
 template <typename Tile, bool with_gradient>
@@ -106,36 +128,40 @@ __global__ void __launch_bounds__(kTileThreads, Tile::kBlocks)
   float log_sums = 0;
   const float all_smooth = *block.all_smooth, unweighted = terms.hard + all_smooth;
   bool any_small = false;
+  if (block.alike_pixels(sum)) {
+    log_sums = unweighted * logs_and_factors(block, unweighted, sum);
+  } else {
 #pragma unroll
-  for (int j = 0; j < Tile::kSide; ++j) {
-    // Always so, but the compiler cannot load the labels of all pixels ahead, into more registers
-    // than there are.
-    if (opaque(block.thread) >= 0) {
-      const auto codes = block.row_codes(j);
+    for (int j = 0; j < Tile::kSide; ++j) {
+      // Always so, but the compiler cannot load the labels of all pixels ahead, into more registers
+      // than there are.
+      if (opaque(block.thread) >= 0) {
+        const auto codes = block.row_codes(j);
 #pragma unroll
-      for (int i = 0; i < Tile::kSide; ++i) {
-        float& pixel = sum[j * Tile::kSide + i];
-        const uint32_t code = codes[i];
-        const bool small = pixel < kSmallestSum;
-        const bool counts = code != kIgnoredCode && !small;
-        any_small = any_small || small;
-        float factor = unweighted;
-        if (terms.weight != nullptr && code < kInvalidCode) {
-          factor = fmaf(terms.hard, terms.weight[code], all_smooth);
+        for (int i = 0; i < Tile::kSide; ++i) {
+          float& pixel = sum[j * Tile::kSide + i];
+          const uint32_t code = codes[i];
+          const bool small = pixel < kSmallestSum;
+          const bool counts = code != kIgnoredCode && !small;
+          any_small = any_small || small;
+          float factor = unweighted;
+          if (terms.weight != nullptr && code < kInvalidCode) {
+            factor = fmaf(terms.hard, terms.weight[code], all_smooth);
+          }
+          factor = code == kInvalidCode ? not_a_number<float>() : factor;
+          factor = counts ? factor : 0;
+          const float powers = counts ? pixel : 1;
+          const float log_sum = log_for(factor, log_of_normal(powers));
+          if (!with_gradient && args.losses != nullptr) {
+            block.finish_loss(j, i, code, factor, log_sum);
+          } else {
+            log_sums = fmaf(factor, log_sum, log_sums);
+          }
+          if (with_gradient && args.grad_output != nullptr && counts) {
+            factor *= block.grad_output(j, i);
+          }
+          pixel = small ? -INFINITY : factor * reciprocal_fast(powers);
         }
-        factor = code == kInvalidCode ? not_a_number<float>() : factor;
-        factor = counts ? factor : 0;
-        const float powers = counts ? pixel : 1;
-        const float log_sum = log_for(factor, log_of_normal(powers));
-        if (!with_gradient && args.losses != nullptr) {
-          block.finish_loss(j, i, code, factor, log_sum);
-        } else {
-          log_sums = fmaf(factor, log_sum, log_sums);
-        }
-        if (with_gradient && args.grad_output != nullptr && counts) {
-          factor *= block.grad_output(j, i);
-        }
-        pixel = small ? -INFINITY : factor * reciprocal_fast(powers);
       }
     }
   }
@@ -161,30 +187,17 @@ __global__ void __launch_bounds__(kTileThreads, Tile::kBlocks)
       sum_corners_of_stage(block, staged, count, sum);
       block.take_labels(first, count, staged);
       __syncthreads();
-      const auto smoothing = [&](int k, int node) {
-        return terms.smooth == 0 || block.valid[node] == 0
-                   ? 0.0f
-                   : terms.smooth * terms.weight_of(first + k) * block.valid[node];
-      };
-      block.set_gradients(
-          first, count,
-          [&](int k, int node) {
-            return (block.sum_around(k, node) - smoothing(k, node)) * *block.scale;
-          },
-          [&](int node, float* to, int64_t step) {
-            const Vector<uint16_t, 4> around = block.around[node];
-            const float *a = block.corners + around.values[0],
-                        *b = block.corners + around.values[1];
-            const float *c = block.corners + around.values[2],
-                        *d = block.corners + around.values[3];
-            const float scale = *block.scale;
-#pragma unroll
-            for (int k = 0; k < kTileClasses; ++k) {
-              const int at = k * Tile::kCornerPitch;
-              *to = ((a[at] + b[at]) + (c[at] + d[at]) - smoothing(k, node)) * scale;
-              to += step;
-            }
-          });
+      const float scale = *block.scale;
+      if (terms.smooth == 0) {
+        block.set_gradients(first, count, [&](int, int, float sum) { return sum * scale; });
+      } else {
+        block.set_gradients(first, count, [&](int k, int node, float sum) {
+          const float valid = block.valid[node];
+          const float smoothing =
+              valid == 0 ? 0 : terms.smooth * terms.weight_of(first + k) * valid;
+          return (sum - smoothing) * scale;
+        });
+      }
     });
   }
 

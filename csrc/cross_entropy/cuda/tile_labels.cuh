@@ -59,6 +59,14 @@ struct CornerWeights {
     at[2] = std::fma(bottom, left, at[2]);
     at[3] = std::fma(bottom, right, at[3]);
   }
+  // Adds `count` pixels of a row, `right` the sum of their weights of the right nodes.
+  __device__ __forceinline__ void add_row(real right, real count, real y) {
+    const real left = count - right, top = 1 - y;
+    at[0] = std::fma(top, left, at[0]);
+    at[1] = std::fma(top, right, at[1]);
+    at[2] = std::fma(y, left, at[2]);
+    at[3] = std::fma(y, right, at[3]);
+  }
 };
 
 // The codes of a block and what is asked of them.
@@ -123,12 +131,14 @@ struct TileLabels : TileGradients<Tile, with_gradient> {
   // The pixels' labels as codes, of each thread its own. A thread loads a column of them, several
   // at a time; where there is no pixel it loads one that there is.
   __device__ __forceinline__ void load_labels() const {
-    constexpr int kWidth = Tile::kColumns * Tile::kCellSide;
-    constexpr int kHeight = Tile::kRows * Tile::kCellSide;
+    constexpr int kCellSide = Tile::kCellSide;
+    constexpr int kWidth = Tile::kColumns * kCellSide, kHeight = Tile::kRows * kCellSide;
     constexpr int kStep = kTileThreads / kWidth;
     constexpr int kAhead = kHeight / kStep < 8 ? kHeight / kStep : 8;
+    constexpr int kTurn = kAhead * kStep;  // rows
+    static_assert(kTurn % kCellSide == 0 || kCellSide % kTurn == 0);
     const int i = thread % kWidth, first = kStep == 1 ? 0 : thread / kWidth;
-    const int column_cell = i / Tile::kCellSide, column_phase = i % Tile::kCellSide;
+    const int column_cell = i / kCellSide, column_phase = i % kCellSide;
     const int32_t x = this->column_begins[column_cell] + column_phase;
     const bool column_is_there = x < this->column_begins[column_cell + 1];
     const int column_owner = column_cell * Tile::kLanes + column_phase / kSide;
@@ -139,30 +149,54 @@ struct TileLabels : TileGradients<Tile, with_gradient> {
       const auto* const column = image + x * args.target.stride[2];
       const auto* const elsewhere =
           image + this->row_begins[0] * row_step + this->column_begins[0] * args.target.stride[2];
+      // Row turn * kTurn + a * kStep + first, so that what depends on `a` alone is known when
+      // this is compiled.
+      const auto place_of = [&](int turn, int a, int& row_cell, int& phase) {
+        const int within = a * kStep % kCellSide + first;
+        row_cell = kTurn >= kCellSide
+                       ? turn * (kTurn / kCellSide) + a * kStep / kCellSide + within / kCellSide
+                       : turn / (kCellSide / kTurn);
+        phase = kTurn >= kCellSide ? within % kCellSide
+                                   : turn % (kCellSide / kTurn) * kTurn + a * kStep + first;
+      };
 #pragma unroll 1
-      for (int start = first; start < kHeight; start += kAhead * kStep) {
+      for (int turn = 0; turn < kHeight / kTurn; ++turn) {
         label_t ahead[kAhead];
         bool is_there[kAhead];
+        const auto* from = column;
+        int32_t there_are = 0;
 #pragma unroll
         for (int a = 0; a < kAhead; ++a) {
-          const int j = start + a * kStep, row_cell = j / Tile::kCellSide;
-          const int32_t y = this->row_begins[row_cell] + j % Tile::kCellSide;
-          is_there[a] = column_is_there && y < this->row_begins[row_cell + 1];
-          ahead[a] = *(is_there[a] ? column + y * row_step : elsewhere);
+          int row_cell, phase;
+          place_of(turn, a, row_cell, phase);
+          if (a * kStep % kCellSide == 0) {  // another cell
+            const int32_t begin = this->row_begins[row_cell];
+            there_are = column_is_there ? this->row_begins[row_cell + 1] - begin : 0;
+            from = column + (begin + phase) * row_step;
+          } else {
+            from += kStep * row_step;
+          }
+          is_there[a] = phase < there_are;
+          ahead[a] = *(is_there[a] ? from : elsewhere);
         }
 #pragma unroll
         for (int a = 0; a < kAhead; ++a) {
-          const int j = start + a * kStep, row_cell = j / Tile::kCellSide;
-          const int row_segment = j % Tile::kCellSide / kSide;
+          int row_cell, phase;
+          place_of(turn, a, row_cell, phase);
           const int owner = row_cell * Tile::kColumns * Tile::kLanes +
-                            row_segment * Tile::kSegments + column_owner;
+                            phase / kSide * Tile::kSegments + column_owner;
           // kIgnored and kInvalid become codes in 16 bits.
           const int32_t label =
               is_there[a] ? label_class(ahead[a], args.ignore_index, args.terms.classes) : kIgnored;
-          codes[code_index(j % kSide, i % kSide, owner)] = static_cast<uint16_t>(label);
+          codes[code_index(phase % kSide, i % kSide, owner)] = static_cast<uint16_t>(label);
         }
       }
     });
+  }
+
+  // Whether each pixel has a loss of its own.
+  __device__ __forceinline__ bool apart() const {
+    return args.losses != nullptr || args.grad_output != nullptr;
   }
 
   // Calls body(code, j, i, columns, rows) for rectangles of equal labels that make up the thread's
@@ -170,8 +204,7 @@ struct TileLabels : TileGradients<Tile, with_gradient> {
   template <typename Body>
   __device__ __forceinline__ void each_run(const Body& body) const {
     const Span rows = this->rows(), columns = this->columns();
-    const bool apart = args.losses != nullptr || args.grad_output != nullptr;
-    const unsigned same = apart ? 0 : alike[thread];
+    const unsigned same = apart() ? 0 : alike[thread];
     const int height = (same & kAllAlike) != 0 ? rows.count : 1;
 #pragma unroll 1
     for (int j = 0; j < rows.count; j += height) {
@@ -201,31 +234,72 @@ struct TileLabels : TileGradients<Tile, with_gradient> {
              position(y, this->rows().begin + j), weight_step(y));
   }
 
-  // Finds `alike`.
-  __device__ __forceinline__ void compare_labels() const {
-    const Span rows = this->rows(), columns = this->columns();
-    const uint32_t first = code(0, 0) * 0x10001u;
-    // What the cell does not have is no difference.
-    uint32_t there[kSide / 2];
-#pragma unroll
-    for (int p = 0; p < kSide / 2; ++p) {
-      there[p] = columns.count <= 2 * p ? 0 : columns.count == 2 * p + 1 ? 0xffffu : 0xffffffffu;
+  // The weights of the thread's pixels of one class.
+  __device__ __forceinline__ CornerWeights<float> weights_of(uint32_t wanted) const {
+    CornerWeights<float> sums;
+    if (apart()) {
+      each_run([&](uint32_t code, int j, int i, int columns, int rows) {
+        if (code == wanted) {
+          add_run(sums, j, i, columns, rows);
+        }
+      });
+      return sums;
     }
-    unsigned same = 0;
-    bool all_same = true;
+    const Span rows = this->rows();
+    if ((alike[thread] & kAllAlike) != 0) {
+      if (code(0, 0) == wanted) {
+        add_run(sums, 0, 0, this->columns().count, rows.count);
+      }
+      return sums;
+    }
+    const PixelSteps& steps = args.tiles.grid.steps;
+    const Part own = part();
+    const uint32_t both = wanted * 0x10001u;
+#pragma unroll 1
+    for (int j = 0; j < rows.count; ++j) {
+      const RowCodes row = row_codes(j);
+      int found = 0;  // how many, and 256 times the sum of their places
+#pragma unroll
+      for (int i = 0; i < kSide; ++i) {
+        const uint32_t half = i % 2 == 0 ? 0xffffu : 0xffff0000u;
+        found += ((row.pairs[i / 2] ^ both) & half) == 0 ? 1 + 256 * i : 0;
+      }
+      const auto count = static_cast<float>(found & 255), places = static_cast<float>(found >> 8);
+      sums.add_row(fmaf(places, steps.x, count * own.x), count,
+                   fmaf(static_cast<float>(j), steps.y, own.y));
+    }
+    return sums;
+  }
+
+  // Finds `alike`. What the cell does not have is no difference.
+  __device__ __forceinline__ void compare_labels() const {
+    const int rows = this->rows().count, columns = this->columns().count;
+    alike[thread] =
+        columns == kSide
+            ? rows_alike(rows, [](int) { return 0xffffffffu; })
+            : rows_alike(rows, [&](int p) {
+                return columns <= 2 * p ? 0 : columns == 2 * p + 1 ? 0xffffu : 0xffffffffu;
+              });
+  }
+  // there(p): a mask of the pixels 2p and 2p + 1 of a row that the cell has.
+  template <typename There>
+  __device__ __forceinline__ unsigned rows_alike(int rows, const There& there) const {
+    const uint32_t first = code(0, 0);
+    unsigned same = 0, other = 0;  // rows of one label, and of one that is not the first row's
 #pragma unroll
     for (int j = 0; j < kSide; ++j) {
       const RowCodes row = row_codes(j);
-      const uint32_t own = row[0] * 0x10001u;
-      uint32_t in_row = 0;
+      const uint32_t own = row[0], both = own * 0x10001u;
+      uint32_t differences = 0;
 #pragma unroll
       for (int p = 0; p < kSide / 2; ++p) {
-        in_row |= (row.pairs[p] ^ own) & there[p];
+        differences |= (row.pairs[p] ^ both) & there(p);
       }
-      same |= in_row == 0 ? 1u << j : 0;
-      all_same = all_same && (j >= rows.count || (in_row == 0 && own == first));
+      same |= differences == 0 ? 1u << j : 0;
+      other |= own != first ? 1u << j : 0;
     }
-    alike[thread] = same | (all_same ? kAllAlike : 0);
+    const unsigned there_are = (1u << rows) - 1;
+    return same | ((same & ~other & there_are) == there_are ? kAllAlike : 0);
   }
 };
 

@@ -6,6 +6,9 @@
 namespace fcn_ext {
 namespace cross_entropy {
 
+// The fourth power is a normal number.
+constexpr float kSmallestFactor = 4.6566129e-10f;  // 2^-31
+
 // A block's place and shared memory.
 template <typename Tile, bool with_gradient>
 struct TileBlock : TileLabels<Tile, with_gradient> {
@@ -68,6 +71,9 @@ struct TileBlock : TileLabels<Tile, with_gradient> {
   __device__ __forceinline__ void note_labels() const {
     const ClassTerms<float>& terms = args.terms;
     this->compare_labels();
+    if (terms.smooth == 0 && terms.weight == nullptr) {
+      return count_labels();
+    }
     float sum = 0;
     unsigned classes = 0;
     bool invalid = false;
@@ -101,19 +107,60 @@ struct TileBlock : TileLabels<Tile, with_gradient> {
     loss[thread] = smooth_loss;
   }
 
-  // What `sums`, the weights of pixels of a class, take from the loss; score_of(node): of that
-  // class.
-  template <typename real, typename ScoreOf>
-  __device__ __forceinline__ double worth_of(const CornerWeights<real>& sums,
-                                             const ScoreOf& score_of) const {
-    double worth = 0;
+  // The same where labels are all alike.
+  __device__ __forceinline__ void count_labels() const {
+    const int rows = this->rows().count;
+    int count = 0;
+    unsigned classes = 0;
+    bool invalid = false;
+    const auto note = [&](uint32_t code, int pixels) {
+      const bool is_class = code < kInvalidCode;
+      classes |= is_class ? 1u << code % 32 : 0;
+      count += is_class ? pixels : 0;
+      invalid = invalid || code == kInvalidCode;
+    };
+    if ((this->alike[thread] & Labels::kAllAlike) != 0) {
+      note(this->code(0, 0), rows * this->columns().count);
+    } else {
+#pragma unroll 1
+      for (int j = 0; j < rows; ++j) {
+        const auto row = this->row_codes(j);
+#pragma unroll
+        for (int i = 0; i < Tile::kSide; ++i) {
+          note(row[i], 1);
+        }
+      }
+    }
+    found[thread] = classes;
+    weights[thread] = static_cast<float>(count);
+    loss[thread] = invalid ? not_a_number<double>() : 0;
+  }
+
+  // Whether the thread's pixels, but for those that do not count, are met by one factor, and any
+  // four of their sums have a product that is no denormal number.
+  __device__ __forceinline__ bool alike_pixels(const float (&sum)[Tile::kPixels]) const {
+    // A loss that is NaN already: there is an invalid label.
+    if (args.terms.weight != nullptr || this->apart() || loss[thread] != loss[thread]) {
+      return false;
+    }
+    float least = sum[0];
+#pragma unroll
+    for (const float value : sum) {
+      least = fminf(least, value);
+    }
+    return least >= kSmallestFactor;
+  }
+
+  // What `sums`, the weights of pixels of a class, take from the loss; difference_of(node): that
+  // class's score less the largest.
+  template <typename real, typename DifferenceOf>
+  __device__ __forceinline__ real worth_of(const CornerWeights<real>& sums,
+                                           const DifferenceOf& difference_of) const {
+    real worth = 0;
 #pragma unroll
     for (int corner = 0; corner < 4; ++corner) {
-      const int node = this->own_node(corner);
-      if (sums.at[corner] != 0) {
-        worth += static_cast<double>(sums.at[corner]) *
-                 (static_cast<double>(score_of(node)) - this->maxima[node]);
-      }
+      const real difference = difference_of(this->own_node(corner));
+      worth = sums.at[corner] != 0 ? std::fma(sums.at[corner], difference, worth) : worth;
     }
     return worth;
   }
@@ -133,28 +180,28 @@ struct TileBlock : TileLabels<Tile, with_gradient> {
         const int64_t offset = code * args.tiles.input_strides.channel;
         take_from_loss(static_cast<int32_t>(code), worth_of(sums, [&](int node) {
                          const int64_t at = this->input[node];
-                         return at == kNoNode ? 0.0f : score_at(args.tiles, at + offset);
+                         const double score =
+                             at == kNoNode ? 0.0f : score_at(args.tiles, at + offset);
+                         return score - this->maxima[node];
                        }));
       }
     });
   }
 
-  // The loss of a pixel but for its log-sum: what its label takes from it, if that is class c, the
-  // k-th staged one, is left in `losses`.
-  __device__ __forceinline__ void leave_label(int32_t c, int k, const float* staged, int j,
-                                              int i) const {
-    CornerWeights<float> sums;
-    add_run(sums, j, i, 1, 1);
-    float worth = 0;
-#pragma unroll
-    for (int corner = 0; corner < 4; ++corner) {
-      const int node = this->own_node(corner);
-      if (sums.at[corner] != 0) {
-        worth = fmaf(sums.at[corner], staged[k * Tile::kNodes + node] - this->maxima[node], worth);
+  // The losses of pixels but for their log-sums: what their label takes from them, if that is class
+  // c, the k-th staged one, is left in `losses`.
+  __device__ __forceinline__ void leave_labels(int32_t c, int k, const float* staged) const {
+    each_run([&](uint32_t code, int j, int i, int, int) {
+      if (code != static_cast<uint32_t>(c)) {
+        return;
       }
-    }
-    args.losses[pixel_offset(j, i)] =
-        worth == 0 ? 0.0f : -args.terms.hard * args.terms.weight_of(c) * worth;
+      CornerWeights<float> sums;
+      add_run(sums, j, i, 1, 1);
+      const float worth = worth_of(
+          sums, [&](int node) { return staged[k * Tile::kNodes + node] - this->maxima[node]; });
+      args.losses[pixel_offset(j, i)] =
+          worth == 0 ? 0.0f : -args.terms.hard * args.terms.weight_of(c) * worth;
+    });
   }
 
   // Adds to that a pixel's log-sum, times its factor, and what smoothing takes from it. A pixel
@@ -195,19 +242,15 @@ struct TileBlock : TileLabels<Tile, with_gradient> {
       CornerWeights<float> sums;
       if (hit) {
         const int32_t c = first + k;
-        each_run([&](uint32_t code, int j, int i, int columns, int rows) {
-          if (code != static_cast<uint32_t>(c)) {
-            return;
-          }
-          if (!with_gradient && args.losses != nullptr) {
-            leave_label(c, k, staged, j, i);
-          } else {
-            add_run(sums, j, i, columns, rows);
-          }
-        });
+        if (!with_gradient && args.losses != nullptr) {
+          leave_labels(c, k, staged);
+        } else {
+          sums = this->weights_of(static_cast<uint32_t>(c));
+        }
         if (this->flags[0] == 0) {
-          take_from_loss(c,
-                         worth_of(sums, [&](int node) { return staged[k * Tile::kNodes + node]; }));
+          take_from_loss(c, worth_of(sums, [&](int node) {
+                           return staged[k * Tile::kNodes + node] - this->maxima[node];
+                         }));
         }
         const float weight = terms.hard * terms.weight_of(c);
 #pragma unroll

@@ -45,20 +45,24 @@ __host__ __device__ __forceinline__ constexpr T not_a_number() {
 }
 
 // The sum of a value of every thread of the block, in an order of its own, to all of them.
-// `scratch` holds one value a thread; blocks are powers of two. All threads come here.
+// `scratch` holds one value a warp; blocks are whole warps. All threads come here.
 template <typename T>
 __device__ __forceinline__ T block_sum(T value, T* scratch) {
-  const int thread = static_cast<int>(threadIdx.x);
-  __syncthreads();
-  scratch[thread] = value;
-  for (int half = static_cast<int>(blockDim.x) / 2; half > 0; half /= 2) {
-    __syncthreads();
-    if (thread < half) {
-      scratch[thread] += scratch[thread + half];
-    }
+  const int thread = static_cast<int>(threadIdx.x), warps = static_cast<int>(blockDim.x) / kWarp;
+#pragma unroll
+  for (int other = kWarp / 2; other > 0; other /= 2) {
+    value += __shfl_xor_sync(kFullMask, value, other);
   }
   __syncthreads();
-  return scratch[0];
+  if (thread % kWarp == 0) {
+    scratch[thread / kWarp] = value;
+  }
+  __syncthreads();
+  value = scratch[0];
+  for (int warp = 1; warp < warps; ++warp) {
+    value += scratch[warp];
+  }
+  return value;
 }
 
 // The logarithm of a pixel's sum as its factor is to meet it. Where the sum is below one the

@@ -59,37 +59,46 @@ struct TileGradients : TileNodes<Tile, with_gradient> {
     return (place & 1) != 0 ? Tile::kRim : tiles.gradient_strides.channel;
   }
 
-  // Sets the gradients of the nodes for `count` classes to value(k, node), in an order in which
-  // neighboring threads write side by side; whole(node, to, step) may do it for all of
-  // kTileClasses classes of a node.
-  template <typename Value, typename Whole>
-  __device__ __forceinline__ void set_gradients(int32_t first, int count, const Value& value,
-                                                const Whole& whole) const {
+  // Sets the gradients of the nodes for `count` classes to value(k, node, sum around it), in an
+  // order in which neighboring threads write side by side.
+  template <typename Value>
+  __device__ __forceinline__ void set_gradients(int32_t first, int count,
+                                                const Value& value) const {
     if (tiles.gradient_strides.channel == 1) {
       for (int e = thread; e < kTileClasses * Tile::kNodes; e += kTileThreads) {
         const int k = e % kTileClasses, node = e / kTileClasses;
-        if (k < count) {
-          const float found = value(k, node);
-          if (float* to = destination(node, first + k)) {
-            *to = found;
-          }
+        float* to = k < count ? destination(node, first + k) : nullptr;
+        if (to != nullptr) {
+          *to = value(k, node, sum_around(k, node));
         }
       }
       return;
     }
     each_own_node(first / kTileClasses, [&](int node) {
       const uintptr_t place = output[node];
+      if (place == 0) {
+        return;
+      }
       float* to = destination(node, first);
       const int64_t step = step_of(place);
-      if (to != nullptr && count == kTileClasses && borders[node] == 0) {
-        return whole(node, to, step);
+      if (borders[node] == 0) {
+        const Vector<uint16_t, 4> at = around[node];
+        const float *a = corners + at.values[0], *b = corners + at.values[1];
+        const float *c = corners + at.values[2], *d = corners + at.values[3];
+#pragma unroll
+        for (int k = 0; k < kTileClasses; ++k) {
+          if (k < count) {
+            const int pitch = k * Tile::kCornerPitch;
+            *to = value(k, node, (a[pitch] + b[pitch]) + (c[pitch] + d[pitch]));
+            to += step;
+          }
+        }
+        return;
       }
 #pragma unroll 1
       for (int k = 0; k < count; ++k) {
-        const float found = value(k, node);
-        if (to != nullptr) {
-          to[k * step] = found;
-        }
+        *to = value(k, node, sum_around(k, node));
+        to += step;
       }
     });
   }

@@ -9,6 +9,7 @@ namespace fcn_ext {
 namespace softmax {
 
 constexpr int kRimThreads = 256;
+constexpr size_t kRimScratch = kRimThreads / kWarp * sizeof(double);
 constexpr int kRimClasses = 8;  // that a thread takes where classes lie far apart
 
 // The nodes between tiles of an image: rows of them first, then what columns have besides.
@@ -22,11 +23,18 @@ inline BetweenTiles between_tiles(const TileGrid& grid) {
 
 // A thread takes a node between tiles and, where classes lie far apart, kRimClasses of them in
 // turn, so that neighboring threads write neighboring nodes; else a warp takes a node, and its
-// lanes the classes. Memory touched: two or four parts of the workspace for an element of the
+// lanes the classes. One block more does what else is left: also(scratch), with kRimScratch bytes
+// of shared memory. Memory touched: two or four parts of the workspace for an element of the
 // gradient.
-template <typename Tile>
+template <typename Tile, typename Also>
 __global__ void __launch_bounds__(kRimThreads)
-    finish_rims_kernel(const SoftmaxTiles tiles, const BetweenTiles nodes) {
+    finish_rims_kernel(const SoftmaxTiles tiles, const BetweenTiles nodes, const Also also) {
+  if (blockIdx.x == gridDim.x - 1) {
+    if (blockIdx.y == 0 && blockIdx.z == 0) {
+      also(shared_memory<double>());
+    }
+    return;
+  }
   const TileGrid& grid = tiles.grid;
   const PlaneStrides& strides = tiles.gradient_strides;
   const int width = static_cast<int>(grid.x.input_size);
@@ -87,17 +95,22 @@ inline int64_t rim_floats(const TileGrid& grid, int64_t classes) {
   return grid.count * classes * grid.rim;
 }
 
-template <typename Tile>
-void launch_finish_rims(const SoftmaxTiles& tiles, cudaStream_t stream) {
+// What is not left.
+struct NothingElse {
+  __device__ __forceinline__ void operator()(double*) const {}
+};
+
+template <typename Tile, typename Also = NothingElse>
+void launch_finish_rims(const SoftmaxTiles& tiles, cudaStream_t stream, const Also& also = {}) {
   const BetweenTiles nodes = between_tiles(tiles.grid);
   const bool interleaved = tiles.gradient_strides.channel == 1;
   const int in_block = interleaved ? kRimThreads / kWarp : kRimThreads;
   const int64_t blocks = ceil_divide(int64_t{nodes.in_rows} + nodes.in_columns, in_block);
   const int64_t chunks = interleaved ? 1 : ceil_divide(tiles.classes, kRimClasses);
-  launch(finish_rims_kernel<Tile>,
-         dim3(static_cast<unsigned>(blocks), static_cast<unsigned>(chunks),
+  launch(finish_rims_kernel<Tile, Also>,
+         dim3(static_cast<unsigned>(blocks + 1), static_cast<unsigned>(chunks),
               static_cast<unsigned>(smaller(tiles.images, kMostBlocksYZ))),
-         dim3(kRimThreads), 0, stream, tiles, nodes);
+         dim3(kRimThreads), kRimScratch, stream, tiles, nodes, also);
 }
 
 }  // namespace softmax

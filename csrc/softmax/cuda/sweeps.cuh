@@ -32,9 +32,35 @@ __device__ __forceinline__ void sweep(const Block& block, const Body& body) {
   __syncthreads();
 }
 
+// The maxima of the nodes around a cell: in registers where there are some left, else loaded for
+// every class again.
+template <typename Tile, bool held = Tile::kSide <= 4>
+struct CellMaxima {
+  const float* maxima;
+
+  __device__ __forceinline__ explicit CellMaxima(const float* top_left) : maxima(top_left) {}
+  __device__ __forceinline__ float operator[](int node) const { return maxima[node]; }
+};
+template <typename Tile>
+struct CellMaxima<Tile, true> {
+  float top_left, top_right, bottom_left, bottom_right;
+
+  __device__ __forceinline__ explicit CellMaxima(const float* maxima)
+      : top_left(maxima[0]),
+        top_right(maxima[1]),
+        bottom_left(maxima[Tile::kNodeColumns]),
+        bottom_right(maxima[Tile::kNodeColumns + 1]) {}
+  __device__ __forceinline__ float operator[](int node) const {
+    return node == 0                    ? top_left
+           : node == 1                  ? top_right
+           : node == Tile::kNodeColumns ? bottom_left
+                                        : bottom_right;
+  }
+};
+
 // A class's scores at the corners of the thread's cell, less the maxima of the nodes.
 template <typename Tile>
-__device__ __forceinline__ Corners corners_of(const float* scores, const float* maxima) {
+__device__ __forceinline__ Corners corners_of(const float* scores, const CellMaxima<Tile>& maxima) {
   return {scores[0] - maxima[0], scores[1] - maxima[1],
           scores[Tile::kNodeColumns] - maxima[Tile::kNodeColumns],
           scores[Tile::kNodeColumns + 1] - maxima[Tile::kNodeColumns + 1]};
@@ -49,7 +75,8 @@ __device__ __forceinline__ void add_powers_of_stage(const TileNodes<Tile, with_g
   const int top_left = top_left_of<Tile>(block.cell());
   const Part part = block.part();
   const PixelSteps& steps = block.tiles.grid.steps;
-  const float *scores = staged + top_left, *maxima = block.maxima + top_left;
+  const float* scores = staged + top_left;
+  const CellMaxima<Tile> maxima(block.maxima + top_left);
   const float* const end = scores + count * Tile::kNodes;
   if (block.flags[0] != 0) {
 #pragma unroll 1
@@ -73,7 +100,8 @@ __device__ __forceinline__ void sum_corners_of_stage(const TileGradients<Tile, t
   const int top_left = top_left_of<Tile>(block.cell());
   const Part part = block.part();
   const PixelSteps& steps = block.tiles.grid.steps;
-  const float *scores = staged + top_left, *maxima = block.maxima + top_left;
+  const float* scores = staged + top_left;
+  const CellMaxima<Tile> maxima(block.maxima + top_left);
   const auto each_class = [&](const auto& sums_of) {
     const float* const end = scores + count * Tile::kNodes;
     float* to = block.own_corner();
