@@ -4,7 +4,8 @@
 #   make test    runs the tests
 #
 # and `make bench`, `make lint`, `make format`, `make docs`, `make cuda` (compile for every GPU
-# architecture), `make gpu-model` (what they would issue), `make test-torch TORCH=2.14.1` (the operators' and nets' tests under another torch).
+# architecture), `make gpu-model` (what they would issue there), `make test-torch TORCH=2.14.1` (the
+# tests of operators and nets under another torch).
 
 PYTHON ?= python3
 VENV ?= .venv
