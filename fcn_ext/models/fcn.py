@@ -113,6 +113,21 @@ class TrunksAndHeads(PublishedNames):
         ]
         return tuple(name for name, path in self.published_names().items() if path in paths)
 
+    @property
+    def upsampling_layers(self) -> tuple[str, ...]:
+        """The published names of the layers between the scores, and to the image: upscore2, ..."""
+        return tuple(
+            f"{name_prefix(name)}{layer}"
+            for name, head in self._heads().items()
+            for layer in head.upsampling
+        )
+
+    def freeze_trunks(self) -> None:
+        """Leaves all but the score layers and learned upsampling as they are:
+        :meth:`fcn_ext.models.Trunk.freeze`."""
+        for trunk in self._trunks().values():
+            trunk.freeze()
+
     def _trunks(self) -> dict[str, Trunk]:
         return cast("dict[str, Trunk]", dict(self.trunks.items()))
 

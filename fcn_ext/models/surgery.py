@@ -100,7 +100,9 @@ def initialize_from_coarser(model: TrunksAndHeads, coarser: TrunksAndHeads) -> S
     """Starts ``model`` from a net with fewer skips: FCN-16s from FCN-32s, FCN-8s from FCN-16s.
 
     Layers of the same name are copied; the score layers that only ``model`` has are set to zero,
-    its learned upsampling layers to the bilinear kernel. ``model.scores(images)`` is then the
+    its learned upsampling layers that ``coarser`` does not learn to the bilinear kernel. Of
+    ``coarser``'s last upsampling, which has another stride, nothing is taken.
+    ``model.scores(images)`` is then the
     coarser net's map upsampled by 2 for each new skip, and ``model(images)`` the coarser net's
     answer but for the rounding of its kinks: interpolating in two steps cuts the corner where the
     slope changes, at the coarser cells.
@@ -110,17 +112,18 @@ def initialize_from_coarser(model: TrunksAndHeads, coarser: TrunksAndHeads) -> S
     Raises:
         ValueError: ``coarser`` does not have fewer skips, or scales the shared ones differently,
             or the nets differ in the names of trunks or heads, in a trunk, its ``padding`` or
-            ``batch_norm``, or the shape of a layer (the message names it). ``model`` is unchanged.
+            ``batch_norm``, or the shape of a layer (the message names it), or ``coarser`` learned
+            kernels that ``model`` has fixed. ``model`` is unchanged.
     """
     _check_coarser(model, coarser)
     target_dict = model.state_dict()
+    kernels = _learned_kernels(model, coarser)
     values = {
-        key: _checked(key, value, target_dict[key].shape)
+        key: _checked(key, kernels.get(key, value), target_dict[key].shape)
         for key, value in coarser.state_dict().items()
-        # A learned last upsampling has no counterpart: it has another stride.
         if key in target_dict
     }
-    for name in model.published_names():
+    for name in model.upsampling_layers:
         layer = getattr(model, name)
         if isinstance(layer, LearnedUpsampling) and f"{name}.weight" not in values:
             layer.reset_parameters()
@@ -128,6 +131,22 @@ def initialize_from_coarser(model: TrunksAndHeads, coarser: TrunksAndHeads) -> S
         for parameter in getattr(model, name).parameters():
             nn.init.zeros_(parameter)
     return _apply(model, values, coarser.state_dict().keys() - values.keys())
+
+
+def _learned_kernels(model: TrunksAndHeads, coarser: TrunksAndHeads) -> dict[str, Tensor]:
+    """What ``coarser`` learned of the upsampling that both have, in the shapes of ``model``."""
+    kernels = {}
+    for name in set(coarser.upsampling_layers) & set(model.upsampling_layers):
+        learned, layer = getattr(coarser, name), getattr(model, name)
+        if not isinstance(learned, LearnedUpsampling):
+            continue
+        if not isinstance(layer, LearnedUpsampling):
+            raise ValueError(f"model must learn {name}, as coarser does, got one that has it fixed")
+        try:
+            kernels[f"{name}.weight"] = layer.fitting(learned.weight)
+        except ValueError as error:
+            raise ValueError(f"{name}.weight {error}") from None
+    return kernels
 
 
 def _only_trunk(model: TrunksAndHeads | Trunk) -> tuple[str, Trunk]:
@@ -182,9 +201,19 @@ def _check_trunk(trunk: Trunk, other: Trunk) -> None:
         )
 
 
+def has_batch_norm(state_dict: Mapping[str, Tensor]) -> bool:
+    """Whether ``state_dict`` is that of a net with batch normalization."""
+    return any(key.endswith(".running_mean") for key in state_dict)
+
+
+def classifier_layers(trunk: Trunk, layout: str) -> dict[str, str]:
+    """The layers of ``trunk`` and their names in a layout, ``caffe`` or ``torchvision``."""
+    return trunk.torchvision_layers() if layout == "torchvision" else trunk.caffe_layers()
+
+
 def _source_names(trunk: Trunk, state_dict: Mapping[str, Tensor]) -> dict[str, str]:
     """The keys of ``trunk``, each with its name in ``state_dict``."""
-    batch_norm = any(key.endswith(".running_mean") for key in state_dict)
+    batch_norm = has_batch_norm(state_dict)
     expected = bool(getattr(trunk, "batch_norm", False))
     if batch_norm != expected:
         raise ValueError(
@@ -192,9 +221,9 @@ def _source_names(trunk: Trunk, state_dict: Mapping[str, Tensor]) -> dict[str, s
             f"norm, as model has batch_norm={expected}, got one "
             f"{'with' if batch_norm else 'without'}"
         )
-    layers = trunk.caffe_layers()
+    layers = classifier_layers(trunk, "caffe")
     if any(key.startswith("features.") for key in state_dict):
-        layers = trunk.torchvision_layers() or layers
+        layers = classifier_layers(trunk, "torchvision") or layers
     fully_connected = {layer for layer in ("fc6", "fc7") if layer in layers}
     if not any(key.startswith(layers[layer]) for layer in fully_connected for key in state_dict):
         layers = {layer: name for layer, name in layers.items() if layer not in fully_connected}

@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Collection, Mapping
-from typing import Any, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 from torch import Tensor, nn
 
 from .._arguments import integer, number
-from ..geometry import Grid
+from ..geometry import Grid, square
+from .block import Block
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = [
     "MAIN",
@@ -23,7 +27,7 @@ __all__ = [
     "named_parts",
 ]
 
-Padding = Literal["published", "same"]
+Padding = Literal["published", "same", "classifier"]
 
 Part = TypeVar("Part", bound=nn.Module)
 
@@ -44,11 +48,15 @@ class Trunk(nn.Module):
         in_channels: channels of the images.
         channels: channels of each map, by its name, from fine to coarse.
         top: the name of the map that a head scores first, the coarsest.
+        whole: whether ``top`` is the trunk's own, whose scores are called ``score_fr``.
+        frozen: whether :meth:`freeze` was called.
     """
 
     in_channels: int
     channels: dict[str, int]
     top: str
+    whole: bool = True
+    frozen: bool = False
 
     @abstractmethod
     def forward(self, images: Tensor, keep: Collection[str] | None = None) -> dict[str, Tensor]:
@@ -65,6 +73,24 @@ class Trunk(nn.Module):
     @abstractmethod
     def grids(self) -> dict[str, Grid]:
         """Where the cells of each map lie in the image."""
+
+    def freeze(self) -> None:
+        """Leaves the parameters as they are from here on: only what lies above is trained, as in
+        FCN-32s-fixed (Long et al., section 4.3).
+
+        Batch normalization goes by the statistics it has, in training, too. Dropout goes on.
+        """
+        self.frozen = True
+        self.requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        if self.frozen:
+            for module in self.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+        return self
 
     def caffe_layers(self) -> dict[str, str]:
         """The layers with parameters, first to last, and what Caffe's classifier calls them."""
@@ -91,9 +117,12 @@ class ClassifierTrunk(Trunk):
             images of any size, and both align every score with the center of the receptive field
             it was computed from. Within half a stride of the image's border ``"same"``
             interpolates towards a border of zeros, as the published FCN-32s does too.
+            ``"classifier"`` is that of the classifier before surgery, whose images have a least
+            size; an FCN has no use for it.
         batch_norm: batch normalization after the convolutions.
         dropout: probability at which an element is zeroed in training, where the classifier had
             dropout.
+        top: the map to end with, by default the last; the layers after it are left out.
 
     Attributes:
         stages: the layers between each map and the one before, by the name of the map they end in.
@@ -111,6 +140,7 @@ class ClassifierTrunk(Trunk):
         padding: Padding = "published",
         batch_norm: bool = False,
         dropout: float = 0.5,
+        top: str | None = None,
     ) -> None:
         super().__init__()
         in_channels = count(in_channels, "in_channels")
@@ -132,6 +162,7 @@ class ClassifierTrunk(Trunk):
         self.channels = {}
         self.stages: dict[str, list[str]] = {}
         self._stage: list[str] = []
+        self._last = top
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, images: Tensor, keep: Collection[str] | None = None) -> dict[str, Tensor]:
@@ -160,6 +191,8 @@ class ClassifierTrunk(Trunk):
         return grids
 
     def _grid_after(self, layer: nn.Module, grid: Grid) -> Grid:
+        if isinstance(layer, Block):
+            return layer.grid_after(grid)
         return grid.through(layer) if isinstance(layer, nn.Conv2d | nn.MaxPool2d) else grid
 
     def _add(self, name: str, layer: nn.Module) -> None:
@@ -180,13 +213,46 @@ class ClassifierTrunk(Trunk):
         self.stages[name], self._stage = self._stage, []
         self.top = name
 
-    def _initialize(self) -> None:
-        """The initial values of all layers so far."""
+    @property
+    def smallest_image(self) -> int:
+        """The least height and width of an image that leave a cell of the top map."""
+        side = 1
+        for layers in reversed(self.stages.values()):
+            for layer in map(self.get_submodule, reversed(layers)):
+                if isinstance(layer, nn.Conv2d | nn.MaxPool2d):
+                    kernel, stride, padding = (
+                        square(layer, name) for name in ("kernel_size", "stride", "padding")
+                    )
+                    # The last window of a pooling may reach past the map by all but one cell.
+                    spare = stride - 1 if isinstance(layer, nn.MaxPool2d) else 0
+                    side = max(1, (side - 1) * stride + kernel - 2 * padding - spare)
+        return side
+
+    def _finish(self) -> None:
+        """Ends the trunk in the map that was asked for, and gives its layers initial values."""
+        if self._last is not None:
+            self._end_in(self._last)
         for name, parameter in self.named_parameters():
             if parameter.dim() == 4:
                 nn.init.kaiming_normal_(parameter, nonlinearity="relu")
             elif name.endswith("bias"):
                 nn.init.zeros_(parameter)
+
+    def _end_in(self, top: str) -> None:
+        """Leaves out what comes after the map ``top``."""
+        if top not in self.stages:
+            raise ValueError(f"top must name a map of {', '.join(self.stages)}, got {top!r}")
+        self.whole = top == self.top
+        while self.top != top:
+            _, layers = self.stages.popitem()
+            self.channels.popitem()
+            for layer in set(layers) - {"relu"}:
+                delattr(self, layer)
+            self.top = next(reversed(self.stages))
+
+    def _present(self, layers: dict[str, str]) -> dict[str, str]:
+        """Those of ``layers`` that were not left out."""
+        return {name: other for name, other in layers.items() if hasattr(self, name.split(".")[0])}
 
 
 class FullyConnectedTrunk(ClassifierTrunk):

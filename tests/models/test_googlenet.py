@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from fcn_ext.models import FCN, FCNGoogLeNet, build_model, load_classifier
 from fcn_ext.reference import bilinear_kernel
 
-from .plain_googlenet import INCEPTIONS, caffe_shapes, features
+from .plain_googlenet import INCEPTIONS, caffe_shapes, maps
 
 WAYS = ("1x1", "3x3", "5x5", "pool_proj")
 
@@ -48,7 +48,8 @@ def test_equals_the_net_layer_by_layer(caffe_layers, size):
     image = 50 * torch.randn(1, 3, *size, dtype=torch.float64)
     expected_input, input = image.clone().requires_grad_(), image.clone().requires_grad_()
 
-    scores = model.score_fr(features(caffe_layers, expected_input, conv1_padding=100))
+    features = maps(caffe_layers, expected_input, conv1_padding=100)["inception_5b"]
+    scores = model.score_fr(features)
     taps = bilinear_kernel(63)
     kernel = torch.outer(taps, taps).expand(5, 1, 63, 63)
     upscore = F.conv_transpose2d(scores, kernel, stride=32, groups=5)
