@@ -21,11 +21,11 @@ import tyro
 
 from fcn_train.config import load_config
 from fcn_train.errors import UsageError
+from fcn_train.model_options import ModelName
 from fcn_train.options import (
     CheckOptions,
     DataKind,
     EvaluateOptions,
-    ModelName,
     PredictOptions,
     RecipeName,
     SampleOptions,
@@ -131,8 +131,9 @@ def train_defaults(arguments: Sequence[str]) -> tuple[TrainOptions, Path | None]
     if not arguments or arguments[0] != "train":
         return TrainOptions(), None
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    for name in ("--recipe", "--model.name", "--data.kind", "--config", "--resume", "--output"):
+    for name in ("--recipe", "--data.kind", "--config", "--resume", "--output"):
         parser.add_argument(name)
+    parser.add_argument("--model.name", "--model")
     try:
         found, _ = parser.parse_known_args(list(arguments[1:]))
     except argparse.ArgumentError:  # which the parser of all options tells in better words
