@@ -34,6 +34,14 @@ from .build import (
     FCNSqueezeNet,
     build_model,
 )
+from .classifier import (
+    CLASSIFIER_NAMES,
+    Classifier,
+    build_classifier,
+    classifier_name,
+    classifier_state_dict,
+    recognize_classifier,
+)
 from .coarse import CoarseNet, CoarseScores
 from .fcn import FCN, MultiHeadFCN
 from .googlenet import GoogLeNetTrunk
@@ -44,9 +52,11 @@ from .trunk import Trunk
 from .vgg16 import VGG16Trunk
 
 __all__ = [
+    "CLASSIFIER_NAMES",
     "FCN",
     "MODEL_NAMES",
     "AlexNetTrunk",
+    "Classifier",
     "CoarseNet",
     "CoarseScores",
     "FCN8s",
@@ -62,7 +72,11 @@ __all__ = [
     "SurgeryReport",
     "Trunk",
     "VGG16Trunk",
+    "build_classifier",
     "build_model",
+    "classifier_name",
+    "classifier_state_dict",
     "initialize_from_coarser",
     "load_classifier",
+    "recognize_classifier",
 ]

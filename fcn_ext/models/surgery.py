@@ -36,8 +36,8 @@ class SurgeryReport:
 def load_classifier(
     model: TrunksAndHeads | Trunk, state_dict: Mapping[str, Tensor]
 ) -> SurgeryReport:
-    """Starts the trunk of ``model`` from its classifier, VGG16, AlexNet or GoogLeNet; the score
-    layers are left alone.
+    """Starts the trunk of ``model`` from its classifier, VGG16, AlexNet, GoogLeNet or SqueezeNet;
+    the score layers are left alone.
 
     The fully connected fc6 and fc7, ``(4096, 25088)`` and ``(4096, 4096)`` in VGG16, become
     convolutions with the same numbers; weights already in the shape of a convolution are taken as
@@ -55,9 +55,9 @@ def load_classifier(
     Args:
         model: any of the nets of one trunk, or a trunk (``model.trunks["depth"]`` where there are
             several), of the classifier's width and with the same ``batch_norm``.
-        state_dict: keys as torchvision's ``vgg16``, ``vgg16_bn`` or ``alexnet`` has them
-            (``features.0.weight``, ``classifier.0.weight``, ...) or as Caffe names the layers
-            (``conv1_1.weight``, with batch norm ``bn1_1.weight``, ..., ``fc6.weight``;
+        state_dict: keys as torchvision's ``vgg16``, ``vgg16_bn``, ``alexnet`` or ``squeezenet1_1``
+            has them (``features.0.weight``, ``classifier.0.weight``, ...) or as Caffe names the
+            layers (``conv1_1.weight``, with batch norm ``bn1_1.weight``, ..., ``fc6.weight``;
             ``inception_3a/1x1.weight``). torchvision's ``googlenet`` is another net than the
             published one, and does not fit. Values may be NumPy arrays.
 
@@ -66,7 +66,7 @@ def load_classifier(
             shape expected and the one found), or ``batch_norm`` differs, or ``model`` has several
             trunks, or the trunk is no classifier's. ``model`` is unchanged.
     """
-    prefix, trunk = _only_trunk(model)
+    prefix, trunk = only_trunk(model)
     names = _source_names(trunk, state_dict)
     missing = sorted(
         source
@@ -149,8 +149,12 @@ def _learned_kernels(model: TrunksAndHeads, coarser: TrunksAndHeads) -> dict[str
     return kernels
 
 
-def _only_trunk(model: TrunksAndHeads | Trunk) -> tuple[str, Trunk]:
-    """The classifier's trunk that ``model`` is or has, and how its layers' names begin there."""
+def only_trunk(model: TrunksAndHeads | Trunk) -> tuple[str, Trunk]:
+    """How the names of the layers begin in ``model``, and the classifier's trunk that it is or has.
+
+    Raises:
+        ValueError: it has several trunks, or one that is no classifier's.
+    """
     prefix, trunk = "", model
     if isinstance(model, TrunksAndHeads):
         if len(model.trunks) > 1:

@@ -85,8 +85,8 @@ def pool(x: Tensor) -> Tensor:
     return F.max_pool2d(x, 3, 2, ceil_mode=True)
 
 
-def alexnet(layers: Layers, x: Tensor, *, caffe: bool) -> dict[str, Tensor]:
-    """pool1, pool2 and fc7 of Caffe's build, or of torchvision's."""
+def alexnet(layers: Layers, x: Tensor, *, caffe: bool, padding: int = 100) -> dict[str, Tensor]:
+    """pool1, pool2 and fc7 of Caffe's build, or of torchvision's; ``padding`` is conv1's."""
 
     def conv(name: str, x: Tensor, groups: int = 1, **geometry: int) -> Tensor:
         weight, bias = layers[f"{name}.weight"], layers[f"{name}.bias"]
@@ -95,15 +95,15 @@ def alexnet(layers: Layers, x: Tensor, *, caffe: bool) -> dict[str, Tensor]:
     def normalize(x: Tensor) -> Tensor:
         return F.local_response_norm(x, 5, alpha=1e-4, beta=0.75) if caffe else x
 
-    pool1 = pool(conv("conv1", x, stride=4, padding=100))
+    pool1 = pool(conv("conv1", x, stride=4, padding=padding))
     pool2 = pool(conv("conv2", normalize(pool1), groups=2, padding=2))
     x = conv("conv3", normalize(pool2), padding=1)
     x = conv("conv5", conv("conv4", x, groups=2, padding=1), groups=2, padding=1)
     return {"pool1": pool1, "pool2": pool2, "fc7": conv("fc7", conv("fc6", pool(x)))}
 
 
-def squeezenet(layers: Layers, x: Tensor) -> dict[str, Tensor]:
-    """fire5, fire9, and fire9 pooled once more."""
+def squeezenet(layers: Layers, x: Tensor, padding: int = 100) -> dict[str, Tensor]:
+    """fire5, fire9, and fire9 pooled once more; ``padding`` is conv1's."""
 
     def conv(name: str, x: Tensor, padding: int = 0, stride: int = 1) -> Tensor:
         weight, bias = layers[f"{name}.weight"], layers[f"{name}.bias"]
@@ -114,7 +114,7 @@ def squeezenet(layers: Layers, x: Tensor) -> dict[str, Tensor]:
         ways = conv(f"fire{number}/expand1x1", x), conv(f"fire{number}/expand3x3", x, padding=1)
         return torch.cat(ways, 1)
 
-    x = pool(conv("conv1", x, padding=100, stride=2))
+    x = pool(conv("conv1", x, padding=padding, stride=2))
     x = pool(fire(3, fire(2, x)))
     fire5 = fire(5, fire(4, x))
     fire9 = fire(9, fire(8, fire(7, fire(6, pool(fire5)))))
