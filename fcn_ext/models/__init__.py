@@ -33,6 +33,7 @@ from .build import (
     FCNGoogLeNet,
     FCNSqueezeNet,
     build_model,
+    build_multi_head_model,
 )
 from .classifier import (
     CLASSIFIER_NAMES,
@@ -43,9 +44,11 @@ from .classifier import (
     recognize_classifier,
 )
 from .coarse import CoarseNet, CoarseScores
-from .fcn import FCN, MultiHeadFCN
+from .fcn import FCN
+from .fusion import initialize_from_streams
 from .googlenet import GoogLeNetTrunk
 from .heads import Head
+from .multi_head import MultiHeadFCN
 from .squeezenet import SqueezeNetTrunk
 from .surgery import SurgeryReport, initialize_from_coarser, load_classifier
 from .trunk import Trunk
@@ -74,9 +77,11 @@ __all__ = [
     "VGG16Trunk",
     "build_classifier",
     "build_model",
+    "build_multi_head_model",
     "classifier_name",
     "classifier_state_dict",
     "initialize_from_coarser",
+    "initialize_from_streams",
     "load_classifier",
     "recognize_classifier",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -11,6 +11,7 @@ from .alexnet import AlexNetTrunk
 from .fcn import FCN
 from .googlenet import GoogLeNetTrunk
 from .heads import Head
+from .multi_head import MultiHeadFCN
 from .squeezenet import SqueezeNetTrunk
 from .trunk import Trunk
 from .upsampling import UpsamplingKind
@@ -25,6 +26,7 @@ __all__ = [
     "FCNGoogLeNet",
     "FCNSqueezeNet",
     "build_model",
+    "build_multi_head_model",
 ]
 
 # The Scale layers of the published at-once definition, on the first and on the second skip.
@@ -114,45 +116,113 @@ def build_model(name: str, num_classes: int = 21, **options: Any) -> FCN:
         skip_scales: other factors for this, one for each skip, from coarse to fine.
         upsampling: fixed, the default, or learned, for each layer: see
             :class:`fcn_ext.models.Head`.
+        streams: late fusion: a whole trunk and score layers for each of these names, with the
+            scores summed in equal shares. ``["color", "hha"]`` with fcn32s is the published
+            nyud-fcn32s-color-hha, and with fcn16s the paper's FCN-16s RGB-HHA. The images have the
+            channels of all, in this order; ``{"color": 3, "depth": 1}`` says how many each has.
         options: of the trunk, :class:`fcn_ext.models.VGG16Trunk`,
             :class:`~fcn_ext.models.AlexNetTrunk`, :class:`~fcn_ext.models.GoogLeNetTrunk` or
             :class:`~fcn_ext.models.SqueezeNetTrunk`: ``in_channels``, ``width``, ``padding``,
-            ``batch_norm``, ``dropout``, ``top``, ``fc_channels`` (VGG16 and AlexNet).
+            ``batch_norm``, ``dropout``, ``top``, ``fc_channels`` (VGG16 and AlexNet). Early
+            fusion of color and depth is ``in_channels=4``, the published nyud-fcn32s-color-d.
+
+    Several heads: :func:`build_multi_head_model`.
 
     Raises:
         ValueError: ``name`` is none of these, or an option is out of range.
         TypeError: an option is unknown, or of the wrong type.
     """
-    if name not in _NETS:
-        raise ValueError(f"name must be one of {', '.join(_NETS)}, got {name!r}")
-    return _build(_NETS[name], num_classes, **options)
+    trunks, options = _parts(name, **options)
+    return FCN(trunks, Head(trunks, num_classes, **options))
 
 
-def _build(
-    net: _Net,
-    num_classes: int,
+def build_multi_head_model(
+    name: str, heads: Mapping[str, int | Mapping[str, Any]], **options: Any
+) -> MultiHeadFCN:
+    """The net called ``name`` with several heads in place of one.
+
+    SIFT Flow's, with 33 semantic and 3 geometric classes, whose losses are summed (Long et al.,
+    section 5)::
+
+        >>> import torch
+        >>> heads = {"sem": 33, "geo": {"num_classes": 3, "loss_weight": 0.5}}
+        >>> model = build_multi_head_model("fcn16s", heads, width=1 / 32)
+        >>> sorted(model(torch.zeros(1, 3, 8, 8)))
+        ['geo', 'sem']
+
+    Args:
+        name: as :func:`build_model`.
+        heads: for each head, by its name, the number of its classes; or options of
+            :class:`fcn_ext.models.Head`, ``num_classes`` and those that follow from neither
+            ``name`` nor ``options``: ``ignore_index``, ``loss_weight``, ``upsampling``.
+        options: as :func:`build_model`, for all heads.
+
+    Raises:
+        ValueError, TypeError: as :func:`build_model` and :class:`fcn_ext.models.Head`.
+    """
+    trunks, common = _parts(name, **options)
+    made = {}
+    for head, own in heads.items():
+        own = own if isinstance(own, Mapping) else {"num_classes": own}
+        made[head] = Head(trunks, **{**common, **own})
+    return MultiHeadFCN(trunks, made)
+
+
+def _parts(
+    name: str,
     *,
     at_once: bool | None = None,
     skip_scales: Sequence[float] | None = None,
     upsampling: UpsamplingKind | Mapping[str, UpsamplingKind] = "fixed",
+    streams: Iterable[str] | Mapping[str, int] | None = None,
     **options: Any,
-) -> FCN:
+) -> tuple[Trunk | dict[str, Trunk], dict[str, Any]]:
+    """The trunk, or one for each stream, of the net ``name``, and the options of its heads."""
+    if name not in _NETS:
+        raise ValueError(f"name must be one of {', '.join(_NETS)}, got {name!r}")
+    net = _NETS[name]
     if options.get("padding") == "classifier":
         raise ValueError("padding must be published or same for a net, got 'classifier'")
+    scales = _skip_scales(net, at_once, skip_scales)
+    trunks: Trunk | dict[str, Trunk]
+    if streams is None:
+        trunks = net.trunk(**options)
+    else:
+        trunks = {
+            stream: net.trunk(**{**options, **channels})
+            for stream, channels in _streams(streams, options).items()
+        }
+    skips = dict(zip(net.skips, scales, strict=True))
+    return trunks, {"skips": skips, "upsampling": upsampling}
+
+
+def _skip_scales(
+    net: _Net, at_once: bool | None, scales: Sequence[float] | None
+) -> Sequence[float]:
     if at_once is None:
         at_once = net.at_once
     if at_once and not net.skips:
         raise TypeError("at_once is an option of nets with skips alone, got at_once=True")
-    if skip_scales is None:
-        skip_scales = _AT_ONCE_SCALES[: len(net.skips)] if at_once else (1.0,) * len(net.skips)
-    if len(skip_scales) != len(net.skips):
+    if scales is None:
+        return _AT_ONCE_SCALES[: len(net.skips)] if at_once else (1.0,) * len(net.skips)
+    if len(scales) != len(net.skips):
         raise ValueError(
-            f"skip_scales must be one number for each of {len(net.skips)} skips, "
-            f"got {skip_scales!r}"
+            f"skip_scales must be one number for each of {len(net.skips)} skips, got {scales!r}"
         )
-    trunk = net.trunk(**options)
-    skips = dict(zip(net.skips, skip_scales, strict=True))
-    return FCN(trunk, Head(trunk, num_classes, skips=skips, upsampling=upsampling))
+    return scales
+
+
+def _streams(
+    streams: Iterable[str] | Mapping[str, int], options: Mapping[str, Any]
+) -> dict[str, dict[str, int]]:
+    """The options that each stream has of its own."""
+    if isinstance(streams, str):
+        raise TypeError(f"streams must be a list of names, such as [{streams!r}], got {streams!r}")
+    if not isinstance(streams, Mapping):
+        return {stream: {} for stream in streams}
+    if "in_channels" in options:
+        raise TypeError("in_channels must be left out where streams says them")
+    return {stream: {"in_channels": channels} for stream, channels in streams.items()}
 
 
 def FCN32s(num_classes: int = 21, **options: Any) -> FCN:

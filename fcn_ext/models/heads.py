@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from .._arguments import integer, number
 from ..geometry import Deconvolution, Grid
 from .levels import last_level, skip_levels
-from .trunk import Trunk, count, named_parts
+from .parts import named_parts
+from .trunk import Trunk, count
 from .upsampling import (
     FixedUpsampling,
     LearnedUpsampling,

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from .fcn import TrunksAndHeads
 from .heads import Head
-from .trunk import Trunk, name_prefix
+from .parts import name_prefix
+from .trunk import Trunk
 from .upsampling import LearnedUpsampling
 
 __all__ = ["SurgeryReport", "initialize_from_coarser", "load_classifier"]
@@ -90,9 +91,9 @@ def load_classifier(
                 value = _fit_input_channels(value, trunk.in_channels)
             flat = len(shape) == 4 and value.dim() == 2
             expected = torch.Size((shape[0], shape[1:].numel())) if flat else shape
-            values[target] = _checked(source, value, expected).reshape(shape)
+            values[target] = checked(source, value, expected).reshape(shape)
     values = {f"{prefix}{key}": value for key, value in values.items()}
-    return _apply(model, values, state_dict.keys() - set(names.values()))
+    return apply(model, values, state_dict.keys() - set(names.values()))
 
 
 @torch.no_grad()
@@ -119,7 +120,7 @@ def initialize_from_coarser(model: TrunksAndHeads, coarser: TrunksAndHeads) -> S
     target_dict = model.state_dict()
     kernels = _learned_kernels(model, coarser)
     values = {
-        key: _checked(key, kernels.get(key, value), target_dict[key].shape)
+        key: checked(key, kernels.get(key, value), target_dict[key].shape)
         for key, value in coarser.state_dict().items()
         if key in target_dict
     }
@@ -130,7 +131,7 @@ def initialize_from_coarser(model: TrunksAndHeads, coarser: TrunksAndHeads) -> S
     for name in set(model.score_layers) - set(coarser.score_layers):
         for parameter in getattr(model, name).parameters():
             nn.init.zeros_(parameter)
-    return _apply(model, values, coarser.state_dict().keys() - values.keys())
+    return apply(model, values, coarser.state_dict().keys() - values.keys())
 
 
 def _learned_kernels(model: TrunksAndHeads, coarser: TrunksAndHeads) -> dict[str, Tensor]:
@@ -170,39 +171,57 @@ def only_trunk(model: TrunksAndHeads | Trunk) -> tuple[str, Trunk]:
 
 
 def _check_coarser(model: TrunksAndHeads, coarser: TrunksAndHeads) -> None:
-    for kind in ("trunks", "heads"):
-        expected, found = list(getattr(model, kind)), list(getattr(coarser, kind))
-        if expected != found:
-            raise ValueError(
-                f"coarser must have the {kind} of model, {', '.join(expected)}, "
-                f"got {', '.join(found)}"
-            )
-    heads = [(cast(Head, head), cast(Head, coarser.heads[k])) for k, head in model.heads.items()]
-    for head, other in heads:
-        skips, shared = tuple(head.skip_scales), tuple(other.skip_scales)
+    _check_names(model, coarser, "trunks", "coarser")
+    _check_names(model, coarser, "heads", "coarser")
+    for name, head in model.heads.items():
+        skips, shared = _skips(head), _skips(coarser.heads[name])
         if len(shared) >= len(skips):
-            raise ValueError(f"coarser must have fewer skips than model's {skips}, got {shared}")
+            raise ValueError(
+                f"coarser must have fewer skips than model's {tuple(skips)}, got {tuple(shared)}"
+            )
     for key, trunk in model.trunks.items():
-        _check_trunk(cast(Trunk, trunk), cast(Trunk, coarser.trunks[key]))
-    for head, other in heads:
-        for skip, scale in other.skip_scales.items():
-            expected_scale = head.skip_scales.get(skip)
-            if scale != expected_scale:
+        check_trunk(cast(Trunk, trunk), cast(Trunk, coarser.trunks[key]), "coarser")
+    check_heads(model, coarser, "coarser")
+
+
+def check_heads(model: TrunksAndHeads, other: TrunksAndHeads, name: str) -> None:
+    """Raises unless ``other``, to be called ``name``, has the heads of ``model``, and some of their
+    skips or none, with the same factors."""
+    _check_names(model, other, "heads", name)
+    for key, head in model.heads.items():
+        scales = _skips(head)
+        for skip, scale in _skips(other.heads[key]).items():
+            if skip not in scales:
+                raise ValueError(f"{name} must have no skip that model does not have, got {skip}")
+            if scale != scales[skip]:
                 raise ValueError(
-                    f"coarser must scale {skip} by {expected_scale} as model, got {scale}"
+                    f"{name} must scale {skip} by {scales[skip]} as model, got {scale}"
                 )
 
 
-def _check_trunk(trunk: Trunk, other: Trunk) -> None:
-    for name in ("padding", "batch_norm"):
-        expected, found = getattr(trunk, name, None), getattr(other, name, None)
+def check_trunk(trunk: Trunk, other: Trunk, name: str) -> None:
+    """Raises unless ``other``, of the net to be called ``name``, is of the kind of ``trunk``."""
+    for option in ("padding", "batch_norm"):
+        expected, found = getattr(trunk, option, None), getattr(other, option, None)
         if expected != found:
-            raise ValueError(f"coarser must have {name}={expected!r} as model, got {found!r}")
+            raise ValueError(f"{name} must have {option}={expected!r} as model, got {found!r}")
     if type(other) is not type(trunk):
         raise ValueError(
-            f"coarser must be on the trunk of model, {type(trunk).__name__}, "
+            f"{name} must be on the trunk of model, {type(trunk).__name__}, "
             f"got {type(other).__name__}"
         )
+
+
+def _check_names(model: TrunksAndHeads, other: TrunksAndHeads, kind: str, name: str) -> None:
+    expected, found = list(getattr(model, kind)), list(getattr(other, kind))
+    if expected != found:
+        raise ValueError(
+            f"{name} must have the {kind} of model, {', '.join(expected)}, got {', '.join(found)}"
+        )
+
+
+def _skips(head: nn.Module) -> dict[str, float]:
+    return cast(Head, head).skip_scales
 
 
 def has_batch_norm(state_dict: Mapping[str, Tensor]) -> bool:
@@ -249,13 +268,15 @@ def _fit_input_channels(weight: Tensor, channels: int) -> Tensor:
     return weight
 
 
-def _checked(key: str, value: Tensor, shape: torch.Size) -> Tensor:
+def checked(key: str, value: Tensor, shape: torch.Size) -> Tensor:
+    """``value``, or ValueError naming its ``key`` unless it has ``shape``."""
     if value.shape != shape:
         raise ValueError(f"{key} must have shape {tuple(shape)}, got {tuple(value.shape)}")
     return value
 
 
-def _apply(model: nn.Module, values: Mapping[str, Tensor], unused: set[str]) -> SurgeryReport:
+def apply(model: nn.Module, values: Mapping[str, Tensor], unused: set[str]) -> SurgeryReport:
+    """Writes ``values`` into ``model``, and reports it."""
     for key, tensor in model.state_dict().items():
         if key in values:
             tensor.copy_(values[key])
