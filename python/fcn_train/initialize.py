@@ -39,8 +39,11 @@ def from_classifier(model: FCN, path: Path) -> None:
         models.load_classifier(model, state)
     except (KeyError, ValueError, RuntimeError) as error:
         text = re.sub(r"\[((?:'[^']*', ){3})'[^\]]*\]", r"[\1...]", str(error))
+        trunk = model.trunk
+        narrow = getattr(trunk, "width", 1) != 1 or getattr(trunk, "batch_norm", False)
+        hint = "; --recipe paper has the network of published classifiers" if narrow else ""
         raise UsageError(
-            f"{path}: does not fit the network: {text}; the file holds {some(state)}"
+            f"{path}: does not fit the network: {text}; the file holds {some(state)}{hint}"
         ) from None
 
 
