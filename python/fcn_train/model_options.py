@@ -45,12 +45,12 @@ WITHOUT_FC = ("fcn-googlenet", "fcn-squeezenet", "fcn-pool")
 class ModelOptions:
     """The network."""
 
-    name: Annotated[ModelName, tyro.conf.arg(aliases=("--model",))] = "fcn8s"
-    """fcn32s, fcn16s and fcn8s are on VGG16, the others on AlexNet, GoogLeNet or SqueezeNet, with
-    scores every 32 pixels, or as -16s or -8s says. -atonce: with scaled skips, to be trained at
-    once and not in stages. fcn-alexnet-torchvision fits torchvision's weights, fcn-alexnet and
-    fcn-googlenet Caffe's, fcn32s and fcn-squeezenet either's. fcn-pool5, fcn-pool4 and fcn-pool3
-    score that map of VGG16 alone."""
+    name: Annotated[ModelName, tyro.conf.arg(aliases=("--model",), metavar="NET")] = "fcn8s"
+    """On VGG16: fcn32s, fcn16s, fcn8s, fcn16s-atonce, fcn8s-atonce; -atonce: with scaled skips, to
+    be trained at once and not in stages. On other classifiers, with scores every 32 pixels:
+    fcn-alexnet (Caffe's), fcn-alexnet-torchvision, fcn-googlenet (Caffe's), fcn-squeezenet; with
+    -16s, -8s, -16s-atonce or -8s-atonce at its end, as those on VGG16. A single map of VGG16:
+    fcn-pool5, fcn-pool4, fcn-pool3."""
     width: float = 0.25
     """Channels of each layer, relative to the published classifier's."""
     padding: Literal["published", "same"] = "same"
