@@ -203,7 +203,7 @@ def recognize_classifier(state_dict: Mapping[str, Tensor]) -> Classifier:
 
 
 def classifier_name(state_dict: Mapping[str, Any]) -> str:
-    """Which of :data:`CLASSIFIER_NAMES` has the layers that ``state_dict`` names.
+    """Which of ``CLASSIFIER_NAMES`` has the layers that ``state_dict`` names.
 
     Raises:
         ValueError: none.

@@ -103,7 +103,7 @@ class TrunksAndHeads(PublishedNames):
 
     def aliases(self) -> dict[str, str]:
         """The names of Caffe's published nets of several parts: conv1_1color and score_frcolor of a
-        trunk called color (nyud-fcn32s-color-hha), score_fr_sem of a head called sem (siftflow-*),
+        trunk called color (nyud-fcn32s-color-hha), score_fr_sem of a head called sem (SIFT Flow),
         conv1_1_bgrd of color and depth in one image (nyud-fcn32s-color-d)."""
         names = {}
         for published, path in self.published_names().items():
