@@ -181,10 +181,10 @@ class Grid:
                 axes, or its padding is given by name.
         """
         return self.window(
-            _square(layer, "kernel_size"),
-            stride=_square(layer, "stride"),
-            padding=_square(layer, "padding"),
-            dilation=_square(layer, "dilation"),
+            square(layer, "kernel_size"),
+            stride=square(layer, "stride"),
+            padding=square(layer, "padding"),
+            dilation=square(layer, "dilation"),
         )
 
     def upsample(self, stride: int, *, kernel_size: int | None = None) -> Grid:
@@ -221,7 +221,12 @@ def crop_offset(source: Grid, reference: Grid) -> int:
     return int(offset)
 
 
-def _square(layer: nn.Conv2d | nn.MaxPool2d, name: str) -> int:
+def square(layer: nn.Conv2d | nn.MaxPool2d, name: str) -> int:
+    """The attribute ``name`` of ``layer``, such as its stride, which both axes have alike.
+
+    Raises:
+        ValueError: they do not, or it is given by name.
+    """
     value = getattr(layer, name)
     sides = set(value) if isinstance(value, tuple) else {value}
     side = sides.pop()

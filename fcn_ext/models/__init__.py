@@ -1,4 +1,4 @@
-"""FCN-32s, FCN-16s, FCN-8s (on VGG16), FCN-AlexNet and FCN-GoogLeNet, and net surgery for them.
+"""FCN-32s, FCN-16s and FCN-8s, each on VGG16, AlexNet, GoogLeNet or SqueezeNet; net surgery.
 
 >>> model = build_model("fcn8s", num_classes=21)
 >>> logits = model(images)  # (N, 3, H, W) -> (N, 21, H, W), any H, W >= 1
@@ -16,26 +16,50 @@ scores are summed. :class:`MultiHeadFCN` puts several heads on them.
 
 State dicts carry the published names (conv1_1 ... conv5_3, fc6, fc7, score_fr, score_pool4,
 score_pool3; conv1 ... conv5 in AlexNet), so those of nets with these names load; where Caffe
-has a slash (inception_3a/1x1) they have a dot or an underscore. Upsampling is fixed and has no
-parameters unless asked otherwise: kernels that such a state dict holds (upscore2.weight, ...) are
-checked to be the bilinear ones and left out.
+has a slash (inception_3a/1x1, fire2/squeeze1x1) they have a dot or an underscore. Upsampling is
+fixed and has no parameters unless asked otherwise: kernels that such a state dict holds
+(upscore2.weight, ...) are checked to be the bilinear ones and left out.
 """
 
 from __future__ import annotations
 
 from .alexnet import AlexNetTrunk
-from .build import FCN8s, FCN16s, FCN32s, FCNAlexNet, FCNGoogLeNet, build_model
+from .build import (
+    MODEL_NAMES,
+    FCN8s,
+    FCN16s,
+    FCN32s,
+    FCNAlexNet,
+    FCNGoogLeNet,
+    FCNSqueezeNet,
+    build_model,
+    build_multi_head_model,
+)
+from .classifier import (
+    CLASSIFIER_NAMES,
+    Classifier,
+    build_classifier,
+    classifier_name,
+    classifier_state_dict,
+    recognize_classifier,
+)
 from .coarse import CoarseNet, CoarseScores
-from .fcn import FCN, MultiHeadFCN
+from .fcn import FCN
+from .fusion import initialize_from_streams
 from .googlenet import GoogLeNetTrunk
 from .heads import Head
+from .multi_head import MultiHeadFCN
+from .squeezenet import SqueezeNetTrunk
 from .surgery import SurgeryReport, initialize_from_coarser, load_classifier
 from .trunk import Trunk
 from .vgg16 import VGG16Trunk
 
 __all__ = [
+    "CLASSIFIER_NAMES",
     "FCN",
+    "MODEL_NAMES",
     "AlexNetTrunk",
+    "Classifier",
     "CoarseNet",
     "CoarseScores",
     "FCN8s",
@@ -43,13 +67,21 @@ __all__ = [
     "FCN32s",
     "FCNAlexNet",
     "FCNGoogLeNet",
+    "FCNSqueezeNet",
     "GoogLeNetTrunk",
     "Head",
     "MultiHeadFCN",
+    "SqueezeNetTrunk",
     "SurgeryReport",
     "Trunk",
     "VGG16Trunk",
+    "build_classifier",
     "build_model",
+    "build_multi_head_model",
+    "classifier_name",
+    "classifier_state_dict",
     "initialize_from_coarser",
+    "initialize_from_streams",
     "load_classifier",
+    "recognize_classifier",
 ]

@@ -32,7 +32,9 @@ _FC6_KERNEL = 6
 _PADDINGS: dict[Padding, dict[str, int]] = {
     "published": {"conv1": 100, "pool": 0, "fc6": 0},
     "same": {"conv1": 5, "pool": 1, "fc6": 3},
+    "classifier": {"conv1": 0, "pool": 0, "fc6": 0},
 }
+_TORCHVISIONS_CONV1 = 2  # its padding in torchvision's classifier
 
 
 class AlexNetTrunk(FullyConnectedTrunk):
@@ -56,7 +58,9 @@ class AlexNetTrunk(FullyConnectedTrunk):
         if variant not in get_args(AlexNetVariant):
             raise ValueError(f"variant must be one of {get_args(AlexNetVariant)}, got {variant!r}")
         self.variant: AlexNetVariant = variant
-        pads = _PADDINGS[self.padding]
+        pads = dict(_PADDINGS[self.padding])
+        if (self.padding, variant) == ("classifier", "torchvision"):
+            pads["conv1"] = _TORCHVISIONS_CONV1
         inputs = self.in_channels
         for index, base in enumerate(_CHANNELS[variant], start=1):
             kernel, stride = _KERNELS[index - 1], _STRIDES[index - 1]
@@ -78,10 +82,10 @@ class AlexNetTrunk(FullyConnectedTrunk):
                 self._add(f"norm{index}", nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75))
             inputs = channels
         self._add_fully_connected(inputs, _FC6_KERNEL, pads["fc6"])
-        self._initialize()
+        self._finish()
 
     def torchvision_layers(self) -> dict[str, str]:
         # In its `features`, a convolution is followed by its ReLU, and some by a pooling; its
         # `classifier` begins with a dropout.
         layers = {f"conv{n}": f"features.{i}" for n, i in enumerate((0, 3, 6, 8, 10), start=1)}
-        return {**layers, "fc6": "classifier.1", "fc7": "classifier.4"}
+        return self._present({**layers, "fc6": "classifier.1", "fc7": "classifier.4"})

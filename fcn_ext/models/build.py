@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -11,11 +11,23 @@ from .alexnet import AlexNetTrunk
 from .fcn import FCN
 from .googlenet import GoogLeNetTrunk
 from .heads import Head
+from .multi_head import MultiHeadFCN
+from .squeezenet import SqueezeNetTrunk
 from .trunk import Trunk
 from .upsampling import UpsamplingKind
 from .vgg16 import VGG16Trunk
 
-__all__ = ["FCN8s", "FCN16s", "FCN32s", "FCNAlexNet", "FCNGoogLeNet", "build_model"]
+__all__ = [
+    "MODEL_NAMES",
+    "FCN8s",
+    "FCN16s",
+    "FCN32s",
+    "FCNAlexNet",
+    "FCNGoogLeNet",
+    "FCNSqueezeNet",
+    "build_model",
+    "build_multi_head_model",
+]
 
 # The Scale layers of the published at-once definition, on the first and on the second skip.
 _AT_ONCE_SCALES = (0.01, 0.0001)
@@ -30,29 +42,68 @@ class _Net:
     at_once: bool = False
 
 
+def _family(
+    first: str, then: str, trunk: Callable[..., Trunk], skips: tuple[str, str]
+) -> dict[str, _Net]:
+    """The nets on one trunk: ``first`` alone, and with one and two skips, staged and at once.
+
+    Args:
+        first: the name of the net without skips.
+        then: what the names of the others begin with.
+        skips: the maps at strides 16 and 8.
+    """
+    return {
+        first: _Net(trunk),
+        f"{then}16s": _Net(trunk, skips[:1]),
+        f"{then}16s-atonce": _Net(trunk, skips[:1], at_once=True),
+        f"{then}8s": _Net(trunk, skips),
+        f"{then}8s-atonce": _Net(trunk, skips, at_once=True),
+    }
+
+
+_torchvisions_alexnet = partial(AlexNetTrunk, variant="torchvision")
+
+# Published are the nets on VGG16 but for fcn16s-atonce, and fcn-alexnet. The paper reports an
+# FCN-GoogLeNet and no definition of it was ever published; what the text leaves open (section 4.1,
+# Table 1) follows the published ones, and so do the skips on the other trunks: as on VGG16, they
+# are the maps at strides 16 and 8.
 _NETS = {
-    "fcn32s": _Net(VGG16Trunk),
-    "fcn16s": _Net(VGG16Trunk, ("pool4",)),
-    "fcn8s": _Net(VGG16Trunk, ("pool4", "pool3")),
-    "fcn8s-atonce": _Net(VGG16Trunk, ("pool4", "pool3"), at_once=True),
-    "fcn-alexnet": _Net(AlexNetTrunk),
-    "fcn-alexnet-torchvision": _Net(partial(AlexNetTrunk, variant="torchvision")),
-    # The paper reports this net and no definition of it was ever published; what the text leaves
-    # open (section 4.1, Table 1) follows the published ones.
-    "fcn-googlenet": _Net(GoogLeNetTrunk),
+    **_family("fcn32s", "fcn", VGG16Trunk, ("pool4", "pool3")),
+    **_family("fcn-alexnet", "fcn-alexnet-", AlexNetTrunk, ("pool2", "pool1")),
+    **_family(
+        "fcn-alexnet-torchvision",
+        "fcn-alexnet-torchvision-",
+        _torchvisions_alexnet,
+        ("pool2", "pool1"),
+    ),
+    **_family("fcn-googlenet", "fcn-googlenet-", GoogLeNetTrunk, ("pool3", "pool2")),
+    **_family("fcn-squeezenet", "fcn-squeezenet-", SqueezeNetTrunk, ("fire9", "fire5")),
+    # What each of VGG16's maps is worth alone: of the paper's journal version.
+    **{f"fcn-{top}": _Net(partial(VGG16Trunk, top=top)) for top in ("pool5", "pool4", "pool3")},
 }
+
+MODEL_NAMES = tuple(_NETS)
+"""What :func:`build_model` knows."""
 
 
 def build_model(name: str, num_classes: int = 21, **options: Any) -> FCN:
     """The net called ``name``.
 
-    ===========================  ==========================================================
-    fcn32s, fcn16s, fcn8s        on VGG16; fcn16s fuses pool4, fcn8s pool4 and pool3
-    fcn8s-atonce                 the same with ``at_once``
-    fcn-alexnet                  on Caffe's AlexNet
-    fcn-alexnet-torchvision      on torchvision's AlexNet
-    fcn-googlenet                on GoogLeNet
-    ===========================  ==========================================================
+    ===========================  ===================  =========  ===================
+    name                         on                   at 16s     at 8s
+    ===========================  ===================  =========  ===================
+    fcn32s, fcn16s, fcn8s        VGG16                pool4      pool4, pool3
+    fcn-alexnet                  Caffe's AlexNet      pool2      pool2, pool1
+    fcn-alexnet-torchvision      torchvision's        pool2      pool2, pool1
+    fcn-googlenet                GoogLeNet            pool3      pool3, pool2
+    fcn-squeezenet               SqueezeNet v1.1      fire9      fire9, fire5
+    fcn-pool5, -pool4, -pool3    that map of VGG16
+    ===========================  ===================  =========  ===================
+
+    Of the four below VGG16's, fcn-alexnet and so on are the nets at stride 32, without skips;
+    fcn-alexnet-16s and fcn-alexnet-8s fuse the maps in the table. All nets with skips also have
+    ``at_once`` under a name of their own: fcn8s-atonce, fcn-googlenet-16s-atonce. The last row's
+    score one map, and have no layer after it.
 
         >>> build_model("fcn8s", num_classes=11, padding="same", width=0.25).last_stride
         8
@@ -62,38 +113,116 @@ def build_model(name: str, num_classes: int = 21, **options: Any) -> FCN:
         at_once: scale the first skip's map by 0.01 and the second's by 0.0001 before they are
             scored, as the published net does that is trained at once and not in the stages 32s,
             16s, 8s. By default as the name says.
+        skip_scales: other factors for this, one for each skip, from coarse to fine.
         upsampling: fixed, the default, or learned, for each layer: see
             :class:`fcn_ext.models.Head`.
+        streams: late fusion: a whole trunk and score layers for each of these names, with the
+            scores summed in equal shares. ``["color", "hha"]`` with fcn32s is the published
+            nyud-fcn32s-color-hha, and with fcn16s the paper's FCN-16s RGB-HHA. The images have the
+            channels of all, in this order; ``{"color": 3, "depth": 1}`` says how many each has.
         options: of the trunk, :class:`fcn_ext.models.VGG16Trunk`,
-            :class:`~fcn_ext.models.AlexNetTrunk` or :class:`~fcn_ext.models.GoogLeNetTrunk`:
-            ``in_channels``, ``width``, ``padding``, ``batch_norm``, ``dropout``, ``fc_channels``
-            (not GoogLeNet).
+            :class:`~fcn_ext.models.AlexNetTrunk`, :class:`~fcn_ext.models.GoogLeNetTrunk` or
+            :class:`~fcn_ext.models.SqueezeNetTrunk`: ``in_channels``, ``width``, ``padding``,
+            ``batch_norm``, ``dropout``, ``top``, ``fc_channels`` (VGG16 and AlexNet). Early
+            fusion of color and depth is ``in_channels=4``, the published nyud-fcn32s-color-d.
+
+    Several heads: :func:`build_multi_head_model`.
 
     Raises:
         ValueError: ``name`` is none of these, or an option is out of range.
         TypeError: an option is unknown, or of the wrong type.
     """
-    if name not in _NETS:
-        raise ValueError(f"name must be one of {', '.join(_NETS)}, got {name!r}")
-    return _build(_NETS[name], num_classes, **options)
+    trunks, options = _parts(name, **options)
+    return FCN(trunks, Head(trunks, num_classes, **options))
 
 
-def _build(
-    net: _Net,
-    num_classes: int,
+def build_multi_head_model(
+    name: str, heads: Mapping[str, int | Mapping[str, Any]], **options: Any
+) -> MultiHeadFCN:
+    """The net called ``name`` with several heads in place of one.
+
+    SIFT Flow's, with 33 semantic and 3 geometric classes, whose losses are summed (Long et al.,
+    section 5)::
+
+        >>> import torch
+        >>> heads = {"sem": 33, "geo": {"num_classes": 3, "loss_weight": 0.5}}
+        >>> model = build_multi_head_model("fcn16s", heads, width=1 / 32)
+        >>> sorted(model(torch.zeros(1, 3, 8, 8)))
+        ['geo', 'sem']
+
+    Args:
+        name: as :func:`build_model`.
+        heads: for each head, by its name, the number of its classes; or options of
+            :class:`fcn_ext.models.Head`, ``num_classes`` and those that follow from neither
+            ``name`` nor ``options``: ``ignore_index``, ``loss_weight``, ``upsampling``.
+        options: as :func:`build_model`, for all heads.
+
+    Raises:
+        ValueError, TypeError: as :func:`build_model` and :class:`fcn_ext.models.Head`.
+    """
+    trunks, common = _parts(name, **options)
+    made = {}
+    for head, own in heads.items():
+        own = own if isinstance(own, Mapping) else {"num_classes": own}
+        made[head] = Head(trunks, **{**common, **own})
+    return MultiHeadFCN(trunks, made)
+
+
+def _parts(
+    name: str,
     *,
     at_once: bool | None = None,
+    skip_scales: Sequence[float] | None = None,
     upsampling: UpsamplingKind | Mapping[str, UpsamplingKind] = "fixed",
+    streams: Iterable[str] | Mapping[str, int] | None = None,
     **options: Any,
-) -> FCN:
+) -> tuple[Trunk | dict[str, Trunk], dict[str, Any]]:
+    """The trunk, or one for each stream, of the net ``name``, and the options of its heads."""
+    if name not in _NETS:
+        raise ValueError(f"name must be one of {', '.join(_NETS)}, got {name!r}")
+    net = _NETS[name]
+    if options.get("padding") == "classifier":
+        raise ValueError("padding must be published or same for a net, got 'classifier'")
+    scales = _skip_scales(net, at_once, skip_scales)
+    trunks: Trunk | dict[str, Trunk]
+    if streams is None:
+        trunks = net.trunk(**options)
+    else:
+        trunks = {
+            stream: net.trunk(**{**options, **channels})
+            for stream, channels in _streams(streams, options).items()
+        }
+    skips = dict(zip(net.skips, scales, strict=True))
+    return trunks, {"skips": skips, "upsampling": upsampling}
+
+
+def _skip_scales(
+    net: _Net, at_once: bool | None, scales: Sequence[float] | None
+) -> Sequence[float]:
     if at_once is None:
         at_once = net.at_once
     if at_once and not net.skips:
         raise TypeError("at_once is an option of nets with skips alone, got at_once=True")
-    scales = _AT_ONCE_SCALES if at_once else (1.0,) * len(net.skips)
-    trunk = net.trunk(**options)
-    skips = dict(zip(net.skips, scales, strict=False))
-    return FCN(trunk, Head(trunk, num_classes, skips=skips, upsampling=upsampling))
+    if scales is None:
+        return _AT_ONCE_SCALES[: len(net.skips)] if at_once else (1.0,) * len(net.skips)
+    if len(scales) != len(net.skips):
+        raise ValueError(
+            f"skip_scales must be one number for each of {len(net.skips)} skips, got {scales!r}"
+        )
+    return scales
+
+
+def _streams(
+    streams: Iterable[str] | Mapping[str, int], options: Mapping[str, Any]
+) -> dict[str, dict[str, int]]:
+    """The options that each stream has of its own."""
+    if isinstance(streams, str):
+        raise TypeError(f"streams must be a list of names, such as [{streams!r}], got {streams!r}")
+    if not isinstance(streams, Mapping):
+        return {stream: {} for stream in streams}
+    if "in_channels" in options:
+        raise TypeError("in_channels must be left out where streams says them")
+    return {stream: {"in_channels": channels} for stream, channels in streams.items()}
 
 
 def FCN32s(num_classes: int = 21, **options: Any) -> FCN:
@@ -126,3 +255,11 @@ def FCNGoogLeNet(num_classes: int = 21, **options: Any) -> FCN:
     Options as :func:`build_model`.
     """
     return build_model("fcn-googlenet", num_classes, **options)
+
+
+def FCNSqueezeNet(num_classes: int = 21, **options: Any) -> FCN:
+    """FCN-SqueezeNet: the scores of SqueezeNet's fire9, pooled once more, upsampled 32 times.
+
+    Options as :func:`build_model`.
+    """
+    return build_model("fcn-squeezenet", num_classes, **options)

@@ -1,23 +1,21 @@
-"""Fully convolutional nets: trunks, and heads on them."""
+"""Fully convolutional nets: trunks, and a head on them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import cast
 
-import torch
 from torch import Tensor, nn
 
-from .. import ops
 from ..geometry import Grid
-from ..metrics import ConfusionMatrix
 from ..ops import _common
-from .coarse import CoarseScores, check_matrix, check_target, image_size, logits
+from .coarse import CoarseScores, image_size
 from .heads import Head
 from .names import PublishedNames, part_names
-from .trunk import MAIN, Trunk, name_prefix, named_parts
+from .parts import MAIN, name_prefix, named_parts
+from .trunk import Trunk
 
-__all__ = ["FCN", "MultiHeadFCN", "TrunksAndHeads"]
+__all__ = ["FCN", "TrunksAndHeads"]
 
 
 class TrunksAndHeads(PublishedNames):
@@ -25,7 +23,7 @@ class TrunksAndHeads(PublishedNames):
 
     In state dicts the layers of a part that was given a name have it for a prefix
     (``depth.conv1_1``, ``semantic.score_fr``, ``semantic.depth.score_fr``); a part without one has
-    none.
+    none. Those of Caffe's published nets load, too: :meth:`aliases`.
 
     Several trunks see different channels of the same images: each the next ``in_channels``, in
     their order.
@@ -103,6 +101,21 @@ class TrunksAndHeads(PublishedNames):
             names[published] = path
         return names
 
+    def aliases(self) -> dict[str, str]:
+        """The names of Caffe's published nets of several parts: conv1_1color and score_frcolor of a
+        trunk called color (nyud-fcn32s-color-hha), score_fr_sem of a head called sem (SIFT Flow),
+        conv1_1_bgrd of color and depth in one image (nyud-fcn32s-color-d)."""
+        names = {}
+        for published, path in self.published_names().items():
+            part, _, layer = published.rpartition(".")
+            if part in self.trunks:
+                names[f"{layer}{part}"] = path
+            elif part in self.heads:
+                names[f"{layer}_{part}"] = path
+            elif published == "conv1_1" and self.in_channels == 4:
+                names["conv1_1_bgrd"] = path
+        return names
+
     @property
     def score_layers(self) -> tuple[str, ...]:
         """The published names of the layers that depend on the classes: score_fr, ..."""
@@ -112,6 +125,21 @@ class TrunksAndHeads(PublishedNames):
             for path in head.score_layers
         ]
         return tuple(name for name, path in self.published_names().items() if path in paths)
+
+    @property
+    def upsampling_layers(self) -> tuple[str, ...]:
+        """The published names of the layers between the scores, and to the image: upscore2, ..."""
+        return tuple(
+            f"{name_prefix(name)}{layer}"
+            for name, head in self._heads().items()
+            for layer in head.upsampling
+        )
+
+    def freeze_trunks(self) -> None:
+        """Leaves all but the score layers and learned upsampling as they are:
+        :meth:`fcn_ext.models.Trunk.freeze`."""
+        for trunk in self._trunks().values():
+            trunk.freeze()
 
     def _trunks(self) -> dict[str, Trunk]:
         return cast("dict[str, Trunk]", dict(self.trunks.items()))
@@ -126,6 +154,7 @@ class FCN(CoarseScores, TrunksAndHeads):
     ``model(images)`` are the logits; ``model.loss``, ``model.predict`` and ``model.evaluate``
     (:class:`fcn_ext.models.CoarseScores`) do without them.
 
+        >>> import torch
         >>> from fcn_ext.models import VGG16Trunk
         >>> trunk = VGG16Trunk(width=1 / 32)
         >>> model = FCN(trunk, Head(trunk, 21, skips=["pool4", "pool3"]))
@@ -148,7 +177,7 @@ class FCN(CoarseScores, TrunksAndHeads):
 
     Raises:
         TypeError: ``trunks`` or ``head`` is something else; several heads make a
-            :class:`MultiHeadFCN`.
+            :class:`fcn_ext.models.MultiHeadFCN`.
         ValueError: the head was made for other trunks, or two layers would have one name.
     """
 
@@ -225,135 +254,3 @@ class FCN(CoarseScores, TrunksAndHeads):
     def skip_offsets(self) -> dict[str, int]:
         """Where the scores of each skip are cropped."""
         return self.head.skip_offsets
-
-
-class MultiHeadFCN(TrunksAndHeads):
-    """Several heads on the same trunks, each with its own classes: SIFT Flow's semantic and
-    geometric ones (Long et al., section 5).
-
-    What goes in and comes out for each head is a dict by its name.
-
-        >>> from fcn_ext.models import VGG16Trunk
-        >>> trunk = VGG16Trunk(width=1 / 32)
-        >>> heads = {"semantic": Head(trunk, 33), "geometric": Head(trunk, 3)}
-        >>> model = MultiHeadFCN(trunk, heads)
-        >>> {name: tuple(map.shape) for name, map in model(torch.zeros(1, 3, 9, 9)).items()}
-        {'semantic': (1, 33, 9, 9), 'geometric': (1, 3, 9, 9)}
-
-    Args:
-        trunks: one, or several by name.
-        heads: made for these trunks, by name.
-
-    Raises:
-        TypeError: an argument holds something else.
-        ValueError: a head was made for other trunks, or two layers would have one name.
-    """
-
-    def scores(self, images: Tensor) -> dict[str, Tensor]:
-        """The scores of each head before its last upsampling; as :meth:`FCN.scores`."""
-        return self.head_scores(images)
-
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """The logits ``(N, num_classes, H, W)`` of each head.
-
-        Raises:
-            TypeError, ValueError: as :meth:`FCN.scores`.
-        """
-        return {
-            name: logits(scores, image_size(images), self._heads()[name].geometry)
-            for name, scores in self.scores(images).items()
-        }
-
-    def loss(
-        self,
-        images: Tensor,
-        target: Mapping[str, Tensor],
-        *,
-        weight: Mapping[str, Tensor] | None = None,
-        reduction: str = "mean",
-        label_smoothing: float = 0.0,
-    ) -> Tensor:
-        """The heads' losses, each times its ``loss_weight``, summed.
-
-        Args:
-            target: labels ``(N, H, W)`` for each head; its ``ignore_index`` is void.
-            weight: ``(num_classes,)``, one factor per class, for the heads that have one.
-            images, reduction, label_smoothing: as :meth:`CoarseScores.loss`.
-
-        Raises:
-            TypeError, ValueError: as :meth:`CoarseScores.loss`, or ``target`` lacks a head.
-        """
-        losses = self.losses(
-            images, target, weight=weight, reduction=reduction, label_smoothing=label_smoothing
-        )
-        weighted = [self._heads()[name].loss_weight * loss for name, loss in losses.items()]
-        return torch.stack(weighted).sum(0)
-
-    def losses(
-        self,
-        images: Tensor,
-        target: Mapping[str, Tensor],
-        *,
-        weight: Mapping[str, Tensor] | None = None,
-        reduction: str = "mean",
-        label_smoothing: float = 0.0,
-    ) -> dict[str, Tensor]:
-        """Each head's loss, without its ``loss_weight``; arguments as :meth:`loss`."""
-        self._check_given(target, "target")
-        for labels in target.values():
-            check_target(labels, images)
-        weight = {} if weight is None else weight
-        return {
-            name: ops.cross_entropy(
-                scores,
-                target[name],
-                self._heads()[name].geometry,
-                weight=weight.get(name),
-                ignore_index=self._heads()[name].ignore_index,
-                reduction=reduction,
-                label_smoothing=label_smoothing,
-            )
-            for name, scores in self.scores(images).items()
-        }
-
-    @torch.no_grad()
-    def predict(self, images: Tensor) -> dict[str, Tensor]:
-        """The labels of each head, as :meth:`CoarseScores.predict`.
-
-        Raises:
-            TypeError, ValueError: as :meth:`FCN.scores`.
-        """
-        return {
-            name: ops.argmax(scores, image_size(images), self._heads()[name].geometry)
-            for name, scores in self.scores(images).items()
-        }
-
-    @torch.no_grad()
-    def evaluate(
-        self,
-        images: Tensor,
-        target: Mapping[str, Tensor],
-        matrix: Mapping[str, ConfusionMatrix],
-    ) -> None:
-        """Adds the counts of each head to its matrix, as :meth:`CoarseScores.evaluate`.
-
-        Raises:
-            TypeError, ValueError: as :meth:`CoarseScores.evaluate`, or ``target`` or ``matrix``
-                lacks a head.
-        """
-        self._check_given(target, "target")
-        self._check_given(matrix, "matrix")
-        for name, head in self._heads().items():
-            check_target(target[name], images)
-            check_matrix(matrix[name], head.num_classes)
-        for name, scores in self.scores(images).items():
-            matrix[name].update_scores(scores, target[name], self._heads()[name].geometry)
-
-    def _check_given(self, values: Mapping[str, object], name: str) -> None:
-        if not isinstance(values, Mapping):
-            raise TypeError(f"{name} must be a dict by head, got {type(values).__name__}")
-        if values.keys() != self._heads().keys():
-            raise ValueError(
-                f"{name} must have an entry for each head, {', '.join(self.heads)}, "
-                f"got {', '.join(values) or 'none'}"
-            )

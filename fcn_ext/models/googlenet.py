@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..geometry import Grid
+from .block import Block
 from .trunk import ClassifierTrunk, Padding
 
 __all__ = ["GoogLeNetTrunk", "Inception"]
@@ -35,10 +36,11 @@ _POOLED_AFTER = {"3b": "pool3", "4e": "pool4"}
 _PADDINGS: dict[Padding, dict[str, int]] = {
     "published": {"conv1": 100, "pool": 0},
     "same": {"conv1": 3, "pool": 1},
+    "classifier": {"conv1": 3, "pool": 0},
 }
 
 
-class Inception(nn.Module):
+class Inception(Block):
     """Four ways through one map, side by side: 1x1; 3x3 and 5x5, each behind a 1x1 that narrows
     the map; a 3x3 maximum and a 1x1. Each convolution is followed by a ReLU.
 
@@ -49,15 +51,11 @@ class Inception(nn.Module):
     """
 
     def __init__(self, inputs: int, channels: tuple[int, ...], *, batch_norm: bool) -> None:
-        super().__init__()
+        super().__init__(batch_norm=batch_norm)
         width = dict(zip(_WAYS, channels, strict=True))
         inputs_of = {"3x3": width["3x3_reduce"], "5x5": width["5x5_reduce"]}
         for name, size in _KERNELS.items():
-            conv = nn.Conv2d(inputs_of.get(name, inputs), width[name], size, padding=size // 2)
-            self.add_module(name, conv)
-            if batch_norm:
-                self.add_module(f"{name}_bn", nn.BatchNorm2d(width[name]))
-        self.batch_norm = batch_norm
+            self._add(name, inputs_of.get(name, inputs), width[name], size)
         self.out_channels = width["1x1"] + width["3x3"] + width["5x5"] + width["pool_proj"]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -72,14 +70,7 @@ class Inception(nn.Module):
         )
 
     def grid_after(self, grid: Grid) -> Grid:
-        """The grid of the result, by the way that sees most; all four leave the same cells."""
         return grid.through(self.get_submodule("5x5"))  # type: ignore[arg-type]
-
-    def _run(self, name: str, x: Tensor) -> Tensor:
-        x = getattr(self, name)(x)
-        if self.batch_norm:
-            x = getattr(self, f"{name}_bn")(x)
-        return F.relu(x, inplace=True)
 
 
 class GoogLeNetTrunk(ClassifierTrunk):
@@ -133,12 +124,7 @@ class GoogLeNetTrunk(ClassifierTrunk):
                 add_pooling(_POOLED_AFTER[name], inputs)
         self._add("drop", nn.Dropout(self.dropout))
         self._end_stage("inception_5b", inputs)
-        self._initialize()
-
-    def _grid_after(self, layer: nn.Module, grid: Grid) -> Grid:
-        if isinstance(layer, Inception):
-            return layer.grid_after(grid)
-        return super()._grid_after(layer, grid)
+        self._finish()
 
     def caffe_layers(self) -> dict[str, str]:
         layers = {name: name.replace("_", "/", 1) for name in _STEM}
@@ -146,4 +132,5 @@ class GoogLeNetTrunk(ClassifierTrunk):
             for way in _WAYS:
                 layers[f"inception_{name}.{way}"] = f"inception_{name}/{way}"
         tails = ("", "_bn") if self.batch_norm else ("",)
-        return {f"{layer}{t}": f"{source}{t}" for layer, source in layers.items() for t in tails}
+        named = {f"{layer}{t}": f"{source}{t}" for layer, source in layers.items() for t in tails}
+        return self._present(named)

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from .._arguments import integer, number
 from ..geometry import Deconvolution, Grid
 from .levels import last_level, skip_levels
-from .trunk import Trunk, count, named_parts
+from .parts import named_parts
+from .trunk import Trunk, count
 from .upsampling import (
     FixedUpsampling,
     LearnedUpsampling,
@@ -36,9 +37,9 @@ class Head(nn.Module):
     On several trunks each has its own score layers, of the same maps; their scores are summed,
     by default in equal shares (late fusion, section 5, "NYUDv2").
 
-    The published layer names: ``score_fr`` of the top map, ``score_pool4`` of pool4; ``upscore2``
-    the first upsampling of several, ``upscore_pool4`` the one after pool4, ``upscore8`` the last;
-    ``upscore`` the only one.
+    The published layer names: ``score_fr`` of the last map of a whole trunk, ``score_pool4`` of
+    pool4; ``upscore2`` the first upsampling of several, ``upscore_pool4`` the one after pool4,
+    ``upscore8`` the last; ``upscore`` the only one.
 
         >>> from fcn_ext.models import VGG16Trunk
         >>> trunk = VGG16Trunk(width=1 / 32)
@@ -59,7 +60,9 @@ class Head(nn.Module):
         upsampling: ``"fixed"`` is bilinear and without parameters; ``"depthwise"`` learns a kernel
             per class and ``"dense"`` one per pair of classes, as a ``nn.ConvTranspose2d`` does,
             and both start bilinear. One for all layers, or a dict by layer name, where those
-            missing are fixed.
+            missing are fixed. There, ``"inner"`` names all layers but the last and ``"last"`` that
+            one: the paper's text learns the inner ones (section 4.3), ``{"inner": "dense"}``, the
+            published code none.
 
     Attributes:
         skip_scales: the factor on each skip's map.
@@ -212,7 +215,7 @@ def _score_layers(trunk: Trunk, paddings: Mapping[str, int], num_classes: int) -
     layers = nn.ModuleDict()
     for map, padding in paddings.items():
         conv = nn.Conv2d(trunk.channels[map], num_classes, 1, padding=padding)
-        layers["score_fr" if map == trunk.top else f"score_{map}"] = conv
+        layers["score_fr" if map == trunk.top and trunk.whole else f"score_{map}"] = conv
     for parameter in layers.parameters():
         nn.init.zeros_(parameter)
     return layers

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-__all__ = ["PublishedNames", "part_names"]
+__all__ = ["PublishedNames", "part_names", "renamed"]
 
 
 class PublishedNames(nn.Module):
@@ -28,6 +28,10 @@ class PublishedNames(nn.Module):
     @abstractmethod
     def published_names(self) -> dict[str, str]:
         """Every layer's path in the net, such as trunks.main.conv1_1, by its published name."""
+
+    def aliases(self) -> dict[str, str]:
+        """More paths of layers, by what published state dicts of other programs call them."""
+        return {}
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -61,8 +65,9 @@ class PublishedNames(nn.Module):
         error_msgs: list[str],
     ) -> None:
         names = self.published_names()
+        names = {**self.aliases(), **names}
         for key in [key for key in state_dict if key.startswith(prefix)]:
-            path = _renamed(key[len(prefix) :], names)
+            path = renamed(key[len(prefix) :], names)
             if path is not None:
                 state_dict[prefix + path] = state_dict.pop(key)
         self._loading = prefix, error_msgs, len(error_msgs)
@@ -88,7 +93,7 @@ def _owner(net: nn.Module, path: str) -> tuple[nn.Module, str]:
     return net.get_submodule(parent), name
 
 
-def _renamed(key: str, names: dict[str, str]) -> str | None:
+def renamed(key: str, names: dict[str, str]) -> str | None:
     """``key`` with the longest beginning that ``names`` has replaced, or None if it has none."""
     parts = key.split(".")
     for length in range(len(parts), 0, -1):
@@ -109,12 +114,12 @@ def _publish(
     """Renames the keys of a state dict that is being made. They keep their order."""
     paths = _paths(net)
     for key in [key for key in state_dict if key.startswith(prefix)]:
-        name = _renamed(key[len(prefix) :], paths)
+        name = renamed(key[len(prefix) :], paths)
         state_dict[key if name is None else prefix + name] = state_dict.pop(key)
     # Which version of a layer wrote its values, under both names: this package reads it by path.
     metadata = getattr(state_dict, "_metadata", {})
     for key in [key for key in metadata if key.startswith(prefix)]:
-        name = _renamed(key[len(prefix) :], paths)
+        name = renamed(key[len(prefix) :], paths)
         if name is not None:
             metadata[prefix + name] = metadata[key]
 
@@ -127,7 +132,7 @@ def _publish_messages(net: PublishedNames, incompatible_keys: Any) -> None:
     paths = _paths(net)
     for keys in incompatible_keys:
         for index, key in enumerate(keys):
-            name = _renamed(key[len(prefix) :], paths) if key.startswith(prefix) else None
+            name = renamed(key[len(prefix) :], paths) if key.startswith(prefix) else None
             keys[index] = key if name is None else prefix + name
     for index in range(first, len(errors)):
         for path, name in paths.items():

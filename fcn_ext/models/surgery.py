@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from .fcn import TrunksAndHeads
 from .heads import Head
-from .trunk import Trunk, name_prefix
+from .parts import name_prefix
+from .trunk import Trunk
 from .upsampling import LearnedUpsampling
 
 __all__ = ["SurgeryReport", "initialize_from_coarser", "load_classifier"]
@@ -36,8 +37,8 @@ class SurgeryReport:
 def load_classifier(
     model: TrunksAndHeads | Trunk, state_dict: Mapping[str, Tensor]
 ) -> SurgeryReport:
-    """Starts the trunk of ``model`` from its classifier, VGG16, AlexNet or GoogLeNet; the score
-    layers are left alone.
+    """Starts the trunk of ``model`` from its classifier, VGG16, AlexNet, GoogLeNet or SqueezeNet;
+    the score layers are left alone.
 
     The fully connected fc6 and fc7, ``(4096, 25088)`` and ``(4096, 4096)`` in VGG16, become
     convolutions with the same numbers; weights already in the shape of a convolution are taken as
@@ -55,9 +56,9 @@ def load_classifier(
     Args:
         model: any of the nets of one trunk, or a trunk (``model.trunks["depth"]`` where there are
             several), of the classifier's width and with the same ``batch_norm``.
-        state_dict: keys as torchvision's ``vgg16``, ``vgg16_bn`` or ``alexnet`` has them
-            (``features.0.weight``, ``classifier.0.weight``, ...) or as Caffe names the layers
-            (``conv1_1.weight``, with batch norm ``bn1_1.weight``, ..., ``fc6.weight``;
+        state_dict: keys as torchvision's ``vgg16``, ``vgg16_bn``, ``alexnet`` or ``squeezenet1_1``
+            has them (``features.0.weight``, ``classifier.0.weight``, ...) or as Caffe names the
+            layers (``conv1_1.weight``, with batch norm ``bn1_1.weight``, ..., ``fc6.weight``;
             ``inception_3a/1x1.weight``). torchvision's ``googlenet`` is another net than the
             published one, and does not fit. Values may be NumPy arrays.
 
@@ -66,7 +67,7 @@ def load_classifier(
             shape expected and the one found), or ``batch_norm`` differs, or ``model`` has several
             trunks, or the trunk is no classifier's. ``model`` is unchanged.
     """
-    prefix, trunk = _only_trunk(model)
+    prefix, trunk = only_trunk(model)
     names = _source_names(trunk, state_dict)
     missing = sorted(
         source
@@ -90,9 +91,9 @@ def load_classifier(
                 value = _fit_input_channels(value, trunk.in_channels)
             flat = len(shape) == 4 and value.dim() == 2
             expected = torch.Size((shape[0], shape[1:].numel())) if flat else shape
-            values[target] = _checked(source, value, expected).reshape(shape)
+            values[target] = checked(source, value, expected).reshape(shape)
     values = {f"{prefix}{key}": value for key, value in values.items()}
-    return _apply(model, values, state_dict.keys() - set(names.values()))
+    return apply(model, values, state_dict.keys() - set(names.values()))
 
 
 @torch.no_grad()
@@ -100,7 +101,9 @@ def initialize_from_coarser(model: TrunksAndHeads, coarser: TrunksAndHeads) -> S
     """Starts ``model`` from a net with fewer skips: FCN-16s from FCN-32s, FCN-8s from FCN-16s.
 
     Layers of the same name are copied; the score layers that only ``model`` has are set to zero,
-    its learned upsampling layers to the bilinear kernel. ``model.scores(images)`` is then the
+    its learned upsampling layers that ``coarser`` does not learn to the bilinear kernel. Of
+    ``coarser``'s last upsampling, which has another stride, nothing is taken.
+    ``model.scores(images)`` is then the
     coarser net's map upsampled by 2 for each new skip, and ``model(images)`` the coarser net's
     answer but for the rounding of its kinks: interpolating in two steps cuts the corner where the
     slope changes, at the coarser cells.
@@ -110,28 +113,49 @@ def initialize_from_coarser(model: TrunksAndHeads, coarser: TrunksAndHeads) -> S
     Raises:
         ValueError: ``coarser`` does not have fewer skips, or scales the shared ones differently,
             or the nets differ in the names of trunks or heads, in a trunk, its ``padding`` or
-            ``batch_norm``, or the shape of a layer (the message names it). ``model`` is unchanged.
+            ``batch_norm``, or the shape of a layer (the message names it), or ``coarser`` learned
+            kernels that ``model`` has fixed. ``model`` is unchanged.
     """
     _check_coarser(model, coarser)
     target_dict = model.state_dict()
+    kernels = _learned_kernels(model, coarser)
     values = {
-        key: _checked(key, value, target_dict[key].shape)
+        key: checked(key, kernels.get(key, value), target_dict[key].shape)
         for key, value in coarser.state_dict().items()
-        # A learned last upsampling has no counterpart: it has another stride.
         if key in target_dict
     }
-    for name in model.published_names():
+    for name in model.upsampling_layers:
         layer = getattr(model, name)
         if isinstance(layer, LearnedUpsampling) and f"{name}.weight" not in values:
             layer.reset_parameters()
     for name in set(model.score_layers) - set(coarser.score_layers):
         for parameter in getattr(model, name).parameters():
             nn.init.zeros_(parameter)
-    return _apply(model, values, coarser.state_dict().keys() - values.keys())
+    return apply(model, values, coarser.state_dict().keys() - values.keys())
 
 
-def _only_trunk(model: TrunksAndHeads | Trunk) -> tuple[str, Trunk]:
-    """The classifier's trunk that ``model`` is or has, and how its layers' names begin there."""
+def _learned_kernels(model: TrunksAndHeads, coarser: TrunksAndHeads) -> dict[str, Tensor]:
+    """What ``coarser`` learned of the upsampling that both have, in the shapes of ``model``."""
+    kernels = {}
+    for name in set(coarser.upsampling_layers) & set(model.upsampling_layers):
+        learned, layer = getattr(coarser, name), getattr(model, name)
+        if not isinstance(learned, LearnedUpsampling):
+            continue
+        if not isinstance(layer, LearnedUpsampling):
+            raise ValueError(f"model must learn {name}, as coarser does, got one that has it fixed")
+        try:
+            kernels[f"{name}.weight"] = layer.fitting(learned.weight)
+        except ValueError as error:
+            raise ValueError(f"{name}.weight {error}") from None
+    return kernels
+
+
+def only_trunk(model: TrunksAndHeads | Trunk) -> tuple[str, Trunk]:
+    """How the names of the layers begin in ``model``, and the classifier's trunk that it is or has.
+
+    Raises:
+        ValueError: it has several trunks, or one that is no classifier's.
+    """
     prefix, trunk = "", model
     if isinstance(model, TrunksAndHeads):
         if len(model.trunks) > 1:
@@ -147,44 +171,72 @@ def _only_trunk(model: TrunksAndHeads | Trunk) -> tuple[str, Trunk]:
 
 
 def _check_coarser(model: TrunksAndHeads, coarser: TrunksAndHeads) -> None:
-    for kind in ("trunks", "heads"):
-        expected, found = list(getattr(model, kind)), list(getattr(coarser, kind))
-        if expected != found:
-            raise ValueError(
-                f"coarser must have the {kind} of model, {', '.join(expected)}, "
-                f"got {', '.join(found)}"
-            )
-    heads = [(cast(Head, head), cast(Head, coarser.heads[k])) for k, head in model.heads.items()]
-    for head, other in heads:
-        skips, shared = tuple(head.skip_scales), tuple(other.skip_scales)
+    _check_names(model, coarser, "trunks", "coarser")
+    _check_names(model, coarser, "heads", "coarser")
+    for name, head in model.heads.items():
+        skips, shared = _skips(head), _skips(coarser.heads[name])
         if len(shared) >= len(skips):
-            raise ValueError(f"coarser must have fewer skips than model's {skips}, got {shared}")
+            raise ValueError(
+                f"coarser must have fewer skips than model's {tuple(skips)}, got {tuple(shared)}"
+            )
     for key, trunk in model.trunks.items():
-        _check_trunk(cast(Trunk, trunk), cast(Trunk, coarser.trunks[key]))
-    for head, other in heads:
-        for skip, scale in other.skip_scales.items():
-            expected_scale = head.skip_scales.get(skip)
-            if scale != expected_scale:
+        check_trunk(cast(Trunk, trunk), cast(Trunk, coarser.trunks[key]), "coarser")
+    check_heads(model, coarser, "coarser")
+
+
+def check_heads(model: TrunksAndHeads, other: TrunksAndHeads, name: str) -> None:
+    """Raises unless ``other``, to be called ``name``, has the heads of ``model``, and some of their
+    skips or none, with the same factors."""
+    _check_names(model, other, "heads", name)
+    for key, head in model.heads.items():
+        scales = _skips(head)
+        for skip, scale in _skips(other.heads[key]).items():
+            if skip not in scales:
+                raise ValueError(f"{name} must have no skip that model does not have, got {skip}")
+            if scale != scales[skip]:
                 raise ValueError(
-                    f"coarser must scale {skip} by {expected_scale} as model, got {scale}"
+                    f"{name} must scale {skip} by {scales[skip]} as model, got {scale}"
                 )
 
 
-def _check_trunk(trunk: Trunk, other: Trunk) -> None:
-    for name in ("padding", "batch_norm"):
-        expected, found = getattr(trunk, name, None), getattr(other, name, None)
+def check_trunk(trunk: Trunk, other: Trunk, name: str) -> None:
+    """Raises unless ``other``, of the net to be called ``name``, is of the kind of ``trunk``."""
+    for option in ("padding", "batch_norm"):
+        expected, found = getattr(trunk, option, None), getattr(other, option, None)
         if expected != found:
-            raise ValueError(f"coarser must have {name}={expected!r} as model, got {found!r}")
+            raise ValueError(f"{name} must have {option}={expected!r} as model, got {found!r}")
     if type(other) is not type(trunk):
         raise ValueError(
-            f"coarser must be on the trunk of model, {type(trunk).__name__}, "
+            f"{name} must be on the trunk of model, {type(trunk).__name__}, "
             f"got {type(other).__name__}"
         )
 
 
+def _check_names(model: TrunksAndHeads, other: TrunksAndHeads, kind: str, name: str) -> None:
+    expected, found = list(getattr(model, kind)), list(getattr(other, kind))
+    if expected != found:
+        raise ValueError(
+            f"{name} must have the {kind} of model, {', '.join(expected)}, got {', '.join(found)}"
+        )
+
+
+def _skips(head: nn.Module) -> dict[str, float]:
+    return cast(Head, head).skip_scales
+
+
+def has_batch_norm(state_dict: Mapping[str, Tensor]) -> bool:
+    """Whether ``state_dict`` is that of a net with batch normalization."""
+    return any(key.endswith(".running_mean") for key in state_dict)
+
+
+def classifier_layers(trunk: Trunk, layout: str) -> dict[str, str]:
+    """The layers of ``trunk`` and their names in a layout, ``caffe`` or ``torchvision``."""
+    return trunk.torchvision_layers() if layout == "torchvision" else trunk.caffe_layers()
+
+
 def _source_names(trunk: Trunk, state_dict: Mapping[str, Tensor]) -> dict[str, str]:
     """The keys of ``trunk``, each with its name in ``state_dict``."""
-    batch_norm = any(key.endswith(".running_mean") for key in state_dict)
+    batch_norm = has_batch_norm(state_dict)
     expected = bool(getattr(trunk, "batch_norm", False))
     if batch_norm != expected:
         raise ValueError(
@@ -192,9 +244,9 @@ def _source_names(trunk: Trunk, state_dict: Mapping[str, Tensor]) -> dict[str, s
             f"norm, as model has batch_norm={expected}, got one "
             f"{'with' if batch_norm else 'without'}"
         )
-    layers = trunk.caffe_layers()
+    layers = classifier_layers(trunk, "caffe")
     if any(key.startswith("features.") for key in state_dict):
-        layers = trunk.torchvision_layers() or layers
+        layers = classifier_layers(trunk, "torchvision") or layers
     fully_connected = {layer for layer in ("fc6", "fc7") if layer in layers}
     if not any(key.startswith(layers[layer]) for layer in fully_connected for key in state_dict):
         layers = {layer: name for layer, name in layers.items() if layer not in fully_connected}
@@ -216,13 +268,15 @@ def _fit_input_channels(weight: Tensor, channels: int) -> Tensor:
     return weight
 
 
-def _checked(key: str, value: Tensor, shape: torch.Size) -> Tensor:
+def checked(key: str, value: Tensor, shape: torch.Size) -> Tensor:
+    """``value``, or ValueError naming its ``key`` unless it has ``shape``."""
     if value.shape != shape:
         raise ValueError(f"{key} must have shape {tuple(shape)}, got {tuple(value.shape)}")
     return value
 
 
-def _apply(model: nn.Module, values: Mapping[str, Tensor], unused: set[str]) -> SurgeryReport:
+def apply(model: nn.Module, values: Mapping[str, Tensor], unused: set[str]) -> SurgeryReport:
+    """Writes ``values`` into ``model``, and reports it."""
     for key, tensor in model.state_dict().items():
         if key in values:
             tensor.copy_(values[key])

@@ -4,31 +4,27 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Collection, Mapping
-from typing import Any, Literal, TypeVar, get_args
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from torch import Tensor, nn
 
 from .._arguments import integer, number
-from ..geometry import Grid
+from ..geometry import Grid, square
+from .block import Block
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = [
-    "MAIN",
     "ClassifierTrunk",
     "FullyConnectedTrunk",
     "Padding",
     "Trunk",
     "count",
-    "name_prefix",
-    "named_parts",
 ]
 
-Padding = Literal["published", "same"]
-
-Part = TypeVar("Part", bound=nn.Module)
-
-# The name of a net's only trunk, and of its only head, where the user gave none.
-MAIN = "main"
+Padding = Literal["published", "same", "classifier"]
 
 _FC_CHANNELS = 4096
 
@@ -44,11 +40,15 @@ class Trunk(nn.Module):
         in_channels: channels of the images.
         channels: channels of each map, by its name, from fine to coarse.
         top: the name of the map that a head scores first, the coarsest.
+        whole: whether ``top`` is the trunk's own, whose scores are called ``score_fr``.
+        frozen: whether :meth:`freeze` was called.
     """
 
     in_channels: int
     channels: dict[str, int]
     top: str
+    whole: bool = True
+    frozen: bool = False
 
     @abstractmethod
     def forward(self, images: Tensor, keep: Collection[str] | None = None) -> dict[str, Tensor]:
@@ -65,6 +65,24 @@ class Trunk(nn.Module):
     @abstractmethod
     def grids(self) -> dict[str, Grid]:
         """Where the cells of each map lie in the image."""
+
+    def freeze(self) -> None:
+        """Leaves the parameters as they are from here on: only what lies above is trained, as in
+        FCN-32s-fixed (Long et al., section 4.3).
+
+        Batch normalization goes by the statistics it has, in training, too. Dropout goes on.
+        """
+        self.frozen = True
+        self.requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        if self.frozen:
+            for module in self.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+        return self
 
     def caffe_layers(self) -> dict[str, str]:
         """The layers with parameters, first to last, and what Caffe's classifier calls them."""
@@ -91,9 +109,12 @@ class ClassifierTrunk(Trunk):
             images of any size, and both align every score with the center of the receptive field
             it was computed from. Within half a stride of the image's border ``"same"``
             interpolates towards a border of zeros, as the published FCN-32s does too.
+            ``"classifier"`` is that of the classifier before surgery, whose images have a least
+            size; an FCN has no use for it.
         batch_norm: batch normalization after the convolutions.
         dropout: probability at which an element is zeroed in training, where the classifier had
             dropout.
+        top: the map to end with, by default the last; the layers after it are left out.
 
     Attributes:
         stages: the layers between each map and the one before, by the name of the map they end in.
@@ -111,6 +132,7 @@ class ClassifierTrunk(Trunk):
         padding: Padding = "published",
         batch_norm: bool = False,
         dropout: float = 0.5,
+        top: str | None = None,
     ) -> None:
         super().__init__()
         in_channels = count(in_channels, "in_channels")
@@ -132,6 +154,7 @@ class ClassifierTrunk(Trunk):
         self.channels = {}
         self.stages: dict[str, list[str]] = {}
         self._stage: list[str] = []
+        self._last = top
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, images: Tensor, keep: Collection[str] | None = None) -> dict[str, Tensor]:
@@ -160,6 +183,8 @@ class ClassifierTrunk(Trunk):
         return grids
 
     def _grid_after(self, layer: nn.Module, grid: Grid) -> Grid:
+        if isinstance(layer, Block):
+            return layer.grid_after(grid)
         return grid.through(layer) if isinstance(layer, nn.Conv2d | nn.MaxPool2d) else grid
 
     def _add(self, name: str, layer: nn.Module) -> None:
@@ -180,13 +205,46 @@ class ClassifierTrunk(Trunk):
         self.stages[name], self._stage = self._stage, []
         self.top = name
 
-    def _initialize(self) -> None:
-        """The initial values of all layers so far."""
+    @property
+    def smallest_image(self) -> int:
+        """The least height and width of an image that leave a cell of the top map."""
+        side = 1
+        for layers in reversed(self.stages.values()):
+            for layer in map(self.get_submodule, reversed(layers)):
+                if isinstance(layer, nn.Conv2d | nn.MaxPool2d):
+                    kernel, stride, padding = (
+                        square(layer, name) for name in ("kernel_size", "stride", "padding")
+                    )
+                    # The last window of a pooling may reach past the map by all but one cell.
+                    spare = stride - 1 if isinstance(layer, nn.MaxPool2d) else 0
+                    side = max(1, (side - 1) * stride + kernel - 2 * padding - spare)
+        return side
+
+    def _finish(self) -> None:
+        """Ends the trunk in the map that was asked for, and gives its layers initial values."""
+        if self._last is not None:
+            self._end_in(self._last)
         for name, parameter in self.named_parameters():
             if parameter.dim() == 4:
                 nn.init.kaiming_normal_(parameter, nonlinearity="relu")
             elif name.endswith("bias"):
                 nn.init.zeros_(parameter)
+
+    def _end_in(self, top: str) -> None:
+        """Leaves out what comes after the map ``top``."""
+        if top not in self.stages:
+            raise ValueError(f"top must name a map of {', '.join(self.stages)}, got {top!r}")
+        self.whole = top == self.top
+        while self.top != top:
+            _, layers = self.stages.popitem()
+            self.channels.popitem()
+            for layer in set(layers) - {"relu"}:
+                delattr(self, layer)
+            self.top = next(reversed(self.stages))
+
+    def _present(self, layers: dict[str, str]) -> dict[str, str]:
+        """Those of ``layers`` that were not left out."""
+        return {name: other for name, other in layers.items() if hasattr(self, name.split(".")[0])}
 
 
 class FullyConnectedTrunk(ClassifierTrunk):
@@ -226,35 +284,3 @@ def count(value: Any, name: str) -> int:
     if number_of < 1:
         raise ValueError(f"{name} must be >= 1, got {number_of}")
     return number_of
-
-
-def named_parts(parts: Any, kind: type[Part], argument: str) -> dict[str, Part]:
-    """``parts`` by name; a part without one is called :data:`MAIN`.
-
-    Raises:
-        TypeError: what is no ``kind`` is among them, or a name is no string.
-        ValueError: there are none, or a name cannot begin the names of layers.
-    """
-    named = dict(parts) if isinstance(parts, Mapping) else {MAIN: parts}
-    for name, part in named.items():
-        if not isinstance(name, str):
-            raise TypeError(f"{argument} must have strings for names, got {name!r}")
-        # ModuleDict keeps its parts beside its own methods.
-        if not name or "." in name or hasattr(nn.ModuleDict, name):
-            raise ValueError(
-                f"{argument} must have names without dots that no nn.ModuleDict has for its "
-                f"own, got {name!r}"
-            )
-        if not isinstance(part, kind):
-            raise TypeError(
-                f"{argument} must be {kind.__name__} or a dict of them, "
-                f"got {type(part).__name__}" + (f" for {name!r}" if part is not parts else "")
-            )
-    if not named:
-        raise ValueError(f"{argument} must hold at least one {kind.__name__}, got none")
-    return named
-
-
-def name_prefix(name: str) -> str:
-    """What a net's published layer names begin with in the part called ``name``."""
-    return "" if name == MAIN else f"{name}."

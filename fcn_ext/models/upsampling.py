@@ -87,11 +87,13 @@ class FixedUpsampling(Upsampling):
             # Also when refused: the message says more than "unexpected key" would.
             if key in unexpected_keys:
                 unexpected_keys.remove(key)
-            problem = self._difference_from_bilinear(state_dict[key])
+            problem = self.difference_from_bilinear(state_dict[key])
             if problem is not None:
                 error_msgs.append(f"{key} {problem}.")
 
-    def _difference_from_bilinear(self, weight: Any) -> str | None:
+    def difference_from_bilinear(self, weight: Any) -> str | None:
+        """In what ``weight`` differs from this layer's kernel, to follow its name; None if in
+        nothing."""
         problem = _unlike_a_kernel(weight, self.channels, self.kernel_size)
         if problem is not None:
             return problem
@@ -148,20 +150,32 @@ class LearnedUpsampling(Upsampling):
         key = f"{prefix}weight"
         weight = state_dict.get(key)
         if weight is not None:
-            problem = _unlike_a_kernel(weight, self.channels, self.kernel_size)
-            if problem is None and weight.shape != self.weight.shape:
-                fitting = _dense(weight) if self.dense else _depthwise(weight)
-                if fitting is None:
-                    problem = (
-                        "mixes classes, having nonzero values off its diagonal, and needs a "
-                        'layer with upsampling="dense"'
-                    )
-                else:
-                    state_dict[key] = fitting
-            if problem is not None:
-                error_msgs.append(f"{key} {problem}.")
+            try:
+                state_dict[key] = self.fitting(weight)
+            except ValueError as error:
+                error_msgs.append(f"{key} {error}.")
                 state_dict[key] = self.weight
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+    def fitting(self, weight: Any) -> Tensor:
+        """Kernels, dense or depthwise, in the shape that this layer's have.
+
+        Raises:
+            ValueError: they are none for this layer, or mix classes as this layer does not. The
+                message is to follow their name.
+        """
+        problem = _unlike_a_kernel(weight, self.channels, self.kernel_size)
+        if problem is not None:
+            raise ValueError(problem)
+        fitting: Tensor | None = weight
+        if weight.shape != self.weight.shape:
+            fitting = _dense(weight) if self.dense else _depthwise(weight)
+        if fitting is None:
+            raise ValueError(
+                "mixes classes, having nonzero values off its diagonal, and needs a "
+                'layer with upsampling="dense"'
+            )
+        return fitting
 
 
 def upsampling_kinds(
@@ -169,16 +183,26 @@ def upsampling_kinds(
 ) -> dict[str, UpsamplingKind]:
     """The kind of each of ``layers``: one for all, or one by name, the others fixed.
 
+    ``inner`` names all but the last, ``last`` that one; a layer's own name goes before them.
+
     Raises:
-        ValueError: a kind is unknown, or a name is none of ``layers``.
+        ValueError: a kind is unknown, or a name is neither one of ``layers`` nor of these two.
     """
-    by_layer = dict(kinds) if isinstance(kinds, Mapping) else dict.fromkeys(layers, kinds)
-    for name, kind in by_layer.items():
-        if name not in layers:
-            raise ValueError(f"upsampling must name layers among {', '.join(layers)}, got {name!r}")
+    given = dict(kinds) if isinstance(kinds, Mapping) else {"inner": kinds, "last": kinds}
+    groups = {"inner": layers[:-1], "last": layers[-1:]}
+    for name, kind in given.items():
+        if name not in (*layers, *groups):
+            raise ValueError(
+                f"upsampling must name layers among {', '.join(layers)}, or inner or last, "
+                f"got {name!r}"
+            )
         if kind not in get_args(UpsamplingKind):
             raise ValueError(f"upsampling must be one of {get_args(UpsamplingKind)}, got {kind!r}")
-    return {name: by_layer.get(name, "fixed") for name in layers}
+    found: dict[str, UpsamplingKind] = dict.fromkeys(layers, "fixed")
+    for group, members in groups.items():
+        if group in given:
+            found |= dict.fromkeys(members, given.pop(group))
+    return found | given
 
 
 def _window(map: Tensor, offset: int, height: int, width: int) -> Tensor:

@@ -25,6 +25,7 @@ _FC6_KERNEL = 7
 _PADDINGS: dict[Padding, dict[str, int]] = {
     "published": {"conv1_1": 100, "fc6": 0},
     "same": {"conv1_1": 1, "fc6": 3},
+    "classifier": {"conv1_1": 1, "fc6": 0},
 }
 
 
@@ -49,7 +50,7 @@ class VGG16Trunk(FullyConnectedTrunk):
             self._add(f"pool{stage}", nn.MaxPool2d(2, stride=2, ceil_mode=True))
             self._end_stage(f"pool{stage}", channels)
         self._add_fully_connected(inputs, _FC6_KERNEL, pads["fc6"])
-        self._initialize()
+        self._finish()
 
     def torchvision_layers(self) -> dict[str, str]:
         # In its `features`, a convolution is followed by its batch norm and its ReLU, and a stage
@@ -63,4 +64,4 @@ class VGG16Trunk(FullyConnectedTrunk):
                     layers[f"bn{name}"] = f"features.{index + 1}"
                 index += 3 if self.batch_norm else 2
             index += 1
-        return {**layers, "fc6": "classifier.0", "fc7": "classifier.3"}
+        return self._present({**layers, "fc6": "classifier.0", "fc7": "classifier.3"})

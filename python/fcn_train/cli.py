@@ -1,8 +1,8 @@
-"""The command ``fcn``: train, evaluate, predict and data.
+"""The command ``fcn``: train, evaluate, predict, classify and data.
 
 What a user can mend is told in one line with exit code 2. A run that cannot go on ends with 1, as
-do problems found by ``fcn data check`` and images that ``fcn predict`` could not read. SIGINT and
-SIGTERM end with 130 and 143.
+do problems found by ``fcn data check`` and images that ``fcn predict`` or ``fcn classify`` could
+not read. SIGINT and SIGTERM end with 130 and 143.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from typing import Annotated, Any, get_args
 
 import tyro
 
+from fcn_train.classify_options import ClassifyOptions
 from fcn_train.config import load_config
 from fcn_train.errors import UsageError
+from fcn_train.model_options import ModelName
 from fcn_train.options import (
     CheckOptions,
     DataKind,
     EvaluateOptions,
-    ModelName,
     PredictOptions,
     RecipeName,
     SampleOptions,
@@ -95,6 +96,10 @@ def run_command(arguments: Sequence[str]) -> int:
         from fcn_train.predict import predict
 
         return 1 if predict(options, console) else 0
+    if isinstance(options, ClassifyOptions):
+        from fcn_train.classify import classify
+
+        return 1 if classify(options, console) else 0
     from fcn_train import data_commands
 
     if isinstance(options, CheckOptions):
@@ -112,6 +117,7 @@ def import_modules(options: Any) -> None:
         TrainOptions: ("fcn_train.train", "torch._dynamo"),  # the first optimizer imports it
         EvaluateOptions: ("fcn_train.evaluate",),
         PredictOptions: ("fcn_train.predict",),
+        ClassifyOptions: ("fcn_train.classify",),
     }
     for name in modules.get(type(options), ("fcn_train.data_commands",)):
         importlib.import_module(name)
@@ -131,8 +137,9 @@ def train_defaults(arguments: Sequence[str]) -> tuple[TrainOptions, Path | None]
     if not arguments or arguments[0] != "train":
         return TrainOptions(), None
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    for name in ("--recipe", "--model.name", "--data.kind", "--config", "--resume", "--output"):
+    for name in ("--recipe", "--data.kind", "--config", "--resume", "--output"):
         parser.add_argument(name)
+    parser.add_argument("--model.name", "--model")
     try:
         found, _ = parser.parse_known_args(list(arguments[1:]))
     except argparse.ArgumentError:  # which the parser of all options tells in better words
@@ -167,6 +174,7 @@ def parse(arguments: Sequence[str], defaults: TrainOptions) -> Any:
         Annotated[TrainOptions, tyro.conf.subcommand("train", default=defaults)]
         | Annotated[EvaluateOptions, tyro.conf.subcommand("evaluate")]
         | Annotated[PredictOptions, tyro.conf.subcommand("predict")]
+        | Annotated[ClassifyOptions, tyro.conf.subcommand("classify")]
         | Annotated[
             DataCommand,
             tyro.conf.subcommand("data", description="Write, check and measure data sets."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from fcn_ext import models
 from fcn_ext.models import FCN
+from fcn_ext.models.upsampling import FixedUpsampling, LearnedUpsampling, Upsampling
 from fcn_train.data import SegmentationDataset
 from fcn_train.errors import UsageError
 from fcn_train.run import check_classes, load_run
@@ -37,8 +39,11 @@ def from_classifier(model: FCN, path: Path) -> None:
         models.load_classifier(model, state)
     except (KeyError, ValueError, RuntimeError) as error:
         text = re.sub(r"\[((?:'[^']*', ){3})'[^\]]*\]", r"[\1...]", str(error))
+        trunk = model.trunk
+        narrow = getattr(trunk, "width", 1) != 1 or getattr(trunk, "batch_norm", False)
+        hint = "; --recipe paper has the network of published classifiers" if narrow else ""
         raise UsageError(
-            f"{path}: does not fit the network: {text}; the file holds {some(state)}"
+            f"{path}: does not fit the network: {text}; the file holds {some(state)}{hint}"
         ) from None
 
 
@@ -60,8 +65,8 @@ def from_coarser(model: FCN, path: Path, train_set: SegmentationDataset) -> None
 def from_weights(model: FCN, path: Path, class_names: Sequence[str]) -> str:
     """Every layer of a run folder or a file of weights that ``model`` has, too.
 
-    Score layers are taken where they are of the same classes: of as many, and of the same names
-    where a run tells them.
+    Score layers and learned upsampling are taken where they are of the same classes: of as many,
+    and of the same names where a run tells them.
 
     Returns:
         A sentence of what was taken, what was left out, and what stays at its initial values.
@@ -80,6 +85,7 @@ def from_weights(model: FCN, path: Path, class_names: Sequence[str]) -> str:
     taken: dict[str, Tensor] = {}
     left_out: list[str] = []
     for name, value in source.items():
+        value = _as_learned(model, name, value)
         fits = name in target and value.shape == target[name].shape
         if fits and (same_classes or not of_classes(name)):
             taken[name] = value
@@ -102,14 +108,39 @@ def from_weights(model: FCN, path: Path, class_names: Sequence[str]) -> str:
     text = f"{path}: {len(taken)} of {len(target)} tensors taken"
     if left_out:
         text += f"; left out: {some(left_out, 12)}"
+    if learned := [name for name in left_out if _was_learned(model, name, source[name])]:
+        text += f" ({some(learned)}: learned, to be taken with --model.upsampling dense)"
     if initial:
         text += f"; at their initial values: {some(initial, 12)}"
     return text
 
 
 def of_classes(name: str) -> bool:
-    """Whether a tensor depends on the classes: those of the score layers do."""
-    return name.startswith("score_")
+    """Whether a tensor depends on the classes: those of score layers and of upsampling do."""
+    return name.startswith(("score_", "upscore"))
+
+
+def _as_learned(model: FCN, name: str, value: Tensor) -> Tensor:
+    """``value``, in the shape of the learned kernels called ``name`` if it can have it."""
+    layer = _upsampling(model, name)
+    if isinstance(layer, LearnedUpsampling):
+        with contextlib.suppress(ValueError):
+            return layer.fitting(value)
+    return value
+
+
+def _was_learned(model: FCN, name: str, value: Tensor) -> bool:
+    """Whether ``value`` are learned kernels where ``model`` has bilinear ones of its classes."""
+    layer = _upsampling(model, name)
+    if not isinstance(layer, FixedUpsampling) or len(value) != layer.channels:
+        return False
+    return layer.difference_from_bilinear(value) is not None
+
+
+def _upsampling(model: FCN, name: str) -> Upsampling | None:
+    """The upsampling layer that has a tensor called ``name``, if it is one's."""
+    layer = name.removesuffix(".weight")
+    return getattr(model, layer) if layer in model.upsampling_layers else None
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fcn_ext.models import FCN, build_model
 from fcn_train.data import CAFFE, IMAGENET
 from fcn_train.errors import UsageError
-from fcn_train.options import ModelOptions
+from fcn_train.model_options import ModelOptions
 
 NORMALIZATIONS = {"imagenet": IMAGENET, "caffe": CAFFE}
 
 
 def build_network(options: ModelOptions, num_classes: int) -> FCN:
-    """The network with ``num_classes`` outputs, freshly initialized, on the CPU."""
-    fully_connected = {"fc_channels": options.fc_channels} if options.fc_channels else {}
+    """The network with ``num_classes`` outputs, freshly initialized, on the CPU.
+
+    Raises:
+        UsageError: an option is of no such network.
+    """
+    more: dict[str, Any] = {}
+    if options.fc_channels:
+        more["fc_channels"] = options.fc_channels
+    if options.skip_scales:
+        more["skip_scales"] = options.skip_scales
     try:
         return build_model(
             options.name,
@@ -21,7 +31,28 @@ def build_network(options: ModelOptions, num_classes: int) -> FCN:
             padding=options.padding,
             batch_norm=options.batch_norm,
             dropout=options.dropout,
-            **fully_connected,
+            upsampling=upsampling_kinds(options.upsampling),
+            **more,
         )
     except ValueError as error:
         raise UsageError(f"--model: {error}") from None
+
+
+def upsampling_kinds(text: str) -> Any:
+    """``--model.upsampling``: a kind for all layers, or kinds by name.
+
+    Raises:
+        UsageError: ``text`` is neither.
+    """
+    if "=" not in text:
+        return text
+    kinds: dict[str, str] = {}
+    for item in text.split(","):
+        name, _, kind = (part.strip() for part in item.partition("="))
+        if not kind or name in kinds:
+            raise UsageError(
+                "--model.upsampling must be fixed, depthwise or dense, or these by name, such as "
+                f"inner=dense,last=fixed, each name once, got {text!r}"
+            )
+        kinds[name] = kind
+    return kinds

@@ -10,16 +10,8 @@ from typing import Annotated, Literal
 import tyro
 
 from fcn_train.errors import UsageError
+from fcn_train.model_options import WITHOUT_FC, ModelOptions
 
-ModelName = Literal[
-    "fcn32s",
-    "fcn16s",
-    "fcn8s",
-    "fcn8s-atonce",
-    "fcn-alexnet",
-    "fcn-alexnet-torchvision",
-    "fcn-googlenet",
-]
 DataKind = Literal[
     "sample", "voc", "sbd", "pascal-context", "nyud", "sift-flow", "camvid", "folder"
 ]
@@ -84,33 +76,12 @@ class DataOptions(ReadingOptions):
 
 
 @dataclass(frozen=True)
-class ModelOptions:
-    """The network."""
-
-    name: ModelName = "fcn8s"
-    """fcn8s is the staged network on VGG16, fcn8s-atonce the one with scaled skips. fcn-alexnet and
-    fcn-googlenet fit Caffe's weights, fcn-alexnet-torchvision fits torchvision's."""
-    width: float = 0.25
-    """Channels of each layer, relative to the published classifier's."""
-    padding: Literal["published", "same"] = "same"
-    """published: 100 pixels before the first layer. same: each layer keeps its size, which saves
-    VGG16 40 % of its work."""
-    batch_norm: bool = True
-    """Batch normalization after every convolution of the trunk."""
-    fc_channels: int = 256
-    """Channels of fc6 and fc7; 0 = 4096 times width. fcn-googlenet has neither and wants 0."""
-    dropout: float = 0.5
-    """Probability of dropout after fc6 and fc7 (fcn-googlenet: after the last inception)."""
-    input: Literal["imagenet", "caffe"] = "imagenet"
-    """How images are normalized, which must match the weights. imagenet (torchvision's): RGB / 255,
-    then ImageNet's mean and deviation. caffe (Caffe's): BGR 0..255 minus (104.007, 116.669,
-    122.679)."""
-
-
-@dataclass(frozen=True)
 class OptimOptions:
     """Stochastic gradient descent with momentum, and its schedule."""
 
+    layers: Literal["all", "scores"] = "all"
+    """Which layers are trained. scores: the score layers and learned upsampling alone, as in the
+    paper's FCN-32s-fixed; all others stay as they were started."""
     batch: int = 8
     """Images per forward pass."""
     accumulate: int = 1
@@ -150,7 +121,7 @@ class TrainOptions:
     recipe: RecipeName = "default"
     """default: from scratch, narrow, with batch norm. paper: 20 images per step, momentum 0.9.
     heavy: the reference repository's, one image per step, momentum 0.99, summed loss (fcn-alexnet:
-    20 images, 0.9 and the mean; fcn-googlenet has none)."""
+    20 images, 0.9 and the mean), for the networks that it has."""
     data: DataOptions = field(default_factory=DataOptions)
     model: ModelOptions = field(default_factory=ModelOptions)
     optim: OptimOptions = field(default_factory=OptimOptions)
@@ -158,8 +129,8 @@ class TrainOptions:
     """coarse: loss and evaluation straight from the network's coarse scores, in less time and a
     fraction of the memory. full: from the logits of every pixel, to compare with."""
     init_classifier: Path | None = None
-    """Classifier to start from (VGG16, AlexNet or GoogLeNet): a .pth state dict, .safetensors or
-    .npz."""
+    """Classifier to start from (VGG16, AlexNet, GoogLeNet or SqueezeNet): a .pth state dict,
+    .safetensors or .npz."""
     init_coarser: Path | None = None
     """Run folder of the next coarser network to start from (32s -> 16s -> 8s)."""
     init_weights: Path | None = None
@@ -300,8 +271,8 @@ def check(options: TrainOptions) -> None:
         ("--model.fc-channels", model.fc_channels >= 0, ">= 0", model.fc_channels),
         (
             "--model.fc-channels",
-            model.fc_channels == 0 or model.name != "fcn-googlenet",
-            "0 for fcn-googlenet, which has neither fc6 nor fc7",
+            model.fc_channels == 0 or not model.name.startswith(WITHOUT_FC),
+            f"0 for {model.name}, which has neither fc6 nor fc7",
             model.fc_channels,
         ),
         ("--model.dropout", 0 <= model.dropout < 1, "in [0, 1)", model.dropout),

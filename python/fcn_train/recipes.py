@@ -10,11 +10,10 @@ from dataclasses import replace
 from typing import Any
 
 from fcn_train.errors import UsageError
+from fcn_train.model_options import WITHOUT_FC, ModelName, ModelOptions
 from fcn_train.options import (
     DataKind,
     DataOptions,
-    ModelName,
-    ModelOptions,
     OptimOptions,
     RecipeName,
     TrainOptions,
@@ -22,7 +21,9 @@ from fcn_train.options import (
 
 HEAVY_LR = {"fcn32s": 1e-10, "fcn16s": 1e-12, "fcn8s": 1e-14, "fcn8s-atonce": 1e-10}
 HEAVY_STEPS = {"fcn32s": 100_000, "fcn16s": 100_000, "fcn8s": 100_000, "fcn8s-atonce": 300_000}
-GOOGLENET_DROPOUT = 0.4  # of its classifier; VGG16's and AlexNet's have 0.5
+# Published on AlexNet, in the build of either program.
+HEAVY_ALEXNET = ("fcn-alexnet", "fcn-alexnet-torchvision")
+GOOGLENET_DROPOUT = 0.4  # of its classifier; the others' have 0.5
 # Where the published lists are not called train and val.
 SPLITS: dict[str, dict[str, Any]] = {
     "sift-flow": {"train_split": "trainval", "val_split": "test"},
@@ -43,25 +44,29 @@ def recipe_options(
     the other data sets; VOC's where a set has none, and VOC's mean color for all): the loss is a
     sum over pixels, hence learning rates of 1e-10 and below. That of ``voc-fcn-alexnet`` is not
     heavy: 20 images per step, the mean over pixels, biases as weights (but for score_fr's, which
-    learns twice as fast there and not here). It has none for FCN-GoogLeNet.
+    learns twice as fast there and not here). It has no others.
+
+    The paper has no learning rate for SqueezeNet: paper takes VGG16's.
 
     Raises:
-        UsageError: heavy, for fcn-googlenet.
+        UsageError: heavy, for a network that it does not have.
     """
     options = TrainOptions(recipe=recipe)
-    googlenet = model == "fcn-googlenet"
+    googlenet = model.startswith("fcn-googlenet")
     if recipe == "default":
         if kind != "sample":
             data = DataOptions(kind=kind, crop=320, scale=(0.75, 1.5), **SPLITS.get(kind, {}))
             optim = replace(options.optim, lr=0.05, epochs=60.0)
             options = replace(options, data=data, optim=optim, checkpoint_every=500)
         narrow = replace(options.model, name=model)
+        if model.startswith(WITHOUT_FC):
+            narrow = replace(narrow, fc_channels=0)
         if googlenet:
-            narrow = replace(narrow, fc_channels=0, dropout=GOOGLENET_DROPOUT)
+            narrow = replace(narrow, dropout=GOOGLENET_DROPOUT)
         return replace(options, model=narrow)
-    if googlenet and recipe == "heavy":
+    if recipe == "heavy" and model not in (*HEAVY_LR, *HEAVY_ALEXNET):
         raise UsageError(
-            "--recipe heavy is the reference repository's, which has no fcn-googlenet; use paper"
+            f"--recipe heavy is the reference repository's, which has no {model}; use paper"
         )
     published = ModelOptions(
         name=model,
@@ -70,7 +75,7 @@ def recipe_options(
         batch_norm=False,
         fc_channels=0,
         dropout=GOOGLENET_DROPOUT if googlenet else 0.5,
-        input="imagenet" if model == "fcn-alexnet-torchvision" else "caffe",
+        input="imagenet" if model.startswith("fcn-alexnet-torchvision") else "caffe",
     )
     native = DataOptions(
         kind=kind,

@@ -250,9 +250,12 @@ class Training:
             write_text(folder.config, to_json(to_dict(options)))
         write_text(folder.environment, to_json(self._runtime.environment()))
         images = options.optim.batch * options.optim.accumulate
-        parameters = sum(parameter.numel() for parameter in state.model.parameters())
+        parameters = list(state.model.parameters())
+        trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
+        everything = sum(parameter.numel() for parameter in parameters)
+        some = "" if trained == everything else f", {trained:,} of them trained"
         self._console.line(
-            f"{folder.path}: {options.model.name} with {parameters:,} parameters, "
+            f"{folder.path}: {options.model.name} with {everything:,} parameters{some}, "
             f"{len(self._splits.train)} images of {self._splits.train.name}, "
             f"{f'steps {self._start} to {steps}' if self._start else f'{steps} steps'} of "
             f"{images} images, on {self._runtime.device}"
@@ -317,4 +320,6 @@ def initial_network(
             initialize.from_coarser(model, options.init_coarser, train_set)
         if options.init_weights:
             say(initialize.from_weights(model, options.init_weights, train_set.class_names))
+    if options.optim.layers == "scores":
+        model.freeze_trunks()
     return model

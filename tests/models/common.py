@@ -12,7 +12,10 @@ from fcn_ext.models import FCN, build_model
 Net = TypeVar("Net", bound=nn.Module)
 
 PUBLISHED = ["fcn32s", "fcn16s", "fcn8s", "fcn8s-atonce", "fcn-alexnet"]
-ALL = [*PUBLISHED, "fcn-alexnet-torchvision", "fcn-googlenet"]
+ALL = [
+    *(*PUBLISHED, "fcn-alexnet-torchvision", "fcn-googlenet", "fcn-squeezenet"),
+    *("fcn-alexnet-8s", "fcn-googlenet-8s", "fcn-squeezenet-8s-atonce"),
+]
 SIZES = [(1, 1), (33, 47), (64, 5)]
 
 

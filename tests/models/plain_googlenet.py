@@ -41,8 +41,8 @@ def caffe_shapes() -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def features(layers: dict[str, Tensor], x: Tensor, conv1_padding: int) -> Tensor:
-    """inception_5b of Caffe's GoogLeNet."""
+def maps(layers: dict[str, Tensor], x: Tensor, conv1_padding: int) -> dict[str, Tensor]:
+    """pool2, pool3 and inception_5b of Caffe's GoogLeNet."""
 
     def conv(name: str, x: Tensor, padding: int = 0, stride: int = 1) -> Tensor:
         weight, bias = layers[f"{name}.weight"], layers[f"{name}.bias"]
@@ -58,9 +58,12 @@ def features(layers: dict[str, Tensor], x: Tensor, conv1_padding: int) -> Tensor
 
     x = normalize(pool(conv("conv1/7x7_s2", x, padding=conv1_padding, stride=2)))
     x = pool(normalize(conv("conv2/3x3", conv("conv2/3x3_reduce", x), padding=1)))
+    found = {"pool2": x}
     for name in INCEPTIONS:
         if name in ("4a", "5a"):
             x = pool(x)
+        if name == "4a":
+            found["pool3"] = x
         layer = f"inception_{name}"
         ways = [
             conv(f"{layer}/1x1", x),
@@ -69,4 +72,4 @@ def features(layers: dict[str, Tensor], x: Tensor, conv1_padding: int) -> Tensor
             conv(f"{layer}/pool_proj", F.max_pool2d(x, 3, 1, padding=1)),
         ]
         x = torch.cat(ways, 1)
-    return x
+    return {**found, "inception_5b": x}

@@ -10,7 +10,15 @@ import pytest
 import torch
 from torch import nn
 
-from fcn_ext.models import FCN8s, FCN16s, FCN32s, FCNAlexNet, FCNGoogLeNet, build_model
+from fcn_ext.models import (
+    FCN8s,
+    FCN16s,
+    FCN32s,
+    FCNAlexNet,
+    FCNGoogLeNet,
+    FCNSqueezeNet,
+    build_model,
+)
 
 from .common import ALL, PUBLISHED, SIZES, build_on_meta, randomize
 
@@ -210,7 +218,11 @@ def test_options_shape_the_net():
         ({"fc_channels": 0}, "fc_channels must be >= 1, got 0"),
         ({"width": 0}, "width must be finite and > 0, got 0"),
         ({"width": float("nan")}, "width must be finite and > 0, got nan"),
-        ({"padding": "valid"}, r"padding must be one of \('published', 'same'\), got 'valid'"),
+        ({"padding": "valid"}, r"padding must be one of \('published', 'same', .*, got 'valid'"),
+        (
+            {"padding": "classifier"},
+            "padding must be published or same for a net, got 'classifier'",
+        ),
         ({"dropout": 1.5}, r"dropout must lie in \[0, 1\], got 1.5"),
     ],
 )
@@ -243,7 +255,7 @@ def test_numbers_of_numpy_are_numbers(narrow):
 
 
 def test_unknown_names_and_options_are_refused():
-    with pytest.raises(ValueError, match=r"fcn32s, fcn16s, fcn8s, .*, got 'fcn4s'"):
+    with pytest.raises(ValueError, match=r"fcn32s, fcn16s, .*, got 'fcn4s'"):
         build_model("fcn4s")
     with pytest.raises(TypeError, match="depth"):
         build_model("fcn8s", depth=16)
@@ -257,6 +269,7 @@ def test_unknown_names_and_options_are_refused():
         (FCN8s, "fcn8s"),
         (FCNAlexNet, "fcn-alexnet"),
         (FCNGoogLeNet, "fcn-googlenet"),
+        (FCNSqueezeNet, "fcn-squeezenet"),
     ],
 )
 def test_rows_have_functions(build, name, narrow):
@@ -274,5 +287,13 @@ def test_at_once_scales_the_skips(narrow):
     assert FCN8s(**narrow).skip_scales == {"pool4": 1, "pool3": 1}
     assert FCN16s(at_once=True, **narrow).skip_scales == {"pool4": 0.01}
     assert build_model("fcn8s-atonce", at_once=False, **narrow).skip_scales["pool3"] == 1
+    net = build_model("fcn-googlenet-8s-atonce", width=1 / 32)
+    assert net.skip_scales == {"pool3": 0.01, "pool2": 0.0001}
+    net = build_model("fcn-googlenet-8s", width=1 / 32, skip_scales=(0.3, 0.1))
+    assert net.skip_scales == {"pool3": 0.3, "pool2": 0.1}
+    with pytest.raises(
+        ValueError, match=r"skip_scales must be one number for each of 2 skips, got \[1\]"
+    ):
+        FCN8s(skip_scales=[1])
     with pytest.raises(TypeError, match="at_once is an option of nets with skips"):
         FCN32s(at_once=True)

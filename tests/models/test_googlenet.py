@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor, nn
 
 from fcn_ext.models import FCN, FCNGoogLeNet, build_model, load_classifier
 from fcn_ext.reference import bilinear_kernel
 
-from .plain_googlenet import INCEPTIONS, caffe_shapes, features
+from .plain_googlenet import INCEPTIONS, caffe_shapes, maps
 
 WAYS = ("1x1", "3x3", "5x5", "pool_proj")
 
@@ -48,7 +45,8 @@ def test_equals_the_net_layer_by_layer(caffe_layers, size):
     image = 50 * torch.randn(1, 3, *size, dtype=torch.float64)
     expected_input, input = image.clone().requires_grad_(), image.clone().requires_grad_()
 
-    scores = model.score_fr(features(caffe_layers, expected_input, conv1_padding=100))
+    features = maps(caffe_layers, expected_input, conv1_padding=100)["inception_5b"]
+    scores = model.score_fr(features)
     taps = bilinear_kernel(63)
     kernel = torch.outer(taps, taps).expand(5, 1, 63, 63)
     upscore = F.conv_transpose2d(scores, kernel, stride=32, groups=5)
@@ -84,40 +82,6 @@ def test_has_the_parameters_of_caffe():
         for kind in ("weight", "bias"):
             assert tuple(state[f"{layer}.{kind}"].shape) == shapes.pop(f"{source}.{kind}")
     assert not shapes
-
-
-def test_answers_as_caffe_does_for_its_example(shared_data: Path):
-    """The published weights on Caffe's test image: a cat, with the published probabilities."""
-    weights = np.load(shared_data / "weights" / "googlenet_bvlc_oihw.npz")
-    model = FCNGoogLeNet(1000, padding="same").eval()
-    report = load_classifier(model, weights)
-    assert report.initial == ("score_fr.weight", "score_fr.bias")
-    assert report.unused == ("loss3/classifier.bias", "loss3/classifier.weight")
-    with torch.no_grad():
-        model.score_fr.weight.copy_(
-            torch.from_numpy(weights["loss3/classifier.weight"]).reshape(1000, 1024, 1, 1)
-        )
-        model.score_fr.bias.copy_(torch.from_numpy(weights["loss3/classifier.bias"]))
-    for pool in (model.pool1, model.pool2, model.pool3, model.pool4):
-        pool.padding = 0  # as in the classifier, which segments nothing
-    with Image.open(shared_data / "weights" / "cat.jpg") as file:
-        image = file.convert("RGB")
-    scale = 256 / min(image.size)
-    width, height = (round(scale * side) for side in image.size)
-    left, top = (width - 224) // 2, (height - 224) // 2
-    image = image.resize((width, height), Image.Resampling.BILINEAR)
-    image = image.crop((left, top, left + 224, top + 224))
-    pixels = np.asarray(image, dtype=np.float32)[:, :, ::-1] - np.float32([104, 117, 123])
-    scores = model.scores(torch.from_numpy(pixels).permute(2, 0, 1)[None])
-    assert scores.shape == (1, 1000, 7, 7)
-    # The classifier is linear, so the mean of its answers is its answer to the mean.
-    probability = scores.mean(dim=(2, 3)).softmax(1)[0].detach()
-    names = (shared_data / "weights" / "synset_words.txt").read_text().splitlines()
-    best = probability.topk(3)
-    found = {names[i].split(" ", 1)[1].split(",")[0]: float(probability[i]) for i in best.indices}
-    assert list(found) == ["tiger cat", "tabby", "Egyptian cat"]
-    for value, expected in zip(found.values(), (0.45, 0.27, 0.18), strict=True):
-        assert abs(value - expected) < 0.005
 
 
 @pytest.mark.parametrize("padding", ["published", "same"])

@@ -126,7 +126,11 @@ def test_maps_are_scaled_before_they_are_scored():
         ({"skips": ["pool3", "pool4"]}, ValueError, r"coarse to fine .* pool4 with stride 16 .* 8"),
         ({"skips": {"pool4": "a"}}, TypeError, "skips must be a number, got 'a'"),
         ({"upsampling": "learned"}, ValueError, r"one of \('fixed', 'depthwise', 'dense'\), got"),
-        ({"upsampling": {"upscore8": "dense"}}, ValueError, "layers among upscore, got 'upscore8'"),
+        (
+            {"upsampling": {"upscore8": "dense"}},
+            ValueError,
+            "layers among upscore, or inner or last, got 'upscore8'",
+        ),
         ({"trunk_weights": {"color": 1}}, ValueError, "a number for each of main, got color"),
     ],
 )

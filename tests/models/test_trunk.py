@@ -10,7 +10,16 @@ import torch.nn.functional as F
 from torch import nn
 
 from fcn_ext.geometry import Grid
-from fcn_ext.models import FCN, AlexNetTrunk, GoogLeNetTrunk, Head, Trunk, VGG16Trunk, build_model
+from fcn_ext.models import (
+    FCN,
+    AlexNetTrunk,
+    GoogLeNetTrunk,
+    Head,
+    SqueezeNetTrunk,
+    Trunk,
+    VGG16Trunk,
+    build_model,
+)
 
 from .common import randomize
 
@@ -18,6 +27,7 @@ TRUNKS = {
     "vgg16": (VGG16Trunk, [2, 4, 8, 16, 32, 32, 32]),
     "alexnet": (AlexNetTrunk, [8, 16, 32, 32, 32]),
     "googlenet": (GoogLeNetTrunk, [2, 4, 4, 8, 16, 32, 32]),
+    "squeezenet": (SqueezeNetTrunk, [4, 4, 8, 8, 16, 16, 32]),
 }
 every_trunk = pytest.mark.parametrize("name", TRUNKS)
 
@@ -81,6 +91,78 @@ def test_grids_are_where_maps_look(name, padding):
 def test_unknown_maps_are_refused():
     with pytest.raises(ValueError, match=r"keep must name maps of pool1, .*, fc7, got 'pool6'"):
         build("vgg16")(torch.randn(1, 3, 8, 8), keep=["pool6"])
+
+
+@every_trunk
+def test_a_trunk_may_end_before_its_last_map(name):
+    whole = build(name, padding="same").eval()
+    top = list(whole.channels)[2]
+    trunk = build(name, padding="same", top=top).eval()
+    assert list(trunk.channels) == list(whole.channels)[:3]
+    assert (trunk.top, trunk.whole, whole.whole) == (top, False, True)
+    state = whole.state_dict()
+    trunk.load_state_dict({key: state[key] for key in trunk.state_dict()})
+    assert len(trunk.state_dict()) < len(state)
+    assert {key.partition(".")[0] for key in trunk.state_dict()} == {
+        layer.partition(".")[0] for layer in trunk.caffe_layers()
+    }
+    images = torch.randn(1, 3, 70, 50)
+    assert torch.equal(trunk(images)[top], whole(images, keep=[top])[top])
+    assert build(name, top=whole.top).whole
+    with pytest.raises(ValueError, match=rf"top must name a map of .*{whole.top}, got 'pool0'"):
+        build(name, top="pool0")
+
+
+@pytest.mark.parametrize(
+    ("top", "stride", "offset"), [("pool5", 32, 115), ("pool4", 16, 107), ("pool3", 8, 103)]
+)
+def test_nets_of_one_map_have_no_layer_after_it(top, stride, offset):
+    """pool5-only, pool4-only and pool3-only of the paper's journal version."""
+    model = randomize(build_model(f"fcn-{top}", 5, width=1 / 32)).double().eval()
+    assert model.score_layers == (f"score_{top}",)
+    assert (model.last_stride, model.last_offset, model.trunk.top) == (stride, offset, top)
+    state = build_model("fcn8s", 5, width=1 / 32).state_dict()
+    names = [key for key in model.state_dict() if not key.startswith("score")]
+    assert set(names) < set(state)
+    images = torch.randn(2, 3, 40, 61, dtype=torch.float64)
+    whole = VGG16Trunk(width=1 / 32).double()
+    result = whole.load_state_dict(model.trunk.state_dict(), strict=False)
+    assert result.unexpected_keys == []
+    scores = getattr(model, f"score_{top}")(whole(images, keep=[top])[top])
+    assert torch.equal(model.scores(images), scores)
+
+
+def frozen(**options) -> FCN:
+    model = randomize(build_model("fcn16s", 5, width=1 / 32, padding="same", **options))
+    model.freeze_trunks()
+    return model
+
+
+def test_frozen_trunks_are_left_alone():
+    model = frozen(batch_norm=True, upsampling="dense")
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    for _ in range(2):
+        model.train()  # as training programs do after an evaluation
+        model.loss(torch.randn(2, 3, 40, 61), torch.randint(0, 5, (2, 40, 61))).backward()
+        optimizer.step()
+    learned = {
+        key for key, value in model.state_dict().items() if not torch.equal(value, before[key])
+    }
+    names = [*model.score_layers, *model.upsampling_layers]
+    biases = [f"{name}.bias" for name in model.score_layers]
+    assert learned == {f"{name}.weight" for name in names} | set(biases)
+    assert model.training
+    assert not model.trunk.bn3_1.training
+
+
+def test_frozen_trunks_drop_out_as_before():
+    model = frozen(dropout=0.5)
+    images = torch.randn(1, 3, 40, 61)
+    model.train()
+    assert not torch.equal(model.scores(images), model.scores(images))
+    model.eval()
+    assert torch.equal(model.scores(images), model.scores(images))
 
 
 class Strided(Trunk):

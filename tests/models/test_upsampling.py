@@ -193,6 +193,23 @@ def test_learned_kernels_of_one_layer_alone():
     assert [key for key in shapes if key.startswith("up")] == ["upscore_pool4.weight"]
 
 
+@pytest.mark.parametrize(
+    ("kinds", "name", "expected"),
+    [
+        ("dense", "fcn8s", ["dense", "dense", "dense"]),
+        ({"inner": "dense"}, "fcn8s", ["dense", "dense", "fixed"]),
+        ({"last": "depthwise"}, "fcn8s", ["fixed", "fixed", "depthwise"]),
+        ({"upscore2": "fixed", "inner": "dense"}, "fcn8s", ["fixed", "dense", "fixed"]),
+        ({"inner": "dense", "last": "depthwise"}, "fcn32s", ["depthwise"]),
+        ({"inner": "dense"}, "fcn32s", ["fixed"]),
+    ],
+)
+def test_inner_and_last_layers_go_by_these_names(kinds, name, expected):
+    model = build_model(name, 3, width=1 / 64, upsampling=kinds)
+    assert list(model.head.upsampling.values()) == expected
+    assert model.upsampling_layers == tuple(model.head.upsampling)
+
+
 def test_odd_kernels_are_learned_too():
     """GoogLeNet's fusions ask for a side of 3."""
     trunk = GoogLeNetTrunk(width=1 / 32, padding="same", dropout=0.0)
@@ -220,6 +237,25 @@ def test_finer_nets_start_as_coarser_ones_with_learned_kernels():
     # The last upsampling has another stride in each net: nothing is taken from it.
     report = initialize_from_coarser(learned_net("dense"), learned_net("dense", "fcn16s"))
     assert report.unused == ("upscore16.weight",)
+
+
+def test_what_a_coarser_net_learned_is_never_lost():
+    """Taken in either shape, or refused."""
+    coarser = randomize(learned_net({"upscore2": "depthwise"}, "fcn16s"))
+    model = learned_net(PAPER)
+    initialize_from_coarser(model, coarser)
+    images = torch.randn(1, 3, 40, 61, dtype=torch.float64)
+    expected = model.upscore_pool4(coarser.scores(images))
+    torch.testing.assert_close(model.scores(images), expected, rtol=1e-12, atol=1e-12)
+    for kinds, message in [
+        ("fixed", "model must learn upscore2, as coarser does, got one that has it fixed"),
+        ("depthwise", r"upscore2\.weight mixes classes, .* upsampling=\"dense\""),
+    ]:
+        model, coarser = learned_net(kinds), randomize(learned_net("dense", "fcn16s"))
+        before = {key: value.clone() for key, value in model.state_dict().items()}
+        with pytest.raises(ValueError, match=message):
+            initialize_from_coarser(model, coarser)
+        assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
 @pytest.mark.parametrize("upsampling", KINDS, ids=str)

@@ -76,7 +76,8 @@ def test_network_starts_from_a_classifier(suffix: str, tmp_path: Path) -> None:
     initialize.from_classifier(model, path)
     assert torch.equal(model.state_dict()["conv3_1.weight"], source["conv3_1.weight"])
     wider = build_network(replace(PLAIN, width=0.1), 21)
-    with pytest.raises(UsageError, match=r"vgg16.* does not fit the network: .*must have shape"):
+    message = r"vgg16.* does not fit the network: .*must have shape.*; --recipe paper has the net"
+    with pytest.raises(UsageError, match=message):
         initialize.from_classifier(wider, path)
 
 

@@ -8,7 +8,8 @@ from typing import get_args
 import pytest
 
 from fcn_train.errors import UsageError
-from fcn_train.options import ModelName, RecipeName, TrainOptions, check
+from fcn_train.model_options import ModelName
+from fcn_train.options import RecipeName, TrainOptions, check
 from fcn_train.recipes import recipe_options
 
 
@@ -73,19 +74,35 @@ def test_alexnet(model: ModelName) -> None:
     assert (paper.data.sampling, reference.data.sampling) == ("shuffle", "replacement")
 
 
-def test_googlenet() -> None:
+@pytest.mark.parametrize("model", ["fcn-googlenet", "fcn-googlenet-8s"])
+def test_googlenet(model: ModelName) -> None:
     """A rate of its own in the paper; the reference repository never had it."""
-    options = recipe_options("paper", "fcn-googlenet", "voc")
+    options = recipe_options("paper", model, "voc")
     assert options.optim.batch * options.optim.accumulate == 20
     assert (options.optim.lr, options.optim.epochs) == (5e-5, 175.0)
     assert (options.model.dropout, options.model.fc_channels) == (0.4, 0)
     assert options.model.input == "caffe"
-    default = recipe_options("default", "fcn-googlenet").model
+    default = recipe_options("default", model).model
     assert (default.dropout, default.fc_channels) == (0.4, 0)
-    with pytest.raises(UsageError, match=r"--recipe heavy .* no fcn-googlenet"):
-        recipe_options("heavy", "fcn-googlenet", "voc")
-    with pytest.raises(UsageError, match=r"--model\.fc-channels must be 0 for fcn-googlenet"):
+    with pytest.raises(UsageError, match=rf"--model\.fc-channels must be 0 for {model}, which"):
         check(replace(options, model=replace(options.model, fc_channels=8)))
+
+
+def test_squeezenet() -> None:
+    """In no publication: VGG16's rate, Caffe's images."""
+    options = recipe_options("paper", "fcn-squeezenet-8s", "voc")
+    assert (options.optim.lr, options.optim.momentum) == (1e-4, 0.9)
+    assert (options.model.dropout, options.model.fc_channels) == (0.5, 0)
+    assert options.model.input == "caffe"
+    assert recipe_options("default", "fcn-squeezenet").model.fc_channels == 0
+
+
+@pytest.mark.parametrize(
+    "model", ["fcn16s-atonce", "fcn-alexnet-16s", "fcn-googlenet", "fcn-squeezenet-8s"]
+)
+def test_networks_without_a_published_solver(model: ModelName) -> None:
+    with pytest.raises(UsageError, match=rf"--recipe heavy .* no {model}; use paper"):
+        recipe_options("heavy", model, "voc")
 
 
 @pytest.mark.parametrize("recipe", ["paper", "heavy"])

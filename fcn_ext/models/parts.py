@@ -1,0 +1,47 @@
+"""The parts of a net, trunks and heads, by the names that a user gave them, if any."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from torch import nn
+
+__all__ = ["MAIN", "name_prefix", "named_parts"]
+
+Part = TypeVar("Part", bound=nn.Module)
+
+# The name of a net's only trunk, and of its only head, where the user gave none.
+MAIN = "main"
+
+
+def named_parts(parts: Any, kind: type[Part], argument: str) -> dict[str, Part]:
+    """``parts`` by name; a part without one is called :data:`MAIN`.
+
+    Raises:
+        TypeError: what is no ``kind`` is among them, or a name is no string.
+        ValueError: there are none, or a name cannot begin the names of layers.
+    """
+    named = dict(parts) if isinstance(parts, Mapping) else {MAIN: parts}
+    for name, part in named.items():
+        if not isinstance(name, str):
+            raise TypeError(f"{argument} must have strings for names, got {name!r}")
+        # ModuleDict keeps its parts beside its own methods.
+        if not name or "." in name or hasattr(nn.ModuleDict, name):
+            raise ValueError(
+                f"{argument} must have names without dots that no nn.ModuleDict has for its "
+                f"own, got {name!r}"
+            )
+        if not isinstance(part, kind):
+            raise TypeError(
+                f"{argument} must be {kind.__name__} or a dict of them, "
+                f"got {type(part).__name__}" + (f" for {name!r}" if part is not parts else "")
+            )
+    if not named:
+        raise ValueError(f"{argument} must hold at least one {kind.__name__}, got none")
+    return named
+
+
+def name_prefix(name: str) -> str:
+    """What a net's published layer names begin with in the part called ``name``."""
+    return "" if name == MAIN else f"{name}."
