@@ -25,6 +25,7 @@ from fcn_train.options import (
     CheckOptions,
     DataKind,
     EvaluateOptions,
+    HhaOptions,
     ModelName,
     PredictOptions,
     RecipeName,
@@ -43,6 +44,7 @@ DataCommand = (
     Annotated[SampleOptions, tyro.conf.subcommand("sample")]
     | Annotated[CheckOptions, tyro.conf.subcommand("check")]
     | Annotated[StatsOptions, tyro.conf.subcommand("stats")]
+    | Annotated[HhaOptions, tyro.conf.subcommand("hha")]
 )
 
 
@@ -101,6 +103,8 @@ def run_command(arguments: Sequence[str]) -> int:
         return 1 if data_commands.check_data(options, console) else 0
     if isinstance(options, StatsOptions):
         data_commands.show_statistics(options, console)
+    elif isinstance(options, HhaOptions):
+        data_commands.write_hha(options, console)
     else:
         data_commands.write_sample(options, console)
     return 0

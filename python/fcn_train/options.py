@@ -21,8 +21,19 @@ ModelName = Literal[
     "fcn-googlenet",
 ]
 DataKind = Literal[
-    "sample", "voc", "sbd", "pascal-context", "nyud", "sift-flow", "camvid", "folder"
+    "sample",
+    "voc",
+    "sbd",
+    "pascal-context",
+    "pascal-context-33",
+    "nyud",
+    "sift-flow",
+    "camvid",
+    "cityscapes",
+    "ade20k",
+    "folder",
 ]
+VOC_MEAN = (122.67892, 116.66877, 104.00699)  # of VGG16's weights, too
 RecipeName = Literal["default", "paper", "heavy"]
 Logits = Literal["coarse", "full"]
 # Fields that say how to run and not what are left out of config.json.
@@ -41,7 +52,9 @@ class ReadingOptions:
     image_folder: str = ""
     """Folder of the images, in place of JPEGImages or images (voc, folder)."""
     label_folder: str = ""
-    """Folder of the labels, in place of the kind's own (voc, folder; sift-flow: GeoLabels)."""
+    """Folder of the labels, in place of the kind's own (voc, folder; sift-flow: GeoLabels;
+    cityscapes: gtCoarse;
+    sift-flow in check and stats, both sets of classes: SemanticLabels,GeoLabels)."""
     label_suffix: str = ""
     """What follows an image's name in that of its label, e.g. _mask.png, .gif (voc, folder)."""
     classes: Path | None = None
@@ -56,6 +69,13 @@ class ReadingOptions:
     """Read labels by their colors: "voc" for VOC's, or a file with one color per class and line,
     R G B or #RRGGBB, "void" before a color of void. "ignore": read them by their values, even if
     their palettes differ (voc, folder)."""
+    channels: Literal["color", "hha", "color-depth", "color-hha"] = "color"
+    """What the network sees: color, depth as HHA, color and the logarithm of depth, or color and
+    HHA (nyud, folder)."""
+    depth_folder: str = ""
+    """Folder of the depth images, 16 bits in millimeters, 0 = missing; default depth (folder)."""
+    hha_folder: str = ""
+    """Folder of the HHA images, which `fcn data hha` writes; default hha (folder)."""
     exif: Literal["refuse", "stored", "upright"] = "refuse"
     """Whether labels match the stored or the upright pixels of images that EXIF turns; refuse
     those where the size does not tell (voc, folder)."""
@@ -69,6 +89,11 @@ class DataOptions(ReadingOptions):
     """Split trained on: a list's name (for voc in ImageSets/Segmentation), or its path."""
     val_split: str = "val"
     """Split evaluated on (folder: "" is every image)."""
+    val_kind: DataKind | None = None
+    """Layout of another data set to evaluate on, of the same classes; default: the one trained
+    on."""
+    val_root: Path | None = None
+    """Its folder."""
     crop: int = 96
     """Side of the random square crop in pixels, void where it leaves the image; 0 = native size."""
     scale: tuple[float, float] = (1.0, 1.0)
@@ -103,8 +128,10 @@ class ModelOptions:
     """Probability of dropout after fc6 and fc7 (fcn-googlenet: after the last inception)."""
     input: Literal["imagenet", "caffe"] = "imagenet"
     """How images are normalized, which must match the weights. imagenet (torchvision's): RGB / 255,
-    then ImageNet's mean and deviation. caffe (Caffe's): BGR 0..255 minus (104.007, 116.669,
-    122.679)."""
+    then ImageNet's mean and deviation. caffe (Caffe's): BGR 0..255 minus a mean color."""
+    mean: tuple[float, float, float] = VOC_MEAN
+    """That mean color of caffe, R G B; imagenet has its own. Recipes take the published one of a
+    data set, VOC's where there is none."""
 
 
 @dataclass(frozen=True)
@@ -270,8 +297,8 @@ class CheckOptions(ReadingOptions):
 
     kind: DataKind = field()
     root: Path = field()
-    split: Annotated[tuple[str, ...], tyro.conf.arg(name="split")] = ("train", "val")
-    """One or more splits."""
+    split: Annotated[tuple[str, ...], tyro.conf.arg(name="split")] = ()
+    """One or more splits; default: train and val (nyud, sift-flow: trainval and test)."""
     limit: int = 3
     """Problems of one sort that are shown; 0 = all."""
     traceback: Flag = False
@@ -283,9 +310,24 @@ class StatsOptions(ReadingOptions):
 
     kind: DataKind = field()
     root: Path = field()
-    split: str = "train"
+    split: str | None = None
+    """Default: train (nyud, sift-flow: trainval)."""
     output: Path | None = None
     """JSON file for the same numbers."""
+    traceback: Flag = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class HhaOptions:
+    """Compute HHA images (disparity, height above ground, angle with gravity) from depth."""
+
+    depth: Path = field()
+    """Folder of depth images, 16 bits in millimeters, 0 = missing; all below it are taken."""
+    output: Path = field()
+    """Folder of the HHA images, PNG of the same names."""
+    camera: tuple[float, float, float, float] | None = None
+    """Focal lengths and principal point of the camera in pixels, FX FY CX CY; default NYUDv2's, for
+    images of 640 x 480."""
     traceback: Flag = False
 
 

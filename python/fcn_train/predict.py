@@ -8,14 +8,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
 from fcn_ext.models import FCN
 from fcn_train.console import Console
-from fcn_train.data import DataError, Normalization, image_to_tensor, overlay, read_image
+from fcn_train.data import DataError, image_to_tensor, overlay, read_image
 from fcn_train.data.images import IMAGE_SUFFIXES, image_files
 from fcn_train.errors import UsageError
 from fcn_train.files import atomic_path, make_folder, remove_leftovers
-from fcn_train.network import NORMALIZATIONS
+from fcn_train.network import normalization_of
 from fcn_train.options import PredictOptions
 from fcn_train.run import load_run
 from fcn_train.runtime import Runtime, open_runtime
@@ -33,9 +34,14 @@ def predict(options: PredictOptions, console: Console | None = None) -> int:
         raise UsageError(f"--opacity must be in [0, 1], got {options.opacity}")
     runtime = open_runtime(options.device, options.threads, options.amp, console.warn)
     run = load_run(options.run, options.weights)
+    if run.options.data.channels != "color":
+        raise UsageError(
+            f"{options.run}: sees {run.options.data.channels}, and image files have color alone; "
+            "give a run that was trained with --data.channels color"
+        )
     jobs = find_images(options.images, options.output)
     model = runtime.place(run.model)
-    normalization = NORMALIZATIONS[run.options.model.input]
+    normalization = normalization_of(run.options.model)
     for folder in {target.parent for _, target in jobs}:
         remove_leftovers(folder)
     failed = 0
@@ -49,7 +55,7 @@ def predict(options: PredictOptions, console: Console | None = None) -> int:
                 failed += 1
                 console.warn(str(error))
             else:
-                labels = segment(model, image, runtime, normalization)
+                labels = segment(model, image_to_tensor(image, normalization), runtime)
                 make_folder(target.parent)
                 mixed = overlay(image, labels, run.classes.palette, options.opacity)
                 _save(_indexed(labels, run.classes.palette), target)
@@ -60,11 +66,9 @@ def predict(options: PredictOptions, console: Console | None = None) -> int:
 
 
 @torch.inference_mode()
-def segment(
-    model: FCN, image: np.ndarray, runtime: Runtime, normalization: Normalization
-) -> np.ndarray:
-    """Class indices (H, W) uint8 of an image (H, W, 3) uint8 RGB; ``model`` in eval mode."""
-    images = runtime.images(image_to_tensor(image, normalization)[None])
+def segment(model: FCN, image: Tensor, runtime: Runtime) -> np.ndarray:
+    """Class indices (H, W) uint8 of an image (C, H, W), normalized; ``model`` in eval mode."""
+    images = runtime.images(image[None])
     with runtime.autocast():
         prediction = model.predict(images)
     labels: np.ndarray = prediction[0].cpu().numpy()

@@ -11,6 +11,7 @@ from typing import Any
 
 from fcn_train.errors import UsageError
 from fcn_train.options import (
+    VOC_MEAN,
     DataKind,
     DataOptions,
     ModelName,
@@ -23,13 +24,20 @@ from fcn_train.options import (
 HEAVY_LR = {"fcn32s": 1e-10, "fcn16s": 1e-12, "fcn8s": 1e-14, "fcn8s-atonce": 1e-10}
 HEAVY_STEPS = {"fcn32s": 100_000, "fcn16s": 100_000, "fcn8s": 100_000, "fcn8s-atonce": 300_000}
 GOOGLENET_DROPOUT = 0.4  # of its classifier; VGG16's and AlexNet's have 0.5
-# Where the published lists are not called train and val.
+# Mean colors (R, G, B) of the sets whose published data layers take off their own.
+MEANS = {"nyud": (92.318, 97.203, 116.190), "sift-flow": (108.353, 115.294, 114.578)}
+# What is trained on and scored, where the published lists are not called train and val.
 SPLITS: dict[str, dict[str, Any]] = {
+    "nyud": {"train_split": "trainval", "val_split": "test"},
     "sift-flow": {"train_split": "trainval", "val_split": "test"},
 }
 # Where the solver of a data set differs from VOC's.
 HEAVY_LR_OF: dict[tuple[str, str], float] = {("sift-flow", "fcn8s"): 1e-12}
-HEAVY_STEPS_OF = {("pascal-context", model): 400_000 for model in ("fcn32s", "fcn16s", "fcn8s")}
+HEAVY_STEPS_OF = {
+    (kind, model): 400_000
+    for kind in ("pascal-context", "pascal-context-33")
+    for model in ("fcn32s", "fcn16s", "fcn8s")
+}
 
 
 def recipe_options(
@@ -40,10 +48,12 @@ def recipe_options(
     paper: section 4.3 of Long, Shelhamer and Darrell; a step is 20 images of native size, passed
     one by one and averaged, as the authors' ``iter_size: 20``.
     heavy: the solvers published with the reference repository (``voc-fcn{32,16,8}s`` and those of
-    the other data sets; VOC's where a set has none, and VOC's mean color for all): the loss is a
-    sum over pixels, hence learning rates of 1e-10 and below. That of ``voc-fcn-alexnet`` is not
-    heavy: 20 images per step, the mean over pixels, biases as weights (but for score_fr's, which
-    learns twice as fast there and not here). It has none for FCN-GoogLeNet.
+    the other data sets; VOC's where a set has none): the loss is a sum over pixels, hence learning
+    rates of 1e-10 and below. That of ``voc-fcn-alexnet`` is not heavy: 20 images per step, the mean
+    over pixels, biases as weights (but for score_fr's, which learns twice as fast there and not
+    here). It has none for FCN-GoogLeNet.
+
+    Both take off the mean color that a set's published data layer does.
 
     Raises:
         UsageError: heavy, for fcn-googlenet.
@@ -71,6 +81,7 @@ def recipe_options(
         fc_channels=0,
         dropout=GOOGLENET_DROPOUT if googlenet else 0.5,
         input="imagenet" if model == "fcn-alexnet-torchvision" else "caffe",
+        mean=MEANS.get(kind, VOC_MEAN),
     )
     native = DataOptions(
         kind=kind,

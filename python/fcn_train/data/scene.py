@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from fcn_train.data.coding import IGNORE_INDEX
-from fcn_train.data.dataset import Example
+from fcn_train.data.example import Example
 
 _FAMILIES = (
     ("red", 0.0, ("disc", "star"), ("plain", "striped")),
