@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
@@ -26,7 +27,8 @@ from fcn_train.data.depth import read_depth
 from fcn_train.data.hha import NYUD_CAMERA, Camera, hha_from_depth
 from fcn_train.data.images import image_files
 from fcn_train.data.kinds import default_splits
-from fcn_train.data.opening import compare_palettes, open_split
+from fcn_train.data.opening import SAMPLE_ROOT, compare_palettes, open_split
+from fcn_train.data.sample_layouts import LAYOUTS
 from fcn_train.errors import UsageError
 from fcn_train.files import atomic_path, make_folder, write_text
 from fcn_train.options import CheckOptions, HhaOptions, SampleOptions, StatsOptions
@@ -37,8 +39,10 @@ _NYUD_SIZE = (480, 640)
 
 def write_sample(options: SampleOptions, console: Console) -> None:
     try:
+        name = "data" if options.layout == "voc" else options.layout
         root = write_sample_dataset(
-            options.root,
+            options.root or SAMPLE_ROOT.with_name(f"sample-{name}"),
+            layout=options.layout,
             seed=options.seed,
             train=options.train,
             val=options.val,
@@ -46,7 +50,11 @@ def write_sample(options: SampleOptions, console: Console) -> None:
         )
     except ValueError as error:
         raise UsageError(f"--{error}") from None
-    console.line(f"{root}: {options.train} train and {options.val} val images")
+    told = f"{root}: {options.train} train and {options.val} val images"
+    if options.layout != "voc":
+        kind = LAYOUTS[options.layout].kind
+        told += f"; fcn train --data.kind {kind} --data.root {shlex.quote(str(root))}"
+    console.line(told)
 
 
 def check_data(options: CheckOptions, console: Console) -> int:

@@ -34,6 +34,18 @@ DataKind = Literal[
     "folder",
 ]
 VOC_MEAN = (122.67892, 116.66877, 104.00699)  # of VGG16's weights, too
+SampleLayout = Literal[
+    "voc",
+    "sbd",
+    "pascal-context",
+    "nyud",
+    "nyud-mat",
+    "sift-flow",
+    "camvid",
+    "cityscapes",
+    "ade20k",
+    "folder",
+]
 RecipeName = Literal["default", "paper", "heavy"]
 Logits = Literal["coarse", "full"]
 # Fields that say how to run and not what are left out of config.json.
@@ -277,10 +289,13 @@ class PredictOptions:
 
 @dataclass(frozen=True)
 class SampleOptions:
-    """Write the sample data set, in the layout of PASCAL VOC."""
+    """Write the sample data set, in the layout of PASCAL VOC or of another published set."""
 
-    root: Path = Path("runs/sample-data")
-    """Folder to write."""
+    root: Path | None = None
+    """Folder to write; default runs/sample-data, or runs/sample-LAYOUT."""
+    layout: SampleLayout = "voc"
+    """Layout to write it in, to try what is said of the set of that name: nyud, nyud-mat (the
+    labelled .mat) and folder have depth, sift-flow two sets of labels."""
     seed: int = 0
     train: int = 320
     """Images of the train split."""

@@ -19,6 +19,7 @@ __all__ = ["NYUD_CAMERA", "Camera", "gravity_direction", "hha_from_depth", "surf
 _NORMAL_RADIUS, _GRAVITY_RADIUS = 3, 10  # pixels around each that its plane is fitted to
 _LEAST_POINTS = 6  # of such a plane
 _ANGLES = ((45.0, 5), (15.0, 5))  # degrees to floors and walls, and how often to improve
+_TIE = 0.01
 _DISPARITY_SCALE = 31000.0  # over centimeters
 _NEAREST = 100.0  # centimeters; closer disparities would not fit 8 bits
 _ANGLE_SHIFT = 128 - 90  # of degrees, so that walls are in the middle
@@ -143,7 +144,8 @@ def gravity_direction(normals: np.ndarray) -> np.ndarray:
     Starts from the camera's own y axis and alternates: normals within an angle of it are floors',
     those within the angle of a right angle are walls'; the new direction is the eigenvector of
     their scatter, walls' minus floors', of the smallest eigenvalue. Five times with 45 degrees,
-    five with 15.
+    five with 15. Where one wall is all that is seen, every direction along it is as good: of those
+    as good within 1 % of the normals, the nearest to the last one is taken.
 
     Args:
         normals: (..., 3), NaN where unknown. Without any, the result is (0, 1, 0).
@@ -158,9 +160,13 @@ def gravity_direction(normals: np.ndarray) -> np.ndarray:
             floors, walls = flat[cosine > np.cos(angle)], flat[cosine < np.sin(angle)]
             if not len(floors) and not len(walls):
                 return down
-            _, vectors = np.linalg.eigh(walls.T @ walls - floors.T @ floors)
-            found = vectors[:, 0]
-            down = found if found @ down >= 0 else -found
+            values, vectors = np.linalg.eigh(walls.T @ walls - floors.T @ floors)
+            as_good = vectors[:, values <= values[0] + _TIE * (len(floors) + len(walls))]
+            nearest = as_good @ (as_good.T @ down)
+            length = np.linalg.norm(nearest)
+            if length < _TIE:
+                return down
+            down = nearest / length
     return down
 
 

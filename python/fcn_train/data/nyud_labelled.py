@@ -24,9 +24,9 @@ from fcn_train.data.problems import DataError, Problem, reason
 __all__ = ["LABELLED", "NyudLabelled", "find_labelled"]
 
 LABELLED = "nyu_depth_v2_labeled.mat"
-_MAPPING, _SPLITS = "classMapping40.mat", "splits.mat"
-_RAW_CLASSES = 894
-_FIRST_ID = 5001  # of the first image, in the published lists
+MAPPING, SPLITS = "classMapping40.mat", "splits.mat"
+RAW_CLASSES = 894
+FIRST_ID = 5001  # of the first image, in the published lists
 _VARIABLES = {"images": (3,), "depths": (), "labels": ()}  # and their sizes before width, height
 
 
@@ -65,14 +65,14 @@ class NyudLabelled(SegmentationDataset):
         count = self._check_variables()
         problems: list[Problem] = []
         source, ids = _ids(self._file, split, problems)
-        self._places = [int(name.removeprefix("img_")) - _FIRST_ID for name in ids]
+        self._places = [int(name.removeprefix("img_")) - FIRST_ID for name in ids]
         beyond = [
             name for name, place in zip(ids, self._places, strict=True) if not 0 <= place < count
         ]
         if beyond:
             message = (
-                f"names image {beyond[0]}, but {self._file} holds {_FIRST_ID} to "
-                f"{_FIRST_ID + count - 1}; correct the list"
+                f"names image {beyond[0]}, but {self._file} holds {FIRST_ID} to "
+                f"{FIRST_ID + count - 1}; correct the list"
             )
             raise DataError(Problem(source, message))
         paths = [self._file] * len(ids)
@@ -83,7 +83,7 @@ class NyudLabelled(SegmentationDataset):
             paths,
             class_names=NYUD_CLASS_NAMES,
             palette=voc_palette(),
-            reader=ValueTable("NYUDv2", _mapping(self._file.parent / _MAPPING)),
+            reader=ValueTable("NYUDv2", _mapping(self._file.parent / MAPPING)),
             channels=channels,
             depths=paths,
             hhas=paths,
@@ -175,14 +175,14 @@ def _ids(file: Path, split: str, problems: list[Problem]) -> tuple[Path, list[st
     list_file = find_list(file.parent, split)
     variable = {"trainval": "trainNdxs", "test": "testNdxs"}.get(split)
     if variable and not list_file.is_file():
-        source = file.parent / _SPLITS
+        source = file.parent / SPLITS
         _refuse_missing(source, "put the published splits beside the data")
-        numbers = read_matlab(source, variable).ravel() + _FIRST_ID - 1
+        numbers = read_matlab(source, variable).ravel() + FIRST_ID - 1
         return source, [str(number) for number in numbers.tolist()]
     ids = read_ids(list_file, problems, lambda name: file.parent / name)
     for name in ids:
         if not name.removeprefix("img_").isdecimal():
-            message = f"names {name!r}, which is no number from {_FIRST_ID} on; correct the list"
+            message = f"names {name!r}, which is no number from {FIRST_ID} on; correct the list"
             raise DataError(Problem(list_file, message))
     return list_file, ids
 
@@ -191,8 +191,8 @@ def _mapping(file: Path) -> dict[int, int]:
     """The class of each raw label, from `mapClass`; 0 is void."""
     _refuse_missing(file, "put the published mapping of 894 classes to 40 beside the data")
     mapped = read_matlab(file, "mapClass").ravel()
-    if len(mapped) != _RAW_CLASSES:
-        message = f"mapClass must map {_RAW_CLASSES} classes, got {len(mapped)}"
+    if len(mapped) != RAW_CLASSES:
+        message = f"mapClass must map {RAW_CLASSES} classes, got {len(mapped)}"
         raise DataError(Problem(file, f"{message}; give the published mapping"))
     holes = np.flatnonzero((mapped < 1) | (mapped > len(NYUD_CLASS_NAMES)))
     if len(holes):

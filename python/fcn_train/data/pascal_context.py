@@ -105,6 +105,15 @@ def _voc_2010(folder: Path) -> Path:
     return find_voc_folder(folder)
 
 
+def listed_values() -> list[str]:
+    """Lines of a `labels.txt` in which value 1 is class 1 of the 59, and so on."""
+    return [
+        f"{index}: {_OTHER_NAMES.get(name, name)}"
+        for index, name in enumerate(PASCAL_CONTEXT_CLASS_NAMES)
+        if index
+    ]
+
+
 def _classes(listing: Path, names: Sequence[str]) -> dict[int, int]:
     """The class of each value of `LabelMap`, from the lines `number: name` of `listing`; values
     whose names are not in `names` are background."""

@@ -22,7 +22,7 @@ SIFT_FLOW_CLASS_NAMES = (
 )
 SIFT_FLOW_GEOMETRY_NAMES = ("sky", "horizontal", "vertical")
 
-_SCENES = "spatial_envelope_256x256_static_8outdoorcategories"
+SCENES = "spatial_envelope_256x256_static_8outdoorcategories"
 
 
 class _Labels(NamedTuple):
@@ -86,14 +86,14 @@ class SiftFlow(SegmentationDataset):
         list_file = find_list(folder, split)
 
         def image_of(image_id: str) -> Path:
-            return folder / "Images" / _SCENES / f"{image_id}.jpg"
+            return folder / "Images" / SCENES / f"{image_id}.jpg"
 
         ids = read_ids(list_file, problems, image_of)
 
         def label_set(label_folder: str) -> LabelSet:
             name, class_names, classes = _LABELS[label_folder]
             reader = MatlabLabels("SIFT Flow", "S", classes)
-            paths = [folder / label_folder / _SCENES / f"{image_id}.mat" for image_id in ids]
+            paths = [folder / label_folder / SCENES / f"{image_id}.mat" for image_id in ids]
             return LabelSet(name, class_names, voc_palette(), reader, paths)
 
         first, *others = map(label_set, label_folders)

@@ -109,6 +109,23 @@ def test_three_channels_of_a_room(tilt: float, roll: float) -> None:
         assert (np.abs(found - angle) <= 2).all(), surface
 
 
+@pytest.mark.parametrize("turn", [0, 30, -50])
+def test_a_single_wall_leaves_the_camera_upright(turn: float) -> None:
+    """It fits every direction along it; down stays the camera's own."""
+    angle = np.radians(turn)
+    columns = np.mgrid[:HEIGHT, :WIDTH][1]
+    u = (columns - CAMERA.cx) / CAMERA.fx
+    depth = np.rint(2000 / (np.cos(angle) + u * np.sin(angle)))
+    assert (depth > 0).all()
+    down = gravity_direction(surface_normals(depth, CAMERA, 10))
+    np.testing.assert_allclose(down, (0, 1, 0), atol=0.01)
+
+
+def test_gravity_without_any_normal_is_the_cameras() -> None:
+    for normals in (np.full((4, 4, 3), np.nan), np.zeros((0, 3))):
+        assert gravity_direction(normals).tolist() == [0, 1, 0]
+
+
 def test_ground_is_assumed_where_no_floor_is_in_sight() -> None:
     seen = room(-35, camera_height=1.2)
     assert FLOOR not in seen.surface
