@@ -25,6 +25,7 @@ from fcn_train.options import (
     CheckOptions,
     DataKind,
     EvaluateOptions,
+    GetOptions,
     HhaOptions,
     ModelName,
     PredictOptions,
@@ -45,6 +46,7 @@ DataCommand = (
     | Annotated[CheckOptions, tyro.conf.subcommand("check")]
     | Annotated[StatsOptions, tyro.conf.subcommand("stats")]
     | Annotated[HhaOptions, tyro.conf.subcommand("hha")]
+    | Annotated[GetOptions, tyro.conf.subcommand("get")]
 )
 
 
@@ -97,6 +99,11 @@ def run_command(arguments: Sequence[str]) -> int:
         from fcn_train.predict import predict
 
         return 1 if predict(options, console) else 0
+    if isinstance(options, GetOptions):
+        from fcn_train.get_data import get_data
+
+        get_data(options, console)
+        return 0
     from fcn_train import data_commands
 
     if isinstance(options, CheckOptions):
@@ -116,6 +123,7 @@ def import_modules(options: Any) -> None:
         TrainOptions: ("fcn_train.train", "torch._dynamo"),  # the first optimizer imports it
         EvaluateOptions: ("fcn_train.evaluate",),
         PredictOptions: ("fcn_train.predict",),
+        GetOptions: ("fcn_train.get_data",),
     }
     for name in modules.get(type(options), ("fcn_train.data_commands",)):
         importlib.import_module(name)
@@ -173,7 +181,7 @@ def parse(arguments: Sequence[str], defaults: TrainOptions) -> Any:
         | Annotated[PredictOptions, tyro.conf.subcommand("predict")]
         | Annotated[
             DataCommand,
-            tyro.conf.subcommand("data", description="Write, check and measure data sets."),
+            tyro.conf.subcommand("data", description="Get, write, check and measure data sets."),
         ]
     )
     return tyro.cli(command, prog="fcn", description=DESCRIPTION, args=arguments)

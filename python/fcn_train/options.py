@@ -307,6 +307,21 @@ class SampleOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GetOptions:
+    """Download a published data set and unpack it; what was broken off is continued."""
+
+    name: Annotated[str, tyro.conf.Positional] = field()
+    """voc2012, voc2011, sbd, pascal-context, nyud, nyud-mat, sift-flow, ade20k or camvid."""
+    root: Path | None = None
+    """Folder for it; default data/NAME."""
+    mirror: tuple[str, ...] = ()
+    """Addresses of folders that are asked for the files first."""
+    keep: Flag = False
+    """Keep the archives once they are unpacked."""
+    traceback: Flag = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class CheckOptions(ReadingOptions):
     """Decode every file of a data set and name all that is wrong with it."""
 

@@ -22,7 +22,7 @@ def looks_like(root: Path) -> list[str]:
         kind
         for kind, candidates, needed in (
             ("sbd", ("", "dataset", "benchmark_RELEASE/dataset"), ("img", "cls")),
-            ("nyud", ("",), ("segmentation", "data/images")),
+            ("nyud", ("", "nyud"), ("segmentation", "data/images")),
             ("sift-flow", ("", "SiftFlowDataset"), ("Images", "SemanticLabels")),
             ("cityscapes", ("", "cityscapes"), ("leftImg8bit",)),
             (

@@ -36,7 +36,7 @@ class Nyud(MatlabSegmentation):
 
     Args:
         root: the folder of `data` and `segmentation`; `images` and `segmentation` may also lie side
-            by side, in it or in its `data`.
+            by side, in it or in its `data`; or one that holds all this as `nyud`.
         split: name of a list in `root` or its `data`, or the path of a list file. Where there is
             no list "trainval", it is "train" and "val" together, 795 images.
         channels: what a network is to see; depth and HHA are read where they are part of it.
@@ -55,20 +55,21 @@ class Nyud(MatlabSegmentation):
         strict: bool = True,
     ) -> None:
         root = Path(root)
-        images, problems = find_folder(root, ("data", ""), ("images",))
-        labels, lacking = find_folder(root, ("", "data"), ("segmentation",))
+        images, problems = find_folder(root, ("data", "", "nyud/data", "nyud"), ("images",))
+        labels, lacking = find_folder(root, ("", "data", "nyud", "nyud/data"), ("segmentation",))
         problems += lacking
         for kind in ("depth", "hha"):
             if kind in channels and not (images / kind).is_dir():
                 problems.append(Problem(images / kind, _WITHOUT[kind]))
-        list_file = find_list(root, split, root / "data")
+        places = (root / "data", root / "nyud", root / "nyud" / "data")
+        list_file = find_list(root, split, *places)
 
         def image_of(image_id: str) -> Path:
             return images / "images" / f"{_file_stem(image_id)}.png"
 
         lists = [list_file]
         if split == "trainval" and not list_file.is_file():
-            lists = [find_list(root, part, root / "data") for part in ("train", "val")]
+            lists = [find_list(root, part, *places) for part in ("train", "val")]
         ids = [name for part in lists for name in read_ids(part, problems, image_of)]
         stems = [_file_stem(image_id) for image_id in ids]
         super().__init__(

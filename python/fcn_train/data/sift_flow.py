@@ -49,7 +49,7 @@ class SiftFlow(SegmentationDataset):
 
     Args:
         root: the folder of `Images`, or one that holds it as `SiftFlowDataset`.
-        split: name of a list beside the folders, or the path of a list file.
+        split: name of a list beside the folders or in `root`, or the path of a list file.
         label_folder: `SemanticLabels` (the default, and ""), `GeoLabels`, or
             `SemanticLabels,GeoLabels` for both sets of classes, "semantic" and "geometric".
         strict: see `SegmentationDataset`.
@@ -83,7 +83,7 @@ class SiftFlow(SegmentationDataset):
                 raise DataError(Problem(Path(root) / name, message))
         needed = ("Images", *label_folders)
         folder, problems = find_folder(Path(root), ("", "SiftFlowDataset"), needed)
-        list_file = find_list(folder, split)
+        list_file = find_list(folder, split, Path(root))
 
         def image_of(image_id: str) -> Path:
             return folder / "Images" / SCENES / f"{image_id}.jpg"
