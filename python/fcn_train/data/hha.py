@@ -179,11 +179,8 @@ def _rays(shape: tuple[int, ...], camera: Camera) -> np.ndarray:
 
 def _box_sum(values: np.ndarray, radius: int) -> np.ndarray:
     """Sums over the square around each pixel, cut at the border; (H, W)."""
-    for axis in (0, 1):
-        size = values.shape[axis]
-        first = np.maximum(np.arange(size) - radius, 0)
-        last = np.minimum(np.arange(size) + radius + 1, size)
-        zero = np.zeros_like(np.take(values, [0], axis=axis))
-        sums = np.concatenate([zero, np.cumsum(values, axis=axis)], axis=axis)
-        values = np.take(sums, last, axis=axis) - np.take(sums, first, axis=axis)
+    side = 2 * radius + 1
+    for _ in range(2):  # along the columns, then along the rows
+        sums = np.cumsum(np.pad(values, ((radius + 1, radius), (0, 0))), axis=0)
+        values = (sums[side:] - sums[:-side]).T
     return values

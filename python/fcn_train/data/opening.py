@@ -59,6 +59,12 @@ def open_splits(
             f"{train_set.name}, which is trained on, {train_set.num_classes}, or other ones; give "
             "a --data.val-kind of the same classes"
         )
+    if len(train_set.label_sets) > 1:
+        names = " or ".join(options.label_folder.split(","))
+        raise UsageError(
+            f"--data.label-folder {options.label_folder} names {len(train_set.label_sets)} sets of "
+            f"labels, and fcn train learns one; give {names}"
+        )
     compare_palettes(train_set, val_set)
     check_split(train_set, training=True, warn=warn)
     check_split(val_set, training=False, warn=warn)

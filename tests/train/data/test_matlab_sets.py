@@ -220,6 +220,15 @@ def test_a_label_without_its_partner_is_named(
     both = ("--label-folder", BOTH)
     code, out, err = command("data", "check", *flags, *both)
     assert (code, out, err) == (0, "SIFT Flow, test: 1 pairs, 0 problems\n", "")
+    code, _, err = command(
+        *("train", "--data.kind", "sift-flow", "--data.root", sift_flow_root),
+        *("--data.train-split", "test", "--data.label-folder", BOTH),
+    )
+    assert code == 2
+    assert err == (
+        f"fcn: --data.label-folder {BOTH} names 2 sets of labels, and fcn train learns one; give "
+        "SemanticLabels or GeoLabels\n"
+    )
     code, out, _ = command("data", "stats", *flags, *both)
     assert code == 0
     assert "SIFT Flow, test, semantic: 1 images" in out
