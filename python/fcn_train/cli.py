@@ -20,20 +20,16 @@ from typing import Annotated, Any, get_args
 import tyro
 
 from fcn_train.config import load_config
-from fcn_train.errors import UsageError
-from fcn_train.options import (
+from fcn_train.data_options import (
     CheckOptions,
     DataKind,
-    EvaluateOptions,
     GetOptions,
     HhaOptions,
-    ModelName,
-    PredictOptions,
-    RecipeName,
     SampleOptions,
     StatsOptions,
-    TrainOptions,
 )
+from fcn_train.errors import UsageError
+from fcn_train.options import EvaluateOptions, ModelName, PredictOptions, RecipeName, TrainOptions
 from fcn_train.recipes import recipe_options
 from fcn_train.signals import ending_at_once
 

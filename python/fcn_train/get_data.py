@@ -9,9 +9,9 @@ from fcn_train.console import Console
 from fcn_train.data.download import download
 from fcn_train.data.sources import BY_HAND, SOURCES, Source
 from fcn_train.data.unpack import unpack
+from fcn_train.data_options import GetOptions
 from fcn_train.errors import UsageError
 from fcn_train.files import write_text
-from fcn_train.options import GetOptions
 
 DONE = ".unpacked"  # follows the name of an archive that was
 

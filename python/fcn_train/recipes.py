@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from fcn_train.data_options import DataKind
 from fcn_train.errors import UsageError
 from fcn_train.options import (
     VOC_MEAN,
-    DataKind,
     DataOptions,
     ModelName,
     ModelOptions,

@@ -19,8 +19,9 @@ from fcn_train.data.layouts import looks_like, which_kind
 from fcn_train.data.loader import MemoryDataset
 from fcn_train.data.problems import DataError, Problem
 from fcn_train.data.sample import is_sample, write_sample_dataset
+from fcn_train.data_options import ReadingOptions
 from fcn_train.errors import UsageError
-from fcn_train.options import DataOptions, ReadingOptions
+from fcn_train.options import DataOptions
 
 SAMPLE_ROOT = Path("runs/sample-data")
 

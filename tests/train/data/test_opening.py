@@ -16,8 +16,9 @@ from scipy.io import savemat
 
 from fcn_train.data import DataError, fingerprint
 from fcn_train.data.opening import SAMPLE_ROOT, of_kind, open_split, open_splits
+from fcn_train.data_options import CheckOptions, ReadingOptions, StatsOptions
 from fcn_train.errors import UsageError
-from fcn_train.options import CheckOptions, DataOptions, ReadingOptions, StatsOptions
+from fcn_train.options import DataOptions
 
 Command = Callable[..., tuple[int, str, str]]
 

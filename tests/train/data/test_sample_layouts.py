@@ -23,7 +23,7 @@ from fcn_train.data.layouts import looks_like
 from fcn_train.data.sample_layouts import LAYOUTS
 from fcn_train.data.scene import draw_scene
 from fcn_train.data.scene_depth import SAMPLE_GEOMETRY_NAMES, scene_camera
-from fcn_train.options import SampleLayout
+from fcn_train.data_options import SampleLayout
 
 SIZES = {"train": 3, "val": 2, "size": 48}
 OTHERS = [name for name in LAYOUTS if name != "voc"]
