@@ -48,8 +48,8 @@ class ReadingOptions:
     """Folder of the images, in place of JPEGImages or images (voc, folder)."""
     label_folder: str = ""
     """Folder of the labels, in place of the kind's own (voc, folder; sift-flow: GeoLabels;
-    cityscapes: gtCoarse;
-    sift-flow in check and stats, both sets of classes: SemanticLabels,GeoLabels)."""
+    cityscapes: gtCoarse). In check and stats several sets of labels, with commas between their
+    folders (sift-flow; folder, the second's classes in classes-FOLDER.txt)."""
     label_suffix: str = ""
     """What follows an image's name in that of its label, e.g. _mask.png, .gif (voc, folder)."""
     classes: Path | None = None

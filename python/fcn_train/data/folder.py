@@ -13,7 +13,8 @@ from fcn_train.data.coding import LabelCoding
 from fcn_train.data.dataset import Exif, SegmentationDataset
 from fcn_train.data.depth import Channels
 from fcn_train.data.images import IMAGE_SUFFIXES, is_image_file
-from fcn_train.data.labels import LABEL_SUFFIXES
+from fcn_train.data.label_sets import LabelSet
+from fcn_train.data.labels import LABEL_SUFFIXES, PictureLabels
 from fcn_train.data.lists import outside, read_lines, without_suffix
 from fcn_train.data.problems import DataError, Problem
 
@@ -28,7 +29,9 @@ class FolderSegmentation(SegmentationDataset):
             `<split>/<images>` and `<split>/<labels>`; the first that exists. A list may name
             images in sub-folders, as `city/street`.
         image_folder, label_folder: names of the two folders below `root`; they may be one, if
-            `label_suffix` tells the labels from the images.
+            `label_suffix` tells the labels from the images. `labels,parts` is a second set of
+            classes, named in `<root>/classes-parts.txt`, whose labels `parts` has under the names
+            of the images; its values are the classes. There may be more.
         label_suffix: what follows an image's stem in the name of its label: `_mask` (with any
             ending), or `_mask.png`, `.gif`; "" is any ending.
         num_classes: how many classes; default as many as `class_names`.
@@ -44,8 +47,9 @@ class FolderSegmentation(SegmentationDataset):
         DataError: with `strict`, if a folder or list is missing, empty, repeats an image or names
             one outside the data set, or if without a list a label has no image; always, if the
             classes are neither counted nor named, or `classes.txt` disagrees with `num_classes`.
-        ValueError: if `num_classes` is not in 1..255 or differs from the number of `class_names`,
-            if names are no plain text, or if the coding does not fit the classes.
+        ValueError: if a label folder is named twice, `num_classes` is not in 1..255 or differs from
+            the number of `class_names`, names are no plain text, or the coding does not fit the
+            classes.
     """
 
     def __init__(
@@ -67,6 +71,10 @@ class FolderSegmentation(SegmentationDataset):
         strict: bool = True,
     ) -> None:
         root = Path(root)
+        label_folder, *more_folders = label_folder.split(",")
+        for name in more_folders:
+            if [label_folder, *more_folders].count(name) > 1:
+                raise ValueError(f"label-folder must name different folders, got {name} twice")
         names = _class_names(root, num_classes, class_names)
         list_file, folder_of = _locate(root, split, image_folder)
         image_dir, label_dir = folder_of(image_folder), folder_of(label_folder)
@@ -103,6 +111,11 @@ class FolderSegmentation(SegmentationDataset):
                 problems.append(Problem(start, message))
             return [start / path.relative_to(image_dir).with_suffix(".png") for path in found]
 
+        more_labels = []
+        for name in more_folders:
+            files = _Stems(folder_of(name), "labels", LABEL_SUFFIXES, "", LABEL_SUFFIXES, problems)
+            paths = [files.find(image_id, ".png") for image_id in ids]
+            more_labels.append(_further_labels(name, root / f"classes-{name}.txt", paths))
         super().__init__(
             root.name or root.resolve().name,
             ids,
@@ -111,6 +124,8 @@ class FolderSegmentation(SegmentationDataset):
             class_names=names,
             palette=voc_palette() if palette is None else palette,
             source=list_file or image_dir,
+            label_set=label_folder if more_folders else "",
+            more_labels=more_labels,
             channels=channels,
             depths=beside("depth", depth_folder or "depth"),
             hhas=beside("hha", hha_folder or "hha"),
@@ -119,6 +134,14 @@ class FolderSegmentation(SegmentationDataset):
             problems=problems,
             strict=strict,
         )
+
+
+def _further_labels(name: str, listing: Path, paths: Sequence[Path]) -> LabelSet:
+    """A second set of labels, whose classes `listing` names."""
+    class_names, palette = read_class_names(listing), voc_palette()
+    coding = LabelCoding().fitted(len(class_names))
+    reader = PictureLabels(len(class_names), coding, palette, published=listing.name)
+    return LabelSet(name, class_names, palette, reader, paths)
 
 
 def _class_names(

@@ -51,8 +51,8 @@ class PictureLabels:
         coding: what the values stand for, fitted to these classes.
         palette: (256, 3) uint8 colors of the classes, which tell a label saved in colors from any
             other picture.
-        published: the name of the data set whose published coding this is; its user cannot give
-            another.
+        published: where this coding comes from, as the data set that it was published with, if no
+            option gives another.
     """
 
     def __init__(

@@ -62,7 +62,7 @@ def write_sample_dataset(
         train, val: images in the two splits, >= 1.
         size: longer side of the pictures in pixels, 32..4096; the shorter is 3/4 of it.
         layout: one of `LAYOUTS`. Its classes stand in the place of the set's own, and "nyud",
-            "nyud-mat" and "folder" have depth, "sift-flow" the second, geometric labels.
+            "nyud-mat" and "folder" have depth, "sift-flow" and "folder" the geometric labels, too.
 
     Returns:
         `root`.

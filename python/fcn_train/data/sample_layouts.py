@@ -25,7 +25,7 @@ from fcn_train.data.nyud_names import NYUD_CLASS_NAMES
 from fcn_train.data.pascal_context import listed_values
 from fcn_train.data.problems import DataError, Problem
 from fcn_train.data.scene import SAMPLE_CLASS_NAMES
-from fcn_train.data.scene_depth import scene_camera
+from fcn_train.data.scene_depth import SAMPLE_GEOMETRY_NAMES, scene_camera
 from fcn_train.data.sift_flow import SCENES
 
 __all__ = ["LAYOUTS", "Layout", "Scene"]
@@ -77,11 +77,13 @@ def _folder(folder: Path, scenes: Iterable[Scene]) -> None:
     names = _Names()
     for scene in scenes:
         _save(folder / "images" / f"{scene.name}.jpg", scene.example.image)
-        _save(folder / "labels" / f"{scene.name}.png", scene.example.label, palette=True)
+        for name, label in zip(("labels", "geometry"), scene.example.labels, strict=True):
+            _save(folder / name / f"{scene.name}.png", label, palette=True)
         _save_depth(folder, f"{scene.name}.png", scene.example)
         names.add(scene.split, scene.name)
     names.write(folder)
     _write_lines(folder / "classes.txt", SAMPLE_CLASS_NAMES)
+    _write_lines(folder / "classes-geometry.txt", SAMPLE_GEOMETRY_NAMES)
 
 
 def _sbd(folder: Path, scenes: Iterable[Scene]) -> None:
@@ -199,7 +201,12 @@ LAYOUTS = {
     "folder": Layout(
         "folder",
         _folder,
-        frozenset({"images", "labels", "depth", "hha", "classes.txt", "train.txt", "val.txt"}),
+        frozenset(
+            {
+                *("images", "labels", "geometry", "depth", "hha"),
+                *("classes.txt", "classes-geometry.txt", "train.txt", "val.txt"),
+            }
+        ),
     ),
     "sbd": Layout("sbd", _sbd, frozenset({"img", "cls", "train.txt", "val.txt"})),
     "pascal-context": Layout(

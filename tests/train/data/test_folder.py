@@ -195,6 +195,32 @@ def test_depth_lies_where_the_images_do(tmp_path: Path, split: str) -> None:
         FolderSegmentation(tmp_path, split, channels="color-depth", **options)
 
 
+def test_a_second_folder_of_labels_is_a_second_set(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        add_pair(tmp_path / "images", tmp_path / "labels", name)
+        (tmp_path / "parts").mkdir(exist_ok=True)
+        part = np.full((3, 4), 2, dtype=np.uint8)
+        Image.fromarray(part).save(tmp_path / "parts" / f"{name}.png")
+    options: dict[str, Any] = {"num_classes": 2, "label_folder": "labels,parts"}
+    listing = tmp_path / "classes-parts.txt"
+    with pytest.raises(DataError, match=r"classes-parts\.txt: list of class names cannot be read"):
+        FolderSegmentation(tmp_path, **options)
+    listing.write_text("head\ntail\nlegs\n")
+    (tmp_path / "parts" / "b.png").unlink()
+    dataset = FolderSegmentation(tmp_path, **options)
+    assert [labels.name for labels in dataset.label_sets] == ["labels", "parts"]
+    assert [labels.num_classes for labels in dataset.label_sets] == [2, 3]
+    with pytest.raises(DataError, match=r"parts/b\.png: label is missing"):
+        dataset[1]
+    listing.write_text("head\ntail\n")
+    with pytest.raises(
+        DataError, match=r"values that classes-parts\.txt has no class for: 2 in 12"
+    ):
+        FolderSegmentation(tmp_path, **options)[0]
+    with pytest.raises(ValueError, match="label-folder must name different folders, got parts tw"):
+        FolderSegmentation(tmp_path, num_classes=2, label_folder="labels,parts,parts")
+
+
 def test_links_out_of_the_data_set_are_read(tmp_path: Path) -> None:
     add_pair(tmp_path / "there", tmp_path / "mine" / "labels", "x")
     (tmp_path / "mine" / "images").mkdir()

@@ -117,9 +117,19 @@ def _parts(example: Example) -> tuple[np.ndarray, ...]:
     return example.image, example.label, example.more_labels[0], example.depth
 
 
-def test_geometry_is_the_second_set_of_labels(tmp_path: Path) -> None:
-    root = write_sample_dataset(tmp_path / "data", layout="sift-flow", **SIZES)
-    both = open_dataset("sift-flow", root, "trainval", label_folder="SemanticLabels,GeoLabels")
+@pytest.mark.parametrize(
+    ("layout", "split", "folders"),
+    [
+        ("sift-flow", "trainval", "SemanticLabels,GeoLabels"),
+        ("folder", "train", "labels,geometry"),
+    ],
+)
+def test_geometry_is_the_second_set_of_labels(
+    layout: str, split: str, folders: str, tmp_path: Path
+) -> None:
+    root = write_sample_dataset(tmp_path / "data", layout=layout, **SIZES)
+    both = open_dataset(layout, root, split, label_folder=folders)
+    assert check_dataset(both) == []
     assert both.label_sets[1].class_names == SAMPLE_GEOMETRY_NAMES
     for index in range(len(both)):
         semantic, geometric = both[index].labels
