@@ -84,7 +84,7 @@ class SampleOptions:
     """Folder to write; default runs/sample-data, or runs/sample-LAYOUT."""
     layout: SampleLayout = "voc"
     """Layout to write it in, to try what is said of the set of that name: nyud, nyud-mat (the
-    labelled .mat) and folder have depth, sift-flow two sets of labels."""
+    labeled .mat) and folder have depth, sift-flow two sets of labels."""
     seed: int = 0
     train: int = 320
     """Images of the train split."""

@@ -30,7 +30,7 @@ from fcn_train.data.label_sets import LabelSet
 from fcn_train.data.labels import read_label
 from fcn_train.data.loader import EvaluationLoader, MemoryDataset, TrainLoader
 from fcn_train.data.nyud import Nyud
-from fcn_train.data.nyud_labelled import NyudLabelled
+from fcn_train.data.nyud_labeled import NyudLabeled
 from fcn_train.data.nyud_names import NYUD_CLASS_NAMES
 from fcn_train.data.pascal_context import (
     PASCAL_CONTEXT_33_CLASS_NAMES,
@@ -100,7 +100,7 @@ __all__ = [
     "Mirror",
     "Normalization",
     "Nyud",
-    "NyudLabelled",
+    "NyudLabeled",
     "PascalContext",
     "PascalContext33",
     "Problem",

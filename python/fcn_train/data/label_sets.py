@@ -13,7 +13,7 @@ from fcn_train.data.labels import LabelReader
 
 @dataclass(frozen=True, eq=False)
 class LabelSet:
-    """One of the sets of classes in which a data set's images are labelled.
+    """One of the sets of classes in which a data set's images are labeled.
 
     Attributes:
         name: what tells it from the others, as "semantic"; "" where there is one alone.

@@ -7,7 +7,7 @@ from pathlib import Path
 from fcn_train.data.camvid import find_camvid_folder
 from fcn_train.data.kinds import KINDS
 from fcn_train.data.lists import find_folder
-from fcn_train.data.nyud_labelled import find_labelled
+from fcn_train.data.nyud_labeled import find_labeled
 from fcn_train.data.sample import is_sample
 from fcn_train.data.voc import find_voc_folder
 
@@ -34,7 +34,7 @@ def looks_like(root: Path) -> list[str]:
         )
         if not find_folder(root, candidates, needed)[1]
     ]
-    if find_labelled(root) is not None and "nyud" not in found:
+    if find_labeled(root) is not None and "nyud" not in found:
         found.append("nyud")
     if (find_camvid_folder(root) / "trainannot").is_dir():
         found.append("camvid")

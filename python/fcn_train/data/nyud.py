@@ -1,4 +1,4 @@
-"""NYUDv2 with 40 classes: as the authors of FCN prepared it, or the labelled .mat itself."""
+"""NYUDv2 with 40 classes: as the authors of FCN prepared it, or the labeled .mat itself."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from fcn_train.data.dataset import SegmentationDataset
 from fcn_train.data.depth import Channels
 from fcn_train.data.lists import find_folder, find_list, read_ids
 from fcn_train.data.matlab import MatlabSegmentation, from_one
-from fcn_train.data.nyud_labelled import NyudLabelled, find_labelled
+from fcn_train.data.nyud_labeled import NyudLabeled, find_labeled
 from fcn_train.data.nyud_names import NYUD_CLASS_NAMES
 from fcn_train.data.problems import Problem
 
@@ -18,11 +18,11 @@ __all__ = ["Nyud", "open_nyud"]
 def open_nyud(
     root: Path | str, split: str = "trainval", *, channels: Channels = "color", strict: bool = True
 ) -> SegmentationDataset:
-    """NYUDv2 in the form that `root` has: `NyudLabelled` of a .mat file, or of a folder that holds
+    """NYUDv2 in the form that `root` has: `NyudLabeled` of a .mat file, or of a folder that holds
     nyu_depth_v2_labeled.mat, else `Nyud`. Arguments and errors as theirs."""
-    labelled = find_labelled(Path(root))
-    if labelled is not None:
-        return NyudLabelled(labelled, split, channels=channels, strict=strict)
+    labeled = find_labeled(Path(root))
+    if labeled is not None:
+        return NyudLabeled(labeled, split, channels=channels, strict=strict)
     return Nyud(root, split, channels=channels, strict=strict)
 
 

@@ -1,4 +1,4 @@
-"""PASCAL-Context: all of VOC 2010's images labelled, 459 classes merged to 59, or 33, and
+"""PASCAL-Context: all of VOC 2010's images labeled, 459 classes merged to 59, or 33, and
 background."""
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class PascalContext33(PascalContext):
 
 
 def _voc_2010(folder: Path) -> Path:
-    # Lists of later years name images that were not labelled.
+    # Lists of later years name images that were not labeled.
     for year in (folder / "VOC2010", folder / "VOCdevkit" / "VOC2010"):
         if (year / "JPEGImages").is_dir():
             return year

@@ -20,7 +20,7 @@ from fcn_train.data.cityscapes import CITYSCAPES_IDS
 from fcn_train.data.coding import IGNORE_INDEX
 from fcn_train.data.example import Example
 from fcn_train.data.hha import hha_from_depth
-from fcn_train.data.nyud_labelled import FIRST_ID, LABELLED, MAPPING, RAW_CLASSES, SPLITS
+from fcn_train.data.nyud_labeled import FIRST_ID, LABELED, MAPPING, RAW_CLASSES, SPLITS
 from fcn_train.data.nyud_names import NYUD_CLASS_NAMES
 from fcn_train.data.pascal_context import listed_values
 from fcn_train.data.problems import DataError, Problem
@@ -166,9 +166,9 @@ def _nyud_mat(folder: Path, scenes: Iterable[Scene]) -> None:
         import h5py
     except ImportError:
         message = "is written by h5py; install it: pip install h5py"
-        raise DataError(Problem(folder / LABELLED, message)) from None
+        raise DataError(Problem(folder / LABELED, message)) from None
     numbers: dict[str, list[int]] = {"train": [], "val": []}
-    with h5py.File(folder / LABELLED, "w", userblock_size=512) as stored:
+    with h5py.File(folder / LABELED, "w", userblock_size=512) as stored:
         for scene in scenes:
             assert scene.example.depth is not None
             for name, values in (
@@ -217,7 +217,7 @@ LAYOUTS = {
         _nyud,
         frozenset({"data", "segmentation", "train.txt", "val.txt", "test.txt"}),
     ),
-    "nyud-mat": Layout("nyud", _nyud_mat, frozenset({LABELLED, MAPPING, SPLITS}), one_size=True),
+    "nyud-mat": Layout("nyud", _nyud_mat, frozenset({LABELED, MAPPING, SPLITS}), one_size=True),
     "sift-flow": Layout(
         "sift-flow",
         _sift_flow,

@@ -1,4 +1,4 @@
-"""SIFT Flow: outdoor scenes of 256 x 256 pixels, labelled twice."""
+"""SIFT Flow: outdoor scenes of 256 x 256 pixels, labeled twice."""
 
 from __future__ import annotations
 

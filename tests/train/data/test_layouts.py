@@ -41,7 +41,7 @@ def test_pascal_context_is_told_from_the_voc_2010_beside_it(tmp_path: Path) -> N
     assert looks_like(tmp_path) == ["pascal-context", "pascal-context-33"]
 
 
-def test_the_labelled_file_of_nyud_is_told(tmp_path: Path) -> None:
+def test_the_labeled_file_of_nyud_is_told(tmp_path: Path) -> None:
     (tmp_path / "nyu_depth_v2_labeled.mat").write_text("")
     assert looks_like(tmp_path) == ["nyud"]
 

@@ -1,4 +1,4 @@
-"""NYUDv2's labelled images as they were published: one MATLAB file of version 7.3, so HDF5."""
+"""NYUDv2's labeled images as they were published: one MATLAB file of version 7.3, so HDF5."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from fcn_train.data.matlab import ValueTable, read_matlab
 from fcn_train.data.nyud_names import NYUD_CLASS_NAMES
 from fcn_train.data.problems import DataError, Problem, reason
 
-__all__ = ["LABELLED", "NyudLabelled", "find_labelled"]
+__all__ = ["LABELED", "NyudLabeled", "find_labeled"]
 
-LABELLED = "nyu_depth_v2_labeled.mat"
+LABELED = "nyu_depth_v2_labeled.mat"
 MAPPING, SPLITS = "classMapping40.mat", "splits.mat"
 RAW_CLASSES = 894
 FIRST_ID = 5001  # of the first image, in the published lists
 _VARIABLES = {"images": (3,), "depths": (), "labels": ()}  # and their sizes before width, height
 
 
-class NyudLabelled(SegmentationDataset):
-    """NYUDv2's 1,449 labelled images (Silberman et al., 2012) in one file of 2.8 GB.
+class NyudLabeled(SegmentationDataset):
+    """NYUDv2's 1,449 labeled images (Silberman et al., 2012) in one file of 2.8 GB.
 
     Its `images`, `depths` (meters, filled in) and `labels` (0 is void, then 894 classes) are read
     image by image, by h5py. Beside it lie `classMapping40.mat` (`mapClass`, the one of the 40
@@ -145,10 +145,11 @@ class NyudLabelled(SegmentationDataset):
         """A variable of the file, which stays open; what goes wrong becomes a `DataError`."""
         h5py = _h5py(self._file)
         if not self._file.is_file():
-            raise DataError(Problem(self._file, f"is missing; give the folder of {LABELLED}"))
+            raise DataError(Problem(self._file, f"is missing; give the folder of {LABELED}"))
         try:
             if self._open_file is None or self._open_file[0] != os.getpid():
-                self._open_file = os.getpid(), h5py.File(self._file, "r")
+                # Nothing is written, and some network disks have no locks.
+                self._open_file = os.getpid(), h5py.File(self._file, "r", locking=False)
             content = self._open_file[1]
             if variable not in content:
                 message = f"holds no variable {variable}; give the file as it was published"
@@ -163,11 +164,11 @@ class NyudLabelled(SegmentationDataset):
             raise DataError(Problem(self._file, message)) from error
 
 
-def find_labelled(root: Path) -> Path | None:
-    """The labelled file that `root` is or holds, None if it is or holds none."""
+def find_labeled(root: Path) -> Path | None:
+    """The labeled file that `root` is or holds, None if it is or holds none."""
     if root.suffix == ".mat":
         return root
-    return root / LABELLED if (root / LABELLED).is_file() else None
+    return root / LABELED if (root / LABELED).is_file() else None
 
 
 def _ids(file: Path, split: str, problems: list[Problem]) -> tuple[Path, list[str]]:

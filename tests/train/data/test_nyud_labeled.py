@@ -1,4 +1,4 @@
-"""NYUDv2's labelled .mat, from a small file of the original format: HDF5 as MATLAB writes it."""
+"""NYUDv2's labeled .mat, from a small file of the original format: HDF5 as MATLAB writes it."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from fcn_train.data import (
     DataError,
     EvaluationLoader,
     MemoryDataset,
-    NyudLabelled,
+    NyudLabeled,
     check_dataset,
     open_dataset,
 )
 from fcn_train.data.hha import NYUD_CAMERA, hha_from_depth
-from fcn_train.data.nyud_labelled import LABELLED
+from fcn_train.data.nyud_labeled import LABELED
 
 HEIGHT, WIDTH, COUNT = 6, 8, 4
 
@@ -41,7 +41,7 @@ def arrays() -> dict[str, np.ndarray]:
     return {"images": images, "depths": depths, "labels": labels}
 
 
-def write_labelled(file: Path, content: dict[str, np.ndarray]) -> None:
+def write_labeled(file: Path, content: dict[str, np.ndarray]) -> None:
     """MATLAB's arrays are stored with their axes reversed, in chunks, compressed."""
     with h5py.File(file, "w", userblock_size=512) as stored:
         for name, array in content.items():
@@ -56,7 +56,7 @@ def mapping() -> np.ndarray:
 def root(tmp_path: Path) -> Path:
     folder = tmp_path / "nyud"
     folder.mkdir()
-    write_labelled(folder / LABELLED, arrays())
+    write_labeled(folder / LABELED, arrays())
     savemat(folder / "classMapping40.mat", {"mapClass": mapping()})
     splits = {"trainNdxs": [[1], [4]], "testNdxs": [[2], [3]]}
     savemat(folder / "splits.mat", {key: np.uint16(value) for key, value in splits.items()})
@@ -65,7 +65,7 @@ def root(tmp_path: Path) -> Path:
 
 def test_axes_units_and_classes_are_right(root: Path) -> None:
     content = arrays()
-    for where in (root, root / LABELLED):
+    for where in (root, root / LABELED):
         dataset = open_dataset("nyud", where, "trainval", channels="color-depth")
         assert dataset.ids == ["5001", "5004"]
         for index, place in enumerate((0, 3)):
@@ -114,7 +114,7 @@ def test_published_files_beside_it_are_read(root: Path, shared_data: Path) -> No
     (root / "all.txt").write_text("5001\n")
     one = arrays()
     one["labels"][...] = np.arange(1, HEIGHT * WIDTH + 1).reshape(HEIGHT, WIDTH, 1)
-    write_labelled(root / LABELLED, one)
+    write_labeled(root / LABELED, one)
     names = open_dataset("nyud", root, "all").class_names
     label = open_dataset("nyud", root, "all")[0].label.ravel()
     # book, bottle, cabinet, ceiling, chair: the first raw classes
@@ -153,7 +153,7 @@ def test_other_mappings_and_splits_are_named(root: Path) -> None:
 def test_labels_beyond_the_mapping_are_named(root: Path) -> None:
     content = arrays()
     content["labels"][2, 3, 1] = 895
-    write_labelled(root / LABELLED, content)
+    write_labeled(root / LABELED, content)
     with pytest.raises(DataError, match=r"for: 895 in 1 pixels, the first at row 2, column 3"):
         open_dataset("nyud", root, "test")[0]
 
@@ -162,7 +162,7 @@ def test_labels_beyond_the_mapping_are_named(root: Path) -> None:
 def test_a_file_that_is_cut_off_is_named(
     root: Path, share: float, command: Callable[..., Any]
 ) -> None:
-    file = root / LABELLED
+    file = root / LABELED
     content = file.read_bytes()
     file.write_bytes(content[: int(share * len(content))])
     code, _, err = command("data", "check", "--kind", "nyud", "--root", root)
@@ -179,14 +179,14 @@ def test_variables_that_do_not_fit_are_named(root: Path) -> None:
     ):
         content = arrays()
         content[name] = change(content[name])
-        write_labelled(root / LABELLED, content)
+        write_labeled(root / LABELED, content)
         with pytest.raises(DataError, match=message):
             open_dataset("nyud", root, "test")
-    write_labelled(root / LABELLED, {"images": arrays()["images"]})
+    write_labeled(root / LABELED, {"images": arrays()["images"]})
     with pytest.raises(DataError, match="holds no variable depths; give the file as it was publ"):
         open_dataset("nyud", root, "test")
     with pytest.raises(DataError, match=r"absent\.mat: is missing; give the folder of nyu_depth"):
-        NyudLabelled(root / "absent.mat")
+        NyudLabeled(root / "absent.mat")
 
 
 def test_without_h5py_it_says_what_to_install(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,13 +196,13 @@ def test_without_h5py_it_says_what_to_install(root: Path, monkeypatch: pytest.Mo
 
 
 def test_damage_to_one_image_is_found_by_the_check(root: Path) -> None:
-    with h5py.File(root / LABELLED, "a") as stored:
+    with h5py.File(root / LABELED, "a") as stored:
         chunked = stored["labels"]
         offset = chunked.id.get_chunk_info(0).byte_offset
         size = chunked.id.get_chunk_info(0).size
-    content = bytearray((root / LABELLED).read_bytes())
+    content = bytearray((root / LABELED).read_bytes())
     content[offset : offset + size] = bytes(size)
-    (root / LABELLED).write_bytes(content)
+    (root / LABELED).write_bytes(content)
     problems = check_dataset(open_dataset("nyud", root, "trainval", strict=False))
     assert problems
     assert "labels of image 5001 cannot be read" in problems[0].message
