@@ -207,6 +207,10 @@ class PredictOptions:
     """Run folder of `fcn train`."""
     output: Path
     """Folder for the results."""
+    depth: Path | None = None
+    """Folder of the images' depth, for a run that sees it: PNG of the same names."""
+    hha: Path | None = None
+    """Folder of the images' HHA, for a run that sees it; `fcn data hha` writes it."""
     weights: Literal["last", "best"] = "last"
     """As --weights of `fcn evaluate`."""
     opacity: float = 0.55

@@ -23,7 +23,7 @@ from fcn_train.data.example import Example
 from fcn_train.data.images import image_size, read_image, read_oriented
 from fcn_train.data.label_sets import LabelSet
 from fcn_train.data.labels import LabelReader, PictureLabels
-from fcn_train.data.problems import DataError, Problem, is_plain
+from fcn_train.data.problems import DataError, Problem, is_plain, other_size
 
 T = TypeVar("T")
 
@@ -212,7 +212,9 @@ class SegmentationDataset:
             others = [*maps, *[depth] * bool(self._depths), *[hha] * bool(self._hhas)]
             for (role, path), values in zip([*self.files(index)][1:], others, strict=True):
                 if values is not None and image.shape[:2] != values.shape[:2]:
-                    problems.append(self._size_problem(index, role, path, image, values))
+                    problems.append(
+                        other_size(role, path, values.shape, self.image_path(index), image.shape)
+                    )
         found = [
             None
             if values is None
@@ -247,21 +249,6 @@ class SegmentationDataset:
             "stored or upright, or turn the file and remove the tag"
         )
         return [Problem(self.image_path(index), message, "image that EXIF turns")]
-
-    def _size_problem(
-        self, index: int, role: str, path: Path, image: np.ndarray, values: np.ndarray
-    ) -> Problem:
-        (height, width), (other_height, other_width) = image.shape[:2], values.shape[:2]
-        message = (
-            f"is {other_width} x {other_height} pixels but its image "
-            f"{self.image_path(index)} is {width} x {height}; give both the same size"
-        )
-        if (other_width, other_height) == (height, width):
-            message += (
-                " (sides swapped: if it is drawn on the image as EXIF turns it, give --data.exif "
-                "upright)"
-            )
-        return Problem(path, message, f"{role} of another size than its image")
 
 
 def _bad_names(ids: Sequence[str], source: Path) -> list[Problem]:

@@ -222,6 +222,3 @@ def test_the_program_trains_and_scores_with_depth(
     code, out, err = command("evaluate", "--run", run)
     assert code == 0, err
     assert "2 images of NYUDv2, test" in out
-    code, _, err = command("predict", root, "--run", run, "--output", tmp_path / "out")
-    assert code == 2
-    assert f"sees {channels}, and image files have color alone" in err
