@@ -48,7 +48,12 @@ def read_depth(path: Path) -> np.ndarray:
 
 def depth_from_meters(meters: np.ndarray) -> np.ndarray:
     """Depth (H, W) in meters as `read_depth` gives it; what is not finite, not positive or beyond
-    65 meters counts as missing."""
+    65 meters counts as missing.
+
+    Example:
+        >>> depth_from_meters(np.array([[1.5, 0.0, np.nan, -2.0]])).tolist()
+        [[1500, 0, 0, 0]]
+    """
     with np.errstate(invalid="ignore"):
         millimeters = np.rint(meters.astype(np.float64) * _METERS)
         measured = (millimeters >= 1) & (millimeters <= _FARTHEST)
@@ -63,6 +68,11 @@ def log_depth(depth: np.ndarray) -> np.ndarray:
 
     Args:
         depth: (H, W) uint16, millimeters, 0 where it is missing.
+
+    Example:
+        >>> seen = log_depth(np.array([[0, 2551, 5000]], dtype=np.uint16))
+        >>> [round(value, 3) for value in seen[0].tolist()]
+        [0.0, 0.0, 0.673]
     """
     known = depth > 0
     logarithm: np.ndarray = np.log(np.where(known, depth, 1).astype(np.float32))

@@ -63,6 +63,13 @@ def download(item: Download, folder: Path, console: Console, mirrors: Sequence[s
         UsageError: no address gave the file, it has another checksum everywhere, the disk has not
             the space, or requests is not installed.
         WriteError: the disk refused.
+
+    Example:
+        >>> item = Download(("https://example.org/set.tar",))
+        >>> item.name
+        'set.tar'
+        >>> download(item, Path("data"), Console())  # doctest: +SKIP
+        PosixPath('data/set.tar')
     """
     target = folder / item.name
     if target.is_file() and (not item.md5 or checksum(target, "md5") == item.md5):

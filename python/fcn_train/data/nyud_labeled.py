@@ -50,6 +50,12 @@ class NyudLabeled(SegmentationDataset):
         DataError: with `strict`, if the list is missing, empty or repeats an image; always, if a
             file cannot be read, lacks a variable or is cut off, if the mapping has a hole, or if
             h5py or scipy is not installed.
+
+    Example:
+        >>> file = "nyu_depth_v2_labeled.mat"
+        >>> data = NyudLabeled(file, "test", channels="color-depth")  # doctest: +SKIP
+        >>> len(data), data[0].depth.shape  # doctest: +SKIP
+        (654, (480, 640))
     """
 
     def __init__(

@@ -56,6 +56,10 @@ def unpack(archive: Path, folder: Path, *, limit: int) -> int:
             links and devices; if a name leads out of the folder, occurs twice or is no plain text;
             if it holds more than `limit` bytes.
         WriteError: if the disk refused.
+
+    Example:
+        >>> unpack(Path("set.tar"), Path("data"), limit=10**9)  # doctest: +SKIP
+        1204
     """
     make_folder(folder)
     with refused_as_write_error(folder):
