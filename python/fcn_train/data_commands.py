@@ -23,7 +23,7 @@ from fcn_train.data import (
     too_few_classes,
     write_sample_dataset,
 )
-from fcn_train.data.depth import read_depth
+from fcn_train.data.depth import HHA_MEAN, LOG_DEPTH_MEAN, read_depth
 from fcn_train.data.hha import NYUD_CAMERA, Camera, hha_from_depth
 from fcn_train.data.images import image_files
 from fcn_train.data.kinds import default_splits
@@ -125,6 +125,16 @@ def _show(
         + "; deviation "
         + ", ".join(f"{v:.2f}" for v in values["std"])
     )
+    if "missing" in statistics.depth:
+        missing, mean = statistics.depth["missing"], statistics.depth["log_mean"]
+        console.line(
+            f"depth: missing in {100 * missing:.2f} % of the pixels, mean logarithm of its "
+            f"millimeters {mean:.3f} (networks see it minus {LOG_DEPTH_MEAN})"
+        )
+    if "hha_mean" in statistics.depth:
+        means = ", ".join(f"{value:.2f}" for value in statistics.depth["hha_mean"])
+        taken = ", ".join(f"{value:.2f}" for value in HHA_MEAN)
+        console.line(f"HHA mean {means} (networks see it minus {taken})")
     width = max(len(name) for name in dataset.class_names)
     console.line(f"{'class':<{width}}  {'images':>7}  {'pixels':>12}  {'weight':>8}")
     for row in values["classes"]:
