@@ -26,10 +26,15 @@ from fcn_train.data import (
 from fcn_train.data.depth import HHA_MEAN, LOG_DEPTH_MEAN, read_depth
 from fcn_train.data.hha import NYUD_CAMERA, Camera, hha_from_depth
 from fcn_train.data.images import image_files
-from fcn_train.data.kinds import default_splits
 from fcn_train.data.opening import SAMPLE_ROOT, compare_palettes, open_split
 from fcn_train.data.sample_layouts import LAYOUTS
-from fcn_train.data_options import CheckOptions, HhaOptions, SampleOptions, StatsOptions
+from fcn_train.data_options import (
+    CheckOptions,
+    HhaOptions,
+    SampleOptions,
+    StatsOptions,
+    default_splits,
+)
 from fcn_train.errors import UsageError
 from fcn_train.files import atomic_path, make_folder, write_text
 from fcn_train.report import to_json

@@ -21,6 +21,8 @@ DataKind = Literal[
     "ade20k",
     "folder",
 ]
+# What is trained on and scored, where the published lists are not called train and val.
+SPLITS = {"nyud": ("trainval", "test"), "sift-flow": ("trainval", "test")}
 SampleLayout = Literal[
     "voc",
     "sbd",
@@ -34,6 +36,11 @@ SampleLayout = Literal[
     "folder",
 ]
 Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
+
+
+def default_splits(kind: str) -> tuple[str, str]:
+    """What a kind of data is trained and scored on by default, as in the paper."""
+    return SPLITS.get(kind, ("train", "val"))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,9 +7,8 @@ A recipe covers the optimizer, the network and how images are cut, so that
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
-from fcn_train.data_options import DataKind
+from fcn_train.data_options import DataKind, default_splits
 from fcn_train.errors import UsageError
 from fcn_train.options import (
     VOC_MEAN,
@@ -26,11 +25,6 @@ HEAVY_STEPS = {"fcn32s": 100_000, "fcn16s": 100_000, "fcn8s": 100_000, "fcn8s-at
 GOOGLENET_DROPOUT = 0.4  # of its classifier; VGG16's and AlexNet's have 0.5
 # Mean colors (R, G, B) of the sets whose published data layers take off their own.
 MEANS = {"nyud": (92.318, 97.203, 116.190), "sift-flow": (108.353, 115.294, 114.578)}
-# What is trained on and scored, where the published lists are not called train and val.
-SPLITS: dict[str, dict[str, Any]] = {
-    "nyud": {"train_split": "trainval", "val_split": "test"},
-    "sift-flow": {"train_split": "trainval", "val_split": "test"},
-}
 # Where the solver of a data set differs from VOC's.
 HEAVY_LR_OF: dict[tuple[str, str], float] = {("sift-flow", "fcn8s"): 1e-12}
 HEAVY_STEPS_OF = {
@@ -59,10 +53,13 @@ def recipe_options(
         UsageError: heavy, for fcn-googlenet.
     """
     options = TrainOptions(recipe=recipe)
+    train_split, val_split = default_splits(kind)
     googlenet = model == "fcn-googlenet"
     if recipe == "default":
         if kind != "sample":
-            data = DataOptions(kind=kind, crop=320, scale=(0.75, 1.5), **SPLITS.get(kind, {}))
+            data = DataOptions(
+                kind=kind, crop=320, scale=(0.75, 1.5), train_split=train_split, val_split=val_split
+            )
             optim = replace(options.optim, lr=0.05, epochs=60.0)
             options = replace(options, data=data, optim=optim, checkpoint_every=500)
         narrow = replace(options.model, name=model)
@@ -89,7 +86,8 @@ def recipe_options(
         scale=(1.0, 1.0),
         mirror=False,
         sampling="shuffle" if recipe == "paper" else "replacement",
-        **SPLITS.get(kind, {}),
+        train_split=train_split,
+        val_split=val_split,
     )
     fixed = OptimOptions(batch=1, weight_decay=5e-4, bias_lr=2.0, bias_decay=0.0, schedule="fixed")
     alexnet = model.startswith("fcn-alexnet")

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from fcn_train.data import IMAGENET, image_to_tensor
-from fcn_train.data.kinds import default_splits
-from fcn_train.data_options import DataKind
+from fcn_train.data_options import DataKind, default_splits
 from fcn_train.errors import UsageError
 from fcn_train.network import normalization_of
 from fcn_train.options import ModelName, RecipeName, TrainOptions, check

@@ -34,13 +34,6 @@ KINDS: dict[str, Callable[..., SegmentationDataset]] = {
 }
 """The reader of each kind of data."""
 
-_SPLITS = {"nyud": ("trainval", "test"), "sift-flow": ("trainval", "test")}
-
-
-def default_splits(kind: str) -> tuple[str, str]:
-    """What a kind of data is trained and scored on by default, as in the paper."""
-    return _SPLITS.get(kind, ("train", "val"))
-
 
 def open_dataset(
     kind: str, root: Path | str, split: str, *, strict: bool = True, **options: Any

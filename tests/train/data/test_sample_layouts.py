@@ -18,12 +18,11 @@ from fcn_train.data import (
     open_dataset,
     write_sample_dataset,
 )
-from fcn_train.data.kinds import default_splits
 from fcn_train.data.layouts import looks_like
 from fcn_train.data.sample_layouts import LAYOUTS
 from fcn_train.data.scene import draw_scene
 from fcn_train.data.scene_depth import SAMPLE_GEOMETRY_NAMES, scene_camera
-from fcn_train.data_options import SampleLayout
+from fcn_train.data_options import SampleLayout, default_splits
 
 SIZES = {"train": 3, "val": 2, "size": 48}
 OTHERS = [name for name in LAYOUTS if name != "voc"]
