@@ -13,13 +13,13 @@ from PIL import Image
 from fcn_ext.models import Classifier, recognize_classifier
 from fcn_train.classify_options import ClassifyOptions
 from fcn_train.console import Console
-from fcn_train.data import DataError, Normalization, image_to_tensor, read_image
+from fcn_train.data import CAFFE, IMAGENET, DataError, Normalization, image_to_tensor, read_image
 from fcn_train.data.images import image_files
 from fcn_train.errors import UsageError
 from fcn_train.initialize import read_state_dict
-from fcn_train.network import NORMALIZATIONS
 from fcn_train.runtime import Runtime, open_runtime
 
+NORMALIZATIONS = {"imagenet": IMAGENET, "caffe": CAFFE}
 NAMES = "synset_words.txt"
 LARGEST_SIDE = 4096
 

@@ -21,18 +21,17 @@ import tyro
 
 from fcn_train.classify_options import ClassifyOptions
 from fcn_train.config import load_config
-from fcn_train.errors import UsageError
-from fcn_train.model_options import ModelName
-from fcn_train.options import (
+from fcn_train.data_options import (
     CheckOptions,
     DataKind,
-    EvaluateOptions,
-    PredictOptions,
-    RecipeName,
+    GetOptions,
+    HhaOptions,
     SampleOptions,
     StatsOptions,
-    TrainOptions,
 )
+from fcn_train.errors import UsageError
+from fcn_train.model_options import ModelName
+from fcn_train.options import EvaluateOptions, PredictOptions, RecipeName, TrainOptions
 from fcn_train.recipes import recipe_options
 from fcn_train.signals import ending_at_once
 
@@ -44,6 +43,8 @@ DataCommand = (
     Annotated[SampleOptions, tyro.conf.subcommand("sample")]
     | Annotated[CheckOptions, tyro.conf.subcommand("check")]
     | Annotated[StatsOptions, tyro.conf.subcommand("stats")]
+    | Annotated[HhaOptions, tyro.conf.subcommand("hha")]
+    | Annotated[GetOptions, tyro.conf.subcommand("get")]
 )
 
 
@@ -100,12 +101,19 @@ def run_command(arguments: Sequence[str]) -> int:
         from fcn_train.classify import classify
 
         return 1 if classify(options, console) else 0
+    if isinstance(options, GetOptions):
+        from fcn_train.get_data import get_data
+
+        get_data(options, console)
+        return 0
     from fcn_train import data_commands
 
     if isinstance(options, CheckOptions):
         return 1 if data_commands.check_data(options, console) else 0
     if isinstance(options, StatsOptions):
         data_commands.show_statistics(options, console)
+    elif isinstance(options, HhaOptions):
+        data_commands.write_hha(options, console)
     else:
         data_commands.write_sample(options, console)
     return 0
@@ -118,6 +126,7 @@ def import_modules(options: Any) -> None:
         EvaluateOptions: ("fcn_train.evaluate",),
         PredictOptions: ("fcn_train.predict",),
         ClassifyOptions: ("fcn_train.classify",),
+        GetOptions: ("fcn_train.get_data",),
     }
     for name in modules.get(type(options), ("fcn_train.data_commands",)):
         importlib.import_module(name)
@@ -177,7 +186,7 @@ def parse(arguments: Sequence[str], defaults: TrainOptions) -> Any:
         | Annotated[ClassifyOptions, tyro.conf.subcommand("classify")]
         | Annotated[
             DataCommand,
-            tyro.conf.subcommand("data", description="Write, check and measure data sets."),
+            tyro.conf.subcommand("data", description="Get, write, check and measure data sets."),
         ]
     )
     return tyro.cli(command, prog="fcn", description=DESCRIPTION, args=arguments)

@@ -1,12 +1,14 @@
-"""`fcn data sample`, `fcn data check` and `fcn data stats`."""
+"""`fcn data sample`, `fcn data check`, `fcn data stats` and `fcn data hha`."""
 
 from __future__ import annotations
 
 import contextlib
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
+from PIL import Image
 
 from fcn_train.console import Advance, Console
 from fcn_train.data import (
@@ -21,17 +23,31 @@ from fcn_train.data import (
     too_few_classes,
     write_sample_dataset,
 )
-from fcn_train.data.opening import compare_palettes, open_split
+from fcn_train.data.depth import HHA_MEAN, LOG_DEPTH_MEAN, read_depth
+from fcn_train.data.hha import NYUD_CAMERA, Camera, hha_from_depth
+from fcn_train.data.images import image_files
+from fcn_train.data.opening import SAMPLE_ROOT, compare_palettes, open_split
+from fcn_train.data.sample_layouts import LAYOUTS
+from fcn_train.data_options import (
+    CheckOptions,
+    HhaOptions,
+    SampleOptions,
+    StatsOptions,
+    default_splits,
+)
 from fcn_train.errors import UsageError
-from fcn_train.files import write_text
-from fcn_train.options import CheckOptions, SampleOptions, StatsOptions
+from fcn_train.files import atomic_path, make_folder, write_text
 from fcn_train.report import to_json
+
+_NYUD_SIZE = (480, 640)
 
 
 def write_sample(options: SampleOptions, console: Console) -> None:
     try:
+        name = "data" if options.layout == "voc" else options.layout
         root = write_sample_dataset(
-            options.root,
+            options.root or SAMPLE_ROOT.with_name(f"sample-{name}"),
+            layout=options.layout,
             seed=options.seed,
             train=options.train,
             val=options.val,
@@ -39,7 +55,11 @@ def write_sample(options: SampleOptions, console: Console) -> None:
         )
     except ValueError as error:
         raise UsageError(f"--{error}") from None
-    console.line(f"{root}: {options.train} train and {options.val} val images")
+    told = f"{root}: {options.train} train and {options.val} val images"
+    if options.layout != "voc":
+        kind = LAYOUTS[options.layout].kind
+        told += f"; fcn train --data.kind {kind} --data.root {shlex.quote(str(root))}"
+    console.line(told)
 
 
 def check_data(options: CheckOptions, console: Console) -> int:
@@ -48,12 +68,12 @@ def check_data(options: CheckOptions, console: Console) -> int:
         raise UsageError(f"--limit must be >= 0, got {options.limit}")
     found: dict[str, None] = {}
     first: SegmentationDataset | None = None
-    for split in options.split:
+    for split in options.split or default_splits(options.kind):
         with _told_by_own_options():
             dataset = open_split(options, split, strict=False, prefix="--")
         first = dataset if first is None else first
         compare_palettes(first, dataset)
-        counts = np.zeros(256, dtype=np.int64)
+        counts = np.zeros((len(dataset.label_sets), 256), dtype=np.int64)
         with console.progress(f"checking {split}", len(dataset)) as advance:
             problems = check_dataset(dataset, _stepwise(advance), counts)
         new = [problem for problem in problems if str(problem) not in found]
@@ -63,23 +83,44 @@ def check_data(options: CheckOptions, console: Console) -> int:
         name = f"{dataset.name}, {split or 'all'}"
         number = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         console.line(f"{name}: {len(dataset)} pairs, {number}{_summary(problems)}")
-        lack = absent_classes(dataset, counts[: dataset.num_classes])
-        if lack and counts.any() and not too_few_classes(dataset, counts):
-            console.warn(f"{name}: {lack}")
+        for which, labels in enumerate(dataset.label_sets):
+            alone, pixels = dataset.only(which), counts[which]
+            lack = absent_classes(alone, pixels[: labels.num_classes])
+            if lack and pixels.any() and not too_few_classes(alone, pixels):
+                console.warn(f"{name}{', ' * bool(labels.name)}{labels.name}: {lack}")
     return len(found)
 
 
 def show_statistics(options: StatsOptions, console: Console) -> DatasetStatistics:
-    """Print the counts of a split, and write them as JSON where asked to."""
+    """Print the counts of a split, set by set of its classes, and write them as JSON where asked
+    to; returns those of the first set."""
+    split = default_splits(options.kind)[0] if options.split is None else options.split
     with _told_by_own_options():
-        dataset = open_split(options, options.split, prefix="--")
-        with console.progress("counting", len(dataset)) as advance:
-            statistics = dataset_statistics(dataset, _stepwise(advance))
+        dataset = open_split(options, split, prefix="--")
+        counted = []
+        for which in range(len(dataset.label_sets)):
+            with console.progress("counting", len(dataset)) as advance:
+                counted.append(dataset_statistics(dataset.only(which), _stepwise(advance)))
+    for which, statistics in enumerate(counted):
+        _show(dataset.only(which), split, statistics, console)
+    values = counted[0].as_dict()
+    if len(counted) > 1:
+        names = [labels.name for labels in dataset.label_sets]
+        values = {n: s.as_dict() for n, s in zip(names, counted, strict=True)}
+    if options.output is not None:
+        write_text(options.output, to_json(values))
+    return counted[0]
+
+
+def _show(
+    dataset: SegmentationDataset, split: str, statistics: DatasetStatistics, console: Console
+) -> None:
     values = statistics.as_dict()
+    name = ", ".join(filter(None, (dataset.name, split or "all", dataset.label_sets[0].name)))
     sizes = ", ".join(f"{s['images']} of {s['width']} x {s['height']}" for s in values["sizes"][:5])
     more = len(values["sizes"]) - 5
     console.line(
-        f"{dataset.name}, {options.split or 'all'}: {statistics.num_images} images: {sizes}"
+        f"{name}: {statistics.num_images} images: {sizes}"
         + (f" and {more} more sizes" if more > 0 else "")
     )
     console.line(f"void: {100 * statistics.void_share:.2f} % of the pixels")
@@ -89,6 +130,16 @@ def show_statistics(options: StatsOptions, console: Console) -> DatasetStatistic
         + "; deviation "
         + ", ".join(f"{v:.2f}" for v in values["std"])
     )
+    if "missing" in statistics.depth:
+        missing, mean = statistics.depth["missing"], statistics.depth["log_mean"]
+        console.line(
+            f"depth: missing in {100 * missing:.2f} % of the pixels, mean logarithm of its "
+            f"millimeters {mean:.3f} (networks see it minus {LOG_DEPTH_MEAN})"
+        )
+    if "hha_mean" in statistics.depth:
+        means = ", ".join(f"{value:.2f}" for value in statistics.depth["hha_mean"])
+        taken = ", ".join(f"{value:.2f}" for value in HHA_MEAN)
+        console.line(f"HHA mean {means} (networks see it minus {taken})")
     width = max(len(name) for name in dataset.class_names)
     console.line(f"{'class':<{width}}  {'images':>7}  {'pixels':>12}  {'weight':>8}")
     for row in values["classes"]:
@@ -103,9 +154,34 @@ def show_statistics(options: StatsOptions, console: Console) -> DatasetStatistic
         console.warn(_own_options(str(problem)))
     elif lack := absent_classes(dataset, statistics.pixels):
         console.warn(f"{dataset.source}: {lack}")
-    if options.output is not None:
-        write_text(options.output, to_json(values))
-    return statistics
+
+
+def write_hha(options: HhaOptions, console: Console) -> None:
+    """`fcn data hha`: an HHA image for every depth image below a folder."""
+    if not options.depth.is_dir():
+        raise UsageError(f"{options.depth}: folder is missing; give that of the depth images")
+    files = list(image_files(options.depth, outside=options.output))
+    if not files:
+        raise UsageError(f"{options.depth}: holds no image file; give the folder of depth images")
+    if options.camera is not None and not min(options.camera[:2]) > 0:
+        raise UsageError(f"--camera must have focal lengths > 0, got {options.camera[:2]}")
+    with console.progress("computing", len(files)) as advance:
+        for file in files:
+            depth = read_depth(file)
+            if options.camera is None and depth.shape != _NYUD_SIZE:
+                height, width = depth.shape
+                raise UsageError(
+                    f"{file}: is {width} x {height} pixels, not 640 x 480 as NYUDv2's; say what "
+                    "took it: --camera FX FY CX CY"
+                )
+            camera = NYUD_CAMERA if options.camera is None else Camera(*options.camera)
+            target = options.output / file.relative_to(options.depth).with_suffix(".png")
+            make_folder(target.parent)
+            with atomic_path(target) as temporary:
+                picture = Image.fromarray(hha_from_depth(depth, camera))
+                picture.save(temporary, format="PNG")
+            advance(1, file.name)
+    console.line(f"{options.output}: {len(files)} HHA images")
 
 
 def _listing(problems: Sequence[Problem], limit: int) -> Iterator[str]:

@@ -20,10 +20,11 @@ from fcn_train.data import (
     SegmentationDataset,
     absent_classes,
     check_split,
+    input_to_tensor,
 )
-from fcn_train.data.opening import of_kind, open_split
+from fcn_train.data.opening import of_kind, open_split, validation_options
 from fcn_train.errors import UsageError
-from fcn_train.network import NORMALIZATIONS
+from fcn_train.network import normalization_of
 from fcn_train.options import EvaluateOptions, Logits
 from fcn_train.pictures import Picture
 from fcn_train.predict import segment
@@ -89,9 +90,11 @@ class Evaluator:
         rows = []
         with evaluating(model):
             for index in spread(len(self.dataset), count):
-                image, target = self.dataset[index]
-                prediction = segment(model, image, self.runtime, self.normalization)
-                rows.append(Picture(self.dataset.ids[index], image, target, prediction))
+                example = self.dataset[index]
+                seen = input_to_tensor(example, self.normalization, self.dataset.channels)
+                prediction = segment(model, seen, self.runtime)
+                name = self.dataset.ids[index]
+                rows.append(Picture(name, example.image, example.label, prediction))
         return rows
 
 
@@ -119,7 +122,7 @@ def evaluate_run(options: EvaluateOptions, console: Console | None = None) -> Sc
         raise UsageError(f"--batch must be >= 1, got {options.batch}")
     runtime = open_runtime(options.device, options.threads, options.amp, console.warn)
     run = load_run(options.run, options.weights)
-    data = run.options.data
+    data = validation_options(run.options.data)
     if options.data_kind is not None:
         data = of_kind(data, options.data_kind)
     if options.data_root is not None:
@@ -132,7 +135,7 @@ def evaluate_run(options: EvaluateOptions, console: Console | None = None) -> Sc
     evaluator = Evaluator(
         dataset,
         runtime,
-        NORMALIZATIONS[run.options.model.input],
+        normalization_of(run.options.model),
         batch=options.batch,
         logits=options.logits,
         workers=runtime.workers(data.workers),

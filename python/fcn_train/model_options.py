@@ -37,6 +37,7 @@ ModelName = Literal[
     "fcn-pool4",
     "fcn-pool3",
 ]
+VOC_MEAN = (122.67892, 116.66877, 104.00699)  # of VGG16's weights, too
 # What the names of networks without fc6 and fc7 begin with.
 WITHOUT_FC = ("fcn-googlenet", "fcn-squeezenet", "fcn-pool")
 
@@ -73,5 +74,7 @@ class ModelOptions:
     0.01 0.0001 for -atonce."""
     input: Literal["imagenet", "caffe"] = "imagenet"
     """How images are normalized, which must match the weights. imagenet (torchvision's): RGB / 255,
-    then ImageNet's mean and deviation. caffe (Caffe's): BGR 0..255 minus (104.007, 116.669,
-    122.679)."""
+    then ImageNet's mean and deviation. caffe (Caffe's): BGR 0..255 minus a mean color."""
+    mean: tuple[float, float, float] = VOC_MEAN
+    """That mean color of caffe, R G B; imagenet has its own. Recipes take the published one of a
+    data set, VOC's where there is none."""

@@ -5,15 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from fcn_ext.models import FCN, build_model
-from fcn_train.data import CAFFE, IMAGENET
+from fcn_train.data import IMAGENET, Normalization
+from fcn_train.data.depth import NUM_CHANNELS, Channels
 from fcn_train.errors import UsageError
 from fcn_train.model_options import ModelOptions
 
-NORMALIZATIONS = {"imagenet": IMAGENET, "caffe": CAFFE}
+
+def normalization_of(options: ModelOptions) -> Normalization:
+    """How the network's images are normalized."""
+    return IMAGENET if options.input == "imagenet" else Normalization(options.mean, bgr=True)
 
 
-def build_network(options: ModelOptions, num_classes: int) -> FCN:
-    """The network with ``num_classes`` outputs, freshly initialized, on the CPU.
+def build_network(options: ModelOptions, num_classes: int, channels: Channels = "color") -> FCN:
+    """The network with ``num_classes`` outputs, freshly initialized, on the CPU; its first layer
+    sees all ``channels``.
 
     Raises:
         UsageError: an option is of no such network.
@@ -27,6 +32,7 @@ def build_network(options: ModelOptions, num_classes: int) -> FCN:
         return build_model(
             options.name,
             num_classes=num_classes,
+            in_channels=NUM_CHANNELS[channels],
             width=options.width,
             padding=options.padding,
             batch_norm=options.batch_norm,

@@ -9,48 +9,14 @@ from typing import Annotated, Literal
 
 import tyro
 
+from fcn_train.data_options import DataKind, Flag, ReadingOptions
 from fcn_train.errors import UsageError
 from fcn_train.model_options import WITHOUT_FC, ModelOptions
 
-DataKind = Literal[
-    "sample", "voc", "sbd", "pascal-context", "nyud", "sift-flow", "camvid", "folder"
-]
 RecipeName = Literal["default", "paper", "heavy"]
 Logits = Literal["coarse", "full"]
 # Fields that say how to run and not what are left out of config.json.
 UNSAVED = {"saved": False}
-Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReadingOptions:
-    """Where a data set lies, and how its labels are read."""
-
-    kind: DataKind = "sample"
-    """Layout of the data set; "sample" is generated in runs/sample-data when it is not there."""
-    root: Path | None = None
-    """Its folder."""
-    image_folder: str = ""
-    """Folder of the images, in place of JPEGImages or images (voc, folder)."""
-    label_folder: str = ""
-    """Folder of the labels, in place of the kind's own (voc, folder; sift-flow: GeoLabels)."""
-    label_suffix: str = ""
-    """What follows an image's name in that of its label, e.g. _mask.png, .gif (voc, folder)."""
-    classes: Path | None = None
-    """File with one class name per line; default classes.txt in the root (voc, folder)."""
-    void_label: int | None = None
-    """Value in labels that means void, besides 255 (voc, folder)."""
-    first_class: int = 0
-    """Value in labels of the first class (voc, folder)."""
-    label_map: str = ""
-    """Class of every value in labels, e.g. 0=0,255=1 or 1-7=0,8=1,9=void (voc, folder)."""
-    label_colors: str = ""
-    """Read labels by their colors: "voc" for VOC's, or a file with one color per class and line,
-    R G B or #RRGGBB, "void" before a color of void. "ignore": read them by their values, even if
-    their palettes differ (voc, folder)."""
-    exif: Literal["refuse", "stored", "upright"] = "refuse"
-    """Whether labels match the stored or the upright pixels of images that EXIF turns; refuse
-    those where the size does not tell (voc, folder)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +27,11 @@ class DataOptions(ReadingOptions):
     """Split trained on: a list's name (for voc in ImageSets/Segmentation), or its path."""
     val_split: str = "val"
     """Split evaluated on (folder: "" is every image)."""
+    val_kind: DataKind | None = None
+    """Layout of another data set to evaluate on, of the same classes; default: the one trained
+    on."""
+    val_root: Path | None = None
+    """Its folder."""
     crop: int = 96
     """Side of the random square crop in pixels, void where it leaves the image; 0 = native size."""
     scale: tuple[float, float] = (1.0, 1.0)
@@ -204,6 +175,10 @@ class PredictOptions:
     """Run folder of `fcn train`."""
     output: Path
     """Folder for the results."""
+    depth: Path | None = None
+    """Folder of the images' depth, for a run that sees it: PNG of the same names."""
+    hha: Path | None = None
+    """Folder of the images' HHA, for a run that sees it; `fcn data hha` writes it."""
     weights: Literal["last", "best"] = "last"
     """As --weights of `fcn evaluate`."""
     opacity: float = 0.55
@@ -216,47 +191,6 @@ class PredictOptions:
     """As --threads of `fcn train`."""
     amp: Literal["none", "bf16"] = "none"
     """As --amp of `fcn train`."""
-    traceback: Flag = False
-
-
-@dataclass(frozen=True)
-class SampleOptions:
-    """Write the sample data set, in the layout of PASCAL VOC."""
-
-    root: Path = Path("runs/sample-data")
-    """Folder to write."""
-    seed: int = 0
-    train: int = 320
-    """Images of the train split."""
-    val: int = 80
-    """Images of the val split."""
-    size: int = 128
-    """Longer side of the images in pixels."""
-    traceback: Flag = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class CheckOptions(ReadingOptions):
-    """Decode every file of a data set and name all that is wrong with it."""
-
-    kind: DataKind = field()
-    root: Path = field()
-    split: Annotated[tuple[str, ...], tyro.conf.arg(name="split")] = ("train", "val")
-    """One or more splits."""
-    limit: int = 3
-    """Problems of one sort that are shown; 0 = all."""
-    traceback: Flag = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class StatsOptions(ReadingOptions):
-    """Count sizes, classes and void of a split, and the class weights they give."""
-
-    kind: DataKind = field()
-    root: Path = field()
-    split: str = "train"
-    output: Path | None = None
-    """JSON file for the same numbers."""
     traceback: Flag = False
 
 

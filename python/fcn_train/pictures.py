@@ -5,6 +5,7 @@ Each function writes one PNG. Matplotlib is imported when the first is called.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 BLUE, ORANGE, GREY = "#2f6db3", "#d9772b", "#8a8f98"
 DPI = 110
 LONGEST = 40  # characters of a name
+LEGEND_COLUMNS = 5
 
 
 class Picture(NamedTuple):
@@ -135,12 +137,16 @@ def draw_overlays(
     """Rows of image, truth, prediction and overlay, with a legend of the classes that occur."""
     from matplotlib.patches import Patch
 
+    shown_labels = [label.ravel() for row in rows for label in (row.target, row.prediction)]
+    used = np.unique(np.concatenate(shown_labels)).tolist() if rows else []
+    legend = {i: shown(names[i], LONGEST) for i in used if i != IGNORE_INDEX}
+    if IGNORE_INDEX in used:
+        legend[IGNORE_INDEX] = "void"
     heights = [min(1.0, row.image.shape[0] / row.image.shape[1]) for row in rows]
-    figure = _figure(10.4, sum(2.6 * h + 0.1 for h in heights) + 1.3)
+    below = max(1.3, 0.5 + 0.2 * math.ceil(len(legend) / LEGEND_COLUMNS))
+    figure = _figure(10.4, sum(2.6 * h + 0.1 for h in heights) + below)
     grid = figure.subplots(len(rows), 4, squeeze=False, height_ratios=heights)
-    used: set[int] = set()  # classes that occur in truth or prediction
     for axes_row, row in zip(grid, rows, strict=True):
-        used |= set(np.unique(row.target)) | set(np.unique(row.prediction))
         columns = (
             row.image,
             colorize(row.target, palette),
@@ -155,15 +161,12 @@ def draw_overlays(
         axes_row[0].set_ylabel(shown(row.name, LONGEST), fontsize=8, parse_math=False)
     for axes, title in zip(grid[0], ("image", "truth", "prediction", "overlay"), strict=True):
         axes.set_title(title, fontsize=11)
-    legend = {i: shown(names[i], LONGEST) for i in sorted(used - {IGNORE_INDEX})}
-    if IGNORE_INDEX in used:
-        legend[IGNORE_INDEX] = "void"
     patches = [Patch(facecolor=tuple(palette[i] / 255), edgecolor="#666666") for i in legend]
     box = figure.legend(
         patches,
         list(legend.values()),
         loc="outside lower center",
-        ncol=5,
+        ncol=LEGEND_COLUMNS,
         fontsize=9,
         frameon=False,
     )

@@ -8,14 +8,23 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
 from fcn_ext.models import FCN
 from fcn_train.console import Console
-from fcn_train.data import DataError, Normalization, image_to_tensor, overlay, read_image
+from fcn_train.data import (
+    DataError,
+    Example,
+    input_to_tensor,
+    overlay,
+    read_depth,
+    read_image,
+)
 from fcn_train.data.images import IMAGE_SUFFIXES, image_files
+from fcn_train.data.problems import other_size
 from fcn_train.errors import UsageError
 from fcn_train.files import atomic_path, make_folder, remove_leftovers
-from fcn_train.network import NORMALIZATIONS
+from fcn_train.network import normalization_of
 from fcn_train.options import PredictOptions
 from fcn_train.run import load_run
 from fcn_train.runtime import Runtime, open_runtime
@@ -33,25 +42,31 @@ def predict(options: PredictOptions, console: Console | None = None) -> int:
         raise UsageError(f"--opacity must be in [0, 1], got {options.opacity}")
     runtime = open_runtime(options.device, options.threads, options.amp, console.warn)
     run = load_run(options.run, options.weights)
+    channels = run.options.data.channels
+    for role, folder in (("depth", options.depth), ("hha", options.hha)):
+        if (role in channels) != (folder is not None):
+            need = "needs" if role in channels else "has no use for"
+            raise UsageError(f"{options.run}: sees {channels}, which {need} --{role}")
     jobs = find_images(options.images, options.output)
     model = runtime.place(run.model)
-    normalization = NORMALIZATIONS[run.options.model.input]
+    normalization = normalization_of(run.options.model)
     for folder in {target.parent for _, target in jobs}:
         remove_leftovers(folder)
     failed = 0
     with console.progress("predicting", len(jobs)) as advance:
         for source, target in jobs:
             try:
-                image = read_image(source, upright=True)
+                seen = _read(source, target.relative_to(options.output), options)
             except DataError as error:
                 if options.strict:
                     raise
                 failed += 1
                 console.warn(str(error))
             else:
-                labels = segment(model, image, runtime, normalization)
+                tensor = input_to_tensor(seen, normalization, channels)
+                labels = segment(model, tensor, runtime)
                 make_folder(target.parent)
-                mixed = overlay(image, labels, run.classes.palette, options.opacity)
+                mixed = overlay(seen.image, labels, run.classes.palette, options.opacity)
                 _save(_indexed(labels, run.classes.palette), target)
                 _save(Image.fromarray(mixed), overlay_path(target))
             advance(1, source.name)
@@ -59,12 +74,28 @@ def predict(options: PredictOptions, console: Console | None = None) -> int:
     return failed
 
 
+def _read(source: Path, place: Path, options: PredictOptions) -> Example:
+    """An image with its depth and HHA from their folders, and a label that says nothing.
+
+    Raises:
+        DataError: a file is missing, cannot be decoded or is of another size.
+    """
+    image = read_image(source, upright=True)
+    depth = None if options.depth is None else read_depth(options.depth / place)
+    hha = None if options.hha is None else read_image(options.hha / place, role="HHA image")
+    for role, folder, values in (
+        ("depth image", options.depth, depth),
+        ("HHA image", options.hha, hha),
+    ):
+        if folder is not None and values is not None and values.shape[:2] != image.shape[:2]:
+            raise DataError(other_size(role, folder / place, values.shape, source, image.shape))
+    return Example(image, np.zeros(image.shape[:2], dtype=np.uint8), (), depth, hha)
+
+
 @torch.inference_mode()
-def segment(
-    model: FCN, image: np.ndarray, runtime: Runtime, normalization: Normalization
-) -> np.ndarray:
-    """Class indices (H, W) uint8 of an image (H, W, 3) uint8 RGB; ``model`` in eval mode."""
-    images = runtime.images(image_to_tensor(image, normalization)[None])
+def segment(model: FCN, image: Tensor, runtime: Runtime) -> np.ndarray:
+    """Class indices (H, W) uint8 of an image (C, H, W), normalized; ``model`` in eval mode."""
+    images = runtime.images(image[None])
     with runtime.autocast():
         prediction = model.predict(images)
     labels: np.ndarray = prediction[0].cpu().numpy()

@@ -7,12 +7,11 @@ A recipe covers the optimizer, the network and how images are cut, so that
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
+from fcn_train.data_options import DataKind, default_splits
 from fcn_train.errors import UsageError
-from fcn_train.model_options import WITHOUT_FC, ModelName, ModelOptions
+from fcn_train.model_options import VOC_MEAN, WITHOUT_FC, ModelName, ModelOptions
 from fcn_train.options import (
-    DataKind,
     DataOptions,
     OptimOptions,
     RecipeName,
@@ -24,13 +23,15 @@ HEAVY_STEPS = {"fcn32s": 100_000, "fcn16s": 100_000, "fcn8s": 100_000, "fcn8s-at
 # Published on AlexNet, in the build of either program.
 HEAVY_ALEXNET = ("fcn-alexnet", "fcn-alexnet-torchvision")
 GOOGLENET_DROPOUT = 0.4  # of its classifier; the others' have 0.5
-# Where the published lists are not called train and val.
-SPLITS: dict[str, dict[str, Any]] = {
-    "sift-flow": {"train_split": "trainval", "val_split": "test"},
-}
+# Mean colors (R, G, B) of the sets whose published data layers take off their own.
+MEANS = {"nyud": (92.318, 97.203, 116.190), "sift-flow": (108.353, 115.294, 114.578)}
 # Where the solver of a data set differs from VOC's.
 HEAVY_LR_OF: dict[tuple[str, str], float] = {("sift-flow", "fcn8s"): 1e-12}
-HEAVY_STEPS_OF = {("pascal-context", model): 400_000 for model in ("fcn32s", "fcn16s", "fcn8s")}
+HEAVY_STEPS_OF = {
+    (kind, model): 400_000
+    for kind in ("pascal-context", "pascal-context-33")
+    for model in ("fcn32s", "fcn16s", "fcn8s")
+}
 
 
 def recipe_options(
@@ -41,21 +42,26 @@ def recipe_options(
     paper: section 4.3 of Long, Shelhamer and Darrell; a step is 20 images of native size, passed
     one by one and averaged, as the authors' ``iter_size: 20``.
     heavy: the solvers published with the reference repository (``voc-fcn{32,16,8}s`` and those of
-    the other data sets; VOC's where a set has none, and VOC's mean color for all): the loss is a
-    sum over pixels, hence learning rates of 1e-10 and below. That of ``voc-fcn-alexnet`` is not
-    heavy: 20 images per step, the mean over pixels, biases as weights (but for score_fr's, which
-    learns twice as fast there and not here). It has no others.
+    the other data sets; VOC's where a set has none): the loss is a sum over pixels, hence learning
+    rates of 1e-10 and below. That of ``voc-fcn-alexnet`` is not heavy: 20 images per step, the mean
+    over pixels, biases as weights (but for score_fr's, which learns twice as fast there and not
+    here). It has no others.
 
     The paper has no learning rate for SqueezeNet: paper takes VGG16's.
+
+    Both take off the mean color that a set's published data layer does.
 
     Raises:
         UsageError: heavy, for a network that it does not have.
     """
     options = TrainOptions(recipe=recipe)
+    train_split, val_split = default_splits(kind)
     googlenet = model.startswith("fcn-googlenet")
     if recipe == "default":
         if kind != "sample":
-            data = DataOptions(kind=kind, crop=320, scale=(0.75, 1.5), **SPLITS.get(kind, {}))
+            data = DataOptions(
+                kind=kind, crop=320, scale=(0.75, 1.5), train_split=train_split, val_split=val_split
+            )
             optim = replace(options.optim, lr=0.05, epochs=60.0)
             options = replace(options, data=data, optim=optim, checkpoint_every=500)
         narrow = replace(options.model, name=model)
@@ -76,6 +82,7 @@ def recipe_options(
         fc_channels=0,
         dropout=GOOGLENET_DROPOUT if googlenet else 0.5,
         input="imagenet" if model.startswith("fcn-alexnet-torchvision") else "caffe",
+        mean=MEANS.get(kind, VOC_MEAN),
     )
     native = DataOptions(
         kind=kind,
@@ -83,7 +90,8 @@ def recipe_options(
         scale=(1.0, 1.0),
         mirror=False,
         sampling="shuffle" if recipe == "paper" else "replacement",
-        **SPLITS.get(kind, {}),
+        train_split=train_split,
+        val_split=val_split,
     )
     fixed = OptimOptions(batch=1, weight_decay=5e-4, bias_lr=2.0, bias_decay=0.0, schedule="fixed")
     alexnet = model.startswith("fcn-alexnet")

@@ -41,7 +41,7 @@ def load_run(path: Path | str, weights: str = "last") -> TrainedRun:
         raise ValueError(f"weights must be 'last' or 'best', got {weights!r}")
     folder = RunFolder(Path(path))
     options, classes = load_config(folder.path), Classes.load(folder.classes)
-    model = build_network(options.model, len(classes.names))
+    model = build_network(options.model, len(classes.names), options.data.channels)
     file, tensors = _weights(folder, weights)
     try:
         model.load_state_dict(tensors)

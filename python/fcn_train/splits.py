@@ -8,10 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from fcn_train import machine
-from fcn_train.data import MemoryDataset, SegmentationDataset, fingerprint, opening
+from fcn_train.data import DataError, MemoryDataset, SegmentationDataset, fingerprint, opening
 from fcn_train.errors import UsageError
 from fcn_train.files import write_text
 from fcn_train.options import DataOptions
@@ -75,17 +73,20 @@ class Splits:
 
 
 def decoded_bytes(split: SegmentationDataset) -> int:
-    """About what the decoded images and labels of a split take: 4 bytes per pixel."""
+    """About what the decoded images and labels of a split take: 4 bytes per pixel and more with
+    depth or several sets of labels."""
     step = max(1, len(split) // LOOKED_AT)
     pixels, looked_at = 0, 0
     for index in range(0, len(split), step):
         try:
-            with Image.open(split.image_path(index)) as picture:
-                pixels += picture.width * picture.height
-        except (OSError, ValueError, Image.DecompressionBombError):
+            height, width = split.image_size(index)
+        except DataError:
             continue  # decoding says what is wrong with it
+        pixels += height * width
         looked_at += 1
-    return 4 * pixels * len(split) // max(1, looked_at)
+    per_pixel = 3 + len(split.label_sets)
+    per_pixel += 2 * ("depth" in split.channels) + 3 * ("hha" in split.channels)
+    return per_pixel * pixels * len(split) // max(1, looked_at)
 
 
 def _compare(path: Path, name: str, before: dict[str, Any], now: dict[str, Any]) -> None:

@@ -28,7 +28,7 @@ from fcn_train.evaluate import Evaluator
 from fcn_train.failures import is_out_of_memory
 from fcn_train.files import remove_leftovers, write_text
 from fcn_train.loss import class_weights, pixel_loss
-from fcn_train.network import NORMALIZATIONS, build_network
+from fcn_train.network import build_network, normalization_of
 from fcn_train.optim import build_optimizer, lr_factor, set_lr
 from fcn_train.options import TrainOptions
 from fcn_train.report import summary, to_json, write_report
@@ -68,7 +68,7 @@ class Training:
         initialize: bool,
     ) -> None:
         data, optim = options.data, options.optim
-        normalization = NORMALIZATIONS[options.model.input]
+        normalization = normalization_of(options.model)
         workers = runtime.workers(data.workers)
         machine.check_memory(
             optim.batch * data.crop**2 * 4 * 3, "a batch of images", "give a smaller --data.crop"
@@ -94,7 +94,9 @@ class Training:
         )
         self._loader = TrainLoader(
             splits.train,
-            augmentation(mirror=data.mirror, scale=data.scale, crop=data.crop),
+            augmentation(
+                mirror=data.mirror, scale=data.scale, crop=data.crop, fill=normalization.color
+            ),
             normalization,
             batch_size=optim.batch,
             seed=options.seed,
@@ -312,7 +314,7 @@ def initial_network(
 ) -> FCN:
     """The network of step 0, with the weights that the options name if ``from_sources``."""
     torch.manual_seed(options.seed)
-    model = build_network(options.model, train_set.num_classes)
+    model = build_network(options.model, train_set.num_classes, train_set.channels)
     if from_sources:
         if options.init_classifier:
             initialize.from_classifier(model, options.init_classifier)

@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import get_args
 
+import numpy as np
 import pytest
 
+from fcn_train.data import IMAGENET, image_to_tensor
+from fcn_train.data_options import DataKind, default_splits
 from fcn_train.errors import UsageError
 from fcn_train.model_options import ModelName
+from fcn_train.network import normalization_of
 from fcn_train.options import RecipeName, TrainOptions, check
 from fcn_train.recipes import recipe_options
 
@@ -44,10 +48,41 @@ def test_heavy_learning_of_other_data_sets() -> None:
     for recipe in get_args(RecipeName):
         data = recipe_options(recipe, "fcn8s", "sift-flow").data
         assert (data.train_split, data.val_split) == ("trainval", "test")
-    optim = recipe_options("heavy", "fcn16s", "pascal-context").optim
-    assert (optim.lr, optim.steps) == (1e-12, 400_000)
+    for kind in ("pascal-context", "pascal-context-33"):
+        optim = recipe_options("heavy", "fcn16s", kind).optim  # type: ignore[arg-type]
+        assert (optim.lr, optim.steps) == (1e-12, 400_000)
     optim = recipe_options("heavy", "fcn32s", "nyud").optim
     assert (optim.lr, optim.steps) == (1e-10, 100_000)
+
+
+@pytest.mark.parametrize(
+    ("kind", "mean"),
+    [
+        ("voc", (122.67892, 116.66877, 104.00699)),
+        ("sbd", (122.67892, 116.66877, 104.00699)),
+        ("pascal-context", (122.67892, 116.66877, 104.00699)),
+        ("nyud", (92.318, 97.203, 116.190)),
+        ("sift-flow", (108.353, 115.294, 114.578)),
+    ],
+)
+def test_each_set_has_its_published_mean_color(
+    kind: DataKind, mean: tuple[float, float, float]
+) -> None:
+    """Those of the reference repository's data layers, here as R, G, B."""
+    for recipe in ("paper", "heavy"):
+        model = recipe_options(recipe, "fcn32s", kind).model  # type: ignore[arg-type]
+        normalization = normalization_of(model)
+        assert (normalization.mean, normalization.bgr) == (mean, True)
+        red = image_to_tensor(np.full((1, 1, 3), (255, 0, 0), dtype=np.uint8), normalization)
+        assert red.ravel().tolist() == pytest.approx([-mean[2], -mean[1], 255 - mean[0]])
+    default = recipe_options("default", "fcn8s", kind).model
+    assert normalization_of(default) == IMAGENET
+
+
+def test_nyud_is_trained_on_trainval_and_scored_on_test() -> None:
+    for recipe in get_args(RecipeName):
+        data = recipe_options(recipe, "fcn32s", "nyud").data
+        assert (data.train_split, data.val_split) == default_splits("nyud") == ("trainval", "test")
 
 
 def test_paper() -> None:

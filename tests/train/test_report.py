@@ -16,7 +16,7 @@ from fcn_ext.metrics import scores_from_matrix
 from fcn_ext.numpy import voc_palette
 from fcn_train.classes import Classes
 from fcn_train.history import History, write_csv
-from fcn_train.pictures import Picture, draw_curves
+from fcn_train.pictures import Picture, draw_curves, draw_overlays
 from fcn_train.report import summary, to_json, write_report
 
 MATRIX = np.array([[50, 10, 0], [5, 35, 0], [0, 0, 0]], dtype=np.int64)
@@ -231,3 +231,13 @@ def test_numbers_are_no_formulas(tmp_path: Path) -> None:
 def test_classes_of_any_name_are_read_back(tmp_path: Path) -> None:
     Classes(HOSTILE, voc_palette()).save(tmp_path / "classes.json")
     assert Classes.load(tmp_path / "classes.json").names == HOSTILE
+
+
+def test_a_legend_of_many_classes_has_room(tmp_path: Path) -> None:
+    """Matplotlib would warn, and draw no picture, if it were higher than the figure."""
+    label = np.arange(150, dtype=np.uint8).reshape(10, 15)
+    row = Picture("all", np.zeros((10, 15, 3), dtype=np.uint8), label, label)
+    names = [f"class {index}" for index in range(150)]
+    draw_overlays(tmp_path / "overlays.png", [row], names, voc_palette())
+    with Image.open(tmp_path / "overlays.png") as picture:
+        assert picture.height > 600

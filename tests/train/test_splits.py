@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from fcn_train import machine
-from fcn_train.data import FolderSegmentation, open_dataset
+from fcn_train.data import FolderSegmentation, open_dataset, write_sample_dataset
 from fcn_train.errors import UsageError
 from fcn_train.options import DataOptions
 from fcn_train.splits import Splits, decoded_bytes
@@ -136,6 +136,16 @@ def test_images_that_memory_cannot_hold_are_not_decoded(
     monkeypatch.setattr(machine, "available_memory", lambda: 6 * 20 * 30 * 4)
     splits.keep_in_memory()
     assert len(splits.train) == 4
+
+
+def test_depth_takes_memory_too(tmp_path: Path) -> None:
+    root = write_sample_dataset(tmp_path / "nyud", layout="nyud", train=2, val=1, size=32)
+    for channels, per_pixel in (("color", 4), ("color-depth", 6), ("hha", 7), ("color-hha", 7)):
+        dataset = open_dataset("nyud", root, "trainval", channels=channels)
+        assert decoded_bytes(dataset) == 2 * 32 * 24 * per_pixel
+    root = write_sample_dataset(tmp_path / "twice", layout="sift-flow", train=2, val=1, size=32)
+    both = open_dataset("sift-flow", root, "test", label_folder="SemanticLabels,GeoLabels")
+    assert decoded_bytes(both) == 32 * 24 * 5
 
 
 def test_estimate_looks_at_images_of_the_whole_split(sample_root: Path) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from fcn_train.data.coding import LabelCoding
 from fcn_train.data.dataset import SegmentationDataset
+from fcn_train.data.labels import PictureLabels
 from fcn_train.data.lists import find_list, outside, read_lines
 from fcn_train.data.problems import DataError, Problem
 
@@ -86,7 +87,12 @@ class CamVid(SegmentationDataset):
             class_names=CAMVID_CLASS_NAMES,
             palette=camvid_palette(),
             source=list_file,
-            coding=LabelCoding(void=(CAMVID_VOID,)),
+            reader=PictureLabels(
+                len(CAMVID_CLASS_NAMES),
+                LabelCoding(void=(CAMVID_VOID,)),
+                camvid_palette(),
+                published="CamVid",
+            ),
             problems=problems,
             strict=strict,
         )

@@ -26,20 +26,25 @@ def check_dataset(
     Args:
         dataset: what to go through.
         progress: called with (pairs done, pairs in all) after each.
-        counts: (256,) int64, takes the number of pixels of each class in pairs without a problem.
+        counts: (K, 256) int64, takes the number of pixels of each class of each of the K sets, in
+            pairs without a problem.
     """
-    counts = np.zeros(256, dtype=np.int64) if counts is None else counts
+    sets = len(dataset.label_sets)
+    counts = np.zeros((sets, 256), dtype=np.int64) if counts is None else counts
     problems: list[Problem] = []
     for index in range(len(dataset)):
         example, found = dataset.examine(index)
         problems += found
         if example is not None:
-            counts += np.bincount(example.label.ravel(), minlength=256)
+            for row, label in zip(counts, example.labels, strict=True):
+                row += np.bincount(label.ravel(), minlength=256)
         if progress is not None:
             progress(index + 1, len(dataset))
     problems = [*dataset.problems, *problems]
     if hint := label_suffix_hint(dataset, problems):
         problems.append(hint)
-    if counts.any() and (few := too_few_classes(dataset, counts)):
-        problems.append(few)
+    for which in range(sets):
+        few = too_few_classes(dataset.only(which), counts[which])
+        if counts[which].any() and few:
+            problems.append(few)
     return problems

@@ -6,6 +6,7 @@ classes in almost every case, and only where they do not is the search continued
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -67,14 +68,11 @@ def check_split(
 
 
 def missing_files(dataset: SegmentationDataset) -> list[Problem]:
-    """The images and labels that are not there, from one listing of each folder."""
+    """The images, labels and depth images that are not there, from one listing of each folder."""
     listed: dict[str, frozenset[str]] = {}
     problems = []
     for index in range(len(dataset)):
-        for role, path in (
-            ("image", dataset.image_path(index)),
-            ("label", dataset.label_path(index)),
-        ):
+        for role, path in dataset.files(index):
             folder = str(path.parent)
             if folder not in listed:
                 listed[folder] = file_names(path.parent)
@@ -148,10 +146,7 @@ class ClassWatch:
 def _in_short(dataset: SegmentationDataset, problems: list[Problem]) -> Problem:
     if len(problems) == 1:
         return problems[0]
-    counts = {
-        role: sum(problem.kind == f"missing {role}" for problem in problems)
-        for role in ("image", "label")
-    }
+    counts = Counter(problem.kind.removeprefix("missing ") for problem in problems)
     parts = [f"{count} of {len(dataset)} {role}s" for role, count in counts.items() if count]
     names = shortened([problem.path.name for problem in problems], 3)
     message = (

@@ -1,4 +1,4 @@
-"""What every data set is: pairs of an RGB image and a label map of class indices.
+"""What every data set is: pairs of an RGB image and a label map of class indices, or several maps.
 
 Readers for particular layouts (`voc`, `camvid`, `folder`, ...) only decide which files make a pair;
 how files are decoded is in `images`, `labels` and, for labels in MATLAB files, `matlab`. Loading an
@@ -7,18 +7,23 @@ example and checking a whole data set say the same words.
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
 from fcn_train.data.classes import check_class_names
 from fcn_train.data.coding import LabelCoding
-from fcn_train.data.images import read_oriented
+from fcn_train.data.depth import Channels, read_depth
+from fcn_train.data.example import Example
+from fcn_train.data.images import image_size, read_image, read_oriented
+from fcn_train.data.label_sets import LabelSet
 from fcn_train.data.labels import LabelReader, PictureLabels
-from fcn_train.data.problems import DataError, Problem, is_plain
+from fcn_train.data.problems import DataError, Problem, is_plain, other_size
 
 T = TypeVar("T")
 
@@ -34,26 +39,6 @@ _TURNS = {
     7: "a mirroring and a turn by 90 degrees",
     8: "a turn by 90 degrees counterclockwise",
 }
-
-
-class Example(NamedTuple):
-    """One image with its label map.
-
-    image: (H, W, 3) uint8, RGB.
-    label: (H, W) uint8, class indices; `IGNORE_INDEX` marks void.
-    """
-
-    image: np.ndarray
-    label: np.ndarray
-
-    def __eq__(self, other: object) -> bool:
-        """Whether both hold the same pixels."""
-        if not isinstance(other, Example):
-            return NotImplemented
-        return np.array_equal(self.image, other.image) and np.array_equal(self.label, other.label)
-
-    def __ne__(self, other: object) -> bool:
-        return not self == other
 
 
 class SegmentationDataset:
@@ -72,9 +57,18 @@ class SegmentationDataset:
             or "upright" as the tag says (the image is turned then); "refuse" takes the pixels as
             stored where the sizes of image and label show that these match, and names the image
             where they cannot (turns by 180 degrees, mirrorings, squares).
+        label_set: name of this set of classes, where there are more.
+        more_labels: further sets of classes, with their labels of the same images.
+        channels: what a network is to see of an image; depth and HHA are read where they are part
+            of it.
+        depths, hhas: paths of the depth and HHA images, for `channels` that have them.
         problems: what the reader found wrong with the lists and folders themselves.
         strict: raise the first problem. Without it the data set is as complete as it can be and
             keeps them in `problems`, for `check_dataset` to report together.
+
+    Attributes:
+        label_sets: all sets of classes. What is said of the classes of the data set, as
+            `class_names`, is said of the first; `only` gives the data set with another alone.
 
     Raises:
         DataError: with `strict`, on the first of `problems`, an empty list, or a repeated id.
@@ -95,19 +89,28 @@ class SegmentationDataset:
         coding: LabelCoding | None = None,
         reader: LabelReader | None = None,
         exif: Exif = "stored",
+        label_set: str = "",
+        more_labels: Sequence[LabelSet] = (),
+        channels: Channels = "color",
+        depths: Sequence[Path] = (),
+        hhas: Sequence[Path] = (),
         problems: Iterable[Problem] = (),
         strict: bool = True,
     ) -> None:
         self.name = name
         self.ids = list(ids)
-        self.class_names = check_class_names(class_names)
-        coding = (coding or LabelCoding()).fitted(self.num_classes)
+        class_names = check_class_names(class_names)
+        coding = (coding or LabelCoding()).fitted(len(class_names))
         colors = coding.palette()
-        self.palette = palette if colors is None else colors
-        self.reader = reader or PictureLabels(self.num_classes, coding, palette)
+        reader = reader or PictureLabels(len(class_names), coding, palette)
+        colors = palette if colors is None else colors
+        first = LabelSet(label_set, class_names, colors, reader, list(labels))
+        self.label_sets: tuple[LabelSet, ...] = (first, *more_labels)
         self.source = source
+        self.channels = channels
         self._images = list(images)
-        self._labels = list(labels)
+        self._depths = list(depths) if "depth" in channels else []
+        self._hhas = list(hhas) if "hha" in channels else []
         self._exif = exif
         self.problems = list(problems)
         if not self.problems and not self.ids:
@@ -117,8 +120,24 @@ class SegmentationDataset:
             raise DataError(self.problems[0])
 
     @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.label_sets[0].class_names
+
+    @property
     def num_classes(self) -> int:
-        return len(self.class_names)
+        return self.label_sets[0].num_classes
+
+    @property
+    def palette(self) -> np.ndarray:
+        return self.label_sets[0].palette
+
+    @property
+    def reader(self) -> LabelReader:
+        return self.label_sets[0].reader
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is copied to another process, or into a `MemoryDataset`."""
+        return dict(vars(self))
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -134,44 +153,90 @@ class SegmentationDataset:
             raise DataError(problems[0])
         return example
 
+    def only(self, which: int) -> SegmentationDataset:
+        """The same images with one of the sets of classes alone."""
+        view = copy.copy(self)
+        view.label_sets = (self.label_sets[which],)
+        return view
+
     def label(self, index: int) -> np.ndarray:
         """Decode the label of a pair alone, (H, W) uint8.
 
         Raises:
             DataError: on the first thing wrong with its file.
         """
-        path = self.label_path(index)
-        return self.reader.classes(self.reader.decode(path), path)
+        labels = self.label_sets[0]
+        return labels.reader.classes(self._read_values(labels, index), labels.paths[index])
 
     def image_path(self, index: int) -> Path:
         return self._images[index]
 
     def label_path(self, index: int) -> Path:
-        return self._labels[index]
+        return self.label_sets[0].paths[index]
+
+    def depth_path(self, index: int) -> Path:
+        """Where the depth of a pair lies; only of data sets whose `channels` have it."""
+        return self._depths[index]
+
+    def image_size(self, index: int) -> tuple[int, int]:
+        """Height and width of an image, without decoding it.
+
+        Raises:
+            DataError: if the file tells none.
+        """
+        return image_size(self.image_path(index))
+
+    def files(self, index: int) -> Iterator[tuple[str, Path]]:
+        """What each file of a pair is to it, "image", "label", ..., and its path."""
+        yield "image", self.image_path(index)
+        for labels in self.label_sets:
+            yield "label", labels.paths[index]
+        for role, paths in (("depth image", self._depths), ("HHA image", self._hhas)):
+            if paths:
+                yield role, paths[index]
 
     def examine(self, index: int) -> tuple[Example | None, list[Problem]]:
         """Decode one pair and tell everything wrong with it; the example is None if anything is."""
         problems: list[Problem] = []
-        path = self.label_path(index)
-        upright = self._exif == "upright"
-        oriented = _attempt(
-            problems, lambda: read_oriented(self.image_path(index), upright=upright)
-        )
-        values = _attempt(problems, lambda: self.reader.decode(path))
-        image = None
+        oriented = _attempt(problems, partial(self._read_image, index))
+        maps = [
+            _attempt(problems, partial(self._read_values, labels, index))
+            for labels in self.label_sets
+        ]
+        depth = _attempt(problems, partial(self._read_depth, index)) if self._depths else None
+        hha = _attempt(problems, partial(self._read_hha, index)) if self._hhas else None
         if oriented is not None:
             image, orientation = oriented
-            if values is not None and self._exif == "refuse":
+            if maps[0] is not None and self._exif == "refuse":
                 problems += self._turn_problems(index, image, orientation)
-            if values is not None and image.shape[:2] != values.shape:
-                problems.append(self._size_problem(index, image, values))
-        label = None
-        if values is not None:
-            found = values
-            label = _attempt(problems, lambda: self.reader.classes(found, path))
-        if problems or image is None or label is None:
+            others = [*maps, *[depth] * bool(self._depths), *[hha] * bool(self._hhas)]
+            for (role, path), values in zip([*self.files(index)][1:], others, strict=True):
+                if values is not None and image.shape[:2] != values.shape[:2]:
+                    problems.append(
+                        other_size(role, path, values.shape, self.image_path(index), image.shape)
+                    )
+        found = [
+            None
+            if values is None
+            else _attempt(problems, partial(labels.reader.classes, values, labels.paths[index]))
+            for labels, values in zip(self.label_sets, maps, strict=True)
+        ]
+        whole = [label for label in found if label is not None]
+        if problems or oriented is None or len(whole) < len(found):
             return None, problems
-        return Example(image, label), []
+        return Example(oriented[0], whole[0], tuple(whole[1:]), depth, hha), []
+
+    def _read_image(self, index: int) -> tuple[np.ndarray, int]:
+        return read_oriented(self.image_path(index), upright=self._exif == "upright")
+
+    def _read_values(self, labels: LabelSet, index: int) -> np.ndarray:
+        return labels.reader.decode(labels.paths[index])
+
+    def _read_depth(self, index: int) -> np.ndarray:
+        return read_depth(self._depths[index])
+
+    def _read_hha(self, index: int) -> np.ndarray:
+        return read_image(self._hhas[index], role="HHA image")
 
     def _turn_problems(self, index: int, image: np.ndarray, orientation: int) -> list[Problem]:
         height, width = image.shape[:2]
@@ -184,19 +249,6 @@ class SegmentationDataset:
             "stored or upright, or turn the file and remove the tag"
         )
         return [Problem(self.image_path(index), message, "image that EXIF turns")]
-
-    def _size_problem(self, index: int, image: np.ndarray, values: np.ndarray) -> Problem:
-        (height, width), (label_height, label_width) = image.shape[:2], values.shape
-        message = (
-            f"is {label_width} x {label_height} pixels but its image "
-            f"{self.image_path(index)} is {width} x {height}; give both the same size"
-        )
-        if (label_width, label_height) == (height, width):
-            message += (
-                " (sides swapped: if it is drawn on the image as EXIF turns it, give --data.exif "
-                "upright)"
-            )
-        return Problem(self.label_path(index), message, "label of another size than its image")
 
 
 def _bad_names(ids: Sequence[str], source: Path) -> list[Problem]:

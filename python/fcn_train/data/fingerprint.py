@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from typing import Any
 
 from fcn_train.data.dataset import SegmentationDataset
 
@@ -21,6 +22,8 @@ def fingerprint(dataset: SegmentationDataset) -> str:
         >>> fingerprint(open_dataset("voc", "VOCdevkit/VOC2012", "train"))  # doctest: +SKIP
         '5f0b9a1d3c7e2468'
     """
-    described = [dataset.ids, dataset.class_names, dataset.reader.meaning]
+    described: list[Any] = [dataset.ids]
+    for labels in dataset.label_sets:
+        described += [labels.class_names, labels.reader.meaning]
     text = json.dumps(described, ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(text.encode("ascii")).hexdigest()[:16]

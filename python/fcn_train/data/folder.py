@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -11,8 +11,10 @@ from fcn_ext.numpy import voc_palette
 from fcn_train.data.classes import CLASSES_FILE, check_class_names, read_class_names
 from fcn_train.data.coding import LabelCoding
 from fcn_train.data.dataset import Exif, SegmentationDataset
+from fcn_train.data.depth import Channels
 from fcn_train.data.images import IMAGE_SUFFIXES, is_image_file
-from fcn_train.data.labels import LABEL_SUFFIXES
+from fcn_train.data.label_sets import LabelSet
+from fcn_train.data.labels import LABEL_SUFFIXES, PictureLabels
 from fcn_train.data.lists import outside, read_lines, without_suffix
 from fcn_train.data.problems import DataError, Problem
 
@@ -27,21 +29,27 @@ class FolderSegmentation(SegmentationDataset):
             `<split>/<images>` and `<split>/<labels>`; the first that exists. A list may name
             images in sub-folders, as `city/street`.
         image_folder, label_folder: names of the two folders below `root`; they may be one, if
-            `label_suffix` tells the labels from the images.
+            `label_suffix` tells the labels from the images. `labels,parts` is a second set of
+            classes, named in `<root>/classes-parts.txt`, whose labels `parts` has under the names
+            of the images; its values are the classes. There may be more.
         label_suffix: what follows an image's stem in the name of its label: `_mask` (with any
             ending), or `_mask.png`, `.gif`; "" is any ending.
         num_classes: how many classes; default as many as `class_names`.
         class_names: default the lines of `<root>/classes.txt` where there is one, else
             "class 0", "class 1", ...
         palette: (256, 3) uint8, default the VOC color map.
+        channels: what a network is to see; depth and HHA are read where they are part of it.
+        depth_folder, hha_folder: names of the folders of depth images (16 bits, millimeters) and
+            of HHA images, which have the names of their images and end in .png.
         coding, exif, strict: see `SegmentationDataset`.
 
     Raises:
         DataError: with `strict`, if a folder or list is missing, empty, repeats an image or names
             one outside the data set, or if without a list a label has no image; always, if the
             classes are neither counted nor named, or `classes.txt` disagrees with `num_classes`.
-        ValueError: if `num_classes` is not in 1..255 or differs from the number of `class_names`,
-            if names are no plain text, or if the coding does not fit the classes.
+        ValueError: if a label folder is named twice, `num_classes` is not in 1..255 or differs from
+            the number of `class_names`, names are no plain text, or the coding does not fit the
+            classes.
     """
 
     def __init__(
@@ -55,13 +63,21 @@ class FolderSegmentation(SegmentationDataset):
         num_classes: int | None = None,
         class_names: Sequence[str] | None = None,
         palette: np.ndarray | None = None,
+        channels: Channels = "color",
+        depth_folder: str = "depth",
+        hha_folder: str = "hha",
         coding: LabelCoding | None = None,
         exif: Exif = "refuse",
         strict: bool = True,
     ) -> None:
         root = Path(root)
+        label_folder, *more_folders = label_folder.split(",")
+        for name in more_folders:
+            if [label_folder, *more_folders].count(name) > 1:
+                raise ValueError(f"label-folder must name different folders, got {name} twice")
         names = _class_names(root, num_classes, class_names)
-        list_file, image_dir, label_dir = _locate(root, split, image_folder, label_folder)
+        list_file, folder_of = _locate(root, split, image_folder)
+        image_dir, label_dir = folder_of(image_folder), folder_of(label_folder)
         problems: list[Problem] = []
         stem_suffix, endings = _split_suffix(label_suffix)
         images = _Stems(image_dir, "images", IMAGE_SUFFIXES, "", IMAGE_SUFFIXES, problems)
@@ -85,19 +101,47 @@ class FolderSegmentation(SegmentationDataset):
                     )
                     path = labels.here()[stem]
                     problems.append(Problem(path, message, "label without an image"))
+        found = [images.find(image_id, ".jpg") for image_id in ids]
+
+        def beside(role: str, folder: str) -> list[Path]:
+            """Where each image's depth or HHA lies, at its own place in another folder."""
+            start = folder_of(folder)
+            if role in channels and not start.is_dir():
+                message = f"folder is missing; name another with --data.{role}-folder"
+                problems.append(Problem(start, message))
+            return [start / path.relative_to(image_dir).with_suffix(".png") for path in found]
+
+        more_labels = []
+        for name in more_folders:
+            files = _Stems(folder_of(name), "labels", LABEL_SUFFIXES, "", LABEL_SUFFIXES, problems)
+            paths = [files.find(image_id, ".png") for image_id in ids]
+            more_labels.append(_further_labels(name, root / f"classes-{name}.txt", paths))
         super().__init__(
             root.name or root.resolve().name,
             ids,
-            [images.find(image_id, ".jpg") for image_id in ids],
+            found,
             [labels.find(image_id, ".png") for image_id in ids],
             class_names=names,
             palette=voc_palette() if palette is None else palette,
             source=list_file or image_dir,
+            label_set=label_folder if more_folders else "",
+            more_labels=more_labels,
+            channels=channels,
+            depths=beside("depth", depth_folder or "depth"),
+            hhas=beside("hha", hha_folder or "hha"),
             coding=coding,
             exif=exif,
             problems=problems,
             strict=strict,
         )
+
+
+def _further_labels(name: str, listing: Path, paths: Sequence[Path]) -> LabelSet:
+    """A second set of labels, whose classes `listing` names."""
+    class_names, palette = read_class_names(listing), voc_palette()
+    coding = LabelCoding().fitted(len(class_names))
+    reader = PictureLabels(len(class_names), coding, palette, published=listing.name)
+    return LabelSet(name, class_names, palette, reader, paths)
 
 
 def _class_names(
@@ -127,23 +171,25 @@ def _class_names(
     return tuple(f"class {index}" for index in range(num_classes))
 
 
-def _locate(
-    root: Path, split: str, image_folder: str, label_folder: str
-) -> tuple[Path | None, Path, Path]:
-    """The list file, if there is one, and the two folders, by the rules of the class."""
-    image_dir, label_dir = root / image_folder, root / label_folder
+def _locate(root: Path, split: str, image_folder: str) -> tuple[Path | None, Callable[[str], Path]]:
+    """The list file, if there is one, and where a folder of each name lies, by the rules of the
+    class."""
+
+    def below(before: str = "", after: str = "") -> Callable[[str], Path]:
+        return lambda name: root / before / name / after
+
     if not split:
-        return None, image_dir, label_dir
+        return None, below()
     named, path = root / f"{split}.txt", Path(split)
     if named.is_file():
-        return named, image_dir, label_dir
+        return named, below()
     if path.suffix == ".txt":
-        return path, image_dir, label_dir
-    if (image_dir / split).is_dir():
-        return None, image_dir / split, label_dir / split
+        return path, below()
+    if (root / image_folder / split).is_dir():
+        return None, below(after=split)
     if (root / split / image_folder).is_dir():
-        return None, root / split / image_folder, root / split / label_folder
-    return named, image_dir, label_dir
+        return None, below(before=split)
+    return named, below()
 
 
 def _listed(

@@ -33,23 +33,26 @@ class Decoded(NamedTuple):
         return value if value in range(1, 9) else 1
 
 
-def read_image(path: Path, *, upright: bool = False) -> np.ndarray:
+def read_image(path: Path, *, upright: bool = False, role: str = "image") -> np.ndarray:
     """Decode an image of any 8-bit mode to (H, W, 3) uint8 RGB.
 
     Args:
         path: the file.
         upright: turn it as its EXIF tag says.
+        role: what the file is to the data set, for messages.
 
     Raises:
         DataError: if the file is missing, cannot be decoded to its end, holds more pixels than
             Pillow's limit, or has more than 8 bits per channel.
     """
-    return read_oriented(path, upright=upright)[0]
+    return read_oriented(path, upright=upright, role=role)[0]
 
 
-def read_oriented(path: Path, *, upright: bool = False) -> tuple[np.ndarray, int]:
+def read_oriented(
+    path: Path, *, upright: bool = False, role: str = "image"
+) -> tuple[np.ndarray, int]:
     """As `read_image`, and the turn that EXIF asks for: 1..8, where 1 is none."""
-    decoded = decode(path, "image")
+    decoded = decode(path, role)
     picture = decoded.picture
     deep = ";16" in decoded.coding and not decoded.coding.startswith("BGR")
     if deep or picture.mode.startswith(("I", "F")):
@@ -57,7 +60,7 @@ def read_oriented(path: Path, *, upright: bool = False) -> tuple[np.ndarray, int
             f"has pixels of mode {decoded.coding if deep else picture.mode}, more than 8 bits "
             "per channel; save it with 8 bits per channel"
         )
-        raise DataError(Problem(path, message, "image of more than 8 bits per channel"))
+        raise DataError(Problem(path, message, f"{role} of more than 8 bits per channel"))
     orientation = decoded.orientation
     if upright:
         picture = ImageOps.exif_transpose(picture)
@@ -87,6 +90,20 @@ def decode(path: Path, role: str) -> Decoded:
         )
         raise DataError(Problem(path, message, f"{role} that cannot be decoded")) from error
     return Decoded(picture, coding, frames)
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Height and width of a picture by the head of its file.
+
+    Raises:
+        DataError: if the file is missing or is no picture.
+    """
+    try:
+        with Image.open(path) as picture:
+            return picture.height, picture.width
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        message = f"image cannot be decoded ({reason(error)}); replace the file"
+        raise DataError(Problem(path, message, "image that cannot be decoded")) from error
 
 
 def missing(path: Path, role: str) -> Problem:

@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from fcn_train.data.ade20k import Ade20k
 from fcn_train.data.camvid import CamVid
+from fcn_train.data.cityscapes import Cityscapes
 from fcn_train.data.dataset import SegmentationDataset
 from fcn_train.data.folder import FolderSegmentation
-from fcn_train.data.nyud import Nyud
-from fcn_train.data.pascal_context import PascalContext
+from fcn_train.data.nyud import open_nyud
+from fcn_train.data.pascal_context import PascalContext, PascalContext33
 from fcn_train.data.sample import SampleDataset
 from fcn_train.data.sbd import SbdSegmentation
 from fcn_train.data.sift_flow import SiftFlow
 from fcn_train.data.voc import VocSegmentation
 
-KINDS: dict[str, type[SegmentationDataset]] = {
+KINDS: dict[str, Callable[..., SegmentationDataset]] = {
     "sample": SampleDataset,
     "voc": VocSegmentation,
     "sbd": SbdSegmentation,
     "pascal-context": PascalContext,
-    "nyud": Nyud,
+    "pascal-context-33": PascalContext33,
+    "nyud": open_nyud,
     "sift-flow": SiftFlow,
     "camvid": CamVid,
+    "cityscapes": Cityscapes,
+    "ade20k": Ade20k,
     "folder": FolderSegmentation,
 }
 """The reader of each kind of data."""
@@ -40,9 +46,11 @@ def open_dataset(
         split: name of a list or path of a list file; "" is every image, for "folder" alone.
         strict: raise the first problem of lists and folders; without it the data set keeps them
             for `check_dataset`.
-        options: further keywords of the class, as `label_folder` for "voc" and "sift-flow";
+        options: further keywords of the class, as `label_folder` for "voc", "sift-flow" and
+            "cityscapes";
             `image_folder`, `label_suffix`, `class_names`, `coding` and `exif` for "voc" and
-            "folder"; `num_classes` for "folder".
+            "folder"; `channels` for "nyud" and "folder"; `num_classes`, `depth_folder` and
+            `hha_folder` for "folder".
 
     Raises:
         DataError: if folders or lists are missing or unusable.
@@ -53,9 +61,7 @@ def open_dataset(
     for option in options:
         if not takes(kind, option):
             raise ValueError(f"{option} does not apply to data of kind {kind!r}")
-    opener: Any = KINDS[kind]
-    dataset: SegmentationDataset = opener(Path(root), split, strict=strict, **options)
-    return dataset
+    return KINDS[kind](Path(root), split, strict=strict, **options)
 
 
 def takes(kind: str, option: str) -> bool:

@@ -51,10 +51,15 @@ class PictureLabels:
         coding: what the values stand for, fitted to these classes.
         palette: (256, 3) uint8 colors of the classes, which tell a label saved in colors from any
             other picture.
+        published: where this coding comes from, as the data set that it was published with, if no
+            option gives another.
     """
 
-    def __init__(self, num_classes: int, coding: LabelCoding, palette: np.ndarray) -> None:
+    def __init__(
+        self, num_classes: int, coding: LabelCoding, palette: np.ndarray, published: str = ""
+    ) -> None:
         self.coding = coding
+        self._published = published
         self._num_classes = num_classes
         self._palette = palette
         self._table = coding.table(num_classes)
@@ -113,6 +118,11 @@ class PictureLabels:
     def _no_class(self, values: np.ndarray, wrong: np.ndarray) -> str:
         strangers = np.unique(values[wrong]).tolist()
         found = f"{shortened(strangers)} in {_where(wrong)}"
+        if self._published:
+            return (
+                f"has label values that {self._published} has no class for: {found}; correct the "
+                "file"
+            )
         if self.coding.classes:
             return (
                 f"has label values that --data.label-map does not name: {found}; add them, or "

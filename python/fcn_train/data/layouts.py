@@ -7,6 +7,7 @@ from pathlib import Path
 from fcn_train.data.camvid import find_camvid_folder
 from fcn_train.data.kinds import KINDS
 from fcn_train.data.lists import find_folder
+from fcn_train.data.nyud_labeled import find_labeled
 from fcn_train.data.sample import is_sample
 from fcn_train.data.voc import find_voc_folder
 
@@ -21,16 +22,24 @@ def looks_like(root: Path) -> list[str]:
         kind
         for kind, candidates, needed in (
             ("sbd", ("", "dataset", "benchmark_RELEASE/dataset"), ("img", "cls")),
-            ("nyud", ("",), ("segmentation", "data/images")),
+            ("nyud", ("", "nyud"), ("segmentation", "data/images")),
             ("sift-flow", ("", "SiftFlowDataset"), ("Images", "SemanticLabels")),
+            ("cityscapes", ("", "cityscapes"), ("leftImg8bit",)),
+            (
+                "ade20k",
+                ("", "ADEChallengeData2016", "sampleData"),
+                ("images", "annotations"),
+            ),
             ("folder", ("", "train"), ("images", "labels")),
         )
         if not find_folder(root, candidates, needed)[1]
     ]
+    if find_labeled(root) is not None and "nyud" not in found:
+        found.append("nyud")
     if (find_camvid_folder(root) / "trainannot").is_dir():
         found.append("camvid")
     if (root / "trainval").is_dir() and (root / "labels.txt").is_file():
-        found.append("pascal-context")
+        found += ["pascal-context", "pascal-context-33"]
     elif (find_voc_folder(root) / "JPEGImages").is_dir():
         found.append("voc")
     return found

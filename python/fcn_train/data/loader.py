@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
-from fcn_train.data.dataset import Example, SegmentationDataset
+from fcn_train.data.dataset import SegmentationDataset
+from fcn_train.data.example import Example
 from fcn_train.data.problems import DataError, Problem
 from fcn_train.data.transforms import (
     Batch,
@@ -154,7 +155,7 @@ class EvaluationLoader:
         waiting: list[_Loaded] = []
         for loaded in self._loader:
             _raised(loaded)
-            same_size = not waiting or waiting[0][1].shape == loaded[1].shape
+            same_size = not waiting or waiting[0][0][1].shape == loaded[0][1].shape
             if waiting and (len(waiting) == self.batch_size or not same_size):
                 yield _raised(_collate(waiting))
                 waiting = []
@@ -164,7 +165,8 @@ class EvaluationLoader:
 
 
 class MemoryDataset(SegmentationDataset):
-    """A data set decoded once and kept as 8-bit arrays: 4 bytes per pixel.
+    """A data set decoded once and kept as the arrays of its examples: 4 bytes per pixel, and more
+    with depth or several sets of classes.
 
     Args:
         dataset: what to hold.
@@ -179,21 +181,17 @@ class MemoryDataset(SegmentationDataset):
         dataset: SegmentationDataset,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
-        super().__init__(
-            dataset.name,
-            dataset.ids,
-            [dataset.image_path(index) for index in range(len(dataset))],
-            [dataset.label_path(index) for index in range(len(dataset))],
-            class_names=dataset.class_names,
-            palette=dataset.palette,
-            source=dataset.source,
-            reader=dataset.reader,
-        )
+        vars(self).update(dataset.__getstate__())
         self._examples: list[Example] = []
         for index in range(len(dataset)):
             self._examples.append(dataset[index])
             if progress is not None:
                 progress(index + 1, len(dataset))
+
+    def only(self, which: int) -> SegmentationDataset:
+        view = super().only(which)
+        view._examples = [example.only(which) for example in self._examples]  # type: ignore[attr-defined]
+        return view
 
     def examine(self, index: int) -> tuple[Example | None, list[Problem]]:
         return self._examples[index], []
@@ -203,7 +201,7 @@ class MemoryDataset(SegmentationDataset):
 
 
 _Key = tuple[int, int, int]  # index of the example, epoch, place in the epoch
-_Loaded = tuple[Any, Any, str]  # image (3, H, W), label (H, W), id
+_Loaded = tuple[tuple[Any, ...], str]  # image (C, H, W) and labels (H, W), id
 
 
 class _BatchKeys:
@@ -255,8 +253,8 @@ class _Examples(Dataset[Any]):
         except DataError as error:
             return error.problem
         example = self._transform(example, sample_generator(self._seed, epoch, place))
-        image, label = to_tensors(example, self._normalization)
-        return image, label, self._dataset.ids[index]
+        tensors = to_tensors(example, self._normalization, self._dataset.channels)
+        return tensors, self._dataset.ids[index]
 
 
 def _collate(loaded: Sequence[_Loaded | Problem]) -> Batch | Problem:
@@ -264,9 +262,8 @@ def _collate(loaded: Sequence[_Loaded | Problem]) -> Batch | Problem:
     for item in loaded:
         if isinstance(item, Problem):
             return item
-        image, label, image_id = item
-        tensors.append((image, label))
-        ids.append(image_id)
+        tensors.append(item[0])
+        ids.append(item[1])
     return collate(tensors, ids)
 
 

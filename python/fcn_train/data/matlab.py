@@ -13,7 +13,7 @@ from fcn_train.data.dataset import SegmentationDataset
 from fcn_train.data.images import missing
 from fcn_train.data.problems import DataError, Problem, reason, shortened
 
-__all__ = ["MatlabLabels", "MatlabSegmentation", "read_matlab"]
+__all__ = ["MatlabLabels", "MatlabSegmentation", "ValueTable", "read_matlab"]
 
 
 class MatlabSegmentation(SegmentationDataset):
@@ -33,13 +33,16 @@ class MatlabSegmentation(SegmentationDataset):
         super().__init__(name, *arguments, palette=voc_palette(), reader=reader, **options)
 
 
-class MatlabLabels:
-    """Labels in MATLAB files, a `LabelReader`; arguments as for `MatlabSegmentation`, and the
-    `name` of the data set."""
+class ValueTable:
+    """What the values of labels stand for, by a table: the second half of a `LabelReader`.
 
-    def __init__(self, name: str, variable: str, classes: dict[int, int]) -> None:
+    Args:
+        name: of the data set.
+        classes: see `MatlabSegmentation`.
+    """
+
+    def __init__(self, name: str, classes: dict[int, int]) -> None:
         self._name = name
-        self._variable = variable
         self._meaning = sorted(classes.items())
         self._lowest, self._highest = min(classes), max(classes)
         # Values in between that mean nothing are marked by -1.
@@ -52,7 +55,7 @@ class MatlabLabels:
         return list(self._meaning)
 
     def decode(self, path: Path) -> np.ndarray:
-        return read_matlab(path, self._variable)
+        raise TypeError(f"{path}: its labels are read with its images")
 
     def classes(self, values: np.ndarray, path: Path) -> np.ndarray:
         known = (values >= self._lowest) & (values <= self._highest)
@@ -67,6 +70,18 @@ class MatlabLabels:
             )
             raise DataError(Problem(path, message, "label of wrong values"))
         return label.astype(np.uint8)
+
+
+class MatlabLabels(ValueTable):
+    """Labels in MATLAB files, a `LabelReader`; arguments as for `MatlabSegmentation`, and the
+    `name` of the data set."""
+
+    def __init__(self, name: str, variable: str, classes: dict[int, int]) -> None:
+        super().__init__(name, classes)
+        self._variable = variable
+
+    def decode(self, path: Path) -> np.ndarray:
+        return read_matlab(path, self._variable)
 
 
 def read_matlab(path: Path, variable: str) -> np.ndarray:

@@ -19,8 +19,9 @@ from fcn_train.data.layouts import looks_like, which_kind
 from fcn_train.data.loader import MemoryDataset
 from fcn_train.data.problems import DataError, Problem
 from fcn_train.data.sample import is_sample, write_sample_dataset
+from fcn_train.data_options import ReadingOptions
 from fcn_train.errors import UsageError
-from fcn_train.options import DataOptions, ReadingOptions
+from fcn_train.options import DataOptions
 
 SAMPLE_ROOT = Path("runs/sample-data")
 
@@ -34,6 +35,9 @@ _OPTIONS = {
     "label_map": "coding",
     "label_colors": "coding",
     "exif": "exif",
+    "channels": "channels",
+    "depth_folder": "depth_folder",
+    "hha_folder": "hha_folder",
 }
 """Fields of `ReadingOptions` that not every kind has, and the reader's keyword for each."""
 
@@ -47,7 +51,21 @@ def open_splits(
         UsageError, DataError: as `open_split` and `check_split`.
     """
     train_set = open_split(options, options.train_split)
-    val_set = open_split(options, options.val_split)
+    is_other = options.val_kind is not None or options.val_root is not None
+    prefix = "--data.val-" if is_other else "--data."
+    val_set = open_split(validation_options(options), options.val_split, prefix=prefix)
+    if train_set.class_names != val_set.class_names:
+        raise UsageError(
+            f"{val_set.source}: {val_set.name} has {val_set.num_classes} classes and "
+            f"{train_set.name}, which is trained on, {train_set.num_classes}, or other ones; give "
+            "a --data.val-kind of the same classes"
+        )
+    if len(train_set.label_sets) > 1:
+        names = " or ".join(options.label_folder.split(","))
+        raise UsageError(
+            f"--data.label-folder {options.label_folder} names {len(train_set.label_sets)} sets of "
+            f"labels, and fcn train learns one; give {names}"
+        )
     compare_palettes(train_set, val_set)
     check_split(train_set, training=True, warn=warn)
     check_split(val_set, training=False, warn=warn)
@@ -99,17 +117,28 @@ def open_split(
         raise DataError(Problem(path, f"{message}; {hint}")) from error
 
 
+def validation_options(options: DataOptions) -> DataOptions:
+    """The options of the data set that is scored, which may be another than is trained on."""
+    root = options.val_root
+    if options.val_kind is not None:
+        options = of_kind(options, options.val_kind)
+    return options if root is None else replace(options, root=root)
+
+
 def compare_palettes(first: SegmentationDataset, second: SegmentationDataset) -> None:
     """Have labels of two splits refused if one value has two colors in them together."""
-    if isinstance(first.reader, PictureLabels) and isinstance(second.reader, PictureLabels):
-        second.reader.compare_with(first.reader)
+    for mine, theirs in zip(first.label_sets, second.label_sets, strict=False):
+        if isinstance(mine.reader, PictureLabels) and isinstance(theirs.reader, PictureLabels):
+            theirs.reader.compare_with(mine.reader)
 
 
 def of_kind(options: DataOptions, kind: Any) -> DataOptions:
-    """The options of another data set, without those that say how this one is read."""
+    """The options of another data set, without those that say how this one is read; its channels
+    are those that the network sees."""
     defaults = ReadingOptions()
-    unset = {name: getattr(defaults, name) for name in _OPTIONS}
-    return replace(options, kind=kind, root=None, **unset)
+    unset = {name: getattr(defaults, name) for name in _OPTIONS if name != "channels"}
+    cleared = replace(options, kind=kind, root=None, **unset)
+    return replace(cleared, val_kind=None, val_root=None)
 
 
 def _hint(root: Path, prefix: str) -> str:

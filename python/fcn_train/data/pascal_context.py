@@ -1,7 +1,9 @@
-"""PASCAL-Context: all of VOC 2010's images labelled, 459 classes merged to 59 and background."""
+"""PASCAL-Context: all of VOC 2010's images labeled, 459 classes merged to 59, or 33, and
+background."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from fcn_train.data.lists import find_list, read_ids, read_lines
@@ -9,7 +11,12 @@ from fcn_train.data.matlab import MatlabSegmentation
 from fcn_train.data.problems import DataError, Problem
 from fcn_train.data.voc import VOC_CLASS_NAMES, find_voc_folder
 
-__all__ = ["PASCAL_CONTEXT_CLASS_NAMES", "PascalContext"]
+__all__ = [
+    "PASCAL_CONTEXT_33_CLASS_NAMES",
+    "PASCAL_CONTEXT_CLASS_NAMES",
+    "PascalContext",
+    "PascalContext33",
+]
 
 PASCAL_CONTEXT_CLASS_NAMES = (
     *VOC_CLASS_NAMES,
@@ -19,6 +26,13 @@ PASCAL_CONTEXT_CLASS_NAMES = (
     *("sidewalk", "sky", "snow", "bedcloth", "track", "tree", "truck", "wall", "water", "window"),
     "wood",
 )
+
+PASCAL_CONTEXT_33_CLASS_NAMES = (
+    *VOC_CLASS_NAMES,
+    *("sky", "grass", "ground", "road", "building", "tree", "water", "mountain", "wall", "floor"),
+    *("track", "keyboard", "ceiling"),
+)
+"""Background, VOC's twenty objects and thirteen of their surroundings."""
 
 _HIGHEST = 459  # of the values of LabelMap
 
@@ -41,12 +55,14 @@ class PascalContext(MatlabSegmentation):
 
     Raises:
         DataError: with `strict`, if a folder or a list is missing, empty or repeats an image;
-            always, if `labels.txt` cannot be read or lacks one of the 59 names.
+            always, if `labels.txt` cannot be read or lacks the name of a class.
     """
+
+    names: tuple[str, ...] = PASCAL_CONTEXT_CLASS_NAMES
 
     def __init__(self, root: Path | str, split: str = "train", *, strict: bool = True) -> None:
         folder = Path(root)
-        classes = _classes(folder / "labels.txt")
+        classes = _classes(folder / "labels.txt", self.names)
         images = _voc_2010(folder)
         problems = []
         if not (images / "JPEGImages").is_dir():
@@ -68,23 +84,39 @@ class PascalContext(MatlabSegmentation):
             [folder / "trainval" / f"{image_id}.mat" for image_id in ids],
             variable="LabelMap",
             classes=classes,
-            class_names=PASCAL_CONTEXT_CLASS_NAMES,
+            class_names=self.names,
             source=list_file,
             problems=problems,
             strict=strict,
         )
 
 
+class PascalContext33(PascalContext):
+    """The same with the 33 classes that the paper's Table 6 scores beside the 59."""
+
+    names = PASCAL_CONTEXT_33_CLASS_NAMES
+
+
 def _voc_2010(folder: Path) -> Path:
-    # Lists of later years name images that were not labelled.
+    # Lists of later years name images that were not labeled.
     for year in (folder / "VOC2010", folder / "VOCdevkit" / "VOC2010"):
         if (year / "JPEGImages").is_dir():
             return year
     return find_voc_folder(folder)
 
 
-def _classes(listing: Path) -> dict[int, int]:
-    """The class of each value of `LabelMap`, from the lines `number: name` of `listing`."""
+def listed_values() -> list[str]:
+    """Lines of a `labels.txt` in which value 1 is class 1 of the 59, and so on."""
+    return [
+        f"{index}: {_OTHER_NAMES.get(name, name)}"
+        for index, name in enumerate(PASCAL_CONTEXT_CLASS_NAMES)
+        if index
+    ]
+
+
+def _classes(listing: Path, names: Sequence[str]) -> dict[int, int]:
+    """The class of each value of `LabelMap`, from the lines `number: name` of `listing`; values
+    whose names are not in `names` are background."""
     values: dict[str, int] = {}
     for line in read_lines(listing, "list of the values of LabelMap"):
         number, _, name = (part.strip() for part in line.partition(":"))
@@ -98,7 +130,7 @@ def _classes(listing: Path) -> dict[int, int]:
             raise DataError(Problem(listing, message))
         values[name] = int(number)
     classes = dict.fromkeys((0, *values.values()), 0)
-    for index, name in enumerate(PASCAL_CONTEXT_CLASS_NAMES[1:], start=1):
+    for index, name in enumerate(names[1:], start=1):
         name = _OTHER_NAMES.get(name, name)
         if name not in values:
             raise DataError(Problem(listing, f"does not name {name!r}; give the published list"))

@@ -36,6 +36,23 @@ class DataError(Exception):
         return str(self.problem)
 
 
+def other_size(
+    role: str, path: Path, shape: Sequence[int], image: Path, image_shape: Sequence[int]
+) -> Problem:
+    """What to say of a map of another size than its image; the shapes begin with height, width."""
+    (height, width), (image_height, image_width) = shape[:2], image_shape[:2]
+    message = (
+        f"is {width} x {height} pixels but its image {image} is {image_width} x {image_height}; "
+        "give both the same size"
+    )
+    if (width, height) == (image_height, image_width):
+        message += (
+            " (sides swapped: if it is drawn on the image as EXIF turns it, give --data.exif "
+            "upright)"
+        )
+    return Problem(path, message, f"{role} of another size than its image")
+
+
 def is_plain(text: str) -> bool:
     """Whether a name can be printed, saved as UTF-8 and read on one line.
 

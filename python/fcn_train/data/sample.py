@@ -6,21 +6,19 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from fcn_ext.numpy import voc_palette
 from fcn_train.data.problems import DataError, Problem, shortened
+from fcn_train.data.sample_layouts import LAYOUTS, Layout, Scene
 from fcn_train.data.scene import SAMPLE_CLASS_NAMES, draw_scene
 from fcn_train.data.voc import VocSegmentation
 
 MANIFEST = "sample.json"
 _GENERATOR = "fcn_train sample data set"
-_CONTENTS = {"JPEGImages", "SegmentationClass", "ImageSets", "classes.txt", MANIFEST}
 _VERSION = 1  # raised whenever the same seed draws other pictures
 _MAX_SIZE = 4096
 
@@ -41,14 +39,21 @@ class SampleDataset(VocSegmentation):
 
 
 def write_sample_dataset(
-    root: Path | str, *, seed: int = 0, train: int = 320, val: int = 80, size: int = 128
+    root: Path | str,
+    *,
+    seed: int = 0,
+    train: int = 320,
+    val: int = 80,
+    size: int = 128,
+    layout: str = "voc",
 ) -> Path:
     """Write the sample data set to `root`, unless the same one is there already.
 
     Layout: `JPEGImages/*.jpg`, `SegmentationClass/*.png` (palette, 255 = void),
-    `ImageSets/Segmentation/{train,val,trainval}.txt`, `classes.txt`, and a manifest `sample.json`.
-    The same arguments give the same bytes; fewer images are the first ones of more. It is written
-    beside `root` and renamed when complete.
+    `ImageSets/Segmentation/{train,val,trainval}.txt`, `classes.txt`, and a manifest `sample.json`;
+    or that of another published set. The same arguments give the same bytes, but for the dates in
+    MATLAB files; fewer images are the first ones of more. It is written beside `root` and renamed
+    when complete.
 
     Args:
         root: folder to write; an older sample data set of other arguments there is replaced, if it
@@ -56,6 +61,8 @@ def write_sample_dataset(
         seed: >= 0.
         train, val: images in the two splits, >= 1.
         size: longer side of the pictures in pixels, 32..4096; the shorter is 3/4 of it.
+        layout: one of `LAYOUTS`. Its classes stand in the place of the set's own, and "nyud",
+            "nyud-mat" and "folder" have depth, "sift-flow" and "folder" the geometric labels, too.
 
     Returns:
         `root`.
@@ -71,6 +78,8 @@ def write_sample_dataset(
             raise ValueError(f"{name} must be >= {least}, got {value}")
     if not 32 <= size <= _MAX_SIZE:
         raise ValueError(f"size must be in 32..{_MAX_SIZE}, got {size}")
+    if layout not in LAYOUTS:
+        raise ValueError(f"layout must be one of {', '.join(LAYOUTS)}, got {layout!r}")
     manifest = {
         "generator": _GENERATOR,
         "version": _VERSION,
@@ -79,6 +88,8 @@ def write_sample_dataset(
         "val": val,
         "size": size,
     }
+    if layout != "voc":
+        manifest["layout"] = layout
     if _read_manifest(root) == manifest:
         return root
     _refuse_foreign(root)
@@ -99,32 +110,29 @@ def write_sample_dataset(
 
 
 def _write(folder: Path, manifest: dict[str, Any]) -> None:
-    for name in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
-        (folder / name).mkdir(parents=True)
-    palette = voc_palette().tobytes()
-    ids: dict[str, list[str]] = {}
-    for number, split in enumerate(("train", "val")):
-        deck = _Deck(np.random.default_rng((manifest["seed"], number)))
-        ids[split] = [f"{split}_{index:06d}" for index in range(manifest[split])]
-        for index, image_id in enumerate(ids[split]):
-            rng = np.random.default_rng((manifest["seed"], number, index))
-            sides = [manifest["size"] * 3 // 4, manifest["size"]]
-            height, width = sides[:: -1 if rng.random() < 0.25 else 1]
-            image, label = draw_scene(deck.deal(), height, width, rng)
-            picture = Image.fromarray(image)
-            picture.save(folder / "JPEGImages" / f"{image_id}.jpg", quality=92)
-            indices = Image.fromarray(label)
-            indices.putpalette(palette)
-            indices.save(folder / "SegmentationClass" / f"{image_id}.png")
-    ids["trainval"] = ids["train"] + ids["val"]
-    for split, names in ids.items():
-        _write_lines(folder / "ImageSets" / "Segmentation" / f"{split}.txt", names)
-    _write_lines(folder / "classes.txt", SAMPLE_CLASS_NAMES)
+    folder.mkdir(parents=True)
+    layout = _layout_of(manifest)
+    layout.write(folder, _scenes(manifest, layout.one_size))
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="ascii")
 
 
-def _write_lines(path: Path, lines: Iterable[str]) -> None:
-    path.write_text("".join(f"{line}\n" for line in lines), encoding="ascii")
+def _scenes(manifest: dict[str, Any], one_size: bool) -> Iterator[Scene]:
+    """Every picture, those of train first."""
+    place = 0
+    for number, split in enumerate(("train", "val")):
+        deck = _Deck(np.random.default_rng((manifest["seed"], number)))
+        for index in range(manifest[split]):
+            rng = np.random.default_rng((manifest["seed"], number, index))
+            sides = [manifest["size"] * 3 // 4, manifest["size"]]
+            upright = rng.random() < 0.25 and not one_size
+            height, width = sides[:: -1 if upright else 1]
+            example = draw_scene(deck.deal(), height, width, rng)
+            yield Scene(split, f"{split}_{index:06d}", place, example)
+            place += 1
+
+
+def _layout_of(manifest: dict[str, Any]) -> Layout:
+    return LAYOUTS[manifest.get("layout", "voc")]
 
 
 class _Deck:
@@ -144,9 +152,17 @@ class _Deck:
 
 
 def is_sample(root: Path) -> bool:
-    """Whether `write_sample_dataset` wrote this folder."""
+    """Whether `write_sample_dataset` wrote this folder, in the layout of `SampleDataset`."""
+    manifest = _own_manifest(root)
+    return manifest is not None and _layout_of(manifest) is LAYOUTS["voc"]
+
+
+def _own_manifest(root: Path) -> dict[str, Any] | None:
+    """The manifest of a folder that `write_sample_dataset` wrote."""
     manifest = _read_manifest(root)
-    return isinstance(manifest, dict) and manifest.get("generator") == _GENERATOR
+    if not isinstance(manifest, dict) or manifest.get("generator") != _GENERATOR:
+        return None
+    return manifest if manifest.get("layout", "voc") in LAYOUTS else None
 
 
 def _read_manifest(root: Path) -> Any:
@@ -160,10 +176,12 @@ def _refuse_foreign(root: Path) -> None:
     """Never replace what `write_sample_dataset` did not write."""
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return
-    if not is_sample(root):
+    manifest = _own_manifest(root)
+    if manifest is None:
         message = "exists and is not a sample data set; name another folder"
         raise DataError(Problem(root, message))
-    others = sorted(path.name for path in root.iterdir() if path.name not in _CONTENTS)
+    known = {MANIFEST, *_layout_of(manifest).contents}
+    others = sorted(path.name for path in root.iterdir() if path.name not in known)
     if others:
         message = f"holds more than an older sample data set ({shortened(others, 3)}); name another"
         raise DataError(Problem(root, message))

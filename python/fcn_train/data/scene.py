@@ -14,7 +14,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from fcn_train.data.coding import IGNORE_INDEX
-from fcn_train.data.dataset import Example
+from fcn_train.data.example import Example
+from fcn_train.data.scene_depth import Horizon, Surfaces
 
 _FAMILIES = (
     ("red", 0.0, ("disc", "star"), ("plain", "striped")),
@@ -62,13 +63,16 @@ def draw_scene(
         rng: decides everything else.
 
     Returns:
-        Image and label; the label marks a band of two pixels around each object as void.
+        Image, label, a second label map of `SAMPLE_GEOMETRY_NAMES`, and depth. The label maps mark
+        a band of two pixels around each object as void, where depth is missing, as it is in the
+        sky.
     """
-    canvas = _background(height, width, rng)
+    canvas, horizon = _background(height, width, rng)
     objects, masks = _place(classes, height, width, rng)
     label = np.zeros((height, width), dtype=np.uint8)
+    surfaces = Surfaces(height, width, horizon)
     light = rng.uniform(0, 2 * np.pi)
-    for item, mask in zip(objects, masks, strict=True):
+    for number, (item, mask) in enumerate(zip(objects, masks, strict=True), 1):
         opacity = np.asarray(mask, dtype=np.float32)[:, :, None] / 255
         canvas *= 1 - 0.45 * _shadow(mask, light)[:, :, None]
         canvas += opacity * (_surface(item, mask, light, rng) - canvas)
@@ -77,10 +81,13 @@ def draw_scene(
         shrunk = np.asarray(inside.filter(ImageFilter.MinFilter(3)))
         label[grown > 0] = IGNORE_INDEX
         label[shrunk > 0] = item.kind
+        surfaces.add(grown > 0, shrunk > 0, number / len(objects))
     noise = rng.normal(0, rng.uniform(2, 7), size=(height, width, 1))
     noise = noise + rng.normal(0, 2, size=canvas.shape)
     canvas = canvas * rng.uniform(0.85, 1.1) + noise
-    return Example(np.clip(np.rint(canvas), 0, 255).astype(np.uint8), label)
+    image = np.clip(np.rint(canvas), 0, 255).astype(np.uint8)
+    depth = np.rint(surfaces.depth).astype(np.uint16)
+    return Example(image, label, (surfaces.label,), depth)
 
 
 def _place(
@@ -239,15 +246,21 @@ def _shadow(mask: Image.Image, light: float) -> np.ndarray:
     return np.asarray(moved.filter(ImageFilter.GaussianBlur(2)), dtype=np.float32) / 255
 
 
-def _background(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
-    """Cloudy ground of two or three colors, at times tiled or with a horizon: (H, W, 3)."""
+def _background(
+    height: int, width: int, rng: np.random.Generator
+) -> tuple[np.ndarray, Horizon | None]:
+    """Cloudy ground of two or three colors, at times tiled or with a horizon: (H, W, 3), and that
+    horizon."""
     tones = [_rgb(rng.random(), rng.uniform(0.05, 0.55), rng.uniform(0.2, 0.9)) for _ in range(3)]
     rows, columns = np.mgrid[:height, :width].astype(np.float32)
     cloud = _cloud(height, width, rng)
     canvas: np.ndarray = tones[0] + (tones[1] - tones[0]) * cloud[:, :, None]
+    horizon = None
     if rng.random() < 0.5:
         slope = rng.normal(0, 0.15) * (columns - width / 2)
-        line = rng.uniform(0.3, 0.7) * height + slope + 8 * (_cloud(height, width, rng) - 0.5)
+        level = rng.uniform(0.3, 0.7) * height + slope
+        line = level + 8 * (_cloud(height, width, rng) - 0.5)
+        horizon = Horizon(line, level[0])
         below = np.clip(rows - line, 0, 1)[:, :, None]
         canvas += below * (tones[2] * (0.7 + 0.6 * cloud[:, :, None]) - canvas)
     if rng.random() < 0.5:
@@ -257,7 +270,7 @@ def _background(height: int, width: int, rng: np.random.Generator) -> np.ndarray
         contrast = rng.uniform(0.08, 0.3)
         weight = _pattern(texture, x * scale, y * scale, rng)[:, :, None]
         canvas *= 1 + contrast * (weight - 0.5)
-    return canvas
+    return canvas, horizon
 
 
 def _cloud(height: int, width: int, rng: np.random.Generator) -> np.ndarray:

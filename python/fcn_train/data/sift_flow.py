@@ -1,11 +1,15 @@
-"""SIFT Flow: outdoor scenes of 256 x 256 pixels, labelled twice."""
+"""SIFT Flow: outdoor scenes of 256 x 256 pixels, labeled twice."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
+from fcn_ext.numpy import voc_palette
+from fcn_train.data.dataset import SegmentationDataset
+from fcn_train.data.label_sets import LabelSet
 from fcn_train.data.lists import find_folder, find_list, read_ids
-from fcn_train.data.matlab import MatlabSegmentation, from_one
+from fcn_train.data.matlab import MatlabLabels, from_one
 from fcn_train.data.problems import DataError, Problem
 
 __all__ = ["SIFT_FLOW_CLASS_NAMES", "SIFT_FLOW_GEOMETRY_NAMES", "SiftFlow"]
@@ -18,16 +22,26 @@ SIFT_FLOW_CLASS_NAMES = (
 )
 SIFT_FLOW_GEOMETRY_NAMES = ("sky", "horizontal", "vertical")
 
-_SCENES = "spatial_envelope_256x256_static_8outdoorcategories"
+SCENES = "spatial_envelope_256x256_static_8outdoorcategories"
+
+
+class _Labels(NamedTuple):
+    """One of the two sets: its name, its classes, and what the values of its files stand for."""
+
+    name: str
+    class_names: tuple[str, ...]
+    classes: dict[int, int]
+
+
 _LABELS = {
-    "SemanticLabels": (SIFT_FLOW_CLASS_NAMES, from_one(33, 0)),
+    "SemanticLabels": _Labels("semantic", SIFT_FLOW_CLASS_NAMES, from_one(33, 0)),
     # -1 is void; the reference implementation takes 0 for it, too.
-    "GeoLabels": (SIFT_FLOW_GEOMETRY_NAMES, from_one(3, -1, 0)),
+    "GeoLabels": _Labels("geometric", SIFT_FLOW_GEOMETRY_NAMES, from_one(3, -1, 0)),
 }
 
 
-class SiftFlow(MatlabSegmentation):
-    """SIFT Flow (Liu et al., 2011): 33 semantic or 3 geometric classes.
+class SiftFlow(SegmentationDataset):
+    """SIFT Flow (Liu et al., 2011): 33 semantic classes, 3 geometric ones, or both at once.
 
     `Images`, `SemanticLabels` and `GeoLabels`, each with one folder of scenes below it (labels are
     the variable `S`). The archive has no lists: put the published `trainval.txt` and `test.txt`
@@ -35,13 +49,23 @@ class SiftFlow(MatlabSegmentation):
 
     Args:
         root: the folder of `Images`, or one that holds it as `SiftFlowDataset`.
-        split: name of a list beside the folders, or the path of a list file.
-        label_folder: `SemanticLabels` (the default, and "") or `GeoLabels`.
+        split: name of a list beside the folders or in `root`, or the path of a list file.
+        label_folder: `SemanticLabels` (the default, and ""), `GeoLabels`, or
+            `SemanticLabels,GeoLabels` for both sets of classes, "semantic" and "geometric".
         strict: see `SegmentationDataset`.
 
     Raises:
         DataError: with `strict`, if a folder or the list is missing, empty or repeats an image;
             always, if `label_folder` is another.
+
+    Example:
+        >>> both = SiftFlow(
+        ...     "SiftFlowDataset", "test", label_folder="SemanticLabels,GeoLabels"
+        ... )  # doctest: +SKIP
+        >>> [labels.name for labels in both.label_sets]  # doctest: +SKIP
+        ['semantic', 'geometric']
+        >>> both[0].labels[1].shape  # doctest: +SKIP
+        (256, 256)
     """
 
     def __init__(
@@ -52,27 +76,37 @@ class SiftFlow(MatlabSegmentation):
         label_folder: str = "SemanticLabels",
         strict: bool = True,
     ) -> None:
-        label_folder = label_folder or "SemanticLabels"
-        if label_folder not in _LABELS:
-            message = f"holds no labels of SIFT Flow; give {' or '.join(_LABELS)}"
-            raise DataError(Problem(Path(root) / label_folder, message))
-        needed = ("Images", label_folder)
+        label_folders = (label_folder or "SemanticLabels").split(",")
+        for name in label_folders:
+            if name not in _LABELS or label_folders.count(name) > 1:
+                message = f"holds no labels of SIFT Flow; give {', '.join(_LABELS)} or both"
+                raise DataError(Problem(Path(root) / name, message))
+        needed = ("Images", *label_folders)
         folder, problems = find_folder(Path(root), ("", "SiftFlowDataset"), needed)
-        list_file = find_list(folder, split)
+        list_file = find_list(folder, split, Path(root))
 
         def image_of(image_id: str) -> Path:
-            return folder / "Images" / _SCENES / f"{image_id}.jpg"
+            return folder / "Images" / SCENES / f"{image_id}.jpg"
 
         ids = read_ids(list_file, problems, image_of)
-        names, classes = _LABELS[label_folder]
+
+        def label_set(label_folder: str) -> LabelSet:
+            name, class_names, classes = _LABELS[label_folder]
+            reader = MatlabLabels("SIFT Flow", "S", classes)
+            paths = [folder / label_folder / SCENES / f"{image_id}.mat" for image_id in ids]
+            return LabelSet(name, class_names, voc_palette(), reader, paths)
+
+        first, *others = map(label_set, label_folders)
         super().__init__(
             "SIFT Flow",
             ids,
             [image_of(image_id) for image_id in ids],
-            [folder / label_folder / _SCENES / f"{image_id}.mat" for image_id in ids],
-            variable="S",
-            classes=classes,
-            class_names=names,
+            first.paths,
+            class_names=first.class_names,
+            palette=first.palette,
+            reader=first.reader,
+            label_set=first.name,
+            more_labels=others,
             source=list_file,
             problems=problems,
             strict=strict,

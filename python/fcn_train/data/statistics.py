@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
 
 from fcn_train.data.coding import IGNORE_INDEX
 from fcn_train.data.dataset import SegmentationDataset
+from fcn_train.data.example import Example
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +25,9 @@ class DatasetStatistics:
     void_pixels: pixels of no class.
     sizes: number of images by (height, width), the most frequent first.
     mean, std: (3,) float64, of R, G, B over all pixels, in units of 0..255.
+    depth: of depth and HHA, where the data set reads them: the share of pixels without depth,
+        "missing"; the mean logarithm of the others' millimeters, "log_mean"; the three means of
+        HHA where it is not missing, "hha_mean".
     """
 
     class_names: tuple[str, ...]
@@ -34,6 +38,7 @@ class DatasetStatistics:
     sizes: dict[tuple[int, int], int]
     mean: np.ndarray
     std: np.ndarray
+    depth: dict[str, Any] = field(default_factory=dict)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, DatasetStatistics):
@@ -79,6 +84,7 @@ class DatasetStatistics:
             "void_share": self.void_share,
             "mean": self.mean.tolist(),
             "std": self.std.tolist(),
+            **({"depth": self.depth} if self.depth else {}),
             "sizes": [
                 {"height": height, "width": width, "images": images}
                 for (height, width), images in self.sizes.items()
@@ -114,6 +120,7 @@ def dataset_statistics(
     sizes: Counter[tuple[int, int]] = Counter()
     total, squares = np.zeros(3, dtype=np.int64), np.zeros(3, dtype=np.int64)
     value = np.arange(256)
+    depth = _DepthSums()
     for index in range(len(dataset)):
         example = dataset[index]
         count = np.bincount(example.label.ravel(), minlength=256)
@@ -126,6 +133,7 @@ def dataset_statistics(
             levels = np.bincount(example.image[:, :, channel].ravel(), minlength=256)
             total[channel] += levels @ value
             squares[channel] += levels @ value**2
+        depth.add(example)
         if progress is not None:
             progress(index + 1, len(dataset))
     pixels = max(1, int(counts.sum()))
@@ -139,4 +147,36 @@ def dataset_statistics(
         sizes=dict(sizes.most_common()),
         mean=mean,
         std=np.sqrt(np.maximum(squares / pixels - mean**2, 0)),
+        depth=depth.means(),
     )
+
+
+class _DepthSums:
+    """Sums over the depth and the HHA of the examples that have them."""
+
+    def __init__(self) -> None:
+        self._pixels = self._measured = self._hha_measured = 0
+        self._logarithm, self._hha = 0.0, np.zeros(3, dtype=np.int64)
+        self._has_depth = self._has_hha = False
+
+    def add(self, example: Example) -> None:
+        if example.depth is not None:
+            known = example.depth[example.depth > 0].astype(np.float64)
+            self._has_depth = True
+            self._pixels += example.depth.size
+            self._measured += known.size
+            self._logarithm += float(np.log(known).sum())
+        if example.hha is not None:
+            there = example.hha[example.hha[:, :, 0] > 0]
+            self._has_hha = True
+            self._hha_measured += len(there)
+            self._hha += there.sum(axis=0, dtype=np.int64)
+
+    def means(self) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        if self._has_depth:
+            found["missing"] = 1 - self._measured / max(1, self._pixels)
+            found["log_mean"] = self._logarithm / max(1, self._measured)
+        if self._has_hha:
+            found["hha_mean"] = (self._hha / max(1, self._hha_measured)).tolist()
+        return found

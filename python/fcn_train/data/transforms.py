@@ -16,7 +16,9 @@ from PIL import Image
 from torch import Tensor
 
 from fcn_train.data.coding import IGNORE_INDEX
-from fcn_train.data.dataset import Example
+from fcn_train.data.depth import HHA_MEAN, Channels, log_depth
+from fcn_train.data.example import Example
+from fcn_train.model_options import VOC_MEAN
 
 Transform = Callable[[Example, np.random.Generator], Example]
 
@@ -35,15 +37,21 @@ class Normalization:
     std: Triple = (1.0, 1.0, 1.0)
     bgr: bool = False
 
+    @property
+    def color(self) -> tuple[int, int, int]:
+        """The 8-bit color that becomes about zero."""
+        red, green, blue = (round(value) for value in self.mean)
+        return red, green, blue
+
 
 IMAGENET = Normalization((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 """Mean and deviation of ImageNet, as torchvision's weights expect."""
 
-CAFFE = Normalization((122.67892, 116.66877, 104.00699), bgr=True)
+CAFFE = Normalization(VOC_MEAN, bgr=True)
 """BGR minus the VGG16 mean, as Caffe's weights expect (the reference repository's VOC layers)."""
 
-MEAN_COLOR = (123, 117, 104)
-"""Padding of images: the rounded mean of both normalizations, so about zero after them."""
+MEAN_COLOR = CAFFE.color
+"""Padding of images: the rounded mean, so about zero after normalization."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +67,7 @@ class Mirror:
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:
         if rng.random() >= self.probability:
             return example
-        return Example(example.image[:, ::-1], example.label[:, ::-1])
+        return example.changed(_mirrored, _mirrored, _mirrored)
 
 
 @dataclass(frozen=True)
@@ -84,7 +92,7 @@ class RandomCrop:
     """A (height, width) window at a uniformly random place.
 
     An image smaller than the window lies at a random place inside it; the rest has the color
-    `fill` and the label `IGNORE_INDEX`.
+    `fill`, the label `IGNORE_INDEX` and no depth.
     """
 
     height: int
@@ -101,14 +109,20 @@ class RandomCrop:
         left, source_columns, columns = _window(width, self.width, rng)
         if (height, width) == (rows, columns) == (self.height, self.width):
             return example
-        image = np.empty((self.height, self.width, 3), dtype=np.uint8)
-        image[:] = self.fill
-        label = np.full((self.height, self.width), IGNORE_INDEX, dtype=np.uint8)
         target = np.s_[top : top + rows, left : left + columns]
         source = np.s_[source_rows : source_rows + rows, source_columns : source_columns + columns]
-        image[target] = example.image[source]
-        label[target] = example.label[source]
-        return Example(image, label)
+
+        def cut(values: np.ndarray, fill: int | tuple[int, int, int]) -> np.ndarray:
+            window = np.empty((self.height, self.width, *values.shape[2:]), dtype=values.dtype)
+            window[:] = fill
+            window[target] = values[source]
+            return window
+
+        return example.changed(
+            lambda image: cut(image, self.fill),
+            lambda label: cut(label, IGNORE_INDEX),
+            lambda depth: cut(depth, 0),
+        )
 
 
 @dataclass(frozen=True)
@@ -124,9 +138,14 @@ class Compose:
 
 
 def augmentation(
-    *, mirror: bool = True, scale: tuple[float, float] = (1.0, 1.0), crop: int = 0
+    *,
+    mirror: bool = True,
+    scale: tuple[float, float] = (1.0, 1.0),
+    crop: int = 0,
+    fill: tuple[int, int, int] = MEAN_COLOR,
 ) -> Compose:
-    """Mirror, then random scale, then a square random crop; `crop` 0 keeps the native size.
+    """Mirror, then random scale, then a square random crop; `crop` 0 keeps the native size, `fill`
+    is the color where a crop leaves the image.
 
     Raises:
         ValueError: if `scale` is not 0 < low <= high or `crop` is negative.
@@ -137,19 +156,37 @@ def augmentation(
     if scale != (1.0, 1.0):
         transforms.append(RandomScale(*scale))
     if crop:
-        transforms.append(RandomCrop(crop, crop))
+        transforms.append(RandomCrop(crop, crop, fill))
     return Compose(tuple(transforms))
 
 
 def resize(example: Example, height: int, width: int) -> Example:
-    """The example at another size: image bilinear (area-weighted when shrinking), label nearest."""
+    """The example at another size: image bilinear (area-weighted when shrinking), labels nearest,
+    depth and HHA bilinear among the pixels that have it."""
     if example.label.shape == (height, width):
         return example
-    image = Image.fromarray(np.ascontiguousarray(example.image))
-    label = Image.fromarray(np.ascontiguousarray(example.label))
-    return Example(
-        np.array(image.resize((width, height), Image.Resampling.BILINEAR)),
-        np.array(label.resize((width, height), Image.Resampling.NEAREST)),
+    size = (width, height)
+
+    def resized(values: np.ndarray, how: Image.Resampling) -> np.ndarray:
+        return np.array(Image.fromarray(np.ascontiguousarray(values)).resize(size, how))
+
+    def depth_resized(values: np.ndarray) -> np.ndarray:
+        channels = values.reshape(*values.shape[:2], -1).astype(np.float32)
+        known = (channels[:, :, :1] > 0).astype(np.float32)
+        sums = [
+            resized(channel, Image.Resampling.BILINEAR)
+            for channel in np.moveaxis(np.concatenate([channels * known, known], axis=2), 2, 0)
+        ]
+        weight = sums.pop()
+        enough = weight >= 0.5
+        means = [np.where(enough, np.rint(s / np.where(enough, weight, 1)), 0) for s in sums]
+        shape = (height, width, *values.shape[2:])
+        return np.stack(means, axis=2).astype(values.dtype).reshape(shape)
+
+    return example.changed(
+        lambda image: resized(image, Image.Resampling.BILINEAR),
+        lambda label: resized(label, Image.Resampling.NEAREST),
+        depth_resized,
     )
 
 
@@ -163,57 +200,97 @@ def image_to_tensor(image: np.ndarray, normalization: Normalization) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1)))
 
 
-def to_tensors(example: Example, normalization: Normalization) -> tuple[Tensor, Tensor]:
-    """A (3, H, W) float32 image and an (H, W) uint8 label."""
-    label = torch.from_numpy(example.label.copy())
-    return image_to_tensor(example.image, normalization), label
+def input_to_tensor(
+    example: Example, normalization: Normalization, channels: Channels = "color"
+) -> Tensor:
+    """What a network sees of an example, (C, H, W) float32.
+
+    Color as `image_to_tensor` gives it; then `log_depth`; or HHA minus `HHA_MEAN`, divided by the
+    mean deviation that the color is divided by, and 0 where depth is missing.
+
+    Args:
+        example: read with these channels.
+        normalization: of the color.
+        channels: which there are, and their order.
+    """
+    parts = []
+    if channels.startswith("color"):
+        parts.append(image_to_tensor(example.image, normalization))
+    if "depth" in channels:
+        assert example.depth is not None
+        parts.append(torch.from_numpy(log_depth(example.depth))[None])
+    if "hha" in channels:
+        assert example.hha is not None
+        spread = (sum(normalization.std) / 3,) * 3
+        known = torch.from_numpy(example.hha[:, :, 0] > 0)
+        parts.append(image_to_tensor(example.hha, Normalization(HHA_MEAN, spread)) * known)
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def to_tensors(
+    example: Example, normalization: Normalization, channels: Channels = "color"
+) -> tuple[Tensor, ...]:
+    """What a network sees, as `input_to_tensor`, and an (H, W) uint8 label for each set."""
+    labels = (torch.from_numpy(label.copy()) for label in example.labels)
+    return (input_to_tensor(example, normalization, channels), *labels)
 
 
 class Batch(NamedTuple):
     """Examples stacked for the network.
 
-    images: (N, 3, H, W) float32, normalized; zero (the mean color) where padded.
+    images: (N, C, H, W) float32, normalized; zero (the mean color) where padded.
     targets: (N, H, W) uint8; `IGNORE_INDEX` where void or padded.
     ids: the N names.
     sizes: the N (height, width) before padding; image i fills the top left corner.
+    more_targets: targets of further sets of classes, each as `targets`.
     """
 
     images: Tensor
     targets: Tensor
     ids: tuple[str, ...]
     sizes: tuple[tuple[int, int], ...]
+    more_targets: tuple[Tensor, ...] = ()
 
     def __eq__(self, other: object) -> bool:
         """Whether both hold the same images, targets, names and sizes."""
         if not isinstance(other, Batch):
             return NotImplemented
-        tensors = ((self.images, other.images), (self.targets, other.targets))
-        same = all(torch.equal(mine, theirs) for mine, theirs in tensors)
+        mine, theirs = ((b.images, b.targets, *b.more_targets) for b in (self, other))
+        same = len(mine) == len(theirs) and all(map(torch.equal, mine, theirs))
         return same and (self.ids, self.sizes) == (other.ids, other.sizes)
 
     def __ne__(self, other: object) -> bool:
         return not self == other
 
 
-def collate(tensors: Sequence[tuple[Tensor, Tensor]], ids: Sequence[str]) -> Batch:
+def collate(tensors: Sequence[tuple[Tensor, ...]], ids: Sequence[str]) -> Batch:
     """Stack examples; smaller ones are padded at the right and bottom to the largest.
 
     Args:
-        tensors: pairs of image (3, H, W) and label (H, W), at least one.
+        tensors: image (C, H, W) and one label (H, W) or more of each, at least one.
         ids: as many names.
     """
-    sizes = tuple((label.shape[0], label.shape[1]) for _, label in tensors)
-    if len(set(sizes)) == 1:
-        images = torch.stack([image for image, _ in tensors])
-        targets = torch.stack([label for _, label in tensors])
-        return Batch(images, targets, tuple(ids), sizes)
-    height, width = (max(sides) for sides in zip(*sizes, strict=True))
-    images = torch.zeros(len(tensors), 3, height, width)
-    targets = torch.full((len(tensors), height, width), IGNORE_INDEX, dtype=torch.uint8)
-    for index, ((image, label), (rows, columns)) in enumerate(zip(tensors, sizes, strict=True)):
-        images[index, :, :rows, :columns] = image
-        targets[index, :rows, :columns] = label
-    return Batch(images, targets, tuple(ids), sizes)
+    sizes = tuple((label.shape[0], label.shape[1]) for _, label, *_ in tensors)
+    size = max(rows for rows, _ in sizes), max(columns for _, columns in sizes)
+    images, targets, *more = (
+        _stack(parts, size, IGNORE_INDEX if number else 0)
+        for number, parts in enumerate(zip(*tensors, strict=True))
+    )
+    return Batch(images, targets, tuple(ids), sizes, tuple(more))
+
+
+def _stack(parts: Sequence[Tensor], size: tuple[int, int], fill: int) -> Tensor:
+    """Maps (..., H, W) of one batch, each padded to `size`."""
+    if all(part.shape[-2:] == size for part in parts):
+        return torch.stack(list(parts))
+    stacked = parts[0].new_full((len(parts), *parts[0].shape[:-2], *size), fill)
+    for padded, part in zip(stacked, parts, strict=True):
+        padded[..., : part.shape[-2], : part.shape[-1]] = part
+    return stacked
+
+
+def _mirrored(values: np.ndarray) -> np.ndarray:
+    return values[:, ::-1]
 
 
 def _window(size: int, crop: int, rng: np.random.Generator) -> tuple[int, int, int]:

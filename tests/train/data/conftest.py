@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from fcn_ext.numpy import voc_palette
+from fcn_train import pictures
 from fcn_train.data import write_sample_dataset
 
 
@@ -32,6 +33,13 @@ def voc_root(tmp_path: Path) -> Path:
     (lists / "train.txt").write_text("a\nb\n")
     (lists / "val.txt").write_text("c\n\n")
     return root
+
+
+@pytest.fixture
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in the folder above, without its finished run, which is of another sample data set."""
+    for name in ("draw_curves", "draw_class_bars", "draw_confusion", "draw_overlays"):
+        monkeypatch.setattr(pictures, name, lambda *arguments: None)
 
 
 def write_pair(root: Path, image_id: str, width: int, height: int) -> np.ndarray:

@@ -7,18 +7,26 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageOps
 
 from fcn_train.data import (
     IGNORE_INDEX,
+    IMAGENET,
     DataError,
     FolderSegmentation,
     LabelCoding,
+    LabelSet,
     MemoryDataset,
     Problem,
+    SegmentationDataset,
+    TrainLoader,
+    augmentation,
     check_dataset,
+    dataset_statistics,
     open_dataset,
 )
+from fcn_train.data.labels import PictureLabels
 
 
 def test_data_error_survives_pickling() -> None:
@@ -106,6 +114,48 @@ def test_a_label_alone_is_that_of_the_pair(voc_root: Path) -> None:
     for which in (dataset, MemoryDataset(dataset)):
         assert np.array_equal(which.label(1), dataset[1].label)
         assert which.examine(1)[1] == []
+
+
+def test_there_may_be_any_number_of_label_sets(voc_root: Path) -> None:
+    """Here three: VOC's own labels, halves of them, and whether there is anything."""
+    first = open_dataset("voc", voc_root, "train").label_sets[0]
+    more = []
+    for name, classes in (
+        ("halves", {value: value // 11 for value in range(21)}),
+        ("something", {value: min(value, 1) for value in range(21)}),
+    ):
+        coding = LabelCoding(classes=tuple(classes.items()))
+        names = tuple(f"{name} {index}" for index in range(2))
+        reader = PictureLabels(2, coding, first.palette)
+        more.append(LabelSet(name, names, first.palette, reader, first.paths))
+    dataset = SegmentationDataset(
+        "VOC",
+        ["a", "b"],
+        [voc_root / "JPEGImages" / f"{name}.jpg" for name in "ab"],
+        first.paths,
+        class_names=first.class_names,
+        palette=first.palette,
+        source=voc_root,
+        label_set="objects",
+        more_labels=more,
+    )
+    assert [labels.name for labels in dataset.label_sets] == ["objects", "halves", "something"]
+    label, halves, something = dataset[1].labels
+    void = label == IGNORE_INDEX
+    assert np.array_equal(halves, np.where(void, IGNORE_INDEX, label // 11))
+    assert np.array_equal(something, np.where(void, IGNORE_INDEX, np.minimum(label, 1)))
+    counts = np.zeros((3, 256), dtype=np.int64)
+    problems = check_dataset(dataset, counts=counts)
+    assert [problem.message for problem in problems] == [
+        "labels hold pixels of one class alone, 'halves 0' (and void); give labels of two classes "
+        "or more"
+    ]
+    assert (counts.sum(1) == counts[0].sum()).all()
+    assert dataset_statistics(dataset.only(2)).class_names == ("something 0", "something 1")
+    batch = next(TrainLoader(dataset, augmentation(crop=5), IMAGENET, batch_size=3).batches(0, 1))
+    assert len(batch.more_targets) == 2
+    valid = batch.targets != IGNORE_INDEX
+    assert torch.equal(batch.more_targets[1][valid], batch.targets[valid].clamp(max=1))
 
 
 def test_loader_processes_read_as_this_one_does(voc_root: Path) -> None:

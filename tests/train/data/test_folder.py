@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -165,11 +166,66 @@ def test_lists_that_leave_the_data_set_are_refused(root: Path, line: str) -> Non
     assert (dataset.ids, len(dataset.problems)) == (["a"], 1)
 
 
+@pytest.mark.parametrize("split", ["", "train", "listed"])
+def test_depth_lies_where_the_images_do(tmp_path: Path, split: str) -> None:
+    """Beside them, or in folders of the split, or by the names of a list."""
+    images, labels, depths, hhas = ("rgb", "labels", "metric", "hha")
+    inner = "train" if split == "train" else ""
+    for number in range(2):
+        name = f"city/{number}" if split == "listed" else str(number)
+        for folder, picture in (
+            (images, Image.new("RGB", (3, 2))),
+            (labels, Image.new("L", (3, 2), 1)),
+            (depths, Image.fromarray(np.full((2, 3), 100 + number, dtype=np.uint16))),
+            (hhas, Image.new("RGB", (3, 2), (number + 1, 2, 3))),
+        ):
+            path = tmp_path / folder / inner / f"{name}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            picture.save(path)
+    if split == "listed":
+        (tmp_path / "listed.txt").write_text("city/0\ncity/1\n")
+    options: dict[str, Any] = {"num_classes": 2, "image_folder": images}
+    dataset = FolderSegmentation(
+        tmp_path, split, depth_folder=depths, channels="color-depth", **options
+    )
+    assert [dataset[index].depth[0, 0] for index in range(2)] == [100, 101]  # type: ignore[index]
+    hha = FolderSegmentation(tmp_path, split, channels="color-hha", **options)
+    assert [hha[index].hha[0, 0, 0] for index in range(2)] == [1, 2]  # type: ignore[index]
+    with pytest.raises(DataError, match=r"depth.*: folder is missing; .* --data\.depth-folder"):
+        FolderSegmentation(tmp_path, split, channels="color-depth", **options)
+
+
+def test_a_second_folder_of_labels_is_a_second_set(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        add_pair(tmp_path / "images", tmp_path / "labels", name)
+        (tmp_path / "parts").mkdir(exist_ok=True)
+        part = np.full((3, 4), 2, dtype=np.uint8)
+        Image.fromarray(part).save(tmp_path / "parts" / f"{name}.png")
+    options: dict[str, Any] = {"num_classes": 2, "label_folder": "labels,parts"}
+    listing = tmp_path / "classes-parts.txt"
+    with pytest.raises(DataError, match=r"classes-parts\.txt: list of class names cannot be read"):
+        FolderSegmentation(tmp_path, **options)
+    listing.write_text("head\ntail\nlegs\n")
+    (tmp_path / "parts" / "b.png").unlink()
+    dataset = FolderSegmentation(tmp_path, **options)
+    assert [labels.name for labels in dataset.label_sets] == ["labels", "parts"]
+    assert [labels.num_classes for labels in dataset.label_sets] == [2, 3]
+    with pytest.raises(DataError, match=r"parts/b\.png: label is missing"):
+        dataset[1]
+    listing.write_text("head\ntail\n")
+    with pytest.raises(
+        DataError, match=r"values that classes-parts\.txt has no class for: 2 in 12"
+    ):
+        FolderSegmentation(tmp_path, **options)[0]
+    with pytest.raises(ValueError, match="label-folder must name different folders, got parts tw"):
+        FolderSegmentation(tmp_path, num_classes=2, label_folder="labels,parts,parts")
+
+
 def test_links_out_of_the_data_set_are_read(tmp_path: Path) -> None:
     add_pair(tmp_path / "there", tmp_path / "mine" / "labels", "x")
     (tmp_path / "mine" / "images").mkdir()
     (tmp_path / "mine" / "images" / "x.jpg").symlink_to(tmp_path / "there" / "x.jpg")
-    assert len(FolderSegmentation(tmp_path / "mine", num_classes=2)[0]) == 2
+    assert FolderSegmentation(tmp_path / "mine", num_classes=2)[0].label.size > 0
 
 
 def test_stray_files_are_no_pairs(root: Path) -> None:

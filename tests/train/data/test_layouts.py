@@ -16,6 +16,9 @@ LAYOUTS = [
     ("camvid", ("train", "trainannot")),
     ("voc", ("JPEGImages", "SegmentationClass")),
     ("voc", ("VOCdevkit/VOC2012/JPEGImages",)),
+    ("cityscapes", ("leftImg8bit", "gtFine")),
+    ("ade20k", ("images", "annotations")),
+    ("ade20k", ("ADEChallengeData2016/images", "ADEChallengeData2016/annotations")),
     ("folder", ("images", "labels")),
     ("folder", ("train/images", "train/labels")),
 ]
@@ -35,7 +38,12 @@ def test_pascal_context_is_told_from_the_voc_2010_beside_it(tmp_path: Path) -> N
     for folder in ("trainval", "VOC2010/JPEGImages"):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "labels.txt").write_text("")
-    assert looks_like(tmp_path) == ["pascal-context"]
+    assert looks_like(tmp_path) == ["pascal-context", "pascal-context-33"]
+
+
+def test_the_labeled_file_of_nyud_is_told(tmp_path: Path) -> None:
+    (tmp_path / "nyu_depth_v2_labeled.mat").write_text("")
+    assert looks_like(tmp_path) == ["nyud"]
 
 
 def test_the_sample_is_known_by_its_manifest(sample_root: Path) -> None:

@@ -9,21 +9,30 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from scipy.io import savemat
 
 from fcn_train.data import (
+    IMAGENET,
     NYUD_CLASS_NAMES,
+    PASCAL_CONTEXT_33_CLASS_NAMES,
     PASCAL_CONTEXT_CLASS_NAMES,
     SIFT_FLOW_CLASS_NAMES,
     SIFT_FLOW_GEOMETRY_NAMES,
     VOC_CLASS_NAMES,
     DataError,
+    EvaluationLoader,
+    MemoryDataset,
     Nyud,
     PascalContext,
     SbdSegmentation,
     SiftFlow,
+    TrainLoader,
+    augmentation,
     check_dataset,
+    check_split,
+    fingerprint,
     open_dataset,
 )
 
@@ -65,7 +74,8 @@ def test_sbd_takes_a_list_by_its_path(sbd_root: Path, tmp_path: Path) -> None:
 
 @pytest.fixture
 def nyud_root(tmp_path: Path) -> Path:
-    """Images in `data`, labels and lists beside it, as the reference implementation reads them."""
+    """Images, depth and HHA in `data`, labels and lists beside it, as the reference implementation
+    reads them."""
     root = tmp_path / "nyud"
     values = np.arange(42, dtype=np.uint8).reshape(6, 7)
     values[-1, -1] = 0
@@ -73,6 +83,12 @@ def nyud_root(tmp_path: Path) -> Path:
         image = root / "data" / "images" / f"img_{number}.png"
         label = root / "segmentation" / f"img_{number}.mat"
         write_pair(image, label, {"segmentation": values}, (7, 6))
+        for folder, picture in (
+            ("depth", Image.fromarray(np.full((6, 7), int(number), dtype=np.uint16))),
+            ("hha", Image.new("RGB", (7, 6), (50, 60, 70))),
+        ):
+            (root / "data" / folder).mkdir(exist_ok=True)
+            picture.save(root / "data" / folder / f"img_{number}.png")
     (root / "train.txt").write_text("5449\n")
     (root / "test.txt").write_text("6140\n")
     return root
@@ -91,6 +107,52 @@ def test_folders_of_nyud_may_lie_side_by_side(nyud_root: Path) -> None:
         shutil.move(nyud_root / name, nyud_root / "data" / name)
     for root in (nyud_root, nyud_root / "data"):
         assert open_dataset("nyud", root, "train")[0].label[0, 1] == 0
+
+
+@pytest.mark.parametrize("channels", ["color", "hha", "color-depth", "color-hha"])
+def test_nyud_has_depth_and_hha(nyud_root: Path, channels: str) -> None:
+    example = open_dataset("nyud", nyud_root, "test", channels=channels)[0]
+    assert (example.depth is not None) == ("depth" in channels)
+    assert (example.hha is not None) == ("hha" in channels)
+    if example.depth is not None:
+        assert (example.depth == 6140).all()
+    if example.hha is not None:
+        assert (example.hha == (50, 60, 70)).all()
+
+
+def test_trainval_of_nyud_is_both_lists(nyud_root: Path) -> None:
+    (nyud_root / "val.txt").write_text("6140\n")
+    assert open_dataset("nyud", nyud_root, "trainval").ids == ["5449", "6140"]
+    (nyud_root / "val.txt").unlink()
+    with pytest.raises(DataError, match=r"val\.txt: list of images cannot be read"):
+        open_dataset("nyud", nyud_root, "trainval")
+    (nyud_root / "trainval.txt").write_text("6140\n")
+    assert open_dataset("nyud", nyud_root, "trainval").ids == ["6140"]
+
+
+def test_published_lists_of_nyud_are_795_together(nyud_root: Path, shared_data: Path) -> None:
+    for split in ("train", "val"):
+        shutil.copy(shared_data / "fcn_lists" / "data" / "nyud" / f"{split}.txt", nyud_root)
+    dataset = open_dataset("nyud", nyud_root, "trainval")
+    assert len(dataset) == len(set(dataset.ids)) == 795
+
+
+def test_depth_of_another_size_is_named(nyud_root: Path, command: Callable[..., Any]) -> None:
+    path = nyud_root / "data" / "depth" / "img_6140.png"
+    Image.fromarray(np.ones((6, 8), dtype=np.uint16)).save(path)
+    flags = ("--kind", "nyud", "--root", nyud_root, "--split", "test")
+    assert command("data", "check", *flags)[0] == 0
+    code, out, _ = command("data", "check", *flags, "--channels", "color-depth")
+    assert code == 1
+    image = nyud_root / "data" / "images" / "img_6140.png"
+    assert out.startswith(f"{path}: is 8 x 6 pixels but its image {image} is 7 x 6; give both")
+    path.unlink()
+    code, out, _ = command("data", "check", *flags, "--channels", "color-depth")
+    assert code == 1
+    assert out.startswith(f"{path}: depth image is missing; restore the file or take it off")
+    shutil.rmtree(nyud_root / "data" / "hha")
+    with pytest.raises(DataError, match=r"hha: folder is missing; write it .* fcn data hha"):
+        open_dataset("nyud", nyud_root, "test", channels="hha")
 
 
 @pytest.fixture
@@ -113,8 +175,75 @@ def test_sift_flow_has_two_sets_of_labels(sift_flow_root: Path) -> None:
     geometric = open_dataset("sift-flow", sift_flow_root, "test", label_folder="GeoLabels")
     assert geometric.class_names == SIFT_FLOW_GEOMETRY_NAMES
     assert geometric[0].label.ravel().tolist()[:6] == [255, 255, 0, 1, 2, 255]
-    with pytest.raises(DataError, match=r"Depth: holds no labels .* give SemanticLabels or GeoLab"):
+    with pytest.raises(DataError, match=r"Depth: holds no labels .* give SemanticLabels, Geo"):
         SiftFlow(sift_flow_root, "test", label_folder="Depth")
+
+
+BOTH = "SemanticLabels,GeoLabels"
+
+
+def test_sift_flow_gives_both_sets_of_labels_at_once(sift_flow_root: Path) -> None:
+    both = open_dataset("sift-flow", sift_flow_root, "test", label_folder=BOTH)
+    assert [labels.name for labels in both.label_sets] == ["semantic", "geometric"]
+    assert [labels.num_classes for labels in both.label_sets] == [33, 3]
+    for which, folder in enumerate(BOTH.split(",")):
+        alone = open_dataset("sift-flow", sift_flow_root, "test", label_folder=folder)
+        assert both.only(which)[0] == both[0].only(which) == alone[0]
+        assert both.only(which).class_names == alone.class_names
+        assert fingerprint(both.only(which)) == fingerprint(alone) != fingerprint(both)
+    held = MemoryDataset(both)
+    assert held[0] == both[0]
+    assert held.only(1)[0] == both.only(1)[0]
+    turned = open_dataset(
+        "sift-flow", sift_flow_root, "test", label_folder="GeoLabels,SemanticLabels"
+    )
+    assert turned[0].label.tolist() == both[0].labels[1].tolist()
+    with pytest.raises(DataError, match=r"GeoLabels: holds no labels of SIFT Flow"):
+        SiftFlow(sift_flow_root, "test", label_folder="GeoLabels,GeoLabels")
+
+
+def test_loaders_give_a_target_for_each_set(sift_flow_root: Path) -> None:
+    both = open_dataset("sift-flow", sift_flow_root, "test", label_folder=BOTH)
+    batches = [*EvaluationLoader(both, IMAGENET)]
+    loader = TrainLoader(both, augmentation(crop=8), IMAGENET, batch_size=2, workers=1)
+    batches += loader.batches(0, 1)
+    for batch, size in zip(batches, ((1, 2, 17), (2, 8, 8)), strict=True):
+        assert [target.shape for target in (batch.targets, *batch.more_targets)] == [size] * 2
+    assert torch.equal(batches[0].more_targets[0][0], torch.from_numpy(both[0].labels[1]))
+
+
+def test_a_label_without_its_partner_is_named(
+    sift_flow_root: Path, command: Callable[..., Any]
+) -> None:
+    path = sift_flow_root / "GeoLabels" / SCENES / "coast_natu975.mat"
+    flags = ("--kind", "sift-flow", "--root", sift_flow_root, "--split", "test")
+    both = ("--label-folder", BOTH)
+    code, out, err = command("data", "check", *flags, *both)
+    assert (code, out, err) == (0, "SIFT Flow, test: 1 pairs, 0 problems\n", "")
+    code, _, err = command(
+        *("train", "--data.kind", "sift-flow", "--data.root", sift_flow_root),
+        *("--data.train-split", "test", "--data.label-folder", BOTH),
+    )
+    assert code == 2
+    assert err == (
+        f"fcn: --data.label-folder {BOTH} names 2 sets of labels, and fcn train learns one; give "
+        "SemanticLabels or GeoLabels\n"
+    )
+    code, out, _ = command("data", "stats", *flags, *both)
+    assert code == 0
+    assert "SIFT Flow, test, semantic: 1 images" in out
+    assert "SIFT Flow, test, geometric: 1 images" in out
+    savemat(path, {"S": np.ones((2, 16), np.int16)})
+    code, out, _ = command("data", "check", *flags, *both)
+    assert code == 1
+    assert out.startswith(f"{path}: is 16 x 2 pixels but its image")
+    path.unlink()
+    code, out, _ = command("data", "check", *flags, *both)
+    assert code == 1
+    assert out.startswith(f"{path}: label is missing; restore the file or take it off the list")
+    with pytest.raises(DataError, match=r"coast_natu975\.mat: label is missing"):
+        check_split(SiftFlow(sift_flow_root, "test", label_folder=BOTH), training=True, warn=print)
+    assert command("data", "check", *flags)[0] == 0
 
 
 def test_sift_flow_needs_a_list(sift_flow_root: Path) -> None:
@@ -152,6 +281,24 @@ def test_pascal_context_merges_its_values_by_name(context_root: Path) -> None:
     dataset = open_dataset("pascal-context", context_root, "train")
     assert dataset.num_classes == 60
     assert dataset[0].label.ravel().tolist() == list(VALUES.values())
+
+
+def test_pascal_context_with_33_classes(context_root: Path) -> None:
+    assert len(PASCAL_CONTEXT_33_CLASS_NAMES) == 34  # with background
+    assert set(PASCAL_CONTEXT_33_CLASS_NAMES) < set(PASCAL_CONTEXT_CLASS_NAMES)
+    finer = open_dataset("pascal-context", context_root, "train")
+    dataset = open_dataset("pascal-context-33", context_root, "train")
+    assert dataset.class_names == PASCAL_CONTEXT_33_CLASS_NAMES
+    # All values that the list names, each where its class of the 59 is, or else background.
+    values = np.array([range(1, 60)], dtype=np.uint16)
+    savemat(context_root / "trainval" / "2008_000002.mat", {"LabelMap": values})
+    image = context_root / "VOCdevkit" / "VOC2010" / "JPEGImages" / "2008_000002.jpg"
+    Image.new("RGB", (59, 1)).save(image)
+    names = [PASCAL_CONTEXT_CLASS_NAMES[index] for index in finer[0].label.ravel()]
+    expected = [name if name in PASCAL_CONTEXT_33_CLASS_NAMES else "background" for name in names]
+    found = [PASCAL_CONTEXT_33_CLASS_NAMES[index] for index in dataset[0].label.ravel()]
+    assert found == expected
+    assert len(set(found)) == 34
 
 
 def test_pascal_context_prefers_the_year_it_was_made_on(context_root: Path) -> None:

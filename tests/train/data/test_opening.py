@@ -12,11 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.io import savemat
 
 from fcn_train.data import DataError, fingerprint
 from fcn_train.data.opening import SAMPLE_ROOT, of_kind, open_split, open_splits
+from fcn_train.data_options import CheckOptions, ReadingOptions, StatsOptions
 from fcn_train.errors import UsageError
-from fcn_train.options import CheckOptions, DataOptions, ReadingOptions, StatsOptions
+from fcn_train.options import DataOptions
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -177,6 +179,8 @@ def test_commands_share_the_options_of_reading() -> None:
 def test_another_kind_is_read_by_its_own_rules() -> None:
     options = DataOptions(root=Path("x"), kind="folder", label_map="0=0", exif="upright", crop=7)
     assert of_kind(options, "voc") == DataOptions(kind="voc", crop=7)
+    seen = replace(options, channels="hha", depth_folder="x")
+    assert of_kind(seen, "nyud") == DataOptions(kind="nyud", crop=7, channels="hha")
 
 
 @pytest.mark.parametrize("state", ["absent", "empty", "full", "voc"])
@@ -254,6 +258,55 @@ def test_palettes_are_compared_over_splits(tmp_path: Path, command: Command) -> 
     assert code == 1
     assert "b.png: shows value 1 in the color" in out
     assert command("data", "check", *flags, "--label-colors", "ignore")[0] == 0
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_another_data_set_can_be_scored(
+    voc_root: Path, masks: Path, command: Command, tmp_path: Path
+) -> None:
+    """As the paper does: trained on SBD, scored on VOC."""
+    sbd = tmp_path / "benchmark_RELEASE" / "dataset"
+    for name in ("img", "cls"):
+        (sbd / name).mkdir(parents=True)
+    values = np.arange(35, dtype=np.uint8).reshape(5, 7) % 21
+    Image.new("RGB", (7, 5)).save(sbd / "img" / "x.jpg")
+    savemat(sbd / "cls" / "x.mat", {"GTcls": {"Segmentation": values}})
+    (sbd / "train.txt").write_text("x\n")
+    (tmp_path / "seg11valid.txt").write_text("a\nc\n")
+    options = DataOptions(
+        kind="sbd",
+        root=sbd.parent,
+        val_kind="voc",
+        val_root=voc_root.parent,
+        val_split=str(tmp_path / "seg11valid.txt"),
+    )
+    train_set, val_set = open_splits(options, pytest.fail)
+    assert (train_set.name, train_set.ids) == ("SBD", ["x"])
+    assert (val_set.name, val_set.ids) == ("VOC2012", ["a", "c"])
+
+    run = tmp_path / "run"
+    data = ("--data.kind", "sbd", "--data.root", sbd.parent, "--data.val-kind", "voc")
+    scored = ("--data.val-split", options.val_split)
+    rooted = ("--data.val-root", voc_root)
+    code, _, err = command("train", *data, *scored, *TINY, "--output", run)
+    assert (code, err) == (
+        2,
+        "fcn: --data.val-kind voc needs --data.val-root, the folder it lies in\n",
+    )
+    code, _, err = command("train", *data, *scored, *rooted, *TINY, "--output", run)
+    assert code == 0, err
+    code, out, err = command("evaluate", "--run", run)
+    assert code == 0, err
+    assert "2 images of VOC2012, seg11valid" in out
+
+    other = replace(options, val_kind="folder", val_root=masks, val_split="")
+    shutil.copy(masks / "names.txt", masks / "classes.txt")
+    for old, new in (("photos", "images"), ("masks", "labels")):
+        (masks / old).rename(masks / new)
+    for label in (masks / "labels").iterdir():
+        label.rename(label.with_name(label.name.replace("_mask", "")))
+    with pytest.raises(UsageError, match="mine has 2 classes and SBD, which is trained on, 21"):
+        open_splits(other, pytest.fail)
 
 
 def test_the_guide_names_options_that_exist() -> None:

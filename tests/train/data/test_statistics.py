@@ -70,3 +70,38 @@ def test_statistics_are_compared_by_their_counts(root: Path) -> None:
     ):
         assert first != replace(first, **{name: value})
     assert first != "statistics"
+
+
+def test_depth_is_counted_where_it_is_read(
+    root: Path, command: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    depths = {"a": [[0, 1000, 2000, 0], [0, 0, 4000, 8000]], "b": [[0, 500], [600, 700]]}
+    hhas = {"a": (100, 40, 128), "b": (50, 60, 38)}
+    for folder in ("depth", "hha"):
+        (root / folder).mkdir()
+    for stem, values in depths.items():
+        depth = np.array(values, dtype=np.uint16)
+        hha = np.where(depth[:, :, None] > 0, hhas[stem], 0).astype(np.uint8)
+        Image.fromarray(depth).save(root / "depth" / f"{stem}.png")
+        Image.fromarray(hha).save(root / "hha" / f"{stem}.png")
+    known = np.array([1000, 2000, 4000, 8000, 500, 600, 700])
+    statistics = dataset_statistics(FolderSegmentation(root, num_classes=4, channels="color-depth"))
+    assert statistics.depth["missing"] == pytest.approx(5 / 12)
+    assert statistics.depth["log_mean"] == pytest.approx(np.log(known).mean(), abs=1e-12)
+    statistics = dataset_statistics(FolderSegmentation(root, num_classes=4, channels="hha"))
+    expected = (4 * np.array(hhas["a"]) + 3 * np.array(hhas["b"])) / 7
+    assert statistics.depth == {"hha_mean": pytest.approx(expected.tolist())}
+    assert dataset_statistics(FolderSegmentation(root, num_classes=4)).depth == {}
+
+    (root / "classes.txt").write_text("a\nb\nc\nd\n")
+    flags = ("data", "stats", "--kind", "folder", "--root", root, "--split", "")
+    output = tmp_path / "stats.json"
+    code, out, _ = command(*flags, "--channels", "color-depth", "--output", output)
+    assert code == 0
+    assert "depth: missing in 41.67 % of the pixels, mean logarithm of its millimeters 7." in out
+    assert json.loads(output.read_text())["depth"]["missing"] == pytest.approx(5 / 12)
+    code, out, _ = command(*flags, "--channels", "hha")
+    assert "HHA mean 78.57, 48.57, 89.43 (networks see it minus 132.43, 94.08, 118.48)" in out
+    code, out, _ = command(*flags)
+    assert "depth:" not in out
+    assert "HHA" not in out

@@ -208,3 +208,13 @@ def test_collate_pads_to_the_largest_with_void() -> None:
         assert torch.equal(batch.targets[index, :height, :width], label)
         assert (batch.targets[index] != IGNORE_INDEX).sum() == height * width
         assert batch.images[index].count_nonzero() <= 3 * height * width
+
+
+@pytest.mark.parametrize("mean", [(92.318, 97.203, 116.190), (108.353, 115.294, 114.578)])
+def test_padding_is_about_zero_whatever_the_mean_color(mean: tuple[float, float, float]) -> None:
+    normalization = Normalization(mean, bgr=True)
+    transform = augmentation(mirror=False, crop=9, fill=normalization.color)
+    padded = transform(marked(2, 3), np.random.default_rng(0))
+    image, label = to_tensors(padded, normalization)
+    assert (label == 255).sum() == 81 - 6
+    assert image[:, label == 255].abs().max() <= 0.5

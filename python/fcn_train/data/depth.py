@@ -1,0 +1,81 @@
+"""Depth images: reading them, and which channels a network sees."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from fcn_train.data.images import decode
+from fcn_train.data.problems import DataError, Problem
+
+Channels = Literal["color", "hha", "color-depth", "color-hha"]
+"""What a network sees of each image."""
+
+NUM_CHANNELS: dict[Channels, int] = {"color": 3, "hha": 3, "color-depth": 4, "color-hha": 6}
+
+LOG_DEPTH_MEAN = 7.844
+"""Mean of the natural logarithm of NYUDv2's depth in millimeters (the reference repository's
+`nyud_layers.py`)."""
+
+HHA_MEAN = (132.431, 94.076, 118.477)
+"""Mean of NYUDv2's HHA images, in the order of their channels (the same file)."""
+
+_METERS, _FARTHEST = 1000, 65535  # millimeters, and what 16 bits hold
+
+
+def read_depth(path: Path) -> np.ndarray:
+    """Decode a depth image to (H, W) uint16: millimeters, 0 where nothing was measured.
+
+    Args:
+        path: a picture of one channel of 16 bits in these units, as Kinect's are usually saved.
+
+    Raises:
+        DataError: if the file is missing, cannot be decoded to its end, or has other pixels.
+    """
+    picture = decode(path, "depth image").picture
+    values = np.array(picture)
+    in_range = values.ndim == 2 and values.dtype.kind in "iu" and picture.mode.startswith("I")
+    if not in_range or values.min(initial=0) < 0 or values.max(initial=0) > _FARTHEST:
+        message = (
+            f"is no depth image but has pixels of mode {picture.mode}; save depth as a grey PNG "
+            "of 16 bits, in millimeters, 0 where it is missing"
+        )
+        raise DataError(Problem(path, message, "depth image of other pixels"))
+    return values.astype(np.uint16)
+
+
+def depth_from_meters(meters: np.ndarray) -> np.ndarray:
+    """Depth (H, W) in meters as `read_depth` gives it; what is not finite, not positive or beyond
+    65 meters counts as missing.
+
+    Example:
+        >>> depth_from_meters(np.array([[1.5, 0.0, np.nan, -2.0]])).tolist()
+        [[1500, 0, 0, 0]]
+    """
+    with np.errstate(invalid="ignore"):
+        millimeters = np.rint(meters.astype(np.float64) * _METERS)
+        measured = (millimeters >= 1) & (millimeters <= _FARTHEST)
+    return np.where(measured, millimeters, 0).astype(np.uint16)
+
+
+def log_depth(depth: np.ndarray) -> np.ndarray:
+    """What a network sees of depth: (H, W) float32, `ln(millimeters) - LOG_DEPTH_MEAN`.
+
+    Missing depth becomes 0, the mean, as the padding of a batch does; the reference implementation
+    takes its logarithm, which is minus infinity.
+
+    Args:
+        depth: (H, W) uint16, millimeters, 0 where it is missing.
+
+    Example:
+        >>> seen = log_depth(np.array([[0, 2551, 5000]], dtype=np.uint16))
+        >>> [round(value, 3) for value in seen[0].tolist()]
+        [0.0, 0.0, 0.673]
+    """
+    known = depth > 0
+    logarithm: np.ndarray = np.log(np.where(known, depth, 1).astype(np.float32))
+    logarithm -= np.float32(LOG_DEPTH_MEAN)
+    logarithm[~known] = 0
+    return logarithm

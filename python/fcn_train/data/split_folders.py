@@ -1,0 +1,79 @@
+"""Published sets without lists: each split is a folder of images and one of labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from fcn_train.data.coding import LabelCoding
+from fcn_train.data.dataset import SegmentationDataset
+from fcn_train.data.labels import PictureLabels
+from fcn_train.data.problems import Problem
+
+__all__ = ["SplitFolders"]
+
+
+class SplitFolders(SegmentationDataset):
+    """The images below `<images>/<split>`, sorted, with the labels at the same place below
+    `<labels>/<split>`.
+
+    Args:
+        name: what reports call the data set.
+        images, labels: the two folders, whose sub-folders are the splits.
+        split: a folder below both, at any depth (`train/aachen`); "" is every image.
+        suffixes: how the names of images end, and those of their labels, as `.jpg`, `.png`.
+        class_names, palette, strict: see `SegmentationDataset`.
+        coding: the published one; values beyond it are refused.
+
+    Raises:
+        DataError: with `strict`, if a folder is missing or holds no image.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        images: Path,
+        labels: Path,
+        split: str,
+        *,
+        suffixes: tuple[str, str],
+        class_names: tuple[str, ...],
+        palette: np.ndarray,
+        coding: LabelCoding,
+        strict: bool = True,
+    ) -> None:
+        problems = [
+            Problem(folder / split, f"folder is missing; {_splits_of(folder)}")
+            for folder in (images, labels)
+            if not (folder / split).is_dir()
+        ]
+        image_suffix, label_suffix = suffixes
+        found = [
+            path
+            for path in sorted((images / split).rglob(f"[!.]*{image_suffix}"))
+            if path.is_file()
+        ]
+        stems = [path.name.removesuffix(image_suffix) for path in found]
+        super().__init__(
+            name,
+            stems,
+            found,
+            [
+                labels / path.relative_to(images).parent / f"{stem}{label_suffix}"
+                for path, stem in zip(found, stems, strict=True)
+            ],
+            class_names=class_names,
+            palette=palette,
+            source=images / split,
+            reader=PictureLabels(len(class_names), coding, palette, published=name),
+            problems=problems,
+            strict=strict,
+        )
+
+
+def _splits_of(folder: Path) -> str:
+    known = sorted(path.name for path in folder.glob("[!.]*") if path.is_dir())
+    if not known:
+        return f"give the folder that holds {folder.name}"
+    return f"give a split that is there: {', '.join(known)}"

@@ -1,0 +1,52 @@
+"""`fcn data get`: download a published data set and unpack it."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from fcn_train.console import Console
+from fcn_train.data.download import download
+from fcn_train.data.sources import BY_HAND, SOURCES, Source
+from fcn_train.data.unpack import unpack
+from fcn_train.data_options import GetOptions
+from fcn_train.errors import UsageError
+from fcn_train.files import write_text
+
+DONE = ".unpacked"  # follows the name of an archive that was
+
+
+def get_data(options: GetOptions, console: Console) -> Path:
+    """Download and unpack what is not there yet; returns the folder of the data.
+
+    Raises:
+        UsageError: the name is unknown or must be downloaded by hand, or `download` gives up.
+        DataError: an archive is refused, see `unpack`.
+    """
+    root = options.root or Path("data") / options.name
+    source = _source(options.name)
+    for item in source.files:
+        download(item, root / (source.files_at or source.root), console, options.mirror)
+    for item in source.archives:
+        done = root / f".{item.name}{DONE}"
+        if done.exists():
+            continue
+        archive = download(item, root, console, options.mirror)
+        console.line(f"{archive}: unpacking")
+        count = unpack(archive, root, limit=2 * source.unpacked)
+        write_text(done, f"{count} files\n")
+        if not options.keep:
+            archive.unlink()
+    folder = root / source.root
+    command = f"fcn data check --kind {source.kind} --root {shlex.quote(str(folder))}"
+    console.line(f"{folder}: ready; look it through with: {command}")
+    return folder
+
+
+def _source(name: str) -> Source:
+    if name in BY_HAND:
+        raise UsageError(f"{name}: {BY_HAND[name]}")
+    if name not in SOURCES:
+        known = ", ".join([*SOURCES, *BY_HAND])
+        raise UsageError(f"NAME must be one of {known}, got {name!r}")
+    return SOURCES[name]
