@@ -56,23 +56,32 @@ def logits(
     scores: Layers,
     maps: dict[str, Tensor],
     size: torch.Size,
+    kernels: list[Tensor] | None = None,
 ) -> Tensor:
-    """The scores of ``top``, and of as many maps as there are scales, at full size."""
+    """The scores of ``top``, and of as many maps as there are scales, at full size.
+
+    ``kernels`` are dense ones for each upsampling, by default bilinear.
+    """
     x = F.conv2d(maps[skips.top], scores["score_fr.weight"], scores["score_fr.bias"])
+    strides = [2] * len(scales) + [32 // 2 ** len(scales)]
+    if kernels is None:
+        kernels = [bilinear(x.shape[1], stride) for stride in strides]
     levels = zip(skips.maps, skips.paddings, skips.offsets, strict=True)
-    for scale, (name, padding, offset) in zip(scales, levels, strict=False):
-        x = upsample(x, 2)
+    for scale, kernel, (name, padding, offset) in zip(scales, kernels, levels, strict=False):
+        x = F.conv_transpose2d(x, kernel, stride=2)
         weight, bias = scores[f"score_{name}.weight"], scores[f"score_{name}.bias"]
         x = x + crop(F.conv2d(scale * maps[name], weight, bias, padding=padding), offset, x.shape)
-    return crop(upsample(x, 32 // 2 ** len(scales)), skips.last_offset, size)
+    x = F.conv_transpose2d(x, kernels[-1], stride=strides[-1])
+    return crop(x, skips.last_offset, size)
 
 
-def upsample(x: Tensor, stride: int) -> Tensor:
-    """By the bilinear kernel of odd side, which has a tap right on each cell."""
-    taps = 1 - torch.arange(1 - stride, stride, dtype=x.dtype).abs() / stride
-    channels = x.shape[1]
-    kernel = torch.outer(taps, taps).expand(channels, 1, -1, -1)
-    return F.conv_transpose2d(x, kernel, stride=stride, groups=channels)
+def bilinear(channels: int, stride: int) -> Tensor:
+    """The dense kernel of odd side, which has a tap right on each cell, and mixes no classes."""
+    taps = 1 - torch.arange(1 - stride, stride, dtype=torch.float64).abs() / stride
+    kernel = torch.zeros(channels, channels, len(taps), len(taps), dtype=torch.float64)
+    for channel in range(channels):
+        kernel[channel, channel] = torch.outer(taps, taps)
+    return kernel
 
 
 def crop(x: Tensor, offset: int, size: torch.Size) -> Tensor:

@@ -72,6 +72,26 @@ def test_equals_the_net_in_plain_functions(family, ending, size):
         assert gap <= 1e-11 * layers[key].grad.abs().max(), key
 
 
+@pytest.mark.parametrize("family", ["fcn-alexnet-torchvision", "fcn-squeezenet"])
+def test_trained_kernels_of_odd_sides_are_the_plain_ones(family):
+    """They start bilinear, load from a state dict, and are what the plain net upsamples by."""
+    model, fixed = double(f"{family}-8s", upsampling="dense"), double(f"{family}-8s")
+    model.load_state_dict(fixed.state_dict(), strict=False)
+    image = torch.randn(2, 3, 33, 47, dtype=torch.float64)
+    for name in model.upsampling_layers:
+        getattr(model, name).reset_parameters()
+    torch.testing.assert_close(model(image), fixed(image), rtol=1e-10, atol=1e-11)
+
+    state, names = randomize(model).state_dict(), model.upsampling_layers
+    other = double(f"{family}-8s", upsampling="dense")
+    other.load_state_dict(state)
+    layers = by_caffe(other)
+    maps = trunk_maps(family, layers, image)
+    kernels = [state[f"{name}.weight"] for name in names]
+    expected = logits(SKIPS[family], (1.0, 1.0), layers, maps, image.shape, kernels)
+    torch.testing.assert_close(other(image), expected, rtol=1e-10, atol=1e-11)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_kernels_and_crops_follow_from_the_grids(family):
     """Odd kernels throughout: poolings of 3x3 put a cell right on one of the finer map's."""
