@@ -35,6 +35,11 @@ def from_classifier(model: FCN, path: Path) -> None:
         UsageError: the file cannot be read, or is of another network.
     """
     state = read_state_dict(path)
+    if len(model.trunks) > 1:
+        raise UsageError(
+            "--init-classifier is of networks of one stream: train these from it, and late fusion "
+            "from their runs (--init-streams)"
+        )
     try:
         models.load_classifier(model, state)
     except (KeyError, ValueError, RuntimeError) as error:
@@ -59,6 +64,30 @@ def from_coarser(model: FCN, path: Path, train_set: SegmentationDataset) -> None
         models.initialize_from_coarser(model, coarser.model)
     except (KeyError, ValueError, RuntimeError, TypeError) as error:
         raise UsageError(f"{path}: does not fit the network: {error}") from None
+
+
+def from_streams(model: FCN, text: str, train_set: SegmentationDataset) -> None:
+    """Each stream from the run of a network that sees nothing else: ``color=run,hha=run``.
+
+    Raises:
+        UsageError: a path is no run, of other classes, channels or another network; or the streams
+            are not those of ``model``.
+    """
+    nets = {}
+    for item in text.split(","):
+        stream, _, path = (part.strip() for part in item.partition("="))
+        if not stream or not path or stream in nets:
+            raise UsageError(
+                "--init-streams must be a run for each stream, such as "
+                f"color=runs/color,hha=runs/hha, got {text!r}"
+            )
+        run = load_run(Path(path))
+        check_classes(run, train_set)
+        nets[stream] = run.model
+    try:
+        models.initialize_from_streams(model, nets)
+    except (KeyError, ValueError, RuntimeError, TypeError) as error:
+        raise UsageError(f"--init-streams: {error}") from None
 
 
 @torch.no_grad()

@@ -72,6 +72,9 @@ class ModelOptions:
     skip_scales: tuple[float, ...] = ()
     """Factors on the maps of the skips before they are scored, from coarse to fine; default 1, and
     0.01 0.0001 for -atonce."""
+    fusion: Literal["early", "late"] = "early"
+    """Of color and depth or HHA (--data.channels). early: one network whose first layer sees all
+    channels. late: a network for each, with the scores averaged."""
     input: Literal["imagenet", "caffe"] = "imagenet"
     """How images are normalized, which must match the weights. imagenet (torchvision's): RGB / 255,
     then ImageNet's mean and deviation. caffe (Caffe's): BGR 0..255 minus a mean color."""

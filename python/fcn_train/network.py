@@ -6,7 +6,7 @@ from typing import Any
 
 from fcn_ext.models import FCN, build_model
 from fcn_train.data import IMAGENET, Normalization
-from fcn_train.data.depth import NUM_CHANNELS, Channels
+from fcn_train.data.depth import NUM_CHANNELS, STREAMS, Channels
 from fcn_train.errors import UsageError
 from fcn_train.model_options import ModelOptions
 
@@ -18,12 +18,18 @@ def normalization_of(options: ModelOptions) -> Normalization:
 
 def build_network(options: ModelOptions, num_classes: int, channels: Channels = "color") -> FCN:
     """The network with ``num_classes`` outputs, freshly initialized, on the CPU; its first layer
-    sees all ``channels``.
+    sees all ``channels``, or with late fusion that of each stream its own.
 
     Raises:
         UsageError: an option is of no such network.
     """
-    more: dict[str, Any] = {}
+    more: dict[str, Any] = {"in_channels": NUM_CHANNELS[channels]}
+    if options.fusion == "late":
+        if channels not in STREAMS:
+            raise UsageError(
+                f"--model.fusion late needs --data.channels {' or '.join(STREAMS)}, got {channels}"
+            )
+        more = {"streams": STREAMS[channels]}
     if options.fc_channels:
         more["fc_channels"] = options.fc_channels
     if options.skip_scales:
@@ -32,7 +38,6 @@ def build_network(options: ModelOptions, num_classes: int, channels: Channels = 
         return build_model(
             options.name,
             num_classes=num_classes,
-            in_channels=NUM_CHANNELS[channels],
             width=options.width,
             padding=options.padding,
             batch_norm=options.batch_norm,

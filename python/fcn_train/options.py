@@ -107,6 +107,9 @@ class TrainOptions:
     init_weights: Path | None = None
     """Run folder, or file of weights of the same network, to fine-tune. Score layers of other
     classes start from zero; what was left out is said."""
+    init_streams: str = ""
+    """Run folders of the networks of one stream each that late fusion starts from:
+    color=runs/color,hha=runs/hha."""
     seed: int = 0
     """Seed of the initial weights, the order of the images, augmentation and dropout."""
     device: str = "auto"
@@ -251,6 +254,7 @@ def check(options: TrainOptions) -> None:
         "--init-classifier": options.init_classifier,
         "--init-coarser": options.init_coarser,
         "--init-weights": options.init_weights,
+        "--init-streams": options.init_streams,
     }
     given = [name for name, path in sources.items() if path]
     if len(given) > 1:

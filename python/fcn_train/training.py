@@ -320,6 +320,8 @@ def initial_network(
             initialize.from_classifier(model, options.init_classifier)
         if options.init_coarser:
             initialize.from_coarser(model, options.init_coarser, train_set)
+        if options.init_streams:
+            initialize.from_streams(model, options.init_streams, train_set)
         if options.init_weights:
             say(initialize.from_weights(model, options.init_weights, train_set.class_names))
     if options.optim.layers == "scores":

@@ -15,6 +15,12 @@ Channels = Literal["color", "hha", "color-depth", "color-hha"]
 
 NUM_CHANNELS: dict[Channels, int] = {"color": 3, "hha": 3, "color-depth": 4, "color-hha": 6}
 
+STREAMS: dict[Channels, dict[str, int]] = {
+    "color-depth": {"color": 3, "depth": 1},
+    "color-hha": {"color": 3, "hha": 3},
+}
+"""What has a stream of its own in late fusion: how many of an image's channels, in their order."""
+
 LOG_DEPTH_MEAN = 7.844
 """Mean of the natural logarithm of NYUDv2's depth in millimeters (the reference repository's
 `nyud_layers.py`)."""
