@@ -199,7 +199,8 @@ class CrossEntropy(torch.autograd.Function):
             return _differentiable_gradient(ctx, options, grad), None, None
 
         def plain() -> Tensor:
-            with torch.enable_grad():
+            # Asked for below autograd, which this turns on again, too.
+            with torch.inference_mode(False), torch.enable_grad():
                 full = ordinary(frozen).detach().requires_grad_()
                 full_grad: Tensor = torch.autograd.grad(options.plain_loss(full), full, grad)[0]
                 return full_grad

@@ -18,7 +18,13 @@ from fcn_ext._library import cuda_problem
 from fcn_ext._rules import LARGEST_SIZE, check_axes
 from fcn_ext.deferred._gradient import DeferredGradient
 from fcn_ext.deferred._layout import Layout
-from fcn_ext.deferred._snapshot import Memory, Snapshot, laid_out, resized_twin
+from fcn_ext.deferred._snapshot import (
+    Memory,
+    Snapshot,
+    laid_out,
+    outside_inference_mode,
+    resized_twin,
+)
 from fcn_ext.deferred._tensor import DeferredLogits, Logits, ordinary
 from fcn_ext.ops import _common
 from fcn_ext.ops._autograd import _forward_mode, _is_batched, _is_tracing, _transforms_active
@@ -63,10 +69,10 @@ class Interpolate(torch.autograd.Function):
 
 
 def _deferred(scores: Tensor, size: tuple[int, int], align_corners: bool) -> DeferredLogits:
-    with torch.inference_mode(False), torch.no_grad():
-        source = ordinary(scores)
+    source = ordinary(scores)
+    with outside_inference_mode():
         snapshot = Snapshot(source.detach().clone(), size, align_corners)
-        twin = resized_twin(tuple(source.shape), source.stride(), source.dtype, size)
+    twin = resized_twin(tuple(source.shape), source.stride(), source.dtype, size)
     memory = Memory(lambda: snapshot.logits(twin), snapshot)
     layout = Layout.of_map(twin.shape)
     return DeferredLogits(Logits(memory, (), layout, "logits", twin, source.device))

@@ -5,13 +5,25 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["Memory", "Snapshot", "Step", "after", "laid_out", "resized_twin", "step_of"]
+from fcn_ext.ops._autograd import _below_autograd
+
+__all__ = [
+    "Memory",
+    "Snapshot",
+    "Step",
+    "after",
+    "laid_out",
+    "outside_inference_mode",
+    "resized_twin",
+    "step_of",
+]
 
 aten = torch.ops.aten
 _interpolate_op = torch.ops.fcn_ext.interpolate.default
@@ -92,7 +104,8 @@ class Snapshot:
     def logits(self, twin: Tensor) -> Tensor:
         """The full tensor, with the strides of ``twin``."""
         if self.is_finite():
-            full: Tensor = _interpolate_op(self.scores, *self.size, self.align_corners)
+            with _below_autograd():
+                full: Tensor = _interpolate_op(self.scores, *self.size, self.align_corners)
         else:
             with torch.autocast(self.scores.device.type, enabled=False):
                 full = aten.upsample_bilinear2d.default(self.scores, self.size, self.align_corners)
@@ -118,13 +131,19 @@ class Memory:
 
     def tensor(self) -> Tensor:
         """The ordinary tensor: without autograd, which sees the deferred one."""
-        with self._lock:
-            if self._pure is not None:
-                with torch.inference_mode(False), torch.no_grad():
-                    self._full = self._pure[0]()
-                self._pure = None
+        if self._pure is not None:
+            with self._lock:
+                if self._pure is not None:
+                    with outside_inference_mode(), torch.no_grad():
+                        self._full = self._pure[0]()
+                    self._pure = None
         assert self._full is not None
         return self._full
+
+
+def outside_inference_mode() -> Any:
+    """What is made in inference mode could not be changed in place outside of it."""
+    return torch.inference_mode(False) if torch.is_inference_mode_enabled() else nullcontext()
 
 
 def step_of(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Step:

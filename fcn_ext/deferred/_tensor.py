@@ -150,9 +150,10 @@ class Recipe:
         if self.replaced is not None:
             return self.replaced
         full = self.memory.tensor()
-        with torch.no_grad():
-            for view in self.views:
-                full = view(full)
+        if self.views:
+            with torch.no_grad():
+                for view in self.views:
+                    full = view(full)
         return full
 
     def step(

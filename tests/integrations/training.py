@@ -1,0 +1,51 @@
+"""One training of a net, plain or in the context: the same seed, the same data."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fcn_ext import fused_upsampling
+
+from .nets import VOID, Net
+
+CLASSES, SIZE, STEPS = 6, 64, 50
+# Of a float64 training: 50 steps let differences of the last bit grow.
+TOLERANCE = 1e-7
+
+
+def batch(step: int, classes: int, size: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Two images of colored patches, and their labels with some void pixels."""
+    generator = torch.Generator().manual_seed(step)
+    coarse = torch.randint(0, classes, (2, 4, 4), generator=generator)
+    target = F.interpolate(coarse[:, None].float(), size=(size, size)).long()[:, 0]
+    colors = torch.randn(classes, 3, generator=torch.Generator().manual_seed(-1))
+    images = colors[target].permute(0, 3, 1, 2)
+    images = images + 0.3 * torch.randn(images.shape, generator=generator)
+    target[torch.rand(target.shape, generator=generator) < 0.05] = VOID
+    return images.to(dtype), target
+
+
+def train(net: Net, *, fused: bool, steps: int = STEPS) -> tuple[list[float], Tensor]:
+    """The losses of a training in float64, and the labels that the net predicts after it."""
+    torch.manual_seed(0)
+    model, loss_of, predict = net.made(CLASSES, SIZE)
+    model.double().train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9)
+    losses = []
+    with fused_upsampling() if fused else nullcontext():
+        for step in range(steps):
+            images, target = batch(step, CLASSES, SIZE, torch.float64)
+            loss = loss_of(model, images, target)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        model.eval()
+        with torch.no_grad():
+            images, _ = batch(steps, CLASSES, SIZE, torch.float64)
+            labels = predict(model, images, (SIZE, SIZE))
+    return losses, labels + 0
