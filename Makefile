@@ -4,7 +4,8 @@
 #   make test    runs the tests
 #
 # and `make bench`, `make lint`, `make format`, `make docs`, `make cuda` (compile for every GPU
-# architecture), `make test-torch TORCH=2.14.1` (the operators' and nets' tests under another torch).
+# architecture), `make test-torch TORCH=2.14.1` (the operators' and nets' tests under another torch),
+# `make integrations` (models of other libraries, plain and in the context; docs/integrations.md).
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -28,7 +29,7 @@ SOURCES := CMakeLists.txt pyproject.toml constraints.txt $(wildcard tools/*.py c
            $(shell find csrc -type f)
 CXX_FILES = $(shell git ls-files '*.cpp' '*.h' '*.cu' '*.cuh')
 
-.PHONY: train test test-torch bench lint format docs cuda clean
+.PHONY: train test test-torch integrations bench lint format docs cuda clean
 
 train: $(VENV)/installed
 	$(BIN)/fcn train
@@ -39,6 +40,10 @@ test: $(VENV)/installed
 # One wheel, built against the torch of $(VENV), serves every other: torch's stable ABI.
 test-torch: build/wheel/built
 	PYTHON=$(BIN)/python tools/test_torch.sh build/wheel/*.whl '$(TORCH)' '$(TORCH_VENV)'
+
+# In an environment of its own, with the one wheel and the libraries of tools/integrations.sh.
+integrations: build/wheel/built
+	PYTHON=$(BIN)/python tools/integrations.sh build/wheel/*.whl build/integrations
 
 bench: $(VENV)/installed
 	$(BIN)/python -m benchmarks

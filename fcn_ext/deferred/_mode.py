@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import math
+import numbers
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -105,7 +106,7 @@ def _upsampled_size(
     if size is not None:
         if scale_factor is not None or recomputed:
             return None
-        after = (size, size) if type(size) is int else tuple(size)
+        after = (size, size) if isinstance(size, int) else tuple(size)
     else:
         scales = scale_factor if isinstance(scale_factor, (tuple, list)) else (scale_factor,) * 2
         if len(scales) != 2 or any(type(scale) not in (int, float) for scale in scales):
@@ -119,8 +120,12 @@ def _upsampled_size(
             for pixels, rounded in zip(exact, after, strict=True):
                 if abs(pixels - rounded) > 1e-15 * rounded:
                     return None
-    if len(after) != 2 or any(type(pixels) is not int for pixels in after):
+    # NumPy's integers, too, which sizes of images often are.
+    if len(after) != 2 or any(
+        isinstance(pixels, bool) or not isinstance(pixels, numbers.Integral) for pixels in after
+    ):
         return None
+    after = (int(after[0]), int(after[1]))
     if before == after or any(
         a > LARGEST_SIZE or a < b for a, b in zip(after, before, strict=True)
     ):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -20,6 +24,7 @@ DEFERRED: dict[str, dict[str, Any]] = {
     "size": {"size": (24, 28)},
     "list": {"size": [24, 28]},
     "torch.Size": {"size": torch.Size([24, 28])},
+    "NumPy": {"size": (np.int64(24), np.int32(28))},
     "one number": {"size": 30},
     "one axis": {"size": (6, 28)},
     "aligned": {"size": (24, 28), "align_corners": True},
@@ -211,3 +216,26 @@ def test_in_the_middle_of_a_net(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_our_own_names() -> None:
     assert fcn_ext.fused_upsampling is fused_upsampling
     assert fcn_ext.deferred.DeferredLogits is DeferredLogits
+
+
+def test_distributed_data_parallel(tmp_path: Path) -> None:
+    """Whose buckets and static graph see the tensors that the net gives."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(5, 5, 1), nn.Upsample((24, 28), mode="bilinear")).double()
+    expected = copy.deepcopy(net)
+    F.cross_entropy(expected(scores().detach()), labels()).backward()
+    store = dist.FileStore(str(tmp_path / "store"), 1)
+    dist.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        for static in (False, True):
+            wrapped = nn.parallel.DistributedDataParallel(net, static_graph=static)
+            net.zero_grad()
+            with fused_upsampling():
+                logits = wrapped(scores().detach())
+                assert type(logits) is DeferredLogits
+                F.cross_entropy(logits, labels()).backward()
+            assert logits.recipe.is_pure
+            for ours, plain in zip(net.parameters(), expected.parameters(), strict=True):
+                torch.testing.assert_close(ours.grad, plain.grad)
+    finally:
+        dist.destroy_process_group()

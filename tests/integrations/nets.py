@@ -24,6 +24,8 @@ class Net:
     name: str
     library: str
     build: Callable[[Any, int, int], Built]
+    size: int = 64
+    """Rows and columns of the images of its training; large nets have small ones."""
 
     def __str__(self) -> str:
         return self.name
@@ -147,7 +149,7 @@ def _of_torchvision(name: str, **options: Any) -> Net:
         net = make(weights=None, weights_backbone=None, num_classes=classes, **options)
         return net, _torchvision_loss, _torchvision_predict
 
-    return Net(name, "torchvision", build)
+    return Net(name, "torchvision", build, size=32)
 
 
 # --------------------------------------------------------------------------- smp

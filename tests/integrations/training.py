@@ -12,7 +12,7 @@ from fcn_ext import fused_upsampling
 
 from .nets import VOID, Net
 
-CLASSES, SIZE, STEPS = 6, 64, 50
+CLASSES, STEPS = 6, 50
 # Of a float64 training: 50 steps let differences of the last bit grow.
 TOLERANCE = 1e-7
 
@@ -32,13 +32,13 @@ def batch(step: int, classes: int, size: int, dtype: torch.dtype) -> tuple[Tenso
 def train(net: Net, *, fused: bool, steps: int = STEPS) -> tuple[list[float], Tensor]:
     """The losses of a training in float64, and the labels that the net predicts after it."""
     torch.manual_seed(0)
-    model, loss_of, predict = net.made(CLASSES, SIZE)
+    model, loss_of, predict = net.made(CLASSES, net.size)
     model.double().train()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9)
     losses = []
     with fused_upsampling() if fused else nullcontext():
         for step in range(steps):
-            images, target = batch(step, CLASSES, SIZE, torch.float64)
+            images, target = batch(step, CLASSES, net.size, torch.float64)
             loss = loss_of(model, images, target)
             optimizer.zero_grad()
             loss.backward()
@@ -46,6 +46,6 @@ def train(net: Net, *, fused: bool, steps: int = STEPS) -> tuple[list[float], Te
             losses.append(loss.item())
         model.eval()
         with torch.no_grad():
-            images, _ = batch(steps, CLASSES, SIZE, torch.float64)
-            labels = predict(model, images, (SIZE, SIZE))
+            images, _ = batch(steps, CLASSES, net.size, torch.float64)
+            labels = predict(model, images, (net.size, net.size))
     return losses, labels + 0
