@@ -23,7 +23,7 @@ from fcn_ext.deferred._snapshot import (
     Memory,
     Snapshot,
     laid_out,
-    outside_inference_mode,
+    outside_modes,
     resized_twin,
 )
 from fcn_ext.deferred._tensor import DeferredLogits, Logits, ordinary
@@ -71,7 +71,7 @@ class Interpolate(torch.autograd.Function):
 
 def _deferred(scores: Tensor, size: tuple[int, int], align_corners: bool) -> DeferredLogits:
     source = ordinary(scores)
-    with outside_inference_mode():
+    with outside_modes():
         snapshot = Snapshot(source.detach().clone(), size, align_corners)
     twin = resized_twin(tuple(source.shape), source.stride(), source.dtype, size)
     memory = Memory(lambda: snapshot.logits(twin), snapshot)

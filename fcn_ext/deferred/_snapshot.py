@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
 
 from fcn_ext.ops._autograd import _below_autograd
 
@@ -20,7 +21,7 @@ __all__ = [
     "Step",
     "after",
     "laid_out",
-    "outside_inference_mode",
+    "outside_modes",
     "resized_twin",
     "step_of",
 ]
@@ -134,16 +135,24 @@ class Memory:
         if self._pure is not None:
             with self._lock:
                 if self._pure is not None:
-                    with outside_inference_mode(), torch.no_grad():
+                    with outside_modes(), torch.no_grad():
                         self._full = self._pure[0]()
                     self._pure = None
         assert self._full is not None
         return self._full
 
 
-def outside_inference_mode() -> Any:
-    """What is made in inference mode could not be changed in place outside of it."""
-    return torch.inference_mode(False) if torch.is_inference_mode_enabled() else nullcontext()
+@contextmanager
+def outside_modes() -> Iterator[None]:
+    """Out of the reach of modes that see all operators, such as one of fake tensors; and out of
+    inference mode, as what is made there could not be changed in place elsewhere."""
+    seen = torch._C._len_torch_dispatch_stack() > 0
+    inference = torch.is_inference_mode_enabled()
+    with (
+        _disable_current_modes() if seen else nullcontext(),
+        torch.inference_mode(False) if inference else nullcontext(),
+    ):
+        yield
 
 
 def step_of(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Step:

@@ -25,6 +25,8 @@ HANDLERS: dict[Any, Callable[..., Any]] = {}
 FUNCTIONS: dict[Any, Callable[..., Any]] = {}
 """The same of functions of torch's Python, before autograd sees them."""
 
+# Not public in torch.
+_guard_memory = getattr(torch._C, "_set_throw_on_mutable_data_ptr", lambda tensor: None)
 _without_subclasses = torch._C.DisableTorchFunctionSubclass
 _FLOATING = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
@@ -56,6 +58,8 @@ class Deferred(Tensor):
             device=recipe.device,
         )
         tensor.recipe = recipe
+        # C++ that reads memory past the dispatcher raises instead of reading none.
+        _guard_memory(tensor)
         return tensor
 
     def __init__(self, recipe: Recipe) -> None:

@@ -23,7 +23,7 @@ from benchmarks.memory import RETURNING, peak_on_host
 from fcn_ext import fused_upsampling
 
 from .nets import NETS
-from .training import TOLERANCE, batch
+from .training import FIRST_STEP, TOLERANCE, batch
 
 ROOT = Path(__file__).parents[2]
 CLASSES, SIZE, REPEATS = 150, 256, 5
@@ -31,30 +31,33 @@ CLASSES, SIZE, REPEATS = 150, 256, 5
 PAGE = Path(__file__).with_name("page.md")
 
 
-def measure(number: int, fused: bool) -> dict[str, float]:
-    """Seconds and peak bytes of a step."""
+def measure(number: int) -> dict[str, Any]:
+    """Seconds and peak bytes of a step, plain and in the context."""
     torch.manual_seed(0)
     model, loss_of, _ = NETS[number].made(CLASSES, SIZE)
     model.train()
     images, target = batch(0, CLASSES, SIZE, torch.float32)
 
-    def step() -> None:
+    def step(fused: bool) -> None:
         model.zero_grad()
         with fused_upsampling() if fused else nullcontext():
             loss_of(model, images, target).backward()
 
-    peak = peak_on_host(step)
-    seconds = []
-    for _ in range(REPEATS):
-        begin = time.perf_counter()
-        step()
-        seconds.append(time.perf_counter() - begin)
-    return {"seconds": min(seconds), "bytes": peak}
+    found: dict[str, Any] = {"bytes": [], "seconds": []}
+    for fused in (False, True):
+        found["bytes"].append(peak_on_host(lambda fused=fused: step(fused)))
+        seconds = []
+        for _ in range(REPEATS):
+            begin = time.perf_counter()
+            step(fused)
+            seconds.append(time.perf_counter() - begin)
+        found["seconds"].append(min(seconds))
+    return found
 
 
-def measured(number: int, fused: bool) -> dict[str, Any]:
+def measured(number: int) -> dict[str, Any]:
     done = subprocess.run(
-        [sys.executable, "-m", __spec__.name, "--measure", str(number), str(int(fused))],
+        [sys.executable, "-m", __spec__.name, "--measure", str(number)],
         env={**os.environ, "GLIBC_TUNABLES": RETURNING},
         cwd=ROOT,
         capture_output=True,
@@ -66,15 +69,14 @@ def measured(number: int, fused: bool) -> dict[str, Any]:
     return json.loads(done.stdout.splitlines()[-1])  # type: ignore[no-any-return]
 
 
-def row(found: dict[str, Any], plain: dict[str, Any], fused: dict[str, Any]) -> str:
+def row(found: dict[str, Any], measured: dict[str, Any]) -> str:
     cells = (
         found["name"],
         f"{found['library']} {found['version']}",
+        f"{found['first']:.0e}",
         f"{found['difference']:.0e}",
-        f"{plain['seconds']:.2f} s",
-        f"{fused['seconds']:.2f} s",
-        f"{plain['bytes'] / 2**20:.0f} MiB",
-        f"{fused['bytes'] / 2**20:.0f} MiB",
+        *(f"{seconds:.2f} s" for seconds in measured["seconds"]),
+        *(f"{peak / 2**20:.0f} MiB" for peak in measured["bytes"]),
     )
     return "| " + " | ".join(cells) + " |"
 
@@ -86,19 +88,20 @@ def main(kept: Path, page: Path) -> None:
     for number, net in enumerate(NETS):
         entry = found.get((net.library, net.name))
         if entry is not None:
-            rows.append(row(entry, *(measured(number, fused) for fused in (False, True))))
+            rows.append(row(entry, measured(number)))
             print(rows[-1], flush=True)
     if not rows:
         raise SystemExit(f"{kept} has no model: was any library installed?")
-    first = next(iter(found.values()))
+    any_found = next(iter(found.values()))
     threads = torch.get_num_threads()
     text = PAGE.read_text("utf-8").format(
-        steps=first["steps"],
+        steps=any_found["steps"],
+        first=FIRST_STEP,
         tolerance=TOLERANCE,
         size=SIZE,
         classes=CLASSES,
         threads=f"{threads} CPU thread{'s' if threads > 1 else ''}",
-        torch=first["torch"],
+        torch=any_found["torch"],
         rows="\n".join(rows),
     )
     page.write_text(text, "utf-8")
@@ -106,6 +109,6 @@ def main(kept: Path, page: Path) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1] == "--measure":
-        print(json.dumps(measure(int(sys.argv[2]), sys.argv[3] == "1")))
+        print(json.dumps(measure(int(sys.argv[2]))))
     else:
         main(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -17,7 +17,7 @@ import torch
 from fcn_ext.deferred import _losses
 
 from .nets import NETS, Net
-from .training import STEPS, TOLERANCE, train
+from .training import FIRST_STEP, STEPS, TOLERANCE, train
 
 
 @pytest.mark.parametrize("net", NETS, ids=lambda net: f"{net.library}-{net}")
@@ -27,14 +27,16 @@ def test_losses_are_equal(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
     fused_losses = []
     loss_of = _losses._loss
     monkeypatch.setattr(_losses, "_loss", lambda *a: fused_losses.append(1) or loss_of(*a))
-    plain, plain_labels = train(net, fused=False)
+    plain, plain_change, plain_labels = train(net, fused=False)
     assert not fused_losses
-    fused, labels = train(net, fused=True)
+    fused, change, labels = train(net, fused=True)
     assert len(fused_losses) >= STEPS  # that many were taken from coarse scores
-    assert plain[-1] < plain[0]
-    difference = max(abs(a - b) / abs(b) for a, b in zip(fused, plain, strict=True))
-    assert difference < TOLERANCE
-    assert (labels != plain_labels).double().mean() < 1e-3
+    assert plain_change.norm() > 1e-3
+    assert (change - plain_change).norm() < 1e-2 * plain_change.norm()
+    differences = [abs(a - b) / abs(b) for a, b in zip(fused, plain, strict=True)]
+    assert differences[0] < FIRST_STEP
+    assert max(differences) < TOLERANCE
+    assert (labels != plain_labels).double().mean() < 1e-2
     if kept := os.environ.get("FCN_INTEGRATIONS"):
         found = {
             "name": net.name,
@@ -42,7 +44,8 @@ def test_losses_are_equal(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
             "version": version(net.library),
             "torch": torch.__version__,
             "steps": STEPS,
-            "difference": difference,
+            "first": differences[0],
+            "difference": max(differences),
         }
         with Path(kept).open("a", encoding="utf-8") as file:
             file.write(json.dumps(found) + "\n")
