@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from fcn_ext.deferred._layout import UNDONE, Layout
+from fcn_ext.deferred._recipe import Recipe
 from fcn_ext.deferred._snapshot import Memory, Step, step_of
-from fcn_ext.deferred._tensor import Deferred, DeferredLogits, Recipe, handles, ordinary
+from fcn_ext.deferred._tensor import Deferred, DeferredLogits, handles, ordinary
 
 __all__ = ["DeferredGradient", "gradient_of"]
 

@@ -19,6 +19,7 @@ from fcn_ext._library import cuda_problem
 from fcn_ext._rules import LARGEST_SIZE, check_axes
 from fcn_ext.deferred._gradient import DeferredGradient
 from fcn_ext.deferred._layout import Layout
+from fcn_ext.deferred._recipe import Logits
 from fcn_ext.deferred._snapshot import (
     Memory,
     Snapshot,
@@ -26,7 +27,7 @@ from fcn_ext.deferred._snapshot import (
     outside_modes,
     resized_twin,
 )
-from fcn_ext.deferred._tensor import DeferredLogits, Logits, ordinary
+from fcn_ext.deferred._tensor import DeferredLogits, ordinary
 from fcn_ext.ops import _common
 from fcn_ext.ops._autograd import _forward_mode, _is_batched, _is_tracing, _transforms_active
 from fcn_ext.ops._interpolate import _interpolate_backward

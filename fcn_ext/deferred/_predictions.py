@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from fcn_ext._rules import MOST_CLASSES
+from fcn_ext.deferred._recipe import Logits
 from fcn_ext.deferred._snapshot import Snapshot, step_of
-from fcn_ext.deferred._tensor import DeferredLogits, Logits, handles
+from fcn_ext.deferred._tensor import DeferredLogits, handles
 
 __all__ = ["scores_over"]
 

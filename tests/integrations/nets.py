@@ -26,6 +26,9 @@ class Net:
     build: Callable[[Any, int, int], Built]
     size: int = 64
     """Rows and columns of the images of its training; large nets have small ones."""
+    frozen: bool = False
+    """Whether its batch norm keeps the statistics of its first images. Over few pixels, those of
+    each batch let a difference of the last bit grow tenfold in a few steps."""
 
     def __str__(self) -> str:
         return self.name
@@ -149,7 +152,7 @@ def _of_torchvision(name: str, **options: Any) -> Net:
         net = make(weights=None, weights_backbone=None, num_classes=classes, **options)
         return net, _torchvision_loss, _torchvision_predict
 
-    return Net(name, "torchvision", build, size=32)
+    return Net(name, "torchvision", build, size=32, frozen=True)
 
 
 # --------------------------------------------------------------------------- smp
@@ -169,7 +172,7 @@ def _of_smp(name: str) -> Net:
         net = getattr(library, name)("resnet18", encoder_weights=None, classes=classes)
         return net, _smp_loss, _smp_predict
 
-    return Net(name, "segmentation_models_pytorch", build)
+    return Net(name, "segmentation_models_pytorch", build, frozen=True)
 
 
 NETS = (

@@ -22,8 +22,8 @@ from fcn_ext.integrations.transformers import (
 def test_the_loss_is_set_and_restored(monkeypatch: pytest.MonkeyPatch) -> None:
     utils = pytest.importorskip("transformers.loss.loss_utils", reason="transformers is not here")
     name, counted = "ForSemanticSegmentation", []
-    loss_of = _losses._loss
-    monkeypatch.setattr(_losses, "_loss", lambda *a: counted.append(1) or loss_of(*a))
+    loss_of = _losses.loss_of
+    monkeypatch.setattr(_losses, "loss_of", lambda *a: counted.append(1) or loss_of(*a))
     original = utils.LOSS_MAPPING[name]
     scores = torch.randn(2, 5, 8, 8, dtype=torch.float64, requires_grad=True)
     auxiliary = torch.randn(2, 5, 4, 4, dtype=torch.float64)
