@@ -7,6 +7,7 @@ import io
 import pickle
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
 
 import fcn_ext
+from fcn_ext import deferred_interpolate
 
 from .common import SIZE, agrees, labels, scores, up
 
@@ -166,3 +170,24 @@ def test_another_subclass_is_given_ordinary_tensors() -> None:
     assert type(total) is Named
     assert coarse.grad is not None
     torch.testing.assert_close(float(coarse.grad.sum()), 2.0 * 5 * SIZE[0] * SIZE[1])
+
+
+def test_modes_that_see_every_operator() -> None:
+    """What they are shown of tensors made before is what they would be shown without us."""
+    logits = deferred_interpolate(scores(), SIZE)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        assert (logits + 1).shape == logits.shape
+    counts = []
+    for context in (nullcontext(), fcn_ext.fused_upsampling()):
+        with context, FlopCounterMode(display=False) as counter:
+            loss = F.cross_entropy(
+                F.conv2d(up(scores()), torch.ones(5, 5, 1, 1).double()), labels()
+            )
+        counts.append((counter.get_total_flops(), loss.item()))
+    assert counts[0] == counts[1]
+
+
+def test_memory_that_is_not_there_is_not_read() -> None:
+    """By C++ that takes the tensor itself, as the extensions of other projects do."""
+    with pytest.raises(RuntimeError, match="Cannot access data pointer"):
+        torch._C._to_dlpack(deferred_interpolate(scores().detach(), SIZE))
