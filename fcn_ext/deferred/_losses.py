@@ -7,6 +7,7 @@ derivative, or a hook between them, meets torch's formulas.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -79,7 +80,7 @@ def loss_of(
         return None
     # Of void pixels alone the mean is 0 / 0 for torch as well, and no gradient differs.
     is_void = weight is None and reduction == MEAN
-    if loss.is_cpu and not loss.isfinite() and not (is_void and not total):
+    if loss.is_cpu and not math.isfinite(loss.item()) and not (is_void and not total):
         return None
     return loss, total, gradient
 
@@ -103,7 +104,7 @@ def pixel_gradient(
 
 def is_finite(grad: Tensor) -> bool:
     """Whether a gradient is known to be: zero times infinity is not zero for torch."""
-    return not grad.is_cpu or bool(grad.isfinite().all())
+    return not grad.is_cpu or math.isfinite(grad.sum(dtype=torch.float64).item())
 
 
 @handles(aten.nll_loss2d_forward.default, aten.nll_loss_forward.default)
