@@ -84,27 +84,29 @@ def row(found: dict[str, Any], measured: dict[str, Any]) -> str:
 def main(kept: Path, page: Path) -> None:
     lines = kept.read_text("utf-8").splitlines()
     found = {(entry["library"], entry["name"]): entry for entry in map(json.loads, lines)}
-    rows = []
-    for number, net in enumerate(NETS):
-        entry = found.get((net.library, net.name))
-        if entry is not None:
-            rows.append(row(entry, measured(number)))
-            print(rows[-1], flush=True)
-    if not rows:
+    if not found:
         raise SystemExit(f"{kept} has no model: was any library installed?")
     any_found = next(iter(found.values()))
     threads = torch.get_num_threads()
-    text = PAGE.read_text("utf-8").format(
-        steps=any_found["steps"],
-        first=FIRST_STEP,
-        tolerance=TOLERANCE,
-        size=SIZE,
-        classes=CLASSES,
-        threads=f"{threads} CPU thread{'s' if threads > 1 else ''}",
-        torch=any_found["torch"],
-        rows="\n".join(rows),
-    )
-    page.write_text(text, "utf-8")
+    rows = []
+    for number, net in enumerate(NETS):
+        entry = found.get((net.library, net.name))
+        if entry is None:
+            continue
+        rows.append(row(entry, measured(number)))
+        print(rows[-1], flush=True)
+        # After each, so that a run that is stopped leaves a page of what it had.
+        text = PAGE.read_text("utf-8").format(
+            steps=any_found["steps"],
+            first=FIRST_STEP,
+            tolerance=TOLERANCE,
+            size=SIZE,
+            classes=CLASSES,
+            threads=f"{threads} CPU thread{'s' if threads > 1 else ''}",
+            torch=any_found["torch"],
+            rows="\n".join(rows),
+        )
+        page.write_text(text, "utf-8")
 
 
 if __name__ == "__main__":
