@@ -242,7 +242,7 @@ def deferred_interpolate(
 ) -> Tensor:
     """``F.interpolate(scores, size, mode="bilinear")`` that computes nothing yet.
 
-    For code that writes out where it upsamples; :func:`fused_upsampling` does the same for code
+    For code that writes out where it upsamples; :class:`fused_upsampling` does the same for code
     that does not.
 
         >>> logits = deferred_interpolate(torch.randn(1, 21, 32, 32), (256, 256))

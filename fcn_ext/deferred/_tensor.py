@@ -48,7 +48,7 @@ class Deferred(Tensor):
     recipe: Recipe
 
     @staticmethod
-    def __new__(cls, recipe: Recipe) -> Any:
+    def __new__(cls, recipe: Any) -> Any:
         twin = recipe.twin
         tensor = Tensor._make_wrapper_subclass(
             cls,
@@ -63,7 +63,7 @@ class Deferred(Tensor):
         _guard_memory(tensor)
         return tensor
 
-    def __init__(self, recipe: Recipe) -> None:
+    def __init__(self, recipe: Any) -> None:
         pass
 
     @classmethod
@@ -105,11 +105,11 @@ class DeferredLogits(Deferred):
     A ``torch.Tensor`` with the shape, dtype, device and gradient of
     ``F.interpolate(scores, size, mode="bilinear")`` and the memory of ``scores``, of which it keeps
     a copy. Losses and predictions are taken straight from that
-    (:func:`fcn_ext.fused_upsampling` lists them). Whatever else is asked of it computes the full
-    tensor once, and from then on it is that tensor.
+    (:class:`fused_upsampling` lists them). Whatever else is asked of it computes the full tensor
+    once, and from then on it is that tensor.
 
-    Made by :func:`fcn_ext.fused_upsampling` and :func:`fcn_ext.deferred_interpolate`, and of
-    deferred logits by what needs no elements: ``float``, ``to``, ``detach``, ``contiguous``, images
+    Made by :class:`fused_upsampling` and :func:`deferred_interpolate`, and of deferred logits by
+    what needs no elements: ``float``, ``to``, ``detach``, ``contiguous``, images
     of the batch, permutations, views, ``softmax`` and ``log_softmax``.
     """
 

@@ -1,8 +1,8 @@
 """Hugging Face transformers: its registered loss and its post-processing, from coarse scores.
 
 Models that call ``F.interpolate`` and ``F.cross_entropy`` themselves, such as SegFormer, need only
-:func:`fcn_ext.fused_upsampling` around them. This module serves what a context does not reach:
-training loops that only transformers itself calls, and outputs that are resized later.
+:class:`~fcn_ext.deferred.fused_upsampling` around them. This module serves what a context does not
+reach: training loops that only transformers itself calls, and outputs that are resized later.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ def set_loss() -> None:
     """Makes transformers' registered loss of semantic segmentation one of coarse scores.
 
     ``LOSS_MAPPING["ForSemanticSegmentation"]`` is what models of that ``loss_type`` call, auxiliary
-    heads included; here it is called within :func:`fcn_ext.fused_upsampling`, and gives the same
-    loss. A second call changes nothing. :func:`restore_loss` undoes it.
+    heads included; here it is called within :class:`~fcn_ext.deferred.fused_upsampling`, and gives
+    the same loss. A second call changes nothing. :func:`restore_loss` undoes it.
 
     Raises:
         ImportError: transformers is not installed, or has no such registry.
