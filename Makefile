@@ -5,7 +5,8 @@
 #
 # and `make bench`, `make lint`, `make format`, `make docs`, `make cuda` (compile for every GPU
 # architecture), `make gpu-model` (what they would issue there), `make test-torch TORCH=2.14.1` (the
-# tests of operators and nets under another torch).
+# tests of operators and nets under another torch), `make integrations` (models of other libraries,
+# plain and in the context; docs/integrations.md).
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -29,7 +30,7 @@ SOURCES := CMakeLists.txt pyproject.toml constraints.txt $(wildcard tools/*.py c
            $(shell find csrc -type f)
 CXX_FILES = $(shell git ls-files '*.cpp' '*.h' '*.cu' '*.cuh')
 
-.PHONY: train test test-torch bench lint format docs cuda gpu-model clean
+.PHONY: train test test-torch integrations bench lint format docs cuda gpu-model clean
 
 train: $(VENV)/installed
 	$(BIN)/fcn train
@@ -40,6 +41,10 @@ test: $(VENV)/installed
 # One wheel, built against the torch of $(VENV), serves every other: torch's stable ABI.
 test-torch: build/wheel/built
 	PYTHON=$(BIN)/python tools/test_torch.sh build/wheel/*.whl '$(TORCH)' '$(TORCH_VENV)'
+
+# In an environment of its own, with the one wheel and the libraries of tools/integrations.sh.
+integrations: build/wheel/built
+	PYTHON=$(BIN)/python tools/integrations.sh build/wheel/*.whl build/integrations
 
 bench: $(VENV)/installed
 	$(BIN)/python -m benchmarks

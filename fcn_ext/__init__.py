@@ -7,6 +7,8 @@
 ``models``     FCN-32s, FCN-16s and FCN-8s
 ``numpy``      confusion counts and label palettes on arrays
 ``reference``  every operator in plain PyTorch: the specification
+``deferred``   code written for full-size logits, run on coarse scores: ``fused_upsampling()``,
+               ``deferred_interpolate`` and ``DeferredLogits``, also names of this module
 """
 
 from __future__ import annotations
@@ -30,12 +32,30 @@ except ImportError as error:
 from fcn_ext import geometry, ops
 
 if TYPE_CHECKING:
-    from fcn_ext import metrics, models, nn, numpy, reference
+    from fcn_ext import deferred, metrics, models, nn, numpy, reference
+    from fcn_ext.deferred import DeferredLogits, deferred_interpolate, fused_upsampling
 
-__all__ = ["__version__", "geometry", "metrics", "models", "nn", "numpy", "ops", "reference"]
+_OF_DEFERRED = ("DeferredLogits", "deferred_interpolate", "fused_upsampling")
+
+__all__ = [
+    "DeferredLogits",
+    "__version__",
+    "deferred",
+    "deferred_interpolate",
+    "fused_upsampling",
+    "geometry",
+    "metrics",
+    "models",
+    "nn",
+    "numpy",
+    "ops",
+    "reference",
+]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _OF_DEFERRED:
+        return getattr(importlib.import_module("fcn_ext.deferred"), name)
     if name in __all__:
         return importlib.import_module(f"fcn_ext.{name}")
     raise AttributeError(f"module 'fcn_ext' has no attribute {name!r}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import importlib.util
 import os
 import pkgutil
 import re
@@ -215,6 +216,20 @@ def test_evaluate_any_model(tmp_path: Path) -> None:
     differing = re.search(r"those of the logits: (\d+) of (\d+)", output)
     assert differing is not None
     assert int(differing[1]) <= 1e-5 * int(differing[2])
+
+
+def test_segformer_finetuning(tmp_path: Path) -> None:
+    if importlib.util.find_spec("transformers") is None:
+        pytest.skip("transformers is not installed; make integrations runs this")
+    output = run(str(ROOT / "examples/segformer_finetuning.py"), tmp_path)
+    losses = [float(loss) for loss in re.findall(r"step \d+: loss ([\d.]+)", output)]
+    assert losses[-1] < 0.7 * losses[0]
+    compared = re.search(r"new images: ([\d.]+), without the context: ([\d.]+)", output)
+    assert compared is not None
+    assert float(compared[1]) == pytest.approx(float(compared[2]), rel=1e-4, abs=2e-6)
+    iu = re.search(r"mean IU ([\d.]+)", output)
+    assert iu is not None
+    assert float(iu[1]) > 0.5
 
 
 def test_train_fcn8s(tmp_path: Path) -> None:

@@ -1,0 +1,14 @@
+"""Deferred upsampling: code that was written for full-size logits, run on coarse scores.
+
+``fused_upsampling``      a context in which ``F.interpolate`` computes nothing yet
+``deferred_interpolate``  the same for one call
+``DeferredLogits``        what both give
+"""
+
+from __future__ import annotations
+
+from fcn_ext.deferred import _gradient, _losses, _ordinary, _predictions, _smoothed  # noqa: F401
+from fcn_ext.deferred._mode import deferred_interpolate, fused_upsampling
+from fcn_ext.deferred._tensor import DeferredLogits
+
+__all__ = ["DeferredLogits", "deferred_interpolate", "fused_upsampling"]

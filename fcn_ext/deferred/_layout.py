@@ -1,0 +1,208 @@
+"""Where images, classes, rows and columns lie among the dimensions of a tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["CARRIED", "SHARED", "UNDONE", "Layout"]
+
+IMAGES, CLASSES, ROWS, COLUMNS = range(4)
+
+aten = torch.ops.aten
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A tensor's dimensions, each as the axes of a map (N, C, H, W) that it runs over.
+
+    ``[(0, 2, 3), (1,)]`` is what ``permute(0, 2, 3, 1).reshape(-1, C)`` leaves: pixels by classes.
+    Axes of size 1 are left out, so that a dimension of size 1 is ``()``.
+    """
+
+    sizes: tuple[int, ...]
+    dims: tuple[tuple[int, ...], ...]
+    images: range
+    """Which images of the batch they are."""
+
+    @classmethod
+    def of_map(cls, shape: Sequence[int]) -> Layout:
+        dims = tuple((axis,) if size != 1 else () for axis, size in enumerate(shape))
+        return cls(tuple(shape), dims, range(shape[0]))
+
+    @property
+    def classes(self) -> int | None:
+        """The dimension that runs over the classes, and over nothing else."""
+        return self.dims.index((CLASSES,)) if (CLASSES,) in self.dims else None
+
+    @property
+    def is_map(self) -> bool:
+        return self == replace(Layout.of_map(self.sizes), images=self.images)
+
+    def _pixel_axes(self) -> list[int]:
+        """The axes of a label map (N, H, W) in the order in which the dimensions have them."""
+        kept = [axis for dim in self.dims for axis in dim if axis != CLASSES]
+        lost = [axis for axis in (IMAGES, ROWS, COLUMNS) if axis not in kept]
+        return [max(axis - 1, 0) for axis in lost + kept]
+
+    def from_map(self, map: Tensor, shape: Sequence[int]) -> Tensor:
+        """A label map (N, H, W) as the contiguous result of ``shape`` that, for example, an argmax
+        over the classes has."""
+        return map.permute(self._pixel_axes()).reshape(shape).contiguous()
+
+    def to_map(self, pixels: Tensor) -> Tensor:
+        """The inverse: labels of every pixel as a map (N, H, W)."""
+        order = self._pixel_axes()
+        sizes = [self.sizes[0], *self.sizes[2:]]
+        inverse = [order.index(axis) for axis in range(3)]
+        return pixels.reshape([sizes[axis] for axis in order]).permute(inverse)
+
+    def of_images(self, images: range) -> Layout:
+        """The same of some images only."""
+        dims = self.dims
+        if len(images) == 1:
+            dims = tuple(tuple(axis for axis in dim if axis != IMAGES) for dim in dims)
+        return Layout((len(images), *self.sizes[1:]), dims, images)
+
+
+def _same(layout: Layout, shape: Sequence[int], *_: Any, **__: Any) -> Layout:
+    return layout
+
+
+def _permuted(layout: Layout, shape: Sequence[int], order: Sequence[int]) -> Layout:
+    return replace(layout, dims=tuple(layout.dims[dim] for dim in order))
+
+
+def _transposed(layout: Layout, shape: Sequence[int], first: int = 0, second: int = 1) -> Layout:
+    dims = list(layout.dims)
+    if dims:
+        dims[first], dims[second] = dims[second], dims[first]
+    return replace(layout, dims=tuple(dims))
+
+
+def _unsqueezed(layout: Layout, shape: Sequence[int], dim: int) -> Layout:
+    dims = list(layout.dims)
+    dims.insert(dim % len(shape), ())
+    return replace(layout, dims=tuple(dims))
+
+
+def _squeezed(layout: Layout, shape: Sequence[int], dims: int | Sequence[int]) -> Layout:
+    chosen = [dims] if isinstance(dims, int) else dims
+    gone = {dim % len(layout.dims) for dim in chosen if layout.dims[dim] == ()}
+    return replace(
+        layout, dims=tuple(axes for dim, axes in enumerate(layout.dims) if dim not in gone)
+    )
+
+
+def _viewed(layout: Layout, shape: Sequence[int], *_: Any) -> Layout | None:
+    axes = [axis for dim in layout.dims for axis in dim]
+    dims = []
+    for size in shape:
+        covered, dim = 1, []
+        while covered < size and axes:
+            dim.append(axes.pop(0))
+            covered *= layout.sizes[dim[-1]]
+        if covered != size:
+            return None
+        dims.append(tuple(dim))
+    return None if axes else replace(layout, dims=tuple(dims))
+
+
+def _sliced(
+    layout: Layout,
+    shape: Sequence[int],
+    dim: int = 0,
+    start: int | None = None,
+    end: int | None = None,
+    step: int = 1,
+) -> Layout | None:
+    axes = layout.dims[dim]
+    if shape[dim] == 0 or step != 1:
+        return None
+    if axes == (IMAGES,):
+        return layout.of_images(layout.images[slice(start, end)])
+    covered = 1
+    for axis in axes:
+        covered *= layout.sizes[axis]
+    return layout if shape[dim] == covered else None
+
+
+def _selected(layout: Layout, shape: Sequence[int], dim: int, index: int) -> Layout | None:
+    axes, dims = layout.dims[dim], list(layout.dims)
+    if axes not in ((), (IMAGES,)):
+        return None
+    dims[dim] = ()
+    del dims[dim]
+    chosen = replace(layout, dims=tuple(dims))
+    if axes == ():
+        return chosen
+    index %= len(layout.images)
+    return chosen.of_images(layout.images[index : index + 1])
+
+
+def _restored(layout: Layout, dims: list[Any], dim: int, start: int, count: int) -> Layout | None:
+    """The layout of ``count`` images, of which those of ``layout`` are number ``start`` on."""
+    first = layout.images.start - start
+    if dims[dim] not in ((), (IMAGES,)) or first < 0 or len(layout.images) + start > count:
+        return None
+    if count > 1:
+        dims[dim] = (IMAGES,)
+    return Layout((count, *layout.sizes[1:]), tuple(dims), range(first, first + count))
+
+
+def _slice_undone(
+    layout: Layout,
+    shape: Sequence[int],
+    sizes: Sequence[int],
+    dim: int,
+    start: int,
+    end: int,
+    step: int,
+) -> Layout | None:
+    if step != 1:
+        return None
+    begin = slice(start, end).indices(sizes[dim])[0]
+    return _restored(layout, list(layout.dims), dim, begin, sizes[dim])
+
+
+def _select_undone(
+    layout: Layout, shape: Sequence[int], sizes: Sequence[int], dim: int, index: int
+) -> Layout | None:
+    dim %= len(sizes)
+    dims: list[Any] = list(layout.dims)
+    dims.insert(dim, ())
+    return _restored(layout, dims, dim, index % sizes[dim], sizes[dim])
+
+
+# What moves the elements of a tensor about or copies them: each gives the layout of the result,
+# whose shape it is told, or None where that is none of a map.
+_VIEWS: dict[Any, Callable[..., Layout | None]] = {
+    aten.alias.default: _same,
+    aten.detach.default: _same,
+    aten.permute.default: _permuted,
+    aten.select.int: _selected,
+    aten.slice.Tensor: _sliced,
+    aten.squeeze.dim: _squeezed,
+    aten.squeeze.dims: _squeezed,
+    aten.t.default: _transposed,
+    aten.transpose.int: _transposed,
+    aten.unsqueeze.default: _unsqueezed,
+    aten.view.default: _viewed,
+    aten._unsafe_view.default: _viewed,
+}
+_COPIES: dict[Any, Callable[..., Layout | None]] = {
+    aten._to_copy.default: _same,
+    aten.clone.default: _same,
+}
+CARRIED = _VIEWS | _COPIES
+SHARED = frozenset(_VIEWS)
+"""Those whose result is other elements of the same memory."""
+UNDONE: dict[Any, Callable[..., Layout | None]] = {
+    aten.slice_backward.default: _slice_undone,
+    aten.select_backward.default: _select_undone,
+}
+"""What a gradient meets on its way back through a view of some images."""

@@ -1,0 +1,166 @@
+"""Cross-entropy straight from coarse scores, by torch's own names for its parts.
+
+``F.cross_entropy`` is ``log_softmax`` and ``nll_loss`` for torch too. The first stays deferred, the
+second is computed together with the gradient, and both have their own nodes in the graph: a second
+derivative, or a hook between them, meets torch's formulas.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fcn_ext.deferred._gradient import gradient_of
+from fcn_ext.deferred._predictions import scores_over
+from fcn_ext.deferred._snapshot import Snapshot
+from fcn_ext.deferred._tensor import (
+    DeferredLogits,
+    handles,
+)
+from fcn_ext.ops import _common
+
+aten = torch.ops.aten
+_ops = torch.ops.fcn_ext
+
+REDUCTIONS = ("none", "mean", "sum")
+NONE, MEAN, SUM = range(3)
+"""torch's numbers for them."""
+
+
+def targets(
+    logits: Any, target: Any, dtypes: tuple[torch.dtype, ...] = (torch.int64,)
+) -> Tensor | None:
+    """Labels for the pixels of ``logits``, whose dimension 1 are the classes, as (N, H, W)."""
+    if type(target) is not Tensor or target.dtype not in dtypes or target.numel() == 0:
+        return None
+    if target.device != logits.device:
+        return None
+    if target.shape != (*logits.shape[:1], *logits.shape[2:]):
+        return None
+    return logits.recipe.layout.to_map(target)  # type: ignore[no-any-return]
+
+
+def weights_fit(logits: Any, weight: Any, dtype: torch.dtype | None = None) -> bool:
+    """Whether class weights are such as torch takes."""
+    return weight is None or (
+        type(weight) is Tensor
+        and weight.dtype == (dtype or logits.dtype)
+        and weight.device == logits.device
+        and weight.shape == (logits.shape[1],)
+        and not weight.requires_grad
+    )
+
+
+def loss_of(
+    scores: Tensor,
+    snapshot: Snapshot,
+    target: Tensor,
+    weight: Tensor | None,
+    reduction: int,
+    ignore_index: int,
+    label_smoothing: float,
+    with_gradient: bool,
+) -> tuple[Tensor, Tensor, Tensor | None] | None:
+    """Loss, total weight and gradient; None where torch has more to say of it: a label is out of
+    range, or the loss is not finite."""
+    if weight is not None:
+        weight = weight.to(_common.accumulate_dtype(scores))
+    arguments = (scores, target, snapshot.numbers, weight, ignore_index, label_smoothing)
+    try:
+        if reduction == NONE:
+            loss = _ops.cross_entropy_pixels.default(*arguments)
+            return loss, loss.new_zeros(()), None
+        loss, total, gradient = _ops.cross_entropy.default(
+            *arguments, reduction == MEAN, with_gradient
+        )
+    except ValueError:
+        return None
+    # Of void pixels alone the mean is 0 / 0 for torch as well, and no gradient differs.
+    is_void = weight is None and reduction == MEAN
+    if loss.is_cpu and not math.isfinite(loss.item()) and not (is_void and not total):
+        return None
+    return loss, total, gradient
+
+
+def pixel_gradient(
+    grad: Tensor,
+    scores: Tensor,
+    snapshot: Snapshot,
+    target: Tensor,
+    weight: Tensor | None,
+    ignore_index: int,
+    label_smoothing: float,
+) -> Tensor:
+    dtype = _common.accumulate_dtype(scores)
+    weight = None if weight is None else weight.to(dtype)
+    gradient: Tensor = _ops.cross_entropy_pixels_backward.default(
+        grad.to(dtype), scores, target, snapshot.numbers, weight, ignore_index, label_smoothing
+    )
+    return gradient
+
+
+def is_finite(grad: Tensor) -> bool:
+    """Whether a gradient is known to be: zero times infinity is not zero for torch."""
+    return not grad.is_cpu or math.isfinite(grad.sum(dtype=torch.float64).item())
+
+
+@handles(aten.nll_loss2d_forward.default, aten.nll_loss_forward.default)
+def _nll(func: Any, self: Any, target: Any, weight: Any, reduction: int, ignore_index: int) -> Any:
+    found = scores_over(self, 1) if isinstance(self, DeferredLogits) and self.dim() > 1 else None
+    if found is None or found[0].kind != "log_softmax" or not weights_fit(self, weight):
+        return NotImplemented
+    recipe, snapshot, scores = found
+    labels = targets(self, target)
+    if labels is None:
+        return NotImplemented
+    with_gradient = self.requires_grad and torch.is_grad_enabled()
+    arguments = (scores, snapshot, labels, weight, reduction, ignore_index, 0.0)
+    computed = loss_of(*arguments, with_gradient)
+    if computed is None:
+        return NotImplemented
+    loss, total, gradient = computed
+    total = total.to(self.dtype)
+    if reduction == NONE:
+        return recipe.layout.from_map(loss, target.shape).to(self.dtype), total
+    if gradient is not None and with_gradient:
+        recipe.memory.losses[total.data_ptr()] = (total, gradient)
+    return loss.to(self.dtype), total
+
+
+@handles(aten.nll_loss2d_backward.default, aten.nll_loss_backward.default)
+def _nll_backward(
+    func: Any,
+    grad: Any,
+    self: Any,
+    target: Any,
+    weight: Any,
+    reduction: int,
+    ignore_index: int,
+    total_weight: Tensor,
+) -> Any:
+    if not isinstance(self, DeferredLogits) or type(grad) is not Tensor or not is_finite(grad):
+        return NotImplemented
+    recipe = self.recipe
+    if reduction != NONE:
+        known = recipe.memory.losses.get(total_weight.data_ptr())
+        if known is None:
+            return NotImplemented
+        coarse = known[1] * grad.to(known[1].dtype)
+    else:
+        found = scores_over(self, 1) if self.dim() > 1 else None
+        labels = None if found is None else targets(self, target)
+        if found is None or labels is None or recipe.kind != "log_softmax":
+            return NotImplemented
+        _, snapshot, scores = found
+        pixels = recipe.layout.to_map(grad)
+        coarse = pixel_gradient(pixels, scores, snapshot, labels, weight, ignore_index, 0.0)
+
+    def compute() -> Tensor:
+        others = (target, weight, reduction, ignore_index, total_weight)
+        full: Tensor = func(grad, recipe.ordinary(), *others)
+        return full
+
+    return gradient_of(self, "log_softmax", coarse, compute)

@@ -1,0 +1,277 @@
+"""The context in which ``F.interpolate`` is deferred."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+import numbers
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.compiler import is_dynamo_compiling
+from torch.overrides import TorchFunctionMode
+
+from fcn_ext._library import cuda_problem
+from fcn_ext._rules import LARGEST_SIZE, check_axes
+from fcn_ext.deferred._gradient import DeferredGradient
+from fcn_ext.deferred._layout import Layout
+from fcn_ext.deferred._recipe import Logits
+from fcn_ext.deferred._snapshot import (
+    Memory,
+    Snapshot,
+    laid_out,
+    outside_modes,
+    resized_twin,
+)
+from fcn_ext.deferred._tensor import DeferredLogits, ordinary
+from fcn_ext.ops import _common
+from fcn_ext.ops._autograd import _forward_mode, _is_batched, _is_tracing, _transforms_active
+from fcn_ext.ops._interpolate import _interpolate_backward
+
+__all__ = ["deferred_interpolate", "fused_upsampling"]
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+_FLOATING = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+
+
+class Interpolate(torch.autograd.Function):
+    """The node between scores and deferred logits."""
+
+    @staticmethod
+    def forward(ctx: Any, scores: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor:
+        logits = _deferred(scores, size, align_corners)
+        snapshot = logits.recipe.snapshot
+        assert snapshot is not None
+        ctx.origin, ctx.align_corners = snapshot.origin, align_corners
+        ctx.shape, ctx.dtype = scores.shape, scores.dtype
+        ctx.set_materialize_grads(False)
+        return logits
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor | None) -> Any:
+        if grad is None:
+            return None, None, None
+        if _is_batched(grad):
+            return _interpolate_backward(grad, *ctx.shape[2:], ctx.align_corners), None, None
+        coarse = None
+        if isinstance(grad, DeferredGradient) and not torch.is_grad_enabled():
+            coarse = grad.recipe.gathered(ctx.origin, ctx.shape)
+        if coarse is None:
+            coarse = _interpolate_backward(grad, *ctx.shape[2:], ctx.align_corners)
+            if coarse.is_cpu and not math.isfinite(coarse.detach().sum().item()):
+                # Infinite or NaN: then torch counts what has a weight of zero, too.
+                sizes = grad.shape[2:], ctx.shape, ctx.align_corners
+                coarse = torch.ops.aten.upsample_bilinear2d_backward.default(grad, *sizes)
+        twin = resized_twin(tuple(grad.shape), grad.stride(), ctx.dtype, tuple(ctx.shape[2:]))
+        return laid_out(coarse.to(ctx.dtype), twin), None, None
+
+
+def _deferred(scores: Tensor, size: tuple[int, int], align_corners: bool) -> DeferredLogits:
+    source = ordinary(scores)
+    with outside_modes():
+        snapshot = Snapshot(source.detach().clone(), size, align_corners)
+    twin = resized_twin(tuple(source.shape), source.stride(), source.dtype, size)
+    memory = Memory(lambda: snapshot.logits(twin), snapshot)
+    layout = Layout.of_map(twin.shape)
+    return DeferredLogits(Logits(memory, (), layout, "logits", twin, source.device))
+
+
+def _is_deferrable(input: Any) -> bool:
+    """Whether ``input`` is an ordinary map, in eager code that nothing looks into."""
+    return (
+        not is_dynamo_compiling()
+        and type(input) in (Tensor, torch.nn.Parameter, DeferredLogits)
+        and input.dim() == 4
+        and input.dtype in _FLOATING
+        and (input.device.type == "cpu" or (input.is_cuda and cuda_problem is None))
+        and input.layout == torch.strided
+        and input.numel() > 0
+        and not _transforms_active()
+        and _forward_mode._current_level < 0
+        and not _is_tracing()
+        and torch._C._len_torch_dispatch_stack() == 0
+        and not torch.compiler.is_compiling()
+    )
+
+
+def _upsampled_size(
+    input: Tensor, size: Any, scale_factor: Any, align_corners: bool, recomputed: Any
+) -> tuple[int, int] | None:
+    """The size that ``F.interpolate`` gives, where that and nothing else says which pixels lie
+    where, and is an upsampling."""
+    before = tuple(input.shape[2:])
+    if size is not None:
+        if scale_factor is not None or recomputed:
+            return None
+        after = (size, size) if isinstance(size, int) else tuple(size)
+    else:
+        scales = scale_factor if isinstance(scale_factor, (tuple, list)) else (scale_factor,) * 2
+        if len(scales) != 2 or any(type(scale) not in (int, float) for scale in scales):
+            return None
+        if not all(0 < scale < LARGEST_SIZE for scale in scales):
+            return None
+        exact = [nodes * scale for nodes, scale in zip(before, scales, strict=True)]
+        after = tuple(int(pixels) for pixels in exact)
+        if not (recomputed or align_corners):
+            # torch takes the steps between pixels from the factor, not from the two sizes.
+            for pixels, rounded in zip(exact, after, strict=True):
+                if abs(pixels - rounded) > 1e-15 * rounded:
+                    return None
+    # NumPy's integers, too, which sizes of images often are.
+    if len(after) != 2 or any(
+        isinstance(pixels, bool) or not isinstance(pixels, numbers.Integral) for pixels in after
+    ):
+        return None
+    after = (int(after[0]), int(after[1]))
+    if before == after or any(
+        a > LARGEST_SIZE or a < b for a, b in zip(after, before, strict=True)
+    ):
+        return None
+    return after
+
+
+def _dtype_under_autocast(input: Tensor) -> torch.dtype:
+    """The dtype of ``F.interpolate``'s result, which autocast makes float32 on some devices."""
+    if not torch.is_autocast_enabled(input.device.type):
+        return input.dtype
+    key = (input.device.type, input.dtype, torch.get_autocast_dtype(input.device.type))
+    if key not in _dtypes:
+        pixel = torch.zeros(1, 1, 1, 1, dtype=input.dtype, device=input.device)
+        _dtypes[key] = F.interpolate(pixel, size=(1, 1), mode="bilinear").dtype
+    return _dtypes[key]
+
+
+_dtypes: dict[Any, torch.dtype] = {}
+
+
+def defer(
+    input: Tensor,
+    size: Any = None,
+    scale_factor: Any = None,
+    mode: str = "nearest",
+    align_corners: bool | None = None,
+    recompute_scale_factor: bool | None = None,
+    antialias: bool = False,
+) -> DeferredLogits | None:
+    """``F.interpolate`` deferred, or None where torch is to do it."""
+    if mode != "bilinear" or antialias or not _is_deferrable(input):
+        return None
+    if align_corners not in (None, False, True) or not isinstance(
+        size, (int, tuple, list, type(None))
+    ):
+        return None
+    aligned = bool(align_corners)
+    upsampled = _upsampled_size(input, size, scale_factor, aligned, recompute_scale_factor)
+    if upsampled is None:
+        return None
+    dtype = _dtype_under_autocast(input)
+    if dtype != input.dtype:
+        input = input.to(dtype)
+    if input.requires_grad and torch.is_grad_enabled():
+        return Interpolate.apply(input, upsampled, aligned)  # type: ignore[no-any-return]
+    return _deferred(input, upsampled, aligned)
+
+
+class fused_upsampling(TorchFunctionMode):
+    """Inside it, code that upsamples scores bilinearly and takes a loss or labels of them does so
+    straight from the coarse scores, in a fraction of the time and the memory.
+
+        >>> import torch.nn.functional as F
+        >>> scores = torch.randn(2, 21, 32, 32, requires_grad=True)
+        >>> target = torch.randint(0, 21, (2, 256, 256))
+        >>> with fused_upsampling():
+        ...     logits = F.interpolate(scores, size=(256, 256), mode="bilinear")
+        ...     loss = F.cross_entropy(logits, target)
+        >>> type(logits).__name__, tuple(logits.shape)
+        ('DeferredLogits', (2, 21, 256, 256))
+        >>> loss.backward()
+
+    ``F.interpolate`` with ``mode="bilinear"``, by whatever library it is called, gives a
+    :class:`DeferredLogits` where its input is a map (N, C, h, w) on the CPU or a CUDA device, is
+    not made smaller and is not antialiased. In all other cases torch does what it always does.
+
+    Answered from the coarse scores: ``F.cross_entropy`` with class labels, ``F.nll_loss`` of
+    ``log_softmax``, ``argmax``, ``max`` and ``topk(1)`` over the classes, also of ``softmax``, and
+    the losses, heads and metrics of this package. Anything else computes the full tensor. Results
+    differ from those of the plain code by rounding alone.
+
+    A context manager and a decorator, for one step or a whole program; it may be nested and used
+    again. It holds in the thread that enters it. Compiled code is left as it is.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if func is F.interpolate:
+            deferred = defer(*args, **(kwargs or {}))
+            if deferred is not None:
+                return deferred
+        return func(*args, **(kwargs or {}))
+
+    def __call__(self, function: _Function) -> _Function:
+        """``function``, run in the context.
+
+        Raises:
+            TypeError: it is no ordinary function, such as a generator, whose body runs elsewhere.
+        """
+        if (
+            not callable(function)
+            or inspect.isclass(function)
+            or inspect.isgeneratorfunction(function)
+            or inspect.iscoroutinefunction(function)
+            or inspect.isasyncgenfunction(function)
+        ):
+            raise TypeError(
+                f"fused_upsampling must decorate an ordinary function, got {function!r}"
+            )
+
+        @functools.wraps(function)
+        def within(*args: Any, **kwargs: Any) -> Any:
+            with fused_upsampling():
+                return function(*args, **kwargs)
+
+        return within  # type: ignore[return-value]
+
+
+def deferred_interpolate(
+    scores: Tensor, size: int | Sequence[int], *, align_corners: bool = False
+) -> Tensor:
+    """``F.interpolate(scores, size, mode="bilinear")`` that computes nothing yet.
+
+    For code that writes out where it upsamples; :class:`fused_upsampling` does the same for code
+    that does not.
+
+        >>> logits = deferred_interpolate(torch.randn(1, 21, 32, 32), (256, 256))
+        >>> logits.argmax(1).shape                        # never 21 x 256 x 256 numbers
+        torch.Size([1, 256, 256])
+
+    Args:
+        scores: (N, C, h, w), float32, float64, float16 or bfloat16, any strides.
+        size: rows and columns of the result; one number or (height, width).
+        align_corners: the corner pixels of scores and result coincide, instead of the outer edges.
+
+    Returns:
+        (N, C, *size), a :class:`DeferredLogits`; or the ordinary tensor, where it would be no
+        larger than the scores or where code is compiled, traced or transformed.
+
+    Raises:
+        TypeError: an argument is of the wrong type.
+        ValueError: an argument breaks a rule above; the message names it and the value found.
+    """
+    _common.is_map(scores, "scores")
+    if scores.dtype not in _FLOATING:
+        raise ValueError(
+            f"scores must be float32, float64, float16 or bfloat16, got {scores.dtype}"
+        )
+    height, width = _common.pair(size, "size")
+    if not isinstance(align_corners, bool):
+        raise TypeError(f"align_corners must be a bool, got {align_corners!r}")
+    check_axes((int(align_corners),), scores.shape[2:], (height, width), "size")
+    deferred = defer(scores, (height, width), None, "bilinear", align_corners)
+    if deferred is not None:
+        return deferred
+    return F.interpolate(scores, (height, width), mode="bilinear", align_corners=align_corners)

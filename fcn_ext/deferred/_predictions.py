@@ -1,0 +1,187 @@
+"""Labels, winners' values and counts, straight from coarse scores."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fcn_ext._rules import MOST_CLASSES
+from fcn_ext.deferred._recipe import Logits
+from fcn_ext.deferred._snapshot import Snapshot, step_of
+from fcn_ext.deferred._tensor import DeferredLogits, handles
+
+__all__ = ["scores_over"]
+
+aten = torch.ops.aten
+_ops = torch.ops.fcn_ext
+
+
+def scores_over(tensor: Any, dim: int) -> tuple[Logits, Snapshot, Tensor] | None:
+    """Recipe, snapshot and scores of deferred logits whose classes ``dim`` runs over."""
+    if not isinstance(tensor, DeferredLogits):
+        return None
+    recipe, snapshot = tensor.recipe, tensor.recipe.snapshot
+    if snapshot is None or not -tensor.dim() <= dim < tensor.dim():
+        return None
+    if recipe.layout.classes != dim % tensor.dim() or not snapshot.is_finite():
+        return None
+    return recipe, snapshot, recipe.scores(snapshot)
+
+
+def _winners(
+    tensor: Any, dim: int, *, with_value: bool
+) -> tuple[Logits, Tensor, Tensor | None] | None:
+    """Recipe, and labels and values (N, H, W) of the greatest elements over the classes."""
+    found = scores_over(tensor, dim)
+    if found is None or found[2].shape[1] > MOST_CLASSES:
+        return None
+    recipe, snapshot, scores = found
+    probability = recipe.kind != "logits"
+    labels, value = _ops.argmax.default(
+        scores, *snapshot.size, snapshot.numbers, torch.int64, with_value and probability
+    )
+    if not with_value:
+        return recipe, labels, None
+    if not probability:
+        value = _values(scores, labels, snapshot)
+    elif recipe.kind == "log_softmax":
+        value = value.log()
+    return recipe, labels, value.to(recipe.twin.dtype)
+
+
+def _values(scores: Tensor, labels: Tensor, snapshot: Snapshot) -> Tensor:
+    """The bilinear mean of one class per pixel: ``labels`` (N, H, W) says which."""
+    dtype = torch.float64 if scores.dtype == torch.float64 else torch.float32
+    rows, columns = (
+        _axis(nodes, pixels, snapshot.align_corners, scores.device, dtype)
+        for nodes, pixels in zip(scores.shape[2:], snapshot.size, strict=True)
+    )
+    flat, (height, width) = scores.flatten(1), scores.shape[2:]
+    value = torch.zeros(labels.shape, dtype=dtype, device=scores.device)
+    for row, row_weight in rows:
+        for column, column_weight in columns:
+            place = (labels * height + row[:, None]) * width + column
+            taken = flat.gather(1, place.flatten(1)).view(labels.shape)
+            value += taken * (row_weight[:, None] * column_weight)
+    return value
+
+
+def _axis(
+    nodes: int, pixels: int, align_corners: bool, device: torch.device, dtype: torch.dtype
+) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Of every pixel along an axis, the nodes before and after it and their weights
+    (docs/design.md, "One map behind all operators")."""
+    pixel = torch.arange(pixels, device=device)
+    if align_corners:
+        place, unit = (nodes - 1) * pixel, max(pixels - 1, 1)
+    else:
+        place, unit = 2 * nodes * pixel + nodes - pixels, 2 * pixels
+    place = place.clamp(0, (nodes - 1) * unit)
+    before = place // unit
+    share = (place % unit).to(torch.float64) / unit
+    return (before, (1 - share).to(dtype)), ((before + 1).clamp(max=nodes - 1), share.to(dtype))
+
+
+@handles(aten.argmax.default)
+def _argmax(func: Any, self: Any, dim: int | None = None, keepdim: bool = False) -> Any:
+    found = None if dim is None else _winners(self, dim, with_value=False)
+    if dim is None or found is None:
+        return NotImplemented
+    recipe, labels, _ = found
+    return recipe.layout.from_map(labels, _reduced(self, dim, keepdim))
+
+
+@handles(aten.max.dim)
+def _max(func: Any, self: Any, dim: int, keepdim: bool = False) -> Any:
+    return _values_and_labels(self, dim, keepdim)
+
+
+@handles(aten.topk.default)
+def _topk(func: Any, self: Any, k: int, dim: int = -1, *args: Any, **kwargs: Any) -> Any:
+    largest = args[0] if args else kwargs.get("largest", True)
+    if k != 1 or not largest:
+        return NotImplemented
+    return _values_and_labels(self, dim, True)
+
+
+def _values_and_labels(self: Any, dim: int, keepdim: bool) -> Any:
+    found = _winners(self, dim, with_value=True)
+    if found is None:
+        return NotImplemented
+    recipe, labels, value = found
+    assert value is not None
+    shape = _reduced(self, dim, keepdim)
+    return recipe.layout.from_map(value, shape), recipe.layout.from_map(labels, shape)
+
+
+def _reduced(tensor: Tensor, dim: int, keepdim: bool) -> list[int]:
+    shape = list(tensor.shape)
+    shape[dim] = 1
+    if not keepdim:
+        del shape[dim]
+    return shape
+
+
+@handles(aten._softmax.default, aten._log_softmax.default)
+def _softmax(func: Any, self: Any, dim: int, half_to_float: bool) -> Any:
+    found = scores_over(self, dim)
+    if found is None or found[0].kind != "logits":
+        return NotImplemented
+    recipe = found[0]
+    dtype = torch.float32 if half_to_float else recipe.twin.dtype
+    carried = recipe.step(
+        step_of(func, (dim, half_to_float), {}),
+        torch.empty(recipe.twin.shape, dtype=dtype, device="meta"),
+        recipe.layout,
+        kind="softmax" if func is aten._softmax.default else "log_softmax",
+    )
+    return NotImplemented if carried is None else DeferredLogits(carried)
+
+
+def _map_for(prediction: Any, size: tuple[int, ...]) -> tuple[Tensor, Snapshot] | None:
+    """Scores and snapshot of a deferred map (N, C, H, W) where (H, W) is ``size``."""
+    found = scores_over(prediction, 1) if prediction.dim() == 4 else None
+    if found is None or not found[0].layout.is_map or found[1].size != size:
+        return None
+    return found[2], found[1]
+
+
+@handles(_ops.confusion_matrix_logits.default)
+def _count(func: Any, prediction: Any, target: Tensor, ignore_index: int, *counts: Tensor) -> Any:
+    found = _map_for(prediction, tuple(target.shape[1:]))
+    if found is None:
+        return NotImplemented
+    scores, snapshot = found
+    if type(target) is not Tensor or target.shape[0] != scores.shape[0]:
+        return NotImplemented
+    return _ops.score_confusion_matrix.default(
+        scores, target, snapshot.numbers, ignore_index, *counts
+    )
+
+
+@handles(_ops.score_confusion_matrix.default)
+def _count_scores(
+    func: Any, input: Any, target: Tensor, geometry: list[int], ignore_index: int, *counts: Tensor
+) -> Any:
+    if len(geometry) != 1:
+        return NotImplemented
+    return _count(func, input, target, ignore_index, *counts)
+
+
+@handles(_ops.argmax.default)
+def _head_argmax(
+    func: Any,
+    input: Any,
+    height: int,
+    width: int,
+    geometry: list[int],
+    dtype: torch.dtype,
+    probability: bool,
+) -> Any:
+    found = _map_for(input, (height, width)) if len(geometry) == 1 else None
+    if found is None:
+        return NotImplemented
+    scores, snapshot = found
+    return func(scores, height, width, snapshot.numbers, dtype, probability)

@@ -1,0 +1,172 @@
+"""Coarse scores as they were, and the full tensor that is made of them at most once."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
+
+from fcn_ext.ops._autograd import _below_autograd
+
+__all__ = [
+    "Memory",
+    "Snapshot",
+    "Step",
+    "after",
+    "laid_out",
+    "outside_modes",
+    "resized_twin",
+    "step_of",
+]
+
+aten = torch.ops.aten
+_interpolate_op = torch.ops.fcn_ext.interpolate.default
+
+Step = Callable[[Tensor], Tensor]
+"""From one ordinary tensor to the next."""
+
+
+def is_channels_last(shape: tuple[int, ...], stride: tuple[int, ...]) -> bool:
+    """Whether torch resizes a map of these strides to one that is channels_last: they grow in the
+    order of channels, columns, rows and images. Where sizes of 1 leave both open, it does not."""
+    least = 0
+    for axis in (1, 3, 2, 0):
+        if stride[axis] < least or stride[1] == 0 or (axis == 0 and least == stride[1]):
+            return False
+        least = stride[axis] * shape[axis]
+    return True
+
+
+@lru_cache(maxsize=256)
+def resized_twin(
+    shape: tuple[int, ...], stride: tuple[int, ...], dtype: torch.dtype, size: tuple[int, int]
+) -> Tensor:
+    """A meta tensor with the shape and strides that torch gives a map resized to ``size``."""
+    last = is_channels_last(shape, stride)
+    return torch.empty(
+        (*shape[:2], *size),
+        dtype=dtype,
+        device="meta",
+        memory_format=torch.channels_last if last else torch.contiguous_format,
+    )
+
+
+def laid_out(tensor: Tensor, twin: Tensor) -> Tensor:
+    """``tensor`` with the strides of its twin."""
+    if tensor.stride() == twin.stride():
+        return tensor
+    return tensor.new_empty_strided(twin.shape, twin.stride()).copy_(tensor)
+
+
+class Snapshot:
+    """Coarse scores (N, C, h, w) at the moment they were deferred, and the size they go to.
+
+    A copy: the plain code has made a tensor of its own by then, which later changes of the scores
+    leave alone.
+    """
+
+    def __init__(
+        self, scores: Tensor, size: tuple[int, int], align_corners: bool, origin: object = None
+    ) -> None:
+        self.scores = scores
+        self.size = size
+        self.align_corners = align_corners
+        self.origin = object() if origin is None else origin
+        """What gradients of these scores are known by."""
+        self._finite: bool | None = None
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """The geometry as operators are told."""
+        return (int(self.align_corners),)
+
+    def to(self, device: torch.device, non_blocking: bool = False) -> Snapshot:
+        scores = self.scores.to(device, non_blocking=non_blocking)
+        return Snapshot(scores, self.size, self.align_corners, self.origin)
+
+    def is_finite(self) -> bool:
+        """Whether all scores are known to be finite: with infinities, what has a weight of zero
+        counts in torch and not here. On CUDA it is taken for granted: nothing waits for it."""
+        if self._finite is None:
+            if self.scores.is_cpu:
+                dtype = torch.float64 if self.scores.dtype == torch.float64 else torch.float32
+                self._finite = math.isfinite(self.scores.sum(dtype=dtype).item())
+            else:
+                self._finite = True
+        return self._finite
+
+    def logits(self, twin: Tensor) -> Tensor:
+        """The full tensor, with the strides of ``twin``."""
+        if self.is_finite():
+            with _below_autograd():
+                full: Tensor = _interpolate_op(self.scores, *self.size, self.align_corners)
+        else:
+            with torch.autocast(self.scores.device.type, enabled=False):
+                full = aten.upsample_bilinear2d.default(self.scores, self.size, self.align_corners)
+        return laid_out(full, twin)
+
+
+class Memory:
+    """What a tensor and its views share: how to compute it, or, once that is done, the tensor."""
+
+    def __init__(self, compute: Callable[[], Tensor], snapshot: Snapshot | None = None) -> None:
+        self._pure: tuple[Callable[[], Tensor], Snapshot | None] | None = (compute, snapshot)
+        self._full: Tensor | None = None
+        self._lock = threading.Lock()
+        self.origin = None if snapshot is None else snapshot.origin
+        self.losses: dict[int, tuple[Tensor, Tensor]] = {}
+        """By the address of its total weight, each loss's gradient that was computed with it."""
+
+    @property
+    def pure(self) -> tuple[Callable[[], Tensor], Snapshot | None] | None:
+        """How to compute it, and from what scores; None once that is done, when anything may have
+        changed the elements."""
+        return self._pure
+
+    def tensor(self) -> Tensor:
+        """The ordinary tensor: without autograd, which sees the deferred one."""
+        if self._pure is not None:
+            with self._lock:
+                if self._pure is not None:
+                    with outside_modes(), torch.no_grad():
+                        self._full = self._pure[0]()
+                    self._pure = None
+        assert self._full is not None
+        return self._full
+
+
+@contextmanager
+def outside_modes() -> Iterator[None]:
+    """Out of the reach of modes that see all operators, such as one of fake tensors; and out of
+    inference mode, as what is made there could not be changed in place elsewhere."""
+    seen = torch._C._len_torch_dispatch_stack() > 0
+    inference = torch.is_inference_mode_enabled()
+    with (
+        _disable_current_modes() if seen else nullcontext(),
+        torch.inference_mode(False) if inference else nullcontext(),
+    ):
+        yield
+
+
+def step_of(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Step:
+    """A call of torch without its first argument."""
+    return lambda tensor: func(tensor, *args, **kwargs)
+
+
+def after(compute: Callable[[], Tensor], steps: tuple[Step, ...]) -> Callable[[], Tensor]:
+    """``compute`` and then ``steps``."""
+
+    def computed() -> Tensor:
+        tensor = compute()
+        for step in steps:
+            tensor = step(tensor)
+        return tensor
+
+    return computed

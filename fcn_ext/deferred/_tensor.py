@@ -1,0 +1,232 @@
+"""Tensors without memory: autograd and shapes are torch's own, elements are computed when asked.
+
+A deferred tensor is a node of torch's graph like any other. What reaches it below autograd finds
+it here: an operator of the table is answered from the coarse scores (``HANDLERS``, filled by the
+modules beside this one), and any other is given the ordinary tensor, which is made once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.utils._pytree as pytree
+from torch import Tensor
+
+from fcn_ext.deferred._layout import CARRIED, SHARED
+from fcn_ext.deferred._recipe import Logits, Recipe
+from fcn_ext.deferred._snapshot import step_of
+from fcn_ext.ops._autograd import _transforms_active
+
+__all__ = ["FUNCTIONS", "HANDLERS", "Deferred", "DeferredLogits", "handles", "ordinary"]
+
+HANDLERS: dict[Any, Callable[..., Any]] = {}
+"""Of an operator, what answers it from coarse scores, or NotImplemented."""
+FUNCTIONS: dict[Any, Callable[..., Any]] = {}
+"""The same of functions of torch's Python, before autograd sees them."""
+
+# Not public in torch.
+_guard_memory = getattr(torch._C, "_set_throw_on_mutable_data_ptr", lambda tensor: None)
+_without_subclasses = torch._C.DisableTorchFunctionSubclass
+_FLOATING = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+
+
+def handles(*operators: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Puts a function (operator, *arguments) into the table."""
+
+    def register(handler: Callable[..., Any]) -> Callable[..., Any]:
+        HANDLERS.update(dict.fromkeys(operators, handler))
+        return handler
+
+    return register
+
+
+class Deferred(Tensor):
+    """What deferred logits and their gradients share."""
+
+    recipe: Recipe
+
+    @staticmethod
+    def __new__(cls, recipe: Any) -> Any:
+        twin = recipe.twin
+        tensor = Tensor._make_wrapper_subclass(
+            cls,
+            twin.shape,
+            twin.stride(),
+            twin.storage_offset(),
+            dtype=twin.dtype,
+            device=recipe.device,
+        )
+        tensor.recipe = recipe
+        # C++ that reads memory past the dispatcher raises instead of reading none.
+        _guard_memory(tensor)
+        return tensor
+
+    def __init__(self, recipe: Any) -> None:
+        pass
+
+    @classmethod
+    def __torch_function__(
+        cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        handler = FUNCTIONS.get(func)
+        if handler is not None:
+            result = handler(*args, **kwargs)
+            if result is not NotImplemented:
+                return result
+        for kind in types:
+            if kind not in _KNOWN and not issubclass(kind, Deferred):
+                # A class with rules of its own: it is given what it would be given without us.
+                return func(*_without_deferred(args), **_without_deferred(kwargs))
+        with _without_subclasses():
+            return func(*args, **kwargs)
+
+    @classmethod
+    def __torch_dispatch__(  # type: ignore[override]
+        cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        handler = HANDLERS.get(func)
+        if handler is not None and not _transforms_active():
+            result = handler(func, *args, **kwargs)
+            if result is not NotImplemented:
+                return result
+        return _computed(func, args, kwargs)
+
+
+_KNOWN = {Tensor, torch.nn.Parameter}
+
+
+class DeferredLogits(Deferred):
+    """Scores at full size that nothing has computed yet.
+
+    A ``torch.Tensor`` with the shape, dtype, device and gradient of
+    ``F.interpolate(scores, size, mode="bilinear")`` and the memory of ``scores``, of which it keeps
+    a copy. Losses and predictions are taken straight from that
+    (:class:`fused_upsampling` lists them). Whatever else is asked of it computes the full tensor
+    once, and from then on it is that tensor.
+
+    Made by :class:`fused_upsampling` and :func:`deferred_interpolate`, and of deferred logits by
+    what needs no elements: ``float``, ``to``, ``detach``, ``contiguous``, images
+    of the batch, permutations, views, ``softmax`` and ``log_softmax``.
+    """
+
+    recipe: Logits
+
+
+def ordinary(value: Any) -> Any:
+    """The ordinary tensor of a deferred one, without autograd; anything else as it is."""
+    return value.recipe.ordinary() if isinstance(value, Deferred) else value
+
+
+@handles(*CARRIED)
+def _carry(func: Any, self: Any, *args: Any, **kwargs: Any) -> Any:
+    """What moves or copies elements leaves them uncomputed."""
+    if not isinstance(self, Deferred) or not self.recipe.is_pure:
+        return NotImplemented
+    recipe, device, for_twin = self.recipe, None, kwargs
+    if kwargs:
+        if kwargs.get("pin_memory") or kwargs.get("layout") not in (None, torch.strided):
+            return NotImplemented
+        if kwargs.get("dtype") not in (None, *_FLOATING):
+            return NotImplemented
+        device = kwargs.get("device")
+        if device is not None and device.type not in ("cpu", "cuda"):
+            return NotImplemented
+        for_twin = {**kwargs, "device": "meta"} if device is not None else kwargs
+    try:
+        twin = func(recipe.twin, *args, **for_twin)
+        layout = CARRIED[func](recipe.layout, twin.shape, *args)
+    except (RuntimeError, IndexError):  # which the ordinary tensor raises as well
+        return NotImplemented
+    if layout is None:
+        return NotImplemented
+    carried = recipe.step(
+        step_of(func, args, kwargs), twin, layout, shared=func in SHARED, device=device
+    )
+    return NotImplemented if carried is None else type(self)(carried)
+
+
+def _computed(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The call with ordinary tensors in place of deferred ones."""
+    if torch.Tag.inplace_view in func.tags:
+        return _changed_shape(func, args, kwargs)
+    given: list[tuple[Tensor, Deferred]] = []
+
+    def compute(value: Any) -> Any:
+        if isinstance(value, Deferred):
+            full = value.recipe.ordinary()
+            given.append((full, value))
+            return full
+        if isinstance(value, (list, tuple)):
+            return [compute(item) for item in value]
+        return value
+
+    result = func(*map(compute, args), **{name: compute(value) for name, value in kwargs.items()})
+
+    def given_back(value: Any) -> Any:
+        """Who changed a tensor in place is given the tensor that it gave."""
+        for full, deferred in given:
+            if value is full:
+                _follow(deferred, full)
+                return deferred
+        if isinstance(value, (list, tuple)):
+            return type(value)(map(given_back, value))
+        return value
+
+    return given_back(result)
+
+
+def _below_python() -> Any:
+    return torch._C._DisableTorchDispatch()
+
+
+def _changed_shape(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """``transpose_``, ``squeeze_``, ``resize_`` and the like: shape and strides of both tensors."""
+    deferred = args[0]
+    if not isinstance(deferred, Deferred):
+        return func(*map(ordinary, args), **kwargs)
+    full = torch.ops.aten.alias.default(deferred.recipe.ordinary())
+    func(full, *args[1:], **kwargs)
+    deferred.recipe.replaced = full
+    _follow(deferred, full)
+    return deferred
+
+
+def _follow(deferred: Deferred, full: Tensor) -> None:
+    """Gives a deferred tensor the shape and strides that its ordinary one has taken on."""
+    if deferred.shape != full.shape or deferred.stride() != full.stride():
+        with _without_subclasses(), _below_python():
+            deferred.as_strided_(full.shape, full.stride(), full.storage_offset())
+
+
+def _without_deferred(tree: Any) -> Any:
+    return pytree.tree_map_only(Deferred, as_ordinary, tree)
+
+
+class _Ordinary(torch.autograd.Function):
+    """The ordinary tensor as a node of the graph behind the deferred one's."""
+
+    @staticmethod
+    def forward(ctx: Any, deferred: Any) -> Tensor:
+        full: Tensor = deferred.recipe.ordinary().detach()
+        return full
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return grad
+
+
+def as_ordinary(deferred: Any) -> Tensor:
+    """The ordinary tensor, with the gradient of the deferred one."""
+    if not deferred.requires_grad:
+        full: Tensor = deferred.recipe.ordinary()
+        return full
+    if deferred.is_leaf:
+        leaf: Tensor = deferred.recipe.ordinary().detach().requires_grad_()
+        return leaf
+    with _without_subclasses():
+        result: Tensor = _Ordinary.apply(deferred)
+    return result

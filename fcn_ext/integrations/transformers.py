@@ -1,0 +1,91 @@
+"""Hugging Face transformers: its registered loss and its post-processing, from coarse scores.
+
+Models that call ``F.interpolate`` and ``F.cross_entropy`` themselves, such as SegFormer, need only
+:class:`~fcn_ext.deferred.fused_upsampling` around them. This module serves what a context does not
+reach: training loops that only transformers itself calls, and outputs that are resized later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fcn_ext import ops
+from fcn_ext.deferred import fused_upsampling
+from fcn_ext.ops import _common
+
+__all__ = ["post_process_semantic_segmentation", "restore_loss", "set_loss"]
+
+_NAME = "ForSemanticSegmentation"
+_before: list[Any] = []
+
+
+def set_loss() -> None:
+    """Makes transformers' registered loss of semantic segmentation one of coarse scores.
+
+    ``LOSS_MAPPING["ForSemanticSegmentation"]`` is what models of that ``loss_type`` call, auxiliary
+    heads included; here it is called within :class:`~fcn_ext.deferred.fused_upsampling`, and gives
+    the same loss. A second call changes nothing. :func:`restore_loss` undoes it.
+
+    Raises:
+        ImportError: transformers is not installed, or has no such registry.
+    """
+    from transformers.loss.loss_utils import LOSS_MAPPING
+
+    if not _before:
+        _before.append(LOSS_MAPPING[_NAME])
+        LOSS_MAPPING[_NAME] = fused_upsampling()(LOSS_MAPPING[_NAME])
+
+
+def restore_loss() -> None:
+    """Gives transformers the loss back that :func:`set_loss` has found there."""
+    if _before:
+        from transformers.loss.loss_utils import LOSS_MAPPING
+
+        LOSS_MAPPING[_NAME] = _before.pop()
+
+
+def post_process_semantic_segmentation(
+    outputs: Any, target_sizes: Sequence[tuple[int, int]] | Tensor | None = None
+) -> list[Tensor]:
+    """Label maps of each image's own size, as image processors' method of this name gives.
+
+    One image after the other, straight from the coarse scores: no logits of full size are made, of
+    one image or of all.
+
+        >>> from types import SimpleNamespace
+        >>> outputs = SimpleNamespace(logits=torch.randn(2, 150, 32, 32))
+        >>> maps = post_process_semantic_segmentation(outputs, [(480, 640), (333, 500)])
+        >>> [tuple(map.shape) for map in maps]
+        [(480, 640), (333, 500)]
+
+    Args:
+        outputs: what a model for semantic segmentation returns, with ``logits`` (N, C, h, w).
+        target_sizes: (height, width) of each image, a list or a tensor (N, 2); by default that of
+            the logits.
+
+    Returns:
+        N label maps, int64, of these sizes.
+
+    Raises:
+        TypeError: ``outputs.logits`` is no tensor, or a size is no pair of integers.
+        ValueError: ``outputs.logits`` is no map (N, C, h, w), or there are more or fewer sizes than
+            images.
+    """
+    logits = _common.is_map(outputs.logits, "outputs.logits")
+    if target_sizes is None:
+        return list(logits.argmax(1))
+    if isinstance(target_sizes, Tensor):
+        target_sizes = target_sizes.tolist()
+    if len(target_sizes) != len(logits):
+        raise ValueError(
+            f"target_sizes must have a size for each of the {len(logits)} images, got "
+            f"{len(target_sizes)}"
+        )
+    return [
+        ops.argmax(logits[image : image + 1], size, dtype=torch.int64)[0]
+        for image, size in enumerate(target_sizes)
+    ]

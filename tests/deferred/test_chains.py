@@ -1,0 +1,172 @@
+"""Random chains of tensor operations on a deferred tensor and on a plain one."""
+
+from __future__ import annotations
+
+import copy
+import random
+import warnings
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fcn_ext import fused_upsampling
+from fcn_ext.deferred._snapshot import Snapshot, laid_out
+
+CHAINS = 700
+
+
+def labels(x: Tensor) -> Tensor:
+    generator = torch.Generator().manual_seed(3)
+    shape = (*x.shape[:1], *x.shape[2:])
+    return torch.randint(0, max(1, x.shape[1]), shape, generator=generator)
+
+
+def operations(choose: random.Random) -> list[Callable[[Tensor], Any]]:
+    """With arguments of their own for each chain, often wrong ones."""
+    d = [choose.choice([-4, -3, -2, -1, 0, 1, 2, 3]) for _ in range(2)]
+    i = choose.choice([-1, 0, 1, 2])
+    keep = choose.random() < 0.5
+    order = choose.sample(range(4), 4)
+    reduction = choose.choice(["mean", "sum", "none"])
+    smoothing = choose.choice([0.0, 0.0, 0.1, 1.0])
+    ignored = choose.choice([-100, 1])
+
+    def weight(x: Tensor) -> Tensor | None:
+        return torch.linspace(0.5, 2, x.shape[1], dtype=x.dtype) if keep else None
+
+    def cross_entropy(x: Tensor) -> Tensor:
+        return F.cross_entropy(
+            x, labels(x), weight(x), None, ignored, None, reduction, label_smoothing=smoothing
+        )
+
+    def changed(x: Tensor, change: Callable[[Tensor], Any]) -> Tensor:
+        change(x)
+        return x
+
+    def kept(x: Tensor, question: Callable[[Tensor], Any]) -> Any:
+        return question(x), x
+
+    carried: list[Callable[[Tensor], Any]] = [
+        *(lambda x: x.float(), lambda x: x.double(), lambda x: x.detach(), lambda x: x.cpu()),
+        *(lambda x: x.contiguous(), lambda x: x.clone(), lambda x: x[i:], lambda x: x[:i]),
+        *(lambda x: x[i], lambda x: x[None], lambda x: x[...], lambda x: x.permute(*order)),
+        *(lambda x: x.permute(0, 2, 3, 1), lambda x: x.permute(0, 3, 1, 2), lambda x: x.mT),
+        *(lambda x: x.transpose(*d), lambda x: x.squeeze(d[0]), lambda x: x.squeeze()),
+        *(lambda x: x.unsqueeze(d[0]), lambda x: x.flatten(d[0]), lambda x: x.flatten(*d)),
+        *(lambda x: x.reshape(-1, x.shape[-1]), lambda x: x.reshape(-1, x.shape[1])),
+        *(lambda x: x.view(x.shape[0], x.shape[1], -1), lambda x: x.view(x.shape[0], -1)),
+        lambda x: x.contiguous(memory_format=torch.channels_last),
+    ]
+    fused: list[Callable[[Tensor], Any]] = [
+        *(cross_entropy, lambda x: kept(x, cross_entropy), lambda x: kept(x, lambda x: x.max(1))),
+        *(lambda x: x.argmax(d[0], keepdim=keep), lambda x: x.max(d[0], keepdim=keep)),
+        *(lambda x: x.topk(1, dim=d[0]), lambda x: x.softmax(1), lambda x: F.log_softmax(x, 1)),
+        *(lambda x: x.softmax(d[0]), lambda x: x.softmax(1).argmax(1), lambda x: x.max(d[0])[0]),
+        lambda x: F.nll_loss(x, labels(x), reduction=reduction),
+        lambda x: kept(x, lambda x: F.nll_loss(F.log_softmax(x, 1), labels(x))),
+    ]
+    others: list[Callable[[Tensor], Any]] = [
+        *(lambda x: x * 2, lambda x: x + x, lambda x: x.sum(d[0]), lambda x: x.mean()),
+        *(lambda x: x.add_(1), lambda x: x.mul_(0.5), lambda x: F.relu(x, inplace=True)),
+        *(lambda x: changed(x, lambda x: x[0].mul_(0.3)), lambda x: x.copy_(x.flip(0))),
+        *(lambda x: changed(x, lambda x: x.__setitem__(0, 0.7)), lambda x: x.detach().zero_()),
+        *(lambda x: changed(x, lambda x: x.transpose(0, 1).mul_(1.5)), lambda x: x[:, i]),
+        *(lambda x: x[::2], lambda x: x[..., 1:], lambda x: x.unbind(0)[i], lambda x: x > 0),
+        *(lambda x: x.chunk(2)[0], lambda x: x.split(1, dim=1)[0], lambda x: x.expand(2, *x.shape)),
+        *(lambda x: torch.cat([x, x.detach()]), lambda x: torch.stack([x, x]), lambda x: x.roll(1)),
+        *(lambda x: x.unflatten(-1, (2, -1)), lambda x: x.diagonal(), lambda x: x[x > 0]),
+        *(lambda x: x.int(), lambda x: x.amax(d[0]), lambda x: copy.deepcopy(x), repr, len),
+        *(lambda x: torch.from_numpy(x.numpy()), lambda x: x.requires_grad_(), bool),
+        *(lambda x: kept(x, lambda x: x.retain_grad()), lambda x: x[torch.tensor([0])]),
+        lambda x: kept(x, lambda x: x.register_hook(lambda grad: grad * 1.5)),
+        lambda x: F.interpolate(x, scale_factor=2, mode="bilinear"),
+        lambda x: F.conv2d(x, torch.ones(2, x.shape[1], 1, 1, dtype=x.dtype)),
+        lambda x: torch.mul(x.detach(), 2, out=x.detach()),
+    ]
+    return [*carried, *carried, *fused, *fused, *others]
+
+
+def chain(seed: int, *, fused: bool) -> tuple[list[Tensor | None], list[type[Exception]]]:
+    """All tensors on the way and their gradients, and what was raised."""
+    choose = random.Random(seed)
+    shape = choose.choice([(2, 5, 6, 7), (1, 3, 4, 4), (2, 1, 3, 5), (3, 2, 1, 1), (2, 4, 1, 6)])
+    coarse = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    if choose.random() < 0.3:
+        coarse = coarse.contiguous(memory_format=torch.channels_last)
+    coarse.requires_grad_(choose.random() < 0.7)
+    scaled = coarse * 1
+    size = (shape[2] * choose.choice([1, 2, 3]) + 1, shape[3] * 2 + choose.choice([0, 1]))
+    aligned, mixed = choose.random() < 0.3, choose.random() < 0.3
+    table = operations(choose)
+    raised: list[type[Exception]] = []
+    with fused_upsampling() if fused else nullcontext():
+        given = [F.interpolate(scaled, size, mode="bilinear", align_corners=aligned)]
+        for _ in range(choose.choice([1, 2, 3, 4, 5])):
+            operation, before = choose.choice(table), choose.choice(given)
+            try:
+                result = operation(before if mixed else given[-1])
+            except Exception as error:
+                raised.append(type(error))
+                continue
+            parts = result if isinstance(result, tuple) else (result,)
+            nested = [q for part in parts for q in (part if isinstance(part, tuple) else (part,))]
+            given += [part for part in nested if isinstance(part, Tensor)]
+        with torch.no_grad():
+            scaled.zero_()
+        total = torch.zeros(())
+        try:
+            for tensor in given:
+                if tensor.is_floating_point() and tensor.requires_grad:
+                    total = total + tensor.sum()
+            if total.requires_grad:
+                total.backward()
+        except RuntimeError as error:
+            raised.append(type(error))
+        grads = [tensor.grad for tensor in (coarse, *given) if tensor.requires_grad]
+    return [*given, *grads], raised
+
+
+def differs(ours: Tensor | None, plain: Tensor | None) -> str:
+    if ours is None or plain is None:
+        return "" if ours is plain else "a gradient is missing"
+    try:
+        plain.is_leaf  # noqa: B018
+    except RuntimeError:
+        return ""  # one of several views of a tensor that has changed: nobody may look at it
+    for name in ("shape", "dtype", "requires_grad", "is_leaf"):
+        if getattr(ours, name) != getattr(plain, name):
+            return f"{name}: {getattr(ours, name)} for {getattr(plain, name)}"
+    spans = [size > 1 for size in plain.shape]
+    strides = [
+        [s for s, span in zip(tensor.stride(), spans, strict=True) if span]
+        for tensor in (ours, plain)
+    ]
+    if strides[0] != strides[1]:
+        return f"strides: {ours.stride()} for {plain.stride()}"
+    with torch.no_grad():
+        close = torch.allclose(ours.double() + 0, plain.double(), 3e-5, 3e-5, equal_nan=True)
+    return "" if close else "values"
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_chains(part: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def torchs(snapshot: Snapshot, twin: Tensor) -> Tensor:
+        """torch's rounding: a clamped border has equal rows, of which any may be the argmax."""
+        arguments = snapshot.scores, snapshot.size, snapshot.align_corners
+        return laid_out(torch.ops.aten.upsample_bilinear2d.default(*arguments), twin)
+
+    monkeypatch.setattr(Snapshot, "logits", torchs)
+    warnings.simplefilter("ignore")
+    for seed in range(part * CHAINS // 4, (part + 1) * CHAINS // 4):
+        plain, plain_errors = chain(seed, fused=False)
+        ours, errors = chain(seed, fused=True)
+        assert errors == plain_errors, seed
+        assert len(ours) == len(plain), seed
+        for mine, theirs in zip(ours, plain, strict=True):
+            difference = differs(mine, theirs)
+            assert not difference, (seed, difference)

@@ -1,0 +1,241 @@
+"""Which calls of F.interpolate are deferred, and where the context holds."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import fcn_ext
+from fcn_ext import DeferredLogits, deferred_interpolate, fused_upsampling
+
+from .common import agrees, labels, scores, up
+
+DEFERRED: dict[str, dict[str, Any]] = {
+    "size": {"size": (24, 28)},
+    "list": {"size": [24, 28]},
+    "torch.Size": {"size": torch.Size([24, 28])},
+    "NumPy": {"size": (np.int64(24), np.int32(28))},
+    "one number": {"size": 30},
+    "one axis": {"size": (6, 28)},
+    "aligned": {"size": (24, 28), "align_corners": True},
+    "not aligned": {"size": (24, 28), "align_corners": False},
+    "factor": {"scale_factor": 4},
+    "float factor": {"scale_factor": 4.0},
+    "factors": {"scale_factor": (2, 3.0)},
+    "half": {"scale_factor": (1.5, 2.0)},
+    "any factor, aligned": {"scale_factor": (2.3, 3.1), "align_corners": True},
+    "any factor, recomputed": {"scale_factor": (2.3, 3.1), "recompute_scale_factor": True},
+    "not recomputed": {"scale_factor": 2, "recompute_scale_factor": False},
+}
+TORCHS: dict[str, dict[str, Any]] = {
+    "any factor": {"scale_factor": (2.3, 3.1)},
+    "smaller": {"size": (3, 3)},
+    "smaller on one axis": {"size": (24, 3)},
+    "same size": {"size": (6, 7)},
+    "antialias": {"size": (24, 28), "antialias": True},
+    "bicubic": {"size": (24, 28), "mode": "bicubic"},
+    "nearest": {"size": (24, 28), "mode": "nearest"},
+    "size and factor": {"size": (24, 28), "scale_factor": 4},
+    "neither": {},
+    "three numbers": {"size": (24, 28, 2)},
+    "no pixel": {"size": (0, 28)},
+    "negative": {"scale_factor": -2.0},
+    "nan": {"scale_factor": float("nan")},
+    "float size": {"size": (24.0, 28.0)},
+    "recomputed size": {"size": (24, 28), "recompute_scale_factor": True},
+}
+
+
+@pytest.mark.parametrize("name", DEFERRED)
+def test_upsampling_is_deferred(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments: dict[str, Any] = {"mode": "bilinear", **DEFERRED[name]}
+    with fused_upsampling():
+        assert type(F.interpolate(scores(), **arguments)) is DeferredLogits
+
+    def program(coarse: Tensor) -> Any:
+        logits = F.interpolate(coarse, **arguments)
+        return logits.argmax(1), logits.max(1)[0], logits
+
+    agrees(program, monkeypatch, computed=0)
+
+
+@pytest.mark.parametrize("name", TORCHS)
+def test_the_rest_is_torchs(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments: dict[str, Any] = {"mode": "bilinear", **TORCHS[name]}
+    agrees(lambda coarse: F.interpolate(coarse, **arguments), monkeypatch, computed=0)
+
+
+@pytest.mark.parametrize(
+    "input",
+    [
+        torch.zeros(2, 3, 4),
+        torch.zeros(2, 3, 4, 4, 4),
+        torch.zeros(0, 3, 4, 4),
+        torch.zeros(2, 3, 4, 4, dtype=torch.uint8),
+        torch.zeros(2, 3, 4, 4, device="meta"),
+        torch.zeros(2, 3, 4, 4).to_sparse(),
+    ],
+    ids=["3-D", "5-D", "empty", "uint8", "meta", "sparse"],
+)
+def test_inputs_that_are_torchs(input: Tensor) -> None:
+    with fused_upsampling():
+        try:
+            result = up(input)
+        except Exception as error:
+            with pytest.raises(type(error)):
+                up(input)
+        else:
+            assert not isinstance(result, DeferredLogits)
+
+
+def test_every_way_to_call_it() -> None:
+    coarse = scores(torch.float32)
+    with fused_upsampling():
+        for module in (
+            nn.Upsample(scale_factor=2, mode="bilinear"),
+            nn.Upsample((24, 28), mode="bilinear", align_corners=True),
+            nn.UpsamplingBilinear2d(scale_factor=2),
+        ):
+            assert type(module(coarse)) is DeferredLogits
+        with pytest.warns(UserWarning, match="deprecated"):
+            assert type(F.upsample(coarse, (24, 28), mode="bilinear")) is DeferredLogits
+        assert type(up(coarse.detach())) is DeferredLogits
+        assert type(up(nn.Parameter(coarse))) is DeferredLogits
+
+
+def test_where_the_context_holds() -> None:
+    coarse = scores()
+    assert type(up(coarse)) is Tensor
+    mode = fused_upsampling()
+    with mode, mode, fused_upsampling():
+        assert type(up(coarse)) is DeferredLogits
+        elsewhere: list[type] = []
+        thread = threading.Thread(target=lambda: elsewhere.append(type(up(coarse))))
+        thread.start()
+        thread.join()
+    assert elsewhere == [Tensor]
+    assert type(up(coarse)) is Tensor
+    with pytest.raises(KeyError), mode:
+        raise KeyError
+    assert type(up(coarse)) is Tensor
+    with mode:
+        assert type(up(coarse)) is DeferredLogits
+
+
+def test_decorator() -> None:
+    @fused_upsampling()
+    def head(coarse: Tensor, depth: int = 0) -> Tensor:
+        """Says what it does."""
+        return up(coarse) if depth == 0 else head(coarse, depth - 1)
+
+    assert head.__name__ == "head"
+    assert head.__doc__ == "Says what it does."
+    assert type(head(scores(), 3)) is DeferredLogits
+    assert type(up(scores())) is Tensor
+
+    class Net(nn.Module):
+        @fused_upsampling()
+        def forward(self, images: Tensor) -> Tensor:
+            return up(images)
+
+    assert type(Net()(scores())) is DeferredLogits
+
+
+def test_what_it_cannot_decorate() -> None:
+    def generator() -> Iterator[int]:
+        yield 1
+
+    async def coroutine() -> None:
+        pass
+
+    for wrong in (generator, coroutine, nn.Module, 3):
+        with pytest.raises(TypeError, match="must decorate an ordinary function"):
+            fused_upsampling()(wrong)  # type: ignore[type-var]
+
+
+def test_deferred_interpolate() -> None:
+    coarse = scores()
+    logits = deferred_interpolate(coarse, (24, 28), align_corners=True)
+    assert type(logits) is DeferredLogits
+    torch.testing.assert_close(logits + 0, up(coarse, align_corners=True))
+    assert type(deferred_interpolate(coarse, 3)) is Tensor
+    torch.testing.assert_close(deferred_interpolate(coarse, 3), up(coarse, (3, 3)))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ((3, 3), TypeError, "scores must be a torch.Tensor, got int"),
+        ((torch.zeros(3, 3), 3), ValueError, r"scores must have shape \(N, C, H, W\)"),
+        (
+            (torch.zeros(1, 1, 2, 2).int(), 3),
+            ValueError,
+            "scores must be float32, .* got torch.int",
+        ),
+        ((torch.zeros(1, 1, 2, 2), 3.5), TypeError, "size must be an integer, got 3.5"),
+        ((torch.zeros(1, 1, 2, 2), (1, 2, 3)), ValueError, "size must be an integer or a pair"),
+        ((torch.zeros(1, 1, 2, 2), 0), ValueError, r"size must be in \[1, 2\*\*30\], got \(0, 0\)"),
+    ],
+)
+def test_wrong_arguments(arguments: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        deferred_interpolate(*arguments)
+
+
+def test_wrong_flag() -> None:
+    with pytest.raises(TypeError, match="align_corners must be a bool, got 1"):
+        deferred_interpolate(scores(), 24, align_corners=1)  # type: ignore[arg-type]
+
+
+def test_in_the_middle_of_a_net(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Feature maps are computed when the next layer asks for them; its head stays deferred."""
+    torch.manual_seed(0)
+    body, head = nn.Conv2d(5, 4, 3, padding=1).double(), nn.Conv2d(9, 5, 1).double()
+
+    def program(coarse: Tensor) -> Any:
+        fine = body(up(coarse, (12, 14))).relu_()
+        skip = F.interpolate(coarse, scale_factor=2, mode="bilinear")
+        logits = up(head(torch.cat([fine, skip], 1)))
+        loss = F.cross_entropy(logits, labels())
+        loss.backward()
+        return loss, logits.argmax(1), coarse.grad
+
+    agrees(program, monkeypatch, computed=2)
+
+
+def test_our_own_names() -> None:
+    assert fcn_ext.fused_upsampling is fused_upsampling
+    assert fcn_ext.deferred.DeferredLogits is DeferredLogits
+
+
+def test_distributed_data_parallel(tmp_path: Path) -> None:
+    """Whose buckets and static graph see the tensors that the net gives."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(5, 5, 1), nn.Upsample((24, 28), mode="bilinear")).double()
+    expected = copy.deepcopy(net)
+    F.cross_entropy(expected(scores().detach()), labels()).backward()
+    store = dist.FileStore(str(tmp_path / "store"), 1)
+    dist.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        for static in (False, True):
+            wrapped = nn.parallel.DistributedDataParallel(net, static_graph=static)
+            net.zero_grad()
+            with fused_upsampling():
+                logits = wrapped(scores().detach())
+                assert type(logits) is DeferredLogits
+                F.cross_entropy(logits, labels()).backward()
+            assert logits.recipe.is_pure
+            for ours, plain in zip(net.parameters(), expected.parameters(), strict=True):
+                torch.testing.assert_close(ours.grad, plain.grad)
+    finally:
+        dist.destroy_process_group()

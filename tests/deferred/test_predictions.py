@@ -1,0 +1,103 @@
+"""Labels and counts straight from coarse scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fcn_ext import ops
+from fcn_ext.metrics import ConfusionMatrix
+
+from .common import SIZE, agrees, labels, up
+
+
+def counted(logits: Tensor) -> Any:
+    matrix = ConfusionMatrix(5, ignore_index=-100)
+    matrix.update(logits, labels())
+    matrix.update_scores(logits, labels())
+    return matrix.matrix, matrix.compute().mean_iu
+
+
+PREDICTIONS: dict[str, Callable[[Tensor], Any]] = {
+    "argmax": lambda x: (x.argmax(1), x.argmax(dim=-3), torch.argmax(x, 1, keepdim=True)),
+    "max": lambda x: (*x.max(1), *torch.max(x, dim=-3, keepdim=True)),
+    "topk": lambda x: (*x.topk(1, dim=1), *torch.topk(x, 1, 1, True, False)),
+    "softmax": lambda x: (x.softmax(1).argmax(1), *F.softmax(x, dim=1).max(1)),
+    "softmax, topk": lambda x: (*x.softmax(1).topk(1, 1),),
+    "log_softmax": lambda x: (x.log_softmax(1).argmax(1), *F.log_softmax(x, 1).max(1)),
+    "classes last": lambda x: (x.permute(0, 2, 3, 1).argmax(-1), *x.movedim(1, -1).max(-1)),
+    "columns first": lambda x: (x.permute(3, 1, 0, 2).argmax(1), *x.swapaxes(0, 3).topk(1, 1)),
+    "pixels by classes": lambda x: x.permute(0, 2, 3, 1).reshape(-1, 5).argmax(1),
+    "flattened": lambda x: (x.flatten(2).argmax(1), *x.view(2, 5, -1).max(1)),
+    "one image": lambda x: (x[0].argmax(0), *x[-1].max(0), x[0][None].argmax(1)),
+    "images one by one": lambda x: [image.argmax(0) for image in (x[0], x[1])],
+    "copies": lambda x: (x.clone().argmax(1), x.detach().cpu().float().argmax(1)),
+    "metrics": counted,
+    "operators": lambda x: (
+        ops.argmax(x, SIZE),
+        ops.argmax(x, SIZE, return_probability=True),
+        ops.confusion_matrix(x, labels(), 5, ignore_index=-100),
+        ops.score_confusion_matrix(x, labels(), ignore_index=-100),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PREDICTIONS)
+@pytest.mark.parametrize("differentiated", [False, True])
+def test_predictions(name: str, differentiated: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def program(coarse: Tensor) -> Any:
+        with torch.set_grad_enabled(differentiated):
+            return PREDICTIONS[name](up(coarse))
+
+    agrees(program, monkeypatch, computed=0)
+
+
+@pytest.mark.parametrize("align_corners", [False, True])
+@pytest.mark.parametrize("shape", [(1, 3, 1, 1), (2, 3, 1, 6), (3, 2, 5, 4), (1, 1, 2, 2)])
+def test_values_of_winners(
+    shape: tuple[int, ...], align_corners: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    coarse = torch.randn(shape, dtype=torch.float64)
+
+    def program(_: Tensor) -> Any:
+        logits = up(coarse, (shape[2] * 3 + 1, shape[3] * 2), align_corners=align_corners)
+        return *logits.max(1), *logits.softmax(1).max(1)
+
+    agrees(program, monkeypatch, computed=0 if shape[1] > 1 else 1)
+
+
+COMPUTED: dict[str, Callable[[Tensor], Any]] = {
+    "other dimensions": lambda x: (x.argmax(2).shape, x.max(3)[0], x.argmax(), x.amax(1)),
+    "smallest": lambda x: (x.topk(1, 1, largest=False), x.argmin(1), x.topk(2, dim=1)),
+    "wrong dimension": lambda x: x.argmax(4),
+    "wrong number": lambda x: x.topk(6, dim=1),
+    "softmax over rows": lambda x: (x.softmax(2).argmax(1), x.softmax(2).sum(2)),
+    "thresholds": lambda x: (x > 0, x.sigmoid() > 0.5, (x > 0).sum(), x.nonzero().shape),
+    "every other image": lambda x: x[::2].argmax(1),
+    "no image": lambda x: x[:0].argmax(1),
+    "some classes": lambda x: (x[:, 1:].argmax(1), x[:, 1], x[:, [0, 2]].argmax(1)),
+    "some rows": lambda x: (x[..., 2:].argmax(1), x[:, :, 0].argmax(1)),
+    "together": lambda x: torch.cat([x, x], 1).argmax(1),
+    "integers": lambda x: x.int().argmax(1),
+}
+
+
+@pytest.mark.parametrize("name", COMPUTED)
+def test_what_is_none_of_ours_is_torchs(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Computed once, for however many questions."""
+    agrees(lambda coarse: COMPUTED[name](up(coarse)), monkeypatch, computed=1)
+
+
+def test_gradients_of_what_has_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    def program(coarse: Tensor) -> Any:
+        logits = up(coarse)
+        best = logits.max(1)[0].sum() + logits.softmax(1).max(1)[0].sum()
+        (best + logits.topk(1, dim=1)[0].square().sum()).backward()
+        return coarse.grad
+
+    agrees(program, monkeypatch, computed=1)

@@ -1,0 +1,94 @@
+"""The registered loss and the post-processing of Hugging Face transformers."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fcn_ext import fused_upsampling
+from fcn_ext.deferred import _losses
+from fcn_ext.integrations.transformers import (
+    post_process_semantic_segmentation,
+    restore_loss,
+    set_loss,
+)
+
+
+def test_the_loss_is_set_and_restored(monkeypatch: pytest.MonkeyPatch) -> None:
+    utils = pytest.importorskip("transformers.loss.loss_utils", reason="transformers is not here")
+    name, counted = "ForSemanticSegmentation", []
+    loss_of = _losses.loss_of
+    monkeypatch.setattr(_losses, "loss_of", lambda *a: counted.append(1) or loss_of(*a))
+    original = utils.LOSS_MAPPING[name]
+    scores = torch.randn(2, 5, 8, 8, dtype=torch.float64, requires_grad=True)
+    auxiliary = torch.randn(2, 5, 4, 4, dtype=torch.float64)
+    target = torch.randint(0, 5, (2, 32, 32))
+    options: dict[str, Any] = {"auxiliary_logits": auxiliary, "ignore_index": 3}
+    expected = original(scores, target, **options)
+    assert not counted
+    set_loss()
+    set_loss()
+    try:
+        loss = utils.LOSS_MAPPING[name](scores, target, **options)
+        assert len(counted) == 2
+    finally:
+        restore_loss()
+    restore_loss()
+    assert utils.LOSS_MAPPING[name] is original
+    torch.testing.assert_close(loss, expected)
+    (ours,), (plain,) = (torch.autograd.grad(value, scores) for value in (loss, expected))
+    torch.testing.assert_close(ours, plain)
+
+
+SIZES = [(20, 31), (8, 8), (5, 40)]
+
+
+@pytest.mark.parametrize("sizes", [SIZES, torch.tensor(SIZES), [list(size) for size in SIZES]])
+def test_post_processing(sizes: Any) -> None:
+    logits = torch.randn(3, 6, 8, 8, dtype=torch.float64)
+    maps = post_process_semantic_segmentation(SimpleNamespace(logits=logits), sizes)
+    for image, (size, map) in enumerate(zip(SIZES, maps, strict=True)):
+        expected = F.interpolate(logits[image : image + 1], size, mode="bilinear").argmax(1)[0]
+        assert map.dtype == torch.int64
+        assert torch.equal(map, expected)
+
+
+def test_post_processing_without_sizes() -> None:
+    logits = torch.randn(2, 6, 8, 8)
+    with fused_upsampling():
+        large = F.interpolate(logits, (16, 16), mode="bilinear")
+    for given, expected in ((logits, logits), (large, large + 0)):
+        maps = post_process_semantic_segmentation(SimpleNamespace(logits=given))
+        assert torch.equal(torch.stack(maps), expected.argmax(1))
+
+
+@pytest.mark.parametrize(
+    ("logits", "sizes", "error", "message"),
+    [
+        (torch.zeros(2, 3, 4, 4), [(8, 8)], ValueError, "a size for each of the 2 images, got 1"),
+        (torch.zeros(3, 4, 4), [(8, 8)], ValueError, r"outputs.logits must have shape \(N, C, H"),
+        (None, None, TypeError, "outputs.logits must be a torch.Tensor, got NoneType"),
+        (torch.zeros(1, 3, 4, 4), [(8.5, 8)], TypeError, "size must be an integer, got 8.5"),
+    ],
+)
+def test_wrong_arguments(
+    logits: Tensor | None, sizes: Any, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        post_process_semantic_segmentation(SimpleNamespace(logits=logits), sizes)
+
+
+def test_their_post_processing_in_the_context() -> None:
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    processor = transformers.SegformerImageProcessor()
+    logits = torch.randn(3, 6, 8, 8, dtype=torch.float64)
+    outputs = SimpleNamespace(logits=logits)
+    plain = processor.post_process_semantic_segmentation(outputs, SIZES)
+    with fused_upsampling():
+        ours = processor.post_process_semantic_segmentation(outputs, SIZES)
+    assert all(torch.equal(*maps) for maps in zip(ours, plain, strict=True))
