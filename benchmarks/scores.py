@@ -68,14 +68,14 @@ def save_scores(run: Path, path: Path = FILE, data: Path | None = None) -> Tenso
     from fcn_train.data import image_to_tensor
     from fcn_train.data.opening import open_split
     from fcn_train.evaluate import spread
-    from fcn_train.network import NORMALIZATIONS
+    from fcn_train.network import normalization_of
     from fcn_train.run import load_run
 
     trained = load_run(run)
     options, model = trained.options, trained.model
     root = data if data is not None else options.data.root
     split = open_split(replace(options.data, root=root), options.data.val_split)
-    normalization = NORMALIZATIONS[options.model.input]
+    normalization = normalization_of(options.model)
     images = [split[index].image for index in range(len(split))]
     common = Counter(image.shape for image in images).most_common(1)[0][0]
     images = [image for image in images if image.shape == common]
