@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -74,17 +74,13 @@ class _Launcher:
 
     def _workload(self) -> Any:
         """A GPU's batch, on the host."""
-        from dataclasses import replace
-
         case = self.row.case
         batch = replace(case, batch=case.cuda_batch)
         if isinstance(case, MapCase) and self.row.head:
             # Images repeat, as they do on a GPU.
             workload = build(replace(self.row, case=replace(case, cuda_batch=case.batch)), CPU)
             times = case.cuda_batch // case.batch
-            workload.maps = tuple(
-                map.repeat(times, *[1] * (map.dim() - 1)) for map in workload.maps
-            )
+            workload.maps = tuple(_repeated(map, times) for map in workload.maps)
             workload.minimal_bytes *= times
             return workload
         return build(replace(self.row, case=batch), CPU)
@@ -192,6 +188,14 @@ class _Launcher:
                 int(last),
             )
         return sum(piece.nbytes for piece in pieces)
+
+
+def _repeated(map: Tensor, times: int) -> Tensor:
+    """So many batches of it, in its layout."""
+    repeated = map.repeat(times, *[1] * (map.dim() - 1))
+    if map.dim() == 4 and map.is_contiguous(memory_format=torch.channels_last):
+        return repeated.contiguous(memory_format=torch.channels_last)
+    return repeated
 
 
 CPU = torch.device("cpu")

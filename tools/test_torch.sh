@@ -12,7 +12,7 @@ shift 3
 project=$(dirname "$(dirname "$(realpath "$0")")")
 chosen=("$@")
 if [ $# -eq 0 ]; then
-  chosen=(-n "$(nproc)" --dist worksteal tests/ops tests/models
+  chosen=(-n "$(nproc)" --dist worksteal tests/ops tests/deferred tests/models
           tests/test_metrics*.py tests/test_{arguments,geometry,nn,numpy}.py)
 fi
 

@@ -65,6 +65,17 @@ def test_the_grid_is_that_of_a_gpu_batch(launches_of: Callable[[Row], list[Any]]
     assert tiles.block == (128, 1, 1)
 
 
+def test_batches_repeat_in_their_layout() -> None:
+    import torch
+    from benchmark_launches import _repeated
+
+    last = torch.randn(2, 3, 4, 5).contiguous(memory_format=torch.channels_last)
+    for map in (last, last.contiguous(), torch.arange(12).reshape(1, 3, 4)):
+        repeated = _repeated(map, 3)
+        assert torch.equal(repeated, torch.cat([map] * 3))
+        assert repeated[: len(map)].stride()[1:] == map.stride()[1:]
+
+
 @pytest.mark.parametrize(("blocks", "count"), [(3, 24), (24, 24), (100, 24), (10**6, 24), (50, 1)])
 def test_samples_are_blocks_of_the_grid(blocks: int, count: int) -> None:
     from gpu_model import sampled
