@@ -87,6 +87,13 @@ def test_a_race_does_not_outlive_its_call(checked: Emulation) -> None:
 # ---------------------------------------------------------------- the kernels
 
 
+@pytest.fixture
+def strictly(checked: Emulation) -> Emulation:
+    """Only barriers and __syncwarp() order memory."""
+    checked.call("races_set_strict", 1)
+    return checked
+
+
 @pytest.mark.parametrize("layout", [CONTIGUOUS, CHANNELS_LAST], ids=["nchw", "nhwc"])
 @pytest.mark.parametrize(
     "map",
@@ -96,47 +103,47 @@ def test_a_race_does_not_outlive_its_call(checked: Emulation) -> None:
     ],
     ids=["s2", "s8", "x32", "up", "down"],
 )
-def test_bilinear(checked: Emulation, map: Map, layout: torch.memory_format) -> None:
+def test_bilinear(strictly: Emulation, map: Map, layout: torch.memory_format) -> None:
     rng = random.Random(1)
     for channels, dtype in ((3, torch.float32), (40, torch.float16)):
         input = bilinear_cases.values(rng, (2, channels, *map.input_size), dtype, layout)
         output = bilinear_cases.values(rng, (2, channels, *map.output_size), dtype, layout)
-        bilinear_cases.check_forward(checked, map, input, layout=layout)
-        bilinear_cases.check_forward(checked, map, input, skip=output, layout=layout)
-        bilinear_cases.check_backward(checked, map, output, layout=layout)
+        bilinear_cases.check_forward(strictly, map, input, layout=layout)
+        bilinear_cases.check_forward(strictly, map, input, skip=output, layout=layout)
+        bilinear_cases.check_backward(strictly, map, output, layout=layout)
 
 
 @pytest.mark.parametrize(
     "map", [Map((2, 2), (3, 5000)), Map((5, 2), (320, 20))], ids=["in pieces", "many rows"]
 )
-def test_bilinear_backward_in_parts(checked: Emulation, map: Map) -> None:
+def test_bilinear_backward_in_parts(strictly: Emulation, map: Map) -> None:
     """More columns that read an input column, or rows of a chunk, than a block holds at once."""
-    checked.set_device(1)
+    strictly.set_device(1)
     grad = bilinear_cases.values(random.Random(2), (1, 1, *map.output_size), torch.float32)
-    bilinear_cases.check_backward(checked, map, grad)
+    bilinear_cases.check_backward(strictly, map, grad)
 
 
 @pytest.mark.parametrize("run", [1, 30])
 @pytest.mark.parametrize("num_classes", [2, 21, 300])
-def test_confusion_of_labels(checked: Emulation, num_classes: int, run: int) -> None:
+def test_confusion_of_labels(strictly: Emulation, num_classes: int, run: int) -> None:
     generator = torch.Generator().manual_seed(num_classes)
-    checked.set_device(2)
+    strictly.set_device(2)
     target, prediction = (
         confusion_matrix_cases.random_labels(generator, (1, 61, 67), num_classes, dtype, run)
         for dtype in (torch.int16, torch.int32)
     )
-    confusion_matrix_cases.check(checked, prediction, target, num_classes)
+    confusion_matrix_cases.check(strictly, prediction, target, num_classes)
 
 
 @pytest.mark.parametrize("layout", [CONTIGUOUS, CHANNELS_LAST], ids=["nchw", "nhwc"])
-def test_confusion_of_logits(checked: Emulation, layout: torch.memory_format) -> None:
+def test_confusion_of_logits(strictly: Emulation, layout: torch.memory_format) -> None:
     generator = torch.Generator().manual_seed(3)
-    checked.set_device(1)
+    strictly.set_device(1)
     for dtype in (torch.float32, torch.float64, torch.float16):
         logits = torch.randn((2, 21, 9, 70), generator=generator).to(dtype)
         target = blocks(generator, (2, 9, 70), 21, 4).to(torch.uint8)
         logits = logits.contiguous(memory_format=layout)
-        confusion_matrix_cases.check(checked, logits, target, 21)
+        confusion_matrix_cases.check(strictly, logits, target, 21)
 
 
 ARGMAX_MAPS = {
@@ -148,22 +155,22 @@ ARGMAX_MAPS = {
 }
 
 
-def check_argmax(checked: Emulation, map: Map, input: Tensor) -> None:
+def check_argmax(strictly: Emulation, map: Map, input: Tensor) -> None:
     """Labels, their probability, and counts."""
     batch, classes = input.shape[:2]
     dtype = accumulated(input.dtype)
     probability = torch.full((batch, *map.output_size), -1.0, dtype=dtype)
-    labels = argmax_cases.argmax(checked, map, input, probability=probability)
+    labels = argmax_cases.argmax(strictly, map, input, probability=probability)
     argmax_cases.check_labels(map, input, labels)
     target = argmax_cases.targets(5, (batch, *map.output_size), classes, torch.uint8)
-    argmax_cases.check_confusion(checked, map, input, target)
+    argmax_cases.check_confusion(strictly, map, input, target)
 
 
 @pytest.mark.parametrize("kind", ["random", "trained", "masked"])
 @pytest.mark.parametrize("name", ARGMAX_MAPS)
-def test_argmax(checked: Emulation, name: str, kind: str) -> None:
+def test_argmax(strictly: Emulation, name: str, kind: str) -> None:
     map = ARGMAX_MAPS[name]
-    checked.set_device(2)
+    strictly.set_device(2)
     for classes, dtype, layout in (
         (21, torch.float32, CONTIGUOUS),
         (5, torch.float64, CONTIGUOUS),
@@ -172,31 +179,31 @@ def test_argmax(checked: Emulation, name: str, kind: str) -> None:
         input = argmax_cases.scores(4, (2, classes, *map.input_size), dtype, kind)
         if kind == "masked":
             input[:, 1::3, ::2] = -INF
-        check_argmax(checked, map, input.contiguous(memory_format=layout))
+        check_argmax(strictly, map, input.contiguous(memory_format=layout))
 
 
 @pytest.mark.parametrize("layout", [CONTIGUOUS, CHANNELS_LAST], ids=["nchw", "nhwc"])
 @pytest.mark.parametrize(("stride", "size"), [(2, (3, 9)), (8, (3, 9)), (32, (1, 2))])
 def test_argmax_in_stages_of_classes(
-    checked: Emulation, stride: int, size: tuple[int, int], layout: torch.memory_format
+    strictly: Emulation, stride: int, size: tuple[int, int], layout: torch.memory_format
 ) -> None:
     map = scaling(size, stride)
-    checked.set_device(1, 20 << 10)
+    strictly.set_device(1, 20 << 10)
     for dtype, kind in (
         (torch.float32, "random"),
         (torch.float64, "random"),
         (torch.bfloat16, "trained"),
     ):
-        assert argmax_cases.plan(checked, map, (1, 250), dtype, False)["stages"] > 1
+        assert argmax_cases.plan(strictly, map, (1, 250), dtype, False)["stages"] > 1
         input = argmax_cases.scores(6, (1, 250, *size), dtype, kind)
-        check_argmax(checked, map, input.contiguous(memory_format=layout))
+        check_argmax(strictly, map, input.contiguous(memory_format=layout))
 
 
-def test_argmax_in_chunks_of_tiles(checked: Emulation) -> None:
+def test_argmax_in_chunks_of_tiles(strictly: Emulation) -> None:
     map = Map((40, 70), (80, 140))
-    checked.set_device(1)
-    assert argmax_cases.plan(checked, map, (6, 3), torch.float32, False)["chunk_tiles"] > 1
-    check_argmax(checked, map, argmax_cases.scores(4, (6, 3, 40, 70)))
+    strictly.set_device(1)
+    assert argmax_cases.plan(strictly, map, (6, 3), torch.float32, False)["chunk_tiles"] > 1
+    check_argmax(strictly, map, argmax_cases.scores(4, (6, 3, 40, 70)))
 
 
 LOSS_MAPS = {
@@ -216,7 +223,7 @@ LOSS_MAPS = {
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("extreme", [False, True], ids=["plain", "extreme"])
 @pytest.mark.parametrize("name", LOSS_MAPS)
-def test_cross_entropy(checked: Emulation, name: str, extreme: bool, smoothing: float) -> None:
+def test_cross_entropy(strictly: Emulation, name: str, extreme: bool, smoothing: float) -> None:
     """With scores, too, for which some pixels halfway between two nodes are computed one by one."""
     generator = torch.Generator().manual_seed(7)
     map, classes = LOSS_MAPS[name], 8
@@ -231,6 +238,6 @@ def test_cross_entropy(checked: Emulation, name: str, extreme: bool, smoothing: 
             input[0, :2, -1, 1:3] = torch.tensor([[120.0, 0.0], [0.0, 120.0]])
         input = input.contiguous(memory_format=layout)
         target = cross_entropy_cases.labels(generator, (2, *map.output_size), classes)
-        cross_entropy_cases.check(checked, case, input, target, least=1e-6)
+        cross_entropy_cases.check(strictly, case, input, target, least=1e-6)
         if name.startswith("direct"):
-            cross_entropy_cases.check(checked, case, input, target, pixels=True)
+            cross_entropy_cases.check(strictly, case, input, target, pixels=True)

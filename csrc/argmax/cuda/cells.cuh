@@ -112,6 +112,7 @@ __device__ __forceinline__ void find_survivors(const ArgmaxArgs& args,
       }
     }
     const unsigned guarded_lanes = __ballot_sync(kFullMask, guarded);
+    __syncwarp();  // all lanes have read the entry: a vote orders no memory
     if (tiles.exact_nodes && own == 0 && active && (guarded_lanes >> lane & 0xff) != 0) {
       tile.mixed()[entry] |= kGuarded;
     }
