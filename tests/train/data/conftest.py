@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.io import savemat
 
 from fcn_ext.numpy import voc_palette
 from fcn_train import pictures
@@ -61,3 +63,16 @@ def save_label(path: Path, label: np.ndarray) -> None:
 def write_label() -> Callable[[Path, np.ndarray], None]:
     """Saves (H, W) uint8 indices as a palette PNG."""
     return save_label
+
+
+@pytest.fixture
+def write_matlab_pair() -> Callable[..., None]:
+    """Saves an image of one color, (width, height), and a label file of these variables."""
+
+    def write(image: Path, label: Path, content: dict[str, Any], size: tuple[int, int]) -> None:
+        for path in (image, label):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", size, (10, 20, 30)).save(image)
+        savemat(label, content)
+
+    return write

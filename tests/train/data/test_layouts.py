@@ -1,4 +1,4 @@
-"""Which kind a folder looks like."""
+"""Which kind a folder looks like, and what is said where it does not."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from fcn_train.data import DataError, open_dataset
 from fcn_train.data.layouts import looks_like, which_kind
 
 LAYOUTS = [
@@ -55,3 +56,10 @@ def test_the_rest_is_not_guessed(tmp_path: Path) -> None:
     text = which_kind(tmp_path, "--data.")
     assert "--data.kind, one of sample, voc" in text
     assert "folder (images, labels, classes.txt)" in text
+
+
+@pytest.mark.parametrize("kind", ["sbd", "nyud", "sift-flow"])
+def test_missing_folders_are_named(kind: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"folder is missing; give the folder that holds"):
+        open_dataset(kind, tmp_path, "train")
+    assert len(open_dataset(kind, tmp_path, "train", strict=False).problems) >= 2
