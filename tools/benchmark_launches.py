@@ -58,8 +58,7 @@ class _Launcher:
         case = row.case
         pixels = math.prod((case.height, case.width) if isinstance(case, LabelCase) else case.size)
         channels = case.num_classes if isinstance(case, LabelCase) else case.channels
-        minimal: int = 0
-        steps: dict[str, Callable[[], int]] = {
+        heads = {
             "cross_entropy": self._loss,
             "argmax": self._argmax,
             "confusion_matrix": self._counts,
@@ -67,7 +66,7 @@ class _Launcher:
         if row.operator.startswith("confusion_matrix"):
             minimal = self._count_labels()
         elif row.head:
-            minimal = steps[row.operator.split("_", 1)[1]]()
+            minimal = heads[row.operator.split("_", 1)[1]]()
         else:
             minimal = self._resample()
         return Size(case.cuda_batch * channels * pixels, minimal)

@@ -7,12 +7,16 @@ ROW is a pattern of the benchmarks' rows, as in `python -m benchmarks --rows`. F
 the very launches that a GPU would get (tools/benchmark_launches.py), runs the machine code of some
 of their blocks (tools/sass) and counts what they issue. Printed for each kernel and row:
 
-- slots: warp instructions issued in the whole launch, and for a pixel and class;
+- slots: warp instructions issued in the whole launch, the standard error of the blocks' mean, and
+  slots for a pixel and class;
 - issue: the time of these at one a cycle and scheduler (132 SMs of 4, 1.75 GHz), with the blocks
   that the fullest SM gets;
 - busiest: the execution unit that takes longest, and its time;
 - MB, memory: different 32-byte sectors read and written, and their time at 3.0 TB/s;
 - floor: the largest of these. Latencies, stalls and launches are not in it.
+
+With --lines KERNEL also the source lines that the slots of such kernels come from, of a cubin that
+was compiled with -lineinfo: the kernel's own lines, each with what is inlined there.
 """
 
 from __future__ import annotations
@@ -23,7 +27,7 @@ import math
 import sys
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -34,13 +38,16 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
 from benchmark_launches import Size, emulation, launch_row  # noqa: E402
+from sass.disassembly import find_cuobjdump  # noqa: E402
 from sass.kernels import CompiledKernels  # noqa: E402
-from sass.machine import LAYOUTS, Launch  # noqa: E402
+from sass.lines import Place, sources  # noqa: E402
+from sass.machine import LAYOUTS, Launch, Machine  # noqa: E402
 from sass.units import cycles_of, unit_of  # noqa: E402
 
 from benchmarks.cases import Row, rows  # noqa: E402
 from tests.cuda_emulation.library import EmulatedLaunch, Emulation  # noqa: E402
 
+SHOWN_LINES = 40
 DEFAULT_ROWS = (
     "*_cross_entropy/*/float32",
     "*_argmax/*/float32-trained",
@@ -86,9 +93,13 @@ class Modeled:
 
 
 class Model:
-    def __init__(self, kernels: CompiledKernels, sample: int) -> None:
+    def __init__(
+        self, kernels: CompiledKernels, sample: int, watch: Callable[[Machine], None] | None = None
+    ) -> None:
+        """`watch` is shown what ran."""
         self.kernels = kernels
         self.sample = sample
+        self.watch = watch
         self.gpu = Gpu()
 
     def resident(self, launch: EmulatedLaunch) -> int:
@@ -108,12 +119,15 @@ class Model:
 
     def run(self, launch: EmulatedLaunch) -> Modeled:
         blocks = math.prod(launch.grid)
-        chosen = sampled(blocks, self.sample, zlib.crc32(launch.parameters[:64]))
+        # The same blocks on every run, and of another build of the same kernels.
+        chosen = sampled(blocks, self.sample, zlib.crc32(short_name(launch.kernel).encode()))
         given = Launch(
             launch.kernel, launch.grid, launch.block, launch.shared_bytes, launch.parameters
         )
         machine = self.kernels.machine(given, chosen)
         machine.run()
+        if self.watch is not None:
+            self.watch(machine)
         scale = blocks / len(chosen)
         gpu = self.gpu
         units: Counter[str] = Counter()
@@ -147,6 +161,20 @@ def sampled(blocks: int, count: int, seed: int) -> list[int]:
         first = int(generator.integers(begin, max(begin + 1, end - run + 1)))
         chosen.update(range(first, min(first + run, end)))
     return sorted(chosen)
+
+
+def lines_of(machine: Machine, sources: Mapping[str, Mapping[int, tuple[Place, ...]]]) -> list[str]:
+    """Where the slots of a block come from, the lines with the most first."""
+    places = sources.get(machine.launch.function, {})
+    slots: Counter[tuple[Place, ...]] = Counter()
+    for instruction, issued in zip(machine.program, machine.issued.tolist(), strict=True):
+        slots[places.get(instruction.address, ())[:-4:-1]] += issued
+    every = sum(slots.values())
+    return [
+        f"    {count / every:6.1%} {count / len(machine.blocks):9.0f}  "
+        + (" > ".join(f"{file}:{line}" for file, line in place) or "no line is known")
+        for place, count in slots.most_common(SHOWN_LINES)
+    ]
 
 
 def total(modeled: Sequence[Modeled]) -> Modeled:
@@ -183,14 +211,15 @@ def lines(modeled: Iterable[Modeled], pixel_classes: int) -> Iterable[str]:
     for each in modeled:
         yield (
             f"  {short_name(each.kernel):32} {each.blocks:7} {each.resident:3} "
-            f"{each.slots * 1e-6:8.2f}M {each.slots * 32 / pixel_classes:7.2f} "
+            f"{each.slots * 1e-6:8.2f}M {each.slots_error * 1e-6:6.2f} "
+            f"{each.slots * 32 / pixel_classes:7.2f} "
             f"{each.issue_us:8.1f} {each.busiest_us:8.1f} {each.busiest:14} "
             f"{each.megabytes:8.1f} {each.memory_us:8.1f}"
         )
 
 
 HEADER = (
-    f"  {'kernel':32} {'blocks':>7} {'SM':>3} {'slots':>9} {'a px-cl':>7} "
+    f"  {'kernel':32} {'blocks':>7} {'SM':>3} {'slots':>9} {'+-':>6} {'a px-cl':>7} "
     f"{'issue us':>8} {'unit us':>8} {'busiest unit':14} {'MB':>8} {'mem us':>8}"
 )
 
@@ -203,9 +232,18 @@ def main() -> None:
     parser.add_argument("--cuobjdump")
     parser.add_argument("--blocks", type=int, default=24, help="that are run of each launch")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--lines", metavar="KERNEL", help="whose source lines are shown")
     arguments = parser.parse_args()
     kernels = CompiledKernels(arguments.binary, arguments.arch, arguments.cuobjdump)
-    model = Model(kernels, arguments.blocks)
+    watch = None
+    if arguments.lines is not None:
+        places = sources(arguments.binary, find_cuobjdump(arguments.cuobjdump))
+
+        def watch(machine: Machine) -> None:
+            if arguments.lines in machine.launch.function:
+                print("\n".join(lines_of(machine, places)))
+
+    model = Model(kernels, arguments.blocks, watch)
     library = emulation()
     written = {}
     print(HEADER)

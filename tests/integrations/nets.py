@@ -84,15 +84,20 @@ def _upernet(library: Any, classes: int, size: int) -> Any:
     )
 
 
+_SMALL_TRANSFORMER = {
+    "patch_size": 16,
+    "hidden_size": 32,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+}
+
+
 def _dpt(library: Any, classes: int, size: int) -> Any:
     return library.DPTConfig(
         num_labels=classes,
         image_size=size,
-        patch_size=16,
-        hidden_size=32,
-        num_hidden_layers=4,
-        num_attention_heads=2,
-        intermediate_size=64,
+        **_SMALL_TRANSFORMER,
         backbone_out_indices=[0, 1, 2, 3],
         neck_hidden_sizes=[16, 16, 32, 32],
         fusion_hidden_size=16,
@@ -104,11 +109,7 @@ def _vision_transformer(name: str) -> Callable[[Any, int, int], Any]:
         return getattr(library, f"{name}Config")(
             num_labels=classes,
             image_size=size,
-            patch_size=16,
-            hidden_size=32,
-            num_hidden_layers=4,
-            num_attention_heads=2,
-            intermediate_size=64,
+            **_SMALL_TRANSFORMER,
             out_indices=[1, 2, 3, 4],
             pool_scales=[1, 2],
             use_relative_position_bias=True,

@@ -120,3 +120,46 @@ def test_time_is_that_of_the_fullest_multiprocessor() -> None:
     # 40 registers a thread hold 6 blocks, 228 KiB of shared memory 11.
     assert modeled.resident == 6
     assert modeled.floor_us == modeled.busiest_us
+
+
+def test_lines_that_slots_come_from() -> None:
+    """Of nvdisasm's text: the line, then where its function was inlined, and so on."""
+    from gpu_model import lines_of
+    from sass.lines import parsed
+
+    from .programs import machine_for
+
+    text = """
+.text.kernel:
+\t//## File "/src/inner.cuh", line 7 inlined at "/src/kernel.cuh", line 20
+\t//## File "/src/kernel.cuh", line 20
+        /*0000*/                   NOP ;
+        /*0010*/                   NOP ;
+\t//## File "/src/kernel.cuh", line 21
+        /*0020*/                   NOP ;
+.text.other:
+        /*0000*/                   EXIT ;
+"""
+    places = parsed(text)
+    inlined = (("inner.cuh", 7), ("kernel.cuh", 20))
+    assert places["kernel"] == {0: inlined, 16: inlined, 32: (("kernel.cuh", 21),)}
+    assert places["other"] == {0: ()}
+    machine = machine_for("NOP\nNOP\nNOP\nEXIT", threads=64, blocks=2)
+    machine.run()
+    assert [line.split() for line in lines_of(machine, places)] == [
+        ["50.0%", "4", "kernel.cuh:20", ">", "inner.cuh:7"],
+        ["25.0%", "2", "kernel.cuh:21"],
+        ["25.0%", "2", "no", "line", "is", "known"],
+    ]
+
+
+def test_the_same_blocks_are_run_whatever_the_addresses() -> None:
+    from gpu_model import Model
+
+    from tests.cuda_emulation.library import EmulatedLaunch
+
+    seen: list[list[int]] = []
+    model = Model(Kernels(), 8, lambda machine: seen.append(list(machine.blocks)))  # type: ignore[arg-type]
+    for parameters in (b"1" * 64, b"2" * 64):
+        model.run(EmulatedLaunch("kernel", (1000, 1, 1), (32, 1, 1), 0, parameters))
+    assert seen[0] == seen[1]

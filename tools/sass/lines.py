@@ -15,7 +15,12 @@ _INSTRUCTION = re.compile(r"^\s+/\*([0-9a-f]{4,6})\*/")
 
 def sources(cubin: Path, cuobjdump: str) -> dict[str, dict[int, tuple[Place, ...]]]:
     """Of every function and address: the line, then where its function was inlined, and so on."""
-    text = output([str(Path(cuobjdump).with_name("nvdisasm")), "-gi", "-c", str(cubin)])
+    nvdisasm = Path(cuobjdump).with_name("nvdisasm")
+    return parsed(output([str(nvdisasm), "-gi", "-c", str(cubin)]))
+
+
+def parsed(text: str) -> dict[str, dict[int, tuple[Place, ...]]]:
+    """The same of nvdisasm's text."""
     found: dict[str, dict[int, tuple[Place, ...]]] = {}
     places: dict[int, tuple[Place, ...]] = {}
     stack: list[Place] = []

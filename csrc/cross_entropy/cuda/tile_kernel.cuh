@@ -128,7 +128,7 @@ __global__ void __launch_bounds__(kTileThreads, Tile::kBlocks)
   float log_sums = 0;
   const float all_smooth = *block.all_smooth, unweighted = terms.hard + all_smooth;
   bool any_small = false;
-  if (block.alike_pixels(sum)) {
+  if (block.has_one_factor(sum)) {
     log_sums = unweighted * logs_and_factors(block, unweighted, sum);
   } else {
 #pragma unroll

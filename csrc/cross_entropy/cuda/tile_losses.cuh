@@ -6,8 +6,8 @@
 namespace fcn_ext {
 namespace cross_entropy {
 
-// The fourth power is a normal number.
-constexpr float kSmallestFactor = 4.6566129e-10f;  // 2^-31
+// Of four sums from here on the product is a normal number.
+constexpr float kSmallestOfFour = 4.6566129e-10f;  // 2^-31
 
 // A block's place and shared memory.
 template <typename Tile, bool with_gradient>
@@ -138,7 +138,7 @@ struct TileBlock : TileLabels<Tile, with_gradient> {
 
   // Whether the thread's pixels, but for those that do not count, are met by one factor, and any
   // four of their sums have a product that is no denormal number.
-  __device__ __forceinline__ bool alike_pixels(const float (&sum)[Tile::kPixels]) const {
+  __device__ __forceinline__ bool has_one_factor(const float (&sum)[Tile::kPixels]) const {
     // A loss that is NaN already: there is an invalid label.
     if (args.terms.weight != nullptr || this->apart() || loss[thread] != loss[thread]) {
       return false;
@@ -148,7 +148,7 @@ struct TileBlock : TileLabels<Tile, with_gradient> {
     for (const float value : sum) {
       least = fminf(least, value);
     }
-    return least >= kSmallestFactor;
+    return least >= kSmallestOfFour;
   }
 
   // What `sums`, the weights of pixels of a class, take from the loss; difference_of(node): that
