@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from benchmarks.bench import COPY
-from benchmarks.cases import HEADS
+from benchmarks.cases import HEADS, MAPS
 from benchmarks.visits import fastest
 
 BEST_PEER = "best peer"
 BEST_COMPILED = "best compile(...)"
 ALL_BUT_847 = ("voc", "cityscapes", "ade20k")
+MAPS_BUT_847 = tuple(case.name for case in MAPS if case.channels != 847)
+MAPS_OF_847 = tuple(case.name for case in MAPS if case.channels == 847)
 
 # A smaller peak cannot be told from none.
 MEMORY_RESOLUTION_MIB = 0.25
@@ -24,7 +26,8 @@ class Promise:
     or, with ``figure="memory"``, its peak memory is at most 1 / ``at_least`` of that one's.
 
     Empty ``cases``, ``scores`` and ``malloc`` match any. Where compiled functions or memory were
-    not measured, nothing is promised of them.
+    not measured, nothing is promised of them. With ``or_of_copy``, the promise is also kept where
+    ``fcn_ext`` moves its bytes at that share of the speed of a copy: memory allows no more.
     """
 
     operator: str
@@ -37,11 +40,13 @@ class Promise:
     device: str = "cpu"
     malloc: str = ""
     figure: Literal["time", "memory"] = "time"
+    or_of_copy: float | None = None
 
     def __str__(self) -> str:
         if self.figure == "memory":
             return f"1/{self.at_least:.3g} of the memory of {self.against}"
-        return f"{self.at_least:g}x {self.against}"
+        limit = "" if self.or_of_copy is None else f" or {self.or_of_copy:g}x copy"
+        return f"{self.at_least:g}x {self.against}{limit}"
 
     def concerns(self, row: dict[str, Any], device: str, malloc: str = "") -> bool:
         return (
@@ -99,7 +104,10 @@ def _heads() -> Iterator[Promise]:
 PROMISES = (
     Promise("upsample", BEST_PEER, 4),
     Promise("upsample", COPY, 0.5),
-    Promise("upsample_backward", BEST_PEER, 5),
+    Promise("upsample_backward", BEST_PEER, 5, cases=MAPS_BUT_847),
+    # 888 MB are read. On a processor with faster convolutions than memory the peer takes 4.4 times
+    # the time that torch.sum takes to read them.
+    Promise("upsample_backward", BEST_PEER, 5, cases=MAPS_OF_847, or_of_copy=0.9),
     Promise("upsample_backward", "F.interpolate", 10),
     Promise("upsample", "F.interpolate", 15, dtype="bfloat16"),
     Promise("fuse_skip", "conv_transpose2d + crop + add", 3),
@@ -133,10 +141,15 @@ def check(document: dict[str, Any]) -> list[dict[str, Any]]:
                     "ratio": ratio,
                     "ratio_minimum": minimum,
                     "ratio_visits": visits,
-                    "kept": ratio is not None and ratio >= promise.at_least,
+                    "kept": ratio is not None
+                    and (ratio >= promise.at_least or _at_the_limit(promise, project)),
                 }
             )
     return found
+
+
+def _at_the_limit(promise: Promise, project: dict[str, Any]) -> bool:
+    return promise.or_of_copy is not None and project.get("share_of_copy", 0) >= promise.or_of_copy
 
 
 def _compiled(row: dict[str, Any]) -> list[dict[str, Any]]:

@@ -158,6 +158,18 @@ def test_promises_of_a_malloc_of_scores_and_of_memory(monkeypatch: pytest.Monkey
     assert not promises.check(document)[-1]["kept"]
 
 
+def test_a_promise_is_kept_at_the_speed_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    promise = Promise("upsample", BEST_PEER, 6, or_of_copy=0.9)
+    monkeypatch.setattr(promises, "PROMISES", (promise,))
+    for ratio, share, kept in ((6.0, 0.5, True), (5.0, 0.9, True), (5.0, 0.8, False)):
+        (result,) = promises.check(fake(ratio, share))
+        assert (result["ratio"], result["kept"]) == (ratio, kept)
+    assert result["promise"] == "6x best peer or 0.9x copy"
+    # A peer that did not run proves nothing.
+    (result,) = promises.check(fake(5.0, 0.95, best_peer=None))
+    assert not result["kept"]
+
+
 def test_promises_against_compiled_functions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(promises, "PROMISES", (Promise("upsample", BEST_COMPILED, 1),))
     document = fake(5.0, 0.6)
