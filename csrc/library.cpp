@@ -51,6 +51,17 @@ STABLE_TORCH_LIBRARY(fcn_ext, m) {
   m.def(
       "cross_entropy_pixels_backward(Tensor grad_output, Tensor input, Tensor target, SymInt[] "
       "geometry, Tensor? weight, int ignore_index, float label_smoothing) -> Tensor");
+  // Sums over the pixels of an image of each class's softmax probability at the size of target, of
+  // the label's and of its count, and of its square if asked for: sums (3 or 4, N, C). The summed
+  // cross-entropy and total weight of an image: losses (2, N), (0, N) unless asked for. float64.
+  m.def(
+      "region_sums(Tensor input, Tensor target, SymInt[] geometry, Tensor? weight, int "
+      "ignore_index, "
+      "bool squared, bool with_loss) -> (Tensor sums, Tensor losses)");
+  // The gradient of scores in the accumulation type; those of sums and losses come in it.
+  m.def(
+      "region_sums_backward(Tensor grad_sums, Tensor grad_losses, Tensor input, Tensor target, "
+      "SymInt[] geometry, Tensor? weight, int ignore_index) -> Tensor");
   // Labels (N, height, width) of the greatest scores at full size, and their softmax probability in
   // the accumulation type, (0,) unless asked for.
   m.def(

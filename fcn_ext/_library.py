@@ -28,6 +28,8 @@ OPERATORS = (
     "scale_gradient",
     "cross_entropy_pixels",
     "cross_entropy_pixels_backward",
+    "region_sums",
+    "region_sums_backward",
     "argmax",
     "score_confusion_matrix",
 )

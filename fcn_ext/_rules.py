@@ -204,6 +204,10 @@ def check_target(input: Tensor, target: Tensor, numbers: Sequence[Any]) -> None:
 def check_cross_entropy(input: Tensor, weight: Tensor | None, label_smoothing: Any) -> None:
     if not isinstance(label_smoothing, torch.SymFloat) and not 0 <= label_smoothing <= 1:
         raise ValueError(f"label_smoothing must be in [0, 1], got {label_smoothing:g}")
+    check_class_weight(input, weight)
+
+
+def check_class_weight(input: Tensor, weight: Tensor | None) -> None:
     if weight is None:
         return
     if weight.dim() != 1 or broken(weight.shape[0] != input.shape[1]):
@@ -214,6 +218,33 @@ def check_cross_entropy(input: Tensor, weight: Tensor | None, label_smoothing: A
         raise ValueError(
             f"weight must be {_text(accumulate_dtype(input))}, got {_text(weight.dtype)}"
         )
+
+
+def check_region_gradients(grad_sums: Tensor, grad_losses: Tensor, input: Tensor) -> None:
+    images, classes = input.shape[:2]
+    if (
+        grad_sums.dim() != 3
+        or grad_sums.shape[0] not in (3, 4)
+        or broken(grad_sums.shape[1] != images)
+        or broken(grad_sums.shape[2] != classes)
+    ):
+        raise ValueError(
+            f"grad_sums must have shape (3 or 4, N, C) = (3 or 4, {images}, {classes}), got "
+            f"{_shape(grad_sums)}"
+        )
+    if (
+        grad_losses.dim() != 2
+        or grad_losses.shape[0] not in (0, 2)
+        or broken(grad_losses.shape[1] != images)
+    ):
+        raise ValueError(
+            f"grad_losses must have shape (0 or 2, N) = (0 or 2, {images}), got "
+            f"{_shape(grad_losses)}"
+        )
+    dtype = accumulate_dtype(input)
+    for gradient, name in ((grad_sums, "grad_sums"), (grad_losses, "grad_losses")):
+        if gradient.dtype != dtype:
+            raise ValueError(f"{name} must be {_text(dtype)}, got {_text(gradient.dtype)}")
 
 
 def is_dense(map: Tensor) -> bool:

@@ -26,6 +26,7 @@ __all__ = [
     "interpolate_argmax",
     "interpolate_confusion_matrix",
     "interpolate_cross_entropy",
+    "region_sums",
     "score_confusion_matrix",
     "upsample",
     "upsample_argmax",
@@ -130,6 +131,40 @@ def cross_entropy(
         ignore_index=ignore_index,
         reduction=reduction,
         label_smoothing=label_smoothing,
+    )
+
+
+def region_sums(
+    input: Tensor,
+    target: Tensor,
+    geometry: Geometry = Resize(),
+    *,
+    weight: Tensor | None = None,
+    ignore_index: int = 255,
+    squared: bool = False,
+    with_loss: bool = False,
+) -> tuple[Tensor | None, ...]:
+    """Sums over the pixels of each image: of softmax probabilities, those of the label, labels and
+    squared probabilities, (N, C), and of cross-entropies and class weights, (N,)."""
+    logits = at_full_size(input, (target.shape[1], target.shape[2]), geometry)
+    target = target.to(torch.int64)
+    counts = target != ignore_index
+    logits = torch.where(counts.unsqueeze(1), logits, 0)
+    probability = logits.softmax(dim=1) * counts.unsqueeze(1)
+    classes = torch.arange(input.shape[1], device=input.device).reshape(1, -1, 1, 1)
+    one_hot = ((target.unsqueeze(1) == classes) & counts.unsqueeze(1)).to(logits.dtype)
+    weight = torch.ones_like(logits[0, :, 0, 0]) if weight is None else weight
+    loss = F.cross_entropy(
+        logits, target, weight=weight, ignore_index=ignore_index, reduction="none"
+    )
+    of_pixel = torch.where(counts, weight[torch.where(counts, target, 0)], 0)
+    return (
+        probability.sum((2, 3)),
+        torch.where(one_hot > 0, probability, 0).sum((2, 3)),
+        one_hot.sum((2, 3)),
+        probability.square().sum((2, 3)) if squared else None,
+        loss.sum((1, 2)) if with_loss else None,
+        of_pixel.sum((1, 2)) if with_loss else None,
     )
 
 

@@ -1,6 +1,8 @@
 // Label tensors: their check, and their view as plain memory.
 #pragma once
 
+#include <stdexcept>
+
 #include "common/check.h"
 #include "common/labels.h"
 
@@ -21,6 +23,17 @@ inline LabelMap label_map(const torch::stable::Tensor& labels) {
 
 inline LabelShape label_shape(const torch::stable::Tensor& labels) {
   return {labels.size(0), labels.size(1), labels.size(2)};
+}
+
+// index: of the target's pixels, (n * height + y) * width + x.
+[[noreturn]] inline void throw_invalid_label(const torch::stable::Tensor& target, int64_t index,
+                                             int64_t classes, int64_t ignore_index) {
+  const int64_t height = target.size(1), width = target.size(2);
+  const int64_t n = index / (height * width), y = index / width % height, x = index % width;
+  const int64_t value = label_at(label_map(target), n, y, x);
+  throw std::invalid_argument(join("target must be in [0, ", classes,
+                                   ") or ignore_index = ", ignore_index, ", got ", value,
+                                   " at batch index ", n, ", row ", y, ", column ", x));
 }
 
 }  // namespace fcn_ext

@@ -1,20 +1,13 @@
 // cross_entropy: arguments to the plain problem. Shared by the CPU and the CUDA side.
 #pragma once
 
-#include <optional>
 #include <tuple>
 
 #include "bilinear/target_checks.h"
 #include "cross_entropy/cross_entropy.h"
+#include "softmax/class_weight_checks.h"
 
 namespace fcn_ext {
-
-using MaybeTensor = std::optional<torch::stable::Tensor>;
-
-// The dtype that losses and gradients are summed in.
-inline torch::headeronly::ScalarType accumulation_type(const torch::stable::Tensor& input) {
-  return accumulation_type(input.scalar_type());
-}
 
 inline CrossEntropy check_cross_entropy(const torch::stable::Tensor& input,
                                         const torch::stable::Tensor& target,
@@ -22,25 +15,12 @@ inline CrossEntropy check_cross_entropy(const torch::stable::Tensor& input,
                                         int64_t ignore_index, double label_smoothing) {
   FCN_EXT_CHECK(label_smoothing >= 0 && label_smoothing <= 1,
                 "label_smoothing must be in [0, 1], got ", label_smoothing);
-  if (weight.has_value()) {
-    FCN_EXT_CHECK(weight->dim() == 1 && weight->size(0) == input.size(1),
-                  "weight must have shape (num_classes,) = (", input.size(1), ",), got ",
-                  shape_text(*weight));
-    FCN_EXT_CHECK(weight->scalar_type() == accumulation_type(input), "weight must be ",
-                  dtype_text(accumulation_type(input)), ", got ", dtype_text(*weight));
-    FCN_EXT_CHECK(weight->device() == input.device(), "weight must be on the device of input");
-  }
+  check_class_weight(input, weight);
   return {{input.size(0), input.size(1), axes.y, axes.x},
           strides_of(input),
           label_map(target),
           ignore_index,
           label_smoothing};
-}
-
-// The gradient of a map in the accumulation type, dense, in the layout of the map.
-inline torch::stable::Tensor empty_gradient(const torch::stable::Tensor& input) {
-  return empty_like_in(input, {input.size(0), input.size(1), input.size(2), input.size(3)},
-                       accumulation_type(input), is_channels_last(input));
 }
 
 // A map whose elements fill its memory, and the number that it is to be multiplied by.

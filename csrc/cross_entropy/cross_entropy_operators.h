@@ -84,11 +84,6 @@ struct CrossEntropyOperators {
     m.impl("cross_entropy_pixels_backward",
            TORCH_BOX(&CrossEntropyOperators::cross_entropy_pixels_backward));
   }
-
- private:
-  static MaybeTensor contiguous_weight(const MaybeTensor& weight) {
-    return weight.has_value() ? MaybeTensor(torch::stable::contiguous(*weight)) : weight;
-  }
 };
 
 }  // namespace fcn_ext

@@ -1,14 +1,16 @@
 """The operators, as functions on tensors. CPU and CUDA, deterministic, any layout.
 
-Three are heads: functions of coarse scores at full size, where they are never stored. Each takes a
-geometry (:mod:`fcn_ext.geometry`), which says how the scores reach it, and has two faces named for
-the geometries:
+Four are heads: functions of coarse scores at full size, where they are never stored. Each takes a
+geometry (:mod:`fcn_ext.geometry`), which says how the scores reach it. Three have two faces named
+for the geometries:
 
 ==============================  =====================================================
 :func:`cross_entropy`           ``upsample_cross_entropy``, ``interpolate_cross_entropy``
 :func:`argmax`                  ``upsample_argmax``, ``interpolate_argmax``
 :func:`score_confusion_matrix`  ``upsample_confusion_matrix``, ``interpolate_confusion_matrix``
 ==============================  =====================================================
+
+:func:`region_sums`, of which Dice and its kin are made, has none: :mod:`fcn_ext.losses` calls it.
 
 Each operator has a plain-PyTorch twin of the same name in :mod:`fcn_ext.reference`.
 """
@@ -31,6 +33,7 @@ from fcn_ext.ops._cross_entropy import (
 )
 from fcn_ext.ops._fuse_skip import fuse_skip
 from fcn_ext.ops._interpolate import interpolate
+from fcn_ext.ops._region_sums import region_sums
 from fcn_ext.ops._upsample import upsample
 
 __all__ = [
@@ -43,6 +46,7 @@ __all__ = [
     "interpolate_argmax",
     "interpolate_confusion_matrix",
     "interpolate_cross_entropy",
+    "region_sums",
     "score_confusion_matrix",
     "upsample",
     "upsample_argmax",

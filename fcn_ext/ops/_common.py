@@ -79,6 +79,22 @@ def is_geometry(value: Any) -> Geometry:
     return value
 
 
+def class_weight(weight: Tensor | None, input: Tensor) -> Tensor | None:
+    """``weight`` of classes in the dtype that losses of ``input`` are summed in."""
+    if weight is None:
+        return None
+    is_tensor(weight, "weight")
+    on_same_device(input, "input", weight, "weight")
+    if weight.is_complex():
+        raise ValueError(f"weight must be real, got {weight.dtype}")
+    if weight.requires_grad and torch.is_grad_enabled():
+        raise RuntimeError(
+            "weight must not require a gradient: the loss is differentiable with respect to "
+            "input alone. Pass weight.detach()"
+        )
+    return weight.to(accumulate_dtype(input))
+
+
 def is_channels_last(map: Tensor) -> bool:
     """The rule of csrc/bilinear/bilinear_checks.h, for the shapes that tracing sees."""
     return bool(map.shape[1] > 1 and map.stride(1) == 1 and map.stride(3) >= map.shape[1])

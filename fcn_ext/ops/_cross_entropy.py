@@ -77,10 +77,9 @@ def cross_entropy(
             :func:`fcn_ext.ops.check_labels` finds it.
         RuntimeError: ``weight`` requires a gradient.
     """
-    _check(input, target, weight, reduction)
+    _check(input, target, reduction)
     _common.is_geometry(geometry)
-    if weight is not None:
-        weight = weight.to(_common.accumulate_dtype(input))
+    weight = _common.class_weight(weight, input)
     arguments = (
         input,
         target,
@@ -121,22 +120,12 @@ def interpolate_cross_entropy(
     return cross_entropy(input, target, Resize(align_corners), **options)
 
 
-def _check(input: Tensor, target: Tensor, weight: Tensor | None, reduction: str) -> None:
+def _check(input: Tensor, target: Tensor, reduction: str) -> None:
     _common.is_map(input, "input")
     _common.is_tensor(target, "target")
     _common.on_same_device(input, "input", target, "target")
     if reduction not in ("none", "mean", "sum"):
         raise ValueError(f"reduction must be 'none', 'mean' or 'sum', got {reduction!r}")
-    if weight is not None:
-        _common.is_tensor(weight, "weight")
-        _common.on_same_device(input, "input", weight, "weight")
-        if weight.is_complex():
-            raise ValueError(f"weight must be real, got {weight.dtype}")
-        if weight.requires_grad and torch.is_grad_enabled():
-            raise RuntimeError(
-                "weight must not require a gradient: the loss is differentiable with respect to "
-                "input alone. Pass weight.detach()"
-            )
 
 
 class _ScaledOnce(torch.autograd.Function):

@@ -42,6 +42,7 @@ CASES = [
     *maps(OPS.fuse_skip, GRAD, 0, 0, 2),
     *maps(OPS.argmax, 10, 12, RESIZE, torch.uint8, False),
     *maps(OPS.cross_entropy, TARGET, RESIZE, None, 255, 0.0, False, True),
+    *maps(OPS.region_sums, TARGET, RESIZE, None, 255, True, True),
     *maps(OPS.score_confusion_matrix, TARGET, RESIZE, 255, MATRIX, INVALID),
     # geometries
     (OPS.upsample, SCORES, 0, 0, 0, 0, 4, 4),
@@ -103,6 +104,23 @@ CASES = [
     *[
         (OPS.cross_entropy_pixels_backward, grad, SCORES, TARGET, RESIZE, None, 255, 0.0)
         for grad in (GRAD[:, 0].double(), GRAD[:, 0, 1:], GRAD)
+    ],
+    (OPS.region_sums, SCORES, TARGET, RESIZE, torch.ones(4), 255, False, True),
+    (OPS.region_sums, SCORES.double(), TARGET, RESIZE, torch.ones(3), 255, True, True),
+    (OPS.region_sums, SCORES, TARGET[:1], RESIZE, None, 255, True, False),
+    *[
+        (OPS.region_sums_backward, sums, losses, SCORES, TARGET, RESIZE, None, 255)
+        for sums, losses in (
+            (torch.ones(2, 2, 3), torch.ones(2, 2)),
+            (torch.ones(3, 1, 3), torch.ones(2, 2)),
+            (torch.ones(4, 2, 2), torch.ones(2, 2)),
+            (torch.ones(3, 2), torch.ones(2, 2)),
+            (torch.ones(3, 2, 3).double(), torch.ones(2, 2)),
+            (torch.ones(3, 2, 3), torch.ones(1, 2)),
+            (torch.ones(3, 2, 3), torch.ones(2, 3)),
+            (torch.ones(3, 2, 3), torch.ones(2)),
+            (torch.ones(3, 2, 3), torch.ones(0, 2).half()),
+        )
     ],
     # labels and classes
     (OPS.argmax, NO_CLASS, 4, 4, RESIZE, torch.uint8, False),

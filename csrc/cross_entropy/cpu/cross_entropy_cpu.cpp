@@ -52,16 +52,6 @@ struct ClassWeights {
   }
 };
 
-[[noreturn]] void throw_invalid(const Tensor& target, int64_t index, int64_t classes,
-                                int64_t ignore_index) {
-  const int64_t height = target.size(1), width = target.size(2);
-  const int64_t n = index / (height * width), y = index / width % height, x = index % width;
-  const int64_t value = label_at(label_map(target), n, y, x);
-  throw std::invalid_argument(join("target must be in [0, ", classes,
-                                   ") or ignore_index = ", ignore_index, ", got ", value,
-                                   " at batch index ", n, ", row ", y, ", column ", x));
-}
-
 struct Outcome {
   double loss, total_weight;
 };
@@ -104,7 +94,7 @@ Outcome cross_entropy_cpu(const CrossEntropy& problem, const Tensor& input, cons
                                                      thread_scratch(scratch_bytes));
                               });
   if (invalid != std::numeric_limits<int64_t>::max()) {
-    throw_invalid(target, invalid, classes, problem.ignore_index);
+    throw_invalid_label(target, invalid, classes, problem.ignore_index);
   }
   plan.add_edges();
   Outcome outcome{0, 0};

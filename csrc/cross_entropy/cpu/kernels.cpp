@@ -55,7 +55,9 @@ class Unit {
   }
 
   void pixels(int64_t q, int above, int below) {
-    load_labels(work, strip.rows);
+    load_labels(
+        {work.problem.target, work.problem.ignore_index, work.problem.shape.channels, work.invalid},
+        strip.rows, work.softmax.y.outputs, work.softmax.x.outputs);
     weigh_pixels(work, strip);
     const LabelSplat splat{strip.work.y,      strip.work.x,      strip.rows,
                            label_sums[above], label_sums[below], counts};

@@ -13,7 +13,8 @@ constexpr int64_t kMostPhases = 8;  // columns of a cell before the progression 
 
 // A class is left out of a group where it adds less than 2^kNegligible of the smallest sum to all
 // pixels together: below what the sum can hold. Below 2^kDirect progressions would leave the normal
-// numbers: such a class takes a power of two for each pixel.
+// numbers: such a class takes a power of two for each pixel. (Where powers are squared, half of
+// it.)
 template <typename accumulate_t>
 constexpr accumulate_t kNegligible = sizeof(accumulate_t) == 8 ? -61 : -32;
 constexpr double kDirect = -100;
@@ -48,13 +49,13 @@ struct ClassList {
 
 template <typename accumulate_t>
 void list_classes(const Group<accumulate_t>& group, const Patch<accumulate_t>& patch,
-                  ClassList<accumulate_t>& list) {
+                  ClassList<accumulate_t>& list, double deepest = kDirect) {
   using lanes_t = Register<accumulate_t>;
   constexpr auto kLowest = static_cast<accumulate_t>(kDirect);
   // Ratios must stay finite up to a column beyond a cell that lacks one: at strides below two that
   // takes corners that are less far apart.
   const accumulate_t reach = patch.row_step * (1 + 2 * patch.column_step);
-  const accumulate_t floor = kLowest / (reach > 1 ? reach : 1);
+  const accumulate_t floor = static_cast<accumulate_t>(deepest) / (reach > 1 ? reach : 1);
   const accumulate_t spread =
       static_cast<accumulate_t>(__builtin_clzll(1) - __builtin_clzll(group.num_classes) + 1);
   const lanes_t negligible = group.least + (kNegligible<accumulate_t> - spread);

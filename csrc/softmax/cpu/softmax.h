@@ -4,6 +4,7 @@
 #pragma once
 
 #include "softmax/cpu/exact.h"
+#include "softmax/cpu/groups.h"
 
 namespace fcn_ext {
 namespace {
@@ -30,25 +31,13 @@ class Softmax {
   // The rows at hand, between padded node rows q and q + 1.
   void add(int64_t q, const NodeRow<accumulate_t>& above, const NodeRow<accumulate_t>& below,
            const CornerSums<accumulate_t>& to) {
-    const CellAxis& x = strip.work.x;
-    for (int64_t first = 0; first < strip.cells; first += kStep) {
-      const int64_t some = strip.cells - first < kStep ? strip.cells - first : kStep;
-      const int64_t cell = strip.first_cell + first;
-      const int64_t columns = x.begin[cell + some] - x.begin[cell];
-      if (columns == 0) {
-        continue;
-      }
-      Group<accumulate_t> group{above, below, strip.pitch, first, some, strip.input.classes,
-                                {},    false, {}};
-      bound_sums(group, strip.work.finite ? lanes_t{} : with_infinite_weights(cell, some));
-      with_rows(strip.rows.rows,
-                [&](auto count) { softmax<decltype(count)::count>(group, columns, to); });
-      for (int64_t lane = 0; group.any_exact && lane < some; ++lane) {
-        if (group.exact[lane] != 0) {
-          add_exact(group, q, first + lane, to);
-        }
-      }
-    }
+    for_each_group(
+        strip, above, below,
+        [&](const Group<accumulate_t>& group, int64_t columns) {
+          with_rows(strip.rows.rows,
+                    [&](auto count) { softmax<decltype(count)::count>(group, columns, to); });
+        },
+        [&](const Group<accumulate_t>& group, int64_t cell) { add_exact(group, q, cell, to); });
   }
 
  private:
@@ -65,25 +54,6 @@ class Softmax {
         strip.ln_sums[at] = ln_sum;
       }
     });
-  }
-
-  // Ones for the cells that have a pixel whose weight is infinite or NaN: it must not reach a node
-  // that the pixel does not read.
-  lanes_t with_infinite_weights(int64_t cell, int64_t cells) const {
-    lanes_t found = {};
-    for (int64_t lane = 0; lane < cells; ++lane) {
-      for (int64_t k = 0; k < strip.rows.rows; ++k) {
-        const accumulate_t* weight =
-            strip.pixel_weight + k * strip.rows.pitch - strip.rows.first_column;
-        for (int64_t x = strip.work.x.begin[cell + lane]; x < strip.work.x.begin[cell + lane + 1];
-             ++x) {
-          if (weight[x] - weight[x] != 0) {
-            found[lane] = 1;
-          }
-        }
-      }
-    }
-    return found;
   }
 
   // Whether every lane has every column and every pixel counts as one.
@@ -111,18 +81,8 @@ class Softmax {
     const bool whole = uniform(group, columns);
     lanes_t logs = {};
     for (int64_t phase = 0; phase < strip.work.x.phases; phase += kMostPhases) {
-      const int64_t at = phase * strip.work.x.pitch + cell;
-      const int64_t left = strip.work.x.phases - phase;
-      const Patch<accumulate_t> patch{
-          row_count,
-          left < kMostPhases ? left : kMostPhases,
-          static_cast<const accumulate_t*>(strip.work.y.lower) + strip.rows.first_row,
-          static_cast<const accumulate_t*>(strip.work.y.upper) + strip.rows.first_row,
-          static_cast<const accumulate_t*>(strip.work.x.phase_lower) + at,
-          static_cast<const accumulate_t*>(strip.work.x.phase_upper) + at,
-          strip.work.x.pitch,
-          static_cast<accumulate_t>(strip.work.y.weight_step),
-          static_cast<accumulate_t>(strip.work.x.weight_step)};
+      const int32_t* output;
+      const Patch<accumulate_t> patch = patch_of<row_count>(strip, cell, phase, &output);
       list_classes(group, patch, list);
       sum_powers<row_count>(group, patch, list, sums);
       for (int64_t column = 0; column < patch.columns; ++column) {
@@ -130,8 +90,7 @@ class Softmax {
         if (whole) {
           logs += weigh_uniform<row_count>(sum);
         } else {
-          logs +=
-              weigh<row_count>(group, strip.work.x.output + at + column * strip.work.x.pitch, sum);
+          logs += weigh<row_count>(group, output + column * strip.work.x.pitch, sum);
         }
       }
       if (strip.wants_gradient()) {

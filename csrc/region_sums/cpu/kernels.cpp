@@ -1,0 +1,150 @@
+// Sums of probabilities over regions on CPU, and their gradient, compiled once per instruction set
+// (common/cpu/capability.h).
+//
+// A unit walks down the cell rows of a strip, as in the cross-entropy: node rows are loaded once,
+// gradients written once. Forward: S of every pixel, then sum over pixels of 2^score / S of every
+// class. Backward, from the gradients of those sums: S and the mean of the gradients by class of
+// every pixel, then the gradients of the nodes. Everything is summed in an order fixed by the shape
+// alone.
+#include "region_sums/cpu/regions.h"
+#include "softmax/cpu/node_gradients.h"
+#include "softmax/cpu/walk.h"
+#include "target/cpu/pixel_labels.h"
+
+namespace fcn_ext {
+namespace {
+
+template <typename element_t>
+class Unit {
+  using accumulate_t = accumulate_of<element_t>;
+
+ public:
+  Unit(const RegionSumsWork& given, Scratch& scratch)
+      : work(given),
+        strip(given.softmax, scratch),
+        regions(given, strip, scratch),
+        gradients(strip, scratch),
+        nodes(given.problem.shape.channels, strip.pitch, scratch) {
+    for (auto& sums : node_sums) {
+      sums = gradients.take(strip, scratch);
+    }
+  }
+
+  void run(int64_t unit) {
+    const int64_t classes = strip.work.shape.channels, image = unit / strip.work.chunks;
+    if (strip.wants_gradient()) {
+      regions.gradients = {
+          of_image(work.grad_probability, image), of_image(work.grad_intersection, image),
+          work.squared ? of_image(work.grad_squared, image) : nullptr,
+          work.losses ? static_cast<const accumulate_t*>(work.grad_loss)[image] : accumulate_t(0)};
+      walk_unit(strip, nodes, unit, *this);
+      return;
+    }
+    double* const sums = work.sums + unit * 3 * classes;
+    for (int64_t i = 0; i < 3 * classes; ++i) {
+      sums[i] = 0;
+    }
+    counts = work.counts + image * classes;
+    regions.sums = {sums, sums + classes, work.squared ? sums + 2 * classes : nullptr};
+    regions.loss = 0;
+    walk_unit(strip, nodes, unit, *this);
+    work.loss[unit] = regions.loss;
+  }
+
+  // ---- what walk_unit calls
+
+  void begin(int which) { gradients.clear(node_sums[which]); }
+
+  void pixels(int64_t q, int above, int below) {
+    load_labels(
+        {work.problem.target, work.problem.ignore_index, strip.work.shape.channels, work.invalid},
+        strip.rows, strip.work.y.outputs, strip.work.x.outputs);
+    if (work.losses) {
+      weigh_pixels();
+    }
+    if (strip.wants_gradient()) {
+      regions.add_gradients(q, nodes.row[above], nodes.row[below],
+                            {node_sums[above].left, node_sums[above].right, node_sums[below].left,
+                             node_sums[below].right, strip.pitch});
+    } else {
+      count_pixels();
+      regions.add_sums(q, nodes.row[above], nodes.row[below]);
+    }
+  }
+
+  void fold(int pad, int border) { gradients.fold(node_sums[pad], node_sums[border]); }
+
+  void finish(int64_t q, int which, bool partial) {
+    for (int64_t c = 0; strip.wants_gradient() && c < strip.input.classes; ++c) {
+      gradients.gather(c, node_sums[which]);
+      gradients.write(q, c, partial);
+    }
+  }
+
+ private:
+  const RegionSumsWork& work;
+  Strip<element_t> strip;
+  Regions<element_t> regions;
+  NodeGradients<element_t> gradients;
+  NodeRows<accumulate_t> nodes;
+  NodeSums<accumulate_t> node_sums[2];
+  int64_t* counts = nullptr;  // of the image's classes
+
+  const accumulate_t* of_image(const void* gradient, int64_t image) const {
+    return static_cast<const accumulate_t*>(gradient) + image * strip.work.shape.channels;
+  }
+
+  void weigh_pixels() {
+    const auto* table = static_cast<const accumulate_t*>(work.weight) + 1;
+    for (int64_t k = 0; k < strip.rows.rows; ++k) {
+      const int32_t* __restrict label = strip.rows.row(k);
+      accumulate_t* __restrict weight = strip.pixel_weight + k * strip.rows.pitch;
+      for (int64_t x = 0; x < strip.rows.columns; ++x) {
+        weight[x] = table[label[x]];
+      }
+    }
+  }
+
+  // Runs of one label at once.
+  void count_pixels() {
+    for (int64_t k = 0; k < strip.rows.rows; ++k) {
+      const int32_t* label = strip.rows.row(k);
+      for (int64_t run = 0; run < strip.rows.columns;) {
+        int64_t end = run + 1;
+        while (end < strip.rows.columns && label[end] == label[run]) {
+          ++end;
+        }
+        if (label[run] >= 0) {
+          __atomic_fetch_add(counts + label[run], end - run, __ATOMIC_RELAXED);
+        }
+        run = end;
+      }
+    }
+  }
+};
+
+template <typename element_t>
+int64_t scratch_bytes(const RegionSumsWork& work) {
+  Scratch scratch{nullptr};
+  Unit<element_t> unit(work, scratch);
+  return scratch.used;
+}
+
+template <typename element_t>
+void run(const RegionSumsWork& work, int64_t begin, int64_t end, void* memory) {
+  Scratch scratch{static_cast<char*>(memory)};
+  Unit<element_t> unit(work, scratch);
+  for (int64_t index = begin; index < end; ++index) {
+    unit.run(index);
+  }
+}
+
+}  // namespace
+
+extern const RegionSumsKernels FCN_EXT_CAPABILITY_NAME(region_sums_kernels);
+const RegionSumsKernels FCN_EXT_CAPABILITY_NAME(region_sums_kernels) = {
+    {scratch_bytes<float>, scratch_bytes<double>, scratch_bytes<HalfBits>,
+     scratch_bytes<BFloat16Bits>},
+    {run<float>, run<double>, run<HalfBits>, run<BFloat16Bits>}};
+
+}  // namespace fcn_ext

@@ -1,0 +1,210 @@
+// The pixel rows at hand, group by group: what they add to the sums of their unit, or to the
+// gradients of the nodes around them. For kernels.cpp only.
+#pragma once
+
+#include "region_sums/cpu/exact.h"
+#include "region_sums/cpu/label_runs.h"
+#include "region_sums/cpu/powers.h"
+#include "softmax/cpu/groups.h"
+
+namespace fcn_ext {
+namespace {
+
+template <typename element_t>
+class Regions {
+  using accumulate_t = accumulate_of<element_t>;
+  using lanes_t = Register<accumulate_t>;
+  using labels_t = Integers<accumulate_t>;
+
+ public:
+  double loss = 0;
+  UnitSums sums{};
+  ImageGradients<accumulate_t> gradients{};
+
+  Regions(const RegionSumsWork& given_work, const Strip<element_t>& given, Scratch& scratch)
+      : work(given_work), strip(given) {
+    const int64_t classes = strip.work.shape.channels;
+    const int64_t pixels = (kMostPhases + 1) * kMostRows;
+    of.sum = scratch.take<lanes_t>(pixels);
+    of.plain = scratch.take<lanes_t>(strip.wants_gradient() ? pixels : 0);
+    of.squared = scratch.take<lanes_t>(work.squared ? pixels : 0);
+    list.geometric = scratch.take<int32_t>(classes);
+    list.direct = scratch.take<int32_t>(classes);
+    list.progressions = scratch.take<Progression<accumulate_t>>(classes);
+    list.running = scratch.take<lanes_t>(2 * classes);
+    probability = scratch.take<lanes_t>(strip.wants_gradient() ? 0 : classes);
+    squares = scratch.take<lanes_t>(strip.wants_gradient() || !work.squared ? 0 : classes);
+    exact = ExactScratch::take(scratch, classes);
+  }
+
+  // The rows at hand, between padded node rows q and q + 1, add to the unit's sums.
+  void add_sums(int64_t q, const NodeRow<accumulate_t>& above, const NodeRow<accumulate_t>& below) {
+    for (int64_t c = 0; c < strip.input.classes; ++c) {
+      probability[c] = lanes_t{};
+      if (work.squared) {
+        squares[c] = lanes_t{};
+      }
+    }
+    for_each_group(
+        strip, above, below,
+        [&](const Group<accumulate_t>& group, int64_t) {
+          with_rows(strip.rows.rows, [&](auto count) {
+            constexpr int rows = decltype(count)::count;
+            work.squared ? add_group_sums<rows, true>(group) : add_group_sums<rows, false>(group);
+          });
+        },
+        [&](const Group<accumulate_t>& group, int64_t cell) {
+          add_exact_sums(strip, group, q, cell, sums, loss, exact);
+        });
+    // Lanes hold a row of cells, no more: what they round away is too little to matter.
+    for (int64_t c = 0; c < strip.input.classes; ++c) {
+      sums.probability[c] += sum_of<accumulate_t>(probability[c]);
+      if (work.squared) {
+        sums.squared[c] += sum_of<accumulate_t>(squares[c]);
+      }
+    }
+  }
+
+  // The same of gradients, to the nodes around.
+  void add_gradients(int64_t q, const NodeRow<accumulate_t>& above,
+                     const NodeRow<accumulate_t>& below, const CornerSums<accumulate_t>& to) {
+    for_each_group(
+        strip, above, below,
+        [&](const Group<accumulate_t>& group, int64_t) {
+          with_rows(strip.rows.rows, [&](auto count) {
+            constexpr int rows = decltype(count)::count;
+            work.squared ? add_group_gradients<rows, true>(group, to)
+                         : add_group_gradients<rows, false>(group, to);
+          });
+        },
+        [&](const Group<accumulate_t>& group, int64_t cell) {
+          add_exact_gradients(strip, group, q, cell, gradients, to, exact);
+        });
+  }
+
+ private:
+  const RegionSumsWork& work;
+  const Strip<element_t>& strip;
+  PixelSums<accumulate_t> of{};
+  ClassList<accumulate_t> list{};
+  ExactScratch exact{};
+  lanes_t* probability;  // [classes]: of the rows at hand, lanes = cells
+  lanes_t* squares;
+
+  labels_t labels_at(const Group<accumulate_t>& group, int64_t k, const int32_t* output) const {
+    const labels_t labels = gather_labels<accumulate_t>(
+        strip.rows.row(k), output, static_cast<int32_t>(strip.rows.first_column));
+    return group.exact != 0 ? labels_t{} - 1 : labels;
+  }
+
+  lanes_t weights_at(int64_t k, const int32_t* output) const {
+    return gather(strip.pixel_weight + k * strip.rows.pitch, output,
+                  static_cast<int32_t>(strip.rows.first_column));
+  }
+
+  // visit(at, k, output, x_lower, x_upper) for every pixel of a patch.
+  template <int rows, typename Visit>
+  void for_each_pixel(const Patch<accumulate_t>& patch, const int32_t* output,
+                      const Visit& visit) const {
+    for (int64_t column = 0; column < patch.columns; ++column) {
+      const lanes_t x_lower = load_register(patch.column_lower + column * patch.column_pitch);
+      const lanes_t x_upper = load_register(patch.column_upper + column * patch.column_pitch);
+      for (int k = 0; k < rows; ++k) {
+        visit(column * kMostRows + k, k, output + column * patch.column_pitch, x_lower, x_upper);
+      }
+    }
+  }
+
+  template <int rows, bool squared>
+  void add_group_sums(const Group<accumulate_t>& group) {
+    const int64_t cell = strip.first_cell + group.first;
+    LabelRuns<accumulate_t> runs(group, nullptr);
+    lanes_t intersection = {}, surprise = {};
+    const auto leave = [&](int64_t lane, int32_t label) {
+      sums.intersection[label] += static_cast<double>(intersection[lane]);
+      intersection[lane] = 0;
+    };
+    for (int64_t phase = 0; phase < strip.work.x.phases; phase += kMostPhases) {
+      const int32_t* output;
+      const Patch<accumulate_t> patch = patch_of<rows>(strip, cell, phase, &output);
+      list_classes(group, patch, list, squared ? kDirect / 2 : kDirect);
+      sum_powers<rows>(group, patch, list, of.sum);
+      for_each_pixel<rows>(
+          patch, output,
+          [&](int64_t at, int k, const int32_t* places, const lanes_t& x_lower,
+              const lanes_t& x_upper) {
+            const labels_t labels = labels_at(group, k, places);
+            const auto counts = labels >= 0;
+            runs.move_to(labels, leave);
+            const lanes_t score =
+                runs.score(x_lower, x_upper, patch.row_lower[k], patch.row_upper[k]);
+            const lanes_t safe = counts ? of.sum[at] : all_lanes<accumulate_t>(1);
+            const lanes_t inverse = counts ? reciprocal(safe) : lanes_t{};
+            intersection += exp2_lanes<accumulate_t>(score) * inverse;
+            if (work.losses) {
+              surprise += counts ? weights_at(k, places) * surprise_of(safe, score) : lanes_t{};
+            }
+            of.sum[at] = inverse;
+            if constexpr (squared) {
+              of.squared[at] = inverse * inverse;
+            }
+          });
+      add_probabilities<rows, squared>(group, patch, list, of, probability, squares);
+    }
+    runs.finish(leave);
+    loss += kLn2 * sum_of<accumulate_t>(surprise);
+  }
+
+  // -log2 of a probability; a class that is masked makes it infinite.
+  static lanes_t surprise_of(const lanes_t& sum, const lanes_t& score) {
+    constexpr auto kInfinity = static_cast<accumulate_t>(__builtin_inf());
+    const lanes_t found = log2_lanes<accumulate_t>(sum) - score;
+    return score < static_cast<accumulate_t>(kMasked * 1e-10) ? all_lanes(kInfinity) : found;
+  }
+
+  template <int rows, bool squared>
+  void add_group_gradients(const Group<accumulate_t>& group, const CornerSums<accumulate_t>& to) {
+    const int64_t cell = strip.first_cell + group.first;
+    const ClassFactors<accumulate_t> factors{gradients.probability, gradients.squared};
+    LabelRuns<accumulate_t> runs(group, gradients.intersection);
+    CornerLanes<accumulate_t> own;
+    const auto leave = [&](int64_t lane, int32_t label) {
+      own.store_lane(to, label, group.first, lane);
+    };
+    for (int64_t phase = 0; phase < strip.work.x.phases; phase += kMostPhases) {
+      const int32_t* output;
+      const Patch<accumulate_t> patch = patch_of<rows>(strip, cell, phase, &output);
+      list_classes(group, patch, list, squared ? kDirect / 2 : kDirect);
+      sum_weighted_powers<rows, squared>(group, patch, list, factors, of);
+      for_each_pixel<rows>(
+          patch, output,
+          [&](int64_t at, int k, const int32_t* places, const lanes_t& x_lower,
+              const lanes_t& x_upper) {
+            const labels_t labels = labels_at(group, k, places);
+            const auto counts = labels >= 0;
+            runs.move_to(labels, leave);
+            const lanes_t score =
+                runs.score(x_lower, x_upper, patch.row_lower[k], patch.row_upper[k]);
+            const lanes_t safe = counts ? of.sum[at] : all_lanes<accumulate_t>(1);
+            const lanes_t inverse = counts ? reciprocal(safe) : lanes_t{};
+            lanes_t label_part = runs.label_factor() * (exp2_lanes<accumulate_t>(score) * inverse);
+            if (work.losses) {
+              label_part -= counts ? gradients.loss * weights_at(k, places) : lanes_t{};
+            }
+            lanes_t mean = of.plain[at] * inverse + label_part;
+            if constexpr (squared) {
+              mean += of.squared[at] * (inverse * inverse);
+              of.squared[at] = inverse * inverse;
+            }
+            of.sum[at] = inverse;
+            of.plain[at] = -mean * inverse;
+            own.add(label_part, patch.row_upper[k] * label_part, x_upper);
+          });
+      add_weighted_gradients<rows, squared>(group, patch, list, factors, of, to);
+    }
+    runs.finish(leave);
+  }
+};
+
+}  // namespace
+}  // namespace fcn_ext

@@ -1,0 +1,84 @@
+// The groups of cells of the pixel rows at hand, and the patches of a group.
+#pragma once
+
+#include "softmax/cpu/progressions.h"
+#include "softmax/cpu/strip.h"
+
+namespace fcn_ext {
+namespace {
+
+// Ones for the cells [cell, cell + cells) that have a pixel whose weight is infinite or NaN: it
+// must not reach a node that the pixel does not read.
+template <typename element_t>
+Register<accumulate_of<element_t>> with_infinite_weights(const Strip<element_t>& strip,
+                                                         int64_t cell, int64_t cells) {
+  using accumulate_t = accumulate_of<element_t>;
+  Register<accumulate_t> found = {};
+  for (int64_t lane = 0; lane < cells; ++lane) {
+    for (int64_t k = 0; k < strip.rows.rows; ++k) {
+      const accumulate_t* weight =
+          strip.pixel_weight + k * strip.rows.pitch - strip.rows.first_column;
+      for (int64_t x = strip.work.x.begin[cell + lane]; x < strip.work.x.begin[cell + lane + 1];
+           ++x) {
+        if (weight[x] - weight[x] != 0) {
+          found[lane] = 1;
+        }
+      }
+    }
+  }
+  return found;
+}
+
+// Calls on_group(group, columns) for every group that has pixels, of so many columns, and then
+// on_exact(group, cell) for its cells that progressions cannot serve.
+template <typename element_t, typename OnGroup, typename OnExact>
+void for_each_group(const Strip<element_t>& strip, const NodeRow<accumulate_of<element_t>>& above,
+                    const NodeRow<accumulate_of<element_t>>& below, const OnGroup& on_group,
+                    const OnExact& on_exact) {
+  using accumulate_t = accumulate_of<element_t>;
+  constexpr int64_t kStep = kWidth<accumulate_t>;
+  const CellAxis& x = strip.work.x;
+  for (int64_t first = 0; first < strip.cells; first += kStep) {
+    const int64_t some = strip.cells - first < kStep ? strip.cells - first : kStep;
+    const int64_t cell = strip.first_cell + first;
+    const int64_t columns = x.begin[cell + some] - x.begin[cell];
+    if (columns == 0) {
+      continue;
+    }
+    Group<accumulate_t> group{above, below, strip.pitch, first, some, strip.input.classes,
+                              {},    false, {}};
+    bound_sums(group, strip.work.finite ? Register<accumulate_t>{}
+                                        : with_infinite_weights(strip, cell, some));
+    on_group(group, columns);
+    for (int64_t lane = 0; group.any_exact && lane < some; ++lane) {
+      if (group.exact[lane] != 0) {
+        on_exact(group, first + lane);
+      }
+    }
+  }
+}
+
+// Columns [phase, phase + kMostPhases) of the group that starts with cell `cell`, or as many as
+// there are; output: their places, [column * x.pitch + lane].
+template <int row_count, typename element_t>
+Patch<accumulate_of<element_t>> patch_of(const Strip<element_t>& strip, int64_t cell, int64_t phase,
+                                         const int32_t** output) {
+  using accumulate_t = accumulate_of<element_t>;
+  const CellAxis& x = strip.work.x;
+  const CellAxis& y = strip.work.y;
+  const int64_t at = phase * x.pitch + cell;
+  const int64_t left = x.phases - phase;
+  *output = x.output + at;
+  return {row_count,
+          left < kMostPhases ? left : kMostPhases,
+          static_cast<const accumulate_t*>(y.lower) + strip.rows.first_row,
+          static_cast<const accumulate_t*>(y.upper) + strip.rows.first_row,
+          static_cast<const accumulate_t*>(x.phase_lower) + at,
+          static_cast<const accumulate_t*>(x.phase_upper) + at,
+          x.pitch,
+          static_cast<accumulate_t>(y.weight_step),
+          static_cast<accumulate_t>(x.weight_step)};
+}
+
+}  // namespace
+}  // namespace fcn_ext

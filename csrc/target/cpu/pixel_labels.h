@@ -1,0 +1,75 @@
+// The labels of the pixel rows at hand, whatever the dtype of the target. For *kernels.cpp only.
+#pragma once
+
+#include "common/labels.h"
+#include "softmax/cpu/strip.h"
+
+namespace fcn_ext {
+namespace {
+
+inline void note_invalid(int64_t* lowest, int64_t index) {
+  int64_t known = __atomic_load_n(lowest, __ATOMIC_RELAXED);
+  while (index < known && !__atomic_compare_exchange_n(lowest, &known, index, true,
+                                                       __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+  }
+}
+
+// Returns whether a label is out of range; such a pixel is ignored here.
+template <typename label_t>
+bool convert_labels(const void* from_, int64_t step, int64_t columns, int64_t classes,
+                    int64_t ignore_index, int32_t* __restrict to) {
+  const auto* from = static_cast<const label_t*>(from_);
+  bool invalid = false;
+  const auto convert = [&](int64_t x, label_t label) {
+    const auto value = static_cast<int64_t>(label);
+    const bool ignored = value == ignore_index;
+    const bool in_range = static_cast<uint64_t>(value) < static_cast<uint64_t>(classes);
+    invalid |= !ignored & !in_range;
+    to[x] = in_range & !ignored ? static_cast<int32_t>(label) : -1;
+  };
+  if (step == 1) {
+    for (int64_t x = 0; x < columns; ++x) {
+      convert(x, from[x]);
+    }
+  } else {
+    for (int64_t x = 0; x < columns; ++x) {
+      convert(x, from[x * step]);
+    }
+  }
+  return invalid;
+}
+
+// The target as the engine reads it.
+struct PixelLabels {
+  const LabelMap& target;
+  int64_t ignore_index, classes;
+  int64_t* invalid;  // the lowest index (n, y, x) of a label out of range, or INT64_MAX
+};
+
+// rows.labels of the pixels at hand: a class, or -1 where the pixel is ignored. (height, width) is
+// the size of the target.
+inline void load_labels(const PixelLabels& from, const PixelRows& rows, int64_t height,
+                        int64_t width) {
+  constexpr decltype(&convert_labels<uint8_t>) kConvert[] = {
+      convert_labels<uint8_t>, convert_labels<int16_t>, convert_labels<int32_t>,
+      convert_labels<int64_t>};
+  const LabelMap& target = from.target;
+  for (int64_t k = 0; k < rows.rows; ++k) {
+    const int64_t y = rows.first_row + k;
+    const int64_t at =
+        rows.image * target.stride[0] + y * target.stride[1] + rows.first_column * target.stride[2];
+    const bool invalid = kConvert[target.type](
+        static_cast<const char*>(target.data) + at * kLabelBytes[target.type], target.stride[2],
+        rows.columns, from.classes, from.ignore_index, rows.labels + k * rows.pitch);
+    for (int64_t x = 0; invalid && x < rows.columns; ++x) {
+      const int64_t value = label_at(target, rows.image, y, rows.first_column + x);
+      if (value != from.ignore_index && (value < 0 || value >= from.classes)) {
+        note_invalid(from.invalid, (rows.image * height + y) * width + rows.first_column + x);
+        break;
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace fcn_ext
