@@ -6,8 +6,10 @@
 #include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/core/ScalarType.h>
 
+#include <optional>
 #include <stdexcept>
 
+#include "common/allocate.h"
 #include "common/check.h"
 #include "common/cuda/launch.cuh"
 
@@ -45,6 +47,24 @@ void dispatch_floating(torch::headeronly::ScalarType type, const Body& body) {
     default:
       return body(c10::BFloat16());
   }
+}
+
+// Memory that kernels use between them.
+inline torch::stable::Tensor workspace_of(const torch::stable::Tensor& input, size_t bytes) {
+  return empty_like_in(input, {static_cast<int64_t>(bytes)}, torch::headeronly::ScalarType::Byte);
+}
+
+template <typename T>
+const T* data_of(const torch::stable::Tensor& tensor) {
+  return static_cast<const T*>(tensor.const_data_ptr());
+}
+template <typename T>
+const T* data_of(const std::optional<torch::stable::Tensor>& tensor) {
+  return tensor.has_value() ? data_of<T>(*tensor) : nullptr;
+}
+template <typename T>
+T* result_of(torch::stable::Tensor& tensor) {
+  return static_cast<T*>(tensor.mutable_data_ptr());
 }
 
 }  // namespace fcn_ext

@@ -4,28 +4,8 @@
 #include "cross_entropy/cuda/kernels.cuh"
 
 namespace fcn_ext {
-namespace {
 
 using torch::stable::Tensor;
-
-Tensor workspace_of(const Tensor& input, size_t bytes) {
-  return empty_like_in(input, {static_cast<int64_t>(bytes)}, torch::headeronly::ScalarType::Byte);
-}
-
-template <typename T>
-const T* data_of(const Tensor& tensor) {
-  return static_cast<const T*>(tensor.const_data_ptr());
-}
-template <typename T>
-const T* data_of(const MaybeTensor& tensor) {
-  return tensor.has_value() ? data_of<T>(*tensor) : nullptr;
-}
-template <typename T>
-T* result_of(Tensor& tensor) {
-  return static_cast<T*>(tensor.mutable_data_ptr());
-}
-
-}  // namespace
 
 CrossEntropySum CrossEntropyCuda::sum(const Tensor& input, const Tensor& target,
                                       const BilinearAxes& axes, const MaybeTensor& weight,

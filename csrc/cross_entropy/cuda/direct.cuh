@@ -15,12 +15,7 @@
 namespace fcn_ext {
 namespace cross_entropy {
 
-constexpr int kDirectThreads = 128;
 constexpr int64_t kMostDirectBlocks = 1 << 16;
-
-__host__ __device__ __forceinline__ unsigned row_pieces(int64_t width) {
-  return static_cast<unsigned>(ceil_divide(width, kDirectThreads));
-}
 
 template <typename scalar_t>
 struct DirectArgs {

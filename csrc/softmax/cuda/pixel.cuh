@@ -10,6 +10,13 @@
 namespace fcn_ext {
 namespace softmax {
 
+// A block takes pieces of rows of pixels, a thread a pixel.
+constexpr int kDirectThreads = 128;
+
+__host__ __device__ __forceinline__ unsigned row_pieces(int64_t width) {
+  return static_cast<unsigned>(ceil_divide(width, kDirectThreads));
+}
+
 constexpr int32_t kSummedClasses = 64;  // at a time, so that few roundings add up
 
 // p_c = exp(score_c - score_winner) / sum over classes of the same; `scale` is the

@@ -1,8 +1,7 @@
 // Entry points of cross_entropy_cases.py.
-#include <memory>
-
 #include "arguments.h"
 #include "cross_entropy/cuda/kernels.cuh"
+#include "workspace.h"
 
 namespace {
 
@@ -24,24 +23,6 @@ struct Problem {
              {target_strides[0], target_strides[1], target_strides[2]}},
             ignore_index,
             label_smoothing};
-  }
-};
-
-// Memory of exactly so many bytes, full of NaN, aligned to 16.
-struct Workspace {
-  size_t bytes;
-  std::unique_ptr<unsigned char[]> memory;
-
-  explicit Workspace(size_t size) : bytes(size), memory(new unsigned char[size + 16]) {
-    std::fill_n(memory.get(), size + 16, 0xff);
-  }
-  void* begin() const { return memory.get(); }
-  void check() const {
-    for (size_t k = bytes; k < bytes + 16; ++k) {
-      if (memory[k] != 0xff) {
-        throw std::runtime_error("a kernel wrote behind its workspace");
-      }
-    }
   }
 };
 

@@ -1,0 +1,196 @@
+"""The CUDA kernels of region_sums, on the host: sums and gradients against plain PyTorch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor
+
+from fcn_ext import reference
+from fcn_ext.geometry import Resize
+
+from .cross_entropy_cases import IGNORE, MAPS, close, labels, scores
+from .library import Emulation
+from .maps import Map
+from .operands import CONTIGUOUS, LABELS, SCORES, accumulated, check_guards, guarded
+
+
+@dataclass(frozen=True)
+class Case:
+    map: Map
+    squared: bool = False
+    losses: bool = False
+    weight: Tensor | None = None
+    gradient_layout: torch.memory_format = CONTIGUOUS
+
+    def problem(self, input: Tensor, target: Tensor, gradient: Tensor) -> tuple[int, ...]:
+        """The ``RegionProblem`` of entry_points/region_sums.cpp."""
+        return (
+            *(SCORES.index(input.dtype), *self.map.geometry(*input.shape[:2]), *input.stride()),
+            *(LABELS.index(target.dtype), *target.stride(), IGNORE, *gradient.stride()),
+            int(self.squared),
+        )
+
+    def weight_of(self, dtype: torch.dtype) -> Tensor | None:
+        return None if self.weight is None else self.weight.to(dtype)
+
+
+def expected(
+    case: Case, input: Tensor, target: Tensor, grad_sums: Tensor, grad_losses: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Sums, losses and gradient in float64."""
+    leaf = input.double().requires_grad_()
+    full = case.map(leaf)
+    found = reference.region_sums(
+        full,
+        target,
+        Resize(),
+        weight=case.weight_of(torch.float64),
+        squared=True,
+        with_loss=True,
+    )
+    rows = [of for of in found if of is not None]
+    sums, losses = torch.stack(rows[: 4 if case.squared else 3]), torch.stack(rows[4:])
+    total = (sums * grad_sums.double()).sum()
+    if case.losses:
+        total = total + (losses[0] * grad_losses[0].double()).sum()
+    (gradient,) = torch.autograd.grad(total, leaf)
+    return sums.detach(), losses.detach(), gradient
+
+
+def call(
+    emulation: Emulation,
+    case: Case,
+    input: Tensor,
+    target: Tensor,
+    grad_sums: Tensor,
+    grad_losses: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    dtype = accumulated(input.dtype)
+    images, classes = input.shape[:2]
+    sums, sums_memory = guarded((4 if case.squared else 3, images, classes), torch.float64)
+    losses, losses_memory = guarded((2, images), torch.float64)
+    gradient, memory = guarded(input.shape, dtype, case.gradient_layout)
+    problem = case.problem(input, target, gradient)
+    operands = (input, target, case.weight_of(dtype))
+    emulation.call("region_sums", problem, *operands, sums, losses if case.losses else None)
+    emulation.call(
+        *("region_sums_backward", problem, grad_sums, grad_losses if case.losses else None),
+        *(*operands, gradient),
+    )
+    check_guards(sums, sums_memory)
+    check_guards(losses, losses_memory)
+    check_guards(gradient, memory)
+    return sums, losses, gradient
+
+
+def check(emulation: Emulation, case: Case, input: Tensor, target: Tensor) -> None:
+    generator = torch.Generator().manual_seed(5)
+    dtype = accumulated(input.dtype)
+    images, classes = input.shape[:2]
+    grad_sums = torch.randn(
+        (4 if case.squared else 3, images, classes), generator=generator, dtype=torch.float64
+    ).to(dtype)
+    grad_losses = torch.randn((2, images), generator=generator, dtype=torch.float64).to(dtype)
+    sums, losses, gradient = call(emulation, case, input, target, grad_sums, grad_losses)
+    wanted = expected(case, input, target, grad_sums, grad_losses)
+    exact = input.dtype == torch.float64
+    pixels = target[0].numel()
+    close(sums, wanted[0], 1e-12 if exact else 2e-6, 1e-12 if exact else 2e-6 * pixels)
+    assert torch.equal(sums[2], wanted[0][2])
+    if case.losses:
+        close(losses, wanted[1], 1e-12 if exact else 2e-6)
+    readers = max(pixels / input.shape[2:].numel(), 1.0)
+    close(gradient, wanted[2], 1e-11 if exact else 1e-5, 1e-11 if exact else 4e-6 * readers)
+
+
+@pytest.mark.parametrize("dtype", SCORES, ids=str)
+@pytest.mark.parametrize("name", MAPS)
+def test_any_map_and_type(emulation: Emulation, name: str, dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(len(name))
+    map = MAPS[name]
+    target = labels(generator, (2, *map.output_size), 5)
+    input = scores(generator, (2, 5, *map.input_size), dtype)
+    weight = torch.rand(5, generator=generator)
+    check(emulation, Case(map), input, target)
+    check(emulation, Case(map, squared=True, losses=True, weight=weight), input, target)
+
+
+@pytest.mark.parametrize("classes", [1, 2, 8, 9, 30])
+def test_any_number_of_classes(emulation: Emulation, classes: int) -> None:
+    generator = torch.Generator().manual_seed(classes)
+    map = MAPS["stride 8"]
+    target = labels(generator, (1, *map.output_size), classes)
+    input = scores(generator, (1, classes, *map.input_size))
+    check(emulation, Case(map, squared=True, losses=True), input, target)
+
+
+@pytest.mark.parametrize("dtype", LABELS, ids=str)
+def test_any_label_type_and_layout(emulation: Emulation, dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(3)
+    map = MAPS["any size"]
+    target = labels(generator, (2, *map.output_size), 6, dtype).transpose(1, 2).contiguous()
+    input = scores(generator, (2, 6, *map.input_size)).contiguous(memory_format=torch.channels_last)
+    case = Case(map, losses=True, gradient_layout=torch.channels_last)
+    check(emulation, case, input, target.transpose(1, 2))
+
+
+def test_many_pieces_of_one_block(emulation: Emulation) -> None:
+    """More pieces of rows than blocks: parts of the workspace are added to."""
+    generator = torch.Generator().manual_seed(4)
+    map = Map((30, 1), (4200, 2))
+    target = labels(generator, (1, *map.output_size), 2)
+    input = scores(generator, (1, 2, *map.input_size))
+    check(emulation, Case(map, losses=True), input, target)
+
+
+def test_void_and_masked_classes(emulation: Emulation) -> None:
+    generator = torch.Generator().manual_seed(6)
+    map = MAPS["stride 8"]
+    input = scores(generator, (2, 4, *map.input_size))
+    target = labels(generator, (2, *map.output_size), 3)
+    target[1] = IGNORE
+    low = input.clone()
+    input[:, 3], low[:, 3] = -torch.inf, -1e5
+    grads = torch.rand(4, 2, 4), torch.rand(2, 2)
+    case = Case(map, squared=True, losses=True)
+    sums, losses, gradient = call(emulation, case, input, target, *grads)
+    wanted = expected(case, low, target, *grads)
+    close(sums, wanted[0], 2e-6, 1e-3)
+    close(losses, wanted[1], 2e-6)
+    close(gradient, wanted[2], 1e-5, 1e-4)
+    assert sums[:, 1].abs().sum() == losses[:, 1].abs().sum() == gradient[1].abs().sum() == 0
+
+
+def test_an_invalid_label_makes_its_image_nan(emulation: Emulation) -> None:
+    generator = torch.Generator().manual_seed(7)
+    map = MAPS["stride 8"]
+    input = scores(generator, (2, 4, *map.input_size))
+    target = labels(generator, (2, *map.output_size), 4)
+    target[0, 0, 0] = 9
+    case = Case(map, losses=True)
+    sums, losses, gradient = call(
+        emulation, case, input, target, torch.rand(3, 2, 4), torch.rand(2, 2)
+    )
+    assert sums[0, 0].isnan().all()
+    assert losses[0, 0].isnan()
+    assert gradient[0].isnan().any()
+    assert sums[:, 1].isfinite().all()
+    assert gradient[1].isfinite().all()
+
+
+def test_the_same_bits_in_any_order_of_threads(emulation: Emulation) -> None:
+    generator = torch.Generator().manual_seed(8)
+    map = MAPS["any size"]
+    operands = (
+        scores(generator, (2, 6, *map.input_size)),
+        labels(generator, (2, *map.output_size), 6),
+    )
+    grads = torch.rand(4, 2, 6), torch.rand(2, 2)
+    case = Case(map, squared=True, losses=True)
+    first = call(emulation, case, input, target, *grads)
+    for _ in range(3):
+        again = call(emulation, case, input, target, *grads)
+        assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
