@@ -1,12 +1,14 @@
 """Dense prediction operators for PyTorch: exact, deterministic, on CPU and CUDA.
 
 ``ops``        functions on tensors
+``losses``     losses made of them: focal, hardest pixels, distillation, masks
 ``nn``         the same as modules
 ``metrics``    segmentation scores from one accumulated confusion matrix
 ``geometry``   how coarse scores reach the size of the image
 ``models``     FCN-32s, FCN-16s and FCN-8s
 ``numpy``      confusion counts and label palettes on arrays
-``reference``  every operator in plain PyTorch: the specification
+``reference``  every operator in plain PyTorch: the specification; the losses in
+               ``reference_losses``
 ``deferred``   code written for full-size logits, run on coarse scores: ``fused_upsampling()``,
                ``deferred_interpolate`` and ``DeferredLogits``, also names of this module
 """
@@ -32,7 +34,7 @@ except ImportError as error:
 from fcn_ext import geometry, ops
 
 if TYPE_CHECKING:
-    from fcn_ext import deferred, metrics, models, nn, numpy, reference
+    from fcn_ext import deferred, losses, metrics, models, nn, numpy, reference, reference_losses
     from fcn_ext.deferred import DeferredLogits, deferred_interpolate, fused_upsampling
 
 _OF_DEFERRED = ("DeferredLogits", "deferred_interpolate", "fused_upsampling")
@@ -44,12 +46,14 @@ __all__ = [
     "deferred_interpolate",
     "fused_upsampling",
     "geometry",
+    "losses",
     "metrics",
     "models",
     "nn",
     "numpy",
     "ops",
     "reference",
+    "reference_losses",
 ]
 
 

@@ -1,4 +1,4 @@
-"""The operators as modules, for nets that are built from modules."""
+"""The operators and the losses as modules, for nets that are built from modules."""
 
 from __future__ import annotations
 
@@ -7,17 +7,27 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fcn_ext import ops
+from fcn_ext import losses, ops
 from fcn_ext.geometry import Deconvolution, Geometry, Resize
+from fcn_ext.losses._modules import (
+    DeepSupervision,
+    DistillationLoss,
+    FocalLoss,
+    OhemCrossEntropyLoss,
+)
 from fcn_ext.ops._common import is_geometry
 
 __all__ = [
     "Argmax",
     "CrossEntropyLoss",
+    "DeepSupervision",
+    "DistillationLoss",
+    "FocalLoss",
     "FuseSkip",
     "Interpolate",
     "InterpolateArgmax",
     "InterpolateCrossEntropyLoss",
+    "OhemCrossEntropyLoss",
     "Upsample",
     "UpsampleArgmax",
     "UpsampleCrossEntropyLoss",
@@ -92,7 +102,7 @@ class FuseSkip(nn.Module):
 
 
 class CrossEntropyLoss(nn.Module):
-    """:func:`fcn_ext.ops.cross_entropy` with all but scores and target fixed.
+    """:func:`fcn_ext.losses.cross_entropy` with all but scores and target fixed.
 
     Replaces the upsampling of the scores to the size of the target and the ``nn.CrossEntropyLoss``
     behind it, and like the latter keeps ``weight`` as a buffer.
@@ -125,7 +135,7 @@ class CrossEntropyLoss(nn.Module):
         self.label_smoothing = label_smoothing
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
-        return ops.cross_entropy(
+        loss: Tensor = losses.cross_entropy(
             input,
             target,
             self.geometry,
@@ -134,6 +144,7 @@ class CrossEntropyLoss(nn.Module):
             reduction=self.reduction,
             label_smoothing=self.label_smoothing,
         )
+        return loss
 
     def extra_repr(self) -> str:
         return (

@@ -1,0 +1,24 @@
+"""Losses that people train dense prediction with, straight from coarse scores.
+
+Each takes coarse scores (N, C, h, w), a target at full size and a geometry
+(:mod:`fcn_ext.geometry`), equals its plain formula on the scores at full size, and never stores
+them there. The same bits on every run. As modules they are in :mod:`fcn_ext.nn`; their formulas in
+plain PyTorch are in :mod:`fcn_ext.reference_losses`.
+"""
+
+from __future__ import annotations
+
+from fcn_ext.losses._cross_entropy import cross_entropy, pixel_accuracy
+from fcn_ext.losses._deep_supervision import deep_supervision
+from fcn_ext.losses._distillation import distillation_loss
+from fcn_ext.losses._focal import focal_loss
+from fcn_ext.losses._ohem import ohem_cross_entropy
+
+__all__ = [
+    "cross_entropy",
+    "deep_supervision",
+    "distillation_loss",
+    "focal_loss",
+    "ohem_cross_entropy",
+    "pixel_accuracy",
+]

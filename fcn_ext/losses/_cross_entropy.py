@@ -1,0 +1,97 @@
+"""cross_entropy: that of the operators, by the means of other libraries too, and what it got
+right."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fcn_ext import ops
+from fcn_ext.geometry import Geometry, Resize
+from fcn_ext.losses import _pixels
+from fcn_ext.ops import _common
+
+
+def cross_entropy(
+    input: Tensor,
+    target: Tensor,
+    geometry: Geometry = Resize(),
+    *,
+    weight: Tensor | None = None,
+    ignore_index: int = 255,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+    return_accuracy: bool = False,
+) -> Any:
+    """:func:`fcn_ext.ops.cross_entropy`, with one more mean and the accuracy beside it.
+
+        >>> import torch
+        >>> scores, target = torch.zeros(1, 4, 8, 8), torch.zeros(1, 64, 64, dtype=torch.uint8)
+        >>> target[:, 32:] = 255
+        >>> round(cross_entropy(scores, target, reduction="mean").item(), 4)
+        1.3863
+        >>> round(cross_entropy(scores, target, reduction="mean_all").item(), 4)
+        0.6931
+
+    Args:
+        input, target, geometry, weight, ignore_index, label_smoothing: as there.
+        reduction: "none", "sum" or "mean", as there; or "mean_all", the sum divided by the number
+            of all pixels, void ones too, which is mmsegmentation's mean unless it is told
+            ``avg_non_ignore=True``.
+        return_accuracy: return :func:`pixel_accuracy` of the same scores, too.
+
+    Returns:
+        The loss, or (loss, accuracy).
+
+    Raises:
+        TypeError, ValueError, RuntimeError: as there.
+    """
+    _pixels.check_reduction(reduction)
+    loss = ops.cross_entropy(
+        input,
+        target,
+        geometry,
+        weight=weight,
+        ignore_index=ignore_index,
+        reduction="sum" if reduction == "mean_all" else reduction,
+        label_smoothing=label_smoothing,
+    )
+    if reduction == "mean_all":
+        loss = loss / max(1, target.numel())
+    if not return_accuracy:
+        return loss
+    return loss, pixel_accuracy(input, target, geometry, ignore_index=ignore_index)
+
+
+def pixel_accuracy(
+    input: Tensor, target: Tensor, geometry: Geometry = Resize(), *, ignore_index: int = 255
+) -> Tensor:
+    """The share of pixels whose greatest score is that of their label; void ones do not count.
+
+    Counted as by :func:`fcn_ext.ops.score_confusion_matrix`. Without gradient; does not wait for
+    the GPU.
+
+        >>> import torch
+        >>> scores = torch.zeros(1, 4, 8, 8)
+        >>> pixel_accuracy(scores, torch.zeros(1, 64, 64, dtype=torch.uint8))   # of equal scores
+        tensor(1.)
+
+    Args:
+        input: coarse scores (N, C, h, w), float32, float64, float16 or bfloat16, any strides.
+        target: labels (N, H, W) of uint8, int16, int32 or int64.
+        geometry: how the scores reach the size of the target.
+        ignore_index: the value of void labels.
+
+    Returns:
+        () float32, or float64 for float64 scores; NaN where every pixel is void.
+
+    Raises:
+        TypeError: an argument is of the wrong type.
+        ValueError: an argument breaks a rule above.
+    """
+    with torch.no_grad():
+        matrix = ops.score_confusion_matrix(input, target, geometry, ignore_index=ignore_index)
+        dtype = _common.accumulate_dtype(input)
+        return matrix.diagonal().sum().to(dtype) / matrix.sum().to(dtype)

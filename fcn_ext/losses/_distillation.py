@@ -1,0 +1,123 @@
+"""distillation_loss: how far a student's softmax is from a teacher's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fcn_ext import ops
+from fcn_ext.geometry import Deconvolution, Geometry, Resize
+from fcn_ext.losses import _pixels
+from fcn_ext.ops import _common
+from fcn_ext.ops._cross_entropy import _cross_entropy as fused_cross_entropy
+
+_REDUCTIONS = ("sum", "mean", "batchmean")
+
+
+def distillation_loss(
+    student: Tensor,
+    teacher: Tensor,
+    size: int | tuple[int, int] | None = None,
+    geometry: Geometry = Resize(),
+    *,
+    temperature: float = 1.0,
+    target: Tensor | None = None,
+    ignore_index: int = 255,
+    reduction: str = "mean",
+) -> Tensor:
+    """``T ** 2`` times the divergence KL(teacher || student) of the softmaxes of scores over ``T``
+    at full size, straight from the coarse scores of both.
+
+    Hinton, Vinyals and Dean, "Distilling the Knowledge in a Neural Network", section 2. Replaces::
+
+        s, t = (F.interpolate(x, size, mode="bilinear") / T for x in (student, teacher))
+        loss = T**2 * F.kl_div(s.log_softmax(1), t.softmax(1), reduction="sum") / pixels
+
+    With any labels, the divergence is by how much the student's cross-entropy exceeds what the
+    teacher's and its gradient predict, ``CE(s) - CE(t) - <dCE(t)/dt, s - t>``: two calls of
+    :func:`fcn_ext.ops.cross_entropy`, in memory of the size of the scores. Its rounding errors are
+    of the size of those of the cross-entropies.
+
+        >>> import torch
+        >>> teacher = torch.zeros(1, 2, 8, 8)
+        >>> teacher[:, 0] = 1.0986123                              # 3 to 1
+        >>> loss = distillation_loss(torch.zeros(1, 2, 8, 8), teacher, (64, 64))
+        >>> round(loss.item(), 4)                                  # ln 2 + .75 ln .75 + .25 ln .25
+        0.1308
+
+    Args:
+        student: coarse scores (N, C, h, w), float32, float64, float16 or bfloat16, finite.
+        teacher: the same of the teacher, of the same shape; without gradient.
+        size: rows and columns that both are taken to, one number or (height, width). May be left
+            out with a ``target``, and with a ``Deconvolution``: all that is left below and right
+            of its offset.
+        geometry: how both reach that size.
+        temperature: what the scores are divided by, > 0.
+        target: labels (N, H, W): where they are void, pixels do not count.
+        ignore_index: the value of void labels.
+        reduction: "sum"; "mean", over the pixels that count, zero if there are none; or
+            "batchmean", over images, as ``F.kl_div`` has it.
+
+    Returns:
+        () float32, or float64 for float64 scores. Differentiable once with respect to ``student``.
+
+    Raises:
+        TypeError: an argument is of the wrong type.
+        ValueError: an argument breaks a rule above; the message names it and the value found.
+    """
+    _common.is_map(student, "student")
+    _common.is_map(teacher, "teacher")
+    _common.on_same_device(student, "student", teacher, "teacher")
+    _common.is_geometry(geometry)
+    if teacher.shape != student.shape:
+        raise ValueError(
+            "student and teacher must have the same shape, got "
+            f"{tuple(student.shape)} and {tuple(teacher.shape)}"
+        )
+    if reduction not in _REDUCTIONS:
+        raise ValueError(f"reduction must be 'sum', 'mean' or 'batchmean', got {reduction!r}")
+    temperature = _common.number(temperature, "temperature")
+    if not temperature > 0:
+        raise ValueError(f"temperature must be > 0, got {temperature:g}")
+    labels = _labels(student, size, geometry, target)
+    ignore_index = _common.integer(ignore_index, "ignore_index") if target is not None else -1
+
+    dtype = _common.accumulate_dtype(student)
+    cooled = student.to(dtype) / temperature
+    reference = teacher.detach().to(dtype) / temperature
+    with torch.no_grad():
+        of_teacher, _, slope = fused_cross_entropy(
+            reference, labels, geometry.numbers, None, ignore_index, 0.0, False, True
+        )
+    of_student = ops.cross_entropy(
+        cooled, labels, geometry, ignore_index=ignore_index, reduction="sum"
+    )
+    predicted = of_teacher + (slope * (cooled - reference)).sum()
+    total: Tensor = temperature**2 * (of_student - predicted)
+    if reduction == "sum":
+        return total
+    if reduction == "batchmean":
+        return total / max(1, student.shape[0])
+    if target is None:
+        return total / max(1, labels.numel())
+    return _pixels.over(total, _pixels.not_void(target, ignore_index).sum())
+
+
+def _labels(student: Tensor, size: Any, geometry: Geometry, target: Tensor | None) -> Tensor:
+    """Those of ``target``; without one a class that all pixels share, in no memory."""
+    if size is not None:
+        size = _common.pair(size, "size")
+    if target is not None:
+        _common.is_tensor(target, "target")
+        if size is not None and size != tuple(target.shape[1:]):
+            raise ValueError(f"target must be of size {tuple(size)}, got {tuple(target.shape)}")
+        return target
+    if size is None:
+        if isinstance(geometry, Resize):
+            raise TypeError("size must be given with a Resize and no target, got None")
+        assert isinstance(geometry, Deconvolution)
+        size = geometry.output_size((student.shape[2], student.shape[3]))
+    none = torch.zeros((), dtype=torch.uint8, device=student.device)
+    return none.expand(student.shape[0], *size)

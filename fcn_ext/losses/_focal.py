@@ -1,0 +1,103 @@
+"""focal_loss: the cross-entropy of pixels, less of it where they are easy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fcn_ext import ops
+from fcn_ext.geometry import Geometry, Resize
+from fcn_ext.losses import _pixels
+from fcn_ext.ops import _common
+
+
+def focal_loss(
+    input: Tensor,
+    target: Tensor,
+    geometry: Geometry = Resize(),
+    *,
+    gamma: float = 2.0,
+    alpha: Tensor | None = None,
+    ignore_index: int = 255,
+    reduction: str = "mean",
+) -> Tensor:
+    """Softmax focal loss, ``-alpha[y] * (1 - p_y) ** gamma * ln p_y``, from coarse scores.
+
+    ``p_y`` is the softmax probability of a pixel's label ``y`` at full size. It is a function of
+    the pixel's cross-entropy alone, so that nothing with classes is stored at full size: a few maps
+    as large as the labels are. The softmax form of Lin et al., "Focal Loss for Dense Object
+    Detection", section 3.2, as MONAI has it (``FocalLoss(use_softmax=True)``; its mean also divides
+    by the number of classes).
+
+        >>> import torch
+        >>> scores, target = torch.zeros(1, 4, 8, 8), torch.zeros(1, 64, 64, dtype=torch.uint8)
+        >>> round(focal_loss(scores, target).item(), 4)            # (3 / 4) ** 2 * ln 4
+        0.7798
+
+    Args:
+        input: coarse scores (N, C, h, w), float32, float64, float16 or bfloat16, any strides.
+        target: labels (N, H, W) of uint8, int16, int32 or int64; each in [0, C) or
+            ``ignore_index``.
+        geometry: how the scores reach the size of the target.
+        gamma: >= 0; at zero this is the cross-entropy.
+        alpha: weights of the classes (C,), without gradient.
+        ignore_index: the value of void labels.
+        reduction: "none", the loss of each pixel, zero where void; "sum"; "mean" over the pixels
+            that are not void, whatever their ``alpha``; or "mean_all", over all pixels. Over
+            nothing a mean is zero.
+
+    Returns:
+        (), or (N, H, W) for reduction "none": float32, or float64 for float64 scores.
+        Differentiable once with respect to ``input``.
+
+    Raises:
+        TypeError: an argument is of the wrong type.
+        ValueError: an argument breaks a rule above; see also :func:`fcn_ext.ops.cross_entropy`.
+    """
+    _pixels.check_reduction(reduction)
+    gamma = _common.number(gamma, "gamma")
+    if not gamma >= 0:
+        raise ValueError(f"gamma must be >= 0, got {gamma:g}")
+    loss = ops.cross_entropy(input, target, geometry, ignore_index=ignore_index, reduction="none")
+    loss = _Focused.apply(loss, gamma)
+    if alpha is not None:
+        _check_alpha(alpha, input)
+        loss = loss * _pixels.per_pixel(alpha.detach().to(loss.dtype), target)
+        # Not zero times the weight of a class that void pixels do not have, which may be infinite.
+        loss = torch.where(_pixels.not_void(target, ignore_index), loss, 0)
+    return _pixels.reduced(loss, target, ignore_index, reduction)
+
+
+def _check_alpha(alpha: Tensor, input: Tensor) -> None:
+    _common.is_tensor(alpha, "alpha")
+    _common.on_same_device(input, "input", alpha, "alpha")
+    if alpha.shape != (input.shape[1],):
+        raise ValueError(
+            f"alpha must have shape (num_classes,) = ({input.shape[1]},), got {tuple(alpha.shape)}"
+        )
+
+
+class _Focused(torch.autograd.Function):
+    """``(1 - p) ** gamma * loss`` where ``p = exp(-loss)``; finite slopes at either end."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(loss: Tensor, gamma: float) -> Tensor:
+        return loss.neg().expm1().neg().pow(gamma) * loss
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        loss, ctx.gamma = inputs
+        ctx.save_for_backward(loss)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        (loss,) = ctx.saved_tensors
+        p = loss.neg().exp()
+        rest = loss.neg().expm1().neg()
+        # Of p * loss the limits: zero times infinity is zero, and so is the slope at zero.
+        inner = torch.where((loss > 0) & (p > 0), rest.pow(ctx.gamma - 1) * (p * loss), 0)
+        return grads[0] * (rest.pow(ctx.gamma) + ctx.gamma * inner), None

@@ -1,0 +1,162 @@
+"""The losses as modules; fcn_ext.nn has them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from fcn_ext.geometry import Geometry, Resize
+from fcn_ext.losses._deep_supervision import deep_supervision
+from fcn_ext.losses._distillation import distillation_loss
+from fcn_ext.losses._focal import focal_loss
+from fcn_ext.losses._ohem import ohem_cross_entropy
+from fcn_ext.ops._common import is_geometry
+
+
+class LossModule(nn.Module):
+    """A loss with all but scores and target fixed; tensors among its options are buffers."""
+
+    def __init__(
+        self, function: Callable[..., Any], geometry: Geometry, options: dict[str, Any]
+    ) -> None:
+        super().__init__()
+        self.function = function
+        self.geometry = is_geometry(geometry)
+        self.names = tuple(options)
+        for name, value in options.items():
+            if value is None or isinstance(value, Tensor):
+                self.register_buffer(name, value)
+            else:
+                setattr(self, name, value)
+
+    def options(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.names}
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        loss: Tensor = self.function(input, target, self.geometry, **self.options())
+        return loss
+
+    def extra_repr(self) -> str:
+        shown = [f"{n}={v!r}" for n, v in self.options().items() if not isinstance(v, Tensor)]
+        return ", ".join([repr(self.geometry), *shown])
+
+
+class FocalLoss(LossModule):
+    """:func:`fcn_ext.losses.focal_loss` with all but scores and target fixed; ``alpha`` is a
+    buffer."""
+
+    def __init__(
+        self,
+        geometry: Geometry = Resize(),
+        *,
+        gamma: float = 2.0,
+        alpha: Tensor | None = None,
+        ignore_index: int = 255,
+        reduction: str = "mean",
+    ) -> None:
+        options = {
+            "gamma": gamma,
+            "alpha": alpha,
+            "ignore_index": ignore_index,
+            "reduction": reduction,
+        }
+        super().__init__(focal_loss, geometry, options)
+
+
+class OhemCrossEntropyLoss(LossModule):
+    """:func:`fcn_ext.losses.ohem_cross_entropy` with all but scores and target fixed; ``weight``
+    is a buffer."""
+
+    def __init__(
+        self,
+        geometry: Geometry = Resize(),
+        *,
+        threshold: float | None = 0.9,
+        min_kept: float = 131072,
+        per_image: bool = False,
+        weight: Tensor | None = None,
+        ignore_index: int = 255,
+        reduction: str = "mean",
+    ) -> None:
+        options = {
+            "threshold": threshold,
+            "min_kept": min_kept,
+            "per_image": per_image,
+            "weight": weight,
+            "ignore_index": ignore_index,
+            "reduction": reduction,
+        }
+        super().__init__(ohem_cross_entropy, geometry, options)
+
+
+class DeepSupervision(nn.Module):
+    """:func:`fcn_ext.losses.deep_supervision` of heads with fixed weights.
+
+        >>> import torch
+        >>> from fcn_ext.nn import CrossEntropyLoss
+        >>> criterion = DeepSupervision(CrossEntropyLoss(), [1.0, 0.4])
+        >>> scores = [torch.zeros(1, 4, 16, 16), torch.zeros(1, 4, 8, 8)]
+        >>> criterion(scores, torch.zeros(1, 64, 64, dtype=torch.uint8)).shape
+        torch.Size([])
+
+    Args:
+        loss: a module of (scores, target), such as :class:`fcn_ext.nn.CrossEntropyLoss`.
+        weights: of the heads, in the order in which their scores come.
+    """
+
+    def __init__(self, loss: nn.Module, weights: Sequence[float]) -> None:
+        super().__init__()
+        self.loss = loss
+        self.weights = tuple(weights)
+
+    def forward(self, scores: Sequence[Tensor], target: Tensor) -> Tensor:
+        if len(scores) != len(self.weights):
+            raise ValueError(
+                f"scores must be those of {len(self.weights)} heads, got {len(scores)}"
+            )
+        heads = list(zip(scores, self.weights, strict=True))
+        return deep_supervision(heads, target, loss=lambda s, t, _: self.loss(s, t))
+
+    def extra_repr(self) -> str:
+        return f"weights={self.weights}"
+
+
+class DistillationLoss(nn.Module):
+    """:func:`fcn_ext.losses.distillation_loss` in a fixed geometry, at a fixed temperature."""
+
+    def __init__(
+        self,
+        geometry: Geometry = Resize(),
+        *,
+        temperature: float = 1.0,
+        ignore_index: int = 255,
+        reduction: str = "mean",
+    ) -> None:
+        super().__init__()
+        self.geometry = is_geometry(geometry)
+        self.temperature = temperature
+        self.ignore_index = ignore_index
+        self.reduction = reduction
+
+    def forward(
+        self,
+        student: Tensor,
+        teacher: Tensor,
+        size: int | tuple[int, int] | None = None,
+        target: Tensor | None = None,
+    ) -> Tensor:
+        return distillation_loss(
+            student,
+            teacher,
+            size,
+            self.geometry,
+            temperature=self.temperature,
+            target=target,
+            ignore_index=self.ignore_index,
+            reduction=self.reduction,
+        )
+
+    def extra_repr(self) -> str:
+        return f"{self.geometry}, temperature={self.temperature}, reduction={self.reduction!r}"

@@ -1,0 +1,183 @@
+"""ohem_cross_entropy: the loss of the hardest pixels."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.compiler import is_dynamo_compiling
+
+from fcn_ext import ops
+from fcn_ext.geometry import Geometry, Resize
+from fcn_ext.losses import _pixels
+from fcn_ext.ops import _autograd, _common
+
+
+def ohem_cross_entropy(
+    input: Tensor,
+    target: Tensor,
+    geometry: Geometry = Resize(),
+    *,
+    threshold: float | None = 0.9,
+    min_kept: float = 131072,
+    per_image: bool = False,
+    weight: Tensor | None = None,
+    ignore_index: int = 255,
+    reduction: str = "mean",
+) -> Tensor:
+    """Cross-entropy of the hardest pixels: online hard example mining, and top-k.
+
+    Kept are the pixels whose label has a probability below ``threshold``, and the ``min_kept``
+    pixels of the lowest probability, of equal ones all. The others count as void. What others call
+    by these names::
+
+        mmsegmentation OhemCrossEntropy, PIDNet    the default
+        mmsegmentation OHEMPixelSampler(t, k)      threshold=t, min_kept=k * N, reduction="mean_all"
+        BiSeNet's OhemCELoss(t)                    threshold=t, min_kept=1 / 16
+        nnU-Net's TopKLoss(k=10)                   threshold=None, min_kept=0.1
+
+    Two things differ: mmsegmentation leaves out the easiest pixel where it means to keep all, and
+    nnU-Net counts void pixels when it takes the share.
+
+    One map of pixel losses is made, as large as the labels. The least loss that is kept is found
+    without a sort, and without waiting for the GPU.
+
+        >>> import torch
+        >>> scores = torch.zeros(1, 2, 8, 8)
+        >>> scores[:, 0, 4:] = 9.0                                 # the lower half is easy
+        >>> target = torch.zeros(1, 64, 64, dtype=torch.uint8)
+        >>> loss = ohem_cross_entropy(scores, target, threshold=0.7, min_kept=0)
+        >>> round(loss.item(), 1)                                  # nearly ln 2
+        0.7
+
+    Args:
+        input: coarse scores (N, C, h, w), float32, float64, float16 or bfloat16, any strides.
+        target: labels (N, H, W) of uint8, int16, int32 or int64; each in [0, C) or
+            ``ignore_index``.
+        geometry: how the scores reach the size of the target.
+        threshold: a probability in [0, 1]; None keeps no pixel for its probability.
+        min_kept: an int, so many pixels; or a float in [0, 1], this share of those that are not
+            void, rounded down.
+        per_image: of each image, not of the batch.
+        weight: class weights (C,), without gradient. They have no say in what is kept.
+        ignore_index: the value of void labels.
+        reduction: "none", the loss of each pixel, zero where it is not kept; "sum"; "mean", the
+            sum divided by the number of pixels kept, or "mean_all", by that of all pixels. Over
+            nothing a mean is zero.
+
+    Returns:
+        (), or (N, H, W) for reduction "none": float32, or float64 for float64 scores.
+        Differentiable once with respect to ``input``.
+
+    Raises:
+        TypeError: an argument is of the wrong type.
+        ValueError: an argument breaks a rule above; see also :func:`fcn_ext.ops.cross_entropy`.
+    """
+    _pixels.check_reduction(reduction)
+    limit = _loss_of(threshold)
+    min_kept = _checked_count(min_kept)
+    ignore_index = _common.integer(ignore_index, "ignore_index")
+    with torch.no_grad():
+        pixels = ops.cross_entropy(
+            input.detach() if isinstance(input, Tensor) else input,
+            target,
+            geometry,
+            ignore_index=ignore_index,
+            reduction="none",
+        )
+        kept = _hardest(pixels, target, ignore_index, limit, min_kept, per_image)
+        if not _pixels.holds(target.dtype, ignore_index):
+            target = target.to(torch.int64)
+        hard = torch.where(kept, target, ignore_index)
+    total = ops.cross_entropy(
+        input,
+        hard,
+        geometry,
+        weight=weight,
+        ignore_index=ignore_index,
+        reduction="none" if reduction == "none" else "sum",
+    )
+    if reduction == "mean":
+        return _pixels.over(total, kept.sum())
+    if reduction == "mean_all":
+        return total / max(1, target.numel())
+    return total
+
+
+def _loss_of(threshold: Any) -> float:
+    """The cross-entropy above which a pixel's probability is below ``threshold``."""
+    if threshold is None:
+        return math.inf
+    threshold = _common.number(threshold, "threshold")
+    if not 0 <= threshold <= 1:
+        raise ValueError(f"threshold must be in [0, 1] or None, got {threshold:g}")
+    return -math.log(threshold) if threshold > 0 else math.inf
+
+
+def _checked_count(min_kept: Any) -> int | float:
+    if isinstance(min_kept, float):
+        if not 0 <= min_kept <= 1:
+            raise ValueError(f"min_kept must be a count or a share in [0, 1], got {min_kept:g}")
+        return min_kept
+    count = _common.integer(min_kept, "min_kept")
+    if count < 0:
+        raise ValueError(f"min_kept must be >= 0, got {count}")
+    return count
+
+
+def _hardest(
+    pixels: Tensor,
+    target: Tensor,
+    ignore_index: int,
+    limit: float,
+    min_kept: int | float,
+    per_image: bool,
+) -> Tensor:
+    """Which pixels are kept, bool (N, H, W)."""
+    counts = _pixels.not_void(target, ignore_index)
+    # NaN, a label out of range on CUDA, is to be kept, and void pixels are below all others.
+    hardness = torch.where(pixels.isnan(), torch.inf, pixels).masked_fill_(~counts, -1.0)
+    shape = (pixels.shape[0] if per_image else 1, -1)
+    if pixels.numel() == 0:
+        return counts
+    rows = hardness.reshape(shape)
+    valid = counts.reshape(shape).sum(1)
+    if isinstance(min_kept, float):
+        wanted = (valid.to(torch.float64) * min_kept).floor().to(torch.int64)
+    else:
+        wanted = valid.clamp(max=min_kept)
+    if is_dynamo_compiling() or pixels.device.type != "cpu" or not _autograd.is_plain(pixels):
+        least = kth_largest(rows, wanted)
+    else:
+        least = _kth_largest_on_host(rows, wanted, limit)
+    return ((rows > limit) | (rows >= least.unsqueeze(1))).reshape(pixels.shape)
+
+
+def kth_largest(rows: Tensor, k: Tensor) -> Tensor:
+    """Of each row the ``k``-th largest number (rows,); NaN, which no number reaches, for k = 0.
+
+    The k-th largest must be >= 0 and not NaN. The bits of such numbers are ordered as the numbers
+    are: they are found from the highest one down, by counting.
+    """
+    integer = torch.int64 if rows.dtype == torch.float64 else torch.int32
+    bits = rows.contiguous().view(integer)
+    found = torch.zeros(len(rows), dtype=integer, device=rows.device)
+    for bit in range(torch.iinfo(integer).bits - 2, -1, -1):
+        candidate = found | (1 << bit)
+        enough = (bits >= candidate.unsqueeze(1)).sum(1) >= k
+        found = torch.where(enough, candidate, found)
+    return found.view(rows.dtype)
+
+
+def _kth_largest_on_host(rows: Tensor, k: Tensor, limit: float) -> Tensor:
+    """The same by a partition; left out, as NaN, where as many numbers are above ``limit``."""
+    found = torch.full((len(rows),), torch.nan, dtype=rows.dtype)
+    for row, count in enumerate(k.tolist()):
+        numbers = rows[row].numpy()
+        if count > 0 and np.count_nonzero(numbers > limit) < count:
+            place = len(numbers) - count
+            found[row] = float(np.partition(numbers, place)[place])
+    return found

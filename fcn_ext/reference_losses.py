@@ -1,0 +1,157 @@
+"""Every loss of :mod:`fcn_ext.losses` in plain PyTorch, as :mod:`fcn_ext.reference` has the
+operators: the specification that tests and benchmarks compare with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fcn_ext import reference
+from fcn_ext.geometry import Geometry, Resize
+
+__all__ = [
+    "cross_entropy",
+    "deep_supervision",
+    "distillation_loss",
+    "focal_loss",
+    "ohem_cross_entropy",
+    "pixel_accuracy",
+]
+
+
+def _reduced(loss: Tensor, counts: Tensor, reduction: str) -> Tensor:
+    """A map of losses where ``counts`` of them matter."""
+    loss = torch.where(counts, loss, 0)
+    if reduction == "none":
+        return loss
+    if reduction == "sum":
+        return loss.sum()
+    return loss.sum() / max(1, loss.numel() if reduction == "mean_all" else int(counts.sum()))
+
+
+def cross_entropy(
+    input: Tensor,
+    target: Tensor,
+    geometry: Geometry = Resize(),
+    *,
+    reduction: str = "mean",
+    return_accuracy: bool = False,
+    ignore_index: int = 255,
+    **options: Any,
+) -> Any:
+    """``F.cross_entropy`` of the scores at full size; "mean_all" divides by all pixels."""
+    options = {"ignore_index": ignore_index, **options}
+    if reduction == "mean_all":
+        total = reference.cross_entropy(input, target, geometry, reduction="sum", **options)
+        loss = total / max(1, target.numel())
+    else:
+        loss = reference.cross_entropy(input, target, geometry, reduction=reduction, **options)
+    if not return_accuracy:
+        return loss
+    return loss, pixel_accuracy(input, target, geometry, ignore_index=ignore_index)
+
+
+def pixel_accuracy(
+    input: Tensor, target: Tensor, geometry: Geometry = Resize(), *, ignore_index: int = 255
+) -> Tensor:
+    """The share of pixels whose winner is their label."""
+    size = (target.shape[1], target.shape[2])
+    winner = reference.at_full_size(input, size, geometry).argmax(dim=1)
+    target = target.to(torch.int64)
+    counts = target != ignore_index
+    return (winner[counts] == target[counts]).to(input.dtype).mean()
+
+
+def focal_loss(
+    input: Tensor,
+    target: Tensor,
+    geometry: Geometry = Resize(),
+    *,
+    gamma: float = 2.0,
+    alpha: Tensor | None = None,
+    ignore_index: int = 255,
+    reduction: str = "mean",
+) -> Tensor:
+    """``-alpha[y] (1 - p_y)^gamma ln p_y`` of the softmax at full size."""
+    target = target.to(torch.int64)
+    size = (target.shape[1], target.shape[2])
+    counts = target != ignore_index
+    labels = torch.where(counts, target, 0).unsqueeze(1)
+    log_p = reference.at_full_size(input, size, geometry).log_softmax(1).gather(1, labels)
+    loss = -((1 - log_p.exp()) ** gamma) * log_p
+    if alpha is not None:
+        loss = loss * alpha.to(loss.dtype)[labels]
+    return _reduced(loss.squeeze(1), counts, reduction)
+
+
+def ohem_cross_entropy(
+    input: Tensor,
+    target: Tensor,
+    geometry: Geometry = Resize(),
+    *,
+    threshold: float | None = 0.9,
+    min_kept: float = 131072,
+    per_image: bool = False,
+    weight: Tensor | None = None,
+    ignore_index: int = 255,
+    reduction: str = "mean",
+) -> Tensor:
+    """Sorts the probabilities of the labels to find which are kept."""
+    target = target.to(torch.int64)
+    counts = target != ignore_index
+    options: dict[str, Any] = {"ignore_index": ignore_index, "reduction": "none"}
+    hardness = reference.cross_entropy(input.detach(), target, geometry, **options)
+    kept = torch.zeros_like(counts)
+    for image in range(len(target)) if per_image else [slice(None)]:
+        sorted_ones = hardness[image][counts[image]].sort(descending=True).values
+        valid = len(sorted_ones)
+        k = math.floor(valid * min_kept) if isinstance(min_kept, float) else min(valid, min_kept)
+        least = sorted_ones[k - 1] if k > 0 else math.inf
+        limit = -math.log(threshold) if threshold else math.inf
+        kept[image] = counts[image] & ((hardness[image] > limit) | (hardness[image] >= least))
+    loss = reference.cross_entropy(input, target, geometry, weight=weight, **options)
+    return _reduced(loss, kept, reduction)
+
+
+def deep_supervision(
+    heads: Sequence[tuple[Any, ...]],
+    target: Tensor,
+    geometry: Geometry = Resize(),
+    *,
+    loss: Callable[..., Tensor] = cross_entropy,
+    **options: Any,
+) -> Tensor:
+    """The weighted sum of the losses of all heads."""
+    parts = [
+        weight * loss(scores, target, *(own or [geometry]), **options)
+        for scores, weight, *own in heads
+    ]
+    return torch.stack(parts).sum(0)
+
+
+def distillation_loss(
+    student: Tensor,
+    teacher: Tensor,
+    size: tuple[int, int],
+    geometry: Geometry = Resize(),
+    *,
+    temperature: float = 1.0,
+    target: Tensor | None = None,
+    ignore_index: int = 255,
+    reduction: str = "mean",
+) -> Tensor:
+    """``F.kl_div`` of the softmaxes at full size."""
+    ours, theirs = (
+        (reference.at_full_size(scores, size, geometry) / temperature).log_softmax(1)
+        for scores in (student, teacher.detach())
+    )
+    loss = F.kl_div(ours, theirs, reduction="none", log_target=True).sum(1) * temperature**2
+    counts = torch.ones_like(loss, dtype=torch.bool) if target is None else target != ignore_index
+    if reduction == "batchmean":
+        return _reduced(loss, counts, "sum") / max(1, len(student))
+    return _reduced(loss, counts, reduction)

@@ -1,0 +1,153 @@
+"""The divergence of a student from its teacher, against F.kl_div of softmaxes at full size."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from fcn_ext import losses, nn, reference_losses
+from fcn_ext.geometry import Deconvolution
+
+from .contract import LAYOUTS
+from .heads import CASES, PLAIN, SCORE_TYPES, Case
+from .losses import GRADIENT, near
+
+
+def both(module: Any, case: Case, student: Tensor, teacher: Tensor, **options: Any) -> Any:
+    student = student.detach().clone().requires_grad_()
+    loss = module.distillation_loss(student, teacher, case.fine, case.geometry, **options)
+    loss.backward()
+    return loss.detach(), student.grad
+
+
+def assert_matches(case: Case, student: Tensor, teacher: Tensor, **options: Any) -> None:
+    expected, expected_gradient = both(
+        reference_losses, case, student.double(), teacher.double(), **options
+    )
+    loss, gradient = both(losses, case, student, teacher, **options)
+    wide = student.dtype == torch.float64
+    assert loss.dtype == (torch.float64 if wide else torch.float32)
+    # Errors are those of the cross-entropies, which are larger than their difference.
+    near(loss, expected, 1e-12 if wide else 2e-5)
+    near(gradient, expected_gradient, GRADIENT[student.dtype], 1e-3)
+
+
+@pytest.mark.parametrize("case", CASES[::2], ids=str)
+def test_matches_reference(case: Case, device: torch.device) -> None:
+    target = case.labels(2, 5).to(device)
+    calls: list[dict[str, Any]] = [
+        {"temperature": 3.0, "reduction": "sum"},
+        {"target": target},
+        {"reduction": "batchmean", "target": target.to(torch.uint8), "temperature": 0.5},
+    ]
+    for options in calls:
+        for dtype in (torch.float64, torch.float32):
+            student = case.scores(2, 5, dtype).to(device)
+            teacher = case.scores(2, 5, dtype, seed=5).to(device)
+            assert_matches(case, student, teacher, **options)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_any_type_and_layout(layout: Any) -> None:
+    for case in PLAIN:
+        for dtype in SCORE_TYPES:
+            student, teacher = case.scores(2, 5, dtype), case.scores(2, 5, dtype, seed=5)
+            assert_matches(case, layout(student), layout(teacher), temperature=2.0)
+
+
+def test_a_student_like_its_teacher_has_no_loss() -> None:
+    for case in PLAIN:
+        scores = case.scores(2, 5)
+        loss, gradient = both(losses, case, scores, scores, temperature=2.0)
+        assert loss.item() == 0
+        assert not gradient.any()
+
+
+def test_void_counts_for_nothing() -> None:
+    case = PLAIN[1]
+    void = torch.full((1, *case.fine), 255, dtype=torch.uint8)
+    student, teacher = case.scores(1, 5), case.scores(1, 5, seed=5)
+    loss, gradient = both(losses, case, student, teacher, target=void)
+    assert loss.item() == 0
+    assert not gradient.any()
+    none = torch.zeros((0, 5, 3, 3))
+    assert losses.distillation_loss(none, none, 9).item() == 0
+
+
+def test_no_gradient_for_the_teacher() -> None:
+    student, teacher = (torch.randn(1, 3, 4, 4, requires_grad=True) for _ in range(2))
+    losses.distillation_loss(student, teacher, 16).backward()
+    assert student.grad is not None
+    assert teacher.grad is None
+
+
+def test_the_same_bits_for_any_number_of_threads(threads: None) -> None:
+    case = CASES[4]
+    student, teacher = case.scores(2, 5), case.scores(2, 5, seed=5)
+    results = []
+    for count in (1, 2, 3):
+        torch.set_num_threads(count)
+        results.append(both(losses, case, student, teacher))
+    for loss, gradient in results[1:]:
+        assert torch.equal(loss, results[0][0])
+        assert torch.equal(gradient, results[0][1])
+
+
+def test_sizes_and_module() -> None:
+    student, teacher = torch.randn(2, 3, 4, 5), torch.randn(2, 3, 4, 5)
+    geometry = Deconvolution(4, offset=2)
+    whole = geometry.output_size((4, 5))
+    loss = losses.distillation_loss(student, teacher, geometry=geometry)
+    assert loss == losses.distillation_loss(student, teacher, whole, geometry)
+    module = nn.DistillationLoss(geometry, temperature=4.0, reduction="sum")
+    expected = losses.distillation_loss(
+        student, teacher, whole, geometry, temperature=4.0, reduction="sum"
+    )
+    assert module(student, teacher) == expected
+    assert "temperature=4.0" in repr(module)
+    target = torch.zeros((2, *whole), dtype=torch.uint8)
+    assert module(student, teacher, target=target) == module(student, teacher, whole, target)
+
+
+def test_compiles_whole() -> None:
+    student, teacher = torch.randn(2, 3, 4, 5), torch.randn(2, 3, 4, 5)
+    compiled = torch.compile(losses.distillation_loss, backend="aot_eager", fullgraph=True)
+    near(compiled(student, teacher, 16), losses.distillation_loss(student, teacher, 16), 1e-6)
+
+
+A, B = torch.zeros(1, 3, 4, 4), torch.zeros(1, 3, 5, 5)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (
+            lambda: losses.distillation_loss(A, B, 8),
+            ValueError,
+            r"student and teacher must have the same shape, got \(1, 3, 4, 4\) and \(1, 3, 5, 5\)",
+        ),
+        (lambda: losses.distillation_loss(A, A), TypeError, "size must be given with a Resize"),
+        (
+            lambda: losses.distillation_loss(A, A, 8, temperature=0),
+            ValueError,
+            "temperature must be > 0, got 0",
+        ),
+        (
+            lambda: losses.distillation_loss(A, A, 8, reduction="none"),
+            ValueError,
+            "reduction must be 'sum', 'mean' or 'batchmean', got 'none'",
+        ),
+        (
+            lambda: losses.distillation_loss(A, A, 8, target=torch.zeros(1, 9, 8)),
+            ValueError,
+            r"target must be of size \(8, 8\), got \(1, 9, 8\)",
+        ),
+        (lambda: losses.distillation_loss(A, None, 8), TypeError, "teacher must be"),
+    ],
+)
+def test_mistakes_are_named(call: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        call()

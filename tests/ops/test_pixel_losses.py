@@ -1,0 +1,336 @@
+"""The losses that are made of the cross-entropy of pixels: focal, hardest pixels, other means,
+several heads, accuracy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from fcn_ext import losses, nn, reference_losses
+from fcn_ext.geometry import Deconvolution, Resize
+from fcn_ext.losses._ohem import kth_largest
+
+from .contract import LAYOUTS
+from .heads import CASES, LABEL_TYPES, PLAIN, SCORE_TYPES, Case, trained_like
+from .losses import GRADIENT, near
+
+REDUCTIONS = ["none", "sum", "mean", "mean_all"]
+
+
+def loss_and_gradient(
+    function: Callable[..., Tensor], scores: Tensor, *args: Any, **options: Any
+) -> tuple[Tensor, Tensor]:
+    scores = scores.detach().clone().requires_grad_()
+    loss = function(scores, *args, **options)
+    loss.sum().backward()
+    assert scores.grad is not None
+    return loss.detach(), scores.grad
+
+
+def assert_matches(name: str, case: Case, scores: Tensor, target: Tensor, **options: Any) -> Tensor:
+    """Against float64 plain PyTorch of the same, rounded, scores; returns the gradient."""
+    wide = {k: v.double() if isinstance(v, Tensor) else v for k, v in options.items()}
+    plain, ours = (getattr(module, name) for module in (reference_losses, losses))
+    expected, expected_gradient = loss_and_gradient(
+        plain, scores.double(), target, case.geometry, **wide
+    )
+    loss, gradient = loss_and_gradient(ours, scores, target, case.geometry, **options)
+    assert loss.dtype == (torch.float64 if scores.dtype == torch.float64 else torch.float32)
+    assert gradient.dtype == scores.dtype
+    near(loss, expected, 1e-12 if scores.dtype == torch.float64 else 1e-5)
+    terms = float(case.weights().sum((1, 2)).max()) if loss.dim() != 0 else 0.01
+    near(gradient, expected_gradient, GRADIENT[scores.dtype], 0.1 * terms)
+    return gradient
+
+
+OPTIONS: dict[str, list[dict[str, Any]]] = {
+    "focal_loss": [
+        {},
+        {"gamma": 0.0},
+        {"gamma": 0.5},
+        {"gamma": 3.5, "alpha": torch.tensor([0.25, 0.75, 2.0, 0.0, 1.0])},
+    ],
+    "ohem_cross_entropy": [
+        {"min_kept": 7},
+        {"threshold": 0.1, "min_kept": 20},
+        {"threshold": None, "min_kept": 0.3},
+        {"threshold": 0.3, "min_kept": 1 / 16, "per_image": True},
+        {"threshold": 0.0, "min_kept": 11, "per_image": True},
+        {"threshold": 0.4, "min_kept": 0, "weight": torch.tensor([0.5, 2.0, 0.0, 1.0, 0.25])},
+    ],
+    "cross_entropy": [{}, {"weight": torch.tensor([0.5, 2.0, 0.5, 1.0, 0.25])}],
+}
+CALLS = [(name, options) for name, all_options in OPTIONS.items() for options in all_options]
+
+
+@pytest.mark.parametrize("case", CASES[1::2], ids=str)
+@pytest.mark.parametrize("name", OPTIONS)
+def test_matches_reference(name: str, case: Case, device: torch.device) -> None:
+    target = case.labels(2, 5).to(device)
+    for place, given in enumerate(OPTIONS[name]):
+        if given.get("min_kept") and _has_level_pixels(case):
+            continue
+        options = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in given.items()}
+        dtype = (torch.float64, torch.float32)[place % 2]
+        scores = case.scores(2, 5, dtype).to(device)
+        reduction = REDUCTIONS[place % len(REDUCTIONS)]
+        assert_matches(name, case, scores, target, **options, reduction=reduction)
+
+
+def _has_level_pixels(case: Case) -> bool:
+    """Whether pixels read the same, at a clamped border or as mirror images: level but for
+    rounding, which decides whether all of them are kept."""
+    return case.coarse == (1, 1) or case.geometry == Resize()
+
+
+@pytest.mark.parametrize(("name", "options"), CALLS)
+def test_every_reduction_type_and_layout(name: str, options: dict[str, Any]) -> None:
+    case = PLAIN[0]
+    for place, dtype in enumerate(SCORE_TYPES):
+        scores = LAYOUTS[place % len(LAYOUTS)](case.scores(2, 5, dtype))
+        labels = case.labels(2, 5).to(LABEL_TYPES[place])
+        reduction = REDUCTIONS[place]
+        assert_matches(name, case, scores, labels, **options, reduction=reduction)
+    trained = trained_like(case, 2, 5)
+    assert_matches(name, case, trained, case.labels(2, 5), **options)
+
+
+@pytest.mark.parametrize(("name", "options"), CALLS)
+def test_void_and_nothing(name: str, options: dict[str, Any]) -> None:
+    """All void, NaN under void, no images, one pixel, void labels that the type cannot hold."""
+    case, function = PLAIN[1], getattr(losses, name)
+    scores = case.scores(1, 5)
+    void = torch.full((1, *case.fine), 255, dtype=torch.uint8)
+    for reduction in REDUCTIONS:
+        loss, gradient = loss_and_gradient(
+            function, scores * torch.nan, void, case.geometry, **options, reduction=reduction
+        )
+        assert not gradient.any()
+        if reduction != "mean" or name != "cross_entropy":
+            assert not loss.any()
+    empty = torch.zeros((0, 5, 3, 3), requires_grad=True)
+    loss = function(empty, torch.zeros((0, 9, 9), dtype=torch.uint8), **options, reduction="sum")
+    loss.backward()
+    assert loss.item() == 0
+    pixel = torch.zeros((1, 1, 1), dtype=torch.int64)
+    assert function(scores[:, :, :1, :1], pixel, **options).isfinite()
+    case = PLAIN[0]
+    labels = case.labels(1, 5, void=None).to(torch.uint8)
+    for ignore_index in (-1, 256):
+        scores = case.scores(1, 5)
+        assert_matches(name, case, scores, labels, **options, ignore_index=ignore_index)
+
+
+@pytest.mark.parametrize(("name", "options"), CALLS)
+def test_the_same_bits_always(name: str, options: dict[str, Any], threads: None) -> None:
+    case = CASES[4]
+    scores, target = case.scores(2, 5), case.labels(2, 5)
+    results = []
+    for count in (1, 2, 3):
+        torch.set_num_threads(count)
+        results.append(
+            loss_and_gradient(getattr(losses, name), scores, target, case.geometry, **options)
+        )
+    for loss, gradient in results[1:]:
+        assert torch.equal(loss, results[0][0])
+        assert torch.equal(gradient, results[0][1])
+
+
+def test_confident_pixels_have_finite_gradients() -> None:
+    """Probabilities of exactly one and zero, for powers whose own slope is infinite there."""
+    scores = torch.zeros(1, 3, 2, 2)
+    scores[:, 0] = 200.0
+    target = torch.zeros((1, 8, 8), dtype=torch.int64)
+    for labels in (target, target + 1):
+        for gamma in (0.0, 0.5, 1.0, 2.0):
+            loss, gradient = loss_and_gradient(losses.focal_loss, scores, labels, gamma=gamma)
+            assert loss.item() == (0.0 if labels is target else 200.0)
+            assert gradient.isfinite().all()
+    masked = scores.clone()
+    masked[:, 2] = -torch.inf
+    _, gradient = loss_and_gradient(losses.focal_loss, masked, target)
+    assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("per_image", [False, True])
+def test_equal_losses_are_all_kept(per_image: bool) -> None:
+    scores = torch.zeros(2, 3, 2, 2)
+    target = torch.zeros((2, 8, 8), dtype=torch.int64)
+    loss = losses.ohem_cross_entropy(
+        scores, target, threshold=0.2, min_kept=5, per_image=per_image, reduction="none"
+    )
+    assert (loss > 0).all()
+    none = losses.ohem_cross_entropy(scores, target, threshold=0.2, min_kept=0)
+    assert none.item() == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_least_kept_loss_by_bits(dtype: torch.dtype) -> None:
+    """What CUDA does in place of a partition."""
+    rows = torch.rand((3, 57), dtype=dtype) * torch.tensor([[1e-30], [1.0], [1e30]], dtype=dtype)
+    rows[:, :9] = -1.0
+    rows[1, 9:20] = 0.5
+    rows[2, 9:11] = torch.inf
+    for k in (1, 2, 11, 48):
+        expected = rows.sort(descending=True).values[:, k - 1]
+        assert torch.equal(kth_largest(rows, torch.full((3,), k)), expected)
+    assert not (rows >= kth_largest(rows, torch.zeros(3, dtype=torch.int64))[:, None]).any()
+
+
+def test_both_ways_to_keep_agree() -> None:
+    """The CPU's partition, and what runs in compiled code and on CUDA."""
+    case = PLAIN[1]
+    scores, target = case.scores(2, 5), case.labels(2, 5)
+    for options in OPTIONS["ohem_cross_entropy"][2:4]:
+        eager = losses.ohem_cross_entropy(scores, target, **options, reduction="none")
+        mapped = torch.func.functional_call(
+            nn.OhemCrossEntropyLoss(**options, reduction="none"), {}, (scores, target)
+        )
+        assert torch.equal(eager, mapped)
+        gradient = torch.func.grad(
+            lambda s, o=options: losses.ohem_cross_entropy(s, target, **o)  # type: ignore[misc]
+        )(scores)
+        expected = loss_and_gradient(losses.ohem_cross_entropy, scores, target, **options)[1]
+        assert torch.equal(gradient, expected)
+
+
+# Of torch's own tracing of an autograd function.
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+@pytest.mark.parametrize("name", OPTIONS)
+def test_compiles_whole(name: str) -> None:
+    case, function = PLAIN[1], getattr(losses, name)
+    scores, target = case.scores(2, 5), case.labels(2, 5)
+    options = OPTIONS[name][-1]
+    compiled = torch.compile(
+        lambda s: function(s, target, **options), backend="aot_eager", fullgraph=True
+    )
+    expected, expected_gradient = loss_and_gradient(function, scores, target, **options)
+    loss, gradient = loss_and_gradient(compiled, scores)
+    near(loss, expected, 1e-6)
+    near(gradient, expected_gradient, 1e-6)
+
+
+def test_accuracy_beside_the_loss(device: torch.device) -> None:
+    for case in CASES:
+        scores, target = case.scores(2, 5).to(device), case.labels(2, 5).to(device)
+        loss, accuracy = losses.cross_entropy(scores, target, case.geometry, return_accuracy=True)
+        assert torch.equal(loss, losses.cross_entropy(scores, target, case.geometry))
+        expected = reference_losses.pixel_accuracy(scores.double(), target, case.geometry)
+        near(accuracy, expected, 1e-6)
+        assert not accuracy.requires_grad
+    void = torch.full_like(target, 255)
+    assert losses.pixel_accuracy(scores, void, case.geometry).isnan()
+
+
+def test_several_heads_share_a_target() -> None:
+    target = PLAIN[1].labels(2, 5)
+    main, auxiliary = torch.randn(2, 5, 4, 5), torch.randn(2, 5, 2, 3)
+    fcn = torch.randn(2, 5, 4, 5)
+    heads = [(main, 1.0), [auxiliary, torch.tensor(0.4)], (fcn, 2, Deconvolution(4, offset=2))]
+    for options in ({}, {"loss": losses.focal_loss, "gamma": 1.0}, {"reduction": "none"}):
+        total = losses.deep_supervision(heads, target, **options)
+        plain = dict(options)
+        if "loss" in options:
+            plain["loss"] = reference_losses.focal_loss
+        near(total, reference_losses.deep_supervision(heads, target, **plain), 1e-5)
+    module = nn.DeepSupervision(nn.CrossEntropyLoss(), [1.0, 0.4])
+    near(
+        module([main, auxiliary], target),
+        losses.deep_supervision([(main, 1.0), (auxiliary, 0.4)], target),
+        0.0,
+    )
+    assert "weights=(1.0, 0.4)" in repr(module)
+
+
+@pytest.mark.parametrize(
+    ("module", "function"),
+    [(nn.FocalLoss, losses.focal_loss), (nn.OhemCrossEntropyLoss, losses.ohem_cross_entropy)],
+)
+def test_modules_are_their_functions(module: Any, function: Any) -> None:
+    case = PLAIN[0]
+    scores, target = case.scores(2, 5), case.labels(2, 5)
+    for options in OPTIONS[function.__name__]:
+        made = module(case.geometry, **options)
+        assert torch.equal(made(scores, target), function(scores, target, case.geometry, **options))
+        tensors = {name for name, value in options.items() if isinstance(value, Tensor)}
+        assert set(made.state_dict()) == tensors
+        assert repr(case.geometry) in repr(made)
+    assert nn.CrossEntropyLoss(reduction="mean_all")(scores, target) == losses.cross_entropy(
+        scores, target, reduction="mean_all"
+    )
+
+
+SCORES, TARGET = torch.zeros(1, 3, 4, 4), torch.zeros((1, 8, 8), dtype=torch.int64)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: losses.focal_loss(SCORES, TARGET, gamma=-1), ValueError, "gamma must be >= 0"),
+        (
+            lambda: losses.focal_loss(SCORES, TARGET, alpha=torch.ones(2)),
+            ValueError,
+            r"alpha must have shape \(num_classes,\) = \(3,\), got \(2,\)",
+        ),
+        (lambda: losses.focal_loss(SCORES, TARGET, alpha=0.25), TypeError, "alpha must be"),
+        (
+            lambda: losses.focal_loss(SCORES, TARGET, reduction="all"),
+            ValueError,
+            "reduction must be 'none', 'sum', 'mean' or 'mean_all', got 'all'",
+        ),
+        (
+            lambda: losses.ohem_cross_entropy(SCORES, TARGET, threshold=1.5),
+            ValueError,
+            r"threshold must be in \[0, 1\] or None, got 1.5",
+        ),
+        (
+            lambda: losses.ohem_cross_entropy(SCORES, TARGET, min_kept=1.5),
+            ValueError,
+            r"min_kept must be a count or a share in \[0, 1\], got 1.5",
+        ),
+        (
+            lambda: losses.ohem_cross_entropy(SCORES, TARGET, min_kept=-1),
+            ValueError,
+            "min_kept must be >= 0, got -1",
+        ),
+        (
+            lambda: losses.ohem_cross_entropy(SCORES, TARGET, min_kept=True),
+            TypeError,
+            "min_kept must be an integer, got True",
+        ),
+        (lambda: losses.ohem_cross_entropy(SCORES, TARGET + 3), ValueError, "got 3 at batch"),
+        (lambda: losses.ohem_cross_entropy([], TARGET), TypeError, "input must be a torch.Tensor"),
+        (lambda: losses.deep_supervision([], TARGET), ValueError, "heads must have at least one"),
+        (lambda: losses.deep_supervision(SCORES, TARGET), TypeError, "got Tensor"),
+        (
+            lambda: losses.deep_supervision([SCORES], TARGET),
+            ValueError,
+            r"heads\[0\] must be \(scores, weight\) or .*, got Tensor",
+        ),
+        (
+            lambda: losses.deep_supervision([(SCORES, "1")], TARGET),
+            TypeError,
+            r"the weight of heads\[0\] must be a number, got '1'",
+        ),
+        (
+            lambda: nn.DeepSupervision(nn.CrossEntropyLoss(), [1.0])([SCORES, SCORES], TARGET),
+            ValueError,
+            "scores must be those of 1 heads, got 2",
+        ),
+        (lambda: nn.FocalLoss(8), TypeError, r"geometry must be .*Deconvolution\(8\), got 8"),
+    ],
+)
+def test_mistakes_are_named(call: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_resize_is_the_default() -> None:
+    case = PLAIN[1]
+    assert case.geometry == Resize()
+    scores, target = case.scores(1, 5), case.labels(1, 5)
+    assert losses.focal_loss(scores, target) == losses.focal_loss(scores, target, case.geometry)
