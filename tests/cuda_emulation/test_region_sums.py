@@ -184,10 +184,8 @@ def test_an_invalid_label_makes_its_image_nan(emulation: Emulation) -> None:
 def test_the_same_bits_in_any_order_of_threads(emulation: Emulation) -> None:
     generator = torch.Generator().manual_seed(8)
     map = MAPS["any size"]
-    operands = (
-        scores(generator, (2, 6, *map.input_size)),
-        labels(generator, (2, *map.output_size), 6),
-    )
+    input = scores(generator, (2, 6, *map.input_size))
+    target = labels(generator, (2, *map.output_size), 6)
     grads = torch.rand(4, 2, 6), torch.rand(2, 2)
     case = Case(map, squared=True, losses=True)
     first = call(emulation, case, input, target, *grads)
