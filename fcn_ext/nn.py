@@ -15,19 +15,31 @@ from fcn_ext.losses._modules import (
     FocalLoss,
     OhemCrossEntropyLoss,
 )
+from fcn_ext.losses._region_modules import (
+    DiceCrossEntropyLoss,
+    DiceLoss,
+    GeneralizedDiceLoss,
+    JaccardLoss,
+    TverskyLoss,
+)
 from fcn_ext.ops._common import is_geometry
 
 __all__ = [
     "Argmax",
     "CrossEntropyLoss",
     "DeepSupervision",
+    "DiceCrossEntropyLoss",
+    "DiceLoss",
     "DistillationLoss",
     "FocalLoss",
     "FuseSkip",
+    "GeneralizedDiceLoss",
     "Interpolate",
     "InterpolateArgmax",
     "InterpolateCrossEntropyLoss",
+    "JaccardLoss",
     "OhemCrossEntropyLoss",
+    "TverskyLoss",
     "Upsample",
     "UpsampleArgmax",
     "UpsampleCrossEntropyLoss",

@@ -12,15 +12,27 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fcn_ext import reference
+from fcn_ext._reference_regions import (
+    dice_cross_entropy_loss,
+    dice_loss,
+    generalized_dice_loss,
+    jaccard_loss,
+    tversky_loss,
+)
 from fcn_ext.geometry import Geometry, Resize
 
 __all__ = [
     "cross_entropy",
     "deep_supervision",
+    "dice_cross_entropy_loss",
+    "dice_loss",
     "distillation_loss",
     "focal_loss",
+    "generalized_dice_loss",
+    "jaccard_loss",
     "ohem_cross_entropy",
     "pixel_accuracy",
+    "tversky_loss",
 ]
 
 

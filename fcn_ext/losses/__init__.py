@@ -8,17 +8,32 @@ plain PyTorch are in :mod:`fcn_ext.reference_losses`.
 
 from __future__ import annotations
 
+from fcn_ext.losses._conventions import CONVENTIONS, Convention
 from fcn_ext.losses._cross_entropy import cross_entropy, pixel_accuracy
 from fcn_ext.losses._deep_supervision import deep_supervision
 from fcn_ext.losses._distillation import distillation_loss
 from fcn_ext.losses._focal import focal_loss
 from fcn_ext.losses._ohem import ohem_cross_entropy
+from fcn_ext.losses._region_losses import (
+    dice_cross_entropy_loss,
+    dice_loss,
+    generalized_dice_loss,
+    jaccard_loss,
+    tversky_loss,
+)
 
 __all__ = [
+    "CONVENTIONS",
+    "Convention",
     "cross_entropy",
     "deep_supervision",
+    "dice_cross_entropy_loss",
+    "dice_loss",
     "distillation_loss",
     "focal_loss",
+    "generalized_dice_loss",
+    "jaccard_loss",
     "ohem_cross_entropy",
     "pixel_accuracy",
+    "tversky_loss",
 ]

@@ -18,7 +18,7 @@ RETURNING = "glibc.malloc.mmap_threshold=65536:glibc.malloc.mmap_max=1000000"
 PROGRAM = """
 import json, torch, torch.nn.functional as F
 from benchmarks.memory import peak_on_host
-from fcn_ext import ops
+from fcn_ext import losses, ops, reference_losses
 
 torch.manual_seed(0)
 torch.set_num_threads(2)
@@ -41,6 +41,8 @@ calls = {
     "fused loss": train(lambda: ops.interpolate_cross_entropy(scores, target)),
     "fused pixels": train(
         lambda: ops.interpolate_cross_entropy(scores, target, reduction="none").sum()),
+    "eager dice": train(lambda: reference_losses.dice_cross_entropy_loss(scores, long)),
+    "fused dice": train(lambda: losses.dice_cross_entropy_loss(scores, target)),
     "eager argmax": lambda: score(lambda: logits().argmax(1)),
     "fused argmax": lambda: score(lambda: ops.interpolate_argmax(scores, 512)),
     "fused counts": lambda: score(lambda: ops.interpolate_confusion_matrix(scores, target)),
@@ -66,5 +68,6 @@ def test_at_most_a_sixteenth_of_plain_torch() -> None:
     assert peak["eager argmax"] >= full_size
     assert peak["fused loss"] <= peak["eager loss"] / 16, peak
     assert peak["fused pixels"] <= peak["eager loss"] / 16, peak
+    assert peak["fused dice"] <= peak["eager dice"] / 16, peak
     assert peak["fused argmax"] <= peak["eager argmax"] / 16, peak
     assert peak["fused counts"] <= peak["eager argmax"] / 16, peak

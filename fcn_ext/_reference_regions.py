@@ -1,0 +1,171 @@
+"""The region losses in plain PyTorch; fcn_ext.reference_losses has them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fcn_ext import reference
+from fcn_ext.geometry import Geometry, Resize
+from fcn_ext.losses import CONVENTIONS, Convention
+
+
+def _regions(
+    input: Tensor,
+    target: Tensor,
+    geometry: Geometry,
+    convention: str | Convention,
+    *,
+    squared: bool = False,
+    ignore_index: int = 255,
+) -> tuple[Tensor, Tensor, Tensor, Convention]:
+    """P, I and T of every region, (images or one, classes), and the convention."""
+    how = CONVENTIONS[convention] if isinstance(convention, str) else convention
+    logits = reference.at_full_size(input, (target.shape[1], target.shape[2]), geometry)
+    counts = (target != ignore_index).unsqueeze(1)
+    labels = torch.where(counts[:, 0], target.to(torch.int64), 0)
+    one_hot = F.one_hot(labels, input.shape[1]).movedim(3, 1) * counts
+    probability = torch.where(counts, logits, 0).softmax(1) * counts
+    dims = (0, 2, 3) if how.over == "batch" else (2, 3)
+    first = 0 if how.background or input.shape[1] == 1 else 1
+    sums = (
+        (probability**2 if squared else probability).sum(dims),
+        (probability * one_hot).sum(dims),
+        one_hot.sum(dims).to(logits.dtype),
+    )
+    p, i, t = (of.reshape(-1, input.shape[1])[:, first:] for of in sums)
+    return p, i, t, how
+
+
+def _losses_of_regions(
+    numerator: Tensor,
+    denominator: Tensor,
+    pixels: Tensor,
+    how: Convention,
+    log: bool,
+    class_weight: Tensor | None,
+) -> Tensor:
+    score = (numerator + how.smooth_numerator) / (denominator + how.smooth_denominator).clamp(
+        min=how.least_denominator
+    )
+    loss = -score.clamp(min=how.least_denominator).log() if log else 1 - score
+    if not how.absent:
+        loss = loss * (pixels > 0)
+    if class_weight is not None:
+        loss = loss * class_weight[-loss.shape[1] :]
+    return loss
+
+
+def _reduced_regions(losses: Tensor, how: Convention, reduction: str) -> Tensor:
+    if reduction == "none":
+        return losses[0] if how.over == "batch" else losses
+    return losses.sum() if reduction == "sum" else losses.mean()
+
+
+def dice_loss(
+    input: Tensor,
+    target: Tensor,
+    geometry: Geometry = Resize(),
+    *,
+    convention: str | Convention = "smp",
+    squared: bool = False,
+    log: bool = False,
+    class_weight: Tensor | None = None,
+    ignore_index: int = 255,
+    reduction: str = "mean",
+) -> Tensor:
+    """``1 - 2 I / (P + T)``."""
+    options: dict[str, Any] = {"squared": squared, "ignore_index": ignore_index}
+    p, i, t, how = _regions(input, target, geometry, convention, **options)
+    losses = _losses_of_regions(2 * i, p + t, t, how, log, class_weight)
+    return _reduced_regions(losses, how, reduction)
+
+
+def jaccard_loss(
+    input: Tensor,
+    target: Tensor,
+    geometry: Geometry = Resize(),
+    *,
+    convention: str | Convention = "smp",
+    squared: bool = False,
+    log: bool = False,
+    class_weight: Tensor | None = None,
+    ignore_index: int = 255,
+    reduction: str = "mean",
+) -> Tensor:
+    """``1 - I / (P + T - I)``."""
+    options: dict[str, Any] = {"squared": squared, "ignore_index": ignore_index}
+    p, i, t, how = _regions(input, target, geometry, convention, **options)
+    # As MONAI writes it, smoothing counts half.
+    times = 1 / how.jaccard_smoothing
+    losses = _losses_of_regions(times * i, times * (p + t - i), t, how, log, class_weight)
+    return _reduced_regions(losses, how, reduction)
+
+
+def tversky_loss(
+    input: Tensor,
+    target: Tensor,
+    geometry: Geometry = Resize(),
+    *,
+    alpha: float = 0.5,
+    beta: float = 0.5,
+    gamma: float = 1.0,
+    convention: str | Convention = "smp",
+    squared: bool = False,
+    log: bool = False,
+    class_weight: Tensor | None = None,
+    ignore_index: int = 255,
+    reduction: str = "mean",
+) -> Tensor:
+    """``(1 - I / (I + alpha (P - I) + beta (T - I))) ** gamma``."""
+    options: dict[str, Any] = {"squared": squared, "ignore_index": ignore_index}
+    p, i, t, how = _regions(input, target, geometry, convention, **options)
+    denominator = i + alpha * (p - i) + beta * (t - i)
+    losses = _losses_of_regions(i, denominator, t, how, log, class_weight)
+    if how.power_of_mean and reduction == "mean":
+        return losses.mean() ** gamma
+    return _reduced_regions(losses**gamma, how, reduction)
+
+
+def generalized_dice_loss(
+    input: Tensor,
+    target: Tensor,
+    geometry: Geometry = Resize(),
+    *,
+    weighting: str = "square",
+    convention: str | Convention = "monai",
+    ignore_index: int = 255,
+    reduction: str = "mean",
+) -> Tensor:
+    """``1 - 2 sum(w I) / sum(w (P + T))`` of each image, or of the batch."""
+    p, i, t, how = _regions(input, target, geometry, convention, ignore_index=ignore_index)
+    weight = {"square": t**-2, "simple": t**-1, "uniform": torch.ones_like(t)}[weighting]
+    infinite = weight.isinf()
+    most = torch.where(infinite, 0, weight).amax(1, keepdim=True).expand_as(weight)
+    weight = torch.where(infinite, most, weight)
+    numerator = 2 * (weight * i).sum(1) + how.smooth_numerator
+    denominator = (weight * (p + t)).sum(1) + how.smooth_denominator
+    losses = 1 - numerator / denominator.clamp(min=how.least_denominator)
+    return losses if reduction == "none" else getattr(losses, reduction)()
+
+
+def dice_cross_entropy_loss(
+    input: Tensor,
+    target: Tensor,
+    geometry: Geometry = Resize(),
+    *,
+    dice_weight: float = 1.0,
+    cross_entropy_weight: float = 1.0,
+    weight: Tensor | None = None,
+    ignore_index: int = 255,
+    **options: Any,
+) -> Tensor:
+    """The weighted sum of the two."""
+    dice = dice_loss(input, target, geometry, ignore_index=ignore_index, **options)
+    entropy = reference.cross_entropy(
+        input, target, geometry, weight=weight, ignore_index=ignore_index
+    )
+    return dice_weight * dice + cross_entropy_weight * entropy.nan_to_num()

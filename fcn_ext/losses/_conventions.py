@@ -1,0 +1,59 @@
+"""How the libraries of the field smooth and average their region losses, by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+__all__ = ["CONVENTIONS", "Convention", "convention_of"]
+
+
+@dataclass(frozen=True)
+class Convention:
+    """What Dice and its kin do beside their formula.
+
+    A region's score is ``(numerator + smooth_numerator) / max(denominator + smooth_denominator,
+    least_denominator)``, of each class. ``dataclasses.replace`` makes one of your own::
+
+        >>> from dataclasses import replace
+        >>> from fcn_ext.losses import CONVENTIONS
+        >>> mine = replace(CONVENTIONS["monai"], over="batch", background=False)
+    """
+
+    smooth_numerator: float = 0.0
+    smooth_denominator: float = 0.0
+    least_denominator: float = 0.0
+    over: Literal["image", "batch"] = "batch"
+    """What sums go over before they are divided: each image's pixels, or all of the batch."""
+    absent: bool = True
+    """Whether classes that no pixel has count; else their loss is zero, within the mean."""
+    background: bool = True
+    """Whether class 0 counts; else it is left out of the mean."""
+    jaccard_smoothing: float = 1.0
+    """What smoothing is multiplied by in Jaccard's loss."""
+    power_of_mean: bool = False
+    """Whether Tversky's ``gamma`` is the power of the mean; else of each class's loss."""
+
+    def __post_init__(self) -> None:
+        if self.over not in ("image", "batch"):
+            raise ValueError(f"over must be 'image' or 'batch', got {self.over!r}")
+
+
+CONVENTIONS = {
+    "smp": Convention(least_denominator=1e-7, absent=False, power_of_mean=True),
+    "monai": Convention(1e-5, 1e-5, over="image", jaccard_smoothing=0.5),
+    "nnunet": Convention(1e-5, 1e-5, 1e-8, background=False),
+    "ultralytics": Convention(1.0, 1.0),
+}
+"""The defaults of segmentation_models.pytorch, MONAI, nnU-Net (its two-dimensional plans; it
+minimizes ``-dice``, which has the same gradient) and ultralytics (its semantic segmentation)."""
+
+
+def convention_of(value: Any) -> Convention:
+    """The convention that ``value`` is, or names."""
+    if isinstance(value, Convention):
+        return value
+    if isinstance(value, str) and value in CONVENTIONS:
+        return CONVENTIONS[value]
+    names = ", ".join(map(repr, CONVENTIONS))
+    raise ValueError(f"convention must be a losses.Convention or one of {names}, got {value!r}")

@@ -1,0 +1,125 @@
+"""The sums of regions as a convention wants them, and what a loss makes of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from fcn_ext import ops
+from fcn_ext.geometry import Geometry
+from fcn_ext.losses._conventions import Convention, convention_of
+from fcn_ext.ops import _common
+
+
+class Regions:
+    """The sums of regions as a convention wants them: (images or one, classes), float64."""
+
+    def __init__(
+        self,
+        input: Tensor,
+        target: Tensor,
+        geometry: Geometry,
+        convention: str | Convention,
+        squared: bool,
+        ignore_index: int,
+        group: Any,
+        weight: Tensor | None = None,
+        with_loss: bool = False,
+    ) -> None:
+        self.convention = convention_of(convention)
+        sums = ops.region_sums(
+            input,
+            target,
+            geometry,
+            weight=weight,
+            ignore_index=ignore_index,
+            squared=squared,
+            with_loss=with_loss,
+        )
+        self.dtype = _common.accumulate_dtype(input)
+        self.total_loss, self.total_weight = sums.loss, sums.total_weight
+        probability = sums.squared if squared else sums.probability
+        assert probability is not None
+        parts = torch.stack([probability, sums.intersection, sums.pixels])
+        self.first_class = 0 if self.convention.background or input.shape[1] == 1 else 1
+        parts = parts[:, :, self.first_class :]
+        if self.convention.over == "batch":
+            parts = parts.sum(1, keepdim=True)
+            if group is not None and group is not False:
+                parts = _SumOverProcesses.apply(parts, None if group is True else group)
+        self.probability, self.intersection, self.pixels = parts
+        self.pixels = self.pixels.detach()
+
+    def losses(
+        self,
+        numerator: Tensor,
+        denominator: Tensor,
+        log: bool,
+        smoothing: float = 1.0,
+        absent: bool = False,
+    ) -> Tensor:
+        """Of each region; ``absent``: also where no pixel is of its class."""
+        how = self.convention
+        numerator = numerator + smoothing * how.smooth_numerator
+        denominator = denominator + smoothing * how.smooth_denominator
+        least = how.least_denominator
+        score = numerator / denominator.clamp(min=least)
+        loss = -score.clamp(min=least).log() if log else 1 - score
+        return loss if how.absent or absent else torch.where(self.pixels > 0, loss, 0)
+
+    def reduced(self, losses: Tensor, class_weight: Tensor | None, reduction: str) -> Tensor:
+        if class_weight is not None:
+            losses = losses * self._class_weight(class_weight, losses)
+        if reduction == "none" and self.convention.over == "batch":
+            losses = losses[0]
+        return reduced_regions(losses.to(self.dtype), reduction)
+
+    def _class_weight(self, weight: Tensor, losses: Tensor) -> Tensor:
+        _common.is_tensor(weight, "class_weight")
+        _common.on_same_device(losses, "input", weight, "class_weight")
+        classes = losses.shape[1] + self.first_class
+        if weight.shape != (classes,):
+            raise ValueError(
+                f"class_weight must have shape (num_classes,) = ({classes},), "
+                f"got {tuple(weight.shape)}"
+            )
+        return weight.detach()[self.first_class :].to(losses.dtype)
+
+    def cross_entropy(self) -> Tensor:
+        assert self.total_loss is not None
+        assert self.total_weight is not None
+        total = self.total_weight.sum()
+        mean = self.total_loss.sum() / torch.where(total > 0, total, 1)
+        return mean.to(self.dtype)
+
+
+class _SumOverProcesses(torch.autograd.Function):
+    """The sum over the processes of a group. Each computes the same loss from it, so that the
+    gradient of a process's part is what the losses of all say of it, added up."""
+
+    @staticmethod
+    def forward(ctx: Any, sums: Tensor, group: Any) -> Tensor:
+        ctx.group = group
+        total = sums.clone()
+        dist.all_reduce(total, group=group)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        total = grads[0].clone()
+        dist.all_reduce(total, group=ctx.group)
+        return total, None
+
+
+def reduced_regions(losses: Tensor, reduction: str) -> Tensor:
+    """The losses of all regions as ``reduction`` says."""
+    if reduction == "none":
+        return losses
+    if reduction == "sum":
+        return losses.sum()
+    if reduction != "mean":
+        raise ValueError(f"reduction must be 'none', 'mean' or 'sum', got {reduction!r}")
+    return losses.sum() / max(1, losses.numel())

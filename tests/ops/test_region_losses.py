@@ -1,0 +1,303 @@
+"""The region losses against plain PyTorch, and as other libraries write them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+import torch.nn.functional as F
+from torch import Tensor
+
+from fcn_ext import losses, nn, reference_losses
+from fcn_ext.geometry import Resize
+from fcn_ext.losses import CONVENTIONS, Convention
+
+from .heads import CASES, PLAIN, SCORE_TYPES, Case, trained_like
+from .losses import GRADIENT, near
+
+NAMES = ["dice_loss", "jaccard_loss", "tversky_loss", "generalized_dice_loss"]
+PLAIN_OPTIONS: dict[str, dict[str, Any]] = {
+    "dice_loss": {},
+    "jaccard_loss": {},
+    "tversky_loss": {"alpha": 0.3, "beta": 0.7, "gamma": 1.5},
+    "generalized_dice_loss": {},
+}
+
+
+def both(
+    name: str, case: Case, scores: Tensor, target: Tensor, **options: Any
+) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Loss and gradient of its sum: ours, and that of plain PyTorch in float64."""
+    found = []
+    for module, given in ((losses, scores), (reference_losses, scores.double())):
+        leaf = given.detach().clone().requires_grad_()
+        loss = getattr(module, name)(leaf, target, case.geometry, **options)
+        (gradient,) = torch.autograd.grad(loss.sum(), leaf)
+        found.append((loss.detach(), gradient))
+    return found[0], found[1]
+
+
+def assert_matches(name: str, case: Case, scores: Tensor, target: Tensor, **options: Any) -> None:
+    (loss, gradient), (expected, slope) = both(name, case, scores, target, **options)
+    assert loss.dtype == (torch.float64 if scores.dtype == torch.float64 else torch.float32)
+    near(loss, expected, 1e-12 if scores.dtype == torch.float64 else 1e-6, 1.0)
+    terms = float(case.weights().sum((1, 2)).max()) / target[0].numel()
+    near(gradient, slope, GRADIENT[scores.dtype], 0.1 * terms)
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("case", CASES[::3], ids=str)
+def test_matches_reference(case: Case, name: str, convention: str, device: torch.device) -> None:
+    target = case.labels(2, 5).to(device)
+    for dtype in SCORE_TYPES:
+        options = {**PLAIN_OPTIONS[name], "convention": convention}
+        assert_matches(name, case, trained_like(case, 2, 5, dtype).to(device), target, **options)
+    scores = case.scores(2, 5, torch.float64).to(device)
+    for reduction in ("none", "sum"):
+        assert_matches(name, case, scores, target, reduction=reduction, **options)
+
+
+@pytest.mark.parametrize("name", NAMES[:3])
+@pytest.mark.parametrize("case", PLAIN, ids=str)
+def test_every_option(case: Case, name: str, device: torch.device) -> None:
+    scores, target = case.scores(3, 4, torch.float64).to(device), case.labels(3, 4).to(device)
+    weight = torch.rand(4, device=device, dtype=torch.float64)
+    for convention in CONVENTIONS.values():
+        for over in ("image", "batch"):
+            for background in (True, False):
+                how = replace(convention, over=over, background=background)
+                for options in (
+                    {"squared": True},
+                    {"log": True, "reduction": "none"},
+                    {"class_weight": weight},
+                    {"ignore_index": 2, "reduction": "sum"},
+                ):
+                    labels = torch.where(target == 255, 2, target)
+                    assert_matches(name, case, scores, labels, convention=how, **options)
+
+
+@pytest.mark.parametrize("weighting", ["square", "simple", "uniform"])
+@pytest.mark.parametrize("over", ["image", "batch"])
+def test_every_weighting(weighting: str, over: Any, device: torch.device) -> None:
+    """Also of classes that no pixel of an image has."""
+    case = PLAIN[1]
+    scores, target = case.scores(3, 6, torch.float64).to(device), case.labels(3, 4).to(device)
+    how = replace(CONVENTIONS["monai"], over=over)
+    target[1] = 1
+    for reduction in ("none", "mean", "sum"):
+        assert_matches(
+            *("generalized_dice_loss", case, scores, target),
+            convention=how,
+            weighting=weighting,
+            reduction=reduction,
+        )
+
+
+# ---- the libraries' own formulas, on probabilities (N, C, H, W) and labels
+
+
+def _parts(p: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    valid = (target != 255).unsqueeze(1)
+    one_hot = F.one_hot(torch.where(target == 255, 0, target).long(), p.shape[1]).movedim(3, 1)
+    return p * valid, one_hot * valid
+
+
+def of_smp(p: Tensor, target: Tensor) -> Tensor:
+    p, t = _parts(p, target)
+    of_batch = (0, 2, 3)
+    cardinality = (p + t).sum(of_batch)
+    score = 2 * (p * t).sum(of_batch) / cardinality.clamp_min(1e-7)
+    return ((1 - score) * (t.sum(of_batch) > 0)).mean()
+
+
+def of_monai(p: Tensor, target: Tensor) -> Tensor:
+    p, t = _parts(p, target)
+    numerator = 2 * (p * t).sum((2, 3)) + 1e-5
+    return (1 - numerator / (p.sum((2, 3)) + t.sum((2, 3)) + 1e-5)).mean()
+
+
+def of_nnunet(p: Tensor, target: Tensor) -> Tensor:
+    p, t = (of[:, 1:] for of in _parts(p, target))
+    numerator = 2 * (p * t).sum((2, 3)).sum(0) + 1e-5
+    return 1 - (numerator / (p.sum((0, 2, 3)) + t.sum((0, 2, 3)) + 1e-5).clip(1e-8)).mean()
+
+
+def of_ultralytics(p: Tensor, target: Tensor) -> Tensor:
+    valid = target != 255
+    flat, labels = p.movedim(1, 3)[valid], target[valid].long()
+    own = flat.gather(1, labels[:, None])[:, 0]
+    intersection = torch.zeros(p.shape[1], dtype=p.dtype).scatter_add(0, labels, own)
+    cardinality = flat.sum(0) + torch.bincount(labels, minlength=p.shape[1])
+    return (1 - (2 * intersection + 1) / (cardinality + 1)).mean()
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_conventions_are_those_of_the_libraries(convention: str) -> None:
+    formulas: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+        "smp": of_smp,
+        "monai": of_monai,
+        "nnunet": of_nnunet,
+        "ultralytics": of_ultralytics,
+    }
+    case = PLAIN[1]
+    scores, target = case.scores(3, 6, torch.float64), case.labels(3, 5)  # class 5 is absent
+    logits = F.interpolate(scores, case.fine, mode="bilinear")
+    expected = formulas[convention](logits.softmax(1), target)
+    found = losses.dice_loss(scores, target, case.geometry, convention=convention)
+    near(found, expected, 1e-13)
+
+
+def test_monai_jaccard() -> None:
+    case = PLAIN[1]
+    scores, target = case.scores(2, 4, torch.float64), case.labels(2, 4)
+    p, t = _parts(F.interpolate(scores, case.fine, mode="bilinear").softmax(1), target)
+    intersection = (p * t).sum((2, 3))
+    union = p.sum((2, 3)) + t.sum((2, 3)) - intersection
+    expected = (1 - (2 * intersection + 1e-5) / (2 * union + 1e-5)).mean()
+    near(losses.jaccard_loss(scores, target, convention="monai"), expected, 1e-13)
+
+
+# ---- with the cross-entropy
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+@pytest.mark.parametrize("case", PLAIN, ids=str)
+def test_dice_with_cross_entropy(case: Case, convention: str, device: torch.device) -> None:
+    target = case.labels(2, 5).to(device)
+    weight = torch.rand(5, device=device, dtype=torch.float64)
+    for dtype in (torch.float64, torch.float32, torch.bfloat16):
+        scores = trained_like(case, 2, 5, dtype).to(device)
+        options = {"convention": convention, "cross_entropy_weight": 0.5, "dice_weight": 2.0}
+        assert_matches("dice_cross_entropy_loss", case, scores, target, **options)
+        assert_matches("dice_cross_entropy_loss", case, scores, target, weight=weight, log=True)
+
+
+# ---- what has no region
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+@pytest.mark.parametrize("name", [*NAMES, "dice_cross_entropy_loss"])
+def test_void_everywhere(name: str, convention: str, device: torch.device) -> None:
+    """A finite loss and a gradient of zero."""
+    case = PLAIN[0]
+    scores = case.scores(2, 4).to(device).requires_grad_()
+    target = torch.full_like(case.labels(2, 4), 255).to(device)
+    loss = getattr(losses, name)(scores, target, case.geometry, convention=convention)
+    loss.backward()
+    assert loss.isfinite()
+    assert scores.grad is not None
+    assert scores.grad.abs().sum() == 0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_perfect_prediction(name: str) -> None:
+    """No loss, and a finite gradient even of a root."""
+    target = torch.zeros(1, 16, 16, dtype=torch.uint8)
+    target[:, 8:] = 1
+    scores = 2000 * (2 * F.one_hot(target.long(), 2).movedim(3, 1).double() - 1)
+    scores.requires_grad_()
+    options = {"gamma": 0.75} if name == "tversky_loss" else {}
+    loss = getattr(losses, name)(scores, target, convention="ultralytics", **options)
+    loss.backward()
+    assert abs(float(loss.detach())) < 1e-12
+    assert scores.grad is not None
+    assert scores.grad.isfinite().all()
+
+
+def test_scores_in_half_precision_lose_nothing() -> None:
+    """Sums over 262,144 pixels that float16 could not hold."""
+    scores = torch.randn(1, 3, 64, 64).half().requires_grad_()
+    target = torch.randint(0, 3, (1, 512, 512))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = losses.dice_cross_entropy_loss(scores, target)
+    (loss * 2**10).backward()
+    plain = reference_losses.dice_cross_entropy_loss(scores.detach().double(), target)
+    near(loss.detach(), plain, 1e-6)
+    assert scores.grad is not None
+    assert scores.grad.isfinite().all()
+
+
+# ---- several processes
+
+
+def _train(rank: int, store: str, over: str, answers: str) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+    scores, target = _batch()
+    part = scores[rank::2].clone().requires_grad_()
+    how = replace(CONVENTIONS["nnunet"], over=over)
+    loss = losses.dice_loss(part, target[rank::2], convention=how, group=True)
+    loss.backward()
+    torch.save((loss.detach(), part.grad), f"{answers}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+def _batch() -> tuple[Tensor, Tensor]:
+    case = PLAIN[1]
+    return case.scores(4, 3, torch.float64), case.labels(4, 3)
+
+
+def test_sums_of_several_processes(tmp_path: Path) -> None:
+    """Two processes that average their gradients train as one with the whole batch."""
+    mp.spawn(_train, (str(tmp_path / "store"), "batch", str(tmp_path)), nprocs=2)
+    scores, target = _batch()
+    leaf = scores.clone().requires_grad_()
+    whole = losses.dice_loss(leaf, target, convention="nnunet")
+    whole.backward()
+    assert leaf.grad is not None
+    for rank in range(2):
+        loss, gradient = torch.load(tmp_path / f"{rank}.pt")
+        near(loss, whole.detach(), 1e-13)
+        near(gradient / 2, leaf.grad[rank::2], 1e-12)  # half, as their mean is taken
+
+
+# ---- modules and arguments
+
+MODULES: list[tuple[type[torch.nn.Module], str, dict[str, Any]]] = [
+    (nn.DiceLoss, "dice_loss", {"convention": "monai", "log": True, "class_weight": torch.ones(4)}),
+    (nn.JaccardLoss, "jaccard_loss", {"squared": True, "reduction": "sum"}),
+    (nn.TverskyLoss, "tversky_loss", {"alpha": 0.2, "beta": 0.8, "gamma": 0.75}),
+    (nn.GeneralizedDiceLoss, "generalized_dice_loss", {"weighting": "simple"}),
+    (nn.DiceCrossEntropyLoss, "dice_cross_entropy_loss", {"weight": torch.rand(4)}),
+]
+
+
+@pytest.mark.parametrize(("module", "name", "options"), MODULES)
+def test_modules_are_their_functions(
+    module: type[torch.nn.Module], name: str, options: dict[str, Any]
+) -> None:
+    case = PLAIN[0]
+    scores, target = case.scores(2, 4), case.labels(2, 4)
+    made = module(case.geometry, **options)
+    assert torch.equal(
+        made(scores, target), getattr(losses, name)(scores, target, case.geometry, **options)
+    )
+    tensors = {key for key, value in options.items() if isinstance(value, Tensor)}
+    assert set(made.state_dict()) == tensors
+    assert repr(case.geometry) in repr(made)
+
+
+def test_arguments_are_named() -> None:
+    scores, target = PLAIN[1].scores(2, 3), PLAIN[1].labels(2, 3)
+    wrong: list[tuple[str, dict[str, Any], str]] = [
+        ("dice_loss", {"convention": "keras"}, "convention must be .*'smp'.* got 'keras'"),
+        ("dice_loss", {"reduction": "average"}, "reduction must be .* got 'average'"),
+        ("dice_loss", {"class_weight": torch.ones(2)}, r"class_weight must have shape .*\(3,\)"),
+        ("jaccard_loss", {"ignore_index": 0.5}, "ignore_index must be an integer"),
+        ("tversky_loss", {"alpha": -1}, "alpha must be >= 0, got -1"),
+        ("tversky_loss", {"gamma": 0}, "gamma must be > 0, got 0"),
+        ("tversky_loss", {"beta": float("nan")}, "beta must be >= 0, got nan"),
+        ("generalized_dice_loss", {"weighting": "cubic"}, "weighting must be .* got 'cubic'"),
+        ("dice_cross_entropy_loss", {"dice_weight": "1"}, "dice_weight must be a number"),
+    ]
+    for name, options, message in wrong:
+        with pytest.raises((TypeError, ValueError), match=message):
+            getattr(losses, name)(scores, target, Resize(), **options)
+    with pytest.raises(ValueError, match="over must be 'image' or 'batch', got 'pixel'"):
+        Convention(over="pixel")  # type: ignore[arg-type]
