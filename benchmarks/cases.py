@@ -195,6 +195,8 @@ OPERATORS: Grid = {
 HEADS: Grid = {
     "interpolate_cross_entropy": (HEAD_MAPS, (FLOAT, CHANNELS_LAST, BFLOAT)),
     "upsample_cross_entropy": (HEAD_MAPS[:2], (FLOAT,)),
+    "interpolate_dice": (HEAD_MAPS[:-1], (FLOAT,)),
+    "interpolate_dice_cross_entropy": (HEAD_MAPS[:-1], (FLOAT,)),
     "interpolate_argmax": (HEAD_MAPS, SCORE_VARIANTS),
     "interpolate_confusion_matrix": (HEAD_MAPS, SCORE_VARIANTS),
 }
@@ -239,7 +241,12 @@ class Row:
     @property
     def loss(self) -> bool:
         """Whether a loss and its gradient are timed together."""
-        return self.operator.endswith("_cross_entropy")
+        return self.operator.endswith(("_cross_entropy", "_dice"))
+
+    @property
+    def regions(self) -> bool:
+        """Whether that loss is one of regions."""
+        return "_dice" in self.operator
 
     @property
     def head(self) -> bool:

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.cases import MapCase
+from benchmarks.regions import dice_of
 from benchmarks.workloads import Workload
 from fcn_ext.reference import bilinear_kernel
 
@@ -103,6 +104,42 @@ def loss_and_gradient(workload: Workload) -> tuple[Tensor, Tensor]:
         gradient[band.nodes] += band.down.T @ (softmax @ band.across)
     count = (target != ignore_index).sum()
     return total / count, gradient / count
+
+
+def dice_and_gradient(workload: Workload) -> tuple[Tensor, Tensor]:
+    """The Dice loss of benchmarks/regions.py (), with the mean cross-entropy where the row has it,
+    and its gradient to the scores."""
+    sums = torch.zeros(3, workload.case.channels, dtype=torch.float64)
+    sums = sums.to(workload.maps[0].device)
+    for band, labels, valid in _labeled(workload):
+        p = band.logits.softmax(dim=0).mul_(valid)
+        own = p.gather(0, labels[None])[0]
+        sums[0].scatter_add_(0, labels.flatten(), own.flatten())
+        sums[1] += p.sum((1, 2))
+        sums[2].scatter_add_(0, labels.flatten(), valid.flatten().double())
+    sums.requires_grad_()
+    loss = dice_of(*sums)
+    of_intersection, of_probability, _ = torch.autograd.grad(loss, sums)[0]
+    loss = loss.detach()
+    gradient = torch.zeros(workload.maps[0].shape, dtype=torch.float64, device=sums.device)
+    for band, labels, valid in _labeled(workload):
+        p = band.logits.softmax(dim=0).mul_(valid)
+        slope = of_probability[:, None, None].expand_as(p).clone()
+        slope.scatter_add_(0, labels[None], of_intersection[labels][None])
+        slope = p * (slope - (p * slope).sum(0))
+        gradient[band.nodes] += band.down.T @ (slope @ band.across)
+    if workload.row.operator.endswith("_cross_entropy"):
+        entropy, its_gradient = loss_and_gradient(workload)
+        return loss + entropy, gradient + its_gradient
+    return loss, gradient
+
+
+def _labeled(workload: Workload) -> Iterator[tuple[Band, Tensor, Tensor]]:
+    """Every band, its labels, zero where void, and where they are not."""
+    for band in bands(workload):
+        labels = workload.maps[1][band.pixels]
+        valid = labels != workload.case.ignore_index
+        yield band, torch.where(valid, labels, 0), valid
 
 
 def labels_and_gaps(workload: Workload) -> tuple[Tensor, Tensor]:

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks import counting, heads
+from benchmarks import counting, heads, regions
 from benchmarks.workloads import Function, Workload
 from fcn_ext import ops, reference
 
@@ -153,6 +153,26 @@ UPSAMPLE_LOSS = (
         "compile(conv_transpose2d + cross_entropy)", heads.deconvolution_loss, compiled=True
     ),
 )
+INTERPOLATE_DICE = (
+    Implementation("fcn_ext", regions.project_dice, "project"),
+    Implementation("F.interpolate + one-hot Dice", regions.one_hot_dice),
+    Implementation("F.interpolate + gathered Dice", regions.gather_dice),
+    Implementation("compile(interpolate + gathered Dice)", regions.gather_dice, compiled=True),
+)
+INTERPOLATE_DICE_LOSS = (
+    Implementation("fcn_ext", regions.project_dice_cross_entropy, "project"),
+    Implementation(
+        "F.interpolate + one-hot Dice + F.cross_entropy", regions.one_hot_dice_cross_entropy
+    ),
+    Implementation(
+        "F.interpolate + gathered Dice + F.cross_entropy", regions.gather_dice_cross_entropy
+    ),
+    Implementation(
+        "compile(interpolate + gathered Dice + cross_entropy)",
+        regions.gather_dice_cross_entropy,
+        compiled=True,
+    ),
+)
 INTERPOLATE_ARGMAX = (
     Implementation("fcn_ext", heads.project_argmax, "project"),
     Implementation("F.interpolate + argmax", heads.interpolate_argmax),
@@ -184,6 +204,8 @@ IMPLEMENTATIONS: dict[str, tuple[Implementation, ...]] = {
     "confusion_matrix_logits": CONFUSION_LOGITS,
     "interpolate_cross_entropy": INTERPOLATE_LOSS,
     "upsample_cross_entropy": UPSAMPLE_LOSS,
+    "interpolate_dice": INTERPOLATE_DICE,
+    "interpolate_dice_cross_entropy": INTERPOLATE_DICE_LOSS,
     "interpolate_argmax": INTERPOLATE_ARGMAX,
     "interpolate_confusion_matrix": INTERPOLATE_COUNTS,
 }

@@ -61,6 +61,8 @@ class Promise:
 
 
 LOSS = "interpolate_cross_entropy"
+# Promised against the fastest eager code.
+DICE = ("interpolate_dice", "interpolate_dice_cross_entropy")
 HEAD_PEERS = {
     LOSS: "F.interpolate + F.cross_entropy",
     "upsample_cross_entropy": "grouped conv_transpose2d + F.cross_entropy",
@@ -97,6 +99,11 @@ def _heads() -> Iterator[Promise]:
             yield Promise(operator, BEST_COMPILED, 1, dtype, layout)
             yield Promise(operator, peer, 16, dtype, layout, figure="memory")
             yield Promise(operator, peer, 1 / 0.03, dtype, layout, figure="memory", device="cuda")
+    for operator in DICE:
+        for name, factor in (("s4", 12), ("s8", 15), ("s32", 15)):
+            cases = tuple(case.name for case in MAPS if case.name.endswith(f"-{name}"))
+            yield Promise(operator, BEST_PEER, factor, cases=cases)
+        yield Promise(operator, BEST_PEER, 16, figure="memory")
     for against, factor in ((HEAD_PEERS[LOSS], 10), (BEST_COMPILED, 6)):
         yield Promise(LOSS, against, factor, cases=CUDA_CASES, device="cuda")
 

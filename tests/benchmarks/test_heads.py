@@ -8,12 +8,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from benchmarks import exact, heads
+from benchmarks import exact, heads, regions
 from benchmarks.accuracy import Accuracy
 from benchmarks.cases import HEADS, SWEEP, Row, rows
 from benchmarks.implementations import IMPLEMENTATIONS, Implementation
 from benchmarks.workloads import Workload, build
-from fcn_ext import reference
+from fcn_ext import reference, reference_losses
 
 CPU = torch.device("cpu")
 
@@ -42,6 +42,21 @@ def test_truth_of_the_loss(operator: str, band_bytes: int, monkeypatch: pytest.M
     (gradient,) = torch.autograd.grad(loss, w.maps[0])
     w.maps = (w.maps[0].detach(), w.maps[1])
     found = exact.loss_and_gradient(w)
+    torch.testing.assert_close(found[0], loss.detach(), rtol=1e-12, atol=0)
+    torch.testing.assert_close(found[1], gradient, rtol=1e-9, atol=1e-15)
+
+
+@pytest.mark.parametrize("operator", ["interpolate_dice", "interpolate_dice_cross_entropy"])
+def test_truth_of_dice(operator: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exact, "BAND_BYTES", 2**13)
+    monkeypatch.setattr(exact, "BAND_COLUMNS", 24)
+    w = workload(f"{operator}/voc-s8/float32")
+    scores = w.maps[0].double().requires_grad_()
+    plain = getattr(reference_losses, operator.removeprefix("interpolate_") + "_loss")
+    loss = plain(scores, w.maps[1], convention=regions.CONVENTION)
+    (gradient,) = torch.autograd.grad(loss, scores)
+    w.maps = (scores.detach(), w.maps[1])
+    found = exact.dice_and_gradient(w)
     torch.testing.assert_close(found[0], loss.detach(), rtol=1e-12, atol=0)
     torch.testing.assert_close(found[1], gradient, rtol=1e-9, atol=1e-15)
 
