@@ -6,6 +6,7 @@
 ``metrics``    segmentation scores from one accumulated confusion matrix
 ``geometry``   how coarse scores reach the size of the image
 ``models``     FCN-32s, FCN-16s and FCN-8s
+``prediction`` label maps, masks and averages of windows at full size, without a canvas
 ``numpy``      confusion counts and label palettes on arrays
 ``reference``  every operator in plain PyTorch: the specification; the losses in
                ``reference_losses``
@@ -34,7 +35,17 @@ except ImportError as error:
 from fcn_ext import geometry, ops
 
 if TYPE_CHECKING:
-    from fcn_ext import deferred, losses, metrics, models, nn, numpy, reference, reference_losses
+    from fcn_ext import (
+        deferred,
+        losses,
+        metrics,
+        models,
+        nn,
+        numpy,
+        prediction,
+        reference,
+        reference_losses,
+    )
     from fcn_ext.deferred import DeferredLogits, deferred_interpolate, fused_upsampling
 
 _OF_DEFERRED = ("DeferredLogits", "deferred_interpolate", "fused_upsampling")
@@ -52,6 +63,7 @@ __all__ = [
     "nn",
     "numpy",
     "ops",
+    "prediction",
     "reference",
     "reference_losses",
 ]

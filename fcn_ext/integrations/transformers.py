@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fcn_ext import ops
 from fcn_ext.deferred import fused_upsampling
 from fcn_ext.ops import _common
+from fcn_ext.prediction._sizes import argmax_sizes, size_of_each
 
 __all__ = ["post_process_semantic_segmentation", "restore_loss", "set_loss"]
 
@@ -53,8 +53,8 @@ def post_process_semantic_segmentation(
 ) -> list[Tensor]:
     """Label maps of each image's own size, as image processors' method of this name gives.
 
-    One image after the other, straight from the coarse scores: no logits of full size are made, of
-    one image or of all.
+    :func:`fcn_ext.prediction.argmax_sizes` of the logits: one image after the other, no logits of
+    full size.
 
         >>> from types import SimpleNamespace
         >>> outputs = SimpleNamespace(logits=torch.randn(2, 150, 32, 32))
@@ -78,14 +78,5 @@ def post_process_semantic_segmentation(
     logits = _common.is_map(outputs.logits, "outputs.logits")
     if target_sizes is None:
         return list(logits.argmax(1))
-    if isinstance(target_sizes, Tensor):
-        target_sizes = target_sizes.tolist()
-    if len(target_sizes) != len(logits):
-        raise ValueError(
-            f"target_sizes must have a size for each of the {len(logits)} images, got "
-            f"{len(target_sizes)}"
-        )
-    return [
-        ops.argmax(logits[image : image + 1], size, dtype=torch.int64)[0]
-        for image, size in enumerate(target_sizes)
-    ]
+    sizes = size_of_each(target_sizes, len(logits), "target_sizes")
+    return argmax_sizes(logits, sizes, dtype=torch.int64)

@@ -73,7 +73,12 @@ def test_post_processing_without_sizes() -> None:
         (torch.zeros(2, 3, 4, 4), [(8, 8)], ValueError, "a size for each of the 2 images, got 1"),
         (torch.zeros(3, 4, 4), [(8, 8)], ValueError, r"outputs.logits must have shape \(N, C, H"),
         (None, None, TypeError, "outputs.logits must be a torch.Tensor, got NoneType"),
-        (torch.zeros(1, 3, 4, 4), [(8.5, 8)], TypeError, "size must be an integer, got 8.5"),
+        (
+            torch.zeros(1, 3, 4, 4),
+            [(8.5, 8)],
+            TypeError,
+            r"target_sizes\[0\] must be an integer, got 8",
+        ),
     ],
 )
 def test_wrong_arguments(

@@ -1,0 +1,15 @@
+"""Predictions at full size from coarse scores, without a canvas of all classes.
+
+``argmax_sizes``   label maps, each image at its own size
+``masks``          scores taken to full size and thresholded, as bytes or bits, with area and box
+
+No gradients. Each equals the plain code on the scores at full size; memory is that of the result
+and of a chunk.
+"""
+
+from __future__ import annotations
+
+from fcn_ext.prediction._masks import Masks, masks
+from fcn_ext.prediction._sizes import argmax_sizes
+
+__all__ = ["Masks", "argmax_sizes", "masks"]
