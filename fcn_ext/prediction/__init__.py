@@ -2,6 +2,8 @@
 
 ``argmax_sizes``   label maps, each image at its own size
 ``masks``          scores taken to full size and thresholded, as bytes or bits, with area and box
+``CoarseWindows``  sliding windows and test-time augmentation, averaged tile by tile; its windows
+                   are made by ``tile_windows``
 
 No gradients. Each equals the plain code on the scores at full size; memory is that of the result
 and of a chunk.
@@ -11,5 +13,7 @@ from __future__ import annotations
 
 from fcn_ext.prediction._masks import Masks, masks
 from fcn_ext.prediction._sizes import argmax_sizes
+from fcn_ext.prediction._tile_windows import tile_windows
+from fcn_ext.prediction._windows import CoarseWindows
 
-__all__ = ["Masks", "argmax_sizes", "masks"]
+__all__ = ["CoarseWindows", "Masks", "argmax_sizes", "masks", "tile_windows"]

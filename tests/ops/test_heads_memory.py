@@ -18,7 +18,7 @@ RETURNING = "glibc.malloc.mmap_threshold=65536:glibc.malloc.mmap_max=1000000"
 PROGRAM = """
 import json, torch, torch.nn.functional as F
 from benchmarks.memory import peak_on_host
-from fcn_ext import losses, ops, reference_losses
+from fcn_ext import losses, ops, prediction, reference_losses
 
 torch.manual_seed(0)
 torch.set_num_threads(2)
@@ -36,6 +36,15 @@ def score(head):
     with torch.no_grad():
         return head()
 
+def canvas():
+    return (logits().softmax(1) + logits().softmax(1).flip(3)).argmax(1)
+
+def windows():
+    both = prediction.CoarseWindows(512)
+    both.add(scores)
+    both.add(scores, flip=True)
+    return both.argmax()
+
 calls = {
     "eager loss": train(lambda: F.cross_entropy(logits(), long)),
     "fused loss": train(lambda: ops.interpolate_cross_entropy(scores, target)),
@@ -46,6 +55,12 @@ calls = {
     "eager argmax": lambda: score(lambda: logits().argmax(1)),
     "fused argmax": lambda: score(lambda: ops.interpolate_argmax(scores, 512)),
     "fused counts": lambda: score(lambda: ops.interpolate_confusion_matrix(scores, target)),
+}
+calls |= {
+    "eager windows": lambda: score(canvas),
+    "fused windows": lambda: score(windows),
+    "fused masks": lambda: prediction.masks(scores, 512),
+    "fused bits": lambda: prediction.masks(scores, 512, packed=True),
 }
 print(json.dumps({name: peak_on_host(call) for name, call in calls.items()}))
 """
@@ -71,3 +86,7 @@ def test_at_most_a_sixteenth_of_plain_torch() -> None:
     assert peak["fused dice"] <= peak["eager dice"] / 16, peak
     assert peak["fused argmax"] <= peak["eager argmax"] / 16, peak
     assert peak["fused counts"] <= peak["eager argmax"] / 16, peak
+    assert peak["fused windows"] <= peak["eager windows"] / 10, peak
+    # The result and a chunk of 4 MiB with what is made of it.
+    assert peak["fused masks"] <= full_size / 4 + 3 * 2**22, peak
+    assert peak["fused bits"] <= full_size / 32 + 4 * 2**22, peak

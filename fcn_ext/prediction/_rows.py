@@ -1,0 +1,96 @@
+"""Some rows of scores at full size, computed alone."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fcn_ext import ops
+from fcn_ext.geometry import Deconvolution, Geometry
+from fcn_ext.ops import _common
+
+
+class Span(NamedTuple):
+    """Rows or columns, ``[first, last)``."""
+
+    first: int
+    last: int
+
+    def within(self, other: Span) -> Span:
+        """What both have; of no length, or less, where that is nothing."""
+        return Span(max(self.first, other.first), min(self.last, other.last))
+
+    def past(self, origin: int) -> Span:
+        """The same, counted from ``origin``."""
+        return Span(self.first - origin, self.last - origin)
+
+    @property
+    def slice(self) -> slice:
+        return slice(self.first, self.last)
+
+    @property
+    def length(self) -> int:
+        return self.last - self.first
+
+
+def full_rows(scores: Tensor, rows: Span, size: tuple[int, int], geometry: Geometry) -> Tensor:
+    """``rows`` of the scores at full ``size``: (N, C, rows, width), float32 or float64."""
+    if isinstance(geometry, Deconvolution):
+        top, left = geometry.offset
+        return ops.upsample(
+            scores.to(_common.accumulate_dtype(scores)),
+            geometry.stride,
+            kernel_size=geometry.kernel_size,
+            offset=(top + rows.first, left),
+            output_size=(rows.length, size[1]),
+        )
+    resized = resized_rows(scores, rows, size[0], geometry.align_corners)
+    return ops.interpolate(resized, (rows.length, size[1]), align_corners=geometry.align_corners)
+
+
+def resized_rows(scores: Tensor, rows: Span, height: int, align_corners: bool) -> Tensor:
+    """``rows`` of the scores resized to ``height`` rows and as many columns as they have."""
+    nodes, upper_weights, lower_weights = _taps(scores.shape[2], rows, height, align_corners)
+    dtype, device = _common.accumulate_dtype(scores), scores.device
+    lower = scores.index_select(2, torch.from_numpy(nodes).to(device)).to(dtype)
+    if not upper_weights.any():
+        return lower
+    above = torch.from_numpy(np.minimum(nodes + 1, scores.shape[2] - 1)).to(device)
+    upper = scores.index_select(2, above).to(dtype)
+    weight = torch.from_numpy(upper_weights).to(device, dtype).view(-1, 1)
+    mixed = upper.mul_(weight)
+    mixed += lower * torch.from_numpy(lower_weights).to(device, dtype).view(-1, 1)
+    # An output on a node reads this one alone: the next may be infinite.
+    return torch.where(weight == 0, lower, mixed)
+
+
+def read_rows(rows: Span, inputs: int, height: int, align_corners: bool) -> Span:
+    """The nodes that ``rows`` of ``inputs`` nodes resized to ``height`` are made of."""
+    nodes, upper_weights, _ = _taps(inputs, Span(rows.last - 1, rows.last), height, align_corners)
+    last = int(nodes[0]) + (2 if upper_weights[0] > 0 else 1)
+    nodes, _, _ = _taps(inputs, Span(rows.first, rows.first + 1), height, align_corners)
+    return Span(int(nodes[0]), last)
+
+
+def _taps(
+    inputs: int, rows: Span, height: int, align_corners: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The lower node of each row, and the weights of the next one and of itself.
+
+    The positions of csrc/common/geometry.h, exact integers; tests/prediction/test_rows.py compares
+    with the operators.
+    """
+    if not align_corners:
+        step, start, denominator = 2 * inputs, inputs - height, 2 * height
+    elif height > 1:
+        step, start, denominator = inputs - 1, 0, height - 1
+    else:
+        step, start, denominator = 0, 0, 1
+    scaled = np.arange(rows.first, rows.last, dtype=np.int64) * step + start
+    scaled = np.clip(scaled, 0, (inputs - 1) * denominator)
+    nodes = scaled // denominator
+    past = scaled - nodes * denominator
+    return nodes, past / denominator, (denominator - past) / denominator

@@ -1,0 +1,277 @@
+"""CoarseWindows: coarse scores of windows, flips and scales, averaged at full size tile by tile."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, Literal, NamedTuple, overload
+
+import torch
+from torch import Tensor
+
+from fcn_ext import ops
+from fcn_ext.geometry import Deconvolution, Geometry, Resize
+from fcn_ext.ops import _common
+from fcn_ext.prediction._arguments import full_size
+from fcn_ext.prediction._rows import Span, full_rows
+from fcn_ext.prediction._tile_windows import Window
+from fcn_ext.prediction._weight_table import WeightTable
+
+# Scores of a tile, all images and classes counted; a tile has at least one row.
+TILE = 2**19
+
+
+class _Part(NamedTuple):
+    """The scores of one window, as they lie in the image."""
+
+    scores: Tensor
+    rows: Span
+    columns: Span
+    geometry: Geometry
+    weight: float
+
+
+class CoarseWindows:
+    """The average of a net's predictions for windows, flips and scales of images.
+
+    What sliding-window inference and test-time augmentation do with full canvases of all classes,
+    from coarse scores: these are kept, and each tile of the image is averaged when it is asked for.
+    Memory is that of the coarse scores and of a tile of some rows.
+
+        >>> image = torch.randn(1, 3, 96, 128)
+        >>> net = torch.nn.Conv2d(3, 5, 8, stride=8)
+        >>> windows = CoarseWindows((96, 128))
+        >>> for top, left, height, width in tile_windows((96, 128), 64, overlap=16):
+        ...     crop = image[:, :, top : top + height, left : left + width]
+        ...     windows.add(net(crop), (top, left, height, width))
+        ...     windows.add(net(crop.flip(3)), (top, left, height, width), flip=True)
+        >>> windows.argmax().shape
+        torch.Size([1, 96, 128])
+
+    Scores of the image at another scale are scores of the whole image: ``add(net(scaled))``.
+
+    Args:
+        size: rows and columns of the images, >= 1; one number or (height, width).
+        average: "probability", the mean of the softmaxes (mmsegmentation's ``SegTTAModel``), or
+            "score", the mean of the scores (its ``slide_inference``).
+
+    Raises:
+        TypeError: an argument is of the wrong type.
+        ValueError: an argument breaks a rule above; the message names it and the value found.
+    """
+
+    def __init__(
+        self,
+        size: int | tuple[int, int],
+        *,
+        average: Literal["probability", "score"] = "probability",
+    ) -> None:
+        self.size = _common.pair(size, "size")
+        if min(self.size) < 1:
+            raise ValueError(f"size must be >= 1, got {size!r}")
+        if average not in ("probability", "score"):
+            raise ValueError(f"average must be 'probability' or 'score', got {average!r}")
+        self.average = average
+        self._parts: list[_Part] = []
+
+    def __repr__(self) -> str:
+        return f"CoarseWindows({self.size}, average={self.average!r}): {len(self._parts)} windows"
+
+    def add(
+        self,
+        scores: Tensor,
+        window: Window | None = None,
+        geometry: Geometry = Resize(),
+        *,
+        flip: bool = False,
+        weight: float = 1.0,
+    ) -> None:
+        """Adds the scores of a window. They are kept, not copied: do not change them.
+
+        Args:
+            scores: (N, C, h, w), float32, float64, float16 or bfloat16; N, C, dtype and device
+                those of the scores before.
+            window: (top, left, height, width) of the window in the image; default all of it.
+            geometry: how the scores reach (height, width), a
+                :class:`~fcn_ext.geometry.Deconvolution` or a :class:`~fcn_ext.geometry.Resize`.
+            flip: the net has seen the window with left and right exchanged.
+            weight: how much the window counts in the average, > 0.
+
+        Raises:
+            TypeError: an argument is of the wrong type.
+            ValueError: an argument breaks a rule above; the message names it and the value found.
+        """
+        top, left, height, width = self._place(window)
+        scores, size, geometry = full_size(scores, (height, width), geometry, "window")
+        if not isinstance(flip, bool):
+            raise TypeError(f"flip must be a bool, got {flip!r}")
+        weight = _common.number(weight, "weight")
+        if not 0 < weight < math.inf:
+            raise ValueError(f"weight must be a number > 0, got {weight:g}")
+        if self._parts:
+            _check_alike(scores, self._parts[0].scores)
+        scores = scores.detach()
+        if flip:
+            scores, geometry = _mirrored(scores, size, geometry)
+        rows, columns = Span(top, top + height), Span(left, left + width)
+        self._parts.append(_Part(scores, rows, columns, geometry, weight))
+
+    def mean(self, first_row: int = 0, last_row: int | None = None) -> Tensor:
+        """The averages themselves, of rows ``[first_row, last_row)``: (N, C, rows, W).
+
+        Probabilities, or scores where these are averaged; float32, or float64 of float64 scores.
+
+        Raises:
+            TypeError: a row is not an integer.
+            ValueError: the rows are not rows of the image, or the windows leave a pixel out.
+        """
+        height = self.size[0]
+        first = _common.integer(first_row, "first_row")
+        last = height if last_row is None else _common.integer(last_row, "last_row")
+        if not 0 <= first < last <= height:
+            raise ValueError(
+                f"first_row and last_row must be rows of the image's {height}, the first below the "
+                f"last, got {first} and {last}"
+            )
+        return self._mean(Span(first, last), self._total_weights())
+
+    @overload
+    def argmax(
+        self, *, dtype: torch.dtype | None = ..., return_probability: Literal[False] = ...
+    ) -> Tensor: ...
+    @overload
+    def argmax(
+        self, *, dtype: torch.dtype | None = ..., return_probability: Literal[True]
+    ) -> tuple[Tensor, Tensor]: ...
+    def argmax(
+        self, *, dtype: torch.dtype | None = None, return_probability: bool = False
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """The class with the greatest average in every pixel; of equal ones the lowest.
+
+        Args:
+            dtype: of the labels; default uint8 up to 256 classes, int16 beyond.
+            return_probability: return the winner's average probability, too; where scores are
+                averaged, its probability by the softmax of the averages.
+
+        Returns:
+            Labels (N, H, W); with ``return_probability`` also probabilities of the same shape.
+
+        Raises:
+            TypeError, ValueError: as :func:`fcn_ext.ops.argmax`, or the windows leave a pixel out.
+        """
+        found = []
+        for _, mean in self._tiles():
+            # At its own size: this is the argmax of a map as it is.
+            labels, probability = ops.argmax(
+                mean, (mean.shape[2], mean.shape[3]), dtype=dtype, return_probability=True
+            )
+            if self.average == "probability" and return_probability:
+                probability = mean.amax(1)
+            found.append((labels, probability) if return_probability else (labels,))
+        whole = [torch.cat(tiles, 1) for tiles in zip(*found, strict=True)]
+        return (whole[0], whole[1]) if return_probability else whole[0]
+
+    def confusion_matrix(
+        self,
+        target: Tensor,
+        *,
+        ignore_index: int = 255,
+        out: Tensor | None = None,
+        invalid: Tensor | None = None,
+    ) -> Tensor:
+        """Counts of (target, class with the greatest average): what
+        ``ops.confusion_matrix(windows.argmax(), target, C, ...)`` gives, without the labels.
+
+        Args:
+            target: labels (N, H, W), uint8, int16, int32 or int64.
+            ignore_index, out, invalid: as of :func:`fcn_ext.ops.confusion_matrix`.
+
+        Returns:
+            int64 (C, C), rows = target, columns = prediction.
+
+        Raises:
+            TypeError, ValueError: as :func:`fcn_ext.ops.confusion_matrix`, or the windows leave a
+                pixel out.
+        """
+        _common.is_tensor(target, "target")
+        tiles = self._tiles()
+        expected = (self._parts[0].scores.shape[0], *self.size)
+        if tuple(target.shape) != expected:
+            raise ValueError(
+                f"target must have the images' (N, H, W) = {expected}, got {tuple(target.shape)}"
+            )
+        for rows, mean in tiles:
+            out = ops.confusion_matrix(
+                mean,
+                target[:, rows.slice],
+                mean.shape[1],
+                ignore_index=ignore_index,
+                out=out,
+                invalid=invalid,
+            )
+        assert out is not None
+        return out
+
+    def _place(self, window: Any) -> Window:
+        if window is None:
+            return (0, 0, *self.size)
+        if not isinstance(window, (tuple, list)) or len(window) != 4:
+            raise TypeError(f"window must be (top, left, height, width), got {window!r}")
+        top, left, height, width = (_common.integer(value, "window") for value in window)
+        if top < 0 or left < 0 or height < 1 or width < 1:
+            raise ValueError(
+                f"window must begin at 0 or later and have a pixel, got {tuple(window)}"
+            )
+        if top + height > self.size[0] or left + width > self.size[1]:
+            raise ValueError(f"window must lie in the image {self.size}, got {tuple(window)}")
+        return top, left, height, width
+
+    def _tiles(self) -> Iterator[tuple[Span, Tensor]]:
+        """Rows after rows, with their averages; what is wrong is told before the first."""
+        total = self._total_weights()
+        images, classes = self._parts[0].scores.shape[:2]
+        height, width = self.size
+        count = max(1, TILE // max(1, images * classes * width))
+        spans = [Span(row, min(row + count, height)) for row in range(0, height, count)]
+        return ((rows, self._mean(rows, total)) for rows in spans)
+
+    def _total_weights(self) -> WeightTable:
+        return WeightTable.of(self.size, self._parts)
+
+    @torch.no_grad()
+    def _mean(self, rows: Span, total: WeightTable) -> Tensor:
+        like = self._parts[0].scores
+        shape = (*like.shape[:2], rows.length, self.size[1])
+        sums = like.new_zeros(shape, dtype=_common.accumulate_dtype(like))
+        for part in self._parts:
+            shared = rows.within(part.rows)
+            if shared.length <= 0:
+                continue
+            size = (part.rows.length, part.columns.length)
+            values = full_rows(part.scores, shared.past(part.rows.first), size, part.geometry)
+            if self.average == "probability":
+                values = values.softmax(1)
+            place = sums[:, :, shared.past(rows.first).slice, part.columns.slice]
+            place.add_(values, alpha=part.weight)
+        total.divide(sums, rows)
+        return sums
+
+
+def _check_alike(scores: Tensor, before: Tensor) -> None:
+    _common.on_same_device(scores, "scores", before, "the scores before")
+    if scores.shape[:2] != before.shape[:2] or scores.dtype != before.dtype:
+        raise ValueError(
+            f"scores must have N, C and dtype of those before, {tuple(before.shape[:2])} and "
+            f"{before.dtype}, got {tuple(scores.shape[:2])} and {scores.dtype}"
+        )
+
+
+def _mirrored(scores: Tensor, size: tuple[int, int], geometry: Geometry) -> tuple[Tensor, Geometry]:
+    """Scores and geometry of the image as it is, of those of its mirror image."""
+    scores = scores.flip(3)
+    if isinstance(geometry, Resize):
+        return scores, geometry
+    # The window that was cut out lies as far from the other border now.
+    (top, left), kernel_size = geometry.offset, geometry.kernel_size
+    whole = (scores.shape[3] - 1) * geometry.stride + kernel_size
+    return scores, Deconvolution(geometry.stride, kernel_size, (top, whole - size[1] - left))

@@ -1,0 +1,223 @@
+"""Averages of windows, against canvases of all classes."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from fcn_ext import ops, reference
+from fcn_ext.geometry import Deconvolution, Geometry, Resize
+from fcn_ext.prediction import CoarseWindows, _windows, tile_windows
+from tests.ops.heads import SCORE_TYPES
+
+SIZE = (33, 50)
+
+
+def plain(size: tuple[int, int], calls: list[dict[str, Any]], average: str) -> Tensor:
+    """The average by full canvases, in float64."""
+    canvas: Any = 0
+    total = torch.zeros(size, dtype=torch.float64)
+    for call in calls:
+        top, left, height, width = call["window"] or (0, 0, *size)
+        scores = call["scores"].double()
+        full = reference.at_full_size(scores, (height, width), call["geometry"])
+        if call["flip"]:
+            full = full.flip(3)
+        if average == "probability":
+            full = full.softmax(1)
+        place = (left, size[1] - left - width, top, size[0] - top - height)
+        canvas = canvas + call["weight"] * torch.nn.functional.pad(full, place)
+        total[top : top + height, left : left + width] += call["weight"]
+    result: Tensor = canvas / total
+    return result
+
+
+def call(scores: Tensor, window: Any, geometry: Geometry, **options: Any) -> dict[str, Any]:
+    defaults = {"flip": False, "weight": 1.0}
+    return {"scores": scores, "window": window, "geometry": geometry, **defaults, **options}
+
+
+def calls_of(dtype: torch.dtype = torch.float64) -> list[dict[str, Any]]:
+    """Tiles and their mirror images, the whole at two scales, by every geometry."""
+    generator = torch.Generator().manual_seed(0)
+
+    def scores(h: int, w: int) -> Tensor:
+        return (3 * torch.randn(2, 4, h, w, generator=generator)).to(dtype)
+
+    calls = [
+        call(scores(3, 4), window, Deconvolution(8, offset=(2, 5)), flip=flip)
+        for window in tile_windows(SIZE, 20, 6)
+        for flip in (False, True)
+    ]
+    calls.append(call(scores(5, 7), None, Resize(), weight=0.5))
+    calls.append(call(scores(9, 3), None, Resize(align_corners=True), flip=True, weight=3))
+    calls.append(call(scores(1, 1), (32, 49, 1, 1), Resize()))
+    calls.append(call(scores(60, 70), None, Resize(), flip=True))
+    return calls
+
+
+def windows_of(calls: list[dict[str, Any]], average: Any, size: Any = SIZE) -> CoarseWindows:
+    windows = CoarseWindows(size, average=average)
+    for options in calls:
+        windows.add(**options)
+    return windows
+
+
+@pytest.mark.parametrize("average", ["probability", "score"])
+@pytest.mark.parametrize("tile", [1, 1000, 2**21])
+def test_equals_full_canvases(average: str, tile: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_windows, "TILE", tile)
+    calls = calls_of()
+    expected = plain(SIZE, calls, average)
+    windows = windows_of(calls, average)
+    torch.testing.assert_close(windows.mean(), expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(windows.mean(7, 9), expected[:, :, 7:9], rtol=1e-12, atol=1e-12)
+    labels, probability = windows.argmax(return_probability=True)
+    assert labels.dtype == torch.uint8
+    assert torch.equal(labels.long(), expected.argmax(1))
+    sure = expected if average == "probability" else expected.softmax(1)
+    torch.testing.assert_close(probability, sure.amax(1), rtol=1e-12, atol=1e-12)
+    assert torch.equal(windows.argmax(dtype=torch.int64), labels.long())
+    target = torch.randint(0, 5, (2, *SIZE))
+    target[target == 4] = 255
+    target[0, 0, :3] = 77
+    counts, invalid = torch.ones(4, 4, dtype=torch.int64), torch.zeros(1, dtype=torch.int64)
+    assert windows.confusion_matrix(target, out=counts, invalid=invalid) is counts
+    assert torch.equal(counts - 1, ops.confusion_matrix(labels, target, 4))
+    assert invalid.item() == 3
+
+
+@pytest.mark.parametrize("dtype", SCORE_TYPES)
+def test_any_type(dtype: torch.dtype, device: torch.device) -> None:
+    calls = calls_of(dtype)
+    expected = plain(SIZE, calls, "probability")
+    windows = windows_of([{**c, "scores": c["scores"].to(device)} for c in calls], "probability")
+    mean = windows.mean().cpu()
+    assert mean.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    torch.testing.assert_close(mean.double(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_one_window_is_the_plain_prediction() -> None:
+    scores = torch.randn(1, 5, 4, 6)
+    windows = CoarseWindows((31, 47))
+    windows.add(scores)
+    expected, sure = ops.argmax(scores, (31, 47), return_probability=True)
+    labels, probability = windows.argmax(return_probability=True)
+    assert torch.equal(labels, expected)
+    torch.testing.assert_close(probability, sure)
+
+
+def test_void_everywhere_ties_and_nan() -> None:
+    scores = torch.zeros(1, 3, 2, 2)
+    windows = CoarseWindows(5)
+    windows.add(scores)
+    assert not windows.argmax().any()
+    void = torch.full((1, 5, 5), 255, dtype=torch.uint8)
+    assert not windows.confusion_matrix(void).any()
+    broken = CoarseWindows(2, average="score")
+    scores[0, 1, 0, 0] = torch.nan
+    broken.add(scores)
+    assert broken.argmax().tolist() == [[[1, 0], [0, 0]]]
+
+
+def test_no_images_and_one_pixel() -> None:
+    empty = CoarseWindows((4, 5))
+    empty.add(torch.zeros(0, 3, 2, 2))
+    assert empty.argmax().shape == (0, 4, 5)
+    assert not empty.confusion_matrix(torch.zeros(0, 4, 5, dtype=torch.uint8)).any()
+    pixel = CoarseWindows(1)
+    pixel.add(torch.tensor([0.0, 2.0]).view(1, 2, 1, 1), flip=True)
+    assert pixel.argmax().item() == 1
+
+
+def test_windows_must_cover_the_image() -> None:
+    windows = CoarseWindows((6, 8))
+    message = r"must cover the image, got none that has pixel \(0, 0\)"
+    for asked in (windows.argmax, windows.mean, lambda: windows.confusion_matrix(torch.zeros(1))):
+        with pytest.raises(ValueError, match=message):
+            asked()
+    windows.add(torch.zeros(1, 2, 2, 2), (0, 0, 6, 4))
+    windows.add(torch.zeros(1, 2, 2, 2), (0, 4, 5, 4))
+    with pytest.raises(ValueError, match=r"got none that has pixel \(5, 4\)"):
+        windows.argmax()
+    assert repr(windows) == "CoarseWindows((6, 8), average='probability'): 2 windows"
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"window": (0, 0, 4)}, TypeError, "window must be"),
+        ({"window": (0, 0, 4, 4.0)}, TypeError, "window must be an integer, got 4.0"),
+        ({"window": (0, -1, 4, 4)}, ValueError, "window must begin at 0 or later"),
+        ({"window": (0, 0, 0, 4)}, ValueError, "window must begin at 0 or later and have a pixel"),
+        ({"window": (5, 0, 4, 4)}, ValueError, r"window must lie in the image \(8, 8\), got \(5,"),
+        ({"geometry": Deconvolution(2)}, ValueError, r"offset \+ window must be at most"),
+        ({"geometry": None}, TypeError, "geometry must be"),
+        ({"flip": 1}, TypeError, "flip must be a bool, got 1"),
+        ({"weight": 0}, ValueError, "weight must be a number > 0, got 0"),
+        ({"weight": float("nan")}, ValueError, "weight must be a number > 0, got nan"),
+        (
+            {"scores": torch.zeros(1, 4, 2, 2)},
+            ValueError,
+            r"those before, \(1, 3\) and torch.float",
+        ),
+        ({"scores": torch.zeros(1, 3, 2, 2).half()}, ValueError, "got .* and torch.float16"),
+        ({"scores": torch.zeros(1, 3, 2, 2).int()}, ValueError, "scores must be float32"),
+        ({"scores": torch.zeros(3, 2, 2)}, ValueError, "scores must have shape"),
+    ],
+)
+def test_wrong_windows(options: dict[str, Any], error: type[Exception], message: str) -> None:
+    windows = CoarseWindows(8)
+    windows.add(torch.zeros(1, 3, 2, 2))
+    with pytest.raises(error, match=message):
+        windows.add(**{"scores": torch.zeros(1, 3, 2, 2), **options})
+    assert windows.argmax().shape == (1, 8, 8)
+
+
+def test_other_wrong_arguments() -> None:
+    windows = CoarseWindows(8)
+    windows.add(torch.zeros(1, 3, 2, 2))
+    with pytest.raises(ValueError, match=r"average must be .*, got 'logit'"):
+        CoarseWindows(8, average="logit")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="size must be >= 1, got 0"):
+        CoarseWindows(0)
+    with pytest.raises(ValueError, match=r"target must have .* \(1, 8, 8\), got \(1, 8, 9\)"):
+        windows.confusion_matrix(torch.zeros(1, 8, 9))
+    for rows in ((0, 9), (3, 3), (-1, 2)):
+        with pytest.raises(ValueError, match="must be rows of the image's 8"):
+            windows.mean(*rows)
+
+
+@pytest.mark.parametrize(
+    ("size", "tile", "overlap"), [(1, 1, 0), (64, 64, 10), ((65, 63), 64, 63), ((300, 7), 33, 5)]
+)
+def test_tiles_cover_and_overlap(size: Any, tile: int, overlap: int) -> None:
+    height, width = (size, size) if isinstance(size, int) else size
+    count = torch.zeros(height, width)
+    windows = tile_windows(size, tile, overlap)
+    assert len(windows) == len(set(windows))
+    for top, left, rows, columns in windows:
+        assert (rows, columns) == (min(tile, height), min(tile, width))
+        count[top : top + rows, left : left + columns] += 1
+    assert count.shape == (height, width)
+    assert count.min() >= 1
+    tops = sorted({window[0] for window in windows})
+    assert all(above + tile - below >= overlap for above, below in itertools.pairwise(tops))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((0, 4), "size must be >= 1, got 0"),
+        ((4, 0), "tile must be >= 1, got 0"),
+        ((4, 2, 2), r"overlap must be in \[0, tile\), got 2 for 2"),
+        ((4, 2, -1), "overlap must be in"),
+    ],
+)
+def test_wrong_tiles(arguments: tuple[int, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        tile_windows(*arguments)
