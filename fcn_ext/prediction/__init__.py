@@ -1,6 +1,7 @@
 """Predictions at full size from coarse scores, without a canvas of all classes.
 
 ``argmax_sizes``   label maps, each image at its own size
+``argmax_cropped`` label maps of padded images: resized, cropped and resized again
 ``masks``          scores taken to full size and thresholded, as bytes or bits, with area and box
 ``CoarseWindows``  sliding windows and test-time augmentation, averaged tile by tile; its windows
                    are made by ``tile_windows``
@@ -11,9 +12,10 @@ and of a chunk.
 
 from __future__ import annotations
 
+from fcn_ext.prediction._cropped import argmax_cropped
 from fcn_ext.prediction._masks import Masks, masks
 from fcn_ext.prediction._sizes import argmax_sizes
 from fcn_ext.prediction._tile_windows import tile_windows
 from fcn_ext.prediction._windows import CoarseWindows
 
-__all__ = ["CoarseWindows", "Masks", "argmax_sizes", "masks", "tile_windows"]
+__all__ = ["CoarseWindows", "Masks", "argmax_cropped", "argmax_sizes", "masks", "tile_windows"]

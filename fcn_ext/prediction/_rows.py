@@ -36,6 +36,16 @@ class Span(NamedTuple):
         return self.last - self.first
 
 
+# Scores in work at a time, all images and classes counted; a row at least.
+TILE = 2**19
+
+
+def tiles(height: int, row: int) -> list[Span]:
+    """The rows of a map, so many at a time that tiles of ``row`` scores each have some size."""
+    count = max(1, TILE // max(1, row))
+    return [Span(first, min(first + count, height)) for first in range(0, height, count)]
+
+
 def full_rows(scores: Tensor, rows: Span, size: tuple[int, int], geometry: Geometry) -> Tensor:
     """``rows`` of the scores at full ``size``: (N, C, rows, width), float32 or float64."""
     if isinstance(geometry, Deconvolution):
@@ -51,9 +61,21 @@ def full_rows(scores: Tensor, rows: Span, size: tuple[int, int], geometry: Geome
     return ops.interpolate(resized, (rows.length, size[1]), align_corners=geometry.align_corners)
 
 
-def resized_rows(scores: Tensor, rows: Span, height: int, align_corners: bool) -> Tensor:
-    """``rows`` of the scores resized to ``height`` rows and as many columns as they have."""
-    nodes, upper_weights, lower_weights = _taps(scores.shape[2], rows, height, align_corners)
+def resized_rows(
+    scores: Tensor,
+    rows: Span,
+    height: int,
+    align_corners: bool,
+    held: tuple[int, int] | None = None,
+) -> Tensor:
+    """``rows`` of the scores resized to ``height`` rows and as many columns as they have.
+
+    ``held``, (first, inputs): the scores are some rows, from ``first`` on, of a map that has
+    ``inputs``.
+    """
+    first, inputs = (0, scores.shape[2]) if held is None else held
+    nodes, upper_weights, lower_weights = _taps(inputs, rows, height, align_corners)
+    nodes -= first
     dtype, device = _common.accumulate_dtype(scores), scores.device
     lower = scores.index_select(2, torch.from_numpy(nodes).to(device)).to(dtype)
     if not upper_weights.any():

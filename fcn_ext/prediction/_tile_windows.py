@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from fcn_ext.ops import _common
-
-Window = tuple[int, int, int, int]
+from fcn_ext.prediction._place import Window
 
 
 def tile_windows(

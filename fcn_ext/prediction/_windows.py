@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple, overload
+from typing import Literal, NamedTuple, overload
 
 import torch
 from torch import Tensor
@@ -13,12 +13,10 @@ from fcn_ext import ops
 from fcn_ext.geometry import Deconvolution, Geometry, Resize
 from fcn_ext.ops import _common
 from fcn_ext.prediction._arguments import full_size
-from fcn_ext.prediction._rows import Span, full_rows
-from fcn_ext.prediction._tile_windows import Window
+from fcn_ext.prediction._place import Window, place
+from fcn_ext.prediction._rows import Span, full_rows, tiles
 from fcn_ext.prediction._weight_table import WeightTable
-
-# Scores of a tile, all images and classes counted; a tile has at least one row.
-TILE = 2**19
+from fcn_ext.prediction._winners import below_each_other, winners
 
 
 class _Part(NamedTuple):
@@ -101,7 +99,7 @@ class CoarseWindows:
             TypeError: an argument is of the wrong type.
             ValueError: an argument breaks a rule above; the message names it and the value found.
         """
-        top, left, height, width = self._place(window)
+        top, left, height, width = place(window, self.size)
         scores, size, geometry = full_size(scores, (height, width), geometry, "window")
         if not isinstance(flip, bool):
             raise TypeError(f"flip must be a bool, got {flip!r}")
@@ -159,17 +157,16 @@ class CoarseWindows:
         Raises:
             TypeError, ValueError: as :func:`fcn_ext.ops.argmax`, or the windows leave a pixel out.
         """
-        found = []
-        for _, mean in self._tiles():
-            # At its own size: this is the argmax of a map as it is.
-            labels, probability = ops.argmax(
-                mean, (mean.shape[2], mean.shape[3]), dtype=dtype, return_probability=True
-            )
-            if self.average == "probability" and return_probability:
-                probability = mean.amax(1)
-            found.append((labels, probability) if return_probability else (labels,))
-        whole = [torch.cat(tiles, 1) for tiles in zip(*found, strict=True)]
-        return (whole[0], whole[1]) if return_probability else whole[0]
+        if not isinstance(return_probability, bool):
+            raise TypeError(f"return_probability must be a bool, got {return_probability!r}")
+        by_softmax = return_probability and self.average == "score"
+
+        def labels(mean: Tensor) -> tuple[Tensor, ...]:
+            size = (mean.shape[2], mean.shape[3])  # its own: the labels of a map as it is
+            found = winners(mean, size, Resize(), dtype, by_softmax)
+            return (*found, mean.amax(1)) if return_probability and not by_softmax else found
+
+        return below_each_other(labels(mean) for _, mean in self._tiles())  # type: ignore[no-any-return]
 
     def confusion_matrix(
         self,
@@ -212,27 +209,12 @@ class CoarseWindows:
         assert out is not None
         return out
 
-    def _place(self, window: Any) -> Window:
-        if window is None:
-            return (0, 0, *self.size)
-        if not isinstance(window, (tuple, list)) or len(window) != 4:
-            raise TypeError(f"window must be (top, left, height, width), got {window!r}")
-        top, left, height, width = (_common.integer(value, "window") for value in window)
-        if top < 0 or left < 0 or height < 1 or width < 1:
-            raise ValueError(
-                f"window must begin at 0 or later and have a pixel, got {tuple(window)}"
-            )
-        if top + height > self.size[0] or left + width > self.size[1]:
-            raise ValueError(f"window must lie in the image {self.size}, got {tuple(window)}")
-        return top, left, height, width
-
     def _tiles(self) -> Iterator[tuple[Span, Tensor]]:
         """Rows after rows, with their averages; what is wrong is told before the first."""
         total = self._total_weights()
         images, classes = self._parts[0].scores.shape[:2]
         height, width = self.size
-        count = max(1, TILE // max(1, images * classes * width))
-        spans = [Span(row, min(row + count, height)) for row in range(0, height, count)]
+        spans = tiles(height, images * classes * width)
         return ((rows, self._mean(rows, total)) for rows in spans)
 
     def _total_weights(self) -> WeightTable:
@@ -251,8 +233,8 @@ class CoarseWindows:
             values = full_rows(part.scores, shared.past(part.rows.first), size, part.geometry)
             if self.average == "probability":
                 values = values.softmax(1)
-            place = sums[:, :, shared.past(rows.first).slice, part.columns.slice]
-            place.add_(values, alpha=part.weight)
+            where = sums[:, :, shared.past(rows.first).slice, part.columns.slice]
+            where.add_(values, alpha=part.weight)
         total.divide(sums, rows)
         return sums
 
