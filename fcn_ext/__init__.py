@@ -1,17 +1,19 @@
 """Dense prediction operators for PyTorch: exact, deterministic, on CPU and CUDA.
 
-``ops``        functions on tensors
-``losses``     losses made of them: focal, hardest pixels, distillation, masks
-``nn``         the same as modules
-``metrics``    segmentation scores from one accumulated confusion matrix
-``geometry``   how coarse scores reach the size of the image
-``models``     FCN-32s, FCN-16s and FCN-8s
-``prediction`` label maps, masks and averages of windows at full size, without a canvas
-``numpy``      confusion counts and label palettes on arrays
-``reference``  every operator in plain PyTorch: the specification; the losses in
-               ``reference_losses``
-``deferred``   code written for full-size logits, run on coarse scores: ``fused_upsampling()``,
-               ``deferred_interpolate`` and ``DeferredLogits``, also names of this module
+``ops``          functions on tensors
+``losses``       losses made of them: focal, hardest pixels, distillation, masks
+``nn``           the same as modules
+``metrics``      segmentation scores from one accumulated confusion matrix
+``boundary``     boundary IoU
+``calibration``  whether probabilities can be trusted: reliability table, expected error
+``geometry``     how coarse scores reach the size of the image
+``models``       FCN-32s, FCN-16s and FCN-8s
+``prediction``   label maps, masks and averages of windows at full size, without a canvas
+``numpy``        confusion counts and label palettes on arrays
+``reference``    every operator in plain PyTorch: the specification; the losses in
+                 ``reference_losses``
+``deferred``     code written for full-size logits, run on coarse scores: ``fused_upsampling()``,
+                 ``deferred_interpolate`` and ``DeferredLogits``, also names of this module
 """
 
 from __future__ import annotations
@@ -36,6 +38,8 @@ from fcn_ext import geometry, ops
 
 if TYPE_CHECKING:
     from fcn_ext import (
+        boundary,
+        calibration,
         deferred,
         losses,
         metrics,
@@ -53,6 +57,8 @@ _OF_DEFERRED = ("DeferredLogits", "deferred_interpolate", "fused_upsampling")
 __all__ = [
     "DeferredLogits",
     "__version__",
+    "boundary",
+    "calibration",
     "deferred",
     "deferred_interpolate",
     "fused_upsampling",

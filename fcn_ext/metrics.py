@@ -293,7 +293,7 @@ class ConfusionMatrix:
             own = self._counts or self._zeros(torch.device("cpu"))
             # One tensor, so that no failure leaves one half summed.
             total = torch.cat([own.matrix.flatten(), own.invalid.view(1)])
-            total = total.to(_device_of(group, total.device))
+            total = total.to(device_of(group, total.device))
             dist.all_reduce(total, group=group)
             own.matrix.copy_(total[:-1].view_as(own.matrix))
             own.invalid.copy_(total[-1])
@@ -357,7 +357,7 @@ class ConfusionMatrix:
             self._counts, self._device = counts, counts.matrix.device
 
 
-def _device_of(group: dist.ProcessGroup | None, own: torch.device) -> torch.device:
+def device_of(group: dist.ProcessGroup | None, own: torch.device) -> torch.device:
     """Where a group's backends take tensors: the host, or else a device of their kind."""
     # "cpu:gloo,cuda:nccl". The same for all processes, as none knows where the others count.
     kinds = [backend.split(":")[0] for backend in dist.get_backend_config(group).split(",")]

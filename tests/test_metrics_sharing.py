@@ -163,7 +163,7 @@ def test_counts_are_summed_where_the_group_can(
     backends: str, own: str, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dist, "get_backend_config", lambda group: backends)
-    assert metrics._device_of(None, torch.device(own)) == torch.device(expected)
+    assert metrics.device_of(None, torch.device(own)) == torch.device(expected)
 
 
 def test_a_reduction_that_fails_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,6 +47,16 @@ def is_map(value: Any, name: str) -> Tensor:
     return value  # type: ignore[no-any-return]
 
 
+def is_label_map(value: Any, name: str) -> Tensor:
+    """``value`` if it is a tensor of labels, of shape (N, H, W)."""
+    if is_tensor(value, name).dim() != 3:
+        raise ValueError(f"{name} must have shape (N, H, W), got {tuple(value.shape)}")
+    if value.dtype not in (torch.uint8, torch.int16, torch.int32, torch.int64):
+        kind = str(value.dtype).removeprefix("torch.")
+        raise ValueError(f"{name} must be uint8, int16, int32 or int64, got {kind}")
+    return value  # type: ignore[no-any-return]
+
+
 def upsample_window(
     input: Tensor, stride: Any, kernel_size: Any, offset: Any, output_size: Any
 ) -> tuple[int, int, int, int, int, int]:

@@ -1,0 +1,194 @@
+"""Boundary IoU: how well outlines are met, whatever the size of what they enclose.
+
+Of each class only the pixels near its outline are compared (Cheng et al., Boundary IoU, CVPR 2021,
+section 4). With ``G`` and ``P`` the pixels of a class in target and prediction, and ``G_d`` and
+``P_d`` those of them within ``d`` pixels of their outline,
+
+    boundary IoU = |G_d & P_d| / |G_d | P_d|,   d = max(1, round(0.02 * diagonal of the image))
+
+Distances are the greater of rows and columns, as of repeated erosions by 3 x 3, and the border of
+the image is an outline. Counts are added up over a data set, as those of mean IU.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from fcn_ext import ops
+from fcn_ext._arguments import integer, number
+from fcn_ext.geometry import Geometry, Resize
+from fcn_ext.metrics import ConfusionMatrix, scores_from_matrix
+from fcn_ext.ops import _common
+
+__all__ = ["BoundaryIoU", "BoundaryScores"]
+
+_VOID = -1
+
+
+@dataclass(frozen=True, eq=False)
+class BoundaryScores:
+    """In [0, 1], or NaN where undefined."""
+
+    mean_iou: float
+    """Mean over the classes that have an outline in target or prediction."""
+    class_iou: npt.NDArray[np.float64]
+    """(num_classes,); NaN for classes that have none."""
+
+
+class BoundaryIoU:
+    """Boundary IoU accumulated over batches, on the device that the batches are on.
+
+    Exact integers: the same on every device, for any split into batches or processes.
+
+        >>> boundary = BoundaryIoU(num_classes=2)
+        >>> target = torch.zeros(1, 100, 100, dtype=torch.uint8)
+        >>> target[:, 20:60, 20:60] = 1
+        >>> boundary.update(target.roll(1, 2), target)             # one pixel to the right
+        >>> round(boundary.compute().class_iou[1].item(), 2)
+        0.71
+
+    Void pixels are of no class in either map, and count for nothing.
+
+    Args:
+        num_classes: from 1 to 32766.
+        dilation_ratio: the width of an outline, as a part of the image's diagonal, >= 0; at least
+            one pixel.
+        ignore_index: target value to skip.
+        device: where the counts live; default the device of the first update.
+        class_names: num_classes names, for whoever prints the scores.
+
+    Raises:
+        TypeError: an argument is of the wrong type.
+        ValueError: an argument breaks a rule above; the message names it and the value found.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        dilation_ratio: float = 0.02,
+        ignore_index: int = 255,
+        device: torch.device | str | None = None,
+        class_names: Sequence[str] | None = None,
+    ) -> None:
+        self.num_classes = integer(num_classes, "num_classes")
+        if not 1 <= self.num_classes <= 32766:
+            raise ValueError(f"num_classes must be in [1, 32766], got {num_classes}")
+        self.dilation_ratio = number(dilation_ratio, "dilation_ratio")
+        if not 0 <= self.dilation_ratio < math.inf:
+            raise ValueError(f"dilation_ratio must be >= 0, got {dilation_ratio:g}")
+        self.ignore_index = integer(ignore_index, "ignore_index")
+        if class_names is not None and len(class_names) != self.num_classes:
+            raise ValueError(
+                f"class_names must have num_classes = {num_classes} names, got {len(class_names)}"
+            )
+        self.class_names = None if class_names is None else tuple(class_names)
+        # One class more: what is of no outline.
+        self._counts = ConfusionMatrix(self.num_classes + 1, ignore_index=_VOID, device=device)
+
+    def update(self, prediction: Tensor, target: Tensor) -> None:
+        """Adds a batch of labels, both (N, H, W), of uint8, int16, int32 or int64.
+
+        Raises:
+            TypeError: one is no tensor.
+            ValueError: they differ in shape or device, or are no label maps.
+        """
+        _common.is_label_map(prediction, "prediction")
+        _common.is_label_map(target, "target")
+        _common.on_same_device(prediction, "prediction", target, "target")
+        if prediction.shape != target.shape:
+            raise ValueError(
+                "prediction must have the shape of target, "
+                f"{tuple(target.shape)}, got {tuple(prediction.shape)}"
+            )
+        wide = [labels.to(torch.int64) for labels in (prediction, target)]
+        void = wide[1] == self.ignore_index
+        outlines = [self._outlines(labels, void) for labels in wide]
+        self._counts.update(*outlines)
+
+    def update_scores(self, scores: Tensor, target: Tensor, geometry: Geometry = Resize()) -> None:
+        """Adds a batch of coarse scores (N, num_classes, h, w) as if taken to the target's size.
+
+        Raises:
+            TypeError, ValueError: as :meth:`update` and :func:`fcn_ext.ops.argmax`, or ``scores``
+                has not ``num_classes`` channels.
+        """
+        if _common.is_map(scores, "scores").shape[1] != self.num_classes:
+            raise ValueError(
+                f"scores must have num_classes = {self.num_classes} channels, got "
+                f"{tuple(scores.shape)}"
+            )
+        _common.is_label_map(target, "target")
+        self.update(ops.argmax(scores, (target.shape[1], target.shape[2]), geometry), target)
+
+    def all_reduce(self, group: dist.ProcessGroup | None = None) -> None:
+        """Sums the counts over processes: as :meth:`ConfusionMatrix.all_reduce
+        <fcn_ext.metrics.ConfusionMatrix.all_reduce>`."""
+        self._counts.all_reduce(group)
+
+    def compute(self, *, on_invalid: str = "raise") -> BoundaryScores:
+        """The scores of all batches so far. Waits for the device.
+
+        Args:
+            on_invalid: "raise", or "drop" to score without the pixels out of range.
+
+        Raises:
+            ValueError: labels other than ``ignore_index`` were outside ``[0, num_classes)``.
+        """
+        if on_invalid not in ("raise", "drop"):
+            raise ValueError(f"on_invalid must be 'raise' or 'drop', got {on_invalid!r}")
+        invalid = int(self._counts.invalid)
+        if invalid and on_invalid == "raise":
+            raise ValueError(
+                f"labels must be in [0, {self.num_classes}) or, in the target, ignore_index = "
+                f"{self.ignore_index}, got {invalid} pixels that are not"
+            )
+        iou = scores_from_matrix(self._counts.matrix).class_iu[:-1]
+        present = iou[~np.isnan(iou)]
+        return BoundaryScores(float(present.mean()) if present.size else float("nan"), iou)
+
+    def reset(self) -> None:
+        """Forgets all batches. The device stays."""
+        self._counts.reset()
+
+    def _outlines(self, labels: Tensor, void: Tensor) -> Tensor:
+        """The labels of what is near an outline; num_classes for the rest, _VOID where void."""
+        known = (labels >= 0) & (labels < self.num_classes)
+        # Labels out of range stay so.
+        labels = torch.where(known, labels, self.num_classes + 1).masked_fill_(void, _VOID)
+        diagonal = math.hypot(*labels.shape[1:])
+        distance = max(1, round(self.dilation_ratio * diagonal))
+        inside = _alike_around(labels, distance) & known & ~void
+        return labels.masked_fill_(inside, self.num_classes)
+
+
+def _alike_around(labels: Tensor, distance: int) -> Tensor:
+    """Where all pixels up to ``distance`` rows and columns away are there and have one label."""
+    alike = torch.zeros_like(labels, dtype=torch.bool)
+    side = 2 * distance + 1
+    if min(labels.shape[1:]) >= side:
+        inner = alike[:, distance : alike.shape[1] - distance, distance : alike.shape[2] - distance]
+        least = _over_windows(labels, side, torch.minimum)
+        inner.copy_(least == _over_windows(labels, side, torch.maximum))
+    return alike
+
+
+def _over_windows(labels: Tensor, side: int, best: Any) -> Tensor:
+    """The least or greatest label of each ``side`` x ``side`` window, by ever longer windows."""
+    for dim in (1, 2):
+        length = 1
+        while length < side:
+            step = min(length, side - length)
+            count = labels.shape[dim] - step
+            labels = best(labels.narrow(dim, 0, count), labels.narrow(dim, step, count))
+            length += step
+    return labels

@@ -1,0 +1,189 @@
+"""The reliability table, against a loop over bins in float64."""
+
+from __future__ import annotations
+
+import math
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from fcn_ext import ops, reference
+from fcn_ext.calibration import Calibration, Reliability
+from fcn_ext.geometry import Deconvolution, Geometry, Resize
+from tests.ops.heads import LABEL_TYPES
+
+
+def plain(
+    prediction: Tensor, probability: Tensor, target: Tensor, num_bins: int, void: int = 255
+) -> dict[str, Any]:
+    valid = target != void
+    sure = probability[valid].double().numpy()
+    right = (prediction == target)[valid].numpy()
+    count, confidence, accuracy = [], [], []
+    for bin in range(num_bins):
+        low, high = bin / num_bins, (bin + 1) / num_bins
+        inside = (sure <= high) & ((sure > low) | (bin == 0))
+        count.append(int(inside.sum()))
+        confidence.append(sure[inside].mean() if count[-1] else math.nan)
+        accuracy.append(right[inside].mean() if count[-1] else math.nan)
+    gap = np.abs(np.subtract(accuracy, confidence))
+    share = np.array(count) / sum(count)
+    return {
+        "count": count,
+        "confidence": confidence,
+        "accuracy": accuracy,
+        "expected_calibration_error": np.nansum(share * gap),
+        "maximum_calibration_error": np.nanmax(gap),
+    }
+
+
+def assert_matches(table: Reliability, expected: dict[str, Any]) -> None:
+    for name, value in expected.items():
+        np.testing.assert_allclose(getattr(table, name), value, rtol=0, atol=1e-9)
+    assert np.array_equal(table.count, expected["count"])
+    assert table.num_pixels == sum(expected["count"])
+
+
+@pytest.mark.parametrize("geometry", [Resize(), Deconvolution(8, offset=4)])
+@pytest.mark.parametrize("num_bins", [1, 10, 15])
+def test_equals_a_loop_over_bins(geometry: Geometry, num_bins: int, device: torch.device) -> None:
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randn(3, 4, 7, 9, dtype=torch.float64, generator=generator)
+    target = torch.randint(0, 5, (3, 50, 61), generator=generator)
+    target[target == 4] = 255
+    full = reference.at_full_size(scores, (50, 61), geometry)
+    probability, labels = full.softmax(1).max(1)
+    expected = plain(labels, probability, target, num_bins)
+    calibration = Calibration(4, num_bins=num_bins)
+    for image in range(3):
+        one = slice(image, image + 1)
+        calibration.update_scores(scores[one].to(device), target[one].to(device), geometry)
+    assert_matches(calibration.compute(), expected)
+    whole = Calibration(4, num_bins=num_bins)
+    found = ops.argmax(scores.to(device), (50, 61), geometry, return_probability=True)
+    whole.update(*found, target.to(device))
+    for name in ("count", "confidence", "accuracy"):  # to the last bit
+        np.testing.assert_array_equal(
+            getattr(whole.compute(), name), getattr(calibration.compute(), name)
+        )
+
+
+@pytest.mark.parametrize("dtype", LABEL_TYPES)
+def test_edges_belong_to_the_bin_below(dtype: torch.dtype) -> None:
+    for sure in (torch.float64, torch.float32):
+        probability = torch.tensor([[[0.0, 0.25, 0.5, 0.75, 1.0, 0.2500001]]], dtype=sure)
+        labels = torch.tensor([[[0, 1, 2, 0, 1, 2]]], dtype=dtype)
+        target = torch.tensor([[[0, 1, 1, 2, 1, 77]]], dtype=dtype)
+        calibration = Calibration(3, num_bins=4, ignore_index=77)
+        calibration.update(labels, probability, target)
+        table = calibration.compute()
+        assert table.count.tolist() == [2, 1, 1, 1]
+        assert table.accuracy.tolist() == [1, 0, 0, 1]
+        assert table.confidence.tolist() == [0.125, 0.5, 0.75, 1]
+        assert table.edges.tolist() == [0, 0.25, 0.5, 0.75, 1]
+        assert table.expected_calibration_error == pytest.approx((1.75 + 0.5 + 0.75 + 0) / 5)
+        assert table.maximum_calibration_error == 0.875
+
+
+def test_nothing_and_void_everywhere() -> None:
+    calibration = Calibration(3)
+    calibration.update_scores(torch.zeros(0, 3, 2, 2), torch.zeros(0, 4, 4).byte())
+    calibration.update_scores(torch.zeros(1, 3, 2, 2), torch.full((1, 4, 4), 255))
+    table = calibration.compute()
+    assert table.num_pixels == 0
+    assert math.isnan(table.expected_calibration_error)
+    assert math.isnan(table.maximum_calibration_error)
+    assert np.isnan(table.accuracy).all()
+
+
+def test_what_is_invalid_is_told() -> None:
+    """NaN, probabilities above 1, labels out of range; void pixels may have any."""
+    probability = torch.tensor([[[math.nan, 1.5, -0.1, 0.5, 0.5, math.nan]]])
+    labels = torch.tensor([[[0, 0, 0, 0, 9, 9]]])
+    target = torch.tensor([[[0, 0, 0, -3, 0, 255]]])
+    calibration = Calibration(2)
+    calibration.update(labels, probability, target)
+    with pytest.raises(ValueError, match="got 5 pixels that are not"):
+        calibration.compute()
+    assert calibration.compute(on_invalid="drop").num_pixels == 0
+    scores = torch.full((1, 2, 1, 1), math.nan)
+    calibration.reset()
+    calibration.update_scores(scores, torch.zeros(1, 2, 2).byte())
+    with pytest.raises(ValueError, match="got 4 pixels that are not"):
+        calibration.compute()
+
+
+def test_in_inference_mode_and_outside() -> None:
+    calibration = Calibration(3)
+    with torch.inference_mode():
+        calibration.update_scores(torch.ones(1, 3, 2, 2), torch.zeros(1, 4, 4).byte())
+    calibration.update_scores(torch.ones(1, 3, 2, 2), torch.zeros(1, 4, 4).byte())
+    assert calibration.compute().num_pixels == 32
+
+
+def test_copies_and_an_update_that_fails() -> None:
+    calibration = Calibration(3, num_bins=5)
+    calibration.update_scores(torch.ones(1, 3, 2, 2), torch.zeros(1, 4, 4).byte())
+    other = pickle.loads(pickle.dumps(calibration))
+    with pytest.raises(ValueError, match="prediction must have the shape of target"):
+        calibration.update(
+            torch.zeros(1, 4, 5).byte(), torch.zeros(1, 4, 4), torch.zeros(1, 4, 4).byte()
+        )
+    calibration.update_scores(torch.ones(1, 3, 2, 2), torch.zeros(1, 4, 4).byte())
+    assert (calibration.compute().num_pixels, other.compute().num_pixels) == (32, 16)
+    assert repr(other) == "Calibration(num_classes=3, num_bins=5, ignore_index=255)"
+
+
+def test_processes_are_summed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calibration = Calibration(3)
+    calibration.all_reduce()  # without a group nothing is done
+    calibration.update_scores(torch.ones(1, 3, 2, 2), torch.zeros(1, 4, 4).byte())
+    dist.init_process_group(
+        "gloo", init_method=f"file://{tmp_path}/rendezvous", rank=0, world_size=1
+    )
+    try:
+        calibration.all_reduce()
+        assert calibration.compute().num_pixels == 16
+        monkeypatch.setattr(dist, "all_reduce", lambda total, group: total.mul_(3))
+        calibration.all_reduce()
+    finally:
+        dist.destroy_process_group()
+    assert calibration.compute().num_pixels == 48
+
+
+LABELS = torch.zeros(1, 4, 4, dtype=torch.uint8)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: Calibration(0), ValueError, "num_classes must be >= 1, got 0"),
+        (lambda: Calibration(2, num_bins=0), ValueError, r"num_bins must be in \[1, 65536\]"),
+        (lambda: Calibration(2, num_bins=1.5), TypeError, "num_bins must be an integer"),
+        (lambda: Calibration(2).compute(on_invalid="no"), ValueError, "on_invalid must be"),
+        (
+            lambda: Calibration(2).update(LABELS, LABELS, LABELS),
+            ValueError,
+            "probability must be floating, got torch.uint8",
+        ),
+        (
+            lambda: Calibration(2).update(LABELS.float(), LABELS.float(), LABELS),
+            ValueError,
+            "prediction must be uint8, int16, int32 or int64, got float32",
+        ),
+        (
+            lambda: Calibration(2).update_scores(torch.zeros(1, 3, 2, 2), LABELS),
+            ValueError,
+            "scores must have num_classes = 2 channels",
+        ),
+    ],
+)
+def test_wrong_arguments(call: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        call()
