@@ -17,10 +17,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from fcn_ext import models
-from fcn_ext.models import FCN
 from fcn_ext.models.upsampling import FixedUpsampling, LearnedUpsampling, Upsampling
+from fcn_train.by_name import by_name
 from fcn_train.data import SegmentationDataset
 from fcn_train.errors import UsageError
+from fcn_train.heads import Net, head_names
 from fcn_train.run import check_classes, load_run
 
 # Under these names programs keep a state dict among other things, and before these its keys.
@@ -28,7 +29,7 @@ WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "weights")
 PREFIXES = ("module.", "model.", "_orig_mod.")
 
 
-def from_classifier(model: FCN, path: Path) -> None:
+def from_classifier(model: Net, path: Path) -> None:
     """The trunk from the file of its classifier.
 
     Raises:
@@ -44,7 +45,7 @@ def from_classifier(model: FCN, path: Path) -> None:
         models.load_classifier(model, state)
     except (KeyError, ValueError, RuntimeError) as error:
         text = re.sub(r"\[((?:'[^']*', ){3})'[^\]]*\]", r"[\1...]", str(error))
-        trunk = model.trunk
+        (trunk,) = model.trunks.values()
         narrow = getattr(trunk, "width", 1) != 1 or getattr(trunk, "batch_norm", False)
         hint = "; --recipe paper has the network of published classifiers" if narrow else ""
         raise UsageError(
@@ -52,7 +53,7 @@ def from_classifier(model: FCN, path: Path) -> None:
         ) from None
 
 
-def from_coarser(model: FCN, path: Path, train_set: SegmentationDataset) -> None:
+def from_coarser(model: Net, path: Path, train_set: SegmentationDataset) -> None:
     """Every layer that the coarser network of the run ``path`` has.
 
     Raises:
@@ -66,21 +67,21 @@ def from_coarser(model: FCN, path: Path, train_set: SegmentationDataset) -> None
         raise UsageError(f"{path}: does not fit the network: {error}") from None
 
 
-def from_streams(model: FCN, text: str, train_set: SegmentationDataset) -> None:
+def from_streams(model: Net, text: str, train_set: SegmentationDataset) -> None:
     """Each stream from the run of a network that sees nothing else: ``color=run,hha=run``.
 
     Raises:
         UsageError: a path is no run, of other classes, channels or another network; or the streams
             are not those of ``model``.
     """
+    paths = by_name(text)
+    if paths is None:
+        raise UsageError(
+            "--init-streams must be a run for each stream, such as "
+            f"color=runs/color,hha=runs/hha, got {text!r}"
+        )
     nets = {}
-    for item in text.split(","):
-        stream, _, path = (part.strip() for part in item.partition("="))
-        if not stream or not path or stream in nets:
-            raise UsageError(
-                "--init-streams must be a run for each stream, such as "
-                f"color=runs/color,hha=runs/hha, got {text!r}"
-            )
+    for stream, path in paths.items():
         run = load_run(Path(path))
         check_classes(run, train_set)
         nets[stream] = run.model
@@ -91,11 +92,15 @@ def from_streams(model: FCN, text: str, train_set: SegmentationDataset) -> None:
 
 
 @torch.no_grad()
-def from_weights(model: FCN, path: Path, class_names: Sequence[str]) -> str:
+def from_weights(model: Net, path: Path, class_names: Sequence[Sequence[str]]) -> str:
     """Every layer of a run folder or a file of weights that ``model`` has, too.
 
     Score layers and learned upsampling are taken where they are of the same classes: of as many,
-    and of the same names where a run tells them.
+    and of the same names where a run tells them. Of several heads, there or here, each takes those
+    of its classes, whatever the heads are called.
+
+    Args:
+        class_names: the classes of each head.
 
     Returns:
         A sentence of what was taken, what was left out, and what stays at its initial values.
@@ -103,21 +108,28 @@ def from_weights(model: FCN, path: Path, class_names: Sequence[str]) -> str:
     Raises:
         UsageError: nothing can be read there, or it is another network's.
     """
-    same_classes = True
+    known: _Heads | None = None
     if path.is_dir():
         run = load_run(path)
         source: Mapping[str, Tensor] = run.model.state_dict()
-        same_classes = run.classes.names == tuple(class_names)
+        known = _heads(run.model, [classes.names for classes in run.label_sets])
     else:
         source = read_state_dict(path)
     target = model.state_dict()
+    heads = _heads(model, class_names)
     taken: dict[str, Tensor] = {}
     left_out: list[str] = []
+    learned: list[str] = []
     for name, value in source.items():
-        value = _as_learned(model, name, value)
-        fits = name in target and value.shape == target[name].shape
-        if fits and (same_classes or not of_classes(name)):
-            taken[name] = value
+        places = _places(name, known, heads) if of_classes(name) else [name]
+        fitting = {
+            place: fitted
+            for place in places
+            if place in target
+            and (fitted := _as_learned(model, place, value)).shape == target[place].shape
+        }
+        if fitting and (known is not None or len(fitting) == 1):
+            taken |= fitting
         elif name in target and not of_classes(name):
             raise UsageError(
                 f"{path}: is of another network: {name} must have shape "
@@ -126,6 +138,8 @@ def from_weights(model: FCN, path: Path, class_names: Sequence[str]) -> str:
             )
         else:
             left_out.append(name)
+            if any(_was_learned(model, place, value) for place in places):
+                learned.append(name)
     initial = [name for name in target if name not in taken]
     trunk = [name for name in target if not of_classes(name)]
     if 2 * sum(name in taken for name in trunk) <= len(trunk):
@@ -137,7 +151,7 @@ def from_weights(model: FCN, path: Path, class_names: Sequence[str]) -> str:
     text = f"{path}: {len(taken)} of {len(target)} tensors taken"
     if left_out:
         text += f"; left out: {some(left_out, 12)}"
-    if learned := [name for name in left_out if _was_learned(model, name, source[name])]:
+    if learned:
         text += f" ({some(learned)}: learned, to be taken with --model.upsampling dense)"
     if initial:
         text += f"; at their initial values: {some(initial, 12)}"
@@ -146,10 +160,38 @@ def from_weights(model: FCN, path: Path, class_names: Sequence[str]) -> str:
 
 def of_classes(name: str) -> bool:
     """Whether a tensor depends on the classes: those of score layers and of upsampling do."""
-    return name.startswith(("score_", "upscore"))
+    layer = name.rpartition(".")[0].rpartition(".")[2]
+    return layer.startswith(("score_", "upscore"))
 
 
-def _as_learned(model: FCN, name: str, value: Tensor) -> Tensor:
+_Heads = dict[str, tuple[str, ...]]  # what the names of a head's layers begin with: its classes
+
+
+def _heads(model: Net, class_names: Sequence[Sequence[str]]) -> _Heads:
+    beginnings = [f"{name}." if name else "" for name in head_names(model)]
+    return dict(zip(beginnings, map(tuple, class_names), strict=True))
+
+
+def _places(name: str, known: _Heads | None, heads: _Heads) -> list[str]:
+    """What a tensor of a head is called in those of ``heads`` that have its classes.
+
+    Args:
+        name: of the tensor, where it comes from.
+        known: the heads there; None for a file, which does not tell its classes: its names are
+            taken as they are, and those of a network of one head for any head.
+    """
+    if known is None:
+        own = any(name.startswith(head) for head in heads if head)
+        return [name] if own or "" in heads else [head + name for head in heads]
+    for there, classes in known.items():
+        if name.startswith(there):
+            same = [head for head, names in heads.items() if names == classes]
+            layer = name.removeprefix(there)
+            return [head + layer for head in ([there] if there in same else same)]
+    return []
+
+
+def _as_learned(model: Net, name: str, value: Tensor) -> Tensor:
     """``value``, in the shape of the learned kernels called ``name`` if it can have it."""
     layer = _upsampling(model, name)
     if isinstance(layer, LearnedUpsampling):
@@ -158,7 +200,7 @@ def _as_learned(model: FCN, name: str, value: Tensor) -> Tensor:
     return value
 
 
-def _was_learned(model: FCN, name: str, value: Tensor) -> bool:
+def _was_learned(model: Net, name: str, value: Tensor) -> bool:
     """Whether ``value`` are learned kernels where ``model`` has bilinear ones of its classes."""
     layer = _upsampling(model, name)
     if not isinstance(layer, FixedUpsampling) or len(value) != layer.channels:
@@ -166,7 +208,7 @@ def _was_learned(model: FCN, name: str, value: Tensor) -> bool:
     return layer.difference_from_bilinear(value) is not None
 
 
-def _upsampling(model: FCN, name: str) -> Upsampling | None:
+def _upsampling(model: Net, name: str) -> Upsampling | None:
     """The upsampling layer that has a tensor called ``name``, if it is one's."""
     layer = name.removesuffix(".weight")
     return getattr(model, layer) if layer in model.upsampling_layers else None

@@ -71,7 +71,8 @@ class OptimOptions:
     """mean: per valid pixel of the batch. sum: over all its pixels, per image (Caffe's
     normalize: false)."""
     class_weights: str = "none"
-    """none, median-frequency, or a JSON or text file with one number per class."""
+    """none, median-frequency, or a JSON or text file with one number per class; of several sets of
+    labels by name, e.g. semantic=median-frequency,geometric=none."""
     schedule: Literal["poly", "fixed"] = "poly"
     """poly: lr * (1 - step / steps) ** power."""
     power: float = 0.9
@@ -182,6 +183,9 @@ class PredictOptions:
     """Folder of the images' depth, for a run that sees it: PNG of the same names."""
     hha: Path | None = None
     """Folder of the images' HHA, for a run that sees it; `fcn data hha` writes it."""
+    label_set: str = ""
+    """Of a run that learned several sets of labels, the one to segment by, e.g. geometric; default:
+    each, in a folder of its name."""
     weights: Literal["last", "best"] = "last"
     """As --weights of `fcn evaluate`."""
     opacity: float = 0.55

@@ -80,11 +80,11 @@ def train(options: TrainOptions, run: Path | None = None, console: Console | Non
                 advance(1, f"loss {loss:.4g}")
         try:
             with console.progress("evaluating", len(splits.val)) as advance:
-                matrix = training.evaluate(advance, stop.check)
+                counts = training.evaluate(advance, stop.check)
         except StopRequested:
             raise Interrupted(
                 stop.signum or 0, f"stopped after training; {folder.continue_with}"
             ) from None
-        training.report(matrix, time.monotonic() - began)
+        training.report(counts, time.monotonic() - began)
     console.line(f"{folder.report}: written after {time.monotonic() - began:.0f} s")
     return folder.path

@@ -170,7 +170,7 @@ def test_foreign_weights_of_any_classes_are_tuned(num_classes: int, tmp_path: Pa
     torch.save({"state_dict": {f"module.{k}": v for k, v in source.items()}}, tmp_path / "w.pth")
     model = build_network(PLAIN, len(NAMES))
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    said = initialize.from_weights(model, tmp_path / "w.pth", NAMES)
+    said = initialize.from_weights(model, tmp_path / "w.pth", [NAMES])
     for name, value in model.state_dict().items():
         anew = name.startswith("score_") and num_classes != len(NAMES)
         assert torch.equal(value, before[name] if anew else source[name]), name
@@ -186,12 +186,12 @@ def test_run_of_other_classes_is_tuned(
     weights, names = trained.model.state_dict(), trained.classes.names
     assert weights["score_fr.weight"].any()
     model = build_network(tiny_options.model, 21)
-    said = initialize.from_weights(model, finished_run, names)
+    said = initialize.from_weights(model, finished_run, [names])
     assert all(torch.equal(v, weights[k]) for k, v in model.state_dict().items())
     assert "left out" not in said
     # As many classes, but others: what the score layers know is of no use.
     model = build_network(tiny_options.model, 21)
-    said = initialize.from_weights(model, finished_run, names[::-1])
+    said = initialize.from_weights(model, finished_run, [names[::-1]])
     assert torch.equal(model.state_dict()["conv3_1.weight"], weights["conv3_1.weight"])
     assert not model.state_dict()["score_fr.weight"].any()
     assert "at their initial values: score_" in said
@@ -201,7 +201,7 @@ def test_run_of_other_classes_is_tuned(
 def test_weights_of_another_network_are_refused(change: Any, tmp_path: Path) -> None:
     save_file(some_weights(options=replace(PLAIN, **change)), tmp_path / "w.safetensors")
     with pytest.raises(UsageError, match=r"is of another network: .* must have shape"):
-        initialize.from_weights(build_network(PLAIN, 3), tmp_path / "w.safetensors", NAMES)
+        initialize.from_weights(build_network(PLAIN, 3), tmp_path / "w.safetensors", [NAMES])
 
 
 def test_fine_tuning_by_the_command_says_what_was_left_out(
