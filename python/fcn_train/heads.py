@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from torch import nn
 
 from fcn_ext.models import FCN, MultiHeadFCN
+from fcn_ext.models.parts import MAIN
 
 T = TypeVar("T")
 
@@ -41,4 +42,5 @@ def in_order(given: T | Mapping[str, T]) -> list[T]:
 
 def can_name_head(name: str) -> bool:
     """Whether a head can have this name: it begins those of layers and ends those of files."""
-    return re.fullmatch(r"[\w-]+", name) is not None and not hasattr(nn.ModuleDict, name)
+    is_plain = re.fullmatch(r"[\w-]+", name) is not None
+    return is_plain and name != MAIN and not hasattr(nn.ModuleDict, name)

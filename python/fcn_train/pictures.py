@@ -71,10 +71,19 @@ def draw_curves(
             (first, "pixel accuracy", BLUE),
         ):
             values = scores[:, column]
-            right.plot(scores[:, 0], values, color=color, marker="o", markersize=4, linestyle=style)
-            if len(scores):
+            text = f"{label_set} {name}" + (f" {values[-1]:.3f}" if len(scores) else "")
+            right.plot(
+                scores[:, 0],
+                values,
+                color=color,
+                marker="o",
+                markersize=4,
+                linestyle=style,
+                label=text.lstrip(),
+            )
+            if len(scores) and len(label_sets) == 1:
                 right.annotate(
-                    f"{label_set} {name} {values[-1]:.3f}".lstrip(),
+                    text.lstrip(),
                     (scores[-1, 0], values[-1]),
                     xytext=(-4, 7),
                     textcoords="offset points",
@@ -84,6 +93,10 @@ def draw_curves(
     right.set_ylim(0, 1.05)
     right.set_xlim(left=0)
     _label(right, "Validation scores", "step", "")
+    if len(label_sets) > 1:  # the names of so many lines would lie over each other
+        right.legend(
+            loc="upper center", bbox_to_anchor=(0.5, -0.14), ncol=2, fontsize=9, frameon=False
+        )
     _save(figure, path)
 
 

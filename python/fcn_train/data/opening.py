@@ -19,6 +19,7 @@ from fcn_train.data.layouts import looks_like, which_kind
 from fcn_train.data.loader import MemoryDataset
 from fcn_train.data.problems import DataError, Problem
 from fcn_train.data.sample import is_sample, write_sample_dataset
+from fcn_train.data.sources import SOURCES
 from fcn_train.data_options import ReadingOptions
 from fcn_train.errors import UsageError
 from fcn_train.heads import can_name_head
@@ -65,9 +66,9 @@ def open_splits(
     for labels in train_set.label_sets:
         if len(sets) > 1 and not can_name_head(labels.name):
             raise UsageError(
-                f"--data.label-folder {options.label_folder} names several sets of labels, each "
-                "learned by a head of the folder's name, which must have letters, digits, _ and - "
-                f"alone and be none of torch's, got {labels.name!r}; rename the folder"
+                f"--data.label-folder {options.label_folder}: each head is called as its folder, "
+                f"and none can be called {labels.name!r} (letters, digits, _ and -; no name that "
+                "torch has for its own, nor main); rename the folder"
             )
     compare_palettes(train_set, val_set)
     check_split(train_set, training=True, warn=warn)
@@ -98,8 +99,10 @@ def open_split(
     root = options.root
     if root is None:
         if options.kind != "sample":
+            get = " or ".join(name for name, one in SOURCES.items() if one.kind == options.kind)
             raise UsageError(
                 f"{prefix}kind {options.kind} needs {prefix}root, the folder it lies in"
+                + (f"; fcn data get {get} downloads it" if get else "")
             )
         root = SAMPLE_ROOT
         if not is_sample(root):
