@@ -18,11 +18,11 @@ from torch import Tensor
 from fcn_train import initialize
 from fcn_train.data import SegmentationDataset, open_dataset
 from fcn_train.errors import UsageError
-from fcn_train.initialize import read_state_dict
 from fcn_train.network import build_network
 from fcn_train.options import ModelOptions, TrainOptions
 from fcn_train.run import load_run
 from fcn_train.train import train
+from fcn_train.weight_files import read_state_dict
 
 Command = Callable[..., tuple[int, str, str]]
 PLAIN = ModelOptions(width=0.05, fc_channels=16, batch_norm=False)
@@ -220,3 +220,35 @@ def test_fine_tuning_by_the_command_says_what_was_left_out(
     assert code == 0, err
     assert f"{finished_run}: " in out
     assert "left out: score_fr.weight, score_fr.bias" in out
+
+
+def test_published_weights_of_two_heads_and_of_two_streams(tmp_path: Path) -> None:
+    """Caffe's names: score_fr_sem of SIFT Flow's nets, conv1_1color and score_frhha of NYUDv2's."""
+    generator = torch.Generator().manual_seed(3)
+    heads = {"semantic": 33, "geometric": 3}
+    two_heads = build_network(replace(PLAIN, name="fcn16s"), heads)
+    late = replace(PLAIN, name="fcn32s", fusion="late")
+    for model, classes in (
+        (two_heads, [[f"{name} {i}" for i in range(n)] for name, n in heads.items()]),
+        (build_network(late, 3, "color-hha"), [NAMES]),
+    ):
+        values = {
+            name: torch.rand(value.shape, generator=generator)
+            for name, value in model.state_dict().items()
+        }
+        source = {}
+        for name, value in values.items():
+            part, _, layer = name.rpartition(".")[0].rpartition(".")
+            caffe = {
+                "semantic": f"{layer}_sem",
+                "geometric": f"{layer}_geo",
+                "color": f"{layer}color",
+                "hha": f"{layer}hha",
+            }.get(part, layer)
+            source[f"{caffe}.{name.rpartition('.')[2]}"] = value
+        assert not source.keys() & {n for n in values if "." in n.rpartition(".")[0]}
+        save_file(source, tmp_path / "w.safetensors")
+        said = initialize.from_weights(model, tmp_path / "w.safetensors", classes)
+        assert said.endswith(f"{len(values)} of {len(values)} tensors taken")
+        for name, value in model.state_dict().items():
+            assert torch.equal(value, values[name]), name
