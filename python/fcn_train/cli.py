@@ -1,4 +1,4 @@
-"""The command ``fcn``: train, evaluate, predict, classify and data.
+"""The command ``fcn``: train, evaluate, predict, classify, data and recipes.
 
 What a user can mend is told in one line with exit code 2. A run that cannot go on ends with 1, as
 do problems found by ``fcn data check`` and images that ``fcn predict`` or ``fcn classify`` could
@@ -31,7 +31,14 @@ from fcn_train.data_options import (
 )
 from fcn_train.errors import UsageError
 from fcn_train.model_options import ModelName
-from fcn_train.options import EvaluateOptions, PredictOptions, RecipeName, TrainOptions
+from fcn_train.options import (
+    EvaluateOptions,
+    PredictOptions,
+    RecipeName,
+    RecipesOptions,
+    TrainOptions,
+)
+from fcn_train.published import EXPERIMENTS, experiment_options, unknown_recipe
 from fcn_train.recipes import recipe_options
 from fcn_train.signals import ending_at_once
 
@@ -101,6 +108,11 @@ def run_command(arguments: Sequence[str]) -> int:
         from fcn_train.classify import classify
 
         return 1 if classify(options, console) else 0
+    if isinstance(options, RecipesOptions):
+        from fcn_train.recipe_commands import show_recipes
+
+        show_recipes(options, console)
+        return 0
     if isinstance(options, GetOptions):
         from fcn_train.get_data import get_data
 
@@ -127,6 +139,7 @@ def import_modules(options: Any) -> None:
         PredictOptions: ("fcn_train.predict",),
         ClassifyOptions: ("fcn_train.classify",),
         GetOptions: ("fcn_train.get_data",),
+        RecipesOptions: ("fcn_train.recipe_commands",),
     }
     for name in modules.get(type(options), ("fcn_train.data_commands",)):
         importlib.import_module(name)
@@ -166,15 +179,20 @@ def train_defaults(arguments: Sequence[str]) -> tuple[TrainOptions, Path | None]
             raise UsageError("--config holds the values of a recipe already; give no --recipe")
         return load_config(Path(values["config"])), None
     # An unknown name is left to the parser, which refuses it in better words.
-    names = {"recipe": RecipeName, "model.name": ModelName, "data.kind": DataKind}
+    names = {"model.name": ModelName, "data.kind": DataKind}
     known = {
         key: value if value in get_args(names[key]) else None
         for key, value in values.items()
         if key in names
     }
-    return recipe_options(
-        known["recipe"] or "default", known["model.name"] or "fcn8s", known["data.kind"] or "sample"
-    ), None
+    recipe: Any = values["recipe"] or "default"
+    if recipe in EXPERIMENTS:
+        return experiment_options(recipe, known["data.kind"]), None
+    if recipe not in get_args(RecipeName):
+        raise UsageError(f"--recipe: there is no {recipe!r}{unknown_recipe(recipe)}")
+    model: Any = known["model.name"] or "fcn8s"
+    kind: Any = known["data.kind"] or "sample"
+    return recipe_options(recipe, model, kind), None
 
 
 def parse(arguments: Sequence[str], defaults: TrainOptions) -> Any:
@@ -184,6 +202,7 @@ def parse(arguments: Sequence[str], defaults: TrainOptions) -> Any:
         | Annotated[EvaluateOptions, tyro.conf.subcommand("evaluate")]
         | Annotated[PredictOptions, tyro.conf.subcommand("predict")]
         | Annotated[ClassifyOptions, tyro.conf.subcommand("classify")]
+        | Annotated[RecipesOptions, tyro.conf.subcommand("recipes")]
         | Annotated[
             DataCommand,
             tyro.conf.subcommand("data", description="Get, write, check and measure data sets."),

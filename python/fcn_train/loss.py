@@ -8,34 +8,54 @@ to compare with.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fcn_ext.models import FCN
+from fcn_ext.models import FCN, Head, MultiHeadFCN
+from fcn_train.by_name import by_name
 from fcn_train.data import IGNORE_INDEX, SegmentationDataset, dataset_statistics
 from fcn_train.errors import UsageError
+from fcn_train.heads import Net
 from fcn_train.options import Logits
 
 
 def pixel_loss(
-    model: FCN,
+    model: Net,
     images: Tensor,
-    target: Tensor,
+    target: Any,
     reduction: str = "mean",
-    weight: Tensor | None = None,
+    weight: Any = None,
     logits: Logits = "coarse",
 ) -> Tensor:
     """Cross-entropy of ``model`` on ``images`` against ``target`` (N, H, W) uint8, 255 = void.
+
+    Of a network of several heads, with ``target`` and ``weight`` by head: the sum of the heads'
+    losses, each times its ``loss_weight`` (Long et al., section 5, "SIFT Flow").
 
     ``mean`` divides by the number of valid pixels of the batch (by the sum of their class weights
     where given; Caffe's ``normalize: true``) and is 0 for a batch without any. ``sum`` divides by
     N alone (Caffe's ``normalize: false``), so it is about ``H * W`` times the mean.
     """
-    total = summed_loss(model, images, target, weight, logits)
+    if not isinstance(model, MultiHeadFCN):
+        total = summed_loss(model, images, target, weight, logits)
+        return reduced(total, target, reduction, weight)
+    weights = dict.fromkeys(model.heads) if weight is None else weight
+    totals = summed_losses(model, images, target, weights, logits)
+    losses = [
+        cast(Head, head).loss_weight * reduced(totals[name], target[name], reduction, weights[name])
+        for name, head in model.heads.items()
+    ]
+    return torch.stack(losses).sum()
+
+
+def reduced(total: Tensor, target: Tensor, reduction: str, weight: Tensor | None) -> Tensor:
+    """``total``, a sum over the valid pixels of ``target``, as ``pixel_loss`` says."""
     if reduction == "sum":
         return total / len(target)
     valid = target != IGNORE_INDEX
@@ -54,6 +74,54 @@ def summed_loss(
     return F.cross_entropy(
         model(images), target.long(), weight, ignore_index=IGNORE_INDEX, reduction="sum"
     )
+
+
+def summed_losses(
+    model: MultiHeadFCN,
+    images: Tensor,
+    target: Mapping[str, Tensor],
+    weight: Mapping[str, Tensor | None],
+    logits: Logits,
+) -> dict[str, Tensor]:
+    """``summed_loss`` of each head."""
+    if logits == "coarse":
+        given = {name: values for name, values in weight.items() if values is not None}
+        return model.losses(images, target, weight=given, reduction="sum")
+    return {
+        name: F.cross_entropy(
+            values,
+            target[name].long(),
+            weight[name],
+            ignore_index=IGNORE_INDEX,
+            reduction="sum",
+        )
+        for name, values in model(images).items()
+    }
+
+
+def weights_by_head(choice: str, dataset: SegmentationDataset, device: torch.device) -> Any:
+    """``class_weights`` as ``pixel_loss`` takes them, by head where ``dataset`` has several sets
+    of labels; ``choice`` is then one for all sets, or one for each: ``a=median-frequency,b=none``.
+
+    Raises:
+        UsageError: it is neither, or names a file for all sets.
+    """
+    if len(dataset.label_sets) == 1:
+        return class_weights(choice, dataset, device)
+    names = [labels.name for labels in dataset.label_sets]
+    choices: Mapping[str, str] | None = dict.fromkeys(names, choice)
+    if choice not in ("none", "median-frequency"):
+        choices = by_name(choice)
+    if choices is None or choices.keys() != set(names):
+        example = ",".join([f"{names[0]}=weights.txt", *(f"{name}=none" for name in names[1:])])
+        raise UsageError(
+            "--optim.class-weights must be none, median-frequency or, for several sets of labels, "
+            f"one of these or a file for each, such as {example}, got {choice!r}"
+        )
+    return {
+        name: class_weights(choices[name], dataset.only(which), device)
+        for which, name in enumerate(names)
+    }
 
 
 def class_weights(choice: str, dataset: SegmentationDataset, device: torch.device) -> Tensor | None:

@@ -71,7 +71,8 @@ class OptimOptions:
     """mean: per valid pixel of the batch. sum: over all its pixels, per image (Caffe's
     normalize: false)."""
     class_weights: str = "none"
-    """none, median-frequency, or a JSON or text file with one number per class."""
+    """none, median-frequency, or a JSON or text file with one number per class; of several sets of
+    labels by name, e.g. semantic=median-frequency,geometric=none."""
     schedule: Literal["poly", "fixed"] = "poly"
     """poly: lr * (1 - step / steps) ** power."""
     power: float = 0.9
@@ -89,10 +90,11 @@ class OptimOptions:
 class TrainOptions:
     """Train a network; without arguments a narrow FCN-8s on a generated sample data set."""
 
-    recipe: RecipeName = "default"
+    recipe: Annotated[str, tyro.conf.arg(metavar="NAME")] = "default"
     """default: from scratch, narrow, with batch norm. paper: 20 images per step, momentum 0.9.
     heavy: the reference repository's, one image per step, momentum 0.99, summed loss (fcn-alexnet:
-    20 images, 0.9 and the mean), for the networks that it has."""
+    20 images, 0.9 and the mean), for the networks that it has. Or the name of a published
+    experiment, which `fcn recipes` lists."""
     data: DataOptions = field(default_factory=DataOptions)
     model: ModelOptions = field(default_factory=ModelOptions)
     optim: OptimOptions = field(default_factory=OptimOptions)
@@ -129,7 +131,7 @@ class TrainOptions:
     log_every: int = 20
     """Steps per row of training.csv."""
     output: Path | None = field(default=None, metadata=UNSAVED)
-    """Run folder; default runs/<kind>-<model>-<number>."""
+    """Run folder; default runs/<kind>-<model>-<number>, or runs/<recipe>-<number>."""
     resume: str | None = field(default=None, metadata=UNSAVED)
     """Run folder to continue from its last checkpoint, or auto: --output, or the newest unfinished
     run. More --optim.steps or --optim.epochs than it had train it further, finished or not."""
@@ -182,6 +184,9 @@ class PredictOptions:
     """Folder of the images' depth, for a run that sees it: PNG of the same names."""
     hha: Path | None = None
     """Folder of the images' HHA, for a run that sees it; `fcn data hha` writes it."""
+    label_set: str = ""
+    """Of a run that learned several sets of labels, the one to segment by, e.g. geometric; default:
+    each, in a folder of its name."""
     weights: Literal["last", "best"] = "last"
     """As --weights of `fcn evaluate`."""
     opacity: float = 0.55
@@ -194,6 +199,15 @@ class PredictOptions:
     """As --threads of `fcn train`."""
     amp: Literal["none", "bf16"] = "none"
     """As --amp of `fcn train`."""
+    traceback: Flag = False
+
+
+@dataclass(frozen=True)
+class RecipesOptions:
+    """List the published experiments with their scores, or show what one of them sets."""
+
+    name: Annotated[str, tyro.conf.Positional] = ""
+    """The experiment to show; default: a table of all."""
     traceback: Flag = False
 
 

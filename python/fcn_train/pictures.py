@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BLUE, ORANGE, GREY = "#2f6db3", "#d9772b", "#8a8f98"
+LINES = ("-", "--", ":", "-.")  # of the label sets
 DPI = 110
 LONGEST = 40  # characters of a name
 LEGEND_COLUMNS = 5
@@ -37,12 +38,16 @@ class Picture(NamedTuple):
 
 
 def draw_curves(
-    path: Path, training: Sequence[Sequence[float]], evaluations: Sequence[Sequence[float]]
+    path: Path,
+    training: Sequence[Sequence[float]],
+    evaluations: Sequence[Sequence[float]],
+    label_sets: Sequence[str] = ("",),
 ) -> None:
     """Loss and scores over steps.
 
-    ``training`` rows: step, epoch, lr, loss. ``evaluations`` rows: step, epoch, pixel accuracy,
-    mean accuracy, mean IU, mean IU of present classes, frequency-weighted IU.
+    ``training`` rows: step, epoch, lr, loss. ``evaluations`` rows: step, epoch, and for each of
+    the ``label_sets`` pixel accuracy, mean accuracy, mean IU, mean IU of present classes,
+    frequency-weighted IU.
     """
     figure = _figure(11, 4)
     left, right = figure.subplots(1, 2)
@@ -57,22 +62,41 @@ def draw_curves(
     rate.set_ylim(bottom=0)
     rate.tick_params(colors=GREY)
     rate.spines["top"].set_visible(False)
-    scores = np.array(evaluations, dtype=np.float64).reshape(-1, 7)
-    for column, name, color in ((4, "mean IU", ORANGE), (2, "pixel accuracy", BLUE)):
-        right.plot(scores[:, 0], scores[:, column], color=color, marker="o", markersize=4)
-        if len(scores):
-            text = f"{name} {scores[-1, column]:.3f}"
-            right.annotate(
-                text,
-                (scores[-1, 0], scores[-1, column]),
-                xytext=(-4, 7),
-                textcoords="offset points",
-                ha="right",
+    scores = np.array(evaluations, dtype=np.float64).reshape(-1, 2 + 5 * len(label_sets))
+    for which, label_set in enumerate(label_sets):
+        style = LINES[which % len(LINES)]
+        first = 2 + 5 * which
+        for column, name, color in (
+            (first + 2, "mean IU", ORANGE),
+            (first, "pixel accuracy", BLUE),
+        ):
+            values = scores[:, column]
+            text = f"{label_set} {name}" + (f" {values[-1]:.3f}" if len(scores) else "")
+            right.plot(
+                scores[:, 0],
+                values,
                 color=color,
+                marker="o",
+                markersize=4,
+                linestyle=style,
+                label=text.lstrip(),
             )
+            if len(scores) and len(label_sets) == 1:
+                right.annotate(
+                    text.lstrip(),
+                    (scores[-1, 0], values[-1]),
+                    xytext=(-4, 7),
+                    textcoords="offset points",
+                    ha="right",
+                    color=color,
+                )
     right.set_ylim(0, 1.05)
     right.set_xlim(left=0)
     _label(right, "Validation scores", "step", "")
+    if len(label_sets) > 1:  # the names of so many lines would lie over each other
+        right.legend(
+            loc="upper center", bbox_to_anchor=(0.5, -0.14), ncol=2, fontsize=9, frameon=False
+        )
     _save(figure, path)
 
 

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fcn_ext.models import FCN
 from fcn_train.checkpoint import Checkpoint
 from fcn_train.errors import UsageError
+from fcn_train.heads import Net, head_names
 from fcn_train.history import History
 from fcn_train.schedule import Schedule
 
@@ -24,10 +24,10 @@ class TrainingState:
         whole: False once an update was left in its middle: nothing to save any more.
     """
 
-    def __init__(self, model: FCN, optimizer: torch.optim.SGD) -> None:
+    def __init__(self, model: Net, optimizer: torch.optim.SGD) -> None:
         self.model = model
         self.optimizer = optimizer
-        self.history = History()
+        self.history = History(label_sets=head_names(model))
         self.step = 0
         self.whole = True
 
@@ -62,7 +62,7 @@ class TrainingState:
         try:
             if saved.state.get("step", saved.step) != saved.step:
                 raise ValueError(f"its state is of step {saved.state['step']}")
-            history = History.of(saved.state["history"])
+            history = History.of(saved.state["history"], self.history.label_sets)
             self.model.load_state_dict(saved.weights)
             self._check_optimizer(saved.state["optimizer"])
             self.optimizer.load_state_dict(saved.state["optimizer"])

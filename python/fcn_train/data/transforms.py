@@ -251,11 +251,16 @@ class Batch(NamedTuple):
     sizes: tuple[tuple[int, int], ...]
     more_targets: tuple[Tensor, ...] = ()
 
+    @property
+    def all_targets(self) -> tuple[Tensor, ...]:
+        """The targets of every set of classes."""
+        return (self.targets, *self.more_targets)
+
     def __eq__(self, other: object) -> bool:
         """Whether both hold the same images, targets, names and sizes."""
         if not isinstance(other, Batch):
             return NotImplemented
-        mine, theirs = ((b.images, b.targets, *b.more_targets) for b in (self, other))
+        mine, theirs = ((b.images, *b.all_targets) for b in (self, other))
         same = len(mine) == len(theirs) and all(map(torch.equal, mine, theirs))
         return same and (self.ids, self.sizes) == (other.ids, other.sizes)
 
