@@ -106,3 +106,10 @@ def check(emulation: Emulation, case: Case, input: Tensor, target: Tensor) -> No
         close(losses, wanted[1], 1e-12 if exact else 2e-6)
     readers = max(pixels / input.shape[2:].numel(), 1.0)
     close(gradient, wanted[2], 1e-11 if exact else 1e-5, 1e-11 if exact else 4e-6 * readers)
+
+
+def side_of(emulation: Emulation, case: Case, input: Tensor, target: Tensor) -> int:
+    """Of a cell of the tile kernels; 0 where the shape is left to the direct ones."""
+    side = torch.zeros(1, dtype=torch.int64)
+    emulation.call("region_sums_side", case.problem(input, target, input), side)
+    return int(side)

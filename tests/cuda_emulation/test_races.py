@@ -254,9 +254,10 @@ def test_region_sums(strictly: Emulation, name: str) -> None:
     generator = torch.Generator().manual_seed(9)
     map = LOSS_MAPS[name]
     input = cross_entropy_cases.scores(generator, (2, 9, *map.input_size))
+    input[0, :2, -1, 1:3] = torch.tensor([[120.0, 0.0], [0.0, 120.0]])
     target = cross_entropy_cases.labels(generator, (2, *map.output_size), 9)
     for case in (
-        region_sums_cases.Case(map),
-        region_sums_cases.Case(map, squared=True, losses=True, weight=torch.rand(9)),
+        region_sums_cases.Case(map, losses=True, weight=torch.rand(9)),
+        region_sums_cases.Case(map, squared=True, losses=True),
     ):
         region_sums_cases.check(strictly, case, input, target)

@@ -33,14 +33,14 @@ void run(int64_t classes, const BilinearAxis& y, const BilinearAxis& x, bool cha
     const int64_t rows = squared ? 4 : 3;
     const auto sums = multiples<double>(rows * kBatch * classes, 1.0f);
     const auto losses = multiples<double>(2 * kBatch, 1.0f);
-    const auto workspace =
-        multiples<unsigned char>(static_cast<int64_t>(region_sums_workspace(problem)), 1.0f);
+    const auto workspace = multiples<unsigned char>(
+        static_cast<int64_t>(region_sums_workspace<scalar_t>(problem, squared)), 1.0f);
     launch_region_sums<scalar_t>(problem, squared, input.get(), weight.get(), sums.get(),
                                  squared ? losses.get() : nullptr, workspace.get(), nullptr);
     const auto grad_sums = multiples<accumulate_t>(rows * kBatch * classes, 1.0f);
     const auto grad_losses = multiples<accumulate_t>(2 * kBatch, 1.0f);
     const auto pixels_kept = multiples<unsigned char>(
-        static_cast<int64_t>(region_sums_backward_workspace<scalar_t>(problem)), 1.0f);
+        static_cast<int64_t>(region_sums_backward_workspace<scalar_t>(problem, squared)), 1.0f);
     launch_region_sums_backward<scalar_t>(
         problem, squared, grad_sums.get(), squared ? grad_losses.get() : nullptr, input.get(),
         weight.get(), gradient.get(), strides, pixels_kept.get(), nullptr);
