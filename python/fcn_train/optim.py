@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from fcn_ext.models import Head
 from fcn_train.options import OptimOptions
 
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
@@ -15,35 +16,45 @@ NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
 def parameter_groups(model: nn.Module, options: OptimOptions) -> list[dict[str, Any]]:
     """Weights; biases of convolutions (twice the rate, no decay, as published); normalization.
 
-    Scale and shift of a normalization take the plain rate and no decay.
+    Scale and shift of a normalization take the plain rate and no decay. Score layers are in groups
+    of their own where ``options.score_lr`` is not 1.
     """
-    weights: list[nn.Parameter] = []
-    biases: list[nn.Parameter] = []
-    norms: list[nn.Parameter] = []
+    sorts = {
+        "weights": (1.0, 1.0),
+        "biases": (options.bias_lr, options.bias_decay),
+        "norms": (1.0, 0.0),
+        "score weights": (options.score_lr, 1.0),
+        "score biases": (options.score_lr * options.bias_lr, options.bias_decay),
+    }
+    found: dict[str, list[nn.Parameter]] = {sort: [] for sort in sorts}
+    apart = score_layers(model) if options.score_lr != 1 else set()
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
             if not parameter.requires_grad:
                 continue
+            sort = "biases" if name == "bias" else "weights"
             if isinstance(module, NORMS):
-                norms.append(parameter)
-            else:
-                (biases if name == "bias" else weights).append(parameter)
-    groups = [
-        ("weights", weights, 1.0, 1.0),
-        ("biases", biases, options.bias_lr, options.bias_decay),
-        ("norms", norms, 1.0, 0.0),
-    ]
+                sort = "norms"
+            elif module in apart:
+                sort = f"score {sort}"
+            found[sort].append(parameter)
     return [
         {
-            "name": name,
-            "params": parameters,
+            "name": sort,
+            "params": found[sort],
             "lr": options.lr * rate,
             "base_lr": options.lr * rate,
             "weight_decay": options.weight_decay * decay,
         }
-        for name, parameters, rate, decay in groups
-        if parameters
+        for sort, (rate, decay) in sorts.items()
+        if found[sort]
     ]
+
+
+def score_layers(model: nn.Module) -> set[nn.Module]:
+    """The score layers of all heads of ``model``: of the top map and of every skip."""
+    heads = [module for module in model.modules() if isinstance(module, Head)]
+    return {layer for head in heads for layer in head.score_layers.values()}
 
 
 def build_optimizer(

@@ -67,6 +67,10 @@ class OptimOptions:
     """Learning rate of the biases of convolutions, relative to lr."""
     bias_decay: float = 0.0
     """Weight decay of those biases, relative to weight_decay."""
+    score_lr: float = 1.0
+    """Learning rate of the score layers, those of the skips among them, relative to the rate that
+    they would have. They start from zero: on a trunk of trained weights, 10 teaches them while it
+    changes little."""
     loss: Literal["mean", "sum"] = "mean"
     """mean: per valid pixel of the batch. sum: over all its pixels, per image (Caffe's
     normalize: false)."""
@@ -220,6 +224,7 @@ def check(options: TrainOptions) -> None:
         ("--optim.weight-decay", optim.weight_decay >= 0, ">= 0", optim.weight_decay),
         ("--optim.bias-lr", optim.bias_lr >= 0, ">= 0", optim.bias_lr),
         ("--optim.bias-decay", optim.bias_decay >= 0, ">= 0", optim.bias_decay),
+        ("--optim.score-lr", 0 < optim.score_lr < inf, "> 0 and finite", optim.score_lr),
         ("--optim.power", 0 <= optim.power < inf, ">= 0 and finite", optim.power),
         ("--optim.warmup", optim.warmup >= 0, ">= 0", optim.warmup),
         ("--optim.steps", optim.steps >= 0, ">= 0", optim.steps),

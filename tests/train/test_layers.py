@@ -1,4 +1,4 @@
-"""Training the score layers alone, as in FCN-32s-fixed."""
+"""Training the score layers alone, as in FCN-32s-fixed, or faster than the others."""
 
 from __future__ import annotations
 
@@ -8,10 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 
+from fcn_train.checkpoint import Checkpoint
+from fcn_train.config import load_config
 from fcn_train.console import Console
+from fcn_train.errors import UsageError
 from fcn_train.network import build_network
+from fcn_train.optim import build_optimizer
 from fcn_train.options import TrainOptions
 from fcn_train.run import load_run
+from fcn_train.state import TrainingState
 from fcn_train.train import train
 
 from .running import assert_same_run, killed
@@ -50,3 +55,27 @@ def test_an_interruption_leaves_no_trace(
     halved = killed(options, tmp_path / "halved", 4, monkeypatch)
     train(options, halved)
     assert_same_run(halved, run)
+
+
+def test_a_rate_of_the_scores_is_resumed(
+    tiny_options: TrainOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = replace(tiny_options, optim=replace(tiny_options.optim, score_lr=4.0, steps=4))
+    run = train(replace(options, output=tmp_path / "whole"))
+    halved = killed(options, tmp_path / "halved", 4, monkeypatch)
+    train(load_config(halved), halved)
+    assert_same_run(halved, run)
+
+
+def test_a_checkpoint_of_another_rate_of_the_scores_is_refused(tiny_options: TrainOptions) -> None:
+    def state(score_lr: float) -> TrainingState:
+        model = build_network(tiny_options.model, 21)
+        optim = replace(tiny_options.optim, score_lr=score_lr)
+        return TrainingState(model, build_optimizer(model, optim, torch.device("cpu")))
+
+    saved = state(4.0)
+    checkpoint = Checkpoint(Path("step-000000"), 0, saved.weights(), saved.progress())
+    state(4.0).restore(checkpoint)
+    for other in (1.0, 5.0):
+        with pytest.raises(UsageError, match="is not of this run's network and optimizer"):
+            state(other).restore(checkpoint)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -42,6 +43,46 @@ def test_every_parameter_is_in_one_group() -> None:
     assert by_name["norms"]["weight_decay"] == 0
     assert by_name["biases"]["lr"] == pytest.approx(0.3)
     assert by_name["biases"]["weight_decay"] == pytest.approx(0.005)
+
+
+@pytest.mark.parametrize(
+    ("name", "more", "layers"),
+    [
+        ("fcn32s", {}, 1),
+        ("fcn8s", {"upsampling": "dense"}, 3),
+        ("fcn16s", {"streams": ["color", "hha"]}, 4),
+    ],
+)
+def test_score_layers_have_a_rate_of_their_own(
+    name: str, more: dict[str, Any], layers: int
+) -> None:
+    """Those of every skip and stream; learned upsampling is a weight as others."""
+    model = build_model(name, num_classes=3, width=0.05, fc_channels=8, batch_norm=True, **more)
+    options = OptimOptions(lr=0.1, bias_lr=3.0, score_lr=10.0, bias_decay=0.5, weight_decay=0.01)
+    groups = parameter_groups(model, options)
+    named = {id(parameter): key for key, parameter in model.named_parameters()}
+    by_name = {group["name"]: group for group in groups}
+    for sort, rate, decay in [
+        ("weights", 0.1, 0.01),
+        ("biases", 0.3, 0.005),
+        ("norms", 0.1, 0.0),
+        ("score weights", 1.0, 0.01),
+        ("score biases", 3.0, 0.005),
+    ]:
+        group = by_name.pop(sort)
+        assert (group["lr"], group["weight_decay"]) == pytest.approx((rate, decay))
+        keys = [named.pop(id(parameter)) for parameter in group["params"]]
+        assert all((".score_" in key) == sort.startswith("score") for key in keys)
+        assert not sort.startswith("score") or len(keys) == layers
+    assert not by_name
+    assert not named  # every parameter was in one group
+
+
+def test_groups_of_a_plain_rate_are_those_of_earlier_runs() -> None:
+    """A checkpoint holds the groups, so runs that knew no rate of the scores still continue."""
+    model = build_model("fcn16s", num_classes=3, width=0.05, fc_channels=8)
+    groups = parameter_groups(model, OptimOptions(score_lr=1.0))
+    assert [group["name"] for group in groups] == ["weights", "biases"]
 
 
 def test_step_is_caffes_update() -> None:
