@@ -11,6 +11,7 @@ from fcn_ext.models import Head
 from fcn_train.options import OptimOptions
 
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
+ADAM_BETA2 = 0.999  # share of the mean squared gradient that each step keeps
 
 
 def parameter_groups(model: nn.Module, options: OptimOptions) -> list[dict[str, Any]]:
@@ -59,14 +60,17 @@ def score_layers(model: nn.Module) -> set[nn.Module]:
 
 def build_optimizer(
     model: nn.Module, options: OptimOptions, device: torch.device
-) -> torch.optim.SGD:
-    """SGD with momentum. Caffe keeps lr inside its buffer: equal while lr is constant."""
-    return torch.optim.SGD(
-        parameter_groups(model, options),
-        lr=options.lr,
-        momentum=options.momentum,
-        fused=options.fused and device.type in ("cpu", "cuda"),
-    )
+) -> torch.optim.Optimizer:
+    """SGD with momentum, or AdamW (Loshchilov and Hutter, 2019, Algorithm 2).
+
+    SGD's buffer is without lr, where Caffe's has it: equal while lr is constant.
+    """
+    groups = parameter_groups(model, options)
+    fused = options.fused and device.type in ("cpu", "cuda")
+    if options.method == "adamw":
+        betas = (options.momentum, ADAM_BETA2)
+        return torch.optim.AdamW(groups, lr=options.lr, betas=betas, fused=fused)
+    return torch.optim.SGD(groups, lr=options.lr, momentum=options.momentum, fused=fused)
 
 
 def lr_factor(step: int, steps: int, options: OptimOptions) -> float:

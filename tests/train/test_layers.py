@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -57,25 +58,39 @@ def test_an_interruption_leaves_no_trace(
     assert_same_run(halved, run)
 
 
-def test_a_rate_of_the_scores_is_resumed(
-    tiny_options: TrainOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("optim", [{"score_lr": 4.0}, {"method": "adamw", "lr": 1e-3}])
+def test_optimizers_are_resumed(
+    optim: dict[str, Any],
+    tiny_options: TrainOptions,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    options = replace(tiny_options, optim=replace(tiny_options.optim, score_lr=4.0, steps=4))
+    options = replace(tiny_options, optim=replace(tiny_options.optim, steps=4, **optim))
     run = train(replace(options, output=tmp_path / "whole"))
     halved = killed(options, tmp_path / "halved", 4, monkeypatch)
     train(load_config(halved), halved)
     assert_same_run(halved, run)
 
 
-def test_a_checkpoint_of_another_rate_of_the_scores_is_refused(tiny_options: TrainOptions) -> None:
-    def state(score_lr: float) -> TrainingState:
+def test_checkpoints_of_another_optimizer_are_refused(tiny_options: TrainOptions) -> None:
+    def state(**optim: Any) -> TrainingState:
         model = build_network(tiny_options.model, 21)
-        optim = replace(tiny_options.optim, score_lr=score_lr)
-        return TrainingState(model, build_optimizer(model, optim, torch.device("cpu")))
+        options = replace(tiny_options.optim, **optim)
+        return TrainingState(model, build_optimizer(model, options, torch.device("cpu")))
 
-    saved = state(4.0)
-    checkpoint = Checkpoint(Path("step-000000"), 0, saved.weights(), saved.progress())
-    state(4.0).restore(checkpoint)
-    for other in (1.0, 5.0):
-        with pytest.raises(UsageError, match="is not of this run's network and optimizer"):
-            state(other).restore(checkpoint)
+    kinds: list[dict[str, Any]] = [
+        {"score_lr": 4.0},
+        {"score_lr": 1.0},
+        {"score_lr": 5.0},
+        {"method": "adamw", "score_lr": 4.0},
+        {"method": "adamw", "score_lr": 4.0, "momentum": 0.8},
+    ]
+    for one in kinds:
+        saved = state(**one)
+        checkpoint = Checkpoint(Path("step-000000"), 0, saved.weights(), saved.progress())
+        for other in kinds:
+            if other is one:
+                state(**other).restore(checkpoint)
+                continue
+            with pytest.raises(UsageError, match="is not of this run's network and optimizer"):
+                state(**other).restore(checkpoint)

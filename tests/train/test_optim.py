@@ -104,6 +104,26 @@ def test_step_is_caffes_update() -> None:
     assert layer.bias.item() == pytest.approx(bias, abs=1e-12)
 
 
+def test_step_is_adamws_update() -> None:
+    """Algorithm 2 of Loshchilov and Hutter, with the bias at twice the rate and without decay."""
+    layer = torch.nn.Conv2d(1, 1, 1).double()
+    assert layer.bias is not None
+    options = OptimOptions(method="adamw", lr=0.1, momentum=0.5, weight_decay=0.01)
+    optimizer = build_optimizer(layer, options, CPU)
+    weight, bias, mean, square = layer.weight.item(), layer.bias.item(), 0.0, 0.0
+    for step, gradient in enumerate((1.0, -0.25, 0.5), 1):
+        layer.weight.grad = torch.full_like(layer.weight, gradient)
+        layer.bias.grad = torch.full_like(layer.bias, gradient)
+        optimizer.step()
+        mean = 0.5 * mean + 0.5 * gradient
+        square = 0.999 * square + 0.001 * gradient**2
+        update = mean / (1 - 0.5**step) / ((square / (1 - 0.999**step)) ** 0.5 + 1e-8)
+        weight -= 0.1 * (update + 0.01 * weight)
+        bias -= 0.2 * update
+    assert layer.weight.item() == pytest.approx(weight, abs=1e-12)
+    assert layer.bias.item() == pytest.approx(bias, abs=1e-12)
+
+
 def test_schedules() -> None:
     fixed, poly = OptimOptions(schedule="fixed"), OptimOptions(schedule="poly", power=0.9)
     assert [lr_factor(step, 10, fixed) for step in (0, 5, 9)] == [1, 1, 1]
