@@ -13,8 +13,8 @@ from fcn_train.errors import UsageError
 from fcn_train.history import History
 from fcn_train.schedule import Schedule
 
-# The parts of an optimizer's parameter groups that follow from the options (momentum is SGD's, betas
-# are AdamW's).
+# The parts of an optimizer's parameter groups that follow from the options (momentum is SGD's,
+# betas are AdamW's).
 FIXED = ("name", "base_lr", "weight_decay", "momentum", "betas")
 
 
