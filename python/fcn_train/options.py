@@ -48,8 +48,11 @@ class DataOptions(ReadingOptions):
 
 @dataclass(frozen=True)
 class OptimOptions:
-    """Stochastic gradient descent with momentum, and its schedule."""
+    """The optimizer, and its schedule."""
 
+    method: Literal["sgd", "adamw"] = "sgd"
+    """sgd: stochastic gradient descent with momentum. adamw: rates that adapt to each weight's
+    gradients; try --optim.lr 1e-4 for trained weights."""
     layers: Literal["all", "scores"] = "all"
     """Which layers are trained. scores: the score layers and learned upsampling alone, as in the
     paper's FCN-32s-fixed; all others stay as they were started."""
@@ -60,13 +63,17 @@ class OptimOptions:
     lr: float = 0.1
     """Learning rate of the weights."""
     momentum: float = 0.9
-    """Share of the previous update that each step keeps."""
+    """Share of the previous update that each step keeps; adamw: of the mean gradient (beta1)."""
     weight_decay: float = 5e-4
-    """L2 penalty on the weights."""
+    """L2 penalty on the weights; adamw: the share that each step takes off them, times lr."""
     bias_lr: float = 2.0
     """Learning rate of the biases of convolutions, relative to lr."""
     bias_decay: float = 0.0
     """Weight decay of those biases, relative to weight_decay."""
+    score_lr: float = 1.0
+    """Learning rate of the score layers, those of the skips among them, relative to the rate that
+    they would have. They start from zero: on a trunk of trained weights, 10 teaches them while it
+    changes little. Large features (SqueezeNet's) want less than 1 with sgd."""
     loss: Literal["mean", "sum"] = "mean"
     """mean: per valid pixel of the batch. sum: over all its pixels, per image (Caffe's
     normalize: false)."""
@@ -83,7 +90,7 @@ class OptimOptions:
     steps: int = 0
     """Length of the run in optimizer steps; 0 = from --optim.epochs."""
     fused: bool = True
-    """Use torch's fused SGD where the device has it."""
+    """Use torch's fused optimizer where the device has it."""
 
 
 @dataclass(frozen=True)
@@ -234,6 +241,7 @@ def check(options: TrainOptions) -> None:
         ("--optim.weight-decay", optim.weight_decay >= 0, ">= 0", optim.weight_decay),
         ("--optim.bias-lr", optim.bias_lr >= 0, ">= 0", optim.bias_lr),
         ("--optim.bias-decay", optim.bias_decay >= 0, ">= 0", optim.bias_decay),
+        ("--optim.score-lr", 0 < optim.score_lr < inf, "> 0 and finite", optim.score_lr),
         ("--optim.power", 0 <= optim.power < inf, ">= 0 and finite", optim.power),
         ("--optim.warmup", optim.warmup >= 0, ">= 0", optim.warmup),
         ("--optim.steps", optim.steps >= 0, ">= 0", optim.steps),
