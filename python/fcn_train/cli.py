@@ -1,4 +1,4 @@
-"""The command ``fcn``: train, evaluate, predict, classify and data.
+"""The command ``fcn``: train, evaluate, predict, classify, describe and data.
 
 What a user can mend is told in one line with exit code 2. A run that cannot go on ends with 1, as
 do problems found by ``fcn data check`` and images that ``fcn predict`` or ``fcn classify`` could
@@ -29,6 +29,7 @@ from fcn_train.data_options import (
     SampleOptions,
     StatsOptions,
 )
+from fcn_train.describe_options import DescribeOptions
 from fcn_train.errors import UsageError
 from fcn_train.model_options import ModelName
 from fcn_train.options import EvaluateOptions, PredictOptions, RecipeName, TrainOptions
@@ -101,6 +102,11 @@ def run_command(arguments: Sequence[str]) -> int:
         from fcn_train.classify import classify
 
         return 1 if classify(options, console) else 0
+    if isinstance(options, DescribeOptions):
+        from fcn_train.describe import describe
+
+        describe(options, console)
+        return 0
     if isinstance(options, GetOptions):
         from fcn_train.get_data import get_data
 
@@ -126,6 +132,7 @@ def import_modules(options: Any) -> None:
         EvaluateOptions: ("fcn_train.evaluate",),
         PredictOptions: ("fcn_train.predict",),
         ClassifyOptions: ("fcn_train.classify",),
+        DescribeOptions: ("fcn_train.describe",),
         GetOptions: ("fcn_train.get_data",),
     }
     for name in modules.get(type(options), ("fcn_train.data_commands",)):
@@ -184,6 +191,7 @@ def parse(arguments: Sequence[str], defaults: TrainOptions) -> Any:
         | Annotated[EvaluateOptions, tyro.conf.subcommand("evaluate")]
         | Annotated[PredictOptions, tyro.conf.subcommand("predict")]
         | Annotated[ClassifyOptions, tyro.conf.subcommand("classify")]
+        | Annotated[DescribeOptions, tyro.conf.subcommand("describe")]
         | Annotated[
             DataCommand,
             tyro.conf.subcommand("data", description="Get, write, check and measure data sets."),

@@ -44,7 +44,7 @@ def draw_curves(
     ``training`` rows: step, epoch, lr, loss. ``evaluations`` rows: step, epoch, pixel accuracy,
     mean accuracy, mean IU, mean IU of present classes, frequency-weighted IU.
     """
-    figure = _figure(11, 4)
+    figure = new_figure(11, 4)
     left, right = figure.subplots(1, 2)
     rows = np.array(training, dtype=np.float64).reshape(-1, 4)
     left.plot(rows[:, 0], rows[:, 3], color=BLUE, linewidth=1.6)
@@ -73,7 +73,7 @@ def draw_curves(
     right.set_ylim(0, 1.05)
     right.set_xlim(left=0)
     _label(right, "Validation scores", "step", "")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def draw_class_bars(
@@ -81,7 +81,7 @@ def draw_class_bars(
 ) -> None:
     """IU of every class as bars, its accuracy as a tick; both (C,), NaN where undefined."""
     count = len(names)
-    figure = _figure(8, 1.2 + 0.27 * count)
+    figure = new_figure(8, 1.2 + 0.27 * count)
     axes = figure.subplots()
     positions = np.arange(count)
     axes.barh(positions, np.nan_to_num(class_iu), color=BLUE, height=0.72, label="IU")
@@ -99,7 +99,7 @@ def draw_class_bars(
     axes.grid(axis="y", visible=False)
     below = -0.35 / (0.27 * count)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, below), ncol=3, frameon=False)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def draw_confusion(path: Path, matrix: np.ndarray, names: Sequence[str]) -> None:
@@ -108,7 +108,7 @@ def draw_confusion(path: Path, matrix: np.ndarray, names: Sequence[str]) -> None
     totals = matrix.sum(axis=1, keepdims=True)
     shares = np.divide(matrix, totals, out=np.full(matrix.shape, np.nan), where=totals > 0)
     side = max(5.0, 2.2 + 0.36 * count)
-    figure = _figure(side + 0.8, side)
+    figure = new_figure(side + 0.8, side)
     axes = figure.subplots()
     axes.set_facecolor("#eeeeee")
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
@@ -128,7 +128,7 @@ def draw_confusion(path: Path, matrix: np.ndarray, names: Sequence[str]) -> None
     axes.set_ylabel("target")
     axes.set_title("Where the pixels of each class go (% of the row)", fontsize=11)
     figure.colorbar(image, ax=axes, fraction=0.04, pad=0.02)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def draw_overlays(
@@ -144,7 +144,7 @@ def draw_overlays(
         legend[IGNORE_INDEX] = "void"
     heights = [min(1.0, row.image.shape[0] / row.image.shape[1]) for row in rows]
     below = max(1.3, 0.5 + 0.2 * math.ceil(len(legend) / LEGEND_COLUMNS))
-    figure = _figure(10.4, sum(2.6 * h + 0.1 for h in heights) + below)
+    figure = new_figure(10.4, sum(2.6 * h + 0.1 for h in heights) + below)
     grid = figure.subplots(len(rows), 4, squeeze=False, height_ratios=heights)
     for axes_row, row in zip(grid, rows, strict=True):
         columns = (
@@ -172,7 +172,7 @@ def draw_overlays(
     )
     for text in box.get_texts():
         text.set_parse_math(False)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def labels(names: Sequence[str]) -> list[str]:
@@ -180,7 +180,8 @@ def labels(names: Sequence[str]) -> list[str]:
     return [shown(name, LONGEST) for name in names]
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of that size in inches, without a display."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -199,7 +200,8 @@ def _label(axes: Axes, title: str, x: str, y: str) -> None:
         axes.spines[side].set_visible(False)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write ``figure`` as a PNG, atomically."""
     with atomic_path(path) as temporary, warnings.catch_warnings():
         # Of letters that the font has not: they are drawn as boxes, the tables have the names.
         warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
