@@ -44,6 +44,7 @@ from .classifier import (
     recognize_classifier,
 )
 from .coarse import CoarseNet, CoarseScores
+from .dense import rarefied, shift_and_stitch
 from .fcn import FCN
 from .fusion import initialize_from_streams
 from .googlenet import GoogLeNetTrunk
@@ -87,6 +88,8 @@ __all__ = [
     "initialize_from_streams",
     "load_classifier",
     "measured_field",
+    "rarefied",
     "receptive_fields",
     "recognize_classifier",
+    "shift_and_stitch",
 ]

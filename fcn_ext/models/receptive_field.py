@@ -126,6 +126,11 @@ class Layer:
         return Region.around(rows[:, None] & columns)
 
     @property
+    def path(self) -> str:
+        """Where the module lies in its net, as ``get_submodule`` takes it."""
+        return self._found.path
+
+    @property
     def map_size(self) -> tuple[int, int]:
         """Cells by rows and by columns."""
         return self._found.map.size

@@ -50,7 +50,7 @@ def draw_curves(
     left.plot(rows[:, 0], rows[:, 3], color=BLUE, linewidth=1.6)
     if len(rows) and (rows[:, 3] > 0).all() and rows[:, 3].max() > 20 * rows[:, 3].min():
         left.set_yscale("log")
-    _label(left, "Training loss", "step", "loss")
+    label_axes(left, "Training loss", "step", "loss")
     rate = left.twinx()
     rate.plot(rows[:, 0], rows[:, 2], color=GREY, linewidth=1, linestyle=":")
     rate.set_ylabel("learning rate", color=GREY)
@@ -72,7 +72,7 @@ def draw_curves(
             )
     right.set_ylim(0, 1.05)
     right.set_xlim(left=0)
-    _label(right, "Validation scores", "step", "")
+    label_axes(right, "Validation scores", "step", "")
     save_figure(figure, path)
 
 
@@ -95,7 +95,7 @@ def draw_class_bars(
     axes.set_yticks(positions, labels(names), fontsize=9, parse_math=False)
     axes.set_ylim(count - 0.4, -0.6)
     axes.set_xlim(0, 1)
-    _label(axes, "Intersection over union of each class", "", "")
+    label_axes(axes, "Intersection over union of each class", "", "")
     axes.grid(axis="y", visible=False)
     below = -0.35 / (0.27 * count)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, below), ncol=3, frameon=False)
@@ -190,7 +190,8 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def _label(axes: Axes, title: str, x: str, y: str) -> None:
+def label_axes(axes: Axes, title: str, x: str, y: str) -> None:
+    """Title and names of the axes, and a grid behind what is drawn."""
     axes.set_title(title, fontsize=11)
     axes.set_xlabel(x)
     axes.set_ylabel(y)

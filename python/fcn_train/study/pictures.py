@@ -1,0 +1,56 @@
+"""The pictures of studies: lines over a number, with the paper's own where it has them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fcn_train.files import make_folder
+from fcn_train.pictures import LONGEST, label_axes, new_figure, save_figure
+from fcn_train.shown import shown
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Line = Sequence[tuple[float, float]]  # (x, y)
+PAPER = "paper"
+
+
+def draw_lines(
+    path: Path,
+    title: str,
+    panels: Mapping[tuple[str, str], Mapping[str, Line]],
+    *,
+    log2: bool = False,
+) -> None:
+    """Panels side by side, each of named lines.
+
+    Args:
+        path: PNG file.
+        panels: by the names of their axes, (x, y). A line called "paper" is dashed.
+        log2: factors of two are as far from each other as any other.
+    """
+    figure = new_figure(5.5 * len(panels), 4.2)
+    for axes, ((x, y), lines) in zip(
+        figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
+    ):
+        _draw(axes, lines)
+        if log2:
+            axes.set_xscale("log", base=2)
+        label_axes(axes, title if len(panels) == 1 else "", x, y)
+        if lines:
+            axes.legend(fontsize=8, frameon=False)
+    if len(panels) > 1:
+        figure.suptitle(title, fontsize=11)
+    make_folder(path.parent)
+    save_figure(figure, path)
+
+
+def _draw(axes: Axes, lines: Mapping[str, Line]) -> None:
+    for name, line in lines.items():
+        xs, ys = [x for x, _ in line], [y for _, y in line]
+        style = "--" if name == PAPER else "-"
+        axes.plot(
+            xs, ys, style, marker="o", markersize=3, linewidth=1.4, label=shown(name, LONGEST)
+        )
