@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from fcn_ext.metrics import ConfusionMatrix, Scores
-from fcn_ext.models import FCN
+from fcn_ext.models import FCN, CoarseScores
 from fcn_train.config import to_dict
 from fcn_train.console import Console
 from fcn_train.data import (
@@ -56,7 +56,9 @@ class Evaluator:
     workers: int = 0
 
     @torch.inference_mode()
-    def count(self, model: FCN, advance: Callable[[int], None] | None = None) -> ConfusionMatrix:
+    def count(
+        self, model: CoarseScores, advance: Callable[[int], None] | None = None
+    ) -> ConfusionMatrix:
         """Count target against prediction; predictions are dropped.
 
         ``advance`` is called with the number of images after each batch. The model is left in the
@@ -99,7 +101,7 @@ class Evaluator:
 
 
 @contextlib.contextmanager
-def evaluating(model: FCN) -> Iterator[None]:
+def evaluating(model: CoarseScores) -> Iterator[None]:
     """The model is in eval mode inside, and in the mode it came in after."""
     training = model.training
     model.eval()

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fcn_ext.geometry import Grid
 from fcn_ext.models import FCN
 from fcn_train.data import IGNORE_INDEX, SegmentationDataset, dataset_statistics
 from fcn_train.errors import UsageError
@@ -28,13 +29,21 @@ def pixel_loss(
     reduction: str = "mean",
     weight: Tensor | None = None,
     logits: Logits = "coarse",
+    cells: float = 1.0,
+    shares: Tensor | None = None,
 ) -> Tensor:
     """Cross-entropy of ``model`` on ``images`` against ``target`` (N, H, W) uint8, 255 = void.
 
     ``mean`` divides by the number of valid pixels of the batch (by the sum of their class weights
     where given; Caffe's ``normalize: true``) and is 0 for a batch without any. ``sum`` divides by
-    N alone (Caffe's ``normalize: false``), so it is about ``H * W`` times the mean.
+    N alone (Caffe's ``normalize: false``), so it is about ``H * W`` times the mean. Of the cells of
+    the scores a share of ``cells`` counts, as :func:`sampled_cells` draws them, and of the pixels
+    of each class one of ``shares`` (C,), as :func:`sampled_classes` does.
     """
+    if cells < 1:
+        target = sampled_cells(target, model.score_grid, cells)
+    if shares is not None:
+        target = sampled_classes(target, shares)
     total = summed_loss(model, images, target, weight, logits)
     if reduction == "sum":
         return total / len(target)
@@ -56,6 +65,36 @@ def summed_loss(
     )
 
 
+def sampled_cells(target: Tensor, grid: Grid, share: float) -> Tensor:
+    """``target`` (N, H, W) with void in place of the pixels of cells that are not kept.
+
+    Each cell of ``grid`` is kept with probability ``share``, drawn from torch's generator on the
+    CPU. A pixel is of the cell whose center is nearest (Long et al., section 4.3).
+    """
+    rows, columns = (_nearest_cells(size, grid) for size in target.shape[1:])
+    if not len(rows) or not len(columns):
+        return target
+    kept = torch.rand(len(target), int(rows[-1]) + 1, int(columns[-1]) + 1) < share
+    pixels = kept[:, rows][:, :, columns].to(target.device)
+    return torch.where(pixels, target, IGNORE_INDEX)
+
+
+def sampled_classes(target: Tensor, shares: Tensor) -> Tensor:
+    """``target`` (N, H, W) with void in place of the pixels that are not kept: those of class c are
+    with probability ``shares[c]``, drawn from torch's generator on the CPU."""
+    # Void keeps nothing, and is void anyway.
+    table = torch.zeros(IGNORE_INDEX + 1)
+    table[: len(shares)] = shares.cpu()
+    kept = torch.rand(target.shape).to(target.device) < table.to(target.device)[target.long()]
+    return torch.where(kept, target, IGNORE_INDEX)
+
+
+def _nearest_cells(size: int, grid: Grid) -> Tensor:
+    """The cell of each of ``size`` pixels along an axis, counted from that of the first."""
+    cells = [round(grid.scale * pixel + grid.shift) for pixel in range(size)]
+    return torch.tensor([cell - cells[0] for cell in cells], dtype=torch.int64)
+
+
 def class_weights(choice: str, dataset: SegmentationDataset, device: torch.device) -> Tensor | None:
     """Weights of the classes in the loss, (C,) float32: ``--optim.class-weights``."""
     if choice == "none":
@@ -65,6 +104,12 @@ def class_weights(choice: str, dataset: SegmentationDataset, device: torch.devic
     else:
         weights = weights_from_file(Path(choice), dataset.num_classes)
     return torch.tensor(weights, dtype=torch.float32, device=device)
+
+
+def class_shares(choice: str, dataset: SegmentationDataset, device: torch.device) -> Tensor | None:
+    """Shares of the pixels of each class that count, (C,) float32: ``--optim.class-sampling``."""
+    weights = class_weights(choice, dataset, device)
+    return None if weights is None else weights.clamp(max=1)
 
 
 def weights_from_file(path: Path, num_classes: int) -> np.ndarray:

@@ -27,7 +27,7 @@ from fcn_train.errors import LossError, StateSaved, TrainingError, UsageError, W
 from fcn_train.evaluate import Evaluator
 from fcn_train.failures import is_out_of_memory
 from fcn_train.files import remove_leftovers, write_text
-from fcn_train.loss import class_weights, pixel_loss
+from fcn_train.loss import class_shares, class_weights, pixel_loss
 from fcn_train.network import build_network, normalization_of
 from fcn_train.optim import build_optimizer, lr_factor, set_lr
 from fcn_train.options import TrainOptions
@@ -91,11 +91,17 @@ class Training:
             reduction=optim.loss,
             weight=class_weights(optim.class_weights, splits.train, runtime.device),
             logits=options.logits,
+            cells=optim.cells,
+            shares=class_shares(optim.class_sampling, splits.train, runtime.device),
         )
         self._loader = TrainLoader(
             splits.train,
             augmentation(
-                mirror=data.mirror, scale=data.scale, crop=data.crop, fill=normalization.color
+                mirror=data.mirror,
+                scale=data.scale,
+                jitter=data.jitter,
+                crop=data.crop,
+                fill=normalization.color,
             ),
             normalization,
             batch_size=optim.batch,

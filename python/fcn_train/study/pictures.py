@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,13 +39,47 @@ def draw_lines(
         _draw(axes, lines)
         if log2:
             axes.set_xscale("log", base=2)
-        label_axes(axes, title if len(panels) == 1 else "", x, y)
+        label_axes(axes, _wrapped(title, 1) if len(panels) == 1 else "", x, y)
         if lines:
             axes.legend(fontsize=8, frameon=False)
     if len(panels) > 1:
-        figure.suptitle(title, fontsize=11)
+        figure.suptitle(_wrapped(title, len(panels)), fontsize=11)
     make_folder(path.parent)
     save_figure(figure, path)
+
+
+def draw_points(
+    path: Path, title: str, names: tuple[str, str], points: Mapping[str, tuple[float, float]]
+) -> None:
+    """Named points in a plane, whose axes have these ``names``."""
+    figure = new_figure(7, 4.4)
+    axes = figure.subplots()
+    for name, (x, y) in points.items():
+        axes.plot([x], [y], "o", markersize=7, label=shown(name, LONGEST))
+    label_axes(axes, _wrapped(title, 1), *names)
+    axes.set_xlim(left=0)
+    axes.legend(fontsize=8)
+    make_folder(path.parent)
+    save_figure(figure, path)
+
+
+def draw_bars(path: Path, title: str, x: str, bars: Mapping[str, float]) -> None:
+    """Named bars, from left to right, with their lengths."""
+    figure = new_figure(7, 1.6 + 0.4 * len(bars))
+    axes = figure.subplots()
+    names = [shown(name, LONGEST) for name in bars]
+    axes.barh(names, list(bars.values()), height=0.6)
+    for place, value in enumerate(bars.values()):
+        axes.text(value, place, f" {value:.3g}", va="center", fontsize=9)
+    axes.invert_yaxis()
+    axes.margins(x=0.12)
+    label_axes(axes, _wrapped(title, 1), x, "")
+    make_folder(path.parent)
+    save_figure(figure, path)
+
+
+def _wrapped(title: str, panels: int) -> str:
+    return textwrap.fill(shown(title), 70 * panels)
 
 
 def _draw(axes: Axes, lines: Mapping[str, Line]) -> None:
