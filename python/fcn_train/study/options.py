@@ -59,8 +59,8 @@ class TrainStudyOptions(StudyOptions):
     """Runs of each variant, with seeds that follow each other."""
     seed: int = 0
     """The first of the seeds."""
-    evaluate_every: float = 2.5
-    """Epochs between the points of the curves of scores."""
+    points: int = 5
+    """Evaluations of each run, the last of them at its end."""
     log_every: int = 20
     """Steps between the points of the curves of losses."""
     device: str = "cpu"

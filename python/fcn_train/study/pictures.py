@@ -25,17 +25,18 @@ def draw_lines(
     *,
     log2: bool = False,
 ) -> None:
-    """Panels side by side, each of named lines.
+    """Panels, two in a row, each of named lines.
 
     Args:
         path: PNG file.
         panels: by the names of their axes, (x, y). A line called "paper" is dashed.
         log2: factors of two are as far from each other as any other.
     """
-    figure = new_figure(5.5 * len(panels), 4.2)
-    for axes, ((x, y), lines) in zip(
-        figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
-    ):
+    columns = min(2, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = new_figure(5.8 * columns, 4.2 * rows)
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes, ((x, y), lines) in zip(grid, panels.items(), strict=False):
         _draw(axes, lines)
         if log2:
             axes.set_xscale("log", base=2)
@@ -43,7 +44,7 @@ def draw_lines(
         if lines:
             axes.legend(fontsize=8, frameon=False)
     if len(panels) > 1:
-        figure.suptitle(_wrapped(title, len(panels)), fontsize=11)
+        figure.suptitle(_wrapped(title, columns), fontsize=11)
     make_folder(path.parent)
     save_figure(figure, path)
 
@@ -79,7 +80,7 @@ def draw_bars(path: Path, title: str, x: str, bars: Mapping[str, float]) -> None
 
 
 def _wrapped(title: str, panels: int) -> str:
-    return textwrap.fill(shown(title), 70 * panels)
+    return textwrap.fill(shown(title), 62 * panels)
 
 
 def _draw(axes: Axes, lines: Mapping[str, Line]) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 from fcn_train.config import load_config, to_dict
 from fcn_train.console import Advance, Console
+from fcn_train.data.opening import open_split
 from fcn_train.errors import UsageError
 from fcn_train.files import write_text
 from fcn_train.options import TrainOptions
@@ -86,7 +87,6 @@ def base_options(options: TrainStudyOptions) -> TrainOptions:
         model=options.model,
         optim=options.optim,
         init_classifier=options.init_classifier,
-        evaluate_every=options.evaluate_every,
         device=options.device,
         threads=options.threads,
         checkpoint_every=1_000_000,
@@ -156,31 +156,48 @@ def train_all(
     variants: Sequence[Variant], options: TrainStudyOptions, folder: Path, console: Console
 ) -> list[Trained]:
     """Every variant with every seed; runs that are there already are read, or gone on with."""
-    if options.seeds < 1:
-        raise UsageError(f"--seeds must be >= 1, got {options.seeds}")
+    for name, value in (("--seeds", options.seeds), ("--points", options.points)):
+        if value < 1:
+            raise UsageError(f"{name} must be >= 1, got {value}")
+    images = len(open_split(options.data, options.data.train_split))
     jobs = [
         (variant, options.seed + number) for number in range(options.seeds) for variant in variants
     ]
     trained = []
     for number, (variant, seed) in enumerate(jobs, 1):
         console.line(f"{number} of {len(jobs)}: {variant.name}, seed {seed}")
-        trained.append(train_variant(variant, seed, folder / "runs", console))
+        stages = [evaluated(stage, options.points, images) for stage in variant.stages]
+        trained.append(train_variant(variant, stages, seed, folder / "runs", console))
     return trained
 
 
-def train_variant(variant: Variant, seed: int, folder: Path, console: Console) -> Trained:
-    """All stages of a variant, one run folder each."""
+def evaluated(stage: TrainOptions, points: int, images: int) -> TrainOptions:
+    """``stage`` with so many evaluations, whatever a step's number of ``images`` of the split."""
+    optim = stage.optim
+    if points == 1:
+        epochs = 0.0
+    elif optim.steps:
+        epochs = optim.steps / points * optim.batch * optim.accumulate / images
+    else:
+        epochs = optim.epochs / points
+    return replace(stage, evaluate_every=epochs)
+
+
+def train_variant(
+    variant: Variant, stages: Sequence[TrainOptions], seed: int, folder: Path, console: Console
+) -> Trained:
+    """The ``stages`` of a variant, one run folder each."""
     losses: list[tuple[int, float]] = []
     scores: list[tuple[int, float, float]] = []
     seconds: list[float] = []
     steps: list[int] = []
     run: Path | None = None
-    for number, stage in enumerate(variant.stages, 1):
+    for number, stage in enumerate(stages, 1):
         own = replace(stage, seed=seed)
         if run is not None:
             own = replace(own, init_coarser=run, init_classifier=None)
         name = re.sub(r"[^a-z0-9.]+", "-", variant.name.lower()).strip("-")
-        stage_name = f"{name}-{seed}" + (f"-{number}" if len(variant.stages) > 1 else "")
+        stage_name = f"{name}-{seed}" + (f"-{number}" if len(stages) > 1 else "")
         run = train_once(own, folder / stage_name, console)
         before = sum(steps)
         rows = _read(run / "training.csv")

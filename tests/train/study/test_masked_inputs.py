@@ -20,7 +20,7 @@ from fcn_train.runtime import open_runtime
 Command = Callable[..., tuple[int, str, str]]
 TINY = (
     *("--model.width", "0.05", "--model.fc-channels", "16", "--data.crop", "32", "--seeds", "1"),
-    *("--optim.batch", "2", "--optim.steps", "2", "--threads", "1", "--evaluate-every", "0"),
+    *("--optim.batch", "2", "--optim.steps", "2", "--threads", "1", "--points", "1"),
 )
 
 

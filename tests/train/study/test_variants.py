@@ -15,6 +15,7 @@ from fcn_train.config import load_config
 from fcn_train.console import Console
 from fcn_train.errors import UsageError
 from fcn_train.options import OptimOptions, TrainOptions
+from fcn_train.schedule import Schedule
 from fcn_train.study import variants as engine
 from fcn_train.study.options import TrainStudyOptions
 from fcn_train.study.variants import (
@@ -108,7 +109,7 @@ def tiny(tiny_options: TrainOptions) -> TrainStudyOptions:
         model=tiny_options.model,
         optim=optim,
         log_every=1,
-        evaluate_every=0,
+        points=1,
         threads=1,
     )
 
@@ -168,7 +169,22 @@ def test_an_unfinished_run_is_gone_on_with(tiny: TrainStudyOptions, tmp_path: Pa
     assert (run / engine.SECONDS).exists()
 
 
-def test_seeds(command: Command, in_folder: Path) -> None:
-    code, _, err = command("study", "loss-sampling", "--seeds", "0")
+@pytest.mark.parametrize(("batch", "accumulate"), [(1, 1), (8, 1), (4, 5)])
+@pytest.mark.parametrize("steps", [0, 50])
+def test_all_runs_are_scored_as_often(batch: int, accumulate: int, steps: int) -> None:
+    optim = OptimOptions(batch=batch, accumulate=accumulate, steps=steps, epochs=20)
+    stage = engine.evaluated(TrainOptions(optim=optim), 5, 320)
+    schedule = Schedule.of(
+        optim, 320, evaluate_every=stage.evaluate_every, checkpoint_every=1_000_000
+    )
+    steps = schedule.steps
+    scored = [step for step in range(1, steps + 1) if schedule.evaluates_after(step)] + [steps]
+    assert scored == [steps * point // 5 for point in (1, 2, 3, 4, 5)]
+    assert engine.evaluated(stage, 1, 320).evaluate_every == 0
+
+
+@pytest.mark.parametrize("option", ["--seeds", "--points"])
+def test_mistakes(command: Command, in_folder: Path, option: str) -> None:
+    code, _, err = command("study", "loss-sampling", option, "0")
     assert code == 2
-    assert "--seeds must be >= 1, got 0" in err
+    assert f"{option} must be >= 1, got 0" in err

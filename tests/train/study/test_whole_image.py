@@ -57,7 +57,7 @@ def test_the_command(command: Command, tmp_path: Path) -> None:
     ],
 )
 def test_mistakes(command: Command, arguments: tuple[str, ...], message: str) -> None:
-    code, _, err = command("study", "whole-image", *arguments)
+    code, _, err = command("study", "whole-image", "--width", "0.05", *arguments)
     assert code == 2
     assert err.count("\n") == 1
     assert message in err
