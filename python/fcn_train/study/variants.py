@@ -18,6 +18,7 @@ from fcn_train.console import Advance, Console
 from fcn_train.data.opening import open_split
 from fcn_train.errors import UsageError
 from fcn_train.files import write_text
+from fcn_train.model_options import WITHOUT_FC
 from fcn_train.options import TrainOptions
 from fcn_train.run_folder import RunFolder
 from fcn_train.study.findings import Findings
@@ -82,9 +83,12 @@ class Trained:
 
 def base_options(options: TrainStudyOptions) -> TrainOptions:
     """What all variants of a study have in common."""
+    model = options.model
+    if model.name.startswith(WITHOUT_FC):
+        model = replace(model, fc_channels=0)
     return TrainOptions(
         data=options.data,
-        model=options.model,
+        model=model,
         optim=options.optim,
         init_classifier=options.init_classifier,
         device=options.device,

@@ -108,8 +108,17 @@ def test_skips_start_from_the_coarser_net() -> None:
         ["fcn32s", "fcn16s", "fcn8s"],
     ]
     assert [v.name for v in found[3:]] == ["pool5 alone", "pool4 alone", "pool3 alone"]
-    light = with_model(TrainOptions(), "fcn-squeezenet-8s", fc_channels=0)
+    light = with_model(TrainOptions(), "fcn-squeezenet-8s")
     assert [v.name for v in variants("skips", light)] == list(FAMILIES["fcn-squeezenet"])
+
+
+def test_networks_without_fully_connected_layers_need_no_further_option() -> None:
+    options = STUDIES["skips"].options
+    assert isinstance(options, TrainStudyOptions)
+    light = replace(options, model=replace(options.model, name="fcn-squeezenet-8s"))
+    for variant in variants("skips", base_options(light)):
+        for stage in variant.stages:
+            check(stage)
 
 
 def test_families() -> None:
