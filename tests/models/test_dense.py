@@ -3,7 +3,6 @@ cells."""
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import pytest
@@ -12,7 +11,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fcn_ext.models import (
-    VGG16Trunk,
     build_model,
     rarefied,
     receptive_fields,
@@ -250,13 +248,13 @@ def test_what_cannot_be_stitched(
         shift_and_stitch(nn.Identity(), images, factor, step=step)
 
 
-def test_a_trunk_can_be_rarefied_whole() -> None:
-    trunk = VGG16Trunk(width=0.03, fc_channels=4)
-    dense = rarefied(coarse_scores("fcn32s", "same"), (1, 3, 64, 64), 8)
-    layers = receptive_fields(dense, (1, 3, 64, 64))
-    for name, factor in itertools.product(("fc6", "fc7"), (8,)):
-        found = next(layer for key, layer in layers.items() if key.endswith(name))
-        assert found.grids is not None
-        assert found.grids[0].stride == factor
-        assert found.receptive_field == (404, 404)
-    assert trunk.top == "fc7"
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [("fcn32s", 404), ("fcn-alexnet", 355), ("fcn-googlenet", 715), ("fcn-squeezenet", 239)],
+)
+def test_every_trunk_can_be_rarefied(name: str, field: int) -> None:
+    dense = rarefied(coarse_scores(name, "same"), (1, 3, 64, 64), 8)
+    score = list(receptive_fields(dense, (1, 3, 64, 64)).values())[-1]
+    assert score.grids is not None
+    assert [grid.stride for grid in score.grids] == [8, 8]
+    assert score.receptive_field == (field, field)

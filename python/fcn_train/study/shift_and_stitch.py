@@ -102,10 +102,6 @@ def run(options: TrainStudyOptions, folder: Path, console: Console) -> Findings:
     base = base_options(options)
     name = base.model.name
     nets = family(name)
-    if nets[0] == "fcn-googlenet":
-        raise UsageError(
-            "--model must have poolings that can be rarefied, and GoogLeNet's inceptions have none"
-        )
     if base.model.upsampling != "fixed":
         raise UsageError(f"--model.upsampling must be fixed here, got {base.model.upsampling}")
     variants = [Variant(net, (with_model(base, net),)) for net in nets]
