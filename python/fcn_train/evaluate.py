@@ -12,7 +12,7 @@ from typing import overload
 import torch
 
 from fcn_ext.metrics import ConfusionMatrix, Scores
-from fcn_ext.models import FCN, MultiHeadFCN
+from fcn_ext.models import CoarseScores, MultiHeadFCN
 from fcn_train.classes import classes_of
 from fcn_train.config import to_dict
 from fcn_train.console import Console
@@ -62,13 +62,17 @@ class Evaluator:
     workers: int = 0
 
     @overload
-    def count(self, model: FCN, advance: Callable[[int], None] | None = ...) -> ConfusionMatrix: ...
+    def count(
+        self, model: CoarseScores, advance: Callable[[int], None] | None = ...
+    ) -> ConfusionMatrix: ...
     @overload
     def count(
         self, model: MultiHeadFCN, advance: Callable[[int], None] | None = ...
     ) -> dict[str, ConfusionMatrix]: ...
     @torch.inference_mode()
-    def count(self, model: Net, advance: Callable[[int], None] | None = None) -> Counts:
+    def count(
+        self, model: CoarseScores | MultiHeadFCN, advance: Callable[[int], None] | None = None
+    ) -> Counts:
         """Count target against prediction; predictions are dropped.
 
         ``advance`` is called with the number of images after each batch. The model is left in the
@@ -136,7 +140,7 @@ class Evaluator:
 
 
 @contextlib.contextmanager
-def evaluating(model: Net) -> Iterator[None]:
+def evaluating(model: CoarseScores | MultiHeadFCN) -> Iterator[None]:
     """The model is in eval mode inside, and in the mode it came in after."""
     training = model.training
     model.eval()

@@ -1,4 +1,4 @@
-"""The training loss: cross-entropy over the valid pixels, and the weights of the classes in it.
+"""The training loss: cross-entropy over the valid pixels.
 
 ``--logits coarse`` takes it straight from the network's coarse scores. ``--logits full`` writes
 the logits of every pixel first, as is done without the operators: the same numbers up to rounding,
@@ -7,22 +7,18 @@ to compare with.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from fcn_ext.models import FCN, Head, MultiHeadFCN
-from fcn_train.by_name import by_name
-from fcn_train.data import IGNORE_INDEX, SegmentationDataset, dataset_statistics
-from fcn_train.errors import UsageError
+from fcn_train.data import IGNORE_INDEX
 from fcn_train.heads import Net
 from fcn_train.options import Logits
+from fcn_train.sampling import sampled
 
 
 def pixel_loss(
@@ -32,20 +28,30 @@ def pixel_loss(
     reduction: str = "mean",
     weight: Any = None,
     logits: Logits = "coarse",
+    cells: float = 1.0,
+    shares: Any = None,
 ) -> Tensor:
     """Cross-entropy of ``model`` on ``images`` against ``target`` (N, H, W) uint8, 255 = void.
 
-    Of a network of several heads, with ``target`` and ``weight`` by head: the sum of the heads'
-    losses, each times its ``loss_weight`` (Long et al., section 5, "SIFT Flow").
+    Of a network of several heads, with ``target``, ``weight`` and ``shares`` by head: the sum of
+    the heads' losses, each times its ``loss_weight`` (Long et al., section 5, "SIFT Flow").
 
     ``mean`` divides by the number of valid pixels of the batch (by the sum of their class weights
     where given; Caffe's ``normalize: true``) and is 0 for a batch without any. ``sum`` divides by
-    N alone (Caffe's ``normalize: false``), so it is about ``H * W`` times the mean.
+    N alone (Caffe's ``normalize: false``), so it is about ``H * W`` times the mean. Of the cells of
+    the scores a share of ``cells`` counts, and of the pixels of each class one of ``shares`` (C,),
+    as :func:`fcn_train.sampling.sampled` draws them.
     """
     if not isinstance(model, MultiHeadFCN):
+        target = sampled(target, model.score_grid, cells, shares)
         total = summed_loss(model, images, target, weight, logits)
         return reduced(total, target, reduction, weight)
     weights = dict.fromkeys(model.heads) if weight is None else weight
+    kept = dict.fromkeys(model.heads) if shares is None else shares
+    target = {
+        name: sampled(target[name], cast(Head, head).score_grid, cells, kept[name])
+        for name, head in model.heads.items()
+    }
     totals = summed_losses(model, images, target, weights, logits)
     losses = [
         cast(Head, head).loss_weight * reduced(totals[name], target[name], reduction, weights[name])
@@ -97,57 +103,3 @@ def summed_losses(
         )
         for name, values in model(images).items()
     }
-
-
-def weights_by_head(choice: str, dataset: SegmentationDataset, device: torch.device) -> Any:
-    """``class_weights`` as ``pixel_loss`` takes them, by head where ``dataset`` has several sets
-    of labels; ``choice`` is then one for all sets, or one for each: ``a=median-frequency,b=none``.
-
-    Raises:
-        UsageError: it is neither, or names a file for all sets.
-    """
-    if len(dataset.label_sets) == 1:
-        return class_weights(choice, dataset, device)
-    names = [labels.name for labels in dataset.label_sets]
-    choices: Mapping[str, str] | None = dict.fromkeys(names, choice)
-    if choice not in ("none", "median-frequency"):
-        choices = by_name(choice)
-    if choices is None or choices.keys() != set(names):
-        example = ",".join([f"{names[0]}=weights.txt", *(f"{name}=none" for name in names[1:])])
-        raise UsageError(
-            "--optim.class-weights must be none, median-frequency or, for several sets of labels, "
-            f"one of these or a file for each, such as {example}, got {choice!r}"
-        )
-    return {
-        name: class_weights(choices[name], dataset.only(which), device)
-        for which, name in enumerate(names)
-    }
-
-
-def class_weights(choice: str, dataset: SegmentationDataset, device: torch.device) -> Tensor | None:
-    """Weights of the classes in the loss, (C,) float32: ``--optim.class-weights``."""
-    if choice == "none":
-        return None
-    if choice == "median-frequency":
-        weights = dataset_statistics(dataset).median_frequency_weights()
-    else:
-        weights = weights_from_file(Path(choice), dataset.num_classes)
-    return torch.tensor(weights, dtype=torch.float32, device=device)
-
-
-def weights_from_file(path: Path, num_classes: int) -> np.ndarray:
-    """One number per class: a JSON list, or text separated by white space or commas."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        values = json.loads(text) if path.suffix == ".json" else text.replace(",", " ").split()
-        weights = np.array(values, dtype=np.float64)
-    except OSError as error:
-        raise UsageError(f"{path}: class weights cannot be read ({error.strerror})") from None
-    except (ValueError, TypeError):
-        raise UsageError(f"{path}: class weights must be a list of numbers") from None
-    if weights.shape != (num_classes,) or not np.isfinite(weights).all() or (weights < 0).any():
-        raise UsageError(
-            f"{path}: class weights must be {num_classes} finite numbers >= 0, "
-            f"got {weights.size} with minimum {weights.min(initial=np.inf):g}"
-        )
-    return weights

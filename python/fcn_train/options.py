@@ -38,6 +38,11 @@ class DataOptions(ReadingOptions):
     """Range of the random resize before the crop."""
     mirror: bool = True
     """Mirror left-right with probability 1/2."""
+    jitter: int = 0
+    """Move images by up to so many pixels up or down and left or right."""
+    mask: Literal["none", "foreground", "background", "shape"] = "none"
+    """What the network does not see of an image: pixels of all classes but the first (foreground),
+    those of the first (background), or both, but where the foreground is (shape)."""
     sampling: Literal["shuffle", "replacement"] = "shuffle"
     """Each image once an epoch, or drawn anew every time as the reference does."""
     memory: bool = False
@@ -80,6 +85,12 @@ class OptimOptions:
     class_weights: str = "none"
     """none, median-frequency, or a JSON or text file with one number per class; of several sets of
     labels by name, e.g. semantic=median-frequency,geometric=none."""
+    class_sampling: str = "none"
+    """none, or weights as of --optim.class-weights: pixels of a class whose weight is less than 1
+    count in a step with that probability, the others always."""
+    cells: float = 1.0
+    """Probability at which each cell of the coarse scores is kept: the pixels nearest to the others
+    do not count in a step's loss (the paper's sampling of patches)."""
     schedule: Literal["poly", "fixed"] = "poly"
     """poly: lr * (1 - step / steps) ** power."""
     power: float = 0.9
@@ -224,6 +235,7 @@ def check(options: TrainOptions) -> None:
     rules = [
         ("--data.crop", 0 <= data.crop <= 65536, "in [0, 65536]", data.crop),
         ("--data.scale", 0 < data.scale[0] <= data.scale[1], "0 < low <= high", data.scale),
+        ("--data.jitter", 0 <= data.jitter <= 65536, "in [0, 65536]", data.jitter),
         ("--data.workers", data.workers >= -1, ">= -1", data.workers),
         ("--model.width", model.width > 0, "> 0", model.width),
         ("--model.fc-channels", model.fc_channels >= 0, ">= 0", model.fc_channels),
@@ -242,6 +254,7 @@ def check(options: TrainOptions) -> None:
         ("--optim.bias-lr", optim.bias_lr >= 0, ">= 0", optim.bias_lr),
         ("--optim.bias-decay", optim.bias_decay >= 0, ">= 0", optim.bias_decay),
         ("--optim.score-lr", 0 < optim.score_lr < inf, "> 0 and finite", optim.score_lr),
+        ("--optim.cells", 0 < optim.cells <= 1, "in (0, 1]", optim.cells),
         ("--optim.power", 0 <= optim.power < inf, ">= 0 and finite", optim.power),
         ("--optim.warmup", optim.warmup >= 0, ">= 0", optim.warmup),
         ("--optim.steps", optim.steps >= 0, ">= 0", optim.steps),

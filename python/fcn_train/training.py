@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 
 from fcn_train import checkpoint, initialize, machine
+from fcn_train.class_weights import by_head, class_shares, class_weights
 from fcn_train.classes import classes_of, save_classes
 from fcn_train.config import to_dict
 from fcn_train.console import Console
@@ -25,7 +26,7 @@ from fcn_train.evaluate import Counts, Evaluator, scores_of
 from fcn_train.failures import is_out_of_memory
 from fcn_train.files import remove_leftovers, write_text
 from fcn_train.heads import Net, in_order
-from fcn_train.loss import pixel_loss, weights_by_head
+from fcn_train.loss import pixel_loss
 from fcn_train.network import network_of, normalization_of
 from fcn_train.optim import build_optimizer, lr_factor, set_lr
 from fcn_train.options import TrainOptions
@@ -87,13 +88,25 @@ class Training:
         self._loss = functools.partial(
             pixel_loss,
             reduction=optim.loss,
-            weight=weights_by_head(optim.class_weights, splits.train, runtime.device),
+            weight=by_head(
+                *("--optim.class-weights", class_weights, optim.class_weights),
+                *(splits.train, runtime.device),
+            ),
             logits=options.logits,
+            cells=optim.cells,
+            shares=by_head(
+                *("--optim.class-sampling", class_shares, optim.class_sampling),
+                *(splits.train, runtime.device),
+            ),
         )
         self._loader = TrainLoader(
             splits.train,
             augmentation(
-                mirror=data.mirror, scale=data.scale, crop=data.crop, fill=normalization.color
+                mirror=data.mirror,
+                scale=data.scale,
+                jitter=data.jitter,
+                crop=data.crop,
+                fill=normalization.color,
             ),
             normalization,
             batch_size=optim.batch,

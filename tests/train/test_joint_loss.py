@@ -12,6 +12,7 @@ from fcn_train.heads import by_head, head_names, in_order
 from fcn_train.history import History
 from fcn_train.loss import pixel_loss
 from fcn_train.options import Logits
+from fcn_train.sampling import sampled
 
 HEADS = {"semantic": 7, "geometric": 3}
 WEIGHTS = {"semantic": 1.0, "geometric": 0.3}
@@ -118,3 +119,21 @@ def test_histories_of_one_set_and_of_several() -> None:
     for state, sets in ((former, ["a", "b"]), (both.state(), [""]), (both.state(), ["a", "b"])):
         with pytest.raises(ValueError, match="the history must be of the sets of labels"):
             History.of(state, sets)
+
+
+def test_what_counts_is_drawn_for_each_head(
+    model: MultiHeadFCN, batch: tuple[Tensor, dict[str, Tensor]]
+) -> None:
+    """Cells of every head, and pixels of the classes of one."""
+    images, target = batch
+    shares = {"semantic": None, "geometric": torch.tensor([0.0, 1.0, 0.5])}
+    torch.manual_seed(3)
+    found = pixel_loss(model, images, target, "sum", cells=0.5, shares=shares)
+    torch.manual_seed(3)
+    drawn = {
+        name: sampled(target[name], getattr(model.heads, name).score_grid, 0.5, shares[name])
+        for name in HEADS
+    }
+    assert not (drawn["geometric"] == 0).any()
+    assert all((drawn[name] != target[name]).any() for name in HEADS)
+    torch.testing.assert_close(found, pixel_loss(model, images, drawn, "sum"))

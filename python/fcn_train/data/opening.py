@@ -17,6 +17,7 @@ from fcn_train.data.kinds import open_dataset, takes
 from fcn_train.data.labels import PictureLabels
 from fcn_train.data.layouts import looks_like, which_kind
 from fcn_train.data.loader import MemoryDataset
+from fcn_train.data.masked import MaskedDataset
 from fcn_train.data.problems import DataError, Problem
 from fcn_train.data.sample import is_sample, write_sample_dataset
 from fcn_train.data.sources import SOURCES
@@ -110,8 +111,10 @@ def open_split(
     elif options.kind == "sample" and not is_sample(root):
         raise UsageError(f"{root}: holds no sample data set; {_hint(root, prefix)}")
     arguments = _reader_arguments(options, prefix)
+    mask = options.mask if isinstance(options, DataOptions) else "none"
     try:
-        return open_dataset(options.kind, root, split, strict=strict, **arguments)
+        dataset = open_dataset(options.kind, root, split, strict=strict, **arguments)
+        return dataset if mask == "none" else MaskedDataset(dataset, mask)
     except ValueError as error:
         raise UsageError(_with_prefix(error, prefix)) from None
     except DataError as error:
