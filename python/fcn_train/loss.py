@@ -43,13 +43,13 @@ def pixel_loss(
     as :func:`fcn_train.sampling.sampled` draws them.
     """
     if not isinstance(model, MultiHeadFCN):
-        target = sampled(target, model.score_grid, cells, shares)
+        target = sampled(target, model, cells, shares)
         total = summed_loss(model, images, target, weight, logits)
         return reduced(total, target, reduction, weight)
     weights = dict.fromkeys(model.heads) if weight is None else weight
     kept = dict.fromkeys(model.heads) if shares is None else shares
     target = {
-        name: sampled(target[name], cast(Head, head).score_grid, cells, kept[name])
+        name: sampled(target[name], cast(Head, head), cells, kept[name])
         for name, head in model.heads.items()
     }
     totals = summed_losses(model, images, target, weights, logits)

@@ -6,14 +6,15 @@ import torch
 from torch import Tensor
 
 from fcn_ext.geometry import Grid
+from fcn_ext.models import FCN, Head
 from fcn_train.data import IGNORE_INDEX
 
 
-def sampled(target: Tensor, grid: Grid, cells: float, shares: Tensor | None) -> Tensor:
-    """``target`` (N, H, W) with a share of ``cells`` of the cells of ``grid``, and ``shares`` (C,)
-    of the pixels of each class where given."""
+def sampled(target: Tensor, head: FCN | Head, cells: float, shares: Tensor | None) -> Tensor:
+    """``target`` (N, H, W) with a share of ``cells`` of the cells of the scores of ``head``, and
+    ``shares`` (C,) of the pixels of each class where given."""
     if cells < 1:
-        target = sampled_cells(target, grid, cells)
+        target = sampled_cells(target, head.score_grid, cells)
     return target if shares is None else sampled_classes(target, shares)
 
 

@@ -131,8 +131,7 @@ def test_what_counts_is_drawn_for_each_head(
     found = pixel_loss(model, images, target, "sum", cells=0.5, shares=shares)
     torch.manual_seed(3)
     drawn = {
-        name: sampled(target[name], getattr(model.heads, name).score_grid, 0.5, shares[name])
-        for name in HEADS
+        name: sampled(target[name], getattr(model.heads, name), 0.5, shares[name]) for name in HEADS
     }
     assert not (drawn["geometric"] == 0).any()
     assert all((drawn[name] != target[name]).any() for name in HEADS)
