@@ -142,7 +142,8 @@ add_library(
   csrc/argmax/cuda/argmax_cuda.cu
   csrc/bilinear/cuda/bilinear_cuda.cu
   csrc/confusion_matrix/cuda/confusion_matrix_cuda.cu
-  csrc/cross_entropy/cuda/cross_entropy_cuda.cu)
+  csrc/cross_entropy/cuda/cross_entropy_cuda.cu
+  csrc/sigmoid_sums/cuda/sigmoid_sums_cuda.cu)
 set_target_properties(
   fcn_ext_cuda
   PROPERTIES CUDA_STANDARD 17

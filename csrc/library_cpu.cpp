@@ -3,10 +3,12 @@
 #include "bilinear/bilinear_operators.h"
 #include "confusion_matrix/confusion_matrix_operators.h"
 #include "cross_entropy/cross_entropy_operators.h"
+#include "sigmoid_sums/sigmoid_sums_operators.h"
 
 STABLE_TORCH_LIBRARY_IMPL(fcn_ext, CPU, m) {
   fcn_ext::BilinearOperators<fcn_ext::BilinearCpu>::implement(m);
   fcn_ext::CrossEntropyOperators<fcn_ext::CrossEntropyCpu>::implement(m);
   fcn_ext::ArgmaxOperators<fcn_ext::ArgmaxCpu>::implement(m);
   fcn_ext::ConfusionMatrixOperators<fcn_ext::ConfusionMatrixCpu>::implement(m);
+  fcn_ext::SigmoidSumsOperators<fcn_ext::SigmoidSumsCpu>::implement(m);
 }

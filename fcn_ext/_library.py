@@ -30,6 +30,8 @@ OPERATORS = (
     "cross_entropy_pixels_backward",
     "argmax",
     "score_confusion_matrix",
+    "sigmoid_sums",
+    "sigmoid_sums_backward",
 )
 
 

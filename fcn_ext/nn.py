@@ -14,6 +14,9 @@ from fcn_ext.losses._modules import (
     DistillationLoss,
     FocalLoss,
     OhemCrossEntropyLoss,
+    SigmoidCrossEntropyLoss,
+    SigmoidDiceLoss,
+    SigmoidFocalLoss,
 )
 from fcn_ext.ops._common import is_geometry
 
@@ -28,6 +31,9 @@ __all__ = [
     "InterpolateArgmax",
     "InterpolateCrossEntropyLoss",
     "OhemCrossEntropyLoss",
+    "SigmoidCrossEntropyLoss",
+    "SigmoidDiceLoss",
+    "SigmoidFocalLoss",
     "Upsample",
     "UpsampleArgmax",
     "UpsampleCrossEntropyLoss",

@@ -13,6 +13,11 @@ from fcn_ext.losses._deep_supervision import deep_supervision
 from fcn_ext.losses._distillation import distillation_loss
 from fcn_ext.losses._focal import focal_loss
 from fcn_ext.losses._ohem import ohem_cross_entropy
+from fcn_ext.losses._sigmoid import (
+    sigmoid_cross_entropy,
+    sigmoid_dice_loss,
+    sigmoid_focal_loss,
+)
 
 __all__ = [
     "cross_entropy",
@@ -21,4 +26,7 @@ __all__ = [
     "focal_loss",
     "ohem_cross_entropy",
     "pixel_accuracy",
+    "sigmoid_cross_entropy",
+    "sigmoid_dice_loss",
+    "sigmoid_focal_loss",
 ]

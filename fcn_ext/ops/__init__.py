@@ -10,6 +10,8 @@ the geometries:
 :func:`score_confusion_matrix`  ``upsample_confusion_matrix``, ``interpolate_confusion_matrix``
 ==============================  =====================================================
 
+:func:`sigmoid_sums` takes a geometry, too: losses of masks are made of it.
+
 Each operator has a plain-PyTorch twin of the same name in :mod:`fcn_ext.reference`.
 """
 
@@ -31,6 +33,7 @@ from fcn_ext.ops._cross_entropy import (
 )
 from fcn_ext.ops._fuse_skip import fuse_skip
 from fcn_ext.ops._interpolate import interpolate
+from fcn_ext.ops._sigmoid_sums import sigmoid_sums
 from fcn_ext.ops._upsample import upsample
 
 __all__ = [
@@ -44,6 +47,7 @@ __all__ = [
     "interpolate_confusion_matrix",
     "interpolate_cross_entropy",
     "score_confusion_matrix",
+    "sigmoid_sums",
     "upsample",
     "upsample_argmax",
     "upsample_confusion_matrix",
