@@ -9,7 +9,11 @@ import torch
 from torch import Tensor
 
 from benchmarks.counting import mask_bincount
-from benchmarks.exact import labels_and_gaps, loss_and_gradient
+from benchmarks.exact import (
+    labels_and_gaps,
+    loss_and_gradient,
+    sigmoid_loss_and_gradient,
+)
 from benchmarks.heads import project_argmax
 from benchmarks.implementations import Implementation
 from benchmarks.workloads import Workload
@@ -85,6 +89,8 @@ class HeadAccuracy:
 
     @cached_property
     def _loss_and_gradient(self) -> tuple[Tensor, Tensor]:
+        if self._workload.row.operator.endswith("sigmoid_cross_entropy"):
+            return sigmoid_loss_and_gradient(self._workload)
         return loss_and_gradient(self._workload)
 
     @cached_property

@@ -153,6 +153,13 @@ UPSAMPLE_LOSS = (
         "compile(conv_transpose2d + cross_entropy)", heads.deconvolution_loss, compiled=True
     ),
 )
+INTERPOLATE_SIGMOID_LOSS = (
+    Implementation("fcn_ext", heads.project_sigmoid_loss, "project"),
+    Implementation("F.interpolate + F.bce_with_logits", heads.interpolate_sigmoid_loss),
+    Implementation(
+        "compile(interpolate + bce_with_logits)", heads.interpolate_sigmoid_loss, compiled=True
+    ),
+)
 INTERPOLATE_ARGMAX = (
     Implementation("fcn_ext", heads.project_argmax, "project"),
     Implementation("F.interpolate + argmax", heads.interpolate_argmax),
@@ -184,6 +191,7 @@ IMPLEMENTATIONS: dict[str, tuple[Implementation, ...]] = {
     "confusion_matrix_logits": CONFUSION_LOGITS,
     "interpolate_cross_entropy": INTERPOLATE_LOSS,
     "upsample_cross_entropy": UPSAMPLE_LOSS,
+    "interpolate_sigmoid_cross_entropy": INTERPOLATE_SIGMOID_LOSS,
     "interpolate_argmax": INTERPOLATE_ARGMAX,
     "interpolate_confusion_matrix": INTERPOLATE_COUNTS,
 }
