@@ -8,27 +8,29 @@
 namespace fcn_ext {
 namespace {
 
+template <typename label_t>
+struct SignedOf {
+  using type = label_t;
+};
+template <>
+struct SignedOf<uint8_t> {
+  using type = int8_t;
+};
+
 // Returns whether a label is none of zero, one and void. `has_void`: labels can be `void_label`.
 template <typename label_t, typename accumulate_t>
 bool hard_targets(const label_t* __restrict from, int64_t count, bool has_void, label_t void_label,
                   accumulate_t* __restrict to) {
+  using signed_t = typename SignedOf<label_t>::type;
+  static_assert(kVoidMask == -1);  // all bits
   label_t wrong = 0;
-  if (!has_void) {
-    for (int64_t i = 0; i < count; ++i) {
-      wrong = static_cast<label_t>(wrong | from[i]);
-      to[i] = static_cast<accumulate_t>(from[i]);
-    }
-    return (wrong & ~label_t{1}) != 0;
-  }
   for (int64_t i = 0; i < count; ++i) {
     const label_t label = from[i];
-    wrong = static_cast<label_t>(wrong | (label == void_label ? label_t{0} : label));
+    const label_t is_void = has_void && label == void_label ? static_cast<label_t>(-1) : label_t{0};
+    wrong = static_cast<label_t>(wrong | (label & static_cast<label_t>(~is_void)));
+    to[i] = static_cast<accumulate_t>(static_cast<signed_t>(label | is_void));
   }
-  for (int64_t i = 0; i < count; ++i) {
-    const label_t label = from[i];
-    to[i] = label == void_label ? accumulate_t(kVoidMask) : static_cast<accumulate_t>(label);
-  }
-  return (wrong & ~label_t{1}) != 0;
+  return (wrong & static_cast<label_t>(~label_t{1})) != 0;
 }
 
 template <typename soft_t, typename accumulate_t>
