@@ -191,12 +191,14 @@ OPERATORS: Grid = {
 }
 
 # What takes coarse scores to a loss with its gradient, to labels or to counts. Labels are int64
-# regions.
+# regions, masks each class's share of them.
 HEADS: Grid = {
     "interpolate_cross_entropy": (HEAD_MAPS, (FLOAT, CHANNELS_LAST, BFLOAT)),
     "upsample_cross_entropy": (HEAD_MAPS[:2], (FLOAT,)),
     "interpolate_dice": (HEAD_MAPS[:-1], (FLOAT,)),
     "interpolate_dice_cross_entropy": (HEAD_MAPS[:-1], (FLOAT,)),
+    # Without 847 classes, whose targets in float32 alone take a gigabyte.
+    "interpolate_sigmoid_cross_entropy": (HEAD_MAPS[:-1], (FLOAT,)),
     "interpolate_argmax": (HEAD_MAPS, SCORE_VARIANTS),
     "interpolate_confusion_matrix": (HEAD_MAPS, SCORE_VARIANTS),
 }

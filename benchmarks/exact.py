@@ -142,6 +142,20 @@ def _labeled(workload: Workload) -> Iterator[tuple[Band, Tensor, Tensor]]:
         yield band, torch.where(valid, labels, 0), valid
 
 
+def sigmoid_loss_and_gradient(workload: Workload) -> tuple[Tensor, Tensor]:
+    """The mean sigmoid cross-entropy of all masks (), and its gradient to the scores."""
+    scores, masks = workload.maps
+    total = torch.zeros((), dtype=torch.float64, device=scores.device)
+    gradient = torch.zeros(scores.shape, dtype=torch.float64, device=scores.device)
+    for band in bands(workload):
+        image, rows, columns = band.pixels
+        wanted = masks[image, :, rows, columns].double()
+        total += F.binary_cross_entropy_with_logits(band.logits, wanted, reduction="sum")
+        slope = band.logits.sigmoid_().sub_(wanted)
+        gradient[band.nodes] += band.down.T @ (slope @ band.across)
+    return total / masks.numel(), gradient / masks.numel()
+
+
 def labels_and_gaps(workload: Workload) -> tuple[Tensor, Tensor]:
     """The winners (N, H, W), int64, and how far each is ahead of the second, float64."""
     scores = workload.maps[0]

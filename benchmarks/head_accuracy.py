@@ -9,7 +9,12 @@ import torch
 from torch import Tensor
 
 from benchmarks.counting import mask_bincount
-from benchmarks.exact import dice_and_gradient, labels_and_gaps, loss_and_gradient
+from benchmarks.exact import (
+    dice_and_gradient,
+    labels_and_gaps,
+    loss_and_gradient,
+    sigmoid_loss_and_gradient,
+)
 from benchmarks.heads import project_argmax
 from benchmarks.implementations import Implementation
 from benchmarks.workloads import Workload
@@ -85,7 +90,10 @@ class HeadAccuracy:
 
     @cached_property
     def _loss_and_gradient(self) -> tuple[Tensor, Tensor]:
-        exact = dice_and_gradient if self._workload.row.regions else loss_and_gradient
+        row = self._workload.row
+        if row.operator.endswith("sigmoid_cross_entropy"):
+            return sigmoid_loss_and_gradient(self._workload)
+        exact = dice_and_gradient if row.regions else loss_and_gradient
         return exact(self._workload)
 
     @cached_property

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from benchmarks.counting import mask_bincount, torchmetrics_confusion, where_bincount
 from benchmarks.workloads import Workload
-from fcn_ext import ops
+from fcn_ext import losses, ops
 
 # ------------------------------------------------------------------ loss
 
@@ -36,6 +36,15 @@ def deconvolution_loss(w: Workload, scores: Tensor, target: Tensor) -> Tensor:
         scores, w.weight, stride=w.case.stride, padding=w.case.offset, groups=scores.shape[1]
     )
     return F.cross_entropy(logits.float(), target, ignore_index=w.case.ignore_index)
+
+
+def project_sigmoid_loss(w: Workload, scores: Tensor, masks: Tensor) -> Tensor:
+    return losses.sigmoid_cross_entropy(scores, masks)
+
+
+def interpolate_sigmoid_loss(w: Workload, scores: Tensor, masks: Tensor) -> Tensor:
+    """With targets that are float32 already."""
+    return F.binary_cross_entropy_with_logits(torch_interpolate(w, scores), w.float_masks)
 
 
 # ------------------------------------------------------------------ labels and counts

@@ -173,6 +173,13 @@ INTERPOLATE_DICE_LOSS = (
         compiled=True,
     ),
 )
+INTERPOLATE_SIGMOID_LOSS = (
+    Implementation("fcn_ext", heads.project_sigmoid_loss, "project"),
+    Implementation("F.interpolate + F.bce_with_logits", heads.interpolate_sigmoid_loss),
+    Implementation(
+        "compile(interpolate + bce_with_logits)", heads.interpolate_sigmoid_loss, compiled=True
+    ),
+)
 INTERPOLATE_ARGMAX = (
     Implementation("fcn_ext", heads.project_argmax, "project"),
     Implementation("F.interpolate + argmax", heads.interpolate_argmax),
@@ -206,6 +213,7 @@ IMPLEMENTATIONS: dict[str, tuple[Implementation, ...]] = {
     "upsample_cross_entropy": UPSAMPLE_LOSS,
     "interpolate_dice": INTERPOLATE_DICE,
     "interpolate_dice_cross_entropy": INTERPOLATE_DICE_LOSS,
+    "interpolate_sigmoid_cross_entropy": INTERPOLATE_SIGMOID_LOSS,
     "interpolate_argmax": INTERPOLATE_ARGMAX,
     "interpolate_confusion_matrix": INTERPOLATE_COUNTS,
 }

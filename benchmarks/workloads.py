@@ -46,6 +46,11 @@ class Workload:
         return kernel.expand(self.maps[0].shape[1], 1, -1, -1).contiguous()
 
     @cached_property
+    def float_masks(self) -> Tensor:
+        """The masks of a sigmoid loss as torch's wants them."""
+        return self.maps[1].float()
+
+    @cached_property
     def window(self) -> tuple[slice, slice]:
         """Rows and columns of the skip map that a fusion reads."""
         start, (height, width) = self.case.offset, self.case.size
@@ -153,6 +158,9 @@ def _head(row: Row, case: MapCase, batch: int, device: torch.device) -> Workload
     drawn = min(batch, case.batch)
     _, regions = region_labels(drawn, case.channels, *case.size, case.ignore_index)
     target = torch.from_numpy(np.resize(regions, (batch, *case.size))).to(device)
+    if row.operator.endswith("sigmoid_cross_entropy"):
+        classes = torch.arange(case.channels, device=device).reshape(-1, 1, 1)
+        target = (target.unsqueeze(1) == classes).to(torch.uint8)
     # A gradient is written, too.
     minimal_bytes = (2 if row.loss else 1) * scores.nbytes + target.nbytes
     return Workload(row, (scores, target), None, minimal_bytes)

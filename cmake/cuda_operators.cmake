@@ -143,7 +143,8 @@ add_library(
   csrc/bilinear/cuda/bilinear_cuda.cu
   csrc/confusion_matrix/cuda/confusion_matrix_cuda.cu
   csrc/cross_entropy/cuda/cross_entropy_cuda.cu
-  csrc/region_sums/cuda/region_sums_cuda.cu)
+  csrc/region_sums/cuda/region_sums_cuda.cu
+  csrc/sigmoid_sums/cuda/sigmoid_sums_cuda.cu)
 set_target_properties(
   fcn_ext_cuda
   PROPERTIES CUDA_STANDARD 17

@@ -67,6 +67,17 @@ STABLE_TORCH_LIBRARY(fcn_ext, m) {
   m.def(
       "argmax(Tensor input, SymInt output_height, SymInt output_width, SymInt[] geometry, "
       "ScalarType dtype, bool with_probability) -> (Tensor labels, Tensor probability)");
+  // What sigmoid losses sum over the pixels of each mask (N, Q, 8), straight from coarse scores (N,
+  // Q, h, w), and the gradient of the sum of grad_output * sums. The columns: SigmoidSum in
+  // csrc/sigmoid_sums/sigmoid_sums.h; those of no use without `gamma` or `regions` are zero.
+  m.def(
+      "sigmoid_sums(Tensor input, Tensor target, SymInt[] geometry, int ignore_index, float? "
+      "gamma, "
+      "bool regions) -> Tensor");
+  m.def(
+      "sigmoid_sums_backward(Tensor grad_output, Tensor input, Tensor target, SymInt[] geometry, "
+      "int "
+      "ignore_index, float? gamma, bool regions) -> Tensor");
   // confusion_matrix of those labels.
   m.def(
       "score_confusion_matrix(Tensor input, Tensor target, SymInt[] geometry, int ignore_index, "

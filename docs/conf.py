@@ -52,6 +52,7 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(torch|nn|np|npt|numpy|dist|F)(\..*)?"),
     (r"py:.*", r"(Tensor|Any|Array|Fraction|fractions\.Fraction|Path|pathlib\.Path|optional)"),
     (r"py:.*", r"(collections|typing)(\..*)?"),
+    (r"py:class", r"fcn_ext\.models\.following\.Found"),  # what a Layer holds, no page has it
     (r"py:exc", r"(TypeError|ValueError|RuntimeError)"),
 ]
 

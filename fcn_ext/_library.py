@@ -32,6 +32,8 @@ OPERATORS = (
     "region_sums_backward",
     "argmax",
     "score_confusion_matrix",
+    "sigmoid_sums",
+    "sigmoid_sums_backward",
 )
 
 

@@ -14,6 +14,9 @@ from fcn_ext.losses._modules import (
     DistillationLoss,
     FocalLoss,
     OhemCrossEntropyLoss,
+    SigmoidCrossEntropyLoss,
+    SigmoidDiceLoss,
+    SigmoidFocalLoss,
 )
 from fcn_ext.losses._region_modules import (
     DiceCrossEntropyLoss,
@@ -39,6 +42,9 @@ __all__ = [
     "InterpolateCrossEntropyLoss",
     "JaccardLoss",
     "OhemCrossEntropyLoss",
+    "SigmoidCrossEntropyLoss",
+    "SigmoidDiceLoss",
+    "SigmoidFocalLoss",
     "TverskyLoss",
     "Upsample",
     "UpsampleArgmax",

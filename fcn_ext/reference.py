@@ -28,6 +28,7 @@ __all__ = [
     "interpolate_cross_entropy",
     "region_sums",
     "score_confusion_matrix",
+    "sigmoid_sums",
     "upsample",
     "upsample_argmax",
     "upsample_confusion_matrix",
@@ -269,3 +270,31 @@ def check_labels(target: Tensor, num_classes: int, *, ignore_index: int = 255) -
                         f"target must be in [0, {num_classes}) or ignore_index = {ignore_index}, "
                         f"got {label} at batch index {batch}, row {row}, column {column}"
                     )
+
+
+def sigmoid_sums(
+    input: Tensor,
+    target: Tensor,
+    geometry: Geometry = Resize(),
+    *,
+    ignore_index: int = 255,
+    gamma: float | None = None,
+    regions: bool = False,
+) -> Tensor:
+    """The sums over the pixels of each mask, (N, Q, 8)."""
+    x = at_full_size(input, (target.shape[2], target.shape[3]), geometry)
+    counts = torch.ones_like(target, dtype=torch.bool)
+    if not target.is_floating_point():
+        counts = target.to(torch.int64) != ignore_index
+    x = torch.where(counts, x, 0)
+    t = torch.where(counts, target.to(x.dtype), 0)
+    missing = torch.where(counts, 1 - t, 0)
+    p = x.sigmoid()
+    # Not F.softplus, which leaves off above 20 what float64 can hold.
+    parts = [-t * F.logsigmoid(x), -missing * F.logsigmoid(-x), t, counts.to(x.dtype)]
+    parts += [torch.where(counts, p, 0), p * t] if regions else [torch.zeros_like(x)] * 2
+    if gamma is None:
+        parts += [torch.zeros_like(x)] * 2
+    else:
+        parts += [parts[0] * (-x).sigmoid() ** gamma, parts[1] * p**gamma]
+    return torch.stack([part.sum((2, 3)) for part in parts], dim=2)

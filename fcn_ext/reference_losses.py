@@ -32,6 +32,9 @@ __all__ = [
     "jaccard_loss",
     "ohem_cross_entropy",
     "pixel_accuracy",
+    "sigmoid_cross_entropy",
+    "sigmoid_dice_loss",
+    "sigmoid_focal_loss",
     "tversky_loss",
 ]
 
@@ -167,3 +170,85 @@ def distillation_loss(
     if reduction == "batchmean":
         return _reduced(loss, counts, "sum") / max(1, len(student))
     return _reduced(loss, counts, reduction)
+
+
+def _masks(
+    input: Tensor, target: Tensor, geometry: Geometry, ignore_index: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits, targets and which of them count, (N, Q, H, W)."""
+    if target.dim() == 3:
+        target = target.unsqueeze(1)
+    counts = torch.ones_like(target, dtype=torch.bool)
+    if not target.is_floating_point():
+        counts = target.to(torch.int64) != ignore_index
+    logits = reference.at_full_size(input, (target.shape[2], target.shape[3]), geometry)
+    return logits, torch.where(counts, target.to(logits.dtype), 0), counts
+
+
+def _reduced_masks(loss: Tensor, counts: Tensor, reduction: str) -> Tensor:
+    loss = torch.where(counts, loss, 0)
+    pixels = counts.sum((2, 3))
+    if reduction == "mean_masks":
+        return (loss.sum((2, 3)) / pixels.clamp(min=1)).sum() / max(1, pixels.numel())
+    if reduction == "none":
+        return loss.sum((2, 3))
+    return loss.sum() if reduction == "sum" else loss.sum() / max(1, int(pixels.sum()))
+
+
+def sigmoid_cross_entropy(
+    input: Tensor,
+    target: Tensor,
+    geometry: Geometry = Resize(),
+    *,
+    pos_weight: Tensor | None = None,
+    ignore_index: int = 255,
+    reduction: str = "mean",
+) -> Tensor:
+    """``F.binary_cross_entropy_with_logits`` of the scores at full size."""
+    logits, wanted, counts = _masks(input, target, geometry, ignore_index)
+    if pos_weight is not None:
+        pos_weight = pos_weight.to(logits.dtype).reshape(-1, 1, 1)
+    loss = F.binary_cross_entropy_with_logits(
+        torch.where(counts, logits, 0), wanted, pos_weight=pos_weight, reduction="none"
+    )
+    return _reduced_masks(loss, counts, reduction)
+
+
+def sigmoid_focal_loss(
+    input: Tensor,
+    target: Tensor,
+    geometry: Geometry = Resize(),
+    *,
+    gamma: float = 2.0,
+    alpha: float | None = 0.25,
+    ignore_index: int = 255,
+    reduction: str = "mean",
+) -> Tensor:
+    """Lin et al., equation 5, as torchvision writes it."""
+    logits, wanted, counts = _masks(input, target, geometry, ignore_index)
+    logits = torch.where(counts, logits, 0)
+    loss = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
+    p = logits.sigmoid()
+    loss = loss * (p * (1 - wanted) + (1 - p) * wanted) ** gamma
+    if alpha is not None:
+        loss = loss * (alpha * wanted + (1 - alpha) * (1 - wanted))
+    return _reduced_masks(loss, counts, reduction)
+
+
+def sigmoid_dice_loss(
+    input: Tensor,
+    target: Tensor,
+    geometry: Geometry = Resize(),
+    *,
+    smooth: float = 1.0,
+    ignore_index: int = 255,
+    reduction: str = "mean",
+) -> Tensor:
+    """One minus the Dice coefficient of sigmoids and masks, both smoothed."""
+    logits, wanted, counts = _masks(input, target, geometry, ignore_index)
+    p = torch.where(counts, logits.sigmoid(), 0)
+    overlap, both = ((p * wanted).sum((2, 3)), (p + wanted).sum((2, 3)))
+    loss = 1 - (2 * overlap + smooth) / (both + smooth)
+    if reduction == "none":
+        return loss
+    return loss.sum() if reduction == "sum" else loss.sum() / max(1, loss.numel())

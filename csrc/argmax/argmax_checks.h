@@ -3,8 +3,8 @@
 
 #include <tuple>
 
-#include "bilinear/target_checks.h"
 #include "confusion_matrix/confusion_matrix_checks.h"
+#include "target/target_checks.h"
 
 namespace fcn_ext {
 

@@ -3,9 +3,9 @@
 
 #include <tuple>
 
-#include "bilinear/target_checks.h"
 #include "cross_entropy/cross_entropy.h"
 #include "softmax/class_weight_checks.h"
+#include "target/target_checks.h"
 
 namespace fcn_ext {
 

@@ -1,9 +1,9 @@
 // region_sums: arguments to the plain problem. Shared by the CPU and the CUDA side.
 #pragma once
 
-#include "bilinear/target_checks.h"
 #include "region_sums/region_sums.h"
 #include "softmax/class_weight_checks.h"
+#include "target/target_checks.h"
 
 namespace fcn_ext {
 

@@ -7,7 +7,14 @@
 
 from __future__ import annotations
 
-from fcn_ext.deferred import _gradient, _losses, _ordinary, _predictions, _smoothed  # noqa: F401
+from fcn_ext.deferred import (  # noqa: F401
+    _gradient,
+    _losses,
+    _ordinary,
+    _predictions,
+    _regions,
+    _smoothed,
+)
 from fcn_ext.deferred._mode import deferred_interpolate, fused_upsampling
 from fcn_ext.deferred._tensor import DeferredLogits
 

@@ -29,7 +29,7 @@ aten = torch.ops.aten
 _LABELS = (torch.uint8, torch.int16, torch.int32, torch.int64)
 
 # Not public in torch. Without it a checkpoint may refuse what its recomputation saves.
-_saved_tensors_hooks = getattr(
+saved_tensors_hooks = getattr(
     torch._C._autograd, "_top_saved_tensors_default_hooks", lambda ignore_is_tracing: None
 )
 
@@ -122,7 +122,7 @@ def _one_node(logits: Any, options: _Options, dtypes: tuple[torch.dtype, ...]) -
     if labels is None:
         return NotImplemented
     differentiated = logits.requires_grad and torch.is_grad_enabled()
-    if differentiated and _saved_tensors_hooks(True) is not None:
+    if differentiated and saved_tensors_hooks(True) is not None:
         # A checkpoint counts what is saved, and its recomputation may run elsewhere.
         return NotImplemented
     reduction = REDUCTIONS.index(options.reduction)

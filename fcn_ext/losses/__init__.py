@@ -21,6 +21,11 @@ from fcn_ext.losses._region_losses import (
     jaccard_loss,
     tversky_loss,
 )
+from fcn_ext.losses._sigmoid import (
+    sigmoid_cross_entropy,
+    sigmoid_dice_loss,
+    sigmoid_focal_loss,
+)
 
 __all__ = [
     "CONVENTIONS",
@@ -35,5 +40,8 @@ __all__ = [
     "jaccard_loss",
     "ohem_cross_entropy",
     "pixel_accuracy",
+    "sigmoid_cross_entropy",
+    "sigmoid_dice_loss",
+    "sigmoid_focal_loss",
     "tversky_loss",
 ]

@@ -29,7 +29,7 @@ def focal_loss(
     the pixel's cross-entropy alone, so that nothing with classes is stored at full size: a few maps
     as large as the labels are. The softmax form of Lin et al., "Focal Loss for Dense Object
     Detection", section 3.2, as MONAI has it (``FocalLoss(use_softmax=True)``; its mean also divides
-    by the number of classes).
+    by the number of classes). For the sigmoid form, see :func:`sigmoid_focal_loss`.
 
         >>> import torch
         >>> scores, target = torch.zeros(1, 4, 8, 8), torch.zeros(1, 64, 64, dtype=torch.uint8)

@@ -12,6 +12,11 @@ from fcn_ext.losses._deep_supervision import deep_supervision
 from fcn_ext.losses._distillation import distillation_loss
 from fcn_ext.losses._focal import focal_loss
 from fcn_ext.losses._ohem import ohem_cross_entropy
+from fcn_ext.losses._sigmoid import (
+    sigmoid_cross_entropy,
+    sigmoid_dice_loss,
+    sigmoid_focal_loss,
+)
 from fcn_ext.ops._common import is_geometry
 
 
@@ -89,6 +94,62 @@ class OhemCrossEntropyLoss(LossModule):
             "reduction": reduction,
         }
         super().__init__(ohem_cross_entropy, geometry, options)
+
+
+class SigmoidCrossEntropyLoss(LossModule):
+    """:func:`fcn_ext.losses.sigmoid_cross_entropy` with all but scores and target fixed;
+    ``pos_weight`` is a buffer, as in ``nn.BCEWithLogitsLoss``."""
+
+    def __init__(
+        self,
+        geometry: Geometry = Resize(),
+        *,
+        pos_weight: Tensor | None = None,
+        ignore_index: int = 255,
+        reduction: str = "mean",
+    ) -> None:
+        options = {
+            "pos_weight": pos_weight,
+            "ignore_index": ignore_index,
+            "reduction": reduction,
+        }
+        super().__init__(sigmoid_cross_entropy, geometry, options)
+
+
+class SigmoidFocalLoss(LossModule):
+    """:func:`fcn_ext.losses.sigmoid_focal_loss` with all but scores and target fixed."""
+
+    def __init__(
+        self,
+        geometry: Geometry = Resize(),
+        *,
+        gamma: float = 2.0,
+        alpha: float | None = 0.25,
+        ignore_index: int = 255,
+        reduction: str = "mean",
+    ) -> None:
+        options = {
+            "gamma": gamma,
+            "alpha": alpha,
+            "ignore_index": ignore_index,
+            "reduction": reduction,
+        }
+        super().__init__(sigmoid_focal_loss, geometry, options)
+
+
+class SigmoidDiceLoss(LossModule):
+    """:func:`fcn_ext.losses.sigmoid_dice_loss` with all but scores and target fixed."""
+
+    def __init__(
+        self,
+        geometry: Geometry = Resize(),
+        *,
+        smooth: float = 1.0,
+        ignore_index: int = 255,
+        reduction: str = "mean",
+    ) -> None:
+        options = {"smooth": smooth, "ignore_index": ignore_index, "reduction": reduction}
+        super().__init__(sigmoid_dice_loss, geometry, options)
 
 
 class DeepSupervision(nn.Module):

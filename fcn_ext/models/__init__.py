@@ -44,11 +44,13 @@ from .classifier import (
     recognize_classifier,
 )
 from .coarse import CoarseNet, CoarseScores
+from .dense import rarefied, shift_and_stitch
 from .fcn import FCN
 from .fusion import initialize_from_streams
 from .googlenet import GoogLeNetTrunk
 from .heads import Head
 from .multi_head import MultiHeadFCN
+from .receptive_field import Layer, Region, measured_field, receptive_fields
 from .squeezenet import SqueezeNetTrunk
 from .surgery import SurgeryReport, initialize_from_coarser, load_classifier
 from .trunk import Trunk
@@ -70,7 +72,9 @@ __all__ = [
     "FCNSqueezeNet",
     "GoogLeNetTrunk",
     "Head",
+    "Layer",
     "MultiHeadFCN",
+    "Region",
     "SqueezeNetTrunk",
     "SurgeryReport",
     "Trunk",
@@ -83,5 +87,9 @@ __all__ = [
     "initialize_from_coarser",
     "initialize_from_streams",
     "load_classifier",
+    "measured_field",
+    "rarefied",
+    "receptive_fields",
     "recognize_classifier",
+    "shift_and_stitch",
 ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..geometry import Grid
@@ -54,6 +53,7 @@ class Inception(Block):
         super().__init__(batch_norm=batch_norm)
         width = dict(zip(_WAYS, channels, strict=True))
         inputs_of = {"3x3": width["3x3_reduce"], "5x5": width["5x5_reduce"]}
+        self.pool = nn.MaxPool2d(3, stride=1, padding=1)
         for name, size in _KERNELS.items():
             self._add(name, inputs_of.get(name, inputs), width[name], size)
         self.out_channels = width["1x1"] + width["3x3"] + width["5x5"] + width["pool_proj"]
@@ -64,7 +64,7 @@ class Inception(Block):
                 self._run("1x1", x),
                 self._run("3x3", self._run("3x3_reduce", x)),
                 self._run("5x5", self._run("5x5_reduce", x)),
-                self._run("pool_proj", F.max_pool2d(x, 3, stride=1, padding=1)),
+                self._run("pool_proj", self.pool(x)),
             ],
             dim=1,
         )

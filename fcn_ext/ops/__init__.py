@@ -11,6 +11,7 @@ for the geometries:
 ==============================  =====================================================
 
 :func:`region_sums`, of which Dice and its kin are made, has none: :mod:`fcn_ext.losses` calls it.
+:func:`sigmoid_sums` takes a geometry, too: losses of masks are made of it.
 
 Each operator has a plain-PyTorch twin of the same name in :mod:`fcn_ext.reference`.
 """
@@ -34,6 +35,7 @@ from fcn_ext.ops._cross_entropy import (
 from fcn_ext.ops._fuse_skip import fuse_skip
 from fcn_ext.ops._interpolate import interpolate
 from fcn_ext.ops._region_sums import region_sums
+from fcn_ext.ops._sigmoid_sums import sigmoid_sums
 from fcn_ext.ops._upsample import upsample
 
 __all__ = [
@@ -48,6 +50,7 @@ __all__ = [
     "interpolate_cross_entropy",
     "region_sums",
     "score_confusion_matrix",
+    "sigmoid_sums",
     "upsample",
     "upsample_argmax",
     "upsample_confusion_matrix",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -158,32 +159,44 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
     ctx.save_for_backward(input, target, weight)
 
 
-def _backward(ctx: Any, grad_sums: Tensor | None, grad_losses: Tensor | None) -> Any:
-    if grad_sums is None and grad_losses is None:
-        return (None,) * 7
-    input, target, weight = ctx.saved_tensors
+def gradient_of_scores(
+    grads: tuple[Tensor | None, ...],
+    input: Tensor,
+    target: Tensor,
+    geometry: Sequence[int],
+    weight: Tensor | None,
+    ignore_index: int,
+    squared: bool,
+) -> Tensor:
+    """The gradient of ``input``, in the accumulation type, by those of sums and losses, if any."""
+    grad_sums, grad_losses = grads
     dtype = _common.accumulate_dtype(input)
     images, classes = input.shape[:2]
     if grad_sums is None:
-        grad_sums = input.new_zeros((4 if ctx.squared else 3, images, classes), dtype=dtype)
+        grad_sums = input.new_zeros((4 if squared else 3, images, classes), dtype=dtype)
     if grad_losses is None:
         grad_losses = input.new_zeros((0, images), dtype=dtype)
-    gradient = _region_sums_backward(
-        grad_sums.to(dtype),
-        grad_losses.to(dtype),
-        input,
-        target,
-        ctx.geometry,
-        weight,
-        ctx.ignore_index,
+    parts = grad_sums.to(dtype), grad_losses.to(dtype)
+    gradient: Tensor = _region_sums_backward(*parts, input, target, geometry, weight, ignore_index)
+    return gradient
+
+
+def _backward(ctx: Any, *grads: Tensor | None) -> Any:
+    if grads == (None, None):
+        return (None,) * 7
+    input, target, weight = ctx.saved_tensors
+    arguments = input, target, ctx.geometry, weight, ctx.ignore_index, ctx.squared
+    return (gradient_of_scores(grads, *arguments).to(input.dtype), *[None] * 6)
+
+
+def differentiable_once() -> RuntimeError:
+    return RuntimeError(
+        "region_sums is differentiable once, but its second derivative was asked for"
     )
-    return (gradient.to(input.dtype), *[None] * 6)
 
 
 def _refuse(ctx: Any, grad: Tensor) -> Any:
-    raise RuntimeError(
-        "region_sums is differentiable once, but its second derivative was asked for"
-    )
+    raise differentiable_once()
 
 
 _region_sums = _autograd.differentiable(_op, _backward, _setup_context)

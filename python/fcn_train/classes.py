@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,32 +17,53 @@ from fcn_train.files import write_text
 
 @dataclass(frozen=True, eq=False)
 class Classes:
-    """What the outputs of a network mean: names of the C classes, palette (256, 3) uint8."""
+    """What the outputs of a head mean: names of its C classes, palette (256, 3) uint8, and the name
+    of the set of labels that has them, "" where there is one alone."""
 
     names: tuple[str, ...]
     palette: np.ndarray
+    label_set: str = ""
 
-    @staticmethod
-    def of(dataset: SegmentationDataset) -> Classes:
-        return Classes(dataset.class_names, dataset.palette)
 
-    def save(self, path: Path) -> None:
-        colors = self.palette.tolist()
-        values = {
-            "ignore_index": IGNORE_INDEX,
-            "ignore_colour": colors[IGNORE_INDEX],
-            "classes": [{"name": n, "colour": colors[i]} for i, n in enumerate(self.names)],
-        }
-        write_text(path, json.dumps(values, indent=1) + "\n")
+def classes_of(dataset: SegmentationDataset) -> tuple[Classes, ...]:
+    """Those of each set of labels."""
+    return tuple(
+        Classes(labels.class_names, labels.palette, labels.name) for labels in dataset.label_sets
+    )
 
-    @staticmethod
-    def load(path: Path) -> Classes:
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            palette = np.zeros((256, 3), dtype=np.uint8)
-            for index, entry in enumerate(values["classes"]):
-                palette[index] = entry["colour"]
-            palette[IGNORE_INDEX] = values["ignore_colour"]
-            return Classes(tuple(str(entry["name"]) for entry in values["classes"]), palette)
-        except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-            raise UsageError(f"{path}: cannot be read ({error}); give a run folder") from None
+
+def save_classes(path: Path, sets: Sequence[Classes]) -> None:
+    """Write the classes of one set of labels, or of several with their names."""
+    values: dict[str, Any] = {"ignore_index": IGNORE_INDEX}
+    if len(sets) == 1:
+        values |= _to_json(sets[0])
+    else:
+        values["label_sets"] = [{"name": one.label_set, **_to_json(one)} for one in sets]
+    write_text(path, json.dumps(values, indent=1) + "\n")
+
+
+def load_classes(path: Path) -> tuple[Classes, ...]:
+    """What ``save_classes`` wrote. Raises UsageError where that cannot be read."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        sets = values.get("label_sets", [values])
+        return tuple(_from_json(one) for one in sets)
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        raise UsageError(f"{path}: cannot be read ({error}); give a run folder") from None
+
+
+def _to_json(classes: Classes) -> dict[str, Any]:
+    colors = classes.palette.tolist()
+    return {
+        "ignore_colour": colors[IGNORE_INDEX],
+        "classes": [{"name": n, "colour": colors[i]} for i, n in enumerate(classes.names)],
+    }
+
+
+def _from_json(values: dict[str, Any]) -> Classes:
+    palette = np.zeros((256, 3), dtype=np.uint8)
+    for index, entry in enumerate(values["classes"]):
+        palette[index] = entry["colour"]
+    palette[IGNORE_INDEX] = values["ignore_colour"]
+    names = tuple(str(entry["name"]) for entry in values["classes"])
+    return Classes(names, palette, str(values.get("name", "")))

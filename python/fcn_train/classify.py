@@ -16,8 +16,8 @@ from fcn_train.console import Console
 from fcn_train.data import CAFFE, IMAGENET, DataError, Normalization, image_to_tensor, read_image
 from fcn_train.data.images import image_files
 from fcn_train.errors import UsageError
-from fcn_train.initialize import read_state_dict
 from fcn_train.runtime import Runtime, open_runtime
+from fcn_train.weight_files import read_state_dict
 
 NORMALIZATIONS = {"imagenet": IMAGENET, "caffe": CAFFE}
 NAMES = "synset_words.txt"

@@ -1,4 +1,4 @@
-"""The command ``fcn``: train, evaluate, predict, classify and data.
+"""The command ``fcn``: train, evaluate, predict, classify, recipes, describe, study and data.
 
 What a user can mend is told in one line with exit code 2. A run that cannot go on ends with 1, as
 do problems found by ``fcn data check`` and images that ``fcn predict`` or ``fcn classify`` could
@@ -29,11 +29,21 @@ from fcn_train.data_options import (
     SampleOptions,
     StatsOptions,
 )
+from fcn_train.describe_options import DescribeOptions
 from fcn_train.errors import UsageError
 from fcn_train.model_options import ModelName
-from fcn_train.options import EvaluateOptions, PredictOptions, RecipeName, TrainOptions
+from fcn_train.options import (
+    EvaluateOptions,
+    PredictOptions,
+    RecipeName,
+    RecipesOptions,
+    TrainOptions,
+)
+from fcn_train.published import EXPERIMENTS, experiment_options, unknown_recipe
 from fcn_train.recipes import recipe_options
 from fcn_train.signals import ending_at_once
+from fcn_train.study.options import StudyName, StudyOptions
+from fcn_train.study.registry import STUDIES
 
 DESCRIPTION = (
     "Fully convolutional networks for semantic segmentation. `fcn train` alone generates a sample "
@@ -101,6 +111,26 @@ def run_command(arguments: Sequence[str]) -> int:
         from fcn_train.classify import classify
 
         return 1 if classify(options, console) else 0
+    if isinstance(options, RecipesOptions):
+        from fcn_train.recipe_commands import show_recipes
+
+        show_recipes(options, console)
+        return 0
+    if isinstance(options, DescribeOptions):
+        from fcn_train.describe import describe
+
+        describe(options, console)
+        return 0
+    if isinstance(options, StudyName):
+        from fcn_train.study.command import list_studies
+
+        list_studies(console)
+        return 0
+    if isinstance(options, StudyOptions):
+        from fcn_train.study.command import run_study
+
+        run_study(arguments[1], options, console)
+        return 0
     if isinstance(options, GetOptions):
         from fcn_train.get_data import get_data
 
@@ -126,8 +156,13 @@ def import_modules(options: Any) -> None:
         EvaluateOptions: ("fcn_train.evaluate",),
         PredictOptions: ("fcn_train.predict",),
         ClassifyOptions: ("fcn_train.classify",),
+        DescribeOptions: ("fcn_train.describe",),
         GetOptions: ("fcn_train.get_data",),
+        RecipesOptions: ("fcn_train.recipe_commands",),
+        StudyName: ("fcn_train.study.command",),
     }
+    if isinstance(options, StudyOptions):
+        modules[type(options)] = ("fcn_train.study.command", "torch._dynamo")
     for name in modules.get(type(options), ("fcn_train.data_commands",)):
         importlib.import_module(name)
 
@@ -166,30 +201,61 @@ def train_defaults(arguments: Sequence[str]) -> tuple[TrainOptions, Path | None]
             raise UsageError("--config holds the values of a recipe already; give no --recipe")
         return load_config(Path(values["config"])), None
     # An unknown name is left to the parser, which refuses it in better words.
-    names = {"recipe": RecipeName, "model.name": ModelName, "data.kind": DataKind}
+    names = {"model.name": ModelName, "data.kind": DataKind}
     known = {
         key: value if value in get_args(names[key]) else None
         for key, value in values.items()
         if key in names
     }
-    return recipe_options(
-        known["recipe"] or "default", known["model.name"] or "fcn8s", known["data.kind"] or "sample"
-    ), None
+    recipe: Any = values["recipe"] or "default"
+    if recipe in EXPERIMENTS:
+        return experiment_options(recipe, known["data.kind"]), None
+    if recipe not in get_args(RecipeName):
+        raise UsageError(f"--recipe: there is no {recipe!r}{unknown_recipe(recipe)}")
+    model: Any = known["model.name"] or "fcn8s"
+    kind: Any = known["data.kind"] or "sample"
+    return recipe_options(recipe, model, kind), None
 
 
 def parse(arguments: Sequence[str], defaults: TrainOptions) -> Any:
     """The options of the command in ``arguments``; ``defaults`` are those of `fcn train`."""
+    if arguments[:1] == ["study"] and not {"-h", "--help"} & set(arguments[1:2]):
+        return parse_study(arguments[1:])
     command = (
         Annotated[TrainOptions, tyro.conf.subcommand("train", default=defaults)]
         | Annotated[EvaluateOptions, tyro.conf.subcommand("evaluate")]
         | Annotated[PredictOptions, tyro.conf.subcommand("predict")]
         | Annotated[ClassifyOptions, tyro.conf.subcommand("classify")]
+        | Annotated[RecipesOptions, tyro.conf.subcommand("recipes")]
+        | Annotated[DescribeOptions, tyro.conf.subcommand("describe")]
+        | Annotated[StudyName, tyro.conf.subcommand("study")]
         | Annotated[
             DataCommand,
             tyro.conf.subcommand("data", description="Get, write, check and measure data sets."),
         ]
     )
     return tyro.cli(command, prog="fcn", description=DESCRIPTION, args=arguments)
+
+
+def parse_study(arguments: Sequence[str]) -> StudyName | StudyOptions:
+    """The options of the study that ``arguments`` name first.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
+    if not arguments:
+        return StudyName()
+    name = arguments[0]
+    if name not in STUDIES:
+        raise UsageError(f"fcn study must be followed by one of {', '.join(STUDIES)}, got {name!r}")
+    options = STUDIES[name].options
+    return tyro.cli(
+        type(options),
+        prog=f"fcn study {name}",
+        description=STUDIES[name].line,
+        default=options,
+        args=arguments[1:],
+    )
 
 
 def _fail(text: str, code: int) -> int:

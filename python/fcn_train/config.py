@@ -35,6 +35,17 @@ def to_dict(options: Any) -> dict[str, Any]:
     return values
 
 
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """``to_dict`` without dicts in it: ``optim.lr`` is the key of one option."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            found |= flat(value, f"{prefix}{key}.")
+        else:
+            found[prefix + key] = value
+    return found
+
+
 def from_dict(cls: type[T], values: Any, source: Path, prefix: str = "") -> T:
     """A dataclass from JSON values; keys that are missing keep their defaults.
 

@@ -55,8 +55,9 @@ class ReadingOptions:
     """Folder of the images, in place of JPEGImages or images (voc, folder)."""
     label_folder: str = ""
     """Folder of the labels, in place of the kind's own (voc, folder; sift-flow: GeoLabels;
-    cityscapes: gtCoarse). In check and stats several sets of labels, with commas between their
-    folders (sift-flow; folder, the second's classes in classes-FOLDER.txt)."""
+    cityscapes: gtCoarse). Several sets of labels have commas between their folders, and a head
+    each learns them (sift-flow: SemanticLabels,GeoLabels; folder, with the second's classes in
+    classes-FOLDER.txt)."""
     label_suffix: str = ""
     """What follows an image's name in that of its label, e.g. _mask.png, .gif (voc, folder)."""
     classes: Path | None = None

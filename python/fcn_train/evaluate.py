@@ -7,11 +7,13 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import overload
 
 import torch
 
 from fcn_ext.metrics import ConfusionMatrix, Scores
-from fcn_ext.models import FCN
+from fcn_ext.models import CoarseScores, MultiHeadFCN
+from fcn_train.classes import classes_of
 from fcn_train.config import to_dict
 from fcn_train.console import Console
 from fcn_train.data import (
@@ -22,17 +24,21 @@ from fcn_train.data import (
     check_split,
     input_to_tensor,
 )
+from fcn_train.data.contents import source_of
 from fcn_train.data.opening import of_kind, open_split, validation_options
 from fcn_train.errors import UsageError
+from fcn_train.heads import Net, by_head, in_order
 from fcn_train.network import normalization_of
 from fcn_train.options import EvaluateOptions, Logits
 from fcn_train.pictures import Picture
 from fcn_train.predict import segment
-from fcn_train.report import summary, write_report
+from fcn_train.report import Result, summary, write_report
 from fcn_train.run import check_classes, load_run
 from fcn_train.runtime import Runtime, open_runtime
 
 PICTURES = 6
+Counts = ConfusionMatrix | dict[str, ConfusionMatrix]
+"""Those of a network of one head, or of several by head."""
 
 
 @dataclass(frozen=True)
@@ -55,17 +61,31 @@ class Evaluator:
     logits: Logits = "coarse"
     workers: int = 0
 
+    @overload
+    def count(
+        self, model: CoarseScores, advance: Callable[[int], None] | None = ...
+    ) -> ConfusionMatrix: ...
+    @overload
+    def count(
+        self, model: MultiHeadFCN, advance: Callable[[int], None] | None = ...
+    ) -> dict[str, ConfusionMatrix]: ...
     @torch.inference_mode()
-    def count(self, model: FCN, advance: Callable[[int], None] | None = None) -> ConfusionMatrix:
+    def count(
+        self, model: CoarseScores | MultiHeadFCN, advance: Callable[[int], None] | None = None
+    ) -> Counts:
         """Count target against prediction; predictions are dropped.
 
         ``advance`` is called with the number of images after each batch. The model is left in the
         mode it came in.
         """
         dataset, runtime = self.dataset, self.runtime
-        matrix = ConfusionMatrix(
-            dataset.num_classes, device=runtime.device, class_names=dataset.class_names
-        )
+        matrices = [
+            ConfusionMatrix(
+                labels.num_classes, device=runtime.device, class_names=labels.class_names
+            )
+            for labels in dataset.label_sets
+        ]
+        counts: Counts = by_head(model, matrices)
         loader = EvaluationLoader(
             dataset,
             self.normalization,
@@ -75,31 +95,52 @@ class Evaluator:
         )
         with evaluating(model):
             for examples in loader:
-                images, targets = runtime.images(examples.images), runtime.targets(examples.targets)
+                images = runtime.images(examples.images)
+                targets = [runtime.targets(labels) for labels in examples.all_targets]
                 with runtime.autocast():
                     if self.logits == "coarse":
-                        model.evaluate(images, targets, matrix)
+                        model.evaluate(images, by_head(model, targets), by_head(model, matrices))
                     else:
-                        matrix.update(model(images), targets)
+                        made = in_order(model(images))
+                        for matrix, logits, target in zip(matrices, made, targets, strict=True):
+                            matrix.update(logits, target)
                 if advance is not None:
                     advance(len(examples.ids))
-        return matrix
+        return counts
 
-    def pictures(self, model: FCN, count: int = PICTURES) -> list[Picture]:
-        """Image, target and prediction of ``count`` examples spread over the split."""
+    def results(self, model: Net, counts: Counts) -> list[Result]:
+        """For each set of labels what a report shows, ``counts`` being those of ``model``."""
+        sets = zip(classes_of(self.dataset), in_order(counts), strict=True)
+        return [
+            Result(classes, matrix.matrix.cpu().numpy(), self.pictures(model, which=which))
+            for which, (classes, matrix) in enumerate(sets)
+        ]
+
+    def absent(self, counts: Counts) -> list[str]:
+        """For each set of labels a sentence on its classes without a pixel, if there are any."""
+        found = []
+        for which, matrix in enumerate(in_order(counts)):
+            alone = self.dataset.only(which)
+            if lack := absent_classes(alone, matrix.matrix.sum(1).tolist()):
+                found.append(f"{source_of(alone)}: {lack}")
+        return found
+
+    def pictures(self, model: Net, count: int = PICTURES, *, which: int = 0) -> list[Picture]:
+        """Image, target and prediction of ``count`` examples spread over the split, in the set of
+        labels number ``which``."""
         rows = []
         with evaluating(model):
             for index in spread(len(self.dataset), count):
                 example = self.dataset[index]
                 seen = input_to_tensor(example, self.normalization, self.dataset.channels)
-                prediction = segment(model, seen, self.runtime)
+                prediction = in_order(segment(model, seen, self.runtime))[which]
                 name = self.dataset.ids[index]
-                rows.append(Picture(name, example.image, example.label, prediction))
+                rows.append(Picture(name, example.image, example.labels[which], prediction))
         return rows
 
 
 @contextlib.contextmanager
-def evaluating(model: FCN) -> Iterator[None]:
+def evaluating(model: CoarseScores | MultiHeadFCN) -> Iterator[None]:
     """The model is in eval mode inside, and in the mode it came in after."""
     training = model.training
     model.eval()
@@ -115,8 +156,17 @@ def spread(size: int, count: int) -> list[int]:
     return [(2 * i + 1) * size // (2 * count) for i in range(count)]
 
 
-def evaluate_run(options: EvaluateOptions, console: Console | None = None) -> Scores:
-    """`fcn evaluate`: score a run on a split and write the report folder."""
+def scores_of(counts: Counts) -> Scores | dict[str, Scores]:
+    """The scores of a network of one head, or of several by head."""
+    if isinstance(counts, ConfusionMatrix):
+        return counts.compute()
+    return {name: matrix.compute() for name, matrix in counts.items()}
+
+
+def evaluate_run(
+    options: EvaluateOptions, console: Console | None = None
+) -> Scores | dict[str, Scores]:
+    """`fcn evaluate`: score a run on a split and write the report folder; returns ``scores_of``."""
     console = console or Console()
     if options.batch < 1:
         raise UsageError(f"--batch must be >= 1, got {options.batch}")
@@ -142,10 +192,10 @@ def evaluate_run(options: EvaluateOptions, console: Console | None = None) -> Sc
     )
     began = time.monotonic()
     with console.progress("evaluating", len(dataset)) as advance:
-        matrix = evaluator.count(model, advance)
-    if lack := absent_classes(dataset, matrix.matrix.sum(1).tolist()):
-        console.warn(f"{dataset.source}: {lack}")
-    scores = matrix.compute()
+        counts = evaluator.count(model, advance)
+    for lack in evaluator.absent(counts):
+        console.warn(lack)
+    scores = scores_of(counts)
     name = Path(split).stem or "all"
     folder = options.output or options.run / f"evaluate-{name}"
     write_report(
@@ -158,10 +208,7 @@ def evaluate_run(options: EvaluateOptions, console: Console | None = None) -> Sc
             "logits": options.logits,
             "seconds": round(time.monotonic() - began, 1),
         },
-        scores=scores,
-        matrix=matrix.matrix.cpu().numpy(),
-        classes=run.classes,
-        rows=evaluator.pictures(model),
+        results=evaluator.results(model, counts),
         config=to_dict(run.options),
         environment=runtime.environment(),
     )

@@ -18,9 +18,14 @@ WORKER_LOST = re.compile(r"DataLoader worker .*(killed by signal|exited unexpect
 NO_SHARED_MEMORY = re.compile(
     r"(of|insufficient) shared memory|unable to (open|mmap|allocate) shared"
 )
+_LESS_TRAINING = (
+    "try a smaller --optim.batch with more --optim.accumulate, or a smaller --data.crop"
+)
 # What takes less memory, by command.
 LESS = {
-    "train": "try a smaller --optim.batch with more --optim.accumulate, or a smaller --data.crop",
+    "train": _LESS_TRAINING,
+    "study": _LESS_TRAINING,
+    "describe": "try a smaller --width or --size, or --no-measure",
     "evaluate": "try --batch 1 and --logits coarse",
     "predict": "try smaller images",
 }

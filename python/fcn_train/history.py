@@ -20,13 +20,17 @@ SCORES = (
     "mean_iu_present",
     "frequency_weighted_iu",
 )
-EVALUATIONS = ("step", "epoch", *SCORES)
 
 
 @dataclass
 class History:
-    """Rows of ``training.csv`` and ``evaluations.csv``, losses not yet in a row, the best score."""
+    """Rows of ``training.csv`` and ``evaluations.csv``, losses not yet in a row, the best score.
 
+    Of several sets of labels each has its scores in a row, and the first one's mean IU tells which
+    evaluation is the best.
+    """
+
+    label_sets: list[str] = field(default_factory=lambda: [""])
     training: list[list[float]] = field(default_factory=list)
     evaluations: list[list[float]] = field(default_factory=list)
     pending: list[float] = field(default_factory=list)
@@ -39,13 +43,22 @@ class History:
             self.training.append([step, epoch, lr, sum(self.pending) / len(self.pending)])
             self.pending = []
 
+    @property
+    def evaluations_header(self) -> tuple[str, ...]:
+        """What a row of ``evaluations`` holds."""
+        names = (
+            f"{name}_{score}" if name else score for name in self.label_sets for score in SCORES
+        )
+        return ("step", "epoch", *names)
+
     def is_best(self, scores: Scores) -> bool:
         """Whether no evaluation so far had this mean IU or more."""
         return float(scores.mean_iu) > self.best_mean_iu
 
-    def add_scores(self, step: int, epoch: float, scores: Scores) -> None:
-        """Note an evaluation."""
-        self.evaluations.append([step, epoch, *(float(getattr(scores, n)) for n in SCORES)])
+    def add_scores(self, step: int, epoch: float, scores: Scores, *more: Scores) -> None:
+        """Note an evaluation, with the scores of each set of labels."""
+        values = (float(getattr(one, name)) for one in (scores, *more) for name in SCORES)
+        self.evaluations.append([step, epoch, *values])
         self.best_mean_iu = max(self.best_mean_iu, float(scores.mean_iu))
 
     def evaluated(self, step: int) -> bool:
@@ -55,7 +68,7 @@ class History:
         """Whether the last ``patience`` evaluations did not raise the mean IU; never for 0."""
         best, since = -1.0, 0
         for row in self.evaluations:
-            mean_iu = row[EVALUATIONS.index("mean_iu")]
+            mean_iu = row[2 + SCORES.index("mean_iu")]
             best, since = (mean_iu, 0) if mean_iu > best else (best, since + 1)
         return 0 < patience <= since
 
@@ -63,15 +76,27 @@ class History:
         return asdict(self)
 
     @staticmethod
-    def of(state: dict[str, Any]) -> History:
-        """The history whose ``state()`` this is. Raises ValueError when it is none."""
+    def of(state: dict[str, Any], label_sets: Sequence[str] = ("",)) -> History:
+        """The history of ``label_sets`` whose ``state()`` this is. Raises ValueError when it is
+        none."""
         names = {item.name for item in fields(History)}
+        if isinstance(state, dict):  # of a time before there were several sets of labels
+            state = {"label_sets": [""], **state}
         if not isinstance(state, dict) or state.keys() != names:
             found = sorted(state) if isinstance(state, dict) else type(state).__name__
             raise ValueError(f"the history must hold {sorted(names)}, got {found}")
         history = History(**state)
+        if history.label_sets != list(label_sets):
+            raise ValueError(
+                f"the history must be of the sets of labels {list(label_sets)}, "
+                f"got {history.label_sets}"
+            )
         numbers = [*history.pending, history.best_mean_iu]
-        for table, header in ((history.training, TRAINING), (history.evaluations, EVALUATIONS)):
+        tables = (
+            (history.training, TRAINING),
+            (history.evaluations, history.evaluations_header),
+        )
+        for table, header in tables:
             for row in table:
                 if len(row) != len(header):
                     raise ValueError(f"a row of the history must hold {', '.join(header)}")
@@ -82,7 +107,7 @@ class History:
 
     def write(self, folder: Path) -> None:
         write_csv(folder / "training.csv", TRAINING, self.training)
-        write_csv(folder / "evaluations.csv", EVALUATIONS, self.evaluations)
+        write_csv(folder / "evaluations.csv", self.evaluations_header, self.evaluations)
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

@@ -3,32 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-import pickle
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-from zipfile import BadZipFile
 
-import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from fcn_ext import models
-from fcn_ext.models import FCN
+from fcn_ext.models.names import renamed
 from fcn_ext.models.upsampling import FixedUpsampling, LearnedUpsampling, Upsampling
+from fcn_train.by_name import by_name
 from fcn_train.data import SegmentationDataset
 from fcn_train.errors import UsageError
+from fcn_train.heads import Net, head_names
 from fcn_train.run import check_classes, load_run
+from fcn_train.weight_files import read_state_dict, some
 
-# Under these names programs keep a state dict among other things, and before these its keys.
-WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "weights")
-PREFIXES = ("module.", "model.", "_orig_mod.")
+CAFFE_HEADS = {"semantic": "sem", "geometric": "geo"}  # of the published nets of SIFT Flow
 
 
-def from_classifier(model: FCN, path: Path) -> None:
+def from_classifier(model: Net, path: Path) -> None:
     """The trunk from the file of its classifier.
 
     Raises:
@@ -44,7 +39,7 @@ def from_classifier(model: FCN, path: Path) -> None:
         models.load_classifier(model, state)
     except (KeyError, ValueError, RuntimeError) as error:
         text = re.sub(r"\[((?:'[^']*', ){3})'[^\]]*\]", r"[\1...]", str(error))
-        trunk = model.trunk
+        (trunk,) = model.trunks.values()
         narrow = getattr(trunk, "width", 1) != 1 or getattr(trunk, "batch_norm", False)
         hint = "; --recipe paper has the network of published classifiers" if narrow else ""
         raise UsageError(
@@ -52,7 +47,7 @@ def from_classifier(model: FCN, path: Path) -> None:
         ) from None
 
 
-def from_coarser(model: FCN, path: Path, train_set: SegmentationDataset) -> None:
+def from_coarser(model: Net, path: Path, train_set: SegmentationDataset) -> None:
     """Every layer that the coarser network of the run ``path`` has.
 
     Raises:
@@ -66,21 +61,21 @@ def from_coarser(model: FCN, path: Path, train_set: SegmentationDataset) -> None
         raise UsageError(f"{path}: does not fit the network: {error}") from None
 
 
-def from_streams(model: FCN, text: str, train_set: SegmentationDataset) -> None:
+def from_streams(model: Net, text: str, train_set: SegmentationDataset) -> None:
     """Each stream from the run of a network that sees nothing else: ``color=run,hha=run``.
 
     Raises:
         UsageError: a path is no run, of other classes, channels or another network; or the streams
             are not those of ``model``.
     """
+    paths = by_name(text)
+    if paths is None:
+        raise UsageError(
+            "--init-streams must be a run for each stream, such as "
+            f"color=runs/color,hha=runs/hha, got {text!r}"
+        )
     nets = {}
-    for item in text.split(","):
-        stream, _, path = (part.strip() for part in item.partition("="))
-        if not stream or not path or stream in nets:
-            raise UsageError(
-                "--init-streams must be a run for each stream, such as "
-                f"color=runs/color,hha=runs/hha, got {text!r}"
-            )
+    for stream, path in paths.items():
         run = load_run(Path(path))
         check_classes(run, train_set)
         nets[stream] = run.model
@@ -91,11 +86,15 @@ def from_streams(model: FCN, text: str, train_set: SegmentationDataset) -> None:
 
 
 @torch.no_grad()
-def from_weights(model: FCN, path: Path, class_names: Sequence[str]) -> str:
+def from_weights(model: Net, path: Path, class_names: Sequence[Sequence[str]]) -> str:
     """Every layer of a run folder or a file of weights that ``model`` has, too.
 
     Score layers and learned upsampling are taken where they are of the same classes: of as many,
-    and of the same names where a run tells them.
+    and of the same names where a run tells them. Of several heads, there or here, each takes those
+    of its classes, whatever the heads are called.
+
+    Args:
+        class_names: the classes of each head.
 
     Returns:
         A sentence of what was taken, what was left out, and what stays at its initial values.
@@ -103,21 +102,29 @@ def from_weights(model: FCN, path: Path, class_names: Sequence[str]) -> str:
     Raises:
         UsageError: nothing can be read there, or it is another network's.
     """
-    same_classes = True
+    known: _Heads | None = None
     if path.is_dir():
         run = load_run(path)
         source: Mapping[str, Tensor] = run.model.state_dict()
-        same_classes = run.classes.names == tuple(class_names)
+        known = _heads(run.model, [classes.names for classes in run.label_sets])
     else:
-        source = read_state_dict(path)
+        names = _caffe_names(model)
+        source = {renamed(key, names) or key: value for key, value in read_state_dict(path).items()}
     target = model.state_dict()
+    heads = _heads(model, class_names)
     taken: dict[str, Tensor] = {}
     left_out: list[str] = []
+    learned: list[str] = []
     for name, value in source.items():
-        value = _as_learned(model, name, value)
-        fits = name in target and value.shape == target[name].shape
-        if fits and (same_classes or not of_classes(name)):
-            taken[name] = value
+        places = _places(name, known, heads) if of_classes(name) else [name]
+        fitting = {
+            place: fitted
+            for place in places
+            if place in target
+            and (fitted := _as_learned(model, place, value)).shape == target[place].shape
+        }
+        if fitting and (known is not None or len(fitting) == 1):
+            taken |= fitting
         elif name in target and not of_classes(name):
             raise UsageError(
                 f"{path}: is of another network: {name} must have shape "
@@ -126,6 +133,8 @@ def from_weights(model: FCN, path: Path, class_names: Sequence[str]) -> str:
             )
         else:
             left_out.append(name)
+            if any(_was_learned(model, place, value) for place in places):
+                learned.append(name)
     initial = [name for name in target if name not in taken]
     trunk = [name for name in target if not of_classes(name)]
     if 2 * sum(name in taken for name in trunk) <= len(trunk):
@@ -137,7 +146,7 @@ def from_weights(model: FCN, path: Path, class_names: Sequence[str]) -> str:
     text = f"{path}: {len(taken)} of {len(target)} tensors taken"
     if left_out:
         text += f"; left out: {some(left_out, 12)}"
-    if learned := [name for name in left_out if _was_learned(model, name, source[name])]:
+    if learned:
         text += f" ({some(learned)}: learned, to be taken with --model.upsampling dense)"
     if initial:
         text += f"; at their initial values: {some(initial, 12)}"
@@ -146,10 +155,49 @@ def from_weights(model: FCN, path: Path, class_names: Sequence[str]) -> str:
 
 def of_classes(name: str) -> bool:
     """Whether a tensor depends on the classes: those of score layers and of upsampling do."""
-    return name.startswith(("score_", "upscore"))
+    layer = name.rpartition(".")[0].rpartition(".")[2]
+    return layer.startswith(("score_", "upscore"))
 
 
-def _as_learned(model: FCN, name: str, value: Tensor) -> Tensor:
+def _caffe_names(model: Net) -> dict[str, str]:
+    """The names of layers in ``model``, by those in Caffe's published nets of several parts:
+    conv1_1color, score_fr_sem."""
+    here = {path: name for name, path in model.published_names().items()}
+    names = {alias: here[path] for alias, path in model.aliases().items()}
+    for head, short in CAFFE_HEADS.items():
+        ours = {alias for alias in names if alias.endswith(f"_{head}")}
+        names |= {alias.removesuffix(head) + short: names[alias] for alias in ours}
+    return names
+
+
+_Heads = dict[str, tuple[str, ...]]  # what the names of a head's layers begin with: its classes
+
+
+def _heads(model: Net, class_names: Sequence[Sequence[str]]) -> _Heads:
+    beginnings = [f"{name}." if name else "" for name in head_names(model)]
+    return dict(zip(beginnings, map(tuple, class_names), strict=True))
+
+
+def _places(name: str, known: _Heads | None, heads: _Heads) -> list[str]:
+    """What a tensor of a head is called in those of ``heads`` that have its classes.
+
+    Args:
+        name: of the tensor, where it comes from.
+        known: the heads there; None for a file, which does not tell its classes: its names are
+            taken as they are, and those of a network of one head for any head.
+    """
+    if known is None:
+        own = any(name.startswith(head) for head in heads if head)
+        return [name] if own or "" in heads else [head + name for head in heads]
+    for there, classes in known.items():
+        if name.startswith(there):
+            same = [head for head, names in heads.items() if names == classes]
+            layer = name.removeprefix(there)
+            return [head + layer for head in ([there] if there in same else same)]
+    return []
+
+
+def _as_learned(model: Net, name: str, value: Tensor) -> Tensor:
     """``value``, in the shape of the learned kernels called ``name`` if it can have it."""
     layer = _upsampling(model, name)
     if isinstance(layer, LearnedUpsampling):
@@ -158,7 +206,7 @@ def _as_learned(model: FCN, name: str, value: Tensor) -> Tensor:
     return value
 
 
-def _was_learned(model: FCN, name: str, value: Tensor) -> bool:
+def _was_learned(model: Net, name: str, value: Tensor) -> bool:
     """Whether ``value`` are learned kernels where ``model`` has bilinear ones of its classes."""
     layer = _upsampling(model, name)
     if not isinstance(layer, FixedUpsampling) or len(value) != layer.channels:
@@ -166,95 +214,7 @@ def _was_learned(model: FCN, name: str, value: Tensor) -> bool:
     return layer.difference_from_bilinear(value) is not None
 
 
-def _upsampling(model: FCN, name: str) -> Upsampling | None:
+def _upsampling(model: Net, name: str) -> Upsampling | None:
     """The upsampling layer that has a tensor called ``name``, if it is one's."""
     layer = name.removesuffix(".weight")
     return getattr(model, layer) if layer in model.upsampling_layers else None
-
-
-def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Tensors by name from .safetensors, .npz or a .pth state dict; no file's code is run.
-
-    A state dict is found inside what programs save around it (``{"state_dict": ..., "epoch": 3}``),
-    and its keys lose the prefixes of wrapping modules (``module.``, ``model.``).
-
-    Raises:
-        UsageError: the file is no file of weights; the message says what it is instead.
-    """
-    refuse_other_files(path)
-    try:
-        if path.suffix == ".safetensors":
-            state: Any = load_file(path)
-        elif path.suffix == ".npz":
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                state = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise UsageError(
-            f"{path}: holds more than tensors and is not loaded; save the state dict alone"
-        ) from None
-    except (
-        *(OSError, ValueError, EOFError, RuntimeError, KeyError, TypeError, AttributeError),
-        *(SafetensorError, IndexError, BadZipFile),
-    ) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UsageError(
-            f"{path}: weights cannot be read ({reason[:200]}); give a .pth state dict, "
-            ".safetensors or .npz"
-        ) from None
-    state = _unwrapped(state)
-    if not isinstance(state, dict) or not state:
-        raise UsageError(f"{path}: must hold a state dict, a mapping of names to tensors")
-    others = [name for name, value in state.items() if not isinstance(value, Tensor)]
-    if others:
-        raise UsageError(
-            f"{path}: must hold a state dict, a mapping of names to tensors, but {some(others)} "
-            "is none"
-        )
-    return {str(name): value for name, value in state.items()}
-
-
-def refuse_other_files(path: Path) -> None:
-    """Tell by its first bytes a file that only looks like weights. Raises UsageError."""
-    try:
-        with path.open("rb") as file:
-            start = file.read(512)
-    except OSError as error:
-        raise UsageError(f"{path}: weights cannot be read ({error.strerror})") from None
-    if not start:
-        raise UsageError(f"{path}: is empty; download it again")
-    if re.match(rb"\s*<(!doctype|html|\?xml)", start, re.IGNORECASE):
-        raise UsageError(f"{path}: is a web page, not weights; download the file itself")
-    if start.startswith(b"version https://git-lfs"):
-        raise UsageError(f"{path}: is a Git LFS pointer, not weights; run git lfs pull")
-    if path.suffix == ".caffemodel":
-        raise UsageError(
-            f"{path}: is a Caffe model, which is not read; save its layers as an .npz with the "
-            "names conv1_1.weight, conv1_1.bias and so on"
-        )
-
-
-def some(names: Iterable[str], most: int = 3) -> str:
-    """The first few names, and how many more there are."""
-    found = [str(name) for name in names]
-    more = len(found) - most
-    return ", ".join(found[:most]) + (f" and {more} more" if more > 0 else "")
-
-
-def _unwrapped(state: Any) -> Any:
-    while isinstance(state, dict):
-        inner = next((state[name] for name in WRAPPERS if isinstance(state.get(name), dict)), None)
-        if inner is None:
-            break
-        state = inner
-    if not isinstance(state, dict):
-        return state
-    stripped = True
-    while stripped:
-        stripped = False
-        for prefix in PREFIXES:
-            if 2 * sum(str(name).startswith(prefix) for name in state) > len(state):
-                state = {str(name).removeprefix(prefix): value for name, value in state.items()}
-                stripped = True
-    return state

@@ -1,4 +1,4 @@
-"""The training loss: cross-entropy over the valid pixels, and the weights of the classes in it.
+"""The training loss: cross-entropy over the valid pixels.
 
 ``--logits coarse`` takes it straight from the network's coarse scores. ``--logits full`` writes
 the logits of every pixel first, as is done without the operators: the same numbers up to rounding,
@@ -7,35 +7,61 @@ to compare with.
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
+from collections.abc import Mapping
+from typing import Any, cast
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fcn_ext.models import FCN
-from fcn_train.data import IGNORE_INDEX, SegmentationDataset, dataset_statistics
-from fcn_train.errors import UsageError
+from fcn_ext.models import FCN, Head, MultiHeadFCN
+from fcn_train.data import IGNORE_INDEX
+from fcn_train.heads import Net
 from fcn_train.options import Logits
+from fcn_train.sampling import sampled
 
 
 def pixel_loss(
-    model: FCN,
+    model: Net,
     images: Tensor,
-    target: Tensor,
+    target: Any,
     reduction: str = "mean",
-    weight: Tensor | None = None,
+    weight: Any = None,
     logits: Logits = "coarse",
+    cells: float = 1.0,
+    shares: Any = None,
 ) -> Tensor:
     """Cross-entropy of ``model`` on ``images`` against ``target`` (N, H, W) uint8, 255 = void.
 
+    Of a network of several heads, with ``target``, ``weight`` and ``shares`` by head: the sum of
+    the heads' losses, each times its ``loss_weight`` (Long et al., section 5, "SIFT Flow").
+
     ``mean`` divides by the number of valid pixels of the batch (by the sum of their class weights
     where given; Caffe's ``normalize: true``) and is 0 for a batch without any. ``sum`` divides by
-    N alone (Caffe's ``normalize: false``), so it is about ``H * W`` times the mean.
+    N alone (Caffe's ``normalize: false``), so it is about ``H * W`` times the mean. Of the cells of
+    the scores a share of ``cells`` counts, and of the pixels of each class one of ``shares`` (C,),
+    as :func:`fcn_train.sampling.sampled` draws them.
     """
-    total = summed_loss(model, images, target, weight, logits)
+    if not isinstance(model, MultiHeadFCN):
+        target = sampled(target, model, cells, shares)
+        total = summed_loss(model, images, target, weight, logits)
+        return reduced(total, target, reduction, weight)
+    weights = dict.fromkeys(model.heads) if weight is None else weight
+    kept = dict.fromkeys(model.heads) if shares is None else shares
+    target = {
+        name: sampled(target[name], cast(Head, head), cells, kept[name])
+        for name, head in model.heads.items()
+    }
+    totals = summed_losses(model, images, target, weights, logits)
+    losses = [
+        cast(Head, head).loss_weight * reduced(totals[name], target[name], reduction, weights[name])
+        for name, head in model.heads.items()
+    ]
+    return torch.stack(losses).sum()
+
+
+def reduced(total: Tensor, target: Tensor, reduction: str, weight: Tensor | None) -> Tensor:
+    """``total``, a sum over the valid pixels of ``target``, as ``pixel_loss`` says."""
     if reduction == "sum":
         return total / len(target)
     valid = target != IGNORE_INDEX
@@ -56,30 +82,24 @@ def summed_loss(
     )
 
 
-def class_weights(choice: str, dataset: SegmentationDataset, device: torch.device) -> Tensor | None:
-    """Weights of the classes in the loss, (C,) float32: ``--optim.class-weights``."""
-    if choice == "none":
-        return None
-    if choice == "median-frequency":
-        weights = dataset_statistics(dataset).median_frequency_weights()
-    else:
-        weights = weights_from_file(Path(choice), dataset.num_classes)
-    return torch.tensor(weights, dtype=torch.float32, device=device)
-
-
-def weights_from_file(path: Path, num_classes: int) -> np.ndarray:
-    """One number per class: a JSON list, or text separated by white space or commas."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        values = json.loads(text) if path.suffix == ".json" else text.replace(",", " ").split()
-        weights = np.array(values, dtype=np.float64)
-    except OSError as error:
-        raise UsageError(f"{path}: class weights cannot be read ({error.strerror})") from None
-    except (ValueError, TypeError):
-        raise UsageError(f"{path}: class weights must be a list of numbers") from None
-    if weights.shape != (num_classes,) or not np.isfinite(weights).all() or (weights < 0).any():
-        raise UsageError(
-            f"{path}: class weights must be {num_classes} finite numbers >= 0, "
-            f"got {weights.size} with minimum {weights.min(initial=np.inf):g}"
+def summed_losses(
+    model: MultiHeadFCN,
+    images: Tensor,
+    target: Mapping[str, Tensor],
+    weight: Mapping[str, Tensor | None],
+    logits: Logits,
+) -> dict[str, Tensor]:
+    """``summed_loss`` of each head."""
+    if logits == "coarse":
+        given = {name: values for name, values in weight.items() if values is not None}
+        return model.losses(images, target, weight=given, reduction="sum")
+    return {
+        name: F.cross_entropy(
+            values,
+            target[name].long(),
+            weight[name],
+            ignore_index=IGNORE_INDEX,
+            reduction="sum",
         )
-    return weights
+        for name, values in model(images).items()
+    }

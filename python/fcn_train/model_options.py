@@ -75,6 +75,9 @@ class ModelOptions:
     fusion: Literal["early", "late"] = "early"
     """Of color and depth or HHA (--data.channels). early: one network whose first layer sees all
     channels. late: a network for each, with the scores averaged."""
+    head_weights: str = ""
+    """Factors on the losses of several sets of labels (--data.label-folder), whose sum is learned:
+    semantic=1,geometric=0.5. Default 1 each, as published."""
     input: Literal["imagenet", "caffe"] = "imagenet"
     """How images are normalized, which must match the weights. imagenet (torchvision's): RGB / 255,
     then ImageNet's mean and deviation. caffe (Caffe's): BGR 0..255 minus a mean color."""

@@ -7,55 +7,70 @@ from typing import Any
 import torch
 from torch import nn
 
+from fcn_ext.models import Head
 from fcn_train.options import OptimOptions
 
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
+ADAM_BETA2 = 0.999  # share of the mean squared gradient that each step keeps
 
 
 def parameter_groups(model: nn.Module, options: OptimOptions) -> list[dict[str, Any]]:
     """Weights; biases of convolutions (twice the rate, no decay, as published); normalization.
 
-    Scale and shift of a normalization take the plain rate and no decay.
+    Scale and shift of a normalization take the plain rate and no decay. Score layers are in groups
+    of their own where ``options.score_lr`` is not 1.
     """
-    weights: list[nn.Parameter] = []
-    biases: list[nn.Parameter] = []
-    norms: list[nn.Parameter] = []
+    sorts = {
+        "weights": (1.0, 1.0),
+        "biases": (options.bias_lr, options.bias_decay),
+        "norms": (1.0, 0.0),
+        "score weights": (options.score_lr, 1.0),
+        "score biases": (options.score_lr * options.bias_lr, options.bias_decay),
+    }
+    found: dict[str, list[nn.Parameter]] = {sort: [] for sort in sorts}
+    apart = score_layers(model) if options.score_lr != 1 else set()
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
             if not parameter.requires_grad:
                 continue
+            sort = "biases" if name == "bias" else "weights"
             if isinstance(module, NORMS):
-                norms.append(parameter)
-            else:
-                (biases if name == "bias" else weights).append(parameter)
-    groups = [
-        ("weights", weights, 1.0, 1.0),
-        ("biases", biases, options.bias_lr, options.bias_decay),
-        ("norms", norms, 1.0, 0.0),
-    ]
+                sort = "norms"
+            elif module in apart:
+                sort = f"score {sort}"
+            found[sort].append(parameter)
     return [
         {
-            "name": name,
-            "params": parameters,
+            "name": sort,
+            "params": found[sort],
             "lr": options.lr * rate,
             "base_lr": options.lr * rate,
             "weight_decay": options.weight_decay * decay,
         }
-        for name, parameters, rate, decay in groups
-        if parameters
+        for sort, (rate, decay) in sorts.items()
+        if found[sort]
     ]
+
+
+def score_layers(model: nn.Module) -> set[nn.Module]:
+    """The score layers of all heads of ``model``: of the top map and of every skip."""
+    heads = [module for module in model.modules() if isinstance(module, Head)]
+    return {layer for head in heads for layer in head.score_layers.values()}
 
 
 def build_optimizer(
     model: nn.Module, options: OptimOptions, device: torch.device
-) -> torch.optim.SGD:
-    """SGD with momentum. Caffe keeps lr inside its buffer: equal while lr is constant."""
-    return torch.optim.SGD(
-        parameter_groups(model, options),
-        lr=options.lr,
-        momentum=options.momentum,
-        fused=options.fused and device.type in ("cpu", "cuda"),
-    )
+) -> torch.optim.Optimizer:
+    """SGD with momentum, or AdamW (Loshchilov and Hutter, 2019, Algorithm 2).
+
+    SGD's buffer is without lr, where Caffe's has it: equal while lr is constant.
+    """
+    groups = parameter_groups(model, options)
+    fused = options.fused and device.type in ("cpu", "cuda")
+    if options.method == "adamw":
+        betas = (options.momentum, ADAM_BETA2)
+        return torch.optim.AdamW(groups, lr=options.lr, betas=betas, fused=fused)
+    return torch.optim.SGD(groups, lr=options.lr, momentum=options.momentum, fused=fused)
 
 
 def lr_factor(step: int, steps: int, options: OptimOptions) -> float:

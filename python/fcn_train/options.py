@@ -38,6 +38,11 @@ class DataOptions(ReadingOptions):
     """Range of the random resize before the crop."""
     mirror: bool = True
     """Mirror left-right with probability 1/2."""
+    jitter: int = 0
+    """Move images by up to so many pixels up or down and left or right."""
+    mask: Literal["none", "foreground", "background", "shape"] = "none"
+    """What the network does not see of an image: pixels of all classes but the first (foreground),
+    those of the first (background), or both, but where the foreground is (shape)."""
     sampling: Literal["shuffle", "replacement"] = "shuffle"
     """Each image once an epoch, or drawn anew every time as the reference does."""
     memory: bool = False
@@ -48,8 +53,11 @@ class DataOptions(ReadingOptions):
 
 @dataclass(frozen=True)
 class OptimOptions:
-    """Stochastic gradient descent with momentum, and its schedule."""
+    """The optimizer, and its schedule."""
 
+    method: Literal["sgd", "adamw"] = "sgd"
+    """sgd: stochastic gradient descent with momentum. adamw: rates that adapt to each weight's
+    gradients; try --optim.lr 1e-4 for trained weights."""
     layers: Literal["all", "scores"] = "all"
     """Which layers are trained. scores: the score layers and learned upsampling alone, as in the
     paper's FCN-32s-fixed; all others stay as they were started."""
@@ -60,18 +68,29 @@ class OptimOptions:
     lr: float = 0.1
     """Learning rate of the weights."""
     momentum: float = 0.9
-    """Share of the previous update that each step keeps."""
+    """Share of the previous update that each step keeps; adamw: of the mean gradient (beta1)."""
     weight_decay: float = 5e-4
-    """L2 penalty on the weights."""
+    """L2 penalty on the weights; adamw: the share that each step takes off them, times lr."""
     bias_lr: float = 2.0
     """Learning rate of the biases of convolutions, relative to lr."""
     bias_decay: float = 0.0
     """Weight decay of those biases, relative to weight_decay."""
+    score_lr: float = 1.0
+    """Learning rate of the score layers, those of the skips among them, relative to the rate that
+    they would have. They start from zero: on a trunk of trained weights, 10 teaches them while it
+    changes little. Large features (SqueezeNet's) want less than 1 with sgd."""
     loss: Literal["mean", "sum"] = "mean"
     """mean: per valid pixel of the batch. sum: over all its pixels, per image (Caffe's
     normalize: false)."""
     class_weights: str = "none"
-    """none, median-frequency, or a JSON or text file with one number per class."""
+    """none, median-frequency, or a JSON or text file with one number per class; of several sets of
+    labels by name, e.g. semantic=median-frequency,geometric=none."""
+    class_sampling: str = "none"
+    """none, or weights as of --optim.class-weights: pixels of a class whose weight is less than 1
+    count in a step with that probability, the others always."""
+    cells: float = 1.0
+    """Probability at which each cell of the coarse scores is kept: the pixels nearest to the others
+    do not count in a step's loss (the paper's sampling of patches)."""
     schedule: Literal["poly", "fixed"] = "poly"
     """poly: lr * (1 - step / steps) ** power."""
     power: float = 0.9
@@ -82,17 +101,18 @@ class OptimOptions:
     steps: int = 0
     """Length of the run in optimizer steps; 0 = from --optim.epochs."""
     fused: bool = True
-    """Use torch's fused SGD where the device has it."""
+    """Use torch's fused optimizer where the device has it."""
 
 
 @dataclass(frozen=True)
 class TrainOptions:
     """Train a network; without arguments a narrow FCN-8s on a generated sample data set."""
 
-    recipe: RecipeName = "default"
+    recipe: Annotated[str, tyro.conf.arg(metavar="NAME")] = "default"
     """default: from scratch, narrow, with batch norm. paper: 20 images per step, momentum 0.9.
     heavy: the reference repository's, one image per step, momentum 0.99, summed loss (fcn-alexnet:
-    20 images, 0.9 and the mean), for the networks that it has."""
+    20 images, 0.9 and the mean), for the networks that it has. Or the name of a published
+    experiment, which `fcn recipes` lists."""
     data: DataOptions = field(default_factory=DataOptions)
     model: ModelOptions = field(default_factory=ModelOptions)
     optim: OptimOptions = field(default_factory=OptimOptions)
@@ -129,7 +149,7 @@ class TrainOptions:
     log_every: int = 20
     """Steps per row of training.csv."""
     output: Path | None = field(default=None, metadata=UNSAVED)
-    """Run folder; default runs/<kind>-<model>-<number>."""
+    """Run folder; default runs/<kind>-<model>-<number>, or runs/<recipe>-<number>."""
     resume: str | None = field(default=None, metadata=UNSAVED)
     """Run folder to continue from its last checkpoint, or auto: --output, or the newest unfinished
     run. More --optim.steps or --optim.epochs than it had train it further, finished or not."""
@@ -182,6 +202,9 @@ class PredictOptions:
     """Folder of the images' depth, for a run that sees it: PNG of the same names."""
     hha: Path | None = None
     """Folder of the images' HHA, for a run that sees it; `fcn data hha` writes it."""
+    label_set: str = ""
+    """Of a run that learned several sets of labels, the one to segment by, e.g. geometric; default:
+    each, in a folder of its name."""
     weights: Literal["last", "best"] = "last"
     """As --weights of `fcn evaluate`."""
     opacity: float = 0.55
@@ -197,12 +220,22 @@ class PredictOptions:
     traceback: Flag = False
 
 
+@dataclass(frozen=True)
+class RecipesOptions:
+    """List the published experiments with their scores, or show what one of them sets."""
+
+    name: Annotated[str, tyro.conf.Positional] = ""
+    """The experiment to show; default: a table of all."""
+    traceback: Flag = False
+
+
 def check(options: TrainOptions) -> None:
     """Refuse values that no run can have, naming the option."""
     data, model, optim = options.data, options.model, options.optim
     rules = [
         ("--data.crop", 0 <= data.crop <= 65536, "in [0, 65536]", data.crop),
         ("--data.scale", 0 < data.scale[0] <= data.scale[1], "0 < low <= high", data.scale),
+        ("--data.jitter", 0 <= data.jitter <= 65536, "in [0, 65536]", data.jitter),
         ("--data.workers", data.workers >= -1, ">= -1", data.workers),
         ("--model.width", model.width > 0, "> 0", model.width),
         ("--model.fc-channels", model.fc_channels >= 0, ">= 0", model.fc_channels),
@@ -220,6 +253,8 @@ def check(options: TrainOptions) -> None:
         ("--optim.weight-decay", optim.weight_decay >= 0, ">= 0", optim.weight_decay),
         ("--optim.bias-lr", optim.bias_lr >= 0, ">= 0", optim.bias_lr),
         ("--optim.bias-decay", optim.bias_decay >= 0, ">= 0", optim.bias_decay),
+        ("--optim.score-lr", 0 < optim.score_lr < inf, "> 0 and finite", optim.score_lr),
+        ("--optim.cells", 0 < optim.cells <= 1, "in (0, 1]", optim.cells),
         ("--optim.power", 0 <= optim.power < inf, ">= 0 and finite", optim.power),
         ("--optim.warmup", optim.warmup >= 0, ">= 0", optim.warmup),
         ("--optim.steps", optim.steps >= 0, ">= 0", optim.steps),

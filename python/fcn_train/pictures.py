@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BLUE, ORANGE, GREY = "#2f6db3", "#d9772b", "#8a8f98"
+LINES = ("-", "--", ":", "-.")  # of the label sets
 DPI = 110
 LONGEST = 40  # characters of a name
 LEGEND_COLUMNS = 5
@@ -37,43 +38,66 @@ class Picture(NamedTuple):
 
 
 def draw_curves(
-    path: Path, training: Sequence[Sequence[float]], evaluations: Sequence[Sequence[float]]
+    path: Path,
+    training: Sequence[Sequence[float]],
+    evaluations: Sequence[Sequence[float]],
+    label_sets: Sequence[str] = ("",),
 ) -> None:
     """Loss and scores over steps.
 
-    ``training`` rows: step, epoch, lr, loss. ``evaluations`` rows: step, epoch, pixel accuracy,
-    mean accuracy, mean IU, mean IU of present classes, frequency-weighted IU.
+    ``training`` rows: step, epoch, lr, loss. ``evaluations`` rows: step, epoch, and for each of
+    the ``label_sets`` pixel accuracy, mean accuracy, mean IU, mean IU of present classes,
+    frequency-weighted IU.
     """
-    figure = _figure(11, 4)
+    figure = new_figure(11, 4)
     left, right = figure.subplots(1, 2)
     rows = np.array(training, dtype=np.float64).reshape(-1, 4)
     left.plot(rows[:, 0], rows[:, 3], color=BLUE, linewidth=1.6)
     if len(rows) and (rows[:, 3] > 0).all() and rows[:, 3].max() > 20 * rows[:, 3].min():
         left.set_yscale("log")
-    _label(left, "Training loss", "step", "loss")
+    label_axes(left, "Training loss", "step", "loss")
     rate = left.twinx()
     rate.plot(rows[:, 0], rows[:, 2], color=GREY, linewidth=1, linestyle=":")
     rate.set_ylabel("learning rate", color=GREY)
     rate.set_ylim(bottom=0)
     rate.tick_params(colors=GREY)
     rate.spines["top"].set_visible(False)
-    scores = np.array(evaluations, dtype=np.float64).reshape(-1, 7)
-    for column, name, color in ((4, "mean IU", ORANGE), (2, "pixel accuracy", BLUE)):
-        right.plot(scores[:, 0], scores[:, column], color=color, marker="o", markersize=4)
-        if len(scores):
-            text = f"{name} {scores[-1, column]:.3f}"
-            right.annotate(
-                text,
-                (scores[-1, 0], scores[-1, column]),
-                xytext=(-4, 7),
-                textcoords="offset points",
-                ha="right",
+    scores = np.array(evaluations, dtype=np.float64).reshape(-1, 2 + 5 * len(label_sets))
+    for which, label_set in enumerate(label_sets):
+        style = LINES[which % len(LINES)]
+        first = 2 + 5 * which
+        for column, name, color in (
+            (first + 2, "mean IU", ORANGE),
+            (first, "pixel accuracy", BLUE),
+        ):
+            values = scores[:, column]
+            text = f"{label_set} {name}" + (f" {values[-1]:.3f}" if len(scores) else "")
+            right.plot(
+                scores[:, 0],
+                values,
                 color=color,
+                marker="o",
+                markersize=4,
+                linestyle=style,
+                label=text.lstrip(),
             )
+            if len(scores) and len(label_sets) == 1:
+                right.annotate(
+                    text.lstrip(),
+                    (scores[-1, 0], values[-1]),
+                    xytext=(-4, 7),
+                    textcoords="offset points",
+                    ha="right",
+                    color=color,
+                )
     right.set_ylim(0, 1.05)
     right.set_xlim(left=0)
-    _label(right, "Validation scores", "step", "")
-    _save(figure, path)
+    label_axes(right, "Validation scores", "step", "")
+    if len(label_sets) > 1:  # the names of so many lines would lie over each other
+        right.legend(
+            loc="upper center", bbox_to_anchor=(0.5, -0.14), ncol=2, fontsize=9, frameon=False
+        )
+    save_figure(figure, path)
 
 
 def draw_class_bars(
@@ -81,7 +105,7 @@ def draw_class_bars(
 ) -> None:
     """IU of every class as bars, its accuracy as a tick; both (C,), NaN where undefined."""
     count = len(names)
-    figure = _figure(8, 1.2 + 0.27 * count)
+    figure = new_figure(8, 1.2 + 0.27 * count)
     axes = figure.subplots()
     positions = np.arange(count)
     axes.barh(positions, np.nan_to_num(class_iu), color=BLUE, height=0.72, label="IU")
@@ -95,11 +119,11 @@ def draw_class_bars(
     axes.set_yticks(positions, labels(names), fontsize=9, parse_math=False)
     axes.set_ylim(count - 0.4, -0.6)
     axes.set_xlim(0, 1)
-    _label(axes, "Intersection over union of each class", "", "")
+    label_axes(axes, "Intersection over union of each class", "", "")
     axes.grid(axis="y", visible=False)
     below = -0.35 / (0.27 * count)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, below), ncol=3, frameon=False)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def draw_confusion(path: Path, matrix: np.ndarray, names: Sequence[str]) -> None:
@@ -108,7 +132,7 @@ def draw_confusion(path: Path, matrix: np.ndarray, names: Sequence[str]) -> None
     totals = matrix.sum(axis=1, keepdims=True)
     shares = np.divide(matrix, totals, out=np.full(matrix.shape, np.nan), where=totals > 0)
     side = max(5.0, 2.2 + 0.36 * count)
-    figure = _figure(side + 0.8, side)
+    figure = new_figure(side + 0.8, side)
     axes = figure.subplots()
     axes.set_facecolor("#eeeeee")
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
@@ -128,7 +152,7 @@ def draw_confusion(path: Path, matrix: np.ndarray, names: Sequence[str]) -> None
     axes.set_ylabel("target")
     axes.set_title("Where the pixels of each class go (% of the row)", fontsize=11)
     figure.colorbar(image, ax=axes, fraction=0.04, pad=0.02)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def draw_overlays(
@@ -144,7 +168,7 @@ def draw_overlays(
         legend[IGNORE_INDEX] = "void"
     heights = [min(1.0, row.image.shape[0] / row.image.shape[1]) for row in rows]
     below = max(1.3, 0.5 + 0.2 * math.ceil(len(legend) / LEGEND_COLUMNS))
-    figure = _figure(10.4, sum(2.6 * h + 0.1 for h in heights) + below)
+    figure = new_figure(10.4, sum(2.6 * h + 0.1 for h in heights) + below)
     grid = figure.subplots(len(rows), 4, squeeze=False, height_ratios=heights)
     for axes_row, row in zip(grid, rows, strict=True):
         columns = (
@@ -172,7 +196,7 @@ def draw_overlays(
     )
     for text in box.get_texts():
         text.set_parse_math(False)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def labels(names: Sequence[str]) -> list[str]:
@@ -180,7 +204,8 @@ def labels(names: Sequence[str]) -> list[str]:
     return [shown(name, LONGEST) for name in names]
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of that size in inches, without a display."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -189,7 +214,8 @@ def _figure(width: float, height: float) -> Figure:
     return figure
 
 
-def _label(axes: Axes, title: str, x: str, y: str) -> None:
+def label_axes(axes: Axes, title: str, x: str, y: str) -> None:
+    """Title and names of the axes, and a grid behind what is drawn."""
     axes.set_title(title, fontsize=11)
     axes.set_xlabel(x)
     axes.set_ylabel(y)
@@ -199,7 +225,8 @@ def _label(axes: Axes, title: str, x: str, y: str) -> None:
         axes.spines[side].set_visible(False)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write ``figure`` as a PNG, atomically."""
     with atomic_path(path) as temporary, warnings.catch_warnings():
         # Of letters that the font has not: they are drawn as boxes, the tables have the names.
         warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)

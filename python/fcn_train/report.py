@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from html import escape
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-from fcn_ext.metrics import Scores
+from fcn_ext.metrics import Scores, scores_from_matrix
 from fcn_train import pictures
 from fcn_train.classes import Classes
 from fcn_train.files import make_folder, remove_leftovers, write_text
@@ -39,46 +42,96 @@ img { max-width: 100%; height: auto; } code, pre { font-size: 13px; } pre { back
 """
 
 
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What an evaluation found of one set of labels.
+
+    Attributes:
+        classes: those of the set.
+        counts: (C, C) int64, target by rows and prediction by columns.
+        rows: pictures of some examples.
+    """
+
+    classes: Classes
+    counts: np.ndarray
+    rows: Sequence[pictures.Picture]
+
+    @cached_property
+    def scores(self) -> Scores:
+        return scores_from_matrix(torch.from_numpy(self.counts))
+
+    def values(self) -> dict[str, Any]:
+        """As ``metrics.json`` has them."""
+        scores = {name: getattr(self.scores, name) for name in SCORES}
+        return {**scores, "classes": self.class_rows, "num_pixels": int(self.scores.num_pixels)}
+
+    @cached_property
+    def class_rows(self) -> list[dict[str, Any]]:
+        """A row of the table of classes each."""
+        return [
+            {
+                "class": name,
+                "iu": float(self.scores.class_iu[i]),
+                "accuracy": float(self.scores.class_accuracy[i]),
+                "target_pixels": int(self.counts[i].sum()),
+                "predicted_pixels": int(self.counts[:, i].sum()),
+            }
+            for i, name in enumerate(self.classes.names)
+        ]
+
+
 def write_report(
     folder: Path,
     *,
     title: str,
     facts: Mapping[str, Any],
-    scores: Scores,
-    matrix: np.ndarray,
-    classes: Classes,
-    rows: Sequence[pictures.Picture],
+    results: Sequence[Result],
     history: History | None = None,
     config: Mapping[str, Any] | None = None,
     environment: Mapping[str, Any] | None = None,
 ) -> None:
     """Write every file of a report into ``folder``, ``metrics.json`` last.
 
-    ``matrix`` (C, C) int64 holds target by rows and prediction by columns; ``facts`` are scalars
-    (split, step, ...) that go into ``metrics.json`` and onto the page.
+    ``results`` are of each set of labels. Where there are several, the files of each have its name
+    at their end (``per_class-geometric.csv``), and ``metrics.json`` has their scores under
+    ``label_sets``. ``facts`` are scalars (split, step, ...) that go into ``metrics.json`` and onto
+    the page.
     """
     make_folder(folder)
     remove_leftovers(folder)
-    class_rows = _class_rows(scores, matrix, classes.names)
-    write_csv(folder / "per_class.csv", tuple(class_rows[0]), [[*r.values()] for r in class_rows])
-    header = ("target \\ prediction", *classes.names)
-    counts = [[name, *row] for name, row in zip(classes.names, matrix.tolist(), strict=True)]
-    write_csv(folder / "confusion_matrix.csv", header, counts)
-    pictures.draw_class_bars(
-        folder / "per_class.png", scores.class_iu, scores.class_accuracy, classes.names
-    )
-    pictures.draw_confusion(folder / "confusion_matrix.png", matrix, classes.names)
-    pictures.draw_overlays(folder / "overlays.png", rows, classes.names, classes.palette)
+    ends = [f"-{result.classes.label_set}" if len(results) > 1 else "" for result in results]
+    for result, end in zip(results, ends, strict=True):
+        _write_result(folder, result, end)
     if history is not None:
         history.write(folder)
-        pictures.draw_curves(folder / "curves.png", history.training, history.evaluations)
-    values = {**facts, **{n: getattr(scores, n) for n in SCORES}, "classes": class_rows}
-    values["num_pixels"] = int(scores.num_pixels)
+        pictures.draw_curves(
+            folder / "curves.png", history.training, history.evaluations, history.label_sets
+        )
+    values = dict(facts)
+    if len(results) == 1:
+        values |= results[0].values()
+    else:
+        values["label_sets"] = {result.classes.label_set: result.values() for result in results}
     if environment:
         values["environment"] = dict(environment)
-    page = _page(title, facts, scores, class_rows, classes, history, config, environment)
+    page = _page(title, facts, dict(zip(ends, results, strict=True)), history, config, environment)
     write_text(folder / "report.html", page)
     write_text(folder / METRICS, to_json(values))
+
+
+def _write_result(folder: Path, result: Result, end: str) -> None:
+    """The files of one set of labels, whose names have ``end`` at their end."""
+    rows, counts, scores = result.class_rows, result.counts, result.scores
+    names, palette = result.classes.names, result.classes.palette
+    write_csv(folder / f"per_class{end}.csv", tuple(rows[0]), [[*row.values()] for row in rows])
+    header = ("target \\ prediction", *names)
+    table = [[name, *row] for name, row in zip(names, counts.tolist(), strict=True)]
+    write_csv(folder / f"confusion_matrix{end}.csv", header, table)
+    pictures.draw_class_bars(
+        folder / f"per_class{end}.png", scores.class_iu, scores.class_accuracy, names
+    )
+    pictures.draw_confusion(folder / f"confusion_matrix{end}.png", counts, names)
+    pictures.draw_overlays(folder / f"overlays{end}.png", result.rows, names, palette)
 
 
 def to_json(values: Any) -> str:
@@ -86,26 +139,15 @@ def to_json(values: Any) -> str:
     return json.dumps(_plain(values), indent=2, allow_nan=False) + "\n"
 
 
-def summary(scores: Scores) -> str:
-    """One line of the four metrics of the paper."""
+def summary(scores: Scores | Mapping[str, Scores]) -> str:
+    """One line of the four metrics of the paper; of each set of labels, where they are by name."""
+    if isinstance(scores, Mapping):
+        return "; ".join(f"{name}: {summary(one)}" for name, one in scores.items())
     return (
         f"mean IU {scores.mean_iu:.4f}, pixel accuracy {scores.pixel_accuracy:.4f}, "
         f"mean accuracy {scores.mean_accuracy:.4f}, "
         f"frequency-weighted IU {scores.frequency_weighted_iu:.4f}"
     )
-
-
-def _class_rows(scores: Scores, matrix: np.ndarray, names: Sequence[str]) -> list[dict[str, Any]]:
-    return [
-        {
-            "class": name,
-            "iu": float(scores.class_iu[i]),
-            "accuracy": float(scores.class_accuracy[i]),
-            "target_pixels": int(matrix[i].sum()),
-            "predicted_pixels": int(matrix[:, i].sum()),
-        }
-        for i, name in enumerate(names)
-    ]
 
 
 def _plain(value: Any) -> Any:
@@ -121,36 +163,46 @@ def _plain(value: Any) -> Any:
 def _page(
     title: str,
     facts: Mapping[str, Any],
-    scores: Scores,
-    class_rows: Sequence[Mapping[str, Any]],
-    classes: Classes,
+    results: Mapping[str, Result],
     history: History | None,
     config: Mapping[str, Any] | None,
     environment: Mapping[str, Any] | None,
 ) -> str:
-    numbers = [(LABELS[name], f"{getattr(scores, name):.4f}") for name in SCORES]
+    several = len(results) > 1
+    rows = [(key.replace("_", " "), value) for key, value in facts.items()]
+    if not several:
+        rows = [*_numbers(results[""]), *rows]
     parts = [
         "<!doctype html>",
         f'<html lang="en"><head><meta charset="utf-8"><title>{_text(title)}</title>',
         f"<style>{STYLE}</style></head><body>",
         f"<h1>{_text(title)}</h1>",
-        _table([*numbers, *((key.replace("_", " "), value) for key, value in facts.items())]),
+        _table(rows),
     ]
     if history is not None:
         parts.append('<h2>Curves</h2><img src="curves.png" alt="loss and scores over steps">')
-    parts += [
-        "<h2>Predictions</h2>",
-        '<img src="overlays.png" alt="image, truth, prediction and overlay">',
-        '<h2>Classes</h2><img src="per_class.png" alt="IU of each class">',
-        _class_table(class_rows, classes),
-        '<h2>Confusion matrix</h2><img src="confusion_matrix.png" alt="confusion matrix">',
-    ]
+    for end, result in results.items():
+        of_set = f": {_text(result.classes.label_set)}" if several else ""
+        if several:
+            parts += [f"<h2>Scores{of_set}</h2>", _table(_numbers(result))]
+        parts += [
+            f"<h2>Predictions{of_set}</h2>",
+            f'<img src="overlays{end}.png" alt="image, truth, prediction and overlay">',
+            f'<h2>Classes{of_set}</h2><img src="per_class{end}.png" alt="IU of each class">',
+            _class_table(result),
+            f"<h2>Confusion matrix{of_set}</h2>"
+            f'<img src="confusion_matrix{end}.png" alt="confusion matrix">',
+        ]
     if environment:
         parts += ["<h2>Environment</h2>", _table(environment.items())]
     if config:
         text = json.dumps(config, indent=2)
         parts += ["<h2>Configuration</h2>", f"<pre>{escape(text)}</pre>"]
     return "\n".join([*parts, "</body></html>", ""])
+
+
+def _numbers(result: Result) -> list[tuple[str, Any]]:
+    return [(LABELS[name], f"{getattr(result.scores, name):.4f}") for name in SCORES]
 
 
 def _table(rows: Any) -> str:
@@ -165,9 +217,9 @@ def _text(value: Any) -> str:
     return escape(shown(str(value)))
 
 
-def _class_table(rows: Sequence[Mapping[str, Any]], classes: Classes) -> str:
+def _class_table(result: Result) -> str:
     lines = ["<table><tr><th>class</th><th>IU</th><th>accuracy</th><th>target pixels</th></tr>"]
-    for row, color in zip(rows, classes.palette, strict=False):
+    for row, color in zip(result.class_rows, result.classes.palette, strict=False):
         swatch = f'<span class="swatch" style="background:rgb{tuple(color.tolist())}"></span>'
         iu, accuracy = (
             "absent" if math.isnan(row[key]) else f"{row[key]:.4f}" for key in ("iu", "accuracy")

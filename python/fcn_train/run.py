@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
 
-from fcn_ext.models import FCN
 from fcn_train.checkpoint import load_checkpoint_weights
-from fcn_train.classes import Classes
+from fcn_train.classes import Classes, load_classes
 from fcn_train.config import load_config
 from fcn_train.data import SegmentationDataset
 from fcn_train.errors import UsageError
-from fcn_train.network import build_network
+from fcn_train.heads import Net
+from fcn_train.network import network_of
 from fcn_train.options import TrainOptions
 from fcn_train.run_folder import RunFolder
 from fcn_train.state import first_line
@@ -22,12 +23,21 @@ from fcn_train.weights import load_weights
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A run read back: its options, classes and network (on the CPU, in eval mode)."""
+    """A run read back: its options, classes and network (on the CPU, in eval mode).
+
+    ``more_classes`` are those of further sets of labels, each with a head of its own.
+    """
 
     path: Path
     options: TrainOptions
     classes: Classes
-    model: FCN
+    model: Net
+    more_classes: tuple[Classes, ...] = ()
+
+    @property
+    def label_sets(self) -> tuple[Classes, ...]:
+        """The classes of every set of labels."""
+        return (self.classes, *self.more_classes)
 
 
 def load_run(path: Path | str, weights: str = "last") -> TrainedRun:
@@ -40,8 +50,8 @@ def load_run(path: Path | str, weights: str = "last") -> TrainedRun:
     if weights not in ("last", "best"):
         raise ValueError(f"weights must be 'last' or 'best', got {weights!r}")
     folder = RunFolder(Path(path))
-    options, classes = load_config(folder.path), Classes.load(folder.classes)
-    model = build_network(options.model, len(classes.names), options.data.channels)
+    options, sets = load_config(folder.path), load_classes(folder.classes)
+    model = network_of(options.model, sets, options.data.channels)
     file, tensors = _weights(folder, weights)
     try:
         model.load_state_dict(tensors)
@@ -50,7 +60,7 @@ def load_run(path: Path | str, weights: str = "last") -> TrainedRun:
         raise UsageError(
             f"{file}: does not fit the network of {folder.config}: {first_line(str(error))}"
         ) from None
-    return TrainedRun(folder.path, options, classes, model.eval())
+    return TrainedRun(folder.path, options, sets[0], model.eval(), sets[1:])
 
 
 def _weights(folder: RunFolder, which: str) -> tuple[Path, dict[str, Tensor]]:
@@ -76,14 +86,26 @@ def _weights(folder: RunFolder, which: str) -> tuple[Path, dict[str, Tensor]]:
 
 
 def check_classes(run: TrainedRun, dataset: SegmentationDataset) -> None:
-    if run.classes.names != dataset.class_names:
+    """Raises UsageError unless ``run`` was trained on the sets of classes of ``dataset``."""
+    if len(run.label_sets) != len(dataset.label_sets):
+        raise UsageError(
+            f"{run.path}: was trained on {_number_of_sets(run.label_sets)} of labels, "
+            f"{dataset.name} has {_number_of_sets(dataset.label_sets)}; give a run of the same"
+        )
+    for known, labels in zip(run.label_sets, dataset.label_sets, strict=True):
+        if known.names == labels.class_names:
+            continue
         differing = [
             f"{a!r} there is {b!r} here"
-            for a, b in zip(run.classes.names, dataset.class_names, strict=False)
+            for a, b in zip(known.names, labels.class_names, strict=False)
             if a != b
         ]
         raise UsageError(
-            f"{run.path}: was trained on {len(run.classes.names)} classes, {dataset.name} has "
-            f"{dataset.num_classes}{'; ' + differing[0] if differing else ''}; "
+            f"{run.path}: was trained on {len(known.names)} classes, {dataset.name} has "
+            f"{labels.num_classes}{'; ' + differing[0] if differing else ''}; "
             "give a run of the same classes"
         )
+
+
+def _number_of_sets(sets: Sequence[object]) -> str:
+    return "one set" if len(sets) == 1 else f"{len(sets)} sets"

@@ -6,10 +6,9 @@ import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from fcn_train import checkpoint
-from fcn_train.config import load_config, to_dict
+from fcn_train.config import flat, load_config, to_dict
 from fcn_train.errors import UsageError, WriteError
 from fcn_train.files import make_folder, refused_as_write_error
 from fcn_train.options import TrainOptions
@@ -128,7 +127,7 @@ def check_continuation(run: Path, options: TrainOptions) -> bool:
     Returns:
         Whether ``options`` say to train longer than ``run`` was to.
     """
-    before, now = _flat(to_dict(load_config(run))), _flat(to_dict(options))
+    before, now = flat(to_dict(load_config(run))), flat(to_dict(options))
     for name in before:
         if before[name] != now[name] and name not in TECHNICAL | LENGTH:
             raise UsageError(
@@ -147,13 +146,3 @@ def check_continuation(run: Path, options: TrainOptions) -> bool:
             "make a run longer, not shorter"
         )
     return any(before[name] != now[name] for name in LENGTH)
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat

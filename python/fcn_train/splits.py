@@ -65,7 +65,7 @@ class Splits:
             key: {
                 "split": names[key],
                 "images": len(split),
-                "classes": list(split.class_names),
+                "classes": [name for one in split.label_sets for name in one.class_names],
                 "fingerprint": fingerprint(split),
             }
             for key, split in splits.items()

@@ -7,14 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fcn_ext.models import FCN
 from fcn_train.checkpoint import Checkpoint
 from fcn_train.errors import UsageError
+from fcn_train.heads import Net, head_names
 from fcn_train.history import History
 from fcn_train.schedule import Schedule
 
-# The parts of an optimizer's parameter groups that follow from the options.
-FIXED = ("name", "base_lr", "weight_decay", "momentum")
+# The parts of an optimizer's parameter groups that follow from the options (momentum is SGD's,
+# betas are AdamW's).
+FIXED = ("name", "base_lr", "weight_decay", "momentum", "betas")
 
 
 class TrainingState:
@@ -24,10 +25,10 @@ class TrainingState:
         whole: False once an update was left in its middle: nothing to save any more.
     """
 
-    def __init__(self, model: FCN, optimizer: torch.optim.SGD) -> None:
+    def __init__(self, model: Net, optimizer: torch.optim.Optimizer) -> None:
         self.model = model
         self.optimizer = optimizer
-        self.history = History()
+        self.history = History(label_sets=head_names(model))
         self.step = 0
         self.whole = True
 
@@ -62,7 +63,7 @@ class TrainingState:
         try:
             if saved.state.get("step", saved.step) != saved.step:
                 raise ValueError(f"its state is of step {saved.state['step']}")
-            history = History.of(saved.state["history"])
+            history = History.of(saved.state["history"], self.history.label_sets)
             self.model.load_state_dict(saved.weights)
             self._check_optimizer(saved.state["optimizer"])
             self.optimizer.load_state_dict(saved.state["optimizer"])
@@ -78,7 +79,7 @@ class TrainingState:
         parameters = []
         for group, saved in zip(self.optimizer.param_groups, state["param_groups"], strict=True):
             for name in FIXED:
-                if saved[name] != group[name]:
+                if name in group and saved[name] != group[name]:
                     raise ValueError(f"{name} must be {group[name]}, got {saved[name]}")
             parameters += list(zip(saved["params"], group["params"], strict=True))
         known = {number for number, _ in parameters}
@@ -86,10 +87,9 @@ class TrainingState:
             raise ValueError("its optimizer knows other parameters")
         for number, parameter in parameters:
             for name, value in state["state"].get(number, {}).items():
-                if isinstance(value, Tensor) and value.shape != parameter.shape:
-                    raise ValueError(
-                        f"{name} must have shape {tuple(parameter.shape)}, got {tuple(value.shape)}"
-                    )
+                shape = () if name == "step" else tuple(parameter.shape)
+                if isinstance(value, Tensor) and tuple(value.shape) != shape:
+                    raise ValueError(f"{name} must have shape {shape}, got {tuple(value.shape)}")
 
 
 def first_line(text: str) -> str:

@@ -10,27 +10,28 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fcn_ext.models import FCN
 from fcn_train.data import Batch
 from fcn_train.errors import LossError
+from fcn_train.heads import Net, by_head
 from fcn_train.runtime import Runtime
 
-Loss = Callable[[FCN, Tensor, Tensor], Tensor]
+Loss = Callable[[Net, Tensor, Any], Tensor]
 
 
 def average_gradients(
-    model: FCN, loss: Loss, batches: Iterable[tuple[int, Batch]], count: int, runtime: Runtime
+    model: Net, loss: Loss, batches: Iterable[tuple[int, Batch]], count: int, runtime: Runtime
 ) -> float:
     """Leave in ``model`` the gradients of the mean of ``loss`` over ``count`` batches.
 
     Args:
         model: in training mode, without gradients.
-        loss: of the network, images (N, 3, H, W) and target (N, H, W).
+        loss: of the network, images (N, 3, H, W) and target (N, H, W), or one for each head.
         batches: ``count`` batches, each with the seed of its forward pass (dropout).
 
     Returns:
@@ -44,7 +45,8 @@ def average_gradients(
         total, ids = torch.zeros((), device=runtime.device), list[str]()
         for seed, batch in batches:
             torch.manual_seed(seed)
-            images, target = runtime.images(batch.images), runtime.targets(batch.targets)
+            images = runtime.images(batch.images)
+            target = by_head(model, [runtime.targets(labels) for labels in batch.all_targets])
             with runtime.autocast():
                 value = loss(model, images, target)
             (value / count).backward()
@@ -59,7 +61,7 @@ def average_gradients(
 
 
 @contextlib.contextmanager
-def unchanged_on_error(model: FCN) -> Iterator[None]:
+def unchanged_on_error(model: Net) -> Iterator[None]:
     """After an error ``model`` is as before: forward passes move the means of batch norm."""
     before = [buffer.clone() for buffer in model.buffers()]
     try:

@@ -10,6 +10,7 @@ from fcn_train.console import Console
 from fcn_train.errors import Interrupted
 from fcn_train.lock import locked
 from fcn_train.options import TrainOptions, check
+from fcn_train.published import EXPERIMENTS, check_start
 from fcn_train.run_folder import RunFolder, check_continuation, new_run_folder
 from fcn_train.runtime import open_runtime
 from fcn_train.signals import StopRequested, StopSignals
@@ -32,6 +33,7 @@ def train(options: TrainOptions, run: Path | None = None, console: Console | Non
     """
     console = console or Console()
     check(options)
+    check_start(options)
     further = run is not None and check_continuation(run, options)
     if run is not None and not further and RunFolder(run).metrics.exists():
         console.line(f"{run}: is finished already, see {RunFolder(run).report}")
@@ -52,7 +54,10 @@ def train(options: TrainOptions, run: Path | None = None, console: Console | Non
     resumed = run is not None and RunFolder(run).newest_checkpoint() is not None
     training = Training(options, splits, runtime, console, initialize=not resumed)
     if run is None:
-        folder = new_run_folder(options.output, f"{options.data.kind}-{options.model.name}")
+        stem = f"{options.data.kind}-{options.model.name}"
+        folder = new_run_folder(
+            options.output, options.recipe if options.recipe in EXPERIMENTS else stem
+        )
     else:
         folder = RunFolder(run)
 
@@ -80,11 +85,11 @@ def train(options: TrainOptions, run: Path | None = None, console: Console | Non
                 advance(1, f"loss {loss:.4g}")
         try:
             with console.progress("evaluating", len(splits.val)) as advance:
-                matrix = training.evaluate(advance, stop.check)
+                counts = training.evaluate(advance, stop.check)
         except StopRequested:
             raise Interrupted(
                 stop.signum or 0, f"stopped after training; {folder.continue_with}"
             ) from None
-        training.report(matrix, time.monotonic() - began)
+        training.report(counts, time.monotonic() - began)
     console.line(f"{folder.report}: written after {time.monotonic() - began:.0f} s")
     return folder.path

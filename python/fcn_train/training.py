@@ -9,10 +9,9 @@ from collections.abc import Callable, Iterable, Iterator
 
 import torch
 
-from fcn_ext.metrics import ConfusionMatrix
-from fcn_ext.models import FCN
 from fcn_train import checkpoint, initialize, machine
-from fcn_train.classes import Classes
+from fcn_train.class_weights import by_head, class_shares, class_weights
+from fcn_train.classes import classes_of, save_classes
 from fcn_train.config import to_dict
 from fcn_train.console import Console
 from fcn_train.data import (
@@ -20,15 +19,15 @@ from fcn_train.data import (
     ClassWatch,
     SegmentationDataset,
     TrainLoader,
-    absent_classes,
     augmentation,
 )
 from fcn_train.errors import LossError, StateSaved, TrainingError, UsageError, WriteError
-from fcn_train.evaluate import Evaluator
+from fcn_train.evaluate import Counts, Evaluator, scores_of
 from fcn_train.failures import is_out_of_memory
 from fcn_train.files import remove_leftovers, write_text
-from fcn_train.loss import class_weights, pixel_loss
-from fcn_train.network import build_network, normalization_of
+from fcn_train.heads import Net, in_order
+from fcn_train.loss import pixel_loss
+from fcn_train.network import network_of, normalization_of
 from fcn_train.optim import build_optimizer, lr_factor, set_lr
 from fcn_train.options import TrainOptions
 from fcn_train.report import summary, to_json, write_report
@@ -89,13 +88,25 @@ class Training:
         self._loss = functools.partial(
             pixel_loss,
             reduction=optim.loss,
-            weight=class_weights(optim.class_weights, splits.train, runtime.device),
+            weight=by_head(
+                *("--optim.class-weights", class_weights, optim.class_weights),
+                *(splits.train, runtime.device),
+            ),
             logits=options.logits,
+            cells=optim.cells,
+            shares=by_head(
+                *("--optim.class-sampling", class_shares, optim.class_sampling),
+                *(splits.train, runtime.device),
+            ),
         )
         self._loader = TrainLoader(
             splits.train,
             augmentation(
-                mirror=data.mirror, scale=data.scale, crop=data.crop, fill=normalization.color
+                mirror=data.mirror,
+                scale=data.scale,
+                jitter=data.jitter,
+                crop=data.crop,
+                fill=normalization.color,
             ),
             normalization,
             batch_size=optim.batch,
@@ -112,7 +123,10 @@ class Training:
             logits=options.logits,
             workers=workers,
         )
-        self._watch = ClassWatch(splits.train, console.warn)
+        self._watches = [
+            ClassWatch(splits.train.only(which), console.warn)
+            for which in range(len(splits.train.label_sets))
+        ]
         self._further = False
 
     def begin(self, folder: RunFolder) -> None:
@@ -180,7 +194,7 @@ class Training:
             raise TrainingError(f"step {state.step + 1}: {error}. {kept}") from None
         return loss
 
-    def evaluate(self, show: Callable[[int], None], check: Callable[[], None]) -> ConfusionMatrix:
+    def evaluate(self, show: Callable[[int], None], check: Callable[[], None]) -> Counts:
         """Score the network as it is, and note it; returns the counts of the val split.
 
         Args:
@@ -194,27 +208,28 @@ class Training:
 
         state, schedule = self.state, self.schedule
         with self._rescuing():
-            matrix = self._evaluator.count(state.model, seen)
-            scores = matrix.compute()
+            counts = self._evaluator.count(state.model, seen)
+            scores = scores_of(counts)
             if not state.history.evaluated(state.step):
                 with lost_workers_held_back():
                     # The weights first: a history that knows of them is never without them.
-                    if state.history.is_best(scores):
+                    first, *more = in_order(scores)
+                    if state.history.is_best(first):
                         save_weights(self._folder.weights("best"), state.weights())
-                    state.history.add_scores(state.step, schedule.epoch(state.step), scores)
+                    state.history.add_scores(state.step, schedule.epoch(state.step), first, *more)
                 self._console.line(f"step {state.step}/{schedule.steps}: {summary(scores)}")
-        return matrix
+        return counts
 
     def save(self) -> None:
         """Write a checkpoint and the tables."""
         with self._rescuing(), lost_workers_held_back():
             self._save()
 
-    def report(self, matrix: ConfusionMatrix, seconds: float) -> None:
-        """Write the last weights and the report of ``matrix``, the counts of the val split."""
+    def report(self, counts: Counts, seconds: float) -> None:
+        """Write the last weights and the report of ``counts``, those of the val split."""
         options, splits, state = self._options, self._splits, self.state
-        if lack := absent_classes(splits.val, matrix.matrix.sum(1).tolist()):
-            self._console.warn(f"{splits.val.source}: {lack}")
+        for lack in self._evaluator.absent(counts):
+            self._console.warn(lack)
         save_weights(self._folder.weights("last"), state.weights())
         write_report(
             self._folder.path,
@@ -225,10 +240,7 @@ class Training:
                 "steps": state.step,
                 "seconds": round(seconds, 1),
             },
-            scores=matrix.compute(),
-            matrix=matrix.matrix.cpu().numpy(),
-            classes=Classes.of(splits.val),
-            rows=self._evaluator.pictures(state.model),
+            results=self._evaluator.results(state.model, counts),
             history=state.history,
             config=to_dict(options),
             environment=self._runtime.environment(),
@@ -245,7 +257,7 @@ class Training:
             folder.metrics.unlink(missing_ok=True)
             folder.weights("last").unlink(missing_ok=True)
         if not folder.classes.exists():
-            Classes.of(self._splits.train).save(folder.classes)
+            save_classes(folder.classes, classes_of(self._splits.train))
         if not folder.splits.exists():
             self._splits.record(folder.splits)
         if self._further or not folder.config.exists():
@@ -271,7 +283,8 @@ class Training:
     def _seeded_batches(self, numbers: Iterable[int]) -> Iterator[tuple[int, Batch]]:
         for number in numbers:
             batch = next(self._batches)
-            self._watch.add(batch.targets)
+            for watch, targets in zip(self._watches, batch.all_targets, strict=True):
+                watch.add(targets)
             yield batch_seed(self._options.seed, number), batch
 
     def _save(self) -> None:
@@ -311,10 +324,10 @@ def initial_network(
     train_set: SegmentationDataset,
     from_sources: bool,
     say: Callable[[str], None],
-) -> FCN:
+) -> Net:
     """The network of step 0, with the weights that the options name if ``from_sources``."""
     torch.manual_seed(options.seed)
-    model = build_network(options.model, train_set.num_classes, train_set.channels)
+    model = network_of(options.model, classes_of(train_set), train_set.channels)
     if from_sources:
         if options.init_classifier:
             initialize.from_classifier(model, options.init_classifier)
@@ -323,7 +336,8 @@ def initial_network(
         if options.init_streams:
             initialize.from_streams(model, options.init_streams, train_set)
         if options.init_weights:
-            say(initialize.from_weights(model, options.init_weights, train_set.class_names))
+            names = [labels.class_names for labels in train_set.label_sets]
+            say(initialize.from_weights(model, options.init_weights, names))
     if options.optim.layers == "scores":
         model.freeze_trunks()
     return model

@@ -41,6 +41,7 @@ def test_all_agree_with_the_specification(row: Row) -> None:
         "interpolate_cross_entropy",
         "upsample_cross_entropy",
         "interpolate_dice_cross_entropy",
+        "interpolate_sigmoid_cross_entropy",
         "interpolate_argmax",
         "interpolate_confusion_matrix",
     ],

@@ -12,7 +12,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from . import argmax_cases, bilinear_cases, confusion_matrix_cases, cross_entropy_cases
+from . import (
+    argmax_cases,
+    bilinear_cases,
+    confusion_matrix_cases,
+    cross_entropy_cases,
+    region_sums_cases,
+)
 from .cross_entropy_cases import Case
 from .maps import Map, scaling, upsampling
 from .operands import CHANNELS_LAST, CONTIGUOUS, INF, accumulated, blocks
@@ -241,3 +247,17 @@ def test_cross_entropy(strictly: Emulation, name: str, extreme: bool, smoothing:
         cross_entropy_cases.check(strictly, case, input, target, least=1e-6)
         if name.startswith("direct"):
             cross_entropy_cases.check(strictly, case, input, target, pixels=True)
+
+
+@pytest.mark.parametrize("name", ["s2", "s8", "x32", "direct, down"])
+def test_region_sums(strictly: Emulation, name: str) -> None:
+    generator = torch.Generator().manual_seed(9)
+    map = LOSS_MAPS[name]
+    input = cross_entropy_cases.scores(generator, (2, 9, *map.input_size))
+    input[0, :2, -1, 1:3] = torch.tensor([[120.0, 0.0], [0.0, 120.0]])
+    target = cross_entropy_cases.labels(generator, (2, *map.output_size), 9)
+    for case in (
+        region_sums_cases.Case(map, losses=True, weight=torch.rand(9)),
+        region_sums_cases.Case(map, squared=True, losses=True),
+    ):
+        region_sums_cases.check(strictly, case, input, target)

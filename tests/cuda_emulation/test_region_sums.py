@@ -2,108 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import pytest
 import torch
-from torch import Tensor
-
-from fcn_ext import reference
-from fcn_ext.geometry import Resize
 
 from .cross_entropy_cases import IGNORE, MAPS, close, labels, scores
 from .library import Emulation
 from .maps import Map
-from .operands import CONTIGUOUS, LABELS, SCORES, accumulated, check_guards, guarded
-
-
-@dataclass(frozen=True)
-class Case:
-    map: Map
-    squared: bool = False
-    losses: bool = False
-    weight: Tensor | None = None
-    gradient_layout: torch.memory_format = CONTIGUOUS
-
-    def problem(self, input: Tensor, target: Tensor, gradient: Tensor) -> tuple[int, ...]:
-        """The ``RegionProblem`` of entry_points/region_sums.cpp."""
-        return (
-            *(SCORES.index(input.dtype), *self.map.geometry(*input.shape[:2]), *input.stride()),
-            *(LABELS.index(target.dtype), *target.stride(), IGNORE, *gradient.stride()),
-            int(self.squared),
-        )
-
-    def weight_of(self, dtype: torch.dtype) -> Tensor | None:
-        return None if self.weight is None else self.weight.to(dtype)
-
-
-def expected(
-    case: Case, input: Tensor, target: Tensor, grad_sums: Tensor, grad_losses: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Sums, losses and gradient in float64."""
-    leaf = input.double().requires_grad_()
-    full = case.map(leaf)
-    found = reference.region_sums(
-        full,
-        target,
-        Resize(),
-        weight=case.weight_of(torch.float64),
-        squared=True,
-        with_loss=True,
-    )
-    rows = [of for of in found if of is not None]
-    sums, losses = torch.stack(rows[: 4 if case.squared else 3]), torch.stack(rows[4:])
-    total = (sums * grad_sums.double()).sum()
-    if case.losses:
-        total = total + (losses[0] * grad_losses[0].double()).sum()
-    (gradient,) = torch.autograd.grad(total, leaf)
-    return sums.detach(), losses.detach(), gradient
-
-
-def call(
-    emulation: Emulation,
-    case: Case,
-    input: Tensor,
-    target: Tensor,
-    grad_sums: Tensor,
-    grad_losses: Tensor,
-) -> tuple[Tensor, Tensor, Tensor]:
-    dtype = accumulated(input.dtype)
-    images, classes = input.shape[:2]
-    sums, sums_memory = guarded((4 if case.squared else 3, images, classes), torch.float64)
-    losses, losses_memory = guarded((2, images), torch.float64)
-    gradient, memory = guarded(input.shape, dtype, case.gradient_layout)
-    problem = case.problem(input, target, gradient)
-    operands = (input, target, case.weight_of(dtype))
-    emulation.call("region_sums", problem, *operands, sums, losses if case.losses else None)
-    emulation.call(
-        *("region_sums_backward", problem, grad_sums, grad_losses if case.losses else None),
-        *(*operands, gradient),
-    )
-    check_guards(sums, sums_memory)
-    check_guards(losses, losses_memory)
-    check_guards(gradient, memory)
-    return sums, losses, gradient
-
-
-def check(emulation: Emulation, case: Case, input: Tensor, target: Tensor) -> None:
-    generator = torch.Generator().manual_seed(5)
-    dtype = accumulated(input.dtype)
-    images, classes = input.shape[:2]
-    grad_sums = torch.randn(
-        (4 if case.squared else 3, images, classes), generator=generator, dtype=torch.float64
-    ).to(dtype)
-    grad_losses = torch.randn((2, images), generator=generator, dtype=torch.float64).to(dtype)
-    sums, losses, gradient = call(emulation, case, input, target, grad_sums, grad_losses)
-    wanted = expected(case, input, target, grad_sums, grad_losses)
-    exact = input.dtype == torch.float64
-    pixels = target[0].numel()
-    close(sums, wanted[0], 1e-12 if exact else 2e-6, 1e-12 if exact else 2e-6 * pixels)
-    assert torch.equal(sums[2], wanted[0][2])
-    if case.losses:
-        close(losses, wanted[1], 1e-12 if exact else 2e-6)
-    readers = max(pixels / input.shape[2:].numel(), 1.0)
-    close(gradient, wanted[2], 1e-11 if exact else 1e-5, 1e-11 if exact else 4e-6 * readers)
+from .operands import LABELS, SCORES
+from .region_sums_cases import Case, call, check, expected, side_of
 
 
 @pytest.mark.parametrize("dtype", SCORES, ids=str)
@@ -115,16 +21,75 @@ def test_any_map_and_type(emulation: Emulation, name: str, dtype: torch.dtype) -
     input = scores(generator, (2, 5, *map.input_size), dtype)
     weight = torch.rand(5, generator=generator)
     check(emulation, Case(map), input, target)
-    check(emulation, Case(map, squared=True, losses=True, weight=weight), input, target)
+    for squared in (False, True):
+        check(emulation, Case(map, squared=squared, losses=True, weight=weight), input, target)
 
 
-@pytest.mark.parametrize("classes", [1, 2, 8, 9, 30])
+@pytest.mark.parametrize(
+    ("name", "side"),
+    [
+        ("two strides", 8),
+        ("scale 4", 4),
+        ("stride 3", 4),
+        ("stride 8 odd", 8),
+        ("any size", 8),
+        ("stride 40", 0),
+        ("down", 0),
+    ],
+)
+def test_which_kernel(emulation: Emulation, name: str, side: int) -> None:
+    """Any ratio from 1 to 32 goes to the tile kernels; double scores and squares do not."""
+    map = MAPS[name]
+    target = torch.zeros((1, *map.output_size), dtype=torch.uint8)
+    for squared in (False, True):
+        for dtype in SCORES:
+            input = torch.zeros((1, 3, *map.input_size), dtype=dtype)
+            expected_side = 0 if squared or dtype == torch.float64 else side
+            assert side_of(emulation, Case(map, squared), input, target) == expected_side
+
+
+@pytest.mark.parametrize("name", ["scale 4", "stride 8", "any size", "corners", "two strides"])
+def test_scores_far_apart(emulation: Emulation, name: str) -> None:
+    """Where progressions do not reach, and pixels that are computed one by one."""
+    generator = torch.Generator().manual_seed(11)
+    map = MAPS[name]
+    target = labels(generator, (2, *map.output_size), 5)
+    for scale in (30.0, 200.0):
+        input = scores(generator, (2, 5, *map.input_size), scale=scale)
+        for losses in (False, True):
+            check(emulation, Case(map, losses=losses), input, target)
+    input = scores(generator, (2, 5, *map.input_size))
+    input[0, :2, -1, 1:3] = torch.tensor([[120.0, 0.0], [0.0, 120.0]])
+    case = Case(map, losses=True, weight=torch.rand(5, generator=generator))
+    check(emulation, case, input, target)
+
+
+@pytest.mark.parametrize("squared", [False, True])
+def test_scores_that_are_nan(emulation: Emulation, squared: bool) -> None:
+    generator = torch.Generator().manual_seed(12)
+    map = MAPS["stride 8"]
+    input = scores(generator, (2, 4, *map.input_size))
+    target = labels(generator, (2, *map.output_size), 4, void=0.0)
+    input[0, 1, 2, 2] = torch.nan
+    case = Case(map, squared=squared, losses=True)
+    grads = torch.rand(3 + squared, 2, 4), torch.rand(2, 2)
+    sums, losses, gradient = call(emulation, case, input, target, *grads)
+    assert sums[0, 0].isnan().all()
+    assert losses[0, 0].isnan()
+    assert gradient[0].isnan().any()
+    wanted = expected(case, input, target, *grads)
+    close(sums[:, 1], wanted[0][:, 1], 2e-6, 1e-3)
+    close(gradient[1], wanted[2][1], 1e-5, 1e-4)
+
+
+@pytest.mark.parametrize("classes", [1, 2, 8, 9, 30, 70])
 def test_any_number_of_classes(emulation: Emulation, classes: int) -> None:
     generator = torch.Generator().manual_seed(classes)
     map = MAPS["stride 8"]
     target = labels(generator, (1, *map.output_size), classes)
     input = scores(generator, (1, classes, *map.input_size))
-    check(emulation, Case(map, squared=True, losses=True), input, target)
+    for squared in (False, True):
+        check(emulation, Case(map, squared=squared, losses=True), input, target)
 
 
 @pytest.mark.parametrize("dtype", LABELS, ids=str)
@@ -143,10 +108,11 @@ def test_many_pieces_of_one_block(emulation: Emulation) -> None:
     map = Map((30, 1), (4200, 2))
     target = labels(generator, (1, *map.output_size), 2)
     input = scores(generator, (1, 2, *map.input_size))
-    check(emulation, Case(map, losses=True), input, target)
+    check(emulation, Case(map, squared=True, losses=True), input, target)
 
 
-def test_void_and_masked_classes(emulation: Emulation) -> None:
+@pytest.mark.parametrize("squared", [False, True])
+def test_void_and_masked_classes(emulation: Emulation, squared: bool) -> None:
     generator = torch.Generator().manual_seed(6)
     map = MAPS["stride 8"]
     input = scores(generator, (2, 4, *map.input_size))
@@ -154,8 +120,8 @@ def test_void_and_masked_classes(emulation: Emulation) -> None:
     target[1] = IGNORE
     low = input.clone()
     input[:, 3], low[:, 3] = -torch.inf, -1e5
-    grads = torch.rand(4, 2, 4), torch.rand(2, 2)
-    case = Case(map, squared=True, losses=True)
+    grads = torch.rand(3 + squared, 2, 4), torch.rand(2, 2)
+    case = Case(map, squared=squared, losses=True)
     sums, losses, gradient = call(emulation, case, input, target, *grads)
     wanted = expected(case, low, target, *grads)
     close(sums, wanted[0], 2e-6, 1e-3)
@@ -181,13 +147,14 @@ def test_an_invalid_label_makes_its_image_nan(emulation: Emulation) -> None:
     assert gradient[1].isfinite().all()
 
 
-def test_the_same_bits_in_any_order_of_threads(emulation: Emulation) -> None:
+@pytest.mark.parametrize("squared", [False, True])
+def test_the_same_bits_in_any_order_of_threads(emulation: Emulation, squared: bool) -> None:
     generator = torch.Generator().manual_seed(8)
     map = MAPS["any size"]
     input = scores(generator, (2, 6, *map.input_size))
     target = labels(generator, (2, *map.output_size), 6)
-    grads = torch.rand(4, 2, 6), torch.rand(2, 2)
-    case = Case(map, squared=True, losses=True)
+    grads = torch.rand(3 + squared, 2, 6), torch.rand(2, 2)
+    case = Case(map, squared=squared, losses=True)
     first = call(emulation, case, input, target, *grads)
     for _ in range(3):
         again = call(emulation, case, input, target, *grads)

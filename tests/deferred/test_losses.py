@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fcn_ext import ops
+from fcn_ext import losses, ops
 
 from . import common
 from .common import SIZE, agrees, labels, up
@@ -83,6 +83,18 @@ LOSSES: dict[str, Loss] = {
 }
 LOSSES["ours, each pixel"] = lambda x: ops.cross_entropy(
     x, labels().int(), ignore_index=-100, reduction="none"
+)
+
+
+LOSSES["our Dice"] = lambda x: losses.dice_loss(x, labels(), ignore_index=-100)
+LOSSES["our squared Tversky of each class"] = lambda x: losses.tversky_loss(
+    x, labels().int(), alpha=0.3, beta=0.7, squared=True, ignore_index=-100, reduction="none"
+)
+LOSSES["our Dice with cross-entropy"] = lambda x: losses.dice_cross_entropy_loss(
+    x, labels(), weight=torch.arange(5) + 1.0, ignore_index=-100, convention="nnunet"
+)
+LOSSES["our Jaccard of half of the images"] = lambda x: losses.jaccard_loss(
+    x[1:], labels()[1:], ignore_index=-100, convention="monai", log=True
 )
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from fcn_ext import _rules, ops
+from fcn_ext import _mask_rules, _rules, ops
 from fcn_ext.geometry import Deconvolution
 
 OPS = torch.ops.fcn_ext
@@ -23,6 +23,7 @@ GRAD = torch.zeros(2, 3, 10, 12)
 TARGET = torch.zeros(2, 10, 12, dtype=torch.uint8)
 DECONVOLUTION, RESIZE = (2, 4, 0, 0), (0,)
 MATRIX, INVALID = torch.zeros(3, 3, dtype=torch.int64), torch.zeros((), dtype=torch.int64)
+MASKS = torch.zeros(2, 3, 10, 12, dtype=torch.bool)
 LARGE = torch.zeros(1, 1, 1, 1).expand(1, 1, 2**30 + 1, 1)
 NO_CLASS = torch.zeros(2, 0, 4, 5)
 MANY_CLASSES = torch.zeros(1).expand(1, 32769, 1, 1)
@@ -44,6 +45,7 @@ CASES = [
     *maps(OPS.cross_entropy, TARGET, RESIZE, None, 255, 0.0, False, True),
     *maps(OPS.region_sums, TARGET, RESIZE, None, 255, True, True),
     *maps(OPS.score_confusion_matrix, TARGET, RESIZE, 255, MATRIX, INVALID),
+    *maps(OPS.sigmoid_sums, MASKS, RESIZE, 255, None, False),
     # geometries
     (OPS.upsample, SCORES, 0, 0, 0, 0, 4, 4),
     (OPS.upsample, SCORES, 2**31, 2**32, 0, 0, 4, 4),
@@ -122,6 +124,26 @@ CASES = [
             (torch.ones(3, 2, 3), torch.ones(0, 2).half()),
         )
     ],
+    # masks
+    *[
+        (OPS.sigmoid_sums, SCORES, target, geometry, 255, gamma, True)
+        for target, geometry, gamma in (
+            (MASKS.to(torch.complex64), RESIZE, None),
+            (MASKS.to(torch.int8), RESIZE, None),
+            (MASKS[0], RESIZE, None),
+            (MASKS[:1], RESIZE, None),
+            (MASKS[:, :2], RESIZE, None),
+            (MASKS[:, :, :0], RESIZE, None),
+            (MASKS, (2, 4, 1, 0), None),
+            (MASKS, RESIZE, -1.0),
+            (MASKS, RESIZE, float("nan")),
+            (MASKS.half(), RESIZE, 2.0),
+        )
+    ],
+    *[
+        (OPS.sigmoid_sums_backward, grad, SCORES, MASKS, RESIZE, 255, None, False)
+        for grad in (torch.zeros(2, 3), torch.zeros(2, 3, 7), torch.zeros(2, 3, 8).double())
+    ],
     # labels and classes
     (OPS.argmax, NO_CLASS, 4, 4, RESIZE, torch.uint8, False),
     (OPS.argmax, MANY_CLASSES, 4, 4, RESIZE, torch.int64, False),
@@ -193,7 +215,7 @@ def test_traced_tensors_are_refused_in_the_words_of_the_kernels(call: tuple[Any,
 
 def test_every_rule_is_broken_somewhere() -> None:
     """A rule of _rules.py that no case above breaks would be unseen if C++ had another."""
-    source = inspect.getsource(_rules)
+    source = inspect.getsource(_rules) + inspect.getsource(_mask_rules)
     said = [refusal(moved(call, meta)) for call in CASES]
     # The first words of each message, up to its first value.
     texts = []

@@ -186,7 +186,8 @@ def test_commands_that_do_not_parse(arguments: list[str], command: Command) -> N
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["train"], ["evaluate"], ["predict"], ["data"], ["data", "check"]]
+    "arguments",
+    [[], ["train"], ["evaluate"], ["predict"], ["recipes"], ["data"], ["data", "check"]],
 )
 def test_help(arguments: list[str], command: Command) -> None:
     code, out, _ = command(*arguments, "--help")

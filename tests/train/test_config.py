@@ -89,6 +89,7 @@ def test_files_that_hold_no_json(tmp_path: Path) -> None:
         ("optim", "batch", 0, "--optim.batch must be >= 1, got 0"),
         ("optim", "lr", float("nan"), "--optim.lr must be > 0 and finite, got nan"),
         ("optim", "momentum", 1.0, r"--optim.momentum must be in \[0, 1\)"),
+        ("optim", "score_lr", 0.0, "--optim.score-lr must be > 0 and finite, got 0.0"),
         ("optim", "epochs", 0.0, "--optim.epochs must be > 0 and finite, got 0"),
     ],
 )

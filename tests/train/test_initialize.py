@@ -18,11 +18,11 @@ from torch import Tensor
 from fcn_train import initialize
 from fcn_train.data import SegmentationDataset, open_dataset
 from fcn_train.errors import UsageError
-from fcn_train.initialize import read_state_dict
 from fcn_train.network import build_network
 from fcn_train.options import ModelOptions, TrainOptions
 from fcn_train.run import load_run
 from fcn_train.train import train
+from fcn_train.weight_files import read_state_dict
 
 Command = Callable[..., tuple[int, str, str]]
 PLAIN = ModelOptions(width=0.05, fc_channels=16, batch_norm=False)
@@ -170,7 +170,7 @@ def test_foreign_weights_of_any_classes_are_tuned(num_classes: int, tmp_path: Pa
     torch.save({"state_dict": {f"module.{k}": v for k, v in source.items()}}, tmp_path / "w.pth")
     model = build_network(PLAIN, len(NAMES))
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    said = initialize.from_weights(model, tmp_path / "w.pth", NAMES)
+    said = initialize.from_weights(model, tmp_path / "w.pth", [NAMES])
     for name, value in model.state_dict().items():
         anew = name.startswith("score_") and num_classes != len(NAMES)
         assert torch.equal(value, before[name] if anew else source[name]), name
@@ -186,12 +186,12 @@ def test_run_of_other_classes_is_tuned(
     weights, names = trained.model.state_dict(), trained.classes.names
     assert weights["score_fr.weight"].any()
     model = build_network(tiny_options.model, 21)
-    said = initialize.from_weights(model, finished_run, names)
+    said = initialize.from_weights(model, finished_run, [names])
     assert all(torch.equal(v, weights[k]) for k, v in model.state_dict().items())
     assert "left out" not in said
     # As many classes, but others: what the score layers know is of no use.
     model = build_network(tiny_options.model, 21)
-    said = initialize.from_weights(model, finished_run, names[::-1])
+    said = initialize.from_weights(model, finished_run, [names[::-1]])
     assert torch.equal(model.state_dict()["conv3_1.weight"], weights["conv3_1.weight"])
     assert not model.state_dict()["score_fr.weight"].any()
     assert "at their initial values: score_" in said
@@ -201,7 +201,7 @@ def test_run_of_other_classes_is_tuned(
 def test_weights_of_another_network_are_refused(change: Any, tmp_path: Path) -> None:
     save_file(some_weights(options=replace(PLAIN, **change)), tmp_path / "w.safetensors")
     with pytest.raises(UsageError, match=r"is of another network: .* must have shape"):
-        initialize.from_weights(build_network(PLAIN, 3), tmp_path / "w.safetensors", NAMES)
+        initialize.from_weights(build_network(PLAIN, 3), tmp_path / "w.safetensors", [NAMES])
 
 
 def test_fine_tuning_by_the_command_says_what_was_left_out(
@@ -220,3 +220,35 @@ def test_fine_tuning_by_the_command_says_what_was_left_out(
     assert code == 0, err
     assert f"{finished_run}: " in out
     assert "left out: score_fr.weight, score_fr.bias" in out
+
+
+def test_published_weights_of_two_heads_and_of_two_streams(tmp_path: Path) -> None:
+    """Caffe's names: score_fr_sem of SIFT Flow's nets, conv1_1color and score_frhha of NYUDv2's."""
+    generator = torch.Generator().manual_seed(3)
+    heads = {"semantic": 33, "geometric": 3}
+    two_heads = build_network(replace(PLAIN, name="fcn16s"), heads)
+    late = replace(PLAIN, name="fcn32s", fusion="late")
+    for model, classes in (
+        (two_heads, [[f"{name} {i}" for i in range(n)] for name, n in heads.items()]),
+        (build_network(late, 3, "color-hha"), [NAMES]),
+    ):
+        values = {
+            name: torch.rand(value.shape, generator=generator)
+            for name, value in model.state_dict().items()
+        }
+        source = {}
+        for name, value in values.items():
+            part, _, layer = name.rpartition(".")[0].rpartition(".")
+            caffe = {
+                "semantic": f"{layer}_sem",
+                "geometric": f"{layer}_geo",
+                "color": f"{layer}color",
+                "hha": f"{layer}hha",
+            }.get(part, layer)
+            source[f"{caffe}.{name.rpartition('.')[2]}"] = value
+        assert not source.keys() & {n for n in values if "." in n.rpartition(".")[0]}
+        save_file(source, tmp_path / "w.safetensors")
+        said = initialize.from_weights(model, tmp_path / "w.safetensors", classes)
+        assert said.endswith(f"{len(values)} of {len(values)} tensors taken")
+        for name, value in model.state_dict().items():
+            assert torch.equal(value, values[name]), name

@@ -14,9 +14,10 @@ import torch.nn.functional as F
 
 from fcn_ext.geometry import Deconvolution
 from fcn_ext.models import CoarseScores
+from fcn_train.class_weights import class_weights, weights_from_file
 from fcn_train.data import open_dataset
 from fcn_train.errors import UsageError
-from fcn_train.loss import class_weights, pixel_loss, weights_from_file
+from fcn_train.loss import pixel_loss
 
 CPU = torch.device("cpu")
 Loss = Callable[..., torch.Tensor]

@@ -14,10 +14,10 @@ from PIL import Image
 
 from fcn_ext.metrics import scores_from_matrix
 from fcn_ext.numpy import voc_palette
-from fcn_train.classes import Classes
+from fcn_train.classes import Classes, load_classes, save_classes
 from fcn_train.history import History, write_csv
 from fcn_train.pictures import Picture, draw_curves, draw_overlays
-from fcn_train.report import summary, to_json, write_report
+from fcn_train.report import Result, summary, to_json, write_report
 
 MATRIX = np.array([[50, 10, 0], [5, 35, 0], [0, 0, 0]], dtype=np.int64)
 NAMES = ("background", "cat & <dog>", "never")
@@ -46,10 +46,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         path,
         title="a title",
         facts={"split": "val", "steps": 6},
-        scores=scores,
-        matrix=MATRIX,
-        classes=Classes(NAMES, voc_palette()),
-        rows=rows,
+        results=[Result(Classes(NAMES, voc_palette()), MATRIX, rows)],
         history=history,
         config={"seed": 1},
         environment={"torch": "x"},
@@ -186,14 +183,12 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     matrix = np.ones((count, count), dtype=np.int64)
     labels = np.arange(count, dtype=np.uint8).reshape(1, -1)
     image = np.zeros((1, count, 3), dtype=np.uint8)
+    rows = [Picture(name, image, labels, labels) for name in HOSTILE]
     write_report(
         path,
         title=HOSTILE[4],
         facts={"split": HOSTILE[4]},
-        scores=scores_from_matrix(torch.from_numpy(matrix)),
-        matrix=matrix,
-        classes=Classes(HOSTILE, voc_palette()),
-        rows=[Picture(name, image, labels, labels) for name in HOSTILE],
+        results=[Result(Classes(HOSTILE, voc_palette()), matrix, rows)],
         config={"root": HOSTILE[4]},
     )
     return path
@@ -229,8 +224,9 @@ def test_numbers_are_no_formulas(tmp_path: Path) -> None:
 
 
 def test_classes_of_any_name_are_read_back(tmp_path: Path) -> None:
-    Classes(HOSTILE, voc_palette()).save(tmp_path / "classes.json")
-    assert Classes.load(tmp_path / "classes.json").names == HOSTILE
+    save_classes(tmp_path / "classes.json", [Classes(HOSTILE, voc_palette())])
+    (classes,) = load_classes(tmp_path / "classes.json")
+    assert classes.names == HOSTILE
 
 
 def test_a_legend_of_many_classes_has_room(tmp_path: Path) -> None:
@@ -241,3 +237,34 @@ def test_a_legend_of_many_classes_has_room(tmp_path: Path) -> None:
     draw_overlays(tmp_path / "overlays.png", [row], names, voc_palette())
     with Image.open(tmp_path / "overlays.png") as picture:
         assert picture.height > 600
+
+
+def test_several_sets_of_labels_in_one_report(tmp_path: Path) -> None:
+    """Files of each set, and a page that shows them all."""
+    history = History(label_sets=["things", "parts"])
+    scores = scores_from_matrix(torch.from_numpy(MATRIX))
+    for step in (1, 2):
+        history.add_loss(step, step, 0.1, 1 / step, every=1)
+        history.add_scores(step, step, scores, scores)
+    label = np.array([[0, 1], [1, 255]], dtype=np.uint8)
+    row = Picture("one", np.zeros((2, 2, 3), dtype=np.uint8), label, label)
+    results = [
+        Result(Classes(names, voc_palette(), name), MATRIX[: len(names), : len(names)], [row])
+        for name, names in (("things", NAMES), ("parts", ("<leg>", "head")))
+    ]
+    write_report(tmp_path, title="t", facts={"split": "v"}, results=results, history=history)
+    page = Page((tmp_path / "report.html").read_text())
+    assert sorted(page.images) == sorted(path.name for path in tmp_path.glob("*.png"))
+    assert len(page.images) == 7
+    for text in ("Scores: things", "Scores: parts", "<leg>", "cat & <dog>"):
+        assert text in page.text
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert list(metrics) == ["split", "label_sets"]
+    assert metrics["label_sets"]["things"]["mean_iu"] == pytest.approx((50 / 65 + 35 / 50) / 2)
+    assert metrics["label_sets"]["parts"]["classes"][0]["class"] == "<leg>"
+    with (tmp_path / "evaluations.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["parts_mean_iu"] for row in rows] == [row["things_mean_iu"] for row in rows]
+    text = summary({"things": scores, "parts": scores})
+    assert text.startswith("things: mean IU 0.7346")
+    assert "; parts: mean IU 0.7346" in text

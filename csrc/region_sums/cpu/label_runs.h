@@ -25,17 +25,55 @@ inline Integers<accumulate_t> gather_labels(const int32_t* from, const int32_t* 
   return labels;
 }
 
+// A bit for every lane of a comparison that holds.
+template <typename accumulate_t>
+inline uint32_t lane_bits(const Integers<accumulate_t>& holds) {
+#if defined(__AVX512DQ__)
+  if constexpr (sizeof(accumulate_t) == 4) {
+    return _mm512_movepi32_mask((__m512i)holds);
+  } else {
+    return _mm512_movepi64_mask((__m512i)holds);
+  }
+#else
+  uint32_t bits = 0;
+  for (int64_t i = 0; i < kWidth<accumulate_t>; ++i) {
+    bits |= (holds[i] != 0 ? 1u : 0u) << i;
+  }
+  return bits;
+#endif
+}
+
+// Some lanes, and the labels of all.
+template <typename accumulate_t>
+struct LabeledLanes {
+  Integers<accumulate_t> chosen;  // ones where chosen
+  typename IntegersOf<accumulate_t>::one label[kWidth<accumulate_t>];
+
+  LabeledLanes(const Integers<accumulate_t>& which, const Integers<accumulate_t>& labels)
+      : chosen(which) {
+    __builtin_memcpy(label, &labels, sizeof(label));
+  }
+
+  // visit(lane, label), in ascending order.
+  template <typename Visit>
+  inline void each(const Visit& visit) const {
+    for (uint32_t left = lane_bits<accumulate_t>(chosen); left != 0; left &= left - 1) {
+      const int lane = __builtin_ctz(left);
+      visit(lane, static_cast<int64_t>(label[lane]));
+    }
+  }
+};
+
 template <typename accumulate_t>
 class LabelRuns {
   using lanes_t = Register<accumulate_t>;
   using labels_t = Integers<accumulate_t>;
 
  public:
-  // Whose label is `from` from the first pixel on; factors: of classes, or null.
+  // factors: of classes, or null.
   LabelRuns(const Group<accumulate_t>& given, const accumulate_t* class_factors)
-      : group(given), factors(class_factors) {
+      : group(given), factors(class_factors), label(labels_t{} - 1) {
     for (int64_t lane = 0; lane < kWidth<accumulate_t>; ++lane) {
-      label[lane] = -1;
       factor[lane] = 0;
       for (auto& of : corner) {
         of[lane] = 0;
@@ -44,7 +82,7 @@ class LabelRuns {
   }
 
   // On to the next pixel of every lane, where `next` is below zero to one that does not count:
-  // there the label stays. Before one changes, leave(lane, label).
+  // there the label stays. Before labels change, leave(lanes that had one).
   template <typename Leave>
   inline void move_to(const labels_t& next, const Leave& leave) {
     const labels_t differs = (next >= 0) & (next != label);
@@ -53,14 +91,10 @@ class LabelRuns {
     }
   }
 
-  // leave(lane, label) for every lane that has a label.
+  // leave(lanes that have a label).
   template <typename Leave>
   void finish(const Leave& leave) const {
-    for (int64_t lane = 0; lane < kWidth<accumulate_t>; ++lane) {
-      if (label[lane] >= 0) {
-        leave(lane, static_cast<int32_t>(label[lane]));
-      }
-    }
+    leave(LabeledLanes<accumulate_t>(label >= 0, label));
   }
 
   // log2 of the label's power at a pixel.
@@ -81,21 +115,16 @@ class LabelRuns {
 
   template <typename Leave>
   void change(const labels_t& next, const labels_t& differs, const Leave& leave) {
-    for (int64_t lane = 0; lane < kWidth<accumulate_t>; ++lane) {
-      if (differs[lane] == 0) {
-        continue;
-      }
-      if (label[lane] >= 0) {
-        leave(lane, static_cast<int32_t>(label[lane]));
-      }
-      label[lane] = next[lane];
-      const int64_t at = next[lane] * group.pitch + group.first + lane;
+    leave(LabeledLanes<accumulate_t>(differs & (label >= 0), label));
+    LabeledLanes<accumulate_t>(differs, next).each([&](int lane, int64_t to) {
+      const int64_t at = to * group.pitch + group.first + lane;
       corner[0][lane] = group.above.scores[at];
       corner[1][lane] = group.above.scores[at + 1];
       corner[2][lane] = group.below.scores[at];
       corner[3][lane] = group.below.scores[at + 1];
-      factor[lane] = factors != nullptr ? factors[next[lane]] : accumulate_t(0);
-    }
+      factor[lane] = factors != nullptr ? factors[to] : accumulate_t(0);
+    });
+    label = differs != 0 ? next : label;
   }
 };
 

@@ -10,6 +10,34 @@
 namespace fcn_ext {
 namespace {
 
+// What labels add to the corners of the cells of a group, until they change.
+template <typename accumulate_t>
+struct OwnGradients : CornerLanes<accumulate_t> {
+  using lanes_t = Register<accumulate_t>;
+
+  // Adds the chosen lanes to their classes' sums, and clears them.
+  void store(const CornerSums<accumulate_t>& to, const LabeledLanes<accumulate_t>& lanes,
+             int64_t first) {
+    const lanes_t below_left = this->below - this->below_right;
+    const lanes_t corners[4] = {(this->all - this->all_right) - below_left,
+                                this->all_right - this->below_right, below_left, this->below_right};
+    accumulate_t* const targets[4] = {to.above_left, to.above_right, to.below_left, to.below_right};
+    accumulate_t found[4][kWidth<accumulate_t>];
+    for (int i = 0; i < 4; ++i) {
+      store_register(found[i], corners[i]);
+    }
+    lanes.each([&](int lane, int64_t label) {
+      for (int i = 0; i < 4; ++i) {
+        targets[i][label * to.pitch + first + lane] += found[i][lane];
+      }
+    });
+    lanes_t* const sums[4] = {&this->all, &this->all_right, &this->below, &this->below_right};
+    for (lanes_t* sum : sums) {
+      *sum = lanes.chosen != 0 ? lanes_t{} : *sum;
+    }
+  }
+};
+
 template <typename element_t>
 class Regions {
   using accumulate_t = accumulate_of<element_t>;
@@ -102,14 +130,16 @@ class Regions {
                   static_cast<int32_t>(strip.rows.first_column));
   }
 
-  // visit(at, k, output, x_lower, x_upper) for every pixel of a patch.
+  // visit(at, k, output, x_lower, x_upper) for every pixel of a patch, column by column, down and
+  // up by turns: labels change least.
   template <int rows, typename Visit>
   void for_each_pixel(const Patch<accumulate_t>& patch, const int32_t* output,
                       const Visit& visit) const {
     for (int64_t column = 0; column < patch.columns; ++column) {
       const lanes_t x_lower = load_register(patch.column_lower + column * patch.column_pitch);
       const lanes_t x_upper = load_register(patch.column_upper + column * patch.column_pitch);
-      for (int k = 0; k < rows; ++k) {
+      for (int i = 0; i < rows; ++i) {
+        const int k = column % 2 == 0 ? i : rows - 1 - i;
         visit(column * kMostRows + k, k, output + column * patch.column_pitch, x_lower, x_upper);
       }
     }
@@ -120,9 +150,13 @@ class Regions {
     const int64_t cell = strip.first_cell + group.first;
     LabelRuns<accumulate_t> runs(group, nullptr);
     lanes_t intersection = {}, surprise = {};
-    const auto leave = [&](int64_t lane, int32_t label) {
-      sums.intersection[label] += static_cast<double>(intersection[lane]);
-      intersection[lane] = 0;
+    const auto leave = [&](const LabeledLanes<accumulate_t>& lanes) {
+      accumulate_t found[kWidth<accumulate_t>];
+      store_register(found, intersection);
+      lanes.each([&](int lane, int64_t label) {
+        sums.intersection[label] += static_cast<double>(found[lane]);
+      });
+      intersection = lanes.chosen != 0 ? lanes_t{} : intersection;
     };
     for (int64_t phase = 0; phase < strip.work.x.phases; phase += kMostPhases) {
       const int32_t* output;
@@ -167,9 +201,9 @@ class Regions {
     const int64_t cell = strip.first_cell + group.first;
     const ClassFactors<accumulate_t> factors{gradients.probability, gradients.squared};
     LabelRuns<accumulate_t> runs(group, gradients.intersection);
-    CornerLanes<accumulate_t> own;
-    const auto leave = [&](int64_t lane, int32_t label) {
-      own.store_lane(to, label, group.first, lane);
+    OwnGradients<accumulate_t> own;
+    const auto leave = [&](const LabeledLanes<accumulate_t>& lanes) {
+      own.store(to, lanes, group.first);
     };
     for (int64_t phase = 0; phase < strip.work.x.phases; phase += kMostPhases) {
       const int32_t* output;

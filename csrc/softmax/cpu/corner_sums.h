@@ -45,17 +45,6 @@ struct CornerLanes {
     add_lanes(to.above_left + at, (all - all_right) - below_left);
     add_lanes(to.above_right + at, above_right);
   }
-  // One lane of them, which then starts afresh.
-  inline void store_lane(const CornerSums<accumulate_t>& to, int64_t c, int64_t first,
-                         int64_t lane) {
-    const int64_t at = c * to.pitch + first + lane;
-    const accumulate_t below_left = below[lane] - below_right[lane];
-    to.below_left[at] += below_left;
-    to.below_right[at] += below_right[lane];
-    to.above_left[at] += (all[lane] - all_right[lane]) - below_left;
-    to.above_right[at] += all_right[lane] - below_right[lane];
-    all[lane] = all_right[lane] = below[lane] = below_right[lane] = 0;
-  }
 };
 
 // u[column * kMostRows + row]: weight of the pixel over its sum; zero where it is ignored.

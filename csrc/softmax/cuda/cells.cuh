@@ -111,11 +111,12 @@ __device__ __forceinline__ void add_powers(const Exponents& exponents,
 }
 
 // The sums over a thread's pixels of u 2^exponent, shared out to the corners of its cell by the
-// pixels' weights: top left, top right, bottom left, bottom right.
-template <typename Tile>
+// pixels' weights: top left, top right, bottom left, bottom right. u[pixel]: an array, or what
+// computes it.
+template <typename Tile, typename Factors>
 __device__ __forceinline__ void corner_sums(const Exponents& exponents, const Part& part,
-                                            const PixelSteps& steps,
-                                            const float (&u)[Tile::kPixels], float (&corner)[4]) {
+                                            const PixelSteps& steps, const Factors& u,
+                                            float (&corner)[4]) {
   constexpr int kSide = Tile::kSide;
   float ratio = exp2_fast(fmaf(static_cast<float>(kSide - 1), exponents.twist, exponents.across));
   const float untwist = exp2_fast(-exponents.twist), down = exp2_fast(exponents.down);
@@ -155,6 +156,31 @@ __device__ __forceinline__ void corner_sums(const Exponents& exponents, const Pa
   corner[1] = right - corner[3];
   corner[2] = bottom - corner[3];
   corner[0] = sum - right - corner[2];
+}
+
+// The same of two sums: sum[pixel] += 2^exponent, weighted[pixel] += factor 2^exponent.
+template <typename Tile>
+__device__ __forceinline__ void add_powers(const Exponents& exponents, float factor,
+                                           float (&sum)[Tile::kPixels],
+                                           float (&weighted)[Tile::kPixels]) {
+  constexpr int kSide = Tile::kSide;
+  float start = exp2_fast(exponents.start), ratio = exp2_fast(exponents.across);
+  const float down = exp2_fast(exponents.down), twist = exp2_fast(exponents.twist);
+#pragma unroll
+  for (int j = 0; j < kSide; ++j) {
+    if (kSide == 8 && j == kSide / 2) {
+      ratio = exp2_fast(fmaf(kSide / 2, exponents.twist, exponents.across));
+    }
+    float power = start;
+#pragma unroll
+    for (int i = 0; i < kSide; ++i) {
+      sum[j * kSide + i] += power;
+      weighted[j * kSide + i] = fmaf(factor, power, weighted[j * kSide + i]);
+      power *= ratio;
+    }
+    start *= down;
+    ratio *= twist;
+  }
 }
 
 // a + (b - a) t where t is in (0, 1]; at a cell's first nodes t may be zero, and b is not read.
@@ -225,9 +251,31 @@ __device__ __forceinline__ void add_powers_of_any_range(const Corners& corners, 
 }
 
 template <typename Tile>
+__device__ __forceinline__ void add_powers_of_any_range(const Corners& corners, const Part& part,
+                                                        const PixelSteps& steps, float factor,
+                                                        float (&sum)[Tile::kPixels],
+                                                        float (&weighted)[Tile::kPixels]) {
+  switch (reach<Tile>(corners, part)) {
+    case Reach::kNear:
+      return add_powers<Tile>(exponents(corners, part, steps), factor, sum, weighted);
+    case Reach::kNothing:
+      return;
+    case Reach::kFar:
+      return each_power<Tile>(corners, part, steps, [&](int j, int i, float power, float, float) {
+        sum[j * Tile::kSide + i] += power;
+        weighted[j * Tile::kSide + i] += factor * power;
+      });
+    case Reach::kNan:
+#pragma unroll
+      for (float& value : sum) {
+        value = not_a_number<float>();
+      }
+  }
+}
+
+template <typename Tile, typename Factors>
 __device__ __forceinline__ void corner_sums_of_any_range(const Corners& corners, const Part& part,
-                                                         const PixelSteps& steps,
-                                                         const float (&u)[Tile::kPixels],
+                                                         const PixelSteps& steps, const Factors& u,
                                                          float (&corner)[4]) {
   const Reach class_reach = reach<Tile>(corners, part);
   if (class_reach == Reach::kNear) {
@@ -253,8 +301,8 @@ __device__ __forceinline__ void corner_sums_of_any_range(const Corners& corners,
     // u is zero where a pixel is ignored and NaN elsewhere.
     float sum = 0;
 #pragma unroll
-    for (const float value : u) {
-      sum += value;
+    for (int pixel = 0; pixel < Tile::kPixels; ++pixel) {
+      sum += u[pixel];
     }
 #pragma unroll
     for (float& value : corner) {

@@ -59,13 +59,12 @@ struct ExactPixel {
   }
 };
 
-// Pixels in block.exact: in double, with the pixel's own maximum. A thread takes every
-// kTileThreads-th class. factor_of(pixel) is the derivative by a pixel's log-sum; take(pixel,
-// factor times the log-sum) is called by every thread. `scale` is that of the gradient alone.
-template <typename Tile, bool with_gradient, typename FactorOf, typename Take>
-__device__ __forceinline__ void add_exact_pixels(const TileGradients<Tile, with_gradient>& block,
-                                                 float scale, const FactorOf& factor_of,
-                                                 const Take& take) {
+// Calls visit(pixel, its largest score, the sum of the exponentials of scores less that), by all
+// threads, for the pixels in block.exact: in double, relative to the nodes' largest scores. A
+// thread takes every kTileThreads-th class.
+template <typename Tile, bool with_gradient, typename Visit>
+__device__ __forceinline__ void each_exact_pixel(const TileGradients<Tile, with_gradient>& block,
+                                                 const Visit& visit) {
   const int32_t classes = block.tiles.classes;
   for (int owner = 0; owner < kTileThreads; ++owner) {
     for (unsigned long long left = block.exact[owner]; left != 0; left &= left - 1) {
@@ -85,22 +84,32 @@ __device__ __forceinline__ void add_exact_pixels(const TileGradients<Tile, with_
       for (int32_t c = block.thread; c < classes; c += kTileThreads) {
         sum += std::exp(static_cast<float>(pixel.score(c) - most));
       }
-      sum = block_sum(sum, block.scratch);
-      const double factor = factor_of(pixel);
-      take(pixel, factor * log_for(factor, most + std::log(sum)));
-      if constexpr (with_gradient) {
-        for (int32_t c = block.thread; c < classes; c += kTileThreads) {
-          const double value =
-              scale * factor * std::exp(static_cast<float>(pixel.score(c) - most)) / sum;
-          pixel.each_corner([&](int node, double weight) {
-            if (float* gradient = block.destination(node, c)) {
-              *gradient += static_cast<float>(weight * value);
-            }
-          });
-        }
-      }
+      visit(pixel, most, block_sum(sum, block.scratch));
     }
   }
+}
+
+// factor_of(pixel) is the derivative by a pixel's log-sum; take(pixel, factor times the log-sum) is
+// called by every thread. `scale` is that of the gradient alone.
+template <typename Tile, bool with_gradient, typename FactorOf, typename Take>
+__device__ __forceinline__ void add_exact_pixels(const TileGradients<Tile, with_gradient>& block,
+                                                 float scale, const FactorOf& factor_of,
+                                                 const Take& take) {
+  each_exact_pixel(block, [&](const auto& pixel, double most, double sum) {
+    const double factor = factor_of(pixel);
+    take(pixel, factor * log_for(factor, most + std::log(sum)));
+    if constexpr (with_gradient) {
+      for (int32_t c = block.thread; c < block.tiles.classes; c += kTileThreads) {
+        const double value =
+            scale * factor * std::exp(static_cast<float>(pixel.score(c) - most)) / sum;
+        pixel.each_corner([&](int node, double weight) {
+          if (float* gradient = block.destination(node, c)) {
+            *gradient += static_cast<float>(weight * value);
+          }
+        });
+      }
+    }
+  });
 }
 
 }  // namespace softmax

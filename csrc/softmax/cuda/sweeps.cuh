@@ -91,6 +91,44 @@ __device__ __forceinline__ void add_powers_of_stage(const TileNodes<Tile, with_g
   }
 }
 
+// Of two sums, the second with a factor of each class: factor_of(k) of the k-th staged one.
+template <typename Tile, bool with_gradient, typename FactorOf>
+__device__ __forceinline__ void add_weighted_powers_of_stage(
+    const TileNodes<Tile, with_gradient>& block, const float* staged, int count,
+    const FactorOf& factor_of, float (&sum)[Tile::kPixels], float (&weighted)[Tile::kPixels]) {
+  const int top_left = top_left_of<Tile>(block.cell());
+  const Part part = block.part();
+  const PixelSteps& steps = block.tiles.grid.steps;
+  const CellMaxima<Tile> maxima(block.maxima + top_left);
+#pragma unroll 1
+  for (int k = 0; k < count; ++k) {
+    const Corners corners = corners_of<Tile>(staged + top_left + k * Tile::kNodes, maxima);
+    if (block.flags[0] != 0) {
+      add_powers_of_any_range<Tile>(corners, part, steps, factor_of(k), sum, weighted);
+    } else {
+      add_powers<Tile>(exponents(corners, part, steps), factor_of(k), sum, weighted);
+    }
+  }
+}
+
+// The sums over the thread's pixels of factors[pixel] 2^(score less its bound) of a staged class,
+// by corner.
+template <typename Tile, bool with_gradient, typename Factors>
+__device__ __forceinline__ void corner_sums_of_class(const TileNodes<Tile, with_gradient>& block,
+                                                     const float* scores, const Factors& factors,
+                                                     float (&corner)[4]) {
+  const int top_left = top_left_of<Tile>(block.cell());
+  const Corners corners =
+      corners_of<Tile>(scores + top_left, CellMaxima<Tile>(block.maxima + top_left));
+  const Part part = block.part();
+  const PixelSteps& steps = block.tiles.grid.steps;
+  if (block.flags[0] != 0) {
+    corner_sums_of_any_range<Tile>(corners, part, steps, factors, corner);
+  } else {
+    corner_sums<Tile>(exponents(corners, part, steps), part, steps, factors, corner);
+  }
+}
+
 // Leaves the sums over the pixels of each cell of u 2^(the same), by corner, in block.corners, from
 // where sum_around() takes them after a barrier.
 template <typename Tile>

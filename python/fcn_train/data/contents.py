@@ -48,6 +48,14 @@ def check_split(
     absent = missing_files(dataset)
     if absent:
         raise DataError(_in_short(dataset, absent))
+    for which in range(len(dataset.label_sets)):
+        _check_labels(dataset.only(which), training, warn)
+
+
+def _check_labels(
+    dataset: SegmentationDataset, training: bool, warn: Callable[[str], None]
+) -> None:
+    """``check_split`` for one set of labels, whose files are there."""
     counts = np.zeros(256, dtype=np.int64)
     for number, index in enumerate(_spread(len(dataset))):
         label = dataset[index].label if number < _PAIRS else dataset.label(index)
@@ -92,11 +100,12 @@ def too_few_classes(dataset: SegmentationDataset, counts: np.ndarray) -> Problem
     if len(present) >= 2:
         return None
     void = counts[IGNORE_INDEX] > 0
+    labels = f"{dataset.label_sets[0].name} labels".lstrip()
     if not len(present):
-        message = "labels hold nothing but void, so there is nothing to learn or to score"
+        message = f"{labels} hold nothing but void, so there is nothing to learn or to score"
     else:
         name = dataset.class_names[present[0]]
-        message = f"labels hold pixels of one class alone, {name!r}" + (" (and void)" * bool(void))
+        message = f"{labels} hold pixels of one class alone, {name!r}" + " (and void)" * bool(void)
         if dataset.num_classes == 1:
             message += "; one class leaves nothing to tell apart: name the background, too"
     if void and dataset.num_classes > 1 and _reads_255_as_void(dataset):
@@ -112,6 +121,12 @@ def absent_classes(dataset: SegmentationDataset, pixels: Sequence[int] | np.ndar
     if not names:
         return ""
     return f"no pixel of {len(names)} of {dataset.num_classes} classes: {shortened(names)}"
+
+
+def source_of(dataset: SegmentationDataset) -> str:
+    """The list or folder of a split, and the set of labels that is looked at, if it has a name."""
+    name = dataset.label_sets[0].name
+    return f"{dataset.source}, {name}" if name else str(dataset.source)
 
 
 class ClassWatch:
@@ -140,7 +155,7 @@ class ClassWatch:
             self._left = 0
         elif self._left <= 0:
             lack = absent_classes(self._dataset, self._counts)
-            self._warn(f"{self._dataset.source}: in an epoch of training there was {lack}")
+            self._warn(f"{source_of(self._dataset)}: in an epoch of training there was {lack}")
 
 
 def _in_short(dataset: SegmentationDataset, problems: list[Problem]) -> Problem:

@@ -17,10 +17,13 @@ from fcn_train.data.kinds import open_dataset, takes
 from fcn_train.data.labels import PictureLabels
 from fcn_train.data.layouts import looks_like, which_kind
 from fcn_train.data.loader import MemoryDataset
+from fcn_train.data.masked import MaskedDataset
 from fcn_train.data.problems import DataError, Problem
 from fcn_train.data.sample import is_sample, write_sample_dataset
+from fcn_train.data.sources import SOURCES
 from fcn_train.data_options import ReadingOptions
 from fcn_train.errors import UsageError
+from fcn_train.heads import can_name_head
 from fcn_train.options import DataOptions
 
 SAMPLE_ROOT = Path("runs/sample-data")
@@ -54,18 +57,20 @@ def open_splits(
     is_other = options.val_kind is not None or options.val_root is not None
     prefix = "--data.val-" if is_other else "--data."
     val_set = open_split(validation_options(options), options.val_split, prefix=prefix)
-    if train_set.class_names != val_set.class_names:
+    sets = [labels.class_names for labels in train_set.label_sets]
+    if sets != [labels.class_names for labels in val_set.label_sets]:
         raise UsageError(
-            f"{val_set.source}: {val_set.name} has {val_set.num_classes} classes and "
-            f"{train_set.name}, which is trained on, {train_set.num_classes}, or other ones; give "
-            "a --data.val-kind of the same classes"
+            f"{val_set.source}: {val_set.name} has {_number_of_classes(val_set)} classes and "
+            f"{train_set.name}, which is trained on, {_number_of_classes(train_set)}, or other "
+            "ones; give a --data.val-kind of the same classes"
         )
-    if len(train_set.label_sets) > 1:
-        names = " or ".join(options.label_folder.split(","))
-        raise UsageError(
-            f"--data.label-folder {options.label_folder} names {len(train_set.label_sets)} sets of "
-            f"labels, and fcn train learns one; give {names}"
-        )
+    for labels in train_set.label_sets:
+        if len(sets) > 1 and not can_name_head(labels.name):
+            raise UsageError(
+                f"--data.label-folder {options.label_folder}: each head is called as its folder, "
+                f"and none can be called {labels.name!r} (letters, digits, _ and -; no name that "
+                "torch has for its own, nor main); rename the folder"
+            )
     compare_palettes(train_set, val_set)
     check_split(train_set, training=True, warn=warn)
     check_split(val_set, training=False, warn=warn)
@@ -95,8 +100,10 @@ def open_split(
     root = options.root
     if root is None:
         if options.kind != "sample":
+            get = " or ".join(name for name, one in SOURCES.items() if one.kind == options.kind)
             raise UsageError(
                 f"{prefix}kind {options.kind} needs {prefix}root, the folder it lies in"
+                + (f"; fcn data get {get} downloads it" if get else "")
             )
         root = SAMPLE_ROOT
         if not is_sample(root):
@@ -104,8 +111,10 @@ def open_split(
     elif options.kind == "sample" and not is_sample(root):
         raise UsageError(f"{root}: holds no sample data set; {_hint(root, prefix)}")
     arguments = _reader_arguments(options, prefix)
+    mask = options.mask if isinstance(options, DataOptions) else "none"
     try:
-        return open_dataset(options.kind, root, split, strict=strict, **arguments)
+        dataset = open_dataset(options.kind, root, split, strict=strict, **arguments)
+        return dataset if mask == "none" else MaskedDataset(dataset, mask)
     except ValueError as error:
         raise UsageError(_with_prefix(error, prefix)) from None
     except DataError as error:
@@ -115,6 +124,10 @@ def open_split(
         path, message = error.problem.path, error.problem.message
         hint = f"{root} looks like {prefix}kind {' or '.join(kinds)}"
         raise DataError(Problem(path, f"{message}; {hint}")) from error
+
+
+def _number_of_classes(dataset: SegmentationDataset) -> str:
+    return " and ".join(str(labels.num_classes) for labels in dataset.label_sets)
 
 
 def validation_options(options: DataOptions) -> DataOptions:

@@ -18,6 +18,7 @@ from torch import Tensor
 from fcn_train.data.coding import IGNORE_INDEX
 from fcn_train.data.depth import HHA_MEAN, Channels, log_depth
 from fcn_train.data.example import Example
+from fcn_train.data.jitter import Jitter
 from fcn_train.model_options import VOC_MEAN
 
 Transform = Callable[[Example, np.random.Generator], Example]
@@ -141,20 +142,23 @@ def augmentation(
     *,
     mirror: bool = True,
     scale: tuple[float, float] = (1.0, 1.0),
+    jitter: int = 0,
     crop: int = 0,
     fill: tuple[int, int, int] = MEAN_COLOR,
 ) -> Compose:
-    """Mirror, then random scale, then a square random crop; `crop` 0 keeps the native size, `fill`
-    is the color where a crop leaves the image.
+    """Mirror, then random scale, then jitter, then a square random crop; `crop` 0 keeps the native
+    size, `fill` is the color where jitter or a crop leaves the image.
 
     Raises:
-        ValueError: if `scale` is not 0 < low <= high or `crop` is negative.
+        ValueError: if `scale` is not 0 < low <= high or `jitter` or `crop` is negative.
     """
     transforms: list[Transform] = []
     if mirror:
         transforms.append(Mirror())
     if scale != (1.0, 1.0):
         transforms.append(RandomScale(*scale))
+    if jitter:
+        transforms.append(Jitter(jitter, fill))
     if crop:
         transforms.append(RandomCrop(crop, crop, fill))
     return Compose(tuple(transforms))
@@ -251,11 +255,16 @@ class Batch(NamedTuple):
     sizes: tuple[tuple[int, int], ...]
     more_targets: tuple[Tensor, ...] = ()
 
+    @property
+    def all_targets(self) -> tuple[Tensor, ...]:
+        """The targets of every set of classes."""
+        return (self.targets, *self.more_targets)
+
     def __eq__(self, other: object) -> bool:
         """Whether both hold the same images, targets, names and sizes."""
         if not isinstance(other, Batch):
             return NotImplemented
-        mine, theirs = ((b.images, b.targets, *b.more_targets) for b in (self, other))
+        mine, theirs = ((b.images, *b.all_targets) for b in (self, other))
         same = len(mine) == len(theirs) and all(map(torch.equal, mine, theirs))
         return same and (self.ids, self.sizes) == (other.ids, other.sizes)
 

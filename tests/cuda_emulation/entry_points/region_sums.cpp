@@ -28,12 +28,21 @@ struct RegionProblem {
 
 }  // namespace
 
+// Whether the shape goes to the tile kernels: the side of its cells, else 0.
+extern "C" int region_sums_side(const RegionProblem* problem, int64_t* side) {
+  return guarded_for_type(problem->dtype, [=](auto* type) {
+    using scalar_t = std::remove_pointer_t<decltype(type)>;
+    *side =
+        region_sums::grid_of<scalar_t>(problem->region_sums(nullptr), problem->squared != 0).side;
+  });
+}
+
 extern "C" int region_sums(const RegionProblem* problem, const void* input, const void* target,
                            const void* weight, void* sums, void* losses) {
   return guarded_for_type(problem->dtype, [=](auto* type) {
     using scalar_t = std::remove_pointer_t<decltype(type)>;
     const RegionSums plain = problem->region_sums(target);
-    const Workspace workspace(region_sums_workspace(plain));
+    const Workspace workspace(region_sums_workspace<scalar_t>(plain, problem->squared != 0));
     launch_region_sums<scalar_t>(plain, problem->squared != 0, static_cast<const scalar_t*>(input),
                                  static_cast<const accumulate_of<scalar_t>*>(weight),
                                  static_cast<double*>(sums), static_cast<double*>(losses),
@@ -49,7 +58,8 @@ extern "C" int region_sums_backward(const RegionProblem* problem, const void* gr
     using scalar_t = std::remove_pointer_t<decltype(type)>;
     using accumulate_t = accumulate_of<scalar_t>;
     const RegionSums plain = problem->region_sums(target);
-    const Workspace workspace(region_sums_backward_workspace<scalar_t>(plain));
+    const Workspace workspace(
+        region_sums_backward_workspace<scalar_t>(plain, problem->squared != 0));
     launch_region_sums_backward<scalar_t>(
         plain, problem->squared != 0, static_cast<const accumulate_t*>(grad_sums),
         static_cast<const accumulate_t*>(grad_losses), static_cast<const scalar_t*>(input),

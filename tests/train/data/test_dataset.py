@@ -147,8 +147,8 @@ def test_there_may_be_any_number_of_label_sets(voc_root: Path) -> None:
     counts = np.zeros((3, 256), dtype=np.int64)
     problems = check_dataset(dataset, counts=counts)
     assert [problem.message for problem in problems] == [
-        "labels hold pixels of one class alone, 'halves 0' (and void); give labels of two classes "
-        "or more"
+        "halves labels hold pixels of one class alone, 'halves 0' (and void); give labels of two "
+        "classes or more"
     ]
     assert (counts.sum(1) == counts[0].sum()).all()
     assert dataset_statistics(dataset.only(2)).class_names == ("something 0", "something 1")

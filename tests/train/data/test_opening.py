@@ -291,7 +291,8 @@ def test_another_data_set_can_be_scored(
     code, _, err = command("train", *data, *scored, *TINY, "--output", run)
     assert (code, err) == (
         2,
-        "fcn: --data.val-kind voc needs --data.val-root, the folder it lies in\n",
+        "fcn: --data.val-kind voc needs --data.val-root, the folder it lies in; fcn data get "
+        "voc2012 or voc2011 downloads it\n",
     )
     code, _, err = command("train", *data, *scored, *rooted, *TINY, "--output", run)
     assert code == 0, err

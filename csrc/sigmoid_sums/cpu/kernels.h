@@ -1,0 +1,40 @@
+// What the CPU kernels of the sigmoid sums are handed: raw pointers and ready-made tables.
+#pragma once
+
+#include "cells/cpu/cells.h"
+#include "common/cpu/capability.h"
+#include "sigmoid_sums/sigmoid_sums.h"
+
+namespace fcn_ext {
+
+// Work is counted in units: mask, then chunk of it: of cell rows for the sums, of node rows for the
+// gradient, which reads the cell rows on both sides of them. So every unit writes what is its own.
+struct SigmoidSumsWork {
+  SigmoidSums problem;
+  const void* input;
+  CellAxis y, x;
+  const int32_t* node;  // of every output column, the padded node left of it; whole registers
+  const void* lower;    // its weight and that of the next node, in the accumulation type; zero in
+  const void* upper;    // the registers' rest
+  int64_t pitch;        // columns, in whole registers
+  // Cells [first_whole, end_whole) have `stride` columns each, 2, 4, 8, 16 or 32 of them; none have
+  // where stride is 0.
+  int64_t stride, first_whole, end_whole;
+  int64_t chunks;           // of a mask
+  int32_t* invalid;         // set where a target is out of range
+  double* sums;             // result [units][kSigmoidSums], unless a gradient is wanted
+  const void* grad_output;  // [masks][kSigmoidSums], accumulation type
+  void* gradient;           // result in the accumulation type; null: the sums are wanted
+  PlaneStrides gradient_strides;
+};
+
+// scratch: bytes of memory, aligned to 64, that a call of run needs. run: units [begin, end).
+// Indexed by element type: float, double, half, bfloat16.
+struct SigmoidSumsKernels {
+  int64_t (*scratch[4])(const SigmoidSumsWork&);
+  void (*run[4])(const SigmoidSumsWork&, int64_t begin, int64_t end, void* scratch);
+};
+
+FCN_EXT_DECLARE_KERNELS(SigmoidSumsKernels, sigmoid_sums_kernels)
+
+}  // namespace fcn_ext

@@ -1,0 +1,191 @@
+// Tables, units and threads around the CPU kernels of the sigmoid sums.
+#include <algorithm>
+#include <vector>
+
+#include "cells/cpu/cell_table.h"
+#include "common/cpu/thread_scratch.h"
+#include "sigmoid_sums/cpu/kernels.h"
+#include "sigmoid_sums/sigmoid_sums_operators.h"
+
+namespace fcn_ext {
+namespace {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+
+// Pixels below which a second thread is not woken.
+constexpr int64_t kGrain = 16384;
+// Few masks are cut into chunks for threads; not into small ones, since those of the gradient read
+// the cell rows at their seams twice.
+constexpr int64_t kUnits = 32, kChunkRows = 16;
+constexpr int64_t kRegister = 16;  // columns of the widest
+
+// Keeps the tables of a call alive beside the plain pointers into them.
+struct Work {
+  CellTable y, x;
+  std::vector<int32_t> node;
+  WeightTable lower, upper;
+  int32_t invalid = 0;
+  SigmoidSumsWork plain{};
+  int64_t units;
+
+  Work(const SigmoidSums& problem, const Tensor& input)
+      : y(problem.shape.y, input.scalar_type() == ScalarType::Double, false),
+        x(problem.shape.x, input.scalar_type() == ScalarType::Double, false),
+        node((problem.shape.x.output_size + kRegister - 1) / kRegister * kRegister),
+        lower(node.size(), input.scalar_type() == ScalarType::Double),
+        upper(node.size(), input.scalar_type() == ScalarType::Double) {
+    const CellAxis& columns = x.view();
+    for (int64_t cell = 0; cell <= columns.nodes; ++cell) {
+      for (int64_t o = columns.begin[cell]; o < columns.begin[cell + 1]; ++o) {
+        node[o] = static_cast<int32_t>(cell);
+        lower.set(o, (columns.whole - columns.upper_part[o]) / columns.whole);
+        upper.set(o, columns.upper_part[o] / columns.whole);
+      }
+    }
+    const int64_t masks = problem.shape.batch * problem.shape.channels;
+    const int64_t chunks =
+        std::max<int64_t>(1, std::min((kUnits + masks - 1) / std::max<int64_t>(1, masks),
+                                      problem.shape.y.input_size / kChunkRows));
+    units = masks * chunks;
+    plain.problem = problem;
+    plain.input = input.const_data_ptr();
+    plain.y = y.view();
+    plain.x = x.view();
+    plain.node = node.data();
+    plain.lower = lower.data();
+    plain.upper = upper.data();
+    plain.pitch = static_cast<int64_t>(node.size());
+    plain.chunks = chunks;
+    plain.invalid = &invalid;
+    find_whole_cells(whole_stride(problem.shape.x));
+  }
+
+  void find_whole_cells(int64_t stride) {
+    if (stride != 2 && stride != 4 && stride != 8 && stride != 16 && stride != 32) {
+      return;
+    }
+    const int64_t cells = plain.x.nodes + 1;
+    const auto whole = [&](int64_t cell) {
+      return plain.x.begin[cell + 1] - plain.x.begin[cell] == stride;
+    };
+    plain.stride = stride;
+    while (plain.first_whole < cells && !whole(plain.first_whole)) {
+      ++plain.first_whole;
+    }
+    plain.end_whole = plain.first_whole;
+    while (plain.end_whole < cells && whole(plain.end_whole)) {
+      ++plain.end_whole;
+    }
+  }
+
+  void run(const Tensor& input) {
+    const SigmoidSumsKernels& kernels = sigmoid_sums_kernels();
+    const int element = element_index(input.scalar_type());
+    const int64_t bytes = kernels.scratch[element](plain);
+    const int64_t pixels = plain.y.outputs * plain.x.outputs / plain.chunks;
+    torch::stable::parallel_for(0, units,
+                                std::max<int64_t>(1, kGrain / std::max<int64_t>(1, pixels)),
+                                [&](int64_t begin, int64_t end) {
+                                  kernels.run[element](plain, begin, end, thread_scratch(bytes));
+                                });
+  }
+};
+
+template <typename T>
+double number(const void* data, int64_t at) {
+  return static_cast<double>(static_cast<const T*>(data)[at]);
+}
+
+double target_at(const MaskMap& map, int64_t at) {
+  switch (map.type) {
+    case 0:
+      return number<uint8_t>(map.data, at);
+    case 1:
+      return number<int16_t>(map.data, at);
+    case 2:
+      return number<int32_t>(map.data, at);
+    case 3:
+      return number<int64_t>(map.data, at);
+    case 4:
+      return number<float>(map.data, at);
+    case 5:
+      return number<double>(map.data, at);
+    case 6:
+      return number<torch::headeronly::Half>(map.data, at);
+    default:
+      return number<torch::headeronly::BFloat16>(map.data, at);
+  }
+}
+
+[[noreturn]] void throw_invalid(const SigmoidSums& problem) {
+  const MaskMap& map = problem.target;
+  const bool soft = map.type >= kFirstSoftMask;
+  const double void_label = static_cast<double>(problem.ignore_index);
+  for (int64_t n = 0; n < problem.shape.batch; ++n) {
+    for (int64_t q = 0; q < problem.shape.channels; ++q) {
+      for (int64_t row = 0; row < problem.shape.y.output_size; ++row) {
+        for (int64_t column = 0; column < problem.shape.x.output_size; ++column) {
+          const double target =
+              target_at(map, n * map.strides.batch + q * map.strides.channel +
+                                 row * map.strides.row + column * map.strides.column);
+          const bool right = soft ? target >= 0 && target <= 1
+                                  : target == 0 || target == 1 || target == void_label;
+          FCN_EXT_CHECK(right, "target must be ", soft ? "in [0, 1]" : "0, 1 or ignore_index = ",
+                        soft ? std::string() : join(problem.ignore_index), ", got ", target,
+                        " at batch index ", n, ", mask ", q, ", row ", row, ", column ", column);
+        }
+      }
+    }
+  }
+  throw std::invalid_argument("target was changed while it was read");
+}
+
+template <typename T>
+void add_units(const Work& work, const std::vector<double>& parts, T* sums) {
+  const int64_t chunks = work.plain.chunks;
+  for (int64_t mask = 0; mask < work.units / chunks; ++mask) {
+    for (int kind = 0; kind < kSigmoidSums; ++kind) {
+      double sum = 0;
+      for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+        sum += parts[(mask * chunks + chunk) * kSigmoidSums + kind];
+      }
+      sums[mask * kSigmoidSums + kind] = static_cast<T>(sum);
+    }
+  }
+}
+
+}  // namespace
+
+void SigmoidSumsCpu::sums(const SigmoidSums& problem, const Tensor& input, const Tensor&,
+                          Tensor& sums) {
+  Work work(problem, input);
+  std::vector<double> parts(work.units * kSigmoidSums);
+  work.plain.sums = parts.data();
+  work.run(input);
+  if (work.invalid != 0) {
+    throw_invalid(problem);
+  }
+  if (sums.scalar_type() == ScalarType::Double) {
+    add_units(work, parts, static_cast<double*>(sums.mutable_data_ptr()));
+  } else {
+    add_units(work, parts, static_cast<float*>(sums.mutable_data_ptr()));
+  }
+}
+
+void SigmoidSumsCpu::backward(const SigmoidSums& problem, const Tensor& grad_output,
+                              const Tensor& input, const Tensor&, Tensor& gradient) {
+  Work work(problem, input);
+  if (work.units == 0) {
+    return;
+  }
+  work.plain.grad_output = grad_output.const_data_ptr();
+  work.plain.gradient = gradient.mutable_data_ptr();
+  work.plain.gradient_strides = strides_of(gradient);
+  work.run(input);
+  if (work.invalid != 0) {
+    throw_invalid(problem);
+  }
+}
+
+}  // namespace fcn_ext

@@ -1,0 +1,152 @@
+// One pixel of a mask: its logit, its target, and what becomes of them.
+#pragma once
+
+#include "bilinear/cuda/taps.cuh"
+#include "common/cuda/device.cuh"
+#include "common/logarithms.h"
+#include "sigmoid_sums/sigmoid_sums.h"
+
+namespace fcn_ext {
+namespace sigmoid_sums {
+
+// The target at element `at` of its map: in [0, 1], kVoidMask, or NaN where it is out of range.
+template <typename accumulate_t>
+__device__ __forceinline__ accumulate_t hard_target(int64_t label, int64_t ignore_index) {
+  if (label == ignore_index) {
+    return kVoidMask;
+  }
+  return label == 0 || label == 1 ? static_cast<accumulate_t>(label) : accumulate_t(NAN);
+}
+template <typename accumulate_t>
+__device__ __forceinline__ accumulate_t soft_target(double target) {
+  return target >= 0 && target <= 1 ? static_cast<accumulate_t>(target) : accumulate_t(NAN);
+}
+
+template <typename accumulate_t>
+__device__ __forceinline__ accumulate_t target_at(const SigmoidSums& problem, int64_t at) {
+  const void* data = problem.target.data;
+  const int64_t ignored = problem.ignore_index;
+  switch (problem.target.type) {
+    case 0:
+      return hard_target<accumulate_t>(static_cast<const uint8_t*>(data)[at], ignored);
+    case 1:
+      return hard_target<accumulate_t>(static_cast<const int16_t*>(data)[at], ignored);
+    case 2:
+      return hard_target<accumulate_t>(static_cast<const int32_t*>(data)[at], ignored);
+    case 3:
+      return hard_target<accumulate_t>(static_cast<const int64_t*>(data)[at], ignored);
+    case 4:
+      return soft_target<accumulate_t>(static_cast<const float*>(data)[at]);
+    case 5:
+      return soft_target<accumulate_t>(static_cast<const double*>(data)[at]);
+    case 6:
+      return soft_target<accumulate_t>(static_cast<float>(static_cast<const c10::Half*>(data)[at]));
+    default:
+      return soft_target<accumulate_t>(
+          static_cast<float>(static_cast<const c10::BFloat16*>(data)[at]));
+  }
+}
+
+// What lies at a mask's first score and target.
+template <typename scalar_t>
+struct MaskView {
+  const scalar_t* scores;
+  int64_t target;
+
+  __device__ __forceinline__ MaskView(const SigmoidSums& problem, const scalar_t* input,
+                                      int64_t mask) {
+    const int64_t masks = problem.shape.channels, n = mask / masks, q = mask % masks;
+    scores = input + n * problem.input_strides.batch + q * problem.input_strides.channel;
+    target = n * problem.target.strides.batch + q * problem.target.strides.channel;
+  }
+};
+
+// A weight of zero reads nothing.
+template <typename scalar_t, typename accumulate_t>
+__device__ __forceinline__ accumulate_t logit_at(const SigmoidSums& problem, const scalar_t* scores,
+                                                 const WeightedTap<accumulate_t>& y,
+                                                 const WeightedTap<accumulate_t>& x) {
+  const PlaneStrides& strides = problem.input_strides;
+  const auto of_row = [&](const scalar_t* row) {
+    accumulate_t value = 0;
+    if (x.lower != 0) {
+      value += x.lower * static_cast<accumulate_t>(row[x.node * strides.column]);
+    }
+    if (x.upper != 0) {
+      value += x.upper * static_cast<accumulate_t>(row[(x.node + 1) * strides.column]);
+    }
+    return value;
+  };
+  accumulate_t value = 0;
+  if (y.lower != 0) {
+    value += y.lower * of_row(scores + y.node * strides.row);
+  }
+  if (y.upper != 0) {
+    value += y.upper * of_row(scores + (y.node + 1) * strides.row);
+  }
+  return value;
+}
+
+// NaN where the logit is.
+template <typename accumulate_t>
+struct Pixel {
+  accumulate_t p, q, rises, falls;  // sigmoid(x), sigmoid(-x), softplus(x), softplus(-x)
+
+  __device__ __forceinline__ explicit Pixel(accumulate_t x) {
+    const accumulate_t e = exp(x < 0 ? x : -x), tail = log1p(e);
+    const accumulate_t more = 1 / (1 + e), less = e / (1 + e);
+    p = x >= 0 ? more : less;
+    q = x >= 0 ? less : more;
+    rises = tail + (x < 0 ? accumulate_t(0) : x);
+    falls = tail + (x > 0 ? accumulate_t(0) : -x);
+  }
+};
+
+// Adds the sums of a pixel that is not void.
+template <typename accumulate_t>
+__device__ __forceinline__ void add_pixel(const SigmoidSums& problem, accumulate_t x,
+                                          accumulate_t target, accumulate_t* sum) {
+  const Pixel<accumulate_t> pixel(x);
+  const accumulate_t missing = 1 - target;
+  const accumulate_t positive = target == 0 ? accumulate_t(0) : target * pixel.falls;
+  const accumulate_t negative = missing == 0 ? accumulate_t(0) : missing * pixel.rises;
+  sum[kPositive] += positive;
+  sum[kNegative] += negative;
+  sum[kTarget] += target;
+  sum[kCount] += target == target ? accumulate_t(1) : target;
+  if (problem.regions) {
+    sum[kProbability] += target == target ? pixel.p : target;
+    sum[kOverlap] += target == 0 ? accumulate_t(0) : target * pixel.p;
+  }
+  if (problem.focal) {
+    const accumulate_t gamma = static_cast<accumulate_t>(problem.gamma);
+    const accumulate_t focused = exp(-gamma * (target > 0 ? pixel.rises : pixel.falls));
+    sum[kFocalPositive] += target == 0 ? accumulate_t(0) : focused * positive;
+    sum[kFocalNegative] += missing == 0 ? accumulate_t(0) : focused * negative;
+  }
+}
+
+// The derivative by the logit of the sums, each times its weight, of a pixel that is not void.
+template <typename accumulate_t>
+__device__ __forceinline__ accumulate_t slope_of(const SigmoidSums& problem, accumulate_t x,
+                                                 accumulate_t target, const accumulate_t* weight) {
+  const Pixel<accumulate_t> pixel(x);
+  accumulate_t slope =
+      weight[kNegative] * ((1 - target) * pixel.p) - weight[kPositive] * (target * pixel.q);
+  if (problem.regions) {
+    slope += (weight[kProbability] + weight[kOverlap] * target) * (pixel.p * pixel.q);
+  }
+  if (problem.focal) {
+    const bool there = target > 0;
+    const accumulate_t gamma = static_cast<accumulate_t>(problem.gamma);
+    const accumulate_t right = there ? pixel.p : pixel.q, wrong = there ? pixel.q : pixel.p;
+    const accumulate_t focused = exp(-gamma * (there ? pixel.rises : pixel.falls));
+    const accumulate_t steep =
+        focused * (gamma * (right * (there ? pixel.falls : pixel.rises)) + wrong);
+    slope += there ? -weight[kFocalPositive] * steep : weight[kFocalNegative] * steep;
+  }
+  return slope;
+}
+
+}  // namespace sigmoid_sums
+}  // namespace fcn_ext

@@ -1,0 +1,55 @@
+// What sigmoid losses sum over the pixels of each mask, straight from coarse scores: their logits
+// at full size are never stored. What its CPU and CUDA kernels are handed.
+//
+// With the logit x of a pixel, its target t, p = 1 / (1 + exp(-x)) and softplus(x) = ln(1 +
+// exp(x)), summed over the pixels of a mask that are not void:
+//
+//     kPositive        t * softplus(-x)            the cross-entropy of what is there
+//     kNegative        (1 - t) * softplus(x)       ... and of what is not
+//     kTarget          t
+//     kCount           1
+//     kProbability     p                           on request: `regions`
+//     kOverlap         p * t
+//     kFocalPositive   t * (1 - p)^gamma * softplus(-x)          on request: `focal`
+//     kFocalNegative   (1 - t) * p^gamma * softplus(x)
+#pragma once
+
+#include "bilinear/bilinear.h"
+
+namespace fcn_ext {
+
+enum SigmoidSum {
+  kPositive,
+  kNegative,
+  kTarget,
+  kCount,
+  kProbability,
+  kOverlap,
+  kFocalPositive,
+  kFocalNegative,
+  kSigmoidSums,
+};
+
+// One (N, Q, H, W) map of targets; strides in elements. type: 0 uint8 or bool, 1 int16, 2 int32,
+// 3 int64, 4 float, 5 double, 6 half, 7 bfloat16.
+struct MaskMap {
+  const void* data;
+  int type;
+  PlaneStrides strides;
+};
+
+constexpr int kFirstSoftMask = 4;
+
+struct SigmoidSums {
+  BilinearShape shape;  // channels = masks; the output is as large as the target
+  PlaneStrides input_strides;
+  MaskMap target;
+  int64_t ignore_index;  // of integer targets; compared as 64-bit integers
+  bool regions, focal;
+  double gamma;
+};
+
+// What becomes of a target that is void, among numbers in [0, 1].
+constexpr int kVoidMask = -1;
+
+}  // namespace fcn_ext

@@ -1,0 +1,211 @@
+"""Losses with a sigmoid: of one class, of many labels at once, of masks of queries."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fcn_ext import ops
+from fcn_ext.geometry import Geometry, Resize
+from fcn_ext.ops import _common
+
+_REDUCTIONS = ("none", "sum", "mean", "mean_masks")
+
+
+def sigmoid_cross_entropy(
+    input: Tensor,
+    target: Tensor,
+    geometry: Geometry = Resize(),
+    *,
+    pos_weight: Tensor | None = None,
+    ignore_index: int = 255,
+    reduction: str = "mean",
+) -> Tensor:
+    """``F.binary_cross_entropy_with_logits`` at the size of ``target``, from coarse scores.
+
+    For one class, several labels a pixel, or the masks of queries. Replaces::
+
+        logits = F.interpolate(scores, target.shape[2:], mode="bilinear")
+        loss = F.binary_cross_entropy_with_logits(logits, target.float())
+
+    The target may stay bool or uint8, of which pixels may be void.
+
+        >>> import torch
+        >>> scores = torch.zeros(2, 1, 32, 32, requires_grad=True)
+        >>> target = torch.randint(0, 2, (2, 256, 256), dtype=torch.uint8)
+        >>> loss = sigmoid_cross_entropy(scores, target)
+        >>> loss.backward()
+        >>> round(loss.item(), 4)                                          # ln 2
+        0.6931
+
+    Args:
+        input: coarse scores (N, Q, h, w), float32, float64, float16 or bfloat16, any strides.
+        target: (N, Q, H, W), or (N, H, W) where Q is 1. Bool or integers: 0, 1 or
+            ``ignore_index``. Floating point: in [0, 1], none of it void.
+        geometry: how the scores reach the size of the target.
+        pos_weight: (Q,) or (), what the loss of a target of one weighs, without gradient.
+        ignore_index: the value of void pixels in integer targets.
+        reduction: "mean", over the pixels of all masks that are not void; "sum"; "none", the sum
+            of each mask (N, Q), what remains when nothing is stored at full size; or "mean_masks",
+            the mean over masks of the mean over their pixels. Over nothing a mean is zero, and a
+            mask that is void altogether counts as zero.
+
+    Returns:
+        (), or (N, Q) for reduction "none": float32, or float64 for float64 scores. Differentiable
+        once with respect to ``input``.
+
+    Raises:
+        TypeError: an argument is of the wrong type.
+        ValueError: an argument breaks a rule above; see also :func:`fcn_ext.ops.sigmoid_sums`.
+    """
+    _check_reduction(reduction)
+    sums = ops.sigmoid_sums(input, _four_sizes(input, target), geometry, ignore_index=ignore_index)
+    positive = sums[..., 0]
+    if pos_weight is not None:
+        positive = positive * _weight(pos_weight, input)
+    return _reduced(positive + sums[..., 1], sums[..., 3].detach(), reduction)
+
+
+def sigmoid_focal_loss(
+    input: Tensor,
+    target: Tensor,
+    geometry: Geometry = Resize(),
+    *,
+    gamma: float = 2.0,
+    alpha: float | None = 0.25,
+    ignore_index: int = 255,
+    reduction: str = "mean",
+) -> Tensor:
+    """Sigmoid focal loss at the size of ``target``, from coarse scores.
+
+    Lin et al., "Focal Loss for Dense Object Detection", equation 5: the cross-entropy of a pixel
+    times ``(1 - p_t) ** gamma``, and ``alpha`` where its target is one, ``1 - alpha`` where it is
+    zero. As torchvision's, and as SAM's and Mask2Former's where these take the means of masks:
+    ``reduction="mean_masks"``.
+
+        >>> import torch
+        >>> masks = torch.zeros(1, 3, 64, 64, dtype=torch.bool)
+        >>> loss = sigmoid_focal_loss(torch.zeros(1, 3, 16, 16), masks, alpha=None)
+        >>> round(loss.item(), 4)                                          # ln 2 / 4
+        0.1733
+
+    Args:
+        input, geometry, ignore_index, reduction: as in :func:`sigmoid_cross_entropy`.
+        target: as there, bool or integers.
+        gamma: >= 0.
+        alpha: in [0, 1]; None for none.
+
+    Returns:
+        As there.
+
+    Raises:
+        TypeError: an argument is of the wrong type.
+        ValueError: an argument breaks a rule above; see also :func:`fcn_ext.ops.sigmoid_sums`.
+    """
+    _check_reduction(reduction)
+    if alpha is not None:
+        alpha = _common.number(alpha, "alpha")
+        if not 0 <= alpha <= 1:
+            raise ValueError(f"alpha must be in [0, 1] or None, got {alpha:g}")
+    sums = ops.sigmoid_sums(
+        input,
+        _four_sizes(input, target),
+        geometry,
+        ignore_index=ignore_index,
+        gamma=_common.number(gamma, "gamma"),
+    )
+    positive, negative = sums[..., 6], sums[..., 7]
+    if alpha is not None:
+        positive, negative = alpha * positive, (1 - alpha) * negative
+    return _reduced(positive + negative, sums[..., 3].detach(), reduction)
+
+
+def sigmoid_dice_loss(
+    input: Tensor,
+    target: Tensor,
+    geometry: Geometry = Resize(),
+    *,
+    smooth: float = 1.0,
+    ignore_index: int = 255,
+    reduction: str = "mean",
+) -> Tensor:
+    """Dice loss of masks at the size of ``target``, from coarse scores.
+
+    ``1 - (2 * sum(p * t) + smooth) / (sum(p) + sum(t) + smooth)`` of each mask, ``p`` the sigmoid
+    of the logits: MaskFormer's, DETR's and SAM's.
+
+        >>> import torch
+        >>> masks = torch.ones(1, 3, 64, 64, dtype=torch.bool)
+        >>> round(sigmoid_dice_loss(torch.zeros(1, 3, 16, 16), masks).item(), 2)    # 1 - 1 / 1.5
+        0.33
+
+    Args:
+        input, target, geometry, ignore_index: as in :func:`sigmoid_cross_entropy`.
+        smooth: what is added above and below, >= 0.
+        reduction: "mean" over masks, "sum", or "none": (N, Q).
+
+    Returns:
+        (), or (N, Q) for reduction "none", as there.
+
+    Raises:
+        TypeError: an argument is of the wrong type.
+        ValueError: an argument breaks a rule above; see also :func:`fcn_ext.ops.sigmoid_sums`.
+    """
+    if reduction not in _REDUCTIONS[:3]:
+        raise ValueError(f"reduction must be 'none', 'sum' or 'mean', got {reduction!r}")
+    smooth = _common.number(smooth, "smooth")
+    if not smooth >= 0:
+        raise ValueError(f"smooth must be >= 0, got {smooth:g}")
+    sums = ops.sigmoid_sums(
+        input, _four_sizes(input, target), geometry, ignore_index=ignore_index, regions=True
+    )
+    present, probability, overlap = sums[..., 2].detach(), sums[..., 4], sums[..., 5]
+    loss = 1 - (2 * overlap + smooth) / (probability + present + smooth)
+    if reduction == "none":
+        return loss
+    return loss.sum() if reduction == "sum" else loss.sum() / max(1, loss.numel())
+
+
+def _check_reduction(reduction: Any) -> None:
+    if reduction not in _REDUCTIONS:
+        raise ValueError(
+            f"reduction must be 'none', 'sum', 'mean' or 'mean_masks', got {reduction!r}"
+        )
+
+
+def _four_sizes(input: Tensor, target: Tensor) -> Tensor:
+    """The target (N, Q, H, W); that of one class may lack Q."""
+    _common.is_map(input, "input")
+    if _common.is_tensor(target, "target").dim() != 3:
+        return target
+    if input.shape[1] != 1:
+        raise ValueError(
+            f"target must have shape (N, Q, H, W) unless input has one channel, got "
+            f"{tuple(target.shape)} and {tuple(input.shape)}"
+        )
+    return target.unsqueeze(1)
+
+
+def _weight(pos_weight: Tensor, input: Tensor) -> Tensor:
+    _common.is_tensor(pos_weight, "pos_weight")
+    _common.on_same_device(input, "input", pos_weight, "pos_weight")
+    if pos_weight.dim() != 0 and pos_weight.shape != (input.shape[1],):
+        raise ValueError(
+            f"pos_weight must have shape (Q,) = ({input.shape[1]},) or (), "
+            f"got {tuple(pos_weight.shape)}"
+        )
+    return pos_weight.detach().to(_common.accumulate_dtype(input))
+
+
+def _reduced(loss: Tensor, count: Tensor, reduction: str) -> Tensor:
+    """Sums of masks (N, Q) as ``reduction`` says."""
+    if reduction == "none":
+        return loss
+    if reduction == "sum":
+        return loss.sum()
+    if reduction == "mean_masks":
+        return (loss / count.clamp(min=1)).sum() / max(1, loss.numel())
+    # Counts of many masks are added where they are exact.
+    return loss.sum() / count.to(torch.float64).sum().clamp(min=1).to(loss.dtype)

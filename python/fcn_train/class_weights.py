@@ -1,0 +1,83 @@
+"""Weights of the classes in the loss, and the shares of their pixels that count."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fcn_train.by_name import by_name
+from fcn_train.data import SegmentationDataset, dataset_statistics
+from fcn_train.errors import UsageError
+
+
+def class_weights(choice: str, dataset: SegmentationDataset, device: torch.device) -> Tensor | None:
+    """Weights of the classes in the loss, (C,) float32: ``--optim.class-weights``."""
+    if choice == "none":
+        return None
+    if choice == "median-frequency":
+        weights = dataset_statistics(dataset).median_frequency_weights()
+    else:
+        weights = weights_from_file(Path(choice), dataset.num_classes)
+    return torch.tensor(weights, dtype=torch.float32, device=device)
+
+
+def class_shares(choice: str, dataset: SegmentationDataset, device: torch.device) -> Tensor | None:
+    """Shares of the pixels of each class that count, (C,) float32: ``--optim.class-sampling``."""
+    weights = class_weights(choice, dataset, device)
+    return None if weights is None else weights.clamp(max=1)
+
+
+def by_head(
+    option: str,
+    of_classes: Callable[[str, SegmentationDataset, torch.device], Tensor | None],
+    choice: str,
+    dataset: SegmentationDataset,
+    device: torch.device,
+) -> Any:
+    """``class_weights`` or ``class_shares`` as ``pixel_loss`` takes them: by head where ``dataset``
+    has several sets of labels; ``choice`` of ``option`` is then one for all sets, or one for each,
+    ``a=median-frequency,b=none``.
+
+    Raises:
+        UsageError: it is neither, or names a file for all sets.
+    """
+    if len(dataset.label_sets) == 1:
+        return of_classes(choice, dataset, device)
+    names = [labels.name for labels in dataset.label_sets]
+    choices: Mapping[str, str] | None = dict.fromkeys(names, choice)
+    if choice not in ("none", "median-frequency"):
+        choices = by_name(choice)
+    if choices is None or choices.keys() != set(names):
+        example = ",".join([f"{names[0]}=weights.txt", *(f"{name}=none" for name in names[1:])])
+        raise UsageError(
+            f"{option} must be none, median-frequency or, for several sets of labels, "
+            f"one of these or a file for each, such as {example}, got {choice!r}"
+        )
+    return {
+        name: of_classes(choices[name], dataset.only(which), device)
+        for which, name in enumerate(names)
+    }
+
+
+def weights_from_file(path: Path, num_classes: int) -> np.ndarray:
+    """One number per class: a JSON list, or text separated by white space or commas."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = json.loads(text) if path.suffix == ".json" else text.replace(",", " ").split()
+        weights = np.array(values, dtype=np.float64)
+    except OSError as error:
+        raise UsageError(f"{path}: class weights cannot be read ({error.strerror})") from None
+    except (ValueError, TypeError):
+        raise UsageError(f"{path}: class weights must be a list of numbers") from None
+    if weights.shape != (num_classes,) or not np.isfinite(weights).all() or (weights < 0).any():
+        raise UsageError(
+            f"{path}: class weights must be {num_classes} finite numbers >= 0, "
+            f"got {weights.size} with minimum {weights.min(initial=np.inf):g}"
+        )
+    return weights

@@ -1,0 +1,46 @@
+"""Networks of one head and of several, used alike.
+
+The methods of a network of one head take a target and give a label map; those of a network of
+several take and give dicts by head. Data sets have their sets of labels in an order, which is that
+of the heads.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from torch import nn
+
+from fcn_ext.models import FCN, MultiHeadFCN
+from fcn_ext.models.parts import MAIN
+
+T = TypeVar("T")
+
+Net = FCN | MultiHeadFCN
+"""A network that `fcn train` learns."""
+
+
+def head_names(model: Any) -> list[str]:
+    """The name of each head; "" that of a network of one."""
+    return list(model.heads) if isinstance(model, MultiHeadFCN) else [""]
+
+
+def by_head(model: Any, values: Sequence[T]) -> Any:
+    """``values``, one for each head, as the methods of ``model`` take them: by head, or alone."""
+    if isinstance(model, MultiHeadFCN):
+        return dict(zip(model.heads, values, strict=True))
+    (value,) = values
+    return value
+
+
+def in_order(given: T | Mapping[str, T]) -> list[T]:
+    """What a method of a network gave, as a list of one value for each head."""
+    return list(given.values()) if isinstance(given, Mapping) else [given]
+
+
+def can_name_head(name: str) -> bool:
+    """Whether a head can have this name: it begins those of layers and ends those of files."""
+    is_plain = re.fullmatch(r"[\w-]+", name) is not None
+    return is_plain and name != MAIN and not hasattr(nn.ModuleDict, name)

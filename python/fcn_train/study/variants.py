@@ -1,0 +1,339 @@
+"""The engine of studies that train: variants of `fcn train`, of the same data and seeds."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import re
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from fcn_ext.models import FCN
+from fcn_train.config import load_config, to_dict
+from fcn_train.console import Advance, Console
+from fcn_train.data.opening import open_split
+from fcn_train.errors import UsageError
+from fcn_train.files import write_text
+from fcn_train.model_options import WITHOUT_FC
+from fcn_train.options import TrainOptions
+from fcn_train.run import load_run
+from fcn_train.run_folder import RunFolder
+from fcn_train.study.findings import Findings
+from fcn_train.study.options import TrainStudyOptions
+from fcn_train.study.pictures import Line, draw_lines
+from fcn_train.train import train
+
+SECONDS = "seconds.json"
+CURVES = ("variant", "seed", "step", "seconds", "loss", "mean IU", "pixel accuracy")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What is compared with others.
+
+    Attributes:
+        name: in tables.
+        stages: what is trained, one after the other; each starts from the network of the one before
+            it, as the finer of two (32s, 16s, 8s).
+        paper: the paper's mean IU in percent, where it has one.
+    """
+
+    name: str
+    stages: tuple[TrainOptions, ...]
+    paper: float | None = None
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A variant, trained with one seed.
+
+    Attributes:
+        losses: (step, mean loss since the row before), counted over all stages.
+        scores: (step, mean IU, pixel accuracy) on the val split.
+        seconds: of processor time in each step, the median of a stage; wall time on a GPU.
+        steps: taken in each stage.
+        run: folder of the last stage.
+    """
+
+    variant: Variant
+    seed: int
+    losses: list[tuple[int, float]]
+    scores: list[tuple[int, float, float]]
+    seconds: list[float]
+    steps: list[int]
+    run: Path
+
+    def seconds_at(self, step: int) -> float:
+        """Time spent in steps until ``step``."""
+        total = 0.0
+        for steps, seconds in zip(self.steps, self.seconds, strict=True):
+            total += min(step, steps) * seconds
+            step = max(0, step - steps)
+        return total
+
+    @property
+    def images(self) -> int:
+        """Images passed forward and back."""
+        batches = (s.optim.batch * s.optim.accumulate for s in self.variant.stages)
+        return sum(batch * steps for batch, steps in zip(batches, self.steps, strict=True))
+
+
+def base_options(options: TrainStudyOptions) -> TrainOptions:
+    """What all variants of a study have in common."""
+    model = options.model
+    if model.name.startswith(WITHOUT_FC):
+        model = replace(model, fc_channels=0)
+    return TrainOptions(
+        data=options.data,
+        model=model,
+        optim=options.optim,
+        init_classifier=options.init_classifier,
+        device=options.device,
+        threads=options.threads,
+        checkpoint_every=1_000_000,
+        log_every=options.log_every,
+    )
+
+
+def comparison(
+    title: str, paper: str, variants: Callable[[TrainOptions], list[Variant]]
+) -> Callable[[TrainStudyOptions, Path, Console], Findings]:
+    """A study of the ``variants`` of options: what trains all, draws their curves, and tells how
+    they score. ``paper`` is what the paper found.
+
+    It raises UsageError, DataError and TrainingError as :func:`fcn_train.train.train` does, and
+    where the folder holds runs of other options.
+    """
+
+    def run(options: TrainStudyOptions, folder: Path, console: Console) -> Findings:
+        base = base_options(options)
+        compared = variants(base)
+        trained = train_all(compared, options, folder, console)
+        name = f"{title}: {base.model.name} on {base.data.kind}, seeds: {options.seeds}"
+        draw_curves(folder / "picture.png", name, trained)
+        return Findings(
+            title=name,
+            paper=paper,
+            header=(
+                *("variant", "mean IU (%)", "range", "pixel accuracy (%)"),
+                *("steps", "images", "s per step", "seconds", "paper"),
+            ),
+            rows=[summary(variant, trained) for variant in compared],
+            facts={**study_facts(options), "environment": environment(trained)},
+            more={"curves": (CURVES, [row for one in trained for row in curve_rows(one)])},
+        )
+
+    return run
+
+
+def draw_curves(path: Path, title: str, trained: Sequence[Trained]) -> None:
+    """Losses and scores, by step and by time, means over the seeds."""
+    draw_lines(
+        path,
+        title,
+        {
+            ("step", "training loss"): _mean_lines(trained, "losses", by_time=False),
+            ("seconds", "training loss"): _mean_lines(trained, "losses", by_time=True),
+            ("step", "mean IU (%)"): _mean_lines(trained, "scores", by_time=False),
+            ("seconds", "mean IU (%)"): _mean_lines(trained, "scores", by_time=True),
+        },
+    )
+
+
+def study_facts(options: TrainStudyOptions) -> dict[str, Any]:
+    """The size of a study."""
+    return {
+        "seeds": [options.seed + number for number in range(options.seeds)],
+        "options": to_dict(base_options(options)),
+    }
+
+
+def environment(trained: Sequence[Trained]) -> Any:
+    """Where the first of the runs ran."""
+    return json.loads(RunFolder(trained[0].run).environment.read_text("utf-8"))
+
+
+def network(one: Trained) -> FCN:
+    """The network of a run."""
+    model = load_run(one.run).model
+    assert isinstance(model, FCN)  # of one set of labels
+    return model
+
+
+def train_all(
+    variants: Sequence[Variant], options: TrainStudyOptions, folder: Path, console: Console
+) -> list[Trained]:
+    """Every variant with every seed; runs that are there already are read, or gone on with."""
+    for name, value in (("--seeds", options.seeds), ("--points", options.points)):
+        if value < 1:
+            raise UsageError(f"{name} must be >= 1, got {value}")
+    dataset = open_split(options.data, options.data.train_split)
+    if len(dataset.label_sets) > 1:
+        raise UsageError(
+            "a study compares networks of one head: give one folder, not --data.label-folder "
+            f"{options.data.label_folder}"
+        )
+    images = len(dataset)
+    jobs = [
+        (variant, options.seed + number) for number in range(options.seeds) for variant in variants
+    ]
+    trained = []
+    for number, (variant, seed) in enumerate(jobs, 1):
+        console.line(f"{number} of {len(jobs)}: {variant.name}, seed {seed}")
+        stages = [evaluated(stage, options.points, images) for stage in variant.stages]
+        trained.append(train_variant(variant, stages, seed, folder / "runs", console))
+    return trained
+
+
+def evaluated(stage: TrainOptions, points: int, images: int) -> TrainOptions:
+    """``stage`` with so many evaluations, whatever a step's number of ``images`` of the split."""
+    optim = stage.optim
+    if points == 1:
+        epochs = 0.0
+    elif optim.steps:
+        epochs = optim.steps / points * optim.batch * optim.accumulate / images
+    else:
+        epochs = optim.epochs / points
+    return replace(stage, evaluate_every=epochs)
+
+
+def train_variant(
+    variant: Variant, stages: Sequence[TrainOptions], seed: int, folder: Path, console: Console
+) -> Trained:
+    """The ``stages`` of a variant, one run folder each."""
+    losses: list[tuple[int, float]] = []
+    scores: list[tuple[int, float, float]] = []
+    seconds: list[float] = []
+    steps: list[int] = []
+    run: Path | None = None
+    for number, stage in enumerate(stages, 1):
+        own = replace(stage, seed=seed)
+        if run is not None:
+            own = replace(own, init_coarser=run, init_classifier=None)
+        name = re.sub(r"[^a-z0-9.]+", "-", variant.name.lower()).strip("-")
+        stage_name = f"{name}-{seed}" + (f"-{number}" if len(stages) > 1 else "")
+        run = train_once(own, folder / stage_name, console)
+        before = sum(steps)
+        rows = _read(run / "training.csv")
+        losses += [(before + int(row["step"]), float(row["loss"])) for row in rows]
+        steps.append(int(rows[-1]["step"]))
+        scores += [
+            (before + int(row["step"]), float(row["mean_iu"]), float(row["pixel_accuracy"]))
+            for row in _read(run / "evaluations.csv")
+        ]
+        seconds.append(float(json.loads((run / SECONDS).read_text("utf-8"))["per_step"]))
+    assert run is not None
+    return Trained(variant, seed, losses, scores, seconds, steps, run)
+
+
+def train_once(options: TrainOptions, run: Path, console: Console) -> Path:
+    """A finished run of ``options`` in the folder ``run``, trained now or before.
+
+    Raises:
+        UsageError: the folder holds a run of other options.
+    """
+    timed = TimedConsole(console, options.device)
+    if not RunFolder(run).config.exists():
+        train(replace(options, output=run), None, timed)
+    elif to_dict(load_config(run)) != to_dict(options):
+        raise UsageError(
+            f"{run}: holds a run of other options; give another --output, or remove the folder"
+        )
+    elif not (run / SECONDS).exists() or not RunFolder(run).metrics.exists():
+        train(options, run, timed)
+    if not (run / SECONDS).exists():
+        write_text(run / SECONDS, json.dumps({"per_step": timed.per_step}) + "\n")
+    return run
+
+
+class TimedConsole(Console):
+    """Takes the time of each training step, and says nothing of what a run usually says."""
+
+    def __init__(self, console: Console, device: str) -> None:
+        super().__init__(console.stream, plain=True)
+        self._console = console
+        self._times: list[float] = []
+        # Processor time is that of the work alone, whatever else a machine does; it does not tell
+        # how long a GPU works.
+        self._clock = time.process_time if device == "cpu" else time.perf_counter
+
+    @property
+    def per_step(self) -> float:
+        """The median, in seconds, of the steps that followed each other; 0 if there are none."""
+        return statistics.median(self._times) if self._times else 0.0
+
+    def line(self, text: str) -> None:
+        pass
+
+    def warn(self, text: str) -> None:
+        self._console.warn(text)
+
+    @contextlib.contextmanager
+    def progress(self, title: str, total: int, start: int = 0) -> Iterator[Advance]:
+        last: float | None = self._clock()
+        with self._console.progress(title, total, start) as shown:
+
+            def advance(count: int = 1, text: str = "") -> None:
+                nonlocal last
+                now = self._clock()
+                if title == "training" and count and last is not None:
+                    self._times.append((now - last) / count)
+                last = now if count else None  # what comes next was not a step alone
+                shown(count, text)
+
+            yield advance
+
+
+def summary(variant: Variant, trained: Sequence[Trained]) -> list[Any]:
+    """The row of a variant: means over the seeds, and how far their mean IUs are apart."""
+    own = [one for one in trained if one.variant is variant]
+    ious = [100 * one.scores[-1][1] for one in own]
+    return [
+        variant.name,
+        statistics.fmean(ious),
+        max(ious) - min(ious),
+        statistics.fmean(100 * one.scores[-1][2] for one in own),
+        sum(own[0].steps),
+        own[0].images,
+        statistics.fmean(one.seconds_at(sum(one.steps)) / sum(one.steps) for one in own),
+        statistics.fmean(one.seconds_at(sum(one.steps)) for one in own),
+        variant.paper,
+    ]
+
+
+def curve_rows(one: Trained) -> list[list[Any]]:
+    """Rows of ``curves.csv``: losses and scores, by their steps."""
+    points: dict[int, list[float | None]] = {}
+    for step, loss in one.losses:
+        points[step] = [loss, None, None]
+    for step, iou, accuracy in one.scores:
+        points.setdefault(step, [None, None, None])[1:] = [iou, accuracy]
+    return [
+        [one.variant.name, one.seed, step, one.seconds_at(step), *values]
+        for step, values in sorted(points.items())
+    ]
+
+
+def _mean_lines(trained: Sequence[Trained], which: str, *, by_time: bool) -> Mapping[str, Line]:
+    """A line for each variant: means over the seeds at each step, which all seeds have."""
+    lines: dict[str, Line] = {}
+    for name in dict.fromkeys(one.variant.name for one in trained):
+        own = [one for one in trained if one.variant.name == name]
+        line = []
+        for points in zip(*(getattr(one, which) for one in own), strict=True):
+            step = points[0][0]
+            x = statistics.fmean(one.seconds_at(step) for one in own) if by_time else step
+            y = statistics.fmean(point[1] for point in points)
+            line.append((x, 100 * y if which == "scores" else y))
+        lines[name] = line
+    return lines
+
+
+def _read(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))

@@ -1,0 +1,110 @@
+"""Files of weights that other programs wrote."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from fcn_train.errors import UsageError
+
+# Under these names programs keep a state dict among other things, and before these its keys.
+WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "weights")
+PREFIXES = ("module.", "model.", "_orig_mod.")
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """Tensors by name from .safetensors, .npz or a .pth state dict; no file's code is run.
+
+    A state dict is found inside what programs save around it (``{"state_dict": ..., "epoch": 3}``),
+    and its keys lose the prefixes of wrapping modules (``module.``, ``model.``).
+
+    Raises:
+        UsageError: the file is no file of weights; the message says what it is instead.
+    """
+    refuse_other_files(path)
+    try:
+        if path.suffix == ".safetensors":
+            state: Any = load_file(path)
+        elif path.suffix == ".npz":
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+                state = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise UsageError(
+            f"{path}: holds more than tensors and is not loaded; save the state dict alone"
+        ) from None
+    except (
+        *(OSError, ValueError, EOFError, RuntimeError, KeyError, TypeError, AttributeError),
+        *(SafetensorError, IndexError, BadZipFile),
+    ) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UsageError(
+            f"{path}: weights cannot be read ({reason[:200]}); give a .pth state dict, "
+            ".safetensors or .npz"
+        ) from None
+    state = _unwrapped(state)
+    if not isinstance(state, dict) or not state:
+        raise UsageError(f"{path}: must hold a state dict, a mapping of names to tensors")
+    others = [name for name, value in state.items() if not isinstance(value, Tensor)]
+    if others:
+        raise UsageError(
+            f"{path}: must hold a state dict, a mapping of names to tensors, but {some(others)} "
+            "is none"
+        )
+    return {str(name): value for name, value in state.items()}
+
+
+def refuse_other_files(path: Path) -> None:
+    """Tell by its first bytes a file that only looks like weights. Raises UsageError."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(512)
+    except OSError as error:
+        raise UsageError(f"{path}: weights cannot be read ({error.strerror})") from None
+    if not start:
+        raise UsageError(f"{path}: is empty; download it again")
+    if re.match(rb"\s*<(!doctype|html|\?xml)", start, re.IGNORECASE):
+        raise UsageError(f"{path}: is a web page, not weights; download the file itself")
+    if start.startswith(b"version https://git-lfs"):
+        raise UsageError(f"{path}: is a Git LFS pointer, not weights; run git lfs pull")
+    if path.suffix == ".caffemodel":
+        raise UsageError(
+            f"{path}: is a Caffe model, which is not read; save its layers as an .npz with the "
+            "names conv1_1.weight, conv1_1.bias and so on"
+        )
+
+
+def some(names: Iterable[str], most: int = 3) -> str:
+    """The first few names, and how many more there are."""
+    found = [str(name) for name in names]
+    more = len(found) - most
+    return ", ".join(found[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def _unwrapped(state: Any) -> Any:
+    while isinstance(state, dict):
+        inner = next((state[name] for name in WRAPPERS if isinstance(state.get(name), dict)), None)
+        if inner is None:
+            break
+        state = inner
+    if not isinstance(state, dict):
+        return state
+    stripped = True
+    while stripped:
+        stripped = False
+        for prefix in PREFIXES:
+            if 2 * sum(str(name).startswith(prefix) for name in state) > len(state):
+                state = {str(name).removeprefix(prefix): value for name, value in state.items()}
+                stripped = True
+    return state

@@ -1,0 +1,156 @@
+"""Sums of sigmoid losses and their gradient by the CUDA kernels, against the plain reference."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from torch import Tensor
+
+from fcn_ext import reference
+from fcn_ext.geometry import Deconvolution, Geometry, Resize
+
+from .maps import Map, scaling, upsampling
+from .operands import (
+    CHANNELS_LAST,
+    CONTIGUOUS,
+    LABELS,
+    SCORES,
+    accumulated,
+    among_nans,
+    check_guards,
+    guarded,
+    laid_out,
+)
+
+if TYPE_CHECKING:
+    from .library import Emulation
+
+MAPS = [
+    upsampling((4, 5), 8, crop=(3, 4, 5, 2)),
+    upsampling((3, 3), 3, odd=True),
+    upsampling((3, 4), 1),
+    scaling((3, 5), 4),
+    Map((5, 4), (9, 13), align_corners=True),
+    Map((9, 13), (4, 5)),
+    Map((1, 1), (6, 40)),
+    Map((3, 2), (40, 300)),
+    Map((4, 3), (1, 7), align_corners=True),
+]
+
+
+def geometry_of(map: Map) -> Geometry:
+    if map.stride:
+        return Deconvolution(map.stride, map.kernel_size, map.offset)
+    return Resize(map.align_corners)
+
+
+def drawn(map: Map, dtype: torch.dtype, masks: tuple[int, int] = (2, 3)) -> Tensor:
+    generator = torch.Generator().manual_seed(2)
+    shape = (*masks, *map.output_size)
+    if dtype.is_floating_point:
+        return torch.rand(shape, generator=generator).to(dtype)
+    target = torch.randint(0, 2, shape, generator=generator)
+    target[torch.rand(shape, generator=generator) < 0.1] = 7
+    return target.to(dtype)
+
+
+def check(
+    emulation: Emulation,
+    map: Map,
+    scores: Tensor,
+    target: Tensor,
+    *,
+    gamma: float | None = None,
+    regions: bool = True,
+    layout: torch.memory_format = CONTIGUOUS,
+) -> None:
+    dtype, (batch, masks) = scores.dtype, scores.shape[:2]
+    wide = scores.double().clone().requires_grad_()
+    expected = reference.sigmoid_sums(
+        wide, target, geometry_of(map), ignore_index=7, gamma=gamma, regions=regions
+    )
+    weights = torch.linspace(0.5, 1.5, expected.numel()).reshape(expected.shape)
+    (expected * weights).sum().backward()
+    assert wide.grad is not None
+
+    number = 4 + SCORES.index(target.dtype) if target.dtype in SCORES else target.dtype
+    scores = among_nans(scores)
+    of_target = (target, number, target.stride(), 7, gamma, int(regions))
+    geometry, of_scores = map.geometry(batch, masks), (scores, scores.stride())
+    sums, memory = guarded((batch, masks, 8), accumulated(dtype))
+    emulation.call("sigmoid_sums", dtype, geometry, *of_scores, *of_target, sums)
+    check_guards(sums, memory)
+    gradient, memory = guarded(tuple(scores.shape), accumulated(dtype), layout)
+    weights = weights.to(accumulated(dtype))
+    emulation.call(
+        "sigmoid_sums_backward",
+        *(dtype, geometry, weights, *of_scores, *of_target, gradient, gradient.stride()),
+    )
+    check_guards(gradient, memory)
+    tolerance = 1e-12 if dtype == torch.float64 else 1e-5
+    for actual, right in ((sums, expected.detach()), (gradient, wide.grad)):
+        scale = max(1.0, right.abs().max().item())
+        torch.testing.assert_close(actual.double() / scale, right / scale, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("map", MAPS, ids=str)
+@pytest.mark.parametrize("dtype", SCORES, ids=str)
+def test_matches_reference(emulation: Emulation, map: Map, dtype: torch.dtype) -> None:
+    scores = (2 * torch.randn(2, 3, *map.input_size, dtype=torch.float64)).to(dtype)
+    check(emulation, map, scores, drawn(map, torch.uint8), gamma=1.5)
+    check(emulation, map, scores, drawn(map, torch.float32))
+
+
+@pytest.mark.parametrize("dtype", [*LABELS, *SCORES], ids=str)
+def test_any_target_and_layout(emulation: Emulation, dtype: torch.dtype) -> None:
+    map = MAPS[3]
+    scores = torch.randn(2, 3, *map.input_size)
+    target = drawn(map, dtype)
+    for layout in ("contiguous", "channels last", "transposed", "every other column"):
+        check(
+            emulation,
+            map,
+            laid_out(scores, layout),
+            laid_out(target, layout),
+            regions=False,
+            layout=CHANNELS_LAST if layout == "channels last" else CONTIGUOUS,
+        )
+
+
+def test_a_target_out_of_range_is_nan(emulation: Emulation) -> None:
+    """Of its mask alone."""
+    map = MAPS[3]
+    scores = torch.randn(1, 2, *map.input_size)
+    target = torch.zeros((1, 2, *map.output_size), dtype=torch.int64)
+    target[0, 1, 2, 3] = 5
+    sums, _ = guarded((1, 2, 8), torch.float32)
+    of_target = (target, target.dtype, target.stride(), 7, 2.0, 1)
+    emulation.call(
+        "sigmoid_sums",
+        *(scores.dtype, map.geometry(1, 2), scores, scores.stride(), *of_target, sums),
+    )
+    assert sums[0, 0].isfinite().all()
+    assert sums[0, 1].isnan().all()
+
+
+def test_no_masks(emulation: Emulation) -> None:
+    map = MAPS[0]
+    for masks in ((0, 3), (2, 0)):
+        scores = torch.zeros(*masks, *map.input_size)
+        sums, memory = guarded((*masks, 8), torch.float32)
+        target = torch.zeros((*masks, *map.output_size), dtype=torch.uint8)
+        of_target = (target, target.dtype, target.stride(), 7, None, 0)
+        emulation.call(
+            "sigmoid_sums",
+            *(scores.dtype, map.geometry(*masks), scores, scores.stride(), *of_target, sums),
+        )
+        check_guards(sums, memory)
+
+
+def test_no_races(checked: Emulation) -> None:
+    checked.call("races_set_strict", 1)
+    for map in (MAPS[0], MAPS[7]):
+        scores = torch.randn(1, 2, *map.input_size)
+        check(checked, map, scores, drawn(map, torch.uint8, (1, 2)), gamma=2.0)
