@@ -31,10 +31,11 @@ from fcn_train.heads import Net, by_head, in_order
 from fcn_train.network import normalization_of
 from fcn_train.options import EvaluateOptions, Logits
 from fcn_train.pictures import Picture
-from fcn_train.predict import segment
+from fcn_train.predict import AT_ONCE, segment
 from fcn_train.report import Result, summary, write_report
 from fcn_train.run import check_classes, load_run
 from fcn_train.runtime import Runtime, open_runtime
+from fcn_train.views import Views
 
 PICTURES = 6
 Counts = ConfusionMatrix | dict[str, ConfusionMatrix]
@@ -52,6 +53,7 @@ class Evaluator:
         batch: images in one forward pass, where neighbors in the split have one size.
         logits: "coarse" counts straight from the coarse scores, "full" from every pixel's logits.
         workers: loader processes.
+        views: what the network sees of each image.
     """
 
     dataset: SegmentationDataset
@@ -60,6 +62,7 @@ class Evaluator:
     batch: int = 1
     logits: Logits = "coarse"
     workers: int = 0
+    views: Views = AT_ONCE
 
     @overload
     def count(
@@ -98,7 +101,13 @@ class Evaluator:
                 images = runtime.images(examples.images)
                 targets = [runtime.targets(labels) for labels in examples.all_targets]
                 with runtime.autocast():
-                    if self.logits == "coarse":
+                    if self.views.several:
+                        averages = self.views.average(model, images)
+                        for matrix, average, target in zip(
+                            matrices, averages, targets, strict=True
+                        ):
+                            matrix.update(average.argmax(), target)
+                    elif self.logits == "coarse":
                         model.evaluate(images, by_head(model, targets), by_head(model, matrices))
                     else:
                         made = in_order(model(images))
@@ -133,7 +142,7 @@ class Evaluator:
             for index in spread(len(self.dataset), count):
                 example = self.dataset[index]
                 seen = input_to_tensor(example, self.normalization, self.dataset.channels)
-                prediction = in_order(segment(model, seen, self.runtime))[which]
+                prediction = in_order(segment(model, seen, self.runtime, self.views))[which]
                 name = self.dataset.ids[index]
                 rows.append(Picture(name, example.image, example.labels[which], prediction))
         return rows
@@ -170,6 +179,8 @@ def evaluate_run(
     console = console or Console()
     if options.batch < 1:
         raise UsageError(f"--batch must be >= 1, got {options.batch}")
+    if options.tta and options.logits != "coarse":
+        raise UsageError(f"--tta averages coarse scores, got --logits {options.logits}")
     runtime = open_runtime(options.device, options.threads, options.amp, console.warn)
     run = load_run(options.run, options.weights)
     data = validation_options(run.options.data)
@@ -189,6 +200,7 @@ def evaluate_run(
         batch=options.batch,
         logits=options.logits,
         workers=runtime.workers(data.workers),
+        views=Views(tta=options.tta),
     )
     began = time.monotonic()
     with console.progress("evaluating", len(dataset)) as advance:
@@ -206,6 +218,7 @@ def evaluate_run(
             "images": len(dataset),
             "weights": options.weights,
             "logits": options.logits,
+            "mirror images": "averaged" if options.tta else "no",
             "seconds": round(time.monotonic() - began, 1),
         },
         results=evaluator.results(model, counts),

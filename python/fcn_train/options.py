@@ -177,6 +177,8 @@ class EvaluateOptions:
     """Images per forward pass, where neighbors in the list have the same size."""
     logits: Logits = "coarse"
     """As --logits of `fcn train`, whichever the run was trained with."""
+    tta: Flag = False
+    """Test-time augmentation: average the probabilities of each image and its mirror image."""
     device: str = "auto"
     """As --device of `fcn train`."""
     threads: int = 0
@@ -207,6 +209,13 @@ class PredictOptions:
     each, in a folder of its name."""
     weights: Literal["last", "best"] = "last"
     """As --weights of `fcn evaluate`."""
+    tile: int = 0
+    """Side of the windows that images are predicted in, in pixels, for images that are too large;
+    0: at once."""
+    overlap: int = 0
+    """Pixels that neighboring windows share at least; probabilities are averaged there."""
+    tta: Flag = False
+    """As --tta of `fcn evaluate`."""
     opacity: float = 0.55
     """Opacity of the classes over the image."""
     strict: Flag = False

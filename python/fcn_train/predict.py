@@ -26,11 +26,14 @@ from fcn_train.data.images import IMAGE_SUFFIXES, image_files
 from fcn_train.data.problems import other_size
 from fcn_train.errors import UsageError
 from fcn_train.files import atomic_path, make_folder, remove_leftovers
-from fcn_train.heads import Net, in_order
+from fcn_train.heads import Net, by_head, in_order
 from fcn_train.network import normalization_of
 from fcn_train.options import PredictOptions
 from fcn_train.run import TrainedRun, load_run
 from fcn_train.runtime import Runtime, open_runtime
+from fcn_train.views import Views
+
+AT_ONCE = Views()
 
 
 def predict(options: PredictOptions, console: Console | None = None) -> int:
@@ -45,6 +48,8 @@ def predict(options: PredictOptions, console: Console | None = None) -> int:
     console = console or Console()
     if not 0 <= options.opacity <= 1:
         raise UsageError(f"--opacity must be in [0, 1], got {options.opacity}")
+    views = Views(options.tile, options.overlap, options.tta)
+    views.check()
     runtime = open_runtime(options.device, options.threads, options.amp, console.warn)
     run = load_run(options.run, options.weights)
     channels = run.options.data.channels
@@ -71,7 +76,7 @@ def predict(options: PredictOptions, console: Console | None = None) -> int:
                 console.warn(str(error))
             else:
                 tensor = input_to_tensor(seen, normalization, channels)
-                maps = in_order(segment(model, tensor, runtime))
+                maps = in_order(segment(model, tensor, runtime, views))
                 for which, (name, classes) in sets.items():
                     target = options.output / name / place
                     make_folder(target.parent)
@@ -122,16 +127,23 @@ def chosen_sets(run: TrainedRun, name: str) -> dict[int, tuple[str, Classes]]:
 
 
 @overload
-def segment(model: FCN, image: Tensor, runtime: Runtime) -> np.ndarray: ...
+def segment(model: FCN, image: Tensor, runtime: Runtime, views: Views = ...) -> np.ndarray: ...
 @overload
-def segment(model: MultiHeadFCN, image: Tensor, runtime: Runtime) -> dict[str, np.ndarray]: ...
+def segment(
+    model: MultiHeadFCN, image: Tensor, runtime: Runtime, views: Views = ...
+) -> dict[str, np.ndarray]: ...
 @torch.inference_mode()
-def segment(model: Net, image: Tensor, runtime: Runtime) -> np.ndarray | Mapping[str, np.ndarray]:
+def segment(
+    model: Net, image: Tensor, runtime: Runtime, views: Views = AT_ONCE
+) -> np.ndarray | Mapping[str, np.ndarray]:
     """Class indices (H, W) uint8 of an image (C, H, W), normalized; of several heads by head.
     ``model`` is in eval mode."""
     images = runtime.images(image[None])
     with runtime.autocast():
-        predicted = model.predict(images)
+        if views.several:
+            predicted = by_head(model, [each.argmax() for each in views.average(model, images)])
+        else:
+            predicted = model.predict(images)
     if isinstance(predicted, Mapping):
         return {name: labels[0].cpu().numpy() for name, labels in predicted.items()}
     labels: np.ndarray = predicted[0].cpu().numpy()
