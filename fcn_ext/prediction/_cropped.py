@@ -12,7 +12,7 @@ from fcn_ext.geometry import Geometry, Resize
 from fcn_ext.ops import _common
 from fcn_ext.prediction._arguments import full_size
 from fcn_ext.prediction._place import Window, place
-from fcn_ext.prediction._rows import Span, full_rows, read_rows, resized_rows, tiles
+from fcn_ext.prediction._rows import Span, cropped_rows, tiles
 from fcn_ext.prediction._winners import below_each_other, winners
 
 
@@ -89,7 +89,8 @@ def argmax_cropped(
     if not isinstance(return_probability, bool):
         raise TypeError(f"return_probability must be a bool, got {return_probability!r}")
     scores, padded, geometry = full_size(scores, padded_size, geometry, "padded_size")
-    top, left, height, width = place(window, padded, "the padded size")
+    place_in = place(window, padded, "the padded size")
+    height, width = place_in[2:]
     rows, columns = _common.pair(size, "size")
     second = Resize(align_corners)
     _rules.check_axes(second.numbers, (height, width), (rows, columns), "size")
@@ -98,10 +99,7 @@ def argmax_cropped(
     row = scores.shape[0] * scores.shape[1] * max(padded[1], columns) * dense
 
     def labels(tile: Span) -> tuple[Tensor, ...]:
-        read = read_rows(tile, height, rows, align_corners)
-        full = full_rows(scores, Span(top + read.first, top + read.last), padded, geometry)
-        own = full[..., left : left + width]
-        resized = resized_rows(own, tile, rows, align_corners, (read.first, height))
+        resized = cropped_rows(scores, tile, rows, padded, place_in, geometry, align_corners)
         return winners(resized, (tile.length, columns), second, dtype, return_probability)
 
     return below_each_other(map(labels, tiles(rows, row)))

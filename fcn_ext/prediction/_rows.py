@@ -11,6 +11,7 @@ from torch import Tensor
 from fcn_ext import ops
 from fcn_ext.geometry import Deconvolution, Geometry
 from fcn_ext.ops import _common
+from fcn_ext.prediction._place import Window
 
 
 class Span(NamedTuple):
@@ -87,6 +88,24 @@ def resized_rows(
     mixed += lower * torch.from_numpy(lower_weights).to(device, dtype).view(-1, 1)
     # An output on a node reads this one alone: the next may be infinite.
     return torch.where(weight == 0, lower, mixed)
+
+
+def cropped_rows(
+    scores: Tensor,
+    rows: Span,
+    height: int,
+    full: tuple[int, int],
+    window: Window,
+    geometry: Geometry,
+    align_corners: bool,
+) -> Tensor:
+    """``rows`` of a ``window`` of the scores at ``full`` size, resized to ``height`` rows and as
+    many columns as it has."""
+    top, left, inner, width = window
+    read = read_rows(rows, inner, height, align_corners)
+    found = full_rows(scores, Span(top + read.first, top + read.last), full, geometry)
+    own = found[..., left : left + width]
+    return resized_rows(own, rows, height, align_corners, (read.first, inner))
 
 
 def read_rows(rows: Span, inputs: int, height: int, align_corners: bool) -> Span:

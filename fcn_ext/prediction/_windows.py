@@ -14,7 +14,7 @@ from fcn_ext.geometry import Deconvolution, Geometry, Resize
 from fcn_ext.ops import _common
 from fcn_ext.prediction._arguments import full_size
 from fcn_ext.prediction._place import Window, place
-from fcn_ext.prediction._rows import Span, full_rows, tiles
+from fcn_ext.prediction._rows import Span, cropped_rows, full_rows, tiles
 from fcn_ext.prediction._weight_table import WeightTable
 from fcn_ext.prediction._winners import below_each_other, winners
 
@@ -27,6 +27,18 @@ class _Part(NamedTuple):
     columns: Span
     geometry: Geometry
     weight: float
+    seen: tuple[int, int] | None
+
+    def full(self, rows: Span) -> Tensor:
+        """Some rows of the window, (N, C, rows, width)."""
+        size = (self.rows.length, self.columns.length)
+        if self.seen is None:
+            return full_rows(self.scores, rows, size, self.geometry)
+        align_corners = isinstance(self.geometry, Resize) and self.geometry.align_corners
+        resized = cropped_rows(
+            self.scores, rows, size[0], self.seen, (0, 0, *self.seen), self.geometry, align_corners
+        )
+        return ops.interpolate(resized, (rows.length, size[1]), align_corners=align_corners)
 
 
 class CoarseWindows:
@@ -46,7 +58,8 @@ class CoarseWindows:
         >>> windows.argmax().shape
         torch.Size([1, 96, 128])
 
-    Scores of the image at another scale are scores of the whole image: ``add(net(scaled))``.
+    Scores of the image at another scale are scores of the whole image: ``add(net(scaled))``, or
+    with ``seen_size=scaled.shape[2:]`` where they reach the size of the scaled image first.
 
     Args:
         size: rows and columns of the images, >= 1; one number or (height, width).
@@ -83,6 +96,7 @@ class CoarseWindows:
         *,
         flip: bool = False,
         weight: float = 1.0,
+        seen_size: int | tuple[int, int] | None = None,
     ) -> None:
         """Adds the scores of a window. They are kept, not copied: do not change them.
 
@@ -94,13 +108,19 @@ class CoarseWindows:
                 :class:`~fcn_ext.geometry.Deconvolution` or a :class:`~fcn_ext.geometry.Resize`.
             flip: the net has seen the window with left and right exchanged.
             weight: how much the window counts in the average, > 0.
+            seen_size: rows and columns in which the net has seen the window. Then ``geometry`` says
+                how the scores reach these, and from there they are resized to the window, with
+                aligned corners if ``geometry`` is a ``Resize`` that has them.
 
         Raises:
             TypeError: an argument is of the wrong type.
             ValueError: an argument breaks a rule above; the message names it and the value found.
         """
         top, left, height, width = place(window, self.size)
-        scores, size, geometry = full_size(scores, (height, width), geometry, "window")
+        of_window = seen_size is None
+        size = (height, width) if of_window else _common.pair(seen_size, "seen_size")
+        name = "window" if of_window else "seen_size"
+        scores, size, geometry = full_size(scores, size, geometry, name)
         if not isinstance(flip, bool):
             raise TypeError(f"flip must be a bool, got {flip!r}")
         weight = _common.number(weight, "weight")
@@ -112,7 +132,8 @@ class CoarseWindows:
         if flip:
             scores, geometry = _mirrored(scores, size, geometry)
         rows, columns = Span(top, top + height), Span(left, left + width)
-        self._parts.append(_Part(scores, rows, columns, geometry, weight))
+        seen = None if of_window else size
+        self._parts.append(_Part(scores, rows, columns, geometry, weight, seen))
 
     def mean(self, first_row: int = 0, last_row: int | None = None) -> Tensor:
         """The averages themselves, of rows ``[first_row, last_row)``: (N, C, rows, W).
@@ -229,8 +250,7 @@ class CoarseWindows:
             shared = rows.within(part.rows)
             if shared.length <= 0:
                 continue
-            size = (part.rows.length, part.columns.length)
-            values = full_rows(part.scores, shared.past(part.rows.first), size, part.geometry)
+            values = part.full(shared.past(part.rows.first))
             if self.average == "probability":
                 values = values.softmax(1)
             where = sums[:, :, shared.past(rows.first).slice, part.columns.slice]

@@ -24,7 +24,10 @@ def plain(size: tuple[int, int], calls: list[dict[str, Any]], average: str) -> T
     for call in calls:
         top, left, height, width = call["window"] or (0, 0, *size)
         scores = call["scores"].double()
-        full = reference.at_full_size(scores, (height, width), call["geometry"])
+        seen = call["seen_size"] or (height, width)
+        full = reference.at_full_size(scores, seen, call["geometry"])
+        align_corners = call["geometry"] == Resize(align_corners=True)
+        full = reference.interpolate(full, (height, width), align_corners=align_corners)
         if call["flip"]:
             full = full.flip(3)
         if average == "probability":
@@ -37,7 +40,7 @@ def plain(size: tuple[int, int], calls: list[dict[str, Any]], average: str) -> T
 
 
 def call(scores: Tensor, window: Any, geometry: Geometry, **options: Any) -> dict[str, Any]:
-    defaults = {"flip": False, "weight": 1.0}
+    defaults = {"flip": False, "weight": 1.0, "seen_size": None}
     return {"scores": scores, "window": window, "geometry": geometry, **defaults, **options}
 
 
@@ -57,6 +60,10 @@ def calls_of(dtype: torch.dtype = torch.float64) -> list[dict[str, Any]]:
     calls.append(call(scores(9, 3), None, Resize(align_corners=True), flip=True, weight=3))
     calls.append(call(scores(1, 1), (32, 49, 1, 1), Resize()))
     calls.append(call(scores(60, 70), None, Resize(), flip=True))
+    deconvolution = Deconvolution(8, offset=(1, 6))
+    calls.append(call(scores(7, 9), None, deconvolution, flip=True, seen_size=(49, 70)))
+    corners = Resize(align_corners=True)
+    calls.append(call(scores(3, 4), (5, 1, 20, 30), corners, seen_size=(16, 24)))
     return calls
 
 
@@ -158,6 +165,7 @@ def test_windows_must_cover_the_image() -> None:
         ({"window": (5, 0, 4, 4)}, ValueError, r"window must lie in the image \(8, 8\), got \(5,"),
         ({"geometry": Deconvolution(2)}, ValueError, r"offset \+ window must be at most"),
         ({"geometry": None}, TypeError, "geometry must be"),
+        ({"seen_size": 0}, ValueError, r"seen_size must be in \[1, 2\*\*30\], got \(0, 0\)"),
         ({"flip": 1}, TypeError, "flip must be a bool, got 1"),
         ({"weight": 0}, ValueError, "weight must be a number > 0, got 0"),
         ({"weight": float("nan")}, ValueError, "weight must be a number > 0, got nan"),
