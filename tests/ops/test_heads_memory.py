@@ -18,13 +18,15 @@ RETURNING = "glibc.malloc.mmap_threshold=65536:glibc.malloc.mmap_max=1000000"
 PROGRAM = """
 import json, torch, torch.nn.functional as F
 from benchmarks.memory import peak_on_host
-from fcn_ext import ops
+from fcn_ext import losses, ops
 
 torch.manual_seed(0)
 torch.set_num_threads(2)
 scores = torch.randn(1, 40, 64, 64, requires_grad=True)
 target = torch.randint(0, 40, (1, 512, 512), dtype=torch.uint8)
 long = target.long()
+masks = torch.randint(0, 2, (1, 40, 512, 512), dtype=torch.uint8)
+float_masks = masks.float()
 
 def train(loss):
     return lambda: torch.autograd.grad(loss(), scores)
@@ -41,6 +43,10 @@ calls = {
     "fused loss": train(lambda: ops.interpolate_cross_entropy(scores, target)),
     "fused pixels": train(
         lambda: ops.interpolate_cross_entropy(scores, target, reduction="none").sum()),
+    "eager masks": train(lambda: F.binary_cross_entropy_with_logits(logits(), float_masks)),
+    "fused masks": train(lambda: losses.sigmoid_cross_entropy(scores, masks)),
+    "focal": train(lambda: losses.focal_loss(scores, target)),
+    "hardest pixels": train(lambda: losses.ohem_cross_entropy(scores, target)),
     "eager argmax": lambda: score(lambda: logits().argmax(1)),
     "fused argmax": lambda: score(lambda: ops.interpolate_argmax(scores, 512)),
     "fused counts": lambda: score(lambda: ops.interpolate_confusion_matrix(scores, target)),
@@ -66,5 +72,9 @@ def test_at_most_a_sixteenth_of_plain_torch() -> None:
     assert peak["eager argmax"] >= full_size
     assert peak["fused loss"] <= peak["eager loss"] / 16, peak
     assert peak["fused pixels"] <= peak["eager loss"] / 16, peak
+    assert peak["fused masks"] <= peak["eager masks"] / 16, peak
+    # Some maps as large as the labels: none has the 40 classes.
+    for name in ("focal", "hardest pixels"):
+        assert peak[name] <= full_size / 4, peak
     assert peak["fused argmax"] <= peak["eager argmax"] / 16, peak
     assert peak["fused counts"] <= peak["eager argmax"] / 16, peak
