@@ -144,7 +144,7 @@ def commands() -> dict[str, set[str]]:
         blocks = re.findall(r"^```(.*?)\n(.*?)^```$", page.read_text("utf-8"), re.M | re.S)
         for language, block in blocks:
             for line in block.replace("\\\n", " ").splitlines() if not language else ():
-                match = re.match(r"fcn (data \w+|\w+)", line)
+                match = re.match(r"fcn (data \w+|study [\w-]+|\w+)", line)
                 if match:
                     options = re.findall(r"(?<!\S)--[a-z][\w.-]*", line.partition("#")[0])
                     found.setdefault(match[1], set()).update(options)

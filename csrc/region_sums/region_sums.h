@@ -32,9 +32,13 @@ struct RegionSums {
   int64_t ignore_index;  // compared with labels as 64-bit integers
 };
 
+namespace region_sums {
+
 // Rows of a result `sums` (4, N, C), of which the last is there if asked for.
 enum RegionSum { kProbability, kIntersection, kCount, kSquared };
 // Rows of a result `losses` (2, N).
 enum RegionLoss { kLoss, kTotalWeight };
+
+}  // namespace region_sums
 
 }  // namespace fcn_ext

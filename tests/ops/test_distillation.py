@@ -35,7 +35,7 @@ def assert_matches(case: Case, student: Tensor, teacher: Tensor, **options: Any)
     near(gradient, expected_gradient, GRADIENT[student.dtype], 1e-3)
 
 
-@pytest.mark.parametrize("case", CASES[::2], ids=str)
+@pytest.mark.parametrize("case", CASES[::4], ids=str)
 def test_matches_reference(case: Case, device: torch.device) -> None:
     target = case.labels(2, 5).to(device)
     calls: list[dict[str, Any]] = [
@@ -50,12 +50,12 @@ def test_matches_reference(case: Case, device: torch.device) -> None:
             assert_matches(case, student, teacher, **options)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_any_type_and_layout(layout: Any) -> None:
-    for case in PLAIN:
-        for dtype in SCORE_TYPES:
-            student, teacher = case.scores(2, 5, dtype), case.scores(2, 5, dtype, seed=5)
-            assert_matches(case, layout(student), layout(teacher), temperature=2.0)
+@pytest.mark.parametrize("dtype", SCORE_TYPES, ids=str)
+def test_any_type_and_layout(dtype: torch.dtype) -> None:
+    for place, layout in enumerate(LAYOUTS):
+        case = PLAIN[place % len(PLAIN)]
+        student, teacher = case.scores(2, 5, dtype), case.scores(2, 5, dtype, seed=5)
+        assert_matches(case, layout(student), layout(teacher), temperature=2.0)
 
 
 def test_a_student_like_its_teacher_has_no_loss() -> None:

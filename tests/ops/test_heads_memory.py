@@ -25,6 +25,8 @@ torch.set_num_threads(2)
 scores = torch.randn(1, 40, 64, 64, requires_grad=True)
 target = torch.randint(0, 40, (1, 512, 512), dtype=torch.uint8)
 long = target.long()
+masks = torch.randint(0, 2, (1, 40, 512, 512), dtype=torch.uint8)
+float_masks = masks.float()
 
 def train(loss):
     return lambda: torch.autograd.grad(loss(), scores)
@@ -52,6 +54,10 @@ calls = {
         lambda: ops.interpolate_cross_entropy(scores, target, reduction="none").sum()),
     "eager dice": train(lambda: reference_losses.dice_cross_entropy_loss(scores, long)),
     "fused dice": train(lambda: losses.dice_cross_entropy_loss(scores, target)),
+    "eager masks": train(lambda: F.binary_cross_entropy_with_logits(logits(), float_masks)),
+    "fused masks": train(lambda: losses.sigmoid_cross_entropy(scores, masks)),
+    "focal": train(lambda: losses.focal_loss(scores, target)),
+    "hardest pixels": train(lambda: losses.ohem_cross_entropy(scores, target)),
     "eager argmax": lambda: score(lambda: logits().argmax(1)),
     "fused argmax": lambda: score(lambda: ops.interpolate_argmax(scores, 512)),
     "fused counts": lambda: score(lambda: ops.interpolate_confusion_matrix(scores, target)),
@@ -84,6 +90,10 @@ def test_at_most_a_sixteenth_of_plain_torch() -> None:
     assert peak["fused loss"] <= peak["eager loss"] / 16, peak
     assert peak["fused pixels"] <= peak["eager loss"] / 16, peak
     assert peak["fused dice"] <= peak["eager dice"] / 16, peak
+    assert peak["fused masks"] <= peak["eager masks"] / 16, peak
+    # Some maps as large as the labels: none has the 40 classes.
+    for name in ("focal", "hardest pixels"):
+        assert peak[name] <= full_size / 4, peak
     assert peak["fused argmax"] <= peak["eager argmax"] / 16, peak
     assert peak["fused counts"] <= peak["eager argmax"] / 16, peak
     assert peak["fused windows"] <= peak["eager windows"] / 10, peak

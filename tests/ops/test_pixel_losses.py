@@ -67,7 +67,7 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
 CALLS = [(name, options) for name, all_options in OPTIONS.items() for options in all_options]
 
 
-@pytest.mark.parametrize("case", CASES[1::2], ids=str)
+@pytest.mark.parametrize("case", CASES[1::4], ids=str)
 @pytest.mark.parametrize("name", OPTIONS)
 def test_matches_reference(name: str, case: Case, device: torch.device) -> None:
     target = case.labels(2, 5).to(device)
@@ -200,7 +200,7 @@ def test_both_ways_to_keep_agree() -> None:
 
 # Of torch's own tracing of an autograd function.
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
-@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize("name", ["focal_loss", "ohem_cross_entropy"])
 def test_compiles_whole(name: str) -> None:
     case, function = PLAIN[1], getattr(losses, name)
     scores, target = case.scores(2, 5), case.labels(2, 5)

@@ -13,6 +13,7 @@
 namespace fcn_ext {
 namespace {
 
+using namespace region_sums;
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 

@@ -119,7 +119,7 @@ def run(options: TrainStudyOptions, folder: Path, console: Console) -> Findings:
         [way, *(statistics.fmean(column) for column in zip(*each, strict=True))]
         for way, each in found.items()
     ]
-    title = f"Shift-and-stitch against skips: {name} on {dataset.name}, {options.seeds} seeds"
+    title = f"Shift-and-stitch against skips: {name} on {dataset.name}, seeds: {options.seeds}"
     points = {str(row[0]): (float(row[4]), float(row[1])) for row in rows}
     draw_points(folder / "picture.png", title, ("seconds per image", "mean IU (%)"), points)
     return Findings(
@@ -154,14 +154,16 @@ def measured(
     runtime.place(net)
     net.eval()
     scores = Evaluator(dataset, runtime, normalization).count(net).compute()
+    # Processor time is that of the work alone, but knows nothing of a GPU's.
+    clock = time.perf_counter if runtime.on_gpu else time.process_time
     times, operations = [], []
     for index in spread(len(dataset), TIMED):
         seen = input_to_tensor(dataset[index], normalization, dataset.channels)
         images = runtime.images(seen[None])
         with torch.inference_mode():
-            began = time.perf_counter()
+            began = clock()
             net.predict(images).cpu()
-            times.append(time.perf_counter() - began)
+            times.append(clock() - began)
             with FlopCounterMode(display=False) as counter:
                 net.scores(images)
         operations.append(counter.get_total_flops() / 2e9)
