@@ -65,8 +65,8 @@ calls = {
 calls |= {
     "eager windows": lambda: score(canvas),
     "fused windows": lambda: score(windows),
-    "fused masks": lambda: prediction.masks(scores, 512),
-    "fused bits": lambda: prediction.masks(scores, 512, packed=True),
+    "thresholded masks": lambda: prediction.masks(scores, 512),
+    "packed masks": lambda: prediction.masks(scores, 512, packed=True),
 }
 print(json.dumps({name: peak_on_host(call) for name, call in calls.items()}))
 """
@@ -98,5 +98,5 @@ def test_at_most_a_sixteenth_of_plain_torch() -> None:
     assert peak["fused counts"] <= peak["eager argmax"] / 16, peak
     assert peak["fused windows"] <= peak["eager windows"] / 10, peak
     # The result and a chunk of 4 MiB with what is made of it.
-    assert peak["fused masks"] <= full_size / 4 + 3 * 2**22, peak
-    assert peak["fused bits"] <= full_size / 32 + 4 * 2**22, peak
+    assert peak["thresholded masks"] <= full_size / 4 + 3 * 2**22, peak
+    assert peak["packed masks"] <= full_size / 32 + 4 * 2**22, peak
