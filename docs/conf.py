@@ -53,6 +53,9 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(Tensor|Any|Array|Fraction|fractions\.Fraction|Path|pathlib\.Path|optional)"),
     (r"py:.*", r"(collections|typing)(\..*)?"),
     (r"py:class", r"fcn_ext\.models\.following\.Found"),  # what a Layer holds, no page has it
+    (r"py:class", r"fcn_ext\.losses\._modules\.LossModule"),  # what modules of losses share
+    (r"py:class", r"fcn_ext\.ops\._region_sums\.RegionSums"),  # its function tells of it
+    (r"py:class", r"Window|Geometry"),  # as overloads spell them
     (r"py:exc", r"(TypeError|ValueError|RuntimeError)"),
 ]
 

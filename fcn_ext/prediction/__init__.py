@@ -1,10 +1,12 @@
 """Predictions at full size from coarse scores, without a canvas of all classes.
 
-``argmax_sizes``   label maps, each image at its own size
-``argmax_cropped`` label maps of padded images: resized, cropped and resized again
-``masks``          scores taken to full size and thresholded, as bytes or bits, with area and box
-``CoarseWindows``  sliding windows and test-time augmentation, averaged tile by tile; its windows
-                   are made by ``tile_windows``
+==================  =========================================================================
+``argmax_sizes``    label maps, each image at its own size
+``argmax_cropped``  label maps of padded images: resized, cropped and resized again
+``masks``           scores at full size and thresholded, as bytes or bits, with area and box
+``CoarseWindows``   sliding windows and test-time augmentation, averaged tile by tile
+``tile_windows``    the windows that cover an image
+==================  =========================================================================
 
 No gradients. Each equals the plain code on the scores at full size; memory is that of the result
 and of a chunk.
