@@ -92,7 +92,7 @@ __device__ __forceinline__ accumulate_t sum_over_warp(accumulate_t value) {
 
 // Shared memory: two times kWarps * kClassesAtOnce * kRows of accumulate_t, used by turns.
 template <typename scalar_t>
-__global__ void __launch_bounds__(kDirectThreads)
+__global__ void __launch_bounds__(kDirectThreads, 4)
     region_sums_kernel(const ForwardArgs<scalar_t> args) {
   using accumulate_t = accumulate_of<scalar_t>;
   const RegionSums& problem = args.problem;
@@ -204,7 +204,7 @@ struct BackwardArgs {
 
 // A block takes a piece of a row, a thread a pixel.
 template <typename scalar_t>
-__global__ void __launch_bounds__(kDirectThreads)
+__global__ void __launch_bounds__(kDirectThreads, 4)
     region_pixels_kernel(const BackwardArgs<scalar_t> args) {
   using accumulate_t = accumulate_of<scalar_t>;
   const RegionSums& problem = args.problem;
@@ -247,7 +247,7 @@ __global__ void __launch_bounds__(kDirectThreads)
 
 // `lanes` neighboring threads take an element of the gradient and share the columns of its pixels.
 template <typename scalar_t>
-__global__ void __launch_bounds__(kDirectThreads)
+__global__ void __launch_bounds__(kDirectThreads, 4)
     region_gradient_kernel(const BackwardArgs<scalar_t> args, const int64_t count,
                            accumulate_of<scalar_t>* out, const PlaneStrides out_strides,
                            const int lanes) {

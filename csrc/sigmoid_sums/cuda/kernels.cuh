@@ -95,7 +95,7 @@ __device__ __forceinline__ accumulate_t share_of(const WeightedTap<accumulate_t>
 
 // Nodes along x, `count` of them in all, as in a contiguous input. weights: [masks][kSigmoidSums].
 template <typename scalar_t>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 2)
     backward_kernel(const SigmoidSums problem, const accumulate_of<scalar_t>* weights,
                     const scalar_t* input, int64_t count, const PlaneStrides gradient_strides,
                     accumulate_of<scalar_t>* gradient) {
