@@ -10,6 +10,8 @@
 namespace fcn_ext {
 namespace {
 
+// Not inlined: they are long, and the same for all element types that are summed in one type.
+
 // The factors of classes: A_c and, where squares count, 2 D_c (otherwise null).
 template <typename accumulate_t>
 struct ClassFactors {
@@ -26,10 +28,11 @@ struct PixelSums {
 };
 
 template <int rows, bool squared, typename accumulate_t>
-void sum_weighted_powers(const Group<accumulate_t>& group, const Patch<accumulate_t>& patch,
-                         const ClassList<accumulate_t>& list,
-                         const ClassFactors<accumulate_t>& factors,
-                         const PixelSums<accumulate_t>& to) {
+__attribute__((noinline)) void sum_weighted_powers(const Group<accumulate_t>& group,
+                                                   const Patch<accumulate_t>& patch,
+                                                   const ClassList<accumulate_t>& list,
+                                                   const ClassFactors<accumulate_t>& factors,
+                                                   const PixelSums<accumulate_t>& to) {
   using lanes_t = Register<accumulate_t>;
   for (int64_t column = 0; column < patch.columns; ++column) {
     lanes_t sum[rows] = {}, plain[rows] = {}, squares[rows] = {};
@@ -79,9 +82,12 @@ void sum_weighted_powers(const Group<accumulate_t>& group, const Patch<accumulat
 // Adds sum over pixels of v 2^score to probability[c], lanes = cells, and that of v^2 (2^score)^2
 // to squares[c].
 template <int rows, bool squared, typename accumulate_t>
-void add_probabilities(const Group<accumulate_t>& group, const Patch<accumulate_t>& patch,
-                       const ClassList<accumulate_t>& list, const PixelSums<accumulate_t>& pixels,
-                       Register<accumulate_t>* probability, Register<accumulate_t>* squares) {
+__attribute__((noinline)) void add_probabilities(const Group<accumulate_t>& group,
+                                                 const Patch<accumulate_t>& patch,
+                                                 const ClassList<accumulate_t>& list,
+                                                 const PixelSums<accumulate_t>& pixels,
+                                                 Register<accumulate_t>* probability,
+                                                 Register<accumulate_t>* squares) {
   using lanes_t = Register<accumulate_t>;
   for (int64_t j = 0; j < list.num_geometric; ++j) {
     const Progression<accumulate_t>& progression = list.progressions[j];
@@ -130,11 +136,12 @@ void add_probabilities(const Group<accumulate_t>& group, const Patch<accumulate_
 
 // Adds the gradients of a patch to the corners of its cells.
 template <int rows, bool squared, typename accumulate_t>
-void add_weighted_gradients(const Group<accumulate_t>& group, const Patch<accumulate_t>& patch,
-                            const ClassList<accumulate_t>& list,
-                            const ClassFactors<accumulate_t>& factors,
-                            const PixelSums<accumulate_t>& pixels,
-                            const CornerSums<accumulate_t>& to) {
+__attribute__((noinline)) void add_weighted_gradients(const Group<accumulate_t>& group,
+                                                      const Patch<accumulate_t>& patch,
+                                                      const ClassList<accumulate_t>& list,
+                                                      const ClassFactors<accumulate_t>& factors,
+                                                      const PixelSums<accumulate_t>& pixels,
+                                                      const CornerSums<accumulate_t>& to) {
   using lanes_t = Register<accumulate_t>;
   const accumulate_t y_upper = patch.row_upper[0];
   for (int64_t j = 0; j < list.num_geometric; ++j) {
