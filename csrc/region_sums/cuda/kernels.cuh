@@ -4,8 +4,10 @@
 #pragma once
 
 #include "common/cuda/launch.cuh"
-#include "region_sums/cuda/direct.cuh"
-#include "region_sums/cuda/tile_kernels.cuh"
+#include "region_sums/cuda/direct_backward.cuh"
+#include "region_sums/cuda/direct_forward.cuh"
+#include "region_sums/cuda/tile_backward.cuh"
+#include "region_sums/cuda/tile_forward.cuh"
 
 namespace fcn_ext {
 

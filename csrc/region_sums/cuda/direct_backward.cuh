@@ -1,180 +1,17 @@
-// Sums of probabilities over regions on CUDA, and their gradient, for every shape, type and layout,
-// pixel by pixel.
+// The gradient of the sums of regions on CUDA for every shape, type and layout, pixel by pixel.
 //
-// Forward: a block walks over pieces of the rows of an image, a thread a pixel; what its pixels add
-// to each class is summed over the block and kept in its own part of the workspace, from where a
-// second kernel adds the parts up. Backward: a kernel leaves what the gradient needs of each pixel
-// of some images, and the lanes of an element of the coarse scores walk over the pixels that read
-// it.
+// A kernel leaves what the gradient needs of each pixel of some images, and the lanes of an element
+// of the coarse scores walk over the pixels that read it. Memory touched: the scores, twice a pixel
+// and once an element for each of its pixels; the labels; one RegionPixel a pixel.
 #pragma once
 
-#include "common/cuda/launch.cuh"
-#include "region_sums/region_sums.h"
-#include "softmax/cuda/pixel.cuh"
-#include "target/cuda/label_class.cuh"
+#include "region_sums/cuda/parts.cuh"
 
 namespace fcn_ext {
-
 namespace region_sums {
 
-using namespace softmax;
-
-constexpr int kClassesAtOnce = 8;  // whose sums a block adds up together
-constexpr int kRows = 4;           // of sums, by RegionSum
-constexpr int kWarps = kDirectThreads / kWarp;
-// Blocks that fill a large GPU; fewer where their parts of the workspace would take more bytes.
-constexpr int64_t kMostRegionBlocks = 4096;
-constexpr int64_t kMostPartBytes = int64_t{32} << 20;
-// Of the pixels that the backward pass keeps at a time: whole images, at least one.
+// Of the pixels that are kept at a time: whole images, at least one.
 constexpr int64_t kMostPixelBytes = int64_t{64} << 20;
-
-struct BlockLoss {
-  double loss, weight;
-};
-
-template <typename scalar_t>
-struct ForwardArgs {
-  using accumulate_t = accumulate_of<scalar_t>;
-  RegionSums problem;
-  const scalar_t* input;
-  const accumulate_t* weight;  // of classes, or null
-  bool squared, losses;
-  double* sums;           // [images][blocks of an image][kRows][classes]
-  BlockLoss* block_loss;  // [images][blocks of an image]
-};
-
-__host__ __device__ __forceinline__ int64_t pieces_of(const BilinearShape& shape) {
-  return shape.y.output_size * row_pieces(shape.x.output_size);
-}
-
-// A pixel of an image.
-struct Place {
-  int64_t y, x;
-};
-// That of a thread in piece `piece`; it may lie beyond the end of its row.
-__device__ __forceinline__ Place place_of(const BilinearShape& shape, int64_t piece) {
-  const int64_t pieces = row_pieces(shape.x.output_size);
-  return {piece / pieces, piece % pieces * kDirectThreads + threadIdx.x};
-}
-
-// A pixel's softmax: its taps, the scores of its winner, the sum of exponentials relative to it.
-template <typename scalar_t>
-struct PixelSoftmax {
-  using accumulate_t = accumulate_of<scalar_t>;
-  PixelTaps<scalar_t> taps;
-  int64_t channel;
-  int32_t winner;
-  accumulate_t reference[4];
-
-  __device__ __forceinline__ PixelSoftmax(const RegionSums& problem, const scalar_t* image,
-                                          const Place& place, int32_t classes)
-      : taps(problem.input_strides, image, weighted_tap<accumulate_t>(problem.shape.y, place.y),
-             weighted_tap<accumulate_t>(problem.shape.x, place.x)),
-        channel(problem.input_strides.channel),
-        winner(winner_of(taps, classes, channel)) {
-    taps.load(winner * channel, reference);
-  }
-
-  __device__ __forceinline__ accumulate_t difference(int32_t c) const {
-    return taps.difference(c * channel, reference);
-  }
-  __device__ __forceinline__ accumulate_t power(int32_t c) const { return std::exp(difference(c)); }
-};
-
-template <typename accumulate_t>
-__device__ __forceinline__ accumulate_t sum_over_warp(accumulate_t value) {
-#pragma unroll
-  for (int other = kWarp / 2; other > 0; other /= 2) {
-    value += __shfl_xor_sync(kFullMask, value, other);
-  }
-  return value;
-}
-
-// Shared memory: two times kWarps * kClassesAtOnce * kRows of accumulate_t, used by turns.
-template <typename scalar_t>
-__global__ void __launch_bounds__(kDirectThreads, 4)
-    region_sums_kernel(const ForwardArgs<scalar_t> args) {
-  using accumulate_t = accumulate_of<scalar_t>;
-  const RegionSums& problem = args.problem;
-  const auto classes = static_cast<int32_t>(problem.shape.channels);
-  const int64_t n = blockIdx.y;
-  const int64_t part = n * gridDim.x + blockIdx.x;
-  const int thread = static_cast<int>(threadIdx.x), warp = thread / kWarp;
-  double* const to = args.sums + part * kRows * classes;
-  constexpr int kStage = kWarps * kClassesAtOnce * kRows;
-  auto* shared = shared_memory<accumulate_t>();
-  int turn = 0;
-  double loss_sum = 0, weight_sum = 0;
-
-  for (int64_t piece = blockIdx.x; piece < pieces_of(problem.shape); piece += gridDim.x) {
-    const Place place = place_of(problem.shape, piece);
-    const bool inside = place.x < problem.shape.x.output_size;
-    int32_t label =
-        inside ? class_at(problem.target, problem.ignore_index, classes, n, place.y, place.x)
-               : kIgnored;
-    const bool counts = label != kIgnored;
-    const PixelSoftmax<scalar_t> pixel(problem, args.input + n * problem.input_strides.batch,
-                                       inside ? place : Place{place.y, 0}, counts ? classes : 1);
-    accumulate_t inverse = 0;
-    if (counts) {
-      const accumulate_t sum = sum_exponentials(pixel.taps, pixel.reference, classes, pixel.channel,
-                                                [](int32_t, accumulate_t) {});
-      inverse = 1 / sum;
-      if (label == kInvalid) {
-        inverse = not_a_number<accumulate_t>();
-        label = 0;
-      }
-      if (args.losses) {
-        const accumulate_t weight = args.weight == nullptr ? 1 : args.weight[label];
-        loss_sum += static_cast<double>(weight * -(pixel.difference(label) + std::log(inverse)));
-        weight_sum += static_cast<double>(weight);
-      }
-    }
-    const bool first_piece = piece == blockIdx.x;
-    for (int32_t first = 0; first < classes; first += kClassesAtOnce) {
-      accumulate_t* const found = shared + turn * kStage;
-      turn = 1 - turn;
-      for (int32_t k = 0; k < kClassesAtOnce && first + k < classes; ++k) {
-        const int32_t c = first + k;
-        const accumulate_t p = counts ? pixel.power(c) * inverse : 0;
-        accumulate_t values[kRows] = {sum_over_warp(p), 0, 0, 0};
-        if (args.squared) {
-          values[kSquared] = sum_over_warp(p * p);
-        }
-        if (__any_sync(kFullMask, label == c)) {
-          values[kIntersection] = sum_over_warp(label == c ? p : 0);
-          values[kCount] = sum_over_warp(static_cast<accumulate_t>(label == c ? 1 : 0));
-        }
-        if (thread % kWarp == 0) {
-#pragma unroll
-          for (int row = 0; row < kRows; ++row) {
-            found[(warp * kClassesAtOnce + k) * kRows + row] = values[row];
-          }
-        }
-      }
-      __syncthreads();
-      // Written again only after the next barrier, which all threads reach when they have read.
-      const int k = thread / kRows, row = thread % kRows;
-      if (k < kClassesAtOnce && first + k < classes) {
-        double sum = 0;
-        for (int of = 0; of < kWarps; ++of) {
-          sum += static_cast<double>(found[(of * kClassesAtOnce + k) * kRows + row]);
-        }
-        double* const at = to + static_cast<int64_t>(row) * classes + first + k;
-        *at = first_piece ? sum : *at + sum;
-      }
-    }
-  }
-  if (args.losses) {
-    __syncthreads();
-    auto* scratch = shared_memory<double>();
-    loss_sum = block_sum(loss_sum, scratch);
-    weight_sum = block_sum(weight_sum, scratch);
-    if (thread == 0) {
-      args.block_loss[part] = {loss_sum, weight_sum};
-    }
-  }
-}
 
 // What the gradient needs of a pixel, of class c: power_c (A_c inverse + common) + 2 D_c (power_c
 // inverse)^2, and `own` of its label's. winner < 0: the pixel is ignored.
@@ -308,27 +145,9 @@ __global__ void __launch_bounds__(kDirectThreads, 4)
   }
 }
 
-inline int64_t blocks_of_image(const BilinearShape& shape) {
-  const int64_t bytes = shape.channels * kRows * static_cast<int64_t>(sizeof(double));
-  const int64_t blocks = smaller(kMostRegionBlocks, larger<int64_t>(1, kMostPartBytes / bytes));
-  return smaller(pieces_of(shape), larger<int64_t>(1, blocks / larger<int64_t>(1, shape.batch)));
-}
-
 inline int64_t images_at_once(const BilinearShape& shape, int64_t bytes_per_pixel) {
   const int64_t bytes = shape.y.output_size * shape.x.output_size * bytes_per_pixel;
   return smaller(shape.batch, larger<int64_t>(1, kMostPixelBytes / bytes));
-}
-
-template <typename scalar_t>
-void launch_direct_sums(const ForwardArgs<scalar_t>& args, int64_t blocks, cudaStream_t stream) {
-  const int64_t images = args.problem.shape.batch;
-  if (images > kMostBlocksYZ) {
-    throw std::invalid_argument("input must have at most 65535 images, got " +
-                                std::to_string(images));
-  }
-  launch(region_sums_kernel<scalar_t>,
-         dim3(static_cast<unsigned>(blocks), static_cast<unsigned>(images)), dim3(kDirectThreads),
-         2 * kWarps * kClassesAtOnce * kRows * sizeof(accumulate_of<scalar_t>), stream, args);
 }
 
 // args: but for what is to change from some images to the next.

@@ -1,0 +1,90 @@
+// What the tile kernels of region_sums share: how they begin, and the pixels of one class.
+#pragma once
+
+#include "cross_entropy/cuda/tile_losses.cuh"
+#include "softmax/cuda/sweeps.cuh"
+
+namespace fcn_ext {
+namespace region_sums {
+
+using cross_entropy::kIgnoredCode;
+using cross_entropy::kInvalidCode;
+using cross_entropy::TileArgs;
+using cross_entropy::TileBlock;
+
+// Values of a thread's pixels by their number: those of one class, the others zero.
+template <typename Tile, typename Block>
+struct OwnValues {
+  const Block& block;
+  uint32_t code;
+  const float (&values)[Tile::kPixels];
+
+  __device__ __forceinline__ bool is_own(int pixel) const {
+    return block.code(pixel / Tile::kSide, pixel % Tile::kSide) == code;
+  }
+  __device__ __forceinline__ float operator[](int pixel) const {
+    return is_own(pixel) ? values[pixel] : 0;
+  }
+};
+
+// What both kernels begin with.
+template <typename Tile>
+struct RegionBlock : TileBlock<Tile, true> {
+  using Base = TileBlock<Tile, true>;
+  using Base::args;
+  using Base::found;
+  using Base::thread;
+
+  __device__ __forceinline__ explicit RegionBlock(const TileArgs& given) : Base(given) {}
+
+  // Whether there are pixels; then labels, nodes and maxima are there.
+  __device__ __forceinline__ bool begin() const {
+    this->find_cells();
+    __syncthreads();
+    const bool has_pixels = this->has_pixels();
+    if (has_pixels) {
+      this->load_labels();
+    }
+    this->find_nodes();
+    __syncthreads();
+    if (has_pixels) {
+      this->find_maxima();
+      this->note_labels();
+      __syncthreads();
+    }
+    return has_pixels;
+  }
+
+  // Bit k: class first + k, or one that is it modulo 32, is among the thread's labels.
+  __device__ __forceinline__ unsigned hits(int32_t first, int count) const {
+    const unsigned here = found[thread], turn = static_cast<unsigned>(first) % 32;
+    return (here >> turn | here << (32 - turn) % 32) & ((1u << count) - 1);
+  }
+
+  // The class of a pixel that is computed again.
+  __device__ __forceinline__ int32_t label_of(const ExactPixel<Tile, true>& pixel) const {
+    return static_cast<int32_t>(this->codes[Base::code_index(pixel.j, pixel.i, pixel.owner)]);
+  }
+
+  // Notes the pixels to be computed again, and takes them out: those with -infinity in `mark`.
+  __device__ __forceinline__ void note_exact(bool any_small, float (&mark)[Tile::kPixels]) const {
+    unsigned long long exact = 0;
+    if (any_small) {
+#pragma unroll
+      for (int pixel = 0; pixel < Tile::kPixels; ++pixel) {
+        if (mark[pixel] == -INFINITY) {
+          const uint32_t code = this->code(pixel / Tile::kSide, pixel % Tile::kSide);
+          exact |= code < kInvalidCode ? 1ull << pixel : 0;
+          mark[pixel] = 0;
+        }
+      }
+    }
+    this->exact[thread] = exact;
+    if (exact != 0) {
+      this->flags[1] = 1;
+    }
+  }
+};
+
+}  // namespace region_sums
+}  // namespace fcn_ext
