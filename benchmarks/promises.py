@@ -100,8 +100,7 @@ def _heads() -> Iterator[Promise]:
             yield Promise(operator, peer, 16, dtype, layout, figure="memory")
             yield Promise(operator, peer, 1 / 0.03, dtype, layout, figure="memory", device="cuda")
     for operator in DICE:
-        # At s32 a row has 17 cells: one more than a register.
-        for name, factor in (("s4", 12), ("s8", 15), ("s32", 10)):
+        for name, factor in (("s4", 12), ("s8", 15), ("s32", 15)):
             cases = tuple(case.name for case in MAPS if case.name.endswith(f"-{name}"))
             yield Promise(operator, BEST_PEER, factor, cases=cases)
         yield Promise(operator, BEST_PEER, 16, figure="memory")
