@@ -97,28 +97,13 @@ class Unit {
   int64_t* counts;  // pixels of each class
 };
 
-template <typename element_t>
-int64_t scratch_bytes(const CrossEntropyWork& work) {
-  Scratch scratch{nullptr};
-  Unit<element_t> unit(work, scratch);
-  return scratch.used;
-}
-
-template <typename element_t>
-void run(const CrossEntropyWork& work, int64_t begin, int64_t end, void* memory) {
-  Scratch scratch{static_cast<char*>(memory)};
-  Unit<element_t> unit(work, scratch);
-  for (int64_t index = begin; index < end; ++index) {
-    unit.run(index);
-  }
-}
-
 }  // namespace
 
 extern const CrossEntropyKernels FCN_EXT_CAPABILITY_NAME(cross_entropy_kernels);
 const CrossEntropyKernels FCN_EXT_CAPABILITY_NAME(cross_entropy_kernels) = {
-    {scratch_bytes<float>, scratch_bytes<double>, scratch_bytes<HalfBits>,
-     scratch_bytes<BFloat16Bits>},
-    {run<float>, run<double>, run<HalfBits>, run<BFloat16Bits>}};
+    {unit_scratch<Unit<float>>, unit_scratch<Unit<double>>, unit_scratch<Unit<HalfBits>>,
+     unit_scratch<Unit<BFloat16Bits>>},
+    {run_units<Unit<float>>, run_units<Unit<double>>, run_units<Unit<HalfBits>>,
+     run_units<Unit<BFloat16Bits>>}};
 
 }  // namespace fcn_ext

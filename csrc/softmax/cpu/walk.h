@@ -76,5 +76,23 @@ void walk_unit(Strip<element_t>& strip, const NodeRows<accumulate_of<element_t>>
   }
 }
 
+// Of a loss's Unit(work, scratch), with run(unit): the bytes of scratch that it takes, and a call
+// of its kernel for the units [begin, end).
+template <typename Unit, typename Work>
+int64_t unit_scratch(const Work& work) {
+  Scratch scratch{nullptr};
+  Unit unit(work, scratch);
+  return scratch.used;
+}
+
+template <typename Unit, typename Work>
+void run_units(const Work& work, int64_t begin, int64_t end, void* memory) {
+  Scratch scratch{static_cast<char*>(memory)};
+  Unit unit(work, scratch);
+  for (int64_t index = begin; index < end; ++index) {
+    unit.run(index);
+  }
+}
+
 }  // namespace
 }  // namespace fcn_ext
