@@ -47,6 +47,11 @@ inline torch::headeronly::ScalarType accumulation_type(torch::headeronly::Scalar
   return type == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
 }
 
+// The same as a number, for tables of kernels: float 0, double 1.
+inline int accumulation_index(torch::headeronly::ScalarType type) {
+  return type == torch::headeronly::ScalarType::Double ? 1 : 0;
+}
+
 constexpr int64_t kElementBytes[] = {4, 8, 2, 2};
 
 }  // namespace fcn_ext

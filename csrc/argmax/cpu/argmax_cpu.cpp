@@ -28,15 +28,14 @@ void run(const Tensor& input, const BilinearAxes& axes, void* probability,
   }
   const CellTable y(axes.y, in_double, false), x(axes.x, in_double, true);
   const ArgmaxWork work{{input.size(0), classes, axes.y, axes.x},
-                        strides_of(input),
-                        input.const_data_ptr(),
+                        score_map(input),
                         y.view(),
                         x.view(),
                         strip_cells(axes.x, classes * 2 * (in_double ? 8 : 4)),
                         probability};
   const ArgmaxKernels& kernels = argmax_kernels();
-  const int element = element_index(input.scalar_type());
-  const int64_t scratch_bytes = kernels.scratch[element](work);
+  const int type = accumulation_index(input.scalar_type());
+  const int64_t scratch_bytes = kernels.scratch[type](work);
   const int64_t unit_work = std::max<int64_t>(
       1, (axes.y.output_size * axes.x.output_size + axes.y.input_size * axes.x.input_size) *
              classes / cell_rows);
@@ -48,7 +47,7 @@ void run(const Tensor& input, const BilinearAxes& axes, void* probability,
                               static_cast<sink_t*>(context)->take(image, row, labels);
                             },
                             &sink};
-        kernels.run[element](work, begin, end, plain, thread_scratch(scratch_bytes));
+        kernels.run[type](work, begin, end, plain, thread_scratch(scratch_bytes));
         sink.finish();
       });
 }

@@ -31,8 +31,8 @@ struct ScoreRow {
   accumulate_t* unfit;
 };
 
-template <typename element_t, typename accumulate_t>
-void load_row(const Scores<element_t>& input, int64_t row, int64_t first, int64_t count,
+template <typename accumulate_t>
+void load_row(const Scores<accumulate_t>& input, int64_t row, int64_t first, int64_t count,
               int64_t pitch, const ScoreRow<accumulate_t>& out) {
   using lanes_t = Register<accumulate_t>;
   constexpr auto kInfinity = static_cast<accumulate_t>(__builtin_inf());

@@ -8,9 +8,8 @@
 namespace fcn_ext {
 namespace {
 
-template <typename element_t>
+template <typename accumulate_t>
 class CellRow {
-  using accumulate_t = accumulate_of<element_t>;
   using lanes_t = Register<accumulate_t>;
   using integers_t = Integers<accumulate_t>;
   static constexpr int64_t kStep = kWidth<accumulate_t>;
@@ -29,15 +28,9 @@ class CellRow {
 
   void run(int64_t unit, const RowSink& sink) {
     const int64_t cell_rows = work.y.nodes + 1;
-    const PlaneStrides& strides = work.input_strides;
     image = unit / cell_rows;
     cell_row = unit % cell_rows;
-    input = {static_cast<const element_t*>(work.input) + image * strides.batch,
-             strides,
-             work.shape.y.input_size,
-             work.shape.x.input_size,
-             work.shape.channels,
-             work.y.clamp};
+    input = {work.input, work.shape, image, work.y.clamp};
     const int64_t end = work.y.begin[cell_row + 1];
     for (first_row = work.y.begin[cell_row]; first_row < end; first_row += kMostRows) {
       rows = end - first_row < kMostRows ? end - first_row : kMostRows;
@@ -53,7 +46,7 @@ class CellRow {
 
  private:
   const ArgmaxWork& work;
-  Scores<element_t> input{};
+  Scores<accumulate_t> input{};
   ScoreRow<accumulate_t> node_rows[2];
   int64_t held[2] = {-1, -1};  // which node row of which image and strip each of them is
   int32_t* labels;             // [k * label_pitch + output]
@@ -179,17 +172,18 @@ class CellRow {
   // One pixel in double, reading no node whose weight is zero. NaN counts as the greatest.
   void exact_pixel(int64_t cell, int64_t k, int64_t x) {
     const CornerWeights weight(work.y, work.x, first_row + k, x);
-    const element_t* corner[4];
+    int64_t corner[4];
+    bool read[4];
     for (int i = 0; i < 4; ++i) {
       int64_t row = cell_row + i / 2, column = cell + i % 2;
-      const bool read = weight.at[i] != 0 && input.locate(row, column);
-      corner[i] = read ? input.at(row, column) : nullptr;
+      read[i] = weight.at[i] != 0 && input.locate(row, column);
+      corner[i] = read[i] ? input.at(row, column) : 0;
     }
     const auto score = [&](int64_t c) {
       double sum = 0;
       for (int i = 0; i < 4; ++i) {
-        if (corner[i] != nullptr) {
-          sum += weight.at[i] * static_cast<double>(load(corner[i][c * input.strides.channel]));
+        if (read[i]) {
+          sum += weight.at[i] * static_cast<double>(input.score(corner[i], c));
         }
       }
       return sum;
@@ -215,17 +209,17 @@ class CellRow {
   }
 };
 
-template <typename element_t>
+template <typename accumulate_t>
 int64_t scratch_bytes(const ArgmaxWork& work) {
   Scratch scratch{nullptr};
-  CellRow<element_t> row(work, scratch);
+  CellRow<accumulate_t> row(work, scratch);
   return scratch.used;
 }
 
-template <typename element_t>
+template <typename accumulate_t>
 void run(const ArgmaxWork& work, int64_t begin, int64_t end, const RowSink& sink, void* memory) {
   Scratch scratch{static_cast<char*>(memory)};
-  CellRow<element_t> row(work, scratch);
+  CellRow<accumulate_t> row(work, scratch);
   for (int64_t unit = begin; unit < end; ++unit) {
     row.run(unit, sink);
   }
@@ -235,8 +229,6 @@ void run(const ArgmaxWork& work, int64_t begin, int64_t end, const RowSink& sink
 
 extern const ArgmaxKernels FCN_EXT_CAPABILITY_NAME(argmax_kernels);
 const ArgmaxKernels FCN_EXT_CAPABILITY_NAME(argmax_kernels) = {
-    {scratch_bytes<float>, scratch_bytes<double>, scratch_bytes<HalfBits>,
-     scratch_bytes<BFloat16Bits>},
-    {run<float>, run<double>, run<HalfBits>, run<BFloat16Bits>}};
+    {scratch_bytes<float>, scratch_bytes<double>}, {run<float>, run<double>}};
 
 }  // namespace fcn_ext

@@ -1,7 +1,6 @@
 // What the CPU kernels of the argmax are handed: raw pointers and ready-made tables.
 #pragma once
 
-#include "bilinear/bilinear.h"
 #include "cells/cpu/cells.h"
 #include "common/cpu/capability.h"
 
@@ -16,18 +15,17 @@ struct RowSink {
 // Work is counted in units: image, then cell row.
 struct ArgmaxWork {
   BilinearShape shape;  // channels = classes
-  PlaneStrides input_strides;
-  const void* input;
+  ScoreMap input;
   CellAxis y, x;
   int64_t strip_cells;  // cells side by side that are worked on at a time; whole groups
   void* probability;    // dense (N, H, W), accumulation type; null: not wanted
 };
 
 // scratch: bytes of memory, aligned to 64, that a call of run needs. run: units [begin, end).
-// Indexed by element type: float, double, half, bfloat16.
+// Indexed by accumulation type: float, double.
 struct ArgmaxKernels {
-  int64_t (*scratch[4])(const ArgmaxWork&);
-  void (*run[4])(const ArgmaxWork&, int64_t begin, int64_t end, const RowSink&, void* scratch);
+  int64_t (*scratch[2])(const ArgmaxWork&);
+  void (*run[2])(const ArgmaxWork&, int64_t begin, int64_t end, const RowSink&, void* scratch);
 };
 
 FCN_EXT_DECLARE_KERNELS(ArgmaxKernels, argmax_kernels)

@@ -4,11 +4,16 @@
 #include <algorithm>
 #include <vector>
 
+#include "bilinear/bilinear_checks.h"
 #include "cells/cpu/cells.h"
 #include "common/cpu/weights.h"
 #include "common/geometry.h"
 
 namespace fcn_ext {
+
+inline ScoreMap score_map(const torch::stable::Tensor& input) {
+  return {input.const_data_ptr(), element_index(input.scalar_type()), strides_of(input)};
+}
 
 constexpr int64_t kGroup = 16;  // cells side by side, a multiple of every register's
 

@@ -2,9 +2,16 @@
 // full resolution without ever storing them so.
 #pragma once
 
-#include <cstdint>
+#include "bilinear/bilinear.h"
 
 namespace fcn_ext {
+
+// Coarse scores in any layout. element: their type's number (element_index(), common/types.h).
+struct ScoreMap {
+  const void* data;
+  int element;
+  PlaneStrides strides;
+};
 
 // One axis as cells. Nodes are padded by one beyond either border: zero scores, or (`clamp`) the
 // border's scores again, which is what a clamped position reads. Cell q lies between padded nodes q

@@ -2,7 +2,6 @@
 // *kernels.cpp files only (common/cpu/capability.h says why the anonymous namespace).
 #pragma once
 
-#include "bilinear/bilinear.h"
 #include "cells/cpu/cells.h"
 #include "common/cpu/lanes_math.h"
 #include "common/cpu/scratch.h"
@@ -10,13 +9,26 @@
 namespace fcn_ext {
 namespace {
 
-// Where scores of the input are, in any layout; pads included.
-template <typename element_t>
+// The scores of one image, in any layout; pads included.
+template <typename accumulate_t>
 struct Scores {
-  const element_t* image;
+  const void* data;
+  int element;
   PlaneStrides strides;
+  int64_t image;  // where it begins, in elements
   int64_t rows, columns, classes;
   bool clamp;
+
+  Scores() = default;
+  Scores(const ScoreMap& map, const BilinearShape& shape, int64_t of_image, bool clamped)
+      : data(map.data),
+        element(map.element),
+        strides(map.strides),
+        image(of_image * map.strides.batch),
+        rows(shape.y.input_size),
+        columns(shape.x.input_size),
+        classes(shape.channels),
+        clamp(clamped) {}
 
   // Whether padded node (row, column) is one of the input's; moves a clamped pad onto its node.
   bool locate(int64_t& row, int64_t& column) const {
@@ -28,8 +40,20 @@ struct Scores {
     }
     return row >= 0 && row < rows && column >= 0 && column < columns;
   }
-  const element_t* at(int64_t row, int64_t column) const {
+  // Element of class 0 at node (row, column), no pad.
+  int64_t at(int64_t row, int64_t column) const {
     return image + row * strides.row + column * strides.column;
+  }
+  // Calls body(data): what at() counts in, in its own type.
+  template <typename Body>
+  auto with_data(const Body& body) const {
+    return with_elements<accumulate_t>(data, element, body);
+  }
+  // Class c at a node at().
+  accumulate_t score(int64_t node, int64_t c) const {
+    return with_data([&](const auto* from) {
+      return static_cast<accumulate_t>(load(from[node + c * strides.channel]));
+    });
   }
 };
 
@@ -76,8 +100,8 @@ void copy_nodes_channels_last(const element_t* from, int64_t column, int64_t cla
 
 // scores[c * pitch + i] = score at padded node (row, first + i), i < count; zero beyond, so that
 // whole registers can be read. Returns whether the row is the input's, or a clamped pad.
-template <typename element_t, typename accumulate_t>
-bool load_scores(const Scores<element_t>& input, int64_t row, int64_t first, int64_t count,
+template <typename accumulate_t>
+bool load_scores(const Scores<accumulate_t>& input, int64_t row, int64_t first, int64_t count,
                  int64_t pitch, accumulate_t* out) {
   const int64_t classes = input.classes;
   int64_t node_row = row, node_column = first;
@@ -94,15 +118,20 @@ bool load_scores(const Scores<element_t>& input, int64_t row, int64_t first, int
   const int64_t right = first + count - 1 > input.columns ? 1 : 0;
   const int64_t middle = count - left - right;
   const bool by_class = input.strides.column == 1 || input.strides.channel != 1;
-  const element_t* from = input.at(node_row, first - 1 + left);
-  if (!by_class) {
-    copy_nodes_channels_last(from, input.strides.column, classes, middle, pitch, out + left);
-  }
+  const int64_t begin = input.at(node_row, first - 1 + left);
+  input.with_data([&](const auto* data) {
+    const auto* from = data + begin;
+    if (!by_class) {
+      copy_nodes_channels_last(from, input.strides.column, classes, middle, pitch, out + left);
+      return;
+    }
+    for (int64_t c = 0; c < classes; ++c) {
+      copy_nodes(from + c * input.strides.channel, input.strides.column, middle,
+                 out + c * pitch + left);
+    }
+  });
   for (int64_t c = 0; c < classes; ++c) {
     accumulate_t* scores = out + c * pitch;
-    if (by_class) {
-      copy_nodes(from + c * input.strides.channel, input.strides.column, middle, scores + left);
-    }
     if (left != 0) {
       scores[0] = input.clamp ? scores[1] : accumulate_t(0);
     }

@@ -67,6 +67,24 @@ inline void store(HalfBits& out, float value) {
   out.bits = static_cast<uint16_t>(sign | (magnitude > 0x7f800000u ? 0x7e00u : finite));
 }
 
+// Calls body(data) with the type of its elements, which `element` numbers (element_index()); it is
+// one of those that are summed in accumulate_t.
+template <typename accumulate_t, typename Body>
+inline auto with_elements(const void* data, int element, const Body& body) {
+  if constexpr (sizeof(accumulate_t) == sizeof(double)) {
+    return body(static_cast<const double*>(data));
+  } else {
+    switch (element) {
+      case 0:
+        return body(static_cast<const float*>(data));
+      case 2:
+        return body(static_cast<const HalfBits*>(data));
+      default:
+        return body(static_cast<const BFloat16Bits*>(data));
+    }
+  }
+}
+
 // ---------------------------------------------------------------- 64 bytes of them at a time
 
 template <typename accumulate_t>

@@ -14,10 +14,8 @@
 namespace fcn_ext {
 namespace {
 
-template <typename element_t>
+template <typename accumulate_t>
 class Unit {
-  using accumulate_t = accumulate_of<element_t>;
-
  public:
   Unit(const CrossEntropyWork& given, Scratch& scratch)
       : work(given),
@@ -86,10 +84,10 @@ class Unit {
 
  private:
   const CrossEntropyWork& work;
-  Strip<element_t> strip;
-  Softmax<element_t> softmax;
-  NodeGradients<element_t> gradients;
-  NodeLabels<element_t> node_labels;
+  Strip<accumulate_t> strip;
+  Softmax<accumulate_t> softmax;
+  NodeGradients<accumulate_t> gradients;
+  NodeLabels<accumulate_t> node_labels;
   NodeRows<accumulate_t> nodes;
   NodeSums<accumulate_t> node_sums[2];
   LabelSums label_sums[2];
@@ -101,9 +99,7 @@ class Unit {
 
 extern const CrossEntropyKernels FCN_EXT_CAPABILITY_NAME(cross_entropy_kernels);
 const CrossEntropyKernels FCN_EXT_CAPABILITY_NAME(cross_entropy_kernels) = {
-    {unit_scratch<Unit<float>>, unit_scratch<Unit<double>>, unit_scratch<Unit<HalfBits>>,
-     unit_scratch<Unit<BFloat16Bits>>},
-    {run_units<Unit<float>>, run_units<Unit<double>>, run_units<Unit<HalfBits>>,
-     run_units<Unit<BFloat16Bits>>}};
+    {unit_scratch<Unit<float>>, unit_scratch<Unit<double>>},
+    {run_units<Unit<float>>, run_units<Unit<double>>}};
 
 }  // namespace fcn_ext

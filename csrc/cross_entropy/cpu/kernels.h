@@ -31,10 +31,10 @@ struct CrossEntropyWork {
 };
 
 // scratch: bytes of memory, aligned to 64, that a call of run needs. run: units [begin, end).
-// Indexed by element type: float, double, half, bfloat16.
+// Indexed by accumulation type: float, double.
 struct CrossEntropyKernels {
-  int64_t (*scratch[4])(const CrossEntropyWork&);
-  void (*run[4])(const CrossEntropyWork&, int64_t begin, int64_t end, void* scratch);
+  int64_t (*scratch[2])(const CrossEntropyWork&);
+  void (*run[2])(const CrossEntropyWork&, int64_t begin, int64_t end, void* scratch);
 };
 
 FCN_EXT_DECLARE_KERNELS(CrossEntropyKernels, cross_entropy_kernels)

@@ -9,20 +9,18 @@
 namespace fcn_ext {
 namespace {
 
-template <typename element_t>
+template <typename accumulate_t>
 class NodeLabels {
-  using accumulate_t = accumulate_of<element_t>;
-
  public:
   double loss = 0;  // the labels' part of it
 
-  NodeLabels(const CrossEntropyWork& given_work, const Strip<element_t>& given_strip,
-             NodeGradients<element_t>& given_gradients, Scratch& scratch)
+  NodeLabels(const CrossEntropyWork& given_work, const Strip<accumulate_t>& given_strip,
+             NodeGradients<accumulate_t>& given_gradients, Scratch& scratch)
       : work(given_work), strip(given_strip), gradients(given_gradients) {
     smoothing = scratch.take<double>(strip.pitch);
   }
 
-  static LabelSums take(const Strip<element_t>& strip, Scratch& scratch) {
+  static LabelSums take(const Strip<accumulate_t>& strip, Scratch& scratch) {
     const int64_t classes = strip.work.shape.channels;
     double* sums = scratch.take<double>(classes * strip.pitch);
     return {sums, strip.pitch, scratch.take<uint8_t>(classes)};
@@ -89,8 +87,8 @@ class NodeLabels {
 
  private:
   const CrossEntropyWork& work;
-  const Strip<element_t>& strip;
-  NodeGradients<element_t>& gradients;
+  const Strip<accumulate_t>& strip;
+  NodeGradients<accumulate_t>& gradients;
   double* smoothing;  // of a node row: labels of all classes
 
   double scale() const { return 1 / (strip.work.x.whole * strip.work.y.whole); }
@@ -98,14 +96,16 @@ class NodeLabels {
   // Sum over nodes of labels * (score - peak).
   double dot(int64_t q, int64_t c, const double* labels, const NodeRow<accumulate_t>& nodes) const {
     double sum = 0;
-    const element_t* from =
-        strip.input.image + c * strip.input.strides.channel + (q - 1) * strip.input.strides.row;
-    for (int64_t i = gradients.begin(); i < gradients.end(); ++i) {
-      if (labels[i] != 0) {
-        const element_t* node = from + (strip.first_cell + i - 1) * strip.input.strides.column;
-        sum += labels[i] * (static_cast<double>(load(*node)) - static_cast<double>(nodes.peak[i]));
+    const int64_t first =
+        strip.input.at(q - 1, strip.first_cell - 1) + c * strip.input.strides.channel;
+    strip.input.with_data([&](const auto* from) {
+      for (int64_t i = gradients.begin(); i < gradients.end(); ++i) {
+        if (labels[i] != 0) {
+          const auto score = load(from[first + i * strip.input.strides.column]);
+          sum += labels[i] * (static_cast<double>(score) - static_cast<double>(nodes.peak[i]));
+        }
       }
-    }
+    });
     return sum * scale();
   }
 

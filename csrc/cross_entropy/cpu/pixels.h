@@ -9,18 +9,16 @@ namespace fcn_ext {
 namespace {
 
 // The gradient of the first pixel at hand; rows follow at the width of the output.
-template <typename element_t>
-const accumulate_of<element_t>* pixel_grad(const CrossEntropyWork& work,
-                                           const Strip<element_t>& strip) {
-  return static_cast<const accumulate_of<element_t>*>(work.pixel_grad) +
+template <typename accumulate_t>
+const accumulate_t* pixel_grad(const CrossEntropyWork& work, const Strip<accumulate_t>& strip) {
+  return static_cast<const accumulate_t*>(work.pixel_grad) +
          (strip.rows.image * strip.work.y.outputs + strip.rows.first_row) * strip.work.x.outputs +
          strip.rows.first_column;
 }
 
 // strip.pixel_weight = a_y of every pixel, times its own gradient where there is one.
-template <typename element_t>
-void weigh_pixels(const CrossEntropyWork& work, const Strip<element_t>& strip) {
-  using accumulate_t = accumulate_of<element_t>;
+template <typename accumulate_t>
+void weigh_pixels(const CrossEntropyWork& work, const Strip<accumulate_t>& strip) {
   const PixelRows& rows = strip.rows;
   const auto* table = static_cast<const accumulate_t*>(work.lse_weight) + 1;
   for (int64_t k = 0; k < rows.rows; ++k) {
@@ -61,8 +59,8 @@ __attribute__((noinline)) double loss_by_terms(const CrossEntropyWork& work, dou
 }
 
 // loss(p) from ln S(p) and the pixel's own scores.
-template <typename element_t, typename accumulate_t>
-void pixel_losses(const CrossEntropyWork& work, const Strip<element_t>& strip, int64_t q,
+template <typename accumulate_t>
+void pixel_losses(const CrossEntropyWork& work, const Strip<accumulate_t>& strip, int64_t q,
                   const NodeRow<accumulate_t>& above, const NodeRow<accumulate_t>& below) {
   for (int64_t k = 0; k < strip.rows.rows; ++k) {
     auto* out =
@@ -85,8 +83,8 @@ void pixel_losses(const CrossEntropyWork& work, const Strip<element_t>& strip, i
           for (int i = 0; i < 4; ++i) {
             int64_t row = q + i / 2, column = strip.first_cell + cell + i % 2;
             if (weight.at[i] != 0 && strip.input.locate(row, column)) {
-              const element_t* node = strip.input.at(row, column) + c * strip.input.strides.channel;
-              sum += weight.at[i] * (static_cast<double>(load(*node)) - peak[i]);
+              const accumulate_t score = strip.input.score(strip.input.at(row, column), c);
+              sum += weight.at[i] * (static_cast<double>(score) - peak[i]);
             }
           }
           return sum;

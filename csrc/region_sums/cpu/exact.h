@@ -22,9 +22,9 @@ struct ExactPixel {
 
 // Cell `cell` (local) below padded node row `row`, whose corners are loaded here: visit(pixel) for
 // its pixels that count.
-template <typename element_t, typename accumulate_t, typename Visit>
-void visit_exact_cell(const Strip<element_t>& strip, const Group<accumulate_t>& group, int64_t row,
-                      int64_t cell, const ExactScratch& scratch, const Visit& visit) {
+template <typename accumulate_t, typename Visit>
+void visit_exact_cell(const Strip<accumulate_t>& strip, const Group<accumulate_t>& group,
+                      int64_t row, int64_t cell, const ExactScratch& scratch, const Visit& visit) {
   const int64_t column = strip.first_cell + cell;
   load_corners(strip.input, row, column, scratch);
   const double peak[4] = {
@@ -59,8 +59,8 @@ struct UnitSums {
   double* squared;  // null: not wanted
 };
 
-template <typename element_t, typename accumulate_t>
-void add_exact_sums(const Strip<element_t>& strip, const Group<accumulate_t>& group, int64_t row,
+template <typename accumulate_t>
+void add_exact_sums(const Strip<accumulate_t>& strip, const Group<accumulate_t>& group, int64_t row,
                     int64_t cell, const UnitSums& to, double& loss, const ExactScratch& scratch) {
   visit_exact_cell(strip, group, row, cell, scratch, [&](const ExactPixel& pixel) {
     for (int64_t c = 0; c < strip.input.classes; ++c) {
@@ -84,8 +84,8 @@ struct ImageGradients {
   accumulate_t loss;
 };
 
-template <typename element_t, typename accumulate_t>
-void add_exact_gradients(const Strip<element_t>& strip, const Group<accumulate_t>& group,
+template <typename accumulate_t>
+void add_exact_gradients(const Strip<accumulate_t>& strip, const Group<accumulate_t>& group,
                          int64_t row, int64_t cell, const ImageGradients<accumulate_t>& of,
                          const CornerSums<accumulate_t>& to, const ExactScratch& scratch) {
   const int64_t classes = strip.input.classes;

@@ -14,10 +14,8 @@
 namespace fcn_ext {
 namespace {
 
-template <typename element_t>
+template <typename accumulate_t>
 class Unit {
-  using accumulate_t = accumulate_of<element_t>;
-
  public:
   Unit(const RegionSumsWork& given, Scratch& scratch)
       : work(given),
@@ -83,9 +81,9 @@ class Unit {
 
  private:
   const RegionSumsWork& work;
-  Strip<element_t> strip;
-  Regions<element_t> regions;
-  NodeGradients<element_t> gradients;
+  Strip<accumulate_t> strip;
+  Regions<accumulate_t> regions;
+  NodeGradients<accumulate_t> gradients;
   NodeRows<accumulate_t> nodes;
   NodeSums<accumulate_t> node_sums[2];
   int64_t* counts = nullptr;  // of the image's classes
@@ -127,9 +125,7 @@ class Unit {
 
 extern const RegionSumsKernels FCN_EXT_CAPABILITY_NAME(region_sums_kernels);
 const RegionSumsKernels FCN_EXT_CAPABILITY_NAME(region_sums_kernels) = {
-    {unit_scratch<Unit<float>>, unit_scratch<Unit<double>>, unit_scratch<Unit<HalfBits>>,
-     unit_scratch<Unit<BFloat16Bits>>},
-    {run_units<Unit<float>>, run_units<Unit<double>>, run_units<Unit<HalfBits>>,
-     run_units<Unit<BFloat16Bits>>}};
+    {unit_scratch<Unit<float>>, unit_scratch<Unit<double>>},
+    {run_units<Unit<float>>, run_units<Unit<double>>}};
 
 }  // namespace fcn_ext

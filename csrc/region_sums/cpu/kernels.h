@@ -27,10 +27,10 @@ struct RegionSumsWork {
 };
 
 // scratch: bytes of memory, aligned to 64, that a call of run needs. run: units [begin, end).
-// Indexed by element type: float, double, half, bfloat16.
+// Indexed by accumulation type: float, double.
 struct RegionSumsKernels {
-  int64_t (*scratch[4])(const RegionSumsWork&);
-  void (*run[4])(const RegionSumsWork&, int64_t begin, int64_t end, void* scratch);
+  int64_t (*scratch[2])(const RegionSumsWork&);
+  void (*run[2])(const RegionSumsWork&, int64_t begin, int64_t end, void* scratch);
 };
 
 FCN_EXT_DECLARE_KERNELS(RegionSumsKernels, region_sums_kernels)

@@ -41,12 +41,11 @@ struct ClassWeights {
 void run(const RegionSumsWork& work, const SoftmaxPlan& plan, const Tensor& input,
          const Tensor& target) {
   const RegionSumsKernels& kernels = region_sums_kernels();
-  const int element = element_index(input.scalar_type());
-  const int64_t scratch_bytes = kernels.scratch[element](work);
+  const int type = accumulation_index(input.scalar_type());
+  const int64_t scratch_bytes = kernels.scratch[type](work);
   torch::stable::parallel_for(0, plan.units(), std::max<int64_t>(1, kGrain / plan.unit_work()),
                               [&](int64_t begin, int64_t end) {
-                                kernels.run[element](work, begin, end,
-                                                     thread_scratch(scratch_bytes));
+                                kernels.run[type](work, begin, end, thread_scratch(scratch_bytes));
                               });
   if (*work.invalid != std::numeric_limits<int64_t>::max()) {
     throw_invalid_label(target, *work.invalid, work.problem.shape.channels,

@@ -38,9 +38,8 @@ struct OwnGradients : CornerLanes<accumulate_t> {
   }
 };
 
-template <typename element_t>
+template <typename accumulate_t>
 class Regions {
-  using accumulate_t = accumulate_of<element_t>;
   using lanes_t = Register<accumulate_t>;
   using labels_t = Integers<accumulate_t>;
 
@@ -49,7 +48,7 @@ class Regions {
   UnitSums sums{};
   ImageGradients<accumulate_t> gradients{};
 
-  Regions(const RegionSumsWork& given_work, const Strip<element_t>& given, Scratch& scratch)
+  Regions(const RegionSumsWork& given_work, const Strip<accumulate_t>& given, Scratch& scratch)
       : work(given_work), strip(given) {
     const int64_t classes = strip.work.shape.channels;
     const int64_t pixels = (kMostPhases + 1) * kMostRows;
@@ -112,7 +111,7 @@ class Regions {
 
  private:
   const RegionSumsWork& work;
-  const Strip<element_t>& strip;
+  const Strip<accumulate_t>& strip;
   PixelSums<accumulate_t> of{};
   ClassList<accumulate_t> list{};
   ExactScratch exact{};

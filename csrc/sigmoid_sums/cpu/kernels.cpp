@@ -17,9 +17,8 @@ namespace {
 constexpr int64_t kMostRows = 8;  // of a cell row that are worked on at a time
 constexpr int64_t kFewRows = 3;   // fewer cost less by themselves than in a progression
 
-template <typename element_t, typename parts>
+template <typename accumulate_t, typename parts>
 class Unit {
-  using accumulate_t = accumulate_of<element_t>;
   using lanes_t = Register<accumulate_t>;
 
  public:
@@ -176,7 +175,7 @@ class Unit {
   }
 
   const SigmoidSumsWork& work;
-  MaskRows<element_t> rows;
+  MaskRows<accumulate_t> rows;
   accumulate_t* above;  // wide node rows
   accumulate_t* below;
   accumulate_t* slopes_above;  // what of the gradient has gathered in them
@@ -186,34 +185,34 @@ class Unit {
   accumulate_t y_lower[kMostRows], y_upper[kMostRows];
 };
 
-template <typename element_t, typename parts>
+template <typename accumulate_t, typename parts>
 void run(const SigmoidSumsWork& work, int64_t begin, int64_t end, void* memory) {
   Scratch scratch{static_cast<char*>(memory)};
-  Unit<element_t, parts> unit(work, scratch);
+  Unit<accumulate_t, parts> unit(work, scratch);
   for (int64_t index = begin; index < end; ++index) {
     work.gradient != nullptr ? unit.backward(index) : unit.sum(index);
   }
 }
 
-template <typename element_t>
+template <typename accumulate_t>
 void run(const SigmoidSumsWork& work, int64_t begin, int64_t end, void* memory) {
   const bool regions = work.problem.regions, focal = work.problem.focal;
   if (work.problem.target.type >= kFirstSoftMask) {
-    regions ? run<element_t, Parts<true, false, true>>(work, begin, end, memory)
-            : run<element_t, Parts<false, false, true>>(work, begin, end, memory);
+    regions ? run<accumulate_t, Parts<true, false, true>>(work, begin, end, memory)
+            : run<accumulate_t, Parts<false, false, true>>(work, begin, end, memory);
   } else if (focal) {
-    regions ? run<element_t, Parts<true, true, false>>(work, begin, end, memory)
-            : run<element_t, Parts<false, true, false>>(work, begin, end, memory);
+    regions ? run<accumulate_t, Parts<true, true, false>>(work, begin, end, memory)
+            : run<accumulate_t, Parts<false, true, false>>(work, begin, end, memory);
   } else {
-    regions ? run<element_t, Parts<true, false, false>>(work, begin, end, memory)
-            : run<element_t, Parts<false, false, false>>(work, begin, end, memory);
+    regions ? run<accumulate_t, Parts<true, false, false>>(work, begin, end, memory)
+            : run<accumulate_t, Parts<false, false, false>>(work, begin, end, memory);
   }
 }
 
-template <typename element_t>
+template <typename accumulate_t>
 int64_t scratch_bytes(const SigmoidSumsWork& work) {
   Scratch scratch{nullptr};
-  Unit<element_t, Parts<false, false, false>> unit(work, scratch);
+  Unit<accumulate_t, Parts<false, false, false>> unit(work, scratch);
   return scratch.used;
 }
 
@@ -221,8 +220,6 @@ int64_t scratch_bytes(const SigmoidSumsWork& work) {
 
 extern const SigmoidSumsKernels FCN_EXT_CAPABILITY_NAME(sigmoid_sums_kernels);
 const SigmoidSumsKernels FCN_EXT_CAPABILITY_NAME(sigmoid_sums_kernels) = {
-    {scratch_bytes<float>, scratch_bytes<double>, scratch_bytes<HalfBits>,
-     scratch_bytes<BFloat16Bits>},
-    {run<float>, run<double>, run<HalfBits>, run<BFloat16Bits>}};
+    {scratch_bytes<float>, scratch_bytes<double>}, {run<float>, run<double>}};
 
 }  // namespace fcn_ext

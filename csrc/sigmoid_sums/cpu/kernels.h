@@ -11,7 +11,7 @@ namespace fcn_ext {
 // gradient, which reads the cell rows on both sides of them. So every unit writes what is its own.
 struct SigmoidSumsWork {
   SigmoidSums problem;
-  const void* input;
+  ScoreMap input;
   CellAxis y, x;
   const int32_t* node;  // of every output column, the padded node left of it; whole registers
   const void* lower;    // its weight and that of the next node, in the accumulation type; zero in
@@ -29,10 +29,10 @@ struct SigmoidSumsWork {
 };
 
 // scratch: bytes of memory, aligned to 64, that a call of run needs. run: units [begin, end).
-// Indexed by element type: float, double, half, bfloat16.
+// Indexed by accumulation type: float, double.
 struct SigmoidSumsKernels {
-  int64_t (*scratch[4])(const SigmoidSumsWork&);
-  void (*run[4])(const SigmoidSumsWork&, int64_t begin, int64_t end, void* scratch);
+  int64_t (*scratch[2])(const SigmoidSumsWork&);
+  void (*run[2])(const SigmoidSumsWork&, int64_t begin, int64_t end, void* scratch);
 };
 
 FCN_EXT_DECLARE_KERNELS(SigmoidSumsKernels, sigmoid_sums_kernels)

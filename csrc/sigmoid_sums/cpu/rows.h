@@ -9,9 +9,8 @@
 namespace fcn_ext {
 namespace {
 
-template <typename element_t>
+template <typename accumulate_t>
 class MaskRows {
-  using accumulate_t = accumulate_of<element_t>;
   using lanes_t = Register<accumulate_t>;
 
  public:
@@ -29,10 +28,9 @@ class MaskRows {
 
   void start(int64_t mask) {
     const int64_t masks = work.problem.shape.channels;
-    const PlaneStrides& from = work.problem.input_strides;
+    const PlaneStrides& from = work.input.strides;
     const PlaneStrides& to = work.gradient_strides;
-    input = static_cast<const element_t*>(work.input) + mask / masks * from.batch +
-            mask % masks * from.channel;
+    first_node = mask / masks * from.batch + mask % masks * from.channel;
     if (work.gradient != nullptr) {
       gradient = static_cast<accumulate_t*>(work.gradient) + mask / masks * to.batch +
                  mask % masks * to.channel;
@@ -52,10 +50,12 @@ class MaskRows {
       }
       return;
     }
-    const element_t* from = input + of_input * work.problem.input_strides.row;
-    for (int64_t i = 0; i < columns; ++i) {
-      nodes[i + 1] = load(from[i * work.problem.input_strides.column]);
-    }
+    with_elements<accumulate_t>(work.input.data, work.input.element, [&](const auto* data) {
+      const auto* from = data + first_node + of_input * work.input.strides.row;
+      for (int64_t i = 0; i < columns; ++i) {
+        nodes[i + 1] = load(from[i * work.input.strides.column]);
+      }
+    });
     nodes[0] = work.x.clamp ? nodes[1] : accumulate_t(0);
     nodes[columns + 1] = work.x.clamp ? nodes[columns] : accumulate_t(0);
     by_stride([&](auto stride) { widen_cells<stride.count>(wide); });
@@ -217,7 +217,7 @@ class MaskRows {
   accumulate_t* to_right;
   accumulate_t* of_left;  // the same of cells
   accumulate_t* of_right;
-  const element_t* input = nullptr;
+  int64_t first_node = 0;  // of the mask, in elements
   accumulate_t* gradient = nullptr;
 };
 

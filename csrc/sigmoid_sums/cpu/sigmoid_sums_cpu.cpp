@@ -49,7 +49,7 @@ struct Work {
                                       problem.shape.y.input_size / kChunkRows));
     units = masks * chunks;
     plain.problem = problem;
-    plain.input = input.const_data_ptr();
+    plain.input = score_map(input);
     plain.y = y.view();
     plain.x = x.view();
     plain.node = node.data();
@@ -81,13 +81,13 @@ struct Work {
 
   void run(const Tensor& input) {
     const SigmoidSumsKernels& kernels = sigmoid_sums_kernels();
-    const int element = element_index(input.scalar_type());
-    const int64_t bytes = kernels.scratch[element](plain);
+    const int type = accumulation_index(input.scalar_type());
+    const int64_t bytes = kernels.scratch[type](plain);
     const int64_t pixels = plain.y.outputs * plain.x.outputs / plain.chunks;
     torch::stable::parallel_for(0, units,
                                 std::max<int64_t>(1, kGrain / std::max<int64_t>(1, pixels)),
                                 [&](int64_t begin, int64_t end) {
-                                  kernels.run[element](plain, begin, end, thread_scratch(bytes));
+                                  kernels.run[type](plain, begin, end, thread_scratch(bytes));
                                 });
   }
 };

@@ -26,16 +26,15 @@ struct ExactScratch {
   }
 };
 
-template <typename element_t>
-void load_corners(const Scores<element_t>& input, int64_t row, int64_t column,
+template <typename accumulate_t>
+void load_corners(const Scores<accumulate_t>& input, int64_t row, int64_t column,
                   const ExactScratch& scratch) {
   for (int k = 0; k < 4; ++k) {
     int64_t y = row + k / 2, x = column + k % 2;
     const bool present = input.locate(y, x);
-    const element_t* from = present ? input.at(y, x) : nullptr;
+    const int64_t node = present ? input.at(y, x) : 0;
     for (int64_t c = 0; c < input.classes; ++c) {
-      scratch.corner[k][c] =
-          present ? static_cast<double>(load(from[c * input.strides.channel])) : 0.0;
+      scratch.corner[k][c] = present ? static_cast<double>(input.score(node, c)) : 0.0;
     }
     // Classes that fill the last register have probability zero.
     for (int64_t c = input.classes; c < input.classes + kWidth<double>; ++c) {
@@ -84,8 +83,8 @@ inline double log_sum(const CornerWeights& weight, double bound, int64_t classes
 
 // Cell `cell` (local) below padded node row `row`. visit(at, ln_sum) gets ln S of its pixels that
 // count, `at` their place in strip.rows; gradients go to `sums` unless its pointers are null.
-template <typename element_t, typename accumulate_t, typename Visit>
-void exact_cell(const Strip<element_t>& strip, const Group<accumulate_t>& group, int64_t row,
+template <typename accumulate_t, typename Visit>
+void exact_cell(const Strip<accumulate_t>& strip, const Group<accumulate_t>& group, int64_t row,
                 int64_t cell, const CornerSums<accumulate_t>& sums, const ExactScratch& scratch,
                 const Visit& visit) {
   const int64_t column = strip.first_cell + cell;

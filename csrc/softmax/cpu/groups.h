@@ -9,10 +9,9 @@ namespace {
 
 // Ones for the cells [cell, cell + cells) that have a pixel whose weight is infinite or NaN: it
 // must not reach a node that the pixel does not read.
-template <typename element_t>
-Register<accumulate_of<element_t>> with_infinite_weights(const Strip<element_t>& strip,
-                                                         int64_t cell, int64_t cells) {
-  using accumulate_t = accumulate_of<element_t>;
+template <typename accumulate_t>
+Register<accumulate_t> with_infinite_weights(const Strip<accumulate_t>& strip, int64_t cell,
+                                             int64_t cells) {
   Register<accumulate_t> found = {};
   for (int64_t lane = 0; lane < cells; ++lane) {
     for (int64_t k = 0; k < strip.rows.rows; ++k) {
@@ -31,11 +30,10 @@ Register<accumulate_of<element_t>> with_infinite_weights(const Strip<element_t>&
 
 // Calls on_group(group, columns) for every group that has pixels, of so many columns, and then
 // on_exact(group, cell) for its cells that progressions cannot serve.
-template <typename element_t, typename OnGroup, typename OnExact>
-void for_each_group(const Strip<element_t>& strip, const NodeRow<accumulate_of<element_t>>& above,
-                    const NodeRow<accumulate_of<element_t>>& below, const OnGroup& on_group,
+template <typename accumulate_t, typename OnGroup, typename OnExact>
+void for_each_group(const Strip<accumulate_t>& strip, const NodeRow<accumulate_t>& above,
+                    const NodeRow<accumulate_t>& below, const OnGroup& on_group,
                     const OnExact& on_exact) {
-  using accumulate_t = accumulate_of<element_t>;
   constexpr int64_t kStep = kWidth<accumulate_t>;
   const CellAxis& x = strip.work.x;
   for (int64_t first = 0; first < strip.cells; first += kStep) {
@@ -60,10 +58,9 @@ void for_each_group(const Strip<element_t>& strip, const NodeRow<accumulate_of<e
 
 // Columns [phase, phase + kMostPhases) of the group that starts with cell `cell`, or as many as
 // there are; output: their places, [column * x.pitch + lane].
-template <int row_count, typename element_t>
-Patch<accumulate_of<element_t>> patch_of(const Strip<element_t>& strip, int64_t cell, int64_t phase,
-                                         const int32_t** output) {
-  using accumulate_t = accumulate_of<element_t>;
+template <int row_count, typename accumulate_t>
+Patch<accumulate_t> patch_of(const Strip<accumulate_t>& strip, int64_t cell, int64_t phase,
+                             const int32_t** output) {
   const CellAxis& x = strip.work.x;
   const CellAxis& y = strip.work.y;
   const int64_t at = phase * x.pitch + cell;

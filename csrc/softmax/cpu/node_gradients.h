@@ -13,17 +13,15 @@ struct NodeSums {
   accumulate_t* right;
 };
 
-template <typename element_t>
+template <typename accumulate_t>
 class NodeGradients {
-  using accumulate_t = accumulate_of<element_t>;
-
  public:
-  NodeGradients(const Strip<element_t>& given, Scratch& scratch) : strip(given) {
+  NodeGradients(const Strip<accumulate_t>& given, Scratch& scratch) : strip(given) {
     finished = scratch.take<accumulate_t>(strip.pitch);
   }
 
   // Of nothing where no gradient is wanted.
-  static NodeSums<accumulate_t> take(const Strip<element_t>& strip, Scratch& scratch) {
+  static NodeSums<accumulate_t> take(const Strip<accumulate_t>& strip, Scratch& scratch) {
     const int64_t size = strip.wants_gradient() ? strip.work.shape.channels * strip.pitch : 0;
     accumulate_t* left = scratch.take<accumulate_t>(size);
     return {left, scratch.take<accumulate_t>(size)};
@@ -101,7 +99,7 @@ class NodeGradients {
   }
 
  private:
-  const Strip<element_t>& strip;
+  const Strip<accumulate_t>& strip;
   accumulate_t* finished;
 
   int64_t elements() const {

@@ -21,8 +21,8 @@ struct NodeRow {
 };
 
 // Padded nodes [first, first + count) of padded row `row`.
-template <typename element_t, typename accumulate_t>
-void load_row(const Scores<element_t>& input, int64_t row, int64_t first, int64_t count,
+template <typename accumulate_t>
+void load_row(const Scores<accumulate_t>& input, int64_t row, int64_t first, int64_t count,
               int64_t pitch, const NodeRow<accumulate_t>& out) {
   using lanes_t = Register<accumulate_t>;
   constexpr int64_t kStep = kWidth<accumulate_t>;

@@ -32,8 +32,7 @@ class SoftmaxPlan {
     const int64_t cell_rows = axes.y.input_size + 1, classes = input.size(1);
     const int64_t bytes = in_double_ ? sizeof(double) : sizeof(float);
     work = {{input.size(0), classes, axes.y, axes.x},
-            strides_of(input),
-            input.const_data_ptr(),
+            score_map(input),
             y_.view(),
             x_.view(),
             std::max(std::min(kLeastChunks, (cell_rows + 1) / 2), cell_rows / kChunkRows),

@@ -9,16 +9,15 @@
 namespace fcn_ext {
 namespace {
 
-template <typename element_t>
+template <typename accumulate_t>
 class Softmax {
-  using accumulate_t = accumulate_of<element_t>;
   using lanes_t = Register<accumulate_t>;
   static constexpr int64_t kStep = kWidth<accumulate_t>;
 
  public:
   double log_sum2 = 0;  // sum over pixels of their weight times log2 S
 
-  Softmax(const Strip<element_t>& given, Scratch& scratch) : strip(given) {
+  Softmax(const Strip<accumulate_t>& given, Scratch& scratch) : strip(given) {
     const int64_t classes = strip.work.shape.channels;
     sums = scratch.take<lanes_t>((kMostPhases + 1) * kMostRows);
     list.geometric = scratch.take<int32_t>(classes);
@@ -41,7 +40,7 @@ class Softmax {
   }
 
  private:
-  const Strip<element_t>& strip;
+  const Strip<accumulate_t>& strip;
   ClassList<accumulate_t> list{};
   ExactScratch exact{};
   lanes_t* sums;

@@ -19,12 +19,10 @@ struct PixelRows {
   const int32_t* row(int64_t k) const { return labels + k * pitch; }
 };
 
-template <typename element_t>
+template <typename accumulate_t>
 struct Strip {
-  using accumulate_t = accumulate_of<element_t>;
-
   const SoftmaxWork& work;
-  Scores<element_t> input{};
+  Scores<accumulate_t> input{};
   int64_t unit_index = 0;
   int64_t first_cell = 0, cells = 0;  // padded node first_cell has local number 0
   int64_t pitch;                      // of node rows
@@ -49,15 +47,9 @@ struct Strip {
   bool wants_gradient() const { return work.gradient != nullptr; }
 
   void start(int64_t unit) {
-    const PlaneStrides& strides = work.input_strides;
     unit_index = unit;
     rows.image = unit / work.chunks;
-    input = {static_cast<const element_t*>(work.input) + rows.image * strides.batch,
-             strides,
-             work.shape.y.input_size,
-             work.shape.x.input_size,
-             work.shape.channels,
-             work.y.clamp};
+    input = {work.input, work.shape, rows.image, work.y.clamp};
   }
 
   void move_to(int64_t cell) {

@@ -28,9 +28,9 @@ struct NodeRows {
 //   fold(pad, border)       add what gathered at a clamped pad to the border's row
 //   finish(q, which, partial) padded node row q is complete (`partial`: but for the next unit's
 //   part)
-template <typename element_t, typename Body>
-void walk_strip(Strip<element_t>& strip, const NodeRows<accumulate_of<element_t>>& nodes,
-                int64_t begin, int64_t end, Body& body) {
+template <typename accumulate_t, typename Body>
+void walk_strip(Strip<accumulate_t>& strip, const NodeRows<accumulate_t>& nodes, int64_t begin,
+                int64_t end, Body& body) {
   const SoftmaxWork& work = strip.work;
   const int64_t last = work.y.nodes;
   const auto load = [&](int64_t q, int which) {
@@ -64,9 +64,9 @@ void walk_strip(Strip<element_t>& strip, const NodeRows<accumulate_of<element_t>
   }
 }
 
-template <typename element_t, typename Body>
-void walk_unit(Strip<element_t>& strip, const NodeRows<accumulate_of<element_t>>& nodes,
-               int64_t unit, Body& body) {
+template <typename accumulate_t, typename Body>
+void walk_unit(Strip<accumulate_t>& strip, const NodeRows<accumulate_t>& nodes, int64_t unit,
+               Body& body) {
   const SoftmaxWork& work = strip.work;
   const int64_t chunk = unit % work.chunks;
   strip.start(unit);

@@ -12,7 +12,6 @@
 // that S vanishes (exact.h).
 #pragma once
 
-#include "bilinear/bilinear.h"
 #include "cells/cpu/cells.h"
 
 namespace fcn_ext {
@@ -22,8 +21,7 @@ namespace fcn_ext {
 // it owns all of them but the last, whose share goes to `edge` and is added later.
 struct SoftmaxWork {
   BilinearShape shape;  // channels = classes
-  PlaneStrides input_strides;
-  const void* input;
+  ScoreMap input;
   CellAxis y, x;
   int64_t chunks;       // of an image
   int64_t strip_cells;  // cells side by side that a unit works on at a time; whole groups
