@@ -78,6 +78,12 @@ STABLE_TORCH_LIBRARY(fcn_ext, m) {
       "sigmoid_sums_backward(Tensor grad_output, Tensor input, Tensor target, SymInt[] geometry, "
       "int "
       "ignore_index, float? gamma, bool regions) -> Tensor");
+  // Of those sums, each times its weight (Q, 8), the loss of each mask (N, Q); the sums; and the
+  // gradient of all losses together in the accumulation type, (0,) unless asked for.
+  m.def(
+      "sigmoid_loss(Tensor input, Tensor target, Tensor weight, SymInt[] geometry, int "
+      "ignore_index, float? gamma, bool with_gradient) -> (Tensor loss, Tensor sums, "
+      "Tensor gradient)");
   // confusion_matrix of those labels.
   m.def(
       "score_confusion_matrix(Tensor input, Tensor target, SymInt[] geometry, int ignore_index, "

@@ -32,6 +32,7 @@ OPERATORS = (
     "region_sums_backward",
     "argmax",
     "score_confusion_matrix",
+    "sigmoid_loss",
     "sigmoid_sums",
     "sigmoid_sums_backward",
 )

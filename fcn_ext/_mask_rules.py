@@ -59,3 +59,14 @@ def check_sum_gradient(grad_output: Tensor, input: Tensor) -> None:
         raise ValueError(
             f"grad_output must be {_text(accumulate_dtype(input))}, got {_text(grad_output.dtype)}"
         )
+
+
+def check_sum_weight(weight: Tensor, input: Tensor) -> None:
+    if weight.dim() != 2 or _differ(weight.shape, (input.shape[1], SIGMOID_SUMS)):
+        raise ValueError(
+            f"weight must have shape (Q, 8) = ({input.shape[1]}, 8), got {_shape(weight)}"
+        )
+    if weight.dtype != accumulate_dtype(input):
+        raise ValueError(
+            f"weight must be {_text(accumulate_dtype(input))}, got {_text(weight.dtype)}"
+        )

@@ -28,6 +28,7 @@ __all__ = [
     "interpolate_cross_entropy",
     "region_sums",
     "score_confusion_matrix",
+    "sigmoid_loss",
     "sigmoid_sums",
     "upsample",
     "upsample_argmax",
@@ -298,3 +299,18 @@ def sigmoid_sums(
     else:
         parts += [parts[0] * (-x).sigmoid() ** gamma, parts[1] * p**gamma]
     return torch.stack([part.sum((2, 3)) for part in parts], dim=2)
+
+
+def sigmoid_loss(
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor,
+    geometry: Geometry = Resize(),
+    *,
+    ignore_index: int = 255,
+    gamma: float | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The sums of each mask weighed, (N, Q), and the sums, (N, Q, 8)."""
+    sums = sigmoid_sums(input, target, geometry, ignore_index=ignore_index, gamma=gamma)
+    loss = torch.where(weight != 0, weight.to(sums.dtype) * sums, 0).sum(2)
+    return loss, sums.detach()

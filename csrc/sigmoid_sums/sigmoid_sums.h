@@ -49,6 +49,18 @@ struct SigmoidSums {
   double gamma;
 };
 
+// The loss of a mask: its sums, each times its weight. What a weight of zero leaves out may be
+// infinite.
+template <typename accumulate_t>
+FCN_EXT_HOST_DEVICE inline accumulate_t weighed(const accumulate_t* sums,
+                                                const accumulate_t* weight) {
+  accumulate_t loss = 0;
+  for (int kind = 0; kind < kSigmoidSums; ++kind) {
+    loss += weight[kind] != 0 ? weight[kind] * sums[kind] : accumulate_t(0);
+  }
+  return loss;
+}
+
 // What becomes of a target that is void, among numbers in [0, 1].
 constexpr int kVoidMask = -1;
 

@@ -65,4 +65,15 @@ inline void check_sum_gradient(const torch::stable::Tensor& grad_output,
                 "grad_output must be on the device of input");
 }
 
+// What each sum adds to the loss of a mask.
+inline void check_sum_weight(const torch::stable::Tensor& weight,
+                             const torch::stable::Tensor& input) {
+  FCN_EXT_CHECK(
+      weight.dim() == 2 && weight.size(0) == input.size(1) && weight.size(1) == kSigmoidSums,
+      "weight must have shape (Q, 8) = (", input.size(1), ", 8), got ", shape_text(weight));
+  FCN_EXT_CHECK(weight.scalar_type() == accumulation_type(input.scalar_type()), "weight must be ",
+                dtype_text(accumulation_type(input.scalar_type())), ", got ", dtype_text(weight));
+  FCN_EXT_CHECK(weight.device() == input.device(), "weight must be on the device of input");
+}
+
 }  // namespace fcn_ext

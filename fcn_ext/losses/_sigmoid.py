@@ -61,11 +61,11 @@ def sigmoid_cross_entropy(
         ValueError: an argument breaks a rule above; see also :func:`fcn_ext.ops.sigmoid_sums`.
     """
     _check_reduction(reduction)
-    sums = ops.sigmoid_sums(input, _four_sizes(input, target), geometry, ignore_index=ignore_index)
-    positive = sums[..., 0]
-    if pos_weight is not None:
-        positive = positive * _weight(pos_weight, input)
-    return _reduced(positive + sums[..., 1], sums[..., 3].detach(), reduction)
+    target = _four_sizes(input, target)
+    positive = 1.0 if pos_weight is None else _weight(pos_weight, input)
+    weight = _sum_weight(input, 0, positive, 1.0)
+    loss, sums = ops.sigmoid_loss(input, target, weight, geometry, ignore_index=ignore_index)
+    return _reduced(loss, sums[..., 3], reduction)
 
 
 def sigmoid_focal_loss(
@@ -109,17 +109,18 @@ def sigmoid_focal_loss(
         alpha = _common.number(alpha, "alpha")
         if not 0 <= alpha <= 1:
             raise ValueError(f"alpha must be in [0, 1] or None, got {alpha:g}")
-    sums = ops.sigmoid_sums(
+    target = _four_sizes(input, target)
+    positive, negative = (1.0, 1.0) if alpha is None else (alpha, 1 - alpha)
+    weight = _sum_weight(input, 6, positive, negative)
+    loss, sums = ops.sigmoid_loss(
         input,
-        _four_sizes(input, target),
+        target,
+        weight,
         geometry,
         ignore_index=ignore_index,
         gamma=_common.number(gamma, "gamma"),
     )
-    positive, negative = sums[..., 6], sums[..., 7]
-    if alpha is not None:
-        positive, negative = alpha * positive, (1 - alpha) * negative
-    return _reduced(positive + negative, sums[..., 3].detach(), reduction)
+    return _reduced(loss, sums[..., 3], reduction)
 
 
 def sigmoid_dice_loss(
@@ -197,6 +198,14 @@ def _weight(pos_weight: Tensor, input: Tensor) -> Tensor:
             f"got {tuple(pos_weight.shape)}"
         )
     return pos_weight.detach().to(_common.accumulate_dtype(input))
+
+
+def _sum_weight(input: Tensor, column: int, positive: Tensor | float, negative: float) -> Tensor:
+    """For sigmoid_loss: of the sum in ``column`` and of the next one, of no other."""
+    zero = input.new_zeros(input.shape[1], dtype=_common.accumulate_dtype(input))
+    columns = [zero] * 8
+    columns[column : column + 2] = [zero + positive, zero + negative]
+    return torch.stack(columns, -1)
 
 
 def _reduced(loss: Tensor, count: Tensor, reduction: str) -> Tensor:

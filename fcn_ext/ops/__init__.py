@@ -11,7 +11,8 @@ for the geometries:
 ==============================  =====================================================
 
 :func:`region_sums`, of which Dice and its kin are made, has none: :mod:`fcn_ext.losses` calls it.
-:func:`sigmoid_sums` takes a geometry, too: losses of masks are made of it.
+:func:`sigmoid_sums` and :func:`sigmoid_loss`, of which losses of masks are made, take a geometry,
+too.
 
 Each operator has a plain-PyTorch twin of the same name in :mod:`fcn_ext.reference`.
 """
@@ -35,6 +36,7 @@ from fcn_ext.ops._cross_entropy import (
 from fcn_ext.ops._fuse_skip import fuse_skip
 from fcn_ext.ops._interpolate import interpolate
 from fcn_ext.ops._region_sums import region_sums
+from fcn_ext.ops._sigmoid_loss import sigmoid_loss
 from fcn_ext.ops._sigmoid_sums import sigmoid_sums
 from fcn_ext.ops._upsample import upsample
 
@@ -50,6 +52,7 @@ __all__ = [
     "interpolate_cross_entropy",
     "region_sums",
     "score_confusion_matrix",
+    "sigmoid_loss",
     "sigmoid_sums",
     "upsample",
     "upsample_argmax",

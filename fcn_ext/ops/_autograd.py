@@ -147,6 +147,40 @@ def differentiable(
     return _named(call, op)
 
 
+def scaled_once(operator: str) -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:
+    """What multiplies a gradient that the forward pass of ``operator`` computed.
+
+    Returns two functions of (grad, gradient, input): grad, of the first dimensions of gradient or
+    (), times gradient in the dtype of input. The one keeps a node on which a second derivative
+    finds that it is refused, instead of finding nothing; the other keeps none.
+    """
+
+    class ScaledOnce(torch.autograd.Function):
+        generate_vmap_rule = True
+
+        @staticmethod
+        def forward(grad: Tensor, gradient: Tensor, input: Tensor) -> Tensor:
+            # Not a scalar: vmap over no examples could not find the dtype of the product.
+            shape = (*grad.shape, *[1] * (gradient.dim() - grad.dim()))
+            return (gradient * grad.reshape(shape)).to(input.dtype)
+
+        @staticmethod
+        def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+            pass
+
+        @staticmethod
+        def backward(ctx: Any, *grads: Tensor) -> Any:
+            raise differentiable_once(operator)
+
+    return ScaledOnce.apply, ScaledOnce.forward
+
+
+def differentiable_once(operator: str) -> RuntimeError:
+    return RuntimeError(
+        f"{operator} is differentiable once, but its second derivative was asked for"
+    )
+
+
 def is_plain(*tensors: Tensor) -> bool:
     """Whether they are tensors that no transform, mode or compiler looks into, so that one may be
     changed in place behind autograd's back."""

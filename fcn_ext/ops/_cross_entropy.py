@@ -128,30 +128,7 @@ def _check(input: Tensor, target: Tensor, reduction: str) -> None:
         raise ValueError(f"reduction must be 'none', 'mean' or 'sum', got {reduction!r}")
 
 
-class _ScaledOnce(torch.autograd.Function):
-    """``gradient * grad_loss`` as the gradient of ``input``, on which the result depends, so that
-    a second derivative finds this node, and is refused by it, instead of finding nothing."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(grad_loss: Tensor, gradient: Tensor, input: Tensor) -> Tensor:
-        # Not a scalar: vmap over no examples could not find the dtype of the product.
-        return (gradient * grad_loss.reshape(1, 1, 1, 1)).to(input.dtype)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        pass
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Any:
-        raise _differentiable_once()
-
-
-def _differentiable_once() -> RuntimeError:
-    return RuntimeError(
-        "cross_entropy is differentiable once, but its second derivative was asked for"
-    )
+_with_node, _without_node = _autograd.scaled_once("cross_entropy")
 
 
 @torch.library.register_fake("fcn_ext::cross_entropy")
@@ -238,7 +215,7 @@ def _scaled(ctx: Any, saved: tuple[Tensor, ...], grad_loss: Tensor) -> tuple[Ten
     # Not saved where nobody had told the forward pass that a gradient would be asked for, nor where
     # a backward pass has taken it.
     gradient = _gradient_of(ctx, saved, ctx.untouched == [True])
-    scale = _ScaledOnce.apply if torch.is_grad_enabled() else _ScaledOnce.forward
+    scale = _with_node if torch.is_grad_enabled() else _without_node
     return (scale(grad_loss, gradient, saved[1]), *[None] * 7)
 
 
@@ -274,7 +251,7 @@ def _pixels_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 
 
 def _refuse(ctx: Any, grad: Tensor) -> Any:
-    raise _differentiable_once()
+    raise _autograd.differentiable_once("cross_entropy")
 
 
 _cross_entropy = _autograd.differentiable(

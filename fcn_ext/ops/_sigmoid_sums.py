@@ -42,7 +42,8 @@ def sigmoid_sums(
     7       ``(1-t) * p**gamma*softplus(x)``    focal, with ``gamma``
     ======  ==================================  =============================================
 
-    Neither logits nor anything else of full size is stored. :mod:`fcn_ext.losses` has the losses.
+    Neither logits nor anything else of full size is stored. :mod:`fcn_ext.losses` has the losses;
+    :func:`sigmoid_loss` is for those that are linear in these sums, and takes half the time.
 
         >>> scores = torch.zeros(1, 3, 8, 8, requires_grad=True)
         >>> masks = torch.ones(1, 3, 64, 64, dtype=torch.bool)
@@ -128,9 +129,7 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 
 
 def _refuse(ctx: Any, grad: Tensor) -> Any:
-    raise RuntimeError(
-        "sigmoid_sums is differentiable once, but its second derivative was asked for"
-    )
+    raise _autograd.differentiable_once("sigmoid_sums")
 
 
 _sigmoid_sums = _autograd.differentiable(_op, _backward, _setup_context)

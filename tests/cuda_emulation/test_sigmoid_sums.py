@@ -86,7 +86,8 @@ def check(
     weights = weights.to(accumulated(dtype))
     emulation.call(
         "sigmoid_sums_backward",
-        *(dtype, geometry, weights, *of_scores, *of_target, gradient, gradient.stride()),
+        *(dtype, geometry, weights, batch * masks, *of_scores, *of_target),
+        *(gradient, gradient.stride()),
     )
     check_guards(gradient, memory)
     tolerance = 1e-12 if dtype == torch.float64 else 1e-5
@@ -146,6 +147,35 @@ def test_no_masks(emulation: Emulation) -> None:
             *(scores.dtype, map.geometry(*masks), scores, scores.stride(), *of_target, sums),
         )
         check_guards(sums, memory)
+
+
+@pytest.mark.parametrize("dtype", SCORES, ids=str)
+def test_losses_weigh_each_mask_alike_in_all_images(
+    emulation: Emulation, dtype: torch.dtype
+) -> None:
+    """One row of weights for each mask, in the gradient and in the loss; none for what is
+    infinite."""
+    map, batch, masks = MAPS[3], 3, 2
+    scores = torch.randn(batch, masks, *map.input_size, dtype=torch.float64).to(dtype)
+    target = drawn(map, torch.uint8, (batch, masks))
+    weight = torch.tensor([[1.0, 2, 0, 0, 0, 0, 0, 0], [0, 0.5, 3, -1, 0, 0, 0, 0]])
+    wide = scores.double().clone().requires_grad_()
+    expected, sums = reference.sigmoid_loss(wide, target, weight, geometry_of(map), ignore_index=7)
+    expected.sum().backward()
+    weight, sums = weight.to(accumulated(dtype)), sums.to(accumulated(dtype))
+    gradient, memory = guarded(tuple(scores.shape), accumulated(dtype), CONTIGUOUS)
+    emulation.call(
+        "sigmoid_sums_backward",
+        *(dtype, map.geometry(batch, masks), weight, masks, scores, scores.stride(), target),
+        *(target.dtype, target.stride(), 7, None, 0, gradient, gradient.stride()),
+    )
+    check_guards(gradient, memory)
+    torch.testing.assert_close(gradient.double(), wide.grad, rtol=0, atol=1e-5)
+    sums[..., 6] = torch.inf
+    loss, memory = guarded((batch, masks), accumulated(dtype))
+    emulation.call("weigh_sums", dtype, sums, weight, masks, batch * masks, loss)
+    check_guards(loss, memory)
+    torch.testing.assert_close(loss.double(), expected.detach(), rtol=1e-6, atol=0)
 
 
 def test_no_races(checked: Emulation) -> None:

@@ -46,6 +46,7 @@ CASES = [
     *maps(OPS.region_sums, TARGET, RESIZE, None, 255, True, True),
     *maps(OPS.score_confusion_matrix, TARGET, RESIZE, 255, MATRIX, INVALID),
     *maps(OPS.sigmoid_sums, MASKS, RESIZE, 255, None, False),
+    *maps(OPS.sigmoid_loss, MASKS, torch.ones(3, 8), RESIZE, 255, None, True),
     # geometries
     (OPS.upsample, SCORES, 0, 0, 0, 0, 4, 4),
     (OPS.upsample, SCORES, 2**31, 2**32, 0, 0, 4, 4),
@@ -143,6 +144,17 @@ CASES = [
     *[
         (OPS.sigmoid_sums_backward, grad, SCORES, MASKS, RESIZE, 255, None, False)
         for grad in (torch.zeros(2, 3), torch.zeros(2, 3, 7), torch.zeros(2, 3, 8).double())
+    ],
+    *[
+        (OPS.sigmoid_loss, SCORES, target, weight, RESIZE, 255, gamma, True)
+        for target, weight, gamma in (
+            (MASKS[:1], torch.ones(3, 8), None),
+            (MASKS.half(), torch.ones(3, 8), 2.0),
+            (MASKS, torch.ones(2, 8), None),
+            (MASKS, torch.ones(3, 7), None),
+            (MASKS, torch.ones(8), None),
+            (MASKS, torch.ones(3, 8).double(), None),
+        )
     ],
     # labels and classes
     (OPS.argmax, NO_CLASS, 4, 4, RESIZE, torch.uint8, False),

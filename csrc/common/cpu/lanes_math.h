@@ -66,6 +66,28 @@ inline Register<accumulate_t> all_lanes(accumulate_t value) {
   return Register<accumulate_t>{} + value;
 }
 
+// The next lanes of a row of small integers.
+template <typename accumulate_t>
+inline Integers<accumulate_t> load_integers(const int8_t* from) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(accumulate_t) == 4) {
+    __m128i bytes;
+    __builtin_memcpy(&bytes, from, 16);
+    return (Integers<accumulate_t>)_mm512_cvtepi8_epi32(bytes);
+  }
+#elif defined(__AVX2__)
+  if constexpr (sizeof(accumulate_t) == 4) {
+    return (Integers<accumulate_t>)_mm256_cvtepi8_epi32(
+        _mm_loadl_epi64(reinterpret_cast<const __m128i*>(from)));
+  }
+#endif
+  Integers<accumulate_t> lanes;
+  for (int64_t i = 0; i < kWidth<accumulate_t>; ++i) {
+    lanes[i] = from[i];
+  }
+  return lanes;
+}
+
 // { a[0] + a[1], a[2] + a[3], ..., b[0] + b[1], ... }
 template <typename accumulate_t>
 inline Register<accumulate_t> pair_sums(const Register<accumulate_t>& a,

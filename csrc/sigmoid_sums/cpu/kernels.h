@@ -7,8 +7,8 @@
 
 namespace fcn_ext {
 
-// Work is counted in units: mask, then chunk of it: of cell rows for the sums, of node rows for the
-// gradient, which reads the cell rows on both sides of them. So every unit writes what is its own.
+// Work is counted in units: mask, then chunk of it: node rows, whose gradients the unit writes,
+// with the cell rows on both sides of them. So every unit writes what is its own.
 struct SigmoidSumsWork {
   SigmoidSums problem;
   ScoreMap input;
@@ -20,11 +20,12 @@ struct SigmoidSumsWork {
   // Cells [first_whole, end_whole) have `stride` columns each, 2, 4, 8, 16 or 32 of them; none have
   // where stride is 0.
   int64_t stride, first_whole, end_whole;
-  int64_t chunks;           // of a mask
-  int32_t* invalid;         // set where a target is out of range
-  double* sums;             // result [units][kSigmoidSums], unless a gradient is wanted
-  const void* grad_output;  // [masks][kSigmoidSums], accumulation type
-  void* gradient;           // result in the accumulation type; null: the sums are wanted
+  int64_t chunks;      // of a mask
+  int32_t* invalid;    // set where a target is out of range
+  double* sums;        // result [units][kSigmoidSums]; null: not wanted
+  void* gradient;      // result in the accumulation type; null: not wanted. Of the sums, each times
+  const void* weight;  // [weight_masks][kSigmoidSums], accumulation type; mask by mask, over and
+  int64_t weight_masks;  // over again
   PlaneStrides gradient_strides;
 };
 

@@ -38,6 +38,16 @@ inline Register<accumulate_t> log1p_lanes(const Register<accumulate_t>& e) {
   return series * e;
 }
 
+// ln(1 + d), d >= 0, to the last places of small results too: what rounding takes from d on the way
+// to 1 + d is what the quotient gives back.
+template <typename accumulate_t>
+inline Register<accumulate_t> log1p_any(const Register<accumulate_t>& d) {
+  using lanes_t = Register<accumulate_t>;
+  const lanes_t whole = d + 1, kept = whole - 1;
+  const lanes_t log = log2_lanes<accumulate_t>(whole) * static_cast<accumulate_t>(kLn2);
+  return kept == 0 ? d : log * (d / kept);
+}
+
 // Which of the sums are wanted beside the cross-entropy, and whether targets are between zero and
 // one, too.
 template <bool with_regions, bool with_focal, bool with_soft>
@@ -49,9 +59,11 @@ struct Parts {
 template <typename accumulate_t>
 struct AnyLogit {
   using lanes_t = Register<accumulate_t>;
+  // Of a logit that reads nothing of one node, as infinite as the other may be.
+  static constexpr bool kFinite = false;
   lanes_t x, e;
 
-  explicit AnyLogit(const lanes_t& logit) : x(logit) {
+  __attribute__((always_inline)) explicit AnyLogit(const lanes_t& logit) : x(logit) {
     const lanes_t away = x < 0 ? x : -x;
     e = exp2_lanes<accumulate_t>(away * static_cast<accumulate_t>(kLog2E));
   }
@@ -64,6 +76,12 @@ struct AnyLogit {
     p = x == x ? p : x;
     q = x == x ? q : x;
   }
+  // q * of_q in the chosen lanes, else p * of_p.
+  lanes_t choose(const Integers<accumulate_t>& chosen, accumulate_t of_q, accumulate_t of_p) const {
+    lanes_t p, q;
+    sigmoid(p, q);
+    return chosen ? q * of_q : p * of_p;
+  }
 };
 
 // Two logits no farther than this from zero have a ratio of powers that exp2_lanes can take.
@@ -73,19 +91,20 @@ constexpr double kLargestLogit = 34;
 template <typename accumulate_t>
 struct LogitProgression {
   using lanes_t = Register<accumulate_t>;
-  lanes_t first, step;  // logits
+  static constexpr bool kFinite = true;
+  lanes_t step;  // of the logit
   lanes_t x, power, inverse, ratio, inverse_ratio;
 
-  LogitProgression(const lanes_t& first_logit, const lanes_t& logit_step)
-      : first(first_logit), step(logit_step), x(first_logit) {
-    power = exp2_lanes<accumulate_t>(first * static_cast<accumulate_t>(kLog2E));
+  __attribute__((always_inline)) LogitProgression(const lanes_t& first_logit,
+                                                  const lanes_t& logit_step)
+      : step(logit_step), x(first_logit) {
+    power = exp2_lanes<accumulate_t>(x * static_cast<accumulate_t>(kLog2E));
     ratio = exp2_lanes<accumulate_t>(step * static_cast<accumulate_t>(kLog2E));
     inverse = reciprocal(power);
     inverse_ratio = reciprocal(ratio);
   }
-  // The next row, the `row`th from the first.
-  void advance(int64_t row) {
-    x = first + step * static_cast<accumulate_t>(row);
+  void advance() {
+    x += step;
     power *= ratio;
     inverse *= inverse_ratio;
   }
@@ -93,6 +112,9 @@ struct LogitProgression {
   void sigmoid(lanes_t& p, lanes_t& q) const {
     q = reciprocal(power + 1);
     p = power * q;
+  }
+  lanes_t choose(const Integers<accumulate_t>& chosen, accumulate_t of_q, accumulate_t of_p) const {
+    return reciprocal(power + 1) * (chosen ? all_lanes(of_q) : power * of_p);
   }
 };
 
@@ -103,53 +125,102 @@ inline Register<accumulate_t> focus(const Register<accumulate_t>& right, accumul
   return exp2_lanes<accumulate_t>(right * (-gamma * static_cast<accumulate_t>(kLog2E)));
 }
 
-// The sums of pixels, lane by lane.
+// Targets of a register of pixels: numbers, or zeros and ones; kVoidMask where a pixel is void.
+// `one` is what a single one is kept as.
+template <typename accumulate_t, bool soft>
+struct TargetsOf {
+  using type = Integers<accumulate_t>;
+  using one = int8_t;
+};
+template <typename accumulate_t>
+struct TargetsOf<accumulate_t, true> {
+  using type = Register<accumulate_t>;
+  using one = accumulate_t;
+};
+template <typename accumulate_t, typename parts>
+using Targets = typename TargetsOf<accumulate_t, parts::soft>::type;
+
+// The sums of pixels, lane by lane, but for kTarget and kCount of targets that are zero or one. The
+// logarithms of theirs are one of a product: sum of ln(1 + e) = ln(1 + d), d gathering pixel by
+// pixel without rounding to one.
 template <typename accumulate_t, typename parts>
 struct PixelSums {
   using lanes_t = Register<accumulate_t>;
   accumulate_t gamma;
   lanes_t sum[kSigmoidSums] = {};
+  lanes_t gathered[2] = {};  // d of the positive ones and of the negative
+
+  static constexpr bool kGathers = !parts::soft && !parts::focal;
 
   template <typename logit_t>
-  inline void add(const logit_t& logit, const lanes_t& target) {
-    const lanes_t zero = {}, x = logit.x;
-    const lanes_t tail = log1p_lanes<accumulate_t>(logit.vanishing());
+  inline void add(const logit_t& logit, const Targets<accumulate_t, parts>& target) {
+    const lanes_t zero = {}, x = logit.x, e = logit.vanishing();
+    // What is positive of x, and of -x: NaN where x is.
+    const lanes_t above = larger(zero, x), below = logit_t::kFinite ? above - x : larger(zero, -x);
     const auto there = target > 0;
     if constexpr (parts::soft) {
       // Below zero are the lanes past a row's end.
+      const lanes_t tail = log1p_lanes<accumulate_t>(e);
       const lanes_t rest = target >= 0 ? 1 - target : zero;
-      sum[kPositive] += there ? target * (larger(zero, -x) + tail) : zero;
-      sum[kNegative] += rest > 0 ? rest * (larger(zero, x) + tail) : zero;
+      sum[kPositive] += there ? target * (below + tail) : zero;
+      sum[kNegative] += rest > 0 ? rest * (above + tail) : zero;
       sum[kTarget] += there ? target : zero;
       sum[kCount] += target >= 0 ? all_lanes<accumulate_t>(1) : zero;
+      if constexpr (parts::regions) {
+        lanes_t p, q;
+        logit.sigmoid(p, q);
+        sum[kProbability] += target >= 0 ? p : zero;
+        sum[kOverlap] += there ? target * p : zero;
+      }
     } else {
       const auto missing = target == 0;
-      const lanes_t toward = there ? -x : x;
-      const lanes_t loss = larger(zero, toward) + tail;
-      sum[kPositive] += there ? loss : zero;
-      sum[kNegative] += missing ? loss : zero;
-      sum[kTarget] += there ? all_lanes<accumulate_t>(1) : zero;
-      sum[kCount] += target >= 0 ? all_lanes<accumulate_t>(1) : zero;
-      if constexpr (parts::focal) {
-        const lanes_t focused = loss * focus<accumulate_t>(larger(zero, -toward) + tail, gamma);
-        sum[kFocalPositive] += there ? focused : zero;
-        sum[kFocalNegative] += missing ? focused : zero;
+      if constexpr (kGathers) {
+        add_where(there, below, sum[kPositive]);
+        add_where(missing, above, sum[kNegative]);
+        add_where(there, e * (gathered[0] + 1), gathered[0]);
+        add_where(missing, e * (gathered[1] + 1), gathered[1]);
+      } else {
+        const lanes_t tail = log1p_lanes<accumulate_t>(e);
+        const lanes_t wrong = there ? below : above, right = there ? above : below;
+        const lanes_t loss = wrong + tail;
+        const lanes_t focused = loss * focus<accumulate_t>(right + tail, gamma);
+        add_where(there, loss, sum[kPositive]);
+        add_where(missing, loss, sum[kNegative]);
+        add_where(there, focused, sum[kFocalPositive]);
+        add_where(missing, focused, sum[kFocalNegative]);
+      }
+      if constexpr (parts::regions) {
+        lanes_t p, q;
+        logit.sigmoid(p, q);
+        add_where(there | missing, p, sum[kProbability]);
+        add_where(there, p, sum[kOverlap]);
       }
     }
-    if constexpr (parts::regions) {
-      lanes_t p, q;
-      logit.sigmoid(p, q);
-      sum[kProbability] += target >= 0 ? p : zero;
-      sum[kOverlap] += there ? target * p : zero;
+  }
+
+  // To be called before 1 + d, at most 2^pixels, overflows.
+  void settle() {
+    if constexpr (kGathers) {
+      sum[kPositive] += log1p_any<accumulate_t>(gathered[0]);
+      sum[kNegative] += log1p_any<accumulate_t>(gathered[1]);
+      gathered[0] = gathered[1] = lanes_t{};
     }
   }
 
   void flush(double* to) {
+    settle();
 #pragma GCC unroll 8
     for (int kind = 0; kind < kSigmoidSums; ++kind) {
-      to[kind] += sum_of<accumulate_t>(sum[kind]);
-      sum[kind] = lanes_t{};
+      if (parts::soft || (kind != kTarget && kind != kCount)) {
+        to[kind] += sum_of<accumulate_t>(sum[kind]);
+        sum[kind] = lanes_t{};
+      }
     }
+  }
+
+ private:
+  static void add_where(const Integers<accumulate_t>& chosen, const lanes_t& term, lanes_t& to) {
+    to = chosen ? to + term : to;
   }
 };
 
@@ -159,29 +230,48 @@ struct PixelSlope {
   using lanes_t = Register<accumulate_t>;
   accumulate_t weight[kSigmoidSums], gamma;
 
+  // A weight that is not finite must not reach a node that its pixel does not read.
+  bool finite() const {
+    accumulate_t sum = 0;
+    for (const accumulate_t of_kind : weight) {
+      sum += of_kind * 0;
+    }
+    return sum == 0;
+  }
+
   template <typename logit_t>
-  inline lanes_t operator()(const logit_t& logit, const lanes_t& target) const {
-    lanes_t p, q, slope;
-    logit.sigmoid(p, q);
+  inline lanes_t operator()(const logit_t& logit,
+                            const Targets<accumulate_t, parts>& target) const {
+    const lanes_t zero = {};
     const auto there = target > 0;
     if constexpr (parts::soft) {
-      slope = weight[kNegative] * ((1 - target) * p) - weight[kPositive] * (target * q);
+      lanes_t p, q;
+      logit.sigmoid(p, q);
+      lanes_t slope = weight[kNegative] * ((1 - target) * p) - weight[kPositive] * (target * q);
+      if constexpr (parts::regions) {
+        slope += (weight[kProbability] + weight[kOverlap] * target) * (p * q);
+      }
+      return target >= 0 ? slope : zero;
     } else {
-      slope = there ? q * -weight[kPositive] : p * weight[kNegative];
+      lanes_t slope = logit.choose(there, -weight[kPositive], weight[kNegative]);
+      if constexpr (parts::regions) {
+        lanes_t p, q;
+        logit.sigmoid(p, q);
+        const lanes_t either = all_lanes(weight[kProbability] + weight[kOverlap]);
+        slope += (there ? either : all_lanes(weight[kProbability])) * (p * q);
+      }
+      if constexpr (parts::focal) {
+        lanes_t p, q;
+        logit.sigmoid(p, q);
+        const lanes_t x = logit.x, tail = log1p_lanes<accumulate_t>(logit.vanishing());
+        const lanes_t toward = there ? -x : x;
+        const lanes_t wrong = there ? q : p, right = there ? p : q;
+        const lanes_t focused = focus<accumulate_t>(larger(zero, -toward) + tail, gamma);
+        const lanes_t steep = focused * (gamma * (right * (larger(zero, toward) + tail)) + wrong);
+        slope += there ? steep * -weight[kFocalPositive] : steep * weight[kFocalNegative];
+      }
+      return there | (target == 0) ? slope : zero;
     }
-    if constexpr (parts::regions) {
-      slope += (weight[kProbability] + weight[kOverlap] * target) * (p * q);
-    }
-    if constexpr (parts::focal) {
-      const lanes_t x = logit.x, zero = {};
-      const lanes_t tail = log1p_lanes<accumulate_t>(logit.vanishing());
-      const lanes_t toward = there ? -x : x;
-      const lanes_t wrong = there ? q : p, right = there ? p : q;
-      const lanes_t focused = focus<accumulate_t>(larger(zero, -toward) + tail, gamma);
-      const lanes_t steep = focused * (gamma * (right * (larger(zero, toward) + tail)) + wrong);
-      slope += there ? steep * -weight[kFocalPositive] : steep * weight[kFocalNegative];
-    }
-    return target >= 0 ? slope : lanes_t{};
   }
 };
 

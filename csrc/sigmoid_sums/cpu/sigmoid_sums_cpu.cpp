@@ -155,36 +155,51 @@ void add_units(const Work& work, const std::vector<double>& parts, T* sums) {
   }
 }
 
-}  // namespace
-
-void SigmoidSumsCpu::sums(const SigmoidSums& problem, const Tensor& input, const Tensor&,
-                          Tensor& sums) {
-  Work work(problem, input);
-  std::vector<double> parts(work.units * kSigmoidSums);
-  work.plain.sums = parts.data();
-  work.run(input);
-  if (work.invalid != 0) {
-    throw_invalid(problem);
-  }
-  if (sums.scalar_type() == ScalarType::Double) {
-    add_units(work, parts, static_cast<double*>(sums.mutable_data_ptr()));
-  } else {
-    add_units(work, parts, static_cast<float*>(sums.mutable_data_ptr()));
+template <typename T>
+void weigh_sums(const Tensor& sums, const Tensor& weight, Tensor& loss) {
+  const auto* from = static_cast<const T*>(sums.const_data_ptr());
+  const auto* factor = static_cast<const T*>(weight.const_data_ptr());
+  auto* to = static_cast<T*>(loss.mutable_data_ptr());
+  for (int64_t mask = 0; mask < loss.numel(); ++mask) {
+    to[mask] = weighed(from + mask * kSigmoidSums, factor + mask * kSigmoidSums % weight.numel());
   }
 }
 
-void SigmoidSumsCpu::backward(const SigmoidSums& problem, const Tensor& grad_output,
-                              const Tensor& input, const Tensor&, Tensor& gradient) {
+}  // namespace
+
+void SigmoidSumsCpu::compute(const SigmoidSums& problem, const Tensor& input, const Tensor* weight,
+                             Tensor* sums, Tensor* gradient) {
   Work work(problem, input);
   if (work.units == 0) {
     return;
   }
-  work.plain.grad_output = grad_output.const_data_ptr();
-  work.plain.gradient = gradient.mutable_data_ptr();
-  work.plain.gradient_strides = strides_of(gradient);
+  std::vector<double> parts(sums != nullptr ? work.units * kSigmoidSums : 0);
+  work.plain.sums = sums != nullptr ? parts.data() : nullptr;
+  if (gradient != nullptr) {
+    work.plain.gradient = gradient->mutable_data_ptr();
+    work.plain.gradient_strides = strides_of(*gradient);
+    work.plain.weight = weight->const_data_ptr();
+    work.plain.weight_masks = weight->numel() / kSigmoidSums;
+  }
   work.run(input);
   if (work.invalid != 0) {
     throw_invalid(problem);
+  }
+  if (sums == nullptr) {
+    return;
+  }
+  if (sums->scalar_type() == ScalarType::Double) {
+    add_units(work, parts, static_cast<double*>(sums->mutable_data_ptr()));
+  } else {
+    add_units(work, parts, static_cast<float*>(sums->mutable_data_ptr()));
+  }
+}
+
+void SigmoidSumsCpu::weigh(const Tensor& sums, const Tensor& weight, Tensor& loss) {
+  if (loss.scalar_type() == ScalarType::Double) {
+    weigh_sums<double>(sums, weight, loss);
+  } else {
+    weigh_sums<float>(sums, weight, loss);
   }
 }
 

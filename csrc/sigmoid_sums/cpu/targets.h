@@ -1,5 +1,5 @@
-// Targets of some pixels as numbers: in [0, 1], or kVoidMask. For *kernels.cpp files only
-// (common/cpu/capability.h says why the anonymous namespace).
+// Targets of some pixels: zeros, ones and kVoidMask, or numbers in [0, 1]. For *kernels.cpp files
+// only (common/cpu/capability.h says why the anonymous namespace).
 #pragma once
 
 #include "common/cpu/element.h"
@@ -8,101 +8,122 @@
 namespace fcn_ext {
 namespace {
 
-template <typename label_t>
-struct SignedOf {
-  using type = label_t;
-};
-template <>
-struct SignedOf<uint8_t> {
-  using type = int8_t;
+// What was found among some targets.
+struct FoundTargets {
+  bool wrong = false;             // out of range
+  int64_t ones = 0, counted = 0;  // of zeros and ones
 };
 
-// Returns whether a label is none of zero, one and void. `has_void`: labels can be `void_label`.
-template <typename label_t, typename accumulate_t>
-bool hard_targets(const label_t* __restrict from, int64_t count, bool has_void, label_t void_label,
-                  accumulate_t* __restrict to) {
-  using signed_t = typename SignedOf<label_t>::type;
+constexpr int64_t kSummed = 128;  // labels of a byte each, whose ones a byte can count
+
+// has_void: labels can be `void_label`.
+template <bool has_void, typename label_t>
+void hard_targets(const label_t* __restrict from, int64_t count, label_t void_label,
+                  int8_t* __restrict to, FoundTargets& found) {
   static_assert(kVoidMask == -1);  // all bits
-  label_t wrong = 0;
-  for (int64_t i = 0; i < count; ++i) {
-    const label_t label = from[i];
-    const label_t is_void = has_void && label == void_label ? static_cast<label_t>(-1) : label_t{0};
-    wrong = static_cast<label_t>(wrong | (label & static_cast<label_t>(~is_void)));
-    to[i] = static_cast<accumulate_t>(static_cast<signed_t>(label | is_void));
+  label_t joined = 0;
+  for (int64_t first = 0; first < count; first += kSummed) {
+    const int64_t end = count - first < kSummed ? count : first + kSummed;
+    label_t ones = 0, voids = 0;
+    for (int64_t i = first; i < end; ++i) {
+      const label_t label = from[i];
+      const label_t is_void =
+          has_void && label == void_label ? static_cast<label_t>(-1) : label_t{0};
+      const label_t known = label & static_cast<label_t>(~is_void);
+      joined = static_cast<label_t>(joined | known);
+      ones = static_cast<label_t>(ones + known);
+      voids = static_cast<label_t>(voids + (is_void & label_t{1}));
+      to[i] = static_cast<int8_t>(label | is_void);
+    }
+    found.ones += static_cast<int64_t>(ones);
+    found.counted += end - first - static_cast<int64_t>(voids);
   }
-  return (wrong & static_cast<label_t>(~label_t{1})) != 0;
+  found.wrong |= (joined & static_cast<label_t>(~label_t{1})) != 0;
 }
 
 template <typename soft_t, typename accumulate_t>
-bool soft_targets(const soft_t* from, int64_t count, accumulate_t* to) {
+void soft_targets(const soft_t* from, int64_t count, accumulate_t* to, FoundTargets& found) {
   bool right = true;
   for (int64_t i = 0; i < count; ++i) {
     const auto target = load(from[i]);
     right = right && target >= 0 && target <= 1;
     to[i] = static_cast<accumulate_t>(target);
   }
-  return !right;
+  found.wrong |= !right;
 }
 
 constexpr int64_t kMostTargets = 256;  // at a time
 
-// The targets of `count` pixels side by side, from `place` on.
-template <typename target_t, typename accumulate_t, typename Convert>
-bool converted(const SigmoidSums& problem, int64_t place, int64_t count, accumulate_t* to,
-               const Convert& convert) {
+// Calls convert(data) of the targets of `count` pixels from element `place` on, side by side.
+template <typename target_t, typename Convert>
+void with_targets(const SigmoidSums& problem, int64_t place, int64_t count,
+                  const Convert& convert) {
   const target_t* from = static_cast<const target_t*>(problem.target.data) + place;
   const int64_t step = problem.target.strides.column;
   if (step == 1) {
-    return convert(from, to);
+    return convert(from);
   }
   target_t side_by_side[kMostTargets];
   for (int64_t i = 0; i < count; ++i) {
     side_by_side[i] = from[i * step];
   }
-  return convert(static_cast<const target_t*>(side_by_side), to);
+  convert(static_cast<const target_t*>(side_by_side));
 }
 
-template <typename label_t, typename accumulate_t>
-bool load_labels(const SigmoidSums& problem, int64_t place, int64_t count, accumulate_t* to) {
+template <typename label_t>
+void load_labels(const SigmoidSums& problem, int64_t place, int64_t count, int8_t* to,
+                 FoundTargets& found) {
   const label_t void_label = static_cast<label_t>(problem.ignore_index);
-  const bool has_void = static_cast<int64_t>(void_label) == problem.ignore_index;
-  return converted<label_t>(problem, place, count, to, [&](const label_t* from, accumulate_t* out) {
-    return hard_targets(from, count, has_void, void_label, out);
+  with_targets<label_t>(problem, place, count, [&](const label_t* from) {
+    if (static_cast<int64_t>(void_label) == problem.ignore_index) {
+      hard_targets<true>(from, count, void_label, to, found);
+    } else {
+      hard_targets<false>(from, count, void_label, to, found);
+    }
   });
 }
 
 template <typename soft_t, typename accumulate_t>
-bool load_soft(const SigmoidSums& problem, int64_t place, int64_t count, accumulate_t* to) {
-  return converted<soft_t>(problem, place, count, to, [&](const soft_t* from, accumulate_t* out) {
-    return soft_targets(from, count, out);
-  });
+void load_soft(const SigmoidSums& problem, int64_t place, int64_t count, accumulate_t* to,
+               FoundTargets& found) {
+  with_targets<soft_t>(problem, place, count,
+                       [&](const soft_t* from) { soft_targets(from, count, to, found); });
 }
 
 // to[0, count): the targets from element `place` of the map on; void from there to a whole
-// register. Returns whether one of them is out of range.
+// register. Labels are bytes: zero, one or kVoidMask.
+inline void load_targets(const SigmoidSums& problem, int64_t place, int64_t count, int64_t whole,
+                         int8_t* to, FoundTargets& found) {
+  for (int64_t i = count; i < whole; ++i) {
+    to[i] = kVoidMask;
+  }
+  switch (problem.target.type) {
+    case 0:
+      return load_labels<uint8_t>(problem, place, count, to, found);
+    case 1:
+      return load_labels<int16_t>(problem, place, count, to, found);
+    case 2:
+      return load_labels<int32_t>(problem, place, count, to, found);
+    default:
+      return load_labels<int64_t>(problem, place, count, to, found);
+  }
+}
+
 template <typename accumulate_t>
-bool load_targets(const SigmoidSums& problem, int64_t place, int64_t count, int64_t whole,
-                  accumulate_t* to) {
+void load_targets(const SigmoidSums& problem, int64_t place, int64_t count, int64_t whole,
+                  accumulate_t* to, FoundTargets& found) {
   for (int64_t i = count; i < whole; ++i) {
     to[i] = accumulate_t(kVoidMask);
   }
   switch (problem.target.type) {
-    case 0:
-      return load_labels<uint8_t>(problem, place, count, to);
-    case 1:
-      return load_labels<int16_t>(problem, place, count, to);
-    case 2:
-      return load_labels<int32_t>(problem, place, count, to);
-    case 3:
-      return load_labels<int64_t>(problem, place, count, to);
     case 4:
-      return load_soft<float>(problem, place, count, to);
+      return load_soft<float>(problem, place, count, to, found);
     case 5:
-      return load_soft<double>(problem, place, count, to);
+      return load_soft<double>(problem, place, count, to, found);
     case 6:
-      return load_soft<HalfBits>(problem, place, count, to);
+      return load_soft<HalfBits>(problem, place, count, to, found);
     default:
-      return load_soft<BFloat16Bits>(problem, place, count, to);
+      return load_soft<BFloat16Bits>(problem, place, count, to, found);
   }
 }
 

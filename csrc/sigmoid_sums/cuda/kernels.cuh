@@ -93,12 +93,13 @@ __device__ __forceinline__ accumulate_t share_of(const WeightedTap<accumulate_t>
   return tap.node == node ? tap.lower : tap.node + 1 == node ? tap.upper : accumulate_t(0);
 }
 
-// Nodes along x, `count` of them in all, as in a contiguous input. weights: [masks][kSigmoidSums].
+// Nodes along x, `count` of them in all, as in a contiguous input. weights:
+// [weight_masks][kSigmoidSums], mask by mask, over and over again.
 template <typename scalar_t>
 __global__ void __launch_bounds__(kThreads, 2)
     backward_kernel(const SigmoidSums problem, const accumulate_of<scalar_t>* weights,
-                    const scalar_t* input, int64_t count, const PlaneStrides gradient_strides,
-                    accumulate_of<scalar_t>* gradient) {
+                    int64_t weight_masks, const scalar_t* input, int64_t count,
+                    const PlaneStrides gradient_strides, accumulate_of<scalar_t>* gradient) {
   using accumulate_t = accumulate_of<scalar_t>;
   const BilinearAxis& y_axis = problem.shape.y;
   const BilinearAxis& x_axis = problem.shape.x;
@@ -112,7 +113,7 @@ __global__ void __launch_bounds__(kThreads, 2)
   accumulate_t weight[kSigmoidSums];
 #pragma unroll
   for (int kind = 0; kind < kSigmoidSums; ++kind) {
-    weight[kind] = weights[number * kSigmoidSums + kind];
+    weight[kind] = weights[number % weight_masks * kSigmoidSums + kind];
   }
   const int64_t bottom = first_output(y_axis, node_y + 1);
   const int64_t left = first_output(x_axis, column - 1), right = first_output(x_axis, column + 1);
@@ -144,6 +145,17 @@ __global__ void __launch_bounds__(kThreads, 2)
            node_y * gradient_strides.row + column * gradient_strides.column] = sum;
 }
 
+// A thread is one of `count` masks.
+template <typename accumulate_t>
+__global__ void __launch_bounds__(kThreads)
+    weigh_kernel(const accumulate_t* sums, const accumulate_t* weights, int64_t weight_masks,
+                 int64_t count, accumulate_t* loss) {
+  const int64_t mask = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  if (mask < count) {
+    loss[mask] = weighed(sums + mask * kSigmoidSums, weights + mask % weight_masks * kSigmoidSums);
+  }
+}
+
 }  // namespace sigmoid_sums
 
 // Bytes that launch_sigmoid_sums needs beside its results.
@@ -171,17 +183,27 @@ void launch_sigmoid_sums(const SigmoidSums& problem, const scalar_t* input,
          partials, parts.count, count, sums);
 }
 
-// weights: [masks][kSigmoidSums].
+// weights: [weight_masks][kSigmoidSums].
 template <typename scalar_t>
 void launch_sigmoid_sums_backward(const SigmoidSums& problem,
-                                  const accumulate_of<scalar_t>* weights, const scalar_t* input,
-                                  accumulate_of<scalar_t>* gradient,
+                                  const accumulate_of<scalar_t>* weights, int64_t weight_masks,
+                                  const scalar_t* input, accumulate_of<scalar_t>* gradient,
                                   const PlaneStrides& gradient_strides, cudaStream_t stream) {
   using namespace sigmoid_sums;
   const int64_t count = problem.shape.batch * problem.shape.channels * problem.shape.y.input_size *
                         problem.shape.x.input_size;
   launch(backward_kernel<scalar_t>, dim3(static_cast<unsigned>(ceil_divide(count, kThreads))),
-         dim3(kThreads), 0, stream, problem, weights, input, count, gradient_strides, gradient);
+         dim3(kThreads), 0, stream, problem, weights, weight_masks, input, count, gradient_strides,
+         gradient);
+}
+
+// loss: [masks].
+template <typename accumulate_t>
+void launch_weigh_sums(const accumulate_t* sums, const accumulate_t* weights, int64_t weight_masks,
+                       int64_t masks, accumulate_t* loss, cudaStream_t stream) {
+  using namespace sigmoid_sums;
+  launch(weigh_kernel<accumulate_t>, dim3(static_cast<unsigned>(ceil_divide(masks, kThreads))),
+         dim3(kThreads), 0, stream, sums, weights, weight_masks, masks, loss);
 }
 
 }  // namespace fcn_ext

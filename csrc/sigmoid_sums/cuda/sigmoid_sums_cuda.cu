@@ -7,33 +7,41 @@ namespace fcn_ext {
 
 using torch::stable::Tensor;
 
-void SigmoidSumsCuda::sums(const SigmoidSums& problem, const Tensor& input, const Tensor&,
-                           Tensor& sums) {
-  on_device_of(input, [&](cudaStream_t stream) {
-    dispatch_floating(input.scalar_type(), [&](auto zero) {
-      using scalar_t = decltype(zero);
-      Tensor workspace =
-          empty_like_in(input, {static_cast<int64_t>(sigmoid_sums_workspace(problem))},
-                        torch::headeronly::ScalarType::Byte);
-      launch_sigmoid_sums<scalar_t>(problem, static_cast<const scalar_t*>(input.const_data_ptr()),
-                                    static_cast<accumulate_of<scalar_t>*>(sums.mutable_data_ptr()),
-                                    static_cast<unsigned char*>(workspace.mutable_data_ptr()),
-                                    stream);
-    });
-  });
-}
-
-void SigmoidSumsCuda::backward(const SigmoidSums& problem, const Tensor& grad_output,
-                               const Tensor& input, const Tensor&, Tensor& gradient) {
+void SigmoidSumsCuda::compute(const SigmoidSums& problem, const Tensor& input, const Tensor* weight,
+                              Tensor* sums, Tensor* gradient) {
   on_device_of(input, [&](cudaStream_t stream) {
     dispatch_floating(input.scalar_type(), [&](auto zero) {
       using scalar_t = decltype(zero);
       using accumulate_t = accumulate_of<scalar_t>;
-      launch_sigmoid_sums_backward<scalar_t>(
-          problem, static_cast<const accumulate_t*>(grad_output.const_data_ptr()),
-          static_cast<const scalar_t*>(input.const_data_ptr()),
-          static_cast<accumulate_t*>(gradient.mutable_data_ptr()), strides_of(gradient), stream);
+      const auto* scores = static_cast<const scalar_t*>(input.const_data_ptr());
+      if (sums != nullptr) {
+        Tensor workspace =
+            empty_like_in(input, {static_cast<int64_t>(sigmoid_sums_workspace(problem))},
+                          torch::headeronly::ScalarType::Byte);
+        launch_sigmoid_sums<scalar_t>(
+            problem, scores, static_cast<accumulate_t*>(sums->mutable_data_ptr()),
+            static_cast<unsigned char*>(workspace.mutable_data_ptr()), stream);
+      }
+      if (gradient != nullptr) {
+        launch_sigmoid_sums_backward<scalar_t>(
+            problem, static_cast<const accumulate_t*>(weight->const_data_ptr()),
+            weight->numel() / kSigmoidSums, scores,
+            static_cast<accumulate_t*>(gradient->mutable_data_ptr()), strides_of(*gradient),
+            stream);
+      }
     });
+  });
+}
+
+void SigmoidSumsCuda::weigh(const Tensor& sums, const Tensor& weight, Tensor& loss) {
+  on_device_of(sums, [&](cudaStream_t stream) {
+    const auto weigh = [&](auto zero) {
+      using accumulate_t = decltype(zero);
+      launch_weigh_sums(static_cast<const accumulate_t*>(sums.const_data_ptr()),
+                        static_cast<const accumulate_t*>(weight.const_data_ptr()), weight.size(0),
+                        loss.numel(), static_cast<accumulate_t*>(loss.mutable_data_ptr()), stream);
+    };
+    loss.scalar_type() == torch::headeronly::ScalarType::Double ? weigh(double{}) : weigh(float{});
   });
 }
 

@@ -38,18 +38,28 @@ extern "C" int sigmoid_sums(int64_t dtype, const Geometry* geometry, const void*
 }
 
 extern "C" int sigmoid_sums_backward(int64_t dtype, const Geometry* geometry, const void* weights,
-                                     const void* input, const PlaneStrides* input_strides,
-                                     const void* target, int64_t target_type,
-                                     const PlaneStrides* target_strides, int64_t ignore_index,
-                                     const double* gamma, int64_t regions, void* gradient,
-                                     const PlaneStrides* gradient_strides) {
+                                     int64_t weight_masks, const void* input,
+                                     const PlaneStrides* input_strides, const void* target,
+                                     int64_t target_type, const PlaneStrides* target_strides,
+                                     int64_t ignore_index, const double* gamma, int64_t regions,
+                                     void* gradient, const PlaneStrides* gradient_strides) {
   const SigmoidSums problem = problem_of(geometry, input_strides, target, target_type,
                                          target_strides, ignore_index, gamma, regions);
   return guarded_for_type(dtype, [=](auto* type) {
     using scalar_t = std::remove_pointer_t<decltype(type)>;
     using accumulate_t = accumulate_of<scalar_t>;
-    launch_sigmoid_sums_backward(problem, static_cast<const accumulate_t*>(weights),
+    launch_sigmoid_sums_backward(problem, static_cast<const accumulate_t*>(weights), weight_masks,
                                  static_cast<const scalar_t*>(input),
                                  static_cast<accumulate_t*>(gradient), *gradient_strides, nullptr);
+  });
+}
+
+extern "C" int weigh_sums(int64_t dtype, const void* sums, const void* weights,
+                          int64_t weight_masks, int64_t masks, void* loss) {
+  return guarded_for_type(dtype, [=](auto* type) {
+    using accumulate_t = accumulate_of<std::remove_pointer_t<decltype(type)>>;
+    launch_weigh_sums(static_cast<const accumulate_t*>(sums),
+                      static_cast<const accumulate_t*>(weights), weight_masks, masks,
+                      static_cast<accumulate_t*>(loss), nullptr);
   });
 }
