@@ -12,6 +12,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+PIP_INSTALL := $(PIP) install --quiet --no-compile --constraint constraints.txt
 
 # Where there is a GPU, the CUDA operators are compiled for it; where there is none, not at all.
 GPU_ARCHITECTURES := $(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null \
@@ -77,11 +78,12 @@ gpu-model: $(VENV)/installed
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-# torch first, at its pinned version: everything else is content with the one that is there.
+# torch first, at its pinned version: everything else is content with the one that is there. Modules
+# are compiled when they are first imported, which most of torch's never are.
 $(VENV)/installed: $(BIN)/python $(SOURCES)
-	$(PIP) install --quiet --constraint constraints.txt torch
-	$(PIP) install --quiet --constraint constraints.txt cmake ninja pybind11 scikit-build-core
-	$(PIP) install --quiet --constraint constraints.txt --no-build-isolation --editable '.[dev]'
+	$(PIP_INSTALL) torch
+	$(PIP_INSTALL) cmake ninja pybind11 scikit-build-core
+	$(PIP_INSTALL) --no-build-isolation --editable '.[dev]'
 	touch $@
 
 build/wheel/built: $(VENV)/installed $(shell git ls-files fcn_ext python)
@@ -90,7 +92,7 @@ build/wheel/built: $(VENV)/installed $(shell git ls-files fcn_ext python)
 	touch $@
 
 $(VENV)/docs-installed: $(VENV)/installed
-	$(PIP) install --quiet --constraint constraints.txt --no-build-isolation --editable '.[docs]'
+	$(PIP_INSTALL) --no-build-isolation --editable '.[docs]'
 	touch $@
 
 clean:

@@ -116,17 +116,20 @@ inline Lanes<float> load_lanes(const BFloat16Bits* from) {
   __builtin_memcpy(&bits, from, sizeof(bits));
   return (Lanes<float>)(__builtin_convertvector(bits, Bits32) << 16);
 }
-inline Lanes<float> load_lanes(const HalfBits* from) {
 #if defined(__AVX512F__)
+inline Lanes<float> load_lanes(const HalfBits* from) {
   return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+}
 #else
+// As long a function as there is: one copy of it is compiled.
+[[gnu::noinline, maybe_unused]] Lanes<float> load_lanes(const HalfBits* from) {
   Lanes<float> lanes;
   for (int64_t i = 0; i < kLanes<float>; ++i) {
     lanes[i] = load(from[i]);
   }
   return lanes;
-#endif
 }
+#endif
 
 // { from[0] repeated, from[1] repeated, ... }; repeat divides the number of lanes. All lanes are
 // read.
@@ -203,6 +206,12 @@ inline void store_lanes(BFloat16Bits* to, const Lanes<float>& lanes) {
   put<stream>(to, __builtin_convertvector(bits, Bits16));
 #endif
 }
+// One copy, as of the loads.
+[[gnu::noinline, maybe_unused]] void store_halves(HalfBits* to, const Lanes<float>& lanes) {
+  for (int64_t i = 0; i < kLanes<float>; ++i) {
+    store(to[i], lanes[i]);
+  }
+}
 template <bool stream>
 inline void store_lanes(HalfBits* to, const Lanes<float>& lanes) {
 #if defined(__AVX512F__)
@@ -216,9 +225,7 @@ inline void store_lanes(HalfBits* to, const Lanes<float>& lanes) {
   __builtin_memcpy(&joined, bits, sizeof(joined));
   put<stream>(to, joined);
 #else
-  for (int64_t i = 0; i < kLanes<float>; ++i) {
-    store(to[i], lanes[i]);
-  }
+  store_halves(to, lanes);
 #endif
 }
 
