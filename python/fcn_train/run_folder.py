@@ -15,6 +15,7 @@ from fcn_train.options import TrainOptions
 
 RUNS = Path("runs")
 CONFIG, CLASSES, METRICS = "config.json", "classes.json", "metrics.json"
+RAW = "-raw"  # ends the name of weights beside whose average lies under the name without
 # What may be changed to train a run further.
 LENGTH = {"optim.steps", "optim.epochs", "patience"}
 # What may differ between a run and its continuation: it changes no weight.
@@ -58,7 +59,8 @@ class RunFolder:
         return self.path / "report.html"
 
     def weights(self, which: str) -> Path:
-        """The weights ``last`` or ``best``."""
+        """The weights ``last`` or ``best``, or of a run with an average also ``last-raw`` or
+        ``best-raw``."""
         return self.path / f"{which}.safetensors"
 
     def newest_checkpoint(self) -> Path | None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 
 from fcn_train import checkpoint, initialize, machine
+from fcn_train.average import Average
 from fcn_train.class_weights import by_head, class_shares, class_weights
 from fcn_train.classes import classes_of, save_classes
 from fcn_train.config import to_dict
@@ -31,7 +32,7 @@ from fcn_train.network import network_of, normalization_of
 from fcn_train.optim import build_optimizer, lr_factor, set_lr
 from fcn_train.options import TrainOptions
 from fcn_train.report import summary, to_json, write_report
-from fcn_train.run_folder import RunFolder, refuse_second_run
+from fcn_train.run_folder import RAW, RunFolder, refuse_second_run
 from fcn_train.runtime import Runtime
 from fcn_train.schedule import Schedule
 from fcn_train.signals import StopRequested, lost_workers_held_back
@@ -84,7 +85,12 @@ class Training:
         )
         model = initial_network(options, splits.train, initialize, console.line)
         runtime.place(model)
-        self.state = TrainingState(model, build_optimizer(model, optim, runtime.device))
+        self.state = TrainingState(
+            model,
+            build_optimizer(model, optim, runtime.device),
+            clip_norm=optim.clip_norm,
+            average=Average(model, optim.ema) if optim.ema else None,
+        )
         self._loss = functools.partial(
             pixel_loss,
             reduction=optim.loss,
@@ -208,14 +214,15 @@ class Training:
 
         state, schedule = self.state, self.schedule
         with self._rescuing():
-            counts = self._evaluator.count(state.model, seen)
+            with state.scored():
+                counts = self._evaluator.count(state.model, seen)
             scores = scores_of(counts)
             if not state.history.evaluated(state.step):
                 with lost_workers_held_back():
                     # The weights first: a history that knows of them is never without them.
                     first, *more = in_order(scores)
                     if state.history.is_best(first):
-                        save_weights(self._folder.weights("best"), state.weights())
+                        self._keep("best")
                     state.history.add_scores(state.step, schedule.epoch(state.step), first, *more)
                 self._console.line(f"step {state.step}/{schedule.steps}: {summary(scores)}")
         return counts
@@ -230,7 +237,9 @@ class Training:
         options, splits, state = self._options, self._splits, self.state
         for lack in self._evaluator.absent(counts):
             self._console.warn(lack)
-        save_weights(self._folder.weights("last"), state.weights())
+        self._keep("last")
+        with state.scored():
+            results = self._evaluator.results(state.model, counts)
         write_report(
             self._folder.path,
             title=f"{options.model.name} on {splits.train.name}",
@@ -240,7 +249,7 @@ class Training:
                 "steps": state.step,
                 "seconds": round(seconds, 1),
             },
-            results=self._evaluator.results(state.model, counts),
+            results=results,
             history=state.history,
             config=to_dict(options),
             environment=self._runtime.environment(),
@@ -255,7 +264,8 @@ class Training:
         remove_leftovers(folder.checkpoints, locked=True)
         if self._further:  # what the run had finished with
             folder.metrics.unlink(missing_ok=True)
-            folder.weights("last").unlink(missing_ok=True)
+            for which in ("last", f"last{RAW}"):
+                folder.weights(which).unlink(missing_ok=True)
         if not folder.classes.exists():
             save_classes(folder.classes, classes_of(self._splits.train))
         if not folder.splits.exists():
@@ -286,6 +296,10 @@ class Training:
             for watch, targets in zip(self._watches, batch.all_targets, strict=True):
                 watch.add(targets)
             yield batch_seed(self._options.seed, number), batch
+
+    def _keep(self, which: str) -> None:
+        for name, weights in self.state.kept(which).items():
+            save_weights(self._folder.weights(name), weights)
 
     def _save(self) -> None:
         state, folder = self.state, self._folder
