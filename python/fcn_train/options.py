@@ -16,6 +16,7 @@ from fcn_train.optim_options import OptimOptions, optim_rules
 
 RecipeName = Literal["default", "paper", "heavy"]
 Logits = Literal["coarse", "full"]
+Amp = Literal["none", "bf16", "fp16"]
 Weights = Literal["last", "best", "last-raw", "best-raw"]
 # Fields that say how to run and not what are left out of config.json.
 UNSAVED = {"saved": False}
@@ -85,8 +86,9 @@ class TrainOptions:
     """auto (a GPU where there is one), cpu, cuda or cuda:N."""
     threads: int = 0
     """CPU threads; 0 = torch's choice, at most the CPUs that the process may use."""
-    amp: Literal["none", "bf16"] = "none"
-    """bf16: forward passes under torch.autocast."""
+    amp: Amp = "none"
+    """Forward passes under torch.autocast. bf16: with the range of float32, so nothing else is
+    needed. fp16: with a scaled loss; steps whose gradients overflow are skipped."""
     channels_last: bool = True
     """NHWC memory layout, in which convolutions are faster on most machines."""
     evaluate_every: float = 5.0
@@ -133,7 +135,7 @@ class EvaluateOptions:
     """As --device of `fcn train`."""
     threads: int = 0
     """As --threads of `fcn train`."""
-    amp: Literal["none", "bf16"] = "none"
+    amp: Amp = "none"
     """As --amp of `fcn train`."""
     output: Path | None = None
     """Report folder; default RUN/evaluate-SPLIT."""
@@ -174,7 +176,7 @@ class PredictOptions:
     """As --device of `fcn train`."""
     threads: int = 0
     """As --threads of `fcn train`."""
-    amp: Literal["none", "bf16"] = "none"
+    amp: Amp = "none"
     """As --amp of `fcn train`."""
     traceback: Flag = False
 

@@ -14,6 +14,7 @@ from fcn_train.clipping import clip_gradients
 from fcn_train.errors import UsageError
 from fcn_train.heads import Net, head_names
 from fcn_train.history import History
+from fcn_train.precision import Scaler
 from fcn_train.run_folder import RAW
 from fcn_train.schedule import Schedule
 
@@ -27,6 +28,7 @@ class TrainingState:
 
     Attributes:
         average: of the network's weights, where there is one.
+        scaler: of the loss, with float16.
         whole: False once an update was left in its middle: nothing to save any more.
     """
 
@@ -37,10 +39,12 @@ class TrainingState:
         *,
         clip_norm: float = 0.0,
         average: Average | None = None,
+        scaler: Scaler | None = None,
     ) -> None:
         self.model = model
         self.optimizer = optimizer
         self.average = average
+        self.scaler = scaler
         self._clip_norm = clip_norm
         self.history = History(label_sets=head_names(model))
         self.step = 0
@@ -49,20 +53,34 @@ class TrainingState:
     def update(self, loss: float, lr: float, schedule: Schedule, log_every: int) -> None:
         """Take the step that the model's gradients say, and note its mean loss and rate.
 
+        With float16 a step is skipped where they are not finite: it counts as a step, and the
+        network stays as it is.
+
         Raises:
-            LossError: gradients that are to be clipped are not finite; no step was taken.
+            LossError: gradients that are to be clipped are not finite and no step can be skipped,
+                or there is no use in skipping more.
         """
+        if self.scaler is not None:
+            self.scaler.unscale(self.optimizer)
         if self._clip_norm:
-            clip_gradients(self.model.parameters(), self._clip_norm)
+            parameters = self.model.parameters()
+            clip_gradients(parameters, self._clip_norm, check=self.scaler is None)
         self.whole = False
-        self.optimizer.step()
-        if self.average is not None:
+        taken = self._move()
+        if taken and self.average is not None:
             self.average.update()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
         every = 1 if self.step == schedule.steps else log_every
         self.history.add_loss(self.step, schedule.epoch(self.step), lr, loss, every)
         self.whole = True
+
+    def _move(self) -> bool:
+        """Update the network by its gradients; whether it was not skipped."""
+        if self.scaler is not None:
+            return self.scaler.step(self.optimizer)
+        self.optimizer.step()
+        return True
 
     def weights(self) -> dict[str, Tensor]:
         return dict(self.model.state_dict())
@@ -86,6 +104,8 @@ class TrainingState:
         }
         if self.average is not None:
             progress["average"] = self.average.state()
+        if self.scaler is not None:
+            progress["scaler"] = self.scaler.state()
         return progress
 
     def restore(self, saved: Checkpoint) -> None:
@@ -104,6 +124,8 @@ class TrainingState:
             self.optimizer.load_state_dict(saved.state["optimizer"])
             if self.average is not None:
                 self.average.restore(saved.state["average"])
+            if self.scaler is not None:
+                self.scaler.restore(saved.state["scaler"])
         except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
             text = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
             raise UsageError(

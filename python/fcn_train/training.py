@@ -31,6 +31,7 @@ from fcn_train.loss import pixel_loss
 from fcn_train.network import network_of, normalization_of
 from fcn_train.optim import build_optimizer, lr_factor, set_lr
 from fcn_train.options import TrainOptions
+from fcn_train.precision import Scaler
 from fcn_train.report import summary, to_json, write_report
 from fcn_train.run_folder import RAW, RunFolder, refuse_second_run
 from fcn_train.runtime import Runtime
@@ -90,6 +91,7 @@ class Training:
             build_optimizer(model, optim, runtime.device),
             clip_norm=optim.clip_norm,
             average=Average(model, optim.ema) if optim.ema else None,
+            scaler=Scaler(runtime.device) if runtime.amp == "fp16" else None,
         )
         self._loss = functools.partial(
             pixel_loss,
@@ -190,7 +192,8 @@ class Training:
         try:
             with self._rescuing():
                 loss = average_gradients(
-                    state.model, self._loss, batches, optim.accumulate, self._runtime
+                    *(state.model, self._loss, batches, optim.accumulate, self._runtime),
+                    scaler=state.scaler,
                 )
                 with lost_workers_held_back():
                     state.update(loss, optim.lr * factor, self.schedule, self._options.log_every)
@@ -238,6 +241,13 @@ class Training:
         for lack in self._evaluator.absent(counts):
             self._console.warn(lack)
         self._keep("last")
+        skipped = {}
+        if state.scaler is not None:
+            skipped = {"skipped_steps": state.scaler.skipped}
+            self._console.line(
+                f"{state.scaler.skipped} of {state.step} steps were skipped, as float16 did not "
+                "hold their gradients"
+            )
         with state.scored():
             results = self._evaluator.results(state.model, counts)
         write_report(
@@ -248,6 +258,7 @@ class Training:
                 "images": len(splits.val),
                 "steps": state.step,
                 "seconds": round(seconds, 1),
+                **skipped,
             },
             results=results,
             history=state.history,
