@@ -106,6 +106,9 @@ class TrainOptions:
     run. More --optim.steps or --optim.epochs than it had train it further, finished or not."""
     config: Path | None = field(default=None, metadata=UNSAVED)
     """config.json of a run; its values become the defaults."""
+    profile: Flag = field(default=False, metadata=UNSAVED)
+    """Measure where the time goes (loading, transfer, forward, loss, backward, optimizer,
+    validation); a table at the end, and profile.csv in the run folder."""
     traceback: Flag = field(default=False, metadata=UNSAVED)
     """Show Python's traceback of an error."""
 

@@ -20,6 +20,7 @@ from fcn_train.data import Batch
 from fcn_train.errors import LossError
 from fcn_train.heads import Net, by_head
 from fcn_train.precision import Scaler
+from fcn_train.profile import BACKWARD, FORWARD, OFF, TRANSFER, Profile
 from fcn_train.runtime import Runtime
 
 Loss = Callable[[Net, Tensor, Any], Tensor]
@@ -33,6 +34,7 @@ def average_gradients(
     runtime: Runtime,
     *,
     scaler: Scaler | None = None,
+    profile: Profile = OFF,
 ) -> float:
     """Leave in ``model`` the gradients of the mean of ``loss`` over ``count`` batches.
 
@@ -41,6 +43,7 @@ def average_gradients(
         loss: of the network, images (N, 3, H, W) and target (N, H, W), or one for each head.
         batches: ``count`` batches, each with the seed of its forward pass (dropout).
         scaler: multiplies the gradients by its scale.
+        profile: measures the parts.
 
     Returns:
         The mean loss.
@@ -53,12 +56,14 @@ def average_gradients(
         total, ids = torch.zeros((), device=runtime.device), list[str]()
         for seed, batch in batches:
             torch.manual_seed(seed)
-            images = runtime.images(batch.images)
-            target = by_head(model, [runtime.targets(labels) for labels in batch.all_targets])
-            with runtime.autocast():
+            with profile.part(TRANSFER):
+                images = runtime.images(batch.images)
+                target = by_head(model, [runtime.targets(labels) for labels in batch.all_targets])
+            with profile.part(FORWARD), runtime.autocast():
                 value = loss(model, images, target)
-            share = value / count
-            (share if scaler is None else scaler.scaled(share)).backward()
+            with profile.part(BACKWARD):
+                share = value / count
+                (share if scaler is None else scaler.scaled(share)).backward()
             total += value.detach() / count
             ids += batch.ids
         mean = total.item()

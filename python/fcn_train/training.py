@@ -32,6 +32,7 @@ from fcn_train.network import network_of, normalization_of
 from fcn_train.optim import build_optimizer, lr_factor, set_lr
 from fcn_train.options import TrainOptions
 from fcn_train.precision import Scaler
+from fcn_train.profile import LOADING, OFF, OPTIMIZER, SAVING, VALIDATION, Profile
 from fcn_train.report import summary, to_json, write_report
 from fcn_train.run_folder import RAW, RunFolder, refuse_second_run
 from fcn_train.runtime import Runtime
@@ -53,6 +54,7 @@ class Training:
         console: what is told of the progress.
         initialize: start from the weights that the options name. A run that is continued from a
             checkpoint does not need them any more.
+        profile: measures where the time goes.
 
     Attributes:
         state: what changes from step to step.
@@ -67,6 +69,7 @@ class Training:
         console: Console,
         *,
         initialize: bool,
+        profile: Profile = OFF,
     ) -> None:
         data, optim = options.data, options.optim
         normalization = normalization_of(options.model)
@@ -78,6 +81,7 @@ class Training:
         self._splits = splits
         self._runtime = runtime
         self._console = console
+        self._profile = profile
         self.schedule = Schedule.of(
             optim,
             len(splits.train),
@@ -86,6 +90,7 @@ class Training:
         )
         model = initial_network(options, splits.train, initialize, console.line)
         runtime.place(model)
+        profile.watch(model)
         self.state = TrainingState(
             model,
             build_optimizer(model, optim, runtime.device),
@@ -194,13 +199,15 @@ class Training:
                 loss = average_gradients(
                     *(state.model, self._loss, batches, optim.accumulate, self._runtime),
                     scaler=state.scaler,
+                    profile=self._profile,
                 )
-                with lost_workers_held_back():
+                with self._profile.part(OPTIMIZER), lost_workers_held_back():
                     state.update(loss, optim.lr * factor, self.schedule, self._options.log_every)
         except LossError as error:
             saved = self._folder.newest_checkpoint()
             kept = f"The last good state is {saved}" if saved else "No checkpoint was written yet"
             raise TrainingError(f"step {state.step + 1}: {error}. {kept}") from None
+        self._profile.step_is_over()
         return loss
 
     def evaluate(self, show: Callable[[int], None], check: Callable[[], None]) -> Counts:
@@ -216,7 +223,7 @@ class Training:
             check()
 
         state, schedule = self.state, self.schedule
-        with self._rescuing():
+        with self._profile.part(VALIDATION), self._rescuing():
             with state.scored():
                 counts = self._evaluator.count(state.model, seen)
             scores = scores_of(counts)
@@ -232,8 +239,13 @@ class Training:
 
     def save(self) -> None:
         """Write a checkpoint and the tables."""
-        with self._rescuing(), lost_workers_held_back():
+        with self._profile.part(SAVING), self._rescuing(), lost_workers_held_back():
             self._save()
+
+    def tell_profile(self) -> None:
+        """Where the time went until now, where that is measured: in the folder, and in lines."""
+        for line in self._profile.write(self._folder.path / "profile.csv"):
+            self._console.line(line)
 
     def report(self, counts: Counts, seconds: float) -> None:
         """Write the last weights and the report of ``counts``, those of the val split."""
@@ -296,6 +308,7 @@ class Training:
             f"{images} images, on {self._runtime.device}"
         )
         state.model.train()
+        self._profile.start()
         per_step = options.optim.accumulate
         self._batches: Iterator[Batch] = self._loader.batches(
             self._start * per_step, steps * per_step
@@ -303,7 +316,8 @@ class Training:
 
     def _seeded_batches(self, numbers: Iterable[int]) -> Iterator[tuple[int, Batch]]:
         for number in numbers:
-            batch = next(self._batches)
+            with self._profile.part(LOADING):
+                batch = next(self._batches)
             for watch, targets in zip(self._watches, batch.all_targets, strict=True):
                 watch.add(targets)
             yield batch_seed(self._options.seed, number), batch
