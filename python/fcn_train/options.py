@@ -13,6 +13,7 @@ from fcn_train.data_options import DataKind, Flag, ReadingOptions
 from fcn_train.errors import UsageError
 from fcn_train.model_options import WITHOUT_FC, ModelOptions
 from fcn_train.optim_options import OptimOptions, optim_rules
+from fcn_train.sizes import parse_size
 
 RecipeName = Literal["default", "paper", "heavy"]
 Logits = Literal["coarse", "full"]
@@ -50,6 +51,9 @@ class DataOptions(ReadingOptions):
     """Each image once an epoch, or drawn anew every time as the reference does."""
     memory: bool = False
     """Decode every image once and keep it."""
+    cache: str = ""
+    """Memory, such as 2GiB, that keeps images once they are decoded. All loader processes share it;
+    images that it has no room for are decoded each time. Default: none."""
     workers: int = -1
     """Loader processes; 0 = in this one, -1 = none on a CPU and up to 8 on a GPU."""
 
@@ -200,6 +204,12 @@ def check(options: TrainOptions) -> None:
         ("--data.crop", 0 <= data.crop <= 65536, "in [0, 65536]", data.crop),
         ("--data.scale", 0 < data.scale[0] <= data.scale[1], "0 < low <= high", data.scale),
         ("--data.jitter", 0 <= data.jitter <= 65536, "in [0, 65536]", data.jitter),
+        (
+            "--data.cache",
+            not (data.cache and data.memory),
+            "left out with --data.memory",
+            data.cache,
+        ),
         ("--data.workers", data.workers >= -1, ">= -1", data.workers),
         ("--model.width", model.width > 0, "> 0", model.width),
         ("--model.fc-channels", model.fc_channels >= 0, ">= 0", model.fc_channels),
@@ -232,6 +242,11 @@ def check(options: TrainOptions) -> None:
     for name, holds, rule, value in rules:
         if not holds:
             raise UsageError(f"{name} must be {rule}, got {value}")
+    if data.cache:
+        try:
+            parse_size(data.cache)
+        except ValueError as error:
+            raise UsageError(f"--data.cache {error}") from None
     sources = {
         "--init-classifier": options.init_classifier,
         "--init-coarser": options.init_coarser,

@@ -15,6 +15,7 @@ from fcn_train.published import EXPERIMENTS, check_start
 from fcn_train.run_folder import RunFolder, check_continuation, new_run_folder
 from fcn_train.runtime import open_runtime
 from fcn_train.signals import StopRequested, StopSignals
+from fcn_train.sizes import parse_size
 from fcn_train.splits import Splits
 from fcn_train.training import Training
 
@@ -52,6 +53,8 @@ def train(options: TrainOptions, run: Path | None = None, console: Console | Non
         splits.check(RunFolder(run).splits)
     if options.data.memory:
         splits.keep_in_memory()
+    elif options.data.cache:
+        console.line(splits.share_cache(parse_size(options.data.cache)))
     resumed = run is not None and RunFolder(run).newest_checkpoint() is not None
     profile = Profile.on(runtime.device) if options.profile else OFF
     training = Training(options, splits, runtime, console, initialize=not resumed, profile=profile)

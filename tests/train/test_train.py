@@ -25,7 +25,7 @@ from fcn_train.options import TrainOptions
 from fcn_train.run import load_run
 from fcn_train.train import train
 
-from .running import FILES, assert_same_run, longer
+from .running import FILES, assert_same_run, killed, longer
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 
@@ -143,3 +143,13 @@ def test_precision_and_layout(
     optim = replace(options.optim, steps=3, class_weights="median-frequency", loss="sum", lr=1e-5)
     run = train(replace(options, optim=optim))
     assert load_run(run).model.state_dict()["score_fr.weight"].dtype == torch.float32
+
+
+def test_cache_changes_no_bit_and_may_change_itself(
+    tiny_options: TrainOptions, finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = replace(tiny_options.data, cache="20KiB", workers=1)
+    run = killed(replace(tiny_options, data=data), tmp_path / "run", 5, monkeypatch)
+    options = load_config(run)
+    train(replace(options, data=replace(options.data, cache="1MiB", workers=0)), run)
+    assert_same_run(run, finished_run)
