@@ -54,6 +54,9 @@ class DataOptions(ReadingOptions):
     cache: str = ""
     """Memory, such as 2GiB, that keeps images once they are decoded. All loader processes share it;
     images that it has no room for are decoded each time. Default: none."""
+    transfer: Literal["float32", "uint8"] = "float32"
+    """How images come to the device. uint8: as bytes, a quarter of the memory on the way, and
+    normalized there to the same values."""
     workers: int = -1
     """Loader processes; 0 = in this one, -1 = none on a CPU and up to 8 on a GPU."""
 

@@ -20,7 +20,7 @@ RAW = "-raw"  # ends the name of weights beside whose average lies under the nam
 LENGTH = {"optim.steps", "optim.epochs", "patience"}
 # What may differ between a run and its continuation: it changes no weight.
 TECHNICAL = {"device", "threads", "log_every", "checkpoint_every"}
-TECHNICAL |= {"data.workers", "data.memory", "data.cache"}
+TECHNICAL |= {"data.workers", "data.memory", "data.cache", "data.transfer"}
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from fcn_train.data import (
     TrainLoader,
     augmentation,
 )
+from fcn_train.data.device_input import DeviceNormalization
 from fcn_train.errors import LossError, StateSaved, TrainingError, UsageError, WriteError
 from fcn_train.evaluate import Counts, Evaluator, scores_of
 from fcn_train.failures import is_out_of_memory
@@ -32,7 +33,7 @@ from fcn_train.network import network_of, normalization_of
 from fcn_train.optim import build_optimizer, lr_factor, set_lr
 from fcn_train.options import TrainOptions
 from fcn_train.precision import Scaler
-from fcn_train.profile import LOADING, OFF, OPTIMIZER, SAVING, VALIDATION, Profile
+from fcn_train.profile import LOADING, OFF, OPTIMIZER, SAVING, TRANSFER, VALIDATION, Profile
 from fcn_train.report import summary, to_json, write_report
 from fcn_train.run_folder import RAW, RunFolder, refuse_second_run
 from fcn_train.runtime import Runtime
@@ -74,6 +75,12 @@ class Training:
         data, optim = options.data, options.optim
         normalization = normalization_of(options.model)
         workers = runtime.workers(data.workers)
+        as_bytes = data.transfer == "uint8"
+        self._normalized = (
+            DeviceNormalization(normalization, splits.train.channels, runtime.device)
+            if as_bytes
+            else None
+        )
         machine.check_memory(
             optim.batch * data.crop**2 * 4 * 3, "a batch of images", "give a smaller --data.crop"
         )
@@ -121,7 +128,7 @@ class Training:
                 crop=data.crop,
                 fill=normalization.color,
             ),
-            normalization,
+            None if as_bytes else normalization,
             batch_size=optim.batch,
             seed=options.seed,
             replacement=data.sampling == "replacement",
@@ -135,6 +142,7 @@ class Training:
             batch=optim.batch,
             logits=options.logits,
             workers=workers,
+            as_bytes=as_bytes,
         )
         self._watches = [
             ClassWatch(splits.train.only(which), console.warn)
@@ -318,6 +326,10 @@ class Training:
         for number in numbers:
             with self._profile.part(LOADING):
                 batch = next(self._batches)
+            if self._normalized is not None:
+                with self._profile.part(TRANSFER):
+                    images = self._runtime.images(batch.images)
+                    batch = batch._replace(images=self._normalized(images, batch.sizes))
             for watch, targets in zip(self._watches, batch.all_targets, strict=True):
                 watch.add(targets)
             yield batch_seed(self._options.seed, number), batch

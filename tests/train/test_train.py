@@ -19,9 +19,10 @@ from fcn_train import checkpoint
 from fcn_train import training as loop
 from fcn_train.config import load_config
 from fcn_train.errors import TrainingError
+from fcn_train.evaluate import evaluate_run
 from fcn_train.history import SCORES, History
 from fcn_train.loss import pixel_loss
-from fcn_train.options import TrainOptions
+from fcn_train.options import EvaluateOptions, TrainOptions
 from fcn_train.run import load_run
 from fcn_train.train import train
 
@@ -153,3 +154,14 @@ def test_cache_changes_no_bit_and_may_change_itself(
     options = load_config(run)
     train(replace(options, data=replace(options.data, cache="1MiB", workers=0)), run)
     assert_same_run(run, finished_run)
+
+
+def test_images_sent_as_bytes_change_no_bit(
+    tiny_options: TrainOptions, finished_run: Path, tmp_path: Path
+) -> None:
+    data = replace(tiny_options.data, transfer="uint8")
+    run = train(replace(tiny_options, data=data, output=tmp_path / "run"))
+    assert_same_run(run, finished_run)
+    scores = evaluate_run(EvaluateOptions(run, threads=1, output=tmp_path / "out"))
+    metrics = json.loads((finished_run / "metrics.json").read_text())
+    assert float(scores.mean_iu) == metrics["mean_iu"]  # type: ignore[union-attr]
