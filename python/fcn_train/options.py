@@ -96,6 +96,9 @@ class TrainOptions:
     amp: Amp = "none"
     """Forward passes under torch.autocast. bf16: with the range of float32, so nothing else is
     needed. fp16: with a scaled loss; steps whose gradients overflow are skipped."""
+    compile: Flag = False
+    """Run the network's part of each step as code that torch.compile makes in the first one. Needs
+    images of one size (--data.crop) and a C++ compiler, on a GPU Triton with it."""
     channels_last: bool = True
     """NHWC memory layout, in which convolutions are faster on most machines."""
     evaluate_every: float = 5.0
@@ -205,6 +208,12 @@ def check(options: TrainOptions) -> None:
     data, model, optim = options.data, options.model, options.optim
     rules = [
         ("--data.crop", 0 <= data.crop <= 65536, "in [0, 65536]", data.crop),
+        (
+            "--data.crop",
+            data.crop > 0 or not options.compile,
+            "> 0 with --compile, which makes code for images of one size",
+            data.crop,
+        ),
         ("--data.scale", 0 < data.scale[0] <= data.scale[1], "0 < low <= high", data.scale),
         ("--data.jitter", 0 <= data.jitter <= 65536, "in [0, 65536]", data.jitter),
         (

@@ -13,6 +13,7 @@ from fcn_train import checkpoint, initialize, machine
 from fcn_train.average import Average
 from fcn_train.class_weights import by_head, class_shares, class_weights
 from fcn_train.classes import classes_of, save_classes
+from fcn_train.compiling import compile_steps
 from fcn_train.config import to_dict
 from fcn_train.console import Console
 from fcn_train.data import (
@@ -97,6 +98,8 @@ class Training:
         )
         model = initial_network(options, splits.train, initialize, console.line)
         runtime.place(model)
+        if options.compile:
+            compile_steps(model, runtime.device)
         profile.watch(model)
         self.state = TrainingState(
             model,
