@@ -46,9 +46,12 @@ class HostClock:
 class DeviceClock:
     """Moments of the work that a GPU was given, by events: nothing waits for it."""
 
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+
     def mark(self) -> torch.cuda.Event:
         event = torch.cuda.Event(enable_timing=True)
-        event.record()
+        event.record(torch.cuda.current_stream(self._device))
         return event
 
     def seconds(
@@ -77,7 +80,7 @@ class Profile:
     @staticmethod
     def on(device: torch.device) -> Profile:
         """One with the clock of ``device``."""
-        return Profile(DeviceClock() if device.type == "cuda" else HostClock())
+        return Profile(DeviceClock(device) if device.type == "cuda" else HostClock())
 
     def start(self) -> None:
         """Forget what was measured, and begin."""

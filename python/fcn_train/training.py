@@ -7,9 +7,7 @@ import functools
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 
-import torch
-
-from fcn_train import checkpoint, initialize, machine
+from fcn_train import checkpoint, machine
 from fcn_train.average import Average
 from fcn_train.class_weights import by_head, class_shares, class_weights
 from fcn_train.classes import classes_of, save_classes
@@ -19,7 +17,6 @@ from fcn_train.console import Console
 from fcn_train.data import (
     Batch,
     ClassWatch,
-    SegmentationDataset,
     TrainLoader,
     augmentation,
 )
@@ -28,9 +25,10 @@ from fcn_train.errors import LossError, StateSaved, TrainingError, UsageError, W
 from fcn_train.evaluate import Counts, Evaluator, scores_of
 from fcn_train.failures import is_out_of_memory
 from fcn_train.files import remove_leftovers, write_text
-from fcn_train.heads import Net, in_order
+from fcn_train.heads import in_order
+from fcn_train.initialize import initial_network
 from fcn_train.loss import pixel_loss
-from fcn_train.network import network_of, normalization_of
+from fcn_train.network import normalization_of
 from fcn_train.optim import build_optimizer, lr_factor, set_lr
 from fcn_train.options import TrainOptions
 from fcn_train.precision import Scaler
@@ -371,27 +369,3 @@ class Training:
             raise StateSaved(
                 f"The state after step {self.state.step} is saved; {self._folder.continue_with}"
             ) from error
-
-
-def initial_network(
-    options: TrainOptions,
-    train_set: SegmentationDataset,
-    from_sources: bool,
-    say: Callable[[str], None],
-) -> Net:
-    """The network of step 0, with the weights that the options name if ``from_sources``."""
-    torch.manual_seed(options.seed)
-    model = network_of(options.model, classes_of(train_set), train_set.channels)
-    if from_sources:
-        if options.init_classifier:
-            initialize.from_classifier(model, options.init_classifier)
-        if options.init_coarser:
-            initialize.from_coarser(model, options.init_coarser, train_set)
-        if options.init_streams:
-            initialize.from_streams(model, options.init_streams, train_set)
-        if options.init_weights:
-            names = [labels.class_names for labels in train_set.label_sets]
-            say(initialize.from_weights(model, options.init_weights, names))
-    if options.optim.layers == "scores":
-        model.freeze_trunks()
-    return model
