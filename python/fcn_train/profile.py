@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 
 from fcn_train.heads import Net
 from fcn_train.history import write_csv
 from fcn_train.tables import text_table
+
+T = TypeVar("T")
 
 LOADING, TRANSFER, FORWARD, LOSS = "loading", "transfer", "forward", "loss"
 BACKWARD, OPTIMIZER = "backward", "optimizer"
@@ -109,6 +111,17 @@ class Profile:
     def part(self, name: str) -> contextlib.AbstractContextManager[None]:
         """A context whose time is that of part ``name``."""
         return contextlib.nullcontext() if self._clock is None else self._measured(name)
+
+    def timed(self, name: str, items: Iterable[T]) -> Iterator[T]:
+        """``items``, where waiting for each is of part ``name``."""
+        waiting = iter(items)
+        while True:
+            with self.part(name):
+                try:
+                    item = next(waiting)
+                except StopIteration:
+                    return
+            yield item
 
     def step_is_over(self) -> None:
         self.steps += 1

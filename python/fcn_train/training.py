@@ -7,6 +7,8 @@ import functools
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 
+import torch
+
 from fcn_train import checkpoint, machine
 from fcn_train.average import Average
 from fcn_train.class_weights import by_head, class_shares, class_weights
@@ -206,7 +208,13 @@ class Training:
         try:
             with self._rescuing():
                 loss = average_gradients(
-                    *(state.model, self._loss, batches, optim.accumulate, self._runtime),
+                    *(
+                        state.model,
+                        self._loss,
+                        self._on_device(batches),
+                        optim.accumulate,
+                        self._runtime,
+                    ),
                     scaler=state.scaler,
                     profile=self._profile,
                 )
@@ -319,21 +327,24 @@ class Training:
         state.model.train()
         self._profile.start()
         per_step = options.optim.accumulate
-        self._batches: Iterator[Batch] = self._loader.batches(
-            self._start * per_step, steps * per_step
-        )
+        batches = self._loader.batches(self._start * per_step, steps * per_step)
+        self._batches: Iterator[Batch] = self._profile.timed(LOADING, batches)
 
     def _seeded_batches(self, numbers: Iterable[int]) -> Iterator[tuple[int, Batch]]:
         for number in numbers:
-            with self._profile.part(LOADING):
-                batch = next(self._batches)
-            if self._normalized is not None:
-                with self._profile.part(TRANSFER):
-                    images = self._runtime.images(batch.images)
-                    batch = batch._replace(images=self._normalized(images, batch.sizes))
+            batch = next(self._batches)
             for watch, targets in zip(self._watches, batch.all_targets, strict=True):
                 watch.add(targets)
             yield batch_seed(self._options.seed, number), batch
+
+    def _on_device(self, batches: Iterable[tuple[int, Batch]]) -> Iterator[tuple[int, Batch]]:
+        """The batches, with those images normalized where the network is that come as bytes."""
+        for seed, batch in batches:
+            if self._normalized is not None and batch.images.dtype == torch.uint8:
+                with self._profile.part(TRANSFER):
+                    images = self._runtime.images(batch.images)
+                    batch = batch._replace(images=self._normalized(images, batch.sizes))
+            yield seed, batch
 
     def _keep(self, which: str) -> None:
         for name, weights in self.state.kept(which).items():

@@ -77,6 +77,25 @@ def test_error_within_a_part_ends_it() -> None:
     assert profile.seconds()[OTHER] == 3
 
 
+def test_waiting_for_items_is_of_a_part() -> None:
+    """What is done with them is not."""
+    profile = Profile(Steps())
+    profile.step_is_over()
+    found = []
+    for item in profile.timed(LOADING, iter("abc")):
+        with profile.part(FORWARD):
+            found.append(item)
+    assert found == [*"abc"]
+    assert profile.seconds()[LOADING] == 4  # the fourth finds the end
+    assert profile.seconds()[FORWARD] == 3
+    with pytest.raises(MemoryError):
+        list(profile.timed(LOADING, (failing() for _ in range(3))))
+
+
+def failing() -> None:
+    raise MemoryError
+
+
 def test_without_a_clock_nothing_is_measured(tmp_path: Path) -> None:
     model = build_model("fcn32s", num_classes=2, width=1 / 32, fc_channels=8)
     profile = Profile()
