@@ -25,6 +25,7 @@ from fcn_train.data import (
     input_to_tensor,
 )
 from fcn_train.data.contents import source_of
+from fcn_train.data.device_input import DeviceNormalization
 from fcn_train.data.opening import of_kind, open_split, validation_options
 from fcn_train.errors import UsageError
 from fcn_train.heads import Net, by_head, in_order
@@ -54,6 +55,7 @@ class Evaluator:
         logits: "coarse" counts straight from the coarse scores, "full" from every pixel's logits.
         workers: loader processes.
         views: what the network sees of each image.
+        as_bytes: images come as bytes and are normalized where the network is.
     """
 
     dataset: SegmentationDataset
@@ -63,6 +65,7 @@ class Evaluator:
     logits: Logits = "coarse"
     workers: int = 0
     views: Views = AT_ONCE
+    as_bytes: bool = False
 
     @overload
     def count(
@@ -91,14 +94,19 @@ class Evaluator:
         counts: Counts = by_head(model, matrices)
         loader = EvaluationLoader(
             dataset,
-            self.normalization,
+            None if self.as_bytes else self.normalization,
             batch_size=self.batch,
             workers=self.workers,
             pin_memory=runtime.on_gpu,
         )
+        normalized = None
+        if self.as_bytes:
+            normalized = DeviceNormalization(self.normalization, dataset.channels, runtime.device)
         with evaluating(model):
             for examples in loader:
                 images = runtime.images(examples.images)
+                if normalized is not None:
+                    images = runtime.images(normalized(images, examples.sizes))
                 targets = [runtime.targets(labels) for labels in examples.all_targets]
                 with runtime.autocast():
                     if self.views.several:
@@ -201,6 +209,7 @@ def evaluate_run(
         logits=options.logits,
         workers=runtime.workers(data.workers),
         views=Views(tta=options.tta),
+        as_bytes=run.options.data.transfer == "uint8",
     )
     began = time.monotonic()
     with console.progress("evaluating", len(dataset)) as advance:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -14,13 +14,40 @@ from fcn_ext import models
 from fcn_ext.models.names import renamed
 from fcn_ext.models.upsampling import FixedUpsampling, LearnedUpsampling, Upsampling
 from fcn_train.by_name import by_name
+from fcn_train.classes import classes_of
 from fcn_train.data import SegmentationDataset
 from fcn_train.errors import UsageError
 from fcn_train.heads import Net, head_names
+from fcn_train.network import network_of
+from fcn_train.options import TrainOptions
 from fcn_train.run import check_classes, load_run
 from fcn_train.weight_files import read_state_dict, some
 
 CAFFE_HEADS = {"semantic": "sem", "geometric": "geo"}  # of the published nets of SIFT Flow
+
+
+def initial_network(
+    options: TrainOptions,
+    train_set: SegmentationDataset,
+    from_sources: bool,
+    say: Callable[[str], None],
+) -> Net:
+    """The network of step 0, with the weights that the options name if ``from_sources``."""
+    torch.manual_seed(options.seed)
+    model = network_of(options.model, classes_of(train_set), train_set.channels)
+    if from_sources:
+        if options.init_classifier:
+            from_classifier(model, options.init_classifier)
+        if options.init_coarser:
+            from_coarser(model, options.init_coarser, train_set)
+        if options.init_streams:
+            from_streams(model, options.init_streams, train_set)
+        if options.init_weights:
+            names = [labels.class_names for labels in train_set.label_sets]
+            say(from_weights(model, options.init_weights, names))
+    if options.optim.layers == "scores":
+        model.freeze_trunks()
+    return model
 
 
 def from_classifier(model: Net, path: Path) -> None:

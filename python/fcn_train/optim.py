@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import nn
 
 from fcn_ext.models import Head
-from fcn_train.options import OptimOptions
+from fcn_train.optim_options import OptimOptions
 
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
 ADAM_BETA2 = 0.999  # share of the mean squared gradient that each step keeps
@@ -74,10 +75,15 @@ def build_optimizer(
 
 
 def lr_factor(step: int, steps: int, options: OptimOptions) -> float:
-    """What the base rates are multiplied with at ``step`` of ``steps``, counted from 0."""
+    """What the base rates are multiplied with at ``step`` of ``steps``, counted from 0.
+
+    cosine is one period of Loshchilov and Hutter (SGDR, 2017), equation 5, down to 0.
+    """
     factor = 1.0
     if options.schedule == "poly":
         factor = max(0.0, 1.0 - step / steps) ** options.power
+    elif options.schedule == "cosine":
+        factor = 0.5 * (1.0 + math.cos(math.pi * min(1.0, step / steps)))
     if step < options.warmup:
         factor *= (step + 1) / options.warmup
     return factor

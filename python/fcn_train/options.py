@@ -12,9 +12,13 @@ import tyro
 from fcn_train.data_options import DataKind, Flag, ReadingOptions
 from fcn_train.errors import UsageError
 from fcn_train.model_options import WITHOUT_FC, ModelOptions
+from fcn_train.optim_options import OptimOptions, optim_rules
+from fcn_train.sizes import parse_size
 
 RecipeName = Literal["default", "paper", "heavy"]
 Logits = Literal["coarse", "full"]
+Amp = Literal["none", "bf16", "fp16"]
+Weights = Literal["last", "best", "last-raw", "best-raw"]
 # Fields that say how to run and not what are left out of config.json.
 UNSAVED = {"saved": False}
 
@@ -47,61 +51,14 @@ class DataOptions(ReadingOptions):
     """Each image once an epoch, or drawn anew every time as the reference does."""
     memory: bool = False
     """Decode every image once and keep it."""
+    cache: str = ""
+    """Memory, such as 2GiB, that keeps images once they are decoded. All loader processes share it;
+    images that it has no room for are decoded each time. Default: none."""
+    transfer: Literal["float32", "uint8"] = "float32"
+    """How images come to the device. uint8: as bytes, a quarter of the memory on the way, and
+    normalized there to the same values."""
     workers: int = -1
     """Loader processes; 0 = in this one, -1 = none on a CPU and up to 8 on a GPU."""
-
-
-@dataclass(frozen=True)
-class OptimOptions:
-    """The optimizer, and its schedule."""
-
-    method: Literal["sgd", "adamw"] = "sgd"
-    """sgd: stochastic gradient descent with momentum. adamw: rates that adapt to each weight's
-    gradients; try --optim.lr 1e-4 for trained weights."""
-    layers: Literal["all", "scores"] = "all"
-    """Which layers are trained. scores: the score layers and learned upsampling alone, as in the
-    paper's FCN-32s-fixed; all others stay as they were started."""
-    batch: int = 8
-    """Images per forward pass."""
-    accumulate: int = 1
-    """Forward passes whose gradients are averaged into one step."""
-    lr: float = 0.1
-    """Learning rate of the weights."""
-    momentum: float = 0.9
-    """Share of the previous update that each step keeps; adamw: of the mean gradient (beta1)."""
-    weight_decay: float = 5e-4
-    """L2 penalty on the weights; adamw: the share that each step takes off them, times lr."""
-    bias_lr: float = 2.0
-    """Learning rate of the biases of convolutions, relative to lr."""
-    bias_decay: float = 0.0
-    """Weight decay of those biases, relative to weight_decay."""
-    score_lr: float = 1.0
-    """Learning rate of the score layers, those of the skips among them, relative to the rate that
-    they would have. They start from zero: on a trunk of trained weights, 10 teaches them while it
-    changes little. Large features (SqueezeNet's) want less than 1 with sgd."""
-    loss: Literal["mean", "sum"] = "mean"
-    """mean: per valid pixel of the batch. sum: over all its pixels, per image (Caffe's
-    normalize: false)."""
-    class_weights: str = "none"
-    """none, median-frequency, or a JSON or text file with one number per class; of several sets of
-    labels by name, e.g. semantic=median-frequency,geometric=none."""
-    class_sampling: str = "none"
-    """none, or weights as of --optim.class-weights: pixels of a class whose weight is less than 1
-    count in a step with that probability, the others always."""
-    cells: float = 1.0
-    """Probability at which each cell of the coarse scores is kept: the pixels nearest to the others
-    do not count in a step's loss (the paper's sampling of patches)."""
-    schedule: Literal["poly", "fixed"] = "poly"
-    """poly: lr * (1 - step / steps) ** power."""
-    power: float = 0.9
-    warmup: int = 0
-    """Steps over which lr rises linearly from lr / warmup."""
-    epochs: float = 30.0
-    """Length of the run in passes over the train split; --optim.steps goes before it."""
-    steps: int = 0
-    """Length of the run in optimizer steps; 0 = from --optim.epochs."""
-    fused: bool = True
-    """Use torch's fused optimizer where the device has it."""
 
 
 @dataclass(frozen=True)
@@ -136,8 +93,12 @@ class TrainOptions:
     """auto (a GPU where there is one), cpu, cuda or cuda:N."""
     threads: int = 0
     """CPU threads; 0 = torch's choice, at most the CPUs that the process may use."""
-    amp: Literal["none", "bf16"] = "none"
-    """bf16: forward passes under torch.autocast."""
+    amp: Amp = "none"
+    """Forward passes under torch.autocast. bf16: with the range of float32, so nothing else is
+    needed. fp16: with a scaled loss; steps whose gradients overflow are skipped."""
+    compile: Flag = False
+    """Run the network's part of each step as code that torch.compile makes in the first one. Needs
+    images of one size (--data.crop) and a C++ compiler, on a GPU Triton with it."""
     channels_last: bool = True
     """NHWC memory layout, in which convolutions are faster on most machines."""
     evaluate_every: float = 5.0
@@ -155,6 +116,9 @@ class TrainOptions:
     run. More --optim.steps or --optim.epochs than it had train it further, finished or not."""
     config: Path | None = field(default=None, metadata=UNSAVED)
     """config.json of a run; its values become the defaults."""
+    profile: Flag = field(default=False, metadata=UNSAVED)
+    """Measure where the time goes (loading, transfer, forward, loss, backward, optimizer,
+    validation); a table at the end, and profile.csv in the run folder."""
     traceback: Flag = field(default=False, metadata=UNSAVED)
     """Show Python's traceback of an error."""
 
@@ -171,8 +135,9 @@ class EvaluateOptions:
     """Layout of another data set with the same classes; default: the run's."""
     data_root: Path | None = None
     """Folder of the data set; default: the run's."""
-    weights: Literal["last", "best"] = "last"
-    """best: those with the highest mean IU of the evaluations during training."""
+    weights: Weights = "last"
+    """best: those with the highest mean IU of the evaluations during training. Of a run with
+    --optim.ema these two are the average, and last-raw and best-raw the weights as learned."""
     batch: int = 1
     """Images per forward pass, where neighbors in the list have the same size."""
     logits: Logits = "coarse"
@@ -183,7 +148,7 @@ class EvaluateOptions:
     """As --device of `fcn train`."""
     threads: int = 0
     """As --threads of `fcn train`."""
-    amp: Literal["none", "bf16"] = "none"
+    amp: Amp = "none"
     """As --amp of `fcn train`."""
     output: Path | None = None
     """Report folder; default RUN/evaluate-SPLIT."""
@@ -207,7 +172,7 @@ class PredictOptions:
     label_set: str = ""
     """Of a run that learned several sets of labels, the one to segment by, e.g. geometric; default:
     each, in a folder of its name."""
-    weights: Literal["last", "best"] = "last"
+    weights: Weights = "last"
     """As --weights of `fcn evaluate`."""
     tile: int = 0
     """Side of the windows that images are predicted in, in pixels, for images that are too large;
@@ -224,7 +189,7 @@ class PredictOptions:
     """As --device of `fcn train`."""
     threads: int = 0
     """As --threads of `fcn train`."""
-    amp: Literal["none", "bf16"] = "none"
+    amp: Amp = "none"
     """As --amp of `fcn train`."""
     traceback: Flag = False
 
@@ -243,8 +208,20 @@ def check(options: TrainOptions) -> None:
     data, model, optim = options.data, options.model, options.optim
     rules = [
         ("--data.crop", 0 <= data.crop <= 65536, "in [0, 65536]", data.crop),
+        (
+            "--data.crop",
+            data.crop > 0 or not options.compile,
+            "> 0 with --compile, which makes code for images of one size",
+            data.crop,
+        ),
         ("--data.scale", 0 < data.scale[0] <= data.scale[1], "0 < low <= high", data.scale),
         ("--data.jitter", 0 <= data.jitter <= 65536, "in [0, 65536]", data.jitter),
+        (
+            "--data.cache",
+            not (data.cache and data.memory),
+            "left out with --data.memory",
+            data.cache,
+        ),
         ("--data.workers", data.workers >= -1, ">= -1", data.workers),
         ("--model.width", model.width > 0, "> 0", model.width),
         ("--model.fc-channels", model.fc_channels >= 0, ">= 0", model.fc_channels),
@@ -255,24 +232,7 @@ def check(options: TrainOptions) -> None:
             model.fc_channels,
         ),
         ("--model.dropout", 0 <= model.dropout < 1, "in [0, 1)", model.dropout),
-        ("--optim.batch", optim.batch >= 1, ">= 1", optim.batch),
-        ("--optim.accumulate", optim.accumulate >= 1, ">= 1", optim.accumulate),
-        ("--optim.lr", 0 < optim.lr < inf, "> 0 and finite", optim.lr),
-        ("--optim.momentum", 0 <= optim.momentum < 1, "in [0, 1)", optim.momentum),
-        ("--optim.weight-decay", optim.weight_decay >= 0, ">= 0", optim.weight_decay),
-        ("--optim.bias-lr", optim.bias_lr >= 0, ">= 0", optim.bias_lr),
-        ("--optim.bias-decay", optim.bias_decay >= 0, ">= 0", optim.bias_decay),
-        ("--optim.score-lr", 0 < optim.score_lr < inf, "> 0 and finite", optim.score_lr),
-        ("--optim.cells", 0 < optim.cells <= 1, "in (0, 1]", optim.cells),
-        ("--optim.power", 0 <= optim.power < inf, ">= 0 and finite", optim.power),
-        ("--optim.warmup", optim.warmup >= 0, ">= 0", optim.warmup),
-        ("--optim.steps", optim.steps >= 0, ">= 0", optim.steps),
-        (
-            "--optim.epochs",
-            optim.steps > 0 or 0 < optim.epochs < inf,
-            "> 0 and finite",
-            optim.epochs,
-        ),
+        *optim_rules(optim),
         (
             "--evaluate-every",
             0 <= options.evaluate_every < inf,
@@ -294,6 +254,11 @@ def check(options: TrainOptions) -> None:
     for name, holds, rule, value in rules:
         if not holds:
             raise UsageError(f"{name} must be {rule}, got {value}")
+    if data.cache:
+        try:
+            parse_size(data.cache)
+        except ValueError as error:
+            raise UsageError(f"--data.cache {error}") from None
     sources = {
         "--init-classifier": options.init_classifier,
         "--init-coarser": options.init_coarser,

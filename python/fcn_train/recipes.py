@@ -11,12 +11,8 @@ from dataclasses import replace
 from fcn_train.data_options import DataKind, default_splits
 from fcn_train.errors import UsageError
 from fcn_train.model_options import VOC_MEAN, WITHOUT_FC, ModelName, ModelOptions
-from fcn_train.options import (
-    DataOptions,
-    OptimOptions,
-    RecipeName,
-    TrainOptions,
-)
+from fcn_train.optim_options import OptimOptions
+from fcn_train.options import DataOptions, RecipeName, TrainOptions
 
 HEAVY_LR = {"fcn32s": 1e-10, "fcn16s": 1e-12, "fcn8s": 1e-14, "fcn8s-atonce": 1e-10}
 HEAVY_STEPS = {"fcn32s": 100_000, "fcn16s": 100_000, "fcn8s": 100_000, "fcn8s-atonce": 300_000}

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from fcn_train.checkpoint import load_checkpoint_weights
+from fcn_train.average import averaged_weights
+from fcn_train.checkpoint import load_checkpoint, load_checkpoint_weights
 from fcn_train.classes import Classes, load_classes
 from fcn_train.config import load_config
 from fcn_train.data import SegmentationDataset
@@ -16,7 +17,7 @@ from fcn_train.errors import UsageError
 from fcn_train.heads import Net
 from fcn_train.network import network_of
 from fcn_train.options import TrainOptions
-from fcn_train.run_folder import RunFolder
+from fcn_train.run_folder import RAW, RunFolder
 from fcn_train.state import first_line
 from fcn_train.weights import load_weights
 
@@ -43,16 +44,24 @@ class TrainedRun:
 def load_run(path: Path | str, weights: str = "last") -> TrainedRun:
     """Read a run's network: ``last`` (of the newest checkpoint when unfinished) or ``best``.
 
+    Of a run with an average of its weights (``--optim.ema``) both are the average, and ``last-raw``
+    and ``best-raw`` the weights as they were learned.
+
     Raises:
         UsageError: ``path`` is no run folder, or its weights are missing or do not fit.
-        ValueError: ``weights`` is neither of the two.
+        ValueError: ``weights`` is none of these.
     """
-    if weights not in ("last", "best"):
+    if weights.removesuffix(RAW) not in ("last", "best"):
         raise ValueError(f"weights must be 'last' or 'best', got {weights!r}")
     folder = RunFolder(Path(path))
     options, sets = load_config(folder.path), load_classes(folder.classes)
     model = network_of(options.model, sets, options.data.channels)
-    file, tensors = _weights(folder, weights)
+    if weights.endswith(RAW) and not options.optim.ema:
+        raise UsageError(
+            f"{path}: was trained without --optim.ema, so it has no weights beside an average; "
+            f"use --weights {weights.removesuffix(RAW)}"
+        )
+    file, tensors = _weights(folder, weights, averaged=options.optim.ema > 0)
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
@@ -63,9 +72,10 @@ def load_run(path: Path | str, weights: str = "last") -> TrainedRun:
     return TrainedRun(folder.path, options, sets[0], model.eval(), sets[1:])
 
 
-def _weights(folder: RunFolder, which: str) -> tuple[Path, dict[str, Tensor]]:
-    """The file or checkpoint of the weights ``last`` or ``best``, and what it holds."""
+def _weights(folder: RunFolder, which: str, averaged: bool) -> tuple[Path, dict[str, Tensor]]:
+    """The file or checkpoint of the weights called ``which``, and what it holds."""
     file = folder.weights(which)
+    place, raw = which.removesuffix(RAW), which.endswith(RAW)
     if file.exists():
         try:
             return file, load_weights(file)
@@ -74,15 +84,22 @@ def _weights(folder: RunFolder, which: str) -> tuple[Path, dict[str, Tensor]]:
                 "last": "remove it to use the newest checkpoint",
                 "best": "use --weights last",
             }
-            raise UsageError(f"{error}; {remedy[which]}") from None
-    if which == "best":
+            raise UsageError(f"{error}; {remedy[place]}") from None
+    if place == "best":
         raise UsageError(
             f"{folder.path}: was not evaluated yet, no weights are the best; use the last"
         )
     newest = folder.newest_checkpoint()
     if newest is None:
         raise UsageError(f"{folder.path}: has no checkpoint yet; train it first")
-    return newest, load_checkpoint_weights(newest)
+    if raw or not averaged:
+        return newest, load_checkpoint_weights(newest)
+    try:
+        return newest, averaged_weights(load_checkpoint(newest).state["average"])
+    except (KeyError, TypeError, ValueError):
+        raise UsageError(
+            f"{newest}: holds no average of the weights; use --weights last{RAW}"
+        ) from None
 
 
 def check_classes(run: TrainedRun, dataset: SegmentationDataset) -> None:

@@ -15,10 +15,12 @@ from fcn_train.options import TrainOptions
 
 RUNS = Path("runs")
 CONFIG, CLASSES, METRICS = "config.json", "classes.json", "metrics.json"
+RAW = "-raw"  # ends the name of weights beside whose average lies under the name without
 # What may be changed to train a run further.
 LENGTH = {"optim.steps", "optim.epochs", "patience"}
 # What may differ between a run and its continuation: it changes no weight.
-TECHNICAL = {"device", "threads", "log_every", "checkpoint_every", "data.workers", "data.memory"}
+TECHNICAL = {"device", "threads", "log_every", "checkpoint_every"}
+TECHNICAL |= {"data.workers", "data.memory", "data.cache", "data.transfer"}
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,8 @@ class RunFolder:
         return self.path / "report.html"
 
     def weights(self, which: str) -> Path:
-        """The weights ``last`` or ``best``."""
+        """The weights ``last`` or ``best``, or of a run with an average also ``last-raw`` or
+        ``best-raw``."""
         return self.path / f"{which}.safetensors"
 
     def newest_checkpoint(self) -> Path | None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 import fcn_ext
 from fcn_train import machine
 from fcn_train.errors import UsageError
+from fcn_train.precision import HALVES
 
 Module = TypeVar("Module", bound=nn.Module)
 MOST_THREADS = 1024
@@ -26,7 +27,7 @@ class Runtime:
 
     Attributes:
         device: where the network and its batches are.
-        amp: "bf16" runs forward passes under ``torch.autocast``, "none" does not.
+        amp: "bf16" and "fp16" run forward passes under ``torch.autocast``, "none" does not.
         channels_last: NHWC memory layout of images and of the convolutions' weights.
     """
 
@@ -52,7 +53,8 @@ class Runtime:
         return targets.to(self.device, non_blocking=True)
 
     def autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.amp == "bf16")
+        half = HALVES.get(self.amp)
+        return torch.autocast(self.device.type, half or torch.bfloat16, enabled=half is not None)
 
     @property
     def on_gpu(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from fcn_train.options import OptimOptions
+from fcn_train.optim_options import OptimOptions
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 from fcn_train import machine
 from fcn_train.data import DataError, MemoryDataset, SegmentationDataset, fingerprint, opening
+from fcn_train.data.cache import CachedDataset, SharedStore
 from fcn_train.errors import UsageError
 from fcn_train.files import write_text
 from fcn_train.options import DataOptions
@@ -34,6 +35,29 @@ class Splits:
         needed = sum(decoded_bytes(split) for split in (self.train, self.val))
         machine.check_memory(needed, "--data.memory", "leave it out to decode images as they come")
         self.train, self.val = MemoryDataset(self.train), MemoryDataset(self.val)
+
+    def share_cache(self, size: int) -> str:
+        """Keep examples in memory of ``size`` bytes once they are decoded, for this process and its
+        loader processes; returns a sentence of how much of the data that holds.
+
+        Raises:
+            UsageError: there is not so much memory, or the system cannot share it.
+        """
+        needed = sum(decoded_bytes(split) for split in (self.train, self.val))
+        machine.check_memory(min(size, needed), "--data.cache", "give a smaller one, or none")
+        try:
+            store = SharedStore(len(self.train) + len(self.val), size)
+        except OSError as error:
+            raise UsageError(f"--data.cache: {error}; use --data.memory, or neither") from None
+        self.train, self.val = (
+            CachedDataset(self.train, store),
+            CachedDataset(self.val, store, first=len(self.train)),
+        )
+        held = "all" if needed <= size else f"about {size / needed:.0%}"
+        return (
+            f"--data.cache: {size / 2**30:.2f} GiB, room for {held} of the decoded images "
+            f"({needed / 2**30:.2f} GiB)"
+        )
 
     def record(self, path: Path) -> None:
         """Write what ``check`` compares with."""

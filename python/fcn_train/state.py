@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from fcn_train.average import Average
 from fcn_train.checkpoint import Checkpoint
+from fcn_train.clipping import clip_gradients
 from fcn_train.errors import UsageError
 from fcn_train.heads import Net, head_names
 from fcn_train.history import History
+from fcn_train.precision import Scaler
+from fcn_train.run_folder import RAW
 from fcn_train.schedule import Schedule
 
 # The parts of an optimizer's parameter groups that follow from the options (momentum is SGD's,
@@ -22,36 +27,86 @@ class TrainingState:
     """A network, its optimizer, what it has logged, and how many steps it has taken.
 
     Attributes:
+        average: of the network's weights, where there is one.
+        scaler: of the loss, with float16.
         whole: False once an update was left in its middle: nothing to save any more.
     """
 
-    def __init__(self, model: Net, optimizer: torch.optim.Optimizer) -> None:
+    def __init__(
+        self,
+        model: Net,
+        optimizer: torch.optim.Optimizer,
+        *,
+        clip_norm: float = 0.0,
+        average: Average | None = None,
+        scaler: Scaler | None = None,
+    ) -> None:
         self.model = model
         self.optimizer = optimizer
+        self.average = average
+        self.scaler = scaler
+        self._clip_norm = clip_norm
         self.history = History(label_sets=head_names(model))
         self.step = 0
         self.whole = True
 
     def update(self, loss: float, lr: float, schedule: Schedule, log_every: int) -> None:
-        """Take the step that the model's gradients say, and note its mean loss and rate."""
+        """Take the step that the model's gradients say, and note its mean loss and rate.
+
+        With float16 a step is skipped where they are not finite: it counts as a step, and the
+        network stays as it is.
+
+        Raises:
+            LossError: gradients that are to be clipped are not finite and no step can be skipped,
+                or there is no use in skipping more.
+        """
+        if self.scaler is not None:
+            self.scaler.unscale(self.optimizer)
+        if self._clip_norm:
+            parameters = self.model.parameters()
+            clip_gradients(parameters, self._clip_norm, check=self.scaler is None)
         self.whole = False
-        self.optimizer.step()
+        taken = self._move()
+        if taken and self.average is not None:
+            self.average.update()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
         every = 1 if self.step == schedule.steps else log_every
         self.history.add_loss(self.step, schedule.epoch(self.step), lr, loss, every)
         self.whole = True
 
+    def _move(self) -> bool:
+        """Update the network by its gradients; whether it was not skipped."""
+        if self.scaler is not None:
+            return self.scaler.step(self.optimizer)
+        self.optimizer.step()
+        return True
+
     def weights(self) -> dict[str, Tensor]:
         return dict(self.model.state_dict())
 
+    def scored(self) -> contextlib.AbstractContextManager[None]:
+        """Inside, the network has the weights that are scored: the average, where there is one."""
+        return contextlib.nullcontext() if self.average is None else self.average.in_place()
+
+    def kept(self, which: str) -> dict[str, dict[str, Tensor]]:
+        """What is saved of a network that is the ``last`` or ``best``, by the name of the file."""
+        if self.average is None:
+            return {which: self.weights()}
+        return {f"{which}{RAW}": self.weights(), which: self.average.weights()}
+
     def progress(self) -> dict[str, Any]:
         """All but the weights: tensors, numbers and text in lists and dicts."""
-        return {
+        progress = {
             "step": self.step,
             "optimizer": self.optimizer.state_dict(),
             "history": self.history.state(),
         }
+        if self.average is not None:
+            progress["average"] = self.average.state()
+        if self.scaler is not None:
+            progress["scaler"] = self.scaler.state()
+        return progress
 
     def restore(self, saved: Checkpoint) -> None:
         """Become what ``saved`` holds.
@@ -67,6 +122,10 @@ class TrainingState:
             self.model.load_state_dict(saved.weights)
             self._check_optimizer(saved.state["optimizer"])
             self.optimizer.load_state_dict(saved.state["optimizer"])
+            if self.average is not None:
+                self.average.restore(saved.state["average"])
+            if self.scaler is not None:
+                self.scaler.restore(saved.state["scaler"])
         except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
             text = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
             raise UsageError(

@@ -19,13 +19,22 @@ from torch import Tensor
 from fcn_train.data import Batch
 from fcn_train.errors import LossError
 from fcn_train.heads import Net, by_head
+from fcn_train.precision import Scaler
+from fcn_train.profile import BACKWARD, FORWARD, OFF, TRANSFER, Profile
 from fcn_train.runtime import Runtime
 
 Loss = Callable[[Net, Tensor, Any], Tensor]
 
 
 def average_gradients(
-    model: Net, loss: Loss, batches: Iterable[tuple[int, Batch]], count: int, runtime: Runtime
+    model: Net,
+    loss: Loss,
+    batches: Iterable[tuple[int, Batch]],
+    count: int,
+    runtime: Runtime,
+    *,
+    scaler: Scaler | None = None,
+    profile: Profile = OFF,
 ) -> float:
     """Leave in ``model`` the gradients of the mean of ``loss`` over ``count`` batches.
 
@@ -33,6 +42,8 @@ def average_gradients(
         model: in training mode, without gradients.
         loss: of the network, images (N, 3, H, W) and target (N, H, W), or one for each head.
         batches: ``count`` batches, each with the seed of its forward pass (dropout).
+        scaler: multiplies the gradients by its scale.
+        profile: measures the parts.
 
     Returns:
         The mean loss.
@@ -45,18 +56,20 @@ def average_gradients(
         total, ids = torch.zeros((), device=runtime.device), list[str]()
         for seed, batch in batches:
             torch.manual_seed(seed)
-            images = runtime.images(batch.images)
-            target = by_head(model, [runtime.targets(labels) for labels in batch.all_targets])
-            with runtime.autocast():
+            with profile.part(TRANSFER):
+                images = runtime.images(batch.images)
+                target = by_head(model, [runtime.targets(labels) for labels in batch.all_targets])
+            with profile.part(FORWARD), runtime.autocast():
                 value = loss(model, images, target)
-            (value / count).backward()
+            with profile.part(BACKWARD):
+                share = value / count
+                (share if scaler is None else scaler.scaled(share)).backward()
             total += value.detach() / count
             ids += batch.ids
         mean = total.item()
         if not math.isfinite(mean):
-            raise LossError(
-                f"the loss is {mean} on the images {', '.join(ids)}; try a lower --optim.lr"
-            )
+            remedy = "a lower --optim.lr" + (" or --amp bf16" if scaler else "")
+            raise LossError(f"the loss is {mean} on the images {', '.join(ids)}; try {remedy}")
     return mean
 
 

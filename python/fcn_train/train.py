@@ -10,10 +10,12 @@ from fcn_train.console import Console
 from fcn_train.errors import Interrupted
 from fcn_train.lock import locked
 from fcn_train.options import TrainOptions, check
+from fcn_train.profile import OFF, Profile
 from fcn_train.published import EXPERIMENTS, check_start
 from fcn_train.run_folder import RunFolder, check_continuation, new_run_folder
 from fcn_train.runtime import open_runtime
 from fcn_train.signals import StopRequested, StopSignals
+from fcn_train.sizes import parse_size
 from fcn_train.splits import Splits
 from fcn_train.training import Training
 
@@ -51,8 +53,11 @@ def train(options: TrainOptions, run: Path | None = None, console: Console | Non
         splits.check(RunFolder(run).splits)
     if options.data.memory:
         splits.keep_in_memory()
+    elif options.data.cache:
+        console.line(splits.share_cache(parse_size(options.data.cache)))
     resumed = run is not None and RunFolder(run).newest_checkpoint() is not None
-    training = Training(options, splits, runtime, console, initialize=not resumed)
+    profile = Profile.on(runtime.device) if options.profile else OFF
+    training = Training(options, splits, runtime, console, initialize=not resumed, profile=profile)
     if run is None:
         stem = f"{options.data.kind}-{options.model.name}"
         folder = new_run_folder(
@@ -76,6 +81,7 @@ def train(options: TrainOptions, run: Path | None = None, console: Console | Non
                     training.save()
                 if stop.signum:
                     step = training.state.step
+                    training.tell_profile()
                     raise Interrupted(
                         stop.signum, f"stopped after step {step}; {folder.continue_with}"
                     )
@@ -90,6 +96,7 @@ def train(options: TrainOptions, run: Path | None = None, console: Console | Non
             raise Interrupted(
                 stop.signum or 0, f"stopped after training; {folder.continue_with}"
             ) from None
+        training.tell_profile()
         training.report(counts, time.monotonic() - began)
     console.line(f"{folder.report}: written after {time.monotonic() - began:.0f} s")
     return folder.path

@@ -9,29 +9,34 @@ from collections.abc import Callable, Iterable, Iterator
 
 import torch
 
-from fcn_train import checkpoint, initialize, machine
+from fcn_train import checkpoint, machine
+from fcn_train.average import Average
 from fcn_train.class_weights import by_head, class_shares, class_weights
 from fcn_train.classes import classes_of, save_classes
+from fcn_train.compiling import compile_steps
 from fcn_train.config import to_dict
 from fcn_train.console import Console
 from fcn_train.data import (
     Batch,
     ClassWatch,
-    SegmentationDataset,
     TrainLoader,
     augmentation,
 )
+from fcn_train.data.device_input import DeviceNormalization
 from fcn_train.errors import LossError, StateSaved, TrainingError, UsageError, WriteError
 from fcn_train.evaluate import Counts, Evaluator, scores_of
 from fcn_train.failures import is_out_of_memory
 from fcn_train.files import remove_leftovers, write_text
-from fcn_train.heads import Net, in_order
+from fcn_train.heads import in_order
+from fcn_train.initialize import initial_network
 from fcn_train.loss import pixel_loss
-from fcn_train.network import network_of, normalization_of
+from fcn_train.network import normalization_of
 from fcn_train.optim import build_optimizer, lr_factor, set_lr
 from fcn_train.options import TrainOptions
+from fcn_train.precision import Scaler
+from fcn_train.profile import LOADING, OFF, OPTIMIZER, SAVING, TRANSFER, VALIDATION, Profile
 from fcn_train.report import summary, to_json, write_report
-from fcn_train.run_folder import RunFolder, refuse_second_run
+from fcn_train.run_folder import RAW, RunFolder, refuse_second_run
 from fcn_train.runtime import Runtime
 from fcn_train.schedule import Schedule
 from fcn_train.signals import StopRequested, lost_workers_held_back
@@ -51,6 +56,7 @@ class Training:
         console: what is told of the progress.
         initialize: start from the weights that the options name. A run that is continued from a
             checkpoint does not need them any more.
+        profile: measures where the time goes.
 
     Attributes:
         state: what changes from step to step.
@@ -65,10 +71,17 @@ class Training:
         console: Console,
         *,
         initialize: bool,
+        profile: Profile = OFF,
     ) -> None:
         data, optim = options.data, options.optim
         normalization = normalization_of(options.model)
         workers = runtime.workers(data.workers)
+        as_bytes = data.transfer == "uint8"
+        self._normalized = (
+            DeviceNormalization(normalization, splits.train.channels, runtime.device)
+            if as_bytes
+            else None
+        )
         machine.check_memory(
             optim.batch * data.crop**2 * 4 * 3, "a batch of images", "give a smaller --data.crop"
         )
@@ -76,6 +89,7 @@ class Training:
         self._splits = splits
         self._runtime = runtime
         self._console = console
+        self._profile = profile
         self.schedule = Schedule.of(
             optim,
             len(splits.train),
@@ -84,7 +98,16 @@ class Training:
         )
         model = initial_network(options, splits.train, initialize, console.line)
         runtime.place(model)
-        self.state = TrainingState(model, build_optimizer(model, optim, runtime.device))
+        if options.compile:
+            compile_steps(model, runtime.device)
+        profile.watch(model)
+        self.state = TrainingState(
+            model,
+            build_optimizer(model, optim, runtime.device),
+            clip_norm=optim.clip_norm,
+            average=Average(model, optim.ema) if optim.ema else None,
+            scaler=Scaler(runtime.device) if runtime.amp == "fp16" else None,
+        )
         self._loss = functools.partial(
             pixel_loss,
             reduction=optim.loss,
@@ -108,7 +131,7 @@ class Training:
                 crop=data.crop,
                 fill=normalization.color,
             ),
-            normalization,
+            None if as_bytes else normalization,
             batch_size=optim.batch,
             seed=options.seed,
             replacement=data.sampling == "replacement",
@@ -122,6 +145,7 @@ class Training:
             batch=optim.batch,
             logits=options.logits,
             workers=workers,
+            as_bytes=as_bytes,
         )
         self._watches = [
             ClassWatch(splits.train.only(which), console.warn)
@@ -184,14 +208,23 @@ class Training:
         try:
             with self._rescuing():
                 loss = average_gradients(
-                    state.model, self._loss, batches, optim.accumulate, self._runtime
+                    *(
+                        state.model,
+                        self._loss,
+                        self._on_device(batches),
+                        optim.accumulate,
+                        self._runtime,
+                    ),
+                    scaler=state.scaler,
+                    profile=self._profile,
                 )
-                with lost_workers_held_back():
+                with self._profile.part(OPTIMIZER), lost_workers_held_back():
                     state.update(loss, optim.lr * factor, self.schedule, self._options.log_every)
         except LossError as error:
             saved = self._folder.newest_checkpoint()
             kept = f"The last good state is {saved}" if saved else "No checkpoint was written yet"
             raise TrainingError(f"step {state.step + 1}: {error}. {kept}") from None
+        self._profile.step_is_over()
         return loss
 
     def evaluate(self, show: Callable[[int], None], check: Callable[[], None]) -> Counts:
@@ -207,30 +240,45 @@ class Training:
             check()
 
         state, schedule = self.state, self.schedule
-        with self._rescuing():
-            counts = self._evaluator.count(state.model, seen)
+        with self._profile.part(VALIDATION), self._rescuing():
+            with state.scored():
+                counts = self._evaluator.count(state.model, seen)
             scores = scores_of(counts)
             if not state.history.evaluated(state.step):
                 with lost_workers_held_back():
                     # The weights first: a history that knows of them is never without them.
                     first, *more = in_order(scores)
                     if state.history.is_best(first):
-                        save_weights(self._folder.weights("best"), state.weights())
+                        self._keep("best")
                     state.history.add_scores(state.step, schedule.epoch(state.step), first, *more)
                 self._console.line(f"step {state.step}/{schedule.steps}: {summary(scores)}")
         return counts
 
     def save(self) -> None:
         """Write a checkpoint and the tables."""
-        with self._rescuing(), lost_workers_held_back():
+        with self._profile.part(SAVING), self._rescuing(), lost_workers_held_back():
             self._save()
+
+    def tell_profile(self) -> None:
+        """Where the time went until now, where that is measured: in the folder, and in lines."""
+        for line in self._profile.write(self._folder.path / "profile.csv"):
+            self._console.line(line)
 
     def report(self, counts: Counts, seconds: float) -> None:
         """Write the last weights and the report of ``counts``, those of the val split."""
         options, splits, state = self._options, self._splits, self.state
         for lack in self._evaluator.absent(counts):
             self._console.warn(lack)
-        save_weights(self._folder.weights("last"), state.weights())
+        self._keep("last")
+        skipped = {}
+        if state.scaler is not None:
+            skipped = {"skipped_steps": state.scaler.skipped}
+            self._console.line(
+                f"{state.scaler.skipped} of {state.step} steps were skipped, as float16 did not "
+                "hold their gradients"
+            )
+        with state.scored():
+            results = self._evaluator.results(state.model, counts)
         write_report(
             self._folder.path,
             title=f"{options.model.name} on {splits.train.name}",
@@ -239,8 +287,9 @@ class Training:
                 "images": len(splits.val),
                 "steps": state.step,
                 "seconds": round(seconds, 1),
+                **skipped,
             },
-            results=self._evaluator.results(state.model, counts),
+            results=results,
             history=state.history,
             config=to_dict(options),
             environment=self._runtime.environment(),
@@ -255,7 +304,8 @@ class Training:
         remove_leftovers(folder.checkpoints, locked=True)
         if self._further:  # what the run had finished with
             folder.metrics.unlink(missing_ok=True)
-            folder.weights("last").unlink(missing_ok=True)
+            for which in ("last", f"last{RAW}"):
+                folder.weights(which).unlink(missing_ok=True)
         if not folder.classes.exists():
             save_classes(folder.classes, classes_of(self._splits.train))
         if not folder.splits.exists():
@@ -275,10 +325,10 @@ class Training:
             f"{images} images, on {self._runtime.device}"
         )
         state.model.train()
+        self._profile.start()
         per_step = options.optim.accumulate
-        self._batches: Iterator[Batch] = self._loader.batches(
-            self._start * per_step, steps * per_step
-        )
+        batches = self._loader.batches(self._start * per_step, steps * per_step)
+        self._batches: Iterator[Batch] = self._profile.timed(LOADING, batches)
 
     def _seeded_batches(self, numbers: Iterable[int]) -> Iterator[tuple[int, Batch]]:
         for number in numbers:
@@ -286,6 +336,19 @@ class Training:
             for watch, targets in zip(self._watches, batch.all_targets, strict=True):
                 watch.add(targets)
             yield batch_seed(self._options.seed, number), batch
+
+    def _on_device(self, batches: Iterable[tuple[int, Batch]]) -> Iterator[tuple[int, Batch]]:
+        """The batches, with those images normalized where the network is that come as bytes."""
+        for seed, batch in batches:
+            if self._normalized is not None and batch.images.dtype == torch.uint8:
+                with self._profile.part(TRANSFER):
+                    images = self._runtime.images(batch.images)
+                    batch = batch._replace(images=self._normalized(images, batch.sizes))
+            yield seed, batch
+
+    def _keep(self, which: str) -> None:
+        for name, weights in self.state.kept(which).items():
+            save_weights(self._folder.weights(name), weights)
 
     def _save(self) -> None:
         state, folder = self.state, self._folder
@@ -317,27 +380,3 @@ class Training:
             raise StateSaved(
                 f"The state after step {self.state.step} is saved; {self._folder.continue_with}"
             ) from error
-
-
-def initial_network(
-    options: TrainOptions,
-    train_set: SegmentationDataset,
-    from_sources: bool,
-    say: Callable[[str], None],
-) -> Net:
-    """The network of step 0, with the weights that the options name if ``from_sources``."""
-    torch.manual_seed(options.seed)
-    model = network_of(options.model, classes_of(train_set), train_set.channels)
-    if from_sources:
-        if options.init_classifier:
-            initialize.from_classifier(model, options.init_classifier)
-        if options.init_coarser:
-            initialize.from_coarser(model, options.init_coarser, train_set)
-        if options.init_streams:
-            initialize.from_streams(model, options.init_streams, train_set)
-        if options.init_weights:
-            names = [labels.class_names for labels in train_set.label_sets]
-            say(initialize.from_weights(model, options.init_weights, names))
-    if options.optim.layers == "scores":
-        model.freeze_trunks()
-    return model

@@ -90,6 +90,10 @@ def test_files_that_hold_no_json(tmp_path: Path) -> None:
         ("optim", "lr", float("nan"), "--optim.lr must be > 0 and finite, got nan"),
         ("optim", "momentum", 1.0, r"--optim.momentum must be in \[0, 1\)"),
         ("optim", "score_lr", 0.0, "--optim.score-lr must be > 0 and finite, got 0.0"),
+        ("optim", "clip_norm", -1.0, "--optim.clip-norm must be >= 0 and finite, got -1.0"),
+        ("optim", "clip_norm", float("inf"), "--optim.clip-norm must be >= 0 and finite, got inf"),
+        ("optim", "ema", 1.0, r"--optim.ema must be in \[0, 1\), got 1.0"),
+        ("optim", "ema", -0.5, r"--optim.ema must be in \[0, 1\), got -0.5"),
         ("optim", "epochs", 0.0, "--optim.epochs must be > 0 and finite, got 0"),
     ],
 )

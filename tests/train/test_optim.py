@@ -132,6 +132,22 @@ def test_schedules() -> None:
     assert [lr_factor(step, 10, warm) for step in range(5)] == [0.25, 0.5, 0.75, 1, 1]
 
 
+def test_cosine_falls_from_one_to_nothing() -> None:
+    """Equation 5 of SGDR, 10 steps long: half a wave, its middle at step 5."""
+    cosine = OptimOptions(schedule="cosine")
+    factors = [lr_factor(step, 10, cosine) for step in range(11)]
+    assert factors[0] == 1
+    assert factors[5] == pytest.approx(0.5)
+    assert factors[10] == lr_factor(11, 10, cosine) == 0
+    assert factors == sorted(factors, reverse=True)
+    assert [a + b for a, b in zip(factors, factors[::-1], strict=True)] == pytest.approx([1.0] * 11)
+    warm = replace(cosine, warmup=4)
+    ramp = [0.25, 0.5, 0.75, 1.0, 1.0]
+    assert [lr_factor(step, 10, warm) for step in range(5)] == [
+        up * down for up, down in zip(ramp, factors, strict=False)
+    ]
+
+
 def test_set_lr_keeps_the_ratio_of_the_groups() -> None:
     model = build_model("fcn32s", num_classes=3, width=0.05, fc_channels=8)
     optimizer = build_optimizer(model, OptimOptions(lr=0.2), CPU)

@@ -19,13 +19,14 @@ from fcn_train import checkpoint
 from fcn_train import training as loop
 from fcn_train.config import load_config
 from fcn_train.errors import TrainingError
+from fcn_train.evaluate import evaluate_run
 from fcn_train.history import SCORES, History
 from fcn_train.loss import pixel_loss
-from fcn_train.options import TrainOptions
+from fcn_train.options import EvaluateOptions, TrainOptions
 from fcn_train.run import load_run
 from fcn_train.train import train
 
-from .running import FILES, assert_same_run, longer
+from .running import FILES, assert_same_run, killed, longer
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 
@@ -143,3 +144,24 @@ def test_precision_and_layout(
     optim = replace(options.optim, steps=3, class_weights="median-frequency", loss="sum", lr=1e-5)
     run = train(replace(options, optim=optim))
     assert load_run(run).model.state_dict()["score_fr.weight"].dtype == torch.float32
+
+
+def test_cache_changes_no_bit_and_may_change_itself(
+    tiny_options: TrainOptions, finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = replace(tiny_options.data, cache="20KiB", workers=1)
+    run = killed(replace(tiny_options, data=data), tmp_path / "run", 5, monkeypatch)
+    options = load_config(run)
+    train(replace(options, data=replace(options.data, cache="1MiB", workers=0)), run)
+    assert_same_run(run, finished_run)
+
+
+def test_images_sent_as_bytes_change_no_bit(
+    tiny_options: TrainOptions, finished_run: Path, tmp_path: Path
+) -> None:
+    data = replace(tiny_options.data, transfer="uint8")
+    run = train(replace(tiny_options, data=data, output=tmp_path / "run"))
+    assert_same_run(run, finished_run)
+    scores = evaluate_run(EvaluateOptions(run, threads=1, output=tmp_path / "out"))
+    metrics = json.loads((finished_run / "metrics.json").read_text())
+    assert float(scores.mean_iu) == metrics["mean_iu"]  # type: ignore[union-attr]

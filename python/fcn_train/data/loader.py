@@ -12,9 +12,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from torch.utils.data import DataLoader, Dataset
 
 from fcn_train.data.dataset import SegmentationDataset
+from fcn_train.data.device_input import input_to_bytes
 from fcn_train.data.example import Example
 from fcn_train.data.problems import DataError, Problem
 from fcn_train.data.transforms import (
@@ -54,7 +56,7 @@ class TrainLoader:
     Args:
         dataset: pairs to draw from.
         transform: augmentation, a pure function of example and generator.
-        normalization: see `Normalization`.
+        normalization: see `Normalization`; None gives bytes, as `DeviceNormalization` takes them.
         batch_size: examples in a batch, padded with void where their sizes differ.
         seed: >= 0; decides order and augmentation.
         replacement: draw with replacement, see `epoch_order`.
@@ -69,7 +71,7 @@ class TrainLoader:
         self,
         dataset: SegmentationDataset,
         transform: Transform,
-        normalization: Normalization,
+        normalization: Normalization | None,
         *,
         batch_size: int,
         seed: int = 0,
@@ -117,7 +119,7 @@ class EvaluationLoader:
 
     Args:
         dataset: pairs to go through.
-        normalization: see `Normalization`.
+        normalization: as for `TrainLoader`.
         batch_size: the most examples in a batch.
         workers, pin_memory: as for `TrainLoader`.
 
@@ -128,7 +130,7 @@ class EvaluationLoader:
     def __init__(
         self,
         dataset: SegmentationDataset,
-        normalization: Normalization,
+        normalization: Normalization | None,
         *,
         batch_size: int = 1,
         workers: int = 0,
@@ -238,7 +240,7 @@ class _Examples(Dataset[Any]):
         self,
         dataset: SegmentationDataset,
         transform: Transform,
-        normalization: Normalization,
+        normalization: Normalization | None,
         seed: int,
     ) -> None:
         self._dataset = dataset
@@ -253,7 +255,12 @@ class _Examples(Dataset[Any]):
         except DataError as error:
             return error.problem
         example = self._transform(example, sample_generator(self._seed, epoch, place))
-        tensors = to_tensors(example, self._normalization, self._dataset.channels)
+        channels = self._dataset.channels
+        if self._normalization is None:
+            labels = (torch.from_numpy(label.copy()) for label in example.labels)
+            tensors = (input_to_bytes(example, channels), *labels)
+        else:
+            tensors = to_tensors(example, self._normalization, channels)
         return tensors, self._dataset.ids[index]
 
 

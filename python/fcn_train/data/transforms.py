@@ -204,13 +204,18 @@ def image_to_tensor(image: np.ndarray, normalization: Normalization) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1)))
 
 
+def hha_normalization(color: Normalization) -> Normalization:
+    """That of HHA: minus its mean, divided by the mean deviation that the color is divided by."""
+    return Normalization(HHA_MEAN, (sum(color.std) / 3,) * 3)
+
+
 def input_to_tensor(
     example: Example, normalization: Normalization, channels: Channels = "color"
 ) -> Tensor:
     """What a network sees of an example, (C, H, W) float32.
 
-    Color as `image_to_tensor` gives it; then `log_depth`; or HHA minus `HHA_MEAN`, divided by the
-    mean deviation that the color is divided by, and 0 where depth is missing.
+    Color as `image_to_tensor` gives it; then `log_depth`; or HHA by `hha_normalization`, and 0
+    where depth is missing.
 
     Args:
         example: read with these channels.
@@ -225,9 +230,8 @@ def input_to_tensor(
         parts.append(torch.from_numpy(log_depth(example.depth))[None])
     if "hha" in channels:
         assert example.hha is not None
-        spread = (sum(normalization.std) / 3,) * 3
         known = torch.from_numpy(example.hha[:, :, 0] > 0)
-        parts.append(image_to_tensor(example.hha, Normalization(HHA_MEAN, spread)) * known)
+        parts.append(image_to_tensor(example.hha, hha_normalization(normalization)) * known)
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
@@ -242,7 +246,8 @@ def to_tensors(
 class Batch(NamedTuple):
     """Examples stacked for the network.
 
-    images: (N, C, H, W) float32, normalized; zero (the mean color) where padded.
+    images: (N, C, H, W) float32, normalized; zero (the mean color) where padded. Or uint8, those of
+        `input_to_bytes`.
     targets: (N, H, W) uint8; `IGNORE_INDEX` where void or padded.
     ids: the N names.
     sizes: the N (height, width) before padding; image i fills the top left corner.

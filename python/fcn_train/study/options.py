@@ -10,7 +10,8 @@ import tyro
 
 from fcn_train.data_options import Flag, ReadingOptions
 from fcn_train.model_options import ModelOptions
-from fcn_train.options import DataOptions, OptimOptions
+from fcn_train.optim_options import OptimOptions
+from fcn_train.options import DataOptions
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fcn_train.model_options import ModelOptions
-from fcn_train.options import OptimOptions
+from fcn_train.optim_options import OptimOptions
 from fcn_train.study.options import (
     CostStudyOptions,
     LabelStudyOptions,

@@ -1,0 +1,96 @@
+"""The options of the optimizer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import inf
+from typing import Any, Literal
+
+Rule = tuple[str, bool, str, Any]
+"""An option, whether its value can be used, what it must be, and the value."""
+
+
+@dataclass(frozen=True)
+class OptimOptions:
+    """The optimizer, and its schedule."""
+
+    method: Literal["sgd", "adamw"] = "sgd"
+    """sgd: stochastic gradient descent with momentum. adamw: rates that adapt to each weight's
+    gradients; try --optim.lr 1e-4 for trained weights."""
+    layers: Literal["all", "scores"] = "all"
+    """Which layers are trained. scores: the score layers and learned upsampling alone, as in the
+    paper's FCN-32s-fixed; all others stay as they were started."""
+    batch: int = 8
+    """Images per forward pass."""
+    accumulate: int = 1
+    """Forward passes whose gradients are averaged into one step."""
+    lr: float = 0.1
+    """Learning rate of the weights."""
+    momentum: float = 0.9
+    """Share of the previous update that each step keeps; adamw: of the mean gradient (beta1)."""
+    weight_decay: float = 5e-4
+    """L2 penalty on the weights; adamw: the share that each step takes off them, times lr."""
+    bias_lr: float = 2.0
+    """Learning rate of the biases of convolutions, relative to lr."""
+    bias_decay: float = 0.0
+    """Weight decay of those biases, relative to weight_decay."""
+    score_lr: float = 1.0
+    """Learning rate of the score layers, those of the skips among them, relative to the rate that
+    they would have. They start from zero: on a trunk of trained weights, 10 teaches them while it
+    changes little. Large features (SqueezeNet's) want less than 1 with sgd."""
+    loss: Literal["mean", "sum"] = "mean"
+    """mean: per valid pixel of the batch. sum: over all its pixels, per image (Caffe's
+    normalize: false)."""
+    class_weights: str = "none"
+    """none, median-frequency, or a JSON or text file with one number per class; of several sets of
+    labels by name, e.g. semantic=median-frequency,geometric=none."""
+    class_sampling: str = "none"
+    """none, or weights as of --optim.class-weights: pixels of a class whose weight is less than 1
+    count in a step with that probability, the others always."""
+    cells: float = 1.0
+    """Probability at which each cell of the coarse scores is kept: the pixels nearest to the others
+    do not count in a step's loss (the paper's sampling of patches)."""
+    schedule: Literal["poly", "cosine", "fixed"] = "poly"
+    """poly: lr * (1 - step / steps) ** power. cosine: lr * (1 + cos(pi * step / steps)) / 2."""
+    power: float = 0.9
+    warmup: int = 0
+    """Steps over which lr rises linearly from lr / warmup."""
+    clip_norm: float = 0.0
+    """Largest norm of a step's gradients, all layers together; longer ones are scaled down to it.
+    0 = no limit."""
+    ema: float = 0.0
+    """Share that a moving average of the weights keeps at each step, such as 0.999; 0 = no average.
+    Where there is one, it is what is scored and what other commands take of the run. The weights as
+    they were learned are saved beside it (last-raw, best-raw)."""
+    epochs: float = 30.0
+    """Length of the run in passes over the train split; --optim.steps goes before it."""
+    steps: int = 0
+    """Length of the run in optimizer steps; 0 = from --optim.epochs."""
+    fused: bool = True
+    """Use torch's fused optimizer where the device has it."""
+
+
+def optim_rules(optim: OptimOptions) -> list[Rule]:
+    """What each value must be."""
+    return [
+        ("--optim.batch", optim.batch >= 1, ">= 1", optim.batch),
+        ("--optim.accumulate", optim.accumulate >= 1, ">= 1", optim.accumulate),
+        ("--optim.lr", 0 < optim.lr < inf, "> 0 and finite", optim.lr),
+        ("--optim.momentum", 0 <= optim.momentum < 1, "in [0, 1)", optim.momentum),
+        ("--optim.weight-decay", optim.weight_decay >= 0, ">= 0", optim.weight_decay),
+        ("--optim.bias-lr", optim.bias_lr >= 0, ">= 0", optim.bias_lr),
+        ("--optim.bias-decay", optim.bias_decay >= 0, ">= 0", optim.bias_decay),
+        ("--optim.score-lr", 0 < optim.score_lr < inf, "> 0 and finite", optim.score_lr),
+        ("--optim.cells", 0 < optim.cells <= 1, "in (0, 1]", optim.cells),
+        ("--optim.power", 0 <= optim.power < inf, ">= 0 and finite", optim.power),
+        ("--optim.warmup", optim.warmup >= 0, ">= 0", optim.warmup),
+        ("--optim.clip-norm", 0 <= optim.clip_norm < inf, ">= 0 and finite", optim.clip_norm),
+        ("--optim.ema", 0 <= optim.ema < 1, "in [0, 1)", optim.ema),
+        ("--optim.steps", optim.steps >= 0, ">= 0", optim.steps),
+        (
+            "--optim.epochs",
+            optim.steps > 0 or 0 < optim.epochs < inf,
+            "> 0 and finite",
+            optim.epochs,
+        ),
+    ]

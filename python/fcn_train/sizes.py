@@ -1,0 +1,28 @@
+"""Amounts of memory as text."""
+
+from __future__ import annotations
+
+import re
+
+UNITS = {"": 1, "B": 1} | {
+    f"{letter}{end}": base**power
+    for power, letter in enumerate("KMGT", 1)
+    for end, base in (("B", 1000), ("iB", 1024))
+}
+
+
+def parse_size(text: str) -> int:
+    """The bytes of ``2GiB``, ``500 MB`` or ``1.5tib``; ``iB`` counts in powers of 1024.
+
+    Raises:
+        ValueError: it is no such text.
+
+    Example:
+        >>> parse_size("1.5KiB"), parse_size("2 MB")
+        (1536, 2000000)
+    """
+    match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,15})?)\s*([A-Za-z]*)", text.strip(), re.ASCII)
+    units = {name.lower(): factor for name, factor in UNITS.items()}
+    if match is None or match[2].lower() not in units:
+        raise ValueError(f"must be an amount of memory such as 2GiB or 500MB, got {text!r}")
+    return int(float(match[1]) * units[match[2].lower()])
