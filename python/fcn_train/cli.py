@@ -1,4 +1,4 @@
-"""The command ``fcn``: train, evaluate, predict, classify, recipes, describe, study and data.
+"""The command ``fcn``: train, evaluate, predict, export, classify, recipes, describe, study, data.
 
 What a user can mend is told in one line with exit code 2. A run that cannot go on ends with 1, as
 do problems found by ``fcn data check`` and images that ``fcn predict`` or ``fcn classify`` could
@@ -31,6 +31,7 @@ from fcn_train.data_options import (
 )
 from fcn_train.describe_options import DescribeOptions
 from fcn_train.errors import UsageError
+from fcn_train.export_options import ExportOptions
 from fcn_train.model_options import ModelName
 from fcn_train.options import (
     EvaluateOptions,
@@ -107,6 +108,11 @@ def run_command(arguments: Sequence[str]) -> int:
         from fcn_train.predict import predict
 
         return 1 if predict(options, console) else 0
+    if isinstance(options, ExportOptions):
+        from fcn_train.export.command import export
+
+        export(options, console)
+        return 0
     if isinstance(options, ClassifyOptions):
         from fcn_train.classify import classify
 
@@ -155,6 +161,7 @@ def import_modules(options: Any) -> None:
         TrainOptions: ("fcn_train.train", "torch._dynamo"),  # the first optimizer imports it
         EvaluateOptions: ("fcn_train.evaluate",),
         PredictOptions: ("fcn_train.predict",),
+        ExportOptions: ("fcn_train.export.command",),
         ClassifyOptions: ("fcn_train.classify",),
         DescribeOptions: ("fcn_train.describe",),
         GetOptions: ("fcn_train.get_data",),
@@ -225,6 +232,7 @@ def parse(arguments: Sequence[str], defaults: TrainOptions) -> Any:
         Annotated[TrainOptions, tyro.conf.subcommand("train", default=defaults)]
         | Annotated[EvaluateOptions, tyro.conf.subcommand("evaluate")]
         | Annotated[PredictOptions, tyro.conf.subcommand("predict")]
+        | Annotated[ExportOptions, tyro.conf.subcommand("export")]
         | Annotated[ClassifyOptions, tyro.conf.subcommand("classify")]
         | Annotated[RecipesOptions, tyro.conf.subcommand("recipes")]
         | Annotated[DescribeOptions, tyro.conf.subcommand("describe")]

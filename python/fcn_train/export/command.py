@@ -1,0 +1,61 @@
+"""`fcn export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fcn_train.console import Console
+from fcn_train.errors import ExportError, UsageError
+from fcn_train.export import torch_program
+from fcn_train.export.check import Agreement, compare, trials
+from fcn_train.export.metadata import Metadata, metadata_of
+from fcn_train.export.plain import ExportedNet, plain_network
+from fcn_train.export_options import SUFFIXES, ExportOptions
+from fcn_train.files import atomic_path, make_folder, remove_leftovers
+from fcn_train.network import normalization_of
+from fcn_train.run import TrainedRun, load_run
+from fcn_train.runtime import set_threads
+
+
+def export(options: ExportOptions, console: Console | None = None) -> Path:
+    """Write a run's network as a file that other programs run; returns its path.
+
+    The file is run before it takes its name, on batches of three sizes, and removed if it does not
+    give what the network gives.
+
+    Raises:
+        UsageError: an option is of no use for the run, or the run cannot be read.
+        ExportError: the file does not give what the network gives.
+        WriteError: the disk refused.
+    """
+    console = console or Console()
+    set_threads(options.threads, console.warn)
+    run = load_run(options.run, options.weights)
+    channels = run.options.data.channels
+    if options.pixels != "normalized" and channels != "color":
+        raise UsageError(
+            f"--pixels must be normalized for {options.run}, which sees {channels}: the "
+            f"normalization inside is that of color, got {options.pixels}"
+        )
+    path = options.file or options.run / f"model{SUFFIXES[options.format]}"
+    make_folder(path.parent)
+    remove_leftovers(path.parent)
+    metadata = metadata_of(run, options.output, options.pixels)
+    with atomic_path(path) as temporary:
+        try:
+            agreement = write_and_check(run, metadata, temporary)
+        except ExportError as error:
+            raise ExportError(f"{path}: is not written, {error}") from None
+    console.line(f"{path}: {options.output}, {agreement}")
+    return path
+
+
+def write_and_check(run: TrainedRun, metadata: Metadata, path: Path) -> Agreement:
+    """Write the file ``path`` and run it. Raises ExportError where it is of no use."""
+    output, pixels = metadata.output, metadata.pixels
+    net = ExportedNet(plain_network(run), output, pixels, normalization_of(run.options.model))
+    program = torch_program.program_of(net.eval(), run.model.in_channels)
+    torch_program.save_program(program, path, metadata)
+    batches = trials(run, pixels)
+    found = torch_program.run_elsewhere(path, [trial.images for trial in batches])
+    return compare(found, batches, output)

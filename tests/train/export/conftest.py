@@ -1,0 +1,24 @@
+"""One run and its exported files, shared by the tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fcn_train.run import TrainedRun, load_run
+
+from .runs import untrained, write_run
+
+
+@pytest.fixture(scope="session")
+def two_sets(tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
+    """A run of two sets of labels, with Caffe's normalization, on the disk."""
+    run = untrained("fcn16s", sets=(5, 3), input="caffe", batch_norm=False)
+    return load_run(write_run(run, tmp_path_factory.mktemp("exported") / "two-sets"))
+
+
+@pytest.fixture(scope="session")
+def exported_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the shared files lie."""
+    return tmp_path_factory.mktemp("files")
