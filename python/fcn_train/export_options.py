@@ -8,11 +8,11 @@ from typing import Annotated, Literal
 
 import tyro
 
-Format = Literal["torch-export"]
+Format = Literal["onnx", "torch-export"]
 Output = Literal["labels", "logits", "probabilities"]
 Pixels = Literal["normalized", "uint8", "float"]
 
-SUFFIXES: dict[Format, str] = {"torch-export": ".pt2"}
+SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "torch-export": ".pt2"}
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,8 @@ class ExportOptions:
 
     run: Annotated[Path, tyro.conf.Positional]
     """Run folder of `fcn train`."""
-    format: Format = "torch-export"
-    """torch-export: a program for torch.export.load."""
+    format: Format = "onnx"
+    """onnx: for ONNX Runtime and all else that reads ONNX. torch-export: for torch.export.load."""
     output: Output = "labels"
     """What the file gives of each pixel: labels, the class of the highest score; logits, the score
     of each class; probabilities, their softmax."""
@@ -32,7 +32,7 @@ class ExportOptions:
     weights: Literal["last", "best"] = "last"
     """As --weights of `fcn evaluate`."""
     file: Path | None = None
-    """The file; default RUN/model.pt2."""
+    """The file; default RUN/model.onnx or RUN/model.pt2."""
     threads: int = 0
     """As --threads of `fcn train`."""
     traceback: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False

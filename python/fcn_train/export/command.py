@@ -6,11 +6,11 @@ from pathlib import Path
 
 from fcn_train.console import Console
 from fcn_train.errors import ExportError, UsageError
-from fcn_train.export import torch_program
+from fcn_train.export import onnx_reading, onnx_writing, torch_program
 from fcn_train.export.check import Agreement, compare, trials
 from fcn_train.export.metadata import Metadata, metadata_of
 from fcn_train.export.plain import ExportedNet, plain_network
-from fcn_train.export_options import SUFFIXES, ExportOptions
+from fcn_train.export_options import SUFFIXES, ExportOptions, Format
 from fcn_train.files import atomic_path, make_folder, remove_leftovers
 from fcn_train.network import normalization_of
 from fcn_train.run import TrainedRun, load_run
@@ -29,6 +29,9 @@ def export(options: ExportOptions, console: Console | None = None) -> Path:
         WriteError: the disk refused.
     """
     console = console or Console()
+    if options.format == "onnx":
+        onnx_writing.import_writers()
+        onnx_reading.import_runtime()
     set_threads(options.threads, console.warn)
     run = load_run(options.run, options.weights)
     channels = run.options.data.channels
@@ -43,19 +46,24 @@ def export(options: ExportOptions, console: Console | None = None) -> Path:
     metadata = metadata_of(run, options.output, options.pixels)
     with atomic_path(path) as temporary:
         try:
-            agreement = write_and_check(run, metadata, temporary)
+            agreement = write_and_check(run, options.format, metadata, temporary)
         except ExportError as error:
             raise ExportError(f"{path}: is not written, {error}") from None
     console.line(f"{path}: {options.output}, {agreement}")
     return path
 
 
-def write_and_check(run: TrainedRun, metadata: Metadata, path: Path) -> Agreement:
+def write_and_check(run: TrainedRun, kind: Format, metadata: Metadata, path: Path) -> Agreement:
     """Write the file ``path`` and run it. Raises ExportError where it is of no use."""
     output, pixels = metadata.output, metadata.pixels
     net = ExportedNet(plain_network(run), output, pixels, normalization_of(run.options.model))
     program = torch_program.program_of(net.eval(), run.model.in_channels)
-    torch_program.save_program(program, path, metadata)
     batches = trials(run, pixels)
-    found = torch_program.run_elsewhere(path, [trial.images for trial in batches])
+    images = [trial.images for trial in batches]
+    if kind == "onnx":
+        onnx_writing.write_onnx(program, path, metadata)
+        found = onnx_reading.run_file(path, images)
+    else:
+        torch_program.save_program(program, path, metadata)
+        found = torch_program.run_elsewhere(path, images)
     return compare(found, batches, output)

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from fcn_train.errors import UsageError
+from fcn_train.errors import ExportError, UsageError
 from fcn_train.export.metadata import KEY, Metadata, metadata_from_json
 from fcn_train.export.seal import seal_is_whole
 from fcn_train.extras import import_extra
@@ -36,6 +38,25 @@ class OnnxFile:
         return outputs
 
 
+def import_runtime() -> Any:
+    """ONNX Runtime. Raises UsageError where it is not installed."""
+    return import_extra("onnxruntime", "an ONNX file", "export")
+
+
+def run_file(path: Path, batches: Sequence[Tensor]) -> list[list[Tensor]]:
+    """What the file gives on the CPU for each batch, of each head.
+
+    Raises:
+        ExportError: it cannot be run.
+    """
+    try:
+        file = open_onnx(path, "cpu", torch.get_num_threads(), warn=lambda text: None)
+        return [[torch.from_numpy(one) for one in file(images.numpy())] for images in batches]
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise ExportError(f"ONNX Runtime does not run it: {reason[:300]}") from error
+
+
 def open_onnx(path: Path, device: str, threads: int, warn: Callable[[str], None]) -> OnnxFile:
     """Load the file ``path`` onto ``device``: auto, cpu or cuda.
 
@@ -43,7 +64,7 @@ def open_onnx(path: Path, device: str, threads: int, warn: Callable[[str], None]
         UsageError: ONNX Runtime is not installed or has not the device; the file cannot be read,
             is damaged, or says not what its outputs mean.
     """
-    runtime = import_extra("onnxruntime", "an ONNX file", "export")
+    runtime = import_runtime()
     providers = _providers(runtime.get_available_providers(), device)
     set_threads(threads, warn)
     try:

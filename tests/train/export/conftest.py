@@ -1,4 +1,4 @@
-"""One run and its exported files, shared by the tests."""
+"""One run and one exported file, shared by the tests."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from fcn_train.export.command import export
+from fcn_train.export_options import ExportOptions
 from fcn_train.run import TrainedRun, load_run
 
 from .runs import untrained, write_run
@@ -19,6 +21,7 @@ def two_sets(tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
 
 
 @pytest.fixture(scope="session")
-def exported_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the shared files lie."""
-    return tmp_path_factory.mktemp("files")
+def onnx_file(two_sets: TrainedRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The labels of ``two_sets``, of RGB from 0 to 255."""
+    file = tmp_path_factory.mktemp("onnx") / "net.onnx"
+    return export(ExportOptions(two_sets.path, output="labels", pixels="uint8", file=file))

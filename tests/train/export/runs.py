@@ -7,15 +7,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from fcn_ext.numpy import voc_palette
 from fcn_train.classes import Classes, save_classes
 from fcn_train.config import to_dict
+from fcn_train.data import Normalization, image_to_tensor
 from fcn_train.files import write_text
+from fcn_train.heads import Net, in_order
 from fcn_train.model_options import WITHOUT_FC, ModelOptions
-from fcn_train.network import network_of
+from fcn_train.network import network_of, normalization_of
 from fcn_train.options import DataOptions, TrainOptions
 from fcn_train.report import to_json
 from fcn_train.run import TrainedRun
@@ -42,13 +45,23 @@ def untrained(
     )
     torch.manual_seed(0)
     net = network_of(chosen.model, label_sets, channels).eval()
-    for parameter in net.parameters():
-        if parameter.dim() > 1 and not parameter.any():
-            nn.init.normal_(parameter)  # score layers, which start from zero
-    with torch.no_grad():
-        for path in (net.published_names()[layer] for layer in net.score_layers):
-            net.get_parameter(f"{path}.bias").normal_()
+    randomize_scores(net, normalization_of(chosen.model))
     return TrainedRun(Path("run"), chosen, label_sets[0], net, label_sets[1:])
+
+
+@torch.no_grad()
+def randomize_scores(net: Net, normalization: Normalization) -> None:
+    """Score layers with weights, and biases for which all classes score alike on noise."""
+    colors = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    seen = image_to_tensor(colors, normalization)[None]
+    images = torch.cat([seen] * 2, 1)[:, : net.in_channels]
+    for head in net.heads.values():
+        for layer in head.score_layers.values():
+            nn.init.normal_(layer.weight)
+    for head, scores in zip(net.heads.values(), in_order(net.scores(images)), strict=True):
+        for stream in head.streams.values():
+            top = next(stream.children())
+            top.bias -= scores.mean((0, 2, 3))
 
 
 def write_run(run: TrainedRun, folder: Path) -> Path:
