@@ -57,6 +57,10 @@ class RunFolder:
     def report(self) -> Path:
         return self.path / "report.html"
 
+    @property
+    def card(self) -> Path:
+        return self.path / "model_card.md"
+
     def weights(self, which: str) -> Path:
         """The weights ``last`` or ``best``."""
         return self.path / f"{which}.safetensors"

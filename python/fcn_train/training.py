@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 
 from fcn_train import checkpoint, initialize, machine
+from fcn_train.card import Subject, write_card
 from fcn_train.class_weights import by_head, class_shares, class_weights
 from fcn_train.classes import classes_of, save_classes
 from fcn_train.config import to_dict
@@ -30,7 +31,7 @@ from fcn_train.loss import pixel_loss
 from fcn_train.network import network_of, normalization_of
 from fcn_train.optim import build_optimizer, lr_factor, set_lr
 from fcn_train.options import TrainOptions
-from fcn_train.report import summary, to_json, write_report
+from fcn_train.report import metrics_of, summary, to_json, write_report
 from fcn_train.run_folder import RunFolder, refuse_second_run
 from fcn_train.runtime import Runtime
 from fcn_train.schedule import Schedule
@@ -38,7 +39,7 @@ from fcn_train.signals import StopRequested, lost_workers_held_back
 from fcn_train.splits import Splits
 from fcn_train.state import TrainingState
 from fcn_train.step import average_gradients, batch_seed
-from fcn_train.weights import save_weights
+from fcn_train.weights import checksum, plain, save_weights
 
 
 class Training:
@@ -230,17 +231,24 @@ class Training:
         options, splits, state = self._options, self._splits, self.state
         for lack in self._evaluator.absent(counts):
             self._console.warn(lack)
-        save_weights(self._folder.weights("last"), state.weights())
+        weights = state.weights()
+        save_weights(self._folder.weights("last"), weights)
+        facts = {
+            "split": options.data.val_split,
+            "images": len(splits.val),
+            "steps": state.step,
+            "seconds": round(seconds, 1),
+        }
+        results = self._evaluator.results(state.model, counts)
+        parameters = sum(parameter.numel() for parameter in state.model.parameters())
+        sets, digest = classes_of(splits.train), checksum(plain(weights))
+        subject = Subject(self._folder, options, sets, parameters, digest)
+        write_card(subject, metrics_of(facts, results))
         write_report(
             self._folder.path,
             title=f"{options.model.name} on {splits.train.name}",
-            facts={
-                "split": options.data.val_split,
-                "images": len(splits.val),
-                "steps": state.step,
-                "seconds": round(seconds, 1),
-            },
-            results=self._evaluator.results(state.model, counts),
+            facts=facts,
+            results=results,
             history=state.history,
             config=to_dict(options),
             environment=self._runtime.environment(),
@@ -255,6 +263,7 @@ class Training:
         remove_leftovers(folder.checkpoints, locked=True)
         if self._further:  # what the run had finished with
             folder.metrics.unlink(missing_ok=True)
+            folder.card.unlink(missing_ok=True)
             folder.weights("last").unlink(missing_ok=True)
         if not folder.classes.exists():
             save_classes(folder.classes, classes_of(self._splits.train))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
+from fcn_train.card import Subject, write_file_card
 from fcn_train.console import Console
+from fcn_train.data.depth import NUM_CHANNELS
 from fcn_train.errors import ExportError, UsageError
 from fcn_train.export import onnx_reading, onnx_writing, torch_program
 from fcn_train.export.check import Agreement, compare, trials
@@ -14,6 +17,7 @@ from fcn_train.export_options import SUFFIXES, ExportOptions, Format
 from fcn_train.files import atomic_path, make_folder, remove_leftovers
 from fcn_train.network import normalization_of
 from fcn_train.run import TrainedRun, load_run
+from fcn_train.run_folder import RunFolder
 from fcn_train.runtime import set_threads
 
 
@@ -50,7 +54,36 @@ def export(options: ExportOptions, console: Console | None = None) -> Path:
         except ExportError as error:
             raise ExportError(f"{path}: is not written, {error}") from None
     console.line(f"{path}: {options.output}, {agreement}")
+    subject = Subject(
+        RunFolder(run.path),
+        run.options,
+        run.label_sets,
+        parameters=sum(parameter.numel() for parameter in run.model.parameters()),
+        checksum=metadata.weights,
+        weights=options.weights,
+    )
+    facts = {
+        "file": path.name,
+        "SHA-256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "format": options.format,
+        "takes": _taken(metadata),
+        "gives": ", ".join(metadata.output_names),
+        "checked": agreement,
+        "run": metadata.run,
+    }
+    console.line(f"{write_file_card(path, subject, facts)}: written")
     return path
+
+
+def _taken(metadata: Metadata) -> str:
+    """What goes in, for people."""
+    channels = NUM_CHANNELS[metadata.channels]
+    what = {
+        "normalized": "normalized as below, float32",
+        "uint8": "RGB from 0 to 255, uint8",
+        "float": "RGB from 0 to 1, float32",
+    }
+    return f"(N, {channels}, H, W), {what[metadata.pixels]}"
 
 
 def write_and_check(run: TrainedRun, kind: Format, metadata: Metadata, path: Path) -> Agreement:

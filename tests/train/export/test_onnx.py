@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import sys
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from fcn_train.data import CAFFE, Example, image_to_tensor
 from fcn_train.errors import UsageError
+from fcn_train.export.check import SIZES
 from fcn_train.export.metadata import KEY, metadata_of
 from fcn_train.export.onnx_reading import OnnxFile, open_onnx
 from fcn_train.export.seal import SEAL, UNSEALED, seal_is_whole, sealed
@@ -26,6 +28,7 @@ from fcn_train.run import TrainedRun, load_run
 from fcn_train.runtime import Runtime
 from fcn_train.segmenter import OnnxSegmenter, RunSegmenter
 from fcn_train.views import Views
+from fcn_train.weights import checksum
 
 from .runs import untrained, write_run
 
@@ -83,6 +86,17 @@ def test_the_file_gives_the_networks_labels(two_sets: TrainedRun, onnx_file: Pat
             decided = (best[:, 0] - best[:, 1] > 1e-4).numpy()
             assert decided.mean() > 0.95
             np.testing.assert_array_equal(labels[decided], scores.argmax(1).numpy()[decided])
+
+
+def test_the_card_beside_the_file_is_of_the_file(two_sets: TrainedRun, onnx_file: Path) -> None:
+    card = onnx_file.with_name("net.onnx.md").read_text()
+    digest = hashlib.sha256(onnx_file.read_bytes()).hexdigest()
+    assert f"| SHA-256 | {digest} |" in card
+    assert f"| SHA-256 of the weights | {checksum(two_sets.model.state_dict())} |" in card
+    assert "| takes | (N, 3, H, W), RGB from 0 to 255, uint8 |" in card
+    assert "| gives | labels\\_semantic, labels\\_geometric |" in card
+    pixels = 2 * sum(number * height * width for number, height, width in SIZES)
+    assert f"labels of {pixels:,} pixels in 3 sizes are the network's" in card
 
 
 def test_prediction_by_the_file_is_that_of_the_run(

@@ -31,7 +31,7 @@ def test_the_file_runs_without_this_package(
     )
     assert code == 0, err
     assert f"{file}: probabilities, differs from the network by at most" in out
-    assert [path.name for path in file.parent.iterdir()] == ["net.pt2"]
+    assert sorted(path.name for path in file.parent.iterdir()) == ["net.pt2", "net.pt2.md"]
     with zipfile.ZipFile(file) as archive:
         (name,) = (name for name in archive.namelist() if name.endswith("extra/fcn_ext"))
         metadata = metadata_from_json(archive.read(name).decode())
