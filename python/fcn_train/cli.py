@@ -1,4 +1,4 @@
-"""The command ``fcn``: train, evaluate, predict, export, classify, recipes, describe, study, data.
+"""The command ``fcn``: train, evaluate, predict, export, serve, classify and so on.
 
 What a user can mend is told in one line with exit code 2. A run that cannot go on ends with 1, as
 do problems found by ``fcn data check`` and images that ``fcn predict`` or ``fcn classify`` could
@@ -42,6 +42,7 @@ from fcn_train.options import (
 )
 from fcn_train.published import EXPERIMENTS, experiment_options, unknown_recipe
 from fcn_train.recipes import recipe_options
+from fcn_train.serve_options import ServeOptions
 from fcn_train.signals import ending_at_once
 from fcn_train.study.options import StudyName, StudyOptions
 from fcn_train.study.registry import STUDIES
@@ -113,6 +114,11 @@ def run_command(arguments: Sequence[str]) -> int:
 
         export(options, console)
         return 0
+    if isinstance(options, ServeOptions):
+        from fcn_train.serve.command import serve
+
+        serve(options, console)
+        return 0
     if isinstance(options, ClassifyOptions):
         from fcn_train.classify import classify
 
@@ -162,6 +168,7 @@ def import_modules(options: Any) -> None:
         EvaluateOptions: ("fcn_train.evaluate",),
         PredictOptions: ("fcn_train.predict",),
         ExportOptions: ("fcn_train.export.command",),
+        ServeOptions: ("fcn_train.serve.command",),
         ClassifyOptions: ("fcn_train.classify",),
         DescribeOptions: ("fcn_train.describe",),
         GetOptions: ("fcn_train.get_data",),
@@ -233,6 +240,7 @@ def parse(arguments: Sequence[str], defaults: TrainOptions) -> Any:
         | Annotated[EvaluateOptions, tyro.conf.subcommand("evaluate")]
         | Annotated[PredictOptions, tyro.conf.subcommand("predict")]
         | Annotated[ExportOptions, tyro.conf.subcommand("export")]
+        | Annotated[ServeOptions, tyro.conf.subcommand("serve")]
         | Annotated[ClassifyOptions, tyro.conf.subcommand("classify")]
         | Annotated[RecipesOptions, tyro.conf.subcommand("recipes")]
         | Annotated[DescribeOptions, tyro.conf.subcommand("describe")]

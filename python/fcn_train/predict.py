@@ -64,7 +64,7 @@ def predict(options: PredictOptions, console: Console | None = None) -> int:
                     target = options.output / name / place
                     make_folder(target.parent)
                     mixed = overlay(seen.image, maps[which], classes.palette, options.opacity)
-                    _save(_indexed(maps[which], classes.palette), target)
+                    _save(indexed(maps[which], classes.palette), target)
                     _save(Image.fromarray(mixed), overlay_path(target))
             advance(1, source.name)
     console.line(f"{options.output}: {len(jobs) - failed} of {len(jobs)} images segmented")
@@ -180,7 +180,8 @@ def find_images(
     return [(path, place) for place, path in jobs.items()]
 
 
-def _indexed(labels: np.ndarray, palette: np.ndarray) -> Image.Image:
+def indexed(labels: np.ndarray, palette: np.ndarray) -> Image.Image:
+    """Labels (H, W) uint8 as a picture whose pixels are the classes, with their colors."""
     picture = Image.fromarray(labels)
     picture.putpalette(palette.tobytes())
     return picture
