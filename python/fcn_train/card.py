@@ -18,18 +18,9 @@ from fcn_train.files import write_text
 from fcn_train.history import SCORES
 from fcn_train.network import normalization_of
 from fcn_train.options import TrainOptions
-from fcn_train.run_folder import RunFolder
+from fcn_train.report import LABELS
+from fcn_train.run_folder import TECHNICAL, RunFolder
 from fcn_train.shown import shown
-
-NAMES = {
-    "pixel_accuracy": "pixel accuracy",
-    "mean_accuracy": "mean accuracy",
-    "mean_iu": "mean IU",
-    "mean_iu_present": "mean IU of the classes present in the target",
-    "frequency_weighted_iu": "frequency-weighted IU",
-}
-# What says how a training ran and not what it was, and what is told elsewhere in the card.
-_LEFT_OUT = {"device", "threads", "log_every", "checkpoint_every", "data.workers", "data.memory"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,7 +160,7 @@ def _options(options: TrainOptions) -> dict[str, Any]:
     return {
         name: _last(value) if isinstance(value, str) else value
         for name, value in values.items()
-        if name not in _LEFT_OUT
+        if name not in TECHNICAL
     }
 
 
@@ -186,7 +177,7 @@ def _scores(subject: Subject, metrics: Mapping[str, Any] | None) -> list[str]:
     for name, scores in of_sets.items():
         if name:
             parts.append(f"### {_text(name)}")
-        found = [(NAMES[key], scores.get(key)) for key in SCORES if key in scores]
+        found = [(LABELS[key], scores.get(key)) for key in SCORES if key in scores]
         parts.append(_table((key, _number(value)) for key, value in found))
         if rows := scores.get("classes"):
             header = ("class", "IU", "accuracy", "pixels in the target")

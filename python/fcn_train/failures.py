@@ -35,6 +35,7 @@ LESS = {
     "describe": "try a smaller --width or --size, or --no-measure",
     "evaluate": "try --batch 1 and --logits coarse",
     "predict": "try smaller images",
+    "export": "free some: the network is held about four times while it is written and checked",
 }
 
 

@@ -20,10 +20,13 @@ from fcn_train.data.licenses import license_of
 from fcn_train.data_options import DataKind
 from fcn_train.errors import UsageError
 from fcn_train.options import DataOptions, TrainOptions
+from fcn_train.report import LABELS
 from fcn_train.run import load_run
 from fcn_train.run_folder import RunFolder
 from fcn_train.weight_files import read_state_dict
 from fcn_train.weights import checksum, save_weights
+
+MEAN_IU = LABELS["mean_iu"]
 
 
 def subject_of(folder: Path, weights: str = "last", **options: object) -> Subject:
@@ -39,7 +42,7 @@ def test_a_finished_run_has_its_card(finished_run: Path) -> None:
     digest = checksum(run.model.state_dict())
     assert f"| SHA-256 of the weights | {digest} |" in card
     assert digest.encode() in (finished_run / "last.safetensors").read_bytes()
-    assert f"| mean IU | {metrics['mean_iu']:.4f} |" in card
+    assert f"| {MEAN_IU} | {metrics['mean_iu']:.4f} |" in card
     for row in metrics["classes"]:
         iu = "absent" if row["iu"] is None else f"{row['iu']:.4f}"
         assert f"| {row['class']} | {iu} |" in card
@@ -87,7 +90,7 @@ def test_scores_follow_the_weights(tmp_path: Path) -> None:
     )
     for weights, score in (("last", "0.5000"), ("best", "0.8000")):
         path = write_file_card(tmp_path / "b.onnx", subject_of(tmp_path, weights), {})
-        assert f"| mean IU | {score} |" in path.read_text()
+        assert f"| {MEAN_IU} | {score} |" in path.read_text()
 
 
 def test_several_sets_have_their_scores(tmp_path: Path) -> None:

@@ -44,7 +44,10 @@ def export(options: ExportOptions, console: Console | None = None) -> Path:
             f"--pixels must be normalized for {options.run}, which sees {channels}: the "
             f"normalization inside is that of color, got {options.pixels}"
         )
-    path = options.file or options.run / f"model{SUFFIXES[options.format]}"
+    suffix = SUFFIXES[options.format]
+    path = options.file or options.run / f"model{suffix}"
+    if path.suffix != suffix:
+        raise UsageError(f"--file must end in {suffix} with --format {options.format}, got {path}")
     make_folder(path.parent)
     remove_leftovers(path.parent)
     metadata = metadata_of(run, options.output, options.pixels)

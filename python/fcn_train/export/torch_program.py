@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import subprocess
 import sys
 import tempfile
@@ -54,7 +55,11 @@ def _any_size() -> contextlib.AbstractContextManager[None]:
 
 def save_program(program: ExportedProgram, path: Path, metadata: Metadata) -> None:
     """The file that ``torch.export.load`` reads; the metadata lie in its extra file ``fcn_ext``."""
-    torch.export.save(program, path, extra_files={KEY: metadata.to_json()})
+    # In memory first: what a disk refuses torch tells in stack traces.
+    data = io.BytesIO()
+    with quiet():
+        torch.export.save(program, data, extra_files={KEY: metadata.to_json()})
+    path.write_bytes(data.getbuffer())
 
 
 def run_elsewhere(path: Path, batches: Sequence[Tensor]) -> list[list[Tensor]]:
@@ -75,6 +80,11 @@ def run_elsewhere(path: Path, batches: Sequence[Tensor]) -> list[list[Tensor]]:
             errors="replace",
             check=False,
         )
+        if done.returncode < 0:
+            raise ExportError(
+                f"the process that ran it was killed by signal {-done.returncode}, as the system "
+                "does when memory runs out"
+            )
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
             raise ExportError(f"it does not run without fcn_ext: {last}")

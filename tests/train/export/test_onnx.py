@@ -279,3 +279,12 @@ def test_networks_that_see_depth_take_it_normalized(command: Command, tmp_path: 
     assert code == 2
     assert f"--pixels must be normalized for {run}, which sees color-depth" in err
     assert load_run(run).model.in_channels == 4
+
+
+def test_no_other_file_is_replaced(two_sets: TrainedRun, command: Command) -> None:
+    weights = two_sets.path / "last.safetensors"
+    before = weights.read_bytes()
+    code, _, err = command("export", two_sets.path, "--file", weights)
+    assert code == 2
+    assert f"--file must end in .onnx with --format onnx, got {weights}" in err
+    assert weights.read_bytes() == before
