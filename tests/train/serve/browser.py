@@ -69,9 +69,15 @@ def page(address: str, folder: Path) -> Iterator[Page]:
 
 
 class Page:
-    """One page of the browser."""
+    """One page of the browser.
+
+    Attributes:
+        address: of the page.
+        problems: errors of its scripts, and what the browser's console calls an error.
+    """
 
     def __init__(self, write: int, read: int, address: str) -> None:
+        self.address = address
         self._write, self._read = write, read
         self._buffer = b""
         self._number = 0

@@ -28,6 +28,7 @@ from .answers import unpacked
 from .conftest import encoded, picture
 
 Command = Callable[..., tuple[int, str, str]]
+STATUS = "document.getElementById('status')?.textContent"
 
 
 @contextlib.contextmanager
@@ -110,74 +111,91 @@ def downloaded(path: Path) -> bytes:
     return data
 
 
-def test_a_person_uses_the_page(served_run: TrainedRun, png: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def visited(
+    served_run: TrainedRun, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[browser.Page]:
+    """The page in a browser. The limit on pictures is 4,000 pixels."""
     if browser.executable() is None:
         pytest.skip("no Chromium on this machine")
+    profile = tmp_path_factory.mktemp("browser")
+    with (
+        served(served_run, max_megapixels=0.004) as address,
+        browser.page(address, profile) as page,
+    ):
+        page.wait(f"{STATUS} === 'Ready.'")
+        yield page
+
+
+def test_a_person_uses_the_page(
+    visited: browser.Page, served_run: TrainedRun, png: Path, tmp_path: Path
+) -> None:
     (tmp_path / "downloads").mkdir()
     (tmp_path / "text.png").write_text("no picture")
     Image.fromarray(picture(60, 90)).save(tmp_path / "large.png")
-    with (
-        served(served_run, max_megapixels=0.004) as address,
-        browser.page(address, tmp_path) as page,
+    page = visited
+    assert page.run("document.title") == "fcn-pool4 of two <sets>"
+
+    page.download_to(tmp_path / "downloads")
+    page.give_file("#file", png)
+    page.wait(f"{STATUS}.startsWith('50 x 37 pixels')")
+    kind = {"Content-Type": "image/png"}
+    expected = unpacked(ask(page.address, "POST", "/segment", encoded(picture()), **kind)[1])
+    for number, (one, classes) in enumerate(
+        zip(expected["sets"], served_run.label_sets, strict=True)
     ):
-        status = "document.getElementById('status')?.textContent"
-        page.wait(f"{status} === 'Ready.'")
-        assert page.run("document.title") == "fcn-pool4 of two <sets>"
+        page.run(f"element('set').value = '{number}'; show()")
+        table = page.run("[...element('classes').rows].map((row) => row.innerText)")
+        assert table == [
+            f"{classes.names[row['index']]}\t{100 * row['share']:.1f} %\t{row['probability']:.3f}"
+            for row in one["classes"]
+        ]
+        # What the canvas shows of each class, and what is read under the mouse.
+        page.run("element('view').value = 'classes'; draw()")
+        shown = page.run("[...element('canvas').getContext('2d').getImageData(0, 0, 50, 37).data]")
+        colors = np.array(shown, dtype=np.uint8).reshape(37, 50, 4)[:, :, :3]
+        np.testing.assert_array_equal(colors, classes.palette[one["labels"]])
+        box = page.run(
+            "(({left, top, width, height}) => [left, top, width, height])"
+            "(element('canvas').getBoundingClientRect())"
+        )
+        for x, y in ((0, 0), (49, 36), (17, 20)):
+            page.move_mouse(box[0] + (x + 0.5) * box[2] / 50, box[1] + (y + 0.5) * box[3] / 37)
+            name = classes.names[one["labels"][y, x]]
+            probability = one["probability"][y, x] / 255
+            told = f"{name}, probability {probability:.2f} (x {x}, y {y})"
+            page.wait(f"element('pixel').textContent === {told!r}")
+        page.run("element('download').click()")
+        assert downloaded(tmp_path / "downloads" / "mask.png") == one["mask"]
+    for view in ("overlay", "probability", "image"):
+        page.run(f"element('view').value = '{view}'; draw()")
 
-        page.download_to(tmp_path / "downloads")
-        page.give_file("#file", png)
-        page.wait(f"{status}.startsWith('50 x 37 pixels')")
-        kind = {"Content-Type": "image/png"}
-        expected = unpacked(ask(address, "POST", "/segment", encoded(picture()), **kind)[1])
-        for number, (one, classes) in enumerate(
-            zip(expected["sets"], served_run.label_sets, strict=True)
-        ):
-            page.run(f"element('set').value = '{number}'; show()")
-            table = page.run("[...element('classes').rows].map((row) => row.innerText)")
-            assert table == [
-                f"{classes.names[row['index']]}\t{100 * row['share']:.1f} %\t"
-                f"{row['probability']:.3f}"
-                for row in one["classes"]
-            ]
-            # What the canvas shows of each class, and what is read under the mouse.
-            page.run("element('view').value = 'classes'; draw()")
-            shown = page.run(
-                "[...element('canvas').getContext('2d').getImageData(0, 0, 50, 37).data]"
-            )
-            colors = np.array(shown, dtype=np.uint8).reshape(37, 50, 4)[:, :, :3]
-            np.testing.assert_array_equal(colors, classes.palette[one["labels"]])
-            box = page.run(
-                "(({left, top, width, height}) => [left, top, width, height])"
-                "(element('canvas').getBoundingClientRect())"
-            )
-            for x, y in ((0, 0), (49, 36), (17, 20)):
-                page.move_mouse(box[0] + (x + 0.5) * box[2] / 50, box[1] + (y + 0.5) * box[3] / 37)
-                name = classes.names[one["labels"][y, x]]
-                probability = one["probability"][y, x] / 255
-                told = f"{name}, probability {probability:.2f} (x {x}, y {y})"
-                page.wait(f"element('pixel').textContent === {told!r}")
-            page.run("element('download').click()")
-            assert downloaded(tmp_path / "downloads" / "mask.png") == one["mask"]
-        for view in ("overlay", "probability", "image"):
-            page.run(f"element('view').value = '{view}'; draw()")
+    # What the canvas shows is dropped on the page.
+    page.run("shown = null")
+    page.run(
+        "new Promise((done) => element('canvas').toBlob(done)).then((blob) => {"
+        "  const data = new DataTransfer();"
+        "  data.items.add(new File([blob], 'dropped.png', { type: 'image/png' }));"
+        "  document.dispatchEvent(new DragEvent('drop', { dataTransfer: data }));"
+        "})"
+    )
+    page.wait("shown !== null && shown.width === 50 && shown.height === 37")
 
-        page.give_file("#file", tmp_path / "large.png")
-        page.wait(f"{status}.includes('Shrunk from 90 x 60.')")
-        page.give_file("#file", tmp_path / "text.png")
-        page.wait(f"{status}.startsWith('This is no picture that can be read')")
-        assert page.run("element('status').className") == "error"
-        # The refusal is in the browser's log; nothing else went wrong.
-        assert [p for p in page.problems if "422" not in p] == []
+    page.give_file("#file", tmp_path / "large.png")
+    page.wait(f"{STATUS}.includes('Shrunk from 90 x 60.')")
+    page.give_file("#file", tmp_path / "text.png")
+    page.wait(f"{STATUS}.startsWith('This is no picture that can be read')")
+    assert page.run("element('status').className") == "error"
+    # The refusal is in the browser's log; nothing else went wrong.
+    assert [p for p in page.problems if "422" not in p] == []
 
 
-def test_the_camera_is_shown(served_run: TrainedRun, tmp_path: Path) -> None:
-    if browser.executable() is None:
-        pytest.skip("no Chromium on this machine")
-    with served(served_run) as address, browser.page(address, tmp_path) as page:
-        page.wait("document.getElementById('status')?.textContent === 'Ready.'")
-        page.run("element('camera').click()")
-        page.wait("shown !== null && shown.width > 1")
-        assert page.run("element('camera').textContent") == "Stop the camera"
-        page.run("element('camera').click()")
-        assert page.run("stream === null")
-        assert page.problems == []
+def test_the_camera_is_shown(visited: browser.Page) -> None:
+    visited.problems.clear()
+    visited.run("shown = null")
+    visited.run("element('camera').click()")
+    visited.wait("shown !== null && shown.width > 1")
+    assert visited.run("element('camera').textContent") == "Stop the camera"
+    visited.run("element('camera').click()")
+    assert visited.run("stream === null")
+    assert visited.problems == []
