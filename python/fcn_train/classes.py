@@ -14,6 +14,9 @@ from fcn_train.data import IGNORE_INDEX, SegmentationDataset
 from fcn_train.errors import UsageError
 from fcn_train.files import write_text
 
+NO_CLASSES = (ValueError, KeyError, TypeError, IndexError, AttributeError)
+"""What reading anything else than classes can raise."""
+
 
 @dataclass(frozen=True, eq=False)
 class Classes:
@@ -34,22 +37,29 @@ def classes_of(dataset: SegmentationDataset) -> tuple[Classes, ...]:
 
 def save_classes(path: Path, sets: Sequence[Classes]) -> None:
     """Write the classes of one set of labels, or of several with their names."""
-    values: dict[str, Any] = {"ignore_index": IGNORE_INDEX}
-    if len(sets) == 1:
-        values |= _to_json(sets[0])
-    else:
-        values["label_sets"] = [{"name": one.label_set, **_to_json(one)} for one in sets]
-    write_text(path, json.dumps(values, indent=1) + "\n")
+    write_text(path, json.dumps(classes_to_json(sets), indent=1) + "\n")
 
 
 def load_classes(path: Path) -> tuple[Classes, ...]:
     """What ``save_classes`` wrote. Raises UsageError where that cannot be read."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        sets = values.get("label_sets", [values])
-        return tuple(_from_json(one) for one in sets)
-    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        return classes_from_json(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, *NO_CLASSES) as error:
         raise UsageError(f"{path}: cannot be read ({error}); give a run folder") from None
+
+
+def classes_to_json(sets: Sequence[Classes]) -> dict[str, Any]:
+    """What ``classes.json`` holds."""
+    values: dict[str, Any] = {"ignore_index": IGNORE_INDEX}
+    if len(sets) == 1:
+        return values | _to_json(sets[0])
+    values["label_sets"] = [{"name": one.label_set, **_to_json(one)} for one in sets]
+    return values
+
+
+def classes_from_json(values: Any) -> tuple[Classes, ...]:
+    """The sets of labels of ``classes_to_json``. Raises one of ``NO_CLASSES`` for anything else."""
+    return tuple(_from_json(one) for one in values.get("label_sets", [values]))
 
 
 def _to_json(classes: Classes) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The command ``fcn``: train, evaluate, predict, classify, recipes, describe, study and data.
+"""The command ``fcn``: train, evaluate, predict, export, serve, classify and so on.
 
 What a user can mend is told in one line with exit code 2. A run that cannot go on ends with 1, as
 do problems found by ``fcn data check`` and images that ``fcn predict`` or ``fcn classify`` could
@@ -31,6 +31,7 @@ from fcn_train.data_options import (
 )
 from fcn_train.describe_options import DescribeOptions
 from fcn_train.errors import UsageError
+from fcn_train.export_options import ExportOptions
 from fcn_train.model_options import ModelName
 from fcn_train.options import (
     EvaluateOptions,
@@ -41,6 +42,7 @@ from fcn_train.options import (
 )
 from fcn_train.published import EXPERIMENTS, experiment_options, unknown_recipe
 from fcn_train.recipes import recipe_options
+from fcn_train.serve_options import ServeOptions
 from fcn_train.signals import ending_at_once
 from fcn_train.study.options import StudyName, StudyOptions
 from fcn_train.study.registry import STUDIES
@@ -107,6 +109,16 @@ def run_command(arguments: Sequence[str]) -> int:
         from fcn_train.predict import predict
 
         return 1 if predict(options, console) else 0
+    if isinstance(options, ExportOptions):
+        from fcn_train.export.command import export
+
+        export(options, console)
+        return 0
+    if isinstance(options, ServeOptions):
+        from fcn_train.serve.command import serve
+
+        serve(options, console)
+        return 0
     if isinstance(options, ClassifyOptions):
         from fcn_train.classify import classify
 
@@ -155,6 +167,8 @@ def import_modules(options: Any) -> None:
         TrainOptions: ("fcn_train.train", "torch._dynamo"),  # the first optimizer imports it
         EvaluateOptions: ("fcn_train.evaluate",),
         PredictOptions: ("fcn_train.predict",),
+        ExportOptions: ("fcn_train.export.command",),
+        ServeOptions: ("fcn_train.serve.command",),
         ClassifyOptions: ("fcn_train.classify",),
         DescribeOptions: ("fcn_train.describe",),
         GetOptions: ("fcn_train.get_data",),
@@ -225,6 +239,8 @@ def parse(arguments: Sequence[str], defaults: TrainOptions) -> Any:
         Annotated[TrainOptions, tyro.conf.subcommand("train", default=defaults)]
         | Annotated[EvaluateOptions, tyro.conf.subcommand("evaluate")]
         | Annotated[PredictOptions, tyro.conf.subcommand("predict")]
+        | Annotated[ExportOptions, tyro.conf.subcommand("export")]
+        | Annotated[ServeOptions, tyro.conf.subcommand("serve")]
         | Annotated[ClassifyOptions, tyro.conf.subcommand("classify")]
         | Annotated[RecipesOptions, tyro.conf.subcommand("recipes")]
         | Annotated[DescribeOptions, tyro.conf.subcommand("describe")]

@@ -19,6 +19,10 @@ class WriteError(TrainingError):
     """The disk refused a file; the message names it and what to do."""
 
 
+class ExportError(Exception):
+    """An exported file that does not give what its network gives."""
+
+
 class Interrupted(Exception):
     """SIGINT or SIGTERM arrived, the step was finished and the state saved."""
 

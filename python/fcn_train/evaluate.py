@@ -32,10 +32,10 @@ from fcn_train.heads import Net, by_head, in_order
 from fcn_train.network import normalization_of
 from fcn_train.options import EvaluateOptions, Logits
 from fcn_train.pictures import Picture
-from fcn_train.predict import AT_ONCE, segment
 from fcn_train.report import Result, summary, write_report
 from fcn_train.run import check_classes, load_run
 from fcn_train.runtime import Runtime, open_runtime
+from fcn_train.segmenter import AT_ONCE, segment
 from fcn_train.views import Views
 
 PICTURES = 6

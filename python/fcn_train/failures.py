@@ -8,7 +8,14 @@ import re
 from typing import NamedTuple
 
 from fcn_train.data import DataError
-from fcn_train.errors import Interrupted, StateSaved, TrainingError, UsageError, WriteError
+from fcn_train.errors import (
+    ExportError,
+    Interrupted,
+    StateSaved,
+    TrainingError,
+    UsageError,
+    WriteError,
+)
 from fcn_train.files import WRONG_PLACE
 
 OUT_OF_MEMORY = re.compile(
@@ -28,6 +35,7 @@ LESS = {
     "describe": "try a smaller --width or --size, or --no-measure",
     "evaluate": "try --batch 1 and --logits coarse",
     "predict": "try smaller images",
+    "export": "free some: the network is held about four times while it is written and checked",
 }
 
 
@@ -49,7 +57,7 @@ def explain(error: BaseException, command: str = "train") -> Failure | None:
         return Failure(_line(error), 2)
     if isinstance(error, WriteError) and isinstance(error.__cause__, OSError):
         return Failure(_line(error), 2 if error.__cause__.errno in WRONG_PLACE else 1)
-    if isinstance(error, TrainingError):
+    if isinstance(error, (TrainingError, ExportError)):
         return Failure(_line(error), 1)
     if is_out_of_memory(error):
         return Failure(f"out of memory{_amount(error)}; {LESS.get(command, LESS['predict'])}", 1)

@@ -155,14 +155,16 @@ class EvaluateOptions:
     traceback: Flag = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PredictOptions:
     """Segment image files: for each, a PNG of class indices with the palette and an overlay."""
 
     images: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Image files, or folders to search. Photographs are turned upright as their EXIF tag says."""
-    run: Path
+    run: Path | None = None
     """Run folder of `fcn train`."""
+    model: Path | None = None
+    """ONNX file of `fcn export`, in place of a run."""
     output: Path
     """Folder for the results."""
     depth: Path | None = None

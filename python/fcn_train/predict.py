@@ -2,38 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import overload
 
 import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
 
-from fcn_ext.models import FCN, MultiHeadFCN
 from fcn_train.classes import Classes
 from fcn_train.console import Console
-from fcn_train.data import (
-    DataError,
-    Example,
-    input_to_tensor,
-    overlay,
-    read_depth,
-    read_image,
-)
+from fcn_train.data import DataError, Example, overlay, read_depth, read_image
 from fcn_train.data.images import IMAGE_SUFFIXES, image_files
 from fcn_train.data.problems import other_size
 from fcn_train.errors import UsageError
+from fcn_train.export.onnx_reading import open_onnx
 from fcn_train.files import atomic_path, make_folder, remove_leftovers
-from fcn_train.heads import Net, by_head, in_order
-from fcn_train.network import normalization_of
 from fcn_train.options import PredictOptions
-from fcn_train.run import TrainedRun, load_run
-from fcn_train.runtime import Runtime, open_runtime
+from fcn_train.run import load_run
+from fcn_train.runtime import open_runtime
+from fcn_train.segmenter import OnnxSegmenter, RunSegmenter, Segmenter
 from fcn_train.views import Views
-
-AT_ONCE = Views()
 
 
 def predict(options: PredictOptions, console: Console | None = None) -> int:
@@ -50,18 +37,15 @@ def predict(options: PredictOptions, console: Console | None = None) -> int:
         raise UsageError(f"--opacity must be in [0, 1], got {options.opacity}")
     views = Views(options.tile, options.overlap, options.tta)
     views.check()
-    runtime = open_runtime(options.device, options.threads, options.amp, console.warn)
-    run = load_run(options.run, options.weights)
-    channels = run.options.data.channels
+    segmenter = open_segmenter(options, views, console)
+    channels = segmenter.channels
     for role, folder in (("depth", options.depth), ("hha", options.hha)):
         if (role in channels) != (folder is not None):
             need = "needs" if role in channels else "has no use for"
-            raise UsageError(f"{options.run}: sees {channels}, which {need} --{role}")
-    sets = chosen_sets(run, options.label_set)
+            raise UsageError(f"{segmenter.path}: sees {channels}, which {need} --{role}")
+    sets = chosen_sets(segmenter, options.label_set)
     below = [name for name, _ in sets.values()]
     jobs = find_images(options.images, options.output, below)
-    model = runtime.place(run.model)
-    normalization = normalization_of(run.options.model)
     for folder in {options.output / name / place.parent for _, place in jobs for name in below}:
         remove_leftovers(folder)
     failed = 0
@@ -75,17 +59,38 @@ def predict(options: PredictOptions, console: Console | None = None) -> int:
                 failed += 1
                 console.warn(str(error))
             else:
-                tensor = input_to_tensor(seen, normalization, channels)
-                maps = in_order(segment(model, tensor, runtime, views))
+                maps = segmenter(seen)
                 for which, (name, classes) in sets.items():
                     target = options.output / name / place
                     make_folder(target.parent)
                     mixed = overlay(seen.image, maps[which], classes.palette, options.opacity)
-                    _save(_indexed(maps[which], classes.palette), target)
+                    _save(indexed(maps[which], classes.palette), target)
                     _save(Image.fromarray(mixed), overlay_path(target))
             advance(1, source.name)
     console.line(f"{options.output}: {len(jobs) - failed} of {len(jobs)} images segmented")
     return failed
+
+
+def open_segmenter(options: PredictOptions, views: Views, console: Console) -> Segmenter:
+    """The run or the exported file that ``options`` name.
+
+    Raises:
+        UsageError: they name neither or both, or what is of no use for it.
+    """
+    if (options.run is None) == (options.model is None):
+        raise UsageError("give the run folder with --run, or an exported file with --model")
+    if options.run is not None:
+        runtime = open_runtime(options.device, options.threads, options.amp, console.warn)
+        return RunSegmenter(load_run(options.run, options.weights), runtime, views)
+    assert options.model is not None
+    for name, value, default in (
+        ("--weights", options.weights, "last"),
+        ("--amp", options.amp, "none"),
+    ):
+        if value != default:
+            raise UsageError(f"{name} has no meaning for --model, whose weights are in the file")
+    file = open_onnx(options.model, options.device, options.threads, console.warn)
+    return OnnxSegmenter(file, views)
 
 
 def _read(source: Path, place: Path, options: PredictOptions) -> Example:
@@ -106,7 +111,7 @@ def _read(source: Path, place: Path, options: PredictOptions) -> Example:
     return Example(image, np.zeros(image.shape[:2], dtype=np.uint8), (), depth, hha)
 
 
-def chosen_sets(run: TrainedRun, name: str) -> dict[int, tuple[str, Classes]]:
+def chosen_sets(run: Segmenter, name: str) -> dict[int, tuple[str, Classes]]:
     """The sets of labels to write, by their number: the folder below the output, and the classes.
 
     Raises:
@@ -124,30 +129,6 @@ def chosen_sets(run: TrainedRun, name: str) -> dict[int, tuple[str, Classes]]:
         )
     which = names.index(name)
     return {which: ("", sets[which])}
-
-
-@overload
-def segment(model: FCN, image: Tensor, runtime: Runtime, views: Views = ...) -> np.ndarray: ...
-@overload
-def segment(
-    model: MultiHeadFCN, image: Tensor, runtime: Runtime, views: Views = ...
-) -> dict[str, np.ndarray]: ...
-@torch.inference_mode()
-def segment(
-    model: Net, image: Tensor, runtime: Runtime, views: Views = AT_ONCE
-) -> np.ndarray | Mapping[str, np.ndarray]:
-    """Class indices (H, W) uint8 of an image (C, H, W), normalized; of several heads by head.
-    ``model`` is in eval mode."""
-    images = runtime.images(image[None])
-    with runtime.autocast():
-        if views.several:
-            predicted = by_head(model, [each.argmax() for each in views.average(model, images)])
-        else:
-            predicted = model.predict(images)
-    if isinstance(predicted, Mapping):
-        return {name: labels[0].cpu().numpy() for name, labels in predicted.items()}
-    labels: np.ndarray = predicted[0].cpu().numpy()
-    return labels
 
 
 def overlay_path(target: Path) -> Path:
@@ -199,7 +180,8 @@ def find_images(
     return [(path, place) for place, path in jobs.items()]
 
 
-def _indexed(labels: np.ndarray, palette: np.ndarray) -> Image.Image:
+def indexed(labels: np.ndarray, palette: np.ndarray) -> Image.Image:
+    """Labels (H, W) uint8 as a picture whose pixels are the classes, with their colors."""
     picture = Image.fromarray(labels)
     picture.putpalette(palette.tobytes())
     return picture

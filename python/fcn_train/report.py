@@ -107,16 +107,20 @@ def write_report(
         pictures.draw_curves(
             folder / "curves.png", history.training, history.evaluations, history.label_sets
         )
-    values = dict(facts)
-    if len(results) == 1:
-        values |= results[0].values()
-    else:
-        values["label_sets"] = {result.classes.label_set: result.values() for result in results}
+    values = metrics_of(facts, results)
     if environment:
         values["environment"] = dict(environment)
     page = _page(title, facts, dict(zip(ends, results, strict=True)), history, config, environment)
     write_text(folder / "report.html", page)
     write_text(folder / METRICS, to_json(values))
+
+
+def metrics_of(facts: Mapping[str, Any], results: Sequence[Result]) -> dict[str, Any]:
+    """What ``metrics.json`` says of ``results``."""
+    if len(results) == 1:
+        return {**facts, **results[0].values()}
+    sets = {result.classes.label_set: result.values() for result in results}
+    return {**facts, "label_sets": sets}
 
 
 def _write_result(folder: Path, result: Result, end: str) -> None:

@@ -59,6 +59,10 @@ class RunFolder:
     def report(self) -> Path:
         return self.path / "report.html"
 
+    @property
+    def card(self) -> Path:
+        return self.path / "model_card.md"
+
     def weights(self, which: str) -> Path:
         """The weights ``last`` or ``best``, or of a run with an average also ``last-raw`` or
         ``best-raw``."""

@@ -11,6 +11,7 @@ import torch
 
 from fcn_train import checkpoint, machine
 from fcn_train.average import Average
+from fcn_train.card import Subject, write_card
 from fcn_train.class_weights import by_head, class_shares, class_weights
 from fcn_train.classes import classes_of, save_classes
 from fcn_train.compiling import compile_steps
@@ -35,7 +36,7 @@ from fcn_train.optim import build_optimizer, lr_factor, set_lr
 from fcn_train.options import TrainOptions
 from fcn_train.precision import Scaler
 from fcn_train.profile import LOADING, OFF, OPTIMIZER, SAVING, TRANSFER, VALIDATION, Profile
-from fcn_train.report import summary, to_json, write_report
+from fcn_train.report import metrics_of, summary, to_json, write_report
 from fcn_train.run_folder import RAW, RunFolder, refuse_second_run
 from fcn_train.runtime import Runtime
 from fcn_train.schedule import Schedule
@@ -43,7 +44,7 @@ from fcn_train.signals import StopRequested, lost_workers_held_back
 from fcn_train.splits import Splits
 from fcn_train.state import TrainingState
 from fcn_train.step import average_gradients, batch_seed
-from fcn_train.weights import save_weights
+from fcn_train.weights import checksum, plain, save_weights
 
 
 class Training:
@@ -277,18 +278,24 @@ class Training:
                 f"{state.scaler.skipped} of {state.step} steps were skipped, as float16 did not "
                 "hold their gradients"
             )
+        facts = {
+            "split": options.data.val_split,
+            "images": len(splits.val),
+            "steps": state.step,
+            "seconds": round(seconds, 1),
+            **skipped,
+        }
         with state.scored():
             results = self._evaluator.results(state.model, counts)
+        parameters = sum(parameter.numel() for parameter in state.model.parameters())
+        digest = checksum(plain(state.kept("last")["last"]))
+        sets = classes_of(splits.train)
+        subject = Subject(self._folder, options, sets, parameters, digest)
+        write_card(subject, metrics_of(facts, results))
         write_report(
             self._folder.path,
             title=f"{options.model.name} on {splits.train.name}",
-            facts={
-                "split": options.data.val_split,
-                "images": len(splits.val),
-                "steps": state.step,
-                "seconds": round(seconds, 1),
-                **skipped,
-            },
+            facts=facts,
             results=results,
             history=state.history,
             config=to_dict(options),
@@ -304,6 +311,7 @@ class Training:
         remove_leftovers(folder.checkpoints, locked=True)
         if self._further:  # what the run had finished with
             folder.metrics.unlink(missing_ok=True)
+            folder.card.unlink(missing_ok=True)
             for which in ("last", f"last{RAW}"):
                 folder.weights(which).unlink(missing_ok=True)
         if not folder.classes.exists():

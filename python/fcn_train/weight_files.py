@@ -12,10 +12,10 @@ from zipfile import BadZipFile
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from fcn_train.errors import UsageError
+from fcn_train.weights import CHECKSUM, read_tensors, verify
 
 # Under these names programs keep a state dict among other things, and before these its keys.
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "weights")
@@ -34,7 +34,10 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     refuse_other_files(path)
     try:
         if path.suffix == ".safetensors":
-            state: Any = load_file(path)
+            state: Any
+            state, metadata = read_tensors(path)
+            if CHECKSUM in metadata:  # a run's own, given as a file of weights
+                verify(path, state, metadata)
         elif path.suffix == ".npz":
             with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 state = {name: torch.from_numpy(arrays[name]) for name in arrays.files}

@@ -40,16 +40,26 @@ def load_weights(path: Path) -> dict[str, Tensor]:
         UsageError: the file cannot be read, or does not match its checksum.
     """
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        tensors, metadata = read_tensors(path)
     except (OSError, SafetensorError, RuntimeError) as error:
         raise UsageError(f"{path}: weights cannot be read ({error})") from None
     # Other metadata than what programs write there is a checksum whose name was damaged.
     foreign = not metadata or metadata == {"format": "pt"}
-    if not foreign and metadata.get(CHECKSUM) != checksum(tensors):
-        raise UsageError(f"{path}: is damaged, its weights do not match their checksum")
+    if not foreign:
+        verify(path, tensors, metadata)
     return tensors
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of a safetensors file, by name, and its metadata; nothing is verified."""
+    with safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+
+
+def verify(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Raises UsageError where ``tensors`` do not match the checksum in ``metadata``."""
+    if metadata.get(CHECKSUM) != checksum(tensors):
+        raise UsageError(f"{path}: is damaged, its weights do not match their checksum")
 
 
 def plain(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -28,6 +28,7 @@ FILES = {
     "evaluations.csv",
     "last.safetensors",
     "metrics.json",
+    "model_card.md",
     "overlays.png",
     "per_class.csv",
     "per_class.png",

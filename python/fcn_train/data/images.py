@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,26 +34,29 @@ class Decoded(NamedTuple):
         return value if value in range(1, 9) else 1
 
 
-def read_image(path: Path, *, upright: bool = False, role: str = "image") -> np.ndarray:
+def read_image(
+    path: Path, *, upright: bool = False, role: str = "image", data: bytes | None = None
+) -> np.ndarray:
     """Decode an image of any 8-bit mode to (H, W, 3) uint8 RGB.
 
     Args:
         path: the file.
         upright: turn it as its EXIF tag says.
         role: what the file is to the data set, for messages.
+        data: what the file holds, where it is not to be read; `path` is then a name for messages.
 
     Raises:
         DataError: if the file is missing, cannot be decoded to its end, holds more pixels than
             Pillow's limit, or has more than 8 bits per channel.
     """
-    return read_oriented(path, upright=upright, role=role)[0]
+    return read_oriented(path, upright=upright, role=role, data=data)[0]
 
 
 def read_oriented(
-    path: Path, *, upright: bool = False, role: str = "image"
+    path: Path, *, upright: bool = False, role: str = "image", data: bytes | None = None
 ) -> tuple[np.ndarray, int]:
     """As `read_image`, and the turn that EXIF asks for: 1..8, where 1 is none."""
-    decoded = decode(path, role)
+    decoded = decode(path, role, data)
     picture = decoded.picture
     deep = ";16" in decoded.coding and not decoded.coding.startswith("BGR")
     if deep or picture.mode.startswith(("I", "F")):
@@ -67,17 +71,18 @@ def read_oriented(
     return np.array(picture.convert("RGB")), orientation
 
 
-def decode(path: Path, role: str) -> Decoded:
+def decode(path: Path, role: str, data: bytes | None = None) -> Decoded:
     """Open a picture and decode all of it; whatever a decoder raises becomes a `DataError`.
 
     Args:
         path: the file.
         role: what the file is to the data set, "image" or "label", for messages.
+        data: what the file holds, where it is not to be read.
     """
-    if not path.is_file():
+    if data is None and not path.is_file():
         raise DataError(missing(path, role))
     try:
-        with path.open("rb") as stream:
+        with path.open("rb") if data is None else io.BytesIO(data) as stream:
             picture: Any = Image.open(stream)
             coding, frames = _coding(picture), getattr(picture, "n_frames", 1)
             picture.load()

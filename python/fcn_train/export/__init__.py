@@ -1,0 +1,1 @@
+"""`fcn export`: a run's network as a file for other programs."""

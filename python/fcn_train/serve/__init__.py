@@ -1,0 +1,1 @@
+"""`fcn serve`: a page that shows what a network makes of pictures."""
