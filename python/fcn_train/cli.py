@@ -21,6 +21,7 @@ from typing import Annotated, Any, get_args
 import tyro
 
 from fcn_train.classify_options import ClassifyOptions
+from fcn_train.compare.options import CompareOptions
 from fcn_train.config import load_config
 from fcn_train.data_options import (
     CheckOptions,
@@ -113,6 +114,11 @@ def run_command(arguments: Sequence[str]) -> int:
         from fcn_train.predict import predict
 
         return 1 if predict(options, console) else 0
+    if isinstance(options, CompareOptions):
+        from fcn_train.compare.command import compare
+
+        compare(options, console)
+        return 0
     if isinstance(options, ClassifyOptions):
         from fcn_train.classify import classify
 
@@ -165,6 +171,7 @@ def import_modules(options: Any) -> None:
         TrainOptions: ("fcn_train.train", "torch._dynamo"),  # the first optimizer imports it
         EvaluateOptions: ("fcn_train.evaluate",),
         PredictOptions: ("fcn_train.predict",),
+        CompareOptions: ("fcn_train.compare.command",),
         ClassifyOptions: ("fcn_train.classify",),
         DescribeOptions: ("fcn_train.describe",),
         DoctorOptions: ("fcn_train.doctor.command",),
@@ -236,6 +243,7 @@ def parse(arguments: Sequence[str], defaults: TrainOptions) -> Any:
         Annotated[TrainOptions, tyro.conf.subcommand("train", default=defaults)]
         | Annotated[EvaluateOptions, tyro.conf.subcommand("evaluate")]
         | Annotated[PredictOptions, tyro.conf.subcommand("predict")]
+        | Annotated[CompareOptions, tyro.conf.subcommand("compare")]
         | Annotated[ClassifyOptions, tyro.conf.subcommand("classify")]
         | Annotated[RecipesOptions, tyro.conf.subcommand("recipes")]
         | Annotated[DescribeOptions, tyro.conf.subcommand("describe")]

@@ -19,8 +19,8 @@ from fcn_train import pictures
 from fcn_train.classes import Classes
 from fcn_train.files import make_folder, remove_leftovers, write_text
 from fcn_train.history import SCORES, History, write_csv
+from fcn_train.page import page, table, text
 from fcn_train.run_folder import METRICS
-from fcn_train.shown import shown
 
 LABELS = {
     "pixel_accuracy": "pixel accuracy",
@@ -29,17 +29,6 @@ LABELS = {
     "mean_iu_present": "mean IU of the classes present in the target",
     "frequency_weighted_iu": "frequency-weighted IU",
 }
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem;
-       color: #222; }
-h1 { font-size: 1.6rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
-table { border-collapse: collapse; } td, th { padding: .2rem .9rem .2rem 0; text-align: left;
-       border-bottom: 1px solid #e3e3e3; } td.number { text-align: right;
-       font-variant-numeric: tabular-nums; }
-img { max-width: 100%; height: auto; } code, pre { font-size: 13px; } pre { background: #f6f6f4;
-       padding: .8rem; overflow-x: auto; } .swatch { display: inline-block; width: .9em;
-       height: .9em; margin-right: .5em; border: 1px solid #888; vertical-align: -.1em; }
-"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,8 +103,8 @@ def write_report(
         values["label_sets"] = {result.classes.label_set: result.values() for result in results}
     if environment:
         values["environment"] = dict(environment)
-    page = _page(title, facts, dict(zip(ends, results, strict=True)), history, config, environment)
-    write_text(folder / "report.html", page)
+    html = _page(title, facts, dict(zip(ends, results, strict=True)), history, config, environment)
+    write_text(folder / "report.html", html)
     write_text(folder / METRICS, to_json(values))
 
 
@@ -172,19 +161,13 @@ def _page(
     rows = [(key.replace("_", " "), value) for key, value in facts.items()]
     if not several:
         rows = [*_numbers(results[""]), *rows]
-    parts = [
-        "<!doctype html>",
-        f'<html lang="en"><head><meta charset="utf-8"><title>{_text(title)}</title>',
-        f"<style>{STYLE}</style></head><body>",
-        f"<h1>{_text(title)}</h1>",
-        _table(rows),
-    ]
+    parts = [table(rows)]
     if history is not None:
         parts.append('<h2>Curves</h2><img src="curves.png" alt="loss and scores over steps">')
     for end, result in results.items():
-        of_set = f": {_text(result.classes.label_set)}" if several else ""
+        of_set = f": {text(result.classes.label_set)}" if several else ""
         if several:
-            parts += [f"<h2>Scores{of_set}</h2>", _table(_numbers(result))]
+            parts += [f"<h2>Scores{of_set}</h2>", table(_numbers(result))]
         parts += [
             f"<h2>Predictions{of_set}</h2>",
             f'<img src="overlays{end}.png" alt="image, truth, prediction and overlay">',
@@ -194,27 +177,14 @@ def _page(
             f'<img src="confusion_matrix{end}.png" alt="confusion matrix">',
         ]
     if environment:
-        parts += ["<h2>Environment</h2>", _table(environment.items())]
+        parts += ["<h2>Environment</h2>", table(environment.items())]
     if config:
-        text = json.dumps(config, indent=2)
-        parts += ["<h2>Configuration</h2>", f"<pre>{escape(text)}</pre>"]
-    return "\n".join([*parts, "</body></html>", ""])
+        parts += ["<h2>Configuration</h2>", f"<pre>{escape(json.dumps(config, indent=2))}</pre>"]
+    return page(title, parts)
 
 
 def _numbers(result: Result) -> list[tuple[str, Any]]:
     return [(LABELS[name], f"{getattr(result.scores, name):.4f}") for name in SCORES]
-
-
-def _table(rows: Any) -> str:
-    cells = (
-        f"<tr><td>{escape(shown(str(key)))}</td><td>{escape(shown(str(value)))}</td></tr>"
-        for key, value in rows
-    )
-    return f"<table>{''.join(cells)}</table>"
-
-
-def _text(value: Any) -> str:
-    return escape(shown(str(value)))
 
 
 def _class_table(result: Result) -> str:
@@ -225,7 +195,7 @@ def _class_table(result: Result) -> str:
             "absent" if math.isnan(row[key]) else f"{row[key]:.4f}" for key in ("iu", "accuracy")
         )
         lines.append(
-            f'<tr><td>{swatch}{_text(row["class"])}</td><td class="number">{iu}</td>'
+            f'<tr><td>{swatch}{text(row["class"])}</td><td class="number">{iu}</td>'
             f'<td class="number">{accuracy}</td>'
             f'<td class="number">{row["target_pixels"]:,}</td></tr>'
         )
