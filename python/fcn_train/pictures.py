@@ -29,12 +29,15 @@ LEGEND_COLUMNS = 5
 
 
 class Picture(NamedTuple):
-    """One row of the overlays: image (H, W, 3), target and prediction (H, W), all uint8."""
+    """One row of the overlays: image (H, W, 3), target and prediction (H, W), all uint8; where they
+    are known the probability of the prediction (H, W) and the mean IU of the image."""
 
     name: str
     image: np.ndarray
     target: np.ndarray
     prediction: np.ndarray
+    probability: np.ndarray | None = None
+    iu: float | None = None
 
 
 def draw_curves(

@@ -30,6 +30,7 @@ from fcn_train.loss import pixel_loss
 from fcn_train.network import network_of, normalization_of
 from fcn_train.optim import build_optimizer, lr_factor, set_lr
 from fcn_train.options import TrainOptions
+from fcn_train.per_image import ImageCounts
 from fcn_train.report import summary, to_json, write_report
 from fcn_train.run_folder import RunFolder, refuse_second_run
 from fcn_train.runtime import Runtime
@@ -128,6 +129,7 @@ class Training:
             for which in range(len(splits.train.label_sets))
         ]
         self._further = False
+        self._per_image = ImageCounts()
 
     def begin(self, folder: RunFolder) -> None:
         """Start in a new folder, which this process has locked."""
@@ -208,7 +210,8 @@ class Training:
 
         state, schedule = self.state, self.schedule
         with self._rescuing():
-            counts = self._evaluator.count(state.model, seen)
+            self._per_image = ImageCounts()
+            counts = self._evaluator.count(state.model, seen, self._per_image)
             scores = scores_of(counts)
             if not state.history.evaluated(state.step):
                 with lost_workers_held_back():
@@ -240,7 +243,7 @@ class Training:
                 "steps": state.step,
                 "seconds": round(seconds, 1),
             },
-            results=self._evaluator.results(state.model, counts),
+            results=self._evaluator.results(state.model, counts, self._per_image),
             history=state.history,
             config=to_dict(options),
             environment=self._runtime.environment(),
