@@ -18,7 +18,10 @@ CONFIG, CLASSES, METRICS = "config.json", "classes.json", "metrics.json"
 # What may be changed to train a run further.
 LENGTH = {"optim.steps", "optim.epochs", "patience"}
 # What may differ between a run and its continuation: it changes no weight.
-TECHNICAL = {"device", "threads", "log_every", "checkpoint_every", "data.workers", "data.memory"}
+TECHNICAL = {
+    *("device", "threads", "log_every", "checkpoint_every", "tensorboard"),
+    *("data.workers", "data.memory"),
+}
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from fcn_train.data import (
 )
 from fcn_train.errors import LossError, StateSaved, TrainingError, UsageError, WriteError
 from fcn_train.evaluate import Counts, Evaluator, scores_of
+from fcn_train.event_files import EventFile
 from fcn_train.failures import is_out_of_memory
 from fcn_train.files import remove_leftovers, write_text
 from fcn_train.heads import Net, in_order
@@ -130,6 +131,7 @@ class Training:
         ]
         self._further = False
         self._per_image = ImageCounts()
+        self._events: EventFile | None = None
 
     def begin(self, folder: RunFolder) -> None:
         """Start in a new folder, which this process has locked."""
@@ -190,6 +192,7 @@ class Training:
                 )
                 with lost_workers_held_back():
                     state.update(loss, optim.lr * factor, self.schedule, self._options.log_every)
+                self._show()
         except LossError as error:
             saved = self._folder.newest_checkpoint()
             kept = f"The last good state is {saved}" if saved else "No checkpoint was written yet"
@@ -220,6 +223,7 @@ class Training:
                     if state.history.is_best(first):
                         save_weights(self._folder.weights("best"), state.weights())
                     state.history.add_scores(state.step, schedule.epoch(state.step), first, *more)
+                self._show()
                 self._console.line(f"step {state.step}/{schedule.steps}: {summary(scores)}")
         return counts
 
@@ -266,6 +270,9 @@ class Training:
         if self._further or not folder.config.exists():
             write_text(folder.config, to_json(to_dict(options)))
         write_text(folder.environment, to_json(self._runtime.environment()))
+        if options.tensorboard:
+            self._events = EventFile(folder.path)
+            self._show()
         images = options.optim.batch * options.optim.accumulate
         parameters = list(state.model.parameters())
         trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
@@ -289,6 +296,11 @@ class Training:
             for watch, targets in zip(self._watches, batch.all_targets, strict=True):
                 watch.add(targets)
             yield batch_seed(self._options.seed, number), batch
+
+    def _show(self) -> None:
+        """What is logged by now, to those who look on with TensorBoard."""
+        if self._events is not None:
+            self._events.follow(self.state.history)
 
     def _save(self) -> None:
         state, folder = self.state, self._folder
