@@ -232,7 +232,7 @@ def evaluate_run(
     )
     began = time.monotonic()
     per_image = ImageCounts()
-    with console.progress("evaluating", len(dataset)) as advance:
+    with console.progress("evaluating", len(dataset), images=1) as advance:
         counts = evaluator.count(model, advance, per_image)
     for lack in evaluator.absent(counts):
         console.warn(lack)

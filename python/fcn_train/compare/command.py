@@ -99,7 +99,7 @@ def _differences(options: CompareOptions, group: Sequence[Record], console: Cons
     for record, dataset in zip(group, datasets, strict=True):
         if fingerprint(dataset) != record.images:
             raise UsageError(f"{dataset.source}: has changed since {record.path} was scored on it")
-    with console.progress("comparing", len(datasets[0])) as advance:
+    with console.progress("comparing", len(datasets[0]), images=1) as advance:
         found = largest_differences(runs, datasets, runtime, options.images, advance)
     return list(zip(runs[0].label_sets, found, strict=True))
 
