@@ -14,7 +14,7 @@ _LIBRARIES = Path(_host.__file__).parent / "lib"
 _CPU = _LIBRARIES / "libfcn_ext_cpu.so"
 _CUDA = _LIBRARIES / "libfcn_ext_cuda.so"
 
-_CAPABILITIES = ("plain", "avx2", "avx512")
+CAPABILITIES = ("plain", "avx2", "avx512")
 
 OPERATORS = (
     "upsample",
@@ -45,9 +45,9 @@ class SettingError(ValueError):
 def check_capability(wanted: str, best: str) -> None:
     """Refuses a value of FCN_EXT_CPU_CAPABILITY that means nothing, and warns of one that cannot
     be had: on a mixed cluster one setting may be too much for some machines."""
-    if wanted in ("", *_CAPABILITIES[: _CAPABILITIES.index(best) + 1]):
+    if wanted in ("", *CAPABILITIES[: CAPABILITIES.index(best) + 1]):
         return
-    if wanted not in _CAPABILITIES:
+    if wanted not in CAPABILITIES:
         raise SettingError(
             "the environment variable FCN_EXT_CPU_CAPABILITY must be plain, avx2 or avx512, or "
             f"unset for the best that the processor has, got {wanted!r}"

@@ -18,7 +18,7 @@ from fcn_train.files import write_text
 from fcn_train.history import SCORES
 from fcn_train.network import normalization_of
 from fcn_train.options import TrainOptions
-from fcn_train.report import LABELS
+from fcn_train.report_page import LABELS
 from fcn_train.run_folder import TECHNICAL, RunFolder
 from fcn_train.shown import shown
 

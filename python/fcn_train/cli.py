@@ -1,8 +1,8 @@
-"""The command ``fcn``: train, evaluate, predict, export, serve, classify and so on.
+"""The command ``fcn``: train, evaluate, predict, compare, export, serve, classify and so on.
 
 What a user can mend is told in one line with exit code 2. A run that cannot go on ends with 1, as
 do problems found by ``fcn data check`` and images that ``fcn predict`` or ``fcn classify`` could
-not read. SIGINT and SIGTERM end with 130 and 143.
+not read, and what `fcn doctor` finds broken. SIGINT and SIGTERM end with 130 and 143.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Annotated, Any, get_args
 import tyro
 
 from fcn_train.classify_options import ClassifyOptions
+from fcn_train.compare.options import CompareOptions
 from fcn_train.config import load_config
 from fcn_train.data_options import (
     CheckOptions,
@@ -30,6 +31,7 @@ from fcn_train.data_options import (
     StatsOptions,
 )
 from fcn_train.describe_options import DescribeOptions
+from fcn_train.doctor.options import DoctorOptions
 from fcn_train.errors import UsageError
 from fcn_train.export_options import ExportOptions
 from fcn_train.model_options import ModelName
@@ -77,7 +79,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if type(error).__name__ == "SettingError":
             return _fail(str(error), 2)
         # Imported here, where torch is imported already.
-        from fcn_train.failures import explain
+        try:
+            from fcn_train.failures import explain
+        except Exception:  # fcn_ext or torch does not load
+            text = " ".join(str(error).split()).rstrip(".")
+            return _fail(f"{text}; fcn doctor tells what is installed", 2)
 
         failure = explain(error, arguments[0] if arguments else "")
         if failure is None or "--traceback" in arguments:
@@ -119,6 +125,11 @@ def run_command(arguments: Sequence[str]) -> int:
 
         serve(options, console)
         return 0
+    if isinstance(options, CompareOptions):
+        from fcn_train.compare.command import compare
+
+        compare(options, console)
+        return 0
     if isinstance(options, ClassifyOptions):
         from fcn_train.classify import classify
 
@@ -133,6 +144,10 @@ def run_command(arguments: Sequence[str]) -> int:
 
         describe(options, console)
         return 0
+    if isinstance(options, DoctorOptions):
+        from fcn_train.doctor.command import doctor
+
+        return 1 if doctor(options, console) else 0
     if isinstance(options, StudyName):
         from fcn_train.study.command import list_studies
 
@@ -169,8 +184,10 @@ def import_modules(options: Any) -> None:
         PredictOptions: ("fcn_train.predict",),
         ExportOptions: ("fcn_train.export.command",),
         ServeOptions: ("fcn_train.serve.command",),
+        CompareOptions: ("fcn_train.compare.command",),
         ClassifyOptions: ("fcn_train.classify",),
         DescribeOptions: ("fcn_train.describe",),
+        DoctorOptions: ("fcn_train.doctor.command",),
         GetOptions: ("fcn_train.get_data",),
         RecipesOptions: ("fcn_train.recipe_commands",),
         StudyName: ("fcn_train.study.command",),
@@ -241,9 +258,11 @@ def parse(arguments: Sequence[str], defaults: TrainOptions) -> Any:
         | Annotated[PredictOptions, tyro.conf.subcommand("predict")]
         | Annotated[ExportOptions, tyro.conf.subcommand("export")]
         | Annotated[ServeOptions, tyro.conf.subcommand("serve")]
+        | Annotated[CompareOptions, tyro.conf.subcommand("compare")]
         | Annotated[ClassifyOptions, tyro.conf.subcommand("classify")]
         | Annotated[RecipesOptions, tyro.conf.subcommand("recipes")]
         | Annotated[DescribeOptions, tyro.conf.subcommand("describe")]
+        | Annotated[DoctorOptions, tyro.conf.subcommand("doctor")]
         | Annotated[StudyName, tyro.conf.subcommand("study")]
         | Annotated[
             DataCommand,

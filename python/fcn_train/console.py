@@ -1,8 +1,10 @@
-"""Progress for people: moving bars on a terminal, plain lines elsewhere and under CI."""
+"""Progress for people: moving bars on a terminal and in a notebook, plain lines elsewhere and under
+CI."""
 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import sys
 import time
@@ -16,9 +18,9 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
 )
+
+from fcn_train.pace import Pace
 
 PLAIN_SECONDS = 15.0
 
@@ -32,15 +34,22 @@ class Advance(Protocol):
 class Console:
     """Lines and progress on ``stream`` (standard output), warnings on standard error.
 
-    ``plain`` None decides by the stream: bars only on a terminal that is not a CI log.
+    ``plain`` None decides by the stream: bars only on a terminal that is not a CI log, and in a
+    notebook that has the widgets for them.
     """
 
     def __init__(self, stream: IO[str] | None = None, *, plain: bool | None = None) -> None:
+        notebook = stream is None and in_notebook()
         self.stream = stream if stream is not None else sys.stdout
         if plain is None:
-            plain = not self.stream.isatty() or bool(os.environ.get("CI"))
+            seen = notebook or self.stream.isatty()
+            plain = not seen or bool(os.environ.get("CI"))
         self.plain = plain
-        self._rich = None if plain else RichConsole(file=self.stream, highlight=False)
+        self._rich = (
+            None
+            if plain
+            else RichConsole(file=self.stream, highlight=False, force_jupyter=notebook)
+        )
 
     def line(self, text: str) -> None:
         if self._rich is not None:
@@ -57,41 +66,57 @@ class Console:
             print(f"warning: {text}", file=sys.stderr, flush=True)
 
     @contextlib.contextmanager
-    def progress(self, title: str, total: int, start: int = 0) -> Iterator[Advance]:
+    def progress(
+        self, title: str, total: int, start: int = 0, *, images: int = 0
+    ) -> Iterator[Advance]:
         """A context whose value, an ``Advance``, moves the progress.
 
-        Plain: a line at most every 15 seconds, and none for what takes less.
+        Time left and memory are shown, and the speed where a unit has ``images``. Plain: a line at
+        most every 15 seconds, and none for what takes less.
         """
+        pace = Pace(total, start, images)
         if self._rich is None:
-            yield self._plain_progress(title, total, start)
+            yield self._plain_progress(title, pace)
             return
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
+            TextColumn("{task.fields[pace]}"),
             TextColumn("{task.fields[text]}"),
         )
         with Progress(*columns, console=self._rich, transient=True) as bars:
-            task = bars.add_task(title, total=total, completed=start, text="")
+            task = bars.add_task(title, total=total, completed=start, pace="", text="")
 
             def advance(count: int = 1, text: str = "") -> None:
-                bars.update(task, advance=count, text=escape(_encodable(text, self.stream)))
+                pace.move(count)
+                shown = escape(_encodable(text, self.stream))
+                bars.update(task, advance=count, pace=pace.words(), text=shown)
 
             yield advance
 
-    def _plain_progress(self, title: str, total: int, start: int) -> Advance:
-        done, last = start, time.monotonic()
+    def _plain_progress(self, title: str, pace: Pace) -> Advance:
+        last = time.monotonic()
 
         def advance(count: int = 1, text: str = "") -> None:
-            nonlocal done, last
-            done += count
-            if time.monotonic() - last >= PLAIN_SECONDS:
-                last = time.monotonic()
-                self.line(f"{title} {done}/{total} {text}".rstrip())
+            nonlocal last
+            now = pace.move(count)
+            if now - last >= PLAIN_SECONDS:
+                last = now
+                parts = [part for part in (text, pace.words()) if part]
+                self.line(f"{title} {pace.done}/{pace.total} {', '.join(parts)}".rstrip())
 
         return advance
+
+
+def in_notebook() -> bool:
+    """Whether this is a Jupyter notebook that can show bars: rich needs ipywidgets for them."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return (
+        type(shell).__name__ == "ZMQInteractiveShell"
+        and importlib.util.find_spec("ipywidgets") is not None
+    )
 
 
 def _encodable(text: str, stream: IO[str]) -> str:

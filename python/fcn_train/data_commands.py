@@ -74,7 +74,7 @@ def check_data(options: CheckOptions, console: Console) -> int:
         first = dataset if first is None else first
         compare_palettes(first, dataset)
         counts = np.zeros((len(dataset.label_sets), 256), dtype=np.int64)
-        with console.progress(f"checking {split}", len(dataset)) as advance:
+        with console.progress(f"checking {split}", len(dataset), images=1) as advance:
             problems = check_dataset(dataset, _stepwise(advance), counts)
         new = [problem for problem in problems if str(problem) not in found]
         found |= dict.fromkeys(map(str, new))
@@ -99,7 +99,7 @@ def show_statistics(options: StatsOptions, console: Console) -> DatasetStatistic
         dataset = open_split(options, split, prefix="--")
         counted = []
         for which in range(len(dataset.label_sets)):
-            with console.progress("counting", len(dataset)) as advance:
+            with console.progress("counting", len(dataset), images=1) as advance:
                 counted.append(dataset_statistics(dataset.only(which), _stepwise(advance)))
     for which, statistics in enumerate(counted):
         _show(dataset.only(which), split, statistics, console)
@@ -165,7 +165,7 @@ def write_hha(options: HhaOptions, console: Console) -> None:
         raise UsageError(f"{options.depth}: holds no image file; give the folder of depth images")
     if options.camera is not None and not min(options.camera[:2]) > 0:
         raise UsageError(f"--camera must have focal lengths > 0, got {options.camera[:2]}")
-    with console.progress("computing", len(files)) as advance:
+    with console.progress("computing", len(files), images=1) as advance:
         for file in files:
             depth = read_depth(file)
             if options.camera is None and depth.shape != _NYUD_SIZE:

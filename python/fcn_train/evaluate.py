@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import overload
 
+import numpy as np
 import torch
 
 from fcn_ext.metrics import ConfusionMatrix, Scores
@@ -31,14 +32,17 @@ from fcn_train.errors import UsageError
 from fcn_train.heads import Net, by_head, in_order
 from fcn_train.network import normalization_of
 from fcn_train.options import EvaluateOptions, Logits
+from fcn_train.per_image import ImageCounts, counted, extremes
 from fcn_train.pictures import Picture
 from fcn_train.report import Result, summary, write_report
 from fcn_train.run import check_classes, load_run
 from fcn_train.runtime import Runtime, open_runtime
-from fcn_train.segmenter import AT_ONCE, segment
+from fcn_train.segmenter import AT_ONCE
+from fcn_train.sure import segment_surely
 from fcn_train.views import Views
 
-PICTURES = 6
+PICTURES = 6  # spread over the split
+EXTREMES = 4  # of the lowest and the highest mean IU
 Counts = ConfusionMatrix | dict[str, ConfusionMatrix]
 """Those of a network of one head, or of several by head."""
 
@@ -69,20 +73,29 @@ class Evaluator:
 
     @overload
     def count(
-        self, model: CoarseScores, advance: Callable[[int], None] | None = ...
+        self,
+        model: CoarseScores,
+        advance: Callable[[int], None] | None = ...,
+        per_image: ImageCounts | None = ...,
     ) -> ConfusionMatrix: ...
     @overload
     def count(
-        self, model: MultiHeadFCN, advance: Callable[[int], None] | None = ...
+        self,
+        model: MultiHeadFCN,
+        advance: Callable[[int], None] | None = ...,
+        per_image: ImageCounts | None = ...,
     ) -> dict[str, ConfusionMatrix]: ...
     @torch.inference_mode()
     def count(
-        self, model: CoarseScores | MultiHeadFCN, advance: Callable[[int], None] | None = None
+        self,
+        model: CoarseScores | MultiHeadFCN,
+        advance: Callable[[int], None] | None = None,
+        per_image: ImageCounts | None = None,
     ) -> Counts:
         """Count target against prediction; predictions are dropped.
 
-        ``advance`` is called with the number of images after each batch. The model is left in the
-        mode it came in.
+        ``advance`` is called with the number of images after each batch. ``per_image`` takes the
+        counts of each image. The model is left in the mode it came in.
         """
         dataset, runtime = self.dataset, self.runtime
         matrices = [
@@ -109,29 +122,37 @@ class Evaluator:
                     images = runtime.images(normalized(images, examples.sizes))
                 targets = [runtime.targets(labels) for labels in examples.all_targets]
                 with runtime.autocast():
-                    if self.views.several:
-                        averages = self.views.average(model, images)
-                        for matrix, average, target in zip(
-                            matrices, averages, targets, strict=True
-                        ):
-                            matrix.update(average.argmax(), target)
-                    elif self.logits == "coarse":
-                        model.evaluate(images, by_head(model, targets), by_head(model, matrices))
+                    adds = counted(model, images, self.logits, self.views)
+                    if per_image is not None:
+                        per_image.add(examples.ids, adds, matrices, targets)
                     else:
-                        made = in_order(model(images))
-                        for matrix, logits, target in zip(matrices, made, targets, strict=True):
-                            matrix.update(logits, target)
+                        for add, matrix, target in zip(adds, matrices, targets, strict=True):
+                            add(matrix, target, slice(None))
                 if advance is not None:
                     advance(len(examples.ids))
+        if per_image is not None:
+            per_image.gather()
         return counts
 
-    def results(self, model: Net, counts: Counts) -> list[Result]:
-        """For each set of labels what a report shows, ``counts`` being those of ``model``."""
-        sets = zip(classes_of(self.dataset), in_order(counts), strict=True)
-        return [
-            Result(classes, matrix.matrix.cpu().numpy(), self.pictures(model, which=which))
-            for which, (classes, matrix) in enumerate(sets)
-        ]
+    def results(self, model: Net, counts: Counts, per_image: ImageCounts) -> list[Result]:
+        """For each set of labels what a report shows, ``counts`` and ``per_image`` being those of
+        ``model``."""
+        places = {name: index for index, name in enumerate(self.dataset.ids)}
+        order = [places[name] for name in per_image.ids]
+        results = []
+        for which, (classes, matrix) in enumerate(
+            zip(classes_of(self.dataset), in_order(counts), strict=True)
+        ):
+            ius = np.full(len(places), np.nan)
+            ius[order] = per_image.mean_iu(which)
+            some, worst, best = (
+                self.pictures(model, indices, which=which, ius=ius)
+                for indices in (spread(len(places), PICTURES), *extremes(ius, EXTREMES))
+            )
+            scored = list(zip(self.dataset.ids, ius.tolist(), strict=True))
+            counted_pixels = matrix.matrix.cpu().numpy()
+            results.append(Result(classes, counted_pixels, some, worst, best, scored))
+        return results
 
     def absent(self, counts: Counts) -> list[str]:
         """For each set of labels a sentence on its classes without a pixel, if there are any."""
@@ -142,17 +163,24 @@ class Evaluator:
                 found.append(f"{source_of(alone)}: {lack}")
         return found
 
-    def pictures(self, model: Net, count: int = PICTURES, *, which: int = 0) -> list[Picture]:
-        """Image, target and prediction of ``count`` examples spread over the split, in the set of
-        labels number ``which``."""
+    def pictures(
+        self,
+        model: Net,
+        indices: Sequence[int],
+        *,
+        which: int = 0,
+        ius: np.ndarray | None = None,
+    ) -> list[Picture]:
+        """Image, target, prediction and its probability of some examples, in the set of labels
+        number ``which``; with ``ius``, the mean IUs of all examples, also theirs."""
         rows = []
         with evaluating(model):
-            for index in spread(len(self.dataset), count):
+            for index in indices:
                 example = self.dataset[index]
                 seen = input_to_tensor(example, self.normalization, self.dataset.channels)
-                prediction = in_order(segment(model, seen, self.runtime, self.views))[which]
-                name = self.dataset.ids[index]
-                rows.append(Picture(name, example.image, example.labels[which], prediction))
+                found = segment_surely(model, seen, self.runtime, self.views)[which]
+                name, iu = self.dataset.ids[index], None if ius is None else float(ius[index])
+                rows.append(Picture(name, example.image, example.labels[which], *found, iu))
         return rows
 
 
@@ -212,8 +240,9 @@ def evaluate_run(
         as_bytes=run.options.data.transfer == "uint8",
     )
     began = time.monotonic()
-    with console.progress("evaluating", len(dataset)) as advance:
-        counts = evaluator.count(model, advance)
+    per_image = ImageCounts()
+    with console.progress("evaluating", len(dataset), images=1) as advance:
+        counts = evaluator.count(model, advance, per_image)
     for lack in evaluator.absent(counts):
         console.warn(lack)
     scores = scores_of(counts)
@@ -230,7 +259,7 @@ def evaluate_run(
             "mirror images": "averaged" if options.tta else "no",
             "seconds": round(time.monotonic() - began, 1),
         },
-        results=evaluator.results(model, counts),
+        results=evaluator.results(model, counts, per_image),
         config=to_dict(run.options),
         environment=runtime.environment(),
     )

@@ -11,6 +11,7 @@ from fcn_train.errors import UsageError
 CGROUPS = Path("/sys/fs/cgroup")
 MEMINFO = Path("/proc/meminfo")
 MEMBERSHIP = Path("/proc/self/cgroup")
+STATM = Path("/proc/self/statm")
 
 
 def cpus() -> int:
@@ -35,6 +36,14 @@ def available_memory() -> int | None:
     except (OSError, ValueError, IndexError):
         pass
     return max(0, min(free)) if free else None
+
+
+def resident_memory() -> int | None:
+    """Bytes of memory that this process holds; None where the system does not tell."""
+    try:
+        return int(STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return None
 
 
 def _cpu_quotas() -> list[float]:

@@ -109,6 +109,9 @@ class TrainOptions:
     """Steps between checkpoints; one more is written after every evaluation."""
     log_every: int = 20
     """Steps per row of training.csv."""
+    tensorboard: bool = False
+    """Write the rows of training.csv and evaluations.csv for TensorBoard, too, into the folder
+    tensorboard of the run."""
     output: Path | None = field(default=None, metadata=UNSAVED)
     """Run folder; default runs/<kind>-<model>-<number>, or runs/<recipe>-<number>."""
     resume: str | None = field(default=None, metadata=UNSAVED)

@@ -9,7 +9,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -29,12 +29,15 @@ LEGEND_COLUMNS = 5
 
 
 class Picture(NamedTuple):
-    """One row of the overlays: image (H, W, 3), target and prediction (H, W), all uint8."""
+    """One row of the overlays: image (H, W, 3), target and prediction (H, W), all uint8; where they
+    are known the probability of the prediction (H, W) and the mean IU of the image."""
 
     name: str
     image: np.ndarray
     target: np.ndarray
     prediction: np.ndarray
+    probability: np.ndarray | None = None
+    iu: float | None = None
 
 
 def draw_curves(
@@ -227,7 +230,13 @@ def label_axes(axes: Axes, title: str, x: str, y: str) -> None:
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Write ``figure`` as a PNG, atomically."""
-    with atomic_path(path) as temporary, warnings.catch_warnings():
+    with atomic_path(path) as temporary:
+        draw_figure(figure, temporary)
+
+
+def draw_figure(figure: Figure, target: Path | IO[bytes]) -> None:
+    """Write ``figure`` as a PNG."""
+    with warnings.catch_warnings():
         # Of letters that the font has not: they are drawn as boxes, the tables have the names.
         warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
-        figure.savefig(temporary, format="png", metadata={"Software": None})
+        figure.savefig(target, format="png", metadata={"Software": None})

@@ -49,7 +49,7 @@ def predict(options: PredictOptions, console: Console | None = None) -> int:
     for folder in {options.output / name / place.parent for _, place in jobs for name in below}:
         remove_leftovers(folder)
     failed = 0
-    with console.progress("predicting", len(jobs)) as advance:
+    with console.progress("predicting", len(jobs), images=1) as advance:
         for source, place in jobs:
             try:
                 seen = _read(source, place, options)

@@ -7,7 +7,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -19,27 +18,8 @@ from fcn_train import pictures
 from fcn_train.classes import Classes
 from fcn_train.files import make_folder, remove_leftovers, write_text
 from fcn_train.history import SCORES, History, write_csv
+from fcn_train.report_page import report_page
 from fcn_train.run_folder import METRICS
-from fcn_train.shown import shown
-
-LABELS = {
-    "pixel_accuracy": "pixel accuracy",
-    "mean_accuracy": "mean accuracy",
-    "mean_iu": "mean IU (classes that occur in target or prediction)",
-    "mean_iu_present": "mean IU of the classes present in the target",
-    "frequency_weighted_iu": "frequency-weighted IU",
-}
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem;
-       color: #222; }
-h1 { font-size: 1.6rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
-table { border-collapse: collapse; } td, th { padding: .2rem .9rem .2rem 0; text-align: left;
-       border-bottom: 1px solid #e3e3e3; } td.number { text-align: right;
-       font-variant-numeric: tabular-nums; }
-img { max-width: 100%; height: auto; } code, pre { font-size: 13px; } pre { background: #f6f6f4;
-       padding: .8rem; overflow-x: auto; } .swatch { display: inline-block; width: .9em;
-       height: .9em; margin-right: .5em; border: 1px solid #888; vertical-align: -.1em; }
-"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,11 +30,16 @@ class Result:
         classes: those of the set.
         counts: (C, C) int64, target by rows and prediction by columns.
         rows: pictures of some examples.
+        worst, best: pictures of those with the lowest and the highest mean IU, the extreme first.
+        per_image: name and mean IU of each image.
     """
 
     classes: Classes
     counts: np.ndarray
     rows: Sequence[pictures.Picture]
+    worst: Sequence[pictures.Picture] = ()
+    best: Sequence[pictures.Picture] = ()
+    per_image: Sequence[tuple[str, float]] = ()
 
     @cached_property
     def scores(self) -> Scores:
@@ -78,6 +63,14 @@ class Result:
             }
             for i, name in enumerate(self.classes.names)
         ]
+
+    def taken_for(self, index: int, most: int = 3) -> list[tuple[int, int]]:
+        """The classes that the pixels of class ``index`` are most often taken for, and how many
+        pixels, the most first; none that has no pixel."""
+        wrong = self.counts[index].copy()
+        wrong[index] = 0
+        order = np.argsort(-wrong, kind="stable")[:most]
+        return [(int(other), int(wrong[other])) for other in order if wrong[other]]
 
 
 def write_report(
@@ -110,7 +103,8 @@ def write_report(
     values = metrics_of(facts, results)
     if environment:
         values["environment"] = dict(environment)
-    page = _page(title, facts, dict(zip(ends, results, strict=True)), history, config, environment)
+    by_end = dict(zip(ends, results, strict=True))
+    page = report_page(folder, title, facts, by_end, history is not None, config, environment)
     write_text(folder / "report.html", page)
     write_text(folder / METRICS, to_json(values))
 
@@ -128,6 +122,8 @@ def _write_result(folder: Path, result: Result, end: str) -> None:
     rows, counts, scores = result.class_rows, result.counts, result.scores
     names, palette = result.classes.names, result.classes.palette
     write_csv(folder / f"per_class{end}.csv", tuple(rows[0]), [[*row.values()] for row in rows])
+    if result.per_image:
+        write_csv(folder / f"per_image{end}.csv", ("image", "mean_iu"), result.per_image)
     header = ("target \\ prediction", *names)
     table = [[name, *row] for name, row in zip(names, counts.tolist(), strict=True)]
     write_csv(folder / f"confusion_matrix{end}.csv", header, table)
@@ -162,75 +158,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.generic):
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _page(
-    title: str,
-    facts: Mapping[str, Any],
-    results: Mapping[str, Result],
-    history: History | None,
-    config: Mapping[str, Any] | None,
-    environment: Mapping[str, Any] | None,
-) -> str:
-    several = len(results) > 1
-    rows = [(key.replace("_", " "), value) for key, value in facts.items()]
-    if not several:
-        rows = [*_numbers(results[""]), *rows]
-    parts = [
-        "<!doctype html>",
-        f'<html lang="en"><head><meta charset="utf-8"><title>{_text(title)}</title>',
-        f"<style>{STYLE}</style></head><body>",
-        f"<h1>{_text(title)}</h1>",
-        _table(rows),
-    ]
-    if history is not None:
-        parts.append('<h2>Curves</h2><img src="curves.png" alt="loss and scores over steps">')
-    for end, result in results.items():
-        of_set = f": {_text(result.classes.label_set)}" if several else ""
-        if several:
-            parts += [f"<h2>Scores{of_set}</h2>", _table(_numbers(result))]
-        parts += [
-            f"<h2>Predictions{of_set}</h2>",
-            f'<img src="overlays{end}.png" alt="image, truth, prediction and overlay">',
-            f'<h2>Classes{of_set}</h2><img src="per_class{end}.png" alt="IU of each class">',
-            _class_table(result),
-            f"<h2>Confusion matrix{of_set}</h2>"
-            f'<img src="confusion_matrix{end}.png" alt="confusion matrix">',
-        ]
-    if environment:
-        parts += ["<h2>Environment</h2>", _table(environment.items())]
-    if config:
-        text = json.dumps(config, indent=2)
-        parts += ["<h2>Configuration</h2>", f"<pre>{escape(text)}</pre>"]
-    return "\n".join([*parts, "</body></html>", ""])
-
-
-def _numbers(result: Result) -> list[tuple[str, Any]]:
-    return [(LABELS[name], f"{getattr(result.scores, name):.4f}") for name in SCORES]
-
-
-def _table(rows: Any) -> str:
-    cells = (
-        f"<tr><td>{escape(shown(str(key)))}</td><td>{escape(shown(str(value)))}</td></tr>"
-        for key, value in rows
-    )
-    return f"<table>{''.join(cells)}</table>"
-
-
-def _text(value: Any) -> str:
-    return escape(shown(str(value)))
-
-
-def _class_table(result: Result) -> str:
-    lines = ["<table><tr><th>class</th><th>IU</th><th>accuracy</th><th>target pixels</th></tr>"]
-    for row, color in zip(result.class_rows, result.classes.palette, strict=False):
-        swatch = f'<span class="swatch" style="background:rgb{tuple(color.tolist())}"></span>'
-        iu, accuracy = (
-            "absent" if math.isnan(row[key]) else f"{row[key]:.4f}" for key in ("iu", "accuracy")
-        )
-        lines.append(
-            f'<tr><td>{swatch}{_text(row["class"])}</td><td class="number">{iu}</td>'
-            f'<td class="number">{accuracy}</td>'
-            f'<td class="number">{row["target_pixels"]:,}</td></tr>'
-        )
-    return "".join([*lines, "</table>"])

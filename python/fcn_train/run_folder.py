@@ -19,8 +19,10 @@ RAW = "-raw"  # ends the name of weights beside whose average lies under the nam
 # What may be changed to train a run further.
 LENGTH = {"optim.steps", "optim.epochs", "patience"}
 # What may differ between a run and its continuation: it changes no weight.
-TECHNICAL = {"device", "threads", "log_every", "checkpoint_every"}
-TECHNICAL |= {"data.workers", "data.memory", "data.cache", "data.transfer"}
+TECHNICAL = {
+    *("device", "threads", "log_every", "checkpoint_every", "tensorboard"),
+    *("data.workers", "data.memory", "data.cache", "data.transfer"),
+}
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,9 @@ def train(options: TrainOptions, run: Path | None = None, console: Console | Non
         else:
             training.resume(folder, further=further)
         steps = training.schedule.steps
-        with console.progress("training", steps, training.state.step) as advance:
+        images = options.optim.batch * options.optim.accumulate
+        done = training.state.step
+        with console.progress("training", steps, done, images=images) as advance:
             while True:
                 if training.evaluation_is_due():
                     with contextlib.suppress(StopRequested):
@@ -90,7 +92,7 @@ def train(options: TrainOptions, run: Path | None = None, console: Console | Non
                 loss = training.take_step()
                 advance(1, f"loss {loss:.4g}")
         try:
-            with console.progress("evaluating", len(splits.val)) as advance:
+            with console.progress("evaluating", len(splits.val), images=1) as advance:
                 counts = training.evaluate(advance, stop.check)
         except StopRequested:
             raise Interrupted(

@@ -26,6 +26,7 @@ from fcn_train.data import (
 from fcn_train.data.device_input import DeviceNormalization
 from fcn_train.errors import LossError, StateSaved, TrainingError, UsageError, WriteError
 from fcn_train.evaluate import Counts, Evaluator, scores_of
+from fcn_train.event_files import EventFile
 from fcn_train.failures import is_out_of_memory
 from fcn_train.files import remove_leftovers, write_text
 from fcn_train.heads import in_order
@@ -34,6 +35,7 @@ from fcn_train.loss import pixel_loss
 from fcn_train.network import normalization_of
 from fcn_train.optim import build_optimizer, lr_factor, set_lr
 from fcn_train.options import TrainOptions
+from fcn_train.per_image import ImageCounts
 from fcn_train.precision import Scaler
 from fcn_train.profile import LOADING, OFF, OPTIMIZER, SAVING, TRANSFER, VALIDATION, Profile
 from fcn_train.report import metrics_of, summary, to_json, write_report
@@ -153,6 +155,8 @@ class Training:
             for which in range(len(splits.train.label_sets))
         ]
         self._further = False
+        self._per_image = ImageCounts()
+        self._events: EventFile | None = None
 
     def begin(self, folder: RunFolder) -> None:
         """Start in a new folder, which this process has locked."""
@@ -221,6 +225,7 @@ class Training:
                 )
                 with self._profile.part(OPTIMIZER), lost_workers_held_back():
                     state.update(loss, optim.lr * factor, self.schedule, self._options.log_every)
+                self._show()
         except LossError as error:
             saved = self._folder.newest_checkpoint()
             kept = f"The last good state is {saved}" if saved else "No checkpoint was written yet"
@@ -242,8 +247,9 @@ class Training:
 
         state, schedule = self.state, self.schedule
         with self._profile.part(VALIDATION), self._rescuing():
+            self._per_image = ImageCounts()
             with state.scored():
-                counts = self._evaluator.count(state.model, seen)
+                counts = self._evaluator.count(state.model, seen, self._per_image)
             scores = scores_of(counts)
             if not state.history.evaluated(state.step):
                 with lost_workers_held_back():
@@ -252,6 +258,7 @@ class Training:
                     if state.history.is_best(first):
                         self._keep("best")
                     state.history.add_scores(state.step, schedule.epoch(state.step), first, *more)
+                self._show()
                 self._console.line(f"step {state.step}/{schedule.steps}: {summary(scores)}")
         return counts
 
@@ -286,7 +293,7 @@ class Training:
             **skipped,
         }
         with state.scored():
-            results = self._evaluator.results(state.model, counts)
+            results = self._evaluator.results(state.model, counts, self._per_image)
         parameters = sum(parameter.numel() for parameter in state.model.parameters())
         digest = checksum(plain(state.kept("last")["last"]))
         sets = classes_of(splits.train)
@@ -321,6 +328,9 @@ class Training:
         if self._further or not folder.config.exists():
             write_text(folder.config, to_json(to_dict(options)))
         write_text(folder.environment, to_json(self._runtime.environment()))
+        if options.tensorboard:
+            self._events = EventFile(folder.path)
+            self._show()
         images = options.optim.batch * options.optim.accumulate
         parameters = list(state.model.parameters())
         trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
@@ -357,6 +367,10 @@ class Training:
     def _keep(self, which: str) -> None:
         for name, weights in self.state.kept(which).items():
             save_weights(self._folder.weights(name), weights)
+    def _show(self) -> None:
+        """What is logged by now, to those who look on with TensorBoard."""
+        if self._events is not None:
+            self._events.follow(self.state.history)
 
     def _save(self) -> None:
         state, folder = self.state, self._folder

@@ -17,11 +17,12 @@ from matplotlib.figure import Figure
 from PIL import Image
 from safetensors.torch import save_file
 
-from fcn_train import checkpoint, pictures, weights
+from fcn_train import checkpoint, weights
 from fcn_train.data import IMAGENET, image_to_tensor, open_dataset, write_sample_dataset
 from fcn_train.options import DataOptions, ModelOptions, OptimOptions, TrainOptions
 from fcn_train.run import load_run
 from fcn_train.train import train
+from tests.train.pages import draw_nothing
 
 TINY_FLAGS = [
     *("--model.width", "0.05", "--model.fc-channels", "16", "--data.crop", "32"),
@@ -156,5 +157,4 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
 @pytest.fixture
 def no_pictures(monkeypatch: pytest.MonkeyPatch, finished_run: Path) -> None:
     """They take most of the time of a tiny run; ``finished_run`` has drawn them already."""
-    for name in ("draw_curves", "draw_class_bars", "draw_confusion", "draw_overlays"):
-        monkeypatch.setattr(pictures, name, lambda *arguments: None)
+    draw_nothing(monkeypatch)

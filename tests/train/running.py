@@ -32,6 +32,7 @@ FILES = {
     "overlays.png",
     "per_class.csv",
     "per_class.png",
+    "per_image.csv",
     "report.html",
     "splits.json",
     "training.csv",

@@ -18,6 +18,7 @@ from fcn_ext.models import CoarseScores
 from fcn_train.data import IMAGENET, open_dataset
 from fcn_train.evaluate import Evaluator, spread
 from fcn_train.options import Logits
+from fcn_train.per_image import ImageCounts
 from fcn_train.runtime import Runtime
 
 Command = Callable[..., tuple[int, str, str]]
@@ -55,12 +56,15 @@ def expected_matrix(root: Path) -> np.ndarray:
 
 @pytest.mark.parametrize("logits", ["coarse", "full"])
 @pytest.mark.parametrize("batch", [1, 4])
-def test_scores_are_those_of_the_pixels(batch: int, logits: Logits, sample_root: Path) -> None:
+@pytest.mark.parametrize("by_image", [False, True])
+def test_scores_are_those_of_the_pixels(
+    by_image: bool, batch: int, logits: Logits, sample_root: Path
+) -> None:
     dataset = open_dataset("sample", sample_root, "train")
     model = ByBrightness().train()
     seen: list[int] = []
     evaluator = Evaluator(dataset, RUNTIME, IMAGENET, batch=batch, logits=logits)
-    matrix = evaluator.count(model, seen.append)
+    matrix = evaluator.count(model, seen.append, ImageCounts() if by_image else None)
     scores = matrix.compute()
     expected = expected_matrix(sample_root)
     np.testing.assert_array_equal(matrix.matrix.numpy(), expected)
@@ -72,7 +76,7 @@ def test_scores_are_those_of_the_pixels(batch: int, logits: Logits, sample_root:
 
 def test_pictures_show_examples_of_the_whole_split(sample_root: Path) -> None:
     dataset = open_dataset("sample", sample_root, "train")
-    rows = Evaluator(dataset, RUNTIME, IMAGENET).pictures(ByBrightness(), 2)
+    rows = Evaluator(dataset, RUNTIME, IMAGENET).pictures(ByBrightness(), spread(len(dataset), 2))
     assert [row.name for row in rows] == [dataset.ids[1], dataset.ids[4]]
     for row in rows:
         assert row.image.shape[:2] == row.target.shape == row.prediction.shape
@@ -93,6 +97,7 @@ def test_command_writes_the_report_and_the_scores_of_training(
         "overlays.png",
         "per_class.csv",
         "per_class.png",
+        "per_image.csv",
         "report.html",
     }
     trained = json.loads((finished_run / "metrics.json").read_text())

@@ -23,6 +23,7 @@ from fcn_train.options import DataOptions, ModelOptions, OptimOptions, TrainOpti
 from fcn_train.run import load_run
 from fcn_train.train import train
 
+from .pages import Page
 from .running import assert_same_run, killed
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
@@ -105,9 +106,30 @@ def test_a_run_scores_each_set(both: Path) -> None:
     page = (both / "report.html").read_text()
     for name in SETS:
         assert f"<h2>Scores: {name}</h2>" in page
-        assert f'<img src="overlays-{name}.png"' in page
+        assert (both / f"overlays-{name}.png").is_file()
+        assert f"Predictions: {name}" in page
     assert isinstance(load_run(both).model, MultiHeadFCN)
     assert [classes.label_set for classes in load_run(both).label_sets] == SETS
+
+
+def test_runs_of_two_sets_side_by_side(
+    both: Path, semantic: Path, command: Command, tmp_path: Path
+) -> None:
+    """Tables and images of each set; a run of one of them has no table in common."""
+    copy = Path(shutil.copytree(both, tmp_path / "copy"))
+    output = tmp_path / "page.html"
+    flags = ("--images", "1", "--threads", "1", "--output", output)
+    code, out, err = command("compare", both, copy, *flags)
+    assert (code, err) == (0, "")
+    page = Page(output.read_text())
+    for name in SETS:
+        assert f"scores, {name}" in out
+        assert f"Images that differ most: {name}" in page.text
+    assert len(page.images) == 1 + 2 * 4
+    code, _, err = command("compare", both, semantic, *flags)
+    assert code == 0
+    assert "semantic has other classes (33) than both (33 and 3)" in err
+    assert "no images are compared" in err
 
 
 @pytest.mark.parametrize("step", [1, 4])

@@ -15,7 +15,6 @@ from PIL import Image
 from torch import Tensor
 
 from fcn_ext.models import FCN, build_model
-from fcn_train import pictures
 from fcn_train.data import IMAGENET, image_to_tensor, open_dataset
 from fcn_train.evaluate import Evaluator
 from fcn_train.loss import pixel_loss
@@ -23,6 +22,7 @@ from fcn_train.options import TrainOptions
 from fcn_train.run import load_run
 from fcn_train.runtime import Runtime
 from fcn_train.train import train
+from tests.train.pages import draw_nothing
 
 Command = Callable[..., tuple[int, str, str]]
 CPU = torch.device("cpu")
@@ -30,8 +30,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("draw_curves", "draw_class_bars", "draw_confusion", "draw_overlays"):
-        monkeypatch.setattr(pictures, name, lambda *arguments: None)
+    draw_nothing(monkeypatch)
 
 
 @pytest.fixture
@@ -140,7 +139,9 @@ def test_coarse_scores_never_become_logits(
 def test_pictures_show_the_argmax_of_the_logits(varied_run: Path, sample_root: Path) -> None:
     model = load_run(varied_run).model
     dataset = open_dataset("sample", sample_root, "val")
-    for index, row in enumerate(Evaluator(dataset, Runtime(CPU), IMAGENET).pictures(model, 3)):
+    for index, row in enumerate(
+        Evaluator(dataset, Runtime(CPU), IMAGENET).pictures(model, range(3))
+    ):
         images = Runtime(CPU).images(image_to_tensor(dataset[index].image, IMAGENET)[None])
         with torch.inference_mode():
             expected = model(images).argmax(1)[0]

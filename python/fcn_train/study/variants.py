@@ -274,9 +274,11 @@ class TimedConsole(Console):
         self._console.warn(text)
 
     @contextlib.contextmanager
-    def progress(self, title: str, total: int, start: int = 0) -> Iterator[Advance]:
+    def progress(
+        self, title: str, total: int, start: int = 0, *, images: int = 0
+    ) -> Iterator[Advance]:
         last: float | None = self._clock()
-        with self._console.progress(title, total, start) as shown:
+        with self._console.progress(title, total, start, images=images) as shown:
 
             def advance(count: int = 1, text: str = "") -> None:
                 nonlocal last

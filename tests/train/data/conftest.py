@@ -12,8 +12,8 @@ from PIL import Image
 from scipy.io import savemat
 
 from fcn_ext.numpy import voc_palette
-from fcn_train import pictures
 from fcn_train.data import write_sample_dataset
+from tests.train.pages import draw_nothing
 
 
 @pytest.fixture(scope="session")
@@ -40,8 +40,7 @@ def voc_root(tmp_path: Path) -> Path:
 @pytest.fixture
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in the folder above, without its finished run, which is of another sample data set."""
-    for name in ("draw_curves", "draw_class_bars", "draw_confusion", "draw_overlays"):
-        monkeypatch.setattr(pictures, name, lambda *arguments: None)
+    draw_nothing(monkeypatch)
 
 
 def write_pair(root: Path, image_id: str, width: int, height: int) -> np.ndarray:

@@ -1,0 +1,31 @@
+"""The options of `fcn compare`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from fcn_train.data_options import Flag
+
+
+@dataclass(frozen=True)
+class CompareOptions:
+    """Put runs side by side: scores, classes, options, curves, and the images they differ on."""
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Two or more run folders of `fcn train`."""
+    output: Path = Path("compare.html")
+    """The page, one file."""
+    images: int = 6
+    """Images to show, those that predictions differ on most; 0 = none, and no network is run."""
+    weights: Literal["last", "best"] = "last"
+    """As --weights of `fcn evaluate`, of the predictions that are shown."""
+    device: str = "auto"
+    """As --device of `fcn train`."""
+    threads: int = 0
+    """As --threads of `fcn train`."""
+    traceback: Flag = False
+    """Show Python's traceback of an error."""

@@ -1,0 +1,163 @@
+"""What the folder of a run tells without its network."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fcn_train.classes import Classes, load_classes
+from fcn_train.config import flat, load_config, to_dict
+from fcn_train.errors import UsageError
+from fcn_train.history import SCORES
+from fcn_train.options import TrainOptions
+from fcn_train.run_folder import RunFolder
+
+
+@dataclass(frozen=True, eq=False)
+class SetScores:
+    """The scores of a run on one set of labels.
+
+    Attributes:
+        classes: those of the set.
+        last: the scores of ``history.SCORES`` at the end, or of the newest evaluation of a run
+            that is not finished; empty before the first.
+        best: those of the evaluation with the greatest mean IU, and its ``step``.
+        class_iu: IU of each class at the end, NaN where undefined; None of an unfinished run.
+    """
+
+    classes: Classes
+    last: Mapping[str, float]
+    best: Mapping[str, float]
+    class_iu: Sequence[float] | None
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """A run as its folder tells of it.
+
+    Attributes:
+        path, name: its folder, and what it is called beside the others.
+        options: of the training.
+        sets: scores of each set of labels.
+        training: (step, loss) of the logged steps.
+        evaluations: step and scores of each evaluation, by the columns of ``evaluations.csv``.
+        images: fingerprint of the split it is scored on; "" where it is not known.
+        finished: whether all its steps were taken.
+    """
+
+    path: Path
+    name: str
+    options: TrainOptions
+    sets: tuple[SetScores, ...]
+    training: list[tuple[float, float]]
+    evaluations: list[dict[str, float]]
+    images: str
+    finished: bool
+
+    @property
+    def class_names(self) -> list[tuple[str, ...]]:
+        """The classes of each set of labels."""
+        return [one.classes.names for one in self.sets]
+
+
+def read_records(paths: Sequence[Path]) -> list[Record]:
+    """The records of runs, each with a name of its own.
+
+    Raises:
+        UsageError: there are fewer than two, one is given twice, or is no run, or cannot be read.
+    """
+    if len(paths) < 2:
+        raise UsageError(f"give two or more run folders to compare, got {len(paths)}")
+    known: dict[Path, Path] = {}
+    for path in paths:
+        if known.setdefault(path.resolve(), path) is not path:
+            raise UsageError(f"{path}: is given twice; give each run once")
+    names = [path.resolve().name for path in paths]
+    unique = len(set(names)) == len(names)
+    return [
+        _read(path, name if unique else str(path)) for path, name in zip(paths, names, strict=True)
+    ]
+
+
+def differing_options(records: Sequence[Record]) -> list[tuple[str, list[Any]]]:
+    """Options that are not the same in all runs, with the value of each run."""
+    values = [flat(to_dict(record.options)) for record in records]
+    return [
+        (name, [one[name] for one in values])
+        for name in values[0]
+        if any(one[name] != values[0][name] for one in values[1:])
+    ]
+
+
+def _read(path: Path, name: str) -> Record:
+    folder = RunFolder(path)
+    options, sets = load_config(path), load_classes(folder.classes)
+    metrics = _json(folder.metrics)
+    evaluations = _rows(path / "evaluations.csv")
+    training = [(row["step"], row["loss"]) for row in _rows(path / "training.csv")]
+    try:
+        by_set = metrics.get("label_sets", {"": metrics} if metrics else {})
+        scores = tuple(
+            _scores(classes, by_set.get(classes.label_set), evaluations, len(sets) > 1)
+            for classes in sets
+        )
+        images = str(_json(folder.splits).get("val", {}).get("fingerprint", ""))
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise UsageError(f"{folder.metrics}: is not what fcn train writes ({error!r})") from None
+    return Record(path, name, options, scores, training, evaluations, images, bool(metrics))
+
+
+def _scores(
+    classes: Classes,
+    metrics: Mapping[str, Any] | None,
+    evaluations: Sequence[Mapping[str, float]],
+    several: bool,
+) -> SetScores:
+    prefix = f"{classes.label_set}_" if several else ""
+    rows = [
+        {"step": row["step"], **{name: row[prefix + name] for name in SCORES}}
+        for row in evaluations
+    ]
+    known = [row for row in rows if not math.isnan(row["mean_iu"])]
+    best = max(known, key=lambda row: row["mean_iu"], default={})
+    last: Mapping[str, float] = rows[-1] if rows else {}
+    class_iu = None
+    if metrics is not None:
+        last = {name: _number(metrics[name]) for name in SCORES}
+        class_iu = [_number(row["iu"]) for row in metrics["classes"]]
+        if len(class_iu) != len(classes.names):
+            raise ValueError(f"{len(class_iu)} classes, not {len(classes.names)}")
+    return SetScores(classes, last, best, class_iu)
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """What a file holds; nothing if it is not there."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: cannot be read ({error}); give a run folder") from None
+    return values if isinstance(values, dict) else {}
+
+
+def _rows(path: Path) -> list[dict[str, float]]:
+    """The rows of a table of numbers; none if it is not there."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return [
+                {key: float(value) for key, value in row.items()} for row in csv.DictReader(file)
+            ]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, TypeError) as error:
+        raise UsageError(f"{path}: cannot be read ({error}); give a run folder") from None

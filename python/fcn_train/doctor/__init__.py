@@ -1,0 +1,1 @@
+"""``fcn doctor``: what is installed here, whether it works, and how fast."""

@@ -1,0 +1,17 @@
+"""The options of `fcn doctor`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fcn_train.data_options import Flag
+
+
+@dataclass(frozen=True)
+class DoctorOptions:
+    """Tell what is installed and whether every operator works: the text of a bug report."""
+
+    json: Flag = False
+    """Print JSON."""
+    traceback: Flag = False
+    """Show Python's traceback of an error."""
