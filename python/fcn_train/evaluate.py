@@ -179,7 +179,9 @@ def evaluate_run(
     console = console or Console()
     if options.batch < 1:
         raise UsageError(f"--batch must be >= 1, got {options.batch}")
-    if options.tta and options.logits != "coarse":
+    views = Views(tta=options.tta)
+    views.check()
+    if views.several and options.logits != "coarse":
         raise UsageError(f"--tta averages coarse scores, got --logits {options.logits}")
     runtime = open_runtime(options.device, options.threads, options.amp, console.warn)
     run = load_run(options.run, options.weights)
@@ -200,7 +202,7 @@ def evaluate_run(
         batch=options.batch,
         logits=options.logits,
         workers=runtime.workers(data.workers),
-        views=Views(tta=options.tta),
+        views=views,
     )
     began = time.monotonic()
     with console.progress("evaluating", len(dataset)) as advance:
@@ -218,7 +220,7 @@ def evaluate_run(
             "images": len(dataset),
             "weights": options.weights,
             "logits": options.logits,
-            "mirror images": "averaged" if options.tta else "no",
+            "test-time augmentation": options.tta,
             "seconds": round(time.monotonic() - began, 1),
         },
         results=evaluator.results(model, counts),

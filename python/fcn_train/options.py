@@ -15,6 +15,7 @@ from fcn_train.model_options import WITHOUT_FC, ModelOptions
 
 RecipeName = Literal["default", "paper", "heavy"]
 Logits = Literal["coarse", "full"]
+TileWeights = Literal["constant", "gaussian", "linear"]
 # Fields that say how to run and not what are left out of config.json.
 UNSAVED = {"saved": False}
 
@@ -177,8 +178,9 @@ class EvaluateOptions:
     """Images per forward pass, where neighbors in the list have the same size."""
     logits: Logits = "coarse"
     """As --logits of `fcn train`, whichever the run was trained with."""
-    tta: Flag = False
-    """Test-time augmentation: average the probabilities of each image and its mirror image."""
+    tta: str = "none"
+    """Test-time augmentation, averaging probabilities: flip, of each image and its mirror image;
+    0.75,1,1.25, of the image at these scales; flip,0.75,1,1.25, of each of them both ways."""
     device: str = "auto"
     """As --device of `fcn train`."""
     threads: int = 0
@@ -214,8 +216,11 @@ class PredictOptions:
     0: at once."""
     overlap: int = 0
     """Pixels that neighboring windows share at least; probabilities are averaged there."""
-    tta: Flag = False
-    """As --tta of `fcn evaluate`."""
+    tile_weights: TileWeights = "constant"
+    """How much the pixels of a window count there: all alike; less towards its border, by a
+    Gaussian of an eighth of its side (nnU-Net's); or by the distance to the border (linear)."""
+    tta: str = "none"
+    """As --tta of `fcn evaluate`, of each window."""
     opacity: float = 0.55
     """Opacity of the classes over the image."""
     strict: Flag = False
