@@ -203,7 +203,9 @@ class CoarseWindows:
         def labels(mean: Tensor) -> tuple[Tensor, ...]:
             size = (mean.shape[2], mean.shape[3])  # its own: the labels of a map as it is
             found = winners(mean, size, Resize(), dtype, by_softmax)
-            return (*found, mean.amax(1)) if return_probability and not by_softmax else found
+            if not return_probability or by_softmax:
+                return found
+            return (*found, mean.amax(1).clamp_(max=1))  # which rounding may pass
 
         return below_each_other(labels(mean) for _, mean in self._tiles())  # type: ignore[no-any-return]
 

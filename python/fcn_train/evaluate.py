@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import overload
 
 import torch
 
+from fcn_ext.calibration import Calibration
 from fcn_ext.metrics import ConfusionMatrix, Scores
 from fcn_ext.models import CoarseScores, MultiHeadFCN
+from fcn_train import calibration
 from fcn_train.classes import classes_of
 from fcn_train.config import to_dict
 from fcn_train.console import Console
@@ -66,20 +68,30 @@ class Evaluator:
 
     @overload
     def count(
-        self, model: CoarseScores, advance: Callable[[int], None] | None = ...
+        self,
+        model: CoarseScores,
+        advance: Callable[[int], None] | None = ...,
+        calibrations: Sequence[Calibration] = ...,
     ) -> ConfusionMatrix: ...
     @overload
     def count(
-        self, model: MultiHeadFCN, advance: Callable[[int], None] | None = ...
+        self,
+        model: MultiHeadFCN,
+        advance: Callable[[int], None] | None = ...,
+        calibrations: Sequence[Calibration] = ...,
     ) -> dict[str, ConfusionMatrix]: ...
     @torch.inference_mode()
     def count(
-        self, model: CoarseScores | MultiHeadFCN, advance: Callable[[int], None] | None = None
+        self,
+        model: CoarseScores | MultiHeadFCN,
+        advance: Callable[[int], None] | None = None,
+        calibrations: Sequence[Calibration] = (),
     ) -> Counts:
         """Count target against prediction; predictions are dropped.
 
-        ``advance`` is called with the number of images after each batch. The model is left in the
-        mode it came in.
+        ``advance`` is called with the number of images after each batch. ``calibrations``, one for
+        each set of labels or none, are added to in the same pass. The model is left in the mode it
+        came in.
         """
         dataset, runtime = self.dataset, self.runtime
         matrices = [
@@ -101,7 +113,10 @@ class Evaluator:
                 images = runtime.images(examples.images)
                 targets = [runtime.targets(labels) for labels in examples.all_targets]
                 with runtime.autocast():
-                    if self.views.several:
+                    if calibrations:
+                        found = calibration.sure_labels(model, images, self.views, self.logits)
+                        calibration.count(found, targets, matrices, calibrations)
+                    elif self.views.several:
                         averages = self.views.average(model, images)
                         for matrix, average, target in zip(
                             matrices, averages, targets, strict=True
@@ -117,11 +132,17 @@ class Evaluator:
                     advance(len(examples.ids))
         return counts
 
-    def results(self, model: Net, counts: Counts) -> list[Result]:
+    def results(
+        self, model: Net, counts: Counts, calibrations: Sequence[Calibration] = ()
+    ) -> list[Result]:
         """For each set of labels what a report shows, ``counts`` being those of ``model``."""
         sets = zip(classes_of(self.dataset), in_order(counts), strict=True)
+        tables = dict(enumerate(each.compute() for each in calibrations))
         return [
-            Result(classes, matrix.matrix.cpu().numpy(), self.pictures(model, which=which))
+            Result(
+                *(classes, matrix.matrix.cpu().numpy(), self.pictures(model, which=which)),
+                tables.get(which),
+            )
             for which, (classes, matrix) in enumerate(sets)
         ]
 
@@ -204,9 +225,11 @@ def evaluate_run(
         workers=runtime.workers(data.workers),
         views=views,
     )
+    calibrations = [Calibration(labels.num_classes) for labels in dataset.label_sets]
+    calibrations = calibrations if options.calibration else []
     began = time.monotonic()
     with console.progress("evaluating", len(dataset)) as advance:
-        counts = evaluator.count(model, advance)
+        counts = evaluator.count(model, advance, calibrations)
     for lack in evaluator.absent(counts):
         console.warn(lack)
     scores = scores_of(counts)
@@ -223,7 +246,7 @@ def evaluate_run(
             "test-time augmentation": options.tta,
             "seconds": round(time.monotonic() - began, 1),
         },
-        results=evaluator.results(model, counts),
+        results=evaluator.results(model, counts, calibrations),
         config=to_dict(run.options),
         environment=runtime.environment(),
     )

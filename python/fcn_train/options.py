@@ -181,6 +181,9 @@ class EvaluateOptions:
     tta: str = "none"
     """Test-time augmentation, averaging probabilities: flip, of each image and its mirror image;
     0.75,1,1.25, of the image at these scales; flip,0.75,1,1.25, of each of them both ways."""
+    calibration: Flag = False
+    """Compare how sure the network is with how often it is right: a table of 15 bins, a picture and
+    the expected calibration error."""
     device: str = "auto"
     """As --device of `fcn train`."""
     threads: int = 0

@@ -9,10 +9,9 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
-from fcn_ext.models import MultiHeadFCN
 from fcn_ext.prediction import CoarseWindows, tile_windows
 from fcn_train.errors import UsageError
-from fcn_train.heads import in_order
+from fcn_train.heads import head_list, in_order
 from fcn_train.options import TileWeights
 
 NONE = "none"
@@ -80,7 +79,7 @@ class Views:
     def average(self, model: Any, images: Tensor) -> list[CoarseWindows]:
         """What ``model`` makes of all views of ``images`` (N, channels, H, W), for each head."""
         size = (images.shape[2], images.shape[3])
-        heads = model.heads.values() if isinstance(model, MultiHeadFCN) else [model]
+        heads = head_list(model)
         averages = [CoarseWindows(size) for _ in heads]
         for window in tile_windows(size, self.tile or max(size), self.overlap):
             top, left, height, width = window
