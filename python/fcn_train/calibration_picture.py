@@ -11,17 +11,17 @@ from fcn_train.pictures import BLUE, ORANGE, label_axes, new_figure, save_figure
 
 
 def draw_reliability(path: Path, table: Reliability) -> None:
-    """Of each bin the share of pixels that are right, as far from the diagonal as the network is
-    from knowing; and the share of all pixels that lie in the bin."""
+    """Of each bin the share of pixels that are right beside their mean probability, and the share
+    of all pixels that lie in it."""
     figure = new_figure(5.2, 6.4)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1.2))
     edges, widths = table.edges[:-1], np.diff(table.edges)
-    accuracy, confidence = np.nan_to_num(table.accuracy), np.nan_to_num(table.confidence)
     bars = {"align": "edge", "edgecolor": "white", "linewidth": 0.5}
-    above.bar(edges, accuracy, widths, color=BLUE, label="right", **bars)
-    above.bar(
-        *(edges, confidence - accuracy, widths, accuracy),
-        **{**bars, "color": ORANGE, "alpha": 0.35, "label": "mean probability"},
+    above.bar(edges, np.nan_to_num(table.accuracy), widths, color=BLUE, label="right", **bars)
+    filled = table.count > 0
+    above.hlines(
+        *(table.confidence[filled], edges[filled], table.edges[1:][filled]),
+        **{"color": ORANGE, "linewidth": 2.5, "label": "mean probability"},
     )
     above.plot([0, 1], [0, 1], color="#555555", linewidth=1, linestyle="--")
     above.set_xlim(0, 1)

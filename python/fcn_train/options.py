@@ -15,6 +15,7 @@ from fcn_train.model_options import WITHOUT_FC, ModelOptions
 
 RecipeName = Literal["default", "paper", "heavy"]
 Logits = Literal["coarse", "full"]
+CROSS_ENTROPY = "cross-entropy"
 TileWeights = Literal["constant", "gaussian", "linear"]
 # Fields that say how to run and not what are left out of config.json.
 UNSAVED = {"saved": False}
@@ -82,7 +83,7 @@ class OptimOptions:
     changes little. Large features (SqueezeNet's) want less than 1 with sgd."""
     loss: Literal["mean", "sum"] = "mean"
     """mean: per valid pixel of the batch. sum: over all its pixels, per image (Caffe's
-    normalize: false)."""
+    normalize: false), of the cross-entropy alone."""
     class_weights: str = "none"
     """none, median-frequency, or a JSON or text file with one number per class; of several sets of
     labels by name, e.g. semantic=median-frequency,geometric=none."""
@@ -117,6 +118,10 @@ class TrainOptions:
     data: DataOptions = field(default_factory=DataOptions)
     model: ModelOptions = field(default_factory=ModelOptions)
     optim: OptimOptions = field(default_factory=OptimOptions)
+    loss: str = CROSS_ENTROPY
+    """cross-entropy; dice, jaccard or tversky, of classes; dice+cross-entropy, their sum; focal; or
+    the cross-entropy of the hardest pixels: ohem, those below 0.7 and at least 1/16, or top-k, a
+    tenth. Of several sets of labels by name, e.g. semantic=dice,geometric=cross-entropy."""
     logits: Logits = "coarse"
     """coarse: loss and evaluation straight from the network's coarse scores, in less time and a
     fraction of the memory. full: from the logits of every pixel, to compare with."""

@@ -26,7 +26,8 @@ from fcn_train.evaluate import Counts, Evaluator, scores_of
 from fcn_train.failures import is_out_of_memory
 from fcn_train.files import remove_leftovers, write_text
 from fcn_train.heads import Net, in_order
-from fcn_train.loss import pixel_loss
+from fcn_train.loss import HeadLosses
+from fcn_train.named_losses import chosen_loss
 from fcn_train.network import network_of, normalization_of
 from fcn_train.optim import build_optimizer, lr_factor, set_lr
 from fcn_train.options import TrainOptions
@@ -85,9 +86,9 @@ class Training:
         model = initial_network(options, splits.train, initialize, console.line)
         runtime.place(model)
         self.state = TrainingState(model, build_optimizer(model, optim, runtime.device))
+        self._head_losses = HeadLosses()
         self._loss = functools.partial(
-            pixel_loss,
-            reduction=optim.loss,
+            chosen_loss(options, self.state.history.label_sets),
             weight=by_head(
                 *("--optim.class-weights", class_weights, optim.class_weights),
                 *(splits.train, runtime.device),
@@ -98,6 +99,7 @@ class Training:
                 *("--optim.class-sampling", class_shares, optim.class_sampling),
                 *(splits.train, runtime.device),
             ),
+            heads=self._head_losses,
         )
         self._loader = TrainLoader(
             splits.train,
@@ -187,6 +189,7 @@ class Training:
                     state.model, self._loss, batches, optim.accumulate, self._runtime
                 )
                 with lost_workers_held_back():
+                    state.history.note_heads(self._head_losses.taken())
                     state.update(loss, optim.lr * factor, self.schedule, self._options.log_every)
         except LossError as error:
             saved = self._folder.newest_checkpoint()
