@@ -192,6 +192,8 @@ def _reduced_masks(loss: Tensor, counts: Tensor, reduction: str) -> Tensor:
         return (loss.sum((2, 3)) / pixels.clamp(min=1)).sum() / max(1, pixels.numel())
     if reduction == "none":
         return loss.sum((2, 3))
+    if reduction == "pixels":
+        return loss
     return loss.sum() if reduction == "sum" else loss.sum() / max(1, int(pixels.sum()))
 
 

@@ -13,7 +13,9 @@ from fcn_ext.deferred import (  # noqa: F401
     _ordinary,
     _predictions,
     _regions,
+    _sigmoid,
     _smoothed,
+    _thresholds,
 )
 from fcn_ext.deferred._mode import deferred_interpolate, fused_upsampling
 from fcn_ext.deferred._tensor import DeferredLogits

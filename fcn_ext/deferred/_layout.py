@@ -61,6 +61,20 @@ class Layout:
         inverse = [order.index(axis) for axis in range(3)]
         return pixels.reshape([sizes[axis] for axis in order]).permute(inverse)
 
+    def _all_axes(self) -> list[int]:
+        kept = [axis for dim in self.dims for axis in dim]
+        return [axis for axis in range(4) if axis not in kept] + kept
+
+    def from_full_map(self, map: Tensor, shape: Sequence[int]) -> Tensor:
+        """A map (N, C, H, W) as a tensor of this layout has it."""
+        return map.permute(self._all_axes()).reshape(shape)
+
+    def to_full_map(self, elements: Tensor) -> Tensor:
+        """The inverse. A view."""
+        order = self._all_axes()
+        inverse = [order.index(axis) for axis in range(4)]
+        return elements.reshape([self.sizes[axis] for axis in order]).permute(inverse)
+
     def of_images(self, images: range) -> Layout:
         """The same of some images only."""
         dims = self.dims

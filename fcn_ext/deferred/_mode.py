@@ -195,9 +195,10 @@ class fused_upsampling(TorchFunctionMode):
     not made smaller and is not antialiased. In all other cases torch does what it always does.
 
     Answered from the coarse scores: ``F.cross_entropy`` with class labels, ``F.nll_loss`` of
-    ``log_softmax``, ``argmax``, ``max`` and ``topk(1)`` over the classes, also of ``softmax``, and
-    the losses, heads and metrics of this package. Anything else computes the full tensor. Results
-    differ from those of the plain code by rounding alone.
+    ``log_softmax``, ``F.binary_cross_entropy_with_logits``, ``argmax``, ``max`` and ``topk(1)``
+    over the classes, also of ``softmax``, comparisons of logits or of their ``sigmoid`` with a
+    number, and the losses, heads and metrics of this package. Anything else computes the full
+    tensor. Results differ from those of the plain code by rounding alone.
 
     A context manager and a decorator, for one step or a whole program; it may be nested and used
     again. It holds in the thread that enters it. Compiled code is left as it is.

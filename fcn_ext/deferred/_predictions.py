@@ -12,7 +12,7 @@ from fcn_ext.deferred._recipe import Logits
 from fcn_ext.deferred._snapshot import Snapshot, step_of
 from fcn_ext.deferred._tensor import DeferredLogits, handles
 
-__all__ = ["scores_over"]
+__all__ = ["scores_of", "scores_over"]
 
 aten = torch.ops.aten
 _ops = torch.ops.fcn_ext
@@ -20,12 +20,17 @@ _ops = torch.ops.fcn_ext
 
 def scores_over(tensor: Any, dim: int) -> tuple[Logits, Snapshot, Tensor] | None:
     """Recipe, snapshot and scores of deferred logits whose classes ``dim`` runs over."""
+    if not isinstance(tensor, DeferredLogits) or not -tensor.dim() <= dim < tensor.dim():
+        return None
+    return scores_of(tensor) if tensor.recipe.layout.classes == dim % tensor.dim() else None
+
+
+def scores_of(tensor: Any) -> tuple[Logits, Snapshot, Tensor] | None:
+    """The same, wherever the classes are."""
     if not isinstance(tensor, DeferredLogits):
         return None
     recipe, snapshot = tensor.recipe, tensor.recipe.snapshot
-    if snapshot is None or not -tensor.dim() <= dim < tensor.dim():
-        return None
-    if recipe.layout.classes != dim % tensor.dim() or not snapshot.is_finite():
+    if snapshot is None or not snapshot.is_finite():
         return None
     return recipe, snapshot, recipe.scores(snapshot)
 
@@ -35,8 +40,8 @@ def _winners(
 ) -> tuple[Logits, Tensor, Tensor | None] | None:
     """Recipe, and labels and values (N, H, W) of the greatest elements over the classes."""
     found = scores_over(tensor, dim)
-    if found is None or found[2].shape[1] > MOST_CLASSES:
-        return None
+    if found is None or found[2].shape[1] > MOST_CLASSES or found[0].kind == "sigmoid":
+        return None  # sigmoids of different scores are equal where they are nearly one
     recipe, snapshot, scores = found
     probability = recipe.kind != "logits"
     labels, value = _ops.argmax.default(
@@ -143,9 +148,10 @@ def _softmax(func: Any, self: Any, dim: int, half_to_float: bool) -> Any:
 def _map_for(prediction: Any, size: tuple[int, ...]) -> tuple[Tensor, Snapshot] | None:
     """Scores and snapshot of a deferred map (N, C, H, W) where (H, W) is ``size``."""
     found = scores_over(prediction, 1) if prediction.dim() == 4 else None
-    if found is None or not found[0].layout.is_map or found[1].size != size:
+    if found is None or found[0].kind == "sigmoid":
         return None
-    return found[2], found[1]
+    recipe, snapshot, scores = found
+    return (scores, snapshot) if recipe.layout.is_map and snapshot.size == size else None
 
 
 @handles(_ops.confusion_matrix_logits.default)
@@ -181,7 +187,7 @@ def _head_argmax(
     probability: bool,
 ) -> Any:
     found = _map_for(input, (height, width)) if len(geometry) == 1 else None
-    if found is None:
+    if found is None or (probability and input.recipe.kind == "softmax"):
         return NotImplemented
     scores, snapshot = found
     return func(scores, height, width, snapshot.numbers, dtype, probability)

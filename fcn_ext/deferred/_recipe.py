@@ -80,7 +80,8 @@ class Recipe:
 
 
 class Logits(Recipe):
-    """Of scores at full size, or of their ``softmax`` or ``log_softmax``, as ``kind`` says."""
+    """Of scores at full size, or of their ``softmax``, ``log_softmax`` or ``sigmoid``, as ``kind``
+    says."""
 
     @property
     def snapshot(self) -> Snapshot | None:

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from fcn_ext.deferred._gradient import gradient_of
 from fcn_ext.deferred._losses import is_finite, weights_fit
+from fcn_ext.deferred._one_node import may_be_one_node
 from fcn_ext.deferred._predictions import scores_over
-from fcn_ext.deferred._smoothed import saved_tensors_hooks
 from fcn_ext.deferred._tensor import FUNCTIONS, DeferredLogits, ordinary
 from fcn_ext.ops import _common, _region_sums
 
@@ -76,9 +76,8 @@ def _sums(
         or not weights_fit(input, weight, _common.accumulate_dtype(input))
     ):
         return NotImplemented
-    differentiated = input.requires_grad and torch.is_grad_enabled()
-    if differentiated and saved_tensors_hooks(True) is not None:
-        # A checkpoint counts what is saved, and its recomputation may run elsewhere.
+    differentiated, possible = may_be_one_node(input)
+    if not possible:
         return NotImplemented
     numbers = (weight, ignore_index, squared, with_loss)
     with torch.no_grad():

@@ -3,14 +3,13 @@ and as the loss of this package."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fcn_ext.deferred._gradient import gradient_of
 from fcn_ext.deferred._losses import (
     NONE,
     REDUCTIONS,
@@ -20,124 +19,85 @@ from fcn_ext.deferred._losses import (
     targets,
     weights_fit,
 )
+from fcn_ext.deferred._one_node import OneNode, may_be_one_node
 from fcn_ext.deferred._predictions import scores_over
-from fcn_ext.deferred._tensor import FUNCTIONS, DeferredLogits, as_ordinary, ordinary
+from fcn_ext.deferred._tensor import FUNCTIONS, DeferredLogits
 from fcn_ext.ops import _common, _cross_entropy
-
-aten = torch.ops.aten
 
 _LABELS = (torch.uint8, torch.int16, torch.int32, torch.int64)
 
-# Not public in torch. Without it a checkpoint may refuse what its recomputation saves.
-saved_tensors_hooks = getattr(
-    torch._C._autograd, "_top_saved_tensors_default_hooks", lambda ignore_is_tracing: None
-)
 
+@dataclass(frozen=True)
+class _CrossEntropy:
+    """The form of ``F.cross_entropy``: its options, and the dtype of its result."""
 
-class CrossEntropy(torch.autograd.Function):
-    """Cross-entropy of deferred logits as one node: with label smoothing, or as our own loss."""
-
-    @staticmethod
-    def forward(ctx: Any, logits: Any, options: _Options, computed: list[Any]) -> Tensor:
-        ctx.logits, ctx.version, ctx.options = logits, logits._version, options
-        gradient = computed.pop()
-        frozen = aten.clone.default(logits)
-        ctx.save_for_backward(frozen, options.target, options.weight, gradient)
-        options.target = options.weight = None
-        loss: Tensor = computed.pop()
-        return loss
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Any:
-        frozen, target, weight, gradient = ctx.saved_tensors
-        options: _Options = replace(ctx.options, target=target, weight=weight)
-        if torch.is_grad_enabled():
-            return _differentiable_gradient(ctx, options, grad), None, None
-
-        def plain() -> Tensor:
-            # Asked for below autograd, which this turns on again, too.
-            with torch.inference_mode(False), torch.enable_grad():
-                full = ordinary(frozen).detach().requires_grad_()
-                full_grad: Tensor = torch.autograd.grad(options.plain_loss(full), full, grad)[0]
-                return full_grad
-
-        found = scores_over(frozen, 1)
-        labels = None if found is None else targets(frozen, target, _LABELS)
-        if found is None or labels is None or not is_finite(grad):
-            return plain(), None, None
-        if options.reduction == "none":
-            recipe, snapshot, scores = found
-            numbers = (weight, options.ignore_index, options.label_smoothing)
-            pixels = recipe.layout.to_map(grad)
-            coarse = pixel_gradient(pixels, scores, snapshot, labels, *numbers)
-        else:
-            coarse = gradient * grad.to(gradient.dtype)
-        return gradient_of(frozen, "logits", coarse, plain), None, None
-
-
-@dataclass(eq=False)
-class _Options:
-    """The arguments of ``F.cross_entropy``, and the dtype of its result."""
-
-    target: Tensor | None
-    weight: Tensor | None
     ignore_index: int
     reduction: str
     label_smoothing: float
     dtype: torch.dtype
 
-    def plain_loss(self, logits: Tensor) -> Tensor:
-        """By torch's formula."""
-        assert self.target is not None
+    def plain(
+        self, logits: Tensor, target: Any, weight: Tensor | None, _: Tensor | None = None
+    ) -> Tensor:
         loss = F.cross_entropy(
             logits,
-            self.target.to(torch.int64),
-            weight=self.weight if self.weight is None else self.weight.to(logits.dtype),
+            target.to(torch.int64),
+            weight=weight if weight is None else weight.to(logits.dtype),
             ignore_index=self.ignore_index,
             reduction=self.reduction,
             label_smoothing=self.label_smoothing,
         )
         return loss.to(self.dtype)
 
+    def coarse(
+        self,
+        logits: Any,
+        grad: Tensor,
+        target: Any,
+        weight: Tensor | None,
+        gradient: Tensor | None = None,
+    ) -> Tensor | None:
+        found = scores_over(logits, 1)
+        labels = None if found is None else targets(logits, target, _LABELS)
+        if found is None or labels is None or not is_finite(grad):
+            return None
+        if gradient is not None:
+            return gradient * grad.to(gradient.dtype)
+        recipe, snapshot, scores = found
+        numbers = (weight, self.ignore_index, self.label_smoothing)
+        return pixel_gradient(recipe.layout.to_map(grad), scores, snapshot, labels, *numbers)
 
-def _differentiable_gradient(ctx: Any, options: _Options, grad: Tensor) -> Tensor:
-    """The gradient at full size, for a second derivative."""
-    if ctx.logits._version != ctx.version:
-        raise RuntimeError(
-            "one of the variables needed for gradient computation has been modified by an inplace "
-            "operation: the logits of a cross-entropy that is differentiated twice"
-        )
-    logits = as_ordinary(ctx.logits)
-    (result,) = torch.autograd.grad(options.plain_loss(logits), logits, grad, create_graph=True)
-    return result
 
-
-def _one_node(logits: Any, options: _Options, dtypes: tuple[torch.dtype, ...]) -> Any:
+def _one_node(
+    logits: Any,
+    target: Any,
+    weight: Tensor | None,
+    form: _CrossEntropy,
+    dtypes: tuple[torch.dtype, ...],
+) -> Any:
     """The loss of deferred logits as one node of the graph, or NotImplemented."""
     found = scores_over(logits, 1) if isinstance(logits, DeferredLogits) else None
-    if found is None or found[0].kind != "logits" or options.reduction not in REDUCTIONS:
+    if found is None or found[0].kind != "logits" or form.reduction not in REDUCTIONS:
         return NotImplemented
     recipe, snapshot, scores = found
-    labels = targets(logits, options.target, dtypes)
-    if labels is None:
+    labels = targets(logits, target, dtypes)
+    differentiated, possible = may_be_one_node(logits)
+    if labels is None or not possible:
         return NotImplemented
-    differentiated = logits.requires_grad and torch.is_grad_enabled()
-    if differentiated and saved_tensors_hooks(True) is not None:
-        # A checkpoint counts what is saved, and its recomputation may run elsewhere.
-        return NotImplemented
-    reduction = REDUCTIONS.index(options.reduction)
+    reduction = REDUCTIONS.index(form.reduction)
     with torch.no_grad():
-        numbers = (options.weight, reduction, options.ignore_index, options.label_smoothing)
+        numbers = (weight, reduction, form.ignore_index, form.label_smoothing)
         computed = loss_of(scores, snapshot, labels, *numbers, differentiated)
         if computed is None:
             return NotImplemented
         loss, _, gradient = computed
         if reduction == NONE:
-            assert options.target is not None
-            loss = recipe.layout.from_map(loss, options.target.shape)
+            loss = recipe.layout.from_map(loss, target.shape)
             loss = loss.clone() if recipe.layout.is_map else loss  # no view of another tensor
-        loss = loss.to(options.dtype)
-    return CrossEntropy.apply(logits, options, [loss, gradient]) if differentiated else loss
+        loss = loss.to(form.dtype)
+    if not differentiated:
+        return loss
+    return OneNode.apply(logits, form, [target, weight, gradient], [loss])
 
 
 def _smoothed(
@@ -160,8 +120,8 @@ def _smoothed(
         weight = weight.float() if isinstance(weight, Tensor) else weight
     if not weights_fit(input, weight):
         return NotImplemented
-    options = _Options(target, weight, ignore_index, reduction, label_smoothing, input.dtype)
-    return _one_node(input, options, (torch.int64,))
+    form = _CrossEntropy(ignore_index, reduction, label_smoothing, input.dtype)
+    return _one_node(input, target, weight, form, (torch.int64,))
 
 
 def _own(
@@ -177,14 +137,14 @@ def _own(
     """``ops.cross_entropy`` of logits that have the size of the target already."""
     if len(geometry) != 1 or not isinstance(input, DeferredLogits):
         return NotImplemented
-    if not 0 <= label_smoothing <= 1 or not weights_fit(
-        input, weight, _common.accumulate_dtype(input)
-    ):
+    dtype = _common.accumulate_dtype(input)
+    if not 0 <= label_smoothing <= 1 or not weights_fit(input, weight, dtype):
         return NotImplemented
     reduction = "none" if mean is None else "mean" if mean else "sum"
-    dtype = _common.accumulate_dtype(input)
-    options = _Options(target, weight, ignore_index, reduction, label_smoothing, dtype)
-    loss = _one_node(input, options, _LABELS) if input.recipe.layout.is_map else NotImplemented
+    form = _CrossEntropy(ignore_index, reduction, label_smoothing, dtype)
+    if not input.recipe.layout.is_map:
+        return NotImplemented
+    loss = _one_node(input, target, weight, form, _LABELS)
     return loss if loss is NotImplemented or mean is None else (loss, None, None)
 
 

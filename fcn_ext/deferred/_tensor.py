@@ -110,7 +110,7 @@ class DeferredLogits(Deferred):
 
     Made by :class:`fused_upsampling` and :func:`deferred_interpolate`, and of deferred logits by
     what needs no elements: ``float``, ``to``, ``detach``, ``contiguous``, images
-    of the batch, permutations, views, ``softmax`` and ``log_softmax``.
+    of the batch, permutations, views, ``softmax``, ``log_softmax`` and ``sigmoid``.
     """
 
     recipe: Logits

@@ -61,7 +61,7 @@ def focal_loss(
     if not gamma >= 0:
         raise ValueError(f"gamma must be >= 0, got {gamma:g}")
     loss = ops.cross_entropy(input, target, geometry, ignore_index=ignore_index, reduction="none")
-    loss = _Focused.apply(loss, gamma)
+    loss = Focused.apply(loss, gamma)
     if alpha is not None:
         _check_alpha(alpha, input)
         loss = loss * _pixels.per_pixel(alpha.detach().to(loss.dtype), target)
@@ -79,7 +79,7 @@ def _check_alpha(alpha: Tensor, input: Tensor) -> None:
         )
 
 
-class _Focused(torch.autograd.Function):
+class Focused(torch.autograd.Function):
     """``(1 - p) ** gamma * loss`` where ``p = exp(-loss)``; finite slopes at either end."""
 
     generate_vmap_rule = True

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from fcn_ext import ops
 from fcn_ext.geometry import Geometry, Resize
+from fcn_ext.losses._mask_pixels import MaskPixels
 from fcn_ext.ops import _common
 
-_REDUCTIONS = ("none", "sum", "mean", "mean_masks")
+_REDUCTIONS = ("none", "sum", "mean", "mean_masks", "pixels")
 
 
 def sigmoid_cross_entropy(
@@ -48,23 +49,27 @@ def sigmoid_cross_entropy(
         pos_weight: (Q,) or (), what the loss of a target of one weighs, without gradient.
         ignore_index: the value of void pixels in integer targets.
         reduction: "mean", over the pixels of all masks that are not void; "sum"; "none", the sum
-            of each mask (N, Q), what remains when nothing is stored at full size; or "mean_masks",
-            the mean over masks of the mean over their pixels. Over nothing a mean is zero, and a
+            of each mask (N, Q), what remains when nothing is stored at full size; "mean_masks",
+            the mean over masks of the mean over their pixels; or "pixels", a map as large as the
+            target, zero where void, which is torch's "none". Over nothing a mean is zero, and a
             mask that is void altogether counts as zero.
 
     Returns:
-        (), or (N, Q) for reduction "none": float32, or float64 for float64 scores. Differentiable
-        once with respect to ``input``.
+        (), (N, Q) for reduction "none", or a map of the target's shape for "pixels": float32, or
+        float64 for float64 scores. Differentiable once with respect to ``input``.
 
     Raises:
         TypeError: an argument is of the wrong type.
         ValueError: an argument breaks a rule above; see also :func:`fcn_ext.ops.sigmoid_sums`.
     """
     _check_reduction(reduction)
-    target = _four_sizes(input, target)
-    positive = 1.0 if pos_weight is None else _weight(pos_weight, input)
-    weight = _sum_weight(input, 0, positive, 1.0)
-    loss, sums = ops.sigmoid_loss(input, target, weight, geometry, ignore_index=ignore_index)
+    weight = None if pos_weight is None else _weight(pos_weight, input)
+    of_masks = _four_sizes(input, target)
+    if reduction == "pixels":
+        pixels = MaskPixels(input, of_masks, geometry, ignore_index)
+        return pixels.cross_entropy(weight).view(target.shape)
+    of_sums = _sum_weight(input, 0, 1.0 if weight is None else weight, 1.0)
+    loss, sums = ops.sigmoid_loss(input, of_masks, of_sums, geometry, ignore_index=ignore_index)
     return _reduced(loss, sums[..., 3], reduction)
 
 
@@ -105,20 +110,19 @@ def sigmoid_focal_loss(
         ValueError: an argument breaks a rule above; see also :func:`fcn_ext.ops.sigmoid_sums`.
     """
     _check_reduction(reduction)
+    gamma = _common.number(gamma, "gamma")
     if alpha is not None:
         alpha = _common.number(alpha, "alpha")
         if not 0 <= alpha <= 1:
             raise ValueError(f"alpha must be in [0, 1] or None, got {alpha:g}")
-    target = _four_sizes(input, target)
+    of_masks = _four_sizes(input, target)
+    if reduction == "pixels":
+        pixels = MaskPixels(input, of_masks, geometry, ignore_index, gamma)
+        return pixels.focal(alpha).view(target.shape)
     positive, negative = (1.0, 1.0) if alpha is None else (alpha, 1 - alpha)
-    weight = _sum_weight(input, 6, positive, negative)
+    of_sums = _sum_weight(input, 6, positive, negative)
     loss, sums = ops.sigmoid_loss(
-        input,
-        target,
-        weight,
-        geometry,
-        ignore_index=ignore_index,
-        gamma=_common.number(gamma, "gamma"),
+        input, of_masks, of_sums, geometry, ignore_index=ignore_index, gamma=gamma
     )
     return _reduced(loss, sums[..., 3], reduction)
 
@@ -154,7 +158,7 @@ def sigmoid_dice_loss(
         TypeError: an argument is of the wrong type.
         ValueError: an argument breaks a rule above; see also :func:`fcn_ext.ops.sigmoid_sums`.
     """
-    if reduction not in _REDUCTIONS[:3]:
+    if reduction not in ("none", "sum", "mean"):
         raise ValueError(f"reduction must be 'none', 'sum' or 'mean', got {reduction!r}")
     smooth = _common.number(smooth, "smooth")
     if not smooth >= 0:
@@ -172,7 +176,7 @@ def sigmoid_dice_loss(
 def _check_reduction(reduction: Any) -> None:
     if reduction not in _REDUCTIONS:
         raise ValueError(
-            f"reduction must be 'none', 'sum', 'mean' or 'mean_masks', got {reduction!r}"
+            f"reduction must be 'none', 'sum', 'mean', 'mean_masks' or 'pixels', got {reduction!r}"
         )
 
 

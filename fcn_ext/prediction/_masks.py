@@ -93,6 +93,15 @@ def masks(
     return Masks(result.view(*leading, height, columns), area.view(leading), box.view(*leading, 4))
 
 
+def above(scores: Tensor, size: tuple[int, int], geometry: Geometry, limit: float) -> Tensor:
+    """Where scores (N, Q, h, w) at full ``size`` exceed ``limit``: bool (N, Q, *size)."""
+    flat = scores.flatten(0, 1)
+    result = scores.new_empty((len(flat), *size), dtype=torch.bool)
+    for part, chunk in _chunks(flat, size, geometry, limit):
+        result[part] = chunk
+    return result.view(*scores.shape[:2], *size)
+
+
 def _limit(threshold: Any, probability: Any) -> float:
     """The score that the two arguments mean."""
     if probability is None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from fcn_ext.prediction._rows import Span
@@ -22,15 +23,18 @@ class Weighted(Protocol):
     def columns(self) -> Span: ...
     @property
     def weight(self) -> float: ...
+    def weights(self, rows: Span) -> np.ndarray | None: ...
 
 
 @dataclass(frozen=True, eq=False)
 class WeightTable:
-    """The sum of the weights, for each field that the windows' borders leave."""
+    """The sum of the weights: for each field that the windows' borders leave, or, where a window's
+    pixels weigh different amounts, for every pixel of the rows that are asked for."""
 
     rows: list[Span]
     columns: list[Span]
     weights: np.ndarray
+    windows: Sequence[Weighted]
 
     @classmethod
     def of(cls, size: tuple[int, int], windows: Sequence[Weighted]) -> WeightTable:
@@ -52,18 +56,27 @@ class WeightTable:
                 "the windows added must cover the image, got none that has pixel "
                 f"({rows[row].first}, {columns[column].first})"
             )
-        return cls(rows, columns, weights)
+        return cls(rows, columns, weights, windows)
 
     def divide(self, sums: Tensor, rows: Span) -> None:
         """Makes averages of the sums of some ``rows`` (N, C, rows, width), in place."""
+        shares = [(window, rows.within(window.rows)) for window in self.windows]
+        given = [(window, of, window.weights(of)) for window, of in shares if of.length > 0]
+        if any(weights is not None for _, _, weights in given):
+            total = np.zeros((rows.length, sums.shape[3]))
+            for window, of, weights in given:
+                place = total[of.past(rows.first).slice, window.columns.slice]
+                place += window.weight if weights is None else weights
+            sums /= torch.from_numpy(total).to(sums.device, sums.dtype)
+            return
         for row, weights in zip(self.rows, self.weights, strict=True):
             shared = rows.within(row)
             if shared.length <= 0:
                 continue
-            place = sums[:, :, shared.past(rows.first).slice]
+            field = sums[:, :, shared.past(rows.first).slice]
             for column, weight in zip(self.columns, weights.tolist(), strict=True):
                 if weight != 1:
-                    place[..., column.slice] /= weight
+                    field[..., column.slice] /= weight
 
 
 def _between(whole: int, spans: list[Span]) -> list[Span]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import Literal, NamedTuple, overload
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,6 +14,7 @@ from fcn_ext import ops
 from fcn_ext.geometry import Deconvolution, Geometry, Resize
 from fcn_ext.ops import _common
 from fcn_ext.prediction._arguments import full_size
+from fcn_ext.prediction._importance import Importance, along_axis, check_importance
 from fcn_ext.prediction._place import Window, place
 from fcn_ext.prediction._rows import Span, cropped_rows, full_rows, tiles
 from fcn_ext.prediction._weight_table import WeightTable
@@ -28,6 +30,16 @@ class _Part(NamedTuple):
     geometry: Geometry
     weight: float
     seen: tuple[int, int] | None
+    importance: str
+
+    def weights(self, rows: Span) -> np.ndarray | None:
+        """Those of the pixels of some rows of the image, (rows, width); None for all alike."""
+        down = along_axis(self.importance, self.rows.length)
+        across = along_axis(self.importance, self.columns.length)
+        if down is None or across is None:
+            return None
+        table: np.ndarray = self.weight * down[rows.past(self.rows.first).slice, None] * across
+        return table
 
     def full(self, rows: Span) -> Tensor:
         """Some rows of the window, (N, C, rows, width)."""
@@ -97,6 +109,7 @@ class CoarseWindows:
         flip: bool = False,
         weight: float = 1.0,
         seen_size: int | tuple[int, int] | None = None,
+        importance: Importance = "constant",
     ) -> None:
         """Adds the scores of a window. They are kept, not copied: do not change them.
 
@@ -111,6 +124,10 @@ class CoarseWindows:
             seen_size: rows and columns in which the net has seen the window. Then ``geometry`` says
                 how the scores reach these, and from there they are resized to the window, with
                 aligned corners if ``geometry`` is a ``Resize`` that has them.
+            importance: how much the window's pixels count beside each other: "constant";
+                "gaussian", nnU-Net's, whose standard deviation is 1/8 of the window's side; or
+                "linear", the distance to the window's border. The last two are a number of the row
+                times one of the column, and greatest in the middle.
 
         Raises:
             TypeError: an argument is of the wrong type.
@@ -126,6 +143,7 @@ class CoarseWindows:
         weight = _common.number(weight, "weight")
         if not 0 < weight < math.inf:
             raise ValueError(f"weight must be a number > 0, got {weight:g}")
+        check_importance(importance)
         if self._parts:
             _check_alike(scores, self._parts[0].scores)
         scores = scores.detach()
@@ -133,7 +151,7 @@ class CoarseWindows:
             scores, geometry = _mirrored(scores, size, geometry)
         rows, columns = Span(top, top + height), Span(left, left + width)
         seen = None if of_window else size
-        self._parts.append(_Part(scores, rows, columns, geometry, weight, seen))
+        self._parts.append(_Part(scores, rows, columns, geometry, weight, seen, importance))
 
     def mean(self, first_row: int = 0, last_row: int | None = None) -> Tensor:
         """The averages themselves, of rows ``[first_row, last_row)``: (N, C, rows, W).
@@ -185,7 +203,9 @@ class CoarseWindows:
         def labels(mean: Tensor) -> tuple[Tensor, ...]:
             size = (mean.shape[2], mean.shape[3])  # its own: the labels of a map as it is
             found = winners(mean, size, Resize(), dtype, by_softmax)
-            return (*found, mean.amax(1)) if return_probability and not by_softmax else found
+            if not return_probability or by_softmax:
+                return found
+            return (*found, mean.amax(1).clamp_(max=1))  # which rounding may pass
 
         return below_each_other(labels(mean) for _, mean in self._tiles())  # type: ignore[no-any-return]
 
@@ -254,7 +274,11 @@ class CoarseWindows:
             if self.average == "probability":
                 values = values.softmax(1)
             where = sums[:, :, shared.past(rows.first).slice, part.columns.slice]
-            where.add_(values, alpha=part.weight)
+            weights = part.weights(shared)
+            if weights is None:
+                where.add_(values, alpha=part.weight)
+            else:
+                where.addcmul_(values, torch.from_numpy(weights).to(sums.device, sums.dtype))
         total.divide(sums, rows)
         return sums
 

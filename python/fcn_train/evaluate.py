@@ -12,8 +12,10 @@ from typing import overload
 import numpy as np
 import torch
 
+from fcn_ext.calibration import Calibration
 from fcn_ext.metrics import ConfusionMatrix, Scores
 from fcn_ext.models import CoarseScores, MultiHeadFCN
+from fcn_train import calibration
 from fcn_train.classes import classes_of
 from fcn_train.config import to_dict
 from fcn_train.console import Console
@@ -77,6 +79,7 @@ class Evaluator:
         model: CoarseScores,
         advance: Callable[[int], None] | None = ...,
         per_image: ImageCounts | None = ...,
+        calibrations: Sequence[Calibration] = ...,
     ) -> ConfusionMatrix: ...
     @overload
     def count(
@@ -84,6 +87,7 @@ class Evaluator:
         model: MultiHeadFCN,
         advance: Callable[[int], None] | None = ...,
         per_image: ImageCounts | None = ...,
+        calibrations: Sequence[Calibration] = ...,
     ) -> dict[str, ConfusionMatrix]: ...
     @torch.inference_mode()
     def count(
@@ -91,11 +95,13 @@ class Evaluator:
         model: CoarseScores | MultiHeadFCN,
         advance: Callable[[int], None] | None = None,
         per_image: ImageCounts | None = None,
+        calibrations: Sequence[Calibration] = (),
     ) -> Counts:
         """Count target against prediction; predictions are dropped.
 
         ``advance`` is called with the number of images after each batch. ``per_image`` takes the
-        counts of each image. The model is left in the mode it came in.
+        counts of each image. ``calibrations``, one for each set of labels or none, are added to in
+        the same pass. The model is left in the mode it came in.
         """
         dataset, runtime = self.dataset, self.runtime
         matrices = [
@@ -122,7 +128,12 @@ class Evaluator:
                     images = runtime.images(normalized(images, examples.sizes))
                 targets = [runtime.targets(labels) for labels in examples.all_targets]
                 with runtime.autocast():
-                    adds = counted(model, images, self.logits, self.views)
+                    if calibrations:
+                        adds = calibration.counted(
+                            model, images, self.logits, self.views, calibrations
+                        )
+                    else:
+                        adds = counted(model, images, self.logits, self.views)
                     if per_image is not None:
                         per_image.add(examples.ids, adds, matrices, targets)
                     else:
@@ -134,11 +145,18 @@ class Evaluator:
             per_image.gather()
         return counts
 
-    def results(self, model: Net, counts: Counts, per_image: ImageCounts) -> list[Result]:
+    def results(
+        self,
+        model: Net,
+        counts: Counts,
+        per_image: ImageCounts,
+        calibrations: Sequence[Calibration] = (),
+    ) -> list[Result]:
         """For each set of labels what a report shows, ``counts`` and ``per_image`` being those of
         ``model``."""
         places = {name: index for index, name in enumerate(self.dataset.ids)}
         order = [places[name] for name in per_image.ids]
+        tables = dict(enumerate(each.compute() for each in calibrations))
         results = []
         for which, (classes, matrix) in enumerate(
             zip(classes_of(self.dataset), in_order(counts), strict=True)
@@ -151,7 +169,8 @@ class Evaluator:
             )
             scored = list(zip(self.dataset.ids, ius.tolist(), strict=True))
             counted_pixels = matrix.matrix.cpu().numpy()
-            results.append(Result(classes, counted_pixels, some, worst, best, scored))
+            shown = (classes, counted_pixels, some, worst, best, scored, tables.get(which))
+            results.append(Result(*shown))
         return results
 
     def absent(self, counts: Counts) -> list[str]:
@@ -215,7 +234,9 @@ def evaluate_run(
     console = console or Console()
     if options.batch < 1:
         raise UsageError(f"--batch must be >= 1, got {options.batch}")
-    if options.tta and options.logits != "coarse":
+    views = Views(tta=options.tta)
+    views.check()
+    if views.several and options.logits != "coarse":
         raise UsageError(f"--tta averages coarse scores, got --logits {options.logits}")
     runtime = open_runtime(options.device, options.threads, options.amp, console.warn)
     run = load_run(options.run, options.weights)
@@ -236,13 +257,15 @@ def evaluate_run(
         batch=options.batch,
         logits=options.logits,
         workers=runtime.workers(data.workers),
-        views=Views(tta=options.tta),
+        views=views,
         as_bytes=run.options.data.transfer == "uint8",
     )
+    calibrations = [Calibration(labels.num_classes) for labels in dataset.label_sets]
+    calibrations = calibrations if options.calibration else []
     began = time.monotonic()
     per_image = ImageCounts()
     with console.progress("evaluating", len(dataset), images=1) as advance:
-        counts = evaluator.count(model, advance, per_image)
+        counts = evaluator.count(model, advance, per_image, calibrations)
     for lack in evaluator.absent(counts):
         console.warn(lack)
     scores = scores_of(counts)
@@ -256,10 +279,10 @@ def evaluate_run(
             "images": len(dataset),
             "weights": options.weights,
             "logits": options.logits,
-            "mirror images": "averaged" if options.tta else "no",
+            "test-time augmentation": options.tta,
             "seconds": round(time.monotonic() - began, 1),
         },
-        results=evaluator.results(model, counts, per_image),
+        results=evaluator.results(model, counts, per_image, calibrations),
         config=to_dict(run.options),
         environment=runtime.environment(),
     )

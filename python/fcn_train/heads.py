@@ -27,6 +27,11 @@ def head_names(model: Any) -> list[str]:
     return list(model.heads) if isinstance(model, MultiHeadFCN) else [""]
 
 
+def head_list(model: Any) -> list[Any]:
+    """Each head, in order; a network of one is its own."""
+    return list(model.heads.values()) if isinstance(model, MultiHeadFCN) else [model]
+
+
 def by_head(model: Any, values: Sequence[T]) -> Any:
     """``values``, one for each head, as the methods of ``model`` take them: by head, or alone."""
     if isinstance(model, MultiHeadFCN):

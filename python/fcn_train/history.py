@@ -34,14 +34,30 @@ class History:
     training: list[list[float]] = field(default_factory=list)
     evaluations: list[list[float]] = field(default_factory=list)
     pending: list[float] = field(default_factory=list)
+    head_losses: list[list[float]] = field(default_factory=list)
+    """Of each row of ``training`` the loss of each head, where there are several."""
+    pending_heads: list[list[float]] = field(default_factory=list)
     best_mean_iu: float = -1.0
+
+    def note_heads(self, losses: list[float]) -> None:
+        """Note the loss of each head in the step to come; none of a network of one."""
+        if losses:
+            self.pending_heads.append(losses)
 
     def add_loss(self, step: int, epoch: float, lr: float, loss: float, every: int) -> None:
         """Note the loss of ``step``; every so many steps their mean becomes a row."""
         self.pending.append(loss)
         if len(self.pending) >= every:
-            self.training.append([step, epoch, lr, sum(self.pending) / len(self.pending)])
-            self.pending = []
+            self.training.append([step, epoch, lr, _mean(self.pending)])
+            heads = zip(*self.pending_heads, strict=True)
+            self.head_losses.append([_mean(losses) for losses in heads])
+            self.pending, self.pending_heads = [], []
+
+    @property
+    def training_header(self) -> tuple[str, ...]:
+        """What a row of ``training.csv`` holds."""
+        several = len(self.label_sets) > 1
+        return (*TRAINING, *(f"loss_{name}" for name in self.label_sets if several))
 
     @property
     def evaluations_header(self) -> tuple[str, ...]:
@@ -81,7 +97,9 @@ class History:
         none."""
         names = {item.name for item in fields(History)}
         if isinstance(state, dict):  # of a time before there were several sets of labels
-            state = {"label_sets": [""], **state}
+            rows = state.get("training")
+            lost: list[list[float]] = [[] for _ in rows] if isinstance(rows, list) else []
+            state = {"label_sets": [""], "head_losses": lost, "pending_heads": [], **state}
         if not isinstance(state, dict) or state.keys() != names:
             found = sorted(state) if isinstance(state, dict) else type(state).__name__
             raise ValueError(f"the history must hold {sorted(names)}, got {found}")
@@ -92,6 +110,12 @@ class History:
                 f"got {history.label_sets}"
             )
         numbers = [*history.pending, history.best_mean_iu]
+        for row in (*history.head_losses, *history.pending_heads):
+            if len(row) not in (0, len(label_sets)):
+                raise ValueError("the history must hold a loss of each head")
+            numbers += row
+        if len(history.head_losses) != len(history.training):
+            raise ValueError("the history must hold losses of heads of each row")
         tables = (
             (history.training, TRAINING),
             (history.evaluations, history.evaluations_header),
@@ -106,8 +130,15 @@ class History:
         return history
 
     def write(self, folder: Path) -> None:
-        write_csv(folder / "training.csv", TRAINING, self.training)
+        missing = [""] * (len(self.training_header) - len(TRAINING))
+        rows = zip(self.training, self.head_losses, strict=True)
+        training = [[*row, *(heads or missing)] for row, heads in rows]
+        write_csv(folder / "training.csv", self.training_header, training)
         write_csv(folder / "evaluations.csv", self.evaluations_header, self.evaluations)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

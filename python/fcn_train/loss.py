@@ -30,6 +30,7 @@ def pixel_loss(
     logits: Logits = "coarse",
     cells: float = 1.0,
     shares: Any = None,
+    heads: HeadLosses | None = None,
 ) -> Tensor:
     """Cross-entropy of ``model`` on ``images`` against ``target`` (N, H, W) uint8, 255 = void.
 
@@ -40,24 +41,50 @@ def pixel_loss(
     where given; Caffe's ``normalize: true``) and is 0 for a batch without any. ``sum`` divides by
     N alone (Caffe's ``normalize: false``), so it is about ``H * W`` times the mean. Of the cells of
     the scores a share of ``cells`` counts, and of the pixels of each class one of ``shares`` (C,),
-    as :func:`fcn_train.sampling.sampled` draws them.
+    as :func:`fcn_train.sampling.sampled` draws them. ``heads`` is told what each head's loss was.
     """
+    target = sampled_targets(model, target, cells, shares)
     if not isinstance(model, MultiHeadFCN):
-        target = sampled(target, model, cells, shares)
         total = summed_loss(model, images, target, weight, logits)
         return reduced(total, target, reduction, weight)
     weights = dict.fromkeys(model.heads) if weight is None else weight
+    totals = summed_losses(model, images, target, weights, logits)
+    losses = {
+        name: reduced(totals[name], target[name], reduction, weights[name]) for name in model.heads
+    }
+    if heads is not None:
+        heads.add(losses)
+    weighted = [cast(Head, head).loss_weight * losses[name] for name, head in model.heads.items()]
+    return torch.stack(weighted).sum()
+
+
+class HeadLosses:
+    """What the losses of several heads were, since they were last asked for."""
+
+    def __init__(self) -> None:
+        self._noted: list[Tensor] = []
+
+    def add(self, losses: Any) -> None:
+        """Note those of a batch, by head; a loss alone is not noted."""
+        if isinstance(losses, Mapping):
+            self._noted.append(torch.stack([loss.detach() for loss in losses.values()]))
+
+    def taken(self) -> list[float]:
+        """Their means, which are forgotten; none of a network of one head."""
+        noted, self._noted = self._noted, []
+        means: list[float] = torch.stack(noted).mean(0).tolist() if noted else []
+        return means
+
+
+def sampled_targets(model: Net, target: Any, cells: float, shares: Any) -> Any:
+    """``target``, or those of several heads, with void where pixels do not count."""
+    if not isinstance(model, MultiHeadFCN):
+        return sampled(target, model, cells, shares)
     kept = dict.fromkeys(model.heads) if shares is None else shares
-    target = {
+    return {
         name: sampled(target[name], cast(Head, head), cells, kept[name])
         for name, head in model.heads.items()
     }
-    totals = summed_losses(model, images, target, weights, logits)
-    losses = [
-        cast(Head, head).loss_weight * reduced(totals[name], target[name], reduction, weights[name])
-        for name, head in model.heads.items()
-    ]
-    return torch.stack(losses).sum()
 
 
 def reduced(total: Tensor, target: Tensor, reduction: str, weight: Tensor | None) -> Tensor:

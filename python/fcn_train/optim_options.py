@@ -40,7 +40,7 @@ class OptimOptions:
     changes little. Large features (SqueezeNet's) want less than 1 with sgd."""
     loss: Literal["mean", "sum"] = "mean"
     """mean: per valid pixel of the batch. sum: over all its pixels, per image (Caffe's
-    normalize: false)."""
+    normalize: false), of the cross-entropy alone."""
     class_weights: str = "none"
     """none, median-frequency, or a JSON or text file with one number per class; of several sets of
     labels by name, e.g. semantic=median-frequency,geometric=none."""

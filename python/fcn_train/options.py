@@ -19,6 +19,8 @@ RecipeName = Literal["default", "paper", "heavy"]
 Logits = Literal["coarse", "full"]
 Amp = Literal["none", "bf16", "fp16"]
 Weights = Literal["last", "best", "last-raw", "best-raw"]
+CROSS_ENTROPY = "cross-entropy"
+TileWeights = Literal["constant", "gaussian", "linear"]
 # Fields that say how to run and not what are left out of config.json.
 UNSAVED = {"saved": False}
 
@@ -73,6 +75,10 @@ class TrainOptions:
     data: DataOptions = field(default_factory=DataOptions)
     model: ModelOptions = field(default_factory=ModelOptions)
     optim: OptimOptions = field(default_factory=OptimOptions)
+    loss: str = CROSS_ENTROPY
+    """cross-entropy; dice, jaccard or tversky, of classes; dice+cross-entropy, their sum; focal; or
+    the cross-entropy of the hardest pixels: ohem, those below 0.7 and at least 1/16, or top-k, a
+    tenth. Of several sets of labels by name, e.g. semantic=dice,geometric=cross-entropy."""
     logits: Logits = "coarse"
     """coarse: loss and evaluation straight from the network's coarse scores, in less time and a
     fraction of the memory. full: from the logits of every pixel, to compare with."""
@@ -145,8 +151,12 @@ class EvaluateOptions:
     """Images per forward pass, where neighbors in the list have the same size."""
     logits: Logits = "coarse"
     """As --logits of `fcn train`, whichever the run was trained with."""
-    tta: Flag = False
-    """Test-time augmentation: average the probabilities of each image and its mirror image."""
+    tta: str = "none"
+    """Test-time augmentation, averaging probabilities: flip, of each image and its mirror image;
+    0.75,1,1.25, of the image at these scales; flip,0.75,1,1.25, of each of them both ways."""
+    calibration: Flag = False
+    """Compare how sure the network is with how often it is right: a table of 15 bins, a picture and
+    the expected calibration error."""
     device: str = "auto"
     """As --device of `fcn train`."""
     threads: int = 0
@@ -184,8 +194,11 @@ class PredictOptions:
     0: at once."""
     overlap: int = 0
     """Pixels that neighboring windows share at least; probabilities are averaged there."""
-    tta: Flag = False
-    """As --tta of `fcn evaluate`."""
+    tile_weights: TileWeights = "constant"
+    """How much the pixels of a window count there: all alike; less towards its border, by a
+    Gaussian of an eighth of its side (nnU-Net's); or by the distance to the border (linear)."""
+    tta: str = "none"
+    """As --tta of `fcn evaluate`, of each window."""
     opacity: float = 0.55
     """Opacity of the classes over the image."""
     strict: Flag = False

@@ -35,7 +35,7 @@ def predict(options: PredictOptions, console: Console | None = None) -> int:
     console = console or Console()
     if not 0 <= options.opacity <= 1:
         raise UsageError(f"--opacity must be in [0, 1], got {options.opacity}")
-    views = Views(options.tile, options.overlap, options.tta)
+    views = Views(options.tile, options.overlap, options.tta, options.tile_weights)
     views.check()
     segmenter = open_segmenter(options, views, console)
     channels = segmenter.channels

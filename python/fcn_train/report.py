@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from fcn_ext.calibration import Reliability
 from fcn_ext.metrics import Scores, scores_from_matrix
-from fcn_train import pictures
+from fcn_train import calibration, pictures
 from fcn_train.classes import Classes
 from fcn_train.files import make_folder, remove_leftovers, write_text
 from fcn_train.history import SCORES, History, write_csv
@@ -32,6 +33,7 @@ class Result:
         rows: pictures of some examples.
         worst, best: pictures of those with the lowest and the highest mean IU, the extreme first.
         per_image: name and mean IU of each image.
+        reliability: how often the network is right, by how sure it is, where that was asked for.
     """
 
     classes: Classes
@@ -40,6 +42,7 @@ class Result:
     worst: Sequence[pictures.Picture] = ()
     best: Sequence[pictures.Picture] = ()
     per_image: Sequence[tuple[str, float]] = ()
+    reliability: Reliability | None = None
 
     @cached_property
     def scores(self) -> Scores:
@@ -48,7 +51,9 @@ class Result:
     def values(self) -> dict[str, Any]:
         """As ``metrics.json`` has them."""
         scores = {name: getattr(self.scores, name) for name in SCORES}
-        return {**scores, "classes": self.class_rows, "num_pixels": int(self.scores.num_pixels)}
+        sure = {} if self.reliability is None else calibration.values(self.reliability)
+        pixels = int(self.scores.num_pixels)
+        return {**scores, **sure, "classes": self.class_rows, "num_pixels": pixels}
 
     @cached_property
     def class_rows(self) -> list[dict[str, Any]]:
@@ -132,6 +137,8 @@ def _write_result(folder: Path, result: Result, end: str) -> None:
     )
     pictures.draw_confusion(folder / f"confusion_matrix{end}.png", counts, names)
     pictures.draw_overlays(folder / f"overlays{end}.png", result.rows, names, palette)
+    if result.reliability is not None:
+        calibration.write(folder, end, result.reliability)
 
 
 def to_json(values: Any) -> str:

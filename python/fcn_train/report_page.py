@@ -53,6 +53,10 @@ def report_page(
         parts += [_drawn(folder / f"per_class{end}.png", "IU of each class"), _classes(result)]
         parts += [f"<h2>Confusions{of_set}</h2>", _confusions(result)]
         parts += [_drawn(folder / f"confusion_matrix{end}.png", "confusion matrix")]
+        if result.reliability is not None:
+            parts += [f"<h2>Calibration{of_set}</h2>"]
+            alt = "accuracy against the winner's probability"
+            parts += [_drawn(folder / f"calibration{end}.png", alt)]
     if environment:
         parts += ["<h2>Environment</h2>", table(environment.items())]
     if config:

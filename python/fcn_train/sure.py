@@ -9,10 +9,26 @@ import torch
 from torch import Tensor
 
 from fcn_ext import ops
-from fcn_ext.models import MultiHeadFCN
-from fcn_train.heads import Net, in_order
+from fcn_train.heads import Net, head_list, in_order
+from fcn_train.options import Logits
 from fcn_train.runtime import Runtime
 from fcn_train.views import Views
+
+
+def sure_labels(
+    model: Any, images: Tensor, views: Views, logits: Logits
+) -> list[tuple[Tensor, Tensor]]:
+    """For each head labels (N, H, W), and the probability of each."""
+    if views.several:
+        return [each.argmax(return_probability=True) for each in views.average(model, images)]
+    size = (images.shape[2], images.shape[3])
+    if logits == "full":
+        made = in_order(model(images))
+        return [ops.argmax(each, size, return_probability=True) for each in made]
+    return [
+        ops.argmax(scores, size, head.geometry, return_probability=True)
+        for scores, head in zip(in_order(model.scores(images)), head_list(model), strict=True)
+    ]
 
 
 @torch.inference_mode()
@@ -21,20 +37,8 @@ def segment_surely(
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Class indices (H, W) uint8 of an image (C, H, W), normalized, and the softmax probability of
     each, (H, W) float32; for each head. ``model`` is in eval mode."""
-    images = runtime.images(image[None])
-    size = (image.shape[1], image.shape[2])
-    heads: Any = model.heads.values() if isinstance(model, MultiHeadFCN) else [model]
     with runtime.autocast():
-        if views.several:
-            made = [
-                average.argmax(return_probability=True) for average in views.average(model, images)
-            ]
-        else:
-            all_scores: list[Tensor] = in_order(model.scores(images))
-            made = [
-                ops.argmax(scores, size, head.geometry, return_probability=True)
-                for scores, head in zip(all_scores, heads, strict=True)
-            ]
+        made = sure_labels(model, runtime.images(image[None]), views, "coarse")
     return [
         (labels[0].cpu().numpy(), probability[0].float().cpu().numpy())
         for labels, probability in made

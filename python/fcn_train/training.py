@@ -31,7 +31,8 @@ from fcn_train.failures import is_out_of_memory
 from fcn_train.files import remove_leftovers, write_text
 from fcn_train.heads import in_order
 from fcn_train.initialize import initial_network
-from fcn_train.loss import pixel_loss
+from fcn_train.loss import HeadLosses
+from fcn_train.named_losses import chosen_loss
 from fcn_train.network import normalization_of
 from fcn_train.optim import build_optimizer, lr_factor, set_lr
 from fcn_train.options import TrainOptions
@@ -111,9 +112,9 @@ class Training:
             average=Average(model, optim.ema) if optim.ema else None,
             scaler=Scaler(runtime.device) if runtime.amp == "fp16" else None,
         )
+        self._head_losses = HeadLosses()
         self._loss = functools.partial(
-            pixel_loss,
-            reduction=optim.loss,
+            chosen_loss(options, self.state.history.label_sets),
             weight=by_head(
                 *("--optim.class-weights", class_weights, optim.class_weights),
                 *(splits.train, runtime.device),
@@ -124,6 +125,7 @@ class Training:
                 *("--optim.class-sampling", class_shares, optim.class_sampling),
                 *(splits.train, runtime.device),
             ),
+            heads=self._head_losses,
         )
         self._loader = TrainLoader(
             splits.train,
@@ -224,6 +226,7 @@ class Training:
                     profile=self._profile,
                 )
                 with self._profile.part(OPTIMIZER), lost_workers_held_back():
+                    state.history.note_heads(self._head_losses.taken())
                     state.update(loss, optim.lr * factor, self.schedule, self._options.log_every)
                 self._show()
         except LossError as error:
@@ -367,6 +370,7 @@ class Training:
     def _keep(self, which: str) -> None:
         for name, weights in self.state.kept(which).items():
             save_weights(self._folder.weights(name), weights)
+
     def _show(self) -> None:
         """What is logged by now, to those who look on with TensorBoard."""
         if self._events is not None:

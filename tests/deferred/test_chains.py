@@ -44,6 +44,11 @@ def operations(choose: random.Random) -> list[Callable[[Tensor], Any]]:
             x, labels(x), weight(x), None, ignored, None, reduction, label_smoothing=smoothing
         )
 
+    def binary(x: Tensor) -> Tensor:
+        target = torch.linspace(0, 1, x.numel(), dtype=x.dtype).view(x.shape)
+        target = target.round() if keep else target
+        return F.binary_cross_entropy_with_logits(x, target, reduction=reduction)
+
     def changed(x: Tensor, change: Callable[[Tensor], Any]) -> Tensor:
         change(x)
         return x
@@ -67,6 +72,8 @@ def operations(choose: random.Random) -> list[Callable[[Tensor], Any]]:
         *(lambda x: x.argmax(d[0], keepdim=keep), lambda x: x.max(d[0], keepdim=keep)),
         *(lambda x: x.topk(1, dim=d[0]), lambda x: x.softmax(1), lambda x: F.log_softmax(x, 1)),
         *(lambda x: x.softmax(d[0]), lambda x: x.softmax(1).argmax(1), lambda x: x.max(d[0])[0]),
+        *(binary, lambda x: kept(x, binary), lambda x: x.sigmoid(), lambda x: x.sigmoid() >= 0.4),
+        *(lambda x: kept(x, lambda x: x > 0.1), lambda x: x <= 0.2),
         lambda x: F.nll_loss(x, labels(x), reduction=reduction),
         lambda x: kept(x, lambda x: F.nll_loss(F.log_softmax(x, 1), labels(x))),
     ]
@@ -76,7 +83,7 @@ def operations(choose: random.Random) -> list[Callable[[Tensor], Any]]:
         *(lambda x: changed(x, lambda x: x[0].mul_(0.3)), lambda x: x.copy_(x.flip(0))),
         *(lambda x: changed(x, lambda x: x.__setitem__(0, 0.7)), lambda x: x.detach().zero_()),
         *(lambda x: changed(x, lambda x: x.transpose(0, 1).mul_(1.5)), lambda x: x[:, i]),
-        *(lambda x: x[::2], lambda x: x[..., 1:], lambda x: x.unbind(0)[i], lambda x: x > 0),
+        *(lambda x: x[::2], lambda x: x[..., 1:], lambda x: x.unbind(0)[i], lambda x: x.gt_(0)),
         *(lambda x: x.chunk(2)[0], lambda x: x.split(1, dim=1)[0], lambda x: x.expand(2, *x.shape)),
         *(lambda x: torch.cat([x, x.detach()]), lambda x: torch.stack([x, x]), lambda x: x.roll(1)),
         *(lambda x: x.unflatten(-1, (2, -1)), lambda x: x.diagonal(), lambda x: x[x > 0]),

@@ -121,7 +121,9 @@ COMPUTED: dict[str, Loss] = {
     "smoothing too large": lambda x: F.cross_entropy(x, labels(), label_smoothing=1.5),
     "classes last": lambda x: F.cross_entropy(x.permute(0, 2, 3, 1), labels()),
     "dice": lambda x: 1 - (x.softmax(1)[:, 1] * (labels() == 1)).mean(),
-    "binary": lambda x: F.binary_cross_entropy_with_logits(x[:, :1], labels()[:, None].double()),
+    "one channel": lambda x: F.binary_cross_entropy_with_logits(
+        x[:, :1], labels()[:, None].double()
+    ),
 }
 
 

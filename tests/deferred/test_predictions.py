@@ -47,6 +47,45 @@ PREDICTIONS: dict[str, Callable[[Tensor], Any]] = {
 }
 
 
+THRESHOLDS: dict[str, Callable[[Tensor], Any]] = {
+    "logits": lambda x: (x > 0, x >= 0.25, x.lt(-0.5), torch.le(x, 1), ~(x > 2)),
+    "sigmoids": lambda x: [x.sigmoid() > p for p in (0.01, 0.3, 0.5, 0.7, 0.99)],
+    "other comparisons": lambda x: [f(torch.sigmoid(x), 0.4) for f in (torch.ge, torch.lt)],
+    "modules": lambda x: torch.nn.Sigmoid()(x).le(0.6).float(),
+    "images and views": lambda x: (x[1] > 0, x.permute(2, 0, 3, 1).sigmoid() > 0.4, x.mT < 0),
+    "pixels": lambda x: (x.flatten(1) > 0, x.view(-1).sigmoid() >= 0.5),
+    "channels_last": lambda x: x.contiguous(memory_format=torch.channels_last).sigmoid() > 0.6,
+}
+
+
+@pytest.mark.parametrize("name", THRESHOLDS)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_masks(name: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    agrees(lambda coarse: THRESHOLDS[name](up(coarse)), monkeypatch, computed=0, dtype=dtype)
+
+
+def test_masks_of_equal_scores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a score is the threshold, the comparisons part."""
+
+    def program(coarse: Tensor) -> Any:
+        logits = up((coarse * 0 + 0.5).detach())
+        zero = up((coarse * 0).detach()).sigmoid()
+        return (
+            [f(logits, 0.5) for f in (torch.gt, torch.ge, torch.lt, torch.le)],
+            [f(zero, 0.5) for f in (torch.gt, torch.ge, torch.lt, torch.le)],
+        )
+
+    agrees(program, monkeypatch, computed=0)
+
+
+def test_probability_of_a_softmax_of_softmaxes(monkeypatch: pytest.MonkeyPatch) -> None:
+    agrees(
+        lambda coarse: ops.argmax(up(coarse).softmax(1), SIZE, return_probability=True),
+        monkeypatch,
+        computed=1,
+    )
+
+
 @pytest.mark.parametrize("name", PREDICTIONS)
 @pytest.mark.parametrize("differentiated", [False, True])
 def test_predictions(name: str, differentiated: bool, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,7 +116,8 @@ COMPUTED: dict[str, Callable[[Tensor], Any]] = {
     "wrong dimension": lambda x: x.argmax(4),
     "wrong number": lambda x: x.topk(6, dim=1),
     "softmax over rows": lambda x: (x.softmax(2).argmax(1), x.softmax(2).sum(2)),
-    "thresholds": lambda x: (x > 0, x.sigmoid() > 0.5, (x > 0).sum(), x.nonzero().shape),
+    "thresholds that are none": lambda x: (x > x.mean(), x.sigmoid() > 1, x.nonzero().shape),
+    "winners of sigmoids": lambda x: ((20 * x).sigmoid().argmax(1), x.sigmoid().max(1)),
     "every other image": lambda x: x[::2].argmax(1),
     "no image": lambda x: x[:0].argmax(1),
     "some classes": lambda x: (x[:, 1:].argmax(1), x[:, 1], x[:, [0, 2]].argmax(1)),

@@ -16,7 +16,7 @@ from .losses import GRADIENT, near
 from .test_pixel_losses import loss_and_gradient
 from .test_sigmoid_sums import masks
 
-REDUCTIONS = ["none", "sum", "mean", "mean_masks"]
+REDUCTIONS = ["none", "sum", "mean", "mean_masks", "pixels"]
 OPTIONS: dict[str, list[dict[str, Any]]] = {
     "sigmoid_cross_entropy": [{}, {"pos_weight": torch.tensor([0.5, 2.0, 3.0])}],
     "sigmoid_focal_loss": [{}, {"gamma": 0.5, "alpha": None}, {"alpha": 0.6, "gamma": 3.0}],
@@ -49,7 +49,7 @@ def test_matches_reference(name: str, case: Case, device: torch.device) -> None:
     for given in OPTIONS[name]:
         options = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in given.items()}
         for place, reduction in enumerate(reductions(name)):
-            scores = case.scores(2, 3, SCORE_TYPES[place]).to(device)
+            scores = case.scores(2, 3, SCORE_TYPES[place % len(SCORE_TYPES)]).to(device)
             assert_matches(name, case, scores, target, **options, reduction=reduction)
 
 
@@ -77,6 +77,35 @@ def test_void_and_nothing(name: str) -> None:
         empty = torch.zeros((0, 2, 3, 3), requires_grad=True)
         nothing = torch.zeros((0, 2, 9, 9), dtype=torch.bool)
         assert function(empty, nothing, reduction=reduction).sum().item() == 0
+
+
+@pytest.mark.parametrize("name", ["sigmoid_cross_entropy", "sigmoid_focal_loss"])
+def test_maps_of_losses(name: str) -> None:
+    """As large as the target, whatever its type and however many sizes it has."""
+    function, plain = getattr(losses, name), getattr(reference_losses, name)
+    case = PLAIN[0]
+    scores, target = case.scores(2, 3, torch.float64), masks(case)
+    for given in (target.long(), (target == 1), target.mT.contiguous().mT):
+        found = function(scores, given, case.geometry, reduction="pixels")
+        assert found.shape == target.shape
+        near(found, plain(scores, given, case.geometry, reduction="pixels"), 1e-12)
+        assert not found[given == 255].any()
+    one = function(scores[:, :1], target[:, 0], case.geometry, reduction="pixels")
+    assert one.shape == target[:, 0].shape
+    near(one, function(scores, target, case.geometry, reduction="pixels")[:, 0], 1e-12)
+
+
+def test_maps_of_probabilities() -> None:
+    """By the losses of one and zero, without and with a weight of ones."""
+    case, weight = PLAIN[1], torch.tensor([0.5, 2.0, 3.0])
+    soft = torch.rand(2, 3, *case.fine, generator=torch.Generator().manual_seed(0))
+    for options in ({}, {"pos_weight": weight}, {"pos_weight": torch.tensor(4.0)}):
+        assert_matches(
+            "sigmoid_cross_entropy", case, case.scores(2, 3), soft, **options, reduction="pixels"
+        )
+    soft[1, 2, 0, 3] = 1.5
+    with pytest.raises(ValueError, match=r"target must be in \[0, 1\], got 1.5 at \(1, 2, 0, 3\)"):
+        losses.sigmoid_cross_entropy(case.scores(2, 3), soft, case.geometry, reduction="pixels")
 
 
 def test_replaces_the_two_usual_lines() -> None:
@@ -121,7 +150,7 @@ SCORES, TARGET = torch.zeros(1, 3, 4, 4), torch.zeros((1, 3, 8, 8), dtype=torch.
         (
             lambda: losses.sigmoid_cross_entropy(SCORES, TARGET, reduction="all"),
             ValueError,
-            "reduction must be 'none', 'sum', 'mean' or 'mean_masks', got 'all'",
+            "reduction must be 'none', 'sum', 'mean', 'mean_masks' or 'pixels', got 'all'",
         ),
         (
             lambda: losses.sigmoid_cross_entropy(SCORES, TARGET[0]),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -15,6 +17,33 @@ from fcn_ext.prediction import CoarseWindows, _rows, tile_windows
 from tests.ops.heads import SCORE_TYPES
 
 SIZE = (33, 50)
+
+
+def gaussian(height: int, width: int) -> Tensor:
+    """nnU-Net's: an impulse in the middle, filtered along either axis."""
+
+    def filtered(side: int) -> np.ndarray:
+        impulse = np.zeros(side)
+        impulse[side // 2] = 1
+        taps = np.exp(-(np.arange(-side, side + 1) ** 2) / (2 * (side / 8) ** 2))
+        return np.convolve(impulse, taps)[side:-side]
+
+    return torch.from_numpy(np.outer(filtered(height), filtered(width)))
+
+
+def linear(height: int, width: int) -> Tensor:
+    def distance(side: int) -> Tensor:
+        centers = torch.arange(side, dtype=torch.float64) + 0.5
+        return torch.minimum(centers, side - centers)
+
+    return distance(height)[:, None] * distance(width)
+
+
+IMPORTANCE: dict[str, Callable[[int, int], Tensor]] = {
+    "constant": lambda height, width: torch.ones(height, width, dtype=torch.float64),
+    "gaussian": gaussian,
+    "linear": linear,
+}
 
 
 def plain(size: tuple[int, int], calls: list[dict[str, Any]], average: str) -> Tensor:
@@ -33,14 +62,15 @@ def plain(size: tuple[int, int], calls: list[dict[str, Any]], average: str) -> T
         if average == "probability":
             full = full.softmax(1)
         place = (left, size[1] - left - width, top, size[0] - top - height)
-        canvas = canvas + call["weight"] * torch.nn.functional.pad(full, place)
-        total[top : top + height, left : left + width] += call["weight"]
+        weights = call["weight"] * IMPORTANCE[call["importance"]](height, width)
+        canvas = canvas + torch.nn.functional.pad(weights * full, place)
+        total[top : top + height, left : left + width] += weights
     result: Tensor = canvas / total
     return result
 
 
 def call(scores: Tensor, window: Any, geometry: Geometry, **options: Any) -> dict[str, Any]:
-    defaults = {"flip": False, "weight": 1.0, "seen_size": None}
+    defaults = {"flip": False, "weight": 1.0, "seen_size": None, "importance": "constant"}
     return {"scores": scores, "window": window, "geometry": geometry, **defaults, **options}
 
 
@@ -97,6 +127,35 @@ def test_equals_full_canvases(average: str, tile: int, monkeypatch: pytest.Monke
     assert windows.confusion_matrix(target, out=counts, invalid=invalid) is counts
     assert torch.equal(counts - 1, ops.confusion_matrix(labels, target, 4))
     assert invalid.item() == 3
+
+
+@pytest.mark.parametrize("tile", [1, 2**19])
+@pytest.mark.parametrize("average", ["score", "probability"])
+def test_windows_that_weigh_less_at_the_border(
+    average: str, tile: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By either name, beside windows whose pixels weigh alike, and alone."""
+    monkeypatch.setattr(_rows, "TILE", tile)
+    calls = calls_of()
+    names = itertools.cycle(["gaussian", "linear", "constant"])
+    mixed = [{**call, "importance": next(names)} for call in calls]
+    tiled = [{**call, "importance": "gaussian"} for call in calls if call["window"]][:-2]
+    for given in (mixed, tiled):
+        expected = plain(SIZE, given, average)
+        found = windows_of(given, average)
+        torch.testing.assert_close(found.mean(), expected, rtol=1e-11, atol=1e-11)
+        assert torch.equal(found.argmax().long(), expected.argmax(1))
+
+
+@pytest.mark.parametrize("name", ["gaussian", "linear"])
+@pytest.mark.parametrize("size", [(1, 1), (2, 5), (64, 33)])
+def test_one_window_alone_is_itself(name: Any, size: tuple[int, int]) -> None:
+    """However little its corners weigh."""
+    scores = torch.randn(1, 5, 2, 3)
+    alone, weighted = CoarseWindows(size), CoarseWindows(size)
+    alone.add(scores)
+    weighted.add(scores, importance=name)
+    torch.testing.assert_close(weighted.mean(), alone.mean())
 
 
 @pytest.mark.parametrize("dtype", SCORE_TYPES)
@@ -167,6 +226,11 @@ def test_windows_must_cover_the_image() -> None:
         ({"geometry": None}, TypeError, "geometry must be"),
         ({"seen_size": 0}, ValueError, r"seen_size must be in \[1, 2\*\*30\], got \(0, 0\)"),
         ({"flip": 1}, TypeError, "flip must be a bool, got 1"),
+        (
+            {"importance": "hann"},
+            ValueError,
+            "importance must be 'constant', 'gaussian' or 'linear', got 'hann'",
+        ),
         ({"weight": 0}, ValueError, "weight must be a number > 0, got 0"),
         ({"weight": float("nan")}, ValueError, "weight must be a number > 0, got nan"),
         (

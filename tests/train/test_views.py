@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
@@ -33,11 +34,21 @@ def averaged(model: Any, image: Tensor, views: Views) -> Tensor:
     for top, left, height, width in tile_windows(size, views.tile or max(size), views.overlap):
         rows, columns = slice(top, top + height), slice(left, left + width)
         crop = image[None, :, rows, columns]
-        canvas[:, rows, columns] += model(crop).softmax(1)[0]
-        seen[rows, columns] += 1
-        if views.tta:
-            canvas[:, rows, columns] += model(crop.flip(3)).softmax(1).flip(3)[0]
-            seen[rows, columns] += 1
+        weights = torch.ones(height, width)
+        if views.tile_weights == "gaussian":
+            down, across = (
+                torch.exp(-32 * ((torch.arange(n) - n // 2) / n) ** 2) for n in (height, width)
+            )
+            weights = down[:, None] * across
+        parts = [] if views.tta == "none" else views.tta.split(",")
+        for scale in [float(part) for part in parts if part != "flip"] or [1]:
+            sides = [max(1, int(side * scale + 0.5)) for side in (height, width)]
+            view = F.interpolate(crop, sides, mode="bilinear", antialias=True)
+            for flip in (False, True) if "flip" in parts else (False,):
+                logits = model(view.flip(3)).flip(3) if flip else model(view)
+                logits = F.interpolate(logits, (height, width), mode="bilinear")
+                canvas[:, rows, columns] += weights * logits.softmax(1)[0]
+                seen[rows, columns] += weights
     return canvas / seen
 
 
@@ -53,13 +64,14 @@ def test_predictions_are_averages(varied_run: Path, command: Command, tmp_path: 
     pixels = np.random.default_rng(0).integers(0, 256, (45, 61, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "large.png")
     output = tmp_path / "out"
-    options = ("--tile", "32", "--overlap", "8", "--tta")
+    options = ("--tile", "32", "--overlap", "8", "--tile-weights", "gaussian")
     code, _, _ = command(
-        "predict", tmp_path / "large.png", "--run", varied_run, "--output", output, *options
+        *("predict", tmp_path / "large.png", "--run", varied_run, "--output", output),
+        *("--tta", "flip,0.75,1,1.25", *options),
     )
     assert code == 0
     image = image_to_tensor(read_image(tmp_path / "large.png"), IMAGENET)
-    mean = averaged(load_run(varied_run).model, image, Views(32, 8, True))
+    mean = averaged(load_run(varied_run).model, image, Views(32, 8, "flip,0.75,1,1.25", "gaussian"))
     with Image.open(output / "large.png") as index:
         agree(torch.from_numpy(np.array(index)), mean)
 
@@ -67,7 +79,7 @@ def test_predictions_are_averages(varied_run: Path, command: Command, tmp_path: 
 def test_mirror_images_are_scored(varied_run: Path, sample_root: Path) -> None:
     run = load_run(varied_run)
     dataset = open_dataset("sample", sample_root, "val")
-    views = Views(tta=True)
+    views = Views(tta="flip")
     runtime = Runtime(torch.device("cpu"))
     counts = Evaluator(dataset, runtime, IMAGENET, views=views).count(run.model)
     expected = 0
@@ -87,7 +99,7 @@ def test_each_head_has_its_average() -> None:
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     image = torch.randn(3, 40, 33)
-    views = Views(tile=30, overlap=5, tta=True)
+    views = Views(tile=30, overlap=5, tta="1.5,flip")
     labels = segment(model, image, Runtime(torch.device("cpu")), views)
     assert list(labels) == ["semantic", "geometric"]
     for name, found in labels.items():
@@ -112,6 +124,11 @@ class OneOf(torch.nn.Module):
     [
         (("--tile", "-1"), "--tile must be >= 1, or 0 for the whole image, got -1"),
         (("--overlap", "4"), "--overlap has no meaning without --tile"),
+        (("--tile-weights", "linear"), "--tile-weights has no meaning without --tile"),
+        (("--tta", "flip,large"), "such as flip,0.75,1,1.25, got 'flip,large'"),
+        (("--tta", "0"), "--tta must be none, or flip and different factors from 1/16 to 16"),
+        (("--tta", "1,1.0"), "different factors"),
+        (("--tta", "flip,nan"), "--tta must be"),
         (("--tile", "8", "--overlap", "8"), "--overlap must be in [0, --tile = 8), got 8"),
     ],
 )
@@ -126,6 +143,6 @@ def test_windows_that_there_cannot_be(
 
 
 def test_mirror_images_need_coarse_scores(finished_run: Path, command: Command) -> None:
-    code, _, err = command("evaluate", "--run", finished_run, "--tta", "--logits", "full")
+    code, _, err = command("evaluate", "--run", finished_run, "--tta", "flip", "--logits", "full")
     assert code != 0
     assert "--tta averages coarse scores, got --logits full" in err

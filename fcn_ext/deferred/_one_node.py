@@ -1,0 +1,85 @@
+"""A function of deferred logits as one node of the graph, where torch would have several, or would
+differentiate one by operators on the full tensor."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from fcn_ext.deferred._gradient import gradient_of
+from fcn_ext.deferred._tensor import as_ordinary, ordinary
+
+__all__ = ["Form", "OneNode", "may_be_one_node"]
+
+aten = torch.ops.aten
+
+# Not public in torch. Without it a checkpoint may refuse what its recomputation saves.
+saved_tensors_hooks = getattr(
+    torch._C._autograd, "_top_saved_tensors_default_hooks", lambda ignore_is_tracing: None
+)
+
+
+class Form(Protocol):
+    """What the node is of. ``tensors`` are those that it was given, or None."""
+
+    def plain(self, logits: Tensor, *tensors: Tensor | None) -> Tensor:
+        """The result from ordinary logits, by torch's formulas, differentiable twice."""
+        ...
+
+    def coarse(self, logits: Any, grad: Tensor, *tensors: Tensor | None) -> Tensor | None:
+        """The gradient by the scores of deferred ``logits``; None where torch has more to say."""
+        ...
+
+
+class OneNode(torch.autograd.Function):
+    """Of deferred logits: ``computed`` holds the result, which the node takes from it."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, logits: Any, form: Form, tensors: list[Tensor | None], computed: list[Tensor]
+    ) -> Tensor:
+        ctx.logits, ctx.version, ctx.form = logits, logits._version, form
+        ctx.save_for_backward(aten.clone.default(logits), *tensors)
+        tensors.clear()
+        return computed.pop()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        frozen, *tensors = ctx.saved_tensors
+        form: Form = ctx.form
+        if torch.is_grad_enabled():
+            return _differentiable_gradient(ctx, tensors, grad), None, None, None
+
+        def plain() -> Tensor:
+            # Asked for below autograd, which this turns on again, too.
+            with torch.inference_mode(False), torch.enable_grad():
+                full = ordinary(frozen).detach().requires_grad_()
+                result = form.plain(full, *tensors)
+                full_grad: Tensor = torch.autograd.grad(result, full, grad)[0]
+                return full_grad
+
+        coarse = form.coarse(frozen, grad, *tensors)
+        result = plain() if coarse is None else gradient_of(frozen, "logits", coarse, plain)
+        return result, None, None, None
+
+
+def _differentiable_gradient(ctx: Any, tensors: list[Tensor | None], grad: Tensor) -> Tensor:
+    """The gradient at full size, for a second derivative."""
+    if ctx.logits._version != ctx.version:
+        raise RuntimeError(
+            "one of the variables needed for gradient computation has been modified by an inplace "
+            "operation: the logits of a loss that is differentiated twice"
+        )
+    logits = as_ordinary(ctx.logits)
+    result = ctx.form.plain(logits, *tensors)
+    (gradient,) = torch.autograd.grad(result, logits, grad, create_graph=True)
+    return gradient
+
+
+def may_be_one_node(logits: Tensor) -> tuple[bool, bool]:
+    """Whether the logits are differentiated, and whether a node of ours may do it: a checkpoint
+    counts what is saved, and its recomputation may run elsewhere."""
+    differentiated = logits.requires_grad and torch.is_grad_enabled()
+    return differentiated, not (differentiated and saved_tensors_hooks(True) is not None)

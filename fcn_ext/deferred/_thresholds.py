@@ -1,0 +1,64 @@
+"""Masks straight from coarse scores: logits, or their sigmoids, compared with a number."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fcn_ext.deferred._predictions import scores_of
+from fcn_ext.deferred._snapshot import laid_out, step_of
+from fcn_ext.deferred._tensor import DeferredLogits, handles
+from fcn_ext.geometry import Resize
+from fcn_ext.prediction._masks import above
+
+aten = torch.ops.aten
+
+
+@handles(aten.sigmoid.default)
+def _sigmoid(func: Any, self: Any) -> Any:
+    found = scores_of(self)
+    if found is None or found[0].kind != "logits":
+        return NotImplemented
+    recipe = found[0]
+    carried = recipe.step(step_of(func, (), {}), recipe.twin, recipe.layout, kind="sigmoid")
+    return NotImplemented if carried is None else DeferredLogits(carried)
+
+
+# Of each comparison: whether it asks for what is below, and whether its answer is to be negated.
+_COMPARISONS = {
+    aten.gt.Scalar: (False, False),
+    aten.lt.Scalar: (True, False),
+    aten.ge.Scalar: (True, True),
+    aten.le.Scalar: (False, True),
+}
+
+
+@handles(*_COMPARISONS)
+def _compared(func: Any, self: Any, number: Any) -> Any:
+    found = scores_of(self)
+    if found is None or found[0].kind not in ("logits", "sigmoid"):
+        return NotImplemented
+    recipe, snapshot, scores = found
+    limit = _limit(number, recipe.kind == "sigmoid")
+    if limit is None:
+        return NotImplemented
+    below, negated = _COMPARISONS[func]
+    if below:
+        scores, limit = -scores, -limit
+    masks = above(scores, snapshot.size, Resize(bool(snapshot.align_corners)), limit)
+    if negated:
+        masks.logical_not_()
+    result: Tensor = recipe.layout.from_full_map(masks, recipe.twin.shape)
+    return laid_out(result, recipe.twin)
+
+
+def _limit(number: Any, of_sigmoid: bool) -> float | None:
+    """The logit that is compared with; None where no finite one says the same."""
+    if isinstance(number, bool) or not isinstance(number, (int, float)):
+        return None
+    if not of_sigmoid:
+        return float(number) if abs(number) < torch.finfo(torch.float16).max else None
+    return math.log(number) - math.log1p(-number) if 0 < number < 1 else None

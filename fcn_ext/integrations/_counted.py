@@ -1,0 +1,137 @@
+"""What the metrics of other libraries share here: counts, taken of whatever a net gives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from fcn_ext.geometry import Geometry, Resize
+from fcn_ext.metrics import ConfusionMatrix
+
+ZERO_LABEL, REDUCED_VOID = 0, 255
+
+
+class Counted:
+    """A confusion matrix, and what goes into it; the metrics made of it derive from this.
+
+    Attributes:
+        counts: the matrix so far.
+        reduce_labels: whether labels are one less than they are written, and 0 is void.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        ignore_index: int = 255,
+        reduce_labels: bool = False,
+        device: torch.device | str | None = None,
+    ) -> None:
+        if not isinstance(reduce_labels, bool):
+            raise TypeError(f"reduce_labels must be a bool, got {reduce_labels!r}")
+        self.counts = ConfusionMatrix(num_classes, ignore_index=ignore_index, device=device)
+        self.reduce_labels = reduce_labels
+
+    def update(self, predictions: Any, references: Any, geometry: Geometry = Resize()) -> None:
+        """Adds a batch.
+
+        Args:
+            predictions: labels (N, H, W), of any integer type; or scores (N, C, h, w) in floating
+                point, coarse ones or logits, which reach the size of the references as ``geometry``
+                says and are not stored there. Tensors or arrays; or a list of such of single
+                images, (H, W) or (C, h, w), of whatever sizes.
+            references: labels (N, H, W), or a list of them, (H, W).
+
+        Raises:
+            TypeError, ValueError: they do not go together; see
+                :meth:`ConfusionMatrix.update <fcn_ext.metrics.ConfusionMatrix.update>`.
+        """
+        for prediction, target in batches(predictions, references):
+            labels = reduced(target) if self.reduce_labels else target
+            if prediction.is_floating_point():
+                self.counts.update_scores(prediction, labels, geometry)
+            else:
+                self.counts.update(prediction, labels)
+
+    def reset(self) -> None:
+        """Forgets all batches."""
+        self.counts.reset()
+
+    def all_reduce(self, group: dist.ProcessGroup | None = None) -> None:
+        """Sums the counts over processes: as :meth:`ConfusionMatrix.all_reduce
+        <fcn_ext.metrics.ConfusionMatrix.all_reduce>`."""
+        self.counts.all_reduce(group)
+
+    def _areas(self) -> Areas:
+        """Raises ValueError where labels were out of range."""
+        self.counts.compute()
+        return Areas(self.counts.matrix)
+
+
+class Areas:
+    """Pixels of each class, float64 (num_classes,): of the target, predicted, and both."""
+
+    def __init__(self, matrix: Tensor) -> None:
+        counts = matrix.cpu().numpy().astype(np.float64)
+        self.target, self.predicted = counts.sum(1), counts.sum(0)
+        self.both = np.diag(counts).copy()
+        self.either = self.target + self.predicted - self.both
+
+    def accuracy(self) -> np.ndarray:
+        return share(self.both, self.target)
+
+    def iou(self) -> np.ndarray:
+        return share(self.both, self.either)
+
+    def overall_accuracy(self) -> float:
+        return float(share(self.both.sum(), self.target.sum()))
+
+
+def share(part: Any, whole: Any) -> np.ndarray:
+    """``part / whole``, NaN of nothing."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(np.divide(part, whole))
+
+
+def mean(values: Any) -> float:
+    """Of what is not NaN; NaN of nothing, without NumPy's warning."""
+    known = np.asarray(values)[~np.isnan(values)]
+    return float(known.mean()) if known.size else float("nan")
+
+
+def reduced(labels: Tensor) -> Tensor:
+    """Labels one less than they were; 0 and 255 are 255, as ADE20K's background is void."""
+    void = (labels == ZERO_LABEL) | (labels == REDUCED_VOID)
+    if labels.dtype == torch.int8:
+        labels = labels.to(torch.int16)
+    return torch.where(void, REDUCED_VOID, labels - 1)
+
+
+def batches(predictions: Any, references: Any) -> Iterator[tuple[Tensor, Tensor]]:
+    """What :meth:`Counted.update` takes, as tensors with images first."""
+    if isinstance(predictions, (list, tuple)) or isinstance(references, (list, tuple)):
+        if len(predictions) != len(references):
+            raise ValueError(
+                "predictions and references must be as many, got "
+                f"{len(predictions)} and {len(references)}"
+            )
+        for prediction, reference in zip(predictions, references, strict=True):
+            yield _tensor(prediction)[None], _tensor(reference)[None]
+    else:
+        prediction, reference = _tensor(predictions), _tensor(references)
+        single = reference.dim() == 2
+        yield (prediction[None], reference[None]) if single else (prediction, reference)
+
+
+def _tensor(values: Any) -> Tensor:
+    if isinstance(values, Tensor):
+        return values
+    array = np.asarray(values)
+    if array.dtype.kind == "u" and array.dtype != np.uint8:
+        array = array.astype(np.int64)
+    return torch.from_numpy(array if array.flags.writeable else array.copy())

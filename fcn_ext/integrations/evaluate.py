@@ -1,0 +1,154 @@
+"""The metric ``mean_iou`` of Hugging Face's evaluate, from our counts.
+
+``evaluate`` keeps every label map until the end, and wants labels of full size. Here batches are
+counted as they come, from the coarse scores that a model gives, and the dictionary is the same. For
+transformers' ``Trainer`` :func:`compute_metrics` makes the callable that it wants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from fcn_ext.integrations._counted import Areas, Counted, mean
+
+__all__ = ["MeanIoU", "compute_metrics", "metrics_of"]
+
+
+def metrics_of(matrix: Tensor, nan_to_num: float | None = None) -> dict[str, Any]:
+    """``evaluate``'s dictionary of a confusion matrix (num_labels, num_labels), rows = target.
+
+    ``mean_iou`` is the mean over classes that are present or predicted, ``mean_accuracy`` over
+    those present, ``overall_accuracy`` of all pixels; ``per_category_iou`` and
+    ``per_category_accuracy`` are float64 (num_labels,), NaN where undefined, or ``nan_to_num``.
+
+        >>> import torch
+        >>> found = metrics_of(torch.tensor([[3, 1, 0], [0, 2, 0], [0, 0, 0]]))
+        >>> found["per_category_iou"].round(2).tolist(), round(found["mean_iou"], 3)
+        ([0.75, 0.67, nan], 0.708)
+    """
+    areas = Areas(matrix)
+    found: dict[str, Any] = {
+        "mean_iou": mean(areas.iou()),
+        "mean_accuracy": mean(areas.accuracy()),
+        "overall_accuracy": areas.overall_accuracy(),
+        "per_category_iou": areas.iou(),
+        "per_category_accuracy": areas.accuracy(),
+    }
+    if nan_to_num is None:
+        return found
+    return {name: np.nan_to_num(value, nan=nan_to_num) for name, value in found.items()}
+
+
+class MeanIoU(Counted):
+    """``evaluate.load("mean_iou")``: the same dictionary, counted as batches come.
+
+        >>> import torch
+        >>> metric = MeanIoU(num_labels=150, reduce_labels=True)
+        >>> scores, labels = torch.randn(2, 150, 32, 32), torch.randint(0, 151, (2, 128, 128))
+        >>> metric.add_batch(predictions=scores, references=labels)
+        >>> sorted(metric.compute())[:3]
+        ['mean_accuracy', 'mean_iou', 'overall_accuracy']
+
+    Labels that are neither classes nor ``ignore_index`` raise an error when the scores are asked
+    for; ``evaluate`` leaves them out of the target's pixels, and counts what was predicted there.
+
+    Args:
+        num_labels: classes, from 1 to 32768.
+        ignore_index: label of pixels that do not count, once labels are reduced.
+        reduce_labels: labels are one more than the classes and 0 is void, as ADE20K's are written;
+            0 and 255 become 255.
+        nan_to_num: what stands for NaN in the result.
+
+    Raises:
+        TypeError: an argument is of the wrong type.
+        ValueError: ``num_labels`` is out of range.
+    """
+
+    def __init__(
+        self,
+        num_labels: int,
+        *,
+        ignore_index: int = 255,
+        reduce_labels: bool = False,
+        nan_to_num: float | None = None,
+    ) -> None:
+        super().__init__(num_labels, ignore_index=ignore_index, reduce_labels=reduce_labels)
+        self.nan_to_num = nan_to_num
+
+    def add_batch(self, *, predictions: Any, references: Any) -> None:
+        """:meth:`update` by the names that ``evaluate`` gives the arguments."""
+        self.update(predictions, references)
+
+    def compute(self, *, predictions: Any = None, references: Any = None) -> dict[str, Any]:
+        """The dictionary of :func:`metrics_of`, with a last batch if one is given.
+
+        Raises:
+            ValueError: labels were out of range.
+        """
+        if predictions is not None or references is not None:
+            self.update(predictions, references)
+        self._areas()
+        return metrics_of(self.counts.matrix, self.nan_to_num)
+
+
+class _TrainerMetrics:
+    """What ``Trainer`` calls: with everything at the end, or batch by batch."""
+
+    def __init__(self, metric: MeanIoU, id2label: Mapping[int, str] | None) -> None:
+        self.metric = metric
+        self.id2label = id2label
+
+    def __call__(self, prediction: Any, compute_result: bool = True) -> dict[str, Any]:
+        scores, labels = prediction.predictions, prediction.label_ids
+        if isinstance(scores, (list, tuple)):
+            scores = scores[0]  # hidden states and the like follow
+        self.metric.update(scores, labels)
+        if not compute_result:
+            return {}
+        found = self.metric.compute()
+        self.metric.reset()
+        iou = found.pop("per_category_iou").tolist()
+        accuracy = found.pop("per_category_accuracy").tolist()
+        if self.id2label is None:
+            return {**found, "per_category_iou": iou, "per_category_accuracy": accuracy}
+        for index, name in self.id2label.items():
+            found[f"iou_{name}"], found[f"accuracy_{name}"] = iou[index], accuracy[index]
+        return found
+
+
+def compute_metrics(
+    num_labels: int,
+    *,
+    ignore_index: int = 255,
+    reduce_labels: bool = False,
+    nan_to_num: float | None = None,
+    id2label: Mapping[int, str] | None = None,
+) -> Any:
+    """A ``compute_metrics`` for transformers' ``Trainer``: :class:`MeanIoU` of coarse logits.
+
+    ``Trainer(..., compute_metrics=compute_metrics(150))`` needs no upsampling and no ``evaluate``.
+    With ``batch_eval_metrics=True`` among the arguments of training nothing but counts is kept.
+
+        >>> from types import SimpleNamespace
+        >>> scores, labels = np.random.randn(2, 3, 8, 8), np.random.randint(0, 3, (2, 32, 32))
+        >>> outcome = SimpleNamespace(predictions=scores, label_ids=labels)
+        >>> sorted(compute_metrics(3, id2label={0: "a", 1: "b", 2: "c"})(outcome))[:3]
+        ['accuracy_a', 'accuracy_b', 'accuracy_c']
+
+    Args:
+        num_labels, ignore_index, reduce_labels, nan_to_num: of :class:`MeanIoU`.
+        id2label: names of classes by number, as a model's configuration has them. With it each
+            class has its own entries, ``iou_<name>`` and ``accuracy_<name>``; without, there are
+            two lists.
+
+    Raises:
+        TypeError, ValueError: as :class:`MeanIoU`.
+    """
+    metric = MeanIoU(
+        num_labels, ignore_index=ignore_index, reduce_labels=reduce_labels, nan_to_num=nan_to_num
+    )
+    return _TrainerMetrics(metric, id2label)

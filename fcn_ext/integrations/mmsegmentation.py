@@ -1,0 +1,131 @@
+"""The dictionary of mmsegmentation's ``IoUMetric``, from our counts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from fcn_ext._arguments import number
+from fcn_ext.integrations._counted import Areas, Counted, mean, share
+
+__all__ = ["IoUMetric", "class_metrics_of"]
+
+METRICS = ("mIoU", "mDice", "mFscore")
+
+
+def class_metrics_of(
+    matrix: Tensor, metrics: Sequence[str] = ("mIoU",), beta: float = 1
+) -> dict[str, np.ndarray]:
+    """Of each class what ``IoUMetric`` averages, float64 (num_classes,) in [0, 1].
+
+    "mIoU" is IoU and Acc, "mDice" Dice and Acc, "mFscore" Fscore, Precision and Recall. NaN is what
+    has no pixel to divide by: Acc and Recall of classes absent from the target, Precision of those
+    never predicted, IoU and Dice of those neither, Fscore of those without a hit.
+
+        >>> import torch
+        >>> found = class_metrics_of(torch.tensor([[3, 1], [0, 4]]), ["mIoU", "mDice"])
+        >>> {name: values.round(2).tolist() for name, values in found.items()}
+        {'IoU': [0.75, 0.8], 'Acc': [0.75, 1.0], 'Dice': [0.86, 0.89]}
+
+    Args:
+        matrix: counts (num_classes, num_classes), rows = target.
+        metrics: of "mIoU", "mDice" and "mFscore".
+        beta: the weight of recall in Fscore.
+
+    Raises:
+        ValueError: a metric has another name.
+    """
+    areas = Areas(matrix)
+    found: dict[str, np.ndarray] = {}
+    for name in metrics:
+        if name not in METRICS:
+            raise ValueError(f"metrics must be of {', '.join(METRICS)}, got {name!r}")
+        if name == "mFscore":
+            precision, recall = share(areas.both, areas.predicted), areas.accuracy()
+            squared = number(beta, "beta") ** 2
+            weighted = (1 + squared) * precision * recall
+            found["Fscore"] = share(weighted, squared * precision + recall)
+            found["Precision"], found["Recall"] = precision, recall
+            continue
+        if name == "mIoU":
+            found["IoU"] = areas.iou()
+        else:
+            found["Dice"] = share(2 * areas.both, areas.target + areas.predicted)
+        found["Acc"] = areas.accuracy()
+    return found
+
+
+class IoUMetric(Counted):
+    """mmsegmentation's ``IoUMetric``: aAcc, mIoU, mAcc, mDice, mFscore, mPrecision and mRecall.
+
+    Percentages of two decimals, by its conventions for classes without a pixel: each mean leaves
+    out what is NaN. It sums counts in float32, which holds whole numbers up to 2**24; these are
+    exact.
+
+        >>> import torch
+        >>> metric = IoUMetric(num_classes=19)
+        >>> metric.update(torch.randn(1, 19, 16, 32), torch.randint(0, 19, (1, 128, 256)))
+        >>> list(metric.compute())
+        ['aAcc', 'mIoU', 'mAcc']
+
+    Args:
+        num_classes: from 1 to 32768.
+        ignore_index: label of pixels that do not count.
+        iou_metrics: of "mIoU", "mDice" and "mFscore".
+        nan_to_num: what stands for NaN before the means are taken.
+        beta: the weight of recall in Fscore.
+        reduce_labels: labels are one more than the classes, 0 is void; mmsegmentation's
+            ``reduce_zero_label``, which its data sets see to.
+
+    Raises:
+        TypeError: an argument is of the wrong type.
+        ValueError: ``num_classes`` is out of range, or a metric has another name.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        ignore_index: int = 255,
+        iou_metrics: Sequence[str] = ("mIoU",),
+        nan_to_num: float | None = None,
+        beta: float = 1,
+        reduce_labels: bool = False,
+    ) -> None:
+        super().__init__(num_classes, ignore_index=ignore_index, reduce_labels=reduce_labels)
+        self.iou_metrics = (iou_metrics,) if isinstance(iou_metrics, str) else tuple(iou_metrics)
+        self.nan_to_num = nan_to_num
+        self.beta = beta
+        class_metrics_of(self.counts.matrix, self.iou_metrics, beta)
+
+    def compute(self) -> dict[str, float]:
+        """The dictionary that ``IoUMetric`` gives to its evaluator.
+
+        Raises:
+            ValueError: labels were out of range.
+        """
+        overall = self._filled(np.asarray(self._areas().overall_accuracy()))
+        classes = class_metrics_of(self.counts.matrix, self.iou_metrics, self.beta)
+        means = {f"m{name}": self._filled(values) for name, values in classes.items()}
+        return {
+            name: round(100 * mean(values), 2)
+            for name, values in {"aAcc": overall, **means}.items()
+        }
+
+    def per_class(self) -> dict[str, np.ndarray]:
+        """The table that it prints, without the names: percentages of two decimals.
+
+        Raises:
+            ValueError: labels were out of range.
+        """
+        self._areas()
+        classes = class_metrics_of(self.counts.matrix, self.iou_metrics, self.beta)
+        return {name: np.round(100 * self._filled(v), 2) for name, v in classes.items()}
+
+    def _filled(self, values: Any) -> np.ndarray:
+        if self.nan_to_num is None:
+            return np.asarray(values)
+        return np.asarray(np.nan_to_num(values, nan=self.nan_to_num))

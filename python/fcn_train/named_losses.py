@@ -1,0 +1,119 @@
+"""The losses that ``--loss`` names, from the coarse scores of a head."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fcn_ext import losses
+from fcn_ext.geometry import Geometry, Resize
+from fcn_train.by_name import by_name
+from fcn_train.data import IGNORE_INDEX
+from fcn_train.errors import UsageError
+from fcn_train.heads import Net, by_head, head_list, in_order
+from fcn_train.loss import HeadLosses, pixel_loss, reduced, sampled_targets
+from fcn_train.optim_options import OptimOptions
+from fcn_train.options import CROSS_ENTROPY, TrainOptions
+
+# Of scores, target, geometry and weights of the classes or None, the mean loss of a batch; zero
+# where all of it is void.
+Loss = Callable[[Tensor, Tensor, Geometry, Tensor | None], Tensor]
+VOID: dict[str, Any] = {"ignore_index": IGNORE_INDEX}
+
+
+def _cross_entropy(
+    scores: Tensor, target: Tensor, geometry: Geometry, weight: Tensor | None
+) -> Tensor:
+    total = losses.cross_entropy(scores, target, geometry, weight=weight, reduction="sum", **VOID)
+    return reduced(total, target, "mean", weight)
+
+
+LOSSES: dict[str, Loss] = {
+    CROSS_ENTROPY: _cross_entropy,
+    "dice": lambda s, t, g, w: losses.dice_loss(s, t, g, class_weight=w, **VOID),
+    "dice+cross-entropy": lambda s, t, g, w: losses.dice_cross_entropy_loss(
+        s, t, g, weight=w, **VOID
+    ),
+    "jaccard": lambda s, t, g, w: losses.jaccard_loss(s, t, g, class_weight=w, **VOID),
+    "tversky": lambda s, t, g, w: losses.tversky_loss(
+        s, t, g, alpha=0.3, beta=0.7, class_weight=w, **VOID
+    ),
+    "focal": lambda s, t, g, w: losses.focal_loss(s, t, g, gamma=2.0, alpha=w, **VOID),
+    "ohem": lambda s, t, g, w: losses.ohem_cross_entropy(
+        s, t, g, threshold=0.7, min_kept=1 / 16, weight=w, **VOID
+    ),
+    "top-k": lambda s, t, g, w: losses.ohem_cross_entropy(
+        s, t, g, threshold=None, min_kept=0.1, weight=w, **VOID
+    ),
+}
+
+
+def chosen_losses(choice: str, label_sets: Sequence[str], optim: OptimOptions) -> list[str]:
+    """``--loss``: the name of each head's.
+
+    Raises:
+        UsageError: it is neither a name nor one for each set of labels, or goes not with another
+            option.
+    """
+    several = len(label_sets) > 1
+    choices: Mapping[str, str] | None = dict.fromkeys(label_sets, choice)
+    if several and choice not in LOSSES:
+        choices = by_name(choice)
+    if (
+        choices is None
+        or choices.keys() != set(label_sets)
+        or not all(name in LOSSES for name in choices.values())
+    ):
+        of_each = ""
+        if several:
+            example = ",".join(f"{name}={CROSS_ENTROPY}" for name in label_sets)
+            of_each = f", or one of these for each set of labels, such as {example}"
+        raise UsageError(f"--loss must be {', '.join(LOSSES)}{of_each}; got {choice!r}")
+    chosen = [choices[name] for name in label_sets]
+    if optim.loss != "mean" and set(chosen) != {CROSS_ENTROPY}:
+        raise UsageError(f"--optim.loss sum is of the cross-entropy alone, got --loss {choice}")
+    return chosen
+
+
+def chosen_loss(options: TrainOptions, label_sets: Sequence[str]) -> Callable[..., Tensor]:
+    """The loss of a network that ``options`` choose; raises as :func:`chosen_losses`."""
+    names = chosen_losses(options.loss, label_sets, options.optim)
+    if set(names) == {CROSS_ENTROPY}:
+        return functools.partial(pixel_loss, reduction=options.optim.loss)
+    return functools.partial(named_loss, names=names)
+
+
+def named_loss(
+    model: Net,
+    images: Tensor,
+    target: Any,
+    *,
+    names: Sequence[str],
+    weight: Any = None,
+    logits: str = "coarse",
+    cells: float = 1.0,
+    shares: Any = None,
+    heads: HeadLosses | None = None,
+) -> Tensor:
+    """The sum of the losses of all heads, of which ``names`` says each one's, times its
+    ``loss_weight``; other arguments are those of :func:`fcn_train.loss.pixel_loss`."""
+    target = sampled_targets(model, target, cells, shares)
+    full = logits == "full"
+    made = in_order(model(images) if full else model.scores(images))
+    weights = [None] * len(names) if weight is None else in_order(weight)
+    parts = [
+        LOSSES[name](scores, labels, Resize() if full else head.geometry, of_classes)
+        for name, scores, labels, head, of_classes in zip(
+            names, made, in_order(target), head_list(model), weights, strict=True
+        )
+    ]
+    if heads is not None:
+        heads.add(by_head(model, parts))
+    if len(parts) == 1:
+        return parts[0]
+    weighted = [head.loss_weight * part for head, part in zip(head_list(model), parts, strict=True)]
+    return torch.stack(weighted).sum()

@@ -1,0 +1,284 @@
+"""The dictionaries of other libraries' metrics, against the libraries' formulas written out."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor
+
+from fcn_ext.geometry import Deconvolution
+from fcn_ext.integrations import evaluate, mmsegmentation, torchmetrics
+
+CLASSES = 6
+
+
+def maps(void: int = 255, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Labels and target of five images. Class 4 is never predicted, class 3 is absent from the
+    target, class 5 is neither."""
+    generator = torch.Generator().manual_seed(seed)
+    prediction = torch.randint(0, 4, (5, 17, 13), generator=generator)
+    target = torch.randint(0, 5, (5, 17, 13), generator=generator)
+    target[target == 3] = 4
+    target[:, :3, :4] = void
+    target[1] = void
+    return prediction, target
+
+
+def areas(prediction: Tensor, target: Tensor, void: int) -> tuple[np.ndarray, ...]:
+    """Pixels of both, of either, predicted and of the target, by a loop over the classes."""
+    counted = target != void
+    found = []
+    for index in range(CLASSES):
+        p, t = (prediction == index) & counted, (target == index) & counted
+        found.append([(p & t).sum(), (p | t).sum(), p.sum(), t.sum()])
+    return tuple(np.array(found, dtype=np.float64).T)
+
+
+def test_evaluate() -> None:
+    prediction, target = maps()
+    both, either, _, of_target = areas(prediction, target, 255)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        iou, accuracy = both / either, both / of_target
+    for filled in (None, 0.0, -1):
+        metric = evaluate.MeanIoU(CLASSES, nan_to_num=filled)
+        metric.add_batch(predictions=prediction.numpy(), references=target.numpy())
+        found = metric.compute()
+        expected = iou if filled is None else np.nan_to_num(iou, nan=filled)
+        np.testing.assert_array_equal(found["per_category_iou"], expected)
+        expected = accuracy if filled is None else np.nan_to_num(accuracy, nan=filled)
+        np.testing.assert_array_equal(found["per_category_accuracy"], expected)
+        # The means are taken before anything is filled in.
+        assert found["mean_iou"] == pytest.approx(np.nanmean(iou), rel=1e-15)
+        assert found["mean_accuracy"] == pytest.approx(np.nanmean(accuracy), rel=1e-15)
+        assert found["overall_accuracy"] == both.sum() / of_target.sum()
+    assert math.isnan(iou[5])
+    assert math.isnan(accuracy[3])
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int64])
+def test_reduced_labels(dtype: torch.dtype) -> None:
+    """0 and 255 are void, and every other label is the class below."""
+    prediction, classes = maps()
+    written = torch.where(classes == 255, 0, classes + 1)
+    written[2, 5:9] = 255
+    classes[2, 5:9] = 255
+    for kind in (evaluate.MeanIoU, mmsegmentation.IoUMetric, torchmetrics.JaccardIndex):
+        metric = kind(CLASSES, reduce_labels=True, ignore_index=255)  # type: ignore[operator]
+        metric.update(prediction, written.to(dtype))
+        expected = kind(CLASSES, ignore_index=255)  # type: ignore[operator]
+        expected.update(prediction, classes)
+        assert torch.equal(metric.counts.matrix, expected.counts.matrix)
+        assert metric.counts.matrix.sum() == (classes != 255).sum()
+
+
+def mmseg(prediction: Tensor, target: Tensor, filled: float | None, beta: float) -> Any:
+    both, either, predicted, of_target = areas(prediction, target, 255)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        precision, recall = both / predicted, both / of_target
+        classes = {
+            "IoU": both / either,
+            "Acc": recall,
+            "Dice": 2 * both / (predicted + of_target),
+            "Fscore": (1 + beta**2) * precision * recall / (beta**2 * precision + recall),
+            "Precision": precision,
+            "Recall": recall,
+        }
+    if filled is not None:
+        classes = {name: np.nan_to_num(values, nan=filled) for name, values in classes.items()}
+    summary = {"aAcc": np.round(100 * both.sum() / of_target.sum(), 2)}
+    for name, values in classes.items():
+        summary[f"m{name}"] = np.round(100 * np.nanmean(values), 2)
+    return summary, classes
+
+
+@pytest.mark.parametrize("filled", [None, 0])
+@pytest.mark.parametrize("beta", [1, 2])
+def test_mmsegmentation(filled: float | None, beta: float) -> None:
+    prediction, target = maps()
+    metric = mmsegmentation.IoUMetric(
+        CLASSES, iou_metrics=("mIoU", "mDice", "mFscore"), nan_to_num=filled, beta=beta
+    )
+    for index in range(5):
+        metric.update(prediction[index], target[index])
+    summary, classes = mmseg(prediction, target, filled, beta)
+    assert metric.compute() == pytest.approx(summary, abs=1e-9)
+    assert list(metric.compute()) == list(summary)
+    for name, values in metric.per_class().items():
+        np.testing.assert_allclose(values, np.round(100 * classes[name], 2), atol=1e-9)
+    alone = mmsegmentation.IoUMetric(CLASSES, iou_metrics="mDice")
+    alone.update(prediction, target)
+    assert list(alone.compute()) == ["aAcc", "mDice", "mAcc"]
+
+
+@pytest.mark.parametrize("zero", [0.0, 1.0])
+@pytest.mark.parametrize("ignored", [None, 2, 255])
+def test_jaccard_index(ignored: int | None, zero: float) -> None:
+    prediction, target = maps(void=0)
+    void = -1 if ignored is None else ignored
+    both, either, predicted, of_target = areas(prediction, target, void)
+    index = np.where(either > 0, both / np.maximum(either, 1), zero)
+    present = (predicted + of_target > 0).astype(float)
+    union = either.sum()
+    if ignored == 2:
+        present[2] = 0
+        union -= either[2]
+    expected = {
+        "none": index,
+        "macro": (present * index).sum() / present.sum(),
+        "weighted": (of_target * index).sum() / of_target.sum(),
+        "micro": both.sum() / union,
+    }
+    for average, value in expected.items():
+        metric = torchmetrics.JaccardIndex(
+            CLASSES,
+            average=average,  # type: ignore[arg-type]
+            ignore_index=ignored,
+            zero_division=zero,
+        )
+        metric.update(prediction, target)
+        np.testing.assert_allclose(metric.compute().numpy(), value, rtol=1e-14)
+
+
+@pytest.mark.parametrize("background", [True, False])
+def test_mean_iou_of_images(background: bool) -> None:
+    prediction, target = maps(void=0)
+    first = 0 if background else 1
+    values: list[list[float]] = [[] for _ in range(CLASSES)]
+    for image, labels in zip(prediction, target, strict=True):
+        both, either, _, _ = areas(image, labels, -1)
+        for index in range(first, CLASSES):
+            if either[index]:
+                values[index].append(both[index] / either[index])
+    options = {"include_background": background}
+    mean = torchmetrics.MeanIoU(CLASSES, **options)
+    each = torchmetrics.MeanIoU(CLASSES, **options, per_class=True)
+    for metric in (mean, each):
+        metric.update(prediction[:2], target[:2])
+        metric.update(list(prediction[2:]), list(target[2:]))
+    assert mean.compute().item() == pytest.approx(np.mean(np.concatenate(values)))
+    of_classes = [np.mean(of) if of else -1 for of in values[first:]]
+    np.testing.assert_allclose(each.compute().numpy(), of_classes)
+    mean.reset()
+    assert mean.compute().isnan()
+
+
+def test_from_coarse_scores() -> None:
+    """Tensors, arrays and lists of images of many sizes, by any geometry."""
+    scores, target = torch.randn(2, CLASSES, 4, 5), maps()[1][:2, :16]
+    expected = evaluate.MeanIoU(CLASSES)
+    labels = F.interpolate(scores, (16, 13), mode="bilinear").argmax(1)
+    expected.update(labels, target)
+    for given in (
+        (scores, target),
+        (scores.numpy(), target.numpy()),
+        (list(scores), list(target)),
+        (labels.numpy().astype(np.uint16), target.numpy().astype(np.uint16)),
+        (scores.numpy()[:1].repeat(1, 0), target.numpy()[:1]),
+    ):
+        metric = evaluate.MeanIoU(CLASSES)
+        metric.update(*given)
+        if len(given[0]) == 1:
+            metric.update(scores[1:], target[1:])
+        assert torch.equal(metric.counts.matrix, expected.counts.matrix)
+    many = evaluate.MeanIoU(CLASSES)
+    many.update([scores[0], scores[1]], [target[0], target[1, :9, :11]])
+    assert many.counts.matrix.sum() == (target[0] != 255).sum() + (target[1, :9, :11] != 255).sum()
+    upsampled = mmsegmentation.IoUMetric(CLASSES)
+    upsampled.update(scores, target, Deconvolution(4, offset=2))
+    assert upsampled.counts.matrix.sum() == (target != 255).sum()
+
+
+def test_trainers_callable() -> None:
+    scores, target = torch.randn(4, CLASSES, 4, 5), maps()[1][:4]
+    expected = evaluate.MeanIoU(CLASSES).compute(predictions=scores, references=target)
+    whole = SimpleNamespace(predictions=(scores.numpy(), None), label_ids=target.numpy())
+    function = evaluate.compute_metrics(CLASSES)
+    for _ in range(2):  # it begins anew each time
+        found = function(whole)
+        for name, value in expected.items():
+            np.testing.assert_array_equal(found[name], value)
+    named = evaluate.compute_metrics(CLASSES, id2label=dict(enumerate("abcdef")))
+    for part in (slice(0, 3), slice(3, 4)):
+        batch = SimpleNamespace(predictions=scores[part], label_ids=target[part])
+        found = named(batch, compute_result=part.stop == 4)
+        assert (found == {}) == (part.stop == 3)
+    assert found["mean_iou"] == expected["mean_iou"]
+    assert found["iou_b"] == expected["per_category_iou"][1]
+    assert found["accuracy_a"] == expected["per_category_accuracy"][0]
+    assert len(found) == 3 + 2 * CLASSES
+
+
+def test_nothing_and_void_everywhere() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for update in (False, True):
+            hugging_face, mm = evaluate.MeanIoU(CLASSES), mmsegmentation.IoUMetric(CLASSES)
+            jaccard = torchmetrics.JaccardIndex(CLASSES, ignore_index=255)
+            for metric in (hugging_face, mm, jaccard) if update else ():
+                metric.update(torch.zeros(1, 1, 1).byte(), torch.full((1, 1, 1), 255))
+            assert math.isnan(hugging_face.compute()["mean_iou"])
+            assert math.isnan(mm.compute()["aAcc"])
+            assert jaccard.compute().isnan()
+
+
+def test_processes_are_summed(tmp_path: Path) -> None:
+    prediction, target = maps(void=0)
+    metric = torchmetrics.MeanIoU(CLASSES)
+    metric.update(prediction, target)
+    expected = metric.compute()
+    metric.all_reduce()  # without a group nothing is done
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/r", rank=0, world_size=1)
+    try:
+        metric.all_reduce()
+    finally:
+        dist.destroy_process_group()
+    assert metric.compute() == expected
+
+
+ONE = torch.zeros(1, 2, 2, dtype=torch.uint8)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: evaluate.MeanIoU(0), ValueError, "num_classes must be in"),
+        (lambda: evaluate.MeanIoU(2, reduce_labels=1), TypeError, "reduce_labels must be a bool"),
+        (
+            lambda: evaluate.MeanIoU(2).compute(predictions=ONE, references=ONE + 7),
+            ValueError,
+            "got 4 pixels that are not",
+        ),
+        (
+            lambda: evaluate.MeanIoU(2).update([ONE[0]], [ONE[0], ONE[0]]),
+            ValueError,
+            "predictions and references must be as many, got 1 and 2",
+        ),
+        (
+            lambda: mmsegmentation.IoUMetric(2, iou_metrics=["IoU"]),
+            ValueError,
+            "metrics must be of mIoU, mDice, mFscore, got 'IoU'",
+        ),
+        (
+            lambda: torchmetrics.JaccardIndex(2, average="mean"),  # type: ignore[arg-type]
+            ValueError,
+            "average must be 'micro', 'macro', 'weighted', 'none' or None, got 'mean'",
+        ),
+        (
+            lambda: torchmetrics.MeanIoU(2, per_class=None),  # type: ignore[arg-type]
+            TypeError,
+            "per_class must be a bool, got None",
+        ),
+    ],
+)
+def test_wrong_arguments(call: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        call()
