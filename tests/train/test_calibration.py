@@ -20,6 +20,7 @@ from fcn_train.evaluate import Evaluator
 from fcn_train.options import Logits
 from fcn_train.run import load_run
 from fcn_train.runtime import Runtime
+from fcn_train.sure import sure_labels
 from fcn_train.views import Views
 
 Command = Callable[..., tuple[int, str, str]]
@@ -58,7 +59,7 @@ def test_each_head_has_its_table() -> None:
     trunk = VGG16Trunk(width=1 / 32)
     heads = {name: Head(trunk, count) for name, count in (("semantic", 5), ("geometric", 3))}
     model = MultiHeadFCN(trunk, heads).eval()
-    found = calibration.sure_labels(model, torch.randn(2, 3, 40, 33), Views(), "coarse")
+    found = sure_labels(model, torch.randn(2, 3, 40, 33), Views(), "coarse")
     assert [labels.shape for labels, _ in found] == [(2, 40, 33)] * 2
     for (_, probability), least in zip(found, (1 / 5, 1 / 3), strict=True):
         assert least <= probability.min() <= probability.max() <= 1
@@ -83,7 +84,7 @@ def test_command(varied_run: Path, command: Command, tmp_path: Path, no_pictures
     assert values["maximum_calibration_error"] >= error
     with Image.open(tmp_path / "calibration.png") as picture:
         assert picture.width > 300
-    assert 'src="calibration.png"' in (tmp_path / "report.html").read_text()
+    assert "<h2>Calibration</h2>" in (tmp_path / "report.html").read_text()
 
 
 def test_picture_of_nothing(tmp_path: Path) -> None:
