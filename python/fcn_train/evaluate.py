@@ -15,7 +15,7 @@ from fcn_ext.metrics import ConfusionMatrix, Scores
 from fcn_ext.models import CoarseScores, MultiHeadFCN
 from fcn_train.classes import classes_of
 from fcn_train.config import to_dict
-from fcn_train.console import Console
+from fcn_train.console import Console, Silent
 from fcn_train.data import (
     EvaluationLoader,
     Normalization,
@@ -32,9 +32,12 @@ from fcn_train.network import normalization_of
 from fcn_train.options import EvaluateOptions, Logits
 from fcn_train.pictures import Picture
 from fcn_train.predict import AT_ONCE, segment
+from fcn_train.processes import joined
 from fcn_train.report import Result, summary, write_report
 from fcn_train.run import check_classes, load_run
+from fcn_train.run_argument import chosen_run
 from fcn_train.runtime import Runtime, open_runtime
+from fcn_train.signals import StopRequested
 from fcn_train.views import Views
 
 PICTURES = 6
@@ -79,9 +82,9 @@ class Evaluator:
         """Count target against prediction; predictions are dropped.
 
         ``advance`` is called with the number of images after each batch. The model is left in the
-        mode it came in.
+        mode it came in. Several processes share the images out, and each gets the counts of all.
         """
-        dataset, runtime = self.dataset, self.runtime
+        dataset, runtime, here = self.dataset, self.runtime, self.runtime.processes
         matrices = [
             ConfusionMatrix(
                 labels.num_classes, device=runtime.device, class_names=labels.class_names
@@ -95,8 +98,9 @@ class Evaluator:
             batch_size=self.batch,
             workers=self.workers,
             pin_memory=runtime.on_gpu,
+            share=(here.rank, here.size),
         )
-        with evaluating(model):
+        with here.together(StopRequested), evaluating(model):
             for examples in loader:
                 images = runtime.images(examples.images)
                 targets = [runtime.targets(labels) for labels in examples.all_targets]
@@ -115,6 +119,9 @@ class Evaluator:
                             matrix.update(logits, target)
                 if advance is not None:
                     advance(len(examples.ids))
+        for matrix in matrices if here.several else ():
+            with here.noticing():
+                matrix.all_reduce()
         return counts
 
     def results(self, model: Net, counts: Counts) -> list[Result]:
@@ -176,20 +183,23 @@ def evaluate_run(
     options: EvaluateOptions, console: Console | None = None
 ) -> Scores | dict[str, Scores]:
     """`fcn evaluate`: score a run on a split and write the report folder; returns ``scores_of``."""
-    console = console or Console()
+    here = joined()
+    console = (console or Console()) if here.first else Silent()
     if options.batch < 1:
         raise UsageError(f"--batch must be >= 1, got {options.batch}")
     if options.tta and options.logits != "coarse":
         raise UsageError(f"--tta averages coarse scores, got --logits {options.logits}")
     runtime = open_runtime(options.device, options.threads, options.amp, console.warn)
-    run = load_run(options.run, options.weights)
+    place = chosen_run("evaluate", options.folder, options.run)
+    run = here.from_first(lambda: load_run(place, options.weights))
     data = validation_options(run.options.data)
     if options.data_kind is not None:
         data = of_kind(data, options.data_kind)
     if options.data_root is not None:
         data = replace(data, root=options.data_root)
     split = data.val_split if options.split is None else options.split
-    dataset = open_split(data, split)
+    with here.first_ahead():
+        dataset = open_split(data, split)
     check_classes(run, dataset)
     check_split(dataset, training=False, warn=console.warn)
     model = runtime.place(run.model)
@@ -203,13 +213,16 @@ def evaluate_run(
         views=Views(tta=options.tta),
     )
     began = time.monotonic()
+    here.gather()
     with console.progress("evaluating", len(dataset)) as advance:
         counts = evaluator.count(model, advance)
+    if not here.first:
+        return scores_of(counts)
     for lack in evaluator.absent(counts):
         console.warn(lack)
     scores = scores_of(counts)
     name = Path(split).stem or "all"
-    folder = options.output or options.run / f"evaluate-{name}"
+    folder = options.output or place / f"evaluate-{name}"
     write_report(
         folder,
         title=f"{run.options.model.name} on {dataset.name}, {name}",

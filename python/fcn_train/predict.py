@@ -30,6 +30,7 @@ from fcn_train.heads import Net, by_head, in_order
 from fcn_train.network import normalization_of
 from fcn_train.options import PredictOptions
 from fcn_train.run import TrainedRun, load_run
+from fcn_train.run_argument import run_and_rest
 from fcn_train.runtime import Runtime, open_runtime
 from fcn_train.views import Views
 
@@ -51,15 +52,16 @@ def predict(options: PredictOptions, console: Console | None = None) -> int:
     views = Views(options.tile, options.overlap, options.tta)
     views.check()
     runtime = open_runtime(options.device, options.threads, options.amp, console.warn)
-    run = load_run(options.run, options.weights)
+    place, images = run_and_rest("predict", options.images, options.run)
+    run = load_run(place, options.weights)
     channels = run.options.data.channels
     for role, folder in (("depth", options.depth), ("hha", options.hha)):
         if (role in channels) != (folder is not None):
             need = "needs" if role in channels else "has no use for"
-            raise UsageError(f"{options.run}: sees {channels}, which {need} --{role}")
+            raise UsageError(f"{place}: sees {channels}, which {need} --{role}")
     sets = chosen_sets(run, options.label_set)
     below = [name for name, _ in sets.values()]
-    jobs = find_images(options.images, options.output, below)
+    jobs = find_images(images, options.output, below)
     model = runtime.place(run.model)
     normalization = normalization_of(run.options.model)
     for folder in {options.output / name / place.parent for _, place in jobs for name in below}:

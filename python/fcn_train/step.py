@@ -52,8 +52,9 @@ def average_gradients(
             (value / count).backward()
             total += value.detach() / count
             ids += batch.ids
-        mean = total.item()
+        mean = runtime.processes.add(total).item()
         if not math.isfinite(mean):
+            ids = [name for names in runtime.processes.collected(ids) for name in names]
             raise LossError(
                 f"the loss is {mean} on the images {', '.join(ids)}; try a lower --optim.lr"
             )

@@ -21,6 +21,7 @@ from fcn_train.data import (
     TrainLoader,
     augmentation,
 )
+from fcn_train.data.depth import NUM_CHANNELS
 from fcn_train.errors import LossError, StateSaved, TrainingError, UsageError, WriteError
 from fcn_train.evaluate import Counts, Evaluator, scores_of
 from fcn_train.failures import is_out_of_memory
@@ -34,11 +35,14 @@ from fcn_train.report import summary, to_json, write_report
 from fcn_train.run_folder import RunFolder, refuse_second_run
 from fcn_train.runtime import Runtime
 from fcn_train.schedule import Schedule
+from fcn_train.share import shared_out
+from fcn_train.shared_step import SharedStep
 from fcn_train.signals import StopRequested, lost_workers_held_back
 from fcn_train.splits import Splits
 from fcn_train.state import TrainingState
-from fcn_train.step import average_gradients, batch_seed
+from fcn_train.step import Loss, average_gradients, batch_seed
 from fcn_train.weights import save_weights
+from fcn_train.whole_batch import has_norm
 
 
 class Training:
@@ -76,6 +80,7 @@ class Training:
         self._splits = splits
         self._runtime = runtime
         self._console = console
+        self._here = here = runtime.processes
         self.schedule = Schedule.of(
             optim,
             len(splits.train),
@@ -85,19 +90,22 @@ class Training:
         model = initial_network(options, splits.train, initialize, console.line)
         runtime.place(model)
         self.state = TrainingState(model, build_optimizer(model, optim, runtime.device))
-        self._loss = functools.partial(
-            pixel_loss,
-            reduction=optim.loss,
-            weight=by_head(
+        self._counting = {
+            "reduction": optim.loss,
+            "weight": by_head(
                 *("--optim.class-weights", class_weights, optim.class_weights),
                 *(splits.train, runtime.device),
             ),
-            logits=options.logits,
-            cells=optim.cells,
-            shares=by_head(
+            "cells": optim.cells,
+            "shares": by_head(
                 *("--optim.class-sampling", class_shares, optim.class_sampling),
                 *(splits.train, runtime.device),
             ),
+        }
+        self._loss: Loss = functools.partial(pixel_loss, logits=options.logits, **self._counting)
+        self._sync = options.sync_batch_norm and has_norm(model)
+        self._parts = shared_out(
+            optim.batch, optim.accumulate, here.size, here.rank, within=self._sync
         )
         self._loader = TrainLoader(
             splits.train,
@@ -114,6 +122,7 @@ class Training:
             replacement=data.sampling == "replacement",
             workers=workers,
             pin_memory=runtime.on_gpu,
+            parts=[slice(part.start, part.stop) for part in self._parts],
         )
         self._evaluator = Evaluator(
             splits.val,
@@ -124,14 +133,15 @@ class Training:
             workers=workers,
         )
         self._watches = [
-            ClassWatch(splits.train.only(which), console.warn)
+            ClassWatch(splits.train.only(which), console.warn, here.total if here.several else None)
             for which in range(len(splits.train.label_sets))
         ]
         self._further = False
 
     def begin(self, folder: RunFolder) -> None:
         """Start in a new folder, which this process has locked."""
-        refuse_second_run(folder.path)
+        if self._here.first:
+            refuse_second_run(folder.path)
         self._enter(folder)
 
     def resume(self, folder: RunFolder, *, further: bool) -> None:
@@ -141,7 +151,12 @@ class Training:
             folder: of the run; this process has locked it.
             further: the run is made longer than it was.
         """
-        checkpoint.restore_newest(folder.checkpoints, self.state.restore, self._console.warn)
+        state = self.state
+        saved = self._here.from_first(
+            lambda: checkpoint.restore_newest(folder.checkpoints, state.restore, self._console.warn)
+        )
+        if saved is not None and not self._here.first:
+            state.restore(saved)
         if self.state.step > self.schedule.steps:
             raise UsageError(
                 f"{folder.path}: has taken {self.state.step} steps, more than "
@@ -180,7 +195,10 @@ class Training:
         factor = lr_factor(state.step, self.schedule.steps, optim)
         set_lr(state.optimizer, factor)
         first = state.step * optim.accumulate
-        batches = self._seeded_batches(range(first, first + optim.accumulate))
+        if self._here.several:
+            batches = self._shared.batches(state.step, self._batches, self._watches)
+        else:
+            batches = self._seeded_batches(range(first, first + optim.accumulate))
         try:
             with self._rescuing():
                 loss = average_gradients(
@@ -208,13 +226,14 @@ class Training:
 
         state, schedule = self.state, self.schedule
         with self._rescuing():
+            self._here.copy_first(state.model.buffers())
             counts = self._evaluator.count(state.model, seen)
             scores = scores_of(counts)
             if not state.history.evaluated(state.step):
                 with lost_workers_held_back():
                     # The weights first: a history that knows of them is never without them.
                     first, *more = in_order(scores)
-                    if state.history.is_best(first):
+                    if state.history.is_best(first) and self._here.first:
                         save_weights(self._folder.weights("best"), state.weights())
                     state.history.add_scores(state.step, schedule.epoch(state.step), first, *more)
                 self._console.line(f"step {state.step}/{schedule.steps}: {summary(scores)}")
@@ -222,11 +241,15 @@ class Training:
 
     def save(self) -> None:
         """Write a checkpoint and the tables."""
+        if not self._here.first:
+            return
         with self._rescuing(), lost_workers_held_back():
             self._save()
 
     def report(self, counts: Counts, seconds: float) -> None:
         """Write the last weights and the report of ``counts``, those of the val split."""
+        if not self._here.first:
+            return
         options, splits, state = self._options, self._splits, self.state
         for lack in self._evaluator.absent(counts):
             self._console.warn(lack)
@@ -251,18 +274,8 @@ class Training:
         options, state, steps = self._options, self.state, self.schedule.steps
         self._folder = folder
         self._start = state.step
-        remove_leftovers(folder.path, locked=True)
-        remove_leftovers(folder.checkpoints, locked=True)
-        if self._further:  # what the run had finished with
-            folder.metrics.unlink(missing_ok=True)
-            folder.weights("last").unlink(missing_ok=True)
-        if not folder.classes.exists():
-            save_classes(folder.classes, classes_of(self._splits.train))
-        if not folder.splits.exists():
-            self._splits.record(folder.splits)
-        if self._further or not folder.config.exists():
-            write_text(folder.config, to_json(to_dict(options)))
-        write_text(folder.environment, to_json(self._runtime.environment()))
+        if self._here.first:
+            self._furnish(folder)
         images = options.optim.batch * options.optim.accumulate
         parameters = list(state.model.parameters())
         trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
@@ -273,12 +286,48 @@ class Training:
             f"{len(self._splits.train)} images of {self._splits.train.name}, "
             f"{f'steps {self._start} to {steps}' if self._start else f'{steps} steps'} of "
             f"{images} images, on {self._runtime.device}"
+            + (f" in {self._here.size} processes" if self._here.several else "")
         )
         state.model.train()
+        if self._here.several:
+            self._share(images)
         per_step = options.optim.accumulate
         self._batches: Iterator[Batch] = self._loader.batches(
             self._start * per_step, steps * per_step
         )
+
+    def _furnish(self, folder: RunFolder) -> None:
+        remove_leftovers(folder.path, locked=True)
+        remove_leftovers(folder.checkpoints, locked=True)
+        if self._further:  # what the run had finished with
+            folder.metrics.unlink(missing_ok=True)
+            folder.weights("last").unlink(missing_ok=True)
+        if not folder.classes.exists():
+            save_classes(folder.classes, classes_of(self._splits.train))
+        if not folder.splits.exists():
+            self._splits.record(folder.splits)
+        if self._further or not folder.config.exists():
+            write_text(folder.config, to_json(to_dict(self._options)))
+        write_text(folder.environment, to_json(self._runtime.environment()))
+
+    def _share(self, images: int) -> None:
+        """Take steps together with the other processes from here on."""
+        if images < self._here.size:
+            self._console.warn(
+                f"a step has {images} images for {self._here.size} processes: some have none"
+            )
+        self._shared = SharedStep(
+            self._here,
+            self.state.model,
+            self._loss,
+            self._counting,
+            self._parts,
+            seed=self._options.seed,
+            crop=self._options.data.crop,
+            channels=NUM_CHANNELS[self._splits.train.channels],
+            sync=self._sync,
+        )
+        self._loss = self._shared.loss
 
     def _seeded_batches(self, numbers: Iterable[int]) -> Iterator[tuple[int, Batch]]:
         for number in numbers:
@@ -298,14 +347,16 @@ class Training:
     def _rescuing(self) -> Iterator[None]:
         """Before an error in the block ends the run, save what is whole."""
         try:
-            yield
+            with self._here.noticing():
+                yield
         except Exception as error:
             if is_out_of_memory(error):
                 traceback.clear_frames(error.__traceback__)  # they hold what filled the memory
             nothing_new = not self.is_ahead() or not self.state.whole
-            if nothing_new or isinstance(error, (StopRequested, LossError)):
+            if not self._here.first or nothing_new or isinstance(error, (StopRequested, LossError)):
                 raise
             try:
+                self._here.let_go()
                 newest = self._folder.newest_checkpoint()
                 if newest is None or checkpoint.step_of(newest) != self.state.step:
                     with lost_workers_held_back(forget=True):

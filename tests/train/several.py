@@ -1,0 +1,90 @@
+"""Several processes without the cost of starting them: forks of this one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch._dynamo  # which each of the processes would import by itself
+import torch.distributed as dist
+
+
+class Ended(NamedTuple):
+    """How a process ended: its exit code, negative for a signal, and what it said."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Launcher:
+    """Starts processes, tells them what torchrun does, and keeps a store for them as it does."""
+
+    def __init__(self, folder: Path) -> None:
+        self._store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+        self._folder = folder
+        self._attempt = -1
+
+    def start(self, size: int, work: Callable[[int], int]) -> list[int]:
+        """Begin ``work(rank)`` in ``size`` processes; gives their numbers."""
+        self._attempt += 1
+        self._folder.mkdir(parents=True, exist_ok=True)
+        told = {
+            "WORLD_SIZE": str(size),
+            "LOCAL_WORLD_SIZE": str(size),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(self._store.port),
+            "TORCHELASTIC_USE_AGENT_STORE": "True",
+            "TORCHELASTIC_RESTART_COUNT": str(self._attempt),
+        }
+        return [self._forked(rank, work, told) for rank in range(size)]
+
+    def ended(self, children: Sequence[int], seconds: float = 60.0) -> list[Ended]:
+        """How they end; those that take too long are killed."""
+        until = time.monotonic() + seconds
+        codes: dict[int, int] = {}
+        while len(codes) < len(children):
+            for child in set(children) - set(codes):
+                pid, status = os.waitpid(child, os.WNOHANG)
+                if pid:
+                    codes[child] = os.waitstatus_to_exitcode(status)
+                elif time.monotonic() > until:
+                    os.kill(child, signal.SIGKILL)
+            time.sleep(0.01)
+        return [
+            Ended(codes[child], *(file.read_text() for file in self._files(rank)))
+            for rank, child in enumerate(children)
+        ]
+
+    def run(self, size: int, work: Callable[[int], int], seconds: float = 60.0) -> list[Ended]:
+        return self.ended(self.start(size, work), seconds)
+
+    def _files(self, rank: int) -> tuple[Path, Path]:
+        return self._folder / f"{rank}.out", self._folder / f"{rank}.err"
+
+    def _forked(self, rank: int, work: Callable[[int], int], told: dict[str, str]) -> int:
+        child = os.fork()
+        if child:
+            return child
+        code = 70
+        try:
+            for number, path in zip((1, 2), self._files(rank), strict=True):
+                descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+                os.dup2(descriptor, number)
+            sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
+            os.environ.update(told, RANK=str(rank), LOCAL_RANK=str(rank))
+            torch.set_num_threads(1)
+            code = work(rank)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
