@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 PATIENCE = timedelta(minutes=10)  # for what all do at about the same time
 NOTICED = 0.5  # seconds within which who ends the work has said so, where its connection closes
-WORD = 3.0  # seconds that the first process has to tell of a process that was lost
+WORD = 2.0  # seconds that the first process has to tell of a process that was lost
 RUN = "fcn/run"  # in the launcher's store: the run that is trained, from one attempt to the next
 # What Gloo and NCCL say when a process has gone away.
 GONE = re.compile(r"\bgloo\b|\bNCCL\b", re.I)
@@ -199,7 +199,7 @@ class Processes:
     def remember(self, run: Path) -> None:
         """Have the launcher keep where the run lies, for when it starts the processes again."""
         if self.keeps and self.first:
-            self._store.set(RUN, os.fsencode(run.absolute()).hex())
+            self._store.set(RUN, os.fsencode(run).hex())
 
     def run_before(self) -> Path | None:
         """The run that the processes were training before the launcher started them again."""

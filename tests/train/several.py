@@ -88,3 +88,64 @@ class Launcher:
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code)
+
+
+def torchrun(
+    size: int,
+    work: Callable[[], int],
+    folder: Path,
+    *,
+    restarts: int = 0,
+    node: int = 0,
+    nodes: int = 1,
+    endpoint: str = "localhost:0",
+    address: str | None = None,
+) -> int:
+    """Call ``work()`` in ``size`` processes of torchrun's own making; gives its exit code.
+
+    It is torchrun without its start: no process imports anything again. What they say lies below
+    ``folder``. Runs in this process, and leaves its signal handlers there: fork before.
+    """
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    folder.mkdir(parents=True, exist_ok=True)
+    config = LaunchConfig(
+        min_nodes=nodes,
+        max_nodes=nodes,
+        nproc_per_node=size,
+        run_id="test",
+        local_addr=address,
+        rdzv_backend="c10d",
+        rdzv_endpoint=endpoint,
+        rdzv_configs={"is_host": node == 0} if nodes > 1 else {},
+        max_restarts=restarts,
+        monitor_interval=0.1,
+        start_method="fork",
+        logs_specs=DefaultLogsSpecs(log_dir=str(folder), redirects=Std.ALL),
+    )
+    try:
+        elastic_launch(config, _worker)(work)
+    except Exception:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def _worker(work: Callable[[], int]) -> None:
+    torch.set_num_threads(1)
+    code = work()
+    if code:
+        sys.exit(code)
+
+
+def forked(work: Callable[[], int]) -> int:
+    """The number of a new process that does ``work``, whose value is its exit code."""
+    child = os.fork()
+    if child:
+        return child
+    code = 70
+    try:
+        code = work()
+    finally:
+        os._exit(code)

@@ -29,12 +29,13 @@ pytestmark = pytest.mark.usefixtures("no_pictures")
 
 @pytest.fixture
 def flags(sample_root: Path) -> list[str]:
-    """A few steps of three images with everything that draws random numbers switched on."""
+    """A few steps of three images with everything that draws random numbers switched on; without
+    batch normalization, which talks to others in every layer."""
     return [
         *("train", "--data.root", str(sample_root), "--data.crop", "32"),
         *("--data.scale", "0.8", "1.2", "--model.width", "0.05", "--model.fc-channels", "16"),
         *("--optim.batch", "3", "--optim.steps", "4", "--optim.schedule", "fixed"),
-        *("--threads", "1", "--log-every", "1", "--checkpoint-every", "2"),
+        *("--threads", "1", "--log-every", "1", "--checkpoint-every", "2", "--model.no-batch-norm"),
     ]
 
 
@@ -49,14 +50,15 @@ def assert_only_the_first_speaks(ended: list[Ended]) -> None:
 
 
 def test_any_number_of_processes_trains_alike(flags: list[str], tmp_path: Path) -> None:
-    """And a run may go on with another number: 3 + 2 is trained by three, then by two."""
-    for name, size in (("1", 1), ("2", 2), ("3", 3)):
+    """And a run may go on with another number: that of three is finished by two."""
+    flags = [*flags, "--model.batch-norm", "--optim.steps", "3"]
+    for name, size in (("1", 1), ("2", 2), ("3", 3), ("apart", 2)):
         given = [*flags, "--output", str(tmp_path / name)]
-        if size == 3:
-            given += ["--optim.steps", "2"]
+        given += ["--optim.steps", "2"] if size == 3 else []
+        given += ["--no-sync-batch-norm"] if name == "apart" else []
         ended = Launcher(tmp_path / f"said-{name}").run(size, lambda rank, given=given: main(given))
         assert_only_the_first_speaks(ended)
-    more = ["train", "--resume", str(tmp_path / "3"), "--optim.steps", "4"]
+    more = ["train", "--resume", str(tmp_path / "3"), "--optim.steps", "3"]
     assert_only_the_first_speaks(Launcher(tmp_path / "said").run(2, lambda rank: main(more)))
     runs = [tmp_path / name for name in "123"]
     for run in runs[1:]:
@@ -66,35 +68,24 @@ def test_any_number_of_processes_trains_alike(flags: list[str], tmp_path: Path) 
             runs[0] / "confusion_matrix.csv"
         ).read_text()
     assert "on cpu in 3 processes" in (tmp_path / "said-3" / "0.out").read_text()
+    one, apart = losses(runs[0]), losses(tmp_path / "apart")
+    assert apart[0] == pytest.approx(one[0])  # scores are 0 in the first step
+    assert apart[1] != pytest.approx(one[1], rel=1e-3)
 
 
 def test_evaluation_counts_the_same_integers(varied_run: Path, tmp_path: Path) -> None:
-    """Of seven images of two sizes, two at a time, however many processes share them out."""
-    for tta in ([], ["--tta"]):
+    """Of six images of two sizes, two at a time, however many processes share them out."""
+    for tta, sizes in (([], (1, 3)), (["--tta"], (1, 2))):
         matrices = []
-        for size in (1, 2, 3):
+        for size in sizes:
             output = tmp_path / f"{size}{tta}"
             given = [*("evaluate", str(varied_run), "--split", "train", "--batch", "2"), *tta]
             given += ["--output", str(output), "--threads", "1"]
             ended = Launcher(tmp_path / "said").run(size, lambda rank, given=given: main(given))
             assert_only_the_first_speaks(ended)
             matrices.append((output / "confusion_matrix.csv").read_text())
-        assert matrices[0] == matrices[1] == matrices[2]
+        assert matrices[0] == matrices[1]
         assert sum(int(cell) > 0 for cell in matrices[0].split(",") if cell.isdigit()) > 20
-
-
-def test_batch_norm_goes_by_all_images_or_by_those_of_each(
-    flags: list[str], tmp_path: Path
-) -> None:
-    given = [*flags, "--optim.steps", "2", "--no-sync-batch-norm", "--output", str(tmp_path / "2")]
-    assert_only_the_first_speaks(Launcher(tmp_path / "said").run(2, lambda rank: main(given)))
-    first, second = losses(tmp_path / "2")
-    synced = Launcher(tmp_path / "said").run(
-        2, lambda rank: main([*given, "--sync-batch-norm", "--output", str(tmp_path / "s")])
-    )
-    assert_only_the_first_speaks(synced)
-    assert losses(tmp_path / "s")[0] == pytest.approx(first)  # scores are 0 in the first step
-    assert losses(tmp_path / "s")[1] != pytest.approx(second, rel=1e-4)
 
 
 def patched(rank: int, action: Callable[[pytest.MonkeyPatch], object], which: int) -> None:
@@ -159,14 +150,15 @@ def test_all_end_together(name: str, flags: list[str], tmp_path: Path) -> None:
         patched(rank, action, which)
         return main(given)
 
-    ended = Launcher(tmp_path / "said").run(3, work, seconds=40)
+    ended = Launcher(tmp_path / "said").run(2, work, seconds=40)
     killed = name.startswith("kill")
     assert [end.code for end in ended] == [
-        -signal.SIGKILL if killed and rank == which else code for rank in range(3)
+        -signal.SIGKILL if killed and rank == which else code for rank in range(2)
     ], ended
     said = [line for end in ended for line in end.err.splitlines() if line.startswith("fcn:")]
     assert sum(words in line for line in said) == 1, said
-    assert ended[2].err == "", ended
+    if which == 0:
+        assert ended[1].err == "", ended
     saved = checkpoint.checkpoints(run / "checkpoints")[-1]
     step = checkpoint.load_checkpoint(saved).step
     assert step == {"disk of the first": 2, "signal to the second": 3}.get(name, step)
