@@ -51,6 +51,14 @@ class Board:
             time.sleep(LOOK_EVERY)
         return True
 
+    def part(self, patience: float) -> None:
+        """Say goodbye; the first process waits ``patience`` seconds for all others to."""
+        until = time.monotonic() + patience
+        gone = self._store.add("gone", 1)
+        while self._rank == 0 and gone < self._size and time.monotonic() < until:
+            time.sleep(LOOK_EVERY)
+            gone = self._store.add("gone", 0)
+
     def check(self) -> None:
         """Raises Elsewhere once another process has ended the work."""
         over = self.over()

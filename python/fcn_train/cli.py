@@ -177,7 +177,11 @@ def read_together(arguments: Sequence[str]) -> tuple[Any, Path | None]:
     from fcn_train.processes import joined
 
     here = joined()
-    found = here.from_first(lambda: read(arguments, here.run_before()))
+    resumes = any(argument.split("=")[0] == "--resume" for argument in arguments)
+    trains = arguments[:1] == ["train"]
+    found = here.from_first(
+        lambda: read(arguments, here.run_before(resumes=resumes) if trains else None)
+    )
     if here.several and not isinstance(found[0], (TrainOptions, EvaluateOptions)):
         raise UsageError(f"fcn {arguments[0]} works in one process; start it without torchrun")
     return found

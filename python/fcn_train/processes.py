@@ -20,8 +20,6 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch._C._distributed_c10d import PrefixStore
-from torch.distributed.rendezvous import rendezvous
 
 from fcn_train.board import GRACE, Board
 from fcn_train.errors import Elsewhere, LostProcess, UsageError
@@ -57,11 +55,12 @@ class Processes:
         self._calls = 0
         self.board: Board | None = None
         if self.several:
-            kept = PrefixStore(f"fcn/{where.attempt}", store)
+            prefixed: Any = dist.PrefixStore  # type: ignore[attr-defined]
+            kept = prefixed(f"fcn/{where.attempt}", store)
             dist.init_process_group(
                 "gloo", store=kept, rank=self.rank, world_size=self.size, timeout=PATIENCE
             )
-            self.board = Board(PrefixStore("board", kept), self.rank, self.size)
+            self.board = Board(prefixed("board", kept), self.rank, self.size)
 
     @property
     def first(self) -> bool:
@@ -201,11 +200,16 @@ class Processes:
         if self.keeps and self.first:
             self._store.set(RUN, os.fsencode(run).hex())
 
-    def run_before(self) -> Path | None:
-        """The run that the processes were training before the launcher started them again."""
+    def run_before(self, *, resumes: bool = False) -> Path | None:
+        """The run that the processes were training before the launcher started them again.
+
+        Raises:
+            UsageError: they were, nobody knows in which run, and the user does not say it either:
+                ``resumes`` is false.
+        """
         if self._store is not None and self.keeps and self._store.check([RUN]):
             return Path(os.fsdecode(bytes.fromhex(self._store.get(RUN).decode())))
-        if self.attempt and not self.keeps:
+        if self.attempt and not self.keeps and not resumes:
             raise UsageError(
                 "started again by a launcher that does not say which run it was; continue it with "
                 "fcn train --resume RUN, or give --output and --resume auto from the start"
@@ -229,8 +233,12 @@ class Processes:
                 while not board.wait_for_end(60.0):
                     pass
             rank, said = board.end(code, WORD if lost else GRACE)
-            if code == 0 and self.group is not None:
+            if said:
+                self.let_go()
+            elif self.group is not None:
                 dist.destroy_process_group()
+            if not self.keeps:  # the store is the first process's own, and ends with it
+                board.part(WORD)
         except RuntimeError:  # the launcher is gone, and its store with it
             return self.first, code
         return rank == self.rank, said
@@ -252,6 +260,8 @@ def joined() -> Processes:
     where = place()
     if not where.launched:
         return ALONE
+    from torch.distributed.rendezvous import rendezvous  # which not every build of torch has
+
     try:
         store, _, _ = next(rendezvous("env://", timeout=PATIENCE))
         _joined = Processes(where, store)

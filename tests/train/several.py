@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 import time
 import traceback
@@ -25,9 +26,11 @@ class Ended(NamedTuple):
 
 
 class Launcher:
-    """Starts processes, tells them what torchrun does, and keeps a store for them as it does."""
+    """Starts processes, tells them what torchrun does, and keeps a store for them as it does, or,
+    without ``keeps``, lets the first have one of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, keeps: bool = True) -> None:
+        self._keeps = keeps
         self._store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
         self._folder = folder
         self._attempt = -1
@@ -40,8 +43,8 @@ class Launcher:
             "WORLD_SIZE": str(size),
             "LOCAL_WORLD_SIZE": str(size),
             "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(self._store.port),
-            "TORCHELASTIC_USE_AGENT_STORE": "True",
+            "MASTER_PORT": str(self._store.port if self._keeps else free_port()),
+            "TORCHELASTIC_USE_AGENT_STORE": str(self._keeps),
             "TORCHELASTIC_RESTART_COUNT": str(self._attempt),
         }
         return [self._forked(rank, work, told) for rank in range(size)]
@@ -88,6 +91,13 @@ class Launcher:
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code)
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port
 
 
 def torchrun(

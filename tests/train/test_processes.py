@@ -7,7 +7,7 @@ import errno
 import math
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import torch
 from fcn_train import checkpoint
 from fcn_train import training as loop
 from fcn_train.cli import main
-from fcn_train.data import DataError, SegmentationDataset
+from fcn_train.data import DataError, EvaluationLoader, SegmentationDataset
 from fcn_train.data.problems import Problem
 from fcn_train.evaluate import Evaluator
 
@@ -100,6 +100,16 @@ def raising(error: Exception) -> Callable[..., Any]:
     return fail
 
 
+def signalled(loading: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
+    """A signal arrives while the first batch is loaded."""
+
+    def load(self: Any) -> Iterator[Any]:
+        os.kill(os.getpid(), signal.SIGTERM)
+        yield from loading(self)
+
+    return load
+
+
 MISSING = DataError(Problem(Path("a.png"), "label is missing"))
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 # What goes wrong in the third step, or after it, on which process; the exit code, and what is said
@@ -108,6 +118,12 @@ TROUBLES: dict[str, tuple[Callable[[pytest.MonkeyPatch], object], int, int, str]
     "signal to the second": (
         lambda patch: during_step(patch, 3, lambda: os.kill(os.getpid(), signal.SIGTERM)),
         *(1, 143, "fcn: stopped after step 3; continue with"),
+    ),
+    "signal to the second in an evaluation": (
+        lambda patch: patch.setattr(
+            EvaluationLoader, "__iter__", signalled(EvaluationLoader.__iter__)
+        ),
+        *(1, 143, "fcn: stopped after step 4; continue with"),
     ),
     "label of the second": (
         lambda patch: during_step(
@@ -162,7 +178,9 @@ def test_all_end_together(name: str, flags: list[str], tmp_path: Path) -> None:
     saved = checkpoint.checkpoints(run / "checkpoints")[-1]
     step = checkpoint.load_checkpoint(saved).step
     assert step == {"disk of the first": 2, "signal to the second": 3}.get(name, step)
-    if name not in ("disk of the first", "signal to the second"):
+    if name == "signal to the second in an evaluation":
+        assert step == 4
+    elif name not in ("disk of the first", "signal to the second"):
         assert step == (4 if name.startswith("evaluation") else 2)
         assert any(f"The state after step {step} is saved; continue" in line for line in said), said
     assert not (run / ".lock").exists()
@@ -187,9 +205,10 @@ def test_loss_that_is_not_finite_names_all_images(flags: list[str], tmp_path: Pa
 
 def test_commands_of_one_process(finished_run: Path, tmp_path: Path) -> None:
     given = ["predict", str(finished_run), "a.png", "--output", str(tmp_path / "out")]
-    ended = Launcher(tmp_path / "said").run(2, lambda rank: main(given))
     said = "fcn: fcn predict works in one process; start it without torchrun\n"
-    assert ended == [Ended(2, "", said), Ended(2, "", "")]
+    for keeps in (True, False):
+        ended = Launcher(tmp_path / "said", keeps=keeps).run(2, lambda rank: main(given))
+        assert ended == [Ended(2, "", said), Ended(2, "", "")]
     helped = Launcher(tmp_path / "said").run(2, lambda rank: main(["evaluate", "--help"]))
     assert "usage: fcn evaluate" in helped[0].out
     assert helped[1] == Ended(0, "", "")

@@ -55,6 +55,31 @@ def test_killed_processes_are_brought_back(flags: list[str], in_folder: Path) ->
     assert "steps 2 to 5 of 4 images" in said.read_text()
 
 
+def test_one_process_alone_is_brought_back(flags: list[str], in_folder: Path) -> None:
+    """Also before its first checkpoint. What a launcher keeps says which run it was."""
+
+    def work(rank: int) -> int:
+        if os.environ["TORCHELASTIC_RESTART_COUNT"] == "0":
+            during_step(pytest.MonkeyPatch(), 1, lambda: os.kill(os.getpid(), signal.SIGKILL))
+        return main(flags)
+
+    launcher = Launcher(in_folder / "said")
+    assert launcher.run(1, work)[0].code == -signal.SIGKILL
+    assert launcher.run(1, work)[0].code == 0
+    assert [path.name for path in (in_folder / "runs").iterdir()] == ["sample-fcn8s-001"]
+
+
+def test_launcher_that_keeps_nothing(
+    in_folder: Path,
+) -> None:
+    ended = Launcher(in_folder / "said", keeps=False)
+    ended.start(0, lambda rank: 0)  # the first attempt
+    said = ended.run(2, lambda rank: main(["train"]))
+    assert [end.code for end in said] == [2, 2]
+    assert said[0].err.startswith("fcn: started again by a launcher that does not say which run")
+    assert not list(in_folder.glob("runs"))
+
+
 def test_two_hosts_train_together(flags: list[str], in_folder: Path) -> None:
     """Each with torchrun of its own, and a folder of its own: the first alone holds the run."""
     folders = in_folder / "first", in_folder / "second"
