@@ -19,7 +19,7 @@ from fcn_ext.deferred._one_node import OneNode, may_be_one_node
 from fcn_ext.deferred._predictions import scores_of
 from fcn_ext.deferred._tensor import FUNCTIONS, DeferredLogits
 from fcn_ext.losses._mask_pixels import every_pixel, two_classes
-from fcn_ext.ops import _common, _sigmoid_sums
+from fcn_ext.ops import _common, _sigmoid_loss, _sigmoid_sums
 
 _ops = torch.ops.fcn_ext
 # Of targets in floating point no value is void; of labels 0 and 1 this is none.
@@ -85,6 +85,23 @@ def _own(
     if type(target) is not Tensor or not input.recipe.layout.is_map or input.shape != target.shape:
         return NotImplemented
     return _sums(input, target, _Sums(input.recipe.layout, ignore_index, gamma, regions))
+
+
+def _own_loss(
+    input: Any,
+    target: Any,
+    weight: Tensor,
+    geometry: tuple[int, ...],
+    ignore_index: int,
+    gamma: float | None,
+    with_gradient: bool,
+) -> Any:
+    """``ops.sigmoid_loss`` of such logits: their sums, weighed."""
+    sums = _own(input, target, geometry, ignore_index, gamma, False)
+    if sums is NotImplemented:
+        return sums
+    loss = torch.where(weight != 0, weight * sums, 0).sum(2)
+    return loss, sums.detach(), sums.new_empty(0)
 
 
 @dataclass(frozen=True)
@@ -239,3 +256,4 @@ def _becomes_float(device: str) -> bool:
 
 FUNCTIONS[F.binary_cross_entropy_with_logits] = _bce
 FUNCTIONS[_sigmoid_sums._sigmoid_sums] = _own
+FUNCTIONS[_sigmoid_loss._sigmoid_loss] = _own_loss

@@ -34,6 +34,7 @@ from fcn_train.describe_options import DescribeOptions
 from fcn_train.doctor.options import DoctorOptions
 from fcn_train.errors import UsageError
 from fcn_train.export_options import ExportOptions
+from fcn_train.launcher import place
 from fcn_train.model_options import ModelName
 from fcn_train.options import (
     EvaluateOptions,
@@ -65,38 +66,54 @@ DataCommand = (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    text, trace, failed = "", False, None
     try:
-        return run_command(arguments)
+        code = run_command(arguments)
     except SystemExit as error:
-        return error.code if isinstance(error.code, int) else 2
+        code = error.code if isinstance(error.code, int) else 2
     except KeyboardInterrupt:
-        return _fail("interrupted", 128 + signal.SIGINT)
+        text, code = "interrupted", 128 + signal.SIGINT
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
+        code = 128 + signal.SIGPIPE
     except Exception as error:
-        # fcn_ext could not be imported, so neither can what explains other errors.
-        if type(error).__name__ == "SettingError":
-            return _fail(str(error), 2)
-        # Imported here, where torch is imported already.
-        try:
-            from fcn_train.failures import explain
-        except Exception:  # fcn_ext or torch does not load
-            text = " ".join(str(error).split()).rstrip(".")
-            return _fail(f"{text}; fcn doctor tells what is installed", 2)
+        failed = error
+        text, code, trace = _told(error, arguments)
+    speaker = "fcn"
+    if "fcn_train.processes" in sys.modules:  # of several, one speaks
+        from fcn_train.processes import leave
 
-        failure = explain(error, arguments[0] if arguments else "")
-        if failure is None or "--traceback" in arguments:
-            traceback.print_exc()
-        return _fail(*failure) if failure else 1
+        speaker, code = leave(code, failed)
+    if trace and speaker:
+        traceback.print_exception(failed)
+    if text and speaker:
+        print(f"{speaker}: {text}", file=sys.stderr, flush=True)
+    return code
+
+
+def _told(error: Exception, arguments: Sequence[str]) -> tuple[str, int, bool]:
+    """What is said of an error, the exit code, and whether its traceback is shown."""
+    # fcn_ext could not be imported, so neither can what explains other errors.
+    if type(error).__name__ == "SettingError":
+        return str(error), 2, False
+    # Imported here, where torch is imported already, or nearly nothing was done.
+    try:
+        from fcn_train.failures import explain
+    except Exception:  # fcn_ext or torch does not load
+        text = " ".join(str(error).split()).rstrip(".")
+        return f"{text}; fcn doctor tells what is installed", 2, False
+
+    failure = explain(error, arguments[0] if arguments else "")
+    if failure is None:
+        return "", 1, True
+    return failure.text, failure.code, bool(failure.text) and "--traceback" in arguments
 
 
 def run_command(arguments: Sequence[str]) -> int:
     refuse_former_options(arguments)
     # Imported here: `fcn --help` and mistakes in the options need no torch.
     with ending_at_once():
-        defaults, run = train_defaults(arguments)
-        options = parse(arguments, defaults)
+        options, run = read(arguments) if not place().launched else read_together(arguments)
         import_modules(options)
     from fcn_train.console import Console
 
@@ -176,6 +193,27 @@ def run_command(arguments: Sequence[str]) -> int:
     return 0
 
 
+def read(arguments: Sequence[str], before: Path | None = None) -> tuple[Any, Path | None]:
+    """The options of the command, and the run that `fcn train` continues, ``before`` if given."""
+    defaults, run = train_defaults(arguments, before)
+    return parse(arguments, defaults), run
+
+
+def read_together(arguments: Sequence[str]) -> tuple[Any, Path | None]:
+    """What the first of several processes reads; and the run that they had before a restart."""
+    from fcn_train.processes import joined
+
+    here = joined()
+    resumes = any(argument.split("=")[0] == "--resume" for argument in arguments)
+    trains = arguments[:1] == ["train"]
+    found = here.from_first(
+        lambda: read(arguments, here.run_before(resumes=resumes) if trains else None)
+    )
+    if here.several and not isinstance(found[0], (TrainOptions, EvaluateOptions)):
+        raise UsageError(f"fcn {arguments[0]} works in one process; start it without torchrun")
+    return found
+
+
 def import_modules(options: Any) -> None:
     """Import what the command of ``options`` needs, torch above all."""
     modules = {
@@ -204,13 +242,17 @@ def refuse_former_options(arguments: Sequence[str]) -> None:
         raise UsageError("--head is now --logits: give coarse for fused, full for materialised")
 
 
-def train_defaults(arguments: Sequence[str]) -> tuple[TrainOptions, Path | None]:
+def train_defaults(
+    arguments: Sequence[str], before: Path | None = None
+) -> tuple[TrainOptions, Path | None]:
     """The values that `fcn train` starts from, and the run it continues.
 
-    In this order: the run that ``--resume`` finds, the file of ``--config``, the recipe.
+    In this order: ``before``, what ``--resume`` finds, the file of ``--config``, the recipe.
     """
     if not arguments or arguments[0] != "train":
         return TrainOptions(), None
+    if before is not None:
+        return load_config(before), before
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     for name in ("--recipe", "--data.kind", "--config", "--resume", "--output"):
         parser.add_argument(name)
@@ -291,8 +333,3 @@ def parse_study(arguments: Sequence[str]) -> StudyName | StudyOptions:
         default=options,
         args=arguments[1:],
     )
-
-
-def _fail(text: str, code: int) -> int:
-    print(f"fcn: {text}", file=sys.stderr, flush=True)
-    return code

@@ -119,6 +119,22 @@ def in_notebook() -> bool:
     )
 
 
+class Silent(Console):
+    """Says nothing: of several processes, one speaks."""
+
+    def line(self, text: str) -> None:
+        pass
+
+    def warn(self, text: str) -> None:
+        pass
+
+    @contextlib.contextmanager
+    def progress(
+        self, title: str, total: int, start: int = 0, *, images: int = 0
+    ) -> Iterator[Advance]:
+        yield lambda count=1, text="": None
+
+
 def _encodable(text: str, stream: IO[str]) -> str:
     """``text`` with escapes for what ``stream`` cannot take, such as names that are not UTF-8."""
     encoding = getattr(stream, "encoding", None) or "utf-8"

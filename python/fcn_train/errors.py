@@ -31,6 +31,18 @@ class Interrupted(Exception):
         self.signum = signum
 
 
+class LostProcess(Exception):
+    """One of several processes went away without a word."""
+
+
+class Elsewhere(Exception):
+    """Another process has ended the work and told why; this one follows without a word."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"another process ended with code {code}")
+        self.code = code
+
+
 class StateSaved(Exception):
     """An error ended a training, and what had been learned until then was saved first.
 

@@ -18,7 +18,7 @@ from fcn_ext.models import CoarseScores, MultiHeadFCN
 from fcn_train import calibration
 from fcn_train.classes import classes_of
 from fcn_train.config import to_dict
-from fcn_train.console import Console
+from fcn_train.console import Console, Silent
 from fcn_train.data import (
     EvaluationLoader,
     Normalization,
@@ -36,10 +36,13 @@ from fcn_train.network import normalization_of
 from fcn_train.options import EvaluateOptions, Logits
 from fcn_train.per_image import ImageCounts, counted, extremes
 from fcn_train.pictures import Picture
+from fcn_train.processes import joined
 from fcn_train.report import Result, summary, write_report
 from fcn_train.run import check_classes, load_run
+from fcn_train.run_argument import chosen_run
 from fcn_train.runtime import Runtime, open_runtime
 from fcn_train.segmenter import AT_ONCE
+from fcn_train.signals import StopRequested
 from fcn_train.sure import segment_surely
 from fcn_train.views import Views
 
@@ -101,9 +104,10 @@ class Evaluator:
 
         ``advance`` is called with the number of images after each batch. ``per_image`` takes the
         counts of each image. ``calibrations``, one for each set of labels or none, are added to in
-        the same pass. The model is left in the mode it came in.
+        the same pass. The model is left in the mode it came in. Several processes share the images
+        out, and each gets the counts of all.
         """
-        dataset, runtime = self.dataset, self.runtime
+        dataset, runtime, here = self.dataset, self.runtime, self.runtime.processes
         matrices = [
             ConfusionMatrix(
                 labels.num_classes, device=runtime.device, class_names=labels.class_names
@@ -117,11 +121,12 @@ class Evaluator:
             batch_size=self.batch,
             workers=self.workers,
             pin_memory=runtime.on_gpu,
+            share=(here.rank, here.size),
         )
         normalized = None
         if self.as_bytes:
             normalized = DeviceNormalization(self.normalization, dataset.channels, runtime.device)
-        with evaluating(model):
+        with here.together(StopRequested), evaluating(model):
             for examples in loader:
                 images = runtime.images(examples.images)
                 if normalized is not None:
@@ -141,8 +146,14 @@ class Evaluator:
                             add(matrix, target, slice(None))
                 if advance is not None:
                     advance(len(examples.ids))
+        if here.several:
+            with here.noticing():
+                for matrix in matrices:
+                    matrix.all_reduce()
+                for each in calibrations:
+                    each.all_reduce()
         if per_image is not None:
-            per_image.gather()
+            per_image.gather(here)
         return counts
 
     def results(
@@ -231,7 +242,8 @@ def evaluate_run(
     options: EvaluateOptions, console: Console | None = None
 ) -> Scores | dict[str, Scores]:
     """`fcn evaluate`: score a run on a split and write the report folder; returns ``scores_of``."""
-    console = console or Console()
+    here = joined()
+    console = (console or Console()) if here.first else Silent()
     if options.batch < 1:
         raise UsageError(f"--batch must be >= 1, got {options.batch}")
     views = Views(tta=options.tta)
@@ -239,14 +251,16 @@ def evaluate_run(
     if views.several and options.logits != "coarse":
         raise UsageError(f"--tta averages coarse scores, got --logits {options.logits}")
     runtime = open_runtime(options.device, options.threads, options.amp, console.warn)
-    run = load_run(options.run, options.weights)
+    place = chosen_run("evaluate", options.folder, options.run)
+    run = here.from_first(lambda: load_run(place, options.weights))
     data = validation_options(run.options.data)
     if options.data_kind is not None:
         data = of_kind(data, options.data_kind)
     if options.data_root is not None:
         data = replace(data, root=options.data_root)
     split = data.val_split if options.split is None else options.split
-    dataset = open_split(data, split)
+    with here.first_ahead():
+        dataset = open_split(data, split)
     check_classes(run, dataset)
     check_split(dataset, training=False, warn=console.warn)
     model = runtime.place(run.model)
@@ -264,13 +278,16 @@ def evaluate_run(
     calibrations = calibrations if options.calibration else []
     began = time.monotonic()
     per_image = ImageCounts()
+    here.gather()
     with console.progress("evaluating", len(dataset), images=1) as advance:
         counts = evaluator.count(model, advance, per_image, calibrations)
+    if not here.first:
+        return scores_of(counts)
     for lack in evaluator.absent(counts):
         console.warn(lack)
     scores = scores_of(counts)
     name = Path(split).stem or "all"
-    folder = options.output or options.run / f"evaluate-{name}"
+    folder = options.output or place / f"evaluate-{name}"
     write_report(
         folder,
         title=f"{run.options.model.name} on {dataset.name}, {name}",

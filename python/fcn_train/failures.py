@@ -9,8 +9,10 @@ from typing import NamedTuple
 
 from fcn_train.data import DataError
 from fcn_train.errors import (
+    Elsewhere,
     ExportError,
     Interrupted,
+    LostProcess,
     StateSaved,
     TrainingError,
     UsageError,
@@ -40,7 +42,7 @@ LESS = {
 
 
 class Failure(NamedTuple):
-    """How a command ends: what is said on standard error, and the exit code."""
+    """How a command ends: what is said on standard error, if anything, and the exit code."""
 
     text: str
     code: int
@@ -50,14 +52,17 @@ def explain(error: BaseException, command: str = "train") -> Failure | None:
     """One line for what a user can mend; None for a defect, whose traceback has to be seen."""
     if isinstance(error, StateSaved):
         cause = explain(error.__cause__, command) if error.__cause__ else None
-        return Failure(f"{cause.text}. {error}", cause.code) if cause else None
+        said = f"{cause.text}. " if cause and cause.text else ""
+        return Failure(f"{said}{error}", cause.code) if cause else None
+    if isinstance(error, Elsewhere):
+        return Failure("", error.code)
     if isinstance(error, Interrupted):
         return Failure(_line(error), 128 + error.signum)
     if isinstance(error, (UsageError, DataError)):
         return Failure(_line(error), 2)
     if isinstance(error, WriteError) and isinstance(error.__cause__, OSError):
         return Failure(_line(error), 2 if error.__cause__.errno in WRONG_PLACE else 1)
-    if isinstance(error, (TrainingError, ExportError)):
+    if isinstance(error, (TrainingError, ExportError, LostProcess)):
         return Failure(_line(error), 1)
     if is_out_of_memory(error):
         return Failure(f"out of memory{_amount(error)}; {LESS.get(command, LESS['predict'])}", 1)

@@ -18,7 +18,9 @@ from fcn_ext.models import FCN, Head, MultiHeadFCN
 from fcn_train.data import IGNORE_INDEX
 from fcn_train.heads import Net
 from fcn_train.options import Logits
+from fcn_train.processes import Processes
 from fcn_train.sampling import sampled
+from fcn_train.share import Part
 
 
 def pixel_loss(
@@ -31,6 +33,7 @@ def pixel_loss(
     cells: float = 1.0,
     shares: Any = None,
     heads: HeadLosses | None = None,
+    part: Part | None = None,
 ) -> Tensor:
     """Cross-entropy of ``model`` on ``images`` against ``target`` (N, H, W) uint8, 255 = void.
 
@@ -42,15 +45,18 @@ def pixel_loss(
     N alone (Caffe's ``normalize: false``), so it is about ``H * W`` times the mean. Of the cells of
     the scores a share of ``cells`` counts, and of the pixels of each class one of ``shares`` (C,),
     as :func:`fcn_train.sampling.sampled` draws them. ``heads`` is told what each head's loss was.
+
+    Of a ``part`` of a batch it is that part's share of the loss of the whole batch.
     """
-    target = sampled_targets(model, target, cells, shares)
+    target = sampled_targets(model, target, cells, shares, part)
     if not isinstance(model, MultiHeadFCN):
         total = summed_loss(model, images, target, weight, logits)
-        return reduced(total, target, reduction, weight)
+        return _divided(total, 0, target, reduction, weight, part)
     weights = dict.fromkeys(model.heads) if weight is None else weight
     totals = summed_losses(model, images, target, weights, logits)
     losses = {
-        name: reduced(totals[name], target[name], reduction, weights[name]) for name in model.heads
+        name: _divided(totals[name], which, target[name], reduction, weights[name], part)
+        for which, name in enumerate(model.heads)
     }
     if heads is not None:
         heads.add(losses)
@@ -65,37 +71,80 @@ class HeadLosses:
         self._noted: list[Tensor] = []
 
     def add(self, losses: Any) -> None:
-        """Note those of a batch, by head; a loss alone is not noted."""
+        """Note those of a batch or a part of one, by head; a loss alone is not noted."""
         if isinstance(losses, Mapping):
             self._noted.append(torch.stack([loss.detach() for loss in losses.values()]))
 
-    def taken(self) -> list[float]:
-        """Their means, which are forgotten; none of a network of one head."""
+    def taken(self, heads: int, batches: int, here: Processes) -> list[float]:
+        """Their means over ``batches``, shared by the processes ``here``, which are forgotten; none
+        of a network of one head."""
         noted, self._noted = self._noted, []
-        means: list[float] = torch.stack(noted).mean(0).tolist() if noted else []
+        if heads == 1:
+            return []
+        total = torch.stack(noted).sum(0).cpu() if noted else torch.zeros(heads)
+        means: list[float] = (here.add(total) / batches).tolist()
         return means
 
 
-def sampled_targets(model: Net, target: Any, cells: float, shares: Any) -> Any:
+def sampled_targets(
+    model: Net, target: Any, cells: float, shares: Any, part: Part | None = None
+) -> Any:
     """``target``, or those of several heads, with void where pixels do not count."""
     if not isinstance(model, MultiHeadFCN):
-        return sampled(target, model, cells, shares)
+        return sampled(target, model, cells, shares, part)
     kept = dict.fromkeys(model.heads) if shares is None else shares
     return {
-        name: sampled(target[name], cast(Head, head), cells, kept[name])
+        name: sampled(target[name], cast(Head, head), cells, kept[name], part)
         for name, head in model.heads.items()
     }
+
+
+def counted(
+    model: Net, target: Any, reduction: str, weight: Any, cells: float, shares: Any, part: Part
+) -> Tensor:
+    """What the loss of each head is divided by, as far as it comes from a ``part`` of a batch:
+    (heads,) float64, to be added up over the parts. ``target`` is on the CPU."""
+    if reduction == "sum":
+        heads = len(model.heads) if isinstance(model, MultiHeadFCN) else 1
+        return torch.full((heads,), len(part), dtype=torch.float64)
+    target = sampled_targets(model, target, cells, shares, part)
+    if not isinstance(model, MultiHeadFCN):
+        pairs = [(target, weight)]
+    else:
+        weights = dict.fromkeys(model.heads) if weight is None else weight
+        pairs = [(target[name], weights[name]) for name in model.heads]
+    sums = [weight_of(labels, None if one is None else one.cpu()) for labels, one in pairs]
+    return torch.stack([each.double() for each in sums])
+
+
+def weight_of(target: Tensor, weight: Tensor | None) -> Tensor:
+    """The number of valid pixels, or the sum of their class weights."""
+    valid = target != IGNORE_INDEX
+    return valid.sum() if weight is None else weight[target[valid].long()].sum()
 
 
 def reduced(total: Tensor, target: Tensor, reduction: str, weight: Tensor | None) -> Tensor:
     """``total``, a sum over the valid pixels of ``target``, as ``pixel_loss`` says."""
     if reduction == "sum":
         return total / len(target)
-    valid = target != IGNORE_INDEX
+    divisor = weight_of(target, weight)
     if weight is None:
-        return total / valid.sum().clamp_min(1)
-    divisor = weight[target[valid].long()].sum()
+        return total / divisor.clamp_min(1)
     return total / torch.where(divisor > 0, divisor, 1.0)
+
+
+def _divided(
+    total: Tensor,
+    which: int,
+    target: Tensor,
+    reduction: str,
+    weight: Tensor | None,
+    part: Part | None,
+) -> Tensor:
+    """``total``, of head number ``which``, divided by what the target says, or the whole batch."""
+    if part is None or part.divisors is None:
+        return reduced(total, target, reduction, weight)
+    return total / part.divisors[which]
 
 
 def summed_loss(

@@ -18,6 +18,7 @@ from fcn_train.heads import Net, by_head, head_list, in_order
 from fcn_train.loss import HeadLosses, pixel_loss, reduced, sampled_targets
 from fcn_train.optim_options import OptimOptions
 from fcn_train.options import CROSS_ENTROPY, TrainOptions
+from fcn_train.processes import ALONE, Processes
 
 # Of scores, target, geometry and weights of the classes or None, the mean loss of a batch; zero
 # where all of it is void.
@@ -79,11 +80,18 @@ def chosen_losses(choice: str, label_sets: Sequence[str], optim: OptimOptions) -
     return chosen
 
 
-def chosen_loss(options: TrainOptions, label_sets: Sequence[str]) -> Callable[..., Tensor]:
+def chosen_loss(
+    options: TrainOptions, label_sets: Sequence[str], here: Processes = ALONE
+) -> Callable[..., Tensor]:
     """The loss of a network that ``options`` choose; raises as :func:`chosen_losses`."""
     names = chosen_losses(options.loss, label_sets, options.optim)
     if set(names) == {CROSS_ENTROPY}:
-        return functools.partial(pixel_loss, reduction=options.optim.loss)
+        return pixel_loss
+    if here.several:
+        raise UsageError(
+            f"--loss {options.loss} takes sums or ranks over a whole batch, so it is of one "
+            f"process; several have --loss {CROSS_ENTROPY}"
+        )
     return functools.partial(named_loss, names=names)
 
 
@@ -93,6 +101,7 @@ def named_loss(
     target: Any,
     *,
     names: Sequence[str],
+    reduction: str = "mean",
     weight: Any = None,
     logits: str = "coarse",
     cells: float = 1.0,
@@ -100,7 +109,8 @@ def named_loss(
     heads: HeadLosses | None = None,
 ) -> Tensor:
     """The sum of the losses of all heads, of which ``names`` says each one's, times its
-    ``loss_weight``; other arguments are those of :func:`fcn_train.loss.pixel_loss`."""
+    ``loss_weight``; other arguments are those of :func:`fcn_train.loss.pixel_loss`, of which
+    ``reduction`` is "mean"."""
     target = sampled_targets(model, target, cells, shares)
     full = logits == "full"
     made = in_order(model(images) if full else model.scores(images))

@@ -107,6 +107,9 @@ class TrainOptions:
     images of one size (--data.crop) and a C++ compiler, on a GPU Triton with it."""
     channels_last: bool = True
     """NHWC memory layout, in which convolutions are faster on most machines."""
+    sync_batch_norm: bool = True
+    """Of several processes: batch normalization goes by the images of all, as in one process, or by
+    those of each."""
     evaluate_every: float = 5.0
     """Epochs between evaluations on the val split; 0 = only at the end."""
     patience: int = 0
@@ -136,7 +139,9 @@ class TrainOptions:
 class EvaluateOptions:
     """Score a trained run on a split and write the report."""
 
-    run: Path
+    run: Path | None = None
+    """Run folder of `fcn train`, if it is not given as RUN."""
+    folder: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")] = None
     """Run folder of `fcn train`."""
     split: str | None = None
     """Split to score; default: the run's val split."""
@@ -172,14 +177,17 @@ class EvaluateOptions:
 class PredictOptions:
     """Segment image files: for each, a PNG of class indices with the palette and an overlay."""
 
-    images: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """Image files, or folders to search. Photographs are turned upright as their EXIF tag says."""
-    run: Path | None = None
-    """Run folder of `fcn train`."""
-    model: Path | None = None
-    """ONNX file of `fcn export`, in place of a run."""
+    images: Annotated[
+        tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN IMAGE [IMAGE ...]")
+    ]
+    """Run folder of `fcn train`, unless it is given as --run or a --model takes its place; then
+    image files, or folders to search. Photographs are turned upright as their EXIF tag says."""
     output: Path
     """Folder for the results."""
+    run: Path | None = None
+    """Run folder of `fcn train`, if it is not the first argument."""
+    model: Path | None = None
+    """ONNX file of `fcn export`, in place of a run."""
     depth: Path | None = None
     """Folder of the images' depth, for a run that sees it: PNG of the same names."""
     hha: Path | None = None

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from fcn_ext.metrics import ConfusionMatrix
 from fcn_ext.models import MultiHeadFCN
 from fcn_train.heads import in_order
 from fcn_train.options import Logits
+from fcn_train.processes import Processes
 from fcn_train.views import Views
 
 Add = Callable[[ConfusionMatrix, Tensor, slice], None]
@@ -83,13 +83,11 @@ class ImageCounts:
             self._hits.append(hits)
             self._unions.append(unions)
 
-    def gather(self) -> None:
+    def gather(self, here: Processes) -> None:
         """Of several processes that count a split together, give each the images of all."""
-        if not dist.is_available() or not dist.is_initialized() or dist.get_world_size() == 1:
+        if not here.several:
             return
-        mine = (self.ids, *(_on_cpu(rows) for rows in (self._hits, self._unions)))
-        found: list[Any] = [None] * dist.get_world_size()
-        dist.all_gather_object(found, mine)
+        found = here.collected((self.ids, _on_cpu(self._hits), _on_cpu(self._unions)))
         self.ids, self._hits, self._unions = (
             [item for part in parts for item in part] for parts in zip(*found, strict=True)
         )

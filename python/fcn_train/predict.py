@@ -18,6 +18,7 @@ from fcn_train.export.onnx_reading import open_onnx
 from fcn_train.files import atomic_path, make_folder, remove_leftovers
 from fcn_train.options import PredictOptions
 from fcn_train.run import load_run
+from fcn_train.run_argument import is_run, run_and_rest
 from fcn_train.runtime import open_runtime
 from fcn_train.segmenter import OnnxSegmenter, RunSegmenter, Segmenter
 from fcn_train.views import Views
@@ -37,7 +38,7 @@ def predict(options: PredictOptions, console: Console | None = None) -> int:
         raise UsageError(f"--opacity must be in [0, 1], got {options.opacity}")
     views = Views(options.tile, options.overlap, options.tta, options.tile_weights)
     views.check()
-    segmenter = open_segmenter(options, views, console)
+    segmenter, images = open_segmenter(options, views, console)
     channels = segmenter.channels
     for role, folder in (("depth", options.depth), ("hha", options.hha)):
         if (role in channels) != (folder is not None):
@@ -45,7 +46,7 @@ def predict(options: PredictOptions, console: Console | None = None) -> int:
             raise UsageError(f"{segmenter.path}: sees {channels}, which {need} --{role}")
     sets = chosen_sets(segmenter, options.label_set)
     below = [name for name, _ in sets.values()]
-    jobs = find_images(options.images, options.output, below)
+    jobs = find_images(images, options.output, below)
     for folder in {options.output / name / place.parent for _, place in jobs for name in below}:
         remove_leftovers(folder)
     failed = 0
@@ -71,18 +72,24 @@ def predict(options: PredictOptions, console: Console | None = None) -> int:
     return failed
 
 
-def open_segmenter(options: PredictOptions, views: Views, console: Console) -> Segmenter:
-    """The run or the exported file that ``options`` name.
+def open_segmenter(
+    options: PredictOptions, views: Views, console: Console
+) -> tuple[Segmenter, tuple[Path, ...]]:
+    """The run or the exported file that ``options`` name, and the images that they do.
 
     Raises:
         UsageError: they name neither or both, or what is of no use for it.
     """
-    if (options.run is None) == (options.model is None):
-        raise UsageError("give the run folder with --run, or an exported file with --model")
-    if options.run is not None:
+    if options.model is None:
+        run, images = run_and_rest("predict", options.images, options.run)
+        if run.exists() and not is_run(run):
+            raise UsageError(
+                f"{run}: no run of fcn train; give one, or an exported file with --model"
+            )
         runtime = open_runtime(options.device, options.threads, options.amp, console.warn)
-        return RunSegmenter(load_run(options.run, options.weights), runtime, views)
-    assert options.model is not None
+        return RunSegmenter(load_run(run, options.weights), runtime, views), images
+    if options.run is not None or (options.images and is_run(options.images[0])):
+        raise UsageError("give a run folder or an exported file with --model, not both")
     for name, value, default in (
         ("--weights", options.weights, "last"),
         ("--amp", options.amp, "none"),
@@ -90,7 +97,7 @@ def open_segmenter(options: PredictOptions, views: Views, console: Console) -> S
         if value != default:
             raise UsageError(f"{name} has no meaning for --model, whose weights are in the file")
     file = open_onnx(options.model, options.device, options.threads, console.warn)
-    return OnnxSegmenter(file, views)
+    return OnnxSegmenter(file, views), options.images
 
 
 def _read(source: Path, place: Path, options: PredictOptions) -> Example:

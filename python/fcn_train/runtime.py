@@ -16,6 +16,7 @@ import fcn_ext
 from fcn_train import machine
 from fcn_train.errors import UsageError
 from fcn_train.precision import HALVES
+from fcn_train.processes import ALONE, Processes, joined
 
 Module = TypeVar("Module", bound=nn.Module)
 MOST_THREADS = 1024
@@ -29,11 +30,13 @@ class Runtime:
         device: where the network and its batches are.
         amp: "bf16" and "fp16" run forward passes under ``torch.autocast``, "none" does not.
         channels_last: NHWC memory layout of images and of the convolutions' weights.
+        processes: those that work together, of which this is one.
     """
 
     device: torch.device
     amp: str = "none"
     channels_last: bool = False
+    processes: Processes = ALONE
 
     def place(self, model: Module) -> Module:
         """``model`` itself, moved to the device and into the layout of its weights."""
@@ -64,7 +67,7 @@ class Runtime:
         """Loader processes: -1 stands for none on a CPU and up to 8 on a GPU."""
         if wanted >= 0:
             return wanted
-        return min(8, machine.cpus()) if self.on_gpu else 0
+        return min(8, usable_cpus(self.processes)) if self.on_gpu else 0
 
     def environment(self) -> dict[str, Any]:
         """Facts that a result depends on; nothing that names the machine or its folders."""
@@ -78,6 +81,8 @@ class Runtime:
             "threads": torch.get_num_threads(),
             "device": str(self.device),
         }
+        if self.processes.several:
+            facts["processes"] = self.processes.size
         if self.on_gpu:
             facts["gpu"] = torch.cuda.get_device_name(self.device)
             facts["cuda"] = torch.version.cuda
@@ -95,11 +100,36 @@ def open_runtime(
     """The runtime that the options name; sets the CPU threads of this process.
 
     Raises:
-        UsageError: an option is out of range, the device is not there, or several processes run.
+        UsageError: an option is out of range, or the device is not there.
     """
-    refuse_processes()
-    set_threads(threads, warn)
-    return Runtime(resolve_device(device), amp, channels_last)
+    here = joined()
+    set_threads(threads, warn, usable_cpus(here))
+    place = resolve_device(device)
+    if here.several and place.type == "cuda":
+        place = own_gpu(place, here)
+    here.use(place)
+    return Runtime(place, amp, channels_last, here)
+
+
+def usable_cpus(here: Processes) -> int:
+    """The CPUs that this process has for itself."""
+    return max(1, machine.cpus() // here.local_size)
+
+
+def own_gpu(place: torch.device, here: Processes) -> torch.device:
+    """The GPU of this process, where each of several has one."""
+    if ":" in str(place):
+        raise UsageError(
+            f"--device {place} is one GPU, and each of several processes takes one of its own; "
+            "give --device cuda"
+        )
+    count = torch.cuda.device_count()
+    if here.local_rank >= count:
+        raise UsageError(
+            f"each process takes a GPU, and torch sees {count} for {here.local_size} processes; "
+            "start fewer, or give --device cpu"
+        )
+    return torch.device("cuda", here.local_rank)
 
 
 def resolve_device(name: str) -> torch.device:
@@ -118,24 +148,14 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
-def set_threads(threads: int, warn: Callable[[str], None]) -> None:
+def set_threads(threads: int, warn: Callable[[str], None], usable: int | None = None) -> None:
     """CPU threads of torch and the operators; 0 is torch's choice within what may be used."""
     if not 0 <= threads <= MOST_THREADS:
         raise UsageError(f"--threads must be in [0, {MOST_THREADS}], got {threads}")
-    usable = machine.cpus()
+    usable = machine.cpus() if usable is None else usable
     if threads:
         torch.set_num_threads(threads)
         if threads > usable:
             warn(f"--threads {threads} is slower than {usable}, the CPUs this process may use")
     elif torch.get_num_threads() > usable and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(usable)
-
-
-def refuse_processes() -> None:
-    """A launcher of several processes would have each do the whole work, into one folder."""
-    size = os.environ.get("WORLD_SIZE", "1")
-    if size.isdigit() and int(size) > 1:
-        raise UsageError(
-            f"started as {size} processes (WORLD_SIZE), but fcn runs in one; "
-            "start it without torchrun"
-        )

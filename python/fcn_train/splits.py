@@ -30,9 +30,10 @@ class Splits:
         # Not yet kept in memory: that is only done once it is known to fit.
         self.train, self.val = opening.open_splits(replace(data, memory=False), warn)
 
-    def keep_in_memory(self) -> None:
-        """Decode every image now. Raises UsageError where memory will not hold them."""
-        needed = sum(decoded_bytes(split) for split in (self.train, self.val))
+    def keep_in_memory(self, copies: int = 1) -> None:
+        """Decode every image now. Raises UsageError where memory will not hold ``copies`` of them:
+        processes on one machine have one each."""
+        needed = copies * sum(decoded_bytes(split) for split in (self.train, self.val))
         machine.check_memory(needed, "--data.memory", "leave it out to decode images as they come")
         self.train, self.val = MemoryDataset(self.train), MemoryDataset(self.val)
 

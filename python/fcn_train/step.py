@@ -66,8 +66,9 @@ def average_gradients(
                 (share if scaler is None else scaler.scaled(share)).backward()
             total += value.detach() / count
             ids += batch.ids
-        mean = total.item()
+        mean = runtime.processes.add(total).item()
         if not math.isfinite(mean):
+            ids = [name for names in runtime.processes.collected(ids) for name in names]
             remedy = "a lower --optim.lr" + (" or --amp bf16" if scaler else "")
             raise LossError(f"the loss is {mean} on the images {', '.join(ids)}; try {remedy}")
     return mean

@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import time
 from pathlib import Path
+from typing import NamedTuple
 
-from fcn_train.console import Console
-from fcn_train.errors import Interrupted
+from fcn_train.console import Console, Silent
+from fcn_train.data import fingerprint
+from fcn_train.errors import Interrupted, UsageError
 from fcn_train.lock import locked
 from fcn_train.options import TrainOptions, check
+from fcn_train.processes import Processes, joined
 from fcn_train.profile import OFF, Profile
 from fcn_train.published import EXPERIMENTS, check_start
 from fcn_train.run_folder import RunFolder, check_continuation, new_run_folder
@@ -17,6 +20,7 @@ from fcn_train.runtime import open_runtime
 from fcn_train.signals import StopRequested, StopSignals
 from fcn_train.sizes import parse_size
 from fcn_train.splits import Splits
+from fcn_train.stop import Stop
 from fcn_train.training import Training
 
 
@@ -33,11 +37,13 @@ def train(options: TrainOptions, run: Path | None = None, console: Console | Non
         StateSaved: from any error in the middle of a run, once its state was saved.
         Interrupted: SIGINT or SIGTERM arrived and the state was saved.
     """
-    console = console or Console()
+    here = joined()
+    console = (console or Console()) if here.first else Silent()
     check(options)
     check_start(options)
-    further = run is not None and check_continuation(run, options)
-    if run is not None and not further and RunFolder(run).metrics.exists():
+    begun = here.from_first(lambda: Begun.of(run, options))
+    further = begun.further
+    if run is not None and begun.finished:
         console.line(f"{run}: is finished already, see {RunFolder(run).report}")
         return run
     began = time.monotonic()
@@ -48,29 +54,36 @@ def train(options: TrainOptions, run: Path | None = None, console: Console | Non
         console.warn,
         channels_last=options.channels_last,
     )
-    splits = Splits(options.data, console.warn)
-    if run is not None:
+    with here.first_ahead():  # who comes first writes the sample data set
+        splits = Splits(options.data, console.warn)
+    if run is not None and here.first:
         splits.check(RunFolder(run).splits)
+    check_alike(splits, here)
     if options.data.memory:
-        splits.keep_in_memory()
+        splits.keep_in_memory(here.local_size)
     elif options.data.cache:
-        console.line(splits.share_cache(parse_size(options.data.cache)))
-    resumed = run is not None and RunFolder(run).newest_checkpoint() is not None
+        size = parse_size(options.data.cache) // here.local_size
+        console.line(splits.share_cache(size))
+    # What several processes start from is the first one's network.
+    initialize = here.first and not begun.saved
     profile = Profile.on(runtime.device) if options.profile else OFF
-    training = Training(options, splits, runtime, console, initialize=not resumed, profile=profile)
+    training = Training(options, splits, runtime, console, initialize=initialize, profile=profile)
+    here.gather()
     if run is None:
         stem = f"{options.data.kind}-{options.model.name}"
-        folder = new_run_folder(
-            options.output, options.recipe if options.recipe in EXPERIMENTS else stem
-        )
+        name = options.recipe if options.recipe in EXPERIMENTS else stem
+        folder = RunFolder(here.from_first(lambda: new_run_folder(options.output, name).path))
     else:
         folder = RunFolder(run)
 
-    with locked(folder.path), StopSignals() as stop:
+    lock = locked(folder.path) if here.first else contextlib.nullcontext()
+    with lock, StopSignals() as signals:
+        stop = Stop(here, signals)
         if run is None:
             training.begin(folder)
         else:
             training.resume(folder, further=further)
+        here.remember(folder.path)
         steps = training.schedule.steps
         images = options.optim.batch * options.optim.accumulate
         done = training.state.step
@@ -79,14 +92,14 @@ def train(options: TrainOptions, run: Path | None = None, console: Console | Non
                 if training.evaluation_is_due():
                     with contextlib.suppress(StopRequested):
                         training.evaluate(lambda images: advance(0, "evaluating"), stop.check)
-                if training.checkpoint_is_due() or (training.is_ahead() and stop.signum):
+                signum = stop.agreed()
+                if training.checkpoint_is_due() or (training.is_ahead() and signum):
                     training.save()
-                if stop.signum:
+                if signum:
+                    here.gather()  # the first has saved
                     step = training.state.step
                     training.tell_profile()
-                    raise Interrupted(
-                        stop.signum, f"stopped after step {step}; {folder.continue_with}"
-                    )
+                    raise Interrupted(signum, f"stopped after step {step}; {folder.continue_with}")
                 if training.is_over():
                     break
                 loss = training.take_step()
@@ -96,9 +109,43 @@ def train(options: TrainOptions, run: Path | None = None, console: Console | Non
                 counts = training.evaluate(advance, stop.check)
         except StopRequested:
             raise Interrupted(
-                stop.signum or 0, f"stopped after training; {folder.continue_with}"
+                stop.agreed(), f"stopped after training; {folder.continue_with}"
             ) from None
         training.tell_profile()
         training.report(counts, time.monotonic() - began)
     console.line(f"{folder.report}: written after {time.monotonic() - began:.0f} s")
     return folder.path
+
+
+class Begun(NamedTuple):
+    """What there is of a run that is to be continued: whether it is to be made ``further`` than it
+    was, is ``finished``, and has ``saved`` a checkpoint."""
+
+    further: bool
+    finished: bool
+    saved: bool
+
+    @staticmethod
+    def of(run: Path | None, options: TrainOptions) -> Begun:
+        """Raises UsageError where ``options`` would make ``run`` another one."""
+        if run is None:
+            return Begun(False, False, False)
+        further, folder = check_continuation(run, options), RunFolder(run)
+        return Begun(
+            further,
+            finished=not further and folder.metrics.exists(),
+            saved=folder.newest_checkpoint() is not None,
+        )
+
+
+def check_alike(splits: Splits, here: Processes) -> None:
+    """Raises UsageError where this process sees other images or classes than the first."""
+    mine = [fingerprint(splits.train), fingerprint(splits.val)] if here.several else []
+    for split, own, wanted in zip(
+        (splits.train, splits.val), mine, here.collected(mine)[0], strict=False
+    ):
+        if own != wanted:
+            raise UsageError(
+                f"{split.source}: the images or classes here are not those that the first process "
+                "sees; give all machines the same data"
+            )

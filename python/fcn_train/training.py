@@ -23,13 +23,14 @@ from fcn_train.data import (
     TrainLoader,
     augmentation,
 )
+from fcn_train.data.depth import NUM_CHANNELS
 from fcn_train.data.device_input import DeviceNormalization
 from fcn_train.errors import LossError, StateSaved, TrainingError, UsageError, WriteError
 from fcn_train.evaluate import Counts, Evaluator, scores_of
 from fcn_train.event_files import EventFile
 from fcn_train.failures import is_out_of_memory
 from fcn_train.files import remove_leftovers, write_text
-from fcn_train.heads import in_order
+from fcn_train.heads import head_names, in_order
 from fcn_train.initialize import initial_network
 from fcn_train.loss import HeadLosses
 from fcn_train.named_losses import chosen_loss
@@ -43,11 +44,14 @@ from fcn_train.report import metrics_of, summary, to_json, write_report
 from fcn_train.run_folder import RAW, RunFolder, refuse_second_run
 from fcn_train.runtime import Runtime
 from fcn_train.schedule import Schedule
+from fcn_train.share import shared_out
+from fcn_train.shared_step import SharedStep
 from fcn_train.signals import StopRequested, lost_workers_held_back
 from fcn_train.splits import Splits
 from fcn_train.state import TrainingState
-from fcn_train.step import average_gradients, batch_seed
+from fcn_train.step import Loss, average_gradients, batch_seed
 from fcn_train.weights import checksum, plain, save_weights
+from fcn_train.whole_batch import has_norm
 
 
 class Training:
@@ -94,6 +98,7 @@ class Training:
         self._runtime = runtime
         self._console = console
         self._profile = profile
+        self._here = here = runtime.processes
         self.schedule = Schedule.of(
             optim,
             len(splits.train),
@@ -113,19 +118,25 @@ class Training:
             scaler=Scaler(runtime.device) if runtime.amp == "fp16" else None,
         )
         self._head_losses = HeadLosses()
-        self._loss = functools.partial(
-            chosen_loss(options, self.state.history.label_sets),
-            weight=by_head(
+        self._counting = {
+            "reduction": optim.loss,
+            "weight": by_head(
                 *("--optim.class-weights", class_weights, optim.class_weights),
                 *(splits.train, runtime.device),
             ),
-            logits=options.logits,
-            cells=optim.cells,
-            shares=by_head(
+            "cells": optim.cells,
+            "shares": by_head(
                 *("--optim.class-sampling", class_shares, optim.class_sampling),
                 *(splits.train, runtime.device),
             ),
-            heads=self._head_losses,
+        }
+        loss = chosen_loss(options, self.state.history.label_sets, here)
+        self._loss: Loss = functools.partial(
+            loss, logits=options.logits, heads=self._head_losses, **self._counting
+        )
+        self._sync = options.sync_batch_norm and has_norm(model)
+        self._parts = shared_out(
+            optim.batch, optim.accumulate, here.size, here.rank, within=self._sync
         )
         self._loader = TrainLoader(
             splits.train,
@@ -142,6 +153,7 @@ class Training:
             replacement=data.sampling == "replacement",
             workers=workers,
             pin_memory=runtime.on_gpu,
+            parts=[slice(part.start, part.stop) for part in self._parts],
         )
         self._evaluator = Evaluator(
             splits.val,
@@ -153,7 +165,7 @@ class Training:
             as_bytes=as_bytes,
         )
         self._watches = [
-            ClassWatch(splits.train.only(which), console.warn)
+            ClassWatch(splits.train.only(which), console.warn, here.total if here.several else None)
             for which in range(len(splits.train.label_sets))
         ]
         self._further = False
@@ -162,7 +174,8 @@ class Training:
 
     def begin(self, folder: RunFolder) -> None:
         """Start in a new folder, which this process has locked."""
-        refuse_second_run(folder.path)
+        if self._here.first:
+            refuse_second_run(folder.path)
         self._enter(folder)
 
     def resume(self, folder: RunFolder, *, further: bool) -> None:
@@ -172,7 +185,12 @@ class Training:
             folder: of the run; this process has locked it.
             further: the run is made longer than it was.
         """
-        checkpoint.restore_newest(folder.checkpoints, self.state.restore, self._console.warn)
+        state = self.state
+        saved = self._here.from_first(
+            lambda: checkpoint.restore_newest(folder.checkpoints, state.restore, self._console.warn)
+        )
+        if saved is not None and not self._here.first:
+            state.restore(saved)
         if self.state.step > self.schedule.steps:
             raise UsageError(
                 f"{folder.path}: has taken {self.state.step} steps, more than "
@@ -211,7 +229,10 @@ class Training:
         factor = lr_factor(state.step, self.schedule.steps, optim)
         set_lr(state.optimizer, factor)
         first = state.step * optim.accumulate
-        batches = self._seeded_batches(range(first, first + optim.accumulate))
+        if self._here.several:
+            batches = self._shared.batches(state.step, self._batches, self._watches)
+        else:
+            batches = self._seeded_batches(range(first, first + optim.accumulate))
         try:
             with self._rescuing():
                 loss = average_gradients(
@@ -226,7 +247,11 @@ class Training:
                     profile=self._profile,
                 )
                 with self._profile.part(OPTIMIZER), lost_workers_held_back():
-                    state.history.note_heads(self._head_losses.taken())
+                    state.history.note_heads(
+                        self._head_losses.taken(
+                            len(head_names(state.model)), optim.accumulate, self._here
+                        )
+                    )
                     state.update(loss, optim.lr * factor, self.schedule, self._options.log_every)
                 self._show()
         except LossError as error:
@@ -250,6 +275,7 @@ class Training:
 
         state, schedule = self.state, self.schedule
         with self._profile.part(VALIDATION), self._rescuing():
+            self._here.copy_first(state.model.buffers())
             self._per_image = ImageCounts()
             with state.scored():
                 counts = self._evaluator.count(state.model, seen, self._per_image)
@@ -258,7 +284,7 @@ class Training:
                 with lost_workers_held_back():
                     # The weights first: a history that knows of them is never without them.
                     first, *more = in_order(scores)
-                    if state.history.is_best(first):
+                    if state.history.is_best(first) and self._here.first:
                         self._keep("best")
                     state.history.add_scores(state.step, schedule.epoch(state.step), first, *more)
                 self._show()
@@ -267,16 +293,22 @@ class Training:
 
     def save(self) -> None:
         """Write a checkpoint and the tables."""
+        if not self._here.first:
+            return
         with self._profile.part(SAVING), self._rescuing(), lost_workers_held_back():
             self._save()
 
     def tell_profile(self) -> None:
         """Where the time went until now, where that is measured: in the folder, and in lines."""
+        if not self._here.first:
+            return
         for line in self._profile.write(self._folder.path / "profile.csv"):
             self._console.line(line)
 
     def report(self, counts: Counts, seconds: float) -> None:
         """Write the last weights and the report of ``counts``, those of the val split."""
+        if not self._here.first:
+            return
         options, splits, state = self._options, self._splits, self.state
         for lack in self._evaluator.absent(counts):
             self._console.warn(lack)
@@ -317,6 +349,29 @@ class Training:
         options, state, steps = self._options, self.state, self.schedule.steps
         self._folder = folder
         self._start = state.step
+        if self._here.first:
+            self._furnish(folder)
+        images = options.optim.batch * options.optim.accumulate
+        parameters = list(state.model.parameters())
+        trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
+        everything = sum(parameter.numel() for parameter in parameters)
+        some = "" if trained == everything else f", {trained:,} of them trained"
+        self._console.line(
+            f"{folder.path}: {options.model.name} with {everything:,} parameters{some}, "
+            f"{len(self._splits.train)} images of {self._splits.train.name}, "
+            f"{f'steps {self._start} to {steps}' if self._start else f'{steps} steps'} of "
+            f"{images} images, on {self._runtime.device}"
+            + (f" in {self._here.size} processes" if self._here.several else "")
+        )
+        state.model.train()
+        if self._here.several:
+            self._share(images)
+        self._profile.start()
+        per_step = options.optim.accumulate
+        batches = self._loader.batches(self._start * per_step, steps * per_step)
+        self._batches: Iterator[Batch] = self._profile.timed(LOADING, batches)
+
+    def _furnish(self, folder: RunFolder) -> None:
         remove_leftovers(folder.path, locked=True)
         remove_leftovers(folder.checkpoints, locked=True)
         if self._further:  # what the run had finished with
@@ -329,27 +384,30 @@ class Training:
         if not folder.splits.exists():
             self._splits.record(folder.splits)
         if self._further or not folder.config.exists():
-            write_text(folder.config, to_json(to_dict(options)))
+            write_text(folder.config, to_json(to_dict(self._options)))
         write_text(folder.environment, to_json(self._runtime.environment()))
-        if options.tensorboard:
+        if self._options.tensorboard:
             self._events = EventFile(folder.path)
             self._show()
-        images = options.optim.batch * options.optim.accumulate
-        parameters = list(state.model.parameters())
-        trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
-        everything = sum(parameter.numel() for parameter in parameters)
-        some = "" if trained == everything else f", {trained:,} of them trained"
-        self._console.line(
-            f"{folder.path}: {options.model.name} with {everything:,} parameters{some}, "
-            f"{len(self._splits.train)} images of {self._splits.train.name}, "
-            f"{f'steps {self._start} to {steps}' if self._start else f'{steps} steps'} of "
-            f"{images} images, on {self._runtime.device}"
+
+    def _share(self, images: int) -> None:
+        """Take steps together with the other processes from here on."""
+        if images < self._here.size:
+            self._console.warn(
+                f"a step has {images} images for {self._here.size} processes: some have none"
+            )
+        self._shared = SharedStep(
+            self._here,
+            self.state.model,
+            self._loss,
+            self._counting,
+            self._parts,
+            seed=self._options.seed,
+            crop=self._options.data.crop,
+            channels=NUM_CHANNELS[self._splits.train.channels],
+            sync=self._sync,
         )
-        state.model.train()
-        self._profile.start()
-        per_step = options.optim.accumulate
-        batches = self._loader.batches(self._start * per_step, steps * per_step)
-        self._batches: Iterator[Batch] = self._profile.timed(LOADING, batches)
+        self._loss = self._shared.loss
 
     def _seeded_batches(self, numbers: Iterable[int]) -> Iterator[tuple[int, Batch]]:
         for number in numbers:
@@ -387,14 +445,16 @@ class Training:
     def _rescuing(self) -> Iterator[None]:
         """Before an error in the block ends the run, save what is whole."""
         try:
-            yield
+            with self._here.noticing():
+                yield
         except Exception as error:
             if is_out_of_memory(error):
                 traceback.clear_frames(error.__traceback__)  # they hold what filled the memory
             nothing_new = not self.is_ahead() or not self.state.whole
-            if nothing_new or isinstance(error, (StopRequested, LossError)):
+            if not self._here.first or nothing_new or isinstance(error, (StopRequested, LossError)):
                 raise
             try:
+                self._here.let_go()
                 newest = self._folder.newest_checkpoint()
                 if newest is None or checkpoint.step_of(newest) != self.state.step:
                     with lost_workers_held_back(forget=True):

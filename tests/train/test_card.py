@@ -20,7 +20,7 @@ from fcn_train.data.licenses import license_of
 from fcn_train.data_options import DataKind
 from fcn_train.errors import UsageError
 from fcn_train.options import DataOptions, TrainOptions
-from fcn_train.report import LABELS
+from fcn_train.report_page import LABELS
 from fcn_train.run import load_run
 from fcn_train.run_folder import RunFolder
 from fcn_train.weight_files import read_state_dict

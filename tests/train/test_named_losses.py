@@ -19,7 +19,9 @@ from fcn_train.errors import UsageError
 from fcn_train.history import History
 from fcn_train.loss import HeadLosses, pixel_loss
 from fcn_train.named_losses import LOSSES, chosen_loss, chosen_losses, named_loss
-from fcn_train.options import Logits, OptimOptions, TrainOptions
+from fcn_train.optim_options import OptimOptions
+from fcn_train.options import Logits, TrainOptions
+from fcn_train.processes import ALONE
 from fcn_train.train import train
 
 HEADS = {"semantic": 5, "geometric": 3}
@@ -103,8 +105,8 @@ def test_each_name(
         found = named_loss(model, images, target, **options)
         wanted = expected(name, full["semantic"], target["semantic"], weight)
         torch.testing.assert_close(found, wanted + 0.3 * other, rtol=1e-9, atol=1e-9)
-        assert heads.taken() == pytest.approx([wanted.item(), other.item()], rel=1e-9)
-        assert heads.taken() == []
+        assert heads.taken(2, 1, ALONE) == pytest.approx([wanted.item(), other.item()], rel=1e-9)
+        assert heads.taken(1, 1, ALONE) == []
         parameter = dict(model.named_parameters())["heads.semantic.streams.main.score_fr.weight"]
         gradients = [torch.autograd.grad(loss, parameter)[0] for loss in (found, wanted)]
         torch.testing.assert_close(*gradients, rtol=1e-6, atol=1e-9)
@@ -127,7 +129,7 @@ def test_heads_of_the_usual_loss(
 ) -> None:
     heads = HeadLosses()
     losses = [pixel_loss(model, *batch, heads=heads) for _ in range(2)]
-    first, second = heads.taken()
+    first, second = heads.taken(2, 2, ALONE)
     assert losses[0].item() == pytest.approx(first + 0.3 * second)
 
 
@@ -145,7 +147,7 @@ def test_choices() -> None:
     with pytest.raises(UsageError, match=r"--optim.loss sum is of the cross-entropy alone, got"):
         chosen_losses("dice", [""], replace(optim, loss="sum"))
     usual: Any = chosen_loss(TrainOptions(), [""])
-    assert (usual.func, usual.keywords) == (pixel_loss, {"reduction": "mean"})
+    assert usual is pixel_loss
 
 
 def test_a_run_and_its_continuation(

@@ -27,7 +27,7 @@ RUNTIME = Runtime(torch.device("cpu"))
 
 
 @pytest.mark.parametrize("batch", [1, 3])
-@pytest.mark.parametrize("views", [Views(), Views(tta=True)])
+@pytest.mark.parametrize("views", [Views(), Views(tta="flip")])
 def test_mean_iu_is_that_of_each_image_alone(
     batch: int, views: Views, varied_run: Path, sample_root: Path
 ) -> None:

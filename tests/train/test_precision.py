@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from fcn_train import training as loop
+from fcn_train import named_losses
 from fcn_train.checkpoint import checkpoints, load_checkpoint
 from fcn_train.config import load_config
 from fcn_train.errors import TrainingError
@@ -55,7 +55,7 @@ def overflowing(monkeypatch: pytest.MonkeyPatch, *calls: int) -> None:
         value = pixel_loss(*arguments, **more)
         return Overflow.apply(value) if not calls or number in calls else value  # type: ignore[no-untyped-call,no-any-return]
 
-    monkeypatch.setattr(loop, "pixel_loss", loss)
+    monkeypatch.setattr(named_losses, "pixel_loss", loss)
 
 
 def test_scaled_gradients_are_those_of_the_loss() -> None:
@@ -143,6 +143,9 @@ def test_endless_overflow_ends_the_run(
 def test_loss_that_is_not_finite_is_no_overflow(
     options: TrainOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop, "pixel_loss", lambda *a, **k: pixel_loss(*a, **k) * float("nan"))
+    def spoiled(*arguments: Any, **options: Any) -> Tensor:
+        return pixel_loss(*arguments, **options) * float("nan")
+
+    monkeypatch.setattr(named_losses, "pixel_loss", spoiled)
     with pytest.raises(TrainingError, match=r"the loss is nan on .* try .* or --amp bf16"):
         train(replace(options, output=tmp_path / "run"))

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from fcn_train import checkpoint
+from fcn_train import checkpoint, named_losses
 from fcn_train import training as loop
 from fcn_train.config import load_config
 from fcn_train.data import DataError
@@ -42,7 +42,7 @@ def raised_at(step: int, error: BaseException, monkeypatch: pytest.MonkeyPatch) 
             raise error
         return value
 
-    monkeypatch.setattr(loop, "pixel_loss", failing)
+    monkeypatch.setattr(named_losses, "pixel_loss", failing)
 
 
 ERRORS = [

@@ -10,7 +10,9 @@ import torch
 
 from fcn_train import machine
 from fcn_train.errors import UsageError
-from fcn_train.runtime import open_runtime, resolve_device, set_threads
+from fcn_train.launcher import Place
+from fcn_train.processes import Processes
+from fcn_train.runtime import open_runtime, own_gpu, resolve_device, set_threads, usable_cpus
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -51,25 +53,32 @@ def test_devices_that_are_none(name: str) -> None:
         resolve_device(name)
 
 
-@pytest.mark.parametrize("size", ["2", "16"])
-def test_several_processes_are_refused(
-    size: str, finished_run: Path, command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_several_processes_have_to_be_launched(
+    command: Command, monkeypatch: pytest.MonkeyPatch, in_folder: Path
 ) -> None:
-    monkeypatch.setenv("WORLD_SIZE", size)
-    run = ("--run", finished_run, "--output", tmp_path / "out")
-    for arguments in (
-        ("train", "--output", tmp_path / "out"),
-        ("train", "--resume", finished_run, "--optim.steps", "9"),
-        ("evaluate", *run),
-        ("predict", "a.png", *run),
-    ):
-        code, _, err = command(*arguments)
-        assert code == 2
-        assert err == (
-            f"fcn: started as {size} processes (WORLD_SIZE), but fcn runs in one; "
-            "start it without torchrun\n"
-        )
-    assert not (tmp_path / "out").exists()
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("RANK", raising=False)
+    missing = "RANK, MASTER_PORT, MASTER_ADDR are not set; start them with torchrun"
+    said = f"fcn: started as 2 processes (WORLD_SIZE), but {missing}\n"
+    assert command("train", "--output", in_folder / "out") == (2, "", said)
+    for name, value in (("RANK", "2"), ("MASTER_ADDR", "localhost"), ("MASTER_PORT", "29500")):
+        monkeypatch.setenv(name, value)
+    assert command("train") == (2, "", "fcn: RANK must be less than WORLD_SIZE = 2, got 2\n")
+    assert not list(in_folder.iterdir())
+
+
+def test_processes_share_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its CPUs, and its GPUs, one each."""
+    monkeypatch.setattr(machine, "cpus", lambda: 7)
+    here = Processes(Place(local_rank=1, local_size=3))
+    assert usable_cpus(here) == 2
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert own_gpu(torch.device("cuda"), here) == torch.device("cuda:1")
+    with pytest.raises(UsageError, match="--device cuda:1 is one GPU, and each"):
+        own_gpu(torch.device("cuda:1"), here)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(UsageError, match="torch sees 1 for 3 processes; start fewer"):
+        own_gpu(torch.device("cuda"), here)
 
 
 @pytest.mark.parametrize("size", ["", "1", "many"])

@@ -15,8 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fcn_train import checkpoint
-from fcn_train import training as loop
+from fcn_train import checkpoint, named_losses
 from fcn_train.config import load_config
 from fcn_train.errors import TrainingError
 from fcn_train.evaluate import evaluate_run
@@ -116,7 +115,7 @@ def test_loss_that_is_not_finite_stops_the_run(
         return pixel_loss(*arguments, **options) * (float("nan") if calls == 10 else 1.0)
 
     run = tmp_path / "run"
-    monkeypatch.setattr(loop, "pixel_loss", broken_loss)
+    monkeypatch.setattr(named_losses, "pixel_loss", broken_loss)
     with pytest.raises(TrainingError, match="step 5: the loss is nan on the images tr") as e:
         train(replace(tiny_options, output=run))
     assert "step-000004" in str(e.value)

@@ -61,6 +61,7 @@ from fcn_train.data.transforms import (
     collate,
     image_to_tensor,
     input_to_tensor,
+    padded,
     to_tensors,
 )
 from fcn_train.data.visualize import colorize, contact_sheet, dataset_sheet, overlay
@@ -128,6 +129,7 @@ __all__ = [
     "input_to_tensor",
     "open_dataset",
     "overlay",
+    "padded",
     "parse_label_map",
     "read_depth",
     "read_image",

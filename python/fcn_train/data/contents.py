@@ -136,25 +136,36 @@ class ClassWatch:
     Args:
         dataset: the split that is trained on.
         warn: takes the sentence.
+        total: where others pass by targets, too, gives the counts of all from those of this watch.
     """
 
-    def __init__(self, dataset: SegmentationDataset, warn: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        dataset: SegmentationDataset,
+        warn: Callable[[str], None],
+        total: Callable[[np.ndarray], np.ndarray] | None = None,
+    ) -> None:
         self._dataset = dataset
         self._warn = warn
+        self._total = total
         self._left = len(dataset)
         self._counts = np.zeros(dataset.num_classes, dtype=np.int64)
 
-    def add(self, targets: Tensor) -> None:
-        """Count a batch (N, H, W) uint8 on the CPU; nothing once all is known."""
+    def add(self, targets: Tensor, images: int | None = None) -> None:
+        """Count a batch (N, H, W) uint8 on the CPU; nothing once all is known. ``images`` have
+        passed by, where they are not these."""
         if self._left <= 0:
             return
         flat = targets.numpy().ravel()
         self._counts += np.bincount(flat, minlength=256)[: len(self._counts)]
-        self._left -= len(targets)
-        if self._counts.all():
+        self._left -= len(targets) if images is None else images
+        if self._total is None and self._counts.all():
             self._left = 0
         elif self._left <= 0:
-            lack = absent_classes(self._dataset, self._counts)
+            counts = self._counts if self._total is None else self._total(self._counts)
+            lack = absent_classes(self._dataset, counts)
+            if not lack:
+                return
             self._warn(f"{source_of(self._dataset)}: in an epoch of training there was {lack}")
 
 

@@ -8,7 +8,9 @@ loader processes.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -62,6 +64,7 @@ class TrainLoader:
         replacement: draw with replacement, see `epoch_order`.
         workers: loader processes; 0 loads in this one.
         pin_memory: page-locked batches, for copies to a GPU.
+        parts: what to load of each batch, in turn; a batch of which that is nothing is passed over.
 
     Raises:
         ValueError: if `batch_size`, `seed` or `workers` is out of range, or `dataset` is empty.
@@ -78,6 +81,7 @@ class TrainLoader:
         replacement: bool = False,
         workers: int = 0,
         pin_memory: bool = False,
+        parts: Sequence[slice] = (slice(None),),
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be >= 1, got {batch_size}")
@@ -86,7 +90,7 @@ class TrainLoader:
         if not len(dataset):
             raise ValueError("dataset must hold at least one example, got 0")
         self.batch_size = batch_size
-        self._keys = _BatchKeys(len(dataset), batch_size, seed, replacement)
+        self._keys = _BatchKeys(len(dataset), batch_size, seed, replacement, parts)
         self._loader = _data_loader(
             _Examples(dataset, transform, normalization, seed),
             workers,
@@ -122,6 +126,7 @@ class EvaluationLoader:
         normalization: as for `TrainLoader`.
         batch_size: the most examples in a batch.
         workers, pin_memory: as for `TrainLoader`.
+        share: (i, n) gives the batches i, i + n, ... alone, made up as they are without.
 
     Raises:
         ValueError: if `batch_size` or `workers` is out of range.
@@ -135,15 +140,21 @@ class EvaluationLoader:
         batch_size: int = 1,
         workers: int = 0,
         pin_memory: bool = False,
+        share: tuple[int, int] = (0, 1),
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be >= 1, got {batch_size}")
         self.batch_size = batch_size
         self.num_examples = len(dataset)
+        which, parts = share
+        # What is loaded one by one becomes batches by the sizes that are found. Who does not load
+        # all has to look for them first.
+        self._batches = _same_sized(dataset, batch_size)[which::parts] if parts > 1 else []
+        order = [index for batch in self._batches for index in batch]
         self._loader = _data_loader(
             _Examples(dataset, Compose(), normalization, seed=0),
             workers,
-            sampler=[(index, 0, index) for index in range(len(dataset))],
+            sampler=[(index, 0, index) for index in (order if parts > 1 else range(len(dataset)))],
             batch_size=None,
             pin_memory=pin_memory,
         )
@@ -155,15 +166,34 @@ class EvaluationLoader:
             DataError: when the next example cannot be used.
         """
         waiting: list[_Loaded] = []
-        for loaded in self._loader:
+        ends = set(accumulate(map(len, self._batches)))
+        for number, loaded in enumerate(self._loader):
             _raised(loaded)
             same_size = not waiting or waiting[0][0][1].shape == loaded[0][1].shape
-            if waiting and (len(waiting) == self.batch_size or not same_size):
+            full = len(waiting) == self.batch_size or number in ends
+            if waiting and (full or not same_size):
                 yield _raised(_collate(waiting))
                 waiting = []
             waiting.append(loaded)
         if waiting:
             yield _raised(_collate(waiting))
+
+
+def _same_sized(dataset: SegmentationDataset, most: int) -> list[list[int]]:
+    """The indices of a data set in order, cut where the size changes or ``most`` are together."""
+    batches: list[list[int]] = []
+    last: object = None
+    for index in range(len(dataset)):
+        size: object = index
+        if most > 1:
+            with contextlib.suppress(DataError):  # which loading it will raise
+                size = dataset.image_size(index)
+        if batches and size == last and len(batches[-1]) < most:
+            batches[-1].append(index)
+        else:
+            batches.append([index])
+        last = size
+    return batches
 
 
 class MemoryDataset(SegmentationDataset):
@@ -209,8 +239,11 @@ _Loaded = tuple[tuple[Any, ...], str]  # image (C, H, W) and labels (H, W), id
 class _BatchKeys:
     """The keys of the batches first..last-1, set before each iteration over the loader."""
 
-    def __init__(self, size: int, batch_size: int, seed: int, replacement: bool) -> None:
+    def __init__(
+        self, size: int, batch_size: int, seed: int, replacement: bool, parts: Sequence[slice]
+    ) -> None:
         self.size = size
+        self._parts = parts
         self.first = self.last = 0
         self._batch_size = batch_size
         self._seed = seed
@@ -229,7 +262,8 @@ class _BatchKeys:
                     order = epoch_order(self._seed, epoch, self.size, replacement=self._replacement)
                 place = position % self.size
                 keys.append((int(order[place]), epoch, place))
-            yield keys
+            if part := keys[self._parts[batch % len(self._parts)]]:
+                yield part
 
 
 class _Examples(Dataset[Any]):

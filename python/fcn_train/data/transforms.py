@@ -293,6 +293,14 @@ def collate(tensors: Sequence[tuple[Tensor, ...]], ids: Sequence[str]) -> Batch:
     return Batch(images, targets, tuple(ids), sizes, tuple(more))
 
 
+def padded(batch: Batch, size: tuple[int, int]) -> Batch:
+    """The batch as `collate` makes it beside an example of (height, width) `size`."""
+    if batch.targets.shape[1:] == size:
+        return batch
+    targets, *more = (_stack(list(one), size, IGNORE_INDEX) for one in batch.all_targets)
+    return Batch(_stack(list(batch.images), size, 0), targets, batch.ids, batch.sizes, tuple(more))
+
+
 def _stack(parts: Sequence[Tensor], size: tuple[int, int], fill: int) -> Tensor:
     """Maps (..., H, W) of one batch, each padded to `size`."""
     if all(part.shape[-2:] == size for part in parts):

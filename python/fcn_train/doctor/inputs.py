@@ -97,6 +97,7 @@ def checks(device: torch.device) -> list[Check]:
         op("upsample_confusion_matrix", coarse, target, 8, offset=4),
         op("interpolate_confusion_matrix", coarse, target),
         op("region_sums", coarse, target, weight=weight, squared=True, with_loss=True),
+        op("sigmoid_loss", queries, masks, torch.rand(queries.shape[1], 8), DECONVOLUTION),
         op("sigmoid_sums", queries, masks, DECONVOLUTION, gamma=2.0, regions=True),
         check_labels,
         loss("cross_entropy", coarse, target, reduction="mean_all"),

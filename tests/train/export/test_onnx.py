@@ -132,7 +132,7 @@ class Session:
 
 
 @pytest.mark.parametrize("output", ["logits", "probabilities"])
-@pytest.mark.parametrize("views", [Views(), Views(32, 8, True)], ids=["whole", "windows"])
+@pytest.mark.parametrize("views", [Views(), Views(32, 8, "flip")], ids=["whole", "windows"])
 def test_scores_are_averaged_as_those_of_runs(output: Any, views: Views) -> None:
     run = untrained("fcn-pool3")
     metadata = metadata_of(run, output, "normalized")
@@ -228,8 +228,8 @@ def test_a_file_without_its_checksum_is_used_with_a_warning(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ((), "give the run folder with --run, or an exported file with --model"),
-        (("--run", "a", "--model", "b"), "give the run folder with --run, or an exported"),
+        ((), "no run of fcn train; give one, or an exported file with --model"),
+        (("--run", "a", "--model", "b"), "give a run folder or an exported file with --model, not"),
         (("--model", "b", "--weights", "best"), "--weights has no meaning for --model"),
         (("--model", "b", "--amp", "bf16"), "--amp has no meaning for --model"),
         (("--model", "b", "--device", "cuda"), "--device cuda: this onnxruntime has no CUDA"),
@@ -247,7 +247,7 @@ def test_options_that_do_not_go_together(
 def test_labels_cannot_be_averaged(
     onnx_file: Path, photographs: Path, command: Command, tmp_path: Path
 ) -> None:
-    options = ("--model", onnx_file, "--output", tmp_path / "o", "--tta")
+    options = ("--model", onnx_file, "--output", tmp_path / "o", "--tta", "flip")
     code, _, err = command("predict", photographs, *options)
     assert code == 2
     assert f"{onnx_file}: gives labels, which --tile and --tta cannot average" in err

@@ -1,0 +1,126 @@
+"""Layers that would go by a process's share of a batch, made to go by the whole batch.
+
+In training, batch normalization takes means over the images of all processes, and dropout drops
+what it would drop of the whole batch in one process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fcn_train.processes import Processes
+from fcn_train.share import Part
+
+NORM = nn.modules.batchnorm._BatchNorm
+
+
+class Current:
+    """The part of a batch that the network sees at the moment."""
+
+    part: Part | None = None
+
+
+class WholeBatchDropout(nn.Dropout):
+    """Dropout that draws for the whole batch and drops what that says of ``current.part``."""
+
+    def __init__(self, p: float, current: Current) -> None:
+        super().__init__(p)
+        self._current = current
+
+    def forward(self, input: Tensor) -> Tensor:
+        part = self._current.part
+        if not self.training or part is None:
+            return super().forward(input)
+        # Images are outermost in memory, so the layout decides in which order numbers are drawn.
+        layout = torch.contiguous_format
+        if input.dim() == 4 and input.is_contiguous(memory_format=torch.channels_last):
+            layout = torch.channels_last
+        whole = torch.ones((part.size, *input.shape[1:]), dtype=input.dtype, device=input.device)
+        kept = F.dropout(whole.contiguous(memory_format=layout), self.p, True)
+        return input * kept[part.start : part.stop]
+
+
+class _AddedUp(torch.autograd.Function):
+    """The sum over processes, whose gradient is that of the sum."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        values = values.clone()
+        dist.all_reduce(values)
+        return values
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return _AddedUp.forward(ctx, gradient)
+
+
+class GlooBatchNorm(nn.BatchNorm2d):
+    """Batch normalization over the images of all processes, on CPUs.
+
+    torch's ``SyncBatchNorm`` runs on GPUs alone. Means and variances are those of Ioffe and Szegedy
+    (2015, Algorithm 1) with sums over all processes; the gradient is that of the sums.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(input)
+        values, axes = input.to(torch.promote_types(input.dtype, torch.float32)), (0, 2, 3)
+        number = values.new_tensor([values.numel() / values.shape[1]])
+        sums = cast(Tensor, _AddedUp.apply(torch.cat([values.sum(axes), number])))
+        count = sums[-1].detach()
+        if count <= 1:
+            raise ValueError("Expected more than 1 value per channel when training")
+        mean = sums[:-1] / count
+        centered = values - mean[:, None, None]
+        variance = cast(Tensor, _AddedUp.apply(centered.square().sum(axes))) / count
+        running = self.running_mean, self.running_var, self.num_batches_tracked
+        with torch.no_grad():
+            for known, new in zip(running, (mean, variance * count / (count - 1)), strict=False):
+                cast(Tensor, known).lerp_(new, cast(float, self.momentum))
+            cast(Tensor, running[2]).add_(1)
+        scale = torch.rsqrt(variance + self.eps) * self.weight
+        return (centered * scale[:, None, None] + self.bias[:, None, None]).to(input.dtype)
+
+
+def has_norm(model: nn.Module) -> bool:
+    return any(isinstance(module, NORM) for module in model.modules())
+
+
+def see_whole_batches(model: nn.Module, here: Processes, current: Current, *, sync: bool) -> None:
+    """Replace the layers of ``model`` that would go by the share of this process.
+
+    Parameters and buffers stay the same, and so do their names.
+
+    Args:
+        current: says which part of a batch is next.
+        sync: whether means of batch normalization are those of all processes.
+    """
+
+    def changed(module: nn.Module) -> nn.Module:
+        if isinstance(module, nn.Dropout):
+            return WholeBatchDropout(module.p, current).train(module.training)
+        if sync and isinstance(module, nn.BatchNorm2d):
+            made: nn.Module
+            if here.group is not None:
+                made = nn.SyncBatchNorm(
+                    *(module.num_features, module.eps, module.momentum), process_group=here.group
+                )
+            else:
+                made = GlooBatchNorm(module.num_features, module.eps, module.momentum)
+            made._parameters, made._buffers = module._parameters, module._buffers
+            return made.train(module.training)
+        return module
+
+    _replace(model, changed)
+
+
+def _replace(model: nn.Module, changed: Callable[[nn.Module], nn.Module]) -> None:
+    for module in list(model.modules()):
+        for name, child in module.named_children():
+            setattr(module, name, changed(child))
