@@ -8,6 +8,7 @@ import torch
 
 from benchmarks.head_accuracy import HeadAccuracy
 from benchmarks.implementations import SPECIFICATION, Implementation
+from benchmarks.prediction_accuracy import PredictionAccuracy
 from benchmarks.workloads import Function, Workload
 
 # Largest error a result may have, relative to the largest true value (at least 1).
@@ -21,13 +22,16 @@ class Accuracy:
         self._workload = workload
         self._truths: dict[Function, Any] = {}
         self._head = HeadAccuracy(workload)
+        self._prediction = PredictionAccuracy(workload)
 
     def check(self, implementation: Implementation, result: Any) -> dict[str, Any]:
         """{"max_error", "correct"} for maps, {"wrong_counts", "correct"} for counts; for the heads
-        see :meth:`HeadAccuracy.check`."""
+        see :meth:`HeadAccuracy.check`, for predictions :meth:`PredictionAccuracy.check`."""
         row = self._workload.row
         if row.head:
             return self._head.check(implementation, result)
+        if row.prediction:
+            return self._prediction.check(implementation, result)
         specification = SPECIFICATION[row.operator.removesuffix("_backward")]
         if row.operator.startswith("confusion_matrix"):
             truth = self._truth(specification, lambda f: f(self._workload, *self._workload.maps))

@@ -203,12 +203,52 @@ HEADS: Grid = {
     "interpolate_confusion_matrix": (HEAD_MAPS, SCORE_VARIANTS),
 }
 
+# What becomes of coarse scores at prediction. Masks are those of queries or instances, four images
+# go back to sizes of their own, and one is seen in windows, or at scales and mirrored.
+TRAINED = Variant("float32", scores="trained")
+PREDICTIONS: Grid = {
+    "predict_masks": (
+        (
+            MapCase("masks-100-s4", 1, 100, 640, 640, 4, cuda_batch=4),
+            MapCase("masks-20-s4", 1, 20, 1024, 1024, 4, cuda_batch=4),
+        ),
+        (FLOAT,),
+    ),
+    "predict_sizes": (
+        (
+            MapCase("ade20k-s4", 4, 150, 512, 512, 4, cuda_batch=16),
+            MapCase("voc-s8", 4, 21, 500, 500, 8, cuda_batch=16),
+        ),
+        (TRAINED,),
+    ),
+    "predict_windows": (
+        (
+            MapCase("cityscapes-s8", 1, 19, 1024, 2048, 8, cuda_batch=4),
+            MapCase("ade20k-s8", 1, 150, 512, 683, 8, cuda_batch=4),
+        ),
+        (TRAINED,),
+    ),
+    "predict_views": (
+        (
+            MapCase("cityscapes-s8", 1, 19, 1024, 2048, 8, cuda_batch=4),
+            MapCase("ade20k-s8", 1, 150, 512, 683, 8, cuda_batch=4),
+        ),
+        (TRAINED,),
+    ),
+}
+
 SWEEP: Grid = {"interpolate_cross_entropy": (SWEEP_MAPS, (FLOAT,))}
 
-GRID: Grid = OPERATORS | HEADS
+GRID: Grid = OPERATORS | HEADS | PREDICTIONS
 
 # What --rows takes.
-GRIDS: dict[str, Grid] = {"all": GRID, "operators": OPERATORS, "heads": HEADS, "sweep": SWEEP}
+GRIDS: dict[str, Grid] = {
+    "all": GRID,
+    "operators": OPERATORS,
+    "heads": HEADS,
+    "predictions": PREDICTIONS,
+    "sweep": SWEEP,
+}
 
 QUICK = (
     "upsample/voc-s8/*",
@@ -253,6 +293,10 @@ class Row:
     @property
     def head(self) -> bool:
         return self.operator in HEADS
+
+    @property
+    def prediction(self) -> bool:
+        return self.operator in PREDICTIONS
 
     @property
     def compiled(self) -> bool:

@@ -41,8 +41,8 @@ def parser() -> argparse.ArgumentParser:
         "--rows",
         choices=list(GRIDS),
         default="all",
-        help="all (default): operators (maps and counts) and heads; sweep: the loss against the "
-        "number of classes and the size of images, for --plot",
+        help="all (default): operators (maps and counts), heads and predictions; sweep: the loss "
+        "against the number of classes and the size of images, for --plot",
     )
     parser.add_argument("--list", action="store_true", help="name the rows and who is measured")
     parser.add_argument("--quick", action="store_true", help="a few rows, a shorter look at each")

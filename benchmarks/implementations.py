@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks import counting, heads, regions
+from benchmarks import counting, heads, predictions, regions
 from benchmarks.workloads import Function, Workload
 from fcn_ext import ops, reference
 
@@ -200,6 +200,23 @@ INTERPOLATE_COUNTS = (
     ),
 )
 
+PREDICT_MASKS = (
+    Implementation("fcn_ext", predictions.project_masks, "project"),
+    Implementation("F.interpolate + sigmoid + threshold + boxes", predictions.plain_masks),
+)
+PREDICT_SIZES = (
+    Implementation("fcn_ext", predictions.project_sizes, "project"),
+    Implementation("F.interpolate + argmax, each image", predictions.plain_sizes),
+)
+PREDICT_WINDOWS = (
+    Implementation("fcn_ext", predictions.project_windows, "project"),
+    Implementation("canvas of softmaxes of windows", predictions.plain_windows),
+)
+PREDICT_VIEWS = (
+    Implementation("fcn_ext", predictions.project_views, "project"),
+    Implementation("canvas of softmaxes of views", predictions.plain_views),
+)
+
 IMPLEMENTATIONS: dict[str, tuple[Implementation, ...]] = {
     "upsample": UPSAMPLE,
     "upsample_backward": UPSAMPLE,
@@ -216,6 +233,10 @@ IMPLEMENTATIONS: dict[str, tuple[Implementation, ...]] = {
     "interpolate_sigmoid_cross_entropy": INTERPOLATE_SIGMOID_LOSS,
     "interpolate_argmax": INTERPOLATE_ARGMAX,
     "interpolate_confusion_matrix": INTERPOLATE_COUNTS,
+    "predict_masks": PREDICT_MASKS,
+    "predict_sizes": PREDICT_SIZES,
+    "predict_windows": PREDICT_WINDOWS,
+    "predict_views": PREDICT_VIEWS,
 }
 
 # operator -> its specification, which says what is right; of the heads see exact.py

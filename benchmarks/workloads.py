@@ -15,6 +15,7 @@ from torch import Tensor
 from benchmarks.cases import Case, FuseCase, LabelCase, MapCase, Row
 from benchmarks.labels import random_labels, region_labels
 from benchmarks.scores import trained_scores
+from benchmarks.views import own_sizes, score_size, views, windows
 from fcn_ext.reference import bilinear_kernel
 
 # function(workload, *maps) -> a tensor or an array
@@ -108,9 +109,9 @@ def build(row: Row, device: torch.device) -> Workload:
     batch = row.case.cuda_batch if device.type == "cuda" else row.case.batch
     if isinstance(row.case, LabelCase):
         return _labels(row, row.case, batch, device)
-    if row.head:
+    if row.head or row.prediction:
         assert isinstance(row.case, MapCase)
-        return _head(row, row.case, batch, device)
+        return (_head if row.head else _prediction)(row, row.case, batch, device)
     return _maps(row, row.case, batch, device)
 
 
@@ -164,6 +165,27 @@ def _head(row: Row, case: MapCase, batch: int, device: torch.device) -> Workload
     # A gradient is written, too.
     minimal_bytes = (2 if row.loss else 1) * scores.nbytes + target.nbytes
     return Workload(row, (scores, target), None, minimal_bytes)
+
+
+def _prediction(row: Row, case: MapCase, batch: int, device: torch.device) -> Workload:
+    """Coarse scores of the images, or of each window or view of them."""
+    sizes = [case.input_size]
+    if row.operator == "predict_windows":
+        sizes = [score_size(window[2:], case.stride) for window in windows(case)]
+    elif row.operator == "predict_views":
+        sizes = [score_size(case.size, case.stride, scale) for scale, _ in views(case)]
+    maps = []
+    for number, size in enumerate(sizes):
+        shape = (batch, case.channels, *size)
+        # No two windows alike.
+        scores = trained_scores(*shape).roll(3 * number, 3) if row.variant.scores else None
+        maps.append((2 * torch.randn(shape) if scores is None else scores).to(device))
+    pixels = batch * math.prod(case.size)
+    if row.operator == "predict_sizes":
+        pixels = sum(math.prod(size) for size in own_sizes(case, batch))
+    elif row.operator == "predict_masks":
+        pixels *= case.channels
+    return Workload(row, tuple(maps), None, sum(map.nbytes for map in maps) + pixels)
 
 
 def _labels(row: Row, case: LabelCase, batch: int, device: torch.device) -> Workload:

@@ -1,0 +1,34 @@
+"""What a net has seen of the images whose predictions are measured: windows, scales, sizes."""
+
+from __future__ import annotations
+
+from benchmarks.cases import MapCase, Size
+from fcn_ext.prediction import tile_windows
+
+Window = tuple[int, int, int, int]
+SCALES = (0.75, 1.0, 1.25)
+FLIPS = (False, True)
+
+
+def windows(case: MapCase) -> list[Window]:
+    """Half of the image's height on a side, a third of it shared (mmsegmentation's two thirds of a
+    stride)."""
+    side = max(1, case.height // 2)
+    return tile_windows(case.size, side, side // 3)
+
+
+def views(case: MapCase) -> list[tuple[float, bool]]:
+    """Scale of the image, and whether it is mirrored, as in mmsegmentation's ``SegTTAModel``."""
+    return [(scale, flip) for scale in SCALES for flip in FLIPS]
+
+
+def own_sizes(case: MapCase, batch: int) -> list[Size]:
+    """Images that were resized to one size for the net, and what size they had."""
+    height, width = case.size
+    kinds = ((height, width * 4 // 3), (height * 4 // 3, width), (height, width))
+    return [kinds[index % len(kinds)] for index in range(batch)]
+
+
+def score_size(size: Size, stride: int, scale: float = 1.0) -> Size:
+    height, width = (max(1, round(side * scale)) for side in size)
+    return -(-height // stride), -(-width // stride)
