@@ -8,6 +8,7 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,13 @@ from typing import Any
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 SECONDS = 60.0
+# The browser reads from descriptor 3 and writes to 4.
+_CONNECT = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.dup2(int(sys.argv[2]), 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 
 
 def executable() -> str | None:
@@ -35,20 +43,16 @@ def page(address: str, folder: Path) -> Iterator[Page]:
     to_test, from_browser = os.pipe()
     options = (
         *("--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run"),
+        "--disable-dev-shm-usage",
         *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
         *("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"),
         *("--remote-debugging-pipe", f"--user-data-dir={folder / 'profile'}", "about:blank"),
     )
 
-    def connect() -> None:
-        # The descriptors that the browser reads from and writes to.
-        os.dup2(to_browser, 3)
-        os.dup2(from_browser, 4)
-
+    ends = (to_browser, from_browser)
     process = subprocess.Popen(
-        [name, *options],
-        preexec_fn=connect,
-        pass_fds=(3, 4),
+        [sys.executable, "-ISc", _CONNECT, *map(str, ends), name, *options],
+        pass_fds=ends,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         env={**os.environ, "HOME": str(folder)},
