@@ -31,6 +31,7 @@ SOURCES := CMakeLists.txt pyproject.toml constraints.txt $(wildcard tools/*.py c
 CXX_FILES = $(shell git ls-files '*.cpp' '*.h' '*.cu' '*.cuh')
 
 .PHONY: train test test-torch integrations bench lint format docs cuda gpu-model clean
+.PHONY: fuzz
 
 train: $(VENV)/installed
 	$(BIN)/fcn train
@@ -92,6 +93,13 @@ build/wheel/built: $(VENV)/installed $(shell git ls-files fcn_ext python)
 $(VENV)/docs-installed: $(VENV)/installed
 	$(PIP) install --quiet --constraint constraints.txt --no-build-isolation --editable '.[docs]'
 	touch $@
+
+# Proofs: CONTRIBUTING.md says what each shows and how long it takes.
+
+# MINUTES= or CASES= (100,000 of each function), SEED=, ONLY="upsample argmax".
+fuzz: $(VENV)/installed
+	$(BIN)/python -m tests.fuzz $(if $(CASES),--cases $(CASES)) $(if $(MINUTES),--minutes $(MINUTES)) \
+	  $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only $(ONLY))
 
 clean:
 	rm -rf $(VENV) build docs/_build
