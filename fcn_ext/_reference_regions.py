@@ -110,6 +110,11 @@ def jaccard_loss(
     return _reduced_regions(losses, how, class_weight, reduction)
 
 
+def _power(losses: Tensor, gamma: float) -> Tensor:
+    """``losses ** gamma``; squares may leave one below zero, which counts as zero then."""
+    return losses if gamma == 1 else losses.clamp(min=0) ** gamma
+
+
 def tversky_loss(
     input: Tensor,
     target: Tensor,
@@ -131,8 +136,8 @@ def tversky_loss(
     denominator = i + alpha * (p - i) + beta * (t - i)
     losses = _losses_of_regions(i, denominator, t, how, log)
     if how.power_of_mean and reduction == "mean":
-        return _reduced_regions(losses, how, class_weight, reduction) ** gamma
-    return _reduced_regions(losses**gamma, how, class_weight, reduction)
+        return _power(_reduced_regions(losses, how, class_weight, reduction), gamma)
+    return _reduced_regions(_power(losses, gamma), how, class_weight, reduction)
 
 
 def generalized_dice_loss(

@@ -111,8 +111,8 @@ def _labels(student: Tensor, size: Any, geometry: Geometry, target: Tensor | Non
     """Those of ``target``; without one a class that all pixels share, in no memory."""
     if size is not None:
         size = _common.pair(size, "size")
-        if any(_rules.broken(side < 1) for side in size):
-            raise ValueError(f"size must be >= 1, got {size}")
+        if target is None:
+            _rules.check_forward(student, geometry.numbers, *size, "size")
     if target is not None:
         _common.is_tensor(target, "target")
         if size is not None and size != tuple(target.shape[1:]):

@@ -154,7 +154,14 @@ A, B = torch.zeros(1, 3, 4, 4), torch.zeros(1, 3, 5, 5)
             )
             for dtype in (torch.complex64, torch.float8_e5m2, torch.int32)
         ],
-        (lambda: losses.distillation_loss(A, A, (8, 0)), ValueError, r"size must be >= 1, got"),
+        *[
+            (
+                lambda size=size: losses.distillation_loss(A, A, size),
+                ValueError,
+                r"size must be in \[1, 2\*\*30\], got",
+            )
+            for size in ((8, 0), (1, 2**62))
+        ],
     ],
 )
 def test_mistakes_are_named(call: Any, error: type[Exception], message: str) -> None:
