@@ -31,7 +31,7 @@ SOURCES := CMakeLists.txt pyproject.toml constraints.txt $(wildcard tools/*.py c
 CXX_FILES = $(shell git ls-files '*.cpp' '*.h' '*.cu' '*.cuh')
 
 .PHONY: train test test-torch integrations bench lint format docs cuda gpu-model clean
-.PHONY: fuzz
+.PHONY: fuzz faults
 
 train: $(VENV)/installed
 	$(BIN)/fcn train
@@ -100,6 +100,10 @@ $(VENV)/docs-installed: $(VENV)/installed
 fuzz: $(VENV)/installed
 	$(BIN)/python -m tests.fuzz $(if $(CASES),--cases $(CASES)) $(if $(MINUTES),--minutes $(MINUTES)) \
 	  $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only $(ONLY))
+
+# Every write of a run fails or kills it once; hostile files by the hundred.
+faults: $(VENV)/installed
+	FCN_LONG_TESTS=1 $(BIN)/python -m pytest tests/train/faults tests/train/hostile
 
 clean:
 	rm -rf $(VENV) build docs/_build
