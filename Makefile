@@ -32,6 +32,7 @@ SOURCES := CMakeLists.txt pyproject.toml constraints.txt $(wildcard tools/*.py c
 CXX_FILES = $(shell git ls-files '*.cpp' '*.h' '*.cu' '*.cuh')
 
 .PHONY: train test test-torch integrations bench lint format docs cuda gpu-model clean
+.PHONY: fuzz faults
 
 train: $(VENV)/installed
 	$(BIN)/fcn train
@@ -94,6 +95,17 @@ build/wheel/built: $(VENV)/installed $(shell git ls-files fcn_ext python)
 $(VENV)/docs-installed: $(VENV)/installed
 	$(PIP_INSTALL) --no-build-isolation --editable '.[docs]'
 	touch $@
+
+# Proofs: CONTRIBUTING.md says what each shows and how long it takes.
+
+# MINUTES= or CASES= (100,000 of each function), SEED=, ONLY="upsample argmax".
+fuzz: $(VENV)/installed
+	$(BIN)/python -m tests.fuzz $(if $(CASES),--cases $(CASES)) $(if $(MINUTES),--minutes $(MINUTES)) \
+	  $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only $(ONLY))
+
+# Every write of a run fails or kills it once; hostile files by the hundred.
+faults: $(VENV)/installed
+	FCN_LONG_TESTS=1 $(BIN)/python -m pytest tests/train/faults tests/train/hostile
 
 clean:
 	rm -rf $(VENV) build docs/_build

@@ -46,7 +46,6 @@ def _losses_of_regions(
     pixels: Tensor,
     how: Convention,
     log: bool,
-    class_weight: Tensor | None,
 ) -> Tensor:
     score = (numerator + how.smooth_numerator) / (denominator + how.smooth_denominator).clamp(
         min=how.least_denominator
@@ -54,15 +53,21 @@ def _losses_of_regions(
     loss = -score.clamp(min=how.least_denominator).log() if log else 1 - score
     if not how.absent:
         loss = loss * (pixels > 0)
-    if class_weight is not None:
-        loss = loss * class_weight[-loss.shape[1] :]
     return loss
 
 
-def _reduced_regions(losses: Tensor, how: Convention, reduction: str) -> Tensor:
+def _reduced_regions(
+    losses: Tensor, how: Convention, class_weight: Tensor | None, reduction: str
+) -> Tensor:
+    if class_weight is not None:
+        losses = losses * class_weight[-losses.shape[1] :]
     if reduction == "none":
         return losses[0] if how.over == "batch" else losses
-    return losses.sum() if reduction == "sum" else losses.mean()
+    return losses.sum() if reduction == "sum" else _mean(losses)
+
+
+def _mean(losses: Tensor) -> Tensor:
+    return losses.sum() / max(1, losses.numel())
 
 
 def dice_loss(
@@ -80,8 +85,8 @@ def dice_loss(
     """``1 - 2 I / (P + T)``."""
     options: dict[str, Any] = {"squared": squared, "ignore_index": ignore_index}
     p, i, t, how = _regions(input, target, geometry, convention, **options)
-    losses = _losses_of_regions(2 * i, p + t, t, how, log, class_weight)
-    return _reduced_regions(losses, how, reduction)
+    losses = _losses_of_regions(2 * i, p + t, t, how, log)
+    return _reduced_regions(losses, how, class_weight, reduction)
 
 
 def jaccard_loss(
@@ -101,8 +106,13 @@ def jaccard_loss(
     p, i, t, how = _regions(input, target, geometry, convention, **options)
     # As MONAI writes it, smoothing counts half.
     times = 1 / how.jaccard_smoothing
-    losses = _losses_of_regions(times * i, times * (p + t - i), t, how, log, class_weight)
-    return _reduced_regions(losses, how, reduction)
+    losses = _losses_of_regions(times * i, times * (p + t - i), t, how, log)
+    return _reduced_regions(losses, how, class_weight, reduction)
+
+
+def _power(losses: Tensor, gamma: float) -> Tensor:
+    """``losses ** gamma``; squares may leave one below zero, which counts as zero then."""
+    return losses if gamma == 1 else losses.clamp(min=0) ** gamma
 
 
 def tversky_loss(
@@ -124,10 +134,10 @@ def tversky_loss(
     options: dict[str, Any] = {"squared": squared, "ignore_index": ignore_index}
     p, i, t, how = _regions(input, target, geometry, convention, **options)
     denominator = i + alpha * (p - i) + beta * (t - i)
-    losses = _losses_of_regions(i, denominator, t, how, log, class_weight)
+    losses = _losses_of_regions(i, denominator, t, how, log)
     if how.power_of_mean and reduction == "mean":
-        return losses.mean() ** gamma
-    return _reduced_regions(losses**gamma, how, reduction)
+        return _power(_reduced_regions(losses, how, class_weight, reduction), gamma)
+    return _reduced_regions(_power(losses, gamma), how, class_weight, reduction)
 
 
 def generalized_dice_loss(
@@ -149,7 +159,9 @@ def generalized_dice_loss(
     numerator = 2 * (weight * i).sum(1) + how.smooth_numerator
     denominator = (weight * (p + t)).sum(1) + how.smooth_denominator
     losses = 1 - numerator / denominator.clamp(min=how.least_denominator)
-    return losses if reduction == "none" else getattr(losses, reduction)()
+    if reduction == "none":
+        return losses
+    return losses.sum() if reduction == "sum" else _mean(losses)
 
 
 def dice_cross_entropy_loss(

@@ -155,7 +155,7 @@ def region_sums(
     probability = logits.softmax(dim=1) * counts.unsqueeze(1)
     classes = torch.arange(input.shape[1], device=input.device).reshape(1, -1, 1, 1)
     one_hot = ((target.unsqueeze(1) == classes) & counts.unsqueeze(1)).to(logits.dtype)
-    weight = torch.ones_like(logits[0, :, 0, 0]) if weight is None else weight
+    weight = logits.new_ones(logits.shape[1]) if weight is None else weight
     loss = F.cross_entropy(
         logits, target, weight=weight, ignore_index=ignore_index, reduction="none"
     )

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fcn_ext import ops
+from fcn_ext import _rules, ops
 from fcn_ext.geometry import Deconvolution, Geometry, Resize
 from fcn_ext.losses import _pixels
 from fcn_ext.ops import _common
@@ -76,6 +76,8 @@ def distillation_loss(
             "student and teacher must have the same shape, got "
             f"{tuple(student.shape)} and {tuple(teacher.shape)}"
         )
+    for scores, name in ((student, "student"), (teacher, "teacher")):
+        _rules.check_map(scores, name)
     if reduction not in _REDUCTIONS:
         raise ValueError(f"reduction must be 'sum', 'mean' or 'batchmean', got {reduction!r}")
     temperature = _common.number(temperature, "temperature")
@@ -109,6 +111,8 @@ def _labels(student: Tensor, size: Any, geometry: Geometry, target: Tensor | Non
     """Those of ``target``; without one a class that all pixels share, in no memory."""
     if size is not None:
         size = _common.pair(size, "size")
+        if target is None:
+            _rules.check_forward(student, geometry.numbers, *size, "size")
     if target is not None:
         _common.is_tensor(target, "target")
         if size is not None and size != tuple(target.shape[1:]):

@@ -79,6 +79,12 @@ def _check_alpha(alpha: Tensor, input: Tensor) -> None:
         )
 
 
+def _missing(loss: Tensor) -> Tensor:
+    """``1 - exp(-loss)``; zero for a loss that rounding left below zero, of which there is no
+    power."""
+    return loss.neg().expm1().neg().clamp(min=0)
+
+
 class Focused(torch.autograd.Function):
     """``(1 - p) ** gamma * loss`` where ``p = exp(-loss)``; finite slopes at either end."""
 
@@ -86,7 +92,7 @@ class Focused(torch.autograd.Function):
 
     @staticmethod
     def forward(loss: Tensor, gamma: float) -> Tensor:
-        return loss.neg().expm1().neg().pow(gamma) * loss
+        return _missing(loss).pow(gamma) * loss
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -97,7 +103,7 @@ class Focused(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> Any:
         (loss,) = ctx.saved_tensors
         p = loss.neg().exp()
-        rest = loss.neg().expm1().neg()
+        rest = _missing(loss)
         # Of p * loss the limits: zero times infinity is zero, and so is the slope at zero.
         inner = torch.where((loss > 0) & (p > 0), rest.pow(ctx.gamma - 1) * (p * loss), 0)
         return grads[0] * (rest.pow(ctx.gamma) + ctx.gamma * inner), None

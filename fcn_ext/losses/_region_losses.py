@@ -134,7 +134,7 @@ def tversky_loss(
     Args:
         alpha, beta: >= 0, what false positives and false negatives weigh.
         gamma: > 0, the power of the loss: of each class's, or of their mean where the convention
-            says so (smp's).
+            says so (smp's). Beside one, a loss below zero, which ``squared`` can make, is zero.
 
     Other arguments, sums, results and errors are those of :func:`dice_loss`.
     """

@@ -120,7 +120,9 @@ def remove_leftovers(folder: Path, *, locked: bool = False) -> None:
     """
     for path in folder.glob(".*"):
         match = re.fullmatch(r"\..+\.(?:tmp|old)-(\d+)", path.name)
-        if not match or not (locked or _is_over(int(match[1]))):
+        # What safetensors writes before it renames it, which has nobody's number.
+        is_over = locked and re.fullmatch(r"\.tmp[A-Za-z0-9]{6}", path.name)
+        if not is_over and not (match and (locked or _is_over(int(match[1])))):
             continue
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)

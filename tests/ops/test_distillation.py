@@ -146,6 +146,22 @@ A, B = torch.zeros(1, 3, 4, 4), torch.zeros(1, 3, 5, 5)
             r"target must be of size \(8, 8\), got \(1, 9, 8\)",
         ),
         (lambda: losses.distillation_loss(A, None, 8), TypeError, "teacher must be"),
+        *[
+            (
+                lambda dtype=dtype: losses.distillation_loss(A, A.to(dtype), 8),
+                ValueError,
+                "teacher must be float32, float64, float16 or bfloat16, got",
+            )
+            for dtype in (torch.complex64, torch.float8_e5m2, torch.int32)
+        ],
+        *[
+            (
+                lambda size=size: losses.distillation_loss(A, A, size),
+                ValueError,
+                r"size must be in \[1, 2\*\*30\], got",
+            )
+            for size in ((8, 0), (1, 2**62))
+        ],
     ],
 )
 def test_mistakes_are_named(call: Any, error: type[Exception], message: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fcn_ext import losses, nn, reference_losses
+from fcn_ext import losses, nn, ops, reference_losses
 from fcn_ext.geometry import Deconvolution, Resize
 from fcn_ext.losses._ohem import kth_largest
 
@@ -123,6 +123,21 @@ def test_void_and_nothing(name: str, options: dict[str, Any]) -> None:
     for ignore_index in (-1, 256):
         scores = case.scores(1, 5)
         assert_matches(name, case, scores, labels, **options, ignore_index=ignore_index)
+
+
+def test_focal_loss_of_certain_pixels_is_a_number() -> None:
+    """Rounding leaves some of their cross-entropies below zero, where powers are NaN."""
+    generator = torch.Generator().manual_seed(0)
+    scores = 8 * torch.randn((3, 3, 12, 17), generator=generator)
+    target = scores.argmax(1).repeat_interleave(8, 1).repeat_interleave(8, 2)
+    pixels = ops.cross_entropy(scores, target, reduction="none")
+    assert pixels.min() < 0
+    for gamma in (0.5, 1.0, 3.5):
+        loss, gradient = loss_and_gradient(
+            losses.focal_loss, scores, target, gamma=gamma, reduction="none"
+        )
+        assert loss.isfinite().all()
+        assert gradient.isfinite().all()
 
 
 @pytest.mark.parametrize(("name", "options"), CALLS)

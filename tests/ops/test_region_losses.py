@@ -47,7 +47,7 @@ def assert_matches(name: str, case: Case, scores: Tensor, target: Tensor, **opti
     (loss, gradient), (expected, slope) = both(name, case, scores, target, **options)
     assert loss.dtype == (torch.float64 if scores.dtype == torch.float64 else torch.float32)
     near(loss, expected, 1e-12 if scores.dtype == torch.float64 else 1e-6, 1.0)
-    terms = float(case.weights().sum((1, 2)).max()) / target[0].numel()
+    terms = float(case.weights().sum((1, 2)).max()) / target.shape[1:].numel()
     near(gradient, slope, GRADIENT[scores.dtype], 0.1 * terms)
 
 
@@ -76,11 +76,21 @@ def test_every_option(case: Case, name: str, device: torch.device) -> None:
                 for options in (
                     {"squared": True},
                     {"log": True, "reduction": "none"},
-                    {"class_weight": weight},
+                    {"class_weight": weight, **PLAIN_OPTIONS[name]},
                     {"ignore_index": 2, "reduction": "sum"},
                 ):
                     labels = torch.where(target == 255, 2, target)
                     assert_matches(name, case, scores, labels, convention=how, **options)
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_mean_over_nothing(name: str, convention: str) -> None:
+    """Of no images: a number, ours and the plain one."""
+    scores, target = torch.zeros((0, 3, 4, 4)), torch.zeros((0, 8, 8), dtype=torch.uint8)
+    options = {**PLAIN_OPTIONS[name], "convention": convention}
+    assert_matches(name, PLAIN[0], scores, target, **options)
+    assert getattr(losses, name)(scores, target, **options).isfinite()
 
 
 @pytest.mark.parametrize("weighting", ["square", "simple", "uniform"])

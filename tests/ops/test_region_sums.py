@@ -192,6 +192,12 @@ def test_scores_that_are_not_finite(case: Case, bad: float, device: torch.device
     assert slope[1].isfinite().all()
 
 
+def test_no_images(device: torch.device) -> None:
+    for case in PLAIN:
+        scores, target = case.scores(0, 3).to(device), case.labels(0, 3).to(device)
+        assert_matches(case, scores, target, squared=True, with_loss=True)
+
+
 def test_infinite_weights_reach_their_pixels_alone(device: torch.device) -> None:
     case = PLAIN[0]
     scores, target = case.scores(1, 3).to(device), case.labels(1, 3).to(device)

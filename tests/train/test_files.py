@@ -111,7 +111,8 @@ def test_leftovers_of_ended_processes_are_removed(tmp_path: Path) -> None:
     ended = [f".best.safetensors.tmp-{process.pid}", f".step-000004.old-{process.pid}"]
     ended += [f".a.png.tmp-{os.getpid()}", f".x.tmp-{2**70}"]
     alive = [f".last.safetensors.tmp-{os.getppid()}"]
-    kept = [".hidden", "a.tmp-1", ".a.tmp-x", ".lock", "step-000004"]
+    alive += [".tmpA1b2C3"]  # of safetensors, in the folder of whoever holds its lock
+    kept = [".hidden", "a.tmp-1", ".a.tmp-x", ".lock", "step-000004", ".tmp-a"]
     for name in (*ended, *alive, *kept):
         (tmp_path / name).mkdir() if ".step" in name else (tmp_path / name).touch()
     (tmp_path / ended[1] / "weights.safetensors").touch()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fcn_train.data.lists import read_lines
-from fcn_train.data.problems import DataError, Problem, is_plain
+from fcn_train.data.problems import DataError, Problem, excerpt, is_plain
 
 CLASSES_FILE = "classes.txt"
 """Where a data set of one's own names its classes, one per line."""
@@ -36,9 +36,15 @@ def check_class_names(names: Sequence[str]) -> tuple[str, ...]:
         raise ValueError(f"class_names must hold 1..255 names, got {len(names)}")
     for name in names:
         if not isinstance(name, str) or not name.strip() or not is_plain(name):
-            raise ValueError(f"class_names must be plain text without control characters: {name!r}")
+            raise ValueError(
+                f"class_names must be plain text without control characters: {_shown(name)}"
+            )
         if names.count(name) > 1:
             raise ValueError(
-                f"class_names must differ, {name!r} is there {names.count(name)} times"
+                f"class_names must differ, {_shown(name)} is there {names.count(name)} times"
             )
     return names
+
+
+def _shown(name: object) -> str:
+    return repr(excerpt(name) if isinstance(name, str) else name)

@@ -12,7 +12,7 @@ import numpy as np
 from fcn_ext.numpy import voc_palette
 from fcn_train.data.classes import CLASSES_FILE
 from fcn_train.data.lists import read_lines
-from fcn_train.data.problems import DataError, Problem
+from fcn_train.data.problems import DataError, Problem, excerpt
 
 IGNORE_INDEX = 255
 """Label of pixels that belong to no class (void): never trained on, never scored."""
@@ -183,13 +183,15 @@ def read_label_colors(path: Path) -> tuple[tuple[Color, int], ...]:
         is_void = line.lower().startswith(VOID)
         match = _COLOR.fullmatch(line[len(VOID) :].strip(" :,") if is_void else line)
         if match is None:
-            message = f"has a line that is no color: {line!r}; write R G B or #RRGGBB"
+            message = f"has a line that is no color: {excerpt(line)!r}; write R G B or #RRGGBB"
             raise DataError(Problem(path, message))
         color = _color(match)
         if max(color) > 255:
-            raise DataError(Problem(path, f"has a color beyond 0..255: {line!r}; correct it"))
+            raise DataError(
+                Problem(path, f"has a color beyond 0..255: {excerpt(line)!r}; correct it")
+            )
         if color in dict(pairs):
-            raise DataError(Problem(path, f"has the color {line!r} twice; keep one"))
+            raise DataError(Problem(path, f"has the color {excerpt(line)!r} twice; keep one"))
         pairs.append((color, IGNORE_INDEX if is_void else next_class))
         next_class += not is_void
     if next_class < 1 or len(pairs) > 256:

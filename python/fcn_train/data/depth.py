@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from fcn_train.data.images import decode
+from fcn_train.data.images import decode, enough_memory
 from fcn_train.data.problems import DataError, Problem
 
 Channels = Literal["color", "hha", "color-depth", "color-hha"]
@@ -41,7 +41,8 @@ def read_depth(path: Path) -> np.ndarray:
         DataError: if the file is missing, cannot be decoded to its end, or has other pixels.
     """
     picture = decode(path, "depth image").picture
-    values = np.array(picture)
+    with enough_memory(path, "depth image"):
+        values = np.array(picture)
     in_range = values.ndim == 2 and values.dtype.kind in "iu" and picture.mode.startswith("I")
     if not in_range or values.min(initial=0) < 0 or values.max(initial=0) > _FARTHEST:
         message = (

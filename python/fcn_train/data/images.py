@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import io
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +16,11 @@ from fcn_train.data.problems import DataError, Problem, reason
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
 """File endings taken for images, compared in lower case."""
+
+
+# What files with these endings are, and what is refused by its name. Pillow knows others, one of
+# which (EPS) it has another program read.
+_FORMATS = {"PNG", "JPEG", "BMP", "DIB", "WEBP", "TIFF", "PPM", "GIF", "JPEG2000", "AVIF"}
 
 
 class Decoded(NamedTuple):
@@ -66,9 +73,20 @@ def read_oriented(
         )
         raise DataError(Problem(path, message, f"{role} of more than 8 bits per channel"))
     orientation = decoded.orientation
-    if upright:
-        picture = ImageOps.exif_transpose(picture)
-    return np.array(picture.convert("RGB")), orientation
+    with enough_memory(path, role):
+        if upright:
+            picture = ImageOps.exif_transpose(picture)
+        return np.array(picture.convert("RGB")), orientation
+
+
+@contextlib.contextmanager
+def enough_memory(path: Path, role: str) -> Iterator[None]:
+    """Has a `MemoryError` in the block name the file that was worked on."""
+    try:
+        yield
+    except MemoryError as error:
+        message = f"{role} needs more memory than is left; shrink or remove it, or free memory"
+        raise DataError(Problem(path, message, f"{role} of too many pixels")) from error
 
 
 def decode(path: Path, role: str, data: bytes | None = None) -> Decoded:
@@ -83,7 +101,7 @@ def decode(path: Path, role: str, data: bytes | None = None) -> Decoded:
         raise DataError(missing(path, role))
     try:
         with path.open("rb") if data is None else io.BytesIO(data) as stream:
-            picture: Any = Image.open(stream)
+            picture: Any = Image.open(stream, formats=_formats())
             coding, frames = _coding(picture), getattr(picture, "n_frames", 1)
             picture.load()
     except Image.DecompressionBombError as error:
@@ -104,11 +122,18 @@ def image_size(path: Path) -> tuple[int, int]:
         DataError: if the file is missing or is no picture.
     """
     try:
-        with Image.open(path) as picture:
+        with Image.open(path, formats=_formats()) as picture:
             return picture.height, picture.width
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         message = f"image cannot be decoded ({reason(error)}); replace the file"
         raise DataError(Problem(path, message, "image that cannot be decoded")) from error
+
+
+@functools.cache
+def _formats() -> list[str]:
+    """Those of `_FORMATS` that this Pillow can open."""
+    Image.init()
+    return sorted(_FORMATS & Image.OPEN.keys())
 
 
 def missing(path: Path, role: str) -> Problem:

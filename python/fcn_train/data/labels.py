@@ -10,7 +10,7 @@ from PIL import Image
 
 from fcn_ext.numpy import decode_palette
 from fcn_train.data.coding import IGNORE_INDEX, LabelCoding
-from fcn_train.data.images import IMAGE_SUFFIXES, Decoded, decode
+from fcn_train.data.images import IMAGE_SUFFIXES, Decoded, decode, enough_memory
 from fcn_train.data.palettes import Palettes, is_grey, palette_entries
 from fcn_train.data.problems import DataError, Problem, shortened
 
@@ -83,6 +83,10 @@ class PictureLabels:
             self._palettes = other._palettes
 
     def decode(self, path: Path) -> np.ndarray:
+        with enough_memory(path, "label"):
+            return self._decode(path)
+
+    def _decode(self, path: Path) -> np.ndarray:
         decoded = _decode_lossless(path)
         if self.coding.colors:
             return self._by_color(path, decoded.picture)

@@ -2,29 +2,49 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fcn_train.data.images import IMAGE_SUFFIXES
-from fcn_train.data.problems import DataError, Problem, reason
+from fcn_train.data.problems import DataError, Problem, excerpt, reason
 
 _OUTSIDE = "name outside the data set"
+# Of a list, in bytes, and of one of its lines, which is as long as a system's longest path.
+_LARGEST, _LONGEST = 2**28, 4096
 
 
 def read_lines(path: Path, purpose: str) -> list[str]:
     """The lines of a text file that are not blank, stripped.
 
     Raises:
-        DataError: if the file is missing or is not text, naming its `purpose`.
+        DataError: if the file is missing, is not text, or is larger or has a longer line than any
+            such list, naming its `purpose`.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = _read_text(path)
+    except (OSError, ValueError, MemoryError) as error:
         message = f"{purpose} cannot be read ({reason(error)}); give the path of a text file"
         raise DataError(Problem(path, message)) from error
     # Not splitlines, which would also end a line at characters that names may hold.
-    return [line.strip(" \t\r\n") for line in text.split("\n") if line.strip(" \t\r\n")]
+    lines = [line.strip(" \t\r\n") for line in text.split("\n")]
+    longest = max(map(len, lines))
+    if longest > _LONGEST:
+        message = f"{purpose} has a line of {longest:,} characters; give the path of a text file"
+        raise DataError(Problem(path, message))
+    return [line for line in lines if line]
+
+
+def _read_text(path: Path) -> str:
+    """The text of a file; not of a device or a pipe, which may have no end."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+        raise ValueError("it is no file but a device or a pipe")
+    if status.st_size > _LARGEST:
+        raise ValueError(f"it is larger than {_LARGEST // 2**20} MiB")
+    return path.read_text(encoding="utf-8-sig")
 
 
 def read_ids(
@@ -50,7 +70,7 @@ def read_ids(
         named = _named_image(line.replace("\\", "/"), image_of)
         image_id = _file_stem(named)
         path = Path(named)
-        is_other = path.is_absolute() and path.is_file() and not _same(path, image_of(image_id))
+        is_other = path.is_absolute() and _is_there(path) and not _same(path, image_of(image_id))
         if ".." in path.parts or is_other:
             problems.append(outside(list_file, named))
         else:
@@ -59,6 +79,7 @@ def read_ids(
 
 
 def outside(list_file: Path, name: str) -> Problem:
+    name = excerpt(name)
     message = f"names {name!r}, a file outside the data set; move it there or take it off the list"
     return Problem(list_file, message, _OUTSIDE)
 
@@ -71,13 +92,23 @@ def _named_image(line: str, image_of: Callable[[str], Path]) -> str:
     end = len(line)
     for column in reversed(columns):
         beginning = line[:end].rstrip()
-        if _is_one_path(beginning) and image_of(_file_stem(beginning)).is_file():
+        if _is_one_path(beginning) and _is_there(image_of(_file_stem(beginning))):
             return beginning
         end = line.rindex(column, 0, end)
     # None exists: the name is told from what lists have behind it.
     last = columns[-1]
     has_more = last in ("-1", "0", "1", "+1") or "/" in last or without_suffix(last) != last
     return columns[0] if has_more else line
+
+
+def _is_there(path: Path) -> bool:
+    """Whether this is a file; no name is too long to ask."""
+    try:
+        return path.is_file()
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return False
+        raise
 
 
 def _is_one_path(text: str) -> bool:
@@ -91,7 +122,7 @@ def _file_stem(name: str) -> str:
 
 
 def _same(path: Path, other: Path) -> bool:
-    return other.is_file() and path.samefile(other)
+    return _is_there(other) and path.samefile(other)
 
 
 def find_list(folder: Path, split: str, *others: Path) -> Path:

@@ -10,7 +10,7 @@ import numpy as np
 from fcn_ext.numpy import voc_palette
 from fcn_train.data.coding import IGNORE_INDEX
 from fcn_train.data.dataset import SegmentationDataset
-from fcn_train.data.images import missing
+from fcn_train.data.images import enough_memory, missing
 from fcn_train.data.problems import DataError, Problem, reason, shortened
 
 __all__ = ["MatlabLabels", "MatlabSegmentation", "ValueTable", "read_matlab"]
@@ -125,9 +125,10 @@ def read_matlab(path: Path, variable: str) -> np.ndarray:
         )
         message = f"{variable} is no matrix of numbers but {found}; give the published labels"
         raise DataError(Problem(path, message))
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore"), enough_memory(path, "label"):
         whole = value.astype(np.int64)
-    if not np.array_equal(whole, value):
+        is_whole = np.array_equal(whole, value)
+    if not is_whole:
         message = f"{variable} holds numbers that are not whole; give the published labels"
         raise DataError(Problem(path, message))
     return whole

@@ -161,7 +161,7 @@ class NyudLabeled(SegmentationDataset):
                 message = f"holds no variable {variable}; give the file as it was published"
                 raise DataError(Problem(self._file, message))
             yield content[variable]
-        except (OSError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError, KeyError, TypeError, MemoryError) as error:
             of = f" of image {image}" if image else ""
             message = (
                 f"{variable}{of} cannot be read ({_first_line(error)}); the file may be cut off: "

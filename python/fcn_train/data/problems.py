@@ -62,6 +62,11 @@ def is_plain(text: str) -> bool:
     return not any(_is_unprintable(character) for character in text)
 
 
+def excerpt(text: str, most: int = 200) -> str:
+    """The beginning of a text that may be too long to be shown."""
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
 def printable(text: str) -> str:
     """`text` with escapes in place of what `is_plain` excludes."""
     if is_plain(text):
