@@ -110,9 +110,9 @@ def distillation_loss(
 def _labels(student: Tensor, size: Any, geometry: Geometry, target: Tensor | None) -> Tensor:
     """Those of ``target``; without one a class that all pixels share, in no memory."""
     if size is not None:
-        size = _common.pair(size, "size")
+        height, width = size = _common.pair(size, "size")
         if target is None:
-            _rules.check_forward(student, geometry.numbers, *size, "size")
+            _rules.check_forward(student, geometry.numbers, height, width, "size")
     if target is not None:
         _common.is_tensor(target, "target")
         if size is not None and size != tuple(target.shape[1:]):

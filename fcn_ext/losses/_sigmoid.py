@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fcn_ext import ops
+from fcn_ext import _rules, ops
 from fcn_ext.geometry import Geometry, Resize
 from fcn_ext.losses._mask_pixels import MaskPixels
 from fcn_ext.ops import _common
@@ -182,7 +182,7 @@ def _check_reduction(reduction: Any) -> None:
 
 def _four_sizes(input: Tensor, target: Tensor) -> Tensor:
     """The target (N, Q, H, W); that of one class may lack Q."""
-    _common.is_map(input, "input")
+    _rules.check_map(_common.is_map(input, "input"), "input")
     if _common.is_tensor(target, "target").dim() != 3:
         return target
     if input.shape[1] != 1:
@@ -206,7 +206,8 @@ def _weight(pos_weight: Tensor, input: Tensor) -> Tensor:
 
 def _sum_weight(input: Tensor, column: int, positive: Tensor | float, negative: float) -> Tensor:
     """For sigmoid_loss: of the sum in ``column`` and of the next one, of no other."""
-    zero = input.new_zeros(input.shape[1], dtype=_common.accumulate_dtype(input))
+    dtype = _common.accumulate_dtype(input)
+    zero = torch.zeros(input.shape[1], dtype=dtype, device=input.device)
     columns = [zero] * 8
     columns[column : column + 2] = [zero + positive, zero + negative]
     return torch.stack(columns, -1)

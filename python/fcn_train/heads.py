@@ -28,8 +28,9 @@ def head_names(model: Any) -> list[str]:
 
 
 def head_list(model: Any) -> list[Any]:
-    """Each head, in order; a network of one is its own."""
-    return list(model.heads.values()) if isinstance(model, MultiHeadFCN) else [model]
+    """Each head, in order; a network of one is its own. What stands for a network has ``heads``."""
+    several = isinstance(model, MultiHeadFCN) or not isinstance(model, nn.Module)
+    return list(model.heads.values()) if several else [model]
 
 
 def by_head(model: Any, values: Sequence[T]) -> Any:

@@ -191,6 +191,12 @@ class Draw:
         weight[self.uniform((classes,)) < 0.1] = 0.0
         return self.laid_out(weight.to(self.one_of([torch.float32, torch.float64])))
 
+    def sum_weights(self, masks: int) -> Tensor:
+        """Weights of the sums of masks, some of them zero."""
+        weight = self.uniform((masks, 8)) * 2
+        weight[self.uniform((masks, 8)) < 0.3] = 0.0
+        return self.laid_out(weight.to(self.one_of([torch.float32, torch.float64])))
+
     def as_pair(self, pair: tuple[int, int]) -> Any:
         """A pair of integers in one of the ways that a caller may write it."""
         if pair[0] == pair[1] and self.chance(0.5):

@@ -341,7 +341,7 @@ def region_sums(draw: Draw) -> Call:
     return Call(ops.region_sums, arguments, ("input",), plain, results, error, slope_error)
 
 
-def sigmoid_sums(draw: Draw) -> Call:
+def sigmoid_sums(draw: Draw, *, weighed: bool = False) -> Call:
     coarse, classes, n = draw.coarse(), min(draw.classes(), 33), draw.batch()
     geometry, fine = draw.geometry(coarse)
     ignore_index = draw.ignore_index(2)
@@ -359,9 +359,26 @@ def sigmoid_sums(draw: Draw) -> Call:
         most = float(seeds[0].abs().max()) if seeds[0].numel() else 0.0
         return [terms * most * 8 * of_pixel]
 
+    given = {"input": input, "target": target, "geometry": geometry, **options}
+    if weighed:
+        del given["regions"], options["regions"]
+        given["weight"] = weight = draw.sum_weights(classes)
+
+        def loss_error(_: Any) -> list[Any]:
+            return [8 * pixels * of_pixel * (1 + float(weight.abs().max())), pixels * of_pixel]
+
+        return Call(
+            ops.sigmoid_loss,
+            given,
+            ("input",),
+            lambda wide: reference.sigmoid_loss(wide, target, weight, geometry, **options),
+            results=lambda found: found,
+            error=loss_error,
+            slope_error=slope_error,
+        )
     return Call(
         ops.sigmoid_sums,
-        {"input": input, "target": target, "geometry": geometry, **options},
+        given,
         ("input",),
         lambda wide: (reference.sigmoid_sums(wide, target, geometry, **options),),
         error=lambda _: [pixels * of_pixel],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 from . import heads, losses, maps
 from .heads import Make, named
 
@@ -14,6 +16,7 @@ FUNCTIONS: dict[str, Make] = {
     **named("score_confusion_matrix", heads.score_confusion_matrix),
     "confusion_matrix": heads.confusion_matrix,
     "region_sums": heads.region_sums,
+    "sigmoid_loss": functools.partial(heads.sigmoid_sums, weighed=True),
     "sigmoid_sums": heads.sigmoid_sums,
     "check_labels": heads.check_labels,
     **losses.LOSSES,
