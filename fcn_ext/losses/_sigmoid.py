@@ -63,8 +63,8 @@ def sigmoid_cross_entropy(
         ValueError: an argument breaks a rule above; see also :func:`fcn_ext.ops.sigmoid_sums`.
     """
     _check_reduction(reduction)
-    weight = None if pos_weight is None else _weight(pos_weight, input)
     of_masks = _four_sizes(input, target)
+    weight = None if pos_weight is None else _weight(pos_weight, input)
     if reduction == "pixels":
         pixels = MaskPixels(input, of_masks, geometry, ignore_index)
         return pixels.cross_entropy(weight).view(target.shape)

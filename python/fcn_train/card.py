@@ -103,6 +103,10 @@ def _network(subject: Subject) -> list[tuple[str, Any]]:
         ("parameters", f"{subject.parameters:,}"),
         ("sees", options.data.channels),
         ("normalization", _normalization(normalization)),
+        *(
+            (f"classes {classes.label_set}".rstrip(), ", ".join(classes.names))
+            for classes in subject.label_sets
+        ),
         ("weights", subject.weights),
         ("SHA-256 of the weights", subject.checksum),
     ]

@@ -84,7 +84,8 @@ def open_segmenter(
         run, images = run_and_rest("predict", options.images, options.run)
         if run.exists() and not is_run(run):
             raise UsageError(
-                f"{run}: is no run of fcn train; give a run folder or, with --model, an exported file"
+                f"{run}: is no run of fcn train; give a run folder, or an exported file with "
+                "--model"
             )
         runtime = open_runtime(options.device, options.threads, options.amp, console.warn)
         return RunSegmenter(load_run(run, options.weights), runtime, views), images

@@ -75,6 +75,7 @@ def test_no_folder_of_the_machine_is_told(tmp_path: Path) -> None:
 def test_names_cannot_break_the_page(tmp_path: Path) -> None:
     row = {"class": "car | <b>`x`\n# y", "iu": 0.5, "accuracy": math.nan, "target_pixels": 1200}
     card = model_card(subject_of(tmp_path), {"mean_iu": 0.25, "classes": [row]})
+    assert "| classes | road, car \\| \\<b\\>\\`x\\` |" in card
     assert "| car \\| \\<b\\>\\`x\\`\\\\n\\# y | 0.5000 | absent | 1,200 |" in card
 
 

@@ -89,8 +89,9 @@ class DeviceNormalization:
             parts.append((hha.to(torch.float32) - mean) / std * (hha[:, :1] > 0))
         seen = parts[0] if len(parts) == 1 else torch.cat(parts, 1)
         for image, (height, width) in zip(seen, sizes, strict=True):
-            image[:, height:] = 0
-            image[:, :, width:] = 0
+            if (height, width) != image.shape[1:]:
+                image[:, height:] = 0
+                image[:, :, width:] = 0
         return seen
 
 

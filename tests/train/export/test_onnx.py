@@ -228,7 +228,7 @@ def test_a_file_without_its_checksum_is_used_with_a_warning(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ((), "is no run of fcn train; give a run folder or, with --model, an exported file"),
+        ((), "is no run of fcn train; give a run folder, or an exported file with --model"),
         (("--run", "a", "--model", "b"), "give a run folder or an exported file with --model, not"),
         (("--model", "b", "--weights", "best"), "--weights has no meaning for --model"),
         (("--model", "b", "--amp", "bf16"), "--amp has no meaning for --model"),
