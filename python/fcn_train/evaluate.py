@@ -100,6 +100,7 @@ class Evaluator:
             pin_memory=runtime.on_gpu,
             share=(here.rank, here.size),
         )
+        done = 0
         with here.together(StopRequested), evaluating(model):
             for examples in loader:
                 images = runtime.images(examples.images)
@@ -117,8 +118,9 @@ class Evaluator:
                         made = in_order(model(images))
                         for matrix, logits, target in zip(matrices, made, targets, strict=True):
                             matrix.update(logits, target)
-                if advance is not None:
-                    advance(len(examples.ids))
+                if advance is not None:  # the others are about as far
+                    before, done = done, min(done + len(examples.ids) * here.size, len(dataset))
+                    advance(done - before)
         for matrix in matrices if here.several else ():
             with here.noticing():
                 matrix.all_reduce()
