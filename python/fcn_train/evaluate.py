@@ -126,6 +126,7 @@ class Evaluator:
         normalized = None
         if self.as_bytes:
             normalized = DeviceNormalization(self.normalization, dataset.channels, runtime.device)
+        done = 0
         with here.together(StopRequested), evaluating(model):
             for examples in loader:
                 images = runtime.images(examples.images)
@@ -144,8 +145,9 @@ class Evaluator:
                     else:
                         for add, matrix, target in zip(adds, matrices, targets, strict=True):
                             add(matrix, target, slice(None))
-                if advance is not None:
-                    advance(len(examples.ids))
+                if advance is not None:  # the others are about as far
+                    before, done = done, min(done + len(examples.ids) * here.size, len(dataset))
+                    advance(done - before)
         if here.several:
             with here.noticing():
                 for matrix in matrices:

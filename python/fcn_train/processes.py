@@ -24,6 +24,7 @@ from torch import Tensor
 from fcn_train.board import GRACE, Board
 from fcn_train.errors import Elsewhere, LostProcess, UsageError
 from fcn_train.launcher import Place, place
+from fcn_train.run_folder import CONFIG
 
 T = TypeVar("T")
 
@@ -208,7 +209,8 @@ class Processes:
                 ``resumes`` is false.
         """
         if self._store is not None and self.keeps and self._store.check([RUN]):
-            return Path(os.fsdecode(bytes.fromhex(self._store.get(RUN).decode())))
+            run = Path(os.fsdecode(bytes.fromhex(self._store.get(RUN).decode())))
+            return run if (run / CONFIG).is_file() else None  # it had not begun yet
         if self.attempt and not self.keeps and not resumes:
             raise UsageError(
                 "started again by a launcher that does not say which run it was; continue it with "
@@ -281,7 +283,9 @@ def leave(code: int, error: BaseException | None) -> tuple[str, int]:
         return "fcn", code
     causes = (error, error.__cause__ if error is not None else None)
     speaks = True
-    if not any(isinstance(cause, Elsewhere) for cause in causes):
+    if any(isinstance(cause, Elsewhere) for cause in causes):
+        _joined.let_go()
+    else:
         lost = any(isinstance(cause, LostProcess) for cause in causes)
         speaks, code = _joined.leave(code, lost=lost)
     name = "fcn" if _joined.first else f"fcn: rank {_joined.rank}"

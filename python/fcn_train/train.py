@@ -79,11 +79,11 @@ def train(options: TrainOptions, run: Path | None = None, console: Console | Non
     lock = locked(folder.path) if here.first else contextlib.nullcontext()
     with lock, StopSignals() as signals:
         stop = Stop(here, signals)
+        here.remember(folder.path)
         if run is None:
             training.begin(folder)
         else:
             training.resume(folder, further=further)
-        here.remember(folder.path)
         steps = training.schedule.steps
         images = options.optim.batch * options.optim.accumulate
         done = training.state.step

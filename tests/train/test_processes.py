@@ -7,6 +7,8 @@ import errno
 import math
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -226,3 +228,17 @@ def test_data_of_another_machine_is_refused(flags: list[str], tmp_path: Path) ->
     assert "train.txt: the images or classes here are not those that the first" in ended[1].err
     assert ended[0].err == ""
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.cuda
+def test_two_gpus_train_as_one(flags: list[str], tmp_path: Path) -> None:
+    """By torchrun itself: a process that has used a GPU cannot be forked."""
+    if torch.cuda.device_count() < 2:
+        pytest.skip("needs two GPUs")
+    found = []
+    for size in ("1", "2"):
+        launch = ("-m", "torch.distributed.run", "--nproc-per-node", size, "-m", "fcn_train")
+        given = [*flags, "--model.batch-norm", "--device", "cuda", "--output", str(tmp_path / size)]
+        subprocess.run([sys.executable, *launch, *given], check=True, timeout=300)
+        found.append(losses(tmp_path / size))
+    assert found[1] == pytest.approx(found[0], rel=1e-3)
