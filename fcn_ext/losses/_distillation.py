@@ -112,7 +112,8 @@ def _labels(student: Tensor, size: Any, geometry: Geometry, target: Tensor | Non
     if size is not None:
         size = _common.pair(size, "size")
         if target is None:
-            _rules.check_forward(student, geometry.numbers, *size, "size")
+            height, width = size
+            _rules.check_forward(student, geometry.numbers, height, width, "size")
     if target is not None:
         _common.is_tensor(target, "target")
         if size is not None and size != tuple(target.shape[1:]):
