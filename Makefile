@@ -32,7 +32,7 @@ SOURCES := CMakeLists.txt pyproject.toml constraints.txt $(wildcard tools/*.py c
 CXX_FILES = $(shell git ls-files '*.cpp' '*.h' '*.cu' '*.cuh')
 
 .PHONY: train test test-torch integrations bench lint format docs cuda gpu-model clean
-.PHONY: fuzz faults
+.PHONY: fuzz faults coverage abi wheel
 
 train: $(VENV)/installed
 	$(BIN)/fcn train
@@ -106,6 +106,22 @@ fuzz: $(VENV)/installed
 # Every write of a run fails or kills it once; hostile files by the hundred.
 faults: $(VENV)/installed
 	FCN_LONG_TESTS=1 $(BIN)/python -m pytest tests/train/faults tests/train/hostile
+
+# Lines of both packages, and argument checks that no test breaks; build/coverage/index.html.
+coverage: $(VENV)/installed
+	$(BIN)/python -m pytest -q -n $$(nproc) --dist worksteal --cov=fcn_ext --cov=fcn_train \
+	  --cov-report=json:build/coverage.json --cov-report=html:build/coverage
+	$(BIN)/python tools/check_coverage.py build/coverage.json
+
+# One wheel under several torches, on the CPU; each environment takes its torch's size. DRY_RUN=1 says
+# what would be run.
+ABI_TORCHS ?= 2.11.0 2.13.0 newest
+abi: build/wheel/built
+	tools/abi.sh build/wheel/*.whl $(BIN)/python $(ABI_TORCHS)
+
+# The files of a release, in dist/: a wheel for other Linux systems, and a source archive.
+wheel: build/wheel/built
+	tools/wheel.sh $(BIN)/python build/wheel/*.whl dist
 
 clean:
 	rm -rf $(VENV) build docs/_build
