@@ -275,9 +275,9 @@ class Training:
 
         state, schedule = self.state, self.schedule
         with self._profile.part(VALIDATION), self._rescuing():
-            self._here.copy_first(state.model.buffers())
             self._per_image = ImageCounts()
             with state.scored():
+                self._here.copy_first(state.model.buffers())
                 counts = self._evaluator.count(state.model, seen, self._per_image)
             scores = scores_of(counts)
             if not state.history.evaluated(state.step):
