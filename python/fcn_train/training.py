@@ -5,31 +5,20 @@ from __future__ import annotations
 import contextlib
 import functools
 import traceback
-from collections.abc import Callable, Iterable, Iterator
-
-import torch
+from collections.abc import Callable, Iterator
 
 from fcn_train import checkpoint, machine
 from fcn_train.average import Average
-from fcn_train.card import Subject, write_card
 from fcn_train.class_weights import by_head, class_shares, class_weights
-from fcn_train.classes import classes_of, save_classes
 from fcn_train.compiling import compile_steps
-from fcn_train.config import to_dict
 from fcn_train.console import Console
-from fcn_train.data import (
-    Batch,
-    ClassWatch,
-    TrainLoader,
-    augmentation,
-)
 from fcn_train.data.depth import NUM_CHANNELS
-from fcn_train.data.device_input import DeviceNormalization
 from fcn_train.errors import LossError, StateSaved, TrainingError, UsageError, WriteError
 from fcn_train.evaluate import Counts, Evaluator, scores_of
 from fcn_train.event_files import EventFile
 from fcn_train.failures import is_out_of_memory
-from fcn_train.files import remove_leftovers, write_text
+from fcn_train.finish import finish
+from fcn_train.furnish import furnish
 from fcn_train.heads import head_names, in_order
 from fcn_train.initialize import initial_network
 from fcn_train.loss import HeadLosses
@@ -39,9 +28,9 @@ from fcn_train.optim import build_optimizer, lr_factor, set_lr
 from fcn_train.options import TrainOptions
 from fcn_train.per_image import ImageCounts
 from fcn_train.precision import Scaler
-from fcn_train.profile import LOADING, OFF, OPTIMIZER, SAVING, TRANSFER, VALIDATION, Profile
-from fcn_train.report import metrics_of, summary, to_json, write_report
-from fcn_train.run_folder import RAW, RunFolder, refuse_second_run
+from fcn_train.profile import OFF, OPTIMIZER, SAVING, VALIDATION, Profile
+from fcn_train.report import summary
+from fcn_train.run_folder import RunFolder, refuse_second_run
 from fcn_train.runtime import Runtime
 from fcn_train.schedule import Schedule
 from fcn_train.share import shared_out
@@ -49,8 +38,9 @@ from fcn_train.shared_step import SharedStep
 from fcn_train.signals import StopRequested, lost_workers_held_back
 from fcn_train.splits import Splits
 from fcn_train.state import TrainingState
-from fcn_train.step import Loss, average_gradients, batch_seed
-from fcn_train.weights import checksum, plain, save_weights
+from fcn_train.step import Loss, average_gradients
+from fcn_train.step_batches import StepBatches
+from fcn_train.weights import save_weights
 from fcn_train.whole_batch import has_norm
 
 
@@ -83,13 +73,6 @@ class Training:
     ) -> None:
         data, optim = options.data, options.optim
         normalization = normalization_of(options.model)
-        workers = runtime.workers(data.workers)
-        as_bytes = data.transfer == "uint8"
-        self._normalized = (
-            DeviceNormalization(normalization, splits.train.channels, runtime.device)
-            if as_bytes
-            else None
-        )
         machine.check_memory(
             optim.batch * data.crop**2 * 4 * 3, "a batch of images", "give a smaller --data.crop"
         )
@@ -138,22 +121,8 @@ class Training:
         self._parts = shared_out(
             optim.batch, optim.accumulate, here.size, here.rank, within=self._sync
         )
-        self._loader = TrainLoader(
-            splits.train,
-            augmentation(
-                mirror=data.mirror,
-                scale=data.scale,
-                jitter=data.jitter,
-                crop=data.crop,
-                fill=normalization.color,
-            ),
-            None if as_bytes else normalization,
-            batch_size=optim.batch,
-            seed=options.seed,
-            replacement=data.sampling == "replacement",
-            workers=workers,
-            pin_memory=runtime.on_gpu,
-            parts=[slice(part.start, part.stop) for part in self._parts],
+        self._step_batches = StepBatches(
+            options, splits, runtime, normalization, self._parts, console, profile
         )
         self._evaluator = Evaluator(
             splits.val,
@@ -161,13 +130,9 @@ class Training:
             normalization,
             batch=optim.batch,
             logits=options.logits,
-            workers=workers,
-            as_bytes=as_bytes,
+            workers=runtime.workers(data.workers),
+            as_bytes=data.transfer == "uint8",
         )
-        self._watches = [
-            ClassWatch(splits.train.only(which), console.warn, here.total if here.several else None)
-            for which in range(len(splits.train.label_sets))
-        ]
         self._further = False
         self._per_image = ImageCounts()
         self._events: EventFile | None = None
@@ -228,18 +193,13 @@ class Training:
         state, optim = self.state, self._options.optim
         factor = lr_factor(state.step, self.schedule.steps, optim)
         set_lr(state.optimizer, factor)
-        first = state.step * optim.accumulate
-        if self._here.several:
-            batches = self._shared.batches(state.step, self._batches, self._watches)
-        else:
-            batches = self._seeded_batches(range(first, first + optim.accumulate))
         try:
             with self._rescuing():
                 loss = average_gradients(
                     *(
                         state.model,
                         self._loss,
-                        self._on_device(batches),
+                        self._step_batches.of(state.step),
                         optim.accumulate,
                         self._runtime,
                     ),
@@ -309,39 +269,17 @@ class Training:
         """Write the last weights and the report of ``counts``, those of the val split."""
         if not self._here.first:
             return
-        options, splits, state = self._options, self._splits, self.state
+        state = self.state
         for lack in self._evaluator.absent(counts):
             self._console.warn(lack)
         self._keep("last")
-        skipped = {}
-        if state.scaler is not None:
-            skipped = {"skipped_steps": state.scaler.skipped}
-            self._console.line(
-                f"{state.scaler.skipped} of {state.step} steps were skipped, as float16 did not "
-                "hold their gradients"
-            )
-        facts = {
-            "split": options.data.val_split,
-            "images": len(splits.val),
-            "steps": state.step,
-            "seconds": round(seconds, 1),
-            **skipped,
-        }
         with state.scored():
             results = self._evaluator.results(state.model, counts, self._per_image)
-        parameters = sum(parameter.numel() for parameter in state.model.parameters())
-        digest = checksum(plain(state.kept("last")["last"]))
-        sets = classes_of(splits.train)
-        subject = Subject(self._folder, options, sets, parameters, digest)
-        write_card(subject, metrics_of(facts, results))
-        write_report(
-            self._folder.path,
-            title=f"{options.model.name} on {splits.train.name}",
-            facts=facts,
-            results=results,
-            history=state.history,
-            config=to_dict(options),
+        finish(
+            *(self._folder, self._options, self._splits, state, results),
+            seconds=seconds,
             environment=self._runtime.environment(),
+            console=self._console,
         )
 
     def _enter(self, folder: RunFolder) -> None:
@@ -350,7 +288,11 @@ class Training:
         self._folder = folder
         self._start = state.step
         if self._here.first:
-            self._furnish(folder)
+            environment = self._runtime.environment()
+            furnish(folder, options, self._splits, environment, further=self._further)
+            if options.tensorboard:
+                self._events = EventFile(folder.path)
+                self._show()
         images = options.optim.batch * options.optim.accumulate
         parameters = list(state.model.parameters())
         trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
@@ -364,39 +306,17 @@ class Training:
             + (f" in {self._here.size} processes" if self._here.several else "")
         )
         state.model.train()
-        if self._here.several:
-            self._share(images)
+        shared = self._shared_step(images) if self._here.several else None
         self._profile.start()
-        per_step = options.optim.accumulate
-        batches = self._loader.batches(self._start * per_step, steps * per_step)
-        self._batches: Iterator[Batch] = self._profile.timed(LOADING, batches)
+        self._step_batches.start(self._start, steps, shared)
 
-    def _furnish(self, folder: RunFolder) -> None:
-        remove_leftovers(folder.path, locked=True)
-        remove_leftovers(folder.checkpoints, locked=True)
-        if self._further:  # what the run had finished with
-            folder.metrics.unlink(missing_ok=True)
-            folder.card.unlink(missing_ok=True)
-            for which in ("last", f"last{RAW}"):
-                folder.weights(which).unlink(missing_ok=True)
-        if not folder.classes.exists():
-            save_classes(folder.classes, classes_of(self._splits.train))
-        if not folder.splits.exists():
-            self._splits.record(folder.splits)
-        if self._further or not folder.config.exists():
-            write_text(folder.config, to_json(to_dict(self._options)))
-        write_text(folder.environment, to_json(self._runtime.environment()))
-        if self._options.tensorboard:
-            self._events = EventFile(folder.path)
-            self._show()
-
-    def _share(self, images: int) -> None:
-        """Take steps together with the other processes from here on."""
+    def _shared_step(self, images: int) -> SharedStep:
+        """Steps are taken together with the other processes from here on."""
         if images < self._here.size:
             self._console.warn(
                 f"a step has {images} images for {self._here.size} processes: some have none"
             )
-        self._shared = SharedStep(
+        shared = SharedStep(
             self._here,
             self.state.model,
             self._loss,
@@ -407,23 +327,8 @@ class Training:
             channels=NUM_CHANNELS[self._splits.train.channels],
             sync=self._sync,
         )
-        self._loss = self._shared.loss
-
-    def _seeded_batches(self, numbers: Iterable[int]) -> Iterator[tuple[int, Batch]]:
-        for number in numbers:
-            batch = next(self._batches)
-            for watch, targets in zip(self._watches, batch.all_targets, strict=True):
-                watch.add(targets)
-            yield batch_seed(self._options.seed, number), batch
-
-    def _on_device(self, batches: Iterable[tuple[int, Batch]]) -> Iterator[tuple[int, Batch]]:
-        """The batches, with those images normalized where the network is that come as bytes."""
-        for seed, batch in batches:
-            if self._normalized is not None and batch.images.dtype == torch.uint8:
-                with self._profile.part(TRANSFER):
-                    images = self._runtime.images(batch.images)
-                    batch = batch._replace(images=self._normalized(images, batch.sizes))
-            yield seed, batch
+        self._loss = shared.loss
+        return shared
 
     def _keep(self, which: str) -> None:
         for name, weights in self.state.kept(which).items():

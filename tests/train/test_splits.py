@@ -77,7 +77,7 @@ def test_data_changed_between_kill_and_resume(
     run = tmp_path / "run"
     flags = ("--model.width", "0.05", "--model.fc-channels", "16", "--data.crop", "16")
     with monkeypatch.context() as patch:
-        patch.setattr("fcn_train.training.write_report", lambda *a, **k: 1 / 0)  # killed at its end
+        patch.setattr("fcn_train.finish.write_report", lambda *a, **k: 1 / 0)  # killed at its end
         code, _, _ = command(
             *("train", "--data.kind", "folder", "--data.root", mine, "--output", run, *flags),
             *("--optim.batch", "2", "--optim.steps", "1", "--threads", "1"),

@@ -1,0 +1,69 @@
+"""What a training leaves when it has ended: the card of its weights, and its report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from fcn_train.card import Subject, write_card
+from fcn_train.classes import classes_of
+from fcn_train.config import to_dict
+from fcn_train.console import Console
+from fcn_train.options import TrainOptions
+from fcn_train.report import Result, metrics_of, write_report
+from fcn_train.run_folder import RunFolder
+from fcn_train.splits import Splits
+from fcn_train.state import TrainingState
+from fcn_train.weights import checksum, plain
+
+
+def finish(
+    folder: RunFolder,
+    options: TrainOptions,
+    splits: Splits,
+    state: TrainingState,
+    results: Sequence[Result],
+    *,
+    seconds: float,
+    environment: dict[str, Any],
+    console: Console,
+) -> None:
+    """Write the card and the report of a run whose last weights are saved.
+
+    Args:
+        folder: of the run.
+        results: of the val split, one for each set of labels.
+        seconds: that it took.
+        environment: as ``Runtime.environment`` tells it.
+    """
+    facts = {
+        "split": options.data.val_split,
+        "images": len(splits.val),
+        "steps": state.step,
+        "seconds": round(seconds, 1),
+        **_skipped(state, console),
+    }
+    parameters = sum(parameter.numel() for parameter in state.model.parameters())
+    digest = checksum(plain(state.kept("last")["last"]))
+    subject = Subject(folder, options, classes_of(splits.train), parameters, digest)
+    write_card(subject, metrics_of(facts, results))
+    write_report(
+        folder.path,
+        title=f"{options.model.name} on {splits.train.name}",
+        facts=facts,
+        results=results,
+        history=state.history,
+        config=to_dict(options),
+        environment=environment,
+    )
+
+
+def _skipped(state: TrainingState, console: Console) -> dict[str, int]:
+    """How many steps float16 cost, where it is in use."""
+    if state.scaler is None:
+        return {}
+    console.line(
+        f"{state.scaler.skipped} of {state.step} steps were skipped, as float16 did not hold their "
+        "gradients"
+    )
+    return {"skipped_steps": state.scaler.skipped}

@@ -1,0 +1,44 @@
+"""What a run folder holds from the beginning of a training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fcn_train.classes import classes_of, save_classes
+from fcn_train.config import to_dict
+from fcn_train.files import remove_leftovers, write_text
+from fcn_train.options import TrainOptions
+from fcn_train.report import to_json
+from fcn_train.run_folder import RAW, RunFolder
+from fcn_train.splits import Splits
+
+
+def furnish(
+    folder: RunFolder,
+    options: TrainOptions,
+    splits: Splits,
+    environment: dict[str, Any],
+    *,
+    further: bool,
+) -> None:
+    """Write what is missing in ``folder``, its configuration last of what tells a run.
+
+    Args:
+        environment: as ``Runtime.environment`` tells it.
+        further: the run is made longer than it was: what it had finished with is removed, and its
+            configuration is written anew.
+    """
+    remove_leftovers(folder.path, locked=True)
+    remove_leftovers(folder.checkpoints, locked=True)
+    if further:
+        folder.metrics.unlink(missing_ok=True)
+        folder.card.unlink(missing_ok=True)
+        for which in ("last", f"last{RAW}"):
+            folder.weights(which).unlink(missing_ok=True)
+    if not folder.classes.exists():
+        save_classes(folder.classes, classes_of(splits.train))
+    if not folder.splits.exists():
+        splits.record(folder.splits)
+    if further or not folder.config.exists():
+        write_text(folder.config, to_json(to_dict(options)))
+    write_text(folder.environment, to_json(environment))
