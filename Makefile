@@ -6,7 +6,8 @@
 # and `make bench`, `make lint`, `make format`, `make docs`, `make cuda` (compile for every GPU
 # architecture), `make gpu-model` (what they would issue there), `make test-torch TORCH=2.14.1` (the
 # tests of operators and nets under another torch), `make integrations` (models of other libraries,
-# plain and in the context; docs/integrations.md).
+# plain and in the context; docs/integrations.md). `make fuzz`, `faults`, `coverage`, `abi` and `wheel`
+# prove at length what the tests show in part; CONTRIBUTING.md has the table.
 
 PYTHON ?= python3
 VENV ?= .venv
