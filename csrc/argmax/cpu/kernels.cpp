@@ -122,6 +122,9 @@ class CellRow {
     for (int64_t phase = 0; phase < work.x.phases; ++phase) {
       const int64_t at = phase * work.x.pitch + first_cell + group.first;
       const int32_t* output = work.x.output + at;
+      if (!any_output<accumulate_t>(output)) {
+        continue;
+      }
       const ColumnWeights<accumulate_t> weight{
           static_cast<const accumulate_t*>(work.y.lower) + first_row,
           static_cast<const accumulate_t*>(work.y.upper) + first_row,

@@ -159,6 +159,17 @@ struct CornerWeights {
   }
 };
 
+// Whether a cell of a register of them has an output in a column; `output`: their places there.
+template <typename accumulate_t>
+inline bool any_output(const int32_t* output) {
+  for (int64_t lane = 0; lane < kWidth<accumulate_t>; ++lane) {
+    if (output[lane] >= 0) {
+      return true;
+    }
+  }
+  return false;
+}
+
 template <int rows>
 struct Rows {
   static constexpr int count = rows;

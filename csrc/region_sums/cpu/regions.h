@@ -160,6 +160,9 @@ class Regions {
     for (int64_t phase = 0; phase < strip.work.x.phases; phase += kMostPhases) {
       const int32_t* output;
       const Patch<accumulate_t> patch = patch_of<rows>(strip, cell, phase, &output);
+      if (patch.columns == 0) {
+        continue;
+      }
       list_classes(group, patch, list, squared ? kDirect / 2 : kDirect);
       sum_powers<rows>(group, patch, list, of.sum);
       for_each_pixel<rows>(
@@ -207,6 +210,9 @@ class Regions {
     for (int64_t phase = 0; phase < strip.work.x.phases; phase += kMostPhases) {
       const int32_t* output;
       const Patch<accumulate_t> patch = patch_of<rows>(strip, cell, phase, &output);
+      if (patch.columns == 0) {
+        continue;
+      }
       list_classes(group, patch, list, squared ? kDirect / 2 : kDirect);
       sum_weighted_powers<rows, squared>(group, patch, list, factors, of);
       for_each_pixel<rows>(

@@ -56,8 +56,8 @@ void for_each_group(const Strip<accumulate_t>& strip, const NodeRow<accumulate_t
   }
 }
 
-// Columns [phase, phase + kMostPhases) of the group that starts with cell `cell`, or as many as
-// there are; output: their places, [column * x.pitch + lane].
+// Columns [phase, phase + kMostPhases) of the group that starts with cell `cell`, but those at the
+// end that no cell of it has; output: their places, [column * x.pitch + lane].
 template <int row_count, typename accumulate_t>
 Patch<accumulate_t> patch_of(const Strip<accumulate_t>& strip, int64_t cell, int64_t phase,
                              const int32_t** output) {
@@ -66,8 +66,12 @@ Patch<accumulate_t> patch_of(const Strip<accumulate_t>& strip, int64_t cell, int
   const int64_t at = phase * x.pitch + cell;
   const int64_t left = x.phases - phase;
   *output = x.output + at;
+  int64_t columns = left < kMostPhases ? left : kMostPhases;
+  while (columns > 0 && !any_output<accumulate_t>(*output + (columns - 1) * x.pitch)) {
+    --columns;
+  }
   return {row_count,
-          left < kMostPhases ? left : kMostPhases,
+          columns,
           static_cast<const accumulate_t*>(y.lower) + strip.rows.first_row,
           static_cast<const accumulate_t*>(y.upper) + strip.rows.first_row,
           static_cast<const accumulate_t*>(x.phase_lower) + at,

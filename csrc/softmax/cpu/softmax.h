@@ -82,6 +82,9 @@ class Softmax {
     for (int64_t phase = 0; phase < strip.work.x.phases; phase += kMostPhases) {
       const int32_t* output;
       const Patch<accumulate_t> patch = patch_of<row_count>(strip, cell, phase, &output);
+      if (patch.columns == 0) {
+        continue;
+      }
       list_classes(group, patch, list);
       sum_powers<row_count>(group, patch, list, sums);
       for (int64_t column = 0; column < patch.columns; ++column) {
