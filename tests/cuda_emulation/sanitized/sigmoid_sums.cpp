@@ -30,8 +30,15 @@ void run(const BilinearAxis& y, const BilinearAxis& x, int target_type) {
                                 reinterpret_cast<unsigned char*>(workspace.get()), nullptr);
   const auto gradient =
       filled<accumulate_t>(2 * masks * y.input_size * x.input_size, [](int64_t) { return 0; });
-  launch_sigmoid_sums_backward<scalar_t>(problem, sums.get(), input.get(), gradient.get(), strides,
-                                         nullptr);
+  // Of a row of weights for every mask of every image, and of one for each mask.
+  for (const int64_t weight_masks : {2 * masks, masks}) {
+    const auto weights =
+        filled<accumulate_t>(weight_masks * kSigmoidSums, [](int64_t k) { return k; });
+    launch_sigmoid_sums_backward<scalar_t>(problem, weights.get(), weight_masks, input.get(),
+                                           gradient.get(), strides, nullptr);
+    const auto loss = filled<accumulate_t>(2 * masks, [](int64_t) { return 0; });
+    launch_weigh_sums(sums.get(), weights.get(), weight_masks, 2 * masks, loss.get(), nullptr);
+  }
 }
 
 template <typename scalar_t, typename target_t>
