@@ -30,7 +30,7 @@ TORCH_VENV ?= build/torch-$(TORCH)
 
 SOURCES := CMakeLists.txt pyproject.toml constraints.txt $(wildcard tools/*.py cmake/*) \
            $(shell find csrc -type f)
-CXX_FILES = $(shell git ls-files '*.cpp' '*.h' '*.cu' '*.cuh')
+CXX_FILES = $(shell git ls-files '*.c' '*.cpp' '*.h' '*.cu' '*.cuh')
 
 .PHONY: train test test-torch integrations bench lint format docs cuda gpu-model clean
 .PHONY: fuzz faults coverage abi wheel

@@ -83,13 +83,13 @@ static int opens(const char* path, int flags) {
 }
 
 /* `real` takes a mode whether it is looked at or not. */
-#define MODE(mode, flags)                                             \
-  mode_t mode = 0;                                                    \
-  if (((flags) & O_CREAT) || ((flags) & O_TMPFILE) == O_TMPFILE) {    \
-    va_list rest;                                                     \
-    va_start(rest, flags);                                            \
-    mode = va_arg(rest, mode_t);                                      \
-    va_end(rest);                                                     \
+#define MODE(mode, flags)                                          \
+  mode_t mode = 0;                                                 \
+  if (((flags) & O_CREAT) || ((flags) & O_TMPFILE) == O_TMPFILE) { \
+    va_list rest;                                                  \
+    va_start(rest, flags);                                         \
+    mode = va_arg(rest, mode_t);                                   \
+    va_end(rest);                                                  \
   }
 
 int open(const char* path, int flags, ...) {
@@ -117,12 +117,12 @@ int openat64(int at, const char* path, int flags, ...) {
 }
 
 FILE* fopen64(const char* path, const char* mode) {
-  REAL("fopen64", FILE* (*)(const char*, const char*))
+  REAL("fopen64", FILE * (*)(const char*, const char*))
   return mode[0] != 'r' && is_below(path) && refused("open", -1, NULL, 0) ? NULL : real(path, mode);
 }
 
 FILE* fopen(const char* path, const char* mode) {
-  REAL("fopen", FILE* (*)(const char*, const char*))
+  REAL("fopen", FILE * (*)(const char*, const char*))
   return mode[0] != 'r' && is_below(path) && refused("open", -1, NULL, 0) ? NULL : real(path, mode);
 }
 
