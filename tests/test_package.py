@@ -84,6 +84,15 @@ def test_types_are_shipped() -> None:
     assert found == "[True, True]"
 
 
+def test_recipes_are_shipped() -> None:
+    """Those of the published experiments are files of the package."""
+    found = run(
+        "from importlib.resources import files;"
+        "print((files('fcn_train') / 'experiments' / 'voc-fcn32s-heavy.json').is_file())"
+    )
+    assert found == "True"
+
+
 @pytest.mark.parametrize("capability", ["plain", "avx2", "avx512"])
 def test_every_instruction_set_agrees(capability: str) -> None:
     """Each copy of the CPU kernels against the reference; a set the machine lacks falls back."""

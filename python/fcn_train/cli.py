@@ -43,7 +43,7 @@ from fcn_train.options import (
     RecipesOptions,
     TrainOptions,
 )
-from fcn_train.published import EXPERIMENTS, experiment_options, unknown_recipe
+from fcn_train.published import experiment_options
 from fcn_train.recipes import recipe_options
 from fcn_train.serve_options import ServeOptions
 from fcn_train.signals import ending_at_once
@@ -281,10 +281,8 @@ def train_defaults(
         if key in names
     }
     recipe: Any = values["recipe"] or "default"
-    if recipe in EXPERIMENTS:
-        return experiment_options(recipe, known["data.kind"]), None
     if recipe not in get_args(RecipeName):
-        raise UsageError(f"--recipe: there is no {recipe!r}{unknown_recipe(recipe)}")
+        return experiment_options(recipe, known["data.kind"]), None
     model: Any = known["model.name"] or "fcn8s"
     kind: Any = known["data.kind"] or "sample"
     return recipe_options(recipe, model, kind), None

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
+import functools
 import json
 import types
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -52,9 +55,11 @@ def from_dict(cls: type[T], values: Any, source: Path, prefix: str = "") -> T:
     Raises UsageError on an unknown key, naming the closest known one, and on a wrong type.
     """
     if not isinstance(values, dict):
-        raise UsageError(f"{source}: {prefix or 'the file'} must be an object, got {values!r}")
+        raise UsageError(
+            f"{source}: {prefix.rstrip('.') or 'the file'} must be an object, got {values!r}"
+        )
     fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    hints = get_type_hints(cls)
+    hints = _hints(cls)  # type: ignore[arg-type]
     arguments = {}
     for key, value in values.items():
         name = f"{prefix}{key}"
@@ -65,6 +70,9 @@ def from_dict(cls: type[T], values: Any, source: Path, prefix: str = "") -> T:
     return cls(**arguments)
 
 
+_hints = functools.cache(get_type_hints)  # which evaluates their text anew each time
+
+
 def _convert(hint: Any, value: Any, source: Path, name: str) -> Any:
     origin, args = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
@@ -73,6 +81,14 @@ def _convert(hint: Any, value: Any, source: Path, name: str) -> Any:
         return _convert(next(a for a in args if a is not type(None)), value, source, name)
     if dataclasses.is_dataclass(hint):
         return from_dict(hint, value, source, f"{name}.")  # type: ignore[arg-type]
+    if origin is Mapping:
+        if not isinstance(value, dict):
+            raise UsageError(f"{source}: {name} must be an object, got {value!r}")
+        return {
+            key: _convert(args[1], item, source, f"{name}.{key}") for key, item in value.items()
+        }
+    if hint is Any:
+        return value
     if origin is Literal:
         if value in args:
             return value
@@ -86,22 +102,44 @@ def _convert(hint: Any, value: Any, source: Path, name: str) -> Any:
     if hint is Path and isinstance(value, str):
         return Path(value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        with contextlib.suppress(OverflowError):
+            return float(value)
     if isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
         return value
     raise UsageError(f"{source}: {name} must be of type {hint.__name__}, got {value!r}")
+
+
+def read_json(path: Path, advice: str) -> Any:
+    """The values in a file that a user names.
+
+    Args:
+        advice: what to give instead of a file that cannot be read.
+
+    Raises:
+        UsageError: the file cannot be read, or is not JSON, or gives a key twice.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_each_once)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror}); {advice}") from None
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path}: is not JSON ({error})") from None
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {twice!r} is given twice")
+    return values
 
 
 def load_config(path: Path) -> TrainOptions:
     """The options of ``config.json``, given as the file or as the run folder that holds it."""
     if path.is_dir():
         path = path / "config.json"
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror}); give a run folder") from None
-    except ValueError as error:
-        raise UsageError(f"{path}: is not JSON ({error})") from None
+    values = read_json(path, "give a run folder")
     if isinstance(values, dict) and values.get("head") in FORMER_HEADS:
         values["logits"] = FORMER_HEADS[values.pop("head")]
     return from_dict(TrainOptions, values, path)

@@ -71,7 +71,7 @@ class TrainOptions:
     """default: from scratch, narrow, with batch norm. paper: 20 images per step, momentum 0.9.
     heavy: the reference repository's, one image per step, momentum 0.99, summed loss (fcn-alexnet:
     20 images, 0.9 and the mean), for the networks that it has. Or the name of a published
-    experiment, which `fcn recipes` lists."""
+    experiment, which `fcn recipes` lists, or a file like theirs, mine.json."""
     data: DataOptions = field(default_factory=DataOptions)
     model: ModelOptions = field(default_factory=ModelOptions)
     optim: OptimOptions = field(default_factory=OptimOptions)
@@ -225,7 +225,7 @@ class RecipesOptions:
     """List the published experiments with their scores, or show what one of them sets."""
 
     name: Annotated[str, tyro.conf.Positional] = ""
-    """The experiment to show; default: a table of all."""
+    """The experiment to show, or a file like theirs; default: a table of all."""
     traceback: Flag = False
 
 

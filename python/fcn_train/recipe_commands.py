@@ -10,8 +10,14 @@ from fcn_train.config import flat, to_dict
 from fcn_train.console import Console
 from fcn_train.data.sources import SOURCES
 from fcn_train.errors import UsageError
+from fcn_train.experiment_file import Experiment
 from fcn_train.options import RecipesOptions, TrainOptions
-from fcn_train.published import EXPERIMENTS, Experiment, experiment_options, unknown_recipe
+from fcn_train.published import (
+    EXPERIMENTS,
+    experiment_options,
+    find_experiment,
+    unknown_recipe,
+)
 
 HEADER = ("recipe", "data", "images", "rate", "momentum", "loss", "length", "starts from", "IU")
 DATA = {"voc": "voc2011"}  # what `fcn data get` calls the data of a kind, where not by the kind
@@ -31,9 +37,10 @@ def show_recipes(options: RecipesOptions, console: Console) -> None:
             "fcn train --recipe NAME trains"
         )
         return
-    if options.name not in EXPERIMENTS:
+    one = find_experiment(options.name)
+    if one is None:
         raise UsageError(f"there is no recipe {options.name!r}{unknown_recipe(options.name)}")
-    for line in _description(options.name):
+    for line in _description(options.name, one):
         console.line(line)
 
 
@@ -48,34 +55,39 @@ def table(rows: Sequence[Sequence[str]]) -> list[str]:
 
 def _row(name: str) -> tuple[str, ...]:
     one = EXPERIMENTS[name]
-    optim = experiment_options(name).optim
+    options = experiment_options(name)
+    optim, mean_iu = options.optim, one.published.mean_iu
     return (
         name,
-        one.kind,
+        options.data.kind,
         str(optim.batch * optim.accumulate),
         f"{optim.lr:g}",
         f"{optim.momentum:g}",
         optim.loss,
         f"{optim.steps} steps" if optim.steps else f"{optim.epochs:g} epochs",
-        " + ".join(one.before) or str(one.start),
-        "-" if one.mean_iu is None else f"{one.mean_iu:.1f}",
+        " + ".join(one.before) or one.start.classifier,
+        "-" if mean_iu is None else f"{mean_iu:.1f}",
     )
 
 
-def _description(name: str) -> list[str]:
-    one = EXPERIMENTS[name]
+def _description(name: str, one: Experiment) -> list[str]:
     options = experiment_options(name)
     data = options.data
     scored_kind = data.val_kind or data.kind
-    score = one.source if one.mean_iu is None else f"mean IU {one.mean_iu:.1f} % ({one.source})"
-    kinds = dict.fromkeys((data.kind, scored_kind))
+    kinds = [kind for kind in dict.fromkeys((data.kind, scored_kind)) if _source(kind) in SOURCES]
     lines = [
-        f"{name}: {one.model}, trained on {data.train_split} of {data.kind}, scored on "
+        f"{name}: {options.model.name}, trained on {data.train_split} of {data.kind}, scored on "
         f"{data.val_split} of {scored_kind}",
-        f"published: {score}",
-        f"starts from: {' and '.join(one.before) or f'{one.start} trained on ImageNet'}",
-        f"data: {'; '.join(f'fcn data get {DATA.get(kind, kind)}' for kind in kinds)}",
-        f"run: {command(name, one)}",
+        f"published: {_score(one)}",
+        f"starts from: {_start(one)}",
+    ]
+    if one.note:
+        lines.append(f"note: {one.note}")
+    if kinds:
+        lines.append(f"data: {'; '.join(f'fcn data get {_source(kind)}' for kind in kinds)}")
+    lines += [
+        f"run: {command(name, one, options)}",
+        f"file: {one.path}",
         "settings, where they are not the defaults of fcn train:",
     ]
     defaults = flat(to_dict(TrainOptions()))
@@ -86,17 +98,42 @@ def _description(name: str) -> list[str]:
     return lines + [f"  {_given(key, value)}" for key, value in changed.items()]
 
 
-def command(name: str, one: Experiment) -> str:
+def _score(one: Experiment) -> str:
+    mean_iu, source = one.published.mean_iu, one.published.source
+    if mean_iu is None:
+        return source or "no score"
+    return f"mean IU {mean_iu:.1f} %" + (f" ({source})" if source else "")
+
+
+def _start(one: Experiment) -> str:
+    classifier = f"{one.start.classifier} trained on ImageNet" if one.start.classifier else ""
+    return " and ".join(one.before) or classifier or "random weights"
+
+
+def command(name: str, one: Experiment, options: TrainOptions) -> str:
     """What runs an experiment, once the ones before it are done."""
-    folders = f"--data.root {_folder(one.kind)}"
-    if "val_kind" in one.data:
-        folders += f" --data.val-root {_folder(one.data['val_kind'])}"
-    return f"fcn train --recipe {name} {folders} {one.source_option}"
+    data = options.data
+    words = ["fcn train --recipe", name]
+    if data.kind != "sample" and data.root is None:
+        words += ["--data.root", _folder(data.kind)]
+    if data.val_kind and data.val_root is None:
+        words += ["--data.val-root", _folder(data.val_kind)]
+    starts = (options.init_classifier, options.init_coarser, options.init_weights)
+    if not (any(starts) or options.init_streams):
+        words.append(one.start_option)
+    return " ".join(filter(None, words))
+
+
+def _source(kind: str) -> str:
+    """What `fcn data get` calls the data of a kind, if it has them."""
+    return DATA.get(kind, kind)
 
 
 def _folder(kind: str) -> str:
-    """Where `fcn data get` puts data of this kind."""
-    name = DATA.get(kind, kind)
+    """Where `fcn data get` puts data of this kind, or a stand-in."""
+    name = _source(kind)
+    if name not in SOURCES:
+        return kind
     return (PurePosixPath("data") / name / SOURCES[name].root).as_posix()
 
 

@@ -14,7 +14,7 @@ from fcn_train.lock import locked
 from fcn_train.options import TrainOptions, check
 from fcn_train.processes import Processes, joined
 from fcn_train.profile import OFF, Profile
-from fcn_train.published import EXPERIMENTS, check_start
+from fcn_train.published import check_start, run_name
 from fcn_train.run_folder import RunFolder, check_continuation, new_run_folder
 from fcn_train.runtime import open_runtime
 from fcn_train.signals import StopRequested, StopSignals
@@ -40,7 +40,8 @@ def train(options: TrainOptions, run: Path | None = None, console: Console | Non
     here = joined()
     console = (console or Console()) if here.first else Silent()
     check(options)
-    check_start(options)
+    if run is None:
+        here.from_first(lambda: check_start(options))  # which may read a file
     begun = here.from_first(lambda: Begun.of(run, options))
     further = begun.further
     if run is not None and begun.finished:
@@ -70,8 +71,7 @@ def train(options: TrainOptions, run: Path | None = None, console: Console | Non
     training = Training(options, splits, runtime, console, initialize=initialize, profile=profile)
     here.gather()
     if run is None:
-        stem = f"{options.data.kind}-{options.model.name}"
-        name = options.recipe if options.recipe in EXPERIMENTS else stem
+        name = run_name(options)
         folder = RunFolder(here.from_first(lambda: new_run_folder(options.output, name).path))
     else:
         folder = RunFolder(run)

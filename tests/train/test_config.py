@@ -61,7 +61,7 @@ def test_runs_of_former_options_are_read(
         ({"seed": 1.5}, "seed must be of type int, got 1.5"),
         ({"model": {"name": "fcn64s"}}, "model.name must be one of fcn32s, fcn16s.*got 'fcn64s'"),
         ({"data": {"scale": [1]}}, r"data.scale must be a list of 2 values, got \[1\]"),
-        ({"data": []}, r"data. must be an object, got \[\]"),
+        ({"data": []}, r"data must be an object, got \[\]"),
         ([], "the file must be an object"),
     ],
 )

@@ -18,6 +18,7 @@ from fcn_train.cli import parse, train_defaults
 from fcn_train.config import from_dict
 from fcn_train.data import write_sample_dataset
 from fcn_train.errors import UsageError
+from fcn_train.experiment_file import Start
 from fcn_train.network import build_network
 from fcn_train.options import TrainOptions, check
 from fcn_train.published import EXPERIMENTS, check_start, experiment_options
@@ -33,50 +34,57 @@ class Solver(NamedTuple):
     momentum: float
     images: int
     loss: str
-    start: str | dict[str, str]
+    start: Start
     steps: int
+
+
+VGG16, ALEXNET, GOOGLENET = Start("VGG16"), Start("AlexNet"), Start("GoogLeNet")
+
+
+def after(recipe: str) -> Start:
+    return Start(coarser=recipe)
 
 
 # base_lr, momentum, iter_size and normalize of solver.prototxt and net.py, and the weights and the
 # number of steps of solve.py, of shelhamer/fcn.berkeleyvision.org: max_iter does not count, since
 # solver.step() ignores it. The runs of color and HHA that late fusion starts from are its own.
 SOLVERS = {
-    "voc-fcn32s-heavy": Solver(1e-10, 0.99, 1, "sum", "VGG16", 100_000),
-    "voc-fcn16s-heavy": Solver(1e-12, 0.99, 1, "sum", "voc-fcn32s-heavy", 100_000),
-    "voc-fcn8s-heavy": Solver(1e-14, 0.99, 1, "sum", "voc-fcn16s-heavy", 100_000),
-    "voc-fcn8s-atonce-heavy": Solver(1e-10, 0.99, 1, "sum", "VGG16", 300_000),
-    "voc-fcn-alexnet": Solver(1e-4, 0.9, 20, "mean", "AlexNet", 100_000),
-    "nyud-fcn32s-color": Solver(1e-10, 0.99, 1, "sum", "VGG16", 100_000),
-    "nyud-fcn32s-hha": Solver(1e-10, 0.99, 1, "sum", "VGG16", 100_000),
-    "nyud-fcn32s-color-d": Solver(1e-10, 0.99, 1, "sum", "VGG16", 100_000),
+    "voc-fcn32s-heavy": Solver(1e-10, 0.99, 1, "sum", VGG16, 100_000),
+    "voc-fcn16s-heavy": Solver(1e-12, 0.99, 1, "sum", after("voc-fcn32s-heavy"), 100_000),
+    "voc-fcn8s-heavy": Solver(1e-14, 0.99, 1, "sum", after("voc-fcn16s-heavy"), 100_000),
+    "voc-fcn8s-atonce-heavy": Solver(1e-10, 0.99, 1, "sum", VGG16, 300_000),
+    "voc-fcn-alexnet": Solver(1e-4, 0.9, 20, "mean", ALEXNET, 100_000),
+    "nyud-fcn32s-color": Solver(1e-10, 0.99, 1, "sum", VGG16, 100_000),
+    "nyud-fcn32s-hha": Solver(1e-10, 0.99, 1, "sum", VGG16, 100_000),
+    "nyud-fcn32s-color-d": Solver(1e-10, 0.99, 1, "sum", VGG16, 100_000),
     "nyud-fcn32s-color-hha": Solver(
         1e-12,
         0.99,
         1,
         "sum",
-        {"color": "nyud-fcn32s-color", "hha": "nyud-fcn32s-hha"},
+        Start(streams={"color": "nyud-fcn32s-color", "hha": "nyud-fcn32s-hha"}),
         100_000,
     ),
-    "siftflow-fcn32s": Solver(1e-10, 0.99, 1, "sum", "VGG16", 100_000),
-    "siftflow-fcn16s": Solver(1e-12, 0.99, 1, "sum", "siftflow-fcn32s", 100_000),
-    "siftflow-fcn8s": Solver(1e-12, 0.99, 1, "sum", "siftflow-fcn16s", 100_000),
-    "pascal-context-fcn32s": Solver(1e-10, 0.99, 1, "sum", "VGG16", 400_000),
-    "pascal-context-fcn16s": Solver(1e-12, 0.99, 1, "sum", "pascal-context-fcn32s", 400_000),
-    "pascal-context-fcn8s": Solver(1e-14, 0.99, 1, "sum", "pascal-context-fcn16s", 400_000),
+    "siftflow-fcn32s": Solver(1e-10, 0.99, 1, "sum", VGG16, 100_000),
+    "siftflow-fcn16s": Solver(1e-12, 0.99, 1, "sum", after("siftflow-fcn32s"), 100_000),
+    "siftflow-fcn8s": Solver(1e-12, 0.99, 1, "sum", after("siftflow-fcn16s"), 100_000),
+    "pascal-context-fcn32s": Solver(1e-10, 0.99, 1, "sum", VGG16, 400_000),
+    "pascal-context-fcn16s": Solver(1e-12, 0.99, 1, "sum", after("pascal-context-fcn32s"), 400_000),
+    "pascal-context-fcn8s": Solver(1e-14, 0.99, 1, "sum", after("pascal-context-fcn16s"), 400_000),
 }
 
 # The text of CVPR 2015 (arXiv 1411.4038v2): a step of 20 images with momentum 0.9 for 175 epochs;
 # 1e-3, 1e-4 and 5e-5 for AlexNet, VGG16 and GoogLeNet (section 4.3), a hundredth of it with each
 # skip (section 4.2). Mean IU of Tables 1, 2 and 4.
-PAPER: dict[str, tuple[float, str, float]] = {
-    "voc-fcn32s-paper": (1e-4, "VGG16", 59.4),
-    "voc-fcn16s-paper": (1e-6, "voc-fcn32s-paper", 62.4),
-    "voc-fcn8s-paper": (1e-8, "voc-fcn16s-paper", 62.7),
-    "voc-fcn32s-fixed-paper": (1e-4, "VGG16", 45.4),
-    "voc11-fcn32s-paper": (1e-4, "VGG16", 56.0),
-    "voc11-fcn-alexnet-paper": (1e-3, "AlexNet", 39.8),
-    "voc11-fcn-googlenet-paper": (5e-5, "GoogLeNet", 42.5),
-    "nyud-fcn16s-color-hha-paper": (1e-6, "nyud-fcn32s-color-hha", 34.0),
+PAPER: dict[str, tuple[float, Start, float]] = {
+    "voc-fcn32s-paper": (1e-4, VGG16, 59.4),
+    "voc-fcn16s-paper": (1e-6, after("voc-fcn32s-paper"), 62.4),
+    "voc-fcn8s-paper": (1e-8, after("voc-fcn16s-paper"), 62.7),
+    "voc-fcn32s-fixed-paper": (1e-4, VGG16, 45.4),
+    "voc11-fcn32s-paper": (1e-4, VGG16, 56.0),
+    "voc11-fcn-alexnet-paper": (1e-3, ALEXNET, 39.8),
+    "voc11-fcn-googlenet-paper": (5e-5, GOOGLENET, 42.5),
+    "nyud-fcn16s-color-hha-paper": (1e-6, after("nyud-fcn32s-color-hha"), 34.0),
 }
 
 # The README of the repository (VOC, seg11valid), and Tables 4, 5 and 6 of arXiv 1411.4038v2.
@@ -126,7 +134,7 @@ def test_settings_are_those_of_the_published_solver(name: str) -> None:
     assert (optim.layers, optim.class_weights) == ("all", "none")
     assert options.data.sampling == "replacement"
     assert EXPERIMENTS[name].start == solver.start
-    assert EXPERIMENTS[name].mean_iu == MEAN_IU[name]
+    assert EXPERIMENTS[name].published.mean_iu == MEAN_IU[name]
     assert (options.model.upsampling, options.model.head_weights) == ("fixed", "")
 
 
@@ -139,7 +147,7 @@ def test_settings_are_those_of_the_paper(name: str) -> None:
     assert (optim.batch * optim.accumulate, optim.epochs, optim.steps) == (20, 175.0, 0)
     assert (optim.schedule, optim.weight_decay) == ("fixed", 5e-4)
     assert (optim.bias_lr, optim.bias_decay) == (2.0, 0.0)
-    assert (experiment.start, experiment.mean_iu) == (start, mean_iu)
+    assert (experiment.start, experiment.published.mean_iu) == (start, mean_iu)
     assert optim.layers == ("scores" if "fixed" in name else "all")
     # Upsampling between scores is learned, the last one is not (section 4.3).
     skips = "16s" in name or "8s" in name
@@ -196,7 +204,8 @@ def test_the_list_shows_all_with_their_scores(command: Command) -> None:
     assert (code, err) == (0, "")
     rows = {line.split()[0]: line.split() for line in out.splitlines()}
     for name, experiment in EXPERIMENTS.items():
-        score = "-" if experiment.mean_iu is None else f"{experiment.mean_iu:.1f}"
+        mean_iu = experiment.published.mean_iu
+        score = "-" if mean_iu is None else f"{mean_iu:.1f}"
         assert rows[name][-1] == score
         assert float(rows[name][3]) == experiment_options(name).optim.lr
 
@@ -230,14 +239,16 @@ def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..
     def run(name: str) -> Path:
         if name not in runs:
             experiment, options = EXPERIMENTS[name], experiment_options(name)
-            flags: list[Any] = ["train", "--recipe", name, "--data.root", data / experiment.kind]
+            root = data / options.data.kind
+            flags: list[Any] = ["train", "--recipe", name, "--data.root", root]
             if options.data.val_kind:
                 flags += ["--data.val-root", data / options.data.val_kind]
-            if isinstance(experiment.start, dict):
-                parts = [f"{stream}={run(one)}" for stream, one in experiment.start.items()]
+            start = experiment.start
+            if start.streams:
+                parts = [f"{stream}={run(one)}" for stream, one in start.streams.items()]
                 flags += ["--init-streams", ",".join(parts)]
-            elif experiment.start in EXPERIMENTS:
-                flags += ["--init-coarser", run(str(experiment.start))]
+            elif start.coarser:
+                flags += ["--init-coarser", run(start.coarser)]
             else:
                 file = folder / f"{options.model.name}.safetensors"
                 torch.manual_seed(1)
@@ -263,10 +274,8 @@ def test_it_runs(name: str, trained: Callable[..., Path]) -> None:
     assert options.recipe == name
     weights = load_file(run / "last.safetensors")
     start = EXPERIMENTS[name].start
-    streams = start if isinstance(start, dict) else {"": start}
-    for stream, before in streams.items():
-        if before not in EXPERIMENTS:
-            continue
+    before_it = start.streams or ({"": start.coarser} if start.coarser else {})
+    for stream, before in before_it.items():
         for key, value in load_file(trained(before) / "last.safetensors").items():
             own = f"{stream}.{key}" if stream else key
             torch.testing.assert_close(weights[own], value, rtol=1e-3, atol=1e-4)
