@@ -93,41 +93,6 @@ def test_recipes_are_shipped() -> None:
     assert found == "True"
 
 
-@pytest.mark.parametrize("capability", ["plain", "avx2", "avx512"])
-def test_every_instruction_set_agrees(capability: str) -> None:
-    """Each copy of the CPU kernels against the reference; a set the machine lacks falls back."""
-    used = run(
-        """
-import itertools, torch
-from fcn_ext import numpy, ops, reference
-torch.manual_seed(0)
-for dtype, tolerance in ((torch.float32, 1e-5), (torch.float16, 2e-3), (torch.bfloat16, 2e-2)):
-    for stride, last in itertools.product((2, 3, 4, 8, 16, 32), (False, True)):
-        x = torch.randn(2, 5, 9, 11).to(dtype).requires_grad_()
-        y = x.contiguous(memory_format=torch.channels_last) if last else x
-        wide = x.detach().double().requires_grad_()
-        out = ops.upsample(y, stride, offset=1)
-        expected = reference.upsample(wide, stride, offset=1)
-        torch.testing.assert_close(out.double(), expected, rtol=tolerance, atol=tolerance)
-        grad = torch.randn_like(out)
-        out.backward(grad), expected.backward(grad.double())
-        scale = wide.grad.abs().max()
-        torch.testing.assert_close(
-            x.grad.double() / scale, wide.grad / scale, rtol=tolerance, atol=tolerance)
-logits, target = torch.randn(2, 21, 60, 70), torch.randint(0, 22, (2, 60, 70))
-target[target == 21] = 255
-for prediction in (logits, logits.half(), logits.argmax(1)):
-    assert torch.equal(ops.confusion_matrix(prediction, target, 21),
-                       reference.confusion_matrix(prediction, target, 21)[0])
-print(numpy.build_info()["cpu_capability"])
-""",
-        FCN_EXT_CPU_CAPABILITY=capability,
-    )
-    assert used in ("plain", "avx2", "avx512")
-    if capability == "plain":
-        assert used == "plain"
-
-
 def failure(code: str, **environment: str) -> str:
     """What a process that must fail says last."""
     done = subprocess.run(
@@ -141,8 +106,15 @@ def failure(code: str, **environment: str) -> str:
     return done.stderr.strip().splitlines()[-1]
 
 
-@pytest.mark.parametrize("value", ["avx-2", "AVX2", "sse", "0", " plain", "plain,avx2"])
-@pytest.mark.parametrize("module", ["fcn_ext", "fcn_ext.numpy"])
+@pytest.mark.parametrize(
+    ("module", "value"),
+    [
+        ("fcn_ext", "AVX2"),
+        ("fcn_ext", " plain"),
+        ("fcn_ext.numpy", "0"),
+        ("fcn_ext.numpy", "plain,avx2"),
+    ],
+)
 def test_an_unknown_instruction_set_is_named(module: str, value: str) -> None:
     assert failure(f"import {module}", FCN_EXT_CPU_CAPABILITY=value) == (
         "fcn_ext._library.SettingError: the environment variable FCN_EXT_CPU_CAPABILITY must be "

@@ -11,6 +11,7 @@ import pytest
 
 MAPS = """
 import torch
+from fcn_ext import ops, reference
 from tests.ops.contract import TOLERANCE, channels_last, contiguous
 from tests.ops.test_confusion_matrix import test_many_mixed_pixels as mixed_pixels
 from tests.ops.test_interpolate import TestInterpolate
@@ -31,6 +32,11 @@ for dtype in (torch.float32, torch.float64):
     wide_rows("clamped-16", dtype, contiguous, cpu)
 for num_classes in (64, 65):
     mixed_pixels(num_classes, cpu)
+logits, target = torch.randn(2, 21, 60, 70), torch.randint(0, 21, (2, 60, 70))
+target[torch.rand(target.shape) < 0.1] = 255
+for dtype in TOLERANCE:
+    given = (logits.to(dtype), target, 21)
+    assert torch.equal(ops.confusion_matrix(*given), reference.confusion_matrix(*given)[0])
 """
 HEADS = """
 import torch
