@@ -47,7 +47,8 @@ def rate(
     for _ in stream:
         pass
     del stream
-    return best, images / (_cpu_seconds() - cpu)
+    # Ended processes are timed in ticks, of which a short loading may take none.
+    return best, images / max(_cpu_seconds() - cpu, 1 / os.sysconf("SC_CLK_TCK"))
 
 
 def _batches(

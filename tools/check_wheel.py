@@ -74,7 +74,9 @@ def problems(archive: Path, paths: Iterable[bytes]) -> list[str]:
             found.append(f"{name} is torch's or the system's")
         if STRAY.search(name):
             found.append(f"{name} is left over")
-        found += [f"{name} holds the path {path.decode()}" for path in paths if path in content]
+        for path in paths:  # not as the end of a longer one
+            if re.search(rb"(?<![\w./-])" + re.escape(path), content):
+                found.append(f"{name} holds the path {path.decode()}")
     for pattern in NEEDED[kind]:
         if not any(re.fullmatch(pattern, name) for name in names):
             found.append(f"nothing is called {pattern}")
