@@ -63,6 +63,7 @@ class Promise:
 LOSS = "interpolate_cross_entropy"
 # Promised against the fastest eager code.
 DICE = ("interpolate_dice", "interpolate_dice_cross_entropy")
+MASKS = "interpolate_sigmoid_cross_entropy"
 HEAD_PEERS = {
     LOSS: "F.interpolate + F.cross_entropy",
     "upsample_cross_entropy": "grouped conv_transpose2d + F.cross_entropy",
@@ -116,7 +117,7 @@ def _heads() -> Iterator[Promise]:
             yield Promise(operator, BEST_COMPILED, 1, dtype, layout)
             yield Promise(operator, peer, 16, dtype, layout, figure="memory")
             yield Promise(operator, peer, 1 / 0.03, dtype, layout, figure="memory", device="cuda")
-    for operator in DICE:
+    for operator in (*DICE, MASKS):
         for name, factor in (("s4", 12), ("s8", 15), ("s32", 15)):
             cases = tuple(case.name for case in MAPS if case.name.endswith(f"-{name}"))
             yield Promise(operator, BEST_PEER, factor, cases=cases)
