@@ -22,12 +22,21 @@ from fcn_train.data import IMAGENET, image_to_tensor, open_dataset, write_sample
 from fcn_train.options import DataOptions, ModelOptions, OptimOptions, TrainOptions
 from fcn_train.run import load_run
 from fcn_train.train import train
+from tests.train import forking
 from tests.train.pages import draw_nothing
 
 TINY_FLAGS = [
     *("--model.width", "0.05", "--model.fc-channels", "16", "--data.crop", "32"),
     *("--optim.batch", "2", "--optim.steps", "2", "--threads", "1"),
 ]
+
+
+def pytest_pycollect_makemodule(
+    module_path: Path, parent: pytest.Collector
+) -> pytest.Collector | None:
+    if module_path.name in forking.MODULES and not forking.is_named(module_path, parent.config):
+        return forking.ForkingModule.from_parent(parent, path=module_path)
+    return None
 
 
 @pytest.fixture(autouse=True)
