@@ -206,6 +206,10 @@ HEADS: Grid = {
 # What becomes of coarse scores at prediction. Masks are those of queries or instances, four images
 # go back to sizes of their own, and one is seen in windows, or at scales and mirrored.
 TRAINED = Variant("float32", scores="trained")
+ONE_IMAGE = (
+    MapCase("cityscapes-s8", 1, 19, 1024, 2048, 8, cuda_batch=4),
+    MapCase("ade20k-s8", 1, 150, 512, 683, 8, cuda_batch=4),
+)
 PREDICTIONS: Grid = {
     "predict_masks": (
         (
@@ -221,20 +225,8 @@ PREDICTIONS: Grid = {
         ),
         (TRAINED,),
     ),
-    "predict_windows": (
-        (
-            MapCase("cityscapes-s8", 1, 19, 1024, 2048, 8, cuda_batch=4),
-            MapCase("ade20k-s8", 1, 150, 512, 683, 8, cuda_batch=4),
-        ),
-        (TRAINED,),
-    ),
-    "predict_views": (
-        (
-            MapCase("cityscapes-s8", 1, 19, 1024, 2048, 8, cuda_batch=4),
-            MapCase("ade20k-s8", 1, 150, 512, 683, 8, cuda_batch=4),
-        ),
-        (TRAINED,),
-    ),
+    "predict_windows": (ONE_IMAGE, (TRAINED,)),
+    "predict_views": (ONE_IMAGE, (TRAINED,)),
 }
 
 SWEEP: Grid = {"interpolate_cross_entropy": (SWEEP_MAPS, (FLOAT,))}

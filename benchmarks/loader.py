@@ -1,4 +1,4 @@
-"""Images a second that the loader of training gives, by processes and cache.
+"""Images per second that the loader of training gives, by processes and cache.
 
 python -m benchmarks.loader VOCdevkit/VOC2012 --workers 0 1 2
 """
@@ -29,7 +29,7 @@ CROP, SCALE, BATCH = 320, (0.75, 1.5), 8  # of the default recipe for data sets 
 def rate(
     dataset: SegmentationDataset, *, workers: int, as_bytes: bool, batches: int, repeats: int
 ) -> tuple[float, float]:
-    """Images a second, after ``batches`` that are not counted: the best of some repeats by a clock,
+    """Images per second, after ``batches`` that do not count: the best of some repeats by a clock,
     and of all by the CPU time of this process and of the loader's, which others do not slow down.
     """
     best, images = 0.0, repeats * batches * BATCH
@@ -93,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sent = "uint8" if as_bytes else "float32"
         row = [f"{workers}", "yes" if cache else "no", sent, f"{by_clock:.0f}", f"{by_cpu:.0f}"]
         rows.append(row)
-    header = ["loader processes", "cache", "sent as", "images a second", "a second of CPU time"]
+    header = ["loader processes", "cache", "sent as", "images per second", "per second of CPU time"]
     print(table(header, rows))
 
 

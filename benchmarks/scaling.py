@@ -24,7 +24,7 @@ CLASSES = 21
 IMAGES = 8  # of a GPU in one step
 
 LOADER_RATE = 90.0
-"""Images a second of one core that gives bytes, without a cache: about what docs/scaling.md has."""
+"""Images per second of one core that gives bytes, without a cache; docs/scaling.md, about."""
 CACHED_RATE = 140.0
 """The same with a cache."""
 STEPS = (0.05, 0.1, 0.2)
@@ -40,7 +40,7 @@ class Link:
 
     Attributes:
         name: with its speed.
-        speed: bytes a second and GPU, each way.
+        speed: bytes per second of a GPU, each way.
         latency: seconds of a message.
     """
 
@@ -49,10 +49,10 @@ class Link:
     latency: float
 
 
-NVLINK = Link("NVLink 4, 450 GB/s a GPU", 450e9, 5e-6)
+NVLINK = Link("NVLink 4, 450 GB/s per GPU", 450e9, 5e-6)
 BETWEEN = (
-    Link("InfiniBand NDR, 50 GB/s a GPU", 50e9, 10e-6),
-    Link("Ethernet, 100 Gbit/s a host", 12.5e9 / PER_HOST, 30e-6),
+    Link("InfiniBand NDR, 50 GB/s per GPU", 50e9, 10e-6),
+    Link("Ethernet, 100 Gbit/s per host", 12.5e9 / PER_HOST, 30e-6),
 )
 
 
@@ -127,7 +127,7 @@ def coarse_bytes(case: Logits) -> int:
 
 
 def loader_cores(seconds: float, images: int, rate: float) -> float:
-    """Cores that load ``images`` in ``seconds`` at ``rate`` images a second and core.
+    """Cores that load ``images`` in ``seconds`` where each loads ``rate`` per second.
 
     Example:
         >>> loader_cores(0.1, 8, 40.0)
@@ -176,7 +176,7 @@ def loader_table() -> str:
         cores = [loader_cores(seconds, wanted, rate) for rate in (LOADER_RATE, CACHED_RATE)]
         images = f"{wanted / seconds:,.0f}"
         rows.append([f"{1000 * seconds:.0f} ms", images, *(f"{math.ceil(n)}" for n in cores)])
-    header = ["step", "images a second and host", "cores without a cache", "cores with one"]
+    header = ["step", "images per second on a host", "cores without a cache", "cores with one"]
     return table(header, rows)
 
 
@@ -187,7 +187,7 @@ def sets_table() -> str:
         for gpus in GPUS
     ]
     names = [f"{name}, {count:,} images" for name, count in SETS.items()]
-    return table(["GPUs", "images a step", *names], rows)
+    return table(["GPUs", "images per step", *names], rows)
 
 
 TABLES = (gradients_table, logits_table, loader_table, sets_table)

@@ -155,7 +155,7 @@ class Profile:
             (name, f"{seconds:.2f}", f"{100 * share:.1f}", f"{step:.1f}" if step else "")
             for name, seconds, share, step in rows
         ]
-        return text_table(("part", "seconds", "%", "ms a step"), cells).splitlines()
+        return text_table(("part", "seconds", "%", "ms per step"), cells).splitlines()
 
     @contextlib.contextmanager
     def _measured(self, name: str) -> Iterator[None]:

@@ -16,7 +16,7 @@ from ..ops.heads import LABEL_TYPES, SCORE_TYPES
 Item = TypeVar("Item")
 INF, NAN = float("inf"), float("nan")
 # Pixels at full size and classes at most, by kind of case: all of them small enough for some
-# hundred cases a second, few classes where there are many pixels.
+# hundred cases per second, few classes where there are many pixels.
 _KINDS = [(200, 9)] * 14 + [(60, 40)] * 4 + [(1500, 4), (24, 257)]
 
 

@@ -109,7 +109,7 @@ def test_killed_run_continues_with_its_scale(
 ) -> None:
     """A step skipped before the kill counts after it, and the bits are those of the whole run."""
     with monkeypatch.context() as patch:
-        overflowing(patch, 3)  # two passes a step: in the second
+        overflowing(patch, 3)  # two passes per step: in the second
         expected = train(replace(options, output=tmp_path / "expected"))
     assert "1 of 4 steps were skipped" in capsys.readouterr().out
     assert json.loads((expected / "metrics.json").read_text())["skipped_steps"] == 1

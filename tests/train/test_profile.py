@@ -144,7 +144,7 @@ def test_run_leaves_a_table_and_the_same_bits(
 ) -> None:
     run = train(replace(tiny_options, profile=True, output=tmp_path / "run"))
     out = capsys.readouterr().out
-    assert "ms a step" in out
+    assert "ms per step" in out
     with (run / "profile.csv").open() as file:
         rows = {row["part"]: row for row in csv.DictReader(file)}
     assert {*STEP, "first step", "validation", "saving", "other"} == rows.keys()
