@@ -17,6 +17,7 @@ from fcn_train.data.licenses import license_of
 from fcn_train.files import write_text
 from fcn_train.history import SCORES
 from fcn_train.network import normalization_of
+from fcn_train.optim_options import OptimOptions
 from fcn_train.options import TrainOptions
 from fcn_train.report_page import LABELS
 from fcn_train.run_folder import TECHNICAL, RunFolder
@@ -83,14 +84,15 @@ def model_card(
         "## Data",
         _table(_data(subject)),
         "## Training",
-        _table(_training(subject)),
-        "<details><summary>All options</summary>",
+        _table(_training(subject, metrics)),
+        "<details><summary>Options that change the result</summary>",
         f"```json\n{json.dumps(_options(options), indent=1)}\n```",
         "</details>",
         "## Scores",
         *_scores(subject, metrics),
         "The scores are those of one training on the images named above. Images unlike these, in "
-        "content, camera or scale, get worse labels, and the probabilities are not calibrated.",
+        "content, camera or scale, get worse labels. How sure to be of the probabilities, "
+        "`fcn evaluate --calibration` tells.",
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -135,10 +137,9 @@ def _data(subject: Subject) -> list[tuple[str, Any]]:
     return rows
 
 
-def _training(subject: Subject) -> list[tuple[str, Any]]:
+def _training(subject: Subject, metrics: Mapping[str, Any] | None) -> list[tuple[str, Any]]:
     options = subject.options
     optim = options.optim
-    length = f"{optim.steps} steps" if optim.steps else f"{optim.epochs:g} epochs"
     started = {
         "classifier": options.init_classifier,
         "coarser network": options.init_coarser,
@@ -152,10 +153,19 @@ def _training(subject: Subject) -> list[tuple[str, Any]]:
         ("recipe", options.recipe),
         ("started from", ", ".join(sources) or "random weights"),
         ("seed", options.seed),
-        ("length", f"{length} of {optim.batch * optim.accumulate} images"),
+        ("length", _length(optim, metrics)),
         ("optimizer", f"{optim.method}, learning rate {optim.lr:g}, {optim.schedule}"),
         ("made by", made_by or "unknown"),
     ]
+
+
+def _length(optim: OptimOptions, metrics: Mapping[str, Any] | None) -> str:
+    """The steps that were taken, where the metrics tell them."""
+    images = f"{optim.batch * optim.accumulate} images per step"
+    if metrics is not None and "steps" in metrics:
+        return f"{metrics['steps']} steps, {images}"
+    planned = f"{optim.steps} steps" if optim.steps else f"{optim.epochs:g} epochs"
+    return f"{planned} planned, {images}"
 
 
 def _options(options: TrainOptions) -> dict[str, Any]:
@@ -169,8 +179,8 @@ def _options(options: TrainOptions) -> dict[str, Any]:
 
 
 def _last(text: str) -> str:
-    """``text`` with the last part alone of every path in it."""
-    return re.sub(r"[^,=\s]*/", "", text.rstrip("/"))
+    """``text`` with the last part alone of every path in it, of which some have spaces."""
+    return re.sub(r"[^,=]*/", "", text.rstrip("/"))
 
 
 def _scores(subject: Subject, metrics: Mapping[str, Any] | None) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -76,6 +77,19 @@ class Evaluator:
     views: Views = AT_ONCE
     as_bytes: bool = False
 
+    @functools.cached_property
+    def _loader(self) -> EvaluationLoader:
+        """Of this process's share, for which several look at the size of every image."""
+        here = self.runtime.processes
+        return EvaluationLoader(
+            self.dataset,
+            None if self.as_bytes else self.normalization,
+            batch_size=self.batch,
+            workers=self.workers,
+            pin_memory=self.runtime.on_gpu,
+            share=(here.rank, here.size),
+        )
+
     @overload
     def count(
         self,
@@ -115,20 +129,12 @@ class Evaluator:
             for labels in dataset.label_sets
         ]
         counts: Counts = by_head(model, matrices)
-        loader = EvaluationLoader(
-            dataset,
-            None if self.as_bytes else self.normalization,
-            batch_size=self.batch,
-            workers=self.workers,
-            pin_memory=runtime.on_gpu,
-            share=(here.rank, here.size),
-        )
         normalized = None
         if self.as_bytes:
             normalized = DeviceNormalization(self.normalization, dataset.channels, runtime.device)
         done = 0
         with here.together(StopRequested), evaluating(model):
-            for examples in loader:
+            for examples in self._loader:
                 images = runtime.images(examples.images)
                 if normalized is not None:
                     images = runtime.images(normalized(images, examples.sizes))

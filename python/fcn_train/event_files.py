@@ -48,8 +48,14 @@ class EventFile:
     def follow(self, history: History) -> None:
         """Write the rows that have come since the last call."""
         now, events = time.time(), []
-        for step, _, lr, loss in history.training[self._rows[0] :]:
-            events.append(event(now, int(step), scalars={"train/loss": loss, "train/lr": lr}))
+        of_heads = [f"train/{name}/loss" for name in history.label_sets]
+        begun = self._rows[0]
+        for (step, _, lr, loss), heads in zip(
+            history.training[begun:], history.head_losses[begun:], strict=True
+        ):
+            # None of a network of one head, nor of a row from before these were logged.
+            scalars = {"train/loss": loss, "train/lr": lr, **dict(zip(of_heads, heads))}  # noqa: B905
+            events.append(event(now, int(step), scalars=scalars))
         names = [
             f"val/{name}/{score}" if name else f"val/{score}"
             for name in history.label_sets

@@ -30,7 +30,7 @@ class ExportOptions:
     """What the file takes. normalized: what the network sees, float32. uint8: RGB from 0 to 255.
     float: RGB from 0 to 1, float32. The last two have the normalization inside."""
     weights: Literal["last", "best"] = "last"
-    """As --weights of `fcn evaluate`."""
+    """last: of the end; best: of the best evaluation."""
     file: Path | None = None
     """The file; default RUN/model.onnx or RUN/model.pt2."""
     threads: int = 0

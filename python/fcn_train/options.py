@@ -50,7 +50,7 @@ class DataOptions(ReadingOptions):
     """What the network does not see of an image: pixels of all classes but the first (foreground),
     those of the first (background), or both, but where the foreground is (shape)."""
     sampling: Literal["shuffle", "replacement"] = "shuffle"
-    """Each image once an epoch, or drawn anew every time as the reference does."""
+    """Each image once per epoch, or drawn anew every time as the reference does."""
     memory: bool = False
     """Decode every image once and keep it."""
     cache: str = ""

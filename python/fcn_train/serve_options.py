@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+from fcn_train.options import Amp
+
 
 @dataclass(frozen=True)
 class ServeOptions:
@@ -16,7 +18,7 @@ class ServeOptions:
     run: Annotated[Path, tyro.conf.Positional]
     """Run folder of `fcn train`, of a network that sees color."""
     weights: Literal["last", "best"] = "last"
-    """As --weights of `fcn evaluate`."""
+    """last: of the end; best: of the best evaluation."""
     host: str = "127.0.0.1"
     """Address to listen at. The default is reached from this machine alone; 0.0.0.0 is reached from
     all others, without a password and without encryption."""
@@ -30,7 +32,7 @@ class ServeOptions:
     """As --device of `fcn train`."""
     threads: int = 0
     """As --threads of `fcn train`."""
-    amp: Literal["none", "bf16"] = "none"
+    amp: Amp = "none"
     """As --amp of `fcn train`."""
     traceback: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Show Python's traceback of an error."""

@@ -12,6 +12,7 @@ from fcn_train.data import fingerprint
 from fcn_train.errors import Interrupted, UsageError
 from fcn_train.lock import locked
 from fcn_train.options import TrainOptions, check
+from fcn_train.per_image import ImageCounts
 from fcn_train.processes import Processes, joined
 from fcn_train.profile import OFF, Profile
 from fcn_train.published import check_start, run_name
@@ -104,15 +105,17 @@ def train(options: TrainOptions, run: Path | None = None, console: Console | Non
                     break
                 loss = training.take_step()
                 advance(1, f"loss {loss:.4g}")
+        per_image = ImageCounts()
         try:
             with console.progress("evaluating", len(splits.val), images=1) as advance:
-                counts = training.evaluate(advance, stop.check)
+                counts = training.evaluate(advance, stop.check, per_image)
         except StopRequested:
             raise Interrupted(
                 stop.agreed(), f"stopped after training; {folder.continue_with}"
             ) from None
-        training.tell_profile()
-        training.report(counts, time.monotonic() - began)
+        finally:
+            training.tell_profile()
+        training.report(counts, per_image, time.monotonic() - began)
     console.line(f"{folder.report}: written after {time.monotonic() - began:.0f} s")
     return folder.path
 

@@ -73,9 +73,6 @@ class Training:
     ) -> None:
         data, optim = options.data, options.optim
         normalization = normalization_of(options.model)
-        machine.check_memory(
-            optim.batch * data.crop**2 * 4 * 3, "a batch of images", "give a smaller --data.crop"
-        )
         self._options = options
         self._splits = splits
         self._runtime = runtime
@@ -90,6 +87,8 @@ class Training:
         )
         model = initial_network(options, splits.train, initialize, console.line)
         runtime.place(model)
+        # Also of networks that start from random numbers, and before their average is begun.
+        here.copy_first([*model.parameters(), *model.buffers()])
         if options.compile:
             compile_steps(model, runtime.device)
         profile.watch(model)
@@ -121,6 +120,11 @@ class Training:
         self._parts = shared_out(
             optim.batch, optim.accumulate, here.size, here.rank, within=self._sync
         )
+        channels = NUM_CHANNELS[splits.train.channels]
+        machine.check_memory(
+            max(map(len, self._parts)) * data.crop**2 * channels * 4,
+            *("a batch of images", "give a smaller --data.crop"),
+        )
         self._step_batches = StepBatches(
             options, splits, runtime, normalization, self._parts, console, profile
         )
@@ -134,7 +138,6 @@ class Training:
             as_bytes=data.transfer == "uint8",
         )
         self._further = False
-        self._per_image = ImageCounts()
         self._events: EventFile | None = None
 
     def begin(self, folder: RunFolder) -> None:
@@ -221,12 +224,18 @@ class Training:
         self._profile.step_is_over()
         return loss
 
-    def evaluate(self, show: Callable[[int], None], check: Callable[[], None]) -> Counts:
+    def evaluate(
+        self,
+        show: Callable[[int], None],
+        check: Callable[[], None],
+        per_image: ImageCounts | None = None,
+    ) -> Counts:
         """Score the network as it is, and note it; returns the counts of the val split.
 
         Args:
             show: called with the number of images after each batch.
             check: called then, too; StopRequested from it ends the evaluation without a trace.
+            per_image: takes the counts of each image.
         """
 
         def seen(images: int) -> None:
@@ -235,10 +244,9 @@ class Training:
 
         state, schedule = self.state, self.schedule
         with self._profile.part(VALIDATION), self._rescuing():
-            self._per_image = ImageCounts()
             with state.scored():
                 self._here.copy_first(state.model.buffers())
-                counts = self._evaluator.count(state.model, seen, self._per_image)
+                counts = self._evaluator.count(state.model, seen, per_image)
             scores = scores_of(counts)
             if not state.history.evaluated(state.step):
                 with lost_workers_held_back():
@@ -265,8 +273,9 @@ class Training:
         for line in self._profile.write(self._folder.path / "profile.csv"):
             self._console.line(line)
 
-    def report(self, counts: Counts, seconds: float) -> None:
-        """Write the last weights and the report of ``counts``, those of the val split."""
+    def report(self, counts: Counts, per_image: ImageCounts, seconds: float) -> None:
+        """Write the last weights and the report of ``counts`` and ``per_image``, those of the val
+        split."""
         if not self._here.first:
             return
         state = self.state
@@ -274,7 +283,7 @@ class Training:
             self._console.warn(lack)
         self._keep("last")
         with state.scored():
-            results = self._evaluator.results(state.model, counts, self._per_image)
+            results = self._evaluator.results(state.model, counts, per_image)
         finish(
             *(self._folder, self._options, self._splits, state, results),
             seconds=seconds,

@@ -33,6 +33,7 @@ class WholeBatchDropout(nn.Dropout):
         super().__init__(p)
         self._current = current
 
+    @torch.compiler.disable  # it would be compiled for each part
     def forward(self, input: Tensor) -> Tensor:
         part = self._current.part
         if not self.training or part is None:
@@ -67,6 +68,7 @@ class GlooBatchNorm(nn.BatchNorm2d):
     (2015, Algorithm 1) with sums over all processes; the gradient is that of the sums.
     """
 
+    @torch.compiler.disable  # what waits for other processes is no part of a graph
     def forward(self, input: Tensor) -> Tensor:
         if not self.training:
             return super().forward(input)

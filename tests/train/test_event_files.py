@@ -128,6 +128,23 @@ def test_a_killed_run_has_each_point_once(
     assert_same_points(found, expected(run))
 
 
+def test_each_set_of_labels_has_its_loss(tmp_path: Path) -> None:
+    """But in rows from before it was logged."""
+    history = History(label_sets=["semantic", "geometric"])
+    history.training, history.head_losses = (
+        [[1, 0.5, 0.1, 3.0], [2, 1.0, 0.1, 2.5]],
+        [[], [2.0, 0.5]],
+    )
+    EventFile(tmp_path).follow(history)
+    found = [point for point in points(tmp_path) if "/loss" in point[0]]
+    assert sorted(found) == [
+        ("train/geometric/loss", 2, 0.5),
+        ("train/loss", 1, 3.0),
+        ("train/loss", 2, 2.5),
+        ("train/semantic/loss", 2, 2.0),
+    ]
+
+
 @pytest.mark.usefixtures("no_pictures")
 def test_a_run_that_is_continued_may_start_to_write(
     tiny_options: TrainOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -141,6 +158,7 @@ def test_a_run_that_is_continued_may_start_to_write(
 def history(label_sets: tuple[str, ...]) -> History:
     made = History(label_sets=list(label_sets))
     made.training.append([2, 0.5, 0.1, 3.0])
+    made.head_losses.append([])
     made.evaluations.append([2, 0.5, *(0.1 * i for i in range(5 * len(label_sets)))])
     return made
 
@@ -151,6 +169,7 @@ def test_rows_come_once_and_by_label_set(tmp_path: Path) -> None:
     file.follow(made)
     file.follow(made)
     made.training.append([4, 1.0, 0.2, 1.0])
+    made.head_losses.append([])
     file.follow(made)
     found = points(tmp_path)
     assert [point[0] for point in found] == [

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import warnings
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from fcn_train import compiling
 from fcn_train.cli import main
 
 from .several import Launcher
@@ -50,3 +52,23 @@ def test_two_processes_train_as_one(amp: str, sample_root: Path, tmp_path: Path)
     metrics = [json.loads((run / "metrics.json").read_text()) for run in (one, two)]
     skipped = [values.get("skipped_steps") for values in metrics]
     assert skipped == ([None, None] if amp == "none" else [0, 0])
+
+
+def test_compiled_steps(sample_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of graphs that are run as they are: with dropout and batch norm over both processes, and a
+    batch that does not divide."""
+    monkeypatch.setattr(compiling, "BACKEND", "eager")
+    flags = [
+        *("train", "--data.root", str(sample_root), "--data.crop", "32", "--threads", "1"),
+        *("--model.width", "0.05", "--model.fc-channels", "16", "--model.batch-norm"),
+        *("--optim.batch", "3", "--optim.steps", "3", "--log-every", "1"),
+    ]
+    runs = []
+    warnings.simplefilter("ignore")  # what torch's compiler says of itself, here an error
+    for size, more in ((1, []), (2, ["--compile"])):
+        run = tmp_path / f"{size}"
+        given = [*flags, *more, "--output", str(run)]
+        ended = Launcher(tmp_path / "said").run(size, lambda rank, given=given: main(given))
+        assert [end.code for end in ended] == [0] * size, ended
+        runs.append(losses(run))
+    assert runs[1] == pytest.approx(runs[0], rel=1e-4)

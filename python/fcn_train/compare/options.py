@@ -22,7 +22,7 @@ class CompareOptions:
     images: int = 6
     """Images to show, those that predictions differ on most; 0 = none, and no network is run."""
     weights: Literal["last", "best"] = "last"
-    """As --weights of `fcn evaluate`, of the predictions that are shown."""
+    """last or best, as of `fcn evaluate`: of the predictions that are shown."""
     device: str = "auto"
     """As --device of `fcn train`."""
     threads: int = 0
