@@ -312,5 +312,13 @@ def sigmoid_loss(
 ) -> tuple[Tensor, Tensor]:
     """The sums of each mask weighed, (N, Q), and the sums, (N, Q, 8)."""
     sums = sigmoid_sums(input, target, geometry, ignore_index=ignore_index, gamma=gamma)
-    loss = torch.where(weight != 0, weight.to(sums.dtype) * sums, 0).sum(2)
-    return loss, sums.detach()
+    return weighed(sums, weight, focal=gamma is not None), sums.detach()
+
+
+def weighed(sums: Tensor, weight: Tensor, *, focal: bool) -> Tensor:
+    """What :func:`sigmoid_loss` makes of sums (N, Q, 8) and weights (Q, 8): the losses (N, Q).
+    Weights of zero, and those of columns that are not summed, leave out what may be infinite."""
+    weight = weight.to(sums.dtype)
+    terms = torch.where(weight != 0, weight * sums, 0)
+    loss = terms[..., :4].sum(2)
+    return loss + terms[..., 6:].sum(2) if focal else loss

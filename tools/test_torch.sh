@@ -28,7 +28,7 @@ grep -v '^torch==' "$project/constraints.txt" >"$folder/constraints.txt"
 # A copy of the tests, out of the reach of the project's sources: the wheel is what is tested.
 rm -rf "$folder/project"
 mkdir "$folder/project"
-cp -r "$project"/{tests,benchmarks,pyproject.toml} "$folder/project"
+cp -r "$project"/{tests,benchmarks,csrc,pyproject.toml} "$folder/project"
 cd "$folder/project"
 "$folder/bin/python" -c "
 import fcn_ext, torch

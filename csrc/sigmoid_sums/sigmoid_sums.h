@@ -49,14 +49,21 @@ struct SigmoidSums {
   double gamma;
 };
 
+// Whether a sum is taken.
+FCN_EXT_HOST_DEVICE constexpr bool is_summed(int kind, bool regions, bool focal) {
+  return kind < kProbability || (kind < kFocalPositive ? regions : focal);
+}
+
 // The loss of a mask: its sums, each times its weight. What a weight of zero leaves out may be
-// infinite.
+// infinite, and so may the weight of what is not summed.
 template <typename accumulate_t>
 FCN_EXT_HOST_DEVICE inline accumulate_t weighed(const accumulate_t* sums,
-                                                const accumulate_t* weight) {
+                                                const accumulate_t* weight, bool focal) {
   accumulate_t loss = 0;
   for (int kind = 0; kind < kSigmoidSums; ++kind) {
-    loss += weight[kind] != 0 ? weight[kind] * sums[kind] : accumulate_t(0);
+    if (is_summed(kind, false, focal) && weight[kind] != 0) {
+      loss += weight[kind] * sums[kind];
+    }
   }
   return loss;
 }

@@ -17,7 +17,7 @@ using SigmoidSumsFunction = void(const SigmoidSums& problem, const torch::stable
                                  const torch::stable::Tensor* weight, torch::stable::Tensor* sums,
                                  torch::stable::Tensor* gradient);
 // loss (N, Q): weighed() of each mask's sums.
-using WeighSumsFunction = void(const torch::stable::Tensor& sums,
+using WeighSumsFunction = void(const SigmoidSums& problem, const torch::stable::Tensor& sums,
                                const torch::stable::Tensor& weight, torch::stable::Tensor& loss);
 struct SigmoidSumsCpu {
   static SigmoidSumsFunction compute;
@@ -67,7 +67,7 @@ struct SigmoidSumsOperators {
     Tensor gradient = with_gradient ? empty_gradient(input) : empty_like_in(input, {0}, type);
     Device::compute(problem, input, &weight, &sums, with_gradient ? &gradient : nullptr);
     Tensor loss = empty_like_in(input, {input.size(0), input.size(1)}, type);
-    Device::weigh(sums, weight, loss);
+    Device::weigh(problem, sums, weight, loss);
     return {loss, sums, gradient};
   }
 

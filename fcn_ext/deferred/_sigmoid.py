@@ -100,7 +100,7 @@ def _own_loss(
     sums = _own(input, target, geometry, ignore_index, gamma, False)
     if sums is NotImplemented:
         return sums
-    loss = torch.where(weight != 0, weight * sums, 0).sum(2)
+    loss = reference.weighed(sums, weight, focal=gamma is not None)
     return loss, sums.detach(), sums.new_empty(0)
 
 

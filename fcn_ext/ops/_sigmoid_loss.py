@@ -39,7 +39,7 @@ def sigmoid_loss(
     Args:
         input, target, geometry, ignore_index, gamma: as in :func:`sigmoid_sums`.
         weight: (Q, 8), without gradient, any strides; converted to the dtype of the loss. Columns 4
-            and 5 are not summed, and count for nothing.
+            and 5 are not summed, nor are 6 and 7 without ``gamma``: they count for nothing.
 
     Returns:
         The losses (N, Q), differentiable once with respect to ``input``, and the sums (N, Q, 8)

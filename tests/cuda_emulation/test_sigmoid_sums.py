@@ -173,9 +173,33 @@ def test_losses_weigh_each_mask_alike_in_all_images(
     torch.testing.assert_close(gradient.double(), wide.grad, rtol=0, atol=1e-5)
     sums[..., 6] = torch.inf
     loss, memory = guarded((batch, masks), accumulated(dtype))
-    emulation.call("weigh_sums", dtype, sums, weight, masks, batch * masks, loss)
+    emulation.call("weigh_sums", dtype, sums, weight, masks, batch * masks, 1, loss)
     check_guards(loss, memory)
     torch.testing.assert_close(loss.double(), expected.detach(), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 2.0])
+def test_infinite_scores(emulation: Emulation, gamma: float) -> None:
+    """Of masks that are on or off altogether, and rightly so: nothing is lost, nothing learned."""
+    map = MAPS[3]
+    scores = torch.full((1, 2, *map.input_size), torch.inf)
+    scores[:, 1] = -torch.inf
+    target = torch.zeros((1, 2, *map.output_size), dtype=torch.uint8)
+    target[:, 0] = 1
+    of_target = (target, target.dtype, target.stride(), 7, gamma, 0)
+    geometry, of_scores = map.geometry(1, 2), (scores, scores.stride())
+    sums, _ = guarded((1, 2, 8), torch.float32)
+    emulation.call("sigmoid_sums", scores.dtype, geometry, *of_scores, *of_target, sums)
+    pixels = target[0, 0].numel()
+    assert sums.tolist() == [[[0, 0, pixels, pixels, 0, 0, 0, 0], [0, 0, 0, pixels, 0, 0, 0, 0]]]
+    gradient, _ = guarded(tuple(scores.shape), torch.float32)
+    weights = torch.ones(1, 2, 8)
+    emulation.call(
+        "sigmoid_sums_backward",
+        *(scores.dtype, geometry, weights, 2, *of_scores, *of_target),
+        *(gradient, gradient.stride()),
+    )
+    assert not gradient.any()
 
 
 def test_no_races(checked: Emulation) -> None:

@@ -17,7 +17,7 @@ from .test_sigmoid_sums import masks
 # Columns 4 and 5 are not summed, whatever they weigh.
 WEIGHT = torch.tensor(
     [
-        [1.0, 1, 0, 0, 9, 9, 0, 0],
+        [1.0, 1, 0, 0, torch.inf, -torch.inf, 0, 0],
         [0.3, 2, 0.5, 0.1, 0, 0, 0, 0],
         [0, 0, 0, 0, 0, 0, 0.25, 0.75],
     ]
@@ -112,6 +112,29 @@ def test_weights_of_zero_leave_out_what_is_infinite() -> None:
     assert loss.item() == 32
     assert sums[0, 0, 0].item() == torch.inf
     assert not scores.grad.any()  # type: ignore[union-attr]
+
+
+def test_weights_of_what_is_not_summed_count_for_nothing() -> None:
+    case = PLAIN[0]
+    scores, target = case.scores(2, 3), masks(case)
+    weight = torch.full((3, 8), torch.nan)
+    weight[:, :4] = torch.tensor([1.0, 1, 0, 0])
+    found = loss_and_gradient(ops, case, scores, target, weight)
+    weight[:, 4:] = 0
+    for one, other in zip(found, loss_and_gradient(ops, case, scores, target, weight), strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("size", [1e19, 1e26, 1e35])
+def test_large_weights_do_not_overflow_on_the_way(size: float) -> None:
+    """Times an exponential, that is; the gradient itself fits."""
+    case = PLAIN[1]
+    scores, target = case.scores(2, 3, scale=30.0).clamp(-33, 33), masks(case)
+    weight = WEIGHT.nan_to_num(0, 0, 0) * size
+    expected = loss_and_gradient(reference, case, scores.double(), target, weight)
+    found = loss_and_gradient(ops, case, scores, target, weight)
+    assert found[2].isfinite().all()
+    near(found[2] / size, expected[2] / size, GRADIENT[torch.float32], 1.0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -186,7 +186,7 @@ constexpr double kExp2Terms[] = {1.0,
                                  1.3691488853904128e-12};
 
 // 2^x within 1.5 units in the last place for x <= 1000 (float: 100), zero where it would be below
-// the normal numbers. x must not be NaN.
+// the normal numbers; of NaN zero.
 template <typename accumulate_t>
 inline Register<accumulate_t> exp2_lanes(const Register<accumulate_t>& x) {
   using lanes_t = Register<accumulate_t>;

@@ -10,7 +10,7 @@
 namespace fcn_ext {
 namespace {
 
-// Not inlined: they are long, and the same for all element types that are summed in one type.
+// Not inlined: they are long, and each would be compiled again in every function that calls it.
 
 // The factors of classes: A_c and, where squares count, 2 D_c (otherwise null).
 template <typename accumulate_t>

@@ -52,7 +52,7 @@ class Unit {
       slope.weight[kind] = static_cast<const accumulate_t*>(
           work.weight)[unit / work.chunks % work.weight_masks * kSigmoidSums + kind];
     }
-    weights_finite = !with_slopes || slope.finite();
+    moderate = !with_slopes || slope.moderate();
     if (with_slopes) {
       rows.clear(slopes_above);
       rows.clear(slopes_below);
@@ -93,7 +93,7 @@ class Unit {
     constexpr accumulate_t kLargest = kLargestLogit;
     const lanes_t a = load_register(above + column), b = load_register(below + column);
     const auto near = (a < kLargest) & (a > -kLargest) & (b < kLargest) & (b > -kLargest);
-    if (count < kFewRows || !weights_finite || any_lane(near == 0)) {
+    if (count < kFewRows || !moderate || any_lane(near == 0)) {
       for (int64_t k = 0; k < count; ++k) {
         const lanes_t lower = y_lower[k] * a;
         body(k, AnyLogit<accumulate_t>(y_upper[k] != 0 ? lower + y_upper[k] * b : lower));
@@ -218,7 +218,7 @@ class Unit {
   target_t* targets;  // [kMostRows][kMostTargets]
   FoundTargets found{};
   int64_t of_mask = 0, count = 0;
-  bool weights_finite = true;
+  bool moderate = true;  // the slopes' weights
   accumulate_t y_lower[kMostRows], y_upper[kMostRows];
 };
 

@@ -122,6 +122,9 @@ struct LogitProgression {
 // `right`, the softplus that their cross-entropy is not.
 template <typename accumulate_t>
 inline Register<accumulate_t> focus(const Register<accumulate_t>& right, accumulate_t gamma) {
+  if (gamma == 0) {  // also where that is infinite
+    return all_lanes<accumulate_t>(1);
+  }
   return exp2_lanes<accumulate_t>(right * (-gamma * static_cast<accumulate_t>(kLog2E)));
 }
 
@@ -230,13 +233,16 @@ struct PixelSlope {
   using lanes_t = Register<accumulate_t>;
   accumulate_t weight[kSigmoidSums], gamma;
 
-  // A weight that is not finite must not reach a node that its pixel does not read.
-  bool finite() const {
-    accumulate_t sum = 0;
-    for (const accumulate_t of_kind : weight) {
-      sum += of_kind * 0;
+  // Whether progressions may be used: a weight that is not finite must not reach a node that its
+  // pixel does not read, and no weight may overflow times a power.
+  bool moderate() const {
+    constexpr accumulate_t kMost = 1e20;
+    bool all = true;
+    for (int kind = 0; kind < kSigmoidSums; ++kind) {
+      const bool counts = is_summed(kind, parts::regions, parts::focal);
+      all = all && (!counts || (weight[kind] < kMost && weight[kind] > -kMost));
     }
-    return sum == 0;
+    return all;
   }
 
   template <typename logit_t>

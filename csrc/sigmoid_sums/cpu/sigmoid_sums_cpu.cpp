@@ -156,12 +156,13 @@ void add_units(const Work& work, const std::vector<double>& parts, T* sums) {
 }
 
 template <typename T>
-void weigh_sums(const Tensor& sums, const Tensor& weight, Tensor& loss) {
+void weigh_sums(const Tensor& sums, const Tensor& weight, bool focal, Tensor& loss) {
   const auto* from = static_cast<const T*>(sums.const_data_ptr());
   const auto* factor = static_cast<const T*>(weight.const_data_ptr());
   auto* to = static_cast<T*>(loss.mutable_data_ptr());
   for (int64_t mask = 0; mask < loss.numel(); ++mask) {
-    to[mask] = weighed(from + mask * kSigmoidSums, factor + mask * kSigmoidSums % weight.numel());
+    to[mask] =
+        weighed(from + mask * kSigmoidSums, factor + mask * kSigmoidSums % weight.numel(), focal);
   }
 }
 
@@ -195,11 +196,12 @@ void SigmoidSumsCpu::compute(const SigmoidSums& problem, const Tensor& input, co
   }
 }
 
-void SigmoidSumsCpu::weigh(const Tensor& sums, const Tensor& weight, Tensor& loss) {
+void SigmoidSumsCpu::weigh(const SigmoidSums& problem, const Tensor& sums, const Tensor& weight,
+                           Tensor& loss) {
   if (loss.scalar_type() == ScalarType::Double) {
-    weigh_sums<double>(sums, weight, loss);
+    weigh_sums<double>(sums, weight, problem.focal, loss);
   } else {
-    weigh_sums<float>(sums, weight, loss);
+    weigh_sums<float>(sums, weight, problem.focal, loss);
   }
 }
 

@@ -3,7 +3,8 @@
 //
 // sums_kernel: a block takes some rows of a mask, a thread every so many-th of their pixels;
 // add_sums_kernel adds the blocks of a mask up. backward_kernel: a thread is a coarse node and
-// gathers from the pixels that read it, whose logits it computes again.
+// gathers from the pixels that read it, whose logits it computes again. weigh_kernel: a thread is a
+// mask, and weighs its sums.
 #pragma once
 
 #include "common/cuda/launch.cuh"
@@ -149,10 +150,11 @@ __global__ void __launch_bounds__(kThreads, 2)
 template <typename accumulate_t>
 __global__ void __launch_bounds__(kThreads)
     weigh_kernel(const accumulate_t* sums, const accumulate_t* weights, int64_t weight_masks,
-                 int64_t count, accumulate_t* loss) {
+                 int64_t count, bool focal, accumulate_t* loss) {
   const int64_t mask = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (mask < count) {
-    loss[mask] = weighed(sums + mask * kSigmoidSums, weights + mask % weight_masks * kSigmoidSums);
+    loss[mask] =
+        weighed(sums + mask * kSigmoidSums, weights + mask % weight_masks * kSigmoidSums, focal);
   }
 }
 
@@ -200,10 +202,10 @@ void launch_sigmoid_sums_backward(const SigmoidSums& problem,
 // loss: [masks].
 template <typename accumulate_t>
 void launch_weigh_sums(const accumulate_t* sums, const accumulate_t* weights, int64_t weight_masks,
-                       int64_t masks, accumulate_t* loss, cudaStream_t stream) {
+                       int64_t masks, bool focal, accumulate_t* loss, cudaStream_t stream) {
   using namespace sigmoid_sums;
   launch(weigh_kernel<accumulate_t>, dim3(static_cast<unsigned>(ceil_divide(masks, kThreads))),
-         dim3(kThreads), 0, stream, sums, weights, weight_masks, masks, loss);
+         dim3(kThreads), 0, stream, sums, weights, weight_masks, masks, focal, loss);
 }
 
 }  // namespace fcn_ext

@@ -102,6 +102,12 @@ struct Pixel {
   }
 };
 
+// (sigmoid of the wrong sign)^gamma, whose logarithm is minus `right`; also where that is infinite.
+template <typename accumulate_t>
+__device__ __forceinline__ accumulate_t focus(accumulate_t right, accumulate_t gamma) {
+  return gamma == 0 ? accumulate_t(1) : exp(-gamma * right);
+}
+
 // Adds the sums of a pixel that is not void.
 template <typename accumulate_t>
 __device__ __forceinline__ void add_pixel(const SigmoidSums& problem, accumulate_t x,
@@ -120,7 +126,7 @@ __device__ __forceinline__ void add_pixel(const SigmoidSums& problem, accumulate
   }
   if (problem.focal) {
     const accumulate_t gamma = static_cast<accumulate_t>(problem.gamma);
-    const accumulate_t focused = exp(-gamma * (target > 0 ? pixel.rises : pixel.falls));
+    const accumulate_t focused = focus(target > 0 ? pixel.rises : pixel.falls, gamma);
     sum[kFocalPositive] += target == 0 ? accumulate_t(0) : focused * positive;
     sum[kFocalNegative] += missing == 0 ? accumulate_t(0) : focused * negative;
   }
@@ -140,7 +146,7 @@ __device__ __forceinline__ accumulate_t slope_of(const SigmoidSums& problem, acc
     const bool there = target > 0;
     const accumulate_t gamma = static_cast<accumulate_t>(problem.gamma);
     const accumulate_t right = there ? pixel.p : pixel.q, wrong = there ? pixel.q : pixel.p;
-    const accumulate_t focused = exp(-gamma * (there ? pixel.rises : pixel.falls));
+    const accumulate_t focused = focus(there ? pixel.rises : pixel.falls, gamma);
     const accumulate_t steep =
         focused * (gamma * (right * (there ? pixel.falls : pixel.rises)) + wrong);
     slope += there ? -weight[kFocalPositive] * steep : weight[kFocalNegative] * steep;

@@ -33,13 +33,15 @@ void SigmoidSumsCuda::compute(const SigmoidSums& problem, const Tensor& input, c
   });
 }
 
-void SigmoidSumsCuda::weigh(const Tensor& sums, const Tensor& weight, Tensor& loss) {
+void SigmoidSumsCuda::weigh(const SigmoidSums& problem, const Tensor& sums, const Tensor& weight,
+                            Tensor& loss) {
   on_device_of(sums, [&](cudaStream_t stream) {
     const auto weigh = [&](auto zero) {
       using accumulate_t = decltype(zero);
       launch_weigh_sums(static_cast<const accumulate_t*>(sums.const_data_ptr()),
                         static_cast<const accumulate_t*>(weight.const_data_ptr()), weight.size(0),
-                        loss.numel(), static_cast<accumulate_t*>(loss.mutable_data_ptr()), stream);
+                        loss.numel(), problem.focal,
+                        static_cast<accumulate_t*>(loss.mutable_data_ptr()), stream);
     };
     loss.scalar_type() == torch::headeronly::ScalarType::Double ? weigh(double{}) : weigh(float{});
   });

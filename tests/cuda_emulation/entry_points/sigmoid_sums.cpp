@@ -55,11 +55,11 @@ extern "C" int sigmoid_sums_backward(int64_t dtype, const Geometry* geometry, co
 }
 
 extern "C" int weigh_sums(int64_t dtype, const void* sums, const void* weights,
-                          int64_t weight_masks, int64_t masks, void* loss) {
+                          int64_t weight_masks, int64_t masks, int64_t focal, void* loss) {
   return guarded_for_type(dtype, [=](auto* type) {
     using accumulate_t = accumulate_of<std::remove_pointer_t<decltype(type)>>;
     launch_weigh_sums(static_cast<const accumulate_t*>(sums),
-                      static_cast<const accumulate_t*>(weights), weight_masks, masks,
+                      static_cast<const accumulate_t*>(weights), weight_masks, masks, focal != 0,
                       static_cast<accumulate_t*>(loss), nullptr);
   });
 }

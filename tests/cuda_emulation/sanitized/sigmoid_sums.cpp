@@ -37,7 +37,8 @@ void run(const BilinearAxis& y, const BilinearAxis& x, int target_type) {
     launch_sigmoid_sums_backward<scalar_t>(problem, weights.get(), weight_masks, input.get(),
                                            gradient.get(), strides, nullptr);
     const auto loss = filled<accumulate_t>(2 * masks, [](int64_t) { return 0; });
-    launch_weigh_sums(sums.get(), weights.get(), weight_masks, 2 * masks, loss.get(), nullptr);
+    launch_weigh_sums(sums.get(), weights.get(), weight_masks, 2 * masks, problem.focal, loss.get(),
+                      nullptr);
   }
 }
 
