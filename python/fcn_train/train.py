@@ -85,39 +85,50 @@ def train(options: TrainOptions, run: Path | None = None, console: Console | Non
             training.begin(folder)
         else:
             training.resume(folder, further=further)
-        steps = training.schedule.steps
-        images = options.optim.batch * options.optim.accumulate
-        done = training.state.step
-        with console.progress("training", steps, done, images=images) as advance:
-            while True:
-                if training.evaluation_is_due():
-                    with contextlib.suppress(StopRequested):
-                        training.evaluate(lambda images: advance(0, "evaluating"), stop.check)
-                signum = stop.agreed()
-                if training.checkpoint_is_due() or (training.is_ahead() and signum):
-                    training.save()
-                if signum:
-                    here.gather()  # the first has saved
-                    step = training.state.step
-                    training.tell_profile()
-                    raise Interrupted(signum, f"stopped after step {step}; {folder.continue_with}")
-                if training.is_over():
-                    break
-                loss = training.take_step()
-                advance(1, f"loss {loss:.4g}")
-        per_image = ImageCounts()
-        try:
-            with console.progress("evaluating", len(splits.val), images=1) as advance:
-                counts = training.evaluate(advance, stop.check, per_image)
-        except StopRequested:
-            raise Interrupted(
-                stop.agreed(), f"stopped after training; {folder.continue_with}"
-            ) from None
-        finally:
-            training.tell_profile()
-        training.report(counts, per_image, time.monotonic() - began)
+        with training.rescuing():
+            take_steps(training, stop, console, here, folder)
+            per_image = ImageCounts()
+            try:
+                with console.progress("evaluating", len(splits.val), images=1) as advance:
+                    counts = training.evaluate(advance, stop.check, per_image)
+            except StopRequested:
+                raise Interrupted(
+                    stop.agreed(), f"stopped after training; {folder.continue_with}"
+                ) from None
+            finally:
+                training.tell_profile()
+            training.report(counts, per_image, time.monotonic() - began)
     console.line(f"{folder.report}: written after {time.monotonic() - began:.0f} s")
     return folder.path
+
+
+def take_steps(
+    training: Training, stop: Stop, console: Console, here: Processes, folder: RunFolder
+) -> None:
+    """Take all steps that are left, with the evaluations and checkpoints that are due.
+
+    Raises:
+        Interrupted: SIGINT or SIGTERM arrived and the state was saved.
+    """
+    steps = training.schedule.steps
+    done = training.state.step
+    with console.progress("training", steps, done, images=training.images_per_step) as advance:
+        while True:
+            if training.evaluation_is_due():
+                with contextlib.suppress(StopRequested):
+                    training.evaluate(lambda images: advance(0, "evaluating"), stop.check)
+            signum = stop.agreed()
+            if training.checkpoint_is_due() or (training.is_ahead() and signum):
+                training.save()
+            if signum:
+                here.gather()  # the first has saved
+                step = training.state.step
+                training.tell_profile()
+                raise Interrupted(signum, f"stopped after step {step}; {folder.continue_with}")
+            if training.is_over():
+                break
+            loss = training.take_step()
+            advance(1, f"loss {loss:.4g}")
 
 
 class Begun(NamedTuple):

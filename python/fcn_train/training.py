@@ -13,7 +13,14 @@ from fcn_train.class_weights import by_head, class_shares, class_weights
 from fcn_train.compiling import compile_steps
 from fcn_train.console import Console
 from fcn_train.data.depth import NUM_CHANNELS
-from fcn_train.errors import LossError, StateSaved, TrainingError, UsageError, WriteError
+from fcn_train.errors import (
+    Interrupted,
+    LossError,
+    StateSaved,
+    TrainingError,
+    UsageError,
+    WriteError,
+)
 from fcn_train.evaluate import Counts, Evaluator, scores_of
 from fcn_train.event_files import EventFile
 from fcn_train.failures import is_out_of_memory
@@ -35,7 +42,7 @@ from fcn_train.runtime import Runtime
 from fcn_train.schedule import Schedule
 from fcn_train.share import shared_out
 from fcn_train.shared_step import SharedStep
-from fcn_train.signals import StopRequested, lost_workers_held_back
+from fcn_train.signals import lost_workers_held_back
 from fcn_train.splits import Splits
 from fcn_train.state import TrainingState
 from fcn_train.step import Loss, average_gradients
@@ -59,6 +66,7 @@ class Training:
     Attributes:
         state: what changes from step to step.
         schedule: how long the run is, and when it is scored and saved.
+        images_per_step: of all processes.
     """
 
     def __init__(
@@ -99,6 +107,7 @@ class Training:
             average=Average(model, optim.ema) if optim.ema else None,
             scaler=Scaler(runtime.device) if runtime.amp == "fp16" else None,
         )
+        self.images_per_step = optim.batch * optim.accumulate
         self._head_losses = HeadLosses()
         self._counting = {
             "reduction": optim.loss,
@@ -167,6 +176,44 @@ class Training:
         self._further = further
         self._enter(folder)
 
+    @contextlib.contextmanager
+    def rescuing(self) -> Iterator[None]:
+        """Before an error in the block ends the run, save what is whole.
+
+        The block is all that follows ``begin`` or ``resume``: torch tells of a loader process that
+        was killed wherever the program happens to be, between two steps as well as in one.
+
+        Raises:
+            StateSaved: from the error; what was learned is in a checkpoint.
+            TrainingError: a loss was not finite. What was learned is not saved: it may be spoiled.
+        """
+        try:
+            with self._here.noticing():
+                yield
+        except LossError as error:
+            saved = self._folder.newest_checkpoint()
+            kept = f"The last good state is {saved}" if saved else "No checkpoint was written yet"
+            raise TrainingError(f"step {self.state.step + 1}: {error}. {kept}") from None
+        except Exception as error:
+            if is_out_of_memory(error):
+                traceback.clear_frames(error.__traceback__)  # they hold what filled the memory
+            nothing_new = not self.is_ahead() or not self.state.whole
+            if not self._here.first or nothing_new or isinstance(error, Interrupted):
+                raise
+            try:
+                with lost_workers_held_back(forget=True):
+                    self._here.let_go()
+                    newest = self._folder.newest_checkpoint()
+                    if newest is None or checkpoint.step_of(newest) != self.state.step:
+                        self._save()
+            except WriteError:
+                raise error from None
+            if isinstance(error, BrokenPipeError):
+                raise  # nobody reads what is said
+            raise StateSaved(
+                f"The state after step {self.state.step} is saved; {self._folder.continue_with}"
+            ) from error
+
     def evaluation_is_due(self) -> bool:
         """Also before the first step of a run that is made longer: its last score may be lost."""
         step = self.state.step
@@ -196,31 +243,23 @@ class Training:
         state, optim = self.state, self._options.optim
         factor = lr_factor(state.step, self.schedule.steps, optim)
         set_lr(state.optimizer, factor)
-        try:
-            with self._rescuing():
-                loss = average_gradients(
-                    *(
-                        state.model,
-                        self._loss,
-                        self._step_batches.of(state.step),
-                        optim.accumulate,
-                        self._runtime,
-                    ),
-                    scaler=state.scaler,
-                    profile=self._profile,
-                )
-                with self._profile.part(OPTIMIZER), lost_workers_held_back():
-                    state.history.note_heads(
-                        self._head_losses.taken(
-                            len(head_names(state.model)), optim.accumulate, self._here
-                        )
-                    )
-                    state.update(loss, optim.lr * factor, self.schedule, self._options.log_every)
-                self._show()
-        except LossError as error:
-            saved = self._folder.newest_checkpoint()
-            kept = f"The last good state is {saved}" if saved else "No checkpoint was written yet"
-            raise TrainingError(f"step {state.step + 1}: {error}. {kept}") from None
+        loss = average_gradients(
+            *(
+                state.model,
+                self._loss,
+                self._step_batches.of(state.step),
+                optim.accumulate,
+                self._runtime,
+            ),
+            scaler=state.scaler,
+            profile=self._profile,
+        )
+        with self._profile.part(OPTIMIZER), lost_workers_held_back():
+            state.history.note_heads(
+                self._head_losses.taken(len(head_names(state.model)), optim.accumulate, self._here)
+            )
+            state.update(loss, optim.lr * factor, self.schedule, self._options.log_every)
+        self._show()
         self._profile.step_is_over()
         return loss
 
@@ -243,7 +282,7 @@ class Training:
             check()
 
         state, schedule = self.state, self.schedule
-        with self._profile.part(VALIDATION), self._rescuing():
+        with self._profile.part(VALIDATION):
             with state.scored():
                 self._here.copy_first(state.model.buffers())
                 counts = self._evaluator.count(state.model, seen, per_image)
@@ -263,7 +302,7 @@ class Training:
         """Write a checkpoint and the tables."""
         if not self._here.first:
             return
-        with self._profile.part(SAVING), self._rescuing(), lost_workers_held_back():
+        with self._profile.part(SAVING), lost_workers_held_back():
             self._save()
 
     def tell_profile(self) -> None:
@@ -302,7 +341,7 @@ class Training:
             if options.tensorboard:
                 self._events = EventFile(folder.path)
                 self._show()
-        images = options.optim.batch * options.optim.accumulate
+        images = self.images_per_step
         parameters = list(state.model.parameters())
         trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
         everything = sum(parameter.numel() for parameter in parameters)
@@ -354,29 +393,3 @@ class Training:
             folder.checkpoints, state.step, state.weights(), state.progress()
         )
         state.history.write(folder.path)
-
-    @contextlib.contextmanager
-    def _rescuing(self) -> Iterator[None]:
-        """Before an error in the block ends the run, save what is whole."""
-        try:
-            with self._here.noticing():
-                yield
-        except Exception as error:
-            if is_out_of_memory(error):
-                traceback.clear_frames(error.__traceback__)  # they hold what filled the memory
-            nothing_new = not self.is_ahead() or not self.state.whole
-            if not self._here.first or nothing_new or isinstance(error, (StopRequested, LossError)):
-                raise
-            try:
-                self._here.let_go()
-                newest = self._folder.newest_checkpoint()
-                if newest is None or checkpoint.step_of(newest) != self.state.step:
-                    with lost_workers_held_back(forget=True):
-                        self._save()
-            except WriteError:
-                raise error from None
-            if isinstance(error, BrokenPipeError):
-                raise  # nobody reads what is said
-            raise StateSaved(
-                f"The state after step {self.state.step} is saved; {self._folder.continue_with}"
-            ) from error

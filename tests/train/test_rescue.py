@@ -23,7 +23,9 @@ from fcn_train.history import History
 from fcn_train.loss import pixel_loss
 from fcn_train.options import TrainOptions
 from fcn_train.state import TrainingState
+from fcn_train.stop import Stop
 from fcn_train.train import train
+from fcn_train.training import Training
 
 from .running import assert_same_run
 
@@ -130,27 +132,38 @@ def test_update_left_in_its_middle_is_not_saved(
     assert checkpoint.step_of(saved[-1]) == 4
 
 
-@pytest.mark.parametrize("place", ["update", "save_checkpoint", "save_weights"])
+BAD_MOMENTS = [
+    (TrainingState, "update"),
+    (checkpoint, "save_checkpoint"),
+    (loop, "save_weights"),
+    (Evaluator, "count"),
+    # Between two steps:
+    (Training, "is_over"),
+    (Training, "evaluation_is_due"),
+    (Stop, "agreed"),
+]
+
+
+@pytest.mark.parametrize(("owner", "place"), BAD_MOMENTS, ids=[name for _, name in BAD_MOMENTS])
 def test_loader_process_that_ends_at_a_bad_moment(
+    owner: Any,
     place: str,
     tiny_options: TrainOptions,
     finished_run: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """torch's handler would raise in the middle of an update, or of writing a file."""
+    """torch's handler would raise in the middle of an update, of writing a file, or anywhere."""
 
     def lost(signum: int, frame: Any) -> None:
         raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
 
-    owner: Any = TrainingState if place == "update" else loop
-    owner = checkpoint if place == "save_checkpoint" else owner
     action, calls = getattr(owner, place), 0
 
     def interrupted(*arguments: Any, **options: Any) -> Any:
         nonlocal calls
         calls += 1
-        if calls == 2:
+        if calls == 3:
             signal.raise_signal(signal.SIGCHLD)
         return action(*arguments, **options)
 
@@ -168,6 +181,21 @@ def test_loader_process_that_ends_at_a_bad_moment(
     weights, wanted = (load_file(r / "last.safetensors") for r in (run, finished_run))
     assert all(torch.equal(weights[key], wanted[key]) for key in wanted)
     assert (run / "training.csv").read_text() == (finished_run / "training.csv").read_text()
+
+
+def test_state_is_saved_before_an_error_ends_the_report(
+    tiny_options: TrainOptions, finished_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*arguments: Any, **options: Any) -> None:
+        raise MemoryError
+
+    run = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "finish", failing)
+        with pytest.raises(StateSaved, match="after step 8 is saved"):
+            train(replace(tiny_options, output=run))
+    train(load_config(run), run)
+    assert_same_run(run, finished_run)
 
 
 def test_error_before_the_first_step_is_raised_as_it_is(
