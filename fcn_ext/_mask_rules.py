@@ -20,7 +20,9 @@ from fcn_ext._rules import (
     check_map,
 )
 
-# Columns of sigmoid_sums (csrc/sigmoid_sums/sigmoid_sums.h).
+# Columns of sigmoid_sums (csrc/sigmoid_sums/sigmoid_sums.h), and their number. A loss has two, the
+# one named here, of the pixels that are to be one, and the next, of those to be zero.
+CROSS_ENTROPY, PRESENT, COUNT, PROBABILITY, OVERLAP, FOCAL = 0, 2, 3, 4, 5, 6
 SIGMOID_SUMS = 8
 
 

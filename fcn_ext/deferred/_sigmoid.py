@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fcn_ext import reference
+from fcn_ext import _mask_rules, reference
 from fcn_ext.deferred._layout import Layout
 from fcn_ext.deferred._losses import REDUCTIONS, is_finite, pixel_gradient
 from fcn_ext.deferred._one_node import OneNode, may_be_one_node
@@ -195,8 +195,9 @@ def _bce(
     if sums is NotImplemented:
         return sums
     factor, positive = (None if w is None else w[0] for w in of_masks)
-    loss = sums[..., 0] if positive is None else sums[..., 0] * positive.to(sums.dtype)
-    loss = loss + sums[..., 1]
+    column = _mask_rules.CROSS_ENTROPY
+    loss = sums[..., column] if positive is None else sums[..., column] * positive.to(sums.dtype)
+    loss = loss + sums[..., column + 1]
     loss = loss.sum() if factor is None else (loss * factor.to(sums.dtype)).sum()
     return (loss / target.numel() if reduction == "mean" else loss).to(input.dtype)
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.compiler import is_dynamo_compiling
 
 from fcn_ext import _mask_rules, ops
 from fcn_ext.geometry import Geometry
+from fcn_ext.losses import _pixels
 from fcn_ext.losses._focal import Focused
-from fcn_ext.ops import _common
+from fcn_ext.ops import _autograd, _common
 
 
 def two_classes(scores: Tensor) -> Tensor:
@@ -25,7 +27,13 @@ def two_classes(scores: Tensor) -> Tensor:
 def every_pixel(label: int, target: Tensor) -> Tensor:
     """One label for all pixels of a target (N, Q, H, W), as (N * Q, H, W) that take no memory."""
     shape = (target.shape[0] * target.shape[1], *target.shape[2:])
-    return torch.tensor(label, dtype=torch.uint8, device=target.device).expand(shape)
+    # Not torch.tensor, which on CUDA copies from the host and waits.
+    return torch.full((), label, dtype=torch.uint8, device=target.device).expand(shape)
+
+
+def _times(share: Tensor, loss: Tensor) -> Tensor:
+    """Their product; zero where the share is, even of a loss that is infinite, as in the sums."""
+    return torch.where(share != 0, share * loss, 0)
 
 
 class MaskPixels:
@@ -54,33 +62,52 @@ class MaskPixels:
         weight = None if pos_weight is None else pos_weight.view(-1, 1, 1)
         if not target.is_floating_point():
             loss = self._losses(target.flatten(0, 1))
-            return loss if weight is None else torch.where(target == 1, weight * loss, loss)
-        self._check_probabilities()
+            return loss if weight is None else torch.where(target == 1, _times(weight, loss), loss)
+        self._check_values()
         ones, zeros = (self._losses(every_pixel(label, target)) for label in (1, 0))
         t = target.to(ones.dtype)
-        return (t if weight is None else t * weight) * ones + (1 - t) * zeros
+        return _times(t if weight is None else t * weight, ones) + _times(1 - t, zeros)
 
     def focal(self, alpha: float | None) -> Tensor:
         """The same of the focal loss, of labels."""
         loss: Tensor = Focused.apply(self._losses(self.target.flatten(0, 1)), self._gamma)
         if alpha is None:
             return loss
-        return torch.where(self.target == 1, alpha * loss, (1 - alpha) * loss)
+        share = torch.where(self.target == 1, loss.new_full((), alpha), 1 - alpha)
+        return _times(share, loss)
 
     def _losses(self, labels: Tensor) -> Tensor:
-        loss = ops.cross_entropy(
-            *(self._pairs, labels, self._geometry),
-            ignore_index=self._ignore_index,
-            reduction="none",
-        )
+        try:
+            loss = ops.cross_entropy(
+                *(self._pairs, labels, self._geometry),
+                ignore_index=self._ignore_index,
+                reduction="none",
+            )
+        except ValueError:
+            self._check_values()  # whose message has the rule of masks, and which one it is
+            raise
         return loss.view(self.target.shape)
 
-    def _check_probabilities(self) -> None:
-        """On the CPU: elsewhere looking would wait for the device."""
-        if self.target.is_cpu and self.target.numel():
-            inside = (self.target >= 0) & (self.target <= 1)
-            if not inside.all():
-                place = tuple((~inside).nonzero()[0].tolist())
-                raise ValueError(
-                    f"target must be in [0, 1], got {self.target[place].item():g} at {place}"
-                )
+    def _check_values(self) -> None:
+        """On the CPU, as elsewhere looking would wait for the device, and not where a compiler or a
+        transform has no values to look at."""
+        target, void = self.target, self._ignore_index
+        if is_dynamo_compiling() or not target.is_cpu:
+            return
+        if type(target) not in (Tensor, torch.nn.Parameter):  # a fake one, say
+            return
+        with torch.no_grad():
+            if not _autograd.is_plain(target):
+                return
+        if target.is_floating_point():
+            right, rule = (target >= 0) & (target <= 1), "in [0, 1]"
+        else:
+            right, rule = (target == 0) | (target == 1), f"0, 1 or ignore_index = {void}"
+            if _pixels.holds(target.dtype, void):
+                right |= target == void
+        if not right.all():
+            n, q, row, column = place = tuple((~right).nonzero()[0].tolist())
+            raise ValueError(
+                f"target must be {rule}, got {target[place].item():g} at batch index {n}, "
+                f"mask {q}, row {row}, column {column}"
+            )

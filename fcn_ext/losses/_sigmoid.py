@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fcn_ext import _rules, ops
+from fcn_ext import _mask_rules, _rules, ops
 from fcn_ext.geometry import Geometry, Resize
 from fcn_ext.losses._mask_pixels import MaskPixels
 from fcn_ext.ops import _common
@@ -52,7 +52,8 @@ def sigmoid_cross_entropy(
             of each mask (N, Q), what remains when nothing is stored at full size; "mean_masks",
             the mean over masks of the mean over their pixels; or "pixels", a map as large as the
             target, zero where void, which is torch's "none". Over nothing a mean is zero, and a
-            mask that is void altogether counts as zero.
+            mask that is void altogether counts as zero. Where a score is plus infinity, "pixels"
+            gives NaN; the other reductions give the limit of the loss.
 
     Returns:
         (), (N, Q) for reduction "none", or a map of the target's shape for "pixels": float32, or
@@ -68,9 +69,9 @@ def sigmoid_cross_entropy(
     if reduction == "pixels":
         pixels = MaskPixels(input, of_masks, geometry, ignore_index)
         return pixels.cross_entropy(weight).view(target.shape)
-    of_sums = _sum_weight(input, 0, 1.0 if weight is None else weight, 1.0)
+    of_sums = _sum_weight(input, _mask_rules.CROSS_ENTROPY, 1.0 if weight is None else weight, 1.0)
     loss, sums = ops.sigmoid_loss(input, of_masks, of_sums, geometry, ignore_index=ignore_index)
-    return _reduced(loss, sums[..., 3], reduction)
+    return _reduced(loss, sums[..., _mask_rules.COUNT], reduction)
 
 
 def sigmoid_focal_loss(
@@ -120,11 +121,11 @@ def sigmoid_focal_loss(
         pixels = MaskPixels(input, of_masks, geometry, ignore_index, gamma)
         return pixels.focal(alpha).view(target.shape)
     positive, negative = (1.0, 1.0) if alpha is None else (alpha, 1 - alpha)
-    of_sums = _sum_weight(input, 6, positive, negative)
+    of_sums = _sum_weight(input, _mask_rules.FOCAL, positive, negative)
     loss, sums = ops.sigmoid_loss(
         input, of_masks, of_sums, geometry, ignore_index=ignore_index, gamma=gamma
     )
-    return _reduced(loss, sums[..., 3], reduction)
+    return _reduced(loss, sums[..., _mask_rules.COUNT], reduction)
 
 
 def sigmoid_dice_loss(
@@ -166,7 +167,8 @@ def sigmoid_dice_loss(
     sums = ops.sigmoid_sums(
         input, _four_sizes(input, target), geometry, ignore_index=ignore_index, regions=True
     )
-    present, probability, overlap = sums[..., 2].detach(), sums[..., 4], sums[..., 5]
+    present = sums[..., _mask_rules.PRESENT].detach()
+    probability, overlap = sums[..., _mask_rules.PROBABILITY], sums[..., _mask_rules.OVERLAP]
     loss = 1 - (2 * overlap + smooth) / (probability + present + smooth)
     if reduction == "none":
         return loss
@@ -208,7 +210,7 @@ def _sum_weight(input: Tensor, column: int, positive: Tensor | float, negative: 
     """For sigmoid_loss: of the sum in ``column`` and of the next one, of no other."""
     dtype = _common.accumulate_dtype(input)
     zero = torch.zeros(input.shape[1], dtype=dtype, device=input.device)
-    columns = [zero] * 8
+    columns = [zero] * _mask_rules.SIGMOID_SUMS
     columns[column : column + 2] = [zero + positive, zero + negative]
     return torch.stack(columns, -1)
 

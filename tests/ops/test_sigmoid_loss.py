@@ -158,10 +158,31 @@ def test_gradient_asked_for_by_torch_func() -> None:
         return ops.sigmoid_loss(scores[None], target[None], WEIGHT, case.geometry)[0].sum()
 
     found = torch.func.vmap(torch.func.grad(loss))(scores, target)
-    _, _, expected = loss_and_gradient(ops, case, scores, target, WEIGHT)
+    leaf = scores.clone().requires_grad_()
+    total = ops.sigmoid_loss(leaf, target, WEIGHT, case.geometry)[0].sum()
+    assert torch.equal(found, torch.autograd.grad(total, leaf)[0])
     each = torch.stack([torch.func.grad(loss)(s, t) for s, t in zip(scores, target, strict=True)])
     assert torch.equal(found, each)
-    assert found.shape == expected.shape
+
+
+@pytest.mark.parametrize("dim", [0, 2])
+def test_weights_of_their_own_under_vmap(dim: int) -> None:
+    """Of the same scores, or of each example's."""
+    case = PLAIN[0]
+    scores, target = case.scores(2, 3), masks(case)
+    weights = torch.stack([WEIGHT, 2 * WEIGHT, WEIGHT.flip(0)], dim)
+
+    def loss(scores: Tensor, weight: Tensor) -> Tensor:
+        return ops.sigmoid_loss(scores, target, weight, case.geometry)[0].sum()
+
+    found, values = torch.func.vmap(torch.func.grad_and_value(loss), in_dims=(None, dim))(
+        scores, weights
+    )
+    for index, weight in enumerate(weights.unbind(dim)):
+        leaf = scores.clone().requires_grad_()
+        expected = loss(leaf, weight)
+        near(found[index], torch.autograd.grad(expected, leaf)[0], 1e-6)
+        near(values[index], expected.detach(), 1e-6)
 
 
 @pytest.mark.parametrize("gamma", [None, 2.0])

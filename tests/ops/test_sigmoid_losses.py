@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+import fcn_ext
 from fcn_ext import losses, nn, reference_losses
 
 from .heads import CASES, PLAIN, SCORE_TYPES, Case
@@ -104,8 +105,109 @@ def test_maps_of_probabilities() -> None:
             "sigmoid_cross_entropy", case, case.scores(2, 3), soft, **options, reduction="pixels"
         )
     soft[1, 2, 0, 3] = 1.5
-    with pytest.raises(ValueError, match=r"target must be in \[0, 1\], got 1.5 at \(1, 2, 0, 3\)"):
-        losses.sigmoid_cross_entropy(case.scores(2, 3), soft, case.geometry, reduction="pixels")
+    message = r"target must be in \[0, 1\], got 1.5 at batch index 1, mask 2, row 0, column 3"
+    for reduction in ("pixels", "sum"):
+        for target in (soft, torch.nn.Parameter(soft, requires_grad=False)):
+            with pytest.raises(ValueError, match=message):
+                losses.sigmoid_cross_entropy(
+                    case.scores(2, 3), target, case.geometry, reduction=reduction
+                )
+
+
+@pytest.mark.parametrize("name", ["sigmoid_cross_entropy", "sigmoid_focal_loss"])
+def test_labels_out_of_range_are_named_alike(name: str) -> None:
+    """By the mask that has one, whatever is made of its pixels."""
+    case = PLAIN[1]
+    for dtype in (torch.uint8, torch.int64):
+        target = masks(case).to(dtype)
+        target[1, 2, 3, 4] = 7
+        for reduction in ("pixels", "sum"):
+            with pytest.raises(
+                ValueError,
+                match="target must be 0, 1 or ignore_index = 255, got 7 at batch index 1, mask 2, "
+                "row 3, column 4",
+            ):
+                getattr(losses, name)(case.scores(2, 3), target, case.geometry, reduction=reduction)
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_maps_under_transforms_and_compile(soft: bool) -> None:
+    """Which have no values to look at."""
+    case = PLAIN[1]
+    scores = case.scores(2, 3)
+    target = masks(case, dtype=torch.float32 if soft else torch.uint8)
+
+    def pixels(scores: Tensor, target: Tensor) -> Tensor:
+        return losses.sigmoid_cross_entropy(scores, target, case.geometry, reduction="pixels")
+
+    expected, gradient = loss_and_gradient(pixels, scores, target)
+    compiled = torch.compile(pixels, backend="aot_eager", fullgraph=True)
+    for ours, theirs in zip(
+        loss_and_gradient(compiled, scores, target), (expected, gradient), strict=True
+    ):
+        near(ours, theirs, 1e-6)
+    each = torch.vmap(lambda s, t: pixels(s[None], t[None])[0])
+    assert torch.equal(each(scores, target), expected)
+    near(torch.func.grad(lambda s: pixels(s, target).sum())(scores), gradient, 1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_maps_of_infinite_scores(dtype: torch.dtype) -> None:
+    """A loss that has no weight adds nothing, even an infinite one: as in the sums."""
+    target = torch.tensor([0.0, 0.25, 1.0, 0.0, 1.0], dtype=dtype).view(1, 5, 1, 1)
+    target = target.repeat(1, 1, 4, 4)
+    scores = PLAIN[0].scores(1, 5, dtype)[:, :, :2, :2].clone()
+    scores[:, :3] = -torch.inf
+    nothing = torch.tensor([1.0, 1, 0, 1, 1])  # of the infinite losses of one mask
+    for options in ({}, {"pos_weight": torch.tensor(3.0)}, {"pos_weight": nothing}):
+        found, gradient = loss_and_gradient(
+            losses.sigmoid_cross_entropy, scores, target, **options, reduction="pixels"
+        )
+        infinite = [False, True, options.get("pos_weight") is not nothing, False, False]
+        assert found[0, :, 0, 0].isinf().tolist() == infinite
+        assert not found[0, 0].any()
+        assert gradient.isfinite().all()
+        expected = reference_losses.sigmoid_cross_entropy(
+            scores.double().clamp(min=-100), target, **options, reduction="pixels"
+        )
+        near(found[:, ::3], expected[:, ::3], 1e-6)
+        near(found[:, 4], expected[:, 4], 1e-6)
+        # Their sums are those of the sums, which have the limits of each term.
+        total = losses.sigmoid_cross_entropy(scores, target, **options, reduction="none")
+        torch.testing.assert_close(found.sum((2, 3)), total)
+    labels = target.round().to(torch.uint8)
+    calls: list[tuple[Any, dict[str, Any]]] = [
+        (losses.sigmoid_cross_entropy, {}),
+        (losses.sigmoid_cross_entropy, {"pos_weight": nothing}),
+        (losses.sigmoid_focal_loss, {}),
+        (losses.sigmoid_focal_loss, {"alpha": 0.0}),
+    ]
+    for function, options in calls:
+        found = function(scores, labels, **options, reduction="pixels")
+        total = function(scores, labels, **options, reduction="none")
+        torch.testing.assert_close(found.sum((2, 3)), total)
+
+
+@pytest.mark.cuda
+def test_maps_of_probabilities_do_not_wait_for_the_device() -> None:
+    """Neither these nor those of logits that are deferred."""
+    scores = torch.randn(2, 3, 6, 7, device="cuda", requires_grad=True)
+    target = torch.rand(2, 3, 24, 28, device="cuda")
+    weight = torch.rand(28, device="cuda")
+
+    def both() -> None:
+        losses.sigmoid_cross_entropy(scores, target, reduction="pixels").sum().backward()
+        with fcn_ext.fused_upsampling():
+            logits = F.interpolate(scores, (24, 28), mode="bilinear")
+            loss = F.binary_cross_entropy_with_logits(logits, target, weight)
+        loss.backward()
+
+    both()  # what is loaded and set up at the first call may wait
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        both()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 def test_replaces_the_two_usual_lines() -> None:
