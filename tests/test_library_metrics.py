@@ -217,6 +217,60 @@ def test_trainers_callable() -> None:
     assert len(found) == 3 + 2 * CLASSES
 
 
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda target: torch.full_like(target, 77), "got 221 pixels that are not"),
+        (lambda target: target.float(), "must be uint8"),
+    ],
+)
+def test_what_fails_spoils_one_evaluation(wrong: Any, message: str) -> None:
+    """In its last batch, or before."""
+    scores, target = torch.randn(1, CLASSES, 4, 5), maps()[1][:1]
+    expected = evaluate.MeanIoU(CLASSES).compute(predictions=scores, references=target)
+    function = evaluate.compute_metrics(CLASSES)
+    assert function(SimpleNamespace(predictions=-scores, label_ids=target), False) == {}
+    with pytest.raises(ValueError, match=message):
+        function(SimpleNamespace(predictions=scores, label_ids=wrong(target)))
+    found = function(SimpleNamespace(predictions=scores, label_ids=target))
+    assert found["mean_iou"] == expected["mean_iou"]
+
+
+@pytest.mark.parametrize("kind", [evaluate.MeanIoU, torchmetrics.MeanIoU])
+def test_batches_of_different_length_count_nothing(kind: Any) -> None:
+    prediction, target = maps(void=0)
+    metric = kind(CLASSES)
+    metric.update(prediction[:2], target[:2])
+
+    def score() -> Any:
+        found = metric.compute()
+        return found.item() if isinstance(found, Tensor) else found
+
+    before = metric.counts.matrix, score()
+    for predictions, references in (
+        (prediction[:3], target[:2]),
+        (prediction[:1].numpy(), target[:2].numpy()),
+        (list(prediction[:3]), target[:2]),
+        (torch.randn(1, CLASSES, 4, 5), target[:2]),
+    ):
+        message = f"must be as many, got {len(predictions)} and 2"
+        with pytest.raises(ValueError, match=message):
+            metric.update(predictions, references)
+    assert torch.equal(metric.counts.matrix, before[0])
+    np.testing.assert_equal(score(), before[1])
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.float32])
+def test_targets_of_other_types_are_refused_reduced_or_not(dtype: torch.dtype) -> None:
+    """As the operator does: int8 cannot hold 255, the void label."""
+    target = torch.ones(1, 4, 4, dtype=dtype)
+    for prediction in (torch.zeros(1, 4, 4).byte(), torch.zeros(1, 2, 4, 4)):
+        for reduce_labels in (False, True):
+            metric = evaluate.MeanIoU(2, reduce_labels=reduce_labels)
+            with pytest.raises(ValueError, match="target labels must be uint8, int16"):
+                metric.update(prediction, target)
+
+
 def test_nothing_and_void_everywhere() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")

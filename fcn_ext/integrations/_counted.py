@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fcn_ext.geometry import Geometry, Resize
 from fcn_ext.metrics import ConfusionMatrix
+from fcn_ext.ops import _common
 
 ZERO_LABEL, REDUCED_VOID = 0, 255
 
@@ -45,7 +46,7 @@ class Counted:
                 point, coarse ones or logits, which reach the size of the references as ``geometry``
                 says and are not stored there. Tensors or arrays; or a list of such of single
                 images, (H, W) or (C, h, w), of whatever sizes.
-            references: labels (N, H, W), or a list of them, (H, W).
+            references: labels (N, H, W) of uint8, int16, int32 or int64, or a list of them, (H, W).
 
         Raises:
             TypeError, ValueError: they do not go together; see
@@ -67,10 +68,10 @@ class Counted:
         <fcn_ext.metrics.ConfusionMatrix.all_reduce>`."""
         self.counts.all_reduce(group)
 
-    def _areas(self) -> Areas:
-        """Raises ValueError where labels were out of range."""
+    def _matrix(self) -> Tensor:
+        """The counts; raises ValueError where labels were out of range."""
         self.counts.compute()
-        return Areas(self.counts.matrix)
+        return self.counts.matrix
 
 
 class Areas:
@@ -106,26 +107,32 @@ def mean(values: Any) -> float:
 
 def reduced(labels: Tensor) -> Tensor:
     """Labels one less than they were; 0 and 255 are 255, as ADE20K's background is void."""
+    _common.is_label_map(labels, "target labels")  # int8, say, cannot hold 255
     void = (labels == ZERO_LABEL) | (labels == REDUCED_VOID)
-    if labels.dtype == torch.int8:
-        labels = labels.to(torch.int16)
     return torch.where(void, REDUCED_VOID, labels - 1)
 
 
 def batches(predictions: Any, references: Any) -> Iterator[tuple[Tensor, Tensor]]:
     """What :meth:`Counted.update` takes, as tensors with images first."""
     if isinstance(predictions, (list, tuple)) or isinstance(references, (list, tuple)):
-        if len(predictions) != len(references):
-            raise ValueError(
-                "predictions and references must be as many, got "
-                f"{len(predictions)} and {len(references)}"
-            )
+        _check_as_many(predictions, references)
         for prediction, reference in zip(predictions, references, strict=True):
             yield _tensor(prediction)[None], _tensor(reference)[None]
     else:
         prediction, reference = _tensor(predictions), _tensor(references)
-        single = reference.dim() == 2
-        yield (prediction[None], reference[None]) if single else (prediction, reference)
+        if reference.dim() == 2:
+            prediction, reference = prediction[None], reference[None]
+        if prediction.dim() and reference.dim():
+            _check_as_many(prediction, reference)
+        yield prediction, reference
+
+
+def _check_as_many(predictions: Any, references: Any) -> None:
+    if len(predictions) != len(references):
+        raise ValueError(
+            "predictions and references must be as many, got "
+            f"{len(predictions)} and {len(references)}"
+        )
 
 
 def _tensor(values: Any) -> Tensor:

@@ -31,12 +31,13 @@ def metrics_of(matrix: Tensor, nan_to_num: float | None = None) -> dict[str, Any
         ([0.75, 0.67, nan], 0.708)
     """
     areas = Areas(matrix)
+    iou, accuracy = areas.iou(), areas.accuracy()
     found: dict[str, Any] = {
-        "mean_iou": mean(areas.iou()),
-        "mean_accuracy": mean(areas.accuracy()),
+        "mean_iou": mean(iou),
+        "mean_accuracy": mean(accuracy),
         "overall_accuracy": areas.overall_accuracy(),
-        "per_category_iou": areas.iou(),
-        "per_category_accuracy": areas.accuracy(),
+        "per_category_iou": iou,
+        "per_category_accuracy": accuracy,
     }
     if nan_to_num is None:
         return found
@@ -91,8 +92,7 @@ class MeanIoU(Counted):
         """
         if predictions is not None or references is not None:
             self.update(predictions, references)
-        self._areas()
-        return metrics_of(self.counts.matrix, self.nan_to_num)
+        return metrics_of(self._matrix(), self.nan_to_num)
 
 
 class _TrainerMetrics:
@@ -106,10 +106,14 @@ class _TrainerMetrics:
         scores, labels = prediction.predictions, prediction.label_ids
         if isinstance(scores, (list, tuple)):
             scores = scores[0]  # hidden states and the like follow
-        self.metric.update(scores, labels)
-        if not compute_result:
-            return {}
-        found = self.metric.compute()
+        try:
+            self.metric.update(scores, labels)
+            if not compute_result:
+                return {}
+            found = self.metric.compute()
+        except Exception:
+            self.metric.reset()  # or what has failed would spoil the evaluations to come
+            raise
         self.metric.reset()
         iou = found.pop("per_category_iou").tolist()
         accuracy = found.pop("per_category_accuracy").tolist()

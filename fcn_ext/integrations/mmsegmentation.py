@@ -38,13 +38,17 @@ def class_metrics_of(
     Raises:
         ValueError: a metric has another name.
     """
-    areas = Areas(matrix)
+    return _class_metrics(Areas(matrix), metrics, beta)
+
+
+def _class_metrics(areas: Areas, metrics: Sequence[str], beta: float) -> dict[str, np.ndarray]:
+    accuracy = areas.accuracy()
     found: dict[str, np.ndarray] = {}
     for name in metrics:
         if name not in METRICS:
             raise ValueError(f"metrics must be of {', '.join(METRICS)}, got {name!r}")
         if name == "mFscore":
-            precision, recall = share(areas.both, areas.predicted), areas.accuracy()
+            precision, recall = share(areas.both, areas.predicted), accuracy
             squared = number(beta, "beta") ** 2
             weighted = (1 + squared) * precision * recall
             found["Fscore"] = share(weighted, squared * precision + recall)
@@ -54,7 +58,7 @@ def class_metrics_of(
             found["IoU"] = areas.iou()
         else:
             found["Dice"] = share(2 * areas.both, areas.target + areas.predicted)
-        found["Acc"] = areas.accuracy()
+        found["Acc"] = accuracy
     return found
 
 
@@ -107,8 +111,9 @@ class IoUMetric(Counted):
         Raises:
             ValueError: labels were out of range.
         """
-        overall = self._filled(np.asarray(self._areas().overall_accuracy()))
-        classes = class_metrics_of(self.counts.matrix, self.iou_metrics, self.beta)
+        areas = Areas(self._matrix())
+        overall = self._filled(np.asarray(areas.overall_accuracy()))
+        classes = _class_metrics(areas, self.iou_metrics, self.beta)
         means = {f"m{name}": self._filled(values) for name, values in classes.items()}
         return {
             name: round(100 * mean(values), 2)
@@ -121,8 +126,7 @@ class IoUMetric(Counted):
         Raises:
             ValueError: labels were out of range.
         """
-        self._areas()
-        classes = class_metrics_of(self.counts.matrix, self.iou_metrics, self.beta)
+        classes = class_metrics_of(self._matrix(), self.iou_metrics, self.beta)
         return {name: np.round(100 * self._filled(v), 2) for name, v in classes.items()}
 
     def _filled(self, values: Any) -> np.ndarray:

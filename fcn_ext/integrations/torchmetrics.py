@@ -112,9 +112,8 @@ class JaccardIndex(Counted):
         Raises:
             ValueError: labels were out of range.
         """
-        self._areas()
         return jaccard_index(
-            self.counts.matrix,
+            self._matrix(),
             self.average,
             ignore_index=self.ignore_index,
             zero_division=self.zero_division,
@@ -173,7 +172,7 @@ class MeanIoU(Counted):
         Raises:
             ValueError: labels were out of range.
         """
-        self._areas()
+        self.counts.compute()  # which raises
         score, images = self._sums[:, 0 if self.include_background else 1 :]
         if self.per_class:
             return torch.where(images > 0, score / images, -1.0)
