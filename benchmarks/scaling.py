@@ -88,15 +88,15 @@ def parameters(name: str, classes: int) -> int:
     return sum(one.numel() for one in model.parameters() if one.requires_grad)
 
 
-def ring_seconds(size: float, members: int, link: Link, *, rounds: int = 2) -> float:
+def ring_seconds(size: float, members: int, link: Link) -> float:
     """Seconds in which a ring adds ``size`` bytes up and hands the sum to all (Patarasuk and Yuan,
-    2009): 2 rounds of n - 1 messages of ``size / n`` bytes; one round does either half.
+    2009): 2 rounds of n - 1 messages of ``size / n`` bytes.
 
     Example:
         >>> ring_seconds(8e9, 2, Link("", speed=4e9, latency=0.5))
         3.0
     """
-    return rounds * (members - 1) * (link.latency + size / members / link.speed)
+    return 2 * (members - 1) * (link.latency + size / members / link.speed)
 
 
 def all_reduce_seconds(size: float, gpus: int, inside: Link, between: Link) -> float:
@@ -110,7 +110,7 @@ def all_reduce_seconds(size: float, gpus: int, inside: Link, between: Link) -> f
     """
     members = min(gpus, PER_HOST)
     hosts = math.ceil(gpus / PER_HOST)
-    within = ring_seconds(size, members, inside, rounds=2)
+    within = ring_seconds(size, members, inside)
     return within + ring_seconds(size / members, hosts, between)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -12,7 +11,7 @@ from fcn_ext.deferred._predictions import scores_of
 from fcn_ext.deferred._snapshot import laid_out, step_of
 from fcn_ext.deferred._tensor import DeferredLogits, handles
 from fcn_ext.geometry import Resize
-from fcn_ext.prediction._masks import above
+from fcn_ext.prediction._masks import above, logit
 
 aten = torch.ops.aten
 
@@ -61,4 +60,4 @@ def _limit(number: Any, of_sigmoid: bool) -> float | None:
         return None
     if not of_sigmoid:
         return float(number) if abs(number) < torch.finfo(torch.float16).max else None
-    return math.log(number) - math.log1p(-number) if 0 < number < 1 else None
+    return logit(number) if 0 < number < 1 else None

@@ -111,6 +111,11 @@ def _limit(threshold: Any, probability: Any) -> float:
     probability = _not_nan(probability, "probability")
     if not 0 <= probability <= 1:
         raise ValueError(f"probability must be in [0, 1], got {probability:g}")
+    return logit(probability)
+
+
+def logit(probability: float) -> float:
+    """The score whose sigmoid is ``probability``, in [0, 1]; infinite at either end."""
     if probability in (0, 1):
         return math.inf if probability else -math.inf
     return math.log(probability) - math.log1p(-probability)
