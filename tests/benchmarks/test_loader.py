@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -30,15 +29,29 @@ def test_every_way_is_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str
 def test_rate_is_images_by_seconds(
     workers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two repeats of two batches of 8, of 4 and 2 seconds by a clock of our own; the CPU time of a
-    loader process counts, and it is over by then."""
+    """Two repeats of two batches of 8, of 4 and 2 seconds by a clock of our own and 5 of the CPU
+    together, which is looked at when the loader's processes are over."""
     root = write_sample_dataset(tmp_path / "sample", train=3, val=1, size=32)
     moments = iter([0.0, 4.0, 10.0, 12.0])
     monkeypatch.setattr(loader, "time", SimpleNamespace(perf_counter=lambda: next(moments)))
     dataset = open_dataset("sample", root, "train")
-    before = sum(os.times()[2:4])
+    seen = []
+    seconds = iter([1.5, 6.5])
+
+    def cpu_seconds() -> float:
+        seen.append(multiprocessing.active_children())
+        return next(seconds)
+
+    monkeypatch.setattr(loader, "_cpu_seconds", cpu_seconds)
     best, by_cpu = loader.rate(dataset, workers=workers, as_bytes=True, batches=2, repeats=2)
     assert best == 8
-    assert 0 < by_cpu < 1e6
-    assert multiprocessing.active_children() == []
-    assert (sum(os.times()[2:4]) > before) == bool(workers)
+    assert by_cpu == 32 / 5
+    assert seen == [[], []]  # what is over is counted
+
+
+def test_cpu_seconds_are_of_this_process_and_of_those_that_are_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    times = SimpleNamespace(times=lambda: (1.0, 2.0, 4.0, 8.0, 99.0))
+    monkeypatch.setattr(loader, "os", times)
+    assert loader._cpu_seconds() == 15

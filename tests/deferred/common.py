@@ -16,6 +16,8 @@ from torch import Tensor
 import fcn_ext
 from fcn_ext.deferred._snapshot import Snapshot
 
+Loss = Callable[[Tensor], Tensor]
+
 SIZE = (24, 28)
 TOLERANCE = {torch.float16: 2e-2, torch.bfloat16: 5e-2, torch.float32: 1e-5, torch.float64: 1e-11}
 
@@ -36,6 +38,17 @@ def labels(classes: int = 5, shape: tuple[int, ...] = (2, *SIZE)) -> Tensor:
 
 def up(coarse: Tensor, size: tuple[int, int] = SIZE, **options: Any) -> Tensor:
     return F.interpolate(coarse, size=size, mode="bilinear", **options)
+
+
+def with_gradient(loss: Loss) -> Callable[[Tensor], Any]:
+    """A program that gives the loss of logits and the gradient of the scores they come from."""
+
+    def program(coarse: Tensor) -> Any:
+        value = loss(up(coarse))
+        value.sum().backward()
+        return value, coarse.grad
+
+    return program
 
 
 class Computed:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,19 +13,9 @@ from torch import Tensor, nn
 from fcn_ext import losses, ops
 
 from . import common
-from .common import SIZE, agrees, labels, up
+from .common import SIZE, Loss, agrees, labels, up, with_gradient
 
-Loss = Callable[[Tensor], Tensor]
 CLASS_WEIGHTS = [1.0, 0.5, 2.0, 0.0, 3.0]
-
-
-def with_gradient(loss: Loss) -> Callable[[Tensor], Any]:
-    def program(coarse: Tensor) -> Any:
-        value = loss(up(coarse))
-        value.sum().backward()
-        return value, coarse.grad
-
-    return program
 
 
 @pytest.mark.parametrize(

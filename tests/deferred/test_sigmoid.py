@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,9 +15,7 @@ import fcn_ext
 from fcn_ext import losses, ops
 
 from . import common
-from .common import SIZE, agrees, up
-
-Loss = Callable[[Tensor], Tensor]
+from .common import SIZE, Loss, agrees, up, with_gradient
 
 
 def masks(x: Tensor, soft: bool = False) -> Tensor:
@@ -26,15 +23,6 @@ def masks(x: Tensor, soft: bool = False) -> Tensor:
     generator = torch.Generator().manual_seed(4)
     drawn = torch.rand(x.shape, generator=generator, dtype=torch.float64)
     return (drawn if soft else drawn.round()).to(x.dtype)
-
-
-def with_gradient(loss: Loss) -> Callable[[Tensor], Any]:
-    def program(coarse: Tensor) -> Any:
-        value = loss(up(coarse))
-        value.sum().backward()
-        return value, coarse.grad
-
-    return program
 
 
 def number(x: Tensor, value: float) -> Tensor:

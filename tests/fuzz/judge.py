@@ -100,13 +100,15 @@ def _run(
     for name, slope in zip(leaves, slopes, strict=True):
         if slope.shape != leaves[name].shape or slope.dtype != leaves[name].dtype:
             raise Fault(f"the gradient of {name} is {slope.dtype} {tuple(slope.shape)}")
+    results = tuple(result.detach() for result in found)
     with torch.no_grad():  # the pass without a gradient is another one
         alone = call.results(call.call())
-    for result, single in zip(found, alone, strict=True):
-        error = (call.error or (lambda _: [0.0] * len(found)))(tuple(r.detach() for r in found))
-        if call.error and not _near(single.double(), result.detach().double(), 2 * max_of(error)):
-            raise Fault(f"without gradient: {_difference(single, result.detach())}")
-    return tuple(result.detach() for result in found), list(slopes)
+    if call.error is not None:
+        for result, single, error in zip(results, alone, call.error(results), strict=True):
+            bound = 2 * _rounded(error, result.double(), result.dtype)
+            if not _near(single.double(), result.double(), bound):
+                raise Fault(f"without gradient: {_difference(single, result)}")
+    return results, list(slopes)
 
 
 def max_of(errors: list[Any]) -> float:

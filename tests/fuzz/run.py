@@ -71,6 +71,9 @@ def show_case(name: str, seed: int, number: int) -> None:
     call, _ = draw_call(name, seed, number)
     print(described(call))
     torch.set_printoptions(precision=17, threshold=400, linewidth=160)
-    for argument, value in call.arguments.items():
-        if isinstance(value, Tensor):
-            print(f"{argument} = {value}")
+    try:
+        for argument, value in call.arguments.items():
+            if isinstance(value, Tensor):
+                print(f"{argument} = {value}")
+    finally:
+        torch.set_printoptions(profile="default")  # or later tests of this process print so, too

@@ -97,6 +97,27 @@ def test_mistakes_are_found() -> None:
         )
 
 
+def test_each_result_is_held_to_its_own_error() -> None:
+    """Where the pass without a gradient is wrong by what another result may be wrong by."""
+
+    def two(input: Tensor) -> tuple[Tensor, Tensor]:
+        alone = not input.requires_grad
+        return 2 * input + (1e-3 if alone else 0), 3 * input
+
+    def call(errors: list[float]) -> Call:
+        return Call(
+            two,
+            {"input": torch.ones(3, dtype=torch.float64)},
+            ("input",),
+            results=lambda found: found,
+            error=lambda _: errors,
+        )
+
+    examine(call([1e-3, 0.0]), torch.ones_like, (1, 1))
+    with pytest.raises(Fault, match=r"without gradient: 2\.001 at \(0,\), expected 2\.0"):
+        examine(call([0.0, 1.0]), torch.ones_like, (1, 1))
+
+
 def test_crash_and_hang_are_told_with_their_case(monkeypatch: pytest.MonkeyPatch) -> None:
     """And the batch goes on behind them."""
     monkeypatch.setattr("tests.fuzz.workers._MOST_SECONDS", 0.5)

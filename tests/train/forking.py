@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+# All that use several.py, which test_forking.py sees to.
 MODULES = {
     "test_processes.py",
     "test_restart.py",
