@@ -15,21 +15,21 @@ from fcn_train.calibration_picture import draw_reliability
 from fcn_train.history import write_csv
 from fcn_train.options import Logits
 from fcn_train.per_image import Add
-from fcn_train.sure import sure_labels
+from fcn_train.probabilities import sure_labels
 from fcn_train.views import Views
 
 HEADER = ("above", "up_to", "pixels", "confidence", "accuracy")
 
 
-def counted(
+def batch_counters(
     model: Any,
     images: Tensor,
     logits: Logits,
     views: Views,
     calibrations: Sequence[Calibration],
 ) -> list[Add]:
-    """As :func:`fcn_train.per_image.counted`; what counts the labels of a head adds them to its
-    calibration, too."""
+    """As :func:`fcn_train.per_image.batch_counters`; what counts the labels of a head adds them
+    to its calibration, too."""
 
     def of_head(labels: Tensor, probability: Tensor, calibration: Calibration) -> Add:
         def add(matrix: ConfusionMatrix, target: Tensor, some: slice) -> None:

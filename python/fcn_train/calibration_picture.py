@@ -20,8 +20,12 @@ def draw_reliability(path: Path, table: Reliability) -> None:
     above.bar(edges, np.nan_to_num(table.accuracy), widths, color=BLUE, label="right", **bars)
     filled = table.count > 0
     above.hlines(
-        *(table.confidence[filled], edges[filled], table.edges[1:][filled]),
-        **{"color": ORANGE, "linewidth": 2.5, "label": "mean probability"},
+        y=table.confidence[filled],
+        xmin=edges[filled],
+        xmax=table.edges[1:][filled],
+        color=ORANGE,
+        linewidth=2.5,
+        label="mean probability",
     )
     above.plot([0, 1], [0, 1], color="#555555", linewidth=1, linestyle="--")
     above.set_xlim(0, 1)

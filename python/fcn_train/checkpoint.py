@@ -8,7 +8,6 @@ the disk and renamed, so that a crash or a full disk leaves the previous one.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import pickle
@@ -25,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from fcn_train.errors import UsageError, WriteError
-from fcn_train.files import in_mib, refusal, remove_leftovers, sync_file, sync_folder
+from fcn_train.files import in_mib, refusal, remove_leftovers, sha256, sync_file, sync_folder
 from fcn_train.weights import plain
 
 FORMAT = 1
@@ -64,7 +63,7 @@ def save_checkpoint(
         # Given a file, and not its name, torch keeps the system's reason for a failure.
         with (temporary / STATE).open("wb") as file:
             torch.save(state, file)
-        digests = {name: _sha256(temporary / name) for name in (WEIGHTS, STATE)}
+        digests = {name: sha256(temporary / name) for name in (WEIGHTS, STATE)}
         manifest = {"format": FORMAT, "step": step, "sha256": digests}
         (temporary / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
         for name in (WEIGHTS, STATE, MANIFEST):
@@ -162,16 +161,8 @@ def _manifest(path: Path) -> tuple[int, dict[str, str]]:
 
 
 def _verify(path: Path, digest: str) -> None:
-    if _sha256(path) != digest:
+    if sha256(path) != digest:
         raise UsageError(f"{path}: does not match its checksum; use an older one")
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _failure(folder: Path, final: Path, weights: dict[str, Tensor], error: BaseException) -> str:

@@ -33,7 +33,7 @@ def class_shares(choice: str, dataset: SegmentationDataset, device: torch.device
     return None if weights is None else weights.clamp(max=1)
 
 
-def by_head(
+def weights_by_head(
     option: str,
     of_classes: Callable[[str, SegmentationDataset, torch.device], Tensor | None],
     choice: str,

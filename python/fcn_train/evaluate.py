@@ -35,17 +35,16 @@ from fcn_train.errors import UsageError
 from fcn_train.heads import Net, by_head, in_order
 from fcn_train.network import normalization_of
 from fcn_train.options import EvaluateOptions, Logits
-from fcn_train.per_image import ImageCounts, counted, extremes
+from fcn_train.per_image import ImageCounts, batch_counters, extremes
 from fcn_train.pictures import Picture
+from fcn_train.probabilities import segment_surely
 from fcn_train.processes import joined
 from fcn_train.report import Result, summary, write_report
 from fcn_train.run import check_classes, load_run
 from fcn_train.run_argument import chosen_run
 from fcn_train.runtime import Runtime, open_runtime
-from fcn_train.segmenter import AT_ONCE
 from fcn_train.signals import StopRequested
-from fcn_train.sure import segment_surely
-from fcn_train.views import Views
+from fcn_train.views import AT_ONCE, Views
 
 PICTURES = 6  # spread over the split
 EXTREMES = 4  # of the lowest and the highest mean IU
@@ -141,11 +140,11 @@ class Evaluator:
                 targets = [runtime.targets(labels) for labels in examples.all_targets]
                 with runtime.autocast():
                     if calibrations:
-                        adds = calibration.counted(
+                        adds = calibration.batch_counters(
                             model, images, self.logits, self.views, calibrations
                         )
                     else:
-                        adds = counted(model, images, self.logits, self.views)
+                        adds = batch_counters(model, images, self.logits, self.views)
                     if per_image is not None:
                         per_image.add(examples.ids, adds, matrices, targets)
                     else:
@@ -187,9 +186,17 @@ class Evaluator:
                 for indices in (spread(len(places), PICTURES), *extremes(ius, EXTREMES))
             )
             scored = list(zip(self.dataset.ids, ius.tolist(), strict=True))
-            counted_pixels = matrix.matrix.cpu().numpy()
-            shown = (classes, counted_pixels, some, worst, best, scored, tables.get(which))
-            results.append(Result(*shown))
+            results.append(
+                Result(
+                    classes,
+                    counts=matrix.matrix.cpu().numpy(),
+                    rows=some,
+                    worst=worst,
+                    best=best,
+                    per_image=scored,
+                    reliability=tables.get(which),
+                )
+            )
         return results
 
     def absent(self, counts: Counts) -> list[str]:

@@ -30,13 +30,17 @@ NO_SHARED_MEMORY = re.compile(
 _LESS_TRAINING = (
     "try a smaller --optim.batch with more --optim.accumulate, or a smaller --data.crop"
 )
+_LESS = "try smaller images"
 # What takes less memory, by command.
 LESS = {
     "train": _LESS_TRAINING,
     "study": _LESS_TRAINING,
     "describe": "try a smaller --width or --size, or --no-measure",
     "evaluate": "try --batch 1 and --logits coarse",
-    "predict": "try smaller images",
+    "predict": "try --tile 512, or smaller images",
+    "classify": "try smaller images, or a smaller --resize or --crop",
+    "compare": "try fewer runs, or --images 0, which runs no network",
+    "serve": "try smaller images, or start fcn serve with a smaller --max-megapixels",
     "export": "free some: the network is held about four times while it is written and checked",
 }
 
@@ -65,7 +69,7 @@ def explain(error: BaseException, command: str = "train") -> Failure | None:
     if isinstance(error, (TrainingError, ExportError, LostProcess)):
         return Failure(_line(error), 1)
     if is_out_of_memory(error):
-        return Failure(f"out of memory{_amount(error)}; {LESS.get(command, LESS['predict'])}", 1)
+        return Failure(f"out of memory{_amount(error)}; {LESS.get(command, _LESS)}", 1)
     if isinstance(error, (RuntimeError, OSError)) and NO_SHARED_MEMORY.search(str(error)):
         return Failure(
             "the loader processes ran out of shared memory; try --data.workers 0, or give the "

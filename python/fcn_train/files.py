@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import re
 import shutil
@@ -90,6 +91,20 @@ def refusal(path: Path, error: BaseException) -> str:
             free = shutil.disk_usage(path.parent).free
             remedy += f" ({in_mib(free)} are free)"
     return f"{path}: cannot be written ({why}); {remedy}"
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, hexadecimal."""
+    return file_digest(path, "sha256")
+
+
+def file_digest(path: Path, algorithm: str) -> str:
+    """A checksum of a file, hexadecimal, by a name that ``hashlib`` knows."""
+    digest = hashlib.new(algorithm, usedforsecurity=False)
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def in_mib(size: int) -> str:

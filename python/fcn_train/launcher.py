@@ -30,11 +30,6 @@ class Place:
     keeps: bool = False
 
     @property
-    def first(self) -> bool:
-        """Whether this is the process that writes and speaks."""
-        return self.rank == 0
-
-    @property
     def launched(self) -> bool:
         """Whether there is anybody to ask: other processes, or a launcher's store."""
         return self.size > 1 or self.keeps

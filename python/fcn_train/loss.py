@@ -99,7 +99,7 @@ def sampled_targets(
     }
 
 
-def counted(
+def divisor_of_part(
     model: Net, target: Any, reduction: str, weight: Any, cells: float, shares: Any, part: Part
 ) -> Tensor:
     """What the loss of each head is divided by, as far as it comes from a ``part`` of a batch:

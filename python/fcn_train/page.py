@@ -60,6 +60,11 @@ def table(
     return f"<table>{''.join(lines)}</table>"
 
 
+def swatch(color: np.ndarray) -> str:
+    """A little square of a color (3,), R, G and B in 0..255."""
+    return f'<span class="swatch" style="background:rgb{tuple(color.tolist())}"></span>'
+
+
 def jpeg(pixels: np.ndarray, longest: int) -> str:
     """(H, W, 3) uint8 as a data URI, made smaller where a side is longer than ``longest``."""
     picture = Image.fromarray(np.ascontiguousarray(pixels))

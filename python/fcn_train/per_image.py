@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,8 +11,7 @@ import torch
 from torch import Tensor
 
 from fcn_ext.metrics import ConfusionMatrix
-from fcn_ext.models import MultiHeadFCN
-from fcn_train.heads import in_order
+from fcn_train.heads import head_list, in_order
 from fcn_train.options import Logits
 from fcn_train.processes import Processes
 from fcn_train.views import Views
@@ -20,7 +20,7 @@ Add = Callable[[ConfusionMatrix, Tensor, slice], None]
 """Add the counts of some images of a batch, whose targets are given, to a matrix."""
 
 
-def counted(model: Any, images: Tensor, logits: Logits, views: Views) -> list[Add]:
+def batch_counters(model: Any, images: Tensor, logits: Logits, views: Views) -> list[Add]:
     """Run ``model`` on a batch; returns for each head what counts its predictions.
 
     Args:
@@ -42,8 +42,7 @@ def counted(model: Any, images: Tensor, logits: Logits, views: Views) -> list[Ad
         return [of_predictions(average.argmax()) for average in views.average(model, images)]
     if logits == "full":
         return [of_predictions(made) for made in in_order(model(images))]
-    heads = model.heads.values() if isinstance(model, MultiHeadFCN) else [model]
-    pairs = zip(in_order(model.scores(images)), heads, strict=True)
+    pairs = zip(in_order(model.scores(images)), head_list(model), strict=True)
     return [of_scores(scores, head.geometry) for scores, head in pairs]
 
 
@@ -98,15 +97,17 @@ class ImageCounts:
         if not self.ids:
             return np.empty(0)
         hits, unions = (
-            torch.stack([row[which] for row in rows]).cpu().numpy().astype(np.float64)
+            torch.stack([row[which] for row in rows]).cpu().numpy()
             for rows in (self._hits, self._unions)
         )
-        present = unions > 0
-        classes = present.sum(1)
-        ratios = np.divide(hits, unions, out=np.zeros_like(hits), where=present)
-        means = np.full(len(classes), np.nan)
-        np.divide(ratios.sum(1), classes, out=means, where=classes > 0)
-        return means
+        return np.array([mean_iu(*terms) for terms in zip(hits, unions, strict=True)])
+
+
+def mean_iu(hits: np.ndarray, unions: np.ndarray) -> float:
+    """The mean IU of an image whose pixels of each class that are right, and whose union of label
+    and prediction, are (C,): over the classes with a union, NaN where there are none."""
+    present = unions > 0
+    return float((hits[present] / unions[present]).mean()) if present.any() else math.nan
 
 
 def _on_cpu(rows: list[list[Tensor]]) -> list[list[Tensor]]:

@@ -21,9 +21,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from fcn_train.board import GRACE, Board
 from fcn_train.errors import Elsewhere, LostProcess, UsageError
 from fcn_train.launcher import Place, place
+from fcn_train.notices import GRACE, Board
 from fcn_train.run_folder import CONFIG
 
 T = TypeVar("T")
@@ -240,7 +240,7 @@ class Processes:
             elif self.group is not None:
                 dist.destroy_process_group()
             if not self.keeps:  # the store is the first process's own, and ends with it
-                board.part(WORD)
+                board.say_goodbye(WORD)
         except RuntimeError:  # the launcher is gone, and its store with it
             return self.first, code
         return rank == self.rank, said

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -18,6 +17,7 @@ from fcn_train.published import (
     find_experiment,
     unknown_recipe,
 )
+from fcn_train.tables import text_table
 
 HEADER = ("recipe", "data", "images", "rate", "momentum", "loss", "length", "starts from", "IU")
 DATA = {"voc": "voc2011"}  # what `fcn data get` calls the data of a kind, where not by the kind
@@ -30,8 +30,7 @@ def show_recipes(options: RecipesOptions, console: Console) -> None:
         UsageError: there is no experiment of that name.
     """
     if not options.name:
-        for line in table([HEADER, *map(_row, EXPERIMENTS)]):
-            console.line(line)
+        console.line(text_table(HEADER, [_row(name) for name in EXPERIMENTS]))
         console.line(
             "images: per step. IU: the published mean IU in %. fcn recipes NAME says more; "
             "fcn train --recipe NAME trains"
@@ -42,15 +41,6 @@ def show_recipes(options: RecipesOptions, console: Console) -> None:
         raise UsageError(f"there is no recipe {options.name!r}{unknown_recipe(options.name)}")
     for line in _description(options.name, one):
         console.line(line)
-
-
-def table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of columns as wide as their longest entry."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
 
 
 def _row(name: str) -> tuple[str, ...]:

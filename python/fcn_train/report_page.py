@@ -9,9 +9,9 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fcn_train import looked_into
+from fcn_train import pixel_pictures
 from fcn_train.history import SCORES
-from fcn_train.page import data_uri, page, table, text
+from fcn_train.page import data_uri, page, swatch, table, text
 
 if TYPE_CHECKING:
     from fcn_train.report import Result
@@ -61,8 +61,8 @@ def report_page(
         parts += ["<h2>Environment</h2>", table(environment.items())]
     if config:
         parts += ["<h2>Configuration</h2>", f"<pre>{escape(json.dumps(config, indent=2))}</pre>"]
-    parts += [f"<script>{looked_into.SCRIPT}</script>"]
-    return page(title, parts, looked_into.STYLE)
+    parts += [f"<script>{pixel_pictures.SCRIPT}</script>"]
+    return page(title, parts, pixel_pictures.STYLE)
 
 
 def _drawn(path: Path, alt: str) -> str:
@@ -76,19 +76,18 @@ def _numbers(result: Result) -> list[tuple[str, Any]]:
 def _pictures(result: Result, of_set: str) -> Iterator[str]:
     yield f"<h2>Predictions{of_set}</h2>"
     yield "<p>Image, truth, prediction, overlay; point at a pixel to read its classes.</p>"
-    yield looked_into.figures(result.rows, result.classes)
+    yield pixel_pictures.figures(result.rows, result.classes)
     for title, rows in (("Worst", result.worst), ("Best", result.best)):
         if rows:
             yield f"<h2>{title} images by mean IU{of_set}</h2>"
-            yield looked_into.figures(rows, result.classes)
+            yield pixel_pictures.figures(rows, result.classes)
 
 
 def _classes(result: Result) -> str:
     head = ("class", "IU", "accuracy", "target pixels", "most often taken for")
     lines = [f"<table><tr>{''.join(f'<th>{cell}</th>' for cell in head)}</tr>"]
     for index, row in enumerate(result.class_rows):
-        color = f"rgb{tuple(result.classes.palette[index].tolist())}"
-        swatch = f'<span class="swatch" style="background:{color}"></span>'
+        mark = swatch(result.classes.palette[index])
         iu, accuracy = (
             "absent" if math.isnan(row[key]) else f"{row[key]:.4f}" for key in ("iu", "accuracy")
         )
@@ -97,7 +96,7 @@ def _classes(result: Result) -> str:
             for other, pixels in result.taken_for(index)
         )
         lines.append(
-            f'<tr><td>{swatch}{text(row["class"])}</td><td class="number">{iu}</td>'
+            f'<tr><td>{mark}{text(row["class"])}</td><td class="number">{iu}</td>'
             f'<td class="number">{accuracy}</td>'
             f'<td class="number">{row["target_pixels"]:,}</td><td>{others}</td></tr>'
         )

@@ -22,9 +22,7 @@ from fcn_train.heads import Net, by_head, in_order
 from fcn_train.network import normalization_of
 from fcn_train.run import TrainedRun
 from fcn_train.runtime import Runtime
-from fcn_train.views import Views
-
-AT_ONCE = Views()
+from fcn_train.views import AT_ONCE, Views
 
 
 class Segmenter(Protocol):

@@ -20,7 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 from fcn_train.data import Batch, padded
 from fcn_train.data.contents import ClassWatch
 from fcn_train.heads import Net, by_head, head_names
-from fcn_train.loss import counted
+from fcn_train.loss import divisor_of_part
 from fcn_train.processes import Processes
 from fcn_train.share import Part
 from fcn_train.step import batch_seed
@@ -35,7 +35,7 @@ class SharedStep:
         net: on its device, with the same weights everywhere. Layers of it that go by the batch are
             replaced; its parameters and their names stay.
         loss: of the network, images, target and ``part``.
-        counting: the keywords of ``loss`` that ``counted`` takes, too.
+        counting: the keywords of ``loss`` that ``divisor_of_part`` takes, too.
         parts: of each batch of a step, what this process takes.
         seed: of the run.
         crop: side of the images of a step, 0 where they differ.
@@ -137,7 +137,9 @@ class SharedStep:
         for number, batch in mine.items():
             torch.manual_seed(seeds[number])
             target = by_head(self._net, list(batch.all_targets))
-            sums[number] = counted(self._net, target, part=self._parts[number], **self._counting)
+            sums[number] = divisor_of_part(
+                self._net, target, part=self._parts[number], **self._counting
+            )
         self._here.add(sums)
         return torch.where(sums > 0, sums, 1.0)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 from fcn_train import checkpoint, machine
 from fcn_train.average import Average
-from fcn_train.class_weights import by_head, class_shares, class_weights
+from fcn_train.class_weights import class_shares, class_weights, weights_by_head
 from fcn_train.compiling import compile_steps
 from fcn_train.console import Console
 from fcn_train.data.depth import NUM_CHANNELS
@@ -25,7 +25,6 @@ from fcn_train.evaluate import Counts, Evaluator, scores_of
 from fcn_train.event_files import EventFile
 from fcn_train.failures import is_out_of_memory
 from fcn_train.finish import finish
-from fcn_train.furnish import furnish
 from fcn_train.heads import head_names, in_order
 from fcn_train.initialize import initial_network
 from fcn_train.loss import HeadLosses
@@ -38,6 +37,7 @@ from fcn_train.precision import Scaler
 from fcn_train.profile import OFF, OPTIMIZER, SAVING, VALIDATION, Profile
 from fcn_train.report import summary
 from fcn_train.run_folder import RunFolder, refuse_second_run
+from fcn_train.run_start import write_run_start
 from fcn_train.runtime import Runtime
 from fcn_train.schedule import Schedule
 from fcn_train.share import shared_out
@@ -111,14 +111,20 @@ class Training:
         self._head_losses = HeadLosses()
         self._counting = {
             "reduction": optim.loss,
-            "weight": by_head(
-                *("--optim.class-weights", class_weights, optim.class_weights),
-                *(splits.train, runtime.device),
+            "weight": weights_by_head(
+                option="--optim.class-weights",
+                of_classes=class_weights,
+                choice=optim.class_weights,
+                dataset=splits.train,
+                device=runtime.device,
             ),
             "cells": optim.cells,
-            "shares": by_head(
-                *("--optim.class-sampling", class_shares, optim.class_sampling),
-                *(splits.train, runtime.device),
+            "shares": weights_by_head(
+                option="--optim.class-sampling",
+                of_classes=class_shares,
+                choice=optim.class_sampling,
+                dataset=splits.train,
+                device=runtime.device,
             ),
         }
         loss = chosen_loss(options, self.state.history.label_sets, here)
@@ -244,13 +250,11 @@ class Training:
         factor = lr_factor(state.step, self.schedule.steps, optim)
         set_lr(state.optimizer, factor)
         loss = average_gradients(
-            *(
-                state.model,
-                self._loss,
-                self._step_batches.of(state.step),
-                optim.accumulate,
-                self._runtime,
-            ),
+            state.model,
+            self._loss,
+            self._step_batches.of(state.step),
+            count=optim.accumulate,
+            runtime=self._runtime,
             scaler=state.scaler,
             profile=self._profile,
         )
@@ -324,7 +328,11 @@ class Training:
         with state.scored():
             results = self._evaluator.results(state.model, counts, per_image)
         finish(
-            *(self._folder, self._options, self._splits, state, results),
+            self._folder,
+            options=self._options,
+            splits=self._splits,
+            state=state,
+            results=results,
             seconds=seconds,
             environment=self._runtime.environment(),
             console=self._console,
@@ -337,7 +345,7 @@ class Training:
         self._start = state.step
         if self._here.first:
             environment = self._runtime.environment()
-            furnish(folder, options, self._splits, environment, further=self._further)
+            write_run_start(folder, options, self._splits, environment, further=self._further)
             if options.tensorboard:
                 self._events = EventFile(folder.path)
                 self._show()

@@ -101,6 +101,10 @@ class Views:
         return averages
 
 
+AT_ONCE = Views()
+"""All of the image, as it is."""
+
+
 def scaled(images: Tensor, scale: float) -> Tensor:
     """``images`` with sides ``scale`` times as long, at least one pixel; themselves where that is
     no change. Filtered where they get smaller, as the images of training are."""

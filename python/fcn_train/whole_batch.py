@@ -111,7 +111,10 @@ def see_whole_batches(model: nn.Module, here: Processes, current: Current, *, sy
             made: nn.Module
             if here.group is not None:
                 made = nn.SyncBatchNorm(
-                    *(module.num_features, module.eps, module.momentum), process_group=here.group
+                    module.num_features,
+                    eps=module.eps,
+                    momentum=module.momentum,
+                    process_group=here.group,
                 )
             else:
                 made = GlooBatchNorm(module.num_features, module.eps, module.momentum)

@@ -18,9 +18,9 @@ from fcn_train import calibration
 from fcn_train.data import IMAGENET, image_to_tensor, open_dataset
 from fcn_train.evaluate import Evaluator
 from fcn_train.options import Logits
+from fcn_train.probabilities import sure_labels
 from fcn_train.run import load_run
 from fcn_train.runtime import Runtime
-from fcn_train.sure import sure_labels
 from fcn_train.views import Views
 
 Command = Callable[..., tuple[int, str, str]]

@@ -117,7 +117,15 @@ def test_defects_keep_their_traceback(error: Exception) -> None:
 
 
 def test_remedy_is_that_of_the_command() -> None:
-    for command, remedy in (("evaluate", "try --batch 1"), ("predict", "try smaller images")):
+    remedies = {
+        "evaluate": "try --batch 1",
+        "predict": "try --tile 512, or smaller images",
+        "classify": "try smaller images, or a smaller --resize or --crop",
+        "compare": "try fewer runs, or --images 0",
+        "serve": "try smaller images, or start fcn serve with a smaller --max-megapixels",
+        "data": "try smaller images",
+    }
+    for command, remedy in remedies.items():
         failure = explain(MemoryError(), command)
         assert failure is not None
         assert remedy in failure.text

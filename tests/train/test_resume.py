@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from fcn_train import checkpoint, furnish
+from fcn_train import checkpoint, run_start
 from fcn_train.config import load_config
 from fcn_train.errors import Interrupted, UsageError
 from fcn_train.network import build_network
@@ -95,7 +95,7 @@ def test_config_is_written_last(
 ) -> None:
     """It marks a run folder, so whoever finds it finds the rest as well."""
     run = tmp_path / "run"
-    written = furnish.write_text
+    written = run_start.write_text
 
     def check(path: Path, text: str) -> None:
         if path.name == "config.json":
@@ -103,10 +103,10 @@ def test_config_is_written_last(
             kill()
         written(path, text)
 
-    monkeypatch.setattr(furnish, "write_text", check)
+    monkeypatch.setattr(run_start, "write_text", check)
     with pytest.raises(Killed):
         train(replace(tiny_options, output=run))
-    monkeypatch.setattr(furnish, "write_text", written)
+    monkeypatch.setattr(run_start, "write_text", written)
     assert train(replace(tiny_options, output=run)) == run  # the folder holds no run yet
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fcn_ext.metrics import scores_from_matrix
 from fcn_ext.numpy import confusion_matrix
+from fcn_train import per_image
 from fcn_train.data import IGNORE_INDEX, Example, SegmentationDataset, input_to_tensor
 from fcn_train.data.opening import open_split, validation_options
 from fcn_train.errors import UsageError
@@ -50,7 +50,8 @@ def mean_iu(prediction: np.ndarray, target: np.ndarray, num_classes: int) -> flo
     """The mean IU of one image: over the classes in its label or its prediction, NaN if the label
     is void everywhere."""
     counts = confusion_matrix(prediction, target, num_classes, IGNORE_INDEX)
-    return float(scores_from_matrix(counts).mean_iu)
+    hits = counts.diagonal()
+    return per_image.mean_iu(hits, counts.sum(0) + counts.sum(1) - hits)
 
 
 def validation_sets(runs: Sequence[TrainedRun]) -> list[SegmentationDataset]:

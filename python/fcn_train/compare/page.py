@@ -11,7 +11,7 @@ from fcn_train.classes import Classes
 from fcn_train.compare.images import Difference
 from fcn_train.compare.records import Record, differing_options
 from fcn_train.compare.tables import class_rows, number, score_rows
-from fcn_train.page import data_uri, jpeg, page, png, table, text
+from fcn_train.page import data_uri, jpeg, page, png, swatch, table, text
 from fcn_train.pictures import LONGEST, draw_figure, label_axes, new_figure
 from fcn_train.shown import shown
 
@@ -127,8 +127,5 @@ def _legend(classes: Classes, differences: Sequence[Difference]) -> str:
     marks = []
     for index in sorted(used):
         name = classes.names[index] if index < len(classes.names) else "void"
-        color = f"rgb{tuple(classes.palette[index].tolist())}"
-        marks.append(
-            f'<span><span class="swatch" style="background:{color}"></span>{text(name)}</span>'
-        )
+        marks.append(f"<span>{swatch(classes.palette[index])}{text(name)}</span>")
     return f"<p>{' &emsp; '.join(marks)}</p>"

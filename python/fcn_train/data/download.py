@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import math
 import os
 import shutil
@@ -13,12 +12,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fcn_train.errors import UsageError
-from fcn_train.files import in_mib, make_folder, refused_as_write_error, sync_folder
+from fcn_train.files import (
+    file_digest,
+    in_mib,
+    make_folder,
+    refused_as_write_error,
+    sha256,
+    sync_folder,
+)
 
 if TYPE_CHECKING:
     from fcn_train.console import Console
 
-__all__ = ["Download", "checksum", "download"]
+__all__ = ["Download", "download"]
 
 _PIECE, _MIB = 2**16, 2**20
 _ATTEMPTS = 5  # at one address, as long as each brings something
@@ -72,7 +78,7 @@ def download(item: Download, folder: Path, console: Console, mirrors: Sequence[s
         PosixPath('data/set.tar')
     """
     target = folder / item.name
-    if target.is_file() and (not item.md5 or checksum(target, "md5") == item.md5):
+    if target.is_file() and (not item.md5 or file_digest(target, "md5") == item.md5):
         return target
     make_folder(folder)
     part = target.with_name(f"{target.name}.part")
@@ -93,23 +99,14 @@ def download(item: Download, folder: Path, console: Console, mirrors: Sequence[s
             os.replace(part, target)
             sync_folder(folder)
         if not item.md5:
-            sha256 = checksum(target, "sha256")
-            console.warn(f"{target}: no checksum was published to compare with; sha256 {sha256}")
+            found = sha256(target)
+            console.warn(f"{target}: no checksum was published to compare with; sha256 {found}")
         return target
     kept = f"; {in_mib(part.stat().st_size)} are kept and continued" if part.is_file() else ""
     raise UsageError(
         f"{target}: cannot be downloaded: {'; '.join(reasons)}{kept}; try again, give a --mirror, "
         "or put the file there yourself"
     )
-
-
-def checksum(path: Path, algorithm: str) -> str:
-    """The checksum of a file, hexadecimal."""
-    digest = hashlib.new(algorithm, usedforsecurity=False)
-    with path.open("rb") as file:
-        while piece := file.read(_MIB):
-            digest.update(piece)
-    return digest.hexdigest()
 
 
 class _FailedError(Exception):
@@ -128,7 +125,7 @@ def _complete(url: str, item: Download, part: Path, console: Console) -> str:
             if attempts and _size(part) > before:
                 continue  # the connection broke; the next goes on from there
             return str(error)
-        found = checksum(part, "md5") if item.md5 else ""
+        found = file_digest(part, "md5") if item.md5 else ""
         if found == item.md5:
             return ""
         part.unlink()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from fcn_train.card import Subject, write_file_card
@@ -14,7 +13,7 @@ from fcn_train.export.check import Agreement, compare, trials
 from fcn_train.export.metadata import Metadata, metadata_of
 from fcn_train.export.plain import ExportedNet, plain_network
 from fcn_train.export_options import SUFFIXES, ExportOptions, Format
-from fcn_train.files import atomic_path, make_folder, remove_leftovers
+from fcn_train.files import atomic_path, make_folder, remove_leftovers, sha256
 from fcn_train.network import normalization_of
 from fcn_train.run import TrainedRun, load_run
 from fcn_train.run_folder import RunFolder
@@ -67,7 +66,7 @@ def export(options: ExportOptions, console: Console | None = None) -> Path:
     )
     facts = {
         "file": path.name,
-        "SHA-256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "SHA-256": sha256(path),
         "format": options.format,
         "takes": _taken(metadata),
         "gives": ", ".join(metadata.output_names),

@@ -13,47 +13,25 @@ import io
 import json
 import struct
 import time
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import torch
 
-from fcn_ext import ops
 from fcn_train.classes import Classes
 from fcn_train.data import image_to_tensor
-from fcn_train.heads import in_order
 from fcn_train.network import normalization_of
 from fcn_train.predict import indexed
+from fcn_train.probabilities import segment_surely
 from fcn_train.run import TrainedRun
 from fcn_train.runtime import Runtime
-
-
-class Seen(NamedTuple):
-    """Of one set of labels: labels (H, W) uint8 and their probabilities (H, W) float32."""
-
-    labels: np.ndarray
-    probability: np.ndarray
-
-
-@torch.inference_mode()
-def look(run: TrainedRun, runtime: Runtime, image: np.ndarray) -> list[Seen]:
-    """What the network of ``run``, placed on ``runtime``, sees in an image (H, W, 3) uint8."""
-    tensor = image_to_tensor(image, normalization_of(run.options.model))
-    with runtime.autocast():
-        found = in_order(run.model.scores(runtime.images(tensor[None])))
-    seen = []
-    for scores, head in zip(found, run.model.heads.values(), strict=True):
-        geometry: Any = head.geometry
-        size = image.shape[:2]
-        labels, probability = ops.argmax(scores, size, geometry, return_probability=True)
-        seen.append(Seen(labels[0].cpu().numpy(), probability[0].float().cpu().numpy()))
-    return seen
+from fcn_train.views import AT_ONCE
 
 
 def answer(run: TrainedRun, runtime: Runtime, image: np.ndarray) -> bytes:
-    """``look`` at an image, packed."""
+    """What the network of ``run``, placed on ``runtime``, sees in an image (H, W, 3) uint8."""
     began = time.monotonic()
-    seen = look(run, runtime, image)
+    tensor = image_to_tensor(image, normalization_of(run.options.model))
+    seen = segment_surely(run.model, tensor, runtime, AT_ONCE)
     header: dict[str, Any] = {
         "height": image.shape[0],
         "width": image.shape[1],
@@ -61,13 +39,13 @@ def answer(run: TrainedRun, runtime: Runtime, image: np.ndarray) -> bytes:
         "sets": [],
     }
     parts = []
-    for classes, one in zip(run.label_sets, seen, strict=True):
-        own = [one.labels.tobytes(), _steps(one.probability).tobytes(), _png(one.labels, classes)]
+    for classes, (labels, probability) in zip(run.label_sets, seen, strict=True):
+        own = [labels.tobytes(), _steps(probability).tobytes(), _png(labels, classes)]
         header["sets"].append(
             {
                 "name": classes.label_set,
                 "lengths": [len(part) for part in own],
-                "classes": class_rows(one, len(classes.names)),
+                "classes": class_rows(labels, probability, len(classes.names)),
             }
         )
         parts += own
@@ -75,9 +53,11 @@ def answer(run: TrainedRun, runtime: Runtime, image: np.ndarray) -> bytes:
     return b"".join([struct.pack("<I", len(text)), text, *parts])
 
 
-def class_rows(seen: Seen, num_classes: int) -> list[dict[str, Any]]:
+def class_rows(
+    labels: np.ndarray, probability: np.ndarray, num_classes: int
+) -> list[dict[str, Any]]:
     """The classes that occur, the largest first: share of the pixels, and mean probability."""
-    labels, probability = seen.labels.ravel(), seen.probability.ravel()
+    labels, probability = labels.ravel(), probability.ravel()
     counts = np.bincount(labels, minlength=num_classes)
     sums = np.bincount(labels, weights=probability, minlength=num_classes)
     order = sorted(np.flatnonzero(counts), key=lambda index: (-counts[index], index))

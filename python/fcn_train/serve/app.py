@@ -144,7 +144,7 @@ class App:
 
     def _failed(self, error: Exception) -> Response:
         """What the page says of a failure is no more than it needs; the console says all."""
-        failure = explain(error, "predict")
+        failure = explain(error, "serve")
         self._warn(f"a picture failed: {failure.text if failure else repr(error)}")
         text = "the program failed; its console says why"
         if failure is not None and is_out_of_memory(error):
@@ -169,7 +169,7 @@ def is_own_host(header: str, host: str) -> bool:
     name = name.strip("[]").lower()
     if name in ("localhost", host.lower()):
         return True
-    local = _is_loopback(host)
+    local = is_loopback(host)
     try:
         address = ipaddress.ip_address(name)
     except ValueError:
@@ -177,7 +177,8 @@ def is_own_host(header: str, host: str) -> bool:
     return address.is_loopback or not local
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether a server at ``host`` is reached from its own machine alone."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import ipaddress
 import socket
 import threading
 from collections.abc import Iterator
@@ -76,7 +75,7 @@ def listening(options: ServeOptions, console: Console) -> Iterator[Server]:
     """A server that is bound to its address, closed at the end. Raises as ``serve``."""
     import_extra("waitress", "fcn serve", "serve")
     import_extra("werkzeug", "fcn serve", "serve")
-    from fcn_train.serve.app import App, Limits
+    from fcn_train.serve.app import App, Limits, is_loopback
 
     check(options)
     runtime = open_runtime(options.device, options.threads, options.amp, console.warn)
@@ -92,7 +91,7 @@ def listening(options: ServeOptions, console: Console) -> Iterator[Server]:
     bound = bind(options)
     # The application refuses files of more bytes; the server ends the connection of larger ones.
     server = Server(app, bound, limits.file_bytes + 1, options.host)
-    if not _is_local(options.host):
+    if not is_loopback(options.host):
         console.warn(f"--host {options.host}: whoever reaches this address can use the page")
     try:
         yield server
@@ -138,13 +137,6 @@ def _name_of(host: str) -> str:
     """What a browser on this machine calls ``host``."""
     name = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"[{name}]" if ":" in name else name
-
-
-def _is_local(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _why_not(options: ServeOptions, error: OSError) -> str:

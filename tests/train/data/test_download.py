@@ -12,8 +12,9 @@ import pytest
 
 from fcn_train.console import Console
 from fcn_train.data import download as module
-from fcn_train.data.download import Download, checksum, download
+from fcn_train.data.download import Download, download
 from fcn_train.errors import UsageError, WriteError
+from fcn_train.files import sha256
 from tests.train.serving import Server, serving
 
 CONTENT = bytes(range(256)) * 12_000  # three pieces
@@ -115,7 +116,7 @@ def test_without_a_published_checksum_its_own_is_told(
 ) -> None:
     path = download(Download((f"{server.address}/good/set.tar",)), tmp_path, quiet())
     assert f"sha256 {hashlib.sha256(CONTENT).hexdigest()}" in capsys.readouterr().err
-    assert checksum(path, "sha256") == hashlib.sha256(CONTENT).hexdigest()
+    assert sha256(path) == hashlib.sha256(CONTENT).hexdigest()
 
 
 def test_a_file_of_another_checksum_is_fetched_again(server: Server, tmp_path: Path) -> None:

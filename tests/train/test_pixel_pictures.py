@@ -14,9 +14,9 @@ import pytest
 
 from fcn_ext.numpy import voc_palette
 from fcn_train.classes import Classes
-from fcn_train.looked_into import LONGEST, SCRIPT, STYLE, figures
 from fcn_train.page import page
 from fcn_train.pictures import Picture
+from fcn_train.pixel_pictures import LONGEST, SCRIPT, STYLE, figures
 from tests.train.pages import Page, picture_at
 
 NAMES = ("sky", "a \"b\" & </div><script>alert('c')</script>")

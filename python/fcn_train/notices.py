@@ -51,8 +51,9 @@ class Board:
             time.sleep(LOOK_EVERY)
         return True
 
-    def part(self, patience: float) -> None:
-        """Say goodbye; the first process waits ``patience`` seconds for all others to."""
+    def say_goodbye(self, patience: float) -> None:
+        """Tell the others that this process leaves; the first one waits ``patience`` seconds until
+        all others have told so."""
         until = time.monotonic() + patience
         gone = self._store.add("gone", 1)
         while self._rank == 0 and gone < self._size and time.monotonic() < until:

@@ -13,7 +13,7 @@ from fcn_train.run_folder import RAW, RunFolder
 from fcn_train.splits import Splits
 
 
-def furnish(
+def write_run_start(
     folder: RunFolder,
     options: TrainOptions,
     splits: Splits,
