@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,6 +13,7 @@ from fcn_train.classes import Classes
 from fcn_train.config import flat, to_dict
 from fcn_train.data import Normalization
 from fcn_train.data.licenses import license_of
+from fcn_train.errors import UsageError
 from fcn_train.files import write_text
 from fcn_train.history import SCORES
 from fcn_train.network import normalization_of
@@ -21,6 +21,7 @@ from fcn_train.optim_options import OptimOptions
 from fcn_train.options import TrainOptions
 from fcn_train.report_page import LABELS
 from fcn_train.run_folder import TECHNICAL, RunFolder
+from fcn_train.run_scores import best_row, read_evaluations, read_json, scores_by_set
 from fcn_train.shown import shown
 
 
@@ -186,7 +187,7 @@ def _last(text: str) -> str:
 def _scores(subject: Subject, metrics: Mapping[str, Any] | None) -> list[str]:
     if metrics is None:
         return ["None: these weights were not scored, as their training has not ended."]
-    of_sets = metrics.get("label_sets", {"": metrics})
+    of_sets = scores_by_set(metrics)
     parts = []
     for name, scores in of_sets.items():
         if name:
@@ -210,31 +211,24 @@ def _saved_metrics(subject: Subject) -> Mapping[str, Any] | None:
     """The scores of the weights: of the end, or of the best evaluation."""
     if subject.weights == "last":
         return _read_json(subject.folder.metrics) or None
-    try:
-        with (subject.folder.path / "evaluations.csv").open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, ValueError):
-        return None
     names = [classes.label_set for classes in subject.label_sets]
-    firsts = [f"{name}_" if name else "" for name in names]
     try:
-        best = max(rows, key=lambda row: float(row[f"{firsts[0]}mean_iu"]))
-        found = {
-            name: {key: float(best[first + key]) for key in SCORES}
-            for name, first in zip(names, firsts, strict=True)
-        }
-    except (KeyError, ValueError, TypeError):
+        of_sets = read_evaluations(subject.folder.path, names)
+    except UsageError:
         return None
+    best = best_row(of_sets[0])
+    if best is None:
+        return None
+    found = {name: rows[best] for name, rows in zip(names, of_sets, strict=True)}
     return {"label_sets": found} if len(names) > 1 else found[names[0]]
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    """The object in a file of the run folder; empty where there is none."""
+    """The object in a file of the run folder; empty where it is absent or damaged."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_json(path)
+    except UsageError:
         return {}
-    return values if isinstance(values, dict) else {}
 
 
 def _number(value: Any) -> str:

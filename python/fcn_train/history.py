@@ -62,9 +62,7 @@ class History:
     @property
     def evaluations_header(self) -> tuple[str, ...]:
         """What a row of ``evaluations`` holds."""
-        names = (
-            f"{name}_{score}" if name else score for name in self.label_sets for score in SCORES
-        )
+        names = (score_column(name, score) for name in self.label_sets for score in SCORES)
         return ("step", "epoch", *names)
 
     def is_best(self, scores: Scores) -> bool:
@@ -135,6 +133,11 @@ class History:
         training = [[*row, *(heads or missing)] for row, heads in rows]
         write_csv(folder / "training.csv", self.training_header, training)
         write_csv(folder / "evaluations.csv", self.evaluations_header, self.evaluations)
+
+
+def score_column(label_set: str, score: str) -> str:
+    """The column of ``evaluations.csv`` that holds a score of a set of labels, "" the only one."""
+    return f"{label_set}_{score}" if label_set else score
 
 
 def _mean(values: Sequence[float]) -> float:

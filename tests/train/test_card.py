@@ -94,6 +94,15 @@ def test_scores_follow_the_weights(tmp_path: Path) -> None:
         assert f"| {MEAN_IU} | {score} |" in path.read_text()
 
 
+def test_best_weights_have_the_best_scores_after_one_that_is_nan(tmp_path: Path) -> None:
+    (tmp_path / "evaluations.csv").write_text(
+        "step,epoch,pixel_accuracy,mean_accuracy,mean_iu,mean_iu_present,frequency_weighted_iu\n"
+        "1,1,nan,nan,nan,nan,nan\n2,1,.6,.7,.8,.9,.9\n3,1,.1,.2,.7,.4,.5\n"
+    )
+    path = write_file_card(tmp_path / "b.onnx", subject_of(tmp_path, "best"), {})
+    assert f"| {MEAN_IU} | 0.8000 |" in path.read_text()
+
+
 def test_several_sets_have_their_scores(tmp_path: Path) -> None:
     sets = {name: {"mean_iu": value} for name, value in (("semantic", 0.1), ("geometric", 0.2))}
     card = model_card(subject_of(tmp_path), {"label_sets": sets})

@@ -76,9 +76,7 @@ def _curves(records: Sequence[Record]) -> str:
         style = ("-", "--", ":")[index // len(COLORS) % 3]
         rows = np.array(record.training, dtype=np.float64).reshape(-1, 2)
         left.plot(rows[:, 0], rows[:, 1], color=color, linestyle=style, linewidth=1.4, label=name)
-        label_set = record.sets[0].classes.label_set if len(record.sets) > 1 else ""
-        column = f"{label_set}_mean_iu" if label_set else "mean_iu"
-        points = [(row["step"], row[column]) for row in record.evaluations]
+        points = [(row["step"], row["mean_iu"]) for row in record.evaluations]
         steps, values = np.array(points, dtype=np.float64).reshape(-1, 2).T
         right.plot(steps, values, color=color, linestyle=style, marker="o", markersize=4)
     losses = [loss for record in records for _, loss in record.training]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +14,14 @@ from fcn_train.errors import UsageError
 from fcn_train.history import SCORES
 from fcn_train.options import TrainOptions
 from fcn_train.run_folder import RunFolder
+from fcn_train.run_scores import (
+    Row,
+    best_row,
+    read_evaluations,
+    read_json,
+    read_training,
+    scores_by_set,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +51,7 @@ class Record:
         options: of the training.
         sets: scores of each set of labels.
         training: (step, loss) of the logged steps.
-        evaluations: step and scores of each evaluation, by the columns of ``evaluations.csv``.
+        evaluations: step and scores of each evaluation, on the first set of labels.
         images: fingerprint of the split it is scored on; "" where it is not known.
         finished: whether all its steps were taken.
     """
@@ -97,34 +103,24 @@ def differing_options(records: Sequence[Record]) -> list[tuple[str, list[Any]]]:
 def _read(path: Path, name: str) -> Record:
     folder = RunFolder(path)
     options, sets = load_config(path), load_classes(folder.classes)
-    metrics = _json(folder.metrics)
-    evaluations = _rows(path / "evaluations.csv")
-    training = [(row["step"], row["loss"]) for row in _rows(path / "training.csv")]
+    metrics = read_json(folder.metrics)
+    evaluations = read_evaluations(path, [classes.label_set for classes in sets])
+    training = [(row["step"], row["loss"]) for row in read_training(path)]
     try:
-        by_set = metrics.get("label_sets", {"": metrics} if metrics else {})
+        by_set = scores_by_set(metrics)
         scores = tuple(
-            _scores(classes, by_set.get(classes.label_set), evaluations, len(sets) > 1)
-            for classes in sets
+            _scores(classes, by_set.get(classes.label_set), rows)
+            for classes, rows in zip(sets, evaluations, strict=True)
         )
-        images = str(_json(folder.splits).get("val", {}).get("fingerprint", ""))
+        images = str(read_json(folder.splits).get("val", {}).get("fingerprint", ""))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise UsageError(f"{folder.metrics}: is not what fcn train writes ({error!r})") from None
-    return Record(path, name, options, scores, training, evaluations, images, bool(metrics))
+    return Record(path, name, options, scores, training, evaluations[0], images, bool(metrics))
 
 
-def _scores(
-    classes: Classes,
-    metrics: Mapping[str, Any] | None,
-    evaluations: Sequence[Mapping[str, float]],
-    several: bool,
-) -> SetScores:
-    prefix = f"{classes.label_set}_" if several else ""
-    rows = [
-        {"step": row["step"], **{name: row[prefix + name] for name in SCORES}}
-        for row in evaluations
-    ]
-    known = [row for row in rows if not math.isnan(row["mean_iu"])]
-    best = max(known, key=lambda row: row["mean_iu"], default={})
+def _scores(classes: Classes, metrics: Mapping[str, Any] | None, rows: Sequence[Row]) -> SetScores:
+    number = best_row(rows)
+    best: Mapping[str, float] = {} if number is None else rows[number]
     last: Mapping[str, float] = rows[-1] if rows else {}
     class_iu = None
     if metrics is not None:
@@ -137,27 +133,3 @@ def _scores(
 
 def _number(value: float | None) -> float:
     return math.nan if value is None else float(value)
-
-
-def _json(path: Path) -> dict[str, Any]:
-    """What a file holds; nothing if it is not there."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path}: cannot be read ({error}); give a run folder") from None
-    return values if isinstance(values, dict) else {}
-
-
-def _rows(path: Path) -> list[dict[str, float]]:
-    """The rows of a table of numbers; none if it is not there."""
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            return [
-                {key: float(value) for key, value in row.items()} for row in csv.DictReader(file)
-            ]
-    except FileNotFoundError:
-        return []
-    except (OSError, ValueError, TypeError) as error:
-        raise UsageError(f"{path}: cannot be read ({error}); give a run folder") from None

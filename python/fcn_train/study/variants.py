@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import json
 import re
 import statistics
@@ -23,6 +22,7 @@ from fcn_train.model_options import WITHOUT_FC
 from fcn_train.options import TrainOptions
 from fcn_train.run import load_run
 from fcn_train.run_folder import RunFolder
+from fcn_train.run_scores import read_evaluations, read_training
 from fcn_train.study.findings import Findings
 from fcn_train.study.options import TrainStudyOptions
 from fcn_train.study.pictures import Line, draw_lines
@@ -219,12 +219,12 @@ def train_variant(
         stage_name = f"{name}-{seed}" + (f"-{number}" if len(stages) > 1 else "")
         run = train_once(own, folder / stage_name, console)
         before = sum(steps)
-        rows = _read(run / "training.csv")
-        losses += [(before + int(row["step"]), float(row["loss"])) for row in rows]
+        rows = read_training(run)
+        losses += [(before + int(row["step"]), row["loss"]) for row in rows]
         steps.append(int(rows[-1]["step"]))
         scores += [
-            (before + int(row["step"]), float(row["mean_iu"]), float(row["pixel_accuracy"]))
-            for row in _read(run / "evaluations.csv")
+            (before + int(row["step"]), row["mean_iu"], row["pixel_accuracy"])
+            for row in read_evaluations(run, [""])[0]
         ]
         seconds.append(float(json.loads((run / SECONDS).read_text("utf-8"))["per_step"]))
     assert run is not None
@@ -334,8 +334,3 @@ def _mean_lines(trained: Sequence[Trained], which: str, *, by_time: bool) -> Map
             line.append((x, 100 * y if which == "scores" else y))
         lines[name] = line
     return lines
-
-
-def _read(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
