@@ -34,9 +34,12 @@ def main() -> None:
     torch.manual_seed(0)
     torch.set_num_threads(1)  # images this small do not pay for more
     model = nn.Sequential(
-        *(nn.Conv2d(3, 16, 3, stride=2, padding=1), nn.ReLU()),
-        *(nn.Conv2d(16, 32, 3, stride=2, padding=1), nn.ReLU()),
-        *(nn.Conv2d(32, 32, 3, stride=2, padding=1), nn.ReLU()),
+        nn.Conv2d(3, 16, 3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(16, 32, 3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(32, 32, 3, stride=2, padding=1),
+        nn.ReLU(),
         nn.Conv2d(32, CLASSES, 1),
     )
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)

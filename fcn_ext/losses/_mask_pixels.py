@@ -79,7 +79,9 @@ class MaskPixels:
     def _losses(self, labels: Tensor) -> Tensor:
         try:
             loss = ops.cross_entropy(
-                *(self._pairs, labels, self._geometry),
+                self._pairs,
+                labels,
+                self._geometry,
                 ignore_index=self._ignore_index,
                 reduction="none",
             )

@@ -38,6 +38,7 @@ from fcn_train.data_options import (
 from fcn_train.errors import UsageError
 from fcn_train.files import atomic_path, make_folder, write_text
 from fcn_train.report import to_json
+from fcn_train.tables import text_table
 
 _NYUD_SIZE = (480, 640)
 
@@ -140,13 +141,11 @@ def _show(
         means = ", ".join(f"{value:.2f}" for value in statistics.depth["hha_mean"])
         taken = ", ".join(f"{value:.2f}" for value in HHA_MEAN)
         console.line(f"HHA mean {means} (networks see it minus {taken})")
-    width = max(len(name) for name in dataset.class_names)
-    console.line(f"{'class':<{width}}  {'images':>7}  {'pixels':>12}  {'weight':>8}")
-    for row in values["classes"]:
-        console.line(
-            f"{row['name']:<{width}}  {row['images']:>7,}  {row['pixels']:>12,}  "
-            f"{row['weight']:>8.3f}"
-        )
+    rows = [
+        (row["name"], f"{row['images']:,}", f"{row['pixels']:,}", f"{row['weight']:.3f}")
+        for row in values["classes"]
+    ]
+    console.line(text_table(("class", "images", "pixels", "weight"), rows))
     counts = np.zeros(256, dtype=np.int64)
     counts[: dataset.num_classes] = statistics.pixels
     counts[IGNORE_INDEX] = statistics.void_pixels

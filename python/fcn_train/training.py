@@ -138,7 +138,8 @@ class Training:
         channels = NUM_CHANNELS[splits.train.channels]
         machine.check_memory(
             max(map(len, self._parts)) * data.crop**2 * channels * 4,
-            *("a batch of images", "give a smaller --data.crop"),
+            what="a batch of images",
+            remedy="give a smaller --data.crop",
         )
         self._step_batches = StepBatches(
             options, splits, runtime, normalization, self._parts, console, profile

@@ -91,9 +91,15 @@ def call(
     gradient, memory = guarded(input.shape, dtype, case.gradient_layout)
     emulation.call(
         "cross_entropy",
-        *(case.problem(input, target, gradient), case.label_smoothing, int(mean)),
-        *(input, target, case.weight_of(dtype)),
-        *(loss, total_weight, gradient if with_gradient else None),
+        case.problem(input, target, gradient),
+        case.label_smoothing,
+        int(mean),
+        input,
+        target,
+        case.weight_of(dtype),
+        loss,
+        total_weight,
+        gradient if with_gradient else None,
     )
     check_guards(gradient, memory)
     return Result(loss, total_weight, gradient)

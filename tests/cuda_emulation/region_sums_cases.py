@@ -78,10 +78,8 @@ def call(
     problem = case.problem(input, target, gradient)
     operands = (input, target, case.weight_of(dtype))
     emulation.call("region_sums", problem, *operands, sums, losses if case.losses else None)
-    emulation.call(
-        *("region_sums_backward", problem, grad_sums, grad_losses if case.losses else None),
-        *(*operands, gradient),
-    )
+    grads = (grad_sums, grad_losses if case.losses else None)
+    emulation.call("region_sums_backward", problem, *grads, *operands, gradient)
     check_guards(sums, sums_memory)
     check_guards(losses, losses_memory)
     check_guards(gradient, memory)

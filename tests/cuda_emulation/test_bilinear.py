@@ -110,9 +110,12 @@ def test_expanded_and_reversed(emulation: Emulation, layout: torch.memory_format
     batch, channel, row_stride, column_stride = grad.stride()
     emulation.call(
         "bilinear_backward",
-        *(grad.dtype, map.geometry(2, 3)),
-        *(last, (batch, channel, -row_stride, -column_stride)),
-        *(output, int(layout == CHANNELS_LAST)),
+        grad.dtype,
+        map.geometry(2, 3),
+        last,
+        (batch, channel, -row_stride, -column_stride),
+        output,
+        int(layout == CHANNELS_LAST),
     )
     check_guards(output, memory)
     assert_close(output, reference_backward(map, grad.flip(2, 3)))

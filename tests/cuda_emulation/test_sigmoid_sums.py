@@ -83,12 +83,9 @@ def check(
     emulation.call("sigmoid_sums", dtype, geometry, *of_scores, *of_target, sums)
     check_guards(sums, memory)
     gradient, memory = guarded(tuple(scores.shape), accumulated(dtype), layout)
-    weights = weights.to(accumulated(dtype))
-    emulation.call(
-        "sigmoid_sums_backward",
-        *(dtype, geometry, weights, batch * masks, *of_scores, *of_target),
-        *(gradient, gradient.stride()),
-    )
+    weigh = (weights.to(accumulated(dtype)), batch * masks)
+    made = (gradient, gradient.stride())
+    emulation.call("sigmoid_sums_backward", dtype, geometry, *weigh, *of_scores, *of_target, *made)
     check_guards(gradient, memory)
     tolerance = 1e-12 if dtype == torch.float64 else 1e-5
     for actual, right in ((sums, expected.detach()), (gradient, wide.grad)):
@@ -126,11 +123,10 @@ def test_a_target_out_of_range_is_nan(emulation: Emulation) -> None:
     target = torch.zeros((1, 2, *map.output_size), dtype=torch.int64)
     target[0, 1, 2, 3] = 5
     sums, _ = guarded((1, 2, 8), torch.float32)
+    of_scores = (scores, scores.stride())
     of_target = (target, target.dtype, target.stride(), 7, 2.0, 1)
-    emulation.call(
-        "sigmoid_sums",
-        *(scores.dtype, map.geometry(1, 2), scores, scores.stride(), *of_target, sums),
-    )
+    geometry = map.geometry(1, 2)
+    emulation.call("sigmoid_sums", scores.dtype, geometry, *of_scores, *of_target, sums)
     assert sums[0, 0].isfinite().all()
     assert sums[0, 1].isnan().all()
 
@@ -141,11 +137,10 @@ def test_no_masks(emulation: Emulation) -> None:
         scores = torch.zeros(*masks, *map.input_size)
         sums, memory = guarded((*masks, 8), torch.float32)
         target = torch.zeros((*masks, *map.output_size), dtype=torch.uint8)
+        of_scores = (scores, scores.stride())
         of_target = (target, target.dtype, target.stride(), 7, None, 0)
-        emulation.call(
-            "sigmoid_sums",
-            *(scores.dtype, map.geometry(*masks), scores, scores.stride(), *of_target, sums),
-        )
+        geometry = map.geometry(*masks)
+        emulation.call("sigmoid_sums", scores.dtype, geometry, *of_scores, *of_target, sums)
         check_guards(sums, memory)
 
 
@@ -164,10 +159,18 @@ def test_losses_weigh_each_mask_alike_in_all_images(
     expected.sum().backward()
     weight, sums = weight.to(accumulated(dtype)), sums.to(accumulated(dtype))
     gradient, memory = guarded(tuple(scores.shape), accumulated(dtype), CONTIGUOUS)
+    of_scores = (scores, scores.stride())
+    of_target = (target, target.dtype, target.stride(), 7, None, 0)
     emulation.call(
         "sigmoid_sums_backward",
-        *(dtype, map.geometry(batch, masks), weight, masks, scores, scores.stride(), target),
-        *(target.dtype, target.stride(), 7, None, 0, gradient, gradient.stride()),
+        dtype,
+        map.geometry(batch, masks),
+        weight,
+        masks,
+        *of_scores,
+        *of_target,
+        gradient,
+        gradient.stride(),
     )
     check_guards(gradient, memory)
     torch.testing.assert_close(gradient.double(), wide.grad, rtol=0, atol=1e-5)
@@ -193,11 +196,9 @@ def test_infinite_scores(emulation: Emulation, gamma: float) -> None:
     pixels = target[0, 0].numel()
     assert sums.tolist() == [[[0, 0, pixels, pixels, 0, 0, 0, 0], [0, 0, 0, pixels, 0, 0, 0, 0]]]
     gradient, _ = guarded(tuple(scores.shape), torch.float32)
-    weights = torch.ones(1, 2, 8)
+    weigh, made = (torch.ones(1, 2, 8), 2), (gradient, gradient.stride())
     emulation.call(
-        "sigmoid_sums_backward",
-        *(scores.dtype, geometry, weights, 2, *of_scores, *of_target),
-        *(gradient, gradient.stride()),
+        "sigmoid_sums_backward", scores.dtype, geometry, *weigh, *of_scores, *of_target, *made
     )
     assert not gradient.any()
 

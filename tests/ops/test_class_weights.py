@@ -93,14 +93,18 @@ def test_weights_that_are_not_finite(
             options = {"reduction": reduction, "label_smoothing": smoothing}
             loss, gradient = loss_and_gradient(
                 ops.cross_entropy,
-                *(scores.to(device), target.to(device), geometry),
+                scores.to(device),
+                target.to(device),
+                geometry,
                 factor=None if factor is None else factor.to(device),
                 weight=weight.to(device),
                 **options,
             )
             expected, expected_gradient = loss_and_gradient(
                 reference.cross_entropy,
-                *(scores.double(), target, geometry),
+                scores.double(),
+                target,
+                geometry,
                 factor=factor,
                 weight=weight.double(),
                 **options,
@@ -128,13 +132,17 @@ def test_random_weights(device: torch.device) -> None:
         smoothing = rng.choice([0.0, 0.0, 0.2])
         scores, target, weight = operands(name, changed, torch.float32, seed)
         loss = ops.cross_entropy(
-            *(scores.to(device), target.to(device), MAPS[name][0]),
+            scores.to(device),
+            target.to(device),
+            MAPS[name][0],
             weight=weight.to(device),
             reduction=reduction,
             label_smoothing=smoothing,
         )
         expected = reference.cross_entropy(
-            *(scores.double(), target, MAPS[name][0]),
+            scores.double(),
+            target,
+            MAPS[name][0],
             weight=weight.double(),
             reduction=reduction,
             label_smoothing=smoothing,

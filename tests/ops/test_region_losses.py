@@ -103,7 +103,10 @@ def test_every_weighting(weighting: str, over: Any, device: torch.device) -> Non
     target[1] = 1
     for reduction in ("none", "mean", "sum"):
         assert_matches(
-            *("generalized_dice_loss", case, scores, target),
+            "generalized_dice_loss",
+            case,
+            scores,
+            target,
             convention=how,
             weighting=weighting,
             reduction=reduction,

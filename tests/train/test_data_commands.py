@@ -29,6 +29,11 @@ def test_sample_then_check_then_stats(command: Command, tmp_path: Path) -> None:
     values = json.loads(output.read_text())
     assert values["num_images"] == 3
     assert len(values["classes"]) == 21
+    header, first = out.splitlines()[-22:-20]
+    assert header.split() == ["class", "images", "pixels", "weight"]
+    row = values["classes"][0]
+    shown = (row["name"], f"{row['images']}", f"{row['pixels']:,}", f"{row['weight']:.3f}")
+    assert tuple(first.split()) == shown
 
 
 def test_label_folder_is_refused_where_it_has_no_meaning(command: Command, tmp_path: Path) -> None:

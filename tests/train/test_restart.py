@@ -89,8 +89,12 @@ def test_two_hosts_train_together(flags: list[str], in_folder: Path) -> None:
         os.chdir(folders[node])
         given = [*flags, "--output", "run"]
         return torchrun(
-            *(1, lambda: main(given), in_folder / f"logs-{node}"),
-            **{"node": node, "nodes": 2, "address": ADDRESS[node]},
+            1,
+            lambda: main(given),
+            in_folder / f"logs-{node}",
+            node=node,
+            nodes=2,
+            address=ADDRESS[node],
             endpoint=f"{ADDRESS[0]}:29507",
         )
 

@@ -113,7 +113,7 @@ def shared(case: str) -> dict[str, Tensor]:
     parts = shared_out(batch, accumulate, here.size, here.rank, within=batch_norm)
     loss = functools.partial(pixel_loss, **counting)
     step = SharedStep(
-        *(here, net, loss, counting, parts), seed=SEED, crop=0, channels=3, sync=batch_norm
+        here, net, loss, counting, parts, seed=SEED, crop=0, channels=3, sync=batch_norm
     )
     runtime = Runtime(torch.device("cpu"), processes=here)
     batches = step.batches(2, loaded(parts, heads), ())
@@ -136,7 +136,6 @@ def test_step_is_that_of_one_process(tmp_path: Path) -> None:
         for values in (result[case] for result in results):
             assert values.keys() == expected.keys()
             for name, value in values.items():
-                torch.testing.assert_close(
-                    *(value, expected[name]), rtol=1e-9, atol=1e-12, msg=f"{case}: {name}"
-                )
-                assert torch.equal(value, results[0][case][name]), f"{case}: {name}"
+                right, where = expected[name], f"{case}: {name}"
+                torch.testing.assert_close(value, right, rtol=1e-9, atol=1e-12, msg=where)
+                assert torch.equal(value, results[0][case][name]), where
