@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from fcn_ext import ops, reference
+from fcn_ext.geometry import Resize
 
 from .heads import CASES, PLAIN, SCORE_TYPES, Case
 from .losses import GRADIENT, near
@@ -223,3 +225,52 @@ def test_weights_refused(weight: Any, error: type[Exception], message: str) -> N
     target = torch.zeros((1, 3, 8, 8), dtype=torch.uint8)
     with pytest.raises(error, match=message):
         ops.sigmoid_loss(torch.zeros(1, 3, 4, 4), target, weight)
+
+
+@pytest.mark.parametrize("size", [0.01, 1.0, 7.9, 8.1, 15.9, 32.5, 34.0, 90.0])
+@pytest.mark.parametrize("answers", ["right", "wrong", "either"])
+@pytest.mark.parametrize("ratio", [2, 3, 8.3, 33])
+def test_scores_near_zero_and_far_from_it(
+    size: float, answers: str, ratio: float, device: torch.device
+) -> None:
+    """Logarithms of many pixels are taken at once: precise where nearly all are right, with losses
+    of exp(-size), and where a product of what pixels leave would vanish."""
+    generator = torch.Generator().manual_seed(int(size * 10))
+    nodes = max(3, round(290 / ratio))
+    signs = torch.randint(0, 2, (1, 2, 3, nodes), generator=generator) * 2.0 - 1
+    shape = (int(2.9 * ratio), int(nodes * ratio))
+    scores = (signs * size * (0.9 + 0.1 * torch.rand(signs.shape, generator=generator))).to(device)
+    logits = F.interpolate(scores.double(), shape, mode="bilinear")
+    coin = torch.rand(logits.shape, generator=generator).to(device) < 0.5
+    target = {"right": logits > 0, "wrong": logits <= 0, "either": coin}[answers].to(torch.uint8)
+    target[..., 0, :5] = 255
+    weight = torch.tensor([[1.0, 2, 0, 0, 0, 0, 0, 0]] * 2, device=device)
+    case = Case("near-and-far", (3, nodes), shape, Resize())
+    expected = loss_and_gradient(reference, case, scores.double(), target, weight.double())
+    for dtype in (torch.float32, torch.float64):
+        found = loss_and_gradient(ops, case, scores.to(dtype), target, weight)
+        # exp takes an error of its argument, which is that of the interpolation, as it is.
+        rounding = 1e-6 * max(1, size) if dtype == torch.float32 else 1e-12 * max(1, size)
+        torch.testing.assert_close(found[0].double(), expected[0].double(), rtol=rounding, atol=0)
+        torch.testing.assert_close(found[1].double(), expected[1].double(), rtol=rounding, atol=0)
+        near(found[2], expected[2], rounding, float(expected[2].abs().max()))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
+def test_numbers_that_are_zeros_and_ones_are_labels(dtype: torch.dtype) -> None:
+    """The same bits, and other pixels' targets do not change what these add."""
+    generator = torch.Generator().manual_seed(5)
+    scores = torch.randn(1, 2, 5, 70, generator=generator) * 4
+    case = Case("labels", (5, 70), (40, 560), Resize())
+    labels = (torch.rand(1, 2, 40, 560, generator=generator) < 0.4).to(torch.uint8)
+    weight = torch.tensor([[1.0, 2, 0, 0, 0, 0, 0, 0]] * 2)
+    expected = loss_and_gradient(ops, case, scores, labels, weight)
+    found = loss_and_gradient(ops, case, scores, labels.to(dtype), weight)
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+    smooth = labels.to(dtype)
+    smooth[0, 0, 20, 300] = 0.25
+    found = loss_and_gradient(ops, case, scores, smooth, weight)
+    wide = loss_and_gradient(reference, case, scores.double(), smooth.double(), weight.double())
+    for ours, theirs in zip(found, wide, strict=True):
+        near(ours, theirs, 1e-6)
+    assert torch.equal(found[2][0, 1], expected[2][0, 1])

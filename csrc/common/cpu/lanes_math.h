@@ -169,6 +169,31 @@ inline Register<double> gather(const double* from, const int32_t* at, int32_t ba
   return lanes;
 }
 
+// Lane i: from[at[i] - base], where no index is farther than a register from `base`.
+inline Register<float> pick(const float* from, const int32_t* at, int32_t base) {
+#if defined(__AVX512F__)
+  const __m512i index = _mm512_sub_epi32(_mm512_loadu_si512(at), _mm512_set1_epi32(base));
+  return _mm512_permutexvar_ps(index, _mm512_loadu_ps(from));
+#elif defined(__AVX2__)
+  const __m256i indices = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(at));
+  const __m256i index = _mm256_sub_epi32(indices, _mm256_set1_epi32(base));
+  return (Register<float>)_mm256_permutevar8x32_ps(_mm256_loadu_ps(from), index);
+#else
+  Register<float> lanes;
+  for (int64_t i = 0; i < kWidth<float>; ++i) {
+    lanes[i] = from[at[i] - base];
+  }
+  return lanes;
+#endif
+}
+inline Register<double> pick(const double* from, const int32_t* at, int32_t base) {
+  Register<double> lanes;
+  for (int64_t i = 0; i < kWidth<double>; ++i) {
+    lanes[i] = from[at[i] - base];
+  }
+  return lanes;
+}
+
 // ln(2)^n / n!, the series of 2^x.
 constexpr double kExp2Terms[] = {1.0,
                                  0.6931471805599453,

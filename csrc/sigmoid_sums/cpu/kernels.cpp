@@ -8,31 +8,20 @@
 // summed in an order fixed by the shape alone.
 #include "sigmoid_sums/cpu/kernels.h"
 
-#include "sigmoid_sums/cpu/pixel.h"
-#include "sigmoid_sums/cpu/rows.h"
-#include "sigmoid_sums/cpu/targets.h"
+#include "sigmoid_sums/cpu/strip.h"
 
 namespace fcn_ext {
 namespace {
 
-constexpr int64_t kMostRows = 8;  // of a cell row that are worked on at a time
-constexpr int64_t kFewRows = 3;   // fewer cost less by themselves than in a progression
-constexpr int64_t kSettled = 64;  // pixels of a lane whose logarithms are taken together
+constexpr int64_t kPrefetched = 256;  // bytes of a row; the processor foresees more of one
 
 template <typename accumulate_t, typename parts>
 class Unit {
-  using lanes_t = Register<accumulate_t>;
-  using target_t = typename TargetsOf<accumulate_t, parts::soft>::one;
-
  public:
   Unit(const SigmoidSumsWork& given, Scratch& scratch)
-      : work(given),
-        rows(given, scratch),
-        above(rows.take(scratch)),
-        below(rows.take(scratch)),
-        slopes_above(rows.take(scratch)),
-        slopes_below(rows.take(scratch)),
-        targets(scratch.take<target_t>(kMostRows * kMostTargets)) {}
+      : work(given), rows(given, scratch), strip(rows, scratch), pixels(scratch), hard(scratch) {
+    strip.weight_step = static_cast<accumulate_t>(work.y.weight_step);
+  }
 
   // Node rows [first, end), which the cell rows [first - 1, end) read. The sums leave the last of
   // them to the next unit of the mask.
@@ -47,29 +36,38 @@ class Unit {
     for (int kind = 0; with_sums && kind < kSigmoidSums; ++kind) {
       total[kind] = 0;
     }
-    sums.gamma = slope.gamma = static_cast<accumulate_t>(work.problem.gamma);
-    for (int kind = 0; with_slopes && kind < kSigmoidSums; ++kind) {
-      slope.weight[kind] = static_cast<const accumulate_t*>(
-          work.weight)[unit / work.chunks % work.weight_masks * kSigmoidSums + kind];
-    }
-    moderate = !with_slopes || slope.moderate();
+    pixels.sums.gamma = pixels.slope.gamma = static_cast<accumulate_t>(work.problem.gamma);
     if (with_slopes) {
-      rows.clear(slopes_above);
-      rows.clear(slopes_below);
+      const auto* weight = static_cast<const accumulate_t*>(work.weight) +
+                           unit / work.chunks % work.weight_masks * kSigmoidSums;
+      pixels.set_weights(weight);
+      hard.set_weights(weight);
+      rows.clear(strip.slopes_above);
+      rows.clear(strip.slopes_below);
     }
     walk(
         first - 1, with_slopes ? end : end_summed,
-        [&](int64_t cell, int64_t column, int64_t whole) {
-          if (with_sums && cell < end_summed) {
-            registers<with_sums, with_slopes>(column, whole);
-            sums.flush(total);
-            if (!parts::soft) {
-              total[kTarget] += static_cast<double>(found.ones);
-              total[kCount] += static_cast<double>(found.counted);
+        [&](int64_t cell, int64_t row, int64_t column) {
+          const auto take = [&](auto& some, int64_t whole) {
+            if (with_sums && cell < end_summed) {
+              some.template take<with_sums, with_slopes>(strip, column, whole);
+              some.flush(strip.count, whole, total);
+            } else {
+              some.template take<false, with_slopes>(strip, column, whole);
             }
-          } else {
-            registers<false, with_slopes>(column, whole);
+          };
+          const int64_t left = work.x.outputs - column;
+          const int64_t some = left < kMostTargets ? left : kMostTargets;
+          constexpr int64_t kStep = kWidth<accumulate_t>;
+          const int64_t whole = (some + kStep - 1) / kStep * kStep;
+          const bool between = load(row, column, some, whole);
+          if constexpr (parts::soft) {
+            if (!between) {
+              harden(whole);
+              return take(hard, whole);
+            }
           }
+          take(pixels, whole);
         },
         [&](int64_t cell) {
           if (with_slopes) {
@@ -86,140 +84,102 @@ class Unit {
     of_mask = mask / masks * strides.batch + mask % masks * strides.channel;
   }
 
-  // Calls body(k, logit) of a register of columns in every row: by a progression, unless there are
-  // too few rows or the nodes are too far from zero for one, or not finite.
-  template <typename Body>
-  void each_row(int64_t column, const Body& body) const {
-    constexpr accumulate_t kLargest = kLargestLogit;
-    const lanes_t a = load_register(above + column), b = load_register(below + column);
-    const auto near = (a < kLargest) & (a > -kLargest) & (b < kLargest) & (b > -kLargest);
-    if (count < kFewRows || !moderate || any_lane(near == 0)) {
-      for (int64_t k = 0; k < count; ++k) {
-        const lanes_t lower = y_lower[k] * a;
-        body(k, AnyLogit<accumulate_t>(y_upper[k] != 0 ? lower + y_upper[k] * b : lower));
-      }
-      return;
-    }
-    LogitProgression<accumulate_t> logit(y_lower[0] * a + y_upper[0] * b,
-                                         (b - a) * static_cast<accumulate_t>(work.y.weight_step));
-    body(0, logit);
-    for (int64_t k = 1; k < count; ++k) {
-      logit.advance();
-      body(k, logit);
-    }
-  }
-
-  // The pixels of `count` rows, `whole` columns from `column` on, whose targets are in place.
-  template <bool with_sums, bool with_slopes>
-  void registers(int64_t column, int64_t whole) {
-    constexpr int64_t kStep = kWidth<accumulate_t>;
-    for (int64_t i = 0; i < whole; i += kStep) {
-      lanes_t to_above = {}, to_below = {};
-      each_row(column + i, [&](int64_t k, const auto& logit) {
-        const auto target = target_at(k * kMostTargets + i);
-        if constexpr (with_sums) {
-          sums.add(logit, target);
-        }
-        if constexpr (with_slopes) {
-          const lanes_t pixel = slope(logit, target);
-          to_above += y_lower[k] * pixel;
-          if (logit.kFinite || y_upper[k] != 0) {
-            to_below += y_upper[k] * pixel;
-          }
-        }
-      });
-      if (with_sums && (i / kStep + 1) % (kSettled / kMostRows) == 0) {
-        sums.settle();
-      }
-      if (with_slopes) {
-        accumulate_t* const above_at = slopes_above + column + i;
-        accumulate_t* const below_at = slopes_below + column + i;
-        store_register(above_at, load_register(above_at) + to_above);
-        store_register(below_at, load_register(below_at) + to_below);
-      }
-    }
-  }
-
   void finish_slopes(int64_t cell, int64_t first) {
     // A clamped pad is the border's row again.
     if (work.y.clamp && cell == 0) {
-      rows.add(slopes_above, slopes_below);
+      rows.add(strip.slopes_above, strip.slopes_below);
     }
     if (work.y.clamp && cell == work.y.nodes) {
-      rows.add(slopes_below, slopes_above);
+      rows.add(strip.slopes_below, strip.slopes_above);
     }
     if (cell >= first) {
-      rows.narrow(cell, slopes_above);
+      rows.narrow(cell, strip.slopes_above);
     }
-    accumulate_t* const done = slopes_above;
-    slopes_above = slopes_below;
-    slopes_below = done;
-    rows.clear(slopes_below);
+    accumulate_t* const done = strip.slopes_above;
+    strip.slopes_above = strip.slopes_below;
+    strip.slopes_below = done;
+    rows.clear(strip.slopes_below);
   }
 
-  // Cell rows [begin, end), some pixels at a time: pixels(cell row, first column, columns in whole
-  // registers) finds the targets of `count` rows in place; then done(cell row).
-  template <typename Pixels, typename Done>
-  void walk(int64_t begin, int64_t end, const Pixels& pixels, const Done& done) {
-    rows.widen(begin, above);
+  // Cell rows [begin, end), some pixels at a time: take(cell row, first row, first column); then
+  // done(cell row).
+  template <typename Take, typename Done>
+  void walk(int64_t begin, int64_t end, const Take& take, const Done& done) {
+    rows.widen(begin, strip.above);
     for (int64_t cell = begin; cell < end; ++cell) {
-      rows.widen(cell + 1, below);
+      rows.widen(cell + 1, strip.below);
       for (int64_t row = work.y.begin[cell]; row < work.y.begin[cell + 1]; row += kMostRows) {
-        const int64_t left = work.y.begin[cell + 1] - row;
-        count = left < kMostRows ? left : kMostRows;
+        const int64_t left = work.y.begin[cell + 1] - row,
+                      count = left < kMostRows ? left : kMostRows;
+        strip.count = count;
         for (int64_t k = 0; k < count; ++k) {
-          y_lower[k] = static_cast<const accumulate_t*>(work.y.lower)[row + k];
-          y_upper[k] = static_cast<const accumulate_t*>(work.y.upper)[row + k];
+          strip.y_lower[k] = static_cast<const accumulate_t*>(work.y.lower)[row + k];
+          strip.y_upper[k] = static_cast<const accumulate_t*>(work.y.upper)[row + k];
         }
         for (int64_t column = 0; column < work.x.outputs; column += kMostTargets) {
-          pixels(cell, column, load(row, column));
+          const int64_t next = column + kMostTargets;
+          next < work.x.outputs ? prefetch(row, next, count) : prefetch(row + count, 0, kMostRows);
+          take(cell, row, column);
         }
       }
       done(cell);
-      accumulate_t* const passed = above;
-      above = below;
-      below = passed;
+      accumulate_t* const passed = strip.above;
+      strip.above = strip.below;
+      strip.below = passed;
     }
   }
 
-  Targets<accumulate_t, parts> target_at(int64_t place) const {
-    if constexpr (parts::soft) {
-      return load_register(targets + place);
-    } else {
-      return load_integers<accumulate_t>(targets + place);
+  // The targets that are wanted next: so many rows are more streams than the processor foresees.
+  // Inlined, since GCC removes calls of what only prefetches.
+  __attribute__((always_inline)) void prefetch(int64_t row, int64_t column, int64_t most) const {
+    const MaskMap& map = work.problem.target;
+    const int64_t size = kTargetBytes[map.type], bytes = map.strides.column * size;
+    const int64_t end = row + most < work.y.outputs ? row + most : work.y.outputs;
+    const int64_t columns = work.x.outputs - column;
+    const int64_t length = bytes * (columns < kMostTargets ? columns : kMostTargets);
+    for (; row < end; ++row) {
+      const char* from = static_cast<const char*>(map.data) +
+                         (of_mask + row * map.strides.row + column * map.strides.column) * size;
+      for (int64_t at = 0; at < length && at < kPrefetched; at += 64) {
+        __builtin_prefetch(from + at);
+      }
     }
   }
 
-  int64_t load(int64_t row, int64_t column) {
+  // Puts the targets of `some` columns of the strip's rows in place, `whole` with void ones.
+  // Returns whether there are numbers between zero and one.
+  bool load(int64_t row, int64_t column, int64_t some, int64_t whole) {
     const PlaneStrides& strides = work.problem.target.strides;
-    const int64_t left = work.x.outputs - column;
-    const int64_t some = left < kMostTargets ? left : kMostTargets;
-    const int64_t whole =
-        (some + kWidth<accumulate_t> - 1) / kWidth<accumulate_t> * kWidth<accumulate_t>;
-    found = FoundTargets();
-    for (int64_t k = 0; k < count; ++k) {
+    FoundTargets found;
+    for (int64_t k = 0; k < strip.count; ++k) {
       const int64_t place = of_mask + (row + k) * strides.row + column * strides.column;
-      load_targets(work.problem, place, some, whole, targets + k * kMostTargets, found);
+      load_targets(work.problem, place, some, whole, pixels.targets + k * kMostTargets, found);
     }
     if (found.wrong) {
       __atomic_store_n(work.invalid, 1, __ATOMIC_RELAXED);
     }
-    return whole;
+    return found.between;
+  }
+
+  // Numbers that are zeros and ones, or void, as those of labels.
+  void harden(int64_t whole) {
+    for (int64_t k = 0; k < strip.count; ++k) {
+      const auto* __restrict const from = pixels.targets + k * kMostTargets;
+      int8_t* __restrict const to = hard.targets + k * kMostTargets;
+      for (int64_t i = 0; i < whole; ++i) {
+        to[i] = static_cast<int8_t>(from[i]);
+      }
+    }
   }
 
   const SigmoidSumsWork& work;
   MaskRows<accumulate_t> rows;
-  PixelSums<accumulate_t, parts> sums;
-  PixelSlope<accumulate_t, parts> slope{};
-  accumulate_t* above;  // wide node rows
-  accumulate_t* below;
-  accumulate_t* slopes_above;  // what of the gradient has gathered in them
-  accumulate_t* slopes_below;
-  target_t* targets;  // [kMostRows][kMostTargets]
-  FoundTargets found{};
-  int64_t of_mask = 0, count = 0;
-  bool moderate = true;  // the slopes' weights
-  accumulate_t y_lower[kMostRows], y_upper[kMostRows];
+  Strip<accumulate_t> strip;
+  Pixels<accumulate_t, parts> pixels;
+  // Of numbers, those that could be labels: the targets of torch's own loss have to be numbers, and
+  // most are zeros and ones.
+  Pixels<accumulate_t, Parts<parts::regions, false, false>> hard;
+  int64_t of_mask = 0;
 };
 
 template <typename accumulate_t, typename parts>

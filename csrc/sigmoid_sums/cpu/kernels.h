@@ -7,6 +7,8 @@
 
 namespace fcn_ext {
 
+constexpr int64_t kMostSpread = 32;  // columns of a cell
+
 // Work is counted in units: mask, then chunk of it: node rows, whose gradients the unit writes,
 // with the cell rows on both sides of them. So every unit writes what is its own.
 struct SigmoidSumsWork {
@@ -20,6 +22,11 @@ struct SigmoidSumsWork {
   // Cells [first_whole, end_whole) have `stride` columns each, 2, 4, 8, 16 or 32 of them; none have
   // where stride is 0.
   int64_t stride, first_whole, end_whole;
+  // Where stride is 0, the columns that every cell has or could have: 2, 4, 8, 16 or 32, of weight
+  // zero where there are none; 0 where a cell has more.
+  int64_t spread;
+  const void* spread_lower;  // [cells][spread], and the same of the next node
+  const void* spread_upper;
   int64_t chunks;      // of a mask
   int32_t* invalid;    // set where a target is out of range
   double* sums;        // result [units][kSigmoidSums]; null: not wanted

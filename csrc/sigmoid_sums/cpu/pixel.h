@@ -2,8 +2,8 @@
 // (common/cpu/capability.h says why the anonymous namespace).
 #pragma once
 
-#include "common/cpu/lanes_math.h"
-#include "common/logarithms.h"
+#include "sigmoid_sums/cpu/logit.h"
+#include "sigmoid_sums/cpu/shares.h"
 #include "sigmoid_sums/sigmoid_sums.h"
 
 namespace fcn_ext {
@@ -38,84 +38,11 @@ inline Register<accumulate_t> log1p_lanes(const Register<accumulate_t>& e) {
   return series * e;
 }
 
-// ln(1 + d), d >= 0, to the last places of small results too: what rounding takes from d on the way
-// to 1 + d is what the quotient gives back.
-template <typename accumulate_t>
-inline Register<accumulate_t> log1p_any(const Register<accumulate_t>& d) {
-  using lanes_t = Register<accumulate_t>;
-  const lanes_t whole = d + 1, kept = whole - 1;
-  const lanes_t log = log2_lanes<accumulate_t>(whole) * static_cast<accumulate_t>(kLn2);
-  return kept == 0 ? d : log * (d / kept);
-}
-
 // Which of the sums are wanted beside the cross-entropy, and whether targets are between zero and
 // one, too.
 template <bool with_regions, bool with_focal, bool with_soft>
 struct Parts {
   static constexpr bool regions = with_regions, focal = with_focal, soft = with_soft;
-};
-
-// What a logit means: e = exp(-|x|), p = sigmoid(x), q = 1 - p.
-template <typename accumulate_t>
-struct AnyLogit {
-  using lanes_t = Register<accumulate_t>;
-  // Of a logit that reads nothing of one node, as infinite as the other may be.
-  static constexpr bool kFinite = false;
-  lanes_t x, e;
-
-  __attribute__((always_inline)) explicit AnyLogit(const lanes_t& logit) : x(logit) {
-    const lanes_t away = x < 0 ? x : -x;
-    e = exp2_lanes<accumulate_t>(away * static_cast<accumulate_t>(kLog2E));
-  }
-  lanes_t vanishing() const { return e; }
-  // NaN where the logit is.
-  void sigmoid(lanes_t& p, lanes_t& q) const {
-    const lanes_t more = reciprocal(e + 1), less = e * more;
-    p = x >= 0 ? more : less;
-    q = x >= 0 ? less : more;
-    p = x == x ? p : x;
-    q = x == x ? q : x;
-  }
-  // q * of_q in the chosen lanes, else p * of_p.
-  lanes_t choose(const Integers<accumulate_t>& chosen, accumulate_t of_q, accumulate_t of_p) const {
-    lanes_t p, q;
-    sigmoid(p, q);
-    return chosen ? q * of_q : p * of_p;
-  }
-};
-
-// Two logits no farther than this from zero have a ratio of powers that exp2_lanes can take.
-constexpr double kLargestLogit = 34;
-
-// The logits of a column from row to row of a cell: exp(x) is a geometric progression there.
-template <typename accumulate_t>
-struct LogitProgression {
-  using lanes_t = Register<accumulate_t>;
-  static constexpr bool kFinite = true;
-  lanes_t step;  // of the logit
-  lanes_t x, power, inverse, ratio, inverse_ratio;
-
-  __attribute__((always_inline)) LogitProgression(const lanes_t& first_logit,
-                                                  const lanes_t& logit_step)
-      : step(logit_step), x(first_logit) {
-    power = exp2_lanes<accumulate_t>(x * static_cast<accumulate_t>(kLog2E));
-    ratio = exp2_lanes<accumulate_t>(step * static_cast<accumulate_t>(kLog2E));
-    inverse = reciprocal(power);
-    inverse_ratio = reciprocal(ratio);
-  }
-  void advance() {
-    x += step;
-    power *= ratio;
-    inverse *= inverse_ratio;
-  }
-  lanes_t vanishing() const { return smaller(power, inverse); }
-  void sigmoid(lanes_t& p, lanes_t& q) const {
-    q = reciprocal(power + 1);
-    p = power * q;
-  }
-  lanes_t choose(const Integers<accumulate_t>& chosen, accumulate_t of_q, accumulate_t of_p) const {
-    return reciprocal(power + 1) * (chosen ? all_lanes(of_q) : power * of_p);
-  }
 };
 
 // (sigmoid of the wrong sign)^gamma of pixels whose targets are zero or one: its logarithm is minus
@@ -144,23 +71,36 @@ template <typename accumulate_t, typename parts>
 using Targets = typename TargetsOf<accumulate_t, parts::soft>::type;
 
 // The sums of pixels, lane by lane, but for kTarget and kCount of targets that are zero or one. The
-// logarithms of theirs are one of a product: sum of ln(1 + e) = ln(1 + d), d gathering pixel by
-// pixel without rounding to one.
+// logarithms of theirs are one of a product: of the shares that pixels leave, and where a pixel may
+// leave none, sum of ln(1 + e) = ln(1 + d), d gathering pixel by pixel without rounding to one.
 template <typename accumulate_t, typename parts>
 struct PixelSums {
   using lanes_t = Register<accumulate_t>;
   accumulate_t gamma;
   lanes_t sum[kSigmoidSums] = {};
-  lanes_t gathered[2] = {};  // d of the positive ones and of the negative
+  Shares<accumulate_t> shares[2];  // of the positive pixels and of the negative
+  lanes_t gathered[2] = {};        // d of the same
+  bool has_gathered = false;
 
   static constexpr bool kGathers = !parts::soft && !parts::focal;
 
   template <typename logit_t>
   inline void add(const logit_t& logit, const Targets<accumulate_t, parts>& target) {
-    const lanes_t zero = {}, x = logit.x, e = logit.vanishing();
+    const lanes_t zero = {};
+    const auto there = target > 0;
+    if constexpr (kGathers && logit_t::kFinite) {
+      const auto missing = target == 0;
+      shares[0].take(there, logit.q, logit.p);
+      shares[1].take(missing, logit.p, logit.q);
+      if (!logit_t::kNear) {
+        lift();
+      }
+      add_regions(there, missing, logit.p);
+      return;
+    }
+    const lanes_t x = logit.x, e = logit.vanishing();
     // What is positive of x, and of -x: NaN where x is.
     const lanes_t above = larger(zero, x), below = logit_t::kFinite ? above - x : larger(zero, -x);
-    const auto there = target > 0;
     if constexpr (parts::soft) {
       // Below zero are the lanes past a row's end.
       const lanes_t tail = log1p_lanes<accumulate_t>(e);
@@ -170,10 +110,8 @@ struct PixelSums {
       sum[kTarget] += there ? target : zero;
       sum[kCount] += target >= 0 ? all_lanes<accumulate_t>(1) : zero;
       if constexpr (parts::regions) {
-        lanes_t p, q;
-        logit.sigmoid(p, q);
-        sum[kProbability] += target >= 0 ? p : zero;
-        sum[kOverlap] += there ? target * p : zero;
+        sum[kProbability] += target >= 0 ? logit.p : zero;
+        sum[kOverlap] += there ? target * logit.p : zero;
       }
     } else {
       const auto missing = target == 0;
@@ -182,6 +120,7 @@ struct PixelSums {
         add_where(missing, above, sum[kNegative]);
         add_where(there, e * (gathered[0] + 1), gathered[0]);
         add_where(missing, e * (gathered[1] + 1), gathered[1]);
+        has_gathered = true;
       } else {
         const lanes_t tail = log1p_lanes<accumulate_t>(e);
         const lanes_t wrong = there ? below : above, right = there ? above : below;
@@ -192,21 +131,30 @@ struct PixelSums {
         add_where(there, focused, sum[kFocalPositive]);
         add_where(missing, focused, sum[kFocalNegative]);
       }
-      if constexpr (parts::regions) {
-        lanes_t p, q;
-        logit.sigmoid(p, q);
-        add_where(there | missing, p, sum[kProbability]);
-        add_where(there, p, sum[kOverlap]);
-      }
+      add_regions(there, missing, logit.p);
+    }
+  }
+
+  // To be called after kMostNear pixels.
+  void lift() {
+    if constexpr (kGathers) {
+      shares[0].lift();
+      shares[1].lift();
     }
   }
 
   // To be called before 1 + d, at most 2^pixels, overflows.
   void settle() {
     if constexpr (kGathers) {
-      sum[kPositive] += log1p_any<accumulate_t>(gathered[0]);
-      sum[kNegative] += log1p_any<accumulate_t>(gathered[1]);
-      gathered[0] = gathered[1] = lanes_t{};
+      for (int which = 0; which < 2; ++which) {
+        sum[kPositive + which] += shares[which].logarithms();
+        shares[which] = Shares<accumulate_t>();
+        if (has_gathered) {
+          sum[kPositive + which] += log1p_any<accumulate_t>(gathered[which]);
+          gathered[which] = lanes_t{};
+        }
+      }
+      has_gathered = false;
     }
   }
 
@@ -224,6 +172,13 @@ struct PixelSums {
  private:
   static void add_where(const Integers<accumulate_t>& chosen, const lanes_t& term, lanes_t& to) {
     to = chosen ? to + term : to;
+  }
+  void add_regions(const Integers<accumulate_t>& there, const Integers<accumulate_t>& missing,
+                   const lanes_t& p) {
+    if constexpr (parts::regions) {
+      add_where(there | missing, p, sum[kProbability]);
+      add_where(there, p, sum[kOverlap]);
+    }
   }
 };
 
@@ -248,35 +203,33 @@ struct PixelSlope {
   template <typename logit_t>
   inline lanes_t operator()(const logit_t& logit,
                             const Targets<accumulate_t, parts>& target) const {
-    const lanes_t zero = {};
+    const lanes_t zero = {}, &p = logit.p, &q = logit.q;
     const auto there = target > 0;
     if constexpr (parts::soft) {
-      lanes_t p, q;
-      logit.sigmoid(p, q);
       lanes_t slope = weight[kNegative] * ((1 - target) * p) - weight[kPositive] * (target * q);
       if constexpr (parts::regions) {
         slope += (weight[kProbability] + weight[kOverlap] * target) * (p * q);
       }
       return target >= 0 ? slope : zero;
     } else {
-      lanes_t slope = logit.choose(there, -weight[kPositive], weight[kNegative]);
+      const auto missing = target == 0;
+      lanes_t positive = q * -weight[kPositive], negative = p * weight[kNegative];
       if constexpr (parts::regions) {
-        lanes_t p, q;
-        logit.sigmoid(p, q);
-        const lanes_t either = all_lanes(weight[kProbability] + weight[kOverlap]);
-        slope += (there ? either : all_lanes(weight[kProbability])) * (p * q);
+        const lanes_t both = p * q;
+        positive += (weight[kProbability] + weight[kOverlap]) * both;
+        negative += weight[kProbability] * both;
       }
       if constexpr (parts::focal) {
-        lanes_t p, q;
-        logit.sigmoid(p, q);
         const lanes_t x = logit.x, tail = log1p_lanes<accumulate_t>(logit.vanishing());
         const lanes_t toward = there ? -x : x;
         const lanes_t wrong = there ? q : p, right = there ? p : q;
         const lanes_t focused = focus<accumulate_t>(larger(zero, -toward) + tail, gamma);
         const lanes_t steep = focused * (gamma * (right * (larger(zero, toward) + tail)) + wrong);
-        slope += there ? steep * -weight[kFocalPositive] : steep * weight[kFocalNegative];
+        positive -= steep * weight[kFocalPositive];
+        negative += steep * weight[kFocalNegative];
       }
-      return there | (target == 0) ? slope : zero;
+      const lanes_t known = missing ? negative : zero;
+      return there ? positive : known;
     }
   }
 };

@@ -2,6 +2,8 @@
 // For *kernels.cpp files only (common/cpu/capability.h says why the anonymous namespace).
 #pragma once
 
+#include <type_traits>
+
 #include "common/cpu/lanes_math.h"
 #include "common/cpu/scratch.h"
 #include "sigmoid_sums/cpu/kernels.h"
@@ -19,12 +21,15 @@ class MaskRows {
         lower(static_cast<const accumulate_t*>(given.lower)),
         upper(static_cast<const accumulate_t*>(given.upper)),
         nodes(scratch.take<accumulate_t>(given.x.nodes + 2 + kWidest)),
-        to_left(take(scratch)),
-        to_right(take(scratch)),
+        to_left(scratch.take<accumulate_t>(of_columns())),
+        to_right(scratch.take<accumulate_t>(of_columns())),
         of_left(scratch.take<accumulate_t>(given.x.nodes + 1 + kWidest)),
         of_right(scratch.take<accumulate_t>(given.x.nodes + 1 + kWidest)) {}
 
-  accumulate_t* take(Scratch& scratch) const { return scratch.take<accumulate_t>(work.pitch); }
+  // Cells may be read beyond a row's end.
+  accumulate_t* take(Scratch& scratch) const {
+    return scratch.take<accumulate_t>(work.pitch + kMostSpread);
+  }
 
   void start(int64_t mask) {
     const int64_t masks = work.problem.shape.channels;
@@ -52,13 +57,16 @@ class MaskRows {
     }
     with_elements<accumulate_t>(work.input.data, work.input.element, [&](const auto* data) {
       const auto* from = data + first_node + of_input * work.input.strides.row;
-      for (int64_t i = 0; i < columns; ++i) {
-        nodes[i + 1] = load(from[i * work.input.strides.column]);
-      }
+      accumulate_t* const to = nodes + 1;
+      by_step(work.input.strides.column, [&](auto step) {
+        for (int64_t i = 0; i < columns; ++i) {
+          to[i] = load(from[i * step]);
+        }
+      });
     });
     nodes[0] = work.x.clamp ? nodes[1] : accumulate_t(0);
     nodes[columns + 1] = work.x.clamp ? nodes[columns] : accumulate_t(0);
-    by_stride([&](auto stride) { widen_cells<stride.count>(wide); });
+    by_count(work.stride, [&](auto stride) { widen_cells<stride()>(wide); });
   }
 
   void clear(accumulate_t* wide) const {
@@ -76,53 +84,64 @@ class MaskRows {
   // The gradients of the nodes of padded row `row`, from those of its columns.
   void narrow(int64_t row, const accumulate_t* wide) const {
     const int64_t columns = work.x.nodes;
-    for (int64_t i = 0; i < work.pitch; i += kWidth<accumulate_t>) {
-      const lanes_t slopes = load_register(wide + i), share = load_register(upper + i);
-      store_register(to_left + i, load_register(lower + i) * slopes);
-      store_register(to_right + i, share != 0 ? share * slopes : lanes_t{});
+    if (work.spread != 0) {
+      by_count(work.spread, [&](auto count) { spread_and_sum<count()>(wide); });
+    } else {
+      for (int64_t i = 0; i < work.pitch; i += kWidth<accumulate_t>) {
+        const lanes_t slopes = load_register(wide + i), share = load_register(upper + i);
+        store_register(to_left + i, load_register(lower + i) * slopes);
+        store_register(to_right + i, share != 0 ? share * slopes : lanes_t{});
+      }
+      by_count(work.stride, [&](auto stride) {
+        sum_cells<stride()>(to_left, of_left);
+        sum_cells<stride()>(to_right, of_right);
+      });
     }
-    by_stride([&](auto stride) {
-      sum_cells<stride.count>(to_left, of_left);
-      sum_cells<stride.count>(to_right, of_right);
-    });
-    accumulate_t from_left = 0;
-    for (int64_t cell = 0; cell <= columns; ++cell) {
-      nodes[cell] = from_left + of_left[cell];
-      from_left = of_right[cell];
+    nodes[0] = of_left[0];
+    accumulate_t* __restrict const sums = nodes + 1;
+    for (int64_t cell = 0; cell < columns; ++cell) {
+      sums[cell] = of_right[cell] + of_left[cell + 1];
     }
-    nodes[columns + 1] = from_left;
+    nodes[columns + 1] = of_right[columns];
     if (work.x.clamp) {
       nodes[1] += nodes[0];
       nodes[columns] += nodes[columns + 1];
     }
-    accumulate_t* const to = gradient + (row - 1) * work.gradient_strides.row;
-    for (int64_t i = 0; i < columns; ++i) {
-      to[i * work.gradient_strides.column] = nodes[i + 1];
-    }
+    accumulate_t* __restrict const to = gradient + (row - 1) * work.gradient_strides.row;
+    by_step(work.gradient_strides.column, [&](auto step) {
+      for (int64_t i = 0; i < columns; ++i) {
+        to[i * step] = nodes[i + 1];
+      }
+    });
   }
 
  private:
-  template <int number>
-  struct Stride {
-    static constexpr int count = number;
-  };
-
-  // Calls body(Stride<stride>()): a constant, zero where cells are not alike.
+  // Calls body(step), a constant where elements lie side by side.
   template <typename Body>
-  void by_stride(const Body& body) const {
-    switch (work.stride) {
+  static void by_step(int64_t step, const Body& body) {
+    if (step == 1) {
+      body(std::integral_constant<int64_t, 1>());
+    } else {
+      body(step);
+    }
+  }
+
+  // Calls body(count) of a number of columns as a constant, zero where there is none for it.
+  template <typename Body>
+  static void by_count(int64_t count, const Body& body) {
+    switch (count) {
       case 2:
-        return body(Stride<2>());
+        return body(std::integral_constant<int, 2>());
       case 4:
-        return body(Stride<4>());
+        return body(std::integral_constant<int, 4>());
       case 8:
-        return body(Stride<8>());
+        return body(std::integral_constant<int, 8>());
       case 16:
-        return body(Stride<16>());
+        return body(std::integral_constant<int, 16>());
       case 32:
-        return body(Stride<32>());
+        return body(std::integral_constant<int, 32>());
       default:
-        return body(Stride<0>());
+        return body(std::integral_constant<int, 0>());
     }
   }
 
@@ -155,7 +174,12 @@ class MaskRows {
     const auto look_up = [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; i += kStep) {
         const int64_t at = i + kStep <= work.pitch ? i : work.pitch - kStep;
-        blend(gather(nodes, work.node + at, 0), gather(nodes, work.node + at, -1), at, wide);
+        const int32_t *node = work.node + at, left = node[0], right = node[kStep - 1];
+        if (left <= right && right - left < kStep) {
+          blend(pick(nodes + left, node, left), pick(nodes + left + 1, node, left), at, wide);
+        } else {  // where scores are shrunk, or at a row's end
+          blend(gather(nodes, node, 0), gather(nodes, node, -1), at, wide);
+        }
       }
     };
     if constexpr (stride == 0) {
@@ -188,13 +212,44 @@ class MaskRows {
     };
     if constexpr (stride != 0) {
       one_by_one(work.first_whole);
-      const accumulate_t* from = values + work.x.begin[cell];
-      for (; cell + kWidth<accumulate_t> <= work.end_whole; cell += kWidth<accumulate_t>) {
-        store_register(sums + cell, cell_sums<stride>(from));
-        from += stride * kWidth<accumulate_t>;
+      const int64_t last = work.end_whole - kWidth<accumulate_t>;  // whole register of cells
+      const accumulate_t* const from = values + work.x.begin[cell] - stride * cell;
+      while (cell <= last) {
+        store_register(sums + cell, cell_sums<stride>(from + stride * cell));
+        const int64_t next = cell + kWidth<accumulate_t>;
+        cell = cell < last && next > last ? last : next;
       }
     }
     one_by_one(work.x.nodes + 1);
+  }
+
+  // The same of both nodes of every cell, whose columns are spread out to `count` each.
+  template <int count>
+  void spread_and_sum(const accumulate_t* wide) const {
+    if constexpr (count != 0) {
+      const int64_t cells = work.x.nodes + 1;
+      const auto* share_left = static_cast<const accumulate_t*>(work.spread_lower);
+      const auto* share_right = static_cast<const accumulate_t*>(work.spread_upper);
+      constexpr int kLanes = count < kWidth<accumulate_t> ? count : kWidth<accumulate_t>;
+      typedef accumulate_t some_t __attribute__((vector_size(kLanes * sizeof(accumulate_t))));
+      for (int64_t cell = 0; cell < cells; ++cell) {
+        for (int64_t k = 0; k < count; k += kLanes) {
+          const int64_t at = cell * count + k;
+          some_t slopes, of_one, of_next;
+          __builtin_memcpy(&slopes, wide + work.x.begin[cell] + k, sizeof(slopes));
+          __builtin_memcpy(&of_one, share_left + at, sizeof(of_one));
+          __builtin_memcpy(&of_next, share_right + at, sizeof(of_next));
+          of_one = of_one != 0 ? of_one * slopes : some_t{};
+          of_next = of_next != 0 ? of_next * slopes : some_t{};
+          __builtin_memcpy(to_left + at, &of_one, sizeof(of_one));
+          __builtin_memcpy(to_right + at, &of_next, sizeof(of_next));
+        }
+      }
+      for (int64_t cell = 0; cell < cells; cell += kWidth<accumulate_t>) {
+        store_register(of_left + cell, cell_sums<count>(to_left + cell * count));
+        store_register(of_right + cell, cell_sums<count>(to_right + cell * count));
+      }
+    }
   }
 
   // Of a register of cells.
@@ -207,6 +262,12 @@ class MaskRows {
       return pair_sums<accumulate_t>(cell_sums<stride / 2>(from),
                                      cell_sums<stride / 2>(from + kHalf));
     }
+  }
+
+  // What `to_left` has room for: columns, or those of cells that are spread out.
+  int64_t of_columns() const {
+    const int64_t spread = (work.x.nodes + 1 + kWidest) * work.spread;
+    return spread > work.pitch ? spread : work.pitch;
   }
 
   const SigmoidSumsWork& work;

@@ -24,7 +24,7 @@ constexpr int64_t kRegister = 16;  // columns of the widest
 struct Work {
   CellTable y, x;
   std::vector<int32_t> node;
-  WeightTable lower, upper;
+  WeightTable lower, upper, spread_lower, spread_upper;
   int32_t invalid = 0;
   SigmoidSumsWork plain{};
   int64_t units;
@@ -59,6 +59,36 @@ struct Work {
     plain.chunks = chunks;
     plain.invalid = &invalid;
     find_whole_cells(whole_stride(problem.shape.x));
+    if (plain.stride == 0) {
+      spread_cells(input.scalar_type() == ScalarType::Double);
+    }
+  }
+
+  void spread_cells(bool is_double) {
+    const CellAxis& columns = x.view();
+    int64_t most = 2;
+    for (int64_t cell = 0; cell <= columns.nodes; ++cell) {
+      most = std::max(most, columns.begin[cell + 1] - columns.begin[cell]);
+    }
+    if (most > kMostSpread) {
+      return;
+    }
+    int64_t spread = 2;
+    while (spread < most) {
+      spread *= 2;
+    }
+    spread_lower = WeightTable((columns.nodes + 1) * spread, is_double);
+    spread_upper = WeightTable((columns.nodes + 1) * spread, is_double);
+    for (int64_t cell = 0; cell <= columns.nodes; ++cell) {
+      for (int64_t o = columns.begin[cell]; o < columns.begin[cell + 1]; ++o) {
+        const int64_t at = cell * spread + o - columns.begin[cell];
+        spread_lower.set(at, (columns.whole - columns.upper_part[o]) / columns.whole);
+        spread_upper.set(at, columns.upper_part[o] / columns.whole);
+      }
+    }
+    plain.spread = spread;
+    plain.spread_lower = spread_lower.data();
+    plain.spread_upper = spread_upper.data();
   }
 
   void find_whole_cells(int64_t stride) {

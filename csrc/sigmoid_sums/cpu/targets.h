@@ -2,57 +2,68 @@
 // only (common/cpu/capability.h says why the anonymous namespace).
 #pragma once
 
+#include <type_traits>
+
 #include "common/cpu/element.h"
 #include "sigmoid_sums/sigmoid_sums.h"
 
 namespace fcn_ext {
 namespace {
 
-// What was found among some targets.
+// What there was among some targets: some out of range; numbers between zero and one.
 struct FoundTargets {
-  bool wrong = false;             // out of range
-  int64_t ones = 0, counted = 0;  // of zeros and ones
+  bool wrong = false, between = false;
 };
 
-constexpr int64_t kSummed = 128;  // labels of a byte each, whose ones a byte can count
-
+// Zeros, ones and kVoidMask of `count` labels.
 // has_void: labels can be `void_label`.
 template <bool has_void, typename label_t>
 void hard_targets(const label_t* __restrict from, int64_t count, label_t void_label,
                   int8_t* __restrict to, FoundTargets& found) {
   static_assert(kVoidMask == -1);  // all bits
-  label_t joined = 0;
-  for (int64_t first = 0; first < count; first += kSummed) {
-    const int64_t end = count - first < kSummed ? count : first + kSummed;
-    label_t ones = 0, voids = 0;
-    for (int64_t i = first; i < end; ++i) {
-      const label_t label = from[i];
-      const label_t is_void =
-          has_void && label == void_label ? static_cast<label_t>(-1) : label_t{0};
-      const label_t known = label & static_cast<label_t>(~is_void);
-      joined = static_cast<label_t>(joined | known);
-      ones = static_cast<label_t>(ones + known);
-      voids = static_cast<label_t>(voids + (is_void & label_t{1}));
-      to[i] = static_cast<int8_t>(label | is_void);
+  using bits_t = std::make_unsigned_t<label_t>;
+  const auto convert = [&](const label_t* labels, int64_t some, int8_t* bytes) {
+    bits_t joined = 0;
+    for (int64_t i = 0; i < some; ++i) {
+      const bits_t label = static_cast<bits_t>(labels[i]);
+      const bits_t is_void =
+          has_void && labels[i] == void_label ? static_cast<bits_t>(-1) : bits_t{0};
+      joined = static_cast<bits_t>(joined | (label & static_cast<bits_t>(~is_void)));
+      bytes[i] = static_cast<int8_t>(label | is_void);
     }
-    found.ones += static_cast<int64_t>(ones);
-    found.counted += end - first - static_cast<int64_t>(voids);
+    return joined;
+  };
+  // Whole blocks, which the compiler makes a few vectors of.
+  constexpr int64_t kBlock = 64;
+  const int64_t whole = count / kBlock * kBlock;
+  bits_t joined = convert(from, whole, to);
+  if (whole < count) {
+    label_t rest[kBlock] = {};
+    __builtin_memcpy(rest, from + whole, (count - whole) * sizeof(label_t));
+    int8_t bytes[kBlock];
+    joined = static_cast<bits_t>(joined | convert(rest, kBlock, bytes));
+    __builtin_memcpy(to + whole, bytes, count - whole);
   }
-  found.wrong |= (joined & static_cast<label_t>(~label_t{1})) != 0;
+  found.wrong |= (joined & static_cast<bits_t>(~bits_t{1})) != 0;
 }
 
 template <typename soft_t, typename accumulate_t>
-void soft_targets(const soft_t* from, int64_t count, accumulate_t* to, FoundTargets& found) {
-  bool right = true;
+void soft_targets(const soft_t* __restrict from, int64_t count, accumulate_t* __restrict to,
+                  FoundTargets& found) {
+  int right = 1, hard = 1;
   for (int64_t i = 0; i < count; ++i) {
     const auto target = load(from[i]);
-    right = right && target >= 0 && target <= 1;
+    right &= static_cast<int>(target >= 0) & static_cast<int>(target <= 1);
+    hard &= static_cast<int>(target == 0) | static_cast<int>(target == 1);
     to[i] = static_cast<accumulate_t>(target);
   }
-  found.wrong |= !right;
+  found.wrong |= right == 0;
+  found.between |= hard == 0;
 }
 
 constexpr int64_t kMostTargets = 256;  // at a time
+
+constexpr int64_t kTargetBytes[] = {1, 2, 4, 8, 4, 8, 2, 2};  // by MaskMap::type
 
 // Calls convert(data) of the targets of `count` pixels from element `place` on, side by side.
 template <typename target_t, typename Convert>
@@ -125,6 +136,28 @@ void load_targets(const SigmoidSums& problem, int64_t place, int64_t count, int6
     default:
       return load_soft<BFloat16Bits>(problem, place, count, to, found);
   }
+}
+
+struct LabelCounts {
+  int64_t ones, zeros;
+};
+
+// Of `rows` rows, at most 100, of `whole` labels, kMostTargets apart.
+inline LabelCounts count_labels(const int8_t* labels, int64_t rows, int64_t whole) {
+  uint8_t ones[kMostTargets] = {}, voids[kMostTargets] = {};
+  for (int64_t k = 0; k < rows; ++k) {
+    const int8_t* const row = labels + k * kMostTargets;
+    for (int64_t i = 0; i < kMostTargets; ++i) {
+      ones[i] = static_cast<uint8_t>(ones[i] + (row[i] > 0));
+      voids[i] = static_cast<uint8_t>(voids[i] + (row[i] < 0));
+    }
+  }
+  int32_t all_ones = 0, all_voids = 0;
+  for (int64_t i = 0; i < whole; ++i) {
+    all_ones += ones[i];
+    all_voids += voids[i];
+  }
+  return {all_ones, rows * whole - all_voids - all_ones};
 }
 
 }  // namespace

@@ -1,0 +1,185 @@
+// Rows of pixels between two node rows of a mask, and what is taken from them: sums, and slopes
+// that gather at the node rows. For *kernels.cpp files only (common/cpu/capability.h says why the
+// anonymous namespace).
+#pragma once
+
+#include "sigmoid_sums/cpu/pixel.h"
+#include "sigmoid_sums/cpu/rows.h"
+#include "sigmoid_sums/cpu/targets.h"
+
+namespace fcn_ext {
+namespace {
+
+constexpr int64_t kMostRows = kMostNear;  // of a cell row that are worked on at a time
+constexpr int64_t kFewRows = 3;           // fewer cost less by themselves than in a progression
+constexpr int64_t kSettled = 64;          // pixels of a lane whose logarithms are taken together
+
+// Of a register of columns between two node rows.
+enum class Logits : uint8_t { kAny, kFar, kNear };
+
+// Some rows of a cell row, the two node rows around them widened to all columns.
+template <typename accumulate_t>
+struct Strip {
+  using lanes_t = Register<accumulate_t>;
+
+  Strip(const MaskRows<accumulate_t>& rows, Scratch& scratch)
+      : above(rows.take(scratch)),
+        below(rows.take(scratch)),
+        slopes_above(rows.take(scratch)),
+        slopes_below(rows.take(scratch)),
+        powers(scratch.take<accumulate_t>(kMostTargets)),
+        ratios(scratch.take<accumulate_t>(kMostTargets)) {}
+
+  // Finds for each register of columns which logits it has, and where its progressions start. All
+  // at once: one has to wait for every step of an exponential, many do not.
+  void start_columns(int64_t column, int64_t whole, bool moderate) {
+    constexpr int64_t kStep = kWidth<accumulate_t>;
+    const bool progress = count >= kFewRows && moderate;
+    for (int64_t i = 0; i < whole; i += kStep) {
+      const lanes_t a = load_register(above + column + i), b = load_register(below + column + i);
+      const auto within = [&](double largest) {
+        const accumulate_t limit = static_cast<accumulate_t>(largest);
+        return !any_lane(((a < limit) & (a > -limit) & (b < limit) & (b > -limit)) == 0);
+      };
+      Logits& kind = kinds[i / kStep];
+      kind = Logits::kAny;
+      if (progress && within(kLargestLogit)) {
+        kind = within(kNearLogit) ? Logits::kNear : Logits::kFar;
+        store_register(powers + i, exponential(first_of(a, b)));
+        store_register(ratios + i, exponential(step_of(a, b)));
+      }
+    }
+  }
+
+  // Calls body(k, logit) of a register of columns, the one at `i` of those that were started, in
+  // every row: by a progression, unless there are too few rows or the nodes are too far from zero
+  // for one, or not finite.
+  template <typename Body>
+  __attribute__((always_inline)) void each_row(int64_t column, int64_t i, const Body& body) const {
+    const lanes_t a = load_register(above + column + i), b = load_register(below + column + i);
+    const auto progression = [&](auto logit) __attribute__((always_inline)) {
+      body(0, logit);
+      for (int64_t k = 1; k < count; ++k) {
+        logit.advance();
+        body(k, logit);
+      }
+    };
+    const Logits kind = kinds[i / kWidth<accumulate_t>];
+    if (kind == Logits::kAny) {
+      for (int64_t k = 0; k < count; ++k) {
+        const lanes_t lower = y_lower[k] * a;
+        body(k, AnyLogit<accumulate_t>(y_upper[k] != 0 ? lower + y_upper[k] * b : lower));
+      }
+      return;
+    }
+    const lanes_t first = first_of(a, b), step = step_of(a, b);
+    const lanes_t power = load_register(powers + i), ratio = load_register(ratios + i);
+    if (kind == Logits::kNear) {
+      progression(LogitProgression<accumulate_t, true>(first, step, power, ratio));
+    } else {
+      progression(LogitProgression<accumulate_t, false>(first, step, power, ratio));
+    }
+  }
+
+  accumulate_t* above;  // wide node rows
+  accumulate_t* below;
+  accumulate_t* slopes_above;  // what of the gradient has gathered in them
+  accumulate_t* slopes_below;
+  int64_t count = 0;  // rows, and the node rows' weights there
+  accumulate_t y_lower[kMostRows], y_upper[kMostRows];
+  accumulate_t weight_step = 0;  // of y_upper, from row to row
+
+ private:
+  static lanes_t exponential(const lanes_t& x) {
+    return exp2_lanes<accumulate_t>(x * static_cast<accumulate_t>(kLog2E));
+  }
+  lanes_t first_of(const lanes_t& a, const lanes_t& b) const {
+    return y_lower[0] * a + y_upper[0] * b;
+  }
+  lanes_t step_of(const lanes_t& a, const lanes_t& b) const { return (b - a) * weight_step; }
+
+  accumulate_t* powers;  // [kMostTargets] of the first row, and from row to row
+  accumulate_t* ratios;
+  Logits kinds[kMostTargets / kWidth<accumulate_t>];
+};
+
+// What is taken from pixels with targets of a kind.
+template <typename accumulate_t, typename parts>
+struct Pixels {
+  using lanes_t = Register<accumulate_t>;
+  using target_t = typename TargetsOf<accumulate_t, parts::soft>::one;
+
+  explicit Pixels(Scratch& scratch) : targets(scratch.take<target_t>(kMostRows * kMostTargets)) {}
+
+  void set_weights(const accumulate_t* weight) {
+    for (int kind = 0; kind < kSigmoidSums; ++kind) {
+      slope.weight[kind] = weight[kind];
+    }
+    moderate = slope.moderate();
+  }
+
+  // Those of the strip's rows, `whole` columns from `column` on, whose targets are in place.
+  template <bool with_sums, bool with_slopes>
+  __attribute__((noinline)) void take(Strip<accumulate_t>& strip, int64_t column, int64_t whole) {
+    constexpr int64_t kStep = kWidth<accumulate_t>;
+    PixelSums<accumulate_t, parts> taken = sums;  // in registers
+    strip.start_columns(column, whole, moderate);
+    for (int64_t i = 0; i < whole; i += kStep) {
+      lanes_t to_above = {}, to_below = {};
+      strip.each_row(column, i, [&](int64_t k, const auto& logit) {
+        const auto target = target_at(k * kMostTargets + i);
+        if constexpr (with_sums) {
+          taken.add(logit, target);
+        }
+        if constexpr (with_slopes) {
+          const lanes_t pixel = slope(logit, target);
+          to_above += strip.y_lower[k] * pixel;
+          if (logit.kFinite || strip.y_upper[k] != 0) {
+            to_below += strip.y_upper[k] * pixel;
+          }
+        }
+      });
+      if (with_sums) {
+        taken.lift();
+      }
+      const bool full = (i / kStep + 1) % (kSettled / kMostRows) == 0;
+      if (with_sums && full && i + kStep < whole) {  // what follows the last settles, too
+        taken.settle();
+      }
+      if (with_slopes) {
+        accumulate_t* const above_at = strip.slopes_above + column + i;
+        accumulate_t* const below_at = strip.slopes_below + column + i;
+        store_register(above_at, load_register(above_at) + to_above);
+        store_register(below_at, load_register(below_at) + to_below);
+      }
+    }
+    sums = taken;
+  }
+
+  // Adds the sums of the pixels that were taken last to `total`.
+  void flush(int64_t rows, int64_t whole, double* total) {
+    sums.flush(total);
+    if constexpr (!parts::soft) {
+      const LabelCounts found = count_labels(targets, rows, whole);
+      total[kTarget] += static_cast<double>(found.ones);
+      total[kCount] += static_cast<double>(found.ones + found.zeros);
+    }
+  }
+
+  PixelSums<accumulate_t, parts> sums;
+  PixelSlope<accumulate_t, parts> slope{};
+  bool moderate = true;  // the slopes' weights
+  target_t* targets;     // [kMostRows][kMostTargets]
+
+ private:
+  Targets<accumulate_t, parts> target_at(int64_t place) const {
+    if constexpr (parts::soft) {
+      return load_register(targets + place);
+    } else {
+      return load_integers<accumulate_t>(targets + place);
+    }
+  }
+};
+
+}  // namespace
+}  // namespace fcn_ext
