@@ -17,6 +17,7 @@ from tests.cuda_emulation.cross_entropy_cases import Case
 from tests.cuda_emulation.library import RELEASE, EmulatedLaunch, Emulation
 from tests.cuda_emulation.library import build as build_library
 from tests.cuda_emulation.maps import Map
+from tests.cuda_emulation.region_sums_cases import Case as RegionCase
 
 Take = Callable[[EmulatedLaunch], None]
 
@@ -60,6 +61,9 @@ class _Launcher:
         channels = case.num_classes if isinstance(case, LabelCase) else case.channels
         heads = {
             "cross_entropy": self._loss,
+            "dice": lambda: self._regions(with_loss=False),
+            "dice_cross_entropy": lambda: self._regions(with_loss=True),
+            "sigmoid_cross_entropy": self._masks,
             "argmax": self._argmax,
             "confusion_matrix": self._counts,
         }
@@ -92,6 +96,41 @@ class _Launcher:
         total, loss = torch.zeros(()), torch.zeros(())
         problem = case.problem(scores, target, gradient)
         self.call("cross_entropy", problem, 0.0, 1, scores, target, None, loss, total, gradient)
+        return int(workload.minimal_bytes)
+
+    def _regions(self, *, with_loss: bool) -> int:
+        """Sums, and the gradient of anything made of them."""
+        workload = self._workload()
+        scores, target = workload.maps
+        gradient = torch.empty_like(scores, dtype=torch.float32)
+        case = RegionCase(_map_of(self.row, self.row.case), losses=with_loss)
+        images, classes = scores.shape[:2]
+        problem = case.problem(scores, target, gradient)
+        sums = torch.empty((3, images, classes), dtype=torch.float64)
+        losses = torch.empty((2, images), dtype=torch.float64) if with_loss else None
+        self.call("region_sums", problem, scores, target, None, sums, losses)
+        grad_losses = torch.ones((2, images)) if with_loss else None
+        of_sums = (torch.ones((3, images, classes)), grad_losses)
+        self.call("region_sums_backward", problem, *of_sums, scores, target, None, gradient)
+        return int(workload.minimal_bytes)
+
+    def _masks(self) -> int:
+        """A loss, its sums and its gradient in one call."""
+        workload = self._workload()
+        scores, target = workload.maps
+        images, masks = scores.shape[:2]
+        gradient = torch.empty_like(scores, dtype=torch.float32)
+        sums, loss = torch.empty((images, masks, 8)), torch.empty((images, masks))
+        weight = torch.ones((masks, 8))
+        self.call(
+            "sigmoid_sums_backward",
+            *(scores.dtype, _map_of(self.row, self.row.case).geometry(images, masks)),
+            *(weight, masks, scores, scores.stride()),
+            *(target, target.dtype, target.stride(), self.row.case.ignore_index, None, 0),
+            *(gradient, gradient.stride(), sums),
+        )
+        weighing = (scores.dtype, sums, weight, masks, images * masks, 0, loss)
+        self.call("weigh_sums", *weighing)
         return int(workload.minimal_bytes)
 
     def _argmax(self) -> int:

@@ -40,6 +40,18 @@ MAPS = [
 ]
 
 
+# Several tiles along an axis, whose seams are read by two of them; nodes that have more outputs
+# than a block has columns, which are left to the direct kernels.
+WIDE = [
+    Map((2, 70), (5, 560)),
+    Map((70, 2), (600, 5)),
+    upsampling((75, 71), 8, crop=(3, 4, 5, 2)),
+    scaling((9, 60), 32),
+    Map((1, 2), (3, 1200)),
+    Map((1200, 2), (3, 5)),
+]
+
+
 def geometry_of(map: Map) -> Geometry:
     if map.stride:
         return Deconvolution(map.stride, map.kernel_size, map.offset)
@@ -85,8 +97,15 @@ def check(
     gradient, memory = guarded(tuple(scores.shape), accumulated(dtype), layout)
     weigh = (weights.to(accumulated(dtype)), batch * masks)
     made = (gradient, gradient.stride())
-    emulation.call("sigmoid_sums_backward", dtype, geometry, *weigh, *of_scores, *of_target, *made)
+    backward = (dtype, geometry, *weigh, *of_scores, *of_target, *made)
+    emulation.call("sigmoid_sums_backward", *backward, None)
     check_guards(gradient, memory)
+    both, memory = guarded((batch, masks, 8), accumulated(dtype))
+    alone = gradient.clone()
+    emulation.call("sigmoid_sums_backward", *backward, both)
+    check_guards(both, memory)
+    assert torch.equal(both, sums)
+    assert torch.equal(gradient, alone)
     tolerance = 1e-12 if dtype == torch.float64 else 1e-5
     for actual, right in ((sums, expected.detach()), (gradient, wide.grad)):
         scale = max(1.0, right.abs().max().item())
@@ -114,6 +133,55 @@ def test_any_target_and_layout(emulation: Emulation, dtype: torch.dtype) -> None
             regions=False,
             layout=CHANNELS_LAST if layout == "channels last" else CONTIGUOUS,
         )
+
+
+@pytest.mark.parametrize("map", WIDE, ids=str)
+@pytest.mark.parametrize("kind", ["labels", "numbers", "regions and focal"])
+def test_many_tiles(emulation: Emulation, map: Map, kind: str) -> None:
+    any_kind = kind == "regions and focal"
+    scores = 3 * torch.randn(1, 2, *map.input_size)
+    target = drawn(map, torch.float32 if kind == "numbers" else torch.uint8, (1, 2))
+    if kind == "numbers":
+        target = torch.where(target < 0.3, 0.0, torch.where(target > 0.6, 1.0, target))
+    check(emulation, map, scores, target, gamma=1.5 if any_kind else None, regions=any_kind)
+
+
+@pytest.mark.parametrize("dtype", LABELS, ids=str)
+@pytest.mark.parametrize("ignored", [0, 1, 2, -1, 255, 300, -(2**40), 2**40])
+def test_void_labels(emulation: Emulation, dtype: torch.dtype, ignored: int) -> None:
+    """Labels that are not zero, one or void are wrong, whatever they are to other types."""
+    map = MAPS[3]
+    scores = torch.randn(1, 2, *map.input_size)
+    target = torch.randint(0, 2, (1, 2, *map.output_size)).to(dtype)
+    fits = torch.iinfo(dtype).min <= ignored <= torch.iinfo(dtype).max
+    if fits:
+        target[:, :, ::3] = ignored
+    expected = reference.sigmoid_sums(
+        scores.double(), target.long(), geometry_of(map), ignore_index=ignored
+    )
+    of_scores = (scores, scores.stride())
+    of_target = (target, target.dtype, target.stride(), ignored, None, 0)
+    geometry = map.geometry(1, 2)
+    sums, _ = guarded((1, 2, 8), torch.float32)
+    emulation.call("sigmoid_sums", scores.dtype, geometry, *of_scores, *of_target, sums)
+    torch.testing.assert_close(sums.double(), expected, rtol=1e-5, atol=1e-6)
+    for wrong in {2, 7, torch.iinfo(dtype).min, torch.iinfo(dtype).max, ignored + 256} - {0, 1}:
+        if wrong != ignored and torch.iinfo(dtype).min <= wrong <= torch.iinfo(dtype).max:
+            other = target.clone()
+            other[0, 1, 2, 3] = wrong
+            of_target = (other, dtype, other.stride(), ignored, None, 0)
+            emulation.call("sigmoid_sums", scores.dtype, geometry, *of_scores, *of_target, sums)
+            assert sums[0, 1, :4].isnan().all(), wrong
+            torch.testing.assert_close(sums[0, 0].double(), expected[0, 0], rtol=1e-5, atol=1e-6)
+            gradient, _ = guarded(tuple(scores.shape), torch.float32)
+            made = (gradient, gradient.stride(), None)
+            weigh = (torch.ones(2, 8), 2)
+            emulation.call(
+                *("sigmoid_sums_backward", scores.dtype, geometry, *weigh),
+                *(*of_scores, *of_target, *made),
+            )
+            assert gradient[0, 1].isnan().any()
+            assert gradient[0, 0].isfinite().all()
 
 
 def test_a_target_out_of_range_is_nan(emulation: Emulation) -> None:
@@ -171,6 +239,7 @@ def test_losses_weigh_each_mask_alike_in_all_images(
         *of_target,
         gradient,
         gradient.stride(),
+        None,
     )
     check_guards(gradient, memory)
     torch.testing.assert_close(gradient.double(), wide.grad, rtol=0, atol=1e-5)
@@ -198,13 +267,15 @@ def test_infinite_scores(emulation: Emulation, gamma: float) -> None:
     gradient, _ = guarded(tuple(scores.shape), torch.float32)
     weigh, made = (torch.ones(1, 2, 8), 2), (gradient, gradient.stride())
     emulation.call(
-        "sigmoid_sums_backward", scores.dtype, geometry, *weigh, *of_scores, *of_target, *made
+        "sigmoid_sums_backward", scores.dtype, geometry, *weigh, *of_scores, *of_target, *made, None
     )
     assert not gradient.any()
 
 
 def test_no_races(checked: Emulation) -> None:
     checked.call("races_set_strict", 1)
-    for map in (MAPS[0], MAPS[7]):
+    for map in (MAPS[0], MAPS[7], WIDE[0], WIDE[1]):
         scores = torch.randn(1, 2, *map.input_size)
-        check(checked, map, scores, drawn(map, torch.uint8, (1, 2)), gamma=2.0)
+        for dtype, gamma in ((torch.uint8, 2.0), (torch.uint8, None), (torch.float32, None)):
+            target = drawn(map, dtype, (1, 2))
+            check(checked, map, scores, target, gamma=gamma, regions=gamma is not None)

@@ -131,9 +131,14 @@ def u64(state: State, text: str) -> Getter:
     return raw
 
 
+# The disassembler does not say which NaN. FSEL also selects the upper half of a double: these bits
+# are NaN as that, too.
+NAN = np.uint32(0x7FFFFFFF).view(np.float32)
+
+
 def _float(text: str) -> float:
     text = text.lstrip("+")
-    named = {"INF": np.inf, "-INF": -np.inf, "QNAN": np.nan, "-QNAN": np.nan}
+    named = {"INF": np.inf, "-INF": -np.inf, "QNAN": NAN, "-QNAN": NAN}
     return named[text] if text in named else float(text)
 
 

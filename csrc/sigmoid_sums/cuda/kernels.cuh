@@ -1,74 +1,17 @@
-// Sums and gradients of sigmoid losses on CUDA: simple kernels, no atomics, every sum in an order
-// fixed by the shape.
+// The launchers of the sigmoid sums: accumulation in float goes to the walk, that in double and
+// nodes with more outputs than a block has columns to the direct kernels. No atomics: every sum in
+// an order fixed by the shape.
 //
-// sums_kernel: a block takes some rows of a mask, a thread every so many-th of their pixels;
-// add_sums_kernel adds the blocks of a mask up. backward_kernel: a thread is a coarse node and
-// gathers from the pixels that read it, whose logits it computes again. weigh_kernel: a thread is a
-// mask, and weighs its sums.
+// add_sums_kernel adds up the parts of a mask. weigh_kernel: a thread is a mask, and weighs its
+// sums.
 #pragma once
 
 #include "common/cuda/launch.cuh"
-#include "sigmoid_sums/cuda/pixel.cuh"
-#include "softmax/cuda/functions.cuh"
+#include "sigmoid_sums/cuda/direct.cuh"
+#include "sigmoid_sums/cuda/walk.cuh"
 
 namespace fcn_ext {
 namespace sigmoid_sums {
-
-constexpr int kThreads = 256;
-constexpr size_t kScratch = kThreads / kWarp * sizeof(double);
-// Rows of a block, at least; and blocks of a mask, at most.
-constexpr int64_t kBlockRows = 16, kMostParts = 256;
-
-struct Parts {
-  int64_t count, rows;  // of a mask; of each
-};
-
-inline Parts parts_of(const SigmoidSums& problem) {
-  const int64_t height = problem.shape.y.output_size;
-  const int64_t rows = larger(kBlockRows, ceil_divide(height, kMostParts));
-  return {ceil_divide(height, rows), rows};
-}
-
-// Masks along x, parts of them along y. partials: [masks][parts][kSigmoidSums].
-template <typename scalar_t>
-__global__ void __launch_bounds__(kThreads)
-    sums_kernel(const SigmoidSums problem, const scalar_t* input, int64_t part_rows,
-                double* partials) {
-  using accumulate_t = accumulate_of<scalar_t>;
-  const MaskView<scalar_t> mask(problem, input, blockIdx.x);
-  const int64_t width = problem.shape.x.output_size;
-  const int64_t begin = blockIdx.y * part_rows;
-  const int64_t end = smaller(begin + part_rows, problem.shape.y.output_size);
-  double total[kSigmoidSums] = {};
-#pragma unroll 1
-  for (int64_t row = begin; row < end; ++row) {
-    const auto y = weighted_tap<accumulate_t>(problem.shape.y, row);
-    accumulate_t sum[kSigmoidSums] = {};
-#pragma unroll 1
-    for (int64_t column = threadIdx.x; column < width; column += kThreads) {
-      const int64_t at =
-          mask.target + row * problem.target.strides.row + column * problem.target.strides.column;
-      const accumulate_t target = target_at<accumulate_t>(problem, at);
-      if (target < 0) {
-        continue;
-      }
-      const auto x = weighted_tap<accumulate_t>(problem.shape.x, column);
-      add_pixel(problem, logit_at(problem, mask.scores, y, x), target, sum);
-    }
-#pragma unroll
-    for (int kind = 0; kind < kSigmoidSums; ++kind) {
-      total[kind] += static_cast<double>(sum[kind]);
-    }
-  }
-  double* const to = partials + (int64_t{blockIdx.x} * gridDim.y + blockIdx.y) * kSigmoidSums;
-#pragma unroll
-  for (int kind = 0; kind < kSigmoidSums; ++kind) {
-    const double sum = softmax::block_sum(total[kind], shared_memory<double>());
-    if (threadIdx.x == 0) {
-      to[kind] = sum;
-    }
-  }
-}
 
 // A thread adds one sum of one mask up; `count` of them in all.
 template <typename accumulate_t>
@@ -87,65 +30,6 @@ __global__ void __launch_bounds__(kThreads)
   sums[i] = static_cast<accumulate_t>(sum);
 }
 
-// What an output of `tap` reads of a node.
-template <typename accumulate_t>
-__device__ __forceinline__ accumulate_t share_of(const WeightedTap<accumulate_t>& tap,
-                                                 int64_t node) {
-  return tap.node == node ? tap.lower : tap.node + 1 == node ? tap.upper : accumulate_t(0);
-}
-
-// Nodes along x, `count` of them in all, as in a contiguous input. weights:
-// [weight_masks][kSigmoidSums], mask by mask, over and over again.
-template <typename scalar_t>
-__global__ void __launch_bounds__(kThreads, 2)
-    backward_kernel(const SigmoidSums problem, const accumulate_of<scalar_t>* weights,
-                    int64_t weight_masks, const scalar_t* input, int64_t count,
-                    const PlaneStrides gradient_strides, accumulate_of<scalar_t>* gradient) {
-  using accumulate_t = accumulate_of<scalar_t>;
-  const BilinearAxis& y_axis = problem.shape.y;
-  const BilinearAxis& x_axis = problem.shape.x;
-  const int64_t index = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
-  if (index >= count) {
-    return;
-  }
-  const int64_t column = index % x_axis.input_size, row = index / x_axis.input_size;
-  const int64_t node_y = row % y_axis.input_size, number = row / y_axis.input_size;
-  const MaskView<scalar_t> mask(problem, input, number);
-  accumulate_t weight[kSigmoidSums];
-#pragma unroll
-  for (int kind = 0; kind < kSigmoidSums; ++kind) {
-    weight[kind] = weights[number % weight_masks * kSigmoidSums + kind];
-  }
-  const int64_t bottom = first_output(y_axis, node_y + 1);
-  const int64_t left = first_output(x_axis, column - 1), right = first_output(x_axis, column + 1);
-  accumulate_t sum = 0;
-#pragma unroll 1
-  for (int64_t o = first_output(y_axis, node_y - 1); o < bottom; ++o) {
-    const auto y = weighted_tap<accumulate_t>(y_axis, o);
-    const accumulate_t y_share = share_of(y, node_y);
-    if (y_share == 0) {
-      continue;
-    }
-    accumulate_t in_row = 0;
-#pragma unroll 1
-    for (int64_t i = left; i < right; ++i) {
-      const auto x = weighted_tap<accumulate_t>(x_axis, i);
-      const accumulate_t x_share = share_of(x, column);
-      const accumulate_t target =
-          target_at<accumulate_t>(problem, mask.target + o * problem.target.strides.row +
-                                               i * problem.target.strides.column);
-      if (x_share == 0 || target < 0) {
-        continue;
-      }
-      in_row += x_share * slope_of(problem, logit_at(problem, mask.scores, y, x), target, weight);
-    }
-    sum += y_share * in_row;
-  }
-  const int64_t masks = problem.shape.channels;
-  gradient[number / masks * gradient_strides.batch + number % masks * gradient_strides.channel +
-           node_y * gradient_strides.row + column * gradient_strides.column] = sum;
-}
-
 // A thread is one of `count` masks.
 template <typename accumulate_t>
 __global__ void __launch_bounds__(kThreads)
@@ -160,43 +44,75 @@ __global__ void __launch_bounds__(kThreads)
 
 }  // namespace sigmoid_sums
 
-// Bytes that launch_sigmoid_sums needs beside its results.
-inline size_t sigmoid_sums_workspace(const SigmoidSums& problem) {
+// What is wanted: null where it is not.
+template <typename accumulate_t>
+struct SigmoidResults {
+  accumulate_t* sums = nullptr;      // [masks][kSigmoidSums]
+  accumulate_t* gradient = nullptr;  // of the sum of weights * sums
+  PlaneStrides gradient_strides{};
+  const accumulate_t* weights = nullptr;  // [weight_masks][kSigmoidSums], mask by mask, over and
+  int64_t weight_masks = 1;               // over again
+};
+
+// Bytes that launch_sigmoid_sums needs where sums are wanted.
+template <typename scalar_t>
+size_t sigmoid_sums_workspace(const SigmoidSums& problem) {
+  using namespace sigmoid_sums;
   const int64_t masks = problem.shape.batch * problem.shape.channels;
-  return static_cast<size_t>(masks * sigmoid_sums::parts_of(problem).count * kSigmoidSums) *
-         sizeof(double);
+  const int64_t parts =
+      is_walked<scalar_t>(problem) ? walk_of(problem).parts() : parts_of(problem).count;
+  return static_cast<size_t>(masks * parts * kSigmoidSums) * sizeof(double);
 }
 
-// sums: [masks][kSigmoidSums].
+namespace sigmoid_sums {
+
+template <typename scalar_t>
+void launch_direct(const SigmoidSums& problem, const scalar_t* input,
+                   const SigmoidResults<accumulate_of<scalar_t>>& results, double* partials,
+                   cudaStream_t stream) {
+  const int64_t masks = problem.shape.batch * problem.shape.channels;
+  if (partials != nullptr) {
+    const Parts parts = parts_of(problem);
+    const dim3 grid(static_cast<unsigned>(masks), static_cast<unsigned>(parts.count));
+    launch(sums_kernel<scalar_t>, grid, dim3(kThreads), kScratch, stream, problem, input,
+           parts.rows, partials);
+  }
+  if (results.gradient != nullptr) {
+    const int64_t count = masks * problem.shape.y.input_size * problem.shape.x.input_size;
+    launch(backward_kernel<scalar_t>, dim3(static_cast<unsigned>(ceil_divide(count, kThreads))),
+           dim3(kThreads), 0, stream, problem, results.weights, results.weight_masks, input, count,
+           results.gradient_strides, results.gradient);
+  }
+}
+
+}  // namespace sigmoid_sums
+
 template <typename scalar_t>
 void launch_sigmoid_sums(const SigmoidSums& problem, const scalar_t* input,
-                         accumulate_of<scalar_t>* sums, unsigned char* workspace,
-                         cudaStream_t stream) {
+                         const SigmoidResults<accumulate_of<scalar_t>>& results,
+                         unsigned char* workspace, cudaStream_t stream) {
   using namespace sigmoid_sums;
   const int64_t masks = problem.shape.batch * problem.shape.channels;
-  const Parts parts = parts_of(problem);
-  auto* const partials = reinterpret_cast<double*>(workspace);
-  launch(sums_kernel<scalar_t>,
-         dim3(static_cast<unsigned>(masks), static_cast<unsigned>(parts.count)), dim3(kThreads),
-         kScratch, stream, problem, input, parts.rows, partials);
-  const int64_t count = masks * kSigmoidSums;
-  launch(add_sums_kernel<accumulate_of<scalar_t>>,
-         dim3(static_cast<unsigned>(ceil_divide(count, kThreads))), dim3(kThreads), 0, stream,
-         partials, parts.count, count, sums);
-}
-
-// weights: [weight_masks][kSigmoidSums].
-template <typename scalar_t>
-void launch_sigmoid_sums_backward(const SigmoidSums& problem,
-                                  const accumulate_of<scalar_t>* weights, int64_t weight_masks,
-                                  const scalar_t* input, accumulate_of<scalar_t>* gradient,
-                                  const PlaneStrides& gradient_strides, cudaStream_t stream) {
-  using namespace sigmoid_sums;
-  const int64_t count = problem.shape.batch * problem.shape.channels * problem.shape.y.input_size *
-                        problem.shape.x.input_size;
-  launch(backward_kernel<scalar_t>, dim3(static_cast<unsigned>(ceil_divide(count, kThreads))),
-         dim3(kThreads), 0, stream, problem, weights, weight_masks, input, count, gradient_strides,
-         gradient);
+  auto* const partials = results.sums != nullptr ? reinterpret_cast<double*>(workspace) : nullptr;
+  int64_t parts = 0;
+  if (is_walked<scalar_t>(problem)) {
+    if constexpr (std::is_same_v<accumulate_of<scalar_t>, float>) {
+      const Walk walk = walk_of(problem);
+      launch_walk<scalar_t>({problem, input, walk, partials, results.weights, results.weight_masks,
+                             results.gradient, results.gradient_strides},
+                            stream);
+      parts = walk.parts();
+    }
+  } else {
+    parts = parts_of(problem).count;
+    launch_direct(problem, input, results, partials, stream);
+  }
+  if (partials != nullptr) {
+    const int64_t count = masks * kSigmoidSums;
+    launch(add_sums_kernel<accumulate_of<scalar_t>>,
+           dim3(static_cast<unsigned>(ceil_divide(count, kThreads))), dim3(kThreads), 0, stream,
+           partials, parts, count, results.sums);
+  }
 }
 
 // loss: [masks].

@@ -13,22 +13,23 @@ void SigmoidSumsCuda::compute(const SigmoidSums& problem, const Tensor& input, c
     dispatch_floating(input.scalar_type(), [&](auto zero) {
       using scalar_t = decltype(zero);
       using accumulate_t = accumulate_of<scalar_t>;
-      const auto* scores = static_cast<const scalar_t*>(input.const_data_ptr());
+      SigmoidResults<accumulate_t> results;
+      Tensor workspace;
+      unsigned char* memory = nullptr;
       if (sums != nullptr) {
-        Tensor workspace =
-            empty_like_in(input, {static_cast<int64_t>(sigmoid_sums_workspace(problem))},
-                          torch::headeronly::ScalarType::Byte);
-        launch_sigmoid_sums<scalar_t>(
-            problem, scores, static_cast<accumulate_t*>(sums->mutable_data_ptr()),
-            static_cast<unsigned char*>(workspace.mutable_data_ptr()), stream);
+        const auto bytes = static_cast<int64_t>(sigmoid_sums_workspace<scalar_t>(problem));
+        workspace = empty_like_in(input, {bytes}, torch::headeronly::ScalarType::Byte);
+        memory = static_cast<unsigned char*>(workspace.mutable_data_ptr());
+        results.sums = static_cast<accumulate_t*>(sums->mutable_data_ptr());
       }
       if (gradient != nullptr) {
-        launch_sigmoid_sums_backward<scalar_t>(
-            problem, static_cast<const accumulate_t*>(weight->const_data_ptr()),
-            weight->numel() / kSigmoidSums, scores,
-            static_cast<accumulate_t*>(gradient->mutable_data_ptr()), strides_of(*gradient),
-            stream);
+        results.gradient = static_cast<accumulate_t*>(gradient->mutable_data_ptr());
+        results.gradient_strides = strides_of(*gradient);
+        results.weights = static_cast<const accumulate_t*>(weight->const_data_ptr());
+        results.weight_masks = weight->numel() / kSigmoidSums;
       }
+      launch_sigmoid_sums<scalar_t>(problem, static_cast<const scalar_t*>(input.const_data_ptr()),
+                                    results, memory, stream);
     });
   });
 }

@@ -31,9 +31,11 @@ extern "C" int sigmoid_sums(int64_t dtype, const Geometry* geometry, const void*
                                          target_strides, ignore_index, gamma, regions);
   return guarded_for_type(dtype, [=](auto* type) {
     using scalar_t = std::remove_pointer_t<decltype(type)>;
-    std::vector<unsigned char> workspace(sigmoid_sums_workspace(problem), 0xff);
-    launch_sigmoid_sums(problem, static_cast<const scalar_t*>(input),
-                        static_cast<accumulate_of<scalar_t>*>(sums), workspace.data(), nullptr);
+    std::vector<unsigned char> workspace(sigmoid_sums_workspace<scalar_t>(problem), 0xff);
+    SigmoidResults<accumulate_of<scalar_t>> results;
+    results.sums = static_cast<accumulate_of<scalar_t>*>(sums);
+    launch_sigmoid_sums(problem, static_cast<const scalar_t*>(input), results, workspace.data(),
+                        nullptr);
   });
 }
 
@@ -42,15 +44,20 @@ extern "C" int sigmoid_sums_backward(int64_t dtype, const Geometry* geometry, co
                                      const PlaneStrides* input_strides, const void* target,
                                      int64_t target_type, const PlaneStrides* target_strides,
                                      int64_t ignore_index, const double* gamma, int64_t regions,
-                                     void* gradient, const PlaneStrides* gradient_strides) {
+                                     void* gradient, const PlaneStrides* gradient_strides,
+                                     void* sums) {
   const SigmoidSums problem = problem_of(geometry, input_strides, target, target_type,
                                          target_strides, ignore_index, gamma, regions);
   return guarded_for_type(dtype, [=](auto* type) {
     using scalar_t = std::remove_pointer_t<decltype(type)>;
     using accumulate_t = accumulate_of<scalar_t>;
-    launch_sigmoid_sums_backward(problem, static_cast<const accumulate_t*>(weights), weight_masks,
-                                 static_cast<const scalar_t*>(input),
-                                 static_cast<accumulate_t*>(gradient), *gradient_strides, nullptr);
+    std::vector<unsigned char> workspace(
+        sums != nullptr ? sigmoid_sums_workspace<scalar_t>(problem) : 0, 0xff);
+    launch_sigmoid_sums<scalar_t>(
+        problem, static_cast<const scalar_t*>(input),
+        {static_cast<accumulate_t*>(sums), static_cast<accumulate_t*>(gradient), *gradient_strides,
+         static_cast<const accumulate_t*>(weights), weight_masks},
+        workspace.data(), nullptr);
   });
 }
 
