@@ -6,8 +6,8 @@
 # and `make bench`, `make lint`, `make format`, `make docs`, `make cuda` (compile for every GPU
 # architecture), `make gpu-model` (what they would issue there), `make test-torch TORCH=2.14.1` (the
 # tests of operators and nets under another torch), `make integrations` (models of other libraries,
-# plain and in the context; docs/integrations.md). `make fuzz`, `faults`, `coverage`, `abi` and `wheel`
-# prove at length what the tests show in part; CONTRIBUTING.md has the table.
+# plain and in the context; docs/integrations.md). `make fuzz`, `faults`, `sanitize`, `coverage`, `abi`
+# and `wheel` prove at length what the tests show in part; CONTRIBUTING.md has the table.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -33,7 +33,7 @@ SOURCES := CMakeLists.txt pyproject.toml constraints.txt $(wildcard tools/*.py c
 CXX_FILES = $(shell git ls-files '*.c' '*.cpp' '*.h' '*.cu' '*.cuh')
 
 .PHONY: train test test-torch integrations bench lint format docs cuda gpu-model clean
-.PHONY: fuzz faults coverage abi wheel
+.PHONY: fuzz faults sanitize coverage abi wheel
 
 train: $(VENV)/installed
 	$(BIN)/fcn train
@@ -107,6 +107,12 @@ fuzz: $(VENV)/installed
 # Every write of a run fails or kills it once; hostile files by the hundred.
 faults: $(VENV)/installed
 	FCN_LONG_TESTS=1 $(BIN)/python -m pytest tests/train/faults tests/train/hostile
+
+# The operators and the fuzz under AddressSanitizer and UBSan; minutes to build. CASES= of the fuzz,
+# SANITIZE_CAPABILITIES="plain" for one set of instructions.
+sanitize: $(VENV)/installed
+	CASES=$(or $(CASES),2000) CAPABILITIES='$(SANITIZE_CAPABILITIES)' \
+	  tools/sanitize.sh $(BIN)/python build/sanitize
 
 # Lines of both packages, and argument checks that no test breaks; build/coverage/index.html.
 coverage: $(VENV)/installed

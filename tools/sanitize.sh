@@ -1,0 +1,75 @@
+#!/usr/bin/env bash
+# The tests of the operators and the fuzz on CPU libraries built with AddressSanitizer and UBSan:
+#   tools/sanitize.sh PYTHON BUILD        or `make sanitize`
+# CASES: of the fuzz, of each function. CAPABILITIES: the sets of instructions that run, default all
+# that the processor has. The libraries are kept in BUILD for the next time.
+#
+# ThreadSanitizer knows what its own code and pthreads do. The operators' threads are those of
+# torch's OpenMP, whose barriers it does not see: every result would be a race. What it can see,
+# tests/cuda_emulation/races and the equal bits for any number of threads look at.
+set -euo pipefail
+python=$(realpath -s "$1") build=$2
+project=$(dirname "$(dirname "$(realpath "$0")")")
+cd "$project"
+mkdir -p "$build"
+build=$(realpath "$build")
+cmake=$(dirname "$python")/cmake
+[ -x "$cmake" ] || cmake=cmake
+ninja=$(dirname "$python")/ninja
+[ -x "$ninja" ] || ninja=ninja
+# Not the bounds of arrays: of a vector behind a reference GCC 12 checks its address in place of the
+# index. AddressSanitizer sees what lies beyond an array.
+sanitizers="-fsanitize=address,undefined -fno-sanitize=bounds"
+export FCN_EXT_SANITIZERS="$sanitizers -fno-sanitize-recover=undefined"
+compiler=${CXX:-c++}
+
+torch=$("$python" -c "import pathlib, torch; print(pathlib.Path(torch.__file__).parent)")
+"$cmake" -S . -B "$build/cmake" -G Ninja -DCMAKE_MAKE_PROGRAM="$ninja" -DFCN_EXT_CUDA=off \
+  -DCMAKE_CXX_COMPILER="$compiler" -DPython_EXECUTABLE="$python" -DFCN_EXT_TORCH_ROOT="$torch" \
+  -Dpybind11_DIR="$("$python" -m pybind11 --cmakedir)" \
+  -DCMAKE_CXX_COMPILER_LAUNCHER="$project/tools/sanitized_compiler.sh" \
+  -DCMAKE_SHARED_LINKER_FLAGS="$sanitizers" -DCMAKE_MODULE_LINKER_FLAGS="$sanitizers" \
+  ${CMAKE_ARGS:-} >"$build/configure.log" 2>&1 || { cat "$build/configure.log"; exit 1; }
+"$cmake" --build "$build/cmake" --target fcn_ext_cpu _host
+
+# A package of the sources and these libraries, and a copy of the tests out of the sources' reach.
+rm -rf "$build/site" "$build/project"
+mkdir -p "$build/site/fcn_ext/lib" "$build/project"
+cp -r fcn_ext/. "$build/site/fcn_ext"
+rm -f "$build"/site/fcn_ext/_host*.so "$build"/site/fcn_ext/lib/*
+cp "$build"/cmake/_host*.so "$build/site/fcn_ext"
+cp "$build/cmake/libfcn_ext_cpu.so" "$build/site/fcn_ext/lib"
+# The editable installation would come first.
+cat >"$build/site/sitecustomize.py" <<'END'
+import sys
+sys.meta_path = [finder for finder in sys.meta_path if "editable" not in type(finder).__module__]
+END
+cp -r tests benchmarks csrc pyproject.toml "$build/project"
+cd "$build/project"
+
+# Python gives its memory back to the system at its end, not to the checker of leaks.
+export ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1
+export PYTHONPATH="$build/site" PYTHONMALLOC=malloc OMP_NUM_THREADS=${OMP_NUM_THREADS:-2}
+runtime="$("$compiler" -print-file-name=libasan.so) $("$compiler" -print-file-name=libubsan.so)"
+sanitized() {
+  LD_PRELOAD="$runtime $("$compiler" -print-file-name=libstdc++.so)" "$python" "$@"
+}
+sanitized -c "
+import fcn_ext
+assert fcn_ext.__file__.startswith('$build'), fcn_ext.__file__
+mapped = open('/proc/self/maps').read()
+assert 'libasan' in mapped and '$build/site/fcn_ext/lib/libfcn_ext_cpu.so' in mapped
+"
+best=$(sanitized -c "from fcn_ext import _host; print(_host.best_cpu_capability())")
+all="plain avx2 avx512"
+for capability in ${CAPABILITIES:-${all%%"$best"*}$best}; do
+  echo "== $capability: tests/ops"
+  export FCN_EXT_CPU_CAPABILITY=$capability
+  # Compiled and traced calls run the same kernels, after minutes in torch's own code.
+  sanitized -m pytest -q -p no:cacheprovider tests/ops tests/test_numpy.py \
+    -k "not compile and not opcheck and not memory and not large and not capability" \
+    ${PYTEST_ARGUMENTS:-}
+  echo "== $capability: ${CASES:-2000} random calls of each function"
+  sanitized -m tests.fuzz --cases "${CASES:-2000}"
+done
+echo "no error found by AddressSanitizer or UBSan"
