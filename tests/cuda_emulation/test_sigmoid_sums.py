@@ -49,6 +49,9 @@ WIDE = [
     scaling((9, 60), 32),
     Map((1, 2), (3, 1200)),
     Map((1200, 2), (3, 5)),
+    # The first tile has no output.
+    upsampling((3, 600), 2, crop=(0, 0, 1150, 0)),
+    upsampling((600, 3), 2, crop=(1150, 0, 0, 0)),
 ]
 
 

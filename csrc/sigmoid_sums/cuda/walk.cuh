@@ -303,7 +303,7 @@ __global__ void __launch_bounds__(kMostColumns, pixels == Pixels::kAny ? 1 : 2)
   const MaskView<scalar_t> mask(problem, args.input, number);
   // Threads beyond the tile go along, for loops that are the same for all, and give nothing.
   const bool active = columns.begin + thread < columns.end;
-  const int64_t column = active ? columns.begin + thread : columns.end - 1;
+  const int64_t column = smaller(columns.begin + thread, x_axis.output_size - 1);
   WeightedTap<float> x{0, 0, 0};
   if (active) {
     x = weighted_tap<float>(x_axis, column);
