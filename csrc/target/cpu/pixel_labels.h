@@ -1,6 +1,8 @@
 // The labels of the pixel rows at hand, whatever the dtype of the target. For *kernels.cpp only.
 #pragma once
 
+#include <type_traits>
+
 #include "common/labels.h"
 #include "softmax/cpu/strip.h"
 
@@ -14,29 +16,45 @@ inline void note_invalid(int64_t* lowest, int64_t index) {
   }
 }
 
-// Returns whether a label is out of range; such a pixel is ignored here.
-template <typename label_t>
-bool convert_labels(const void* from_, int64_t step, int64_t columns, int64_t classes,
-                    int64_t ignore_index, int32_t* __restrict to) {
-  const auto* from = static_cast<const label_t*>(from_);
-  bool invalid = false;
-  const auto convert = [&](int64_t x, label_t label) {
-    const auto value = static_cast<int64_t>(label);
-    const bool ignored = value == ignore_index;
-    const bool in_range = static_cast<uint64_t>(value) < static_cast<uint64_t>(classes);
-    invalid |= !ignored & !in_range;
-    to[x] = in_range & !ignored ? static_cast<int32_t>(label) : -1;
+// Labels of a row, as integers that hold them and the classes: to[x] = label, or -1 where that is
+// ignored or out of range. Returns whether one is out of range. By masks, of which the compiler
+// makes vectors.
+template <bool may_ignore, typename label_t, typename wide_t>
+bool convert_row(const label_t* __restrict from, int64_t step, int64_t columns, wide_t classes,
+                 wide_t ignore_index, int32_t* __restrict to) {
+  wide_t invalid = 0;
+  const auto convert = [&](int64_t x, wide_t label) {
+    const wide_t ignored = may_ignore && label == ignore_index ? wide_t(-1) : wide_t(0);
+    const wide_t outside = label < 0 || label >= classes ? wide_t(-1) : wide_t(0);
+    invalid |= outside & ~ignored;
+    to[x] = static_cast<int32_t>(label | ignored | outside);
   };
   if (step == 1) {
     for (int64_t x = 0; x < columns; ++x) {
-      convert(x, from[x]);
+      convert(x, static_cast<wide_t>(from[x]));
     }
   } else {
     for (int64_t x = 0; x < columns; ++x) {
-      convert(x, from[x * step]);
+      convert(x, static_cast<wide_t>(from[x * step]));
     }
   }
-  return invalid;
+  return invalid != 0;
+}
+
+template <typename label_t>
+bool convert_labels(const void* from, int64_t step, int64_t columns, int64_t classes,
+                    int64_t ignore_index, int32_t* to) {
+  using wide_t = std::conditional_t<sizeof(label_t) == 8, int64_t, int32_t>;
+  constexpr int64_t kMost = sizeof(label_t) == 8 ? INT64_MAX : INT32_MAX;
+  const auto convert = [&](auto may_ignore) {
+    return convert_row<decltype(may_ignore)::value>(
+        static_cast<const label_t*>(from), step, columns,
+        static_cast<wide_t>(classes < kMost ? classes : kMost), static_cast<wide_t>(ignore_index),
+        to);
+  };
+  return static_cast<int64_t>(static_cast<wide_t>(ignore_index)) == ignore_index
+             ? convert(std::true_type())
+             : convert(std::false_type());
 }
 
 // The target as the engine reads it.
