@@ -269,6 +269,9 @@ def test_palette_rejects() -> None:
         fnp.encode_palette(np.zeros((2, 2), np.int64))
     with pytest.raises(ValueError, match="palette must be uint8"):
         fnp.encode_palette(np.zeros((2, 2), np.uint8), np.zeros((2, 4), np.uint8))
+    for count in (0, 257):
+        with pytest.raises(ValueError, match=f"palette must have 1 to 256 colors, got {count}"):
+            fnp.encode_palette(np.zeros((2, 2), np.uint8), np.zeros((count, 3), np.uint8))
 
 
 def test_host_module_needs_no_torch() -> None:

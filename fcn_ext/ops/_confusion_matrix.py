@@ -196,8 +196,12 @@ def _vmap(op: Any) -> Any:
     one_by_one = _common.vmap_by_example(op)
 
     def rule(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[Any, Any]:
-        if in_dims[-2] is None or in_dims[-1] is None:
-            raise ValueError("out and invalid must be batched where prediction or target is")
+        for name, dim, arg in zip(("out", "invalid"), in_dims[-2:], args[-2:], strict=True):
+            if dim is None:
+                raise ValueError(
+                    f"{name} must be batched by vmap where another argument is, got one of shape "
+                    f"{tuple(arg.shape)} for all examples"
+                )
         return one_by_one(info, in_dims, *args)  # type: ignore[no-any-return]
 
     return rule

@@ -44,8 +44,13 @@ def load_classes(path: Path) -> tuple[Classes, ...]:
     """What ``save_classes`` wrote. Raises UsageError where that cannot be read."""
     try:
         return classes_from_json(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, *NO_CLASSES) as error:
-        raise UsageError(f"{path}: cannot be read ({error}); give a run folder") from None
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror}); give a run folder") from None
+    except NO_CLASSES as error:
+        raise UsageError(
+            f"{path}: does not hold the classes of a run ({type(error).__name__}: {error}); "
+            "give a run folder"
+        ) from None
 
 
 def classes_to_json(sets: Sequence[Classes]) -> dict[str, Any]:

@@ -210,7 +210,9 @@ def read_together(arguments: Sequence[str]) -> tuple[Any, Path | None]:
         lambda: read(arguments, here.run_before(resumes=resumes) if trains else None)
     )
     if here.several and not isinstance(found[0], (TrainOptions, EvaluateOptions)):
-        raise UsageError(f"fcn {arguments[0]} works in one process; start it without torchrun")
+        raise UsageError(
+            f"fcn {arguments[0]} works in one process, got {here.size}; start it without torchrun"
+        )
     return found
 
 

@@ -27,6 +27,7 @@ WORKER_LOST = re.compile(r"DataLoader worker .*(killed by signal|exited unexpect
 NO_SHARED_MEMORY = re.compile(
     r"(of|insufficient) shared memory|unable to (open|mmap|allocate) shared"
 )
+ONE_VALUE = "more than 1 value per channel"  # of torch's batch normalization, and of ours
 _LESS_TRAINING = (
     "try a smaller --optim.batch with more --optim.accumulate, or a smaller --data.crop"
 )
@@ -70,6 +71,12 @@ def explain(error: BaseException, command: str = "train") -> Failure | None:
         return Failure(_line(error), 1)
     if is_out_of_memory(error):
         return Failure(f"out of memory{_amount(error)}; {LESS.get(command, _LESS)}", 1)
+    if isinstance(error, ValueError) and ONE_VALUE in str(error):
+        return Failure(
+            "--optim.batch and --data.crop must leave batch normalization more than 1 value of "
+            "each channel, got 1; give larger ones, or --model.no-batch-norm",
+            2,
+        )
     if isinstance(error, (RuntimeError, OSError)) and NO_SHARED_MEMORY.search(str(error)):
         return Failure(
             "the loader processes ran out of shared memory; try --data.workers 0, or give the "

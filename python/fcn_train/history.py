@@ -110,10 +110,15 @@ class History:
         numbers = [*history.pending, history.best_mean_iu]
         for row in (*history.head_losses, *history.pending_heads):
             if len(row) not in (0, len(label_sets)):
-                raise ValueError("the history must hold a loss of each head")
+                raise ValueError(
+                    f"the history must hold the losses of {len(label_sets)} heads, got {len(row)}"
+                )
             numbers += row
         if len(history.head_losses) != len(history.training):
-            raise ValueError("the history must hold losses of heads of each row")
+            raise ValueError(
+                f"the history must hold losses of heads of each of {len(history.training)} rows, "
+                f"got {len(history.head_losses)}"
+            )
         tables = (
             (history.training, TRAINING),
             (history.evaluations, history.evaluations_header),
@@ -121,10 +126,13 @@ class History:
         for table, header in tables:
             for row in table:
                 if len(row) != len(header):
-                    raise ValueError(f"a row of the history must hold {', '.join(header)}")
+                    raise ValueError(
+                        f"the history must hold rows of {', '.join(header)}, got {len(row)} values"
+                    )
                 numbers += row
-        if not all(isinstance(value, (int, float)) for value in numbers):
-            raise ValueError("the history must hold rows of numbers")
+        for value in numbers:
+            if not isinstance(value, (int, float)):
+                raise ValueError(f"the history must hold numbers, got a {type(value).__name__}")
         return history
 
     def write(self, folder: Path) -> None:

@@ -59,8 +59,8 @@ def from_classifier(model: Net, path: Path) -> None:
     state = read_state_dict(path)
     if len(model.trunks) > 1:
         raise UsageError(
-            "--init-classifier is of networks of one stream: train these from it, and late fusion "
-            "from their runs (--init-streams)"
+            f"--init-classifier is of networks of one stream, got {', '.join(model.trunks)}: train "
+            "each from it, and late fusion from their runs (--init-streams)"
         )
     try:
         models.load_classifier(model, state)

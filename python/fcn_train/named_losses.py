@@ -90,7 +90,7 @@ def chosen_loss(
     if here.several:
         raise UsageError(
             f"--loss {options.loss} takes sums or ranks over a whole batch, so it is of one "
-            f"process; several have --loss {CROSS_ENTROPY}"
+            f"process, got {here.size}; several have --loss {CROSS_ENTROPY}"
         )
     return functools.partial(named_loss, names=names)
 

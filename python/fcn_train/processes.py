@@ -213,7 +213,8 @@ class Processes:
             return run if (run / CONFIG).is_file() else None  # it had not begun yet
         if self.attempt and not self.keeps and not resumes:
             raise UsageError(
-                "started again by a launcher that does not say which run it was; continue it with "
+                "started again by a launcher that does not say which run it was "
+                f"(TORCHELASTIC_RESTART_COUNT is {self.attempt}); continue it with "
                 "fcn train --resume RUN, or give --output and --resume auto from the start"
             )
         return None

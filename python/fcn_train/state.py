@@ -142,8 +142,12 @@ class TrainingState:
                     raise ValueError(f"{name} must be {group[name]}, got {saved[name]}")
             parameters += list(zip(saved["params"], group["params"], strict=True))
         known = {number for number, _ in parameters}
-        if not state["state"].keys() <= known:
-            raise ValueError("its optimizer knows other parameters")
+        unknown = state["state"].keys() - known
+        if unknown:
+            raise ValueError(
+                f"the optimizer must hold values of its {len(known)} parameters alone, got some of "
+                f"number {next(iter(unknown))!r}"
+            )
         for number, parameter in parameters:
             for name, value in state["state"].get(number, {}).items():
                 shape = () if name == "step" else tuple(parameter.shape)

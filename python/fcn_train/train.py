@@ -161,5 +161,5 @@ def check_alike(splits: Splits, here: Processes) -> None:
         if own != wanted:
             raise UsageError(
                 f"{split.source}: the images or classes here are not those that the first process "
-                "sees; give all machines the same data"
+                f"sees (fingerprint {own}, there {wanted}); give all machines the same data"
             )

@@ -77,7 +77,10 @@ class GlooBatchNorm(nn.BatchNorm2d):
         sums = cast(Tensor, _AddedUp.apply(torch.cat([values.sum(axes), number])))
         count = sums[-1].detach()
         if count <= 1:
-            raise ValueError("Expected more than 1 value per channel when training")
+            raise ValueError(
+                f"Expected more than 1 value per channel when training, got {int(count)} of all "
+                "processes together"
+            )
         mean = sums[:-1] / count
         centered = values - mean[:, None, None]
         variance = cast(Tensor, _AddedUp.apply(centered.square().sum(axes))) / count

@@ -288,3 +288,7 @@ def test_parts_that_do_not_fit_are_refused():
     for name in ("a.b", "", "keys"):
         with pytest.raises(ValueError, match="trunks must have names without dots"):
             FCN({name: trunk}, Head(trunk, 3))
+    with pytest.raises(TypeError, match=r"trunks must have strings for names, got 1$"):
+        FCN({1: trunk}, Head(trunk, 3))
+    with pytest.raises(TypeError, match=r"heads must have strings for names, got None$"):
+        MultiHeadFCN(trunk, {None: Head(trunk, 3)})

@@ -9,6 +9,7 @@ from fcn_ext.models import (
     FCN,
     Head,
     MultiHeadFCN,
+    Trunk,
     VGG16Trunk,
     build_model,
     initialize_from_coarser,
@@ -282,6 +283,17 @@ def test_each_of_several_trunks_takes_a_classifier():
         state["depth.conv1_1.weight"], Classifier().state_dict()["features.0.weight"]
     )
     assert torch.equal(state["color.conv1_1.weight"], before)
+
+
+def test_trunks_without_a_classifier_take_none():
+    class Own(Trunk):
+        def caffe_layers(self) -> dict[str, str]:
+            return {}
+
+    for model in (Own(), nn.Linear(1, 1)):
+        name = type(model).__name__
+        with pytest.raises(ValueError, match=f"model must have a classifier's trunk, got a {name}"):
+            load_classifier(model, Classifier().state_dict())
 
 
 def test_a_named_trunk_is_reported_by_its_name():

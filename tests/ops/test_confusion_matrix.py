@@ -234,6 +234,16 @@ def test_vmap_counts_each_example() -> None:
         assert torch.equal(out[index], ops.confusion_matrix(p, t, 3))
 
 
+@pytest.mark.parametrize("name", ["out", "invalid"])
+def test_vmap_refuses_one_sum_for_all_examples(name: str) -> None:
+    labels = torch.zeros(4, 1, 9, 8, dtype=torch.int64)
+    sums = {"out": torch.zeros(3, 3, dtype=torch.int64), "invalid": torch.zeros((), dtype=int)}
+    shape = r"\(3, 3\)" if name == "out" else r"\(\)"
+    message = f"{name} must be batched by vmap .* got one of shape {shape} for all examples"
+    with pytest.raises(ValueError, match=message):
+        torch.vmap(lambda p: ops.confusion_matrix(p, p, 3, **{name: sums[name]}))(labels)
+
+
 LABELS = torch.zeros(1, 4, 5, dtype=torch.int64)
 
 

@@ -76,6 +76,7 @@ def test_ties_and_no_images() -> None:
         ({"padded_size": None}, TypeError, "padded_size must be given with a Resize"),
         ({"align_corners": 1}, TypeError, "align_corners must be a bool, got 1"),
         ({"dtype": torch.float32}, ValueError, "dtype must be"),
+        ({"return_probability": 1}, TypeError, "return_probability must be a bool, got 1"),
     ],
 )
 def test_wrong_arguments(changed: dict[str, Any], error: type[Exception], message: str) -> None:

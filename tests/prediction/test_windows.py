@@ -260,6 +260,8 @@ def test_other_wrong_arguments() -> None:
         CoarseWindows(0)
     with pytest.raises(ValueError, match=r"target must have .* \(1, 8, 8\), got \(1, 8, 9\)"):
         windows.confusion_matrix(torch.zeros(1, 8, 9))
+    with pytest.raises(TypeError, match="return_probability must be a bool, got 'yes'"):
+        windows.argmax(return_probability="yes")  # type: ignore[call-overload]
     for rows in ((0, 9), (3, 3), (-1, 2)):
         with pytest.raises(ValueError, match="must be rows of the image's 8"):
             windows.mean(*rows)

@@ -19,7 +19,9 @@ from safetensors.torch import save_file
 
 from fcn_train import checkpoint, weights
 from fcn_train.data import IMAGENET, image_to_tensor, open_dataset, write_sample_dataset
+from fcn_train.launcher import Place
 from fcn_train.options import DataOptions, ModelOptions, OptimOptions, TrainOptions
+from fcn_train.processes import Processes
 from fcn_train.run import load_run
 from fcn_train.train import train
 from tests.train import forking
@@ -87,6 +89,14 @@ def varied_run(
         model.score_fr.bias -= model.scores(image[None]).mean((0, 2, 3))
     save_file(model.state_dict(), run / "last.safetensors")
     return run
+
+
+@pytest.fixture
+def one_of_two() -> Processes:
+    """The first of two processes as it is for itself: nothing that both do together works."""
+    here = Processes(Place())
+    here.size = 2
+    return here
 
 
 @pytest.fixture

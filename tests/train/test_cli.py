@@ -22,6 +22,7 @@ from fcn_train.cli import main, parse, train_defaults
 from fcn_train.config import load_config
 from fcn_train.data import write_sample_dataset
 from fcn_train.options import TrainOptions
+from fcn_train.processes import Processes
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -53,6 +54,17 @@ def train_on(command: Command, root: Path, *more: str | Path) -> tuple[int, str,
 
 def test_missing_folder(command: Command, tmp_path: Path) -> None:
     assert_one_line(train_on(command, tmp_path / "absent"), tmp_path / "absent", "missing")
+
+
+def test_several_processes_of_a_command_for_one(
+    command: Command, one_of_two: Processes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    told = {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("fcn_train.processes.joined", lambda: one_of_two)
+    result = command("predict", tmp_path, "--output", tmp_path / "out")
+    assert_one_line(result, "fcn predict works in one process, got 2; start it without torchrun")
 
 
 def test_kind_without_root(command: Command) -> None:

@@ -238,6 +238,15 @@ def test_files_that_are_damaged_are_named(
         read_records([finished_run, third])
 
 
+def test_scores_of_other_classes_are_named(finished_run: Path, third: Path) -> None:
+    metrics = json.loads((third / "metrics.json").read_text())
+    metrics["classes"].pop()
+    (third / "metrics.json").write_text(json.dumps(metrics))
+    message = rf"{third}/metrics\.json: is not what .*must score 21 classes, got 20"
+    with pytest.raises(UsageError, match=message):
+        read_records([finished_run, third])
+
+
 def test_images_of_another_size_are_named(
     finished_run: Path, varied_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,10 +15,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from fcn_ext.numpy import voc_palette
 from fcn_train import initialize
+from fcn_train.classes import Classes
 from fcn_train.data import SegmentationDataset, open_dataset
 from fcn_train.errors import UsageError
-from fcn_train.network import build_network
+from fcn_train.network import build_network, network_of
 from fcn_train.options import ModelOptions, TrainOptions
 from fcn_train.run import load_run
 from fcn_train.train import train
@@ -79,6 +81,14 @@ def test_network_starts_from_a_classifier(suffix: str, tmp_path: Path) -> None:
     message = r"vgg16.* does not fit the network: .*must have shape.*; --recipe paper has the net"
     with pytest.raises(UsageError, match=message):
         initialize.from_classifier(wider, path)
+
+
+def test_classifier_of_several_streams_is_refused(tmp_path: Path) -> None:
+    late = network_of(replace(PLAIN, fusion="late"), [Classes(NAMES, voc_palette())], "color-hha")
+    save_file(some_weights(), tmp_path / "vgg16.safetensors")
+    message = r"--init-classifier is of networks of one stream, got color, hha: .*--init-streams"
+    with pytest.raises(UsageError, match=message):
+        initialize.from_classifier(late, tmp_path / "vgg16.safetensors")
 
 
 def bytes_of(value: Any) -> bytes:

@@ -121,6 +121,18 @@ def test_results_may_lie_above_the_images_but_not_among_them(photos: Path) -> No
             find_images([photos], output)
 
 
+@pytest.mark.parametrize("opacity", ["1.5", "-0.1", "nan"])
+def test_opacity_beyond_its_range_is_named(
+    opacity: str, finished_run: Path, photos: Path, command: Command, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    given = ("--run", finished_run, "--output", output, "--opacity", opacity)
+    assert command("predict", photos, *given) == (
+        *(2, "", f"fcn: --opacity must be in [0, 1], got {opacity}\n"),
+    )
+    assert not output.exists()
+
+
 def test_photographs_are_turned_upright(photos: Path) -> None:
     tag = Image.Exif()
     tag[0x112] = 6  # to be turned by 90 degrees clockwise

@@ -206,7 +206,7 @@ def test_loss_that_is_not_finite_names_all_images(flags: list[str], tmp_path: Pa
 
 def test_commands_of_one_process(finished_run: Path, tmp_path: Path) -> None:
     given = ["predict", str(finished_run), "a.png", "--output", str(tmp_path / "out")]
-    said = "fcn: fcn predict works in one process; start it without torchrun\n"
+    said = "fcn: fcn predict works in one process, got 2; start it without torchrun\n"
     for keeps in (True, False):
         ended = Launcher(tmp_path / "said", keeps=keeps).run(2, lambda rank: main(given))
         assert ended == [Ended(2, "", said), Ended(2, "", "")]

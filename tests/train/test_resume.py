@@ -139,6 +139,17 @@ def test_finished_run_is_trained_further(
         assert all(torch.equal(weights[key], expected[key]) for key in expected)
 
 
+def test_run_that_has_gone_beyond_its_length_is_refused(finished_run: Path, tmp_path: Path) -> None:
+    """How many steps its epochs are is known with the images alone."""
+    run = Path(shutil.copytree(finished_run, tmp_path / "run"))
+    config = json.loads((run / "config.json").read_text())
+    config["optim"]["epochs"] = 1
+    (run / "config.json").write_text(json.dumps(config))
+    message = f"{run}: has taken 8 steps, more than 6; give more --optim.steps or --optim.epochs"
+    with pytest.raises(UsageError, match=message):
+        train(longer(load_config(run), steps=0, epochs=2.0), run)
+
+
 def test_run_killed_while_it_was_trained_further_goes_on(
     tiny_options: TrainOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

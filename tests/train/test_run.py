@@ -73,6 +73,13 @@ def test_remedy_for_damaged_weights(run: Path) -> None:
         load_run(run, "best")
 
 
+def test_run_without_weights_is_named(run: Path) -> None:
+    (run / "last.safetensors").unlink()
+    shutil.rmtree(run / "checkpoints")
+    with pytest.raises(UsageError, match=f"^{run}: has no checkpoint yet; train it first"):
+        load_run(run)
+
+
 def test_weights_of_another_network_are_named(run: Path) -> None:
     save_file({"a": torch.zeros(2)}, run / "last.safetensors")
     with pytest.raises(UsageError, match=r"last.safetensors: does not fit the network of"):

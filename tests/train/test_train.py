@@ -17,13 +17,16 @@ from torch import Tensor
 
 from fcn_train import checkpoint, named_losses
 from fcn_train.config import load_config
-from fcn_train.errors import TrainingError
+from fcn_train.data import fingerprint
+from fcn_train.errors import TrainingError, UsageError
 from fcn_train.evaluate import evaluate_run
 from fcn_train.history import SCORES, History
 from fcn_train.loss import pixel_loss
-from fcn_train.options import EvaluateOptions, TrainOptions
+from fcn_train.options import DataOptions, EvaluateOptions, TrainOptions
+from fcn_train.processes import Processes
 from fcn_train.run import load_run
-from fcn_train.train import train
+from fcn_train.splits import Splits
+from fcn_train.train import check_alike, train
 
 from .running import FILES, assert_same_run, killed, longer
 
@@ -48,6 +51,19 @@ def test_run_leaves_every_file(finished_run: Path, tiny_options: TrainOptions) -
         "step-000006",
         "step-000008",
     ]
+
+
+def test_data_that_another_process_does_not_see_is_refused(
+    sample_root: Path, one_of_two: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    splits = Splits(DataOptions(root=sample_root), pytest.fail)
+    own = [fingerprint(splits.train), fingerprint(splits.val)]
+    monkeypatch.setattr(one_of_two, "collected", lambda mine: [own, mine])
+    check_alike(splits, one_of_two)
+    monkeypatch.setattr(one_of_two, "collected", lambda mine: [[own[0], "0"], mine])
+    message = rf"val\.txt: the images .* \(fingerprint {own[1]}, there 0\); give all machines"
+    with pytest.raises(UsageError, match=message):
+        check_alike(splits, one_of_two)
 
 
 def test_files_name_no_folder_of_the_machine(finished_run: Path) -> None:

@@ -127,7 +127,7 @@ def _scores(classes: Classes, metrics: Mapping[str, Any] | None, rows: Sequence[
         last = {name: _number(metrics[name]) for name in SCORES}
         class_iu = [_number(row["iu"]) for row in metrics["classes"]]
         if len(class_iu) != len(classes.names):
-            raise ValueError(f"{len(class_iu)} classes, not {len(classes.names)}")
+            raise ValueError(f"must score {len(classes.names)} classes, got {len(class_iu)}")
     return SetScores(classes, last, best, class_iu)
 
 

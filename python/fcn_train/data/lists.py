@@ -43,7 +43,7 @@ def _read_text(path: Path) -> str:
     if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
         raise ValueError("it is no file but a device or a pipe")
     if status.st_size > _LARGEST:
-        raise ValueError(f"it is larger than {_LARGEST // 2**20} MiB")
+        raise ValueError(f"it has {status.st_size:,} bytes, more than {_LARGEST // 2**20} MiB")
     return path.read_text(encoding="utf-8-sig")
 
 

@@ -55,7 +55,9 @@ class ValueTable:
         return list(self._meaning)
 
     def decode(self, path: Path) -> np.ndarray:
-        raise TypeError(f"{path}: its labels are read with its images")
+        raise TypeError(
+            f"{path}: holds more than one label map; {self._name} reads them with its images"
+        )
 
     def classes(self, values: np.ndarray, path: Path) -> np.ndarray:
         known = (values >= self._lowest) & (values <= self._highest)

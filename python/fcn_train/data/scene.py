@@ -7,7 +7,7 @@ outlines with two textures each, so that neither color, outline nor texture alon
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -139,7 +139,7 @@ def _mask(item: _Object, height: int, width: int) -> Image.Image:
     """Coverage of every pixel by the object, 0..255, mode L."""
     big = Image.new("L", (width * _SUPERSAMPLING, height * _SUPERSAMPLING))
     draw = ImageDraw.Draw(big)
-    for fill, points in _outline(_KINDS[item.kind - 1][2]):
+    for fill, points in _OUTLINES[_KINDS[item.kind - 1][2]]:
         draw.polygon([tuple(point) for point in _posed(points, item)], fill=fill)
     return big.reduce(_SUPERSAMPLING)
 
@@ -158,40 +158,35 @@ def _posed(points: np.ndarray, item: _Object) -> np.ndarray:
     return np.stack([columns, rows], axis=1) * _SUPERSAMPLING
 
 
-def _outline(name: str) -> list[tuple[int, np.ndarray]]:
+def _outlines() -> dict[str, list[tuple[int, np.ndarray]]]:
     """Polygons (x right, y down, radius about 1) and the value each is filled with, in order."""
     turn = np.linspace(0, 2 * np.pi, 72, endpoint=False)
     circle = np.stack([np.cos(turn), np.sin(turn)], axis=1)
-    if name == "disc":
-        return [(255, 0.9 * circle)]
-    if name == "star":
-        corner = np.arange(10) * np.pi / 5 - np.pi / 2
-        reach = np.where(np.arange(10) % 2 == 0, 1.1, 0.46)
-        return [(255, np.stack([reach * np.cos(corner), reach * np.sin(corner)], axis=1))]
-    if name == "square":
-        return [(255, 0.8 * np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)]))]
-    if name == "cross":
-        arm, end = 0.33, 1.0
-        quarter = np.array([(arm, -end), (arm, -arm), (end, -arm)])
-        turned = np.array([(0, 1), (-1, 0)])
-        corners = [quarter @ np.linalg.matrix_power(turned, turns) for turns in range(4)]
-        return [(255, np.concatenate(corners))]
-    if name == "triangle":
-        return [(255, np.array([(0, -1.05), (1.0, 0.75), (-1.0, 0.75)]))]
-    if name == "ring":
-        return [(255, 1.0 * circle), (0, 0.5 * circle)]
-    if name == "arrow":
-        half = np.array([(0.0, -1.1), (0.9, -0.1), (0.4, -0.1), (0.4, 1.0)])
-        return [(255, np.concatenate([half, half[::-1] * (-1, 1)]))]
-    if name == "crescent":
-        return [(255, 1.0 * circle), (0, 0.8 * circle + (0.5, -0.15))]
-    if name == "heart":
-        x = 16 * np.sin(turn) ** 3
-        y = 13 * np.cos(turn) - 5 * np.cos(2 * turn) - 2 * np.cos(3 * turn) - np.cos(4 * turn)
-        return [(255, np.stack([x, -y], axis=1) / 16)]
-    if name == "flower":
-        return [(255, (0.8 + 0.28 * np.cos(5 * turn))[:, None] * circle)]
-    raise ValueError(f"outline must be one of the families', got {name!r}")
+    corner = np.arange(10) * np.pi / 5 - np.pi / 2
+    reach = np.where(np.arange(10) % 2 == 0, 1.1, 0.46)
+    star = np.stack([reach * np.cos(corner), reach * np.sin(corner)], axis=1)
+    arm, end = 0.33, 1.0
+    quarter = np.array([(arm, -end), (arm, -arm), (end, -arm)])
+    turned = np.array([(0, 1), (-1, 0)])
+    corners = [quarter @ np.linalg.matrix_power(turned, turns) for turns in range(4)]
+    half = np.array([(0.0, -1.1), (0.9, -0.1), (0.4, -0.1), (0.4, 1.0)])
+    x = 16 * np.sin(turn) ** 3
+    y = 13 * np.cos(turn) - 5 * np.cos(2 * turn) - 2 * np.cos(3 * turn) - np.cos(4 * turn)
+    return {
+        "disc": [(255, 0.9 * circle)],
+        "star": [(255, star)],
+        "square": [(255, 0.8 * np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)]))],
+        "cross": [(255, np.concatenate(corners))],
+        "triangle": [(255, np.array([(0, -1.05), (1.0, 0.75), (-1.0, 0.75)]))],
+        "ring": [(255, 1.0 * circle), (0, 0.5 * circle)],
+        "arrow": [(255, np.concatenate([half, half[::-1] * (-1, 1)]))],
+        "crescent": [(255, 1.0 * circle), (0, 0.8 * circle + (0.5, -0.15))],
+        "heart": [(255, np.stack([x, -y], axis=1) / 16)],
+        "flower": [(255, (0.8 + 0.28 * np.cos(5 * turn))[:, None] * circle)],
+    }
+
+
+_OUTLINES = _outlines()
 
 
 def _surface(
@@ -222,20 +217,20 @@ def _pattern(texture: str, x: np.ndarray, y: np.ndarray, rng: np.random.Generato
     """Weight of the second tone at the coordinates, 0..1."""
     period = rng.uniform(5.5, 9.0)
     u, v = (2 * np.pi * (axis / period + rng.random()) for axis in (x, y))
-    if texture == "plain":
-        return np.zeros_like(x)
-    if texture == "striped":
-        return _edge(np.sin(u))
-    if texture == "checked":
-        return _edge(1.5 * np.sin(u) * np.sin(v))
-    if texture == "spotted":
-        return _edge(np.cos(u) + np.cos(v) - 0.6)
-    raise ValueError(f"texture must be one of the families', got {texture!r}")
+    return _TEXTURES[texture](u, v)
 
 
 def _edge(wave: np.ndarray) -> np.ndarray:
     weight: np.ndarray = np.clip(0.5 + 2.0 * wave, 0, 1)
     return weight
+
+
+_TEXTURES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "plain": lambda u, v: np.zeros_like(u),
+    "striped": lambda u, v: _edge(np.sin(u)),
+    "checked": lambda u, v: _edge(1.5 * np.sin(u) * np.sin(v)),
+    "spotted": lambda u, v: _edge(np.cos(u) + np.cos(v) - 0.6),
+}
 
 
 def _shadow(mask: Image.Image, light: float) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,21 @@ def test_list_that_is_no_text_is_an_error(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe\x00\x80")
     with pytest.raises(DataError, match=r"list\.txt: list cannot be read .*text file"):
         read_lines(path, "list")
+
+
+def test_list_without_an_end_is_an_error(tmp_path: Path) -> None:
+    pipe, large = tmp_path / "pipe", tmp_path / "large.txt"
+    os.mkfifo(pipe)
+    with large.open("wb") as file:
+        file.truncate(2**28 + 1)  # of which the disk holds nothing
+    for path, found in (
+        (pipe, "it is no file but a device or a pipe"),
+        (Path(os.devnull), "it is no file but a device or a pipe"),
+        (large, "it has 268,435,457 bytes, more than 256 MiB"),
+    ):
+        message = rf"{path}: list cannot be read \({found}\); give the path of a text file"
+        with pytest.raises(DataError, match=message):
+            read_lines(path, "list")
 
 
 def test_suffix_is_dropped_only_where_it_is_an_images() -> None:

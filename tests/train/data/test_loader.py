@@ -184,6 +184,9 @@ def test_arguments_out_of_range_are_named(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         train_loader(dataset, **options)
+    if "seed" not in options:
+        with pytest.raises(ValueError, match=message):
+            EvaluationLoader(dataset, IMAGENET, **options)
 
 
 def test_empty_data_set_has_no_batches(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from scipy.io import savemat
 
 from fcn_train.data import DataError
-from fcn_train.data.matlab import read_matlab
+from fcn_train.data.matlab import ValueTable, read_matlab
 
 LABEL = np.arange(6, dtype=np.uint8).reshape(2, 3)
 
@@ -61,6 +61,12 @@ def test_file_that_is_none_is_named(tmp_path: Path) -> None:
         read_matlab(tmp_path / "cut.mat", "S")
     with pytest.raises(DataError, match=r"absent\.mat: label is missing"):
         read_matlab(tmp_path / "absent.mat", "S")
+
+
+def test_file_of_images_and_labels_is_not_read_for_its_labels(tmp_path: Path) -> None:
+    message = r"all\.mat: holds more than one label map; NYUDv2 reads them with its images"
+    with pytest.raises(TypeError, match=message):
+        ValueTable("NYUDv2", {1: 0}).decode(tmp_path / "all.mat")
 
 
 def test_without_scipy_it_says_what_to_install(

@@ -23,6 +23,7 @@ from fcn_train.errors import UsageError
 from fcn_train.export.check import SIZES
 from fcn_train.export.metadata import KEY, metadata_of
 from fcn_train.export.onnx_reading import OnnxFile, open_onnx
+from fcn_train.export.onnx_writing import onnx_bytes
 from fcn_train.export.seal import SEAL, UNSEALED, seal_is_whole, sealed
 from fcn_train.run import TrainedRun, load_run
 from fcn_train.runtime import Runtime
@@ -69,6 +70,14 @@ def test_the_graph_is_standard_and_takes_any_size(onnx_file: Path) -> None:
     assert sorted(kernels[node.input[1]] for node in upsampled) == [
         *((3, 1, 4, 4), (3, 1, 32, 32), (5, 1, 4, 4), (5, 1, 32, 32)),
     ]
+
+
+def test_a_network_that_no_file_holds_is_refused(two_sets: TrainedRun) -> None:
+    tensors = [torch.empty(2**28, device="meta") for _ in range(3)]
+    program: Any = SimpleNamespace(state_dict=dict(enumerate(tensors)))
+    message = "network has 3.0 GiB of weights, and an ONNX file holds 2 GiB; use --format torch-ex"
+    with pytest.raises(UsageError, match=message):
+        onnx_bytes(program, metadata_of(two_sets, "labels", "uint8"))
 
 
 def test_the_file_gives_the_networks_labels(two_sets: TrainedRun, onnx_file: Path) -> None:

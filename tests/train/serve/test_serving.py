@@ -85,6 +85,7 @@ def test_mistakes_are_told_in_one_line(
     assert "--max-megabytes must be in (0, 2000], got -1" in refused("--max-megabytes", "-1")
     assert "cannot be read" in refused(run=tmp_path)
     assert "--host 203.0.113.9: cannot be listened at (" in refused("--host", "203.0.113.9")
+    assert "--host must be an address, got 'a..b'" in refused("--host", "a..b")
     assert "--host no host: cannot be listened at (" in refused("--host", "no host")
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
