@@ -25,6 +25,7 @@ from torch import Tensor
 
 from fcn_train.errors import UsageError, WriteError
 from fcn_train.files import in_mib, refusal, remove_leftovers, sha256, sync_file, sync_folder
+from fcn_train.json_text import parse_json
 from fcn_train.weights import plain
 
 FORMAT = 1
@@ -151,7 +152,7 @@ def restore_newest(
 
 def _manifest(path: Path) -> tuple[int, dict[str, str]]:
     """Step and checksums of a checkpoint folder, as far as they can be believed."""
-    manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+    manifest = parse_json((path / MANIFEST).read_text(encoding="utf-8"))
     if manifest["format"] != FORMAT:
         raise ValueError(f"format must be {FORMAT}, got {manifest['format']}")
     step = manifest["step"]

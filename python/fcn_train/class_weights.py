@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from torch import Tensor
 from fcn_train.by_name import by_name
 from fcn_train.data import SegmentationDataset, dataset_statistics
 from fcn_train.errors import UsageError
+from fcn_train.json_text import parse_json
 
 
 def class_weights(choice: str, dataset: SegmentationDataset, device: torch.device) -> Tensor | None:
@@ -69,7 +69,7 @@ def weights_from_file(path: Path, num_classes: int) -> np.ndarray:
     """One number per class: a JSON list, or text separated by white space or commas."""
     try:
         text = path.read_text(encoding="utf-8")
-        values = json.loads(text) if path.suffix == ".json" else text.replace(",", " ").split()
+        values = parse_json(text) if path.suffix == ".json" else text.replace(",", " ").split()
         weights = np.array(values, dtype=np.float64)
     except OSError as error:
         raise UsageError(f"{path}: class weights cannot be read ({error.strerror})") from None

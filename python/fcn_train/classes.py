@@ -13,6 +13,7 @@ import numpy as np
 from fcn_train.data import IGNORE_INDEX, SegmentationDataset
 from fcn_train.errors import UsageError
 from fcn_train.files import write_text
+from fcn_train.json_text import parse_json
 
 NO_CLASSES = (ValueError, KeyError, TypeError, IndexError, AttributeError)
 """What reading anything else than classes can raise."""
@@ -43,7 +44,7 @@ def save_classes(path: Path, sets: Sequence[Classes]) -> None:
 def load_classes(path: Path) -> tuple[Classes, ...]:
     """What ``save_classes`` wrote. Raises UsageError where that cannot be read."""
     try:
-        return classes_from_json(json.loads(path.read_text(encoding="utf-8")))
+        return classes_from_json(parse_json(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror}); give a run folder") from None
     except NO_CLASSES as error:

@@ -6,13 +6,13 @@ import contextlib
 import dataclasses
 import difflib
 import functools
-import json
 import types
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from fcn_train.errors import UsageError
+from fcn_train.json_text import parse_json
 from fcn_train.options import TrainOptions
 
 T = TypeVar("T")
@@ -119,10 +119,10 @@ def read_json(path: Path, advice: str) -> Any:
         UsageError: the file cannot be read, or is not JSON, or gives a key twice.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_each_once)
+        return parse_json(path.read_text(encoding="utf-8-sig"), of_object=_each_once)
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror}); {advice}") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise UsageError(f"{path}: is not JSON ({error})") from None
 
 

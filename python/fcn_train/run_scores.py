@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from fcn_train.errors import UsageError
 from fcn_train.history import SCORES, score_column
+from fcn_train.json_text import parse_json
 
 Row = dict[str, float]
 
@@ -22,7 +22,7 @@ def read_json(path: Path) -> dict[str, Any]:
         UsageError: the file cannot be read.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:

@@ -13,6 +13,7 @@ from fcn_train.data import DataError, MemoryDataset, SegmentationDataset, finger
 from fcn_train.data.cache import CachedDataset, SharedStore
 from fcn_train.errors import UsageError
 from fcn_train.files import write_text
+from fcn_train.json_text import parse_json
 from fcn_train.options import DataOptions
 
 LOOKED_AT = 50  # images whose size is read to estimate that of all
@@ -75,7 +76,7 @@ class Splits:
         if not path.exists():
             return
         try:
-            before = json.loads(path.read_text(encoding="utf-8"))
+            before = parse_json(path.read_text(encoding="utf-8"))
             for name, now in self._facts().items():
                 _compare(path, name, before[name], now)
         except (OSError, ValueError, KeyError, TypeError) as error:

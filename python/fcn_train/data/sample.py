@@ -16,6 +16,7 @@ from fcn_train.data.problems import DataError, Problem, shortened
 from fcn_train.data.sample_layouts import LAYOUTS, Layout, Scene
 from fcn_train.data.scene import SAMPLE_CLASS_NAMES, draw_scene
 from fcn_train.data.voc import VocSegmentation
+from fcn_train.json_text import parse_json
 
 MANIFEST = "sample.json"
 _GENERATOR = "fcn_train sample data set"
@@ -167,7 +168,7 @@ def _own_manifest(root: Path) -> dict[str, Any] | None:
 
 def _read_manifest(root: Path) -> Any:
     try:
-        return json.loads((root / MANIFEST).read_text(encoding="utf-8"))
+        return parse_json((root / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
 

@@ -11,6 +11,7 @@ from fcn_train.classes import NO_CLASSES, Classes, classes_from_json, classes_to
 from fcn_train.data import Normalization
 from fcn_train.data.depth import NUM_CHANNELS, Channels
 from fcn_train.export_options import Output, Pixels
+from fcn_train.json_text import parse_json
 from fcn_train.network import normalization_of
 from fcn_train.run import TrainedRun
 from fcn_train.weights import checksum, plain
@@ -81,7 +82,7 @@ def metadata_from_json(text: str) -> Metadata:
         ValueError: it is something else; the message says what is missing or wrong.
     """
     try:
-        values = json.loads(text)
+        values = parse_json(text)
     except ValueError as error:
         raise ValueError(f"they are not JSON, {error}") from None
     if not isinstance(values, dict):

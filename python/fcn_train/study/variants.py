@@ -18,6 +18,7 @@ from fcn_train.console import Advance, Console
 from fcn_train.data.opening import open_split
 from fcn_train.errors import UsageError
 from fcn_train.files import write_text
+from fcn_train.json_text import parse_json
 from fcn_train.model_options import WITHOUT_FC
 from fcn_train.options import TrainOptions
 from fcn_train.run import load_run
@@ -155,7 +156,7 @@ def study_facts(options: TrainStudyOptions) -> dict[str, Any]:
 
 def environment(trained: Sequence[Trained]) -> Any:
     """Where the first of the runs ran."""
-    return json.loads(RunFolder(trained[0].run).environment.read_text("utf-8"))
+    return parse_json(RunFolder(trained[0].run).environment.read_text("utf-8"))
 
 
 def network(one: Trained) -> FCN:
@@ -226,7 +227,7 @@ def train_variant(
             (before + int(row["step"]), row["mean_iu"], row["pixel_accuracy"])
             for row in read_evaluations(run, [""])[0]
         ]
-        seconds.append(float(json.loads((run / SECONDS).read_text("utf-8"))["per_step"]))
+        seconds.append(float(parse_json((run / SECONDS).read_text("utf-8"))["per_step"]))
     assert run is not None
     return Trained(variant, seed, losses, scores, seconds, steps, run)
 
