@@ -87,9 +87,7 @@ SCORE_FACTORS = (("float32", "trained", 20), ("float32", "random", 4), ("bfloat1
 CUDA_CASES = (*MORE[:3], *LESS)
 
 
-# To be confirmed on a quiet machine: from processor times of one thread on a busy one, where masks
-# were 2.8 and 3.7 times as fast, labels of each image's size 41 and 74, windows 1.6. An average
-# takes as many exponentials as a canvas does, so views promise memory alone.
+# An average takes as many exponentials as a canvas does, so views promise memory alone.
 PREDICTION_FACTORS = (
     ("predict_masks", 2, 4),
     ("predict_sizes", 20, 16),

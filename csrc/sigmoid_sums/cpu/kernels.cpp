@@ -112,6 +112,7 @@ class Unit {
         const int64_t left = work.y.begin[cell + 1] - row,
                       count = left < kMostRows ? left : kMostRows;
         strip.count = count;
+        strip.is_first = row == work.y.begin[cell];
         for (int64_t k = 0; k < count; ++k) {
           strip.y_lower[k] = static_cast<const accumulate_t*>(work.y.lower)[row + k];
           strip.y_upper[k] = static_cast<const accumulate_t*>(work.y.upper)[row + k];

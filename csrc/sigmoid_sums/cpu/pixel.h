@@ -162,7 +162,8 @@ struct PixelSums {
     settle();
 #pragma GCC unroll 8
     for (int kind = 0; kind < kSigmoidSums; ++kind) {
-      if (parts::soft || (kind != kTarget && kind != kCount)) {
+      const bool is_count = kind == kTarget || kind == kCount;
+      if (is_summed(kind, parts::regions, parts::focal) && (parts::soft || !is_count)) {
         to[kind] += sum_of<accumulate_t>(sum[kind]);
         sum[kind] = lanes_t{};
       }

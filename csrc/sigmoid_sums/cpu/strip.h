@@ -28,25 +28,32 @@ struct Strip {
         slopes_above(rows.take(scratch)),
         slopes_below(rows.take(scratch)),
         powers(scratch.take<accumulate_t>(kMostTargets)),
-        ratios(scratch.take<accumulate_t>(kMostTargets)) {}
+        ratios(rows.take(scratch)),
+        kinds(reinterpret_cast<Logits*>(rows.take(scratch))) {}
 
-  // Finds for each register of columns which logits it has, and where its progressions start. All
-  // at once: one has to wait for every step of an exponential, many do not.
+  // Finds for each register of columns where its progressions start; in the first rows of a cell
+  // also which logits it has, and the ratio from row to row. All at once: one has to wait for every
+  // step of an exponential, many do not.
   void start_columns(int64_t column, int64_t whole, bool moderate) {
     constexpr int64_t kStep = kWidth<accumulate_t>;
     const bool progress = count >= kFewRows && moderate;
     for (int64_t i = 0; i < whole; i += kStep) {
-      const lanes_t a = load_register(above + column + i), b = load_register(below + column + i);
+      const int64_t at = column + i;
+      const lanes_t a = load_register(above + at), b = load_register(below + at);
       const auto within = [&](double largest) {
         const accumulate_t limit = static_cast<accumulate_t>(largest);
         return !any_lane(((a < limit) & (a > -limit) & (b < limit) & (b > -limit)) == 0);
       };
-      Logits& kind = kinds[i / kStep];
-      kind = Logits::kAny;
-      if (progress && within(kLargestLogit)) {
-        kind = within(kNearLogit) ? Logits::kNear : Logits::kFar;
+      Logits& kind = kinds[at / kStep];
+      if (is_first) {
+        kind = Logits::kAny;
+        if (progress && within(kLargestLogit)) {
+          kind = within(kNearLogit) ? Logits::kNear : Logits::kFar;
+          store_register(ratios + at, exponential(step_of(a, b)));
+        }
+      }
+      if (progress && kind != Logits::kAny) {
         store_register(powers + i, exponential(first_of(a, b)));
-        store_register(ratios + i, exponential(step_of(a, b)));
       }
     }
   }
@@ -64,8 +71,8 @@ struct Strip {
         body(k, logit);
       }
     };
-    const Logits kind = kinds[i / kWidth<accumulate_t>];
-    if (kind == Logits::kAny) {
+    const Logits kind = kinds[(column + i) / kWidth<accumulate_t>];
+    if (kind == Logits::kAny || count < kFewRows) {
       for (int64_t k = 0; k < count; ++k) {
         const lanes_t lower = y_lower[k] * a;
         body(k, AnyLogit<accumulate_t>(y_upper[k] != 0 ? lower + y_upper[k] * b : lower));
@@ -73,7 +80,7 @@ struct Strip {
       return;
     }
     const lanes_t first = first_of(a, b), step = step_of(a, b);
-    const lanes_t power = load_register(powers + i), ratio = load_register(ratios + i);
+    const lanes_t power = load_register(powers + i), ratio = load_register(ratios + column + i);
     if (kind == Logits::kNear) {
       progression(LogitProgression<accumulate_t, true>(first, step, power, ratio));
     } else {
@@ -85,7 +92,8 @@ struct Strip {
   accumulate_t* below;
   accumulate_t* slopes_above;  // what of the gradient has gathered in them
   accumulate_t* slopes_below;
-  int64_t count = 0;  // rows, and the node rows' weights there
+  bool is_first = true;  // these are the first rows of a cell
+  int64_t count = 0;     // rows, and the node rows' weights there
   accumulate_t y_lower[kMostRows], y_upper[kMostRows];
   accumulate_t weight_step = 0;  // of y_upper, from row to row
 
@@ -98,9 +106,9 @@ struct Strip {
   }
   lanes_t step_of(const lanes_t& a, const lanes_t& b) const { return (b - a) * weight_step; }
 
-  accumulate_t* powers;  // [kMostTargets] of the first row, and from row to row
-  accumulate_t* ratios;
-  Logits kinds[kMostTargets / kWidth<accumulate_t>];
+  accumulate_t* powers;  // [kMostTargets] of the first row
+  accumulate_t* ratios;  // from row to row, of all columns
+  Logits* kinds;         // of every register of columns
 };
 
 // What is taken from pixels with targets of a kind.
@@ -109,7 +117,8 @@ struct Pixels {
   using lanes_t = Register<accumulate_t>;
   using target_t = typename TargetsOf<accumulate_t, parts::soft>::one;
 
-  explicit Pixels(Scratch& scratch) : targets(scratch.take<target_t>(kMostRows * kMostTargets)) {}
+  explicit Pixels(Scratch& scratch)
+      : targets(scratch.take<target_t>(kMostRows * kMostTargets + kMostRest)) {}
 
   void set_weights(const accumulate_t* weight) {
     for (int kind = 0; kind < kSigmoidSums; ++kind) {

@@ -62,6 +62,7 @@ void soft_targets(const soft_t* __restrict from, int64_t count, accumulate_t* __
 }
 
 constexpr int64_t kMostTargets = 256;  // at a time
+constexpr int64_t kMostRest = 16;      // of a register
 
 constexpr int64_t kTargetBytes[] = {1, 2, 4, 8, 4, 8, 2, 2};  // by MaskMap::type
 
@@ -101,13 +102,21 @@ void load_soft(const SigmoidSums& problem, int64_t place, int64_t count, accumul
                        [&](const soft_t* from) { soft_targets(from, count, to, found); });
 }
 
+// Void targets from to[count] on, if a register is not whole: always as many, which is one store.
+template <typename target_t>
+void fill_up(int64_t count, int64_t whole, target_t* to) {
+  if (count < whole) {
+    for (int64_t i = 0; i < kMostRest; ++i) {
+      to[count + i] = static_cast<target_t>(kVoidMask);
+    }
+  }
+}
+
 // to[0, count): the targets from element `place` of the map on; void from there to a whole
-// register. Labels are bytes: zero, one or kVoidMask.
+// register, and maybe beyond. Labels are bytes: zero, one or kVoidMask.
 inline void load_targets(const SigmoidSums& problem, int64_t place, int64_t count, int64_t whole,
                          int8_t* to, FoundTargets& found) {
-  for (int64_t i = count; i < whole; ++i) {
-    to[i] = kVoidMask;
-  }
+  fill_up(count, whole, to);
   switch (problem.target.type) {
     case 0:
       return load_labels<uint8_t>(problem, place, count, to, found);
@@ -123,9 +132,7 @@ inline void load_targets(const SigmoidSums& problem, int64_t place, int64_t coun
 template <typename accumulate_t>
 void load_targets(const SigmoidSums& problem, int64_t place, int64_t count, int64_t whole,
                   accumulate_t* to, FoundTargets& found) {
-  for (int64_t i = count; i < whole; ++i) {
-    to[i] = accumulate_t(kVoidMask);
-  }
+  fill_up(count, whole, to);
   switch (problem.target.type) {
     case 4:
       return load_soft<float>(problem, place, count, to, found);
