@@ -14,6 +14,7 @@ from fcn_train.by_name import by_name
 from fcn_train.data import SegmentationDataset, dataset_statistics
 from fcn_train.errors import UsageError
 from fcn_train.json_text import parse_json
+from fcn_train.optim_options import OptimOptions
 
 
 def class_weights(choice: str, dataset: SegmentationDataset, device: torch.device) -> Tensor | None:
@@ -63,6 +64,22 @@ def weights_by_head(
         name: of_classes(choices[name], dataset.only(which), device)
         for which, name in enumerate(names)
     }
+
+
+def counting(
+    optim: OptimOptions, dataset: SegmentationDataset, device: torch.device
+) -> dict[str, Any]:
+    """What ``optim`` says of how pixels count in a loss: keywords of ``pixel_loss``.
+
+    Raises:
+        UsageError: as :func:`weights_by_head`.
+    """
+    choices = {
+        "weight": ("--optim.class-weights", class_weights, optim.class_weights),
+        "shares": ("--optim.class-sampling", class_shares, optim.class_sampling),
+    }
+    by_head = {key: weights_by_head(*choice, dataset, device) for key, choice in choices.items()}
+    return {"reduction": optim.loss, "cells": optim.cells, **by_head}
 
 
 def weights_from_file(path: Path, num_classes: int) -> np.ndarray:

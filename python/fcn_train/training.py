@@ -4,26 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from fcn_train import checkpoint, machine
 from fcn_train.average import Average
-from fcn_train.class_weights import class_shares, class_weights, weights_by_head
+from fcn_train.class_weights import counting
 from fcn_train.compiling import compile_steps
 from fcn_train.console import Console
 from fcn_train.data.depth import NUM_CHANNELS
-from fcn_train.errors import (
-    Interrupted,
-    LossError,
-    StateSaved,
-    TrainingError,
-    UsageError,
-    WriteError,
-)
+from fcn_train.errors import UsageError
 from fcn_train.evaluate import Counts, Evaluator, scores_of
 from fcn_train.event_files import EventFile
-from fcn_train.failures import is_out_of_memory
 from fcn_train.finish import finish
 from fcn_train.heads import head_names, in_order
 from fcn_train.initialize import initial_network
@@ -36,6 +27,7 @@ from fcn_train.per_image import ImageCounts
 from fcn_train.precision import Scaler
 from fcn_train.profile import OFF, OPTIMIZER, SAVING, VALIDATION, Profile
 from fcn_train.report import summary
+from fcn_train.rescue import rescuing
 from fcn_train.run_folder import RunFolder, refuse_second_run
 from fcn_train.run_start import write_run_start
 from fcn_train.runtime import Runtime
@@ -109,24 +101,7 @@ class Training:
         )
         self.images_per_step = optim.batch * optim.accumulate
         self._head_losses = HeadLosses()
-        self._counting = {
-            "reduction": optim.loss,
-            "weight": weights_by_head(
-                option="--optim.class-weights",
-                of_classes=class_weights,
-                choice=optim.class_weights,
-                dataset=splits.train,
-                device=runtime.device,
-            ),
-            "cells": optim.cells,
-            "shares": weights_by_head(
-                option="--optim.class-sampling",
-                of_classes=class_shares,
-                choice=optim.class_sampling,
-                dataset=splits.train,
-                device=runtime.device,
-            ),
-        }
+        self._counting = counting(optim, splits.train, runtime.device)
         loss = chosen_loss(options, self.state.history.label_sets, here)
         self._loss: Loss = functools.partial(
             loss, logits=options.logits, heads=self._head_losses, **self._counting
@@ -183,43 +158,9 @@ class Training:
         self._further = further
         self._enter(folder)
 
-    @contextlib.contextmanager
-    def rescuing(self) -> Iterator[None]:
-        """Before an error in the block ends the run, save what is whole.
-
-        The block is all that follows ``begin`` or ``resume``: torch tells of a loader process that
-        was killed wherever the program happens to be, between two steps as well as in one.
-
-        Raises:
-            StateSaved: from the error; what was learned is in a checkpoint.
-            TrainingError: a loss was not finite. What was learned is not saved: it may be spoiled.
-        """
-        try:
-            with self._here.noticing():
-                yield
-        except LossError as error:
-            saved = self._folder.newest_checkpoint()
-            kept = f"The last good state is {saved}" if saved else "No checkpoint was written yet"
-            raise TrainingError(f"step {self.state.step + 1}: {error}. {kept}") from None
-        except Exception as error:
-            if is_out_of_memory(error):
-                traceback.clear_frames(error.__traceback__)  # they hold what filled the memory
-            nothing_new = not self.is_ahead() or not self.state.whole
-            if not self._here.first or nothing_new or isinstance(error, Interrupted):
-                raise
-            try:
-                with lost_workers_held_back(forget=True):
-                    self._here.let_go()
-                    newest = self._folder.newest_checkpoint()
-                    if newest is None or checkpoint.step_of(newest) != self.state.step:
-                        self._save()
-            except WriteError:
-                raise error from None
-            if isinstance(error, BrokenPipeError):
-                raise  # nobody reads what is said
-            raise StateSaved(
-                f"The state after step {self.state.step} is saved; {self._folder.continue_with}"
-            ) from error
+    def rescuing(self) -> contextlib.AbstractContextManager[None]:
+        """For all that follows ``begin`` or ``resume``: :func:`fcn_train.rescue.rescuing`."""
+        return rescuing(self.state, self._folder, self._here, self.is_ahead, self._save)
 
     def evaluation_is_due(self) -> bool:
         """Also before the first step of a run that is made longer: its last score may be lost."""

@@ -7,6 +7,7 @@
 
 #include "common/cuda/launch.cuh"
 #include "sigmoid_sums/cuda/pixel.cuh"
+#include "sigmoid_sums/cuda/targets.cuh"
 #include "softmax/cuda/functions.cuh"
 
 namespace fcn_ext {

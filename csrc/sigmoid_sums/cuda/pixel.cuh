@@ -1,4 +1,4 @@
-// One pixel of a mask: its logit, its target, and what becomes of them.
+// One pixel of a mask: its logit, and what becomes of it and its target.
 #pragma once
 
 #include "bilinear/cuda/taps.cuh"
@@ -8,44 +8,6 @@
 
 namespace fcn_ext {
 namespace sigmoid_sums {
-
-// The target at element `at` of its map: in [0, 1], kVoidMask, or NaN where it is out of range.
-template <typename accumulate_t>
-__device__ __forceinline__ accumulate_t hard_target(int64_t label, int64_t ignore_index) {
-  if (label == ignore_index) {
-    return kVoidMask;
-  }
-  return label == 0 || label == 1 ? static_cast<accumulate_t>(label) : accumulate_t(NAN);
-}
-template <typename accumulate_t>
-__device__ __forceinline__ accumulate_t soft_target(double target) {
-  return target >= 0 && target <= 1 ? static_cast<accumulate_t>(target) : accumulate_t(NAN);
-}
-
-template <typename accumulate_t>
-__device__ __forceinline__ accumulate_t target_at(const SigmoidSums& problem, int64_t at) {
-  const void* data = problem.target.data;
-  const int64_t ignored = problem.ignore_index;
-  switch (problem.target.type) {
-    case 0:
-      return hard_target<accumulate_t>(static_cast<const uint8_t*>(data)[at], ignored);
-    case 1:
-      return hard_target<accumulate_t>(static_cast<const int16_t*>(data)[at], ignored);
-    case 2:
-      return hard_target<accumulate_t>(static_cast<const int32_t*>(data)[at], ignored);
-    case 3:
-      return hard_target<accumulate_t>(static_cast<const int64_t*>(data)[at], ignored);
-    case 4:
-      return soft_target<accumulate_t>(static_cast<const float*>(data)[at]);
-    case 5:
-      return soft_target<accumulate_t>(static_cast<const double*>(data)[at]);
-    case 6:
-      return soft_target<accumulate_t>(static_cast<float>(static_cast<const c10::Half*>(data)[at]));
-    default:
-      return soft_target<accumulate_t>(
-          static_cast<float>(static_cast<const c10::BFloat16*>(data)[at]));
-  }
-}
 
 // What lies at a mask's first score and target.
 template <typename scalar_t>

@@ -11,76 +11,14 @@
 // the gradient once.
 #pragma once
 
-#include "common/cuda/launch.cuh"
-#include "sigmoid_sums/cuda/pixel.cuh"
-#include "softmax/cuda/functions.cuh"
+#include "sigmoid_sums/cuda/columns.cuh"
 
 namespace fcn_ext {
 namespace sigmoid_sums {
 
-constexpr int kMostColumns = 448, kMostRows = 512;  // of a tile, outputs
-constexpr int64_t kMostNodes = 512;                 // of a tile along one axis
-constexpr int64_t kEnoughBlocks = 512;              // for any device; not of fewer node rows than
-constexpr int64_t kFewNodeRows = 4;
-constexpr int kGroup = 4;      // rows whose targets are loaded at once
-constexpr int kSettled = 120;  // pixels whose logarithms are taken at once: at most 2^kSettled
-
 // What the pixels of a walk are: labels, or numbers of which most are zero or one, and of both the
 // cross-entropy alone; or anything.
 enum class Pixels { kLabels, kNumbers, kAny };
-
-// Nodes of a tile along an axis, how many tiles there are, and the most outputs of one. No tiles:
-// a node alone has too many.
-struct TileAxis {
-  int64_t nodes = 0, tiles = 0, outputs = 0;
-};
-
-inline TileAxis tile_axis(const BilinearAxis& axis, int64_t most_outputs, int64_t least_tiles) {
-  const int64_t size = axis.input_size;
-  int64_t tiles = larger(larger(ceil_divide(axis.output_size, most_outputs), least_tiles),
-                         ceil_divide(size, kMostNodes));
-  for (; tiles <= size; ++tiles) {
-    const int64_t nodes = ceil_divide(size, tiles);
-    int64_t outputs = 0;
-    for (int64_t first = 0; first < size; first += nodes) {
-      outputs = larger(outputs, first_output(axis, first + nodes) - first_output(axis, first - 1));
-    }
-    if (outputs <= most_outputs) {
-      return {nodes, ceil_divide(size, nodes), outputs};
-    }
-    if (nodes == 1) {
-      break;
-    }
-  }
-  return {};
-}
-
-struct Walk {
-  TileAxis y, x;
-
-  bool possible() const { return y.tiles > 0 && x.tiles > 0 && parts() <= kMostBlocksYZ; }
-  int64_t parts() const { return y.tiles * x.tiles; }
-  int threads() const {
-    return static_cast<int>(larger<int64_t>(ceil_divide(x.outputs, kWarp), 1)) * kWarp;
-  }
-};
-
-// Of accumulation in float; that in double has the direct kernels.
-inline Walk walk_of(const SigmoidSums& problem) {
-  const BilinearShape& shape = problem.shape;
-  Walk walk;
-  walk.x = tile_axis(shape.x, kMostColumns, 1);
-  const int64_t blocks = larger<int64_t>(1, shape.batch * shape.channels * walk.x.tiles);
-  const int64_t least =
-      smaller(ceil_divide(kEnoughBlocks, blocks), ceil_divide(shape.y.input_size, kFewNodeRows));
-  walk.y = tile_axis(shape.y, kMostRows, larger<int64_t>(1, least));
-  return walk;
-}
-
-template <typename scalar_t>
-bool is_walked(const SigmoidSums& problem) {
-  return std::is_same_v<accumulate_of<scalar_t>, float> && walk_of(problem).possible();
-}
 
 template <typename scalar_t>
 struct WalkArgs {
@@ -92,21 +30,6 @@ struct WalkArgs {
   int64_t weight_masks;
   float* gradient;  // null: not wanted
   PlaneStrides gradient_strides;
-};
-
-// A tile's outputs along an axis: which are the bands of its nodes, the first that of the node
-// before them.
-struct TileOutputs {
-  int64_t node, begin, end;  // first node; outputs
-  int nodes;
-
-  __device__ __forceinline__ TileOutputs(const BilinearAxis& axis, const TileAxis& tiles,
-                                         int64_t tile) {
-    node = tile * tiles.nodes;
-    nodes = static_cast<int>(smaller(tiles.nodes, axis.input_size - node));
-    begin = first_output(axis, node - 1);
-    end = first_output(axis, node + nodes);
-  }
 };
 
 __host__ __device__ __forceinline__ constexpr int spread(int column) {
@@ -122,159 +45,6 @@ struct WalkShared {
   // Where bands begin, from the tile's first output on.
   int rows[kMostNodes + 2], columns[kMostNodes + 2];
 };
-
-// Labels as the pixels read them: a byte's or short's own value, of wider ones zero, one, the void
-// label or kWrongLabel.
-constexpr int kWrongLabel = 1 << 20;
-
-// What void labels are then.
-__device__ __forceinline__ int void_label_of(int64_t ignore_index) {
-  return ignore_index >= -32768 && ignore_index < kWrongLabel ? static_cast<int>(ignore_index)
-                                                              : kWrongLabel + 1;
-}
-
-// The labels of `some` targets, `step` elements apart.
-__device__ __forceinline__ void load_labels(const SigmoidSums& problem, int64_t at, int64_t step,
-                                            int some, int (&label)[kGroup]) {
-  const auto load = [&](const auto* labels, const auto& convert) {
-    labels += at;
-#pragma unroll
-    for (int j = 0; j < kGroup; ++j) {
-      if (j < some) {
-        label[j] = convert(*labels);
-      }
-      labels += step;
-    }
-  };
-  const auto itself = [](int found) { return found; };
-  const int64_t ignored = problem.ignore_index;
-  const auto known = [&](int64_t found) {
-    const int of_two = found == 0 || found == 1 ? static_cast<int>(found) : kWrongLabel;
-    return found == ignored ? void_label_of(ignored) : of_two;
-  };
-  const void* const data = problem.target.data;
-  switch (problem.target.type) {
-    case 0:
-      return load(static_cast<const uint8_t*>(data), itself);
-    case 1:
-      return load(static_cast<const int16_t*>(data), itself);
-    case 2:
-      return load(static_cast<const int32_t*>(data), known);
-    default:
-      return load(static_cast<const int64_t*>(data), known);
-  }
-}
-
-__device__ __forceinline__ void load_numbers(const SigmoidSums& problem, int64_t at, int64_t step,
-                                             int some, float (&number)[kGroup]) {
-  const auto load = [&](const auto* numbers) {
-    numbers += at;
-#pragma unroll
-    for (int j = 0; j < kGroup; ++j) {
-      if (j < some) {
-        const float found = static_cast<float>(*numbers);
-        number[j] = found >= 0 && found <= 1 ? found : NAN;
-      }
-      numbers += step;
-    }
-  };
-  switch (problem.target.type) {
-    case 4:
-      return load(static_cast<const float*>(problem.target.data));
-    case 6:
-      return load(static_cast<const c10::Half*>(problem.target.data));
-    case 7:
-      return load(static_cast<const c10::BFloat16*>(problem.target.data));
-    default:  // labels, and doubles that a float may round to zero or one
-#pragma unroll
-      for (int j = 0; j < kGroup; ++j) {
-        if (j < some) {
-          number[j] = target_at<float>(problem, at + j * step);
-        }
-      }
-  }
-}
-
-// Columns of a tile have fewer pixels.
-constexpr int kOne = 1 << 16;
-static_assert(kMostRows < kOne);
-
-// A column's sums.
-struct ColumnSums {
-  float sum[kSigmoidSums] = {};
-  // The logarithms of many pixels are one of a product: sum of ln(1 + e) = ln(1 + d), of the
-  // positive pixels and of the negative.
-  float gathered[2] = {};
-  int counts = 0;  // of labels: kOne times the ones, and all that are not void
-  int since = 0;
-  bool wrong = false;  // a label is
-
-  __device__ __forceinline__ void add(bool there, float s, float e) {
-    const float above = s > 0 ? s : 0;
-    if (there) {
-      sum[kPositive] += above;
-      gathered[0] = fmaf(e, gathered[0] + 1, gathered[0]);
-    } else {
-      sum[kNegative] += above;
-      gathered[1] = fmaf(e, gathered[1] + 1, gathered[1]);
-    }
-  }
-  // To be called after each group.
-  __device__ __forceinline__ void settle_in_time() {
-    since += kGroup;
-    if (since > kSettled - kGroup) {
-      settle();
-    }
-  }
-  __device__ __forceinline__ void settle() {
-    sum[kPositive] += log1p(gathered[0]);
-    sum[kNegative] += log1p(gathered[1]);
-    gathered[0] = gathered[1] = 0;
-    since = 0;
-  }
-};
-
-// The derivative by its logit of a pixel that is zero or one, or void, added to its column's sums.
-__device__ __forceinline__ float take_pixel(float x, bool there, bool is_void, const float* weight,
-                                            ColumnSums& column) {
-  // The cross-entropy is softplus(s).
-  float s = there ? -x : x;
-  s = is_void ? -INFINITY : s;
-  constexpr float kLog2OfE = static_cast<float>(kLog2E);
-  const float e = exp2_fast(-std::abs(s) * kLog2OfE);
-  const float more = softmax::reciprocal_fast(1 + e), less = e * more;
-  const float wrong = s >= 0 ? more : less;
-  column.add(there, s, e);
-  column.counts += is_void ? 0 : there ? kOne + 1 : 1;
-  return wrong * (there ? -weight[kPositive] : weight[kNegative]);
-}
-
-// The same of a pixel whose target is a number, or NaN.
-__device__ __forceinline__ float take_number(float x, float target, const float* weight,
-                                             ColumnSums& column) {
-  if (target == 0 || target == 1) {
-    return take_pixel(x, target == 1, false, weight, column);
-  }
-  constexpr float kLog2OfE = static_cast<float>(kLog2E);
-  const float e = exp2_fast(-std::abs(x) * kLog2OfE), tail = log1p(e);
-  const float more = softmax::reciprocal_fast(1 + e), less = e * more, missing = 1 - target;
-  column.sum[kPositive] += target * (x < 0 ? tail - x : tail);
-  column.sum[kNegative] += missing * (x > 0 ? tail + x : tail);
-  column.sum[kTarget] += target;
-  column.sum[kCount] += target == target ? 1 : target;
-  const float p = x >= 0 ? more : less, q = x >= 0 ? less : more;
-  return weight[kNegative] * (missing * p) - weight[kPositive] * (target * q);
-}
-
-// The same of any pixel.
-__device__ __forceinline__ float take_any(const SigmoidSums& problem, float x, float target,
-                                          const float* weight, ColumnSums& column) {
-  if (target < 0) {
-    return 0;
-  }
-  add_pixel(problem, x, target, column.sum);
-  return slope_of(problem, x, target, weight);
-}
 
 // Masks along x, parts of them along y; threads are the columns of a tile.
 template <typename scalar_t, Pixels pixels>

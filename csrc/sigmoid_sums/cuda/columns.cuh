@@ -1,0 +1,96 @@
+// What a column of pixels sums up to, and the slope of each of its pixels.
+#pragma once
+
+#include "sigmoid_sums/cuda/pixel.cuh"
+#include "sigmoid_sums/cuda/targets.cuh"
+#include "sigmoid_sums/cuda/tiles.cuh"
+#include "softmax/cuda/functions.cuh"
+
+namespace fcn_ext {
+namespace sigmoid_sums {
+
+constexpr int kSettled = 120;  // pixels whose logarithms are taken at once: at most 2^kSettled
+
+// Columns of a tile have fewer pixels.
+constexpr int kOne = 1 << 16;
+static_assert(kMostRows < kOne);
+
+// A column's sums.
+struct ColumnSums {
+  float sum[kSigmoidSums] = {};
+  // The logarithms of many pixels are one of a product: sum of ln(1 + e) = ln(1 + d), of the
+  // positive pixels and of the negative.
+  float gathered[2] = {};
+  int counts = 0;  // of labels: kOne times the ones, and all that are not void
+  int since = 0;
+  bool wrong = false;  // a label is
+
+  __device__ __forceinline__ void add(bool there, float s, float e) {
+    const float above = s > 0 ? s : 0;
+    if (there) {
+      sum[kPositive] += above;
+      gathered[0] = fmaf(e, gathered[0] + 1, gathered[0]);
+    } else {
+      sum[kNegative] += above;
+      gathered[1] = fmaf(e, gathered[1] + 1, gathered[1]);
+    }
+  }
+  // To be called after each group.
+  __device__ __forceinline__ void settle_in_time() {
+    since += kGroup;
+    if (since > kSettled - kGroup) {
+      settle();
+    }
+  }
+  __device__ __forceinline__ void settle() {
+    sum[kPositive] += log1p(gathered[0]);
+    sum[kNegative] += log1p(gathered[1]);
+    gathered[0] = gathered[1] = 0;
+    since = 0;
+  }
+};
+
+// The derivative by its logit of a pixel that is zero or one, or void, added to its column's sums.
+__device__ __forceinline__ float take_pixel(float x, bool there, bool is_void, const float* weight,
+                                            ColumnSums& column) {
+  // The cross-entropy is softplus(s).
+  float s = there ? -x : x;
+  s = is_void ? -INFINITY : s;
+  constexpr float kLog2OfE = static_cast<float>(kLog2E);
+  const float e = exp2_fast(-std::abs(s) * kLog2OfE);
+  const float more = softmax::reciprocal_fast(1 + e), less = e * more;
+  const float wrong = s >= 0 ? more : less;
+  column.add(there, s, e);
+  column.counts += is_void ? 0 : there ? kOne + 1 : 1;
+  return wrong * (there ? -weight[kPositive] : weight[kNegative]);
+}
+
+// The same of a pixel whose target is a number, or NaN.
+__device__ __forceinline__ float take_number(float x, float target, const float* weight,
+                                             ColumnSums& column) {
+  if (target == 0 || target == 1) {
+    return take_pixel(x, target == 1, false, weight, column);
+  }
+  constexpr float kLog2OfE = static_cast<float>(kLog2E);
+  const float e = exp2_fast(-std::abs(x) * kLog2OfE), tail = log1p(e);
+  const float more = softmax::reciprocal_fast(1 + e), less = e * more, missing = 1 - target;
+  column.sum[kPositive] += target * (x < 0 ? tail - x : tail);
+  column.sum[kNegative] += missing * (x > 0 ? tail + x : tail);
+  column.sum[kTarget] += target;
+  column.sum[kCount] += target == target ? 1 : target;
+  const float p = x >= 0 ? more : less, q = x >= 0 ? less : more;
+  return weight[kNegative] * (missing * p) - weight[kPositive] * (target * q);
+}
+
+// The same of any pixel.
+__device__ __forceinline__ float take_any(const SigmoidSums& problem, float x, float target,
+                                          const float* weight, ColumnSums& column) {
+  if (target < 0) {
+    return 0;
+  }
+  add_pixel(problem, x, target, column.sum);
+  return slope_of(problem, x, target, weight);
+}
+
+}  // namespace sigmoid_sums
+}  // namespace fcn_ext

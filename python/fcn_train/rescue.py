@@ -1,0 +1,67 @@
+"""What a training does before an error ends it."""
+
+from __future__ import annotations
+
+import contextlib
+import traceback
+from collections.abc import Callable, Iterator
+
+from fcn_train import checkpoint
+from fcn_train.errors import Interrupted, LossError, StateSaved, TrainingError, WriteError
+from fcn_train.failures import is_out_of_memory
+from fcn_train.processes import Processes
+from fcn_train.run_folder import RunFolder
+from fcn_train.signals import lost_workers_held_back
+from fcn_train.state import TrainingState
+
+
+@contextlib.contextmanager
+def rescuing(
+    state: TrainingState,
+    folder: RunFolder,
+    here: Processes,
+    is_ahead: Callable[[], bool],
+    save: Callable[[], None],
+) -> Iterator[None]:
+    """Before an error in the block ends the run, save what is whole.
+
+    The block is all that follows the start of a run: torch tells of a loader process that was
+    killed wherever the program happens to be, between two steps as well as in one.
+
+    Args:
+        state: of the training, as far as it has come.
+        folder: of the run.
+        here: the processes, of which the first one saves.
+        is_ahead: whether a step was taken since the run was begun or resumed.
+        save: write a checkpoint of ``state``.
+
+    Raises:
+        StateSaved: from the error; what was learned is in a checkpoint.
+        TrainingError: a loss was not finite. What was learned is not saved: it may be spoiled.
+    """
+    try:
+        with here.noticing():
+            yield
+    except LossError as error:
+        saved = folder.newest_checkpoint()
+        kept = f"The last good state is {saved}" if saved else "No checkpoint was written yet"
+        raise TrainingError(f"step {state.step + 1}: {error}. {kept}") from None
+    except Exception as error:
+        if is_out_of_memory(error):
+            traceback.clear_frames(error.__traceback__)  # they hold what filled the memory
+        nothing_new = not is_ahead() or not state.whole
+        if not here.first or nothing_new or isinstance(error, Interrupted):
+            raise
+        try:
+            with lost_workers_held_back(forget=True):
+                here.let_go()
+                newest = folder.newest_checkpoint()
+                if newest is None or checkpoint.step_of(newest) != state.step:
+                    save()
+        except WriteError:
+            raise error from None
+        if isinstance(error, BrokenPipeError):
+            raise  # nobody reads what is said
+        raise StateSaved(
+            f"The state after step {state.step} is saved; {folder.continue_with}"
+        ) from error
