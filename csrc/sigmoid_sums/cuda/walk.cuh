@@ -18,7 +18,7 @@ namespace sigmoid_sums {
 
 // What the pixels of a walk are: labels, or numbers of which most are zero or one, and of both the
 // cross-entropy alone; or anything.
-enum class Pixels { kLabels, kNumbers, kAny };
+enum class PixelKind { kLabels, kNumbers, kAny };
 
 template <typename scalar_t>
 struct WalkArgs {
@@ -47,8 +47,8 @@ struct WalkShared {
 };
 
 // Masks along x, parts of them along y; threads are the columns of a tile.
-template <typename scalar_t, Pixels pixels>
-__global__ void __launch_bounds__(kMostColumns, pixels == Pixels::kAny ? 1 : 2)
+template <typename scalar_t, PixelKind pixels>
+__global__ void __launch_bounds__(kMostColumns, pixels == PixelKind::kAny ? 1 : 2)
     walk_kernel(const WalkArgs<scalar_t> args) {
   const SigmoidSums& problem = args.problem;
   const BilinearAxis &y_axis = problem.shape.y, &x_axis = problem.shape.x;
@@ -84,7 +84,7 @@ __global__ void __launch_bounds__(kMostColumns, pixels == Pixels::kAny ? 1 : 2)
     const float* const from = args.weights + number % args.weight_masks * kSigmoidSums;
 #pragma unroll
     for (int kind = 0; kind < kSigmoidSums; ++kind) {
-      const bool reached = pixels == Pixels::kAny || kind == kPositive || kind == kNegative;
+      const bool reached = pixels == PixelKind::kAny || kind == kPositive || kind == kNegative;
       if (reached && is_summed(kind, problem.regions, problem.focal)) {
         weight[kind] = from[kind];
         moderate = moderate && std::abs(weight[kind]) < INFINITY;
@@ -132,8 +132,8 @@ __global__ void __launch_bounds__(kMostColumns, pixels == Pixels::kAny ? 1 : 2)
 #pragma unroll 1
       for (int row = begin; row < end; row += kGroup) {
         const int some = smaller(kGroup, end - row);
-        std::conditional_t<pixels == Pixels::kLabels, int, float> target[kGroup];
-        if constexpr (pixels == Pixels::kLabels) {
+        std::conditional_t<pixels == PixelKind::kLabels, int, float> target[kGroup];
+        if constexpr (pixels == PixelKind::kLabels) {
           load_labels(problem, at, step, some, target);
         } else {
           load_numbers(problem, at, step, some, target);
@@ -152,11 +152,11 @@ __global__ void __launch_bounds__(kMostColumns, pixels == Pixels::kAny ? 1 : 2)
           };
           const float logit = share_of(of_above, above) + share_of(of_below, below);
           float slope;
-          if constexpr (pixels == Pixels::kLabels) {
+          if constexpr (pixels == PixelKind::kLabels) {
             const bool is_void = target[j] == void_label, there = target[j] == 1 && !is_void;
             others |= is_void ? 0 : target[j];
             slope = take_pixel(logit, there, is_void, weight, sums);
-          } else if constexpr (pixels == Pixels::kNumbers) {
+          } else if constexpr (pixels == PixelKind::kNumbers) {
             slope = take_number(logit, target[j], weight, sums);
           } else {
             slope = take_any(problem, logit, target[j], weight, sums);
@@ -172,7 +172,7 @@ __global__ void __launch_bounds__(kMostColumns, pixels == Pixels::kAny ? 1 : 2)
     } else {
       take_rows(std::true_type());
     }
-    if (pixels == Pixels::kLabels && (others & ~1) != 0) {
+    if (pixels == PixelKind::kLabels && (others & ~1) != 0) {
       to_above = to_below = NAN;
       sums.wrong = true;
     }
@@ -231,10 +231,10 @@ template <typename scalar_t>
 void launch_walk(const WalkArgs<scalar_t>& args, cudaStream_t stream) {
   const SigmoidSums& problem = args.problem;
   const bool plain = !problem.regions && !problem.focal;
-  const auto kernel = !plain ? walk_kernel<scalar_t, Pixels::kAny>
+  const auto kernel = !plain ? walk_kernel<scalar_t, PixelKind::kAny>
                       : problem.target.type < kFirstSoftMask
-                          ? walk_kernel<scalar_t, Pixels::kLabels>
-                          : walk_kernel<scalar_t, Pixels::kNumbers>;
+                          ? walk_kernel<scalar_t, PixelKind::kLabels>
+                          : walk_kernel<scalar_t, PixelKind::kNumbers>;
   const dim3 grid(static_cast<unsigned>(problem.shape.batch * problem.shape.channels),
                   static_cast<unsigned>(args.walk.parts()));
   launch(kernel, grid, dim3(static_cast<unsigned>(args.walk.threads())), sizeof(WalkShared), stream,
