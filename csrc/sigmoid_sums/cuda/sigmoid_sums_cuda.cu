@@ -14,22 +14,19 @@ void SigmoidSumsCuda::compute(const SigmoidSums& problem, const Tensor& input, c
       using scalar_t = decltype(zero);
       using accumulate_t = accumulate_of<scalar_t>;
       SigmoidResults<accumulate_t> results;
-      Tensor workspace;
-      unsigned char* memory = nullptr;
-      if (sums != nullptr) {
-        const auto bytes = static_cast<int64_t>(sigmoid_sums_workspace<scalar_t>(problem));
-        workspace = empty_like_in(input, {bytes}, torch::headeronly::ScalarType::Byte);
-        memory = static_cast<unsigned char*>(workspace.mutable_data_ptr());
-        results.sums = static_cast<accumulate_t*>(sums->mutable_data_ptr());
-      }
+      const size_t bytes = sums != nullptr ? sigmoid_sums_workspace<scalar_t>(problem) : 0;
+      Tensor workspace =
+          empty_like_in(input, {static_cast<int64_t>(bytes)}, torch::headeronly::ScalarType::Byte);
+      if (sums != nullptr) results.sums = static_cast<accumulate_t*>(sums->mutable_data_ptr());
       if (gradient != nullptr) {
         results.gradient = static_cast<accumulate_t*>(gradient->mutable_data_ptr());
         results.gradient_strides = strides_of(*gradient);
         results.weights = static_cast<const accumulate_t*>(weight->const_data_ptr());
         results.weight_masks = weight->numel() / kSigmoidSums;
       }
-      launch_sigmoid_sums<scalar_t>(problem, static_cast<const scalar_t*>(input.const_data_ptr()),
-                                    results, memory, stream);
+      launch_sigmoid_sums<scalar_t>(
+          problem, static_cast<const scalar_t*>(input.const_data_ptr()), results,
+          static_cast<unsigned char*>(workspace.mutable_data_ptr()), stream);
     });
   });
 }
