@@ -131,7 +131,7 @@ class CrossEntropyLoss(nn.Module):
 
     Args:
         geometry: how the scores reach the size of the target.
-        weight, ignore_index, reduction, label_smoothing: as there.
+        weight, ignore_index, reduction, label_smoothing, group: as there.
     """
 
     weight: Tensor | None
@@ -144,6 +144,7 @@ class CrossEntropyLoss(nn.Module):
         ignore_index: int = 255,
         reduction: str = "mean",
         label_smoothing: float = 0.0,
+        group: Any = None,
     ) -> None:
         super().__init__()
         self.geometry = is_geometry(geometry)
@@ -151,6 +152,7 @@ class CrossEntropyLoss(nn.Module):
         self.ignore_index = ignore_index
         self.reduction = reduction
         self.label_smoothing = label_smoothing
+        self.group = group
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:
         loss: Tensor = losses.cross_entropy(
@@ -161,6 +163,7 @@ class CrossEntropyLoss(nn.Module):
             ignore_index=self.ignore_index,
             reduction=self.reduction,
             label_smoothing=self.label_smoothing,
+            group=self.group,
         )
         return loss
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fcn_ext import ops
 from fcn_ext.geometry import Geometry, Resize
-from fcn_ext.losses import _pixels
+from fcn_ext.losses import _pixels, _processes
 from fcn_ext.ops import _common
 
 
@@ -24,6 +24,7 @@ def cross_entropy(
     reduction: str = "mean",
     label_smoothing: float = 0.0,
     return_accuracy: bool = False,
+    group: Any = None,
 ) -> Any:
     """:func:`fcn_ext.ops.cross_entropy`, with one more mean and the accuracy beside it.
 
@@ -41,6 +42,9 @@ def cross_entropy(
             of all pixels, void ones too, which is mmsegmentation's mean unless it is told
             ``avg_non_ignore=True``.
         return_accuracy: return :func:`pixel_accuracy` of the same scores, too.
+        group: a process group (True: the default one) whose processes hold parts of one batch, over
+            which the means are taken; the mean of their gradients, which
+            ``DistributedDataParallel`` takes, is then that of the whole batch.
 
     Returns:
         The loss, or (loss, accuracy).
@@ -49,17 +53,23 @@ def cross_entropy(
         TypeError, ValueError, RuntimeError: as there.
     """
     _pixels.check_reduction(reduction)
+    group = _processes.of_group(group)
+    own_mean = reduction == "mean" and group is None
     loss = ops.cross_entropy(
         input,
         target,
         geometry,
         weight=weight,
         ignore_index=ignore_index,
-        reduction="sum" if reduction == "mean_all" else reduction,
+        reduction=reduction if own_mean or reduction == "none" else "sum",
         label_smoothing=label_smoothing,
     )
     if reduction == "mean_all":
-        loss = loss / max(1, target.numel())
+        loss = _pixels.mean_all(loss, target, group)
+    elif reduction == "mean" and not own_mean:
+        total_weight = _pixels.weight_of(target, ignore_index, weight)
+        total_weight = _processes.counted(total_weight, group).to(loss.dtype)
+        loss = _processes.summed(loss, group) / total_weight
     if not return_accuracy:
         return loss
     return loss, pixel_accuracy(input, target, geometry, ignore_index=ignore_index)

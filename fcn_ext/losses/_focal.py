@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fcn_ext import ops
 from fcn_ext.geometry import Geometry, Resize
-from fcn_ext.losses import _pixels
+from fcn_ext.losses import _pixels, _processes
 from fcn_ext.ops import _common
 
 
@@ -22,6 +22,7 @@ def focal_loss(
     alpha: Tensor | None = None,
     ignore_index: int = 255,
     reduction: str = "mean",
+    group: Any = None,
 ) -> Tensor:
     """Softmax focal loss, ``-alpha[y] * (1 - p_y) ** gamma * ln p_y``, from coarse scores.
 
@@ -47,6 +48,9 @@ def focal_loss(
         reduction: "none", the loss of each pixel, zero where void; "sum"; "mean" over the pixels
             that are not void, whatever their ``alpha``; or "mean_all", over all pixels. Over
             nothing a mean is zero.
+        group: a process group (True: the default one) whose processes hold parts of one batch, over
+            which the means are taken; the mean of their gradients, which
+            ``DistributedDataParallel`` takes, is then that of the whole batch.
 
     Returns:
         (), or (N, H, W) for reduction "none": float32, or float64 for float64 scores.
@@ -57,6 +61,7 @@ def focal_loss(
         ValueError: an argument breaks a rule above; see also :func:`fcn_ext.ops.cross_entropy`.
     """
     _pixels.check_reduction(reduction)
+    group = _processes.of_group(group)
     gamma = _common.number(gamma, "gamma")
     if not gamma >= 0:
         raise ValueError(f"gamma must be >= 0, got {gamma:g}")
@@ -67,7 +72,7 @@ def focal_loss(
         loss = loss * _pixels.per_pixel(alpha.detach().to(loss.dtype), target)
         # Not zero times the weight of a class that void pixels do not have, which may be infinite.
         loss = torch.where(_pixels.not_void(target, ignore_index), loss, 0)
-    return _pixels.reduced(loss, target, ignore_index, reduction)
+    return _pixels.reduced(loss, target, ignore_index, reduction, group)
 
 
 def _check_alpha(alpha: Tensor, input: Tensor) -> None:

@@ -60,12 +60,14 @@ class FocalLoss(LossModule):
         alpha: Tensor | None = None,
         ignore_index: int = 255,
         reduction: str = "mean",
+        group: Any = None,
     ) -> None:
         options = {
             "gamma": gamma,
             "alpha": alpha,
             "ignore_index": ignore_index,
             "reduction": reduction,
+            "group": group,
         }
         super().__init__(focal_loss, geometry, options)
 
@@ -84,6 +86,7 @@ class OhemCrossEntropyLoss(LossModule):
         weight: Tensor | None = None,
         ignore_index: int = 255,
         reduction: str = "mean",
+        group: Any = None,
     ) -> None:
         options = {
             "threshold": threshold,
@@ -92,6 +95,7 @@ class OhemCrossEntropyLoss(LossModule):
             "weight": weight,
             "ignore_index": ignore_index,
             "reduction": reduction,
+            "group": group,
         }
         super().__init__(ohem_cross_entropy, geometry, options)
 

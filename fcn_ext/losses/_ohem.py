@@ -12,7 +12,7 @@ from torch.compiler import is_dynamo_compiling
 
 from fcn_ext import ops
 from fcn_ext.geometry import Geometry, Resize
-from fcn_ext.losses import _pixels
+from fcn_ext.losses import _pixels, _processes
 from fcn_ext.ops import _autograd, _common
 
 
@@ -27,6 +27,7 @@ def ohem_cross_entropy(
     weight: Tensor | None = None,
     ignore_index: int = 255,
     reduction: str = "mean",
+    group: Any = None,
 ) -> Tensor:
     """Cross-entropy of the hardest pixels: online hard example mining, and top-k.
 
@@ -67,6 +68,9 @@ def ohem_cross_entropy(
         reduction: "none", the loss of each pixel, zero where it is not kept; "sum"; "mean", the
             sum divided by the number of pixels kept, or "mean_all", by that of all pixels. Over
             nothing a mean is zero.
+        group: a process group (True: the default one) whose processes hold parts of one batch: the
+            hardest of all their pixels are kept, and means are over them; the mean of their
+            gradients, which ``DistributedDataParallel`` takes, is then that of the whole batch.
 
     Returns:
         (), or (N, H, W) for reduction "none": float32, or float64 for float64 scores.
@@ -77,6 +81,7 @@ def ohem_cross_entropy(
         ValueError: an argument breaks a rule above; see also :func:`fcn_ext.ops.cross_entropy`.
     """
     _pixels.check_reduction(reduction)
+    group = _processes.of_group(group)
     limit = _loss_of(threshold)
     min_kept = _checked_count(min_kept)
     ignore_index = _common.integer(ignore_index, "ignore_index")
@@ -88,7 +93,7 @@ def ohem_cross_entropy(
             ignore_index=ignore_index,
             reduction="none",
         )
-        kept = _hardest(pixels, target, ignore_index, limit, min_kept, per_image)
+        kept = _hardest(pixels, target, ignore_index, limit, min_kept, per_image, group)
         if not _pixels.holds(target.dtype, ignore_index):
             target = target.to(torch.int64)
         hard = torch.where(kept, target, ignore_index)
@@ -101,9 +106,10 @@ def ohem_cross_entropy(
         reduction="none" if reduction == "none" else "sum",
     )
     if reduction == "mean":
-        return _pixels.over(total, kept.sum())
+        kept_pixels = _processes.counted(kept.sum(), group)
+        return _pixels.over(_processes.summed(total, group), kept_pixels)
     if reduction == "mean_all":
-        return total / max(1, target.numel())
+        return _pixels.mean_all(total, target, group)
     return total
 
 
@@ -135,29 +141,34 @@ def _hardest(
     limit: float,
     min_kept: int | float,
     per_image: bool,
+    group: Any,
 ) -> Tensor:
     """Which pixels are kept, bool (N, H, W)."""
     counts = _pixels.not_void(target, ignore_index)
     # NaN, a label out of range on CUDA, is to be kept, and void pixels are below all others.
     hardness = torch.where(pixels.isnan(), torch.inf, pixels).masked_fill_(~counts, -1.0)
-    shape = (pixels.shape[0] if per_image else 1, -1)
-    if pixels.numel() == 0:
+    if pixels.numel() == 0 and (group is None or per_image):
         return counts
+    if per_image:
+        group = None  # no image is shared
+    shape = (len(pixels) if per_image else 1, pixels[0].numel() if per_image else pixels.numel())
     rows = hardness.reshape(shape)
-    valid = counts.reshape(shape).sum(1)
+    valid = _processes.counted(counts.reshape(shape).sum(1), group)
     if isinstance(min_kept, float):
         wanted = (valid.to(torch.float64) * min_kept).floor().to(torch.int64)
     else:
         wanted = valid.clamp(max=min_kept)
-    if is_dynamo_compiling() or pixels.device.type != "cpu" or not _autograd.is_plain(pixels):
-        least = kth_largest(rows, wanted)
+    on_host = group is None and pixels.device.type == "cpu" and _autograd.is_plain(pixels)
+    if is_dynamo_compiling() or not on_host:
+        least = kth_largest(rows, wanted, group)
     else:
         least = _kth_largest_on_host(rows, wanted, limit)
     return ((rows > limit) | (rows >= least.unsqueeze(1))).reshape(pixels.shape)
 
 
-def kth_largest(rows: Tensor, k: Tensor) -> Tensor:
+def kth_largest(rows: Tensor, k: Tensor, group: Any = None) -> Tensor:
     """Of each row the ``k``-th largest number (rows,); NaN, which no number reaches, for k = 0.
+    The processes of a ``group`` hold parts of each row.
 
     The k-th largest must be >= 0 and not NaN. The bits of such numbers are ordered as the numbers
     are: they are found from the highest one down, by counting.
@@ -167,8 +178,8 @@ def kth_largest(rows: Tensor, k: Tensor) -> Tensor:
     found = torch.zeros(len(rows), dtype=integer, device=rows.device)
     for bit in range(torch.iinfo(integer).bits - 2, -1, -1):
         candidate = found | (1 << bit)
-        enough = (bits >= candidate.unsqueeze(1)).sum(1) >= k
-        found = torch.where(enough, candidate, found)
+        reached = _processes.counted((bits >= candidate.unsqueeze(1)).sum(1), group)
+        found = torch.where(reached >= k, candidate, found)
     return found.view(rows.dtype)
 
 

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fcn_ext.losses import _processes
+
 REDUCTIONS = ("none", "sum", "mean", "mean_all")
 
 
@@ -30,21 +32,41 @@ def not_void(target: Tensor, ignore_index: int) -> Tensor:
     return target != ignore_index
 
 
+def weight_of(target: Tensor, ignore_index: int, weight: Tensor | None) -> Tensor:
+    """The number of pixels that are not void, or the sum of their class weights in float64."""
+    valid = not_void(target, ignore_index)
+    if weight is None:
+        return valid.sum()
+    weights = per_pixel(weight.detach(), target)
+    return torch.where(valid, weights, 0).sum(dtype=torch.float64)
+
+
 def over(total: Tensor, count: Tensor) -> Tensor:
     """``total / count``, zero over nothing."""
     return total / count.to(total.dtype).clamp(min=1)
 
 
-def reduced(loss: Tensor, target: Tensor, ignore_index: int, reduction: str) -> Tensor:
-    """A map of pixel losses, zero where void, as ``reduction`` says."""
+def mean_all(total: Tensor, target: Tensor, group: Any) -> Tensor:
+    """The sum ``total`` over the number of all pixels, of all processes of ``group``."""
+    if group is None:
+        return total / max(1, target.numel())
+    pixels = torch.tensor(target.numel(), device=total.device)
+    return over(_processes.summed(total, group), _processes.counted(pixels, group))
+
+
+def reduced(
+    loss: Tensor, target: Tensor, ignore_index: int, reduction: str, group: Any = None
+) -> Tensor:
+    """A map of pixel losses, zero where void, as ``reduction`` says; means over ``group``."""
     if reduction == "none":
         return loss
     total = loss.sum()
     if reduction == "sum":
         return total
     if reduction == "mean_all":
-        return total / max(1, loss.numel())
-    return over(total, not_void(target, ignore_index).sum())
+        return mean_all(total, target, group)
+    valid = _processes.counted(not_void(target, ignore_index).sum(), group)
+    return over(_processes.summed(total, group), valid)
 
 
 def per_pixel(values: Tensor, target: Tensor) -> Tensor:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from fcn_ext import ops
 from fcn_ext.geometry import Geometry
+from fcn_ext.losses import _processes
 from fcn_ext.losses._conventions import Convention, convention_of
 from fcn_ext.ops import _common
 
@@ -30,6 +30,7 @@ class Regions:
         with_loss: bool = False,
     ) -> None:
         self.convention = convention_of(convention)
+        self._group = _processes.of_group(group)
         sums = ops.region_sums(
             input,
             target,
@@ -47,9 +48,7 @@ class Regions:
         self.first_class = 0 if self.convention.background or input.shape[1] == 1 else 1
         parts = parts[:, :, self.first_class :]
         if self.convention.over == "batch":
-            parts = parts.sum(1, keepdim=True)
-            if group is not None and group is not False:
-                parts = _SumOverProcesses.apply(parts, None if group is True else group)
+            parts = _processes.summed(parts.sum(1, keepdim=True), self._group)
         self.probability, self.intersection, self.pixels = parts
         self.pixels = self.pixels.detach()
 
@@ -91,27 +90,9 @@ class Regions:
     def cross_entropy(self) -> Tensor:
         assert self.total_loss is not None
         assert self.total_weight is not None
-        total = self.total_weight.sum()
-        mean = self.total_loss.sum() / torch.where(total > 0, total, 1)
-        return mean.to(self.dtype)
-
-
-class _SumOverProcesses(torch.autograd.Function):
-    """The sum over the processes of a group. Each computes the same loss from it, so that the
-    gradient of a process's part is what the losses of all say of it, added up."""
-
-    @staticmethod
-    def forward(ctx: Any, sums: Tensor, group: Any) -> Tensor:
-        ctx.group = group
-        total = sums.clone()
-        dist.all_reduce(total, group=group)
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Any:
-        total = grads[0].clone()
-        dist.all_reduce(total, group=ctx.group)
-        return total, None
+        loss = _processes.summed(self.total_loss.sum(), self._group)
+        weight = _processes.counted(self.total_weight.sum(), self._group)
+        return (loss / torch.where(weight > 0, weight, 1)).to(self.dtype)
 
 
 def reduced_regions(losses: Tensor, reduction: str) -> Tensor:

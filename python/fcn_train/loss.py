@@ -51,11 +51,11 @@ def pixel_loss(
     target = sampled_targets(model, target, cells, shares, part)
     if not isinstance(model, MultiHeadFCN):
         total = summed_loss(model, images, target, weight, logits)
-        return _divided(total, 0, target, reduction, weight, part)
+        return divided(total, 0, target, reduction, weight, part)
     weights = dict.fromkeys(model.heads) if weight is None else weight
     totals = summed_losses(model, images, target, weights, logits)
     losses = {
-        name: _divided(totals[name], which, target[name], reduction, weights[name], part)
+        name: divided(totals[name], which, target[name], reduction, weights[name], part)
         for which, name in enumerate(model.heads)
     }
     if heads is not None:
@@ -133,7 +133,7 @@ def reduced(total: Tensor, target: Tensor, reduction: str, weight: Tensor | None
     return total / torch.where(divisor > 0, divisor, 1.0)
 
 
-def _divided(
+def divided(
     total: Tensor,
     which: int,
     target: Tensor,

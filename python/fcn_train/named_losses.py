@@ -10,47 +10,39 @@ import torch
 from torch import Tensor
 
 from fcn_ext import losses
-from fcn_ext.geometry import Geometry, Resize
+from fcn_ext.geometry import Resize
 from fcn_train.by_name import by_name
 from fcn_train.data import IGNORE_INDEX
 from fcn_train.errors import UsageError
 from fcn_train.heads import Net, by_head, head_list, in_order
-from fcn_train.loss import HeadLosses, pixel_loss, reduced, sampled_targets
+from fcn_train.loss import HeadLosses, divided, pixel_loss, sampled_targets
 from fcn_train.optim_options import OptimOptions
 from fcn_train.options import CROSS_ENTROPY, TrainOptions
 from fcn_train.processes import ALONE, Processes
+from fcn_train.share import Part
 
-# Of scores, target, geometry and weights of the classes or None, the mean loss of a batch; zero
-# where all of it is void.
-Loss = Callable[[Tensor, Tensor, Geometry, Tensor | None], Tensor]
-VOID: dict[str, Any] = {"ignore_index": IGNORE_INDEX}
-
-
-def _cross_entropy(
-    scores: Tensor, target: Tensor, geometry: Geometry, weight: Tensor | None
-) -> Tensor:
-    total = losses.cross_entropy(scores, target, geometry, weight=weight, reduction="sum", **VOID)
-    return reduced(total, target, "mean", weight)
-
-
+# Of scores, target, geometry, weights of the classes or None, ``ignore_index`` and ``group``: the
+# mean loss of a batch, of which the processes of the group have parts; zero where all is void.
+Loss = Callable[..., Tensor]
 LOSSES: dict[str, Loss] = {
-    CROSS_ENTROPY: _cross_entropy,
-    "dice": lambda s, t, g, w: losses.dice_loss(s, t, g, class_weight=w, **VOID),
-    "dice+cross-entropy": lambda s, t, g, w: losses.dice_cross_entropy_loss(
-        s, t, g, weight=w, **VOID
+    "dice": lambda s, t, g, w, **more: losses.dice_loss(s, t, g, class_weight=w, **more),
+    "dice+cross-entropy": lambda s, t, g, w, **more: losses.dice_cross_entropy_loss(
+        s, t, g, weight=w, **more
     ),
-    "jaccard": lambda s, t, g, w: losses.jaccard_loss(s, t, g, class_weight=w, **VOID),
-    "tversky": lambda s, t, g, w: losses.tversky_loss(
-        s, t, g, alpha=0.3, beta=0.7, class_weight=w, **VOID
+    "jaccard": lambda s, t, g, w, **more: losses.jaccard_loss(s, t, g, class_weight=w, **more),
+    "tversky": lambda s, t, g, w, **more: losses.tversky_loss(
+        s, t, g, alpha=0.3, beta=0.7, class_weight=w, **more
     ),
-    "focal": lambda s, t, g, w: losses.focal_loss(s, t, g, gamma=2.0, alpha=w, **VOID),
-    "ohem": lambda s, t, g, w: losses.ohem_cross_entropy(
-        s, t, g, threshold=0.7, min_kept=1 / 16, weight=w, **VOID
+    "focal": lambda s, t, g, w, **more: losses.focal_loss(s, t, g, gamma=2.0, alpha=w, **more),
+    "ohem": lambda s, t, g, w, **more: losses.ohem_cross_entropy(
+        s, t, g, threshold=0.7, min_kept=1 / 16, weight=w, **more
     ),
-    "top-k": lambda s, t, g, w: losses.ohem_cross_entropy(
-        s, t, g, threshold=None, min_kept=0.1, weight=w, **VOID
+    "top-k": lambda s, t, g, w, **more: losses.ohem_cross_entropy(
+        s, t, g, threshold=None, min_kept=0.1, weight=w, **more
     ),
 }
+NAMES = (CROSS_ENTROPY, *LOSSES)
+VOID: dict[str, Any] = {"ignore_index": IGNORE_INDEX}
 
 
 def chosen_losses(choice: str, label_sets: Sequence[str], optim: OptimOptions) -> list[str]:
@@ -62,18 +54,18 @@ def chosen_losses(choice: str, label_sets: Sequence[str], optim: OptimOptions) -
     """
     several = len(label_sets) > 1
     choices: Mapping[str, str] | None = dict.fromkeys(label_sets, choice)
-    if several and choice not in LOSSES:
+    if several and choice not in NAMES:
         choices = by_name(choice)
     if (
         choices is None
         or choices.keys() != set(label_sets)
-        or not all(name in LOSSES for name in choices.values())
+        or not all(name in NAMES for name in choices.values())
     ):
         of_each = ""
         if several:
             example = ",".join(f"{name}={CROSS_ENTROPY}" for name in label_sets)
             of_each = f", or one of these for each set of labels, such as {example}"
-        raise UsageError(f"--loss must be {', '.join(LOSSES)}{of_each}; got {choice!r}")
+        raise UsageError(f"--loss must be {', '.join(NAMES)}{of_each}; got {choice!r}")
     chosen = [choices[name] for name in label_sets]
     if optim.loss != "mean" and set(chosen) != {CROSS_ENTROPY}:
         raise UsageError(f"--optim.loss sum is of the cross-entropy alone, got --loss {choice}")
@@ -87,12 +79,7 @@ def chosen_loss(
     names = chosen_losses(options.loss, label_sets, options.optim)
     if set(names) == {CROSS_ENTROPY}:
         return pixel_loss
-    if here.several:
-        raise UsageError(
-            f"--loss {options.loss} takes sums or ranks over a whole batch, so it is of one "
-            f"process, got {here.size}; several have --loss {CROSS_ENTROPY}"
-        )
-    return functools.partial(named_loss, names=names)
+    return functools.partial(named_loss, names=names, here=here)
 
 
 def named_loss(
@@ -107,20 +94,32 @@ def named_loss(
     cells: float = 1.0,
     shares: Any = None,
     heads: HeadLosses | None = None,
+    part: Part | None = None,
+    here: Processes = ALONE,
 ) -> Tensor:
     """The sum of the losses of all heads, of which ``names`` says each one's, times its
     ``loss_weight``; other arguments are those of :func:`fcn_train.loss.pixel_loss`, of which
-    ``reduction`` is "mean"."""
-    target = sampled_targets(model, target, cells, shares)
+    ``reduction`` is "mean".
+
+    Of a ``part`` of a batch it is that part's share of the loss of the whole batch. All but the
+    cross-entropy take sums or ranks over the parts of all processes ``here``, each of which must
+    therefore have one of the same batch, even without images; their shares are equal.
+    """
+    target = sampled_targets(model, target, cells, shares, part)
     full = logits == "full"
     made = in_order(model(images) if full else model.scores(images))
     weights = [None] * len(names) if weight is None else in_order(weight)
-    parts = [
-        LOSSES[name](scores, labels, Resize() if full else head.geometry, of_classes)
-        for name, scores, labels, head, of_classes in zip(
-            names, made, in_order(target), head_list(model), weights, strict=True
-        )
-    ]
+    parts = []
+    for which, (name, scores, labels, head, of_classes) in enumerate(
+        zip(names, made, in_order(target), head_list(model), weights, strict=True)
+    ):
+        given = (scores, labels, Resize() if full else head.geometry)
+        if name == CROSS_ENTROPY:
+            total = losses.cross_entropy(*given, weight=of_classes, reduction="sum", **VOID)
+            parts.append(divided(total, which, labels, reduction, of_classes, part))
+        else:
+            group = (here.group or True) if here.several else None
+            parts.append(LOSSES[name](*given, of_classes, group=group, **VOID) / here.size)
     if heads is not None:
         heads.add(by_head(model, parts))
     if len(parts) == 1:

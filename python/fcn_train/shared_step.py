@@ -40,7 +40,9 @@ class SharedStep:
         seed: of the run.
         crop: side of the images of a step, 0 where they differ.
         channels: of the images.
-        sync: batch normalization goes by the images of all processes, which share each batch out.
+        sync: batch normalization goes by the images of all processes.
+        within: each process has a part of every batch, if only one without images, as what goes by
+            the whole batch wants it.
     """
 
     def __init__(
@@ -55,10 +57,11 @@ class SharedStep:
         crop: int,
         channels: int,
         sync: bool,
+        within: bool,
     ) -> None:
         self._here, self._net, self._counting, self._seed = here, net, counting, seed
         self._crop, self._channels = crop, channels
-        self._within, self._parts = sync, parts
+        self._within, self._parts = within, parts
         self._current, self._is_last = Current(), True
         see_whole_batches(net, here, self._current, sync=sync)
         here.copy_first(net.buffers())

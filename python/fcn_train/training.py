@@ -18,7 +18,7 @@ from fcn_train.event_files import EventFile
 from fcn_train.finish import finish
 from fcn_train.heads import head_names, in_order
 from fcn_train.initialize import initial_network
-from fcn_train.loss import HeadLosses
+from fcn_train.loss import HeadLosses, pixel_loss
 from fcn_train.named_losses import chosen_loss
 from fcn_train.network import normalization_of
 from fcn_train.optim import build_optimizer, lr_factor, set_lr
@@ -107,8 +107,9 @@ class Training:
             loss, logits=options.logits, heads=self._head_losses, **self._counting
         )
         self._sync = options.sync_batch_norm and has_norm(model)
+        self._within = self._sync or loss is not pixel_loss
         self._parts = shared_out(
-            optim.batch, optim.accumulate, here.size, here.rank, within=self._sync
+            optim.batch, optim.accumulate, here.size, here.rank, within=self._within
         )
         channels = NUM_CHANNELS[splits.train.channels]
         machine.check_memory(
@@ -310,9 +311,10 @@ class Training:
 
     def _shared_step(self, images: int) -> SharedStep:
         """Steps are taken together with the other processes from here on."""
+        unit, images = ("batch", self._options.optim.batch) if self._within else ("step", images)
         if images < self._here.size:
             self._console.warn(
-                f"a step has {images} images for {self._here.size} processes: some have none"
+                f"a {unit} has {images} images for {self._here.size} processes: some have none"
             )
         shared = SharedStep(
             self._here,
@@ -324,6 +326,7 @@ class Training:
             crop=self._options.data.crop,
             channels=NUM_CHANNELS[self._splits.train.channels],
             sync=self._sync,
+            within=self._within,
         )
         self._loss = shared.loss
         return shared

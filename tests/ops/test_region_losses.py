@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -235,39 +232,6 @@ def test_scores_in_half_precision_lose_nothing() -> None:
     near(loss.detach(), plain, 1e-6)
     assert scores.grad is not None
     assert scores.grad.isfinite().all()
-
-
-# ---- several processes
-
-
-def _train(rank: int, store: str, over: str, answers: str) -> None:
-    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
-    scores, target = _batch()
-    part = scores[rank::2].clone().requires_grad_()
-    how = replace(CONVENTIONS["nnunet"], over=over)
-    loss = losses.dice_loss(part, target[rank::2], convention=how, group=True)
-    loss.backward()
-    torch.save((loss.detach(), part.grad), f"{answers}/{rank}.pt")
-    dist.destroy_process_group()
-
-
-def _batch() -> tuple[Tensor, Tensor]:
-    case = PLAIN[1]
-    return case.scores(4, 3, torch.float64), case.labels(4, 3)
-
-
-def test_sums_of_several_processes(tmp_path: Path) -> None:
-    """Two processes that average their gradients train as one with the whole batch."""
-    mp.spawn(_train, (str(tmp_path / "store"), "batch", str(tmp_path)), nprocs=2)
-    scores, target = _batch()
-    leaf = scores.clone().requires_grad_()
-    whole = losses.dice_loss(leaf, target, convention="nnunet")
-    whole.backward()
-    assert leaf.grad is not None
-    for rank in range(2):
-        loss, gradient = torch.load(tmp_path / f"{rank}.pt")
-        near(loss, whole.detach(), 1e-13)
-        near(gradient / 2, leaf.grad[rank::2], 1e-12)  # half, as their mean is taken
 
 
 # ---- modules and arguments

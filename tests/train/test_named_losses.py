@@ -18,10 +18,10 @@ from fcn_ext.models import Head, MultiHeadFCN, VGG16Trunk
 from fcn_train.errors import UsageError
 from fcn_train.history import History
 from fcn_train.loss import HeadLosses, pixel_loss
-from fcn_train.named_losses import LOSSES, chosen_loss, chosen_losses, named_loss
+from fcn_train.named_losses import NAMES, chosen_loss, chosen_losses, named_loss
 from fcn_train.optim_options import OptimOptions
 from fcn_train.options import Logits, TrainOptions
-from fcn_train.processes import ALONE, Processes
+from fcn_train.processes import ALONE
 from fcn_train.train import train
 
 HEADS = {"semantic": 5, "geometric": 3}
@@ -89,7 +89,7 @@ def expected(name: str, logits: Tensor, target: Tensor, weight: Tensor | None) -
 
 
 @pytest.mark.parametrize("logits", ["coarse", "full"])
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", NAMES)
 def test_each_name(
     name: str, logits: Logits, model: MultiHeadFCN, batch: tuple[Tensor, dict[str, Tensor]]
 ) -> None:
@@ -113,7 +113,7 @@ def test_each_name(
         full = model(images)
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", NAMES)
 def test_void_alone_teaches_nothing(
     name: str, model: MultiHeadFCN, batch: tuple[Tensor, dict[str, Tensor]]
 ) -> None:
@@ -148,14 +148,6 @@ def test_choices() -> None:
         chosen_losses("dice", [""], replace(optim, loss="sum"))
     usual: Any = chosen_loss(TrainOptions(), [""])
     assert usual is pixel_loss
-
-
-def test_losses_of_one_process_are_refused_for_several(one_of_two: Processes) -> None:
-    options = TrainOptions(loss="focal")
-    message = "--loss focal takes .* of one process, got 2; several have --loss cross-entropy"
-    with pytest.raises(UsageError, match=message):
-        chosen_loss(options, [""], one_of_two)
-    assert chosen_loss(TrainOptions(), [""], one_of_two) is pixel_loss
 
 
 def test_a_run_and_its_continuation(

@@ -24,14 +24,15 @@ def losses(run: Path) -> list[float]:
         return [float(row["loss"]) for row in csv.DictReader(file)]
 
 
-@pytest.mark.parametrize("amp", ["none", "fp16"])
-def test_two_processes_train_as_one(amp: str, sample_root: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("amp", "loss"), [("none", "ohem"), ("fp16", "cross-entropy")])
+def test_two_processes_train_as_one(amp: str, loss: str, sample_root: Path, tmp_path: Path) -> None:
     """Clipped by the norm of the gradients of all images, averaged, scaled, cached and measured."""
     flags = [
         *("train", "--data.root", str(sample_root), "--data.crop", "32", "--threads", "1"),
         *("--model.width", "0.05", "--model.fc-channels", "16", "--model.no-batch-norm"),
         *("--optim.batch", "3", "--optim.steps", "4", "--optim.schedule", "cosine"),
         *("--optim.clip-norm", "0.05", "--optim.ema", "0.9", "--amp", amp, "--profile"),
+        *("--loss", loss),
         *("--data.transfer", "uint8", "--data.cache", "1MiB", "--log-every", "1"),
     ]
     runs = {size: tmp_path / f"{size}" for size in (1, 2)}

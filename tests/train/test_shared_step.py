@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from fcn_train.data import Batch
 from fcn_train.data.transforms import collate
 from fcn_train.heads import Net
 from fcn_train.loss import pixel_loss
-from fcn_train.processes import joined
+from fcn_train.named_losses import LOSSES, named_loss
+from fcn_train.processes import ALONE, Processes, joined
 from fcn_train.runtime import Runtime
 from fcn_train.share import Part, shared_out
 from fcn_train.shared_step import SharedStep
@@ -28,21 +29,28 @@ SEED = 5
 PLAIN: dict[str, Any] = {"reduction": "mean", "weight": None, "cells": 1.0, "shares": None}
 WEIGHTS = torch.tensor([1.0, 0.5, 2.0], dtype=torch.float64)
 SHARES = torch.tensor([0.5, 1.0, 0.7])
-# Batch, batches of a step, batch normalization, heads, and how the loss counts.
-CASES: dict[str, tuple[int, int, bool, int, dict[str, Any]]] = {
-    "batch norm, class weights, accumulated": (3, 2, True, 1, {**PLAIN, "weight": WEIGHTS}),
-    "batch norm, fewer images than processes": (1, 2, True, 1, PLAIN),
-    "summed, fewer images than processes": (2, 1, False, 1, {**PLAIN, "reduction": "sum"}),
-    "accumulated one by one": (1, 5, False, 1, PLAIN),
-    "two heads, sampled": (
-        *(2, 3, False, 2),
-        {
-            "reduction": "mean",
-            "weight": {"a": WEIGHTS, "b": None},
-            "cells": 0.5,
-            "shares": {"a": None, "b": SHARES},
-        },
-    ),
+SAMPLED: dict[str, Any] = {
+    "reduction": "mean",
+    "weight": {"a": WEIGHTS, "b": None},
+    "cells": 0.5,
+    "shares": {"a": None, "b": SHARES},
+}
+ONE_WEIGHED = {"a": None, "b": WEIGHTS}
+USUAL = "cross-entropy"
+# Batch, batches of a step, batch normalization, the loss of each head, and how pixels count.
+CASES: dict[str, tuple[int, int, bool, list[str], dict[str, Any]]] = {
+    "batch norm, class weights, accumulated": (3, 2, True, [USUAL], {**PLAIN, "weight": WEIGHTS}),
+    "batch norm, fewer images than processes": (1, 2, True, [USUAL], PLAIN),
+    "summed, fewer images than processes": (2, 1, False, [USUAL], {**PLAIN, "reduction": "sum"}),
+    "accumulated one by one": (1, 5, False, [USUAL], PLAIN),
+    "two heads, sampled": (2, 3, False, [USUAL] * 2, SAMPLED),
+    "two losses, sampled": (4, 3, False, ["ohem", USUAL], SAMPLED),
+    "two losses, batch norm": (2, 1, True, ["tversky", "focal"], {**PLAIN, "weight": ONE_WEIGHED}),
+    **{
+        f"{name}, {batch} images": (batch, 2, False, [name], {**PLAIN, "weight": weight})
+        for name in LOSSES
+        for batch, weight in ((1, None), (4, WEIGHTS))
+    },
 }
 
 
@@ -96,25 +104,31 @@ def found(net: Net, loss: float) -> dict[str, Tensor]:
     return {"loss": torch.tensor(loss), **state, **buffers}
 
 
+def loss_of(names: list[str], counting: dict[str, Any], here: Processes) -> Callable[..., Tensor]:
+    if set(names) == {USUAL}:
+        return functools.partial(pixel_loss, **counting)
+    return functools.partial(named_loss, names=names, here=here, **counting)
+
+
 def alone(case: str) -> dict[str, Tensor]:
-    batch, accumulate, batch_norm, heads, counting = CASES[case]
-    net = network(batch_norm, heads)
+    batch, accumulate, batch_norm, names, counting = CASES[case]
+    net, heads = network(batch_norm, len(names)), len(names)
     batches = loaded(shared_out(batch, accumulate, 1, 0), heads)
     seeded = [(batch_seed(SEED, 2 * accumulate + i), one) for i, one in enumerate(batches)]
-    loss = functools.partial(pixel_loss, **counting)
+    loss = loss_of(names, counting, ALONE)
     return found(
         net, average_gradients(net, loss, seeded, accumulate, Runtime(torch.device("cpu")))
     )
 
 
 def shared(case: str) -> dict[str, Tensor]:
-    batch, accumulate, batch_norm, heads, counting = CASES[case]
-    here, net = joined(), network(batch_norm, heads)
-    parts = shared_out(batch, accumulate, here.size, here.rank, within=batch_norm)
-    loss = functools.partial(pixel_loss, **counting)
-    step = SharedStep(
-        here, net, loss, counting, parts, seed=SEED, crop=0, channels=3, sync=batch_norm
-    )
+    batch, accumulate, batch_norm, names, counting = CASES[case]
+    here, heads = joined(), len(names)
+    net, within = network(batch_norm, heads), batch_norm or set(names) != {USUAL}
+    parts = shared_out(batch, accumulate, here.size, here.rank, within=within)
+    loss = loss_of(names, counting, here)
+    more: dict[str, Any] = {"seed": SEED, "crop": 0, "channels": 3}
+    step = SharedStep(here, net, loss, counting, parts, sync=batch_norm, within=within, **more)
     runtime = Runtime(torch.device("cpu"), processes=here)
     batches = step.batches(2, loaded(parts, heads), ())
     return found(net, average_gradients(net, step.loss, batches, accumulate, runtime))

@@ -1,0 +1,121 @@
+"""Losses of processes that hold parts of one batch: with ``group`` they are that of the batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import Tensor
+
+from fcn_ext import losses, nn
+from fcn_ext.losses import CONVENTIONS
+
+SIZE = 2
+WEIGHT = torch.tensor([0.5, 2.0, 1.0], dtype=torch.float64)
+NNUNET = {over: replace(CONVENTIONS["nnunet"], over=over) for over in ("batch", "image")}
+LOSSES: dict[str, tuple[Callable[..., Tensor], dict[str, Any]]] = {
+    "cross-entropy": (losses.cross_entropy, {}),
+    "cross-entropy, weighed": (losses.cross_entropy, {"weight": WEIGHT, "label_smoothing": 0.1}),
+    "cross-entropy, all pixels": (losses.cross_entropy, {"reduction": "mean_all"}),
+    "focal": (losses.focal_loss, {"alpha": WEIGHT}),
+    "focal, all pixels": (losses.focal_loss, {"reduction": "mean_all"}),
+    "top-k": (losses.ohem_cross_entropy, {"threshold": None, "min_kept": 0.1}),
+    "ohem": (losses.ohem_cross_entropy, {"threshold": 0.2, "min_kept": 300, "weight": WEIGHT}),
+    "ohem, few": (losses.ohem_cross_entropy, {"threshold": 1.0, "min_kept": 0}),
+    "ohem, all pixels": (losses.ohem_cross_entropy, {"min_kept": 0.5, "reduction": "mean_all"}),
+    "ohem, per image": (losses.ohem_cross_entropy, {"min_kept": 100, "per_image": True}),
+    "dice": (losses.dice_loss, {"convention": NNUNET["batch"]}),
+    "dice, squared": (losses.dice_loss, {"squared": True, "class_weight": WEIGHT}),
+    "jaccard": (losses.jaccard_loss, {"log": True}),
+    "tversky": (losses.tversky_loss, {"alpha": 0.3, "beta": 0.7, "gamma": 0.75}),
+    "generalized dice": (losses.generalized_dice_loss, {"convention": "nnunet"}),
+    "dice and cross-entropy": (losses.dice_cross_entropy_loss, {"weight": WEIGHT}),
+    "dice of images": (losses.dice_loss, {"convention": NNUNET["image"]}),
+    "dice of images and cross-entropy": (
+        losses.dice_cross_entropy_loss,
+        {"convention": NNUNET["image"], "cross_entropy_weight": 2.0},
+    ),
+}
+# Which images the processes have, so that their valid pixels differ; none, too, where no mean is
+# taken over a process's own images.
+SHARES = {"equal": ([0, 2], [1, 3]), "unequal": ([0, 1, 2, 3], [])}
+
+
+def batch() -> tuple[Tensor, Tensor]:
+    """Of four images; in the last but one half the pixels are void, in the last nearly all."""
+    generator = torch.Generator().manual_seed(7)
+    scores = 3 * torch.randn(4, 3, 5, 7, generator=generator, dtype=torch.float64)
+    target = torch.randint(0, 3, (4, 20, 27), generator=generator, dtype=torch.uint8)
+    target[2, :10] = 255
+    target[3, :, 1:] = 255
+    return scores, target
+
+
+def found(loss: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
+    (gradient,) = torch.autograd.grad(loss, scores)
+    return loss.detach(), gradient
+
+
+def cases() -> list[tuple[str, str]]:
+    own = [name for name in LOSSES if "of images" in name]
+    return [(n, s) for n in LOSSES for s in SHARES if s == "equal" or n not in own]
+
+
+def work(rank: int, store: str, answers: str) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=SIZE)
+    scores, target = batch()
+    results = {}
+    for name, share in cases():
+        function, options = LOSSES[name]
+        mine = SHARES[share][rank]
+        part = scores[mine].requires_grad_()
+        loss = function(part, target[mine], group=dist.group.WORLD, **options)
+        results[name, share] = found(loss, part)
+    part = scores[SHARES["equal"][rank]].requires_grad_()
+    module = nn.CrossEntropyLoss(group=True)
+    results["module", "equal"] = found(module(part, target[SHARES["equal"][rank]]), part)
+    torch.save(results, f"{answers}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory: pytest.TempPathFactory) -> list[dict[Any, Any]]:
+    folder = tmp_path_factory.mktemp("processes")
+    mp.spawn(work, (str(folder / "store"), str(folder)), nprocs=SIZE)
+    return [torch.load(folder / f"{rank}.pt") for rank in range(SIZE)]
+
+
+@pytest.mark.parametrize(("name", "share"), [*cases(), ("module", "equal")])
+def test_processes_that_average_gradients_learn_from_the_whole_batch(
+    name: str, share: str, answers: list[dict[Any, Any]]
+) -> None:
+    function, options = LOSSES.get(name, LOSSES["cross-entropy"])
+    scores, target = batch()
+    scores.requires_grad_()
+    whole, gradient = found(function(scores, target, **options), scores)
+    found_losses = [answer[name, share][0] for answer in answers]
+    if "of images" in name:  # a mean over images, of which each process has its own
+        torch.testing.assert_close(torch.stack(found_losses).mean(), whole, rtol=1e-12, atol=0)
+    else:
+        for loss in found_losses:
+            torch.testing.assert_close(loss, whole, rtol=1e-12, atol=0)
+    for answer, mine in zip(answers, SHARES[share], strict=True):
+        mean = answer[name, share][1] / SIZE  # which DistributedDataParallel takes
+        torch.testing.assert_close(mean, gradient[mine], rtol=1e-10, atol=1e-15)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_group_that_is_none(name: str) -> None:
+    function, options = LOSSES[name]
+    scores, target = batch()
+    with pytest.raises(TypeError, match=r"group must be a process group, True or None, got str 'w"):
+        function(scores, target, group="world", **options)
+    with pytest.raises(ValueError, match=r"group must be None before .*init_process_group, got T"):
+        function(scores, target, group=True, **options)
+    alone = function(scores, target, **options)
+    assert torch.equal(function(scores, target, group=False, **options), alone)
