@@ -5,6 +5,7 @@
 #include "argmax/cpu/kernels.h"
 #include "cells/cpu/cell_table.h"
 #include "common/cpu/thread_scratch.h"
+#include "common/cpu/torch_parallel_for.h"
 
 namespace fcn_ext {
 namespace {
@@ -72,12 +73,13 @@ struct CountSink {
   const LabelMap& target;
   int64_t width;
   int64_t* invalid;
+  ByteCounts& bytes;
 
   void take(int64_t image, int64_t row, const int32_t* labels) {
     constexpr int kInt32 = 2;
     counter.count_against(labels, kInt32, target, image, row, width);
   }
-  void finish() { counter.finish(invalid); }
+  void finish() { counter.finish(invalid, bytes); }
 };
 
 template <typename label_t>
@@ -117,10 +119,12 @@ void ArgmaxCpu::count(const Tensor& input, const Tensor& target, const BilinearA
   const int64_t unit_pixels = axes.y.output_size * axes.x.output_size / (axes.y.input_size + 1);
   auto* counts = matrix.mutable_data_ptr<int64_t>();
   auto* out_of_range = invalid.mutable_data_ptr<int64_t>();
+  ByteCounts bytes;
   run(input, axes, nullptr, [&](int64_t units) {
     return CountSink{PixelCounter(classes, ignore_index, counts, units * unit_pixels), targets,
-                     axes.x.output_size, out_of_range};
+                     axes.x.output_size, out_of_range, bytes};
   });
+  bytes.add_to(counts, classes * classes, torch_parallel_for);
 }
 
 }  // namespace fcn_ext

@@ -1,18 +1,9 @@
-#include <torch/csrc/stable/ops.h>
-
+#include "common/cpu/torch_parallel_for.h"
 #include "confusion_matrix/confusion_matrix_operators.h"
 
 namespace fcn_ext {
-namespace {
 
 using torch::stable::Tensor;
-
-void torch_parallel_for(int64_t count, int64_t grain,
-                        const std::function<void(int64_t, int64_t)>& body) {
-  torch::stable::parallel_for(0, count, grain, body);
-}
-
-}  // namespace
 
 void ConfusionMatrixCpu::count_labels(const Tensor& prediction, const Tensor& target,
                                       int64_t ignore_index, Tensor& matrix, Tensor& invalid) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 #include <vector>
 
 #include "confusion_matrix/cpu/kernels.h"
@@ -69,6 +70,7 @@ int64_t count_rows(const Rows& rows, int64_t run, int64_t num_classes, int64_t i
                    int64_t* matrix, const ParallelFor& parallel_for, const Body& body) {
   const int64_t runs = (rows.width + run - 1) / run;
   int64_t invalid = 0;
+  ByteCounts bytes;
   parallel_for(rows.count * runs, std::max<int64_t>(1, kGrain / run),
                [&](int64_t begin, int64_t end) {
                  PixelCounter counter(num_classes, ignore_index, matrix, (end - begin) * run);
@@ -76,8 +78,9 @@ int64_t count_rows(const Rows& rows, int64_t run, int64_t num_classes, int64_t i
                    const int64_t column = unit % runs * run;
                    body(counter, unit / runs, column, std::min(run, rows.width - column));
                  }
-                 counter.finish(&invalid);
+                 counter.finish(&invalid, bytes);
                });
+  bytes.add_to(matrix, num_classes * num_classes, parallel_for);
   return invalid;
 }
 
@@ -150,26 +153,47 @@ void PixelCounter::flush() {
   pixels_ = 0;
 }
 
-void PixelCounter::finish(int64_t* invalid) {
+void PixelCounter::finish(int64_t* invalid, ByteCounts& bytes) {
   flush();
-  // Eight bins are one look: often all are empty, and which are not cannot be foreseen.
-  for (size_t i = 0; i < bytes_.size(); i += 8) {
-    uint64_t eight;
-    std::memcpy(&eight, bytes_.data() + i, sizeof(eight));
-    if (eight == 0) {
-      continue;
-    }
-    unsigned counted = 0;
-    for (unsigned k = 0; k < 8; ++k) {
-      counted |= static_cast<unsigned>(bytes_[i + k] != 0) << k;
-    }
-    for (; counted != 0; counted &= counted - 1) {
-      const size_t bin = i + __builtin_ctz(counted);
-      add(static_cast<int64_t>(bin), bytes_[bin]);
-    }
+  if (!bytes_.empty()) {
+    invalid_ += bytes_[num_classes_ * num_classes_ + 1];
+    bytes.take(std::move(bytes_));
   }
   __atomic_fetch_add(invalid, invalid_, __ATOMIC_RELAXED);
   invalid_ = 0;
+}
+
+void ByteCounts::take(std::vector<uint8_t> bytes) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  taken_.push_back(std::move(bytes));
+}
+
+void ByteCounts::add_to(int64_t* matrix, int64_t bins, const ParallelFor& parallel_for) {
+  constexpr int64_t kEight = 8, kEights = 8192;
+  if (taken_.empty()) {
+    return;
+  }
+  parallel_for((bins + kEight - 1) / kEight, kEights, [&](int64_t begin, int64_t end) {
+    for (int64_t bin = begin * kEight; bin < std::min(end * kEight, bins); bin += kEight) {
+      for (const std::vector<uint8_t>& bytes : taken_) {
+        // Eight bins are one look: often all are empty.
+        uint64_t eight;
+        std::memcpy(&eight, bytes.data() + bin, sizeof(eight));
+        if (eight == 0) {
+          continue;
+        }
+        if (bin + kEight <= bins) {
+          for (int64_t k = 0; k < kEight; ++k) {
+            matrix[bin + k] += bytes[bin + k];
+          }
+        } else {
+          for (int64_t last = bin; last < bins; ++last) {
+            matrix[last] += bytes[last];
+          }
+        }
+      }
+    }
+  });
 }
 
 int64_t count_labels(const LabelShape& shape, const LabelMap& prediction, const LabelMap& target,

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <mutex>
 #include <vector>
 
 #include "common/labels.h"
@@ -21,6 +22,20 @@ struct LogitsMap {
 using ParallelFor = std::function<void(int64_t count, int64_t grain,
                                        const std::function<void(int64_t, int64_t)>& body)>;
 
+// What the counters of one call leave in bytes: of many bins an addition to the matrix by each
+// thread would cost more than the counting.
+class ByteCounts {
+ public:
+  // Any thread: the bytes of its counter, a whole number of eights.
+  void take(std::vector<uint8_t> bytes);
+  // After all threads: adds those of the first `bins` to the matrix, which is nobody else's.
+  void add_to(int64_t* matrix, int64_t bins, const ParallelFor& parallel_for);
+
+ private:
+  std::mutex mutex_;
+  std::vector<std::vector<uint8_t>> taken_;
+};
+
 // A thread's counts: in a histogram of its own where that pays, else straight in the matrix, by
 // integer atomics.
 class PixelCounter {
@@ -33,8 +48,9 @@ class PixelCounter {
   // The same against a row of a target of any strides.
   void count_against(const void* prediction, int prediction_type, const LabelMap& target,
                      int64_t image, int64_t row, int64_t width);
-  // Adds everything to the matrix, and the pixels out of range to `invalid`, atomically.
-  void finish(int64_t* invalid);
+  // Adds everything to the matrix, and the pixels out of range to `invalid`, atomically, but for
+  // what goes to `bytes`.
+  void finish(int64_t* invalid, ByteCounts& bytes);
 
  private:
   void add(int64_t bin, int64_t pixels);
