@@ -7,13 +7,12 @@ what it would drop of the whole batch in one process.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fcn_train.gloo_batch_norm import GlooBatchNorm
 from fcn_train.processes import Processes
 from fcn_train.share import Part
 
@@ -45,52 +44,6 @@ class WholeBatchDropout(nn.Dropout):
         whole = torch.ones((part.size, *input.shape[1:]), dtype=input.dtype, device=input.device)
         kept = F.dropout(whole.contiguous(memory_format=layout), self.p, True)
         return input * kept[part.start : part.stop]
-
-
-class _AddedUp(torch.autograd.Function):
-    """The sum over processes, whose gradient is that of the sum."""
-
-    @staticmethod
-    def forward(ctx: Any, values: Tensor) -> Tensor:
-        values = values.clone()
-        dist.all_reduce(values)
-        return values
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return _AddedUp.forward(ctx, gradient)
-
-
-class GlooBatchNorm(nn.BatchNorm2d):
-    """Batch normalization over the images of all processes, on CPUs.
-
-    torch's ``SyncBatchNorm`` runs on GPUs alone. Means and variances are those of Ioffe and Szegedy
-    (2015, Algorithm 1) with sums over all processes; the gradient is that of the sums.
-    """
-
-    @torch.compiler.disable  # what waits for other processes is no part of a graph
-    def forward(self, input: Tensor) -> Tensor:
-        if not self.training:
-            return super().forward(input)
-        values, axes = input.to(torch.promote_types(input.dtype, torch.float32)), (0, 2, 3)
-        number = values.new_tensor([values.numel() / values.shape[1]])
-        sums = cast(Tensor, _AddedUp.apply(torch.cat([values.sum(axes), number])))
-        count = sums[-1].detach()
-        if count <= 1:
-            raise ValueError(
-                f"Expected more than 1 value per channel when training, got {int(count)} of all "
-                "processes together"
-            )
-        mean = sums[:-1] / count
-        centered = values - mean[:, None, None]
-        variance = cast(Tensor, _AddedUp.apply(centered.square().sum(axes))) / count
-        running = self.running_mean, self.running_var, self.num_batches_tracked
-        with torch.no_grad():
-            for known, new in zip(running, (mean, variance * count / (count - 1)), strict=False):
-                cast(Tensor, known).lerp_(new, cast(float, self.momentum))
-            cast(Tensor, running[2]).add_(1)
-        scale = torch.rsqrt(variance + self.eps) * self.weight
-        return (centered * scale[:, None, None] + self.bias[:, None, None]).to(input.dtype)
 
 
 def has_norm(model: nn.Module) -> bool:
