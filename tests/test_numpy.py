@@ -26,6 +26,17 @@ def test_confusion_matrix_matches_reference() -> None:
             assert (fnp.confusion_matrix(prediction, target, 8) == expected.numpy()).all()
 
 
+@pytest.mark.parametrize("num_classes", [21, 150, 301, 1500])
+def test_confusion_matrix_by_several_threads(num_classes: int) -> None:
+    """Whether each has a histogram, bytes that are added up at the end, or neither."""
+    generator = np.random.default_rng(num_classes)
+    target, prediction = generator.integers(0, num_classes, (2, 2, 400, 501))
+    counts = fnp.confusion_matrix(prediction, target, num_classes, ignore_index=7)
+    used = target != 7
+    bins = target[used] * num_classes + prediction[used]
+    assert (counts.ravel() == np.bincount(bins, minlength=num_classes**2)).all()
+
+
 def test_confusion_matrix_of_views() -> None:
     generator = np.random.default_rng(0)
     target, prediction = generator.integers(0, 5, (2, 3, 40, 50))

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# The tests of the operators and the fuzz on CPU libraries built with AddressSanitizer and UBSan:
+# The tests of the operators and the fuzz on CPU libraries built with AddressSanitizer and UBSan, and
+# those of the NumPy functions, which have threads of their own, with ThreadSanitizer:
 #   tools/sanitize.sh PYTHON BUILD        or `make sanitize`
 # CASES: of the fuzz, of each function. CAPABILITIES: the sets of instructions that run, default all
 # that the processor has. The libraries are kept in BUILD for the next time.
 #
 # ThreadSanitizer knows what its own code and pthreads do. The operators' threads are those of
-# torch's OpenMP, whose barriers it does not see: every result would be a race. What it can see,
-# tests/cuda_emulation/races and the equal bits for any number of threads look at.
+# torch's OpenMP, whose barriers it does not see: every result would be a race. What it can see of
+# theirs, tests/cuda_emulation/races and the equal bits for any number of threads look at.
 set -euo pipefail
 python=$(realpath -s "$1") build=$2
 project=$(dirname "$(dirname "$(realpath "$0")")")
@@ -17,20 +18,27 @@ cmake=$(dirname "$python")/cmake
 [ -x "$cmake" ] || cmake=cmake
 ninja=$(dirname "$python")/ninja
 [ -x "$ninja" ] || ninja=ninja
+compiler=${CXX:-c++}
+torch=$("$python" -c "import pathlib, torch; print(pathlib.Path(torch.__file__).parent)")
+
+# compile FOLDER SANITIZERS FLAGS TARGET...: compiles with FLAGS, and links with SANITIZERS.
+compile() {
+  local folder=$1 linked=$2
+  export FCN_EXT_SANITIZERS=$3
+  shift 3
+  "$cmake" -S "$project" -B "$folder" -G Ninja -DCMAKE_MAKE_PROGRAM="$ninja" -DFCN_EXT_CUDA=off \
+    -DCMAKE_CXX_COMPILER="$compiler" -DPython_EXECUTABLE="$python" -DFCN_EXT_TORCH_ROOT="$torch" \
+    -Dpybind11_DIR="$("$python" -m pybind11 --cmakedir)" \
+    -DCMAKE_CXX_COMPILER_LAUNCHER="$project/tools/sanitized_compiler.sh" \
+    -DCMAKE_SHARED_LINKER_FLAGS="$linked" -DCMAKE_MODULE_LINKER_FLAGS="$linked" \
+    ${CMAKE_ARGS:-} >"$build/configure.log" 2>&1 || { cat "$build/configure.log"; exit 1; }
+  "$cmake" --build "$folder" --target "$@"
+}
 # Not the bounds of arrays: of a vector behind a reference GCC 12 checks its address in place of the
 # index. AddressSanitizer sees what lies beyond an array.
 sanitizers="-fsanitize=address,undefined -fno-sanitize=bounds"
-export FCN_EXT_SANITIZERS="$sanitizers -fno-sanitize-recover=undefined"
-compiler=${CXX:-c++}
-
-torch=$("$python" -c "import pathlib, torch; print(pathlib.Path(torch.__file__).parent)")
-"$cmake" -S . -B "$build/cmake" -G Ninja -DCMAKE_MAKE_PROGRAM="$ninja" -DFCN_EXT_CUDA=off \
-  -DCMAKE_CXX_COMPILER="$compiler" -DPython_EXECUTABLE="$python" -DFCN_EXT_TORCH_ROOT="$torch" \
-  -Dpybind11_DIR="$("$python" -m pybind11 --cmakedir)" \
-  -DCMAKE_CXX_COMPILER_LAUNCHER="$project/tools/sanitized_compiler.sh" \
-  -DCMAKE_SHARED_LINKER_FLAGS="$sanitizers" -DCMAKE_MODULE_LINKER_FLAGS="$sanitizers" \
-  ${CMAKE_ARGS:-} >"$build/configure.log" 2>&1 || { cat "$build/configure.log"; exit 1; }
-"$cmake" --build "$build/cmake" --target fcn_ext_cpu _host
+compile "$build/cmake" "$sanitizers" "$sanitizers -fno-sanitize-recover=undefined" fcn_ext_cpu _host
+compile "$build/threads" -fsanitize=thread -fsanitize=thread _host
 
 # A package of the sources and these libraries, and a copy of the tests out of the sources' reach.
 rm -rf "$build/site" "$build/project"
@@ -72,4 +80,11 @@ for capability in ${CAPABILITIES:-${all%%"$best"*}$best}; do
   echo "== $capability: ${CASES:-2000} random calls of each function"
   sanitized -m tests.fuzz --cases "${CASES:-2000}"
 done
-echo "no error found by AddressSanitizer or UBSan"
+
+echo "== threads of the NumPy functions: tests/test_numpy.py"
+cp "$build"/threads/_host*.so "$build/site/fcn_ext"
+# At fixed addresses: ThreadSanitizer of GCC 12 knows no others of newer kernels.
+LD_PRELOAD="$("$compiler" -print-file-name=libtsan.so) $("$compiler" -print-file-name=libstdc++.so)" \
+  TSAN_OPTIONS=exitcode=66 OMP_NUM_THREADS=1 setarch -R \
+  "$python" -m pytest -q -p no:cacheprovider tests/test_numpy.py
+echo "no error found by AddressSanitizer, UBSan or ThreadSanitizer"
