@@ -21,6 +21,9 @@ void forward(const BilinearForward& args, int64_t begin, int64_t end, void* memo
   const int64_t rows = work.shape.y.output_size;
   const int64_t columns = work.shape.x.output_size;
   const int64_t bands = work.shape.y.input_size + 1;
+  // Lines are read whole: what lies beside a row must be no subnormal number, which an addition may
+  // take a hundred cycles for.
+  __builtin_memset(memory, 0, forward_scratch(args));
   Scratch scratch{static_cast<char*>(memory)};
   const int64_t size = kAlign + wide_size(work, work.tile_columns);
   accumulate_t* lower = scratch.take<accumulate_t>(size) + kAlign;
