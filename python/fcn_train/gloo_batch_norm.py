@@ -12,7 +12,6 @@ from typing import Any, cast
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 
 class GlooBatchNorm(nn.BatchNorm2d):
@@ -23,7 +22,8 @@ class GlooBatchNorm(nn.BatchNorm2d):
         if not self.training:
             return super().forward(input)
         values = input.to(torch.promote_types(input.dtype, torch.float32))
-        count, mean, variance = _statistics(values.detach(), self.eps)
+        centered, own_mean, squares = _centered(values.detach())
+        count, mean, variance = _of_all(values.numel() // values.shape[1], own_mean, squares)
         if count <= 1:
             raise ValueError(
                 f"Expected more than 1 value per channel when training, got {count} of all "
@@ -35,36 +35,43 @@ class GlooBatchNorm(nn.BatchNorm2d):
                 cast(Tensor, known).lerp_(new, cast(float, self.momentum))
             cast(Tensor, running[2]).add_(1)
         normalized: Tensor = _Normalized.apply(
-            values, self.weight, self.bias, mean, variance, count, self.eps
+            values, self.weight, self.bias, centered, own_mean, mean, variance, count, self.eps
         )
         return normalized.to(input.dtype)
 
 
-def _statistics(values: Tensor, eps: float) -> tuple[int, Tensor, Tensor]:
+def _centered(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """``values`` (N, C, H, W) less their mean, the mean, and the sum of their squares then, both
+    (C,). (torch's own statistics of a batch take ten times as long.)"""
+    number = max(1, values.numel() // values.shape[1])
+    mean = values.sum((0, 2, 3)) / number
+    centered = values - mean[:, None, None]
+    if centered.is_contiguous():
+        norms = torch.linalg.vector_norm(centered.flatten(2), dim=2)
+        return centered, mean, norms.double().square().sum(0)
+    return centered, mean, centered.square().sum((0, 2, 3)).double()
+
+
+def _of_all(count: int, mean: Tensor, squares: Tensor) -> tuple[int, Tensor, Tensor]:
     """Number of the values of a channel, their mean and variance, of all processes together.
 
     The squares of each process are about its own mean, and moved to that of all (Chan, Golub and
     LeVeque, 1983, formula 2.1), so that a large mean costs no digits.
     """
-    channels, rank = values.shape[1], dist.get_rank()
-    everyone = torch.zeros(dist.get_world_size(), 1 + 2 * channels, dtype=torch.float64)
-    count = values.numel() // channels
-    if count > 0:
-        _, mean, inverse = torch.native_batch_norm(values, None, None, None, None, True, 0.0, eps)
-        variance = (inverse.double().pow(-2) - eps).clamp(min=0)
-        everyone[rank] = torch.cat([mean.new_tensor([count]), mean, variance]).double()
+    everyone = mean.new_zeros(dist.get_world_size(), 3, len(mean), dtype=torch.float64)
+    everyone[dist.get_rank()] = torch.stack([torch.full_like(squares, count), mean, squares])
     dist.all_reduce(everyone)
-    counts, means, variances = everyone.split([1, channels, channels], dim=1)
-    total = counts.sum()
-    shares = counts / total.clamp(min=1)
-    mean = (shares * means).sum(0)
-    variance = (shares * (variances + (means - mean).square())).sum(0)
-    return int(total), mean.to(values.dtype), variance.to(values.dtype)
+    counts, means, sums = everyone.unbind(1)
+    total = counts.sum(0).clamp(min=1)
+    of_all = (counts * means).sum(0) / total
+    variance = (sums + counts * (means - of_all).square()).sum(0) / total
+    return int(counts[:, 0].sum()), of_all.to(mean.dtype), variance.to(mean.dtype)
 
 
 class _Normalized(torch.autograd.Function):
     """``weight * (values - mean) / sqrt(variance + eps) + bias``, where mean and variance are those
-    of the values of all processes, whose gradient this is."""
+    of the values of all processes, whose gradient this is. It takes the memory of ``centered``, the
+    values less ``own_mean``."""
 
     @staticmethod
     def forward(
@@ -72,6 +79,8 @@ class _Normalized(torch.autograd.Function):
         values: Tensor,
         weight: Tensor,
         bias: Tensor,
+        centered: Tensor,
+        own_mean: Tensor,
         mean: Tensor,
         variance: Tensor,
         count: int,
@@ -79,7 +88,10 @@ class _Normalized(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(values, weight, mean, variance)
         ctx.count, ctx.eps = count, eps
-        return F.batch_norm(values, mean, variance, weight, bias, False, 0.0, eps)
+        ctx.mark_dirty(centered)
+        scale = weight * (variance + eps).rsqrt()
+        shift = bias + scale * (own_mean - mean)
+        return centered.mul_(scale[:, None, None]).add_(shift[:, None, None])
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
@@ -91,7 +103,7 @@ class _Normalized(torch.autograd.Function):
             )
         else:
             gradient, of_weight, of_bias = (
-                grads[0],
+                torch.empty_like(values),
                 torch.zeros_like(weight),
                 torch.zeros_like(weight),
             )
@@ -101,6 +113,5 @@ class _Normalized(torch.autograd.Function):
         scale = weight * inverse / ctx.count
         slope = scale * inverse * sums[0]
         shift = scale * sums[1] - slope * mean
-        channels = (-1, 1, 1)
-        gradient = gradient.addcmul(values, slope.view(channels), value=-1)
-        return gradient.sub_(shift.view(channels)), of_weight, of_bias, None, None, None, None
+        gradient.addcmul_(values, slope[:, None, None], value=-1).sub_(shift[:, None, None])
+        return gradient, of_weight, of_bias, *[None] * 6
