@@ -85,6 +85,9 @@ class TrainOptions:
     init_classifier: Path | None = None
     """Classifier to start from (VGG16, AlexNet, GoogLeNet or SqueezeNet): a .pth state dict,
     .safetensors or .npz."""
+    init_scores: str = ""
+    """Rows of that classifier's last layer that the scores of classes start from, such as
+    151-268=dog,281-285=cat,339=horse of ImageNet's; default: all from zero."""
     init_coarser: Path | None = None
     """Run folder of the next coarser network to start from (32s -> 16s -> 8s)."""
     init_weights: Path | None = None
@@ -294,3 +297,8 @@ def check(options: TrainOptions) -> None:
     given = [name for name, path in sources.items() if path]
     if len(given) > 1:
         raise UsageError(f"{' and '.join(given)} exclude each other; give one")
+    if options.init_scores and not options.init_classifier:
+        raise UsageError(
+            "--init-scores names rows of the classifier that --init-classifier gives, which is "
+            "missing"
+        )

@@ -1,0 +1,119 @@
+"""Score layers that start from what the classifier knows of their classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from .classifier import last_layer_of
+from .fcn import TrunksAndHeads
+from .heads import Head
+from .parts import MAIN
+from .surgery import SurgeryReport, apply, only_trunk
+
+__all__ = ["initialize_scores"]
+
+
+@torch.no_grad()
+def initialize_scores(
+    model: TrunksAndHeads,
+    state_dict: Mapping[str, Tensor],
+    rows: Mapping[int, Sequence[int]],
+    *,
+    head: str = MAIN,
+) -> SurgeryReport:
+    r"""Starts the score layer of the top map from the classifier's last layer.
+
+    That layer is linear, so it scores every cell of the map as it scored their average. A class
+    :math:`c` that the classifier knows by the rows :math:`R_c` starts from their mean, less the
+    mean over all rows, which softmax does not see:
+
+    .. math:: w_c = s_c (\bar w_{R_c} - \bar w), \qquad b_c = s_c (\bar b_{R_c} - \bar b).
+
+    A mean over many rows is shorter than each of them, so :math:`s_c` gives it the length
+    :math:`|w_i - \bar w|` that a single row has on average. Classes without rows start from zero,
+    which is the mean over all rows. The score layers of skips are left alone.
+
+        >>> from fcn_ext.models import build_classifier, build_model, classifier_state_dict
+        >>> state = classifier_state_dict(build_classifier("squeezenet"))
+        >>> model = build_model("fcn-squeezenet", num_classes=3)
+        >>> report = initialize_scores(model, state, {1: range(281, 286), 2: range(151, 269)})
+        >>> report.loaded  # cats are class 1, dogs class 2
+        ('score_fr.weight', 'score_fr.bias')
+
+    SqueezeNet's last layer stood on fire9 and had a ReLU behind it. Here it stands on a pooling of
+    that map, without one.
+
+    Args:
+        model: a net of one trunk, a classifier's with all its layers, of any head.
+        state_dict: of its classifier, in one of the layouts that
+            :func:`fcn_ext.models.load_classifier` reads, with the last layer.
+        rows: for each class of the score layer that has some, the classes of the classifier that it
+            stands for, each once.
+        head: the name of the head, where the net has several.
+
+    Returns:
+        What was loaded: the score layer's weight and bias.
+
+    Raises:
+        ValueError: ``model`` has several trunks, or one that is no classifier's or was cut short,
+            or scores another map first; ``state_dict`` has no last layer of that classifier, or one
+            of another shape; ``rows`` names no row or one twice for a class, or a class or a row
+            out of range. ``model`` is unchanged.
+    """
+    _, trunk = only_trunk(model)
+    if head not in model.heads:
+        raise ValueError(f"head must be one of {', '.join(model.heads)}, got {head!r}")
+    scored = cast(Head, model.heads[head])
+    ((name, top),) = scored.tops.items()
+    if not trunk.whole or top != trunk.top:
+        raise ValueError(
+            "model must score the map that its classifier scores, the last of "
+            f"{type(trunk).__name__}, got {top}"
+        )
+    last = last_layer_of(trunk, state_dict)
+    weight, bias = (torch.as_tensor(state_dict[f"{last}.{kind}"]) for kind in ("weight", "bias"))
+    channels = trunk.channels[top]
+    if weight.shape[1:].numel() != channels or weight.dim() not in (2, 4):
+        raise ValueError(
+            f"{last}.weight must have a row of {channels} numbers for each class of the "
+            f"classifier, got shape {tuple(weight.shape)}"
+        )
+    if bias.shape != weight.shape[:1]:
+        raise ValueError(f"{last}.bias must have shape {(len(weight),)}, got {tuple(bias.shape)}")
+    _check_rows(rows, scored.num_classes, len(weight), last)
+
+    table = torch.cat([weight.flatten(1), bias[:, None]], dim=1).double()
+    table -= table.mean(dim=0)
+    length = table[:, :-1].norm(dim=1).mean()
+    starts = table.new_zeros(scored.num_classes, channels + 1)
+    for index, chosen in rows.items():
+        mean = table[list(chosen)].mean(dim=0)
+        norm = mean[:-1].norm()
+        starts[index] = mean * (length / norm) if norm > 0 else mean
+    layer = next(iter(dict(scored.streams[name].named_children())))
+    names = {path: published for published, path in model.published_names().items()}
+    path = names[f"heads.{head}.streams.{name}.{layer}"]
+    values = {f"{path}.weight": starts[:, :-1, None, None], f"{path}.bias": starts[:, -1]}
+    unused = set(state_dict) - {f"{last}.weight", f"{last}.bias"}
+    return apply(model, values, unused)
+
+
+def _check_rows(
+    rows: Mapping[int, Sequence[int]], num_classes: int, num_rows: int, last: str
+) -> None:
+    for index, chosen in rows.items():
+        if not 0 <= index < num_classes:
+            raise ValueError(f"rows must be of classes in [0, {num_classes}), got class {index}")
+        if not chosen:
+            raise ValueError(f"rows must name at least one row of a class, got none for {index}")
+        if len(set(chosen)) < len(chosen):
+            raise ValueError(f"rows must name each row of a class once, got {list(chosen)}")
+        for row in chosen:
+            if not 0 <= row < num_rows:
+                raise ValueError(
+                    f"rows must lie in [0, {num_rows}), as {last} has {num_rows}, got {row}"
+                )
