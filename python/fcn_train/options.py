@@ -229,6 +229,8 @@ class RecipesOptions:
 
     name: Annotated[str, tyro.conf.Positional] = ""
     """The experiment to show, or a file like theirs; default: a table of all."""
+    json: Flag = False
+    """Print JSON: the experiment, or a list of all."""
     traceback: Flag = False
 
 
