@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import cast
 
@@ -23,25 +24,30 @@ def initialize_scores(
     state_dict: Mapping[str, Tensor],
     rows: Mapping[int, Sequence[int]],
     *,
+    rest: int | None = None,
     head: str = MAIN,
 ) -> SurgeryReport:
     r"""Starts the score layer of the top map from the classifier's last layer.
 
     That layer is linear, so it scores every cell of the map as it scored their average. A class
-    :math:`c` that the classifier knows by the rows :math:`R_c` starts from their mean, less the
-    mean over all rows, which softmax does not see:
+    :math:`c` whose pixels the classifier takes for its classes :math:`R_c`, of rows :math:`w_i` and
+    biases :math:`b_i`, has the probability of all of them:
 
-    .. math:: w_c = s_c (\bar w_{R_c} - \bar w), \qquad b_c = s_c (\bar b_{R_c} - \bar b).
+    .. math::
+        \log \sum_{i \in R_c} \exp(w_i x + b_i)
+        \ge \log |R_c| + \frac{1}{|R_c|} \sum_{i \in R_c} (w_i x + b_i),
 
-    A mean over many rows is shorter than each of them, so :math:`s_c` gives it the length
-    :math:`|w_i - \bar w|` that a single row has on average. Classes without rows start from zero,
-    which is the mean over all rows. The score layers of skips are left alone.
+    and starts from the right side, which is linear: the mean of the rows, and the logarithm of
+    their number in the bias. The mean over all rows is taken off everywhere, which softmax does not
+    see. Classes without rows start from zero, as one row that is like the mean. The score layers
+    of skips are left alone.
 
         >>> from fcn_ext.models import build_classifier, build_model, classifier_state_dict
         >>> state = classifier_state_dict(build_classifier("squeezenet"))
         >>> model = build_model("fcn-squeezenet", num_classes=3)
-        >>> report = initialize_scores(model, state, {1: range(281, 286), 2: range(151, 269)})
-        >>> report.loaded  # cats are class 1, dogs class 2
+        >>> rows = {1: range(281, 286), 2: range(151, 269)}  # of cats and of dogs
+        >>> report = initialize_scores(model, state, rows, rest=0)
+        >>> report.loaded
         ('score_fr.weight', 'score_fr.bias')
 
     SqueezeNet's last layer stood on fire9 and had a ReLU behind it. Here it stands on a pooling of
@@ -53,6 +59,8 @@ def initialize_scores(
             :func:`fcn_ext.models.load_classifier` reads, with the last layer.
         rows: for each class of the score layer that has some, the classes of the classifier that it
             stands for, each once.
+        rest: the class that stands for all classes of the classifier that no other has, such as
+            the background.
         head: the name of the head, where the net has several.
 
     Returns:
@@ -62,7 +70,7 @@ def initialize_scores(
         ValueError: ``model`` has several trunks, or one that is no classifier's or was cut short,
             or scores another map first; ``state_dict`` has no last layer of that classifier, or one
             of another shape; ``rows`` names no row or one twice for a class, or a class or a row
-            out of range. ``model`` is unchanged.
+            out of range, or the class ``rest``, too, which leaves nothing. ``model`` is unchanged.
     """
     _, trunk = only_trunk(model)
     if head not in model.heads:
@@ -84,16 +92,20 @@ def initialize_scores(
         )
     if bias.shape != weight.shape[:1]:
         raise ValueError(f"{last}.bias must have shape {(len(weight),)}, got {tuple(bias.shape)}")
-    _check_rows(rows, scored.num_classes, len(weight), last)
+    chosen = {index: list(some) for index, some in rows.items()}
+    if rest is not None:
+        if rest in chosen:
+            raise ValueError(f"rest must be a class that rows leaves out, got {rest}")
+        taken = {row for some in chosen.values() for row in some}
+        chosen[rest] = [row for row in range(len(weight)) if row not in taken]
+    _check_rows(chosen, scored.num_classes, len(weight), last)
 
     table = torch.cat([weight.flatten(1), bias[:, None]], dim=1).double()
     table -= table.mean(dim=0)
-    length = table[:, :-1].norm(dim=1).mean()
     starts = table.new_zeros(scored.num_classes, channels + 1)
-    for index, chosen in rows.items():
-        mean = table[list(chosen)].mean(dim=0)
-        norm = mean[:-1].norm()
-        starts[index] = mean * (length / norm) if norm > 0 else mean
+    for index, some in chosen.items():
+        starts[index] = table[some].mean(dim=0)
+        starts[index, -1] += math.log(len(some))
     layer = next(iter(dict(scored.streams[name].named_children())))
     names = {path: published for published, path in model.published_names().items()}
     path = names[f"heads.{head}.streams.{name}.{layer}"]

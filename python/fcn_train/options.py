@@ -87,7 +87,7 @@ class TrainOptions:
     .safetensors or .npz."""
     init_scores: str = ""
     """Rows of that classifier's last layer that the scores of classes start from, such as
-    151-268=dog,281-285=cat,339=horse of ImageNet's; default: all from zero."""
+    151-268=dog,345+346=cow,rest=background of ImageNet's; default: all from zero."""
     init_coarser: Path | None = None
     """Run folder of the next coarser network to start from (32s -> 16s -> 8s)."""
     init_weights: Path | None = None

@@ -24,6 +24,7 @@ NETS = {
     "squeezenet": "fcn-squeezenet-8s",
 }
 ROWS = {1: [3], 4: [0, 7, 2]}
+OTHERS = [1, 4, 5, 6, 8, 9]
 
 
 def state_of(name, layout="caffe"):
@@ -43,47 +44,66 @@ def state_of(name, layout="caffe"):
         ("squeezenet", "torchvision", "classifier.1"),
     ],
 )
-def test_classes_start_from_the_mean_of_their_rows(name, layout, last):
+@pytest.mark.parametrize("rest", [None, 2])
+def test_classes_start_from_the_mean_of_their_rows(name, layout, last, rest):
     assert set(NETS) == set(CLASSIFIER_NAMES)
     state = state_of(name, layout)
     model = randomize(build_model(NETS[name], 6, width=1 / 32).double())
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    report = initialize_scores(model, state, ROWS)
+    report = initialize_scores(model, state, ROWS, rest=rest)
+    rows = ROWS if rest is None else {**ROWS, rest: OTHERS}
     assert report.loaded == ("score_fr.weight", "score_fr.bias")
     assert set(report.unused) == set(state) - {f"{last}.weight", f"{last}.bias"}
 
     weight, bias = state[f"{last}.weight"].flatten(1), state[f"{last}.bias"]
-    length = (weight - weight.mean(0)).norm(dim=1).mean()
     after = model.state_dict()
     for index in range(6):
         found, offset = after["score_fr.weight"][index].flatten(), after["score_fr.bias"][index]
-        if index not in ROWS:
+        if index in rows:
+            torch.testing.assert_close(found, weight[rows[index]].mean(0) - weight.mean(0))
+            number = torch.tensor(len(rows[index])).double()
+            torch.testing.assert_close(
+                offset, bias[rows[index]].mean() - bias.mean() + number.log()
+            )
+        else:
             assert not found.any()
             assert offset == 0
-            continue
-        expected = weight[ROWS[index]].mean(0) - weight.mean(0)
-        scale = length / expected.norm()
-        torch.testing.assert_close(found, scale * expected)
-        torch.testing.assert_close(offset, scale * (bias[ROWS[index]].mean() - bias.mean()))
     for key in set(after) - set(report.loaded):
         assert torch.equal(after[key], before[key]), key
 
 
-def test_of_equally_long_rows_softmax_is_the_classifiers():
-    """Then nothing is scaled, and what is taken off all rows softmax does not see."""
-    state = state_of("googlenet")
-    unit = torch.nn.functional.normalize(torch.randn_like(state["loss3/classifier.weight"][:5]))
-    state["loss3/classifier.weight"] = torch.cat([unit, -unit]) + torch.randn(1, unit.shape[1])
-    classifier = build_classifier("googlenet", 10, width=1 / 32, dropout=0.0).double()
-    classifier.load(state)
-    model = build_model("fcn-googlenet", 10, width=1 / 32).double()
-    initialize_scores(model, state, {index: [index] for index in range(10)})
+def net_and_classifier():
+    torch.manual_seed(4)
+    classifier = randomize(build_classifier("googlenet", 10, width=1 / 32, dropout=0.0).double())
+    model = build_model("fcn-googlenet", 3, width=1 / 32).double()
+    features = torch.randn(2, classifier.last.in_channels, 3, 5).double()
+    return model, classifier, features
 
+
+def test_of_alike_rows_probabilities_are_the_sums_of_the_classifiers():
+    """The bound by the mean is then exact."""
+    model, classifier, features = net_and_classifier()
+    kinds = torch.tensor([0, 1, 1, 0, 2, 2, 2, 0, 0, 1])
+    with torch.no_grad():
+        for parameter in classifier.last.parameters():
+            parameter.copy_(parameter[[0, 1, 4]][kinds])
+    rows = {kind: torch.nonzero(kinds == kind).flatten().tolist() for kind in (1, 2)}
+    initialize_scores(model, classifier_state_dict(classifier), rows, rest=0)
+    expected = torch.zeros(2, 3, 3, 5).double()
+    expected.index_add_(1, kinds, classifier.last(features).softmax(1))
     (layer,) = model.head.score_layers.values()
-    features = torch.randn(2, model.head.streams.main.score_fr.in_channels, 3, 5).double()
-    scores, expected = layer(features).softmax(1), classifier.last(features).softmax(1)
-    torch.testing.assert_close(scores, expected)
-    torch.testing.assert_close(layer(features).mean(1), torch.zeros(2, 3, 5).double())
+    torch.testing.assert_close(layer(features).softmax(1), expected)
+
+
+def test_scores_bound_the_sums_of_the_classifiers_from_below():
+    model, classifier, features = net_and_classifier()
+    rows = {0: [0, 1, 9], 1: [3, 5], 2: [2, 4, 6, 7, 8]}
+    initialize_scores(model, classifier_state_dict(classifier), rows)
+    scores = classifier.last(features)
+    (layer,) = model.head.score_layers.values()
+    found = layer(features) + scores.mean(1, keepdim=True)  # that mean is what was taken off
+    for index, chosen in rows.items():
+        assert (found[:, index] <= scores[:, chosen].logsumexp(1) + 1e-12).all()
 
 
 def test_single_precision_rounds_once_at_the_end():
@@ -95,15 +115,6 @@ def test_single_precision_rounds_once_at_the_end():
     assert torch.equal(
         model.state_dict()["score_fr.weight"], twin.state_dict()["score_fr.weight"].float()
     )
-
-
-def test_rows_that_are_all_alike_tell_nothing_apart():
-    state = state_of("squeezenet")
-    state["conv10.weight"] = torch.ones_like(state["conv10.weight"])
-    model = build_model("fcn-squeezenet", 6, width=1 / 32).double()
-    initialize_scores(model, state, ROWS)
-    assert not model.state_dict()["score_fr.weight"].any()
-    assert model.state_dict()["score_fr.bias"].isfinite().all()
 
 
 def test_head_of_several_is_named():
@@ -134,6 +145,20 @@ def test_rows_that_are_not_there_are_refused(rows, message):
     with pytest.raises(ValueError, match=message):
         initialize_scores(model, state_of("googlenet"), rows)
     assert not model.state_dict()["score_fr.weight"].any()
+
+
+@pytest.mark.parametrize(
+    ("rows", "rest", "message"),
+    [
+        ({1: [3]}, 1, "rest must be a class that rows leaves out, got 1"),
+        ({1: [3]}, 6, r"rows must be of classes in \[0, 6\), got class 6"),
+        ({1: range(10)}, 0, "rows must name at least one row of a class, got none for 0"),
+    ],
+)
+def test_rest_that_cannot_be_is_refused(rows, rest, message):
+    model = build_model("fcn-googlenet", 6, width=1 / 32)
+    with pytest.raises(ValueError, match=message):
+        initialize_scores(model, state_of("googlenet"), rows, rest=rest)
 
 
 def changed(state, **values):

@@ -41,31 +41,36 @@ def weights(state: dict[str, Tensor], tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("text", "rows"),
+    ("text", "rows", "rest"),
     [
-        ("3=cat", {1: [3]}),
-        ("281-285=cat, 0=sky,7=cat", {1: [281, 282, 283, 284, 285, 7], 0: [0]}),
-        ("4=dog=wolf", {2: [4]}),
-        ("4=2,5=7", {2: [4], 3: [5]}),
-        ("99999-99999=0", {0: [99999]}),
+        ("3=cat", {1: [3]}, None),
+        ("281-283+7=cat, 0=sky,9=cat", {1: [281, 282, 283, 7, 9], 0: [0]}, None),
+        ("4=dog=wolf", {2: [4]}, None),
+        ("4=2,5=7", {2: [4], 3: [5]}, None),
+        ("99999-99999=0", {0: [99999]}, None),
+        ("3=cat,rest=sky", {1: [3]}, 0),
+        ("rest=3", {}, 3),
     ],
 )
-def test_rows_are_read(text: str, rows: dict[int, list[int]]) -> None:
-    assert parse_rows(text, NAMES) == rows
+def test_rows_are_read(text: str, rows: dict[int, list[int]], rest: int | None) -> None:
+    assert parse_rows(text, NAMES) == (rows, rest)
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("cat=3", "must be ROW=CLASS pairs as 281-285=cat,339=horse, .* got 'cat=3'"),
-        (",", "must be ROW=CLASS pairs"),
+        ("cat=3", "must be ROWS=CLASS pairs as 281-285=cat,345.*, got 'cat=3'"),
+        (",", "must be ROWS=CLASS pairs"),
         ("3=", "got '3='"),
         ("-3=cat", "got '-3=cat'"),
         ("3-=cat", "got '3-=cat'"),
+        ("3+=cat", r"got '3\+=cat'"),
+        ("3+rest=cat", r"got '3\+rest=cat'"),
         ("0-4000000000=cat", "got '0-4000000000=cat'"),
-        ("9-3=cat", "must have ranges from low to high, got '9-3=cat'"),
+        ("1+9-3=cat", "must have ranges from low to high, got '9-3'"),
         ("3=horse", "must name classes of the data set, sky, cat, dog=wolf, 7, got 'horse'"),
         ("3=4", "must name classes of the data set, .*got '4'"),
+        ("rest=sky,rest=cat", "must give the rest to one class, got 'rest=cat' too"),
     ],
 )
 def test_other_texts_are_refused(text: str, message: str) -> None:
@@ -82,13 +87,13 @@ def test_network_starts_from_the_rows(
     without = initial_network(options, train_set, True, print).state_dict()
     assert not without["score_fr.weight"].any()
     given = initial_network(
-        replace(options, init_scores=f"3-5={name}"), train_set, True, print
+        replace(options, init_scores=f"3-5={name},rest=background"), train_set, True, print
     ).state_dict()
-    rows = state["conv10.weight"].flatten(1)
-    found = given["score_fr.weight"].flatten(1)
-    expected = rows[3:6].mean(0) - rows.mean(0)
-    torch.testing.assert_close(found[2] / found[2].norm(), expected / expected.norm())
-    assert not found[torch.arange(len(found)) != 2].any()
+    rows, found = state["conv10.weight"].flatten(1), given["score_fr.weight"].flatten(1)
+    others = [row for row in range(12) if row not in (3, 4, 5)]
+    torch.testing.assert_close(found[2], rows[3:6].mean(0) - rows.mean(0))
+    torch.testing.assert_close(found[0], rows[others].mean(0) - rows.mean(0))
+    assert not found[[index for index in range(len(found)) if index not in (0, 2)]].any()
     assert all(torch.equal(given[key], without[key]) for key in given if "score_fr" not in key)
 
 
@@ -102,6 +107,7 @@ def test_several_sets_of_labels_are_refused(weights: Path, state: Mapping[str, T
     ("scores", "without", "message"),
     [
         ("12=background", "", r"squeezenet.safetensors: rows must lie in \[0, 12\), as conv10 has"),
+        ("3=0,rest=0", "", "safetensors: rest must be a class that rows leaves out, got 0"),
         ("3=camel", "", "--init-scores must name classes of the data set, background, .*'camel'"),
         ("3=background", "conv10", "safetensors: must hold the last layer of squeezenet, conv10"),
     ],
