@@ -9,6 +9,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from .._arguments import number
 from .classifier import last_layer_of
 from .fcn import TrunksAndHeads
 from .heads import Head
@@ -25,6 +26,7 @@ def initialize_scores(
     rows: Mapping[int, Sequence[int]],
     *,
     rest: int | None = None,
+    scale: float = 1.0,
     head: str = MAIN,
 ) -> SurgeryReport:
     r"""Starts the score layer of the top map from the classifier's last layer.
@@ -50,8 +52,10 @@ def initialize_scores(
         >>> report.loaded
         ('score_fr.weight', 'score_fr.bias')
 
-    SqueezeNet's last layer stood on fire9 and had a ReLU behind it. Here it stands on a pooling of
-    that map, without one.
+    The classifier averaged over all cells. A single one has greater scores, so that few are in
+    doubt; a ``scale`` below 1 leaves the net less sure of itself at the start. SqueezeNet wants
+    0.1: its last layer stood on fire9, with a ReLU behind it, and here stands on the maxima of that
+    map.
 
     Args:
         model: a net of one trunk, a classifier's with all its layers, of any head.
@@ -61,6 +65,7 @@ def initialize_scores(
             stands for, each once.
         rest: the class that stands for all classes of the classifier that no other has, such as
             the background.
+        scale: factor on the classifier's scores, before they are summed over a class's rows.
         head: the name of the head, where the net has several.
 
     Returns:
@@ -70,8 +75,12 @@ def initialize_scores(
         ValueError: ``model`` has several trunks, or one that is no classifier's or was cut short,
             or scores another map first; ``state_dict`` has no last layer of that classifier, or one
             of another shape; ``rows`` names no row or one twice for a class, or a class or a row
-            out of range, or the class ``rest``, too, which leaves nothing. ``model`` is unchanged.
+            out of range; ``rest`` is among ``rows``, or nothing is left for it; ``scale`` is not
+            finite and > 0. ``model`` is unchanged.
     """
+    scale = number(scale, "scale")
+    if not 0 < scale < math.inf:
+        raise ValueError(f"scale must be finite and > 0, got {scale!r}")
     _, trunk = only_trunk(model)
     if head not in model.heads:
         raise ValueError(f"head must be one of {', '.join(model.heads)}, got {head!r}")
@@ -104,7 +113,7 @@ def initialize_scores(
     table -= table.mean(dim=0)
     starts = table.new_zeros(scored.num_classes, channels + 1)
     for index, some in chosen.items():
-        starts[index] = table[some].mean(dim=0)
+        starts[index] = scale * table[some].mean(dim=0)
         starts[index, -1] += math.log(len(some))
     layer = next(iter(dict(scored.streams[name].named_children())))
     names = {path: published for published, path in model.published_names().items()}

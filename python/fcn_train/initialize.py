@@ -40,9 +40,13 @@ def initial_network(
         if options.init_classifier:
             state = from_classifier(model, options.init_classifier)
             if options.init_scores:
-                names = [labels.class_names for labels in train_set.label_sets]
                 scores_from_classifier(
-                    model, options.init_classifier, state, options.init_scores, names
+                    model,
+                    options.init_classifier,
+                    state,
+                    options.init_scores,
+                    options.init_scores_scale,
+                    [labels.class_names for labels in train_set.label_sets],
                 )
         if options.init_coarser:
             from_coarser(model, options.init_coarser, train_set)

@@ -88,6 +88,9 @@ class TrainOptions:
     init_scores: str = ""
     """Rows of that classifier's last layer that the scores of classes start from, such as
     151-268=dog,345+346=cow,rest=background of ImageNet's; default: all from zero."""
+    init_scores_scale: float = 1.0
+    """Factor on the scores of those rows. Below 1 the network starts less sure of itself;
+    fcn-squeezenet wants 0.1."""
     init_coarser: Path | None = None
     """Run folder of the next coarser network to start from (32s -> 16s -> 8s)."""
     init_weights: Path | None = None
@@ -272,6 +275,12 @@ def check(options: TrainOptions) -> None:
         ),
         ("--checkpoint-every", options.checkpoint_every >= 1, ">= 1", options.checkpoint_every),
         ("--log-every", options.log_every >= 1, ">= 1", options.log_every),
+        (
+            "--init-scores-scale",
+            0 < options.init_scores_scale < inf,
+            "> 0 and finite",
+            options.init_scores_scale,
+        ),
         ("--seed", 0 <= options.seed < 2**63, "in [0, 2**63)", options.seed),
         ("--threads", 0 <= options.threads <= 1024, "in [0, 1024]", options.threads),
         ("--patience", options.patience >= 0, ">= 0", options.patience),

@@ -23,6 +23,7 @@ def scores_from_classifier(
     path: Path,
     state: Mapping[str, Tensor],
     text: str,
+    scale: float,
     class_names: Sequence[Sequence[str]],
 ) -> None:
     """The score layer of the top map, from the classifier's last layer.
@@ -31,6 +32,7 @@ def scores_from_classifier(
         path: of the classifier's file, for messages.
         state: what it holds.
         text: the option's value.
+        scale: factor on the classifier's scores.
         class_names: the classes of each head, of which there may be one.
 
     Raises:
@@ -41,7 +43,7 @@ def scores_from_classifier(
         raise UsageError(f"--init-scores is of one set of labels, got {len(class_names)}")
     rows, rest = parse_rows(text, class_names[0])
     try:
-        models.initialize_scores(model, state, rows, rest=rest)
+        models.initialize_scores(model, state, rows, rest=rest, scale=scale)
     except ValueError as error:
         text = str(error).removeprefix("state_dict ")
         raise UsageError(f"--init-scores: {path}: {text}") from None

@@ -106,6 +106,22 @@ def test_scores_bound_the_sums_of_the_classifiers_from_below():
         assert (found[:, index] <= scores[:, chosen].logsumexp(1) + 1e-12).all()
 
 
+def test_scale_is_a_factor_on_the_classifiers_scores():
+    model, classifier, _ = net_and_classifier()
+    rows = {0: [1], 1: [2, 5]}
+    initialize_scores(model, classifier_state_dict(classifier), rows, rest=2, scale=0.25)
+    found = {key: value.clone() for key, value in model.state_dict().items()}
+    with torch.no_grad():
+        for parameter in classifier.last.parameters():
+            parameter *= 0.25
+    initialize_scores(model, classifier_state_dict(classifier), rows, rest=2)
+    for key, value in found.items():
+        torch.testing.assert_close(value, model.state_dict()[key])
+    for scale in (0, -1.0, float("inf"), float("nan")):
+        with pytest.raises(ValueError, match="scale must be finite and > 0, got"):
+            initialize_scores(model, classifier_state_dict(classifier), rows, scale=scale)
+
+
 def test_single_precision_rounds_once_at_the_end():
     state = {key: value.float() for key, value in state_of("squeezenet").items()}
     model = build_model("fcn-squeezenet", 6, width=1 / 32)

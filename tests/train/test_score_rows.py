@@ -87,12 +87,15 @@ def test_network_starts_from_the_rows(
     without = initial_network(options, train_set, True, print).state_dict()
     assert not without["score_fr.weight"].any()
     given = initial_network(
-        replace(options, init_scores=f"3-5={name},rest=background"), train_set, True, print
+        replace(options, init_scores=f"3-5={name},rest=background", init_scores_scale=0.5),
+        train_set,
+        True,
+        print,
     ).state_dict()
     rows, found = state["conv10.weight"].flatten(1), given["score_fr.weight"].flatten(1)
     others = [row for row in range(12) if row not in (3, 4, 5)]
-    torch.testing.assert_close(found[2], rows[3:6].mean(0) - rows.mean(0))
-    torch.testing.assert_close(found[0], rows[others].mean(0) - rows.mean(0))
+    torch.testing.assert_close(2 * found[2], rows[3:6].mean(0) - rows.mean(0))
+    torch.testing.assert_close(2 * found[0], rows[others].mean(0) - rows.mean(0))
     assert not found[[index for index in range(len(found)) if index not in (0, 2)]].any()
     assert all(torch.equal(given[key], without[key]) for key in given if "score_fr" not in key)
 
@@ -100,7 +103,7 @@ def test_network_starts_from_the_rows(
 def test_several_sets_of_labels_are_refused(weights: Path, state: Mapping[str, Tensor]) -> None:
     model = build_network(NARROW, {"semantic": 3, "geometric": 2})
     with pytest.raises(UsageError, match="--init-scores is of one set of labels, got 2"):
-        scores_from_classifier(model, weights, state, "3=sky", [NAMES[:3], NAMES[:2]])
+        scores_from_classifier(model, weights, state, "3=sky", 1.0, [NAMES[:3], NAMES[:2]])
 
 
 @pytest.mark.parametrize(
