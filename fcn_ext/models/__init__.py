@@ -35,6 +35,7 @@ from .build import (
     build_model,
     build_multi_head_model,
 )
+from .class_rows import initialize_scores
 from .classifier import (
     CLASSIFIER_NAMES,
     Classifier,
@@ -86,6 +87,7 @@ __all__ = [
     "classifier_state_dict",
     "initialize_from_coarser",
     "initialize_from_streams",
+    "initialize_scores",
     "load_classifier",
     "measured_field",
     "rarefied",

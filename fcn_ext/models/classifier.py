@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, get_args
@@ -268,16 +268,32 @@ def classifier_state_dict(
 
 
 def last_layer(name: str, state_dict: Mapping[str, Tensor]) -> str:
-    """What the last layer is called in ``state_dict``.
+    """What the last layer of the classifier called ``name`` is called in ``state_dict``.
 
     Raises:
         ValueError: it is not there.
     """
-    found = list(_CLASSIFIERS[name].last.values())
-    for layer in found:
+    return _last_layer(name, _CLASSIFIERS[name].last.values(), state_dict)
+
+
+def last_layer_of(trunk: Trunk, state_dict: Mapping[str, Tensor]) -> str:
+    """What the last layer of the classifier that ``trunk`` comes from is called in ``state_dict``.
+
+    Raises:
+        ValueError: it is not there.
+    """
+    kinds = {name: getattr(row.trunk, "func", row.trunk) for name, row in _CLASSIFIERS.items()}
+    names = [name for name, kind in kinds.items() if kind is type(trunk)]
+    found = dict.fromkeys(layer for name in names for layer in _CLASSIFIERS[name].last.values())
+    return _last_layer(names[0], found, state_dict)
+
+
+def _last_layer(name: str, found: Iterable[str], state_dict: Mapping[str, Tensor]) -> str:
+    layers = list(found)
+    for layer in layers:
         if f"{layer}.weight" in state_dict and f"{layer}.bias" in state_dict:
             return layer
     raise ValueError(
-        f"state_dict must hold the last layer of {name}, {' or '.join(found)}, "
+        f"state_dict must hold the last layer of {name}, {' or '.join(layers)}, "
         f"got {', '.join(list(state_dict)[:3]) or 'nothing'}"
     )

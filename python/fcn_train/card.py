@@ -148,6 +148,8 @@ def _training(subject: Subject, metrics: Mapping[str, Any] | None) -> list[tuple
         "streams": options.init_streams,
     }
     sources = [f"{what} {_last(str(path))}" for what, path in started.items() if path]
+    if options.init_scores:
+        sources.append("scores from rows of its last layer")
     environment = _read_json(subject.folder.environment)
     made_by = ", ".join(f"{key} {environment[key]}" for key in environment if key != "threads")
     return [

@@ -21,6 +21,7 @@ from fcn_train.heads import Net, head_names
 from fcn_train.network import network_of
 from fcn_train.options import TrainOptions
 from fcn_train.run import check_classes, load_run
+from fcn_train.score_rows import scores_from_classifier
 from fcn_train.weight_files import read_state_dict, some
 
 CAFFE_HEADS = {"semantic": "sem", "geometric": "geo"}  # of the published nets of SIFT Flow
@@ -37,7 +38,16 @@ def initial_network(
     model = network_of(options.model, classes_of(train_set), train_set.channels)
     if from_sources:
         if options.init_classifier:
-            from_classifier(model, options.init_classifier)
+            state = from_classifier(model, options.init_classifier)
+            if options.init_scores:
+                scores_from_classifier(
+                    model,
+                    options.init_classifier,
+                    state,
+                    options.init_scores,
+                    options.init_scores_scale,
+                    [labels.class_names for labels in train_set.label_sets],
+                )
         if options.init_coarser:
             from_coarser(model, options.init_coarser, train_set)
         if options.init_streams:
@@ -50,8 +60,8 @@ def initial_network(
     return model
 
 
-def from_classifier(model: Net, path: Path) -> None:
-    """The trunk from the file of its classifier.
+def from_classifier(model: Net, path: Path) -> dict[str, Tensor]:
+    """The trunk from the file of its classifier; returns what the file holds.
 
     Raises:
         UsageError: the file cannot be read, or is of another network.
@@ -72,6 +82,7 @@ def from_classifier(model: Net, path: Path) -> None:
         raise UsageError(
             f"{path}: does not fit the network: {text}; the file holds {some(state)}{hint}"
         ) from None
+    return state
 
 
 def from_coarser(model: Net, path: Path, train_set: SegmentationDataset) -> None:

@@ -85,6 +85,12 @@ class TrainOptions:
     init_classifier: Path | None = None
     """Classifier to start from (VGG16, AlexNet, GoogLeNet or SqueezeNet): a .pth state dict,
     .safetensors or .npz."""
+    init_scores: str = ""
+    """Rows of that classifier's last layer that the scores of classes start from, such as
+    151-268=dog,345+346=cow,rest=background of ImageNet's; default: all from zero."""
+    init_scores_scale: float = 1.0
+    """Factor on the scores of those rows. Below 1 the network starts less sure of itself;
+    fcn-squeezenet wants 0.1."""
     init_coarser: Path | None = None
     """Run folder of the next coarser network to start from (32s -> 16s -> 8s)."""
     init_weights: Path | None = None
@@ -226,6 +232,8 @@ class RecipesOptions:
 
     name: Annotated[str, tyro.conf.Positional] = ""
     """The experiment to show, or a file like theirs; default: a table of all."""
+    json: Flag = False
+    """Print JSON: the experiment, or a list of all."""
     traceback: Flag = False
 
 
@@ -267,6 +275,12 @@ def check(options: TrainOptions) -> None:
         ),
         ("--checkpoint-every", options.checkpoint_every >= 1, ">= 1", options.checkpoint_every),
         ("--log-every", options.log_every >= 1, ">= 1", options.log_every),
+        (
+            "--init-scores-scale",
+            0 < options.init_scores_scale < inf,
+            "> 0 and finite",
+            options.init_scores_scale,
+        ),
         ("--seed", 0 <= options.seed < 2**63, "in [0, 2**63)", options.seed),
         ("--threads", 0 <= options.threads <= 1024, "in [0, 1024]", options.threads),
         ("--patience", options.patience >= 0, ">= 0", options.patience),
@@ -294,3 +308,8 @@ def check(options: TrainOptions) -> None:
     given = [name for name, path in sources.items() if path]
     if len(given) > 1:
         raise UsageError(f"{' and '.join(given)} exclude each other; give one")
+    if options.init_scores and not options.init_classifier:
+        raise UsageError(
+            "--init-scores names rows of the classifier that --init-classifier gives, which is "
+            "missing"
+        )

@@ -17,6 +17,7 @@ from fcn_train.published import (
     find_experiment,
     unknown_recipe,
 )
+from fcn_train.report import to_json
 from fcn_train.tables import text_table
 
 HEADER = ("recipe", "data", "images", "rate", "momentum", "loss", "length", "starts from", "IU")
@@ -24,11 +25,14 @@ DATA = {"voc": "voc2011"}  # what `fcn data get` calls the data of a kind, where
 
 
 def show_recipes(options: RecipesOptions, console: Console) -> None:
-    """Print a table of the experiments, or all that ``options.name`` sets.
+    """Print a table of the experiments, or all that ``options.name`` sets; as JSON on request.
 
     Raises:
         UsageError: there is no experiment of that name.
     """
+    if not options.name and options.json:
+        console.line(to_json([_values(*each) for each in EXPERIMENTS.items()]).rstrip())
+        return
     if not options.name:
         console.line(text_table(HEADER, [_row(name) for name in EXPERIMENTS]))
         console.line(
@@ -39,6 +43,9 @@ def show_recipes(options: RecipesOptions, console: Console) -> None:
     one = find_experiment(options.name)
     if one is None:
         raise UsageError(f"there is no recipe {options.name!r}{unknown_recipe(options.name)}")
+    if options.json:
+        console.line(to_json(_values(options.name, one)).rstrip())
+        return
     for line in _description(options.name, one):
         console.line(line)
 
@@ -80,12 +87,41 @@ def _description(name: str, one: Experiment) -> list[str]:
         f"file: {one.path}",
         "settings, where they are not the defaults of fcn train:",
     ]
-    defaults = flat(to_dict(TrainOptions()))
-    changed = {
-        key: value for key, value in flat(to_dict(options)).items() if value != defaults[key]
+    return lines + [f"  {_given(key, value)}" for key, value in _changed(options).items()]
+
+
+def _values(name: str, one: Experiment) -> dict[str, Any]:
+    """An experiment for other programs; what it lacks is None."""
+    options = experiment_options(name)
+    data = options.data
+    return {
+        "name": name,
+        "model": options.model.name,
+        "rule": one.rule,
+        "train": {"kind": data.kind, "split": data.train_split},
+        "val": {"kind": data.val_kind or data.kind, "split": data.val_split},
+        "published": {
+            "mean_iu": one.published.mean_iu,
+            "source": one.published.source or None,
+        },
+        "start": {
+            "classifier": one.start.classifier or None,
+            "coarser": one.start.coarser or None,
+            "streams": dict(one.start.streams) or None,
+        },
+        "note": one.note or None,
+        "command": command(name, one, options),
+        "file": str(one.path),
+        "settings": _changed(options),
     }
-    del changed["recipe"]
-    return lines + [f"  {_given(key, value)}" for key, value in changed.items()]
+
+
+def _changed(options: TrainOptions) -> dict[str, Any]:
+    """The options that are not the defaults of `fcn train`, such as ``optim.lr``."""
+    defaults = flat(to_dict(TrainOptions()))
+    values = {key: value for key, value in flat(to_dict(options)).items() if value != defaults[key]}
+    del values["recipe"]
+    return values
 
 
 def _score(one: Experiment) -> str:

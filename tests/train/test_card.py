@@ -72,6 +72,13 @@ def test_no_folder_of_the_machine_is_told(tmp_path: Path) -> None:
     assert '"data.train_split": "list.txt"' in card
 
 
+def test_scores_from_the_classifier_are_told(tmp_path: Path) -> None:
+    options = {"init_classifier": tmp_path / "vgg16.pth", "init_scores": "281-285=cat"}
+    card = model_card(subject_of(tmp_path, **options), None)
+    row = "| started from | classifier vgg16.pth, scores from rows of its last layer |"
+    assert row in card
+
+
 def test_names_cannot_break_the_page(tmp_path: Path) -> None:
     row = {"class": "car | <b>`x`\n# y", "iu": 0.5, "accuracy": math.nan, "target_pixels": 1200}
     card = model_card(subject_of(tmp_path), {"mean_iu": 0.25, "classes": [row]})

@@ -110,6 +110,7 @@ def test_values_out_of_range_are_refused(part: str, name: str, value: Any, messa
     [
         ({"threads": 10**9}, r"--threads must be in \[0, 1024\], got 1000000000"),
         ({"threads": -1}, r"--threads must be in \[0, 1024\], got -1"),
+        ({"init_scores_scale": 0.0}, "--init-scores-scale must be > 0 and finite, got 0.0"),
         ({"patience": -1}, "--patience must be >= 0, got -1"),
         ({"patience": 2, "evaluate_every": 0.0}, "--patience must be 0 without evaluations"),
     ],

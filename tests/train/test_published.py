@@ -210,6 +210,50 @@ def test_the_list_shows_all_with_their_scores(command: Command) -> None:
         assert float(rows[name][3]) == experiment_options(name).optim.lr
 
 
+def test_json_says_the_same(command: Command) -> None:
+    code, out, err = command("recipes", "--json")
+    assert (code, err) == (0, "")
+    listed = {one["name"]: one for one in json.loads(out)}
+    assert list(listed) == list(EXPERIMENTS)
+    for name, one in EXPERIMENTS.items():
+        found = listed[name]
+        values: dict[str, Any] = {}
+        for key, value in found["settings"].items():
+            *group, last = key.split(".")
+            (values.setdefault(group[0], {}) if group else values)[last] = value
+        settings = replace(from_dict(TrainOptions, values, one.path), recipe=name)
+        assert settings == experiment_options(name)
+        assert found["model"] == settings.model.name
+        assert found["train"]["split"] == settings.data.train_split
+        assert found["val"]["split"] == settings.data.val_split
+        assert found["published"]["mean_iu"] == one.published.mean_iu
+        assert found["rule"] == one.rule
+        before = found["start"]["streams"] or {"": found["start"]["coarser"]}
+        assert [run for run in before.values() if run] == one.before
+    name = "nyud-fcn32s-color-hha"
+    code, out, err = command("recipes", name, "--json")
+    assert (code, json.loads(out), err) == (0, listed[name], "")
+    assert listed[name]["start"] == {
+        "classifier": None,
+        "coarser": None,
+        "streams": {"color": "nyud-fcn32s-color", "hha": "nyud-fcn32s-hha"},
+    }
+
+
+def test_json_of_a_file_of_ones_own(command: Command, in_folder: Path) -> None:
+    Path("mine.json").write_text('{"rule": "paper", "settings": {"optim": {"lr": 0.5}}}')
+    code, out, err = command("recipes", "mine.json", "--json")
+    assert (code, err) == (0, "")
+    found = json.loads(out)
+    assert (found["name"], found["file"], found["rule"]) == ("mine.json", "mine.json", "paper")
+    assert found["settings"]["optim.lr"] == 0.5
+    assert found["published"] == {"mean_iu": None, "source": None}
+    Path("mine.json").write_text('{"rule": "paper", "settings": {"optim": {"lr": NaN}}}')
+    code, out, err = command("recipes", "mine.json", "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["settings"]["optim.lr"] is None  # JSON has no NaN
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The generated set in the layouts of the published ones, in folders called as their kinds."""

@@ -1,0 +1,140 @@
+"""Score layers that start from what the classifier knows of their classes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from .._arguments import number
+from .classifier import last_layer_of
+from .fcn import TrunksAndHeads
+from .heads import Head
+from .parts import MAIN
+from .surgery import SurgeryReport, apply, only_trunk
+
+__all__ = ["initialize_scores"]
+
+
+@torch.no_grad()
+def initialize_scores(
+    model: TrunksAndHeads,
+    state_dict: Mapping[str, Tensor],
+    rows: Mapping[int, Sequence[int]],
+    *,
+    rest: int | None = None,
+    scale: float = 1.0,
+    head: str = MAIN,
+) -> SurgeryReport:
+    r"""Starts the score layer of the top map from the classifier's last layer.
+
+    That layer is linear, so it scores every cell of the map as it scored their average. A class
+    :math:`c` whose pixels the classifier takes for its classes :math:`R_c`, of rows :math:`w_i` and
+    biases :math:`b_i`, has the probability of all of them:
+
+    .. math::
+        \log \sum_{i \in R_c} \exp(w_i x + b_i)
+        \ge \log |R_c| + \frac{1}{|R_c|} \sum_{i \in R_c} (w_i x + b_i),
+
+    and starts from the right side, which is linear: the mean of the rows, and the logarithm of
+    their number in the bias. The mean over all rows is taken off everywhere, which softmax does not
+    see. Classes without rows start from zero, as one row that is like the mean. The score layers
+    of skips are left alone.
+
+        >>> from fcn_ext.models import build_classifier, build_model, classifier_state_dict
+        >>> state = classifier_state_dict(build_classifier("squeezenet"))
+        >>> model = build_model("fcn-squeezenet", num_classes=3)
+        >>> rows = {1: range(281, 286), 2: range(151, 269)}  # of cats and of dogs
+        >>> report = initialize_scores(model, state, rows, rest=0)
+        >>> report.loaded
+        ('score_fr.weight', 'score_fr.bias')
+
+    The classifier averaged over all cells. A single one has greater scores, so that few are in
+    doubt; a ``scale`` below 1 leaves the net less sure of itself at the start. SqueezeNet wants
+    0.1: its last layer stood on fire9, with a ReLU behind it, and here stands on the maxima of that
+    map.
+
+    Args:
+        model: a net of one trunk, a classifier's with all its layers, of any head.
+        state_dict: of its classifier, in one of the layouts that
+            :func:`fcn_ext.models.load_classifier` reads, with the last layer.
+        rows: for each class of the score layer that has some, the classes of the classifier that it
+            stands for, each once.
+        rest: the class that stands for all classes of the classifier that no other has, such as
+            the background.
+        scale: factor on the classifier's scores, before they are summed over a class's rows.
+        head: the name of the head, where the net has several.
+
+    Returns:
+        What was loaded: the score layer's weight and bias.
+
+    Raises:
+        ValueError: ``model`` has several trunks, or one that is no classifier's or was cut short,
+            or scores another map first; ``state_dict`` has no last layer of that classifier, or one
+            of another shape; ``rows`` names no row or one twice for a class, or a class or a row
+            out of range; ``rest`` is among ``rows``, or nothing is left for it; ``scale`` is not
+            finite and > 0. ``model`` is unchanged.
+    """
+    scale = number(scale, "scale")
+    if not 0 < scale < math.inf:
+        raise ValueError(f"scale must be finite and > 0, got {scale!r}")
+    _, trunk = only_trunk(model)
+    if head not in model.heads:
+        raise ValueError(f"head must be one of {', '.join(model.heads)}, got {head!r}")
+    scored = cast(Head, model.heads[head])
+    ((name, top),) = scored.tops.items()
+    if not trunk.whole or top != trunk.top:
+        raise ValueError(
+            "model must score the map that its classifier scores, the last of "
+            f"{type(trunk).__name__}, got {top}"
+        )
+    last = last_layer_of(trunk, state_dict)
+    weight, bias = (torch.as_tensor(state_dict[f"{last}.{kind}"]) for kind in ("weight", "bias"))
+    channels = trunk.channels[top]
+    if weight.shape[1:].numel() != channels or weight.dim() not in (2, 4):
+        raise ValueError(
+            f"{last}.weight must have a row of {channels} numbers for each class of the "
+            f"classifier, got shape {tuple(weight.shape)}"
+        )
+    if bias.shape != weight.shape[:1]:
+        raise ValueError(f"{last}.bias must have shape {(len(weight),)}, got {tuple(bias.shape)}")
+    chosen = {index: list(some) for index, some in rows.items()}
+    if rest is not None:
+        if rest in chosen:
+            raise ValueError(f"rest must be a class that rows leaves out, got {rest}")
+        taken = {row for some in chosen.values() for row in some}
+        chosen[rest] = [row for row in range(len(weight)) if row not in taken]
+    _check_rows(chosen, scored.num_classes, len(weight), last)
+
+    table = torch.cat([weight.flatten(1), bias[:, None]], dim=1).double()
+    table -= table.mean(dim=0)
+    starts = table.new_zeros(scored.num_classes, channels + 1)
+    for index, some in chosen.items():
+        starts[index] = scale * table[some].mean(dim=0)
+        starts[index, -1] += math.log(len(some))
+    layer = next(iter(dict(scored.streams[name].named_children())))
+    names = {path: published for published, path in model.published_names().items()}
+    path = names[f"heads.{head}.streams.{name}.{layer}"]
+    values = {f"{path}.weight": starts[:, :-1, None, None], f"{path}.bias": starts[:, -1]}
+    unused = set(state_dict) - {f"{last}.weight", f"{last}.bias"}
+    return apply(model, values, unused)
+
+
+def _check_rows(
+    rows: Mapping[int, Sequence[int]], num_classes: int, num_rows: int, last: str
+) -> None:
+    for index, chosen in rows.items():
+        if not 0 <= index < num_classes:
+            raise ValueError(f"rows must be of classes in [0, {num_classes}), got class {index}")
+        if not chosen:
+            raise ValueError(f"rows must name at least one row of a class, got none for {index}")
+        if len(set(chosen)) < len(chosen):
+            raise ValueError(f"rows must name each row of a class once, got {list(chosen)}")
+        for row in chosen:
+            if not 0 <= row < num_rows:
+                raise ValueError(
+                    f"rows must lie in [0, {num_rows}), as {last} has {num_rows}, got {row}"
+                )
