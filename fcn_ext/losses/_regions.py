@@ -8,10 +8,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from fcn_ext import ops
 from fcn_ext.geometry import Geometry
 from fcn_ext.losses._conventions import Convention, convention_of
 from fcn_ext.ops import _common
+from fcn_ext.ops._region_sums import stacked_region_sums
 
 
 class Regions:
@@ -30,27 +30,23 @@ class Regions:
         with_loss: bool = False,
     ) -> None:
         self.convention = convention_of(convention)
-        sums = ops.region_sums(
-            input,
-            target,
-            geometry,
-            weight=weight,
-            ignore_index=ignore_index,
-            squared=squared,
-            with_loss=with_loss,
+        # As few steps as will do: each is a node of the graph, and of one small image they take a
+        # good part of the time.
+        parts, self.entropies = stacked_region_sums(
+            input, target, geometry, weight, ignore_index, squared, with_loss
         )
         self.dtype = _common.accumulate_dtype(input)
-        self.total_loss, self.total_weight = sums.loss, sums.total_weight
-        probability = sums.squared if squared else sums.probability
-        assert probability is not None
-        parts = torch.stack([probability, sums.intersection, sums.pixels])
         self.first_class = 0 if self.convention.background or input.shape[1] == 1 else 1
-        parts = parts[:, :, self.first_class :]
+        if self.first_class != 0:
+            parts = parts[:, :, self.first_class :]
         if self.convention.over == "batch":
-            parts = parts.sum(1, keepdim=True)
+            if parts.shape[1] != 1:
+                parts = parts.sum(1, keepdim=True)
             if group is not None and group is not False:
                 parts = _SumOverProcesses.apply(parts, None if group is True else group)
-        self.probability, self.intersection, self.pixels = parts
+        self.probability, self.intersection, self.pixels, *squares = parts.unbind()
+        if squared:
+            (self.probability,) = squares
         self.pixels = self.pixels.detach()
 
     def losses(
@@ -63,8 +59,10 @@ class Regions:
     ) -> Tensor:
         """Of each region; ``absent``: also where no pixel is of its class."""
         how = self.convention
-        numerator = numerator + smoothing * how.smooth_numerator
-        denominator = denominator + smoothing * how.smooth_denominator
+        if how.smooth_numerator != 0:
+            numerator = numerator + smoothing * how.smooth_numerator
+        if how.smooth_denominator != 0:
+            denominator = denominator + smoothing * how.smooth_denominator
         least = how.least_denominator
         score = numerator / denominator.clamp(min=least)
         loss = -score.clamp(min=least).log() if log else 1 - score
@@ -89,11 +87,9 @@ class Regions:
         return weight.detach()[self.first_class :].to(losses.dtype)
 
     def cross_entropy(self) -> Tensor:
-        assert self.total_loss is not None
-        assert self.total_weight is not None
-        total = self.total_weight.sum()
-        mean = self.total_loss.sum() / torch.where(total > 0, total, 1)
-        return mean.to(self.dtype)
+        loss, total = self.entropies.sum(1).unbind()
+        total = total.detach()
+        return (loss / torch.where(total > 0, total, 1)).to(self.dtype)
 
 
 class _SumOverProcesses(torch.autograd.Function):
@@ -122,4 +118,4 @@ def reduced_regions(losses: Tensor, reduction: str) -> Tensor:
         return losses.sum()
     if reduction != "mean":
         raise ValueError(f"reduction must be 'none', 'mean' or 'sum', got {reduction!r}")
-    return losses.sum() / max(1, losses.numel())
+    return losses.mean() if losses.numel() != 0 else losses.sum()
