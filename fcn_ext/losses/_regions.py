@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fcn_ext import ops
 from fcn_ext.geometry import Geometry
 from fcn_ext.losses import _processes
 from fcn_ext.losses._conventions import Convention, convention_of
 from fcn_ext.ops import _common
+from fcn_ext.ops._region_sums import stacked_region_sums
 
 
 class Regions:
@@ -31,25 +31,22 @@ class Regions:
     ) -> None:
         self.convention = convention_of(convention)
         self._group = _processes.of_group(group)
-        sums = ops.region_sums(
-            input,
-            target,
-            geometry,
-            weight=weight,
-            ignore_index=ignore_index,
-            squared=squared,
-            with_loss=with_loss,
+        # As few steps as will do: each is a node of the graph, and of one small image they take a
+        # good part of the time.
+        parts, self.entropies = stacked_region_sums(
+            input, target, geometry, weight, ignore_index, squared, with_loss
         )
         self.dtype = _common.accumulate_dtype(input)
-        self.total_loss, self.total_weight = sums.loss, sums.total_weight
-        probability = sums.squared if squared else sums.probability
-        assert probability is not None
-        parts = torch.stack([probability, sums.intersection, sums.pixels])
         self.first_class = 0 if self.convention.background or input.shape[1] == 1 else 1
-        parts = parts[:, :, self.first_class :]
+        if self.first_class != 0:
+            parts = parts[:, :, self.first_class :]
         if self.convention.over == "batch":
-            parts = _processes.summed(parts.sum(1, keepdim=True), self._group)
-        self.probability, self.intersection, self.pixels = parts
+            if parts.shape[1] != 1:
+                parts = parts.sum(1, keepdim=True)
+            parts = _processes.summed(parts, self._group)
+        self.probability, self.intersection, self.pixels, *squares = parts.unbind()
+        if squared:
+            (self.probability,) = squares
         self.pixels = self.pixels.detach()
 
     def losses(
@@ -62,8 +59,10 @@ class Regions:
     ) -> Tensor:
         """Of each region; ``absent``: also where no pixel is of its class."""
         how = self.convention
-        numerator = numerator + smoothing * how.smooth_numerator
-        denominator = denominator + smoothing * how.smooth_denominator
+        if how.smooth_numerator != 0:
+            numerator = numerator + smoothing * how.smooth_numerator
+        if how.smooth_denominator != 0:
+            denominator = denominator + smoothing * how.smooth_denominator
         least = how.least_denominator
         score = numerator / denominator.clamp(min=least)
         loss = -score.clamp(min=least).log() if log else 1 - score
@@ -88,10 +87,9 @@ class Regions:
         return weight.detach()[self.first_class :].to(losses.dtype)
 
     def cross_entropy(self) -> Tensor:
-        assert self.total_loss is not None
-        assert self.total_weight is not None
-        loss = _processes.summed(self.total_loss.sum(), self._group)
-        weight = _processes.counted(self.total_weight.sum(), self._group)
+        sums = _processes.summed(self.entropies.sum(1), self._group)
+        loss, weight = sums.unbind()
+        weight = weight.detach()
         return (loss / torch.where(weight > 0, weight, 1)).to(self.dtype)
 
 
@@ -103,4 +101,4 @@ def reduced_regions(losses: Tensor, reduction: str) -> Tensor:
         return losses.sum()
     if reduction != "mean":
         raise ValueError(f"reduction must be 'none', 'mean' or 'sum', got {reduction!r}")
-    return losses.sum() / max(1, losses.numel())
+    return losses.mean() if losses.numel() != 0 else losses.sum()

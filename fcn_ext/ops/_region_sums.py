@@ -92,19 +92,8 @@ def region_sums(
             would wait for the device, such a label makes its image's sums NaN.
         RuntimeError: ``weight`` requires a gradient.
     """
-    _common.is_map(input, "input")
-    _common.is_tensor(target, "target")
-    _common.on_same_device(input, "input", target, "target")
-    _common.is_geometry(geometry)
-    weight = _common.class_weight(weight, input)
-    sums, losses = _region_sums(
-        input,
-        target,
-        geometry.numbers,
-        weight,
-        _common.integer(ignore_index, "ignore_index"),
-        bool(squared),
-        bool(with_loss),
+    sums, losses = stacked_region_sums(
+        input, target, geometry, weight, ignore_index, squared, with_loss
     )
     return RegionSums(
         sums[0],
@@ -114,6 +103,34 @@ def region_sums(
         losses[0] if with_loss else None,
         losses[1].detach() if with_loss else None,
     )
+
+
+def stacked_region_sums(
+    input: Tensor,
+    target: Tensor,
+    geometry: Geometry,
+    weight: Tensor | None,
+    ignore_index: int,
+    squared: bool,
+    with_loss: bool,
+) -> tuple[Tensor, Tensor]:
+    """The same as the operator returns it: probability, intersection, pixels and squared
+    (3 or 4, N, C), loss and total weight (2 or 0, N). Gradients of constants are passed over."""
+    _common.is_map(input, "input")
+    _common.is_tensor(target, "target")
+    _common.on_same_device(input, "input", target, "target")
+    _common.is_geometry(geometry)
+    weight = _common.class_weight(weight, input)
+    sums: tuple[Tensor, Tensor] = _region_sums(
+        input,
+        target,
+        geometry.numbers,
+        weight,
+        _common.integer(ignore_index, "ignore_index"),
+        bool(squared),
+        bool(with_loss),
+    )
+    return sums
 
 
 @torch.library.register_fake("fcn_ext::region_sums")

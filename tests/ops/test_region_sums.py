@@ -198,6 +198,21 @@ def test_no_images(device: torch.device) -> None:
         assert_matches(case, scores, target, squared=True, with_loss=True)
 
 
+@pytest.mark.parametrize("nodes", [16, 18, 23])
+@pytest.mark.parametrize("squared", [False, True])
+def test_cells_beyond_whole_registers(nodes: int, squared: bool, device: torch.device) -> None:
+    """One to eight of them share a register, each in several lanes."""
+    options = {"squared": squared, "with_loss": True}
+    for case in (
+        interpolated((2, nodes), (9, 19 * nodes + 1)),
+        interpolated((2, nodes), (6, 5 * nodes - 3), align_corners=True),
+        upsampled((1, nodes), 8, offset=(3, 3)),
+    ):
+        for dtype, scale in ((torch.float64, 2.0), (torch.float32, 500.0)):
+            scores = case.scores(2, 4, dtype, scale=scale).to(device)
+            assert_matches(case, scores, case.labels(2, 4).to(device), **options)
+
+
 def test_infinite_weights_reach_their_pixels_alone(device: torch.device) -> None:
     case = PLAIN[0]
     scores, target = case.scores(1, 3).to(device), case.labels(1, 3).to(device)
@@ -207,10 +222,12 @@ def test_infinite_weights_reach_their_pixels_alone(device: torch.device) -> None
     near(
         of_none[3], results(reference, case, scores, target, weight=weight, with_loss=True)[3], 1e-5
     )
-    target[0, 0, 0] = 2
-    slope = gradient(ops, case, scores, target, weight=weight, with_loss=True)
-    read = case.weights()[:, 0, 0].reshape(case.coarse) > 0
-    assert bool((slope[0].isfinite().all(0) == ~read.to(device)).all())
+    for corner in (0, -1):
+        target[0, corner, corner] = 2
+        slope = gradient(ops, case, scores, target, weight=weight, with_loss=True)
+        read = case.weights()[:, corner, corner].reshape(case.coarse) > 0
+        assert bool((slope[0].isfinite().all(0) == ~read.to(device)).all())
+        target[0, corner, corner] = 255
 
 
 @pytest.mark.parametrize("squared", [False, True])

@@ -110,15 +110,23 @@ int64_t list_survivors(const CellGroup<accumulate_t>& group, int32_t* survivors)
   int64_t count = 0;
   for (int64_t c = 0; c < group.num_classes; ++c) {
     const CellCorners<accumulate_t> corner = group.corners(c);
+    const auto as_high = (corner.at[0] >= best.at[0]) | (corner.at[1] >= best.at[1]) |
+                         (corner.at[2] >= best.at[2]) | (corner.at[3] >= best.at[3]);
+    if (!any_lane(as_high & present)) {
+      continue;
+    }
     const auto above = (corner.at[0] > best.at[0]) | (corner.at[1] > best.at[1]) |
                        (corner.at[2] > best.at[2]) | (corner.at[3] > best.at[3]);
-    const integers_t equal[4] = {corner.at[0] == best.at[0], corner.at[1] == best.at[1],
-                                 corner.at[2] == best.at[2], corner.at[3] == best.at[3]};
-    const integers_t level = group.on_nodes ? equal[0] | equal[1] | equal[2] | equal[3]
-                                            : equal[0] & equal[1] & equal[2] & equal[3];
-    const auto class_of_lanes = integers_t{} + static_cast<integer_t>(c);
-    const auto survives = above | (level & (class_of_lanes <= best_class));
-    if (any_lane(survives & present)) {
+    bool survives = any_lane(above & present);
+    if (!survives) {
+      const integers_t equal[4] = {corner.at[0] == best.at[0], corner.at[1] == best.at[1],
+                                   corner.at[2] == best.at[2], corner.at[3] == best.at[3]};
+      const integers_t level = group.on_nodes ? equal[0] | equal[1] | equal[2] | equal[3]
+                                              : equal[0] & equal[1] & equal[2] & equal[3];
+      const auto class_of_lanes = integers_t{} + static_cast<integer_t>(c);
+      survives = any_lane(level & (class_of_lanes <= best_class) & present);
+    }
+    if (survives) {
       survivors[count++] = static_cast<int32_t>(c);
     }
   }
@@ -144,22 +152,27 @@ inline void greatest(const CellGroup<accumulate_t>& group,
   using integer_t = typename IntegersOf<accumulate_t>::one;
   lanes_t best[rows];
   integers_t winner[rows];
-  for (int k = 0; k < rows; ++k) {
-    best[k] = all_lanes(static_cast<accumulate_t>(-__builtin_inf()));
-    winner[k] = integers_t{};
-  }
-  for (int64_t j = 0; j < count; ++j) {
-    const CellCorners<accumulate_t> corner = group.corners(classes[j]);
-    const integers_t label = integers_t{} + static_cast<integer_t>(classes[j]);
+  // visit(k, value) for every row.
+  const auto values_of = [&](int32_t c, const auto& visit) {
+    const CellCorners<accumulate_t> corner = group.corners(c);
     const lanes_t above = weight.x_lower * corner.at[0] + weight.x_upper * corner.at[1];
     const lanes_t below = weight.x_lower * corner.at[2] + weight.x_upper * corner.at[3];
 #pragma GCC unroll 8
     for (int k = 0; k < rows; ++k) {
-      const lanes_t value = weight.row_lower[k] * above + weight.row_upper[k] * below;
+      visit(k, weight.row_lower[k] * above + weight.row_upper[k] * below);
+    }
+  };
+  values_of(classes[0], [&](int k, const lanes_t& value) {
+    best[k] = value;
+    winner[k] = integers_t{} + static_cast<integer_t>(classes[0]);
+  });
+  for (int64_t j = 1; j < count; ++j) {
+    const integers_t label = integers_t{} + static_cast<integer_t>(classes[j]);
+    values_of(classes[j], [&](int k, const lanes_t& value) {
       const auto better = value > best[k];
       winner[k] = better ? label : winner[k];
       best[k] = larger(value, best[k]);
-    }
+    });
   }
   for (int k = 0; k < rows; ++k) {
     best_of_rows[k] = best[k];

@@ -75,7 +75,8 @@ class CellRow {
       if (count == 1 && !masked && work.probability == nullptr) {
         fill(begin, end);
       } else {
-        with_rows(rows, [&](auto number) { pixels<decltype(number)::count>(group, count); });
+        with_rows(rows,
+                  [&](auto number) { pixels<decltype(number)::count>(group, count, masked); });
       }
       for (int64_t lane = 0; lane < some; ++lane) {
         if (group.unfit(lane)) {
@@ -117,8 +118,9 @@ class CellRow {
     }
   }
 
+  // masked: at some pixel all classes may be; else the first of these is not.
   template <int row_count>
-  void pixels(const CellGroup<accumulate_t>& group, int64_t count) {
+  void pixels(const CellGroup<accumulate_t>& group, int64_t count, bool masked) {
     for (int64_t phase = 0; phase < work.x.phases; ++phase) {
       const int64_t at = phase * work.x.pitch + first_cell + group.first;
       const int32_t* output = work.x.output + at;
@@ -148,7 +150,7 @@ class CellRow {
           }
         }
         // Where even the best class is masked, all may be: they are level then.
-        if (any_lane(best[k] < kLeastBest<accumulate_t>)) {
+        if (masked && any_lane(best[k] < kLeastBest<accumulate_t>)) {
           for (int64_t lane = 0; lane < group.cells; ++lane) {
             if (best[k][lane] < kLeastBest<accumulate_t> && output[lane] >= 0) {
               exact_pixel(first_cell + group.first + lane, k, output[lane]);

@@ -26,6 +26,7 @@ class Unit {
     for (auto& sums : node_sums) {
       sums = gradients.take(strip, scratch);
     }
+    counts = scratch.take<int64_t>(given.problem.shape.channels + 1) + 1;
   }
 
   void run(int64_t unit) {
@@ -42,16 +43,24 @@ class Unit {
     for (int64_t i = 0; i < 3 * classes; ++i) {
       sums[i] = 0;
     }
-    counts = work.counts + image * classes;
+    for (int64_t label = -1; label < classes; ++label) {
+      counts[label] = 0;
+    }
     regions.sums = {sums, sums + classes, work.squared ? sums + 2 * classes : nullptr};
     regions.loss = 0;
     walk_unit(strip, nodes, unit, *this);
     work.loss[unit] = regions.loss;
+    for (int64_t c = 0; c < classes; ++c) {
+      __atomic_fetch_add(work.counts + image * classes + c, counts[c], __ATOMIC_RELAXED);
+    }
   }
 
   // ---- what walk_unit calls
 
-  void begin(int which) { gradients.clear(node_sums[which]); }
+  void begin(int which) {
+    gradients.clear(node_sums[which]);
+    regions.begin(nodes.row[which], which);
+  }
 
   void pixels(int64_t q, int above, int below) {
     load_labels(
@@ -61,18 +70,22 @@ class Unit {
       weigh_pixels();
     }
     if (strip.wants_gradient()) {
-      regions.add_gradients(q, nodes.row[above], nodes.row[below],
+      regions.add_gradients(q, nodes, above, below,
                             {node_sums[above].left, node_sums[above].right, node_sums[below].left,
                              node_sums[below].right, strip.pitch});
     } else {
       count_pixels();
-      regions.add_sums(q, nodes.row[above], nodes.row[below]);
+      regions.add_sums(q, nodes, above, below);
     }
   }
 
-  void fold(int pad, int border) { gradients.fold(node_sums[pad], node_sums[border]); }
+  void fold(int pad, int border) {
+    regions.join(pad, node_sums[pad]);
+    gradients.fold(node_sums[pad], node_sums[border]);
+  }
 
   void finish(int64_t q, int which, bool partial) {
+    regions.join(which, node_sums[which]);
     for (int64_t c = 0; strip.wants_gradient() && c < strip.input.classes; ++c) {
       gradients.gather(c, node_sums[which]);
       gradients.write(q, c, partial);
@@ -86,7 +99,7 @@ class Unit {
   NodeGradients<accumulate_t> gradients;
   NodeRows<accumulate_t> nodes;
   NodeSums<accumulate_t> node_sums[2];
-  int64_t* counts = nullptr;  // of the image's classes
+  int64_t* counts;  // pixels of each label, from -1 on: those that do not count
 
   const accumulate_t* of_image(const void* gradient, int64_t image) const {
     return static_cast<const accumulate_t*>(gradient) + image * strip.work.shape.channels;
@@ -105,19 +118,34 @@ class Unit {
 
   // Runs of one label at once.
   void count_pixels() {
+    constexpr int64_t kStep = kWidth<float>;
+    const int64_t columns = strip.rows.columns;
     for (int64_t k = 0; k < strip.rows.rows; ++k) {
       const int32_t* label = strip.rows.row(k);
-      for (int64_t run = 0; run < strip.rows.columns;) {
-        int64_t end = run + 1;
-        while (end < strip.rows.columns && label[end] == label[run]) {
-          ++end;
-        }
-        if (label[run] >= 0) {
-          __atomic_fetch_add(counts + label[run], end - run, __ATOMIC_RELAXED);
-        }
+      int64_t run = 0, x = 0;
+      const auto end_run = [&](int64_t end) {
+        counts[label[run]] += end - run;
         run = end;
+      };
+      for (; x + kStep < columns; x += kStep) {
+        const Int32Register differs = row_of_labels(label + x) != row_of_labels(label + x + 1);
+        for (uint32_t left = lane_bits<float>(differs); left != 0; left &= left - 1) {
+          end_run(x + __builtin_ctz(left) + 1);
+        }
       }
+      for (; x + 1 < columns; ++x) {
+        if (label[x] != label[x + 1]) {
+          end_run(x + 1);
+        }
+      }
+      end_run(columns);
     }
+  }
+
+  static Int32Register row_of_labels(const int32_t* from) {
+    Int32Register lanes;
+    __builtin_memcpy(&lanes, from, sizeof(lanes));
+    return lanes;
   }
 };
 

@@ -119,9 +119,9 @@ class LabelRuns {
     LabeledLanes<accumulate_t>(differs, next).each([&](int lane, int64_t to) {
       const int64_t at = to * group.pitch + group.first + lane;
       corner[0][lane] = group.above.scores[at];
-      corner[1][lane] = group.above.scores[at + 1];
+      corner[1][lane] = group.above.scores[at + group.next];
       corner[2][lane] = group.below.scores[at];
-      corner[3][lane] = group.below.scores[at + 1];
+      corner[3][lane] = group.below.scores[at + group.next];
       factor[lane] = factors != nullptr ? factors[to] : accumulate_t(0);
     });
     label = differs != 0 ? next : label;

@@ -5,7 +5,7 @@
 #include "region_sums/cpu/exact.h"
 #include "region_sums/cpu/label_runs.h"
 #include "region_sums/cpu/powers.h"
-#include "softmax/cpu/groups.h"
+#include "softmax/cpu/split_cells.h"
 
 namespace fcn_ext {
 namespace {
@@ -49,7 +49,7 @@ class Regions {
   ImageGradients<accumulate_t> gradients{};
 
   Regions(const RegionSumsWork& given_work, const Strip<accumulate_t>& given, Scratch& scratch)
-      : work(given_work), strip(given) {
+      : work(given_work), strip(given), split(given, scratch) {
     const int64_t classes = strip.work.shape.channels;
     const int64_t pixels = (kMostPhases + 1) * kMostRows;
     of.sum = scratch.take<lanes_t>(pixels);
@@ -64,17 +64,23 @@ class Regions {
     exact = ExactScratch::take(scratch, classes);
   }
 
+  // A node row is there, `which` of two.
+  void begin(const NodeRow<accumulate_t>& row, int which) { split.load(row, which); }
+
+  // Adds to `to` what of a node row's gradient gathered elsewhere.
+  void join(int which, const NodeSums<accumulate_t>& to) const { split.join(which, to); }
+
   // The rows at hand, between padded node rows q and q + 1, add to the unit's sums.
-  void add_sums(int64_t q, const NodeRow<accumulate_t>& above, const NodeRow<accumulate_t>& below) {
+  void add_sums(int64_t q, const NodeRows<accumulate_t>& nodes, int above, int below) {
     for (int64_t c = 0; c < strip.input.classes; ++c) {
       probability[c] = lanes_t{};
       if (work.squared) {
         squares[c] = lanes_t{};
       }
     }
-    for_each_group(
-        strip, above, below,
-        [&](const Group<accumulate_t>& group, int64_t) {
+    for_each(
+        nodes, above, below,
+        [&](const Group<accumulate_t>& group, bool) {
           with_rows(strip.rows.rows, [&](auto count) {
             constexpr int rows = decltype(count)::count;
             work.squared ? add_group_sums<rows, true>(group) : add_group_sums<rows, false>(group);
@@ -93,15 +99,17 @@ class Regions {
   }
 
   // The same of gradients, to the nodes around.
-  void add_gradients(int64_t q, const NodeRow<accumulate_t>& above,
-                     const NodeRow<accumulate_t>& below, const CornerSums<accumulate_t>& to) {
-    for_each_group(
-        strip, above, below,
-        [&](const Group<accumulate_t>& group, int64_t) {
+  void add_gradients(int64_t q, const NodeRows<accumulate_t>& nodes, int above, int below,
+                     const CornerSums<accumulate_t>& to) {
+    const CornerSums<accumulate_t> to_split = split.corner_sums(above, below);
+    for_each(
+        nodes, above, below,
+        [&](const Group<accumulate_t>& group, bool is_split) {
+          const CornerSums<accumulate_t>& of_group = is_split ? to_split : to;
           with_rows(strip.rows.rows, [&](auto count) {
             constexpr int rows = decltype(count)::count;
-            work.squared ? add_group_gradients<rows, true>(group, to)
-                         : add_group_gradients<rows, false>(group, to);
+            work.squared ? add_group_gradients<rows, true>(group, of_group)
+                         : add_group_gradients<rows, false>(group, of_group);
           });
         },
         [&](const Group<accumulate_t>& group, int64_t cell) {
@@ -112,11 +120,25 @@ class Regions {
  private:
   const RegionSumsWork& work;
   const Strip<accumulate_t>& strip;
+  SplitCells<accumulate_t> split;
   PixelSums<accumulate_t> of{};
   ClassList<accumulate_t> list{};
   ExactScratch exact{};
   lanes_t* probability;  // [classes]: of the rows at hand, lanes = cells
   lanes_t* squares;
+
+  // on_group(group, whether its cells are split), on_exact(group, cell).
+  template <typename OnGroup, typename OnExact>
+  void for_each(const NodeRows<accumulate_t>& nodes, int above, int below, const OnGroup& on_group,
+                const OnExact& on_exact) const {
+    const auto on_whole = [&](const Group<accumulate_t>& group, int64_t) {
+      on_group(group, false);
+    };
+    const auto on_split = [&](const Group<accumulate_t>& group) { on_group(group, true); };
+    for_each_group(strip, nodes.row[above], nodes.row[below], split.whole_cells(), on_whole,
+                   on_exact);
+    split.visit(nodes, above, below, on_split, on_exact);
+  }
 
   labels_t labels_at(const Group<accumulate_t>& group, int64_t k, const int32_t* output) const {
     const labels_t labels = gather_labels<accumulate_t>(
@@ -145,9 +167,9 @@ class Regions {
   }
 
   template <int rows, bool squared>
-  void add_group_sums(const Group<accumulate_t>& group) {
-    const int64_t cell = strip.first_cell + group.first;
+  __attribute__((noinline)) void add_group_sums(const Group<accumulate_t>& group) {
     LabelRuns<accumulate_t> runs(group, nullptr);
+    list.known = false;
     lanes_t intersection = {}, surprise = {};
     const auto leave = [&](const LabeledLanes<accumulate_t>& lanes) {
       accumulate_t found[kWidth<accumulate_t>];
@@ -157,9 +179,9 @@ class Regions {
       });
       intersection = lanes.chosen != 0 ? lanes_t{} : intersection;
     };
-    for (int64_t phase = 0; phase < strip.work.x.phases; phase += kMostPhases) {
+    for (int64_t phase = 0; phase < group.columns.count; phase += kMostPhases) {
       const int32_t* output;
-      const Patch<accumulate_t> patch = patch_of<rows>(strip, cell, phase, &output);
+      const Patch<accumulate_t> patch = patch_of<rows>(strip, group.columns, phase, &output);
       if (patch.columns == 0) {
         continue;
       }
@@ -199,17 +221,18 @@ class Regions {
   }
 
   template <int rows, bool squared>
-  void add_group_gradients(const Group<accumulate_t>& group, const CornerSums<accumulate_t>& to) {
-    const int64_t cell = strip.first_cell + group.first;
+  __attribute__((noinline)) void add_group_gradients(const Group<accumulate_t>& group,
+                                                     const CornerSums<accumulate_t>& to) {
     const ClassFactors<accumulate_t> factors{gradients.probability, gradients.squared};
     LabelRuns<accumulate_t> runs(group, gradients.intersection);
     OwnGradients<accumulate_t> own;
+    list.known = false;
     const auto leave = [&](const LabeledLanes<accumulate_t>& lanes) {
       own.store(to, lanes, group.first);
     };
-    for (int64_t phase = 0; phase < strip.work.x.phases; phase += kMostPhases) {
+    for (int64_t phase = 0; phase < group.columns.count; phase += kMostPhases) {
       const int32_t* output;
-      const Patch<accumulate_t> patch = patch_of<rows>(strip, cell, phase, &output);
+      const Patch<accumulate_t> patch = patch_of<rows>(strip, group.columns, phase, &output);
       if (patch.columns == 0) {
         continue;
       }

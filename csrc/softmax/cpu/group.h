@@ -16,6 +16,17 @@ struct Corners {
   Register<accumulate_t> above_left, above_right, below_left, below_right;
 };
 
+// The columns of a group: in each, every lane has a pixel or none.
+template <typename accumulate_t>
+struct GroupColumns {
+  int64_t count;
+  int64_t pitch;
+  const int32_t* output;  // [column * pitch + lane]: its place, below zero where there is none
+  const accumulate_t* lower;
+  const accumulate_t* upper;
+  int64_t beyond;  // of a lane that lacks some at its end, at most
+};
+
 // What a group of cells is worked on with; its classes are numbered as those of the input.
 template <typename accumulate_t>
 struct Group {
@@ -23,8 +34,10 @@ struct Group {
   const NodeRow<accumulate_t>& above;
   const NodeRow<accumulate_t>& below;
   int64_t pitch;  // of node rows
-  int64_t first;  // local number of the first cell, and of its left node
-  int64_t cells;  // at most a register of them; lanes beyond are nobody's
+  int64_t first;  // place of the first lane's left node in a node row
+  int64_t next;   // from there to its right node
+  int64_t lanes;  // at most a register of them; those beyond are nobody's
+  GroupColumns<accumulate_t> columns;
   int64_t num_classes;
   // Lanes with ones where a cell is left to the exact kernel: their corners read as zero.
   lanes_t exact;
@@ -34,8 +47,8 @@ struct Group {
   Corners<accumulate_t> corners(int64_t c) const {
     const accumulate_t* a = above.scores + c * pitch + first;
     const accumulate_t* b = below.scores + c * pitch + first;
-    Corners<accumulate_t> corner = {load_register(a), load_register(a + 1), load_register(b),
-                                    load_register(b + 1)};
+    Corners<accumulate_t> corner = {load_register(a), load_register(a + next), load_register(b),
+                                    load_register(b + next)};
     if (any_exact) {
       corner.above_left = exact != 0 ? lanes_t{} : corner.above_left;
       corner.above_right = exact != 0 ? lanes_t{} : corner.above_right;
@@ -69,13 +82,13 @@ void bound_sums(Group<accumulate_t>& group, const Register<accumulate_t>& apart)
   }
   const accumulate_t* a = group.above.unfit + group.first;
   const accumulate_t* b = group.below.unfit + group.first;
-  const lanes_t unfit =
-      load_register(a) + load_register(a + 1) + load_register(b) + load_register(b + 1);
+  const lanes_t unfit = load_register(a) + load_register(a + group.next) + load_register(b) +
+                        load_register(b + group.next);
   group.exact = (least < static_cast<accumulate_t>(kExact)) | (unfit != 0) | (apart != 0)
                     ? all_lanes<accumulate_t>(1)
                     : lanes_t{};
   lanes_t idle = group.exact;
-  for (int64_t lane = group.cells; lane < kWidth<accumulate_t>; ++lane) {
+  for (int64_t lane = group.lanes; lane < kWidth<accumulate_t>; ++lane) {
     group.exact[lane] = 0;
     idle[lane] = 1;
   }

@@ -28,23 +28,36 @@ Register<accumulate_t> with_infinite_weights(const Strip<accumulate_t>& strip, i
   return found;
 }
 
-// Calls on_group(group, columns) for every group that has pixels, of so many columns, and then
-// on_exact(group, cell) for its cells that progressions cannot serve.
+// Columns of the group that starts with cell `cell` of the map.
+template <typename accumulate_t>
+GroupColumns<accumulate_t> columns_of(const Strip<accumulate_t>& strip, int64_t cell) {
+  const CellAxis& x = strip.work.x;
+  return {x.phases,
+          x.pitch,
+          x.output + cell,
+          static_cast<const accumulate_t*>(x.phase_lower) + cell,
+          static_cast<const accumulate_t*>(x.phase_upper) + cell,
+          1};
+}
+
+// Calls on_group(group, columns) for every group of the cells before `end` (local) that has pixels,
+// of so many columns, and then on_exact(group, cell) for its cells that progressions cannot serve.
 template <typename accumulate_t, typename OnGroup, typename OnExact>
 void for_each_group(const Strip<accumulate_t>& strip, const NodeRow<accumulate_t>& above,
-                    const NodeRow<accumulate_t>& below, const OnGroup& on_group,
+                    const NodeRow<accumulate_t>& below, int64_t end, const OnGroup& on_group,
                     const OnExact& on_exact) {
   constexpr int64_t kStep = kWidth<accumulate_t>;
   const CellAxis& x = strip.work.x;
-  for (int64_t first = 0; first < strip.cells; first += kStep) {
-    const int64_t some = strip.cells - first < kStep ? strip.cells - first : kStep;
+  for (int64_t first = 0; first < end; first += kStep) {
+    const int64_t some = end - first < kStep ? end - first : kStep;
     const int64_t cell = strip.first_cell + first;
     const int64_t columns = x.begin[cell + some] - x.begin[cell];
     if (columns == 0) {
       continue;
     }
-    Group<accumulate_t> group{above, below, strip.pitch, first, some, strip.input.classes,
-                              {},    false, {}};
+    Group<accumulate_t> group{
+        above, below, strip.pitch, first, 1, some, columns_of(strip, cell), strip.input.classes,
+        {},    false, {}};
     bound_sums(group, strip.work.finite ? Register<accumulate_t>{}
                                         : with_infinite_weights(strip, cell, some));
     on_group(group, columns);
@@ -56,29 +69,30 @@ void for_each_group(const Strip<accumulate_t>& strip, const NodeRow<accumulate_t
   }
 }
 
-// Columns [phase, phase + kMostPhases) of the group that starts with cell `cell`, but those at the
-// end that no cell of it has; output: their places, [column * x.pitch + lane].
+// Columns [phase, phase + kMostPhases) of a group, but those at the end that no lane has; output:
+// their places, [column * column_pitch + lane].
 template <int row_count, typename accumulate_t>
-Patch<accumulate_t> patch_of(const Strip<accumulate_t>& strip, int64_t cell, int64_t phase,
+Patch<accumulate_t> patch_of(const Strip<accumulate_t>& strip,
+                             const GroupColumns<accumulate_t>& of_group, int64_t phase,
                              const int32_t** output) {
-  const CellAxis& x = strip.work.x;
   const CellAxis& y = strip.work.y;
-  const int64_t at = phase * x.pitch + cell;
-  const int64_t left = x.phases - phase;
-  *output = x.output + at;
+  const int64_t at = phase * of_group.pitch;
+  const int64_t left = of_group.count - phase;
+  *output = of_group.output + at;
   int64_t columns = left < kMostPhases ? left : kMostPhases;
-  while (columns > 0 && !any_output<accumulate_t>(*output + (columns - 1) * x.pitch)) {
+  while (columns > 0 && !any_output<accumulate_t>(*output + (columns - 1) * of_group.pitch)) {
     --columns;
   }
   return {row_count,
           columns,
           static_cast<const accumulate_t*>(y.lower) + strip.rows.first_row,
           static_cast<const accumulate_t*>(y.upper) + strip.rows.first_row,
-          static_cast<const accumulate_t*>(x.phase_lower) + at,
-          static_cast<const accumulate_t*>(x.phase_upper) + at,
-          x.pitch,
+          of_group.lower + at,
+          of_group.upper + at,
+          of_group.pitch,
           static_cast<accumulate_t>(y.weight_step),
-          static_cast<accumulate_t>(x.weight_step)};
+          static_cast<accumulate_t>(strip.work.x.weight_step),
+          static_cast<accumulate_t>(of_group.beyond)};
 }
 
 }  // namespace

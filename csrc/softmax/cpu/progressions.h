@@ -35,6 +35,7 @@ struct Patch {
   const accumulate_t* column_upper;
   int64_t column_pitch;
   accumulate_t row_step, column_step;
+  accumulate_t beyond;  // columns beyond a cell that lacks some, at most
 };
 
 // The classes of a patch that are not negligible, and what is known of each.
@@ -43,26 +44,51 @@ struct ClassList {
   int32_t* geometric;  // [num_geometric] classes
   int32_t* direct;     // [num_direct]
   int64_t num_geometric, num_direct;
+  bool known;  // for all patches of a group between the same rows: they differ in where they start
   Progression<accumulate_t>* progressions;  // [num_geometric]
   Register<accumulate_t>* running;          // [num_geometric][2]: value and ratio, column by column
 };
 
+// Where the progressions of a class start in a patch.
+template <typename accumulate_t>
+inline void start_progression(const Corners<accumulate_t>& corner, const Patch<accumulate_t>& patch,
+                              int64_t place, const ClassList<accumulate_t>& list) {
+  using lanes_t = Register<accumulate_t>;
+  const lanes_t x_lower = load_register(patch.column_lower);
+  const lanes_t x_upper = load_register(patch.column_upper);
+  const lanes_t above = x_lower * corner.above_left + x_upper * corner.above_right;
+  const lanes_t below = x_lower * corner.below_left + x_upper * corner.below_right;
+  Progression<accumulate_t>& progression = list.progressions[place];
+  progression.value =
+      exp2_lanes<accumulate_t>(patch.row_lower[0] * above + patch.row_upper[0] * below);
+  progression.ratio = exp2_lanes<accumulate_t>(patch.row_step * (below - above));
+  list.running[2 * place] = progression.value;
+  list.running[2 * place + 1] = progression.ratio;
+}
+
+// Lists the classes of a patch. Before a group's first one between these rows list.known is false;
+// later ones mostly have the same list.
 template <typename accumulate_t>
 void list_classes(const Group<accumulate_t>& group, const Patch<accumulate_t>& patch,
                   ClassList<accumulate_t>& list, double deepest = kDirect) {
   using lanes_t = Register<accumulate_t>;
+  if (list.known) {
+    for (int64_t j = 0; j < list.num_geometric; ++j) {
+      start_progression(group.corners(list.geometric[j]), patch, j, list);
+    }
+    return;
+  }
   constexpr auto kLowest = static_cast<accumulate_t>(kDirect);
   // Ratios must stay finite up to a column beyond a cell that lacks one: at strides below two that
   // takes corners that are less far apart.
-  const accumulate_t reach = patch.row_step * (1 + 2 * patch.column_step);
+  const accumulate_t reach = patch.row_step * (1 + 2 * patch.column_step * patch.beyond);
   const accumulate_t floor = static_cast<accumulate_t>(deepest) / (reach > 1 ? reach : 1);
   const accumulate_t spread =
       static_cast<accumulate_t>(__builtin_clzll(1) - __builtin_clzll(group.num_classes) + 1);
   const lanes_t negligible = group.least + (kNegligible<accumulate_t> - spread);
-  const lanes_t x_lower = load_register(patch.column_lower);
-  const lanes_t x_upper = load_register(patch.column_upper);
   const accumulate_t y_lower = patch.row_lower[0], y_upper = patch.row_upper[0];
   list.num_geometric = list.num_direct = 0;
+  list.known = true;
   for (int64_t c = 0; c < group.num_classes; ++c) {
     Corners<accumulate_t> corner = group.corners(c);
     const auto matters = highest(corner) >= negligible;
@@ -76,6 +102,7 @@ void list_classes(const Group<accumulate_t>& group, const Patch<accumulate_t>& p
         continue;
       }
       // Where it does not matter, a constant that is as small.
+      list.known = false;
       corner.above_left = matters ? corner.above_left : all_lanes(kLowest);
       corner.above_right = matters ? corner.above_right : all_lanes(kLowest);
       corner.below_left = matters ? corner.below_left : all_lanes(kLowest);
@@ -83,17 +110,12 @@ void list_classes(const Group<accumulate_t>& group, const Patch<accumulate_t>& p
     }
     const lanes_t above_step = corner.above_right - corner.above_left;
     const lanes_t below_step = corner.below_right - corner.below_left;
-    const lanes_t above = x_lower * corner.above_left + x_upper * corner.above_right;
-    const lanes_t below = x_lower * corner.below_left + x_upper * corner.below_right;
     const accumulate_t cross = patch.row_step * patch.column_step;
+    start_progression(corner, patch, list.num_geometric, list);
     Progression<accumulate_t>& progression = list.progressions[list.num_geometric];
-    progression.value = exp2_lanes<accumulate_t>(y_lower * above + y_upper * below);
-    progression.ratio = exp2_lanes<accumulate_t>(patch.row_step * (below - above));
     progression.value_step =
         exp2_lanes<accumulate_t>(patch.column_step * (y_lower * above_step + y_upper * below_step));
     progression.ratio_step = exp2_lanes<accumulate_t>(cross * (below_step - above_step));
-    list.running[2 * list.num_geometric] = progression.value;
-    list.running[2 * list.num_geometric + 1] = progression.ratio;
     list.geometric[list.num_geometric++] = static_cast<int32_t>(c);
   }
 }

@@ -31,7 +31,7 @@ class Softmax {
   void add(int64_t q, const NodeRow<accumulate_t>& above, const NodeRow<accumulate_t>& below,
            const CornerSums<accumulate_t>& to) {
     for_each_group(
-        strip, above, below,
+        strip, above, below, strip.cells,
         [&](const Group<accumulate_t>& group, int64_t columns) {
           with_rows(strip.rows.rows,
                     [&](auto count) { softmax<decltype(count)::count>(group, columns, to); });
@@ -76,12 +76,12 @@ class Softmax {
   template <int row_count>
   void softmax(const Group<accumulate_t>& group, int64_t columns,
                const CornerSums<accumulate_t>& to) {
-    const int64_t cell = strip.first_cell + group.first;
     const bool whole = uniform(group, columns);
+    list.known = false;
     lanes_t logs = {};
     for (int64_t phase = 0; phase < strip.work.x.phases; phase += kMostPhases) {
       const int32_t* output;
-      const Patch<accumulate_t> patch = patch_of<row_count>(strip, cell, phase, &output);
+      const Patch<accumulate_t> patch = patch_of<row_count>(strip, group.columns, phase, &output);
       if (patch.columns == 0) {
         continue;
       }
@@ -129,7 +129,7 @@ class Softmax {
       logs += weight * log;
       sum[k] = weight * reciprocal(safe);
       if (strip.work.ln_sums) {
-        for (int64_t lane = 0; lane < group.cells; ++lane) {
+        for (int64_t lane = 0; lane < group.lanes; ++lane) {
           if (output[lane] >= 0 && group.exact[lane] == 0) {
             strip.ln_sums[k * strip.rows.pitch + output[lane] - strip.rows.first_column] =
                 kLn2 * static_cast<double>(log[lane]);
