@@ -159,7 +159,7 @@ __global__ void __launch_bounds__(kTileThreads, 2)
       } else {
         corner_sums_of_class(block, staged + k * Tile::kNodes, factors, corner);
       }
-      block.keep(corner, block.own_corner() + k * Tile::kCornerPitch);
+      block.keep(corner, block.own_border(), block.own_corner() + k * Tile::kCornerPitch);
     }
     __syncthreads();
     block.set_gradients(first, count, [](int, int, float sum) { return sum; });

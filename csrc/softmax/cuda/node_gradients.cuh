@@ -21,20 +21,26 @@ struct TileGradients : TileNodes<Tile, with_gradient> {
 
   __device__ __forceinline__ explicit TileGradients(const SoftmaxTiles& given) : Nodes(given) {}
 
+  __device__ __forceinline__ int own_border() const { return borders[this->cell()]; }
+
   // Where the thread's cell keeps its sums for the first staged class, a corner every kCells.
   __device__ __forceinline__ float* own_corner() const { return corners + this->cell(); }
 
   // Leaves a thread's sums, added up over the lanes of the cell, in `to`. With several lanes all of
-  // a warp come here.
-  __device__ __forceinline__ void keep(float (&corner)[4], float* to) const {
-    each_kept(corner, to, [](float& at, float value) { at = value; });
+  // a warp come here. border: the cell's.
+  __device__ __forceinline__ void keep(float (&corner)[4], int border, float* to) const {
+    each_kept(corner, border, to, [](float& at, float value) { at = value; });
   }
   // The same, added to what is there.
-  __device__ __forceinline__ void add(float (&corner)[4], float* to) const {
-    each_kept(corner, to, [](float& at, float value) { at += value; });
+  __device__ __forceinline__ void add(float (&corner)[4], int border, float* to) const {
+    each_kept(corner, border, to, [](float& at, float value) { at += value; });
   }
   template <typename Body>
-  __device__ __forceinline__ void each_kept(float (&corner)[4], float* to, const Body& body) const {
+  __device__ __forceinline__ void each_kept(float (&corner)[4], int border, float* to,
+                                            const Body& body) const {
+    if (border != 0) {
+      fold(border, corner);
+    }
     if constexpr (Tile::kLanes == 1) {
 #pragma unroll
       for (int which = 0; which < 4; ++which) {
@@ -46,6 +52,25 @@ struct TileGradients : TileNodes<Tile, with_gradient> {
         body(to[which * Tile::kCells], corner[0]);
       }
     }
+  }
+
+  // Beyond a clamped border the cell's nodes are the ones on its other side, which get their sums,
+  // too.
+  static __device__ __forceinline__ void fold(int border, float (&corner)[4]) {
+    const auto move = [&](int side, int from, int step) {
+      if ((border & side) != 0) {
+        corner[from + step] += corner[from];
+        corner[from] = 0;
+      }
+    };
+    move(kBeforeRows, 0, 2);
+    move(kBeforeRows, 1, 2);
+    move(kBehindRows, 2, -2);
+    move(kBehindRows, 3, -2);
+    move(kBeforeColumns, 0, 1);
+    move(kBeforeColumns, 2, 1);
+    move(kBehindColumns, 1, -1);
+    move(kBehindColumns, 3, -1);
   }
 
   // Where class c's gradient of a node goes, null for nowhere.
@@ -81,60 +106,25 @@ struct TileGradients : TileNodes<Tile, with_gradient> {
       }
       float* to = destination(node, first);
       const int64_t step = step_of(place);
-      if (borders[node] == 0) {
-        const Vector<uint16_t, 4> at = around[node];
-        const float *a = corners + at.values[0], *b = corners + at.values[1];
-        const float *c = corners + at.values[2], *d = corners + at.values[3];
+      const Vector<uint16_t, 4> at = around[node];
+      const float *a = corners + at.values[0], *b = corners + at.values[1];
+      const float *c = corners + at.values[2], *d = corners + at.values[3];
 #pragma unroll
-        for (int k = 0; k < kTileClasses; ++k) {
-          if (k < count) {
-            const int pitch = k * Tile::kCornerPitch;
-            *to = value(k, node, (a[pitch] + b[pitch]) + (c[pitch] + d[pitch]));
-            to += step;
-          }
+      for (int k = 0; k < kTileClasses; ++k) {
+        if (k < count) {
+          const int pitch = k * Tile::kCornerPitch;
+          *to = value(k, node, (a[pitch] + b[pitch]) + (c[pitch] + d[pitch]));
+          to += step;
         }
-        return;
-      }
-#pragma unroll 1
-      for (int k = 0; k < count; ++k) {
-        *to = value(k, node, sum_around(k, node));
-        to += step;
       }
     });
   }
 
-  // Adds up what the cells around a node hold for it. Beyond a clamped border cells hold sums for
-  // the same node twice.
+  // Adds up what the cells around a node hold for it.
   __device__ __forceinline__ float sum_around(int k, int node) const {
     const float* const sums = corners + k * Tile::kCornerPitch;
     const Vector<uint16_t, 4> at = around[node];
-    float sum =
-        (sums[at.values[0]] + sums[at.values[1]]) + (sums[at.values[2]] + sums[at.values[3]]);
-    const int border = borders[node];
-    if (border != 0) {
-      const auto add = [&](bool there, int cells, int corner) {
-        const int place = at.values[cells];
-        if (there && place < 4 * Tile::kCells) {
-          sum += sums[corner * Tile::kCells + place % Tile::kCells];
-        }
-      };
-      const bool in_first_row = (border & kFirstRow) != 0, in_last_row = (border & kLastRow) != 0;
-      const bool in_first_column = (border & kFirstColumn) != 0;
-      const bool in_last_column = (border & kLastColumn) != 0;
-      add(in_first_row, 0, 1);
-      add(in_first_column, 0, 2);
-      add(in_first_row && in_first_column, 0, 0);
-      add(in_first_row, 1, 0);
-      add(in_last_column, 1, 3);
-      add(in_first_row && in_last_column, 1, 1);
-      add(in_last_row, 2, 3);
-      add(in_first_column, 2, 0);
-      add(in_last_row && in_first_column, 2, 2);
-      add(in_last_row, 3, 2);
-      add(in_last_column, 3, 1);
-      add(in_last_row && in_last_column, 3, 3);
-    }
-    return sum;
+    return (sums[at.values[0]] + sums[at.values[1]]) + (sums[at.values[2]] + sums[at.values[3]]);
   }
 };
 

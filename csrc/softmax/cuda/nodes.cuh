@@ -8,8 +8,8 @@ namespace fcn_ext {
 namespace softmax {
 
 constexpr int64_t kNoNode = INT64_MIN;
-// What a node is on an axis whose border is clamped, where it is met again beyond the border.
-constexpr uint8_t kFirstRow = 1, kLastRow = 2, kFirstColumn = 4, kLastColumn = 8;
+// What a cell lies beyond where the border is clamped: its nodes there are those on its other side.
+constexpr int kBeforeRows = 1, kBehindRows = 2, kBeforeColumns = 4, kBehindColumns = 8;
 
 // threadIdx.x, read anew wherever it is used: it is not worth a register.
 struct ThreadIndex {
@@ -41,7 +41,7 @@ struct TileNodes {
   double* scratch;            // of a thread
   int* flags;        // is a score far from the node's largest? is there a pixel to compute again?
   float* corners;    // of a staged class, corner and cell: sums
-  uint8_t* borders;  // of a node
+  uint8_t* borders;  // of a cell: what it lies beyond
   int32_t* row_begins;     // of a row of cells, and of the one after the last: its first pixels
   int32_t* column_begins;  // likewise
   float* part_y;           // of a row of parts: Part::y
@@ -112,13 +112,12 @@ struct TileNodes {
   // The node at corner k of a cell, where a clamped border has it.
   __device__ __forceinline__ int corner_node(int of_cell, int k) const {
     const int top_left = top_left_of<Tile>(of_cell);
+    const int border = borders[of_cell];
     int i = k / 2, j = k % 2;
-    if ((i == 0 && (borders[top_left + Tile::kNodeColumns] & kFirstRow) != 0) ||
-        (i == 1 && (borders[top_left] & kLastRow) != 0)) {
+    if ((border & (i == 0 ? kBeforeRows : kBehindRows)) != 0) {
       i = 1 - i;
     }
-    if ((j == 0 && (borders[top_left + 1] & kFirstColumn) != 0) ||
-        (j == 1 && (borders[top_left] & kLastColumn) != 0)) {
+    if ((border & (j == 0 ? kBeforeColumns : kBehindColumns)) != 0) {
       j = 1 - j;
     }
     return top_left + i * Tile::kNodeColumns + j;
@@ -188,17 +187,21 @@ struct TileNodes {
             inside ? (3 - k) * Tile::kCells + cell_row * Tile::kColumns + cell_column
                    : 4 * Tile::kCells);
       }
-      borders[node] =
-          static_cast<uint8_t>((y.clamp && row == 0 ? kFirstRow : 0) |
-                               (y.clamp && row == y.input_size - 1 ? kLastRow : 0) |
-                               (x.clamp && column == 0 ? kFirstColumn : 0) |
-                               (x.clamp && column == x.input_size - 1 ? kLastColumn : 0));
       row = y.clamp ? larger<int64_t>(0, smaller(row, y.input_size - 1)) : row;
       column = x.clamp ? larger<int64_t>(0, smaller(column, x.input_size - 1)) : column;
       input[node] = row >= 0 && row < y.input_size && column >= 0 && column < x.input_size
                         ? image() * tiles.input_strides.batch + row * tiles.input_strides.row +
                               column * tiles.input_strides.column
                         : kNoNode;
+    }
+    if (thread < Tile::kCells) {
+      const int row = first_row() + thread / Tile::kColumns;
+      const int column = first_column() + thread % Tile::kColumns;
+      borders[thread] =
+          static_cast<uint8_t>((y.clamp && row == 0 ? kBeforeRows : 0) |
+                               (y.clamp && row == y.input_size ? kBehindRows : 0) |
+                               (x.clamp && column == 0 ? kBeforeColumns : 0) |
+                               (x.clamp && column == x.input_size ? kBehindColumns : 0));
     }
     if (thread == 0) {
       flags[0] = flags[1] = 0;

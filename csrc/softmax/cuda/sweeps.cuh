@@ -142,12 +142,13 @@ __device__ __forceinline__ void sum_corners_of_stage(const TileGradients<Tile, t
   const CellMaxima<Tile> maxima(block.maxima + top_left);
   const auto each_class = [&](const auto& sums_of) {
     const float* const end = scores + count * Tile::kNodes;
+    const int border = block.own_border();
     float* to = block.own_corner();
 #pragma unroll 1
     for (; scores < end; scores += Tile::kNodes) {
       float corner[4];
       sums_of(corners_of<Tile>(scores, maxima), corner);
-      block.keep(corner, to);
+      block.keep(corner, border, to);
       to += Tile::kCornerPitch;
     }
   };

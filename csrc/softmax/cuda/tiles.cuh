@@ -187,9 +187,9 @@ struct NodeShared {
   static constexpr int kPartX = kPartY + 4 * kRowParts;                     // likewise
   static constexpr int kFlags = kPartX + 4 * kColumnParts;                  // two int
   static constexpr int kCorners = kFlags + 8;  // float a class, corner and cell
-  static constexpr int kBorders =              // a byte a node
+  static constexpr int kBorders =              // a byte a cell
       kCorners + (with_gradient ? 4 * kTileClasses * Tile::kCornerPitch : 0);
-  static constexpr int kBytes = (kBorders + Tile::kNodes + 15) / 16 * 16;
+  static constexpr int kBytes = (kBorders + Tile::kCells + 15) / 16 * 16;
 };
 
 }  // namespace softmax
