@@ -101,7 +101,7 @@ struct TileBlock : TileLabels<Tile, with_gradient> {
         }
       }
       if constexpr (with_gradient) {
-        this->keep(counting.at, this->own_border(), this->own_corner());
+        this->keep(counting.at, this->own_corner());
       }
     }
     loss[thread] = smooth_loss;
@@ -259,7 +259,7 @@ struct TileBlock : TileLabels<Tile, with_gradient> {
         }
       }
       if constexpr (with_gradient) {
-        this->add(sums.at, this->own_border(), this->own_corner() + k * Tile::kCornerPitch);
+        this->add(sums.at, this->own_corner() + k * Tile::kCornerPitch);
       }
     };
     if constexpr (with_gradient && Tile::kLanes > 1) {

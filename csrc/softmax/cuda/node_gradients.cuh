@@ -12,7 +12,6 @@ template <typename Tile, bool with_gradient>
 struct TileGradients : TileNodes<Tile, with_gradient> {
   using Nodes = TileNodes<Tile, with_gradient>;
   using Nodes::around;
-  using Nodes::borders;
   using Nodes::corners;
   using Nodes::each_own_node;
   using Nodes::output;
@@ -21,26 +20,20 @@ struct TileGradients : TileNodes<Tile, with_gradient> {
 
   __device__ __forceinline__ explicit TileGradients(const SoftmaxTiles& given) : Nodes(given) {}
 
-  __device__ __forceinline__ int own_border() const { return borders[this->cell()]; }
-
   // Where the thread's cell keeps its sums for the first staged class, a corner every kCells.
   __device__ __forceinline__ float* own_corner() const { return corners + this->cell(); }
 
   // Leaves a thread's sums, added up over the lanes of the cell, in `to`. With several lanes all of
-  // a warp come here. border: the cell's.
-  __device__ __forceinline__ void keep(float (&corner)[4], int border, float* to) const {
-    each_kept(corner, border, to, [](float& at, float value) { at = value; });
+  // a warp come here.
+  __device__ __forceinline__ void keep(float (&corner)[4], float* to) const {
+    each_kept(corner, to, [](float& at, float value) { at = value; });
   }
   // The same, added to what is there.
-  __device__ __forceinline__ void add(float (&corner)[4], int border, float* to) const {
-    each_kept(corner, border, to, [](float& at, float value) { at += value; });
+  __device__ __forceinline__ void add(float (&corner)[4], float* to) const {
+    each_kept(corner, to, [](float& at, float value) { at += value; });
   }
   template <typename Body>
-  __device__ __forceinline__ void each_kept(float (&corner)[4], int border, float* to,
-                                            const Body& body) const {
-    if (border != 0) {
-      fold(border, corner);
-    }
+  __device__ __forceinline__ void each_kept(float (&corner)[4], float* to, const Body& body) const {
     if constexpr (Tile::kLanes == 1) {
 #pragma unroll
       for (int which = 0; which < 4; ++which) {
@@ -52,25 +45,6 @@ struct TileGradients : TileNodes<Tile, with_gradient> {
         body(to[which * Tile::kCells], corner[0]);
       }
     }
-  }
-
-  // Beyond a clamped border the cell's nodes are the ones on its other side, which get their sums,
-  // too.
-  static __device__ __forceinline__ void fold(int border, float (&corner)[4]) {
-    const auto move = [&](int side, int from, int step) {
-      if ((border & side) != 0) {
-        corner[from + step] += corner[from];
-        corner[from] = 0;
-      }
-    };
-    move(kBeforeRows, 0, 2);
-    move(kBeforeRows, 1, 2);
-    move(kBehindRows, 2, -2);
-    move(kBehindRows, 3, -2);
-    move(kBeforeColumns, 0, 1);
-    move(kBeforeColumns, 2, 1);
-    move(kBehindColumns, 1, -1);
-    move(kBehindColumns, 3, -1);
   }
 
   // Where class c's gradient of a node goes, null for nowhere.

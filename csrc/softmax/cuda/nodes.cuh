@@ -8,8 +8,14 @@ namespace fcn_ext {
 namespace softmax {
 
 constexpr int64_t kNoNode = INT64_MIN;
-// What a cell lies beyond where the border is clamped: its nodes there are those on its other side.
-constexpr int kBeforeRows = 1, kBehindRows = 2, kBeforeColumns = 4, kBehindColumns = 8;
+
+// Whether a cell lies beyond a clamped border, where both its nodes are the one that is there.
+__device__ __forceinline__ bool before_border(const BilinearAxis& axis, int64_t cell) {
+  return axis.clamp && cell == 0;
+}
+__device__ __forceinline__ bool behind_border(const BilinearAxis& axis, int64_t cell) {
+  return axis.clamp && cell == axis.input_size;
+}
 
 // threadIdx.x, read anew wherever it is used: it is not worth a register.
 struct ThreadIndex {
@@ -39,12 +45,11 @@ struct TileNodes {
   float* maxima;
   unsigned long long* exact;  // of a thread: pixels to compute again
   double* scratch;            // of a thread
-  int* flags;        // is a score far from the node's largest? is there a pixel to compute again?
-  float* corners;    // of a staged class, corner and cell: sums
-  uint8_t* borders;  // of a cell: what it lies beyond
+  int* flags;      // is a score far from the node's largest? is there a pixel to compute again?
+  float* corners;  // of a staged class, corner and cell: sums
   int32_t* row_begins;     // of a row of cells, and of the one after the last: its first pixels
   int32_t* column_begins;  // likewise
-  float* part_y;           // of a row of parts: Part::y
+  float* part_y;           // of a row of parts: Part::y, and behind those of all rows Part::y_step
   float* part_x;
 
   __device__ __forceinline__ explicit TileNodes(const SoftmaxTiles& given) : tiles(given) {
@@ -58,7 +63,6 @@ struct TileNodes {
     maxima = reinterpret_cast<float*>(bytes + Shared::kMaxima);
     flags = reinterpret_cast<int*>(bytes + Shared::kFlags);
     corners = reinterpret_cast<float*>(bytes + Shared::kCorners);
-    borders = bytes + Shared::kBorders;
     row_begins = reinterpret_cast<int32_t*>(bytes + Shared::kRowBegins);
     column_begins = reinterpret_cast<int32_t*>(bytes + Shared::kColumnBegins);
     part_y = reinterpret_cast<float*>(bytes + Shared::kPartY);
@@ -87,7 +91,8 @@ struct TileNodes {
     return cell() % Tile::kColumns * Tile::kSegments + lane() % Tile::kSegments;
   }
   __device__ __forceinline__ Part part() const {
-    return {part_x[part_column()], part_y[part_row()]};
+    const float *const x = part_x + part_column(), *const y = part_y + part_row();
+    return {*x, *y, x[Shared::kColumnParts], y[Shared::kRowParts]};
   }
 
   // The pixels of a row or column of parts: the first, counted from output 0 on, and how many.
@@ -112,14 +117,11 @@ struct TileNodes {
   // The node at corner k of a cell, where a clamped border has it.
   __device__ __forceinline__ int corner_node(int of_cell, int k) const {
     const int top_left = top_left_of<Tile>(of_cell);
-    const int border = borders[of_cell];
-    int i = k / 2, j = k % 2;
-    if ((border & (i == 0 ? kBeforeRows : kBehindRows)) != 0) {
-      i = 1 - i;
-    }
-    if ((border & (j == 0 ? kBeforeColumns : kBehindColumns)) != 0) {
-      j = 1 - j;
-    }
+    const int row = first_row() + of_cell / Tile::kColumns;
+    const int column = first_column() + of_cell % Tile::kColumns;
+    const BilinearAxis &y = tiles.grid.y, &x = tiles.grid.x;
+    const int i = before_border(y, row) ? 1 : behind_border(y, row) ? 0 : k / 2;
+    const int j = before_border(x, column) ? 1 : behind_border(x, column) ? 0 : k % 2;
     return top_left + i * Tile::kNodeColumns + j;
   }
 
@@ -129,15 +131,16 @@ struct TileNodes {
     constexpr int kColumnTurns = Tile::kColumns * Tile::kSegments + 1;
     static_assert(kRowTurns <= kWarp && kWarp + kColumnTurns <= kTileThreads);
     if (thread < kRowTurns) {
-      find_part(tiles.grid.y, first_row(), thread, kRowTurns - 1, row_begins, part_y);
+      find_part(tiles.grid.y, tiles.grid.steps.y, first_row(), thread, kRowTurns - 1, row_begins,
+                part_y);
     } else if (thread >= kWarp && thread < kWarp + kColumnTurns) {
-      find_part(tiles.grid.x, first_column(), thread - kWarp, kColumnTurns - 1, column_begins,
-                part_x);
+      find_part(tiles.grid.x, tiles.grid.steps.x, first_column(), thread - kWarp, kColumnTurns - 1,
+                column_begins, part_x);
     }
   }
-  static __device__ __forceinline__ void find_part(const BilinearAxis& axis, int first_cell,
-                                                   int part, int parts, int32_t* begins,
-                                                   float* positions) {
+  static __device__ __forceinline__ void find_part(const BilinearAxis& axis, float step,
+                                                   int first_cell, int part, int parts,
+                                                   int32_t* begins, float* positions) {
     const BilinearAxis line = unclamped(axis);
     const int cell = part / Tile::kSegments, segment = part % Tile::kSegments;
     const int64_t lower_node = first_cell + cell - 1;
@@ -148,8 +151,12 @@ struct TileNodes {
     if (part < parts) {
       const BilinearTap tap = bilinear_tap(line, begin);
       const double first = tap.node == lower_node ? upper_weight<double>(line, tap) : 0;
-      positions[part] =
+      const auto position =
           smaller(1.0f, static_cast<float>(first + segment * Tile::kSide * weight_step(line)));
+      const bool before = before_border(axis, first_cell + cell);
+      const bool behind = behind_border(axis, first_cell + cell);
+      positions[part] = before ? 1 : behind ? 0 : position;
+      positions[parts + part] = before || behind ? 0 : step;
     }
   }
 
@@ -193,15 +200,6 @@ struct TileNodes {
                         ? image() * tiles.input_strides.batch + row * tiles.input_strides.row +
                               column * tiles.input_strides.column
                         : kNoNode;
-    }
-    if (thread < Tile::kCells) {
-      const int row = first_row() + thread / Tile::kColumns;
-      const int column = first_column() + thread % Tile::kColumns;
-      borders[thread] =
-          static_cast<uint8_t>((y.clamp && row == 0 ? kBeforeRows : 0) |
-                               (y.clamp && row == y.input_size ? kBehindRows : 0) |
-                               (x.clamp && column == 0 ? kBeforeColumns : 0) |
-                               (x.clamp && column == x.input_size ? kBehindColumns : 0));
     }
     if (thread == 0) {
       flags[0] = flags[1] = 0;

@@ -125,7 +125,7 @@ __device__ __forceinline__ void corner_sums_of_class(const TileNodes<Tile, with_
   if (block.flags[0] != 0) {
     corner_sums_of_any_range<Tile>(corners, part, steps, factors, corner);
   } else {
-    corner_sums<Tile>(exponents(corners, part, steps), part, steps, factors, corner);
+    corner_sums<Tile>(exponents(corners, part, steps), part, factors, corner);
   }
 }
 
@@ -142,13 +142,12 @@ __device__ __forceinline__ void sum_corners_of_stage(const TileGradients<Tile, t
   const CellMaxima<Tile> maxima(block.maxima + top_left);
   const auto each_class = [&](const auto& sums_of) {
     const float* const end = scores + count * Tile::kNodes;
-    const int border = block.own_border();
     float* to = block.own_corner();
 #pragma unroll 1
     for (; scores < end; scores += Tile::kNodes) {
       float corner[4];
       sums_of(corners_of<Tile>(scores, maxima), corner);
-      block.keep(corner, border, to);
+      block.keep(corner, to);
       to += Tile::kCornerPitch;
     }
   };
@@ -158,7 +157,7 @@ __device__ __forceinline__ void sum_corners_of_stage(const TileGradients<Tile, t
     });
   } else {
     each_class([&](const Corners& corners, float (&corner)[4]) {
-      corner_sums<Tile>(exponents(corners, part, steps), part, steps, u, corner);
+      corner_sums<Tile>(exponents(corners, part, steps), part, u, corner);
     });
   }
 }

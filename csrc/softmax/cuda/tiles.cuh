@@ -183,13 +183,13 @@ struct NodeShared {
   static constexpr int kMaxima = kStaged + 2 * kStagedBytes;     // float a node
   static constexpr int kRowBegins = kMaxima + 4 * Tile::kNodes;  // int32 a row of cells, one more
   static constexpr int kColumnBegins = kRowBegins + 4 * (Tile::kRows + 1);  // likewise
-  static constexpr int kPartY = kColumnBegins + 4 * (Tile::kColumns + 1);   // float a row of parts
-  static constexpr int kPartX = kPartY + 4 * kRowParts;                     // likewise
-  static constexpr int kFlags = kPartX + 4 * kColumnParts;                  // two int
-  static constexpr int kCorners = kFlags + 8;  // float a class, corner and cell
-  static constexpr int kBorders =              // a byte a cell
-      kCorners + (with_gradient ? 4 * kTileClasses * Tile::kCornerPitch : 0);
-  static constexpr int kBytes = (kBorders + Tile::kCells + 15) / 16 * 16;
+  static constexpr int kPartY =
+      kColumnBegins + 4 * (Tile::kColumns + 1);             // two float a row of parts
+  static constexpr int kPartX = kPartY + 8 * kRowParts;     // likewise
+  static constexpr int kFlags = kPartX + 8 * kColumnParts;  // two int
+  static constexpr int kCorners = kFlags + 8;               // float a class, corner and cell
+  static constexpr int kBytes =
+      (kCorners + (with_gradient ? 4 * kTileClasses * Tile::kCornerPitch : 0) + 15) / 16 * 16;
 };
 
 }  // namespace softmax
