@@ -23,7 +23,9 @@ inline size_t padded_bytes(int64_t count, size_t size) {
 template <typename scalar_t>
 TileGrid grid_of(const CrossEntropy& problem) {
   // Labels are kept in 16 bits, of which two values are no class.
-  return problem.shape.channels <= kInvalidCode ? tile_grid<scalar_t>(problem.shape) : TileGrid{};
+  return problem.shape.channels <= kInvalidCode
+             ? tile_grid<scalar_t>(problem.shape, problem.input_strides)
+             : TileGrid{};
 }
 
 // In a workspace before all else: the sums of total_weight_kernel, and a scale of the gradient.

@@ -42,7 +42,7 @@ struct TileBlock : TileLabels<Tile, with_gradient> {
   // Finds `smoothed` of the block's nodes.
   __device__ __forceinline__ void find_smoothed() const {
     with_scores(args.tiles.input, args.tiles.type, [&](const auto* scores) {
-      this->each_own_node(1, [&](int node) {
+      this->each_own_node(2, [&](int node) {
         double sum = 0;
         if (this->input[node] != kNoNode) {
           const auto* from = scores + this->input[node];
@@ -62,7 +62,7 @@ struct TileBlock : TileLabels<Tile, with_gradient> {
   }
   // And `valid`, from what note_labels() left.
   __device__ __forceinline__ void find_valid() const {
-    this->each_own_node(1, [&](int node) { valid[node] = this->sum_around(0, node); });
+    this->each_own_node(2, [&](int node) { valid[node] = this->sum_around(0, node); });
   }
 
   // Looks through the thread's labels: which classes there are, the sum of their weights, an

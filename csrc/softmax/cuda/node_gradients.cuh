@@ -15,6 +15,7 @@ struct TileGradients : TileNodes<Tile, with_gradient> {
   using Nodes::corners;
   using Nodes::each_own_node;
   using Nodes::output;
+  using Nodes::output_step;
   using Nodes::thread;
   using Nodes::tiles;
 
@@ -49,13 +50,8 @@ struct TileGradients : TileNodes<Tile, with_gradient> {
 
   // Where class c's gradient of a node goes, null for nowhere.
   __device__ __forceinline__ float* destination(int node, int32_t c) const {
-    const uintptr_t place = output[node];
-    return place == 0 ? nullptr
-                      : reinterpret_cast<float*>(place & ~uintptr_t{1}) + c * step_of(place);
-  }
-  // From a class to the next one there.
-  __device__ __forceinline__ int64_t step_of(uintptr_t place) const {
-    return (place & 1) != 0 ? Tile::kRim : tiles.gradient_strides.channel;
+    const auto step = static_cast<uint32_t>(output_step[node]);
+    return step == 0 ? nullptr : output[node] + uint64_t{step} * static_cast<uint32_t>(c);
   }
 
   // Sets the gradients of the nodes for `count` classes to value(k, node, sum around it), in an
@@ -73,22 +69,29 @@ struct TileGradients : TileNodes<Tile, with_gradient> {
       }
       return;
     }
-    each_own_node(first / kTileClasses, [&](int node) {
-      const uintptr_t place = output[node];
-      if (place == 0) {
+    each_own_node(first, [&](int node) {
+      const auto step = static_cast<uint32_t>(output_step[node]);
+      if (step == 0) {
         return;
       }
-      float* to = destination(node, first);
-      const int64_t step = step_of(place);
-      const Vector<uint16_t, 4> at = around[node];
+      float* const to = output[node] + uint64_t{step} * static_cast<uint32_t>(first);
+      const Vector<int32_t, 4> at = around[node];
       const float *a = corners + at.values[0], *b = corners + at.values[1];
       const float *c = corners + at.values[2], *d = corners + at.values[3];
+      const auto set = [&](uint32_t k) {
+        const uint32_t pitch = k * Tile::kCornerPitch;
+        to[uint64_t{step} * k] =
+            value(static_cast<int>(k), node, (a[pitch] + b[pitch]) + (c[pitch] + d[pitch]));
+      };
+      if (count == kTileClasses) {
 #pragma unroll
-      for (int k = 0; k < kTileClasses; ++k) {
-        if (k < count) {
-          const int pitch = k * Tile::kCornerPitch;
-          *to = value(k, node, (a[pitch] + b[pitch]) + (c[pitch] + d[pitch]));
-          to += step;
+        for (uint32_t k = 0; k < kTileClasses; ++k) {
+          set(k);
+        }
+      } else {
+#pragma unroll 1
+        for (uint32_t k = 0; k < static_cast<uint32_t>(count); ++k) {
+          set(k);
         }
       }
     });
@@ -97,7 +100,7 @@ struct TileGradients : TileNodes<Tile, with_gradient> {
   // Adds up what the cells around a node hold for it.
   __device__ __forceinline__ float sum_around(int k, int node) const {
     const float* const sums = corners + k * Tile::kCornerPitch;
-    const Vector<uint16_t, 4> at = around[node];
+    const Vector<int32_t, 4> at = around[node];
     return (sums[at.values[0]] + sums[at.values[1]]) + (sums[at.values[2]] + sums[at.values[3]]);
   }
 };

@@ -7,7 +7,7 @@
 namespace fcn_ext {
 namespace softmax {
 
-constexpr int64_t kNoNode = INT64_MIN;
+constexpr int64_t kNoNode = INT64_MIN;  // all others are not negative
 
 // Whether a cell lies beyond a clamped border, where both its nodes are the one that is there.
 __device__ __forceinline__ bool before_border(const BilinearAxis& axis, int64_t cell) {
@@ -38,9 +38,10 @@ struct TileNodes {
   const SoftmaxTiles& tiles;
   ThreadIndex thread;
 
-  int64_t* input;     // of a node: where its scores are, or kNoNode
-  uintptr_t* output;  // where its gradient is for class 0, or 0; odd on the rim, see destination
-  Vector<uint16_t, 4>* around;  // where the sums are that cells hold for it, see sum_around
+  int64_t* input;              // of a node: where its scores are, or kNoNode
+  float** output;              // where its gradient is for class 0: on the rim, a part of it
+  int32_t* output_step;        // from there to the next class; 0: nowhere
+  Vector<int32_t, 4>* around;  // where the sums are that cells hold for it, see sum_around
   float* staged;
   float* maxima;
   unsigned long long* exact;  // of a thread: pixels to compute again
@@ -55,8 +56,9 @@ struct TileNodes {
   __device__ __forceinline__ explicit TileNodes(const SoftmaxTiles& given) : tiles(given) {
     auto* bytes = shared_memory<unsigned char>();
     input = reinterpret_cast<int64_t*>(bytes + Shared::kInput);
-    output = reinterpret_cast<uintptr_t*>(bytes + Shared::kOutput);
-    around = reinterpret_cast<Vector<uint16_t, 4>*>(bytes + Shared::kAround);
+    output = reinterpret_cast<float**>(bytes + Shared::kOutput);
+    output_step = reinterpret_cast<int32_t*>(bytes + Shared::kOutputStep);
+    around = reinterpret_cast<Vector<int32_t, 4>*>(bytes + Shared::kAround);
     exact = reinterpret_cast<unsigned long long*>(bytes + Shared::kExact);
     scratch = reinterpret_cast<double*>(bytes + Shared::kScratch);
     staged = reinterpret_cast<float*>(bytes + Shared::kStaged);
@@ -175,24 +177,24 @@ struct TileNodes {
       const bool row_is_there = row >= 0 && row < y.input_size;
       const bool column_is_there = column >= 0 && column < x.input_size;
       const int i = node / Tile::kNodeColumns, j = node % Tile::kNodeColumns;
-      output[node] = 0;
+      output_step[node] = 0;
       if (with_gradient && row_is_there && column_is_there) {
         const bool rim = i == 0 || i == Tile::kRows || j == 0 || j == Tile::kColumns;
-        const float* place =
+        output_step[node] = rim ? Tile::kRim : static_cast<int32_t>(tiles.gradient_strides.channel);
+        output[node] =
             rim ? tiles.rims + static_cast<int64_t>(blockIdx.x) * tiles.classes * Tile::kRim +
                       rim_slot<Tile>(i, j)
                 : tiles.gradient + image() * tiles.gradient_strides.batch +
                       row * tiles.gradient_strides.row + column * tiles.gradient_strides.column;
-        output[node] = reinterpret_cast<uintptr_t>(place) + (rim ? 1 : 0);
       }
 #pragma unroll
       for (int k = 0; k < 4; ++k) {
         const int cell_row = i - 1 + k / 2, cell_column = j - 1 + k % 2;
         const bool inside = cell_row >= 0 && cell_row < Tile::kRows && cell_column >= 0 &&
                             cell_column < Tile::kColumns;
-        around[node].values[k] = static_cast<uint16_t>(
+        around[node].values[k] =
             inside ? (3 - k) * Tile::kCells + cell_row * Tile::kColumns + cell_column
-                   : 4 * Tile::kCells);
+                   : 4 * Tile::kCells;
       }
       row = y.clamp ? larger<int64_t>(0, smaller(row, y.input_size - 1)) : row;
       column = x.clamp ? larger<int64_t>(0, smaller(column, x.input_size - 1)) : column;
@@ -200,6 +202,11 @@ struct TileNodes {
                         ? image() * tiles.input_strides.batch + row * tiles.input_strides.row +
                               column * tiles.input_strides.column
                         : kNoNode;
+      if (input[node] == kNoNode) {
+        for (int k = 0; k < 2 * kTileClasses; ++k) {
+          staged[k * Tile::kNodes + node] = 0;
+        }
+      }
     }
     if (thread == 0) {
       flags[0] = flags[1] = 0;
@@ -211,14 +218,16 @@ struct TileNodes {
   }
 
   // Calls body(node) for the thread's nodes. What is left of them once every thread has one goes to
-  // a warp of its own each turn.
+  // a warp of its own each turn, of which there is one every second number.
   template <typename Body>
   __device__ __forceinline__ void each_own_node(int turn, const Body& body) const {
-    const int second = kTileThreads + (thread + turn * kWarp) % kTileThreads;
-#pragma unroll 1
-    for (int node = thread; node < Tile::kNodes;
-         node = node < kTileThreads ? second : Tile::kNodes) {
-      body(node);
+    const int shifted = thread + turn * (kWarp / 2);
+    const int second = kTileThreads + (shifted & (kTileThreads - 1));
+    if (thread < Tile::kNodes) {
+      body(thread);
+    }
+    if (second < Tile::kNodes) {
+      body(second);
     }
   }
 
@@ -227,7 +236,7 @@ struct TileNodes {
     with_scores(tiles.input, tiles.type, [&](const auto* scores) {
       const int64_t channel = tiles.input_strides.channel;
       const int32_t classes = tiles.classes;
-      each_own_node(1, [&](int node) {
+      each_own_node(2, [&](int node) {
         float most = 0, least = 0;
         if (input[node] != kNoNode) {
           const auto* const first = scores + input[node];
@@ -259,46 +268,37 @@ struct TileNodes {
     });
   }
 
-  // Stages the classes [first, first + count); to be waited for.
+  // Stages the classes [first, first + count); to be waited for. Where there is no node is zero.
   __device__ __forceinline__ void stage(int32_t first, int count, float* to) const {
     with_scores(tiles.input, tiles.type, [&](const auto* scores) {
-      const int64_t channel = tiles.input_strides.channel;
+      const auto channel = static_cast<uint32_t>(tiles.input_strides.channel);
       if (channel == 1) {
 #pragma unroll 2
         for (int e = thread; e < kTileClasses * Tile::kNodes; e += kTileThreads) {
           const int k = e % kTileClasses, node = e / kTileClasses;
-          if (k < count) {
-            float* const target = to + k * Tile::kNodes + node;
-            if (input[node] == kNoNode) {
-              *target = 0;
-            } else {
-              copy_score(scores + input[node] + first + k, target);
-            }
+          if (k < count && input[node] >= 0) {
+            copy_score(scores + input[node] + first + k, to + k * Tile::kNodes + node);
           }
         }
         return;
       }
-      each_own_node(first / kTileClasses, [&](int node) {
+      const auto* const from = scores + uint64_t{channel} * static_cast<uint32_t>(first);
+      each_own_node(first, [&](int node) {
         float* const target = to + node;
         const int64_t offset = input[node];
-        if (offset == kNoNode) {
-#pragma unroll
-          for (int k = 0; k < kTileClasses; ++k) {
-            target[k * Tile::kNodes] = 0;
-          }
+        if (offset < 0) {
           return;
         }
-        const auto* source = scores + offset + first * channel;
+        const auto* const source = from + offset;
         if (count == kTileClasses) {
 #pragma unroll
-          for (int k = 0; k < kTileClasses; ++k) {
-            copy_score(source, target + k * Tile::kNodes);
-            source += channel;
+          for (uint32_t k = 0; k < kTileClasses; ++k) {
+            copy_score(source + uint64_t{channel} * k, target + k * Tile::kNodes);
           }
         } else {
 #pragma unroll 1
-          for (int k = 0; k < count; ++k) {
-            copy_score(source + k * channel, target + k * Tile::kNodes);
+          for (uint32_t k = 0; k < static_cast<uint32_t>(count); ++k) {
+            copy_score(source + uint64_t{channel} * k, target + k * Tile::kNodes);
           }
         }
       });
