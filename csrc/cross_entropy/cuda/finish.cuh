@@ -11,8 +11,8 @@ namespace cross_entropy {
 
 constexpr int kFinishThreads = 256;
 constexpr size_t kFinishScratch = kFinishThreads / kWarp * sizeof(double);
-constexpr int kTotalThreads = 256, kTotalWarps = kTotalThreads / kWarp;
-constexpr int kMostTotals = 512;
+constexpr int kTotalThreads = 512, kTotalWarps = kTotalThreads / kWarp;
+constexpr int kMostTotals = 128;
 
 // The weights of the labels, summed by blocks of total_weight_kernel.
 struct TotalWeights {

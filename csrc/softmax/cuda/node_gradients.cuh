@@ -48,6 +48,16 @@ struct TileGradients : TileNodes<Tile, with_gradient> {
     }
   }
 
+  // Leaves zero for all staged classes, for as long as nothing else is kept.
+  __device__ __forceinline__ void clear_corners() const {
+    float* to = own_corner();
+    for (int k = 0; k < kTileClasses; ++k) {
+      float corner[4] = {0, 0, 0, 0};
+      keep(corner, to);
+      to += Tile::kCornerPitch;
+    }
+  }
+
   // Where class c's gradient of a node goes, null for nowhere.
   __device__ __forceinline__ float* destination(int node, int32_t c) const {
     const auto step = static_cast<uint32_t>(output_step[node]);

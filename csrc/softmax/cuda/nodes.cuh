@@ -48,6 +48,7 @@ struct TileNodes {
   double* scratch;            // of a thread
   int* flags;      // is a score far from the node's largest? is there a pixel to compute again?
   float* corners;  // of a staged class, corner and cell: sums
+  int* place;      // of the tile: image, row and column
   int32_t* row_begins;     // of a row of cells, and of the one after the last: its first pixels
   int32_t* column_begins;  // likewise
   float* part_y;           // of a row of parts: Part::y, and behind those of all rows Part::y_step
@@ -63,6 +64,7 @@ struct TileNodes {
     scratch = reinterpret_cast<double*>(bytes + Shared::kScratch);
     staged = reinterpret_cast<float*>(bytes + Shared::kStaged);
     maxima = reinterpret_cast<float*>(bytes + Shared::kMaxima);
+    place = reinterpret_cast<int*>(bytes + Shared::kPlace);
     flags = reinterpret_cast<int*>(bytes + Shared::kFlags);
     corners = reinterpret_cast<float*>(bytes + Shared::kCorners);
     row_begins = reinterpret_cast<int32_t*>(bytes + Shared::kRowBegins);
@@ -72,15 +74,9 @@ struct TileNodes {
   }
 
   // Of the tile: its image, and its first row and column of cells.
-  __device__ __forceinline__ int image() const {
-    return static_cast<int>(blockIdx.x) / (tiles.grid.rows * tiles.grid.columns);
-  }
-  __device__ __forceinline__ int first_row() const {
-    return static_cast<int>(blockIdx.x) / tiles.grid.columns % tiles.grid.rows * Tile::kRows;
-  }
-  __device__ __forceinline__ int first_column() const {
-    return static_cast<int>(blockIdx.x) % tiles.grid.columns * Tile::kColumns;
-  }
+  __device__ __forceinline__ int image() const { return place[0]; }
+  __device__ __forceinline__ int first_row() const { return place[1]; }
+  __device__ __forceinline__ int first_column() const { return place[2]; }
 
   // A thread's cell, which of the cell's threads it is, and its part of the cell: found again where
   // they are used, rather than kept.
@@ -127,16 +123,27 @@ struct TileNodes {
     return top_left + i * Tile::kNodeColumns + j;
   }
 
-  // Where the cells begin, and where in them the parts do. To be followed by a barrier.
+  // Where the tile is, where its cells begin, and where in them the parts do. To be followed by a
+  // barrier.
   __device__ __forceinline__ void find_cells() const {
     constexpr int kRowTurns = Tile::kRows * Tile::kSegments + 1;
     constexpr int kColumnTurns = Tile::kColumns * Tile::kSegments + 1;
     static_assert(kRowTurns <= kWarp && kWarp + kColumnTurns <= kTileThreads);
+    const auto rows = static_cast<unsigned>(tiles.grid.rows);
+    const auto columns = static_cast<unsigned>(tiles.grid.columns);
+    const unsigned tile_row = blockIdx.x / columns, image = tile_row / rows;
+    const int first_row = static_cast<int>(tile_row - image * rows) * Tile::kRows;
+    const int first_column = static_cast<int>(blockIdx.x - tile_row * columns) * Tile::kColumns;
+    if (thread == 0) {
+      place[0] = static_cast<int>(image);
+      place[1] = first_row;
+      place[2] = first_column;
+    }
     if (thread < kRowTurns) {
-      find_part(tiles.grid.y, tiles.grid.steps.y, first_row(), thread, kRowTurns - 1, row_begins,
+      find_part(tiles.grid.y, tiles.grid.steps.y, first_row, thread, kRowTurns - 1, row_begins,
                 part_y);
     } else if (thread >= kWarp && thread < kWarp + kColumnTurns) {
-      find_part(tiles.grid.x, tiles.grid.steps.x, first_column(), thread - kWarp, kColumnTurns - 1,
+      find_part(tiles.grid.x, tiles.grid.steps.x, first_column, thread - kWarp, kColumnTurns - 1,
                 column_begins, part_x);
     }
   }

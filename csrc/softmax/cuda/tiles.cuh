@@ -188,7 +188,8 @@ struct NodeShared {
       kColumnBegins + 4 * (Tile::kColumns + 1);                  // two float a row of parts
   static constexpr int kPartX = kPartY + 8 * kRowParts;          // likewise
   static constexpr int kOutputStep = kPartX + 8 * kColumnParts;  // int32 a node
-  static constexpr int kFlags = kOutputStep + 4 * Tile::kNodes;  // two int
+  static constexpr int kPlace = kOutputStep + 4 * Tile::kNodes;  // three int
+  static constexpr int kFlags = kPlace + 12;                     // two int
   static constexpr int kCorners = kFlags + 8;                    // float a class, corner and cell
   static constexpr int kBytes =
       (kCorners + (with_gradient ? 4 * kTileClasses * Tile::kCornerPitch : 0) + 15) / 16 * 16;
