@@ -224,3 +224,24 @@ def test_scale_gradient(
     emulation.set_device(multiprocessors=1)
     emulation.call("scale_gradient", SCORES.index(dtype), count, gradient, scalar)
     assert torch.equal(gradient.nan_to_num(7), expected.nan_to_num(7))
+
+
+@pytest.mark.parametrize("layout", [CONTIGUOUS, CHANNELS_LAST])
+@pytest.mark.parametrize(("classes", "reads_labels_twice"), [(8, True), (7, False)])
+def test_a_mean_touches_the_smaller_of_labels_and_gradient_twice(
+    emulation: Emulation, classes: int, reads_labels_twice: bool, layout: torch.memory_format
+) -> None:
+    """Eight bytes a node and class, read and written, against 64 labels of a byte."""
+    generator = torch.Generator().manual_seed(4)
+    case = Case(scaling((3, 5), 8), gradient_layout=layout)
+    input = scores(generator, (2, classes, 3, 5))
+    target = labels(generator, (2, 24, 40), classes)
+    check(emulation, case, input, target, side=8)
+    launched = []
+    emulation.take_launches(lambda launch: launched.append(launch.kernel))
+    try:
+        call(emulation, case, input, target, mean=True)
+    finally:
+        emulation.take_launches(None)
+    assert any("total_weight_kernel" in kernel for kernel in launched) == reads_labels_twice
+    assert any("scale_kernel" in kernel for kernel in launched) != reads_labels_twice

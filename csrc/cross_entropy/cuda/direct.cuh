@@ -27,7 +27,7 @@ struct DirectArgs {
   accumulate_t* losses;             // (N, H, W) or null
   PartialLoss* partials;            // one a block, or null
   PixelSum<accumulate_t>* sums;     // (N, H, W) or null
-  TotalWeights totals;              // that the gradient is divided by
+  const accumulate_t* scale;        // of the gradient, or null: one
 };
 
 // A block takes a piece of a row of pixels, a thread a pixel.
@@ -113,7 +113,7 @@ __global__ void __launch_bounds__(kDirectThreads, 4)
       problem.shape.batch * problem.shape.channels * y_axis.input_size * x_axis.input_size;
   const int64_t groups = static_cast<int>(blockDim.x) / lanes;
   const int lane = static_cast<int>(threadIdx.x) % lanes;
-  const auto scale = mean_scale<accumulate_t>(args.totals, shared_memory<double>());
+  const accumulate_t scale = args.scale == nullptr ? 1 : *args.scale;
 
   for (int64_t first = blockIdx.x * groups; first < elements; first += gridDim.x * groups) {
     const int64_t element = first + static_cast<int>(threadIdx.x) / lanes;
@@ -163,6 +163,12 @@ __global__ void __launch_bounds__(kDirectThreads, 4)
   }
 }
 
+// Of the gradient.
+inline int64_t elements_of(const CrossEntropy& problem) {
+  const BilinearShape& shape = problem.shape;
+  return shape.batch * shape.channels * shape.y.input_size * shape.x.input_size;
+}
+
 inline int64_t direct_blocks(const CrossEntropy& problem) {
   const BilinearShape& shape = problem.shape;
   return shape.batch * shape.y.output_size * row_pieces(shape.x.output_size);
@@ -184,14 +190,12 @@ template <typename scalar_t>
 void launch_direct_gradient(const DirectArgs<scalar_t>& args, accumulate_of<scalar_t>* gradient,
                             const PlaneStrides& gradient_strides, cudaStream_t stream) {
   const BilinearShape& shape = args.problem.shape;
-  const int64_t elements = shape.batch * shape.channels * shape.y.input_size * shape.x.input_size;
   const int64_t columns = 2 * shape.x.output_size / shape.x.input_size;  // that read an element
   const int lanes = columns >= 32 ? 32 : columns >= 8 ? 8 : 1;
   launch(direct_gradient_kernel<scalar_t>,
-         dim3(static_cast<unsigned>(
-             smaller(ceil_divide(elements * lanes, kDirectThreads), kMostDirectBlocks))),
-         dim3(kDirectThreads), kDirectThreads * sizeof(double), stream, args, gradient,
-         gradient_strides, lanes);
+         dim3(static_cast<unsigned>(smaller(
+             ceil_divide(elements_of(args.problem) * lanes, kDirectThreads), kMostDirectBlocks))),
+         dim3(kDirectThreads), 0, stream, args, gradient, gradient_strides, lanes);
 }
 
 }  // namespace cross_entropy

@@ -1,6 +1,6 @@
-// What the sums over blocks become: the total weight of the labels, found before the loss where its
-// gradient is that of a mean, and the loss. In an order fixed by the shape. And the factor of a
-// gradient in a backward pass.
+// What the sums over blocks become: the loss, and the total weight of the labels, which a pass of
+// its own finds before the loss where its gradient is to be that of a mean at once. In an order
+// fixed by the shape. And the factor of a gradient that is there: of a mean, or in a backward pass.
 #pragma once
 
 #include "common/cuda/launch.cuh"
@@ -11,8 +11,8 @@ namespace cross_entropy {
 
 constexpr int kFinishThreads = 256;
 constexpr size_t kFinishScratch = kFinishThreads / kWarp * sizeof(double);
-constexpr int kTotalThreads = 256, kTotalWarps = kTotalThreads / kWarp;
-constexpr int kMostTotals = 512;
+constexpr int kTotalThreads = 512, kTotalWarps = kTotalThreads / kWarp;
+constexpr int kMostTotals = 128;
 
 // The weights of the labels, summed by blocks of total_weight_kernel.
 struct TotalWeights {
@@ -31,12 +31,14 @@ __device__ __forceinline__ double total_weight_of(const TotalWeights& totals, do
 
 // What a gradient of the sum is to be multiplied by. The mean over nothing has no gradient.
 template <typename accumulate_t>
-__device__ __forceinline__ accumulate_t mean_scale(const TotalWeights& totals, double* scratch) {
-  if (totals.sums == nullptr) {
-    return 1;
-  }
-  const auto total = static_cast<accumulate_t>(total_weight_of(totals, scratch));
+__device__ __forceinline__ accumulate_t scale_of_mean(accumulate_t total) {
   return total == 0 ? accumulate_t(0) : 1 / total;
+}
+template <typename accumulate_t>
+__device__ __forceinline__ accumulate_t mean_scale(const TotalWeights& totals, double* scratch) {
+  return totals.sums == nullptr
+             ? accumulate_t(1)
+             : scale_of_mean(static_cast<accumulate_t>(total_weight_of(totals, scratch)));
 }
 
 // A warp takes rows of the target in turn, a lane every 32nd label of a row, several at a time.
@@ -111,9 +113,10 @@ template <typename accumulate_t>
 struct FinishLoss {
   const PartialLoss* partials;
   int64_t count;
-  TotalWeights totals;
+  bool mean;
   accumulate_t* loss;
   accumulate_t* total_weight;
+  accumulate_t* scale;  // of the gradient, or null
 
   __device__ __forceinline__ void operator()(double* scratch) const {
     double loss_sum = 0, weight_sum = 0;
@@ -123,15 +126,14 @@ struct FinishLoss {
     }
     loss_sum = block_sum(loss_sum, scratch);
     weight_sum = block_sum(weight_sum, scratch);
-    const bool mean = totals.sums != nullptr;
-    if (mean) {
-      weight_sum = total_weight_of(totals, scratch);
-    }
     if (threadIdx.x == 0) {
       const auto sum = static_cast<accumulate_t>(loss_sum);
       const auto total = static_cast<accumulate_t>(weight_sum);
       *loss = mean ? sum / total : sum;
       *total_weight = total;
+      if (scale != nullptr) {
+        *scale = mean ? scale_of_mean(total) : 1;
+      }
     }
   }
 };
@@ -148,28 +150,41 @@ void launch_finish_loss(const FinishLoss<accumulate_t>& finish, cudaStream_t str
          finish);
 }
 
-// gradient[i] *= *factor, but where that is one. A thread takes every so many-th element.
+// gradient[i] *= *factor, but where that is one. A thread takes every so many-th vector, and of
+// what is left behind the `vectors` every so many-th element.
 template <typename T>
 __global__ void __launch_bounds__(kFinishThreads)
-    scale_kernel(T* gradient, int64_t count, const T* factor) {
+    scale_kernel(T* gradient, int64_t vectors, int64_t count, const T* factor) {
+  constexpr int kVector = 16 / sizeof(T);
   const T scale = *factor;
   if (scale == 1) {
     return;
   }
+  const int64_t first = static_cast<int64_t>(blockIdx.x) * kFinishThreads + threadIdx.x;
   const int64_t step = static_cast<int64_t>(gridDim.x) * kFinishThreads;
+  auto* const whole = reinterpret_cast<Vector<T, kVector>*>(gradient);
 #pragma unroll 4
-  for (int64_t i = static_cast<int64_t>(blockIdx.x) * kFinishThreads + threadIdx.x; i < count;
-       i += step) {
+  for (int64_t i = first; i < vectors; i += step) {
+    Vector<T, kVector> vector = whole[i];
+#pragma unroll
+    for (T& value : vector.values) {
+      value *= scale;
+    }
+    whole[i] = vector;
+  }
+  for (int64_t i = kVector * vectors + first; i < count; i += step) {
     gradient[i] *= scale;
   }
 }
 
 template <typename T>
 void launch_scale(T* gradient, int64_t count, const T* factor, cudaStream_t stream) {
-  const int64_t blocks = smaller<int64_t>(ceil_divide(count, kFinishThreads),
+  constexpr int64_t kVector = 16 / sizeof(T);
+  const int64_t vectors = reinterpret_cast<uintptr_t>(gradient) % 16 == 0 ? count / kVector : 0;
+  const int64_t blocks = smaller<int64_t>(ceil_divide(ceil_divide(count, kVector), kFinishThreads),
                                           16 * int64_t{device_limits().multiprocessors});
   launch(scale_kernel<T>, dim3(static_cast<unsigned>(blocks)), dim3(kFinishThreads), 0, stream,
-         gradient, count, factor);
+         gradient, vectors, count, factor);
 }
 
 }  // namespace cross_entropy

@@ -23,11 +23,29 @@ inline size_t padded_bytes(int64_t count, size_t size) {
 template <typename scalar_t>
 TileGrid grid_of(const CrossEntropy& problem) {
   // Labels are kept in 16 bits, of which two values are no class.
-  return problem.shape.channels <= kInvalidCode ? tile_grid<scalar_t>(problem.shape) : TileGrid{};
+  return problem.shape.channels <= kInvalidCode
+             ? tile_grid<scalar_t>(problem.shape, problem.input_strides)
+             : TileGrid{};
 }
+
+// In a workspace before all else: the sums of total_weight_kernel, and a scale of the gradient.
+constexpr size_t kTotalsBytes = (kMostTotals + 2) * sizeof(double);
 
 inline int64_t pixels_of(const CrossEntropy& problem) {
   return problem.shape.batch * problem.shape.y.output_size * problem.shape.x.output_size;
+}
+
+// Whether the gradient of a mean is scaled once it is there, because that touches less memory than
+// reading the labels before. There must be nothing between its elements.
+inline bool scales_afterwards(const CrossEntropy& problem, const PlaneStrides& gradient) {
+  const BilinearShape& shape = problem.shape;
+  const int64_t width = shape.x.input_size, plane = shape.y.input_size * width;
+  const bool is_planar = gradient.column == 1 && gradient.row == width && gradient.channel == plane;
+  const bool is_interleaved = gradient.channel == 1 && gradient.column == shape.channels &&
+                              gradient.row == shape.channels * width;
+  return (is_planar || is_interleaved) && gradient.batch == shape.channels * plane &&
+         2 * static_cast<int64_t>(sizeof(float)) * elements_of(problem) <
+             pixels_of(problem) * kLabelBytes[problem.target.type];
 }
 
 // The tile kernel's arguments but for what is to come of each loss.
@@ -70,14 +88,13 @@ template <typename scalar_t>
 size_t cross_entropy_workspace(const CrossEntropy& problem, bool with_gradient) {
   using namespace cross_entropy;
   const TileGrid grid = grid_of<scalar_t>(problem);
-  const size_t totals = padded_bytes(kMostTotals, sizeof(double));
   if (grid.side != 0) {
-    return totals + padded_bytes(grid.count, sizeof(PartialLoss)) +
+    return kTotalsBytes + padded_bytes(grid.count, sizeof(PartialLoss)) +
            (with_gradient ? padded_bytes(rim_floats(grid, problem.shape.channels), sizeof(float))
                           : 0);
   }
   const int64_t pixels = pixels_of(problem);
-  return totals + padded_bytes(direct_blocks(problem), sizeof(PartialLoss)) +
+  return kTotalsBytes + padded_bytes(direct_blocks(problem), sizeof(PartialLoss)) +
          (with_gradient ? padded_bytes(pixels, sizeof(PixelSum<accumulate_of<scalar_t>>)) : 0);
 }
 
@@ -93,14 +110,12 @@ void launch_cross_entropy(const CrossEntropy& problem, bool mean, const scalar_t
   using namespace cross_entropy;
   using accumulate_t = accumulate_of<scalar_t>;
   const TileGrid grid = grid_of<scalar_t>(problem);
-  TotalWeights totals{};
-  if (mean) {
-    totals = launch_total_weight(problem, class_terms(problem, weight),
-                                 static_cast<double*>(workspace), stream);
-  }
-  workspace = static_cast<unsigned char*>(workspace) + padded_bytes(kMostTotals, sizeof(double));
-  auto* partials = static_cast<PartialLoss*>(workspace);
-  FinishLoss<accumulate_t> finish{partials, 0, totals, loss, total_weight};
+  auto* const totals = static_cast<double*>(workspace);
+  auto* const scale = reinterpret_cast<accumulate_t*>(totals + kMostTotals);
+  workspace = static_cast<unsigned char*>(workspace) + kTotalsBytes;
+  auto* const partials = static_cast<PartialLoss*>(workspace);
+  const bool scaled = mean && gradient != nullptr;
+  FinishLoss<accumulate_t> finish{partials, 0, mean, loss, total_weight, scaled ? scale : nullptr};
   if constexpr (!std::is_same_v<scalar_t, double>) {
     if (grid.side != 0) {
       finish.count = grid.count;
@@ -108,26 +123,30 @@ void launch_cross_entropy(const CrossEntropy& problem, bool mean, const scalar_t
           static_cast<unsigned char*>(workspace) + padded_bytes(grid.count, sizeof(PartialLoss));
       TileArgs args = tile_args(problem, grid, input, weight, gradient, gradient_strides, rims);
       args.partials = partials;
-      args.totals = totals;
-      launch_tiles(args, stream, finish);
-      if (gradient != nullptr) {
-        return;
+      const bool afterwards = scaled && scales_afterwards(problem, gradient_strides);
+      if (scaled && !afterwards) {
+        args.totals = launch_total_weight(problem, args.terms, totals, stream);
       }
+      launch_tiles(args, stream, finish);
+      if (gradient == nullptr) {
+        launch_finish_loss(finish, stream);
+      } else if (afterwards) {
+        launch_scale(gradient, elements_of(problem), scale, stream);
+      }
+      return;
     }
   }
-  if (grid.side == 0) {
-    finish.count = direct_blocks(problem);
-    auto* sums = reinterpret_cast<PixelSum<accumulate_t>*>(
-        static_cast<unsigned char*>(workspace) + padded_bytes(finish.count, sizeof(PartialLoss)));
-    const DirectArgs<scalar_t> args{
-        problem, input,    class_terms(problem, weight),         nullptr,
-        nullptr, partials, gradient == nullptr ? nullptr : sums, totals};
-    launch_direct_loss(args, stream);
-    if (gradient != nullptr) {
-      launch_direct_gradient(args, gradient, gradient_strides, stream);
-    }
-  }
+  finish.count = direct_blocks(problem);
+  auto* sums = reinterpret_cast<PixelSum<accumulate_t>*>(
+      static_cast<unsigned char*>(workspace) + padded_bytes(finish.count, sizeof(PartialLoss)));
+  const DirectArgs<scalar_t> args{
+      problem, input,    class_terms(problem, weight),         nullptr,
+      nullptr, partials, gradient == nullptr ? nullptr : sums, finish.scale};
+  launch_direct_loss(args, stream);
   launch_finish_loss(finish, stream);
+  if (gradient != nullptr) {
+    launch_direct_gradient(args, gradient, gradient_strides, stream);
+  }
 }
 
 // losses: (N, H, W), zero where the label is ignored.
@@ -145,7 +164,7 @@ void launch_cross_entropy_pixels(const CrossEntropy& problem, const scalar_t* in
     }
   }
   launch_direct_loss<scalar_t>(
-      {problem, input, class_terms(problem, weight), nullptr, losses, nullptr, nullptr, {}},
+      {problem, input, class_terms(problem, weight), nullptr, losses, nullptr, nullptr, nullptr},
       stream);
 }
 
@@ -181,7 +200,7 @@ void launch_cross_entropy_pixels_backward(
                                   nullptr,
                                   nullptr,
                                   static_cast<PixelSum<accumulate_of<scalar_t>>*>(workspace),
-                                  {}};
+                                  nullptr};
   launch_direct_loss(args, stream);
   launch_direct_gradient(args, gradient, gradient_strides, stream);
 }

@@ -52,8 +52,8 @@ __device__ __forceinline__ double exact_loss(const TileBlock<Tile, with_gradient
   return log_sum;
 }
 
-// Where all pixels that count have the same factor: the sum of their log-sums. Leaves factor / sum
-// in `sum`.
+// Where all pixels that count have the same factor: the sum of their log-sums. Leaves that factor,
+// scaled, over the sum in `sum`.
 template <typename Tile, bool with_gradient>
 __device__ __forceinline__ float logs_and_factors(const TileBlock<Tile, with_gradient>& block,
                                                   float factor, float (&sum)[Tile::kPixels]) {
@@ -113,13 +113,14 @@ __global__ void __launch_bounds__(kTileThreads, Tile::kBlocks)
   }
   __syncthreads();
 
+  const int busy = opaque(block.is_idle() ? 0 : -1);
   float sum[Tile::kPixels];
 #pragma unroll
   for (float& value : sum) {
     value = 0;
   }
   sweep(block, [&](int32_t first, int count, const float* staged) {
-    add_powers_of_stage(block, staged, count, sum);
+    add_powers_of_stage(block, staged, count & busy, sum);
     if constexpr (!with_gradient) {
       block.take_labels(first, count, staged);
     }
@@ -127,9 +128,12 @@ __global__ void __launch_bounds__(kTileThreads, Tile::kBlocks)
 
   float log_sums = 0;
   const float all_smooth = *block.all_smooth, unweighted = terms.hard + all_smooth;
+  const float scale = *block.scale;
   bool any_small = false;
-  if (block.has_one_factor(sum)) {
-    log_sums = unweighted * logs_and_factors(block, unweighted, sum);
+  if (busy == 0) {
+    // The sums are zero, and so are the factors.
+  } else if (block.has_one_factor(sum)) {
+    log_sums = unweighted * logs_and_factors(block, unweighted * scale, sum);
   } else {
 #pragma unroll
     for (int j = 0; j < Tile::kSide; ++j) {
@@ -160,7 +164,7 @@ __global__ void __launch_bounds__(kTileThreads, Tile::kBlocks)
           if (with_gradient && args.grad_output != nullptr && counts) {
             factor *= block.grad_output(j, i);
           }
-          pixel = small ? -INFINITY : factor * reciprocal_fast(powers);
+          pixel = small ? -INFINITY : factor * scale * reciprocal_fast(powers);
         }
       }
     }
@@ -183,19 +187,19 @@ __global__ void __launch_bounds__(kTileThreads, Tile::kBlocks)
   }
 
   if constexpr (with_gradient) {
+    if (busy == 0) {
+      block.clear_corners();
+    }
     sweep(block, [&](int32_t first, int count, const float* staged) {
-      sum_corners_of_stage(block, staged, count, sum);
+      sum_corners_of_stage(block, staged, count & busy, sum);
       block.take_labels(first, count, staged);
       __syncthreads();
-      const float scale = *block.scale;
       if (terms.smooth == 0) {
-        block.set_gradients(first, count, [&](int, int, float sum) { return sum * scale; });
+        block.set_gradients(first, count, [&](int, int, float sum) { return sum; });
       } else {
         block.set_gradients(first, count, [&](int k, int node, float sum) {
           const float valid = block.valid[node];
-          const float smoothing =
-              valid == 0 ? 0 : terms.smooth * terms.weight_of(first + k) * valid;
-          return (sum - smoothing) * scale;
+          return valid == 0 ? sum : sum - terms.smooth * terms.weight_of(first + k) * valid;
         });
       }
     });

@@ -219,10 +219,9 @@ struct TileLabels : TileGradients<Tile, with_gradient> {
   // Adds the weights of such a rectangle.
   __device__ __forceinline__ void add_run(CornerWeights<float>& sums, int j, int i, int columns,
                                           int rows) const {
-    const PixelSteps& steps = args.tiles.grid.steps;
     const Part own = part();
-    sums.add(grad_output(j, i), columns, fmaf(static_cast<float>(i), steps.x, own.x), steps.x, rows,
-             fmaf(static_cast<float>(j), steps.y, own.y), steps.y);
+    sums.add(grad_output(j, i), columns, fmaf(static_cast<float>(i), own.x_step, own.x), own.x_step,
+             rows, fmaf(static_cast<float>(j), own.y_step, own.y), own.y_step);
   }
   __device__ __forceinline__ void add_run(CornerWeights<double>& sums, int j, int i, int columns,
                                           int rows) const {
@@ -252,7 +251,6 @@ struct TileLabels : TileGradients<Tile, with_gradient> {
       }
       return sums;
     }
-    const PixelSteps& steps = args.tiles.grid.steps;
     const Part own = part();
     const uint32_t both = wanted * 0x10001u;
 #pragma unroll 1
@@ -265,8 +263,8 @@ struct TileLabels : TileGradients<Tile, with_gradient> {
         found += ((row.pairs[i / 2] ^ both) & half) == 0 ? 1 + 256 * i : 0;
       }
       const auto count = static_cast<float>(found & 255), places = static_cast<float>(found >> 8);
-      sums.add_row(fmaf(places, steps.x, count * own.x), count,
-                   fmaf(static_cast<float>(j), steps.y, own.y));
+      sums.add_row(fmaf(places, own.x_step, count * own.x), count,
+                   fmaf(static_cast<float>(j), own.y_step, own.y));
     }
     return sums;
   }

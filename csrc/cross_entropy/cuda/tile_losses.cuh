@@ -24,7 +24,7 @@ struct TileBlock : TileLabels<Tile, with_gradient> {
   double* smoothed;   // of a node: the sum over classes of weight times (score less the largest)
   float* weights;     // of the labels of a thread
   unsigned* found;    // of a thread: the classes of its labels modulo 32
-  float* valid;       // of a node: the weights of the pixels that count
+  float* valid;       // of a node: the weights of the pixels that count, times `scale`
   float* all_smooth;  // smooth_total
   float* scale;       // mean_scale: of the gradient
 
@@ -42,7 +42,7 @@ struct TileBlock : TileLabels<Tile, with_gradient> {
   // Finds `smoothed` of the block's nodes.
   __device__ __forceinline__ void find_smoothed() const {
     with_scores(args.tiles.input, args.tiles.type, [&](const auto* scores) {
-      this->each_own_node(1, [&](int node) {
+      this->each_own_node(2, [&](int node) {
         double sum = 0;
         if (this->input[node] != kNoNode) {
           const auto* from = scores + this->input[node];
@@ -62,7 +62,7 @@ struct TileBlock : TileLabels<Tile, with_gradient> {
   }
   // And `valid`, from what note_labels() left.
   __device__ __forceinline__ void find_valid() const {
-    this->each_own_node(1, [&](int node) { valid[node] = this->sum_around(0, node); });
+    this->each_own_node(2, [&](int node) { valid[node] = *scale * this->sum_around(0, node); });
   }
 
   // Looks through the thread's labels: which classes there are, the sum of their weights, an
@@ -134,6 +134,13 @@ struct TileBlock : TileLabels<Tile, with_gradient> {
     found[thread] = classes;
     weights[thread] = static_cast<float>(count);
     loss[thread] = invalid ? not_a_number<double>() : 0;
+  }
+
+  // Whether none of the warp's pixels counts, makes the loss NaN or has a loss of its own to be
+  // written. All of a warp come here.
+  __device__ __forceinline__ bool is_idle() const {
+    return args.losses == nullptr &&
+           __ballot_sync(kFullMask, found[thread] != 0 || loss[thread] != loss[thread]) == 0;
   }
 
   // Whether the thread's pixels, but for those that do not count, are met by one factor, and any
@@ -240,8 +247,8 @@ struct TileBlock : TileLabels<Tile, with_gradient> {
     const unsigned hits = (here >> turn | here << (32 - turn) % 32) & ((1u << count) - 1);
     const auto take = [&](int k, bool hit) {
       CornerWeights<float> sums;
+      const int32_t c = first + k;
       if (hit) {
-        const int32_t c = first + k;
         if (!with_gradient && args.losses != nullptr) {
           leave_labels(c, k, staged);
         } else {
@@ -252,13 +259,15 @@ struct TileBlock : TileLabels<Tile, with_gradient> {
                            return staged[k * Tile::kNodes + node] - this->maxima[node];
                          }));
         }
-        const float weight = terms.hard * terms.weight_of(c);
-#pragma unroll
-        for (float& sum : sums.at) {
-          sum = sum != 0 ? sum * -weight : 0;
-        }
       }
       if constexpr (with_gradient) {
+        if (hit) {
+          const float weight = *scale * (terms.hard * terms.weight_of(c));
+#pragma unroll
+          for (float& sum : sums.at) {
+            sum = sum != 0 ? sum * -weight : 0;
+          }
+        }
         this->add(sums.at, this->own_corner() + k * Tile::kCornerPitch);
       }
     };

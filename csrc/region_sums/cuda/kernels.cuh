@@ -44,8 +44,9 @@ inline __global__ void finish_region_sums_kernel(const double* part_sums,
 template <typename scalar_t>
 TileGrid grid_of(const RegionSums& problem, bool squared) {
   // Labels are kept in 16 bits, of which two values are no class.
-  return !squared && problem.shape.channels <= kInvalidCode ? tile_grid<scalar_t>(problem.shape)
-                                                            : TileGrid{};
+  return !squared && problem.shape.channels <= kInvalidCode
+             ? tile_grid<scalar_t>(problem.shape, problem.input_strides)
+             : TileGrid{};
 }
 
 inline int64_t blocks_of(const RegionSums& problem, const TileGrid& grid) {

@@ -82,7 +82,6 @@ __global__ void __launch_bounds__(kTileThreads, 2)
   bool any_small = false;
   {
     const Part part = block.part();
-    const PixelSteps& steps = args.tile.tiles.grid.steps;
     uint32_t current = kIgnoredCode;
     Corners corners{0, 0, 0, 0};
     float of_label = 0, weight = 0;
@@ -90,7 +89,7 @@ __global__ void __launch_bounds__(kTileThreads, 2)
     for (int j = 0; j < Tile::kSide; ++j) {
       if (opaque(block.thread) >= 0) {  // labels of one row at a time
         const auto codes = block.row_codes(j);
-        const float y = fminf(fmaf(static_cast<float>(j), steps.y, part.y), 1.0f);
+        const float y = fminf(fmaf(static_cast<float>(j), part.y_step, part.y), 1.0f);
 #pragma unroll
         for (int i = 0; i < Tile::kSide; ++i) {
           const int pixel = j * Tile::kSide + i;
@@ -116,7 +115,7 @@ __global__ void __launch_bounds__(kTileThreads, 2)
           const bool counts = code != kIgnoredCode && !small;
           any_small = any_small || small;
           const float v = counts ? reciprocal_fast(inverse[pixel]) : 0;
-          const float x = fminf(fmaf(static_cast<float>(i), steps.x, part.x), 1.0f);
+          const float x = fminf(fmaf(static_cast<float>(i), part.x_step, part.x), 1.0f);
           const float left = between(corners.top_left, corners.bottom_left, y, j == 0);
           const float right = between(corners.top_right, corners.bottom_right, y, j == 0);
           const float p = exp2_fast(kNatsToBits * between(left, right, x, i == 0)) * v;

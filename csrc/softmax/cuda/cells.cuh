@@ -34,9 +34,12 @@ constexpr float kTooFar = -60;
 constexpr float kSmallestSum = 9.0949470e-13f;  // 2^-40
 constexpr float kNatsToBits = static_cast<float>(kLog2E);
 
-// A thread's part of a cell: where its first pixel lies between the nodes, in [0, 1].
+// A thread's part of a cell: where its first pixel lies between the nodes, in [0, 1], and from
+// there to the next pixel. Beyond a clamped border, where nodes are equal, all pixels lie on the
+// inner one.
 struct Part {
   float x, y;
+  float x_step, y_step;
 };
 
 // Keeps the compiler from computing what follows from a value ahead of a loop, in more registers
@@ -115,8 +118,7 @@ __device__ __forceinline__ void add_powers(const Exponents& exponents,
 // computes it.
 template <typename Tile, typename Factors>
 __device__ __forceinline__ void corner_sums(const Exponents& exponents, const Part& part,
-                                            const PixelSteps& steps, const Factors& u,
-                                            float (&corner)[4]) {
+                                            const Factors& u, float (&corner)[4]) {
   constexpr int kSide = Tile::kSide;
   float ratio = exp2_fast(fmaf(static_cast<float>(kSide - 1), exponents.twist, exponents.across));
   const float untwist = exp2_fast(-exponents.twist), down = exp2_fast(exponents.down);
@@ -147,11 +149,11 @@ __device__ __forceinline__ void corner_sums(const Exponents& exponents, const Pa
   }
   const float start = exp2_fast(exponents.start);
   sum *= start;
-  const float scale_x = start * steps.x, scale_y = start * steps.y;
+  const float scale_x = start * part.x_step, scale_y = start * part.y_step;
   const float right = fmaf(part.x, sum, scale_x * sum_x);
   const float sum_down = scale_y * sum_y;
   const float bottom = fmaf(part.y, sum, sum_down);
-  const float right_down = fmaf(part.x, sum_down, scale_y * steps.x * sum_xy);
+  const float right_down = fmaf(part.x, sum_down, scale_y * part.x_step * sum_xy);
   corner[3] = fmaf(part.y, right, right_down);
   corner[1] = right - corner[3];
   corner[2] = bottom - corner[3];
@@ -184,25 +186,26 @@ __device__ __forceinline__ void add_powers(const Exponents& exponents, float fac
 }
 
 // a + (b - a) t where t is in (0, 1]; at a cell's first nodes t may be zero, and b is not read.
+// Equal ones may be infinite.
 __device__ __forceinline__ float between(float a, float b, float t, bool first) {
-  return first && t == 0 ? a : (1 - t) * a + t * b;
+  return a == b || (first && t == 0) ? a : (1 - t) * a + t * b;
 }
 
 // The same, pixel by pixel: for scores of any range. Calls body(j, i, power, x, y) with the pixel's
 // weights of the right and the lower nodes.
 template <typename Tile, typename Body>
 __device__ __forceinline__ void each_power(const Corners& corners, const Part& part,
-                                           const PixelSteps& steps, const Body& body) {
+                                           const Body& body) {
 #pragma unroll
   for (int j = 0; j < Tile::kSide; ++j) {
     // Rows share nothing: there are too few registers.
     const float first_x = opaque(part.x);
-    const float y = fminf(fmaf(static_cast<float>(j), steps.y, part.y), 1.0f);
+    const float y = fminf(fmaf(static_cast<float>(j), part.y_step, part.y), 1.0f);
     const float left = between(corners.top_left, corners.bottom_left, y, j == 0);
     const float right = between(corners.top_right, corners.bottom_right, y, j == 0);
 #pragma unroll
     for (int i = 0; i < Tile::kSide; ++i) {
-      const float x = fminf(fmaf(static_cast<float>(i), steps.x, first_x), 1.0f);
+      const float x = fminf(fmaf(static_cast<float>(i), part.x_step, first_x), 1.0f);
       body(j, i, exp2_fast(kNatsToBits * between(left, right, x, i == 0)), x, y);
     }
   }
@@ -239,7 +242,7 @@ __device__ __forceinline__ void add_powers_of_any_range(const Corners& corners, 
     case Reach::kNothing:
       return;
     case Reach::kFar:
-      return each_power<Tile>(corners, part, steps, [&](int j, int i, float power, float, float) {
+      return each_power<Tile>(corners, part, [&](int j, int i, float power, float, float) {
         sum[j * Tile::kSide + i] += power;
       });
     case Reach::kNan:
@@ -261,7 +264,7 @@ __device__ __forceinline__ void add_powers_of_any_range(const Corners& corners, 
     case Reach::kNothing:
       return;
     case Reach::kFar:
-      return each_power<Tile>(corners, part, steps, [&](int j, int i, float power, float, float) {
+      return each_power<Tile>(corners, part, [&](int j, int i, float power, float, float) {
         sum[j * Tile::kSide + i] += power;
         weighted[j * Tile::kSide + i] += factor * power;
       });
@@ -279,14 +282,14 @@ __device__ __forceinline__ void corner_sums_of_any_range(const Corners& corners,
                                                          float (&corner)[4]) {
   const Reach class_reach = reach<Tile>(corners, part);
   if (class_reach == Reach::kNear) {
-    return corner_sums<Tile>(exponents(corners, part, steps), part, steps, u, corner);
+    return corner_sums<Tile>(exponents(corners, part, steps), part, u, corner);
   }
 #pragma unroll
   for (float& value : corner) {
     value = 0;
   }
   if (class_reach == Reach::kFar) {
-    each_power<Tile>(corners, part, steps, [&](int j, int i, float power, float x, float y) {
+    each_power<Tile>(corners, part, [&](int j, int i, float power, float x, float y) {
       // Nothing comes of a pixel that is ignored, whatever its scores.
       const float factor = u[j * Tile::kSide + i], value = factor != 0 ? factor * power : 0;
       const float right = i == 0 && x == 0 ? 0 : x * value;

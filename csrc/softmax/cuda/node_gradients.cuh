@@ -12,10 +12,10 @@ template <typename Tile, bool with_gradient>
 struct TileGradients : TileNodes<Tile, with_gradient> {
   using Nodes = TileNodes<Tile, with_gradient>;
   using Nodes::around;
-  using Nodes::borders;
   using Nodes::corners;
   using Nodes::each_own_node;
   using Nodes::output;
+  using Nodes::output_step;
   using Nodes::thread;
   using Nodes::tiles;
 
@@ -48,15 +48,20 @@ struct TileGradients : TileNodes<Tile, with_gradient> {
     }
   }
 
+  // Leaves zero for all staged classes, for as long as nothing else is kept.
+  __device__ __forceinline__ void clear_corners() const {
+    float* to = own_corner();
+    for (int k = 0; k < kTileClasses; ++k) {
+      float corner[4] = {0, 0, 0, 0};
+      keep(corner, to);
+      to += Tile::kCornerPitch;
+    }
+  }
+
   // Where class c's gradient of a node goes, null for nowhere.
   __device__ __forceinline__ float* destination(int node, int32_t c) const {
-    const uintptr_t place = output[node];
-    return place == 0 ? nullptr
-                      : reinterpret_cast<float*>(place & ~uintptr_t{1}) + c * step_of(place);
-  }
-  // From a class to the next one there.
-  __device__ __forceinline__ int64_t step_of(uintptr_t place) const {
-    return (place & 1) != 0 ? Tile::kRim : tiles.gradient_strides.channel;
+    const auto step = static_cast<uint32_t>(output_step[node]);
+    return step == 0 ? nullptr : output[node] + uint64_t{step} * static_cast<uint32_t>(c);
   }
 
   // Sets the gradients of the nodes for `count` classes to value(k, node, sum around it), in an
@@ -74,67 +79,39 @@ struct TileGradients : TileNodes<Tile, with_gradient> {
       }
       return;
     }
-    each_own_node(first / kTileClasses, [&](int node) {
-      const uintptr_t place = output[node];
-      if (place == 0) {
+    each_own_node(first, [&](int node) {
+      const auto step = static_cast<uint32_t>(output_step[node]);
+      if (step == 0) {
         return;
       }
-      float* to = destination(node, first);
-      const int64_t step = step_of(place);
-      if (borders[node] == 0) {
-        const Vector<uint16_t, 4> at = around[node];
-        const float *a = corners + at.values[0], *b = corners + at.values[1];
-        const float *c = corners + at.values[2], *d = corners + at.values[3];
+      float* const to = output[node] + uint64_t{step} * static_cast<uint32_t>(first);
+      const Vector<int32_t, 4> at = around[node];
+      const float *a = corners + at.values[0], *b = corners + at.values[1];
+      const float *c = corners + at.values[2], *d = corners + at.values[3];
+      const auto set = [&](uint32_t k) {
+        const uint32_t pitch = k * Tile::kCornerPitch;
+        to[uint64_t{step} * k] =
+            value(static_cast<int>(k), node, (a[pitch] + b[pitch]) + (c[pitch] + d[pitch]));
+      };
+      if (count == kTileClasses) {
 #pragma unroll
-        for (int k = 0; k < kTileClasses; ++k) {
-          if (k < count) {
-            const int pitch = k * Tile::kCornerPitch;
-            *to = value(k, node, (a[pitch] + b[pitch]) + (c[pitch] + d[pitch]));
-            to += step;
-          }
+        for (uint32_t k = 0; k < kTileClasses; ++k) {
+          set(k);
         }
-        return;
-      }
+      } else {
 #pragma unroll 1
-      for (int k = 0; k < count; ++k) {
-        *to = value(k, node, sum_around(k, node));
-        to += step;
+        for (uint32_t k = 0; k < static_cast<uint32_t>(count); ++k) {
+          set(k);
+        }
       }
     });
   }
 
-  // Adds up what the cells around a node hold for it. Beyond a clamped border cells hold sums for
-  // the same node twice.
+  // Adds up what the cells around a node hold for it.
   __device__ __forceinline__ float sum_around(int k, int node) const {
     const float* const sums = corners + k * Tile::kCornerPitch;
-    const Vector<uint16_t, 4> at = around[node];
-    float sum =
-        (sums[at.values[0]] + sums[at.values[1]]) + (sums[at.values[2]] + sums[at.values[3]]);
-    const int border = borders[node];
-    if (border != 0) {
-      const auto add = [&](bool there, int cells, int corner) {
-        const int place = at.values[cells];
-        if (there && place < 4 * Tile::kCells) {
-          sum += sums[corner * Tile::kCells + place % Tile::kCells];
-        }
-      };
-      const bool in_first_row = (border & kFirstRow) != 0, in_last_row = (border & kLastRow) != 0;
-      const bool in_first_column = (border & kFirstColumn) != 0;
-      const bool in_last_column = (border & kLastColumn) != 0;
-      add(in_first_row, 0, 1);
-      add(in_first_column, 0, 2);
-      add(in_first_row && in_first_column, 0, 0);
-      add(in_first_row, 1, 0);
-      add(in_last_column, 1, 3);
-      add(in_first_row && in_last_column, 1, 1);
-      add(in_last_row, 2, 3);
-      add(in_first_column, 2, 0);
-      add(in_last_row && in_first_column, 2, 2);
-      add(in_last_row, 3, 2);
-      add(in_last_column, 3, 1);
-      add(in_last_row && in_last_column, 3, 3);
-    }
-    return sum;
+    const Vector<int32_t, 4> at = around[node];
+    return (sums[at.values[0]] + sums[at.values[1]]) + (sums[at.values[2]] + sums[at.values[3]]);
   }
 };
 

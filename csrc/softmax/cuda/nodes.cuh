@@ -7,9 +7,15 @@
 namespace fcn_ext {
 namespace softmax {
 
-constexpr int64_t kNoNode = INT64_MIN;
-// What a node is on an axis whose border is clamped, where it is met again beyond the border.
-constexpr uint8_t kFirstRow = 1, kLastRow = 2, kFirstColumn = 4, kLastColumn = 8;
+constexpr int64_t kNoNode = INT64_MIN;  // all others are not negative
+
+// Whether a cell lies beyond a clamped border, where both its nodes are the one that is there.
+__device__ __forceinline__ bool before_border(const BilinearAxis& axis, int64_t cell) {
+  return axis.clamp && cell == 0;
+}
+__device__ __forceinline__ bool behind_border(const BilinearAxis& axis, int64_t cell) {
+  return axis.clamp && cell == axis.input_size;
+}
 
 // threadIdx.x, read anew wherever it is used: it is not worth a register.
 struct ThreadIndex {
@@ -32,33 +38,35 @@ struct TileNodes {
   const SoftmaxTiles& tiles;
   ThreadIndex thread;
 
-  int64_t* input;     // of a node: where its scores are, or kNoNode
-  uintptr_t* output;  // where its gradient is for class 0, or 0; odd on the rim, see destination
-  Vector<uint16_t, 4>* around;  // where the sums are that cells hold for it, see sum_around
+  int64_t* input;              // of a node: where its scores are, or kNoNode
+  float** output;              // where its gradient is for class 0: on the rim, a part of it
+  int32_t* output_step;        // from there to the next class; 0: nowhere
+  Vector<int32_t, 4>* around;  // where the sums are that cells hold for it, see sum_around
   float* staged;
   float* maxima;
   unsigned long long* exact;  // of a thread: pixels to compute again
   double* scratch;            // of a thread
-  int* flags;        // is a score far from the node's largest? is there a pixel to compute again?
-  float* corners;    // of a staged class, corner and cell: sums
-  uint8_t* borders;  // of a node
+  int* flags;      // is a score far from the node's largest? is there a pixel to compute again?
+  float* corners;  // of a staged class, corner and cell: sums
+  int* place;      // of the tile: image, row and column
   int32_t* row_begins;     // of a row of cells, and of the one after the last: its first pixels
   int32_t* column_begins;  // likewise
-  float* part_y;           // of a row of parts: Part::y
+  float* part_y;           // of a row of parts: Part::y, and behind those of all rows Part::y_step
   float* part_x;
 
   __device__ __forceinline__ explicit TileNodes(const SoftmaxTiles& given) : tiles(given) {
     auto* bytes = shared_memory<unsigned char>();
     input = reinterpret_cast<int64_t*>(bytes + Shared::kInput);
-    output = reinterpret_cast<uintptr_t*>(bytes + Shared::kOutput);
-    around = reinterpret_cast<Vector<uint16_t, 4>*>(bytes + Shared::kAround);
+    output = reinterpret_cast<float**>(bytes + Shared::kOutput);
+    output_step = reinterpret_cast<int32_t*>(bytes + Shared::kOutputStep);
+    around = reinterpret_cast<Vector<int32_t, 4>*>(bytes + Shared::kAround);
     exact = reinterpret_cast<unsigned long long*>(bytes + Shared::kExact);
     scratch = reinterpret_cast<double*>(bytes + Shared::kScratch);
     staged = reinterpret_cast<float*>(bytes + Shared::kStaged);
     maxima = reinterpret_cast<float*>(bytes + Shared::kMaxima);
+    place = reinterpret_cast<int*>(bytes + Shared::kPlace);
     flags = reinterpret_cast<int*>(bytes + Shared::kFlags);
     corners = reinterpret_cast<float*>(bytes + Shared::kCorners);
-    borders = bytes + Shared::kBorders;
     row_begins = reinterpret_cast<int32_t*>(bytes + Shared::kRowBegins);
     column_begins = reinterpret_cast<int32_t*>(bytes + Shared::kColumnBegins);
     part_y = reinterpret_cast<float*>(bytes + Shared::kPartY);
@@ -66,15 +74,9 @@ struct TileNodes {
   }
 
   // Of the tile: its image, and its first row and column of cells.
-  __device__ __forceinline__ int image() const {
-    return static_cast<int>(blockIdx.x) / (tiles.grid.rows * tiles.grid.columns);
-  }
-  __device__ __forceinline__ int first_row() const {
-    return static_cast<int>(blockIdx.x) / tiles.grid.columns % tiles.grid.rows * Tile::kRows;
-  }
-  __device__ __forceinline__ int first_column() const {
-    return static_cast<int>(blockIdx.x) % tiles.grid.columns * Tile::kColumns;
-  }
+  __device__ __forceinline__ int image() const { return place[0]; }
+  __device__ __forceinline__ int first_row() const { return place[1]; }
+  __device__ __forceinline__ int first_column() const { return place[2]; }
 
   // A thread's cell, which of the cell's threads it is, and its part of the cell: found again where
   // they are used, rather than kept.
@@ -87,7 +89,8 @@ struct TileNodes {
     return cell() % Tile::kColumns * Tile::kSegments + lane() % Tile::kSegments;
   }
   __device__ __forceinline__ Part part() const {
-    return {part_x[part_column()], part_y[part_row()]};
+    const float *const x = part_x + part_column(), *const y = part_y + part_row();
+    return {*x, *y, x[Shared::kColumnParts], y[Shared::kRowParts]};
   }
 
   // The pixels of a row or column of parts: the first, counted from output 0 on, and how many.
@@ -112,33 +115,41 @@ struct TileNodes {
   // The node at corner k of a cell, where a clamped border has it.
   __device__ __forceinline__ int corner_node(int of_cell, int k) const {
     const int top_left = top_left_of<Tile>(of_cell);
-    int i = k / 2, j = k % 2;
-    if ((i == 0 && (borders[top_left + Tile::kNodeColumns] & kFirstRow) != 0) ||
-        (i == 1 && (borders[top_left] & kLastRow) != 0)) {
-      i = 1 - i;
-    }
-    if ((j == 0 && (borders[top_left + 1] & kFirstColumn) != 0) ||
-        (j == 1 && (borders[top_left] & kLastColumn) != 0)) {
-      j = 1 - j;
-    }
+    const int row = first_row() + of_cell / Tile::kColumns;
+    const int column = first_column() + of_cell % Tile::kColumns;
+    const BilinearAxis &y = tiles.grid.y, &x = tiles.grid.x;
+    const int i = before_border(y, row) ? 1 : behind_border(y, row) ? 0 : k / 2;
+    const int j = before_border(x, column) ? 1 : behind_border(x, column) ? 0 : k % 2;
     return top_left + i * Tile::kNodeColumns + j;
   }
 
-  // Where the cells begin, and where in them the parts do. To be followed by a barrier.
+  // Where the tile is, where its cells begin, and where in them the parts do. To be followed by a
+  // barrier.
   __device__ __forceinline__ void find_cells() const {
     constexpr int kRowTurns = Tile::kRows * Tile::kSegments + 1;
     constexpr int kColumnTurns = Tile::kColumns * Tile::kSegments + 1;
     static_assert(kRowTurns <= kWarp && kWarp + kColumnTurns <= kTileThreads);
+    const auto rows = static_cast<unsigned>(tiles.grid.rows);
+    const auto columns = static_cast<unsigned>(tiles.grid.columns);
+    const unsigned tile_row = blockIdx.x / columns, image = tile_row / rows;
+    const int first_row = static_cast<int>(tile_row - image * rows) * Tile::kRows;
+    const int first_column = static_cast<int>(blockIdx.x - tile_row * columns) * Tile::kColumns;
+    if (thread == 0) {
+      place[0] = static_cast<int>(image);
+      place[1] = first_row;
+      place[2] = first_column;
+    }
     if (thread < kRowTurns) {
-      find_part(tiles.grid.y, first_row(), thread, kRowTurns - 1, row_begins, part_y);
+      find_part(tiles.grid.y, tiles.grid.steps.y, first_row, thread, kRowTurns - 1, row_begins,
+                part_y);
     } else if (thread >= kWarp && thread < kWarp + kColumnTurns) {
-      find_part(tiles.grid.x, first_column(), thread - kWarp, kColumnTurns - 1, column_begins,
-                part_x);
+      find_part(tiles.grid.x, tiles.grid.steps.x, first_column, thread - kWarp, kColumnTurns - 1,
+                column_begins, part_x);
     }
   }
-  static __device__ __forceinline__ void find_part(const BilinearAxis& axis, int first_cell,
-                                                   int part, int parts, int32_t* begins,
-                                                   float* positions) {
+  static __device__ __forceinline__ void find_part(const BilinearAxis& axis, float step,
+                                                   int first_cell, int part, int parts,
+                                                   int32_t* begins, float* positions) {
     const BilinearAxis line = unclamped(axis);
     const int cell = part / Tile::kSegments, segment = part % Tile::kSegments;
     const int64_t lower_node = first_cell + cell - 1;
@@ -149,8 +160,12 @@ struct TileNodes {
     if (part < parts) {
       const BilinearTap tap = bilinear_tap(line, begin);
       const double first = tap.node == lower_node ? upper_weight<double>(line, tap) : 0;
-      positions[part] =
+      const auto position =
           smaller(1.0f, static_cast<float>(first + segment * Tile::kSide * weight_step(line)));
+      const bool before = before_border(axis, first_cell + cell);
+      const bool behind = behind_border(axis, first_cell + cell);
+      positions[part] = before ? 1 : behind ? 0 : position;
+      positions[parts + part] = before || behind ? 0 : step;
     }
   }
 
@@ -169,36 +184,36 @@ struct TileNodes {
       const bool row_is_there = row >= 0 && row < y.input_size;
       const bool column_is_there = column >= 0 && column < x.input_size;
       const int i = node / Tile::kNodeColumns, j = node % Tile::kNodeColumns;
-      output[node] = 0;
+      output_step[node] = 0;
       if (with_gradient && row_is_there && column_is_there) {
         const bool rim = i == 0 || i == Tile::kRows || j == 0 || j == Tile::kColumns;
-        const float* place =
+        output_step[node] = rim ? Tile::kRim : static_cast<int32_t>(tiles.gradient_strides.channel);
+        output[node] =
             rim ? tiles.rims + static_cast<int64_t>(blockIdx.x) * tiles.classes * Tile::kRim +
                       rim_slot<Tile>(i, j)
                 : tiles.gradient + image() * tiles.gradient_strides.batch +
                       row * tiles.gradient_strides.row + column * tiles.gradient_strides.column;
-        output[node] = reinterpret_cast<uintptr_t>(place) + (rim ? 1 : 0);
       }
 #pragma unroll
       for (int k = 0; k < 4; ++k) {
         const int cell_row = i - 1 + k / 2, cell_column = j - 1 + k % 2;
         const bool inside = cell_row >= 0 && cell_row < Tile::kRows && cell_column >= 0 &&
                             cell_column < Tile::kColumns;
-        around[node].values[k] = static_cast<uint16_t>(
+        around[node].values[k] =
             inside ? (3 - k) * Tile::kCells + cell_row * Tile::kColumns + cell_column
-                   : 4 * Tile::kCells);
+                   : 4 * Tile::kCells;
       }
-      borders[node] =
-          static_cast<uint8_t>((y.clamp && row == 0 ? kFirstRow : 0) |
-                               (y.clamp && row == y.input_size - 1 ? kLastRow : 0) |
-                               (x.clamp && column == 0 ? kFirstColumn : 0) |
-                               (x.clamp && column == x.input_size - 1 ? kLastColumn : 0));
       row = y.clamp ? larger<int64_t>(0, smaller(row, y.input_size - 1)) : row;
       column = x.clamp ? larger<int64_t>(0, smaller(column, x.input_size - 1)) : column;
       input[node] = row >= 0 && row < y.input_size && column >= 0 && column < x.input_size
                         ? image() * tiles.input_strides.batch + row * tiles.input_strides.row +
                               column * tiles.input_strides.column
                         : kNoNode;
+      if (input[node] == kNoNode) {
+        for (int k = 0; k < 2 * kTileClasses; ++k) {
+          staged[k * Tile::kNodes + node] = 0;
+        }
+      }
     }
     if (thread == 0) {
       flags[0] = flags[1] = 0;
@@ -210,14 +225,16 @@ struct TileNodes {
   }
 
   // Calls body(node) for the thread's nodes. What is left of them once every thread has one goes to
-  // a warp of its own each turn.
+  // a warp of its own each turn, of which there is one every second number.
   template <typename Body>
   __device__ __forceinline__ void each_own_node(int turn, const Body& body) const {
-    const int second = kTileThreads + (thread + turn * kWarp) % kTileThreads;
-#pragma unroll 1
-    for (int node = thread; node < Tile::kNodes;
-         node = node < kTileThreads ? second : Tile::kNodes) {
-      body(node);
+    const int shifted = thread + turn * (kWarp / 2);
+    const int second = kTileThreads + (shifted & (kTileThreads - 1));
+    if (thread < Tile::kNodes) {
+      body(thread);
+    }
+    if (second < Tile::kNodes) {
+      body(second);
     }
   }
 
@@ -226,7 +243,7 @@ struct TileNodes {
     with_scores(tiles.input, tiles.type, [&](const auto* scores) {
       const int64_t channel = tiles.input_strides.channel;
       const int32_t classes = tiles.classes;
-      each_own_node(1, [&](int node) {
+      each_own_node(2, [&](int node) {
         float most = 0, least = 0;
         if (input[node] != kNoNode) {
           const auto* const first = scores + input[node];
@@ -258,46 +275,37 @@ struct TileNodes {
     });
   }
 
-  // Stages the classes [first, first + count); to be waited for.
+  // Stages the classes [first, first + count); to be waited for. Where there is no node is zero.
   __device__ __forceinline__ void stage(int32_t first, int count, float* to) const {
     with_scores(tiles.input, tiles.type, [&](const auto* scores) {
-      const int64_t channel = tiles.input_strides.channel;
+      const auto channel = static_cast<uint32_t>(tiles.input_strides.channel);
       if (channel == 1) {
 #pragma unroll 2
         for (int e = thread; e < kTileClasses * Tile::kNodes; e += kTileThreads) {
           const int k = e % kTileClasses, node = e / kTileClasses;
-          if (k < count) {
-            float* const target = to + k * Tile::kNodes + node;
-            if (input[node] == kNoNode) {
-              *target = 0;
-            } else {
-              copy_score(scores + input[node] + first + k, target);
-            }
+          if (k < count && input[node] >= 0) {
+            copy_score(scores + input[node] + first + k, to + k * Tile::kNodes + node);
           }
         }
         return;
       }
-      each_own_node(first / kTileClasses, [&](int node) {
+      const auto* const from = scores + uint64_t{channel} * static_cast<uint32_t>(first);
+      each_own_node(first, [&](int node) {
         float* const target = to + node;
         const int64_t offset = input[node];
-        if (offset == kNoNode) {
-#pragma unroll
-          for (int k = 0; k < kTileClasses; ++k) {
-            target[k * Tile::kNodes] = 0;
-          }
+        if (offset < 0) {
           return;
         }
-        const auto* source = scores + offset + first * channel;
+        const auto* const source = from + offset;
         if (count == kTileClasses) {
 #pragma unroll
-          for (int k = 0; k < kTileClasses; ++k) {
-            copy_score(source, target + k * Tile::kNodes);
-            source += channel;
+          for (uint32_t k = 0; k < kTileClasses; ++k) {
+            copy_score(source + uint64_t{channel} * k, target + k * Tile::kNodes);
           }
         } else {
 #pragma unroll 1
-          for (int k = 0; k < count; ++k) {
-            copy_score(source + k * channel, target + k * Tile::kNodes);
+          for (uint32_t k = 0; k < static_cast<uint32_t>(count); ++k) {
+            copy_score(source + uint64_t{channel} * k, target + k * Tile::kNodes);
           }
         }
       });

@@ -13,21 +13,20 @@ namespace softmax {
 template <typename Block, typename Body>
 __device__ __forceinline__ void sweep(const Block& block, const Body& body) {
   const int32_t classes = block.tiles.classes;
-  float *staged = block.staged, *other = staged + kTileClasses * Block::kNodes;
+  constexpr int kStage = kTileClasses * Block::kNodes;
+  int at = 0;  // of the staged classes: 0 or kStage
 #pragma unroll 1
   for (int32_t first = -kTileClasses; first < classes; first += kTileClasses) {
     const int32_t next = first + kTileClasses;
     __pipeline_wait_prior(0);
     __syncthreads();
     if (next < classes) {
-      block.stage(next, smaller(kTileClasses, classes - next), other);
+      block.stage(next, smaller(kTileClasses, classes - next), block.staged + (kStage - at));
     }
     if (first >= 0) {
-      body(first, smaller(kTileClasses, classes - first), staged);
+      body(first, smaller(kTileClasses, classes - first), block.staged + at);
     }
-    float* const swapped = staged;
-    staged = other;
-    other = swapped;
+    at = kStage - at;
   }
   __syncthreads();
 }
@@ -125,7 +124,7 @@ __device__ __forceinline__ void corner_sums_of_class(const TileNodes<Tile, with_
   if (block.flags[0] != 0) {
     corner_sums_of_any_range<Tile>(corners, part, steps, factors, corner);
   } else {
-    corner_sums<Tile>(exponents(corners, part, steps), part, steps, factors, corner);
+    corner_sums<Tile>(exponents(corners, part, steps), part, factors, corner);
   }
 }
 
@@ -157,7 +156,7 @@ __device__ __forceinline__ void sum_corners_of_stage(const TileGradients<Tile, t
     });
   } else {
     each_class([&](const Corners& corners, float (&corner)[4]) {
-      corner_sums<Tile>(exponents(corners, part, steps), part, steps, u, corner);
+      corner_sums<Tile>(exponents(corners, part, steps), part, u, corner);
     });
   }
 }

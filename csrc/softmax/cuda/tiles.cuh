@@ -110,7 +110,7 @@ inline int tile_side(const BilinearAxis& axis) {
 }
 
 template <typename scalar_t>
-TileGrid tile_grid(const BilinearShape& shape) {
+TileGrid tile_grid(const BilinearShape& shape, const PlaneStrides& input_strides) {
   const int y_side = tile_side(shape.y), x_side = tile_side(shape.x);
   if (std::is_same_v<scalar_t, double> || y_side == 0 || x_side == 0) {
     return {};
@@ -127,9 +127,10 @@ TileGrid tile_grid(const BilinearShape& shape) {
     grid.rim = Tile::kRim;
   });
   grid.count = shape.batch * grid.rows * grid.columns;
-  // Nodes between tiles are counted in 32 bits, too.
+  // Nodes between tiles are counted in 32 bits, too, and elements from class to class.
   const int64_t between = grid.rows * grid.x.input_size + grid.columns * grid.y.input_size;
-  return grid.count <= INT32_MAX && between <= INT32_MAX ? grid : TileGrid{};
+  const int64_t plane = larger(grid.y.input_size * grid.x.input_size, input_strides.channel);
+  return larger(larger(grid.count, between), plane) <= INT32_MAX ? grid : TileGrid{};
 }
 
 // What the engine's part of a kernel is handed.
@@ -173,23 +174,25 @@ template <typename Tile, bool with_gradient>
 struct NodeShared {
   static constexpr int kRowParts = Tile::kRows * Tile::kSegments;
   static constexpr int kColumnParts = Tile::kColumns * Tile::kSegments;
-  static constexpr int kInput = 0;                           // int64 a node: its scores, or kNoNode
-  static constexpr int kOutput = kInput + 8 * Tile::kNodes;  // its gradient, likewise
-  static constexpr int kAround = kOutput + 8 * Tile::kNodes;  // four uint16 a node
-  static constexpr int kExact = kAround + 8 * Tile::kNodes;   // uint64 a thread: pixels to redo
+  static constexpr int kAround = 0;                           // four int32 a node
+  static constexpr int kInput = kAround + 16 * Tile::kNodes;  // int64 a node
+  static constexpr int kOutput = kInput + 8 * Tile::kNodes;   // pointer a node
+  static constexpr int kExact = kOutput + 8 * Tile::kNodes;   // uint64 a thread: pixels to redo
   static constexpr int kScratch = kExact + 8 * kTileThreads;
   static constexpr int kStaged = kScratch + 8 * kTileThreads;
   static constexpr int kStagedBytes = 4 * kTileClasses * Tile::kNodes;
   static constexpr int kMaxima = kStaged + 2 * kStagedBytes;     // float a node
   static constexpr int kRowBegins = kMaxima + 4 * Tile::kNodes;  // int32 a row of cells, one more
   static constexpr int kColumnBegins = kRowBegins + 4 * (Tile::kRows + 1);  // likewise
-  static constexpr int kPartY = kColumnBegins + 4 * (Tile::kColumns + 1);   // float a row of parts
-  static constexpr int kPartX = kPartY + 4 * kRowParts;                     // likewise
-  static constexpr int kFlags = kPartX + 4 * kColumnParts;                  // two int
-  static constexpr int kCorners = kFlags + 8;  // float a class, corner and cell
-  static constexpr int kBorders =              // a byte a node
-      kCorners + (with_gradient ? 4 * kTileClasses * Tile::kCornerPitch : 0);
-  static constexpr int kBytes = (kBorders + Tile::kNodes + 15) / 16 * 16;
+  static constexpr int kPartY =
+      kColumnBegins + 4 * (Tile::kColumns + 1);                  // two float a row of parts
+  static constexpr int kPartX = kPartY + 8 * kRowParts;          // likewise
+  static constexpr int kOutputStep = kPartX + 8 * kColumnParts;  // int32 a node
+  static constexpr int kPlace = kOutputStep + 4 * Tile::kNodes;  // three int
+  static constexpr int kFlags = kPlace + 12;                     // two int
+  static constexpr int kCorners = kFlags + 8;                    // float a class, corner and cell
+  static constexpr int kBytes =
+      (kCorners + (with_gradient ? 4 * kTileClasses * Tile::kCornerPitch : 0) + 15) / 16 * 16;
 };
 
 }  // namespace softmax
