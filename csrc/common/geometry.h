@@ -43,7 +43,17 @@ struct BilinearTap {
   int64_t numerator;
 };
 
+// b > 0.
 FCN_EXT_HOST_DEVICE inline int64_t floor_divide(int64_t a, int64_t b) {
+#if defined(__CUDA_ARCH__) || defined(FCN_EXT_CUDA_EMULATION)
+  // A GPU divides 64 bits in 80 instructions, 32 bits in 20. What its compiler makes of a division
+  // takes the short way, too, but not with negative numbers.
+  const auto short_a = static_cast<int32_t>(a), short_b = static_cast<int32_t>(b);
+  if (short_a == a && short_b == b) {
+    const int32_t quotient = short_a / short_b;
+    return quotient - (short_a < quotient * short_b ? 1 : 0);
+  }
+#endif
   const int64_t quotient = a / b;
   return quotient - (a % b < 0 ? 1 : 0);
 }

@@ -12,7 +12,7 @@ namespace cross_entropy {
 constexpr int kFinishThreads = 256;
 constexpr size_t kFinishScratch = kFinishThreads / kWarp * sizeof(double);
 constexpr int kTotalThreads = 512, kTotalWarps = kTotalThreads / kWarp;
-constexpr int kMostTotals = 128;
+constexpr int kMostTotals = 128;  // that every block of the kernel behind it adds up again
 
 // The weights of the labels, summed by blocks of total_weight_kernel.
 struct TotalWeights {
@@ -20,13 +20,17 @@ struct TotalWeights {
   int count;
 };
 
-// Their sum. All threads of the block come here; `scratch` holds a double a warp.
-__device__ __forceinline__ double total_weight_of(const TotalWeights& totals, double* scratch) {
+// Their sum. All threads of a warp come here.
+__device__ __forceinline__ double total_weight_of(const TotalWeights& totals) {
   double sum = 0;
-  for (int k = static_cast<int>(threadIdx.x); k < totals.count; k += static_cast<int>(blockDim.x)) {
+  for (int k = static_cast<int>(threadIdx.x) % kWarp; k < totals.count; k += kWarp) {
     sum += totals.sums[k];
   }
-  return block_sum(sum, scratch);
+#pragma unroll
+  for (int other = kWarp / 2; other > 0; other /= 2) {
+    sum += __shfl_xor_sync(kFullMask, sum, other);
+  }
+  return sum;
 }
 
 // What a gradient of the sum is to be multiplied by. The mean over nothing has no gradient.
@@ -35,10 +39,9 @@ __device__ __forceinline__ accumulate_t scale_of_mean(accumulate_t total) {
   return total == 0 ? accumulate_t(0) : 1 / total;
 }
 template <typename accumulate_t>
-__device__ __forceinline__ accumulate_t mean_scale(const TotalWeights& totals, double* scratch) {
-  return totals.sums == nullptr
-             ? accumulate_t(1)
-             : scale_of_mean(static_cast<accumulate_t>(total_weight_of(totals, scratch)));
+__device__ __forceinline__ accumulate_t mean_scale(const TotalWeights& totals) {
+  return totals.sums == nullptr ? accumulate_t(1)
+                                : scale_of_mean(static_cast<accumulate_t>(total_weight_of(totals)));
 }
 
 // A warp takes rows of the target in turn, a lane every 32nd label of a row, several at a time.

@@ -95,10 +95,12 @@ __global__ void __launch_bounds__(kTileThreads, Tile::kBlocks)
   block.find_maxima();
   {
     const float all_smooth = smooth_total(terms, reinterpret_cast<float*>(block.scratch));
-    const float scale = with_gradient ? mean_scale<float>(args.totals, block.scratch) : 1;
-    if (block.thread == 0) {
-      *block.all_smooth = all_smooth;
-      *block.scale = scale;
+    if (block.thread < kWarp) {
+      const float scale = with_gradient ? mean_scale<float>(args.totals) : 1;
+      if (block.thread == 0) {
+        *block.all_smooth = all_smooth;
+        *block.scale = scale;
+      }
     }
   }
   if (terms.smooth != 0) {
@@ -190,7 +192,7 @@ __global__ void __launch_bounds__(kTileThreads, Tile::kBlocks)
     if (busy == 0) {
       block.clear_corners();
     }
-    sweep(block, [&](int32_t first, int count, const float* staged) {
+    sweep_back(block, [&](int32_t first, int count, const float* staged) {
       sum_corners_of_stage(block, staged, count & busy, sum);
       block.take_labels(first, count, staged);
       __syncthreads();

@@ -26,8 +26,8 @@ struct ExactPixel {
     const int lane = owner % Tile::kLanes;
     const int row_part = cell / Tile::kColumns * Tile::kSegments + lane / Tile::kSegments;
     const int column_part = cell % Tile::kColumns * Tile::kSegments + lane % Tile::kSegments;
-    row = Nodes::span_of(block.row_begins, row_part).begin + j;
-    column = Nodes::span_of(block.column_begins, column_part).begin + i;
+    row = Nodes::span_of(block.row_begins, static_cast<unsigned>(row_part)).begin + j;
+    column = Nodes::span_of(block.column_begins, static_cast<unsigned>(column_part)).begin + i;
     int64_t node = 0;
     y = cell_weights<double>(block.tiles.grid.y, row, node);
     x = cell_weights<double>(block.tiles.grid.x, column, node);

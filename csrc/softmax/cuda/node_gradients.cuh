@@ -41,7 +41,7 @@ struct TileGradients : TileNodes<Tile, with_gradient> {
         body(to[which * Tile::kCells], corner[which]);
       }
     } else {
-      const int lane = this->lane(), which = combine_lanes<Tile>(lane, corner);
+      const int lane = static_cast<int>(this->lane()), which = combine_lanes<Tile>(lane, corner);
       if (lane < 4) {
         body(to[which * Tile::kCells], corner[0]);
       }

@@ -80,12 +80,15 @@ struct TileNodes {
 
   // A thread's cell, which of the cell's threads it is, and its part of the cell: found again where
   // they are used, rather than kept.
-  __device__ __forceinline__ int cell() const { return opaque(thread) / Tile::kLanes; }
-  __device__ __forceinline__ int lane() const { return opaque(thread) % Tile::kLanes; }
-  __device__ __forceinline__ int part_row() const {
+  __device__ __forceinline__ unsigned index() const {
+    return static_cast<unsigned>(opaque(thread));
+  }
+  __device__ __forceinline__ unsigned cell() const { return index() / Tile::kLanes; }
+  __device__ __forceinline__ unsigned lane() const { return index() % Tile::kLanes; }
+  __device__ __forceinline__ unsigned part_row() const {
     return cell() / Tile::kColumns * Tile::kSegments + lane() / Tile::kSegments;
   }
-  __device__ __forceinline__ int part_column() const {
+  __device__ __forceinline__ unsigned part_column() const {
     return cell() % Tile::kColumns * Tile::kSegments + lane() % Tile::kSegments;
   }
   __device__ __forceinline__ Part part() const {
@@ -98,9 +101,9 @@ struct TileNodes {
     int32_t begin;
     int count;
   };
-  static __device__ __forceinline__ Span span_of(const int32_t* begins, int part) {
-    const int cell = part / Tile::kSegments;
-    const int32_t begin = begins[cell] + part % Tile::kSegments * Tile::kSide;
+  static __device__ __forceinline__ Span span_of(const int32_t* begins, unsigned part) {
+    const unsigned cell = part / Tile::kSegments;
+    const int32_t begin = begins[cell] + static_cast<int32_t>(part % Tile::kSegments * Tile::kSide);
     return {begin, larger(0, smaller(Tile::kSide, begins[cell + 1] - begin))};
   }
   __device__ __forceinline__ Span rows() const { return span_of(row_begins, part_row()); }
@@ -114,7 +117,7 @@ struct TileNodes {
 
   // The node at corner k of a cell, where a clamped border has it.
   __device__ __forceinline__ int corner_node(int of_cell, int k) const {
-    const int top_left = top_left_of<Tile>(of_cell);
+    const int top_left = top_left_of<Tile>(static_cast<unsigned>(of_cell));
     const int row = first_row() + of_cell / Tile::kColumns;
     const int column = first_column() + of_cell % Tile::kColumns;
     const BilinearAxis &y = tiles.grid.y, &x = tiles.grid.x;
@@ -128,7 +131,10 @@ struct TileNodes {
   __device__ __forceinline__ void find_cells() const {
     constexpr int kRowTurns = Tile::kRows * Tile::kSegments + 1;
     constexpr int kColumnTurns = Tile::kColumns * Tile::kSegments + 1;
-    static_assert(kRowTurns <= kWarp && kWarp + kColumnTurns <= kTileThreads);
+    static_assert(kRowTurns <= kWarp && kColumnTurns <= kWarp);
+    if (thread >= 2 * kWarp) {
+      return;
+    }
     const auto rows = static_cast<unsigned>(tiles.grid.rows);
     const auto columns = static_cast<unsigned>(tiles.grid.columns);
     const unsigned tile_row = blockIdx.x / columns, image = tile_row / rows;
@@ -179,11 +185,11 @@ struct TileNodes {
   __device__ __forceinline__ void find_nodes() const {
     const BilinearAxis &y = tiles.grid.y, &x = tiles.grid.x;
     for (int node = thread; node < Tile::kNodes; node += kTileThreads) {
-      int64_t row = first_row() - 1 + node / Tile::kNodeColumns;
-      int64_t column = first_column() - 1 + node % Tile::kNodeColumns;
-      const bool row_is_there = row >= 0 && row < y.input_size;
-      const bool column_is_there = column >= 0 && column < x.input_size;
       const int i = node / Tile::kNodeColumns, j = node % Tile::kNodeColumns;
+      int row = first_row() - 1 + i, column = first_column() - 1 + j;
+      const int height = static_cast<int>(y.input_size), width = static_cast<int>(x.input_size);
+      const bool row_is_there = row >= 0 && row < height;
+      const bool column_is_there = column >= 0 && column < width;
       output_step[node] = 0;
       if (with_gradient && row_is_there && column_is_there) {
         const bool rim = i == 0 || i == Tile::kRows || j == 0 || j == Tile::kColumns;
@@ -203,9 +209,9 @@ struct TileNodes {
             inside ? (3 - k) * Tile::kCells + cell_row * Tile::kColumns + cell_column
                    : 4 * Tile::kCells;
       }
-      row = y.clamp ? larger<int64_t>(0, smaller(row, y.input_size - 1)) : row;
-      column = x.clamp ? larger<int64_t>(0, smaller(column, x.input_size - 1)) : column;
-      input[node] = row >= 0 && row < y.input_size && column >= 0 && column < x.input_size
+      row = y.clamp ? larger(0, smaller(row, height - 1)) : row;
+      column = x.clamp ? larger(0, smaller(column, width - 1)) : column;
+      input[node] = row >= 0 && row < height && column >= 0 && column < width
                         ? image() * tiles.input_strides.batch + row * tiles.input_strides.row +
                               column * tiles.input_strides.column
                         : kNoNode;

@@ -14,7 +14,7 @@ template <typename Block, typename Body>
 __device__ __forceinline__ void sweep(const Block& block, const Body& body) {
   const int32_t classes = block.tiles.classes;
   constexpr int kStage = kTileClasses * Block::kNodes;
-  int at = 0;  // of the staged classes: 0 or kStage
+  int at = 0;  // of the staged classes: kStage of the first ones, then zero and kStage in turn
 #pragma unroll 1
   for (int32_t first = -kTileClasses; first < classes; first += kTileClasses) {
     const int32_t next = first + kTileClasses;
@@ -26,6 +26,27 @@ __device__ __forceinline__ void sweep(const Block& block, const Body& body) {
     if (first >= 0) {
       body(first, smaller(kTileClasses, classes - first), block.staged + at);
     }
+    at = kStage - at;
+  }
+  __syncthreads();
+}
+
+// The same from the last classes to the first, after sweep() and a barrier: what that staged last
+// is still there, two times in a row.
+template <typename Block, typename Body>
+__device__ __forceinline__ void sweep_back(const Block& block, const Body& body) {
+  const int32_t classes = block.tiles.classes;
+  constexpr int kStage = kTileClasses * Block::kNodes;
+  const int32_t last = (classes - 1) / kTileClasses * kTileClasses;
+  int at = last / kTileClasses % 2 == 0 ? kStage : 0;
+#pragma unroll 1
+  for (int32_t first = last; first >= 0; first -= kTileClasses) {
+    __pipeline_wait_prior(0);
+    __syncthreads();
+    if (first > 0 && first < last) {
+      block.stage(first - kTileClasses, kTileClasses, block.staged + (kStage - at));
+    }
+    body(first, smaller(kTileClasses, classes - first), block.staged + at);
     at = kStage - at;
   }
   __syncthreads();

@@ -66,8 +66,8 @@ inline PixelSteps pixel_steps(const BilinearAxis& y_axis, const BilinearAxis& x_
 
 // Where it is in a tile: the node at the top left of a cell.
 template <typename Tile>
-__device__ __forceinline__ int top_left_of(int cell) {
-  return cell / Tile::kColumns * Tile::kNodeColumns + cell % Tile::kColumns;
+__device__ __forceinline__ int top_left_of(unsigned cell) {
+  return static_cast<int>(cell / Tile::kColumns * Tile::kNodeColumns + cell % Tile::kColumns);
 }
 
 struct TileGrid {
