@@ -12,6 +12,9 @@ folder=$(realpath "$folder")
 pip=("$folder/bin/python" -m pip --disable-pip-version-check install --quiet)
 "${pip[@]}" torch==2.14.1 torchvision==0.29.1  # one pair
 "${pip[@]}" pytest transformers segmentation_models_pytorch torchmetrics
+# mmcv would have to be compiled, and the opencv that these name needs a screen's libraries.
+"${pip[@]}" --no-deps mmsegmentation==1.2.2 mmengine==0.10.7 mmcv-lite==2.1.0
+"${pip[@]}" addict ftfy opencv-python-headless regex rich scipy termcolor yapf  # what they import
 "${pip[@]}" "$wheel"
 "${pip[@]}" --no-deps --force-reinstall "$wheel"  # a newer build has the same version
 

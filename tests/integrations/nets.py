@@ -7,8 +7,10 @@ Each is a function (classes, size) -> (net, loss, predict), where ``loss(net, im
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 import torch.nn.functional as F
@@ -32,6 +34,11 @@ class Net:
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def distribution(self) -> str:
+        """What installs the library."""
+        return "mmsegmentation" if self.library == "mmseg" else self.library
 
     def made(self, classes: int, size: int) -> Built:
         return self.build(importlib.import_module(self.library), classes, size)
@@ -176,6 +183,98 @@ def _of_smp(name: str) -> Net:
     return Net(name, "segmentation_models_pytorch", build, frozen=True)
 
 
+# --------------------------------------------------------------------------- mmsegmentation
+
+
+def _with_or_without_compiled_operators() -> None:
+    """mmsegmentation imports those of mmcv whether or not a head needs them, and mmcv has no wheel
+    for most versions of torch. None of these nets needs one; whatever asks for one is refused."""
+    try:
+        importlib.import_module("mmcv.ops")
+        return
+    except ImportError:
+        operators = ModuleType("mmcv.ops")
+
+    def refused(name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+
+        def operator(*args: Any, **kwargs: Any) -> Any:
+            raise RuntimeError(f"mmcv.ops.{name} is not installed")
+
+        return operator
+
+    operators.__getattr__ = refused  # type: ignore[method-assign]
+    sys.modules["mmcv.ops"] = operators
+
+
+def _mmsegmentation_samples(target: Tensor) -> list[Any]:
+    data, structures = (importlib.import_module(f"{of}.structures") for of in ("mmengine", "mmseg"))
+    size = {"img_shape": target.shape[1:], "ori_shape": target.shape[1:]}
+    return [
+        structures.SegDataSample(
+            gt_sem_seg=data.PixelData(data=labels[None]), metainfo={**size, "pad_shape": size}
+        )
+        for labels in target
+    ]
+
+
+def _mmsegmentation_loss(net: nn.Module, images: Tensor, target: Tensor) -> Tensor:
+    losses = net(images, _mmsegmentation_samples(target), mode="loss")
+    loss: Tensor = net.parse_losses(losses)[0]  # type: ignore[operator]
+    return loss
+
+
+def _mmsegmentation_predict(net: nn.Module, images: Tensor, size: tuple[int, int]) -> Tensor:
+    logits = net.decode_head.forward(net.extract_feat(images))  # type: ignore[operator, union-attr]
+    return F.interpolate(logits, size=size, mode="bilinear", align_corners=False).argmax(1)
+
+
+def _of_mmsegmentation(name: str, **head: Any) -> Net:
+    norm = {"type": "BN", "requires_grad": True}
+    common = {
+        "channels": 32,
+        "dropout_ratio": 0.0,
+        "norm_cfg": norm,
+        "align_corners": False,
+        "loss_decode": {"type": "CrossEntropyLoss"},
+    }
+
+    def build(library: Any, classes: int, size: int) -> Built:
+        _with_or_without_compiled_operators()
+        importlib.import_module("mmseg.models")
+        net = importlib.import_module("mmseg.registry").MODELS.build(
+            {
+                "type": "EncoderDecoder",
+                "backbone": {
+                    "type": "ResNetV1c",
+                    "depth": 18,
+                    "base_channels": 16,
+                    "norm_cfg": norm,
+                    "out_indices": (0, 1, 2, 3),
+                },
+                "decode_head": {**common, "num_classes": classes, "type": name, **head},
+                "auxiliary_head": {
+                    **common,
+                    "num_classes": classes,
+                    "type": "FCNHead",
+                    "in_channels": 64,
+                    "in_index": 2,
+                    "num_convs": 1,
+                },
+                "train_cfg": {},
+                "test_cfg": {"mode": "whole"},
+            }
+        )
+        return net, _mmsegmentation_loss, _mmsegmentation_predict
+
+    return Net(name, "mmseg", build, frozen=True)
+
+
+_LAST = {"in_channels": 128, "in_index": 3}
+_ALL = {"in_channels": [16, 32, 64, 128], "in_index": [0, 1, 2, 3]}
+
+
 NETS = (
     _of_transformers("Segformer", _segformer),
     _of_transformers("UperNet", _upernet),
@@ -191,4 +290,9 @@ NETS = (
     _of_smp("PSPNet"),
     _of_smp("Segformer"),
     _of_smp("UPerNet"),
+    _of_mmsegmentation("FCNHead", **_LAST, num_convs=1),
+    _of_mmsegmentation("ASPPHead", **_LAST, dilations=(1, 2)),
+    _of_mmsegmentation("PSPHead", **_LAST, pool_scales=(1, 2)),
+    _of_mmsegmentation("UPerHead", **_ALL, pool_scales=(1, 2)),
+    _of_mmsegmentation("SegformerHead", **_ALL),
 )

@@ -93,7 +93,7 @@ def main(kept: Path, page: Path) -> None:
     any_found = next(iter(found.values()))
     rows = []
     for number, net in enumerate(NETS):
-        entry = found.get((net.library, net.name))
+        entry = found.get((net.distribution, net.name))
         if entry is None:
             continue
         rows.append(row(entry, measured(number)))

@@ -40,8 +40,8 @@ def test_losses_are_equal(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
     if kept := os.environ.get("FCN_INTEGRATIONS"):
         found = {
             "name": net.name,
-            "library": net.library,
-            "version": version(net.library),
+            "library": net.distribution,
+            "version": version(net.distribution),
             "torch": torch.__version__,
             "steps": STEPS,
             "first": differences[0],
