@@ -158,8 +158,8 @@ def _hardest(
         wanted = (valid.to(torch.float64) * min_kept).floor().to(torch.int64)
     else:
         wanted = valid.clamp(max=min_kept)
-    on_host = group is None and pixels.device.type == "cpu" and _autograd.is_plain(pixels)
-    if is_dynamo_compiling() or not on_host:
+    beyond_host = is_dynamo_compiling() or group is not None or pixels.device.type != "cpu"
+    if beyond_host or not _autograd.is_plain(pixels):
         least = kth_largest(rows, wanted, group)
     else:
         least = _kth_largest_on_host(rows, wanted, limit)
