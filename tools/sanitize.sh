@@ -38,7 +38,7 @@ compile() {
 # index. AddressSanitizer sees what lies beyond an array.
 sanitizers="-fsanitize=address,undefined -fno-sanitize=bounds"
 compile "$build/cmake" "$sanitizers" "$sanitizers -fno-sanitize-recover=undefined" fcn_ext_cpu _host
-compile "$build/threads" -fsanitize=thread -fsanitize=thread _host
+compile "$build/threads" -fsanitize=thread -fsanitize=thread fcn_ext_cpu _host
 
 # A package of the sources and these libraries, and a copy of the tests out of the sources' reach.
 rm -rf "$build/site" "$build/project"
@@ -83,6 +83,7 @@ done
 
 echo "== threads of the NumPy functions: tests/test_numpy.py"
 cp "$build"/threads/_host*.so "$build/site/fcn_ext"
+cp "$build/threads/libfcn_ext_cpu.so" "$build/site/fcn_ext/lib"
 # At fixed addresses: ThreadSanitizer of GCC 12 knows no others of newer kernels.
 LD_PRELOAD="$("$compiler" -print-file-name=libtsan.so) $("$compiler" -print-file-name=libstdc++.so)" \
   TSAN_OPTIONS=exitcode=66 OMP_NUM_THREADS=1 setarch -R \
