@@ -110,7 +110,7 @@ def test_processes_that_average_gradients_learn_from_the_whole_batch(
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_group_that_is_none(name: str) -> None:
+def test_what_is_no_group_is_refused(name: str) -> None:
     function, options = LOSSES[name]
     scores, target = batch()
     with pytest.raises(TypeError, match=r"group must be a process group, True or None, got str 'w"):
