@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from fcn_ext import _host
+from fcn_ext import _first_calls, _host
 
 _LIBRARIES = Path(_host.__file__).parent / "lib"
 _CPU = _LIBRARIES / "libfcn_ext_cpu.so"
@@ -99,6 +99,7 @@ def load() -> str | None:
         )
     check_capability(os.environ.get("FCN_EXT_CPU_CAPABILITY", ""), _host.best_cpu_capability())
     torch.ops.load_library(_CPU)
+    _first_calls.settle()
     problem = _cuda_problem()
     if problem is not None:
         _refusal = _refuse_cuda(problem)

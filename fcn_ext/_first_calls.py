@@ -1,0 +1,35 @@
+"""Calls once, alone, what torch must not call for the first time on several threads at once.
+
+On x86 torch computes ``exp``, ``log`` and their like with Intel MKL, which chooses code for the
+processor at the first call of each function. Where two threads make that call together, each on its
+part of one tensor, one of them may take code of half the digits (MKL 2024.2, in torch's own builds;
+pytorch issue 188792): one process of some hundred then had other gradients of a focal loss, by 1e-8
+of them in float64. ``import fcn_ext`` calls the functions of :data:`FUNCTIONS`.
+"""
+
+from __future__ import annotations
+
+import torch
+
+# Those that losses, optimizers and the nets' other layers have a use for.
+FUNCTIONS = (
+    "cos",
+    "erf",
+    "exp",
+    "expm1",
+    "log",
+    "log10",
+    "log1p",
+    "log2",
+    "sin",
+    "sqrt",
+    "tanh",
+)
+
+
+def settle() -> None:
+    """Calls each of :data:`FUNCTIONS` on one element of each type that MKL serves."""
+    for dtype in (torch.float32, torch.float64):
+        one = torch.ones(1, dtype=dtype, device="cpu")  # wherever tensors are made by default
+        for name in FUNCTIONS:
+            getattr(torch, name)(one)
