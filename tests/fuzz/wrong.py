@@ -43,8 +43,9 @@ def _no_map(draw: Draw, given: dict[str, Any], name: str) -> Any:
 
 def _no_labels(draw: Draw, given: dict[str, Any]) -> Any:
     labels: Tensor = given["target"]
+    optional = "student" in given  # distillation takes all pixels without labels
     broken: list[Callable[[], Any]] = [
-        lambda: draw.one_of(_NO_TENSOR),
+        lambda: draw.one_of(_NO_TENSOR[optional:]),
         lambda: labels.tolist(),
         lambda: labels.to(draw.one_of([torch.complex64, torch.int8, torch.uint16])),
         lambda: labels.unsqueeze(0).unsqueeze(0),
