@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import fcn_ext.numpy as fnp
-from fcn_ext import ops
+from fcn_ext import losses, ops
 from fcn_ext.geometry import Deconvolution
 from fcn_ext.metrics import ConfusionMatrix, scores_from_matrix
 
@@ -186,6 +186,42 @@ def test_numbers_beyond_64_bits_are_refused_by_name(name: str) -> None:
         ValueError, match=rf"^{argument} must (be in|be 2 \* stride|fit in 64 bits)"
     ):
         TOO_LARGE[name]()
+
+
+LONG = torch.zeros(0, 1, 2**62, 1)
+DERIVED: dict[str, tuple[str, Callable[[], Any]]] = {
+    "a stride below": ("stride must be in", lambda: ops.upsample(SCORES, -(2**62))),
+    "a stride above": ("stride must be in", lambda: ops.upsample(SCORES, 2**62, output_size=1)),
+    "a kernel": ("kernel_size must", lambda: ops.upsample(SCORES, 2, kernel_size=-HUGE, offset=9)),
+    "an offset": ("offset must be >= 0", lambda: ops.upsample(SCORES, 2, offset=(0, -HUGE))),
+    "a map": ("input must have at most", lambda: ops.upsample(LONG, 8)),
+    "labels of a map": (
+        "input must have at most",
+        lambda: ops.argmax(LONG, geometry=Deconvolution(8)),
+    ),
+    "labels beyond": (
+        "offset must be below",
+        lambda: ops.argmax(SCORES, geometry=Deconvolution(8, offset=HUGE - 1)),
+    ),
+    "a loss beyond": (
+        "offset must be below",
+        lambda: losses.distillation_loss(
+            SCORES, SCORES, geometry=Deconvolution(8, offset=HUGE - 1)
+        ),
+    ),
+    "a loss too large": (
+        "stride must keep the upsampled height",
+        lambda: losses.distillation_loss(SCORES, SCORES, geometry=Deconvolution(2**30)),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DERIVED)
+def test_sizes_beyond_64_bits_are_refused_by_what_they_come_of(name: str) -> None:
+    message, call = DERIVED[name]
+    with pytest.raises(ValueError, match=f"^{message}") as refused:
+        call()
+    assert "\n" not in str(refused.value)
 
 
 def test_numbers_of_64_bits_are_accepted() -> None:

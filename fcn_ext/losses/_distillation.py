@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fcn_ext import _rules, ops
-from fcn_ext.geometry import Deconvolution, Geometry, Resize
+from fcn_ext.geometry import Geometry, Resize
 from fcn_ext.losses import _pixels
 from fcn_ext.ops import _common
 from fcn_ext.ops._cross_entropy import _cross_entropy as fused_cross_entropy
@@ -110,18 +110,17 @@ def distillation_loss(
 def _labels(student: Tensor, size: Any, geometry: Geometry, target: Tensor | None) -> Tensor:
     """Those of ``target``; without one a class that all pixels share, in no memory."""
     if size is not None:
-        height, width = size = _common.pair(size, "size")
-        if target is None:
-            _rules.check_forward(student, geometry.numbers, height, width, "size")
+        size = _common.pair(size, "size")
     if target is not None:
         _common.is_tensor(target, "target")
         if size is not None and size != tuple(target.shape[1:]):
-            raise ValueError(f"target must be of size {tuple(size)}, got {tuple(target.shape)}")
+            raise ValueError(f"target must be of size {size}, got {tuple(target.shape)}")
         return target
     if size is None:
         if isinstance(geometry, Resize):
             raise TypeError("size must be given with a Resize and no target, got None")
-        assert isinstance(geometry, Deconvolution)
         size = geometry.output_size((student.shape[2], student.shape[3]))
+    height, width = size
+    _rules.check_forward(student, geometry.numbers, height, width, "size")
     none = torch.zeros((), dtype=torch.uint8, device=student.device)
-    return none.expand(student.shape[0], *size)
+    return none.expand(student.shape[0], height, width)

@@ -11,8 +11,8 @@ from torch.compiler import is_dynamo_compiling
 from fcn_ext._arguments import integer as integer
 from fcn_ext._arguments import number as number
 from fcn_ext._arguments import pair as pair
-from fcn_ext._rules import LARGEST_SIZE, check_deconvolution
 from fcn_ext._rules import accumulate_dtype as accumulate_dtype
+from fcn_ext._rules import check_forward
 from fcn_ext.geometry import Deconvolution, Geometry, Resize
 from fcn_ext.geometry import default_kernel_size as default_kernel_size
 
@@ -62,21 +62,31 @@ def upsample_window(
 ) -> tuple[int, int, int, int, int, int]:
     """(stride, kernel_size, offset_y, offset_x, height, width) of the arguments that mean an
     upsampling; the window is by default all that is left below and right of the offset."""
-    traced = is_dynamo_compiling()
     if type(stride) is not int:
         stride = integer(stride, "stride")
     if kernel_size is None:
         kernel_size = default_kernel_size(stride)
     elif type(kernel_size) is not int:
         kernel_size = integer(kernel_size, "kernel_size")
-    # Numbers that the operator could not be told.
-    if not traced and type(stride) is int and not (stride <= LARGEST_SIZE >= kernel_size >> 2):
-        check_deconvolution(stride, kernel_size)
     top, left = pair(offset, "offset")
     if output_size is not None:
-        return stride, kernel_size, top, left, *pair(output_size, "output_size")
-    height, width = ((size - 1) * stride + kernel_size for size in input.shape[2:])
-    return stride, kernel_size, top, left, height - top, width - left
+        height, width = pair(output_size, "output_size")
+    else:
+        height, width = ((size - 1) * stride + kernel_size for size in input.shape[2:])
+        height, width = height - top, width - left
+    check_told(input, (stride, kernel_size, top, left), height, width, "output_size")
+    return stride, kernel_size, top, left, height, width
+
+
+def check_told(input: Tensor, numbers: tuple[int, ...], height: int, width: int, name: str) -> None:
+    """Raises where an operator could not be told these numbers in 64 bits: they come of one that
+    breaks a rule. ``name`` is the argument for the size."""
+    if not is_dynamo_compiling() and not all(map(_fits, (*numbers, height, width))):
+        check_forward(input, numbers, height, width, name)
+
+
+def _fits(value: int) -> bool:
+    return type(value) is not int or -(2**63) <= value < 2**63
 
 
 def is_geometry(value: Any) -> Geometry:
