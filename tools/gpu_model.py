@@ -138,8 +138,7 @@ class Model:
         fullest = math.ceil(blocks / gpu.multiprocessors) * gpu.multiprocessors / blocks
         rate = gpu.multiprocessors * gpu.schedulers * gpu.gigahertz * 1e3  # slots a microsecond
         slots = float(machine.issued.sum()) * scale
-        each = machine.issued_by_block
-        error = float(np.std(each) / math.sqrt(len(each)) * blocks)
+        error = error_of_mean(machine.issued_by_block, blocks) * blocks
         busiest, cycles = units.most_common(1)[0]
         megabytes = (machine.traffic.loads.bytes + machine.traffic.stores.bytes) * scale * 1e-6
         return Modeled(
@@ -149,12 +148,23 @@ class Model:
         )  # fmt: skip
 
 
+NEIGHBORS = 4  # blocks that are run together
+
+
+def error_of_mean(slots: np.ndarray, blocks: int) -> float:
+    """Standard error of the mean over `blocks` of those that sampled() chose. Neighbors have much
+    in common, as tiles on the border of an image: what differs is the runs of them."""
+    runs = [part.mean() for part in np.array_split(slots, max(1, len(slots) // NEIGHBORS))]
+    spread = np.std(runs, ddof=1) / math.sqrt(len(runs)) if len(runs) > 1 else np.std(slots)
+    return float(spread * math.sqrt(1 - len(slots) / blocks))
+
+
 def sampled(blocks: int, count: int, seed: int) -> list[int]:
     """Runs of neighboring blocks, all over the grid: neighbors share what they read."""
     if blocks <= count:
         return list(range(blocks))
     generator = np.random.default_rng(seed)
-    run = min(4, count)
+    run = min(NEIGHBORS, count)
     parts = np.linspace(0, blocks, count // run + 1).astype(int)
     chosen: set[int] = set()
     for begin, end in pairwise(parts.tolist()):
@@ -230,7 +240,7 @@ def main() -> None:
     parser.add_argument("rows", nargs="*", default=DEFAULT_ROWS)
     parser.add_argument("--arch", default="sm_90", choices=LAYOUTS)
     parser.add_argument("--cuobjdump")
-    parser.add_argument("--blocks", type=int, default=24, help="that are run of each launch")
+    parser.add_argument("--blocks", type=int, default=256, help="that are run of each launch")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--lines", metavar="KERNEL", help="whose source lines are shown")
     arguments = parser.parse_args()

@@ -87,6 +87,21 @@ def test_nodes_between_tiles(
     check(emulation, case, input, target, side=stride, pixels=True)
 
 
+def test_threads_between_tiles_take_several_images(emulation: Emulation) -> None:
+    """Where there are many nodes, classes and images; their number is no multiple of what they
+    take. Each image has the gradient that it has alone."""
+    generator = torch.Generator().manual_seed(3)
+    case = Case(scaling((9, 2), 2))
+    input = scores(generator, (35, 1000, 9, 2))
+    target = labels(generator, (35, *case.map.output_size), 1000, torch.int16)
+    together = call(emulation, case, input, target).gradient
+    for image in (0, 1, 17, 33, 34):
+        some = slice(image, image + 1)
+        assert torch.equal(
+            call(emulation, case, input[some], target[some]).gradient, together[some]
+        )
+
+
 @pytest.mark.parametrize("name", MAPS)
 def test_maps_agree_with_the_reference_of_the_package(name: str) -> None:
     map = MAPS[name]

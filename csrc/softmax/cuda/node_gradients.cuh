@@ -3,14 +3,14 @@
 // their part of the workspace (rims.cuh).
 #pragma once
 
-#include "softmax/cuda/nodes.cuh"
+#include "softmax/cuda/staged_nodes.cuh"
 
 namespace fcn_ext {
 namespace softmax {
 
 template <typename Tile, bool with_gradient>
-struct TileGradients : TileNodes<Tile, with_gradient> {
-  using Nodes = TileNodes<Tile, with_gradient>;
+struct TileGradients : StagedNodes<Tile, with_gradient> {
+  using Nodes = StagedNodes<Tile, with_gradient>;
   using Nodes::around;
   using Nodes::corners;
   using Nodes::each_own_node;
@@ -69,14 +69,16 @@ struct TileGradients : TileNodes<Tile, with_gradient> {
   template <typename Value>
   __device__ __forceinline__ void set_gradients(int32_t first, int count,
                                                 const Value& value) const {
-    if (tiles.gradient_strides.channel == 1) {
-      for (int e = thread; e < kTileClasses * Tile::kNodes; e += kTileThreads) {
-        const int k = e % kTileClasses, node = e / kTileClasses;
-        float* to = k < count ? destination(node, first + k) : nullptr;
-        if (to != nullptr) {
-          *to = value(k, node, sum_around(k, node));
-        }
-      }
+    if (tiles.interleaved()) {
+      constexpr int kAhead = 2;
+      float sum[kAhead];
+      this->template each_class_of_nodes<kAhead>(
+          count, [&](int k, int node, int a) { sum[a] = sum_around(k, node); },
+          [&](int k, int node, int a) {
+            if (output_step[node] != 0) {
+              output[node][first + k] = value(k, node, sum[a]);
+            }
+          });
       return;
     }
     each_own_node(first, [&](int node) {

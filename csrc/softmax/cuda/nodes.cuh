@@ -1,4 +1,4 @@
-// The nodes of a block's tile: where they are, their largest scores, and the staging of the others.
+// The nodes of a block's tile: where they are, and where their scores and gradients are.
 #pragma once
 
 #include "softmax/cuda/cells.cuh"
@@ -193,10 +193,11 @@ struct TileNodes {
       output_step[node] = 0;
       if (with_gradient && row_is_there && column_is_there) {
         const bool rim = i == 0 || i == Tile::kRows || j == 0 || j == Tile::kColumns;
-        output_step[node] = rim ? Tile::kRim : static_cast<int32_t>(tiles.gradient_strides.channel);
+        output_step[node] = rim ? tiles.rim_class_step<Tile>()
+                                : static_cast<int32_t>(tiles.gradient_strides.channel);
         output[node] =
             rim ? tiles.rims + static_cast<int64_t>(blockIdx.x) * tiles.classes * Tile::kRim +
-                      rim_slot<Tile>(i, j)
+                      int64_t{rim_slot<Tile>(i, j)} * tiles.rim_step()
                 : tiles.gradient + image() * tiles.gradient_strides.batch +
                       row * tiles.gradient_strides.row + column * tiles.gradient_strides.column;
       }
@@ -228,95 +229,6 @@ struct TileNodes {
     if (with_gradient && thread < kTileClasses) {
       corners[thread * Tile::kCornerPitch + 4 * Tile::kCells] = 0;
     }
-  }
-
-  // Calls body(node) for the thread's nodes. What is left of them once every thread has one goes to
-  // a warp of its own each turn, of which there is one every second number.
-  template <typename Body>
-  __device__ __forceinline__ void each_own_node(int turn, const Body& body) const {
-    const int shifted = thread + turn * (kWarp / 2);
-    const int second = kTileThreads + (shifted & (kTileThreads - 1));
-    if (thread < Tile::kNodes) {
-      body(thread);
-    }
-    if (second < Tile::kNodes) {
-      body(second);
-    }
-  }
-
-  // The largest score of each node, NaN if there is one: the node then makes all its cells NaN.
-  __device__ __forceinline__ void find_maxima() const {
-    with_scores(tiles.input, tiles.type, [&](const auto* scores) {
-      const int64_t channel = tiles.input_strides.channel;
-      const int32_t classes = tiles.classes;
-      each_own_node(2, [&](int node) {
-        float most = 0, least = 0;
-        if (input[node] != kNoNode) {
-          const auto* const first = scores + input[node];
-          const auto* from = first;
-          most = least = static_cast<float>(*from);
-          float finite = most * 0;  // or NaN
-#pragma unroll 8
-          for (int32_t c = 1; c < classes; ++c) {
-            from += channel;
-            const auto score = static_cast<float>(*from);
-            most = fmaxf(score, most);
-            least = fminf(score, least);
-            finite = fmaf(score, 0.0f, finite);
-          }
-          if (finite != finite) {
-#pragma unroll 1
-            for (int32_t c = 0; c < classes; ++c) {
-              const auto score = static_cast<float>(first[c * channel]);
-              most = score != score ? score : most;
-            }
-          }
-        }
-        // The differences to an infinity are NaN for all classes, or none of its cells would be.
-        maxima[node] = most == INFINITY ? not_a_number<float>() : most;
-        if (!(most - least <= kRange<Tile>)) {
-          flags[0] = 1;
-        }
-      });
-    });
-  }
-
-  // Stages the classes [first, first + count); to be waited for. Where there is no node is zero.
-  __device__ __forceinline__ void stage(int32_t first, int count, float* to) const {
-    with_scores(tiles.input, tiles.type, [&](const auto* scores) {
-      const auto channel = static_cast<uint32_t>(tiles.input_strides.channel);
-      if (channel == 1) {
-#pragma unroll 2
-        for (int e = thread; e < kTileClasses * Tile::kNodes; e += kTileThreads) {
-          const int k = e % kTileClasses, node = e / kTileClasses;
-          if (k < count && input[node] >= 0) {
-            copy_score(scores + input[node] + first + k, to + k * Tile::kNodes + node);
-          }
-        }
-        return;
-      }
-      const auto* const from = scores + uint64_t{channel} * static_cast<uint32_t>(first);
-      each_own_node(first, [&](int node) {
-        float* const target = to + node;
-        const int64_t offset = input[node];
-        if (offset < 0) {
-          return;
-        }
-        const auto* const source = from + offset;
-        if (count == kTileClasses) {
-#pragma unroll
-          for (uint32_t k = 0; k < kTileClasses; ++k) {
-            copy_score(source + uint64_t{channel} * k, target + k * Tile::kNodes);
-          }
-        } else {
-#pragma unroll 1
-          for (uint32_t k = 0; k < static_cast<uint32_t>(count); ++k) {
-            copy_score(source + uint64_t{channel} * k, target + k * Tile::kNodes);
-          }
-        }
-      });
-    });
-    __pipeline_commit();
   }
 };
 

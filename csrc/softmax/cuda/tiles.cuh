@@ -33,7 +33,9 @@ struct CellTile {
   static constexpr int kNodeColumns = kColumns + 1;
   static constexpr int kNodes = (kRows + 1) * kNodeColumns;
   static constexpr int kRim = 2 * (kRows + kColumns);  // nodes
-  static constexpr int kCornerPitch = 4 * kCells + 1;  // floats a class; the last one is zero
+  // Floats a class, of which the first behind those of the cells is zero. The sums of neighboring
+  // nodes' classes lie in different banks.
+  static constexpr int kCornerPitch = 4 * kCells + kTileClasses;
   // Blocks that a multiprocessor is to hold: as many as spare their threads a spill.
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
   static constexpr int kBlocks = side < 8 ? 6 : 3;
@@ -127,10 +129,13 @@ TileGrid tile_grid(const BilinearShape& shape, const PlaneStrides& input_strides
     grid.rim = Tile::kRim;
   });
   grid.count = shape.batch * grid.rows * grid.columns;
-  // Nodes between tiles are counted in 32 bits, too, and elements from class to class.
+  // Nodes between tiles are counted in 32 bits, too, elements from class to class, and those of a
+  // tile's rim for two tiles.
   const int64_t between = grid.rows * grid.x.input_size + grid.columns * grid.y.input_size;
   const int64_t plane = larger(grid.y.input_size * grid.x.input_size, input_strides.channel);
-  return larger(larger(grid.count, between), plane) <= INT32_MAX ? grid : TileGrid{};
+  const int64_t rims = 2 * grid.rim * shape.channels;
+  const int64_t most = larger(larger(grid.count, between), larger(plane, rims));
+  return most <= INT32_MAX ? grid : TileGrid{};
 }
 
 // What the engine's part of a kernel is handed.
@@ -143,7 +148,18 @@ struct SoftmaxTiles {
   PlaneStrides input_strides;
   float* gradient;  // or null
   PlaneStrides gradient_strides;
-  float* rims;  // (tiles, classes, rim)
+  float* rims;  // of each tile its part, (classes, rim), or (rim, classes) where interleaved
+
+  // Whether the classes of a node lie side by side in the gradient.
+  __host__ __device__ __forceinline__ bool interleaved() const {
+    return gradient_strides.channel == 1;
+  }
+  // From a node on the rim to the next one, and from class to class.
+  __device__ __forceinline__ int32_t rim_step() const { return interleaved() ? classes : 1; }
+  template <typename Tile>
+  __device__ __forceinline__ int32_t rim_class_step() const {
+    return interleaved() ? 1 : Tile::kRim;
+  }
 };
 
 template <typename scalar_t>
