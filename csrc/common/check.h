@@ -7,9 +7,9 @@
 
 #include <cstdint>
 #include <sstream>
-#include <stdexcept>
 #include <string>
 
+#include "common/refusal.h"
 #include "common/types.h"
 
 namespace fcn_ext {
@@ -21,11 +21,11 @@ std::string join(const Parts&... parts) {
   return stream.str();
 }
 
-#define FCN_EXT_CHECK(condition, ...)                            \
-  do {                                                           \
-    if (!(condition)) {                                          \
-      throw std::invalid_argument(::fcn_ext::join(__VA_ARGS__)); \
-    }                                                            \
+#define FCN_EXT_CHECK(condition, ...)                         \
+  do {                                                        \
+    if (!(condition)) {                                       \
+      throw ::fcn_ext::Refusal(::fcn_ext::join(__VA_ARGS__)); \
+    }                                                         \
   } while (false)
 
 inline std::string sizes_text(const int64_t* sizes, size_t dims) {

@@ -1,7 +1,6 @@
 // Label tensors: their check, and their view as plain memory.
 #pragma once
 
-#include <stdexcept>
 
 #include "common/check.h"
 #include "common/labels.h"
@@ -31,9 +30,8 @@ inline LabelShape label_shape(const torch::stable::Tensor& labels) {
   const int64_t height = target.size(1), width = target.size(2);
   const int64_t n = index / (height * width), y = index / width % height, x = index % width;
   const int64_t value = label_at(label_map(target), n, y, x);
-  throw std::invalid_argument(join("target must be in [0, ", classes,
-                                   ") or ignore_index = ", ignore_index, ", got ", value,
-                                   " at batch index ", n, ", row ", y, ", column ", x));
+  throw Refusal(join("target must be in [0, ", classes, ") or ignore_index = ", ignore_index,
+                     ", got ", value, " at batch index ", n, ", row ", y, ", column ", x));
 }
 
 }  // namespace fcn_ext

@@ -5,7 +5,6 @@
 // gradient.
 #pragma once
 
-#include <stdexcept>
 #include <string>
 
 #include "common/cuda/launch.cuh"
@@ -178,9 +177,8 @@ template <typename scalar_t>
 void launch_direct_loss(const DirectArgs<scalar_t>& args, cudaStream_t stream) {
   const int64_t blocks = direct_blocks(args.problem);
   if (blocks > kMostBlocks) {
-    throw std::invalid_argument(
-        "target must have fewer than 2**31 pieces of 128 pixels of a row, got " +
-        std::to_string(blocks));
+    throw Refusal("target must have fewer than 2**31 pieces of 128 pixels of a row, got " +
+                  std::to_string(blocks));
   }
   launch(direct_loss_kernel<scalar_t>, dim3(static_cast<unsigned>(blocks)), dim3(kDirectThreads),
          kDirectThreads * sizeof(double), stream, args);

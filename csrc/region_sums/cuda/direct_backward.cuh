@@ -158,9 +158,8 @@ void launch_direct_gradient(BackwardArgs<scalar_t> args, accumulate_of<scalar_t>
   const BilinearShape& shape = args.problem.shape;
   const int64_t at_once = images_at_once(shape, sizeof(Pixel)), pieces = pieces_of(shape);
   if (at_once * pieces > kMostBlocks) {
-    throw std::invalid_argument(
-        "target must have fewer than 2**31 pieces of 128 pixels of a row, got " +
-        std::to_string(at_once * pieces));
+    throw Refusal("target must have fewer than 2**31 pieces of 128 pixels of a row, got " +
+                  std::to_string(at_once * pieces));
   }
   const int64_t columns = 2 * shape.x.output_size / shape.x.input_size;  // that read an element
   const int lanes = columns >= 32 ? 32 : columns >= 8 ? 8 : 1;

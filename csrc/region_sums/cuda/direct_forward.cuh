@@ -123,8 +123,7 @@ template <typename scalar_t>
 void launch_direct_sums(const ForwardArgs<scalar_t>& args, int64_t blocks, cudaStream_t stream) {
   const int64_t images = args.problem.shape.batch;
   if (images > kMostBlocksYZ) {
-    throw std::invalid_argument("input must have at most 65535 images, got " +
-                                std::to_string(images));
+    throw Refusal("input must have at most 65535 images, got " + std::to_string(images));
   }
   launch(region_sums_kernel<scalar_t>,
          dim3(static_cast<unsigned>(blocks), static_cast<unsigned>(images)), dim3(kDirectThreads),

@@ -168,7 +168,7 @@ double target_at(const MaskMap& map, int64_t at) {
       }
     }
   }
-  throw std::invalid_argument("target was changed while it was read");
+  throw Refusal("target was changed while it was read");
 }
 
 template <typename T>
