@@ -1,7 +1,6 @@
 // Label tensors: their check, and their view as plain memory.
 #pragma once
 
-
 #include "common/check.h"
 #include "common/labels.h"
 

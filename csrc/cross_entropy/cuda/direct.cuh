@@ -8,6 +8,7 @@
 #include <string>
 
 #include "common/cuda/launch.cuh"
+#include "common/refusal.h"
 #include "cross_entropy/cuda/finish.cuh"
 #include "softmax/cuda/pixel.cuh"
 

@@ -5,6 +5,7 @@
 // and once an element for each of its pixels; the labels; one RegionPixel a pixel.
 #pragma once
 
+#include "common/refusal.h"
 #include "region_sums/cuda/parts.cuh"
 
 namespace fcn_ext {

@@ -5,6 +5,7 @@
 // kernel adds the parts up. Memory touched: the scores, three times a pixel; the labels; the parts.
 #pragma once
 
+#include "common/refusal.h"
 #include "region_sums/cuda/parts.cuh"
 
 namespace fcn_ext {

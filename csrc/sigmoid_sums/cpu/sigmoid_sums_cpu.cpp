@@ -4,6 +4,7 @@
 
 #include "cells/cpu/cell_table.h"
 #include "common/cpu/thread_scratch.h"
+#include "common/refusal.h"
 #include "sigmoid_sums/cpu/kernels.h"
 #include "sigmoid_sums/sigmoid_sums_operators.h"
 
