@@ -27,7 +27,7 @@ class __attribute__((visibility("default"))) builtin_exception : public std::run
 
 namespace fcn_ext {
 
-class __attribute__((visibility("default"))) Refusal : public pybind11::builtin_exception {
+class Refusal : public pybind11::builtin_exception {
  public:
   using pybind11::builtin_exception::builtin_exception;
   void set_error() const override { PyErr_SetString(PyExc_ValueError, what()); }
