@@ -76,7 +76,7 @@ def argmax(
         height, width = _common.pair(size, "size")
     elif isinstance(geometry, Deconvolution):
         height, width = geometry.output_size((input.shape[2], input.shape[3]))
-        _common.check_told(input, geometry.numbers, height, width, "size")
+        _common.check_64_bits(input, geometry.numbers, height, width, "size")
     else:
         raise TypeError("size must be given with a Resize, got None")
     if dtype is None:

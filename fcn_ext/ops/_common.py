@@ -16,6 +16,8 @@ from fcn_ext._rules import check_forward
 from fcn_ext.geometry import Deconvolution, Geometry, Resize
 from fcn_ext.geometry import default_kernel_size as default_kernel_size
 
+_BEYOND = 2**63
+
 
 def is_tensor(value: Any, name: str) -> Tensor:
     """``value`` if it is a tensor whose elements lie at strides."""
@@ -74,19 +76,22 @@ def upsample_window(
     else:
         height, width = ((size - 1) * stride + kernel_size for size in input.shape[2:])
         height, width = height - top, width - left
-    check_told(input, (stride, kernel_size, top, left), height, width, "output_size")
+    check_64_bits(input, (stride, kernel_size, top, left), height, width, "output_size")
     return stride, kernel_size, top, left, height, width
 
 
-def check_told(input: Tensor, numbers: tuple[int, ...], height: int, width: int, name: str) -> None:
-    """Raises where an operator could not be told these numbers in 64 bits: they come of one that
-    breaks a rule. ``name`` is the argument for the size."""
-    if not is_dynamo_compiling() and not all(map(_fits, (*numbers, height, width))):
-        check_forward(input, numbers, height, width, name)
-
-
-def _fits(value: int) -> bool:
-    return type(value) is not int or -(2**63) <= value < 2**63
+def check_64_bits(
+    input: Tensor, numbers: tuple[int, ...], height: int, width: int, name: str
+) -> None:
+    """Raises where the size or the kernel of a Deconvolution's ``numbers`` does not fit in the 64
+    bits that an operator is told: then one of them breaks a rule. ``name`` is the argument for the
+    size."""
+    if is_dynamo_compiling():
+        return
+    # Traced sizes are not compared, which would bind a graph to them.
+    for value in (height, width, numbers[1]):
+        if type(value) is int and not -_BEYOND <= value < _BEYOND:
+            check_forward(input, numbers, height, width, name)
 
 
 def is_geometry(value: Any) -> Geometry:

@@ -43,9 +43,10 @@ def _no_map(draw: Draw, given: dict[str, Any], name: str) -> Any:
 
 def _no_labels(draw: Draw, given: dict[str, Any]) -> Any:
     labels: Tensor = given["target"]
-    optional = "student" in given  # distillation takes all pixels without labels
+    # Distillation takes all pixels without labels.
+    no_tensor = _NO_TENSOR[1:] if "student" in given else _NO_TENSOR
     broken: list[Callable[[], Any]] = [
-        lambda: draw.one_of(_NO_TENSOR[optional:]),
+        lambda: draw.one_of(no_tensor),
         lambda: labels.tolist(),
         lambda: labels.to(draw.one_of([torch.complex64, torch.int8, torch.uint16])),
         lambda: labels.unsqueeze(0).unsqueeze(0),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 
 from benchmarks.cases import Row, rows
@@ -85,6 +87,17 @@ def test_samples_are_blocks_of_the_grid(blocks: int, count: int) -> None:
     assert chosen[0] >= 0
     assert chosen[-1] < blocks
     assert len(chosen) == min(blocks, count)
+
+
+def test_the_error_of_a_sample_counts_runs_of_neighbors() -> None:
+    """Neighbors that are alike say nothing new, and nothing is uncertain where all blocks ran."""
+    from gpu_model import error_of_mean
+
+    runs = np.random.default_rng(1).normal(100, 10, 64)
+    alike = np.repeat(runs, 4)
+    expected = runs.std(ddof=1) / 8 * math.sqrt(1 - 256 / 1024)
+    assert math.isclose(error_of_mean(alike, 1024), expected)
+    assert error_of_mean(alike, 256) == 0
 
 
 class Kernels:

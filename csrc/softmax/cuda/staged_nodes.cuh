@@ -33,9 +33,10 @@ struct StagedNodes : TileNodes<Tile, with_gradient> {
     }
   }
 
-  // Calls body(k, node, turn) for the first `count` staged classes of all nodes, neighboring
-  // threads with neighboring classes: of a thread all for one k. `ahead` turns are first met by
-  // load(k, node, turn), together.
+  // Calls body(k, node, a) for the first `count` staged classes of all nodes, neighboring threads
+  // with neighboring classes: of a thread all for one k, `ahead` nodes at a time, of which `a` is
+  // the number. load(k, node, a) comes before, for all of them: what it loads is on its way
+  // together.
   template <int ahead, typename Load, typename Body>
   __device__ __forceinline__ void each_class_of_nodes(int count, const Load& load,
                                                       const Body& body) const {
