@@ -246,12 +246,13 @@ def main() -> None:
     arguments = parser.parse_args()
     kernels = CompiledKernels(arguments.binary, arguments.arch, arguments.cuobjdump)
     watch = None
+    of_lines: list[str] = []  # of the row at hand
     if arguments.lines is not None:
         places = sources(arguments.binary, find_cuobjdump(arguments.cuobjdump))
 
         def watch(machine: Machine) -> None:
             if arguments.lines in machine.launch.function:
-                print("\n".join(lines_of(machine, places)))
+                of_lines.extend(lines_of(machine, places))
 
     model = Model(kernels, arguments.blocks, watch)
     library = emulation()
@@ -265,8 +266,9 @@ def main() -> None:
             f"{row.name}: model floor {sum(each.floor_us for each in modeled):.0f} us, "
             f"{len(modeled)} kernels, at least {minimal:.0f} MB"
         )
-        for line in lines([*modeled, whole], size.pixel_classes):
+        for line in [*lines([*modeled, whole], size.pixel_classes), *of_lines]:
             print(line)
+        of_lines.clear()
         sys.stdout.flush()
         written[row.name] = {
             "pixel_classes": size.pixel_classes,
