@@ -22,7 +22,8 @@ Void pixels (``ignore_index``) are in no row and in no column. Means over nothin
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, NamedTuple
 
@@ -324,6 +325,24 @@ class ConfusionMatrix:
         with self._lock:
             for counts in self._counts or ():
                 counts.zero_()
+
+    @contextmanager
+    def all_or_nothing(self) -> Iterator[None]:
+        """Updates inside that end in an exception leave the counts as they were before them all.
+        Other threads wait.
+
+            with matrix.all_or_nothing():
+                for scores, target in images:
+                    matrix.update(scores, target)
+        """
+        with self._lock:
+            device, counts = self._device, self._counts
+            before = None if counts is None else counts.to(counts.matrix.device)
+            try:
+                yield
+            except BaseException:
+                self._device, self._counts = device, before
+                raise
 
     def _zeros(self, device: torch.device) -> _Counts:
         with torch.inference_mode(False):

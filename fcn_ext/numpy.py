@@ -8,44 +8,16 @@ mask of a masked array is never dropped: see each function.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
 from fcn_ext import _host
 from fcn_ext._arguments import integer
+from fcn_ext._arrays import Array, data_and_mask, readable, whole
 
 __all__ = ["build_info", "confusion_matrix", "decode_palette", "encode_palette", "voc_palette"]
 
-Array = npt.NDArray[Any]
-
 _LABELS = (np.uint8, np.int16, np.int32, np.int64)
-
-
-def _data_and_mask(values: Any) -> tuple[Array, Array | None]:
-    """An array, or a list of them, as an ordinary array, and its mask if any of it is masked."""
-    if isinstance(values, (list, tuple)):
-        values = np.ma.asarray(values)  # what `np.asarray` makes of masked arrays loses the masks
-    mask = np.ma.getmask(values)
-    return np.asarray(values), mask if mask is not np.ma.nomask and mask.any() else None
-
-
-def _whole(values: Any, name: str, remedy: str) -> Array:
-    """An array of which nothing is masked."""
-    data, mask = _data_and_mask(values)
-    if mask is not None:
-        raise ValueError(
-            f"{name} must not be masked, got {int(mask.sum())} masked elements; {remedy}"
-        )
-    return data
-
-
-def _readable(labels: Array) -> Array:
-    """Labels in this machine's byte order and at addresses that it can read elements from."""
-    if not labels.dtype.isnative:
-        return labels.astype(labels.dtype.newbyteorder("="))
-    return labels if labels.flags.aligned else labels.copy()
 
 
 def confusion_matrix(
@@ -72,9 +44,9 @@ def confusion_matrix(
     ignore_index = integer(ignore_index, "ignore_index")
     if not 1 <= num_classes <= 32768:
         raise ValueError(f"num_classes must be in [1, 32768], got {num_classes}")
-    prediction = _whole(prediction, "prediction", "give them a label, or mask the target instead")
-    target, void = _data_and_mask(target)
-    prediction, target = _readable(prediction), _readable(target)
+    prediction = whole(prediction, "prediction", "give them a label, or mask the target instead")
+    target, void = data_and_mask(target)
+    prediction, target = readable(prediction), readable(target)
     if void is not None and target.dtype in _LABELS:
         target = np.where(void, np.int64(ignore_index), target)
     matrix = np.zeros((num_classes, num_classes), dtype=np.int64)
@@ -104,7 +76,7 @@ def voc_palette() -> npt.NDArray[np.uint8]:
 def _palette(palette: Array | None) -> npt.NDArray[np.uint8]:
     if palette is None:
         return voc_palette()
-    palette = _whole(palette, "palette", "give them a color with `palette.filled(...)`")
+    palette = whole(palette, "palette", "give them a color with `palette.filled(...)`")
     if palette.dtype != np.uint8 or palette.ndim != 2 or palette.shape[1] != 3:
         raise ValueError(
             f"palette must be uint8 (num_colors, 3), got {palette.dtype} {palette.shape}"
@@ -129,7 +101,7 @@ def encode_palette(indices: Array, palette: Array | None = None) -> npt.NDArray[
             masked.
     """
     palette = _palette(palette)
-    indices = _whole(indices, "indices", "give them an index, such as `indices.filled(255)`")
+    indices = whole(indices, "indices", "give them an index, such as `indices.filled(255)`")
     if indices.dtype != np.uint8:
         raise ValueError(f"indices must be uint8, got {indices.dtype}")
     if indices.size and int(indices.max()) >= len(palette):
@@ -154,7 +126,7 @@ def decode_palette(colors: Array, palette: Array | None = None) -> npt.NDArray[n
             is not of the shape or dtype above, or masked.
     """
     palette = _palette(palette)
-    colors = _whole(colors, "colors", "give them a color with `colors.filled(...)`")
+    colors = whole(colors, "colors", "give them a color with `colors.filled(...)`")
     if colors.dtype != np.uint8 or colors.ndim < 1 or colors.shape[-1] != 3:
         raise ValueError(f"colors must be uint8 (..., 3), got {colors.dtype} {colors.shape}")
     shape = colors.shape[:-1]

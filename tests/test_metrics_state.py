@@ -65,6 +65,32 @@ def test_a_refused_call_changes_nothing(reason: str, begun: bool) -> None:
     assert torch.equal(matrix.invalid, before[2])
 
 
+@pytest.mark.parametrize("begun", [False, True], ids=["new", "begun"])
+@pytest.mark.parametrize("reason", REFUSED)
+def test_updates_that_end_in_an_exception_together_count_nothing(reason: str, begun: bool) -> None:
+    matrix = ConfusionMatrix(3)
+    if begun:
+        matrix.update(LABELS, LABELS)
+    call, message = REFUSED[reason]
+    before = (repr(matrix), matrix.matrix, matrix.invalid)
+
+    def together() -> None:
+        with matrix.all_or_nothing():
+            matrix.update(LABELS, LABELS + 7)
+            matrix.reset()
+            matrix.update_scores(SCORES, LABELS)
+            call(matrix)
+
+    with pytest.raises((TypeError, ValueError), match=message):
+        together()
+    assert repr(matrix) == before[0]
+    assert torch.equal(matrix.matrix, before[1])
+    assert torch.equal(matrix.invalid, before[2])
+    with matrix.all_or_nothing():
+        matrix.update(LABELS, LABELS)
+    assert torch.equal(matrix.matrix, before[1] + torch.diag(torch.tensor([4, 4, 4])))
+
+
 @pytest.mark.parametrize("reading", READINGS)
 def test_reading_binds_no_device_and_changes_no_count(reading: str) -> None:
     matrix = ConfusionMatrix(3)

@@ -10,11 +10,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from fcn_ext._arrays import data_and_mask, readable, whole
 from fcn_ext.geometry import Geometry, Resize
 from fcn_ext.metrics import ConfusionMatrix
 from fcn_ext.ops import _common
 
 ZERO_LABEL, REDUCED_VOID = 0, 255
+_LABELS = (torch.uint8, torch.int16, torch.int32, torch.int64)
 
 
 class Counted:
@@ -39,7 +41,7 @@ class Counted:
         self.reduce_labels = reduce_labels
 
     def update(self, predictions: Any, references: Any, geometry: Geometry = Resize()) -> None:
-        """Adds a batch.
+        """Adds a batch, or nothing of it where it raises.
 
         Args:
             predictions: labels (N, H, W), of any integer type; or scores (N, C, h, w) in floating
@@ -47,17 +49,26 @@ class Counted:
                 says and are not stored there. Tensors or arrays; or a list of such of single
                 images, (H, W) or (C, h, w), of whatever sizes.
             references: labels (N, H, W) of uint8, int16, int32 or int64, or a list of them, (H, W).
+                Masked pixels of a masked array do not count.
 
         Raises:
-            TypeError, ValueError: they do not go together; see
+            TypeError, ValueError: they do not go together, or predictions are masked; see
                 :meth:`ConfusionMatrix.update <fcn_ext.metrics.ConfusionMatrix.update>`.
         """
-        for prediction, target in batches(predictions, references):
-            labels = reduced(target) if self.reduce_labels else target
-            if prediction.is_floating_point():
-                self.counts.update_scores(prediction, labels, geometry)
-            else:
-                self.counts.update(prediction, labels)
+        with self.counts.all_or_nothing():
+            for prediction, target in self._batches(predictions, references):
+                self._count(prediction, target, geometry)
+
+    def _batches(self, predictions: Any, references: Any) -> Iterator[tuple[Tensor, Tensor]]:
+        void = REDUCED_VOID if self.reduce_labels else self.counts.ignore_index
+        return batches(predictions, references, void)
+
+    def _count(self, prediction: Tensor, target: Tensor, geometry: Geometry) -> None:
+        labels = reduced(target) if self.reduce_labels else target
+        if prediction.is_floating_point():
+            self.counts.update_scores(prediction, labels, geometry)
+        else:
+            self.counts.update(prediction, labels)
 
     def reset(self) -> None:
         """Forgets all batches."""
@@ -78,7 +89,7 @@ class Areas:
     """Pixels of each class, float64 (num_classes,): of the target, predicted, and both."""
 
     def __init__(self, matrix: Tensor) -> None:
-        counts = matrix.cpu().numpy().astype(np.float64)
+        counts = square(matrix).cpu().numpy().astype(np.float64)
         self.target, self.predicted = counts.sum(1), counts.sum(0)
         self.both = np.diag(counts).copy()
         self.either = self.target + self.predicted - self.both
@@ -91,6 +102,15 @@ class Areas:
 
     def overall_accuracy(self) -> float:
         return float(share(self.both.sum(), self.target.sum()))
+
+
+def square(matrix: Tensor) -> Tensor:
+    """``matrix`` if it can be a confusion matrix."""
+    if matrix.dim() != 2 or matrix.shape[0] != matrix.shape[1]:
+        raise ValueError(
+            f"matrix must be square (num_classes, num_classes), got {tuple(matrix.shape)}"
+        )
+    return matrix
 
 
 def share(part: Any, whole: Any) -> np.ndarray:
@@ -112,14 +132,18 @@ def reduced(labels: Tensor) -> Tensor:
     return torch.where(void, REDUCED_VOID, labels - 1)
 
 
-def batches(predictions: Any, references: Any) -> Iterator[tuple[Tensor, Tensor]]:
-    """What :meth:`Counted.update` takes, as tensors with images first."""
+def batches(predictions: Any, references: Any, void: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """What :meth:`Counted.update` takes, as tensors with images first; ``void``: the label of
+    masked pixels."""
+    for name, given in (("predictions", predictions), ("references", references)):
+        if given is None:
+            raise TypeError(f"{name} must be tensors, arrays or a list of them, got None")
     if isinstance(predictions, (list, tuple)) or isinstance(references, (list, tuple)):
         _check_as_many(predictions, references)
         for prediction, reference in zip(predictions, references, strict=True):
-            yield _tensor(prediction)[None], _tensor(reference)[None]
+            yield _prediction(prediction)[None], _reference(reference, void)[None]
     else:
-        prediction, reference = _tensor(predictions), _tensor(references)
+        prediction, reference = _prediction(predictions), _reference(references, void)
         if reference.dim() == 2:
             prediction, reference = prediction[None], reference[None]
         if prediction.dim() and reference.dim():
@@ -135,10 +159,33 @@ def _check_as_many(predictions: Any, references: Any) -> None:
         )
 
 
-def _tensor(values: Any) -> Tensor:
+def _prediction(values: Any) -> Tensor:
+    if isinstance(values, Tensor):
+        prediction = values
+    else:
+        remedy = "give them a label, or mask the references instead"
+        prediction = _tensor(whole(values, "predictions", remedy), "predictions")
+    if prediction.is_floating_point() or prediction.dtype in _LABELS:
+        return prediction
+    return prediction.to(torch.int64)
+
+
+def _reference(values: Any, void: int) -> Tensor:
     if isinstance(values, Tensor):
         return values
-    array = np.asarray(values)
+    labels, mask = data_and_mask(values)
+    target = _tensor(labels, "references")
+    if mask is None:
+        return target
+    return torch.where(torch.from_numpy(np.array(mask)), void, target.to(torch.int64))
+
+
+def _tensor(array: np.ndarray, name: str) -> Tensor:
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{name} must hold labels or scores, got an array of {array.dtype}")
+    array = readable(array)
     if array.dtype.kind == "u" and array.dtype != np.uint8:
         array = array.astype(np.int64)
-    return torch.from_numpy(array if array.flags.writeable else array.copy())
+    # What torch has no view of: read-only memory, and axes that run backwards.
+    is_shared = array.flags.writeable and min(array.strides, default=0) >= 0
+    return torch.from_numpy(array if is_shared else array.copy())

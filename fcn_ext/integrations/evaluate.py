@@ -29,6 +29,9 @@ def metrics_of(matrix: Tensor, nan_to_num: float | None = None) -> dict[str, Any
         >>> found = metrics_of(torch.tensor([[3, 1, 0], [0, 2, 0], [0, 0, 0]]))
         >>> found["per_category_iou"].round(2).tolist(), round(found["mean_iou"], 3)
         ([0.75, 0.67, nan], 0.708)
+
+    Raises:
+        ValueError: ``matrix`` is not square.
     """
     areas = Areas(matrix)
     iou, accuracy = areas.iou(), areas.accuracy()
@@ -45,7 +48,8 @@ def metrics_of(matrix: Tensor, nan_to_num: float | None = None) -> dict[str, Any
 
 
 class MeanIoU(Counted):
-    """``evaluate.load("mean_iou")``: the same dictionary, counted as batches come.
+    """``evaluate.load("mean_iou")``: the same dictionary, counted as batches come. As there,
+    :meth:`compute` starts afresh.
 
         >>> import torch
         >>> metric = MeanIoU(num_labels=150, reduce_labels=True)
@@ -80,19 +84,28 @@ class MeanIoU(Counted):
         super().__init__(num_labels, ignore_index=ignore_index, reduce_labels=reduce_labels)
         self.nan_to_num = nan_to_num
 
+    def add(self, *, prediction: Any, reference: Any) -> None:
+        """:meth:`update` with one image, as ``evaluate`` has it: labels (H, W), or scores
+        (C, h, w)."""
+        self.update([prediction], [reference])
+
     def add_batch(self, *, predictions: Any, references: Any) -> None:
         """:meth:`update` by the names that ``evaluate`` gives the arguments."""
         self.update(predictions, references)
 
     def compute(self, *, predictions: Any = None, references: Any = None) -> dict[str, Any]:
-        """The dictionary of :func:`metrics_of`, with a last batch if one is given.
+        """The dictionary of :func:`metrics_of` of all batches since the last one, with a last
+        batch if one is given.
 
         Raises:
-            ValueError: labels were out of range.
+            TypeError, ValueError: as :meth:`update`.
+            ValueError: labels were out of range; until :meth:`reset` they stay so.
         """
         if predictions is not None or references is not None:
             self.update(predictions, references)
-        return metrics_of(self._matrix(), self.nan_to_num)
+        found = metrics_of(self._matrix(), self.nan_to_num)
+        self.reset()
+        return found
 
 
 class _TrainerMetrics:
@@ -114,7 +127,6 @@ class _TrainerMetrics:
         except Exception:
             self.metric.reset()  # or what has failed would spoil the evaluations to come
             raise
-        self.metric.reset()
         iou = found.pop("per_category_iou").tolist()
         accuracy = found.pop("per_category_accuracy").tolist()
         if self.id2label is None:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fcn_ext._arguments import number
 from fcn_ext.geometry import Geometry, Resize
-from fcn_ext.integrations._counted import Counted, batches
+from fcn_ext.integrations._counted import Counted, square
 from fcn_ext.metrics import device_of
 
 __all__ = ["JaccardIndex", "MeanIoU", "jaccard_index"]
@@ -47,13 +47,13 @@ def jaccard_index(
 
     Raises:
         TypeError: ``zero_division`` is no number.
-        ValueError: ``average`` is none of the above.
+        ValueError: ``average`` is none of the above, or ``matrix`` is not square.
     """
     if average not in AVERAGES:
         raise ValueError(
             f"average must be 'micro', 'macro', 'weighted', 'none' or None, got {average!r}"
         )
-    counts = matrix.to(torch.float64)
+    counts = square(matrix).to(torch.float64)
     target, predicted, both = counts.sum(1), counts.sum(0), counts.diagonal()
     either = target + predicted - both
     is_class = ignore_index is not None and 0 <= ignore_index < len(counts)
@@ -154,16 +154,19 @@ class MeanIoU(Counted):
 
     def update(self, predictions: Any, references: Any, geometry: Geometry = Resize()) -> None:
         """Adds a batch: as :meth:`JaccardIndex.update`."""
-        for prediction, target in batches(predictions, references):
-            for image, labels in zip(prediction, target, strict=True):
-                before = self.counts.matrix
-                super().update(image[None], labels[None], geometry)
-                counts = (self.counts.matrix - before.to(labels.device)).to(torch.float64)
-                both = counts.diagonal()
-                either = counts.sum(0) + counts.sum(1) - both
-                seen = either > 0
-                index = torch.where(seen, both / either, 0)
-                self._sums = self._sums.to(labels.device) + torch.stack([index, seen.double()])
+        sums = self._sums
+        with self.counts.all_or_nothing():
+            for prediction, target in self._batches(predictions, references):
+                for image, labels in zip(prediction, target, strict=True):
+                    before = self.counts.matrix
+                    self._count(image[None], labels[None], geometry)
+                    counts = (self.counts.matrix - before.to(labels.device)).to(torch.float64)
+                    both = counts.diagonal()
+                    either = counts.sum(0) + counts.sum(1) - both
+                    seen = either > 0
+                    index = torch.where(seen, both / either, 0)
+                    sums = sums.to(labels.device) + torch.stack([index, seen.double()])
+        self._sums = sums
 
     def compute(self) -> Tensor:
         """The mean of all images so far: float64 (), or (num_classes,) per class, without class 0

@@ -219,7 +219,11 @@ def _streams(
     if isinstance(streams, str):
         raise TypeError(f"streams must be a list of names, such as [{streams!r}], got {streams!r}")
     if not isinstance(streams, Mapping):
-        return {stream: {} for stream in streams}
+        names = list(streams)
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"streams must be different names, got {name!r} more than once")
+        return {name: {} for name in names}
     if "in_channels" in options:
         raise TypeError("in_channels must be left out where streams says them")
     return {stream: {"in_channels": channels} for stream, channels in streams.items()}

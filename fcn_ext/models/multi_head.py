@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 
 import torch
@@ -123,7 +124,8 @@ class MultiHeadFCN(TrunksAndHeads):
         target: Mapping[str, Tensor],
         matrix: Mapping[str, ConfusionMatrix],
     ) -> None:
-        """Adds the counts of each head to its matrix, as :meth:`CoarseScores.evaluate`.
+        """Adds the counts of each head to its matrix, as :meth:`CoarseScores.evaluate`; to none
+        where it raises.
 
         Raises:
             TypeError, ValueError: as :meth:`CoarseScores.evaluate`, or ``target`` or ``matrix``
@@ -134,8 +136,11 @@ class MultiHeadFCN(TrunksAndHeads):
         for name, head in self._heads().items():
             check_target(target[name], images)
             check_matrix(matrix[name], head.num_classes)
-        for name, scores in self.scores(images).items():
-            matrix[name].update_scores(scores, target[name], self._heads()[name].geometry)
+        with contextlib.ExitStack() as stack:
+            for counts in matrix.values():
+                stack.enter_context(counts.all_or_nothing())
+            for name, scores in self.scores(images).items():
+                matrix[name].update_scores(scores, target[name], self._heads()[name].geometry)
 
     def _check_given(self, values: Mapping[str, object], name: str) -> None:
         if not isinstance(values, Mapping):

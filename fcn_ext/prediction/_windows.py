@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Literal, NamedTuple, overload
 
@@ -19,6 +18,9 @@ from fcn_ext.prediction._place import Window, place
 from fcn_ext.prediction._rows import Span, cropped_rows, full_rows, tiles
 from fcn_ext.prediction._weight_table import WeightTable
 from fcn_ext.prediction._winners import below_each_other, winners
+
+# Within these a window's products with scores and importance are numbers of a float32.
+LEAST_WEIGHT, MOST_WEIGHT = 1e-20, 1e20
 
 
 class _Part(NamedTuple):
@@ -46,7 +48,7 @@ class _Part(NamedTuple):
         size = (self.rows.length, self.columns.length)
         if self.seen is None:
             return full_rows(self.scores, rows, size, self.geometry)
-        align_corners = isinstance(self.geometry, Resize) and self.geometry.align_corners
+        align_corners = _aligns_corners(self.geometry)
         resized = cropped_rows(
             self.scores, rows, size[0], self.seen, (0, 0, *self.seen), self.geometry, align_corners
         )
@@ -120,7 +122,7 @@ class CoarseWindows:
             geometry: how the scores reach (height, width), a
                 :class:`~fcn_ext.geometry.Deconvolution` or a :class:`~fcn_ext.geometry.Resize`.
             flip: the net has seen the window with left and right exchanged.
-            weight: how much the window counts in the average, > 0.
+            weight: how much the window counts in the average, from 1e-20 to 1e20.
             seen_size: rows and columns in which the net has seen the window. Then ``geometry`` says
                 how the scores reach these, and from there they are resized to the window, with
                 aligned corners if ``geometry`` is a ``Resize`` that has them.
@@ -141,13 +143,15 @@ class CoarseWindows:
         if not isinstance(flip, bool):
             raise TypeError(f"flip must be a bool, got {flip!r}")
         weight = _common.number(weight, "weight")
-        if not 0 < weight < math.inf:
-            raise ValueError(f"weight must be a number > 0, got {weight:g}")
+        if not LEAST_WEIGHT <= weight <= MOST_WEIGHT:
+            raise ValueError(
+                f"weight must be from {LEAST_WEIGHT:g} to {MOST_WEIGHT:g}, got {weight:g}"
+            )
         check_importance(importance)
         if self._parts:
             _check_alike(scores, self._parts[0].scores)
         scores = scores.detach()
-        if flip:
+        if flip and not (_aligns_corners(geometry) and 1 in (width, size[1])):
             scores, geometry = _mirrored(scores, size, geometry)
         rows, columns = Span(top, top + height), Span(left, left + width)
         seen = None if of_window else size
@@ -290,6 +294,11 @@ def _check_alike(scores: Tensor, before: Tensor) -> None:
             f"scores must have N, C and dtype of those before, {tuple(before.shape[:2])} and "
             f"{before.dtype}, got {tuple(scores.shape[:2])} and {scores.dtype}"
         )
+
+
+def _aligns_corners(geometry: Geometry) -> bool:
+    """Whether it does. Then one pixel is that of the first score, in a mirror image as well."""
+    return isinstance(geometry, Resize) and geometry.align_corners
 
 
 def _mirrored(scores: Tensor, size: tuple[int, int], geometry: Geometry) -> tuple[Tensor, Geometry]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -297,3 +298,9 @@ def test_at_once_scales_the_skips(narrow):
         FCN8s(skip_scales=[1])
     with pytest.raises(TypeError, match="at_once is an option of nets with skips"):
         FCN32s(at_once=True)
+
+
+@pytest.mark.parametrize("streams", [["a", "a"], ("a", "b", "a"), iter(["b", "b"])])
+def test_streams_of_one_name(streams: Any) -> None:
+    with pytest.raises(ValueError, match=r"streams must be different names, got '[ab]' more than"):
+        build_model("fcn32s", 5, streams=streams, width=1 / 32)

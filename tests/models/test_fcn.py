@@ -233,6 +233,27 @@ def test_two_heads_are_two_nets_on_one_trunk(padding):
     torch.testing.assert_close(model.loss(images, target, weight=weight), weighted)
 
 
+@pytest.mark.parametrize("head", ["semantic", "geometric"])
+@pytest.mark.parametrize("wrong", ["dtype", "device", "shape", "classes"])
+def test_a_head_whose_batch_is_refused_leaves_the_other_uncounted(head, wrong):
+    model = two_heads().double().eval()
+    images, target = batch_of_two_heads()
+    matrices = {"semantic": ConfusionMatrix(7), "geometric": ConfusionMatrix(3, ignore_index=9)}
+    if wrong == "dtype":
+        target[head] = target[head].float()
+    elif wrong == "device":
+        target[head] = target[head].to("meta")
+    elif wrong == "shape":
+        target[head] = target[head][:, 1:]
+    else:
+        matrices[head] = ConfusionMatrix(5)
+    with pytest.raises(ValueError, match="must"):
+        model.evaluate(images, target, matrices)
+    for matrix in matrices.values():
+        assert int(matrix.matrix.sum()) == 0
+        assert "device=None" in repr(matrix)
+
+
 def test_the_trunk_runs_once_for_all_heads():
     model = two_heads().double()
     ran = []

@@ -129,6 +129,29 @@ def test_equals_full_canvases(average: str, tile: int, monkeypatch: pytest.Monke
     assert invalid.item() == 3
 
 
+@pytest.mark.parametrize("geometry", [Resize(), Resize(True), Deconvolution(4, offset=1)])
+@pytest.mark.parametrize("seen_size", [None, (3, 1), (1, 1), (5, 4)])
+@pytest.mark.parametrize("window", [(0, 0, 2, 1), (0, 1, 1, 1), (1, 0, 1, 2), (0, 0, 2, 2)])
+def test_mirror_images_one_pixel_wide(window: Any, seen_size: Any, geometry: Geometry) -> None:
+    """With aligned corners a single pixel is that of the first score, in a mirror image as well."""
+    scores = torch.randn(1, 3, 2, 3, dtype=torch.float64)
+    whole = call(torch.randn(1, 3, 2, 2, dtype=torch.float64), None, Resize())
+    calls = [whole, call(scores, window, geometry, flip=True, seen_size=seen_size)]
+    expected = plain((2, 2), calls, "score")
+    torch.testing.assert_close(windows_of(calls, "score", (2, 2)).mean(), expected)
+
+
+@pytest.mark.parametrize("weight", [1e-20, 1e20])
+@pytest.mark.parametrize("importance", ["constant", "gaussian", "linear"])
+def test_weights_at_the_limit(weight: float, importance: str) -> None:
+    scores = 100 * torch.randn(1, 3, 4, 5)
+    for average in ("score", "probability"):
+        calls = [call(scores, None, Resize(), weight=weight, importance=importance)] * 3
+        found = windows_of(calls, average).mean()
+        expected = plain(SIZE, calls, average).float()
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("tile", [1, 2**19])
 @pytest.mark.parametrize("average", ["score", "probability"])
 def test_windows_that_weigh_less_at_the_border(
@@ -231,8 +254,10 @@ def test_windows_must_cover_the_image() -> None:
             ValueError,
             "importance must be 'constant', 'gaussian' or 'linear', got 'hann'",
         ),
-        ({"weight": 0}, ValueError, "weight must be a number > 0, got 0"),
-        ({"weight": float("nan")}, ValueError, "weight must be a number > 0, got nan"),
+        ({"weight": 0}, ValueError, "weight must be from 1e-20 to 1e[+]20, got 0"),
+        ({"weight": float("nan")}, ValueError, "weight must be from 1e-20 to 1e[+]20, got nan"),
+        ({"weight": 1e-300}, ValueError, "weight must be from 1e-20 to 1e[+]20, got 1e-300"),
+        ({"weight": 1e40}, ValueError, "weight must be from 1e-20 to 1e[+]20, got 1e[+]40"),
         (
             {"scores": torch.zeros(1, 4, 2, 2)},
             ValueError,
