@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fcn_ext import ops, reference
 
-from .heads import Case, loss_and_gradient
+from .heads import Case, interpolated, loss_and_gradient, upsampled
 
 REDUCTIONS = ["none", "sum", "mean"]
 # Of the gradient, relative to its largest element: it is computed in float32 and rounded once.
@@ -52,3 +52,13 @@ def assert_matches(case: Case, scores: Tensor, target: Tensor, **options: Any) -
     with torch.no_grad():  # the pass without a gradient is another one
         alone = case.head(ops, "cross_entropy", scores, target, **options)
     near(alone, expected, exact, 0.1)
+
+
+# Where scores are equal all terms of a sum are rounded alike, and to the same side.
+MANY_PIXELS_OF_A_CELL = [
+    interpolated((1, 8), (26, 208)),
+    interpolated((1, 3), (64, 600), align_corners=True),
+    interpolated((2, 2), (300, 500)),
+    interpolated((1, 1), (16, 3000)),
+    upsampled((1, 8), 26),
+]

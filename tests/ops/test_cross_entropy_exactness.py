@@ -20,7 +20,7 @@ from .heads import (
     loss_and_gradient,
     upsampled,
 )
-from .losses import assert_matches, near
+from .losses import MANY_PIXELS_OF_A_CELL, assert_matches, near
 
 INF, NAN = float("inf"), float("nan")
 # No pixel of these lies at a node or on its border's clamp: every weight is above zero.
@@ -30,6 +30,17 @@ FRACTIONAL = [upsampled((5, 6), 4, offset=(2, 2), fine=(15, 19)), upsampled((4, 
 def losses(case: Case, scores: Tensor, target: Tensor, **options: Any) -> Tensor:
     result: Tensor = case.head(ops, "cross_entropy", scores, target, reduction="none", **options)
     return result
+
+
+@pytest.mark.parametrize("num_classes", [2, 7, 10, 21])
+@pytest.mark.parametrize("case", MANY_PIXELS_OF_A_CELL, ids=str)
+def test_equal_scores_of_many_pixels(case: Case, num_classes: int, device: torch.device) -> None:
+    scores = torch.zeros(1, num_classes, *case.coarse, device=device)
+    target = case.labels(1, num_classes).to(device)
+    weight = torch.linspace(0.3, 1.7, num_classes, device=device)
+    for options in ({}, {"weight": weight}, {"label_smoothing": 0.1}):
+        assert_matches(case, scores, target, reduction="sum", **options)
+        assert_matches(case, scores + 3, torch.zeros_like(target), reduction="mean", **options)
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from .heads import (
     trained_like,
     upsampled,
 )
-from .losses import GRADIENT, near
+from .losses import GRADIENT, MANY_PIXELS_OF_A_CELL, near
 
 
 def results(
@@ -89,6 +89,15 @@ def test_matches_reference(case: Case, dtype: torch.dtype, device: torch.device)
     assert_matches(case, scores, target, with_loss=True, weight=weight)
     trained = trained_like(case, 2, 5, dtype).to(device)
     assert_matches(case, trained, target, squared=True, with_loss=True)
+
+
+@pytest.mark.parametrize("num_classes", [2, 7, 10, 21])
+@pytest.mark.parametrize("case", MANY_PIXELS_OF_A_CELL, ids=str)
+def test_equal_scores_of_many_pixels(case: Case, num_classes: int, device: torch.device) -> None:
+    scores = torch.zeros(1, num_classes, *case.coarse, device=device)
+    target = case.labels(1, num_classes).to(device)
+    for labels in (target, torch.zeros_like(target)):
+        assert_matches(case, scores, labels, squared=True, with_loss=True)
 
 
 @settings(max_examples=60, deadline=None)

@@ -131,6 +131,7 @@ __global__ void __launch_bounds__(kDirectThreads, 4)
       for (int64_t y = first_output(y_axis, i - 1); y < y_end; ++y) {
         const auto row = weighted_tap<accumulate_t>(y_axis, y);
         const accumulate_t row_weight = row.node == i ? row.lower : row.upper;
+        accumulate_t in_row = 0;  // short sums: equal terms are all rounded to the same side
         for (int64_t x = x_begin + lane; x < x_end; x += lanes) {
           const auto column = weighted_tap<accumulate_t>(x_axis, x);
           const accumulate_t here = row_weight * (column.node == j ? column.lower : column.upper);
@@ -148,9 +149,10 @@ __global__ void __launch_bounds__(kDirectThreads, 4)
           if (label_at(problem, n, y, x) == c) {
             one_hot += terms.hard * weight;
           }
-          sum += here * (pixel_sum.scale * std::exp(taps.difference(c * channel, reference)) -
-                         gradient * one_hot);
+          in_row += here * (pixel_sum.scale * std::exp(taps.difference(c * channel, reference)) -
+                            gradient * one_hot);
         }
+        sum += in_row;
       }
     }
     for (int other = lanes / 2; other > 0; other /= 2) {

@@ -170,6 +170,7 @@ class Regions {
   __attribute__((noinline)) void add_group_sums(const Group<accumulate_t>& group) {
     LabelRuns<accumulate_t> runs(group, nullptr);
     list.known = false;
+    // Of a patch, no more: equal terms are all rounded to the same side.
     lanes_t intersection = {}, surprise = {};
     const auto leave = [&](const LabeledLanes<accumulate_t>& lanes) {
       accumulate_t found[kWidth<accumulate_t>];
@@ -208,9 +209,10 @@ class Regions {
             }
           });
       add_probabilities<rows, squared>(group, patch, list, of, probability, squares);
+      runs.finish(leave);
+      loss += kLn2 * sum_of<accumulate_t>(surprise);
+      surprise = lanes_t{};
     }
-    runs.finish(leave);
-    loss += kLn2 * sum_of<accumulate_t>(surprise);
   }
 
   // -log2 of a probability; a class that is masked makes it infinite.
@@ -263,8 +265,8 @@ class Regions {
             own.add(label_part, patch.row_upper[k] * label_part, x_upper);
           });
       add_weighted_gradients<rows, squared>(group, patch, list, factors, of, to);
+      runs.finish(leave);
     }
-    runs.finish(leave);
   }
 };
 

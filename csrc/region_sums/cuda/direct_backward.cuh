@@ -115,6 +115,7 @@ __global__ void __launch_bounds__(kDirectThreads, 4)
       for (int64_t y = first_output(y_axis, i - 1); y < y_end; ++y) {
         const auto row = weighted_tap<accumulate_t>(y_axis, y);
         const accumulate_t row_weight = row.node == i ? row.lower : row.upper;
+        accumulate_t in_row = 0;  // short sums: equal terms are all rounded to the same side
         for (int64_t x = x_begin + lane; x < x_end; x += lanes) {
           const auto column = weighted_tap<accumulate_t>(x_axis, x);
           const accumulate_t here = row_weight * (column.node == j ? column.lower : column.upper);
@@ -132,8 +133,9 @@ __global__ void __launch_bounds__(kDirectThreads, 4)
                        x) == c) {
             value += pixel.own;
           }
-          sum += here * value;
+          in_row += here * value;
         }
+        sum += in_row;
       }
     }
     for (int other = lanes / 2; other > 0; other /= 2) {

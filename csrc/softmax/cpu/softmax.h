@@ -78,7 +78,6 @@ class Softmax {
                const CornerSums<accumulate_t>& to) {
     const bool whole = uniform(group, columns);
     list.known = false;
-    lanes_t logs = {};
     for (int64_t phase = 0; phase < strip.work.x.phases; phase += kMostPhases) {
       const int32_t* output;
       const Patch<accumulate_t> patch = patch_of<row_count>(strip, group.columns, phase, &output);
@@ -87,6 +86,7 @@ class Softmax {
       }
       list_classes(group, patch, list);
       sum_powers<row_count>(group, patch, list, sums);
+      lanes_t logs = {};
       for (int64_t column = 0; column < patch.columns; ++column) {
         lanes_t* sum = sums + column * kMostRows;
         if (whole) {
@@ -95,11 +95,12 @@ class Softmax {
           logs += weigh<row_count>(group, output + column * strip.work.x.pitch, sum);
         }
       }
+      // Of a patch, no more: equal logarithms are all rounded to the same side.
+      log_sum2 += sum_of<accumulate_t>(logs);
       if (strip.wants_gradient()) {
         add_gradients<row_count>(group, patch, list, sums, to);
       }
     }
-    log_sum2 += sum_of<accumulate_t>(logs);
   }
 
   // Sums become weight over sum; returns the weighted logarithms of them. A sum is at least
