@@ -24,7 +24,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from fcn_train.errors import UsageError, WriteError
-from fcn_train.files import in_mib, refusal, remove_leftovers, sha256, sync_file, sync_folder
+from fcn_train.files import (
+    in_mib,
+    refusal,
+    remove_leftovers,
+    sha256,
+    sync_file,
+    sync_folder,
+    temporary_path,
+)
 from fcn_train.json_text import parse_json
 from fcn_train.weights import plain
 
@@ -55,7 +63,7 @@ def save_checkpoint(
     Raises WriteError when the disk refuses; the checkpoints before are then untouched.
     """
     final = folder / f"step-{step:06d}"
-    temporary = folder / f".{final.name}.tmp-{os.getpid()}"
+    temporary = temporary_path(final)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         remove_leftovers(folder, locked=True)

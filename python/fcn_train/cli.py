@@ -49,6 +49,7 @@ from fcn_train.serve_options import ServeOptions
 from fcn_train.signals import ending_at_once
 from fcn_train.study.options import StudyName, StudyOptions
 from fcn_train.study.registry import STUDIES
+from fcn_train.terminal import prepare
 
 DESCRIPTION = (
     "Fully convolutional networks for semantic segmentation. `fcn train` alone generates a sample "
@@ -65,6 +66,7 @@ DataCommand = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
+    prepare()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     text, trace, failed = "", False, None
     try:

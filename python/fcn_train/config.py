@@ -93,13 +93,17 @@ def _convert(hint: Any, value: Any, source: Path, name: str) -> Any:
         if value in args:
             return value
         raise UsageError(f"{source}: {name} must be one of {', '.join(args)}, got {value!r}")
-    if origin is tuple and args[-1] is Ellipsis and isinstance(value, list):
-        return tuple(_convert(args[0], item, source, name) for item in value)
+    if origin is tuple and args[-1] is Ellipsis:
+        if isinstance(value, list):
+            return tuple(_convert(args[0], item, source, name) for item in value)
+        raise UsageError(f"{source}: {name} must be a list, got {value!r}")
     if origin is tuple:
         if isinstance(value, list) and len(value) == len(args):
             return tuple(_convert(a, v, source, name) for a, v in zip(args, value, strict=True))
         raise UsageError(f"{source}: {name} must be a list of {len(args)} values, got {value!r}")
     if hint is Path and isinstance(value, str):
+        if not value:  # which would be the folder that one is in
+            raise UsageError(f"{source}: {name} must be a path or null, got ''")
         return Path(value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         with contextlib.suppress(OverflowError):

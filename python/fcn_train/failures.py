@@ -29,7 +29,8 @@ NO_SHARED_MEMORY = re.compile(
 )
 ONE_VALUE = "more than 1 value per channel"  # of torch's batch normalization, and of ours
 _LESS_TRAINING = (
-    "try a smaller --optim.batch with more --optim.accumulate, or a smaller --data.crop"
+    "try a smaller --optim.batch with more --optim.accumulate, a smaller --data.crop, or a "
+    "narrower network (--model.width, --model.fc-channels)"
 )
 _LESS = "try smaller images"
 # What takes less memory, by command.

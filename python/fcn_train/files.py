@@ -17,9 +17,10 @@ from fcn_train.errors import WriteError
 
 # Reasons of the system that another place has not.
 WRONG_PLACE = {
-    *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG),
+    *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
     *(errno.EACCES, errno.EPERM, errno.EROFS),
 }
+MOST_NAME_BYTES = 255  # of a file's name, on the file systems that are in use
 
 
 @contextlib.contextmanager
@@ -29,7 +30,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Raises:
         WriteError: the disk refused.
     """
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    with refused_as_write_error(path):
+        temporary = temporary_path(path)
     try:
         with refused_as_write_error(path):
             yield temporary
@@ -39,6 +41,15 @@ def atomic_path(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def temporary_path(path: Path) -> Path:
+    """Where ``path`` is written before it has its name, which may be as long as a name can be."""
+    if path.name in ("", ".."):  # a folder: ".", "/"
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    ending = f".tmp-{os.getpid()}"
+    start = os.fsencode(f".{path.name}")[: MOST_NAME_BYTES - len(ending)]
+    return path.with_name(os.fsdecode(start) + ending)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -84,6 +95,8 @@ def refusal(path: Path, error: BaseException) -> str:
     number = error.errno if isinstance(error, OSError) else None
     if number in WRONG_PLACE:
         return f"{path}: {why}; give a place that can be written"
+    if number == errno.ENAMETOOLONG:
+        return f"{path}: {why}; give a shorter name"
     remedy = "check the disk"
     if why in (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT)):
         remedy = "free some space"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from math import inf
+from math import inf, isfinite
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -266,6 +266,18 @@ def check(options: TrainOptions) -> None:
             model.fc_channels,
         ),
         ("--model.dropout", 0 <= model.dropout < 1, "in [0, 1)", model.dropout),
+        (
+            "--model.mean",
+            all(0 <= value <= 255 for value in model.mean),
+            "in [0, 255], three numbers",
+            model.mean,
+        ),
+        (
+            "--model.skip-scales",
+            all(map(isfinite, model.skip_scales)),
+            "finite numbers",
+            model.skip_scales,
+        ),
         *optim_rules(optim),
         (
             "--evaluate-every",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,10 +13,10 @@ from fcn_train.classes import Classes
 from fcn_train.console import Console
 from fcn_train.data import DataError, Example, overlay, read_depth, read_image
 from fcn_train.data.images import IMAGE_SUFFIXES, image_files
-from fcn_train.data.problems import other_size
+from fcn_train.data.problems import Problem, other_size
 from fcn_train.errors import UsageError
 from fcn_train.export.onnx_reading import open_onnx
-from fcn_train.files import atomic_path, make_folder, remove_leftovers
+from fcn_train.files import MOST_NAME_BYTES, atomic_path, make_folder, remove_leftovers
 from fcn_train.options import PredictOptions
 from fcn_train.run import load_run
 from fcn_train.run_argument import is_run, run_and_rest
@@ -53,6 +54,7 @@ def predict(options: PredictOptions, console: Console | None = None) -> int:
     with console.progress("predicting", len(jobs), images=1) as advance:
         for source, place in jobs:
             try:
+                check_names(source, place)
                 seen = _read(source, place, options)
             except DataError as error:
                 if options.strict:
@@ -142,6 +144,17 @@ def chosen_sets(run: Segmenter, name: str) -> dict[int, tuple[str, Classes]]:
 def overlay_path(target: Path) -> Path:
     """Where the overlay lies whose index PNG is ``target``."""
     return target.with_name(f"{target.stem}-overlay.png")
+
+
+def check_names(source: Path, place: Path) -> None:
+    """Raises DataError where the longest name of an image's results is too long for a file."""
+    length = len(os.fsencode(overlay_path(place).name))
+    if length > MOST_NAME_BYTES:
+        message = (
+            f"the name of its overlay would have {length} bytes, more than {MOST_NAME_BYTES}; "
+            "rename it"
+        )
+        raise DataError(Problem(source, message, "name too long"))
 
 
 def find_images(

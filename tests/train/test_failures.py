@@ -52,7 +52,8 @@ def test_memory_that_there_is_not(action: Callable[[], object]) -> None:
     assert failure.code == 1
     assert failure.text.startswith("out of memory")
     assert failure.text.endswith(
-        "try a smaller --optim.batch with more --optim.accumulate, or a smaller --data.crop"
+        "try a smaller --optim.batch with more --optim.accumulate, a smaller --data.crop, or a "
+        "narrower network (--model.width, --model.fc-channels)"
     )
 
 

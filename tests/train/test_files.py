@@ -22,6 +22,7 @@ from fcn_train.files import (
     reason,
     refusal,
     remove_leftovers,
+    temporary_path,
     write_text,
 )
 
@@ -98,6 +99,33 @@ def test_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(WriteError, match=r"file/run: Not a directory; give a place"):
         make_folder(tmp_path / "file" / "run")
+
+
+@pytest.mark.parametrize("name", ["a" * 255, "\u9ed2" * 85, "\udcef" * 255, "a" * 240 + ".png"])
+def test_names_as_long_as_a_name_can_be(name: str, tmp_path: Path) -> None:
+    """Though a temporary one would be longer."""
+    write_text(tmp_path / name, "text")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    temporary = temporary_path(tmp_path / name)
+    temporary.touch()
+    remove_leftovers(tmp_path)
+    assert not temporary.exists()
+
+
+@pytest.mark.parametrize("name", ["a" * 256, "\u9ed2" * 86])
+def test_names_that_no_file_can_have(name: str, tmp_path: Path) -> None:
+    with pytest.raises(WriteError, match="File name too long; give a shorter name"):
+        write_text(tmp_path / name, "text")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("path", [".", "/", "..", "folder"])
+def test_folders_are_no_files(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "in" / "folder").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "in")
+    with pytest.raises(WriteError, match="; give a place that can be written"):
+        write_text(Path(path), "text")
+    assert [path.name for path in tmp_path.rglob("*")] == ["in", "folder"]
 
 
 def test_text_beyond_utf8_is_written(tmp_path: Path) -> None:

@@ -53,6 +53,29 @@ def test_results_have_the_size_and_palette(
         np.testing.assert_array_equal(mixed, wanted)
 
 
+@pytest.mark.parametrize("length", [240, 251])
+def test_a_name_too_long_for_its_results(
+    finished_run: Path, photos: Path, command: Command, tmp_path: Path, length: int
+) -> None:
+    """240 and ".png": its overlay's, `-overlay` longer, fits until it has a name while it is
+    written. 251: it does not fit."""
+    fits = "b" * 243 + ".png"
+    (photos / "wide.png").rename(photos / fits)
+    (photos / "inner" / "tall.png").rename(photos / ("a" * length + ".png"))
+    output = tmp_path / "out"
+    code, out, err = command("predict", photos, "--run", finished_run, "--output", output)
+    too_long = length == 251
+    assert code == int(too_long)
+    assert f"{3 - too_long} of 3 images segmented" in out
+    said = "the name of its overlay would have 263 bytes, more than 255; rename it"
+    assert (said in err) == too_long
+    assert (output / fits).exists()
+    assert (output / f"{'b' * 243}-overlay.png").exists()
+    if too_long:
+        strict = command("predict", photos, "--run", finished_run, "--output", output, "--strict")
+        assert strict[0] == 2
+
+
 def test_bad_file_is_named_and_the_others_are_done(
     finished_run: Path, photos: Path, command: Command, tmp_path: Path
 ) -> None:

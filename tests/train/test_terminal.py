@@ -1,0 +1,54 @@
+"""Closed streams and narrow terminals."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fcn_train.terminal import prepare
+
+
+def run(command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m fcn_train {command}"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env={**os.environ, **environment},
+    )
+
+
+@pytest.mark.parametrize("columns", ["1", "2", "7"])
+def test_help_ends_on_narrow_terminals(columns: str) -> None:
+    done = run("data check --help", COLUMNS=columns)
+    assert done.returncode == 0
+    assert done.stdout.startswith("usage")
+
+
+@pytest.mark.parametrize("columns", ["20", "200", "0", "-3", "wide"])
+def test_other_widths_stay(columns: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    prepare()
+    assert os.environ["COLUMNS"] == columns
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_closed_streams(closed: str, tmp_path: Path) -> None:
+    """What is printed goes nowhere, not into the files that would have the stream's number."""
+    root = tmp_path / "sample"
+    command = f"data sample --layout folder --root {root} --train 2 --val 1 --size 32"
+    for words in ("--help", "recipes", command, f"data stats --kind folder --root {root}"):
+        done = run(f"{words} {closed}")
+        assert done.returncode == 0, (words, done.stderr)
+        assert "Traceback" not in done.stderr
+    done = run(f"train --optim.lr -1 {closed}")
+    assert done.returncode == 2
+    if "2>&-" not in closed:
+        assert "--optim.lr must be > 0 and finite, got -1.0" in done.stderr
+    for path in root.rglob("*.txt"):
+        assert "fcn" not in path.read_text()
