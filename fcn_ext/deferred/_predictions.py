@@ -11,6 +11,7 @@ from fcn_ext._rules import MOST_CLASSES
 from fcn_ext.deferred._recipe import Logits
 from fcn_ext.deferred._snapshot import Snapshot, step_of
 from fcn_ext.deferred._tensor import DeferredLogits, handles
+from fcn_ext.ops import _common
 
 __all__ = ["scores_of", "scores_over"]
 
@@ -190,4 +191,5 @@ def _head_argmax(
     if found is None or (probability and input.recipe.kind == "softmax"):
         return NotImplemented
     scores, snapshot = found
-    return func(scores, height, width, snapshot.numbers, dtype, probability)
+    winners, value = func(scores, height, width, snapshot.numbers, dtype, probability)
+    return winners, value.to(_common.accumulate_dtype(input))

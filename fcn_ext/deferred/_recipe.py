@@ -73,8 +73,11 @@ class Recipe:
         memory, views = self.memory, (*self.views, step)
         if not shared:
             compute, snapshot = pure
-            if snapshot is not None and device is not None and device != self.device:
-                snapshot = snapshot.to(device)
+            if snapshot is not None:
+                # In the dtype of the logits: what is taken of them has theirs, and overflows where
+                # they do. Probabilities are rounded after they are made, not their scores.
+                dtype = twin.dtype if self.kind == "logits" else snapshot.scores.dtype
+                snapshot = snapshot.to(device or self.device, dtype)
             memory, views = Memory(after(compute, views), snapshot), ()
         return type(self)(memory, views, layout, kind or self.kind, twin, device or self.device)
 

@@ -87,8 +87,11 @@ class Snapshot:
         """The geometry as operators are told."""
         return (int(self.align_corners),)
 
-    def to(self, device: torch.device, non_blocking: bool = False) -> Snapshot:
-        scores = self.scores.to(device, non_blocking=non_blocking)
+    def to(self, device: torch.device, dtype: torch.dtype) -> Snapshot:
+        if device == self.scores.device and dtype == self.scores.dtype:
+            return self
+        with outside_modes():
+            scores = self.scores.to(device, dtype)
         return Snapshot(scores, self.size, self.align_corners, self.origin)
 
     def is_finite(self) -> bool:
