@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fcn_ext.deferred._gradient import gradient_of
 from fcn_ext.deferred._predictions import scores_over
-from fcn_ext.deferred._snapshot import Snapshot
+from fcn_ext.deferred._snapshot import Snapshot, is_batched
 from fcn_ext.deferred._tensor import (
     DeferredLogits,
     handles,
@@ -104,6 +104,8 @@ def pixel_gradient(
 
 def is_finite(grad: Tensor) -> bool:
     """Whether a gradient is known to be: zero times infinity is not zero for torch."""
+    if is_batched(grad):
+        return False
     return not grad.is_cpu or math.isfinite(grad.sum(dtype=torch.float64).item())
 
 

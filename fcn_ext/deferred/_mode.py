@@ -23,13 +23,14 @@ from fcn_ext.deferred._recipe import Logits
 from fcn_ext.deferred._snapshot import (
     Memory,
     Snapshot,
+    is_batched,
     laid_out,
     outside_modes,
     resized_twin,
 )
 from fcn_ext.deferred._tensor import DeferredLogits, ordinary
 from fcn_ext.ops import _common
-from fcn_ext.ops._autograd import _forward_mode, _is_batched, _is_tracing, _transforms_active
+from fcn_ext.ops._autograd import _forward_mode, _is_tracing, _transforms_active
 from fcn_ext.ops._interpolate import _interpolate_backward
 
 __all__ = ["deferred_interpolate", "fused_upsampling"]
@@ -55,7 +56,7 @@ class Interpolate(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor | None) -> Any:
         if grad is None:
             return None, None, None
-        if _is_batched(grad):
+        if is_batched(grad):
             return _interpolate_backward(grad, *ctx.shape[2:], ctx.align_corners), None, None
         coarse = None
         if isinstance(grad, DeferredGradient) and not torch.is_grad_enabled():

@@ -55,7 +55,8 @@ class OneNode(torch.autograd.Function):
         def plain() -> Tensor:
             # Asked for below autograd, which this turns on again, too.
             with torch.inference_mode(False), torch.enable_grad():
-                full = ordinary(frozen).detach().requires_grad_()
+                # A parameter, as torch.func forbids requires_grad_() while it transforms.
+                full = torch.nn.Parameter(ordinary(frozen).detach())
                 result = form.plain(full, *tensors)
                 full_grad: Tensor = torch.autograd.grad(result, full, grad)[0]
                 return full_grad

@@ -13,13 +13,14 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
-from fcn_ext.ops._autograd import _below_autograd
+from fcn_ext.ops._autograd import _below_autograd, _is_batched, _transforms_active
 
 __all__ = [
     "Memory",
     "Snapshot",
     "Step",
     "after",
+    "is_batched",
     "laid_out",
     "outside_modes",
     "resized_twin",
@@ -56,6 +57,11 @@ def resized_twin(
         device="meta",
         memory_format=torch.channels_last if last else torch.contiguous_format,
     )
+
+
+def is_batched(grad: Tensor) -> bool:
+    """Whether a gradient is one of many at once, whose elements nothing may ask for."""
+    return _is_batched(grad) or _transforms_active()
 
 
 def laid_out(tensor: Tensor, twin: Tensor) -> Tensor:
