@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-import numbers
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -124,7 +124,7 @@ def _upsampled_size(
                     return None
     # NumPy's integers, too, which sizes of images often are.
     if len(after) != 2 or any(
-        isinstance(pixels, bool) or not isinstance(pixels, numbers.Integral) for pixels in after
+        isinstance(pixels, bool) or not isinstance(pixels, (int, np.integer)) for pixels in after
     ):
         return None
     after = (int(after[0]), int(after[1]))
@@ -161,7 +161,8 @@ def defer(
     """``F.interpolate`` deferred, or None where torch is to do it."""
     if mode != "bilinear" or antialias or not _is_deferrable(input):
         return None
-    if align_corners not in (None, False, True) or not isinstance(
+    # Numbers equal to a bool are none for torch.
+    if not isinstance(align_corners, (bool, type(None))) or not isinstance(
         size, (int, tuple, list, type(None))
     ):
         return None

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import Iterator
+from enum import IntEnum
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from torch import Tensor, nn
 import fcn_ext
 from fcn_ext import DeferredLogits, deferred_interpolate, fused_upsampling
 
-from .common import agrees, labels, scores, up
+from .common import agrees, assert_same, labels, outcome, scores, up
 
 DEFERRED: dict[str, dict[str, Any]] = {
     "size": {"size": (24, 28)},
@@ -54,6 +56,74 @@ TORCHS: dict[str, dict[str, Any]] = {
     "float size": {"size": (24.0, 28.0)},
     "recomputed size": {"size": (24, 28), "recompute_scale_factor": True},
 }
+
+
+class Size(IntEnum):
+    LARGE = 30
+
+
+class Mode(str):
+    """A text that is no str of its own."""
+
+
+# Arguments that look like others: what torch makes of them, or says against them, is what counts.
+ODD: dict[str, dict[str, Any]] = {
+    **{
+        f"align_corners={value!r}": {"size": (24, 28), "align_corners": value}
+        for value in (1, 0, 1.0, 0.0, "x", "", np.True_, np.False_, torch.tensor(True), [])
+    },
+    **{
+        f"size={value!r}": {"size": value}
+        for value in (
+            *(True, (True, 28), (24, True), 24.0, (24.0, 28), "24", ("24", "28"), np.int64(30)),
+            *((np.uint8(24), 28), (np.True_, 28), np.array([24, 28]), [24], (), range(24, 29, 4)),
+            *((Fraction(24), 28), torch.tensor(24), (torch.tensor(24), 28), Size.LARGE, {24, 28}),
+            (Size.LARGE, 28),
+        )
+    },
+    **{
+        f"scale_factor={value!r}": {"scale_factor": value}
+        for value in (
+            *(True, (True, 2), (2, True), "2", ("2", "2"), np.float32(2), np.float64(2)),
+            *((np.float64(2), 2), np.int64(2), Fraction(2), torch.tensor(2.0), (2,), [2, 2, 2]),
+            *(2 + 0j, float("inf"), Size.LARGE, ()),
+        )
+    },
+    **{
+        f"recompute_scale_factor={value!r}": {
+            "scale_factor": (2.3, 3.1),
+            "recompute_scale_factor": value,
+        }
+        for value in (1, 0, "x", "", 1.0, [], np.True_, torch.tensor(True))
+    },
+    **{
+        f"antialias={value!r}": {"size": (24, 28), "antialias": value}
+        for value in (1, 0, None, "x", "", np.True_, np.False_)
+    },
+    "a mode of another class": {"size": (24, 28), "mode": Mode("bilinear")},
+    "NumPy's mode": {"size": (24, 28), "mode": np.str_("bilinear")},
+    "a mode of bytes": {"size": (24, 28), "mode": b"bilinear"},
+    "no mode": {"size": (24, 28), "mode": None},
+    "capitals": {"size": (24, 28), "mode": "Bilinear"},
+    "recomputed of a size": {"size": (24, 28), "recompute_scale_factor": 1},
+    "not recomputed of a size": {"size": (24, 28), "recompute_scale_factor": 0},
+    "another name": {"size": (24, 28), "align_corner": True},
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_arguments(name: str) -> None:
+    """torch's values, or torch's error in torch's words."""
+    arguments: dict[str, Any] = {"mode": "bilinear", **ODD[name]}
+
+    def program(coarse: Tensor) -> Any:
+        return F.interpolate(coarse, **arguments)
+
+    plain = outcome(program, scores(), fused=False)
+    ours = outcome(program, scores(), fused=True)
+    assert_same(ours, plain)
+    if isinstance(plain, Exception):
+        assert str(ours) == str(plain)
 
 
 @pytest.mark.parametrize("name", DEFERRED)
