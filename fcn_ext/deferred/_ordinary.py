@@ -66,16 +66,3 @@ for _name in _METHODS:
         setattr(Deferred, _name, _answer)
 Deferred.__format__ = _formatted  # type: ignore[method-assign]
 FUNCTIONS[Tensor.__format__] = _formatted
-
-
-def _replaced(self: Any, value: Any) -> Any:
-    """``tensor.data = value``."""
-    if not isinstance(self, Deferred) or isinstance(value, Deferred):
-        return NotImplemented
-    if value.shape != self.shape or value.dtype != self.dtype or value.device != self.device:
-        return NotImplemented
-    self.recipe.replaced = value.detach()
-    return None
-
-
-FUNCTIONS[Tensor.data.__set__] = _replaced  # type: ignore[attr-defined]

@@ -179,6 +179,8 @@ def _bce(
     """``F.binary_cross_entropy_with_logits``."""
     if not isinstance(input, DeferredLogits) or input.recipe.kind != "logits":
         return NotImplemented
+    if input.recipe.snapshot is None:  # its shape may be another by now
+        return NotImplemented
     if size_average is not None or reduce is not None or reduction not in REDUCTIONS:
         return NotImplemented
     if torch.is_autocast_enabled(input.device.type) and _becomes_float(input.device.type):
