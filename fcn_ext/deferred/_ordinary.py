@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from fcn_ext.deferred._tensor import FUNCTIONS, Deferred, as_ordinary
 
 _METHODS = (
     "__array__",
-    "__deepcopy__",
     "__dlpack__",
     "__reduce_ex__",
-    "__repr__",
     "_typed_storage",
     "apply_",
     "const_data_ptr",
@@ -29,17 +28,59 @@ _METHODS = (
     "tolist",
     "untyped_storage",
 )
+_OF_DEFERRED = ("recipe", "_is_param")
+"""Attributes that an ordinary tensor in its place does not have."""
 
 
-def _asked(method: Callable[..., Any]) -> Callable[..., Any]:
+def _object(deferred: Any) -> Tensor:
+    """The ordinary tensor as the object that the plain code has: a parameter where that is one, a
+    leaf where that is, with its gradient and its attributes."""
+    if deferred.requires_grad and not deferred.is_leaf:
+        with torch.enable_grad():
+            full = as_ordinary(deferred)
+    else:
+        full = deferred.recipe.ordinary().detach()
+        if isinstance(deferred, torch.nn.Parameter):
+            full = torch.nn.Parameter(full, deferred.requires_grad)
+        elif deferred.requires_grad:
+            full.requires_grad_()
+        full.grad = deferred.grad
+    kept = {name: value for name, value in vars(deferred).items() if name not in _OF_DEFERRED}
+    vars(full).update(kept)
+    return full
+
+
+def _asked(name: str) -> Callable[..., Any]:
     def answer(self: Any, *args: Any, **kwargs: Any) -> Any:
         if not isinstance(self, Deferred):
             return NotImplemented
-        full = as_ordinary(self)
-        result = method(full, *args, **kwargs)
+        full = _object(self)
+        result = getattr(full, name)(*args, **kwargs)
         return self if result is full else result
 
     return answer
+
+
+def _deepcopied(self: Any, memo: dict[int, Any]) -> Any:
+    if not isinstance(self, Deferred):
+        return NotImplemented
+    if id(self) in memo:
+        return memo[id(self)]
+    full = _object(self)
+    result = full.__deepcopy__(memo)
+    # The number of an object that is gone in a moment may be that of the next one.
+    memo.pop(id(full), None)
+    memo[id(self)] = result
+    return result
+
+
+def _as_subclass(self: Any, cls: Any) -> Any:
+    """A tensor of another class is an object of its own, which cannot be deferred."""
+    if not isinstance(self, Deferred):
+        return NotImplemented
+    is_another = isinstance(cls, type) and not issubclass(type(self), cls)
+    with torch._C.DisableTorchFunctionSubclass():
+        return Tensor.as_subclass(as_ordinary(self) if is_another else self, cls)
 
 
 def _shown(self: Any, **kwargs: Any) -> str:
@@ -48,7 +89,9 @@ def _shown(self: Any, **kwargs: Any) -> str:
     text = Tensor.__repr__(full, **kwargs)
     if self.grad_fn is not None:
         return f"{text[:-1]}, grad_fn=<{type(self.grad_fn).__name__}>)"
-    return f"{text[:-1]}, requires_grad=True)" if self.requires_grad else text
+    if self.requires_grad:
+        text = f"{text[:-1]}, requires_grad=True)"
+    return f"Parameter containing:\n{text}" if isinstance(self, torch.nn.Parameter) else text
 
 
 def _formatted(self: Any, format: str) -> str:
@@ -57,12 +100,16 @@ def _formatted(self: Any, format: str) -> str:
 
 format_of = Tensor.__format__
 
-for _name in _METHODS:
+_ANSWERS: dict[str, Callable[..., Any]] = {
+    **{name: _asked(name) for name in _METHODS},
+    "__deepcopy__": _deepcopied,
+    "__format__": _formatted,
+    "__repr__": _shown,
+    "as_subclass": _as_subclass,
+}
+for _name, _answer in _ANSWERS.items():
     _method = getattr(Tensor, _name, None)
     if _method is not None:
-        _answer = _shown if _name == "__repr__" else _asked(_method)
         FUNCTIONS[_method] = _answer
         # Called as methods, they are found before torch's rules for subclasses apply.
         setattr(Deferred, _name, _answer)
-Deferred.__format__ = _formatted  # type: ignore[method-assign]
-FUNCTIONS[Tensor.__format__] = _formatted

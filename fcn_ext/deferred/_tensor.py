@@ -220,13 +220,10 @@ class _Ordinary(torch.autograd.Function):
 
 
 def as_ordinary(deferred: Any) -> Tensor:
-    """The ordinary tensor, with the gradient of the deferred one."""
+    """The ordinary tensor, whose gradient goes on to the deferred one."""
     if not deferred.requires_grad:
         full: Tensor = deferred.recipe.ordinary()
         return full
-    if deferred.is_leaf:
-        leaf: Tensor = deferred.recipe.ordinary().detach().requires_grad_()
-        return leaf
     with _without_subclasses():
         result: Tensor = _Ordinary.apply(deferred)
     return result
