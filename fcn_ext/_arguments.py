@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import numbers
 import operator
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 from torch.compiler import is_dynamo_compiling
 
-__all__ = ["integer", "number", "pair"]
+__all__ = ["finite", "flag", "integer", "not_negative", "number", "one_of", "pair", "positive"]
 
 _LARGEST = 2**63 - 1
 
@@ -18,8 +19,8 @@ _LARGEST = 2**63 - 1
 def integer(value: Any, name: str) -> int:
     """``value`` as an int of 64 bits (or a traced one), or an exception that names the argument.
 
-    Whatever has ``__index__`` will do, such as NumPy's integers, except bool: that one is a flag
-    in the wrong place.
+    Whatever has ``__index__`` will do, such as NumPy's integers, except a bool, be it Python's or a
+    tensor's: that one is a flag in the wrong place.
 
     Raises:
         TypeError: ``value`` is not an integer.
@@ -27,7 +28,7 @@ def integer(value: Any, name: str) -> int:
     """
     if isinstance(value, torch.SymInt):
         return value  # type: ignore[return-value]
-    if isinstance(value, bool):
+    if isinstance(value, bool) or (isinstance(value, torch.Tensor) and value.dtype == torch.bool):
         raise TypeError(f"{name} must be an integer, got {value!r}")
     try:
         value = operator.index(value)
@@ -60,9 +61,61 @@ def pair(value: Any, name: str) -> tuple[int, int]:
 
 
 def number(value: Any, name: str) -> float:
-    """``value`` as a float (or a traced one), or TypeError naming the argument."""
+    """``value`` as a float (or a traced one), or an exception that names the argument.
+
+    Any real number of Python or NumPy will do, except bool. A tensor will not: reading it would
+    wait for its device and lose its gradient.
+
+    Raises:
+        TypeError: ``value`` is not a number.
+        ValueError: it does not fit in a float.
+    """
     if isinstance(value, torch.SymFloat):
         return value  # type: ignore[return-value]
-    if not isinstance(value, bool) and isinstance(value, numbers.Real):
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    try:
         return float(value)
-    raise TypeError(f"{name} must be a number, got {value!r}")
+    except OverflowError:
+        raise ValueError(f"{name} must fit in a float, got a number beyond 1.8e+308") from None
+
+
+def finite(value: Any, name: str) -> float:
+    """:func:`number` of a ``value`` that is neither infinite nor NaN, or ValueError."""
+    found = number(value, name)
+    if not -math.inf < found < math.inf:
+        raise ValueError(f"{name} must be finite, got {found:g}")
+    return found
+
+
+def not_negative(value: Any, name: str) -> float:
+    """:func:`finite` of a ``value`` >= 0, or ValueError."""
+    value = number(value, name)
+    if not value >= 0:
+        raise ValueError(f"{name} must be >= 0, got {value:g}")
+    return finite(value, name)
+
+
+def positive(value: Any, name: str) -> float:
+    """:func:`finite` of a ``value`` > 0, or ValueError."""
+    value = number(value, name)
+    if not value > 0:
+        raise ValueError(f"{name} must be > 0, got {value:g}")
+    return finite(value, name)
+
+
+def flag(value: Any, name: str) -> bool:
+    """``value`` if it is True or False, or TypeError naming the argument: what is merely true or
+    false, such as "no", may mean the other one."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be a bool, got {value!r}")
+    return value
+
+
+def one_of(value: Any, choices: Sequence[str], name: str) -> str:
+    """``value`` if it is one of ``choices``, or ValueError naming the argument."""
+    # An array is compared with none of them: it would give an array.
+    if isinstance(value, str) and value in choices:
+        return value
+    *others, last = map(repr, choices)
+    raise ValueError(f"{name} must be {', '.join(others)} or {last}, got {value!r}")

@@ -24,7 +24,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from fcn_ext import ops
-from fcn_ext._arguments import integer, number
+from fcn_ext._arguments import integer, not_negative, one_of
 from fcn_ext.geometry import Geometry, Resize
 from fcn_ext.metrics import ConfusionMatrix, scores_from_matrix
 from fcn_ext.ops import _common
@@ -83,9 +83,7 @@ class BoundaryIoU:
         self.num_classes = integer(num_classes, "num_classes")
         if not 1 <= self.num_classes <= 32766:
             raise ValueError(f"num_classes must be in [1, 32766], got {num_classes}")
-        self.dilation_ratio = number(dilation_ratio, "dilation_ratio")
-        if not 0 <= self.dilation_ratio < math.inf:
-            raise ValueError(f"dilation_ratio must be >= 0, got {dilation_ratio:g}")
+        self.dilation_ratio = not_negative(dilation_ratio, "dilation_ratio")
         self.ignore_index = integer(ignore_index, "ignore_index")
         if class_names is not None and len(class_names) != self.num_classes:
             raise ValueError(
@@ -144,8 +142,7 @@ class BoundaryIoU:
         Raises:
             ValueError: labels other than ``ignore_index`` were outside ``[0, num_classes)``.
         """
-        if on_invalid not in ("raise", "drop"):
-            raise ValueError(f"on_invalid must be 'raise' or 'drop', got {on_invalid!r}")
+        one_of(on_invalid, ("raise", "drop"), "on_invalid")
         invalid = int(self._counts.invalid)
         if invalid and on_invalid == "raise":
             raise ValueError(

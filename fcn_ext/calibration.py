@@ -22,7 +22,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from fcn_ext import ops
-from fcn_ext._arguments import integer
+from fcn_ext._arguments import integer, one_of
 from fcn_ext.geometry import Geometry, Resize
 from fcn_ext.metrics import device_of
 from fcn_ext.ops import _common
@@ -181,8 +181,7 @@ class Calibration:
             ValueError: labels other than ``ignore_index`` were outside ``[0, num_classes)``, or
                 probabilities outside [0, 1] or NaN.
         """
-        if on_invalid not in ("raise", "drop"):
-            raise ValueError(f"on_invalid must be 'raise' or 'drop', got {on_invalid!r}")
+        one_of(on_invalid, ("raise", "drop"), "on_invalid")
         with self._lock:
             table = self._table.cpu().numpy().copy()
         if (invalid := int(table[self.num_bins, 0])) and on_invalid == "raise":

@@ -35,7 +35,7 @@ import torch.utils._pytree as pytree
 from torch import nn
 from torch.compiler import is_dynamo_compiling
 
-from fcn_ext._arguments import integer, pair
+from fcn_ext._arguments import flag, integer, pair
 from fcn_ext._rules import check_deconvolution, check_offset
 
 __all__ = ["Deconvolution", "Geometry", "Grid", "Resize", "crop_offset", "default_kernel_size"]
@@ -124,8 +124,7 @@ class Resize:
     align_corners: bool = False
 
     def __post_init__(self) -> None:
-        if not isinstance(self.align_corners, bool):
-            raise TypeError(f"align_corners must be a bool, got {self.align_corners!r}")
+        flag(self.align_corners, "align_corners")
 
     @property
     def numbers(self) -> tuple[int, ...]:
@@ -147,11 +146,18 @@ class Grid:
 
     ``Grid()`` is the image itself. ``receptive_field`` is the side, in pixels, of the square of
     the image that one cell sees.
+
+    Raises:
+        ValueError: ``scale`` is not > 0.
     """
 
     scale: Fraction = Fraction(1)
     shift: Fraction = Fraction(0)
     receptive_field: Fraction = Fraction(1)
+
+    def __post_init__(self) -> None:
+        if not self.scale > 0:
+            raise ValueError(f"scale must be > 0, got {self.scale}")
 
     @property
     def stride(self) -> Fraction:
@@ -165,7 +171,16 @@ class Grid:
     def window(
         self, kernel_size: int, *, stride: int = 1, padding: int = 0, dilation: int = 1
     ) -> Grid:
-        """The grid after a convolution or a pooling."""
+        """The grid after a convolution or a pooling; ``padding`` below zero is a crop.
+
+        Raises:
+            TypeError: an argument is not an integer.
+            ValueError: ``kernel_size``, ``stride`` or ``dilation`` is below one.
+        """
+        kernel_size = _at_least_one(kernel_size, "kernel_size")
+        stride = _at_least_one(stride, "stride")
+        padding = integer(padding, "padding")
+        dilation = _at_least_one(dilation, "dilation")
         reach = dilation * (kernel_size - 1)
         return Grid(
             self.scale / stride,
@@ -190,15 +205,30 @@ class Grid:
     def upsample(self, stride: int, *, kernel_size: int | None = None) -> Grid:
         """The grid after a transposed convolution without padding.
 
-        ``kernel_size`` defaults to ``2 * stride``, as in :func:`fcn_ext.ops.upsample`.
+        ``kernel_size`` defaults to that of :func:`fcn_ext.ops.upsample`: ``2 * stride``, or one
+        where the stride is.
+
+        Raises:
+            TypeError: an argument is not an integer.
+            ValueError: it is below one.
         """
-        kernel_size = 2 * stride if kernel_size is None else kernel_size
+        stride = _at_least_one(stride, "stride")
+        if kernel_size is None:
+            kernel_size = default_kernel_size(stride)
+        kernel_size = _at_least_one(kernel_size, "kernel_size")
         cells_seen = -(-kernel_size // stride)
         return Grid(
             self.scale * stride,
             self.shift * stride + Fraction(kernel_size - 1, 2),
             self.receptive_field + (cells_seen - 1) * self.stride,
         )
+
+
+def _at_least_one(value: Any, name: str) -> int:
+    found = integer(value, name)
+    if found < 1:
+        raise ValueError(f"{name} must be >= 1, got {found}")
+    return found
 
 
 def crop_offset(source: Grid, reference: Grid) -> int:

@@ -35,7 +35,7 @@ from torch import Tensor
 from torch.compiler import is_dynamo_compiling
 
 from fcn_ext import ops
-from fcn_ext._arguments import integer
+from fcn_ext._arguments import integer, one_of
 from fcn_ext.geometry import Deconvolution, Geometry, Resize
 from fcn_ext.ops import _common
 
@@ -309,8 +309,7 @@ class ConfusionMatrix:
         Raises:
             ValueError: labels other than ``ignore_index`` were outside ``[0, num_classes)``.
         """
-        if on_invalid not in ("raise", "drop"):
-            raise ValueError(f"on_invalid must be 'raise' or 'drop', got {on_invalid!r}")
+        one_of(on_invalid, ("raise", "drop"), "on_invalid")
         counts = self._read()
         invalid = int(counts.invalid)
         if invalid and on_invalid == "raise":

@@ -25,7 +25,7 @@ from fcn_ext.losses._region_modules import (
     JaccardLoss,
     TverskyLoss,
 )
-from fcn_ext.ops._common import is_geometry
+from fcn_ext.ops._common import flag, is_geometry
 
 __all__ = [
     "Argmax",
@@ -92,7 +92,7 @@ class Interpolate(nn.Module):
     ) -> None:
         super().__init__()
         self.size = size
-        self.align_corners = align_corners
+        self.align_corners = flag(align_corners, "align_corners")
 
     def forward(self, input: Tensor, size: int | tuple[int, int] | None = None) -> Tensor:
         size = self.size if size is None else size

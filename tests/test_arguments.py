@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,8 @@ import torch
 
 import fcn_ext.numpy as fnp
 from fcn_ext import losses, ops
+from fcn_ext.boundary import BoundaryIoU
+from fcn_ext.calibration import Calibration
 from fcn_ext.geometry import Deconvolution
 from fcn_ext.metrics import ConfusionMatrix, scores_from_matrix
 
@@ -100,9 +103,9 @@ def test_maps_on_two_devices_are_refused() -> None:
         ),
     ],
 )
-@pytest.mark.parametrize("value", [True, "3", 3.0, None])
+@pytest.mark.parametrize("value", [True, np.True_, torch.tensor(True), "3", 3.0, None], ids=repr)
 def test_what_is_no_integer_is_named(name: str, call: Callable[[Any], Any], value: Any) -> None:
-    with pytest.raises(TypeError, match=f"{name} must be an integer, got {value!r}"):
+    with pytest.raises(TypeError, match=f"{name} must be an integer, got {re.escape(repr(value))}"):
         call(value)
 
 
@@ -117,6 +120,24 @@ def test_numbers_of_numpy_are_numbers() -> None:
     assert ops.upsample(SCORES, np.uint8(2)).shape == (1, 3, 10, 12)
     with pytest.raises(TypeError, match="label_smoothing must be a number, got True"):
         ops.interpolate_cross_entropy(SCORES, LABELS, label_smoothing=True)
+
+
+@pytest.mark.parametrize("value", [True, np.True_, torch.tensor(True), torch.tensor(0.5), "a"])
+def test_what_is_no_number_is_named(value: Any) -> None:
+    for call in (
+        lambda: ops.cross_entropy(SCORES, LABELS, label_smoothing=value),
+        lambda: ops.sigmoid_sums(SCORES, LABELS.unsqueeze(1).expand(1, 3, 32, 40), gamma=value),
+        lambda: BoundaryIoU(3, dilation_ratio=value),
+    ):
+        with pytest.raises(TypeError, match=r"must be a number, got (True|np.True_|tensor|'a')"):
+            call()
+
+
+@pytest.mark.parametrize("kind", [ConfusionMatrix, BoundaryIoU, Calibration])
+def test_words_that_are_none_are_refused(kind: Any) -> None:
+    for value in (np.array(["raise", "drop"]), "ignore", None, True):
+        with pytest.raises(ValueError, match="on_invalid must be 'raise' or 'drop', got "):
+            kind(3).compute(on_invalid=value)
 
 
 def test_a_confusion_matrix_asks_for_tensors() -> None:

@@ -191,6 +191,38 @@ def test_layers_without_one_geometry_are_refused(layer, message):
         Grid().through(layer)
 
 
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: Grid().window(3, stride=0), ValueError, "stride must be >= 1, got 0"),
+        (lambda: Grid().window(3, stride=-2), ValueError, "stride must be >= 1, got -2"),
+        (lambda: Grid().window(0), ValueError, "kernel_size must be >= 1, got 0"),
+        (lambda: Grid().window(3, dilation=0), ValueError, "dilation must be >= 1, got 0"),
+        (lambda: Grid().window(3, padding=0.5), TypeError, "padding must be an integer, got 0.5"),
+        (lambda: Grid().window(True), TypeError, "kernel_size must be an integer, got True"),
+        (lambda: Grid().upsample(0), ValueError, "stride must be >= 1, got 0"),
+        (lambda: Grid().upsample(2, kernel_size=0), ValueError, "kernel_size must be >= 1, got 0"),
+        (lambda: Grid().upsample("2"), TypeError, "stride must be an integer, got '2'"),
+        (lambda: Grid(Fraction(0)), ValueError, "scale must be > 0, got 0"),
+        (lambda: Grid(Fraction(-1, 2)), ValueError, "scale must be > 0, got -1/2"),
+    ],
+)
+def test_grids_that_are_none_are_refused(call, error, message):
+    with pytest.raises(error, match=f"^{message}"):
+        call()
+
+
+def test_a_window_may_crop():
+    assert Grid().window(1, padding=-3).center(0) == 3
+
+
+def test_the_kernel_of_a_grid_is_that_of_a_deconvolution():
+    for stride in (1, 2, 8):
+        kernel_size = Deconvolution(stride).kernel_size
+        assert Grid().upsample(stride) == Grid().upsample(stride, kernel_size=kernel_size)
+    assert Grid().upsample(1) == Grid()
+
+
 def test_upsample_undoes_a_pooling():
     grid = Grid().window(2, stride=2)
     assert grid.upsample(2).scale == 1

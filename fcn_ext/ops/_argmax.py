@@ -83,8 +83,7 @@ def argmax(
         dtype = torch.uint8 if input.shape[1] <= 256 else torch.int16
     if not isinstance(dtype, torch.dtype):
         raise TypeError(f"dtype must be a torch.dtype, got {dtype!r}")
-    if not isinstance(return_probability, bool):
-        raise TypeError(f"return_probability must be a bool, got {return_probability!r}")
+    _common.flag(return_probability, "return_probability")
     labels, probability = _argmax(input, height, width, geometry.numbers, dtype, return_probability)
     return (labels, probability) if return_probability else labels
 

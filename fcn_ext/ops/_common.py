@@ -8,9 +8,14 @@ import torch
 from torch import Tensor
 from torch.compiler import is_dynamo_compiling
 
+from fcn_ext._arguments import finite as finite
+from fcn_ext._arguments import flag as flag
 from fcn_ext._arguments import integer as integer
+from fcn_ext._arguments import not_negative as not_negative
 from fcn_ext._arguments import number as number
+from fcn_ext._arguments import one_of as one_of
 from fcn_ext._arguments import pair as pair
+from fcn_ext._arguments import positive as positive
 from fcn_ext._rules import accumulate_dtype as accumulate_dtype
 from fcn_ext._rules import check_forward
 from fcn_ext.geometry import Deconvolution, Geometry, Resize
@@ -104,20 +109,30 @@ def is_geometry(value: Any) -> Geometry:
     return value
 
 
+def without_gradient(value: Tensor, name: str) -> None:
+    """Raises where ``value``, of which a loss has no gradient, is to get one."""
+    if value.requires_grad and torch.is_grad_enabled():
+        raise RuntimeError(
+            f"{name} must not require a gradient: the loss is differentiable with respect to "
+            f"input alone. Pass {name}.detach()"
+        )
+
+
+def weights(value: Any, name: str, input: Tensor) -> Tensor:
+    """``value`` if it is a tensor that the losses of ``input`` can be multiplied by."""
+    is_tensor(value, name)
+    on_same_device(input, "input", value, name)
+    if value.is_complex():
+        raise ValueError(f"{name} must be real, got {value.dtype}")
+    without_gradient(value, name)
+    return value  # type: ignore[no-any-return]
+
+
 def class_weight(weight: Tensor | None, input: Tensor) -> Tensor | None:
     """``weight`` of classes in the dtype that losses of ``input`` are summed in."""
     if weight is None:
         return None
-    is_tensor(weight, "weight")
-    on_same_device(input, "input", weight, "weight")
-    if weight.is_complex():
-        raise ValueError(f"weight must be real, got {weight.dtype}")
-    if weight.requires_grad and torch.is_grad_enabled():
-        raise RuntimeError(
-            "weight must not require a gradient: the loss is differentiable with respect to "
-            "input alone. Pass weight.detach()"
-        )
-    return weight.to(accumulate_dtype(input))
+    return weights(weight, "weight", input).to(accumulate_dtype(input))
 
 
 def is_channels_last(map: Tensor) -> bool:

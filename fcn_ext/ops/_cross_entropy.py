@@ -124,8 +124,7 @@ def _check(input: Tensor, target: Tensor, reduction: str) -> None:
     _common.is_map(input, "input")
     _common.is_tensor(target, "target")
     _common.on_same_device(input, "input", target, "target")
-    if reduction not in ("none", "mean", "sum"):
-        raise ValueError(f"reduction must be 'none', 'mean' or 'sum', got {reduction!r}")
+    _common.one_of(reduction, ("none", "mean", "sum"), "reduction")
 
 
 _with_node, _without_node = _autograd.scaled_once("cross_entropy")

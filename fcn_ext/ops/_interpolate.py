@@ -40,8 +40,7 @@ def interpolate(
     """
     _common.is_map(input, "input")
     height, width = _common.pair(size, "size")
-    if not isinstance(align_corners, bool):
-        raise TypeError(f"align_corners must be a bool, got {align_corners!r}")
+    _common.flag(align_corners, "align_corners")
     result: Tensor = _interpolate(input, height, width, align_corners)
     return result
 
