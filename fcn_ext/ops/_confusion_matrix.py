@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fcn_ext import _rules
 from fcn_ext.geometry import Deconvolution, Geometry, Resize
-from fcn_ext.ops import _common
+from fcn_ext.ops import _autograd, _common
 
 _labels_op = torch.ops.fcn_ext.confusion_matrix_labels.default
 _logits_op = torch.ops.fcn_ext.confusion_matrix_logits.default
@@ -61,7 +61,7 @@ def confusion_matrix(
     ignore_index = _common.integer(ignore_index, "ignore_index")
     if not 1 <= num_classes <= 32768:
         raise ValueError(f"num_classes must be in [1, 32768], got {num_classes}")
-    matrix, invalid = _counts(target, num_classes, out, invalid)
+    matrix, invalid = _counts(prediction, target, num_classes, out, invalid)
     op = _logits_op if prediction.dim() == 4 else _labels_op
     op(prediction, target, ignore_index, matrix, invalid)
     return _counted(matrix, out)
@@ -109,7 +109,7 @@ def score_confusion_matrix(
     _common.on_same_device(input, "input", target, "target")
     _common.is_geometry(geometry)
     ignore_index = _common.integer(ignore_index, "ignore_index")
-    matrix, invalid = _counts(target, input.shape[1], out, invalid)
+    matrix, invalid = _counts(input, target, input.shape[1], out, invalid)
     _score_op(input, target, geometry.numbers, ignore_index, matrix, invalid)
     return _counted(matrix, out)
 
@@ -139,7 +139,7 @@ def interpolate_confusion_matrix(
 
 
 def _counts(
-    target: Tensor, num_classes: int, out: Tensor | None, invalid: Tensor | None
+    prediction: Tensor, target: Tensor, num_classes: int, out: Tensor | None, invalid: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """The dense matrix and the number that an operator adds to."""
     if out is not None:
@@ -151,12 +151,22 @@ def _counts(
         _common.on_same_device(target, "target", out, "out")
         if out.dtype != torch.int64:
             raise ValueError(f"out must be int64, got {out.dtype}")
+    if invalid is not None:
+        _common.on_same_device(target, "target", _common.is_tensor(invalid, "invalid"), "invalid")
+    like = target
+    if _autograd._transforms_active():
+        like = _batched_like(prediction, target, out, invalid)
     if invalid is None:
-        invalid = target.new_zeros((), dtype=torch.int64)
-    _common.on_same_device(target, "target", _common.is_tensor(invalid, "invalid"), "invalid")
+        invalid = like.new_zeros((), dtype=torch.int64)
     if out is not None and out.is_contiguous():
         return out, invalid
-    return target.new_zeros((num_classes, num_classes), dtype=torch.int64), invalid
+    return like.new_zeros((num_classes, num_classes), dtype=torch.int64), invalid
+
+
+def _batched_like(*tensors: Tensor | None) -> Tensor:
+    """A tensor that vmap batches, as it does ``new_zeros`` of it, wherever it batches one of these:
+    the counts of an example are its own even where all examples share the target."""
+    return torch.stack([t.new_zeros((), dtype=torch.int64) for t in tensors if t is not None])
 
 
 def _counted(matrix: Tensor, out: Tensor | None) -> Tensor:

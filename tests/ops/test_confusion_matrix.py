@@ -240,6 +240,33 @@ def test_vmap_counts_each_example() -> None:
         assert torch.equal(out[index], ops.confusion_matrix(p, t, 3))
 
 
+@pytest.mark.parametrize("logits", [False, True], ids=["labels", "logits"])
+def test_vmap_counts_of_what_examples_share(logits: bool) -> None:
+    """One target or one prediction of all of them, and nothing to add to or some of it."""
+    target, prediction = (blocks((6, 9, 8), 3).view(3, 2, 9, 8) for _ in range(2))
+    if logits:
+        prediction = torch.randn(3, 2, 3, 9, 8)
+
+    def count(p: Tensor, t: Tensor, **sums: Tensor) -> Tensor:
+        return ops.confusion_matrix(p, t, 3, **sums)
+
+    alone = torch.stack([torch.stack([count(p, t) for t in target]) for p in prediction])
+    assert torch.equal(torch.vmap(count, (0, None))(prediction, target[1]), alone[:, 1])
+    assert torch.equal(torch.vmap(count, (None, 0))(prediction[2], target), alone[2])
+    assert torch.equal(
+        torch.vmap(torch.vmap(count, (None, 0)), (0, None))(prediction, target), alone
+    )
+    assert torch.vmap(count, (0, None))(prediction[:0], target[1]).shape == (0, 3, 3)
+    for layout in (torch.zeros(3, 3, 3, dtype=torch.int64), torch.zeros(3, 3, 3).long().mT):
+        torch.vmap(lambda p, out: count(p, target[1], out=out))(prediction, layout)
+        assert torch.equal(layout, alone[:, 1])
+    out, invalid = torch.zeros(3, 3, 3, dtype=torch.int64), torch.zeros(3, dtype=torch.int64)
+    torch.vmap(lambda out: count(prediction[2], target[1], out=out))(out)
+    assert torch.equal(out, alone[2, 1].expand(3, 3, 3))
+    torch.vmap(lambda invalid: count(prediction[2], target[1] + 3, invalid=invalid))(invalid)
+    assert (invalid == target[1].numel()).all()
+
+
 @pytest.mark.parametrize("name", ["out", "invalid"])
 def test_vmap_refuses_one_sum_for_all_examples(name: str) -> None:
     labels = torch.zeros(4, 1, 9, 8, dtype=torch.int64)

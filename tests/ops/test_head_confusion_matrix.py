@@ -170,6 +170,22 @@ def test_vmap_counts_each_example() -> None:
             assert torch.equal(out[index], counts(case, scores[one], target[one])[0])
 
 
+def test_vmap_counts_of_what_examples_share() -> None:
+    for case in PLAIN:
+        scores = torch.stack([case.scores(2, 3, seed=seed) for seed in range(3)])
+        target = torch.stack([case.labels(2, 3, seed=seed) for seed in range(3)])
+
+        def count(s: Tensor, t: Tensor, case: Case = case) -> Tensor:
+            matrix: Tensor = case.head(ops, "score_confusion_matrix", s, t)
+            return matrix
+
+        alone = torch.stack([torch.stack([count(s, t) for t in target]) for s in scores])
+        assert torch.equal(torch.vmap(count, (0, None))(scores, target[1]), alone[:, 1])
+        assert torch.equal(torch.vmap(count, (None, 0))(scores[2], target), alone[2])
+        compiled = torch.compile(torch.vmap(count, (0, None)), fullgraph=True, backend="aot_eager")
+        assert torch.equal(compiled(scores, target[1]), alone[:, 1])
+
+
 SCORES, LABELS = torch.zeros(2, 3, 4, 5), torch.zeros(2, 8, 10, dtype=torch.int64)
 
 
