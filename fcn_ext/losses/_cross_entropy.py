@@ -53,6 +53,7 @@ def cross_entropy(
         TypeError, ValueError, RuntimeError: as there.
     """
     _pixels.check_reduction(reduction)
+    _common.flag(return_accuracy, "return_accuracy")
     group = _processes.of_group(group)
     own_mean = reduction == "mean" and group is None
     loss = ops.cross_entropy(
@@ -68,8 +69,8 @@ def cross_entropy(
         loss = _pixels.mean_all(loss, target, group)
     elif reduction == "mean" and not own_mean:
         total_weight = _pixels.weight_of(target, ignore_index, weight)
-        total_weight = _processes.counted(total_weight, group).to(loss.dtype)
-        loss = _processes.summed(loss, group) / total_weight
+        total_weight = _processes.counted(total_weight, group)
+        loss = _pixels.over_weight(_processes.summed(loss, group), total_weight)
     if not return_accuracy:
         return loss
     return loss, pixel_accuracy(input, target, geometry, ignore_index=ignore_index)

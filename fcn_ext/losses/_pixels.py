@@ -8,15 +8,13 @@ import torch
 from torch import Tensor
 
 from fcn_ext.losses import _processes
+from fcn_ext.ops import _common
 
 REDUCTIONS = ("none", "sum", "mean", "mean_all")
 
 
 def check_reduction(reduction: Any) -> None:
-    if reduction not in REDUCTIONS:
-        raise ValueError(
-            f"reduction must be 'none', 'sum', 'mean' or 'mean_all', got {reduction!r}"
-        )
+    _common.one_of(reduction, REDUCTIONS, "reduction")
 
 
 def holds(dtype: torch.dtype, value: int) -> bool:
@@ -46,11 +44,21 @@ def over(total: Tensor, count: Tensor) -> Tensor:
     return total / count.to(total.dtype).clamp(min=1)
 
 
+def over_weight(total: Tensor, weight: Tensor) -> Tensor:
+    """``total / weight``; over nothing it is not finite, and its gradient is zero."""
+    weight = weight.to(total.dtype)
+    nothing = weight == 0
+    # Nothing is divided by zero that has a gradient: where() would multiply it by zero too late.
+    mean = total / torch.where(nothing, 1, weight)
+    return torch.where(nothing, total.detach() / weight, mean)
+
+
 def mean_all(total: Tensor, target: Tensor, group: Any) -> Tensor:
     """The sum ``total`` over the number of all pixels, of all processes of ``group``."""
     if group is None:
         return total / max(1, target.numel())
-    pixels = torch.tensor(target.numel(), device=total.device)
+    # Not torch.tensor, which on CUDA copies from the host and waits.
+    pixels = torch.full((), target.numel(), dtype=torch.int64, device=total.device)
     return over(_processes.summed(total, group), _processes.counted(pixels, group))
 
 

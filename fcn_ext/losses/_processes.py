@@ -7,6 +7,9 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.compiler import is_dynamo_compiling
+
+from fcn_ext.ops import _autograd
 
 
 def of_group(group: Any) -> Any:
@@ -18,7 +21,10 @@ def of_group(group: Any) -> Any:
             f"group must be a process group, True or None, got {type(group).__name__} {group!r}"
         )
     if not (dist.is_available() and dist.is_initialized()):
-        raise ValueError("group must be None before torch.distributed.init_process_group, got True")
+        when = "before torch.distributed.init_process_group"
+        if group is not True:
+            when = "after torch.distributed.destroy_process_group"
+        raise ValueError(f"group must be None {when}, got {group!r}")
     return dist.group.WORLD if group is True else group
 
 
@@ -32,10 +38,18 @@ def summed(values: Tensor, group: Any) -> Tensor:
 
 def counted(count: Tensor, group: Any) -> Tensor:
     """The sum of ``count``, which has no gradient."""
-    if group is not None:
-        count = count.clone()
-        dist.all_reduce(count, group=group)
-    return count
+    if group is None:
+        return count
+    # Which has a collective look at what a transform of torch.func has wrapped.
+    if not is_dynamo_compiling() and _autograd._transforms_active():
+        return summed(count, group)
+    return _all_reduced(count, group)
+
+
+def _all_reduced(values: Tensor, group: Any) -> Tensor:
+    values = values.clone()
+    dist.all_reduce(values, group=group)
+    return values
 
 
 class _Summed(torch.autograd.Function):
@@ -43,10 +57,18 @@ class _Summed(torch.autograd.Function):
     is what the losses of all say of it, added up."""
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor, group: Any) -> Tensor:
-        ctx.group = group
-        return counted(values, group)
+    def forward(values: Tensor, group: Any) -> Tensor:
+        return _all_reduced(values, group)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        _, ctx.group = inputs
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:
         return counted(grads[0], ctx.group), None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], values: Tensor, group: Any) -> tuple[Tensor, Any]:
+        """All examples in one sum: their processes have as many of them."""
+        return summed(values, group), in_dims[0]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from torch import Tensor
 
 from fcn_ext import losses, nn
 from fcn_ext.losses import CONVENTIONS
+from fcn_ext.ops import _autograd
 
 SIZE = 2
 WEIGHT = torch.tensor([0.5, 2.0, 1.0], dtype=torch.float64)
@@ -61,6 +64,16 @@ def found(loss: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
     return loss.detach(), gradient
 
 
+def of_void(function: Callable[..., Tensor], scores: Tensor, target: Tensor) -> Any:
+    """The gradient where every pixel of every process is void, and what a backward pass raised
+    because it made a NaN."""
+    with warnings.catch_warnings(), torch.autograd.detect_anomaly():
+        try:
+            return found(function(scores, torch.full_like(target, 255)), scores)
+        except RuntimeError as error:
+            return str(error)
+
+
 def cases() -> list[tuple[str, str]]:
     own = [name for name in LOSSES if "of images" in name]
     return [(n, s) for n in LOSSES for s in SHARES if s == "equal" or n not in own]
@@ -76,6 +89,23 @@ def work(rank: int, store: str, answers: str) -> None:
         part = scores[mine].requires_grad_()
         loss = function(part, target[mine], group=dist.group.WORLD, **options)
         results[name, share] = found(loss, part)
+
+        def of(
+            given: Tensor, labels: Tensor, f: Any = function, o: dict[str, Any] = options
+        ) -> Tensor:
+            result: Tensor = f(given, labels, group=True, **o)
+            return result
+
+        plain, labels = part.detach(), target[mine]
+        gradient = torch.func.grad(of)
+        results[name, share, "functional"] = of(plain, labels), gradient(plain, labels)
+        if share == "equal":
+            stacked = torch.stack([plain, -plain])
+            alone = torch.stack([of(given, labels) for given in stacked])
+            results[name, share, "vmap"] = torch.vmap(of, (0, None))(stacked, labels), alone
+            slopes = torch.vmap(gradient, (0, None))(stacked, labels)
+            results[name, share, "vmap of gradients"] = slopes[0], results[name, share][1]
+            results[name, share, "void"] = of_void(of, part, labels)
     part = scores[SHARES["equal"][rank]].requires_grad_()
     module = nn.CrossEntropyLoss(group=True)
     results["module", "equal"] = found(module(part, target[SHARES["equal"][rank]]), part)
@@ -107,6 +137,89 @@ def test_processes_that_average_gradients_learn_from_the_whole_batch(
     for answer, mine in zip(answers, SHARES[share], strict=True):
         mean = answer[name, share][1] / SIZE  # which DistributedDataParallel takes
         torch.testing.assert_close(mean, gradient[mine], rtol=1e-10, atol=1e-15)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_nothing_but_void_has_no_gradient(name: str, answers: list[dict[Any, Any]]) -> None:
+    """As where there is one process; in no backward pass is anything divided by zero."""
+    function, options = LOSSES[name]
+    scores, target = batch()
+    alone = function(scores, torch.full_like(target, 255), **options)
+    for answer in answers:
+        assert not isinstance(answer[name, "equal", "void"], str), answer[name, "equal", "void"]
+        loss, gradient = answer[name, "equal", "void"]
+        assert torch.equal(loss.nan_to_num(-1), alone.nan_to_num(-1))
+        assert gradient.numel() > 0
+        assert not gradient.any()
+
+
+@pytest.mark.parametrize(("name", "share"), cases())
+def test_transforms_of_torch_func(name: str, share: str, answers: list[dict[Any, Any]]) -> None:
+    """They see through the sums over processes."""
+    for answer in answers:
+        for ours, plain in zip(answer[name, share, "functional"], answer[name, share], strict=True):
+            torch.testing.assert_close(ours, plain, rtol=1e-12, atol=1e-15)
+        for how in ("vmap", "vmap of gradients") if share == "equal" else ():
+            ours, plain = answer[name, share, how]
+            torch.testing.assert_close(ours, plain, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("weight", [[0.0, 1.0, 1.0], [1.0, -1.0, 0.0]])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_weights_that_add_up_to_nothing(
+    weight: list[float], smoothing: float, tmp_path: Path
+) -> None:
+    """Of a group as of no group: the mean is not finite, its gradient is zero."""
+    scores = batch()[0].requires_grad_()
+    target = torch.zeros(4, 20, 27, dtype=torch.uint8)
+    target[:, :10] = 1 if weight[0] else 0
+    options = {"weight": torch.tensor(weight), "label_smoothing": smoothing}
+    dist.init_process_group(
+        "gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1
+    )
+    try:
+        results = [
+            found(losses.cross_entropy(scores, target, group=group, **options), scores)
+            for group in (None, True)
+        ]
+    finally:
+        dist.destroy_process_group()
+    for loss, gradient in results:
+        assert not loss.isfinite()
+        assert torch.equal(loss.nan_to_num(), results[0][0].nan_to_num())
+        assert not gradient.any()
+
+
+def test_without_the_private_helpers_of_torch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of which a torch that lacks them is asked nothing else."""
+    monkeypatch.setattr(_autograd, "_transforms_active", lambda: True)
+    scores, target = batch()
+    scores.requires_grad_()
+    expected = [found(f(scores, target, **options), scores) for f, options in LOSSES.values()]
+    dist.init_process_group(
+        "gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1
+    )
+    try:
+        for (function, options), alone in zip(LOSSES.values(), expected, strict=True):
+            together = found(function(scores, target, group=True, **options), scores)
+            torch.testing.assert_close(together, alone, rtol=1e-12, atol=1e-15)
+    finally:
+        dist.destroy_process_group()
+
+
+def test_a_group_that_is_gone_is_refused(tmp_path: Path) -> None:
+    dist.init_process_group(
+        "gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1
+    )
+    group = dist.group.WORLD
+    dist.destroy_process_group()
+    message = r"group must be None after .*destroy_process_group, got <.*ProcessGroup object"
+    for name in ("cross-entropy", "focal", "top-k", "dice"):
+        function, options = LOSSES[name]
+        with pytest.raises(ValueError, match=message):
+            function(*batch(), group=group, **options)
 
 
 @pytest.mark.parametrize("name", LOSSES)
