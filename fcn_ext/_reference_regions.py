@@ -40,6 +40,14 @@ def _regions(
     return p, i, t, how
 
 
+def _score(numerator: Tensor, denominator: Tensor, how: Convention) -> Tensor:
+    """The smoothed fraction; one of nothing."""
+    whole = (denominator + how.smooth_denominator).clamp(min=how.least_denominator)
+    nothing = whole == 0
+    score = (numerator + how.smooth_numerator) / torch.where(nothing, 1, whole)
+    return torch.where(nothing, 1, score)
+
+
 def _losses_of_regions(
     numerator: Tensor,
     denominator: Tensor,
@@ -47,9 +55,7 @@ def _losses_of_regions(
     how: Convention,
     log: bool,
 ) -> Tensor:
-    score = (numerator + how.smooth_numerator) / (denominator + how.smooth_denominator).clamp(
-        min=how.least_denominator
-    )
+    score = _score(numerator, denominator, how)
     loss = -score.clamp(min=how.least_denominator).log() if log else 1 - score
     if not how.absent:
         loss = loss * (pixels > 0)
@@ -156,9 +162,7 @@ def generalized_dice_loss(
     infinite = weight.isinf()
     most = torch.where(infinite, 0, weight).amax(1, keepdim=True).expand_as(weight)
     weight = torch.where(infinite, most, weight)
-    numerator = 2 * (weight * i).sum(1) + how.smooth_numerator
-    denominator = (weight * (p + t)).sum(1) + how.smooth_denominator
-    losses = 1 - numerator / denominator.clamp(min=how.least_denominator)
+    losses = 1 - _score(2 * (weight * i).sum(1), (weight * (p + t)).sum(1), how)
     if reduction == "none":
         return losses
     return losses.sum() if reduction == "sum" else _mean(losses)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from fcn_ext._arguments import flag, not_negative, one_of
+
 __all__ = ["CONVENTIONS", "Convention", "convention_of"]
 
 
@@ -13,11 +15,18 @@ class Convention:
     """What Dice and its kin do beside their formula.
 
     A region's score is ``(numerator + smooth_numerator) / max(denominator + smooth_denominator,
-    least_denominator)``, of each class. ``dataclasses.replace`` makes one of your own::
+    least_denominator)``, of each class, and one where the latter is zero. ``dataclasses.replace``
+    makes one of your own::
 
         >>> from dataclasses import replace
         >>> from fcn_ext.losses import CONVENTIONS
         >>> mine = replace(CONVENTIONS["monai"], over="batch", background=False)
+
+    Its numbers are >= 0 and finite.
+
+    Raises:
+        TypeError: a field is of the wrong type.
+        ValueError: a field breaks a rule above; the message names it and the value found.
     """
 
     smooth_numerator: float = 0.0
@@ -35,8 +44,16 @@ class Convention:
     """Whether Tversky's ``gamma`` is the power of the mean; else of each class's loss."""
 
     def __post_init__(self) -> None:
-        if self.over not in ("image", "batch"):
-            raise ValueError(f"over must be 'image' or 'batch', got {self.over!r}")
+        for name in (
+            "smooth_numerator",
+            "smooth_denominator",
+            "least_denominator",
+            "jaccard_smoothing",
+        ):
+            object.__setattr__(self, name, not_negative(getattr(self, name), name))
+        for name in ("absent", "background", "power_of_mean"):
+            flag(getattr(self, name), name)
+        one_of(self.over, ("image", "batch"), "over")
 
 
 CONVENTIONS = {

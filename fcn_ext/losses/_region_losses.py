@@ -64,7 +64,9 @@ def dice_loss(
     Raises:
         TypeError: an argument is of the wrong type.
         ValueError: an argument breaks a rule above; see also :func:`fcn_ext.ops.region_sums`.
+        RuntimeError: ``class_weight``, or another weight, requires a gradient.
     """
+    _check(reduction, log)
     regions = Regions(input, target, geometry, convention, squared, ignore_index, group)
     losses = regions.losses(*_dice(regions), log)
     return regions.reduced(losses, class_weight, reduction)
@@ -94,6 +96,7 @@ def jaccard_loss(
 
     Sums, arguments, results and errors are those of :func:`dice_loss`.
     """
+    _check(reduction, log)
     regions = Regions(input, target, geometry, convention, squared, ignore_index, group)
     union = regions.probability + regions.pixels - regions.intersection
     smoothing = regions.convention.jaccard_smoothing
@@ -132,32 +135,27 @@ def tversky_loss(
         0.5
 
     Args:
-        alpha, beta: >= 0, what false positives and false negatives weigh.
-        gamma: > 0, the power of the loss: of each class's, or of their mean where the convention
-            says so (smp's). Beside one, a loss below zero, which ``squared`` can make, is zero.
+        alpha, beta: >= 0 and finite, what false positives and false negatives weigh.
+        gamma: > 0 and finite, the power of the loss: of each class's, or of their mean where the
+            convention says so (smp's). Beside one, a loss below zero, which ``squared`` can make,
+            is zero.
 
     Other arguments, sums, results and errors are those of :func:`dice_loss`.
     """
-    numbers = {"alpha": alpha, "beta": beta, "gamma": gamma}
-    for name, value in numbers.items():
-        numbers[name] = _common.number(value, name)
-        if not (numbers[name] > 0 if name == "gamma" else numbers[name] >= 0):
-            rule = "> 0" if name == "gamma" else ">= 0"
-            raise ValueError(f"{name} must be {rule}, got {value:g}")
+    _check(reduction, log)
+    alpha = _common.not_negative(alpha, "alpha")
+    beta = _common.not_negative(beta, "beta")
+    gamma = _common.positive(gamma, "gamma")
     regions = Regions(input, target, geometry, convention, squared, ignore_index, group)
     false_positives = regions.probability - regions.intersection
     false_negatives = regions.pixels - regions.intersection
-    denominator = (
-        regions.intersection
-        + numbers["alpha"] * false_positives
-        + numbers["beta"] * false_negatives
-    )
+    denominator = regions.intersection + alpha * false_positives + beta * false_negatives
     losses = regions.losses(regions.intersection, denominator, log)
     of_mean = regions.convention.power_of_mean and reduction == "mean"
     if not of_mean:
-        losses = _power(losses, numbers["gamma"])
+        losses = _power(losses, gamma)
     loss = regions.reduced(losses, class_weight, reduction)
-    return _power(loss, numbers["gamma"]) if of_mean else loss
+    return _power(loss, gamma) if of_mean else loss
 
 
 def generalized_dice_loss(
@@ -192,8 +190,8 @@ def generalized_dice_loss(
 
     Other arguments, sums, results and errors are those of :func:`dice_loss`.
     """
-    if weighting not in ("square", "simple", "uniform"):
-        raise ValueError(f"weighting must be 'square', 'simple' or 'uniform', got {weighting!r}")
+    _check(reduction)
+    _common.one_of(weighting, ("square", "simple", "uniform"), "weighting")
     regions = Regions(input, target, geometry, convention, False, ignore_index, group)
     weight = torch.ones_like(regions.pixels)
     if weighting != "uniform":
@@ -232,20 +230,26 @@ def dice_cross_entropy_loss(
         2.2855
 
     Args:
-        dice_weight, cross_entropy_weight: what the two are multiplied by.
+        dice_weight, cross_entropy_weight: what the two are multiplied by, finite.
         weight: weights of classes in the cross-entropy (C,), without gradient.
         class_weight: what the classes' Dice losses are multiplied by (C,), without gradient.
 
     Other arguments, results and errors are those of :func:`dice_loss`.
     """
-    dice_weight = _common.number(dice_weight, "dice_weight")
-    cross_entropy_weight = _common.number(cross_entropy_weight, "cross_entropy_weight")
+    _check(log=log)
+    dice_weight = _common.finite(dice_weight, "dice_weight")
+    cross_entropy_weight = _common.finite(cross_entropy_weight, "cross_entropy_weight")
     regions = Regions(
         input, target, geometry, convention, squared, ignore_index, group, weight, with_loss=True
     )
     losses = regions.losses(*_dice(regions), log)
     dice = regions.reduced(losses, class_weight, "mean")
     return dice_weight * dice + cross_entropy_weight * regions.cross_entropy()
+
+
+def _check(reduction: Any = "mean", log: Any = False) -> None:
+    _common.one_of(reduction, ("none", "mean", "sum"), "reduction")
+    _common.flag(log, "log")
 
 
 def _dice(regions: Regions) -> tuple[Tensor, Tensor]:

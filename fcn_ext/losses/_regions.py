@@ -64,9 +64,15 @@ class Regions:
         if how.smooth_denominator != 0:
             denominator = denominator + smoothing * how.smooth_denominator
         least = how.least_denominator
-        score = numerator / denominator.clamp(min=least)
-        loss = -score.clamp(min=least).log() if log else 1 - score
-        return loss if how.absent or absent else torch.where(self.pixels > 0, loss, 0)
+        denominator = denominator.clamp(min=least)
+        smoothed = least != 0 or smoothing * how.smooth_denominator != 0
+        score = numerator / denominator if smoothed else share(numerator, denominator)
+        if log:
+            score = score.clamp(min=least)
+        if not (how.absent or absent):
+            # Not its loss: the slope of a logarithm may be infinite, of which zero times is NaN.
+            score = torch.where(self.pixels > 0, score, 1)
+        return _minus_log(score, least > 0) if log else 1 - score
 
     def reduced(self, losses: Tensor, class_weight: Tensor | None, reduction: str) -> Tensor:
         if class_weight is not None:
@@ -76,8 +82,7 @@ class Regions:
         return reduced_regions(losses.to(self.dtype), reduction)
 
     def _class_weight(self, weight: Tensor, losses: Tensor) -> Tensor:
-        _common.is_tensor(weight, "class_weight")
-        _common.on_same_device(losses, "input", weight, "class_weight")
+        _common.weights(weight, "class_weight", losses)
         classes = losses.shape[1] + self.first_class
         if weight.shape != (classes,):
             raise ValueError(
@@ -93,12 +98,24 @@ class Regions:
         return (loss / torch.where(weight > 0, weight, 1)).to(self.dtype)
 
 
+def share(part: Tensor, whole: Tensor) -> Tensor:
+    """``part / whole``; one where the whole is nothing, with a slope of zero."""
+    nothing = whole == 0
+    return torch.where(nothing, 1, part) / torch.where(nothing, 1, whole)
+
+
+def _minus_log(score: Tensor, positive: bool) -> Tensor:
+    """``-ln score``; at zero infinite, with a slope of zero. Or all are ``positive``."""
+    if positive:
+        return 0 - score.log()
+    nothing = score == 0
+    return torch.where(nothing, torch.inf, 0 - torch.where(nothing, 1, score).log())
+
+
 def reduced_regions(losses: Tensor, reduction: str) -> Tensor:
     """The losses of all regions as ``reduction`` says."""
     if reduction == "none":
         return losses
     if reduction == "sum":
         return losses.sum()
-    if reduction != "mean":
-        raise ValueError(f"reduction must be 'none', 'mean' or 'sum', got {reduction!r}")
     return losses.mean() if losses.numel() != 0 else losses.sum()

@@ -127,8 +127,8 @@ def stacked_region_sums(
         geometry.numbers,
         weight,
         _common.integer(ignore_index, "ignore_index"),
-        bool(squared),
-        bool(with_loss),
+        _common.flag(squared, "squared"),
+        _common.flag(with_loss, "with_loss"),
     )
     return sums
 

@@ -206,6 +206,63 @@ def test_void_everywhere(name: str, convention: str, device: torch.device) -> No
     assert scores.grad.abs().sum() == 0
 
 
+OWN: dict[str, Convention] = {
+    "not smoothed": Convention(),
+    "of images": Convention(over="image"),
+    "of classes that are there": Convention(absent=False),
+    "smoothed above alone": Convention(smooth_numerator=1.0),
+    "smoothed by less than Jaccard": Convention(smooth_denominator=1.0, jaccard_smoothing=0.0),
+}
+
+
+@pytest.mark.parametrize("log", [False, True], ids=["linear", "log"])
+@pytest.mark.parametrize("convention", OWN)
+@pytest.mark.parametrize("name", [*NAMES, "dice_cross_entropy_loss"])
+def test_nothing_over_nothing(name: str, convention: str, log: bool, device: torch.device) -> None:
+    """What has neither pixels nor a probability is met: no loss, and no NaN in any backward pass,
+    of conventions without a denominator's least or a smoothing of it."""
+    case = PLAIN[0]
+    options: dict[str, Any] = {} if name == "generalized_dice_loss" else {"log": log}
+    if name == "tversky_loss":
+        options |= {"gamma": 0.75}
+    scores = case.scores(2, 4).to(device).requires_grad_()
+    target = torch.full_like(case.labels(2, 4), 255).to(device)
+    with torch.autograd.set_detect_anomaly(True):
+        loss = getattr(losses, name)(
+            scores, target, case.geometry, convention=OWN[convention], **options
+        )
+        (gradient,) = torch.autograd.grad(loss, scores)
+    if "above" not in convention and "less" not in convention:
+        assert loss.item() == 0
+    assert not gradient.any()
+
+
+@pytest.mark.parametrize("convention", [name for name in OWN if "Jaccard" not in name])
+@pytest.mark.parametrize("name", NAMES)
+def test_conventions_of_ones_own(name: str, convention: str) -> None:
+    """As the plain formulas, also of an image that is void and of a class that no pixel has."""
+    case = PLAIN[1]
+    scores, target = case.scores(2, 6, torch.float64), case.labels(2, 5)
+    for void in (False, True):
+        if void:
+            target[1] = 255
+        options = {**PLAIN_OPTIONS[name], "convention": OWN[convention]}
+        assert_matches(name, case, scores, target, **options)
+
+
+@pytest.mark.parametrize("name", ["dice_loss", "jaccard_loss", "tversky_loss"])
+def test_absent_classes_have_no_slope(name: str) -> None:
+    """Even where they do not count and the logarithm of their score is infinite."""
+    case = PLAIN[1]
+    scores, target = case.scores(2, 6).requires_grad_(), case.labels(2, 5)  # class 5 is absent
+    convention = OWN["of classes that are there"]
+    with torch.autograd.set_detect_anomaly(True):
+        loss = getattr(losses, name)(scores, target, convention=convention, log=True)
+        (gradient,) = torch.autograd.grad(loss, scores)
+    assert loss.isfinite()
+    assert gradient.isfinite().all()
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_perfect_prediction(name: str) -> None:
     """No loss, and a finite gradient even of a root."""
