@@ -250,7 +250,9 @@ def sigmoid_dice_loss(
     logits, wanted, counts = _masks(input, target, geometry, ignore_index)
     p = torch.where(counts, logits.sigmoid(), 0)
     overlap, both = ((p * wanted).sum((2, 3)), (p + wanted).sum((2, 3)))
-    loss = 1 - (2 * overlap + smooth) / (both + smooth)
+    nothing = both + smooth == 0
+    loss = 1 - (2 * overlap + smooth) / torch.where(nothing, 1, both + smooth)
+    loss = torch.where(nothing, 0, loss)
     if reduction == "none":
         return loss
     return loss.sum() if reduction == "sum" else loss.sum() / max(1, loss.numel())

@@ -33,6 +33,9 @@ def every_pixel(label: int, target: Tensor) -> Tensor:
 
 def _times(share: Tensor, loss: Tensor) -> Tensor:
     """Their product; zero where the share is, even of a loss that is infinite, as in the sums."""
+    if share.requires_grad:
+        # Nor is the slope by a share of zero left out, which is the loss, unless it is infinite.
+        return share * torch.where((share != 0) | loss.isfinite(), loss, 0)
     return torch.where(share != 0, share * loss, 0)
 
 

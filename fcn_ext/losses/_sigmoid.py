@@ -10,6 +10,7 @@ from torch import Tensor
 from fcn_ext import _mask_rules, _rules, ops
 from fcn_ext.geometry import Geometry, Resize
 from fcn_ext.losses._mask_pixels import MaskPixels
+from fcn_ext.losses._regions import share
 from fcn_ext.ops import _common
 
 _REDUCTIONS = ("none", "sum", "mean", "mean_masks", "pixels")
@@ -57,11 +58,14 @@ def sigmoid_cross_entropy(
 
     Returns:
         (), (N, Q) for reduction "none", or a map of the target's shape for "pixels": float32, or
-        float64 for float64 scores. Differentiable once with respect to ``input``.
+        float64 for float64 scores. Differentiable once with respect to ``input``, and, as a map,
+        with respect to a floating-point target.
 
     Raises:
         TypeError: an argument is of the wrong type.
         ValueError: an argument breaks a rule above; see also :func:`fcn_ext.ops.sigmoid_sums`.
+        RuntimeError: ``pos_weight`` requires a gradient, or ``target`` does and the loss is not a
+            map.
     """
     _check_reduction(reduction)
     of_masks = _four_sizes(input, target)
@@ -100,7 +104,7 @@ def sigmoid_focal_loss(
     Args:
         input, geometry, ignore_index, reduction: as in :func:`sigmoid_cross_entropy`.
         target: as there, bool or integers.
-        gamma: >= 0.
+        gamma: >= 0 and finite.
         alpha: in [0, 1]; None for none.
 
     Returns:
@@ -111,7 +115,7 @@ def sigmoid_focal_loss(
         ValueError: an argument breaks a rule above; see also :func:`fcn_ext.ops.sigmoid_sums`.
     """
     _check_reduction(reduction)
-    gamma = _common.number(gamma, "gamma")
+    gamma = _common.not_negative(gamma, "gamma")
     if alpha is not None:
         alpha = _common.number(alpha, "alpha")
         if not 0 <= alpha <= 1:
@@ -149,7 +153,8 @@ def sigmoid_dice_loss(
 
     Args:
         input, target, geometry, ignore_index: as in :func:`sigmoid_cross_entropy`.
-        smooth: what is added above and below, >= 0.
+        smooth: what is added above and below, >= 0 and finite. At zero, a mask of nothing that is
+            found to be nothing has no loss.
         reduction: "mean" over masks, "sum", or "none": (N, Q).
 
     Returns:
@@ -158,28 +163,24 @@ def sigmoid_dice_loss(
     Raises:
         TypeError: an argument is of the wrong type.
         ValueError: an argument breaks a rule above; see also :func:`fcn_ext.ops.sigmoid_sums`.
+        RuntimeError: ``target`` requires a gradient.
     """
-    if reduction not in ("none", "sum", "mean"):
-        raise ValueError(f"reduction must be 'none', 'sum' or 'mean', got {reduction!r}")
-    smooth = _common.number(smooth, "smooth")
-    if not smooth >= 0:
-        raise ValueError(f"smooth must be >= 0, got {smooth:g}")
+    _common.one_of(reduction, ("none", "sum", "mean"), "reduction")
+    smooth = _common.not_negative(smooth, "smooth")
     sums = ops.sigmoid_sums(
         input, _four_sizes(input, target), geometry, ignore_index=ignore_index, regions=True
     )
     present = sums[..., _mask_rules.PRESENT].detach()
     probability, overlap = sums[..., _mask_rules.PROBABILITY], sums[..., _mask_rules.OVERLAP]
-    loss = 1 - (2 * overlap + smooth) / (probability + present + smooth)
+    numerator, denominator = 2 * overlap + smooth, probability + present + smooth
+    loss = 1 - (numerator / denominator if smooth != 0 else share(numerator, denominator))
     if reduction == "none":
         return loss
     return loss.sum() if reduction == "sum" else loss.sum() / max(1, loss.numel())
 
 
 def _check_reduction(reduction: Any) -> None:
-    if reduction not in _REDUCTIONS:
-        raise ValueError(
-            f"reduction must be 'none', 'sum', 'mean', 'mean_masks' or 'pixels', got {reduction!r}"
-        )
+    _common.one_of(reduction, _REDUCTIONS, "reduction")
 
 
 def _four_sizes(input: Tensor, target: Tensor) -> Tensor:
@@ -196,8 +197,7 @@ def _four_sizes(input: Tensor, target: Tensor) -> Tensor:
 
 
 def _weight(pos_weight: Tensor, input: Tensor) -> Tensor:
-    _common.is_tensor(pos_weight, "pos_weight")
-    _common.on_same_device(input, "input", pos_weight, "pos_weight")
+    _common.weights(pos_weight, "pos_weight", input)
     if pos_weight.dim() != 0 and pos_weight.shape != (input.shape[1],):
         raise ValueError(
             f"pos_weight must have shape (Q,) = ({input.shape[1]},) or (), "

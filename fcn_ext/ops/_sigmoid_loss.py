@@ -49,20 +49,21 @@ def sigmoid_loss(
     Raises:
         TypeError: an argument is of the wrong type.
         ValueError: an argument breaks a rule above; see :func:`sigmoid_sums`.
-        RuntimeError: ``weight`` requires a gradient.
+        RuntimeError: ``target`` or ``weight`` requires a gradient.
     """
     _common.is_map(input, "input")
     _common.is_tensor(target, "target")
     _common.is_tensor(weight, "weight")
     _common.on_same_device(input, "input", target, "target")
     _common.is_geometry(geometry)
+    _common.without_gradient(target, "target")
     loss, sums, _ = _sigmoid_loss(
         input,
         target,
         _common.class_weight(weight, input),
         geometry.numbers,
         _common.integer(ignore_index, "ignore_index"),
-        None if gamma is None else _common.number(gamma, "gamma"),
+        None if gamma is None else _common.not_negative(gamma, "gamma"),
         input.requires_grad and torch.is_grad_enabled(),
     )
     return loss, sums

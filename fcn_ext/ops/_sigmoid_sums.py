@@ -57,7 +57,8 @@ def sigmoid_sums(
             point: in [0, 1], none of it void.
         geometry: how the scores reach the size of the target.
         ignore_index: the value of void pixels in integer targets; it may be 0 or 1.
-        gamma: >= 0, for the last two columns; with it the target must be bool or integers.
+        gamma: >= 0 and finite, for the last two columns; with it the target must be bool or
+            integers.
         regions: whether columns 4 and 5 are wanted.
 
     Returns:
@@ -70,19 +71,20 @@ def sigmoid_sums(
         ValueError: an argument breaks a rule above; the message names it and the value found. On
             the CPU this includes a target out of range, with its place; on CUDA, where looking
             would wait for the device, the sums of its mask are NaN.
+        RuntimeError: ``target`` requires a gradient.
     """
     _common.is_map(input, "input")
     _common.is_tensor(target, "target")
     _common.on_same_device(input, "input", target, "target")
     _common.is_geometry(geometry)
-    if not isinstance(regions, bool):
-        raise TypeError(f"regions must be a bool, got {regions!r}")
+    _common.flag(regions, "regions")
+    _common.without_gradient(target, "target")
     sums: Tensor = _sigmoid_sums(
         input,
         target,
         geometry.numbers,
         _common.integer(ignore_index, "ignore_index"),
-        None if gamma is None else _common.number(gamma, "gamma"),
+        None if gamma is None else _common.not_negative(gamma, "gamma"),
         regions,
     )
     return sums

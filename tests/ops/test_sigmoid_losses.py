@@ -114,6 +114,49 @@ def test_maps_of_probabilities() -> None:
                 )
 
 
+@pytest.mark.parametrize("weight", [None, 4.0, 0.0])
+def test_maps_have_a_gradient_of_probabilities(weight: float | None) -> None:
+    """Of those that are zero and one, too."""
+    case = PLAIN[1]
+    scores = case.scores(2, 3, torch.float64)
+    soft = torch.rand(2, 3, *case.fine, generator=torch.Generator().manual_seed(0)).double()
+    soft[0, 0], soft[0, 1] = 0, 1
+    options = {} if weight is None else {"pos_weight": torch.tensor(weight)}
+    slopes = []
+    for module in (losses, reference_losses):
+        leaf = soft.clone().requires_grad_()
+        loss = module.sigmoid_cross_entropy(
+            scores, leaf, case.geometry, **options, reduction="pixels"
+        )
+        slopes.append(torch.autograd.grad(loss.sum(), leaf)[0])
+    near(slopes[0], slopes[1], 1e-12)
+    leaf = soft.clone().requires_grad_()
+    infinite = losses.sigmoid_cross_entropy(
+        torch.full_like(scores, -torch.inf), leaf, case.geometry, **options, reduction="pixels"
+    )
+    assert torch.autograd.grad(infinite[0, 0].sum(), leaf)[0][0, 0].isfinite().all()
+
+
+@pytest.mark.parametrize("reduction", ["none", "sum", "mean"])
+def test_dice_that_is_not_smoothed(reduction: str) -> None:
+    """Of nothing it has no loss, and a gradient of zero; other masks have theirs."""
+    case = PLAIN[1]
+    target = masks(case)
+    target[0, 1] = 255
+    scores = case.scores(2, 3).requires_grad_()
+    with torch.autograd.set_detect_anomaly(True):
+        loss = losses.sigmoid_dice_loss(
+            scores, target, case.geometry, smooth=0, reduction=reduction
+        )
+        (gradient,) = torch.autograd.grad(loss.sum(), scores)
+    assert not gradient[0, 1].any()
+    assert gradient[0, 0].any()
+    plain = reference_losses.sigmoid_dice_loss(
+        scores.detach().double(), target, case.geometry, smooth=0, reduction=reduction
+    )
+    near(loss.detach(), plain, 1e-6)
+
+
 @pytest.mark.parametrize("name", ["sigmoid_cross_entropy", "sigmoid_focal_loss"])
 def test_labels_out_of_range_are_named_alike(name: str) -> None:
     """By the mask that has one, whatever is made of its pixels."""
