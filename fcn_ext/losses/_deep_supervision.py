@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from fcn_ext.geometry import Geometry, Resize
@@ -34,10 +35,12 @@ def deep_supervision(
 
     Args:
         heads: (scores, weight) of each, or (scores, weight, geometry) where one reaches the
-            target's size in another way than the others. A weight is a number, or a tensor ().
+            target's size in another way than the others. A weight is a finite number, or a real
+            tensor ().
         target: what ``loss`` compares with.
         geometry: how scores reach the size of the target.
-        loss: a function of (scores, target, geometry), such as those of this module.
+        loss: a function of (scores, target, geometry), such as those of this module, that returns
+            a tensor; without an accuracy beside it.
         options: further arguments of ``loss``.
 
     Returns:
@@ -45,7 +48,8 @@ def deep_supervision(
 
     Raises:
         TypeError: an argument is of the wrong type.
-        ValueError: there are no heads, or an entry is neither a pair nor a triple.
+        ValueError: there are no heads, an entry is neither a pair nor a triple, or a weight is not
+            finite, or a tensor of another shape.
     """
     if not isinstance(heads, Sequence):
         raise TypeError(f"heads must be a list of (scores, weight), got {type(heads).__name__}")
@@ -59,12 +63,28 @@ def deep_supervision(
                 f"got {_text(entry)}"
             )
         scores, weight, *own = entry
-        if not isinstance(weight, Tensor):
-            weight = _common.number(weight, f"the weight of heads[{place}]")
-        part = weight * loss(scores, target, *(own or [geometry]), **options)
-        total = part if total is None else total + part
+        weight = head_weight(weight, f"the weight of heads[{place}]")
+        part = loss(scores, target, *(own or [geometry]), **options)
+        if not isinstance(part, Tensor):
+            raise TypeError(f"loss must return a tensor, got {_text(part)}")
+        total = weight * part if total is None else total + weight * part
     assert total is not None
     return total
+
+
+def head_weight(weight: Any, name: str) -> Tensor | float:
+    """``weight`` if it is a finite number or a real tensor of one."""
+    if not isinstance(weight, Tensor):
+        return _common.finite(weight, name)
+    if weight.dtype == torch.bool:
+        raise TypeError(f"{name} must be a number, got {weight!r}")
+    if weight.dim() != 0:
+        raise ValueError(
+            f"{name} must be a number or a tensor (), got one of shape {tuple(weight.shape)}"
+        )
+    if weight.is_complex():
+        raise ValueError(f"{name} must be real, got {weight.dtype}")
+    return weight
 
 
 def _text(entry: Any) -> str:

@@ -54,7 +54,7 @@ def distillation_loss(
             out with a ``target``, and with a ``Deconvolution``: all that is left below and right
             of its offset.
         geometry: how both reach that size.
-        temperature: what the scores are divided by, > 0.
+        temperature: what the scores are divided by, > 0 and finite.
         target: labels (N, H, W): where they are void, pixels do not count.
         ignore_index: the value of void labels.
         reduction: "sum"; "mean", over the pixels that count, zero if there are none; or
@@ -78,11 +78,8 @@ def distillation_loss(
         )
     for scores, name in ((student, "student"), (teacher, "teacher")):
         _rules.check_map(scores, name)
-    if reduction not in _REDUCTIONS:
-        raise ValueError(f"reduction must be 'sum', 'mean' or 'batchmean', got {reduction!r}")
-    temperature = _common.number(temperature, "temperature")
-    if not temperature > 0:
-        raise ValueError(f"temperature must be > 0, got {temperature:g}")
+    _common.one_of(reduction, _REDUCTIONS, "reduction")
+    temperature = _common.positive(temperature, "temperature")
     labels = _labels(student, size, geometry, target)
     ignore_index = _common.integer(ignore_index, "ignore_index") if target is not None else -1
 
@@ -113,9 +110,9 @@ def _labels(student: Tensor, size: Any, geometry: Geometry, target: Tensor | Non
         size = _common.pair(size, "size")
     if target is not None:
         _common.is_tensor(target, "target")
-        if size is not None and size != tuple(target.shape[1:]):
+        if target.dim() == 3 and size is not None and size != tuple(target.shape[1:]):
             raise ValueError(f"target must be of size {size}, got {tuple(target.shape)}")
-        return target
+        return _common.is_label_map(target, "target")
     if size is None:
         if isinstance(geometry, Resize):
             raise TypeError("size must be given with a Resize and no target, got None")

@@ -42,7 +42,7 @@ def focal_loss(
         target: labels (N, H, W) of uint8, int16, int32 or int64; each in [0, C) or
             ``ignore_index``.
         geometry: how the scores reach the size of the target.
-        gamma: >= 0; at zero this is the cross-entropy.
+        gamma: >= 0 and finite; at zero this is the cross-entropy.
         alpha: weights of the classes (C,), without gradient.
         ignore_index: the value of void labels.
         reduction: "none", the loss of each pixel, zero where void; "sum"; "mean" over the pixels
@@ -59,12 +59,11 @@ def focal_loss(
     Raises:
         TypeError: an argument is of the wrong type.
         ValueError: an argument breaks a rule above; see also :func:`fcn_ext.ops.cross_entropy`.
+        RuntimeError: ``alpha`` requires a gradient.
     """
     _pixels.check_reduction(reduction)
     group = _processes.of_group(group)
-    gamma = _common.number(gamma, "gamma")
-    if not gamma >= 0:
-        raise ValueError(f"gamma must be >= 0, got {gamma:g}")
+    gamma = _common.not_negative(gamma, "gamma")
     loss = ops.cross_entropy(input, target, geometry, ignore_index=ignore_index, reduction="none")
     loss = Focused.apply(loss, gamma)
     if alpha is not None:
@@ -76,8 +75,7 @@ def focal_loss(
 
 
 def _check_alpha(alpha: Tensor, input: Tensor) -> None:
-    _common.is_tensor(alpha, "alpha")
-    _common.on_same_device(input, "input", alpha, "alpha")
+    _common.weights(alpha, "alpha", input)
     if alpha.shape != (input.shape[1],):
         raise ValueError(
             f"alpha must have shape (num_classes,) = ({input.shape[1]},), got {tuple(alpha.shape)}"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
 from fcn_ext.geometry import Geometry, Resize
-from fcn_ext.losses._deep_supervision import deep_supervision
+from fcn_ext.losses._deep_supervision import deep_supervision, head_weight
 from fcn_ext.losses._distillation import distillation_loss
 from fcn_ext.losses._focal import focal_loss
 from fcn_ext.losses._ohem import ohem_cross_entropy
@@ -17,7 +17,9 @@ from fcn_ext.losses._sigmoid import (
     sigmoid_dice_loss,
     sigmoid_focal_loss,
 )
-from fcn_ext.ops._common import is_geometry
+from fcn_ext.ops._common import flag, is_geometry
+
+_FLAGS = ("per_image", "squared", "log")
 
 
 class LossModule(nn.Module):
@@ -31,6 +33,8 @@ class LossModule(nn.Module):
         self.geometry = is_geometry(geometry)
         self.names = tuple(options)
         for name, value in options.items():
+            if name in _FLAGS:
+                flag(value, name)
             if value is None or isinstance(value, Tensor):
                 self.register_buffer(name, value)
             else:
@@ -168,13 +172,23 @@ class DeepSupervision(nn.Module):
 
     Args:
         loss: a module of (scores, target), such as :class:`fcn_ext.nn.CrossEntropyLoss`.
-        weights: of the heads, in the order in which their scores come.
+        weights: finite numbers, of the heads, in the order in which their scores come.
+
+    Raises:
+        TypeError: an argument is of the wrong type.
+        ValueError: there are no weights, or one is not finite.
     """
 
     def __init__(self, loss: nn.Module, weights: Sequence[float]) -> None:
         super().__init__()
+        if not callable(loss):
+            raise TypeError(f"loss must be a module of (scores, target), got {loss!r}")
+        if not isinstance(weights, Iterable):
+            raise TypeError(f"weights must be a list of numbers, got {weights!r}")
         self.loss = loss
-        self.weights = tuple(weights)
+        self.weights = tuple(head_weight(w, f"weights[{i}]") for i, w in enumerate(weights))
+        if not self.weights:
+            raise ValueError("weights must have at least one, of a head, got none")
 
     def forward(self, scores: Sequence[Tensor], target: Tensor) -> Tensor:
         if len(scores) != len(self.weights):

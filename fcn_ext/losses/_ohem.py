@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from typing import Any
 
 import numpy as np
@@ -60,8 +61,8 @@ def ohem_cross_entropy(
             ``ignore_index``.
         geometry: how the scores reach the size of the target.
         threshold: a probability in [0, 1]; None keeps no pixel for its probability.
-        min_kept: an int, so many pixels; or a float in [0, 1], this share of those that are not
-            void, rounded down.
+        min_kept: an integer, so many pixels; or another real number in [0, 1], this share of
+            those that are not void, rounded down.
         per_image: of each image, not of the batch.
         weight: class weights (C,), without gradient. They have no say in what is kept.
         ignore_index: the value of void labels.
@@ -79,11 +80,13 @@ def ohem_cross_entropy(
     Raises:
         TypeError: an argument is of the wrong type.
         ValueError: an argument breaks a rule above; see also :func:`fcn_ext.ops.cross_entropy`.
+        RuntimeError: ``weight`` requires a gradient.
     """
     _pixels.check_reduction(reduction)
     group = _processes.of_group(group)
     limit = _loss_of(threshold)
     min_kept = _checked_count(min_kept)
+    _common.flag(per_image, "per_image")
     ignore_index = _common.integer(ignore_index, "ignore_index")
     with torch.no_grad():
         pixels = ops.cross_entropy(
@@ -124,10 +127,11 @@ def _loss_of(threshold: Any) -> float:
 
 
 def _checked_count(min_kept: Any) -> int | float:
-    if isinstance(min_kept, float):
-        if not 0 <= min_kept <= 1:
-            raise ValueError(f"min_kept must be a count or a share in [0, 1], got {min_kept:g}")
-        return min_kept
+    if isinstance(min_kept, numbers.Real) and not isinstance(min_kept, numbers.Integral):
+        share = _common.number(min_kept, "min_kept")
+        if not 0 <= share <= 1:
+            raise ValueError(f"min_kept must be a count or a share in [0, 1], got {share:g}")
+        return share
     count = _common.integer(min_kept, "min_kept")
     if count < 0:
         raise ValueError(f"min_kept must be >= 0, got {count}")
@@ -151,7 +155,9 @@ def _hardest(
         return counts
     if per_image:
         group = None  # no image is shared
-    shape = (len(pixels) if per_image else 1, pixels[0].numel() if per_image else pixels.numel())
+    images, height, width = pixels.shape
+    # Not len(), which binds an exported graph to the number of images.
+    shape = (images, height * width) if per_image else (1, images * height * width)
     rows = hardness.reshape(shape)
     valid = _processes.counted(counts.reshape(shape).sum(1), group)
     if isinstance(min_kept, float):
@@ -175,7 +181,7 @@ def kth_largest(rows: Tensor, k: Tensor, group: Any = None) -> Tensor:
     """
     integer = torch.int64 if rows.dtype == torch.float64 else torch.int32
     bits = rows.contiguous().view(integer)
-    found = torch.zeros(len(rows), dtype=integer, device=rows.device)
+    found = torch.zeros(rows.shape[0], dtype=integer, device=rows.device)
     for bit in range(torch.iinfo(integer).bits - 2, -1, -1):
         candidate = found | (1 << bit)
         reached = _processes.counted((bits >= candidate.unsqueeze(1)).sum(1), group)
@@ -185,7 +191,7 @@ def kth_largest(rows: Tensor, k: Tensor, group: Any = None) -> Tensor:
 
 def _kth_largest_on_host(rows: Tensor, k: Tensor, limit: float) -> Tensor:
     """The same by a partition; left out, as NaN, where as many numbers are above ``limit``."""
-    found = torch.full((len(rows),), torch.nan, dtype=rows.dtype)
+    found = torch.full((rows.shape[0],), torch.nan, dtype=rows.dtype)
     for row, count in enumerate(k.tolist()):
         numbers = rows[row].numpy()
         if count > 0 and np.count_nonzero(numbers > limit) < count:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -145,6 +146,17 @@ A, B = torch.zeros(1, 3, 4, 4), torch.zeros(1, 3, 5, 5)
             ValueError,
             r"target must be of size \(8, 8\), got \(1, 9, 8\)",
         ),
+        *[
+            (
+                lambda size=size, shape=shape: losses.distillation_loss(
+                    A, A, size, target=torch.zeros(shape, dtype=torch.uint8)
+                ),
+                ValueError,
+                rf"target must have shape \(N, H, W\), got {re.escape(str(shape))}",
+            )
+            for size in (8, (8, 8), None)
+            for shape in ((8, 8), (8,), (1, 1, 8, 8), ())
+        ],
         (lambda: losses.distillation_loss(A, None, 8), TypeError, "teacher must be"),
         *[
             (

@@ -4,8 +4,10 @@ several heads, accuracy."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -241,6 +243,24 @@ def test_accuracy_beside_the_loss(device: torch.device) -> None:
     assert losses.pixel_accuracy(scores, void, case.geometry).isnan()
 
 
+def test_accuracy_under_transforms() -> None:
+    """Of examples that share a target, and beside gradients."""
+    case = PLAIN[1]
+    target = case.labels(2, 5)
+    scores = torch.stack([case.scores(2, 5, seed=seed) for seed in range(3)])
+
+    def both(given: Tensor) -> tuple[Tensor, Tensor]:
+        result: tuple[Tensor, Tensor] = losses.cross_entropy(given, target, return_accuracy=True)
+        return result
+
+    expected = [both(given) for given in scores]
+    loss, accuracy = torch.vmap(both)(scores)
+    near(loss, torch.stack([of[0] for of in expected]), 1e-6)
+    assert torch.equal(accuracy, torch.stack([of[1] for of in expected]))
+    _, beside = torch.vmap(torch.func.grad(both, has_aux=True))(scores)
+    assert torch.equal(beside, accuracy)
+
+
 def test_several_heads_share_a_target() -> None:
     target = PLAIN[1].labels(2, 5)
     main, auxiliary = torch.randn(2, 5, 4, 5), torch.randn(2, 5, 2, 3)
@@ -336,12 +356,84 @@ SCORES, TARGET = torch.zeros(1, 3, 4, 4), torch.zeros((1, 8, 8), dtype=torch.int
             ValueError,
             "scores must be those of 1 heads, got 2",
         ),
+        (
+            lambda: losses.deep_supervision([(SCORES, 1.0)], TARGET, return_accuracy=True),
+            TypeError,
+            "loss must return a tensor, got 2 values",
+        ),
+        (
+            lambda: losses.deep_supervision([(SCORES, 1.0)], TARGET, loss=lambda *_: "0.5"),
+            TypeError,
+            "loss must return a tensor, got str",
+        ),
+        *[
+            (
+                lambda weight=weight: losses.deep_supervision(
+                    [(SCORES, 1.0), (SCORES, weight)], TARGET
+                ),
+                error,
+                rf"the weight of heads\[1\] must be {message}",
+            )
+            for weight, error, message in (
+                (torch.ones(3), ValueError, r"a number or a tensor \(\), got one of shape \(3,\)"),
+                (torch.ones(1), ValueError, r"a number or a tensor \(\), got one of shape \(1,\)"),
+                (torch.tensor(True), TypeError, r"a number, got tensor\(True\)"),
+                (torch.tensor(1j), ValueError, "real, got torch.complex64"),
+                (float("nan"), ValueError, "finite, got nan"),
+                (float("inf"), ValueError, "finite, got inf"),
+                (None, TypeError, "a number, got None"),
+            )
+        ],
+        *[
+            (
+                lambda weights=weights: nn.DeepSupervision(nn.CrossEntropyLoss(), weights),
+                error,
+                message,
+            )
+            for weights, error, message in (
+                ("ab", TypeError, r"weights\[0\] must be a number, got 'a'"),
+                ([1.0, None], TypeError, r"weights\[1\] must be a number, got None"),
+                ([1.0, float("nan")], ValueError, r"weights\[1\] must be finite, got nan"),
+                (0.4, TypeError, "weights must be a list of numbers, got 0.4"),
+                ([], ValueError, "weights must have at least one, of a head, got none"),
+            )
+        ],
+        (
+            lambda: nn.DeepSupervision("loss", [1.0]),
+            TypeError,
+            r"loss must be a module of \(scores, target\), got 'loss'",
+        ),
+        (
+            lambda: losses.ohem_cross_entropy(SCORES, TARGET, min_kept=np.float32(1.5)),
+            ValueError,
+            r"min_kept must be a count or a share in \[0, 1\], got 1.5",
+        ),
+        (
+            lambda: losses.ohem_cross_entropy(SCORES, TARGET, min_kept="0.1"),
+            TypeError,
+            "min_kept must be an integer, got '0.1'",
+        ),
         (lambda: nn.FocalLoss(8), TypeError, r"geometry must be .*Deconvolution\(8\), got 8"),
     ],
 )
 def test_mistakes_are_named(call: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.125, 1.0])
+def test_shares_and_counts_of_any_kind(share: float) -> None:
+    case = PLAIN[1]
+    scores, target = case.scores(2, 5), case.labels(2, 5)
+
+    def loss(min_kept: Any) -> Tensor:
+        return losses.ohem_cross_entropy(scores, target, threshold=None, min_kept=min_kept)
+
+    for kind in (np.float32, np.float16, np.float64, Fraction):
+        assert torch.equal(loss(kind(share)), loss(share))
+    for count in (0, 1, 30):
+        for whole in (np.int16(count), np.uint64(count), torch.tensor(count)):
+            assert torch.equal(loss(whole), loss(count))
 
 
 def test_resize_is_the_default() -> None:

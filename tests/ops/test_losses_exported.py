@@ -1,0 +1,76 @@
+"""Every loss as an exported program that takes another number of images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from fcn_ext import losses, ops
+from fcn_ext.losses import Convention
+
+WEIGHT = torch.tensor([0.5, 1.0, 2.0])
+OF_LABELS: dict[str, Callable[[Tensor, Tensor], Any]] = {
+    "cross-entropy": lambda s, t: losses.cross_entropy(s, t, weight=WEIGHT),
+    "cross-entropy, all": lambda s, t: losses.cross_entropy(s, t, reduction="mean_all"),
+    "accuracy": lambda s, t: losses.cross_entropy(s, t, return_accuracy=True)[1],
+    "focal": lambda s, t: losses.focal_loss(s, t, alpha=WEIGHT),
+    "ohem": lambda s, t: losses.ohem_cross_entropy(s, t, min_kept=9),
+    "ohem, per image": lambda s, t: losses.ohem_cross_entropy(s, t, min_kept=9, per_image=True),
+    "top-k": lambda s, t: losses.ohem_cross_entropy(s, t, threshold=None, min_kept=0.1),
+    "top-k, per image, pixels": lambda s, t: losses.ohem_cross_entropy(
+        s, t, threshold=None, min_kept=0.1, per_image=True, reduction="none"
+    ),
+    "dice": losses.dice_loss,
+    "dice of images": lambda s, t: losses.dice_loss(s, t, convention="monai", reduction="none"),
+    "jaccard": lambda s, t: losses.jaccard_loss(s, t, log=True, class_weight=WEIGHT),
+    "jaccard, not smoothed": lambda s, t: losses.jaccard_loss(s, t, convention=Convention()),
+    "tversky": lambda s, t: losses.tversky_loss(s, t, gamma=0.75),
+    "generalized dice": losses.generalized_dice_loss,
+    "dice and cross-entropy": losses.dice_cross_entropy_loss,
+    "distillation": lambda s, t: losses.distillation_loss(s, -s, target=t),
+    "distillation, of a size": lambda s, t: losses.distillation_loss(
+        s, -s, (16, 17), reduction="batchmean"
+    ),
+    "several heads": lambda s, t: losses.deep_supervision([(s, 1.0), (-s, 0.4)], t),
+    "counts": ops.score_confusion_matrix,
+}
+OF_MASKS: dict[str, Callable[[Tensor, Tensor], Any]] = {
+    "sigmoid cross-entropy": lambda s, t: losses.sigmoid_cross_entropy(s, t, pos_weight=WEIGHT),
+    "sigmoid cross-entropy, pixels": lambda s, t: losses.sigmoid_cross_entropy(
+        s, t, reduction="pixels"
+    ),
+    "sigmoid focal": lambda s, t: losses.sigmoid_focal_loss(s, t, reduction="mean_masks"),
+    "sigmoid dice": losses.sigmoid_dice_loss,
+}
+
+
+class Loss(torch.nn.Module):
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, scores: Tensor, target: Tensor) -> Any:
+        return self.function(scores, target)
+
+
+def operands(images: int, masks: bool) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(images)
+    scores = torch.randn((images, 3, 4, 5), generator=generator)
+    shape = (images, 3, 16, 17) if masks else (images, 16, 17)
+    return scores, torch.randint(0, 2, shape, generator=generator)
+
+
+@pytest.mark.parametrize("name", OF_LABELS | OF_MASKS)
+def test_exported_losses_take_any_number_of_images(name: str) -> None:
+    function = (OF_LABELS | OF_MASKS)[name]
+    images = {0: torch.export.Dim.AUTO}
+    program = torch.export.export(
+        Loss(function), operands(2, name in OF_MASKS), dynamic_shapes=(images, images), strict=False
+    ).module()
+    for count in (2, 5):
+        given = operands(count, name in OF_MASKS)
+        torch.testing.assert_close(program(*given), function(*given))
