@@ -4,9 +4,9 @@
     tools/count_sass.py build/cuda/libfcn_ext_cuda.so [--arch sm_90] [--cuobjdump PATH]
 
 A library, an object file or a cubin is disassembled with cuobjdump (CUDA toolkit, beside nvdisasm).
-A class loop is an innermost loop with the four or five exponentials of a cell; the backward one
-stores its sums to shared memory. Every instruction of a warp takes one issue slot; an exponential
-also keeps its unit busy for 8 cycles.
+A class loop is an innermost loop with the four or five exponentials of each cell that a thread
+takes; the backward one stores its sums to shared memory. Every instruction of a warp takes one
+issue slot; an exponential also keeps its unit busy for 8 cycles.
 """
 
 from __future__ import annotations
@@ -61,15 +61,17 @@ def main() -> None:
 
     rows = set()
     for name, instructions in functions(sass):
-        kernel = re.search(r"cross_entropy_tile_kernel.*CellTileILi(\d+)E.*Lb([01])E", name)
+        kernel = re.search(
+            r"cross_entropy_tile_kernel.*CellTileILi(\d+)ELi(\d+)EE.*Lb([01])E", name
+        )
         if not kernel:
             continue
-        stride = int(kernel[1])
-        pixels = min(stride, SIDE) ** 2
+        stride, cells = int(kernel[1]), int(kernel[2])
+        pixels = cells * min(stride, SIDE) ** 2
         for loop in innermost_loops(instructions):
-            if loop.names["MUFU.EX2"] in EXPONENTIALS:
+            if loop.names["MUFU.EX2"] in (cells * each for each in EXPONENTIALS):
                 sweep = "backward" if loop.names["STS"] > 0 else "forward"
-                purpose = "with gradient" if kernel[2] == "1" else "loss alone"
+                purpose = "with gradient" if kernel[3] == "1" else "loss alone"
                 common = ", ".join(f"{n} {name}" for name, n in loop.names.most_common(6))
                 rows.add((stride, purpose, sweep, loop.slots, loop.slots / pixels, common))
     if not rows:

@@ -62,7 +62,7 @@ def test_geometric_rows(emulation: Emulation, stride: int, seed: int) -> None:
 @pytest.mark.parametrize("layout", [CONTIGUOUS, CHANNELS_LAST], ids=["planar", "interleaved"])
 @pytest.mark.parametrize("clamped", [True, False], ids=["clamped", "zero"])
 @pytest.mark.parametrize(
-    ("stride", "size"), [(2, (17, 33)), (4, (17, 33)), (8, (16, 32)), (16, (8, 17)), (32, (4, 9))]
+    ("stride", "size"), [(2, (33, 33)), (4, (33, 33)), (8, (16, 32)), (16, (8, 17)), (32, (4, 9))]
 )
 def test_nodes_between_tiles(
     emulation: Emulation,
@@ -85,6 +85,31 @@ def test_nodes_between_tiles(
     input[1, 1, middle, 1::2] += 80
     target = labels(generator, (2, *map.output_size), 2, block=stride + 3)
     check(emulation, case, input, target, side=stride, pixels=True)
+
+
+@pytest.mark.parametrize("clamped", [True, False], ids=["clamped", "zero"])
+@pytest.mark.parametrize("size", [(2, 3), (14, 4), (16, 2), (17, 17), (1, 20)], ids=str)
+@pytest.mark.parametrize("stride", [2, 3, 4])
+def test_cells_above_each_other(
+    emulation: Emulation, stride: int, size: tuple[int, int], clamped: bool
+) -> None:
+    """A thread takes two of a map's small cells, and at its end maybe the upper one alone; where
+    the map ends behind a tile's first columns, threads take these in turn."""
+    generator = torch.Generator().manual_seed(stride)
+    crop = (1, stride + 1, 0, 0) if size[0] > 1 else (0,) * 4
+    map = scaling(size, stride) if clamped else upsampling(size, stride, crop=crop)
+    weight = torch.rand(7, generator=generator)
+    for case in (Case(map), Case(map, weight, 0.1, gradient_layout=CHANNELS_LAST)):
+        input = scores(generator, (2, 7, *size))
+        # Pixels that are computed again, in both cells of a thread; of a class, nothing.
+        input[0, 0, ::2] += 80
+        input[0, 1, 1::2] += 80
+        input[1, 6] = -torch.inf
+        target = labels(generator, (2, *map.output_size), 6, block=2 * stride)
+        some = slice(0, 2 if case.label_smoothing == 0 else 1)  # or the loss is infinite
+        check(emulation, case, input[some], target[some], pixels=True)
+    nothing = torch.full_like(target, IGNORE)
+    check(emulation, Case(map), input, nothing, pixels=True)
 
 
 def test_threads_between_tiles_take_several_images(emulation: Emulation) -> None:

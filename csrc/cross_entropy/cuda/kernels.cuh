@@ -19,12 +19,14 @@ inline size_t padded_bytes(int64_t count, size_t size) {
   return (static_cast<size_t>(count) * size + 15) / 16 * 16;
 }
 
+constexpr int kStack = 2;  // small cells that a thread takes
+
 // The tiles of a problem; side 0 where it is left to the direct kernels.
 template <typename scalar_t>
 TileGrid grid_of(const CrossEntropy& problem) {
   // Labels are kept in 16 bits, of which two values are no class.
   return problem.shape.channels <= kInvalidCode
-             ? tile_grid<scalar_t>(problem.shape, problem.input_strides)
+             ? tile_grid<scalar_t, kStack>(problem.shape, problem.input_strides)
              : TileGrid{};
 }
 
@@ -67,16 +69,17 @@ TileArgs tile_args(const CrossEntropy& problem, const TileGrid& grid, const scal
 // also(scratch): what a block does beside the rims of a gradient.
 template <typename Also = NothingElse>
 void launch_tiles(const TileArgs& args, cudaStream_t stream, const Also& also = {}) {
-  with_tile(args.tiles.grid.side, [&](auto tile) {
+  with_tile<kStack>(args.tiles.grid.side, [&](auto tile) {
     using Tile = decltype(tile);
     const dim3 grid(static_cast<unsigned>(args.tiles.grid.count)), block(kTileThreads);
+    const bool smoothed = args.terms.smooth != 0;
     if (args.tiles.gradient == nullptr) {
       launch(cross_entropy_tile_kernel<Tile, false>, grid, block,
-             size_t{LabelShared<Tile, false>::kBytes}, stream, args);
+             LabelShared<Tile, false>::bytes(smoothed), stream, args);
       return;
     }
     launch(cross_entropy_tile_kernel<Tile, true>, grid, block,
-           size_t{LabelShared<Tile, true>::kBytes}, stream, args);
+           LabelShared<Tile, true>::bytes(smoothed), stream, args);
     launch_finish_rims<Tile>(args.tiles, stream, also);
   });
 }

@@ -1,12 +1,13 @@
 // The tile kernel: loss and gradient of a tile of cells in two sweeps over the classes; also the
 // losses of its pixels, or the gradient of losses that each have a derivative of their own.
 //
-// A thread owns up to 8 x 8 pixels of a cell. The first sweep sums the powers of all classes for
-// each of its pixels; then the sums become log-sums for the loss and factors label weight / sum for
-// the second sweep, whose products with the powers are added up to the corners of the cell, class
-// by class, in registers. Labels do not meet a pixel's scores one by one: what a thread's pixels of
-// a class weigh at the corners is taken from the class's sums there. Pixels whose sum vanishes
-// beside the bound that the nodes' maxima give are computed again, one by one, by the whole block.
+// A thread owns up to 8 x 8 pixels of a cell, or all of two cells of up to 4 x 4, one above the
+// other. The first sweep sums the powers of all classes for each of its pixels; then the sums
+// become log-sums for the loss and factors label weight / sum for the second sweep, whose products
+// with the powers are added up to the corners of the cells, class by class, in registers. Labels do
+// not meet a pixel's scores one by one: what a thread's pixels of a class weigh at the corners is
+// taken from the class's sums there. Pixels whose sum vanishes beside the bound that the nodes'
+// maxima give are computed again, one by one, by the whole block.
 //
 // Memory touched: the tile's scores once for the maxima, once a sweep; the labels; the gradient of
 // the nodes inside, and of the tile's rim its part.
@@ -25,8 +26,8 @@ __device__ __forceinline__ void leave_empty(const TileBlock<Tile, with_gradient>
   block.find_nodes();
   __syncthreads();
   if (with_gradient) {
-    for (int32_t first = 0; first < args.terms.classes; first += kTileClasses) {
-      block.set_gradients(first, smaller(kTileClasses, args.terms.classes - first),
+    for (int32_t first = 0; first < args.terms.classes; first += Tile::kClasses) {
+      block.set_gradients(first, smaller(Tile::kClasses, args.terms.classes - first),
                           [](int, int, float) { return 0.0f; });
     }
   }
@@ -56,10 +57,10 @@ __device__ __forceinline__ double exact_loss(const TileBlock<Tile, with_gradient
 // scaled, over the sum in `sum`.
 template <typename Tile, bool with_gradient>
 __device__ __forceinline__ float logs_and_factors(const TileBlock<Tile, with_gradient>& block,
-                                                  float factor, float (&sum)[Tile::kPixels]) {
+                                                  float factor, float (&sum)[Tile::kOwnPixels]) {
   float logs = 0, product = 1;
 #pragma unroll
-  for (int j = 0; j < Tile::kSide; ++j) {
+  for (int j = 0; j < Tile::kHeight; ++j) {
     if (opaque(block.thread) >= 0) {  // as below
       const auto codes = block.row_codes(j);
 #pragma unroll
@@ -116,7 +117,7 @@ __global__ void __launch_bounds__(kTileThreads, Tile::kBlocks)
   __syncthreads();
 
   const int busy = opaque(block.is_idle() ? 0 : -1);
-  float sum[Tile::kPixels];
+  float sum[Tile::kOwnPixels];
 #pragma unroll
   for (float& value : sum) {
     value = 0;
@@ -138,7 +139,7 @@ __global__ void __launch_bounds__(kTileThreads, Tile::kBlocks)
     log_sums = unweighted * logs_and_factors(block, unweighted * scale, sum);
   } else {
 #pragma unroll
-    for (int j = 0; j < Tile::kSide; ++j) {
+    for (int j = 0; j < Tile::kHeight; ++j) {
       // Always so, but the compiler cannot load the labels of all pixels ahead, into more registers
       // than there are.
       if (opaque(block.thread) >= 0) {
@@ -174,7 +175,7 @@ __global__ void __launch_bounds__(kTileThreads, Tile::kBlocks)
   unsigned long long exact = 0;
   if (any_small) {
 #pragma unroll
-    for (int pixel = 0; pixel < Tile::kPixels; ++pixel) {
+    for (int pixel = 0; pixel < Tile::kOwnPixels; ++pixel) {
       if (sum[pixel] == -INFINITY) {
         const uint32_t code = block.code(pixel / Tile::kSide, pixel % Tile::kSide);
         exact |= code < kInvalidCode ? 1ull << pixel : 0;
@@ -183,7 +184,7 @@ __global__ void __launch_bounds__(kTileThreads, Tile::kBlocks)
     }
   }
   block.loss[block.thread] += static_cast<double>(log_sums);
-  block.exact[block.thread] = exact;
+  block.exact[block.owner()] = exact;
   if (exact != 0) {
     block.flags[1] = 1;
   }
@@ -225,7 +226,7 @@ __global__ void __launch_bounds__(kTileThreads, Tile::kBlocks)
                                              : factor * args.grad_output[block.offset_of(pixel)];
         },
         [&](const auto& pixel, double log_sum) {
-          if (block.thread != pixel.owner) {
+          if (block.owner() != pixel.owner) {
             return;
           }
           if (!with_gradient && args.losses != nullptr) {

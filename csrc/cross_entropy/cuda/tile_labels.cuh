@@ -1,7 +1,8 @@
 // The labels of a block of the tile kernel: codes of the pixels, runs of equal ones, and the
-// weights that those have at the corners of a thread's cell.
+// weights that those have at the corners of a thread's stack of cells.
 #pragma once
 
+#include "cross_entropy/cuda/corner_weights.cuh"
 #include "cross_entropy/cuda/finish.cuh"
 #include "softmax/cuda/exact.cuh"
 
@@ -26,47 +27,19 @@ struct TileArgs {
 // The labels' part of a block's shared memory, behind the engine's: byte offsets of its arrays.
 template <typename Tile, bool with_gradient>
 struct LabelShared {
-  static constexpr int kCodes = NodeShared<Tile, with_gradient>::kBytes;   // uint16 a pixel
-  static constexpr int kLoss = kCodes + 2 * Tile::kPixels * kTileThreads;  // double a thread
-  static constexpr int kSmoothed = kLoss + 8 * kTileThreads;               // double a node
-  static constexpr int kWeights = kSmoothed + 8 * Tile::kNodes;            // float a thread
-  static constexpr int kFound = kWeights + 4 * kTileThreads;               // unsigned a thread
-  static constexpr int kAlike = kFound + 4 * kTileThreads;                 // unsigned a thread
-  static constexpr int kValid = kAlike + 4 * kTileThreads;                 // float a node
-  static constexpr int kAllSmooth = kValid + 4 * Tile::kNodes;             // float
-  static constexpr int kScale = kAllSmooth + 4;                            // float
-  static constexpr int kBytes = kScale + 4;
-};
+  static constexpr int kCodes = NodeShared<Tile, with_gradient>::kBytes;       // uint16 a pixel
+  static constexpr int kLoss = kCodes + 2 * Tile::kOwnPixels * kTileThreads;   // double a thread
+  static constexpr int kWeights = kLoss + 8 * kTileThreads;                    // float a thread
+  static constexpr int kFound = kWeights + 4 * kTileThreads;                   // unsigned a thread
+  static constexpr int kAlike = kFound + 4 * kTileThreads;                     // unsigned a part
+  static constexpr int kAllSmooth = kAlike + 4 * Tile::kStack * kTileThreads;  // float
+  static constexpr int kScale = kAllSmooth + 4;                                // float
+  // Only where labels are smoothed:
+  static constexpr int kSmoothed = kScale + 4;                 // double a node
+  static constexpr int kValid = kSmoothed + 8 * Tile::kNodes;  // float a node
+  static constexpr int kBytes = kValid + 4 * Tile::kNodes;
 
-// Sums over pixels of their weights at the corners of a cell: top left, top right, bottom left,
-// bottom right. A corner that no pixel reads has exactly zero.
-template <typename real>
-struct CornerWeights {
-  real at[4] = {0, 0, 0, 0};
-
-  // Adds `factor` times `columns` x `rows` pixels, the first of them at (x, y).
-  __device__ __forceinline__ void add(real factor, int columns, real x, real x_step, int rows,
-                                      real y, real y_step) {
-    const auto sum_of = [](int count, real first, real step) {
-      const auto n = static_cast<real>(count);
-      return std::fma(step, static_cast<real>(0.5) * n * (n - 1), n * first);
-    };
-    const real right = sum_of(columns, x, x_step), left = static_cast<real>(columns) - right;
-    const real rows_y = sum_of(rows, y, y_step);
-    const real bottom = factor * rows_y, top = factor * (static_cast<real>(rows) - rows_y);
-    at[0] = std::fma(top, left, at[0]);
-    at[1] = std::fma(top, right, at[1]);
-    at[2] = std::fma(bottom, left, at[2]);
-    at[3] = std::fma(bottom, right, at[3]);
-  }
-  // Adds `count` pixels of a row, `right` the sum of their weights of the right nodes.
-  __device__ __forceinline__ void add_row(real right, real count, real y) {
-    const real left = count - right, top = 1 - y;
-    at[0] = std::fma(top, left, at[0]);
-    at[1] = std::fma(top, right, at[1]);
-    at[2] = std::fma(y, left, at[2]);
-    at[3] = std::fma(y, right, at[3]);
-  }
+  static constexpr size_t bytes(bool smoothed) { return smoothed ? kBytes : kSmoothed; }
 };
 
 // The codes of a block and what is asked of them.
@@ -77,13 +50,15 @@ struct TileLabels : TileGradients<Tile, with_gradient> {
   using Span = typename Nodes::Span;
   using Nodes::part;
   using Nodes::thread;
-  static constexpr int kSide = Tile::kSide;
+  static constexpr int kSide = Tile::kSide, kStack = Tile::kStack;
   static constexpr unsigned kAllAlike = 1u << kSide;
   using RowBits = vector_bits<uint16_t, kSide>;
+  template <typename real>
+  using Weights = CornerWeights<Tile, real>;
 
   const TileArgs& args;
   uint16_t* codes;  // labels, row by row of all threads
-  unsigned* alike;  // of a thread: which rows are of one label; kAllAlike: all pixels are
+  unsigned* alike;  // of a part: which rows are of one label; kAllAlike: all pixels are
 
   __device__ __forceinline__ explicit TileLabels(const TileArgs& given)
       : Nodes(given.tiles), args(given) {
@@ -95,9 +70,13 @@ struct TileLabels : TileGradients<Tile, with_gradient> {
   static __device__ __forceinline__ int code_index(int j, int i, int owner) {
     return (j * kTileThreads + owner) * kSide + i;
   }
-  // The label of a pixel of a thread's part.
+  // Whose labels a thread has.
+  __device__ __forceinline__ int owner() const {
+    return kStack == 1 ? static_cast<int>(thread) : static_cast<int>(this->stack());
+  }
+  // The label of a pixel of the thread's: rows count through its stack.
   __device__ __forceinline__ uint32_t code(int j, int i) const {
-    return codes[code_index(j, i, thread)];
+    return codes[code_index(j, i, owner())];
   }
   // Those of a row: two in each word, the first of them in its lower half.
   struct RowCodes {
@@ -107,16 +86,21 @@ struct TileLabels : TileGradients<Tile, with_gradient> {
     }
   };
   __device__ __forceinline__ RowCodes row_codes(int j) const {
-    const RowBits bits = *reinterpret_cast<const RowBits*>(codes + code_index(j, 0, thread));
+    const RowBits bits = *reinterpret_cast<const RowBits*>(codes + code_index(j, 0, owner()));
     RowCodes row;
     __builtin_memcpy(&row, &bits, sizeof(row));
     return row;
   }
-  // Where a pixel of a thread's part lies in (N, H, W).
+  // What is equal in a part of the thread's.
+  __device__ __forceinline__ unsigned& alike_of(int which) const {
+    return alike[which * kTileThreads + thread];
+  }
+  // Where a pixel of the thread's lies in (N, H, W).
   __device__ __forceinline__ int64_t pixel_offset(int j, int i) const {
     const BilinearAxis &y = args.tiles.grid.y, &x = args.tiles.grid.x;
-    return (this->image() * y.output_size + this->rows().begin + j) * x.output_size +
-           this->columns().begin + i;
+    const int which = Tile::which_of(j);
+    const int32_t row = this->rows(which).begin + j - which * kSide;
+    return (this->image() * y.output_size + row) * x.output_size + this->columns().begin + i;
   }
   // Where a pixel that is computed again does.
   __device__ __forceinline__ int64_t offset_of(const ExactPixel<Tile, with_gradient>& pixel) const {
@@ -153,10 +137,11 @@ struct TileLabels : TileGradients<Tile, with_gradient> {
       // this is compiled.
       const auto place_of = [&](int turn, int a, int& row_cell, int& phase) {
         const int within = a * kStep % kCellSide + first;
+        const int cell_within = kStep <= kCellSide ? 0 : within / kCellSide;
         row_cell = kTurn >= kCellSide
-                       ? turn * (kTurn / kCellSide) + a * kStep / kCellSide + within / kCellSide
+                       ? turn * (kTurn / kCellSide) + a * kStep / kCellSide + cell_within
                        : turn / (kCellSide / kTurn);
-        phase = kTurn >= kCellSide ? within % kCellSide
+        phase = kTurn >= kCellSide ? within - cell_within * kCellSide
                                    : turn % (kCellSide / kTurn) * kTurn + a * kStep + first;
       };
 #pragma unroll 1
@@ -183,12 +168,13 @@ struct TileLabels : TileGradients<Tile, with_gradient> {
         for (int a = 0; a < kAhead; ++a) {
           int row_cell, phase;
           place_of(turn, a, row_cell, phase);
-          const int owner = row_cell * Tile::kColumns * Tile::kLanes +
+          const int owner = row_cell / kStack * Tile::kColumns * Tile::kLanes +
                             phase / kSide * Tile::kSegments + column_owner;
+          const int j = row_cell % kStack * kSide + phase % kSide;
           // kIgnored and kInvalid become codes in 16 bits.
           const int32_t label =
               is_there[a] ? label_class(ahead[a], args.ignore_index, args.terms.classes) : kIgnored;
-          codes[code_index(phase % kSide, i % kSide, owner)] = static_cast<uint16_t>(label);
+          codes[code_index(j, i % kSide, owner)] = static_cast<uint16_t>(label);
         }
       }
     });
@@ -203,39 +189,47 @@ struct TileLabels : TileGradients<Tile, with_gradient> {
   // pixels, from column i and row j on; for single pixels where each has a loss of its own.
   template <typename Body>
   __device__ __forceinline__ void each_run(const Body& body) const {
-    const Span rows = this->rows(), columns = this->columns();
-    const unsigned same = apart() ? 0 : alike[thread];
-    const int height = (same & kAllAlike) != 0 ? rows.count : 1;
+    const Span columns = this->columns();
 #pragma unroll 1
-    for (int j = 0; j < rows.count; j += height) {
-      const int width = (same >> j & 1) != 0 ? columns.count : 1;
+    for (int which = 0; which < kStack; ++which) {
+      const int rows = this->rows(which).count;
+      const unsigned same = apart() ? 0 : alike_of(which);
+      const int height = (same & kAllAlike) != 0 ? rows : 1;
 #pragma unroll 1
-      for (int i = 0; i < columns.count; i += width) {
-        body(code(j, i), j, i, width, height);
+      for (int j = 0; j < rows; j += height) {
+        const int width = (same >> j & 1) != 0 ? columns.count : 1;
+        const int own_row = which * kSide + j;
+#pragma unroll 1
+        for (int i = 0; i < columns.count; i += width) {
+          body(code(own_row, i), own_row, i, width, height);
+        }
       }
     }
   }
 
   // Adds the weights of such a rectangle.
-  __device__ __forceinline__ void add_run(CornerWeights<float>& sums, int j, int i, int columns,
+  __device__ __forceinline__ void add_run(Weights<float>& sums, int j, int i, int columns,
                                           int rows) const {
-    const Part own = part();
-    sums.add(grad_output(j, i), columns, fmaf(static_cast<float>(i), own.x_step, own.x), own.x_step,
-             rows, fmaf(static_cast<float>(j), own.y_step, own.y), own.y_step);
+    const int which = Tile::which_of(j);
+    const Part own = part(which);
+    const auto phase = static_cast<float>(j - which * kSide);
+    sums.add(which, grad_output(j, i), columns, fmaf(static_cast<float>(i), own.x_step, own.x),
+             own.x_step, rows, fmaf(phase, own.y_step, own.y), own.y_step);
   }
-  __device__ __forceinline__ void add_run(CornerWeights<double>& sums, int j, int i, int columns,
+  __device__ __forceinline__ void add_run(Weights<double>& sums, int j, int i, int columns,
                                           int rows) const {
+    const int which = Tile::which_of(j);
     const BilinearAxis y = unclamped(args.tiles.grid.y), x = unclamped(args.tiles.grid.x);
     const auto position = [](const BilinearAxis& line, int64_t output) {
       return upper_weight<double>(line, bilinear_tap(line, output));
     };
-    sums.add(1, columns, position(x, this->columns().begin + i), weight_step(x), rows,
-             position(y, this->rows().begin + j), weight_step(y));
+    sums.add(which, 1, columns, position(x, this->columns().begin + i), weight_step(x), rows,
+             position(y, this->rows(which).begin + j - which * kSide), weight_step(y));
   }
 
   // The weights of the thread's pixels of one class.
-  __device__ __forceinline__ CornerWeights<float> weights_of(uint32_t wanted) const {
-    CornerWeights<float> sums;
+  __device__ __forceinline__ Weights<float> weights_of(uint32_t wanted) const {
+    Weights<float> sums;
     if (apart()) {
       each_run([&](uint32_t code, int j, int i, int columns, int rows) {
         if (code == wanted) {
@@ -244,18 +238,28 @@ struct TileLabels : TileGradients<Tile, with_gradient> {
       });
       return sums;
     }
-    const Span rows = this->rows();
-    if ((alike[thread] & kAllAlike) != 0) {
-      if (code(0, 0) == wanted) {
-        add_run(sums, 0, 0, this->columns().count, rows.count);
-      }
-      return sums;
+#pragma unroll
+    for (int which = 0; which < kStack; ++which) {
+      add_weights_of(wanted, which, sums);
     }
-    const Part own = part();
+    return sums;
+  }
+  // Those of one part.
+  __device__ __forceinline__ void add_weights_of(uint32_t wanted, int which,
+                                                 Weights<float>& sums) const {
+    const Span rows = this->rows(which);
+    const int first = which * kSide;
+    if ((alike_of(which) & kAllAlike) != 0) {
+      if (code(first, 0) == wanted) {
+        add_run(sums, first, 0, this->columns().count, rows.count);
+      }
+      return;
+    }
+    const Part own = part(which);
     const uint32_t both = wanted * 0x10001u;
 #pragma unroll 1
     for (int j = 0; j < rows.count; ++j) {
-      const RowCodes row = row_codes(j);
+      const RowCodes row = row_codes(first + j);
       int found = 0;  // how many, and 256 times the sum of their places
 #pragma unroll
       for (int i = 0; i < kSide; ++i) {
@@ -263,30 +267,33 @@ struct TileLabels : TileGradients<Tile, with_gradient> {
         found += ((row.pairs[i / 2] ^ both) & half) == 0 ? 1 + 256 * i : 0;
       }
       const auto count = static_cast<float>(found & 255), places = static_cast<float>(found >> 8);
-      sums.add_row(fmaf(places, own.x_step, count * own.x), count,
+      sums.add_row(which, fmaf(places, own.x_step, count * own.x), count,
                    fmaf(static_cast<float>(j), own.y_step, own.y));
     }
-    return sums;
   }
 
   // Finds `alike`. What the cell does not have is no difference.
   __device__ __forceinline__ void compare_labels() const {
-    const int rows = this->rows().count, columns = this->columns().count;
-    alike[thread] =
-        columns == kSide
-            ? rows_alike(rows, [](int) { return 0xffffffffu; })
-            : rows_alike(rows, [&](int p) {
-                return columns <= 2 * p ? 0 : columns == 2 * p + 1 ? 0xffffu : 0xffffffffu;
-              });
+    const int columns = this->columns().count;
+#pragma unroll
+    for (int which = 0; which < kStack; ++which) {
+      alike_of(which) =
+          columns == kSide
+              ? rows_alike(which, [](int) { return 0xffffffffu; })
+              : rows_alike(which, [&](int p) {
+                  return columns <= 2 * p ? 0 : columns == 2 * p + 1 ? 0xffffu : 0xffffffffu;
+                });
+    }
   }
   // there(p): a mask of the pixels 2p and 2p + 1 of a row that the cell has.
   template <typename There>
-  __device__ __forceinline__ unsigned rows_alike(int rows, const There& there) const {
-    const uint32_t first = code(0, 0);
+  __device__ __forceinline__ unsigned rows_alike(int which, const There& there) const {
+    const int rows = this->rows(which).count;
+    const uint32_t first = code(which * kSide, 0);
     unsigned same = 0, other = 0;  // rows of one label, and of one that is not the first row's
 #pragma unroll
     for (int j = 0; j < kSide; ++j) {
-      const RowCodes row = row_codes(j);
+      const RowCodes row = row_codes(which * kSide + j);
       const uint32_t own = row[0], both = own * 0x10001u;
       uint32_t differences = 0;
 #pragma unroll

@@ -14,6 +14,7 @@ template <typename Tile, bool with_gradient>
 struct TileBlock : TileLabels<Tile, with_gradient> {
   using Labels = TileLabels<Tile, with_gradient>;
   using Shared = LabelShared<Tile, with_gradient>;
+  using Weights = typename Labels::template Weights<float>;
   using Labels::add_run;
   using Labels::args;
   using Labels::each_run;
@@ -77,7 +78,7 @@ struct TileBlock : TileLabels<Tile, with_gradient> {
     float sum = 0;
     unsigned classes = 0;
     bool invalid = false;
-    CornerWeights<float> counting;
+    Weights counting;
     each_run([&](uint32_t code, int j, int i, int columns, int rows) {
       invalid = invalid || code == kInvalidCode;
       if (code < kInvalidCode) {
@@ -94,7 +95,7 @@ struct TileBlock : TileLabels<Tile, with_gradient> {
     double smooth_loss = invalid ? not_a_number<double>() : 0;
     if (terms.smooth != 0) {
 #pragma unroll
-      for (int k = 0; k < 4; ++k) {
+      for (int k = 0; k < Tile::kCorners; ++k) {
         const double at_node = smoothed[this->own_node(k)];
         if (counting.at[k] != 0 && at_node != 0) {
           smooth_loss -= static_cast<double>(terms.smooth * counting.at[k]) * at_node;
@@ -109,7 +110,6 @@ struct TileBlock : TileLabels<Tile, with_gradient> {
 
   // The same where labels are all alike.
   __device__ __forceinline__ void count_labels() const {
-    const int rows = this->rows().count;
     int count = 0;
     unsigned classes = 0;
     bool invalid = false;
@@ -119,15 +119,19 @@ struct TileBlock : TileLabels<Tile, with_gradient> {
       count += is_class ? pixels : 0;
       invalid = invalid || code == kInvalidCode;
     };
-    if ((this->alike[thread] & Labels::kAllAlike) != 0) {
-      note(this->code(0, 0), rows * this->columns().count);
-    } else {
-#pragma unroll 1
-      for (int j = 0; j < rows; ++j) {
-        const auto row = this->row_codes(j);
 #pragma unroll
-        for (int i = 0; i < Tile::kSide; ++i) {
-          note(row[i], 1);
+    for (int which = 0; which < Tile::kStack; ++which) {
+      const int rows = this->rows(which).count, first = which * Tile::kSide;
+      if ((this->alike_of(which) & Labels::kAllAlike) != 0) {
+        note(this->code(first, 0), rows * this->columns().count);
+      } else {
+#pragma unroll 1
+        for (int j = 0; j < rows; ++j) {
+          const auto row = this->row_codes(first + j);
+#pragma unroll
+          for (int i = 0; i < Tile::kSide; ++i) {
+            note(row[i], 1);
+          }
         }
       }
     }
@@ -145,7 +149,7 @@ struct TileBlock : TileLabels<Tile, with_gradient> {
 
   // Whether the thread's pixels, but for those that do not count, are met by one factor, and any
   // four of their sums have a product that is no denormal number.
-  __device__ __forceinline__ bool has_one_factor(const float (&sum)[Tile::kPixels]) const {
+  __device__ __forceinline__ bool has_one_factor(const float (&sum)[Tile::kOwnPixels]) const {
     // A loss that is NaN already: there is an invalid label.
     if (args.terms.weight != nullptr || this->apart() || loss[thread] != loss[thread]) {
       return false;
@@ -161,12 +165,13 @@ struct TileBlock : TileLabels<Tile, with_gradient> {
   // What `sums`, the weights of pixels of a class, take from the loss; difference_of(node): that
   // class's score less the largest.
   template <typename real, typename DifferenceOf>
-  __device__ __forceinline__ real worth_of(const CornerWeights<real>& sums,
+  __device__ __forceinline__ real worth_of(const CornerWeights<Tile, real>& sums,
                                            const DifferenceOf& difference_of) const {
     real worth = 0;
+    const int top_left = top_left_of<Tile>(this->stack());
 #pragma unroll
-    for (int corner = 0; corner < 4; ++corner) {
-      const real difference = difference_of(this->own_node(corner));
+    for (int corner = 0; corner < Tile::kCorners; ++corner) {
+      const real difference = difference_of(top_left + Tile::to_corner(corner));
       worth = sums.at[corner] != 0 ? std::fma(sums.at[corner], difference, worth) : worth;
     }
     return worth;
@@ -182,7 +187,7 @@ struct TileBlock : TileLabels<Tile, with_gradient> {
   __device__ __forceinline__ void take_labels_exactly() const {
     each_run([&](uint32_t code, int j, int i, int columns, int rows) {
       if (code < kInvalidCode) {
-        CornerWeights<double> sums;
+        typename Labels::template Weights<double> sums;
         add_run(sums, j, i, columns, rows);
         const int64_t offset = code * args.tiles.input_strides.channel;
         take_from_loss(static_cast<int32_t>(code), worth_of(sums, [&](int node) {
@@ -202,7 +207,7 @@ struct TileBlock : TileLabels<Tile, with_gradient> {
       if (code != static_cast<uint32_t>(c)) {
         return;
       }
-      CornerWeights<float> sums;
+      Weights sums;
       add_run(sums, j, i, 1, 1);
       const float worth = worth_of(
           sums, [&](int node) { return staged[k * Tile::kNodes + node] - this->maxima[node]; });
@@ -215,7 +220,8 @@ struct TileBlock : TileLabels<Tile, with_gradient> {
   // that the cell does not have has no loss.
   __device__ __forceinline__ void finish_loss(int j, int i, uint32_t code, float factor,
                                               float log_sum) const {
-    if (j >= this->rows().count || i >= this->columns().count) {
+    const int which = Tile::which_of(j);
+    if (j - which * Tile::kSide >= this->rows(which).count || i >= this->columns().count) {
       return;
     }
     float value = code == kInvalidCode ? not_a_number<float>() : 0;
@@ -223,10 +229,10 @@ struct TileBlock : TileLabels<Tile, with_gradient> {
     if (code < kInvalidCode) {
       value = fmaf(factor, log_sum, *to);
       if (args.terms.smooth != 0) {
-        CornerWeights<float> weights;
+        Weights weights;
         add_run(weights, j, i, 1, 1);
 #pragma unroll
-        for (int k = 0; k < 4; ++k) {
+        for (int k = 0; k < Tile::kCorners; ++k) {
           const auto at_node = static_cast<float>(smoothed[this->own_node(k)]);
           if (weights.at[k] != 0 && at_node != 0) {
             value = fmaf(-args.terms.smooth * weights.at[k], at_node, value);
@@ -246,7 +252,7 @@ struct TileBlock : TileLabels<Tile, with_gradient> {
     // Bit k: class first + k, or one that is it modulo 32.
     const unsigned hits = (here >> turn | here << (32 - turn) % 32) & ((1u << count) - 1);
     const auto take = [&](int k, bool hit) {
-      CornerWeights<float> sums;
+      Weights sums;
       const int32_t c = first + k;
       if (hit) {
         if (!with_gradient && args.losses != nullptr) {

@@ -45,7 +45,7 @@ template <typename scalar_t>
 TileGrid grid_of(const RegionSums& problem, bool squared) {
   // Labels are kept in 16 bits, of which two values are no class.
   return !squared && problem.shape.channels <= kInvalidCode
-             ? tile_grid<scalar_t>(problem.shape, problem.input_strides)
+             ? tile_grid<scalar_t, 1>(problem.shape, problem.input_strides)
              : TileGrid{};
 }
 
@@ -100,7 +100,7 @@ void launch_region_sums(const RegionSums& problem, bool squared, const scalar_t*
     if (grid.side != 0) {
       const TileForward args{tile_args(problem, grid, input, weight, nullptr, {}, nullptr),
                              losses != nullptr, part_sums, part_losses};
-      with_tile(grid.side, [&](auto tile) {
+      with_tile<1>(grid.side, [&](auto tile) {
         using Tile = decltype(tile);
         launch(region_sums_tile_kernel<Tile>, dim3(static_cast<unsigned>(grid.count)),
                dim3(kTileThreads), kForwardBytes<Tile>, stream, args);
@@ -151,7 +151,7 @@ void launch_region_sums_backward(const RegionSums& problem, bool squared,
       const TileBackward args{
           tile_args(problem, grid, input, weight, gradient, gradient_strides, workspace), grad_sums,
           grad_losses, problem.shape.batch};
-      with_tile(grid.side, [&](auto tile) {
+      with_tile<1>(grid.side, [&](auto tile) {
         using Tile = decltype(tile);
         launch(region_gradient_tile_kernel<Tile>, dim3(static_cast<unsigned>(grid.count)),
                dim3(kTileThreads), size_t{cross_entropy::LabelShared<Tile, true>::kBytes}, stream,

@@ -59,8 +59,8 @@ __global__ void __launch_bounds__(kTileThreads, 2)
   const RegionBlock<Tile> block(args.tile);
   const int32_t classes = args.tile.terms.classes;
   if (!block.begin()) {
-    for (int32_t first = 0; first < classes; first += kTileClasses) {
-      block.set_gradients(first, smaller(kTileClasses, classes - first),
+    for (int32_t first = 0; first < classes; first += Tile::kClasses) {
+      block.set_gradients(first, smaller(Tile::kClasses, classes - first),
                           [](int, int, float) { return 0.0f; });
     }
     return;

@@ -26,7 +26,7 @@ struct TileForward {
 // Behind the labels' shared memory: of a staged class and thread, the sum of the probabilities of
 // its own pixels, and their number.
 template <typename Tile>
-constexpr int kOwnBytes = 2 * 4 * kTileClasses * kTileThreads;
+constexpr int kOwnBytes = 2 * 4 * Tile::kClasses * kTileThreads;
 
 template <typename Tile>
 __global__ void __launch_bounds__(kTileThreads, 2) region_sums_tile_kernel(const TileForward args) {
@@ -107,7 +107,7 @@ __global__ void __launch_bounds__(kTileThreads, 2) region_sums_tile_kernel(const
         }
       }
       own[k * kTileThreads + thread] = intersection;
-      own[(kTileClasses + k) * kTileThreads + thread] = pixels;
+      own[(Tile::kClasses + k) * kTileThreads + thread] = pixels;
     }
     __syncthreads();
     for (int k = warp; k < count; k += kTileThreads / kWarp) {
@@ -117,7 +117,7 @@ __global__ void __launch_bounds__(kTileThreads, 2) region_sums_tile_kernel(const
       }
       for (int at = lane; at < kTileThreads; at += kWarp) {
         values[kIntersection] += own[k * kTileThreads + at];
-        values[kCount] += own[(kTileClasses + k) * kTileThreads + at];
+        values[kCount] += own[(Tile::kClasses + k) * kTileThreads + at];
       }
 #pragma unroll
       for (int row = 0; row < 3; ++row) {

@@ -14,7 +14,7 @@ struct ExactPixel {
   using Nodes = TileNodes<Tile, with_gradient>;
 
   const TileGradients<Tile, with_gradient>& block;
-  int owner, j, i;  // its thread, and where it lies in the thread's part
+  int owner, j, i;  // whose it is, and where it lies among a thread's pixels
   int cell;
   int32_t row, column;  // of the output
   CellWeights<double> y, x;
@@ -22,11 +22,12 @@ struct ExactPixel {
   __device__ __forceinline__ ExactPixel(const TileGradients<Tile, with_gradient>& of, int thread,
                                         int pixel)
       : block(of), owner(thread), j(pixel / Tile::kSide), i(pixel % Tile::kSide) {
-    cell = owner / Tile::kLanes;
-    const int lane = owner % Tile::kLanes;
+    const int lane = owner % Tile::kLanes, which = Tile::which_of(j);
+    cell = static_cast<int>(Nodes::cell_of(static_cast<unsigned>(owner / Tile::kLanes), which));
     const int row_part = cell / Tile::kColumns * Tile::kSegments + lane / Tile::kSegments;
     const int column_part = cell % Tile::kColumns * Tile::kSegments + lane % Tile::kSegments;
-    row = Nodes::span_of(block.row_begins, static_cast<unsigned>(row_part)).begin + j;
+    row = Nodes::span_of(block.row_begins, static_cast<unsigned>(row_part)).begin + j -
+          which * Tile::kSide;
     column = Nodes::span_of(block.column_begins, static_cast<unsigned>(column_part)).begin + i;
     int64_t node = 0;
     y = cell_weights<double>(block.tiles.grid.y, row, node);

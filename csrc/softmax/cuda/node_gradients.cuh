@@ -1,4 +1,5 @@
-// The gradients of the nodes of a block's tile: what the cells around a node hold for it, and where
+// The gradients of the nodes of a block's tile: what the stacks of cells around a
+// node hold for it, and where
 // it goes. Nodes inside the tile are complete, and written to the gradient; those on its rim get
 // their part of the workspace (rims.cuh).
 #pragma once
@@ -14,6 +15,7 @@ struct TileGradients : StagedNodes<Tile, with_gradient> {
   using Nodes::around;
   using Nodes::corners;
   using Nodes::each_own_node;
+  using Nodes::kClasses;
   using Nodes::output;
   using Nodes::output_step;
   using Nodes::thread;
@@ -21,29 +23,34 @@ struct TileGradients : StagedNodes<Tile, with_gradient> {
 
   __device__ __forceinline__ explicit TileGradients(const SoftmaxTiles& given) : Nodes(given) {}
 
-  // Where the thread's cell keeps its sums for the first staged class, a corner every kCells.
-  __device__ __forceinline__ float* own_corner() const { return corners + this->cell(); }
+  // Where the thread's stack keeps its sums for the first staged class, from which Tile::to_sum
+  // leads to those of its corners.
+  __device__ __forceinline__ float* own_corner() const {
+    const unsigned stack = this->stack();
+    return corners + (Tile::kStack == 1 ? static_cast<int>(stack) : top_left_of<Tile>(stack));
+  }
 
   // Leaves a thread's sums, added up over the lanes of the cell, in `to`. With several lanes all of
   // a warp come here.
-  __device__ __forceinline__ void keep(float (&corner)[4], float* to) const {
+  __device__ __forceinline__ void keep(float (&corner)[Tile::kCorners], float* to) const {
     each_kept(corner, to, [](float& at, float value) { at = value; });
   }
   // The same, added to what is there.
-  __device__ __forceinline__ void add(float (&corner)[4], float* to) const {
+  __device__ __forceinline__ void add(float (&corner)[Tile::kCorners], float* to) const {
     each_kept(corner, to, [](float& at, float value) { at += value; });
   }
   template <typename Body>
-  __device__ __forceinline__ void each_kept(float (&corner)[4], float* to, const Body& body) const {
+  __device__ __forceinline__ void each_kept(float (&corner)[Tile::kCorners], float* to,
+                                            const Body& body) const {
     if constexpr (Tile::kLanes == 1) {
 #pragma unroll
-      for (int which = 0; which < 4; ++which) {
-        body(to[which * Tile::kCells], corner[which]);
+      for (int k = 0; k < Tile::kCorners; ++k) {
+        body(to[Tile::to_sum(k)], corner[k]);
       }
     } else {
       const int lane = static_cast<int>(this->lane()), which = combine_lanes<Tile>(lane, corner);
       if (lane < 4) {
-        body(to[which * Tile::kCells], corner[0]);
+        body(to[Tile::to_sum(which)], corner[0]);
       }
     }
   }
@@ -51,8 +58,8 @@ struct TileGradients : StagedNodes<Tile, with_gradient> {
   // Leaves zero for all staged classes, for as long as nothing else is kept.
   __device__ __forceinline__ void clear_corners() const {
     float* to = own_corner();
-    for (int k = 0; k < kTileClasses; ++k) {
-      float corner[4] = {0, 0, 0, 0};
+    for (int k = 0; k < kClasses; ++k) {
+      float corner[Tile::kCorners] = {};
       keep(corner, to);
       to += Tile::kCornerPitch;
     }
@@ -87,33 +94,55 @@ struct TileGradients : StagedNodes<Tile, with_gradient> {
         return;
       }
       float* const to = output[node] + uint64_t{step} * static_cast<uint32_t>(first);
-      const Vector<int32_t, 4> at = around[node];
-      const float *a = corners + at.values[0], *b = corners + at.values[1];
-      const float *c = corners + at.values[2], *d = corners + at.values[3];
-      const auto set = [&](uint32_t k) {
-        const uint32_t pitch = k * Tile::kCornerPitch;
-        to[uint64_t{step} * k] =
-            value(static_cast<int>(k), node, (a[pitch] + b[pitch]) + (c[pitch] + d[pitch]));
-      };
-      if (count == kTileClasses) {
+      with_sums_around(node, [&](const auto& sum_around) {
+        const auto set = [&](uint32_t k) {
+          to[uint64_t{step} * k] = value(static_cast<int>(k), node, sum_around(k));
+        };
+        if (count == kClasses) {
 #pragma unroll
-        for (uint32_t k = 0; k < kTileClasses; ++k) {
-          set(k);
-        }
-      } else {
+          for (uint32_t k = 0; k < kClasses; ++k) {
+            set(k);
+          }
+        } else {
 #pragma unroll 1
-        for (uint32_t k = 0; k < static_cast<uint32_t>(count); ++k) {
-          set(k);
+          for (uint32_t k = 0; k < static_cast<uint32_t>(count); ++k) {
+            set(k);
+          }
         }
-      }
+      });
     });
   }
 
-  // Adds up what the cells around a node hold for it.
+  // Calls body(sum of class k): adds up what the cells around a node hold for it.
+  template <typename Body>
+  __device__ __forceinline__ void with_sums_around(int node, const Body& body) const {
+    if constexpr (Tile::kStack == 1) {
+      const Vector<int32_t, 4> at = around[node];
+      const float *a = corners + at.values[0], *b = corners + at.values[1];
+      const float *c = corners + at.values[2], *d = corners + at.values[3];
+      body([&](uint32_t k) {
+        const uint32_t pitch = k * Tile::kCornerPitch;
+        return (a[pitch] + b[pitch]) + (c[pitch] + d[pitch]);
+      });
+    } else if (node < Tile::kOuter) {
+      const float* const sums = corners + node;
+      body([&](uint32_t k) {
+        const float* const of_class = sums + k * Tile::kCornerPitch;
+        return (of_class[0] + of_class[Tile::kOuter]) +
+               (of_class[2 * Tile::kOuter] + of_class[3 * Tile::kOuter]);
+      });
+    } else {
+      const float* const sums = corners + 3 * Tile::kOuter + node;
+      body([&](uint32_t k) {
+        const float* const of_class = sums + k * Tile::kCornerPitch;
+        return of_class[0] + of_class[Tile::kInner];
+      });
+    }
+  }
   __device__ __forceinline__ float sum_around(int k, int node) const {
-    const float* const sums = corners + k * Tile::kCornerPitch;
-    const Vector<int32_t, 4> at = around[node];
-    return (sums[at.values[0]] + sums[at.values[1]]) + (sums[at.values[2]] + sums[at.values[3]]);
+    float sum = 0;
+    with_sums_around(node, [&](const auto& sum_of) { sum = sum_of(static_cast<uint32_t>(k)); });
+    return sum;
   }
 };
 

@@ -33,7 +33,7 @@ struct ThreadIndex {
 template <typename Tile, bool with_gradient>
 struct TileNodes {
   using Shared = NodeShared<Tile, with_gradient>;
-  static constexpr int kNodes = Tile::kNodes;
+  static constexpr int kNodes = Tile::kNodes, kClasses = Tile::kClasses;
 
   const SoftmaxTiles& tiles;
   ThreadIndex thread;
@@ -47,12 +47,13 @@ struct TileNodes {
   unsigned long long* exact;  // of a thread: pixels to compute again
   double* scratch;            // of a thread
   int* flags;      // is a score far from the node's largest? is there a pixel to compute again?
-  float* corners;  // of a staged class, corner and cell: sums
+  float* corners;  // of a staged class, corner and stack: sums
   int* place;      // of the tile: image, row and column
   int32_t* row_begins;     // of a row of cells, and of the one after the last: its first pixels
   int32_t* column_begins;  // likewise
   float* part_y;           // of a row of parts: Part::y, and behind those of all rows Part::y_step
   float* part_x;
+  uint8_t* stack_of;  // of a thread, where it may have more than one cell
 
   __device__ __forceinline__ explicit TileNodes(const SoftmaxTiles& given) : tiles(given) {
     auto* bytes = shared_memory<unsigned char>();
@@ -71,6 +72,7 @@ struct TileNodes {
     column_begins = reinterpret_cast<int32_t*>(bytes + Shared::kColumnBegins);
     part_y = reinterpret_cast<float*>(bytes + Shared::kPartY);
     part_x = reinterpret_cast<float*>(bytes + Shared::kPartX);
+    stack_of = bytes + Shared::kStackOf;
   }
 
   // Of the tile: its image, and its first row and column of cells.
@@ -78,21 +80,32 @@ struct TileNodes {
   __device__ __forceinline__ int first_row() const { return place[1]; }
   __device__ __forceinline__ int first_column() const { return place[2]; }
 
-  // A thread's cell, which of the cell's threads it is, and its part of the cell: found again where
-  // they are used, rather than kept.
+  // A thread's stack of cells, which of the stack's threads it is, and its parts of the cells:
+  // found again where they are used, rather than kept. `which` counts the cells of a stack from the
+  // top.
   __device__ __forceinline__ unsigned index() const {
     return static_cast<unsigned>(opaque(thread));
   }
-  __device__ __forceinline__ unsigned cell() const { return index() / Tile::kLanes; }
+  __device__ __forceinline__ unsigned stack() const {
+    return Tile::kStack == 1 ? index() / Tile::kLanes : stack_of[thread];
+  }
   __device__ __forceinline__ unsigned lane() const { return index() % Tile::kLanes; }
-  __device__ __forceinline__ unsigned part_row() const {
-    return cell() / Tile::kColumns * Tile::kSegments + lane() / Tile::kSegments;
+  static __device__ __forceinline__ unsigned cell_of(unsigned stack, int which) {
+    if constexpr (Tile::kStack == 1) {
+      return stack;
+    } else {
+      const unsigned row = stack / Tile::kColumns * Tile::kStack + static_cast<unsigned>(which);
+      return row * Tile::kColumns + stack % Tile::kColumns;
+    }
+  }
+  __device__ __forceinline__ unsigned part_row(int which = 0) const {
+    return cell_of(stack(), which) / Tile::kColumns * Tile::kSegments + lane() / Tile::kSegments;
   }
   __device__ __forceinline__ unsigned part_column() const {
-    return cell() % Tile::kColumns * Tile::kSegments + lane() % Tile::kSegments;
+    return stack() % Tile::kColumns * Tile::kSegments + lane() % Tile::kSegments;
   }
-  __device__ __forceinline__ Part part() const {
-    const float *const x = part_x + part_column(), *const y = part_y + part_row();
+  __device__ __forceinline__ Part part(int which = 0) const {
+    const float *const x = part_x + part_column(), *const y = part_y + part_row(which);
     return {*x, *y, x[Shared::kColumnParts], y[Shared::kRowParts]};
   }
 
@@ -106,24 +119,24 @@ struct TileNodes {
     const int32_t begin = begins[cell] + static_cast<int32_t>(part % Tile::kSegments * Tile::kSide);
     return {begin, larger(0, smaller(Tile::kSide, begins[cell + 1] - begin))};
   }
-  __device__ __forceinline__ Span rows() const { return span_of(row_begins, part_row()); }
+  __device__ __forceinline__ Span rows(int which = 0) const {
+    return span_of(row_begins, part_row(which));
+  }
   __device__ __forceinline__ Span columns() const { return span_of(column_begins, part_column()); }
 
-  // What is staged at corner k of the thread's cell: top left, top right, bottom left, bottom
-  // right.
+  // What is staged at corner k of the thread's stack: left and right, from top to bottom.
   __device__ __forceinline__ int own_node(int k) const {
-    return top_left_of<Tile>(cell()) + k / 2 * Tile::kNodeColumns + k % 2;
+    return top_left_of<Tile>(stack()) + Tile::to_corner(k);
   }
 
   // The node at corner k of a cell, where a clamped border has it.
   __device__ __forceinline__ int corner_node(int of_cell, int k) const {
-    const int top_left = top_left_of<Tile>(static_cast<unsigned>(of_cell));
-    const int row = first_row() + of_cell / Tile::kColumns;
-    const int column = first_column() + of_cell % Tile::kColumns;
+    const int cell_row = of_cell / Tile::kColumns, cell_column = of_cell % Tile::kColumns;
+    const int row = first_row() + cell_row, column = first_column() + cell_column;
     const BilinearAxis &y = tiles.grid.y, &x = tiles.grid.x;
     const int i = before_border(y, row) ? 1 : behind_border(y, row) ? 0 : k / 2;
     const int j = before_border(x, column) ? 1 : behind_border(x, column) ? 0 : k % 2;
-    return top_left + i * Tile::kNodeColumns + j;
+    return Tile::node_at(cell_row + i, cell_column + j);
   }
 
   // Where the tile is, where its cells begin, and where in them the parts do. To be followed by a
@@ -185,7 +198,7 @@ struct TileNodes {
   __device__ __forceinline__ void find_nodes() const {
     const BilinearAxis &y = tiles.grid.y, &x = tiles.grid.x;
     for (int node = thread; node < Tile::kNodes; node += kTileThreads) {
-      const int i = node / Tile::kNodeColumns, j = node % Tile::kNodeColumns;
+      const int i = Tile::row_of(node), j = node % Tile::kNodeColumns;
       int row = first_row() - 1 + i, column = first_column() - 1 + j;
       const int height = static_cast<int>(y.input_size), width = static_cast<int>(x.input_size);
       const bool row_is_there = row >= 0 && row < height;
@@ -201,23 +214,27 @@ struct TileNodes {
                 : tiles.gradient + image() * tiles.gradient_strides.batch +
                       row * tiles.gradient_strides.row + column * tiles.gradient_strides.column;
       }
+      if constexpr (Tile::kStack == 1) {
 #pragma unroll
-      for (int k = 0; k < 4; ++k) {
-        const int cell_row = i - 1 + k / 2, cell_column = j - 1 + k % 2;
-        const bool inside = cell_row >= 0 && cell_row < Tile::kRows && cell_column >= 0 &&
-                            cell_column < Tile::kColumns;
-        around[node].values[k] =
-            inside ? (3 - k) * Tile::kCells + cell_row * Tile::kColumns + cell_column
-                   : 4 * Tile::kCells;
+        for (int k = 0; k < 4; ++k) {
+          const int cell_row = i - 1 + k / 2, cell_column = j - 1 + k % 2;
+          const bool inside = cell_row >= 0 && cell_row < Tile::kRows && cell_column >= 0 &&
+                              cell_column < Tile::kColumns;
+          around[node].values[k] =
+              inside ? (3 - k) * Tile::kCells + cell_row * Tile::kColumns + cell_column
+                     : 4 * Tile::kCells;
+        }
       }
+      // Behind a clamped border the last nodes come once again; no cell reads what would follow.
+      const bool is_read = row <= height && column <= width;
       row = y.clamp ? larger(0, smaller(row, height - 1)) : row;
       column = x.clamp ? larger(0, smaller(column, width - 1)) : column;
-      input[node] = row >= 0 && row < height && column >= 0 && column < width
+      input[node] = is_read && row >= 0 && row < height && column >= 0 && column < width
                         ? image() * tiles.input_strides.batch + row * tiles.input_strides.row +
                               column * tiles.input_strides.column
                         : kNoNode;
       if (input[node] == kNoNode) {
-        for (int k = 0; k < 2 * kTileClasses; ++k) {
+        for (int k = 0; k < 2 * kClasses; ++k) {
           staged[k * Tile::kNodes + node] = 0;
         }
       }
@@ -225,10 +242,35 @@ struct TileNodes {
     if (thread == 0) {
       flags[0] = flags[1] = 0;
     }
-    // Where a node lacks a cell.
-    if (with_gradient && thread < kTileClasses) {
-      corners[thread * Tile::kCornerPitch + 4 * Tile::kCells] = 0;
+    if constexpr (Tile::kStack > 1) {
+      stack_of[thread] = static_cast<uint8_t>(find_stack());
     }
+    // Where a node lacks a cell.
+    if constexpr (with_gradient && Tile::kStack == 1) {
+      if (thread < kClasses) {
+        corners[thread * Tile::kCornerPitch + 4 * Tile::kCells] = 0;
+      }
+    } else if constexpr (with_gradient) {
+      static_assert(Shared::kCorners % 16 == 0 && Tile::kCornerPitch % 4 == 0);
+      auto* const sums = reinterpret_cast<float4*>(corners);
+#pragma unroll 1
+      for (int k = thread; k < kClasses * Tile::kCornerPitch / 4; k += kTileThreads) {
+        sums[k] = {0, 0, 0, 0};
+      }
+    }
+  }
+
+  // The stack of a thread: row by row, or column by column where that leaves more warps idle, as in
+  // a tile behind whose first columns the map ends.
+  __device__ __forceinline__ int find_stack() const {
+    constexpr int kRows = Tile::kStacks / Tile::kColumns;
+    const int rows = smaller(
+        kRows, (static_cast<int>(tiles.grid.y.input_size) - first_row()) / Tile::kStack + 1);
+    const int columns =
+        smaller(Tile::kColumns, static_cast<int>(tiles.grid.x.input_size) - first_column() + 1);
+    const auto warps = [](int stacks) { return (stacks + kWarp - 1) / kWarp; };
+    const bool down = warps(columns * kRows) < warps(rows * Tile::kColumns);
+    return down ? thread % kRows * Tile::kColumns + thread / kRows : thread;
   }
 };
 

@@ -13,23 +13,29 @@ struct StagedNodes : TileNodes<Tile, with_gradient> {
   using Nodes::flags;
   using Nodes::index;
   using Nodes::input;
+  using Nodes::kClasses;
   using Nodes::maxima;
   using Nodes::thread;
   using Nodes::tiles;
 
   __device__ __forceinline__ explicit StagedNodes(const SoftmaxTiles& given) : Nodes(given) {}
 
-  // Calls body(node) for the thread's nodes. What is left of them once every thread has one goes to
-  // a warp of its own each turn, of which there is one every second number.
+  // Calls body(node) for the thread's nodes. What is left of them once all threads have as many
+  // goes to other warps each turn, of which there is one every second number.
   template <typename Body>
   __device__ __forceinline__ void each_own_node(int turn, const Body& body) const {
     const int shifted = thread + turn * (kWarp / 2);
-    const int second = kTileThreads + (shifted & (kTileThreads - 1));
-    if (thread < Tile::kNodes) {
-      body(thread);
+    constexpr int kTurns = Tile::kNodes < kTileThreads ? 1 : Tile::kNodes / kTileThreads;
+    constexpr int kEach = kTurns * kTileThreads;
+    const int last = kEach + (shifted & (kTileThreads - 1));
+#pragma unroll
+    for (int first = 0; first < kEach; first += kTileThreads) {
+      if (kEach <= Tile::kNodes || thread < Tile::kNodes) {
+        body(first + thread);
+      }
     }
-    if (second < Tile::kNodes) {
-      body(second);
+    if (last < Tile::kNodes) {
+      body(last);
     }
   }
 
@@ -40,10 +46,10 @@ struct StagedNodes : TileNodes<Tile, with_gradient> {
   template <int ahead, typename Load, typename Body>
   __device__ __forceinline__ void each_class_of_nodes(int count, const Load& load,
                                                       const Body& body) const {
-    constexpr int kStep = kTileThreads / kTileClasses;  // nodes
+    constexpr int kStep = kTileThreads / kClasses;  // nodes
     constexpr int kTurns = (Tile::kNodes + kStep - 1) / kStep;
-    const auto k = static_cast<int>(index() % kTileClasses);
-    const auto own = static_cast<int>(index() / kTileClasses);
+    const auto k = static_cast<int>(index() % kClasses);
+    const auto own = static_cast<int>(index() / kClasses);
     if (k >= count || own >= kStep) {
       return;
     }
@@ -124,9 +130,9 @@ struct StagedNodes : TileNodes<Tile, with_gradient> {
           return;
         }
         const auto* const source = from + offset;
-        if (count == kTileClasses) {
+        if (count == kClasses) {
 #pragma unroll
-          for (uint32_t k = 0; k < kTileClasses; ++k) {
+          for (uint32_t k = 0; k < kClasses; ++k) {
             copy_score(source + uint64_t{channel} * k, target + k * Tile::kNodes);
           }
         } else {

@@ -13,18 +13,18 @@ namespace softmax {
 template <typename Block, typename Body>
 __device__ __forceinline__ void sweep(const Block& block, const Body& body) {
   const int32_t classes = block.tiles.classes;
-  constexpr int kStage = kTileClasses * Block::kNodes;
+  constexpr int kClasses = Block::kClasses, kStage = kClasses * Block::kNodes;
   int at = 0;  // of the staged classes: kStage of the first ones, then zero and kStage in turn
 #pragma unroll 1
-  for (int32_t first = -kTileClasses; first < classes; first += kTileClasses) {
-    const int32_t next = first + kTileClasses;
+  for (int32_t first = -kClasses; first < classes; first += kClasses) {
+    const int32_t next = first + kClasses;
     __pipeline_wait_prior(0);
     __syncthreads();
     if (next < classes) {
-      block.stage(next, smaller(kTileClasses, classes - next), block.staged + (kStage - at));
+      block.stage(next, smaller(kClasses, classes - next), block.staged + (kStage - at));
     }
     if (first >= 0) {
-      body(first, smaller(kTileClasses, classes - first), block.staged + at);
+      body(first, smaller(kClasses, classes - first), block.staged + at);
     }
     at = kStage - at;
   }
@@ -36,54 +36,80 @@ __device__ __forceinline__ void sweep(const Block& block, const Body& body) {
 template <typename Block, typename Body>
 __device__ __forceinline__ void sweep_back(const Block& block, const Body& body) {
   const int32_t classes = block.tiles.classes;
-  constexpr int kStage = kTileClasses * Block::kNodes;
-  const int32_t last = (classes - 1) / kTileClasses * kTileClasses;
-  int at = last / kTileClasses % 2 == 0 ? kStage : 0;
+  constexpr int kClasses = Block::kClasses, kStage = kClasses * Block::kNodes;
+  const int32_t last = (classes - 1) / kClasses * kClasses;
+  int at = last / kClasses % 2 == 0 ? kStage : 0;
 #pragma unroll 1
-  for (int32_t first = last; first >= 0; first -= kTileClasses) {
+  for (int32_t first = last; first >= 0; first -= kClasses) {
     __pipeline_wait_prior(0);
     __syncthreads();
     if (first > 0 && first < last) {
-      block.stage(first - kTileClasses, kTileClasses, block.staged + (kStage - at));
+      block.stage(first - kClasses, kClasses, block.staged + (kStage - at));
     }
-    body(first, smaller(kTileClasses, classes - first), block.staged + at);
+    body(first, smaller(kClasses, classes - first), block.staged + at);
     at = kStage - at;
   }
   __syncthreads();
 }
 
-// The maxima of the nodes around a cell: in registers where there are some left, else loaded for
-// every class again.
+// The maxima of the nodes around the thread's stack: in registers where there are some left, else
+// loaded for every class again.
 template <typename Tile, bool held = Tile::kSide <= 4>
-struct CellMaxima {
-  const float* maxima;
+struct StackMaxima {
+  const float* top_left;
 
-  __device__ __forceinline__ explicit CellMaxima(const float* top_left) : maxima(top_left) {}
-  __device__ __forceinline__ float operator[](int node) const { return maxima[node]; }
+  __device__ __forceinline__ explicit StackMaxima(const float* maxima) : top_left(maxima) {}
+  __device__ __forceinline__ float operator[](int k) const { return top_left[Tile::to_corner(k)]; }
 };
 template <typename Tile>
-struct CellMaxima<Tile, true> {
-  float top_left, top_right, bottom_left, bottom_right;
+struct StackMaxima<Tile, true> {
+  float at[Tile::kCorners];
 
-  __device__ __forceinline__ explicit CellMaxima(const float* maxima)
-      : top_left(maxima[0]),
-        top_right(maxima[1]),
-        bottom_left(maxima[Tile::kNodeColumns]),
-        bottom_right(maxima[Tile::kNodeColumns + 1]) {}
-  __device__ __forceinline__ float operator[](int node) const {
-    return node == 0                    ? top_left
-           : node == 1                  ? top_right
-           : node == Tile::kNodeColumns ? bottom_left
-                                        : bottom_right;
+  __device__ __forceinline__ explicit StackMaxima(const float* maxima) {
+#pragma unroll
+    for (int k = 0; k < Tile::kCorners; ++k) {
+      at[k] = maxima[Tile::to_corner(k)];
+    }
   }
+  __device__ __forceinline__ float operator[](int k) const { return at[k]; }
 };
 
-// A class's scores at the corners of the thread's cell, less the maxima of the nodes.
+// A class's scores at the corners of a cell of the thread's stack, less the maxima of the nodes.
+// The compiler loads those that two cells share once.
 template <typename Tile>
-__device__ __forceinline__ Corners corners_of(const float* scores, const CellMaxima<Tile>& maxima) {
-  return {scores[0] - maxima[0], scores[1] - maxima[1],
-          scores[Tile::kNodeColumns] - maxima[Tile::kNodeColumns],
-          scores[Tile::kNodeColumns + 1] - maxima[Tile::kNodeColumns + 1]};
+__device__ __forceinline__ Corners corners_of(const float* scores, const StackMaxima<Tile>& maxima,
+                                              int which = 0) {
+  const auto at = [&](int k) { return scores[Tile::to_corner(k)] - maxima[k]; };
+  return {at(2 * which), at(2 * which + 1), at(2 * which + 2), at(2 * which + 3)};
+}
+
+// The thread's parts of the cells of its stack.
+template <typename Tile>
+struct Parts {
+  Part at[Tile::kStack];
+
+  template <bool with_gradient>
+  __device__ __forceinline__ Parts(const TileNodes<Tile, with_gradient>& block, unsigned stack) {
+    if constexpr (Tile::kStack == 1) {
+      at[0] = block.part();
+    } else {
+      using Shared = NodeShared<Tile, with_gradient>;
+      const float* const x = block.part_x + stack % Tile::kColumns;
+      const float* const y = block.part_y + stack / Tile::kColumns * Tile::kStack;
+      const float first = *x, step = x[Shared::kColumnParts];
+#pragma unroll
+      for (int which = 0; which < Tile::kStack; ++which) {
+        at[which] = {first, y[which], step, y[Shared::kRowParts + which]};
+      }
+    }
+  }
+  __device__ __forceinline__ const Part& operator[](int which) const { return at[which]; }
+};
+
+// Of a thread's values, those of its part of one cell.
+template <typename Tile>
+__device__ __forceinline__ auto& of_part(float (&values)[Tile::kOwnPixels], int which) {
+  return reinterpret_cast<float (&)[Tile::kPixels]>(values[which * Tile::kPixels]);
 }
 
 // sum[pixel] += 2^(score less its bound, in bits) of `count` staged classes, for the thread's
@@ -91,23 +117,31 @@ __device__ __forceinline__ Corners corners_of(const float* scores, const CellMax
 template <typename Tile, bool with_gradient>
 __device__ __forceinline__ void add_powers_of_stage(const TileNodes<Tile, with_gradient>& block,
                                                     const float* staged, int count,
-                                                    float (&sum)[Tile::kPixels]) {
-  const int top_left = top_left_of<Tile>(block.cell());
-  const Part part = block.part();
+                                                    float (&sum)[Tile::kOwnPixels]) {
+  const unsigned stack = block.stack();
+  const int top_left = top_left_of<Tile>(stack);
+  const Parts<Tile> parts(block, stack);
   const PixelSteps& steps = block.tiles.grid.steps;
   const float* scores = staged + top_left;
-  const CellMaxima<Tile> maxima(block.maxima + top_left);
-  const float* const end = scores + count * Tile::kNodes;
+  const StackMaxima<Tile> maxima(block.maxima + top_left);
+  const auto each_class = [&](const auto& add) {
+    const float* const end = scores + count * Tile::kNodes;
+#pragma unroll 1
+    for (; scores < end; scores += Tile::kNodes) {
+#pragma unroll
+      for (int which = 0; which < Tile::kStack; ++which) {
+        add(corners_of<Tile>(scores, maxima, which), parts[which], of_part<Tile>(sum, which));
+      }
+    }
+  };
   if (block.flags[0] != 0) {
-#pragma unroll 1
-    for (; scores < end; scores += Tile::kNodes) {
-      add_powers_of_any_range<Tile>(corners_of<Tile>(scores, maxima), part, steps, sum);
-    }
+    each_class([&](const Corners& corners, const Part& part, float (&own)[Tile::kPixels]) {
+      add_powers_of_any_range<Tile>(corners, part, steps, own);
+    });
   } else {
-#pragma unroll 1
-    for (; scores < end; scores += Tile::kNodes) {
-      add_powers<Tile>(exponents(corners_of<Tile>(scores, maxima), part, steps), sum);
-    }
+    each_class([&](const Corners& corners, const Part& part, float (&own)[Tile::kPixels]) {
+      add_powers<Tile>(exponents(corners, part, steps), own);
+    });
   }
 }
 
@@ -116,10 +150,10 @@ template <typename Tile, bool with_gradient, typename FactorOf>
 __device__ __forceinline__ void add_weighted_powers_of_stage(
     const TileNodes<Tile, with_gradient>& block, const float* staged, int count,
     const FactorOf& factor_of, float (&sum)[Tile::kPixels], float (&weighted)[Tile::kPixels]) {
-  const int top_left = top_left_of<Tile>(block.cell());
+  const int top_left = top_left_of<Tile>(block.stack());
   const Part part = block.part();
   const PixelSteps& steps = block.tiles.grid.steps;
-  const CellMaxima<Tile> maxima(block.maxima + top_left);
+  const StackMaxima<Tile> maxima(block.maxima + top_left);
 #pragma unroll 1
   for (int k = 0; k < count; ++k) {
     const Corners corners = corners_of<Tile>(staged + top_left + k * Tile::kNodes, maxima);
@@ -137,9 +171,9 @@ template <typename Tile, bool with_gradient, typename Factors>
 __device__ __forceinline__ void corner_sums_of_class(const TileNodes<Tile, with_gradient>& block,
                                                      const float* scores, const Factors& factors,
                                                      float (&corner)[4]) {
-  const int top_left = top_left_of<Tile>(block.cell());
+  const int top_left = top_left_of<Tile>(block.stack());
   const Corners corners =
-      corners_of<Tile>(scores + top_left, CellMaxima<Tile>(block.maxima + top_left));
+      corners_of<Tile>(scores + top_left, StackMaxima<Tile>(block.maxima + top_left));
   const Part part = block.part();
   const PixelSteps& steps = block.tiles.grid.steps;
   if (block.flags[0] != 0) {
@@ -149,35 +183,46 @@ __device__ __forceinline__ void corner_sums_of_class(const TileNodes<Tile, with_
   }
 }
 
-// Leaves the sums over the pixels of each cell of u 2^(the same), by corner, in block.corners, from
-// where sum_around() takes them after a barrier.
+// Leaves the sums over the pixels of each stack of u 2^(the same), by corner, in block.corners,
+// from where sum_around() takes them after a barrier.
 template <typename Tile>
 __device__ __forceinline__ void sum_corners_of_stage(const TileGradients<Tile, true>& block,
                                                      const float* staged, int count,
-                                                     const float (&u)[Tile::kPixels]) {
-  const int top_left = top_left_of<Tile>(block.cell());
-  const Part part = block.part();
+                                                     const float (&u)[Tile::kOwnPixels]) {
+  const unsigned stack = block.stack();
+  const int top_left = top_left_of<Tile>(stack);
+  const Parts<Tile> parts(block, stack);
   const PixelSteps& steps = block.tiles.grid.steps;
   const float* scores = staged + top_left;
-  const CellMaxima<Tile> maxima(block.maxima + top_left);
+  const StackMaxima<Tile> maxima(block.maxima + top_left);
   const auto each_class = [&](const auto& sums_of) {
     const float* const end = scores + count * Tile::kNodes;
     float* to = block.own_corner();
 #pragma unroll 1
     for (; scores < end; scores += Tile::kNodes) {
-      float corner[4];
-      sums_of(corners_of<Tile>(scores, maxima), corner);
+      float corner[Tile::kCorners];
+#pragma unroll
+      for (int which = 0; which < Tile::kStack; ++which) {
+        float own[4];
+        sums_of(corners_of<Tile>(scores, maxima, which), parts[which], u + which * Tile::kPixels,
+                own);
+#pragma unroll
+        for (int k = 0; k < 4; ++k) {
+          float& sum = corner[2 * which + k];
+          sum = which > 0 && k < 2 ? sum + own[k] : own[k];
+        }
+      }
       block.keep(corner, to);
       to += Tile::kCornerPitch;
     }
   };
   if (block.flags[0] != 0) {
-    each_class([&](const Corners& corners, float (&corner)[4]) {
-      corner_sums_of_any_range<Tile>(corners, part, steps, u, corner);
+    each_class([&](const Corners& corners, const Part& part, const float* own_u, float (&own)[4]) {
+      corner_sums_of_any_range<Tile>(corners, part, steps, own_u, own);
     });
   } else {
-    each_class([&](const Corners& corners, float (&corner)[4]) {
-      corner_sums<Tile>(exponents(corners, part, steps), part, u, corner);
+    each_class([&](const Corners& corners, const Part& part, const float* own_u, float (&own)[4]) {
+      corner_sums<Tile>(exponents(corners, part, steps), part, own_u, own);
     });
   }
 }

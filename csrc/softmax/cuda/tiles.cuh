@@ -16,32 +16,70 @@ namespace fcn_ext {
 namespace softmax {
 
 constexpr int kTileThreads = 128;
-constexpr int kTileClasses = 6;  // staged in shared memory at once
 
 // The tile of cells of up to side x side pixels: a thread takes up to 8 x 8 of them, kLanes
-// neighboring threads one cell.
-template <int side>
+// neighboring threads one cell. Where cells are small, a thread may take a stack of them, one above
+// the other, and load the nodes between them once.
+template <int side, int stack = 1>
 struct CellTile {
   static constexpr int kCellSide = side;
   static constexpr int kSide = side < 8 ? side : 8;
-  static constexpr int kPixels = kSide * kSide;
+  static constexpr int kPixels = kSide * kSide;  // of a thread in one cell
   static constexpr int kSegments = side / kSide;
   static constexpr int kLanes = kSegments * kSegments;
-  static constexpr int kCells = kTileThreads / kLanes;
-  static constexpr int kRows = kCells == 128 ? 8 : kCells == 32 ? 4 : 2;
+  static constexpr int kStack = stack;
+  static_assert(kStack == 1 || (kStack == 2 && kLanes == 1));
+  static constexpr int kHeight = kStack * kSide;      // rows of a thread's pixels
+  static constexpr int kOwnPixels = kHeight * kSide;  // of a thread
+  static constexpr int kStacks = kTileThreads / kLanes;
+  static constexpr int kCells = kStack * kStacks;
+  static constexpr int kRows = kStack * (kStacks == 128 ? 8 : kStacks == 32 ? 4 : 2);
   static constexpr int kColumns = kCells / kRows;
+  static constexpr int kClasses = kStack == 1 ? 6 : 5;  // staged in shared memory at once
   static constexpr int kNodeColumns = kColumns + 1;
   static constexpr int kNodes = (kRows + 1) * kNodeColumns;
   static constexpr int kRim = 2 * (kRows + kColumns);  // nodes
-  // Floats a class, of which the first behind those of the cells is zero. The sums of neighboring
-  // nodes' classes lie in different banks.
-  static constexpr int kCornerPitch = 4 * kCells + kTileClasses;
+  static constexpr int kCorners = 2 * (kStack + 1);    // nodes around a stack
+
+  // Nodes are numbered row by row: first the rows between stacks, then those inside of them.
+  static constexpr int kOuterRows = kRows / kStack + 1;
+  static constexpr int kOuter = kOuterRows * kNodeColumns, kInner = kNodes - kOuter;
+  __device__ __forceinline__ static int node_at(int row, int column) {
+    const int outer = row / kStack, inner = row % kStack;
+    return (inner == 0 ? outer : kOuterRows + outer) * kNodeColumns + column;
+  }
+  __device__ __forceinline__ static int row_of(int node) {
+    const int row = node / kNodeColumns;
+    return row < kOuterRows ? kStack * row : kStack * (row - kOuterRows) + 1;
+  }
+  // From the node at the top left of a stack to its corner k: left and right, from top to bottom.
+  static constexpr int to_corner(int k) {
+    return (k / 2 == 0 ? 0 : k / 2 == kStack ? kNodeColumns : kOuter) + k % 2;
+  }
+
+  // The sums of a class at the corners of stacks: floats a class, so that those of neighboring
+  // nodes' classes lie in different banks. With one cell a stack, stack by stack for each corner,
+  // and then a zero; else node by node, for nodes as the top left, top right, bottom left and
+  // bottom right corner of a stack, and then for those inside, as a left and a right one.
+  static constexpr int kCornerPitch =
+      kStack == 1 ? 4 * kStacks + kClasses : (4 * kOuter + 2 * kInner + 7) / 8 * 8;
+  // From the place of a stack's first sum to that of corner k.
+  static constexpr int to_sum(int k) {
+    return kStack == 1       ? k * kStacks
+           : k / 2 == 0      ? k % 2 * kOuter + to_corner(k)
+           : k / 2 == kStack ? (2 + k % 2) * kOuter + to_corner(k)
+                             : 4 * kOuter + k % 2 * kInner + k % 2;
+  }
+
   // Blocks that a multiprocessor is to hold: as many as spare their threads a spill.
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
-  static constexpr int kBlocks = side < 8 ? 6 : 3;
+  static constexpr int kBlocks = side < 8 ? 4 : 3;
 #else
-  static constexpr int kBlocks = side < 8 ? 6 : side == 8 ? 4 : 3;
+  static constexpr int kBlocks = side <= 8 ? 4 : 3;
 #endif
+
+  // Which cell of its stack a row of a thread's pixels lies in.
+  __device__ __forceinline__ static int which_of(int row) { return kStack == 1 ? 0 : row / kSide; }
 };
 
 // Where a rim node's part of a gradient is kept, in [0, kRim): the top row, the bottom row, the
@@ -66,10 +104,10 @@ inline PixelSteps pixel_steps(const BilinearAxis& y_axis, const BilinearAxis& x_
           static_cast<float>(y * kLog2E), static_cast<float>(x * y * kLog2E)};
 }
 
-// Where it is in a tile: the node at the top left of a cell.
+// Where it is in a tile: the node at the top left of a stack of cells.
 template <typename Tile>
-__device__ __forceinline__ int top_left_of(unsigned cell) {
-  return static_cast<int>(cell / Tile::kColumns * Tile::kNodeColumns + cell % Tile::kColumns);
+__device__ __forceinline__ int top_left_of(unsigned stack) {
+  return static_cast<int>(stack / Tile::kColumns * Tile::kNodeColumns + stack % Tile::kColumns);
 }
 
 struct TileGrid {
@@ -81,14 +119,14 @@ struct TileGrid {
   int rim;            // nodes
 };
 
-// Calls body(CellTile<side>()).
-template <typename Body>
+// Calls body(CellTile<side>()), where cells are small with a stack of them a thread.
+template <int stack, typename Body>
 auto with_tile(int side, const Body& body) {
   switch (side) {
     case 2:
-      return body(CellTile<2>());
+      return body(CellTile<2, stack>());
     case 4:
-      return body(CellTile<4>());
+      return body(CellTile<4, stack>());
     case 8:
       return body(CellTile<8>());
     case 16:
@@ -111,7 +149,7 @@ inline int tile_side(const BilinearAxis& axis) {
   return 0;
 }
 
-template <typename scalar_t>
+template <typename scalar_t, int stack>
 TileGrid tile_grid(const BilinearShape& shape, const PlaneStrides& input_strides) {
   const int y_side = tile_side(shape.y), x_side = tile_side(shape.x);
   if (std::is_same_v<scalar_t, double> || y_side == 0 || x_side == 0) {
@@ -122,7 +160,7 @@ TileGrid tile_grid(const BilinearShape& shape, const PlaneStrides& input_strides
   grid.y = shape.y;
   grid.x = shape.x;
   grid.steps = pixel_steps(shape.y, shape.x);
-  with_tile(grid.side, [&](auto tile) {
+  with_tile<stack>(grid.side, [&](auto tile) {
     using Tile = decltype(tile);
     grid.rows = static_cast<int>(ceil_divide(grid.y.input_size + 1, Tile::kRows));
     grid.columns = static_cast<int>(ceil_divide(grid.x.input_size + 1, Tile::kColumns));
@@ -190,13 +228,14 @@ template <typename Tile, bool with_gradient>
 struct NodeShared {
   static constexpr int kRowParts = Tile::kRows * Tile::kSegments;
   static constexpr int kColumnParts = Tile::kColumns * Tile::kSegments;
-  static constexpr int kAround = 0;                           // four int32 a node
-  static constexpr int kInput = kAround + 16 * Tile::kNodes;  // int64 a node
+  static constexpr int kAround = 0;  // four int32 a node
+  static constexpr int kInput =
+      kAround + (Tile::kStack == 1 ? 16 * Tile::kNodes : 0);  // int64 a node
   static constexpr int kOutput = kInput + 8 * Tile::kNodes;   // pointer a node
   static constexpr int kExact = kOutput + 8 * Tile::kNodes;   // uint64 a thread: pixels to redo
   static constexpr int kScratch = kExact + 8 * kTileThreads;
   static constexpr int kStaged = kScratch + 8 * kTileThreads;
-  static constexpr int kStagedBytes = 4 * kTileClasses * Tile::kNodes;
+  static constexpr int kStagedBytes = 4 * Tile::kClasses * Tile::kNodes;
   static constexpr int kMaxima = kStaged + 2 * kStagedBytes;     // float a node
   static constexpr int kRowBegins = kMaxima + 4 * Tile::kNodes;  // int32 a row of cells, one more
   static constexpr int kColumnBegins = kRowBegins + 4 * (Tile::kRows + 1);  // likewise
@@ -206,9 +245,12 @@ struct NodeShared {
   static constexpr int kOutputStep = kPartX + 8 * kColumnParts;  // int32 a node
   static constexpr int kPlace = kOutputStep + 4 * Tile::kNodes;  // three int
   static constexpr int kFlags = kPlace + 12;                     // two int
-  static constexpr int kCorners = kFlags + 8;                    // float a class, corner and cell
+  static constexpr int kStackOf = kFlags + 8;                    // uint8 a thread
+  static constexpr int kCorners =
+      Tile::kStack == 1 ? kStackOf
+                        : (kStackOf + kTileThreads + 15) / 16 * 16;  // float a class and place
   static constexpr int kBytes =
-      (kCorners + (with_gradient ? 4 * kTileClasses * Tile::kCornerPitch : 0) + 15) / 16 * 16;
+      (kCorners + (with_gradient ? 4 * Tile::kClasses * Tile::kCornerPitch : 0) + 15) / 16 * 16;
 };
 
 }  // namespace softmax
