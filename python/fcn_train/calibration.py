@@ -18,6 +18,7 @@ from fcn_train.per_image import Add
 from fcn_train.probabilities import sure_labels
 from fcn_train.views import Views
 
+KEY = "expected_calibration_error"  # in metrics.json, where there is a calibration
 HEADER = ("above", "up_to", "pixels", "confidence", "accuracy")
 
 
@@ -45,7 +46,7 @@ def batch_counters(
 def values(table: Reliability) -> dict[str, float]:
     """As ``metrics.json`` has them."""
     return {
-        "expected_calibration_error": table.expected_calibration_error,
+        KEY: table.expected_calibration_error,
         "maximum_calibration_error": table.maximum_calibration_error,
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +28,7 @@ from fcn_train.data.depth import HHA_MEAN, LOG_DEPTH_MEAN, read_depth
 from fcn_train.data.hha import NYUD_CAMERA, Camera, hha_from_depth
 from fcn_train.data.images import image_files
 from fcn_train.data.opening import SAMPLE_ROOT, compare_palettes, open_split
+from fcn_train.data.overlap import overlap_warning
 from fcn_train.data.sample_layouts import LAYOUTS
 from fcn_train.data_options import (
     CheckOptions,
@@ -38,6 +40,7 @@ from fcn_train.data_options import (
 from fcn_train.errors import UsageError
 from fcn_train.files import atomic_path, make_folder, write_text
 from fcn_train.report import to_json
+from fcn_train.run_folder import refuse_file_of_run, refuse_folder_of_run
 from fcn_train.tables import text_table
 
 _NYUD_SIZE = (480, 640)
@@ -69,10 +72,12 @@ def check_data(options: CheckOptions, console: Console) -> int:
         raise UsageError(f"--limit must be >= 0, got {options.limit}")
     found: dict[str, None] = {}
     first: SegmentationDataset | None = None
+    opened: list[SegmentationDataset] = []
     for split in options.split or default_splits(options.kind):
         with _told_by_own_options():
             dataset = open_split(options, split, strict=False, prefix="--")
         first = dataset if first is None else first
+        opened.append(dataset)
         compare_palettes(first, dataset)
         counts = np.zeros((len(dataset.label_sets), 256), dtype=np.int64)
         with console.progress(f"checking {split}", len(dataset), images=1) as advance:
@@ -89,6 +94,10 @@ def check_data(options: CheckOptions, console: Console) -> int:
             lack = absent_classes(alone, pixels[: labels.num_classes])
             if lack and pixels.any() and not too_few_classes(alone, pixels):
                 console.warn(f"{name}{', ' * bool(labels.name)}{labels.name}: {lack}")
+    for one, other in itertools.combinations(opened, 2):
+        # Two are to train on and to score; of more, some may be made of others.
+        if shared := overlap_warning(one, other, nested=len(opened) == 2):
+            console.warn(shared)
     return len(found)
 
 
@@ -96,6 +105,8 @@ def show_statistics(options: StatsOptions, console: Console) -> DatasetStatistic
     """Print the counts of a split, set by set of its classes, and write them as JSON where asked
     to; returns those of the first set."""
     split = default_splits(options.kind)[0] if options.split is None else options.split
+    if options.output is not None:
+        refuse_file_of_run(options.output, "--output")
     with _told_by_own_options():
         dataset = open_split(options, split, prefix="--")
         counted = []
@@ -157,6 +168,7 @@ def _show(
 
 def write_hha(options: HhaOptions, console: Console) -> None:
     """`fcn data hha`: an HHA image for every depth image below a folder."""
+    refuse_folder_of_run(options.output, "--output")
     if not options.depth.is_dir():
         raise UsageError(f"{options.depth}: folder is missing; give that of the depth images")
     files = list(image_files(options.depth, outside=options.output))

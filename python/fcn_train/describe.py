@@ -21,6 +21,7 @@ from fcn_train.files import write_text
 from fcn_train.model_options import ModelName
 from fcn_train.report import to_json
 from fcn_train.run import load_run
+from fcn_train.run_folder import refuse_file_of_run
 from fcn_train.runtime import open_runtime
 from fcn_train.tables import text_table
 
@@ -95,6 +96,9 @@ def check(options: DescribeOptions) -> None:
         raise UsageError(f"--size must be in [1, {LARGEST_SIDE}], got {options.size}")
     if options.classes < 1:
         raise UsageError(f"--classes must be >= 1, got {options.classes}")
+    for name, path in (("--output", options.output), ("--picture", options.picture)):
+        if path is not None:
+            refuse_file_of_run(path, name)
     if options.layer and not options.measure:
         raise UsageError("--layer says what is measured; leave out --no-measure")
 

@@ -42,6 +42,7 @@ from fcn_train.processes import joined
 from fcn_train.report import Result, summary, write_report
 from fcn_train.run import check_classes, load_run
 from fcn_train.run_argument import chosen_run
+from fcn_train.run_folder import refuse_folder_of_run
 from fcn_train.runtime import Runtime, open_runtime
 from fcn_train.signals import StopRequested
 from fcn_train.views import AT_ONCE, Views
@@ -263,6 +264,8 @@ def evaluate_run(
         raise UsageError(f"--batch must be >= 1, got {options.batch}")
     views = Views(tta=options.tta)
     views.check()
+    if (output := options.output) is not None:
+        here.from_first(lambda: refuse_folder_of_run(output, "--output"))
     if views.several and options.logits != "coarse":
         raise UsageError(f"--tta averages coarse scores, got --logits {options.logits}")
     runtime = open_runtime(options.device, options.threads, options.amp, console.warn)

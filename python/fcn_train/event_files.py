@@ -8,6 +8,7 @@ record_writer.h), Event and Summary (tensorboard/compat/proto/event.proto, summa
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import time
 from collections.abc import Sequence
@@ -71,6 +72,15 @@ class EventFile:
         if events:
             with refused_as_write_error(self.path), self.path.open("ab") as file:
                 file.write(b"".join(map(record, events)))
+
+
+def remove_event_file(run: Path) -> None:
+    """Remove the curves of a run that goes on without them, and nothing else in their folder."""
+    folder = run / FOLDER
+    with contextlib.suppress(OSError):
+        for path in folder.glob(f"{FILES}.fcn"):
+            path.unlink()
+        folder.rmdir()  # but for files of others
 
 
 def record(content: bytes) -> bytes:

@@ -39,6 +39,7 @@ def finish(
     facts = {
         "split": options.data.val_split,
         "images": len(splits.val),
+        "weights": "last",
         "steps": state.step,
         "seconds": round(seconds, 1),
         **_skipped(state, console),

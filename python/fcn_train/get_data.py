@@ -12,6 +12,7 @@ from fcn_train.data.unpack import unpack
 from fcn_train.data_options import GetOptions
 from fcn_train.errors import UsageError
 from fcn_train.files import write_text
+from fcn_train.run_folder import refuse_folder_of_run
 
 DONE = ".unpacked"  # follows the name of an archive that was
 
@@ -25,6 +26,7 @@ def get_data(options: GetOptions, console: Console) -> Path:
     """
     root = options.root or Path("data") / options.name
     source = _source(options.name)
+    refuse_folder_of_run(root, "--root")
     for item in source.files:
         download(item, root / (source.files_at or source.root), console, options.mirror)
     for item in source.archives:

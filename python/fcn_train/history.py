@@ -38,6 +38,8 @@ class History:
     """Of each row of ``training`` the loss of each head, where there are several."""
     pending_heads: list[list[float]] = field(default_factory=list)
     best_mean_iu: float = -1.0
+    extended: int = -1
+    """How many steps the run had taken when it was last made longer; -1 for never."""
 
     def note_heads(self, losses: list[float]) -> None:
         """Note the loss of each head in the step to come; none of a network of one."""
@@ -78,13 +80,23 @@ class History:
     def evaluated(self, step: int) -> bool:
         return any(row[0] == step for row in self.evaluations)
 
-    def stale(self, patience: int) -> bool:
-        """Whether the last ``patience`` evaluations did not raise the mean IU; never for 0."""
-        best, since = -1.0, 0
+    def stale(self, patience: int, every: int = 1) -> bool:
+        """Whether the last ``patience`` evaluations did not raise the mean IU; never for 0.
+
+        Those after a multiple of ``every`` steps count alone: the others are of a former end, where
+        a run that was that long from the start has none. A run that was stale when it was made
+        longer is not stale there, and counts anew.
+        """
+        best, since, before = -1.0, 0, 0
         for row in self.evaluations:
-            mean_iu = row[2 + SCORES.index("mean_iu")]
+            step, mean_iu = int(row[0]), row[2 + SCORES.index("mean_iu")]
+            if step % every:
+                continue
+            if since >= patience and before <= self.extended < step:
+                since = 0
             best, since = (mean_iu, 0) if mean_iu > best else (best, since + 1)
-        return 0 < patience <= since
+            before = step
+        return 0 < patience <= since and self.extended < before
 
     def state(self) -> dict[str, Any]:
         return asdict(self)
@@ -97,7 +109,8 @@ class History:
         if isinstance(state, dict):  # of a time before there were several sets of labels
             rows = state.get("training")
             lost: list[list[float]] = [[] for _ in rows] if isinstance(rows, list) else []
-            state = {"label_sets": [""], "head_losses": lost, "pending_heads": [], **state}
+            added = {"label_sets": [""], "head_losses": lost, "pending_heads": [], "extended": -1}
+            state = {**added, **state}
         if not isinstance(state, dict) or state.keys() != names:
             found = sorted(state) if isinstance(state, dict) else type(state).__name__
             raise ValueError(f"the history must hold {sorted(names)}, got {found}")
@@ -107,7 +120,7 @@ class History:
                 f"the history must be of the sets of labels {list(label_sets)}, "
                 f"got {history.label_sets}"
             )
-        numbers = [*history.pending, history.best_mean_iu]
+        numbers = [*history.pending, history.best_mean_iu, history.extended]
         for row in (*history.head_losses, *history.pending_heads):
             if len(row) not in (0, len(label_sets)):
                 raise ValueError(

@@ -20,6 +20,7 @@ from fcn_train.files import MOST_NAME_BYTES, atomic_path, make_folder, remove_le
 from fcn_train.options import PredictOptions
 from fcn_train.run import load_run
 from fcn_train.run_argument import is_run, run_and_rest
+from fcn_train.run_folder import refuse_folder_of_run
 from fcn_train.runtime import open_runtime
 from fcn_train.segmenter import OnnxSegmenter, RunSegmenter, Segmenter
 from fcn_train.views import Views
@@ -35,6 +36,7 @@ def predict(options: PredictOptions, console: Console | None = None) -> int:
     DataError instead.
     """
     console = console or Console()
+    refuse_folder_of_run(options.output, "--output")
     if not 0 <= options.opacity <= 1:
         raise UsageError(f"--opacity must be in [0, 1], got {options.opacity}")
     views = Views(options.tile, options.overlap, options.tta, options.tile_weights)

@@ -19,6 +19,7 @@ from fcn_train import calibration, pictures
 from fcn_train.classes import Classes
 from fcn_train.files import make_folder, remove_leftovers, write_text
 from fcn_train.history import SCORES, History, write_csv
+from fcn_train.report_files import remove_former
 from fcn_train.report_page import report_page
 from fcn_train.run_folder import METRICS
 
@@ -88,7 +89,8 @@ def write_report(
     config: Mapping[str, Any] | None = None,
     environment: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write every file of a report into ``folder``, ``metrics.json`` last.
+    """Write every file of a report into ``folder``, ``metrics.json`` last. What an earlier report
+    there had besides, and this one has not, is removed.
 
     ``results`` are of each set of labels. Where there are several, the files of each have its name
     at their end (``per_class-geometric.csv``), and ``metrics.json`` has their scores under
@@ -97,6 +99,8 @@ def write_report(
     """
     make_folder(folder)
     remove_leftovers(folder)
+    values = metrics_of(facts, results)
+    remove_former(folder, values)
     ends = [f"-{result.classes.label_set}" if len(results) > 1 else "" for result in results]
     for result, end in zip(results, ends, strict=True):
         _write_result(folder, result, end)
@@ -105,7 +109,6 @@ def write_report(
         pictures.draw_curves(
             folder / "curves.png", history.training, history.evaluations, history.label_sets
         )
-    values = metrics_of(facts, results)
     if environment:
         values["environment"] = dict(environment)
     by_end = dict(zip(ends, results, strict=True))

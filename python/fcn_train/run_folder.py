@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import re
 import shlex
 from dataclasses import dataclass
@@ -11,11 +12,19 @@ from fcn_train import checkpoint
 from fcn_train.config import flat, load_config, to_dict
 from fcn_train.errors import UsageError, WriteError
 from fcn_train.files import make_folder, refused_as_write_error
+from fcn_train.optim_options import OptimOptions
 from fcn_train.options import TrainOptions
+from fcn_train.schedule import steps_of
 
 RUNS = Path("runs")
 CONFIG, CLASSES, METRICS = "config.json", "classes.json", "metrics.json"
 RAW = "-raw"  # ends the name of weights beside whose average lies under the name without
+# What a run, or its report, has in its folder; beside it others may put files of their own.
+FILES = (
+    *(CONFIG, CLASSES, METRICS, "splits.json", "environment.json", "model_card.md"),
+    *("report.html", "training.csv", "evaluations.csv", "profile.csv", "curves.png"),
+    *("per_class*", "per_image*", "confusion_matrix*", "overlays*", "*.safetensors"),
+)
 # What may be changed to train a run further.
 LENGTH = {"optim.steps", "optim.epochs", "patience"}
 # What may differ between a run and its continuation: it changes no weight.
@@ -102,11 +111,41 @@ def new_run_folder(output: Path | None, stem: str) -> RunFolder:
 
 
 def refuse_second_run(output: Path) -> None:
+    """Refuse to begin a run where there is one, or what would be taken for a part of it."""
     if (output / CONFIG).exists():
         raise UsageError(
             f"{output}: holds a run already; continue it with --resume auto, "
             "or give another --output"
         )
+    folder = RunFolder(output)
+    if folder.metrics.exists():  # which would tell that the run is finished
+        raise UsageError(f"{output}: holds the report of an evaluation; give another --output")
+    if folder.newest_checkpoint() is not None:  # with which the run would be continued
+        raise UsageError(f"{output}: holds checkpoints of another run; give another --output")
+
+
+def refuse_folder_of_run(folder: Path, option: str) -> None:
+    """Refuse a folder for the results of another command: a run's own files must stay.
+
+    Args:
+        folder: that ``option`` gives.
+    """
+    if (folder / CONFIG).is_file():
+        raise UsageError(
+            f"{folder}: is the folder of a run, whose files {option} would replace; give another "
+            f"{option}"
+        )
+
+
+def refuse_file_of_run(path: Path, option: str) -> None:
+    """Refuse a file for the results of another command that is there and one of a run's own.
+
+    Args:
+        path: that ``option`` gives.
+    """
+    of_run = any(fnmatch.fnmatchcase(path.name, pattern) for pattern in FILES)
+    if of_run and path.exists() and (path.parent / CONFIG).is_file():
+        raise UsageError(f"{path}: is a file of the run in that folder; give another {option}")
 
 
 def _number(path: Path, stem: str) -> int:
@@ -143,15 +182,39 @@ def check_continuation(run: Path, options: TrainOptions) -> bool:
                 f"{run}: was started with {name} = {before[name]!r}, not {now[name]!r}; "
                 "--resume continues a run as it is, start a new one to change it"
             )
-    # From epochs to steps and back nothing can be said without the images: taken for longer.
-    if now["optim.steps"] and before["optim.steps"]:
-        shorter = now["optim.steps"] < before["optim.steps"]
-    else:
-        shorter = now["optim.epochs"] < before["optim.epochs"]
-    if shorter:
-        name = "optim.steps" if now["optim.steps"] else "optim.epochs"
+    steps, epochs = "optim.steps", "optim.epochs"
+    if now[steps] and now[epochs] != before[epochs]:
         raise UsageError(
-            f"{run}: was started with {name} = {before[name]!r}, not {now[name]!r}; --resume can "
-            "make a run longer, not shorter"
+            f"{run}: --optim.epochs {now[epochs]:g} has no effect, as --optim.steps {now[steps]} "
+            "goes before it; give --optim.steps 0 with it, or more --optim.steps in its place"
         )
+    # From epochs to steps and back nothing can be said without the images; see check_length.
+    if bool(now[steps]) == bool(before[steps]):
+        name = steps if now[steps] else epochs
+        if now[name] < before[name]:
+            raise UsageError(
+                f"{run}: was started with {name} = {before[name]!r}, not {now[name]!r}; --resume "
+                "can make a run longer, not shorter"
+            )
     return any(before[name] != now[name] for name in LENGTH)
+
+
+def check_length(
+    run: Path, taken: int, before: OptimOptions, now: OptimOptions, images: int
+) -> None:
+    """Refuse to continue ``run`` with fewer steps than it was to take.
+
+    Args:
+        taken: its steps so far.
+        before, now: what says its length, then and now.
+        images: of the train split.
+    """
+    steps, planned = steps_of(now, images), steps_of(before, images)
+    more = f"give more {'--optim.steps' if now.steps else '--optim.epochs'}"
+    if taken > steps:
+        raise UsageError(f"{run}: has taken {taken} steps, more than {steps}; {more}")
+    if planned > steps:
+        raise UsageError(
+            f"{run}: was to take {planned} steps, more than {steps}; --resume can make a run "
+            f"longer, not shorter: {more}"
+        )

@@ -6,6 +6,7 @@ from typing import Any
 
 from fcn_train.classes import classes_of, save_classes
 from fcn_train.config import to_dict
+from fcn_train.event_files import remove_event_file
 from fcn_train.files import remove_leftovers, write_text
 from fcn_train.options import TrainOptions
 from fcn_train.report import to_json
@@ -35,6 +36,11 @@ def write_run_start(
         folder.card.unlink(missing_ok=True)
         for which in ("last", f"last{RAW}"):
             folder.weights(which).unlink(missing_ok=True)
+    if folder.config.exists():  # what was begun with options that are not given any more
+        if not options.tensorboard:
+            remove_event_file(folder.path)
+        if not options.profile:
+            (folder.path / "profile.csv").unlink(missing_ok=True)
     if not folder.classes.exists():
         save_classes(folder.classes, classes_of(splits.train))
     if not folder.splits.exists():

@@ -8,6 +8,11 @@ from dataclasses import dataclass
 from fcn_train.optim_options import OptimOptions
 
 
+def steps_of(optim: OptimOptions, images: int) -> int:
+    """How many steps a run over ``images`` takes."""
+    return optim.steps or math.ceil(optim.epochs * (images / (optim.batch * optim.accumulate)))
+
+
 @dataclass(frozen=True)
 class Schedule:
     """The steps of a run. Steps are counted from 1; "after step 0" is before the first.
@@ -29,7 +34,7 @@ class Schedule:
     ) -> Schedule:
         """The schedule over ``images``; ``evaluate_every`` counts epochs, 0 is at the end alone."""
         steps_per_epoch = images / (optim.batch * optim.accumulate)
-        steps = optim.steps or math.ceil(optim.epochs * steps_per_epoch)
+        steps = steps_of(optim, images)
         every = round(evaluate_every * steps_per_epoch) or steps
         return Schedule(steps, steps_per_epoch, every, checkpoint_every)
 

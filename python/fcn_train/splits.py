@@ -11,6 +11,7 @@ from typing import Any
 from fcn_train import machine
 from fcn_train.data import DataError, MemoryDataset, SegmentationDataset, fingerprint, opening
 from fcn_train.data.cache import CachedDataset, SharedStore
+from fcn_train.data.overlap import overlap_warning
 from fcn_train.errors import UsageError
 from fcn_train.files import write_text
 from fcn_train.json_text import parse_json
@@ -30,6 +31,11 @@ class Splits:
         self._options = data
         # Not yet kept in memory: that is only done once it is known to fit.
         self.train, self.val = opening.open_splits(replace(data, memory=False), warn)
+
+    def warn_of_overlap(self, warn: Callable[[str], None]) -> None:
+        """Say so where images are both trained on and scored, unless one split serves for both."""
+        if shared := overlap_warning(self.train, self.val):
+            warn(shared)
 
     def keep_in_memory(self, copies: int = 1) -> None:
         """Decode every image now. Raises UsageError where memory will not hold ``copies`` of them:

@@ -7,10 +7,12 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from fcn_train.config import load_config
 from fcn_train.console import Console, Silent
 from fcn_train.data import fingerprint
 from fcn_train.errors import Interrupted, UsageError
 from fcn_train.lock import locked
+from fcn_train.optim_options import OptimOptions
 from fcn_train.options import TrainOptions, check
 from fcn_train.per_image import ImageCounts
 from fcn_train.processes import Processes, joined
@@ -44,7 +46,6 @@ def train(options: TrainOptions, run: Path | None = None, console: Console | Non
     if run is None:
         here.from_first(lambda: check_start(options))  # which may read a file
     begun = here.from_first(lambda: Begun.of(run, options))
-    further = begun.further
     if run is not None and begun.finished:
         console.line(f"{run}: is finished already, see {RunFolder(run).report}")
         return run
@@ -58,8 +59,10 @@ def train(options: TrainOptions, run: Path | None = None, console: Console | Non
     )
     with here.first_ahead():  # who comes first writes the sample data set
         splits = Splits(options.data, console.warn)
-    if run is not None and here.first:
-        splits.check(RunFolder(run).splits)
+    if here.first:
+        if run is not None:
+            splits.check(RunFolder(run).splits)
+        splits.warn_of_overlap(console.warn)
     check_alike(splits, here)
     if options.data.memory:
         splits.keep_in_memory(here.local_size)
@@ -84,7 +87,7 @@ def train(options: TrainOptions, run: Path | None = None, console: Console | Non
         if run is None:
             training.begin(folder)
         else:
-            training.resume(folder, further=further)
+            training.resume(folder, begun.before, further=begun.further)
         with training.rescuing():
             take_steps(training, stop, console, here, folder)
             per_image = ImageCounts()
@@ -132,9 +135,10 @@ def take_steps(
 
 
 class Begun(NamedTuple):
-    """What there is of a run that is to be continued: whether it is to be made ``further`` than it
-    was, is ``finished``, and has ``saved`` a checkpoint."""
+    """What there is of a run that is to be continued: how long it was to be ``before``, whether it
+    is to be made ``further`` than that, is ``finished``, and has ``saved`` a checkpoint."""
 
+    before: OptimOptions
     further: bool
     finished: bool
     saved: bool
@@ -143,9 +147,10 @@ class Begun(NamedTuple):
     def of(run: Path | None, options: TrainOptions) -> Begun:
         """Raises UsageError where ``options`` would make ``run`` another one."""
         if run is None:
-            return Begun(False, False, False)
+            return Begun(options.optim, further=False, finished=False, saved=False)
         further, folder = check_continuation(run, options), RunFolder(run)
         return Begun(
+            load_config(run).optim,
             further,
             finished=not further and folder.metrics.exists(),
             saved=folder.newest_checkpoint() is not None,

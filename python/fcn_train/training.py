@@ -12,7 +12,6 @@ from fcn_train.class_weights import counting
 from fcn_train.compiling import compile_steps
 from fcn_train.console import Console
 from fcn_train.data.depth import NUM_CHANNELS
-from fcn_train.errors import UsageError
 from fcn_train.evaluate import Counts, Evaluator, scores_of
 from fcn_train.event_files import EventFile
 from fcn_train.finish import finish
@@ -22,13 +21,14 @@ from fcn_train.loss import HeadLosses, pixel_loss
 from fcn_train.named_losses import chosen_loss
 from fcn_train.network import normalization_of
 from fcn_train.optim import build_optimizer, lr_factor, set_lr
+from fcn_train.optim_options import OptimOptions
 from fcn_train.options import TrainOptions
 from fcn_train.per_image import ImageCounts
 from fcn_train.precision import Scaler
 from fcn_train.profile import OFF, OPTIMIZER, SAVING, VALIDATION, Profile
 from fcn_train.report import summary
 from fcn_train.rescue import rescuing
-from fcn_train.run_folder import RunFolder, refuse_second_run
+from fcn_train.run_folder import RunFolder, check_length, refuse_second_run
 from fcn_train.run_start import write_run_start
 from fcn_train.runtime import Runtime
 from fcn_train.schedule import Schedule
@@ -138,12 +138,16 @@ class Training:
             refuse_second_run(folder.path)
         self._enter(folder)
 
-    def resume(self, folder: RunFolder, *, further: bool) -> None:
+    def resume(self, folder: RunFolder, before: OptimOptions, *, further: bool) -> None:
         """Go on from the newest checkpoint that can be used, or from the start without any.
 
         Args:
             folder: of the run; this process has locked it.
-            further: the run is made longer than it was.
+            before: how long the run was to be.
+            further: the run is made longer than that.
+
+        Raises:
+            UsageError: the run would become shorter, or no checkpoint can be used.
         """
         state = self.state
         saved = self._here.from_first(
@@ -151,12 +155,15 @@ class Training:
         )
         if saved is not None and not self._here.first:
             state.restore(saved)
-        if self.state.step > self.schedule.steps:
-            raise UsageError(
-                f"{folder.path}: has taken {self.state.step} steps, more than "
-                f"{self.schedule.steps}; give more --optim.steps or --optim.epochs"
-            )
+        optim, images = self._options.optim, len(self._splits.train)
+        check_length(folder.path, state.step, before, optim, images)
         self._further = further
+        if further and 0 < state.step < self.schedule.steps:
+            state.history.extended = state.step
+            if self._here.first:
+                # Before the run says that it is longer: whatever ends this process, the next one
+                # scores the former end, too, and does not take it for one that patience ended.
+                self._save_checkpoint(folder)
         self._enter(folder)
 
     def rescuing(self) -> contextlib.AbstractContextManager[None]:
@@ -164,10 +171,11 @@ class Training:
         return rescuing(self.state, self._folder, self._here, self.is_ahead, self._save)
 
     def evaluation_is_due(self) -> bool:
-        """Also before the first step of a run that is made longer: its last score may be lost."""
-        step = self.state.step
-        due = self.schedule.evaluates_after(step) or (self._further and not self.is_ahead())
-        return due and step > 0 and not self.state.history.evaluated(step)
+        """Also where a run was made longer: the score of its former end may be lost."""
+        step, history = self.state.step, self.state.history
+        was_end = step == history.extended and step < self.schedule.steps
+        due = self.schedule.evaluates_after(step) or was_end
+        return due and step > 0 and not history.evaluated(step)
 
     def checkpoint_is_due(self) -> bool:
         return self.is_ahead() and self.schedule.saves_after(self.state.step)
@@ -178,14 +186,15 @@ class Training:
 
     def is_over(self) -> bool:
         """Whether all steps are taken, or the score has not risen for too long."""
-        patience = self._options.patience
-        if self.state.step < self.schedule.steps and self.state.history.stale(patience):
+        patience, schedule = self._options.patience, self.schedule
+        stale = self.state.history.stale(patience, schedule.evaluate_every)
+        if self.state.step < schedule.steps and stale:
             self._console.line(
                 f"step {self.state.step}: mean IU has not risen for {patience} evaluations, "
                 "training ends"
             )
             return True
-        return self.state.step == self.schedule.steps
+        return self.state.step == schedule.steps
 
     def take_step(self) -> float:
         """Learn from the next images; returns their mean loss."""
@@ -341,8 +350,11 @@ class Training:
             self._events.follow(self.state.history)
 
     def _save(self) -> None:
-        state, folder = self.state, self._folder
+        self._save_checkpoint(self._folder)
+        self.state.history.write(self._folder.path)
+
+    def _save_checkpoint(self, folder: RunFolder) -> None:
+        state = self.state
         checkpoint.save_checkpoint(
             folder.checkpoints, state.step, state.weights(), state.progress()
         )
-        state.history.write(folder.path)

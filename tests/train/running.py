@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from fcn_train import training as loop
+from fcn_train.history import SCORES, History
 from fcn_train.optim import set_lr
 from fcn_train.options import TrainOptions
 from fcn_train.train import train
@@ -83,6 +86,22 @@ def killed(options: TrainOptions, run: Path, step: int, monkeypatch: pytest.Monk
         with pytest.raises(Killed):
             train(options, begun)
     return run
+
+
+def scripted(monkeypatch: pytest.MonkeyPatch, scores: Callable[[int], float]) -> None:
+    """Every score of an evaluation is what ``scores`` gives for its step."""
+    add_scores = History.add_scores
+
+    def add(self: History, step: int, epoch: float, found: Any) -> None:
+        add_scores(self, step, epoch, SimpleNamespace(**dict.fromkeys(SCORES, scores(step))))
+
+    monkeypatch.setattr(History, "add_scores", add)
+
+
+def evaluated_steps(run: Path) -> list[int]:
+    """The steps of the rows of ``evaluations.csv``."""
+    with (run / "evaluations.csv").open() as file:
+        return [int(row["step"]) for row in csv.DictReader(file)]
 
 
 def longer(options: TrainOptions, **optim: Any) -> TrainOptions:

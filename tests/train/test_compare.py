@@ -61,7 +61,8 @@ def test_command(finished_run: Path, varied_run: Path, command: Command, tmp_pat
     assert len(pictures) == 1 + 2 * 4
     assert all(max(picture.size) <= 320 for picture in pictures[1:])
     assert "frequency_weighted" not in page.text
-    for part in ("background", "pixels differ", "mean IU 0.", "seed"):
+    weights = "Predictions of the last weights of each run"
+    for part in ("background", "pixels differ", "mean IU 0.", "seed", weights):
         assert part in page.text
 
 

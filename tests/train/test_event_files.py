@@ -13,7 +13,7 @@ import pytest
 
 from fcn_train import event_files
 from fcn_train.errors import WriteError
-from fcn_train.event_files import FOLDER, EventFile, event, masked, record
+from fcn_train.event_files import FOLDER, EventFile, event, masked, record, remove_event_file
 from fcn_train.history import SCORES, History
 from fcn_train.options import TrainOptions
 from fcn_train.train import train
@@ -161,6 +161,19 @@ def history(label_sets: tuple[str, ...]) -> History:
     made.head_losses.append([])
     made.evaluations.append([2, 0.5, *(0.1 * i for i in range(5 * len(label_sets)))])
     return made
+
+
+def test_curves_of_a_run_that_goes_on_without_them_are_removed(tmp_path: Path) -> None:
+    """And no file of another program in their folder."""
+    remove_event_file(tmp_path)
+    for others in ([], ["events.out.tfevents.1.other"]):
+        EventFile(tmp_path).follow(History())
+        for name in others:
+            (tmp_path / FOLDER / name).write_bytes(b"")
+        remove_event_file(tmp_path)
+        left = [path.name for path in tmp_path.glob(f"{FOLDER}/*")]
+        assert left == others
+        assert (tmp_path / FOLDER).exists() == bool(others)
 
 
 def test_rows_come_once_and_by_label_set(tmp_path: Path) -> None:

@@ -22,7 +22,17 @@ from fcn_train.network import build_network
 from fcn_train.options import TrainOptions
 from fcn_train.train import train
 
-from .running import FILES, Killed, assert_same_run, during_step, kill, killed, longer
+from .running import (
+    FILES,
+    Killed,
+    assert_same_run,
+    during_step,
+    evaluated_steps,
+    kill,
+    killed,
+    longer,
+    scripted,
+)
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 
@@ -139,15 +149,129 @@ def test_finished_run_is_trained_further(
         assert all(torch.equal(weights[key], expected[key]) for key in expected)
 
 
-def test_run_that_has_gone_beyond_its_length_is_refused(finished_run: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("before", "now", "message"),
+    [
+        # An interruption may have ended the run before its length.
+        (
+            {"steps": 8},
+            {"steps": 0, "epochs": 2.0},
+            "has taken 8 steps, more than 6; give more --optim.epochs$",
+        ),
+        (
+            {"steps": 20},
+            {"steps": 0, "epochs": 3.0},
+            "was to take 20 steps, more than 9; .* not shorter: give more --optim.epochs$",
+        ),
+        (
+            {"steps": 0, "epochs": 4.0},
+            {"steps": 10},
+            "was to take 12 steps, more than 10; .* give more --optim.steps$",
+        ),
+        (
+            {"steps": 0, "epochs": 2.5},
+            {"steps": 7},
+            "has taken 8 steps, more than 7; give more --optim.steps$",
+        ),
+    ],
+)
+def test_run_is_not_made_shorter_in_other_units(
+    before: dict[str, Any], now: dict[str, Any], message: str, finished_run: Path, tmp_path: Path
+) -> None:
     """How many steps its epochs are is known with the images alone."""
     run = Path(shutil.copytree(finished_run, tmp_path / "run"))
     config = json.loads((run / "config.json").read_text())
-    config["optim"]["epochs"] = 1
+    config["optim"] |= {"epochs": 30.0, **before}
     (run / "config.json").write_text(json.dumps(config))
-    message = f"{run}: has taken 8 steps, more than 6; give more --optim.steps or --optim.epochs"
-    with pytest.raises(UsageError, match=message):
-        train(longer(load_config(run), steps=0, epochs=2.0), run)
+    files = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    options = longer(load_config(run), **now)
+    with pytest.raises(UsageError, match=f"{run}: {message}"):
+        train(options, run)
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == files
+
+
+@pytest.mark.parametrize(
+    ("before", "now"),
+    [
+        ({"steps": 4}, {"steps": 0, "epochs": 2.0}),  # fewer epochs than the 30 that had no effect
+        ({"steps": 0, "epochs": 1.0}, {"steps": 6}),
+    ],
+)
+def test_run_is_made_longer_in_other_units(
+    before: dict[str, Any], now: dict[str, Any], tiny_options: TrainOptions, tmp_path: Path
+) -> None:
+    options = longer(tiny_options, **before)
+    run = train(replace(options, output=tmp_path / "run"))
+    train(longer(options, **now), run)
+    assert json.loads((run / "metrics.json").read_text())["steps"] == 6
+
+
+# Scores by step, patience, the steps of a run at first, the one at which it ends when it is made
+# longer, and where one ends that was that long from the start. There is an evaluation every three
+# steps, and one at the end.
+STOPS = {
+    "the former end is no evaluation": ({}, 3, 7, 12, 12),
+    "nor the best one": ({7: 0.9, 9: 0.5}, 2, 7, 15, 15),
+    "the former end is one of the evaluations": ({}, 3, 6, 12, 12),
+    "patience had ended it": ({}, 1, 50, 9, 6),
+    "it would have ended right there": ({}, 1, 6, 9, 6),
+    "patience had ended it before a rise": ({9: 0.5}, 1, 50, 12, 6),
+}
+
+
+@pytest.mark.parametrize("name", list(STOPS))
+def test_patience_of_a_run_that_is_made_longer(
+    name: str,
+    tiny_options: TrainOptions,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It ends where the run that was that long from the start does. That one may end at once where
+    the other was made longer, which counts from there."""
+    scores, patience, steps, end, end_of_whole = STOPS[name]
+    scripted(monkeypatch, lambda step: scores.get(step, 0.2))
+    options = replace(longer(tiny_options, schedule="fixed", steps=steps), patience=patience)
+    run = train(replace(options, output=tmp_path / "run"))
+    former = json.loads((run / "metrics.json").read_text())["steps"]
+    further = longer(options, steps=60)
+    broken = Path(shutil.copytree(run, tmp_path / "broken"))
+    train(further, run)
+    assert json.loads((run / "metrics.json").read_text())["steps"] == end
+    assert evaluated_steps(run) == sorted({*range(3, end + 1, 3), former})
+    whole = train(replace(further, output=tmp_path / "whole"))
+    assert json.loads((whole / "metrics.json").read_text())["steps"] == end_of_whole
+    # Killed before it has taken a step, it is the same in the end.
+    killed(further, broken, 1, monkeypatch)
+    train(load_config(broken), broken)
+    assert_same_run(broken, run)
+
+
+def test_another_patience_goes_on_with_a_run(
+    tiny_options: TrainOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripted(monkeypatch, lambda step: 0.2)
+    options = replace(longer(tiny_options, steps=50), patience=1)
+    run = train(replace(options, output=tmp_path / "run"))
+    for patience, end in ((3, 12), (4, 15), (2, 21)):
+        train(replace(options, patience=patience), run)
+        assert evaluated_steps(run) == list(range(3, end + 1, 3))
+
+
+@pytest.mark.parametrize("own", ["profile.csv", "tensorboard"])
+def test_what_a_run_goes_on_without_is_removed(
+    own: str, tiny_options: TrainOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = replace(longer(tiny_options, steps=4), profile=True, tensorboard=True)
+    run = train(replace(options, output=tmp_path / "run"))
+    (run / "tensorboard" / "events.out.tfevents.1.mine").write_text("of another program")
+    (run / "profile-mine.csv").write_text("notes")
+    goes_on = {"profile.csv": {"profile": True}, "tensorboard": {"tensorboard": True}}
+    other = {"profile": False, "tensorboard": False, **goes_on[own]}
+    train(replace(longer(options, steps=5), **other), run)
+    assert (run / "profile.csv").exists() == (own == "profile.csv")
+    assert (run / "profile-mine.csv").exists()
+    curves = [path.suffix for path in (run / "tensorboard").iterdir()]
+    assert ".fcn" in curves if own == "tensorboard" else curves == [".mine"]
 
 
 def test_run_killed_while_it_was_trained_further_goes_on(

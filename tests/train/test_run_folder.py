@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import fnmatch
 import shutil
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fcn_train.config import to_dict
 from fcn_train.errors import UsageError, WriteError
+from fcn_train.files import write_text
 from fcn_train.options import TrainOptions
-from fcn_train.run_folder import RunFolder, check_continuation, find_run, new_run_folder
+from fcn_train.report import to_json
+from fcn_train.run_folder import (
+    FILES,
+    RunFolder,
+    check_continuation,
+    find_run,
+    new_run_folder,
+    refuse_file_of_run,
+)
+
+from .running import longer
 
 
 def test_numbers_go_on_after_the_highest(in_folder: Path) -> None:
@@ -99,7 +113,11 @@ def test_resume_refuses_another_configuration(
 
 @pytest.mark.parametrize(
     ("changes", "further"),
-    [({}, False), ({"steps": 9}, True), ({"steps": 7}, None), ({"steps": 0, "epochs": 40.0}, True)],
+    [
+        *(({}, False), ({"steps": 9}, True), ({"steps": 7}, None)),
+        # Epochs had no effect before, so they may be fewer now.
+        *(({"steps": 0, "epochs": 40.0}, True), ({"steps": 0, "epochs": 9.0}, True)),
+    ],
 )
 def test_run_is_made_longer_and_not_shorter(
     changes: dict[str, Any], further: bool | None, finished_run: Path, tiny_options: TrainOptions
@@ -111,3 +129,127 @@ def test_run_is_made_longer_and_not_shorter(
             check_continuation(finished_run, options)
     else:
         assert check_continuation(finished_run, options) == further
+
+
+@pytest.mark.parametrize(
+    ("before", "now"),
+    [
+        ({"steps": 8}, {"steps": 8, "epochs": 100.0}),
+        ({"steps": 8}, {"steps": 20, "epochs": 100.0}),
+        ({"steps": 8}, {"steps": 8, "epochs": 2.0}),
+        ({"steps": 0, "epochs": 9.0}, {"steps": 40, "epochs": 20.0}),
+    ],
+)
+def test_epochs_that_would_have_no_effect_are_refused(
+    before: dict[str, Any], now: dict[str, Any], tiny_options: TrainOptions, tmp_path: Path
+) -> None:
+    write_text(tmp_path / "config.json", to_json(to_dict(longer(tiny_options, **before))))
+    message = (
+        rf"^{tmp_path}: --optim.epochs {now['epochs']:g} has no effect, as --optim.steps "
+        rf"{now['steps']} goes before it; give --optim.steps 0 with it, or more --optim.steps"
+    )
+    with pytest.raises(UsageError, match=message):
+        check_continuation(tmp_path, longer(tiny_options, **now))
+
+
+def report_of_an_evaluation(folder: Path) -> None:
+    (folder / "metrics.json").write_text("{}")
+
+
+def checkpoint_of_another(folder: Path) -> None:
+    (folder / "checkpoints" / "step-000004").mkdir(parents=True)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (report_of_an_evaluation, "holds the report of an evaluation; give another --output"),
+        (checkpoint_of_another, "holds checkpoints of another run; give another --output"),
+    ],
+)
+def test_given_folder_whose_files_would_be_taken_for_the_runs(
+    make: Callable[[Path], None], message: str, tmp_path: Path
+) -> None:
+    """An interrupted run would count as finished, or go on from the other's weights."""
+    make(tmp_path)
+    with pytest.raises(UsageError, match=f"^{tmp_path}: {message}$"):
+        new_run_folder(tmp_path, "x")
+
+
+FOLDERS = {
+    "evaluate": ["evaluate", "OTHER", "--output", "RUN"],
+    "evaluate the run itself": ["evaluate", "RUN", "--output", "RUN"],
+    "predict": ["predict", "OTHER", "DATA", "--output", "RUN"],
+    "study": ["study", "label-downsampling", "--data.root", "DATA", "--output", "RUN"],
+    "data hha": ["data", "hha", "--depth", "DATA", "--output", "RUN"],
+    "data get": ["data", "get", "voc2012", "--root", "RUN"],
+    "export": ["export", "OTHER", "--format", "torch-export", "--file", "RUN/model.pt2"],
+}
+
+
+@pytest.mark.parametrize("finished", [True, False])
+@pytest.mark.parametrize("name", list(FOLDERS))
+def test_no_other_command_writes_into_a_run(
+    name: str,
+    finished: bool,
+    finished_run: Path,
+    sample_root: Path,
+    tmp_path: Path,
+    command: Callable[..., tuple[int, str, str]],
+) -> None:
+    run = Path(shutil.copytree(finished_run, tmp_path / "run"))
+    if not finished:
+        (run / "metrics.json").unlink()
+    places = {"RUN": run, "OTHER": finished_run, "DATA": sample_root}
+    arguments = [
+        str(places.get(one.partition("/")[0], one)) + one[one.find("/") :] * ("/" in one)
+        for one in FOLDERS[name]
+    ]
+    files = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    code, _, err = command(*arguments)
+    option = arguments[-2]
+    assert (code, err.count("\n")) == (2, 1)
+    assert err == (
+        f"fcn: {run}: is the folder of a run, whose files {option} would replace; "
+        f"give another {option}\n"
+    )
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == files
+
+
+@pytest.mark.parametrize(
+    ("arguments", "file"),
+    [
+        (["compare", "RUN", "OTHER", "--images", "0", "--output"], "report.html"),
+        (["describe", "fcn-alexnet", "--output"], "config.json"),
+        (["describe", "fcn-alexnet", "--picture"], "per_class.png"),
+        (["data", "stats", "--kind", "sample", "--root", "DATA", "--output"], "metrics.json"),
+    ],
+)
+def test_no_other_command_replaces_a_file_of_a_run(
+    arguments: list[str],
+    file: str,
+    finished_run: Path,
+    sample_root: Path,
+    tmp_path: Path,
+    command: Callable[..., tuple[int, str, str]],
+) -> None:
+    run = Path(shutil.copytree(finished_run, tmp_path / "run"))
+    places = {"RUN": run, "OTHER": finished_run, "DATA": sample_root}
+    before = (run / file).read_bytes()
+    code, _, err = command(*(places.get(one, one) for one in arguments), run / file)
+    assert code == 2
+    assert err == (
+        f"fcn: {run / file}: is a file of the run in that folder; give another {arguments[-1]}\n"
+    )
+    assert (run / file).read_bytes() == before
+
+
+def test_files_of_other_names_may_lie_beside_a_run(finished_run: Path, tmp_path: Path) -> None:
+    for name in FILES:
+        assert not fnmatch.fnmatchcase("compare.html", name)
+    for path in finished_run.iterdir():
+        if path.is_file():
+            with pytest.raises(UsageError, match="is a file of the run in that folder"):
+                refuse_file_of_run(path, "--output")
+    refuse_file_of_run(finished_run / "compare.html", "--output")
+    refuse_file_of_run(tmp_path / "report.html", "--output")

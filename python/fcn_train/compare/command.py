@@ -15,6 +15,7 @@ from fcn_train.data import DataError, fingerprint
 from fcn_train.errors import UsageError
 from fcn_train.files import make_folder, write_text
 from fcn_train.run import load_run
+from fcn_train.run_folder import refuse_file_of_run
 from fcn_train.runtime import open_runtime
 from fcn_train.shown import shown
 from fcn_train.tables import text_table
@@ -33,6 +34,7 @@ def compare(options: CompareOptions, console: Console | None = None) -> None:
     console = console or Console()
     if not 0 <= options.images <= MOST_IMAGES:
         raise UsageError(f"--images must be in [0, {MOST_IMAGES}], got {options.images}")
+    refuse_file_of_run(options.output, "--output")
     records = read_records(options.runs)
     said = differences_in_kind(records)
     group = comparable(records) if options.images else []
@@ -50,7 +52,8 @@ def compare(options: CompareOptions, console: Console | None = None) -> None:
         console.warn(shown(line))
     _print(records, console)
     make_folder(options.output.parent)
-    page = comparison_page(records, said, groups, [record.name for record in group])
+    names = [record.name for record in group]
+    page = comparison_page(records, said, groups, names, options.weights)
     write_text(options.output, page)
     console.line(f"{options.output}: written")
 

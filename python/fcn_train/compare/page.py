@@ -28,6 +28,7 @@ def comparison_page(
     said: Sequence[str],
     groups: Sequence[tuple[Classes, Sequence[Difference]]],
     shown_runs: Sequence[str],
+    weights: str = "last",
 ) -> str:
     """All of a comparison.
 
@@ -36,6 +37,7 @@ def comparison_page(
         said: lines on what cannot be compared.
         groups: for each set of labels its classes and the images to show.
         shown_runs: names of the runs whose predictions those are.
+        weights: of each run that made them, last or best.
     """
     names = [record.name for record in records]
     parts = [f"<p>{text(line)}</p>" for line in said]
@@ -51,6 +53,7 @@ def comparison_page(
         parts += [table(rows, ("class", *names), numbers=True)]
     for classes, differences in groups:
         parts += [f"<h2>Images that differ most{_of(classes.label_set)}</h2>"]
+        parts += [f"<p>Predictions of the {weights} weights of each run.</p>"]
         parts += [_pictures(classes, differences, shown_runs)]
     return page(" and ".join(names), parts, STYLE)
 

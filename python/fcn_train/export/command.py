@@ -16,7 +16,7 @@ from fcn_train.export_options import SUFFIXES, ExportOptions, Format
 from fcn_train.files import atomic_path, make_folder, remove_leftovers, sha256
 from fcn_train.network import normalization_of
 from fcn_train.run import TrainedRun, load_run
-from fcn_train.run_folder import RunFolder
+from fcn_train.run_folder import RunFolder, refuse_folder_of_run
 from fcn_train.runtime import set_threads
 
 
@@ -47,6 +47,8 @@ def export(options: ExportOptions, console: Console | None = None) -> Path:
     path = options.file or options.run / f"model{suffix}"
     if path.suffix != suffix:
         raise UsageError(f"--file must end in {suffix} with --format {options.format}, got {path}")
+    if not path.parent.exists() or not path.parent.samefile(options.run):
+        refuse_folder_of_run(path.parent, "--file")
     make_folder(path.parent)
     remove_leftovers(path.parent)
     metadata = metadata_of(run, options.output, options.pixels)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fcn_train.console import Console
+from fcn_train.run_folder import refuse_folder_of_run
 from fcn_train.study.findings import Findings
 from fcn_train.study.options import StudyOptions
 from fcn_train.study.registry import STUDIES
@@ -32,6 +33,7 @@ def run_study(name: str, options: StudyOptions, console: Console) -> Findings:
         UsageError, DataError: an option or a data set cannot be used.
     """
     folder = study_folder(name, options)
+    refuse_folder_of_run(folder, "--output")
     findings = STUDIES[name].run(options, folder, console)
     findings.write(folder)
     console.line(findings.text())
