@@ -53,7 +53,7 @@ struct CellTile {
     return row < kOuterRows ? kStack * row : kStack * (row - kOuterRows) + 1;
   }
   // From the node at the top left of a stack to its corner k: left and right, from top to bottom.
-  static constexpr int to_corner(int k) {
+  __host__ __device__ static constexpr int to_corner(int k) {
     return (k / 2 == 0 ? 0 : k / 2 == kStack ? kNodeColumns : kOuter) + k % 2;
   }
 
@@ -64,7 +64,7 @@ struct CellTile {
   static constexpr int kCornerPitch =
       kStack == 1 ? 4 * kStacks + kClasses : (4 * kOuter + 2 * kInner + 7) / 8 * 8;
   // From the place of a stack's first sum to that of corner k.
-  static constexpr int to_sum(int k) {
+  __host__ __device__ static constexpr int to_sum(int k) {
     return kStack == 1       ? k * kStacks
            : k / 2 == 0      ? k % 2 * kOuter + to_corner(k)
            : k / 2 == kStack ? (2 + k % 2) * kOuter + to_corner(k)
