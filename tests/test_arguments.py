@@ -245,6 +245,16 @@ def test_sizes_beyond_64_bits_are_refused_by_what_they_come_of(name: str) -> Non
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize("value", [2**63, 2**64, 2**70, -(2**63) - 1, -(2**70)])
+@pytest.mark.parametrize("name", ["stride", "kernel_size", "offset", "output_size"])
+def test_one_number_beyond_64_bits_beside_others_that_fit(name: str, value: int) -> None:
+    """So that no other is made of it."""
+    numbers = {"stride": 2, "kernel_size": 4, "offset": 0, "output_size": 4, name: value}
+    with pytest.raises(ValueError, match=f"^{name} must .*got ") as refused:
+        ops.upsample(SCORES, **numbers)
+    assert "\n" not in str(refused.value)
+
+
 def test_numbers_of_64_bits_are_accepted() -> None:
     for void in (-(2**63), 2**63 - 1):
         assert ops.confusion_matrix(LABELS, LABELS, 3, ignore_index=void).sum() == LABELS.numel()

@@ -88,13 +88,13 @@ def upsample_window(
 def check_64_bits(
     input: Tensor, numbers: tuple[int, ...], height: int, width: int, name: str
 ) -> None:
-    """Raises where the size or the kernel of a Deconvolution's ``numbers`` does not fit in the 64
-    bits that an operator is told: then one of them breaks a rule. ``name`` is the argument for the
-    size."""
+    """Raises where the size, the stride or the kernel of a Deconvolution's ``numbers`` does not
+    fit in the 64 bits that an operator is told: then one of them breaks a rule. ``name`` is the
+    argument for the size."""
     if is_dynamo_compiling():
         return
     # Traced sizes are not compared, which would bind a graph to them.
-    for value in (height, width, numbers[1]):
+    for value in (height, width, numbers[0], numbers[1]):
         if type(value) is int and not -_BEYOND <= value < _BEYOND:
             check_forward(input, numbers, height, width, name)
 
