@@ -180,13 +180,43 @@ def kth_largest(rows: Tensor, k: Tensor, group: Any = None) -> Tensor:
     are: they are found from the highest one down, by counting.
     """
     integer = torch.int64 if rows.dtype == torch.float64 else torch.int32
-    bits = rows.contiguous().view(integer)
+    bits = _reinterpreted(rows, integer)
     found = torch.zeros(rows.shape[0], dtype=integer, device=rows.device)
     for bit in range(torch.iinfo(integer).bits - 2, -1, -1):
         candidate = found | (1 << bit)
         reached = _processes.counted((bits >= candidate.unsqueeze(1)).sum(1), group)
         found = torch.where(reached >= k, candidate, found)
-    return found.view(rows.dtype)
+    return _reinterpreted(found, rows.dtype)
+
+
+def _reinterpreted(values: Tensor, dtype: torch.dtype) -> Tensor:
+    """The bits of ``values`` as numbers of another ``dtype``, without gradient."""
+    if not is_dynamo_compiling() and _autograd._transforms_active():
+        result: Tensor = _Reinterpreted.apply(values, dtype)
+        return result
+    return values.contiguous().view(dtype)
+
+
+class _Reinterpreted(torch.autograd.Function):
+    """``view(dtype)``, for which torch 2.11 has no batching rule."""
+
+    @staticmethod
+    def forward(values: Tensor, dtype: torch.dtype) -> Tensor:
+        return values.contiguous().view(dtype).clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.mark_non_differentiable(output)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        return None, None
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[Any, ...], values: Tensor, dtype: torch.dtype
+    ) -> tuple[Tensor, Any]:
+        return _Reinterpreted.apply(values.movedim(in_dims[0], 0), dtype), 0
 
 
 def _kth_largest_on_host(rows: Tensor, k: Tensor, limit: float) -> Tensor:

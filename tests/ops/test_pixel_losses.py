@@ -441,3 +441,24 @@ def test_resize_is_the_default() -> None:
     assert case.geometry == Resize()
     scores, target = case.scores(1, 5), case.labels(1, 5)
     assert losses.focal_loss(scores, target) == losses.focal_loss(scores, target, case.geometry)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    "options", [{"min_kept": 40}, {"min_kept": 0.2, "per_image": True}, {"threshold": 0.4}], ids=str
+)
+def test_hardest_pixels_of_examples(options: dict[str, Any], dtype: torch.dtype) -> None:
+    """Under vmap, of gradients as well, what each example has alone."""
+    generator = torch.Generator().manual_seed(3)
+    scores = torch.randn(3, 2, 4, 5, 6, generator=generator, dtype=dtype)
+    target = torch.randint(0, 4, (2, 20, 21), generator=generator)
+    target[:, :3] = 255
+
+    def loss(given: Tensor) -> Tensor:
+        result: Tensor = losses.ohem_cross_entropy(given, target, **options)
+        return result
+
+    alone = torch.stack([loss(given) for given in scores])
+    torch.testing.assert_close(torch.vmap(loss)(scores), alone)
+    slopes = torch.stack([torch.func.grad(loss)(given) for given in scores])
+    torch.testing.assert_close(torch.vmap(torch.func.grad(loss))(scores), slopes)
