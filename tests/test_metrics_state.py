@@ -50,39 +50,28 @@ READINGS: dict[str, Callable[[ConfusionMatrix], object]] = {
 }
 
 
+@pytest.mark.parametrize("together", [False, True], ids=["alone", "together"])
 @pytest.mark.parametrize("begun", [False, True], ids=["new", "begun"])
 @pytest.mark.parametrize("reason", REFUSED)
-def test_a_refused_call_changes_nothing(reason: str, begun: bool) -> None:
+def test_a_refused_call_changes_nothing(reason: str, begun: bool, together: bool) -> None:
+    """Nor do those before it that were to count with it or not at all."""
     matrix = ConfusionMatrix(3)
     if begun:
         matrix.update(LABELS, LABELS)
-    call, message = REFUSED[reason]
-    before = (repr(matrix), matrix.matrix, matrix.invalid)
-    with pytest.raises((TypeError, ValueError), match=message):
-        call(matrix)
-    assert repr(matrix) == before[0]
-    assert torch.equal(matrix.matrix, before[1])
-    assert torch.equal(matrix.invalid, before[2])
+    refused, message = REFUSED[reason]
 
-
-@pytest.mark.parametrize("begun", [False, True], ids=["new", "begun"])
-@pytest.mark.parametrize("reason", REFUSED)
-def test_updates_that_end_in_an_exception_together_count_nothing(reason: str, begun: bool) -> None:
-    matrix = ConfusionMatrix(3)
-    if begun:
-        matrix.update(LABELS, LABELS)
-    call, message = REFUSED[reason]
-    before = (repr(matrix), matrix.matrix, matrix.invalid)
-
-    def together() -> None:
+    def call() -> None:
+        if not together:
+            return refused(matrix)
         with matrix.all_or_nothing():
             matrix.update(LABELS, LABELS + 7)
             matrix.reset()
             matrix.update_scores(SCORES, LABELS)
-            call(matrix)
+            refused(matrix)
 
+    before = (repr(matrix), matrix.matrix, matrix.invalid)
     with pytest.raises((TypeError, ValueError), match=message):
-        together()
+        call()
     assert repr(matrix) == before[0]
     assert torch.equal(matrix.matrix, before[1])
     assert torch.equal(matrix.invalid, before[2])

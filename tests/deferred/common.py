@@ -123,3 +123,14 @@ def agrees(
     count = counter.count
     assert_same(ours, plain)
     assert count == computed, (count, computed)
+
+
+def assert_as_plain(program: Callable[[Tensor], Any], scores: Callable[[], Tensor]) -> None:
+    """A program has in the context what it has without, where it raises nothing."""
+    plain = outcome(program, scores(), fused=False)
+    if isinstance(plain, Exception):
+        raise plain
+    ours = outcome(program, scores(), fused=True)
+    if isinstance(ours, Exception):
+        raise ours
+    assert_same(ours, plain)

@@ -62,13 +62,7 @@ LOSSES: dict[str, Loss] = {
 
 
 def compared(program: Any) -> None:
-    plain = common.outcome(program, scores(), fused=False)
-    if isinstance(plain, Exception):
-        raise plain
-    ours = common.outcome(program, scores(), fused=True)
-    if isinstance(ours, Exception):
-        raise ours
-    common.assert_same(ours, plain)
+    common.assert_as_plain(program, scores)
 
 
 @pytest.mark.parametrize("name", LOSSES)

@@ -237,13 +237,7 @@ PROGRAMS: tuple[Callable[[Tensor], Any], ...] = (
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.__name__)
 def test_as_in_the_plain_code(program: Callable[[Tensor], Any]) -> None:
-    plain = common.outcome(program, scores(), fused=False)
-    if isinstance(plain, Exception):
-        raise plain
-    ours = common.outcome(program, scores(), fused=True)
-    if isinstance(ours, Exception):
-        raise ours
-    common.assert_same(ours, plain)
+    common.assert_as_plain(program, scores)
 
 
 def test_data_of_deferred_logits_stays_deferred() -> None:

@@ -82,13 +82,7 @@ MADE: dict[str, Callable[[Tensor], Any]] = {
 
 
 def compared(program: Callable[[Tensor], Any]) -> None:
-    plain = common.outcome(program, scores(), fused=False)
-    if isinstance(plain, Exception):
-        raise plain
-    ours = common.outcome(program, scores(), fused=True)
-    if isinstance(ours, Exception):
-        raise ours
-    common.assert_same(ours, plain)
+    common.assert_as_plain(program, scores)
 
 
 @pytest.mark.parametrize("made", MADE)
