@@ -274,8 +274,7 @@ def deferred_interpolate(
             f"scores must be float32, float64, float16 or bfloat16, got {scores.dtype}"
         )
     height, width = _common.pair(size, "size")
-    if not isinstance(align_corners, bool):
-        raise TypeError(f"align_corners must be a bool, got {align_corners!r}")
+    _common.flag(align_corners, "align_corners")
     check_axes((int(align_corners),), scores.shape[2:], (height, width), "size")
     deferred = defer(scores, (height, width), None, "bilinear", align_corners)
     if deferred is not None:

@@ -35,8 +35,7 @@ class Counted:
         reduce_labels: bool = False,
         device: torch.device | str | None = None,
     ) -> None:
-        if not isinstance(reduce_labels, bool):
-            raise TypeError(f"reduce_labels must be a bool, got {reduce_labels!r}")
+        _common.flag(reduce_labels, "reduce_labels")
         self.counts = ConfusionMatrix(num_classes, ignore_index=ignore_index, device=device)
         self.reduce_labels = reduce_labels
 

@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from fcn_ext._arguments import number
+from fcn_ext._arguments import flag, number
 from fcn_ext.geometry import Geometry, Resize
 from fcn_ext.integrations._counted import Counted, square
 from fcn_ext.metrics import device_of
@@ -145,8 +145,7 @@ class MeanIoU(Counted):
         self, num_classes: int, *, include_background: bool = True, per_class: bool = False
     ) -> None:
         for name, value in (("include_background", include_background), ("per_class", per_class)):
-            if not isinstance(value, bool):
-                raise TypeError(f"{name} must be a bool, got {value!r}")
+            flag(value, name)
         super().__init__(num_classes, ignore_index=-1)
         self.include_background = include_background
         self.per_class = per_class

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from torch import Tensor, nn
 
-from .._arguments import integer, number
+from .._arguments import flag, integer, number
 from ..geometry import Grid, square
 from .block import Block
 
@@ -141,8 +141,7 @@ class ClassifierTrunk(Trunk):
             raise ValueError(f"width must be finite and > 0, got {width!r}")
         if padding not in get_args(Padding):
             raise ValueError(f"padding must be one of {get_args(Padding)}, got {padding!r}")
-        if not isinstance(batch_norm, bool):
-            raise TypeError(f"batch_norm must be a bool, got {batch_norm!r}")
+        flag(batch_norm, "batch_norm")
         if not 0 <= dropout <= 1:
             raise ValueError(f"dropout must lie in [0, 1], got {dropout!r}")
 

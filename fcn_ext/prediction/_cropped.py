@@ -86,8 +86,7 @@ def argmax_cropped(
         TypeError: an argument is of the wrong type.
         ValueError: an argument breaks a rule above; the message names it and the value found.
     """
-    if not isinstance(return_probability, bool):
-        raise TypeError(f"return_probability must be a bool, got {return_probability!r}")
+    _common.flag(return_probability, "return_probability")
     scores, padded, geometry = full_size(scores, padded_size, geometry, "padded_size")
     place_in = place(window, padded, "the padded size")
     height, width = place_in[2:]

@@ -76,8 +76,7 @@ def masks(
         ValueError: an argument breaks a rule above; the message names it and the value found.
     """
     scores, (height, width), geometry = full_size(scores, size, geometry)
-    if not isinstance(packed, bool):
-        raise TypeError(f"packed must be a bool, got {packed!r}")
+    _common.flag(packed, "packed")
     limit = _limit(threshold, probability)
     flat = scores.flatten(0, 1)
     columns = -(-width // 8) if packed else width

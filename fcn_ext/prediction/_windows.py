@@ -94,8 +94,7 @@ class CoarseWindows:
         self.size = _common.pair(size, "size")
         if min(self.size) < 1:
             raise ValueError(f"size must be >= 1, got {size!r}")
-        if average not in ("probability", "score"):
-            raise ValueError(f"average must be 'probability' or 'score', got {average!r}")
+        _common.one_of(average, ("probability", "score"), "average")
         self.average = average
         self._parts: list[_Part] = []
 
@@ -140,8 +139,7 @@ class CoarseWindows:
         size = (height, width) if of_window else _common.pair(seen_size, "seen_size")
         name = "window" if of_window else "seen_size"
         scores, size, geometry = full_size(scores, size, geometry, name)
-        if not isinstance(flip, bool):
-            raise TypeError(f"flip must be a bool, got {flip!r}")
+        _common.flag(flip, "flip")
         weight = _common.number(weight, "weight")
         if not LEAST_WEIGHT <= weight <= MOST_WEIGHT:
             raise ValueError(
@@ -200,8 +198,7 @@ class CoarseWindows:
         Raises:
             TypeError, ValueError: as :func:`fcn_ext.ops.argmax`, or the windows leave a pixel out.
         """
-        if not isinstance(return_probability, bool):
-            raise TypeError(f"return_probability must be a bool, got {return_probability!r}")
+        _common.flag(return_probability, "return_probability")
         by_softmax = return_probability and self.average == "score"
 
         def labels(mean: Tensor) -> tuple[Tensor, ...]:
