@@ -262,7 +262,7 @@ inline Register<accumulate_t> log2_lanes(const Register<accumulate_t>& x) {
 // 1 / x, x a positive normal number.
 inline Register<float> reciprocal(const Register<float>& x) {
 #if defined(__AVX512F__)
-  const Register<float> guess = _mm512_rcp14_ps(x);
+  const Register<float> guess = _mm512_maskz_rcp14_ps(0xffff, x);
   return guess * (2.0f - x * guess);
 #else
   return 1.0f / x;
@@ -270,13 +270,29 @@ inline Register<float> reciprocal(const Register<float>& x) {
 }
 inline Register<double> reciprocal(const Register<double>& x) { return 1.0 / x; }
 
+// In double; halves are added to each other, so that no sum waits for all others.
+inline double sum_of_doubles(const Register<double>& lanes) {
+  double sums[kWidth<double>];
+  __builtin_memcpy(sums, &lanes, sizeof(lanes));
+  for (int64_t half = kWidth<double> / 2; half > 0; half /= 2) {
+    for (int64_t i = 0; i < half; ++i) {
+      sums[i] += sums[i + half];
+    }
+  }
+  return sums[0];
+}
+
 template <typename accumulate_t>
 inline double sum_of(const Register<accumulate_t>& lanes) {
-  double sum = 0;
-  for (uint64_t i = 0; i < kRegisterBytes / sizeof(accumulate_t); ++i) {
-    sum += static_cast<double>(lanes[i]);
+  if constexpr (sizeof(accumulate_t) == sizeof(double)) {
+    return sum_of_doubles(lanes);
+  } else {
+    typedef float half_t __attribute__((vector_size(kRegisterBytes / 2)));
+    half_t halves[2];
+    __builtin_memcpy(halves, &lanes, sizeof(lanes));
+    return sum_of_doubles(__builtin_convertvector(halves[0], Register<double>) +
+                          __builtin_convertvector(halves[1], Register<double>));
   }
-  return sum;
 }
 
 }  // namespace

@@ -36,7 +36,7 @@ class Unit {
     for (int kind = 0; with_sums && kind < kSigmoidSums; ++kind) {
       total[kind] = 0;
     }
-    pixels.sums.gamma = pixels.slope.gamma = static_cast<accumulate_t>(work.problem.gamma);
+    pixels.slope.gamma = static_cast<accumulate_t>(work.problem.gamma);
     if (with_slopes) {
       const auto* weight = static_cast<const accumulate_t*>(work.weight) +
                            unit / work.chunks % work.weight_masks * kSigmoidSums;
@@ -50,10 +50,9 @@ class Unit {
         [&](int64_t cell, int64_t row, int64_t column) {
           const auto take = [&](auto& some, int64_t whole) {
             if (with_sums && cell < end_summed) {
-              some.template take<with_sums, with_slopes>(strip, column, whole);
-              some.flush(strip.count, whole, total);
+              some.template take<with_sums, with_slopes>(strip, column, whole, total);
             } else {
-              some.template take<false, with_slopes>(strip, column, whole);
+              some.template take<false, with_slopes>(strip, column, whole, nullptr);
             }
           };
           const int64_t left = work.x.outputs - column;
@@ -108,6 +107,8 @@ class Unit {
     rows.widen(begin, strip.above);
     for (int64_t cell = begin; cell < end; ++cell) {
       rows.widen(cell + 1, strip.below);
+      rows.prefetch(cell + 2);
+      rows.prefetch_gradient(cell);
       for (int64_t row = work.y.begin[cell]; row < work.y.begin[cell + 1]; row += kMostRows) {
         const int64_t left = work.y.begin[cell + 1] - row,
                       count = left < kMostRows ? left : kMostRows;

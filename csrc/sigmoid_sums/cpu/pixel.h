@@ -84,6 +84,8 @@ struct PixelSums {
 
   static constexpr bool kGathers = !parts::soft && !parts::focal;
 
+  explicit PixelSums(accumulate_t given) : gamma(given) {}
+
   template <typename logit_t>
   inline void add(const logit_t& logit, const Targets<accumulate_t, parts>& target) {
     const lanes_t zero = {};
@@ -144,28 +146,27 @@ struct PixelSums {
   }
 
   // To be called before 1 + d, at most 2^pixels, overflows.
-  void settle() {
-    if constexpr (kGathers) {
+  void settle_gathered() {
+    if (kGathers && has_gathered) {
       for (int which = 0; which < 2; ++which) {
-        sum[kPositive + which] += shares[which].logarithms();
-        shares[which] = Shares<accumulate_t>();
-        if (has_gathered) {
-          sum[kPositive + which] += log1p_any<accumulate_t>(gathered[which]);
-          gathered[which] = lanes_t{};
-        }
+        sum[kPositive + which] += log1p_any<accumulate_t>(gathered[which]);
+        gathered[which] = lanes_t{};
       }
       has_gathered = false;
     }
   }
 
   void flush(double* to) {
-    settle();
+    settle_gathered();
+    if constexpr (kGathers) {
+      sum[kPositive] += shares[0].logarithms();
+      sum[kNegative] += shares[1].logarithms();
+    }
 #pragma GCC unroll 8
     for (int kind = 0; kind < kSigmoidSums; ++kind) {
       const bool is_count = kind == kTarget || kind == kCount;
       if (is_summed(kind, parts::regions, parts::focal) && (parts::soft || !is_count)) {
         to[kind] += sum_of<accumulate_t>(sum[kind]);
-        sum[kind] = lanes_t{};
       }
     }
   }

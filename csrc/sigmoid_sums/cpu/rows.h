@@ -11,6 +11,8 @@
 namespace fcn_ext {
 namespace {
 
+constexpr int64_t kPrefetchedLines = 16;  // of a row of nodes
+
 template <typename accumulate_t>
 class MaskRows {
   using lanes_t = Register<accumulate_t>;
@@ -20,7 +22,7 @@ class MaskRows {
       : work(given),
         lower(static_cast<const accumulate_t*>(given.lower)),
         upper(static_cast<const accumulate_t*>(given.upper)),
-        nodes(scratch.take<accumulate_t>(given.x.nodes + 2 + kWidest)),
+        nodes(scratch.take<accumulate_t>(given.x.nodes + 1 + 2 * kWidest) + kWidest - 1),
         to_left(scratch.take<accumulate_t>(of_columns())),
         to_right(scratch.take<accumulate_t>(of_columns())),
         of_left(scratch.take<accumulate_t>(given.x.nodes + 1 + kWidest)),
@@ -45,10 +47,7 @@ class MaskRows {
   // wide[column] for padded node row `row`.
   void widen(int64_t row, accumulate_t* wide) const {
     const int64_t columns = work.x.nodes;
-    int64_t of_input = row - 1;
-    if (work.y.clamp) {
-      of_input = of_input < 0 ? 0 : of_input < work.y.nodes ? of_input : work.y.nodes - 1;
-    }
+    const int64_t of_input = input_row(row);
     if (of_input < 0 || of_input >= work.y.nodes) {
       for (int64_t i = 0; i < work.pitch; i += kWidth<accumulate_t>) {
         store_register(wide + i, lanes_t{});
@@ -69,6 +68,34 @@ class MaskRows {
     by_count(work.stride, [&](auto stride) { widen_cells<stride()>(wide); });
   }
 
+  // Scores that are wanted next, of padded node row `row`. Inlined, since GCC removes calls of what
+  // only prefetches.
+  __attribute__((always_inline)) void prefetch(int64_t row) const {
+    const int64_t of_input = input_row(row);
+    if (of_input < 0 || of_input >= work.y.nodes) {
+      return;
+    }
+    const int64_t size = sizeof(accumulate_t) == 8 ? 8 : work.input.element == 0 ? 4 : 2;
+    const char* const from = static_cast<const char*>(work.input.data) +
+                             (first_node + of_input * work.input.strides.row) * size;
+    const int64_t end = work.x.nodes * work.input.strides.column * size;
+    for (int64_t at = 0; at < end && at < kPrefetchedLines * 64; at += 64) {
+      __builtin_prefetch(from + at);
+    }
+  }
+  // The same of the gradients of padded node row `row`, which are written next.
+  __attribute__((always_inline)) void prefetch_gradient(int64_t row) const {
+    if (gradient == nullptr || row < 1 || row > work.y.nodes) {
+      return;
+    }
+    const accumulate_t* const to = gradient + (row - 1) * work.gradient_strides.row;
+    const int64_t end = work.x.nodes * work.gradient_strides.column;
+    constexpr int64_t kLine = 64 / sizeof(*to);
+    for (int64_t at = 0; at < end && at < kPrefetchedLines * kLine; at += kLine) {
+      __builtin_prefetch(to + at, 1);
+    }
+  }
+
   void clear(accumulate_t* wide) const {
     for (int64_t i = 0; i < work.pitch; i += kWidth<accumulate_t>) {
       store_register(wide + i, lanes_t{});
@@ -87,10 +114,13 @@ class MaskRows {
     if (work.spread != 0) {
       by_count(work.spread, [&](auto count) { spread_and_sum<count()>(wide); });
     } else {
-      for (int64_t i = 0; i < work.pitch; i += kWidth<accumulate_t>) {
-        const lanes_t slopes = load_register(wide + i), share = load_register(upper + i);
-        store_register(to_left + i, load_register(lower + i) * slopes);
-        store_register(to_right + i, share != 0 ? share * slopes : lanes_t{});
+      // Local, since a store of registers may write any member for all the compiler knows.
+      const accumulate_t *const of_lower = lower, *const of_upper = upper;
+      accumulate_t *const left = to_left, *const right = to_right;
+      for (int64_t i = 0, end = work.pitch; i < end; i += kWidth<accumulate_t>) {
+        const lanes_t slopes = load_register(wide + i), share = load_register(of_upper + i);
+        store_register(left + i, load_register(of_lower + i) * slopes);
+        store_register(right + i, share != 0 ? share * slopes : lanes_t{});
       }
       by_count(work.stride, [&](auto stride) {
         sum_cells<stride()>(to_left, of_left);
@@ -116,6 +146,14 @@ class MaskRows {
   }
 
  private:
+  // The row of the map that padded node row `row` is; none where that is out of range.
+  int64_t input_row(int64_t row) const {
+    if (!work.y.clamp) {
+      return row - 1;
+    }
+    return row < 1 ? 0 : row <= work.y.nodes ? row - 1 : work.y.nodes - 1;
+  }
+
   // Calls body(step), a constant where elements lie side by side.
   template <typename Body>
   static void by_step(int64_t step, const Body& body) {
@@ -145,13 +183,6 @@ class MaskRows {
     }
   }
 
-  void blend(const lanes_t& left, const lanes_t& right, int64_t column, accumulate_t* wide) const {
-    const lanes_t share = load_register(upper + column);
-    // A weight of zero reads nothing: an infinity there does not become NaN.
-    const lanes_t of_next = share != 0 ? share * right : lanes_t{};
-    store_register(wide + column, load_register(lower + column) * left + of_next);
-  }
-
   // Of consecutive columns of whole cells, the node left of each: from[0] `stride` times, then the
   // next one.
   template <int stride>
@@ -171,27 +202,35 @@ class MaskRows {
   template <int stride>
   void widen_cells(accumulate_t* wide) const {
     constexpr int64_t kStep = kWidth<accumulate_t>;
+    // Local, since a store of registers may write any member for all the compiler knows.
+    const accumulate_t *const of_lower = lower, *const of_upper = upper, *const from = nodes;
+    const auto blend = [=](const lanes_t& left, const lanes_t& right, int64_t column) {
+      const lanes_t share = load_register(of_upper + column);
+      // A weight of zero reads nothing: an infinity there does not become NaN.
+      const lanes_t of_next = share != 0 ? share * right : lanes_t{};
+      store_register(wide + column, load_register(of_lower + column) * left + of_next);
+    };
     const auto look_up = [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; i += kStep) {
         const int64_t at = i + kStep <= work.pitch ? i : work.pitch - kStep;
         const int32_t *node = work.node + at, left = node[0], right = node[kStep - 1];
         if (left <= right && right - left < kStep) {
-          blend(pick(nodes + left, node, left), pick(nodes + left + 1, node, left), at, wide);
+          blend(pick(from + left, node, left), pick(from + left + 1, node, left), at);
         } else {  // where scores are shrunk, or at a row's end
-          blend(gather(nodes, node, 0), gather(nodes, node, -1), at, wide);
+          blend(gather(from, node, 0), gather(from, node, -1), at);
         }
       }
     };
     if constexpr (stride == 0) {
       look_up(0, work.pitch);
     } else {
-      const int64_t first = work.x.begin[work.first_whole];
+      const int64_t first_whole = work.first_whole, first = work.x.begin[first_whole];
       const int64_t end = work.x.begin[work.end_whole];
       look_up(0, first);
       int64_t i = first;
       for (; i + kStep <= end; i += kStep) {
-        const accumulate_t* left = nodes + work.first_whole + (i - first) / stride;
-        blend(repeated<stride>(left), repeated<stride>(left + 1), i, wide);
+        const accumulate_t* left = from + first_whole + (i - first) / stride;
+        blend(repeated<stride>(left), repeated<stride>(left + 1), i);
       }
       look_up(i, work.pitch);
     }

@@ -3,6 +3,9 @@
 // anonymous namespace).
 #pragma once
 
+#include <algorithm>
+#include <limits>
+
 #include "sigmoid_sums/cpu/pixel.h"
 #include "sigmoid_sums/cpu/rows.h"
 #include "sigmoid_sums/cpu/targets.h"
@@ -12,7 +15,7 @@ namespace {
 
 constexpr int64_t kMostRows = kMostNear;  // of a cell row that are worked on at a time
 constexpr int64_t kFewRows = 3;           // fewer cost less by themselves than in a progression
-constexpr int64_t kSettled = 64;          // pixels of a lane whose logarithms are taken together
+constexpr int64_t kSettled = 64;          // pixels of a lane whose 1 + d does not overflow
 
 // Of a register of columns between two node rows.
 enum class Logits : uint8_t { kAny, kFar, kNear };
@@ -21,6 +24,7 @@ enum class Logits : uint8_t { kAny, kFar, kNear };
 template <typename accumulate_t>
 struct Strip {
   using lanes_t = Register<accumulate_t>;
+  using integers_t = Integers<accumulate_t>;
 
   Strip(const MaskRows<accumulate_t>& rows, Scratch& scratch)
       : above(rows.take(scratch)),
@@ -37,23 +41,21 @@ struct Strip {
   void start_columns(int64_t column, int64_t whole, bool moderate) {
     constexpr int64_t kStep = kWidth<accumulate_t>;
     const bool progress = count >= kFewRows && moderate;
+    if (is_first) {
+      find_kinds(column, whole, progress);
+    }
+    if (!progress) {
+      return;
+    }
+    // Powers of registers without a progression are not read.
+    const accumulate_t *const from = above + column, *const to = below + column;
+    accumulate_t* const __restrict of_first = powers;
+    accumulate_t* const __restrict of_step = ratios + column;
     for (int64_t i = 0; i < whole; i += kStep) {
-      const int64_t at = column + i;
-      const lanes_t a = load_register(above + at), b = load_register(below + at);
-      const auto within = [&](double largest) {
-        const accumulate_t limit = static_cast<accumulate_t>(largest);
-        return !any_lane(((a < limit) & (a > -limit) & (b < limit) & (b > -limit)) == 0);
-      };
-      Logits& kind = kinds[at / kStep];
+      const lanes_t a = load_register(from + i), b = load_register(to + i);
+      store_register(of_first + i, exponential(first_of(a, b)));
       if (is_first) {
-        kind = Logits::kAny;
-        if (progress && within(kLargestLogit)) {
-          kind = within(kNearLogit) ? Logits::kNear : Logits::kFar;
-          store_register(ratios + at, exponential(step_of(a, b)));
-        }
-      }
-      if (progress && kind != Logits::kAny) {
-        store_register(powers + i, exponential(first_of(a, b)));
+        store_register(of_step + i, exponential(step_of(a, b)));
       }
     }
   }
@@ -98,6 +100,50 @@ struct Strip {
   accumulate_t weight_step = 0;  // of y_upper, from row to row
 
  private:
+  // Most often all logits of some registers are near zero, which is one look at them together.
+  void find_kinds(int64_t column, int64_t whole, bool progress) {
+    constexpr int64_t kStep = kWidth<accumulate_t>;
+    Logits* const found = kinds + column / kStep;
+    const int64_t registers = whole / kStep;
+    const auto magnitude = [&](int64_t i) {
+      return larger_magnitude(load_register(above + column + i * kStep),
+                              load_register(below + column + i * kStep));
+    };
+    const auto far = bits_of(kLargestLogit), near = bits_of(kNearLogit);
+    if (!progress) {
+      std::fill(found, found + registers, Logits::kAny);
+      return;
+    }
+    integers_t largest = {};
+    for (int64_t i = 0; i < registers; ++i) {
+      const integers_t one = magnitude(i);
+      largest = one > largest ? one : largest;
+    }
+    if (!any_lane(largest >= near)) {
+      std::fill(found, found + registers, Logits::kNear);
+      return;
+    }
+    for (int64_t i = 0; i < registers; ++i) {
+      const integers_t one = magnitude(i);
+      found[i] = any_lane(one >= far)    ? Logits::kAny
+                 : any_lane(one >= near) ? Logits::kFar
+                                         : Logits::kNear;
+    }
+  }
+
+  // The bits of the larger of |a| and |b|, which are ordered as these are, NaN above all numbers.
+  static integers_t larger_magnitude(const lanes_t& a, const lanes_t& b) {
+    using one = typename IntegersOf<accumulate_t>::one;
+    constexpr one kAllButSign = std::numeric_limits<one>::max();
+    const integers_t of_a = (integers_t)a & kAllButSign, of_b = (integers_t)b & kAllButSign;
+    return of_a > of_b ? of_a : of_b;
+  }
+  static typename IntegersOf<accumulate_t>::one bits_of(double number) {
+    const accumulate_t rounded = static_cast<accumulate_t>(number);
+    typename IntegersOf<accumulate_t>::one bits;
+    __builtin_memcpy(&bits, &rounded, sizeof(bits));
+    return bits;
+  }
   static lanes_t exponential(const lanes_t& x) {
     return exp2_lanes<accumulate_t>(x * static_cast<accumulate_t>(kLog2E));
   }
@@ -127,18 +173,20 @@ struct Pixels {
     moderate = slope.moderate();
   }
 
-  // Those of the strip's rows, `whole` columns from `column` on, whose targets are in place.
+  // Those of the strip's rows, `whole` columns from `column` on, whose targets are in place. Their
+  // sums are added to `total`.
   template <bool with_sums, bool with_slopes>
-  __attribute__((noinline)) void take(Strip<accumulate_t>& strip, int64_t column, int64_t whole) {
+  __attribute__((noinline)) void take(Strip<accumulate_t>& strip, int64_t column, int64_t whole,
+                                      double* total) {
     constexpr int64_t kStep = kWidth<accumulate_t>;
-    PixelSums<accumulate_t, parts> taken = sums;  // in registers
+    PixelSums<accumulate_t, parts> sums(slope.gamma);  // in registers
     strip.start_columns(column, whole, moderate);
     for (int64_t i = 0; i < whole; i += kStep) {
       lanes_t to_above = {}, to_below = {};
       strip.each_row(column, i, [&](int64_t k, const auto& logit) {
         const auto target = target_at(k * kMostTargets + i);
         if constexpr (with_sums) {
-          taken.add(logit, target);
+          sums.add(logit, target);
         }
         if constexpr (with_slopes) {
           const lanes_t pixel = slope(logit, target);
@@ -149,11 +197,10 @@ struct Pixels {
         }
       });
       if (with_sums) {
-        taken.lift();
+        sums.lift();
       }
-      const bool full = (i / kStep + 1) % (kSettled / kMostRows) == 0;
-      if (with_sums && full && i + kStep < whole) {  // what follows the last settles, too
-        taken.settle();
+      if (with_sums && (i / kStep + 1) % (kSettled / kMostRows) == 0) {
+        sums.settle_gathered();
       }
       if (with_slopes) {
         accumulate_t* const above_at = strip.slopes_above + column + i;
@@ -162,20 +209,16 @@ struct Pixels {
         store_register(below_at, load_register(below_at) + to_below);
       }
     }
-    sums = taken;
-  }
-
-  // Adds the sums of the pixels that were taken last to `total`.
-  void flush(int64_t rows, int64_t whole, double* total) {
-    sums.flush(total);
-    if constexpr (!parts::soft) {
-      const LabelCounts found = count_labels(targets, rows, whole);
-      total[kTarget] += static_cast<double>(found.ones);
-      total[kCount] += static_cast<double>(found.ones + found.zeros);
+    if constexpr (with_sums) {
+      sums.flush(total);
+      if constexpr (!parts::soft) {
+        const LabelCounts found = count_labels(targets, strip.count, whole);
+        total[kTarget] += static_cast<double>(found.ones);
+        total[kCount] += static_cast<double>(found.ones + found.zeros);
+      }
     }
   }
 
-  PixelSums<accumulate_t, parts> sums;
   PixelSlope<accumulate_t, parts> slope{};
   bool moderate = true;  // the slopes' weights
   target_t* targets;     // [kMostRows][kMostTargets]

@@ -37,7 +37,10 @@ void hard_targets(const label_t* __restrict from, int64_t count, label_t void_la
   constexpr int64_t kBlock = 64;
   const int64_t whole = count / kBlock * kBlock;
   bits_t joined = convert(from, whole, to);
-  if (whole < count) {
+  if (whole < count && whole > 0) {  // the last block anew, up to the last label
+    joined =
+        static_cast<bits_t>(joined | convert(from + count - kBlock, kBlock, to + count - kBlock));
+  } else if (whole < count) {
     label_t rest[kBlock] = {};
     __builtin_memcpy(rest, from + whole, (count - whole) * sizeof(label_t));
     int8_t bytes[kBlock];
@@ -149,22 +152,23 @@ struct LabelCounts {
   int64_t ones, zeros;
 };
 
-// Of `rows` rows, at most 100, of `whole` labels, kMostTargets apart.
+// Of `rows` rows, at most 100, of `whole` labels, kMostTargets apart. Void is all bits, so that the
+// lowest bits count what is not zero, and labels add up to the ones without the voids.
 inline LabelCounts count_labels(const int8_t* labels, int64_t rows, int64_t whole) {
-  uint8_t ones[kMostTargets] = {}, voids[kMostTargets] = {};
+  int8_t nonzero[kMostTargets] = {}, sum[kMostTargets] = {};
   for (int64_t k = 0; k < rows; ++k) {
     const int8_t* const row = labels + k * kMostTargets;
     for (int64_t i = 0; i < kMostTargets; ++i) {
-      ones[i] = static_cast<uint8_t>(ones[i] + (row[i] > 0));
-      voids[i] = static_cast<uint8_t>(voids[i] + (row[i] < 0));
+      nonzero[i] = static_cast<int8_t>(nonzero[i] + (row[i] & 1));
+      sum[i] = static_cast<int8_t>(sum[i] + row[i]);
     }
   }
-  int32_t all_ones = 0, all_voids = 0;
+  int32_t all_nonzero = 0, all_sum = 0;
   for (int64_t i = 0; i < whole; ++i) {
-    all_ones += ones[i];
-    all_voids += voids[i];
+    all_nonzero += nonzero[i];
+    all_sum += sum[i];
   }
-  return {all_ones, rows * whole - all_voids - all_ones};
+  return {(all_nonzero + all_sum) / 2, rows * whole - all_nonzero};
 }
 
 }  // namespace
