@@ -18,6 +18,7 @@ from benchmarks.measure import (
     HostClock,
     copy_call,
     race,
+    read_call,
     warm_up,
 )
 from benchmarks.memory import peak_on_cuda
@@ -25,6 +26,9 @@ from benchmarks.visits import best_peer
 from benchmarks.workloads import Workload, build
 
 COPY = "copy of the same bytes"
+READING = "torch.sum of the same bytes"
+# What reads a map and writes next to nothing: a copy, half of which is writing, says less.
+READERS = ("upsample_backward",)
 SCHEMA = 1
 
 
@@ -72,7 +76,10 @@ def run_row(
     chosen = implementations(row.operator, device.type, compiled=settings.compiles(row))
     entries: dict[str, dict[str, Any]] = {}
     contestants = [Contestant(COPY, copy_call(workload.minimal_bytes, device))]
-    warm_up(contestants[0], clock)
+    if row.operator in READERS:
+        contestants.append(Contestant(READING, read_call(workload.minimal_bytes, device)))
+    for contestant in contestants:
+        warm_up(contestant, clock)
     for implementation in chosen:
         entry: dict[str, Any] = {"name": implementation.name, "kind": implementation.kind}
         entries[implementation.name] = entry
@@ -104,16 +111,21 @@ def _figures(
     row: Row, workload: Workload, contestants: list[Contestant], entries: dict[str, dict[str, Any]]
 ) -> dict[str, Any]:
     timed = {contestant.name: contestant for contestant in contestants}
-    copy, project = timed[COPY], timed.get("fcn_ext")
+    copy, reading, project = timed[COPY], timed.get(READING), timed.get("fcn_ext")
     for name, entry in entries.items():
         if name in timed:
             contestant = timed[name]
             entry |= _times(contestant, workload.minimal_bytes)
             entry["share_of_copy"] = copy.median / contestant.median
             entry["share_of_copy_minimum"] = copy.minimum / contestant.minimum
+            if reading is not None:
+                entry["share_of_reading"] = reading.median / contestant.median
             if project is not None:
                 entry["times_fcn_ext"] = contestant.median / project.median
                 entry["times_fcn_ext_minimum"] = contestant.minimum / project.minimum
+    bounds = {"copy": {"name": COPY, **_times(copy, workload.minimal_bytes)}}
+    if reading is not None:
+        bounds["reading"] = {"name": READING, **_times(reading, workload.minimal_bytes)}
     return {
         "name": row.name,
         "operator": row.operator,
@@ -125,7 +137,7 @@ def _figures(
         "shapes": [list(map.shape) for map in workload.maps],
         "dtypes": [str(map.dtype).removeprefix("torch.") for map in workload.maps],
         "minimal_bytes": workload.minimal_bytes,
-        "copy": {"name": COPY, **_times(copy, workload.minimal_bytes)},
+        **bounds,
         "implementations": list(entries.values()),
         "best_peer": best_peer(list(entries.values())),
     }

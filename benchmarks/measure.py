@@ -131,3 +131,9 @@ def copy_call(num_bytes: int, device: torch.device) -> Call:
     source = torch.ones(count, dtype=torch.float32, device=device)
     destination = torch.zeros_like(source)
     return lambda: destination.copy_(source)
+
+
+def read_call(num_bytes: int, device: torch.device) -> Call:
+    """A sum that reads ``num_bytes``, of a buffer made before."""
+    source = torch.ones(max(1, num_bytes // 4), dtype=torch.float32, device=device)
+    return source.sum

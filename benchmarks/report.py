@@ -107,7 +107,6 @@ def _heading(document: dict[str, Any]) -> list[str]:
 
 def detail_lines(row: dict[str, Any]) -> list[tuple[str, ...]]:
     case = row["name"].split("/", 1)[1]
-    copy = row["copy"]
     lines: list[tuple[str, ...]] = []
     for entry in row["implementations"]:
         lines.append(
@@ -122,8 +121,10 @@ def detail_lines(row: dict[str, Any]) -> list[tuple[str, ...]]:
             )
         )
         case = ""
-    figures = (_number(copy[key]) for key in ("median_ms", "minimum_ms", "gb_per_s"))
-    lines.append(("", copy["name"], *figures, "100 %", "", "", ""))
+    for bound in (row[name] for name in ("copy", "reading") if name in row):
+        figures = (_number(bound[key]) for key in ("median_ms", "minimum_ms", "gb_per_s"))
+        share = _percent(row["copy"]["median_ms"] / bound["median_ms"])
+        lines.append(("", bound["name"], *figures, share, "", "", ""))
     return lines
 
 

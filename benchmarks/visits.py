@@ -19,6 +19,7 @@ COMBINE: dict[str, Combine] = {
     "gb_per_s": median,
     "share_of_copy": median,
     "share_of_copy_minimum": median,
+    "share_of_reading": median,
     "times_fcn_ext": median,
     "times_fcn_ext_minimum": median,
     "samples": sum,
@@ -48,10 +49,15 @@ def merge(visits: Sequence[dict[str, Any]]) -> dict[str, Any]:
         _merge_figures(entries)
         for entries in zip(*(visit["implementations"] for visit in visits), strict=True)
     ]
+    bounds = {
+        name: _merge_figures([visit[name] for visit in visits])
+        for name in ("copy", "reading")
+        if name in visits[0]
+    }
     return {
         **visits[0],
         "visits": len(visits),
-        "copy": _merge_figures([visit["copy"] for visit in visits]),
+        **bounds,
         "implementations": implementations,
         "best_peer": best_peer(implementations),
     }

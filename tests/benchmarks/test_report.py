@@ -16,7 +16,7 @@ import torch
 
 import benchmarks
 from benchmarks import bench, cli, promises, report
-from benchmarks.bench import COPY, Settings, make_clock, new_document, run_row
+from benchmarks.bench import COPY, READING, Settings, make_clock, new_document, run_row
 from benchmarks.cases import rows
 from benchmarks.environment import describe
 from benchmarks.implementations import UPSAMPLE
@@ -52,12 +52,14 @@ def test_document(document: dict[str, Any]) -> None:
     assert [row["name"] for row in document["rows"]] == list(NAMES)
     for row in document["rows"]:
         assert row["copy"]["median_ms"] > 0
+        assert ("reading" in row) == (row["operator"] == "upsample_backward")
         entries = {entry["name"]: entry for entry in row["implementations"]}
         for entry in entries.values():
             assert entry["correct"]
             assert entry["minimum_ms"] <= entry["median_ms"]
             assert all(entry[key] > 0 for key in FIGURES)
             assert entry["samples"] >= 2
+            assert ("share_of_reading" in entry) == ("reading" in row)
             assert ("wrong_counts" in entry) == (row["operator"] == "confusion_matrix")
         assert entries["fcn_ext"]["times_fcn_ext"] == 1
         assert entries["fcn_ext"]["peak_mib"] == 3
@@ -100,7 +102,7 @@ def test_tables(document: dict[str, Any], rich: bool, monkeypatch: pytest.Monkey
     report.print_document(document, out)
     report.print_promises(promises.check(document), out)
     text = out.getvalue()
-    for name in (*NAMES, "grouped conv_transpose2d", COPY, "peak MiB", "promises kept"):
+    for name in (*NAMES, "grouped conv_transpose2d", COPY, READING, "peak MiB", "promises kept"):
         assert name in text
 
 
@@ -159,13 +161,17 @@ def test_promises_of_a_malloc_of_scores_and_of_memory(monkeypatch: pytest.Monkey
 
 
 def test_a_promise_is_kept_at_the_speed_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    promise = Promise("upsample", BEST_PEER, 6, or_of_copy=0.9)
+    promise = Promise("upsample", BEST_PEER, 6, or_of_reading=0.9)
     monkeypatch.setattr(promises, "PROMISES", (promise,))
     for ratio, share, kept in ((6.0, 0.5, True), (5.0, 0.9, True), (5.0, 0.8, False)):
-        (result,) = promises.check(fake(ratio, share))
+        document = fake(ratio, 0.5)
+        document["rows"][0]["implementations"][0]["share_of_reading"] = share
+        (result,) = promises.check(document)
         assert (result["ratio"], result["kept"]) == (ratio, kept)
-    assert result["promise"] == "6x best peer or 0.9x copy"
-    # A peer that did not run proves nothing.
+    assert result["promise"] == "6x best peer or 0.9x torch.sum"
+    # Nobody asked how long reading takes, and a peer that did not run: they prove nothing.
+    (result,) = promises.check(fake(5.0, 0.95))
+    assert not result["kept"]
     (result,) = promises.check(fake(5.0, 0.95, best_peer=None))
     assert not result["kept"]
 
