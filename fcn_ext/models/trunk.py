@@ -27,6 +27,7 @@ __all__ = [
 Padding = Literal["published", "same", "classifier"]
 
 _FC_CHANNELS = 4096
+_LARGEST_WIDTH = 65536  # beyond it the sizes of layers leave 64 bits
 
 
 class Trunk(nn.Module):
@@ -101,7 +102,7 @@ class ClassifierTrunk(Trunk):
 
     Args:
         in_channels: channels of the images.
-        width: factor on the channel count of every layer.
+        width: factor on the channel count of every layer, at most 65536.
         padding: ``"published"`` pads the image by 100 pixels at the first convolution, so that
             every later crop stays inside for any image size (Long et al., 2015, and the published
             net definitions). ``"same"`` pads each convolution and pooling so that it keeps the
@@ -139,6 +140,8 @@ class ClassifierTrunk(Trunk):
         width, dropout = number(width, "width"), number(dropout, "dropout")
         if not (width > 0 and math.isfinite(width)):
             raise ValueError(f"width must be finite and > 0, got {width!r}")
+        if width > _LARGEST_WIDTH:
+            raise ValueError(f"width must be <= {_LARGEST_WIDTH}, got {width!r}")
         if padding not in get_args(Padding):
             raise ValueError(f"padding must be one of {get_args(Padding)}, got {padding!r}")
         flag(batch_norm, "batch_norm")

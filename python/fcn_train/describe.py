@@ -19,6 +19,7 @@ from fcn_train.errors import UsageError
 from fcn_train.field_pictures import draw_fields
 from fcn_train.files import write_text
 from fcn_train.model_options import ModelName
+from fcn_train.options import refuse_seed
 from fcn_train.report import to_json
 from fcn_train.run import load_run
 from fcn_train.run_folder import refuse_file_of_run
@@ -27,6 +28,7 @@ from fcn_train.tables import text_table
 
 FIRST_SIZE = (224, 224)  # which classifiers are made for
 LARGEST_SIDE = 8192
+MOST_CLASSES = 65536
 EFFECTIVE = 0.95
 COLUMNS = ("layer", "kind", "parameters", "map", "stride", "offset", "field", "measured", "95 %")
 
@@ -94,8 +96,9 @@ def check(options: DescribeOptions) -> None:
     """Refuse values that cannot be, naming the option."""
     if options.size is not None and not all(1 <= side <= LARGEST_SIDE for side in options.size):
         raise UsageError(f"--size must be in [1, {LARGEST_SIDE}], got {options.size}")
-    if options.classes < 1:
-        raise UsageError(f"--classes must be >= 1, got {options.classes}")
+    if not 1 <= options.classes <= MOST_CLASSES:
+        raise UsageError(f"--classes must be in [1, {MOST_CLASSES}], got {options.classes}")
+    refuse_seed(options.seed)
     for name, path in (("--output", options.output), ("--picture", options.picture)):
         if path is not None:
             refuse_file_of_run(path, name)

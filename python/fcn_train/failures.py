@@ -21,7 +21,9 @@ from fcn_train.errors import (
 from fcn_train.files import WRONG_PLACE
 
 OUT_OF_MEMORY = re.compile(
-    r"can't allocate memory|not enough memory|cannot allocate memory|bad_alloc|out of memory", re.I
+    r"can't allocate memory|not enough memory|cannot allocate memory|bad_alloc|out of memory"
+    r"|storage size calculation overflowed",
+    re.I,
 )
 WORKER_LOST = re.compile(r"DataLoader worker .*(killed by signal|exited unexpectedly)")
 NO_SHARED_MEMORY = re.compile(

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any, Literal
 
+MOST = 65536  # images of a batch, and batches of a step
+
 Rule = tuple[str, bool, str, Any]
 """An option, whether its value can be used, what it must be, and the value."""
 
@@ -73,13 +75,23 @@ class OptimOptions:
 def optim_rules(optim: OptimOptions) -> list[Rule]:
     """What each value must be."""
     return [
-        ("--optim.batch", optim.batch >= 1, ">= 1", optim.batch),
-        ("--optim.accumulate", optim.accumulate >= 1, ">= 1", optim.accumulate),
+        ("--optim.batch", 1 <= optim.batch <= MOST, f"in [1, {MOST}]", optim.batch),
+        (
+            "--optim.accumulate",
+            1 <= optim.accumulate <= MOST,
+            f"in [1, {MOST}]",
+            optim.accumulate,
+        ),
         ("--optim.lr", 0 < optim.lr < inf, "> 0 and finite", optim.lr),
         ("--optim.momentum", 0 <= optim.momentum < 1, "in [0, 1)", optim.momentum),
-        ("--optim.weight-decay", optim.weight_decay >= 0, ">= 0", optim.weight_decay),
-        ("--optim.bias-lr", optim.bias_lr >= 0, ">= 0", optim.bias_lr),
-        ("--optim.bias-decay", optim.bias_decay >= 0, ">= 0", optim.bias_decay),
+        (
+            "--optim.weight-decay",
+            0 <= optim.weight_decay < inf,
+            ">= 0 and finite",
+            optim.weight_decay,
+        ),
+        ("--optim.bias-lr", 0 <= optim.bias_lr < inf, ">= 0 and finite", optim.bias_lr),
+        ("--optim.bias-decay", 0 <= optim.bias_decay < inf, ">= 0 and finite", optim.bias_decay),
         ("--optim.score-lr", 0 < optim.score_lr < inf, "> 0 and finite", optim.score_lr),
         ("--optim.cells", 0 < optim.cells <= 1, "in (0, 1]", optim.cells),
         ("--optim.power", 0 <= optim.power < inf, ">= 0 and finite", optim.power),
@@ -93,4 +105,5 @@ def optim_rules(optim: OptimOptions) -> list[Rule]:
             "> 0 and finite",
             optim.epochs,
         ),
+        ("--optim.epochs", 0 <= optim.epochs < inf, ">= 0 and finite", optim.epochs),
     ]

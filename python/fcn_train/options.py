@@ -12,7 +12,7 @@ import tyro
 from fcn_train.data_options import DataKind, Flag, ReadingOptions
 from fcn_train.errors import UsageError
 from fcn_train.model_options import WITHOUT_FC, ModelOptions
-from fcn_train.optim_options import OptimOptions, optim_rules
+from fcn_train.optim_options import OptimOptions, Rule, optim_rules
 from fcn_train.sizes import parse_size
 
 RecipeName = Literal["default", "paper", "heavy"]
@@ -21,6 +21,8 @@ Amp = Literal["none", "bf16", "fp16"]
 Weights = Literal["last", "best", "last-raw", "best-raw"]
 CROSS_ENTROPY = "cross-entropy"
 TileWeights = Literal["constant", "gaussian", "linear"]
+LARGEST_SCALE = 64
+MOST_WORKERS = 1024
 # Fields that say how to run and not what are left out of config.json.
 UNSAVED = {"saved": False}
 
@@ -237,6 +239,18 @@ class RecipesOptions:
     traceback: Flag = False
 
 
+def seed_rule(seed: int) -> Rule:
+    """What ``--seed`` of any command must be, for torch and NumPy to take it."""
+    return ("--seed", 0 <= seed < 2**63, "in [0, 2**63)", seed)
+
+
+def refuse_seed(seed: int) -> None:
+    """Refuse a seed that ``seed_rule`` does, in a command that has few other rules."""
+    name, holds, rule, value = seed_rule(seed)
+    if not holds:
+        raise UsageError(f"{name} must be {rule}, got {value}")
+
+
 def check(options: TrainOptions) -> None:
     """Refuse values that no run can have, naming the option."""
     data, model, optim = options.data, options.model, options.optim
@@ -248,7 +262,12 @@ def check(options: TrainOptions) -> None:
             "> 0 with --compile, which makes code for images of one size",
             data.crop,
         ),
-        ("--data.scale", 0 < data.scale[0] <= data.scale[1], "0 < low <= high", data.scale),
+        (
+            "--data.scale",
+            0 < data.scale[0] <= data.scale[1] <= LARGEST_SCALE,
+            f"0 < low <= high <= {LARGEST_SCALE}",
+            data.scale,
+        ),
         ("--data.jitter", 0 <= data.jitter <= 65536, "in [0, 65536]", data.jitter),
         (
             "--data.cache",
@@ -256,7 +275,12 @@ def check(options: TrainOptions) -> None:
             "left out with --data.memory",
             data.cache,
         ),
-        ("--data.workers", data.workers >= -1, ">= -1", data.workers),
+        (
+            "--data.workers",
+            -1 <= data.workers <= MOST_WORKERS,
+            f"in [-1, {MOST_WORKERS}]",
+            data.workers,
+        ),
         ("--model.width", model.width > 0, "> 0", model.width),
         ("--model.fc-channels", model.fc_channels >= 0, ">= 0", model.fc_channels),
         (
@@ -293,7 +317,7 @@ def check(options: TrainOptions) -> None:
             "> 0 and finite",
             options.init_scores_scale,
         ),
-        ("--seed", 0 <= options.seed < 2**63, "in [0, 2**63)", options.seed),
+        seed_rule(options.seed),
         ("--threads", 0 <= options.threads <= 1024, "in [0, 1024]", options.threads),
         ("--patience", options.patience >= 0, ">= 0", options.patience),
         (

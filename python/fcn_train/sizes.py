@@ -10,12 +10,14 @@ UNITS = {"": 1, "B": 1} | {
     for end, base in (("B", 1000), ("iB", 1024))
 }
 
+MOST = 2**46  # half of what a process of 64 bits can address
+
 
 def parse_size(text: str) -> int:
     """The bytes of ``2GiB``, ``500 MB`` or ``1.5tib``; ``iB`` counts in powers of 1024.
 
     Raises:
-        ValueError: it is no such text.
+        ValueError: it is no such text, or more than a process can address.
 
     Example:
         >>> parse_size("1.5KiB"), parse_size("2 MB")
@@ -25,4 +27,7 @@ def parse_size(text: str) -> int:
     units = {name.lower(): factor for name, factor in UNITS.items()}
     if match is None or match[2].lower() not in units:
         raise ValueError(f"must be an amount of memory such as 2GiB or 500MB, got {text!r}")
-    return int(float(match[1]) * units[match[2].lower()])
+    size = int(float(match[1]) * units[match[2].lower()])
+    if size > MOST:
+        raise ValueError(f"must be at most {MOST // 2**40} TiB, got {text!r}")
+    return size

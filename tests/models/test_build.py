@@ -219,6 +219,7 @@ def test_options_shape_the_net():
         ({"fc_channels": 0}, "fc_channels must be >= 1, got 0"),
         ({"width": 0}, "width must be finite and > 0, got 0"),
         ({"width": float("nan")}, "width must be finite and > 0, got nan"),
+        ({"width": 1e30}, r"width must be <= 65536, got 1e\+30"),
         ({"padding": "valid"}, r"padding must be one of \('published', 'same', .*, got 'valid'"),
         (
             {"padding": "classifier"},

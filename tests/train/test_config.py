@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from dataclasses import replace
+from math import inf, nan
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from fcn_train.config import from_dict, load_config, to_dict
 from fcn_train.errors import UsageError
+from fcn_train.optim_options import OptimOptions
 from fcn_train.options import Logits, TrainOptions, check
 from fcn_train.recipes import recipe_options
 
@@ -98,7 +100,16 @@ def test_files_that_hold_no_json(tmp_path: Path) -> None:
         ("model", "mean", (0.0, 0.0, -5.0), r"--model.mean must be in \[0, 255\].*-5.0"),
         ("model", "skip_scales", (float("nan"), 1.0), "--model.skip-scales must be finite"),
         ("model", "skip_scales", (1.0, float("inf")), "--model.skip-scales must be finite"),
-        ("optim", "batch", 0, "--optim.batch must be >= 1, got 0"),
+        ("optim", "batch", 0, r"--optim.batch must be in \[1, 65536\], got 0"),
+        ("optim", "batch", 10**30, r"--optim.batch must be in \[1, 65536\], got 1000"),
+        ("optim", "accumulate", 10**30, r"--optim.accumulate must be in \[1, 65536\], got 1000"),
+        ("optim", "weight_decay", inf, "--optim.weight-decay must be >= 0 and finite, got inf"),
+        ("optim", "bias_lr", inf, "--optim.bias-lr must be >= 0 and finite, got inf"),
+        ("optim", "bias_decay", inf, "--optim.bias-decay must be >= 0 and finite, got inf"),
+        ("data", "scale", (1.0, inf), "--data.scale must be 0 < low <= high <= 64"),
+        ("data", "scale", (1e9, 1e9), "--data.scale must be 0 < low <= high <= 64"),
+        ("data", "workers", 10**30, r"--data.workers must be in \[-1, 1024\], got 1000"),
+        ("data", "cache", "99999999TiB", "--data.cache must be at most 64 TiB, got '99999999TiB'"),
         ("optim", "lr", float("nan"), "--optim.lr must be > 0 and finite, got nan"),
         ("optim", "momentum", 1.0, r"--optim.momentum must be in \[0, 1\)"),
         ("optim", "score_lr", 0.0, "--optim.score-lr must be > 0 and finite, got 0.0"),
@@ -115,6 +126,15 @@ def test_values_out_of_range_are_refused(part: str, name: str, value: Any, messa
     bad = replace(options, **{part: replace(getattr(options, part), **{name: value})})
     with pytest.raises(UsageError, match=message):
         check(bad)
+
+
+@pytest.mark.parametrize("epochs", [nan, inf, -1.0])
+def test_epochs_are_a_number_even_where_steps_go_before_them(epochs: float) -> None:
+    # They are saved with the run, and nan is no JSON.
+    optim = OptimOptions(steps=5, epochs=epochs)
+    with pytest.raises(UsageError, match=r"--optim.epochs must be >= 0 and finite, got"):
+        check(TrainOptions(optim=optim))
+    check(TrainOptions(optim=replace(optim, epochs=0.0)))
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,11 @@ def test_memory_that_there_is_not(action: Callable[[], object]) -> None:
     [
         (MemoryError(), "out of memory; try a smaller --optim.batch", 1),
         (RuntimeError("std::bad_alloc"), "out of memory; try", 1),
+        (
+            RuntimeError("Storage size calculation overflowed with sizes=[9]"),
+            "out of memory; try",
+            1,
+        ),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), "out of memory; try", 1),
         (
             torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),

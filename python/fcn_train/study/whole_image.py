@@ -15,6 +15,7 @@ from fcn_ext.models import Classifier, build_classifier
 from fcn_train.config import to_dict
 from fcn_train.console import Console
 from fcn_train.errors import UsageError
+from fcn_train.options import refuse_seed
 from fcn_train.runtime import Runtime, open_runtime
 from fcn_train.study.findings import Findings
 from fcn_train.study.options import CostStudyOptions
@@ -75,6 +76,7 @@ def check(options: CostStudyOptions) -> None:
             raise UsageError(f"{name} must be >= 1, got {value}")
     if not all(1 <= size <= LARGEST for size in options.size):
         raise UsageError(f"--size must be in [1, {LARGEST}], got {options.size}")
+    refuse_seed(options.seed)
 
 
 def operations(net: Classifier, images: Tensor) -> float:

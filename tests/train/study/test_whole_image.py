@@ -53,6 +53,9 @@ def test_the_command(command: Command, tmp_path: Path) -> None:
         (("--size", "0", "500"), "--size must be in [1, 4096]"),
         (("--batch", "0"), "--batch must be >= 1, got 0"),
         (("--repeats", "0"), "--repeats must be >= 1, got 0"),
+        (("--seed", "-1"), "--seed must be in [0, 2**63), got -1"),
+        (("--seed", str(2**80)), "--seed must be in [0, 2**63), got "),
+        (("--width", "1e30"), "--width must be <= 65536, got 1e+30"),
         (("--width", "-1"), "--width must be finite and > 0, got -1.0"),
     ],
 )
