@@ -43,6 +43,7 @@ from fcn_train.options import (
     RecipesOptions,
     TrainOptions,
 )
+from fcn_train.path_options import PATHS, refuse_empty_paths
 from fcn_train.published import experiment_options
 from fcn_train.recipes import recipe_options
 from fcn_train.serve_options import ServeOptions
@@ -273,6 +274,8 @@ def train_defaults(
         run = find_run(values["resume"], output)
         if run is not None:
             return load_config(run), run
+    if values["config"] == "":
+        raise UsageError("--config must be a path, got ''")
     if values["config"] is not None:
         if values["recipe"] is not None:
             raise UsageError("--config holds the values of a recipe already; give no --recipe")
@@ -284,7 +287,7 @@ def train_defaults(
         for key, value in values.items()
         if key in names
     }
-    recipe: Any = values["recipe"] or "default"
+    recipe: Any = "default" if values["recipe"] is None else values["recipe"]
     if recipe not in get_args(RecipeName):
         return experiment_options(recipe, known["data.kind"]), None
     model: Any = known["model.name"] or "fcn8s"
@@ -313,25 +316,30 @@ def parse(arguments: Sequence[str], defaults: TrainOptions) -> Any:
             tyro.conf.subcommand("data", description="Get, write, check and measure data sets."),
         ]
     )
-    return tyro.cli(command, prog="fcn", description=DESCRIPTION, args=arguments)
+    options = tyro.cli(command, prog="fcn", description=DESCRIPTION, args=arguments, registry=PATHS)
+    refuse_empty_paths(options)
+    return options
 
 
 def parse_study(arguments: Sequence[str]) -> StudyName | StudyOptions:
     """The options of the study that ``arguments`` name first.
 
     Raises:
-        UsageError: there is none of that name.
+        UsageError: there is none of that name, or a path is empty.
     """
     if not arguments:
         return StudyName()
     name = arguments[0]
     if name not in STUDIES:
         raise UsageError(f"fcn study must be followed by one of {', '.join(STUDIES)}, got {name!r}")
-    options = STUDIES[name].options
-    return tyro.cli(
-        type(options),
+    defaults = STUDIES[name].options
+    options = tyro.cli(
+        type(defaults),
         prog=f"fcn study {name}",
         description=STUDIES[name].line,
-        default=options,
+        default=defaults,
         args=arguments[1:],
+        registry=PATHS,
     )
+    refuse_empty_paths(options)
+    return options

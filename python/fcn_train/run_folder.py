@@ -156,6 +156,8 @@ def _number(path: Path, stem: str) -> int:
 
 def find_run(resume: str, output: Path | None) -> Path | None:
     """The run that ``--resume`` names; ``auto`` gives None where there is nothing to continue."""
+    if not resume:
+        raise UsageError("--resume must be a run folder, or auto, got ''")
     if resume != "auto":
         path = Path(resume)
         if not (path / CONFIG).is_file():

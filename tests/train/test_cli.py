@@ -181,6 +181,40 @@ def test_bad_option_values(command: Command) -> None:
 
 
 @pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        (["train", "--output", ""], "--output"),
+        (["train", "--output="], "--output"),
+        (["train", "--data.root", ""], "--data.root"),
+        (["train", "--init-weights="], "--init-weights"),
+        (["train", "--config", ""], "--config"),
+        (["train", "--resume="], "--resume"),
+        (["evaluate", ""], "RUN"),
+        (["evaluate", "run", "--output", ""], "--output"),
+        (["predict", "run", "", "--output", "x"], "RUN IMAGE [IMAGE ...]"),
+        (["export", "run", "--file", ""], "--file"),
+        (["serve", ""], "RUN"),
+        (["compare", "one", ""], "RUNS"),
+        (["classify", "cat.jpg", "--weights", ""], "--weights"),
+        (["describe", "fcn8s", "--picture", ""], "--picture"),
+        (["data", "check", "--kind", "folder", "--root="], "--root"),
+        (["data", "sample", "--root", ""], "--root"),
+        (["study", "label-downsampling", "--data.root="], "--data.root"),
+    ],
+)
+def test_a_path_of_no_characters_is_not_the_current_folder(
+    arguments: list[str], name: str, command: Command, in_folder: Path
+) -> None:
+    # What `--root "$DATA"` is where the variable is not set.
+    assert_one_line(command(*arguments), f"{name} must be ", "got ''")
+    assert not any(in_folder.iterdir())
+
+
+def test_a_recipe_of_no_characters_is_not_the_default(command: Command) -> None:
+    assert_one_line(command("train", "--recipe", ""), "--recipe: there is no ''")
+
+
+@pytest.mark.parametrize(
     "arguments",
     [
         [],

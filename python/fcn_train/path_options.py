@@ -1,0 +1,56 @@
+"""Paths on the command line: one of no characters is refused.
+
+An unset variable of a shell gives it (``--root "$DATA"``), and Python takes it for the folder that
+one is in.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import tyro
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
+
+from fcn_train.errors import UsageError
+
+__all__ = ["PATHS", "refuse_empty_paths"]
+
+PATHS = ConstructorRegistry()
+"""Has `tyro` read paths so that ``refuse_empty_paths`` knows those of no characters."""
+
+_EMPTY = Path()  # known by its identity: "." is a path like any other
+
+
+@PATHS.primitive_rule
+def _path(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Path] | None:
+    if info.type is not Path:
+        return None
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="PATH",
+        instance_from_str=lambda words: Path(words[0]) if words[0] else _EMPTY,
+        is_instance=lambda value: isinstance(value, Path),
+        str_from_instance=lambda path: [str(path)],
+    )
+
+
+def refuse_empty_paths(options: Any, prefix: str = "--") -> None:
+    """Raises UsageError where one of ``options`` was given as a path of no characters."""
+    hints = get_type_hints(type(options), include_extras=True)
+    for item in dataclasses.fields(options):
+        value = getattr(options, item.name)
+        if dataclasses.is_dataclass(value):
+            refuse_empty_paths(value, f"{prefix}{item.name}.")
+        elif any(one is _EMPTY for one in (value if isinstance(value, tuple) else (value,))):
+            name = _argument(hints[item.name], item.name) or f"{prefix}{item.name}"
+            raise UsageError(f"{name.replace('_', '-')} must be a path, got ''")
+
+
+def _argument(hint: Any, name: str) -> str:
+    """What help calls the argument of a field with this type; "" that of an option."""
+    marks = get_args(hint)[1:] if hasattr(hint, "__metadata__") else ()
+    if tyro.conf.Positional not in marks:
+        return ""
+    return next((mark.metavar for mark in marks if hasattr(mark, "metavar")), name.upper())
