@@ -20,7 +20,7 @@ from fcn_train.errors import UsageError
 from fcn_train.heads import Net, head_names
 from fcn_train.network import network_of
 from fcn_train.options import TrainOptions
-from fcn_train.run import check_classes, load_run
+from fcn_train.run import TrainedRun, check_classes, load_run
 from fcn_train.score_rows import scores_from_classifier
 from fcn_train.weight_files import read_state_dict, some
 
@@ -89,10 +89,11 @@ def from_coarser(model: Net, path: Path, train_set: SegmentationDataset) -> None
     """Every layer that the coarser network of the run ``path`` has.
 
     Raises:
-        UsageError: ``path`` is no run, of other classes, or not of a coarser network.
+        UsageError: ``path`` is no run, of other classes or channels, or not of a coarser network.
     """
     coarser = load_run(path)
     check_classes(coarser, train_set)
+    _check_channels(coarser, train_set.channels, "--init-coarser")
     try:
         models.initialize_from_coarser(model, coarser.model)
     except (KeyError, ValueError, RuntimeError, TypeError) as error:
@@ -116,11 +117,25 @@ def from_streams(model: Net, text: str, train_set: SegmentationDataset) -> None:
     for stream, path in paths.items():
         run = load_run(Path(path))
         check_classes(run, train_set)
+        # The names of streams are those of what they see.
+        if stream in model.trunks:
+            _check_channels(run, stream, f"--init-streams: {stream}")
         nets[stream] = run.model
     try:
         models.initialize_from_streams(model, nets)
     except (KeyError, ValueError, RuntimeError, TypeError) as error:
         raise UsageError(f"--init-streams: {error}") from None
+
+
+def _check_channels(run: TrainedRun, channels: str, option: str) -> None:
+    """Refuse a run whose network sees something else, of which shapes may tell nothing: color and
+    HHA have three channels each."""
+    seen = run.options.data.channels
+    if seen != channels:
+        raise UsageError(
+            f"{option}: {run.path} sees {seen}, and what starts from it sees {channels}; give a "
+            "run that sees the same"
+        )
 
 
 @torch.no_grad()

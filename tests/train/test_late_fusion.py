@@ -70,6 +70,28 @@ def test_late_fusion_starts_from_its_streams(
     assert code == 0, err
 
 
+@pytest.mark.usefixtures("no_pictures")
+def test_what_starts_from_a_run_sees_the_same_channels(
+    train: Callable[..., tuple[Path, int, str]],
+) -> None:
+    # Color and HHA have three channels each, so shapes tell nothing.
+    color, code, err = train("color", "color", *SHORT)
+    assert code == 0, err
+    hha, code, err = train("hha", "hha", *SHORT)
+    assert code == 0, err
+    streams = ("--model.fusion", "late", "--init-streams", f"color={hha},hha={color}")
+    finer = ("--model", "fcn16s", "--init-coarser")
+    for channels, more, told in (
+        ("color-hha", streams, f"--init-streams: color: {hha} sees hha, and what starts from it"),
+        ("color", (*finer, hha), f"--init-coarser: {hha} sees hha, and what starts from it sees c"),
+        ("hha", (*finer, color), f"--init-coarser: {color} sees color, and what starts from it"),
+        ("color-hha", (*finer, color), f"--init-coarser: {color} sees color, and what starts"),
+    ):
+        _, code, err = train("other", channels, *more, *SHORT)
+        assert code == 2
+        assert err.splitlines()[-1].startswith(f"fcn: {told}")
+
+
 def test_what_cannot_be_fused_is_said(train: Callable[..., tuple[Path, int, str]]) -> None:
     late = ("--model.fusion", "late", *SHORT)
     _, code, err = train("a", "hha", *late)
