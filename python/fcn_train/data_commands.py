@@ -7,6 +7,7 @@ import itertools
 import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -25,7 +26,7 @@ from fcn_train.data import (
     write_sample_dataset,
 )
 from fcn_train.data.depth import HHA_MEAN, LOG_DEPTH_MEAN, read_depth
-from fcn_train.data.hha import NYUD_CAMERA, Camera, hha_from_depth
+from fcn_train.data.hha import NYUD_CAMERA, Camera, check_camera, hha_from_depth
 from fcn_train.data.images import image_files
 from fcn_train.data.opening import SAMPLE_ROOT, compare_palettes, open_split
 from fcn_train.data.overlap import overlap_warning
@@ -174,10 +175,14 @@ def write_hha(options: HhaOptions, console: Console) -> None:
     files = list(image_files(options.depth, outside=options.output))
     if not files:
         raise UsageError(f"{options.depth}: holds no image file; give the folder of depth images")
-    if options.camera is not None and not min(options.camera[:2]) > 0:
-        raise UsageError(f"--camera must have focal lengths > 0, got {options.camera[:2]}")
+    if options.camera is not None:
+        try:
+            check_camera(Camera(*options.camera))
+        except ValueError as error:
+            raise UsageError(f"--camera: {error}") from None
+    targets = _hha_targets(files, options)
     with console.progress("computing", len(files), images=1) as advance:
-        for file in files:
+        for file, target in targets.items():
             depth = read_depth(file)
             if options.camera is None and depth.shape != _NYUD_SIZE:
                 height, width = depth.shape
@@ -186,13 +191,32 @@ def write_hha(options: HhaOptions, console: Console) -> None:
                     "took it: --camera FX FY CX CY"
                 )
             camera = NYUD_CAMERA if options.camera is None else Camera(*options.camera)
-            target = options.output / file.relative_to(options.depth).with_suffix(".png")
             make_folder(target.parent)
             with atomic_path(target) as temporary:
                 picture = Image.fromarray(hha_from_depth(depth, camera))
                 picture.save(temporary, format="PNG")
             advance(1, file.name)
     console.line(f"{options.output}: {len(files)} HHA images")
+
+
+def _hha_targets(files: Sequence[Path], options: HhaOptions) -> dict[Path, Path]:
+    """Where the HHA image of each file goes.
+
+    Raises:
+        UsageError: it would replace that of another file, or a depth image.
+    """
+    sources = {file.resolve() for file in files}
+    taken: dict[Path, Path] = {}
+    for file in files:
+        target = options.output / file.relative_to(options.depth).with_suffix(".png")
+        if target.resolve() in sources:
+            raise UsageError(f"{target}: is a depth image; give another folder as --output")
+        other = taken.setdefault(target, file)
+        if other != file:
+            raise UsageError(
+                f"{file}: its HHA image would replace that of {other} ({target}); rename one"
+            )
+    return {file: target for target, file in taken.items()}
 
 
 def _listing(problems: Sequence[Problem], limit: int) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""`fcn data sample`, `fcn data check`, `fcn data stats` as the shell sees them."""
+"""`fcn data sample`, `check`, `stats` and `hha` as the shell sees them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -136,3 +140,47 @@ def test_classes_without_a_pixel_are_warned_of(command: Command, tmp_path: Path)
     code, _, err = command("data", "stats", "--kind", "sample", "--root", root)
     assert code == 0
     assert "train.txt: no pixel of" in err
+
+
+def _depth(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((6, 8), 2000, np.uint16)).save(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("camera", "message"),
+    [
+        ("0 5 4 3", "focal lengths must be in [0.01, 1e+06], got 0 and 5"),
+        ("5 nan 4 3", "focal lengths must be in [0.01, 1e+06], got 5 and nan"),
+        ("5 inf 4 3", "focal lengths must be in [0.01, 1e+06], got 5 and inf"),
+        ("1e-300 5 4 3", "focal lengths must be in [0.01, 1e+06], got 1e-300 and 5"),
+        ("5 5 nan 3", "the principal point must be in [-1e+06, 1e+06], got nan and 3"),
+        ("5 5 4 inf", "the principal point must be in [-1e+06, 1e+06], got 4 and inf"),
+    ],
+)
+def test_numbers_that_are_no_camera(
+    camera: str, message: str, command: Command, tmp_path: Path
+) -> None:
+    folder = _depth(tmp_path / "depth" / "a.png").parent
+    given = ("data", "hha", "--depth", folder, "--output", tmp_path / "hha", "--camera")
+    assert command(*given, *camera.split()) == (2, "", f"fcn: --camera: {message}\n")
+    assert not (tmp_path / "hha").exists()
+
+
+def test_hha_replaces_no_depth_image_and_none_of_another_file(
+    command: Command, tmp_path: Path
+) -> None:
+    file = _depth(tmp_path / "depth" / "room" / "a.png")
+    before, folder = file.read_bytes(), tmp_path / "depth"
+    (tmp_path / "link").symlink_to(folder)
+    camera = ("--camera", "5", "5", "4", "3")
+    for output in (folder, folder / "room" / "..", tmp_path / "link"):
+        code, _, err = command("data", "hha", "--depth", folder, "--output", output, *camera)
+        assert (code, err.count("\n")) == (2, 1)
+        assert "is a depth image; give another folder as --output" in err
+    other = _depth(folder / "room" / "a.tif")
+    code, _, err = command("data", "hha", "--depth", folder, "--output", tmp_path / "hha", *camera)
+    assert code == 2
+    assert f"{other}: its HHA image would replace that of {file}" in err
+    assert file.read_bytes() == before

@@ -14,7 +14,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["NYUD_CAMERA", "Camera", "gravity_direction", "hha_from_depth", "surface_normals"]
+__all__ = [
+    "NYUD_CAMERA",
+    "Camera",
+    "check_camera",
+    "gravity_direction",
+    "hha_from_depth",
+    "surface_normals",
+]
 
 _NORMAL_RADIUS, _GRAVITY_RADIUS = 3, 10  # pixels around each that its plane is fitted to
 _LEAST_POINTS = 6  # of such a plane
@@ -25,6 +32,7 @@ _NEAREST = 100.0  # centimeters; closer disparities would not fit 8 bits
 _ANGLE_SHIFT = 128 - 90  # of degrees, so that walls are in the middle
 _FLOOR_IN_SIGHT = 90.0  # centimeters below the camera that the lowest point must be
 _CAMERA_HEIGHT = 130.0  # centimeters, assumed where no floor is in sight
+_FOCAL_LENGTHS = 0.01, 1e6  # pixels, of any camera
 
 
 class Camera(NamedTuple):
@@ -62,7 +70,7 @@ def hha_from_depth(depth: np.ndarray, camera: Camera) -> np.ndarray:
         measured around a pixel to fit a plane, the angle is a wall's.
 
     Raises:
-        ValueError: if `depth` is no matrix, or a focal length is not positive.
+        ValueError: if `depth` is no matrix, or `check_camera` refuses the camera.
 
     Example:
         A wall two meters away, seen straight on:
@@ -72,8 +80,7 @@ def hha_from_depth(depth: np.ndarray, camera: Camera) -> np.ndarray:
     """
     if depth.ndim != 2:
         raise ValueError(f"depth must have shape (H, W), got {depth.shape}")
-    if not (camera.fx > 0 and camera.fy > 0):
-        raise ValueError(f"focal lengths must be > 0, got {camera.fx:g} and {camera.fy:g}")
+    check_camera(camera)
     known = depth > 0
     hha = np.zeros((*depth.shape, 3), dtype=np.uint8)
     if not known.any():
@@ -92,6 +99,25 @@ def hha_from_depth(depth: np.ndarray, camera: Camera) -> np.ndarray:
     values = np.rint(np.clip(np.stack(channels, axis=2), 0, 255)).astype(np.uint8)
     hha[known] = values[known]
     return hha
+
+
+def check_camera(camera: Camera) -> None:
+    """Refuse numbers that are no camera's.
+
+    Raises:
+        ValueError: if a focal length is not in [0.01, 1e6] pixels, or the principal point is not
+            within 1e6 pixels of the image.
+    """
+    least, most = _FOCAL_LENGTHS
+    if not all(least <= length <= most for length in camera[:2]):
+        raise ValueError(
+            f"focal lengths must be in [{least:g}, {most:g}], got {camera.fx:g} and {camera.fy:g}"
+        )
+    if not all(abs(place) <= most for place in camera[2:]):
+        raise ValueError(
+            f"the principal point must be in [{-most:g}, {most:g}], got {camera.cx:g} and "
+            f"{camera.cy:g}"
+        )
 
 
 def surface_normals(depth: np.ndarray, camera: Camera, radius: int) -> np.ndarray:
