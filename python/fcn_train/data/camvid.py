@@ -68,7 +68,7 @@ class CamVid(SegmentationDataset):
             problems.append(error.problem)
         images, labels = [], []
         for number, line in enumerate(lines, 1):
-            columns = line.split()
+            columns = line.replace("\\", "/").split()
             if len(columns) != 2:
                 message = f"line {number} has {len(columns)} columns; write image and label paths"
                 problems.append(Problem(list_file, message, "line of other columns"))

@@ -143,16 +143,32 @@ def missing(path: Path, role: str) -> Problem:
 
 
 def image_files(folder: Path, *, outside: Path) -> Iterator[Path]:
-    """The image files below a folder, sorted: no hidden ones (as `._x.jpg`), no folders that are
-    named like images, and nothing in `outside`, where that is a folder further down."""
+    """The image files of `files_below`, without those in `outside`, where that is a folder further
+    down."""
     barred = outside.resolve()
     is_below = folder.resolve() in barred.parents
-    for path in sorted(folder.rglob("*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if hidden or not is_image_file(path):
+    for path in files_below(folder):
+        if not is_image_file(path):
             continue
         if not is_below or barred not in (folder.resolve() / path.relative_to(folder)).parents:
             yield path
+
+
+def files_below(folder: Path) -> list[Path]:
+    """The files below a folder, sorted: no hidden ones (as `._x.jpg`), and none in hidden folders.
+    Folders that are links are searched, but those that lead back to a folder around them."""
+    found: list[Path] = []
+    open_folders: list[tuple[Path, tuple[Path, ...]]] = [(folder, (folder.resolve(),))]
+    while open_folders:
+        current, around = open_folders.pop()
+        for path in current.iterdir():
+            if path.name.startswith("."):
+                continue
+            if not path.is_dir():
+                found.append(path)
+            elif (place := path.resolve()) not in around:
+                open_folders.append((path, (*around, place)))
+    return sorted(found)
 
 
 def is_image_file(path: Path, suffixes: tuple[str, ...] = IMAGE_SUFFIXES) -> bool:

@@ -8,6 +8,7 @@ import numpy as np
 
 from fcn_train.data.coding import LabelCoding
 from fcn_train.data.dataset import SegmentationDataset
+from fcn_train.data.images import files_below
 from fcn_train.data.labels import PictureLabels
 from fcn_train.data.problems import Problem
 
@@ -27,7 +28,7 @@ class SplitFolders(SegmentationDataset):
         coding: the published one; values beyond it are refused.
 
     Raises:
-        DataError: with `strict`, if a folder is missing or holds no image.
+        DataError: with `strict`, if a folder is missing or holds no image, or a label has none.
     """
 
     def __init__(
@@ -49,20 +50,18 @@ class SplitFolders(SegmentationDataset):
             if not (folder / split).is_dir()
         ]
         image_suffix, label_suffix = suffixes
-        found = [
-            path
-            for path in sorted((images / split).rglob(f"[!.]*{image_suffix}"))
-            if path.is_file()
-        ]
-        stems = [path.name.removesuffix(image_suffix) for path in found]
+        found = _ending_in(image_suffix, images, split)
+        drawn = _ending_in(label_suffix, labels, split)
+        for place in sorted(drawn.keys() - found.keys()) if not problems else ():
+            message = (
+                f"label has no image {images / place}{image_suffix}; add it or remove the label"
+            )
+            problems.append(Problem(drawn[place], message, "label without an image"))
         super().__init__(
             name,
-            stems,
-            found,
-            [
-                labels / path.relative_to(images).parent / f"{stem}{label_suffix}"
-                for path, stem in zip(found, stems, strict=True)
-            ],
+            [place.name for place in found],
+            list(found.values()),
+            [drawn.get(place, labels / f"{place}{label_suffix}") for place in found],
             class_names=class_names,
             palette=palette,
             source=images / split,
@@ -70,6 +69,17 @@ class SplitFolders(SegmentationDataset):
             problems=problems,
             strict=strict,
         )
+
+
+def _ending_in(suffix: str, folder: Path, split: str) -> dict[Path, Path]:
+    """The files of a split whose names end so, in lower or upper case, by their places below
+    ``folder`` without that ending."""
+    files = files_below(folder / split) if (folder / split).is_dir() else []
+    return {
+        path.relative_to(folder).with_name(path.name[: -len(suffix)]): path
+        for path in files
+        if path.name.lower().endswith(suffix.lower()) and len(path.name) > len(suffix)
+    }
 
 
 def _splits_of(folder: Path) -> str:

@@ -100,11 +100,13 @@ class VocSegmentation(SegmentationDataset):
         lists = folder / "ImageSets" / "Segmentation"
         list_file = find_list(lists, split)
         unread: list[Problem] = []
-        present = file_names(folder / image_folder)
+        # Endings may be in upper case, as cameras write them.
+        present = {_lower_ending(name): name for name in sorted(file_names(folder / image_folder))}
 
         def image_of(image_id: str) -> Path:
             names = [f"{image_id}{suffix}" for suffix in IMAGE_SUFFIXES]
-            return folder / image_folder / next((n for n in names if n in present), names[0])
+            found = next((present[name] for name in names if name in present), names[0])
+            return folder / image_folder / found
 
         ids = read_ids(list_file, unread, image_of)
         problems += [
@@ -134,6 +136,11 @@ def find_voc_folder(root: Path, image_folder: str = "JPEGImages") -> Path:
         if years:
             return years[-1]
     return root
+
+
+def _lower_ending(name: str) -> str:
+    stem, dot, ending = name.rpartition(".")
+    return f"{stem}{dot}{ending.lower()}"
 
 
 def _with_known_lists(problem: Problem, lists: Path) -> Problem:

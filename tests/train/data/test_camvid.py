@@ -73,6 +73,14 @@ def test_published_files_load(shared_data: Path) -> None:
     assert set(np.unique(label)) <= {*range(11), 255}
 
 
+def test_paths_of_another_system_are_found(camvid_root: Path) -> None:
+    published = CamVid(camvid_root, "train")
+    listing = camvid_root / "train.txt"
+    listing.write_bytes(listing.read_bytes().replace(b"/", b"\\").replace(b"\n", b"\r\n"))
+    there = CamVid(camvid_root, "train")
+    assert (there.ids, there[0]) == (published.ids, published[0])
+
+
 @pytest.mark.parametrize("line", ["../x.png trainannot/x.png", "train/a.png ../../x.png"])
 def test_a_list_that_leaves_the_data_set_is_refused(tmp_path: Path, line: str) -> None:
     (tmp_path / "train.txt").write_text(f"{line}\n")

@@ -173,6 +173,18 @@ def test_stray_files_are_no_images(tmp_path: Path) -> None:
     assert found(tmp_path.parent) == everything
 
 
+def test_folders_below_that_are_links_are_searched_but_in_no_circle(tmp_path: Path) -> None:
+    there, root = tmp_path / "there", tmp_path / "root"
+    for folder in (there, root):
+        folder.mkdir()
+    Image.new("RGB", (2, 2)).save(there / "a.png")
+    (there / "around").symlink_to(there)
+    (root / "link").symlink_to(there)
+    (root / "up").symlink_to(tmp_path)
+    found = [path.relative_to(root) for path in image_files(root, outside=tmp_path / "out")]
+    assert found == [Path("link/a.png"), Path("up/there/a.png")]
+
+
 def test_folder_that_is_a_link_is_searched(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     Image.new("RGB", (2, 2)).save(tmp_path / "there" / "a.png")

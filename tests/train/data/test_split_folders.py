@@ -166,3 +166,63 @@ def test_the_program_trains_on_them(
         code, _, err = command("train", *data, *TINY, "--output", run)
         assert code == 0, err
         assert len((run / "per_class.csv").read_text().splitlines()) == classes + 1
+
+
+@pytest.fixture(params=["cityscapes", "ade20k"])
+def split_folders(
+    request: pytest.FixtureRequest, cityscapes_root: Path, tmp_path: Path
+) -> tuple[str, Path, list[Path]]:
+    """A kind, its root, and its images of train."""
+    if request.param == "cityscapes":
+        root = cityscapes_root
+        return "cityscapes", root, sorted((root / "leftImg8bit" / "train").rglob("*.png"))
+    root = tmp_path / "ade20k"
+    for folder, ending in (("images", "jpg"), ("annotations", "png")):
+        (root / folder / "training").mkdir(parents=True)
+        for number in range(3):
+            path = root / folder / "training" / f"ADE_train_0000000{number}.{ending}"
+            Image.new("RGB" if ending == "jpg" else "L", (9, 4), 7).save(path)
+    return "ade20k", root, sorted((root / "images" / "training").iterdir())
+
+
+def test_endings_in_upper_case_are_not_left_out(
+    split_folders: tuple[str, Path, list[Path]],
+) -> None:
+    kind, root, images = split_folders
+    before = open_dataset(kind, root, "train")
+    problems = check_dataset(before)
+    images[0].rename(images[0].with_suffix(images[0].suffix.upper()))
+    label = before.label_path(1)
+    label.rename(label.with_suffix(".PNG"))
+    after = open_dataset(kind, root, "train")
+    assert after.ids == before.ids
+    assert check_dataset(after) == problems
+
+
+def test_folders_that_are_links_are_searched_and_hidden_ones_are_not(
+    split_folders: tuple[str, Path, list[Path]], tmp_path: Path
+) -> None:
+    kind, root, images = split_folders
+    before = open_dataset(kind, root, "train")
+    problems = check_dataset(before)
+    for number, path in enumerate([images[0].parent, before.label_path(0).parent]):
+        elsewhere = tmp_path / f"elsewhere-{number}"
+        path.rename(elsewhere)
+        path.symlink_to(elsewhere)
+    (elsewhere / "back").symlink_to(elsewhere)
+    thumbnails = images[0].parent / ".thumbnails"
+    thumbnails.mkdir()
+    shutil.copy(images[1], thumbnails / f"t{images[1].name}")
+    after = open_dataset(kind, root, "train")
+    assert after.ids == before.ids
+    assert check_dataset(after) == problems
+
+
+def test_labels_without_an_image_are_named(split_folders: tuple[str, Path, list[Path]]) -> None:
+    kind, root, images = split_folders
+    label = open_dataset(kind, root, "train").label_path(1)
+    images[1].unlink()
+    with pytest.raises(DataError, match=f"{label}: label has no image {images[1]}; add it"):
+        open_dataset(kind, root, "train")
+    dataset = open_dataset(kind, root, "train", strict=False)
+    assert [problem.kind for problem in dataset.problems] == ["label without an image"]

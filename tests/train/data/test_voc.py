@@ -107,6 +107,19 @@ def test_folders_suffix_and_endings_may_be_others(voc_root: Path) -> None:
         assert [dataset[index].label.shape for index in range(2)] == [(7, 9), (8, 12)]
 
 
+@pytest.mark.parametrize("ending", [".JPG", ".Jpeg", ".PNG"])
+def test_endings_of_images_may_be_in_upper_case(voc_root: Path, ending: str) -> None:
+    image = voc_root / "JPEGImages" / "b.jpg"
+    with Image.open(image) as picture:
+        picture.save(image.with_suffix(ending))
+    image.unlink()
+    for split in ("train", str(voc_root / "mine.txt")):
+        (voc_root / "mine.txt").write_text(f"a\nb{ending} -1\n")
+        dataset = VocSegmentation(voc_root, split)
+        assert dataset.image_path(dataset.ids.index("b")).name == f"b{ending}"
+        assert dataset[dataset.ids.index("b")].label.size > 0
+
+
 def test_a_name_with_a_space_is_not_cut(voc_root: Path) -> None:
     for folder, ending in (("JPEGImages", "jpg"), ("SegmentationClass", "png")):
         shutil.copy(voc_root / folder / f"b.{ending}", voc_root / folder / f"a 2.{ending}")
