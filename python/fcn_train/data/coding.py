@@ -18,7 +18,7 @@ IGNORE_INDEX = 255
 """Label of pixels that belong to no class (void): never trained on, never scored."""
 
 VOID = "void"
-_PAIR = re.compile(r"(\d{1,3})(?:-(\d{1,3}))?=(\d{1,3}|void)")
+_PAIR = re.compile(r"(\d{1,3})(?: *- *(\d{1,3}))? *= *(\d{1,3}|void)", re.ASCII)
 _COLOR = re.compile(r"(\d{1,3})[ ,]+(\d{1,3})[ ,]+(\d{1,3})|#([0-9a-fA-F]{6})")
 
 Color = tuple[int, int, int]
@@ -151,7 +151,7 @@ def parse_label_map(text: str) -> tuple[tuple[int, int], ...]:
         ValueError: if the text is of another form.
     """
     pairs: list[tuple[int, int]] = []
-    for part in text.replace(" ", "").split(","):
+    for part in map(str.strip, text.split(",")):
         match = _PAIR.fullmatch(part)
         if match is None:
             raise ValueError(

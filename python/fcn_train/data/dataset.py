@@ -22,7 +22,7 @@ from fcn_train.data.depth import Channels, read_depth
 from fcn_train.data.example import Example
 from fcn_train.data.images import image_size, read_image, read_oriented
 from fcn_train.data.label_sets import LabelSet
-from fcn_train.data.labels import LabelReader, PictureLabels
+from fcn_train.data.labels import LABEL_SUFFIXES, LabelReader, PictureLabels
 from fcn_train.data.problems import DataError, Problem, is_plain, other_size
 
 T = TypeVar("T")
@@ -71,7 +71,8 @@ class SegmentationDataset:
             `class_names`, is said of the first; `only` gives the data set with another alone.
 
     Raises:
-        DataError: with `strict`, on the first of `problems`, an empty list, or a repeated id.
+        DataError: with `strict`, on the first of `problems`, an empty list, a repeated id, or one
+            file for an image and its label.
         ValueError: if names of classes are no plain text or occur twice, or the coding names a
             class that is not there.
     """
@@ -116,6 +117,7 @@ class SegmentationDataset:
         if not self.problems and not self.ids:
             self.problems.append(Problem(source, "names no image; give another list or folder"))
         self.problems += _bad_names(self.ids, source)
+        self.problems += self._doubled()
         if strict and self.problems:
             raise DataError(self.problems[0])
 
@@ -237,6 +239,18 @@ class SegmentationDataset:
 
     def _read_hha(self, index: int) -> np.ndarray:
         return read_image(self._hhas[index], role="HHA image")
+
+    def _doubled(self) -> list[Problem]:
+        """The first file that is given for two things, as where two folders are one."""
+        for index in range(len(self)):
+            known: dict[Path, str] = {}
+            for role, path in self.files(index):
+                other = known.setdefault(path, role)
+                # Two sets may read one label; a file that is no picture holds many.
+                if other != role and path.suffix.lower() in LABEL_SUFFIXES:
+                    message = f"is given as {other} and as {role}; give a file for each"
+                    return [Problem(path, message, "file of two meanings")]
+        return []
 
     def _turn_problems(self, index: int, image: np.ndarray, orientation: int) -> list[Problem]:
         height, width = image.shape[:2]

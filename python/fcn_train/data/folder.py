@@ -47,9 +47,9 @@ class FolderSegmentation(SegmentationDataset):
         DataError: with `strict`, if a folder or list is missing, empty, repeats an image or names
             one outside the data set, or if without a list a label has no image; always, if the
             classes are neither counted nor named, or `classes.txt` disagrees with `num_classes`.
-        ValueError: if a label folder is named twice, `num_classes` is not in 1..255 or differs from
-            the number of `class_names`, names are no plain text, or the coding does not fit the
-            classes.
+        ValueError: if one of several label folders has no name or is named twice, `num_classes` is
+            not in 1..255 or differs from the number of `class_names`, names are no plain text, or
+            the coding does not fit the classes.
     """
 
     def __init__(
@@ -71,10 +71,7 @@ class FolderSegmentation(SegmentationDataset):
         strict: bool = True,
     ) -> None:
         root = Path(root)
-        label_folder, *more_folders = label_folder.split(",")
-        for name in more_folders:
-            if [label_folder, *more_folders].count(name) > 1:
-                raise ValueError(f"label-folder must name different folders, got {name} twice")
+        label_folder, *more_folders = _label_folders(label_folder)
         names = _class_names(root, num_classes, class_names)
         list_file, folder_of = _locate(root, split, image_folder)
         image_dir, label_dir = folder_of(image_folder), folder_of(label_folder)
@@ -134,6 +131,17 @@ class FolderSegmentation(SegmentationDataset):
             problems=problems,
             strict=strict,
         )
+
+
+def _label_folders(text: str) -> list[str]:
+    """The folders of `labels,parts`."""
+    names = [name.strip() for name in text.split(",")]
+    if len(names) > 1 and not all(names):
+        raise ValueError(f"label-folder must be folders with commas between them, got {text!r}")
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"label-folder must name different folders, got {name} twice")
+    return names
 
 
 def _further_labels(name: str, listing: Path, paths: Sequence[Path]) -> LabelSet:

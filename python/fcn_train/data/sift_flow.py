@@ -76,7 +76,7 @@ class SiftFlow(SegmentationDataset):
         label_folder: str = "SemanticLabels",
         strict: bool = True,
     ) -> None:
-        label_folders = (label_folder or "SemanticLabels").split(",")
+        label_folders = [name.strip() for name in (label_folder or "SemanticLabels").split(",")]
         for name in label_folders:
             if name not in _LABELS or label_folders.count(name) > 1:
                 message = f"holds no labels of SIFT Flow; give {', '.join(_LABELS)} or both"

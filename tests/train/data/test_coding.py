@@ -17,6 +17,7 @@ from fcn_train.data import DataError, LabelCoding, parse_label_map, read_label_c
     [
         ("0=0,255=1", ((0, 0), (255, 1))),
         (" 3 = 1 ", ((3, 1),)),
+        ("1 - 2 = 0 , 3=void", ((1, 0), (2, 0), (3, 255))),
         ("1-3=0,4=void", ((1, 0), (2, 0), (3, 0), (4, 255))),
         ("9=255", ((9, 255),)),
     ],
@@ -26,7 +27,21 @@ def test_label_map_is_read(text: str, pairs: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["0", "0=", "=1", "a=1", "0=0;1=1", "0=0,", "-1=0", "3-1=0", "1=x"]
+    "text",
+    [
+        "0",
+        "0=",
+        "=1",
+        "a=1",
+        "0=0;1=1",
+        "0=0,",
+        "-1=0",
+        "3-1=0",
+        "1=x",
+        "1 2=0",
+        "1=1 2",
+        "0=0 1=1",
+    ],
 )
 def test_label_map_of_another_form_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="label-map must"):

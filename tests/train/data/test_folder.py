@@ -146,6 +146,30 @@ def test_images_and_labels_may_share_a_folder(tmp_path: Path) -> None:
     assert dataset.name == tmp_path.name
 
 
+@pytest.mark.parametrize(
+    ("options", "first", "second"),
+    [
+        ({"image_folder": "labels"}, "image", "label"),
+        ({"image_folder": "labels", "label_folder": "./labels"}, "image", "label"),
+        ({"channels": "color-hha", "hha_folder": "images"}, "image", "HHA image"),
+        ({"channels": "color-depth", "depth_folder": "labels"}, "label", "depth image"),
+    ],
+)
+def test_one_file_is_not_two_things(
+    tmp_path: Path, options: dict[str, Any], first: str, second: str
+) -> None:
+    add_pair(tmp_path / "images", tmp_path / "labels", "x", "png")
+    with pytest.raises(DataError, match=f"x.png: is given as {first} and as {second}; give a fil"):
+        FolderSegmentation(tmp_path, num_classes=2, **options)
+
+
+@pytest.mark.parametrize("folders", ["labels,", ",", "labels,,parts", " ,labels"])
+def test_several_folders_of_labels_have_names(root: Path, folders: str) -> None:
+    message = f"label-folder must be folders with commas between them, got {folders!r}"
+    with pytest.raises(ValueError, match=message):
+        FolderSegmentation(root, num_classes=2, label_folder=folders)
+
+
 def test_lists_may_name_sub_folders(tmp_path: Path) -> None:
     add_pair(tmp_path / "images" / "city", tmp_path / "labels" / "city", "a", "png")
     add_pair(tmp_path / "images", tmp_path / "labels", "a")
