@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -72,8 +73,8 @@ def read_oriented(
             "per channel; save it with 8 bits per channel"
         )
         raise DataError(Problem(path, message, f"{role} of more than 8 bits per channel"))
-    orientation = decoded.orientation
-    with enough_memory(path, role):
+    with _without_warnings(), enough_memory(path, role):
+        orientation = decoded.orientation
         if upright:
             picture = ImageOps.exif_transpose(picture)
         return np.array(picture.convert("RGB")), orientation
@@ -100,7 +101,7 @@ def decode(path: Path, role: str, data: bytes | None = None) -> Decoded:
     if data is None and not path.is_file():
         raise DataError(missing(path, role))
     try:
-        with path.open("rb") if data is None else io.BytesIO(data) as stream:
+        with _without_warnings(), path.open("rb") if data is None else io.BytesIO(data) as stream:
             picture: Any = Image.open(stream, formats=_formats())
             coding, frames = _coding(picture), getattr(picture, "n_frames", 1)
             picture.load()
@@ -122,11 +123,20 @@ def image_size(path: Path) -> tuple[int, int]:
         DataError: if the file is missing or is no picture.
     """
     try:
-        with Image.open(path, formats=_formats()) as picture:
+        with _without_warnings(), Image.open(path, formats=_formats()) as picture:
             return picture.height, picture.width
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         message = f"image cannot be decoded ({reason(error)}); replace the file"
         raise DataError(Problem(path, message, "image that cannot be decoded")) from error
+
+
+@contextlib.contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Has Pillow say nothing of files that it reads all the same: a palette with transparency, EXIF
+    that is damaged, a picture that is merely large."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 @functools.cache

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from fcn_train.data import DataError
-from fcn_train.data.images import image_files, read_image, read_oriented
+from fcn_train.data.images import image_files, image_size, read_image, read_oriented
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK", "1"])
@@ -57,6 +57,24 @@ def test_picture_beyond_pillows_limit_is_refused(
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40_000)
     with pytest.raises(DataError, match=r"bomb\.png: image has too many pixels"):
         read_image(path)
+
+
+def test_what_pillow_reads_all_the_same_is_no_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Every warning is an error here; to users it is two lines on standard error for each image.
+    picture = Image.new("RGB", (30, 20), (51, 102, 204))
+    palette, exif, large = (tmp_path / name for name in ("p.png", "exif.jpg", "large.png"))
+    picture.convert("P").save(palette, transparency=bytes(range(256)))
+    picture.save(exif, exif=b"Exif\0\0II*\0\xff\xff\0\0")
+    picture.save(large)
+    expected = np.asarray(picture)
+    assert np.array_equal(read_image(palette), expected)
+    for upright in (False, True):
+        assert np.abs(read_image(exif, upright=upright).astype(int) - expected).max() < 9
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 400)
+    assert np.array_equal(read_image(large), expected)
+    assert image_size(large) == (20, 30)
 
 
 def test_pillows_limit_is_left_in_force() -> None:
