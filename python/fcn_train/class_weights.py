@@ -85,7 +85,7 @@ def counting(
 def weights_from_file(path: Path, num_classes: int) -> np.ndarray:
     """One number per class: a JSON list, or text separated by white space or commas."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
         values = parse_json(text) if path.suffix == ".json" else text.replace(",", " ").split()
         weights = np.array(values, dtype=np.float64)
     except OSError as error:

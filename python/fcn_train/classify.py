@@ -131,7 +131,7 @@ def class_names(options: ClassifyOptions, count: int) -> list[str]:
         if not path.is_file():
             return [f"class {number}" for number in range(count)]
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not UTF-8"
         raise UsageError(f"{path}: class names cannot be read ({reason})") from None

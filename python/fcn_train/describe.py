@@ -17,7 +17,7 @@ from fcn_train.console import Console
 from fcn_train.describe_options import DescribeOptions
 from fcn_train.errors import UsageError
 from fcn_train.field_pictures import draw_fields
-from fcn_train.files import write_text
+from fcn_train.files import make_folder, write_text
 from fcn_train.model_options import ModelName
 from fcn_train.options import refuse_seed
 from fcn_train.report import to_json
@@ -85,6 +85,7 @@ def describe(options: DescribeOptions, console: Console | None = None) -> dict[s
     console.line(text_table(COLUMNS, [[shown(r[c]) for c in COLUMNS] for r in rows]))
     if options.output is not None:
         values = {"model": options.model, "height": size[0], "width": size[1], "layers": rows}
+        make_folder(options.output.parent)
         write_text(options.output, to_json(values))
     if options.picture is not None:
         draw_fields(options.picture, options.model, size, layers, measured)
@@ -102,6 +103,8 @@ def check(options: DescribeOptions) -> None:
     for name, path in (("--output", options.output), ("--picture", options.picture)):
         if path is not None:
             refuse_file_of_run(path, name)
+    if options.picture is not None and options.picture.suffix.lower() != ".png":
+        raise UsageError(f"--picture must end in .png, got {options.picture}")
     if options.layer and not options.measure:
         raise UsageError("--layer says what is measured; leave out --no-measure")
 
@@ -110,7 +113,7 @@ def network(options: DescribeOptions, *, real: bool) -> nn.Module:
     """The network; one given by name has no memory for its weights unless it is ``real``.
 
     Raises:
-        UsageError: there is none, or it cannot be made.
+        UsageError: there is none, it cannot be made, or an option has no effect on it.
     """
     name = options.model
     if name in get_args(ModelName):
@@ -121,9 +124,13 @@ def network(options: DescribeOptions, *, real: bool) -> nn.Module:
                 )
         except ValueError as error:
             raise UsageError(f"--{error}") from None
-    if Path(name).is_dir():
-        return load_run(Path(name)).model
-    return imported(name)
+    net = load_run(Path(name)).model if Path(name).is_dir() else imported(name)
+    for option in ("width", "padding", "classes"):
+        if getattr(options, option) != getattr(DescribeOptions(name), option):
+            raise UsageError(
+                f"--{option} is of networks given by name, not of {name}; leave it out"
+            )
+    return net
 
 
 def imported(name: str) -> nn.Module:
@@ -143,7 +150,7 @@ def imported(name: str) -> nn.Module:
         for part in attribute.split("."):
             found = getattr(found, part)
         made = found if isinstance(found, nn.Module) else found()
-    except Exception as error:  # the user's code may raise anything
+    except (Exception, SystemExit) as error:  # the user's code may raise anything, or be a program
         raise UsageError(f"{name}: gives no network ({type(error).__name__}: {error})") from error
     finally:
         sys.path.remove("")

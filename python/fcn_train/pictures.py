@@ -5,7 +5,10 @@ Each function writes one PNG. Matplotlib is imported when the first is called.
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
+import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -209,12 +212,28 @@ def labels(names: Sequence[str]) -> list[str]:
 
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure of that size in inches, without a display."""
+    if "matplotlib" not in sys.modules:
+        _import_matplotlib()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
+
+
+def _import_matplotlib() -> None:
+    """Import it, though the environment may name a display that it does not know: none is used
+    here, and a long training must not end without its report."""
+    backend = os.environ.pop("MPLBACKEND", None)
+    try:
+        import matplotlib
+    finally:
+        if backend is not None:
+            os.environ["MPLBACKEND"] = backend
+    if backend:
+        with contextlib.suppress(ValueError):
+            matplotlib.rcParams["backend"] = backend
 
 
 def label_axes(axes: Axes, title: str, x: str, y: str) -> None:

@@ -70,7 +70,8 @@ class Views:
         except ValueError:
             scales = (math.nan,)
         least, most = SCALES
-        if not all(least <= scale <= most for scale in scales) or len(set(scales)) < len(scales):
+        once = len(set(scales)) == len(scales) and self._parts().count(FLIP) <= 1
+        if not once or not all(least <= scale <= most for scale in scales):
             raise UsageError(
                 "--tta must be none, or flip and different factors from 1/16 to 16 with commas "
                 f"between, such as flip,0.75,1,1.25, got {self.tta!r}"

@@ -53,6 +53,16 @@ def test_names_the_most_probable_classes(folder: Path, command: Command) -> None
     assert [name for _, name in guessed(out)] == names[:1]
 
 
+def test_names_after_a_byte_order_mark(folder: Path, tmp_path: Path, command: Command) -> None:
+    names = tmp_path / "names.txt"
+    words = (folder / "synset_words.txt").read_text()
+    names.write_text(words.replace("\n", "\r\n"), encoding="utf-8-sig", newline="")
+    given = ("--weights", folder / "net.safetensors", "--names", names)
+    code, out, _ = command("classify", folder / "sky.png", *given)
+    assert code == 0
+    assert [name for _, name in guessed(out)] == ["rain", "snow", "sun, sunshine"]
+
+
 def test_classes_without_names_have_numbers(folder: Path, tmp_path: Path, command: Command) -> None:
     weights = tmp_path / "net.safetensors"
     weights.write_bytes((folder / "net.safetensors").read_bytes())

@@ -32,6 +32,10 @@ class Nets:
         return nn.Sequential(nn.Flatten(), nn.Linear(30, 2))
 
 
+def program():
+    raise SystemExit(3)
+
+
 nothing = nn.Identity()
 number = int
 """
@@ -111,6 +115,11 @@ def test_a_module_of_ones_own(command: Command, own: str) -> None:
         (("fcn8s", "--width", "1e30"), "--width must be <= 65536, got 1e+30"),
         (("fcn8s", "--width", "0"), "--width must be finite and > 0, got 0.0"),
         (("fcn8s", "--layer", "fc7", "--no-measure"), "--layer says what is measured"),
+        (("fcn8s", "--picture", "fields.pdf"), "--picture must end in .png, got fields.pdf"),
+        (("OWN:program",), "OWN:program: gives no network (SystemExit: 3)"),
+        (("OWN:net", "--width", "0.5"), "--width is of networks given by name, not of OWN:net"),
+        (("OWN:net", "--classes", "3"), "--classes is of networks given by name, not of OWN:net"),
+        (("OWN:net", "--padding", "same"), "--padding is of networks given by name, not of OWN:n"),
     ],
 )
 def test_mistakes(command: Command, own: str, arguments: tuple[str, ...], message: str) -> None:
@@ -118,6 +127,14 @@ def test_mistakes(command: Command, own: str, arguments: tuple[str, ...], messag
     assert code == 2
     assert err.count("\n") == 1
     assert message.replace("OWN", own) in err
+
+
+def test_files_go_into_folders_that_are_made(command: Command, own: str, in_folder: Path) -> None:
+    picture, numbers = in_folder / "a" / "fields.png", in_folder / "b" / "fields.json"
+    given = ("describe", f"{own}:net", "--size", "20", "30", "--no-measure")
+    assert command(*given, "--picture", picture, "--output", numbers)[0] == 0
+    assert picture.stat().st_size > 0
+    assert json.loads(numbers.read_text())["width"] == 30
 
 
 def test_what_is_measured_and_on_which_size() -> None:

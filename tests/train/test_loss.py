@@ -110,6 +110,13 @@ def test_weights_from_json(tmp_path: Path) -> None:
     np.testing.assert_array_equal(weights_from_file(path, 3), [1, 0.5, 2])
 
 
+@pytest.mark.parametrize(("name", "text"), [("w.json", "[1, 0.5, 2]"), ("w.txt", "1,0.5\n2")])
+def test_weights_after_a_byte_order_mark(name: str, text: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8-sig")
+    np.testing.assert_array_equal(weights_from_file(path, 3), [1, 0.5, 2])
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

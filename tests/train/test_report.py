@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -266,3 +269,15 @@ def test_several_sets_of_labels_in_one_report(tmp_path: Path) -> None:
     text = summary({"things": scores, "parts": scores})
     assert text.startswith("things: mean IU 0.7346")
     assert "; parts: mean IU 0.7346" in text
+
+
+@pytest.mark.parametrize("backend", ["nope", "qt4agg", "module://nowhere"])
+def test_pictures_need_no_display_that_matplotlib_knows(backend: str, tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from fcn_train.pictures import *; "
+        "save_figure(new_figure(1, 1), Path(sys.argv[1]))"
+    )
+    path = tmp_path / "empty.png"
+    environment = {**os.environ, "MPLBACKEND": backend}
+    subprocess.run([sys.executable, "-c", code, path], check=True, env=environment)
+    assert path.stat().st_size > 0

@@ -47,7 +47,7 @@ def test_default_keeps_within_a_containers_quota(monkeypatch: pytest.MonkeyPatch
     assert torch.get_num_threads() == 4
 
 
-@pytest.mark.parametrize("name", ["abacus", "cpu:x", "meta", "cuda:99", ""])
+@pytest.mark.parametrize("name", ["abacus", "cpu:x", "cpu:0", "cpu:7", "meta", "cuda:99", ""])
 def test_devices_that_are_none(name: str) -> None:
     with pytest.raises(UsageError, match="--device"):
         resolve_device(name)

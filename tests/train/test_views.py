@@ -129,6 +129,7 @@ class OneOf(torch.nn.Module):
         (("--tta", "0"), "--tta must be none, or flip and different factors from 1/16 to 16"),
         (("--tta", "1,1.0"), "different factors"),
         (("--tta", "flip,nan"), "--tta must be"),
+        (("--tta", "flip,flip"), "--tta must be"),
         (("--tile", "8", "--overlap", "8"), "--overlap must be in [0, --tile = 8), got 8"),
     ],
 )
