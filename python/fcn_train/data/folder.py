@@ -12,7 +12,7 @@ from fcn_train.data.classes import CLASSES_FILE, check_class_names, read_class_n
 from fcn_train.data.coding import LabelCoding
 from fcn_train.data.dataset import Exif, SegmentationDataset
 from fcn_train.data.depth import Channels
-from fcn_train.data.images import IMAGE_SUFFIXES, is_image_file
+from fcn_train.data.images import IMAGE_SUFFIXES, files_below, is_image_file
 from fcn_train.data.label_sets import LabelSet
 from fcn_train.data.labels import LABEL_SUFFIXES, PictureLabels
 from fcn_train.data.lists import outside, read_lines, without_suffix
@@ -45,8 +45,9 @@ class FolderSegmentation(SegmentationDataset):
 
     Raises:
         DataError: with `strict`, if a folder or list is missing, empty, repeats an image or names
-            one outside the data set, or if without a list a label has no image; always, if the
-            classes are neither counted nor named, or `classes.txt` disagrees with `num_classes`.
+            one outside the data set, or if without a list a label has no image or images lie in
+            folders further down; always, if the classes are neither counted nor named, or
+            `classes.txt` disagrees with `num_classes`.
         ValueError: if one of several label folders has no name or is named twice, `num_classes` is
             not in 1..255 or differs from the number of `class_names`, names are no plain text, or
             the coding does not fit the classes.
@@ -91,6 +92,8 @@ class FolderSegmentation(SegmentationDataset):
             ids = list(_listed(lines, list_file, image_dir, image_folder, problems))
         else:
             ids = sorted(images.here())
+            if image_dir.resolve() != root.resolve():
+                problems += _left_out(image_dir)
             if not problems:
                 for stem in sorted(labels.here().keys() - images.here().keys()):
                     message = (
@@ -131,6 +134,20 @@ class FolderSegmentation(SegmentationDataset):
             problems=problems,
             strict=strict,
         )
+
+
+def _left_out(image_dir: Path) -> list[Problem]:
+    """The folders of images below that of a split without a list, which takes those right in it."""
+    below = sorted(path for path in image_dir.glob("[!.]*") if path.is_dir())
+    message = (
+        f"holds images that are not right in {image_dir}; name images in a list (city/street), "
+        "give a folder of each split, or move them"
+    )
+    return [
+        Problem(folder, message, "folder of images that is left out")
+        for folder in below
+        if any(map(is_image_file, files_below(folder)))
+    ]
 
 
 def _label_folders(text: str) -> list[str]:

@@ -163,6 +163,21 @@ def test_one_file_is_not_two_things(
         FolderSegmentation(tmp_path, num_classes=2, **options)
 
 
+@pytest.mark.parametrize(("split", "place"), [("", "city"), ("", "a/b"), ("train", "train/city")])
+def test_images_further_down_are_not_left_out_without_a_word(
+    tmp_path: Path, split: str, place: str
+) -> None:
+    add_pair(tmp_path / "images" / split, tmp_path / "labels" / split, "x")
+    assert FolderSegmentation(tmp_path, split, num_classes=2).ids == ["x"]
+    add_pair(tmp_path / "images" / place, tmp_path / "labels" / place, "y")
+    with pytest.raises(DataError, match=r"holds images that are not right in .*; name images in a"):
+        FolderSegmentation(tmp_path, split, num_classes=2)
+    dataset = FolderSegmentation(tmp_path, split, num_classes=2, strict=False)
+    assert [problem.kind for problem in dataset.problems] == ["folder of images that is left out"]
+    (tmp_path / "some.txt").write_text(f"{split}/x\n{place}/y\n".lstrip("/"))
+    assert len(FolderSegmentation(tmp_path, "some", num_classes=2)) == 2
+
+
 @pytest.mark.parametrize("folders", ["labels,", ",", "labels,,parts", " ,labels"])
 def test_several_folders_of_labels_have_names(root: Path, folders: str) -> None:
     message = f"label-folder must be folders with commas between them, got {folders!r}"
