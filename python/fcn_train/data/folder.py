@@ -12,11 +12,12 @@ from fcn_train.data.classes import CLASSES_FILE, check_class_names, read_class_n
 from fcn_train.data.coding import LabelCoding
 from fcn_train.data.dataset import Exif, SegmentationDataset
 from fcn_train.data.depth import Channels
-from fcn_train.data.images import IMAGE_SUFFIXES, files_below, is_image_file
+from fcn_train.data.images import IMAGE_SUFFIXES
 from fcn_train.data.label_sets import LabelSet
 from fcn_train.data.labels import LABEL_SUFFIXES, PictureLabels
 from fcn_train.data.lists import outside, read_lines, without_suffix
 from fcn_train.data.problems import DataError, Problem
+from fcn_train.data.stems import Stems, left_out, split_suffix
 
 
 class FolderSegmentation(SegmentationDataset):
@@ -77,9 +78,9 @@ class FolderSegmentation(SegmentationDataset):
         list_file, folder_of = _locate(root, split, image_folder)
         image_dir, label_dir = folder_of(image_folder), folder_of(label_folder)
         problems: list[Problem] = []
-        stem_suffix, endings = _split_suffix(label_suffix)
-        images = _Stems(image_dir, "images", IMAGE_SUFFIXES, "", IMAGE_SUFFIXES, problems)
-        labels = _Stems(label_dir, "labels", LABEL_SUFFIXES, stem_suffix, endings, problems)
+        stem_suffix, endings = split_suffix(label_suffix)
+        images = Stems(image_dir, "images", IMAGE_SUFFIXES, "", IMAGE_SUFFIXES, problems)
+        labels = Stems(label_dir, "labels", LABEL_SUFFIXES, stem_suffix, endings, problems)
         if label_suffix and image_dir.resolve() == label_dir.resolve():
             images.leave_out(labels)
         if list_file is not None:
@@ -93,7 +94,7 @@ class FolderSegmentation(SegmentationDataset):
         else:
             ids = sorted(images.here())
             if image_dir.resolve() != root.resolve():
-                problems += _left_out(image_dir)
+                problems += left_out(image_dir)
             if not problems:
                 for stem in sorted(labels.here().keys() - images.here().keys()):
                     message = (
@@ -113,7 +114,7 @@ class FolderSegmentation(SegmentationDataset):
 
         more_labels = []
         for name in more_folders:
-            files = _Stems(folder_of(name), "labels", LABEL_SUFFIXES, "", LABEL_SUFFIXES, problems)
+            files = Stems(folder_of(name), "labels", LABEL_SUFFIXES, "", LABEL_SUFFIXES, problems)
             paths = [files.find(image_id, ".png") for image_id in ids]
             more_labels.append(_further_labels(name, root / f"classes-{name}.txt", paths))
         super().__init__(
@@ -134,20 +135,6 @@ class FolderSegmentation(SegmentationDataset):
             problems=problems,
             strict=strict,
         )
-
-
-def _left_out(image_dir: Path) -> list[Problem]:
-    """The folders of images below that of a split without a list, which takes those right in it."""
-    below = sorted(path for path in image_dir.glob("[!.]*") if path.is_dir())
-    message = (
-        f"holds images that are not right in {image_dir}; name images in a list (city/street), "
-        "give a folder of each split, or move them"
-    )
-    return [
-        Problem(folder, message, "folder of images that is left out")
-        for folder in below
-        if any(map(is_image_file, files_below(folder)))
-    ]
 
 
 def _label_folders(text: str) -> list[str]:
@@ -235,79 +222,3 @@ def _listed(
         if path.is_relative_to(image_folder) and not (image_dir / path.parent).is_dir():
             path = path.relative_to(image_folder)
         yield str(path)
-
-
-def _split_suffix(label_suffix: str) -> tuple[str, tuple[str, ...]]:
-    """`_mask.png` as `_mask` and the ending .png; without an ending, all there are."""
-    stem, dot, ending = label_suffix.rpartition(".")
-    if not dot:
-        return label_suffix, LABEL_SUFFIXES
-    return stem, (f".{ending.lower()}",)
-
-
-class _Stems:
-    """The pictures of a folder and, where asked for, of its sub-folders by stem.
-
-    A missing folder, and stems that occur twice in one, go into `problems`.
-    """
-
-    def __init__(
-        self,
-        folder: Path,
-        role: str,
-        suffixes: tuple[str, ...],
-        stem_suffix: str,
-        endings: tuple[str, ...],
-        problems: list[Problem],
-    ) -> None:
-        self._folder = folder
-        self._stem_suffix = stem_suffix
-        self._endings = endings
-        self._suffixes = tuple({*suffixes, *endings})
-        self._problems = problems
-        self._left_out: _Stems | None = None
-        self._found: dict[str, dict[str, Path]] = {}
-        if not folder.is_dir():
-            message = f"folder of {role} is missing; create it or name another"
-            problems.append(Problem(folder, message))
-
-    def leave_out(self, others: _Stems) -> None:
-        """Take none of the files that `others` take."""
-        self._left_out = others
-        self._found.clear()
-
-    def here(self) -> dict[str, Path]:
-        """Those of the folder itself."""
-        return self._of(".")
-
-    def find(self, image_id: str, default: str) -> Path:
-        """The file of an id, which may name a sub-folder; with the ending `default` if none is."""
-        path = PurePosixPath(image_id)
-        found = self._of(str(path.parent)).get(path.name)
-        ending = self._endings[0] if len(self._endings) == 1 else default
-        return found or self._folder / f"{image_id}{self._stem_suffix}{ending}"
-
-    def _of(self, sub_folder: str) -> dict[str, Path]:
-        if sub_folder in self._found:
-            return self._found[sub_folder]
-        folder = self._folder / sub_folder
-        files: dict[str, Path] = {}
-        others = set(self._left_out._of(sub_folder).values()) if self._left_out else set()
-        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-            if not self._takes(path) or path in others:
-                continue
-            stem = path.stem.removesuffix(self._stem_suffix)
-            if stem in files:
-                message = f"has the same stem as {files[stem].name}; keep one of the two"
-                self._problems.append(Problem(path, message, "files of one stem"))
-                continue
-            files[stem] = path
-        self._found[sub_folder] = files
-        return files
-
-    def _takes(self, path: Path) -> bool:
-        return (
-            path.suffix.lower() in self._endings
-            and path.stem.endswith(self._stem_suffix)
-            and is_image_file(path, self._suffixes)
-        )
