@@ -3,9 +3,6 @@
 // anonymous namespace).
 #pragma once
 
-#include <algorithm>
-#include <limits>
-
 #include "sigmoid_sums/cpu/pixel.h"
 #include "sigmoid_sums/cpu/rows.h"
 #include "sigmoid_sums/cpu/targets.h"
@@ -110,9 +107,13 @@ struct Strip {
                               load_register(below + column + i * kStep));
     };
     const auto far = bits_of(kLargestLogit), near = bits_of(kNearLogit);
+    const auto all_are = [&](Logits kind) {
+      for (int64_t i = 0; i < registers; ++i) {
+        found[i] = kind;
+      }
+    };
     if (!progress) {
-      std::fill(found, found + registers, Logits::kAny);
-      return;
+      return all_are(Logits::kAny);
     }
     integers_t largest = {};
     for (int64_t i = 0; i < registers; ++i) {
@@ -120,8 +121,7 @@ struct Strip {
       largest = one > largest ? one : largest;
     }
     if (!any_lane(largest >= near)) {
-      std::fill(found, found + registers, Logits::kNear);
-      return;
+      return all_are(Logits::kNear);
     }
     for (int64_t i = 0; i < registers; ++i) {
       const integers_t one = magnitude(i);
@@ -134,7 +134,7 @@ struct Strip {
   // The bits of the larger of |a| and |b|, which are ordered as these are, NaN above all numbers.
   static integers_t larger_magnitude(const lanes_t& a, const lanes_t& b) {
     using one = typename IntegersOf<accumulate_t>::one;
-    constexpr one kAllButSign = std::numeric_limits<one>::max();
+    constexpr auto kAllButSign = static_cast<one>(sizeof(one) == 8 ? INT64_MAX : INT32_MAX);
     const integers_t of_a = (integers_t)a & kAllButSign, of_b = (integers_t)b & kAllButSign;
     return of_a > of_b ? of_a : of_b;
   }
