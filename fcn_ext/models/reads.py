@@ -135,8 +135,11 @@ def _resized(size: int, new: int, align_corners: bool, scale: float | None, near
 
     def reads(cells: np.ndarray, size: int) -> np.ndarray:
         if nearest:
-            places = np.floor(cells / float(ratio))
-            return np.minimum(places, size - 1).astype(np.int64)[:, None]
+            # In float32 whatever the map's dtype, as torch does: where a cell lies on the border of
+            # two, rounding decides.
+            step = np.float32(size) / np.float32(new) if scale is None else np.float32(1 / scale)
+            places = np.floor(cells.astype(np.float32) * step)
+            return np.asarray(np.minimum(places, size - 1).astype(np.int64)[:, None])
         places = np.clip((cells - float(shift)) / float(ratio), 0, size - 1)
         return np.stack([np.floor(places), np.ceil(places)], 1).astype(np.int64)
 

@@ -147,10 +147,10 @@ def receptive_fields(module: nn.Module, input_shape: Sequence[int]) -> dict[str,
 
     The pass runs on tensors without memory, in evaluation mode. Convolutions, transposed ones,
     poolings (dilated, padded, with sizes rounded up, of other sides by rows than by columns),
-    interpolation, crops, paddings, sums and concatenations of branches, elementwise functions and
-    batch normalization are followed exactly. Any other operation is taken to see all of its
-    input, which is never too little. What one cell sees through several branches is the box around
-    all that they see.
+    bilinear and nearest interpolation, crops, paddings, sums and concatenations of branches,
+    elementwise functions and batch normalization are followed exactly. Any other operation is taken
+    to see all of its input, which is never too little. What one cell sees through several branches
+    is the box around all that they see.
 
     Coordinates compose as in :mod:`fcn_ext.geometry` (Caffe's ``coord_map``)::
 
@@ -180,14 +180,15 @@ def receptive_fields(module: nn.Module, input_shape: Sequence[int]) -> dict[str,
     shape = tuple(input_shape)
     if len(shape) != 4 or not all(isinstance(n, int) and n >= 1 for n in shape):
         raise ValueError(f"input_shape must be (N, C, H, W), all >= 1, got {shape}")
-    state = [*module.named_parameters(), *module.named_buffers()]
-    empty = {name: value.detach().to("meta") for name, value in state}
+    empty = {name: value.detach().to("meta") for name, value in _state(module)}
     # Modules may put constants of their own beside the images, on the default device.
     with torch.device("meta"), torch.no_grad():
         images = torch.empty(shape, dtype=_dtype(module))
         run = Pass(module, images)
         with watched(module, run.name), run:
-            torch.func.functional_call(module, empty, (images,))
+            # Untied, as all names are there: else a module that lies at several paths would keep
+            # the tensors without memory.
+            torch.func.functional_call(module, empty, (images,), tie_weights=False)
     parts = dict(module.named_modules())
     return {name: _layer(name, parts[found.path], found) for name, found in run.found.items()}
 
@@ -265,6 +266,13 @@ def _checked(cell: Any, size: tuple[int, int]) -> tuple[int, int]:
     if not (0 <= row < size[0] and 0 <= column < size[1]):
         raise ValueError(f"cell must lie in a map of {size[0]} x {size[1]}, got {(row, column)}")
     return row, column
+
+
+def _state(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Parameters and buffers: of every module once, those that several share once for each."""
+    for path, part in module.named_modules():
+        yield from part.named_parameters(path, recurse=False, remove_duplicate=False)
+        yield from part.named_buffers(path, recurse=False, remove_duplicate=False)
 
 
 def _dtype(module: nn.Module) -> torch.dtype:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
@@ -12,7 +13,9 @@ from torch import Tensor, nn
 
 from fcn_ext.models import (
     FCN,
+    Head,
     Region,
+    VGG16Trunk,
     build_classifier,
     build_model,
     build_multi_head_model,
@@ -298,6 +301,73 @@ def test_a_net_is_left_as_it_was() -> None:
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     assert net[0].weight.grad is None
     assert not images.requires_grad
+
+
+def tied() -> nn.Module:
+    net = nn.Sequential(nn.Conv2d(2, 2, 3), nn.Conv2d(2, 2, 3))
+    net[1].weight = net[0].weight
+    net[1].bias = net[0].bias
+    return net
+
+
+def shared_streams() -> nn.Module:
+    trunk = VGG16Trunk(in_channels=1, width=0.02, padding="same")
+    trunks = {"left": trunk, "right": trunk}
+    return FCN(trunks, Head(trunks, 2))
+
+
+def repeated(*layers: nn.Module) -> nn.Module:
+    return nn.Sequential(*layers, *layers, *layers)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: repeated(nn.Conv2d(2, 2, 3)),
+        lambda: repeated(nn.Conv2d(2, 2, 3), nn.BatchNorm2d(2)),
+        lambda: repeated(nn.Sequential(nn.Conv2d(2, 2, 3), nn.PReLU(2))),
+        tied,
+        shared_streams,
+    ],
+)
+def test_a_net_of_shared_parts_is_left_as_it_was(make: Callable[[], nn.Module]) -> None:
+    net = make().eval()
+    state = {**dict(net.named_parameters()), **dict(net.named_buffers())}
+    before = {name: value.clone() for name, value in state.items()}
+    images = torch.rand(1, 2, 17, 19)
+    expected = net(images)
+    receptive_fields(net, images.shape)
+    measured_field(net, list(receptive_fields(net, images.shape))[-1], images)
+    after = {**dict(net.named_parameters()), **dict(net.named_buffers())}
+    assert list(after) == list(state)
+    assert all(after[name] is value for name, value in state.items())
+    assert all(torch.equal(value, before[name]) for name, value in after.items())
+    assert torch.equal(net(images), expected)
+
+
+@pytest.mark.parametrize("sizes", [(15, 49), (21, 69), (3, 41), (41, 3), (31, 82)])
+def test_nearest_cells_are_those_that_torch_takes_where_rounding_decides(
+    sizes: tuple[int, int],
+) -> None:
+    size, new = sizes
+    layer = receptive_fields(nn.Upsample(size=(1, new)), (1, 1, 1, size))["output"]
+    columns = torch.arange(size, dtype=torch.float64).view(1, 1, 1, size)
+    taken = F.interpolate(columns, (1, new)).long().flatten().tolist()
+    assert [layer.sees((0, cell)).left for cell in range(new)] == taken
+
+
+@pytest.mark.parametrize("factor", [3.3, 0.7, 1.9, 0.3])
+@pytest.mark.parametrize("recompute", [False, True])
+def test_nearest_cells_by_a_factor_are_those_that_torch_takes(
+    factor: float, recompute: bool
+) -> None:
+    net = nn.Upsample(scale_factor=factor, recompute_scale_factor=recompute)
+    for size in range(4, 60):
+        columns = torch.arange(size, dtype=torch.float32).view(1, 1, 1, size).expand(1, 1, 4, size)
+        taken = net(columns)[0, 0, 0].long().tolist()
+        layer = receptive_fields(net, columns.shape).get("output")
+        assert layer is not None
+        assert [layer.sees((0, cell)).left for cell in range(len(taken))] == taken
 
 
 @pytest.mark.parametrize(
