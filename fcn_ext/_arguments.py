@@ -43,7 +43,7 @@ def pair(value: Any, name: str) -> tuple[int, int]:
     """``value`` as (y, x): one integer stands for both."""
     # The two usual types first: the test for any sequence costs more than all else here.
     if isinstance(value, (tuple, list)) or (
-        not isinstance(value, (int, str)) and isinstance(value, Sequence)
+        not isinstance(value, (int, str, bytes, bytearray)) and isinstance(value, Sequence)
     ):
         if len(value) != 2:
             raise ValueError(f"{name} must be an integer or a pair (y, x), got {value!r}")

@@ -27,6 +27,7 @@ cells fall on the other's.
 
 from __future__ import annotations
 
+import numbers
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -94,8 +95,13 @@ class Deconvolution:
         object.__setattr__(self, "offset", offset)
 
     def output_size(self, input_size: tuple[int, int]) -> tuple[int, int]:
-        """Rows and columns below and right of the offset, for a map of ``input_size``."""
-        (height, width), (top, left) = input_size, self.offset
+        """Rows and columns below and right of the offset, for a map of ``input_size``.
+
+        Raises:
+            TypeError: ``input_size`` is not of integers.
+            ValueError: it is no pair.
+        """
+        (height, width), (top, left) = pair(input_size, "input_size"), self.offset
         return (
             (height - 1) * self.stride + self.kernel_size - top,
             (width - 1) * self.stride + self.kernel_size - left,
@@ -145,9 +151,10 @@ class Grid:
     """A feature map's coordinates: image coordinate ``x`` is cell ``scale * x + shift``.
 
     ``Grid()`` is the image itself. ``receptive_field`` is the side, in pixels, of the square of
-    the image that one cell sees.
+    the image that one cell sees. All three are exact: integers, or fractions of them.
 
     Raises:
+        TypeError: one is neither an integer nor a ``Fraction``.
         ValueError: ``scale`` is not > 0.
     """
 
@@ -156,6 +163,8 @@ class Grid:
     receptive_field: Fraction = Fraction(1)
 
     def __post_init__(self) -> None:
+        for name in ("scale", "shift", "receptive_field"):
+            object.__setattr__(self, name, _exact(getattr(self, name), name))
         if not self.scale > 0:
             raise ValueError(f"scale must be > 0, got {self.scale}")
 
@@ -188,18 +197,24 @@ class Grid:
             self.receptive_field + reach * self.stride,
         )
 
-    def through(self, layer: nn.Conv2d | nn.MaxPool2d) -> Grid:
+    def through(self, layer: nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d) -> Grid:
         """The grid after ``layer``, its geometry read from the module.
 
         Raises:
+            TypeError: ``layer`` is another module.
             ValueError: the layer's kernel, stride, padding or dilation is not the same on both
                 axes, or its padding is given by name.
         """
+        if not isinstance(layer, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
+            raise TypeError(
+                "layer must be an nn.Conv2d, nn.MaxPool2d or nn.AvgPool2d, "
+                f"got {type(layer).__name__}"
+            )
         return self.window(
             square(layer, "kernel_size"),
             stride=square(layer, "stride"),
             padding=square(layer, "padding"),
-            dilation=square(layer, "dilation"),
+            dilation=1 if isinstance(layer, nn.AvgPool2d) else square(layer, "dilation"),
         )
 
     def upsample(self, stride: int, *, kernel_size: int | None = None) -> Grid:
@@ -224,6 +239,13 @@ class Grid:
         )
 
 
+def _exact(value: Any, name: str) -> Fraction:
+    # Of a float such as 1 / 3, exact arithmetic would find that no two grids meet.
+    if isinstance(value, bool) or not isinstance(value, numbers.Rational):
+        raise TypeError(f"{name} must be an integer or a Fraction, got {value!r}")
+    return Fraction(int(value.numerator), int(value.denominator))
+
+
 def _at_least_one(value: Any, name: str) -> int:
     found = integer(value, name)
     if found < 1:
@@ -237,9 +259,13 @@ def crop_offset(source: Grid, reference: Grid) -> int:
     ``source[..., offset : offset + n]`` is then aligned with ``reference[..., :n]``.
 
     Raises:
+        TypeError: one is no :class:`Grid`.
         ValueError: the grids differ in stride, or are apart by a fraction of a cell, or
             ``source`` begins past the first cell of ``reference``.
     """
+    for grid, name in ((source, "source"), (reference, "reference")):
+        if not isinstance(grid, Grid):
+            raise TypeError(f"{name} must be a Grid, got {type(grid).__name__}")
     if source.scale != reference.scale:
         raise ValueError(
             "source and reference must have the same stride, "
@@ -251,7 +277,7 @@ def crop_offset(source: Grid, reference: Grid) -> int:
     return int(offset)
 
 
-def square(layer: nn.Conv2d | nn.MaxPool2d, name: str) -> int:
+def square(layer: nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d, name: str) -> int:
     """The attribute ``name`` of ``layer``, such as its stride, which both axes have alike.
 
     Raises:

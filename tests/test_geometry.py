@@ -7,6 +7,7 @@ from dataclasses import FrozenInstanceError
 from fractions import Fraction
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -164,12 +165,14 @@ def test_center_is_the_middle_of_what_a_cell_sees():
     [
         nn.Conv2d(1, 1, 3, stride=2, padding=4, dilation=3),
         nn.MaxPool2d(3, stride=2, padding=1),
+        nn.AvgPool2d(3, stride=2, padding=1),
     ],
 )
 def test_through_reads_the_layer(layer):
     expected = {
         nn.Conv2d: Grid().window(3, stride=2, padding=4, dilation=3),
         nn.MaxPool2d: Grid().window(3, stride=2, padding=1),
+        nn.AvgPool2d: Grid().window(3, stride=2, padding=1),
     }
     assert Grid().through(layer) == expected[type(layer)]
 
@@ -192,6 +195,47 @@ def test_layers_without_one_geometry_are_refused(layer, message):
 
 
 @pytest.mark.parametrize(
+    "layer",
+    [
+        nn.ConvTranspose2d(1, 1, 4, stride=2),
+        nn.Conv1d(1, 1, 3),
+        nn.MaxPool3d(2),
+        nn.Linear(1, 1),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Sequential(nn.Conv2d(1, 1, 3)),
+        None,
+    ],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_layers_of_other_kinds_are_refused(layer):
+    with pytest.raises(TypeError, match=f"^layer must be .*, got {type(layer).__name__}$"):
+        Grid().through(layer)
+
+
+def test_grids_of_integers_are_those_of_fractions():
+    grid = Grid(2, np.int64(-1), np.int32(3))
+    assert grid == Grid(Fraction(2), Fraction(-1), Fraction(3))
+    assert grid.stride == Fraction(1, 2)
+    assert crop_offset(grid, Grid(np.uint8(2), -1)) == 0
+    assert all(type(part.numerator) is int for part in (grid.scale, grid.shift))
+
+
+@pytest.mark.parametrize(
+    ("size", "error", "message"),
+    [
+        ((3,), ValueError, r"input_size must be an integer or a pair \(y, x\), got \(3,\)"),
+        ((2.5, 2), TypeError, "input_size must be an integer, got 2.5"),
+        ("ab", TypeError, "input_size must be an integer, got 'ab'"),
+        (b"ab", TypeError, "input_size must be an integer, got b'ab'"),
+        (None, TypeError, "input_size must be an integer, got None"),
+    ],
+)
+def test_sizes_that_are_none_are_refused(size, error, message):
+    with pytest.raises(error, match=f"^{message}"):
+        Deconvolution(8).output_size(size)
+
+
+@pytest.mark.parametrize(
     ("call", "error", "message"),
     [
         (lambda: Grid().window(3, stride=0), ValueError, "stride must be >= 1, got 0"),
@@ -205,6 +249,18 @@ def test_layers_without_one_geometry_are_refused(layer, message):
         (lambda: Grid().upsample("2"), TypeError, "stride must be an integer, got '2'"),
         (lambda: Grid(Fraction(0)), ValueError, "scale must be > 0, got 0"),
         (lambda: Grid(Fraction(-1, 2)), ValueError, "scale must be > 0, got -1/2"),
+        (lambda: Grid(1 / 3), TypeError, "scale must be an integer or a Fraction, got 0.33"),
+        (lambda: Grid("1"), TypeError, "scale must be an integer or a Fraction, got '1'"),
+        (lambda: Grid(True), TypeError, "scale must be an integer or a Fraction, got True"),
+        (lambda: Grid(1, 0.5), TypeError, "shift must be an integer or a Fraction, got 0.5"),
+        (lambda: Grid(1, None), TypeError, "shift must be an integer or a Fraction, got None"),
+        (
+            lambda: Grid(1, 0, float("nan")),
+            TypeError,
+            "receptive_field must be an integer or a Fraction, got nan",
+        ),
+        (lambda: crop_offset("a", Grid()), TypeError, "source must be a Grid, got str"),
+        (lambda: crop_offset(Grid(), None), TypeError, "reference must be a Grid, got NoneType"),
     ],
 )
 def test_grids_that_are_none_are_refused(call, error, message):

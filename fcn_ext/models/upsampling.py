@@ -97,6 +97,8 @@ class FixedUpsampling(Upsampling):
         problem = _unlike_a_kernel(weight, self.channels, self.kernel_size)
         if problem is not None:
             return problem
+        if weight.is_meta:  # without values; nothing is taken from them
+            return None
         kernels = _depthwise(weight)
         if kernels is None:
             return "must not mix classes: it has nonzero values off its diagonal"
@@ -169,7 +171,9 @@ class LearnedUpsampling(Upsampling):
             raise ValueError(problem)
         fitting: Tensor | None = weight
         if weight.shape != self.weight.shape:
+            # Not a view, which with assign=True would share memory with what was loaded.
             fitting = _dense(weight) if self.dense else _depthwise(weight)
+            fitting = None if fitting is None else fitting.contiguous()
         if fitting is None:
             raise ValueError(
                 "mixes classes, having nonzero values off its diagonal, and needs a "
@@ -220,6 +224,8 @@ def _unlike_a_kernel(weight: Any, channels: int, size: int) -> str | None:
     """What is wrong with ``weight`` as the kernels of transposed convolutions of that size."""
     if not isinstance(weight, Tensor) or not weight.is_floating_point():
         return f"must be a floating-point tensor, got {getattr(weight, 'dtype', type(weight))}"
+    if weight.layout is not torch.strided:
+        return f"must be an ordinary dense tensor, got {weight.layout}"
     dense, depthwise = (channels, channels, size, size), (channels, 1, size, size)
     if tuple(weight.shape) not in (dense, depthwise):
         return f"must have shape {dense} or {depthwise}, got {tuple(weight.shape)}"
@@ -227,11 +233,15 @@ def _unlike_a_kernel(weight: Any, channels: int, size: int) -> str | None:
 
 
 def _depthwise(weight: Tensor) -> Tensor | None:
-    """The kernels as ``(C, 1, k, k)``, or None if they mix classes."""
+    """The kernels as ``(C, 1, k, k)``, or None if they mix classes, as far as they have values."""
     if weight.shape[1] == 1:
         return weight
     diagonal = weight.diagonal().permute(2, 0, 1).unsqueeze(1)
-    return diagonal if weight.count_nonzero() == diagonal.count_nonzero() else None
+    if weight.is_meta:
+        return diagonal
+    # Widened, as torch counts no values of 8 bits.
+    values, own = weight.to(torch.float64), diagonal.to(torch.float64)
+    return diagonal if values.count_nonzero() == own.count_nonzero() else None
 
 
 def _dense(weight: Tensor) -> Tensor:

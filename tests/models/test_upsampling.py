@@ -73,6 +73,7 @@ def scaled(weight):
         (scaled, ".* differs by up to .*e-06, so it was probably learned"),
         (lambda weight: weight[:, :, :3, :3], r"must have shape \(5, 5, 4, 4\) or \(5, 1, 4, 4\)"),
         (lambda weight: weight.long(), "must be a floating-point tensor, got torch.int64"),
+        (lambda weight: weight.to_sparse(), "must be an ordinary dense tensor, got torch.sparse"),
     ],
 )
 @pytest.mark.parametrize("strict", [True, False])
@@ -184,6 +185,41 @@ def test_kernels_load_in_either_shape():
     state = {**depthwise.state_dict(), "upscore8.weight": torch.zeros(5, 5, 4, 4)}
     with pytest.raises(RuntimeError, match=r"upscore8\.weight must have shape \(5, 5, 16, 16\)"):
         other.load_state_dict(state)
+
+
+@pytest.mark.parametrize("source", ["dense", "depthwise"])
+@pytest.mark.parametrize("target", ["fixed", "dense", "depthwise"])
+def test_kernels_without_memory_load_in_either_shape(source, target):
+    with torch.device("meta"):
+        state = learned_net(source).state_dict()
+        model = learned_net(target)
+    assert model.load_state_dict(state, assign=True) == ([], [])
+    assert all(parameter.is_meta for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("source", ["dense", "depthwise"])
+@pytest.mark.parametrize("target", ["fixed", "dense", "depthwise"])
+def test_kernels_of_eight_bits_load(source, target):
+    state = learned_net(source).state_dict()
+    narrow = {
+        name: value.to(torch.float8_e4m3fn) if name.startswith("upscore") else value
+        for name, value in state.items()
+    }
+    model = learned_net(target)
+    assert model.load_state_dict(narrow) == ([], [])
+    if target != "fixed":
+        assert torch.equal(model.upscore2.weight, learned_net(target).upscore2.weight)
+
+
+@pytest.mark.parametrize(("source", "target"), [("dense", "depthwise"), ("depthwise", "dense")])
+def test_assigned_kernels_of_another_shape_have_memory_of_their_own(source, target):
+    net, model = learned_net(source), learned_net(target)
+    model.load_state_dict(net.state_dict(), assign=True)
+    for name in model.head.upsampling:
+        own, other = (getattr(part, name).weight for part in (model, net))
+        assert own.is_contiguous()
+        assert own.untyped_storage().nbytes() == own.numel() * own.itemsize
+        assert own.untyped_storage().data_ptr() != other.untyped_storage().data_ptr()
 
 
 def test_learned_kernels_of_one_layer_alone():
