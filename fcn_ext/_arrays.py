@@ -1,4 +1,4 @@
-"""NumPy arrays as they come: masked ones, either byte order, any alignment."""
+"""NumPy arrays as they come: masked ones, either byte order, any alignment and strides."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
 Array = npt.NDArray[Any]
 
@@ -33,3 +35,14 @@ def readable(values: Array) -> Array:
     if not values.dtype.isnative:
         return values.astype(values.dtype.newbyteorder("="))
     return values if values.flags.aligned else values.copy()
+
+
+def tensor_of(values: Array) -> Tensor:
+    """As a tensor, which shares memory if it can; unsigned integers that torch can do little with
+    are widened."""
+    array = readable(values)
+    if array.dtype.kind == "u" and array.dtype != np.uint8:
+        array = array.astype(np.int64)
+    # What torch has no view of: read-only memory, and axes that run backwards.
+    is_shared = array.flags.writeable and min(array.strides, default=0) >= 0
+    return torch.from_numpy(array if is_shared else array.copy())

@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from fcn_ext._arrays import data_and_mask, readable, whole
+from fcn_ext._arrays import data_and_mask, tensor_of, whole
 from fcn_ext.geometry import Geometry, Resize
 from fcn_ext.metrics import ConfusionMatrix
 from fcn_ext.ops import _common
@@ -182,9 +182,4 @@ def _reference(values: Any, void: int) -> Tensor:
 def _tensor(array: np.ndarray, name: str) -> Tensor:
     if array.dtype.kind not in "biuf":
         raise TypeError(f"{name} must hold labels or scores, got an array of {array.dtype}")
-    array = readable(array)
-    if array.dtype.kind == "u" and array.dtype != np.uint8:
-        array = array.astype(np.int64)
-    # What torch has no view of: read-only memory, and axes that run backwards.
-    is_shared = array.flags.writeable and min(array.strides, default=0) >= 0
-    return torch.from_numpy(array if is_shared else array.copy())
+    return tensor_of(array)

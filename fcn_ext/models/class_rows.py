@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import cast
 
 import torch
 from torch import Tensor
 
-from .._arguments import number
+from .._arguments import integer, number
 from .classifier import last_layer_of
 from .fcn import TrunksAndHeads
 from .heads import Head
 from .parts import MAIN
-from .surgery import SurgeryReport, apply, only_trunk
+from .surgery import SurgeryReport, apply, check_net, only_trunk
+from .values import check_names, value_of
 
 __all__ = ["initialize_scores"]
 
@@ -72,6 +73,7 @@ def initialize_scores(
         What was loaded: the score layer's weight and bias.
 
     Raises:
+        TypeError: an argument is of the wrong type.
         ValueError: ``model`` has several trunks, or one that is no classifier's or was cut short,
             or scores another map first; ``state_dict`` has no last layer of that classifier, or one
             of another shape; ``rows`` names no row or one twice for a class, or a class or a row
@@ -81,6 +83,8 @@ def initialize_scores(
     scale = number(scale, "scale")
     if not 0 < scale < math.inf:
         raise ValueError(f"scale must be finite and > 0, got {scale!r}")
+    check_net(model, "model")
+    check_names(state_dict)
     _, trunk = only_trunk(model)
     if head not in model.heads:
         raise ValueError(f"head must be one of {', '.join(model.heads)}, got {head!r}")
@@ -92,7 +96,7 @@ def initialize_scores(
             f"{type(trunk).__name__}, got {top}"
         )
     last = last_layer_of(trunk, state_dict)
-    weight, bias = (torch.as_tensor(state_dict[f"{last}.{kind}"]) for kind in ("weight", "bias"))
+    weight, bias = (value_of(state_dict, f"{last}.{kind}") for kind in ("weight", "bias"))
     channels = trunk.channels[top]
     if weight.shape[1:].numel() != channels or weight.dim() not in (2, 4):
         raise ValueError(
@@ -101,15 +105,16 @@ def initialize_scores(
         )
     if bias.shape != weight.shape[:1]:
         raise ValueError(f"{last}.bias must have shape {(len(weight),)}, got {tuple(bias.shape)}")
-    chosen = {index: list(some) for index, some in rows.items()}
+    chosen = _whole_numbers(rows)
     if rest is not None:
+        rest = integer(rest, "rest")
         if rest in chosen:
             raise ValueError(f"rest must be a class that rows leaves out, got {rest}")
         taken = {row for some in chosen.values() for row in some}
         chosen[rest] = [row for row in range(len(weight)) if row not in taken]
     _check_rows(chosen, scored.num_classes, len(weight), last)
 
-    table = torch.cat([weight.flatten(1), bias[:, None]], dim=1).double()
+    table = torch.cat([weight.flatten(1).double(), bias[:, None].double()], dim=1)
     table -= table.mean(dim=0)
     starts = table.new_zeros(scored.num_classes, channels + 1)
     for index, some in chosen.items():
@@ -121,6 +126,17 @@ def initialize_scores(
     values = {f"{path}.weight": starts[:, :-1, None, None], f"{path}.bias": starts[:, -1]}
     unused = set(state_dict) - {f"{last}.weight", f"{last}.bias"}
     return apply(model, values, unused)
+
+
+def _whole_numbers(rows: Mapping[int, Sequence[int]]) -> dict[int, list[int]]:
+    if not isinstance(rows, Mapping):
+        raise TypeError(f"rows must be a dict of rows by class, got {type(rows).__name__}")
+    chosen = {}
+    for index, some in rows.items():
+        if isinstance(some, str) or not isinstance(some, Iterable):
+            raise TypeError(f"rows must have a list of rows for each class, got {some!r}")
+        chosen[integer(index, "rows")] = [integer(row, "rows") for row in some]
+    return chosen
 
 
 def _check_rows(

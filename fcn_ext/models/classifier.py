@@ -23,6 +23,7 @@ from .surgery import (
     only_trunk,
 )
 from .trunk import ClassifierTrunk, Trunk, count
+from .values import check_names, value_of
 from .vgg16 import VGG16Trunk
 
 __all__ = [
@@ -135,14 +136,15 @@ class Classifier(nn.Module):
         which layouts, and what is done to them.
 
         Raises:
-            ValueError: as there, or the last layer is missing or of another shape. The classifier
-                is unchanged.
+            TypeError, ValueError: as there, or the last layer is missing or of another shape. The
+                classifier is unchanged.
         """
+        check_names(state_dict)
         layer = last_layer(self.name, state_dict)
         values = {}
         for kind, parameter in self.last.state_dict().items():
             key = f"{layer}.{kind}"
-            value = torch.as_tensor(state_dict[key])
+            value = value_of(state_dict, key)
             matrix = parameter.shape[:2]  # of the weight; the bias has one dimension
             if value.shape not in (parameter.shape, matrix):
                 raise ValueError(f"{key} must have shape {tuple(matrix)}, got {tuple(value.shape)}")
@@ -193,6 +195,7 @@ def recognize_classifier(state_dict: Mapping[str, Tensor]) -> Classifier:
             :func:`fcn_ext.models.load_classifier` reads.
 
     Raises:
+        TypeError: ``state_dict`` is no dict by strings.
         ValueError: it is none of them, or a layer has another shape.
     """
     name = classifier_name(state_dict)
@@ -206,8 +209,10 @@ def classifier_name(state_dict: Mapping[str, Any]) -> str:
     """Which of ``CLASSIFIER_NAMES`` has the layers that ``state_dict`` names.
 
     Raises:
+        TypeError: ``state_dict`` is no dict by strings.
         ValueError: none.
     """
+    check_names(state_dict)
     for name, row in _CLASSIFIERS.items():
         with torch.device("meta"):
             trunk = row.trunk(batch_norm=has_batch_norm(state_dict))

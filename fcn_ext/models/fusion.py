@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from .fcn import TrunksAndHeads
 from .names import renamed
-from .surgery import SurgeryReport, apply, check_heads, check_trunk, checked
+from .surgery import SurgeryReport, apply, check_heads, check_net, check_trunk
 from .trunk import Trunk
+from .values import checked
 
 __all__ = ["initialize_from_streams"]
 
@@ -38,10 +39,16 @@ def initialize_from_streams(
             heads of ``model``.
 
     Raises:
+        TypeError: an argument is or holds something else.
         ValueError: a trunk has no net, or a net is for none, or has several trunks; or it differs
             from ``model`` in its kind of trunk, ``padding``, ``batch_norm``, heads, the factor on
             a skip or the shape of a layer (the message names it). ``model`` is unchanged.
     """
+    check_net(model, "model")
+    if not isinstance(nets, Mapping):
+        raise TypeError(f"nets must be a dict by trunk, got {type(nets).__name__}")
+    for name, net in nets.items():
+        check_net(net, f"nets[{name!r}]")
     if nets.keys() != set(model.trunks):
         raise ValueError(
             f"nets must have one for each trunk, {', '.join(model.trunks)}, "
@@ -56,11 +63,12 @@ def initialize_from_streams(
             raise ValueError(f"{stream}: {error}") from None
         values |= {name: value for _, name, value in taken}
         unused |= {f"{stream}: {key}" for key in net.state_dict().keys() - {t[0] for t in taken}}
+    report = apply(model, values, unused)
     for name in model.score_layers:
         if f"{name}.weight" not in values:
             for parameter in getattr(model, name).parameters():
                 nn.init.zeros_(parameter)
-    return apply(model, values, unused)
+    return report
 
 
 def _of_stream(

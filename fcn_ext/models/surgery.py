@@ -14,6 +14,7 @@ from .heads import Head
 from .parts import name_prefix
 from .trunk import Trunk
 from .upsampling import LearnedUpsampling
+from .values import check_names, checked, value_of
 
 __all__ = ["SurgeryReport", "initialize_from_coarser", "load_classifier"]
 
@@ -63,11 +64,14 @@ def load_classifier(
             published one, and does not fit. Values may be NumPy arrays.
 
     Raises:
+        TypeError: ``state_dict`` is no dict by strings.
         ValueError: a key is missing, or a shape does not fit (the message names the key, the
-            shape expected and the one found), or ``batch_norm`` differs, or ``model`` has several
-            trunks, or the trunk is no classifier's. ``model`` is unchanged.
+            shape expected and the one found), or a value has no real numbers, or ``batch_norm``
+            differs, or ``model`` has several trunks, or the trunk is no classifier's. ``model`` is
+            unchanged.
     """
     prefix, trunk = only_trunk(model)
+    check_names(state_dict)
     names = _source_names(trunk, state_dict)
     missing = sorted(
         source
@@ -85,7 +89,7 @@ def load_classifier(
     values = {}
     for target, source in names.items():
         if source in state_dict:
-            value = torch.as_tensor(state_dict[source])
+            value = value_of(state_dict, source)
             shape = target_dict[target].shape
             if target == first and value.dim() == 4:
                 value = _fit_input_channels(value, trunk.in_channels)
@@ -111,11 +115,14 @@ def initialize_from_coarser(model: TrunksAndHeads, coarser: TrunksAndHeads) -> S
     Of nets with several trunks or heads, those of one name are meant.
 
     Raises:
+        TypeError: one is no net of trunks and heads.
         ValueError: ``coarser`` does not have fewer skips, or scales the shared ones differently,
             or the nets differ in the names of trunks or heads, in a trunk, its ``padding`` or
             ``batch_norm``, or the shape of a layer (the message names it), or ``coarser`` learned
             kernels that ``model`` has fixed. ``model`` is unchanged.
     """
+    for net, name in ((model, "model"), (coarser, "coarser")):
+        check_net(net, name)
     _check_coarser(model, coarser)
     target_dict = model.state_dict()
     kernels = _learned_kernels(model, coarser)
@@ -124,6 +131,7 @@ def initialize_from_coarser(model: TrunksAndHeads, coarser: TrunksAndHeads) -> S
         for key, value in coarser.state_dict().items()
         if key in target_dict
     }
+    report = apply(model, values, coarser.state_dict().keys() - values.keys())
     for name in model.upsampling_layers:
         layer = getattr(model, name)
         if isinstance(layer, LearnedUpsampling) and f"{name}.weight" not in values:
@@ -131,7 +139,7 @@ def initialize_from_coarser(model: TrunksAndHeads, coarser: TrunksAndHeads) -> S
     for name in set(model.score_layers) - set(coarser.score_layers):
         for parameter in getattr(model, name).parameters():
             nn.init.zeros_(parameter)
-    return apply(model, values, coarser.state_dict().keys() - values.keys())
+    return report
 
 
 def _learned_kernels(model: TrunksAndHeads, coarser: TrunksAndHeads) -> dict[str, Tensor]:
@@ -168,6 +176,12 @@ def only_trunk(model: TrunksAndHeads | Trunk) -> tuple[str, Trunk]:
     if not isinstance(trunk, Trunk) or not trunk.caffe_layers():
         raise ValueError(f"model must have a classifier's trunk, got a {type(trunk).__name__}")
     return prefix, trunk
+
+
+def check_net(net: object, name: str) -> None:
+    """Raises TypeError unless ``net``, to be called ``name``, is one of trunks and heads."""
+    if not isinstance(net, TrunksAndHeads):
+        raise TypeError(f"{name} must be an FCN or a MultiHeadFCN, got {type(net).__name__}")
 
 
 def _check_coarser(model: TrunksAndHeads, coarser: TrunksAndHeads) -> None:
@@ -260,6 +274,8 @@ def _source_names(trunk: Trunk, state_dict: Mapping[str, Tensor]) -> dict[str, s
 def _fit_input_channels(weight: Tensor, channels: int) -> Tensor:
     """A first convolution's weight for ``channels``, unchanged where there is no rule."""
     found = weight.shape[1]
+    if not weight.is_floating_point() or weight.itemsize < 2:  # torch adds up none of these
+        weight = weight.double()
     if channels > found:
         extra = weight.mean(dim=1, keepdim=True).expand(-1, channels - found, -1, -1)
         return torch.cat([weight, extra], dim=1)
@@ -268,19 +284,21 @@ def _fit_input_channels(weight: Tensor, channels: int) -> Tensor:
     return weight
 
 
-def checked(key: str, value: Tensor, shape: torch.Size) -> Tensor:
-    """``value``, or ValueError naming its ``key`` unless it has ``shape``."""
-    if value.shape != shape:
-        raise ValueError(f"{key} must have shape {tuple(shape)}, got {tuple(value.shape)}")
-    return value
-
-
 def apply(model: nn.Module, values: Mapping[str, Tensor], unused: set[str]) -> SurgeryReport:
-    """Writes ``values`` into ``model``, and reports it."""
-    for key, tensor in model.state_dict().items():
-        if key in values:
-            tensor.copy_(values[key])
-    keys = model.state_dict().keys()
+    """Writes ``values`` into ``model``, and reports it.
+
+    Raises:
+        ValueError: one has no memory to be read or written; nothing is written.
+    """
+    own = model.state_dict()
+    for key, value in values.items():
+        # torch would copy nothing, without a word.
+        if own[key].is_meta or value.is_meta:
+            where = "model" if own[key].is_meta else "what model starts from"
+            raise ValueError(f"{where} must have values, got {key} on the meta device")
+    for key, value in values.items():
+        own[key].copy_(value)
+    keys = own.keys()
     return SurgeryReport(
         loaded=tuple(key for key in keys if key in values),
         initial=tuple(key for key in keys if key not in values),
