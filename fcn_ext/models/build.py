@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from .._arguments import finite, flag
 from .alexnet import AlexNetTrunk
 from .fcn import FCN
 from .googlenet import GoogLeNetTrunk
@@ -161,9 +162,13 @@ def build_multi_head_model(
         ValueError, TypeError: as :func:`build_model` and :class:`fcn_ext.models.Head`.
     """
     trunks, common = _parts(name, **options)
+    if not isinstance(heads, Mapping):
+        raise TypeError(f"heads must be a dict of numbers of classes, got {type(heads).__name__}")
     made = {}
     for head, own in heads.items():
         own = own if isinstance(own, Mapping) else {"num_classes": own}
+        if "num_classes" not in own:
+            raise TypeError(f"heads must have num_classes each, got {dict(own)} for {head!r}")
         made[head] = Head(trunks, **{**common, **own})
     return MultiHeadFCN(trunks, made)
 
@@ -199,17 +204,19 @@ def _parts(
 def _skip_scales(
     net: _Net, at_once: bool | None, scales: Sequence[float] | None
 ) -> Sequence[float]:
-    if at_once is None:
-        at_once = net.at_once
+    at_once = net.at_once if at_once is None else flag(at_once, "at_once")
     if at_once and not net.skips:
         raise TypeError("at_once is an option of nets with skips alone, got at_once=True")
     if scales is None:
         return _AT_ONCE_SCALES[: len(net.skips)] if at_once else (1.0,) * len(net.skips)
-    if len(scales) != len(net.skips):
+    if not isinstance(scales, Iterable):
+        raise TypeError(f"skip_scales must be a list of numbers, got {scales!r}")
+    given = list(scales)
+    if len(given) != len(net.skips):
         raise ValueError(
-            f"skip_scales must be one number for each of {len(net.skips)} skips, got {scales!r}"
+            f"skip_scales must be one number for each of {len(net.skips)} skips, got {given!r}"
         )
-    return scales
+    return [finite(scale, "skip_scales") for scale in given]
 
 
 def _streams(
@@ -218,6 +225,8 @@ def _streams(
     """The options that each stream has of its own."""
     if isinstance(streams, str):
         raise TypeError(f"streams must be a list of names, such as [{streams!r}], got {streams!r}")
+    if not isinstance(streams, Iterable):
+        raise TypeError(f"streams must be a list of names, got {streams!r}")
     if not isinstance(streams, Mapping):
         names = list(streams)
         for name in names:

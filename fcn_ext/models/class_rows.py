@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -128,7 +128,7 @@ def initialize_scores(
     return apply(model, values, unused)
 
 
-def _whole_numbers(rows: Mapping[int, Sequence[int]]) -> dict[int, list[int]]:
+def _whole_numbers(rows: Any) -> dict[int, list[int]]:
     if not isinstance(rows, Mapping):
         raise TypeError(f"rows must be a dict of rows by class, got {type(rows).__name__}")
     chosen = {}

@@ -128,6 +128,7 @@ class CoarseScores(nn.Module):
             TypeError, ValueError: as :meth:`scores`.
         """
         _common.is_tensor(images, "images")
+        _common.flag(return_probability, "return_probability")
         scores = self.scores(images)
         if return_probability:
             return ops.argmax(scores, image_size(images), self.geometry, return_probability=True)
@@ -163,6 +164,11 @@ class CoarseScores(nn.Module):
         """
         check_target(target, images)
         if not isinstance(matrix, ConfusionMatrix):
+            if not isinstance(matrix, Tensor):
+                raise TypeError(
+                    "matrix must be a ConfusionMatrix or a torch.Tensor, "
+                    f"got {type(matrix).__name__}"
+                )
             ops.score_confusion_matrix(
                 self.scores(images),
                 target,
@@ -244,6 +250,8 @@ def logits(scores: Tensor, size: tuple[int, int], geometry: Geometry) -> Tensor:
 
 def check_matrix(matrix: ConfusionMatrix, num_classes: int) -> None:
     """Raises unless ``matrix`` counts ``num_classes`` classes."""
+    if not isinstance(matrix, ConfusionMatrix):
+        raise TypeError(f"matrix must be a ConfusionMatrix, got {type(matrix).__name__}")
     if matrix.num_classes != num_classes:
         raise ValueError(
             f"matrix must count the net's {num_classes} classes, got {matrix.num_classes}"

@@ -57,6 +57,8 @@ def shift_and_stitch(
         ValueError: a number is less than 1, or ``images`` or a result is no map.
     """
     factor, step = count(factor, "factor"), count(step, "step")
+    if not callable(model):
+        raise TypeError(f"model must be a module or a function, got {type(model).__name__}")
     images = _common.is_map(images, "images")
     margin = (factor - 1) * step
     stitched: Tensor | None = None

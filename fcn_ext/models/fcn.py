@@ -45,6 +45,7 @@ class TrunksAndHeads(PublishedNames):
                     f"heads must be made for the net's trunks, {', '.join(trunks)}, got one "
                     f"for {', '.join(head.streams)}" + ("" if name == MAIN else f" as {name!r}")
                 )
+            head.check_fits(trunks)
         self.trunks = nn.ModuleDict(trunks)
         self.heads = nn.ModuleDict(heads)
         self.published_names()  # raises where two layers would have one name

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import cast
+from typing import Any, cast
 
 from torch import Tensor, nn
 
-from .._arguments import integer, number
+from .._arguments import finite, integer, number
 from ..geometry import Deconvolution, Grid
 from .levels import last_level, skip_levels
 from .parts import named_parts
@@ -98,13 +98,11 @@ class Head(nn.Module):
         self.trunk_weights = _trunk_weights(trunk_weights, trunks)
         if not 0 <= self.loss_weight < math.inf:
             raise ValueError(f"loss_weight must be finite and >= 0, got {self.loss_weight!r}")
-        if isinstance(skips, str):
-            raise TypeError(f"skips must be a list of names, such as [{skips!r}], got {skips!r}")
-        scales = skips if isinstance(skips, Mapping) else dict.fromkeys(skips, 1.0)
-        self.skip_scales = {skip: number(scale, "skips") for skip, scale in scales.items()}
+        self.skip_scales = _skip_scales(skips)
         self.tops = {name: trunk.top if top is None else top for name, trunk in trunks.items()}
 
-        top_grid, *skip_grids = self._grids(trunks)
+        self._places = self._grids(trunks)
+        top_grid, *skip_grids = self._places
         skips = list(self.skip_scales)
         levels = skip_levels(top_grid, list(zip(skips, skip_grids, strict=True)))
         self.skip_offsets = {skip: level.offset for skip, level in zip(skips, levels, strict=True)}
@@ -150,6 +148,25 @@ class Head(nn.Module):
                     )
             grids = grids or found
         return grids
+
+    def check_fits(self, trunks: Mapping[str, Trunk]) -> None:
+        """Raises ValueError unless the maps to be scored are those that this was made for."""
+        for name, trunk in trunks.items():
+            grids = trunk.grids()
+            layers = zip(self.maps(name), self._layers(name), self._places, strict=True)
+            for map, layer, place in layers:
+                if map not in trunk.channels:
+                    problem = f"one that scores {map}"
+                elif trunk.channels[map] != layer.in_channels:
+                    problem = f"one for {layer.in_channels} channels of {map}"
+                elif (grids[map].scale, grids[map].shift) != (place.scale, place.shift):
+                    problem = f"one whose {map} has its first cell at pixel {place.center(0)}"
+                else:
+                    continue
+                raise ValueError(
+                    f"heads must be made for the net's trunks, got {problem}, beside "
+                    f"{_described(trunk, map)}"
+                )
 
     def maps(self, trunk: str) -> list[str]:
         """The maps of ``trunk`` that are scored: the top one, then the skips."""
@@ -210,6 +227,28 @@ class Head(nn.Module):
         return cast("list[nn.Conv2d]", list(self.streams[trunk].children()))
 
 
+def _described(trunk: Trunk, map: str) -> str:
+    kind = type(trunk).__name__
+    if map not in trunk.channels:
+        return f"a {kind} of {', '.join(trunk.channels)}"
+    first = trunk.grids()[map].center(0)
+    return f"a {kind} whose {map} has {trunk.channels[map]}, the first cell at pixel {first}"
+
+
+def _skip_scales(skips: Any) -> dict[str, float]:
+    """The factor on each skip, by the skip's name."""
+    if isinstance(skips, str) or not isinstance(skips, Iterable):
+        such = f", such as [{skips!r}]" if isinstance(skips, str) else ""
+        raise TypeError(f"skips must be a list of names{such}, got {skips!r}")
+    if isinstance(skips, Mapping):
+        return {skip: finite(scale, "skips") for skip, scale in skips.items()}
+    names = list(skips)
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"skips must be different names, got {name!r} more than once")
+    return dict.fromkeys(names, 1.0)
+
+
 def _score_layers(trunk: Trunk, paddings: Mapping[str, int], num_classes: int) -> nn.ModuleDict:
     """The score layers of the maps named in ``paddings``, padded so."""
     layers = nn.ModuleDict()
@@ -232,9 +271,11 @@ def _trunk_weights(
 ) -> dict[str, float]:
     if weights is None:
         return dict.fromkeys(trunks, 1 / len(trunks))
+    if not isinstance(weights, Mapping):
+        raise TypeError(f"trunk_weights must be a dict by trunk, got {type(weights).__name__}")
     if weights.keys() != trunks.keys():
         raise ValueError(
             f"trunk_weights must have a number for each of {', '.join(trunks)}, "
             f"got {', '.join(weights) or 'none'}"
         )
-    return {name: number(weights[name], "trunk_weights") for name in trunks}
+    return {name: finite(weights[name], "trunk_weights") for name in trunks}

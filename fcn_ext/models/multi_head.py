@@ -70,7 +70,8 @@ class MultiHeadFCN(TrunksAndHeads):
             images, reduction, label_smoothing: as :meth:`CoarseScores.loss`.
 
         Raises:
-            TypeError, ValueError: as :meth:`CoarseScores.loss`, or ``target`` lacks a head.
+            TypeError, ValueError: as :meth:`CoarseScores.loss`, or ``target`` lacks a head, or
+                ``weight`` is for another.
         """
         losses = self.losses(
             images, target, weight=weight, reduction=reduction, label_smoothing=label_smoothing
@@ -92,6 +93,13 @@ class MultiHeadFCN(TrunksAndHeads):
         for labels in target.values():
             check_target(labels, images)
         weight = {} if weight is None else weight
+        if not isinstance(weight, Mapping):
+            raise TypeError(f"weight must be a dict by head, got {type(weight).__name__}")
+        for name in weight:
+            if name not in self._heads():
+                raise ValueError(
+                    f"weight must be of heads, {', '.join(self.heads)}, got one for {name!r}"
+                )
         return {
             name: ops.cross_entropy(
                 scores,

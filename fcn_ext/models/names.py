@@ -13,7 +13,7 @@ __all__ = ["PublishedNames", "part_names", "renamed"]
 class PublishedNames(nn.Module):
     """A net whose state dict names layers as published, whatever part of the net they are in.
 
-    Layers are found and replaced by these names as attributes, too (``net.conv1_1``).
+    Layers are found, replaced and deleted by these names as attributes, too (``net.conv1_1``).
     ``named_parameters`` and ``named_modules`` give the path of each in the net instead, such as
     ``trunks.main.conv1_1.weight``, which torch.export relies on; a state dict with paths loads as
     well.
@@ -43,11 +43,18 @@ class PublishedNames(nn.Module):
         return getattr(*_owner(self, path))
 
     def __setattr__(self, name: str, value: Any) -> None:
-        path = self._path(name) if isinstance(value, nn.Module) else None
+        path = None if name in self.__dict__ else self._path(name)
         if path is None:
             super().__setattr__(name, value)
         else:
             setattr(*_owner(self, path), value)
+
+    def __delattr__(self, name: str) -> None:
+        path = self._path(name)
+        if path is None:
+            super().__delattr__(name)
+        else:
+            delattr(*_owner(self, path))
 
     def _path(self, name: str) -> str | None:
         """Where the layer called ``name`` lies; None for other names, and until the parts do."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -172,13 +173,15 @@ def receptive_fields(module: nn.Module, input_shape: Sequence[int]) -> dict[str,
         again is followed by a number: ``conv``, ``conv (2)``.
 
     Raises:
-        TypeError: ``module`` is no module.
+        TypeError: ``module`` is no module, or ``input_shape`` no list.
         ValueError: ``input_shape`` is none of images.
     """
     if not isinstance(module, nn.Module):
         raise TypeError(f"module must be a torch.nn.Module, got {type(module).__name__}")
+    if isinstance(input_shape, str) or not isinstance(input_shape, Iterable):
+        raise TypeError(f"input_shape must be (N, C, H, W), all >= 1, got {input_shape!r}")
     shape = tuple(input_shape)
-    if len(shape) != 4 or not all(isinstance(n, int) and n >= 1 for n in shape):
+    if len(shape) != 4 or not all(isinstance(n, Integral) and n >= 1 for n in shape):
         raise ValueError(f"input_shape must be (N, C, H, W), all >= 1, got {shape}")
     empty = {name: value.detach().to("meta") for name, value in _state(module)}
     # Modules may put constants of their own beside the images, on the default device.
@@ -220,7 +223,8 @@ def measured_field(
         TypeError: ``images`` is no tensor.
         ValueError: there is no such layer or cell, or ``images`` are none.
     """
-    _common.is_tensor(images, "images")
+    if not _common.is_map(images, "images").is_floating_point():
+        raise ValueError(f"images must be floating point, got {images.dtype}")
     layers = receptive_fields(module, images.shape)
     if layer not in layers:
         raise ValueError(f"layer must be one of {', '.join(layers)}, got {layer!r}")

@@ -19,6 +19,7 @@ from fcn_ext.models import (
     FCNGoogLeNet,
     FCNSqueezeNet,
     build_model,
+    build_multi_head_model,
 )
 
 from .common import ALL, PUBLISHED, SIZES, build_on_meta, randomize
@@ -226,6 +227,8 @@ def test_options_shape_the_net():
             "padding must be published or same for a net, got 'classifier'",
         ),
         ({"dropout": 1.5}, r"dropout must lie in \[0, 1\], got 1.5"),
+        ({"skip_scales": [1, float("nan")]}, "skip_scales must be finite, got nan"),
+        ({"skip_scales": [float("inf"), 1]}, "skip_scales must be finite, got inf"),
     ],
 )
 def test_wrong_options_are_refused(options, message):
@@ -242,6 +245,12 @@ def test_wrong_options_are_refused(options, message):
         ({"width": "a"}, "width must be a number, got 'a'"),
         ({"dropout": None}, "dropout must be a number, got None"),
         ({"batch_norm": "no"}, "batch_norm must be a bool, got 'no'"),
+        ({"at_once": "no"}, "at_once must be a bool, got 'no'"),
+        ({"at_once": 1}, "at_once must be a bool, got 1"),
+        ({"skip_scales": 3}, "skip_scales must be a list of numbers, got 3"),
+        ({"skip_scales": "ab"}, "skip_scales must be a number, got 'a'"),
+        ({"skip_scales": torch.ones(2)}, "skip_scales must be a number, got tensor"),
+        ({"streams": 3}, "streams must be a list of names, got 3"),
     ],
 )
 def test_options_of_a_wrong_type_are_refused(options, message):
@@ -299,6 +308,20 @@ def test_at_once_scales_the_skips(narrow):
         FCN8s(skip_scales=[1])
     with pytest.raises(TypeError, match="at_once is an option of nets with skips"):
         FCN32s(at_once=True)
+
+
+@pytest.mark.parametrize(
+    ("heads", "message"),
+    [
+        ([3], "heads must be a dict of numbers of classes, got list"),
+        (3, "heads must be a dict of numbers of classes, got int"),
+        ({"a": {}}, "heads must have num_classes each, got {} for 'a'"),
+        ({"a": 3, "b": {"ignore_index": 0}}, "heads must have num_classes each, got .* for 'b'"),
+    ],
+)
+def test_heads_of_a_wrong_type_are_refused(heads: Any, message: str) -> None:
+    with pytest.raises(TypeError, match=f"^{message}"):
+        build_multi_head_model("fcn32s", heads, width=1 / 32)
 
 
 @pytest.mark.parametrize("streams", [["a", "a"], ("a", "b", "a"), iter(["b", "b"])])

@@ -235,10 +235,19 @@ def test_what_is_no_tensor_is_refused(narrow):
             call(IMAGES.numpy())
 
 
+@pytest.mark.parametrize("flag", [1, "no", None])
+def test_what_is_no_flag_is_refused(flag, narrow):
+    with pytest.raises(TypeError, match=r"^return_probability must be a bool, got"):
+        build_model("fcn32s", **narrow).predict(IMAGES, return_probability=flag)
+
+
 def test_wrong_matrices_are_refused(narrow):
     model = build_model("fcn32s", **narrow)
-    with pytest.raises(TypeError, match=r"out must be a torch.Tensor, got list"):
-        model.evaluate(IMAGES, LABELS, [[0]])
+    for wrong, kind in (([[0]], "list"), (None, "NoneType"), (IMAGES.numpy(), "ndarray")):
+        with pytest.raises(
+            TypeError, match=rf"^matrix must be a ConfusionMatrix or a torch\.Tensor, got {kind}$"
+        ):
+            model.evaluate(IMAGES, LABELS, wrong)
     with pytest.raises(ValueError, match="matrix must count the net's 5 classes, got 6"):
         model.evaluate(IMAGES, LABELS, ConfusionMatrix(6))
     with pytest.raises(ValueError, match="ConfusionMatrix, whose is 255, got 0"):

@@ -258,3 +258,9 @@ def test_every_trunk_can_be_rarefied(name: str, field: int) -> None:
     assert score.grids is not None
     assert [grid.stride for grid in score.grids] == [8, 8]
     assert score.receptive_field == (field, field)
+
+
+@pytest.mark.parametrize("model", [None, "net", 3])
+def test_what_cannot_be_called_is_refused(model: Any) -> None:
+    with pytest.raises(TypeError, match=r"^model must be a module or a function, got"):
+        shift_and_stitch(model, torch.zeros(1, 3, 8, 8), 2)

@@ -294,6 +294,34 @@ def test_wrong_entries_are_refused():
     with pytest.raises(ValueError, match="count the net's 3 classes, got 4"):
         model.evaluate(images, target, matrices)
     assert matrices["semantic"].matrix.sum() == 0
+    for wrong in (None, torch.zeros(3, 3, dtype=torch.int64)):
+        with pytest.raises(TypeError, match=r"^matrix must be a ConfusionMatrix, got"):
+            model.evaluate(images, target, {**matrices, "geometric": wrong})
+    with pytest.raises(TypeError, match=r"^weight must be a dict by head, got Tensor"):
+        model.loss(images, target, weight=torch.ones(3))
+    with pytest.raises(ValueError, match=r"^weight must be of heads, .*, got one for 'geo'"):
+        model.losses(images, target, weight={"geo": torch.ones(3)})
+
+
+@pytest.mark.parametrize("skips", [[], ["pool4"]])
+@pytest.mark.parametrize(
+    ("made", "given", "message"),
+    [
+        ({"width": 1 / 16}, {}, "got one for 256 channels of fc7, beside a .* fc7 has 128"),
+        ({"padding": "same"}, {}, "got one whose fc7 has its first cell at pixel"),
+        ({}, {"padding": "same"}, "got one whose fc7 has its first cell at pixel"),
+        ({}, {"top": "pool5"}, "got one that scores fc7, beside a VGG16Trunk of .*, pool5$"),
+    ],
+)
+def test_a_head_of_another_trunk_is_refused(skips, made, given, message):
+    options = {"width": 1 / 32}
+    head = Head(VGG16Trunk(**{**options, **made}), 3, skips=skips)
+    message = f"^heads must be made for the net's trunks, {message}"
+    with pytest.raises(ValueError, match=message):
+        FCN(VGG16Trunk(**{**options, **given}), head)
+    with pytest.raises(ValueError, match=message):
+        MultiHeadFCN(VGG16Trunk(**{**options, **given}), {"a": head})
+    assert FCN(VGG16Trunk(**{**options, **made}), head).head is head
 
 
 def test_parts_that_do_not_fit_are_refused():

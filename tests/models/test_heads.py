@@ -125,6 +125,12 @@ def test_maps_are_scaled_before_they_are_scored():
         ({"top": "fc8"}, ValueError, r"must name maps of the trunk, pool1, .*, got 'fc8'"),
         ({"skips": ["pool3", "pool4"]}, ValueError, r"coarse to fine .* pool4 with stride 16 .* 8"),
         ({"skips": {"pool4": "a"}}, TypeError, "skips must be a number, got 'a'"),
+        ({"skips": {"pool4": float("nan")}}, ValueError, "skips must be finite, got nan"),
+        ({"skips": {"pool4": float("inf")}}, ValueError, "skips must be finite, got inf"),
+        ({"skips": ["pool4", "pool4"]}, ValueError, "skips must be different names, got 'pool4'"),
+        ({"skips": 3}, TypeError, "skips must be a list of names, got 3"),
+        ({"trunk_weights": 3}, TypeError, "trunk_weights must be a dict by trunk, got int"),
+        ({"trunk_weights": {"main": float("nan")}}, ValueError, "trunk_weights must be finite"),
         ({"upsampling": "learned"}, ValueError, r"one of \('fixed', 'depthwise', 'dense'\), got"),
         (
             {"upsampling": {"upscore8": "dense"}},

@@ -119,6 +119,29 @@ def test_layers_are_attributes_by_their_names():
     assert not hasattr(model, "conv9")
 
 
+def test_a_layer_is_replaced_by_a_layer_or_none():
+    """As torch has it of any module's layers."""
+    net = build_model("fcn8s", 5, width=1 / 32)
+    for wrong in (3, "conv", torch.zeros(1)):
+        with pytest.raises(TypeError, match="cannot assign"):
+            net.score_fr = wrong
+    net.score_fr = None
+    assert net.head.streams["main"]["score_fr"] is None
+    net.conv1_1 = nn.Conv2d(3, 2, 3)
+    assert net.trunk.conv1_1 is net.conv1_1
+
+
+def test_a_layer_is_deleted_by_its_name():
+    net = build_model("fcn8s", 5, width=1 / 32)
+    del net.conv1_1
+    assert not hasattr(net.trunk, "conv1_1")
+    with pytest.raises(AttributeError, match="conv1_1"):
+        del net.conv1_1
+    net.extra = nn.Conv2d(3, 2, 3)
+    del net.extra
+    assert not hasattr(net, "extra")
+
+
 def test_layers_without_names_of_their_own_are_refused():
     class Named(VGG16Trunk):
         def __init__(self) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -303,6 +304,18 @@ def test_a_net_is_left_as_it_was() -> None:
     assert not images.requires_grad
 
 
+@pytest.mark.parametrize("shape", [torch.Size([1, 1, 5, 5]), np.array([1, 1, 5, 5]), [1, 1, 5, 5]])
+def test_shapes_of_images_come_as_any_list(shape: Any) -> None:
+    (layer,) = receptive_fields(nn.Conv2d(1, 1, 3), shape).values()
+    assert layer.shape == (1, 1, 3, 3)
+
+
+@pytest.mark.parametrize("shape", [3, None, "1155"])
+def test_what_is_no_shape_is_refused(shape: Any) -> None:
+    with pytest.raises(TypeError, match=r"^input_shape must be \(N, C, H, W\), all >= 1, got"):
+        receptive_fields(nn.Conv2d(1, 1, 3), shape)
+
+
 def tied() -> nn.Module:
     net = nn.Sequential(nn.Conv2d(2, 2, 3), nn.Conv2d(2, 2, 3))
     net[1].weight = net[0].weight
@@ -392,5 +405,9 @@ def test_what_is_refused_of_a_measurement() -> None:
         measured_field(net, "0", images, (3, 0))
     with pytest.raises(TypeError, match="images"):
         measured_field(net, "0", [1])  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"images must be floating point, got torch\.int32"):
+        measured_field(net, "0", images.int())
+    with pytest.raises(ValueError, match=r"images must have shape \(N, C, H, W\), got"):
+        measured_field(net, "0", images[0])
     with pytest.raises(ValueError, match=r"cell must lie in a map of 3 x 3, got \(-1, 0\)"):
         receptive_fields(net, images.shape)["0"].sees((-1, 0))
