@@ -5,13 +5,23 @@ from __future__ import annotations
 import math
 import numbers
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from torch.compiler import is_dynamo_compiling
 
-__all__ = ["finite", "flag", "integer", "not_negative", "number", "one_of", "pair", "positive"]
+__all__ = [
+    "class_names",
+    "finite",
+    "flag",
+    "integer",
+    "not_negative",
+    "number",
+    "one_of",
+    "pair",
+    "positive",
+]
 
 _LARGEST = 2**63 - 1
 
@@ -110,6 +120,25 @@ def flag(value: Any, name: str) -> bool:
     if not isinstance(value, bool):
         raise TypeError(f"{name} must be a bool, got {value!r}")
     return value
+
+
+def class_names(value: Any, num_classes: int) -> tuple[Any, ...] | None:
+    """``value``, an argument of this name, as a tuple of one for each class; None if it is None.
+
+    Raises:
+        TypeError: it is no list.
+        ValueError: it is longer or shorter.
+    """
+    if value is None:
+        return None
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise TypeError(f"class_names must be a list of names, got {value!r}")
+    names = tuple(value)
+    if len(names) != num_classes:
+        raise ValueError(
+            f"class_names must have num_classes = {num_classes} names, got {len(names)}"
+        )
+    return names
 
 
 def one_of(value: Any, choices: Sequence[str], name: str) -> str:

@@ -23,7 +23,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from fcn_ext import ops
+from fcn_ext import _arguments, ops
 from fcn_ext._arguments import integer, not_negative, one_of
 from fcn_ext.geometry import Geometry, Resize
 from fcn_ext.metrics import ConfusionMatrix, scores_from_matrix
@@ -85,13 +85,15 @@ class BoundaryIoU:
             raise ValueError(f"num_classes must be in [1, 32766], got {num_classes}")
         self.dilation_ratio = not_negative(dilation_ratio, "dilation_ratio")
         self.ignore_index = integer(ignore_index, "ignore_index")
-        if class_names is not None and len(class_names) != self.num_classes:
-            raise ValueError(
-                f"class_names must have num_classes = {num_classes} names, got {len(class_names)}"
-            )
-        self.class_names = None if class_names is None else tuple(class_names)
+        self.class_names = _arguments.class_names(class_names, self.num_classes)
         # One class more: what is of no outline.
         self._counts = ConfusionMatrix(self.num_classes + 1, ignore_index=_VOID, device=device)
+
+    def __repr__(self) -> str:
+        return (
+            f"BoundaryIoU(num_classes={self.num_classes}, dilation_ratio={self.dilation_ratio}, "
+            f"ignore_index={self.ignore_index})"
+        )
 
     def update(self, prediction: Tensor, target: Tensor) -> None:
         """Adds a batch of labels, both (N, H, W), of uint8, int16, int32 or int64.

@@ -100,7 +100,9 @@ class Calibration:
         self.ignore_index = integer(ignore_index, "ignore_index")
         self._lock = threading.RLock()
         # Pixels, right ones and their probabilities, of each bin, of invalid pixels, and of void.
-        self._table = torch.zeros(self.num_bins + 2, 3, dtype=torch.int64, device=device)
+        # Not on the default device, which may be without memory.
+        place = "cpu" if device is None else device
+        self._table = torch.zeros(self.num_bins + 2, 3, dtype=torch.int64, device=place)
         self._placed = device is not None
 
     def __repr__(self) -> str:

@@ -31,7 +31,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.compiler import is_dynamo_compiling
 
-from fcn_ext import ops
+from fcn_ext import _arguments, ops
 from fcn_ext._arguments import integer, one_of
 from fcn_ext._scores import Scores, scores_from_matrix
 from fcn_ext.geometry import Deconvolution, Geometry, Resize
@@ -73,7 +73,8 @@ class ConfusionMatrix:
         class_names: num_classes names, for whoever prints the scores.
 
     Raises:
-        TypeError: ``num_classes`` or ``ignore_index`` is not an integer.
+        TypeError: ``num_classes`` or ``ignore_index`` is not an integer, or ``class_names`` is no
+            list.
         ValueError: ``num_classes`` or ``ignore_index`` is out of range, or ``class_names`` is not
             as long.
     """
@@ -89,13 +90,9 @@ class ConfusionMatrix:
         num_classes = integer(num_classes, "num_classes")
         if not 1 <= num_classes <= 32768:
             raise ValueError(f"num_classes must be in [1, 32768], got {num_classes}")
-        if class_names is not None and len(class_names) != num_classes:
-            raise ValueError(
-                f"class_names must have num_classes = {num_classes} names, got {len(class_names)}"
-            )
         self.num_classes = num_classes
         self.ignore_index = integer(ignore_index, "ignore_index")
-        self.class_names = tuple(class_names) if class_names is not None else None
+        self.class_names = _arguments.class_names(class_names, num_classes)
         # Reentrant: a signal handler may look at the counts in the middle of an update.
         self._lock = threading.RLock()
         # None until a device is asked for or an update succeeds. Counts may come earlier, from

@@ -15,6 +15,7 @@ from torch import Tensor
 from fcn_ext import ops
 from fcn_ext.boundary import BoundaryIoU
 from fcn_ext.geometry import Deconvolution
+from fcn_ext.metrics import ConfusionMatrix
 from tests.ops.heads import LABEL_TYPES
 
 
@@ -136,3 +137,23 @@ def update(
     prediction: tuple[int, ...], target: tuple[int, ...], dtype: torch.dtype = torch.uint8
 ) -> None:
     BoundaryIoU(2).update(torch.zeros(prediction, dtype=dtype), torch.zeros(target, dtype=dtype))
+
+
+@pytest.mark.parametrize("kind", [BoundaryIoU, ConfusionMatrix])
+@pytest.mark.parametrize("names", [3, "abc", True])
+def test_class_names_that_are_no_list_are_refused(kind: Any, names: Any) -> None:
+    with pytest.raises(TypeError, match=f"^class_names must be a list of names, got {names!r}$"):
+        kind(3, class_names=names)
+
+
+@pytest.mark.parametrize("kind", [BoundaryIoU, ConfusionMatrix])
+def test_class_names_come_as_any_list(kind: Any) -> None:
+    for names in (["a", "b"], iter("ab"), {"a": 0, "b": 1}, np.array(["a", "b"])):
+        assert kind(2, class_names=names).class_names == ("a", "b")
+    with pytest.raises(ValueError, match=r"^class_names must have num_classes = 2 names, got 3$"):
+        kind(2, class_names=iter("abc"))
+
+
+def test_it_says_what_it_counts() -> None:
+    boundary = BoundaryIoU(3, dilation_ratio=0.1, ignore_index=0)
+    assert repr(boundary) == "BoundaryIoU(num_classes=3, dilation_ratio=0.1, ignore_index=0)"

@@ -187,3 +187,12 @@ LABELS = torch.zeros(1, 4, 4, dtype=torch.uint8)
 def test_wrong_arguments(call: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         call()
+
+
+def test_counts_are_on_the_host_whatever_the_default_device() -> None:
+    with torch.device("meta"):
+        calibration = Calibration(2)
+    labels = torch.zeros(1, 2, 2, dtype=torch.uint8)
+    with torch.device("meta"):
+        calibration.update(labels, torch.full_like(labels, 0.7, dtype=torch.float32), labels)
+        assert calibration.compute().num_pixels == 4

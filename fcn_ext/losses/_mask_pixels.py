@@ -99,8 +99,6 @@ class MaskPixels:
         target, void = self.target, self._ignore_index
         if is_dynamo_compiling() or not target.is_cpu:
             return
-        if type(target) not in (Tensor, torch.nn.Parameter):  # a fake one, say
-            return
         with torch.no_grad():
             if not _autograd.is_plain(target):
                 return

@@ -178,11 +178,7 @@ def receptive_fields(module: nn.Module, input_shape: Sequence[int]) -> dict[str,
     """
     if not isinstance(module, nn.Module):
         raise TypeError(f"module must be a torch.nn.Module, got {type(module).__name__}")
-    if isinstance(input_shape, str) or not isinstance(input_shape, Iterable):
-        raise TypeError(f"input_shape must be (N, C, H, W), all >= 1, got {input_shape!r}")
-    shape = tuple(input_shape)
-    if len(shape) != 4 or not all(isinstance(n, Integral) and n >= 1 for n in shape):
-        raise ValueError(f"input_shape must be (N, C, H, W), all >= 1, got {shape}")
+    shape = _image_shape(input_shape)
     empty = {name: value.detach().to("meta") for name, value in _state(module)}
     # Modules may put constants of their own beside the images, on the default device.
     with torch.device("meta"), torch.no_grad():
@@ -270,6 +266,15 @@ def _checked(cell: Any, size: tuple[int, int]) -> tuple[int, int]:
     if not (0 <= row < size[0] and 0 <= column < size[1]):
         raise ValueError(f"cell must lie in a map of {size[0]} x {size[1]}, got {(row, column)}")
     return row, column
+
+
+def _image_shape(value: Any) -> tuple[int, ...]:
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise TypeError(f"input_shape must be (N, C, H, W), all >= 1, got {value!r}")
+    shape = tuple(value)
+    if len(shape) != 4 or not all(isinstance(n, Integral) and int(n) >= 1 for n in shape):
+        raise ValueError(f"input_shape must be (N, C, H, W), all >= 1, got {shape}")
+    return shape
 
 
 def _state(module: nn.Module) -> Iterator[tuple[str, Tensor]]:

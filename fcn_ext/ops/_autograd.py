@@ -27,6 +27,8 @@ _transforms_active = getattr(torch._C, "_are_functorch_transforms_active", lambd
 _is_tracing = getattr(torch._C, "_is_tracing", torch.jit.is_tracing)  # type: ignore[attr-defined]
 # Of torch.autograd.grad(is_grads_batched=True), which is no transform of torch.func.
 _is_batched = getattr(torch._C._functorch, "is_legacy_batchedtensor", lambda tensor: True)
+# Fake tensors, say, have no memory.
+_ORDINARY = (Tensor, torch.nn.Parameter)
 _forward_mode = (
     forward_ad if hasattr(forward_ad, "_current_level") else SimpleNamespace(_current_level=0)
 )
@@ -189,6 +191,7 @@ def is_plain(*tensors: Tensor) -> bool:
         or _transforms_active()
         or any(map(_is_batched, tensors))
         or has_torch_function(tensors)
+        or not all(type(tensor) in _ORDINARY for tensor in tensors)
         or torch.compiler.is_compiling()
     )
 

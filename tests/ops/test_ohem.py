@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from fcn_ext import losses, nn
 from fcn_ext.losses._ohem import kth_largest
@@ -93,3 +94,19 @@ def test_hardest_pixels_of_examples(options: dict[str, Any], dtype: torch.dtype)
     torch.testing.assert_close(torch.vmap(loss)(scores), alone)
     slopes = torch.stack([torch.func.grad(loss)(given) for given in scores])
     torch.testing.assert_close(torch.vmap(torch.func.grad(loss))(scores), slopes)
+
+
+@pytest.mark.parametrize("per_image", [False, True])
+@pytest.mark.parametrize("options", [{"min_kept": 10}, {"threshold": None, "min_kept": 0.1}])
+def test_tensors_without_values_have_a_loss_without_value(
+    options: dict[str, Any], per_image: bool
+) -> None:
+    """Torch's fake tensors."""
+    mode = FakeTensorMode()
+    scores = mode.from_tensor(torch.randn(2, 5, 4, 6, requires_grad=True))
+    target = mode.from_tensor(torch.randint(0, 5, (2, 16, 24), dtype=torch.uint8))
+    with mode:
+        loss = losses.ohem_cross_entropy(scores, target, per_image=per_image, **options)
+        (gradient,) = torch.autograd.grad(loss, scores)
+    assert loss.shape == ()
+    assert gradient.shape == scores.shape
