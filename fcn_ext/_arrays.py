@@ -12,17 +12,24 @@ from torch import Tensor
 Array = npt.NDArray[Any]
 
 
-def data_and_mask(values: Any) -> tuple[Array, Array | None]:
-    """An array, or a list of them, as an ordinary array, and its mask if any of it is masked."""
+def data_and_mask(values: Any, name: str) -> tuple[Array, Array | None]:
+    """An array, or a list of them, as an ordinary array, and its mask if any of it is masked.
+
+    Raises:
+        ValueError: a list of lists of several lengths; the message calls it by ``name``.
+    """
     if isinstance(values, (list, tuple)):
-        values = np.ma.asarray(values)  # what `np.asarray` makes of masked arrays loses the masks
+        try:  # what `np.asarray` makes of masked arrays loses the masks
+            values = np.ma.asarray(values)
+        except ValueError as error:
+            raise ValueError(f"{name} must be an array, got a list of none: {error}") from None
     mask = np.ma.getmask(values)
     return np.asarray(values), mask if mask is not np.ma.nomask and mask.any() else None
 
 
 def whole(values: Any, name: str, remedy: str) -> Array:
     """An array of which nothing is masked."""
-    data, mask = data_and_mask(values)
+    data, mask = data_and_mask(values, name)
     if mask is not None:
         raise ValueError(
             f"{name} must not be masked, got {int(mask.sum())} masked elements; {remedy}"

@@ -45,7 +45,7 @@ def confusion_matrix(
     if not 1 <= num_classes <= 32768:
         raise ValueError(f"num_classes must be in [1, 32768], got {num_classes}")
     prediction = whole(prediction, "prediction", "give them a label, or mask the target instead")
-    target, void = data_and_mask(target)
+    target, void = data_and_mask(target, "target")
     prediction, target = readable(prediction), readable(target)
     if void is not None and target.dtype in _LABELS:
         target = np.where(void, np.int64(ignore_index), target)

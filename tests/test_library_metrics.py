@@ -274,7 +274,32 @@ ONE = torch.zeros(1, 2, 2, dtype=torch.uint8)
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: evaluate.MeanIoU(0), ValueError, "num_classes must be in"),
+        (lambda: evaluate.MeanIoU(0), ValueError, r"num_labels must be in \[1, 32768\], got 0"),
+        (lambda: evaluate.MeanIoU("a"), TypeError, "num_labels must be an integer, got 'a'"),
+        (lambda: evaluate.MeanIoU(2, nan_to_num="a"), TypeError, "nan_to_num must be a number"),
+        (lambda: evaluate.MeanIoU(2, nan_to_num=True), TypeError, "nan_to_num must be a number"),
+        (lambda: evaluate.metrics_of(None), TypeError, r"matrix must be a torch\.Tensor, got None"),
+        (lambda: evaluate.metrics_of(np.eye(2)), TypeError, r"matrix must be a torch\.Tensor, got"),
+        (
+            lambda: evaluate.metrics_of(torch.eye(2), nan_to_num="x"),
+            TypeError,
+            "nan_to_num must be a number, got 'x'",
+        ),
+        (
+            lambda: evaluate.compute_metrics(2, id2label={0: "a", 5: "b"}),
+            ValueError,
+            r"id2label must have numbers in \[0, num_labels\) = \[0, 2\), got 5",
+        ),
+        (
+            lambda: evaluate.compute_metrics(2, id2label={"0": "a"}),
+            TypeError,
+            "id2label must be an integer, got '0'",
+        ),
+        (
+            lambda: evaluate.compute_metrics(2, id2label=["a", "b"]),
+            TypeError,
+            "id2label must be a dict of names by number, got",
+        ),
         (lambda: evaluate.MeanIoU(2, reduce_labels=1), TypeError, "reduce_labels must be a bool"),
         (
             lambda: evaluate.MeanIoU(2).compute(predictions=ONE, references=ONE + 7),

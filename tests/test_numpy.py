@@ -296,3 +296,21 @@ def test_host_module_needs_no_torch() -> None:
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+RAGGED = [[1, 2], [3]]
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda: fnp.confusion_matrix(RAGGED, [[1, 2]], 5), "prediction"),
+        (lambda: fnp.confusion_matrix([[1, 2]], RAGGED, 5), "target"),
+        (lambda: fnp.encode_palette(RAGGED), "indices"),
+        (lambda: fnp.decode_palette(RAGGED), "colors"),
+        (lambda: fnp.encode_palette(np.zeros(1, np.uint8), RAGGED), "palette"),
+    ],
+)
+def test_lists_of_several_lengths_are_refused_by_name(call, name):
+    with pytest.raises(ValueError, match=f"^{name} must be an array, got a list of none"):
+        call()

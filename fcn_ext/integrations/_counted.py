@@ -105,7 +105,7 @@ class Areas:
 
 def square(matrix: Tensor) -> Tensor:
     """``matrix`` if it can be a confusion matrix."""
-    if matrix.dim() != 2 or matrix.shape[0] != matrix.shape[1]:
+    if _common.is_tensor(matrix, "matrix").dim() != 2 or matrix.shape[0] != matrix.shape[1]:
         raise ValueError(
             f"matrix must be square (num_classes, num_classes), got {tuple(matrix.shape)}"
         )
@@ -172,7 +172,7 @@ def _prediction(values: Any) -> Tensor:
 def _reference(values: Any, void: int) -> Tensor:
     if isinstance(values, Tensor):
         return values
-    labels, mask = data_and_mask(values)
+    labels, mask = data_and_mask(values, "references")
     target = _tensor(labels, "references")
     if mask is None:
         return target

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from fcn_ext._arguments import integer, number
+from fcn_ext._rules import MOST_CLASSES
 from fcn_ext.integrations._counted import Areas, Counted, mean
 
 __all__ = ["MeanIoU", "compute_metrics", "metrics_of"]
@@ -31,8 +33,10 @@ def metrics_of(matrix: Tensor, nan_to_num: float | None = None) -> dict[str, Any
         ([0.75, 0.67, nan], 0.708)
 
     Raises:
+        TypeError: ``matrix`` is no tensor, or ``nan_to_num`` no number.
         ValueError: ``matrix`` is not square.
     """
+    nan_to_num = _number_or_none(nan_to_num)
     areas = Areas(matrix)
     iou, accuracy = areas.iou(), areas.accuracy()
     found: dict[str, Any] = {
@@ -81,8 +85,11 @@ class MeanIoU(Counted):
         reduce_labels: bool = False,
         nan_to_num: float | None = None,
     ) -> None:
+        num_labels = integer(num_labels, "num_labels")
+        if not 1 <= num_labels <= MOST_CLASSES:
+            raise ValueError(f"num_labels must be in [1, {MOST_CLASSES}], got {num_labels}")
         super().__init__(num_labels, ignore_index=ignore_index, reduce_labels=reduce_labels)
-        self.nan_to_num = nan_to_num
+        self.nan_to_num = _number_or_none(nan_to_num)
 
     def add(self, *, prediction: Any, reference: Any) -> None:
         """:meth:`update` with one image, as ``evaluate`` has it: labels (H, W), or scores
@@ -108,12 +115,30 @@ class MeanIoU(Counted):
         return found
 
 
+def _number_or_none(value: Any) -> float | None:
+    return None if value is None else number(value, "nan_to_num")
+
+
+def _names_by_number(id2label: Any, num_labels: int) -> dict[int, str] | None:
+    if id2label is None:
+        return None
+    if not isinstance(id2label, Mapping):
+        raise TypeError(f"id2label must be a dict of names by number, got {id2label!r}")
+    names = {integer(index, "id2label"): name for index, name in id2label.items()}
+    for index in names:
+        if not 0 <= index < num_labels:
+            raise ValueError(
+                f"id2label must have numbers in [0, num_labels) = [0, {num_labels}), got {index}"
+            )
+    return names
+
+
 class _TrainerMetrics:
     """What ``Trainer`` calls: with everything at the end, or batch by batch."""
 
     def __init__(self, metric: MeanIoU, id2label: Mapping[int, str] | None) -> None:
         self.metric = metric
-        self.id2label = id2label
+        self.id2label = _names_by_number(id2label, metric.counts.num_classes)
 
     def __call__(self, prediction: Any, compute_result: bool = True) -> dict[str, Any]:
         scores, labels = prediction.predictions, prediction.label_ids
@@ -162,7 +187,7 @@ def compute_metrics(
             two lists.
 
     Raises:
-        TypeError, ValueError: as :class:`MeanIoU`.
+        TypeError, ValueError: as :class:`MeanIoU`, or ``id2label`` has no number of a class.
     """
     metric = MeanIoU(
         num_labels, ignore_index=ignore_index, reduce_labels=reduce_labels, nan_to_num=nan_to_num

@@ -33,7 +33,12 @@ def set_loss() -> None:
     Raises:
         ImportError: transformers is not installed, or has no such registry.
     """
-    from transformers.loss.loss_utils import LOSS_MAPPING
+    try:
+        from transformers.loss.loss_utils import LOSS_MAPPING
+    except ImportError as error:
+        raise ImportError(
+            "set_loss needs transformers with a registry of losses: pip install -U transformers"
+        ) from error
 
     if not _before:
         _before.append(LOSS_MAPPING[_NAME])

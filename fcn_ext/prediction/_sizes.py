@@ -55,6 +55,8 @@ def argmax_sizes(
 
 def size_of_each(sizes: Any, count: int, name: str) -> list[tuple[int, int]]:
     """``sizes``, an argument of that ``name``, as a (height, width) for each of so many images."""
+    if isinstance(sizes, Tensor) and sizes.is_meta:
+        raise ValueError(f"{name} must have values, got a tensor on the meta device")
     values = sizes.tolist() if isinstance(sizes, Tensor) else sizes
     if not isinstance(values, Sequence) or isinstance(values, str):
         raise TypeError(

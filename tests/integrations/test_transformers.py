@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -97,3 +98,10 @@ def test_their_post_processing_in_the_context() -> None:
     with fused_upsampling():
         ours = processor.post_process_semantic_segmentation(outputs, SIZES)
     assert all(torch.equal(*maps) for maps in zip(ours, plain, strict=True))
+
+
+def test_a_library_that_is_absent_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    monkeypatch.setitem(sys.modules, "transformers.loss.loss_utils", None)
+    with pytest.raises(ImportError, match=r"^set_loss needs transformers .*: pip install -U"):
+        set_loss()

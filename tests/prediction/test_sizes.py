@@ -58,3 +58,9 @@ def test_no_images() -> None:
 def test_wrong_sizes(sizes: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         argmax_sizes(torch.zeros(2, 3, 4, 4), sizes)
+
+
+def test_sizes_without_values_are_refused() -> None:
+    sizes = torch.tensor([[3, 4], [5, 6]], device="meta")
+    with pytest.raises(ValueError, match=r"^sizes must have values, got a tensor on the meta"):
+        argmax_sizes(torch.zeros(2, 3, 4, 5), sizes)
