@@ -71,7 +71,7 @@ template <typename Also = NothingElse>
 void launch_tiles(const TileArgs& args, cudaStream_t stream, const Also& also = {}) {
   with_tile<kStack>(args.tiles.grid.side, [&](auto tile) {
     using Tile = decltype(tile);
-    const dim3 grid(static_cast<unsigned>(args.tiles.grid.count)), block(kTileThreads);
+    const dim3 grid(static_cast<unsigned>(args.tiles.grid.count)), block(Tile::kThreads);
     const bool smoothed = args.terms.smooth != 0;
     if (args.tiles.gradient == nullptr) {
       launch(cross_entropy_tile_kernel<Tile, false>, grid, block,

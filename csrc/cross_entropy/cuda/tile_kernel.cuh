@@ -81,7 +81,7 @@ __device__ __forceinline__ float logs_and_factors(const TileBlock<Tile, with_gra
 }
 
 template <typename Tile, bool with_gradient>
-__global__ void __launch_bounds__(kTileThreads, Tile::kBlocks)
+__global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks)
     cross_entropy_tile_kernel(const TileArgs args) {
   const TileBlock<Tile, with_gradient> block(args);
   const ClassTerms<float>& terms = args.terms;

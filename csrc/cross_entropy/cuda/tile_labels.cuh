@@ -27,13 +27,13 @@ struct TileArgs {
 // The labels' part of a block's shared memory, behind the engine's: byte offsets of its arrays.
 template <typename Tile, bool with_gradient>
 struct LabelShared {
-  static constexpr int kCodes = NodeShared<Tile, with_gradient>::kBytes;       // uint16 a pixel
-  static constexpr int kLoss = kCodes + 2 * Tile::kOwnPixels * kTileThreads;   // double a thread
-  static constexpr int kWeights = kLoss + 8 * kTileThreads;                    // float a thread
-  static constexpr int kFound = kWeights + 4 * kTileThreads;                   // unsigned a thread
-  static constexpr int kAlike = kFound + 4 * kTileThreads;                     // unsigned a part
-  static constexpr int kAllSmooth = kAlike + 4 * Tile::kStack * kTileThreads;  // float
-  static constexpr int kScale = kAllSmooth + 4;                                // float
+  static constexpr int kCodes = NodeShared<Tile, with_gradient>::kBytes;        // uint16 a pixel
+  static constexpr int kLoss = kCodes + 2 * Tile::kOwnPixels * Tile::kThreads;  // double a thread
+  static constexpr int kWeights = kLoss + 8 * Tile::kThreads;                   // float a thread
+  static constexpr int kFound = kWeights + 4 * Tile::kThreads;                  // unsigned a thread
+  static constexpr int kAlike = kFound + 4 * Tile::kThreads;                    // unsigned a part
+  static constexpr int kAllSmooth = kAlike + 4 * Tile::kStack * Tile::kThreads;  // float
+  static constexpr int kScale = kAllSmooth + 4;                                  // float
   // Only where labels are smoothed:
   static constexpr int kSmoothed = kScale + 4;                 // double a node
   static constexpr int kValid = kSmoothed + 8 * Tile::kNodes;  // float a node
@@ -68,7 +68,7 @@ struct TileLabels : TileGradients<Tile, with_gradient> {
   }
 
   static __device__ __forceinline__ int code_index(int j, int i, int owner) {
-    return (j * kTileThreads + owner) * kSide + i;
+    return (j * Tile::kThreads + owner) * kSide + i;
   }
   // Whose labels a thread has.
   __device__ __forceinline__ int owner() const {
@@ -93,7 +93,7 @@ struct TileLabels : TileGradients<Tile, with_gradient> {
   }
   // What is equal in a part of the thread's.
   __device__ __forceinline__ unsigned& alike_of(int which) const {
-    return alike[which * kTileThreads + thread];
+    return alike[which * Tile::kThreads + thread];
   }
   // Where a pixel of the thread's lies in (N, H, W).
   __device__ __forceinline__ int64_t pixel_offset(int j, int i) const {
@@ -117,7 +117,7 @@ struct TileLabels : TileGradients<Tile, with_gradient> {
   __device__ __forceinline__ void load_labels() const {
     constexpr int kCellSide = Tile::kCellSide;
     constexpr int kWidth = Tile::kColumns * kCellSide, kHeight = Tile::kRows * kCellSide;
-    constexpr int kStep = kTileThreads / kWidth;
+    constexpr int kStep = Tile::kThreads / kWidth;
     constexpr int kAhead = kHeight / kStep < 8 ? kHeight / kStep : 8;
     constexpr int kTurn = kAhead * kStep;  // rows
     static_assert(kTurn % kCellSide == 0 || kCellSide % kTurn == 0);

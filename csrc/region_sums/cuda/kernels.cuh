@@ -103,7 +103,7 @@ void launch_region_sums(const RegionSums& problem, bool squared, const scalar_t*
       with_tile<1>(grid.side, [&](auto tile) {
         using Tile = decltype(tile);
         launch(region_sums_tile_kernel<Tile>, dim3(static_cast<unsigned>(grid.count)),
-               dim3(kTileThreads), kForwardBytes<Tile>, stream, args);
+               dim3(Tile::kThreads), kForwardBytes<Tile>, stream, args);
       });
     }
   }
@@ -154,7 +154,7 @@ void launch_region_sums_backward(const RegionSums& problem, bool squared,
       with_tile<1>(grid.side, [&](auto tile) {
         using Tile = decltype(tile);
         launch(region_gradient_tile_kernel<Tile>, dim3(static_cast<unsigned>(grid.count)),
-               dim3(kTileThreads), size_t{cross_entropy::LabelShared<Tile, true>::kBytes}, stream,
+               dim3(Tile::kThreads), size_t{cross_entropy::LabelShared<Tile, true>::kBytes}, stream,
                args);
         launch_finish_rims<Tile>(args.tile.tiles, stream);
       });

@@ -54,7 +54,7 @@ struct TileBackward {
 };
 
 template <typename Tile>
-__global__ void __launch_bounds__(kTileThreads, 2)
+__global__ void __launch_bounds__(Tile::kThreads, 2)
     region_gradient_tile_kernel(const TileBackward args) {
   const RegionBlock<Tile> block(args.tile);
   const int32_t classes = args.tile.terms.classes;
@@ -171,7 +171,7 @@ __global__ void __launch_bounds__(kTileThreads, 2)
         return std::exp(static_cast<float>(pixel.score(c) - most)) / sum;
       };
       double mean = 0;
-      for (int32_t c = block.thread; c < classes; c += kTileThreads) {
+      for (int32_t c = block.thread; c < classes; c += Tile::kThreads) {
         mean += static_cast<double>(args.grad(kProbability, n, c)) * probability(c);
       }
       mean = block_sum(mean, block.scratch);
@@ -182,7 +182,7 @@ __global__ void __launch_bounds__(kTileThreads, 2)
                                     : static_cast<double>(of_loss) *
                                           static_cast<double>(args.tile.terms.weight_of(label));
       mean += own - of_entropy;
-      for (int32_t c = block.thread; c < classes; c += kTileThreads) {
+      for (int32_t c = block.thread; c < classes; c += Tile::kThreads) {
         double value = probability(c) * (static_cast<double>(args.grad(kProbability, n, c)) - mean);
         value += c == label ? own : 0;
         pixel.each_corner([&](int node, double weight) {

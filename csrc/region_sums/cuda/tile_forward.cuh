@@ -26,16 +26,17 @@ struct TileForward {
 // Behind the labels' shared memory: of a staged class and thread, the sum of the probabilities of
 // its own pixels, and their number.
 template <typename Tile>
-constexpr int kOwnBytes = 2 * 4 * Tile::kClasses * kTileThreads;
+constexpr int kOwnBytes = 2 * 4 * Tile::kClasses * Tile::kThreads;
 
 template <typename Tile>
-__global__ void __launch_bounds__(kTileThreads, 2) region_sums_tile_kernel(const TileForward args) {
+__global__ void __launch_bounds__(Tile::kThreads, 2)
+    region_sums_tile_kernel(const TileForward args) {
   const RegionBlock<Tile> block(args.tile);
   const int32_t classes = args.tile.terms.classes;
   const int thread = block.thread, warp = thread / kWarp, lane = thread % kWarp;
   double* const to = args.sums + static_cast<int64_t>(blockIdx.x) * kRows * classes;
   if (!block.begin()) {
-    for (int32_t k = thread; k < kRows * classes; k += kTileThreads) {
+    for (int32_t k = thread; k < kRows * classes; k += Tile::kThreads) {
       to[k] = 0;
     }
     if (thread == 0 && args.losses) {
@@ -106,18 +107,18 @@ __global__ void __launch_bounds__(kTileThreads, 2) region_sums_tile_kernel(const
           }));
         }
       }
-      own[k * kTileThreads + thread] = intersection;
-      own[(Tile::kClasses + k) * kTileThreads + thread] = pixels;
+      own[k * Tile::kThreads + thread] = intersection;
+      own[(Tile::kClasses + k) * Tile::kThreads + thread] = pixels;
     }
     __syncthreads();
-    for (int k = warp; k < count; k += kTileThreads / kWarp) {
+    for (int k = warp; k < count; k += Tile::kThreads / kWarp) {
       float values[3] = {0, 0, 0};  // by RegionSum
       for (int at = lane; at < 4 * Tile::kCells; at += kWarp) {
         values[kProbability] += block.corners[k * Tile::kCornerPitch + at];
       }
-      for (int at = lane; at < kTileThreads; at += kWarp) {
-        values[kIntersection] += own[k * kTileThreads + at];
-        values[kCount] += own[(Tile::kClasses + k) * kTileThreads + at];
+      for (int at = lane; at < Tile::kThreads; at += kWarp) {
+        values[kIntersection] += own[k * Tile::kThreads + at];
+        values[kCount] += own[(Tile::kClasses + k) * Tile::kThreads + at];
       }
 #pragma unroll
       for (int row = 0; row < 3; ++row) {
@@ -136,7 +137,7 @@ __global__ void __launch_bounds__(kTileThreads, 2) region_sums_tile_kernel(const
   if (block.flags[1] != 0) {
     each_exact_pixel(block, [&](const auto& pixel, double most, double sum) {
       const int32_t label = block.label_of(pixel);
-      for (int32_t c = thread; c < classes; c += kTileThreads) {
+      for (int32_t c = thread; c < classes; c += Tile::kThreads) {
         const double p = std::exp(static_cast<float>(pixel.score(c) - most)) / sum;
         to[kProbability * classes + c] += p;
         if (c == label) {

@@ -34,13 +34,17 @@ constexpr float kTooFar = -60;
 constexpr float kSmallestSum = 9.0949470e-13f;  // 2^-40
 constexpr float kNatsToBits = static_cast<float>(kLog2E);
 
-// A thread's part of a cell: where its first pixel lies between the nodes, in [0, 1], and from
-// there to the next pixel. Beyond a clamped border, where nodes are equal, all pixels lie on the
-// inner one.
+// A thread's part of a cell: where its first pixel lies between the nodes, in [0, 1], from there to
+// the next pixel, and how many such steps the first one is from the left and the upper node. Beyond
+// a clamped border, where nodes are equal, all pixels lie on the inner one.
 struct Part {
   float x, y;
   float x_step, y_step;
+  float i, j;
 };
+// Before such a border, where they lie on the second node, a step is so small that a cell's steps
+// add nothing to 1.
+constexpr float kBorderStep = 3.7252903e-9f;  // 2^-28
 
 // Keeps the compiler from computing what follows from a value ahead of a loop, in more registers
 // than there are.
@@ -82,10 +86,12 @@ __device__ __forceinline__ Exponents exponents(const Corners& corners, const Par
   const float top = corners.top_right - corners.top_left;
   const float bottom = corners.bottom_right - corners.bottom_left;
   const float left = corners.bottom_left - corners.top_left;
-  const float twist = bottom - top;
-  const float across = fmaf(twist, part.y, top), down = fmaf(twist, part.x, left);
-  const float start = fmaf(part.y, down, fmaf(part.x, top, corners.top_left));
-  return {start * kNatsToBits, across * steps.x_bits, down * steps.y_bits, twist * steps.xy_bits};
+  // From a pixel to the next one, in bits.
+  const float first_row = top * steps.x_bits, first_column = left * steps.y_bits;
+  const float twist = (bottom - top) * steps.xy_bits;
+  const float across = fmaf(twist, part.j, first_row), down = fmaf(twist, part.i, first_column);
+  const float start = fmaf(part.j, down, fmaf(part.i, first_row, corners.top_left * kNatsToBits));
+  return {start, across, down, twist};
 }
 
 // sum[pixel] += 2^exponent.
@@ -95,6 +101,23 @@ __device__ __forceinline__ void add_powers(const Exponents& exponents,
   constexpr int kSide = Tile::kSide;
   float start = exp2_fast(exponents.start), ratio = exp2_fast(exponents.across);
   const float down = exp2_fast(exponents.down), twist = exp2_fast(exponents.twist);
+  if constexpr (kSide == 4) {
+    // The third pixels of the rows are a progression, too.
+    float third = start * (ratio * ratio);
+    const float third_down = down * (twist * twist);
+#pragma unroll
+    for (int j = 0; j < kSide; ++j) {
+      float* const row = sum + j * kSide;
+      row[0] += start;
+      row[1] = fmaf(start, ratio, row[1]);
+      row[2] += third;
+      row[3] = fmaf(third, ratio, row[3]);
+      start *= down;
+      third *= third_down;
+      ratio *= twist;
+    }
+    return;
+  }
 #pragma unroll
   for (int j = 0; j < kSide; ++j) {
     if (kSide == 8 && j == kSide / 2) {
@@ -147,17 +170,15 @@ __device__ __forceinline__ void corner_sums(const Exponents& exponents, const Pa
     }
     ratio *= untwist;
   }
+  // Of the pixels' places in steps from the cell's first nodes.
+  const float right = fmaf(part.i, sum, sum_x), bottom = fmaf(part.j, sum, sum_y);
+  const float both = fmaf(part.j, right, fmaf(part.i, sum_y, sum_xy));
   const float start = exp2_fast(exponents.start);
-  sum *= start;
   const float scale_x = start * part.x_step, scale_y = start * part.y_step;
-  const float right = fmaf(part.x, sum, scale_x * sum_x);
-  const float sum_down = scale_y * sum_y;
-  const float bottom = fmaf(part.y, sum, sum_down);
-  const float right_down = fmaf(part.x, sum_down, scale_y * part.x_step * sum_xy);
-  corner[3] = fmaf(part.y, right, right_down);
-  corner[1] = right - corner[3];
-  corner[2] = bottom - corner[3];
-  corner[0] = sum - right - corner[2];
+  corner[3] = scale_x * part.y_step * both;
+  corner[1] = fmaf(scale_x, right, -corner[3]);
+  corner[2] = fmaf(scale_y, bottom, -corner[3]);
+  corner[0] = fmaf(start, sum, -corner[3]) - (corner[1] + corner[2]);
 }
 
 // The same of two sums: sum[pixel] += 2^exponent, weighted[pixel] += factor 2^exponent.

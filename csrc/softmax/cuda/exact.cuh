@@ -62,27 +62,27 @@ struct ExactPixel {
 
 // Calls visit(pixel, its largest score, the sum of the exponentials of scores less that), by all
 // threads, for the pixels in block.exact: in double, relative to the nodes' largest scores. A
-// thread takes every kTileThreads-th class.
+// thread takes every Tile::kThreads-th class.
 template <typename Tile, bool with_gradient, typename Visit>
 __device__ __forceinline__ void each_exact_pixel(const TileGradients<Tile, with_gradient>& block,
                                                  const Visit& visit) {
   const int32_t classes = block.tiles.classes;
-  for (int owner = 0; owner < kTileThreads; ++owner) {
+  for (int owner = 0; owner < Tile::kThreads; ++owner) {
     for (unsigned long long left = block.exact[owner]; left != 0; left &= left - 1) {
       const ExactPixel<Tile, with_gradient> pixel(block, owner,
                                                   __ffsll(static_cast<long long>(left)) - 1);
       double most = -INFINITY;
-      for (int32_t c = block.thread; c < classes; c += kTileThreads) {
+      for (int32_t c = block.thread; c < classes; c += Tile::kThreads) {
         most = larger(most, pixel.score(c));
       }
       __syncthreads();
       block.scratch[block.thread] = most;
       __syncthreads();
-      for (int k = 0; k < kTileThreads; ++k) {
+      for (int k = 0; k < Tile::kThreads; ++k) {
         most = larger(most, block.scratch[k]);
       }
       double sum = 0;
-      for (int32_t c = block.thread; c < classes; c += kTileThreads) {
+      for (int32_t c = block.thread; c < classes; c += Tile::kThreads) {
         sum += std::exp(static_cast<float>(pixel.score(c) - most));
       }
       visit(pixel, most, block_sum(sum, block.scratch));
@@ -100,7 +100,7 @@ __device__ __forceinline__ void add_exact_pixels(const TileGradients<Tile, with_
     const double factor = factor_of(pixel);
     take(pixel, factor * log_for(factor, most + std::log(sum)));
     if constexpr (with_gradient) {
-      for (int32_t c = block.thread; c < block.tiles.classes; c += kTileThreads) {
+      for (int32_t c = block.thread; c < block.tiles.classes; c += Tile::kThreads) {
         const double value =
             scale * factor * std::exp(static_cast<float>(pixel.score(c) - most)) / sum;
         pixel.each_corner([&](int node, double weight) {

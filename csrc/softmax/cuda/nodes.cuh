@@ -51,7 +51,7 @@ struct TileNodes {
   int* place;      // of the tile: image, row and column
   int32_t* row_begins;     // of a row of cells, and of the one after the last: its first pixels
   int32_t* column_begins;  // likewise
-  float* part_y;           // of a row of parts: Part::y, and behind those of all rows Part::y_step
+  float* part_y;           // of a row of parts: Part::y, behind those of all rows y_step, and j
   float* part_x;
   uint8_t* stack_of;  // of a thread, where it may have more than one cell
 
@@ -106,7 +106,12 @@ struct TileNodes {
   }
   __device__ __forceinline__ Part part(int which = 0) const {
     const float *const x = part_x + part_column(), *const y = part_y + part_row(which);
-    return {*x, *y, x[Shared::kColumnParts], y[Shared::kRowParts]};
+    return {*x,
+            *y,
+            x[Shared::kColumnParts],
+            y[Shared::kRowParts],
+            x[2 * Shared::kColumnParts],
+            y[2 * Shared::kRowParts]};
   }
 
   // The pixels of a row or column of parts: the first, counted from output 0 on, and how many.
@@ -184,7 +189,8 @@ struct TileNodes {
       const bool before = before_border(axis, first_cell + cell);
       const bool behind = behind_border(axis, first_cell + cell);
       positions[part] = before ? 1 : behind ? 0 : position;
-      positions[parts + part] = before || behind ? 0 : step;
+      positions[parts + part] = before ? kBorderStep : behind ? 0 : step;
+      positions[2 * parts + part] = before ? 1 / kBorderStep : behind ? 0 : position / step;
     }
   }
 
@@ -197,7 +203,7 @@ struct TileNodes {
   // Where scores and gradients of the nodes are.
   __device__ __forceinline__ void find_nodes() const {
     const BilinearAxis &y = tiles.grid.y, &x = tiles.grid.x;
-    for (int node = thread; node < Tile::kNodes; node += kTileThreads) {
+    for (int node = thread; node < Tile::kNodes; node += Tile::kThreads) {
       const int i = Tile::row_of(node), j = node % Tile::kNodeColumns;
       int row = first_row() - 1 + i, column = first_column() - 1 + j;
       const int height = static_cast<int>(y.input_size), width = static_cast<int>(x.input_size);
@@ -254,7 +260,7 @@ struct TileNodes {
       static_assert(Shared::kCorners % 16 == 0 && Tile::kCornerPitch % 4 == 0);
       auto* const sums = reinterpret_cast<float4*>(corners);
 #pragma unroll 1
-      for (int k = thread; k < kClasses * Tile::kCornerPitch / 4; k += kTileThreads) {
+      for (int k = thread; k < kClasses * Tile::kCornerPitch / 4; k += Tile::kThreads) {
         sums[k] = {0, 0, 0, 0};
       }
     }

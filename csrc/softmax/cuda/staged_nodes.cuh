@@ -24,12 +24,13 @@ struct StagedNodes : TileNodes<Tile, with_gradient> {
   // goes to other warps each turn, of which there is one every second number.
   template <typename Body>
   __device__ __forceinline__ void each_own_node(int turn, const Body& body) const {
-    const int shifted = thread + turn * (kWarp / 2);
-    constexpr int kTurns = Tile::kNodes < kTileThreads ? 1 : Tile::kNodes / kTileThreads;
-    constexpr int kEach = kTurns * kTileThreads;
-    const int last = kEach + (shifted & (kTileThreads - 1));
+    constexpr bool kOneWarp = Tile::kNodes % Tile::kThreads <= kWarp;
+    const auto shifted = static_cast<unsigned>(thread + turn * (kOneWarp ? kWarp : kWarp / 2));
+    constexpr int kTurns = Tile::kNodes < Tile::kThreads ? 1 : Tile::kNodes / Tile::kThreads;
+    constexpr int kEach = kTurns * Tile::kThreads;
+    const int last = kEach + static_cast<int>(shifted % Tile::kThreads);
 #pragma unroll
-    for (int first = 0; first < kEach; first += kTileThreads) {
+    for (int first = 0; first < kEach; first += Tile::kThreads) {
       if (kEach <= Tile::kNodes || thread < Tile::kNodes) {
         body(first + thread);
       }
@@ -46,7 +47,7 @@ struct StagedNodes : TileNodes<Tile, with_gradient> {
   template <int ahead, typename Load, typename Body>
   __device__ __forceinline__ void each_class_of_nodes(int count, const Load& load,
                                                       const Body& body) const {
-    constexpr int kStep = kTileThreads / kClasses;  // nodes
+    constexpr int kStep = Tile::kThreads / kClasses;  // nodes
     constexpr int kTurns = (Tile::kNodes + kStep - 1) / kStep;
     const auto k = static_cast<int>(index() % kClasses);
     const auto own = static_cast<int>(index() / kClasses);

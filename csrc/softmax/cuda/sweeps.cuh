@@ -96,10 +96,12 @@ struct Parts {
       using Shared = NodeShared<Tile, with_gradient>;
       const float* const x = block.part_x + stack % Tile::kColumns;
       const float* const y = block.part_y + stack / Tile::kColumns * Tile::kStack;
-      const float first = *x, step = x[Shared::kColumnParts];
+      const float first = *x, step = x[Shared::kColumnParts], i = x[2 * Shared::kColumnParts];
 #pragma unroll
       for (int which = 0; which < Tile::kStack; ++which) {
-        at[which] = {first, y[which], step, y[Shared::kRowParts + which]};
+        at[which] = {first, y[which],
+                     step,  y[Shared::kRowParts + which],
+                     i,     y[2 * Shared::kRowParts + which]};
       }
     }
   }

@@ -15,8 +15,6 @@
 namespace fcn_ext {
 namespace softmax {
 
-constexpr int kTileThreads = 128;
-
 // The tile of cells of up to side x side pixels: a thread takes up to 8 x 8 of them, kLanes
 // neighboring threads one cell. Where cells are small, a thread may take a stack of them, one above
 // the other, and load the nodes between them once.
@@ -29,11 +27,14 @@ struct CellTile {
   static constexpr int kLanes = kSegments * kSegments;
   static constexpr int kStack = stack;
   static_assert(kStack == 1 || (kStack == 2 && kLanes == 1));
+  // Of a block. Three warps of stacks make more, smaller tiles than four, which multiprocessors
+  // share more evenly.
+  static constexpr int kThreads = kStack == 1 ? 128 : 96;
   static constexpr int kHeight = kStack * kSide;      // rows of a thread's pixels
   static constexpr int kOwnPixels = kHeight * kSide;  // of a thread
-  static constexpr int kStacks = kTileThreads / kLanes;
+  static constexpr int kStacks = kThreads / kLanes;
   static constexpr int kCells = kStack * kStacks;
-  static constexpr int kRows = kStack * (kStacks == 128 ? 8 : kStacks == 32 ? 4 : 2);
+  static constexpr int kRows = kStack * (kStacks >= 96 ? 8 : kStacks == 32 ? 4 : 2);
   static constexpr int kColumns = kCells / kRows;
   static constexpr int kClasses = kStack == 1 ? 6 : 5;  // staged in shared memory at once
   static constexpr int kNodeColumns = kColumns + 1;
@@ -73,9 +74,9 @@ struct CellTile {
 
   // Blocks that a multiprocessor is to hold: as many as spare their threads a spill.
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
-  static constexpr int kBlocks = side < 8 ? 4 : 3;
+  static constexpr int kBlocks = side < 8 ? 512 / kThreads : 3;
 #else
-  static constexpr int kBlocks = side <= 8 ? 4 : 3;
+  static constexpr int kBlocks = side <= 8 ? 512 / kThreads : 3;
 #endif
 
   // Which cell of its stack a row of a thread's pixels lies in.
@@ -233,22 +234,22 @@ struct NodeShared {
       kAround + (Tile::kStack == 1 ? 16 * Tile::kNodes : 0);  // int64 a node
   static constexpr int kOutput = kInput + 8 * Tile::kNodes;   // pointer a node
   static constexpr int kExact = kOutput + 8 * Tile::kNodes;   // uint64 a thread: pixels to redo
-  static constexpr int kScratch = kExact + 8 * kTileThreads;
-  static constexpr int kStaged = kScratch + 8 * kTileThreads;
+  static constexpr int kScratch = kExact + 8 * Tile::kThreads;
+  static constexpr int kStaged = kScratch + 8 * Tile::kThreads;
   static constexpr int kStagedBytes = 4 * Tile::kClasses * Tile::kNodes;
   static constexpr int kMaxima = kStaged + 2 * kStagedBytes;     // float a node
   static constexpr int kRowBegins = kMaxima + 4 * Tile::kNodes;  // int32 a row of cells, one more
   static constexpr int kColumnBegins = kRowBegins + 4 * (Tile::kRows + 1);  // likewise
   static constexpr int kPartY =
-      kColumnBegins + 4 * (Tile::kColumns + 1);                  // two float a row of parts
-  static constexpr int kPartX = kPartY + 8 * kRowParts;          // likewise
-  static constexpr int kOutputStep = kPartX + 8 * kColumnParts;  // int32 a node
-  static constexpr int kPlace = kOutputStep + 4 * Tile::kNodes;  // three int
-  static constexpr int kFlags = kPlace + 12;                     // two int
-  static constexpr int kStackOf = kFlags + 8;                    // uint8 a thread
+      kColumnBegins + 4 * (Tile::kColumns + 1);                   // three float a row of parts
+  static constexpr int kPartX = kPartY + 12 * kRowParts;          // likewise
+  static constexpr int kOutputStep = kPartX + 12 * kColumnParts;  // int32 a node
+  static constexpr int kPlace = kOutputStep + 4 * Tile::kNodes;   // three int
+  static constexpr int kFlags = kPlace + 12;                      // two int
+  static constexpr int kStackOf = kFlags + 8;                     // uint8 a thread
   static constexpr int kCorners =
       Tile::kStack == 1 ? kStackOf
-                        : (kStackOf + kTileThreads + 15) / 16 * 16;  // float a class and place
+                        : (kStackOf + Tile::kThreads + 15) / 16 * 16;  // float a class and place
   static constexpr int kBytes =
       (kCorners + (with_gradient ? 4 * Tile::kClasses * Tile::kCornerPitch : 0) + 15) / 16 * 16;
 };
