@@ -16,6 +16,8 @@ from .cross_entropy_cases import (
     call,
     call_pixels,
     check,
+    close,
+    expected,
     labels,
     scores,
 )
@@ -85,6 +87,53 @@ def test_nodes_between_tiles(
     input[1, 1, middle, 1::2] += 80
     target = labels(generator, (2, *map.output_size), 2, block=stride + 3)
     check(emulation, case, input, target, side=stride, pixels=True)
+
+
+@pytest.mark.parametrize("clamped", [True, False], ids=["clamped", "zero"])
+@pytest.mark.parametrize("stride", [2, 4])
+@pytest.mark.parametrize(
+    ("size", "pitch"), [((5, 16), 16), ((19, 28), 28), ((3, 4), 4), ((2, 26), 28), ((2, 1), 4)]
+)
+def test_scores_that_come_four_at_a_time(
+    emulation: Emulation, size: tuple[int, int], pitch: int, stride: int, clamped: bool
+) -> None:
+    """Rows of the map at multiples of 16 bytes; one element further on, the same scores come one
+    by one and give the same bits."""
+    generator = torch.Generator().manual_seed(stride)
+    height, width = size
+    crop = (0, stride + 1, 3, 1)
+    map = scaling(size, stride) if clamped else upsampling(size, stride, crop=crop)
+    values = torch.randn((2, 8, height, pitch), generator=generator)[..., :width]
+    values = among_nans(values)
+    shifted = among_nans(values, shift=1)
+    assert values.data_ptr() % 16 == 0
+    assert shifted.data_ptr() % 16 == 4
+    target = labels(generator, (2, *map.output_size), 8)
+    case = Case(map)
+    check(emulation, case, values, target, side=stride)
+    one, other = (call(emulation, case, input, target) for input in (values, shifted))
+    assert torch.equal(one.loss, other.loss)
+    assert torch.equal(one.gradient, other.gradient)
+
+
+@pytest.mark.parametrize(
+    ("clamped", "layout"),
+    [(True, CONTIGUOUS), (False, CHANNELS_LAST)],
+    ids=["clamped-planar", "zero-interleaved"],
+)
+def test_many_tiles(emulation: Emulation, clamped: bool, layout: torch.memory_format) -> None:
+    """More than 2048 tiles of cells of four pixels, which are larger then."""
+    generator = torch.Generator().manual_seed(0)
+    size, batch, classes = (16, 20), 515, 6
+    map = scaling(size, 4) if clamped else upsampling(size, 4, crop=(2, 0, 0, 5))
+    case = Case(map, gradient_layout=layout)
+    input = scores(generator, (batch, classes, *size)).contiguous(memory_format=layout)
+    target = labels(generator, (batch, *map.output_size), classes, block=7)
+    wanted = expected(case, input, target)
+    result = call(emulation, case, input, target)
+    close(result.loss, wanted.loss.sum(), 1e-6)
+    close(result.total_weight, wanted.total_weight, 1e-6)
+    close(result.gradient, wanted.gradient, 1e-5)
 
 
 @pytest.mark.parametrize("clamped", [True, False], ids=["clamped", "zero"])

@@ -45,6 +45,11 @@ __device__ __forceinline__ void copy_score(const scalar_t* from, accumulate_t* t
   }
 }
 
+// The same of four, at multiples of their size.
+__device__ __forceinline__ void copy_four(const float* from, float* to) {
+  __pipeline_memcpy_async(to, from, 4 * sizeof(float));
+}
+
 // Copies `count` scores to shared memory, many on their way at a time; copies of equal types are
 // there after wait_for_copies().
 template <typename scalar_t, typename accumulate_t>

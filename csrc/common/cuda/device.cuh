@@ -129,6 +129,32 @@ __host__ __device__ __forceinline__ T larger(T a, T b) {
   return a < b ? b : a;
 }
 
+// base + k * step: in one instruction, where the compiler would make each of a row of them from the
+// last one in two.
+template <typename T>
+__device__ __forceinline__ T* stepped(T* base, uint32_t step, uint32_t k) {
+#if defined(FCN_EXT_CUDA_EMULATION)
+  return base + uint64_t{step} * k;
+#else
+  T* result;
+  asm("mad.wide.u32 %0, %1, %2, %3;"
+      : "=l"(result)
+      : "r"(step), "r"(k * static_cast<uint32_t>(sizeof(T))), "l"(base));
+  return result;
+#endif
+}
+
+// The larger of two, NaN if one is.
+__device__ __forceinline__ float larger_or_nan(float a, float b) {
+#if defined(FCN_EXT_CUDA_EMULATION) || __CUDA_ARCH__ < 800
+  return a != a || b < a ? a : b;
+#else
+  float result;
+  asm("max.NaN.f32 %0, %1, %2;" : "=f"(result) : "f"(a), "f"(b));
+  return result;
+#endif
+}
+
 // 2^x in one instruction, to about 2 ulp; results below the normal range are zero.
 __device__ __forceinline__ float exp2_fast(float x) {
 #if defined(FCN_EXT_CUDA_EMULATION)

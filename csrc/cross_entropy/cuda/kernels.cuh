@@ -69,7 +69,7 @@ TileArgs tile_args(const CrossEntropy& problem, const TileGrid& grid, const scal
 // also(scratch): what a block does beside the rims of a gradient.
 template <typename Also = NothingElse>
 void launch_tiles(const TileArgs& args, cudaStream_t stream, const Also& also = {}) {
-  with_tile<kStack>(args.tiles.grid.side, [&](auto tile) {
+  with_tile<kStack>(args.tiles.grid.side, args.tiles.grid.small, [&](auto tile) {
     using Tile = decltype(tile);
     const dim3 grid(static_cast<unsigned>(args.tiles.grid.count)), block(Tile::kThreads);
     const bool smoothed = args.terms.smooth != 0;

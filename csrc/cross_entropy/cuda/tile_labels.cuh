@@ -31,8 +31,8 @@ struct LabelShared {
   static constexpr int kLoss = kCodes + 2 * Tile::kOwnPixels * Tile::kThreads;  // double a thread
   static constexpr int kWeights = kLoss + 8 * Tile::kThreads;                   // float a thread
   static constexpr int kFound = kWeights + 4 * Tile::kThreads;                  // unsigned a thread
-  static constexpr int kAlike = kFound + 4 * Tile::kThreads;                    // unsigned a part
-  static constexpr int kAllSmooth = kAlike + 4 * Tile::kStack * Tile::kThreads;  // float
+  static constexpr int kAlike = kFound + 4 * Tile::kThreads;                    // uint16 a part
+  static constexpr int kAllSmooth = kAlike + 2 * Tile::kStack * Tile::kThreads;  // float
   static constexpr int kScale = kAllSmooth + 4;                                  // float
   // Only where labels are smoothed:
   static constexpr int kSmoothed = kScale + 4;                 // double a node
@@ -58,13 +58,13 @@ struct TileLabels : TileGradients<Tile, with_gradient> {
 
   const TileArgs& args;
   uint16_t* codes;  // labels, row by row of all threads
-  unsigned* alike;  // of a part: which rows are of one label; kAllAlike: all pixels are
+  uint16_t* alike;  // of a part: which rows are of one label; kAllAlike: all pixels are
 
   __device__ __forceinline__ explicit TileLabels(const TileArgs& given)
       : Nodes(given.tiles), args(given) {
     auto* bytes = shared_memory<unsigned char>();
     codes = reinterpret_cast<uint16_t*>(bytes + Shared::kCodes);
-    alike = reinterpret_cast<unsigned*>(bytes + Shared::kAlike);
+    alike = reinterpret_cast<uint16_t*>(bytes + Shared::kAlike);
   }
 
   static __device__ __forceinline__ int code_index(int j, int i, int owner) {
@@ -92,7 +92,7 @@ struct TileLabels : TileGradients<Tile, with_gradient> {
     return row;
   }
   // What is equal in a part of the thread's.
-  __device__ __forceinline__ unsigned& alike_of(int which) const {
+  __device__ __forceinline__ uint16_t& alike_of(int which) const {
     return alike[which * Tile::kThreads + thread];
   }
   // Where a pixel of the thread's lies in (N, H, W).
@@ -121,6 +121,9 @@ struct TileLabels : TileGradients<Tile, with_gradient> {
     constexpr int kAhead = kHeight / kStep < 8 ? kHeight / kStep : 8;
     constexpr int kTurn = kAhead * kStep;  // rows
     static_assert(kTurn % kCellSide == 0 || kCellSide % kTurn == 0);
+    if (kStep * kWidth < Tile::kThreads && thread >= kStep * kWidth) {
+      return;
+    }
     const int i = thread % kWidth, first = kStep == 1 ? 0 : thread / kWidth;
     const int column_cell = i / kCellSide, column_phase = i % kCellSide;
     const int32_t x = this->column_begins[column_cell] + column_phase;
@@ -133,6 +136,9 @@ struct TileLabels : TileGradients<Tile, with_gradient> {
       const auto* const column = image + x * args.target.stride[2];
       const auto* const elsewhere =
           image + this->row_begins[0] * row_step + this->column_begins[0] * args.target.stride[2];
+      // Whether there are all pixels that there may be, and a cell's rows follow those before.
+      const bool whole = this->row_begins[Tile::kRows] - this->row_begins[0] == kHeight &&
+                         this->column_begins[Tile::kColumns] - this->column_begins[0] == kWidth;
       // Row turn * kTurn + a * kStep + first, so that what depends on `a` alone is known when
       // this is compiled.
       const auto place_of = [&](int turn, int a, int& row_cell, int& phase) {
@@ -144,6 +150,35 @@ struct TileLabels : TileGradients<Tile, with_gradient> {
         phase = kTurn >= kCellSide ? within - cell_within * kCellSide
                                    : turn % (kCellSide / kTurn) * kTurn + a * kStep + first;
       };
+      const auto keep = [&](int turn, int a, int32_t label) {
+        int row_cell, phase;
+        place_of(turn, a, row_cell, phase);
+        const int owner = row_cell / kStack * Tile::kColumns * Tile::kLanes +
+                          phase / kSide * Tile::kSegments + column_owner;
+        const int j = row_cell % kStack * kSide + phase % kSide;
+        // kIgnored and kInvalid become codes in 16 bits.
+        codes[code_index(j, i % kSide, owner)] = static_cast<uint16_t>(label);
+      };
+      const auto class_of = [&](label_t label) {
+        return label_class(label, args.ignore_index, args.terms.classes);
+      };
+      if (whole) {
+        const auto* from = column + (this->row_begins[0] + first) * row_step;
+#pragma unroll 1
+        for (int turn = 0; turn < kHeight / kTurn; ++turn) {
+          label_t ahead[kAhead];
+#pragma unroll
+          for (int a = 0; a < kAhead; ++a) {
+            ahead[a] = *from;
+            from += kStep * row_step;
+          }
+#pragma unroll
+          for (int a = 0; a < kAhead; ++a) {
+            keep(turn, a, class_of(ahead[a]));
+          }
+        }
+        return;
+      }
 #pragma unroll 1
       for (int turn = 0; turn < kHeight / kTurn; ++turn) {
         label_t ahead[kAhead];
@@ -166,15 +201,7 @@ struct TileLabels : TileGradients<Tile, with_gradient> {
         }
 #pragma unroll
         for (int a = 0; a < kAhead; ++a) {
-          int row_cell, phase;
-          place_of(turn, a, row_cell, phase);
-          const int owner = row_cell / kStack * Tile::kColumns * Tile::kLanes +
-                            phase / kSide * Tile::kSegments + column_owner;
-          const int j = row_cell % kStack * kSide + phase % kSide;
-          // kIgnored and kInvalid become codes in 16 bits.
-          const int32_t label =
-              is_there[a] ? label_class(ahead[a], args.ignore_index, args.terms.classes) : kIgnored;
-          codes[code_index(j, i % kSide, owner)] = static_cast<uint16_t>(label);
+          keep(turn, a, is_there[a] ? class_of(ahead[a]) : kIgnored);
         }
       }
     });
@@ -213,8 +240,8 @@ struct TileLabels : TileGradients<Tile, with_gradient> {
     const int which = Tile::which_of(j);
     const Part own = part(which);
     const auto phase = static_cast<float>(j - which * kSide);
-    sums.add(which, grad_output(j, i), columns, fmaf(static_cast<float>(i), own.x_step, own.x),
-             own.x_step, rows, fmaf(phase, own.y_step, own.y), own.y_step);
+    sums.add(which, grad_output(j, i), columns, fmaf(static_cast<float>(i), own.x_step, own.x()),
+             own.x_step, rows, fmaf(phase, own.y_step, own.y()), own.y_step);
   }
   __device__ __forceinline__ void add_run(Weights<double>& sums, int j, int i, int columns,
                                           int rows) const {
@@ -267,8 +294,8 @@ struct TileLabels : TileGradients<Tile, with_gradient> {
         found += ((row.pairs[i / 2] ^ both) & half) == 0 ? 1 + 256 * i : 0;
       }
       const auto count = static_cast<float>(found & 255), places = static_cast<float>(found >> 8);
-      sums.add_row(which, fmaf(places, own.x_step, count * own.x), count,
-                   fmaf(static_cast<float>(j), own.y_step, own.y));
+      sums.add_row(which, fmaf(places, own.x_step, count * own.x()), count,
+                   fmaf(static_cast<float>(j), own.y_step, own.y()));
     }
   }
 
@@ -277,12 +304,12 @@ struct TileLabels : TileGradients<Tile, with_gradient> {
     const int columns = this->columns().count;
 #pragma unroll
     for (int which = 0; which < kStack; ++which) {
-      alike_of(which) =
+      alike_of(which) = static_cast<uint16_t>(
           columns == kSide
               ? rows_alike(which, [](int) { return 0xffffffffu; })
               : rows_alike(which, [&](int p) {
                   return columns <= 2 * p ? 0 : columns == 2 * p + 1 ? 0xffffu : 0xffffffffu;
-                });
+                }));
     }
   }
   // there(p): a mask of the pixels 2p and 2p + 1 of a row that the cell has.

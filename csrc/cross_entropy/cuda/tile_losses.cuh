@@ -50,7 +50,7 @@ struct TileBlock : TileLabels<Tile, with_gradient> {
 #pragma unroll 4
           for (int32_t c = 0; c < args.terms.classes; ++c) {
             const double difference =
-                static_cast<double>(static_cast<float>(*from)) - this->maxima[node];
+                static_cast<double>(static_cast<float>(*from)) - this->maxima[Tile::slot_of(node)];
             if (difference != 0) {  // or an infinite weight made it NaN
               sum += static_cast<double>(args.terms.weight_of(c)) * difference;
             }
@@ -162,16 +162,18 @@ struct TileBlock : TileLabels<Tile, with_gradient> {
     return least >= kSmallestOfFour;
   }
 
-  // What `sums`, the weights of pixels of a class, take from the loss; difference_of(node): that
-  // class's score less the largest.
+  // What `sums`, the weights of pixels of a class, take from the loss; difference_of(node, slot),
+  // where that is staged: that class's score less the largest.
   template <typename real, typename DifferenceOf>
   __device__ __forceinline__ real worth_of(const CornerWeights<Tile, real>& sums,
                                            const DifferenceOf& difference_of) const {
     real worth = 0;
-    const int top_left = top_left_of<Tile>(this->stack());
+    const unsigned stack = this->stack();
+    const int node = top_left_of<Tile>(stack), slot = Tile::top_left_slot(stack);
 #pragma unroll
     for (int corner = 0; corner < Tile::kCorners; ++corner) {
-      const real difference = difference_of(top_left + Tile::to_corner(corner));
+      const real difference =
+          difference_of(node + Tile::to_corner(corner), slot + Tile::to_slot(corner));
       worth = sums.at[corner] != 0 ? std::fma(sums.at[corner], difference, worth) : worth;
     }
     return worth;
@@ -190,11 +192,11 @@ struct TileBlock : TileLabels<Tile, with_gradient> {
         typename Labels::template Weights<double> sums;
         add_run(sums, j, i, columns, rows);
         const int64_t offset = code * args.tiles.input_strides.channel;
-        take_from_loss(static_cast<int32_t>(code), worth_of(sums, [&](int node) {
+        take_from_loss(static_cast<int32_t>(code), worth_of(sums, [&](int node, int slot) {
                          const int64_t at = this->input[node];
                          const double score =
                              at == kNoNode ? 0.0f : score_at(args.tiles, at + offset);
-                         return score - this->maxima[node];
+                         return score - this->maxima[slot];
                        }));
       }
     });
@@ -209,8 +211,9 @@ struct TileBlock : TileLabels<Tile, with_gradient> {
       }
       Weights sums;
       add_run(sums, j, i, 1, 1);
-      const float worth = worth_of(
-          sums, [&](int node) { return staged[k * Tile::kNodes + node] - this->maxima[node]; });
+      const float worth = worth_of(sums, [&](int, int slot) {
+        return staged[k * Tile::kSlots + slot] - this->maxima[slot];
+      });
       args.losses[pixel_offset(j, i)] =
           worth == 0 ? 0.0f : -args.terms.hard * args.terms.weight_of(c) * worth;
     });
@@ -261,8 +264,8 @@ struct TileBlock : TileLabels<Tile, with_gradient> {
           sums = this->weights_of(static_cast<uint32_t>(c));
         }
         if (this->flags[0] == 0) {
-          take_from_loss(c, worth_of(sums, [&](int node) {
-                           return staged[k * Tile::kNodes + node] - this->maxima[node];
+          take_from_loss(c, worth_of(sums, [&](int, int slot) {
+                           return staged[k * Tile::kSlots + slot] - this->maxima[slot];
                          }));
         }
       }

@@ -100,7 +100,7 @@ void launch_region_sums(const RegionSums& problem, bool squared, const scalar_t*
     if (grid.side != 0) {
       const TileForward args{tile_args(problem, grid, input, weight, nullptr, {}, nullptr),
                              losses != nullptr, part_sums, part_losses};
-      with_tile<1>(grid.side, [&](auto tile) {
+      with_tile<1>(grid.side, grid.small, [&](auto tile) {
         using Tile = decltype(tile);
         launch(region_sums_tile_kernel<Tile>, dim3(static_cast<unsigned>(grid.count)),
                dim3(Tile::kThreads), kForwardBytes<Tile>, stream, args);
@@ -151,7 +151,7 @@ void launch_region_sums_backward(const RegionSums& problem, bool squared,
       const TileBackward args{
           tile_args(problem, grid, input, weight, gradient, gradient_strides, workspace), grad_sums,
           grad_losses, problem.shape.batch};
-      with_tile<1>(grid.side, [&](auto tile) {
+      with_tile<1>(grid.side, grid.small, [&](auto tile) {
         using Tile = decltype(tile);
         launch(region_gradient_tile_kernel<Tile>, dim3(static_cast<unsigned>(grid.count)),
                dim3(Tile::kThreads), size_t{cross_entropy::LabelShared<Tile, true>::kBytes}, stream,

@@ -89,7 +89,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 2)
     for (int j = 0; j < Tile::kSide; ++j) {
       if (opaque(block.thread) >= 0) {  // labels of one row at a time
         const auto codes = block.row_codes(j);
-        const float y = fminf(fmaf(static_cast<float>(j), part.y_step, part.y), 1.0f);
+        const float y = fminf(fmaf(static_cast<float>(j), part.y_step, part.y()), 1.0f);
 #pragma unroll
         for (int i = 0; i < Tile::kSide; ++i) {
           const int pixel = j * Tile::kSide + i;
@@ -105,7 +105,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 2)
                   place == kNoNode ? 0
                                    : score_at(args.tile.tiles,
                                               place + code * args.tile.tiles.input_strides.channel);
-              at[k] = score - block.maxima[node];
+              at[k] = score - block.maxima[Tile::slot_of(node)];
             }
             corners = {at[0], at[1], at[2], at[3]};
             of_label = args.grad(kIntersection, n, static_cast<int32_t>(code));
@@ -115,7 +115,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 2)
           const bool counts = code != kIgnoredCode && !small;
           any_small = any_small || small;
           const float v = counts ? reciprocal_fast(inverse[pixel]) : 0;
-          const float x = fminf(fmaf(static_cast<float>(i), part.x_step, part.x), 1.0f);
+          const float x = fminf(fmaf(static_cast<float>(i), part.x_step, part.x()), 1.0f);
           const float left = between(corners.top_left, corners.bottom_left, y, j == 0);
           const float right = between(corners.top_right, corners.bottom_right, y, j == 0);
           const float p = exp2_fast(kNatsToBits * between(left, right, x, i == 0)) * v;
@@ -146,7 +146,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 2)
         const auto code = static_cast<uint32_t>(c);
         const LabelFactors<Tile, RegionBlock<Tile>> with_own{
             {block, code, inverse}, factors, args.grad(kIntersection, n, c)};
-        corner_sums_of_class(block, staged + k * Tile::kNodes, with_own, corner);
+        corner_sums_of_class(block, staged + k * Tile::kSlots, with_own, corner);
         if (of_loss != 0) {
           const auto weights = block.weights_of(code);
           const float factor = of_loss * args.tile.terms.weight_of(c);
@@ -156,7 +156,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 2)
           }
         }
       } else {
-        corner_sums_of_class(block, staged + k * Tile::kNodes, factors, corner);
+        corner_sums_of_class(block, staged + k * Tile::kSlots, factors, corner);
       }
       block.keep(corner, block.own_corner() + k * Tile::kCornerPitch);
     }

@@ -94,7 +94,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 2)
         const auto code = static_cast<uint32_t>(first + k);
         const OwnValues<Tile, RegionBlock<Tile>> own_values{block, code, inverse};
         float corner[4];
-        corner_sums_of_class(block, staged + k * Tile::kNodes, own_values, corner);
+        corner_sums_of_class(block, staged + k * Tile::kSlots, own_values, corner);
         intersection = (corner[0] + corner[1]) + (corner[2] + corner[3]);
 #pragma unroll
         for (int pixel = 0; pixel < Tile::kPixels; ++pixel) {
@@ -102,8 +102,8 @@ __global__ void __launch_bounds__(Tile::kThreads, 2)
         }
         if (args.losses && block.flags[0] == 0) {
           const auto weights = block.weights_of(code);
-          block.take_from_loss(first + k, block.worth_of(weights, [&](int node) {
-            return staged[k * Tile::kNodes + node] - block.maxima[node];
+          block.take_from_loss(first + k, block.worth_of(weights, [&](int, int slot) {
+            return staged[k * Tile::kSlots + slot] - block.maxima[slot];
           }));
         }
       }

@@ -34,13 +34,15 @@ constexpr float kTooFar = -60;
 constexpr float kSmallestSum = 9.0949470e-13f;  // 2^-40
 constexpr float kNatsToBits = static_cast<float>(kLog2E);
 
-// A thread's part of a cell: where its first pixel lies between the nodes, in [0, 1], from there to
-// the next pixel, and how many such steps the first one is from the left and the upper node. Beyond
-// a clamped border, where nodes are equal, all pixels lie on the inner one.
+// A thread's part of a cell: from a pixel to the next one, between nodes in [0, 1], and how many
+// such steps the first one is from the left and the upper node. Beyond a clamped border, where
+// nodes are equal, all pixels lie on the inner one.
 struct Part {
-  float x, y;
-  float x_step, y_step;
   float i, j;
+  float x_step, y_step;
+
+  __device__ __forceinline__ float x() const { return i * x_step; }
+  __device__ __forceinline__ float y() const { return j * y_step; }
 };
 // Before such a border, where they lie on the second node, a step is so small that a cell's steps
 // add nothing to 1.
@@ -220,8 +222,8 @@ __device__ __forceinline__ void each_power(const Corners& corners, const Part& p
 #pragma unroll
   for (int j = 0; j < Tile::kSide; ++j) {
     // Rows share nothing: there are too few registers.
-    const float first_x = opaque(part.x);
-    const float y = fminf(fmaf(static_cast<float>(j), part.y_step, part.y), 1.0f);
+    const float first_x = opaque(part.x());
+    const float y = fminf(fmaf(static_cast<float>(j), part.y_step, part.y()), 1.0f);
     const float left = between(corners.top_left, corners.bottom_left, y, j == 0);
     const float right = between(corners.top_right, corners.bottom_right, y, j == 0);
 #pragma unroll
@@ -247,7 +249,7 @@ __device__ __forceinline__ Reach reach(const Corners& corners, const Part& part)
   }
   if (is_nan || lowest == -INFINITY) {
     // One corner makes that of all pixels of the cell, but of those that lie on its first nodes.
-    const bool on_nodes = part.x == 0 || part.y == 0;
+    const bool on_nodes = part.i == 0 || part.j == 0;
     return on_nodes ? Reach::kFar : is_nan ? Reach::kNan : Reach::kNothing;
   }
   return Reach::kFar;

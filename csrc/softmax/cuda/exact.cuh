@@ -53,7 +53,7 @@ struct ExactPixel {
       if (block.input[node] != kNoNode) {
         const float value =
             score_at(block.tiles, block.input[node] + c * block.tiles.input_strides.channel);
-        sum += weight * (static_cast<double>(value) - block.maxima[node]);
+        sum += weight * (static_cast<double>(value) - block.maxima[Tile::slot_of(node)]);
       }
     });
     return sum;

@@ -96,7 +96,7 @@ struct TileGradients : StagedNodes<Tile, with_gradient> {
       float* const to = output[node] + uint64_t{step} * static_cast<uint32_t>(first);
       with_sums_around(node, [&](const auto& sum_around) {
         const auto set = [&](uint32_t k) {
-          to[uint64_t{step} * k] = value(static_cast<int>(k), node, sum_around(k));
+          *stepped(to, step, k) = value(static_cast<int>(k), node, sum_around(k));
         };
         if (count == kClasses) {
 #pragma unroll

@@ -34,6 +34,7 @@ template <typename Tile, bool with_gradient>
 struct TileNodes {
   using Shared = NodeShared<Tile, with_gradient>;
   static constexpr int kNodes = Tile::kNodes, kClasses = Tile::kClasses;
+  static constexpr int kStage = kClasses * Tile::kSlots;
 
   const SoftmaxTiles& tiles;
   ThreadIndex thread;
@@ -42,7 +43,7 @@ struct TileNodes {
   float** output;              // where its gradient is for class 0: on the rim, a part of it
   int32_t* output_step;        // from there to the next class; 0: nowhere
   Vector<int32_t, 4>* around;  // where the sums are that cells hold for it, see sum_around
-  float* staged;
+  float* staged;               // by Tile::slot_of, and maxima likewise
   float* maxima;
   unsigned long long* exact;  // of a thread: pixels to compute again
   double* scratch;            // of a thread
@@ -51,7 +52,7 @@ struct TileNodes {
   int* place;      // of the tile: image, row and column
   int32_t* row_begins;     // of a row of cells, and of the one after the last: its first pixels
   int32_t* column_begins;  // likewise
-  float* part_y;           // of a row of parts: Part::y, behind those of all rows y_step, and j
+  float* part_y;           // of a row of parts: Part::j, and behind those of all rows Part::y_step
   float* part_x;
   uint8_t* stack_of;  // of a thread, where it may have more than one cell
 
@@ -106,12 +107,7 @@ struct TileNodes {
   }
   __device__ __forceinline__ Part part(int which = 0) const {
     const float *const x = part_x + part_column(), *const y = part_y + part_row(which);
-    return {*x,
-            *y,
-            x[Shared::kColumnParts],
-            y[Shared::kRowParts],
-            x[2 * Shared::kColumnParts],
-            y[2 * Shared::kRowParts]};
+    return {*x, *y, x[Shared::kColumnParts], y[Shared::kRowParts]};
   }
 
   // The pixels of a row or column of parts: the first, counted from output 0 on, and how many.
@@ -129,7 +125,7 @@ struct TileNodes {
   }
   __device__ __forceinline__ Span columns() const { return span_of(column_begins, part_column()); }
 
-  // What is staged at corner k of the thread's stack: left and right, from top to bottom.
+  // The node at corner k of the thread's stack: left and right, from top to bottom.
   __device__ __forceinline__ int own_node(int k) const {
     return top_left_of<Tile>(stack()) + Tile::to_corner(k);
   }
@@ -173,7 +169,7 @@ struct TileNodes {
   }
   static __device__ __forceinline__ void find_part(const BilinearAxis& axis, float step,
                                                    int first_cell, int part, int parts,
-                                                   int32_t* begins, float* positions) {
+                                                   int32_t* begins, float* places) {
     const BilinearAxis line = unclamped(axis);
     const int cell = part / Tile::kSegments, segment = part % Tile::kSegments;
     const int64_t lower_node = first_cell + cell - 1;
@@ -188,9 +184,8 @@ struct TileNodes {
           smaller(1.0f, static_cast<float>(first + segment * Tile::kSide * weight_step(line)));
       const bool before = before_border(axis, first_cell + cell);
       const bool behind = behind_border(axis, first_cell + cell);
-      positions[part] = before ? 1 : behind ? 0 : position;
-      positions[parts + part] = before ? kBorderStep : behind ? 0 : step;
-      positions[2 * parts + part] = before ? 1 / kBorderStep : behind ? 0 : position / step;
+      places[part] = before ? 1 / kBorderStep : behind ? 0 : position / step;
+      places[parts + part] = before ? kBorderStep : behind ? 0 : step;
     }
   }
 
@@ -241,7 +236,7 @@ struct TileNodes {
                         : kNoNode;
       if (input[node] == kNoNode) {
         for (int k = 0; k < 2 * kClasses; ++k) {
-          staged[k * Tile::kNodes + node] = 0;
+          staged[k * Tile::kSlots + Tile::slot_of(node)] = 0;
         }
       }
     }

@@ -78,28 +78,39 @@ struct StagedNodes : TileNodes<Tile, with_gradient> {
       each_own_node(2, [&](int node) {
         float most = 0, least = 0;
         if (input[node] != kNoNode) {
-          const auto* const first = scores + input[node];
-          const auto* from = first;
+          const auto* from = scores + input[node];
           most = least = static_cast<float>(*from);
-          float finite = most * 0;  // or NaN
-#pragma unroll 8
-          for (int32_t c = 1; c < classes; ++c) {
-            from += channel;
-            const auto score = static_cast<float>(*from);
-            most = fmaxf(score, most);
+          const auto note = [&](auto value) {
+            const auto score = static_cast<float>(value);
+            most = larger_or_nan(most, score);
             least = fminf(score, least);
-            finite = fmaf(score, 0.0f, finite);
-          }
-          if (finite != finite) {
+          };
+          const auto step = static_cast<uint32_t>(channel);
+          constexpr uint32_t kAhead = 8;
+          auto left = static_cast<uint32_t>(classes - 1);
 #pragma unroll 1
-            for (int32_t c = 0; c < classes; ++c) {
-              const auto score = static_cast<float>(first[c * channel]);
-              most = score != score ? score : most;
+          for (; left >= kAhead; left -= kAhead) {
+#pragma unroll
+            for (uint32_t a = 1; a <= kAhead; ++a) {
+              note(*stepped(from, step, a));
+            }
+            from = stepped(from, step, kAhead);
+          }
+          // The last one comes again.
+          if (left > kAhead / 2) {
+#pragma unroll
+            for (uint32_t a = 1; a <= kAhead; ++a) {
+              note(*stepped(from, step, smaller(a, left)));
+            }
+          } else if (left > 0) {
+#pragma unroll
+            for (uint32_t a = 1; a <= kAhead / 2; ++a) {
+              note(*stepped(from, step, smaller(a, left)));
             }
           }
         }
         // The differences to an infinity are NaN for all classes, or none of its cells would be.
-        maxima[node] = most == INFINITY ? not_a_number<float>() : most;
+        maxima[Tile::slot_of(node)] = most == INFINITY ? not_a_number<float>() : most;
         if (!(most - least <= kRange<Tile>)) {
           flags[0] = 1;
         }
@@ -107,44 +118,143 @@ struct StagedNodes : TileNodes<Tile, with_gradient> {
     });
   }
 
-  // Stages the classes [first, first + count); to be waited for. Where there is no node is zero.
-  __device__ __forceinline__ void stage(int32_t first, int count, float* to) const {
+  // Where the thread's vector of nodes is for class 0: the one that ends with its first node is the
+  // first of a row. Null where it has none, or where that does not lie in a row of the map.
+  static constexpr int kVectors = Tile::kPitch / 4, kAllVectors = (Tile::kRows + 1) * kVectors;
+  __device__ __forceinline__ const float* own_vector() const {
+    if constexpr (Tile::kStack > 1) {
+      static_assert(Tile::kLead == 3 && Tile::kPitch == Tile::kLead + Tile::kNodeColumns);
+      static_assert(Nodes::Shared::kStaged % 16 == 0 && Tile::kSlots % 4 == 0);
+      static_assert(Tile::kColumns % 4 == 0 && kAllVectors <= Tile::kThreads);
+      const int place = thread % kVectors * 4, column = this->first_column() - 1 + place;
+      if (tiles.vectors && thread < kAllVectors && column >= 0 &&
+          column < static_cast<int>(tiles.grid.x.input_size)) {
+        const int64_t offset = input[thread / kVectors * Tile::kNodeColumns + place];
+        if (offset >= 0) {
+          return static_cast<const float*>(tiles.input) + (offset - Tile::kLead);
+        }
+      }
+    }
+    return nullptr;
+  }
+
+  // Stages the classes [first, first + count), with the thread's own_vector(); to be waited for.
+  // Where there is no node is zero.
+  __device__ __forceinline__ void stage(int32_t first, int count, float* to,
+                                        const float* vector) const {
+    if (Tile::kStack > 1 && tiles.vectors) {
+      stage_vectors(first, count, to, vector);
+      __pipeline_commit();
+      return;
+    }
     with_scores(tiles.input, tiles.type, [&](const auto* scores) {
       const auto channel = static_cast<uint32_t>(tiles.input_strides.channel);
       if (channel == 1) {
-        constexpr int kAhead = 4;
-        int64_t offset[kAhead];
-        each_class_of_nodes<kAhead>(
-            count, [&](int, int node, int a) { offset[a] = input[node]; },
-            [&](int k, int node, int a) {
-              if (offset[a] >= 0) {
-                copy_score(scores + first + k + offset[a], to + k * Tile::kNodes + node);
-              }
-            });
-        return;
+        return this->stage_interleaved(count, scores + first, to);
       }
       const auto* const from = scores + uint64_t{channel} * static_cast<uint32_t>(first);
-      each_own_node(first, [&](int node) {
-        float* const target = to + node;
-        const int64_t offset = input[node];
-        if (offset < 0) {
-          return;
-        }
-        const auto* const source = from + offset;
-        if (count == kClasses) {
-#pragma unroll
-          for (uint32_t k = 0; k < kClasses; ++k) {
-            copy_score(source + uint64_t{channel} * k, target + k * Tile::kNodes);
-          }
-        } else {
-#pragma unroll 1
-          for (uint32_t k = 0; k < static_cast<uint32_t>(count); ++k) {
-            copy_score(source + uint64_t{channel} * k, target + k * Tile::kNodes);
-          }
-        }
-      });
+      each_own_node(first, [&](int node) { this->stage_node(node, count, from, to); });
     });
     __pipeline_commit();
+  }
+
+ private:
+  // Calls copy(where a class's score is, where it goes), `count` times from `source` on.
+  template <typename scalar_t, typename Copy>
+  __device__ __forceinline__ void each_class(int count, const scalar_t* source, float* target,
+                                             const Copy& copy) const {
+    const auto channel = static_cast<uint32_t>(tiles.input_strides.channel);
+    if (count == kClasses) {
+#pragma unroll
+      for (uint32_t k = 0; k < kClasses; ++k) {
+        copy(stepped(source, channel, k), target + k * Tile::kSlots);
+      }
+    } else {
+#pragma unroll 1
+      for (uint32_t k = 0; k < static_cast<uint32_t>(count); ++k) {
+        copy(stepped(source, channel, k), target + k * Tile::kSlots);
+      }
+    }
+  }
+
+  // Those of a node, whose first class's score `from` would be if it were the first node.
+  template <typename scalar_t>
+  __device__ __forceinline__ void stage_node(int node, int count, const scalar_t* from,
+                                             float* to) const {
+    const int64_t offset = input[node];
+    if (offset >= 0) {
+      each_class(count, from + offset, to + Tile::slot_of(node),
+                 [](const scalar_t* score, float* slot) { copy_score(score, slot); });
+    }
+  }
+
+  // Those of all nodes, classes side by side: neighboring threads copy neighboring classes.
+  template <typename scalar_t>
+  __device__ __forceinline__ void stage_interleaved(int count, const scalar_t* from,
+                                                    float* to) const {
+    constexpr int kAhead = 4;
+    int64_t offset[kAhead];
+    if constexpr (Tile::kStack == 1) {
+      each_class_of_nodes<kAhead>(
+          count, [&](int, int node, int a) { offset[a] = input[node]; },
+          [&](int k, int node, int a) {
+            if (offset[a] >= 0) {
+              copy_score(from + k + offset[a], to + k * Tile::kSlots + node);
+            }
+          });
+    } else {
+      // A row of nodes at a time, and what is left of each row in the end.
+      constexpr int kRows = Tile::kRows + 1, kColumns = Tile::kThreads / kClasses;
+      const auto k = static_cast<int>(index() % kClasses);
+      const auto own = static_cast<int>(index() / kClasses);
+      if (k >= count) {
+        return;
+      }
+      const auto* const source = from + k;
+      float* const target = to + k * Tile::kSlots + Tile::kLead;
+      const auto copy = [&](int row, int column, int64_t of_node) {
+        if (of_node >= 0) {
+          copy_score(source + of_node, target + row * Tile::kPitch + column);
+        }
+      };
+      if (own < smaller(kColumns, Tile::kNodeColumns)) {
+#pragma unroll
+        for (int first = 0; first < kRows; first += kAhead) {
+#pragma unroll
+          for (int a = 0; a < kAhead && first + a < kRows; ++a) {
+            offset[a] = input[(first + a) * Tile::kNodeColumns + own];
+          }
+#pragma unroll
+          for (int a = 0; a < kAhead && first + a < kRows; ++a) {
+            copy(first + a, own, offset[a]);
+          }
+        }
+      }
+      if constexpr (kColumns < Tile::kNodeColumns) {
+        static_assert(kColumns + 1 == Tile::kNodeColumns && kRows <= kColumns);
+        if (own < kRows) {
+          copy(own, kColumns, input[own * Tile::kNodeColumns + kColumns]);
+        }
+      }
+    }
+  }
+
+  // Those of the thread's vector, or one by one of its nodes.
+  __device__ __forceinline__ void stage_vectors(int32_t first, int count, float* to,
+                                                const float* vector) const {
+    const auto offset =
+        uint64_t{static_cast<uint32_t>(tiles.input_strides.channel)} * static_cast<uint32_t>(first);
+    if (vector != nullptr) {
+      each_class(count, vector + offset, to + 4 * thread, copy_four);
+    } else if (thread < kAllVectors) {
+      const auto* const from = static_cast<const float*>(tiles.input) + offset;
+      const int place = thread % kVectors * 4;
+      const int last = thread / kVectors * Tile::kNodeColumns + place;
+#pragma unroll 1
+      for (int node = place == 0 ? last : last - Tile::kLead; node <= last; ++node) {
+        stage_node(node, count, from, to);
+      }
+    }
   }
 };
 

@@ -13,7 +13,8 @@ namespace softmax {
 template <typename Block, typename Body>
 __device__ __forceinline__ void sweep(const Block& block, const Body& body) {
   const int32_t classes = block.tiles.classes;
-  constexpr int kClasses = Block::kClasses, kStage = kClasses * Block::kNodes;
+  const float* const vector = block.own_vector();
+  constexpr int kClasses = Block::kClasses, kStage = Block::kStage;
   int at = 0;  // of the staged classes: kStage of the first ones, then zero and kStage in turn
 #pragma unroll 1
   for (int32_t first = -kClasses; first < classes; first += kClasses) {
@@ -21,7 +22,7 @@ __device__ __forceinline__ void sweep(const Block& block, const Body& body) {
     __pipeline_wait_prior(0);
     __syncthreads();
     if (next < classes) {
-      block.stage(next, smaller(kClasses, classes - next), block.staged + (kStage - at));
+      block.stage(next, smaller(kClasses, classes - next), block.staged + (kStage - at), vector);
     }
     if (first >= 0) {
       body(first, smaller(kClasses, classes - first), block.staged + at);
@@ -36,7 +37,8 @@ __device__ __forceinline__ void sweep(const Block& block, const Body& body) {
 template <typename Block, typename Body>
 __device__ __forceinline__ void sweep_back(const Block& block, const Body& body) {
   const int32_t classes = block.tiles.classes;
-  constexpr int kClasses = Block::kClasses, kStage = kClasses * Block::kNodes;
+  const float* const vector = block.own_vector();
+  constexpr int kClasses = Block::kClasses, kStage = Block::kStage;
   const int32_t last = (classes - 1) / kClasses * kClasses;
   int at = last / kClasses % 2 == 0 ? kStage : 0;
 #pragma unroll 1
@@ -44,7 +46,7 @@ __device__ __forceinline__ void sweep_back(const Block& block, const Body& body)
     __pipeline_wait_prior(0);
     __syncthreads();
     if (first > 0 && first < last) {
-      block.stage(first - kClasses, kClasses, block.staged + (kStage - at));
+      block.stage(first - kClasses, kClasses, block.staged + (kStage - at), vector);
     }
     body(first, smaller(kClasses, classes - first), block.staged + at);
     at = kStage - at;
@@ -59,7 +61,7 @@ struct StackMaxima {
   const float* top_left;
 
   __device__ __forceinline__ explicit StackMaxima(const float* maxima) : top_left(maxima) {}
-  __device__ __forceinline__ float operator[](int k) const { return top_left[Tile::to_corner(k)]; }
+  __device__ __forceinline__ float operator[](int k) const { return top_left[Tile::to_slot(k)]; }
 };
 template <typename Tile>
 struct StackMaxima<Tile, true> {
@@ -68,7 +70,7 @@ struct StackMaxima<Tile, true> {
   __device__ __forceinline__ explicit StackMaxima(const float* maxima) {
 #pragma unroll
     for (int k = 0; k < Tile::kCorners; ++k) {
-      at[k] = maxima[Tile::to_corner(k)];
+      at[k] = maxima[Tile::to_slot(k)];
     }
   }
   __device__ __forceinline__ float operator[](int k) const { return at[k]; }
@@ -79,7 +81,7 @@ struct StackMaxima<Tile, true> {
 template <typename Tile>
 __device__ __forceinline__ Corners corners_of(const float* scores, const StackMaxima<Tile>& maxima,
                                               int which = 0) {
-  const auto at = [&](int k) { return scores[Tile::to_corner(k)] - maxima[k]; };
+  const auto at = [&](int k) { return scores[Tile::to_slot(k)] - maxima[k]; };
   return {at(2 * which), at(2 * which + 1), at(2 * which + 2), at(2 * which + 3)};
 }
 
@@ -96,12 +98,10 @@ struct Parts {
       using Shared = NodeShared<Tile, with_gradient>;
       const float* const x = block.part_x + stack % Tile::kColumns;
       const float* const y = block.part_y + stack / Tile::kColumns * Tile::kStack;
-      const float first = *x, step = x[Shared::kColumnParts], i = x[2 * Shared::kColumnParts];
+      const float i = *x, step = x[Shared::kColumnParts];
 #pragma unroll
       for (int which = 0; which < Tile::kStack; ++which) {
-        at[which] = {first, y[which],
-                     step,  y[Shared::kRowParts + which],
-                     i,     y[2 * Shared::kRowParts + which]};
+        at[which] = {i, y[which], step, y[Shared::kRowParts + which]};
       }
     }
   }
@@ -114,6 +114,33 @@ __device__ __forceinline__ auto& of_part(float (&values)[Tile::kOwnPixels], int 
   return reinterpret_cast<float (&)[Tile::kPixels]>(values[which * Tile::kPixels]);
 }
 
+// Calls body(scores of a class, k) for `count` staged classes, where that is all of them `together`
+// at a time.
+template <typename Tile, int together, typename Body>
+__device__ __forceinline__ void each_staged(const float* scores, int count, const Body& body) {
+  static_assert(Tile::kClasses % together == 0);
+  if (together > 1 && count == Tile::kClasses) {
+#pragma unroll 1
+    for (int first = 0; first < Tile::kClasses; first += together) {
+#pragma unroll
+      for (int k = 0; k < together; ++k) {
+        body(scores + (first + k) * Tile::kSlots, first + k);
+      }
+    }
+    return;
+  }
+  const float* const end = scores + count * Tile::kSlots;
+#pragma unroll 1
+  for (int k = 0; scores < end; ++k, scores += Tile::kSlots) {
+    body(scores, k);
+  }
+}
+// Where there are registers for it.
+template <typename Tile>
+constexpr int kTogether = Tile::kSide > 4           ? 1
+                          : Tile::kClasses % 3 == 0 ? 3
+                                                    : Tile::kClasses;
+
 // sum[pixel] += 2^(score less its bound, in bits) of `count` staged classes, for the thread's
 // pixels.
 template <typename Tile, bool with_gradient>
@@ -121,28 +148,28 @@ __device__ __forceinline__ void add_powers_of_stage(const TileNodes<Tile, with_g
                                                     const float* staged, int count,
                                                     float (&sum)[Tile::kOwnPixels]) {
   const unsigned stack = block.stack();
-  const int top_left = top_left_of<Tile>(stack);
+  const int top_left = Tile::top_left_slot(stack);
   const Parts<Tile> parts(block, stack);
   const PixelSteps& steps = block.tiles.grid.steps;
   const float* scores = staged + top_left;
   const StackMaxima<Tile> maxima(block.maxima + top_left);
-  const auto each_class = [&](const auto& add) {
-    const float* const end = scores + count * Tile::kNodes;
-#pragma unroll 1
-    for (; scores < end; scores += Tile::kNodes) {
+  const auto add_class = [&](const float* of_class, const auto& add) {
 #pragma unroll
-      for (int which = 0; which < Tile::kStack; ++which) {
-        add(corners_of<Tile>(scores, maxima, which), parts[which], of_part<Tile>(sum, which));
-      }
+    for (int which = 0; which < Tile::kStack; ++which) {
+      add(corners_of<Tile>(of_class, maxima, which), parts[which], of_part<Tile>(sum, which));
     }
   };
   if (block.flags[0] != 0) {
-    each_class([&](const Corners& corners, const Part& part, float (&own)[Tile::kPixels]) {
-      add_powers_of_any_range<Tile>(corners, part, steps, own);
+    each_staged<Tile, 1>(scores, count, [&](const float* of_class, int) {
+      add_class(of_class, [&](const Corners& corners, const Part& part, auto& own) {
+        add_powers_of_any_range<Tile>(corners, part, steps, own);
+      });
     });
   } else {
-    each_class([&](const Corners& corners, const Part& part, float (&own)[Tile::kPixels]) {
-      add_powers<Tile>(exponents(corners, part, steps), own);
+    each_staged<Tile, kTogether<Tile>>(scores, count, [&](const float* of_class, int) {
+      add_class(of_class, [&](const Corners& corners, const Part& part, auto& own) {
+        add_powers<Tile>(exponents(corners, part, steps), own);
+      });
     });
   }
 }
@@ -152,13 +179,13 @@ template <typename Tile, bool with_gradient, typename FactorOf>
 __device__ __forceinline__ void add_weighted_powers_of_stage(
     const TileNodes<Tile, with_gradient>& block, const float* staged, int count,
     const FactorOf& factor_of, float (&sum)[Tile::kPixels], float (&weighted)[Tile::kPixels]) {
-  const int top_left = top_left_of<Tile>(block.stack());
+  const int top_left = Tile::top_left_slot(block.stack());
   const Part part = block.part();
   const PixelSteps& steps = block.tiles.grid.steps;
   const StackMaxima<Tile> maxima(block.maxima + top_left);
 #pragma unroll 1
   for (int k = 0; k < count; ++k) {
-    const Corners corners = corners_of<Tile>(staged + top_left + k * Tile::kNodes, maxima);
+    const Corners corners = corners_of<Tile>(staged + top_left + k * Tile::kSlots, maxima);
     if (block.flags[0] != 0) {
       add_powers_of_any_range<Tile>(corners, part, steps, factor_of(k), sum, weighted);
     } else {
@@ -173,7 +200,7 @@ template <typename Tile, bool with_gradient, typename Factors>
 __device__ __forceinline__ void corner_sums_of_class(const TileNodes<Tile, with_gradient>& block,
                                                      const float* scores, const Factors& factors,
                                                      float (&corner)[4]) {
-  const int top_left = top_left_of<Tile>(block.stack());
+  const int top_left = Tile::top_left_slot(block.stack());
   const Corners corners =
       corners_of<Tile>(scores + top_left, StackMaxima<Tile>(block.maxima + top_left));
   const Part part = block.part();
@@ -192,39 +219,40 @@ __device__ __forceinline__ void sum_corners_of_stage(const TileGradients<Tile, t
                                                      const float* staged, int count,
                                                      const float (&u)[Tile::kOwnPixels]) {
   const unsigned stack = block.stack();
-  const int top_left = top_left_of<Tile>(stack);
+  const int top_left = Tile::top_left_slot(stack);
   const Parts<Tile> parts(block, stack);
   const PixelSteps& steps = block.tiles.grid.steps;
   const float* scores = staged + top_left;
   const StackMaxima<Tile> maxima(block.maxima + top_left);
-  const auto each_class = [&](const auto& sums_of) {
-    const float* const end = scores + count * Tile::kNodes;
-    float* to = block.own_corner();
-#pragma unroll 1
-    for (; scores < end; scores += Tile::kNodes) {
-      float corner[Tile::kCorners];
+  float* const to = block.own_corner();
+  const auto sum_class = [&](const float* of_class, int k, const auto& sums_of) {
+    float corner[Tile::kCorners];
 #pragma unroll
-      for (int which = 0; which < Tile::kStack; ++which) {
-        float own[4];
-        sums_of(corners_of<Tile>(scores, maxima, which), parts[which], u + which * Tile::kPixels,
-                own);
+    for (int which = 0; which < Tile::kStack; ++which) {
+      float own[4];
+      sums_of(corners_of<Tile>(of_class, maxima, which), parts[which], u + which * Tile::kPixels,
+              own);
 #pragma unroll
-        for (int k = 0; k < 4; ++k) {
-          float& sum = corner[2 * which + k];
-          sum = which > 0 && k < 2 ? sum + own[k] : own[k];
-        }
+      for (int c = 0; c < 4; ++c) {
+        float& sum = corner[2 * which + c];
+        sum = which > 0 && c < 2 ? sum + own[c] : own[c];
       }
-      block.keep(corner, to);
-      to += Tile::kCornerPitch;
     }
+    block.keep(corner, to + k * Tile::kCornerPitch);
   };
   if (block.flags[0] != 0) {
-    each_class([&](const Corners& corners, const Part& part, const float* own_u, float (&own)[4]) {
-      corner_sums_of_any_range<Tile>(corners, part, steps, own_u, own);
+    each_staged<Tile, 1>(scores, count, [&](const float* of_class, int k) {
+      sum_class(of_class, k,
+                [&](const Corners& corners, const Part& part, const float* own_u, auto& own) {
+                  corner_sums_of_any_range<Tile>(corners, part, steps, own_u, own);
+                });
     });
   } else {
-    each_class([&](const Corners& corners, const Part& part, const float* own_u, float (&own)[4]) {
-      corner_sums<Tile>(exponents(corners, part, steps), part, own_u, own);
+    each_staged<Tile, kTogether<Tile>>(scores, count, [&](const float* of_class, int k) {
+      sum_class(of_class, k,
+                [&](const Corners& corners, const Part& part, const float* own_u, auto& own) {
+                  corner_sums<Tile>(exponents(corners, part, steps), part, own_u, own);
+                });
     });
   }
 }

@@ -18,7 +18,7 @@ namespace softmax {
 // The tile of cells of up to side x side pixels: a thread takes up to 8 x 8 of them, kLanes
 // neighboring threads one cell. Where cells are small, a thread may take a stack of them, one above
 // the other, and load the nodes between them once.
-template <int side, int stack = 1>
+template <int side, int stack = 1, int threads = 128>
 struct CellTile {
   static constexpr int kCellSide = side;
   static constexpr int kSide = side < 8 ? side : 8;
@@ -27,16 +27,18 @@ struct CellTile {
   static constexpr int kLanes = kSegments * kSegments;
   static constexpr int kStack = stack;
   static_assert(kStack == 1 || (kStack == 2 && kLanes == 1));
-  // Of a block. Three warps of stacks make more, smaller tiles than four, which multiprocessors
-  // share more evenly.
-  static constexpr int kThreads = kStack == 1 ? 128 : 96;
+  static constexpr int kThreads = threads;
   static constexpr int kHeight = kStack * kSide;      // rows of a thread's pixels
   static constexpr int kOwnPixels = kHeight * kSide;  // of a thread
   static constexpr int kStacks = kThreads / kLanes;
   static constexpr int kCells = kStack * kStacks;
-  static constexpr int kRows = kStack * (kStacks >= 96 ? 8 : kStacks == 32 ? 4 : 2);
+  static constexpr int kRows = kStack * (kStacks == 128  ? 8
+                                         : kStacks == 96 ? 6
+                                         : kStacks == 32 ? 4
+                                                         : 2);
   static constexpr int kColumns = kCells / kRows;
-  static constexpr int kClasses = kStack == 1 ? 6 : 5;  // staged in shared memory at once
+  static constexpr int kClasses =
+      kStack == 1 || kThreads < 128 ? 6 : 5;  // staged in shared memory at once
   static constexpr int kNodeColumns = kColumns + 1;
   static constexpr int kNodes = (kRows + 1) * kNodeColumns;
   static constexpr int kRim = 2 * (kRows + kColumns);  // nodes
@@ -56,6 +58,22 @@ struct CellTile {
   // From the node at the top left of a stack to its corner k: left and right, from top to bottom.
   __host__ __device__ static constexpr int to_corner(int k) {
     return (k / 2 == 0 ? 0 : k / 2 == kStack ? kNodeColumns : kOuter) + k % 2;
+  }
+
+  // Where nodes are staged: as they are numbered; those of stacks in rows of whole vectors, of
+  // which the first one ends with the first node.
+  static constexpr int kLead = kStack == 1 ? 0 : 3;
+  static constexpr int kPitch = kStack == 1 ? kNodeColumns : (kLead + kNodeColumns + 3) / 4 * 4;
+  // Of stacks such that those of classes lie in other banks.
+  static constexpr int kSlots = kStack == 1 ? kNodes : (kRows + 1) * kPitch + 4;
+  __device__ __forceinline__ static int slot_of(int node) {
+    return kStack == 1 ? node : node / kNodeColumns * kPitch + kLead + node % kNodeColumns;
+  }
+  __device__ __forceinline__ static int top_left_slot(unsigned index) {
+    return static_cast<int>(index / kColumns * kPitch + kLead + index % kColumns);
+  }
+  __host__ __device__ static constexpr int to_slot(int k) {
+    return (k / 2 == 0 ? 0 : k / 2 == kStack ? kPitch : kOuterRows * kPitch) + k % 2;
   }
 
   // The sums of a class at the corners of stacks: floats a class, so that those of neighboring
@@ -112,7 +130,8 @@ __device__ __forceinline__ int top_left_of(unsigned stack) {
 }
 
 struct TileGrid {
-  int side;  // of CellTile; 0: the shape is not for these kernels
+  int side;    // of CellTile; 0: the shape is not for these kernels
+  bool small;  // whether a tile has fewer threads, as where there are few of them
   BilinearAxis y, x;
   PixelSteps steps;
   int rows, columns;  // of tiles in an image
@@ -120,13 +139,22 @@ struct TileGrid {
   int rim;            // nodes
 };
 
+// With fewer tiles than this, tiles of cells of four pixels are small: multiprocessors share more
+// of them more evenly, which is worth more than the nodes that neighbors share.
+constexpr int64_t kFewTiles = 2048;
+
 // Calls body(CellTile<side>()), where cells are small with a stack of them a thread.
 template <int stack, typename Body>
-auto with_tile(int side, const Body& body) {
+auto with_tile(int side, bool small, const Body& body) {
   switch (side) {
     case 2:
       return body(CellTile<2, stack>());
     case 4:
+      if constexpr (stack > 1) {
+        if (small) {
+          return body(CellTile<4, stack, 96>());
+        }
+      }
       return body(CellTile<4, stack>());
     case 8:
       return body(CellTile<8>());
@@ -161,13 +189,20 @@ TileGrid tile_grid(const BilinearShape& shape, const PlaneStrides& input_strides
   grid.y = shape.y;
   grid.x = shape.x;
   grid.steps = pixel_steps(shape.y, shape.x);
-  with_tile<stack>(grid.side, [&](auto tile) {
-    using Tile = decltype(tile);
-    grid.rows = static_cast<int>(ceil_divide(grid.y.input_size + 1, Tile::kRows));
-    grid.columns = static_cast<int>(ceil_divide(grid.x.input_size + 1, Tile::kColumns));
-    grid.rim = Tile::kRim;
-  });
-  grid.count = shape.batch * grid.rows * grid.columns;
+  const auto cut = [&](bool small) {
+    grid.small = small;
+    with_tile<stack>(grid.side, small, [&](auto tile) {
+      using Tile = decltype(tile);
+      grid.rows = static_cast<int>(ceil_divide(grid.y.input_size + 1, Tile::kRows));
+      grid.columns = static_cast<int>(ceil_divide(grid.x.input_size + 1, Tile::kColumns));
+      grid.rim = Tile::kRim;
+    });
+    grid.count = shape.batch * grid.rows * grid.columns;
+  };
+  cut(false);
+  if (grid.count < kFewTiles) {
+    cut(true);
+  }
   // Nodes between tiles are counted in 32 bits, too, elements from class to class, and those of a
   // tile's rim for two tiles.
   const int64_t between = grid.rows * grid.x.input_size + grid.columns * grid.y.input_size;
@@ -185,6 +220,7 @@ struct SoftmaxTiles {
   const void* input;
   int type;  // of the scores: 0 float, 2 half, 3 bfloat16
   PlaneStrides input_strides;
+  bool vectors;     // whether the scores of a row can be copied four at a time
   float* gradient;  // or null
   PlaneStrides gradient_strides;
   float* rims;  // of each tile its part, (classes, rim), or (rim, classes) where interleaved
@@ -202,6 +238,13 @@ struct SoftmaxTiles {
 };
 
 template <typename scalar_t>
+bool has_vectors(const scalar_t* input, const PlaneStrides& strides) {
+  return std::is_same_v<scalar_t, float> && strides.column == 1 &&
+         (strides.row | strides.channel | strides.batch) % 4 == 0 &&
+         reinterpret_cast<uintptr_t>(input) % 16 == 0;
+}
+
+template <typename scalar_t>
 SoftmaxTiles softmax_tiles(const TileGrid& grid, const BilinearShape& shape, const scalar_t* input,
                            const PlaneStrides& input_strides, float* gradient,
                            const PlaneStrides& gradient_strides, void* rims) {
@@ -211,6 +254,7 @@ SoftmaxTiles softmax_tiles(const TileGrid& grid, const BilinearShape& shape, con
           input,
           kElementType<scalar_t>,
           input_strides,
+          has_vectors(input, input_strides),
           gradient,
           gradient_strides,
           static_cast<float*>(rims)};
@@ -236,17 +280,17 @@ struct NodeShared {
   static constexpr int kExact = kOutput + 8 * Tile::kNodes;   // uint64 a thread: pixels to redo
   static constexpr int kScratch = kExact + 8 * Tile::kThreads;
   static constexpr int kStaged = kScratch + 8 * Tile::kThreads;
-  static constexpr int kStagedBytes = 4 * Tile::kClasses * Tile::kNodes;
-  static constexpr int kMaxima = kStaged + 2 * kStagedBytes;     // float a node
-  static constexpr int kRowBegins = kMaxima + 4 * Tile::kNodes;  // int32 a row of cells, one more
+  static constexpr int kStagedBytes = 4 * Tile::kClasses * Tile::kSlots;
+  static constexpr int kMaxima = kStaged + 2 * kStagedBytes;     // float a node, as staged
+  static constexpr int kRowBegins = kMaxima + 4 * Tile::kSlots;  // int32 a row of cells, one more
   static constexpr int kColumnBegins = kRowBegins + 4 * (Tile::kRows + 1);  // likewise
   static constexpr int kPartY =
-      kColumnBegins + 4 * (Tile::kColumns + 1);                   // three float a row of parts
-  static constexpr int kPartX = kPartY + 12 * kRowParts;          // likewise
-  static constexpr int kOutputStep = kPartX + 12 * kColumnParts;  // int32 a node
-  static constexpr int kPlace = kOutputStep + 4 * Tile::kNodes;   // three int
-  static constexpr int kFlags = kPlace + 12;                      // two int
-  static constexpr int kStackOf = kFlags + 8;                     // uint8 a thread
+      kColumnBegins + 4 * (Tile::kColumns + 1);                  // two float a row of parts
+  static constexpr int kPartX = kPartY + 8 * kRowParts;          // likewise
+  static constexpr int kOutputStep = kPartX + 8 * kColumnParts;  // int32 a node
+  static constexpr int kPlace = kOutputStep + 4 * Tile::kNodes;  // three int
+  static constexpr int kFlags = kPlace + 12;                     // two int
+  static constexpr int kStackOf = kFlags + 8;                    // uint8 a thread
   static constexpr int kCorners =
       Tile::kStack == 1 ? kStackOf
                         : (kStackOf + Tile::kThreads + 15) / 16 * 16;  // float a class and place
