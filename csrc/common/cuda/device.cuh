@@ -129,8 +129,7 @@ __host__ __device__ __forceinline__ T larger(T a, T b) {
   return a < b ? b : a;
 }
 
-// base + k * step: in one instruction, where the compiler would make each of a row of them from the
-// last one in two.
+// base + k * step, which does not wait for base + (k - 1) * step, as the compiler would have it.
 template <typename T>
 __device__ __forceinline__ T* stepped(T* base, uint32_t step, uint32_t k) {
 #if defined(FCN_EXT_CUDA_EMULATION)

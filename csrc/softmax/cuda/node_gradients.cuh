@@ -88,7 +88,7 @@ struct TileGradients : StagedNodes<Tile, with_gradient> {
           });
       return;
     }
-    each_own_node(first, [&](int node) {
+    each_own_node(first / kClasses, [&](int node) {
       const auto step = static_cast<uint32_t>(output_step[node]);
       if (step == 0) {
         return;

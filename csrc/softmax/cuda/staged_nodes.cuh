@@ -21,7 +21,7 @@ struct StagedNodes : TileNodes<Tile, with_gradient> {
   __device__ __forceinline__ explicit StagedNodes(const SoftmaxTiles& given) : Nodes(given) {}
 
   // Calls body(node) for the thread's nodes. What is left of them once all threads have as many
-  // goes to other warps each turn, of which there is one every second number.
+  // goes to another warp every turn, or to two where it is more than one's.
   template <typename Body>
   __device__ __forceinline__ void each_own_node(int turn, const Body& body) const {
     constexpr bool kOneWarp = Tile::kNodes % Tile::kThreads <= kWarp;
@@ -153,7 +153,7 @@ struct StagedNodes : TileNodes<Tile, with_gradient> {
         return this->stage_interleaved(count, scores + first, to);
       }
       const auto* const from = scores + uint64_t{channel} * static_cast<uint32_t>(first);
-      each_own_node(first, [&](int node) { this->stage_node(node, count, from, to); });
+      each_own_node(first / kClasses, [&](int node) { this->stage_node(node, count, from, to); });
     });
     __pipeline_commit();
   }
