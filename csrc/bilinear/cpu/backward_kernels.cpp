@@ -31,7 +31,9 @@ int64_t backward_scratch(const BilinearBackward& args) {
 
 // How far ahead of the rows that are summed memory is asked for: the prefetchers of the processor
 // stop at the end of a page, and start anew too late in the next.
-constexpr int64_t kAheadBytes = 32768;
+constexpr int64_t kAheadBytes = 12288;
+// The same while sums of many channels are narrowed, which takes longer.
+constexpr int64_t kAheadOfChannels = 32768;
 // Two sums of these leave room in the L1 cache for the rows.
 constexpr int64_t kNearBytes = 10240;
 
@@ -73,7 +75,8 @@ void sum_rows(const RowSum<accumulate_t>& sum, const element_t* row, int64_t str
   // In the order of addresses where rows lie side by side; else the same columns of the next rows.
   const int64_t distance = kAheadBytes / sizeof(element_t);
   const bool in_order = stride == n;
-  const element_t* ahead = row + (in_order && distance > rows * n ? distance : rows * stride);
+  const bool soon = in_order && distance > rows * n;  // soon enough for the L1 cache
+  const element_t* ahead = row + (soon ? distance : rows * stride);
   const int64_t per_column = in_order ? rows : 1;
   // Inlined by force: the compiler drops the call of a function that only prefetches.
   const auto fetch = [&](int64_t i, int64_t columns) __attribute__((always_inline)) {
@@ -81,7 +84,7 @@ void sum_rows(const RowSum<accumulate_t>& sum, const element_t* row, int64_t str
     for (int64_t y = 0; y < rows; ++y) {
       const element_t* from = ahead + i * per_column + y * per_row;
       for (int64_t at = 0; at < columns; at += kLine) {
-        __builtin_prefetch(from + at, 0, 2);
+        soon ? __builtin_prefetch(from + at, 0, 3) : __builtin_prefetch(from + at, 0, 2);
       }
     }
   };
@@ -120,8 +123,9 @@ template <typename element_t, typename accumulate_t>
 void sum_rows(RowSum<accumulate_t> sum, const element_t* row, int64_t stride, int64_t rows,
               int64_t n) {
   // Reading in the order of addresses is worth more than reading sums less often, while the L1
-  // cache holds them.
-  const int64_t most = n * int64_t{sizeof(accumulate_t)} <= kNearBytes ? 2 : 8;
+  // cache holds them. Of narrow elements there is more to compute for a byte.
+  constexpr int64_t kFew = sizeof(element_t) == sizeof(accumulate_t) ? 1 : 2;
+  const int64_t most = n * int64_t{sizeof(accumulate_t)} <= kNearBytes ? kFew : 8;
   for (int64_t y = 0; y < rows;) {
     int64_t weighted = 0;
     while (weighted < most && y + weighted < rows && sum.upper[weighted] != 0) {
@@ -192,6 +196,7 @@ void backward(const BilinearBackward& args, int64_t begin, int64_t end, void* me
   // Behind another piece: RowWriter reads, and drops, up to a line before a row.
   accumulate_t* grad = scratch.take<accumulate_t>(narrow_size(work));
   const bool cells = work.inner == 1 && work.x.stride > 0;
+  const int64_t ahead = work.inner == 1 ? kAheadBytes : kAheadOfChannels;
   RowWriter<element_t> writer(args.stream);
 
   for (int64_t unit = begin; unit < end;) {
@@ -223,7 +228,7 @@ void backward(const BilinearBackward& args, int64_t begin, int64_t end, void* me
         const auto* next = grad_output.data + work.y.first[input_row + 2] * grad_output.row +
                            columns.begin * grad_output.column;
         narrow(work, columns, x_begin, x_end, cells ? work.x.stride : 0, sum + kAlign - shift,
-               reinterpret_cast<const char*>(next) + kAheadBytes, grad);
+               reinterpret_cast<const char*>(next) + ahead, grad);
       }
       auto* out = static_cast<element_t*>(args.grad_input) +
                   ((plane * rows + input_row) * input_columns + x_begin) * work.inner;
