@@ -90,7 +90,8 @@ def main(arguments: list[str]) -> int:
     is_good = True
     for archive in map(Path, arguments):
         found = problems(archive, builder_paths())
-        print(f"{archive.name}: {f'{len(found)} problems' if found else 'as it should be'}")
+        counted = f"{len(found)} problem{'s' if len(found) > 1 else ''}"
+        print(f"{archive.name}: {counted if found else 'as it should be'}")
         for problem in found:
             print(f"  {problem}")
         is_good &= not found
