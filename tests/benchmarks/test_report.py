@@ -161,17 +161,13 @@ def test_promises_of_a_malloc_of_scores_and_of_memory(monkeypatch: pytest.Monkey
 
 
 def test_a_promise_is_kept_at_the_speed_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    promise = Promise("upsample", BEST_PEER, 6, or_of_reading=0.9)
+    promise = Promise("upsample", BEST_PEER, 6, or_of_copy=0.9)
     monkeypatch.setattr(promises, "PROMISES", (promise,))
     for ratio, share, kept in ((6.0, 0.5, True), (5.0, 0.9, True), (5.0, 0.8, False)):
-        document = fake(ratio, 0.5)
-        document["rows"][0]["implementations"][0]["share_of_reading"] = share
-        (result,) = promises.check(document)
+        (result,) = promises.check(fake(ratio, share))
         assert (result["ratio"], result["kept"]) == (ratio, kept)
-    assert result["promise"] == "6x best peer or 0.9x torch.sum"
-    # Nobody asked how long reading takes, and a peer that did not run: they prove nothing.
-    (result,) = promises.check(fake(5.0, 0.95))
-    assert not result["kept"]
+    assert result["promise"] == "6x best peer or 0.9x copy"
+    # A peer that did not run proves nothing.
     (result,) = promises.check(fake(5.0, 0.95, best_peer=None))
     assert not result["kept"]
 
