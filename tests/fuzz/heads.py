@@ -107,7 +107,10 @@ def _judge_winners(
         raise Fault(f"labels are {labels.dtype} {tuple(labels.shape)}")
     if not labels.numel():
         return
-    rounding = 8 * eps(input.dtype) * _largest(input)
+    # That of the scores, and that of positions in the plain formula, in units of the last node's:
+    # it breaks ties that the operator's exact weights keep.
+    positions = max(input.shape[2:]) * eps(torch.float64)
+    rounding = 8 * (eps(input.dtype) + positions) * _largest(input)
     expected = logits.argmax(1)
     chosen = logits.gather(1, labels.long().unsqueeze(1)).squeeze(1)
     best = logits.gather(1, expected.unsqueeze(1)).squeeze(1)

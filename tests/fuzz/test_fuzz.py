@@ -97,6 +97,21 @@ def test_mistakes_are_found() -> None:
         )
 
 
+def test_ties_that_the_plain_formula_breaks_are_no_fault() -> None:
+    """At 51 2/3 of 62 nodes, -8 and 16 make what 8 and 8 make, but for a position's rounding."""
+    scores = torch.zeros(1, 2, 1, 63, dtype=torch.float64)
+    scores[0, :, 0, 51], scores[0, :, 0, 52] = torch.tensor([[8.0, -8.0], [8.0, 16.0]])
+    labels = ops.interpolate_argmax(scores, (1, 7), align_corners=True)
+    logits = torch.nn.functional.interpolate(
+        scores, size=(1, 7), mode="bilinear", align_corners=True
+    )
+    assert logits[0, 0, 0, 5] != logits[0, 1, 0, 5]
+    heads._judge_winners(scores, logits, (labels,), torch.uint8)
+    logits[:, 1] += 1e-9
+    with pytest.raises(Fault, match="the winner at"):
+        heads._judge_winners(scores, logits, (labels,), torch.uint8)
+
+
 def test_each_result_is_held_to_its_own_error() -> None:
     """Where the pass without a gradient is wrong by what another result may be wrong by."""
 
