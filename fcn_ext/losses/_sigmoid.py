@@ -208,10 +208,15 @@ def _weight(pos_weight: Tensor, input: Tensor) -> Tensor:
 
 def _sum_weight(input: Tensor, column: int, positive: Tensor | float, negative: float) -> Tensor:
     """For sigmoid_loss: of the sum in ``column`` and of the next one, of no other."""
-    dtype = _common.accumulate_dtype(input)
-    zero = torch.zeros(input.shape[1], dtype=dtype, device=input.device)
-    columns = [zero] * _mask_rules.SIGMOID_SUMS
-    columns[column : column + 2] = [zero + positive, zero + negative]
+    shape = (input.shape[1], _mask_rules.SIGMOID_SUMS)
+    table = torch.zeros(shape, dtype=_common.accumulate_dtype(input), device=input.device)
+    if not isinstance(positive, Tensor):
+        table[:, column] = positive
+        table[:, column + 1] = negative
+        return table
+    # Not in place, which vmap refuses where the weights alone are batched.
+    columns = list(table.unbind(-1))
+    columns[column : column + 2] = [columns[column] + positive, columns[column + 1] + negative]
     return torch.stack(columns, -1)
 
 
@@ -224,4 +229,4 @@ def _reduced(loss: Tensor, count: Tensor, reduction: str) -> Tensor:
     if reduction == "mean_masks":
         return (loss / count.clamp(min=1)).sum() / max(1, loss.numel())
     # Counts of many masks are added where they are exact.
-    return loss.sum() / count.to(torch.float64).sum().clamp(min=1).to(loss.dtype)
+    return loss.sum() / count.sum(dtype=torch.float64).clamp_(min=1).to(loss.dtype)

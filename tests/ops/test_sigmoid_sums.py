@@ -157,11 +157,12 @@ def test_infinite_scores() -> None:
 
 
 def test_the_same_bits_for_any_number_of_threads(threads: None) -> None:
-    for case in (CASES[4], interpolated((40, 5), (320, 40))):
+    # A mask is cut into chunks, which one thread walks through at once and several meet at seams of.
+    for case in (CASES[4], interpolated((40, 5), (320, 40)), interpolated((67, 9), (531, 70))):
         for n, q in ((2, 3), (1, 1)):
             scores, target = case.scores(n, q), masks(case, n, q)
             results = []
-            for count in (1, 2, 3):
+            for count in (1, 2, 3, 5):
                 torch.set_num_threads(count)
                 results.append(sums_and_gradient(ops, case, scores, target, regions=True))
             for sums, gradient in results[1:]:

@@ -91,8 +91,8 @@ def test_any_geometry(data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("stride", [1, 3, 8])
-def test_large_maps_stream(stride: int, device: torch.device) -> None:
-    """Outputs beyond the caches take another way to memory."""
+def test_large_maps(stride: int, device: torch.device) -> None:
+    """Many tiles and rows, in every dtype and layout; test_wide_maps has what leaves the caches."""
     input = torch.randn(1, 3, 700 // stride, 1100 // stride, device=device)
     for dtype in (torch.float32, torch.bfloat16, torch.float16):
         given = input.to(dtype)

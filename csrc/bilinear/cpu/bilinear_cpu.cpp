@@ -4,6 +4,7 @@
 
 #include "bilinear/bilinear_operators.h"
 #include "bilinear/cpu/kernels.h"
+#include "common/cpu/caches.h"
 #include "common/cpu/thread_scratch.h"
 #include "common/cpu/weights.h"
 
@@ -17,8 +18,11 @@ using torch::stable::Tensor;
 constexpr int64_t kGrain = 32768;
 // Elements of a widened row: two of them and the rows they blend into stay in the L1 cache.
 constexpr int64_t kTileElements = 8192;
-// A result this large would leave the caches before anyone reads it.
-constexpr int64_t kStreamBytes = int64_t{4} << 20;
+// A gradient this large is written past the caches, which its making has filled with what it reads.
+constexpr int64_t kStreamedGradient = int64_t{4} << 20;
+// A result that fits the last cache stays there for whoever reads it next: up to this much, since
+// the processes of a machine share the cache.
+constexpr int64_t kMostKept = int64_t{32} << 20;
 
 class AxisTable {
  public:
@@ -85,8 +89,12 @@ struct Work {
   }
 };
 
+int64_t bytes_of(const Tensor& result) {
+  return result.numel() * kElementBytes[element_index(result.scalar_type())];
+}
+
 bool leaves_caches(const Tensor& result) {
-  return result.numel() * kElementBytes[element_index(result.scalar_type())] >= kStreamBytes;
+  return bytes_of(result) > std::min(last_level_cache(), kMostKept);
 }
 
 template <typename Kernels, typename Args>
@@ -136,7 +144,8 @@ Tensor BilinearCpu::backward(const Tensor& grad_output, const BilinearAxes& axes
   const Work work(grad_output, y, x, channels_last, x.input_size,
                   std::max<int64_t>(1, x.output_size / x.input_size));
   const BilinearBackward args{work.plain, grad_output.const_data_ptr(), strides_of(grad_output),
-                              grad_input.mutable_data_ptr(), leaves_caches(grad_input)};
+                              grad_input.mutable_data_ptr(),
+                              bytes_of(grad_input) >= kStreamedGradient};
   run(bilinear_backward_kernels(), element_index(grad_output.scalar_type()), args,
       work.planes * work.plain.tiles * y.input_size,
       std::max(grad_output.numel(), grad_input.numel()));

@@ -37,7 +37,7 @@ struct BilinearForward {
   const void* skip;  // added to the output; null: nothing is
   PlaneStrides skip_strides;
   void* output;  // dense: (planes, rows, columns, inner)
-  bool stream;   // the output is larger than the caches: write past them
+  bool stream;   // write past the caches
 };
 
 struct BilinearBackward {
@@ -45,7 +45,7 @@ struct BilinearBackward {
   const void* grad_output;
   PlaneStrides grad_output_strides;
   void* grad_input;  // dense: (planes, rows, columns, inner)
-  bool stream;       // grad_input is larger than the caches: write past them
+  bool stream;       // write past the caches
 };
 
 // scratch: bytes of memory, aligned to 64, that a call of run needs. run: units [begin, end),

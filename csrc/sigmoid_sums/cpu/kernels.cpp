@@ -23,19 +23,17 @@ class Unit {
     strip.weight_step = static_cast<accumulate_t>(work.y.weight_step);
   }
 
-  // Node rows [first, end), which the cell rows [first - 1, end) read. The sums leave the last of
-  // them to the next unit of the mask.
+  // Units [unit, units_end) of one mask in one walk over the cell rows that they read. A seam
+  // between two of them is read once, and their results are those of walks of their own.
   template <bool with_sums, bool with_slopes>
-  void run(int64_t unit) {
-    const int64_t chunk = unit % work.chunks, nodes = work.y.nodes;
-    const int64_t first = 1 + chunk * nodes / work.chunks;
-    const int64_t end = 1 + (chunk + 1) * nodes / work.chunks;
-    const int64_t end_summed = chunk + 1 == work.chunks ? end : end - 1;
+  void run(int64_t unit, int64_t units_end) {
+    const int64_t first = first_row(unit);
+    const bool last = units_end % work.chunks == 0;  // of the mask
+    const int64_t end = last ? work.y.nodes + 1 : first_row(units_end);
+    const int64_t end_summed = last ? end : end - 1;  // the seam's sums are the next unit's
     start(unit);
-    double* const total = with_sums ? work.sums + unit * kSigmoidSums : nullptr;
-    for (int kind = 0; with_sums && kind < kSigmoidSums; ++kind) {
-      total[kind] = 0;
-    }
+    int64_t seam = first - 1;  // the first cell row of `unit`
+    double* total = nullptr;
     pixels.slope.gamma = static_cast<accumulate_t>(work.problem.gamma);
     if (with_slopes) {
       const auto* weight = static_cast<const accumulate_t*>(work.weight) +
@@ -47,6 +45,16 @@ class Unit {
     }
     walk(
         first - 1, with_slopes ? end : end_summed,
+        [&](int64_t cell) {
+          if (with_sums && cell == seam && unit < units_end) {
+            total = work.sums + unit * kSigmoidSums;
+            for (int kind = 0; kind < kSigmoidSums; ++kind) {
+              total[kind] = 0;
+            }
+            ++unit;
+            seam = unit < units_end ? first_row(unit) - 1 : end;
+          }
+        },
         [&](int64_t cell, int64_t row, int64_t column) {
           const auto take = [&](auto& some, int64_t whole) {
             if (with_sums && cell < end_summed) {
@@ -76,6 +84,11 @@ class Unit {
   }
 
  private:
+  // The first node row of a unit, which the cell row before it reads, too.
+  int64_t first_row(int64_t unit) const {
+    return 1 + unit % work.chunks * work.y.nodes / work.chunks;
+  }
+
   void start(int64_t unit) {
     const int64_t mask = unit / work.chunks, masks = work.problem.shape.channels;
     const PlaneStrides& strides = work.problem.target.strides;
@@ -100,12 +113,13 @@ class Unit {
     rows.clear(strip.slopes_below);
   }
 
-  // Cell rows [begin, end), some pixels at a time: take(cell row, first row, first column); then
-  // done(cell row).
-  template <typename Take, typename Done>
-  void walk(int64_t begin, int64_t end, const Take& take, const Done& done) {
+  // Cell rows [begin, end): enter(cell row), then take(cell row, first row, first column) of some
+  // pixels at a time, then done(cell row).
+  template <typename Enter, typename Take, typename Done>
+  void walk(int64_t begin, int64_t end, const Enter& enter, const Take& take, const Done& done) {
     rows.widen(begin, strip.above);
     for (int64_t cell = begin; cell < end; ++cell) {
+      enter(cell);
       rows.widen(cell + 1, strip.below);
       rows.prefetch(cell + 2);
       rows.prefetch_gradient(cell);
@@ -188,14 +202,17 @@ template <typename accumulate_t, typename parts>
 void run(const SigmoidSumsWork& work, int64_t begin, int64_t end, void* memory) {
   Scratch scratch{static_cast<char*>(memory)};
   Unit<accumulate_t, parts> unit(work, scratch);
-  for (int64_t index = begin; index < end; ++index) {
+  while (begin < end) {
+    const int64_t end_of_mask = (begin / work.chunks + 1) * work.chunks;
+    const int64_t some = end < end_of_mask ? end : end_of_mask;
     if (work.gradient == nullptr) {
-      unit.template run<true, false>(index);
+      unit.template run<true, false>(begin, some);
     } else if (work.sums == nullptr) {
-      unit.template run<false, true>(index);
+      unit.template run<false, true>(begin, some);
     } else if constexpr (!parts::regions) {  // no loss is a weighted sum of those
-      unit.template run<true, true>(index);
+      unit.template run<true, true>(begin, some);
     }
+    begin = some;
   }
 }
 

@@ -16,9 +16,9 @@ using torch::stable::Tensor;
 
 // Pixels below which a second thread is not woken.
 constexpr int64_t kGrain = 16384;
-// Few masks are cut into chunks for threads; not into small ones, since those of the gradient read
-// the cell rows at their seams twice.
-constexpr int64_t kUnits = 32, kChunkRows = 16;
+// Masks are cut into chunks, so many that threads get nearly equal shares. Not into small ones: for
+// a gradient, two threads both read the cell rows at a seam between them.
+constexpr int64_t kUnits = 64, kChunkRows = 8;
 constexpr int64_t kRegister = 16;  // columns of the widest
 
 // Keeps the tables of a call alive beside the plain pointers into them.
