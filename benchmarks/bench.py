@@ -20,15 +20,20 @@ from benchmarks.measure import (
     race,
     read_call,
     warm_up,
+    write_call,
 )
 from benchmarks.memory import peak_on_cuda
 from benchmarks.visits import best_peer
 from benchmarks.workloads import Workload, build
 
 COPY = "copy of the same bytes"
-READING = "torch.sum of the same bytes"
-# What reads a map and writes next to nothing: a copy, half of which is writing, says less.
-READERS = ("upsample_backward",)
+# For what reads a map and writes next to nothing, or writes a new one and reads next to nothing: a
+# copy into a buffer made before says less than what goes the same way alone.
+READING, WRITING = "torch.sum of the same bytes", "torch.full of the same bytes"
+ONE_WAY = {
+    "upsample_backward": ("reading", READING, read_call),
+    "upsample": ("writing", WRITING, write_call),
+}
 SCHEMA = 1
 
 
@@ -76,8 +81,9 @@ def run_row(
     chosen = implementations(row.operator, device.type, compiled=settings.compiles(row))
     entries: dict[str, dict[str, Any]] = {}
     contestants = [Contestant(COPY, copy_call(workload.minimal_bytes, device))]
-    if row.operator in READERS:
-        contestants.append(Contestant(READING, read_call(workload.minimal_bytes, device)))
+    if row.operator in ONE_WAY:
+        _, name, bound = ONE_WAY[row.operator]
+        contestants.append(Contestant(name, bound(workload.minimal_bytes, device)))
     for contestant in contestants:
         warm_up(contestant, clock)
     for implementation in chosen:
@@ -111,21 +117,22 @@ def _figures(
     row: Row, workload: Workload, contestants: list[Contestant], entries: dict[str, dict[str, Any]]
 ) -> dict[str, Any]:
     timed = {contestant.name: contestant for contestant in contestants}
-    copy, reading, project = timed[COPY], timed.get(READING), timed.get("fcn_ext")
+    copy, project = timed[COPY], timed.get("fcn_ext")
+    one_way, bound, _ = ONE_WAY.get(row.operator, ("", "", None))
     for name, entry in entries.items():
         if name in timed:
             contestant = timed[name]
             entry |= _times(contestant, workload.minimal_bytes)
             entry["share_of_copy"] = copy.median / contestant.median
             entry["share_of_copy_minimum"] = copy.minimum / contestant.minimum
-            if reading is not None:
-                entry["share_of_reading"] = reading.median / contestant.median
+            if one_way:
+                entry[f"share_of_{one_way}"] = timed[bound].median / contestant.median
             if project is not None:
                 entry["times_fcn_ext"] = contestant.median / project.median
                 entry["times_fcn_ext_minimum"] = contestant.minimum / project.minimum
     bounds = {"copy": {"name": COPY, **_times(copy, workload.minimal_bytes)}}
-    if reading is not None:
-        bounds["reading"] = {"name": READING, **_times(reading, workload.minimal_bytes)}
+    if one_way:
+        bounds[one_way] = {"name": bound, **_times(timed[bound], workload.minimal_bytes)}
     return {
         "name": row.name,
         "operator": row.operator,

@@ -137,3 +137,8 @@ def read_call(num_bytes: int, device: torch.device) -> Call:
     """A sum that reads ``num_bytes``, of a buffer made before."""
     source = torch.ones(max(1, num_bytes // 4), dtype=torch.float32, device=device)
     return source.sum
+
+
+def write_call(num_bytes: int, device: torch.device) -> Call:
+    """A new tensor of ``num_bytes``, filled."""
+    return lambda: torch.full((max(1, num_bytes // 4),), 1.0, device=device)

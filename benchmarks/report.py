@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, TextIO
 
+from benchmarks.visits import BOUNDS
+
 WIDTH = 170  # where no terminal says otherwise
 DETAIL = (
     "case",
@@ -121,7 +123,7 @@ def detail_lines(row: dict[str, Any]) -> list[tuple[str, ...]]:
             )
         )
         case = ""
-    for bound in (row[name] for name in ("copy", "reading") if name in row):
+    for bound in (row[name] for name in BOUNDS if name in row):
         figures = (_number(bound[key]) for key in ("median_ms", "minimum_ms", "gb_per_s"))
         share = _percent(row["copy"]["median_ms"] / bound["median_ms"])
         lines.append(("", bound["name"], *figures, share, "", "", ""))

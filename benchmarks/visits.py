@@ -20,11 +20,14 @@ COMBINE: dict[str, Combine] = {
     "share_of_copy": median,
     "share_of_copy_minimum": median,
     "share_of_reading": median,
+    "share_of_writing": median,
     "times_fcn_ext": median,
     "times_fcn_ext_minimum": median,
     "samples": sum,
     "correct": all,
 }
+# What a row may have beside its implementations: how fast the machine copies, reads and writes.
+BOUNDS = ("copy", "reading", "writing")
 # What promises are about: each visit's is kept.
 KEPT = ("times_fcn_ext", "share_of_copy")
 
@@ -51,7 +54,7 @@ def merge(visits: Sequence[dict[str, Any]]) -> dict[str, Any]:
     ]
     bounds = {
         name: _merge_figures([visit[name] for visit in visits])
-        for name in ("copy", "reading")
+        for name in BOUNDS
         if name in visits[0]
     }
     return {

@@ -16,7 +16,7 @@ import torch
 
 import benchmarks
 from benchmarks import bench, cli, promises, report
-from benchmarks.bench import COPY, READING, Settings, make_clock, new_document, run_row
+from benchmarks.bench import COPY, READING, WRITING, Settings, make_clock, new_document, run_row
 from benchmarks.cases import rows
 from benchmarks.environment import describe
 from benchmarks.implementations import UPSAMPLE
@@ -53,13 +53,15 @@ def test_document(document: dict[str, Any]) -> None:
     for row in document["rows"]:
         assert row["copy"]["median_ms"] > 0
         assert ("reading" in row) == (row["operator"] == "upsample_backward")
+        assert ("writing" in row) == (row["operator"] == "upsample")
         entries = {entry["name"]: entry for entry in row["implementations"]}
         for entry in entries.values():
             assert entry["correct"]
             assert entry["minimum_ms"] <= entry["median_ms"]
             assert all(entry[key] > 0 for key in FIGURES)
             assert entry["samples"] >= 2
-            assert ("share_of_reading" in entry) == ("reading" in row)
+            for bound in ("reading", "writing"):
+                assert (f"share_of_{bound}" in entry) == (bound in row)
             assert ("wrong_counts" in entry) == (row["operator"] == "confusion_matrix")
         assert entries["fcn_ext"]["times_fcn_ext"] == 1
         assert entries["fcn_ext"]["peak_mib"] == 3
@@ -102,7 +104,15 @@ def test_tables(document: dict[str, Any], rich: bool, monkeypatch: pytest.Monkey
     report.print_document(document, out)
     report.print_promises(promises.check(document), out)
     text = out.getvalue()
-    for name in (*NAMES, "grouped conv_transpose2d", COPY, READING, "peak MiB", "promises kept"):
+    for name in (
+        *NAMES,
+        "grouped conv_transpose2d",
+        COPY,
+        READING,
+        WRITING,
+        "peak MiB",
+        "promises kept",
+    ):
         assert name in text
 
 
@@ -160,16 +170,26 @@ def test_promises_of_a_malloc_of_scores_and_of_memory(monkeypatch: pytest.Monkey
     assert not promises.check(document)[-1]["kept"]
 
 
-def test_a_promise_is_kept_at_the_speed_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    promise = Promise("upsample", BEST_PEER, 6, or_of_copy=0.9)
+@pytest.mark.parametrize("bound", ["copy", "writing"])
+def test_a_promise_is_kept_at_the_speed_of_memory(
+    bound: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    promise = Promise("upsample", BEST_PEER, 6, or_of=(bound, 0.9))
     monkeypatch.setattr(promises, "PROMISES", (promise,))
+
+    def found(ratio: float, share: float, **changes: Any) -> dict[str, Any]:
+        document = fake(ratio, 0.0, **changes)
+        ours = document["rows"][0]["implementations"][0]
+        ours[f"share_of_{bound}"] = share
+        (result,) = promises.check(document)
+        return result
+
     for ratio, share, kept in ((6.0, 0.5, True), (5.0, 0.9, True), (5.0, 0.8, False)):
-        (result,) = promises.check(fake(ratio, share))
+        result = found(ratio, share)
         assert (result["ratio"], result["kept"]) == (ratio, kept)
-    assert result["promise"] == "6x best peer or 0.9x copy"
+    assert result["promise"] == f"6x best peer or 0.9x {bound}"
     # A peer that did not run proves nothing.
-    (result,) = promises.check(fake(5.0, 0.95, best_peer=None))
-    assert not result["kept"]
+    assert not found(5.0, 0.95, best_peer=None)["kept"]
 
 
 def test_promises_against_compiled_functions(monkeypatch: pytest.MonkeyPatch) -> None:

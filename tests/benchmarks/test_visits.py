@@ -46,15 +46,16 @@ def _visit(name: str, ours: float, peers: dict[str, float], copy: float = 1.0) -
     }
 
 
-def test_bounds_of_visits() -> None:
-    """The time to read is kept beside that to copy, and the share of it."""
+@pytest.mark.parametrize("bound", ["reading", "writing"])
+def test_bounds_of_visits(bound: str) -> None:
+    """The time to read or write is kept beside that to copy, and the share of it."""
     visits = [_visit(ROWS[0], ms, {"a": 9.0}) for ms in (1.0, 4.0, 2.0)]
     for visit, share in zip(visits, (0.5, 0.75, 1.0), strict=True):
-        visit["reading"] = {**visit["copy"], "name": "torch.sum", "median_ms": share}
-        visit["implementations"][0]["share_of_reading"] = share
+        visit[bound] = {**visit["copy"], "name": "torch's", "median_ms": share}
+        visit["implementations"][0][f"share_of_{bound}"] = share
     row = merge(visits)
-    assert (row["reading"]["name"], row["reading"]["median_ms"]) == ("torch.sum", 0.75)
-    assert row["implementations"][0]["share_of_reading"] == 0.75
+    assert (row[bound]["name"], row[bound]["median_ms"]) == ("torch's", 0.75)
+    assert row["implementations"][0][f"share_of_{bound}"] == 0.75
 
 
 def test_one_visit_is_the_row() -> None:
@@ -79,7 +80,7 @@ def test_medians_of_visits() -> None:
     assert ours["share_of_copy_visits"] == [1.0, 0.25, 0.25]
     assert row["copy"]["median_ms"] == 1.0
     assert row["best_peer"] == "b"
-    assert "reading" not in row
+    assert not {"reading", "writing"} & row.keys()
     assert b["max_error"] == pytest.approx(12e-6)
     assert b["calls_per_sample"] == 1
     assert b["peak_mib"] is None

@@ -157,7 +157,7 @@ def test_infinite_scores() -> None:
 
 
 def test_the_same_bits_for_any_number_of_threads(threads: None) -> None:
-    # A mask is cut into chunks, which one thread walks through at once and several meet at seams of.
+    # A mask is cut into chunks: one thread walks through all at once, several meet at seams.
     for case in (CASES[4], interpolated((40, 5), (320, 40)), interpolated((67, 9), (531, 70))):
         for n, q in ((2, 3), (1, 1)):
             scores, target = case.scores(n, q), masks(case, n, q)
