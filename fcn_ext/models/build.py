@@ -117,6 +117,7 @@ def build_model(name: str, num_classes: int = 21, **options: Any) -> FCN:
         skip_scales: other factors for this, one for each skip, from coarse to fine.
         upsampling: fixed, the default, or learned, for each layer: see
             :class:`fcn_ext.models.Head`.
+        context: score the mean of the last map, too: see :class:`fcn_ext.models.Head`.
         streams: late fusion: a whole trunk and score layers for each of these names, with the
             scores summed in equal shares. ``["color", "hha"]`` with fcn32s is the published
             nyud-fcn32s-color-hha, and with fcn16s the paper's FCN-16s RGB-HHA. The images have the
@@ -180,6 +181,7 @@ def _parts(
     skip_scales: Sequence[float] | None = None,
     upsampling: UpsamplingKind | Mapping[str, UpsamplingKind] = "fixed",
     streams: Iterable[str] | Mapping[str, int] | None = None,
+    context: bool = False,
     **options: Any,
 ) -> tuple[Trunk | dict[str, Trunk], dict[str, Any]]:
     """The trunk, or one for each stream, of the net ``name``, and the options of its heads."""
@@ -198,7 +200,7 @@ def _parts(
             for stream, channels in _streams(streams, options).items()
         }
     skips = dict(zip(net.skips, scales, strict=True))
-    return trunks, {"skips": skips, "upsampling": upsampling}
+    return trunks, {"skips": skips, "upsampling": upsampling, "context": context}
 
 
 def _skip_scales(

@@ -41,8 +41,8 @@ def initialize_from_streams(
     Raises:
         TypeError: an argument is or holds something else.
         ValueError: a trunk has no net, or a net is for none, or has several trunks; or it differs
-            from ``model`` in its kind of trunk, ``padding``, ``batch_norm``, heads, the factor on
-            a skip or the shape of a layer (the message names it). ``model`` is unchanged.
+            from ``model`` in its kind of trunk, ``padding``, ``batch_norm``, heads, context, the
+            factor on a skip or the shape of a layer (the message names it). ``model`` is unchanged.
     """
     check_net(model, "model")
     if not isinstance(nets, Mapping):

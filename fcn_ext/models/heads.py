@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from .._arguments import finite, integer, number
+from .._arguments import finite, flag, integer, number
 from ..geometry import Deconvolution, Grid
 from .levels import last_level, skip_levels
 from .parts import named_parts
@@ -23,6 +23,8 @@ from .upsampling import (
 
 __all__ = ["Head"]
 
+_CONTEXT = "score_context"
+
 
 class Head(nn.Module):
     """Score layers for one set of classes, the skips they fuse, and the upsampling between them.
@@ -36,6 +38,10 @@ class Head(nn.Module):
 
     On several trunks each has its own score layers, of the same maps; their scores are summed,
     by default in equal shares (late fusion, section 5, "NYUDv2").
+
+    With ``context``, the mean of the top map is scored, too, and added to the scores of all cells,
+    which tells each what the image is of: global context (Liu et al., "ParseNet: Looking Wider to
+    See Better", 2015), without their normalization. Its score layer is ``score_context``.
 
     The published layer names: ``score_fr`` of the last map of a whole trunk, ``score_pool4`` of
     pool4; ``upscore2`` the first upsampling of several, ``upscore_pool4`` the one after pool4,
@@ -63,8 +69,10 @@ class Head(nn.Module):
             missing are fixed. There, ``"inner"`` names all layers but the last and ``"last"`` that
             one: the paper's text learns the inner ones (section 4.3), ``{"inner": "dense"}``, the
             published code none.
+        context: score the mean of the top map, too, for all cells at once.
 
     Attributes:
+        context: whether the mean of the top map is scored.
         skip_scales: the factor on each skip's map.
         skip_offsets: where the scores of each skip are cropped.
         score_grid: where the cells of the scores lie in the image.
@@ -89,6 +97,7 @@ class Head(nn.Module):
         loss_weight: float = 1.0,
         trunk_weights: Mapping[str, float] | None = None,
         upsampling: UpsamplingKind | Mapping[str, UpsamplingKind] = "fixed",
+        context: bool = False,
     ) -> None:
         super().__init__()
         trunks = named_parts(trunks, Trunk, "trunks")  # type: ignore[type-abstract]
@@ -96,6 +105,7 @@ class Head(nn.Module):
         self.ignore_index = integer(ignore_index, "ignore_index")
         self.loss_weight = number(loss_weight, "loss_weight")
         self.trunk_weights = _trunk_weights(trunk_weights, trunks)
+        self.context = flag(context, "context")
         if not 0 <= self.loss_weight < math.inf:
             raise ValueError(f"loss_weight must be finite and >= 0, got {self.loss_weight!r}")
         self.skip_scales = _skip_scales(skips)
@@ -114,7 +124,9 @@ class Head(nn.Module):
         self.streams = nn.ModuleDict()
         for name, trunk in trunks.items():
             layers = zip(self.maps(name), paddings, strict=True)
-            self.streams[name] = _score_layers(trunk, dict(layers), self.num_classes)
+            self.streams[name] = _score_layers(
+                trunk, dict(layers), self.num_classes, context=self.context
+            )
 
         levels.append(last)
         self.upsampling = upsampling_kinds(upsampling, [level.name for level in levels])
@@ -207,6 +219,9 @@ class Head(nn.Module):
             map = maps[trunk][name]
             scale = self.skip_scales[name] if level else 1.0
             score: Tensor = self._layers(trunk)[level](map if scale == 1 else map * scale)
+            if level == 0 and self.context:
+                of_mean = cast(nn.ModuleDict, self.streams[trunk])[_CONTEXT]
+                score = score + of_mean(map.mean((2, 3), keepdim=True))
             weight = self.trunk_weights[trunk]
             score = score if weight == 1 else weight * score
             total = score if total is None else total + score
@@ -224,7 +239,8 @@ class Head(nn.Module):
 
     def _layers(self, trunk: str) -> list[nn.Conv2d]:
         """The score layers of ``trunk``, as :meth:`maps`."""
-        return cast("list[nn.Conv2d]", list(self.streams[trunk].children()))
+        layers = self.streams[trunk].named_children()
+        return [cast(nn.Conv2d, layer) for name, layer in layers if name != _CONTEXT]
 
 
 def _described(trunk: Trunk, map: str) -> str:
@@ -249,12 +265,18 @@ def _skip_scales(skips: Any) -> dict[str, float]:
     return dict.fromkeys(names, 1.0)
 
 
-def _score_layers(trunk: Trunk, paddings: Mapping[str, int], num_classes: int) -> nn.ModuleDict:
-    """The score layers of the maps named in ``paddings``, padded so."""
+def _score_layers(
+    trunk: Trunk, paddings: Mapping[str, int], num_classes: int, *, context: bool
+) -> nn.ModuleDict:
+    """The score layers of the maps named in ``paddings``, padded so, and of the context."""
     layers = nn.ModuleDict()
     for map, padding in paddings.items():
         conv = nn.Conv2d(trunk.channels[map], num_classes, 1, padding=padding)
         layers["score_fr" if map == trunk.top and trunk.whole else f"score_{map}"] = conv
+    if context:
+        # Without a bias, which would be a second one of the first map's scores.
+        top = next(iter(paddings))
+        layers[_CONTEXT] = nn.Conv2d(trunk.channels[top], num_classes, 1, bias=False)
     for parameter in layers.parameters():
         nn.init.zeros_(parameter)
     return layers

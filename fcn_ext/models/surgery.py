@@ -119,7 +119,8 @@ def initialize_from_coarser(model: TrunksAndHeads, coarser: TrunksAndHeads) -> S
         ValueError: ``coarser`` does not have fewer skips, or scales the shared ones differently,
             or the nets differ in the names of trunks or heads, in a trunk, its ``padding`` or
             ``batch_norm``, or the shape of a layer (the message names it), or ``coarser`` learned
-            kernels that ``model`` has fixed. ``model`` is unchanged.
+            kernels that ``model`` has fixed, or has a context that ``model`` lacks. ``model`` is
+            unchanged.
     """
     for net, name in ((model, "model"), (coarser, "coarser")):
         check_net(net, name)
@@ -200,9 +201,11 @@ def _check_coarser(model: TrunksAndHeads, coarser: TrunksAndHeads) -> None:
 
 def check_heads(model: TrunksAndHeads, other: TrunksAndHeads, name: str) -> None:
     """Raises unless ``other``, to be called ``name``, has the heads of ``model``, and some of their
-    skips or none, with the same factors."""
+    skips or none, with the same factors, and no context that they lack."""
     _check_names(model, other, "heads", name)
     for key, head in model.heads.items():
+        if cast(Head, other.heads[key]).context and not cast(Head, head).context:
+            raise ValueError(f"{name} must have no context, as model has none")
         scales = _skips(head)
         for skip, scale in _skips(other.heads[key]).items():
             if skip not in scales:

@@ -72,6 +72,9 @@ class ModelOptions:
     skip_scales: tuple[float, ...] = ()
     """Factors on the maps of the skips before they are scored, from coarse to fine; default 1, and
     0.01 0.0001 for -atonce."""
+    context: bool = False
+    """Score the mean of the last map, too, and add that to all cells: global context (ParseNet's).
+    Tiles and crops have one each."""
     fusion: Literal["early", "late"] = "early"
     """Of color and depth or HHA (--data.channels). early: one network whose first layer sees all
     channels. late: a network for each, with the scores averaged."""

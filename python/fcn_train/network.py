@@ -56,6 +56,7 @@ def build_network(
         "batch_norm": options.batch_norm,
         "dropout": options.dropout,
         "upsampling": upsampling_kinds(options.upsampling),
+        "context": options.context,
     }
     try:
         if isinstance(num_classes, int):

@@ -42,6 +42,7 @@ def images_of(channels: int = 6) -> Tensor:
         ("fcn16s", {"padding": "same", "batch_norm": True}),
         ("fcn8s-atonce", {}),
         ("fcn-squeezenet-8s", {"padding": "same"}),
+        ("fcn16s", {"context": True}),
     ],
 )
 def test_two_streams_start_as_the_mean_of_two_nets(name, options):
@@ -118,6 +119,7 @@ def test_two_heads_start_from_two_nets_of_them():
         (["color"], {}, "one for each trunk, color, hha, got color"),
         (["color", "depth"], {}, "one for each trunk, color, hha, got color, depth"),
         (STREAMS, {"padding": "same"}, "hha: its net must have padding='published' as model"),
+        (STREAMS, {"context": True}, "hha: its net must have no context, as model has none"),
         (STREAMS, {"batch_norm": True}, "hha: its net must have batch_norm=False as model"),
         (STREAMS, {"num_classes": 4}, r"hha: score_fr\.weight must have shape \(5, 128, 1, 1\)"),
         (STREAMS, {"in_channels": 1}, r"hha: conv1_1\.weight must have shape \(2, 3, 3, 3\), got"),

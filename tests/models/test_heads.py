@@ -8,7 +8,7 @@ from torch import nn
 
 from fcn_ext import ops
 from fcn_ext.geometry import Deconvolution
-from fcn_ext.models import FCN, AlexNetTrunk, GoogLeNetTrunk, Head, VGG16Trunk
+from fcn_ext.models import FCN, AlexNetTrunk, GoogLeNetTrunk, Head, VGG16Trunk, receptive_fields
 
 from .common import randomize
 
@@ -111,9 +111,55 @@ def test_maps_are_scaled_before_they_are_scored():
     torch.testing.assert_close(model(images), plain(images), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("skips", [[], ["pool4", "pool3"]])
+@pytest.mark.parametrize("size", [(1, 1), (33, 47)])
+def test_context_is_the_score_of_the_mean(skips, size):
+    """Added to the scores of the top map's cells, before these are upsampled."""
+    trunks = {"color": vgg(padding="same"), "depth": vgg(padding="same")}
+    weights = {"color": 0.25, "depth": 2.0}
+    head = Head(trunks, 3, skips=skips, trunk_weights=weights, context=True)
+    model = randomize(FCN(trunks, head)).double().eval()
+    without = FCN(trunks, Head(trunks, 3, skips=skips, trunk_weights=weights)).double().eval()
+    state = model.state_dict()
+    context = {name: state.pop(f"{name}.score_context.weight")[:, :, 0, 0] for name in trunks}
+    without.load_state_dict(state)
+
+    images = torch.randn(2, 6, *size, dtype=torch.float64)
+    of_mean = torch.zeros(2, 3, dtype=torch.float64)
+    for place, (name, trunk) in enumerate(trunks.items()):
+        top = trunk(images[:, 3 * place : 3 * place + 3], keep=["fc7"])["fc7"]
+        of_mean += weights[name] * top.mean(dim=(2, 3)) @ context[name].T
+    assert of_mean.abs().min() > 0
+    # As a bias of score_fr that differs from image to image.
+    biases = {name: state[f"{name}.score_fr.bias"].clone() for name in trunks}
+    for found, image, constant in zip(model.scores(images), images, of_mean, strict=True):
+        for name, bias in biases.items():
+            share = constant / (len(trunks) * weights[name])
+            without.get_parameter(f"heads.main.streams.{name}.score_fr.bias").data = bias + share
+        expected = without.scores(image[None])[0]
+        torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-12)
+
+
+def test_context_starts_from_zero_and_sees_the_whole_image():
+    trunk = vgg(padding="same")
+    model = FCN(trunk, Head(trunk, 3, context=True)).eval()
+    assert model.score_layers == ("score_fr", "score_context")
+    assert not model.score_context.weight.any()
+    assert model.score_context.bias is None
+    fields = receptive_fields(model, (1, 3, 64, 64))
+    assert fields["score_fr"].grids is not None
+    assert fields["output"].grids is None  # no window: all of the image
+
+    randomize(model)
+    images = torch.randn(1, 3, 300, 64, requires_grad=True)
+    model.scores(images)[..., 0, 0].sum().backward()
+    assert images.grad[..., -8:, :].abs().max() > 0
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
+        ({"context": 1}, TypeError, "context must be a bool, got 1"),
         ({"num_classes": 0}, ValueError, "num_classes must be >= 1, got 0"),
         ({"ignore_index": 0.5}, TypeError, "ignore_index must be an integer, got 0.5"),
         ({"loss_weight": "1"}, TypeError, "loss_weight must be a number, got '1'"),

@@ -242,6 +242,7 @@ def test_finer_net_starts_as_the_coarser(fine, coarse, new, padding, narrow):
     [
         ("fcn16s", "fcn16s", {}, r"fewer skips than model's \('pool4',\), got \('pool4',\)"),
         ("fcn16s", "fcn8s", {}, r"got \('pool4', 'pool3'\)"),
+        ("fcn16s", "fcn32s", {"context": True}, "coarser must have no context, as model has none"),
         ("fcn16s", "fcn32s", {"padding": "same"}, "padding='published' as model, got 'same'"),
         ("fcn16s", "fcn32s", {"batch_norm": True}, "batch_norm=False as model, got True"),
         ("fcn16s", "fcn-alexnet", {}, "on the trunk of model, VGG16Trunk, got AlexNetTrunk"),
@@ -260,6 +261,18 @@ def test_unfitting_coarser_nets_are_refused_untouched(fine, coarse, options, mes
     with pytest.raises(ValueError, match=message):
         initialize_from_coarser(model, randomized(coarse, **{**narrow, **options}))
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("has_context", [False, True])
+def test_context_is_taken_or_starts_from_zero(has_context, narrow):
+    coarser = randomized("fcn32s", context=has_context, **narrow)
+    model = randomized("fcn8s", context=True, **narrow)
+    report = initialize_from_coarser(model, coarser)
+    assert ("score_context.weight" in report.loaded) == has_context
+    assert ("score_context.weight" in report.initial) == (not has_context)
+    images = torch.randn(1, 3, 130, 151, dtype=torch.float64)
+    expected = ops.upsample(ops.upsample(coarser.scores(images), 2), 2)
+    torch.testing.assert_close(model.scores(images), expected, rtol=1e-12, atol=1e-12)
 
 
 # ------------------------------------------------------------------ nets of several parts

@@ -18,6 +18,8 @@ NETS: list[tuple[str, dict[str, Any]]] = [
     ("fcn32s", {}),
     ("fcn16s-atonce", {"padding": "published"}),
     ("fcn8s", {"sets": (5, 3)}),
+    ("fcn-googlenet-16s", {"context": True}),
+    ("fcn8s", {"sets": (5, 3), "context": True, "channels": "color-hha", "fusion": "late"}),
     ("fcn8s", {"upsampling": "inner=dense,last=depthwise", "batch_norm": False}),
     ("fcn8s", {"sets": (5, 3), "upsampling": "upscore2=dense"}),
     ("fcn-alexnet", {"batch_norm": False, "padding": "published"}),
