@@ -14,6 +14,7 @@
 #include <stdexcept>
 
 #include "common/check.h"
+#include "common/large_pages.h"
 
 namespace fcn_ext {
 
@@ -31,6 +32,13 @@ inline torch::stable::Tensor empty_strided(const torch::stable::Tensor& like, co
   if (error != AOTI_TORCH_SUCCESS) {
     throw std::runtime_error(join("out of memory? No tensor of shape ", sizes_text(sizes, dims),
                                   " and type ", dtype_text(type), " could be made"));
+  }
+  if (device_type == aoti_torch_device_type_cpu()) {
+    int64_t bytes = 0;
+    void* data = nullptr;
+    TORCH_ERROR_CODE_CHECK(aoti_torch_get_storage_size(handle, &bytes));
+    TORCH_ERROR_CODE_CHECK(aoti_torch_get_data_ptr(handle, &data));
+    ask_for_large_pages(data, bytes);
   }
   return torch::stable::Tensor(handle);
 }
