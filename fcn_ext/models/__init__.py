@@ -53,7 +53,8 @@ from .heads import Head
 from .multi_head import MultiHeadFCN
 from .receptive_field import Layer, Region, measured_field, receptive_fields
 from .squeezenet import SqueezeNetTrunk
-from .surgery import SurgeryReport, initialize_from_coarser, load_classifier
+from .stages import initialize_from_coarser
+from .surgery import SurgeryReport, load_classifier
 from .trunk import Trunk
 from .vgg16 import VGG16Trunk
 

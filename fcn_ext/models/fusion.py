@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from .fcn import TrunksAndHeads
 from .names import renamed
-from .surgery import SurgeryReport, apply, check_heads, check_net, check_trunk
+from .stages import check_heads, check_trunk
+from .surgery import SurgeryReport, apply, check_net
 from .trunk import Trunk
 from .values import checked
 

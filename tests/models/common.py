@@ -7,7 +7,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from fcn_ext.models import FCN, build_model
+from fcn_ext.models import FCN, Head, VGG16Trunk, build_model
 
 Net = TypeVar("Net", bound=nn.Module)
 
@@ -29,6 +29,15 @@ def randomize(net: Net) -> Net:
         std = (2 / parameter[0].numel()) ** 0.5 if parameter.dim() > 1 else 0.1
         nn.init.normal_(parameter, std=std)
     return net
+
+
+def randomized(name: str, **options) -> FCN:
+    return randomize(build_model(name, **options).double().eval())
+
+
+def net_of_streams(names, skips=(), **options) -> FCN:
+    trunks = {name: VGG16Trunk(width=1 / 32, dropout=0.0) for name in names}
+    return randomize(FCN(trunks, Head(trunks, 5, skips=skips, **options))).double().eval()
 
 
 # Exported with images of 96 x 80 and asked for these. What torch 2.11 exports of a pooling with
