@@ -102,7 +102,9 @@ class Calibration:
         # Pixels, right ones and their probabilities, of each bin, of invalid pixels, and of void.
         # Not on the default device, which may be without memory.
         place = "cpu" if device is None else device
-        self._table = torch.zeros(self.num_bins + 2, 3, dtype=torch.int64, device=place)
+        # Nor of inference mode, outside of which a tensor of its making could not be added to.
+        with torch.inference_mode(False):
+            self._table = torch.zeros(self.num_bins + 2, 3, dtype=torch.int64, device=place)
         self._placed = device is not None
 
     def __repr__(self) -> str:
@@ -119,7 +121,8 @@ class Calibration:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._table = self._table.clone()
+        with torch.inference_mode(False):
+            self._table = self._table.clone()
         self._lock = threading.RLock()
 
     def update(self, prediction: Tensor, probability: Tensor, target: Tensor) -> None:
@@ -218,7 +221,6 @@ class Calibration:
             self._count(table, prediction.to(torch.int64), probability, target.to(torch.int64))
         with self._lock:
             if not self._placed:
-                # A tensor made in inference mode could not be added to outside of it.
                 with torch.inference_mode(False):
                     self._table = self._table.to(device)
                 self._placed = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import pickle
 from pathlib import Path
@@ -119,12 +120,28 @@ def test_what_is_invalid_is_told() -> None:
         calibration.compute()
 
 
-def test_in_inference_mode_and_outside() -> None:
-    calibration = Calibration(3)
+@pytest.mark.parametrize(
+    "begun",
+    [
+        lambda: Calibration(3),
+        lambda: Calibration(3, device="cpu"),
+        lambda: copy.deepcopy(Calibration(3)),
+        lambda: pickle.loads(pickle.dumps(Calibration(3))),
+    ],
+    ids=["new", "placed", "copied", "unpickled"],
+)
+@pytest.mark.parametrize("updated", [False, True])
+@pytest.mark.parametrize("made_inside", [False, True])
+def test_in_inference_mode_and_outside(begun: Any, made_inside: bool, updated: bool) -> None:
+    with torch.inference_mode(made_inside):
+        calibration = begun()
     with torch.inference_mode():
-        calibration.update_scores(torch.ones(1, 3, 2, 2), torch.zeros(1, 4, 4).byte())
+        if updated:
+            calibration.update_scores(torch.ones(1, 3, 2, 2), torch.zeros(1, 4, 4).byte())
     calibration.update_scores(torch.ones(1, 3, 2, 2), torch.zeros(1, 4, 4).byte())
-    assert calibration.compute().num_pixels == 32
+    assert calibration.compute().num_pixels == 16 * (1 + updated)
+    calibration.reset()
+    assert calibration.compute().num_pixels == 0
 
 
 def test_copies_and_an_update_that_fails() -> None:
