@@ -131,7 +131,8 @@ def class_names(value: Any, num_classes: int) -> tuple[Any, ...] | None:
     """
     if value is None:
         return None
-    if isinstance(value, str) or not isinstance(value, Iterable):
+    # A set has no order in which its names could be those of classes.
+    if isinstance(value, (str, set, frozenset)) or not isinstance(value, Iterable):
         raise TypeError(f"class_names must be a list of names, got {value!r}")
     names = tuple(value)
     if len(names) != num_classes:

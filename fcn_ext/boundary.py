@@ -165,7 +165,8 @@ class BoundaryIoU:
         # Labels out of range stay so.
         labels = torch.where(known, labels, self.num_classes + 1).masked_fill_(void, _VOID)
         diagonal = math.hypot(*labels.shape[1:])
-        distance = max(1, round(self.dilation_ratio * diagonal))
+        # No farther than the image is large: the product may be infinite.
+        distance = max(1, round(min(self.dilation_ratio * diagonal, diagonal)))
         inside = _alike_around(labels, distance) & known & ~void
         return labels.masked_fill_(inside, self.num_classes)
 

@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from fcn_ext._arguments import one_of
+
 Importance = Literal["constant", "gaussian", "linear"]
 NAMES = ("constant", "gaussian", "linear")
 SIGMA = 1 / 8
@@ -13,10 +15,7 @@ SIGMA = 1 / 8
 
 
 def check_importance(name: Any) -> None:
-    if name not in NAMES:
-        raise ValueError(
-            f"importance must be {', '.join(map(repr, NAMES[:-1]))} or {NAMES[-1]!r}, got {name!r}"
-        )
+    one_of(name, NAMES, "importance")
 
 
 def along_axis(name: str, side: int) -> np.ndarray | None:

@@ -120,6 +120,13 @@ def logit(probability: float) -> float:
     return math.log(probability) - math.log1p(-probability)
 
 
+def _within(limit: float, dtype: torch.dtype) -> float:
+    """``limit`` as comparisons of tensors have it: infinite where ``dtype`` does not reach it."""
+    if abs(limit) <= torch.finfo(dtype).max:
+        return limit
+    return math.copysign(math.inf, limit)
+
+
 def _not_nan(value: Any, name: str) -> float:
     value = _common.number(value, name)
     if math.isnan(value):
@@ -141,7 +148,8 @@ def _chunks(
     shape = (min(count, len(scores)), 2, *scores.shape[1:])
     # Of the classes -score and -limit the second wins where score > limit; of equal ones, and
     # beside NaN, the first.
-    two = scores.new_full(shape, -limit, dtype=_common.accumulate_dtype(scores))
+    dtype = _common.accumulate_dtype(scores)
+    two = scores.new_full(shape, -_within(limit, dtype), dtype=dtype)
     for first in range(0, len(scores), count):
         part = slice(first, first + count)
         chunk = scores[part]

@@ -58,7 +58,7 @@ def size_of_each(sizes: Any, count: int, name: str) -> list[tuple[int, int]]:
     if isinstance(sizes, Tensor) and sizes.is_meta:
         raise ValueError(f"{name} must have values, got a tensor on the meta device")
     values = sizes.tolist() if isinstance(sizes, Tensor) else sizes
-    if not isinstance(values, Sequence) or isinstance(values, str):
+    if not isinstance(values, Sequence) or isinstance(values, (str, bytes, bytearray)):
         raise TypeError(
             f"{name} must be a list of (height, width) or a tensor (N, 2), got {sizes!r}"
         )

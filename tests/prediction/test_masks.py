@@ -94,6 +94,16 @@ def test_probabilities_at_the_ends() -> None:
     assert masks(infinite, 2, threshold=-math.inf).area.tolist() == [[0, 4]]
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize(
+    "threshold", [-math.inf, -1.7e308, -1e39, -1e5, 1e5, 1e39, 1.7e308, math.inf]
+)
+def test_thresholds_that_the_dtype_does_not_reach(dtype: torch.dtype, threshold: float) -> None:
+    scores = torch.randn(1, 2, 3, 4).to(dtype)
+    area = masks(scores, (7, 9), threshold=threshold).area
+    assert area.tolist() == [[63 * (threshold < 0)] * 2]
+
+
 def test_a_border_of_zeros_keeps_to_the_threshold() -> None:
     """Where a deconvolution fades, 0 exceeds a negative threshold and no positive one."""
     scores = torch.full((1, 1, 1, 1), 8.0)

@@ -53,6 +53,8 @@ def test_no_images() -> None:
         ([(8, 8), (0, 8)], ValueError, r"size must be in \[1, 2\*\*30\], got \(0, 8\)"),
         (8, TypeError, r"sizes must be a list of \(height, width\) or a tensor \(N, 2\), got 8"),
         ("88", TypeError, "sizes must be a list"),
+        (b"88", TypeError, "sizes must be a list"),
+        (bytearray(b"88"), TypeError, "sizes must be a list"),
     ],
 )
 def test_wrong_sizes(sizes: Any, error: type[Exception], message: str) -> None:

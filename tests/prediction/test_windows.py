@@ -254,6 +254,11 @@ def test_windows_must_cover_the_image() -> None:
             ValueError,
             "importance must be 'constant', 'gaussian' or 'linear', got 'hann'",
         ),
+        (
+            {"importance": np.array(["gaussian", "linear"])},
+            ValueError,
+            "importance must be 'constant', 'gaussian' or 'linear', got array",
+        ),
         ({"weight": 0}, ValueError, "weight must be from 1e-20 to 1e[+]20, got 0"),
         ({"weight": float("nan")}, ValueError, "weight must be from 1e-20 to 1e[+]20, got nan"),
         ({"weight": 1e-300}, ValueError, "weight must be from 1e-20 to 1e[+]20, got 1e-300"),
