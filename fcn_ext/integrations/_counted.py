@@ -109,7 +109,16 @@ def square(matrix: Tensor) -> Tensor:
         raise ValueError(
             f"matrix must be square (num_classes, num_classes), got {tuple(matrix.shape)}"
         )
+    kind = matrix.dtype
+    if kind.is_floating_point or kind.is_complex or kind == torch.bool:
+        raise ValueError(
+            f"matrix must hold counts, integers, got {str(kind).removeprefix('torch.')} values"
+        )
     return matrix
+
+
+def number_or_none(value: Any, name: str) -> float | None:
+    return None if value is None else _common.number(value, name)
 
 
 def share(part: Any, whole: Any) -> np.ndarray:

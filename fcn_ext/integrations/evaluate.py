@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from fcn_ext._arguments import integer, number
+from fcn_ext._arguments import integer
 from fcn_ext._rules import MOST_CLASSES
-from fcn_ext.integrations._counted import Areas, Counted, mean
+from fcn_ext.integrations._counted import Areas, Counted, mean, number_or_none
 
 __all__ = ["MeanIoU", "compute_metrics", "metrics_of"]
 
@@ -34,9 +34,9 @@ def metrics_of(matrix: Tensor, nan_to_num: float | None = None) -> dict[str, Any
 
     Raises:
         TypeError: ``matrix`` is no tensor, or ``nan_to_num`` no number.
-        ValueError: ``matrix`` is not square.
+        ValueError: ``matrix`` is not square, or holds no counts.
     """
-    nan_to_num = _number_or_none(nan_to_num)
+    nan_to_num = number_or_none(nan_to_num, "nan_to_num")
     areas = Areas(matrix)
     iou, accuracy = areas.iou(), areas.accuracy()
     found: dict[str, Any] = {
@@ -89,7 +89,7 @@ class MeanIoU(Counted):
         if not 1 <= num_labels <= MOST_CLASSES:
             raise ValueError(f"num_labels must be in [1, {MOST_CLASSES}], got {num_labels}")
         super().__init__(num_labels, ignore_index=ignore_index, reduce_labels=reduce_labels)
-        self.nan_to_num = _number_or_none(nan_to_num)
+        self.nan_to_num = number_or_none(nan_to_num, "nan_to_num")
 
     def add(self, *, prediction: Any, reference: Any) -> None:
         """:meth:`update` with one image, as ``evaluate`` has it: labels (H, W), or scores
@@ -113,10 +113,6 @@ class MeanIoU(Counted):
         found = metrics_of(self._matrix(), self.nan_to_num)
         self.reset()
         return found
-
-
-def _number_or_none(value: Any) -> float | None:
-    return None if value is None else number(value, "nan_to_num")
 
 
 def _names_by_number(id2label: Any, num_labels: int) -> dict[int, str] | None:

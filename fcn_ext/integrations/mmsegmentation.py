@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from fcn_ext._arguments import number
-from fcn_ext.integrations._counted import Areas, Counted, mean, share
+from fcn_ext._arguments import not_negative
+from fcn_ext.integrations._counted import Areas, Counted, mean, number_or_none, share
 
 __all__ = ["IoUMetric", "class_metrics_of"]
 
@@ -17,7 +17,7 @@ METRICS = ("mIoU", "mDice", "mFscore")
 
 
 def class_metrics_of(
-    matrix: Tensor, metrics: Sequence[str] = ("mIoU",), beta: float = 1
+    matrix: Tensor, metrics: str | Sequence[str] = ("mIoU",), beta: float = 1
 ) -> dict[str, np.ndarray]:
     """Of each class what ``IoUMetric`` averages, float64 (num_classes,) in [0, 1].
 
@@ -32,24 +32,38 @@ def class_metrics_of(
 
     Args:
         matrix: counts (num_classes, num_classes), rows = target.
-        metrics: of "mIoU", "mDice" and "mFscore".
-        beta: the weight of recall in Fscore.
+        metrics: of "mIoU", "mDice" and "mFscore"; one name, or a list of them.
+        beta: the weight of recall in Fscore, >= 0 and finite.
 
     Raises:
-        ValueError: a metric has another name.
+        TypeError: an argument is of the wrong type.
+        ValueError: ``matrix`` is not square, or holds no counts, a metric has another name, or
+            ``beta`` is out of range.
     """
-    return _class_metrics(Areas(matrix), metrics, beta)
+    names = _names(metrics, "metrics")
+    return _class_metrics(Areas(matrix), names, not_negative(beta, "beta"))
+
+
+def _names(metrics: Any, name: str) -> tuple[str, ...]:
+    """``metrics``, an argument of that ``name``, as the names of metrics."""
+    if isinstance(metrics, str):
+        metrics = (metrics,)
+    elif not isinstance(metrics, Iterable):
+        raise TypeError(f"{name} must be a list of names, got {metrics!r}")
+    names = tuple(metrics)
+    for given in names:
+        if not isinstance(given, str) or given not in METRICS:
+            raise ValueError(f"{name} must be of {', '.join(METRICS)}, got {given!r}")
+    return names
 
 
 def _class_metrics(areas: Areas, metrics: Sequence[str], beta: float) -> dict[str, np.ndarray]:
     accuracy = areas.accuracy()
     found: dict[str, np.ndarray] = {}
     for name in metrics:
-        if name not in METRICS:
-            raise ValueError(f"metrics must be of {', '.join(METRICS)}, got {name!r}")
         if name == "mFscore":
             precision, recall = share(areas.both, areas.predicted), accuracy
-            squared = number(beta, "beta") ** 2
+            squared = beta**2
             weighted = (1 + squared) * precision * recall
             found["Fscore"] = share(weighted, squared * precision + recall)
             found["Precision"], found["Recall"] = precision, recall
@@ -78,15 +92,15 @@ class IoUMetric(Counted):
     Args:
         num_classes: from 1 to 32768.
         ignore_index: label of pixels that do not count.
-        iou_metrics: of "mIoU", "mDice" and "mFscore".
+        iou_metrics: of "mIoU", "mDice" and "mFscore"; one name, or a list of them.
         nan_to_num: what stands for NaN before the means are taken.
-        beta: the weight of recall in Fscore.
+        beta: the weight of recall in Fscore, >= 0 and finite.
         reduce_labels: labels are one more than the classes, 0 is void; mmsegmentation's
             ``reduce_zero_label``, which its data sets see to.
 
     Raises:
         TypeError: an argument is of the wrong type.
-        ValueError: ``num_classes`` is out of range, or a metric has another name.
+        ValueError: ``num_classes`` or ``beta`` is out of range, or a metric has another name.
     """
 
     def __init__(
@@ -94,16 +108,15 @@ class IoUMetric(Counted):
         num_classes: int,
         *,
         ignore_index: int = 255,
-        iou_metrics: Sequence[str] = ("mIoU",),
+        iou_metrics: str | Sequence[str] = ("mIoU",),
         nan_to_num: float | None = None,
         beta: float = 1,
         reduce_labels: bool = False,
     ) -> None:
         super().__init__(num_classes, ignore_index=ignore_index, reduce_labels=reduce_labels)
-        self.iou_metrics = (iou_metrics,) if isinstance(iou_metrics, str) else tuple(iou_metrics)
-        self.nan_to_num = nan_to_num
-        self.beta = beta
-        class_metrics_of(self.counts.matrix, self.iou_metrics, beta)
+        self.iou_metrics = _names(iou_metrics, "iou_metrics")
+        self.nan_to_num = number_or_none(nan_to_num, "nan_to_num")
+        self.beta = not_negative(beta, "beta")
 
     def compute(self) -> dict[str, float]:
         """The dictionary that ``IoUMetric`` gives to its evaluator.

@@ -12,14 +12,14 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from fcn_ext._arguments import flag, number
+from fcn_ext._arguments import flag, integer, number
 from fcn_ext.geometry import Geometry, Resize
 from fcn_ext.integrations._counted import Counted, square
 from fcn_ext.metrics import device_of
 
 __all__ = ["JaccardIndex", "MeanIoU", "jaccard_index"]
 
-AVERAGES = ("micro", "macro", "weighted", "none", None)
+AVERAGES = ("micro", "macro", "weighted", "none")
 
 
 def jaccard_index(
@@ -46,13 +46,17 @@ def jaccard_index(
         float64 (), or (num_classes,) of each class.
 
     Raises:
-        TypeError: ``zero_division`` is no number.
-        ValueError: ``average`` is none of the above, or ``matrix`` is not square.
+        TypeError: ``zero_division`` is no number, or ``ignore_index`` no integer.
+        ValueError: ``average`` is none of the above, or ``matrix`` is not square, or holds no
+            counts.
     """
-    if average not in AVERAGES:
+    # An array is compared with none of them: it would give an array.
+    if not (average is None or (isinstance(average, str) and average in AVERAGES)):
         raise ValueError(
             f"average must be 'micro', 'macro', 'weighted', 'none' or None, got {average!r}"
         )
+    if ignore_index is not None:
+        ignore_index = integer(ignore_index, "ignore_index")
     counts = square(matrix).to(torch.float64)
     target, predicted, both = counts.sum(1), counts.sum(0), counts.diagonal()
     either = target + predicted - both
@@ -149,12 +153,13 @@ class MeanIoU(Counted):
         super().__init__(num_classes, ignore_index=-1)
         self.include_background = include_background
         self.per_class = per_class
-        self._sums = torch.zeros(2, num_classes, dtype=torch.float64)
+        # Not on the default device, which may be without memory.
+        self._sums = torch.zeros(2, num_classes, dtype=torch.float64, device="cpu")
 
     def update(self, predictions: Any, references: Any, geometry: Geometry = Resize()) -> None:
         """Adds a batch: as :meth:`JaccardIndex.update`."""
-        sums = self._sums
         with self.counts.all_or_nothing():
+            sums = self._sums
             for prediction, target in self._batches(predictions, references):
                 for image, labels in zip(prediction, target, strict=True):
                     before = self.counts.matrix
@@ -165,7 +170,7 @@ class MeanIoU(Counted):
                     seen = either > 0
                     index = torch.where(seen, both / either, 0)
                     sums = sums.to(labels.device) + torch.stack([index, seen.double()])
-        self._sums = sums
+            self._sums = sums
 
     def compute(self) -> Tensor:
         """The mean of all images so far: float64 (), or (num_classes,) per class, without class 0
@@ -183,8 +188,9 @@ class MeanIoU(Counted):
 
     def reset(self) -> None:
         """Forgets all batches."""
-        super().reset()
-        self._sums = torch.zeros_like(self._sums)
+        with self.counts.all_or_nothing():  # so that no update of another thread comes between
+            super().reset()
+            self._sums = torch.zeros_like(self._sums)
 
     def all_reduce(self, group: dist.ProcessGroup | None = None) -> None:
         """Adds up what all processes have: as :meth:`ConfusionMatrix.all_reduce

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fcn_ext import _rules
 from fcn_ext.deferred import fused_upsampling
 from fcn_ext.ops import _common
 from fcn_ext.prediction._sizes import argmax_sizes, size_of_each
@@ -76,11 +77,15 @@ def post_process_semantic_segmentation(
         N label maps, int64, of these sizes.
 
     Raises:
-        TypeError: ``outputs.logits`` is no tensor, or a size is no pair of integers.
-        ValueError: ``outputs.logits`` is no map (N, C, h, w), or there are more or fewer sizes than
-            images.
+        TypeError: ``outputs`` has no ``logits``, or these are no tensor, or a size is no pair of
+            integers.
+        ValueError: ``outputs.logits`` is no map (N, C, h, w) in floating point, or there are more
+            or fewer sizes than images.
     """
+    if not hasattr(outputs, "logits"):
+        raise TypeError(f"outputs must have logits, got {type(outputs).__name__} without them")
     logits = _common.is_map(outputs.logits, "outputs.logits")
+    _rules.check_map(logits, "outputs.logits")
     if target_sizes is None:
         return list(logits.argmax(1))
     sizes = size_of_each(target_sizes, len(logits), "target_sizes")

@@ -89,6 +89,20 @@ def test_wrong_arguments(
         post_process_semantic_segmentation(SimpleNamespace(logits=logits), sizes)
 
 
+@pytest.mark.parametrize("outputs", [{"logits": torch.zeros(1, 3, 4, 4)}, None, SimpleNamespace()])
+def test_outputs_without_logits_are_refused(outputs: Any) -> None:
+    kind = type(outputs).__name__
+    with pytest.raises(TypeError, match=f"^outputs must have logits, got {kind} without them$"):
+        post_process_semantic_segmentation(outputs)
+
+
+@pytest.mark.parametrize("sizes", [None, [(8, 8)]])
+def test_logits_that_are_no_scores_are_refused(sizes: Any) -> None:
+    logits = torch.zeros(1, 3, 4, 4, dtype=torch.int64)
+    with pytest.raises(ValueError, match=r"^outputs.logits must be float32, .* got int64$"):
+        post_process_semantic_segmentation(SimpleNamespace(logits=logits), sizes)
+
+
 def test_their_post_processing_in_the_context() -> None:
     transformers = pytest.importorskip("transformers", reason="transformers is not installed")
     processor = transformers.SegformerImageProcessor()

@@ -1,0 +1,101 @@
+"""What the metrics of other libraries' names refuse, and how they may be made and shared."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from fcn_ext.integrations import evaluate, mmsegmentation, torchmetrics
+
+EYE = torch.eye(3, dtype=torch.int64)
+LABELS = torch.arange(3, dtype=torch.uint8).repeat(1, 4, 1)
+
+METRICS: dict[str, Callable[[], Any]] = {
+    "evaluate": lambda: evaluate.MeanIoU(3),
+    "mmsegmentation": lambda: mmsegmentation.IoUMetric(3),
+    "jaccard": lambda: torchmetrics.JaccardIndex(3),
+    "mean iou": lambda: torchmetrics.MeanIoU(3),
+}
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"nan_to_num": "x"}, TypeError, "nan_to_num must be a number, got 'x'"),
+        ({"beta": "x"}, TypeError, "beta must be a number, got 'x'"),
+        ({"beta": float("nan")}, ValueError, "beta must be >= 0, got nan"),
+        ({"beta": -1}, ValueError, "beta must be >= 0, got -1"),
+        ({"iou_metrics": None}, TypeError, "iou_metrics must be a list of names, got None"),
+        ({"iou_metrics": 3}, TypeError, "iou_metrics must be a list of names, got 3"),
+        ({"iou_metrics": "IoU"}, ValueError, "iou_metrics must be of mIoU, mDice, mFscore, got"),
+        ({"iou_metrics": [np.zeros(2)]}, ValueError, "iou_metrics must be of mIoU, mDice, mF"),
+    ],
+)
+def test_mmsegmentation_names_options_when_it_is_made(
+    options: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        mmsegmentation.IoUMetric(3, **options)
+
+
+def test_one_metric_may_be_a_name_alone() -> None:
+    for names in ("mDice", ["mDice"], iter(["mDice"])):
+        assert list(mmsegmentation.class_metrics_of(EYE, names)) == ["Dice", "Acc"]  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"^metrics must be of mIoU, mDice, mFscore, got 'Dice'$"):
+        mmsegmentation.class_metrics_of(EYE, "Dice")
+
+
+@pytest.mark.parametrize("index", ["0", 1.0, True, torch.tensor(False)])
+def test_an_ignored_class_must_be_an_integer(index: Any) -> None:
+    with pytest.raises(TypeError, match=r"^ignore_index must be an integer, got "):
+        torchmetrics.jaccard_index(EYE, ignore_index=index)
+
+
+@pytest.mark.parametrize("average", [np.zeros(3), np.array(["macro", "none"]), 0, ["macro"]])
+def test_averages_that_are_no_words(average: Any) -> None:
+    with pytest.raises(ValueError, match=r"^average must be 'micro', .* or None, got "):
+        torchmetrics.jaccard_index(EYE, average)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.bool, torch.complex64])
+@pytest.mark.parametrize(
+    "function",
+    [evaluate.metrics_of, mmsegmentation.class_metrics_of, torchmetrics.jaccard_index],
+)
+def test_matrices_that_hold_no_counts(function: Any, dtype: torch.dtype) -> None:
+    kind = str(dtype).removeprefix("torch.")
+    message = re.escape(f"matrix must hold counts, integers, got {kind} values")
+    with pytest.raises(ValueError, match=message):
+        function(EYE.to(dtype))
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_counts_are_on_the_host_whatever_the_default_device(name: str) -> None:
+    with torch.device("meta"):
+        metric = METRICS[name]()
+    metric.update(LABELS, LABELS)
+    expected = METRICS[name]()
+    expected.update(LABELS, LABELS)
+    assert str(metric.compute()) == str(expected.compute())
+
+
+@pytest.mark.parametrize("num_threads", [2, 4])
+def test_threads_lose_no_image(num_threads: int) -> None:
+    metric, start = torchmetrics.MeanIoU(3, per_class=True), threading.Barrier(num_threads)
+
+    def work() -> None:
+        start.wait()
+        for _ in range(50):
+            metric.update(LABELS, LABELS)
+
+    with ThreadPoolExecutor(num_threads) as pool:
+        for done in [pool.submit(work) for _ in range(num_threads)]:
+            done.result()
+    assert metric._sums.tolist() == [[50.0 * num_threads] * 3] * 2
