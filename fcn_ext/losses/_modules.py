@@ -172,30 +172,52 @@ class DeepSupervision(nn.Module):
 
     Args:
         loss: a module of (scores, target), such as :class:`fcn_ext.nn.CrossEntropyLoss`.
-        weights: finite numbers, of the heads, in the order in which their scores come.
+        weights: of the heads, in the order in which their scores come: finite numbers, or real
+            tensors (). Those that are parameters are parameters of the module, ``weight_0`` and so
+            on by their places.
 
     Raises:
         TypeError: an argument is of the wrong type.
-        ValueError: there are no weights, or one is not finite.
+        ValueError: there are no weights, or one is not finite, or a tensor of another shape.
     """
 
-    def __init__(self, loss: nn.Module, weights: Sequence[float]) -> None:
+    def __init__(self, loss: nn.Module, weights: Iterable[Tensor | float]) -> None:
         super().__init__()
         if not callable(loss):
             raise TypeError(f"loss must be a module of (scores, target), got {loss!r}")
-        if not isinstance(weights, Iterable):
+        # A set has no order. A tensor () says that it can be iterated over.
+        if (
+            not isinstance(weights, Iterable)
+            or isinstance(weights, (set, frozenset))
+            or (isinstance(weights, Tensor) and weights.dim() == 0)
+        ):
             raise TypeError(f"weights must be a list of numbers, got {weights!r}")
         self.loss = loss
-        self.weights = tuple(head_weight(w, f"weights[{i}]") for i, w in enumerate(weights))
-        if not self.weights:
+        given = [head_weight(weight, f"weights[{i}]") for i, weight in enumerate(weights)]
+        if not given:
             raise ValueError("weights must have at least one, of a head, got none")
+        for place, weight in enumerate(given):
+            if isinstance(weight, nn.Parameter):
+                self.register_parameter(f"weight_{place}", weight)
+        self._fixed = tuple(None if isinstance(w, nn.Parameter) else w for w in given)
+
+    @property
+    def weights(self) -> tuple[Tensor | float, ...]:
+        """Of the heads, in their order."""
+        return tuple(
+            getattr(self, f"weight_{place}") if weight is None else weight
+            for place, weight in enumerate(self._fixed)
+        )
 
     def forward(self, scores: Sequence[Tensor], target: Tensor) -> Tensor:
-        if len(scores) != len(self.weights):
-            raise ValueError(
-                f"scores must be those of {len(self.weights)} heads, got {len(scores)}"
+        if not isinstance(scores, (Sequence, Tensor)):
+            raise TypeError(
+                f"scores must be a list of the scores of each head, got {type(scores).__name__}"
             )
-        heads = list(zip(scores, self.weights, strict=True))
+        weights = self.weights
+        if len(scores) != len(weights):
+            raise ValueError(f"scores must be those of {len(weights)} heads, got {len(scores)}")
+        heads = list(zip(scores, weights, strict=True))
         return deep_supervision(heads, target, loss=lambda s, t, _: self.loss(s, t))
 
     def extra_repr(self) -> str:

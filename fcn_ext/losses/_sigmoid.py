@@ -229,4 +229,4 @@ def _reduced(loss: Tensor, count: Tensor, reduction: str) -> Tensor:
     if reduction == "mean_masks":
         return (loss / count.clamp(min=1)).sum() / max(1, loss.numel())
     # Counts of many masks are added where they are exact.
-    return loss.sum() / count.sum(dtype=torch.float64).clamp_(min=1).to(loss.dtype)
+    return loss.sum() / count.sum(dtype=torch.float64).clamp(min=1).to(loss.dtype)

@@ -30,6 +30,8 @@ def check_labels(target: Tensor, num_classes: int, *, ignore_index: int = 255) -
         raise ValueError(f"target must be uint8, int16, int32 or int64, got {target.dtype}")
     if target.dim() != 3:
         raise ValueError(f"target must have shape (N, H, W), got {tuple(target.shape)}")
+    if target.is_meta:
+        raise ValueError("target must have values, got a tensor on the meta device")
     num_classes = _common.integer(num_classes, "num_classes")
     ignore_index = _common.integer(ignore_index, "ignore_index")
     if num_classes < 1:

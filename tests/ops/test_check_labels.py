@@ -56,6 +56,13 @@ def test_empty(device: torch.device) -> None:
         ([1], 3, 255, TypeError, "target must be a torch.Tensor, got list"),
         (torch.zeros(1, 2, 3), 3, 255, ValueError, "target must be uint8, .* got torch.float32"),
         (torch.zeros(2, 3).long(), 3, 255, ValueError, r"shape \(N, H, W\), got \(2, 3\)"),
+        (
+            torch.zeros(1, 2, 3, device="meta").long(),
+            3,
+            255,
+            ValueError,
+            "target must have values, got a tensor on the meta device",
+        ),
         (torch.zeros(1, 2, 3).long(), 0, 255, ValueError, "num_classes must be >= 1, got 0"),
         (torch.zeros(1, 2, 3).long(), 2.5, 255, TypeError, "num_classes must be an integer"),
         (torch.zeros(1, 2, 3).long(), 2, None, TypeError, "ignore_index must be an integer"),

@@ -3,6 +3,7 @@ several heads, accuracy."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -237,6 +238,27 @@ def test_several_heads_share_a_target() -> None:
     assert "weights=(1.0, 0.4)" in repr(module)
 
 
+def test_weights_of_heads_that_are_parameters_are_learned() -> None:
+    """Whatever asks a module for its parameters finds them, and what replaces them is seen."""
+    target = PLAIN[1].labels(2, 5)
+    scores = [torch.randn(2, 5, 4, 5), torch.randn(2, 5, 2, 3), torch.randn(2, 5, 4, 4)]
+    learned = torch.nn.ParameterList([torch.tensor(1.0), torch.tensor(0.5)])
+    module = nn.DeepSupervision(nn.CrossEntropyLoss(), [learned[0], 0.4, learned[1]])
+    assert list(module.parameters()) == list(learned)
+    module(scores, target).backward()
+    of_heads = [losses.cross_entropy(of, target) for of in scores]
+    for parameter, loss in zip(learned, of_heads[::2], strict=True):
+        near(parameter.grad, loss, 1e-6)
+    copied = copy.deepcopy(module).double()
+    copied.load_state_dict({"weight_0": torch.tensor(3.0), "weight_2": torch.tensor(0.0)})
+    assert copied.weights[0].dtype == torch.float64
+    near(copied(scores, target).detach().float(), 3 * of_heads[0] + 0.4 * of_heads[1], 1e-6)
+    replaced = {"weight_0": torch.tensor(0.0), "weight_2": torch.tensor(2.0)}
+    total = torch.func.functional_call(module, replaced, (scores, target))
+    near(total.detach(), 0.4 * of_heads[1] + 2 * of_heads[2], 1e-6)
+    assert len(list(nn.DeepSupervision(nn.CrossEntropyLoss(), learned).parameters())) == 2
+
+
 @pytest.mark.parametrize(
     ("module", "function"),
     [(nn.FocalLoss, losses.focal_loss), (nn.OhemCrossEntropyLoss, losses.ohem_cross_entropy)],
@@ -348,10 +370,27 @@ SCORES, TARGET = torch.zeros(1, 3, 4, 4), torch.zeros((1, 8, 8), dtype=torch.int
             )
             for weights, error, message in (
                 ("ab", TypeError, r"weights\[0\] must be a number, got 'a'"),
+                ({1.0, 0.4}, TypeError, r"weights must be a list of numbers, got {"),
+                (frozenset({1.0}), TypeError, r"weights must be a list of numbers, got frozenset"),
+                (torch.tensor(0.4), TypeError, r"weights must be a list of numbers, got tensor"),
                 ([1.0, None], TypeError, r"weights\[1\] must be a number, got None"),
                 ([1.0, float("nan")], ValueError, r"weights\[1\] must be finite, got nan"),
                 (0.4, TypeError, "weights must be a list of numbers, got 0.4"),
                 ([], ValueError, "weights must have at least one, of a head, got none"),
+            )
+        ],
+        *[
+            (
+                lambda scores=scores: nn.DeepSupervision(nn.CrossEntropyLoss(), [1.0, 0.4])(
+                    scores, TARGET
+                ),
+                TypeError,
+                f"^scores must be a list of the scores of each head, got {kind}$",
+            )
+            for scores, kind in (
+                ({"out": SCORES, "aux": SCORES}, "dict"),
+                (iter([SCORES, SCORES]), "list_iterator"),
+                (None, "NoneType"),
             )
         ],
         (

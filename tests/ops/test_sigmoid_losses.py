@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import pytest
@@ -192,6 +193,16 @@ def test_maps_under_transforms_and_compile(soft: bool) -> None:
     each = torch.vmap(lambda s, t: pixels(s[None], t[None])[0])
     assert torch.equal(each(scores, target), expected)
     near(torch.func.grad(lambda s: pixels(s, target).sum())(scores), gradient, 1e-6)
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_of_examples_without_a_word(name: str) -> None:
+    """Nor does torch warn that it takes one example after the other."""
+    scores, target = torch.randn(2, 1, 3, 4, 5), torch.rand(2, 1, 3, 9, 11) > 0.5
+    for reduction in reductions(name):
+        function = functools.partial(getattr(losses, name), reduction=reduction)
+        found = torch.vmap(function)(scores, target)
+        near(found, torch.stack(list(map(function, scores, target))), 1e-6)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
