@@ -29,10 +29,12 @@ def broken(condition: Any) -> bool:
     """Whether ``condition``, a comparison that a rule forbids, holds.
 
     Of traced sizes the example at hand is looked at, without a guard: a graph is not to be bound
-    to what the kernel checks again whenever it runs.
+    to what the kernel checks again whenever it runs. torch.jit.trace has sizes that are tensors.
     """
     if isinstance(condition, bool):
         return condition
+    if isinstance(condition, Tensor):
+        return bool(condition)
     node = condition.node
     return bool(node.hint) if node.has_hint() else False
 

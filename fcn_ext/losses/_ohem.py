@@ -165,7 +165,9 @@ def _hardest(
     else:
         wanted = valid.clamp(max=min_kept)
     beyond_host = is_dynamo_compiling() or group is not None or pixels.device.type != "cpu"
-    if beyond_host or not _autograd.is_plain(pixels):
+    if group is None and not is_dynamo_compiling() and _autograd._is_tracing():
+        least = _kth_largest_by_sorting(rows, wanted)
+    elif beyond_host or not _autograd.is_plain(pixels):
         least = kth_largest(rows, wanted, group)
     else:
         least = _kth_largest_on_host(rows, wanted, limit)
@@ -217,6 +219,14 @@ class _Reinterpreted(torch.autograd.Function):
         info: Any, in_dims: tuple[Any, ...], values: Tensor, dtype: torch.dtype
     ) -> tuple[Tensor, Any]:
         return _Reinterpreted.apply(values.movedim(in_dims[0], 0), dtype), 0
+
+
+def _kth_largest_by_sorting(rows: Tensor, k: Tensor) -> Tensor:
+    """The same for torch.jit.trace, which takes numbers of the host for constants and knows no bits
+    of floats."""
+    ordered = rows.sort(1, descending=True).values
+    found = ordered.gather(1, (k - 1).clamp(min=0).unsqueeze(1)).squeeze(1)
+    return torch.where(k > 0, found, torch.nan)
 
 
 def _kth_largest_on_host(rows: Tensor, k: Tensor, limit: float) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor
 from fcn_ext import ops
 from fcn_ext.geometry import Deconvolution, Geometry, Resize
 from fcn_ext.ops import _common
+from fcn_ext.ops._autograd import _is_tracing
 from fcn_ext.prediction._arguments import full_size
 
 # Pixels that are in work at a time, one byte each, or one mask.
@@ -154,7 +155,13 @@ def _chunks(
         part = slice(first, first + count)
         chunk = scores[part]
         torch.neg(two[: len(chunk), 0].copy_(chunk), out=two[: len(chunk), 0])
-        yield part, ops.argmax(two[: len(chunk)], size, geometry).view(torch.bool)
+        yield part, _bytes(ops.argmax(two[: len(chunk)], size, geometry), torch.bool)
+
+
+def _bytes(values: Tensor, dtype: torch.dtype) -> Tensor:
+    """Bytes 0 and 1 in another ``dtype`` of bytes, without a copy."""
+    # torch.jit.trace has no view of another type.
+    return values.to(dtype) if _is_tracing() else values.view(dtype)
 
 
 def _extent(masks: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:
@@ -162,7 +169,7 @@ def _extent(masks: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:
     in_row = ((words * _EACH_BYTE) >> 56).sum(2)
     area = in_row.sum(1)
     sides = []
-    for seen in (masks.view(torch.uint8).amax(1), (in_row > 0).to(torch.uint8)):
+    for seen in (_bytes(masks, torch.uint8).amax(1), (in_row > 0).to(torch.uint8)):
         first = seen.argmax(1)
         past = seen.shape[1] - seen.flip(1).argmax(1)
         sides.append((first, torch.where(area > 0, past, 0)))
@@ -178,9 +185,13 @@ _EACH_BIT = 0x8040201008040201 - 2**64
 
 def _words(masks: Tensor) -> Tensor:
     """Eight pixels each: bool (..., W) as int64 (..., ceil(W / 8)), filled up with zeros."""
-    bytes = masks.view(torch.uint8)
+    bytes = _bytes(masks, torch.uint8)
     if missing := -masks.shape[-1] % 8:
         bytes = F.pad(bytes, (0, missing))
+    if _is_tracing():
+        place = torch.arange(0, 64, 8, device=bytes.device)
+        groups: Tensor = bytes.unflatten(-1, (-1, 8)).to(torch.int64)
+        return (groups << place).sum(-1)
     return bytes.view(torch.int64)
 
 

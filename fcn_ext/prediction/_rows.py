@@ -81,7 +81,7 @@ def resized_rows(
     lower = scores.index_select(2, torch.from_numpy(nodes).to(device)).to(dtype)
     if not upper_weights.any():
         return lower
-    above = torch.from_numpy(np.minimum(nodes + 1, scores.shape[2] - 1)).to(device)
+    above = torch.from_numpy(np.minimum(nodes + 1, int(scores.shape[2]) - 1)).to(device)
     upper = scores.index_select(2, above).to(dtype)
     weight = torch.from_numpy(upper_weights).to(device, dtype).view(-1, 1)
     mixed = upper.mul_(weight)
@@ -124,6 +124,7 @@ def _taps(
     The positions of csrc/common/geometry.h, exact integers; tests/prediction/test_rows.py compares
     with the operators.
     """
+    inputs = int(inputs)  # which torch.jit.trace has as a tensor
     if not align_corners:
         step, start, denominator = 2 * inputs, inputs - height, 2 * height
     elif height > 1:

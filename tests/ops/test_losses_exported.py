@@ -1,4 +1,5 @@
-"""Every loss as an exported program that takes another number of images."""
+"""Every loss as an exported program that takes another number of images, and as a trace of
+torch.jit."""
 
 from __future__ import annotations
 
@@ -57,8 +58,8 @@ class Loss(torch.nn.Module):
         return self.function(scores, target)
 
 
-def operands(images: int, masks: bool) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(images)
+def operands(images: int, masks: bool, seed: int = 0) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(images + seed)
     scores = torch.randn((images, 3, 4, 5), generator=generator)
     shape = (images, 3, 16, 17) if masks else (images, 16, 17)
     return scores, torch.randint(0, 2, shape, generator=generator)
@@ -74,3 +75,13 @@ def test_exported_losses_take_any_number_of_images(name: str) -> None:
     for count in (2, 5):
         given = operands(count, name in OF_MASKS)
         torch.testing.assert_close(program(*given), function(*given))
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore:`torch.jit.trace")
+@pytest.mark.parametrize("name", OF_LABELS | OF_MASKS)
+def test_traces_of_torch_jit_take_other_values(name: str) -> None:
+    function = (OF_LABELS | OF_MASKS)[name]
+    traced = torch.jit.trace(function, operands(2, name in OF_MASKS), check_trace=False)
+    for seed in (10, 20):
+        scores, target = operands(2, name in OF_MASKS, seed)
+        torch.testing.assert_close(traced(3 * scores, target), function(3 * scores, target))

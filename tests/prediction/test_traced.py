@@ -1,0 +1,51 @@
+"""Traces of torch.jit: of the sizes of the example, and of any values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import pytest
+import torch
+from torch import Tensor
+
+from fcn_ext.geometry import Deconvolution, Resize
+from fcn_ext.prediction import CoarseWindows, argmax_cropped, argmax_sizes, masks
+
+
+def windows(scores: Tensor, average: Literal["probability", "score"]) -> CoarseWindows:
+    found = CoarseWindows((12, 14), average=average)
+    found.add(scores, importance="gaussian")
+    found.add(scores, (1, 2, 9, 9), flip=True, seen_size=(17, 11))
+    found.add(scores, geometry=Deconvolution(4, offset=1), flip=True)
+    return found
+
+
+PREDICTIONS: dict[str, Callable[[Tensor], Any]] = {
+    "masks": lambda s: tuple(masks(s, (12, 14))),
+    "packed masks": lambda s: tuple(masks(s, (12, 13), packed=True, threshold=0.2)),
+    "masks by deconvolution": lambda s: tuple(masks(s, None, Deconvolution(2))),
+    "sizes": lambda s: tuple(argmax_sizes(s, [(12, 14), (9, 30)])),
+    "sizes by deconvolution": lambda s: tuple(argmax_sizes(s, [8, 9], Deconvolution(2))),
+    "cropped": lambda s: argmax_cropped(
+        s, (12, 14), (1, 2, 9, 11), (20, 8), Resize(True), return_probability=True
+    ),
+    "cropped, by deconvolution": lambda s: argmax_cropped(
+        s, (9, 11), (1, 2, 7, 8), 30, Deconvolution(3), align_corners=True
+    ),
+    "windows": lambda s: windows(s, "probability").mean(),
+    "labels of windows": lambda s: windows(s, "score").argmax(return_probability=True),
+}
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore:`torch.jit.trace")
+@pytest.mark.parametrize("name", PREDICTIONS)
+def test_traces_of_torch_jit_take_other_values(name: str) -> None:
+    function = PREDICTIONS[name]
+    generator = torch.Generator().manual_seed(0)
+    traced = torch.jit.trace(
+        function, torch.randn(2, 3, 4, 5, generator=generator), check_trace=False
+    )
+    for _ in range(2):
+        scores = 3 * torch.randn(2, 3, 4, 5, generator=generator)
+        torch.testing.assert_close(traced(scores), function(scores))
