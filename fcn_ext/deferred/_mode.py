@@ -207,6 +207,10 @@ class fused_upsampling(TorchFunctionMode):
     again. It holds in the thread that enters it. Compiled code is left as it is.
     """
 
+    def __init__(self) -> None:
+        # Of its own, so that `@fused_upsampling` without parentheses is refused by this name.
+        super().__init__()
+
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
@@ -224,13 +228,7 @@ class fused_upsampling(TorchFunctionMode):
         Raises:
             TypeError: it is no ordinary function, such as a generator, whose body runs elsewhere.
         """
-        if (
-            not callable(function)
-            or inspect.isclass(function)
-            or inspect.isgeneratorfunction(function)
-            or inspect.iscoroutinefunction(function)
-            or inspect.isasyncgenfunction(function)
-        ):
+        if not callable(function) or inspect.isclass(function) or _runs_elsewhere(function):
             raise TypeError(
                 f"fused_upsampling must decorate an ordinary function, got {function!r}"
             )
@@ -241,6 +239,18 @@ class fused_upsampling(TorchFunctionMode):
                 return function(*args, **kwargs)
 
         return within  # type: ignore[return-value]
+
+
+def _runs_elsewhere(function: Any) -> bool:
+    """Whether a call of ``function`` returns before its body has run."""
+    # An object that can be called is what its __call__ is, a static method what it wraps.
+    bodies = (function, type(function).__call__, getattr(function, "__func__", None))
+    return any(
+        inspect.isgeneratorfunction(body)
+        or inspect.iscoroutinefunction(body)
+        or inspect.isasyncgenfunction(body)
+        for body in bodies
+    )
 
 
 def deferred_interpolate(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import threading
 from collections.abc import Iterator
 from enum import IntEnum
@@ -228,9 +229,20 @@ def test_what_it_cannot_decorate() -> None:
     async def coroutine() -> None:
         pass
 
-    for wrong in (generator, coroutine, nn.Module, 3):
+    class Generator:
+        def __call__(self) -> Iterator[int]:
+            yield 1
+
+    class Coroutine:
+        async def __call__(self) -> None:
+            pass
+
+    objects = (Generator(), Coroutine(), functools.partial(generator), staticmethod(coroutine))
+    for wrong in (generator, coroutine, *objects, nn.Module, 3):
         with pytest.raises(TypeError, match="must decorate an ordinary function"):
             fused_upsampling()(wrong)  # type: ignore[type-var]
+    with pytest.raises(TypeError, match=r"^fused_upsampling\.__init__\(\) takes 1 positional"):
+        fused_upsampling(up)  # type: ignore[call-arg]
 
 
 def test_deferred_interpolate() -> None:
