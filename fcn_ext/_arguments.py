@@ -21,6 +21,7 @@ __all__ = [
     "one_of",
     "pair",
     "positive",
+    "with_values",
 ]
 
 _LARGEST = 2**63 - 1
@@ -140,6 +141,13 @@ def class_names(value: Any, num_classes: int) -> tuple[Any, ...] | None:
             f"class_names must have num_classes = {num_classes} names, got {len(names)}"
         )
     return names
+
+
+def with_values(value: torch.Tensor, name: str) -> torch.Tensor:
+    """``value`` if it has any that can be looked at, or ValueError naming the argument."""
+    if value.is_meta:
+        raise ValueError(f"{name} must have values, got a tensor on the meta device")
+    return value
 
 
 def one_of(value: Any, choices: Sequence[str], name: str) -> str:

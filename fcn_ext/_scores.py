@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from fcn_ext._arguments import with_values
+
 
 @dataclass(frozen=True, eq=False)
 class Scores:
@@ -68,9 +70,11 @@ def scores_from_matrix(matrix: Tensor | npt.NDArray[np.integer[Any]]) -> Scores:
     """The scores of a confusion matrix (num_classes, num_classes), rows = target.
 
     Raises:
-        ValueError: ``matrix`` is not a square of non-negative integers.
+        ValueError: ``matrix`` is not a square of non-negative integers, or is on the meta device.
     """
-    counts = matrix.detach().cpu().numpy() if isinstance(matrix, Tensor) else np.asarray(matrix)
+    if isinstance(matrix, Tensor):
+        matrix = with_values(matrix, "matrix").detach().cpu().numpy()
+    counts = np.asarray(matrix)
     if counts.ndim != 2 or counts.shape[0] != counts.shape[1]:
         raise ValueError(f"matrix must be square (num_classes, num_classes), got {counts.shape}")
     if not np.issubdtype(counts.dtype, np.integer):

@@ -24,7 +24,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from fcn_ext import _arguments, ops
-from fcn_ext._arguments import integer, not_negative, one_of
+from fcn_ext._arguments import integer, not_negative, one_of, with_values
 from fcn_ext.geometry import Geometry, Resize
 from fcn_ext.metrics import ConfusionMatrix, scores_from_matrix
 from fcn_ext.ops import _common
@@ -145,7 +145,7 @@ class BoundaryIoU:
             ValueError: labels other than ``ignore_index`` were outside ``[0, num_classes)``.
         """
         one_of(on_invalid, ("raise", "drop"), "on_invalid")
-        invalid = int(self._counts.invalid)
+        invalid = int(with_values(self._counts.invalid, "labels"))
         if invalid and on_invalid == "raise":
             raise ValueError(
                 f"labels must be in [0, {self.num_classes}) or, in the target, ignore_index = "

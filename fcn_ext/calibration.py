@@ -22,7 +22,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from fcn_ext import ops
-from fcn_ext._arguments import integer, one_of
+from fcn_ext._arguments import integer, one_of, with_values
 from fcn_ext.geometry import Geometry, Resize
 from fcn_ext.metrics import device_of
 from fcn_ext.ops import _common
@@ -188,7 +188,7 @@ class Calibration:
         """
         one_of(on_invalid, ("raise", "drop"), "on_invalid")
         with self._lock:
-            table = self._table.cpu().numpy().copy()
+            table = with_values(self._table, "labels").cpu().numpy().copy()
         if (invalid := int(table[self.num_bins, 0])) and on_invalid == "raise":
             raise ValueError(
                 f"labels must be in [0, {self.num_classes}) or, in the target, ignore_index = "

@@ -32,7 +32,7 @@ from torch import Tensor
 from torch.compiler import is_dynamo_compiling
 
 from fcn_ext import _arguments, ops
-from fcn_ext._arguments import integer, one_of
+from fcn_ext._arguments import integer, one_of, with_values
 from fcn_ext._scores import Scores, scores_from_matrix
 from fcn_ext.geometry import Deconvolution, Geometry, Resize
 from fcn_ext.ops import _common
@@ -218,6 +218,7 @@ class ConfusionMatrix:
         """
         one_of(on_invalid, ("raise", "drop"), "on_invalid")
         counts = self._read()
+        with_values(counts.invalid, "labels")
         invalid = int(counts.invalid)
         if invalid and on_invalid == "raise":
             raise ValueError(

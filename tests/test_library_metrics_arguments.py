@@ -86,6 +86,20 @@ def test_counts_are_on_the_host_whatever_the_default_device(name: str) -> None:
     assert str(metric.compute()) == str(expected.compute())
 
 
+@pytest.mark.parametrize("name", METRICS)
+def test_predictions_that_are_neither_labels_nor_scores(name: str) -> None:
+    metric = METRICS[name]()
+    for shape in ((1, 4, 3), (1, 3, 2, 2)):
+        with pytest.raises(
+            TypeError, match=r"^predictions must hold labels or scores, got torch\.c"
+        ):
+            metric.update(torch.ones(shape, dtype=torch.complex64), LABELS)
+    with pytest.raises(ValueError, match=r"^predictions must have images, got a single number$"):
+        metric.update(torch.tensor(1), LABELS)
+    with pytest.raises(ValueError, match=r"^references must have images, got a single number$"):
+        metric.update(LABELS, np.array(1))
+
+
 @pytest.mark.parametrize("num_threads", [2, 4])
 def test_threads_lose_no_image(num_threads: int) -> None:
     metric, start = torchmetrics.MeanIoU(3, per_class=True), threading.Barrier(num_threads)

@@ -5,11 +5,16 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 
-from fcn_ext.metrics import ConfusionMatrix
+from fcn_ext.boundary import BoundaryIoU
+from fcn_ext.calibration import Calibration
+from fcn_ext.integrations.evaluate import metrics_of
+from fcn_ext.integrations.torchmetrics import jaccard_index
+from fcn_ext.metrics import ConfusionMatrix, scores_from_matrix
 
 LABELS = torch.arange(3, dtype=torch.uint8).repeat(1, 4, 1)
 SCORES = torch.zeros(1, 3, 2, 2)
@@ -136,3 +141,19 @@ def test_counts_begun_in_inference_mode_are_counts() -> None:
     assert matrix.compute().num_pixels == 12
     matrix.reset()
     assert matrix.compute().num_pixels == 0
+
+
+@pytest.mark.parametrize("kind", [ConfusionMatrix, BoundaryIoU, Calibration])
+@pytest.mark.parametrize("on_invalid", ["raise", "drop"])
+def test_no_scores_of_labels_without_values(kind: Any, on_invalid: str) -> None:
+    metric = kind(3)
+    metric.update_scores(SCORES.to("meta"), LABELS.to("meta"))
+    with pytest.raises(ValueError, match=r"^labels must have values, got a tensor on the meta dev"):
+        metric.compute(on_invalid=on_invalid)
+
+
+@pytest.mark.parametrize("function", [scores_from_matrix, metrics_of, jaccard_index])
+def test_no_scores_of_a_matrix_without_values(function: Any) -> None:
+    matrix = torch.zeros(3, 3, dtype=torch.int64, device="meta")
+    with pytest.raises(ValueError, match=r"^matrix must have values, got a tensor on the meta dev"):
+        function(matrix)

@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from fcn_ext._arguments import with_values
 from fcn_ext._arrays import data_and_mask, tensor_of, whole
 from fcn_ext.geometry import Geometry, Resize
 from fcn_ext.metrics import ConfusionMatrix
@@ -114,7 +115,7 @@ def square(matrix: Tensor) -> Tensor:
         raise ValueError(
             f"matrix must hold counts, integers, got {str(kind).removeprefix('torch.')} values"
         )
-    return matrix
+    return with_values(matrix, "matrix")
 
 
 def number_or_none(value: Any, name: str) -> float | None:
@@ -154,8 +155,10 @@ def batches(predictions: Any, references: Any, void: int) -> Iterator[tuple[Tens
         prediction, reference = _prediction(predictions), _reference(references, void)
         if reference.dim() == 2:
             prediction, reference = prediction[None], reference[None]
-        if prediction.dim() and reference.dim():
-            _check_as_many(prediction, reference)
+        for name, tensor in (("predictions", prediction), ("references", reference)):
+            if tensor.dim() == 0:
+                raise ValueError(f"{name} must have images, got a single number")
+        _check_as_many(prediction, reference)
         yield prediction, reference
 
 
@@ -173,6 +176,8 @@ def _prediction(values: Any) -> Tensor:
     else:
         remedy = "give them a label, or mask the references instead"
         prediction = _tensor(whole(values, "predictions", remedy), "predictions")
+    if prediction.is_complex():
+        raise TypeError(f"predictions must hold labels or scores, got {prediction.dtype}")
     if prediction.is_floating_point() or prediction.dtype in _LABELS:
         return prediction
     return prediction.to(torch.int64)

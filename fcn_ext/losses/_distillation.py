@@ -13,6 +13,8 @@ from fcn_ext.losses import _pixels
 from fcn_ext.ops import _common
 from fcn_ext.ops._cross_entropy import _cross_entropy as fused_cross_entropy
 
+# Within these its square and the scores that are divided by it are numbers of a float32.
+LEAST_TEMPERATURE, MOST_TEMPERATURE = 1e-15, 1e15
 _REDUCTIONS = ("sum", "mean", "batchmean")
 
 
@@ -54,7 +56,7 @@ def distillation_loss(
             out with a ``target``, and with a ``Deconvolution``: all that is left below and right
             of its offset.
         geometry: how both reach that size.
-        temperature: what the scores are divided by, > 0 and finite.
+        temperature: what the scores are divided by, from 1e-15 to 1e15.
         target: labels (N, H, W): where they are void, pixels do not count.
         ignore_index: the value of void labels.
         reduction: "sum"; "mean", over the pixels that count, zero if there are none; or
@@ -80,6 +82,11 @@ def distillation_loss(
         _rules.check_map(scores, name)
     _common.one_of(reduction, _REDUCTIONS, "reduction")
     temperature = _common.positive(temperature, "temperature")
+    if not LEAST_TEMPERATURE <= temperature <= MOST_TEMPERATURE:
+        raise ValueError(
+            f"temperature must be from {LEAST_TEMPERATURE:g} to {MOST_TEMPERATURE:g}, got "
+            f"{temperature:g}"
+        )
     labels = _labels(student, size, geometry, target)
     ignore_index = _common.integer(ignore_index, "ignore_index") if target is not None else -1
 

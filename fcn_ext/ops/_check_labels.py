@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fcn_ext._arguments import with_values
 from fcn_ext.ops import _common
 
 
@@ -30,8 +31,7 @@ def check_labels(target: Tensor, num_classes: int, *, ignore_index: int = 255) -
         raise ValueError(f"target must be uint8, int16, int32 or int64, got {target.dtype}")
     if target.dim() != 3:
         raise ValueError(f"target must have shape (N, H, W), got {tuple(target.shape)}")
-    if target.is_meta:
-        raise ValueError("target must have values, got a tensor on the meta device")
+    with_values(target, "target")
     num_classes = _common.integer(num_classes, "num_classes")
     ignore_index = _common.integer(ignore_index, "ignore_index")
     if num_classes < 1:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fcn_ext import ops
+from fcn_ext._arguments import with_values
 from fcn_ext.geometry import Geometry, Resize
 from fcn_ext.ops import _common
 
@@ -55,9 +56,7 @@ def argmax_sizes(
 
 def size_of_each(sizes: Any, count: int, name: str) -> list[tuple[int, int]]:
     """``sizes``, an argument of that ``name``, as a (height, width) for each of so many images."""
-    if isinstance(sizes, Tensor) and sizes.is_meta:
-        raise ValueError(f"{name} must have values, got a tensor on the meta device")
-    values = sizes.tolist() if isinstance(sizes, Tensor) else sizes
+    values = with_values(sizes, name).tolist() if isinstance(sizes, Tensor) else sizes
     if not isinstance(values, Sequence) or isinstance(values, (str, bytes, bytearray)):
         raise TypeError(
             f"{name} must be a list of (height, width) or a tensor (N, 2), got {sizes!r}"

@@ -137,6 +137,16 @@ A, B = torch.zeros(1, 3, 4, 4), torch.zeros(1, 3, 5, 5)
             "temperature must be > 0, got 0",
         ),
         (
+            lambda: losses.distillation_loss(A, A, 8, temperature=1e300),
+            ValueError,
+            "temperature must be from 1e-15 to 1e[+]15, got 1e[+]300",
+        ),
+        (
+            lambda: losses.distillation_loss(A, A, 8, temperature=1e-300),
+            ValueError,
+            "temperature must be from 1e-15 to 1e[+]15, got 1e-300",
+        ),
+        (
             lambda: losses.distillation_loss(A, A, 8, reduction="none"),
             ValueError,
             "reduction must be 'sum', 'mean' or 'batchmean', got 'none'",
