@@ -68,6 +68,10 @@ def pair(value: Any, name: str) -> tuple[int, int]:
         and (is_dynamo_compiling() or (0 <= y <= _LARGEST and 0 <= x <= _LARGEST))
     ):
         return y, x
+    # Arrays, sets and the like, which are no sequences: a pair would do, but of them it is not one.
+    is_several = hasattr(value, "__len__") and getattr(value, "ndim", 1) != 0
+    if y is value and is_several and not isinstance(value, (str, bytes, bytearray)):
+        raise TypeError(f"{name} must be an integer or a pair (y, x), got {value!r}")
     return integer(y, name), integer(x, name)
 
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from fcn_ext._arguments import with_values
+from fcn_ext._arrays import whole
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,21 +71,25 @@ def scores_from_matrix(matrix: Tensor | npt.NDArray[np.integer[Any]]) -> Scores:
     """The scores of a confusion matrix (num_classes, num_classes), rows = target.
 
     Raises:
-        ValueError: ``matrix`` is not a square of non-negative integers, or is on the meta device.
+        ValueError: ``matrix`` is not a square of non-negative integers, masked, on the meta device,
+            or of 2**63 pixels or more.
     """
     if isinstance(matrix, Tensor):
         matrix = with_values(matrix, "matrix").detach().cpu().numpy()
-    counts = np.asarray(matrix)
+    counts = whole(matrix, "matrix", "give them a count with `matrix.filled(...)`")
     if counts.ndim != 2 or counts.shape[0] != counts.shape[1]:
         raise ValueError(f"matrix must be square (num_classes, num_classes), got {counts.shape}")
     if not np.issubdtype(counts.dtype, np.integer):
         raise ValueError(f"matrix must hold counts, integers >= 0, got {counts.dtype} values")
     if counts.size and counts.min() < 0:
         raise ValueError(f"matrix must hold counts, integers >= 0, got {counts.min()}")
+    # In float64, where sums of counts do not wrap around.
     hit = np.diag(counts).astype(np.float64)
-    target = counts.sum(axis=1).astype(np.float64)
-    union = target + counts.sum(axis=0) - hit
+    target = counts.sum(axis=1, dtype=np.float64)
+    union = target + counts.sum(axis=0, dtype=np.float64) - hit
     total = target.sum()
+    if total >= 2**63:
+        raise ValueError(f"matrix must hold fewer than 2**63 pixels, got {total:g}")
     with np.errstate(divide="ignore", invalid="ignore"):
         accuracy = hit / target
         iu = hit / union

@@ -279,3 +279,15 @@ def test_quantized_and_nested_scores_are_refused(name: str) -> None:
     quantized = torch.quantize_per_tensor(SCORES, 0.1, 0, torch.qint8)
     with pytest.raises(TypeError, match=r"input must be an ordinary dense .* torch\.qint8"):
         call(quantized, *target)
+
+
+@pytest.mark.parametrize(
+    "several",
+    [np.array([3, 4]), torch.tensor([3, 4]), {3, 4}, frozenset({3}), {3: 4}, np.array([3])],
+    ids=["array", "tensor", "set", "frozenset", "dict", "one"],
+)
+@pytest.mark.parametrize("name", ["offset", "output_size"])
+def test_several_numbers_that_are_no_pair(name: str, several: Any) -> None:
+    """The message says what a pair is, as none of them is a wrong integer."""
+    with pytest.raises(TypeError, match=rf"^{name} must be an integer or a pair \(y, x\), got "):
+        ops.upsample(SCORES, 8, **{name: several})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -198,3 +199,21 @@ def test_equal_scores_have_equal_numbers() -> None:
 def test_scores_are_no_keys() -> None:
     with pytest.raises(TypeError, match="unhashable type: 'Scores'"):
         hash(scores_from_matrix(np.eye(3, dtype=np.int64)))
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.uint64])
+def test_sums_of_counts_do_not_wrap_around(dtype: Any) -> None:
+    matrix = np.array([[2**60, 0], [2**60, 2**61]], dtype=dtype)
+    scores = scores_from_matrix(matrix)
+    assert (scores.num_pixels, scores.pixel_accuracy) == (2**62, 0.75)
+    for factor in (2, 3):
+        with pytest.raises(ValueError, match=r"^matrix must hold fewer than 2\*\*63 pixels, got "):
+            scores_from_matrix(matrix * factor)
+
+
+def test_matrices_that_are_masked_or_ragged_are_named() -> None:
+    masked = np.ma.masked_equal(np.eye(3, dtype=np.int64), 0)
+    with pytest.raises(ValueError, match=r"^matrix must not be masked, got 6 masked elements"):
+        scores_from_matrix(masked)
+    with pytest.raises(ValueError, match=r"^matrix must be an array, got a list of none"):
+        scores_from_matrix([[1], [0, 1]])  # type: ignore[arg-type]
