@@ -13,7 +13,7 @@ from torch import Tensor
 from fcn_ext import ops
 from fcn_ext.geometry import Deconvolution, Geometry, Resize
 from fcn_ext.ops import _common
-from fcn_ext.ops._autograd import _is_tracing
+from fcn_ext.ops._autograd import _is_tracing, _transforms_active
 from fcn_ext.prediction._arguments import full_size
 
 # Pixels that are in work at a time, one byte each, or one mask.
@@ -154,14 +154,19 @@ def _chunks(
     for first in range(0, len(scores), count):
         part = slice(first, first + count)
         chunk = scores[part]
-        torch.neg(two[: len(chunk), 0].copy_(chunk), out=two[: len(chunk), 0])
+        two[: len(chunk), 0].copy_(chunk).neg_()
         yield part, _bytes(ops.argmax(two[: len(chunk)], size, geometry), torch.bool)
 
 
 def _bytes(values: Tensor, dtype: torch.dtype) -> Tensor:
     """Bytes 0 and 1 in another ``dtype`` of bytes, without a copy."""
-    # torch.jit.trace has no view of another type.
-    return values.to(dtype) if _is_tracing() else values.view(dtype)
+    return values.view(dtype) if _has_views_of_bytes() else values.to(dtype)
+
+
+def _has_views_of_bytes() -> bool:
+    """Whether a tensor can be seen in another dtype, which torch.jit.trace cannot record and torch
+    2.11 cannot batch."""
+    return not (_is_tracing() or _transforms_active())
 
 
 def _extent(masks: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:
@@ -188,7 +193,7 @@ def _words(masks: Tensor) -> Tensor:
     bytes = _bytes(masks, torch.uint8)
     if missing := -masks.shape[-1] % 8:
         bytes = F.pad(bytes, (0, missing))
-    if _is_tracing():
+    if not _has_views_of_bytes():
         place = torch.arange(0, 64, 8, device=bytes.device)
         groups: Tensor = bytes.unflatten(-1, (-1, 8)).to(torch.int64)
         return (groups << place).sum(-1)

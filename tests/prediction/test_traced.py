@@ -1,4 +1,4 @@
-"""Traces of torch.jit: of the sizes of the example, and of any values."""
+"""Traces of torch.jit, of the sizes of the example and any values; and vmap."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import pytest
 import torch
+import torch.utils._pytree as pytree
 from torch import Tensor
 
 from fcn_ext.geometry import Deconvolution, Resize
@@ -49,3 +50,14 @@ def test_traces_of_torch_jit_take_other_values(name: str) -> None:
     for _ in range(2):
         scores = 3 * torch.randn(2, 3, 4, 5, generator=generator)
         torch.testing.assert_close(traced(scores), function(scores))
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+@pytest.mark.parametrize("name", PREDICTIONS)
+def test_examples_of_vmap_are_predicted_alike(name: str) -> None:
+    function = PREDICTIONS[name]
+    scores = torch.randn(3, 2, 3, 4, 5, generator=torch.Generator().manual_seed(0))
+    found = torch.vmap(function)(scores)
+    for example, expected in enumerate(map(function, scores)):
+        ours = pytree.tree_map(lambda of, example=example: of[example], found)
+        torch.testing.assert_close(ours, expected)
