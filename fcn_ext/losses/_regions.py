@@ -95,7 +95,7 @@ class Regions:
         sums = _processes.summed(self.entropies.sum(1), self._group)
         loss, weight = sums.unbind()
         weight = weight.detach()
-        return (loss / torch.where(weight > 0, weight, 1)).to(self.dtype)
+        return (loss / torch.where(weight != 0, weight, 1)).to(self.dtype)
 
 
 def share(part: Tensor, whole: Tensor) -> Tensor:

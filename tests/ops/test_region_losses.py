@@ -189,6 +189,17 @@ def test_dice_with_cross_entropy(case: Case, convention: str, device: torch.devi
         assert_matches("dice_cross_entropy_loss", case, scores, target, weight=weight, log=True)
 
 
+@pytest.mark.parametrize(
+    "weight", [[-1.0, -2.0, -3.0], [-4.0, 1.0, 1.0], [2e-300] * 3, [1e300] * 3]
+)
+def test_cross_entropy_beside_dice_of_any_total_weight(weight: list[float]) -> None:
+    """The mean is by the sum of the weights, negative or however small."""
+    scores = PLAIN[0].scores(2, 3, torch.float64)
+    target, given = PLAIN[0].labels(2, 3), torch.tensor(weight, dtype=torch.float64)
+    loss = losses.dice_cross_entropy_loss(scores, target, weight=given, dice_weight=0.0)
+    near(loss, losses.cross_entropy(scores, target, weight=given), 1e-12)
+
+
 # ---- what has no region
 
 
