@@ -15,6 +15,10 @@ from PIL import ExifTags, Image, ImageOps
 
 from fcn_train.data.problems import DataError, Problem, reason
 
+# Of files that Pillow reads all the same: a palette with transparency, EXIF that is damaged, a
+# picture that is merely large. Once for the process, as threads that read share the filters.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
 """File endings taken for images, compared in lower case."""
 
@@ -73,7 +77,7 @@ def read_oriented(
             "per channel; save it with 8 bits per channel"
         )
         raise DataError(Problem(path, message, f"{role} of more than 8 bits per channel"))
-    with _without_warnings(), enough_memory(path, role):
+    with enough_memory(path, role):
         orientation = decoded.orientation
         if upright:
             picture = ImageOps.exif_transpose(picture)
@@ -101,7 +105,7 @@ def decode(path: Path, role: str, data: bytes | None = None) -> Decoded:
     if data is None and not path.is_file():
         raise DataError(missing(path, role))
     try:
-        with _without_warnings(), path.open("rb") if data is None else io.BytesIO(data) as stream:
+        with path.open("rb") if data is None else io.BytesIO(data) as stream:
             picture: Any = Image.open(stream, formats=_formats())
             coding, frames = _coding(picture), getattr(picture, "n_frames", 1)
             picture.load()
@@ -123,20 +127,11 @@ def image_size(path: Path) -> tuple[int, int]:
         DataError: if the file is missing or is no picture.
     """
     try:
-        with _without_warnings(), Image.open(path, formats=_formats()) as picture:
+        with Image.open(path, formats=_formats()) as picture:
             return picture.height, picture.width
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         message = f"image cannot be decoded ({reason(error)}); replace the file"
         raise DataError(Problem(path, message, "image that cannot be decoded")) from error
-
-
-@contextlib.contextmanager
-def _without_warnings() -> Iterator[None]:
-    """Has Pillow say nothing of files that it reads all the same: a palette with transparency, EXIF
-    that is damaged, a picture that is merely large."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 @functools.cache

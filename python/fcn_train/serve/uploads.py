@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -26,20 +25,18 @@ def picture_of(data: bytes, most_pixels: int) -> np.ndarray:
     Raises:
         Refused: it cannot be decoded, or is too large.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
-                width, height = picture.size
-        except Exception:
-            known = ", ".join(FORMATS)
-            raise Refused(f"This is no picture that can be read ({known}).") from None
-        if width * height > most_pixels:
-            raise Refused(
-                f"The picture has {width} x {height} pixels; the limit is "
-                f"{most_pixels / 1e6:g} million. Make it smaller."
-            )
-        try:
-            return read_image(Path("picture"), upright=True, data=data)
-        except DataError as error:
-            raise Refused(f"This is an {error.problem.kind}.") from None
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+            width, height = picture.size
+    except Exception:
+        known = ", ".join(FORMATS)
+        raise Refused(f"This is no picture that can be read ({known}).") from None
+    if width * height > most_pixels:
+        raise Refused(
+            f"The picture has {width} x {height} pixels; the limit is "
+            f"{most_pixels / 1e6:g} million. Make it smaller."
+        )
+    try:
+        return read_image(Path("picture"), upright=True, data=data)
+    except DataError as error:
+        raise Refused(f"This is an {error.problem.kind}.") from None

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import struct
+import subprocess
+import sys
+import warnings
 import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +17,7 @@ from PIL import Image
 
 from fcn_train.data import DataError
 from fcn_train.data.images import image_files, image_size, read_image, read_oriented
+from fcn_train.serve.uploads import picture_of
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK", "1"])
@@ -59,22 +65,60 @@ def test_picture_beyond_pillows_limit_is_refused(
         read_image(path)
 
 
-def test_what_pillow_reads_all_the_same_is_no_warning(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Every warning is an error here; to users it is two lines on standard error for each image.
+def test_what_pillow_reads_all_the_same_is_no_warning(tmp_path: Path) -> None:
+    # In a process of its own, whose filters are the program's and not pytest's.
     picture = Image.new("RGB", (30, 20), (51, 102, 204))
     palette, exif, large = (tmp_path / name for name in ("p.png", "exif.jpg", "large.png"))
     picture.convert("P").save(palette, transparency=bytes(range(256)))
     picture.save(exif, exif=b"Exif\0\0II*\0\xff\xff\0\0")
     picture.save(large)
-    expected = np.asarray(picture)
-    assert np.array_equal(read_image(palette), expected)
-    for upright in (False, True):
-        assert np.abs(read_image(exif, upright=upright).astype(int) - expected).max() < 9
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 400)
-    assert np.array_equal(read_image(large), expected)
-    assert image_size(large) == (20, 30)
+    program = f"""
+import warnings
+from pathlib import Path
+import numpy as np
+from PIL import Image
+from fcn_train.data.images import image_size, read_image
+from fcn_train.serve.uploads import picture_of
+
+palette, exif, large = (Path({str(tmp_path)!r}) / n for n in ("p.png", "exif.jpg", "large.png"))
+expected = np.full((20, 30, 3), (51, 102, 204))
+assert np.array_equal(read_image(palette), expected)
+for upright in (False, True):
+    assert np.abs(read_image(exif, upright=upright).astype(int) - expected).max() < 9
+Image.MAX_IMAGE_PIXELS = 400  # Pillow warns of larger ones
+assert np.array_equal(read_image(large), expected)
+assert image_size(large) == (20, 30)
+assert np.array_equal(picture_of(large.read_bytes(), 600), expected)
+try:
+    warnings.warn("of others")
+except UserWarning:
+    print("done")
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("done\n", "", 0)
+
+
+@pytest.mark.parametrize("read", [read_image, image_size, lambda p: picture_of(p.read_bytes(), 99)])
+def test_reading_leaves_the_filters_of_warnings_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: Callable[[Path], object]
+) -> None:
+    # Threads share them: of two that mute and restore them at once, one leaves them muted.
+    path = tmp_path / "image.png"
+    Image.new("RGB", (5, 4)).save(path)
+    seen = []
+    opening = Image.open
+
+    def noticing(*arguments: Any, **options: Any) -> Image.Image:
+        seen.append((id(warnings.filters), list(warnings.filters)))
+        return opening(*arguments, **options)
+
+    monkeypatch.setattr(Image, "open", noticing)
+    before = (id(warnings.filters), list(warnings.filters))
+    read(path)
+    assert seen
+    assert all(each == before for each in seen)
 
 
 def test_pillows_limit_is_left_in_force() -> None:

@@ -21,11 +21,8 @@ from fcn_train.data import (
 )
 from fcn_train.data.loader import epoch_order, sample_generator
 
-# On machines with fewer cores than workers, and of Python 3.12 on where torch has started threads.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:This DataLoader will create"),
-    pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning"),
-]
+# Of Python 3.12 on where torch has started threads.
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 
 
 @pytest.fixture(scope="module")
