@@ -42,7 +42,7 @@ from fcn_train.processes import joined
 from fcn_train.report import Result, summary, write_report
 from fcn_train.run import check_classes, load_run
 from fcn_train.run_argument import chosen_run
-from fcn_train.run_folder import refuse_folder_of_run
+from fcn_train.run_folder import RunFolder, refuse_folder_of_run
 from fcn_train.runtime import Runtime, open_runtime
 from fcn_train.signals import StopRequested
 from fcn_train.views import AT_ONCE, Views
@@ -264,12 +264,12 @@ def evaluate_run(
         raise UsageError(f"--batch must be >= 1, got {options.batch}")
     views = Views(tta=options.tta)
     views.check()
+    place = chosen_run("evaluate", options.folder, options.run)
     if (output := options.output) is not None:
-        here.from_first(lambda: refuse_folder_of_run(output, "--output"))
+        here.from_first(lambda: refuse_folder_of_run(output, "--output", evaluated=place))
     if views.several and options.logits != "coarse":
         raise UsageError(f"--tta averages coarse scores, got --logits {options.logits}")
     runtime = open_runtime(options.device, options.threads, options.amp, console.warn)
-    place = chosen_run("evaluate", options.folder, options.run)
     run = here.from_first(lambda: load_run(place, options.weights))
     data = validation_options(run.options.data)
     if options.data_kind is not None:
@@ -305,7 +305,7 @@ def evaluate_run(
         console.warn(lack)
     scores = scores_of(counts)
     name = Path(split).stem or "all"
-    folder = options.output or place / f"evaluate-{name}"
+    folder = options.output or RunFolder(place).evaluation(name)
     write_report(
         folder,
         title=f"{run.options.model.name} on {dataset.name}, {name}",

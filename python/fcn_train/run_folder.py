@@ -18,6 +18,7 @@ from fcn_train.schedule import steps_of
 
 RUNS = Path("runs")
 CONFIG, CLASSES, METRICS = "config.json", "classes.json", "metrics.json"
+EVALUATE = "evaluate-"  # begins the names of folders with reports of evaluations
 RAW = "-raw"  # ends the name of weights beside whose average lies under the name without
 # What a run, or its report, has in its folder; beside it others may put files of their own.
 FILES = (
@@ -74,6 +75,10 @@ class RunFolder:
     def card(self) -> Path:
         return self.path / "model_card.md"
 
+    def evaluation(self, split: str) -> Path:
+        """The folder of the report of `fcn evaluate` on ``split``."""
+        return self.path / f"{EVALUATE}{split}"
+
     def weights(self, which: str) -> Path:
         """The weights ``last`` or ``best``, or of a run with an average also ``last-raw`` or
         ``best-raw``."""
@@ -124,28 +129,55 @@ def refuse_second_run(output: Path) -> None:
         raise UsageError(f"{output}: holds checkpoints of another run; give another --output")
 
 
-def refuse_folder_of_run(folder: Path, option: str) -> None:
-    """Refuse a folder for the results of another command: a run's own files must stay.
+def refuse_folder_of_run(folder: Path, option: str, *, evaluated: Path | None = None) -> None:
+    """Refuse a folder for the results of another command: a run's own files, and the reports of its
+    evaluations, must stay.
 
     Args:
         folder: that ``option`` gives.
+        evaluated: the run whose evaluation the results are, which may lie with its others.
     """
-    if (folder / CONFIG).is_file():
+    if _is_run(folder):
         raise UsageError(
             f"{folder}: is the folder of a run, whose files {option} would replace; give another "
             f"{option}"
         )
+    run = _run_evaluated_in(folder)
+    if run is not None and (evaluated is None or run != evaluated.resolve()):
+        raise UsageError(
+            f"{folder}: is for an evaluation of the run that it lies in; give another {option}"
+        )
 
 
 def refuse_file_of_run(path: Path, option: str) -> None:
-    """Refuse a file for the results of another command that is there and one of a run's own.
+    """Refuse a file for the results of another command that is there and one of a run's own, of its
+    evaluations or of its checkpoints.
 
     Args:
         path: that ``option`` gives.
     """
-    of_run = any(fnmatch.fnmatchcase(path.name, pattern) for pattern in FILES)
-    if of_run and path.exists() and (path.parent / CONFIG).is_file():
+    folder = path.parent
+    of_report = any(fnmatch.fnmatchcase(path.name, pattern) for pattern in FILES)
+    if path.exists() and (
+        (of_report and (_is_run(folder) or _run_evaluated_in(folder) is not None))
+        or _is_checkpoint(folder)
+    ):
         raise UsageError(f"{path}: is a file of the run in that folder; give another {option}")
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / CONFIG).is_file()
+
+
+def _run_evaluated_in(folder: Path) -> Path | None:
+    """The run that has reports of evaluations in ``folder``, or would have them there."""
+    place = folder.resolve()
+    return place.parent if place.name.startswith(EVALUATE) and _is_run(place.parent) else None
+
+
+def _is_checkpoint(folder: Path) -> bool:
+    around = folder.resolve().parent
+    return around == RunFolder(around.parent).checkpoints and _is_run(around.parent)
 
 
 def _number(path: Path, stem: str) -> int:

@@ -24,6 +24,7 @@ from fcn_train.run_folder import (
     find_run,
     new_run_folder,
     refuse_file_of_run,
+    refuse_folder_of_run,
 )
 
 from .running import longer
@@ -223,6 +224,9 @@ def test_no_other_command_writes_into_a_run(
         (["describe", "fcn-alexnet", "--output"], "config.json"),
         (["describe", "fcn-alexnet", "--picture"], "per_class.png"),
         (["data", "stats", "--kind", "sample", "--root", "DATA", "--output"], "metrics.json"),
+        (["compare", "RUN", "OTHER", "--images", "0", "--output"], "evaluate-val/report.html"),
+        (["describe", "fcn-alexnet", "--picture"], "evaluate-val/overlays.png"),
+        (["describe", "fcn-alexnet", "--output"], "checkpoints/step-000008/checkpoint.json"),
     ],
 )
 def test_no_other_command_replaces_a_file_of_a_run(
@@ -234,6 +238,10 @@ def test_no_other_command_replaces_a_file_of_a_run(
     command: Callable[..., tuple[int, str, str]],
 ) -> None:
     run = Path(shutil.copytree(finished_run, tmp_path / "run"))
+    evaluation = run / "evaluate-val"
+    evaluation.mkdir()
+    for name in ("report.html", "overlays.png"):
+        shutil.copy(run / name, evaluation)
     places = {"RUN": run, "OTHER": finished_run, "DATA": sample_root}
     before = (run / file).read_bytes()
     code, _, err = command(*(places.get(one, one) for one in arguments), run / file)
@@ -242,6 +250,40 @@ def test_no_other_command_replaces_a_file_of_a_run(
         f"fcn: {run / file}: is a file of the run in that folder; give another {arguments[-1]}\n"
     )
     assert (run / file).read_bytes() == before
+
+
+@pytest.mark.parametrize("place", ["evaluate-val", "evaluate-train", "sub/../evaluate-val", "link"])
+@pytest.mark.parametrize("name", ["evaluate", "predict", "study", "export"])
+def test_no_other_command_writes_where_evaluations_of_a_run_lie(
+    name: str,
+    place: str,
+    finished_run: Path,
+    sample_root: Path,
+    tmp_path: Path,
+    command: Callable[..., tuple[int, str, str]],
+) -> None:
+    run = Path(shutil.copytree(finished_run, tmp_path / "run"))
+    for folder in ("evaluate-val", "sub"):
+        (run / folder).mkdir()
+    (run / "link").symlink_to("evaluate-val")
+    output = run / place
+    places = {"OTHER": finished_run, "DATA": sample_root}
+    arguments = [places.get(one, one) for one in FOLDERS[name][:-1]]
+    code, _, err = command(*arguments, output / "x.pt2" if name == "export" else output)
+    assert code == 2
+    assert err == (
+        f"fcn: {output}: is for an evaluation of the run that it lies in; give another "
+        f"{arguments[-1]}\n"
+    )
+    assert not any((run / "evaluate-val").iterdir())
+
+
+def test_evaluations_of_a_run_may_lie_in_its_folder(finished_run: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(finished_run, tmp_path / "run"))
+    (tmp_path / "same").symlink_to(run)
+    for place in ("run/evaluate-best", "same/evaluate-val", "evaluate-val"):
+        refuse_folder_of_run(tmp_path / place, "--output", evaluated=run)
+    refuse_folder_of_run(run / "predictions", "--output")
 
 
 def test_files_of_other_names_may_lie_beside_a_run(finished_run: Path, tmp_path: Path) -> None:
