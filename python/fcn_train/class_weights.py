@@ -89,7 +89,10 @@ def weights_from_file(path: Path, num_classes: int) -> np.ndarray:
         values = parse_json(text) if path.suffix == ".json" else text.replace(",", " ").split()
         weights = np.array(values, dtype=np.float64)
     except OSError as error:
-        raise UsageError(f"{path}: class weights cannot be read ({error.strerror})") from None
+        raise UsageError(
+            f"{path}: class weights cannot be read ({error.strerror}); give a file of one number "
+            "per class"
+        ) from None
     except (ValueError, TypeError):
         raise UsageError(f"{path}: class weights must be a list of numbers") from None
     if weights.shape != (num_classes,) or not np.isfinite(weights).all() or (weights < 0).any():

@@ -268,10 +268,15 @@ def train_defaults(
         return TrainOptions(), None
     values = vars(found)
     if values["resume"] is not None:
-        from fcn_train.run_folder import find_run
+        from fcn_train.run_folder import CONFIG, find_run
 
         output = Path(values["output"]) if values["output"] else None
         run = find_run(values["resume"], output)
+        if values["config"] is not None and values["resume"] != "auto":
+            raise UsageError(
+                f"--config has no effect with --resume {run}, which has a {CONFIG} of its own; "
+                "leave it out"
+            )
         if run is not None:
             return load_config(run), run
     if values["config"] == "":

@@ -40,6 +40,7 @@ from fcn_train.data_options import (
 )
 from fcn_train.errors import UsageError
 from fcn_train.files import atomic_path, make_folder, write_text
+from fcn_train.path_options import refuse_other_ending
 from fcn_train.report import to_json
 from fcn_train.run_folder import refuse_file_of_run, refuse_folder_of_run
 from fcn_train.tables import text_table
@@ -71,6 +72,9 @@ def check_data(options: CheckOptions, console: Console) -> int:
     """Print the problems of every split, the first few of each sort; returns their number."""
     if options.limit < 0:
         raise UsageError(f"--limit must be >= 0, got {options.limit}")
+    for split, times in Counter(options.split).items():
+        if times > 1:
+            raise UsageError(f"--split {split!r} is given {times} times; give each split once")
     found: dict[str, None] = {}
     first: SegmentationDataset | None = None
     opened: list[SegmentationDataset] = []
@@ -108,6 +112,7 @@ def show_statistics(options: StatsOptions, console: Console) -> DatasetStatistic
     split = default_splits(options.kind)[0] if options.split is None else options.split
     if options.output is not None:
         refuse_file_of_run(options.output, "--output")
+        refuse_other_ending(options.output, ".json", "--output")
     with _told_by_own_options():
         dataset = open_split(options, split, prefix="--")
         counted = []

@@ -20,6 +20,7 @@ from fcn_train.field_pictures import draw_fields
 from fcn_train.files import make_folder, write_text
 from fcn_train.model_options import ModelName
 from fcn_train.options import refuse_seed
+from fcn_train.path_options import refuse_other_ending
 from fcn_train.report import to_json
 from fcn_train.run import load_run
 from fcn_train.run_folder import refuse_file_of_run
@@ -100,11 +101,13 @@ def check(options: DescribeOptions) -> None:
     if not 1 <= options.classes <= MOST_CLASSES:
         raise UsageError(f"--classes must be in [1, {MOST_CLASSES}], got {options.classes}")
     refuse_seed(options.seed)
-    for name, path in (("--output", options.output), ("--picture", options.picture)):
+    for name, path, ending in (
+        ("--output", options.output, ".json"),
+        ("--picture", options.picture, ".png"),
+    ):
         if path is not None:
             refuse_file_of_run(path, name)
-    if options.picture is not None and options.picture.suffix.lower() != ".png":
-        raise UsageError(f"--picture must end in .png, got {options.picture}")
+            refuse_other_ending(path, ending, name)
     if options.layer and not options.measure:
         raise UsageError("--layer says what is measured; leave out --no-measure")
 

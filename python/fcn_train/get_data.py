@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from pathlib import Path
 
@@ -27,6 +28,9 @@ def get_data(options: GetOptions, console: Console) -> Path:
     root = options.root or Path("data") / options.name
     source = _source(options.name)
     refuse_folder_of_run(root, "--root")
+    for mirror in options.mirror:
+        if not re.match(r"https?://[^/]", mirror):
+            raise UsageError(f"--mirror must be an address, https://..., got {mirror!r}")
     for item in source.files:
         download(item, root / (source.files_at or source.root), console, options.mirror)
     for item in source.archives:

@@ -1,4 +1,4 @@
-"""Paths on the command line: one of no characters is refused.
+"""Paths on the command line: one of no characters is refused, and an ending of other files.
 
 An unset variable of a shell gives it (``--root "$DATA"``), and Python takes it for the folder that
 one is in.
@@ -15,7 +15,7 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 
 from fcn_train.errors import UsageError
 
-__all__ = ["PATHS", "refuse_empty_paths"]
+__all__ = ["PATHS", "refuse_empty_paths", "refuse_other_ending"]
 
 PATHS = ConstructorRegistry()
 """Has `tyro` read paths so that ``refuse_empty_paths`` knows those of no characters."""
@@ -46,6 +46,13 @@ def refuse_empty_paths(options: Any, prefix: str = "--") -> None:
         elif any(one is _EMPTY for one in (value if isinstance(value, tuple) else (value,))):
             name = _argument(hints[item.name], item.name) or f"{prefix}{item.name}"
             raise UsageError(f"{name.replace('_', '-')} must be a path, got ''")
+
+
+def refuse_other_ending(path: Path, ending: str, option: str) -> None:
+    """Raises UsageError where the file that ``option`` gives does not end in ``ending``: what has
+    another may be a list of images or notes, and would be replaced."""
+    if path.suffix.lower() != ending:
+        raise UsageError(f"{option} must end in {ending}, got {path}")
 
 
 def _argument(hint: Any, name: str) -> str:

@@ -95,12 +95,12 @@ def open_segmenter(
         return RunSegmenter(load_run(run, options.weights), runtime, views), images
     if options.run is not None or (options.images and is_run(options.images[0])):
         raise UsageError("give a run folder or an exported file with --model, not both")
-    for name, value, default in (
-        ("--weights", options.weights, "last"),
-        ("--amp", options.amp, "none"),
+    for name, value, default, why in (
+        ("--weights", options.weights, "last", "whose weights are in the file"),
+        ("--amp", options.amp, "none", "whose file says what is computed"),
     ):
         if value != default:
-            raise UsageError(f"{name} has no meaning for --model, whose weights are in the file")
+            raise UsageError(f"{name} has no meaning for --model, {why}; leave it out")
     file = open_onnx(options.model, options.device, options.threads, console.warn)
     return OnnxSegmenter(file, views), options.images
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, get_args
 
 from fcn_train.config import flat, to_dict
 from fcn_train.console import Console
 from fcn_train.data.sources import SOURCES
 from fcn_train.errors import UsageError
 from fcn_train.experiment_file import Experiment
-from fcn_train.options import RecipesOptions, TrainOptions
+from fcn_train.options import RecipeName, RecipesOptions, TrainOptions
 from fcn_train.published import (
     EXPERIMENTS,
     experiment_options,
@@ -41,6 +41,11 @@ def show_recipes(options: RecipesOptions, console: Console) -> None:
         )
         return
     one = find_experiment(options.name)
+    if one is None and options.name in get_args(RecipeName):
+        raise UsageError(
+            f"{options.name} is a recipe of fcn train, but no published experiment; "
+            "docs/training.md says what it sets, fcn recipes lists the experiments"
+        )
     if one is None:
         raise UsageError(f"there is no recipe {options.name!r}{unknown_recipe(options.name)}")
     if options.json:

@@ -192,11 +192,16 @@ def find_run(resume: str, output: Path | None) -> Path | None:
         raise UsageError("--resume must be a run folder, or auto, got ''")
     if resume != "auto":
         path = Path(resume)
-        if not (path / CONFIG).is_file():
+        if not _is_run(path):
             raise UsageError(f"{path}: is no run folder (it has no {CONFIG}); give one, or auto")
+        if output is not None and output.resolve() != path.resolve():
+            raise UsageError(
+                f"--output {output} has no effect with --resume {path}, which goes on in its own "
+                "folder; leave it out"
+            )
         return path
     if output is not None:
-        return output if (output / CONFIG).is_file() else None
+        return output if _is_run(output) else None
     runs = [RunFolder(path.parent) for path in RUNS.glob(f"*/{CONFIG}")]
     unfinished = [run for run in runs if run.newest_checkpoint() and not run.metrics.exists()]
     newest = max(unfinished, key=lambda r: r.checkpoints.stat().st_mtime_ns, default=None)

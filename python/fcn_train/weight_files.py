@@ -20,6 +20,7 @@ from fcn_train.weights import CHECKSUM, read_tensors, verify
 # Under these names programs keep a state dict among other things, and before these its keys.
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "weights")
 PREFIXES = ("module.", "model.", "_orig_mod.")
+_GIVE = "give a .pth state dict, .safetensors or .npz"
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
@@ -52,10 +53,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         *(SafetensorError, IndexError, BadZipFile),
     ) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise UsageError(
-            f"{path}: weights cannot be read ({reason[:200]}); give a .pth state dict, "
-            ".safetensors or .npz"
-        ) from None
+        raise UsageError(f"{path}: weights cannot be read ({reason[:200]}); {_GIVE}") from None
     state = _unwrapped(state)
     if not isinstance(state, dict) or not state:
         raise UsageError(f"{path}: must hold a state dict, a mapping of names to tensors")
@@ -74,7 +72,7 @@ def refuse_other_files(path: Path) -> None:
         with path.open("rb") as file:
             start = file.read(512)
     except OSError as error:
-        raise UsageError(f"{path}: weights cannot be read ({error.strerror})") from None
+        raise UsageError(f"{path}: weights cannot be read ({error.strerror}); {_GIVE}") from None
     if not start:
         raise UsageError(f"{path}: is empty; download it again")
     if re.match(rb"\s*<(!doctype|html|\?xml)", start, re.IGNORECASE):

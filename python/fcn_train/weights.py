@@ -42,7 +42,7 @@ def load_weights(path: Path) -> dict[str, Tensor]:
     try:
         tensors, metadata = read_tensors(path)
     except (OSError, SafetensorError, RuntimeError) as error:
-        raise UsageError(f"{path}: weights cannot be read ({error})") from None
+        raise UsageError(f"{path}: weights cannot be read ({error}); restore the file") from None
     # Other metadata than what programs write there is a checksum whose name was damaged.
     foreign = not metadata or metadata == {"format": "pt"}
     if not foreign:

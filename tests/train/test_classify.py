@@ -125,7 +125,7 @@ def test_files_that_do_not_fit_end_in_one_line(
     save_file({"layer1.weight": torch.zeros(2)}, tmp_path / "other.safetensors")
     for images, file, part in [
         (folder, tmp_path / "other.safetensors", "must be that of a classifier, vgg16, alexnet"),
-        (folder, tmp_path / "none.pth", "weights cannot be read"),
+        (folder, tmp_path / "none.pth", "(No such file or directory); give a .pth state dict, "),
         (tmp_path / "none.png", weights, "is missing; give image files or folders"),
         (tmp_path, weights, "holds no image file"),
     ]:

@@ -170,7 +170,7 @@ def test_numbers_that_no_run_can_have(command: Command, option: str, value: str)
     assert_one_line(command("train", option, value), f"{option} must be ", "got ")
 
 
-def test_bad_option_values(command: Command) -> None:
+def test_bad_option_values(command: Command, finished_run: Path) -> None:
     assert_one_line(
         command("train", "--optim.lr", "-1"), "--optim.lr must be > 0 and finite, got -1.0"
     )
@@ -178,6 +178,8 @@ def test_bad_option_values(command: Command) -> None:
     assert_one_line(command("train", "--config", "absent.json"), "absent.json: cannot be read")
     assert_one_line(command("train", "--resume", "absent"), "absent: is no run folder")
     assert_one_line(command("train", "--recipe", "heavy", "--config", "x.json"), "--recipe")
+    resumed = command("train", "--resume", finished_run, "--config", finished_run)
+    assert_one_line(resumed, "--config has no effect with --resume")
 
 
 @pytest.mark.parametrize(

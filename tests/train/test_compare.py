@@ -213,6 +213,8 @@ def test_data_that_has_changed_is_said(
     [
         (("RUN",), "give two or more run folders to compare, got 1"),
         (("RUN", "RUN"), "is given twice"),
+        (("RUN", "OTHER", "--output", "notes.md"), "--output must end in .html, got notes.md"),
+        (("RUN", "OTHER", "--output", "RUN"), "--output must end in .html, got "),
         (("RUN", "absent"), "absent: cannot be read"),
         (("RUN", "OTHER", "--images", "-1"), "--images must be in [0, 100], got -1"),
     ],

@@ -73,6 +73,25 @@ def test_statistics_that_cannot_be_written_name_the_file_asked_for(
     assert err.startswith(f"fcn: {file}: No such file or directory")
 
 
+def test_statistics_replace_no_list_of_images(
+    command: Command, sample_root: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "train.txt"
+    file.write_text("a\n")
+    code, _, err = command(
+        "data", "stats", "--kind", "sample", "--root", sample_root, "--output", file
+    )
+    assert (code, err) == (2, f"fcn: --output must end in .json, got {file}\n")
+    assert file.read_text() == "a\n"
+
+
+def test_check_looks_at_each_split_once(command: Command, sample_root: Path) -> None:
+    splits = ("--split", "val", "train", "val")
+    code, out, err = command("data", "check", "--kind", "sample", "--root", sample_root, *splits)
+    assert (code, out) == (2, "")
+    assert err == "fcn: --split 'val' is given 2 times; give each split once\n"
+
+
 def test_check_names_every_problem_once(command: Command, tmp_path: Path) -> None:
     root = tmp_path / "sample"
     flags = ("--train", "3", "--val", "2", "--size", "40")

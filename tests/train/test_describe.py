@@ -116,6 +116,7 @@ def test_a_module_of_ones_own(command: Command, own: str) -> None:
         (("fcn8s", "--width", "0"), "--width must be finite and > 0, got 0.0"),
         (("fcn8s", "--layer", "fc7", "--no-measure"), "--layer says what is measured"),
         (("fcn8s", "--picture", "fields.pdf"), "--picture must end in .png, got fields.pdf"),
+        (("fcn8s", "--output", "names.txt"), "--output must end in .json, got names.txt"),
         (("OWN:program",), "OWN:program: gives no network (SystemExit: 3)"),
         (("OWN:net", "--width", "0.5"), "--width is of networks given by name, not of OWN:net"),
         (("OWN:net", "--classes", "3"), "--classes is of networks given by name, not of OWN:net"),

@@ -116,6 +116,14 @@ def test_an_interrupted_download_says_that_it_is_kept(
     assert (tmp_path / "here" / "set.tar.gz.part").is_file()
 
 
+@pytest.mark.parametrize("mirror", ["", "copies", "file:///etc", "ftp://example.org", "https://"])
+def test_mirrors_that_are_no_address(mirror: str, command: Command, tmp_path: Path) -> None:
+    root = tmp_path / "new"
+    code, _, err = command("data", "get", "voc2012", "--root", root, "--mirror", mirror)
+    assert (code, err) == (2, f"fcn: --mirror must be an address, https://..., got {mirror!r}\n")
+    assert not root.exists()
+
+
 def test_names_that_are_none_are_answered(command: Command, tmp_path: Path) -> None:
     code, _, err = command("data", "get", "cityscapes", "--root", tmp_path)
     assert code == 2

@@ -117,7 +117,7 @@ def bytes_of(value: Any) -> bytes:
         ("w.pth", bytes_of({"a": torch.zeros(2), "epoch": 3}), "tensors, but epoch is none"),
         ("w.pth", bytes_of({"weight": Path("anything")}), "holds more than tensors and is not"),
         ("w.pth", bytes_of({"layer1.weight": torch.zeros(2)}), "holds layer1.weight"),
-        ("w.pth", None, r"weights cannot be read \(No such file"),
+        ("w.pth", None, r"weights cannot be read \(No such file.*give a .pth state dict"),
     ],
 )
 @pytest.mark.parametrize("option", ["--init-classifier", "--init-weights"])

@@ -6,13 +6,13 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from fcn_train.cli import parse, train_defaults
 from fcn_train.config import from_dict
-from fcn_train.options import TrainOptions
+from fcn_train.options import RecipeName, TrainOptions
 from fcn_train.published import EXPERIMENTS, check_start, experiment_options
 
 Command = Callable[..., tuple[int, str, str]]
@@ -99,3 +99,10 @@ def test_no_such_recipe_to_show(command: Command) -> None:
     assert code == 2
     assert err.startswith("fcn: there is no recipe 'siftflow-fcn64s'; did you mean siftflow-fcn")
     assert err.endswith("s? fcn recipes lists all\n")
+
+
+@pytest.mark.parametrize("name", get_args(RecipeName))
+def test_rules_are_no_experiments(name: str, command: Command) -> None:
+    code, _, err = command("recipes", name)
+    assert (code, err.count("\n")) == (2, 1)
+    assert err.startswith(f"fcn: {name} is a recipe of fcn train, but no published experiment; ")

@@ -85,6 +85,9 @@ def test_resume_finds_the_newest_unfinished_run(in_folder: Path, finished_run: P
     assert find_run("auto", finished_run) == finished_run
     with pytest.raises(UsageError, match="is no run folder"):
         find_run("elsewhere", None)
+    with pytest.raises(UsageError, match="--output elsewhere has no effect with --resume"):
+        find_run(str(finished_run), Path("elsewhere"))
+    assert find_run(str(finished_run), finished_run / ".." / finished_run.name) == finished_run
     for number in (1, 2):
         run = Path(shutil.copytree(finished_run, f"runs/sample-fcn8s-00{number}"))
         (run / "metrics.json").unlink()

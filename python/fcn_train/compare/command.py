@@ -14,6 +14,7 @@ from fcn_train.console import Console
 from fcn_train.data import DataError, fingerprint
 from fcn_train.errors import UsageError
 from fcn_train.files import make_folder, write_text
+from fcn_train.path_options import refuse_other_ending
 from fcn_train.run import load_run
 from fcn_train.run_folder import refuse_file_of_run
 from fcn_train.runtime import open_runtime
@@ -35,6 +36,7 @@ def compare(options: CompareOptions, console: Console | None = None) -> None:
     if not 0 <= options.images <= MOST_IMAGES:
         raise UsageError(f"--images must be in [0, {MOST_IMAGES}], got {options.images}")
     refuse_file_of_run(options.output, "--output")
+    refuse_other_ending(options.output, ".html", "--output")
     records = read_records(options.runs)
     said = differences_in_kind(records)
     group = comparable(records) if options.images else []

@@ -80,6 +80,7 @@ def download(item: Download, folder: Path, console: Console, mirrors: Sequence[s
     target = folder / item.name
     if target.is_file() and (not item.md5 or file_digest(target, "md5") == item.md5):
         return target
+    lacking = [each for each in (folder, *folder.parents) if not each.exists()]
     make_folder(folder)
     part = target.with_name(f"{target.name}.part")
     free = shutil.disk_usage(folder).free
@@ -102,6 +103,9 @@ def download(item: Download, folder: Path, console: Console, mirrors: Sequence[s
             found = sha256(target)
             console.warn(f"{target}: no checksum was published to compare with; sha256 {found}")
         return target
+    with contextlib.suppress(OSError):  # which have something in them
+        for each in lacking:
+            each.rmdir()
     kept = f"; {in_mib(part.stat().st_size)} are kept and continued" if part.is_file() else ""
     raise UsageError(
         f"{target}: cannot be downloaded: {'; '.join(reasons)}{kept}; try again, give a --mirror, "

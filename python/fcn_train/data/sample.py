@@ -60,7 +60,8 @@ def write_sample_dataset(
         root: folder to write; an older sample data set of other arguments there is replaced, if it
             holds nothing else.
         seed: >= 0.
-        train, val: images in the two splits, >= 1.
+        train, val: images in the two splits, >= 1; of "nyud", whose trainval has two halves, train
+            is >= 2.
         size: longer side of the pictures in pixels, 32..4096; the shorter is 3/4 of it.
         layout: one of `LAYOUTS`. Its classes stand in the place of the set's own, and "nyud",
             "nyud-mat" and "folder" have depth, "sift-flow" and "folder" the geometric labels, too.
@@ -81,6 +82,9 @@ def write_sample_dataset(
         raise ValueError(f"size must be in 32..{_MAX_SIZE}, got {size}")
     if layout not in LAYOUTS:
         raise ValueError(f"layout must be one of {', '.join(LAYOUTS)}, got {layout!r}")
+    if train < LAYOUTS[layout].least_train:
+        least = LAYOUTS[layout].least_train
+        raise ValueError(f"train must be >= {least} for the layout {layout}, got {train}")
     manifest = {
         "generator": _GENERATOR,
         "version": _VERSION,

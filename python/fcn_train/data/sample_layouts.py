@@ -53,12 +53,14 @@ class Layout:
         write: every scene into a folder that is there.
         contents: what is in the folder then, by name.
         one_size: whether all pictures must have one size.
+        least_train: how many pictures of train it takes.
     """
 
     kind: str
     write: Write
     contents: frozenset[str]
     one_size: bool = False
+    least_train: int = 1
 
 
 def _voc(folder: Path, scenes: Iterable[Scene]) -> None:
@@ -216,6 +218,7 @@ LAYOUTS = {
         "nyud",
         _nyud,
         frozenset({"data", "segmentation", "train.txt", "val.txt", "test.txt"}),
+        least_train=2,  # one in each half of trainval
     ),
     "nyud-mat": Layout("nyud", _nyud_mat, frozenset({LABELED, MAPPING, SPLITS}), one_size=True),
     "sift-flow": Layout(

@@ -70,7 +70,9 @@ def open_onnx(path: Path, device: str, threads: int, warn: Callable[[str], None]
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
+        raise UsageError(
+            f"{path}: cannot be read ({error.strerror}); give a file that fcn export wrote"
+        ) from None
     whole = seal_is_whole(data)
     if whole is False:
         raise UsageError(
@@ -116,7 +118,10 @@ def _session(runtime: Any, path: Path, data: bytes, providers: list[str], thread
         return runtime.InferenceSession(data, options, providers=providers)
     except Exception as error:
         reason = " ".join(str(error).split())
-        raise UsageError(f"{path}: cannot be read by ONNX Runtime ({reason[:200]})") from None
+        raise UsageError(
+            f"{path}: cannot be read by ONNX Runtime ({reason[:200]}); give a file that fcn export "
+            "wrote"
+        ) from None
 
 
 def _check_names(path: Path, metadata: Metadata, session: Any) -> None:

@@ -92,11 +92,11 @@ def test_every_address_is_named_where_all_fail(server: Server, tmp_path: Path) -
     with serving({}) as dead:
         pass
     with pytest.raises(UsageError) as caught:
-        download(wanted, tmp_path, quiet(), mirrors=[dead.address])
+        download(wanted, tmp_path / "new" / "set", quiet(), mirrors=[dead.address])
     text = str(caught.value)
     assert "\n" not in text
     assert text.startswith(
-        f"{tmp_path / 'set.tar'}: cannot be downloaded: {dead.address}/set.tar ("
+        f"{tmp_path / 'new' / 'set' / 'set.tar'}: cannot be downloaded: {dead.address}/set.tar ("
     )
     assert "absent/set.tar (answers 404 Not Found)" in text
     other = hashlib.md5(b"other", usedforsecurity=False).hexdigest()

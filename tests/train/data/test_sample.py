@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -186,12 +187,13 @@ def test_root_below_a_file_is_an_error(tmp_path: Path) -> None:
         ({"seed": -1}, "seed must be >= 0, got -1"),
         ({"train": 0}, "train must be >= 1, got 0"),
         ({"val": 0}, "val must be >= 1, got 0"),
+        ({"train": 1, "layout": "nyud"}, "train must be >= 2 for the layout nyud, got 1"),
         ({"size": 16}, r"size must be in 32\.\.4096, got 16"),
         ({"size": 5000}, r"size must be in 32\.\.4096, got 5000"),
     ],
 )
 def test_arguments_out_of_range_are_named(
-    tmp_path: Path, arguments: dict[str, int], message: str
+    tmp_path: Path, arguments: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
         write_sample_dataset(tmp_path / "data", **arguments)

@@ -239,8 +239,11 @@ def test_a_file_without_its_checksum_is_used_with_a_warning(tmp_path: Path) -> N
     [
         ((), "is no run of fcn train; give a run folder, or an exported file with --model"),
         (("--run", "a", "--model", "b"), "give a run folder or an exported file with --model, not"),
-        (("--model", "b", "--weights", "best"), "--weights has no meaning for --model"),
-        (("--model", "b", "--amp", "bf16"), "--amp has no meaning for --model"),
+        (("--model", "b", "--weights", "best"), "--weights has no meaning for --model, whose w"),
+        (("--model", "b", "--amp", "bf16"), "--amp has no meaning for --model, whose file s"),
+        (("--model", "none.onnx"), "No such file or directory); give a file that fcn export wrote"),
+        (("--model", "."), "(Is a directory); give a file that fcn export wrote"),
+        (("--model", __file__), "give a file that fcn export wrote"),
         (("--model", "b", "--device", "cuda"), "--device cuda: this onnxruntime has no CUDA"),
         (("--model", "b", "--device", "tpu"), "--device must be auto, cpu, cuda or cuda:N"),
     ],

@@ -37,7 +37,7 @@ BOTH = ("--data.label-folder", "SemanticLabels,GeoLabels")
         ),
         (
             (*BOTH, "--optim.class-weights", "semantic=none,geometric=absent.txt"),
-            "absent.txt: class weights cannot be read",
+            "absent.txt: class weights cannot be read (No such file or directory); give a file",
         ),
         (("--data.label-folder", "SemanticLabels,Depth"), "holds no labels of SIFT Flow; give"),
     ],
