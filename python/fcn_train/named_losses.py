@@ -65,7 +65,7 @@ def chosen_losses(choice: str, label_sets: Sequence[str], optim: OptimOptions) -
         if several:
             example = ",".join(f"{name}={CROSS_ENTROPY}" for name in label_sets)
             of_each = f", or one of these for each set of labels, such as {example}"
-        raise UsageError(f"--loss must be {', '.join(NAMES)}{of_each}; got {choice!r}")
+        raise UsageError(f"--loss must be one of {', '.join(NAMES)}{of_each}, got {choice!r}")
     chosen = [choices[name] for name in label_sets]
     if optim.loss != "mean" and set(chosen) != {CROSS_ENTROPY}:
         raise UsageError(f"--optim.loss sum is of the cross-entropy alone, got --loss {choice}")

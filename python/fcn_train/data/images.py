@@ -142,9 +142,9 @@ def _formats() -> list[str]:
 
 
 def missing(path: Path, role: str) -> Problem:
-    return Problem(
-        path, f"{role} is missing; restore the file or take it off the list", f"missing {role}"
-    )
+    """What is said of a file that cannot be opened as one: it is not there, or a folder or pipe."""
+    state = "is no regular file; replace it" if path.exists() else "is missing; restore the file"
+    return Problem(path, f"{role} {state} or take it off the list", f"missing {role}")
 
 
 def image_files(folder: Path, *, outside: Path) -> Iterator[Path]:

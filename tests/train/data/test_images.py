@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import subprocess
 import sys
@@ -119,6 +120,20 @@ def test_reading_leaves_the_filters_of_warnings_alone(
     read(path)
     assert seen
     assert all(each == before for each in seen)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to(os.devnull)])
+def test_what_is_no_regular_file_is_not_called_missing(
+    tmp_path: Path, make: Callable[[Path], None]
+) -> None:
+    path = tmp_path / "image.png"
+    with pytest.raises(DataError, match=r"image\.png: image is missing; restore the file"):
+        read_image(path)
+    make(path)
+    with pytest.raises(
+        DataError, match=r"image\.png: image is no regular file; replace it or take"
+    ):
+        read_image(path)
 
 
 def test_pillows_limit_is_left_in_force() -> None:
