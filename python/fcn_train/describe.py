@@ -19,7 +19,7 @@ from fcn_train.errors import UsageError
 from fcn_train.field_pictures import draw_fields
 from fcn_train.files import make_folder, write_text
 from fcn_train.model_options import ModelName
-from fcn_train.options import refuse_seed
+from fcn_train.option_rules import refuse_seed
 from fcn_train.path_options import refuse_other_ending
 from fcn_train.report import to_json
 from fcn_train.run import load_run

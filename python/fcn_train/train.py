@@ -13,7 +13,8 @@ from fcn_train.data import fingerprint
 from fcn_train.errors import Interrupted, UsageError
 from fcn_train.lock import locked
 from fcn_train.optim_options import OptimOptions
-from fcn_train.options import TrainOptions, check
+from fcn_train.option_rules import check
+from fcn_train.options import TrainOptions
 from fcn_train.per_image import ImageCounts
 from fcn_train.processes import Processes, joined
 from fcn_train.profile import OFF, Profile

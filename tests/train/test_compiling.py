@@ -15,7 +15,8 @@ from fcn_train.compiling import compile_steps
 from fcn_train.config import load_config
 from fcn_train.errors import UsageError
 from fcn_train.network import build_network
-from fcn_train.options import DataOptions, TrainOptions, check
+from fcn_train.option_rules import check
+from fcn_train.options import DataOptions, TrainOptions
 from fcn_train.run import load_run
 from fcn_train.train import train
 

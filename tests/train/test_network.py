@@ -12,7 +12,8 @@ import torch
 from fcn_ext.models import MODEL_NAMES
 from fcn_train.model_options import ModelName, ModelOptions
 from fcn_train.network import build_network
-from fcn_train.options import TrainOptions, check
+from fcn_train.option_rules import check
+from fcn_train.options import TrainOptions
 from fcn_train.recipes import recipe_options
 from fcn_train.run import load_run
 from fcn_train.train import train

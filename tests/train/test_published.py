@@ -20,7 +20,8 @@ from fcn_train.data import write_sample_dataset
 from fcn_train.errors import UsageError
 from fcn_train.experiment_file import Start
 from fcn_train.network import build_network
-from fcn_train.options import TrainOptions, check
+from fcn_train.option_rules import check
+from fcn_train.options import TrainOptions
 from fcn_train.published import EXPERIMENTS, check_start, experiment_options
 from fcn_train.recipes import recipe_options
 

@@ -13,7 +13,8 @@ from fcn_train.data_options import DataKind, default_splits
 from fcn_train.errors import UsageError
 from fcn_train.model_options import ModelName
 from fcn_train.network import normalization_of
-from fcn_train.options import RecipeName, TrainOptions, check
+from fcn_train.option_rules import check
+from fcn_train.options import RecipeName, TrainOptions
 from fcn_train.recipes import recipe_options
 
 

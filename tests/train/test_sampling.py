@@ -16,7 +16,8 @@ from fcn_train.class_weights import class_shares, class_weights
 from fcn_train.data import open_dataset
 from fcn_train.errors import UsageError
 from fcn_train.loss import pixel_loss
-from fcn_train.options import OptimOptions, TrainOptions, check
+from fcn_train.option_rules import check
+from fcn_train.options import OptimOptions, TrainOptions
 from fcn_train.sampling import sampled_cells, sampled_classes
 
 GRIDS = {

@@ -15,7 +15,7 @@ from fcn_ext.models import Classifier, build_classifier
 from fcn_train.config import to_dict
 from fcn_train.console import Console
 from fcn_train.errors import UsageError
-from fcn_train.options import refuse_seed
+from fcn_train.option_rules import refuse_seed
 from fcn_train.runtime import Runtime, open_runtime
 from fcn_train.study.findings import Findings
 from fcn_train.study.options import CostStudyOptions

@@ -28,7 +28,8 @@ from fcn_train.data import (
 from fcn_train.data.cache import CachedDataset, SharedStore
 from fcn_train.data.masked import MaskedDataset
 from fcn_train.errors import UsageError
-from fcn_train.options import DataOptions, TrainOptions, check
+from fcn_train.option_rules import check
+from fcn_train.options import DataOptions, TrainOptions
 from fcn_train.splits import Splits
 
 MUCH = 2**24

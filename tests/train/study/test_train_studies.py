@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from fcn_train.errors import UsageError
-from fcn_train.options import TrainOptions, check
+from fcn_train.option_rules import check
+from fcn_train.options import TrainOptions
 from fcn_train.study.families import FAMILIES, family, with_model, with_optim
 from fcn_train.study.options import TrainStudyOptions
 from fcn_train.study.registry import STUDIES
