@@ -1,4 +1,4 @@
-"""What the tests of whole runs share: ending one in its middle, comparing two."""
+"""What the tests of whole runs share: ending one in its middle, comparing two, mistakes."""
 
 from __future__ import annotations
 
@@ -52,6 +52,16 @@ def assert_same_run(run: Path, expected: Path) -> None:
     assert len(tables) >= 4
     for name in tables:
         assert (run / name).read_text() == (expected / name).read_text(), name
+
+
+def assert_one_line(result: tuple[int, str, str], *parts: str | Path) -> None:
+    """A command that gave ``result`` was refused in one line with these parts."""
+    code, _, err = result
+    assert code == 2, err
+    assert err.startswith("fcn: ")
+    assert err.count("\n") == 1
+    for part in parts:
+        assert str(part) in err
 
 
 def during_step(monkeypatch: pytest.MonkeyPatch, step: int, action: Callable[[], object]) -> None:

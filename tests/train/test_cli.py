@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +17,11 @@ import pytest
 from PIL import Image
 
 from fcn_train.checkpoint import checkpoints, load_checkpoint
-from fcn_train.cli import main, parse, train_defaults
-from fcn_train.config import load_config
+from fcn_train.cli import main
 from fcn_train.data import write_sample_dataset
-from fcn_train.options import TrainOptions
 from fcn_train.processes import Processes
+
+from .running import assert_one_line
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -35,15 +34,6 @@ def voc(sample_root: Path, tmp_path: Path) -> Path:
 def label_of(voc: Path, index: int = 0) -> Path:
     name = (voc / "ImageSets" / "Segmentation" / "train.txt").read_text().split()[index]
     return voc / "SegmentationClass" / f"{name}.png"
-
-
-def assert_one_line(result: tuple[int, str, str], *parts: str | Path) -> None:
-    code, _, err = result
-    assert code == 2, err
-    assert err.startswith("fcn: ")
-    assert err.count("\n") == 1
-    for part in parts:
-        assert str(part) in err
 
 
 def train_on(command: Command, root: Path, *more: str | Path) -> tuple[int, str, str]:
@@ -170,7 +160,7 @@ def test_numbers_that_no_run_can_have(command: Command, option: str, value: str)
     assert_one_line(command("train", option, value), f"{option} must be ", "got ")
 
 
-def test_bad_option_values(command: Command, finished_run: Path) -> None:
+def test_bad_option_values(command: Command) -> None:
     assert_one_line(
         command("train", "--optim.lr", "-1"), "--optim.lr must be > 0 and finite, got -1.0"
     )
@@ -178,119 +168,6 @@ def test_bad_option_values(command: Command, finished_run: Path) -> None:
     assert_one_line(command("train", "--config", "absent.json"), "absent.json: cannot be read")
     assert_one_line(command("train", "--resume", "absent"), "absent: is no run folder")
     assert_one_line(command("train", "--recipe", "heavy", "--config", "x.json"), "--recipe")
-    resumed = command("train", "--resume", finished_run, "--config", finished_run)
-    assert_one_line(resumed, "--config has no effect with --resume")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "name"),
-    [
-        (["train", "--output", ""], "--output"),
-        (["train", "--output="], "--output"),
-        (["train", "--data.root", ""], "--data.root"),
-        (["train", "--init-weights="], "--init-weights"),
-        (["train", "--config", ""], "--config"),
-        (["train", "--resume="], "--resume"),
-        (["evaluate", ""], "RUN"),
-        (["evaluate", "run", "--output", ""], "--output"),
-        (["predict", "run", "", "--output", "x"], "RUN IMAGE [IMAGE ...]"),
-        (["export", "run", "--file", ""], "--file"),
-        (["serve", ""], "RUN"),
-        (["compare", "one", ""], "RUNS"),
-        (["classify", "cat.jpg", "--weights", ""], "--weights"),
-        (["describe", "fcn8s", "--picture", ""], "--picture"),
-        (["data", "check", "--kind", "folder", "--root="], "--root"),
-        (["data", "sample", "--root", ""], "--root"),
-        (["study", "label-downsampling", "--data.root="], "--data.root"),
-    ],
-)
-def test_a_path_of_no_characters_is_not_the_current_folder(
-    arguments: list[str], name: str, command: Command, in_folder: Path
-) -> None:
-    # What `--root "$DATA"` is where the variable is not set.
-    assert_one_line(command(*arguments), f"{name} must be ", "got ''")
-    assert not any(in_folder.iterdir())
-
-
-def test_a_recipe_of_no_characters_is_not_the_default(command: Command) -> None:
-    assert_one_line(command("train", "--recipe", ""), "--recipe: there is no ''")
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        [],
-        ["tarin"],
-        ["train", "--optim.lr", "much"],
-        ["train", "--resume"],
-        ["train", "--model.name", "fcn4s"],
-        ["data"],
-    ],
-)
-def test_commands_that_do_not_parse(arguments: list[str], command: Command) -> None:
-    code, _, err = command(*arguments)
-    assert code == 2
-    assert "Traceback" not in err
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [[], ["train"], ["evaluate"], ["predict"], ["recipes"], ["data"], ["data", "check"]],
-)
-def test_help(arguments: list[str], command: Command) -> None:
-    code, out, _ = command(*arguments, "--help")
-    assert code == 0
-    assert "usage: fcn" in out
-
-
-def test_help_shows_the_values_of_the_recipe(command: Command) -> None:
-    _, out, _ = command("train", "--recipe", "heavy", "--model.name", "fcn16s", "--help")
-    assert "(default: 1e-12)" in out
-    assert "(default: 0.99)" in out
-
-
-def parsed(*arguments: str) -> TrainOptions:
-    defaults, _ = train_defaults(["train", *arguments])
-    options = parse(["train", *arguments], defaults)
-    assert isinstance(options, TrainOptions)
-    return options
-
-
-def test_options_override_the_recipe() -> None:
-    options = parsed("--recipe", "heavy", "--optim.lr", "1e-9", "--model.no-batch-norm")
-    assert options.recipe == "heavy"
-    assert (options.optim.lr, options.optim.momentum) == (1e-9, 0.99)
-
-
-def test_options_override_the_config(finished_run: Path) -> None:
-    options = parsed("--config", str(finished_run), "--optim.lr", "0.5")
-    saved = load_config(finished_run)
-    assert options.optim.lr == 0.5
-    assert options.model == saved.model
-    assert options.data == saved.data
-
-
-def test_logits_is_an_option_of_training_and_evaluation(command: Command) -> None:
-    assert parsed("--logits", "full") == replace(TrainOptions(), logits="full")
-    arguments = ["evaluate", "--run", "r"]
-    assert parse(arguments, TrainOptions()).logits == "coarse"
-    assert parse([*arguments, "--logits", "full"], TrainOptions()).logits == "full"
-    code, _, err = command("train", "--logits", "fused")
-    assert code == 2
-    assert "coarse" in err
-    assert "full" in err
-    for name in ("train", "evaluate"):
-        assert "--logits {coarse,full}" in command(name, "--help")[1]
-
-
-@pytest.mark.parametrize("option", [["--head", "fused"], ["--head=materialised"]])
-@pytest.mark.parametrize("name", ["train", "evaluate"])
-def test_former_option_names_the_new_one(name: str, option: list[str], command: Command) -> None:
-    assert_one_line(command(name, *option), "--head is now --logits: give coarse for fused")
-
-
-def test_default_is_what_no_argument_gives() -> None:
-    assert parsed() == TrainOptions()
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

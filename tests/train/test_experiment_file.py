@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fcn_train.cli import parse, train_defaults
+from fcn_train.command_line import parse, train_defaults
 from fcn_train.config import flat, to_dict
 from fcn_train.errors import UsageError
 from fcn_train.experiment_file import FOLDER, Start, read_experiment

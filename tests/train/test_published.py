@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from fcn_ext.models import classifier_state_dict
-from fcn_train.cli import train_defaults
+from fcn_train.command_line import train_defaults
 from fcn_train.config import from_dict
 from fcn_train.data import write_sample_dataset
 from fcn_train.errors import UsageError

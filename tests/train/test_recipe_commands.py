@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 import pytest
 
-from fcn_train.cli import parse, train_defaults
+from fcn_train.command_line import parse, train_defaults
 from fcn_train.config import from_dict
 from fcn_train.options import RecipeName, TrainOptions
 from fcn_train.published import EXPERIMENTS, check_start, experiment_options

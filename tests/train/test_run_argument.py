@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from torch.distributed.run import get_args_parser
 
-from fcn_train.cli import parse
+from fcn_train.command_line import parse
 from fcn_train.errors import UsageError
 from fcn_train.options import EvaluateOptions, TrainOptions
 from fcn_train.run_argument import chosen_run, run_and_rest

@@ -1,0 +1,184 @@
+"""The options that the words of the command line give, and the defaults they start from."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+import tyro
+
+from fcn_train.classify_options import ClassifyOptions
+from fcn_train.compare.options import CompareOptions
+from fcn_train.config import load_config
+from fcn_train.data_options import (
+    CheckOptions,
+    DataKind,
+    GetOptions,
+    HhaOptions,
+    SampleOptions,
+    StatsOptions,
+)
+from fcn_train.describe_options import DescribeOptions
+from fcn_train.doctor.options import DoctorOptions
+from fcn_train.errors import UsageError
+from fcn_train.export_options import ExportOptions
+from fcn_train.model_options import ModelName
+from fcn_train.options import (
+    EvaluateOptions,
+    PredictOptions,
+    RecipeName,
+    RecipesOptions,
+    TrainOptions,
+)
+from fcn_train.path_options import PATHS, refuse_empty_paths
+from fcn_train.published import experiment_options
+from fcn_train.recipes import recipe_options
+from fcn_train.serve_options import ServeOptions
+from fcn_train.study.options import StudyName, StudyOptions
+from fcn_train.study.registry import STUDIES
+
+DESCRIPTION = (
+    "Fully convolutional networks for semantic segmentation. `fcn train` alone generates a sample "
+    "data set, trains a narrow FCN-8s on it and leaves a report."
+)
+DataCommand = (
+    Annotated[SampleOptions, tyro.conf.subcommand("sample")]
+    | Annotated[CheckOptions, tyro.conf.subcommand("check")]
+    | Annotated[StatsOptions, tyro.conf.subcommand("stats")]
+    | Annotated[HhaOptions, tyro.conf.subcommand("hha")]
+    | Annotated[GetOptions, tyro.conf.subcommand("get")]
+)
+
+
+def read(arguments: Sequence[str], before: Path | None = None) -> tuple[Any, Path | None]:
+    """The options of the command, and the run that `fcn train` continues, ``before`` if given."""
+    defaults, run = train_defaults(arguments, before)
+    return parse(arguments, defaults), run
+
+
+def read_together(arguments: Sequence[str]) -> tuple[Any, Path | None]:
+    """What the first of several processes reads; and the run that they had before a restart."""
+    from fcn_train.processes import joined
+
+    here = joined()
+    resumes = any(argument.split("=")[0] == "--resume" for argument in arguments)
+    trains = arguments[:1] == ["train"]
+    found = here.from_first(
+        lambda: read(arguments, here.run_before(resumes=resumes) if trains else None)
+    )
+    if here.several and not isinstance(found[0], (TrainOptions, EvaluateOptions)):
+        raise UsageError(
+            f"fcn {arguments[0]} works in one process, got {here.size}; start it without torchrun"
+        )
+    return found
+
+
+def refuse_former_options(arguments: Sequence[str]) -> None:
+    """Name the new option to those who give one by its former name."""
+    if any(argument.split("=")[0] == "--head" for argument in arguments):
+        raise UsageError("--head is now --logits: give coarse for fused, full for materialised")
+
+
+def train_defaults(
+    arguments: Sequence[str], before: Path | None = None
+) -> tuple[TrainOptions, Path | None]:
+    """The values that `fcn train` starts from, and the run it continues.
+
+    In this order: ``before``, what ``--resume`` finds, the file of ``--config``, the recipe.
+    """
+    if not arguments or arguments[0] != "train":
+        return TrainOptions(), None
+    if before is not None:
+        return load_config(before), before
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    for name in ("--recipe", "--data.kind", "--config", "--resume", "--output"):
+        parser.add_argument(name)
+    parser.add_argument("--model.name", "--model")
+    try:
+        found, _ = parser.parse_known_args(list(arguments[1:]))
+    except argparse.ArgumentError:  # which the parser of all options tells in better words
+        return TrainOptions(), None
+    values = vars(found)
+    if values["resume"] is not None:
+        from fcn_train.run_folder import CONFIG, find_run
+
+        output = Path(values["output"]) if values["output"] else None
+        run = find_run(values["resume"], output)
+        if values["config"] is not None and values["resume"] != "auto":
+            raise UsageError(
+                f"--config has no effect with --resume {run}, which has a {CONFIG} of its own; "
+                "leave it out"
+            )
+        if run is not None:
+            return load_config(run), run
+    if values["config"] == "":
+        raise UsageError("--config must be a path, got ''")
+    if values["config"] is not None:
+        if values["recipe"] is not None:
+            raise UsageError("--config holds the values of a recipe already; give no --recipe")
+        return load_config(Path(values["config"])), None
+    # An unknown name is left to the parser, which refuses it in better words.
+    names = {"model.name": ModelName, "data.kind": DataKind}
+    known = {
+        key: value if value in get_args(names[key]) else None
+        for key, value in values.items()
+        if key in names
+    }
+    recipe: Any = "default" if values["recipe"] is None else values["recipe"]
+    if recipe not in get_args(RecipeName):
+        return experiment_options(recipe, known["data.kind"]), None
+    model: Any = known["model.name"] or "fcn8s"
+    kind: Any = known["data.kind"] or "sample"
+    return recipe_options(recipe, model, kind), None
+
+
+def parse(arguments: Sequence[str], defaults: TrainOptions) -> Any:
+    """The options of the command in ``arguments``; ``defaults`` are those of `fcn train`."""
+    if arguments[:1] == ["study"] and not {"-h", "--help"} & set(arguments[1:2]):
+        return parse_study(arguments[1:])
+    command = (
+        Annotated[TrainOptions, tyro.conf.subcommand("train", default=defaults)]
+        | Annotated[EvaluateOptions, tyro.conf.subcommand("evaluate")]
+        | Annotated[PredictOptions, tyro.conf.subcommand("predict")]
+        | Annotated[ExportOptions, tyro.conf.subcommand("export")]
+        | Annotated[ServeOptions, tyro.conf.subcommand("serve")]
+        | Annotated[CompareOptions, tyro.conf.subcommand("compare")]
+        | Annotated[ClassifyOptions, tyro.conf.subcommand("classify")]
+        | Annotated[RecipesOptions, tyro.conf.subcommand("recipes")]
+        | Annotated[DescribeOptions, tyro.conf.subcommand("describe")]
+        | Annotated[DoctorOptions, tyro.conf.subcommand("doctor")]
+        | Annotated[StudyName, tyro.conf.subcommand("study")]
+        | Annotated[
+            DataCommand,
+            tyro.conf.subcommand("data", description="Get, write, check and measure data sets."),
+        ]
+    )
+    options = tyro.cli(command, prog="fcn", description=DESCRIPTION, args=arguments, registry=PATHS)
+    refuse_empty_paths(options)
+    return options
+
+
+def parse_study(arguments: Sequence[str]) -> StudyName | StudyOptions:
+    """The options of the study that ``arguments`` name first.
+
+    Raises:
+        UsageError: there is none of that name, or a path is empty.
+    """
+    if not arguments:
+        return StudyName()
+    name = arguments[0]
+    if name not in STUDIES:
+        raise UsageError(f"fcn study must be followed by one of {', '.join(STUDIES)}, got {name!r}")
+    defaults = STUDIES[name].options
+    options = tyro.cli(
+        type(defaults),
+        prog=f"fcn study {name}",
+        description=STUDIES[name].line,
+        default=defaults,
+        args=arguments[1:],
+        registry=PATHS,
+    )
+    refuse_empty_paths(options)
+    return options
