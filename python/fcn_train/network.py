@@ -124,3 +124,12 @@ def upsampling_kinds(text: str) -> Any:
             f"inner=dense,last=fixed, each name once, got {text!r}"
         )
     return kinds
+
+
+def described(name: str, model: Net) -> str:
+    """Name and size of a network, as a training tells them where it starts."""
+    parameters = list(model.parameters())
+    trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
+    everything = sum(parameter.numel() for parameter in parameters)
+    some = "" if trained == everything else f", {trained:,} of them trained"
+    return f"{name} with {everything:,} parameters{some}"

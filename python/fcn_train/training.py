@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 from collections.abc import Callable
 
 from fcn_train import checkpoint, machine
 from fcn_train.average import Average
-from fcn_train.class_weights import counting
 from fcn_train.compiling import compile_steps
 from fcn_train.console import Console
 from fcn_train.data.depth import NUM_CHANNELS
 from fcn_train.evaluate import Counts, Evaluator, scores_of
 from fcn_train.event_files import EventFile
 from fcn_train.finish import finish
-from fcn_train.heads import head_names, in_order
+from fcn_train.heads import in_order
 from fcn_train.initialize import initial_network
-from fcn_train.loss import HeadLosses, pixel_loss
-from fcn_train.named_losses import chosen_loss
-from fcn_train.network import normalization_of
+from fcn_train.network import described, normalization_of
 from fcn_train.optim import build_optimizer, lr_factor, set_lr
 from fcn_train.optim_options import OptimOptions
 from fcn_train.options import TrainOptions
@@ -32,15 +28,13 @@ from fcn_train.run_folder import RunFolder, check_length, refuse_second_run
 from fcn_train.run_start import write_run_start
 from fcn_train.runtime import Runtime
 from fcn_train.schedule import Schedule
-from fcn_train.share import shared_out
-from fcn_train.shared_step import SharedStep
 from fcn_train.signals import lost_workers_held_back
 from fcn_train.splits import Splits
 from fcn_train.state import TrainingState
-from fcn_train.step import Loss, average_gradients
+from fcn_train.step import average_gradients
 from fcn_train.step_batches import StepBatches
+from fcn_train.step_loss import StepLoss
 from fcn_train.weights import save_weights
-from fcn_train.whole_batch import has_norm
 
 
 class Training:
@@ -100,25 +94,17 @@ class Training:
             scaler=Scaler(runtime.device) if runtime.amp == "fp16" else None,
         )
         self.images_per_step = optim.batch * optim.accumulate
-        self._head_losses = HeadLosses()
-        self._counting = counting(optim, splits.train, runtime.device)
-        loss = chosen_loss(options, self.state.history.label_sets, here)
-        self._loss: Loss = functools.partial(
-            loss, logits=options.logits, heads=self._head_losses, **self._counting
-        )
-        self._sync = options.sync_batch_norm and has_norm(model)
-        self._within = self._sync or loss is not pixel_loss
-        self._parts = shared_out(
-            optim.batch, optim.accumulate, here.size, here.rank, within=self._within
-        )
+        label_sets = self.state.history.label_sets
+        self._loss = StepLoss(options, model, splits.train, runtime, label_sets)
+        parts = self._loss.parts
         channels = NUM_CHANNELS[splits.train.channels]
         machine.check_memory(
-            max(map(len, self._parts)) * data.crop**2 * channels * 4,
+            max(map(len, parts)) * data.crop**2 * channels * 4,
             what="a batch of images",
             remedy="give a smaller --data.crop",
         )
         self._step_batches = StepBatches(
-            options, splits, runtime, normalization, self._parts, console, profile
+            options, splits, runtime, normalization, parts, console, profile
         )
         self._evaluator = Evaluator(
             splits.val,
@@ -211,9 +197,7 @@ class Training:
             profile=self._profile,
         )
         with self._profile.part(OPTIMIZER), lost_workers_held_back():
-            state.history.note_heads(
-                self._head_losses.taken(len(head_names(state.model)), optim.accumulate, self._here)
-            )
+            state.history.note_heads(self._loss.of_heads())
             state.update(loss, optim.lr * factor, self.schedule, self._options.log_every)
         self._show()
         self._profile.step_is_over()
@@ -292,7 +276,7 @@ class Training:
 
     def _enter(self, folder: RunFolder) -> None:
         """Make ``folder`` the run's: what is missing in it is written, its configuration last."""
-        options, state, steps = self._options, self.state, self.schedule.steps
+        options, state = self._options, self.state
         self._folder = folder
         self._start = state.step
         if self._here.first:
@@ -301,44 +285,18 @@ class Training:
             if options.tensorboard:
                 self._events = EventFile(folder.path)
                 self._show()
-        images = self.images_per_step
-        parameters = list(state.model.parameters())
-        trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
-        everything = sum(parameter.numel() for parameter in parameters)
-        some = "" if trained == everything else f", {trained:,} of them trained"
+        steps, here = self.schedule.steps, self._here
         self._console.line(
-            f"{folder.path}: {options.model.name} with {everything:,} parameters{some}, "
+            f"{folder.path}: {described(options.model.name, state.model)}, "
             f"{len(self._splits.train)} images of {self._splits.train.name}, "
             f"{f'steps {self._start} to {steps}' if self._start else f'{steps} steps'} of "
-            f"{images} images, on {self._runtime.device}"
-            + (f" in {self._here.size} processes" if self._here.several else "")
+            f"{self.images_per_step} images, on {self._runtime.device}"
+            + (f" in {here.size} processes" if here.several else "")
         )
         state.model.train()
-        shared = self._shared_step(images) if self._here.several else None
+        shared = self._loss.share(self._console.warn) if self._here.several else None
         self._profile.start()
         self._step_batches.start(self._start, steps, shared)
-
-    def _shared_step(self, images: int) -> SharedStep:
-        """Steps are taken together with the other processes from here on."""
-        unit, images = ("batch", self._options.optim.batch) if self._within else ("step", images)
-        if images < self._here.size:
-            self._console.warn(
-                f"a {unit} has {images} images for {self._here.size} processes: some have none"
-            )
-        shared = SharedStep(
-            self._here,
-            self.state.model,
-            self._loss,
-            self._counting,
-            self._parts,
-            seed=self._options.seed,
-            crop=self._options.data.crop,
-            channels=NUM_CHANNELS[self._splits.train.channels],
-            sync=self._sync,
-            within=self._within,
-        )
-        self._loss = shared.loss
-        return shared
 
     def _keep(self, which: str) -> None:
         for name, weights in self.state.kept(which).items():
