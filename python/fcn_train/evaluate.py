@@ -28,7 +28,7 @@ from fcn_train.data import (
     check_split,
     input_to_tensor,
 )
-from fcn_train.data.contents import source_of
+from fcn_train.data.contents import refuse_folder_of_files, source_of
 from fcn_train.data.device_input import DeviceNormalization
 from fcn_train.data.opening import of_kind, open_split, validation_options
 from fcn_train.errors import UsageError
@@ -279,6 +279,8 @@ def evaluate_run(
     split = data.val_split if options.split is None else options.split
     with here.first_ahead():
         dataset = open_split(data, split)
+    if output is not None:
+        refuse_folder_of_files(output, dataset, "--output")
     check_classes(run, dataset)
     check_split(dataset, training=False, warn=console.warn)
     model = runtime.place(run.model)

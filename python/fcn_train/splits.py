@@ -11,6 +11,7 @@ from typing import Any
 from fcn_train import machine
 from fcn_train.data import DataError, MemoryDataset, SegmentationDataset, fingerprint, opening
 from fcn_train.data.cache import CachedDataset, SharedStore
+from fcn_train.data.contents import refuse_folder_of_files
 from fcn_train.data.overlap import overlap_warning
 from fcn_train.errors import UsageError
 from fcn_train.files import write_text
@@ -36,6 +37,11 @@ class Splits:
         """Say so where images are both trained on and scored, unless one split serves for both."""
         if shared := overlap_warning(self.train, self.val):
             warn(shared)
+
+    def refuse_folder(self, folder: Path, option: str) -> None:
+        """Refuse a folder for the run, that ``option`` gives, where images or labels lie."""
+        for split in (self.train, self.val):
+            refuse_folder_of_files(folder, split, option)
 
     def keep_in_memory(self, copies: int = 1) -> None:
         """Decode every image now. Raises UsageError where memory will not hold ``copies`` of them:

@@ -63,6 +63,8 @@ def train(options: TrainOptions, run: Path | None = None, console: Console | Non
     if here.first:
         if run is not None:
             splits.check(RunFolder(run).splits)
+        elif options.output is not None:
+            splits.refuse_folder(options.output, "--output")
         splits.warn_of_overlap(console.warn)
     check_alike(splits, here)
     if options.data.memory:

@@ -124,6 +124,29 @@ def test_record_names_no_folder(mine: Path, tmp_path: Path) -> None:
     assert json.loads(text)["train"]["images"] == 4
 
 
+@pytest.mark.parametrize("folder", ["JPEGImages", "SegmentationClass", "JPEGImages/../JPEGImages"])
+@pytest.mark.parametrize("name", ["train", "evaluate"])
+def test_results_do_not_lie_among_images_and_labels(
+    name: str,
+    folder: str,
+    sample_root: Path,
+    finished_run: Path,
+    tmp_path: Path,
+    command: Command,
+) -> None:
+    root = Path(shutil.copytree(sample_root, tmp_path / "data"))
+    output = root / folder
+    before = sorted(output.iterdir())
+    starts: dict[str, tuple[str | Path, ...]] = {
+        "train": ("train", "--data.root"),
+        "evaluate": ("evaluate", finished_run, "--data-root"),
+    }
+    code, _, err = command(*starts[name], root, "--output", output)
+    assert code == 2
+    assert err == f"fcn: {output}: holds images or labels; give another --output\n"
+    assert sorted(output.iterdir()) == before
+
+
 def test_images_that_memory_cannot_hold_are_not_decoded(
     mine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

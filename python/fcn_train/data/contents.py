@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from torch import Tensor
@@ -87,6 +88,19 @@ def missing_files(dataset: SegmentationDataset) -> list[Problem]:
             if path.name not in listed[folder] and not path.is_file():
                 problems.append(missing(path, role))
     return problems
+
+
+def refuse_folder_of_files(folder: Path, dataset: SegmentationDataset, option: str) -> None:
+    """Refuse a folder for results where images or labels lie: pictures of a report would count as
+    such, or replace one.
+
+    Args:
+        folder: that ``option`` gives.
+    """
+    place = folder.resolve()
+    folders = {path.parent for i in range(len(dataset)) for _, path in dataset.files(i)}
+    if any(each.resolve() == place for each in folders):
+        raise DataError(Problem(folder, f"holds images or labels; give another {option}"))
 
 
 def too_few_classes(dataset: SegmentationDataset, counts: np.ndarray) -> Problem | None:
