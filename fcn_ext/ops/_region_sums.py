@@ -199,7 +199,7 @@ def gradient_of_scores(
 
 
 def _backward(ctx: Any, *grads: Tensor | None) -> Any:
-    if grads == (None, None):
+    if grads[0] is None and grads[1] is None:  # not by ==, which asks tensors
         return (None,) * 7
     input, target, weight = ctx.saved_tensors
     arguments = input, target, ctx.geometry, weight, ctx.ignore_index, ctx.squared

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.overrides import TorchFunctionMode
 
-from fcn_ext import ops
+from fcn_ext import losses, ops
 from fcn_ext.ops import _autograd
 
 from .heads import PLAIN, Case
@@ -243,3 +243,35 @@ def test_vmap_over_no_examples() -> None:
     )
     gradients = torch.vmap(torch.func.grad(lambda x, y: ops.cross_entropy(x, y)))(maps, labels)
     assert gradients.shape == maps.shape
+
+
+LOSSES = {
+    "dice": lambda scores, labels, masks: losses.dice_loss(scores, labels),
+    "dice + cross-entropy": lambda scores, labels, masks: losses.dice_cross_entropy_loss(
+        scores, labels
+    ),
+    "cross-entropy": lambda scores, labels, masks: ops.cross_entropy(scores, labels),
+    "focal": lambda scores, labels, masks: losses.focal_loss(scores, labels),
+    "hardest": lambda scores, labels, masks: losses.ohem_cross_entropy(scores, labels),
+    "sigmoid": lambda scores, labels, masks: losses.sigmoid_cross_entropy(scores, masks),
+    "sigmoid dice": lambda scores, labels, masks: losses.sigmoid_dice_loss(scores, masks),
+    "distillation": lambda scores, labels, masks: losses.distillation_loss(
+        scores, scores.detach(), masks.shape[2:]
+    ),
+}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_gradients_are_asked_for_by_identity(loss: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch raises an exception inside for ``gradient == None``, which takes 100 us."""
+
+    def refuse(self: Tensor, other: Any) -> Any:
+        raise AssertionError(f"compared with {other!r}")
+
+    scores = torch.randn(2, 3, 4, 5, requires_grad=True)
+    labels = torch.randint(0, 3, (2, 16, 20))
+    masks = torch.randint(0, 2, (2, 3, 16, 20), dtype=torch.uint8)
+    result = LOSSES[loss](scores, labels, masks)
+    monkeypatch.setattr(Tensor, "__eq__", refuse)
+    result.backward()
+    assert scores.grad is not None
