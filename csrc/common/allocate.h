@@ -18,6 +18,25 @@
 
 namespace fcn_ext {
 
+// Of an element.
+inline int64_t bytes_of(torch::headeronly::ScalarType type) {
+  using torch::headeronly::ScalarType;
+  switch (type) {
+    case ScalarType::Double:
+    case ScalarType::Long:
+      return 8;
+    case ScalarType::Float:
+    case ScalarType::Int:
+      return 4;
+    case ScalarType::Half:
+    case ScalarType::BFloat16:
+    case ScalarType::Short:
+      return 2;
+    default:
+      return 1;
+  }
+}
+
 inline torch::stable::Tensor empty_strided(const torch::stable::Tensor& like, const int64_t* sizes,
                                            const int64_t* strides, size_t dims,
                                            torch::headeronly::ScalarType type) {
@@ -33,14 +52,14 @@ inline torch::stable::Tensor empty_strided(const torch::stable::Tensor& like, co
     throw std::runtime_error(join("out of memory? No tensor of shape ", sizes_text(sizes, dims),
                                   " and type ", dtype_text(type), " could be made"));
   }
+  torch::stable::Tensor result(handle);
   if (device_type == aoti_torch_device_type_cpu()) {
-    int64_t bytes = 0;
-    void* data = nullptr;
-    TORCH_ERROR_CODE_CHECK(aoti_torch_get_storage_size(handle, &bytes));
-    TORCH_ERROR_CODE_CHECK(aoti_torch_get_data_ptr(handle, &data));
-    ask_for_large_pages(data, bytes);
+    const int64_t bytes = result.numel() * bytes_of(type);
+    if (bytes >= kAlwaysMapped) {
+      ask_for_large_pages(result.mutable_data_ptr(), bytes);
+    }
   }
-  return torch::stable::Tensor(handle);
+  return result;
 }
 
 // With `channels_last`, of four sizes: (N, C, H, W).

@@ -72,13 +72,10 @@ def check_data(options: CheckOptions, console: Console) -> int:
     """Print the problems of every split, the first few of each sort; returns their number."""
     if options.limit < 0:
         raise UsageError(f"--limit must be >= 0, got {options.limit}")
-    for split, times in Counter(options.split).items():
-        if times > 1:
-            raise UsageError(f"--split {split!r} is given {times} times; give each split once")
     found: dict[str, None] = {}
     first: SegmentationDataset | None = None
     opened: list[SegmentationDataset] = []
-    for split in options.split or default_splits(options.kind):
+    for split in dict.fromkeys(options.split or default_splits(options.kind)):
         with _told_by_own_options():
             dataset = open_split(options, split, strict=False, prefix="--")
         first = dataset if first is None else first

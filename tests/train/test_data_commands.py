@@ -88,8 +88,9 @@ def test_statistics_replace_no_list_of_images(
 def test_check_looks_at_each_split_once(command: Command, sample_root: Path) -> None:
     splits = ("--split", "val", "train", "val")
     code, out, err = command("data", "check", "--kind", "sample", "--root", sample_root, *splits)
-    assert (code, out) == (2, "")
-    assert err == "fcn: --split 'val' is given 2 times; give each split once\n"
+    assert code == 0
+    once = command("data", "check", "--kind", "sample", "--root", sample_root, *splits[:3])
+    assert once == (code, out, err)
 
 
 def test_check_names_every_problem_once(command: Command, tmp_path: Path) -> None:
