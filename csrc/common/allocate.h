@@ -54,10 +54,7 @@ inline torch::stable::Tensor empty_strided(const torch::stable::Tensor& like, co
   }
   torch::stable::Tensor result(handle);
   if (device_type == aoti_torch_device_type_cpu()) {
-    const int64_t bytes = result.numel() * bytes_of(type);
-    if (bytes >= kAlwaysMapped) {
-      ask_for_large_pages(result.mutable_data_ptr(), bytes);
-    }
+    ask_for_large_pages(result.mutable_data_ptr(), result.numel() * bytes_of(type));
   }
   return result;
 }

@@ -12,10 +12,16 @@ namespace fcn_ext {
 // What glibc's malloc takes from the system anew at every call, and gives back when it is freed.
 // The system clears such memory a page at a time, when it is first written.
 constexpr int64_t kAlwaysMapped = int64_t{32} << 20;
+// Up to here they are the faster ones where a host takes back what a virtual machine does not use:
+// large pages, most of all, which it then has to find again.
+constexpr int64_t kMostLargePages = int64_t{512} << 20;
 
 // Asks for pages of 2 MiB in place of 4 KiB. A hint: where the system has none, nothing changes.
 inline void ask_for_large_pages(void* data, int64_t bytes) {
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
+  if (bytes < kAlwaysMapped || bytes > kMostLargePages) {
+    return;
+  }
   constexpr uintptr_t kPage = 4096;
   const uintptr_t begin = (reinterpret_cast<uintptr_t>(data) + kPage - 1) / kPage * kPage;
   const uintptr_t end =

@@ -37,6 +37,13 @@ def gradient(of: Callable[[Tensor], Tensor], *size: int) -> Tensor:
     return scores.grad
 
 
+def test_the_largest_results_do_not() -> None:
+    """Above 512 MiB: a host may have taken so many large pages from a virtual machine."""
+    scores = torch.zeros(1, 65, 64, 64)
+    assert asks_for_large_pages(ops.upsample(scores[:, :64], 32, output_size=(1448, 1448)))
+    assert not asks_for_large_pages(ops.upsample(scores, 32, output_size=(1448, 1448)))
+
+
 @pytest.mark.parametrize(("channels", "large"), [(2, False), (33, True)])
 def test_only_results_that_malloc_maps_anew(channels: int, large: bool) -> None:
     """Those above 32 MiB: what is smaller may share its mapping with others."""
