@@ -9,8 +9,9 @@
 
 namespace fcn_ext {
 
-// What glibc's malloc takes from the system anew at every call, and gives back when it is freed.
-// The system clears such memory a page at a time, when it is first written.
+// Above this, glibc's malloc takes memory from the system anew, unless it was left with as much in
+// one piece, and gives it back when it is freed. The system clears it a page at a time, when it is
+// first written.
 constexpr int64_t kAlwaysMapped = int64_t{32} << 20;
 // Up to here they are the faster ones where a host takes back what a virtual machine does not use:
 // large pages, most of all, which it then has to find again.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,15 +40,14 @@ def gradient(of: Callable[[Tensor], Tensor], *size: int) -> Tensor:
     return scores.grad
 
 
-def test_the_largest_results_do_not() -> None:
+def the_largest() -> None:
     """Above 512 MiB: a host may have taken so many large pages from a virtual machine."""
     scores = torch.zeros(1, 65, 64, 64)
     assert asks_for_large_pages(ops.upsample(scores[:, :64], 32, output_size=(1448, 1448)))
     assert not asks_for_large_pages(ops.upsample(scores, 32, output_size=(1448, 1448)))
 
 
-@pytest.mark.parametrize(("channels", "large"), [(2, False), (33, True)])
-def test_only_results_that_malloc_maps_anew(channels: int, large: bool) -> None:
+def all_operators(channels: int, large: bool) -> None:
     """Those above 32 MiB: what is smaller may share its mapping with others."""
     scores = torch.zeros(1, channels, 64, 64)
     target = torch.zeros(1, 128, 128, dtype=torch.uint8)
@@ -58,3 +60,21 @@ def test_only_results_that_malloc_maps_anew(channels: int, large: bool) -> None:
     assert asks_for_large_pages(found) == large
     found = gradient(lambda scores: ops.cross_entropy(scores, target), *wide)
     assert asks_for_large_pages(found) == large
+
+
+@pytest.mark.parametrize(
+    "call", ["the_largest()", "all_operators(2, False)", "all_operators(33, True)"]
+)
+def test_asked_for_by_size(call: str) -> None:
+    """In a process of its own: memory that was asked for and freed may be given out again."""
+    code = f"from tests.ops.test_large_pages import *; {call}"
+    environment = {key: value for key, value in os.environ.items() if key != "GLIBC_TUNABLES"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment,
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
