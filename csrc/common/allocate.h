@@ -18,8 +18,7 @@
 
 namespace fcn_ext {
 
-// Of an element.
-inline int64_t bytes_of(torch::headeronly::ScalarType type) {
+inline int64_t element_bytes(torch::headeronly::ScalarType type) {
   using torch::headeronly::ScalarType;
   switch (type) {
     case ScalarType::Double:
@@ -54,7 +53,7 @@ inline torch::stable::Tensor empty_strided(const torch::stable::Tensor& like, co
   }
   torch::stable::Tensor result(handle);
   if (device_type == aoti_torch_device_type_cpu()) {
-    ask_for_large_pages(result.mutable_data_ptr(), result.numel() * bytes_of(type));
+    ask_for_large_pages(result.mutable_data_ptr(), result.numel() * element_bytes(type));
   }
   return result;
 }

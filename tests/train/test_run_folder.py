@@ -191,20 +191,29 @@ FOLDERS = {
 }
 
 
+@pytest.fixture
+def run(finished_run: Path, tmp_path: Path) -> Path:
+    """A copy of a run, to be spoiled."""
+    return Path(shutil.copytree(finished_run, tmp_path / "run"))
+
+
+@pytest.fixture
+def places(run: Path, finished_run: Path, sample_root: Path) -> dict[str, Path]:
+    """What the words of FOLDERS stand for."""
+    return {"RUN": run, "OTHER": finished_run, "DATA": sample_root}
+
+
 @pytest.mark.parametrize("finished", [True, False])
 @pytest.mark.parametrize("name", list(FOLDERS))
 def test_no_other_command_writes_into_a_run(
     name: str,
     finished: bool,
-    finished_run: Path,
-    sample_root: Path,
-    tmp_path: Path,
+    run: Path,
+    places: dict[str, Path],
     command: Callable[..., tuple[int, str, str]],
 ) -> None:
-    run = Path(shutil.copytree(finished_run, tmp_path / "run"))
     if not finished:
         (run / "metrics.json").unlink()
-    places = {"RUN": run, "OTHER": finished_run, "DATA": sample_root}
     arguments = [
         str(places.get(one.partition("/")[0], one)) + one[one.find("/") :] * ("/" in one)
         for one in FOLDERS[name]
@@ -260,17 +269,14 @@ def test_no_other_command_replaces_a_file_of_a_run(
 def test_no_other_command_writes_where_evaluations_of_a_run_lie(
     name: str,
     place: str,
-    finished_run: Path,
-    sample_root: Path,
-    tmp_path: Path,
+    run: Path,
+    places: dict[str, Path],
     command: Callable[..., tuple[int, str, str]],
 ) -> None:
-    run = Path(shutil.copytree(finished_run, tmp_path / "run"))
     for folder in ("evaluate-val", "sub"):
         (run / folder).mkdir()
     (run / "link").symlink_to("evaluate-val")
     output = run / place
-    places = {"OTHER": finished_run, "DATA": sample_root}
     arguments = [places.get(one, one) for one in FOLDERS[name][:-1]]
     code, _, err = command(*arguments, output / "x.pt2" if name == "export" else output)
     assert code == 2

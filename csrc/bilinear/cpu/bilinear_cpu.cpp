@@ -90,7 +90,7 @@ struct Work {
 };
 
 int64_t bytes_of(const Tensor& result) {
-  return result.numel() * kElementBytes[element_index(result.scalar_type())];
+  return result.numel() * element_bytes(result.scalar_type());
 }
 
 bool leaves_caches(const Tensor& result) {
