@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -25,6 +26,7 @@ from fcn_train.doctor.options import DoctorOptions
 from fcn_train.errors import UsageError
 from fcn_train.export_options import ExportOptions
 from fcn_train.model_options import ModelName
+from fcn_train.optim_options import OptimOptions
 from fcn_train.options import (
     EvaluateOptions,
     PredictOptions,
@@ -36,7 +38,7 @@ from fcn_train.path_options import PATHS, refuse_empty_paths
 from fcn_train.published import experiment_options
 from fcn_train.recipes import recipe_options
 from fcn_train.serve_options import ServeOptions
-from fcn_train.study.options import StudyName, StudyOptions
+from fcn_train.study.options import StudyName, StudyOptions, TrainStudyOptions
 from fcn_train.study.registry import STUDIES
 
 DESCRIPTION = (
@@ -92,15 +94,9 @@ def train_defaults(
         return TrainOptions(), None
     if before is not None:
         return load_config(before), before
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    for name in ("--recipe", "--data.kind", "--config", "--resume", "--output"):
-        parser.add_argument(name)
-    parser.add_argument("--model.name", "--model")
-    try:
-        found, _ = parser.parse_known_args(list(arguments[1:]))
-    except argparse.ArgumentError:  # which the parser of all options tells in better words
+    values = _given(arguments[1:], "--recipe", "--config", "--resume", "--output")
+    if values is None:
         return TrainOptions(), None
-    values = vars(found)
     if values["resume"] is not None:
         from fcn_train.run_folder import CONFIG, find_run
 
@@ -119,19 +115,34 @@ def train_defaults(
         if values["recipe"] is not None:
             raise UsageError("--config holds the values of a recipe already; give no --recipe")
         return load_config(Path(values["config"])), None
-    # An unknown name is left to the parser, which refuses it in better words.
-    names = {"model.name": ModelName, "data.kind": DataKind}
-    known = {
-        key: value if value in get_args(names[key]) else None
-        for key, value in values.items()
-        if key in names
-    }
     recipe: Any = "default" if values["recipe"] is None else values["recipe"]
     if recipe not in get_args(RecipeName):
-        return experiment_options(recipe, known["data.kind"]), None
-    model: Any = known["model.name"] or "fcn8s"
-    kind: Any = known["data.kind"] or "sample"
-    return recipe_options(recipe, model, kind), None
+        kind: Any = values["data.kind"]
+        return experiment_options(recipe, kind), None
+    return recipe_options(recipe, **_network_and_data(values)), None
+
+
+def _given(arguments: Sequence[str], *names: str) -> dict[str, str | None] | None:
+    """What ``arguments`` give for the options ``names``, the network and the kind of data, which
+    other defaults follow from; None where that does not parse, which the parser of all options
+    tells in better words. So it does of a network and a kind that are none, which are left out."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    for name in ("--data.kind", *names):
+        parser.add_argument(name)
+    parser.add_argument("--model.name", "--model")
+    try:
+        values = vars(parser.parse_known_args(list(arguments))[0])
+    except argparse.ArgumentError:
+        return None
+    for key, known in (("model.name", ModelName), ("data.kind", DataKind)):
+        if values[key] not in get_args(known):
+            values[key] = None
+    return values
+
+
+def _network_and_data(values: dict[str, str | None], model: str = "fcn8s") -> dict[str, Any]:
+    """The arguments of `recipe_options` for what `_given` found."""
+    return {"model": values["model.name"] or model, "kind": values["data.kind"] or "sample"}
 
 
 def parse(arguments: Sequence[str], defaults: TrainOptions) -> Any:
@@ -171,7 +182,7 @@ def parse_study(arguments: Sequence[str]) -> StudyName | StudyOptions:
     name = arguments[0]
     if name not in STUDIES:
         raise UsageError(f"fcn study must be followed by one of {', '.join(STUDIES)}, got {name!r}")
-    defaults = STUDIES[name].options
+    defaults = study_defaults(STUDIES[name].options, arguments[1:])
     options = tyro.cli(
         type(defaults),
         prog=f"fcn study {name}",
@@ -182,3 +193,16 @@ def parse_study(arguments: Sequence[str]) -> StudyName | StudyOptions:
     )
     refuse_empty_paths(options)
     return options
+
+
+def study_defaults(options: StudyOptions, arguments: Sequence[str]) -> StudyOptions:
+    """The values that a study starts from: ``options``, and for the network and the kind of data
+    that ``arguments`` name those of `fcn train`, as its splits and crops."""
+    values = _given(arguments)
+    if values is None or not isinstance(options, TrainStudyOptions):
+        return options
+    trained = recipe_options("default", **_network_and_data(values, options.model.name))
+    optim = options.optim
+    if optim.lr == OptimOptions().lr:
+        optim = replace(optim, lr=trained.optim.lr)
+    return replace(options, data=trained.data, model=trained.model, optim=optim)

@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from fcn_train.command_line import parse, train_defaults
+from fcn_train.command_line import parse, parse_study, train_defaults
 from fcn_train.config import load_config
-from fcn_train.options import TrainOptions
+from fcn_train.options import OptimOptions, TrainOptions
+from fcn_train.recipes import recipe_options
+from fcn_train.study.options import TrainStudyOptions
+from fcn_train.study.registry import STUDIES
 
 from .running import assert_one_line
 
@@ -131,3 +134,36 @@ def test_former_option_names_the_new_one(name: str, option: list[str], command: 
 
 def test_default_is_what_no_argument_gives() -> None:
     assert parsed() == TrainOptions()
+
+
+TRAINED_STUDIES = [
+    name for name, study in STUDIES.items() if isinstance(study.options, TrainStudyOptions)
+]
+
+
+@pytest.mark.parametrize("kind", ["nyud", "sift-flow", "camvid", "voc"])
+@pytest.mark.parametrize("name", TRAINED_STUDIES)
+def test_a_study_reads_a_kind_of_data_as_a_training_does(name: str, kind: str) -> None:
+    options = parse_study([name, "--data.kind", kind])
+    assert isinstance(options, TrainStudyOptions)
+    own = STUDIES[name].options
+    assert isinstance(own, TrainStudyOptions)
+    trained = parsed("--data.kind", kind, "--model", own.model.name)
+    assert options.data == trained.data
+    assert options.model == own.model == trained.model
+    rate = own.optim.lr if own.optim.lr != OptimOptions().lr else trained.optim.lr
+    assert options.optim == replace(own.optim, lr=rate)
+
+
+@pytest.mark.parametrize("name", TRAINED_STUDIES)
+def test_a_study_without_options_is_its_own(name: str) -> None:
+    assert parse_study([name]) == STUDIES[name].options
+
+
+def test_options_override_those_of_a_studys_data_and_network() -> None:
+    flags = ("--data.kind=nyud", "--data.val-split", "val", "--data.crop", "64")
+    options = parse_study(["skips", *flags, "--model.name", "fcn-googlenet-8s"])
+    assert isinstance(options, TrainStudyOptions)
+    assert (options.data.train_split, options.data.val_split) == ("trainval", "val")
+    assert options.data.crop == 64
+    assert options.model == recipe_options("default", "fcn-googlenet-8s").model

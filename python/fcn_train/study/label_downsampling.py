@@ -12,10 +12,10 @@ from torch import Tensor
 from fcn_ext.metrics import ConfusionMatrix
 from fcn_train.console import Console
 from fcn_train.data import IGNORE_INDEX
-from fcn_train.data.opening import open_split
 from fcn_train.data_options import default_splits
 from fcn_train.errors import UsageError
 from fcn_train.runtime import open_runtime
+from fcn_train.study.data import open_one_set
 from fcn_train.study.findings import Findings
 from fcn_train.study.options import LabelStudyOptions
 from fcn_train.study.pictures import PAPER, draw_lines
@@ -40,7 +40,7 @@ def run(options: LabelStudyOptions, folder: Path, console: Console) -> Findings:
         raise UsageError("--factors must be one number or more, got none")
     runtime = open_runtime("cpu", options.threads, "none", console.warn)
     splits = dict.fromkeys(options.split or default_splits(options.data.kind))
-    datasets = [open_split(options.data, split) for split in splits]
+    datasets = [open_one_set(options.data, split) for split in splits]
     factors = sorted(set(options.factors))
     num_classes = datasets[0].num_classes
     matrices = {

@@ -15,7 +15,6 @@ from typing import Any
 from fcn_ext.models import FCN
 from fcn_train.config import load_config, to_dict
 from fcn_train.console import Advance, Console
-from fcn_train.data.opening import open_split
 from fcn_train.errors import UsageError
 from fcn_train.files import write_text
 from fcn_train.json_text import parse_json
@@ -24,6 +23,7 @@ from fcn_train.options import TrainOptions
 from fcn_train.run import load_run
 from fcn_train.run_folder import RunFolder
 from fcn_train.run_scores import read_evaluations, read_training
+from fcn_train.study.data import open_one_set
 from fcn_train.study.findings import Findings
 from fcn_train.study.options import TrainStudyOptions
 from fcn_train.study.pictures import Line, draw_lines
@@ -173,13 +173,7 @@ def train_all(
     for name, value in (("--seeds", options.seeds), ("--points", options.points)):
         if value < 1:
             raise UsageError(f"{name} must be >= 1, got {value}")
-    dataset = open_split(options.data, options.data.train_split)
-    if len(dataset.label_sets) > 1:
-        raise UsageError(
-            "a study compares networks of one head: give one folder, not --data.label-folder "
-            f"{options.data.label_folder}"
-        )
-    images = len(dataset)
+    images = len(open_one_set(options.data, options.data.train_split))
     jobs = [
         (variant, options.seed + number) for number in range(options.seeds) for variant in variants
     ]

@@ -13,7 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fcn_ext.metrics import ConfusionMatrix
+from fcn_train.data import write_sample_dataset
 from fcn_train.study.label_downsampling import METHODS, PUBLISHED, add, class_shares
+
+from ..running import assert_one_line
 
 Command = Callable[..., tuple[int, str, str]]
 CLASSES = 5
@@ -134,6 +137,15 @@ def test_mistakes(
     assert code == 2
     assert err.count("\n") == 1
     assert message in err
+
+
+def test_several_sets_of_labels_are_refused(command: Command, tmp_path: Path) -> None:
+    root = write_sample_dataset(tmp_path / "scenes", train=2, val=2, size=32, layout="sift-flow")
+    folders = "SemanticLabels,GeoLabels"
+    flags = ("--data.kind", "sift-flow", "--data.root", root, "--data.label-folder", folders)
+    result = command("study", "label-downsampling", *flags, "--output", tmp_path / "study")
+    assert_one_line(result, "a study is of one set of labels: give one folder", folders)
+    assert not (tmp_path / "study").exists()
 
 
 def test_the_published_bound_on_real_labels(shared_data: Path) -> None:

@@ -206,5 +206,5 @@ def test_several_sets_of_labels_are_refused(tiny: TrainStudyOptions, tmp_path: P
     )
     options = replace(tiny, data=data)
     console = Console(io.StringIO(), plain=True)
-    with pytest.raises(UsageError, match="a study compares networks of one head"):
+    with pytest.raises(UsageError, match="a study is of one set of labels: give one folder"):
         train_all([Variant("a", (base_options(options),))], options, tmp_path, console)
