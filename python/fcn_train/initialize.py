@@ -113,13 +113,17 @@ def from_streams(model: Net, text: str, train_set: SegmentationDataset) -> None:
             "--init-streams must be a run for each stream, such as "
             f"color=runs/color,hha=runs/hha, got {text!r}"
         )
+    if paths.keys() != model.trunks.keys():
+        raise UsageError(
+            f"--init-streams must be a run for each stream, {' and '.join(model.trunks)}, got "
+            f"{' and '.join(paths)}"
+        )
     nets = {}
     for stream, path in paths.items():
         run = load_run(Path(path))
         check_classes(run, train_set)
         # The names of streams are those of what they see.
-        if stream in model.trunks:
-            _check_channels(run, stream, f"--init-streams: {stream}")
+        _check_channels(run, stream, f"--init-streams: {stream}")
         nets[stream] = run.model
     try:
         models.initialize_from_streams(model, nets)

@@ -119,6 +119,10 @@ def check(options: TrainOptions) -> None:
     given = [name for name, path in sources.items() if path]
     if len(given) > 1:
         raise UsageError(f"{' and '.join(given)} exclude each other; give one")
+    if options.init_streams and model.fusion != "late":
+        raise UsageError(
+            f"--init-streams needs --model.fusion late, which starts from them, got {model.fusion}"
+        )
     if options.init_scores and not options.init_classifier:
         raise UsageError(
             "--init-scores names rows of the classifier that --init-classifier gives, which is "

@@ -11,7 +11,7 @@ from PIL import Image
 
 from fcn_train.classes import Classes
 from fcn_train.console import Console
-from fcn_train.data import DataError, Example, overlay, read_depth, read_image
+from fcn_train.data import DataError, Example, overlay, read_depth, read_hha, read_image
 from fcn_train.data.images import IMAGE_SUFFIXES, image_files
 from fcn_train.data.problems import Problem, other_size
 from fcn_train.errors import UsageError
@@ -113,7 +113,7 @@ def _read(source: Path, place: Path, options: PredictOptions) -> Example:
     """
     image = read_image(source, upright=True)
     depth = None if options.depth is None else read_depth(options.depth / place)
-    hha = None if options.hha is None else read_image(options.hha / place, role="HHA image")
+    hha = None if options.hha is None else read_hha(options.hha / place)
     for role, folder, values in (
         ("depth image", options.depth, depth),
         ("HHA image", options.hha, hha),

@@ -107,7 +107,11 @@ def test_what_cannot_be_fused_is_said(train: Callable[..., tuple[Path, int, str]
         assert "--init-streams must be a run for each stream, such as" in err
     _, code, err = train("b", "color-hha", *late, "--init-streams", f"color={color}")
     assert code == 2
-    assert "--init-streams: nets must have one for each trunk, color, hha, got color" in err
+    told = "--init-streams must be a run for each stream, color and hha, got "
+    assert err.endswith(f"{told}color\n")
+    _, code, err = train("b", "color-hha", *late, "--init-streams", f"color={color},depth={color}")
+    assert code == 2
+    assert err.endswith(f"{told}color and depth\n")
     two = ("--init-streams", f"color={color},hha={color}", "--init-coarser", color)
     _, code, err = train("c", "color-hha", *late, *two)
     assert code == 2

@@ -13,7 +13,7 @@ import pytest
 from fcn_train.errors import UsageError
 from fcn_train.optim_options import OptimOptions
 from fcn_train.option_rules import check
-from fcn_train.options import TrainOptions
+from fcn_train.options import DataOptions, TrainOptions
 
 
 @pytest.mark.parametrize(
@@ -89,3 +89,11 @@ def test_two_sources_of_weights_are_refused(names: tuple[str, str]) -> None:
     given = " and ".join("--" + name.replace("_", "-") for name in names)
     with pytest.raises(UsageError, match=f"{given} exclude each other"):
         check(TrainOptions(**{name: Path("a") for name in names}))
+
+
+@pytest.mark.parametrize("channels", ["color", "color-depth", "color-hha"])
+def test_streams_are_a_start_of_late_fusion_alone(channels: Any) -> None:
+    options = TrainOptions(data=DataOptions(channels=channels), init_streams="color=a,depth=b")
+    with pytest.raises(UsageError, match=r"--init-streams needs --model.fusion late, .* got early"):
+        check(options)
+    check(replace(options, model=replace(options.model, fusion="late")))

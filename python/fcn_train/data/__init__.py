@@ -19,7 +19,7 @@ from fcn_train.data.contents import (
     too_few_classes,
 )
 from fcn_train.data.dataset import SegmentationDataset
-from fcn_train.data.depth import read_depth
+from fcn_train.data.depth import read_depth, read_hha
 from fcn_train.data.example import Example
 from fcn_train.data.fingerprint import fingerprint
 from fcn_train.data.folder import FolderSegmentation
@@ -132,6 +132,7 @@ __all__ = [
     "padded",
     "parse_label_map",
     "read_depth",
+    "read_hha",
     "read_image",
     "read_label",
     "read_label_colors",

@@ -18,9 +18,9 @@ import numpy as np
 
 from fcn_train.data.classes import check_class_names
 from fcn_train.data.coding import LabelCoding
-from fcn_train.data.depth import Channels, read_depth
+from fcn_train.data.depth import Channels, read_depth, read_hha
 from fcn_train.data.example import Example
-from fcn_train.data.images import image_size, read_image, read_oriented
+from fcn_train.data.images import image_size, read_oriented
 from fcn_train.data.label_sets import LabelSet
 from fcn_train.data.labels import LABEL_SUFFIXES, LabelReader, PictureLabels
 from fcn_train.data.problems import DataError, Problem, is_plain, other_size
@@ -238,7 +238,7 @@ class SegmentationDataset:
         return read_depth(self._depths[index])
 
     def _read_hha(self, index: int) -> np.ndarray:
-        return read_image(self._hhas[index], role="HHA image")
+        return read_hha(self._hhas[index])
 
     def _doubled(self) -> list[Problem]:
         """The first file that is given for two things, as where two folders are one."""

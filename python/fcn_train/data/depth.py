@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from fcn_train.data.images import decode, enough_memory
+from fcn_train.data.images import decode, enough_memory, to_rgb
 from fcn_train.data.problems import DataError, Problem
 
 Channels = Literal["color", "hha", "color-depth", "color-hha"]
@@ -51,6 +51,25 @@ def read_depth(path: Path) -> np.ndarray:
         )
         raise DataError(Problem(path, message, "depth image of other pixels"))
     return values.astype(np.uint16)
+
+
+def read_hha(path: Path) -> np.ndarray:
+    """Decode an HHA image to (H, W, 3) uint8, in the order of its channels.
+
+    Raises:
+        DataError: if the file is missing, cannot be decoded to its end, or has not three channels
+            of 8 bits: what is grey, as depth itself, has none of the other two.
+    """
+    role = "HHA image"
+    decoded = decode(path, role)
+    mode = decoded.picture.mode
+    if mode not in ("RGB", "RGBA"):
+        message = (
+            f"is no HHA image but has pixels of mode {mode}; write it from the depth image with: "
+            "fcn data hha"
+        )
+        raise DataError(Problem(path, message, f"{role} of other pixels"))
+    return to_rgb(decoded, path, role=role)
 
 
 def depth_from_meters(meters: np.ndarray) -> np.ndarray:

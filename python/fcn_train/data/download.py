@@ -164,6 +164,11 @@ def _fetch(url: str, part: Path, console: Console) -> None:
                 have = 0
             length = int(response.headers.get("Content-Length") or 0)
             _append(response, part, have, length, console)
+            # urllib3 before 2.0 takes an answer that ends early for a whole one. Of one that is
+            # compressed in spite of what was asked for, the length is another.
+            compressed = response.headers.get("Content-Encoding", "identity") != "identity"
+            if _size(part) < have + length and not compressed:
+                raise _FailedError("broken off")
     except requests.RequestException as error:
         raise _FailedError(_in_short(error)) from error
 

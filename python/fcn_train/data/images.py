@@ -69,6 +69,11 @@ def read_oriented(
 ) -> tuple[np.ndarray, int]:
     """As `read_image`, and the turn that EXIF asks for: 1..8, where 1 is none."""
     decoded = decode(path, role, data)
+    return to_rgb(decoded, path, upright=upright, role=role), decoded.orientation
+
+
+def to_rgb(decoded: Decoded, path: Path, *, upright: bool = False, role: str) -> np.ndarray:
+    """A decoded picture as (H, W, 3) uint8 RGB; arguments and errors as of `read_image`."""
     picture = decoded.picture
     deep = ";16" in decoded.coding and not decoded.coding.startswith("BGR")
     if deep or picture.mode.startswith(("I", "F")):
@@ -78,10 +83,9 @@ def read_oriented(
         )
         raise DataError(Problem(path, message, f"{role} of more than 8 bits per channel"))
     with enough_memory(path, role):
-        orientation = decoded.orientation
         if upright:
             picture = ImageOps.exif_transpose(picture)
-        return np.array(picture.convert("RGB")), orientation
+        return np.array(picture.convert("RGB"))
 
 
 @contextlib.contextmanager

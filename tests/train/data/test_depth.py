@@ -21,6 +21,7 @@ from fcn_train.data import (
     image_to_tensor,
     input_to_tensor,
     read_depth,
+    read_hha,
     to_tensors,
 )
 from fcn_train.data.depth import HHA_MEAN, LOG_DEPTH_MEAN, depth_from_meters, log_depth
@@ -45,9 +46,26 @@ def test_other_pictures_are_refused(tmp_path: Path, picture: Image.Image) -> Non
         read_depth(tmp_path / "a.png")
 
 
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_hha_has_three_channels(tmp_path: Path, mode: str) -> None:
+    values = np.arange(36, dtype=np.uint8).reshape(3, 4, 3)
+    Image.fromarray(values).convert(mode).save(tmp_path / "a.png")
+    assert np.array_equal(read_hha(tmp_path / "a.png"), values)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "1", "P", "I;16"])
+def test_one_channel_is_no_hha(tmp_path: Path, mode: str) -> None:
+    Image.new(mode, (3, 2), 1).save(tmp_path / "a.png")
+    message = rf"a\.png: is no HHA image but has pixels of mode {mode}; write it from the depth"
+    with pytest.raises(DataError, match=message):
+        read_hha(tmp_path / "a.png")
+
+
 def test_missing_and_broken_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"a\.png: depth image is missing; restore"):
         read_depth(tmp_path / "a.png")
+    with pytest.raises(DataError, match=r"a\.png: HHA image is missing; restore"):
+        read_hha(tmp_path / "a.png")
     Image.fromarray(np.ones((40, 40), dtype=np.uint16)).save(tmp_path / "a.png")
     (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:60])
     with pytest.raises(DataError, match=r"a\.png: depth image cannot be decoded"):

@@ -52,6 +52,24 @@ def test_a_broken_connection_is_continued(server: Server, tmp_path: Path) -> Non
     assert all(wanted.startswith("bytes=") for wanted in starts[1:])
 
 
+def test_an_answer_that_ends_early_is_continued(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a checksum, and under a urllib3 that does not compare lengths, as before 2.0."""
+    import urllib3
+
+    whole = urllib3.HTTPResponse.__init__
+
+    def lenient(self: object, *arguments: object, **options: object) -> None:
+        whole(self, *arguments, **options | {"enforce_content_length": False})  # type: ignore[arg-type]
+
+    monkeypatch.setattr(urllib3.HTTPResponse, "__init__", lenient)
+    server.break_after = [1_500_000, 1_000_000]
+    urls = (f"{server.address}/good/set.tar",)
+    assert download(Download(urls), tmp_path, quiet()).read_bytes() == CONTENT
+    assert len(server.requests) == 3
+
+
 def test_a_later_call_continues_too(server: Server, tmp_path: Path) -> None:
     (tmp_path / "set.tar.part").write_bytes(CONTENT[:2_000_001])
     assert download(item(server), tmp_path, quiet()).read_bytes() == CONTENT
