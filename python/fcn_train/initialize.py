@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fcn_ext import models
 from fcn_ext.models.names import renamed
@@ -24,6 +24,14 @@ from fcn_train.run import TrainedRun, check_classes, load_run
 from fcn_train.score_rows import scores_from_classifier
 from fcn_train.weight_files import read_state_dict, some
 
+# What starts from each classifier, at stride 32.
+NETS = {
+    "vgg16": "fcn32s",
+    "alexnet": "fcn-alexnet",
+    "alexnet-torchvision": "fcn-alexnet-torchvision",
+    "googlenet": "fcn-googlenet",
+    "squeezenet": "fcn-squeezenet",
+}
 CAFFE_HEADS = {"semantic": "sem", "geometric": "geo"}  # of the published nets of SIFT Flow
 
 
@@ -76,13 +84,28 @@ def from_classifier(model: Net, path: Path) -> dict[str, Tensor]:
         models.load_classifier(model, state)
     except (KeyError, ValueError, RuntimeError) as error:
         text = re.sub(r"\[((?:'[^']*', ){3})'[^\]]*\]", r"[\1...]", str(error))
-        (trunk,) = model.trunks.values()
-        narrow = getattr(trunk, "width", 1) != 1 or getattr(trunk, "batch_norm", False)
-        hint = "; --recipe paper has the network of published classifiers" if narrow else ""
         raise UsageError(
-            f"{path}: does not fit the network: {text}; the file holds {some(state)}{hint}"
+            f"{path}: does not fit the network: {text}; the file holds {some(state)}"
+            f"{_what_fits(model, state)}"
         ) from None
     return state
+
+
+def _what_fits(model: Net, state: Mapping[str, Tensor]) -> str:
+    """How a message goes on that the classifier in ``state`` is not that of ``model``."""
+    (trunk,) = model.trunks.values()
+    with contextlib.suppress(TypeError, ValueError), torch.device("meta"):
+        name = models.classifier_name(state)
+        other = models.build_classifier(name).trunk
+        if _build(other) != _build(trunk):
+            return f"; that is {name}, which --model {NETS[name]} starts from"
+    narrow = getattr(trunk, "width", 1) != 1 or getattr(trunk, "batch_norm", False)
+    return "; --recipe paper has the network of published classifiers" if narrow else ""
+
+
+def _build(trunk: nn.Module) -> tuple[type, str]:
+    """The sort of a trunk; there are two of AlexNet."""
+    return type(trunk), getattr(trunk, "variant", "")
 
 
 def from_coarser(model: Net, path: Path, train_set: SegmentationDataset) -> None:

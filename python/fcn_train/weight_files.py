@@ -79,6 +79,8 @@ def refuse_other_files(path: Path) -> None:
         raise UsageError(f"{path}: is a web page, not weights; download the file itself")
     if start.startswith(b"version https://git-lfs"):
         raise UsageError(f"{path}: is a Git LFS pointer, not weights; run git lfs pull")
+    if path.suffix == ".npz" and not start.startswith(b"PK"):
+        raise UsageError(f"{path}: is no .npz, an archive of arrays as numpy.savez writes; {_GIVE}")
     if path.suffix == ".caffemodel":
         raise UsageError(
             f"{path}: is a Caffe model, which is not read; save its layers as an .npz with the "

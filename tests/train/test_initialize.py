@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from fcn_ext.models import build_classifier, classifier_state_dict
 from fcn_ext.numpy import voc_palette
 from fcn_train import initialize
 from fcn_train.classes import Classes
@@ -83,6 +84,28 @@ def test_network_starts_from_a_classifier(suffix: str, tmp_path: Path) -> None:
         initialize.from_classifier(wider, path)
 
 
+@pytest.mark.parametrize("given", initialize.NETS)
+@pytest.mark.parametrize("net", ["fcn16s", "fcn-alexnet-8s", "fcn-squeezenet"])
+def test_classifier_of_another_network_is_called_by_its_name(
+    given: str, net: Any, tmp_path: Path
+) -> None:
+    state = classifier_state_dict(build_classifier(given, 5, width=0.05))
+    # The two builds of AlexNet are told by the channels of their first layers.
+    if given.startswith("alexnet"):
+        state["conv1.weight"] = torch.zeros(96 if given == "alexnet" else 64, 3, 11, 11)
+    torch.save(state, tmp_path / "w.pth")
+    without_fc = net == "fcn-squeezenet"
+    options = replace(PLAIN, name=net, width=0.2, fc_channels=0 if without_fc else 16)
+    own = build_network(options, 21)
+    finer = {"fcn32s": "fcn16s", "fcn-alexnet": "fcn-alexnet-8s"}
+    if finer.get(initialize.NETS[given], initialize.NETS[given]) == net:
+        message = "; --recipe paper has the network of published classifiers$"
+    else:
+        message = f"; that is {given}, which --model {initialize.NETS[given]} starts from$"
+    with pytest.raises(UsageError, match=message):
+        initialize.from_classifier(own, tmp_path / "w.pth")
+
+
 def test_classifier_of_several_streams_is_refused(tmp_path: Path) -> None:
     late = network_of(replace(PLAIN, fusion="late"), [Classes(NAMES, voc_palette())], "color-hha")
     save_file(some_weights(), tmp_path / "vgg16.safetensors")
@@ -94,6 +117,12 @@ def test_classifier_of_several_streams_is_refused(tmp_path: Path) -> None:
 def bytes_of(value: Any) -> bytes:
     file = io.BytesIO()
     torch.save(value, file)
+    return file.getvalue()
+
+
+def npy_of(value: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, value)
     return file.getvalue()
 
 
@@ -111,6 +140,8 @@ def bytes_of(value: Any) -> bytes:
         ("w.pth", b"\x00\x01 no weights", "weights cannot be read|holds more than tensors"),
         ("w.safetensors", b"no weights at all", r"weights cannot be read \(.*give a .pth state"),
         ("w.npz", b"PK\x03\x04 half an archive", r"weights cannot be read \("),
+        ("w.npz", b"no arrays at all", "is no .npz, an archive of arrays as .*; give a .pth"),
+        ("w.npz", npy_of(np.zeros(2)), "is no .npz, an archive of arrays as .*; give a .pth"),
         ("w.pth", bytes_of({"a": torch.zeros(9)})[:-90], r"weights cannot be read \("),
         ("w.pth", bytes_of([torch.zeros(2)]), "must hold a state dict, a mapping of names"),
         ("w.pth", bytes_of({}), "must hold a state dict"),

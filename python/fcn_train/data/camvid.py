@@ -9,7 +9,7 @@ import numpy as np
 from fcn_train.data.coding import LabelCoding
 from fcn_train.data.dataset import SegmentationDataset
 from fcn_train.data.labels import PictureLabels
-from fcn_train.data.lists import find_list, outside, read_lines
+from fcn_train.data.lists import find_list, outside, read_list
 from fcn_train.data.problems import DataError, Problem
 
 CAMVID_CLASS_NAMES = (
@@ -63,7 +63,7 @@ class CamVid(SegmentationDataset):
         problems: list[Problem] = []
         lines: list[str] = []
         try:
-            lines = read_lines(list_file, "list of images and labels")
+            lines = read_list(list_file, "list of images and labels")
         except DataError as error:
             problems.append(error.problem)
         images, labels = [], []

@@ -15,7 +15,7 @@ from fcn_train.data.depth import Channels
 from fcn_train.data.images import IMAGE_SUFFIXES
 from fcn_train.data.label_sets import LabelSet
 from fcn_train.data.labels import LABEL_SUFFIXES, PictureLabels
-from fcn_train.data.lists import outside, read_lines, without_suffix
+from fcn_train.data.lists import outside, read_list, without_suffix
 from fcn_train.data.problems import DataError, Problem
 from fcn_train.data.stems import Stems, left_out, split_suffix
 
@@ -85,7 +85,7 @@ class FolderSegmentation(SegmentationDataset):
             images.leave_out(labels)
         if list_file is not None:
             try:
-                lines = read_lines(list_file, "list of image names")
+                lines = read_list(list_file, "list of image names")
             except DataError as error:
                 lines = []
                 message = f'{error.problem.message}, or the split "" for every image'

@@ -9,15 +9,21 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fcn_train.data.images import IMAGE_SUFFIXES
-from fcn_train.data.problems import DataError, Problem, excerpt, reason
+from fcn_train.data.problems import DataError, Problem, excerpt, reason, shortened
 
+_GIVE = "give the path of a text file"
 _OUTSIDE = "name outside the data set"
 # Of a list, in bytes, and of one of its lines, which is as long as a system's longest path.
 _LARGEST, _LONGEST = 2**28, 4096
 
 
-def read_lines(path: Path, purpose: str) -> list[str]:
+def read_lines(path: Path, purpose: str, missing: str = "") -> list[str]:
     """The lines of a text file that are not blank, stripped.
+
+    Args:
+        path: the file.
+        purpose: what it is to the data set, for messages.
+        missing: what to do where it is not there; by default, to give its path.
 
     Raises:
         DataError: if the file is missing, is not text, or is larger or has a longer line than any
@@ -26,15 +32,25 @@ def read_lines(path: Path, purpose: str) -> list[str]:
     try:
         text = _read_text(path)
     except (OSError, ValueError, MemoryError) as error:
-        message = f"{purpose} cannot be read ({reason(error)}); give the path of a text file"
+        advice = missing if isinstance(error, FileNotFoundError) else ""
+        message = f"{purpose} cannot be read ({reason(error)}); {advice or _GIVE}"
         raise DataError(Problem(path, message)) from error
     # Not splitlines, which would also end a line at characters that names may hold.
     lines = [line.strip(" \t\r\n") for line in text.split("\n")]
     longest = max(map(len, lines))
     if longest > _LONGEST:
-        message = f"{purpose} has a line of {longest:,} characters; give the path of a text file"
+        message = f"{purpose} has a line of {longest:,} characters; {_GIVE}"
         raise DataError(Problem(path, message))
     return [line for line in lines if line]
+
+
+def read_list(path: Path, purpose: str, missing: str = "") -> list[str]:
+    """`read_lines` of a list of images: where there is none, the error tells which others are."""
+    others = sorted(one.stem for one in path.parent.glob("[!.]*.txt") if one.is_file())
+    known = [name for name in others if not name.startswith("classes")]
+    if known:
+        missing = f"{_GIVE}, or one of the lists {shortened(known)}"
+    return read_lines(path, purpose, missing)
 
 
 def _read_text(path: Path) -> str:
@@ -48,7 +64,10 @@ def _read_text(path: Path) -> str:
 
 
 def read_ids(
-    list_file: Path, problems: list[Problem], image_of: Callable[[str], Path]
+    list_file: Path,
+    problems: list[Problem],
+    image_of: Callable[[str], Path],
+    missing: str = "",
 ) -> list[str]:
     """The images that a list names, without folder and ending.
 
@@ -59,9 +78,10 @@ def read_ids(
         list_file: the list; if it cannot be read that goes into `problems`.
         problems: takes lines that name a file outside the data set, too.
         image_of: the path of an image by its name.
+        missing: what to do where there is no list at all.
     """
     try:
-        lines = read_lines(list_file, "list of images")
+        lines = read_list(list_file, "list of images", missing)
     except DataError as error:
         problems.append(error.problem)
         return []

@@ -118,7 +118,8 @@ def _classes(listing: Path, names: Sequence[str]) -> dict[int, int]:
     """The class of each value of `LabelMap`, from the lines `number: name` of `listing`; values
     whose names are not in `names` are background."""
     values: dict[str, int] = {}
-    for line in read_lines(listing, "list of the values of LabelMap"):
+    missing = "give the folder that holds trainval and labels.txt"
+    for line in read_lines(listing, "list of the values of LabelMap", missing):
         number, _, name = (part.strip() for part in line.partition(":"))
         if not (number.isdecimal() and 1 <= int(number) <= _HIGHEST and name):
             message = (

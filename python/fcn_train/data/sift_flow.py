@@ -88,7 +88,8 @@ class SiftFlow(SegmentationDataset):
         def image_of(image_id: str) -> Path:
             return folder / "Images" / SCENES / f"{image_id}.jpg"
 
-        ids = read_ids(list_file, problems, image_of)
+        missing = "the archive has no lists: put the published trainval.txt and test.txt there"
+        ids = read_ids(list_file, problems, image_of, missing)
 
         def label_set(label_folder: str) -> LabelSet:
             name, class_names, classes = _LABELS[label_folder]

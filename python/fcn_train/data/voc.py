@@ -97,9 +97,7 @@ class VocSegmentation(SegmentationDataset):
                     f"{label_folder} and ImageSets (VOCdevkit/VOC2012 in the archive)"
                 )
                 problems.append(Problem(folder / needed, message))
-        lists = folder / "ImageSets" / "Segmentation"
-        list_file = find_list(lists, split)
-        unread: list[Problem] = []
+        list_file = find_list(folder / "ImageSets" / "Segmentation", split)
         # Endings may be in upper case, as cameras write them.
         present = {_lower_ending(name): name for name in sorted(file_names(folder / image_folder))}
 
@@ -108,10 +106,7 @@ class VocSegmentation(SegmentationDataset):
             found = next((present[name] for name in names if name in present), names[0])
             return folder / image_folder / found
 
-        ids = read_ids(list_file, unread, image_of)
-        problems += [
-            problem if problem.kind else _with_known_lists(problem, lists) for problem in unread
-        ]
+        ids = read_ids(list_file, problems, image_of)
         super().__init__(
             name or folder.name or folder.resolve().name,
             ids,
@@ -141,10 +136,3 @@ def find_voc_folder(root: Path, image_folder: str = "JPEGImages") -> Path:
 def _lower_ending(name: str) -> str:
     stem, dot, ending = name.rpartition(".")
     return f"{stem}{dot}{ending.lower()}"
-
-
-def _with_known_lists(problem: Problem, lists: Path) -> Problem:
-    known = sorted(path.stem for path in lists.glob("[!.]*.txt"))
-    if not known:
-        return problem
-    return Problem(problem.path, f"{problem.message}, or one of the lists {', '.join(known)}")

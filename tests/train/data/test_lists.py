@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from fcn_train.data import DataError, Problem
-from fcn_train.data.lists import read_ids, read_lines, without_suffix
+from fcn_train.data import DataError, Problem, open_dataset, write_sample_dataset
+from fcn_train.data.lists import read_ids, read_lines, read_list, without_suffix
 
 
 def test_lines_skip_blanks_and_a_byte_order_mark(tmp_path: Path) -> None:
@@ -102,3 +103,40 @@ def test_path_of_another_file_is_refused_and_of_the_same_is_not(tmp_path: Path) 
     assert (ids, len(problems)) == ([], 1)
     for same in (tmp_path / "x.jpg", tmp_path / "link" / "x.jpg", Path("/JPEGImages/x.jpg")):
         assert ids_of(tmp_path, f"{same}\n") == (["x"], [])
+
+
+@pytest.mark.parametrize("layout", ["voc", "sbd", "nyud", "sift-flow", "camvid", "folder"])
+def test_a_list_that_is_missing_is_told_with_those_that_are_there(
+    layout: Any, tmp_path: Path
+) -> None:
+    root = write_sample_dataset(tmp_path, train=2, val=2, size=32, layout=layout)
+    with pytest.raises(DataError) as caught:
+        open_dataset(layout, root, "nothing")
+    expected = {"sift-flow": "test, trainval", "voc": "train, trainval, val"}
+    lists = expected.get(layout, "test, train, val" if layout == "nyud" else "train, val")
+    assert f"; give the path of a text file, or one of the lists {lists}" in str(caught.value)
+
+
+def test_no_list_at_all_is_told_with_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"No such file.*\); give the path of a text file$"):
+        read_list(tmp_path / "train.txt", "list of images")
+    with pytest.raises(DataError, match=r"No such file.*\); put it there$"):
+        read_list(tmp_path / "train.txt", "list of images", "put it there")
+    (tmp_path / "train.txt").mkdir()
+    with pytest.raises(DataError, match=r"directory\); give the path of a text file$"):
+        read_list(tmp_path / "train.txt", "list of images", "put it there")
+
+
+def test_lists_that_the_archive_lacks_are_asked_for(tmp_path: Path) -> None:
+    root = write_sample_dataset(tmp_path, train=2, val=2, size=32, layout="sift-flow")
+    for name in ("trainval", "test"):
+        (root / f"{name}.txt").unlink()
+    message = r"trainval\.txt: .*; the archive has no lists: put the published trainval.txt and tes"
+    with pytest.raises(DataError, match=message):
+        open_dataset("sift-flow", root, "trainval")
+
+
+def test_a_folder_without_labels_txt_is_told(tmp_path: Path) -> None:
+    message = r"labels\.txt: .*No such file.*; give the folder that holds trainval and labels.txt$"
+    with pytest.raises(DataError, match=message):
+        open_dataset("pascal-context", tmp_path, "train")
