@@ -12,14 +12,14 @@ CLASSES_FILE = "classes.txt"
 """Where a data set of one's own names its classes, one per line."""
 
 
-def read_class_names(path: Path) -> tuple[str, ...]:
-    """The lines of a file, one class per line; the first is class 0.
+def read_class_names(path: Path, missing: str = "") -> tuple[str, ...]:
+    """The lines of a file, one class per line; the first is class 0. `missing`: see `read_lines`.
 
     Raises:
         DataError: if the file cannot be read, or `check_class_names` refuses what it names.
     """
     try:
-        return check_class_names(read_lines(path, "list of class names"))
+        return check_class_names(read_lines(path, "list of class names", missing))
     except ValueError as error:
         message = str(error).replace("class_names", "the names of classes")
         raise DataError(Problem(path, f"{message}; correct the file")) from None

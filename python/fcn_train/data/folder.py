@@ -150,7 +150,8 @@ def _label_folders(text: str) -> list[str]:
 
 def _further_labels(name: str, listing: Path, paths: Sequence[Path]) -> LabelSet:
     """A second set of labels, whose classes `listing` names."""
-    class_names, palette = read_class_names(listing), voc_palette()
+    missing = f"name the classes of the labels in {name} there, one per line"
+    class_names, palette = read_class_names(listing, missing), voc_palette()
     coding = LabelCoding().fitted(len(class_names))
     reader = PictureLabels(len(class_names), coding, palette, published=listing.name)
     return LabelSet(name, class_names, palette, reader, paths)

@@ -242,7 +242,9 @@ def test_a_second_folder_of_labels_is_a_second_set(tmp_path: Path) -> None:
         Image.fromarray(part).save(tmp_path / "parts" / f"{name}.png")
     options: dict[str, Any] = {"num_classes": 2, "label_folder": "labels,parts"}
     listing = tmp_path / "classes-parts.txt"
-    with pytest.raises(DataError, match=r"classes-parts\.txt: list of class names cannot be read"):
+    with pytest.raises(
+        DataError, match=r"parts\.txt: list of class names cannot be read .*; name the classes of"
+    ):
         FolderSegmentation(tmp_path, **options)
     listing.write_text("head\ntail\nlegs\n")
     (tmp_path / "parts" / "b.png").unlink()
