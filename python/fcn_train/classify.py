@@ -17,7 +17,7 @@ from fcn_train.data import CAFFE, IMAGENET, DataError, Normalization, image_to_t
 from fcn_train.data.images import image_files
 from fcn_train.errors import UsageError
 from fcn_train.runtime import Runtime, open_runtime
-from fcn_train.weight_files import read_state_dict
+from fcn_train.weight_files import read_state_dict, source_of
 
 NORMALIZATIONS = {"imagenet": IMAGENET, "caffe": CAFFE}
 NAMES = "synset_words.txt"
@@ -50,7 +50,7 @@ def classify(options: ClassifyOptions, console: Console | None = None) -> int:
     model = runtime.place(model.eval())
     kind = options.input
     if kind == "auto":
-        kind = "imagenet" if any(key.startswith("features.") for key in state) else "caffe"
+        _, kind = source_of(state)
     failed = 0
     console.line(f"{options.weights}: {model.name}, {model.num_classes} classes")
     for path in images:

@@ -22,7 +22,7 @@ from fcn_train.network import network_of
 from fcn_train.options import TrainOptions
 from fcn_train.run import TrainedRun, check_classes, load_run
 from fcn_train.score_rows import scores_from_classifier
-from fcn_train.weight_files import read_state_dict, some
+from fcn_train.weight_files import read_state_dict, some, source_of
 
 # What starts from each classifier, at stride 32.
 NETS = {
@@ -40,6 +40,7 @@ def initial_network(
     train_set: SegmentationDataset,
     from_sources: bool,
     say: Callable[[str], None],
+    warn: Callable[[str], None],
 ) -> Net:
     """The network of step 0, with the weights that the options name if ``from_sources``."""
     torch.manual_seed(options.seed)
@@ -55,6 +56,13 @@ def initial_network(
                     options.init_scores,
                     options.init_scores_scale,
                     [labels.class_names for labels in train_set.label_sets],
+                )
+            whose, wants = source_of(state)
+            if wants != options.model.input:
+                warn(
+                    f"{options.init_classifier}: has {whose}'s names of layers, and --model.input "
+                    f"is {options.model.input}; give --model.input {wants} if its weights are "
+                    f"{whose}'s, too"
                 )
         if options.init_coarser:
             from_coarser(model, options.init_coarser, train_set)

@@ -79,7 +79,7 @@ class Training:
             evaluate_every=options.evaluate_every,
             checkpoint_every=options.checkpoint_every,
         )
-        model = initial_network(options, splits.train, initialize, console.line)
+        model = initial_network(options, splits.train, initialize, console.line, console.warn)
         runtime.place(model)
         # Also of networks that start from random numbers, and before their average is begun.
         here.copy_first([*model.parameters(), *model.buffers()])

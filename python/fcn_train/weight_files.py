@@ -6,7 +6,7 @@ import pickle
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from zipfile import BadZipFile
 
 import numpy as np
@@ -86,6 +86,13 @@ def refuse_other_files(path: Path) -> None:
             f"{path}: is a Caffe model, which is not read; save its layers as an .npz with the "
             "names conv1_1.weight, conv1_1.bias and so on"
         )
+
+
+def source_of(state: Iterable[str]) -> tuple[str, Literal["imagenet", "caffe"]]:
+    """Whose names of layers a classifier has, and how images are normalized there."""
+    if any(name.startswith("features.") for name in state):
+        return "torchvision", "imagenet"
+    return "Caffe", "caffe"
 
 
 def some(names: Iterable[str], most: int = 3) -> str:

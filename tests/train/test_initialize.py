@@ -84,6 +84,28 @@ def test_network_starts_from_a_classifier(suffix: str, tmp_path: Path) -> None:
         initialize.from_classifier(wider, path)
 
 
+@pytest.mark.parametrize("layout", ["caffe", "torchvision"])
+@pytest.mark.parametrize("seen", ["caffe", "imagenet"])
+@pytest.mark.parametrize("net", ["vgg16", "squeezenet"])
+def test_weights_that_may_want_other_images_are_told(
+    net: str, seen: Any, layout: Any, tmp_path: Path, train_set: SegmentationDataset
+) -> None:
+    fc: dict[str, Any] = {} if net == "squeezenet" else {"fc_channels": 16}
+    source = build_classifier(net, 5, width=0.05, **fc)
+    torch.save(classifier_state_dict(source, layout), tmp_path / "w.pth")
+    model = replace(PLAIN, name=initialize.NETS[net], input=seen, **{"fc_channels": 0} | fc)
+    options = TrainOptions(model=model, init_classifier=tmp_path / "w.pth")
+    told: list[str] = []
+    initialize.initial_network(options, train_set, True, print, told.append)
+    whose, wants = ("Caffe", "caffe") if layout == "caffe" else ("torchvision", "imagenet")
+    if seen == wants:
+        assert told == []
+    else:
+        (text,) = told
+        assert text.startswith(f"{tmp_path / 'w.pth'}: has {whose}'s names of layers, and --model")
+        assert f"is {seen}; give --model.input {wants} if its weights are {whose}'s, too" in text
+
+
 @pytest.mark.parametrize("given", initialize.NETS)
 @pytest.mark.parametrize("net", ["fcn16s", "fcn-alexnet-8s", "fcn-squeezenet"])
 def test_classifier_of_another_network_is_called_by_its_name(

@@ -84,12 +84,13 @@ def test_network_starts_from_the_rows(
     train_set = open_dataset("sample", sample_root, "train")
     name = train_set.class_names[2]
     options = replace(tiny_options, model=NARROW, init_classifier=weights)
-    without = initial_network(options, train_set, True, print).state_dict()
+    without = initial_network(options, train_set, True, print, print).state_dict()
     assert not without["score_fr.weight"].any()
     given = initial_network(
         replace(options, init_scores=f"3-5={name},rest=background", init_scores_scale=0.5),
         train_set,
         True,
+        print,
         print,
     ).state_dict()
     rows, found = state["conv10.weight"].flatten(1), given["score_fr.weight"].flatten(1)
