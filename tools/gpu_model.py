@@ -178,7 +178,7 @@ def lines_of(machine: Machine, sources: Mapping[str, Mapping[int, tuple[Place, .
     places = sources.get(machine.launch.function, {})
     slots: Counter[tuple[Place, ...]] = Counter()
     for instruction, issued in zip(machine.program, machine.issued.tolist(), strict=True):
-        slots[places.get(instruction.address, ())[:-4:-1]] += issued
+        slots[places.get(instruction.address, ())[:-5:-1]] += issued
     every = sum(slots.values())
     return [
         f"    {count / every:6.1%} {count / len(machine.blocks):9.0f}  "

@@ -161,9 +161,28 @@ def test_cells_above_each_other(
     check(emulation, Case(map), input, nothing, pixels=True)
 
 
-def test_threads_between_tiles_take_several_images(emulation: Emulation) -> None:
-    """Where there are many nodes, classes and images; their number is no multiple of what they
-    take. Each image has the gradient that it has alone."""
+@pytest.mark.parametrize(("stride", "size"), [(2, (28, 33)), (4, (25, 20)), (16, (5, 17))])
+def test_the_bits_are_the_same_whoever_comes_last(
+    emulation: Emulation, stride: int, size: tuple[int, int]
+) -> None:
+    """Nodes between two and four tiles: parts of their gradients are added up by the last block."""
+    generator = torch.Generator().manual_seed(stride)
+    case = Case(scaling(size, stride))
+    input = scores(generator, (2, 7, *size))
+    target = labels(generator, (2, *case.map.output_size), 7, block=5)
+    factor = torch.randn(target.shape, generator=generator)
+    first = call(emulation, case, input, target)
+    of_pixels = call_pixels(emulation, case, input, target, factor)[1]
+    for turn in range(6):
+        other = replace(case, gradient_layout=CHANNELS_LAST if turn % 2 else CONTIGUOUS)
+        again = call(emulation, other, input, target)
+        assert torch.equal(again.loss, first.loss)
+        assert torch.equal(again.gradient, first.gradient)
+        assert torch.equal(call_pixels(emulation, other, input, target, factor)[1], of_pixels)
+
+
+def test_an_image_has_the_gradient_that_it_has_alone(emulation: Emulation) -> None:
+    """With more classes than a block has threads."""
     generator = torch.Generator().manual_seed(3)
     case = Case(scaling((9, 2), 2))
     input = scores(generator, (35, 1000, 9, 2))

@@ -43,13 +43,19 @@ PLANTED = [
     ("global: no barrier", WRITE, READ),
     ("blocks write", WRITE, WRITE),
     ("blocks read others'", WRITE, READ),
+    ("arrivals: no barrier before", WRITE, READ),
+    ("arrivals: no fence before", WRITE, READ),
+    ("arrivals: no fence after", WRITE, READ),
+    ("arrivals: no barrier after", WRITE, READ),
+    ("arrivals: one too early", READ, WRITE),
+    ("arrivals passed on: no fence", WRITE, READ),
     ("copy: no wait", COPY_WRITE, READ),
     ("neighbor's copy: no barrier", WRITE, READ),
     ("copy: source written", COPY_READ, WRITE),
 ]
 CORRECT = ["write, read", "same values", "different bytes", "sizes", "flag", "range", "warp"]
 CORRECT += ["chain of lanes", "atomic", "global", "blocks", "blocks read own", "copy"]
-CORRECT += ["neighbor's copy"]
+CORRECT += ["neighbor's copy", "arrivals", "arrivals passed on"]
 SHUFFLES = ["warp: shuffle", "warp: vote"]
 
 
@@ -64,7 +70,7 @@ def test_race_is_found(checked: Emulation, case: str, one: str, other: str, stri
     assert [one, other] in kinds or [other, one] in kinds
     for race in races:
         assert race.count("at races/planted/planted.cpp:") == 2
-    shared = not case.startswith(("global", "blocks", "atomic", "copy: source"))
+    shared = not case.startswith(("global", "blocks", "atomic", "arrivals", "copy: source"))
     assert any(("of shared memory" if shared else "global memory at 0x") in race for race in races)
 
 
@@ -217,9 +223,11 @@ LOSS_MAPS = {
     "s2, a tile without pixels": upsampling((12, 20), 2, crop=(18, 0, 0, 3)),
     "x2": scaling((9, 20), 2),
     "s4": upsampling((5, 20), 4),
+    "s4, four tiles": upsampling((12, 17), 4, crop=(2, 1, 0, 0)),
     "x8": scaling((5, 9), 8),
     "s8": upsampling((5, 9), 8, crop=(3, 0, 4, 2)),
     "s16": upsampling((2, 4), 16),
+    "x16, six tiles": scaling((4, 17), 16),
     "x32": scaling((1, 3), 32),
     "direct": upsampling((5, 6), 3, crop=(1, 0, 2, 0)),
     "direct, down": Map((13, 11), (5, 4)),
@@ -249,7 +257,7 @@ def test_cross_entropy(strictly: Emulation, name: str, extreme: bool, smoothing:
             cross_entropy_cases.check(strictly, case, input, target, pixels=True)
 
 
-@pytest.mark.parametrize("name", ["s2", "s8", "x32", "direct, down"])
+@pytest.mark.parametrize("name", ["s2", "s4, four tiles", "s8", "x32", "direct, down"])
 def test_region_sums(strictly: Emulation, name: str) -> None:
     generator = torch.Generator().manual_seed(9)
     map = LOSS_MAPS[name]

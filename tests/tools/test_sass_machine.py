@@ -155,6 +155,35 @@ def test_sectors_are_counted_once_a_warp_and_once_in_all() -> None:
     assert machine.traffic.loads.bytes == 128
 
 
+ARRIVALS = f"""
+    {THREAD}
+    MOV R2, c[0x0][0x210]
+    MOV R3, c[0x0][0x214]
+    MOV R5, 0x9
+    ATOMG.E.INC.STRONG.GPU PT, R20, desc[UR4][R2.64], R5
+    IMAD.WIDE R4, R0, 0x4, R2
+    STG.E desc[UR4][R4.64+0x4], R20
+    EXIT
+"""
+
+
+def test_lanes_count_in_turn_from_zero_and_begin_again() -> None:
+    counter = np.zeros(33, np.uint32)
+    run(ARRIVALS, counter)
+    assert (counter[1:] == np.arange(32) % 10).all()
+    assert counter[0] == 2
+
+
+def test_blocks_that_run_alone_find_any_count_that_others_may_have_left() -> None:
+    counter = np.zeros(33, np.uint32)
+    machine = machine_for(ARRIVALS, counter, blocks=2)
+    assert not machine.is_part
+    alone = type(machine)(machine.program, machine.launch, [1])
+    assert alone.is_part
+    alone.run()
+    assert set(counter[1:]) == set(range(10))
+
+
 def test_accesses_outside_are_errors() -> None:
     from sass.memory import AccessError
 

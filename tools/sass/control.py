@@ -188,6 +188,6 @@ CONTROL: dict[str, Callable[[Builder], Control]] = {
     "BRA": bra, "CALL": bra, "RET": jump, "BRX": jump, "EXIT": end, "BAR": barrier,
     "BSSY": bssy, "BSYNC": bsync, "BREAK": leave, "WARPSYNC": warpsync,
     "NOP": nothing, "YIELD": nothing, "MEMBAR": nothing, "ERRBAR": nothing, "CCTL": nothing,
-    "LDGDEPBAR": nothing, "DEPBAR": nothing, "ARRIVES": nothing,
+    "CGAERRBAR": nothing, "LDGDEPBAR": nothing, "DEPBAR": nothing, "ARRIVES": nothing,
     "ENDCOLLECTIVE": unreachable,
 }  # fmt: skip

@@ -195,15 +195,46 @@ def atomic_shared(b: Builder) -> Work:
     return work
 
 
-def reduce_global(b: Builder) -> Work:
-    """RED and ATOMG without a use of what was there."""
-    at = (
-        0
-        if b.instruction.name in ("RED", "REDG")
-        else next(k for k, text in enumerate(b.texts) if "[" in text)
-    )
-    if at and b.rows(at - 1, 1)[0] is not None:
+def atomic_global(b: Builder) -> Work:
+    at = next(k for k, text in enumerate(b.texts) if "[" in text)
+    if b.has("INC") and not b.has("64"):
+        return _increment_global(b, at)
+    if b.rows(at - 1, 1)[0] is not None:
         raise NotImplementedError(b.instruction.text)
+    return _reduce_global(b, at)
+
+
+def reduce_global(b: Builder) -> Work:
+    return _reduce_global(b, 0)
+
+
+def _increment_global(b: Builder, at: int) -> Work:
+    """ATOMG.INC: lanes in turn, from zero to the operand and back to zero.
+
+    Where some blocks of a launch are run alone, all counts are equally likely: others come before
+    or after them.
+    """
+    place, most = operands.Place(b.state, b.texts[at]), b.u32(at + 1)
+    row, machine = b.rows(at - 1, 1)[0], b.machine
+
+    def work(g: Any) -> None:
+        addresses = place(g.ix, g.count)
+        machine.traffic.stores.note(g.warps, addresses, 4)
+        limits = np.broadcast_to(most(g.ix), addresses.shape).astype(np.uint32)
+        found = np.empty(addresses.shape, np.uint32)
+        for k in range(len(addresses)):
+            count = machine.memory.load(addresses[k : k + 1], "u4", 1)
+            found[k] = machine.drawn(int(limits[k])) if machine.is_part else count[0, 0]
+            count[:] = found[k] + 1 if found[k] < limits[k] else 0
+            machine.memory.store(addresses[k : k + 1], count, "u4")
+        if row is not None:
+            row[g.ix] = found
+
+    return work
+
+
+def _reduce_global(b: Builder, at: int) -> Work:
+    """Without a use of what was there."""
     wide = b.has("64")
     operation = _operation(b)
     place = operands.Place(b.state, b.texts[at])
@@ -228,5 +259,5 @@ LOADS: dict[str, Callable[[Builder], Work]] = {
     "LDG": load_global, "LD": load_global, "STG": store_global, "ST": store_global,
     "LDS": load_shared, "STS": store_shared, "LDGSTS": copy,
     "ATOMS": atomic_shared,
-    "RED": reduce_global, "REDG": reduce_global, "ATOMG": reduce_global,
+    "RED": reduce_global, "REDG": reduce_global, "ATOMG": atomic_global,
 }  # fmt: skip

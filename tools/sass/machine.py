@@ -8,6 +8,7 @@ which a lane took it: an instruction whose guard is false in all lanes takes an 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -165,6 +166,12 @@ class Machine:
         self.traffic = Traffic()
         self.index_of = {each.address: k for k, each in enumerate(self.program)}
         self.steps: list[Step | None] = [None] * len(self.program)
+        self.is_part = len(self.blocks) < math.prod(self.launch.grid)  # of the launch
+        self._random = np.random.default_rng(len(self.blocks))
+
+    def drawn(self, most: int) -> int:
+        """A number that blocks that are not run decide, 0 to `most`."""
+        return int(self._random.integers(0, most, endpoint=True))
 
     # ------------------------------------------------------------------ running
 

@@ -110,11 +110,11 @@ TotalWeights launch_total_weight(const CrossEntropy& problem, const ClassTerms<a
   return {sums, blocks};
 }
 
-// The losses and weights of all blocks of the kernel before, added up by one block of
-// kFinishThreads. `scratch` holds a double a warp.
+// The losses and weights that all blocks of a launch leave, added up by one block. `scratch` holds
+// a double a warp.
 template <typename accumulate_t>
 struct FinishLoss {
-  const PartialLoss* partials;
+  PartialLoss* partials;  // of each block, or null: no loss is asked for
   int64_t count;
   bool mean;
   accumulate_t* loss;
@@ -122,10 +122,22 @@ struct FinishLoss {
   accumulate_t* scale;  // of the gradient, or null
 
   __device__ __forceinline__ void operator()(double* scratch) const {
+    constexpr int kAhead = 8;
+    const auto threads = static_cast<int64_t>(blockDim.x);
     double loss_sum = 0, weight_sum = 0;
-    for (int64_t k = threadIdx.x; k < count; k += kFinishThreads) {
-      loss_sum += partials[k].loss;
-      weight_sum += partials[k].weight;
+#pragma unroll 1
+    for (int64_t first = threadIdx.x; first < count; first += kAhead * threads) {
+      PartialLoss ahead[kAhead];
+#pragma unroll
+      for (int a = 0; a < kAhead; ++a) {
+        const int64_t k = first + a * threads;
+        ahead[a] = k < count ? partials[k] : PartialLoss{0, 0};
+      }
+#pragma unroll
+      for (const PartialLoss& part : ahead) {
+        loss_sum += part.loss;
+        weight_sum += part.weight;
+      }
     }
     loss_sum = block_sum(loss_sum, scratch);
     weight_sum = block_sum(weight_sum, scratch);

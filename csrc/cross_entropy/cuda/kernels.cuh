@@ -8,16 +8,10 @@
 #include "cross_entropy/cuda/direct.cuh"
 #include "cross_entropy/cuda/finish.cuh"
 #include "cross_entropy/cuda/tile_kernel.cuh"
-#include "softmax/cuda/rims.cuh"
 
 namespace fcn_ext {
 
 namespace cross_entropy {
-
-// Parts of a workspace are aligned to 16 bytes.
-inline size_t padded_bytes(int64_t count, size_t size) {
-  return (static_cast<size_t>(count) * size + 15) / 16 * 16;
-}
 
 constexpr int kStack = 2;  // small cells that a thread takes
 
@@ -54,33 +48,37 @@ inline bool scales_afterwards(const CrossEntropy& problem, const PlaneStrides& g
 template <typename scalar_t>
 TileArgs tile_args(const CrossEntropy& problem, const TileGrid& grid, const scalar_t* input,
                    const float* weight, float* gradient, const PlaneStrides& gradient_strides,
-                   void* rims) {
+                   void* workspace) {
   return {softmax_tiles(grid, problem.shape, input, problem.input_strides, gradient,
-                        gradient_strides, rims),
+                        gradient_strides, workspace),
           problem.target,
           problem.ignore_index,
           class_terms(problem, weight),
-          nullptr,
+          {},
           nullptr,
           nullptr,
           {}};
 }
 
-// also(scratch): what a block does beside the rims of a gradient.
-template <typename Also = NothingElse>
-void launch_tiles(const TileArgs& args, cudaStream_t stream, const Also& also = {}) {
+inline void launch_tiles(const TileArgs& args, cudaStream_t stream) {
+  const bool with_gradient = args.tiles.gradient != nullptr;
+  if (args.tiles.grid.count == 0 && args.finish.partials != nullptr) {
+    return launch_finish_loss(args.finish, stream);  // no block would come last
+  }
+  if (with_gradient || args.finish.partials != nullptr) {
+    launch_clear_counters(args.tiles, stream);
+  }
   with_tile<kStack>(args.tiles.grid.side, args.tiles.grid.small, [&](auto tile) {
     using Tile = decltype(tile);
     const dim3 grid(static_cast<unsigned>(args.tiles.grid.count)), block(Tile::kThreads);
     const bool smoothed = args.terms.smooth != 0;
-    if (args.tiles.gradient == nullptr) {
+    if (with_gradient) {
+      launch(cross_entropy_tile_kernel<Tile, true>, grid, block,
+             LabelShared<Tile, true>::bytes(smoothed), stream, args);
+    } else {
       launch(cross_entropy_tile_kernel<Tile, false>, grid, block,
              LabelShared<Tile, false>::bytes(smoothed), stream, args);
-      return;
     }
-    launch(cross_entropy_tile_kernel<Tile, true>, grid, block,
-           LabelShared<Tile, true>::bytes(smoothed), stream, args);
-    launch_finish_rims<Tile>(args.tiles, stream, also);
   });
 }
 
@@ -93,8 +91,7 @@ size_t cross_entropy_workspace(const CrossEntropy& problem, bool with_gradient) 
   const TileGrid grid = grid_of<scalar_t>(problem);
   if (grid.side != 0) {
     return kTotalsBytes + padded_bytes(grid.count, sizeof(PartialLoss)) +
-           (with_gradient ? padded_bytes(rim_floats(grid, problem.shape.channels), sizeof(float))
-                          : 0);
+           tiles_workspace(grid, problem.shape.channels, with_gradient);
   }
   const int64_t pixels = pixels_of(problem);
   return kTotalsBytes + padded_bytes(direct_blocks(problem), sizeof(PartialLoss)) +
@@ -122,18 +119,16 @@ void launch_cross_entropy(const CrossEntropy& problem, bool mean, const scalar_t
   if constexpr (!std::is_same_v<scalar_t, double>) {
     if (grid.side != 0) {
       finish.count = grid.count;
-      void* rims =
+      void* of_tiles =
           static_cast<unsigned char*>(workspace) + padded_bytes(grid.count, sizeof(PartialLoss));
-      TileArgs args = tile_args(problem, grid, input, weight, gradient, gradient_strides, rims);
-      args.partials = partials;
+      TileArgs args = tile_args(problem, grid, input, weight, gradient, gradient_strides, of_tiles);
+      args.finish = finish;
       const bool afterwards = scaled && scales_afterwards(problem, gradient_strides);
       if (scaled && !afterwards) {
         args.totals = launch_total_weight(problem, args.terms, totals, stream);
       }
-      launch_tiles(args, stream, finish);
-      if (gradient == nullptr) {
-        launch_finish_loss(finish, stream);
-      } else if (afterwards) {
+      launch_tiles(args, stream);
+      if (afterwards) {
         launch_scale(gradient, elements_of(problem), scale, stream);
       }
       return;
@@ -176,7 +171,7 @@ size_t cross_entropy_pixels_backward_workspace(const CrossEntropy& problem) {
   using namespace cross_entropy;
   const TileGrid grid = grid_of<scalar_t>(problem);
   return grid.side != 0
-             ? padded_bytes(rim_floats(grid, problem.shape.channels), sizeof(float))
+             ? tiles_workspace(grid, problem.shape.channels, true)
              : padded_bytes(pixels_of(problem), sizeof(PixelSum<accumulate_of<scalar_t>>));
 }
 

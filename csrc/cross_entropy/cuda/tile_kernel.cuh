@@ -10,18 +10,20 @@
 // maxima give are computed again, one by one, by the whole block.
 //
 // Memory touched: the tile's scores once for the maxima, once a sweep; the labels; the gradient of
-// the nodes inside, and of the tile's rim its part.
+// the nodes inside, and of the tile's rim its part. What comes after all blocks of a launch, or of
+// the neighbors of a tile, the last one of them does (softmax/cuda/rims.cuh).
 #pragma once
 
 #include "cross_entropy/cuda/tile_losses.cuh"
+#include "softmax/cuda/rims.cuh"
 #include "softmax/cuda/sweeps.cuh"
 
 namespace fcn_ext {
 namespace cross_entropy {
 
-// What a tile does that has no pixel of the output: nothing comes of its nodes.
+// The gradient of a tile that has no pixel of the output: nothing comes of its nodes.
 template <typename Tile, bool with_gradient>
-__device__ __forceinline__ void leave_empty(const TileBlock<Tile, with_gradient>& block) {
+__device__ __forceinline__ void clear_gradients(const TileBlock<Tile, with_gradient>& block) {
   const TileArgs& args = block.args;
   block.find_nodes();
   __syncthreads();
@@ -30,9 +32,6 @@ __device__ __forceinline__ void leave_empty(const TileBlock<Tile, with_gradient>
       block.set_gradients(first, smaller(Tile::kClasses, args.terms.classes - first),
                           [](int, int, float) { return 0.0f; });
     }
-  }
-  if (block.thread == 0 && args.partials != nullptr) {
-    args.partials[blockIdx.x] = {0, 0};
   }
 }
 
@@ -80,15 +79,16 @@ __device__ __forceinline__ float logs_and_factors(const TileBlock<Tile, with_gra
   return logs;
 }
 
+// All of a tile but for its end; returns the block's part of the loss, to its first thread.
 template <typename Tile, bool with_gradient>
-__global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks)
-    cross_entropy_tile_kernel(const TileArgs args) {
-  const TileBlock<Tile, with_gradient> block(args);
+__device__ __forceinline__ PartialLoss visit_tile(const TileBlock<Tile, with_gradient>& block) {
+  const TileArgs& args = block.args;
   const ClassTerms<float>& terms = args.terms;
   block.find_cells();
   __syncthreads();
   if (!block.has_pixels()) {
-    return leave_empty(block);
+    clear_gradients(block);
+    return {0, 0};
   }
   block.load_labels();
   block.find_nodes();
@@ -237,14 +237,24 @@ __global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks)
           }
         });
   }
-  if (args.partials == nullptr) {
-    return;
+  if (args.finish.partials == nullptr) {
+    return {0, 0};
   }
   loss = block_sum(loss, block.scratch);
-  const double weight_sum =
-      block_sum(static_cast<double>(block.weights[block.thread]), block.scratch);
-  if (block.thread == 0) {
-    args.partials[blockIdx.x] = {loss, weight_sum};
+  return {loss, block_sum(static_cast<double>(block.weights[block.thread]), block.scratch)};
+}
+
+template <typename Tile, bool with_gradient>
+__global__ void __launch_bounds__(Tile::kThreads, Tile::kBlocks)
+    cross_entropy_tile_kernel(const TileArgs args) {
+  const TileBlock<Tile, with_gradient> block(args);
+  const PartialLoss part = visit_tile(block);
+  const bool has_loss = args.finish.partials != nullptr;
+  if (has_loss && block.thread == 0) {
+    args.finish.partials[blockIdx.x] = part;
+  }
+  if (with_gradient || has_loss) {
+    leave_tile(block, has_loss, args.finish);
   }
 }
 

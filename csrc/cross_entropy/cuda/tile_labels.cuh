@@ -18,7 +18,7 @@ struct TileArgs {
   LabelMap target;
   int64_t ignore_index;
   ClassTerms<float> terms;
-  PartialLoss* partials;     // of each block, or null
+  FinishLoss<float> finish;  // of what each block leaves, if that is asked for
   float* losses;             // of each pixel (N, H, W), or null
   const float* grad_output;  // of each pixel's loss (N, H, W), or null: one everywhere
   TotalWeights totals;       // that the gradient is divided by

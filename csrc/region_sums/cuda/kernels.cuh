@@ -56,13 +56,13 @@ inline int64_t blocks_of(const RegionSums& problem, const TileGrid& grid) {
 template <typename scalar_t>
 TileArgs tile_args(const RegionSums& problem, const TileGrid& grid, const scalar_t* input,
                    const float* weight, float* gradient, const PlaneStrides& gradient_strides,
-                   void* rims) {
+                   void* workspace) {
   return {softmax_tiles(grid, problem.shape, input, problem.input_strides, gradient,
-                        gradient_strides, rims),
+                        gradient_strides, workspace),
           problem.target,
           problem.ignore_index,
           {weight, 1, 0, static_cast<int32_t>(problem.shape.channels)},
-          nullptr,
+          {},
           nullptr,
           nullptr,
           {}};
@@ -128,7 +128,7 @@ size_t region_sums_backward_workspace(const RegionSums& problem, bool squared) {
   const BilinearShape& shape = problem.shape;
   const TileGrid grid = grid_of<scalar_t>(problem, squared);
   if (grid.side != 0) {
-    return static_cast<size_t>(rim_floats(grid, shape.channels)) * sizeof(float);
+    return tiles_workspace(grid, shape.channels, true);
   }
   return static_cast<size_t>(images_at_once(shape, sizeof(Pixel)) * shape.y.output_size *
                              shape.x.output_size) *
@@ -153,10 +153,10 @@ void launch_region_sums_backward(const RegionSums& problem, bool squared,
           grad_losses, problem.shape.batch};
       with_tile<1>(grid.side, grid.small, [&](auto tile) {
         using Tile = decltype(tile);
+        launch_clear_counters(args.tile.tiles, stream);
         launch(region_gradient_tile_kernel<Tile>, dim3(static_cast<unsigned>(grid.count)),
                dim3(Tile::kThreads), size_t{cross_entropy::LabelShared<Tile, true>::kBytes}, stream,
                args);
-        launch_finish_rims<Tile>(args.tile.tiles, stream);
       });
       return;
     }

@@ -53,10 +53,10 @@ struct TileBackward {
   }
 };
 
+// All of a tile but for its end.
 template <typename Tile>
-__global__ void __launch_bounds__(Tile::kThreads, 2)
-    region_gradient_tile_kernel(const TileBackward args) {
-  const RegionBlock<Tile> block(args.tile);
+__device__ __forceinline__ void visit_tile(const RegionBlock<Tile>& block,
+                                           const TileBackward& args) {
   const int32_t classes = args.tile.terms.classes;
   if (!block.begin()) {
     for (int32_t first = 0; first < classes; first += Tile::kClasses) {
@@ -193,6 +193,14 @@ __global__ void __launch_bounds__(Tile::kThreads, 2)
       }
     });
   }
+}
+
+template <typename Tile>
+__global__ void __launch_bounds__(Tile::kThreads, 2)
+    region_gradient_tile_kernel(const TileBackward args) {
+  const RegionBlock<Tile> block(args.tile);
+  visit_tile(block, args);
+  leave_tile(block);
 }
 
 }  // namespace region_sums

@@ -47,9 +47,10 @@ struct TileNodes {
   float* maxima;
   unsigned long long* exact;  // of a thread: pixels to compute again
   double* scratch;            // of a thread
-  int* flags;      // is a score far from the node's largest? is there a pixel to compute again?
-  float* corners;  // of a staged class, corner and stack: sums
-  int* place;      // of the tile: image, row and column
+  int* flags;       // is a score far from the node's largest? is there a pixel to compute again?
+  float* corners;   // of a staged class, corner and stack: sums
+  int* place;       // of the tile: image, row and column
+  unsigned* ended;  // where the block is the last one, see rims.cuh
   int32_t* row_begins;     // of a row of cells, and of the one after the last: its first pixels
   int32_t* column_begins;  // likewise
   float* part_y;           // of a row of parts: Part::j, and behind those of all rows Part::y_step
@@ -68,6 +69,7 @@ struct TileNodes {
     maxima = reinterpret_cast<float*>(bytes + Shared::kMaxima);
     place = reinterpret_cast<int*>(bytes + Shared::kPlace);
     flags = reinterpret_cast<int*>(bytes + Shared::kFlags);
+    ended = reinterpret_cast<unsigned*>(bytes + Shared::kEnded);
     corners = reinterpret_cast<float*>(bytes + Shared::kCorners);
     row_begins = reinterpret_cast<int32_t*>(bytes + Shared::kRowBegins);
     column_begins = reinterpret_cast<int32_t*>(bytes + Shared::kColumnBegins);

@@ -1,145 +1,213 @@
-// The gradient of nodes that lie on the rims of several tiles: the sum of what their blocks found,
-// in an order fixed by the shape.
+// The end of a block that has a tile. The gradient of a node between tiles is the sum of what their
+// blocks found. Each leaves its part in the workspace; the last one to come to where tiles meet
+// adds up the parts there, in an order fixed by the shape.
+//
+// Tiles meet at edges, two of them, and at corners, four. The tile at the upper left of a meeting
+// has its counter. From a tile, meetings lie in directions (dy, dx), -1 to 1 each, and are numbered
+// 3 * (dy + 1) + dx + 1; in the middle of them is the meeting of all blocks of the launch.
+//
+// Memory touched: the tile's part of a node between two tiles, that of the other, and the gradient
+// of half of the nodes on the rim.
 #pragma once
 
-#include "common/cuda/launch.cuh"
-#include "softmax/cuda/tiles.cuh"
+#include "common/cuda/arrivals.cuh"
+#include "softmax/cuda/node_gradients.cuh"
 
 namespace fcn_ext {
 namespace softmax {
 
-constexpr int kRimThreads = 256;
-constexpr size_t kRimScratch = kRimThreads / kWarp * sizeof(double);
-constexpr int kRimClasses = 8;  // that a thread takes where classes lie far apart
-// Images that a thread takes, where there are blocks enough for every multiprocessor.
-constexpr int kRimImages = 4;
-constexpr int64_t kManyRimBlocks = 4096;
+constexpr int kDirections = 9, kOfAll = 4;
 
-// The nodes between tiles of an image: rows of them first, then what columns have besides; and how
-// many of them a block takes.
-struct BetweenTiles {
-  int in_rows, in_columns, in_block;
+// A node between tiles: where its gradient goes, null if it is not there, and the two or four parts
+// of it.
+struct RimNode {
+  float* to;
+  const float* parts[4];
+
+  // Of class c, with so many floats from class to class.
+  __device__ __forceinline__ float sum(uint32_t step, uint32_t c) const {
+    float sum = *stepped(parts[0], step, c) + *stepped(parts[1], step, c);
+    if (parts[2] != nullptr) {
+      sum += *stepped(parts[2], step, c);
+      sum += *stepped(parts[3], step, c);
+    }
+    return sum;
+  }
 };
-inline BetweenTiles between_tiles(const SoftmaxTiles& tiles) {
-  const TileGrid& grid = tiles.grid;
-  return {static_cast<int>((grid.rows - 1) * grid.x.input_size),
-          static_cast<int>((grid.columns - 1) * grid.y.input_size),
-          tiles.interleaved() ? larger(1, kRimThreads / tiles.classes) : kRimThreads};
-}
 
-// A thread takes a node between tiles and, where classes lie far apart, kRimClasses of them in
-// turn, so that neighboring threads write neighboring nodes; else a class of a node, and every
-// kRimThreads-th behind it. One block more does what else is left: also(scratch), with kRimScratch
-// bytes of shared memory. Memory touched: two or four parts of the workspace for an element of the
-// gradient.
-template <typename Tile, typename Also>
-__global__ void __launch_bounds__(kRimThreads, 4)
-    finish_rims_kernel(const SoftmaxTiles tiles, const BetweenTiles nodes, const Also also) {
-  if (blockIdx.x == gridDim.x - 1) {
-    if (blockIdx.y == 0 && blockIdx.z == 0) {
-      also(shared_memory<double>());
-    }
-    return;
+// Rims of a block's tile.
+template <typename Tile>
+struct Rims {
+  const TileGradients<Tile, true>& block;
+
+  static_assert(Tile::kRim * sizeof(RimNode) <= 2 * NodeShared<Tile, true>::kStagedBytes &&
+                Tile::kRim <= Tile::kThreads && NodeShared<Tile, true>::kStaged % 8 == 0);
+  // Where scores were staged.
+  __device__ __forceinline__ RimNode* nodes() const {
+    return reinterpret_cast<RimNode*>(block.staged);
   }
-  const TileGrid& grid = tiles.grid;
-  const PlaneStrides& strides = tiles.gradient_strides;
-  const int width = static_cast<int>(grid.x.input_size);
-  const int height = static_cast<int>(grid.y.input_size);
-  const int thread = static_cast<int>(threadIdx.x), block = static_cast<int>(blockIdx.x);
-  int at = block * nodes.in_block + thread;
-  int first = static_cast<int>(blockIdx.y) * kRimClasses, step = 1;
-  int last = smaller(first + kRimClasses, tiles.classes);
-  if (tiles.interleaved()) {
-    last = tiles.classes;
-    step = smaller(kRimThreads, last);
-    const auto own = static_cast<int>(threadIdx.x / static_cast<unsigned>(step));
-    if (own >= nodes.in_block) {
+
+  // How many nodes lie where tiles meet in these directions.
+  static __device__ __forceinline__ int count_of(unsigned directions) {
+    constexpr unsigned kAbove = 1u << 1, kBelow = 1u << 7, kLeft = 1u << 3, kRight = 1u << 5;
+    constexpr unsigned kCorners = 1u << 0 | 1u << 2 | 1u << 6 | 1u << 8;
+    return (Tile::kColumns - 1) * __popc(directions & (kAbove | kBelow)) +
+           (Tile::kRows - 1) * __popc(directions & (kLeft | kRight)) +
+           __popc(directions & kCorners);
+  }
+
+  // Counts the block at the meeting in a direction; whether it is the last there.
+  __device__ __forceinline__ bool arrives(int direction) const {
+    const TileGrid& grid = block.tiles.grid;
+    const int dy = direction / 3 - 1, dx = direction % 3 - 1;
+    const int row = block.first_row() / Tile::kRows - (dy < 0 ? 1 : 0);
+    const int column = block.first_column() / Tile::kColumns - (dx < 0 ? 1 : 0);
+    if ((dy != 0 && (row < 0 || row + 1 >= grid.rows)) ||
+        (dx != 0 && (column < 0 || column + 1 >= grid.columns))) {
+      return false;
+    }
+    const int64_t tile = (int64_t{block.image()} * grid.rows + row) * grid.columns + column;
+    const int which = dy == 0 ? 0 : dx == 0 ? 1 : 2;
+    return arrives_last(block.tiles.counters + 1 + kTileCounters * tile + which,
+                        which == 2 ? 4 : 2);
+  }
+
+  // Finds the nodes at the meetings that the block ends, a bit for each direction: a thread looks
+  // at a node of the rim. To be followed by a barrier.
+  __device__ __forceinline__ void find_nodes(unsigned ended) const {
+    const int slot = block.thread;
+    if (slot >= Tile::kRim) {
       return;
     }
-    at = block * nodes.in_block + own;
-    first = thread - own * step;
-  }
-  // The node; its tile is the one before it, the `next`-th behind that has it, too, and at what
-  // place their parts have it. A node between four tiles has two more.
-  constexpr int kSides = 2 * Tile::kNodeColumns - 1;  // before a part's second row of nodes
-  int i, j, next, before, behind;
-  bool between_four = false;
-  if (at < nodes.in_rows) {
-    const int between = at / width;
-    i = (between + 1) * Tile::kRows - 1;
-    j = at - between * width;
-    next = grid.columns;
-    behind = j % Tile::kColumns + 1;
-    before = Tile::kNodeColumns + behind;
-    between_four = behind == Tile::kColumns;
-  } else {
-    const int rest = at - nodes.in_rows, between = rest / height;
-    i = rest - between * height;
-    j = (between + 1) * Tile::kColumns - 1;
-    const int place = i % Tile::kRows + 1;
-    if (rest >= nodes.in_columns || place == Tile::kRows) {
-      return;
-    }
-    next = 1;
-    behind = kSides + place;
-    before = behind + Tile::kRows - 1;
-  }
-  const int32_t node_step = tiles.rim_step(), class_step = tiles.rim_class_step<Tile>();
-  const int32_t part_floats = tiles.classes * Tile::kRim;
-#pragma unroll 1
-  for (int image = static_cast<int>(blockIdx.z); image < static_cast<int>(tiles.images);
-       image += static_cast<int>(gridDim.z)) {
-    const int tile = (image * grid.rows + i / Tile::kRows) * grid.columns + j / Tile::kColumns;
-    const float* const part = tiles.rims + int64_t{part_floats} * tile;
-    const float* const next_part = part + int64_t{part_floats} * next;
-    float* const to = tiles.gradient + image * strides.batch + i * strides.row + j * strides.column;
-    const auto finish = [&](int c) {
-      const int32_t offset = c * class_step;
-      float sum = part[offset + before * node_step];
-      if (between_four) {
-        sum += part[offset + part_floats + Tile::kNodeColumns * node_step];
-      }
-      sum += next_part[offset + behind * node_step];
-      if (between_four) {
-        sum += next_part[offset + part_floats];
-      }
-      to[c * strides.channel] = sum;
-    };
-    if (tiles.interleaved()) {
-#pragma unroll 1
-      for (int c = first; c < last; c += step) {
-        finish(c);
-      }
+    int i, j;
+    if (slot < 2 * Tile::kNodeColumns) {
+      i = slot < Tile::kNodeColumns ? 0 : Tile::kRows;
+      j = slot < Tile::kNodeColumns ? slot : slot - Tile::kNodeColumns;
     } else {
-#pragma unroll 4
-      for (int c = first; c < last; ++c) {
-        finish(c);
-      }
+      const int beside = slot - 2 * Tile::kNodeColumns;
+      const bool left = beside < Tile::kRows - 1;
+      i = left ? beside + 1 : beside + 2 - Tile::kRows;
+      j = left ? 0 : Tile::kColumns;
     }
+    const int dy = i == 0 ? -1 : i == Tile::kRows ? 1 : 0;
+    const int dx = j == 0 ? -1 : j == Tile::kColumns ? 1 : 0;
+    const unsigned own = 1u << (3 * (dy + 1) + dx + 1);
+    if ((ended & own) != 0) {
+      // Those of a meeting come in turn, behind those of the directions before.
+      const int within = dy == 0 ? i - 1 : dx == 0 ? j - 1 : 0;
+      nodes()[count_of(ended & (own - 1)) + within] = node_at(i, j, dy, dx);
+    }
+  }
+  __device__ __forceinline__ RimNode node_at(int i, int j, int dy, int dx) const {
+    const SoftmaxTiles& tiles = block.tiles;
+    RimNode node{};
+    const int row = block.first_row() - 1 + i, column = block.first_column() - 1 + j;
+    if (row < 0 || row >= static_cast<int>(tiles.grid.y.input_size) || column < 0 ||
+        column >= static_cast<int>(tiles.grid.x.input_size)) {
+      return node;
+    }
+    const PlaneStrides& strides = tiles.gradient_strides;
+    node.to = tiles.gradient + block.image() * strides.batch + row * strides.row +
+              column * strides.column;
+    // In the tile that lies so many tiles below and to the right of the upper left one of those
+    // that have the node.
+    const auto part = [&](int below, int beside) {
+      const int tile_row = below - (dy < 0 ? 1 : 0), tile_column = beside - (dx < 0 ? 1 : 0);
+      const int64_t tile = int64_t{blockIdx.x} + tile_row * tiles.grid.columns + tile_column;
+      const int slot = rim_slot<Tile>(i - tile_row * Tile::kRows, j - tile_column * Tile::kColumns);
+      return tiles.rims + (tile * tiles.classes * Tile::kRim + int64_t{slot} * tiles.rim_step());
+    };
+    node.parts[0] = part(0, 0);
+    node.parts[1] = dx != 0 ? part(0, 1) : part(1, 0);
+    if (dx != 0 && dy != 0) {
+      node.parts[2] = part(1, 0);
+      node.parts[3] = part(1, 1);
+    }
+    return node;
+  }
+
+  // Sets the gradients of these nodes.
+  __device__ __forceinline__ void set_gradients(unsigned ended) const {
+    const auto classes = static_cast<unsigned>(block.tiles.classes);
+    const auto thread = static_cast<unsigned>(block.thread);
+    const auto count = static_cast<unsigned>(count_of(ended));
+    if (count == 0) {
+      return;
+    }
+    if (block.tiles.interleaved()) {
+      // A thread takes a class of a node, and every so many-th behind it.
+      const unsigned width = smaller(unsigned{Tile::kThreads}, classes);
+      const unsigned at_once = Tile::kThreads / width, first = thread / width;
+      if (first >= at_once) {
+        return;
+      }
+#pragma unroll 1
+      for (unsigned k = first; k < count; k += at_once) {
+        const RimNode node = nodes()[k];
+        if (node.to != nullptr) {
+#pragma unroll 1
+          for (unsigned c = thread - first * width; c < classes; c += width) {
+            node.to[c] = node.sum(1, c);
+          }
+        }
+      }
+      return;
+    }
+    // A thread takes a node, and every so many-th of its classes.
+    const unsigned at_once = Tile::kThreads / count, first = thread / count;
+    const RimNode node = nodes()[thread - first * count];
+    if (first >= at_once || node.to == nullptr) {
+      return;
+    }
+    const auto channel = static_cast<uint32_t>(block.tiles.gradient_strides.channel);
+#pragma unroll 4
+    for (unsigned c = first; c < classes; c += at_once) {
+      *stepped(node.to, channel, c) = node.sum(Tile::kRim, c);
+    }
+  }
+};
+
+// To come before a launch whose blocks leave_tile().
+inline void launch_clear_counters(const SoftmaxTiles& tiles, cudaStream_t stream) {
+  launch_clear_arrivals(tiles.counters, counters_of(tiles.grid, tiles.gradient != nullptr), stream);
+}
+
+// What a block does in the end, with all its threads: it finishes rims of a gradient where it comes
+// last; the last one of all calls finish(scratch), with a double of shared memory a thread, if
+// `finishes`. What blocks leave to that has to be there.
+template <typename Tile, bool with_gradient, typename Finish>
+__device__ __forceinline__ void leave_tile(const TileGradients<Tile, with_gradient>& block,
+                                           bool finishes, const Finish& finish) {
+  __syncthreads();
+  if (block.thread < kWarp) {
+    bool last = false;
+    if (block.thread == kOfAll) {
+      last = finishes && arrives_last(block.tiles.counters, gridDim.x);
+    } else if constexpr (with_gradient) {
+      last = block.thread < kDirections && Rims<Tile>{block}.arrives(block.thread);
+    }
+    const unsigned ended = __ballot_sync(kFullMask, last);
+    if (block.thread == 0) {
+      *block.ended = ended;
+    }
+  }
+  __syncthreads();
+  const unsigned ended = *block.ended;
+  if constexpr (with_gradient) {
+    const Rims<Tile> rims{block};
+    rims.find_nodes(ended);
+    __syncthreads();
+    rims.set_gradients(ended);
+  }
+  if ((ended >> kOfAll & 1) != 0) {
+    finish(block.scratch);
   }
 }
 
-// Of the workspace that tiles.rims needs.
-inline int64_t rim_floats(const TileGrid& grid, int64_t classes) {
-  return grid.count * classes * grid.rim;
-}
-
-// What is not left.
-struct NothingElse {
-  __device__ __forceinline__ void operator()(double*) const {}
-};
-
-template <typename Tile, typename Also = NothingElse>
-void launch_finish_rims(const SoftmaxTiles& tiles, cudaStream_t stream, const Also& also = {}) {
-  const BetweenTiles nodes = between_tiles(tiles);
-  const int64_t blocks = ceil_divide(int64_t{nodes.in_rows} + nodes.in_columns, nodes.in_block);
-  const int64_t chunks = tiles.interleaved() ? 1 : ceil_divide(tiles.classes, kRimClasses);
-  const bool many = blocks * chunks * tiles.images >= kManyRimBlocks;
-  const int64_t in_turn = many ? ceil_divide(tiles.images, kRimImages) : tiles.images;
-  launch(finish_rims_kernel<Tile, Also>,
-         dim3(static_cast<unsigned>(blocks + 1), static_cast<unsigned>(chunks),
-              static_cast<unsigned>(smaller(in_turn, kMostBlocksYZ))),
-         dim3(kRimThreads), kRimScratch, stream, tiles, nodes, also);
+// Of tiles that have nothing else to be finished.
+template <typename Tile>
+__device__ __forceinline__ void leave_tile(const TileGradients<Tile, true>& block) {
+  leave_tile(block, false, [](double*) {});
 }
 
 }  // namespace softmax

@@ -3,8 +3,8 @@
 // Cell q of an axis lies between the nodes q - 1 and q; the pixels in it are equally far apart, a
 // few more or less from cell to cell where the ratio is not whole. A tile is a block's cells; the
 // nodes around them are its nodes, those on its rim also a neighbor's. A block writes the gradient
-// of the nodes inside, and its part of that of the rim to a workspace, from where a second kernel
-// adds the parts up.
+// of the nodes inside, and its part of that of the rim to a workspace, where parts are added up by
+// the last block that has one (rims.cuh).
 #pragma once
 
 #include "bilinear/bilinear.h"
@@ -203,13 +203,26 @@ TileGrid tile_grid(const BilinearShape& shape, const PlaneStrides& input_strides
   if (grid.count < kFewTiles) {
     cut(true);
   }
-  // Nodes between tiles are counted in 32 bits, too, elements from class to class, and those of a
-  // tile's rim for two tiles.
-  const int64_t between = grid.rows * grid.x.input_size + grid.columns * grid.y.input_size;
+  // Elements from class to class are counted in 32 bits, too, and those of a tile's rim.
   const int64_t plane = larger(grid.y.input_size * grid.x.input_size, input_strides.channel);
-  const int64_t rims = 2 * grid.rim * shape.channels;
-  const int64_t most = larger(larger(grid.count, between), larger(plane, rims));
+  const int64_t most = larger(grid.count, larger(plane, grid.rim * shape.channels));
   return most <= INT32_MAX ? grid : TileGrid{};
+}
+
+// Parts of a workspace are aligned to 16 bytes.
+inline size_t padded_bytes(int64_t count, size_t size) {
+  return (static_cast<size_t>(count) * size + 15) / 16 * 16;
+}
+
+// The engine's workspace, see rims.cuh: counters of a launch, that of all blocks and with a
+// gradient those of each tile, its right edge, bottom edge and bottom right corner; then the rims.
+constexpr int kTileCounters = 3;
+inline int64_t counters_of(const TileGrid& grid, bool with_gradient) {
+  return 1 + (with_gradient ? kTileCounters * grid.count : 0);
+}
+inline size_t tiles_workspace(const TileGrid& grid, int64_t classes, bool with_gradient) {
+  return padded_bytes(counters_of(grid, with_gradient), sizeof(unsigned)) +
+         (with_gradient ? padded_bytes(grid.count * classes * grid.rim, sizeof(float)) : 0);
 }
 
 // What the engine's part of a kernel is handed.
@@ -223,7 +236,8 @@ struct SoftmaxTiles {
   bool vectors;     // whether the scores of a row can be copied four at a time
   float* gradient;  // or null
   PlaneStrides gradient_strides;
-  float* rims;  // of each tile its part, (classes, rim), or (rim, classes) where interleaved
+  float* rims;         // of each tile its part, (classes, rim), or (rim, classes) where interleaved
+  unsigned* counters;  // of blocks that meet, see rims.cuh
 
   // Whether the classes of a node lie side by side in the gradient.
   __host__ __device__ __forceinline__ bool interleaved() const {
@@ -244,10 +258,17 @@ bool has_vectors(const scalar_t* input, const PlaneStrides& strides) {
          reinterpret_cast<uintptr_t>(input) % 16 == 0;
 }
 
+// workspace: of tiles_workspace(), or null where there is neither a gradient nor anything that the
+// last block does.
 template <typename scalar_t>
 SoftmaxTiles softmax_tiles(const TileGrid& grid, const BilinearShape& shape, const scalar_t* input,
                            const PlaneStrides& input_strides, float* gradient,
-                           const PlaneStrides& gradient_strides, void* rims) {
+                           const PlaneStrides& gradient_strides, void* workspace) {
+  auto* const bytes = static_cast<unsigned char*>(workspace);
+  float* const rims = gradient == nullptr
+                          ? nullptr
+                          : reinterpret_cast<float*>(
+                                bytes + padded_bytes(counters_of(grid, true), sizeof(unsigned)));
   return {grid,
           shape.batch,
           static_cast<int32_t>(shape.channels),
@@ -257,7 +278,8 @@ SoftmaxTiles softmax_tiles(const TileGrid& grid, const BilinearShape& shape, con
           has_vectors(input, input_strides),
           gradient,
           gradient_strides,
-          static_cast<float*>(rims)};
+          rims,
+          static_cast<unsigned*>(workspace)};
 }
 
 __device__ __forceinline__ float score_at(const SoftmaxTiles& tiles, int64_t offset) {
@@ -290,7 +312,8 @@ struct NodeShared {
   static constexpr int kOutputStep = kPartX + 8 * kColumnParts;  // int32 a node
   static constexpr int kPlace = kOutputStep + 4 * Tile::kNodes;  // three int
   static constexpr int kFlags = kPlace + 12;                     // two int
-  static constexpr int kStackOf = kFlags + 8;                    // uint8 a thread
+  static constexpr int kEnded = kFlags + 8;                      // unsigned
+  static constexpr int kStackOf = kEnded + 4;                    // uint8 a thread
   static constexpr int kCorners =
       Tile::kStack == 1 ? kStackOf
                         : (kStackOf + Tile::kThreads + 15) / 16 * 16;  // float a class and place

@@ -249,6 +249,8 @@ CUDA_EMULATION_ATOMICS(int)
 CUDA_EMULATION_ATOMICS(unsigned)
 CUDA_EMULATION_ATOMICS(unsigned long long)
 #undef CUDA_EMULATION_ATOMICS
+unsigned atomicInc(unsigned* address, unsigned most);
+void __threadfence();
 
 // Cached read-only, streaming (evict first) and plain accesses.
 template <typename T>

@@ -153,3 +153,11 @@ CUDA_EMULATION_ATOMICS(int)
 CUDA_EMULATION_ATOMICS(unsigned)
 CUDA_EMULATION_ATOMICS(unsigned long long)
 #undef CUDA_EMULATION_ATOMICS
+
+unsigned atomicInc(unsigned* address, unsigned most) {
+  const unsigned old = cuda_emulation::begin_atomic(address, __builtin_return_address(0));
+  cuda_emulation::end_atomic(address, old >= most ? 0 : old + 1);
+  return old;
+}
+
+void __threadfence() { cuda_emulation::observer->fence(); }

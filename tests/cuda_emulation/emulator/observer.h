@@ -21,6 +21,7 @@ struct Observer {
 
   // Of the running thread.
   virtual void atomic(const void* /*address*/, size_t /*bytes*/, const void* /*place*/) {}
+  virtual void fence() {}
   virtual void copy_begins(const void* /*shared*/, const void* /*global*/, size_t /*bytes*/,
                            const void* /*place*/) {}
   virtual void copy_ends(const void* /*shared*/, const void* /*global*/, size_t /*bytes*/) {}

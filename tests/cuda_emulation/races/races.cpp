@@ -17,9 +17,15 @@ bool on_own_stack(const void* address) {
   return address >= bottom && address < bottom + cuda_emulation::Stack::kBytes;
 }
 
-// Whether nothing that a thread does before the next barrier is in order with both.
-bool meet_nowhere(const Access& a, const Access& b) {
-  return a.block != b.block || a.thread / 32 != b.thread / 32;
+// Whether all that is in order with both of a block's accesses since its last barrier is in order
+// with a third one, too: what their warp does not order a barrier does, and that orders all three.
+bool meet_nowhere(const Access& a, const Access& b) { return a.thread / 32 != b.thread / 32; }
+
+void merge(std::map<uint32_t, uint32_t>& to, const std::map<uint32_t, uint32_t>& from) {
+  for (const auto& [block, time] : from) {
+    uint32_t& known = to[block];
+    known = std::max(known, time);
+  }
 }
 
 const char* name_of(const Access& access) {
@@ -43,6 +49,7 @@ void Races::launch_begins(const unsigned char* shared, size_t bytes) {
   time_ = 1;
   last_barrier_ = 0;
   blocks_.clear();
+  released_.clear();
   shared_ = reinterpret_cast<uintptr_t>(shared);
   shared_bytes_ = bytes;
 }
@@ -54,9 +61,25 @@ void Races::block_begins(unsigned threads) {
   }
   blocks_.push_back(cuda_emulation::block.index);
   threads_.assign(threads, Thread());
+  acquired_.clear();
 }
 
-void Races::barrier() { last_barrier_ = time_++; }
+void Races::barrier() {
+  last_barrier_ = time_++;
+  for (Thread& thread : threads_) {
+    merge(acquired_, thread.acquired);
+    thread.acquired.clear();
+  }
+}
+
+void Races::fence() {
+  Thread& thread = threads_[cuda_emulation::team.running->linear];
+  merge(thread.acquired, thread.met);
+  thread.met.clear();
+  thread.released = acquired_;
+  merge(thread.released, thread.acquired);
+  thread.released[static_cast<uint32_t>(blocks_.size() - 1)] = last_barrier_;
+}
 
 void Races::collective(cuda_emulation::Collective kind, unsigned first, unsigned mask) {
   if (strict_ && kind != cuda_emulation::Collective::kSyncWarp) {
@@ -82,12 +105,25 @@ void Races::collective(cuda_emulation::Collective kind, unsigned first, unsigned
 }
 
 bool Races::in_order(const Access& access, unsigned thread) const {
-  if (access.pending || access.block + 1 != blocks_.size()) {
+  if (access.pending) {
     return false;
+  }
+  if (access.block + 1 != blocks_.size()) {
+    return in_order_with_block(access, threads_[thread]);
   }
   return access.thread == thread || access.time <= last_barrier_ ||
          (access.thread / 32 == thread / 32 &&
           access.time <= threads_[thread].ordered[access.thread % 32]);
+}
+
+bool Races::in_order_with_block(const Access& access, const Thread& thread) const {
+  for (const Times* times : {&acquired_, &thread.acquired}) {
+    const auto known = times->find(access.block);
+    if (known != times->end() && access.time <= known->second) {
+      return true;
+    }
+  }
+  return false;
 }
 
 // ---------------------------------------------------------------- accesses
@@ -100,6 +136,10 @@ void Races::access(const void* address, size_t bytes, Kind kind, const void* pla
 
 void Races::atomic(const void* address, size_t bytes, const void* place) {
   access(address, bytes, Kind::kAtomic, place);
+  Thread& thread = threads_[cuda_emulation::team.running->linear];
+  Times& released = released_[reinterpret_cast<uintptr_t>(address)];
+  merge(thread.met, released);
+  merge(released, thread.released);
 }
 
 void Races::copy_begins(const void* shared, const void* global, size_t bytes, const void* place) {
@@ -157,8 +197,10 @@ void Races::record_in(Accesses& accesses, uintptr_t address, const Access& acces
       continue;  // whatever collides with it collides with the new one
     }
     if (!ordered && covers(old.kind, access.kind) && (access.bytes & ~old.bytes) == 0) {
-      redundant = redundant || (apart != nullptr && meet_nowhere(*apart, old));
-      apart = apart == nullptr ? &accesses[kept] : apart;
+      if (old.block == access.block) {
+        redundant = redundant || (apart != nullptr && meet_nowhere(*apart, old));
+        apart = apart == nullptr ? &accesses[kept] : apart;
+      }
     }
     accesses[kept++] = old;
   }

@@ -11,7 +11,12 @@
 //   - a shuffle or a vote does that names both. CUDA does not promise that these order memory: by
 //     the strict rule they do not;
 //   - they are writes of the same size and leave the same value, as of threads that raise a flag.
-// Threads of different blocks of a launch meet nowhere, those of different launches are in order.
+//   - they are in different blocks, of which one arrives at an address and the other one meets it
+//     there. A block arrives by an atomic operation after a __threadfence: with all that is before
+//     the last barrier before the fence. A thread meets who arrived before at the address of its
+//     own atomic operation, once a __threadfence follows; its block does with the next barrier.
+//     What a block has met it arrives with, too.
+// Threads of different blocks are in order in no other way, those of different launches always.
 // A copy with __pipeline_memcpy_async writes at any time until its thread has waited for it, then
 // like that thread: even its own thread must not touch it before, and others not before the next
 // barrier. Memory on a thread's own stack is nobody else's, and is not looked at.
@@ -19,6 +24,7 @@
 
 #include <array>
 #include <cstdint>
+#include <map>
 #include <set>
 #include <string>
 #include <tuple>
@@ -43,6 +49,7 @@ class Races : public cuda_emulation::Observer {
   void launch_begins(const unsigned char* shared, size_t bytes) override;
   void block_begins(unsigned threads) override;
   void barrier() override;
+  void fence() override;
   void collective(cuda_emulation::Collective kind, unsigned first, unsigned mask) override;
   void atomic(const void* address, size_t bytes, const void* place) override;
   void copy_begins(const void* shared, const void* global, size_t bytes,
@@ -61,10 +68,15 @@ class Races : public cuda_emulation::Observer {
     const unsigned char* address = nullptr;
     std::vector<unsigned char> before;
   };
+  // Of blocks: up to which time their accesses are in order with what comes.
+  using Times = std::map<uint32_t, uint32_t>;
   struct Thread {
     uint32_t call = CallTree::kRoot;
     // Of each lane of its warp: up to which time its accesses are in order with this thread.
     std::array<uint32_t, 32> ordered{};
+    Times met;       // by atomic operations, and by a fence behind them:
+    Times acquired;  // since the last barrier
+    Times released;  // by its last fence, to those who meet what it does to an address from then on
   };
   // One end of a race, for people.
   struct End {
@@ -80,6 +92,7 @@ class Races : public cuda_emulation::Observer {
   void record_in(Accesses& accesses, uintptr_t address, const Access& access);
   void end_pending(const void* address, size_t bytes);
   bool in_order(const Access& access, unsigned thread) const;
+  bool in_order_with_block(const Access& access, const Thread& thread) const;
   void settle_doubt();
   void report(const Race& race);
   End end_of(const Access& access) const;
@@ -88,6 +101,8 @@ class Races : public cuda_emulation::Observer {
   History history_;
   CallTree calls_;
   std::vector<Thread> threads_;
+  Times acquired_;                       // by the running block, before its last barrier
+  std::map<uintptr_t, Times> released_;  // to an address
   uint32_t time_ = 1, last_barrier_ = 0;
   std::vector<dim3> blocks_;  // of the launch, those that have begun
   uintptr_t shared_ = 0;

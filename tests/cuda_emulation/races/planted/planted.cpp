@@ -136,6 +136,80 @@ __global__ void blocks_read_kernel(int* out) {
   out[blockIdx.x * kThreads + threadIdx.x] = out[other * kThreads + threadIdx.x] + 1;
 }
 
+// Every block leaves its elements; the last one to arrive reads them all.
+enum class Arrival {
+  kCorrect,
+  kNoBarrierBefore,
+  kNoFenceBefore,
+  kNoFenceAfter,
+  kNoBarrierAfter,
+  kOneTooEarly
+};
+
+template <Arrival arrival>
+__global__ void arrivals_kernel(int* out) {
+  int* shared = shared_memory<int>();
+  auto* counter = reinterpret_cast<unsigned*>(out + kBlocks * kThreads);
+  out[blockIdx.x * kThreads + threadIdx.x] = 1;
+  if (arrival != Arrival::kNoBarrierBefore) {
+    __syncthreads();
+  }
+  if (threadIdx.x == 0) {
+    if (arrival != Arrival::kNoFenceBefore) {
+      __threadfence();
+    }
+    const unsigned before = atomicInc(counter, kBlocks - 1);
+    if (arrival != Arrival::kNoFenceAfter) {
+      __threadfence();
+    }
+    shared[0] = before == kBlocks - (arrival == Arrival::kOneTooEarly ? 2 : 1);
+  }
+  if (arrival == Arrival::kNoBarrierAfter) {
+    __syncwarp();
+  } else {
+    __syncthreads();
+  }
+  // Another thread's than the one that arrived, but of its warp.
+  if (threadIdx.x == 1 && shared[0] != 0) {
+    int sum = 0;
+    for (int k = 0; k < kBlocks * kThreads; ++k) {
+      sum += out[k];
+    }
+    out[kBlocks * kThreads + 1] = sum;
+  }
+}
+
+// The first block writes, the second one meets it, and the third one the second.
+template <bool correct>
+__global__ void passed_on_kernel(int* out) {
+  auto* counters = reinterpret_cast<unsigned*>(out + kBlocks * kThreads);
+  unsigned turn = 0;
+  if (threadIdx.x == 0) {
+    turn = atomicAdd(counters, 1u) % kBlocks;
+    if (turn == 0) {
+      out[0] = 1;
+    }
+  }
+  __syncthreads();
+  if (threadIdx.x != 0) {
+    return;
+  }
+  __threadfence();
+  if (turn < 2) {
+    atomicAdd(counters + 1, 1u);
+  }
+  if (correct) {
+    __threadfence();
+  }
+  if (turn > 0) {
+    atomicAdd(counters + 2, 1u);
+  }
+  __threadfence();
+  if (turn == 2) {
+    out[1] = out[0];
+  }
+}
+
 // Through global memory, within a block.
 template <bool correct>
 __global__ void global_kernel(int* out) {
@@ -187,7 +261,7 @@ __global__ void copy_kernel(int* out) {
 
 template <void (*kernel)(int*)>
 void run() {
-  std::vector<int> out(kBlocks * kThreads);
+  std::vector<int> out(kBlocks * kThreads + 3);
   for (int k = 0; k < 2; ++k) {  // launches come one after another
     launch(kernel, dim3(kBlocks), dim3(kThreads), (kThreads + 1) * sizeof(int), nullptr,
            out.data());
@@ -222,6 +296,14 @@ const std::map<std::string, void (*)()> kCases{
     {"blocks write", run<blocks_write_kernel<false>>},
     {"blocks read own", run<blocks_read_kernel<true>>},
     {"blocks read others'", run<blocks_read_kernel<false>>},
+    {"arrivals", run<arrivals_kernel<Arrival::kCorrect>>},
+    {"arrivals: no barrier before", run<arrivals_kernel<Arrival::kNoBarrierBefore>>},
+    {"arrivals: no fence before", run<arrivals_kernel<Arrival::kNoFenceBefore>>},
+    {"arrivals: no fence after", run<arrivals_kernel<Arrival::kNoFenceAfter>>},
+    {"arrivals: no barrier after", run<arrivals_kernel<Arrival::kNoBarrierAfter>>},
+    {"arrivals: one too early", run<arrivals_kernel<Arrival::kOneTooEarly>>},
+    {"arrivals passed on", run<passed_on_kernel<true>>},
+    {"arrivals passed on: no fence", run<passed_on_kernel<false>>},
     {"copy", run<copy_kernel<Copy::kOwn>>},
     {"copy: no wait", run<copy_kernel<Copy::kOwnBeforeWait>>},
     {"neighbor's copy", run<copy_kernel<Copy::kNeighbor>>},
