@@ -65,9 +65,12 @@ def loss_of(
     with_gradient: bool,
 ) -> tuple[Tensor, Tensor, Tensor | None] | None:
     """Loss, total weight and gradient; None where torch has more to say of it: a label is out of
-    range, or the loss is not finite."""
+    range, or the loss or a class weight is not finite."""
     if weight is not None:
         weight = weight.to(_common.accumulate_dtype(scores))
+        # What has such a weight counts for torch in pixels without it, too, by zero times infinity.
+        if weight.is_cpu and not math.isfinite(weight.sum().item()):
+            return None
     arguments = (scores, target, snapshot.numbers, weight, ignore_index, label_smoothing)
     try:
         if reduction == NONE:

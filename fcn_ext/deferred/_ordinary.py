@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fcn_ext.deferred._tensor import FUNCTIONS, Deferred, as_ordinary
+from fcn_ext.deferred._tensor import FUNCTIONS, Deferred, as_ordinary, without_deferred
 
 _METHODS = (
     "__array__",
@@ -53,7 +53,8 @@ def _object(deferred: Any) -> Tensor:
 def _asked(name: str) -> Callable[..., Any]:
     def answer(self: Any, *args: Any, **kwargs: Any) -> Any:
         if not isinstance(self, Deferred):
-            return NotImplemented
+            # Another argument of map_ is.
+            return getattr(self, name)(*without_deferred(args), **without_deferred(kwargs))
         full = _object(self)
         result = getattr(full, name)(*args, **kwargs)
         return self if result is full else result

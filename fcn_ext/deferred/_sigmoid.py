@@ -201,6 +201,8 @@ def _bce(
     loss = sums[..., column] if positive is None else sums[..., column] * positive.to(sums.dtype)
     loss = loss + sums[..., column + 1]
     loss = loss.sum() if factor is None else (loss * factor.to(sums.dtype)).sum()
+    if loss.is_cpu and not math.isfinite(loss.item()):  # nor are the gradients, each in its place
+        return NotImplemented
     return (loss / target.numel() if reduction == "mean" else loss).to(input.dtype)
 
 

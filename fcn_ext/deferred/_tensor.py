@@ -15,6 +15,7 @@ import torch.utils._pytree as pytree
 from torch import Tensor
 
 from fcn_ext.deferred._layout import CARRIED, SHARED
+from fcn_ext.deferred._no_memory import guard_memory
 from fcn_ext.deferred._recipe import Logits, Recipe
 from fcn_ext.deferred._snapshot import step_of
 from fcn_ext.ops._autograd import _transforms_active
@@ -26,8 +27,6 @@ HANDLERS: dict[Any, Callable[..., Any]] = {}
 FUNCTIONS: dict[Any, Callable[..., Any]] = {}
 """The same of functions of torch's Python, before autograd sees them."""
 
-# Not public in torch.
-_guard_memory = getattr(torch._C, "_set_throw_on_mutable_data_ptr", lambda tensor: None)
 _without_subclasses = torch._C.DisableTorchFunctionSubclass
 _FLOATING = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
@@ -59,8 +58,7 @@ class Deferred(Tensor):
             device=recipe.device,
         )
         tensor.recipe = recipe
-        # C++ that reads memory past the dispatcher raises instead of reading none.
-        _guard_memory(tensor)
+        guard_memory(tensor)
         return tensor
 
     def __init__(self, recipe: Any) -> None:
@@ -79,7 +77,7 @@ class Deferred(Tensor):
         for kind in types:
             if kind not in _KNOWN and not issubclass(kind, Deferred):
                 # A class with rules of its own: it is given what it would be given without us.
-                return func(*_without_deferred(args), **_without_deferred(kwargs))
+                return func(*without_deferred(args), **without_deferred(kwargs))
         with _without_subclasses():
             return func(*args, **kwargs)
 
@@ -202,7 +200,8 @@ def _follow(deferred: Deferred, full: Tensor) -> None:
             deferred.as_strided_(full.shape, full.stride(), full.storage_offset())
 
 
-def _without_deferred(tree: Any) -> Any:
+def without_deferred(tree: Any) -> Any:
+    """A list, dictionary or the like with ordinary tensors in place of deferred ones."""
     return pytree.tree_map_only(Deferred, as_ordinary, tree)
 
 

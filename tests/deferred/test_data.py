@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import fcn_ext
+from fcn_ext.deferred._no_memory import READS_RAISE
 
 from . import common
 from .common import SIZE, labels, scores, up
@@ -257,3 +259,50 @@ def test_contexts_within_each_other() -> None:
         tensor.data = torch.zeros(3)
     torch.testing.assert_close(parameter.data, up(scores()).data)
     assert tensor.shape == (3,)
+
+
+def outside(coarse: Tensor) -> Tensor:
+    """An ordinary tensor that has taken the data of logits where nothing sees it."""
+    tensor = torch.ones(1, dtype=torch.float64)
+    tensor.data = fcn_ext.deferred_interpolate(coarse.detach(), SIZE)
+    return tensor
+
+
+READ: tuple[Callable[[Tensor], Any], ...] = (
+    lambda x: x * 2,
+    lambda x: x.sum(),
+    lambda x: x.clone(),
+    lambda x: x.double().float(),
+    lambda x: x[0].exp(),
+    lambda x: torch.cat([x, x]),
+    lambda x: torch.zeros_like(x).copy_(x),
+    lambda x: torch._foreach_add([x], 1),
+    lambda x: nn.Parameter(x).exp(),
+    lambda x: x.share_memory_(),
+    lambda x: torch.ones(1).double().set_(x) * 2,
+    copy.deepcopy,
+    repr,
+)
+WRITTEN: tuple[Callable[[Tensor], Any], ...] = (
+    lambda x: x.add_(1),
+    lambda x: x.zero_(),
+    lambda x: x.copy_(torch.zeros(())),
+    lambda x: torch.add(torch.zeros(()).double(), 1, out=x),
+    lambda x: torch._foreach_mul_([x], 2),
+    lambda x: x.numpy(),
+    lambda x: x.data_ptr(),
+    lambda x: x.__dlpack__(),
+)
+
+
+@pytest.mark.skipif(not READS_RAISE, reason="this build of torch cannot refuse to be read")
+@pytest.mark.parametrize("read", READ)
+def test_memory_that_is_not_there_is_not_read(read: Callable[[Tensor], Any]) -> None:
+    with pytest.raises(RuntimeError, match=r"Cannot access data pointer.*tensor\.data ="):
+        read(outside(scores()))
+
+
+@pytest.mark.parametrize("written", WRITTEN)
+def test_memory_that_is_not_there_is_not_written(written: Callable[[Tensor], Any]) -> None:
+    with pytest.raises(RuntimeError, match="Cannot access data pointer"):
+        written(outside(scores()))

@@ -130,6 +130,28 @@ def test_void_everywhere(smoothing: float, monkeypatch: pytest.MonkeyPatch) -> N
     agrees(loss, monkeypatch, computed=0)
 
 
+@pytest.mark.parametrize("weight", [float("inf"), -float("inf"), float("nan")])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_class_weights_that_are_not_finite(weight: float, smoothing: float, reduction: str) -> None:
+    """Where torch multiplies them by a loss or a gradient of zero, so do we."""
+
+    def program(coarse: Tensor) -> Any:
+        weights = torch.tensor([*CLASS_WEIGHTS[:2], weight, *CLASS_WEIGHTS[3:]]).double()
+        options = {"weight": weights, "reduction": reduction}
+        results = []
+        for target in (labels(), labels() * 0, labels() * 0 - 100, labels().clamp(1, 2)):
+            coarse.grad = None
+            loss = F.cross_entropy(up(coarse), target, label_smoothing=smoothing, **options)
+            loss.sum().backward()
+            results += [loss, coarse.grad]
+            results.append(F.nll_loss(F.log_softmax(up(coarse), 1), target, **options))
+        return results
+
+    plain = common.outcome(program, common.scores(), fused=False)
+    common.assert_same(common.outcome(program, common.scores(), fused=True), plain)
+
+
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_second_derivative(smoothing: float, monkeypatch: pytest.MonkeyPatch) -> None:
     def program(coarse: Tensor) -> Any:

@@ -180,6 +180,27 @@ def test_scores_and_gradients_that_are_not_finite(value: float, reduction: str) 
         common.assert_same(common.outcome(run, common.scores(), fused=True), plain)
 
 
+@pytest.mark.parametrize("name", ["weight", "pos_weight"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1e308])
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_weights_that_are_not_finite(name: str, value: float, reduction: str) -> None:
+    """And such that the loss is not."""
+
+    def program(coarse: Tensor) -> Any:
+        results = []
+        for target in (masks(up(coarse)), masks(up(coarse)) * 0, masks(up(coarse)) * 0 + 1):
+            coarse.grad = None
+            weight = torch.ones(5, 1, 1).double()
+            weight[2] = value
+            loss = bce(up(coarse), target, reduction=reduction, **{name: weight})
+            loss.sum().backward()
+            results += [loss, coarse.grad]
+        return results
+
+    plain = common.outcome(program, common.scores(), fused=False)
+    common.assert_same(common.outcome(program, common.scores(), fused=True), plain)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("reduction", ["mean", "none"])
 @pytest.mark.parametrize("autocast", [False, True])

@@ -79,6 +79,10 @@ def looked_at(coarse: Tensor) -> Any:
     )
 
 
+def two(coarse: Tensor) -> tuple[Tensor, Tensor]:
+    return up(coarse.detach()), up(-coarse.detach())
+
+
 PROGRAMS: dict[str, tuple[Callable[[Tensor], Any], int]] = {
     "looked at": (looked_at, 0),
     "numpy": (lambda s: up(s).detach().numpy(), 1),
@@ -99,6 +103,15 @@ PROGRAMS: dict[str, tuple[Callable[[Tensor], Any], int]] = {
     "data": (data_replaced, 1),
     "memory": (memory, 1),
     "apply": (lambda s: up(s).detach().apply_(lambda x: x + 1), 1),
+    "map": (lambda s: up(s).detach().map_(up(s).detach(), lambda x, y: x * y), 2),
+    "map of an ordinary tensor": (
+        lambda s: torch.ones(2, 5, *SIZE).double().map_(up(s.detach()), lambda x, y: x + y),
+        1,
+    ),
+    "map of three": (
+        lambda s: torch.ones(2, 5, *SIZE).double().map2_(*two(s), lambda x, y, z: x + y * z),
+        2,
+    ),
     "shared memory": (lambda s: (up(s).detach().share_memory_(), up(s).is_shared()), 2),
     "new ones": (lambda s: (torch.zeros_like(up(s)), up(s).new_ones(3), up(s).new_tensor(1.0)), 2),
     "channels_last": (lambda s: up(s).contiguous(memory_format=torch.channels_last), 0),

@@ -1,0 +1,39 @@
+"""What raises where C++ asks for memory that a tensor does not have."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+__all__ = ["READS_RAISE", "guard_memory"]
+
+# Not public in torch. Builds for CPUs alone lack the one that refuses reading, too.
+_refuse_writing = getattr(torch._C, "_set_throw_on_mutable_data_ptr", lambda tensor: None)
+_refuse_access = getattr(torch._C, "_set_storage_data_ptr_access_error_msg", None)
+_address = getattr(torch._C, "_storage_address", None)
+
+_MESSAGE = (
+    "Cannot access data pointer of deferred logits, which have no memory. Code that reads memory "
+    "is to be given `logits + 0`, and so is `tensor.data = ...` where no fused_upsampling() sees it"
+)
+
+
+def _reads_can_raise() -> bool:
+    """Whether torch can, and its address of a storage is what is to be told where to raise."""
+    if _refuse_access is None or _address is None:
+        return False
+    tensor = torch.empty(0)
+    return bool(_address(tensor) == tensor.untyped_storage()._cdata)
+
+
+READS_RAISE = _reads_can_raise()
+"""Whether reading raises. Where not, only writing does, and what may write."""
+
+
+def guard_memory(tensor: Tensor) -> None:
+    """Has C++ raise that takes the memory of ``tensor``, or of what has come to share it past the
+    dispatcher, by ``other.data = tensor``."""
+    if READS_RAISE:
+        _refuse_access(_address(tensor), _MESSAGE)  # type: ignore[misc]
+    else:
+        _refuse_writing(tensor)
