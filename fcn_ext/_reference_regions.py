@@ -66,7 +66,11 @@ def _reduced_regions(
     losses: Tensor, how: Convention, class_weight: Tensor | None, reduction: str
 ) -> Tensor:
     if class_weight is not None:
-        losses = losses * class_weight[-losses.shape[1] :]
+        weight = class_weight[-losses.shape[1] :].expand_as(losses)
+        losses = losses * weight
+        if how.normalize_weights and reduction == "mean":
+            total = weight.sum()
+            return losses.sum() / torch.where(total != 0, total, 1)
     if reduction == "none":
         return losses[0] if how.over == "batch" else losses
     return losses.sum() if reduction == "sum" else _mean(losses)

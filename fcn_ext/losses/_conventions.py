@@ -42,6 +42,9 @@ class Convention:
     """What smoothing is multiplied by in Jaccard's loss."""
     power_of_mean: bool = False
     """Whether Tversky's ``gamma`` is the power of the mean; else of each class's loss."""
+    normalize_weights: bool = False
+    """Whether a mean weighed by ``class_weight`` is divided by the sum of the weights, and zero
+    where that is; else by the number of classes."""
 
     def __post_init__(self) -> None:
         for name in (
@@ -51,13 +54,15 @@ class Convention:
             "jaccard_smoothing",
         ):
             object.__setattr__(self, name, not_negative(getattr(self, name), name))
-        for name in ("absent", "background", "power_of_mean"):
+        for name in ("absent", "background", "power_of_mean", "normalize_weights"):
             flag(getattr(self, name), name)
         one_of(self.over, ("image", "batch"), "over")
 
 
 CONVENTIONS = {
-    "smp": Convention(least_denominator=1e-7, absent=False, power_of_mean=True),
+    "smp": Convention(
+        least_denominator=1e-7, absent=False, power_of_mean=True, normalize_weights=True
+    ),
     "monai": Convention(1e-5, 1e-5, over="image", jaccard_smoothing=0.5),
     "nnunet": Convention(1e-5, 1e-5, 1e-8, background=False),
     "ultralytics": Convention(1.0, 1.0),

@@ -39,8 +39,8 @@ def cross_entropy(
     Args:
         input, target, geometry, weight, ignore_index, label_smoothing: as there.
         reduction: "none", "sum" or "mean", as there; or "mean_all", the sum divided by the number
-            of all pixels, void ones too, which is mmsegmentation's mean unless it is told
-            ``avg_non_ignore=True``.
+            of all pixels, void ones too: mmsegmentation's mean, unless it is told
+            ``avg_non_ignore=True`` or class weights, whose sum it divides by as "mean" does.
         return_accuracy: return :func:`pixel_accuracy` of the same scores, too.
         group: a process group (True: the default one) whose processes hold parts of one batch, over
             which the means are taken; the mean of their gradients, which

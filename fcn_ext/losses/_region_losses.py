@@ -49,7 +49,8 @@ def dice_loss(
             :class:`Convention` of your own.
         squared: whether ``P`` sums squares.
         log: ``-ln`` of the score instead of one minus it.
-        class_weight: what the losses of classes are multiplied by (C,), without gradient.
+        class_weight: what the losses of classes are multiplied by (C,), without gradient; the
+            convention says what their mean is divided by.
         ignore_index: the value of void labels.
         reduction: "none", of each image and class (N, C), or of each class (C,) where the
             convention sums over the batch; without class 0 where it leaves the background out.

@@ -76,7 +76,10 @@ class Regions:
 
     def reduced(self, losses: Tensor, class_weight: Tensor | None, reduction: str) -> Tensor:
         if class_weight is not None:
-            losses = losses * self._class_weight(class_weight, losses)
+            weight = self._class_weight(class_weight, losses)
+            if reduction == "mean" and self.convention.normalize_weights:
+                weight = weight / _not_zero(weight.mean())
+            losses = losses * weight
         if reduction == "none" and self.convention.over == "batch":
             losses = losses[0]
         return reduced_regions(losses.to(self.dtype), reduction)
@@ -95,7 +98,12 @@ class Regions:
         sums = _processes.summed(self.entropies.sum(1), self._group)
         loss, weight = sums.unbind()
         weight = weight.detach()
-        return (loss / torch.where(weight != 0, weight, 1)).to(self.dtype)
+        return (loss / _not_zero(weight)).to(self.dtype)
+
+
+def _not_zero(number: Tensor) -> Tensor:
+    """``number``, or one for zero: to divide by."""
+    return torch.where(number != 0, number, 1)
 
 
 def share(part: Tensor, whole: Tensor) -> Tensor:

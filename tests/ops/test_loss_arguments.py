@@ -117,7 +117,10 @@ FLAGS: list[tuple[str, Callable[..., Any]]] = [
         for name in ("squared", "log")
     ),
     ("align_corners", nn.Interpolate),
-    *((name, Convention) for name in ("absent", "background", "power_of_mean")),
+    *(
+        (name, Convention)
+        for name in ("absent", "background", "power_of_mean", "normalize_weights")
+    ),
 ]
 
 

@@ -164,6 +164,31 @@ def test_conventions_are_those_of_the_libraries(convention: str) -> None:
     near(found, expected, 1e-13)
 
 
+WEIGHTED_MEANS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "smp": lambda each, weight: (each * weight).sum() / weight.sum(),
+    "monai": lambda each, weight: (each * weight).mean(),
+    "nnunet": lambda each, weight: (each * weight[1:]).mean(),
+    "ultralytics": lambda each, weight: (each * weight).mean(),
+}
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+@pytest.mark.parametrize("name", NAMES[:3])
+def test_weighted_means_are_those_of_the_libraries(name: str, convention: str) -> None:
+    case, loss = PLAIN[1], getattr(losses, name)
+    scores, target = case.scores(3, 5, torch.float64), case.labels(3, 4)
+    weight = torch.tensor([1.0, 2.0, 0.5, 0.0, 4.0], dtype=torch.float64)
+    options: dict[str, Any] = {"convention": convention}
+    each = loss(scores, target, case.geometry, reduction="none", **options)
+    expected = WEIGHTED_MEANS[convention](each, weight)
+    found = loss(scores, target, case.geometry, class_weight=weight, **options)
+    near(found, expected, 1e-13)
+    of_nothing = loss(scores, target, case.geometry, class_weight=0 * weight, **options)
+    assert of_nothing.item() == 0
+    in_sum = loss(scores, target, case.geometry, class_weight=weight, reduction="sum", **options)
+    near(in_sum, (each * weight[-each.shape[-1] :]).sum(), 1e-13)
+
+
 def test_monai_jaccard() -> None:
     case = PLAIN[1]
     scores, target = case.scores(2, 4, torch.float64), case.labels(2, 4)
