@@ -26,5 +26,5 @@ cd "$folder/project"
 export FCN_INTEGRATIONS="$folder/found.jsonl"
 rm -f "$FCN_INTEGRATIONS"
 "$folder/bin/python" -m pytest tests/integrations tests/deferred \
-  tests/test_docs.py::test_segformer_finetuning "$@"
+  tests/test_docs.py::test_{segformer_finetuning,torchvision_training,smp_training} "$@"
 "$folder/bin/python" -m tests.integrations.table "$FCN_INTEGRATIONS" "$project/docs/integrations.md"
