@@ -30,6 +30,7 @@ from fcn_ext.deferred._snapshot import (
     resized_twin,
 )
 from fcn_ext.deferred._tensor import DeferredLogits, ordinary
+from fcn_ext.deferred._uncompiled import uncompiled
 from fcn_ext.ops import _common
 from fcn_ext.ops._autograd import _forward_mode, _is_tracing, _transforms_active
 from fcn_ext.ops._interpolate import _interpolate_backward
@@ -54,6 +55,7 @@ class Interpolate(torch.autograd.Function):
         return logits
 
     @staticmethod
+    @uncompiled
     def backward(ctx: Any, grad: Tensor | None) -> Any:
         if grad is None:
             return None, None, None
@@ -211,6 +213,7 @@ class fused_upsampling(TorchFunctionMode):
         # Of its own, so that `@fused_upsampling` without parentheses is refused by this name.
         super().__init__()
 
+    @uncompiled
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:

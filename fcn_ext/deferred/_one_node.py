@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fcn_ext.deferred._gradient import gradient_of
 from fcn_ext.deferred._tensor import as_ordinary, ordinary
+from fcn_ext.deferred._uncompiled import uncompiled
 
 __all__ = ["Form", "OneNode", "may_be_one_node"]
 
@@ -46,6 +47,7 @@ class OneNode(torch.autograd.Function):
         return computed.pop()
 
     @staticmethod
+    @uncompiled
     def backward(ctx: Any, grad: Tensor) -> Any:
         frozen, *tensors = ctx.saved_tensors
         form: Form = ctx.form

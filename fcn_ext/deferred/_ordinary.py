@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fcn_ext.deferred._snapshot import outside_modes
 from fcn_ext.deferred._tensor import FUNCTIONS, Deferred, as_ordinary, without_deferred
+from fcn_ext.deferred._uncompiled import uncompiled
 
 _METHODS = (
     "__array__",
@@ -55,7 +57,8 @@ def _asked(name: str) -> Callable[..., Any]:
         if not isinstance(self, Deferred):
             # Another argument of map_ is.
             return getattr(self, name)(*without_deferred(args), **without_deferred(kwargs))
-        full = _object(self)
+        with outside_modes():  # as of fake tensors, which ask for the storage of a view's base
+            full = _object(self)
         result = getattr(full, name)(*args, **kwargs)
         return self if result is full else result
 
@@ -109,6 +112,7 @@ _ANSWERS: dict[str, Callable[..., Any]] = {
     "as_subclass": _as_subclass,
 }
 for _name, _answer in _ANSWERS.items():
+    uncompiled(_answer)
     _method = getattr(Tensor, _name, None)
     if _method is not None:
         FUNCTIONS[_method] = _answer

@@ -12,6 +12,7 @@ from fcn_ext.deferred._losses import is_finite, weights_fit
 from fcn_ext.deferred._one_node import may_be_one_node
 from fcn_ext.deferred._predictions import scores_over
 from fcn_ext.deferred._tensor import FUNCTIONS, DeferredLogits, ordinary
+from fcn_ext.deferred._uncompiled import uncompiled
 from fcn_ext.ops import _common, _region_sums
 
 aten = torch.ops.aten
@@ -32,6 +33,7 @@ class RegionSums(torch.autograd.Function):
         return computed.pop(), losses
 
     @staticmethod
+    @uncompiled
     def backward(ctx: Any, *grads: Any) -> Any:
         frozen, target, weight = ctx.saved_tensors
         if torch.is_grad_enabled():

@@ -18,6 +18,7 @@ from fcn_ext.deferred._layout import CARRIED, SHARED
 from fcn_ext.deferred._no_memory import guard_memory
 from fcn_ext.deferred._recipe import Logits, Recipe
 from fcn_ext.deferred._snapshot import step_of
+from fcn_ext.deferred._uncompiled import uncompiled
 from fcn_ext.ops._autograd import _transforms_active
 
 __all__ = ["FUNCTIONS", "HANDLERS", "Deferred", "DeferredLogits", "handles", "ordinary"]
@@ -65,6 +66,7 @@ class Deferred(Tensor):
         pass
 
     @classmethod
+    @uncompiled
     def __torch_function__(
         cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
@@ -82,6 +84,7 @@ class Deferred(Tensor):
             return func(*args, **kwargs)
 
     @classmethod
+    @uncompiled
     def __torch_dispatch__(  # type: ignore[override]
         cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
@@ -214,6 +217,7 @@ class _Ordinary(torch.autograd.Function):
         return full
 
     @staticmethod
+    @uncompiled
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         return grad
 
