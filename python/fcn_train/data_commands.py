@@ -41,6 +41,7 @@ from fcn_train.data_options import (
 from fcn_train.errors import UsageError
 from fcn_train.files import atomic_path, make_folder, write_text
 from fcn_train.path_options import refuse_other_ending
+from fcn_train.real_paths import real_path
 from fcn_train.report import to_json
 from fcn_train.run_folder import refuse_file_of_run, refuse_folder_of_run
 from fcn_train.tables import text_table
@@ -207,11 +208,11 @@ def _hha_targets(files: Sequence[Path], options: HhaOptions) -> dict[Path, Path]
     Raises:
         UsageError: it would replace that of another file, or a depth image.
     """
-    sources = {file.resolve() for file in files}
+    sources = {real_path(file) for file in files}
     taken: dict[Path, Path] = {}
     for file in files:
         target = options.output / file.relative_to(options.depth).with_suffix(".png")
-        if target.resolve() in sources:
+        if real_path(target) in sources:
             raise UsageError(f"{target}: is a depth image; give another folder as --output")
         other = taken.setdefault(target, file)
         if other != file:

@@ -18,6 +18,7 @@ from fcn_train.errors import UsageError
 from fcn_train.export.onnx_reading import open_onnx
 from fcn_train.files import MOST_NAME_BYTES, atomic_path, make_folder, remove_leftovers
 from fcn_train.options import PredictOptions
+from fcn_train.real_paths import real_path
 from fcn_train.run import load_run
 from fcn_train.run_argument import is_run, run_and_rest
 from fcn_train.run_folder import refuse_folder_of_run
@@ -176,7 +177,7 @@ def find_images(
         if not source.exists():
             raise UsageError(f"{source}: is missing; give image files or folders")
         if source.is_dir():
-            if source.resolve() == output.resolve():
+            if real_path(source) == real_path(output):
                 raise UsageError(f"{source}: holds the images; give another folder as --output")
             found = list(image_files(source, outside=output))
             if not found:
@@ -196,9 +197,9 @@ def find_images(
             jobs[place] = path
     if not jobs:
         raise UsageError("give at least one image file or folder")
-    written = {result.resolve() for result in taken}
+    written = {real_path(result) for result in taken}
     for path in jobs.values():
-        if path.resolve() in written:
+        if real_path(path) in written:
             raise UsageError(f"{path}: would be overwritten; give another --output")
     return [(path, place) for place, path in jobs.items()]
 

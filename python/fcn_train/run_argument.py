@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fcn_train.errors import UsageError
+from fcn_train.real_paths import real_path
 from fcn_train.run_folder import CONFIG
 
 
@@ -46,4 +47,4 @@ def is_run(folder: Path) -> bool:
 
 
 def _same(one: Path, other: Path) -> bool:
-    return one == other or one.resolve() == other.resolve()
+    return one == other or real_path(one) == real_path(other)

@@ -14,6 +14,7 @@ from fcn_train.errors import UsageError, WriteError
 from fcn_train.files import make_folder, refused_as_write_error
 from fcn_train.optim_options import OptimOptions
 from fcn_train.options import TrainOptions
+from fcn_train.real_paths import real_path
 from fcn_train.schedule import steps_of
 
 RUNS = Path("runs")
@@ -143,7 +144,7 @@ def refuse_folder_of_run(folder: Path, option: str, *, evaluated: Path | None = 
             f"{option}"
         )
     run = _run_evaluated_in(folder)
-    if run is not None and (evaluated is None or run != evaluated.resolve()):
+    if run is not None and (evaluated is None or run != real_path(evaluated)):
         raise UsageError(
             f"{folder}: is for an evaluation of the run that it lies in; give another {option}"
         )
@@ -171,12 +172,12 @@ def _is_run(folder: Path) -> bool:
 
 def _run_evaluated_in(folder: Path) -> Path | None:
     """The run that has reports of evaluations in ``folder``, or would have them there."""
-    place = folder.resolve()
+    place = real_path(folder)
     return place.parent if place.name.startswith(EVALUATE) and _is_run(place.parent) else None
 
 
 def _is_checkpoint(folder: Path) -> bool:
-    around = folder.resolve().parent
+    around = real_path(folder).parent
     return around == RunFolder(around.parent).checkpoints and _is_run(around.parent)
 
 
@@ -194,7 +195,7 @@ def find_run(resume: str, output: Path | None) -> Path | None:
         path = Path(resume)
         if not _is_run(path):
             raise UsageError(f"{path}: is no run folder (it has no {CONFIG}); give one, or auto")
-        if output is not None and output.resolve() != path.resolve():
+        if output is not None and real_path(output) != real_path(path):
             raise UsageError(
                 f"--output {output} has no effect with --resume {path}, which goes on in its own "
                 "folder; leave it out"

@@ -13,6 +13,7 @@ from fcn_train.config import flat, load_config, to_dict
 from fcn_train.errors import UsageError
 from fcn_train.history import SCORES
 from fcn_train.options import TrainOptions
+from fcn_train.real_paths import real_path
 from fcn_train.run_folder import RunFolder
 from fcn_train.run_scores import (
     Row,
@@ -81,9 +82,9 @@ def read_records(paths: Sequence[Path]) -> list[Record]:
         raise UsageError(f"give two or more run folders to compare, got {len(paths)}")
     known: dict[Path, Path] = {}
     for path in paths:
-        if known.setdefault(path.resolve(), path) is not path:
+        if known.setdefault(real_path(path), path) is not path:
             raise UsageError(f"{path}: is given twice; give each run once")
-    names = [path.resolve().name for path in paths]
+    names = [real_path(path).name for path in paths]
     unique = len(set(names)) == len(names)
     return [
         _read(path, name if unique else str(path)) for path, name in zip(paths, names, strict=True)

@@ -20,6 +20,7 @@ from fcn_train.data.images import is_image_file, missing
 from fcn_train.data.labels import LABEL_SUFFIXES, PictureLabels
 from fcn_train.data.lists import file_names
 from fcn_train.data.problems import DataError, Problem, shortened
+from fcn_train.real_paths import real_path
 
 _PAIRS = 8  # decoded before training, at the least
 _MANY_LABELS = 200  # after so many with less than two classes, say that the search goes on
@@ -97,9 +98,9 @@ def refuse_folder_of_files(folder: Path, dataset: SegmentationDataset, option: s
     Args:
         folder: that ``option`` gives.
     """
-    place = folder.resolve()
+    place = real_path(folder)
     folders = {path.parent for i in range(len(dataset)) for _, path in dataset.files(i)}
-    if any(each.resolve() == place for each in folders):
+    if any(real_path(each) == place for each in folders):
         raise DataError(Problem(folder, f"holds images or labels; give another {option}"))
 
 

@@ -18,6 +18,7 @@ from fcn_train.data.labels import LABEL_SUFFIXES, PictureLabels
 from fcn_train.data.lists import outside, read_list, without_suffix
 from fcn_train.data.problems import DataError, Problem
 from fcn_train.data.stems import Stems, left_out, split_suffix
+from fcn_train.real_paths import real_path
 
 
 class FolderSegmentation(SegmentationDataset):
@@ -81,7 +82,7 @@ class FolderSegmentation(SegmentationDataset):
         stem_suffix, endings = split_suffix(label_suffix)
         images = Stems(image_dir, "images", IMAGE_SUFFIXES, "", IMAGE_SUFFIXES, problems)
         labels = Stems(label_dir, "labels", LABEL_SUFFIXES, stem_suffix, endings, problems)
-        if label_suffix and image_dir.resolve() == label_dir.resolve():
+        if label_suffix and real_path(image_dir) == real_path(label_dir):
             images.leave_out(labels)
         if list_file is not None:
             try:
@@ -93,7 +94,7 @@ class FolderSegmentation(SegmentationDataset):
             ids = list(_listed(lines, list_file, image_dir, image_folder, problems))
         else:
             ids = sorted(images.here())
-            if image_dir.resolve() != root.resolve():
+            if real_path(image_dir) != real_path(root):
                 problems += left_out(image_dir)
             if not problems:
                 for stem in sorted(labels.here().keys() - images.here().keys()):
@@ -118,7 +119,7 @@ class FolderSegmentation(SegmentationDataset):
             paths = [files.find(image_id, ".png") for image_id in ids]
             more_labels.append(_further_labels(name, root / f"classes-{name}.txt", paths))
         super().__init__(
-            root.name or root.resolve().name,
+            root.name or real_path(root).name,
             ids,
             found,
             [labels.find(image_id, ".png") for image_id in ids],

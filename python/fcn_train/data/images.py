@@ -14,6 +14,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
 from fcn_train.data.problems import DataError, Problem, reason
+from fcn_train.real_paths import real_path
 
 # Of files that Pillow reads all the same: a palette with transparency, EXIF that is damaged, a
 # picture that is merely large. Once for the process, as threads that read share the filters.
@@ -154,12 +155,12 @@ def missing(path: Path, role: str) -> Problem:
 def image_files(folder: Path, *, outside: Path) -> Iterator[Path]:
     """The image files of `files_below`, without those in `outside`, where that is a folder further
     down."""
-    barred = outside.resolve()
-    is_below = folder.resolve() in barred.parents
+    barred = real_path(outside)
+    is_below = real_path(folder) in barred.parents
     for path in files_below(folder):
         if not is_image_file(path):
             continue
-        if not is_below or barred not in (folder.resolve() / path.relative_to(folder)).parents:
+        if not is_below or barred not in (real_path(folder) / path.relative_to(folder)).parents:
             yield path
 
 
@@ -167,7 +168,7 @@ def files_below(folder: Path) -> list[Path]:
     """The files below a folder, sorted: no hidden ones (as `._x.jpg`), and none in hidden folders.
     Folders that are links are searched, but those that lead back to a folder around them."""
     found: list[Path] = []
-    open_folders: list[tuple[Path, tuple[Path, ...]]] = [(folder, (folder.resolve(),))]
+    open_folders: list[tuple[Path, tuple[Path, ...]]] = [(folder, (real_path(folder),))]
     while open_folders:
         current, around = open_folders.pop()
         for path in current.iterdir():
@@ -175,7 +176,7 @@ def files_below(folder: Path) -> list[Path]:
                 continue
             if not path.is_dir():
                 found.append(path)
-            elif (place := path.resolve()) not in around:
+            elif (place := real_path(path)) not in around:
                 open_folders.append((path, (*around, place)))
     return sorted(found)
 

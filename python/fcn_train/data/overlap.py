@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fcn_train.data.dataset import SegmentationDataset
 from fcn_train.data.images import IMAGE_SUFFIXES
+from fcn_train.real_paths import real_path
 
 __all__ = ["overlap_warning", "shared_images"]
 
@@ -22,7 +23,7 @@ def overlap_warning(
     One split for both is a choice, and no mistake. Without ``nested`` neither is a split that holds
     all of the other, as ``trainval`` does.
     """
-    if val.source.resolve() == train.source.resolve() and val.ids == train.ids:
+    if real_path(val.source) == real_path(train.source) and val.ids == train.ids:
         return ""
     shared = shared_images(train, val)
     if not shared or (not nested and len(shared) in (len(train), len(val))):
@@ -47,7 +48,7 @@ def shared_images(first: SegmentationDataset, second: SegmentationDataset) -> li
         path = dataset.image_path(index)
         parent = path.parent
         if parent not in folders:
-            folders[parent] = parent.resolve()
+            folders[parent] = real_path(parent)
         # A file that is no picture holds many.
         is_picture = path.suffix.lower() in IMAGE_SUFFIXES
         return folders[parent] / path.name, "" if is_picture else dataset.ids[index]

@@ -14,6 +14,7 @@ from fcn_train.data.dataset import Exif, SegmentationDataset
 from fcn_train.data.images import IMAGE_SUFFIXES
 from fcn_train.data.lists import file_names, find_list, read_ids
 from fcn_train.data.problems import Problem
+from fcn_train.real_paths import real_path
 
 VOC_CLASS_NAMES = (
     "background",
@@ -108,7 +109,7 @@ class VocSegmentation(SegmentationDataset):
 
         ids = read_ids(list_file, problems, image_of)
         super().__init__(
-            name or folder.name or folder.resolve().name,
+            name or folder.name or real_path(folder).name,
             ids,
             [image_of(image_id) for image_id in ids],
             [folder / label_folder / f"{image_id}{label_suffix}" for image_id in ids],

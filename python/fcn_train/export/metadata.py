@@ -13,6 +13,7 @@ from fcn_train.data.depth import NUM_CHANNELS, Channels
 from fcn_train.export_options import Output, Pixels
 from fcn_train.json_text import parse_json
 from fcn_train.network import normalization_of
+from fcn_train.real_paths import real_path
 from fcn_train.run import TrainedRun
 from fcn_train.weights import checksum, plain
 
@@ -65,7 +66,7 @@ class Metadata:
 
 def metadata_of(run: TrainedRun, output: Output, pixels: Pixels) -> Metadata:
     return Metadata(
-        run=run.path.resolve().name,
+        run=real_path(run.path).name,
         weights=checksum(plain(run.model.state_dict())),
         output=output,
         pixels=pixels,

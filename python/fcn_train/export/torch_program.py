@@ -20,6 +20,7 @@ from fcn_train.errors import ExportError
 from fcn_train.export.metadata import KEY, Metadata
 from fcn_train.export.plain import ExportedNet
 from fcn_train.export.quiet import quiet
+from fcn_train.real_paths import real_path
 
 # What another process does: it runs a file where neither of our packages can be imported.
 _WITHOUT_US = 'import sys; sys.modules["fcn_ext"] = sys.modules["fcn_train"] = None'
@@ -71,7 +72,7 @@ def run_elsewhere(path: Path, batches: Sequence[Tensor]) -> list[list[Tensor]]:
     with tempfile.TemporaryDirectory() as folder:
         inputs, outputs = Path(folder) / "batches.pt", Path(folder) / "results.pt"
         torch.save(list(batches), inputs)
-        arguments = [path.resolve(), inputs, outputs, torch.get_num_threads()]
+        arguments = [real_path(path), inputs, outputs, torch.get_num_threads()]
         done = subprocess.run(
             [sys.executable, "-c", f"{_WITHOUT_US}\n{_RUN}", *map(str, arguments)],
             cwd=folder,

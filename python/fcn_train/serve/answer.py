@@ -22,6 +22,7 @@ from fcn_train.data import image_to_tensor
 from fcn_train.network import normalization_of
 from fcn_train.predict import indexed
 from fcn_train.probabilities import segment_surely
+from fcn_train.real_paths import real_path
 from fcn_train.run import TrainedRun
 from fcn_train.runtime import Runtime
 from fcn_train.views import AT_ONCE
@@ -74,7 +75,7 @@ def class_rows(
 def description(run: TrainedRun) -> dict[str, Any]:
     """What the page says of the network."""
     return {
-        "title": f"{run.options.model.name} of {run.path.resolve().name}",
+        "title": f"{run.options.model.name} of {real_path(run.path).name}",
         "sets": [
             {
                 "name": classes.label_set,
