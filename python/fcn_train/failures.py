@@ -22,7 +22,7 @@ from fcn_train.files import WRONG_PLACE
 
 OUT_OF_MEMORY = re.compile(
     r"can't allocate memory|not enough memory|cannot allocate memory|bad_alloc|out of memory"
-    r"|storage size calculation overflowed",
+    r"|storage size calculation overflowed|failed to allocate memory",
     re.I,
 )
 WORKER_LOST = re.compile(r"DataLoader worker .*(killed by signal|exited unexpectedly)")
@@ -108,7 +108,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def _amount(error: BaseException) -> str:
-    found = re.search(r"allocate (\d+) bytes|allocate ([\d.]+ .iB)", str(error))
+    pattern = r"(?:allocate|buffer of size) (\d+)(?= bytes|$)|allocate ([\d.]+ .iB)"
+    found = re.search(pattern, str(error).strip())
     if not found:
         return ""
     amount = found[2] or f"{int(found[1]) / 2**30:.1f} GiB"

@@ -16,6 +16,7 @@ from fcn_train.data.images import IMAGE_SUFFIXES, image_files
 from fcn_train.data.problems import Problem, other_size
 from fcn_train.errors import UsageError
 from fcn_train.export.onnx_reading import open_onnx
+from fcn_train.failures import explain, is_out_of_memory
 from fcn_train.files import MOST_NAME_BYTES, atomic_path, make_folder, remove_leftovers
 from fcn_train.options import PredictOptions
 from fcn_train.real_paths import real_path
@@ -33,8 +34,8 @@ def predict(options: PredictOptions, console: Console | None = None) -> int:
     Photographs that say by EXIF how they are to be turned are turned first. Images below a folder
     keep their place under ``--output``. A run of several sets of labels writes those of each into
     a folder of its name there; with ``--label-set``, those of one right there. Returns how many
-    files could not be read; they are named on the console. With ``--strict`` the first raises
-    DataError instead.
+    files could not be read, or take more memory than there is; they are named on the console. With
+    ``--strict`` the first raises DataError instead.
     """
     console = console or Console()
     refuse_folder_of_run(options.output, "--output")
@@ -59,13 +60,13 @@ def predict(options: PredictOptions, console: Console | None = None) -> int:
             try:
                 check_names(source, place)
                 seen = _read(source, place, options)
+                maps = _segmented(segmenter, seen, source)
             except DataError as error:
                 if options.strict:
                     raise
                 failed += 1
                 console.warn(str(error))
             else:
-                maps = segmenter(seen)
                 for which, (name, classes) in sets.items():
                     target = options.output / name / place
                     make_folder(target.parent)
@@ -94,8 +95,13 @@ def open_segmenter(
             )
         runtime = open_runtime(options.device, options.threads, options.amp, console.warn)
         return RunSegmenter(load_run(run, options.weights), runtime, views), images
-    if options.run is not None or (options.images and is_run(options.images[0])):
+    if options.run is not None or any(map(is_run, options.images)):
         raise UsageError("give a run folder or an exported file with --model, not both")
+    if is_run(options.model):
+        raise UsageError(
+            f"--model must be an exported file, got {options.model}, a run folder; leave --model "
+            "out and give the folder before the images"
+        )
     for name, value, default, why in (
         ("--weights", options.weights, "last", "whose weights are in the file"),
         ("--amp", options.amp, "none", "whose file says what is computed"),
@@ -122,6 +128,18 @@ def _read(source: Path, place: Path, options: PredictOptions) -> Example:
         if folder is not None and values is not None and values.shape[:2] != image.shape[:2]:
             raise DataError(other_size(role, folder / place, values.shape, source, image.shape))
     return Example(image, np.zeros(image.shape[:2], dtype=np.uint8), (), depth, hha)
+
+
+def _segmented(segmenter: Segmenter, seen: Example, source: Path) -> list[np.ndarray]:
+    """The labels of each set. Raises DataError where the image takes more memory than there is."""
+    try:
+        return segmenter(seen)
+    except Exception as error:
+        failure = explain(error, "predict") if is_out_of_memory(error) else None
+        if failure is None:
+            raise
+        kind = "image too large for memory"
+        raise DataError(Problem(source, failure.text, kind)) from error
 
 
 def chosen_sets(run: Segmenter, name: str) -> dict[int, tuple[str, Classes]]:

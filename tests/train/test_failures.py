@@ -69,6 +69,11 @@ def test_memory_that_there_is_not(action: Callable[[], object]) -> None:
         ),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), "out of memory; try", 1),
         (
+            MemoryError("Failed to allocate memory for requested buffer of size 10816000000"),
+            "out of memory (10.1 GiB more were wanted); try",
+            1,
+        ),
+        (
             torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
             "out of memory (2.00 GiB more were wanted); try",
             1,

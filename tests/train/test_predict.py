@@ -12,10 +12,11 @@ import torch
 from PIL import Image
 
 from fcn_ext.numpy import voc_palette
-from fcn_train.data import IMAGENET, image_to_tensor, overlay, read_image
+from fcn_train.data import IMAGENET, Example, image_to_tensor, overlay, read_image
 from fcn_train.errors import UsageError
 from fcn_train.predict import find_images
 from fcn_train.run import load_run
+from fcn_train.segmenter import RunSegmenter
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -51,6 +52,32 @@ def test_results_have_the_size_and_palette(
         mixed = np.array(Image.open(output / place.parent / f"{place.stem}-overlay.png"))
         wanted = overlay(image, expected.astype(np.uint8), voc_palette(), 0.55)
         np.testing.assert_array_equal(mixed, wanted)
+
+
+def test_an_image_too_large_for_memory_does_not_end_the_others(
+    varied_run: Path,
+    photos: Path,
+    command: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plain = RunSegmenter.__call__
+
+    def scarce(self: RunSegmenter, example: Example) -> list[np.ndarray]:
+        if example.image.shape[1] == 70:
+            torch.empty(2**50)
+        return plain(self, example)
+
+    monkeypatch.setattr(RunSegmenter, "__call__", scarce)
+    given = ("predict", varied_run, photos, "--output", tmp_path / "out")
+    code, out, err = command(*given)
+    assert code == 1
+    assert "2 of 3 images segmented" in out
+    said = f"{photos / 'wide.png'}: out of memory (4194304.0 GiB more were wanted); try --tile 512"
+    assert f"warning: {said}" in err
+    code, _, err = command(*given, "--strict")
+    assert code == 2
+    assert f"fcn: {said}" in err
 
 
 @pytest.mark.parametrize("length", [240, 251])

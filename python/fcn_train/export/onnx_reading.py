@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,13 @@ from fcn_train.errors import ExportError, UsageError
 from fcn_train.export.metadata import KEY, Metadata, metadata_from_json
 from fcn_train.export.seal import seal_is_whole
 from fcn_train.extras import import_extra
+from fcn_train.failures import is_out_of_memory
 from fcn_train.runtime import set_threads
+
+ARCHIVE = b"PK\x03\x04"
+"""How programs of torch begin, as all zip archives do."""
+Provider = str | tuple[str, dict[str, str]]
+"""What runs a file, and its options."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,9 +39,24 @@ class OnnxFile:
     session: Any
 
     def __call__(self, images: np.ndarray) -> list[np.ndarray]:
-        """The output of each head for images (N, channels, H, W) as ``metadata.pixels`` says."""
+        """The output of each head for images (N, channels, H, W) as ``metadata.pixels`` says.
+
+        Raises:
+            MemoryError: they take more than there is.
+            ExportError: ONNX Runtime fails, as on a file that another program changed.
+        """
         given = {self.session.get_inputs()[0].name: np.ascontiguousarray(images)}
-        outputs: list[np.ndarray] = self.session.run(self.metadata.output_names, given)
+        try:
+            outputs: list[np.ndarray] = self.session.run(self.metadata.output_names, given)
+        except Exception as error:  # of its own, which no other package knows
+            reason = " ".join(str(error).split())
+            if is_out_of_memory(RuntimeError(reason)):
+                raise MemoryError(reason) from error
+            shape = " x ".join(map(str, images.shape))
+            raise ExportError(
+                f"{self.path}: ONNX Runtime does not run it on images of {shape} "
+                f"({reason[:300]}); export it again"
+            ) from error
         return outputs
 
 
@@ -53,7 +75,7 @@ def run_file(path: Path, batches: Sequence[Tensor]) -> list[list[Tensor]]:
         file = open_onnx(path, "cpu", torch.get_num_threads(), warn=lambda text: None)
         return [[torch.from_numpy(one) for one in file(images.numpy())] for images in batches]
     except Exception as error:
-        reason = " ".join(str(error).split())
+        reason = " ".join(str(error.__cause__ or error).split())
         raise ExportError(f"ONNX Runtime does not run it: {reason[:300]}") from error
 
 
@@ -73,6 +95,11 @@ def open_onnx(path: Path, device: str, threads: int, warn: Callable[[str], None]
         raise UsageError(
             f"{path}: cannot be read ({error.strerror}); give a file that fcn export wrote"
         ) from None
+    if data.startswith(ARCHIVE):
+        raise UsageError(
+            f"{path}: is no ONNX file but an archive, as --format torch-export writes; export the "
+            "run with --format onnx"
+        )
     whole = seal_is_whole(data)
     if whole is False:
         raise UsageError(
@@ -96,21 +123,23 @@ def open_onnx(path: Path, device: str, threads: int, warn: Callable[[str], None]
     return OnnxFile(path, metadata, session)
 
 
-def _providers(available: Sequence[str], device: str) -> list[str]:
-    kind = device.partition(":")[0]
-    if kind not in ("auto", "cpu", "cuda"):
+def _providers(available: Sequence[str], device: str) -> list[Provider]:
+    """What runs a file on ``device``, as ONNX Runtime calls it, the first choice first."""
+    known = re.fullmatch(r"auto|cpu|cuda(?::(\d{1,4}))?", device)
+    if known is None:
         raise UsageError(f"--device must be auto, cpu, cuda or cuda:N, got {device!r}")
     has_cuda = "CUDAExecutionProvider" in available
-    if kind == "cuda" and not has_cuda:
+    if device.startswith("cuda") and not has_cuda:
         raise UsageError(
             f"--device {device}: this onnxruntime has no CUDA; install onnxruntime-gpu in its "
             "place, or use --device cpu"
         )
-    cpu = ["CPUExecutionProvider"]
-    return ["CUDAExecutionProvider", *cpu] if has_cuda and kind != "cpu" else cpu
+    cuda: Provider = ("CUDAExecutionProvider", {"device_id": known[1] or "0"})
+    gpu = [cuda] if has_cuda and device != "cpu" else []
+    return [*gpu, "CPUExecutionProvider"]
 
 
-def _session(runtime: Any, path: Path, data: bytes, providers: list[str], threads: int) -> Any:
+def _session(runtime: Any, path: Path, data: bytes, providers: list[Provider], threads: int) -> Any:
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3  # errors alone

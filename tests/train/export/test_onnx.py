@@ -20,6 +20,7 @@ from torch import Tensor
 
 from fcn_train.data import CAFFE, Example, image_to_tensor
 from fcn_train.errors import UsageError
+from fcn_train.export import onnx_reading
 from fcn_train.export.check import SIZES
 from fcn_train.export.metadata import KEY, metadata_of
 from fcn_train.export.onnx_reading import OnnxFile, open_onnx
@@ -34,6 +35,7 @@ from fcn_train.weights import checksum
 from .runs import untrained, write_run
 
 Command = Callable[..., tuple[int, str, str]]
+CPU, GPU = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 
 def opened(path: Path) -> OnnxFile:
@@ -244,16 +246,89 @@ def test_a_file_without_its_checksum_is_used_with_a_warning(tmp_path: Path) -> N
         (("--model", "none.onnx"), "No such file or directory); give a file that fcn export wrote"),
         (("--model", "."), "(Is a directory); give a file that fcn export wrote"),
         (("--model", __file__), "give a file that fcn export wrote"),
+        (("--model", "net.pt2"), "net.pt2: is no ONNX file but an archive, as --format torch-e"),
+        (("--model", "run"), "--model must be an exported file, got run, a run folder; leave"),
+        (("run", "--model", "b"), "give a run folder or an exported file with --model, not"),
+        (("run", "--run", "run", "--model", "b"), "give a run folder or an exported file with"),
         (("--model", "b", "--device", "cuda"), "--device cuda: this onnxruntime has no CUDA"),
         (("--model", "b", "--device", "tpu"), "--device must be auto, cpu, cuda or cuda:N"),
+        (("--model", "b", "--device", "cpu:1"), "--device must be auto, cpu, cuda or cuda:N"),
+        (("--model", "b", "--device", "cuda:one"), "--device must be auto, cpu, cuda or cuda:N"),
     ],
 )
 def test_options_that_do_not_go_together(
-    options: tuple[str, ...], message: str, command: Command, tmp_path: Path
+    options: tuple[str, ...],
+    message: str,
+    command: Command,
+    in_folder: Path,
 ) -> None:
-    code, _, err = command("predict", tmp_path, "--output", tmp_path / "o", *options)
+    (in_folder / "run").mkdir()
+    (in_folder / "run" / "config.json").write_text("{}")
+    (in_folder / "net.pt2").write_bytes(b"PK\x03\x04 and more")
+    images = in_folder / "images"
+    images.mkdir()
+    first = int(options[:1] == ("run",))
+    given = (*options[:first], images, *options[first:])
+    code, _, err = command("predict", *given, "--output", in_folder / "o")
     assert code == 2
     assert message in err
+
+
+@pytest.mark.parametrize(
+    ("device", "available", "chosen"),
+    [
+        ("cpu", (GPU, CPU), [CPU]),
+        ("auto", (CPU,), [CPU]),
+        ("auto", (GPU, CPU), [(GPU, {"device_id": "0"}), CPU]),
+        ("cuda", (GPU, CPU), [(GPU, {"device_id": "0"}), CPU]),
+        ("cuda:3", (GPU, CPU), [(GPU, {"device_id": "3"}), CPU]),
+    ],
+)
+def test_the_device_is_the_one_that_was_asked_for(
+    device: str, available: tuple[str, ...], chosen: list[Any]
+) -> None:
+    assert onnx_reading._providers(available, device) == chosen
+
+
+class Failing:
+    """A session that fails as ONNX Runtime does: by an exception that is nobody else's."""
+
+    def __init__(self, words: str) -> None:
+        self.words = words
+
+    def get_inputs(self) -> list[Any]:
+        return [SimpleNamespace(name="images")]
+
+    def run(self, *arguments: Any) -> None:
+        raise Exception(self.words)
+
+
+def test_failures_of_the_runtime_are_told(
+    onnx_file: Path,
+    photographs: Path,
+    command: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An image that takes too much memory does not end the others; a file of no use does."""
+
+    def predicted(words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(onnx_reading, "_session", lambda *_: Failing(words))
+        options = ("--model", onnx_file, "--output", tmp_path / "o")
+        return command("predict", photographs, *options)
+
+    monkeypatch.setattr(onnx_reading, "_check_names", lambda *_: None)
+    metadata = open_onnx(onnx_file, "cpu", 1, pytest.fail).session.get_modelmeta()
+    monkeypatch.setattr(Failing, "get_modelmeta", lambda self: metadata, raising=False)
+    number = len(list(photographs.iterdir()))
+    code, out, err = predicted("Failed to allocate memory for requested buffer of size 10816000000")
+    assert code == 1
+    assert f"0 of {number} images segmented" in out
+    assert err.count("out of memory (10.1 GiB more were wanted); try --tile 512") == number
+    code, _, err = predicted("Invalid rank for input")
+    assert code == 1
+    assert err.startswith(f"fcn: {onnx_file}: ONNX Runtime does not run it on images of 1 x 3 x ")
+    assert err.endswith("(Invalid rank for input); export it again\n")
 
 
 def test_labels_cannot_be_averaged(
