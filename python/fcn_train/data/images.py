@@ -115,8 +115,7 @@ def decode(path: Path, role: str, data: bytes | None = None) -> Decoded:
             coding, frames = _coding(picture), getattr(picture, "n_frames", 1)
             picture.load()
     except Image.DecompressionBombError as error:
-        message = f"{role} has too many pixels to be opened safely ({error}); shrink or remove it"
-        raise DataError(Problem(path, message, f"{role} of too many pixels")) from error
+        raise DataError(_too_many_pixels(path, role, error)) from error
     except Exception as error:
         message = (
             f"{role} cannot be decoded ({reason(error)}); replace the file or take it off the list"
@@ -125,16 +124,23 @@ def decode(path: Path, role: str, data: bytes | None = None) -> Decoded:
     return Decoded(picture, coding, frames)
 
 
+def _too_many_pixels(path: Path, role: str, error: Image.DecompressionBombError) -> Problem:
+    message = f"{role} has too many pixels to be opened safely ({error}); shrink or remove it"
+    return Problem(path, message, f"{role} of too many pixels")
+
+
 def image_size(path: Path) -> tuple[int, int]:
     """Height and width of a picture by the head of its file.
 
     Raises:
-        DataError: if the file is missing or is no picture.
+        DataError: if the file is missing, is no picture, or has more pixels than Pillow's limit.
     """
     try:
         with Image.open(path, formats=_formats()) as picture:
             return picture.height, picture.width
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
+        raise DataError(_too_many_pixels(path, "image", error)) from error
+    except (OSError, ValueError) as error:
         message = f"image cannot be decoded ({reason(error)}); replace the file"
         raise DataError(Problem(path, message, "image that cannot be decoded")) from error
 

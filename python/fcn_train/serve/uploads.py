@@ -28,6 +28,11 @@ def picture_of(data: bytes, most_pixels: int) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
             width, height = picture.size
+    except Image.DecompressionBombError:
+        raise Refused(
+            f"The picture has far more pixels than the limit of {most_pixels / 1e6:g} million. "
+            "Make it smaller."
+        ) from None
     except Exception:
         known = ", ".join(FORMATS)
         raise Refused(f"This is no picture that can be read ({known}).") from None

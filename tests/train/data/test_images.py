@@ -18,7 +18,7 @@ from PIL import Image
 
 from fcn_train.data import DataError
 from fcn_train.data.images import image_files, image_size, read_image, read_oriented
-from fcn_train.serve.uploads import picture_of
+from fcn_train.serve.uploads import Refused, picture_of
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK", "1"])
@@ -62,8 +62,11 @@ def test_picture_beyond_pillows_limit_is_refused(
     path = tmp_path / "bomb.png"
     Image.new("1", (300, 300)).save(path)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40_000)
-    with pytest.raises(DataError, match=r"bomb\.png: image has too many pixels"):
-        read_image(path)
+    for read in (read_image, image_size):
+        with pytest.raises(DataError, match=r"bomb\.png: image has too many pixels"):
+            read(path)
+    with pytest.raises(Refused, match=r"far more pixels than the limit of 0\.03 million"):
+        picture_of(path.read_bytes(), 30_000)
 
 
 def test_what_pillow_reads_all_the_same_is_no_warning(tmp_path: Path) -> None:
