@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -75,10 +76,21 @@ def test_facts_are_those_of_this_process(found: dict[str, Any]) -> None:
 
 def test_text_has_what_a_bug_report_needs(found: dict[str, Any]) -> None:
     text = text_of(found)
-    for part in (torch.__version__, found["system"]["cpu"], "threads", "ops.cross_entropy"):
+    threads = f"{found['probe']['threads']} thread"
+    for part in (torch.__version__, found["system"]["cpu"], threads, "ops.cross_entropy"):
         assert part in text
     assert text.splitlines()[-1].startswith(f"all {len(found['probe']['operators'])} operators")
     assert str(Path.cwd()) not in text
+
+
+def test_facts_are_a_table(found: dict[str, Any]) -> None:
+    """However long the name of an extra."""
+    extras = {**found["extras"], "extra-of-a-long-name": {"package": None}}
+    lines = text_of({**found, "extras": extras}).partition("\n\n")[0].splitlines()
+    starts = [re.match(r"[a-z_ -]+: +", line) for line in lines]
+    assert len({start and start.end() for start in starts}) == 1, lines
+    for number, told in ((1, " 1 thread\n"), (2, " 2 threads\n")):
+        assert told in text_of({**found, "probe": {**found["probe"], "threads": number}})
 
 
 def test_command_prints_the_text_or_json(

@@ -76,7 +76,9 @@ def run_probe(limit: float = TIME_LIMIT) -> dict[str, Any]:
 
 def text_of(found: Mapping[str, Any]) -> str:
     """The facts as lines, what is wrong at the end."""
-    lines = [f"{name + ':':12}{value}" for name, value in _facts(found)]
+    told = [(f"{name}:", value) for name, value in _facts(found)]
+    width = max(len(name) for name, _ in told)
+    lines = [f"{name:{width}} {value}" for name, value in told]
     rows = [_row(row) for row in found["probe"]["operators"]]
     if rows:
         header = ("operator", "on", "error", "of gradient", "speed")
@@ -109,7 +111,7 @@ def _facts(found: Mapping[str, Any]) -> list[tuple[str, str]]:
             (
                 "kernels",
                 f"{own['cpu_capability']} (possible: {possible}; torch uses "
-                f"{torch['torch_cpu_capability']}), {probe['threads']} threads",
+                f"{torch['torch_cpu_capability']}), {_threads(probe['threads'])}",
             ),
             ("cuda", f"{own['cuda']}"),
         ]
@@ -149,6 +151,10 @@ def _row(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _error(value: float) -> str:
     return "0" if value == 0 else f"{value:.0e}"
+
+
+def _threads(number: int) -> str:
+    return "1 thread" if number == 1 else f"{number} threads"
 
 
 def _known(value: Any) -> str:
