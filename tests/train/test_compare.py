@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from fcn_ext.metrics import scores_from_matrix
-from fcn_train.compare import images
+from fcn_train.compare import images, page
 from fcn_train.compare.command import comparable, differences_in_kind
 from fcn_train.compare.images import Difference, largest_differences, mean_iu, validation_sets
 from fcn_train.compare.records import differing_options, read_records
@@ -259,3 +260,16 @@ def test_images_of_another_size_are_named(
     cpu = Runtime(torch.device("cpu"))
     with pytest.raises(UsageError, match="is of another size"):
         largest_differences(runs, validation_sets(runs), cpu, 1, lambda count: None)
+
+
+def test_both_curves_have_the_steps_of_the_runs(
+    finished_run: Path, third: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where runs were scored only once."""
+    lines = (third / "evaluations.csv").read_text().splitlines()
+    (third / "evaluations.csv").write_text("\n".join([lines[0], lines[-1]]) + "\n")
+    drawn: list[Figure] = []
+    monkeypatch.setattr(page, "draw_figure", lambda figure, content: drawn.append(figure))
+    page._curves(read_records([third, finished_run])[:1])
+    loss, score = drawn[0].axes
+    assert score.get_xlim() == loss.get_xlim()

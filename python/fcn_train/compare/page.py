@@ -88,6 +88,8 @@ def _curves(records: Sequence[Record]) -> str:
     label_axes(left, "Training loss", "step", "loss")
     label_axes(right, "Mean IU on the validation split", "step", "")
     right.set_ylim(0, 1.05)
+    if losses:  # the same steps in both, also where runs were scored only once
+        right.set_xlim(left.get_xlim())
     legend = figure.legend(loc="outside lower center", ncol=3, fontsize=9, frameon=False)
     for line in legend.get_texts():
         line.set_parse_math(False)
