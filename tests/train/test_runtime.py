@@ -4,15 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from fcn_train import machine
 from fcn_train.errors import UsageError
+from fcn_train.gloo_batch_norm import GlooBatchNorm
 from fcn_train.launcher import Place
+from fcn_train.precision import Scaler
 from fcn_train.processes import Processes
-from fcn_train.runtime import open_runtime, own_gpu, resolve_device, set_threads, usable_cpus
+from fcn_train.runtime import (
+    Runtime,
+    open_runtime,
+    own_gpu,
+    resolve_device,
+    set_threads,
+    usable_cpus,
+)
+from fcn_train.whole_batch import Current, see_whole_batches
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -79,6 +91,55 @@ def test_processes_share_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(UsageError, match="torch sees 1 for 3 processes; start fewer"):
         own_gpu(torch.device("cuda"), here)
+
+
+def test_processes_on_gpus_exchange_over_nccl(
+    one_of_two: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What they choose there: nothing of it runs where there is no GPU."""
+    made: list[dict[str, Any]] = []
+    used: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "set_device", used.append)
+    monkeypatch.setattr(torch.distributed, "new_group", lambda **how: made.append(how) or "nccl")
+    one_of_two.use(torch.device("cpu"))
+    assert (made, one_of_two.group) == ([], None)
+    for _ in range(2):
+        one_of_two.use(torch.device("cuda:1"))
+    assert [how["backend"] for how in made] == ["nccl"]
+    assert (used, one_of_two.group) == ([torch.device("cuda:1")], "nccl")
+    alone = Processes(Place())
+    alone.use(torch.device("cuda:0"))
+    assert alone.group is None
+
+
+@pytest.mark.parametrize("group", [None, "nccl"])
+def test_batch_normalization_of_several_goes_by_their_group(
+    group: str | None, one_of_two: Processes
+) -> None:
+    one_of_two.group = group
+    net = nn.Sequential(nn.BatchNorm2d(3, eps=0.1, momentum=0.2), nn.Dropout(0.3)).eval()
+    weight = net[0].weight
+    see_whole_batches(net, one_of_two, Current(), sync=True)
+    norm = net[0]
+    assert type(norm) is (nn.SyncBatchNorm if group else GlooBatchNorm)
+    assert (norm.eps, norm.momentum, norm.training) == (0.1, 0.2, False)
+    assert norm.weight is weight
+    assert getattr(norm, "process_group", None) == group
+    plain = nn.Sequential(nn.BatchNorm2d(3))
+    see_whole_batches(plain, one_of_two, Current(), sync=False)
+    assert type(plain[0]) is nn.BatchNorm2d
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda:1"])
+@pytest.mark.parametrize(("amp", "dtype"), [("fp16", torch.float16), ("bf16", torch.bfloat16)])
+def test_half_precision_is_that_of_the_device(
+    device: str, amp: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "autocast", lambda *how, **more: (*how, more["enabled"]))
+    kind = torch.device(device).type
+    assert Runtime(torch.device(device), amp).autocast() == (kind, dtype, True)
+    monkeypatch.setattr(torch.amp, "GradScaler", lambda device: f"scaler of {device}")
+    assert Scaler(torch.device(device))._scaler == f"scaler of {kind}"
 
 
 @pytest.mark.parametrize("size", ["", "1", "many"])
