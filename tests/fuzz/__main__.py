@@ -34,10 +34,13 @@ def main(arguments: list[str] | None = None) -> int:
     if unknown:
         print(f"--only: no function is called {unknown[0]}; there are {', '.join(FUNCTIONS)}")
         return 2
+    if wrong := _wrong(options):
+        print(wrong)
+        return 2
     if options.case is not None:
         return _one_case(names[0], seed, options.case, options.show)
     is_endless = options.minutes is not None and options.cases is None
-    cases = None if is_endless else (options.cases or 100_000)
+    cases = None if is_endless else (options.cases if options.cases is not None else 100_000)
     minutes = math.inf if options.minutes is None else options.minutes
     how_many = "as many cases as fit" if cases is None else f"{cases:,} cases each"
     capability = _host.cpu_capability()
@@ -58,6 +61,21 @@ def main(arguments: list[str] | None = None) -> int:
     spent = time.monotonic() - start
     print(f"{sum(done.values()):,} cases, {len(found)} faults, {spent:.0f} s, seed {seed}")
     return 1 if found else 0
+
+
+def _wrong(options: argparse.Namespace) -> str:
+    """What is wrong with the numbers of a call; "" where nothing is."""
+    for name in ("cases", "minutes", "jobs"):
+        value = getattr(options, name)
+        if value is not None and not value > 0:
+            return f"--{name} must be > 0, got {value}"
+    if options.case is None:
+        return ""
+    if options.case < 0:
+        return f"--case must be >= 0, got {options.case}"
+    if options.seed is None or len(options.only or ()) != 1:
+        return "--case is one of --seed SEED and --only FUNCTION; give both"
+    return ""
 
 
 def _one_case(name: str, seed: int, number: int, show: bool) -> int:

@@ -157,6 +157,19 @@ def test_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyP
     assert main(["--cases", "3", "--only", "confusion_matrix", "--seed", "5", "--jobs", "1"]) == 0
     assert "3 cases, 0 faults" in capsys.readouterr().out
     assert main(["--only", "nothing"]) == 2
+    capsys.readouterr()
+    for given, said in (
+        (["--cases", "0"], "--cases must be > 0, got 0"),
+        (["--cases", "-3"], "--cases must be > 0, got -3"),
+        (["--minutes", "0"], "--minutes must be > 0, got 0.0"),
+        (["--minutes", "nan"], "--minutes must be > 0, got nan"),
+        (["--jobs", "0"], "--jobs must be > 0, got 0"),
+        (["--case", "-1"], "--case must be >= 0, got -1"),
+        (["--case", "2", "--seed", "5"], "--case is one of --seed SEED and --only FUNCTION"),
+        (["--case", "2", "--only", "argmax"], "--case is one of --seed SEED and --only FUNCTION"),
+    ):
+        assert main(given) == 2
+        assert capsys.readouterr().out.startswith(said)
     assert main(["--only", "confusion_matrix", "--seed", "5", "--case", "2", "--show"]) == 0
     assert "case 2 of confusion_matrix with seed 5 is right" in capsys.readouterr().out
 
