@@ -32,6 +32,7 @@ from fcn_train.data.contents import refuse_folder_of_files, source_of
 from fcn_train.data.device_input import DeviceNormalization
 from fcn_train.data.opening import of_kind, open_split, validation_options
 from fcn_train.errors import UsageError
+from fcn_train.finite import FiniteWatch
 from fcn_train.heads import Net, by_head, in_order
 from fcn_train.network import normalization_of
 from fcn_train.options import EvaluateOptions, Logits
@@ -133,7 +134,7 @@ class Evaluator:
         if self.as_bytes:
             normalized = DeviceNormalization(self.normalization, dataset.channels, runtime.device)
         done = 0
-        with here.together(StopRequested), evaluating(model):
+        with here.together(StopRequested), evaluating(model), FiniteWatch(model) as watch:
             for examples in self._loader:
                 images = runtime.images(examples.images)
                 if normalized is not None:
@@ -161,6 +162,7 @@ class Evaluator:
                 for each in calibrations:
                     each.all_reduce()
         if per_image is not None:
+            per_image.finite = here.most(not watch.held()) == 0
             per_image.gather(here)
         return counts
 
@@ -200,9 +202,15 @@ class Evaluator:
             )
         return results
 
-    def absent(self, counts: Counts) -> list[str]:
-        """For each set of labels a sentence on its classes without a pixel, if there are any."""
+    def remarks(self, counts: Counts, per_image: ImageCounts) -> list[str]:
+        """A sentence on scores that are no numbers, and for each set of labels one on its classes
+        without a pixel, if there are any."""
         found = []
+        if not per_image.finite:
+            found.append(
+                f"{self.dataset.source}: the network gives scores that are not finite, so its "
+                "labels and these results mean nothing; train it with a lower --optim.lr"
+            )
         for which, matrix in enumerate(in_order(counts)):
             alone = self.dataset.only(which)
             if lack := absent_classes(alone, matrix.matrix.sum(1).tolist()):
@@ -301,10 +309,15 @@ def evaluate_run(
     here.gather()
     with console.progress("evaluating", len(dataset), images=1) as advance:
         counts = evaluator.count(model, advance, per_image, calibrations)
+    if calibrations and not per_image.finite:
+        raise UsageError(
+            f"{place}: its network gives scores that are not finite, of which there is no "
+            "--calibration; train it with a lower --optim.lr"
+        )
     if not here.first:
         return scores_of(counts)
-    for lack in evaluator.absent(counts):
-        console.warn(lack)
+    for remark in evaluator.remarks(counts, per_image):
+        console.warn(remark)
     scores = scores_of(counts)
     name = Path(split).stem or "all"
     folder = options.output or RunFolder(place).evaluation(name)

@@ -52,9 +52,11 @@ class ImageCounts:
 
     Attributes:
         ids: names of the images counted so far.
+        finite: whether the network gave finite scores for all of them.
     """
 
     def __init__(self) -> None:
+        self.finite = True
         self.ids: list[str] = []
         self._hits: list[list[Tensor]] = []
         self._unions: list[list[Tensor]] = []

@@ -18,6 +18,7 @@ from fcn_train.errors import UsageError
 from fcn_train.export.onnx_reading import open_onnx
 from fcn_train.failures import explain, is_out_of_memory
 from fcn_train.files import MOST_NAME_BYTES, atomic_path, make_folder, remove_leftovers
+from fcn_train.finite import NotFiniteError
 from fcn_train.options import PredictOptions
 from fcn_train.real_paths import real_path
 from fcn_train.run import load_run
@@ -34,8 +35,8 @@ def predict(options: PredictOptions, console: Console | None = None) -> int:
     Photographs that say by EXIF how they are to be turned are turned first. Images below a folder
     keep their place under ``--output``. A run of several sets of labels writes those of each into
     a folder of its name there; with ``--label-set``, those of one right there. Returns how many
-    files could not be read, or take more memory than there is; they are named on the console. With
-    ``--strict`` the first raises DataError instead.
+    files could not be read, take more memory than there is or have no finite scores; they are named
+    on the console. With ``--strict`` the first raises DataError instead.
     """
     console = console or Console()
     refuse_folder_of_run(options.output, "--output")
@@ -131,9 +132,13 @@ def _read(source: Path, place: Path, options: PredictOptions) -> Example:
 
 
 def _segmented(segmenter: Segmenter, seen: Example, source: Path) -> list[np.ndarray]:
-    """The labels of each set. Raises DataError where the image takes more memory than there is."""
+    """The labels of each set. Raises DataError where the image takes more memory than there is, or
+    the network gives no numbers."""
     try:
         return segmenter(seen)
+    except NotFiniteError as error:
+        message = f"{segmenter.path} gives scores of it that are not finite, so it has no labels"
+        raise DataError(Problem(source, message, "scores that are not finite")) from error
     except Exception as error:
         failure = explain(error, "predict") if is_out_of_memory(error) else None
         if failure is None:

@@ -18,6 +18,7 @@ from fcn_train.data import Example, input_to_tensor
 from fcn_train.data.depth import Channels
 from fcn_train.errors import UsageError
 from fcn_train.export.onnx_reading import OnnxFile
+from fcn_train.finite import FiniteWatch, NotFiniteError
 from fcn_train.heads import Net, by_head, in_order
 from fcn_train.network import normalization_of
 from fcn_train.run import TrainedRun
@@ -42,7 +43,7 @@ class Segmenter(Protocol):
     def label_sets(self) -> tuple[Classes, ...]: ...
 
     def __call__(self, example: Example) -> list[np.ndarray]:
-        """The labels (H, W) of each set."""
+        """The labels (H, W) of each set. Raises NotFiniteError where they would mean nothing."""
 
 
 class RunSegmenter:
@@ -57,7 +58,11 @@ class RunSegmenter:
 
     def __call__(self, example: Example) -> list[np.ndarray]:
         tensor = input_to_tensor(example, self._normalization, self.channels)
-        return in_order(segment(self._model, tensor, self._runtime, self._views))
+        with FiniteWatch(self._model) as watch:
+            maps = in_order(segment(self._model, tensor, self._runtime, self._views))
+        if not watch.held():
+            raise NotFiniteError
+        return maps
 
 
 class OnnxSegmenter:
@@ -84,6 +89,8 @@ class OnnxSegmenter:
             return [average.argmax()[0].numpy() for average in averages]
         outputs = self._file(images)
         if self._file.metadata.output != "labels":
+            if not all(np.isfinite(scores).all() for scores in outputs):
+                raise NotFiniteError
             outputs = [scores.argmax(1) for scores in outputs]
         return [labels[0].astype(np.uint8) for labels in outputs]
 

@@ -258,8 +258,8 @@ class Training:
         if not self._here.first:
             return
         state = self.state
-        for lack in self._evaluator.absent(counts):
-            self._console.warn(lack)
+        for remark in self._evaluator.remarks(counts, per_image):
+            self._console.warn(remark)
         self._keep("last")
         with state.scored():
             results = self._evaluator.results(state.model, counts, per_image)

@@ -19,6 +19,7 @@ import numpy as np
 
 from fcn_train.classes import Classes
 from fcn_train.data import image_to_tensor
+from fcn_train.finite import NotFiniteError
 from fcn_train.network import normalization_of
 from fcn_train.predict import indexed
 from fcn_train.probabilities import segment_surely
@@ -29,10 +30,16 @@ from fcn_train.views import AT_ONCE
 
 
 def answer(run: TrainedRun, runtime: Runtime, image: np.ndarray) -> bytes:
-    """What the network of ``run``, placed on ``runtime``, sees in an image (H, W, 3) uint8."""
+    """What the network of ``run``, placed on ``runtime``, sees in an image (H, W, 3) uint8.
+
+    Raises:
+        NotFiniteError: it gives no numbers.
+    """
     began = time.monotonic()
     tensor = image_to_tensor(image, normalization_of(run.options.model))
     seen = segment_surely(run.model, tensor, runtime, AT_ONCE)
+    if not all(np.isfinite(probability).all() for _, probability in seen):
+        raise NotFiniteError
     header: dict[str, Any] = {
         "height": image.shape[0],
         "width": image.shape[1],

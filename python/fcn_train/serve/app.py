@@ -25,6 +25,7 @@ from werkzeug.exceptions import (
 from werkzeug.wrappers import Request, Response
 
 from fcn_train.failures import explain, is_out_of_memory
+from fcn_train.finite import NotFiniteError
 from fcn_train.run import TrainedRun
 from fcn_train.runtime import Runtime
 from fcn_train.serve.answer import answer, description
@@ -133,9 +134,13 @@ class App:
         with self._one_at_a_time:
             try:
                 image = picture_of(data, self._limits.pixels)
+                packed = answer(self._run, self._runtime, image)
             except Refused as error:
                 raise UnprocessableEntity(str(error)) from None
-            packed = answer(self._run, self._runtime, image)
+            except NotFiniteError:
+                raise UnprocessableEntity(
+                    "The network gives scores of this picture that are not finite."
+                ) from None
         response = Response(packed, mimetype="application/octet-stream")
         if request.accept_encodings.quality("gzip") > 0:
             response.set_data(gzip.compress(packed, 1))
