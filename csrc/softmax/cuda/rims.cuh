@@ -18,6 +18,11 @@ namespace softmax {
 
 constexpr int kDirections = 9, kOfAll = 4;
 
+struct Meeting {
+  int64_t counter;  // by its number
+  unsigned blocks;  // 0: nobody meets
+};
+
 // A node between tiles: where its gradient goes, null if it is not there, and the two or four parts
 // of it.
 struct RimNode {
@@ -56,20 +61,19 @@ struct Rims {
            __popc(directions & kCorners);
   }
 
-  // Counts the block at the meeting in a direction; whether it is the last there.
-  __device__ __forceinline__ bool arrives(int direction) const {
+  // Where tiles meet in a direction.
+  __device__ __forceinline__ Meeting meeting(int direction) const {
     const TileGrid& grid = block.tiles.grid;
     const int dy = direction / 3 - 1, dx = direction % 3 - 1;
     const int row = block.first_row() / Tile::kRows - (dy < 0 ? 1 : 0);
     const int column = block.first_column() / Tile::kColumns - (dx < 0 ? 1 : 0);
     if ((dy != 0 && (row < 0 || row + 1 >= grid.rows)) ||
         (dx != 0 && (column < 0 || column + 1 >= grid.columns))) {
-      return false;
+      return {0, 0};
     }
     const int64_t tile = (int64_t{block.image()} * grid.rows + row) * grid.columns + column;
     const int which = dy == 0 ? 0 : dx == 0 ? 1 : 2;
-    return arrives_last(block.tiles.counters + 1 + kTileCounters * tile + which,
-                        which == 2 ? 4 : 2);
+    return {1 + kTileCounters * tile + which, which == 2 ? 4u : 2u};
   }
 
   // Finds the nodes at the meetings that the block ends, a bit for each direction: a thread looks
@@ -180,12 +184,14 @@ __device__ __forceinline__ void leave_tile(const TileGradients<Tile, with_gradie
                                            bool finishes, const Finish& finish) {
   __syncthreads();
   if (block.thread < kWarp) {
-    bool last = false;
+    Meeting meeting{0, 0};
     if (block.thread == kOfAll) {
-      last = finishes && arrives_last(block.tiles.counters, gridDim.x);
+      meeting.blocks = finishes ? gridDim.x : 0;
     } else if constexpr (with_gradient) {
-      last = block.thread < kDirections && Rims<Tile>{block}.arrives(block.thread);
+      meeting = block.thread < kDirections ? Rims<Tile>{block}.meeting(block.thread) : meeting;
     }
+    const bool last =
+        meeting.blocks != 0 && arrives_last(block.tiles.counters + meeting.counter, meeting.blocks);
     const unsigned ended = __ballot_sync(kFullMask, last);
     if (block.thread == 0) {
       *block.ended = ended;
