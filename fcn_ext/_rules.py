@@ -184,9 +184,9 @@ def check_label_map(labels: Tensor, name: str) -> None:
         raise ValueError(f"{name} labels must have shape (N, H, W), got {_shape(labels)}")
 
 
-def _check_classes(input: Tensor) -> None:
+def _check_classes(input: Tensor, name: str = "input") -> None:
     if broken(input.shape[1] < 1):
-        raise ValueError(f"input must have at least one channel (class), got {_shape(input)}")
+        raise ValueError(f"{name} must have at least one channel (class), got {_shape(input)}")
 
 
 def check_target(input: Tensor, target: Tensor, numbers: Sequence[Any]) -> None:
@@ -278,11 +278,15 @@ def check_pixel_gradient(grad_output: Tensor, input: Tensor, target: Tensor) -> 
         )
 
 
+def check_argmax_classes(input: Tensor, name: str) -> None:
+    _check_classes(input, name)
+    if broken(input.shape[1] > MOST_CLASSES):
+        raise ValueError(f"{name} must have at most 32768 channels (classes), got {_shape(input)}")
+
+
 def check_argmax(input: Tensor, dtype: torch.dtype) -> None:
     classes = input.shape[1]
-    _check_classes(input)
-    if broken(classes > MOST_CLASSES):
-        raise ValueError(f"input must have at most 32768 channels (classes), got {_shape(input)}")
+    check_argmax_classes(input, "input")
     if dtype not in _LABELS:
         raise ValueError(f"dtype must be uint8, int16, int32 or int64, got {_text(dtype)}")
     if broken(classes > _LABELS[dtype]):

@@ -122,11 +122,7 @@ class BoundaryIoU:
             TypeError, ValueError: as :meth:`update` and :func:`fcn_ext.ops.argmax`, or ``scores``
                 has not ``num_classes`` channels.
         """
-        if _common.is_map(scores, "scores").shape[1] != self.num_classes:
-            raise ValueError(
-                f"scores must have num_classes = {self.num_classes} channels, got "
-                f"{tuple(scores.shape)}"
-            )
+        _common.is_class_scores(scores, self.num_classes)
         _common.is_label_map(target, "target")
         self.update(ops.argmax(scores, (target.shape[1], target.shape[2]), geometry), target)
 
@@ -164,6 +160,7 @@ class BoundaryIoU:
         known = (labels >= 0) & (labels < self.num_classes)
         # Labels out of range stay so.
         labels = torch.where(known, labels, self.num_classes + 1).masked_fill_(void, _VOID)
+        labels = labels.to(torch.int16)  # of which a vector register holds most
         diagonal = math.hypot(*labels.shape[1:])
         # No farther than the image is large: the product may be infinite.
         distance = max(1, round(min(self.dilation_ratio * diagonal, diagonal)))

@@ -157,11 +157,7 @@ class Calibration:
             TypeError, ValueError: as :meth:`update` and :func:`fcn_ext.ops.argmax`, or ``scores``
                 has not ``num_classes`` channels.
         """
-        if _common.is_map(scores, "scores").shape[1] != self.num_classes:
-            raise ValueError(
-                f"scores must have num_classes = {self.num_classes} channels, got "
-                f"{tuple(scores.shape)}"
-            )
+        _common.is_class_scores(scores, self.num_classes)
         _common.is_label_map(target, "target")
         size = (target.shape[1], target.shape[2])
         self.update(*ops.argmax(scores, size, geometry, return_probability=True), target)
@@ -233,10 +229,20 @@ class Calibration:
         for labels in (prediction, target):
             known &= (labels >= 0) & (labels < self.num_classes)
         sure = torch.where(known, sure, 0)
-        bins = ((sure * self.num_bins).ceil().to(torch.int64) - 1).clamp_(0, self.num_bins - 1)
+        bins = self._bins_of(sure).clamp_(0, self.num_bins - 1)
         bins = torch.where(known, bins, self.num_bins)
         bins = bins.masked_fill_(target == self.ignore_index, self.num_bins + 1).flatten()
         for column, values in enumerate(
             (torch.ones_like(target), prediction == target, (sure * _ONE).round())
         ):
             table[:, column].index_add_(0, bins, values.flatten().to(torch.int64))
+
+    def _bins_of(self, sure: Tensor) -> Tensor:
+        """The bin of each probability: ``edges[bin] < sure <= edges[bin + 1]``; -1 for 0."""
+        # No number of Python's, by whose inverse CUDA would multiply, which rounds twice.
+        divisor = sure.new_full((), self.num_bins)
+        above = (sure * divisor).ceil_()
+        # A product that was rounded may have reached the next edge, or passed its own.
+        above += sure > above / divisor
+        above -= (sure <= (above - 1) / divisor).to(sure.dtype)
+        return above.to(torch.int64) - 1

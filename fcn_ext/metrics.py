@@ -160,11 +160,7 @@ class ConfusionMatrix:
             TypeError, ValueError: as :func:`fcn_ext.ops.score_confusion_matrix`, or ``scores`` has
                 not ``num_classes`` channels.
         """
-        if _common.is_map(scores, "scores").shape[1] != self.num_classes:
-            raise ValueError(
-                f"scores must have num_classes = {self.num_classes} channels, got "
-                f"{tuple(scores.shape)}"
-            )
+        _common.is_class_scores(scores, self.num_classes)
         self._add(ops.score_confusion_matrix, scores, target, geometry)
 
     def update_upsampled(

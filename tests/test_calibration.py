@@ -15,8 +15,10 @@ import torch.distributed as dist
 from torch import Tensor
 
 from fcn_ext import ops, reference
+from fcn_ext.boundary import BoundaryIoU
 from fcn_ext.calibration import Calibration, Reliability
 from fcn_ext.geometry import Deconvolution, Geometry, Resize
+from fcn_ext.metrics import ConfusionMatrix
 from tests.ops.heads import LABEL_TYPES
 
 
@@ -213,3 +215,34 @@ def test_counts_are_on_the_host_whatever_the_default_device() -> None:
     with torch.device("meta"):
         calibration.update(labels, torch.full_like(labels, 0.7, dtype=torch.float32), labels)
         assert calibration.compute().num_pixels == 4
+
+
+@pytest.mark.parametrize("num_bins", [*range(1, 60), 93, 100, 255, 1000, 65536])
+@pytest.mark.parametrize("sure", [torch.float64, torch.float32])
+def test_bins_are_those_of_the_edges(num_bins: int, sure: torch.dtype, device: Any) -> None:
+    """To the last bit, whatever a product of probability and bins is rounded to."""
+    edges = np.arange(num_bins + 1) / num_bins
+    values = [edges, np.nextafter(edges[1:], 0), np.nextafter(edges[:-1], 1)]
+    probability = torch.from_numpy(np.concatenate(values)).to(sure)
+    given = probability.double().clamp(0, 1).numpy()
+    expected = np.bincount(np.maximum(np.searchsorted(edges, given) - 1, 0), minlength=num_bins)
+    calibration = Calibration(1, num_bins=num_bins)
+    labels = torch.zeros(1, 1, len(given), dtype=torch.uint8, device=device)
+    calibration.update(labels, probability.clamp(0, 1)[None, None].to(device), labels)
+    table = calibration.compute()
+    np.testing.assert_array_equal(table.edges, edges)
+    np.testing.assert_array_equal(table.count, expected)
+
+
+@pytest.mark.parametrize("kind", [BoundaryIoU, Calibration, ConfusionMatrix])
+@pytest.mark.parametrize(
+    ("scores", "message"),
+    [
+        (torch.zeros(1, 2, 4, 4, dtype=torch.int64), "must be float32, float64, float16 or"),
+        (torch.zeros(1, 3, 4, 4), "must have num_classes = 2 channels"),
+        (torch.zeros(1, 2, 0, 4), "must have at least one row and one column"),
+    ],
+)
+def test_scores_that_are_none_are_called_so(kind: Any, scores: Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^scores {message}"):
+        kind(2).update_scores(scores, torch.zeros(1, 8, 8, dtype=torch.uint8))

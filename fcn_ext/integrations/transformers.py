@@ -15,6 +15,7 @@ from torch import Tensor
 
 from fcn_ext import _rules
 from fcn_ext.deferred import fused_upsampling
+from fcn_ext.geometry import Resize
 from fcn_ext.ops import _common
 from fcn_ext.prediction._sizes import argmax_sizes, size_of_each
 
@@ -86,7 +87,10 @@ def post_process_semantic_segmentation(
         raise TypeError(f"outputs must have logits, got {type(outputs).__name__} without them")
     logits = _common.is_map(outputs.logits, "outputs.logits")
     _rules.check_map(logits, "outputs.logits")
+    _rules.check_argmax_classes(logits, "outputs.logits")
     if target_sizes is None:
         return list(logits.argmax(1))
     sizes = size_of_each(target_sizes, len(logits), "target_sizes")
+    for image, size in enumerate(sizes):
+        _rules.check_axes(Resize().numbers, logits.shape[2:], size, f"target_sizes[{image}]")
     return argmax_sizes(logits, sizes, dtype=torch.int64)

@@ -17,7 +17,7 @@ from fcn_ext._arguments import one_of as one_of
 from fcn_ext._arguments import pair as pair
 from fcn_ext._arguments import positive as positive
 from fcn_ext._rules import accumulate_dtype as accumulate_dtype
-from fcn_ext._rules import check_forward
+from fcn_ext._rules import check_forward, check_map
 from fcn_ext.geometry import Deconvolution, Geometry, Resize
 from fcn_ext.geometry import default_kernel_size as default_kernel_size
 
@@ -52,6 +52,16 @@ def is_map(value: Any, name: str) -> Tensor:
     if is_tensor(value, name).dim() != 4:
         raise ValueError(f"{name} must have shape (N, C, H, W), got {tuple(value.shape)}")
     return value  # type: ignore[no-any-return]
+
+
+def is_class_scores(scores: Any, num_classes: int) -> Tensor:
+    """``scores``, an argument of this name, if it is a map of scores of so many classes."""
+    check_map(is_map(scores, "scores"), "scores")
+    if scores.shape[1] != num_classes:
+        raise ValueError(
+            f"scores must have num_classes = {num_classes} channels, got {tuple(scores.shape)}"
+        )
+    return scores  # type: ignore[no-any-return]
 
 
 def is_label_map(value: Any, name: str) -> Tensor:

@@ -12,11 +12,16 @@ from fcn_ext.ops import _common
 
 
 def full_size(
-    scores: Any, size: Any, geometry: Any, name: str = "size"
+    scores: Any, size: Any, geometry: Any, name: str = "size", *, of_classes: bool = True
 ) -> tuple[Tensor, tuple[int, int], Geometry]:
-    """The three, checked, and the size as (height, width); ``name`` is what gave the size."""
+    """The three, checked, and the size as (height, width); ``name`` is what gave the size.
+
+    ``of_classes``: the scores are of classes, of which there must be one and may be too many.
+    """
     scores = _common.is_map(scores, "scores")
     _rules.check_map(scores, "scores")
+    if of_classes:
+        _rules.check_argmax_classes(scores, "scores")
     geometry = _common.is_geometry(geometry)
     if size is not None:
         size = _common.pair(size, name)

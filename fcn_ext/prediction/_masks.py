@@ -76,7 +76,7 @@ def masks(
         TypeError: an argument is of the wrong type.
         ValueError: an argument breaks a rule above; the message names it and the value found.
     """
-    scores, (height, width), geometry = full_size(scores, size, geometry)
+    scores, (height, width), geometry = full_size(scores, size, geometry, of_classes=False)
     _common.flag(packed, "packed")
     limit = _limit(threshold, probability)
     flat = scores.flatten(0, 1)

@@ -12,6 +12,7 @@ from fcn_ext import ops
 from fcn_ext._arguments import with_values
 from fcn_ext.geometry import Geometry, Resize
 from fcn_ext.ops import _common
+from fcn_ext.prediction._arguments import full_size
 
 
 def argmax_sizes(
@@ -43,11 +44,13 @@ def argmax_sizes(
 
     Raises:
         TypeError: an argument is of the wrong type.
-        ValueError: there are more or fewer sizes than images; see also
-            :func:`fcn_ext.ops.argmax`.
+        ValueError: there are more or fewer sizes than images, or an argument breaks a rule above;
+            the message names it and the value found.
     """
     _common.is_map(scores, "scores")
     pairs = size_of_each(sizes, scores.shape[0], "sizes")
+    for image, size in enumerate(pairs):
+        full_size(scores, size, geometry, f"sizes[{image}]")
     return [
         ops.argmax(image.unsqueeze(0), size, geometry, dtype=dtype)[0]
         for image, size in zip(scores, pairs, strict=True)

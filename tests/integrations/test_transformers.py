@@ -80,6 +80,16 @@ def test_post_processing_without_sizes() -> None:
             TypeError,
             r"target_sizes\[0\] must be an integer, got 8",
         ),
+        (
+            torch.zeros(2, 3, 4, 4),
+            [(8, 8), (8, 0)],
+            ValueError,
+            r"^target_sizes\[1\] must be in \[1, 2\*\*30\], got \(8, 0\)$",
+        ),
+        *[
+            (torch.zeros(1, 0, 4, 4), sizes, ValueError, "^outputs.logits must have at least one")
+            for sizes in (None, [(8, 8)])
+        ],
     ],
 )
 def test_wrong_arguments(

@@ -9,7 +9,7 @@ import torch
 
 from fcn_ext import reference
 from fcn_ext.geometry import Deconvolution, Geometry, Resize
-from fcn_ext.prediction import argmax_sizes
+from fcn_ext.prediction import CoarseWindows, argmax_cropped, argmax_sizes
 
 SIZES = [(20, 31), (1, 1), (5, 40)]
 
@@ -50,7 +50,8 @@ def test_no_images() -> None:
         ([(8, 8), (8.5, 8)], TypeError, r"sizes\[1\] must be an integer, got 8.5"),
         ([(8, 8), (8, 8, 8)], ValueError, r"sizes\[1\] must be an integer or a pair"),
         (torch.ones(2, 2), TypeError, r"sizes\[0\] must be an integer, got 1.0"),
-        ([(8, 8), (0, 8)], ValueError, r"size must be in \[1, 2\*\*30\], got \(0, 8\)"),
+        ([(8, 8), (0, 8)], ValueError, r"sizes\[1\] must be in \[1, 2\*\*30\], got \(0, 8\)"),
+        ([(8, 8), (8, 2**31)], ValueError, r"sizes\[1\] must be in \[1, 2\*\*30\], got \(8, 2"),
         (8, TypeError, r"sizes must be a list of \(height, width\) or a tensor \(N, 2\), got 8"),
         ("88", TypeError, "sizes must be a list"),
         (b"88", TypeError, "sizes must be a list"),
@@ -60,6 +61,28 @@ def test_no_images() -> None:
 def test_wrong_sizes(sizes: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         argmax_sizes(torch.zeros(2, 3, 4, 4), sizes)
+
+
+@pytest.mark.parametrize(
+    "predicted",
+    [
+        lambda scores: argmax_sizes(scores, [(5, 5)]),
+        lambda scores: argmax_cropped(scores, 9, (0, 0, 5, 5), 7),
+        lambda scores: CoarseWindows(9).add(scores),
+    ],
+)
+@pytest.mark.parametrize(
+    ("scores", "message"),
+    [
+        (torch.zeros(1, 3, 4, 4, dtype=torch.int64), "must be float32, float64, float16 or"),
+        (torch.zeros(1, 0, 4, 4), "must have at least one channel"),
+        (torch.zeros(1, 40000, 1, 1), "must have at most 32768 channels"),
+        (torch.zeros(1, 3, 0, 4), "must have at least one row and one column"),
+    ],
+)
+def test_scores_that_are_none_are_called_so(predicted: Any, scores: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^scores {message}"):
+        predicted(scores)
 
 
 def test_sizes_without_values_are_refused() -> None:
