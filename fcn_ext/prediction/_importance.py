@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -18,6 +19,7 @@ def check_importance(name: Any) -> None:
     one_of(name, NAMES, "importance")
 
 
+@lru_cache(maxsize=64)
 def along_axis(name: str, side: int) -> np.ndarray | None:
     """The weights of the rows or columns of a window, float64 (side,), all > 0; None where they
     are one. A pixel's weight is the product of its row's and its column's.
@@ -30,5 +32,8 @@ def along_axis(name: str, side: int) -> np.ndarray | None:
         return None
     pixel = np.arange(side, dtype=np.float64)
     if name == "gaussian":
-        return np.exp(-0.5 * ((pixel - side // 2) / (SIGMA * side)) ** 2)
-    return np.minimum(pixel + 0.5, side - 0.5 - pixel)
+        weights = np.exp(-0.5 * ((pixel - side // 2) / (SIGMA * side)) ** 2)
+    else:
+        weights = np.minimum(pixel + 0.5, side - 0.5 - pixel)
+    weights.flags.writeable = False  # each caller is given the same
+    return weights

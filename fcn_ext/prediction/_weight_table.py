@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -26,18 +26,23 @@ class Weighted(Protocol):
     def weights(self, rows: Span) -> np.ndarray | None: ...
 
 
+T = TypeVar("T", bound=Weighted)
+
+
 @dataclass(frozen=True, eq=False)
-class WeightTable:
+class WeightTable(Generic[T]):
     """The sum of the weights: for each field that the windows' borders leave, or, where a window's
     pixels weigh different amounts, for every pixel of the rows that are asked for."""
 
     rows: list[Span]
     columns: list[Span]
     weights: np.ndarray
-    windows: Sequence[Weighted]
+    windows: Sequence[T]
+    spans: np.ndarray
+    """The rows of each window, int64 (windows, 2)."""
 
     @classmethod
-    def of(cls, size: tuple[int, int], windows: Sequence[Weighted]) -> WeightTable:
+    def of(cls, size: tuple[int, int], windows: Sequence[T]) -> WeightTable[T]:
         """The table of an image of ``size``.
 
         Raises:
@@ -46,22 +51,31 @@ class WeightTable:
         rows = _between(size[0], [window.rows for window in windows])
         columns = _between(size[1], [window.columns for window in windows])
         weights = np.zeros((len(rows), len(columns)))
+        row_of = {span.first: number for number, span in enumerate(rows)}
+        column_of = {span.first: number for number, span in enumerate(columns)}
         for window in windows:
-            down = [span.within(window.rows).length > 0 for span in rows]
-            across = [span.within(window.columns).length > 0 for span in columns]
-            weights[np.ix_(down, across)] += window.weight
+            down = slice(row_of[window.rows.first], row_of.get(window.rows.last))
+            across = slice(column_of[window.columns.first], column_of.get(window.columns.last))
+            weights[down, across] += window.weight
         if not weights.all():
             row, column = np.argwhere(weights == 0)[0]
             raise ValueError(
                 "the windows added must cover the image, got none that has pixel "
                 f"({rows[row].first}, {columns[column].first})"
             )
-        return cls(rows, columns, weights, windows)
+        spans = np.array([window.rows for window in windows], dtype=np.int64).reshape(-1, 2)
+        return cls(rows, columns, weights, windows, spans)
+
+    def windows_with(self, rows: Span) -> list[T]:
+        """The windows that have some of these rows, in their order. Of thousands it is a few."""
+        first, last = self.spans.T
+        touched = np.flatnonzero((first < rows.last) & (last > rows.first))
+        return [self.windows[i] for i in touched.tolist()]
 
     def divide(self, sums: Tensor, rows: Span) -> None:
         """Makes averages of the sums of some ``rows`` (N, C, rows, width), in place."""
-        shares = [(window, rows.within(window.rows)) for window in self.windows]
-        given = [(window, of, window.weights(of)) for window, of in shares if of.length > 0]
+        shares = [(window, rows.within(window.rows)) for window in self.windows_with(rows)]
+        given = [(window, of, window.weights(of)) for window, of in shares]
         if any(weights is not None for _, _, weights in given):
             total = np.zeros((rows.length, sums.shape[3]))
             for window, of, weights in given:

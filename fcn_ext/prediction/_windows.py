@@ -259,18 +259,16 @@ class CoarseWindows:
         spans = tiles(height, images * classes * width)
         return ((rows, self._mean(rows, total)) for rows in spans)
 
-    def _total_weights(self) -> WeightTable:
+    def _total_weights(self) -> WeightTable[_Part]:
         return WeightTable.of(self.size, self._parts)
 
     @torch.no_grad()
-    def _mean(self, rows: Span, total: WeightTable) -> Tensor:
+    def _mean(self, rows: Span, total: WeightTable[_Part]) -> Tensor:
         like = self._parts[0].scores
         shape = (*like.shape[:2], rows.length, self.size[1])
         sums = like.new_zeros(shape, dtype=_common.accumulate_dtype(like))
-        for part in self._parts:
+        for part in total.windows_with(rows):
             shared = rows.within(part.rows)
-            if shared.length <= 0:
-                continue
             values = part.full(shared.past(part.rows.first))
             if self.average == "probability":
                 values = values.softmax(1)

@@ -326,3 +326,18 @@ def test_tiles_cover_and_overlap(size: Any, tile: int, overlap: int) -> None:
 def test_wrong_tiles(arguments: tuple[int, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         tile_windows(*arguments)
+
+
+@pytest.mark.parametrize("importance", ["constant", "gaussian"])
+def test_a_tile_looks_at_its_own_windows(importance: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands of windows cost what they have pixels, not all of them in each tile."""
+    size = (128, 64)
+    windows = CoarseWindows(size)
+    places = tile_windows(size, 8)
+    for place in places:
+        windows.add(torch.randn(1, 2, 2, 2), place, importance=importance)
+    monkeypatch.setattr(_rows, "TILE", 2 * 8 * size[1])  # as many rows as a window has
+    within, asked = _rows.Span.within, []
+    monkeypatch.setattr(_rows.Span, "within", lambda *a: asked.append(1) or within(*a))
+    windows.argmax()
+    assert len(asked) <= 4 * len(places)
