@@ -78,6 +78,21 @@ def test_reduced_labels(dtype: torch.dtype) -> None:
         assert metric.counts.matrix.sum() == (classes != 255).sum()
 
 
+@pytest.mark.parametrize(
+    ("dtype", "ignored"), [(torch.uint8, None), (torch.int64, None), (torch.int16, 255)]
+)
+def test_reduced_labels_have_a_void_without_being_told(dtype: torch.dtype, ignored: Any) -> None:
+    prediction, classes = maps()
+    written = torch.where(classes == 255, 0, classes + 1).to(dtype)
+    found, expected = (
+        torchmetrics.JaccardIndex(CLASSES, ignore_index=ignored, reduce_labels=True),
+        torchmetrics.JaccardIndex(CLASSES, ignore_index=255),
+    )
+    found.update(prediction, written)
+    expected.update(prediction, classes)
+    assert torch.equal(found.compute(), expected.compute())
+
+
 def mmseg(prediction: Tensor, target: Tensor, filled: float | None, beta: float) -> Any:
     both, either, predicted, of_target = areas(prediction, target, 255)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -187,6 +202,30 @@ def test_trainers_callable() -> None:
     assert found["iou_b"] == expected["per_category_iou"][1]
     assert found["accuracy_a"] == expected["per_category_accuracy"][0]
     assert len(found) == 3 + 2 * CLASSES
+
+
+@pytest.mark.parametrize("among_others", [False, True])
+@pytest.mark.parametrize("is_array", [False, True])
+def test_trainers_list_of_batches(among_others: bool, is_array: bool) -> None:
+    """With eval_do_concat_batches=False: batches of several lengths and sizes, as many as images
+    in one of them, scores alone or before other outputs."""
+    sizes = [(2, 4, 5), (1, 8, 3), (2, 5, 5)][: 3 if is_array else 2]
+    scores = [torch.randn(n, CLASSES, h, w) for n, h, w in sizes]
+    labels = [torch.randint(0, CLASSES, (n, 2 * h, 2 * w)) for n, h, w in sizes]
+    expected = evaluate.MeanIoU(CLASSES)
+    for batch in zip(scores, labels, strict=True):
+        expected.update(*batch)
+    given: list[Any] = [s.numpy() if is_array else s for s in scores]
+    if among_others:
+        given = [(s, None) for s in given]
+    outcome = SimpleNamespace(
+        predictions=given, label_ids=[t.numpy() if is_array else t for t in labels]
+    )
+    function = evaluate.compute_metrics(CLASSES)
+    assert function(outcome)["mean_iou"] == expected.compute()["mean_iou"]
+    outcome.label_ids = outcome.label_ids[1:]
+    with pytest.raises(ValueError, match=r"predictions and label_ids must be as many batches"):
+        function(outcome)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ transformers' ``Trainer`` :func:`compute_metrics` makes the callable that it wan
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -129,6 +129,26 @@ def _names_by_number(id2label: Any, num_labels: int) -> dict[int, str] | None:
     return names
 
 
+def _batches(predictions: Any, labels: Any) -> Iterator[tuple[Any, Any]]:
+    """Scores and labels of what a ``Trainer`` has collected: one batch, or with
+    ``eval_do_concat_batches=False`` a list of them."""
+    if not (isinstance(predictions, list) and isinstance(labels, list)):
+        yield _scores(predictions), labels
+        return
+    if len(predictions) != len(labels):
+        raise ValueError(
+            "predictions and label_ids must be as many batches, got "
+            f"{len(predictions)} and {len(labels)}"
+        )
+    yield from zip(map(_scores, predictions), labels, strict=True)
+
+
+def _scores(predictions: Any) -> Any:
+    if isinstance(predictions, (list, tuple)):
+        return predictions[0]  # hidden states and the like follow
+    return predictions
+
+
 class _TrainerMetrics:
     """What ``Trainer`` calls: with everything at the end, or batch by batch."""
 
@@ -137,11 +157,9 @@ class _TrainerMetrics:
         self.id2label = _names_by_number(id2label, metric.counts.num_classes)
 
     def __call__(self, prediction: Any, compute_result: bool = True) -> dict[str, Any]:
-        scores, labels = prediction.predictions, prediction.label_ids
-        if isinstance(scores, (list, tuple)):
-            scores = scores[0]  # hidden states and the like follow
         try:
-            self.metric.update(scores, labels)
+            for scores, labels in _batches(prediction.predictions, prediction.label_ids):
+                self.metric.update(scores, labels)
             if not compute_result:
                 return {}
             found = self.metric.compute()
@@ -168,7 +186,8 @@ def compute_metrics(
     """A ``compute_metrics`` for transformers' ``Trainer``: :class:`MeanIoU` of coarse logits.
 
     ``Trainer(..., compute_metrics=compute_metrics(150))`` needs no upsampling and no ``evaluate``.
-    With ``batch_eval_metrics=True`` among the arguments of training nothing but counts is kept.
+    With ``batch_eval_metrics=True`` among the arguments of training nothing but counts is kept;
+    with ``eval_do_concat_batches=False`` batches may differ in size.
 
         >>> from types import SimpleNamespace
         >>> scores, labels = np.random.randn(2, 3, 8, 8), np.random.randint(0, 3, (2, 32, 32))

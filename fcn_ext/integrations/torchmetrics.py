@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fcn_ext._arguments import flag, integer, number
 from fcn_ext.geometry import Geometry, Resize
-from fcn_ext.integrations._counted import Counted, square
+from fcn_ext.integrations._counted import REDUCED_VOID, Counted, square
 from fcn_ext.metrics import device_of
 
 __all__ = ["JaccardIndex", "MeanIoU", "jaccard_index"]
@@ -87,7 +87,8 @@ class JaccardIndex(Counted):
         num_classes: from 1 to 32768.
         average, ignore_index, zero_division: of :func:`jaccard_index`; pixels of ``ignore_index``
             do not count, None is none.
-        reduce_labels: labels are one more than the classes, 0 is void.
+        reduce_labels: labels are one more than the classes and 0 is void; 0 and 255 become 255,
+            which ``ignore_index`` is then by default.
 
     Raises:
         TypeError: an argument is of the wrong type.
@@ -103,7 +104,8 @@ class JaccardIndex(Counted):
         zero_division: float = 0.0,
         reduce_labels: bool = False,
     ) -> None:
-        void = -1 if ignore_index is None else ignore_index
+        none = REDUCED_VOID if reduce_labels else -1
+        void = none if ignore_index is None else ignore_index
         super().__init__(num_classes, ignore_index=void, reduce_labels=reduce_labels)
         self.average = average
         self.ignore_index = ignore_index
