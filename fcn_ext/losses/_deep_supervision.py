@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fcn_ext.geometry import Geometry, Resize
 from fcn_ext.losses._cross_entropy import cross_entropy
@@ -53,6 +53,12 @@ def deep_supervision(
     """
     if not isinstance(heads, Sequence):
         raise TypeError(f"heads must be a list of (scores, weight), got {type(heads).__name__}")
+    is_loss(loss, "a function of (scores, target, geometry)")
+    if isinstance(loss, nn.Module) and hasattr(loss, "geometry"):
+        raise TypeError(
+            "loss must be a function of (scores, target, geometry), such as those of "
+            f"fcn_ext.losses; nn.DeepSupervision takes modules, got {loss!r}"
+        )
     if not heads:
         raise ValueError("heads must have at least one (scores, weight), got none")
     total: Tensor | None = None
@@ -70,6 +76,13 @@ def deep_supervision(
         total = weight * part if total is None else total + weight * part
     assert total is not None
     return total
+
+
+def is_loss(loss: Any, what: str) -> Any:
+    """``loss`` if it can be called and is no class, such as a module's that was not made."""
+    if not callable(loss) or isinstance(loss, type):
+        raise TypeError(f"loss must be {what}, got {loss!r}")
+    return loss
 
 
 def head_weight(weight: Any, name: str) -> Tensor | float:

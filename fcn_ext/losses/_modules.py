@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
 from fcn_ext.geometry import Geometry, Resize
-from fcn_ext.losses._deep_supervision import deep_supervision, head_weight
+from fcn_ext.losses._deep_supervision import deep_supervision, head_weight, is_loss
 from fcn_ext.losses._distillation import distillation_loss
 from fcn_ext.losses._focal import focal_loss
 from fcn_ext.losses._ohem import ohem_cross_entropy
@@ -183,12 +183,12 @@ class DeepSupervision(nn.Module):
 
     def __init__(self, loss: nn.Module, weights: Iterable[Tensor | float]) -> None:
         super().__init__()
-        if not callable(loss):
-            raise TypeError(f"loss must be a module of (scores, target), got {loss!r}")
-        # A set has no order. A tensor () says that it can be iterated over.
+        is_loss(loss, "a module of (scores, target)")
+        # A set has no order, a dict's keys are no weights, and a tensor () says that it can be
+        # iterated over.
         if (
             not isinstance(weights, Iterable)
-            or isinstance(weights, (set, frozenset))
+            or isinstance(weights, (set, frozenset, Mapping))
             or (isinstance(weights, Tensor) and weights.dim() == 0)
         ):
             raise TypeError(f"weights must be a list of numbers, got {weights!r}")

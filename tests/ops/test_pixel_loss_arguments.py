@@ -104,6 +104,8 @@ SCORES, TARGET = torch.zeros(1, 3, 4, 4), torch.zeros((1, 8, 8), dtype=torch.int
             for weights, error, message in (
                 ("ab", TypeError, r"weights\[0\] must be a number, got 'a'"),
                 ({1.0, 0.4}, TypeError, r"weights must be a list of numbers, got {"),
+                ({0: 1.0, 1: 0.4}, TypeError, r"weights must be a list of numbers, got {0: 1"),
+                ({"out": 1.0}, TypeError, r"weights must be a list of numbers, got {'out'"),
                 (frozenset({1.0}), TypeError, r"weights must be a list of numbers, got frozenset"),
                 (torch.tensor(0.4), TypeError, r"weights must be a list of numbers, got tensor"),
                 ([1.0, None], TypeError, r"weights\[1\] must be a number, got None"),
@@ -126,11 +128,32 @@ SCORES, TARGET = torch.zeros(1, 3, 4, 4), torch.zeros((1, 8, 8), dtype=torch.int
                 (None, "NoneType"),
             )
         ],
-        (
-            lambda: nn.DeepSupervision("loss", [1.0]),
-            TypeError,
-            r"loss must be a module of \(scores, target\), got 'loss'",
-        ),
+        *[
+            (
+                lambda loss=loss: nn.DeepSupervision(loss, [1.0]),
+                TypeError,
+                rf"^loss must be a module of \(scores, target\), got {found}",
+            )
+            for loss, found in (
+                ("loss", "'loss'"),
+                (None, "None"),
+                (nn.CrossEntropyLoss, "<class 'fcn_ext.nn.CrossEntropyLoss'>"),
+            )
+        ],
+        *[
+            (
+                lambda loss=loss: losses.deep_supervision([(SCORES, 1.0)], TARGET, loss=loss),
+                TypeError,
+                rf"^loss must be a function of \(scores, target, geometry\), {found}",
+            )
+            for loss, found in (
+                ("cross_entropy", "got 'cross_entropy'"),
+                (None, "got None"),
+                (nn.FocalLoss, "got <class"),
+                (nn.CrossEntropyLoss(), r"such as .* takes modules, got CrossEntropyLoss\("),
+                (nn.DiceLoss(), r"such as .* takes modules, got DiceLoss\("),
+            )
+        ],
         (
             lambda: losses.ohem_cross_entropy(SCORES, TARGET, min_kept=np.float32(1.5)),
             ValueError,
