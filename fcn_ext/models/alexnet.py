@@ -6,6 +6,7 @@ from typing import Any, Literal, get_args
 
 from torch import nn
 
+from .response_norm import LocalResponseNorm
 from .trunk import FullyConnectedTrunk, Padding
 
 __all__ = ["AlexNetTrunk", "AlexNetVariant"]
@@ -79,7 +80,7 @@ class AlexNetTrunk(FullyConnectedTrunk):
                 self._add(f"pool{index}", pool)
                 self._end_stage(f"pool{index}", channels)
             if variant == "caffe" and not self.batch_norm and index in _NORMALIZED:
-                self._add(f"norm{index}", nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75))
+                self._add(f"norm{index}", LocalResponseNorm(5, alpha=1e-4, beta=0.75))
             inputs = channels
         self._add_fully_connected(inputs, _FC6_KERNEL, pads["fc6"])
         self._finish()

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..geometry import Grid
 from .block import Block
+from .response_norm import LocalResponseNorm
 from .trunk import ClassifierTrunk, Padding
 
 __all__ = ["GoogLeNetTrunk", "Inception"]
@@ -102,7 +103,7 @@ class GoogLeNetTrunk(ClassifierTrunk):
 
         def add_response_norm(name: str) -> None:
             if not self.batch_norm:
-                self._add(name, nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75))
+                self._add(name, LocalResponseNorm(5, alpha=1e-4, beta=0.75))
 
         narrow, inputs = scaled(64), scaled(192)
         conv1 = nn.Conv2d(self.in_channels, narrow, 7, stride=2, padding=pads["conv1"])
