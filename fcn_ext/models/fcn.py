@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import cast
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -149,6 +149,11 @@ class TrunksAndHeads(PublishedNames):
         return cast("dict[str, Head]", dict(self.heads.items()))
 
 
+class _SeveralTrunks(AttributeError, ValueError):
+    """There is no such attribute, which whoever goes through all of them (torch.jit.trace, inspect)
+    passes over."""
+
+
 class FCN(CoarseScores, TrunksAndHeads):
     """One head on a trunk, or on several whose scores are summed.
 
@@ -210,11 +215,21 @@ class FCN(CoarseScores, TrunksAndHeads):
         """The only trunk.
 
         Raises:
-            ValueError: there are several, in ``trunks``.
+            ValueError, AttributeError: there are several, in ``trunks``.
         """
         if len(self.trunks) > 1:
-            raise ValueError(f"trunk must be the only one, got trunks {', '.join(self.trunks)}")
+            raise AttributeError  # for __getattr__, which Python asks next
         return next(iter(self._trunks().values()))
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name == "trunk" and "trunks" in self.__dict__.get("_modules", ()):
+                raise _SeveralTrunks(
+                    f"trunk must be the only one, got trunks {', '.join(self.trunks)}"
+                ) from None
+            raise
 
     @property
     def head(self) -> Head:

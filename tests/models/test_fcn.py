@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import inspect
+import warnings
 
 import pytest
 import torch
@@ -155,6 +157,21 @@ def test_two_streams_name_their_layers_by_trunk():
     assert model.score_layers[-1] == "depth.score_pool4"
     with pytest.raises(ValueError, match="trunk must be the only one, got trunks color, depth"):
         model.trunk  # noqa: B018
+
+
+def test_whoever_looks_at_all_attributes_passes_over_the_only_trunk():
+    """Of several there is none; torch.jit.trace and inspect ask for every attribute."""
+    model = two_streams(skips=["pool4"]).float().eval()
+    assert not hasattr(model, "trunk")
+    assert hasattr(build_model("fcn32s", width=1 / 32), "trunk")
+    assert "trunks" in dict(inspect.getmembers(model))
+    with pytest.raises(AttributeError, match="has no attribute 'trunk_of_elm'"):
+        model.trunk_of_elm  # noqa: B018
+    images = torch.randn(1, model.in_channels, 20, 31)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.jit is deprecated, and warns of every check
+        traced = torch.jit.trace(model, images)
+    torch.testing.assert_close(traced(images), model(images))
 
 
 @pytest.mark.parametrize("make", ["two_streams", "two_heads"])
