@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fcn_ext._arguments import with_values
 from fcn_ext._arrays import whole
+from fcn_ext.ops import _common
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,11 +72,16 @@ def scores_from_matrix(matrix: Tensor | npt.NDArray[np.integer[Any]]) -> Scores:
     """The scores of a confusion matrix (num_classes, num_classes), rows = target.
 
     Raises:
+        TypeError: ``matrix`` is a tensor, but no ordinary dense one.
         ValueError: ``matrix`` is not a square of non-negative integers, masked, on the meta device,
             or of 2**63 pixels or more.
     """
     if isinstance(matrix, Tensor):
-        matrix = with_values(matrix, "matrix").detach().cpu().numpy()
+        matrix = with_values(_common.is_tensor(matrix, "matrix"), "matrix")
+        if matrix.is_floating_point():  # some of which NumPy has none of
+            kind = str(matrix.dtype).removeprefix("torch.")
+            raise ValueError(f"matrix must hold counts, integers >= 0, got {kind} values")
+        matrix = matrix.detach().cpu().numpy()
     counts = whole(matrix, "matrix", "give them a count with `matrix.filled(...)`")
     if counts.ndim != 2 or counts.shape[0] != counts.shape[1]:
         raise ValueError(f"matrix must be square (num_classes, num_classes), got {counts.shape}")

@@ -84,6 +84,23 @@ def test_rejects_matrix(matrix: np.ndarray, message: str) -> None:
         scores_from_matrix(matrix)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64, torch.complex64])
+def test_rejects_a_tensor_that_holds_no_counts(dtype: torch.dtype) -> None:
+    kind = str(dtype).removeprefix("torch.")
+    with pytest.raises(ValueError, match=f"^matrix must hold counts, integers >= 0, got {kind}"):
+        scores_from_matrix(torch.eye(2, dtype=dtype))
+
+
+@pytest.mark.parametrize("layout", ["to_sparse", "to_sparse_csr"])
+@pytest.mark.filterwarnings("ignore:Sparse CSR")
+def test_rejects_a_sparse_matrix(layout: str) -> None:
+    matrix = getattr(torch.eye(2, dtype=torch.int64), layout)()
+    with pytest.raises(
+        TypeError, match=r"^matrix must be an ordinary dense tensor, got torch\.sparse"
+    ):
+        scores_from_matrix(matrix)
+
+
 def test_accumulates_batches(device: torch.device) -> None:
     logits = torch.randn(4, 5, 20, 30, device=device)
     target = torch.randint(0, 5, (4, 20, 30), device=device)
