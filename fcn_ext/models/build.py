@@ -13,6 +13,7 @@ from .fcn import FCN
 from .googlenet import GoogLeNetTrunk
 from .heads import Head
 from .multi_head import MultiHeadFCN
+from .parts import check_name
 from .squeezenet import SqueezeNetTrunk
 from .trunk import Trunk
 from .upsampling import UpsamplingKind
@@ -185,7 +186,7 @@ def _parts(
     **options: Any,
 ) -> tuple[Trunk | dict[str, Trunk], dict[str, Any]]:
     """The trunk, or one for each stream, of the net ``name``, and the options of its heads."""
-    if name not in _NETS:
+    if not (isinstance(name, str) and name in _NETS):
         raise ValueError(f"name must be one of {', '.join(_NETS)}, got {name!r}")
     net = _NETS[name]
     if options.get("padding") == "classifier":
@@ -229,8 +230,12 @@ def _streams(
         raise TypeError(f"streams must be a list of names, such as [{streams!r}], got {streams!r}")
     if not isinstance(streams, Iterable):
         raise TypeError(f"streams must be a list of names, got {streams!r}")
+    names = list(streams)
+    if not names:
+        raise ValueError("streams must have at least one name, got none")
+    for name in names:
+        check_name(name, "streams")
     if not isinstance(streams, Mapping):
-        names = list(streams)
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"streams must be different names, got {name!r} more than once")

@@ -182,7 +182,7 @@ def build_classifier(name: str, num_classes: int = 1000, **options: Any) -> Clas
         ValueError: ``name`` is none of these, or an option is out of range.
         TypeError: an option is unknown, or of the wrong type.
     """
-    if name not in _CLASSIFIERS:
+    if not (isinstance(name, str) and name in _CLASSIFIERS):
         raise ValueError(f"name must be one of {', '.join(_CLASSIFIERS)}, got {name!r}")
     return Classifier(name, num_classes, options)
 

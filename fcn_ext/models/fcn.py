@@ -190,6 +190,8 @@ class FCN(CoarseScores, TrunksAndHeads):
     def __init__(self, trunks: Trunk | Mapping[str, Trunk], head: Head) -> None:
         if isinstance(head, Mapping):
             raise TypeError("head must be one Head; MultiHeadFCN takes several, by name")
+        if not isinstance(head, Head):
+            raise TypeError(f"head must be a Head, got {type(head).__name__}")
         super().__init__(trunks, head)
         self.num_classes = head.num_classes
         self.ignore_index = head.ignore_index

@@ -109,6 +109,8 @@ class Head(nn.Module):
         if not 0 <= self.loss_weight < math.inf:
             raise ValueError(f"loss_weight must be finite and >= 0, got {self.loss_weight!r}")
         self.skip_scales = _skip_scales(skips)
+        if not isinstance(top, str | None):
+            raise TypeError(f"top must be the name of a map, got {top!r}")
         self.tops = {name: trunk.top if top is None else top for name, trunk in trunks.items()}
 
         self._places = self._grids(trunks)
@@ -260,6 +262,8 @@ def _skip_scales(skips: Any) -> dict[str, float]:
         return {skip: finite(scale, "skips") for skip, scale in skips.items()}
     names = list(skips)
     for name in names:
+        if not isinstance(name, str):
+            raise TypeError(f"skips must be a list of names, got {name!r} in it")
         if names.count(name) > 1:
             raise ValueError(f"skips must be different names, got {name!r} more than once")
     return dict.fromkeys(names, 1.0)

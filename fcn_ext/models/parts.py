@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from torch import nn
 
-__all__ = ["MAIN", "name_prefix", "named_parts"]
+__all__ = ["MAIN", "check_name", "name_prefix", "named_parts"]
 
 Part = TypeVar("Part", bound=nn.Module)
 
@@ -24,14 +24,7 @@ def named_parts(parts: Any, kind: type[Part], argument: str) -> dict[str, Part]:
     """
     named = dict(parts) if isinstance(parts, Mapping) else {MAIN: parts}
     for name, part in named.items():
-        if not isinstance(name, str):
-            raise TypeError(f"{argument} must have strings for names, got {name!r}")
-        # ModuleDict keeps its parts beside its own methods.
-        if not name or "." in name or hasattr(nn.ModuleDict, name):
-            raise ValueError(
-                f"{argument} must have names without dots that no nn.ModuleDict has for its "
-                f"own, got {name!r}"
-            )
+        check_name(name, argument)
         if not isinstance(part, kind):
             raise TypeError(
                 f"{argument} must be {kind.__name__} or a dict of them, "
@@ -40,6 +33,18 @@ def named_parts(parts: Any, kind: type[Part], argument: str) -> dict[str, Part]:
     if not named:
         raise ValueError(f"{argument} must hold at least one {kind.__name__}, got none")
     return named
+
+
+def check_name(name: Any, argument: str) -> None:
+    """Raises unless a part can be called so; ``argument`` is what gave the name."""
+    if not isinstance(name, str):
+        raise TypeError(f"{argument} must have strings for names, got {name!r}")
+    # ModuleDict keeps its parts beside its own methods.
+    if not name or "." in name or hasattr(nn.ModuleDict, name):
+        raise ValueError(
+            f"{argument} must have names without dots that no nn.ModuleDict has for its "
+            f"own, got {name!r}"
+        )
 
 
 def name_prefix(name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from torch import Tensor, nn
@@ -160,9 +160,11 @@ class ClassifierTrunk(Trunk):
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, images: Tensor, keep: Collection[str] | None = None) -> dict[str, Tensor]:
+        if isinstance(keep, str) or not isinstance(keep, Iterable | None):
+            raise TypeError(f"keep must be a list of names of maps, got {keep!r}")
         wanted = [self.top] if keep is None else list(keep)
         for name in wanted:
-            if name not in self.stages:
+            if not (isinstance(name, str) and name in self.stages):
                 raise ValueError(f"keep must name maps of {', '.join(self.stages)}, got {name!r}")
         maps = {}
         x = images
@@ -234,7 +236,7 @@ class ClassifierTrunk(Trunk):
 
     def _end_in(self, top: str) -> None:
         """Leaves out what comes after the map ``top``."""
-        if top not in self.stages:
+        if not (isinstance(top, str) and top in self.stages):
             raise ValueError(f"top must name a map of {', '.join(self.stages)}, got {top!r}")
         self.whole = top == self.top
         while self.top != top:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from fcn_ext.models import (
     FCNAlexNet,
     FCNGoogLeNet,
     FCNSqueezeNet,
+    build_classifier,
     build_model,
     build_multi_head_model,
 )
@@ -268,6 +270,15 @@ def test_numbers_of_numpy_are_numbers(narrow):
 def test_unknown_names_and_options_are_refused():
     with pytest.raises(ValueError, match=r"fcn32s, fcn16s, .*, got 'fcn4s'"):
         build_model("fcn4s")
+    for name in (None, 8, ["fcn8s"], {"fcn8s"}):
+        with pytest.raises(
+            ValueError, match=rf"name must be one of fcn32s, .*, got {re.escape(repr(name))}$"
+        ):
+            build_model(name)
+        with pytest.raises(
+            ValueError, match=rf"name must be one of vgg16, .*, got {re.escape(repr(name))}$"
+        ):
+            build_classifier(name)
     with pytest.raises(TypeError, match="depth"):
         build_model("fcn8s", depth=16)
 

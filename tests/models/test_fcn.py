@@ -345,7 +345,7 @@ def test_parts_that_do_not_fit_are_refused():
     trunk, other = VGG16Trunk(width=1 / 32), VGG16Trunk(width=1 / 32)
     with pytest.raises(TypeError, match="MultiHeadFCN takes several"):
         FCN(trunk, {"a": Head(trunk, 3)})
-    with pytest.raises(TypeError, match="heads must be Head or a dict of them, got Linear"):
+    with pytest.raises(TypeError, match=r"^head must be a Head, got Linear$"):
         FCN(trunk, torch.nn.Linear(1, 1))
     with pytest.raises(ValueError, match="made for the net's trunks, a, b, got one for main"):
         FCN({"a": trunk, "b": other}, Head(trunk, 3))

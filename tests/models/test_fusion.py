@@ -144,8 +144,15 @@ def test_wrong_streams_are_refused():
         build_model("fcn32s", streams="color")
     with pytest.raises(TypeError, match="in_channels must be left out where streams says them"):
         build_model("fcn32s", streams={"color": 3}, in_channels=3)
-    with pytest.raises(ValueError, match="trunks must hold at least one Trunk, got none"):
-        build_model("fcn32s", streams=[])
+    for none in ([], {}, iter([])):
+        with pytest.raises(ValueError, match="streams must have at least one name, got none"):
+            build_model("fcn32s", streams=none)
+    for name in ("a.b", "", "keys"):
+        for streams in ([name, "color"], {name: 3}):
+            with pytest.raises(ValueError, match=r"^streams must have names without dots"):
+                build_model("fcn32s", streams=streams)
+    with pytest.raises(TypeError, match=r"^streams must have strings for names, got 1$"):
+        build_model("fcn32s", streams=[1, 2])
     with pytest.raises(ValueError, match=r"in_channels must be >= 1, got 0"):
         build_model("fcn32s", streams={"color": 0})
 

@@ -91,6 +91,14 @@ def test_grids_are_where_maps_look(name, padding):
 def test_unknown_maps_are_refused():
     with pytest.raises(ValueError, match=r"keep must name maps of pool1, .*, fc7, got 'pool6'"):
         build("vgg16")(torch.randn(1, 3, 8, 8), keep=["pool6"])
+    with pytest.raises(ValueError, match=r"keep must name maps of pool1, .*, got \['pool3'\]"):
+        build("vgg16")(torch.randn(1, 3, 8, 8), keep=[["pool3"]])
+    for keep in ("pool3", 3):
+        with pytest.raises(TypeError, match=f"keep must be a list of names of maps, got {keep!r}"):
+            build("vgg16")(torch.randn(1, 3, 8, 8), keep=keep)
+    for top in ("pool6", ["pool3"], 3):
+        with pytest.raises(ValueError, match=r"top must name a map of pool1, .*, got "):
+            build("vgg16", top=top)
 
 
 @every_trunk
