@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import shlex
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -17,14 +16,13 @@ from fcn_train.data import (
     IGNORE_INDEX,
     DataError,
     DatasetStatistics,
-    Problem,
     SegmentationDataset,
     absent_classes,
-    check_dataset,
     dataset_statistics,
     too_few_classes,
     write_sample_dataset,
 )
+from fcn_train.data.check import problems_of_files
 from fcn_train.data.depth import HHA_MEAN, LOG_DEPTH_MEAN, read_depth
 from fcn_train.data.hha import NYUD_CAMERA, Camera, check_camera, hha_from_depth
 from fcn_train.data.images import image_files
@@ -41,6 +39,7 @@ from fcn_train.data_options import (
 from fcn_train.errors import UsageError
 from fcn_train.files import atomic_path, make_folder, write_text
 from fcn_train.path_options import refuse_other_ending
+from fcn_train.problem_listing import ProblemListing
 from fcn_train.real_paths import real_path
 from fcn_train.report import to_json
 from fcn_train.run_folder import refuse_file_of_run, refuse_folder_of_run
@@ -70,10 +69,12 @@ def write_sample(options: SampleOptions, console: Console) -> None:
 
 
 def check_data(options: CheckOptions, console: Console) -> int:
-    """Print the problems of every split, the first few of each sort; returns their number."""
+    """Print the problems of every split, the first few of each sort; returns their number in all
+    splits together."""
     if options.limit < 0:
         raise UsageError(f"--limit must be >= 0, got {options.limit}")
-    found: dict[str, None] = {}
+    total = 0
+    listing = ProblemListing(lambda text: console.line(_own_options(text)), options.limit)
     first: SegmentationDataset | None = None
     opened: list[SegmentationDataset] = []
     for split in dict.fromkeys(options.split or default_splits(options.kind)):
@@ -84,14 +85,13 @@ def check_data(options: CheckOptions, console: Console) -> int:
         compare_palettes(first, dataset)
         counts = np.zeros((len(dataset.label_sets), 256), dtype=np.int64)
         with console.progress(f"checking {split}", len(dataset), images=1) as advance:
-            problems = check_dataset(dataset, _stepwise(advance), counts)
-        new = [problem for problem in problems if str(problem) not in found]
-        found |= dict.fromkeys(map(str, new))
-        for line in _listing(new, options.limit):
-            console.line(line)
+            listing.add_all(dataset.problems)
+            for problem in problems_of_files(dataset, _stepwise(advance), counts):
+                listing.add(problem)
         name = f"{dataset.name}, {split or 'all'}"
-        number = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        console.line(f"{name}: {len(dataset)} pairs, {number}{_summary(problems)}")
+        found, words = listing.end_split()
+        total += found
+        console.line(f"{name}: {len(dataset)} pairs, {words}")
         for which, labels in enumerate(dataset.label_sets):
             alone, pixels = dataset.only(which), counts[which]
             lack = absent_classes(alone, pixels[: labels.num_classes])
@@ -101,7 +101,7 @@ def check_data(options: CheckOptions, console: Console) -> int:
         # Two are to train on and to score; of more, some may be made of others.
         if shared := overlap_warning(one, other, nested=len(opened) == 2):
             console.warn(shared)
-    return len(found)
+    return total
 
 
 def show_statistics(options: StatsOptions, console: Console) -> DatasetStatistics:
@@ -220,27 +220,6 @@ def _hha_targets(files: Sequence[Path], options: HhaOptions) -> dict[Path, Path]
                 f"{file}: its HHA image would replace that of {other} ({target}); rename one"
             )
     return {file: target for target, file in taken.items()}
-
-
-def _listing(problems: Sequence[Problem], limit: int) -> Iterator[str]:
-    """A line per problem, and one for all that are left out of a sort of problems."""
-    sorts = Counter(problem.kind for problem in problems)
-    shown: Counter[str] = Counter()
-    for problem in problems:
-        shown[problem.kind] += 1
-        if not problem.kind or not limit or shown[problem.kind] <= limit:
-            yield _own_options(str(problem))
-        elif shown[problem.kind] == sorts[problem.kind]:
-            more = sorts[problem.kind] - limit
-            yield f"... and {more} more of this sort ({problem.kind}); --limit 0 shows them all"
-
-
-def _summary(problems: Sequence[Problem]) -> str:
-    """How many there are of each sort, where there are more than a few."""
-    sorts = Counter(problem.kind or "other" for problem in problems)
-    if len(problems) < 4:
-        return ""
-    return ": " + ", ".join(f"{count} x {kind}" for kind, count in sorts.most_common())
 
 
 @contextlib.contextmanager

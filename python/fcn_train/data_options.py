@@ -127,7 +127,7 @@ class CheckOptions(ReadingOptions):
     split: Annotated[tuple[str, ...], tyro.conf.arg(name="split")] = ()
     """One or more splits; default: train and val (nyud, sift-flow: trainval and test)."""
     limit: int = 3
-    """Problems of one sort that are shown; 0 = all."""
+    """Problems of one sort that are shown; 0 = all (of a list's own, 1000)."""
     traceback: Flag = False
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -204,3 +205,74 @@ def test_hha_replaces_no_depth_image_and_none_of_another_file(
     assert code == 2
     assert f"{other}: its HHA image would replace that of {file}" in err
     assert file.read_bytes() == before
+
+
+def _voc(root: Path, lines: list[str]) -> tuple[str, ...]:
+    for name in ("JPEGImages", "SegmentationClass"):
+        (root / name).mkdir(parents=True)
+    (root / "ImageSets" / "Segmentation").mkdir(parents=True)
+    (root / "ImageSets" / "Segmentation" / "train.txt").write_text("\n".join(lines))
+    return ("--kind", "voc", "--root", str(root), "--split", "train")
+
+
+def _camvid(root: Path, lines: list[str]) -> tuple[str, ...]:
+    (root / "train").mkdir(parents=True)
+    (root / "train.txt").write_text("\n".join(lines))
+    return ("--kind", "camvid", "--root", str(root), "--split", "train")
+
+
+def _folder(root: Path, lines: list[str]) -> tuple[str, ...]:
+    for name in ("images", "labels"):
+        (root / name).mkdir(parents=True)
+    (root / "classes.txt").write_text("a\nb\n")
+    (root / "train.txt").write_text("\n".join(lines))
+    return ("--kind", "folder", "--root", str(root), "--split", "train")
+
+
+_MANY = 10_000
+_HOSTILE_LISTS = {
+    "missing images": (_voc, "2007_{:06}", "missing image"),
+    "missing labels of CamVid": (_camvid, "train/{0}.png trainannot/{0}.png", "missing label"),
+    "missing images of a folder": (_folder, "a/{}", "missing image"),
+    "one image": (_voc, "2007", "missing image"),
+    "each image twice": (_voc, "{2}", "repeated image"),
+    "names outside": (_voc, "../{}", "name outside the data set"),
+    "names outside a folder": (_folder, "../{}", "name outside the data set"),
+    "other columns": (_camvid, "{}", "line of other columns"),
+    "names of no text": (_voc, "{}\x1b", "image whose name is no plain text"),
+}
+
+
+@pytest.mark.parametrize("name", _HOSTILE_LISTS)
+def test_a_list_of_millions_takes_little_memory(
+    name: str, command: Command, tmp_path: Path
+) -> None:
+    """However much is wrong with a list, memory holds its names and the first problems."""
+    make, line, kind = _HOSTILE_LISTS[name]
+    lines = [line.format(i, i, i // 2) for i in range(_MANY)]
+    command("data", "check", *make(tmp_path / "few", lines[:9]))  # what it imports stays
+    flags = make(tmp_path / "many", lines)
+    tracemalloc.start()
+    try:
+        code, out, _ = command("data", "check", *flags)
+        # Some of that is Python's own, however long the list.
+        assert tracemalloc.get_traced_memory()[1] / _MANY < 1100
+    finally:
+        tracemalloc.stop()
+    assert code == 1
+    count = _MANY // 2 if "twice" in name else _MANY
+    assert f"{count} x {kind}" in out
+    assert f"... and {count - 3} more of this sort ({kind})" in out
+    assert len(out.splitlines()) < 20
+
+
+def test_of_problems_of_a_list_the_first_thousand_are_shown(
+    command: Command, tmp_path: Path
+) -> None:
+    flags = _voc(tmp_path / "data", [f"../{number}" for number in range(1500)])
+    for limit, shown, told in ((0, 1000, 500), (3, 3, 1497), (1200, 1000, 300)):
+        lines = command("data", "check", *flags, "--limit", limit)[1].splitlines()
+        assert sum("outside the data set; move" in line for line in lines) == shown
+        more = f"... and {told} more of this sort (name outside the data set)"
+        assert lines[-2] == more + "; --limit 0 shows more" * bool(limit)
+        assert "1500 x name outside the data set" in lines[-1]

@@ -10,7 +10,8 @@ from fcn_train.data.coding import LabelCoding
 from fcn_train.data.dataset import SegmentationDataset
 from fcn_train.data.labels import PictureLabels
 from fcn_train.data.lists import find_list, outside, read_list
-from fcn_train.data.problems import DataError, Problem
+from fcn_train.data.path_list import PathList
+from fcn_train.data.problems import DataError, Problem, Problems
 
 CAMVID_CLASS_NAMES = (
     "sky",
@@ -60,13 +61,13 @@ class CamVid(SegmentationDataset):
     def __init__(self, root: Path | str, split: str = "train", *, strict: bool = True) -> None:
         folder = find_camvid_folder(Path(root))
         list_file = find_list(folder, split)
-        problems: list[Problem] = []
+        problems = Problems()
         lines: list[str] = []
         try:
             lines = read_list(list_file, "list of images and labels")
         except DataError as error:
             problems.append(error.problem)
-        images, labels = [], []
+        images, labels = PathList(), PathList()
         for number, line in enumerate(lines, 1):
             columns = line.replace("\\", "/").split()
             if len(columns) != 2:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from fcn_train.data.contents import label_suffix_hint, too_few_classes
+from fcn_train.data.contents import LabelSuffixHint, too_few_classes
 from fcn_train.data.dataset import SegmentationDataset
 from fcn_train.data.problems import Problem
 
@@ -20,8 +20,8 @@ def check_dataset(
     is anything to learn.
 
     Open the data set with `strict=False`, so that problems of lists and folders do not end it
-    there. Every file is decoded to its end; loading an example with a problem raises `DataError`
-    with the same words.
+    there; of these the first 1000 of each kind are named. Every file is decoded to its end; loading
+    an example with a problem raises `DataError` with the same words.
 
     Args:
         dataset: what to go through.
@@ -29,22 +29,32 @@ def check_dataset(
         counts: (K, 256) int64, takes the number of pixels of each class of each of the K sets, in
             pairs without a problem.
     """
+    return [*dataset.problems, *problems_of_files(dataset, progress, counts)]
+
+
+def problems_of_files(
+    dataset: SegmentationDataset,
+    progress: Callable[[int, int], None] | None = None,
+    counts: np.ndarray | None = None,
+) -> Iterator[Problem]:
+    """`check_dataset` without what the data set has in `problems`, one by one: there may be more
+    than memory should hold."""
     sets = len(dataset.label_sets)
     counts = np.zeros((sets, 256), dtype=np.int64) if counts is None else counts
-    problems: list[Problem] = []
+    hint = LabelSuffixHint(dataset)
     for index in range(len(dataset)):
         example, found = dataset.examine(index)
-        problems += found
+        for problem in found:
+            hint.see(index, problem)
+            yield problem
         if example is not None:
             for row, label in zip(counts, example.labels, strict=True):
                 row += np.bincount(label.ravel(), minlength=256)
         if progress is not None:
             progress(index + 1, len(dataset))
-    problems = [*dataset.problems, *problems]
-    if hint := label_suffix_hint(dataset, problems):
-        problems.append(hint)
+    if other_suffix := hint.problem():
+        yield other_suffix
     for which in range(sets):
         few = too_few_classes(dataset.only(which), counts[which])
         if counts[which].any() and few:
-            problems.append(few)
-    return problems
+            yield few

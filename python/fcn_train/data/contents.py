@@ -6,8 +6,8 @@ classes in almost every case, and only where they do not is the search continued
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,10 +19,11 @@ from fcn_train.data.dataset import SegmentationDataset
 from fcn_train.data.images import is_image_file, missing
 from fcn_train.data.labels import LABEL_SUFFIXES, PictureLabels
 from fcn_train.data.lists import file_names
-from fcn_train.data.problems import DataError, Problem, shortened
+from fcn_train.data.problems import DataError, Problem, Problems, shortened
 from fcn_train.real_paths import real_path
 
 _PAIRS = 8  # decoded before training, at the least
+_NAMED = 3  # files that are missing
 _MANY_LABELS = 200  # after so many with less than two classes, say that the search goes on
 
 _REMEDY = (
@@ -47,9 +48,7 @@ def check_split(
         DataError: if files are missing, a pair that was looked at cannot be used, all labels hold
             nothing but void, or, for `training`, pixels of fewer than two classes.
     """
-    absent = missing_files(dataset)
-    if absent:
-        raise DataError(_in_short(dataset, absent))
+    _refuse_missing(dataset)
     for which in range(len(dataset.label_sets)):
         _check_labels(dataset.only(which), training, warn)
 
@@ -77,18 +76,17 @@ def _check_labels(
     warn(str(problem))
 
 
-def missing_files(dataset: SegmentationDataset) -> list[Problem]:
-    """The images, labels and depth images that are not there, from one listing of each folder."""
+def missing_files(dataset: SegmentationDataset) -> Iterator[tuple[int, Problem]]:
+    """The images, labels and depth images that are not there, from one listing of each folder, with
+    the index of the pair."""
     listed: dict[str, frozenset[str]] = {}
-    problems = []
     for index in range(len(dataset)):
         for role, path in dataset.files(index):
             folder = str(path.parent)
             if folder not in listed:
                 listed[folder] = file_names(path.parent)
             if path.name not in listed[folder] and not path.is_file():
-                problems.append(missing(path, role))
-    return problems
+                yield index, missing(path, role)
 
 
 def refuse_folder_of_files(folder: Path, dataset: SegmentationDataset, option: str) -> None:
@@ -184,41 +182,62 @@ class ClassWatch:
             self._warn(f"{source_of(self._dataset)}: in an epoch of training there was {lack}")
 
 
-def _in_short(dataset: SegmentationDataset, problems: list[Problem]) -> Problem:
+def _refuse_missing(dataset: SegmentationDataset) -> None:
+    problems, hint = Problems(keep=_NAMED), LabelSuffixHint(dataset)
+    for index, problem in missing_files(dataset):
+        problems.append(problem)
+        hint.see(index, problem)
+    if not problems:
+        return
     if len(problems) == 1:
-        return problems[0]
-    counts = Counter(problem.kind.removeprefix("missing ") for problem in problems)
-    parts = [f"{count} of {len(dataset)} {role}s" for role, count in counts.items() if count]
-    names = shortened([problem.path.name for problem in problems], 3)
+        raise DataError(next(iter(problems)))
+    parts = [
+        f"{count} of {len(dataset)} {kind.removeprefix('missing ')}s"
+        for kind, count in problems.counts.items()
+    ]
+    names = ", ".join(problem.path.name for problem in itertools.islice(problems, _NAMED))
+    more = f" and {len(problems) - _NAMED} more" if len(problems) > _NAMED else ""
     message = (
-        f"{' and '.join(parts)} are missing: {names}; restore the files or take them off the list"
+        f"{' and '.join(parts)} are missing: {names}{more}; restore the files or take them off the "
+        "list"
     )
-    hint = label_suffix_hint(dataset, problems)
-    return hint or Problem(dataset.source, message)
+    raise DataError(hint.problem() or Problem(dataset.source, message))
 
 
-def label_suffix_hint(dataset: SegmentationDataset, problems: list[Problem]) -> Problem | None:
-    """What to do where labels are missing under their image's name, but there under a longer one
-    (`x_mask.gif`); None elsewhere."""
-    absent = {problem.path for problem in problems if problem.kind == "missing label"}
-    for index in range(len(dataset)) if absent else ():
-        path = dataset.label_path(index)
-        if path not in absent or not isinstance(dataset.reader, PictureLabels):
-            continue
-        stem = dataset.image_path(index).stem
+class LabelSuffixHint:
+    """Sees which labels are missing, and knows what to do where they are missing under their
+    image's name, but there under a longer one (`x_mask.gif`)."""
+
+    def __init__(self, dataset: SegmentationDataset) -> None:
+        self._dataset = dataset
+        self._count = 0
+        self._first = 0
+
+    def see(self, index: int, problem: Problem) -> None:
+        """Take one of the problems of a pair."""
+        if problem.kind == "missing label" and problem.path == self._dataset.label_path(index):
+            self._first = self._first if self._count else index
+            self._count += 1
+
+    def problem(self) -> Problem | None:
+        """The hint; None where there is none to give."""
+        dataset = self._dataset
+        if not self._count or not isinstance(dataset.reader, PictureLabels):
+            return None
+        folder = dataset.label_path(self._first).parent
+        stem = dataset.image_path(self._first).stem
         longer = [
             name.removeprefix(stem)
-            for name in sorted(file_names(path.parent))
-            if name.startswith(stem) and is_image_file(path.parent / name, LABEL_SUFFIXES)
+            for name in sorted(file_names(folder))
+            if name.startswith(stem) and is_image_file(folder / name, LABEL_SUFFIXES)
         ]
         if len(longer) != 1:
             return None
         message = (
-            f"{len(absent)} of {len(dataset)} labels are missing, but there is "
+            f"{self._count} of {len(dataset)} labels are missing, but there is "
             f"{stem}{longer[0]}; if that is a label, give --data.label-suffix {longer[0]}"
         )
         return Problem(dataset.source, message, "labels of another suffix")
-    return None
 
 
 def _spread(size: int) -> list[int]:

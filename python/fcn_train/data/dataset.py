@@ -23,7 +23,8 @@ from fcn_train.data.example import Example
 from fcn_train.data.images import image_size, read_oriented
 from fcn_train.data.label_sets import LabelSet
 from fcn_train.data.labels import LABEL_SUFFIXES, LabelReader, PictureLabels
-from fcn_train.data.problems import DataError, Problem, is_plain, other_size
+from fcn_train.data.path_list import PathList
+from fcn_train.data.problems import DataError, Problem, Problems, excerpt, is_plain, other_size
 
 T = TypeVar("T")
 
@@ -64,7 +65,8 @@ class SegmentationDataset:
         depths, hhas: paths of the depth and HHA images, for `channels` that have them.
         problems: what the reader found wrong with the lists and folders themselves.
         strict: raise the first problem. Without it the data set is as complete as it can be and
-            keeps them in `problems`, for `check_dataset` to report together.
+            keeps them in `problems`, the first 1000 of each kind, for `check_dataset` to report
+            together.
 
     Attributes:
         label_sets: all sets of classes. What is said of the classes of the data set, as
@@ -81,8 +83,8 @@ class SegmentationDataset:
         self,
         name: str,
         ids: Sequence[str],
-        images: Sequence[Path],
-        labels: Sequence[Path],
+        images: Iterable[Path],
+        labels: Iterable[Path],
         *,
         class_names: Sequence[str],
         palette: np.ndarray,
@@ -93,8 +95,8 @@ class SegmentationDataset:
         label_set: str = "",
         more_labels: Sequence[LabelSet] = (),
         channels: Channels = "color",
-        depths: Sequence[Path] = (),
-        hhas: Sequence[Path] = (),
+        depths: Iterable[Path] = (),
+        hhas: Iterable[Path] = (),
         problems: Iterable[Problem] = (),
         strict: bool = True,
     ) -> None:
@@ -105,21 +107,21 @@ class SegmentationDataset:
         colors = coding.palette()
         reader = reader or PictureLabels(len(class_names), coding, palette)
         colors = palette if colors is None else colors
-        first = LabelSet(label_set, class_names, colors, reader, list(labels))
+        first = LabelSet(label_set, class_names, colors, reader, _path_list(labels))
         self.label_sets: tuple[LabelSet, ...] = (first, *more_labels)
         self.source = source
         self.channels = channels
-        self._images = list(images)
-        self._depths = list(depths) if "depth" in channels else []
-        self._hhas = list(hhas) if "hha" in channels else []
+        self._images = _path_list(images)
+        self._depths = _path_list(depths if "depth" in channels else ())
+        self._hhas = _path_list(hhas if "hha" in channels else ())
         self._exif = exif
-        self.problems = list(problems)
+        self.problems = Problems(problems)
         if not self.problems and not self.ids:
             self.problems.append(Problem(source, "names no image; give another list or folder"))
         self.problems += _bad_names(self.ids, source)
         self.problems += self._doubled()
         if strict and self.problems:
-            raise DataError(self.problems[0])
+            raise DataError(next(iter(self.problems)))
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -242,7 +244,11 @@ class SegmentationDataset:
 
     def _doubled(self) -> list[Problem]:
         """The first file that is given for two things, as where two folders are one."""
-        for index in range(len(self)):
+        lists = [self._images, *(labels.paths for labels in self.label_sets)]
+        lists += filter(None, (self._depths, self._hhas))
+        folders = Counter(folder for paths in map(_path_list, lists) for folder in paths.folders)
+        is_shared = any(times > 1 for times in folders.values())
+        for index in range(len(self)) if is_shared else ():
             known: dict[Path, str] = {}
             for role, path in self.files(index):
                 other = known.setdefault(path, role)
@@ -265,17 +271,21 @@ class SegmentationDataset:
         return [Problem(self.image_path(index), message, "image that EXIF turns")]
 
 
-def _bad_names(ids: Sequence[str], source: Path) -> list[Problem]:
-    problems = [
-        Problem(source, f"names {name!r} {times} times; keep one", "repeated image")
-        for name, times in Counter(ids).items()
-        if times > 1
-    ]
+def _path_list(paths: Iterable[Path]) -> PathList:
+    return paths if isinstance(paths, PathList) else PathList(paths)
+
+
+def _bad_names(ids: Sequence[str], source: Path) -> Iterator[Problem]:
+    for name, times in Counter(ids).items() if len(set(ids)) < len(ids) else ():
+        if times > 1:
+            message = f"names {excerpt(name)!r} {times} times; keep one"
+            yield Problem(source, message, "repeated image")
     for name in ids:
         if not is_plain(name):
-            message = f"names an image {name!r}, which is no plain UTF-8 text; rename the file"
-            problems.append(Problem(source, message, "image whose name is no plain text"))
-    return problems
+            message = (
+                f"names an image {excerpt(name)!r}, which is no plain UTF-8 text; rename the file"
+            )
+            yield Problem(source, message, "image whose name is no plain text")
 
 
 def _attempt(problems: list[Problem], read: Callable[[], T]) -> T | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -16,7 +16,8 @@ from fcn_train.data.images import IMAGE_SUFFIXES
 from fcn_train.data.label_sets import LabelSet
 from fcn_train.data.labels import LABEL_SUFFIXES, PictureLabels
 from fcn_train.data.lists import outside, read_list, without_suffix
-from fcn_train.data.problems import DataError, Problem
+from fcn_train.data.path_list import PathList
+from fcn_train.data.problems import DataError, Problem, Problems
 from fcn_train.data.stems import Stems, left_out, split_suffix
 from fcn_train.real_paths import real_path
 
@@ -78,7 +79,7 @@ class FolderSegmentation(SegmentationDataset):
         names = _class_names(root, num_classes, class_names)
         list_file, folder_of = _locate(root, split, image_folder)
         image_dir, label_dir = folder_of(image_folder), folder_of(label_folder)
-        problems: list[Problem] = []
+        problems = Problems()
         stem_suffix, endings = split_suffix(label_suffix)
         images = Stems(image_dir, "images", IMAGE_SUFFIXES, "", IMAGE_SUFFIXES, problems)
         labels = Stems(label_dir, "labels", LABEL_SUFFIXES, stem_suffix, endings, problems)
@@ -103,26 +104,26 @@ class FolderSegmentation(SegmentationDataset):
                     )
                     path = labels.here()[stem]
                     problems.append(Problem(path, message, "label without an image"))
-        found = [images.find(image_id, ".jpg") for image_id in ids]
+        found = PathList(images.find(image_id, ".jpg") for image_id in ids)
 
-        def beside(role: str, folder: str) -> list[Path]:
+        def beside(role: str, folder: str) -> Iterator[Path]:
             """Where each image's depth or HHA lies, at its own place in another folder."""
             start = folder_of(folder)
             if role in channels and not start.is_dir():
                 message = f"folder is missing; name another with --data.{role}-folder"
                 problems.append(Problem(start, message))
-            return [start / path.relative_to(image_dir).with_suffix(".png") for path in found]
+            return (start / path.relative_to(image_dir).with_suffix(".png") for path in found)
 
         more_labels = []
         for name in more_folders:
             files = Stems(folder_of(name), "labels", LABEL_SUFFIXES, "", LABEL_SUFFIXES, problems)
-            paths = [files.find(image_id, ".png") for image_id in ids]
+            paths = PathList(files.find(image_id, ".png") for image_id in ids)
             more_labels.append(_further_labels(name, root / f"classes-{name}.txt", paths))
         super().__init__(
             root.name or real_path(root).name,
             ids,
             found,
-            [labels.find(image_id, ".png") for image_id in ids],
+            (labels.find(image_id, ".png") for image_id in ids),
             class_names=names,
             palette=voc_palette() if palette is None else palette,
             source=list_file or image_dir,
@@ -211,7 +212,7 @@ def _listed(
     list_file: Path,
     image_dir: Path,
     image_folder: str,
-    problems: list[Problem],
+    problems: Problems,
 ) -> Iterable[str]:
     """The ids that a list names; names outside the folder of images go into `problems`."""
     for line in lines:

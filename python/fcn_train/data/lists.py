@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fcn_train.data.images import IMAGE_SUFFIXES
-from fcn_train.data.problems import DataError, Problem, excerpt, reason, shortened
+from fcn_train.data.problems import DataError, Problem, Problems, excerpt, reason, shortened
 
 _GIVE = "give the path of a text file"
 _OUTSIDE = "name outside the data set"
-# Of a list, in bytes, and of one of its lines, which is as long as a system's longest path.
-_LARGEST, _LONGEST = 2**28, 4096
+# Of a list, in bytes and in lines; of a line, which is as long as a system's longest path.
+_LARGEST, _MOST_LINES, _LONGEST = 2**28, 2**24, 4096
 
 
 def read_lines(path: Path, purpose: str, missing: str = "") -> list[str]:
@@ -35,6 +35,9 @@ def read_lines(path: Path, purpose: str, missing: str = "") -> list[str]:
         advice = missing if isinstance(error, FileNotFoundError) else ""
         message = f"{purpose} cannot be read ({reason(error)}); {advice or _GIVE}"
         raise DataError(Problem(path, message)) from error
+    if (number := text.count("\n")) > _MOST_LINES:
+        message = f"{purpose} has {number:,} lines, more than {_MOST_LINES:,}; {_GIVE}"
+        raise DataError(Problem(path, message))
     # Not splitlines, which would also end a line at characters that names may hold.
     lines = [line.strip(" \t\r\n") for line in text.split("\n")]
     longest = max(map(len, lines))
@@ -65,7 +68,7 @@ def _read_text(path: Path) -> str:
 
 def read_ids(
     list_file: Path,
-    problems: list[Problem],
+    problems: Problems,
     image_of: Callable[[str], Path],
     missing: str = "",
 ) -> list[str]:
@@ -89,9 +92,8 @@ def read_ids(
     for line in lines:
         named = _named_image(line.replace("\\", "/"), image_of)
         image_id = _file_stem(named)
-        path = Path(named)
-        is_other = path.is_absolute() and _is_there(path) and not _same(path, image_of(image_id))
-        if ".." in path.parts or is_other:
+        is_other = named.startswith("/") and _is_another(Path(named), image_of(image_id))
+        if ".." in named.split("/") or is_other:
             problems.append(outside(list_file, named))
         else:
             ids.append(image_id)
@@ -141,8 +143,9 @@ def _file_stem(name: str) -> str:
     return without_suffix(name.rsplit("/", 1)[-1])
 
 
-def _same(path: Path, other: Path) -> bool:
-    return _is_there(other) and path.samefile(other)
+def _is_another(path: Path, image: Path) -> bool:
+    """Whether a list names a file that is there, and not the image of this name."""
+    return _is_there(path) and not (_is_there(image) and path.samefile(image))
 
 
 def find_list(folder: Path, split: str, *others: Path) -> Path:
@@ -159,15 +162,16 @@ def find_list(folder: Path, split: str, *others: Path) -> Path:
 
 def find_folder(
     root: Path, candidates: Sequence[str], needed: Sequence[str]
-) -> tuple[Path, list[Problem]]:
+) -> tuple[Path, Problems]:
     """The first of `candidates` below `root` that has all folders `needed`, or `root` and what it
     lacks."""
     for candidate in candidates:
         folder = root / candidate
         if all((folder / name).is_dir() for name in needed):
-            return folder, []
+            return folder, Problems()
     message = f"folder is missing; give the folder that holds {' and '.join(needed)}"
-    return root, [Problem(root / name, message) for name in needed if not (root / name).is_dir()]
+    lacking = (name for name in needed if not (root / name).is_dir())
+    return root, Problems(Problem(root / name, message) for name in lacking)
 
 
 def file_names(folder: Path) -> frozenset[str]:

@@ -111,14 +111,14 @@ def read_matlab(path: Path, variable: str) -> np.ndarray:
         message = (
             f"label cannot be decoded ({reason(error)}); replace the file or take it off the list"
         )
-        raise DataError(Problem(path, message)) from error
+        raise DataError(Problem(path, message, "label that cannot be decoded")) from error
     value: Any = content.get(name)
     for field in fields:
         is_structure = value is not None and value.dtype.names is not None and value.size == 1
         value = value[field].item() if is_structure and field in value.dtype.names else None
     if value is None:
         message = f"holds no variable {variable}; give the labels as they were published"
-        raise DataError(Problem(path, message))
+        raise DataError(Problem(path, message, "label without its matrix"))
     if not isinstance(value, np.ndarray) or value.ndim != 2 or value.dtype.kind not in "uifb":
         found = (
             f"{value.dtype} {value.shape}"
@@ -126,13 +126,13 @@ def read_matlab(path: Path, variable: str) -> np.ndarray:
             else type(value).__name__
         )
         message = f"{variable} is no matrix of numbers but {found}; give the published labels"
-        raise DataError(Problem(path, message))
+        raise DataError(Problem(path, message, "label without its matrix"))
     with np.errstate(invalid="ignore"), enough_memory(path, "label"):
         whole = value.astype(np.int64)
         is_whole = np.array_equal(whole, value)
     if not is_whole:
         message = f"{variable} holds numbers that are not whole; give the published labels"
-        raise DataError(Problem(path, message))
+        raise DataError(Problem(path, message, "label without its matrix"))
     return whole
 
 

@@ -19,7 +19,7 @@ from fcn_train.data.label_sets import LabelSet
 from fcn_train.data.lists import find_list, read_ids
 from fcn_train.data.matlab import ValueTable, read_matlab
 from fcn_train.data.nyud_names import NYUD_CLASS_NAMES
-from fcn_train.data.problems import DataError, Problem, reason
+from fcn_train.data.problems import DataError, Problem, Problems, excerpt, reason
 
 __all__ = ["LABELED", "NyudLabeled", "find_labeled"]
 
@@ -69,7 +69,7 @@ class NyudLabeled(SegmentationDataset):
         self._file = Path(file)
         self._open_file: tuple[int, Any] | None = None  # and the process that opened it
         count = self._check_variables()
-        problems: list[Problem] = []
+        problems = Problems()
         source, ids = _ids(self._file, split, problems)
         self._places = [int(name.removeprefix("img_")) - FIRST_ID for name in ids]
         beyond = [
@@ -177,7 +177,7 @@ def find_labeled(root: Path) -> Path | None:
     return root / LABELED if (root / LABELED).is_file() else None
 
 
-def _ids(file: Path, split: str, problems: list[Problem]) -> tuple[Path, list[str]]:
+def _ids(file: Path, split: str, problems: Problems) -> tuple[Path, list[str]]:
     """The list or file that a split comes from, and the images it names."""
     list_file = find_list(file.parent, split)
     variable = {"trainval": "trainNdxs", "test": "testNdxs"}.get(split)
@@ -189,7 +189,9 @@ def _ids(file: Path, split: str, problems: list[Problem]) -> tuple[Path, list[st
     ids = read_ids(list_file, problems, lambda name: file.parent / name)
     for name in ids:
         if not name.removeprefix("img_").isdecimal():
-            message = f"names {name!r}, which is no number from {FIRST_ID} on; correct the list"
+            message = (
+                f"names {excerpt(name)!r}, which is no number from {FIRST_ID} on; correct the list"
+            )
             raise DataError(Problem(list_file, message))
     return list_file, ids
 

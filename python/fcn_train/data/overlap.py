@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import filecmp
-from collections import defaultdict
+import functools
+from collections.abc import Callable
 from pathlib import Path
+
+import numpy as np
 
 from fcn_train.data.dataset import SegmentationDataset
 from fcn_train.data.images import IMAGE_SUFFIXES
@@ -12,7 +15,7 @@ from fcn_train.real_paths import real_path
 
 __all__ = ["overlap_warning", "shared_images"]
 
-_Key = tuple[Path, str]
+_MOST_KNOWN = 2**16  # folders and files of which something is remembered
 
 
 def overlap_warning(
@@ -42,37 +45,59 @@ def shared_images(first: SegmentationDataset, second: SegmentationDataset) -> li
     bytes: sets that were published apart share photographs, and ``0001.png`` of two videos are two
     images.
     """
-    folders: dict[Path, Path] = {}
+    real_folder = functools.lru_cache(_MOST_KNOWN)(real_path)
+    size = functools.lru_cache(_MOST_KNOWN)(_size)
 
-    def key(dataset: SegmentationDataset, index: int) -> _Key:
-        path = dataset.image_path(index)
-        parent = path.parent
-        if parent not in folders:
-            folders[parent] = real_path(parent)
-        # A file that is no picture holds many.
-        is_picture = path.suffix.lower() in IMAGE_SUFFIXES
-        return folders[parent] / path.name, "" if is_picture else dataset.ids[index]
+    def is_one(one: Path, other: Path) -> bool:
+        return real_folder(one.parent) == real_folder(other.parent) or (
+            one.suffix.lower() in IMAGE_SUFFIXES and _alike(one, other, size)
+        )
 
-    known = {key(first, index) for index in range(len(first))}
-    by_name: dict[str, list[Path]] = defaultdict(list)
-    for path, name in known:
-        if not name:
-            by_name[path.name].append(path)
-    sizes: dict[Path, int] = {}
+    # Images of one name, by hashes: lists may name millions, or one millions of times.
+    paths = _hashes(first, lambda index: f"{first.image_path(index)}/{_name(first, index)}")
+    once = np.unique(paths, return_index=True)[1]
+    names = _hashes(first, lambda index: _name(first, index))[once]
+    order = np.argsort(names, kind="stable")
+    own_names, names = _hashes(second, lambda index: _name(second, index)), names[order]
+    order = once[order]
+    begins = np.searchsorted(names, own_names, "left")
+    ends = np.searchsorted(names, own_names, "right")
     return [
         second.ids[index]
-        for index in range(len(second))
-        if (own := key(second, index)) in known
-        or any(_alike(own[0], other, sizes) for other in by_name.get(own[0].name, ()))
+        for index in np.flatnonzero(begins < ends).tolist()
+        if any(
+            _name(first, other) == _name(second, index)
+            and is_one(second.image_path(index), first.image_path(other))
+            for other in order[begins[index] : ends[index]].tolist()
+        )
     ]
 
 
-def _alike(one: Path, other: Path, sizes: dict[Path, int]) -> bool:
+def _name(dataset: SegmentationDataset, index: int) -> str:
+    """What images that are one have in common: the file's name and, where it is no picture, so
+    that it holds many, the image's."""
+    path = dataset.image_path(index)
+    is_picture = path.suffix.lower() in IMAGE_SUFFIXES
+    return path.name if is_picture else f"{path.name}/{dataset.ids[index]}"
+
+
+def _hashes(dataset: SegmentationDataset, text: Callable[[int], str]) -> np.ndarray:
+    """Of the text of each index."""
+    hashes = (hash(text(index)) for index in range(len(dataset)))
+    return np.fromiter(hashes, dtype=np.int64, count=len(dataset))
+
+
+def _alike(one: Path, other: Path, size: Callable[[Path], int]) -> bool:
     """Whether two files have the same bytes; not where one is missing, which others tell."""
     try:
-        for path in (one, other):
-            if path not in sizes:
-                sizes[path] = path.stat().st_size
-        return sizes[one] == sizes[other] and filecmp.cmp(one, other, shallow=False)
+        return 0 <= size(one) == size(other) and filecmp.cmp(one, other, shallow=False)
     except OSError:
         return False
+
+
+def _size(path: Path) -> int:
+    """In bytes; -1 where there is no such file."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fcn_train.data.lists import find_list, read_ids, read_lines
 from fcn_train.data.matlab import MatlabSegmentation
-from fcn_train.data.problems import DataError, Problem
+from fcn_train.data.problems import DataError, Problem, Problems
 from fcn_train.data.voc import VOC_CLASS_NAMES, find_voc_folder
 
 __all__ = [
@@ -64,7 +64,7 @@ class PascalContext(MatlabSegmentation):
         folder = Path(root)
         classes = _classes(folder / "labels.txt", self.names)
         images = _voc_2010(folder)
-        problems = []
+        problems = Problems()
         if not (images / "JPEGImages").is_dir():
             message = "folder is missing; unpack VOC 2010 into the folder of trainval"
             problems.append(Problem(images / "JPEGImages", message))
@@ -80,8 +80,8 @@ class PascalContext(MatlabSegmentation):
         super().__init__(
             "PASCAL-Context",
             ids,
-            [image_of(image_id) for image_id in ids],
-            [folder / "trainval" / f"{image_id}.mat" for image_id in ids],
+            (image_of(image_id) for image_id in ids),
+            (folder / "trainval" / f"{image_id}.mat" for image_id in ids),
             variable="LabelMap",
             classes=classes,
             class_names=self.names,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +24,50 @@ class Problem:
 
     def __str__(self) -> str:
         return f"{printable(str(self.path))}: {printable(self.message)}"
+
+
+class Problems:
+    """What is found wrong, one after the other: how much of each kind, and the first of each.
+
+    Lists and folders may hold millions of mistakes, which are no reason to fill the memory.
+
+    Args:
+        found: the first of them.
+        keep: how many of each kind are kept.
+
+    Attributes:
+        counts: how many there are of each kind.
+    """
+
+    def __init__(self, found: Iterable[Problem] = (), keep: int = 1000) -> None:
+        self._keep = keep
+        self._kept: list[Problem] = []
+        self.counts: Counter[str] = Counter()
+        self += found
+
+    def append(self, problem: Problem) -> None:
+        self.counts[problem.kind] += 1
+        if self.counts[problem.kind] <= self._keep:
+            self._kept.append(problem)
+
+    def __iadd__(self, found: Iterable[Problem]) -> Problems:
+        for problem in found:
+            self.append(problem)
+        if isinstance(found, Problems):
+            self.counts += found.dropped()
+        return self
+
+    def dropped(self) -> Counter[str]:
+        """How many of each kind are not kept."""
+        return self.counts - Counter(problem.kind for problem in self._kept)
+
+    def __iter__(self) -> Iterator[Problem]:
+        """Those that are kept, in the order in which they were found."""
+        return iter(self._kept)
+
+    def __len__(self) -> int:
+        """How many were found."""
+        return self.counts.total()
 
 
 class DataError(Exception):
@@ -59,7 +104,8 @@ def is_plain(text: str) -> bool:
     Control characters, line separators and the bytes of file names that are not UTF-8 (which
     Python reads as surrogates) cannot.
     """
-    return not any(_is_unprintable(character) for character in text)
+    # The first is quick, and true of almost all.
+    return text.isprintable() or not any(_is_unprintable(character) for character in text)
 
 
 def excerpt(text: str, most: int = 200) -> str:

@@ -39,8 +39,8 @@ class SbdSegmentation(MatlabSegmentation):
         super().__init__(
             "SBD",
             ids,
-            [image_of(image_id) for image_id in ids],
-            [folder / "cls" / f"{image_id}.mat" for image_id in ids],
+            (image_of(image_id) for image_id in ids),
+            (folder / "cls" / f"{image_id}.mat" for image_id in ids),
             variable="GTcls.Segmentation",
             classes={value: value for value in range(len(VOC_CLASS_NAMES))},
             class_names=VOC_CLASS_NAMES,

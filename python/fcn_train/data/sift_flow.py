@@ -10,6 +10,7 @@ from fcn_train.data.dataset import SegmentationDataset
 from fcn_train.data.label_sets import LabelSet
 from fcn_train.data.lists import find_folder, find_list, read_ids
 from fcn_train.data.matlab import MatlabLabels, from_one
+from fcn_train.data.path_list import PathList
 from fcn_train.data.problems import DataError, Problem
 
 __all__ = ["SIFT_FLOW_CLASS_NAMES", "SIFT_FLOW_GEOMETRY_NAMES", "SiftFlow"]
@@ -94,14 +95,14 @@ class SiftFlow(SegmentationDataset):
         def label_set(label_folder: str) -> LabelSet:
             name, class_names, classes = _LABELS[label_folder]
             reader = MatlabLabels("SIFT Flow", "S", classes)
-            paths = [folder / label_folder / SCENES / f"{image_id}.mat" for image_id in ids]
-            return LabelSet(name, class_names, voc_palette(), reader, paths)
+            paths = (folder / label_folder / SCENES / f"{image_id}.mat" for image_id in ids)
+            return LabelSet(name, class_names, voc_palette(), reader, PathList(paths))
 
         first, *others = map(label_set, label_folders)
         super().__init__(
             "SIFT Flow",
             ids,
-            [image_of(image_id) for image_id in ids],
+            (image_of(image_id) for image_id in ids),
             first.paths,
             class_names=first.class_names,
             palette=first.palette,

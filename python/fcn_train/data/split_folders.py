@@ -10,7 +10,7 @@ from fcn_train.data.coding import LabelCoding
 from fcn_train.data.dataset import SegmentationDataset
 from fcn_train.data.images import files_below
 from fcn_train.data.labels import PictureLabels
-from fcn_train.data.problems import Problem
+from fcn_train.data.problems import Problem, Problems
 
 __all__ = ["SplitFolders"]
 
@@ -44,11 +44,11 @@ class SplitFolders(SegmentationDataset):
         coding: LabelCoding,
         strict: bool = True,
     ) -> None:
-        problems = [
+        problems = Problems(
             Problem(folder / split, f"folder is missing; {_splits_of(folder)}")
             for folder in (images, labels)
             if not (folder / split).is_dir()
-        ]
+        )
         image_suffix, label_suffix = suffixes
         found = _ending_in(image_suffix, images, split)
         drawn = _ending_in(label_suffix, labels, split)
@@ -60,8 +60,8 @@ class SplitFolders(SegmentationDataset):
         super().__init__(
             name,
             [place.name for place in found],
-            list(found.values()),
-            [drawn.get(place, labels / f"{place}{label_suffix}") for place in found],
+            found.values(),
+            (drawn.get(place) or labels / f"{place}{label_suffix}" for place in found),
             class_names=class_names,
             palette=palette,
             source=images / split,

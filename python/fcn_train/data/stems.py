@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from fcn_train.data.images import files_below, is_image_file
 from fcn_train.data.labels import LABEL_SUFFIXES
-from fcn_train.data.problems import Problem
+from fcn_train.data.problems import Problem, Problems
 
 __all__ = ["Stems", "left_out", "split_suffix"]
 
@@ -24,7 +25,7 @@ class Stems:
         suffixes: tuple[str, ...],
         stem_suffix: str,
         endings: tuple[str, ...],
-        problems: list[Problem],
+        problems: Problems,
     ) -> None:
         self._folder = folder
         self._stem_suffix = stem_suffix
@@ -79,18 +80,16 @@ class Stems:
         )
 
 
-def left_out(image_dir: Path) -> list[Problem]:
+def left_out(image_dir: Path) -> Iterator[Problem]:
     """The folders of images below that of a split without a list, which takes those right in it."""
     below = sorted(path for path in image_dir.glob("[!.]*") if path.is_dir())
     message = (
         f"holds images that are not right in {image_dir}; name images in a list (city/street), "
         "give a folder of each split, or move them"
     )
-    return [
-        Problem(folder, message, "folder of images that is left out")
-        for folder in below
-        if any(map(is_image_file, files_below(folder)))
-    ]
+    for folder in below:
+        if any(map(is_image_file, files_below(folder))):
+            yield Problem(folder, message, "folder of images that is left out")
 
 
 def split_suffix(label_suffix: str) -> tuple[str, tuple[str, ...]]:

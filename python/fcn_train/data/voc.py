@@ -13,7 +13,7 @@ from fcn_train.data.coding import LabelCoding
 from fcn_train.data.dataset import Exif, SegmentationDataset
 from fcn_train.data.images import IMAGE_SUFFIXES
 from fcn_train.data.lists import file_names, find_list, read_ids
-from fcn_train.data.problems import Problem
+from fcn_train.data.problems import Problem, Problems
 from fcn_train.real_paths import real_path
 
 VOC_CLASS_NAMES = (
@@ -90,7 +90,7 @@ class VocSegmentation(SegmentationDataset):
             class_names = read_class_names(listing) if listing.is_file() else VOC_CLASS_NAMES
         if "." not in label_suffix:
             label_suffix += ".png"
-        problems = []
+        problems = Problems()
         for needed in (image_folder, label_folder):
             if not (folder / needed).is_dir():
                 message = (
@@ -111,8 +111,8 @@ class VocSegmentation(SegmentationDataset):
         super().__init__(
             name or folder.name or real_path(folder).name,
             ids,
-            [image_of(image_id) for image_id in ids],
-            [folder / label_folder / f"{image_id}{label_suffix}" for image_id in ids],
+            (image_of(image_id) for image_id in ids),
+            (folder / label_folder / f"{image_id}{label_suffix}" for image_id in ids),
             class_names=class_names,
             palette=voc_palette() if palette is None else palette,
             source=list_file,

@@ -188,6 +188,21 @@ def test_labels_under_longer_names_are_pointed_to(tmp_path: Path, suffix: str) -
     )
 
 
+def test_the_hint_at_longer_names_counts_the_labels_of_one_set(tmp_path: Path) -> None:
+    """Two sets whose labels are missing are not "4 of 2 labels"."""
+    folder(tmp_path, [[0, 1]] * 2)
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "classes-parts.txt").write_text("a\nb\n")
+    for index in range(2):
+        label = tmp_path / "labels" / f"{index:03d}.png"
+        label.rename(label.with_name(f"{index:03d}_mask.png"))
+    (tmp_path / "list.txt").write_text("000\n001\n")
+    dataset = FolderSegmentation(tmp_path, "list", label_folder="labels,parts", strict=False)
+    (hint,) = [problem for problem in check_dataset(dataset) if "suffix" in problem.message]
+    assert hint.message.startswith("2 of 2 labels are missing, but there is 000_mask.png")
+    assert hint.message in refused(dataset, training=True)
+
+
 def test_absent_classes_are_one_sentence(tmp_path: Path) -> None:
     dataset = FolderSegmentation(folder(tmp_path, [[0, 1]]))
     assert absent_classes(dataset, [5, 1, 7]) == ""

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fcn_train.data import DataError, Problem, open_dataset, write_sample_dataset
+from fcn_train.data import DataError, Problem, lists, open_dataset, write_sample_dataset
 from fcn_train.data.lists import read_ids, read_lines, read_list, without_suffix
 
 
@@ -140,3 +140,16 @@ def test_a_folder_without_labels_txt_is_told(tmp_path: Path) -> None:
     message = r"labels\.txt: .*No such file.*; give the folder that holds trainval and labels.txt$"
     with pytest.raises(DataError, match=message):
         open_dataset("pascal-context", tmp_path, "train")
+
+
+def test_lists_of_too_many_lines_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lists, "_MOST_LINES", 1000)
+    path = tmp_path / "train.txt"
+    path.write_text("a\n" * 1000)
+    assert len(read_lines(path, "list of images")) == 1000
+    for line in ("a\n", "\n"):
+        path.write_text(line * 1234)
+        with pytest.raises(DataError, match=r"list of images has 1,234 lines, more than 1,000; gi"):
+            read_lines(path, "list of images")

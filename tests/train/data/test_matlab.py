@@ -39,8 +39,9 @@ def test_field_of_a_structure_is_read(tmp_path: Path) -> None:
 )
 def test_other_contents_are_named(tmp_path: Path, content: dict, message: str) -> None:
     savemat(tmp_path / "a.mat", content)
-    with pytest.raises(DataError, match=rf"a\.mat: .*{message}"):
+    with pytest.raises(DataError, match=rf"a\.mat: .*{message}") as caught:
         read_matlab(tmp_path / "a.mat", "S")
+    assert caught.value.problem.kind == "label without its matrix"  # summed up where there are many
 
 
 def test_structure_without_the_field_is_named(tmp_path: Path) -> None:

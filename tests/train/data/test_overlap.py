@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fcn_train.data import FolderSegmentation, SegmentationDataset
+from fcn_train.data import FolderSegmentation, SegmentationDataset, overlap
 from fcn_train.data.overlap import overlap_warning, shared_images
 from fcn_train.options import DataOptions
 from fcn_train.splits import Splits
@@ -162,3 +162,16 @@ def test_train_says_so(mine: Path, command: Command, tmp_path: Path) -> None:
     code, _, err = command("train", "--resume", tmp_path / "r", "--optim.steps", "2")
     assert (code, err.count("\n")) == (2, 1)
     assert "the val split 'val' has changed" in err
+
+
+def test_an_image_that_is_named_many_times_is_compared_once(
+    mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = write_set(tmp_path / "other", "a", seed=1)
+    looks: list[Path] = []
+    monkeypatch.setattr(overlap, "_alike", lambda one, *rest: looks.append(one))
+    for root in (mine, other):
+        write_list(root, "many", "a" * 500)
+    first, second = (FolderSegmentation(root, "many", strict=False) for root in (mine, other))
+    assert shared_images(first, second) == []
+    assert len(looks) == 500

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fcn_train.data import DataError, FolderSegmentation, Problem, check_dataset
-from fcn_train.data.problems import is_plain, printable
+from fcn_train.data.problems import Problems, is_plain, printable
 
 
 @pytest.mark.parametrize("text", ["", "plain", "Straße 道路", "$x$", "e\u0301"])
@@ -38,3 +38,22 @@ def test_images_whose_names_are_no_plain_text_are_named(tmp_path: Path, stem: by
     problems = [str(problem) for problem in check_dataset(dataset)]
     assert "no plain UTF-8 text" in problems[0]
     assert all(problem.isprintable() and problem.encode() for problem in problems)
+
+
+def _problem(number: int, kind: str) -> Problem:
+    return Problem(Path(f"{number}.png"), "is broken", kind)
+
+
+def test_of_many_problems_all_are_counted_and_the_first_kept() -> None:
+    found = [_problem(number, "ab"[number % 3 == 0]) for number in range(9)]
+    problems = Problems(found, keep=2)
+    assert [problem.path.stem for problem in problems] == ["0", "1", "2", "3"]
+    assert (len(problems), dict(problems.counts)) == (9, {"a": 6, "b": 3})
+    assert dict(problems.dropped()) == {"a": 4, "b": 1}
+
+    more = Problems(keep=3)
+    more.append(_problem(10, "a"))
+    more += problems
+    assert [problem.path.stem for problem in more] == ["10", "0", "1", "2", "3"]
+    assert (len(more), dict(more.counts)) == (10, {"a": 7, "b": 3})
+    assert not Problems()
