@@ -31,6 +31,7 @@ T = TypeVar("T")
 PATIENCE = timedelta(minutes=10)  # for what all do at about the same time
 NOTICED = 0.5  # seconds within which who ends the work has said so, where its connection closes
 WORD = 2.0  # seconds that the first process has to tell of a process that was lost
+LAUNCHER_GONE = "torchrun, which started this process, was killed"
 RUN = "fcn/run"  # in the launcher's store: the run that is trained, from one attempt to the next
 # What Gloo and NCCL say when a process has gone away.
 GONE = re.compile(r"\bgloo\b|\bNCCL\b", re.I)
@@ -53,6 +54,7 @@ class Processes:
         self.attempt, self.keeps = where.attempt, where.keeps
         self.group: Any = None
         self._store = store
+        self._parent = os.getppid()
         self._calls = 0
         self.board: Board | None = None
         if self.several:
@@ -71,6 +73,11 @@ class Processes:
     @property
     def several(self) -> bool:
         return self.size > 1
+
+    def launcher_is_gone(self) -> bool:
+        """Whether torchrun has ended without its processes, as SIGKILL has it, and its store with
+        it; only of processes that it has started itself. Other launchers may leave theirs."""
+        return self.keeps and os.getppid() != self._parent
 
     def use(self, device: torch.device) -> None:
         """Add up what lies on ``device`` by the library that is made for it."""
@@ -175,7 +182,7 @@ class Processes:
 
         Raises:
             Elsewhere: it ended the work and told why.
-            LostProcess: it was killed, or cannot be reached.
+            LostProcess: it was killed, or cannot be reached, or so was torchrun.
         """
         try:
             yield
@@ -183,6 +190,8 @@ class Processes:
             gone = isinstance(error, dist.DistError) or GONE.search(str(error))
             if self.board is None or not gone:
                 raise
+            if self.launcher_is_gone():
+                raise LostProcess(LAUNCHER_GONE) from error
             with contextlib.suppress(RuntimeError):  # the store is gone, too
                 self.board.wait_for_end(NOTICED)
                 self.board.check()
@@ -231,6 +240,8 @@ class Processes:
         board = self.board
         if board is None:
             return True, code
+        if self.launcher_is_gone():  # torch would tell at length that its store is
+            return self.first, code
         try:
             if code == 0 and not self.first:
                 while not board.wait_for_end(60.0):

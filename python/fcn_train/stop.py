@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import time
 
-from fcn_train.processes import Processes
+from fcn_train.errors import LostProcess
+from fcn_train.processes import LAUNCHER_GONE, Processes
 from fcn_train.signals import StopRequested, StopSignals
 
 LOOK_EVERY = 1.0  # seconds between looks for signals that others got
+ORPHANED = (
+    256  # in place of a signal, and above all of them: nobody can stop the processes any more
+)
 
 
 class Stop:
-    """SIGINT and SIGTERM as a request to all processes, whichever got it."""
+    """SIGINT and SIGTERM as a request to all processes, whichever got it; so is the end of the
+    torchrun that started one of them, which leaves nobody to stop them, or to start them again."""
 
     def __init__(self, here: Processes, signals: StopSignals) -> None:
         self._here = here
@@ -19,12 +24,22 @@ class Stop:
         self._looked = time.monotonic()
 
     def agreed(self) -> int:
-        """The signal that a process got, 0 if none did; the same for all, which all ask."""
-        return self._here.most(self._signals.signum or 0)
+        """The signal that a process got, or ORPHANED, 0 if none did; the same for all, which all
+        ask."""
+        orphaned = self._here.launcher_is_gone()
+        return self._here.most(ORPHANED if orphaned else self._signals.signum or 0)
+
+    def refuse_orphans(self, agreed: int) -> None:
+        """Raises LostProcess where that is what has been ``agreed``: without the launcher's store,
+        who works alone for a while cannot be waited for."""
+        if agreed == ORPHANED:
+            raise LostProcess(LAUNCHER_GONE)
 
     def check(self) -> None:
         """Raises StopRequested once a signal has arrived, here or, a second later, elsewhere."""
         board = self._here.board
+        if self._here.launcher_is_gone():
+            raise StopRequested
         if board is None:
             self._signals.check()
             return

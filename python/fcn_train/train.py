@@ -98,8 +98,10 @@ def train(options: TrainOptions, run: Path | None = None, console: Console | Non
                 with console.progress("evaluating", len(splits.val), images=1) as advance:
                     counts = training.evaluate(advance, stop.check, per_image)
             except StopRequested:
+                signum = stop.agreed()
+                stop.refuse_orphans(signum)
                 raise Interrupted(
-                    stop.agreed(), f"stopped after training; {folder.continue_with}"
+                    signum, f"stopped after training; {folder.continue_with}"
                 ) from None
             finally:
                 training.tell_profile()
@@ -115,6 +117,7 @@ def take_steps(
 
     Raises:
         Interrupted: SIGINT or SIGTERM arrived and the state was saved.
+        LostProcess: a torchrun was killed.
     """
     steps = training.schedule.steps
     done = training.state.step
@@ -124,6 +127,7 @@ def take_steps(
                 with contextlib.suppress(StopRequested):
                     training.evaluate(lambda images: advance(0, "evaluating"), stop.check)
             signum = stop.agreed()
+            stop.refuse_orphans(signum)
             if training.checkpoint_is_due() or (training.is_ahead() and signum):
                 training.save()
             if signum:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fcn_train.cli import main
+from fcn_train.evaluate import Evaluator
+from fcn_train.splits import Splits
 
 from .hosts import ADDRESS, on_two_hosts
 from .running import assert_same_run, during_step
@@ -103,3 +109,85 @@ def test_two_hosts_train_together(flags: list[str], in_folder: Path) -> None:
     assert not list(folders[1].iterdir())
     said = (next((in_folder / "logs-0").glob("*/attempt_0/0/stdout.log"))).read_text()
     assert "on cpu in 2 processes" in said
+
+
+def _kill_launcher() -> None:
+    os.kill(os.getppid(), signal.SIGKILL)
+    while os.getppid() == LAUNCHER[0]:
+        time.sleep(0.01)
+
+
+LAUNCHER = [0]
+
+
+def _in_step(patch: pytest.MonkeyPatch) -> None:
+    during_step(patch, 3, _kill_launcher)
+
+
+def _in_first_evaluation(patch: pytest.MonkeyPatch) -> None:
+    plain = Evaluator.count
+
+    def count(self: Evaluator, *arguments: Any) -> Any:
+        if os.getppid() == LAUNCHER[0]:
+            _kill_launcher()
+        return plain(self, *arguments)
+
+    patch.setattr(Evaluator, "count", count)
+
+
+def _while_it_loads(patch: pytest.MonkeyPatch) -> None:
+    plain = Splits.__init__
+
+    def init(self: Splits, *arguments: Any) -> None:
+        _kill_launcher()
+        plain(self, *arguments)
+
+    patch.setattr(Splits, "__init__", init)
+
+
+@pytest.mark.parametrize("size", [1, 2])
+@pytest.mark.parametrize(
+    ("kill", "step"), [(_in_step, 3), (_in_first_evaluation, 1), (_while_it_loads, None)]
+)
+def test_processes_end_with_a_torchrun_that_is_killed(
+    kill: Callable[[pytest.MonkeyPatch], None],
+    step: int | None,
+    size: int,
+    flags: list[str],
+    in_folder: Path,
+) -> None:
+    """Nobody could stop them any more. What they have learned is kept, and they say so once."""
+    given = [*flags, "--output", "run", "--evaluate-every", "0.5", "--optim.steps", "9"]
+
+    def work(rank: int) -> int:
+        LAUNCHER[0] = os.getppid()
+        signal.alarm(60)  # nobody waits for it
+        if rank == size - 1:
+            kill(pytest.MonkeyPatch())
+        code = main(given)
+        (in_folder / f"code-{rank}").write_text(str(code))
+        return code
+
+    def launch() -> int:
+        launcher = Launcher(in_folder / "said")  # whose store lives as long
+        launcher.start(size, work)
+        time.sleep(60)
+        return 0
+
+    assert ended(forked(launch)) == -signal.SIGKILL
+    codes = [in_folder / f"code-{rank}" for rank in range(size)]
+    until = time.monotonic() + 60
+    while not all(file.exists() and file.read_text() for file in codes):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    assert [file.read_text() for file in codes] == ["1"] * size
+    texts = [(in_folder / "said" / f"{rank}.err").read_text() for rank in range(size)]
+    errors = [re.sub(r"^warning: .*\n", "", text) for text in texts]  # of classes without a pixel
+    said = "fcn: torchrun, which started this process, was killed"
+    if step is None:
+        assert [said in error for error in errors] == [True, *[False] * (size - 1)]
+        return
+    kept = f"The state after step {step} is saved; continue with: fcn train --resume run"
+    assert errors == [f"{said}. {kept}\n", *[""] * (size - 1)]
+    assert main(["train", "--resume", "run"]) == 0
+    assert (Path("run") / "report.html").exists()
