@@ -32,6 +32,7 @@ from fcn_train.data.contents import refuse_folder_of_files, source_of
 from fcn_train.data.device_input import DeviceNormalization
 from fcn_train.data.opening import of_kind, open_split, validation_options
 from fcn_train.errors import UsageError
+from fcn_train.files import check_folder
 from fcn_train.finite import FiniteWatch
 from fcn_train.heads import Net, by_head, in_order
 from fcn_train.network import normalization_of
@@ -302,6 +303,9 @@ def evaluate_run(
         views=views,
         as_bytes=run.options.data.transfer == "uint8",
     )
+    name = Path(split).stem or "all"
+    folder = output or RunFolder(place).evaluation(name)
+    here.from_first(lambda: check_folder(folder))
     calibrations = [Calibration(labels.num_classes) for labels in dataset.label_sets]
     calibrations = calibrations if options.calibration else []
     began = time.monotonic()
@@ -319,8 +323,6 @@ def evaluate_run(
     for remark in evaluator.remarks(counts, per_image):
         console.warn(remark)
     scores = scores_of(counts)
-    name = Path(split).stem or "all"
-    folder = options.output or RunFolder(place).evaluation(name)
     write_report(
         folder,
         title=f"{run.options.model.name} on {dataset.name}, {name}",

@@ -8,6 +8,7 @@ import hashlib
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -63,6 +64,28 @@ def write_text(path: Path, text: str) -> None:
 def make_folder(path: Path) -> None:
     with refused_as_write_error(path):
         path.mkdir(parents=True, exist_ok=True)
+
+
+def check_folder(path: Path) -> None:
+    """Find out before some long work that its files cannot be written into ``path``, which may not
+    be there yet; nothing is left behind.
+
+    Raises:
+        WriteError: the system refuses.
+    """
+    with refused_as_write_error(path):
+        place = path.absolute()
+        while not _is_there(place):
+            place = place.parent
+        with tempfile.TemporaryFile(dir=place):
+            pass
+
+
+def _is_there(path: Path) -> bool:
+    with contextlib.suppress(FileNotFoundError):
+        path.lstat()
+        return True
+    return False
 
 
 def sync_folder(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -131,3 +132,22 @@ def test_other_classes_are_refused(finished_run: Path, command: Command, tmp_pat
     assert "was trained on 21 classes" in err
     assert "has 2; 'background' there is 'sky' here; give a run of the same classes" in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_a_folder_that_cannot_be_written_is_told_before_the_work(
+    given: bool,
+    finished_run: Path,
+    command: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished_run, run)
+    folder = tmp_path / "report" if given else run / "evaluate-val"
+    folder.write_text("")
+    monkeypatch.setattr(Evaluator, "count", lambda *arguments: pytest.fail("works in vain"))
+    flags = ("--output", folder) if given else ()
+    code, _, err = command("evaluate", run, *flags)
+    said = f"fcn: {folder}: Not a directory; give a place that can be written\n"
+    assert (code, err) == (2, said)

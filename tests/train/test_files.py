@@ -6,6 +6,7 @@ import contextlib
 import errno
 import io
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from safetensors import SafetensorError
 from fcn_train.errors import WriteError
 from fcn_train.files import (
     atomic_path,
+    check_folder,
     make_folder,
     reason,
     refusal,
@@ -149,3 +151,15 @@ def test_leftovers_of_ended_processes_are_removed(tmp_path: Path) -> None:
     remove_leftovers(tmp_path, locked=True)
     assert {path.name for path in tmp_path.iterdir()} == set(kept)
     remove_leftovers(tmp_path / "absent")
+
+
+def test_a_folder_is_tried_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "link").symlink_to(tmp_path / "absent")
+    for path in (tmp_path, tmp_path / "new", tmp_path / "new" / "deep" / "report"):
+        check_folder(path)
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "link"}
+    refused = [tmp_path / "file", tmp_path / "file" / "deep", tmp_path / "link"]
+    for path in (*refused, tmp_path / ("x" * 300), Path("/proc/absent/report")):
+        with pytest.raises(WriteError, match=re.escape(f"{path}: ")):
+            check_folder(path)
