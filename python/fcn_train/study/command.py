@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 from fcn_train.console import Console
+from fcn_train.errors import Interrupted
+from fcn_train.files import check_folder
 from fcn_train.run_folder import refuse_folder_of_run
 from fcn_train.study.findings import Findings
-from fcn_train.study.options import StudyOptions
+from fcn_train.study.options import StudyOptions, TrainStudyOptions
 from fcn_train.study.registry import STUDIES
 from fcn_train.tables import text_table
 
@@ -31,11 +36,28 @@ def run_study(name: str, options: StudyOptions, console: Console) -> Findings:
 
     Raises:
         UsageError, DataError: an option or a data set cannot be used.
+        Interrupted: a study whose runs are kept was.
     """
     folder = study_folder(name, options)
     refuse_folder_of_run(folder, "--output")
-    findings = STUDIES[name].run(options, folder, console)
+    check_folder(folder)
+    with _going_on(options):
+        findings = STUDIES[name].run(options, folder, console)
     findings.write(folder)
     console.line(findings.text())
     console.line(f"{folder}: written")
     return findings
+
+
+@contextlib.contextmanager
+def _going_on(options: StudyOptions) -> Iterator[None]:
+    """Who interrupts a study that trains is told that its runs are kept."""
+    try:
+        yield
+    except (KeyboardInterrupt, Interrupted) as error:
+        if not isinstance(options, TrainStudyOptions):
+            raise
+        signum = error.signum if isinstance(error, Interrupted) else signal.SIGINT
+        raise Interrupted(
+            signum, "interrupted; its runs are kept, and the same command goes on where it was"
+        ) from None

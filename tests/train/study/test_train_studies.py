@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fcn_train.errors import UsageError
+from fcn_train.errors import Interrupted, UsageError
 from fcn_train.option_rules import check
 from fcn_train.options import TrainOptions
 from fcn_train.study.families import FAMILIES, family, with_model, with_optim
@@ -134,3 +135,28 @@ def test_a_study_takes_options_of_train(command: Command) -> None:
     assert code == 0
     for option in ("--data.kind", "--model", "--optim.steps", "--seeds", "--init-classifier"):
         assert option in out
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(KeyboardInterrupt(), 130), (Interrupted(15, "x"), 143)]
+)
+@pytest.mark.parametrize("study", ["staging", "whole-image"])
+def test_an_interrupted_study_says_where_it_goes_on(
+    study: str,
+    error: BaseException,
+    code: int,
+    command: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Those that train do; others begin anew, and promise nothing."""
+
+    def run(*arguments: object) -> None:
+        raise error
+
+    monkeypatch.setattr(type(STUDIES[study]), "run", run)
+    ended, _, err = command("study", study, "--output", tmp_path / "study")
+    trains = study == "staging"
+    said = "interrupted; its runs are kept, and the same command goes on where it was"
+    assert ended == code
+    assert err == f"fcn: {said if trains else 'x' if code == 143 else 'interrupted'}\n"
