@@ -67,7 +67,7 @@ def save_scores(run: Path, path: Path = FILE, data: Path | None = None) -> Tenso
 
     from fcn_train.data import image_to_tensor
     from fcn_train.data.opening import open_split
-    from fcn_train.evaluate import spread
+    from fcn_train.evaluator import spread
     from fcn_train.network import normalization_of
     from fcn_train.run import load_run
 

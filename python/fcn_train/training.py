@@ -10,7 +10,7 @@ from fcn_train.average import Average
 from fcn_train.compiling import compile_steps
 from fcn_train.console import Console
 from fcn_train.data.depth import NUM_CHANNELS
-from fcn_train.evaluate import Counts, Evaluator, scores_of
+from fcn_train.evaluator import Counts, Evaluator, scores_of
 from fcn_train.event_files import EventFile
 from fcn_train.finish import finish
 from fcn_train.heads import in_order

@@ -16,7 +16,7 @@ from fcn_ext.calibration import Calibration
 from fcn_ext.models import Head, MultiHeadFCN, VGG16Trunk
 from fcn_train import calibration
 from fcn_train.data import IMAGENET, image_to_tensor, open_dataset
-from fcn_train.evaluate import Evaluator
+from fcn_train.evaluator import Evaluator
 from fcn_train.options import Logits
 from fcn_train.probabilities import sure_labels
 from fcn_train.run import load_run

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fcn_ext.models import FCN, build_model
 from fcn_train.data import IMAGENET, image_to_tensor, open_dataset
-from fcn_train.evaluate import Evaluator
+from fcn_train.evaluator import Evaluator
 from fcn_train.loss import pixel_loss
 from fcn_train.options import TrainOptions
 from fcn_train.run import load_run

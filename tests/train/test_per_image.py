@@ -14,7 +14,7 @@ from fcn_ext.metrics import ConfusionMatrix, scores_from_matrix
 from fcn_ext.numpy import voc_palette
 from fcn_train.classes import Classes
 from fcn_train.data import IMAGENET, open_dataset
-from fcn_train.evaluate import Evaluator
+from fcn_train.evaluator import Evaluator
 from fcn_train.per_image import ImageCounts, extremes
 from fcn_train.report import Result
 from fcn_train.report_page import _confusions

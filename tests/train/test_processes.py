@@ -20,7 +20,7 @@ from fcn_train import checkpoint, named_losses
 from fcn_train.cli import main
 from fcn_train.data import DataError, EvaluationLoader, SegmentationDataset
 from fcn_train.data.problems import Problem
-from fcn_train.evaluate import Evaluator
+from fcn_train.evaluator import Evaluator
 
 from .running import during_step
 from .several import Ended, Launcher

@@ -18,7 +18,7 @@ from fcn_train.config import load_config
 from fcn_train.data import DataError
 from fcn_train.data.problems import Problem
 from fcn_train.errors import StateSaved
-from fcn_train.evaluate import Evaluator
+from fcn_train.evaluator import Evaluator
 from fcn_train.history import History
 from fcn_train.loss import pixel_loss
 from fcn_train.options import TrainOptions

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from fcn_train.cli import main
-from fcn_train.evaluate import Evaluator
+from fcn_train.evaluator import Evaluator
 from fcn_train.splits import Splits
 
 from .hosts import ADDRESS, on_two_hosts

@@ -16,7 +16,7 @@ from torch import Tensor
 from fcn_ext.models import Head, MultiHeadFCN, VGG16Trunk
 from fcn_ext.prediction import tile_windows
 from fcn_train.data import IMAGENET, image_to_tensor, open_dataset, read_image
-from fcn_train.evaluate import Evaluator
+from fcn_train.evaluator import Evaluator
 from fcn_train.run import load_run
 from fcn_train.runtime import Runtime
 from fcn_train.segmenter import segment

@@ -11,7 +11,7 @@ import numpy as np
 
 from fcn_train.console import Console
 from fcn_train.data.opening import open_split, validation_options
-from fcn_train.evaluate import Evaluator
+from fcn_train.evaluator import Evaluator
 from fcn_train.network import normalization_of
 from fcn_train.runtime import open_runtime
 from fcn_train.study.families import with_data

@@ -20,7 +20,7 @@ from fcn_train.console import Console
 from fcn_train.data import Normalization, SegmentationDataset, input_to_tensor
 from fcn_train.data.opening import open_split, validation_options
 from fcn_train.errors import UsageError
-from fcn_train.evaluate import Evaluator, spread
+from fcn_train.evaluator import Evaluator, spread
 from fcn_train.network import normalization_of
 from fcn_train.runtime import Runtime, open_runtime
 from fcn_train.study.families import family, with_model

@@ -11,7 +11,7 @@ import pytest
 
 from fcn_train.config import load_config
 from fcn_train.data.opening import open_split
-from fcn_train.evaluate import Evaluator
+from fcn_train.evaluator import Evaluator
 from fcn_train.network import normalization_of
 from fcn_train.options import DataOptions
 from fcn_train.run import load_run
