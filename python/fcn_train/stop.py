@@ -9,9 +9,8 @@ from fcn_train.processes import LAUNCHER_GONE, Processes
 from fcn_train.signals import StopRequested, StopSignals
 
 LOOK_EVERY = 1.0  # seconds between looks for signals that others got
-ORPHANED = (
-    256  # in place of a signal, and above all of them: nobody can stop the processes any more
-)
+# In place of a signal, and above all of them: nobody can stop the processes any more.
+ORPHANED = 256
 
 
 class Stop:
