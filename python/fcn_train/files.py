@@ -8,7 +8,6 @@ import hashlib
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -77,8 +76,14 @@ def check_folder(path: Path) -> None:
         place = path.absolute()
         while not _is_there(place):
             place = place.parent
-        with tempfile.TemporaryFile(dir=place):
-            pass
+        if not place.is_dir():  # nor does it lead to one
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(place))
+        # Not one of tempfile's, which tries other ways where the first is refused.
+        tried = temporary_path(place / "tried")
+        try:
+            tried.touch()
+        finally:
+            tried.unlink(missing_ok=True)
 
 
 def _is_there(path: Path) -> bool:

@@ -160,6 +160,8 @@ class Disk:
             if "dir_fd" in keywords:  # of shutil.rmtree, whose failures are no matter
                 return operation(*arguments, **keywords)
             paths = [a for a in arguments if isinstance(a, (str, Path))]
+            if name.startswith("save") and not paths:  # into memory
+                return operation(*arguments, **keywords)
             self.operations.append((name, Path(paths[-1]).name if paths else ""))
             if len(self.operations) == self._fail_at:
                 raise self._error

@@ -79,5 +79,5 @@ def test_a_folder_that_cannot_be_written_is_told_before_the_work(
     monkeypatch.setattr(Evaluator, "count", lambda *arguments: pytest.fail("works in vain"))
     flags = ("--output", folder) if given else ()
     code, _, err = command("evaluate", run, *flags)
-    said = f"fcn: {folder}: Not a directory; give a place that can be written\n"
+    said = f"fcn: {folder}: File exists; give a place that can be written\n"
     assert (code, err) == (2, said)
