@@ -10,9 +10,7 @@ from fcn_ext.calibration import Calibration
 from fcn_ext.metrics import Scores
 from fcn_train.config import to_dict
 from fcn_train.console import Console, Silent
-from fcn_train.data import (
-    check_split,
-)
+from fcn_train.data import check_split
 from fcn_train.data.contents import refuse_folder_of_files
 from fcn_train.data.opening import of_kind, open_split, validation_options
 from fcn_train.errors import UsageError
