@@ -8,24 +8,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fcn_ext.deferred._tensor import FUNCTIONS, Deferred
+from fcn_ext.deferred._tensor import FUNCTIONS, SET_DATA, Deferred, give_memory
+from fcn_ext.deferred._uncompiled import uncompiled
 
-__all__ = ["SET_DATA", "set_data"]
-
-SET_DATA = Tensor.data.__set__  # type: ignore[attr-defined]
+__all__ = ["set_data"]
 
 
 def set_data(self: Any, value: Any) -> Any:
-    """``self.data = value`` where one of them is deferred, or NotImplemented.
+    """``self.data = value`` where ``self`` is deferred, or NotImplemented.
 
-    torch asks ``self`` alone whether it has rules of its own, so an ordinary one comes here by the
-    context, which sees all.
+    torch asks ``self`` alone whether it has rules of its own; for an ordinary one see below.
     """
     if not isinstance(self, Deferred):
-        if not isinstance(value, Deferred):
-            return NotImplemented
-        SET_DATA(self, value.recipe.ordinary())  # or it would take memory that is not there
-        return None
+        return NotImplemented
     if isinstance(value, Deferred) and type(value.recipe) is not type(self.recipe):
         value = value.recipe.ordinary()
     with torch._C.DisableTorchFunctionSubclass():
@@ -40,3 +35,21 @@ def set_data(self: Any, value: Any) -> Any:
 
 
 FUNCTIONS[SET_DATA] = set_data
+
+# What torch asks before one tensor takes the memory of another: where one of the two has rules in
+# Python, a kernel at this key. For others than ours that is still the one that was there.
+_ALLOWED = torch.ops.aten._has_compatible_shallow_copy_type.default
+_KEY = "PythonTLSSnapshot"
+_answer = torch.library.get_kernel(_ALLOWED, _KEY)
+_library = torch.library.Library("aten", "IMPL")  # its kernel goes with it
+
+
+@uncompiled
+def _may_take(keys: Any, self: Any, value: Any) -> Any:
+    """Whether ``self`` can take the memory of ``value``, which an ordinary ``self`` finds there."""
+    if isinstance(value, Deferred) and not isinstance(self, Deferred):
+        give_memory(value)
+    return _answer.call_boxed(keys, self, value)
+
+
+_library.impl(_ALLOWED, _may_take, _KEY, with_keyset=True)

@@ -17,7 +17,6 @@ from torch.overrides import TorchFunctionMode
 
 from fcn_ext._library import cuda_problem
 from fcn_ext._rules import LARGEST_SIZE, check_axes
-from fcn_ext.deferred._data import SET_DATA, set_data
 from fcn_ext.deferred._gradient import DeferredGradient
 from fcn_ext.deferred._layout import Layout
 from fcn_ext.deferred._recipe import Logits
@@ -221,8 +220,6 @@ class fused_upsampling(TorchFunctionMode):
             deferred = defer(*args, **(kwargs or {}))
             if deferred is not None:
                 return deferred
-        elif func == SET_DATA and set_data(*args) is not NotImplemented:
-            return None
         return func(*args, **(kwargs or {}))
 
     def __call__(self, function: _Function) -> _Function:

@@ -14,7 +14,7 @@ _address = getattr(torch._C, "_storage_address", None)
 
 _MESSAGE = (
     "Cannot access data pointer of deferred logits, which have no memory. Code that reads memory "
-    "is to be given `logits + 0`, and so is `tensor.data = ...` where no fused_upsampling() sees it"
+    "past torch's dispatcher is to be given `logits + 0`"
 )
 
 
@@ -31,8 +31,7 @@ READS_RAISE = _reads_can_raise()
 
 
 def guard_memory(tensor: Tensor) -> None:
-    """Has C++ raise that takes the memory of ``tensor``, or of what has come to share it past the
-    dispatcher, by ``other.data = tensor``."""
+    """Has C++ raise that takes the memory of ``tensor`` past the dispatcher."""
     if READS_RAISE:
         _refuse_access(_address(tensor), _MESSAGE)  # type: ignore[misc]
     else:

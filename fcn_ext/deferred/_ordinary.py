@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.multiprocessing.reductions import reduce_tensor
 
+from fcn_ext.deferred._gradient import DeferredGradient
 from fcn_ext.deferred._snapshot import outside_modes
-from fcn_ext.deferred._tensor import FUNCTIONS, Deferred, as_ordinary, without_deferred
+from fcn_ext.deferred._tensor import (
+    FUNCTIONS,
+    Deferred,
+    DeferredLogits,
+    as_ordinary,
+    without_deferred,
+)
 from fcn_ext.deferred._uncompiled import uncompiled
 
 _METHODS = (
@@ -103,6 +112,15 @@ def _formatted(self: Any, format: str) -> str:
 
 
 format_of = Tensor.__format__
+
+
+def _sent(deferred: Any) -> Any:
+    """What a queue of torch.multiprocessing sends: a handle to shared memory, as of any tensor."""
+    return reduce_tensor(_object(deferred))
+
+
+for _kind in (DeferredLogits, DeferredGradient):
+    ForkingPickler.register(_kind, _sent)
 
 _ANSWERS: dict[str, Callable[..., Any]] = {
     **{name: _asked(name) for name in _METHODS},

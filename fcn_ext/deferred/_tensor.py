@@ -17,7 +17,7 @@ from torch import Tensor
 from fcn_ext.deferred._layout import CARRIED, SHARED
 from fcn_ext.deferred._no_memory import guard_memory
 from fcn_ext.deferred._recipe import Logits, Recipe
-from fcn_ext.deferred._snapshot import step_of
+from fcn_ext.deferred._snapshot import outside_modes, step_of
 from fcn_ext.deferred._uncompiled import uncompiled
 from fcn_ext.ops._autograd import _transforms_active
 
@@ -198,9 +198,24 @@ def _changed_shape(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
 
 def _follow(deferred: Deferred, full: Tensor) -> None:
     """Gives a deferred tensor the shape and strides that its ordinary one has taken on."""
-    if deferred.shape != full.shape or deferred.stride() != full.stride():
-        with _without_subclasses(), _below_python():
+    if deferred.shape == full.shape and deferred.stride() == full.stride():
+        return
+    with _without_subclasses(), _below_python():
+        try:
             deferred.as_strided_(full.shape, full.stride(), full.storage_offset())
+        except RuntimeError:  # larger than the memory that it would have had
+            SET_DATA(deferred, full)
+
+
+SET_DATA = Tensor.data.__set__  # type: ignore[attr-defined]
+
+
+def give_memory(deferred: Deferred) -> None:
+    """Has a deferred tensor share the memory of its ordinary one, for what takes it from there."""
+    with outside_modes():
+        full = deferred.recipe.ordinary()
+    with _without_subclasses(), _below_python():
+        SET_DATA(deferred, full)
 
 
 def without_deferred(tree: Any) -> Any:

@@ -6,6 +6,7 @@ import copy
 import io
 import pickle
 from collections.abc import Callable
+from multiprocessing.reduction import ForkingPickler
 from typing import Any
 
 import pytest
@@ -37,6 +38,14 @@ def saved(value: Any) -> Any:
     return torch.load(file)
 
 
+def sent(value: Any) -> Any:
+    """As by a queue of torch.multiprocessing: the other side has the same memory."""
+    received = pickle.loads(ForkingPickler.dumps(value))
+    with torch.no_grad():
+        received[0] = 3
+    return received
+
+
 COPIES: dict[str, Callable[[Any], Any]] = {
     "itself": lambda value: value,
     "deepcopy": copy.deepcopy,
@@ -44,6 +53,7 @@ COPIES: dict[str, Callable[[Any], Any]] = {
     "copy": copy.copy,
     "pickle": lambda value: pickle.loads(pickle.dumps(value)),
     "torch.save": lambda value: saved([value])[0],
+    "queue": sent,
 }
 
 

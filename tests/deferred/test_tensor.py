@@ -55,6 +55,24 @@ def filled(coarse: Tensor) -> Any:
     return logits, result is logits, logits.sum(), small, small.shape
 
 
+def grown(coarse: Tensor) -> Any:
+    """Larger than the memory that they would have had."""
+    results = []
+    for grow in (
+        lambda x: x.resize_(2, 5, 40, 60)[..., :0],
+        lambda x: x.resize_as_(torch.empty(30000))[:10],
+        lambda x: x.set_(torch.ones(3, 5, *SIZE, dtype=torch.float64)),
+        lambda x: torch.cat([x + 1, x + 2], out=x),
+        lambda x: torch.stack([x + 1, x + 2], out=x),
+    ):
+        logits = up(coarse.detach())
+        result = grow(logits)
+        results += [result, logits.shape, logits.stride(), logits[0].flatten()[:10] * 2]
+        logits.fill_(3)
+        results += [logits.sum(), logits.untyped_storage().nbytes()]
+    return results
+
+
 def data_replaced(coarse: Tensor) -> Any:
     logits = up(coarse)
     logits.data = torch.zeros_like(logits.detach())
@@ -98,6 +116,7 @@ PROGRAMS: dict[str, tuple[Callable[[Tensor], Any], int]] = {
     "deepcopy of a leaf": (lambda s: copy.deepcopy(up(s.detach()).requires_grad_()), 1),
     "pickle": (lambda s: pickle.loads(pickle.dumps(up(s))), 1),
     "torch.save": (saved, 2),
+    "grown": (grown, 5),
     "repr": (lambda s: (repr(up(s).detach()), str(up(s).detach()), f"{up(s).detach()}"), 3),
     "out": (filled, 2),
     "data": (data_replaced, 1),
