@@ -18,12 +18,10 @@ from fcn_ext.deferred._losses import REDUCTIONS, is_finite, pixel_gradient
 from fcn_ext.deferred._one_node import OneNode, may_be_one_node
 from fcn_ext.deferred._predictions import scores_of
 from fcn_ext.deferred._tensor import FUNCTIONS, DeferredLogits
-from fcn_ext.losses._mask_pixels import every_pixel, two_classes
+from fcn_ext.losses._mask_pixels import NO_VOID, every_pixel, two_classes
 from fcn_ext.ops import _common, _sigmoid_loss, _sigmoid_sums
 
 _ops = torch.ops.fcn_ext
-# Of targets in floating point no value is void; of labels 0 and 1 this is none.
-_NO_VOID = 255
 
 
 @dataclass(frozen=True)
@@ -128,7 +126,7 @@ class _Pixels:
         for labels, share in _shares(self.layout, target, pos_weight):
             of_pixels = self.layout.to_full_map(grad).to(share.dtype) * share
             flat = of_pixels.flatten(0, 1)
-            gradient = pixel_gradient(flat, pairs, snapshot, labels, None, _NO_VOID, 0.0)[:, 1]
+            gradient = pixel_gradient(flat, pairs, snapshot, labels, None, NO_VOID, 0.0)[:, 1]
             total = gradient if total is None else total + gradient
         assert total is not None
         return total.view(scores.shape)
@@ -140,7 +138,7 @@ class _Pixels:
         _, snapshot, scores = found
         pairs, total = two_classes(scores), None
         for labels, share in _shares(self.layout, target, pos_weight):
-            arguments = (pairs, labels, snapshot.numbers, None, _NO_VOID, 0.0)
+            arguments = (pairs, labels, snapshot.numbers, None, NO_VOID, 0.0)
             loss = _ops.cross_entropy_pixels.default(*arguments).view(share.shape).mul_(share)
             total = loss if total is None else total.add_(loss)
         assert total is not None
@@ -193,7 +191,7 @@ def _bce(
     of_masks = [_of_masks(w, layout, input.shape) for w in (weight, pos_weight)]
     if reduction == "none" or not all(of_masks):
         return _by_pixels(input, target, weight, reduction, pos_weight)
-    sums = _sums(input, layout.to_full_map(target), _Sums(layout, _NO_VOID, None, False))
+    sums = _sums(input, layout.to_full_map(target), _Sums(layout, NO_VOID, None, False))
     if sums is NotImplemented:
         return sums
     factor, positive = (None if w is None else w[0] for w in of_masks)

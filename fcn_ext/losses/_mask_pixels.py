@@ -24,6 +24,10 @@ def two_classes(scores: Tensor) -> Tensor:
     return F.pad(scores.flatten(0, 1).unsqueeze(1), (0, 0, 0, 0, 1, 0))
 
 
+NO_VOID = 255
+"""A value of void that is no label of two classes: no target in floating point is void."""
+
+
 def every_pixel(label: int, target: Tensor) -> Tensor:
     """One label for all pixels of a target (N, Q, H, W), as (N * Q, H, W) that take no memory."""
     shape = (target.shape[0] * target.shape[1], *target.shape[2:])
@@ -57,7 +61,8 @@ class MaskPixels:
         self.target = target.to(torch.uint8) if target.dtype == torch.bool else target
         self._pairs = two_classes(input)
         self._geometry = geometry
-        self._ignore_index = ignore_index
+        ignore_index = _common.integer(ignore_index, "ignore_index")
+        self._ignore_index = NO_VOID if target.is_floating_point() else ignore_index
 
     def cross_entropy(self, pos_weight: Tensor | None) -> Tensor:
         """The loss of each pixel, (N, Q, H, W); ``pos_weight`` (Q,) or () of a target of one."""

@@ -115,6 +115,18 @@ def test_maps_of_probabilities() -> None:
                 )
 
 
+@pytest.mark.parametrize("void", [0, 1, 255, -1])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bool, torch.int64])
+@pytest.mark.parametrize("name", ["sigmoid_cross_entropy", "sigmoid_dice_loss"])
+def test_what_is_void(name: str, dtype: torch.dtype, void: int) -> None:
+    """A label may be, no probability is."""
+    case = CASES[1]
+    target = (masks(case) == 1).to(dtype)
+    for reduction in reductions(name):
+        scores = case.scores(2, 3, torch.float64)
+        assert_matches(name, case, scores, target, ignore_index=void, reduction=reduction)
+
+
 @pytest.mark.parametrize("weight", [None, 4.0, 0.0])
 def test_maps_have_a_gradient_of_probabilities(weight: float | None) -> None:
     """Of those that are zero and one, too."""
