@@ -98,6 +98,7 @@ def _is_deferrable(input: Any) -> bool:
         and not _is_tracing()
         and torch._C._len_torch_dispatch_stack() == 0
         and not torch.compiler.is_compiling()
+        and not torch._is_functional_tensor(input)  # whose elements nothing below may read
     )
 
 

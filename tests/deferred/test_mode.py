@@ -321,3 +321,29 @@ def test_distributed_data_parallel(tmp_path: Path) -> None:
                 torch.testing.assert_close(ours.grad, plain.grad)
     finally:
         dist.destroy_process_group()
+
+
+def functional(run: Any) -> Any:
+    """``run`` where torch's C++ makes functions of changes in place."""
+    given = torch._to_functional_tensor(scores().detach())
+    torch._enable_functionalization(reapply_views=True)  # type: ignore[attr-defined]
+    try:
+        result = run(given)
+        torch._sync(result)
+        return torch._from_functional_tensor(result)
+    finally:
+        torch._disable_functionalization()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        lambda s: up(s).add_(1),
+        lambda s: F.cross_entropy(up(s), torch._to_functional_tensor(labels())),
+        lambda s: up(s).argmax(1),
+        lambda s: deferred_interpolate(s, (24, 28)).mul_(2),
+    ],
+)
+def test_functional_tensors_are_left_to_torch(run: Any) -> None:
+    plain = outcome(lambda _: functional(run), scores(), fused=False)
+    assert_same(outcome(lambda _: functional(run), scores(), fused=True), plain)
