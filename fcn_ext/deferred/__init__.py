@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 from fcn_ext.deferred import (  # noqa: F401
+    _binary,
     _data,
     _gradient,
     _losses,

@@ -1,31 +1,29 @@
-"""Losses with a sigmoid straight from coarse scores: ``F.binary_cross_entropy_with_logits`` and
-what this package makes of ``ops.sigmoid_sums``."""
+"""What this package makes of ``ops.sigmoid_sums``, straight from coarse scores."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from fcn_ext import _mask_rules, reference
+from fcn_ext import reference
 from fcn_ext.deferred._layout import Layout
-from fcn_ext.deferred._losses import REDUCTIONS, is_finite, pixel_gradient
+from fcn_ext.deferred._losses import is_finite
 from fcn_ext.deferred._one_node import OneNode, may_be_one_node
 from fcn_ext.deferred._predictions import scores_of
 from fcn_ext.deferred._tensor import FUNCTIONS, DeferredLogits
-from fcn_ext.losses._mask_pixels import NO_VOID, every_pixel, two_classes
 from fcn_ext.ops import _common, _sigmoid_loss, _sigmoid_sums
+
+__all__ = ["Sums", "computed_sums"]
 
 _ops = torch.ops.fcn_ext
 
 
 @dataclass(frozen=True)
-class _Sums:
+class Sums:
     """The form of ``ops.sigmoid_sums`` of logits at full size; the target is (N, Q, H, W)."""
 
     layout: Layout
@@ -49,24 +47,21 @@ class _Sums:
         return gradient
 
 
-def _sums(logits: Any, target: Tensor, form: _Sums) -> Any:
-    """The sums of deferred logits, or NotImplemented where the ordinary tensor has more to say."""
+def computed_sums(logits: Any, target: Tensor, form: Sums) -> Tensor | None:
+    """The sums of deferred logits, without a gradient; None where the ordinary tensor has more to
+    say."""
     found = scores_of(logits)
-    differentiated, possible = may_be_one_node(logits)
-    if found is None or not possible:
-        return NotImplemented
+    if found is None:
+        return None
     _, snapshot, scores = found
     options = (snapshot.numbers, form.ignore_index, form.gamma, form.regions)
     try:
         with torch.no_grad():
-            sums = _ops.sigmoid_sums.default(scores, target, *options)
+            sums: Tensor = _ops.sigmoid_sums.default(scores, target, *options)
     except ValueError:
-        return NotImplemented
-    if sums.is_cpu and not math.isfinite(sums.sum(dtype=torch.float64).item()):
-        return NotImplemented
-    # The logits beside the target: who changes them in place before the backward pass is told so,
-    # as by torch, which saves them.
-    return OneNode.apply(logits, form, [target, logits], [sums]) if differentiated else sums
+        return None
+    finite = not sums.is_cpu or math.isfinite(sums.sum(dtype=torch.float64).item())
+    return sums if finite else None
 
 
 def _own(
@@ -82,7 +77,14 @@ def _own(
         return NotImplemented
     if type(target) is not Tensor or not input.recipe.layout.is_map or input.shape != target.shape:
         return NotImplemented
-    return _sums(input, target, _Sums(input.recipe.layout, ignore_index, gamma, regions))
+    form = Sums(input.recipe.layout, ignore_index, gamma, regions)
+    differentiated, possible = may_be_one_node(input)
+    sums = computed_sums(input, target, form) if possible else None
+    if sums is None:
+        return NotImplemented
+    # The logits beside the target: who changes them in place before the backward pass is told so,
+    # as by torch, which saves them.
+    return OneNode.apply(input, form, [target, input], [sums]) if differentiated else sums
 
 
 def _own_loss(
@@ -102,161 +104,5 @@ def _own_loss(
     return loss, sums.detach(), sums.new_empty(0)
 
 
-@dataclass(frozen=True)
-class _Pixels:
-    """The form of the cross-entropy of each pixel; target and weight of ones are as the logits."""
-
-    layout: Layout
-
-    def plain(
-        self, logits: Tensor, target: Any, pos_weight: Tensor | None = None, *rest: Any
-    ) -> Tensor:
-        return F.binary_cross_entropy_with_logits(
-            logits, target, pos_weight=pos_weight, reduction="none"
-        )
-
-    def coarse(
-        self, logits: Any, grad: Tensor, target: Any, pos_weight: Tensor | None = None, *rest: Any
-    ) -> Tensor | None:
-        found = scores_of(logits)
-        if found is None or not is_finite(grad):
-            return None
-        _, snapshot, scores = found
-        pairs, total = two_classes(scores), None
-        for labels, share in _shares(self.layout, target, pos_weight):
-            of_pixels = self.layout.to_full_map(grad).to(share.dtype) * share
-            flat = of_pixels.flatten(0, 1)
-            gradient = pixel_gradient(flat, pairs, snapshot, labels, None, NO_VOID, 0.0)[:, 1]
-            total = gradient if total is None else total + gradient
-        assert total is not None
-        return total.view(scores.shape)
-
-    def losses(self, logits: Any, target: Tensor, pos_weight: Tensor | None) -> Tensor | None:
-        found = scores_of(logits)
-        if found is None:
-            return None
-        _, snapshot, scores = found
-        pairs, total = two_classes(scores), None
-        for labels, share in _shares(self.layout, target, pos_weight):
-            arguments = (pairs, labels, snapshot.numbers, None, NO_VOID, 0.0)
-            loss = _ops.cross_entropy_pixels.default(*arguments).view(share.shape).mul_(share)
-            total = loss if total is None else total.add_(loss)
-        assert total is not None
-        if total.is_cpu and not math.isfinite(total.sum(dtype=torch.float64).item()):
-            return None
-        result = torch.empty_like(target)
-        return result.copy_(self.layout.from_full_map(total, target.shape))
-
-
-def _shares(
-    layout: Layout, target: Tensor, pos_weight: Tensor | None
-) -> list[tuple[Tensor, Tensor]]:
-    """Labels (N * Q, H, W), and how much a pixel's loss by them counts (N, Q, H, W).
-
-    A target of ``t`` is one of 1 by a share of ``t`` and one of 0 by the rest. On the CPU, where
-    looking costs little, targets of 0 and 1 alone are taken as labels.
-    """
-    t = layout.to_full_map(target).to(_common.accumulate_dtype(target))
-    weight = None if pos_weight is None else layout.to_full_map(pos_weight.expand(target.shape))
-    if t.is_cpu and bool(((t == 0) | (t == 1)).all()):
-        share = t.new_ones(()).expand(t.shape) if weight is None else 1 + (weight - 1) * t
-        return [(t.to(torch.uint8).flatten(0, 1), share)]
-    ones = t if weight is None else t * weight
-    return [(every_pixel(0, t), 1 - t), (every_pixel(1, t), ones)]
-
-
-def _bce(
-    input: Any,
-    target: Any,
-    weight: Any = None,
-    size_average: Any = None,
-    reduce: Any = None,
-    reduction: str = "mean",
-    pos_weight: Any = None,
-) -> Any:
-    """``F.binary_cross_entropy_with_logits``."""
-    if not isinstance(input, DeferredLogits) or input.recipe.kind != "logits":
-        return NotImplemented
-    if input.recipe.snapshot is None:  # its shape may be another by now
-        return NotImplemented
-    if size_average is not None or reduce is not None or reduction not in REDUCTIONS:
-        return NotImplemented
-    if torch.is_autocast_enabled(input.device.type) and _becomes_float(input.device.type):
-        input, target, weight, pos_weight = map(_float, (input, target, weight, pos_weight))
-    if not _fits(input, target, input.shape) or target.shape != input.shape:
-        return NotImplemented
-    if not all(w is None or _fits(input, w, input.shape) for w in (weight, pos_weight)):
-        return NotImplemented
-    layout = input.recipe.layout
-    of_masks = [_of_masks(w, layout, input.shape) for w in (weight, pos_weight)]
-    if reduction == "none" or not all(of_masks):
-        return _by_pixels(input, target, weight, reduction, pos_weight)
-    sums = _sums(input, layout.to_full_map(target), _Sums(layout, NO_VOID, None, False))
-    if sums is NotImplemented:
-        return sums
-    factor, positive = (None if w is None else w[0] for w in of_masks)
-    column = _mask_rules.CROSS_ENTROPY
-    loss = sums[..., column] if positive is None else sums[..., column] * positive.to(sums.dtype)
-    loss = loss + sums[..., column + 1]
-    loss = loss.sum() if factor is None else (loss * factor.to(sums.dtype)).sum()
-    if loss.is_cpu and not math.isfinite(loss.item()):  # nor are the gradients, each in its place
-        return NotImplemented
-    return (loss / target.numel() if reduction == "mean" else loss).to(input.dtype)
-
-
-def _by_pixels(
-    input: Any, target: Tensor, weight: Tensor | None, reduction: str, pos_weight: Tensor | None
-) -> Any:
-    """The loss where a map of it is wanted, or weighted."""
-    form = _Pixels(input.recipe.layout)
-    differentiated, possible = may_be_one_node(input)
-    if not possible:
-        return NotImplemented
-    with torch.no_grad():
-        losses = form.losses(input, target, pos_weight)
-    if losses is None:
-        return NotImplemented
-    if differentiated:
-        losses = OneNode.apply(input, form, [target, pos_weight, input], [losses])
-    if weight is not None:
-        losses = losses * weight
-    return losses if reduction == "none" else getattr(losses, reduction)()
-
-
-def _fits(input: Any, other: Any, shape: torch.Size) -> bool:
-    """Whether ``other`` is an ordinary tensor that goes with the logits, and has no gradient."""
-    if type(other) not in (Tensor, torch.nn.Parameter) or other.requires_grad:
-        return False
-    if other.dtype != input.dtype or other.device != input.device or other.dim() > len(shape):
-        return False
-    places = zip(reversed(other.shape), reversed(shape), strict=False)
-    return all(size in (1, whole) for size, whole in places)
-
-
-def _of_masks(
-    weight: Tensor | None, layout: Layout, shape: torch.Size
-) -> tuple[Tensor | None] | None:
-    """The weight of each mask (N, Q), None for one, in a tuple; None where its pixels differ."""
-    if weight is None:
-        return (None,)
-    map = layout.to_full_map(weight.expand(shape))
-    alike = all(map.shape[axis] == 1 or map.stride(axis) == 0 for axis in (2, 3))
-    return (map[:, :, 0, 0],) if alike else None
-
-
-def _float(value: Any) -> Any:
-    is_half = isinstance(value, Tensor) and value.dtype in (torch.float16, torch.bfloat16)
-    return value.float() if is_half else value
-
-
-@lru_cache
-def _becomes_float(device: str) -> bool:
-    """Whether autocast takes this loss of half logits in float32 on such devices."""
-    with torch.autocast(device, dtype=torch.bfloat16):
-        pixel = torch.zeros(1, dtype=torch.bfloat16, device=device)
-        return F.binary_cross_entropy_with_logits(pixel, pixel).dtype == torch.float32
-
-
-FUNCTIONS[F.binary_cross_entropy_with_logits] = _bce
 FUNCTIONS[_sigmoid_sums._sigmoid_sums] = _own
 FUNCTIONS[_sigmoid_loss._sigmoid_loss] = _own_loss

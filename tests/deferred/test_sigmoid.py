@@ -255,3 +255,48 @@ def test_a_graph_that_is_retained() -> None:
         loss = bce(logits, masks(logits))
     first = torch.autograd.grad(loss, coarse, retain_graph=True)[0]
     assert torch.equal(torch.autograd.grad(loss, coarse)[0], first)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1e300])
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("soft", [False, True])
+@pytest.mark.parametrize("weights", [{}, {"pos_weight": per_class}, {"weight": per_class}])
+def test_a_gradient_that_is_not_finite(
+    value: float, reduction: str, soft: bool, weights: dict[str, Any]
+) -> None:
+    """As where the loss was scaled too much."""
+
+    def program(coarse: Tensor) -> Any:
+        logits = up(coarse)
+        options = {name: make(logits) for name, make in weights.items()}
+        loss = bce(logits, masks(logits, soft), reduction=reduction, **options)
+        loss.backward(torch.full_like(loss, value))
+        return loss, coarse.grad
+
+    common.assert_as_plain(program, common.scores)
+
+
+def test_a_gradient_that_a_weight_makes_infinite() -> None:
+    def program(coarse: Tensor) -> Any:
+        logits = up(coarse)
+        loss = bce(logits, masks(logits), pos_weight=per_class(logits))
+        loss.backward(torch.full_like(loss, 1e308))
+        return loss, coarse.grad
+
+    common.assert_as_plain(program, common.scores)
+
+
+@pytest.mark.parametrize("name", ["weight", "pos_weight", "input"])
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_weights_changed_in_between(name: str, reduction: str) -> None:
+    def program(coarse: Tensor) -> Any:
+        logits = up(coarse * 1)
+        given = {"weight": per_class(logits), "pos_weight": per_class(logits), "input": logits}
+        loss = bce(target=masks(logits), reduction=reduction, **given)
+        with torch.no_grad():
+            given[name].mul_(2)
+        loss.backward()
+        return coarse.grad
+
+    plain = common.outcome(program, common.scores(), fused=False)
+    common.assert_same(common.outcome(program, common.scores(), fused=True), plain)

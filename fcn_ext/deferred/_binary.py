@@ -1,0 +1,237 @@
+"""``F.binary_cross_entropy_with_logits`` straight from coarse scores."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fcn_ext import _mask_rules
+from fcn_ext.deferred._layout import Layout
+from fcn_ext.deferred._losses import REDUCTIONS, is_finite, pixel_gradient
+from fcn_ext.deferred._one_node import OneNode, may_be_one_node
+from fcn_ext.deferred._predictions import scores_of
+from fcn_ext.deferred._sigmoid import Sums, computed_sums
+from fcn_ext.deferred._tensor import FUNCTIONS, DeferredLogits
+from fcn_ext.losses._mask_pixels import NO_VOID, every_pixel, two_classes
+from fcn_ext.ops import _common
+
+_ops = torch.ops.fcn_ext
+
+
+@dataclass(frozen=True)
+class _Entropy:
+    """The form of the mean of the cross-entropy or of its sum. Weights are as the logits, those of
+    a mask's pixels all alike."""
+
+    layout: Layout
+    reduction: str
+
+    @property
+    def _sums(self) -> Sums:
+        return Sums(self.layout, NO_VOID, None, False)
+
+    def plain(
+        self, logits: Tensor, target: Any, weight: Any, pos_weight: Any = None, *rest: Any
+    ) -> Tensor:
+        return F.binary_cross_entropy_with_logits(
+            logits, target, weight, pos_weight=pos_weight, reduction=self.reduction
+        )
+
+    def coarse(
+        self, logits: Any, grad: Tensor, target: Any, weight: Any, pos_weight: Any = None, *_: Any
+    ) -> Tensor | None:
+        if not is_finite(grad):
+            return None
+        masks = self.layout.to_full_map(target)
+        shares = self._shares(masks, target.shape, weight, pos_weight)
+        shares *= grad.to(shares.dtype)
+        if not is_finite(shares):  # of a gradient that is nearly infinite
+            return None
+        if self.reduction == "mean":
+            shares /= target.numel()
+        return self._sums.coarse(logits, shares, masks)
+
+    def loss(self, logits: Any, target: Tensor, weight: Any, pos_weight: Any) -> Tensor | None:
+        masks = self.layout.to_full_map(target)
+        sums = computed_sums(logits, masks, self._sums)
+        if sums is None:
+            return None
+        with torch.no_grad():
+            loss = (sums * self._shares(masks, target.shape, weight, pos_weight)).sum()
+        # Nor are the gradients then, each in its place.
+        if loss.is_cpu and not math.isfinite(loss.item()):
+            return None
+        result: Tensor = loss / target.numel() if self.reduction == "mean" else loss
+        return result.to(logits.dtype)
+
+    def _shares(self, masks: Tensor, shape: torch.Size, weight: Any, pos_weight: Any) -> Tensor:
+        """How much each sum of each mask counts, (N, Q, 8)."""
+        dtype, column = _common.accumulate_dtype(masks), _mask_rules.CROSS_ENTROPY
+        shares = masks.new_zeros((*masks.shape[:2], _mask_rules.SIGMOID_SUMS), dtype=dtype)
+        shares[..., column : column + 2] = 1
+        for given, last in ((weight, column + 2), (pos_weight, column + 1)):
+            of_masks = _of_masks(given, self.layout, shape)
+            if of_masks is not None and of_masks[0] is not None:
+                shares[..., column:last] *= of_masks[0].to(dtype).unsqueeze(-1)
+        return shares
+
+
+@dataclass(frozen=True)
+class _Pixels:
+    """The form of the cross-entropy of each pixel; target and weight of ones are as the logits."""
+
+    layout: Layout
+
+    def plain(
+        self, logits: Tensor, target: Any, pos_weight: Tensor | None = None, *rest: Any
+    ) -> Tensor:
+        return F.binary_cross_entropy_with_logits(
+            logits, target, pos_weight=pos_weight, reduction="none"
+        )
+
+    def coarse(
+        self, logits: Any, grad: Tensor, target: Any, pos_weight: Tensor | None = None, *rest: Any
+    ) -> Tensor | None:
+        found = scores_of(logits)
+        if found is None or not is_finite(grad):
+            return None
+        _, snapshot, scores = found
+        pairs, total = two_classes(scores), None
+        for labels, share in _shares(self.layout, target, pos_weight):
+            of_pixels = self.layout.to_full_map(grad).to(share.dtype) * share
+            flat = of_pixels.flatten(0, 1)
+            gradient = pixel_gradient(flat, pairs, snapshot, labels, None, NO_VOID, 0.0)[:, 1]
+            total = gradient if total is None else total + gradient
+        assert total is not None
+        return total.view(scores.shape)
+
+    def losses(self, logits: Any, target: Tensor, pos_weight: Tensor | None) -> Tensor | None:
+        found = scores_of(logits)
+        if found is None:
+            return None
+        _, snapshot, scores = found
+        pairs, total = two_classes(scores), None
+        for labels, share in _shares(self.layout, target, pos_weight):
+            arguments = (pairs, labels, snapshot.numbers, None, NO_VOID, 0.0)
+            loss = _ops.cross_entropy_pixels.default(*arguments).view(share.shape).mul_(share)
+            total = loss if total is None else total.add_(loss)
+        assert total is not None
+        if total.is_cpu and not math.isfinite(total.sum(dtype=torch.float64).item()):
+            return None
+        result = torch.empty_like(target)
+        return result.copy_(self.layout.from_full_map(total, target.shape))
+
+
+def _shares(
+    layout: Layout, target: Tensor, pos_weight: Tensor | None
+) -> list[tuple[Tensor, Tensor]]:
+    """Labels (N * Q, H, W), and how much a pixel's loss by them counts (N, Q, H, W).
+
+    A target of ``t`` is one of 1 by a share of ``t`` and one of 0 by the rest. On the CPU, where
+    looking costs little, targets of 0 and 1 alone are taken as labels.
+    """
+    t = layout.to_full_map(target).to(_common.accumulate_dtype(target))
+    weight = None if pos_weight is None else layout.to_full_map(pos_weight.expand(target.shape))
+    if t.is_cpu and bool(((t == 0) | (t == 1)).all()):
+        share = t.new_ones(()).expand(t.shape) if weight is None else 1 + (weight - 1) * t
+        return [(t.to(torch.uint8).flatten(0, 1), share)]
+    ones = t if weight is None else t * weight
+    return [(every_pixel(0, t), 1 - t), (every_pixel(1, t), ones)]
+
+
+def _bce(
+    input: Any,
+    target: Any,
+    weight: Any = None,
+    size_average: Any = None,
+    reduce: Any = None,
+    reduction: str = "mean",
+    pos_weight: Any = None,
+) -> Any:
+    """``F.binary_cross_entropy_with_logits``."""
+    if not isinstance(input, DeferredLogits) or input.recipe.kind != "logits":
+        return NotImplemented
+    if input.recipe.snapshot is None:  # its shape may be another by now
+        return NotImplemented
+    if size_average is not None or reduce is not None or reduction not in REDUCTIONS:
+        return NotImplemented
+    if torch.is_autocast_enabled(input.device.type) and _becomes_float(input.device.type):
+        input, target, weight, pos_weight = map(_float, (input, target, weight, pos_weight))
+    if not _fits(input, target, input.shape) or target.shape != input.shape:
+        return NotImplemented
+    if not all(w is None or _fits(input, w, input.shape) for w in (weight, pos_weight)):
+        return NotImplemented
+    layout = input.recipe.layout
+    of_masks = [_of_masks(w, layout, input.shape) for w in (weight, pos_weight)]
+    if reduction == "none" or None in of_masks:
+        return _by_pixels(input, target, weight, reduction, pos_weight)
+    form = _Entropy(layout, reduction)
+    differentiated, possible = may_be_one_node(input)
+    loss = form.loss(input, target, weight, pos_weight) if possible else None
+    if loss is None:
+        return NotImplemented
+    if not differentiated:
+        return loss
+    return OneNode.apply(input, form, [target, weight, pos_weight, input], [loss])
+
+
+def _by_pixels(
+    input: Any, target: Tensor, weight: Tensor | None, reduction: str, pos_weight: Tensor | None
+) -> Any:
+    """The loss where a map of it is wanted, or weighted."""
+    form = _Pixels(input.recipe.layout)
+    differentiated, possible = may_be_one_node(input)
+    if not possible:
+        return NotImplemented
+    with torch.no_grad():
+        losses = form.losses(input, target, pos_weight)
+    if losses is None:
+        return NotImplemented
+    if differentiated:
+        losses = OneNode.apply(input, form, [target, pos_weight, input], [losses])
+    if weight is not None:
+        losses = losses * weight
+    return losses if reduction == "none" else getattr(losses, reduction)()
+
+
+def _fits(input: Any, other: Any, shape: torch.Size) -> bool:
+    """Whether ``other`` is an ordinary tensor that goes with the logits, and has no gradient."""
+    if type(other) not in (Tensor, torch.nn.Parameter) or other.requires_grad:
+        return False
+    if other.dtype != input.dtype or other.device != input.device or other.dim() > len(shape):
+        return False
+    places = zip(reversed(other.shape), reversed(shape), strict=False)
+    return all(size in (1, whole) for size, whole in places)
+
+
+def _of_masks(
+    weight: Tensor | None, layout: Layout, shape: torch.Size
+) -> tuple[Tensor | None] | None:
+    """The weight of each mask (N, Q), None for one, in a tuple; None where its pixels differ."""
+    if weight is None:
+        return (None,)
+    map = layout.to_full_map(weight.expand(shape))
+    alike = all(map.shape[axis] == 1 or map.stride(axis) == 0 for axis in (2, 3))
+    return (map[:, :, 0, 0],) if alike else None
+
+
+def _float(value: Any) -> Any:
+    is_half = isinstance(value, Tensor) and value.dtype in (torch.float16, torch.bfloat16)
+    return value.float() if is_half else value
+
+
+@lru_cache
+def _becomes_float(device: str) -> bool:
+    """Whether autocast takes this loss of half logits in float32 on such devices."""
+    with torch.autocast(device, dtype=torch.bfloat16):
+        pixel = torch.zeros(1, dtype=torch.bfloat16, device=device)
+        return F.binary_cross_entropy_with_logits(pixel, pixel).dtype == torch.float32
+
+
+FUNCTIONS[F.binary_cross_entropy_with_logits] = _bce
