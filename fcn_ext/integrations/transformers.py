@@ -22,7 +22,8 @@ from fcn_ext.prediction._sizes import argmax_sizes, size_of_each
 __all__ = ["post_process_semantic_segmentation", "restore_loss", "set_loss"]
 
 _NAME = "ForSemanticSegmentation"
-_before: list[Any] = []
+_set: list[tuple[Any, Any]] = []
+"""The loss that was there, and ours in its place."""
 
 
 def set_loss() -> None:
@@ -30,29 +31,35 @@ def set_loss() -> None:
 
     ``LOSS_MAPPING["ForSemanticSegmentation"]`` is what models of that ``loss_type`` call, auxiliary
     heads included; here it is called within :class:`~fcn_ext.deferred.fused_upsampling`, and gives
-    the same loss. A second call changes nothing. :func:`restore_loss` undoes it.
+    the same loss. A second call changes nothing, unless another loss has been put there in between.
+    :func:`restore_loss` undoes it.
 
     Raises:
         ImportError: transformers is not installed, or has no such registry.
     """
     try:
         from transformers.loss.loss_utils import LOSS_MAPPING
-    except ImportError as error:
+
+        current = LOSS_MAPPING[_NAME]
+    except (ImportError, KeyError) as error:
         raise ImportError(
             "set_loss needs transformers with a registry of losses: pip install -U transformers"
         ) from error
 
-    if not _before:
-        _before.append(LOSS_MAPPING[_NAME])
-        LOSS_MAPPING[_NAME] = fused_upsampling()(LOSS_MAPPING[_NAME])
+    if not _set or current is not _set[0][1]:
+        _set[:] = [(current, fused_upsampling()(current))]
+        LOSS_MAPPING[_NAME] = _set[0][1]
 
 
 def restore_loss() -> None:
-    """Gives transformers the loss back that :func:`set_loss` has found there."""
-    if _before:
+    """Gives transformers the loss back that :func:`set_loss` has found there. Another one that has
+    been put there since stays."""
+    if _set:
         from transformers.loss.loss_utils import LOSS_MAPPING
 
-        LOSS_MAPPING[_NAME] = _before.pop()
+        before, ours = _set.pop()
+        if LOSS_MAPPING.get(_NAME) is ours:
+            LOSS_MAPPING[_NAME] = before
 
 
 def post_process_semantic_segmentation(

@@ -46,6 +46,38 @@ def test_the_loss_is_set_and_restored(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.testing.assert_close(ours, plain)
 
 
+@pytest.fixture
+def mapping(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """A registry in place of the one of transformers, which need not be here."""
+    registry = SimpleNamespace(LOSS_MAPPING={"ForSemanticSegmentation": lambda: "theirs"})
+    for name in ("transformers", "transformers.loss"):
+        monkeypatch.setitem(sys.modules, name, SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "transformers.loss.loss_utils", registry)
+    return registry.LOSS_MAPPING  # type: ignore[no-any-return]
+
+
+def test_a_loss_that_is_put_there_in_between_stays(mapping: dict[str, Any]) -> None:
+    name = "ForSemanticSegmentation"
+    theirs, mine = mapping[name], lambda: "mine"
+    set_loss()
+    assert mapping[name] is not theirs
+    mapping[name] = mine
+    restore_loss()
+    assert mapping[name] is mine
+    set_loss()
+    mapping[name] = theirs
+    set_loss()  # around the new one
+    assert (mapping[name](), mapping[name] is theirs) == ("theirs", False)
+    restore_loss()
+    assert mapping[name] is theirs
+
+
+def test_a_registry_without_the_loss_is_named(mapping: dict[str, Any]) -> None:
+    mapping.clear()
+    with pytest.raises(ImportError, match=r"^set_loss needs transformers .*: pip install -U"):
+        set_loss()
+
+
 SIZES = [(20, 31), (8, 8), (5, 40)]
 
 
