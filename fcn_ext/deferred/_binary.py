@@ -31,6 +31,7 @@ class _Entropy:
 
     layout: Layout
     reduction: str
+    contiguous_gradient = False
 
     @property
     def _sums(self) -> Sums:
@@ -87,6 +88,7 @@ class _Pixels:
     """The form of the cross-entropy of each pixel; target and weight of ones are as the logits."""
 
     layout: Layout
+    contiguous_gradient = False
 
     def plain(
         self, logits: Tensor, target: Any, pos_weight: Tensor | None = None, *rest: Any

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fcn_ext.deferred._layout import UNDONE, Layout
 from fcn_ext.deferred._recipe import Recipe
-from fcn_ext.deferred._snapshot import Memory, Step, step_of
+from fcn_ext.deferred._snapshot import Memory, Step, laid_out, step_of
 from fcn_ext.deferred._tensor import Deferred, DeferredLogits, handles, ordinary
 
 __all__ = ["DeferredGradient", "gradient_of"]
@@ -72,10 +72,22 @@ class Gradient(Recipe):
         return total
 
 
-def gradient_of(logits: Any, kind: str, coarse: Tensor, compute: Callable[[], Tensor]) -> Any:
-    """The gradient by deferred ``logits``: ``coarse`` by the scores, at full size ``compute()``."""
+def gradient_of(
+    logits: Any,
+    kind: str,
+    coarse: Tensor,
+    compute: Callable[[], Tensor],
+    *,
+    contiguous: bool = False,
+) -> Any:
+    """The gradient by deferred ``logits``: ``coarse`` by the scores, at full size ``compute()``.
+    It has their strides, or is ``contiguous``."""
     recipe = logits.recipe
-    gradient = Gradient(Memory(compute), (), recipe.layout, kind, recipe.twin, recipe.device)
+    twin = recipe.twin
+    if contiguous:
+        twin = torch.empty(twin.shape, dtype=twin.dtype, device="meta")
+    full = Memory(lambda: laid_out(compute(), twin))
+    gradient = Gradient(full, (), recipe.layout, kind, twin, recipe.device)
     return DeferredGradient(gradient.by(((recipe.layout.images, coarse),), recipe.memory.origin))
 
 

@@ -25,6 +25,11 @@ saved_tensors_hooks = getattr(
 class Form(Protocol):
     """What the node is of. ``tensors`` are those that it was given, or None."""
 
+    @property
+    def contiguous_gradient(self) -> bool:
+        """Whether the gradient that torch has is contiguous whatever the strides of the logits."""
+        ...
+
     def plain(self, logits: Tensor, *tensors: Tensor | None) -> Tensor:
         """The result from ordinary logits, by torch's formulas, differentiable twice."""
         ...
@@ -64,7 +69,10 @@ class OneNode(torch.autograd.Function):
                 return full_grad
 
         coarse = form.coarse(frozen, grad, *tensors)
-        result = plain() if coarse is None else gradient_of(frozen, "logits", coarse, plain)
+        if coarse is None:
+            return plain(), None, None, None
+        contiguous = form.contiguous_gradient
+        result = gradient_of(frozen, "logits", coarse, plain, contiguous=contiguous)
         return result, None, None, None
 
 

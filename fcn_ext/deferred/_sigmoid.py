@@ -30,6 +30,7 @@ class Sums:
     ignore_index: int
     gamma: float | None
     regions: bool
+    contiguous_gradient = False
 
     def plain(self, logits: Tensor, target: Any, *rest: Any) -> Tensor:
         map = self.layout.to_full_map(logits).to(_common.accumulate_dtype(logits))

@@ -36,6 +36,10 @@ class _CrossEntropy:
     label_smoothing: float
     dtype: torch.dtype
 
+    @property
+    def contiguous_gradient(self) -> bool:
+        return self.label_smoothing > 0
+
     def plain(
         self, logits: Tensor, target: Any, weight: Tensor | None, _: Tensor | None = None
     ) -> Tensor:
