@@ -2,8 +2,8 @@
 
     python examples/evaluate_any_model.py
 
-The model may be of any library. All it takes is its scores before they are upsampled, and how they
-are: by ``F.interpolate`` (``Resize``) or by FCN's transposed convolution (``Deconvolution``).
+The model may come from any library. All it takes is the scores before they are upsampled, and how
+that is done: by ``F.interpolate`` (``Resize``) or FCN's transposed convolution (``Deconvolution``).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class CoarseNet(nn.Module):
 
 
 def batches(count: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Stands for your data loader: images, and labels that a few pixels of noise make imperfect."""
+    """Stands for your data loader: images, and labels that noise makes imperfect."""
     for _ in range(count):
         images = F.interpolate(torch.randn(2, 3, 8, 8), size=(256, 256), mode="bilinear")
         scores = torch.cat([images, images.sum(1, keepdim=True).neg()], 1)

@@ -4,7 +4,7 @@
     python examples/segformer_finetuning.py
 
 The model is made from its configuration and the pictures are generated, so nothing is downloaded.
-With your own, load it by ``SegformerForSemanticSegmentation.from_pretrained`` instead.
+To fine-tune a trained one, load it by ``SegformerForSemanticSegmentation.from_pretrained``.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def main() -> None:
     with fcn_ext.fused_upsampling():
         for step in range(1, 61):
             images, target = pictures(4)
-            # Upsamples its logits and takes the cross-entropy of them: here, of coarse scores.
+            # The model upsamples its logits for the loss: in the context, it never does.
             loss = model(pixel_values=images, labels=target).loss
             optimizer.zero_grad()
             loss.backward()

@@ -3,9 +3,9 @@
     pip install segmentation_models_pytorch
     python examples/smp_training.py
 
-The library's own Dice loss works in the context, too, but on full-size probabilities. Of this
-package it takes coarse scores, and the cross-entropy with it in the same pass. The pictures are
-generated and the weights random, so nothing is downloaded.
+The library's own Dice loss works in the context, too, but on full-size probabilities. This
+package's takes coarse scores, and the cross-entropy in the same pass. The pictures are generated
+and the weights random, so nothing is downloaded.
 """
 
 from __future__ import annotations

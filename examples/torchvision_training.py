@@ -1,10 +1,10 @@
-"""A DeepLabV3 of torchvision in the training loop of its references, with one line around a step.
+"""torchvision's DeepLabV3 in the loop of its reference scripts, with one line around a step.
 
     pip install torchvision
     python examples/torchvision_training.py
 
-The pictures are generated and the weights random, so nothing is downloaded. With your own, take any
-net of ``torchvision.models.segmentation`` and any data set.
+The pictures are generated and the weights random, so nothing is downloaded. Any other net of
+``torchvision.models.segmentation`` and any data set will do as well.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def pictures(count: int, side: int = 64) -> tuple[Tensor, Tensor]:
 
 
 def criterion(inputs: dict[str, Tensor], target: Tensor) -> Tensor:
-    """As in torchvision's references/segmentation/train.py: of each head by its name."""
+    """The losses of both heads, as in torchvision's references/segmentation/train.py."""
     losses = {}
     for name, x in inputs.items():
         losses[name] = nn.functional.cross_entropy(x, target, ignore_index=VOID)
@@ -40,7 +40,7 @@ def criterion(inputs: dict[str, Tensor], target: Tensor) -> Tensor:
 def train_one_batch(
     model: nn.Module, optimizer: torch.optim.Optimizer, images: Tensor, target: Tensor
 ) -> float:
-    output = model(images)  # two heads, upsampled, of which nothing is computed
+    output = model(images)  # two heads at full size, neither of them computed
     loss = criterion(output, target)
     optimizer.zero_grad()
     loss.backward()
