@@ -11,14 +11,14 @@ import tyro
 
 @dataclass(frozen=True)
 class ClassifyOptions:
-    """Name what image files show, by a classifier that the networks start from."""
+    """Name what images show, with one of the classifiers that networks start from."""
 
     images: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Image files, or folders to search. Photographs are turned upright as their EXIF tag says."""
     weights: Path
     """The classifier: VGG16, AlexNet, GoogLeNet or SqueezeNet, as --init-classifier takes them."""
     names: Path | None = None
-    """File with one class name per line, WordNet's ids before them left out; default
+    """File with one class name per line, without WordNet's ids if it has them; default
     synset_words.txt beside the weights, if it is there."""
     top: int = 5
     """How many classes are shown, the most probable first."""

@@ -91,9 +91,10 @@ class SampleOptions:
     root: Path | None = None
     """Folder to write; default runs/sample-data, or runs/sample-LAYOUT."""
     layout: SampleLayout = "voc"
-    """Layout to write it in, to try what is said of the set of that name: nyud, nyud-mat (the
+    """Layout to write it in, that of the set of this name, to try things out: nyud, nyud-mat (the
     labeled .mat) and folder have depth, sift-flow two sets of labels."""
     seed: int = 0
+    """Seed of the pictures."""
     train: int = 320
     """Images of the train split."""
     val: int = 80
@@ -101,21 +102,23 @@ class SampleOptions:
     size: int = 128
     """Longer side of the images in pixels."""
     traceback: Flag = False
+    """Show Python's traceback of an error."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GetOptions:
-    """Download a published data set and unpack it; what was broken off is continued."""
+    """Download a published data set and unpack it; a broken download is continued."""
 
-    name: Annotated[str, tyro.conf.Positional] = field()
+    name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")] = field()
     """voc2012, voc2011, sbd, pascal-context, nyud, nyud-mat, sift-flow, ade20k or camvid."""
     root: Path | None = None
     """Folder for it; default data/NAME."""
     mirror: tuple[str, ...] = ()
-    """Addresses of folders that are asked for the files first."""
+    """Addresses of folders on the web that are tried first."""
     keep: Flag = False
     """Keep the archives once they are unpacked."""
     traceback: Flag = False
+    """Show Python's traceback of an error."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,8 +130,9 @@ class CheckOptions(ReadingOptions):
     split: Annotated[tuple[str, ...], tyro.conf.arg(name="split")] = ()
     """One or more splits; default: train and val (nyud, sift-flow: trainval and test)."""
     limit: int = 3
-    """Problems of one sort that are shown; 0 = all (of a list's own, 1000)."""
+    """Problems of one sort that are shown; 0 = all (of those of a list itself, 1000)."""
     traceback: Flag = False
+    """Show Python's traceback of an error."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +146,7 @@ class StatsOptions(ReadingOptions):
     output: Path | None = None
     """JSON file for the same numbers."""
     traceback: Flag = False
+    """Show Python's traceback of an error."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,3 +161,4 @@ class HhaOptions:
     """Focal lengths and principal point of the camera in pixels, FX FY CX CY; default NYUDv2's, for
     images of 640 x 480."""
     traceback: Flag = False
+    """Show Python's traceback of an error."""

@@ -11,11 +11,11 @@ import tyro
 
 @dataclass(frozen=True)
 class DescribeOptions:
-    """Tell the layers of a network: sizes, parameters, strides, offsets and receptive fields."""
+    """List the layers of a network: sizes, parameters, strides, offsets and receptive fields."""
 
-    model: Annotated[str, tyro.conf.Positional]
+    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     """A network's name, as --model of `fcn train`; the folder of a run; or MODULE:CALLABLE, a
-    Python module and what gives a torch.nn.Module there, such as torchvision.models:resnet18."""
+    Python module and what returns a torch.nn.Module there, such as torchvision.models:resnet18."""
     size: tuple[int, int] | None = None
     """Height and width of the image; default: what the widest field needs."""
     layer: tuple[str, ...] = ()

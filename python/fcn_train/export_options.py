@@ -19,7 +19,7 @@ SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "torch-export": ".pt2"}
 class ExportOptions:
     """Write a run's network as one file that other programs run, without this one."""
 
-    run: Annotated[Path, tyro.conf.Positional]
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Run folder of `fcn train`."""
     format: Format = "onnx"
     """onnx: for ONNX Runtime and all else that reads ONNX. torch-export: for torch.export.load."""

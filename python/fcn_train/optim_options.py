@@ -53,8 +53,10 @@ class OptimOptions:
     """Probability at which each cell of the coarse scores is kept: the pixels nearest to the others
     do not count in a step's loss (the paper's sampling of patches)."""
     schedule: Literal["poly", "cosine", "fixed"] = "poly"
-    """poly: lr * (1 - step / steps) ** power. cosine: lr * (1 + cos(pi * step / steps)) / 2."""
+    """poly: lr * (1 - step / steps) ** power. cosine: lr * (1 + cos(pi * step / steps)) / 2.
+    fixed: lr."""
     power: float = 0.9
+    """Power of poly."""
     warmup: int = 0
     """Steps over which lr rises linearly from lr / warmup."""
     clip_norm: float = 0.0

@@ -45,12 +45,12 @@ class DataOptions(ReadingOptions):
     mirror: bool = True
     """Mirror left-right with probability 1/2."""
     jitter: int = 0
-    """Move images by up to so many pixels up or down and left or right."""
+    """Move images by up to this many pixels up or down and left or right."""
     mask: Literal["none", "foreground", "background", "shape"] = "none"
-    """What the network does not see of an image: pixels of all classes but the first (foreground),
-    those of the first (background), or both, but where the foreground is (shape)."""
+    """What is hidden from the network. foreground: pixels of all classes but the first. background:
+    those of the first. shape: both, with the foreground in white."""
     sampling: Literal["shuffle", "replacement"] = "shuffle"
-    """Each image once per epoch, or drawn anew every time as the reference does."""
+    """shuffle: each image once per epoch. replacement: each drawn anew, as in the reference."""
     memory: bool = False
     """Decode every image once and keep it."""
     cache: str = ""
@@ -177,6 +177,7 @@ class EvaluateOptions:
     output: Path | None = None
     """Report folder; default RUN/evaluate-SPLIT."""
     traceback: Flag = False
+    """Show Python's traceback of an error."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,14 +225,16 @@ class PredictOptions:
     amp: Amp = "none"
     """As --amp of `fcn train`."""
     traceback: Flag = False
+    """Show Python's traceback of an error."""
 
 
 @dataclass(frozen=True)
 class RecipesOptions:
     """List the published experiments with their scores, or show what one of them sets."""
 
-    name: Annotated[str, tyro.conf.Positional] = ""
+    name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="[NAME]")] = ""
     """The experiment to show, or a file like theirs; default: a table of all."""
     json: Flag = False
     """Print JSON: the experiment, or a list of all."""
     traceback: Flag = False
+    """Show Python's traceback of an error."""

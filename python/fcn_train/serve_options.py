@@ -15,7 +15,7 @@ from fcn_train.options import Amp
 class ServeOptions:
     """Show a run on a page of your browser: drop a picture there, or use the camera."""
 
-    run: Annotated[Path, tyro.conf.Positional]
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Run folder of `fcn train`, of a network that sees color."""
     weights: Literal["last", "best"] = "last"
     """last: of the end; best: of the best evaluation."""

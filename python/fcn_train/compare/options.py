@@ -20,9 +20,9 @@ class CompareOptions:
     output: Path = Path("compare.html")
     """The page, one file."""
     images: int = 6
-    """Images to show, those that predictions differ on most; 0 = none, and no network is run."""
+    """Images to show, those on which predictions differ most; 0 = none, and no network is run."""
     weights: Literal["last", "best"] = "last"
-    """last or best, as of `fcn evaluate`: of the predictions that are shown."""
+    """Weights of the predictions that are shown, as --weights of `fcn evaluate`."""
     device: str = "auto"
     """As --device of `fcn train`."""
     threads: int = 0

@@ -9,7 +9,7 @@ from fcn_train.data_options import Flag
 
 @dataclass(frozen=True)
 class DoctorOptions:
-    """Tell what is installed and whether every operator works: the text of a bug report."""
+    """Say what is installed and whether every operator works: what a bug report needs."""
 
     json: Flag = False
     """Print JSON."""

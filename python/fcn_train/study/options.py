@@ -30,7 +30,7 @@ class StudyOptions:
 class StudyName:
     """Repeat an experiment of the paper; without a name, list them all."""
 
-    name: Annotated[str, tyro.conf.Positional] = ""
+    name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="[NAME]")] = ""
     """The study."""
 
 
