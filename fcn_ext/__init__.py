@@ -1,15 +1,17 @@
 """Dense prediction operators for PyTorch: exact, deterministic, on CPU and CUDA.
 
 ``ops``          functions on tensors
-``losses``       losses made of them: focal, hardest pixels, distillation, masks
+``losses``       losses made of them: Dice, focal, hardest pixels, distillation, masks
 ``nn``           the same as modules
-``metrics``      segmentation scores from one accumulated confusion matrix
+``metrics``      mean IU and the other scores, from one accumulated confusion matrix
 ``boundary``     boundary IoU
 ``calibration``  whether probabilities can be trusted: reliability table, expected error
 ``geometry``     how coarse scores reach the size of the image
-``models``       FCN-32s, FCN-16s and FCN-8s
+``models``       the nets of the paper and others like them, and what nets are made of
 ``prediction``   label maps, masks and averages of windows at full size, without a canvas
 ``numpy``        confusion counts and label palettes on arrays
+``integrations`` metrics of other libraries by their names, and functions for transformers; import
+                 its modules by name: ``from fcn_ext.integrations import evaluate``
 ``reference``    every operator in plain PyTorch: the specification; the losses in
                  ``reference_losses``
 ``deferred``     code written for full-size logits, run on coarse scores: ``fused_upsampling()``,

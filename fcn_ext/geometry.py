@@ -1,8 +1,8 @@
 """How coarse scores reach the size of the image, and where the cells of a feature map lie in it.
 
 A *geometry* is a value that says how scores on a coarse grid become scores of every pixel, both
-bilinear. Every head takes one: :func:`fcn_ext.ops.cross_entropy`, :func:`fcn_ext.ops.argmax`,
-:func:`fcn_ext.ops.score_confusion_matrix`.
+bilinear. Every head takes one, such as :func:`fcn_ext.ops.cross_entropy` and
+:func:`fcn_ext.ops.argmax`, and so does every loss.
 
 =======================  ======================================================================
 :class:`Deconvolution`   FCN's fixed transposed convolution and its crop, as ``ops.upsample``
@@ -43,7 +43,7 @@ __all__ = ["Deconvolution", "Geometry", "Grid", "Resize", "crop_offset", "defaul
 
 
 def default_kernel_size(stride: int) -> int:
-    """The kernel of a bilinear deconvolution: ``2 * stride``, or 1 where nothing lies between."""
+    """The kernel of a bilinear deconvolution: ``2 * stride``, or 1 for stride 1."""
     return 2 * stride if stride > 1 else 1
 
 
@@ -109,7 +109,7 @@ class Deconvolution:
 
     @property
     def numbers(self) -> tuple[int, ...]:
-        """How the operators are told: (stride, kernel_size, offset_y, offset_x)."""
+        """What the operators are given: (stride, kernel_size, offset_y, offset_x)."""
         return (self.stride, self.kernel_size, *self.offset)
 
 
@@ -134,7 +134,7 @@ class Resize:
 
     @property
     def numbers(self) -> tuple[int, ...]:
-        """How the operators are told: (align_corners,)."""
+        """What the operators are given: (align_corners,)."""
         return (int(self.align_corners),)
 
 

@@ -8,7 +8,7 @@ With ``n_ij`` pixels of class i predicted as j, ``t_i = sum_j n_ij`` and ``p_i =
     mean IU                   mean_i n_ii / (t_i + p_i - n_ii)
     frequency-weighted IU     sum_i t_i IU_i / sum_k t_k
 
-Classes without a pixel in the ground truth are the point where implementations differ:
+Implementations differ in how they treat classes without a pixel in the ground truth:
 
 * ``mean_accuracy`` leaves them out: their accuracy is undefined.
 * ``mean_iu`` follows the reference implementation of the paper: a class neither present nor
@@ -172,19 +172,17 @@ class ConfusionMatrix:
         kernel_size: int | None = None,
         offset: int | tuple[int, int] = 0,
     ) -> None:
-        """:meth:`update_scores` of ``ops.upsample(scores, stride, ...)``: its face for a
-        ``Deconvolution``."""
+        """``update_scores(scores, target, Deconvolution(stride, kernel_size, offset))``."""
         self.update_scores(scores, target, Deconvolution(stride, kernel_size, offset))
 
     def update_interpolated(
         self, scores: Tensor, target: Tensor, *, align_corners: bool = False
     ) -> None:
-        """:meth:`update_scores` of ``ops.interpolate(scores, target.shape[1:], ...)``: its face
-        for a ``Resize``."""
+        """``update_scores(scores, target, Resize(align_corners))``."""
         self.update_scores(scores, target, Resize(align_corners))
 
     def all_reduce(self, group: dist.ProcessGroup | None = None) -> None:
-        """Sums the counts over the processes of a group: integers, so exactly.
+        """Adds up the counts of the processes of a group, exactly, as they are integers.
 
         Every process must have been given its own share of the data, none of it twice; a share may
         be empty. The counts travel over the host if the group's backend can, else over the current
@@ -224,7 +222,7 @@ class ConfusionMatrix:
         return scores_from_matrix(counts.matrix)
 
     def reset(self) -> None:
-        """Forgets all batches. The device stays."""
+        """Forgets all batches, but not the device."""
         with self._lock:
             for counts in self._counts or ():
                 counts.zero_()

@@ -1,4 +1,7 @@
-"""The operators and the losses as modules, for nets that are built from modules."""
+"""The operators and the losses as modules.
+
+Arguments, shapes and errors are those of the functions that they name.
+"""
 
 from __future__ import annotations
 
@@ -57,6 +60,9 @@ class Upsample(nn.Module):
 
     Replaces a frozen bilinear ``nn.ConvTranspose2d`` and the crop behind it. ``output_size`` may be
     given at the call, where it depends on the image.
+
+        >>> Upsample(8, offset=31)(torch.zeros(1, 21, 70, 70), (500, 500)).shape
+        torch.Size([1, 21, 500, 500])
     """
 
     def __init__(
@@ -131,7 +137,7 @@ class CrossEntropyLoss(nn.Module):
 
     Args:
         geometry: how the scores reach the size of the target.
-        weight, ignore_index, reduction, label_smoothing, group: as there.
+        weight, ignore_index, reduction, label_smoothing, group: as in the function.
     """
 
     weight: Tensor | None
@@ -175,7 +181,7 @@ class CrossEntropyLoss(nn.Module):
 
 
 class UpsampleCrossEntropyLoss(CrossEntropyLoss):
-    """:class:`CrossEntropyLoss` of ``upsample(input, stride, ...)``."""
+    """``CrossEntropyLoss(Deconvolution(stride, kernel_size, offset), **options)``."""
 
     def __init__(
         self,
@@ -189,7 +195,7 @@ class UpsampleCrossEntropyLoss(CrossEntropyLoss):
 
 
 class InterpolateCrossEntropyLoss(CrossEntropyLoss):
-    """:class:`CrossEntropyLoss` of ``interpolate(input, target.shape[1:], ...)``."""
+    """``CrossEntropyLoss(Resize(align_corners), **options)``."""
 
     def __init__(self, *, align_corners: bool = False, **options: Any) -> None:
         super().__init__(Resize(align_corners), **options)
@@ -198,10 +204,14 @@ class InterpolateCrossEntropyLoss(CrossEntropyLoss):
 class Argmax(nn.Module):
     """:func:`fcn_ext.ops.argmax` in a fixed geometry: label maps from scores.
 
+        >>> Argmax()(torch.zeros(1, 21, 32, 32), (250, 333)).shape
+        torch.Size([1, 250, 333])
+
     Args:
         geometry: how the scores reach the size of the labels.
         size: of the labels; may be given at the call, where it depends on the image.
-        dtype: of the labels, as there.
+        dtype: of the labels: uint8, int16, int32 or int64; default uint8 up to 256 classes, int16
+            beyond.
     """
 
     def __init__(
@@ -228,7 +238,7 @@ class Argmax(nn.Module):
 
 
 class UpsampleArgmax(Argmax):
-    """:class:`Argmax` of ``upsample(input, stride, ...)``; all of it unless the call has a size."""
+    """``Argmax(Deconvolution(stride, kernel_size, offset), dtype=dtype)``."""
 
     def __init__(
         self,
@@ -245,7 +255,7 @@ class UpsampleArgmax(Argmax):
 
 
 class InterpolateArgmax(Argmax):
-    """:class:`Argmax` of ``interpolate(input, size, ...)``, to a fixed size or the call's."""
+    """``Argmax(Resize(align_corners), size=size, dtype=dtype)``."""
 
     def __init__(
         self,

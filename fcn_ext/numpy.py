@@ -1,9 +1,9 @@
-"""The operators that make sense on NumPy arrays, without a tensor in sight.
+"""The operators that make sense on NumPy arrays, without tensors.
 
-Same C++ core as :mod:`fcn_ext.ops`, so the counts are the same integers.
+They use the same C++ code as :mod:`fcn_ext.ops`, so the counts are the same integers.
 
-Arrays may be views with any strides, read-only, subclasses, in either byte order, or lists. The
-mask of a masked array is never dropped: see each function.
+Arrays may be views with any strides, read-only, subclasses, in either byte order; lists will do,
+too. The mask of a masked array is never dropped: see each function.
 """
 
 from __future__ import annotations
@@ -24,6 +24,10 @@ def confusion_matrix(
     prediction: Array, target: Array, num_classes: int, ignore_index: int = 255
 ) -> npt.NDArray[np.int64]:
     """Counts of (target, prediction) pairs: rows = target, columns = prediction.
+
+        >>> confusion_matrix([0, 1, 1], [0, 0, 255], num_classes=2)
+        array([[1, 1],
+               [0, 0]])
 
     Args:
         prediction: labels of any shape with up to three axes; uint8, int16, int32 or int64. None
@@ -89,6 +93,9 @@ def _palette(palette: Array | None) -> npt.NDArray[np.uint8]:
 def encode_palette(indices: Array, palette: Array | None = None) -> npt.NDArray[np.uint8]:
     """The colors of a label map.
 
+        >>> encode_palette(np.array([[0, 1]], np.uint8)).tolist()
+        [[[0, 0, 0], [128, 0, 0]]]
+
     Args:
         indices: class indices of any shape, uint8.
         palette: uint8 (num_colors, 3) RGB; default :func:`voc_palette`.
@@ -113,6 +120,9 @@ def encode_palette(indices: Array, palette: Array | None = None) -> npt.NDArray[
 
 def decode_palette(colors: Array, palette: Array | None = None) -> npt.NDArray[np.uint8]:
     """The label map behind a picture in a palette's colors; the first of equal colors wins.
+
+        >>> decode_palette(np.array([[[0, 0, 0], [128, 0, 0]]], np.uint8))
+        array([[0, 1]], dtype=uint8)
 
     Args:
         colors: uint8 (..., 3) RGB.
@@ -141,7 +151,10 @@ def decode_palette(colors: Array, palette: Array | None = None) -> npt.NDArray[n
 
 
 def build_info() -> dict[str, str]:
-    """What this build is: version, torch it was built against, CUDA part, CPU instruction set."""
+    """This build's version, the torch it was built against, its CUDA part, the CPU kernels in use.
+
+    The keys are ``version``, ``built_against_torch``, ``cuda`` and ``cpu_capability``.
+    """
     return {
         "version": _host.version,
         "built_against_torch": _host.built_against_torch,

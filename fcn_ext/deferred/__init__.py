@@ -1,8 +1,10 @@
 """Deferred upsampling: code that was written for full-size logits, run on coarse scores.
 
-``fused_upsampling``      a context in which ``F.interpolate`` computes nothing yet
-``deferred_interpolate``  the same for one call
-``DeferredLogits``        what both give
+============================  =====================================================
+:class:`fused_upsampling`     a context in which ``F.interpolate`` computes nothing yet
+:func:`deferred_interpolate`  the same for one call
+:class:`DeferredLogits`       what both give
+============================  =====================================================
 """
 
 from __future__ import annotations

@@ -1,1 +1,7 @@
-"""What other libraries have a place of their own for; each module needs its library."""
+"""What is made for one other library; only ``transformers.set_loss`` needs it installed.
+
+``transformers``   the registered loss and the post-processing of its segmentation models
+``evaluate``       the metric ``mean_iou`` of Hugging Face's evaluate, for ``Trainer`` too
+``mmsegmentation`` its ``IoUMetric``
+``torchmetrics``   its ``JaccardIndex`` and ``MeanIoU``
+"""

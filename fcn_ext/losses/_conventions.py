@@ -33,9 +33,9 @@ class Convention:
     smooth_denominator: float = 0.0
     least_denominator: float = 0.0
     over: Literal["image", "batch"] = "batch"
-    """What sums go over before they are divided: each image's pixels, or all of the batch."""
+    """What is summed over before the division: each image's pixels, or those of the batch."""
     absent: bool = True
-    """Whether classes that no pixel has count; else their loss is zero, within the mean."""
+    """Whether classes without a pixel count; else they enter the mean with a loss of zero."""
     background: bool = True
     """Whether class 0 counts; else it is left out of the mean."""
     jaccard_smoothing: float = 1.0

@@ -37,7 +37,8 @@ def cross_entropy(
         0.6931
 
     Args:
-        input, target, geometry, weight, ignore_index, label_smoothing: as there.
+        input, target, geometry, weight, ignore_index, label_smoothing: as in
+            :func:`fcn_ext.ops.cross_entropy`.
         reduction: "none", "sum" or "mean", as there; or "mean_all", the sum divided by the number
             of all pixels, void ones too: mmsegmentation's mean, unless it is told
             ``avg_non_ignore=True`` or class weights, whose sum it divides by as "mean" does.
@@ -50,7 +51,7 @@ def cross_entropy(
         The loss, or (loss, accuracy).
 
     Raises:
-        TypeError, ValueError, RuntimeError: as there.
+        TypeError, ValueError, RuntimeError: as :func:`fcn_ext.ops.cross_entropy`.
     """
     _pixels.check_reduction(reduction)
     _common.flag(return_accuracy, "return_accuracy")

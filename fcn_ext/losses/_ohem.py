@@ -60,11 +60,11 @@ def ohem_cross_entropy(
         target: labels (N, H, W) of uint8, int16, int32 or int64; each in [0, C) or
             ``ignore_index``.
         geometry: how the scores reach the size of the target.
-        threshold: a probability in [0, 1]; None keeps no pixel for its probability.
-        min_kept: an integer, so many pixels; or another real number in [0, 1], this share of
-            those that are not void, rounded down.
-        per_image: of each image, not of the batch.
-        weight: class weights (C,), without gradient. They have no say in what is kept.
+        threshold: a probability in [0, 1]; None: ``min_kept`` alone counts.
+        min_kept: an integer, that many pixels; or a float in [0, 1], that share of the pixels that
+            are not void, rounded down.
+        per_image: keep the hardest pixels of each image, not of the batch.
+        weight: class weights (C,), without gradient. They do not change which pixels are kept.
         ignore_index: the value of void labels.
         reduction: "none", the loss of each pixel, zero where it is not kept; "sum"; "mean", the
             sum divided by the number of pixels kept, or "mean_all", by that of all pixels. Over

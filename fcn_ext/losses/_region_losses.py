@@ -88,6 +88,9 @@ def jaccard_loss(
 ) -> Tensor:
     """Soft Jaccard (IoU) loss of softmax probabilities, ``1 - I / (P + T - I)``.
 
+    Rahman and Wang, "Optimizing Intersection-Over-Union in Deep Neural Networks for Image
+    Segmentation", 2016, for each class.
+
         >>> import torch
         >>> scores = torch.zeros(1, 2, 8, 8, requires_grad=True)
         >>> target = torch.zeros(1, 64, 64, dtype=torch.uint8)
@@ -136,10 +139,11 @@ def tversky_loss(
         0.5
 
     Args:
-        alpha, beta: >= 0 and finite, what false positives and false negatives weigh.
+        alpha: weight of false positives, >= 0 and finite.
+        beta: weight of false negatives, >= 0 and finite.
         gamma: > 0 and finite, the power of the loss: of each class's, or of their mean where the
-            convention says so (smp's). Beside one, a loss below zero, which ``squared`` can make,
-            is zero.
+            convention says so (smp's). Unless it is one, a loss below zero, which ``squared`` can
+            make, counts as zero.
 
     Other arguments, sums, results and errors are those of :func:`dice_loss`.
     """

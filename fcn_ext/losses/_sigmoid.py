@@ -104,11 +104,11 @@ def sigmoid_focal_loss(
     Args:
         input, geometry, ignore_index, reduction: as in :func:`sigmoid_cross_entropy`.
         target: as there, bool or integers.
-        gamma: >= 0 and finite.
-        alpha: in [0, 1]; None for none.
+        gamma: >= 0 and finite; at zero this is the cross-entropy, weighed by ``alpha``.
+        alpha: in [0, 1]; None leaves it out.
 
     Returns:
-        As there.
+        As :func:`sigmoid_cross_entropy`.
 
     Raises:
         TypeError: an argument is of the wrong type.
@@ -144,7 +144,8 @@ def sigmoid_dice_loss(
     """Dice loss of masks at the size of ``target``, from coarse scores.
 
     ``1 - (2 * sum(p * t) + smooth) / (sum(p) + sum(t) + smooth)`` of each mask, ``p`` the sigmoid
-    of the logits: MaskFormer's, DETR's and SAM's.
+    of the logits: DETR's (Carion et al., "End-to-End Object Detection with Transformers",
+    appendix), MaskFormer's and SAM's.
 
         >>> import torch
         >>> masks = torch.ones(1, 3, 64, 64, dtype=torch.bool)
@@ -153,12 +154,13 @@ def sigmoid_dice_loss(
 
     Args:
         input, target, geometry, ignore_index: as in :func:`sigmoid_cross_entropy`.
-        smooth: what is added above and below, >= 0 and finite. At zero, a mask of nothing that is
-            found to be nothing has no loss.
+        smooth: what is added above and below, >= 0 and finite. At zero, an empty mask that is
+            predicted to be empty has no loss.
         reduction: "mean" over masks, "sum", or "none": (N, Q).
 
     Returns:
-        (), or (N, Q) for reduction "none", as there.
+        (), or (N, Q) for reduction "none": float32, or float64 for float64 scores. Differentiable
+        once with respect to ``input``.
 
     Raises:
         TypeError: an argument is of the wrong type.

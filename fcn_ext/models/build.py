@@ -102,19 +102,20 @@ def build_model(name: str, num_classes: int = 21, **options: Any) -> FCN:
     fcn-pool5, -pool4, -pool3    that map of VGG16
     ===========================  ===================  =========  ===================
 
-    Of the four below VGG16's, fcn-alexnet and so on are the nets at stride 32, without skips;
-    fcn-alexnet-16s and fcn-alexnet-8s fuse the maps in the table. All nets with skips also have
-    ``at_once`` under a name of their own: fcn8s-atonce, fcn-googlenet-16s-atonce. The last row's
-    score one map, and have no layer after it.
+    A name without a stride, such as fcn-alexnet, is the net at stride 32, without skips;
+    fcn-alexnet-16s and fcn-alexnet-8s fuse the maps in the table. All nets with skips also exist
+    with ``at_once`` under a name of their own: fcn8s-atonce, fcn-googlenet-16s-atonce. Those of the
+    last row score one map, and have no layer after it. ``MODEL_NAMES`` has all names.
 
         >>> build_model("fcn8s", num_classes=11, padding="same", width=0.25).last_stride
         8
 
     Args:
+        name: one of these.
         num_classes: channels of the scores.
         at_once: scale the first skip's map by 0.01 and the second's by 0.0001 before they are
-            scored, as the published net does that is trained at once and not in the stages 32s,
-            16s, 8s. By default as the name says.
+            scored, as in the published net that is trained at once and not in the stages 32s, 16s,
+            8s. By default as the name says.
         skip_scales: other factors for this, one for each skip, from coarse to fine.
         upsampling: fixed, the default, or learned, for each layer: see
             :class:`fcn_ext.models.Head`.

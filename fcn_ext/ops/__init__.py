@@ -1,8 +1,8 @@
 """The operators, as functions on tensors. CPU and CUDA, deterministic, any layout.
 
-Four are heads: functions of coarse scores at full size, where they are never stored. Each takes a
-geometry (:mod:`fcn_ext.geometry`), which says how the scores reach it. Three have two faces named
-for the geometries:
+Some are heads: functions of coarse scores at full size, where these are never stored. A head takes
+a geometry (:mod:`fcn_ext.geometry`), which says how the scores reach that size. Three heads also
+have two functions each that make the geometry from their arguments:
 
 ==============================  =====================================================
 :func:`cross_entropy`           ``upsample_cross_entropy``, ``interpolate_cross_entropy``
@@ -10,9 +10,9 @@ for the geometries:
 :func:`score_confusion_matrix`  ``upsample_confusion_matrix``, ``interpolate_confusion_matrix``
 ==============================  =====================================================
 
-:func:`region_sums`, of which Dice and its kin are made, has none: :mod:`fcn_ext.losses` calls it.
-:func:`sigmoid_sums` and :func:`sigmoid_loss`, of which losses of masks are made, take a geometry,
-too.
+The other heads are :func:`region_sums`, of which Dice and its kin are made, and
+:func:`sigmoid_sums` and :func:`sigmoid_loss`, of which losses of masks are made.
+:mod:`fcn_ext.losses` has these losses.
 
 Each operator has a plain-PyTorch twin of the same name in :mod:`fcn_ext.reference`.
 """

@@ -97,14 +97,14 @@ def upsample_argmax(
     output_size: int | tuple[int, int] | None = None,
     **options: Any,
 ) -> Any:
-    """:func:`argmax` of ``upsample(input, stride, ...)``: its face for a ``Deconvolution``."""
+    """``argmax(input, output_size, Deconvolution(stride, kernel_size, offset), **options)``."""
     return argmax(input, output_size, Deconvolution(stride, kernel_size, offset), **options)
 
 
 def interpolate_argmax(
     input: Tensor, size: int | tuple[int, int], *, align_corners: bool = False, **options: Any
 ) -> Any:
-    """:func:`argmax` of ``interpolate(input, size, ...)``: its face for a ``Resize``."""
+    """``argmax(input, size, Resize(align_corners), **options)``."""
     return argmax(input, size, Resize(align_corners), **options)
 
 

@@ -12,9 +12,11 @@ from fcn_ext.ops import _common
 def check_labels(target: Tensor, num_classes: int, *, ignore_index: int = 255) -> None:
     """Raises where a label is neither in ``[0, num_classes)`` nor ``ignore_index``.
 
-    The losses look at labels themselves on the CPU. On CUDA, where they do not stop for it, a
-    label out of range makes them NaN, and this tells which one it was. Waits for the device; two
-    bytes of memory a label.
+    On the CPU the losses look at labels themselves. On CUDA they do not, since that would wait for
+    the device: there a label out of range makes them NaN, and this function says which one it was.
+    It waits for the device, and takes two bytes of memory per label.
+
+        >>> check_labels(torch.tensor([[[0, 2, 255]]]), num_classes=3)  # all are right
 
     Args:
         target: labels (N, H, W) of uint8, int16, int32 or int64, any strides.
@@ -23,8 +25,8 @@ def check_labels(target: Tensor, num_classes: int, *, ignore_index: int = 255) -
 
     Raises:
         TypeError: an argument is of the wrong type.
-        ValueError: an argument breaks a rule above, or a label is out of range: the message names
-            its batch index, row, column and value, of the first one in memory order.
+        ValueError: an argument breaks a rule above, or a label is out of range: the message gives
+            batch index, row, column and value of the first one in memory order.
     """
     _common.is_tensor(target, "target")
     if target.dtype not in (torch.uint8, torch.int16, torch.int32, torch.int64):

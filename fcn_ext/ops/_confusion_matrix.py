@@ -27,14 +27,19 @@ def confusion_matrix(
 ) -> Tensor:
     """Counts of (target, prediction) pairs: rows = target, columns = prediction.
 
+        >>> prediction, target = torch.tensor([[[0, 1, 1]]]), torch.tensor([[[0, 0, 255]]])
+        >>> confusion_matrix(prediction, target, num_classes=2)
+        tensor([[1, 1],
+                [0, 0]])
+
     Pixels whose target is ``ignore_index`` are skipped, whatever was predicted there. Of the
     others, a pixel whose target or prediction lies outside ``[0, num_classes)`` is not counted
-    but added to ``invalid``, so that nothing wrong goes unnoticed and nothing is waited for:
-    :class:`fcn_ext.metrics.ConfusionMatrix` looks at it when the scores are asked for. A
-    prediction equal to ``ignore_index`` is not an exception: a net cannot abstain.
+    but added to ``invalid``, so that faults are noticed without waiting for the device:
+    :class:`fcn_ext.metrics.ConfusionMatrix` looks at it when the scores are asked for. That holds
+    for a prediction equal to ``ignore_index``, too: a net cannot abstain.
 
-    Counts are integers, added in no order that matters: the same on every device, for any number
-    of threads and for any split into batches. On CUDA the host is never waited for.
+    Counts are integers, so they are the same on every device, for any number of threads and
+    for any split into batches. On CUDA nothing waits for the device.
 
     Args:
         prediction: labels (N, H, W) of uint8, int16, int32 or int64, or logits (N, C, H, W) of
@@ -123,8 +128,7 @@ def upsample_confusion_matrix(
     offset: int | tuple[int, int] = 0,
     **options: Any,
 ) -> Tensor:
-    """:func:`score_confusion_matrix` of ``upsample(input, stride, ...)``: its face for a
-    ``Deconvolution``."""
+    """:func:`score_confusion_matrix` with ``Deconvolution(stride, kernel_size, offset)``."""
     return score_confusion_matrix(
         input, target, Deconvolution(stride, kernel_size, offset), **options
     )
@@ -133,8 +137,7 @@ def upsample_confusion_matrix(
 def interpolate_confusion_matrix(
     input: Tensor, target: Tensor, *, align_corners: bool = False, **options: Any
 ) -> Tensor:
-    """:func:`score_confusion_matrix` of ``interpolate(input, target.shape[1:], ...)``: its face for
-    a ``Resize``."""
+    """:func:`score_confusion_matrix` with ``Resize(align_corners)``."""
     return score_confusion_matrix(input, target, Resize(align_corners), **options)
 
 

@@ -107,16 +107,14 @@ def upsample_cross_entropy(
     offset: int | tuple[int, int] = 0,
     **options: Any,
 ) -> Tensor:
-    """:func:`cross_entropy` of ``upsample(input, stride, ...)``: its face for a
-    ``Deconvolution``."""
+    """``cross_entropy(input, target, Deconvolution(stride, kernel_size, offset), **options)``."""
     return cross_entropy(input, target, Deconvolution(stride, kernel_size, offset), **options)
 
 
 def interpolate_cross_entropy(
     input: Tensor, target: Tensor, *, align_corners: bool = False, **options: Any
 ) -> Tensor:
-    """:func:`cross_entropy` of ``interpolate(input, target.shape[1:], ...)``: its face for a
-    ``Resize``."""
+    """``cross_entropy(input, target, Resize(align_corners), **options)``."""
     return cross_entropy(input, target, Resize(align_corners), **options)
 
 

@@ -3,13 +3,13 @@
 ==================  =========================================================================
 ``argmax_sizes``    label maps, each image at its own size
 ``argmax_cropped``  label maps of padded images: resized, cropped and resized again
-``masks``           scores at full size and thresholded, as bytes or bits, with area and box
+``masks``           masks by a threshold at full size, as bytes or bits, with area and box
 ``CoarseWindows``   sliding windows and test-time augmentation, averaged tile by tile
 ``tile_windows``    the windows that cover an image
 ==================  =========================================================================
 
-No gradients. Each equals the plain code on the scores at full size; memory is that of the result
-and of a chunk.
+None has a gradient. Each equals the plain code on the scores at full size, up to rounding, and
+needs memory for its result and for some rows.
 """
 
 from __future__ import annotations

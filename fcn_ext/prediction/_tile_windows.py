@@ -20,8 +20,8 @@ def tile_windows(
 
     Args:
         size: rows and columns of the image, >= 1; one number or (height, width).
-        tile: of a window, >= 1.
-        overlap: in [0, tile).
+        tile: rows and columns of a window, >= 1; one number or (height, width).
+        overlap: rows and columns that neighbors share at least, in [0, tile); likewise.
 
     Raises:
         TypeError: an argument is not an integer or a pair of integers.
