@@ -131,7 +131,7 @@ def class_names(value: Any, num_classes: int) -> tuple[Any, ...] | None:
     """``value``, an argument of this name, as a tuple of one for each class; None if it is None.
 
     Raises:
-        TypeError: it is no list.
+        TypeError: it is not a list.
         ValueError: it is longer or shorter.
     """
     if value is None:

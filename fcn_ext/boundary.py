@@ -99,8 +99,8 @@ class BoundaryIoU:
         """Adds a batch of labels, both (N, H, W), of uint8, int16, int32 or int64.
 
         Raises:
-            TypeError: one is no tensor.
-            ValueError: they differ in shape or device, or are no label maps.
+            TypeError: one is not a tensor.
+            ValueError: they differ in shape or device, or are not label maps.
         """
         _common.is_label_map(prediction, "prediction")
         _common.is_label_map(target, "target")
@@ -120,7 +120,7 @@ class BoundaryIoU:
 
         Raises:
             TypeError, ValueError: as :meth:`update` and :func:`fcn_ext.ops.argmax`, or ``scores``
-                has not ``num_classes`` channels.
+                does not have ``num_classes`` channels.
         """
         _common.is_class_scores(scores, self.num_classes)
         _common.is_label_map(target, "target")

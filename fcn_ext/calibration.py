@@ -132,8 +132,8 @@ class Calibration:
         ``CoarseWindows.argmax(return_probability=True)`` return.
 
         Raises:
-            TypeError: one is no tensor.
-            ValueError: they differ in shape or device, labels are no integers, or probabilities
+            TypeError: one is not a tensor.
+            ValueError: they differ in shape or device, labels are not integers, or probabilities
                 are not floating.
         """
         _common.is_label_map(target, "target")
@@ -155,7 +155,7 @@ class Calibration:
 
         Raises:
             TypeError, ValueError: as :meth:`update` and :func:`fcn_ext.ops.argmax`, or ``scores``
-                has not ``num_classes`` channels.
+                does not have ``num_classes`` channels.
         """
         _common.is_class_scores(scores, self.num_classes)
         _common.is_label_map(target, "target")

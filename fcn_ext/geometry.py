@@ -99,7 +99,7 @@ class Deconvolution:
 
         Raises:
             TypeError: ``input_size`` is not of integers.
-            ValueError: it is no pair.
+            ValueError: it is not a pair.
         """
         (height, width), (top, left) = pair(input_size, "input_size"), self.offset
         return (
@@ -259,7 +259,7 @@ def crop_offset(source: Grid, reference: Grid) -> int:
     ``source[..., offset : offset + n]`` is then aligned with ``reference[..., :n]``.
 
     Raises:
-        TypeError: one is no :class:`Grid`.
+        TypeError: one is not a :class:`Grid`.
         ValueError: the grids differ in stride, or are apart by a fraction of a cell, or
             ``source`` begins past the first cell of ``reference``.
     """

@@ -157,8 +157,8 @@ class ConfusionMatrix:
                 :class:`~fcn_ext.geometry.Resize`.
 
         Raises:
-            TypeError, ValueError: as :func:`fcn_ext.ops.score_confusion_matrix`, or ``scores`` has
-                not ``num_classes`` channels.
+            TypeError, ValueError: as :func:`fcn_ext.ops.score_confusion_matrix`, or ``scores`` does
+                not have ``num_classes`` channels.
         """
         _common.is_class_scores(scores, self.num_classes)
         self._add(ops.score_confusion_matrix, scores, target, geometry)

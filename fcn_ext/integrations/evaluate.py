@@ -33,7 +33,7 @@ def metrics_of(matrix: Tensor, nan_to_num: float | None = None) -> dict[str, Any
         ([0.75, 0.67, nan], 0.708)
 
     Raises:
-        TypeError: ``matrix`` is no tensor, or ``nan_to_num`` no number.
+        TypeError: ``matrix`` is not a tensor, or ``nan_to_num`` not a number.
         ValueError: ``matrix`` is not square, or holds no counts.
     """
     nan_to_num = number_or_none(nan_to_num, "nan_to_num")

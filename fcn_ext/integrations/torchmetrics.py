@@ -46,7 +46,7 @@ def jaccard_index(
         float64 (), or (num_classes,) of each class.
 
     Raises:
-        TypeError: ``zero_division`` is no number, or ``ignore_index`` no integer.
+        TypeError: ``zero_division`` is not a number, or ``ignore_index`` not an integer.
         ValueError: ``average`` is none of the above, or ``matrix`` is not square, or holds no
             counts.
     """

@@ -85,9 +85,9 @@ def post_process_semantic_segmentation(
         N label maps, int64, of these sizes.
 
     Raises:
-        TypeError: ``outputs`` has no ``logits``, or these are no tensor, or a size is no pair of
-            integers.
-        ValueError: ``outputs.logits`` is no map (N, C, h, w) in floating point, or there are more
+        TypeError: ``outputs`` has no ``logits``, or these are not a tensor, or a size is not a pair
+            of integers.
+        ValueError: ``outputs.logits`` is not a floating-point map (N, C, h, w), or there are more
             or fewer sizes than images.
     """
     if not hasattr(outputs, "logits"):

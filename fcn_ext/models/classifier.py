@@ -108,7 +108,7 @@ class Classifier(nn.Module):
             images: ``(N, in_channels, H, W)``, floating point.
 
         Raises:
-            TypeError: ``images`` is no tensor.
+            TypeError: ``images`` is not a tensor.
             ValueError: ``images`` has another shape, or is too small for a single window, or is not
                 floating point.
         """
@@ -195,7 +195,7 @@ def recognize_classifier(state_dict: Mapping[str, Tensor]) -> Classifier:
             :func:`fcn_ext.models.load_classifier` reads.
 
     Raises:
-        TypeError: ``state_dict`` is no dict by strings.
+        TypeError: ``state_dict`` is not a dict with string keys.
         ValueError: it is none of them, or a layer has another shape.
     """
     name = classifier_name(state_dict)
@@ -209,7 +209,7 @@ def classifier_name(state_dict: Mapping[str, Any]) -> str:
     """Which of ``CLASSIFIER_NAMES`` has the layers that ``state_dict`` names.
 
     Raises:
-        TypeError: ``state_dict`` is no dict by strings.
+        TypeError: ``state_dict`` is not a dict with string keys.
         ValueError: none.
     """
     check_names(state_dict)

@@ -89,8 +89,8 @@ class CoarseScores(nn.Module):
 
         Raises:
             TypeError, ValueError: as :meth:`scores` and
-                :func:`fcn_ext.ops.cross_entropy`, or ``target`` has not the batch size,
-                height and width of ``images``.
+                :func:`fcn_ext.ops.cross_entropy`, or ``target`` has another batch size,
+                height or width than ``images``.
         """
         check_target(target, images)
         return ops.cross_entropy(
@@ -158,8 +158,8 @@ class CoarseScores(nn.Module):
 
         Raises:
             TypeError, ValueError: as :meth:`scores` and
-                :func:`fcn_ext.ops.score_confusion_matrix`, or ``target`` has not the batch size,
-                height and width of ``images``, or ``matrix`` counts another number of classes, or
+                :func:`fcn_ext.ops.score_confusion_matrix`, or ``target`` has another batch size,
+                height or width than ``images``, or ``matrix`` counts another number of classes, or
                 ``ignore_index`` is given beside a ``ConfusionMatrix``.
         """
         check_target(target, images)
@@ -223,8 +223,8 @@ class CoarseNet(CoarseScores):
         """What the module gives.
 
         Raises:
-            TypeError: that is no tensor.
-            ValueError: that has not the shape ``(N, num_classes, h, w)``.
+            TypeError: that is not a tensor.
+            ValueError: that does not have the shape ``(N, num_classes, h, w)``.
         """
         scores = _common.is_map(self.module(images), "the module's scores")
         if scores.shape[1] != self.num_classes:

@@ -54,7 +54,7 @@ def shift_and_stitch(
 
     Raises:
         TypeError: an argument is of the wrong type.
-        ValueError: a number is less than 1, or ``images`` or a result is no map.
+        ValueError: a number is less than 1, or ``images`` or a result is not a map.
     """
     factor, step = count(factor, "factor"), count(step, "step")
     if not callable(model):

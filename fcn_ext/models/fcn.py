@@ -59,7 +59,7 @@ class TrunksAndHeads(PublishedNames):
         """The scores of each head, in the geometry of each.
 
         Raises:
-            TypeError: ``images`` is no tensor.
+            TypeError: ``images`` is not a tensor.
             ValueError: ``images`` has another shape than ``(N, in_channels, H, W)``, or is not
                 floating point.
         """
@@ -207,7 +207,7 @@ class FCN(CoarseScores, TrunksAndHeads):
             ``(N, num_classes, h, w)``, its cells placed as ``score_grid`` says.
 
         Raises:
-            TypeError: ``images`` is no tensor.
+            TypeError: ``images`` is not a tensor.
             ValueError: ``images`` has another shape, or is not floating point.
         """
         return self.head_scores(images)[MAIN]

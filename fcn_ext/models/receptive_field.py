@@ -173,7 +173,7 @@ def receptive_fields(module: nn.Module, input_shape: Sequence[int]) -> dict[str,
         again is followed by a number: ``conv``, ``conv (2)``.
 
     Raises:
-        TypeError: ``module`` is no module, or ``input_shape`` no list.
+        TypeError: ``module`` is not a module, or ``input_shape`` not a list.
         ValueError: ``input_shape`` is none of images.
     """
     if not isinstance(module, nn.Module):
@@ -216,7 +216,7 @@ def measured_field(
         images and channels.
 
     Raises:
-        TypeError: ``images`` is no tensor.
+        TypeError: ``images`` is not a tensor.
         ValueError: there is no such layer or cell, or ``images`` are none.
     """
     if not _common.is_map(images, "images").is_floating_point():

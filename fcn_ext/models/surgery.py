@@ -62,7 +62,7 @@ def load_classifier(
             published one, and does not fit. Values may be NumPy arrays.
 
     Raises:
-        TypeError: ``state_dict`` is no dict by strings.
+        TypeError: ``state_dict`` is not a dict with string keys.
         ValueError: a key is missing, or a shape does not fit (the message names the key, the
             shape expected and the one found), or a value has no real numbers, or ``batch_norm``
             differs, or ``model`` has several trunks, or the trunk is no classifier's. ``model`` is
