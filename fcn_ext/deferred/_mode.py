@@ -206,7 +206,8 @@ class fused_upsampling(TorchFunctionMode):
     tensor. Results differ from those of the plain code by rounding alone.
 
     A context manager and a decorator, for one step or a whole program; it may be nested and used
-    again. It holds in the thread that enters it. Compiled code is left as it is.
+    again. It holds in the thread that enters it. Compiled code is left as it is. The decorator,
+    ``@fused_upsampling()``, refuses classes, generators and coroutines with a TypeError.
     """
 
     def __init__(self) -> None:

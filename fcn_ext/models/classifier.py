@@ -132,8 +132,8 @@ class Classifier(nn.Module):
 
     @torch.no_grad()
     def load(self, state_dict: Mapping[str, Tensor]) -> SurgeryReport:
-        """Takes all of a classifier's parameters; :func:`fcn_ext.models.load_classifier` says in
-        which layouts, and what is done to them.
+        """Loads all parameters of a classifier, from the layouts that
+        :func:`fcn_ext.models.load_classifier` reads.
 
         Raises:
             TypeError, ValueError: as there, or the last layer is missing or of another shape. The

@@ -25,9 +25,13 @@ class Region(NamedTuple):
     """The smallest box around some pixels: rows ``[top, bottom)``, columns ``[left, right)``."""
 
     top: int
+    """The first row."""
     bottom: int
+    """One past the last row."""
     left: int
+    """The first column."""
     right: int
+    """One past the last column."""
 
     @property
     def size(self) -> tuple[int, int]:
