@@ -10,8 +10,7 @@
 ``models``       the nets of the paper and others like them, and what nets are made of
 ``prediction``   label maps, masks and averages of windows at full size, without a canvas
 ``numpy``        confusion counts and label palettes on arrays
-``integrations`` metrics of other libraries by their names, and functions for transformers; import
-                 its modules by name: ``from fcn_ext.integrations import evaluate``
+``integrations`` metrics of other libraries by their names, and functions for transformers
 ``reference``    every operator in plain PyTorch: the specification; the losses in
                  ``reference_losses``
 ``deferred``     code written for full-size logits, run on coarse scores: ``fused_upsampling()``,
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
         boundary,
         calibration,
         deferred,
+        integrations,
         losses,
         metrics,
         models,
@@ -65,6 +65,7 @@ __all__ = [
     "deferred_interpolate",
     "fused_upsampling",
     "geometry",
+    "integrations",
     "losses",
     "metrics",
     "models",

@@ -5,3 +5,23 @@
 ``mmsegmentation`` its ``IoUMetric``
 ``torchmetrics``   its ``JaccardIndex`` and ``MeanIoU``
 """
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fcn_ext.integrations import evaluate, mmsegmentation, torchmetrics, transformers
+
+__all__ = ["evaluate", "mmsegmentation", "torchmetrics", "transformers"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        return importlib.import_module(f"fcn_ext.integrations.{name}")
+    raise AttributeError(f"module 'fcn_ext.integrations' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
