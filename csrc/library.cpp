@@ -42,12 +42,21 @@ STABLE_TORCH_LIBRARY(fcn_ext, m) {
       "cross_entropy(Tensor input, Tensor target, SymInt[] geometry, Tensor? weight, int "
       "ignore_index, float label_smoothing, bool mean, bool with_gradient) -> (Tensor loss, Tensor "
       "total_weight, Tensor gradient)");
+  // The same, and int64 numbers of pixels (2,): those that count, and those of them whose greatest
+  // score is that of their label.
+  m.def(
+      "cross_entropy_hits(Tensor input, Tensor target, SymInt[] geometry, Tensor? weight, int "
+      "ignore_index, float label_smoothing, bool mean, bool with_gradient) -> (Tensor loss, Tensor "
+      "total_weight, Tensor gradient, Tensor hits)");
   // Multiplies a dense map by a factor (), in place; where that is one, nothing is written.
   m.def("scale_gradient(Tensor(a!) gradient, Tensor factor) -> ()");
-  // The same of every pixel (N, H, W), and the gradient of the sum of grad_output * loss.
+  // The loss of every pixel (N, H, W), and the gradient of the sum of grad_output * loss.
   m.def(
       "cross_entropy_pixels(Tensor input, Tensor target, SymInt[] geometry, Tensor? weight, int "
       "ignore_index, float label_smoothing) -> Tensor");
+  m.def(
+      "cross_entropy_pixels_hits(Tensor input, Tensor target, SymInt[] geometry, Tensor? weight, "
+      "int ignore_index, float label_smoothing) -> (Tensor loss, Tensor hits)");
   m.def(
       "cross_entropy_pixels_backward(Tensor grad_output, Tensor input, Tensor target, SymInt[] "
       "geometry, Tensor? weight, int ignore_index, float label_smoothing) -> Tensor");

@@ -278,10 +278,14 @@ def check_pixel_gradient(grad_output: Tensor, input: Tensor, target: Tensor) -> 
         )
 
 
-def check_argmax_classes(input: Tensor, name: str) -> None:
-    _check_classes(input, name)
+def check_most_classes(input: Tensor, name: str) -> None:
     if broken(input.shape[1] > MOST_CLASSES):
         raise ValueError(f"{name} must have at most 32768 channels (classes), got {_shape(input)}")
+
+
+def check_argmax_classes(input: Tensor, name: str) -> None:
+    _check_classes(input, name)
+    check_most_classes(input, name)
 
 
 def check_argmax(input: Tensor, dtype: torch.dtype) -> None:

@@ -19,8 +19,7 @@ inline ArgmaxResult empty_argmax(const torch::stable::Tensor& input, const Bilin
   constexpr int64_t kMost[] = {256, 32768, int64_t{1} << 31, int64_t{1} << 62};
   const int64_t classes = input.size(1);
   check_classes(input);
-  FCN_EXT_CHECK(classes <= kMostClasses, "input must have at most 32768 channels (classes), got ",
-                shape_text(input));
+  check_most_classes(input);
   FCN_EXT_CHECK(label_index(dtype) >= 0, "dtype must be uint8, int16, int32 or int64, got ",
                 dtype_text(dtype));
   FCN_EXT_CHECK(classes <= kMost[label_index(dtype)],

@@ -19,6 +19,10 @@ using ArgmaxCountFunction = void(const torch::stable::Tensor& input,
                                  const torch::stable::Tensor& target, const BilinearAxes& axes,
                                  int64_t ignore_index, torch::stable::Tensor& matrix,
                                  torch::stable::Tensor& invalid);
+// hits (2,): the number of pixels that count, and of those whose label the target has.
+using ArgmaxHitsFunction = void(const torch::stable::Tensor& input,
+                                const torch::stable::Tensor& target, const BilinearAxes& axes,
+                                int64_t ignore_index, torch::stable::Tensor& hits);
 struct ArgmaxCpu {
   static ArgmaxLabelsFunction labels;
   static ArgmaxCountFunction count;
@@ -26,6 +30,7 @@ struct ArgmaxCpu {
 struct ArgmaxCuda {
   static ArgmaxLabelsFunction labels;
   static ArgmaxCountFunction count;
+  static ArgmaxHitsFunction hits;
 };
 
 template <typename Device>

@@ -6,6 +6,9 @@
 
 namespace fcn_ext {
 
+// Where predictions are looked for: bins of a confusion matrix are counted in 32 bits.
+constexpr int64_t kMostClasses = 32768;
+
 inline void check_label_map(const torch::stable::Tensor& labels, const char* name) {
   FCN_EXT_CHECK(label_index(labels.scalar_type()) >= 0, name,
                 " labels must be uint8, int16, int32 or int64, got ", dtype_text(labels));

@@ -6,9 +6,6 @@
 
 namespace fcn_ext {
 
-// Bins are counted in 32 bits.
-constexpr int64_t kMostClasses = 32768;
-
 inline void check_counts(const torch::stable::Tensor& target, const torch::stable::Tensor& matrix,
                          const torch::stable::Tensor& invalid) {
   using torch::headeronly::ScalarType;

@@ -23,6 +23,13 @@ inline CrossEntropy check_cross_entropy(const torch::stable::Tensor& input,
           label_smoothing};
 }
 
+// Room for two numbers of pixels: those that count, and those of them whose greatest score is that
+// of their label.
+inline torch::stable::Tensor empty_hits(const torch::stable::Tensor& input) {
+  check_most_classes(input);
+  return empty_like_in(input, {2}, torch::headeronly::ScalarType::Long);
+}
+
 // A map whose elements fill its memory, and the number that it is to be multiplied by.
 inline void check_scale(const torch::stable::Tensor& gradient,
                         const torch::stable::Tensor& factor) {

@@ -11,6 +11,12 @@ inline void check_classes(const torch::stable::Tensor& input) {
                 shape_text(input));
 }
 
+// Where the greatest score is looked for.
+inline void check_most_classes(const torch::stable::Tensor& input) {
+  FCN_EXT_CHECK(input.size(1) <= kMostClasses,
+                "input must have at most 32768 channels (classes), got ", shape_text(input));
+}
+
 inline BilinearAxes check_target(const torch::stable::Tensor& input,
                                  const torch::stable::Tensor& target,
                                  const std::vector<int64_t>& geometry) {

@@ -63,9 +63,10 @@ def loss_of(
     ignore_index: int,
     label_smoothing: float,
     with_gradient: bool,
+    hits: list[Tensor] | None = None,
 ) -> tuple[Tensor, Tensor, Tensor | None] | None:
-    """Loss, total weight and gradient; None where torch has more to say of it: a label is out of
-    range, or the loss or a class weight is not finite."""
+    """Loss, total weight and gradient, with hits added to a list; None where torch has more to say
+    of it: a label is out of range, or the loss or a class weight is not finite."""
     if weight is not None:
         weight = weight.to(_common.accumulate_dtype(scores))
         # What has such a weight counts for torch in pixels without it, too, by zero times infinity.
@@ -74,11 +75,18 @@ def loss_of(
     arguments = (scores, target, snapshot.numbers, weight, ignore_index, label_smoothing)
     try:
         if reduction == NONE:
-            loss = _ops.cross_entropy_pixels.default(*arguments)
+            if hits is None:
+                loss = _ops.cross_entropy_pixels.default(*arguments)
+            else:
+                loss, found = _ops.cross_entropy_pixels_hits.default(*arguments)
+                hits.append(found)
             return loss, loss.new_zeros(()), None
-        loss, total, gradient = _ops.cross_entropy.default(
-            *arguments, reduction == MEAN, with_gradient
-        )
+        options = (reduction == MEAN, with_gradient)
+        if hits is None:
+            loss, total, gradient = _ops.cross_entropy.default(*arguments, *options)
+        else:
+            loss, total, gradient, found = _ops.cross_entropy_hits.default(*arguments, *options)
+            hits.append(found)
     except ValueError:
         return None
     # Of void pixels alone the mean is 0 / 0 for torch as well, and no gradient differs.

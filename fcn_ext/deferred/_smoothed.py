@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fcn_ext._rules import MOST_CLASSES
 from fcn_ext.deferred._losses import (
     NONE,
     REDUCTIONS,
@@ -78,8 +79,10 @@ def _one_node(
     weight: Tensor | None,
     form: _CrossEntropy,
     dtypes: tuple[torch.dtype, ...],
+    hits: list[Tensor] | None = None,
 ) -> Any:
-    """The loss of deferred logits as one node of the graph, or NotImplemented."""
+    """The loss of deferred logits as one node of the graph, with hits added to a list, or
+    NotImplemented."""
     found = scores_over(logits, 1) if isinstance(logits, DeferredLogits) else None
     if found is None or found[0].kind != "logits" or form.reduction not in REDUCTIONS:
         return NotImplemented
@@ -91,7 +94,7 @@ def _one_node(
     reduction = REDUCTIONS.index(form.reduction)
     with torch.no_grad():
         numbers = (weight, reduction, form.ignore_index, form.label_smoothing)
-        computed = loss_of(scores, snapshot, labels, *numbers, differentiated)
+        computed = loss_of(scores, snapshot, labels, *numbers, differentiated, hits)
         if computed is None:
             return NotImplemented
         loss, _, gradient = computed
@@ -128,7 +131,8 @@ def _smoothed(
     return _one_node(input, target, weight, form, (torch.int64,))
 
 
-def _own(
+def _own_loss(
+    hits: list[Tensor] | None,
     input: Any,
     target: Any,
     geometry: tuple[int, ...],
@@ -138,7 +142,8 @@ def _own(
     mean: bool | None = None,
     with_gradient: bool = False,
 ) -> Any:
-    """``ops.cross_entropy`` of logits that have the size of the target already."""
+    """``ops.cross_entropy`` of logits that have the size of the target already, with hits added to
+    a list."""
     if len(geometry) != 1 or not isinstance(input, DeferredLogits):
         return NotImplemented
     dtype = _common.accumulate_dtype(input)
@@ -148,10 +153,26 @@ def _own(
     form = _CrossEntropy(ignore_index, reduction, label_smoothing, dtype)
     if not input.recipe.layout.is_map:
         return NotImplemented
-    loss = _one_node(input, target, weight, form, _LABELS)
+    loss = _one_node(input, target, weight, form, _LABELS, hits)
     return loss if loss is NotImplemented or mean is None else (loss, None, None)
+
+
+def _own(*arguments: Any) -> Any:
+    return _own_loss(None, *arguments)
+
+
+def _own_hits(input: Any, *rest: Any) -> Any:
+    hits: list[Tensor] = []
+    if input.shape[1] > MOST_CLASSES:
+        return NotImplemented
+    loss = _own_loss(hits, input, *rest)
+    if loss is NotImplemented:
+        return NotImplemented
+    return (*loss, *hits) if isinstance(loss, tuple) else (loss, *hits)
 
 
 FUNCTIONS[F.cross_entropy] = _smoothed
 FUNCTIONS[_cross_entropy._cross_entropy] = _own
 FUNCTIONS[_cross_entropy._cross_entropy_pixels] = _own
+FUNCTIONS[_cross_entropy._cross_entropy_hits] = _own_hits
+FUNCTIONS[_cross_entropy._cross_entropy_pixels_hits] = _own_hits

@@ -12,6 +12,7 @@ from fcn_ext import ops
 from fcn_ext.geometry import Geometry, Resize
 from fcn_ext.losses import _pixels, _processes
 from fcn_ext.ops import _common
+from fcn_ext.ops._cross_entropy import cross_entropy_hits
 
 
 def cross_entropy(
@@ -42,7 +43,8 @@ def cross_entropy(
         reduction: "none", "sum" or "mean", as there; or "mean_all", the sum divided by the number
             of all pixels, void ones too: mmsegmentation's mean, unless it is told
             ``avg_non_ignore=True`` or class weights, whose sum it divides by as "mean" does.
-        return_accuracy: return :func:`pixel_accuracy` of the same scores, too.
+        return_accuracy: return :func:`pixel_accuracy` of the same scores, too, which is counted in
+            the same pass over scores and labels.
         group: a process group (True: the default one) whose processes hold parts of one batch, over
             which the means are taken; the mean of their gradients, which
             ``DistributedDataParallel`` takes, is then that of the whole batch.
@@ -57,15 +59,20 @@ def cross_entropy(
     _common.flag(return_accuracy, "return_accuracy")
     group = _processes.of_group(group)
     own_mean = reduction == "mean" and group is None
-    loss = ops.cross_entropy(
-        input,
-        target,
-        geometry,
-        weight=weight,
-        ignore_index=ignore_index,
-        reduction=reduction if own_mean or reduction == "none" else "sum",
-        label_smoothing=label_smoothing,
-    )
+    own_reduction = reduction if own_mean or reduction == "none" else "sum"
+    if return_accuracy:
+        arguments = (weight, ignore_index, own_reduction, label_smoothing)
+        loss, hits = cross_entropy_hits(input, target, geometry, *arguments)
+    else:
+        loss = ops.cross_entropy(
+            input,
+            target,
+            geometry,
+            weight=weight,
+            ignore_index=ignore_index,
+            reduction=own_reduction,
+            label_smoothing=label_smoothing,
+        )
     if reduction == "mean_all":
         loss = _pixels.mean_all(loss, target, group)
     elif reduction == "mean" and not own_mean:
@@ -74,7 +81,8 @@ def cross_entropy(
         loss = _pixels.over_weight(_processes.summed(loss, group), total_weight)
     if not return_accuracy:
         return loss
-    return loss, pixel_accuracy(input, target, geometry, ignore_index=ignore_index)
+    counted, right = hits.to(_common.accumulate_dtype(input))
+    return loss, right / counted
 
 
 def pixel_accuracy(

@@ -12,8 +12,10 @@ from fcn_ext.geometry import Deconvolution, Geometry, Resize
 from fcn_ext.ops import _autograd, _common
 
 _op = torch.ops.fcn_ext.cross_entropy.default
+_hits_op = torch.ops.fcn_ext.cross_entropy_hits.default
 _scale_op = torch.ops.fcn_ext.scale_gradient.default
 _pixels_op = torch.ops.fcn_ext.cross_entropy_pixels.default
+_pixels_hits_op = torch.ops.fcn_ext.cross_entropy_pixels_hits.default
 _pixels_backward_op = torch.ops.fcn_ext.cross_entropy_pixels_backward.default
 
 
@@ -77,16 +79,8 @@ def cross_entropy(
             :func:`fcn_ext.ops.check_labels` finds it.
         RuntimeError: ``weight`` requires a gradient.
     """
-    _check(input, target, reduction)
-    _common.is_geometry(geometry)
-    weight = _common.class_weight(weight, input)
-    arguments = (
-        input,
-        target,
-        geometry.numbers,
-        weight,
-        _common.integer(ignore_index, "ignore_index"),
-        _common.number(label_smoothing, "label_smoothing"),
+    arguments = _arguments(
+        input, target, geometry, weight, ignore_index, reduction, label_smoothing
     )
     if reduction == "none":
         pixels: Tensor = _cross_entropy_pixels(*arguments)
@@ -96,6 +90,30 @@ def cross_entropy(
         *arguments, reduction == "mean", input.requires_grad and torch.is_grad_enabled()
     )
     return loss
+
+
+def cross_entropy_hits(
+    input: Tensor,
+    target: Tensor,
+    geometry: Geometry,
+    weight: Tensor | None,
+    ignore_index: int,
+    reduction: str,
+    label_smoothing: float,
+) -> tuple[Tensor, Tensor]:
+    """:func:`cross_entropy` and, from the same pass, what it got right: int64 numbers of pixels
+    (2,), those that are not void and those of them whose greatest score is that of their label, as
+    :func:`fcn_ext.ops.score_confusion_matrix` counts them."""
+    arguments = _arguments(
+        input, target, geometry, weight, ignore_index, reduction, label_smoothing
+    )
+    if reduction == "none":
+        loss, hits = _cross_entropy_pixels_hits(*arguments)
+    else:
+        loss, _, _, hits = _cross_entropy_hits(
+            *arguments, reduction == "mean", input.requires_grad and torch.is_grad_enabled()
+        )
+    return loss, hits
 
 
 def upsample_cross_entropy(
@@ -118,18 +136,42 @@ def interpolate_cross_entropy(
     return cross_entropy(input, target, Resize(align_corners), **options)
 
 
-def _check(input: Tensor, target: Tensor, reduction: str) -> None:
+def _arguments(
+    input: Tensor,
+    target: Tensor,
+    geometry: Geometry,
+    weight: Tensor | None,
+    ignore_index: int,
+    reduction: str,
+    label_smoothing: float,
+) -> tuple[Any, ...]:
+    """Those of the operators, but for ``mean`` and ``with_gradient``."""
     _common.is_map(input, "input")
     _common.is_tensor(target, "target")
     _common.on_same_device(input, "input", target, "target")
     _common.one_of(reduction, ("none", "mean", "sum"), "reduction")
+    _common.is_geometry(geometry)
+    weight = _common.class_weight(weight, input)
+    return (
+        input,
+        target,
+        geometry.numbers,
+        weight,
+        _common.integer(ignore_index, "ignore_index"),
+        _common.number(label_smoothing, "label_smoothing"),
+    )
 
 
 _with_node, _without_node = _autograd.scaled_once("cross_entropy")
 
 
+def _empty_hits(input: Tensor) -> Tensor:
+    _rules.check_most_classes(input, "input")
+    return input.new_empty((2,), dtype=torch.int64)
+
+
 @torch.library.register_fake("fcn_ext::cross_entropy")
-def _(
+def _sum(
     input: Tensor,
     target: Tensor,
     geometry: list[int],
@@ -148,13 +190,20 @@ def _(
     return input.new_empty((), dtype=dtype), input.new_empty((), dtype=dtype), gradient
 
 
+@torch.library.register_fake("fcn_ext::cross_entropy_hits")
+def _(input: Tensor, target: Tensor, geometry: list[int], *rest: Any) -> tuple[Tensor, ...]:
+    _rules.check_target(input, target, geometry)
+    hits = _empty_hits(input)
+    return (*_sum(input, target, geometry, *rest), hits)
+
+
 @torch.library.register_fake("fcn_ext::scale_gradient")
 def _(gradient: Tensor, factor: Tensor) -> None:
     _rules.check_scale(gradient, factor)
 
 
 @torch.library.register_fake("fcn_ext::cross_entropy_pixels")
-def _(
+def _pixels(
     input: Tensor,
     target: Tensor,
     geometry: list[int],
@@ -165,6 +214,13 @@ def _(
     _rules.check_target(input, target, geometry)
     _rules.check_cross_entropy(input, weight, label_smoothing)
     return input.new_empty(target.shape, dtype=_common.accumulate_dtype(input))
+
+
+@torch.library.register_fake("fcn_ext::cross_entropy_pixels_hits")
+def _(input: Tensor, target: Tensor, geometry: list[int], *rest: Any) -> tuple[Tensor, Tensor]:
+    _rules.check_target(input, target, geometry)
+    hits = _empty_hits(input)
+    return _pixels(input, target, geometry, *rest), hits
 
 
 @torch.library.register_fake("fcn_ext::cross_entropy_pixels_backward")
@@ -186,8 +242,8 @@ def _(
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     input, target, ctx.geometry, weight, *ctx.numbers, _ = inputs
-    _, total_weight, gradient = output
-    ctx.mark_non_differentiable(total_weight, gradient)
+    _, total_weight, gradient, *hits = output
+    ctx.mark_non_differentiable(total_weight, gradient, *hits)
     ctx.set_materialize_grads(False)  # zeros as large as `gradient` would be made for it
     ctx.save_for_backward(gradient, input, target, weight)
     ctx.untouched = [gradient.shape == input.shape]
@@ -240,7 +296,15 @@ def _pixels_setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> 
     ctx.save_for_backward(input, target, weight)
 
 
-def _pixels_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+def _pixels_hits_setup_context(
+    ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]
+) -> None:
+    loss, hits = output
+    ctx.mark_non_differentiable(hits)
+    _pixels_setup_context(ctx, inputs, loss)
+
+
+def _pixels_backward(ctx: Any, grad: Tensor, *_: None) -> tuple[Tensor | None, ...]:
     input, target, weight = ctx.saved_tensors
     numbers = (ctx.ignore_index, ctx.label_smoothing)
     grad_input = _cross_entropy_pixels_backward(grad, input, target, ctx.geometry, weight, *numbers)
@@ -254,12 +318,22 @@ def _refuse(ctx: Any, grad: Tensor) -> Any:
 _cross_entropy = _autograd.differentiable(
     _op, _backward, _setup_context, eager_backward=_backward_in_place
 )
+_cross_entropy_hits = _autograd.differentiable(
+    _hits_op, _backward, _setup_context, eager_backward=_backward_in_place
+)
 _cross_entropy_pixels = _autograd.differentiable(
     _pixels_op, _pixels_backward, _pixels_setup_context
 )
+_cross_entropy_pixels_hits = _autograd.differentiable(
+    _pixels_hits_op, _pixels_backward, _pixels_hits_setup_context
+)
 _cross_entropy_pixels_backward = _autograd.differentiable(_pixels_backward_op, _refuse)
 torch.library.register_vmap("fcn_ext::cross_entropy", _common.vmap_by_example(_op))
+torch.library.register_vmap("fcn_ext::cross_entropy_hits", _common.vmap_by_example(_hits_op))
 torch.library.register_vmap("fcn_ext::cross_entropy_pixels", _common.vmap_over_batch(_pixels_op, 2))
+torch.library.register_vmap(
+    "fcn_ext::cross_entropy_pixels_hits", _common.vmap_by_example(_pixels_hits_op)
+)
 torch.library.register_vmap(
     "fcn_ext::cross_entropy_pixels_backward", _common.vmap_over_batch(_pixels_backward_op, 3)
 )

@@ -60,6 +60,19 @@ def confusion(
     return added(channels, count)
 
 
+def hits(
+    emulation: Emulation, map: Map, input: Tensor, target: Tensor, ignore_index: int = 255
+) -> Tensor:
+    """The number of pixels that count, and of those whose label wins, over what was there."""
+    found, memory = guarded((2,), torch.int64)
+    found.fill_(99)
+    scores = (input.dtype, map.geometry(*input.shape[:2]), input, input.stride())
+    targets = (target, target.dtype, *target.stride(), ignore_index)
+    emulation.call("argmax_hits", *scores, *targets, found)
+    check_guards(found, memory)
+    return found
+
+
 def plan(
     emulation: Emulation, map: Map, shape: tuple[int, int], dtype: torch.dtype, counting: bool
 ) -> dict[str, int]:
@@ -102,6 +115,9 @@ def check_confusion(
     counts = confusion(emulation, map, among_nans(input), target, ignore_index)
     labels = first_largest(logits_of(map, input))
     check_counts(counts, labels, target, input.shape[1], ignore_index)
+    matrix, _ = counts
+    found = hits(emulation, map, among_nans(input), target, ignore_index)
+    assert found.tolist() == [int(matrix.sum()), int(matrix.trace())]
 
 
 def scores(

@@ -1,4 +1,5 @@
-"""The CUDA kernels of confusion counts from coarse scores, emulated, against labels counted."""
+"""The CUDA kernels of confusion counts and hits from coarse scores, emulated, against labels
+counted."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from .argmax_cases import argmax, check_confusion, confusion, scores, targets
+from .argmax_cases import argmax, check_confusion, confusion, hits, scores, targets
 from .maps import Map
 from .operands import LABELS, labels_among, laid_out
 
@@ -69,8 +70,8 @@ def test_targets_of_any_strides(emulation: Emulation, layout: str) -> None:
 def test_nothing_to_do(emulation: Emulation) -> None:
     map = Map((4, 9), (32, 72))
     assert argmax(emulation, map, torch.empty(0, 5, 4, 9)).shape == (0, 32, 72)
-    matrix, invalid = confusion(
-        emulation, map, torch.empty(0, 5, 4, 9), torch.empty(0, 32, 72, dtype=torch.uint8)
-    )
+    nothing = (torch.empty(0, 5, 4, 9), torch.empty(0, 32, 72, dtype=torch.uint8))
+    matrix, invalid = confusion(emulation, map, *nothing)
     assert int(matrix.abs().sum()) == 0
     assert invalid == 0
+    assert hits(emulation, map, *nothing).tolist() == [0, 0]

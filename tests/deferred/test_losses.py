@@ -92,6 +92,21 @@ def test_forms_of_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     agrees(with_gradient(LOSSES[name]), monkeypatch, computed=0)
 
 
+@pytest.mark.parametrize("reduction", ["none", "sum", "mean", "mean_all"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_accuracy_beside_the_loss(
+    reduction: str, smoothing: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"reduction": reduction, "label_smoothing": smoothing, "ignore_index": -100}
+
+    def program(coarse: Tensor) -> Any:
+        loss, accuracy = losses.cross_entropy(up(coarse), labels(), return_accuracy=True, **options)
+        loss.sum().backward()
+        return loss, accuracy, coarse.grad
+
+    agrees(program, monkeypatch, computed=0)
+
+
 COMPUTED: dict[str, Loss] = {
     "probabilities as target": lambda x: F.cross_entropy(x, x.detach().softmax(1)),
     "beside the logits": lambda x: F.cross_entropy(x, labels()) + x.mean(),

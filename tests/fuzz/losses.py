@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -100,22 +100,38 @@ def cross_entropy(draw: Draw) -> Call:
     if draw.chance(0.4) and more["reduction"] != "mean":
         more["weight"] = draw.weight(given.classes)
     pixels = given.target.numel() if more["reduction"] == "sum" else 1
-    return given.call("cross_entropy", max(1, pixels), **more)
+    call = given.call("cross_entropy", max(1, pixels), **more)
+    if draw.chance(0.5):
+        return call
+    of_loss, error = call.plain, call.error
+    assert of_loss is not None
+    assert error is not None
+    return replace(
+        call,
+        arguments={**call.arguments, "return_accuracy": True},
+        plain=lambda input: (*of_loss(input), _accuracy_of(given)),
+        results=lambda found: found,
+        error=lambda expected: [*error(expected), 1e-6],
+    )
+
+
+def _accuracy_of(given: Problem) -> Tensor:
+    """Of winners that are those of ``argmax``, whatever rounding made of ties."""
+    winner = ops.argmax(given.input, given.fine, given.geometry, dtype=torch.int64)
+    target = given.target.long()
+    counts = target != given.options["ignore_index"]
+    return (winner[counts] == target[counts]).double().mean()
 
 
 def pixel_accuracy(draw: Draw) -> Call:
-    """Of winners that are those of ``argmax``, whatever rounding made of ties."""
     given = problem(draw)
-
-    def plain() -> tuple[Tensor]:
-        winner = ops.argmax(given.input, given.fine, given.geometry, dtype=torch.int64)
-        target = given.target.long()
-        counts = target != given.options["ignore_index"]
-        return ((winner[counts] == target[counts]).double().mean(),)
-
     arguments = {"input": given.input, "target": given.target, "geometry": given.geometry}
     return Call(
-        losses.pixel_accuracy, {**arguments, **given.options}, (), plain, error=lambda _: [1e-6]
+        losses.pixel_accuracy,
+        {**arguments, **given.options},
+        (),
+        lambda: (_accuracy_of(given),),
+        error=lambda _: [1e-6],
     )
 
 

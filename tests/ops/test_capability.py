@@ -40,10 +40,12 @@ for dtype in TOLERANCE:
 """
 HEADS = """
 import torch
+from fcn_ext import ops
 from tests.ops.contract import channels_last, contiguous
 from tests.ops.heads import CASES, trained_like
 from tests.ops.test_argmax import assert_matches as assert_argmax
 from tests.ops.losses import assert_matches as assert_loss
+from tests.ops.test_cross_entropy_hits import assert_hits
 from tests.ops.test_head_confusion_matrix import assert_counts
 
 weight = torch.linspace(0, 2, 37)
@@ -62,6 +64,9 @@ for case in CASES[::2]:
         for given in (scores, likely):
             assert_argmax(case, given)
             assert_counts(case, given, target)
+            assert_hits(case, given, target)
+            for labels in (case.head(ops, "argmax", given), target * 0 + 3):
+                assert_hits(case, given, labels)
 """
 TELL = """
 from fcn_ext import numpy

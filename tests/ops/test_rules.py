@@ -94,6 +94,10 @@ CASES = [
     (OPS.scale_gradient, SCORES, torch.ones(1)),
     (OPS.scale_gradient, SCORES, torch.ones(()).double()),
     (OPS.cross_entropy_pixels, SCORES, TARGET[:1], RESIZE, None, 255, 0.0),
+    (OPS.cross_entropy_hits, SCORES, TARGET[:1], RESIZE, None, 255, 0.0, True, True),
+    (OPS.cross_entropy_hits, MANY_CLASSES, TARGET[:1], RESIZE, None, 255, 1.5, True, False),
+    (OPS.cross_entropy_pixels_hits, SCORES, TARGET[:1], RESIZE, None, 255, 0.0),
+    (OPS.cross_entropy_pixels_hits, MANY_CLASSES, TARGET[:1], RESIZE, None, 255, 1.5),
     (OPS.score_confusion_matrix, SCORES, TARGET[:1], RESIZE, 255, MATRIX, INVALID),
     (OPS.score_confusion_matrix, SCORES, TARGET, (1, 1, 0, 0), 255, MATRIX, INVALID),
     # what the losses are told besides
@@ -104,6 +108,8 @@ CASES = [
     (OPS.cross_entropy, SCORES, TARGET, RESIZE, torch.ones(3).double(), 255, 0.0, False, True),
     (OPS.cross_entropy, SCORES.double(), TARGET, RESIZE, torch.ones(3), 255, 0.0, False, True),
     (OPS.cross_entropy_pixels, SCORES, TARGET, RESIZE, torch.ones(2), 255, 0.0),
+    (OPS.cross_entropy_hits, SCORES, TARGET, RESIZE, torch.ones(4), 255, 0.0, False, True),
+    (OPS.cross_entropy_pixels_hits, SCORES, TARGET, RESIZE, None, 255, -0.5),
     *[
         (OPS.cross_entropy_pixels_backward, grad, SCORES, TARGET, RESIZE, None, 255, 0.0)
         for grad in (GRAD[:, 0].double(), GRAD[:, 0, 1:], GRAD)

@@ -4,11 +4,10 @@
 // class that lies below a at every corner lies below it at every pixel, because a pixel is a convex
 // combination of corners; one that lies below or level loses too if a comes first, and so it does
 // if c comes first, unless it is level with a at every corner that the pixel reads. Such classes
-// are dropped, and where one class is left for all cells its label is written without a look at any
-// pixel. For kernels.cpp only.
+// are dropped, and where one class is left for all cells it is known without a look at any pixel.
+// For *kernels.cpp files only.
 #pragma once
 
-#include "argmax/cpu/kernels.h"
 #include "cells/cpu/score_rows.h"
 #include "common/logarithms.h"
 
@@ -133,13 +132,42 @@ int64_t list_survivors(const CellGroup<accumulate_t>& group, int32_t* survivors)
   return count;
 }
 
+// Whether at some pixel of the group all classes may be masked, and level; the first survivor is
+// masked then. Beside a corner where the only survivor is, all classes are.
+template <typename accumulate_t>
+bool may_be_masked(const CellGroup<accumulate_t>& group, const int32_t* survivors) {
+  return any_lane(group.corners(survivors[0]).lowest() < kLeastBest<accumulate_t>);
+}
+
 // Rows and one column (phase) of the cells of a group.
 template <typename accumulate_t>
 struct ColumnWeights {
   const accumulate_t* row_lower;
   const accumulate_t* row_upper;
   Register<accumulate_t> x_lower, x_upper;
+
+  // Rows from `row` on; `at`: place of the first lane in the tables of phases.
+  ColumnWeights(const CellAxis& y, const CellAxis& x, int64_t row, int64_t at)
+      : row_lower(static_cast<const accumulate_t*>(y.lower) + row),
+        row_upper(static_cast<const accumulate_t*>(y.upper) + row),
+        x_lower(load_register(static_cast<const accumulate_t*>(x.phase_lower) + at)),
+        x_upper(load_register(static_cast<const accumulate_t*>(x.phase_upper) + at)) {}
 };
+
+// The scores of a class in one column of cells: visit(row, score).
+template <int rows, typename accumulate_t, typename Visit>
+inline void column_scores(const CellGroup<accumulate_t>& group,
+                          const ColumnWeights<accumulate_t>& weight, int64_t c,
+                          const Visit& visit) {
+  using lanes_t = Register<accumulate_t>;
+  const CellCorners<accumulate_t> corner = group.corners(c);
+  const lanes_t above = weight.x_lower * corner.at[0] + weight.x_upper * corner.at[1];
+  const lanes_t below = weight.x_lower * corner.at[2] + weight.x_upper * corner.at[3];
+#pragma GCC unroll 8
+  for (int k = 0; k < rows; ++k) {
+    visit(k, weight.row_lower[k] * above + weight.row_upper[k] * below);
+  }
+}
 
 // The greatest of some classes in one column of cells, and which it is; the first of equal ones.
 template <int rows, typename accumulate_t>
@@ -152,23 +180,13 @@ inline void greatest(const CellGroup<accumulate_t>& group,
   using integer_t = typename IntegersOf<accumulate_t>::one;
   lanes_t best[rows];
   integers_t winner[rows];
-  // visit(k, value) for every row.
-  const auto values_of = [&](int32_t c, const auto& visit) {
-    const CellCorners<accumulate_t> corner = group.corners(c);
-    const lanes_t above = weight.x_lower * corner.at[0] + weight.x_upper * corner.at[1];
-    const lanes_t below = weight.x_lower * corner.at[2] + weight.x_upper * corner.at[3];
-#pragma GCC unroll 8
-    for (int k = 0; k < rows; ++k) {
-      visit(k, weight.row_lower[k] * above + weight.row_upper[k] * below);
-    }
-  };
-  values_of(classes[0], [&](int k, const lanes_t& value) {
+  column_scores<rows>(group, weight, classes[0], [&](int k, const lanes_t& value) {
     best[k] = value;
     winner[k] = integers_t{} + static_cast<integer_t>(classes[0]);
   });
   for (int64_t j = 1; j < count; ++j) {
     const integers_t label = integers_t{} + static_cast<integer_t>(classes[j]);
-    values_of(classes[j], [&](int k, const lanes_t& value) {
+    column_scores<rows>(group, weight, classes[j], [&](int k, const lanes_t& value) {
       const auto better = value > best[k];
       winner[k] = better ? label : winner[k];
       best[k] = larger(value, best[k]);
@@ -190,13 +208,9 @@ inline void sum_exponentials(const CellGroup<accumulate_t>& group,
     sums[k] = lanes_t{};
   }
   for (int64_t c = 0; c < group.num_classes; ++c) {
-    const CellCorners<accumulate_t> corner = group.corners(c);
-    const lanes_t above = weight.x_lower * corner.at[0] + weight.x_upper * corner.at[1];
-    const lanes_t below = weight.x_lower * corner.at[2] + weight.x_upper * corner.at[3];
-    for (int k = 0; k < rows; ++k) {
-      const lanes_t value = weight.row_lower[k] * above + weight.row_upper[k] * below;
+    column_scores<rows>(group, weight, c, [&](int k, const lanes_t& value) {
       sums[k] += exp2_lanes<accumulate_t>((value - best[k]) * static_cast<accumulate_t>(kLog2E));
-    }
+    });
   }
 }
 

@@ -3,7 +3,10 @@
 // A unit is a cell row: it loads the node rows above and below, decides cell by cell which classes
 // can win, and hands over whole output rows of labels. Coarse scores are read, labels are written;
 // nothing is ever as large as the logits would be.
+#include "argmax/cpu/kernels.h"
+
 #include "argmax/cpu/cells.h"
+#include "argmax/cpu/exact.h"
 
 namespace fcn_ext {
 namespace {
@@ -70,8 +73,7 @@ class CellRow {
         continue;
       }
       const int64_t count = list_survivors(group, survivors);
-      // Beside a corner where the only survivor is masked all classes are, and level.
-      const bool masked = any_lane(group.corners(survivors[0]).lowest() < kLeastBest<accumulate_t>);
+      const bool masked = may_be_masked(group, survivors);
       if (count == 1 && !masked && work.probability == nullptr) {
         fill(begin, end);
       } else {
@@ -127,11 +129,7 @@ class CellRow {
       if (!any_output<accumulate_t>(output)) {
         continue;
       }
-      const ColumnWeights<accumulate_t> weight{
-          static_cast<const accumulate_t*>(work.y.lower) + first_row,
-          static_cast<const accumulate_t*>(work.y.upper) + first_row,
-          load_register(static_cast<const accumulate_t*>(work.x.phase_lower) + at),
-          load_register(static_cast<const accumulate_t*>(work.x.phase_upper) + at)};
+      const ColumnWeights<accumulate_t> weight(work.y, work.x, first_row, at);
       lanes_t best[row_count], sums[row_count];
       integers_t winner[row_count];
       greatest<row_count>(group, weight, survivors, count, best, winner);
@@ -174,41 +172,17 @@ class CellRow {
     }
   }
 
-  // One pixel in double, reading no node whose weight is zero. NaN counts as the greatest.
   void exact_pixel(int64_t cell, int64_t k, int64_t x) {
-    const CornerWeights weight(work.y, work.x, first_row + k, x);
-    int64_t corner[4];
-    bool read[4];
-    for (int i = 0; i < 4; ++i) {
-      int64_t row = cell_row + i / 2, column = cell + i % 2;
-      read[i] = weight.at[i] != 0 && input.locate(row, column);
-      corner[i] = read[i] ? input.at(row, column) : 0;
-    }
-    const auto score = [&](int64_t c) {
-      double sum = 0;
-      for (int i = 0; i < 4; ++i) {
-        if (read[i]) {
-          sum += weight.at[i] * static_cast<double>(input.score(corner[i], c));
-        }
-      }
-      return sum;
-    };
-    double best = score(0);
-    int64_t winner = 0;
-    for (int64_t c = 1; c < input.classes && best == best; ++c) {
-      const double value = score(c);
-      if (!(value <= best)) {
-        best = value;
-        winner = c;
-      }
-    }
+    const ExactPixel<accumulate_t> pixel(input, work.y, work.x, cell_row, cell, first_row + k, x);
+    const int64_t winner = pixel.winner();
     labels[k * label_pitch + x] = static_cast<int32_t>(winner);
     if (work.probability == nullptr) {
       return;
     }
+    const double best = pixel.score(winner);
     double sum = 0;
     for (int64_t c = 0; c < input.classes; ++c) {
-      sum += __builtin_exp(score(c) - best);
+      sum += __builtin_exp(pixel.score(c) - best);
     }
     *probability(k, x) = static_cast<accumulate_t>(1 / sum);
   }

@@ -47,4 +47,15 @@ void ArgmaxCuda::count(const Tensor& input, const Tensor& target, const Bilinear
   });
 }
 
+void ArgmaxCuda::hits(const Tensor& input, const Tensor& target, const BilinearAxes& axes,
+                      int64_t ignore_index, Tensor& hits) {
+  on_device_of(input, [&](cudaStream_t stream) {
+    dispatch_floating(input.scalar_type(), [&](auto zero) {
+      using scalar_t = decltype(zero);
+      launch_argmax_hits(shape_of(input, axes), data_of<scalar_t>(input), strides_of(input),
+                         label_map(target), ignore_index, result_of<int64_t>(hits), stream);
+    });
+  });
+}
+
 }  // namespace fcn_ext

@@ -1,5 +1,5 @@
-// Label maps and confusion counts straight from coarse scores on CUDA: launch_argmax,
-// launch_argmax_confusion. No logit of full resolution is ever in memory.
+// Label maps and counts straight from coarse scores on CUDA: launch_argmax,
+// launch_argmax_confusion, launch_argmax_hits. No logit of full resolution is ever in memory.
 //
 // A block walks down a chunk of tiles of cells (tiles.cuh). It stages the scores of a tile's
 // nodes in shared memory, class by class, and keeps the two largest of every node. A cell whose
@@ -14,6 +14,7 @@
 #include "argmax/cuda/direct.cuh"
 #include "argmax/cuda/output.cuh"
 #include "argmax/cuda/probability.cuh"
+#include "common/cuda/arrivals.cuh"
 
 namespace fcn_ext {
 namespace argmax {
@@ -91,7 +92,8 @@ __global__ void __launch_bounds__(kThreads, kBlocks<accumulate_t>)
 // there are pixels.
 inline int64_t choose_histogram(const BilinearShape& shape, confusion::Counts& counts) {
   constexpr int64_t kMostCopies = kThreads / kWarp, kCopiesBytes = 16 << 10;
-  const int64_t bytes = 4 * (shape.channels * shape.channels + 1);
+  const int64_t bins = counts.hits ? 2 : shape.channels * shape.channels;
+  const int64_t bytes = 4 * (bins + 1);
   const int64_t pixels = shape.batch * shape.y.output_size * shape.x.output_size;
   const bool fits = counts.matrix != nullptr && bytes / 4 <= pixels &&
                     bytes <= device_limits().shared_bytes_per_block / 2;
@@ -221,6 +223,22 @@ void launch_argmax_confusion(const BilinearShape& shape, const scalar_t* input,
   const confusion::Counts counts{static_cast<int32_t>(shape.channels), ignore_index, 0,
                                  reinterpret_cast<unsigned long long*>(matrix),
                                  reinterpret_cast<unsigned long long*>(invalid)};
+  argmax::launch_predictions(shape, input, strides, {nullptr, 0, target, counts}, stream);
+}
+
+// hits: the number of pixels whose target is a class and not ignore_index, and of those whose
+// predicted class it is.
+template <typename scalar_t>
+void launch_argmax_hits(const BilinearShape& shape, const scalar_t* input,
+                        const PlaneStrides& strides, const LabelMap& target, int64_t ignore_index,
+                        int64_t* hits, cudaStream_t stream) {
+  auto* const numbers = reinterpret_cast<unsigned long long*>(hits);
+  launch_clear_arrivals(numbers, 2, stream);
+  if (shape.batch * shape.y.output_size * shape.x.output_size == 0) {
+    return;
+  }
+  const confusion::Counts counts{
+      static_cast<int32_t>(shape.channels), ignore_index, 0, numbers, nullptr, true};
   argmax::launch_predictions(shape, input, strides, {nullptr, 0, target, counts}, stream);
 }
 

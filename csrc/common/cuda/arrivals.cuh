@@ -18,9 +18,10 @@ __global__ void __launch_bounds__(kClearThreads)
   }
 }
 
-// To come before the kernel whose blocks arrive.
-inline void launch_clear_arrivals(unsigned* counters, int64_t count, cudaStream_t stream) {
-  launch(clear_arrivals_kernel<unsigned>,
+// To come before the kernel whose blocks arrive, or count.
+template <typename counter_t>
+void launch_clear_arrivals(counter_t* counters, int64_t count, cudaStream_t stream) {
+  launch(clear_arrivals_kernel<counter_t>,
          dim3(static_cast<unsigned>(ceil_divide(count, kClearThreads))), dim3(kClearThreads), 0,
          stream, counters, count);
 }

@@ -26,13 +26,21 @@ struct Counts {
   int copies;  // of the histogram in shared memory; 0: none
   unsigned long long* matrix;
   unsigned long long* invalid;
+  // Instead of a matrix two numbers of pixels: those that count, and those of them whose prediction
+  // is their target. Invalid ones are in neither.
+  bool hits = false;
 };
+
+// Bins, but for the one behind them for invalid pixels.
+__host__ __device__ __forceinline__ int32_t bins_of(const Counts& counts) {
+  return counts.hits ? 2 : counts.num_classes * counts.num_classes;
+}
 
 class Counter {
  public:
   __device__ __forceinline__ explicit Counter(const Counts& counts)
       : counts_(counts),
-        dropped_(counts.num_classes * counts.num_classes),
+        dropped_(bins_of(counts)),
         ignored_(counts.ignore_index >= 0 && counts.ignore_index < kClassLimit
                      ? static_cast<uint32_t>(counts.ignore_index)
                      : kIgnored),
@@ -53,9 +61,13 @@ class Counter {
       return kNoBin;
     }
     const auto classes = static_cast<uint32_t>(counts_.num_classes);
-    return target < classes && prediction < classes
-               ? static_cast<int32_t>(target * classes + prediction)
-               : dropped_;
+    if (target >= classes || prediction >= classes) {
+      return counts_.hits ? kNoBin : dropped_;
+    }
+    if (counts_.hits) {
+      return target == prediction ? kHit : kMiss;
+    }
+    return static_cast<int32_t>(target * classes + prediction);
   }
 
   __device__ __forceinline__ void add(int32_t bin, unsigned pixels) const {
@@ -65,7 +77,7 @@ class Counter {
     if (own_ != nullptr) {
       atomicAdd(own_ + bin, pixels);
     } else {
-      atomicAdd(global(bin), static_cast<unsigned long long>(pixels));
+      add_to_matrix(bin, pixels);
     }
   }
 
@@ -81,14 +93,21 @@ class Counter {
         pixels += shared_[copy * (dropped_ + 1) + bin];
       }
       if (pixels > 0) {
-        atomicAdd(global(bin), static_cast<unsigned long long>(pixels));
+        add_to_matrix(bin, pixels);
       }
     }
   }
 
  private:
-  __device__ __forceinline__ unsigned long long* global(int32_t bin) const {
-    return bin < dropped_ ? counts_.matrix + bin : counts_.invalid;
+  // A hit counts as a pixel, too.
+  static constexpr int32_t kMiss = 0, kHit = 1;
+
+  __device__ __forceinline__ void add_to_matrix(int32_t bin, unsigned pixels) const {
+    unsigned long long* to = bin < dropped_ ? counts_.matrix + bin : counts_.invalid;
+    atomicAdd(to, static_cast<unsigned long long>(pixels));
+    if (counts_.hits && bin == kHit) {
+      atomicAdd(counts_.matrix + kMiss, static_cast<unsigned long long>(pixels));
+    }
   }
 
   const Counts& counts_;

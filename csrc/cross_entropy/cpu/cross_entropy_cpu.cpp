@@ -59,10 +59,11 @@ struct Outcome {
 double sum_of_pixel_losses(const CrossEntropy& problem, const Tensor& input, const Tensor& target,
                            const MaybeTensor& weight);
 
-// Results go where they are asked for: `gradient` (empty_gradient), `pixel_loss` (N, H, W).
+// Results go where they are asked for: `gradient` (empty_gradient), `pixel_loss` (N, H, W), `hits`
+// (empty_hits).
 Outcome cross_entropy_cpu(const CrossEntropy& problem, const Tensor& input, const Tensor& target,
                           const MaybeTensor& weight, CrossEntropyResult result, Tensor* gradient,
-                          Tensor* pixel_loss, const Tensor* pixel_grad) {
+                          Tensor* pixel_loss, const Tensor* pixel_grad, Tensor* hits) {
   const bool in_double = input.scalar_type() == ScalarType::Double;
   const int64_t classes = problem.shape.channels;
   const ClassWeights weights(problem, weight, in_double);
@@ -73,6 +74,10 @@ Outcome cross_entropy_cpu(const CrossEntropy& problem, const Tensor& input, cons
   std::vector<double> loss(plan.units());
   std::vector<int64_t> counts(classes);
   int64_t invalid = std::numeric_limits<int64_t>::max();
+  auto* const pixels = hits != nullptr ? hits->mutable_data_ptr<int64_t>() : nullptr;
+  if (pixels != nullptr) {
+    pixels[0] = pixels[1] = 0;
+  }
   const CrossEntropyWork work{plan.work,
                               problem,
                               result,
@@ -84,7 +89,8 @@ Outcome cross_entropy_cpu(const CrossEntropy& problem, const Tensor& input, cons
                               loss.data(),
                               counts.data(),
                               &invalid,
-                              pixel_loss != nullptr ? pixel_loss->mutable_data_ptr() : nullptr};
+                              pixel_loss != nullptr ? pixel_loss->mutable_data_ptr() : nullptr,
+                              pixels};
   const CrossEntropyKernels& kernels = cross_entropy_kernels();
   const int type = accumulation_index(input.scalar_type());
   const int64_t scratch_bytes = kernels.scratch[type](work);
@@ -117,7 +123,7 @@ double sum_of_pixel_losses(const CrossEntropy& problem, const Tensor& input, con
   Tensor losses = empty_like_in(input, {target.size(0), target.size(1), target.size(2)},
                                 accumulation_type(input));
   cross_entropy_cpu(problem, input, target, weight, CrossEntropyResult::kPixels, nullptr, &losses,
-                    nullptr);
+                    nullptr, nullptr);
   const int64_t pixels = losses.numel();
   const auto sum = [&](const auto* from) {
     double total = 0;
@@ -167,14 +173,14 @@ CrossEntropySum reduced(const Tensor& input, const Outcome& outcome, bool mean, 
 CrossEntropySum CrossEntropyCpu::sum(const Tensor& input, const Tensor& target,
                                      const BilinearAxes& axes, const MaybeTensor& weight,
                                      int64_t ignore_index, double label_smoothing, bool mean,
-                                     bool with_gradient) {
+                                     bool with_gradient, Tensor* hits) {
   const CrossEntropy problem =
       check_cross_entropy(input, target, axes, weight, ignore_index, label_smoothing);
   Tensor gradient =
       with_gradient ? empty_gradient(input) : empty_like_in(input, {0}, accumulation_type(input));
   const Outcome outcome =
       cross_entropy_cpu(problem, input, target, weight, CrossEntropyResult::kSum,
-                        with_gradient ? &gradient : nullptr, nullptr, nullptr);
+                        with_gradient ? &gradient : nullptr, nullptr, nullptr, hits);
   return accumulation_type(input) == ScalarType::Double
              ? reduced<double>(input, outcome, mean, with_gradient, gradient)
              : reduced<float>(input, outcome, mean, with_gradient, gradient);
@@ -190,13 +196,13 @@ void CrossEntropyCpu::scale_gradient(Tensor& gradient, const Tensor& factor) {
 
 Tensor CrossEntropyCpu::pixels(const Tensor& input, const Tensor& target, const BilinearAxes& axes,
                                const MaybeTensor& weight, int64_t ignore_index,
-                               double label_smoothing) {
+                               double label_smoothing, Tensor* hits) {
   const CrossEntropy problem =
       check_cross_entropy(input, target, axes, weight, ignore_index, label_smoothing);
   Tensor loss = empty_like_in(input, {target.size(0), target.size(1), target.size(2)},
                               accumulation_type(input));
   cross_entropy_cpu(problem, input, target, weight, CrossEntropyResult::kPixels, nullptr, &loss,
-                    nullptr);
+                    nullptr, hits);
   return loss;
 }
 
@@ -208,7 +214,7 @@ Tensor CrossEntropyCpu::pixels_backward(const Tensor& grad_output, const Tensor&
       check_cross_entropy(input, target, axes, weight, ignore_index, label_smoothing);
   Tensor gradient = empty_gradient(input);
   cross_entropy_cpu(problem, input, target, weight, CrossEntropyResult::kPixelsGradient, &gradient,
-                    nullptr, &grad_output);
+                    nullptr, &grad_output, nullptr);
   return gradient;
 }
 

@@ -5,7 +5,9 @@
 // the two, sums 2^score over the classes of every pixel, and adds the gradients to the node row
 // above, which is then complete, and to the one below. Coarse scores and labels are read once,
 // coarse gradients are written once; nothing is ever as large as the logits would be. Everything is
-// summed in an order fixed by the shape alone.
+// summed in an order fixed by the shape alone. Where hits are wanted, the pixels whose label wins
+// are counted beside it.
+#include "cross_entropy/cpu/hits.h"
 #include "cross_entropy/cpu/node_labels.h"
 #include "cross_entropy/cpu/pixels.h"
 #include "softmax/cpu/softmax.h"
@@ -23,7 +25,8 @@ class Unit {
         softmax(strip, scratch),
         gradients(strip, scratch),
         node_labels(given, strip, gradients, scratch),
-        nodes(given.problem.shape.channels, strip.pitch, scratch) {
+        nodes(given.problem.shape.channels, strip.pitch, scratch),
+        hits(strip, given.hits != nullptr, scratch) {
     for (int which = 0; which < 2; ++which) {
       node_sums[which] = gradients.take(strip, scratch);
       label_sums[which] = node_labels.take(strip, scratch);
@@ -35,6 +38,7 @@ class Unit {
   void run(int64_t unit) {
     const int64_t classes = work.problem.shape.channels;
     softmax.log_sum2 = node_labels.loss = 0;
+    hits.counted = hits.right = 0;
     for (int64_t c = 0; c < classes; ++c) {
       counts[c] = 0;
     }
@@ -43,11 +47,18 @@ class Unit {
     for (int64_t c = 0; c < classes; ++c) {
       __atomic_fetch_add(work.counts + c, counts[c], __ATOMIC_RELAXED);
     }
+    if (work.hits != nullptr) {
+      __atomic_fetch_add(work.hits, hits.counted, __ATOMIC_RELAXED);
+      __atomic_fetch_add(work.hits + 1, hits.right, __ATOMIC_RELAXED);
+    }
   }
 
   // ---- what walk_unit calls
 
-  void begin(int which) {
+  void begin(int64_t q, int which) {
+    if (work.hits != nullptr) {
+      hits.load(q, which);
+    }
     gradients.clear(node_sums[which]);
     node_labels.clear(label_sums[which]);
   }
@@ -68,6 +79,9 @@ class Unit {
     softmax.add(q, nodes.row[above], nodes.row[below],
                 {node_sums[above].left, node_sums[above].right, node_sums[below].left,
                  node_sums[below].right, strip.pitch});
+    if (work.hits != nullptr) {
+      hits.add(q, above, below);
+    }
     if (work.result == CrossEntropyResult::kPixels) {
       pixel_losses(work, strip, q, nodes.row[above], nodes.row[below]);
     }
@@ -89,6 +103,7 @@ class Unit {
   NodeGradients<accumulate_t> gradients;
   NodeLabels<accumulate_t> node_labels;
   NodeRows<accumulate_t> nodes;
+  Hits<accumulate_t> hits;
   NodeSums<accumulate_t> node_sums[2];
   LabelSums label_sums[2];
   int32_t* differs;

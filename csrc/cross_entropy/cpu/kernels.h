@@ -28,6 +28,7 @@ struct CrossEntropyWork {
   int64_t* counts;   // [classes]
   int64_t* invalid;  // the lowest index (n, y, x) of a label out of range, or INT64_MAX
   void* pixel_loss;  // dense (N, H, W), accumulation type
+  int64_t* hits;     // pixels that count, and those whose label wins; null: not wanted
 };
 
 // scratch: bytes of memory, aligned to 64, that a call of run needs. run: units [begin, end).

@@ -1,4 +1,7 @@
-// The tensors around the CUDA kernels of the cross-entropy.
+// The tensors around the CUDA kernels of the cross-entropy. Hits are counted by those of the
+// argmax, in a launch of their own: the registers of the loss's are full, and what they stage are
+// scores relative to their peaks.
+#include "argmax/argmax_operators.h"
 #include "common/cuda/tensors.h"
 #include "cross_entropy/cross_entropy_operators.h"
 #include "cross_entropy/cuda/kernels.cuh"
@@ -10,7 +13,7 @@ using torch::stable::Tensor;
 CrossEntropySum CrossEntropyCuda::sum(const Tensor& input, const Tensor& target,
                                       const BilinearAxes& axes, const MaybeTensor& weight,
                                       int64_t ignore_index, double label_smoothing, bool mean,
-                                      bool with_gradient) {
+                                      bool with_gradient, Tensor* hits) {
   const CrossEntropy problem =
       check_cross_entropy(input, target, axes, weight, ignore_index, label_smoothing);
   Tensor loss = empty_scalar(input, accumulation_type(input));
@@ -31,6 +34,9 @@ CrossEntropySum CrossEntropyCuda::sum(const Tensor& input, const Tensor& target,
                                      result_of<unsigned char>(workspace), stream);
     });
   });
+  if (hits != nullptr) {
+    ArgmaxCuda::hits(input, target, axes, ignore_index, *hits);
+  }
   return {loss, total_weight, gradient};
 }
 
@@ -48,7 +54,7 @@ void CrossEntropyCuda::scale_gradient(Tensor& gradient, const Tensor& factor) {
 
 Tensor CrossEntropyCuda::pixels(const Tensor& input, const Tensor& target, const BilinearAxes& axes,
                                 const MaybeTensor& weight, int64_t ignore_index,
-                                double label_smoothing) {
+                                double label_smoothing, Tensor* hits) {
   const CrossEntropy problem =
       check_cross_entropy(input, target, axes, weight, ignore_index, label_smoothing);
   Tensor loss = empty_like_in(input, {target.size(0), target.size(1), target.size(2)},
@@ -62,6 +68,9 @@ Tensor CrossEntropyCuda::pixels(const Tensor& input, const Tensor& target, const
                                             result_of<accumulate_t>(loss), stream);
     });
   });
+  if (hits != nullptr) {
+    ArgmaxCuda::hits(input, target, axes, ignore_index, *hits);
+  }
   return loss;
 }
 

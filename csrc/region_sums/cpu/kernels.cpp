@@ -57,7 +57,7 @@ class Unit {
 
   // ---- what walk_unit calls
 
-  void begin(int which) {
+  void begin(int64_t, int which) {
     gradients.clear(node_sums[which]);
     regions.begin(nodes.row[which], which);
   }

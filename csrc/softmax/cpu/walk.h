@@ -23,7 +23,7 @@ struct NodeRows {
 };
 
 // What the walk asks of its body:
-//   begin(which)            a node row is there: clear what gathers at it
+//   begin(q, which)         padded node row q is there: clear what gathers at it
 //   pixels(q, above, below) strip.rows names pixel rows of cell row q
 //   fold(pad, border)       add what gathered at a clamped pad to the border's row
 //   finish(q, which, partial) padded node row q is complete (`partial`: but for the next unit's
@@ -35,7 +35,7 @@ void walk_strip(Strip<accumulate_t>& strip, const NodeRows<accumulate_t>& nodes,
   const int64_t last = work.y.nodes;
   const auto load = [&](int64_t q, int which) {
     load_row(strip.input, q, strip.first_cell, strip.cells + 1, strip.pitch, nodes.row[which]);
-    body.begin(which);
+    body.begin(q, which);
   };
   int above = 0;
   load(begin, above);

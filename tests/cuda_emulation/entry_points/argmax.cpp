@@ -27,6 +27,18 @@ extern "C" int argmax_confusion(int64_t dtype, const Geometry* geometry, const v
   });
 }
 
+extern "C" int argmax_hits(int64_t dtype, const Geometry* geometry, const void* input,
+                           const PlaneStrides* strides, const void* target, int64_t target_type,
+                           int64_t t0, int64_t t1, int64_t t2, int64_t ignore_index,
+                           int64_t* hits) {
+  return guarded_for_type(dtype, [=](auto* type) {
+    using scalar_t = std::remove_pointer_t<decltype(type)>;
+    const LabelMap labels{target, static_cast<int>(target_type), {t0, t1, t2}};
+    launch_argmax_hits(geometry->shape(), static_cast<const scalar_t*>(input), *strides, labels,
+                       ignore_index, hits, nullptr);
+  });
+}
+
 // How the tiles of a geometry are cut: whether there are any, then stages of classes, band, cell
 // rows and columns of a tile, tiles of a chunk, histograms and bytes of shared memory of a block.
 extern "C" int argmax_plan(int64_t dtype, const Geometry* geometry, int64_t counting,

@@ -27,10 +27,12 @@ void run(int64_t channels, const BilinearAxis& y, const BilinearAxis& x, int lab
     if (counting) {
       std::vector<int64_t> matrix(static_cast<size_t>(channels * channels));
       const auto invalid = std::make_unique<int64_t>(0);
-      launch_argmax_confusion(
-          shape, input.get(), strides,
-          {labels.get(), label_type, {y.output_size * x.output_size, x.output_size, 1}}, 255,
-          matrix.data(), invalid.get(), nullptr);
+      const LabelMap target{
+          labels.get(), label_type, {y.output_size * x.output_size, x.output_size, 1}};
+      launch_argmax_confusion(shape, input.get(), strides, target, 255, matrix.data(),
+                              invalid.get(), nullptr);
+      const auto hits = std::make_unique<int64_t[]>(2);
+      launch_argmax_hits(shape, input.get(), strides, target, 255, hits.get(), nullptr);
     } else {
       const auto probability = elements<accumulate_of<scalar_t>>(pixels, 0, 1);
       launch_argmax(shape, input.get(), strides, labels.get(), label_type, probability.get(),

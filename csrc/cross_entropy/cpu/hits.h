@@ -1,0 +1,271 @@
+// Which pixels' greatest score is that of their label, by the rules of argmax/cpu/cells.h, while
+// the rows at hand have their labels loaded. That no predictions are wanted saves most of the work:
+// where the cells of a group share a label, all that matters is whether its class wins. For
+// kernels.cpp only.
+#pragma once
+
+#include "argmax/cpu/cells.h"
+#include "argmax/cpu/exact.h"
+#include "softmax/cpu/strip.h"
+
+namespace fcn_ext {
+namespace {
+
+// Lane i: labels[at[i] - base], -1 where at[i] < 0.
+template <typename accumulate_t>
+inline Integers<accumulate_t> gather_labels(const int32_t* labels, const int32_t* at,
+                                            int32_t base) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(accumulate_t) == 4) {
+    const __m512i index = _mm512_loadu_si512(at);
+    const __mmask16 present = _mm512_cmpge_epi32_mask(index, _mm512_setzero_si512());
+    return (Integers<accumulate_t>)_mm512_mask_i32gather_epi32(
+        _mm512_set1_epi32(-1), present, _mm512_sub_epi32(index, _mm512_set1_epi32(base)), labels,
+        4);
+  }
+#endif
+  Integers<accumulate_t> lanes;
+  for (int64_t i = 0; i < kWidth<accumulate_t>; ++i) {
+    lanes[i] = at[i] < 0 ? -1 : labels[at[i] - base];
+  }
+  return lanes;
+}
+
+template <typename accumulate_t>
+class Hits {
+  using lanes_t = Register<accumulate_t>;
+  using integers_t = Integers<accumulate_t>;
+  using integer_t = typename IntegersOf<accumulate_t>::one;
+  static constexpr int64_t kStep = kWidth<accumulate_t>;
+
+ public:
+  int64_t counted = 0, right = 0;  // pixels
+
+  // Takes nothing where hits are not `wanted`.
+  Hits(const Strip<accumulate_t>& given, bool wanted, Scratch& scratch) : strip(given) {
+    const int64_t classes = wanted ? strip.work.shape.channels : 0;
+    for (auto& row : rows) {
+      row = {scratch.take<accumulate_t>(classes * strip.pitch),
+             scratch.take<accumulate_t>(wanted ? strip.pitch : 0)};
+    }
+    survivors = scratch.take<int32_t>(classes);
+  }
+
+  // Padded node row q is there, `which` of two.
+  void load(int64_t q, int which) const {
+    load_row(strip.input, q, strip.first_cell, strip.cells + 1, strip.pitch, rows[which]);
+  }
+
+  // The rows at hand, between padded node rows q and q + 1.
+  void add(int64_t q, int above, int below) {
+    const CellAxis &y = strip.work.y, &x = strip.work.x;
+    for (int64_t first = 0; first < strip.cells; first += kStep) {
+      const int64_t some = strip.cells - first < kStep ? strip.cells - first : kStep;
+      const int64_t cell = strip.first_cell + first;
+      const Labels labels = labels_of(x.begin[cell], x.begin[cell + some]);
+      counted += labels.counted;
+      if (labels.counted == 0) {
+        continue;
+      }
+      const CellGroup<accumulate_t> group{rows[above],
+                                          rows[below],
+                                          strip.pitch,
+                                          first,
+                                          some,
+                                          strip.input.classes,
+                                          x.on_nodes || y.on_nodes};
+      integers_t fit = {};
+      bool all_fit = true;
+      for (int64_t lane = 0; lane < some; ++lane) {
+        fit[lane] = group.unfit(lane) ? 0 : -1;
+        all_fit = all_fit && fit[lane] != 0;
+      }
+      const int64_t count = list_survivors(group, survivors);
+      const bool masked = may_be_masked(group, survivors);
+      if (all_fit && !masked && count == 1) {
+        right += pixels_of(labels, survivors[0]);
+      } else if (all_fit && !masked && labels.least == labels.greatest) {
+        count_wins(group, labels, count);
+      } else {
+        with_rows(strip.rows.rows, [&](auto number) {
+          count_equal<decltype(number)::count>(q, group, fit, count, masked);
+        });
+      }
+      for (int64_t lane = 0; !all_fit && lane < some; ++lane) {
+        if (fit[lane] == 0) {
+          add_exact_cell(q, cell + lane);
+        }
+      }
+    }
+  }
+
+ private:
+  // The labels of some columns of the rows at hand.
+  struct Labels {
+    int64_t begin, end;       // columns of the output
+    int64_t counted;          // pixels that count
+    int32_t least, greatest;  // of those
+  };
+
+  const Strip<accumulate_t>& strip;
+  ScoreRow<accumulate_t> rows[2];
+  int32_t* survivors;
+
+  const int32_t* label_row(int64_t k) const { return strip.rows.row(k) - strip.rows.first_column; }
+
+  Labels labels_of(int64_t begin, int64_t end) const {
+    uint32_t least = UINT32_MAX;  // what a pixel that does not count is as a number without a sign
+    int32_t greatest = -1, counted = 0;
+    for (int64_t k = 0; k < strip.rows.rows; ++k) {
+      const int32_t* __restrict label = label_row(k);
+      for (int64_t column = begin; column < end; ++column) {
+        const auto code = static_cast<uint32_t>(label[column]);
+        least = code < least ? code : least;
+        greatest = label[column] > greatest ? label[column] : greatest;
+        counted += label[column] >= 0 ? 1 : 0;
+      }
+    }
+    return {begin, end, counted, static_cast<int32_t>(least), greatest};
+  }
+
+  int64_t pixels_of(const Labels& labels, int32_t winner) const {
+    if (labels.least == labels.greatest) {
+      return labels.least == winner ? labels.counted : 0;
+    }
+    int32_t found = 0;
+    for (int64_t k = 0; k < strip.rows.rows; ++k) {
+      const int32_t* __restrict label = label_row(k);
+      for (int64_t column = labels.begin; column < labels.end; ++column) {
+        found += label[column] == winner ? 1 : 0;
+      }
+    }
+    return found;
+  }
+
+  // Calls body(output, weight) for every column of a group that has pixels.
+  template <typename Body>
+  void each_column(const CellGroup<accumulate_t>& group, const Body& body) const {
+    const CellAxis& x = strip.work.x;
+    for (int64_t phase = 0; phase < x.phases; ++phase) {
+      const int64_t at = phase * x.pitch + strip.first_cell + group.first;
+      if (any_output<accumulate_t>(x.output + at)) {
+        body(x.output + at, ColumnWeights<accumulate_t>(strip.work.y, x, strip.rows.first_row, at));
+      }
+    }
+  }
+
+  integers_t labels_at(int64_t k, const int32_t* output) const {
+    return gather_labels<accumulate_t>(strip.rows.row(k), output,
+                                       static_cast<int32_t>(strip.rows.first_column));
+  }
+
+  static integers_t lanes_present(const int32_t* output) {
+    integers_t places;
+    for (int64_t lane = 0; lane < kStep; ++lane) {
+      places[lane] = output[lane];
+    }
+    return places >= 0;
+  }
+
+  static int64_t sum_of_lanes(const integers_t& lanes) {
+    int64_t sum = 0;
+    for (int64_t lane = 0; lane < kStep; ++lane) {
+      sum += lanes[lane];
+    }
+    return sum;
+  }
+
+  // Pixels of one label, where it wins against all other survivors.
+  void count_wins(const CellGroup<accumulate_t>& group, const Labels& labels, int64_t count) {
+    int64_t place = 0;
+    while (place < count && survivors[place] < labels.least) {
+      ++place;
+    }
+    if (place == count || survivors[place] != labels.least) {
+      return;
+    }
+    const bool all_count = labels.counted == strip.rows.rows * (labels.end - labels.begin);
+    with_rows(strip.rows.rows, [&](auto number) {
+      constexpr int kRows = decltype(number)::count;
+      integers_t found = {};
+      each_column(group, [&](const int32_t* output, const ColumnWeights<accumulate_t>& weight) {
+        lanes_t own[kRows], before[kRows], after[kRows];
+        column_scores<kRows>(group, weight, labels.least,
+                             [&](int k, const lanes_t& score) { own[k] = score; });
+        highest<kRows>(group, weight, survivors, place, before);
+        highest<kRows>(group, weight, survivors + place + 1, count - place - 1, after);
+        const integers_t present = lanes_present(output);
+        for (int k = 0; k < kRows; ++k) {
+          const integers_t asked = all_count ? present : labels_at(k, output) == labels.least;
+          found -= (own[k] > before[k]) & (own[k] >= after[k]) & asked;
+        }
+      });
+      right += sum_of_lanes(found);
+    });
+  }
+
+  // The greatest of some classes in one column of cells; of none -infinity.
+  template <int row_count>
+  static void highest(const CellGroup<accumulate_t>& group,
+                      const ColumnWeights<accumulate_t>& weight, const int32_t* classes,
+                      int64_t count, lanes_t* most_of_rows) {
+    lanes_t most[row_count];
+    for (int k = 0; k < row_count; ++k) {
+      most[k] = all_lanes(static_cast<accumulate_t>(-kInf));
+    }
+    for (int64_t j = 0; j < count; ++j) {
+      column_scores<row_count>(group, weight, classes[j], [&](int k, const lanes_t& score) {
+        most[k] = larger(score, most[k]);
+      });
+    }
+    for (int k = 0; k < row_count; ++k) {
+      most_of_rows[k] = most[k];
+    }
+  }
+
+  // Pixels of any labels in the lanes that are `fit`; masked: at some pixel all classes may be.
+  template <int row_count>
+  void count_equal(int64_t q, const CellGroup<accumulate_t>& group, const integers_t& fit,
+                   int64_t count, bool masked) {
+    integers_t found = {};
+    each_column(group, [&](const int32_t* output, const ColumnWeights<accumulate_t>& weight) {
+      lanes_t best[row_count];
+      integers_t winner[row_count];
+      greatest<row_count>(group, weight, survivors, count, best, winner);
+      for (int k = 0; k < row_count; ++k) {
+        integers_t equal = (labels_at(k, output) == winner[k]) & fit;
+        if (masked) {
+          equal &= best[k] >= kLeastBest<accumulate_t>;
+          for (int64_t lane = 0; lane < group.cells; ++lane) {
+            if (best[k][lane] < kLeastBest<accumulate_t> && fit[lane] != 0 && output[lane] >= 0) {
+              add_exact(q, strip.first_cell + group.first + lane, k, output[lane]);
+            }
+          }
+        }
+        found -= equal;
+      }
+    });
+    right += sum_of_lanes(found);
+  }
+
+  void add_exact_cell(int64_t q, int64_t cell) {
+    for (int64_t k = 0; k < strip.rows.rows; ++k) {
+      for (int64_t x = strip.work.x.begin[cell]; x < strip.work.x.begin[cell + 1]; ++x) {
+        add_exact(q, cell, k, x);
+      }
+    }
+  }
+
+  // Pixel x of row k of the rows at hand.
+  void add_exact(int64_t q, int64_t cell, int64_t k, int64_t x) {
+    const int32_t label = label_row(k)[x];
+    if (label >= 0) {
+      const ExactPixel<accumulate_t> pixel(strip.input, strip.work.y, strip.work.x, q, cell,
+                                           strip.rows.first_row + k, x);
+      right += pixel.winner() == label ? 1 : 0;
+    }
+  }
+};
+
+}  // namespace
+}  // namespace fcn_ext
