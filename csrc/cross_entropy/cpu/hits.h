@@ -1,7 +1,7 @@
 // Which pixels' greatest score is that of their label, by the rules of argmax/cpu/cells.h, while
-// the rows at hand have their labels loaded. That no predictions are wanted saves most of the work:
-// where the cells of a group share a label, all that matters is whether its class wins. For
-// kernels.cpp only.
+// the rows at hand have their labels loaded. No predictions are wanted, which saves much of the
+// work: of the classes below and above the labels of a group only the highest score matters, and
+// mostly the cells of a group share a label. For kernels.cpp only.
 #pragma once
 
 #include "argmax/cpu/cells.h"
@@ -84,11 +84,9 @@ class Hits {
       const bool masked = may_be_masked(group, survivors);
       if (all_fit && !masked && count == 1) {
         right += pixels_of(labels, survivors[0]);
-      } else if (all_fit && !masked && labels.least == labels.greatest) {
-        count_wins(group, labels, count);
       } else {
         with_rows(strip.rows.rows, [&](auto number) {
-          count_equal<decltype(number)::count>(q, group, fit, count, masked);
+          count_pixels<decltype(number)::count>(q, group, labels, fit, count, masked);
         });
       }
       for (int64_t lane = 0; !all_fit && lane < some; ++lane) {
@@ -167,43 +165,6 @@ class Hits {
     return places >= 0;
   }
 
-  static int64_t sum_of_lanes(const integers_t& lanes) {
-    int64_t sum = 0;
-    for (int64_t lane = 0; lane < kStep; ++lane) {
-      sum += lanes[lane];
-    }
-    return sum;
-  }
-
-  // Pixels of one label, where it wins against all other survivors.
-  void count_wins(const CellGroup<accumulate_t>& group, const Labels& labels, int64_t count) {
-    int64_t place = 0;
-    while (place < count && survivors[place] < labels.least) {
-      ++place;
-    }
-    if (place == count || survivors[place] != labels.least) {
-      return;
-    }
-    const bool all_count = labels.counted == strip.rows.rows * (labels.end - labels.begin);
-    with_rows(strip.rows.rows, [&](auto number) {
-      constexpr int kRows = decltype(number)::count;
-      integers_t found = {};
-      each_column(group, [&](const int32_t* output, const ColumnWeights<accumulate_t>& weight) {
-        lanes_t own[kRows], before[kRows], after[kRows];
-        column_scores<kRows>(group, weight, labels.least,
-                             [&](int k, const lanes_t& score) { own[k] = score; });
-        highest<kRows>(group, weight, survivors, place, before);
-        highest<kRows>(group, weight, survivors + place + 1, count - place - 1, after);
-        const integers_t present = lanes_present(output);
-        for (int k = 0; k < kRows; ++k) {
-          const integers_t asked = all_count ? present : labels_at(k, output) == labels.least;
-          found -= (own[k] > before[k]) & (own[k] >= after[k]) & asked;
-        }
-      });
-      right += sum_of_lanes(found);
-    });
-  }
-
   // The greatest of some classes in one column of cells; of none -infinity.
   template <int row_count>
   static void highest(const CellGroup<accumulate_t>& group,
@@ -223,29 +184,74 @@ class Hits {
     }
   }
 
-  // Pixels of any labels in the lanes that are `fit`; masked: at some pixel all classes may be.
+  // Pixels in the lanes that are `fit`; masked: at some pixel all classes may be.
   template <int row_count>
-  void count_equal(int64_t q, const CellGroup<accumulate_t>& group, const integers_t& fit,
-                   int64_t count, bool masked) {
+  void count_pixels(int64_t q, const CellGroup<accumulate_t>& group, const Labels& labels,
+                    const integers_t& fit, int64_t count, bool masked) {
+    int64_t first = 0, end = count;  // of the survivors that a pixel may have for its label
+    while (first < count && survivors[first] < labels.least) {
+      ++first;
+    }
+    while (end > first && survivors[end - 1] > labels.greatest) {
+      --end;
+    }
+    if (first == end && !masked) {
+      return;
+    }
+    // Then no pixel's own label is looked at.
+    const bool one = labels.least == labels.greatest &&
+                     labels.counted == strip.rows.rows * (labels.end - labels.begin);
     integers_t found = {};
     each_column(group, [&](const int32_t* output, const ColumnWeights<accumulate_t>& weight) {
-      lanes_t best[row_count];
+      lanes_t best[row_count], above[row_count];
       integers_t winner[row_count];
-      greatest<row_count>(group, weight, survivors, count, best, winner);
+      highest<row_count>(group, weight, survivors, first, best);
+      greatest_above<row_count>(group, weight, survivors + first, end - first, best, winner);
+      highest<row_count>(group, weight, survivors + end, count - end, above);
+      const integers_t present = lanes_present(output) & fit;
       for (int k = 0; k < row_count; ++k) {
-        integers_t equal = (labels_at(k, output) == winner[k]) & fit;
+        integers_t hit = best[k] >= above[k];
+        hit &= one ? winner[k] == labels.least : winner[k] == labels_at(k, output);
         if (masked) {
-          equal &= best[k] >= kLeastBest<accumulate_t>;
+          const lanes_t most = larger(best[k], above[k]);
+          hit &= most >= kLeastBest<accumulate_t>;
           for (int64_t lane = 0; lane < group.cells; ++lane) {
-            if (best[k][lane] < kLeastBest<accumulate_t> && fit[lane] != 0 && output[lane] >= 0) {
+            if (most[lane] < kLeastBest<accumulate_t> && present[lane] != 0) {
               add_exact(q, strip.first_cell + group.first + lane, k, output[lane]);
             }
           }
         }
-        found -= equal;
+        found -= hit & present;
       }
     });
-    right += sum_of_lanes(found);
+    for (int64_t lane = 0; lane < kStep; ++lane) {
+      right += found[lane];
+    }
+  }
+
+  // Of classes in order, the first of the greatest that lie above `best_of_rows`, which becomes the
+  // greatest of all; -2 where there is none.
+  template <int row_count>
+  static void greatest_above(const CellGroup<accumulate_t>& group,
+                             const ColumnWeights<accumulate_t>& weight, const int32_t* classes,
+                             int64_t count, lanes_t* best_of_rows, integers_t* class_of_rows) {
+    lanes_t best[row_count];
+    integers_t winner[row_count];
+    for (int k = 0; k < row_count; ++k) {
+      best[k] = best_of_rows[k];
+      winner[k] = integers_t{} - 2;
+    }
+    for (int64_t j = 0; j < count; ++j) {
+      const integers_t label = integers_t{} + static_cast<integer_t>(classes[j]);
+      column_scores<row_count>(group, weight, classes[j], [&](int k, const lanes_t& score) {
+        winner[k] = score > best[k] ? label : winner[k];
+        best[k] = larger(score, best[k]);
+      });
+    }
+    for (int k = 0; k < row_count; ++k) {
+      best_of_rows[k] = best[k];
+      class_of_rows[k] = winner[k];
+    }
   }
 
   void add_exact_cell(int64_t q, int64_t cell) {
