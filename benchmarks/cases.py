@@ -169,8 +169,9 @@ LABEL_VARIANTS = (
     Variant("small", labels="regions"),
     Variant("small", labels="random"),
 )
+TRAINED = Variant("float32", scores="trained")
 SCORE_VARIANTS = (
-    Variant("float32", scores="trained"),
+    TRAINED,
     Variant("float32", scores="random"),
     Variant("bfloat16", scores="trained"),
 )
@@ -195,6 +196,7 @@ OPERATORS: Grid = {
 HEADS: Grid = {
     "interpolate_cross_entropy": (HEAD_MAPS, (FLOAT, CHANNELS_LAST, BFLOAT)),
     "upsample_cross_entropy": (HEAD_MAPS[:2], (FLOAT,)),
+    "interpolate_accuracy_cross_entropy": (HEAD_MAPS[:-1], (FLOAT, TRAINED)),
     "interpolate_dice": (HEAD_MAPS[:-1], (FLOAT,)),
     "interpolate_dice_cross_entropy": (HEAD_MAPS[:-1], (FLOAT,)),
     # Without 847 classes, whose targets in float32 alone take a gigabyte.
@@ -205,7 +207,6 @@ HEADS: Grid = {
 
 # What becomes of coarse scores at prediction. Masks are those of queries or instances, four images
 # go back to sizes of their own, and one is seen in windows, or at scales and mirrored.
-TRAINED = Variant("float32", scores="trained")
 ONE_IMAGE = (
     MapCase("cityscapes-s8", 1, 19, 1024, 2048, 8, cuda_batch=4),
     MapCase("ade20k-s8", 1, 150, 512, 683, 8, cuda_batch=4),
@@ -276,6 +277,11 @@ class Row:
     def loss(self) -> bool:
         """Whether a loss and its gradient are timed together."""
         return self.operator.endswith(("_cross_entropy", "_dice"))
+
+    @property
+    def accuracy(self) -> bool:
+        """Whether that loss comes with the share of pixels that it got right."""
+        return "_accuracy_" in self.operator
 
     @property
     def regions(self) -> bool:

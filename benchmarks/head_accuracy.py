@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 from typing import Any
 
@@ -36,8 +37,9 @@ class HeadAccuracy:
 
     def check(self, implementation: Implementation, result: Any) -> dict[str, Any]:
         """``correct``, and of a loss ``loss_error`` and ``max_error`` (of the gradient), both
-        relative; of labels ``wrong_labels``, of counts ``wrong_counts``. Labels may differ where
-        the two largest float64 logits differ by no more than rounding: ``close_calls`` pixels."""
+        relative, and of its accuracy ``wrong_hits``; of labels ``wrong_labels``, of counts
+        ``wrong_counts``. Labels may differ where the two largest float64 logits differ by no more
+        than rounding: ``close_calls`` pixels."""
         if self._workload.row.loss:
             return self._loss(implementation, *result)
         labels, gaps = self._labels
@@ -56,7 +58,7 @@ class HeadAccuracy:
         return found | {"correct": wrong == 0}
 
     def _loss(
-        self, implementation: Implementation, loss: Tensor, gradient: Tensor
+        self, implementation: Implementation, loss: Tensor, gradient: Tensor, *accuracy: Tensor
     ) -> dict[str, Any]:
         true_loss, true_gradient = self._loss_and_gradient
         loss_error = float((loss.double() - true_loss).abs() / true_loss.abs())
@@ -65,7 +67,26 @@ class HeadAccuracy:
         most_loss, most = allowed[self._workload.row.variant.dtype]
         # A NaN anywhere is above every tolerance.
         correct = loss_error <= most_loss and float(error) <= most
-        return {"loss_error": loss_error, "max_error": float(error), "correct": correct}
+        found = {"loss_error": loss_error, "max_error": float(error)}
+        if self._workload.row.accuracy:
+            (share,) = accuracy
+            found["wrong_hits"] = self._wrong_hits(implementation, share)
+            correct = correct and found["wrong_hits"] == 0
+        return found | {"correct": correct}
+
+    def _wrong_hits(self, implementation: Implementation, accuracy: Tensor) -> int:
+        """By how many pixels a share of those that are not void is off, apart from close calls and
+        from its own rounding."""
+        labels, gaps = self._labels
+        target = self._workload.maps[1]
+        counts = target != self._workload.case.ignore_index
+        close = int(((gaps <= self._rounding(implementation)) & counts).sum())
+        right, pixels = int(((labels == target) & counts).sum()), int(counts.sum())
+        if not accuracy.isfinite():
+            return pixels
+        rounding = 2 * torch.finfo(torch.float32).eps * pixels
+        off = abs(float(accuracy.double()) * pixels - right) - rounding - close
+        return max(0, math.ceil(off - 0.5))
 
     def _wrong_counts(self, counts: Tensor, close_calls: int) -> int:
         """Pixels counted in the wrong bin, apart from those that are close calls."""

@@ -5,6 +5,7 @@ Each takes the workload and its coarse scores, losses and counts the target too.
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -29,6 +30,30 @@ def interpolate_loss(w: Workload, scores: Tensor, target: Tensor) -> Tensor:
     """Half scores are interpolated as they are and enter the loss in float32, as in autocast."""
     logits = torch_interpolate(w, scores).float()
     return F.cross_entropy(logits, target, ignore_index=w.case.ignore_index)
+
+
+def project_accuracy(w: Workload, scores: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """The loss, and the accuracy from the same pass."""
+    loss, accuracy = losses.cross_entropy(
+        scores, target, ignore_index=w.case.ignore_index, return_accuracy=True
+    )
+    return loss, accuracy
+
+
+def project_two_passes(w: Workload, scores: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    loss = project_interpolate_loss(w, scores, target)
+    return loss, losses.pixel_accuracy(scores, target, ignore_index=w.case.ignore_index)
+
+
+def interpolate_accuracy(w: Workload, scores: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """As mmsegmentation counts it, without picking the pixels that are not void, which are of no
+    fixed number."""
+    logits = torch_interpolate(w, scores)
+    loss = F.cross_entropy(logits, target, ignore_index=w.case.ignore_index)
+    with torch.no_grad():
+        right = logits.argmax(dim=1) == target
+        counts = target != w.case.ignore_index
+        return loss, (right & counts).sum() / counts.sum()
 
 
 def deconvolution_loss(w: Workload, scores: Tensor, target: Tensor) -> Tensor:

@@ -146,6 +146,14 @@ INTERPOLATE_LOSS = (
     Implementation("F.interpolate + F.cross_entropy", heads.interpolate_loss),
     Implementation("compile(interpolate + cross_entropy)", heads.interpolate_loss, compiled=True),
 )
+INTERPOLATE_ACCURACY = (
+    Implementation("fcn_ext", heads.project_accuracy, "project"),
+    Implementation("fcn_ext, two passes", heads.project_two_passes, "project"),
+    Implementation("F.interpolate + F.cross_entropy + argmax", heads.interpolate_accuracy),
+    Implementation(
+        "compile(interpolate + cross_entropy + argmax)", heads.interpolate_accuracy, compiled=True
+    ),
+)
 UPSAMPLE_LOSS = (
     Implementation("fcn_ext", heads.project_upsample_loss, "project"),
     Implementation("grouped conv_transpose2d + F.cross_entropy", heads.deconvolution_loss),
@@ -228,6 +236,7 @@ IMPLEMENTATIONS: dict[str, tuple[Implementation, ...]] = {
     "confusion_matrix_logits": CONFUSION_LOGITS,
     "interpolate_cross_entropy": INTERPOLATE_LOSS,
     "upsample_cross_entropy": UPSAMPLE_LOSS,
+    "interpolate_accuracy_cross_entropy": INTERPOLATE_ACCURACY,
     "interpolate_dice": INTERPOLATE_DICE,
     "interpolate_dice_cross_entropy": INTERPOLATE_DICE_LOSS,
     "interpolate_sigmoid_cross_entropy": INTERPOLATE_SIGMOID_LOSS,

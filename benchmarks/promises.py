@@ -62,6 +62,8 @@ class Promise:
 
 
 LOSS = "interpolate_cross_entropy"
+# The accuracy from the pass of the loss, which a pass of its own must not beat.
+ACCURACY = "interpolate_accuracy_cross_entropy"
 # Promised against the fastest eager code.
 DICE = ("interpolate_dice", "interpolate_dice_cross_entropy")
 MASKS = "interpolate_sigmoid_cross_entropy"
@@ -116,6 +118,9 @@ def _heads() -> Iterator[Promise]:
             yield Promise(operator, BEST_COMPILED, 1, dtype, layout)
             yield Promise(operator, peer, 16, dtype, layout, figure="memory")
             yield Promise(operator, peer, 1 / 0.03, dtype, layout, figure="memory", device="cuda")
+    yield Promise(ACCURACY, BEST_PEER, 20)
+    yield Promise(ACCURACY, BEST_PEER, 16, figure="memory")
+    yield Promise(ACCURACY, "fcn_ext, two passes", 1)
     for operator in (*DICE, MASKS):
         for name, factor in (("s4", 12), ("s8", 15), ("s32", 15)):
             cases = tuple(case.name for case in MAPS if case.name.endswith(f"-{name}"))

@@ -59,14 +59,16 @@ class Workload:
 
     def prepare(self, function: Function) -> Callable[[], Any]:
         """What is timed: the forward pass, the backward pass through a graph made before, or a
-        loss and its gradient to the scores, as (loss, gradient)."""
+        loss and its gradient to the scores, as (loss, gradient), with what comes beside the loss
+        behind them."""
         if self.row.loss:
             scores = self.maps[0].detach().requires_grad_()
 
-            def both() -> tuple[Tensor, Tensor]:
-                loss = function(self, scores, *self.maps[1:])
+            def both() -> tuple[Tensor, ...]:
+                result = function(self, scores, *self.maps[1:])
+                loss, *beside = result if isinstance(result, tuple) else (result,)
                 (gradient,) = torch.autograd.grad(loss, scores)
-                return loss.detach(), gradient
+                return loss.detach(), gradient, *beside
 
             return both
         if not self.row.backward:

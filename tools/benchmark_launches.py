@@ -61,6 +61,7 @@ class _Launcher:
         channels = case.num_classes if isinstance(case, LabelCase) else case.channels
         heads = {
             "cross_entropy": self._loss,
+            "accuracy_cross_entropy": lambda: self._loss(with_hits=True),
             "dice": lambda: self._regions(with_loss=False),
             "dice_cross_entropy": lambda: self._regions(with_loss=True),
             "sigmoid_cross_entropy": self._masks,
@@ -88,7 +89,7 @@ class _Launcher:
             return workload
         return build(replace(self.row, case=batch), CPU)
 
-    def _loss(self) -> int:
+    def _loss(self, *, with_hits: bool = False) -> int:
         workload = self._workload()
         scores, target = workload.maps
         gradient = torch.empty_like(scores, dtype=torch.float32)
@@ -96,6 +97,13 @@ class _Launcher:
         total, loss = torch.zeros(()), torch.zeros(())
         problem = case.problem(scores, target, gradient)
         self.call("cross_entropy", problem, 0.0, 1, scores, target, None, loss, total, gradient)
+        if with_hits:
+            geometry = case.map.geometry(*scores.shape[:2])
+            targets = (target, target.dtype, *target.stride(), self.row.case.ignore_index)
+            hits = torch.empty(2, dtype=torch.int64)
+            self.call(
+                "argmax_hits", scores.dtype, geometry, scores, scores.stride(), *targets, hits
+            )
         return int(workload.minimal_bytes)
 
     def _regions(self, *, with_loss: bool) -> int:

@@ -94,6 +94,24 @@ def test_a_wrong_loss_is_found() -> None:
     assert not check(w, lambda w, *m: heads.interpolate_loss(w, *m) * torch.nan)["correct"]
 
 
+def test_a_wrong_accuracy_is_found() -> None:
+    w = workload("interpolate_accuracy_cross_entropy/voc-s8/float32-trained")
+    pixels = int((w.maps[1] != w.case.ignore_index).sum())
+
+    def more(number: float) -> Any:
+        def changed(w: Workload, *maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            loss, accuracy = heads.project_accuracy(w, *maps)
+            return loss, accuracy + number / pixels
+
+        return changed
+
+    assert check(w, more(0))["wrong_hits"] == 0
+    found = check(w, more(3))
+    assert found["wrong_hits"] >= 1
+    assert not found["correct"]
+    assert not check(w, more(torch.nan))["correct"]
+
+
 def test_wrong_labels_and_counts_are_found() -> None:
     w = workload("interpolate_argmax/voc-s8/float32-random")
 

@@ -40,6 +40,7 @@ def test_all_agree_with_the_specification(row: Row) -> None:
         "fuse_skip_backward",
         "interpolate_cross_entropy",
         "upsample_cross_entropy",
+        "interpolate_accuracy_cross_entropy",
         "interpolate_dice_cross_entropy",
         "interpolate_sigmoid_cross_entropy",
         "interpolate_argmax",

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fcn_ext import ops
+from fcn_ext import losses, ops
 
 from .operands import blocks, needs_memory
 
@@ -143,12 +143,13 @@ def test_memory_is_a_fraction_of_the_logits(name: str) -> None:
     assert extra <= 3 * input.numel() * input.element_size() + eager / 30
 
 
-def test_graphs_capture_and_replay() -> None:
+@pytest.mark.parametrize("name", ["cross_entropy", "cross_entropy_hits"])
+def test_graphs_capture_and_replay(name: str) -> None:
     """Capture refuses any synchronization."""
     _, input, target = operands("VOC s8")
     scores, labels = input.cuda(), target.cuda()
     arguments = ((8, 16, 4, 4), None, 255, 0.0, True, True)
-    operator = torch.ops.fcn_ext.cross_entropy
+    operator = getattr(torch.ops.fcn_ext, name)
     operator(scores, labels, *arguments)
     torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()
@@ -158,6 +159,16 @@ def test_graphs_capture_and_replay() -> None:
     graph.replay()
     for actual, wanted in zip(captured, operator(scores, labels, *arguments), strict=True):
         assert torch.equal(actual, wanted)
+
+
+@pytest.mark.parametrize("name", ["VOC x16", "City x4", "ADE x4", "847 x4", "any size"])
+@pytest.mark.parametrize("reduction", ["none", "mean"])
+def test_accuracy_is_that_of_its_own_pass(name: str, reduction: str) -> None:
+    _, input, target = operands(name)
+    scores, labels = input.cuda().requires_grad_(), target.cuda()
+    loss, accuracy = losses.cross_entropy(scores, labels, reduction=reduction, return_accuracy=True)
+    assert torch.equal(accuracy, losses.pixel_accuracy(scores, labels))
+    assert torch.equal(loss, losses.cross_entropy(scores, labels, reduction=reduction))
 
 
 def test_more_than_two_to_the_31_logits() -> None:
