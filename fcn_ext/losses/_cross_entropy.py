@@ -44,7 +44,8 @@ def cross_entropy(
             of all pixels, void ones too: mmsegmentation's mean, unless it is told
             ``avg_non_ignore=True`` or class weights, whose sum it divides by as "mean" does.
         return_accuracy: return :func:`pixel_accuracy` of the same scores, too, which is counted in
-            the same pass over scores and labels.
+            the same pass over scores and labels. It is of this process's pixels, also with
+            ``group``.
         group: a process group (True: the default one) whose processes hold parts of one batch, over
             which the means are taken; the mean of their gradients, which
             ``DistributedDataParallel`` takes, is then that of the whole batch.

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -266,6 +267,21 @@ def test_accuracy(reduction: str, dtype: torch.dtype, device: torch.device) -> N
         assert accuracy.shape == ()
         wide = reference_losses.pixel_accuracy(scores.double(), target, case.geometry)
         near(accuracy, wide, 1e-6 if dtype in (torch.float32, torch.float64) else 0.02)
+
+
+@pytest.mark.parametrize("reduction", ["none", "sum", "mean", "mean_all"])
+def test_accuracy_of_a_process(reduction: str) -> None:
+    """Of its own pixels, whatever the loss is a mean over."""
+    scores, target = PLAIN[1].scores(2, 5), PLAIN[1].labels(2, 5)
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        options = {"reduction": reduction, "return_accuracy": True}
+        loss, accuracy = losses.cross_entropy(scores, target, group=True, **options)
+        alone, expected = losses.cross_entropy(scores, target, **options)
+    finally:
+        dist.destroy_process_group()
+    near(loss, alone, 1e-6)
+    assert torch.equal(accuracy, expected)
 
 
 class Operators(TorchDispatchMode):

@@ -74,9 +74,10 @@ struct CellGroup {
     const accumulate_t* b = below.scores + c * pitch + first;
     return {{load_register(a), load_register(a + 1), load_register(b), load_register(b + 1)}};
   }
-  bool unfit(int64_t lane) const {
-    const int64_t i = first + lane;
-    return above.unfit[i] + above.unfit[i + 1] + below.unfit[i] + below.unfit[i + 1] != 0;
+  // Not zero where a corner is NaN or +infinity.
+  Register<accumulate_t> unfit_lanes() const {
+    const accumulate_t *a = above.unfit + first, *b = below.unfit + first;
+    return (load_register(a) + load_register(a + 1)) + (load_register(b) + load_register(b + 1));
   }
 };
 

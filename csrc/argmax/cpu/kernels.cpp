@@ -80,8 +80,9 @@ class CellRow {
         with_rows(rows,
                   [&](auto number) { pixels<decltype(number)::count>(group, count, masked); });
       }
-      for (int64_t lane = 0; lane < some; ++lane) {
-        if (group.unfit(lane)) {
+      const lanes_t unfit = group.unfit_lanes();
+      for (int64_t lane = 0; any_lane(unfit != 0) && lane < some; ++lane) {
+        if (unfit[lane] != 0) {
           exact_cell(first_cell + first + lane);
         }
       }

@@ -74,12 +74,8 @@ class Hits {
                                           some,
                                           strip.input.classes,
                                           x.on_nodes || y.on_nodes};
-      integers_t fit = {};
-      bool all_fit = true;
-      for (int64_t lane = 0; lane < some; ++lane) {
-        fit[lane] = group.unfit(lane) ? 0 : -1;
-        all_fit = all_fit && fit[lane] != 0;
-      }
+      const integers_t fit = group.unfit_lanes() == 0;
+      const bool all_fit = !any_lane(~fit);
       const int64_t count = list_survivors(group, survivors);
       const bool masked = may_be_masked(group, survivors);
       if (all_fit && !masked && count == 1) {
@@ -159,8 +155,12 @@ class Hits {
 
   static integers_t lanes_present(const int32_t* output) {
     integers_t places;
-    for (int64_t lane = 0; lane < kStep; ++lane) {
-      places[lane] = output[lane];
+    if constexpr (sizeof(places) == kStep * sizeof(int32_t)) {
+      __builtin_memcpy(&places, output, sizeof(places));
+    } else {
+      for (int64_t lane = 0; lane < kStep; ++lane) {
+        places[lane] = output[lane];
+      }
     }
     return places >= 0;
   }
