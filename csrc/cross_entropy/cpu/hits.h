@@ -109,29 +109,34 @@ class Hits {
 
   Labels labels_of(int64_t begin, int64_t end) const {
     uint32_t least = UINT32_MAX;  // what a pixel that does not count is as a number without a sign
-    int32_t greatest = -1, counted = 0;
+    int32_t greatest = -1;
+    int64_t pixels = 0;
     for (int64_t k = 0; k < strip.rows.rows; ++k) {
       const int32_t* __restrict label = label_row(k);
+      int32_t in_row = 0;
       for (int64_t column = begin; column < end; ++column) {
         const auto code = static_cast<uint32_t>(label[column]);
         least = code < least ? code : least;
         greatest = label[column] > greatest ? label[column] : greatest;
-        counted += label[column] >= 0 ? 1 : 0;
+        in_row += label[column] >= 0 ? 1 : 0;
       }
+      pixels += in_row;
     }
-    return {begin, end, counted, static_cast<int32_t>(least), greatest};
+    return {begin, end, pixels, static_cast<int32_t>(least), greatest};
   }
 
   int64_t pixels_of(const Labels& labels, int32_t winner) const {
     if (labels.least == labels.greatest) {
       return labels.least == winner ? labels.counted : 0;
     }
-    int32_t found = 0;
+    int64_t found = 0;
     for (int64_t k = 0; k < strip.rows.rows; ++k) {
       const int32_t* __restrict label = label_row(k);
+      int32_t in_row = 0;
       for (int64_t column = labels.begin; column < labels.end; ++column) {
-        found += label[column] == winner ? 1 : 0;
+        in_row += label[column] == winner ? 1 : 0;
       }
+      found += in_row;
     }
     return found;
   }
