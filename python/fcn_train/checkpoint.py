@@ -84,7 +84,7 @@ def save_checkpoint(
         sync_folder(folder)
     except (OSError, RuntimeError, SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise WriteError(_failure(folder, final, weights, error)) from error
+        raise WriteError(_failure(final, weights, error)) from error
     # Those of later steps are not ours: this run was continued from before them.
     older = [path for path in checkpoints(folder) if (step_of(path) or 0) < step]
     for path in older[: len(older) - (keep - 1)]:
@@ -174,8 +174,6 @@ def _verify(path: Path, digest: str) -> None:
         raise UsageError(f"{path}: does not match its checksum; use an older one")
 
 
-def _failure(folder: Path, final: Path, weights: dict[str, Tensor], error: BaseException) -> str:
+def _failure(final: Path, weights: dict[str, Tensor], error: BaseException) -> str:
     needed = 2 * sum(t.numel() * t.element_size() for t in weights.values())
-    kept = checkpoints(folder)
-    text = f"{refusal(final, error)}; a checkpoint needs about {in_mib(needed)}"
-    return text + (f"; {kept[-1].name} is intact, continue with --resume" if kept else "")
+    return f"{refusal(final, error)}; a checkpoint needs about {in_mib(needed)}"

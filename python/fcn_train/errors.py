@@ -44,7 +44,17 @@ class Elsewhere(Exception):
 
 
 class StateSaved(Exception):
-    """An error ended a training, and what had been learned until then was saved first.
+    """An error ended a training, of which a checkpoint is saved. The cause is the error.
 
-    The cause is the error; the message says where the state is.
+    Args:
+        saved: what is saved.
+        remedy: what continues it.
     """
+
+    def __init__(self, saved: str, remedy: str) -> None:
+        super().__init__(saved, remedy)
+        self.saved = saved
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.saved}; {self.remedy}"

@@ -36,7 +36,8 @@ def rescuing(
         save: write a checkpoint of ``state``.
 
     Raises:
-        StateSaved: from the error; what was learned is in a checkpoint.
+        StateSaved: from the error; what was learned is in a checkpoint, or what had been before the
+            disk refused one.
         TrainingError: a loss was not finite. What was learned is not saved: it may be spoiled.
     """
     try:
@@ -52,16 +53,13 @@ def rescuing(
         nothing_new = not is_ahead() or not state.whole
         if not here.first or nothing_new or isinstance(error, Interrupted):
             raise
-        try:
-            with lost_workers_held_back(forget=True):
-                here.let_go()
-                newest = folder.newest_checkpoint()
-                if newest is None or checkpoint.step_of(newest) != state.step:
-                    save()
-        except WriteError:
-            raise error from None
-        if isinstance(error, BrokenPipeError):
-            raise  # nobody reads what is said
-        raise StateSaved(
-            f"The state after step {state.step} is saved; {folder.continue_with}"
-        ) from error
+        with contextlib.suppress(WriteError), lost_workers_held_back(forget=True):
+            here.let_go()
+            newest = folder.newest_checkpoint()
+            if newest is None or checkpoint.step_of(newest) != state.step:
+                save()
+        newest = folder.newest_checkpoint()  # an older one, where the disk refused
+        if newest is None or isinstance(error, BrokenPipeError):  # or nobody reads what is said
+            raise
+        kept = f"The state after step {checkpoint.step_of(newest)} is saved"
+        raise StateSaved(kept, folder.continue_with) from error

@@ -111,7 +111,7 @@ def test_one_line_and_an_exit_code(error: Exception, said: str, code: int) -> No
     assert failure.text.startswith(said)
     assert failure.code == code
     assert "\n" not in failure.text
-    saved = StateSaved("The state after step 7 is saved; continue with: fcn train --resume r")
+    saved = StateSaved("The state after step 7 is saved", "continue with: fcn train --resume r")
     saved.__cause__ = error
     after = explain(saved)
     assert after is not None
@@ -122,7 +122,7 @@ def test_one_line_and_an_exit_code(error: Exception, said: str, code: int) -> No
 @pytest.mark.parametrize("error", [ZeroDivisionError("x"), RuntimeError("x"), KeyError("x")])
 def test_defects_keep_their_traceback(error: Exception) -> None:
     assert explain(error) is None
-    saved = StateSaved("saved")
+    saved = StateSaved("saved", "go on")
     saved.__cause__ = error
     assert explain(saved) is None
 

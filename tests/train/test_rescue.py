@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +19,7 @@ from fcn_train import training as loop
 from fcn_train.config import load_config
 from fcn_train.data import DataError
 from fcn_train.data.problems import Problem
-from fcn_train.errors import StateSaved
+from fcn_train.errors import StateSaved, WriteError
 from fcn_train.evaluator import Evaluator
 from fcn_train.history import History
 from fcn_train.loss import pixel_loss
@@ -130,6 +132,39 @@ def test_update_left_in_its_middle_is_not_saved(
         train(replace(tiny_options, output=tmp_path / "run"))
     saved = checkpoint.checkpoints(tmp_path / "run" / "checkpoints")
     assert checkpoint.step_of(saved[-1]) == 4
+
+
+@pytest.mark.parametrize("error", [None, MemoryError("std::bad_alloc")], ids=str)
+def test_checkpoint_that_a_full_disk_leaves_is_named(
+    error: Exception | None,
+    tiny_options: TrainOptions,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The disk refuses the checkpoint after step 6, or that of what another error has ended."""
+    save, full = checkpoint.save_file, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    calls = 0
+
+    def refused(*arguments: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls > 1:
+            raise full
+        save(*arguments)
+
+    run = tmp_path / "run"
+    monkeypatch.setattr(checkpoint, "save_file", refused)
+    if error is not None:
+        raised_at(5, error, monkeypatch)
+    with pytest.raises(StateSaved) as raised:
+        train(replace(tiny_options, output=run, checkpoint_every=1000))
+    cause = raised.value.__cause__
+    assert cause is error if error is not None else isinstance(cause, WriteError)
+    saved = checkpoint.step_of(checkpoint.checkpoints(run / "checkpoints")[-1])
+    assert saved == 3
+    assert str(raised.value) == (
+        f"The state after step 3 is saved; continue with: fcn train --resume {run}"
+    )
 
 
 BAD_MOMENTS = [

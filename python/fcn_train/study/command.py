@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fcn_train.console import Console
-from fcn_train.errors import Interrupted
+from fcn_train.errors import Interrupted, StateSaved
 from fcn_train.files import check_folder
 from fcn_train.run_folder import refuse_folder_of_run
 from fcn_train.study.findings import Findings
@@ -36,7 +36,7 @@ def run_study(name: str, options: StudyOptions, console: Console) -> Findings:
 
     Raises:
         UsageError, DataError: an option or a data set cannot be used.
-        Interrupted: a study whose runs are kept was.
+        Interrupted, StateSaved: a study whose runs are kept was interrupted, or failed.
     """
     folder = study_folder(name, options)
     refuse_folder_of_run(folder, "--output")
@@ -51,7 +51,8 @@ def run_study(name: str, options: StudyOptions, console: Console) -> Findings:
 
 @contextlib.contextmanager
 def _going_on(options: StudyOptions) -> Iterator[None]:
-    """Who interrupts a study that trains is told that its runs are kept."""
+    """However a study that trains is broken off, its runs are kept, and its own command, not `fcn
+    train`, goes on with them."""
     try:
         yield
     except (KeyboardInterrupt, Interrupted) as error:
@@ -61,3 +62,5 @@ def _going_on(options: StudyOptions) -> Iterator[None]:
         raise Interrupted(
             signum, "interrupted; its runs are kept, and the same command goes on where it was"
         ) from None
+    except StateSaved as error:
+        raise StateSaved(error.saved, "the same command goes on from there") from error.__cause__

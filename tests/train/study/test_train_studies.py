@@ -10,13 +10,17 @@ from typing import Any
 
 import pytest
 
-from fcn_train.errors import Interrupted, UsageError
+from fcn_train import named_losses
+from fcn_train.errors import Interrupted, StateSaved, UsageError
+from fcn_train.loss import pixel_loss
 from fcn_train.option_rules import check
 from fcn_train.options import TrainOptions
 from fcn_train.study.families import FAMILIES, family, with_model, with_optim
 from fcn_train.study.options import TrainStudyOptions
 from fcn_train.study.registry import STUDIES
 from fcn_train.study.variants import Variant, base_options
+
+from ..conftest import TINY_FLAGS
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -160,3 +164,53 @@ def test_an_interrupted_study_says_where_it_goes_on(
     said = "interrupted; its runs are kept, and the same command goes on where it was"
     assert ended == code
     assert err == f"fcn: {said if trains else 'x' if code == 143 else 'interrupted'}\n"
+
+
+@pytest.mark.parametrize(
+    "cause", [MemoryError(), OSError(28, "No space left on device", "a"), UsageError("--x is y")]
+)
+def test_a_study_whose_training_fails_says_what_continues_it(
+    cause: Exception, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(*arguments: object) -> None:
+        raise StateSaved(
+            "The state after step 7 is saved", "continue with: fcn train --resume r"
+        ) from cause
+
+    monkeypatch.setattr(type(STUDIES["staging"]), "run", run)
+    code, _, err = command("study", "staging", "--output", tmp_path / "study")
+    assert code == (2 if not isinstance(cause, MemoryError) else 1)
+    assert err.endswith(". The state after step 7 is saved; the same command goes on from there\n")
+    assert "--resume" not in err
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError(5, "Input/output error", "a.png")])
+def test_the_same_command_goes_on_with_a_study_that_failed(
+    error: Exception,
+    command: Command,
+    sample_root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In the second step of its second training."""
+    calls = 0
+
+    def failing(*arguments: Any, **options: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 5:
+            raise error
+        return pixel_loss(*arguments, **options)
+
+    study = tmp_path / "study"
+    words = (
+        *("study", "class-balancing", "--data.root", sample_root, "--output", study),
+        *("--seeds", "1", "--points", "1", *TINY_FLAGS, "--optim.steps", "3"),
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(named_losses, "pixel_loss", failing)
+        _, _, err = command(*words)
+    assert "The state after step 1 is saved; the same command goes on from there" in err
+    code, out, err = command(*words)
+    assert code == 0, err
+    assert f"{study}: written" in out
