@@ -37,7 +37,7 @@ from fcn_train.data_options import (
     default_splits,
 )
 from fcn_train.errors import UsageError
-from fcn_train.files import atomic_path, make_folder, write_text
+from fcn_train.files import atomic_path, check_file, check_folder, make_folder, write_text
 from fcn_train.path_options import refuse_other_ending
 from fcn_train.problem_listing import ProblemListing
 from fcn_train.real_paths import real_path
@@ -111,6 +111,7 @@ def show_statistics(options: StatsOptions, console: Console) -> DatasetStatistic
     if options.output is not None:
         refuse_file_of_run(options.output, "--output")
         refuse_other_ending(options.output, ".json", "--output")
+        check_file(options.output)
     with _told_by_own_options():
         dataset = open_split(options, split, prefix="--")
         counted = []
@@ -124,6 +125,7 @@ def show_statistics(options: StatsOptions, console: Console) -> DatasetStatistic
         names = [labels.name for labels in dataset.label_sets]
         values = {n: s.as_dict() for n, s in zip(names, counted, strict=True)}
     if options.output is not None:
+        make_folder(options.output.parent)
         write_text(options.output, to_json(values))
     return counted[0]
 
@@ -173,6 +175,7 @@ def _show(
 def write_hha(options: HhaOptions, console: Console) -> None:
     """`fcn data hha`: an HHA image for every depth image below a folder."""
     refuse_folder_of_run(options.output, "--output")
+    check_folder(options.output)
     if not options.depth.is_dir():
         raise UsageError(f"{options.depth}: folder is missing; give that of the depth images")
     files = list(image_files(options.depth, outside=options.output))

@@ -17,7 +17,7 @@ from fcn_train.console import Console
 from fcn_train.describe_options import DescribeOptions
 from fcn_train.errors import UsageError
 from fcn_train.field_pictures import draw_fields
-from fcn_train.files import make_folder, write_text
+from fcn_train.files import check_file, make_folder, write_text
 from fcn_train.model_options import ModelName
 from fcn_train.option_rules import refuse_seed
 from fcn_train.path_options import refuse_other_ending
@@ -108,6 +108,7 @@ def check(options: DescribeOptions) -> None:
         if path is not None:
             refuse_file_of_run(path, name)
             refuse_other_ending(path, ending, name)
+            check_file(path)
     if options.layer and not options.measure:
         raise UsageError("--layer says what is measured; leave out --no-measure")
 

@@ -18,7 +18,7 @@ from fcn_train.errors import (
     UsageError,
     WriteError,
 )
-from fcn_train.files import WRONG_PLACE
+from fcn_train.files import WRONG_NAME
 
 OUT_OF_MEMORY = re.compile(
     r"can't allocate memory|not enough memory|cannot allocate memory|bad_alloc|out of memory"
@@ -69,7 +69,7 @@ def explain(error: BaseException, command: str = "train") -> Failure | None:
     if isinstance(error, (UsageError, DataError)):
         return Failure(_line(error), 2)
     if isinstance(error, WriteError) and isinstance(error.__cause__, OSError):
-        return Failure(_line(error), 2 if error.__cause__.errno in WRONG_PLACE else 1)
+        return Failure(_line(error), 2 if error.__cause__.errno in WRONG_NAME else 1)
     if isinstance(error, (TrainingError, ExportError, LostProcess)):
         return Failure(_line(error), 1)
     if is_out_of_memory(error):

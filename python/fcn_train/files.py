@@ -8,6 +8,7 @@ import hashlib
 import os
 import re
 import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,8 +19,9 @@ from fcn_train.errors import WriteError
 # Reasons of the system that another place has not.
 WRONG_PLACE = {
     *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
-    *(errno.EACCES, errno.EPERM, errno.EROFS),
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP),
 }
+WRONG_NAME = WRONG_PLACE | {errno.ENAMETOOLONG}  # what another path has not, whatever the disk
 MOST_NAME_BYTES = 255  # of a file's name, on the file systems that are in use
 
 
@@ -73,24 +75,42 @@ def check_folder(path: Path) -> None:
         WriteError: the system refuses.
     """
     with refused_as_write_error(path):
-        place = path.absolute()
-        while not _is_there(place):
-            place = place.parent
-        if not place.is_dir():  # nor does it lead to one
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(place))
-        # Not one of tempfile's, which tries other ways where the first is refused.
-        tried = temporary_path(place / "tried")
-        try:
-            tried.touch()
-        finally:
-            tried.unlink(missing_ok=True)
+        _try_folder(path)
 
 
-def _is_there(path: Path) -> bool:
+def check_file(path: Path) -> None:
+    """Find out before some long work that the file ``path`` cannot be written, nor its folder made.
+
+    Raises:
+        WriteError: the system refuses.
+    """
+    with refused_as_write_error(path):
+        temporary_path(path)  # refuses names that only folders have
+        there = _entry(path)
+        if there is not None and stat.S_ISDIR(there.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        _try_folder(path.parent)
+
+
+def _try_folder(path: Path) -> None:
+    place = path.absolute()
+    while _entry(place) is None:
+        place = place.parent
+    if not place.is_dir():  # nor does it lead to one
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(place))
+    # Not one of tempfile's, which tries other ways where the first is refused.
+    tried = temporary_path(place / "tried")
+    try:
+        tried.touch()
+    finally:
+        tried.unlink(missing_ok=True)
+
+
+def _entry(path: Path) -> os.stat_result | None:
+    """What there is of this name, be it a link; None where there is nothing."""
     with contextlib.suppress(FileNotFoundError):
-        path.lstat()
-        return True
-    return False
+        return path.lstat()
+    return None
 
 
 def sync_folder(folder: Path) -> None:

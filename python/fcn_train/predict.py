@@ -17,7 +17,13 @@ from fcn_train.data.problems import Problem, other_size
 from fcn_train.errors import UsageError
 from fcn_train.export.onnx_reading import open_onnx
 from fcn_train.failures import explain, is_out_of_memory
-from fcn_train.files import MOST_NAME_BYTES, atomic_path, make_folder, remove_leftovers
+from fcn_train.files import (
+    MOST_NAME_BYTES,
+    atomic_path,
+    check_folder,
+    make_folder,
+    remove_leftovers,
+)
 from fcn_train.finite import NotFiniteError
 from fcn_train.options import PredictOptions
 from fcn_train.real_paths import real_path
@@ -44,6 +50,7 @@ def predict(options: PredictOptions, console: Console | None = None) -> int:
         raise UsageError(f"--opacity must be in [0, 1], got {options.opacity}")
     views = Views(options.tile, options.overlap, options.tta, options.tile_weights)
     views.check()
+    check_folder(options.output)
     segmenter, images = open_segmenter(options, views, console)
     channels = segmenter.channels
     for role, folder in (("depth", options.depth), ("hha", options.hha)):

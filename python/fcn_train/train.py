@@ -11,6 +11,7 @@ from fcn_train.config import load_config
 from fcn_train.console import Console, Silent
 from fcn_train.data import fingerprint
 from fcn_train.errors import Interrupted, UsageError
+from fcn_train.files import check_folder
 from fcn_train.lock import locked
 from fcn_train.optim_options import OptimOptions
 from fcn_train.option_rules import check
@@ -19,7 +20,13 @@ from fcn_train.per_image import ImageCounts
 from fcn_train.processes import Processes, joined
 from fcn_train.profile import OFF, Profile
 from fcn_train.published import check_start, run_name
-from fcn_train.run_folder import RunFolder, check_continuation, new_run_folder
+from fcn_train.run_folder import (
+    RUNS,
+    RunFolder,
+    check_continuation,
+    new_run_folder,
+    refuse_second_run,
+)
 from fcn_train.runtime import open_runtime
 from fcn_train.signals import StopRequested, StopSignals
 from fcn_train.sizes import parse_size
@@ -50,6 +57,7 @@ def train(options: TrainOptions, run: Path | None = None, console: Console | Non
     if run is not None and begun.finished:
         console.line(f"{run}: is finished already, see {RunFolder(run).report}")
         return run
+    here.from_first(lambda: check_place(run, options))
     began = time.monotonic()
     runtime = open_runtime(
         options.device,
@@ -162,6 +170,13 @@ class Begun(NamedTuple):
             finished=not further and folder.metrics.exists(),
             saved=folder.newest_checkpoint() is not None,
         )
+
+
+def check_place(run: Path | None, options: TrainOptions) -> None:
+    """Find out before all work that nothing can be written where the run is, or is to be."""
+    if run is None and options.output is not None:
+        refuse_second_run(options.output)
+    check_folder(run or options.output or RUNS)
 
 
 def check_alike(splits: Splits, here: Processes) -> None:

@@ -117,6 +117,64 @@ def test_output_that_cannot_be_made(command: Command, sample_root: Path, tmp_pat
     assert_one_line(result, tmp_path / "file", "Not a directory")
 
 
+# The words of each command, its option of an output and what is written there, and its work.
+STATS = ("data", "stats", "--kind", "voc", "--root", "DATA")
+WORKS = [
+    (("train",), "--output", "run", "train.Splits"),
+    (("evaluate", "RUN"), "--output", "report", "evaluator.Evaluator.count"),
+    (("predict", "RUN", "DATA/JPEGImages"), "--output", "maps", "predict.load_run"),
+    (("export", "RUN"), "--file", "net.onnx", "export.command.write_and_check"),
+    (
+        ("export", "RUN", "--format", "torch-export"),
+        "--file",
+        "n.pt2",
+        "export.command.write_and_check",
+    ),
+    (("compare", "RUN", "RUN"), "--output", "page.html", "compare.command.read_records"),
+    (("describe", "fcn8s"), "--output", "layers.json", "describe.fields"),
+    (("describe", "fcn8s"), "--picture", "layers.png", "describe.fields"),
+    (("study", "staging"), "--output", "study", "study.variants.train_all"),
+    (STATS, "--output", "counts.json", "data_commands.dataset_statistics"),
+    (("data", "hha", "--depth", "DATA"), "--output", "hha", "data_commands.image_files"),
+]
+
+
+@pytest.mark.parametrize(("words", "option", "name", "work"), WORKS, ids=str)
+@pytest.mark.parametrize(
+    "place", ["/proc/absent/{}", "file/{}", "link/{}", "taken/{}", "{x:x>300}"]
+)
+def test_outputs_that_cannot_be_written_are_found_before_the_work(
+    words: tuple[str, ...],
+    option: str,
+    name: str,
+    work: str,
+    place: str,
+    command: Command,
+    finished_run: Path,
+    sample_root: Path,
+    in_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever their folder or their name: not to be made, a file, a link to nothing, too long."""
+
+    def started(*arguments: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(f"fcn_train.{work}", started)
+    (in_folder / "file").touch()
+    (in_folder / "link").symlink_to("absent")
+    path = Path(place.format(name, x="x") + Path(name).suffix * ("{}" not in place))
+    if place == "taken/{}":
+        kind = Path.touch if "." not in name else Path.mkdir
+        (in_folder / "taken").mkdir()
+        kind(in_folder / path)
+    before = sorted(in_folder.rglob("*"))
+    given = [{"RUN": str(finished_run)}.get(w, w.replace("DATA", str(sample_root))) for w in words]
+    result = command(*given, option, path)
+    assert_one_line(result, path, "; give a ")
+    assert sorted(in_folder.rglob("*")) == before
+
+
 def test_run_that_is_none(command: Command, tmp_path: Path) -> None:
     assert_one_line(command("evaluate", "--run", tmp_path), tmp_path, "cannot be read")
     result = command("predict", "a.png", "--run", tmp_path, "--output", tmp_path)

@@ -66,12 +66,24 @@ def test_check_of_a_folder_tells_what_is_missing(command: Command, tmp_path: Pat
 def test_statistics_that_cannot_be_written_name_the_file_asked_for(
     command: Command, sample_root: Path, tmp_path: Path
 ) -> None:
-    file = tmp_path / "absent" / "numbers.json"
+    (tmp_path / "file").touch()
+    file = tmp_path / "file" / "numbers.json"
     code, _, err = command(
         "data", "stats", "--kind", "sample", "--root", sample_root, "--output", file
     )
     assert code == 2
-    assert err.startswith(f"fcn: {file}: No such file or directory")
+    assert err.startswith(f"fcn: {file}: Not a directory")
+
+
+def test_statistics_make_their_folder_as_other_results_do(
+    command: Command, sample_root: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "absent" / "numbers.json"
+    code, _, err = command(
+        "data", "stats", "--kind", "sample", "--root", sample_root, "--output", file
+    )
+    assert (code, err) == (0, "")
+    assert len(json.loads(file.read_text())["classes"]) == 21
 
 
 def test_statistics_replace_no_list_of_images(

@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from fcn_train.errors import WriteError
 from fcn_train.files import (
     atomic_path,
+    check_file,
     check_folder,
     make_folder,
     reason,
@@ -163,3 +164,20 @@ def test_a_folder_is_tried_before_the_work(tmp_path: Path) -> None:
     for path in (*refused, tmp_path / ("x" * 300), Path("/proc/absent/report")):
         with pytest.raises(WriteError, match=re.escape(f"{path}: ")):
             check_folder(path)
+
+
+def test_a_file_is_tried_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("kept")
+    (tmp_path / "folder").mkdir()
+    for name, leads in (("link", "absent"), ("circle", "circle"), ("to-folder", "folder")):
+        (tmp_path / name).symlink_to(leads)
+    before = sorted(tmp_path.rglob("*"))
+    # A link is replaced as a file is.
+    for name in ("file", "new", "new/deep", "folder/new", "link", "circle", "to-folder/new"):
+        check_file(tmp_path / name)
+    assert sorted(tmp_path.rglob("*")) == before
+    assert (tmp_path / "file").read_text() == "kept"
+    refused = [tmp_path / name for name in ("folder", "file/new", "link/new", "circle/new")]
+    for path in (*refused, tmp_path / ("x" * 300), Path("/proc/absent/a"), Path("/"), Path("..")):
+        with pytest.raises(WriteError, match=re.escape(f"{path}: ")):
+            check_file(path)

@@ -13,7 +13,7 @@ from fcn_train.compare.tables import class_rows, score_rows
 from fcn_train.console import Console
 from fcn_train.data import DataError, fingerprint
 from fcn_train.errors import UsageError
-from fcn_train.files import make_folder, write_text
+from fcn_train.files import check_file, make_folder, write_text
 from fcn_train.path_options import refuse_other_ending
 from fcn_train.run import load_run
 from fcn_train.run_folder import refuse_file_of_run
@@ -37,6 +37,7 @@ def compare(options: CompareOptions, console: Console | None = None) -> None:
         raise UsageError(f"--images must be in [0, {MOST_IMAGES}], got {options.images}")
     refuse_file_of_run(options.output, "--output")
     refuse_other_ending(options.output, ".html", "--output")
+    check_file(options.output)
     records = read_records(options.runs)
     said = differences_in_kind(records)
     group = comparable(records) if options.images else []

@@ -13,7 +13,7 @@ from fcn_train.export.check import Agreement, compare, trials
 from fcn_train.export.metadata import Metadata, metadata_of
 from fcn_train.export.plain import ExportedNet, plain_network
 from fcn_train.export_options import SUFFIXES, ExportOptions, Format
-from fcn_train.files import atomic_path, make_folder, remove_leftovers, sha256
+from fcn_train.files import atomic_path, check_file, make_folder, remove_leftovers, sha256
 from fcn_train.network import normalization_of
 from fcn_train.run import TrainedRun, load_run
 from fcn_train.run_folder import RunFolder, refuse_folder_of_run
@@ -49,6 +49,7 @@ def export(options: ExportOptions, console: Console | None = None) -> Path:
         raise UsageError(f"--file must end in {suffix} with --format {options.format}, got {path}")
     if not path.parent.exists() or not path.parent.samefile(options.run):
         refuse_folder_of_run(path.parent, "--file")
+    check_file(path)
     make_folder(path.parent)
     remove_leftovers(path.parent)
     metadata = metadata_of(run, options.output, options.pixels)
