@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import tyro
+from tyro.constructors import ConstructorRegistry
 
 from fcn_train.classify_options import ClassifyOptions
 from fcn_train.compare.options import CompareOptions
@@ -34,17 +35,21 @@ from fcn_train.options import (
     RecipesOptions,
     TrainOptions,
 )
-from fcn_train.path_options import PATHS, refuse_empty_paths
+from fcn_train.path_options import add_paths, refuse_empty_paths
 from fcn_train.published import experiment_options
 from fcn_train.recipes import recipe_options
 from fcn_train.serve_options import ServeOptions
 from fcn_train.study.options import StudyName, StudyOptions, TrainStudyOptions
 from fcn_train.study.registry import STUDIES
+from fcn_train.tuple_options import add_tuples
 
 DESCRIPTION = (
     "Fully convolutional networks for semantic segmentation. `fcn train` alone generates a sample "
     "data set, trains a narrow FCN-8s on it and leaves a report."
 )
+READERS = ConstructorRegistry()  # of values that `tyro` would read otherwise
+add_paths(READERS)
+add_tuples(READERS)
 DataCommand = (
     Annotated[SampleOptions, tyro.conf.subcommand("sample")]
     | Annotated[CheckOptions, tyro.conf.subcommand("check")]
@@ -166,7 +171,9 @@ def parse(arguments: Sequence[str], defaults: TrainOptions) -> Any:
             tyro.conf.subcommand("data", description="Get, write, check and measure data sets."),
         ]
     )
-    options = tyro.cli(command, prog="fcn", description=DESCRIPTION, args=arguments, registry=PATHS)
+    options = tyro.cli(
+        command, prog="fcn", description=DESCRIPTION, args=arguments, registry=READERS
+    )
     refuse_empty_paths(options)
     return options
 
@@ -189,7 +196,7 @@ def parse_study(arguments: Sequence[str]) -> StudyName | StudyOptions:
         description=STUDIES[name].line,
         default=defaults,
         args=arguments[1:],
-        registry=PATHS,
+        registry=READERS,
     )
     refuse_empty_paths(options)
     return options

@@ -15,15 +15,16 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 
 from fcn_train.errors import UsageError
 
-__all__ = ["PATHS", "refuse_empty_paths", "refuse_other_ending"]
-
-PATHS = ConstructorRegistry()
-"""Has `tyro` read paths so that ``refuse_empty_paths`` knows those of no characters."""
+__all__ = ["add_paths", "refuse_empty_paths", "refuse_other_ending"]
 
 _EMPTY = Path()  # known by its identity: "." is a path like any other
 
 
-@PATHS.primitive_rule
+def add_paths(registry: ConstructorRegistry) -> None:
+    """Have ``registry`` read paths so that ``refuse_empty_paths`` knows those of no characters."""
+    registry.primitive_rule(_path)
+
+
 def _path(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Path] | None:
     if info.type is not Path:
         return None
