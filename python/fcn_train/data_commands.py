@@ -69,8 +69,8 @@ def write_sample(options: SampleOptions, console: Console) -> None:
 
 
 def check_data(options: CheckOptions, console: Console) -> int:
-    """Print the problems of every split, the first few of each sort; returns their number in all
-    splits together."""
+    """Print the problems of every split, the first few of each sort; returns their number, those
+    that several splits share once."""
     if options.limit < 0:
         raise UsageError(f"--limit must be >= 0, got {options.limit}")
     total = 0
@@ -89,8 +89,8 @@ def check_data(options: CheckOptions, console: Console) -> int:
             for problem in problems_of_files(dataset, _stepwise(advance), counts):
                 listing.add(problem)
         name = f"{dataset.name}, {split or 'all'}"
-        found, words = listing.end_split()
-        total += found
+        new, words = listing.end_split()
+        total += new
         console.line(f"{name}: {len(dataset)} pairs, {words}")
         for which, labels in enumerate(dataset.label_sets):
             alone, pixels = dataset.only(which), counts[which]

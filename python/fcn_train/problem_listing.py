@@ -56,7 +56,8 @@ class ProblemListing:
         self._new += self._dropped
 
     def end_split(self) -> tuple[int, str]:
-        """Print what was left out of the split; returns how many problems it has, and in words."""
+        """Print what was left out of the split; returns how many problems it has that no earlier
+        split had, and in words how many it has at all."""
         for kind, count in self._new.items():
             more = count - self._limit if self._limit else self._dropped[kind]
             if kind and more > 0:
@@ -70,5 +71,6 @@ class ProblemListing:
         if total >= 4:
             kinds = Counter({kind or "other": count for kind, count in self._found.items()})
             text += ": " + ", ".join(f"{count} x {kind}" for kind, count in kinds.most_common())
+        new = self._new.total()
         self._begin()
-        return total, text
+        return new, text

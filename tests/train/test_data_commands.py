@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
+import shutil
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
+from fcn_train.console import Console
+from fcn_train.data_commands import check_data
+from fcn_train.data_options import CheckOptions
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -123,6 +129,30 @@ def test_check_names_every_problem_once(command: Command, tmp_path: Path) -> Non
     assert lines[2].endswith("train: 3 pairs, 2 problems")
     assert lines[3].endswith("trainval: 5 pairs, 2 problems")
     assert "tset.txt" in lines[4]
+    assert lines[-1].endswith("tset: 0 pairs, 1 problem")
+
+
+@pytest.mark.parametrize("limit", [0, 1, 3])
+@pytest.mark.parametrize(
+    ("splits", "problems"),
+    [
+        (("train",), 2),
+        (("train", "trainval"), 3),
+        (("trainval", "train", "val"), 3),
+        (("val", "trainval", "train"), 3),
+        (("val", "train"), 3),
+    ],
+)
+def test_check_counts_what_splits_share_once(
+    splits: tuple[str, ...], problems: int, limit: int, sample_root: Path, tmp_path: Path
+) -> None:
+    root = Path(shutil.copytree(sample_root, tmp_path / "sample"))
+    lists = root / "ImageSets" / "Segmentation"
+    train, val = ((lists / f"{name}.txt").read_text().split() for name in ("train", "val"))
+    for name in (*train[:2], val[0]):
+        (root / "JPEGImages" / f"{name}.jpg").unlink()
+    options = CheckOptions(kind="voc", root=root, split=splits, limit=limit)
+    assert check_data(options, Console(io.StringIO())) == problems
 
 
 def test_sample_refuses_what_it_cannot_draw(command: Command, tmp_path: Path) -> None:
