@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import inspect
+import pickle
+
 import pytest
 import torch
 
@@ -116,3 +119,43 @@ def test_modules_say_what_they_are() -> None:
     ):
         assert text in repr(net)
     assert not list(net.parameters())
+
+
+LOSSES = [getattr(nn, name) for name in nn.__all__ if name.endswith("Loss")]
+
+
+def test_each_loss_has_a_forward_of_its_own() -> None:
+    """``torch.compile`` keeps eight compilations of one code object."""
+
+    class Doubled(nn.DiceLoss):
+        def forward(self, input: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+            return 2 * super().forward(input, target)
+
+    class Named(Doubled):
+        pass
+
+    made_of = [loss for loss in LOSSES if not issubclass(loss, nn.CrossEntropyLoss)]
+    forwards = [loss.forward for loss in (*made_of, nn.CrossEntropyLoss, Doubled)]
+    assert len({id(forward.__code__) for forward in forwards}) == len(forwards)
+    assert nn.FocalLoss.forward.__qualname__ == "FocalLoss.forward"
+    assert list(inspect.signature(nn.FocalLoss.forward).parameters) == ["self", "input", "target"]
+    scores, target = torch.randn(1, 3, 4, 4), torch.randint(0, 3, (1, 8, 8))
+    for kind in (Doubled, Named):
+        assert torch.equal(kind()(scores, target), 2 * nn.DiceLoss()(scores, target))
+    loss = pickle.loads(pickle.dumps(nn.FocalLoss(gamma=1.0)))
+    assert torch.equal(loss(scores, target), nn.FocalLoss(gamma=1.0)(scores, target))
+
+
+# Of torch's own tracing of an autograd function.
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+def test_all_losses_are_compiled_in_one_process() -> None:
+    scores, labels = torch.randn(2, 3, 4, 4), torch.randint(0, 3, (2, 8, 8))
+    masks = torch.randint(0, 2, (2, 3, 8, 8))
+    torch.compiler.reset()
+    for kind in LOSSES:
+        loss = kind(2) if kind is nn.UpsampleCrossEntropyLoss else kind()
+        target = masks if kind.__name__.startswith("Sigmoid") else labels
+        inputs = (scores, scores, (8, 8)) if kind is nn.DistillationLoss else (scores, target)
+        compiled = torch.compile(loss, backend="eager", fullgraph=True)
+        assert torch.equal(compiled(*inputs), loss(*inputs)), kind
+    torch.compiler.reset()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -23,7 +24,20 @@ _FLAGS = ("per_image", "squared", "log")
 
 
 class LossModule(nn.Module):
-    """A loss with all but scores and target fixed; tensors among its options are buffers."""
+    """A loss with all but scores and target fixed; tensors among its options are buffers.
+
+    ``torch.compile`` keeps few compilations of one code object (8, by
+    ``torch._dynamo.config.recompile_limit``), so each class has its own of ``forward``.
+    """
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        forward: Any = LossModule.forward
+        if cls.forward is forward:
+            own = types.FunctionType(forward.__code__.replace(), forward.__globals__, "forward")
+            own.__annotations__ = forward.__annotations__
+            own.__qualname__ = f"{cls.__qualname__}.forward"
+            cls.forward = own  # type: ignore[method-assign]
 
     def __init__(
         self, function: Callable[..., Any], geometry: Geometry, options: dict[str, Any]
