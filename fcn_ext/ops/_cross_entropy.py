@@ -38,8 +38,9 @@ def cross_entropy(
 
     or, with a :class:`~fcn_ext.geometry.Deconvolution`, ``ops.upsample`` and ``F.cross_entropy``.
     Three things differ: a void pixel (``target == ignore_index``) has a gradient of exactly zero,
-    even where its scores are NaN; where the mean is over no weight at all, and therefore not
-    finite, its gradient is zero; and the loss of half scores is float32.
+    even where its scores are NaN; the mean over no weight at all is the sum divided by zero (NaN,
+    or with label smoothing infinite, where ``F.cross_entropy`` gives NaN), and its gradient is zero
+    if scores and ``weight`` are finite; and the loss of half scores is float32.
 
         >>> scores = torch.zeros(1, 21, 32, 32, requires_grad=True)
         >>> target = torch.randint(0, 21, (1, 250, 333))

@@ -258,6 +258,23 @@ def test_weights_of_zero(case: Case, device: torch.device) -> None:
     assert not none.any()
 
 
+@pytest.mark.parametrize("case", PLAIN, ids=str)
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])
+@pytest.mark.parametrize("weights", [(1, 0, 1), (0, 0, 0), (1, 0, -1), (2, 0, -3)], ids=str)
+def test_the_mean_over_no_weight_is_the_quotient(
+    weights: tuple[int, ...], smoothing: float, case: Case, device: torch.device
+) -> None:
+    """Of a sum that is not zero, as with label smoothing, where torch adds a NaN."""
+    scores = case.scores(1, 3).to(device)
+    target = torch.ones((1, *case.fine), dtype=torch.int64, device=device)
+    options = {"weight": torch.tensor(weights, device=device).float(), "label_smoothing": smoothing}
+    loss, gradient = loss_and_gradient(ops, case, scores, target, **options)
+    total, _ = loss_and_gradient(ops, case, scores, target, reduction="sum", **options)
+    assert torch.equal(loss.nan_to_num(nan=7), (total / 0).nan_to_num(nan=7))
+    assert case.head(reference, "cross_entropy", scores, target, **options).isnan()
+    assert not gradient.any()
+
+
 def test_empty_batch(device: torch.device) -> None:
     for case in PLAIN:
         scores, target = case.scores(0, 3).to(device), case.labels(0, 3).to(device)
