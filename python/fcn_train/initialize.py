@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from fcn_ext import models
-from fcn_ext.models.names import renamed
-from fcn_ext.models.upsampling import FixedUpsampling, LearnedUpsampling, Upsampling
 from fcn_train.by_name import by_name
 from fcn_train.classes import classes_of
 from fcn_train.data import SegmentationDataset
 from fcn_train.errors import UsageError
-from fcn_train.heads import Net, head_names
+from fcn_train.foreign_weights import from_weights
+from fcn_train.heads import Net
 from fcn_train.network import network_of
 from fcn_train.options import TrainOptions
 from fcn_train.run import TrainedRun, check_classes, load_run
@@ -32,7 +31,6 @@ NETS = {
     "googlenet": "fcn-googlenet",
     "squeezenet": "fcn-squeezenet",
 }
-CAFFE_HEADS = {"semantic": "sem", "geometric": "geo"}  # of the published nets of SIFT Flow
 
 
 def initial_network(
@@ -171,138 +169,3 @@ def _check_channels(run: TrainedRun, channels: str, option: str) -> None:
             f"{option}: {run.path} sees {seen}, and what starts from it sees {channels}; give a "
             "run that sees the same"
         )
-
-
-@torch.no_grad()
-def from_weights(model: Net, path: Path, class_names: Sequence[Sequence[str]]) -> str:
-    """Every layer of a run folder or a file of weights that ``model`` has, too.
-
-    Score layers and learned upsampling are taken where they are of the same classes: of as many,
-    and of the same names where a run tells them. Of several heads, there or here, each takes those
-    of its classes, whatever the heads are called.
-
-    Args:
-        class_names: the classes of each head.
-
-    Returns:
-        A sentence of what was taken, what was left out, and what stays at its initial values.
-
-    Raises:
-        UsageError: nothing can be read there, or it is another network's.
-    """
-    known: _Heads | None = None
-    if path.is_dir():
-        run = load_run(path)
-        source: Mapping[str, Tensor] = run.model.state_dict()
-        known = _heads(run.model, [classes.names for classes in run.label_sets])
-    else:
-        names = _caffe_names(model)
-        source = {renamed(key, names) or key: value for key, value in read_state_dict(path).items()}
-    target = model.state_dict()
-    heads = _heads(model, class_names)
-    taken: dict[str, Tensor] = {}
-    left_out: list[str] = []
-    learned: list[str] = []
-    for name, value in source.items():
-        places = _places(name, known, heads) if of_classes(name) else [name]
-        fitting = {
-            place: fitted
-            for place in places
-            if place in target
-            and (fitted := _as_learned(model, place, value)).shape == target[place].shape
-        }
-        if fitting and (known is not None or len(fitting) == 1):
-            taken |= fitting
-        elif name in target and not of_classes(name):
-            raise UsageError(
-                f"{path}: is of another network: {name} must have shape "
-                f"{tuple(target[name].shape)}, got {tuple(value.shape)}; "
-                "give the same --model.width and --model.fc-channels"
-            )
-        else:
-            left_out.append(name)
-            if any(_was_learned(model, place, value) for place in places):
-                learned.append(name)
-    initial = [name for name in target if name not in taken]
-    trunk = [name for name in target if not of_classes(name)]
-    if 2 * sum(name in taken for name in trunk) <= len(trunk):
-        raise UsageError(
-            f"{path}: is of another network: it holds {some(source)}, not {some(trunk)}"
-        )
-    for name, value in taken.items():
-        target[name].copy_(value)
-    text = f"{path}: {len(taken)} of {len(target)} tensors taken"
-    if left_out:
-        text += f"; left out: {some(left_out, 12)}"
-    if learned:
-        text += f" ({some(learned)}: learned, to be taken with --model.upsampling dense)"
-    if initial:
-        text += f"; at their initial values: {some(initial, 12)}"
-    return text
-
-
-def of_classes(name: str) -> bool:
-    """Whether a tensor depends on the classes: those of score layers and of upsampling do."""
-    layer = name.rpartition(".")[0].rpartition(".")[2]
-    return layer.startswith(("score_", "upscore"))
-
-
-def _caffe_names(model: Net) -> dict[str, str]:
-    """The names of layers in ``model``, by those in Caffe's published nets of several parts:
-    conv1_1color, score_fr_sem."""
-    here = {path: name for name, path in model.published_names().items()}
-    names = {alias: here[path] for alias, path in model.aliases().items()}
-    for head, short in CAFFE_HEADS.items():
-        ours = {alias for alias in names if alias.endswith(f"_{head}")}
-        names |= {alias.removesuffix(head) + short: names[alias] for alias in ours}
-    return names
-
-
-_Heads = dict[str, tuple[str, ...]]  # what the names of a head's layers begin with: its classes
-
-
-def _heads(model: Net, class_names: Sequence[Sequence[str]]) -> _Heads:
-    beginnings = [f"{name}." if name else "" for name in head_names(model)]
-    return dict(zip(beginnings, map(tuple, class_names), strict=True))
-
-
-def _places(name: str, known: _Heads | None, heads: _Heads) -> list[str]:
-    """What a tensor of a head is called in those of ``heads`` that have its classes.
-
-    Args:
-        name: of the tensor, where it comes from.
-        known: the heads there; None for a file, which does not tell its classes: its names are
-            taken as they are, and those of a network of one head for any head.
-    """
-    if known is None:
-        own = any(name.startswith(head) for head in heads if head)
-        return [name] if own or "" in heads else [head + name for head in heads]
-    for there, classes in known.items():
-        if name.startswith(there):
-            same = [head for head, names in heads.items() if names == classes]
-            layer = name.removeprefix(there)
-            return [head + layer for head in ([there] if there in same else same)]
-    return []
-
-
-def _as_learned(model: Net, name: str, value: Tensor) -> Tensor:
-    """``value``, in the shape of the learned kernels called ``name`` if it can have it."""
-    layer = _upsampling(model, name)
-    if isinstance(layer, LearnedUpsampling):
-        with contextlib.suppress(ValueError):
-            return layer.fitting(value)
-    return value
-
-
-def _was_learned(model: Net, name: str, value: Tensor) -> bool:
-    """Whether ``value`` are learned kernels where ``model`` has bilinear ones of its classes."""
-    layer = _upsampling(model, name)
-    if not isinstance(layer, FixedUpsampling) or len(value) != layer.channels:
-        return False
-    return layer.difference_from_bilinear(value) is not None
-
-
-def _upsampling(model: Net, name: str) -> Upsampling | None:
-    """The upsampling layer that has a tensor called ``name``, if it is one's."""
-    layer = name.removesuffix(".weight")
-    return getattr(model, layer) if layer in model.upsampling_layers else None

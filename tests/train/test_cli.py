@@ -133,7 +133,7 @@ WORKS = [
     (("compare", "RUN", "RUN"), "--output", "page.html", "compare.command.read_records"),
     (("describe", "fcn8s"), "--output", "layers.json", "describe.fields"),
     (("describe", "fcn8s"), "--picture", "layers.png", "describe.fields"),
-    (("study", "staging"), "--output", "study", "study.variants.train_all"),
+    (("study", "staging"), "--output", "study", "study.comparison.train_all"),
     (STATS, "--output", "counts.json", "data_commands.dataset_statistics"),
     (("data", "hha", "--depth", "DATA"), "--output", "hha", "data_commands.image_files"),
 ]

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import save_file
 
 from fcn_ext.models import FCN
-from fcn_train import initialize
 from fcn_train.errors import UsageError
+from fcn_train.foreign_weights import from_weights
 from fcn_train.model_options import ModelOptions
 from fcn_train.network import build_network
 from fcn_train.options import TrainOptions
@@ -104,7 +104,7 @@ def test_weights_with_trained_kernels_are_tuned(tmp_path: Path) -> None:
         state = learned_state(kind)
         save_file(state, tmp_path / "w.safetensors")
         model = net("dense")
-        said = initialize.from_weights(model, tmp_path / "w.safetensors", [NAMES])
+        said = from_weights(model, tmp_path / "w.safetensors", [NAMES])
         assert "left out" not in said
         assert "initial" not in said
         expected = net(kind)
@@ -116,12 +116,12 @@ def test_weights_with_trained_kernels_are_tuned(tmp_path: Path) -> None:
 def test_trained_kernels_that_are_left_out_are_named(tmp_path: Path) -> None:
     state = {**learned_state("inner=dense"), **bilinear("upscore8")}
     save_file(state, tmp_path / "w.safetensors")
-    said = initialize.from_weights(net("fixed"), tmp_path / "w.safetensors", [NAMES])
+    said = from_weights(net("fixed"), tmp_path / "w.safetensors", [NAMES])
     assert "upscore8.weight" in said
     assert "(upscore2.weight, upscore_pool4.weight: learned, to be taken with --model." in said
     # Those that mix classes do not fit layers that do not.
     model = net("depthwise")
-    said = initialize.from_weights(model, tmp_path / "w.safetensors", [NAMES])
+    said = from_weights(model, tmp_path / "w.safetensors", [NAMES])
     assert "left out: upscore2.weight, upscore_pool4.weight; at" in said
     assert torch.equal(model.upscore8.weight, state["upscore8.weight"])
     assert torch.equal(model.upscore2.weight, net("depthwise").upscore2.weight)
@@ -130,7 +130,7 @@ def test_trained_kernels_that_are_left_out_are_named(tmp_path: Path) -> None:
 def test_kernels_of_other_classes_start_anew(tmp_path: Path) -> None:
     save_file(learned_state("dense", 5), tmp_path / "w.safetensors")
     model = net("dense")
-    said = initialize.from_weights(model, tmp_path / "w.safetensors", [NAMES])
+    said = from_weights(model, tmp_path / "w.safetensors", [NAMES])
     assert "learned" not in said
     for name in ("upscore2", "upscore_pool4", "upscore8"):
         assert f"{name}.weight" in said

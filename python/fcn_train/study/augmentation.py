@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from fcn_train.options import TrainOptions
+from fcn_train.study.comparison import comparison
 from fcn_train.study.families import with_data
-from fcn_train.study.variants import Variant, comparison
+from fcn_train.study.variants import Variant
 
 JITTER = 32
 PAPER = (

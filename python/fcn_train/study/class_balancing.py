@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from fcn_train.options import TrainOptions
+from fcn_train.study.comparison import comparison
 from fcn_train.study.families import with_optim
-from fcn_train.study.variants import Variant, comparison
+from fcn_train.study.variants import Variant
 
 PAPER = (
     "section 4.3, class balancing: the loss can be weighted or sampled to balance classes. Though "

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from fcn_train.errors import UsageError
 from fcn_train.options import TrainOptions
+from fcn_train.study.comparison import comparison
 from fcn_train.study.families import with_optim
-from fcn_train.study.variants import Variant, comparison
+from fcn_train.study.variants import Variant
 
 ACCUMULATED = 20
 PAPER = (

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from fcn_train.options import TrainOptions
+from fcn_train.study.comparison import comparison
 from fcn_train.study.families import with_optim
-from fcn_train.study.variants import Variant, comparison
+from fcn_train.study.variants import Variant
 
 PAPER = (
     "section 4.3, patch sampling: each cell of the final layer is kept with probability p, and "

@@ -14,20 +14,17 @@ from fcn_train.data.opening import open_split, validation_options
 from fcn_train.evaluator import Evaluator
 from fcn_train.network import normalization_of
 from fcn_train.runtime import open_runtime
-from fcn_train.study.families import with_data
-from fcn_train.study.findings import Findings
-from fcn_train.study.options import TrainStudyOptions
-from fcn_train.study.variants import (
+from fcn_train.study.comparison import (
     CURVES,
-    Variant,
-    base_options,
     curve_rows,
     draw_curves,
     environment,
-    network,
     study_facts,
-    train_all,
 )
+from fcn_train.study.families import with_data
+from fcn_train.study.findings import Findings
+from fcn_train.study.options import TrainStudyOptions
+from fcn_train.study.variants import Variant, base_options, network, train_all
 
 # What is masked in training and in scoring, and the published mean IU.
 ROWS: tuple[tuple[str, Any, Any, float], ...] = (

@@ -23,6 +23,7 @@ from fcn_train.errors import UsageError
 from fcn_train.evaluator import Evaluator, spread
 from fcn_train.network import normalization_of
 from fcn_train.runtime import Runtime, open_runtime
+from fcn_train.study.comparison import environment, study_facts
 from fcn_train.study.families import family, with_model
 from fcn_train.study.findings import Findings
 from fcn_train.study.options import TrainStudyOptions
@@ -31,9 +32,7 @@ from fcn_train.study.variants import (
     Trained,
     Variant,
     base_options,
-    environment,
     network,
-    study_facts,
     train_all,
 )
 

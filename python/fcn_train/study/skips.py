@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from fcn_train.options import TrainOptions
+from fcn_train.study.comparison import comparison
 from fcn_train.study.families import family, with_model
-from fcn_train.study.variants import Variant, comparison
+from fcn_train.study.variants import Variant
 
 PAPER = (
     "Table 2 of the conference version, on seg11valid: 45.4 % with the last layer alone trained, "

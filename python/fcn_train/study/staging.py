@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from fcn_train.errors import UsageError
 from fcn_train.options import TrainOptions
+from fcn_train.study.comparison import comparison
 from fcn_train.study.families import family, with_model, with_optim
-from fcn_train.study.variants import Variant, comparison
+from fcn_train.study.variants import Variant
 
 PAPER = (
     "both reach the same, staged training takes longer in all: 65.5 % staged, 65.4 % at once "

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from fcn_train.errors import UsageError
 from fcn_train.options import TrainOptions
+from fcn_train.study.comparison import comparison
 from fcn_train.study.families import with_model
-from fcn_train.study.variants import Variant, comparison
+from fcn_train.study.variants import Variant
 
 PAPER = (
     "section 4.3 learns the inner layers and fixes the last; the authors' repository fixes all, as "
