@@ -17,6 +17,7 @@ from fcn_train.options import TileWeights
 NONE = "none"
 FLIP = "flip"
 SCALES = 1 / 16, 16
+MOST_TILE = 2**31 - 1  # what all that counts pixels can hold
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,8 @@ class Views:
         """Raises UsageError for views that there cannot be, naming the option."""
         if self.tile < 0:
             raise UsageError(f"--tile must be >= 1, or 0 for the whole image, got {self.tile}")
+        if self.tile > MOST_TILE:
+            raise UsageError(f"--tile must be <= {MOST_TILE}, got {self.tile}")
         for name, given in (
             ("--overlap", self.overlap != 0),
             ("--tile-weights", self.tile_weights != "constant"),

@@ -26,6 +26,8 @@ from fcn_train.run import load_run
 from fcn_train.runtime import Runtime
 from tests.train.pages import Page
 
+from .running import assert_one_line
+
 Command = Callable[..., tuple[int, str, str]]
 
 
@@ -176,6 +178,33 @@ def test_other_images_are_said_and_left_out(
     assert code == 0
     assert "the images are of finished and run alone" in err
     assert len(Page(output.read_text()).images) == 1 + 4
+
+
+@pytest.mark.parametrize("images", ["0", "1"])
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--device", "xpu", "--device must be auto, cpu, cuda or cuda:N, got 'xpu'"),
+        ("--device", "cuda:99", "--device cuda:99: torch sees "),
+        ("--threads", "-1", "--threads must be in [0, 1024], got -1"),
+    ],
+)
+def test_a_mistake_in_an_option_is_no_remark_on_the_images(
+    option: str,
+    value: str,
+    said: str,
+    images: str,
+    finished_run: Path,
+    third: Path,
+    command: Command,
+    tmp_path: Path,
+) -> None:
+    output = tmp_path / "page.html"
+    result = command(
+        *("compare", finished_run, third, "--images", images, option, value, "--output", output)
+    )
+    assert_one_line(result, said)
+    assert not output.exists()
 
 
 def test_data_that_is_gone_is_said(

@@ -123,6 +123,7 @@ class OneOf(torch.nn.Module):
     ("options", "message"),
     [
         (("--tile", "-1"), "--tile must be >= 1, or 0 for the whole image, got -1"),
+        (("--tile", "9" * 24), f"--tile must be <= {2**31 - 1}, got {'9' * 24}"),
         (("--overlap", "4"), "--overlap has no meaning without --tile"),
         (("--tile-weights", "linear"), "--tile-weights has no meaning without --tile"),
         (("--tta", "flip,large"), "such as flip,0.75,1,1.25, got 'flip,large'"),

@@ -17,7 +17,7 @@ from fcn_train.files import check_file, make_folder, write_text
 from fcn_train.path_options import refuse_other_ending
 from fcn_train.run import load_run
 from fcn_train.run_folder import refuse_file_of_run
-from fcn_train.runtime import open_runtime
+from fcn_train.runtime import Runtime, open_runtime
 from fcn_train.shown import shown
 from fcn_train.tables import text_table
 
@@ -38,13 +38,15 @@ def compare(options: CompareOptions, console: Console | None = None) -> None:
     refuse_file_of_run(options.output, "--output")
     refuse_other_ending(options.output, ".html", "--output")
     check_file(options.output)
+    # Also what takes no part without images: a mistake is one all the same.
+    runtime = open_runtime(options.device, options.threads, "none", console.warn)
     records = read_records(options.runs)
     said = differences_in_kind(records)
     group = comparable(records) if options.images else []
     groups: Groups = []
     if len(group) > 1:
         try:
-            groups = _differences(options, group, console)
+            groups = _differences(options, group, runtime, console)
         except (UsageError, DataError) as error:
             said.append(f"no images are compared: {error}")
     elif options.images:
@@ -98,8 +100,9 @@ def comparable(records: Sequence[Record]) -> list[Record]:
     return max(groups, key=len)
 
 
-def _differences(options: CompareOptions, group: Sequence[Record], console: Console) -> Groups:
-    runtime = open_runtime(options.device, options.threads, "none", console.warn)
+def _differences(
+    options: CompareOptions, group: Sequence[Record], runtime: Runtime, console: Console
+) -> Groups:
     runs = [load_run(record.path, options.weights) for record in group]
     datasets = validation_sets(runs)
     for record, dataset in zip(group, datasets, strict=True):

@@ -7,7 +7,7 @@ import json
 import re
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from fcn_train.errors import UsageError
 from fcn_train.files import write_text
 from fcn_train.json_text import parse_json
 from fcn_train.model_options import WITHOUT_FC
+from fcn_train.option_rules import check
 from fcn_train.options import TrainOptions
 from fcn_train.run import load_run
 from fcn_train.run_folder import RunFolder
@@ -27,6 +28,7 @@ from fcn_train.study.options import TrainStudyOptions
 from fcn_train.train import train
 
 SECONDS = "seconds.json"
+MOST_SEEDS = 1000
 
 
 @dataclass(frozen=True)
@@ -107,20 +109,49 @@ def network(one: Trained) -> FCN:
 def train_all(
     variants: Sequence[Variant], options: TrainStudyOptions, folder: Path, console: Console
 ) -> list[Trained]:
-    """Every variant with every seed; runs that are there already are read, or gone on with."""
+    """Every variant with every seed; runs that are there already are read, or gone on with.
+
+    Raises:
+        UsageError: an option is out of range, of whichever variant, or the folder holds a run of
+            other options, which are found before the first of all is trained.
+    """
     for name, value in (("--seeds", options.seeds), ("--points", options.points)):
         if value < 1:
             raise UsageError(f"{name} must be >= 1, got {value}")
+    if options.seeds > MOST_SEEDS:
+        raise UsageError(f"--seeds must be <= {MOST_SEEDS}, got {options.seeds}")
     images = len(open_one_set(options.data, options.data.train_split))
-    jobs = [
-        (variant, options.seed + number) for number in range(options.seeds) for variant in variants
-    ]
+    jobs = []
+    for number in range(options.seeds):
+        for variant in variants:
+            seed = options.seed + number
+            stages = [evaluated(stage, options.points, images) for stage in variant.stages]
+            jobs.append((variant, seed, runs_of(variant, stages, seed, folder / "runs")))
+    for _, _, runs in jobs:
+        for run, own in runs.items():
+            check(own)
+            is_begun(own, run)
     trained = []
-    for number, (variant, seed) in enumerate(jobs, 1):
+    for number, (variant, seed, runs) in enumerate(jobs, 1):
         console.line(f"{number} of {len(jobs)}: {variant.name}, seed {seed}")
-        stages = [evaluated(stage, options.points, images) for stage in variant.stages]
-        trained.append(train_variant(variant, stages, seed, folder / "runs", console))
+        trained.append(train_variant(variant, seed, runs, console))
     return trained
+
+
+def runs_of(
+    variant: Variant, stages: Sequence[TrainOptions], seed: int, folder: Path
+) -> dict[Path, TrainOptions]:
+    """The ``stages`` of a variant, one after the other: a run folder each, and its options."""
+    name = re.sub(r"[^a-z0-9.]+", "-", variant.name.lower()).strip("-")
+    runs: dict[Path, TrainOptions] = {}
+    before: Path | None = None
+    for number, stage in enumerate(stages, 1):
+        own = replace(stage, seed=seed)
+        if before is not None:
+            own = replace(own, init_coarser=before, init_classifier=None)
+        before = folder / (f"{name}-{seed}" + (f"-{number}" if len(stages) > 1 else ""))
+        runs[before] = own
+    return runs
 
 
 def evaluated(stage: TrainOptions, points: int, images: int) -> TrainOptions:
@@ -136,21 +167,15 @@ def evaluated(stage: TrainOptions, points: int, images: int) -> TrainOptions:
 
 
 def train_variant(
-    variant: Variant, stages: Sequence[TrainOptions], seed: int, folder: Path, console: Console
+    variant: Variant, seed: int, runs: Mapping[Path, TrainOptions], console: Console
 ) -> Trained:
-    """The ``stages`` of a variant, one run folder each."""
+    """The stages of a variant, as `runs_of` has them."""
     losses: list[tuple[int, float]] = []
     scores: list[tuple[int, float, float]] = []
     seconds: list[float] = []
     steps: list[int] = []
-    run: Path | None = None
-    for number, stage in enumerate(stages, 1):
-        own = replace(stage, seed=seed)
-        if run is not None:
-            own = replace(own, init_coarser=run, init_classifier=None)
-        name = re.sub(r"[^a-z0-9.]+", "-", variant.name.lower()).strip("-")
-        stage_name = f"{name}-{seed}" + (f"-{number}" if len(stages) > 1 else "")
-        run = train_once(own, folder / stage_name, console)
+    for run, own in runs.items():
+        train_once(own, run, console)
         before = sum(steps)
         rows = read_training(run)
         losses += [(before + int(row["step"]), row["loss"]) for row in rows]
@@ -160,8 +185,22 @@ def train_variant(
             for row in read_evaluations(run, [""])[0]
         ]
         seconds.append(float(parse_json((run / SECONDS).read_text("utf-8"))["per_step"]))
-    assert run is not None
     return Trained(variant, seed, losses, scores, seconds, steps, run)
+
+
+def is_begun(options: TrainOptions, run: Path) -> bool:
+    """Whether the folder ``run`` holds a run of ``options``.
+
+    Raises:
+        UsageError: it holds one of other options.
+    """
+    if not RunFolder(run).config.exists():
+        return False
+    if to_dict(load_config(run)) != to_dict(options):
+        raise UsageError(
+            f"{run}: holds a run of other options; give another --output, or remove the folder"
+        )
+    return True
 
 
 def train_once(options: TrainOptions, run: Path, console: Console) -> Path:
@@ -171,12 +210,8 @@ def train_once(options: TrainOptions, run: Path, console: Console) -> Path:
         UsageError: the folder holds a run of other options.
     """
     timed = TimedConsole(console, options.device)
-    if not RunFolder(run).config.exists():
+    if not is_begun(options, run):
         train(replace(options, output=run), None, timed)
-    elif to_dict(load_config(run)) != to_dict(options):
-        raise UsageError(
-            f"{run}: holds a run of other options; give another --output, or remove the folder"
-        )
     elif not (run / SECONDS).exists() or not RunFolder(run).metrics.exists():
         train(options, run, timed)
     if not (run / SECONDS).exists():

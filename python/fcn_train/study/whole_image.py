@@ -22,6 +22,7 @@ from fcn_train.study.options import CostStudyOptions
 from fcn_train.study.pictures import draw_bars
 
 LARGEST = 4096
+MOST_WINDOWS = 65536  # in one pass
 PAPER = (
     "section 3.1, AlexNet on a K40c: a window of 227 x 227 takes 1.2 ms forward in a batch, and an "
     "image of 500 x 500, with 10 x 10 scores, 22 ms: 5 times as fast as 100 windows. Backward it "
@@ -74,6 +75,8 @@ def check(options: CostStudyOptions) -> None:
     for name, value in (("--batch", options.batch), ("--repeats", options.repeats)):
         if value < 1:
             raise UsageError(f"{name} must be >= 1, got {value}")
+    if options.batch > MOST_WINDOWS:
+        raise UsageError(f"--batch must be <= {MOST_WINDOWS}, got {options.batch}")
     if not all(1 <= size <= LARGEST for size in options.size):
         raise UsageError(f"--size must be in [1, {LARGEST}], got {options.size}")
     refuse_seed(options.seed)

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from fcn_train.config import to_dict
 from fcn_train.console import Console
 from fcn_train.data import write_sample_dataset
 from fcn_train.data_options import default_splits
 from fcn_train.errors import UsageError
 from fcn_train.options import OptimOptions, TrainOptions
+from fcn_train.report import to_json
 from fcn_train.schedule import Schedule
 from fcn_train.study import variants as engine
 from fcn_train.study.options import TrainStudyOptions
@@ -25,6 +27,8 @@ from fcn_train.study.variants import (
     train_all,
     train_once,
 )
+
+from ..running import assert_one_line
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -95,6 +99,46 @@ def test_mistakes(command: Command, in_folder: Path, option: str) -> None:
     code, _, err = command("study", "loss-sampling", option, "0")
     assert code == 2
     assert f"{option} must be >= 1, got 0" in err
+
+
+def test_seeds_that_there_cannot_be(command: Command, in_folder: Path, sample_root: Path) -> None:
+    words = ("study", "loss-sampling", "--data.root", sample_root)
+    many = "9" * 24
+    assert_one_line(command(*words, "--seeds", many), f"--seeds must be <= 1000, got {many}")
+    told = command(*words, "--seed", str(2**63 - 1))
+    assert_one_line(told, f"--seed must be in [0, 2**63), got {2**63}")
+    assert not any(in_folder.iterdir())
+
+
+@pytest.mark.parametrize("stage", [0, 1])
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_mistakes_of_any_variant_are_found_before_the_first_is_trained(
+    place: int,
+    stage: int,
+    tiny: TrainStudyOptions,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In its options, and in a folder that another study has left."""
+
+    def started(*arguments: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(engine, "train", started)
+    base = base_options(tiny)
+    variants = [Variant(name, (base, base)) for name in ("a", "b", "c")]
+    console = Console(io.StringIO(), plain=True)
+    wrong = [base, base]
+    wrong[stage] = replace(base, optim=replace(base.optim, lr=-1.0))
+    broken = list(variants)
+    broken[place] = Variant("d", tuple(wrong))
+    with pytest.raises(UsageError, match=r"--optim.lr must be > 0"):
+        train_all(broken, tiny, tmp_path, console)
+    other = tmp_path / "runs" / f"{'abc'[place]}-1-{stage + 1}"
+    other.mkdir(parents=True)
+    (other / "config.json").write_text(to_json(to_dict(replace(base, seed=7))))
+    with pytest.raises(UsageError, match=f"{other.name}: holds a run of other options"):
+        train_all(variants, tiny, tmp_path, console)
 
 
 def test_several_sets_of_labels_are_refused(tiny: TrainStudyOptions, tmp_path: Path) -> None:

@@ -52,6 +52,7 @@ def test_the_command(command: Command, tmp_path: Path) -> None:
         (("--size", "100", "500"), "--size must be >= 227, a window, got (100, 500)"),
         (("--size", "0", "500"), "--size must be in [1, 4096]"),
         (("--batch", "0"), "--batch must be >= 1, got 0"),
+        (("--batch", "9" * 24), f"--batch must be <= 65536, got {'9' * 24}"),
         (("--repeats", "0"), "--repeats must be >= 1, got 0"),
         (("--seed", "-1"), "--seed must be in [0, 2**63), got -1"),
         (("--seed", str(2**80)), "--seed must be in [0, 2**63), got "),
