@@ -35,18 +35,25 @@ from fcn_train.stop import Stop
 from fcn_train.training import Training
 
 
-def train(options: TrainOptions, run: Path | None = None, console: Console | None = None) -> Path:
+def train(
+    options: TrainOptions,
+    run: Path | None = None,
+    console: Console | None = None,
+    *,
+    more: bool = False,
+) -> Path:
     """Train, evaluate and report as ``options`` say; returns the run folder.
 
     ``run`` is a run folder to continue from its newest checkpoint: bit-equal on a CPU to a run
     that was never interrupted, with the same number of threads. Where ``options`` say more steps
-    or epochs than it has, or another patience, it is trained further, finished or not.
+    or epochs than it has, or another patience, it is trained further, finished or not. Who has
+    ``more`` to do after it hears of a signal that came too late to stop it.
 
     Raises:
         UsageError, DataError: options or files that cannot be used.
         TrainingError: a loss that is not finite, or a disk that refuses a file.
         StateSaved: from any error in the middle of a run, once its state was saved.
-        Interrupted: SIGINT or SIGTERM arrived and the state was saved.
+        Interrupted: SIGINT or SIGTERM arrived and the state was saved, or with ``more`` the report.
     """
     here = joined()
     console = (console or Console()) if here.first else Silent()
@@ -115,6 +122,8 @@ def train(options: TrainOptions, run: Path | None = None, console: Console | Non
                 training.tell_profile()
             training.report(counts, per_image, time.monotonic() - began)
     console.line(f"{folder.report}: written after {time.monotonic() - began:.0f} s")
+    if more and signals.signum is not None:
+        raise Interrupted(signals.signum, f"stopped after {folder.report} was written")
     return folder.path
 
 

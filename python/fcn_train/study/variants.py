@@ -14,7 +14,7 @@ from pathlib import Path
 from fcn_ext.models import FCN
 from fcn_train.config import load_config, to_dict
 from fcn_train.console import Advance, Console
-from fcn_train.errors import UsageError
+from fcn_train.errors import UsageError, WriteError
 from fcn_train.files import write_text
 from fcn_train.json_text import parse_json
 from fcn_train.model_options import WITHOUT_FC
@@ -210,13 +210,25 @@ def train_once(options: TrainOptions, run: Path, console: Console) -> Path:
         UsageError: the folder holds a run of other options.
     """
     timed = TimedConsole(console, options.device)
-    if not is_begun(options, run):
-        train(replace(options, output=run), None, timed)
-    elif not (run / SECONDS).exists() or not RunFolder(run).metrics.exists():
-        train(options, run, timed)
-    if not (run / SECONDS).exists():
-        write_text(run / SECONDS, json.dumps({"per_step": timed.per_step}) + "\n")
+    begun, seconds = is_begun(options, run), run / SECONDS
+    try:
+        if not begun:
+            train(replace(options, output=run), None, timed, more=True)
+        elif not seconds.exists() or not RunFolder(run).metrics.exists():
+            train(options, run, timed, more=True)
+    except BaseException:
+        if timed.per_step:  # what goes on from here may have no step left to time
+            with contextlib.suppress(WriteError):
+                write_seconds(seconds, timed.per_step)
+        raise
+    if timed.per_step or not seconds.exists():
+        write_seconds(seconds, timed.per_step)
     return run
+
+
+def write_seconds(path: Path, per_step: float) -> None:
+    """Write the time of a run's steps."""
+    write_text(path, json.dumps({"per_step": per_step}) + "\n")
 
 
 class TimedConsole(Console):

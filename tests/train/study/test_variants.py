@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import io
+import json
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +16,7 @@ from fcn_train.config import to_dict
 from fcn_train.console import Console
 from fcn_train.data import write_sample_dataset
 from fcn_train.data_options import default_splits
-from fcn_train.errors import UsageError
+from fcn_train.errors import Interrupted, UsageError
 from fcn_train.options import OptimOptions, TrainOptions
 from fcn_train.report import to_json
 from fcn_train.schedule import Schedule
@@ -27,6 +30,7 @@ from fcn_train.study.variants import (
     train_all,
     train_once,
 )
+from fcn_train.training import Training
 
 from ..running import assert_one_line
 
@@ -78,6 +82,39 @@ def test_an_unfinished_run_is_gone_on_with(tiny: TrainStudyOptions, tmp_path: Pa
     train_once(options, run, console)
     assert (run / "last.safetensors").read_bytes() == weights
     assert (run / engine.SECONDS).exists()
+
+
+@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("place", ["evaluate", "report"])
+def test_a_signal_after_the_last_step_stops_the_study(
+    place: str,
+    signum: signal.Signals,
+    tiny: TrainStudyOptions,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And the time of the steps is kept for whoever goes on without one."""
+    base = base_options(replace(tiny, optim=replace(tiny.optim, steps=4)))
+    variants = [Variant("a", (base,)), Variant("b", (base,))]
+    console = Console(io.StringIO(), plain=True)
+    action = getattr(Training, place)
+
+    def signalled(self: Training, *arguments: Any) -> Any:
+        signal.raise_signal(signum)
+        return action(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, place, signalled)
+        with pytest.raises(Interrupted) as raised:
+            train_all(variants, tiny, tmp_path, console)
+    assert raised.value.signum == signum
+    seconds = tmp_path / "runs" / "a-0" / engine.SECONDS
+    before = seconds.read_bytes()
+    assert json.loads(before)["per_step"] > 0
+    assert not (tmp_path / "runs" / "b-0").exists()
+    assert len(train_all(variants, replace(tiny, seeds=1), tmp_path, console)) == 2
+    assert seconds.read_bytes() == before
 
 
 @pytest.mark.parametrize(("batch", "accumulate"), [(1, 1), (8, 1), (4, 5)])
