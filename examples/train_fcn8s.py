@@ -3,7 +3,7 @@
     python examples/train_fcn8s.py                        # pictures of discs, for a first look
     python examples/train_fcn8s.py --root mine --epochs 60 --crop 320
 
-``--root`` is a folder of your own images and labels; docs/training.md says how to lay it out, and
+``--root`` is a folder of your own images and labels; docs/data.md says how to lay it out, and
 ``write_pictures`` makes one. The run's folder holds the report, the scores and the weights; this
 program adds ``prediction.png``.
 """

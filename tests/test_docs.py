@@ -49,15 +49,9 @@ from fcn_ext import ops
 
 scores, target = torch.randn(1, 5, 8, 8), torch.randint(0, 5, (1, 64, 64))
 """,
-    "docs/training.md": """
-import sys
-import numpy as np
-import torch
-from PIL import Image
+    "docs/data.md": """
 from pathlib import Path
-from fcn_train.data import write_sample_dataset
-from fcn_train.options import DataOptions, ModelOptions, OptimOptions, TrainOptions
-from fcn_train.train import train
+from PIL import Image
 
 for folder in ("colored", "mine/images", "mine/labels"):
     Path(folder).mkdir(parents=True)
@@ -66,6 +60,14 @@ Image.new("RGB", (8, 8)).save("mine/images/beach.png")
 Image.new("L", (8, 8)).save("mine/labels/beach.png")
 Path("mine/classes.txt").write_text("sand\\nwater\\n")
 Path("mine/train.txt").write_text("beach\\n")
+""",
+    "docs/evaluation.md": """
+from pathlib import Path
+from PIL import Image
+from fcn_train.data import write_sample_dataset
+from fcn_train.options import DataOptions, ModelOptions, OptimOptions, TrainOptions
+from fcn_train.train import train
+
 Image.new("RGB", (40, 30)).save("beach.jpg")
 train(TrainOptions(
     data=DataOptions(root=write_sample_dataset(Path("sample"), train=2, val=1, size=48), crop=32),
@@ -74,6 +76,10 @@ train(TrainOptions(
     threads=1,
     output=Path("runs/folder-fcn8s-001"),
 ))
+""",
+    "docs/speed.md": """
+import sys
+
 sys.argv = ["head_cost.py", "coarse", "2"]
 """,
     "docs/results.md": """
@@ -96,7 +102,7 @@ matrix = ConfusionMatrix(num_classes=21)
 }
 # Sizes that a reader may have and a test has not the time for.
 SMALLER = {
-    "docs/training.md": [
+    "docs/speed.md": [
         ("(8, 3, 360, 360)", "(1, 3, 64, 64)"),
         ("(8, 12, 12)", "(1, 2, 2)"),
         ("repeat_interleave(30, ", "repeat_interleave(32, "),

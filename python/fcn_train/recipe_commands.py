@@ -44,7 +44,7 @@ def show_recipes(options: RecipesOptions, console: Console) -> None:
     if one is None and options.name in get_args(RecipeName):
         raise UsageError(
             f"{options.name} is a recipe of fcn train, but no published experiment; "
-            "docs/training.md says what it sets, fcn recipes lists the experiments"
+            "docs/recipes.md says what it sets, fcn recipes lists the experiments"
         )
     if one is None:
         raise UsageError(f"there is no recipe {options.name!r}{unknown_recipe(options.name)}")

@@ -310,8 +310,13 @@ def test_another_data_set_can_be_scored(
         open_splits(other, pytest.fail)
 
 
-def test_the_guide_names_options_that_exist() -> None:
-    text = (Path(__file__).parents[3] / "docs" / "training.md").read_text(encoding="utf-8")
-    named = {name.replace("-", "_") for name in re.findall(r"--data\.(?:no-)?([a-z-]+)", text)}
-    assert named >= {"label_map", "void_label", "first_class", "label_colors", "exif", "classes"}
-    assert named <= {item.name for item in fields(DataOptions)}
+def test_the_guides_name_options_that_exist() -> None:
+    docs = Path(__file__).parents[3] / "docs"
+    named = {}
+    for page in ("data", "training", "recipes", "evaluation", "speed", "processes"):
+        text = (docs / f"{page}.md").read_text(encoding="utf-8")
+        found = re.findall(r"--data\.(?:no-)?([a-z-]+)", text)
+        named[page] = {name.replace("-", "_") for name in found}
+    labels = {"label_map", "void_label", "first_class", "label_colors", "exif", "classes"}
+    assert named["data"] >= labels
+    assert set().union(*named.values()) <= {item.name for item in fields(DataOptions)}
