@@ -18,6 +18,7 @@ __all__ = [
     "integer",
     "not_negative",
     "number",
+    "number_text",
     "one_of",
     "pair",
     "positive",
@@ -93,6 +94,13 @@ def number(value: Any, name: str) -> float:
         return float(value)
     except OverflowError:
         raise ValueError(f"{name} must fit in a float, got a number beyond 1.8e+308") from None
+
+
+def number_text(value: float) -> str:
+    """In the fewest digits, from six on, that only it has, as csrc/common/check.h has them: what
+    lies just above 1 is not "1"."""
+    texts = (f"{value:.{digits}g}" for digits in range(6, 18))
+    return next((text for text in texts if float(text) == value), f"{value:g}")
 
 
 def finite(value: Any, name: str) -> float:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fcn_ext._arguments import number_text
 from fcn_ext._rules import (
     _FLOATING,
     _LABELS,
@@ -46,7 +47,7 @@ def check_sigmoid_sums(input: Tensor, target: Tensor, numbers: Sequence[Any], ga
     if gamma is None:
         return
     if not isinstance(gamma, torch.SymFloat) and not gamma >= 0:
-        raise ValueError(f"gamma must be >= 0, got {gamma:g}")
+        raise ValueError(f"gamma must be >= 0, got {number_text(gamma)}")
     if target.dtype in _FLOATING:
         raise ValueError(f"target must be bool or integers with gamma, got {_text(target.dtype)}")
 

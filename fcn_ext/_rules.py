@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fcn_ext._arguments import number_text
+
 __all__ = ["accumulate_dtype", "broken", "check_deconvolution", "check_offset"]
 
 # Sizes, strides and offsets stay below this, so that products of two of them fit in 64 bits
@@ -205,7 +207,7 @@ def check_target(input: Tensor, target: Tensor, numbers: Sequence[Any]) -> None:
 
 def check_cross_entropy(input: Tensor, weight: Tensor | None, label_smoothing: Any) -> None:
     if not isinstance(label_smoothing, torch.SymFloat) and not 0 <= label_smoothing <= 1:
-        raise ValueError(f"label_smoothing must be in [0, 1], got {label_smoothing:g}")
+        raise ValueError(f"label_smoothing must be in [0, 1], got {number_text(label_smoothing)}")
     check_class_weight(input, weight)
 
 

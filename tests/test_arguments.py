@@ -291,3 +291,34 @@ def test_several_numbers_that_are_no_pair(name: str, several: Any) -> None:
     """The message says what a pair is, as none of them is a wrong integer."""
     with pytest.raises(TypeError, match=rf"^{name} must be an integer or a pair \(y, x\), got "):
         ops.upsample(SCORES, 8, **{name: several})
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda beyond: ops.cross_entropy(SCORES, LABELS[:, :4, :5], label_smoothing=beyond),
+            r"label_smoothing must be in \[0, 1\], got ",
+        ),
+        (
+            lambda beyond: losses.ohem_cross_entropy(SCORES, LABELS, threshold=beyond),
+            r"threshold must be in \[0, 1\] or None, got ",
+        ),
+        (
+            lambda beyond: losses.distillation_loss(SCORES, SCORES, temperature=beyond * 1e15),
+            r"temperature must be from 1e-15 to 1e\+15, got ",
+        ),
+        (
+            lambda beyond: losses.sigmoid_cross_entropy(
+                SCORES, torch.full((1, 3, 8, 8), beyond, dtype=torch.float64), reduction="pixels"
+            ),
+            r"target must be in \[0, 1\], got ",
+        ),
+    ],
+    ids=["label_smoothing", "threshold", "temperature", "target"],
+)
+def test_a_number_just_beyond_its_bound_is_told_from_it(
+    call: Callable[[float], Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=f"^{message}1[.0]*[1-9]"):
+        call(1 + 2.0**-52)

@@ -6,18 +6,44 @@
 #include <torch/headeronly/core/ScalarType.h>
 
 #include <cstdint>
+#include <limits>
 #include <sstream>
 #include <string>
+#include <type_traits>
 
 #include "common/refusal.h"
 #include "common/types.h"
 
 namespace fcn_ext {
 
+// A number in the fewest digits, from six on, that only it has: what lies just above 1 is not "1".
+template <typename T>
+std::string number_text(T number) {
+  std::string text;
+  T read = 0;
+  for (int digits = 6; digits <= std::numeric_limits<T>::max_digits10; ++digits) {
+    std::ostringstream stream;
+    stream.precision(digits);
+    stream << number;
+    text = stream.str();
+    if (std::istringstream(text) >> read && read == number) {
+      break;
+    }
+  }
+  return text;
+}
+
 template <typename... Parts>
 std::string join(const Parts&... parts) {
   std::ostringstream stream;
-  ((stream << parts), ...);
+  const auto put = [&](const auto& part) {
+    if constexpr (std::is_floating_point_v<std::decay_t<decltype(part)>>) {
+      stream << number_text(part);
+    } else {
+      stream << part;
+    }
+  };
+  (put(parts), ...);
   return stream.str();
 }
 

@@ -85,7 +85,7 @@ def distillation_loss(
     if not LEAST_TEMPERATURE <= temperature <= MOST_TEMPERATURE:
         raise ValueError(
             f"temperature must be from {LEAST_TEMPERATURE:g} to {MOST_TEMPERATURE:g}, got "
-            f"{temperature:g}"
+            f"{_common.number_text(temperature)}"
         )
     labels = _labels(student, size, geometry, target)
     ignore_index = _common.integer(ignore_index, "ignore_index") if target is not None else -1

@@ -115,7 +115,8 @@ class MaskPixels:
                 right |= target == void
         if not right.all():
             n, q, row, column = place = tuple((~right).nonzero()[0].tolist())
+            found = _common.number_text(target[place].item())
             raise ValueError(
-                f"target must be {rule}, got {target[place].item():g} at batch index {n}, "
-                f"mask {q}, row {row}, column {column}"
+                f"target must be {rule}, got {found} at batch index {n}, mask {q}, row {row}, "
+                f"column {column}"
             )

@@ -122,7 +122,9 @@ def _loss_of(threshold: Any) -> float:
         return math.inf
     threshold = _common.number(threshold, "threshold")
     if not 0 <= threshold <= 1:
-        raise ValueError(f"threshold must be in [0, 1] or None, got {threshold:g}")
+        raise ValueError(
+            f"threshold must be in [0, 1] or None, got {_common.number_text(threshold)}"
+        )
     return -math.log(threshold) if threshold > 0 else math.inf
 
 

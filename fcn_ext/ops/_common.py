@@ -13,6 +13,7 @@ from fcn_ext._arguments import flag as flag
 from fcn_ext._arguments import integer as integer
 from fcn_ext._arguments import not_negative as not_negative
 from fcn_ext._arguments import number as number
+from fcn_ext._arguments import number_text as number_text
 from fcn_ext._arguments import one_of as one_of
 from fcn_ext._arguments import pair as pair
 from fcn_ext._arguments import positive as positive

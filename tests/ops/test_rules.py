@@ -103,6 +103,7 @@ CASES = [
     # what the losses are told besides
     (OPS.cross_entropy, SCORES, TARGET, RESIZE, None, 255, 1.5, False, True),
     (OPS.cross_entropy, SCORES, TARGET, RESIZE, None, 255, float("nan"), False, True),
+    (OPS.cross_entropy, SCORES, TARGET, RESIZE, None, 255, 1 + 2.0**-52, False, True),
     (OPS.cross_entropy, SCORES, TARGET, RESIZE, torch.ones(4), 255, 0.0, False, True),
     (OPS.cross_entropy, SCORES, TARGET, RESIZE, torch.ones(3, 1), 255, 0.0, False, True),
     (OPS.cross_entropy, SCORES, TARGET, RESIZE, torch.ones(3).double(), 255, 0.0, False, True),
@@ -143,6 +144,7 @@ CASES = [
             (MASKS[:, :, :0], RESIZE, None),
             (MASKS, (2, 4, 1, 0), None),
             (MASKS, RESIZE, -1.0),
+            (MASKS, RESIZE, -1.23456789),
             (MASKS, RESIZE, float("nan")),
             (MASKS.half(), RESIZE, 2.0),
         )

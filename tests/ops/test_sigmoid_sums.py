@@ -190,6 +190,39 @@ def test_a_target_out_of_range_is_named() -> None:
         ops.sigmoid_sums(scores, target, regions=1)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("value", "void"),
+    [(1234567, 255), (-(2**62) - 1, 255), (2**53, 2**53 + 1), (-(2**60), -(2**60) - 1)],
+)
+def test_a_label_out_of_range_is_named_to_the_last_digit(value: int, void: int) -> None:
+    """Also one that float64 does not tell from the void label."""
+    scores, target = torch.zeros(1, 2, 2, 2), torch.zeros((1, 2, 8, 8), dtype=torch.int64)
+    target[0, 1, 3, 4] = value
+    message = f"target must be 0, 1 or ignore_index = {void}, got {value} at batch index 0, mask 1"
+    with pytest.raises(ValueError, match=f"^{message}, row 3, column 4$"):
+        ops.sigmoid_sums(scores, target, ignore_index=void)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value", "text"),
+    [
+        (torch.float32, 1 + 2.0**-23, r"1\.0000001"),
+        (torch.float64, 1 + 2.0**-52, r"1\.0000000000000002"),
+        (torch.float16, 1 + 2.0**-10, r"1\.0009766"),
+        (torch.bfloat16, -(2.0**-133), "-9.1835[0-9]*e-41"),
+        (torch.float64, -5e-324, "-4.94066e-324"),
+    ],
+    ids=str,
+)
+def test_a_number_just_out_of_range_is_told_from_one_in_it(
+    dtype: torch.dtype, value: float, text: str
+) -> None:
+    scores, target = torch.zeros(1, 2, 2, 2), torch.zeros((1, 2, 8, 8), dtype=dtype)
+    target[0, 1, 3, 4] = value
+    with pytest.raises(ValueError, match=rf"^target must be in \[0, 1\], got {text} at batch"):
+        ops.sigmoid_sums(scores, target)
+
+
 def test_transforms_and_compile() -> None:
     case = PLAIN[1]
     scores, target = case.scores(2, 3), masks(case)

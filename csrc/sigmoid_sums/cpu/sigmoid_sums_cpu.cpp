@@ -1,5 +1,6 @@
 // Tables, units and threads around the CPU kernels of the sigmoid sums.
 #include <algorithm>
+#include <type_traits>
 #include <vector>
 
 #include "cells/cpu/cell_table.h"
@@ -124,47 +125,53 @@ struct Work {
 };
 
 template <typename T>
-double number(const void* data, int64_t at) {
-  return static_cast<double>(static_cast<const T*>(data)[at]);
+T element(const MaskMap& map, int64_t at) {
+  return static_cast<const T*>(map.data)[at];
 }
 
-double target_at(const MaskMap& map, int64_t at) {
+// Calls body(the target at element `at`): an int64_t, or a number.
+template <typename Body>
+auto with_target(const MaskMap& map, int64_t at, const Body& body) {
   switch (map.type) {
     case 0:
-      return number<uint8_t>(map.data, at);
+      return body(int64_t{element<uint8_t>(map, at)});
     case 1:
-      return number<int16_t>(map.data, at);
+      return body(int64_t{element<int16_t>(map, at)});
     case 2:
-      return number<int32_t>(map.data, at);
+      return body(int64_t{element<int32_t>(map, at)});
     case 3:
-      return number<int64_t>(map.data, at);
+      return body(element<int64_t>(map, at));
     case 4:
-      return number<float>(map.data, at);
+      return body(element<float>(map, at));
     case 5:
-      return number<double>(map.data, at);
+      return body(element<double>(map, at));
     case 6:
-      return number<torch::headeronly::Half>(map.data, at);
+      return body(static_cast<float>(element<torch::headeronly::Half>(map, at)));
     default:
-      return number<torch::headeronly::BFloat16>(map.data, at);
+      return body(static_cast<float>(element<torch::headeronly::BFloat16>(map, at)));
   }
 }
 
 [[noreturn]] void throw_invalid(const SigmoidSums& problem) {
   const MaskMap& map = problem.target;
-  const bool soft = map.type >= kFirstSoftMask;
-  const double void_label = static_cast<double>(problem.ignore_index);
   for (int64_t n = 0; n < problem.shape.batch; ++n) {
     for (int64_t q = 0; q < problem.shape.channels; ++q) {
       for (int64_t row = 0; row < problem.shape.y.output_size; ++row) {
         for (int64_t column = 0; column < problem.shape.x.output_size; ++column) {
-          const double target =
-              target_at(map, n * map.strides.batch + q * map.strides.channel +
-                                 row * map.strides.row + column * map.strides.column);
-          const bool right = soft ? target >= 0 && target <= 1
-                                  : target == 0 || target == 1 || target == void_label;
-          FCN_EXT_CHECK(right, "target must be ", soft ? "in [0, 1]" : "0, 1 or ignore_index = ",
-                        soft ? std::string() : join(problem.ignore_index), ", got ", target,
-                        " at batch index ", n, ", mask ", q, ", row ", row, ", column ", column);
+          const int64_t at = n * map.strides.batch + q * map.strides.channel +
+                             row * map.strides.row + column * map.strides.column;
+          with_target(map, at, [&](auto target) {
+            const auto check = [&](bool right, const auto&... rule) {
+              FCN_EXT_CHECK(right, "target must be ", rule..., ", got ", target, " at batch index ",
+                            n, ", mask ", q, ", row ", row, ", column ", column);
+            };
+            if constexpr (std::is_integral_v<decltype(target)>) {
+              check(target == 0 || target == 1 || target == problem.ignore_index,
+                    "0, 1 or ignore_index = ", problem.ignore_index);
+            } else {
+              check(target >= 0 && target <= 1, "in [0, 1]");
+            }
+          });
         }
       }
     }
