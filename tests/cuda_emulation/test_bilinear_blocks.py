@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import itertools
 import random
-from typing import TYPE_CHECKING
 
 import pytest
 import torch
 
 from .bilinear_cases import check_backward, check_forward, values
+from .library import Emulation, EmulationError
 from .maps import Map
 from .operands import CHANNELS_LAST, CONTIGUOUS, SCORES
-
-if TYPE_CHECKING:
-    from .library import Emulation
 
 
 @pytest.mark.parametrize("multiprocessors", [1, 16, 132])
@@ -149,3 +146,23 @@ def test_blocks_are_planned_for_the_device(emulation: Emulation) -> None:
     for capability in (80, 90):
         emulation.set_device(multiprocessors=4, capability=capability)
         check_backward(emulation, maps[5], values(rng, (1, 3, *maps[5].output_size), torch.float32))
+
+
+def test_more_blocks_than_a_grid_has_are_refused(emulation: Emulation) -> None:
+    """Each input column is read by more outputs than a block holds: one row of it is a block."""
+    map = Map((2**21, 2**12), (1, 2**23))
+    nothing = torch.zeros(1)
+    emulation.take_launches(lambda launch: pytest.fail(f"grid {launch.grid}"))
+    try:
+        with pytest.raises(EmulationError, match=r"fewer than 2\*\*31 blocks of a GPU, got \d+$"):
+            emulation.call(
+                "bilinear_backward",
+                torch.float32,
+                map.geometry(1, 1),
+                nothing,
+                (2**23, 2**23, 2**23, 1),
+                nothing,
+                0,
+            )
+    finally:
+        emulation.take_launches(None)

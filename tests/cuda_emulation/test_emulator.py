@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
 import torch
 
-if TYPE_CHECKING:
-    from .library import Emulation
+from .library import Emulation, EmulationError
 
 # The cases of entry_points/self_test.cpp.
 REVERSE, REVERSE_WITHOUT_BARRIER, DIVERGENT_BARRIER, EARLY_RETURN, EXITED_LANE = range(5)
 UNNAMED_LANE, STRAY_LANE, MISALIGNED, SHARED_OVERRUN, UNINITIALIZED = range(5, 10)
 WARP, HISTOGRAM, RACING, EMPTY, EMPTY_WITH_SHARED = range(10, 15)
-COPY, COPY_WITHOUT_WAIT = range(15, 17)
+COPY, COPY_WITHOUT_WAIT, REFUSAL, OTHER_ERROR = range(15, 19)
 
 
 @pytest.fixture
@@ -137,3 +134,11 @@ def test_launch_limits(
 
 def test_empty_grid_launches_nothing(emulation: Emulation) -> None:
     run(emulation, EARLY_RETURN, 0)
+
+
+def test_errors_but_refusals_say_what_the_operators_are_built_with(emulation: Emulation) -> None:
+    """A refusal is of an argument, which another build would refuse, too."""
+    built = r" \(fcn_ext's CUDA operators are built with CUDA 12\.9\)"
+    for case, message in ((REFUSAL, "input must not"), (OTHER_ERROR, f"no memory{built}")):
+        with pytest.raises(EmulationError, match=f"^{message}$"):
+            run(emulation, case)

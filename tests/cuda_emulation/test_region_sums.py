@@ -111,6 +111,23 @@ def test_many_pieces_of_one_block(emulation: Emulation) -> None:
     check(emulation, Case(map, squared=True, losses=True), input, target)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_more_images_than_a_grid_has_rows(emulation: Emulation, dtype: torch.dtype) -> None:
+    case = Case(Map((1, 1), (1, 1)), squared=True, losses=True)
+    images = 2**16 + 1
+    input = torch.zeros((1, 2, 1, 1), dtype=dtype).expand(images, -1, -1, -1)
+    target = torch.zeros((1, 1, 1), dtype=torch.int64).expand(images, -1, -1)
+    grids: list[tuple[int, ...]] = []
+    emulation.take_launches(lambda launch: grids.append(launch.grid))
+    try:
+        grads = torch.zeros(4, images, 2, dtype=dtype), torch.zeros(2, images, dtype=dtype)
+        call(emulation, case, input, target, *grads)
+    finally:
+        emulation.take_launches(None)
+    assert grids[0] == (images, 1, 1)
+    assert max(y for _, y, _ in grids) < 2**16
+
+
 @pytest.mark.parametrize("squared", [False, True])
 def test_void_and_masked_classes(emulation: Emulation, squared: bool) -> None:
     generator = torch.Generator().manual_seed(6)

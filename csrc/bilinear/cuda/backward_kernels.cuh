@@ -276,7 +276,7 @@ void launch_bilinear_backward(BilinearBackwardArgs<scalar_t> args, bool channels
   const int64_t blocks_a_plane = static_cast<int64_t>(tiles.slices) * tiles.tiles * tiles.chunks;
   const int64_t planes_a_block = larger<int64_t>(
       1, blocks_a_plane * tiles.plane_blocks / (64 * device_limits().multiprocessors));
-  const dim3 grid(static_cast<unsigned>(blocks_a_plane),
+  const dim3 grid(blocks_along_x(blocks_a_plane),
                   static_cast<unsigned>(
                       smaller(ceil_divide(tiles.plane_blocks, planes_a_block), kMostBlocksYZ)));
   const dim3 block(

@@ -104,9 +104,10 @@ __global__ void __launch_bounds__(kForwardThreads, kForwardBlocks<scalar_t>)
 
   // This thread's columns: elements [first + begin, first + end) of every row.
   const int own_plane = static_cast<int>(threadIdx.x) / tiles.tile_slots;
-  const int slot = tile * tiles.tile_slots + static_cast<int>(threadIdx.x) % tiles.tile_slots;
+  const int64_t slot =
+      int64_t{tile} * tiles.tile_slots + static_cast<int>(threadIdx.x) % tiles.tile_slots;
   const int past = static_cast<int>((tiles.misalignment + alignment * tiles.row_elements) % kCount);
-  const int64_t first = static_cast<int64_t>(slot) * kCount - past;
+  const int64_t first = slot * kCount - past;
   const int begin = first < 0 ? static_cast<int>(-first) : 0;
   const int end = static_cast<int>(smaller<int64_t>(kCount, tiles.row_elements - first));
   if (own_plane >= tiles.shared_planes || end <= begin) {

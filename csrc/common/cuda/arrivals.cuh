@@ -21,9 +21,8 @@ __global__ void __launch_bounds__(kClearThreads)
 // To come before the kernel whose blocks arrive, or count.
 template <typename counter_t>
 void launch_clear_arrivals(counter_t* counters, int64_t count, cudaStream_t stream) {
-  launch(clear_arrivals_kernel<counter_t>,
-         dim3(static_cast<unsigned>(ceil_divide(count, kClearThreads))), dim3(kClearThreads), 0,
-         stream, counters, count);
+  launch(clear_arrivals_kernel<counter_t>, dim3(blocks_along_x(ceil_divide(count, kClearThreads))),
+         dim3(kClearThreads), 0, stream, counters, count);
 }
 
 // Counts the block among the `expected` ones; whether it is the last. By one thread, after a

@@ -10,12 +10,36 @@
 #include <string>
 
 #include "common/cuda/device.cuh"
+#include "common/refusal.h"
 
 namespace fcn_ext {
 
 constexpr int64_t kMostBlocks = 0x7fffffff;  // along x
 constexpr int64_t kMostBlocksYZ = 65535;     // along y and z
 constexpr size_t kSharedBytesWithoutOptIn = 48 << 10;
+
+// Blocks along x of a grid, which counts them in 32 bits.
+inline unsigned blocks_along_x(int64_t blocks) {
+  if (blocks > kMostBlocks) {
+    throw Refusal("all sizes together must take fewer than 2**31 blocks of a GPU, got " +
+                  std::to_string(blocks));
+  }
+  return static_cast<unsigned>(blocks);
+}
+
+// Calls body(). Its errors say with what the operators are built; a refusal is of an argument,
+// whatever the build, and stays one.
+template <typename Body>
+void naming_build(const char* build, const Body& body) {
+  try {
+    body();
+  } catch (const Refusal&) {
+    throw;
+  } catch (const std::runtime_error& error) {
+    throw std::runtime_error(std::string(error.what()) +
+                             " (fcn_ext's CUDA operators are built with " + build + ")");
+  }
+}
 
 struct DeviceLimits {
   int multiprocessors;

@@ -7,7 +7,6 @@
 #include <torch/headeronly/core/ScalarType.h>
 
 #include <optional>
-#include <stdexcept>
 
 #include "common/allocate.h"
 #include "common/check.h"
@@ -23,14 +22,11 @@ void on_device_of(const torch::stable::Tensor& tensor, const Body& body) {
   const torch::stable::accelerator::DeviceGuard guard(device);
   void* stream = nullptr;
   TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(device, &stream));
-  try {
+  naming_build(FCN_EXT_CUDA_BUILD, [&] {
     // The guard sets the device of torch's CUDA runtime; ours is linked statically, its own.
     check_cuda(cudaSetDevice(device));
     body(static_cast<cudaStream_t>(stream));
-  } catch (const std::runtime_error& error) {
-    throw std::runtime_error(
-        join(error.what(), " (fcn_ext's CUDA operators are built with ", FCN_EXT_CUDA_BUILD, ")"));
-  }
+  });
 }
 
 // Calls body(scalar_t()) with the kernels' type for a floating map.

@@ -5,7 +5,6 @@
 // kernel adds the parts up. Memory touched: the scores, three times a pixel; the labels; the parts.
 #pragma once
 
-#include "common/refusal.h"
 #include "region_sums/cuda/parts.cuh"
 
 namespace fcn_ext {
@@ -24,8 +23,9 @@ struct ForwardArgs {
   const scalar_t* input;
   const accumulate_t* weight;  // of classes, or null
   bool squared, losses;
-  double* sums;           // [images][blocks of an image][kRows][classes]
-  BlockLoss* block_loss;  // [images][blocks of an image]
+  int64_t blocks;         // of an image
+  double* sums;           // [images][blocks][kRows][classes]
+  BlockLoss* block_loss;  // [images][blocks]
 };
 
 // Shared memory: two times kWarps * kClassesAtOnce * kRows of accumulate_t, used by turns.
@@ -35,8 +35,7 @@ __global__ void __launch_bounds__(kDirectThreads, 4)
   using accumulate_t = accumulate_of<scalar_t>;
   const RegionSums& problem = args.problem;
   const auto classes = static_cast<int32_t>(problem.shape.channels);
-  const int64_t n = blockIdx.y;
-  const int64_t part = n * gridDim.x + blockIdx.x;
+  const int64_t part = blockIdx.x, n = part / args.blocks, first_piece = part % args.blocks;
   const int thread = static_cast<int>(threadIdx.x), warp = thread / kWarp;
   double* const to = args.sums + part * kRows * classes;
   constexpr int kStage = kWarps * kClassesAtOnce * kRows;
@@ -44,7 +43,7 @@ __global__ void __launch_bounds__(kDirectThreads, 4)
   int turn = 0;
   double loss_sum = 0, weight_sum = 0;
 
-  for (int64_t piece = blockIdx.x; piece < pieces_of(problem.shape); piece += gridDim.x) {
+  for (int64_t piece = first_piece; piece < pieces_of(problem.shape); piece += args.blocks) {
     const Place place = place_of(problem.shape, piece);
     const bool inside = place.x < problem.shape.x.output_size;
     int32_t label =
@@ -68,7 +67,6 @@ __global__ void __launch_bounds__(kDirectThreads, 4)
         weight_sum += static_cast<double>(weight);
       }
     }
-    const bool first_piece = piece == blockIdx.x;
     for (int32_t first = 0; first < classes; first += kClassesAtOnce) {
       accumulate_t* const found = shared + turn * kStage;
       turn = 1 - turn;
@@ -99,7 +97,7 @@ __global__ void __launch_bounds__(kDirectThreads, 4)
           sum += static_cast<double>(found[(of * kClassesAtOnce + k) * kRows + row]);
         }
         double* const at = to + static_cast<int64_t>(row) * classes + first + k;
-        *at = first_piece ? sum : *at + sum;
+        *at = piece == first_piece ? sum : *at + sum;
       }
     }
   }
@@ -121,13 +119,9 @@ inline int64_t blocks_of_image(const BilinearShape& shape) {
 }
 
 template <typename scalar_t>
-void launch_direct_sums(const ForwardArgs<scalar_t>& args, int64_t blocks, cudaStream_t stream) {
-  const int64_t images = args.problem.shape.batch;
-  if (images > kMostBlocksYZ) {
-    throw Refusal("input must have at most 65535 images, got " + std::to_string(images));
-  }
-  launch(region_sums_kernel<scalar_t>,
-         dim3(static_cast<unsigned>(blocks), static_cast<unsigned>(images)), dim3(kDirectThreads),
+void launch_direct_sums(const ForwardArgs<scalar_t>& args, cudaStream_t stream) {
+  launch(region_sums_kernel<scalar_t>, dim3(blocks_along_x(args.problem.shape.batch * args.blocks)),
+         dim3(kDirectThreads),
          2 * kWarps * kClassesAtOnce * kRows * sizeof(accumulate_of<scalar_t>), stream, args);
 }
 

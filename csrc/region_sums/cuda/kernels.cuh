@@ -109,16 +109,15 @@ void launch_region_sums(const RegionSums& problem, bool squared, const scalar_t*
   }
   if (grid.side == 0) {
     launch_direct_sums<scalar_t>(
-        {problem, input, weight, squared, losses != nullptr, part_sums, part_losses}, blocks,
+        {problem, input, weight, squared, losses != nullptr, blocks, part_sums, part_losses},
         stream);
   }
   const int rows = squared ? 4 : 3;
   const int64_t elements =
       rows * shape.batch * shape.channels + (losses != nullptr ? shape.batch : 0);
-  launch(finish_region_sums_kernel,
-         dim3(static_cast<unsigned>(ceil_divide(elements, kDirectThreads))), dim3(kDirectThreads),
-         0, stream, part_sums, part_losses, shape.batch, shape.channels, blocks, rows, sums,
-         losses);
+  launch(finish_region_sums_kernel, dim3(blocks_along_x(ceil_divide(elements, kDirectThreads))),
+         dim3(kDirectThreads), 0, stream, part_sums, part_losses, shape.batch, shape.channels,
+         blocks, rows, sums, losses);
 }
 
 template <typename scalar_t>

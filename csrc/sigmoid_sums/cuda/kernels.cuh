@@ -73,13 +73,13 @@ void launch_direct(const SigmoidSums& problem, const scalar_t* input,
   const int64_t masks = problem.shape.batch * problem.shape.channels;
   if (partials != nullptr) {
     const Parts parts = parts_of(problem);
-    const dim3 grid(static_cast<unsigned>(masks), static_cast<unsigned>(parts.count));
+    const dim3 grid(blocks_along_x(masks), static_cast<unsigned>(parts.count));
     launch(sums_kernel<scalar_t>, grid, dim3(kThreads), kScratch, stream, problem, input,
            parts.rows, partials);
   }
   if (results.gradient != nullptr) {
     const int64_t count = masks * problem.shape.y.input_size * problem.shape.x.input_size;
-    launch(backward_kernel<scalar_t>, dim3(static_cast<unsigned>(ceil_divide(count, kThreads))),
+    launch(backward_kernel<scalar_t>, dim3(blocks_along_x(ceil_divide(count, kThreads))),
            dim3(kThreads), 0, stream, problem, results.weights, results.weight_masks, input, count,
            results.gradient_strides, results.gradient);
   }
@@ -110,8 +110,8 @@ void launch_sigmoid_sums(const SigmoidSums& problem, const scalar_t* input,
   if (partials != nullptr) {
     const int64_t count = masks * kSigmoidSums;
     launch(add_sums_kernel<accumulate_of<scalar_t>>,
-           dim3(static_cast<unsigned>(ceil_divide(count, kThreads))), dim3(kThreads), 0, stream,
-           partials, parts, count, results.sums);
+           dim3(blocks_along_x(ceil_divide(count, kThreads))), dim3(kThreads), 0, stream, partials,
+           parts, count, results.sums);
   }
 }
 
@@ -120,7 +120,7 @@ template <typename accumulate_t>
 void launch_weigh_sums(const accumulate_t* sums, const accumulate_t* weights, int64_t weight_masks,
                        int64_t masks, bool focal, accumulate_t* loss, cudaStream_t stream) {
   using namespace sigmoid_sums;
-  launch(weigh_kernel<accumulate_t>, dim3(static_cast<unsigned>(ceil_divide(masks, kThreads))),
+  launch(weigh_kernel<accumulate_t>, dim3(blocks_along_x(ceil_divide(masks, kThreads))),
          dim3(kThreads), 0, stream, sums, weights, weight_masks, masks, focal, loss);
 }
 

@@ -146,6 +146,10 @@ extern "C" int self_test(int64_t which, int64_t blocks, int64_t threads, const i
         return launch(copy_kernel<true>, grid, block, ints, nullptr, in, out);
       case 16:
         return launch(copy_kernel<false>, grid, block, ints, nullptr, in, out);
+      case 17:
+        return fcn_ext::naming_build("CUDA 12.9", [] { throw fcn_ext::Refusal("input must not"); });
+      case 18:
+        return fcn_ext::naming_build("CUDA 12.9", [] { throw std::runtime_error("no memory"); });
       default:
         throw std::runtime_error("no such self-test: " + std::to_string(which));
     }
