@@ -253,6 +253,37 @@ def test_losses_weigh_each_mask_alike_in_all_images(
     torch.testing.assert_close(loss.double(), expected.detach(), rtol=1e-6, atol=0)
 
 
+@pytest.mark.parametrize("map", [MAPS[3], WIDE[4]], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize(
+    ("found", "of_sum"),
+    [*((7, kind) for kind in range(8)), (0, 0), (0, 5), (0, 6), (1, 1), (1, 7), (0.0, 0), (1.0, 1)],
+)
+def test_infinite_weight_of_a_sum_without_the_pixel(
+    emulation: Emulation, map: Map, dtype: torch.dtype, found: float, of_sum: int
+) -> None:
+    """Nothing comes of it, neither at void pixels nor at those that add nothing to that sum."""
+    scores = torch.randn(1, 1, *map.input_size, dtype=dtype)
+    soft = isinstance(found, float)
+    for gamma, regions in ((None, 0), (None, 1), (2.0, 0)):
+        if soft and gamma is not None:
+            continue
+        target = torch.full(
+            (1, 1, *map.output_size), found, dtype=torch.float32 if soft else torch.uint8
+        )
+        weight = torch.ones(1, 1, 8, dtype=dtype)
+        weight[..., of_sum] = torch.inf
+        number = 4 if soft else target.dtype
+        of_target = (target, number, target.stride(), 7, gamma, regions)
+        gradient, memory = guarded(tuple(scores.shape), dtype)
+        of_scores, made = (scores, scores.stride()), (gradient, gradient.stride())
+        geometry = map.geometry(1, 1)
+        backward = (dtype, geometry, weight, 1, *of_scores, *of_target, *made, None)
+        emulation.call("sigmoid_sums_backward", *backward)
+        check_guards(gradient, memory)
+        assert gradient.isfinite().all()
+
+
 @pytest.mark.parametrize("gamma", [0.0, 2.0])
 def test_infinite_scores(emulation: Emulation, gamma: float) -> None:
     """Of masks that are on or off altogether, and rightly so: nothing is lost, nothing learned."""

@@ -116,6 +116,35 @@ def test_void_counts_for_nothing() -> None:
     assert not gradient.any()
 
 
+@pytest.mark.parametrize(
+    ("found", "of_sum", "gamma"),
+    [(255, kind, gamma) for kind in range(8) for gamma in (None, 2.0)]
+    + [(0, kind, gamma) for kind in (0, 5, 6) for gamma in (None, 2.0)]
+    + [(1, kind, gamma) for kind in (1, 7) for gamma in (None, 2.0)]
+    + [(0.0, 0, None), (0.0, 5, None), (1.0, 1, None)],
+)
+def test_an_infinite_weight_of_a_sum_without_the_pixel(
+    found: float, of_sum: int, gamma: float | None, device: torch.device
+) -> None:
+    """Nothing comes of it, neither at void pixels nor at those that add nothing to that sum; also
+    where a number between zero and one lies among them, whose own nodes it does reach."""
+    for dtype in (torch.float32, torch.float64):
+        for size, scale in ((3, 8), (20, 2)):
+            scores = torch.linspace(-3, 3, size * size, dtype=dtype, device=device)
+            scores = scores.reshape(1, 1, size, size).requires_grad_()
+            of_pixels = torch.uint8 if isinstance(found, int) else torch.float32
+            shape = (1, 1, size * scale, size * scale)
+            target = torch.full(shape, found, dtype=of_pixels, device=device)
+            if isinstance(found, float):
+                target[..., 0, 0] = 0.5
+            sums = ops.sigmoid_sums(scores, target, gamma=gamma, regions=True)
+            weight = torch.ones_like(sums)
+            weight[..., of_sum] = torch.inf
+            (gradient,) = torch.autograd.grad(sums, scores, weight)
+            assert gradient.flatten()[1:].isfinite().all()
+            assert gradient[0, 0, 0, 0].isfinite().item() == isinstance(found, int)
+
+
 def test_nothing_and_one_pixel() -> None:
     for shape in ((0, 3, 2, 2), (2, 0, 2, 2)):
         scores = torch.zeros(shape, requires_grad=True)

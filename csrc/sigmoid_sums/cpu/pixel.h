@@ -208,9 +208,20 @@ struct PixelSlope {
     const lanes_t zero = {}, &p = logit.p, &q = logit.q;
     const auto there = target > 0;
     if constexpr (parts::soft) {
-      lanes_t slope = weight[kNegative] * ((1 - target) * p) - weight[kPositive] * (target * q);
+      lanes_t negative = weight[kNegative] * ((1 - target) * p);
+      lanes_t positive = weight[kPositive] * (target * q), overlap = {};
       if constexpr (parts::regions) {
-        slope += (weight[kProbability] + weight[kOverlap] * target) * (p * q);
+        overlap = weight[kOverlap] * target;
+      }
+      // A sum to which a pixel adds nothing may have any weight, as infinite as it may be.
+      if constexpr (!logit_t::kFinite) {
+        negative = target < 1 ? negative : zero;
+        positive = there ? positive : zero;
+        overlap = there ? overlap : zero;
+      }
+      lanes_t slope = negative - positive;
+      if constexpr (parts::regions) {
+        slope += (weight[kProbability] + overlap) * (p * q);
       }
       return target >= 0 ? slope : zero;
     } else {

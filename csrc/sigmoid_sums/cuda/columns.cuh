@@ -51,6 +51,8 @@ struct ColumnSums {
 };
 
 // The derivative by its logit of a pixel that is zero or one, or void, added to its column's sums.
+// `careful`: weights may be infinite.
+template <bool careful>
 __device__ __forceinline__ float take_pixel(float x, bool there, bool is_void, const float* weight,
                                             ColumnSums& column) {
   // The cross-entropy is softplus(s).
@@ -62,14 +64,18 @@ __device__ __forceinline__ float take_pixel(float x, bool there, bool is_void, c
   const float wrong = s >= 0 ? more : less;
   column.add(there, s, e);
   column.counts += is_void ? 0 : there ? kOne + 1 : 1;
+  if (careful && is_void) {
+    return 0;
+  }
   return wrong * (there ? -weight[kPositive] : weight[kNegative]);
 }
 
 // The same of a pixel whose target is a number, or NaN.
+template <bool careful>
 __device__ __forceinline__ float take_number(float x, float target, const float* weight,
                                              ColumnSums& column) {
   if (target == 0 || target == 1) {
-    return take_pixel(x, target == 1, false, weight, column);
+    return take_pixel<careful>(x, target == 1, false, weight, column);
   }
   constexpr float kLog2OfE = static_cast<float>(kLog2E);
   const float e = exp2_fast(-std::abs(x) * kLog2OfE), tail = log1p(e);

@@ -94,15 +94,18 @@ __device__ __forceinline__ void add_pixel(const SigmoidSums& problem, accumulate
   }
 }
 
-// The derivative by the logit of the sums, each times its weight, of a pixel that is not void.
+// The derivative by the logit of the sums, each times its weight, of a pixel that is not void. A
+// sum to which the pixel adds nothing may have any weight, as infinite as it may be.
 template <typename accumulate_t>
 __device__ __forceinline__ accumulate_t slope_of(const SigmoidSums& problem, accumulate_t x,
                                                  accumulate_t target, const accumulate_t* weight) {
   const Pixel<accumulate_t> pixel(x);
-  accumulate_t slope =
-      weight[kNegative] * ((1 - target) * pixel.p) - weight[kPositive] * (target * pixel.q);
+  const bool is_one = target == 1, is_zero = target == 0;
+  accumulate_t slope = is_one ? 0 : weight[kNegative] * ((1 - target) * pixel.p);
+  slope -= is_zero ? 0 : weight[kPositive] * (target * pixel.q);
   if (problem.regions) {
-    slope += (weight[kProbability] + weight[kOverlap] * target) * (pixel.p * pixel.q);
+    const accumulate_t overlap = is_zero ? 0 : weight[kOverlap] * target;
+    slope += (weight[kProbability] + overlap) * (pixel.p * pixel.q);
   }
   if (problem.focal) {
     const bool there = target > 0;

@@ -155,9 +155,9 @@ __global__ void __launch_bounds__(kMostColumns, pixels == PixelKind::kAny ? 1 : 
           if constexpr (pixels == PixelKind::kLabels) {
             const bool is_void = target[j] == void_label, there = target[j] == 1 && !is_void;
             others |= is_void ? 0 : target[j];
-            slope = take_pixel(logit, there, is_void, weight, sums);
+            slope = take_pixel<decltype(careful)::value>(logit, there, is_void, weight, sums);
           } else if constexpr (pixels == PixelKind::kNumbers) {
-            slope = take_number(logit, target[j], weight, sums);
+            slope = take_number<decltype(careful)::value>(logit, target[j], weight, sums);
           } else {
             slope = take_any(problem, logit, target[j], weight, sums);
           }
@@ -235,7 +235,7 @@ void launch_walk(const WalkArgs<scalar_t>& args, cudaStream_t stream) {
                       : problem.target.type < kFirstSoftMask
                           ? walk_kernel<scalar_t, PixelKind::kLabels>
                           : walk_kernel<scalar_t, PixelKind::kNumbers>;
-  const dim3 grid(static_cast<unsigned>(problem.shape.batch * problem.shape.channels),
+  const dim3 grid(blocks_along_x(problem.shape.batch * problem.shape.channels),
                   static_cast<unsigned>(args.walk.parts()));
   launch(kernel, grid, dim3(static_cast<unsigned>(args.walk.threads())), sizeof(WalkShared), stream,
          args);
