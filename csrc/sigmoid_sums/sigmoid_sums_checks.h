@@ -2,6 +2,7 @@
 // fcn_ext/_rules.py has the same rules in the same order and words.
 #pragma once
 
+#include <algorithm>
 #include <optional>
 
 #include "sigmoid_sums/sigmoid_sums.h"
@@ -16,6 +17,12 @@ inline int mask_index(torch::headeronly::ScalarType type) {
   }
   const int label = label_index(type), element = element_index(type);
   return label >= 0 ? label : element >= 0 ? kFirstSoftMask + element : -1;
+}
+
+// The largest gamma, times a logarithm's constant, that is finite in the accumulation type. Beyond
+// it powers are zero or one all the same.
+inline double most_gamma(torch::headeronly::ScalarType type) {
+  return accumulation_index(type) == 1 ? 0x1p1022 : 0x1p126;
 }
 
 inline SigmoidSums check_sigmoid_sums(const torch::stable::Tensor& input,
@@ -48,7 +55,7 @@ inline SigmoidSums check_sigmoid_sums(const torch::stable::Tensor& input,
           ignore_index,
           regions,
           gamma.has_value(),
-          gamma.value_or(0)};
+          std::min(gamma.value_or(0), most_gamma(input.scalar_type()))};
 }
 
 // What the sums weigh in the accumulation type.

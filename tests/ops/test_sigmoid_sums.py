@@ -145,6 +145,20 @@ def test_an_infinite_weight_of_a_sum_without_the_pixel(
             assert gradient[0, 0, 0, 0].isfinite().item() == isinstance(found, int)
 
 
+@pytest.mark.parametrize("gamma", [1e37, 1e38, 3e38, 1e39, 1e300, 1.7e308])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+def test_the_largest_gammas(dtype: torch.dtype, gamma: float, device: torch.device) -> None:
+    """The focal sums hold what is wrong altogether, and nothing else."""
+    scores = torch.tensor([-3000.0, -1, 0, 3, 3000], dtype=dtype, device=device)
+    scores = scores.reshape(1, 5, 1, 1).requires_grad_()
+    target = torch.ones((1, 5, 2, 2), dtype=torch.bool, device=device)
+    sums = ops.sigmoid_sums(scores, target, gamma=gamma)
+    (gradient,) = torch.autograd.grad(sums[..., 6].sum(), scores)
+    wrong = -scores[0, 0, 0, 0].item()
+    assert sums[0, :, 6].tolist() == [4 * wrong, 0, 0, 0, 0]
+    assert gradient.flatten().tolist() == [-4, 0, 0, 0, 0]
+
+
 def test_nothing_and_one_pixel() -> None:
     for shape in ((0, 3, 2, 2), (2, 0, 2, 2)):
         scores = torch.zeros(shape, requires_grad=True)
