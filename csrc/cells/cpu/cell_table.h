@@ -38,7 +38,6 @@ class CellTable {
         upper_(axis.output_size, in_double),
         pitch_((axis.input_size + 1 + 2 * kGroup - 1) / kGroup * kGroup + kGroup) {
     const int64_t cells = axis.input_size + 1;
-    std::vector<int64_t> first_phase(cells);
     int64_t cell = 0;
     for (int64_t o = 0; o < axis.output_size; ++o) {
       const BilinearTap tap = bilinear_tap(unclamped(axis), o);
@@ -52,14 +51,7 @@ class CellTable {
     while (cell <= cells) {
       begin_[cell++] = axis.output_size;
     }
-    const int64_t stride = whole_stride(axis);
-    phases_ = std::max<int64_t>(stride, 1);
-    for (int64_t q = 0; q < cells; ++q) {
-      if (begin_[q] < begin_[q + 1] && stride > 0) {
-        first_phase[q] = phase_of(axis, static_cast<int64_t>(upper_part_[begin_[q]]));
-      }
-      phases_ = std::max(phases_, begin_[q + 1] - begin_[q] + first_phase[q]);
-    }
+    number_phases(whole_stride(axis), axis);
     view_ = {axis.input_size,
              axis.output_size,
              axis.clamp,
@@ -76,17 +68,39 @@ class CellTable {
              nullptr,
              nullptr};
     if (by_phase) {
-      tabulate_phases(axis, in_double, first_phase);
+      tabulate_phases(axis, in_double);
     }
   }
 
   const CellAxis& view() const { return view_; }
 
  private:
-  void tabulate_phases(const BilinearAxis& axis, bool in_double,
-                       const std::vector<int64_t>& first_phase) {
-    const bool alike = whole_stride(axis) > 0;  // phases lie in all cells as in the first
-    const int64_t zero = alike ? phase_zero(axis) : 0;
+  // How many phases there are, and which is that of each cell's first output.
+  void number_phases(int64_t stride, const BilinearAxis& axis) {
+    const int64_t cells = axis.input_size + 1;
+    const auto outputs = [&](int64_t q) { return begin_[q + 1] - begin_[q]; };
+    int64_t first_used = 0, most = 0;
+    for (int64_t q = cells - 1; q >= 0; --q) {
+      first_used = outputs(q) > 0 ? q : first_used;
+      most = std::max(most, outputs(q));
+    }
+    first_phase_.resize(cells);
+    alike_ = stride > 0 && most == stride;
+    if (alike_) {
+      for (int64_t q = first_used; q < cells; ++q) {
+        if (outputs(q) > 0) {
+          first_phase_[q] = phase_of(axis, static_cast<int64_t>(upper_part_[begin_[q]]));
+        }
+      }
+    } else if (stride > 0 && begin_[first_used + 1] < axis.output_size) {
+      // A crop around a node, of fewer columns than a cell has: before the node its last ones.
+      first_phase_[first_used] = most - outputs(first_used);
+    }
+    phases_ = most;
+  }
+
+  void tabulate_phases(const BilinearAxis& axis, bool in_double) {
+    const int64_t zero = alike_ ? phase_zero(axis) : 0;
     output_.assign(phases_ * pitch_, -1);
     phase_lower_ = WeightTable(phases_ * pitch_, in_double);
     phase_upper_ = WeightTable(phases_ * pitch_, in_double);
@@ -94,13 +108,14 @@ class CellTable {
       for (int64_t q = 0; q < pitch_; ++q) {
         const int64_t at = phase * pitch_ + q;
         const bool used = q <= axis.input_size && begin_[q] < begin_[q + 1];
-        const int64_t of_cell =
-            used && !alike ? static_cast<int64_t>(upper_part_[begin_[q]]) : zero;
-        const BilinearTap tap = phase_tap(axis, of_cell, phase);
+        const BilinearTap tap = used && !alike_
+                                    ? phase_tap(axis, static_cast<int64_t>(upper_part_[begin_[q]]),
+                                                phase - first_phase_[q])
+                                    : phase_tap(axis, zero, phase);
         phase_lower_.set(at, lower_weight<double>(axis, tap));
         phase_upper_.set(at, upper_weight<double>(axis, tap));
         if (used) {
-          const int64_t o = begin_[q] + phase - first_phase[q];
+          const int64_t o = begin_[q] + phase - first_phase_[q];
           if (o >= begin_[q] && o < begin_[q + 1]) {
             output_[at] = static_cast<int32_t>(o);
           }
@@ -116,6 +131,8 @@ class CellTable {
   std::vector<double> upper_part_;
   WeightTable lower_, upper_;
   int64_t pitch_, phases_ = 1;
+  bool alike_ = false;                // phases lie in all cells as in the first
+  std::vector<int64_t> first_phase_;  // of each cell that has outputs
   std::vector<int32_t> output_;
   WeightTable phase_lower_, phase_upper_;
   CellAxis view_{};
