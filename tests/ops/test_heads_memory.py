@@ -100,3 +100,39 @@ def test_at_most_a_sixteenth_of_plain_torch() -> None:
     # The result and a chunk of 4 MiB with what is made of it.
     assert peak["thresholded masks"] <= full_size / 4 + 3 * 2**22, peak
     assert peak["packed masks"] <= full_size / 32 + 4 * 2**22, peak
+
+
+# Room for results and tables, but not for what a thread works with, some KB a class.
+WITHOUT_SCRATCH = """
+import resource, torch
+from fcn_ext import ops
+
+threads, name = {threads}, "{name}"
+torch.set_num_threads(threads)
+scores, target = torch.zeros(2, 100000, 6, 6), torch.zeros(2, 12, 12, dtype=torch.int64)
+wide = torch.zeros(2, 1000000, 1, 8).contiguous(memory_format=torch.channels_last)
+ops.interpolate(torch.zeros(8, 64, 32, 32), 64)  # threads have their stacks
+calls = dict(
+    region_sums=lambda: ops.region_sums(scores, target),
+    interpolate=lambda: ops.interpolate(wide, 1),
+)
+pages = int(open("/proc/self/statm").read().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (4096 * pages + (48 << 20),) * 2)
+calls[name]()
+"""
+
+
+@pytest.mark.skipif(not CLEAR_REFS.exists(), reason="no /proc that tells what a process has")
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("name", ["region_sums", "interpolate"])
+def test_too_little_memory_for_a_thread_says_so(name: str, threads: int) -> None:
+    """An error of one of torch's threads arrives as it is."""
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_SCRATCH.format(threads=threads, name=name)],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    message = "RuntimeError: out of memory? No scratch of "
+    assert done.stderr.splitlines()[-1].startswith(message), done.stderr

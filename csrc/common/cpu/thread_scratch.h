@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <memory>
 #include <new>
+#include <stdexcept>
+#include <string>
 
 namespace fcn_ext {
 
@@ -17,7 +19,11 @@ inline void* thread_scratch(std::size_t bytes) {
   if (bytes > size) {
     memory.reset();
     size = 0;
-    memory.reset(::operator new(bytes, kCacheLine));
+    memory.reset(::operator new(bytes, kCacheLine, std::nothrow));
+    if (memory == nullptr) {
+      throw std::runtime_error("out of memory? No scratch of " + std::to_string(bytes) +
+                               " bytes could be made");
+    }
     size = bytes;
   }
   return memory.get();

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "common/cpu/thread_scratch.h"
+#include "common/cpu/torch_parallel_for.h"
 #include "region_sums/cpu/kernels.h"
 #include "region_sums/region_sums_operators.h"
 #include "softmax/cpu/plan.h"
@@ -43,10 +44,10 @@ void run(const RegionSumsWork& work, const SoftmaxPlan& plan, const Tensor& inpu
   const RegionSumsKernels& kernels = region_sums_kernels();
   const int type = accumulation_index(input.scalar_type());
   const int64_t scratch_bytes = kernels.scratch[type](work);
-  torch::stable::parallel_for(0, plan.units(), std::max<int64_t>(1, kGrain / plan.unit_work()),
-                              [&](int64_t begin, int64_t end) {
-                                kernels.run[type](work, begin, end, thread_scratch(scratch_bytes));
-                              });
+  parallel_for(plan.units(), std::max<int64_t>(1, kGrain / plan.unit_work()),
+               [&](int64_t begin, int64_t end) {
+                 kernels.run[type](work, begin, end, thread_scratch(scratch_bytes));
+               });
   if (*work.invalid != std::numeric_limits<int64_t>::max()) {
     throw_invalid_label(target, *work.invalid, work.problem.shape.channels,
                         work.problem.ignore_index);

@@ -5,6 +5,7 @@
 
 #include "cells/cpu/cell_table.h"
 #include "common/cpu/thread_scratch.h"
+#include "common/cpu/torch_parallel_for.h"
 #include "common/refusal.h"
 #include "sigmoid_sums/cpu/kernels.h"
 #include "sigmoid_sums/sigmoid_sums_operators.h"
@@ -116,11 +117,10 @@ struct Work {
     const int type = accumulation_index(input.scalar_type());
     const int64_t bytes = kernels.scratch[type](plain);
     const int64_t pixels = plain.y.outputs * plain.x.outputs / plain.chunks;
-    torch::stable::parallel_for(0, units,
-                                std::max<int64_t>(1, kGrain / std::max<int64_t>(1, pixels)),
-                                [&](int64_t begin, int64_t end) {
-                                  kernels.run[type](plain, begin, end, thread_scratch(bytes));
-                                });
+    parallel_for(units, std::max<int64_t>(1, kGrain / std::max<int64_t>(1, pixels)),
+                 [&](int64_t begin, int64_t end) {
+                   kernels.run[type](plain, begin, end, thread_scratch(bytes));
+                 });
   }
 };
 

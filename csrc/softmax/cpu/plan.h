@@ -1,13 +1,12 @@
 // Tables, units and shared node rows around the CPU softmax engine: from tensors to SoftmaxWork.
 #pragma once
 
-#include <torch/csrc/stable/ops.h>
-
 #include <algorithm>
 #include <vector>
 
 #include "bilinear/bilinear_checks.h"
 #include "cells/cpu/cell_table.h"
+#include "common/cpu/torch_parallel_for.h"
 #include "softmax/cpu/work.h"
 
 namespace fcn_ext {
@@ -73,7 +72,7 @@ class SoftmaxPlan {
   void add_edges_of() const {
     const PlaneStrides& to = work.gradient_strides;
     const int64_t joints = work.chunks - 1, columns = work.x.nodes, classes = work.shape.channels;
-    torch::stable::parallel_for(0, work.shape.batch * joints, 1, [&](int64_t begin, int64_t end) {
+    parallel_for(work.shape.batch * joints, 1, [&](int64_t begin, int64_t end) {
       for (int64_t joint = begin; joint < end; ++joint) {
         const int64_t image = joint / joints, chunk = joint % joints;
         const int64_t row = first_cell_row(work, chunk + 1) - 1;
