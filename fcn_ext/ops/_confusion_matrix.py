@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import increment_version
+from torch.compiler import is_compiling
 
 from fcn_ext import _rules
 from fcn_ext.geometry import Deconvolution, Geometry, Resize
@@ -66,10 +68,10 @@ def confusion_matrix(
     ignore_index = _common.integer(ignore_index, "ignore_index")
     if not 1 <= num_classes <= 32768:
         raise ValueError(f"num_classes must be in [1, 32768], got {num_classes}")
-    matrix, invalid = _counts(prediction, target, num_classes, out, invalid)
+    matrix, number = _counts(prediction, target, num_classes, out, invalid)
     op = _logits_op if prediction.dim() == 4 else _labels_op
-    op(prediction, target, ignore_index, matrix, invalid)
-    return _counted(matrix, out)
+    op(prediction, target, ignore_index, matrix, number)
+    return _counted(matrix, out, invalid)
 
 
 def score_confusion_matrix(
@@ -114,9 +116,9 @@ def score_confusion_matrix(
     _common.on_same_device(input, "input", target, "target")
     _common.is_geometry(geometry)
     ignore_index = _common.integer(ignore_index, "ignore_index")
-    matrix, invalid = _counts(input, target, input.shape[1], out, invalid)
-    _score_op(input, target, geometry.numbers, ignore_index, matrix, invalid)
-    return _counted(matrix, out)
+    matrix, number = _counts(input, target, input.shape[1], out, invalid)
+    _score_op(input, target, geometry.numbers, ignore_index, matrix, number)
+    return _counted(matrix, out, invalid)
 
 
 def upsample_confusion_matrix(
@@ -172,11 +174,23 @@ def _batched_like(*tensors: Tensor | None) -> Tensor:
     return torch.stack([t.new_zeros((), dtype=torch.int64) for t in tensors if t is not None])
 
 
-def _counted(matrix: Tensor, out: Tensor | None) -> Tensor:
+def _counted(matrix: Tensor, out: Tensor | None, invalid: Tensor | None) -> Tensor:
     """What the caller gets: the matrix, or ``out`` with the counts in its own layout."""
-    if out is None or out is matrix:
+    if invalid is not None:
+        _tell_of_change(invalid)
+    if out is None:
         return matrix
-    return out.add_(matrix)
+    if out is not matrix:
+        return out.add_(matrix)
+    _tell_of_change(out)
+    return out
+
+
+def _tell_of_change(counts: Tensor) -> None:
+    """Of what an operator has added to: torch bumps the version by which autograd knows whether
+    what it saved has changed for its own operators alone."""
+    if not (is_compiling() or _autograd._transforms_active() or counts.is_inference()):
+        increment_version(counts)
 
 
 @torch.library.register_fake("fcn_ext::confusion_matrix_labels")

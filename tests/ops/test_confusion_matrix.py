@@ -280,6 +280,35 @@ def test_vmap_refuses_one_sum_for_all_examples(name: str) -> None:
 LABELS = torch.zeros(1, 4, 5, dtype=torch.int64)
 
 
+@pytest.mark.parametrize("layout", ["contiguous", "transposed"])
+@pytest.mark.parametrize("kind", ["labels", "logits", "scores"])
+def test_autograd_sees_that_counts_have_changed(
+    kind: str, layout: str, device: torch.device
+) -> None:
+    """What it saved of them is no longer there, as after torch's own changes in place."""
+    target = torch.zeros((1, 4, 5), dtype=torch.int64, device=device)
+    out = torch.zeros((3, 3), dtype=torch.int64, device=device)
+    out, invalid = out.T if layout == "transposed" else out, torch.zeros_like(out[0, 0])
+
+    def count() -> None:
+        more: dict[str, Any] = {"out": out, "invalid": invalid}
+        if kind == "scores":
+            ops.score_confusion_matrix(torch.zeros((1, 3, 2, 2), device=device), target, **more)
+        else:
+            logits = torch.zeros((1, 3, 4, 5), device=device)
+            ops.confusion_matrix(logits if kind == "logits" else target, target, 3, **more)
+
+    for changed in (out, invalid):
+        leaf = torch.ones((3, 3), device=device, requires_grad=True)
+        product = (leaf * changed).sum()
+        count()
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            product.backward()
+    with torch.inference_mode():  # where nothing is saved
+        out, invalid = torch.zeros_like(out), torch.zeros_like(invalid)
+        count()
+
+
 @pytest.mark.parametrize(
     ("prediction", "target", "options", "error", "message"),
     [
