@@ -38,10 +38,14 @@ inline void check_scale(const torch::stable::Tensor& gradient,
   const PlaneStrides last =
       dense_strides(gradient.size(1), gradient.size(2), gradient.size(3), true);
   const PlaneStrides strides = strides_of(gradient);
-  FCN_EXT_CHECK(
-      gradient.is_contiguous() || (strides.batch == last.batch && strides.channel == last.channel &&
-                                   strides.row == last.row && strides.column == last.column),
-      "gradient must be contiguous or channels_last");
+  // An axis of one element may have any stride.
+  const auto is = [&](int64_t axis, int64_t stride, int64_t wanted) {
+    return gradient.size(axis) == 1 || stride == wanted;
+  };
+  FCN_EXT_CHECK(gradient.is_contiguous() ||
+                    (is(0, strides.batch, last.batch) && is(1, strides.channel, last.channel) &&
+                     is(2, strides.row, last.row) && is(3, strides.column, last.column)),
+                "gradient must be contiguous or channels_last");
   FCN_EXT_CHECK(gradient.scalar_type() == torch::headeronly::ScalarType::Float ||
                     gradient.scalar_type() == torch::headeronly::ScalarType::Double,
                 "gradient must be float32 or float64, got ", dtype_text(gradient));

@@ -68,6 +68,34 @@ for case in CASES[::2]:
             for labels in (case.head(ops, "argmax", given), target * 0 + 3):
                 assert_hits(case, given, labels)
 """
+# Subnormal float16 scores, where those of float32 are zero.
+FLUSHED = """
+import torch
+from fcn_ext import ops
+
+small = (torch.randint(-1023, 1024, (2, 18, 7, 19)) * 2.0**-24).half()
+target = torch.randint(0, 18, (2, 7, 19))
+masks = torch.rand(2, 18, 14, 38).mul(2.0**-15).half()
+
+def results():
+    for scores in (small, small.contiguous(memory_format=torch.channels_last)):
+        for size in ((14, 38), (10, 23), (3, 5)):
+            leaf = scores.clone().requires_grad_()
+            full = ops.interpolate(leaf, size)
+            yield full.detach()
+            yield torch.autograd.grad(full, leaf, full.detach())[0]
+            yield ops.argmax(scores, size)
+        yield ops.confusion_matrix(scores, target, 18)
+        yield ops.sigmoid_sums(scores.float() * 2.0**14, masks)
+
+before = list(results())
+torch.set_flush_denormal(True)
+after = list(results())
+torch.set_flush_denormal(False)
+for found, expected in zip(after, before, strict=True):
+    assert expected.any()
+    assert torch.equal(found, expected)
+"""
 TELL = """
 from fcn_ext import numpy
 print(numpy.build_info()["cpu_capability"])
@@ -75,7 +103,7 @@ print(numpy.build_info()["cpu_capability"])
 
 
 @pytest.mark.parametrize("capability", ["plain", "avx2", "avx512"])
-@pytest.mark.parametrize("program", [MAPS, HEADS], ids=["maps", "heads"])
+@pytest.mark.parametrize("program", [MAPS, HEADS, FLUSHED], ids=["maps", "heads", "flushed"])
 def test_every_instruction_set_agrees(program: str, capability: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", program + TELL],

@@ -166,3 +166,18 @@ def test_a_plain_pass_copies_nothing(device: torch.device) -> None:
     assert [name for name in written.names if name not in aliases] == [
         "fcn_ext.scale_gradient.default"
     ]
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
+@pytest.mark.parametrize("axis", range(4))
+def test_an_axis_of_one_element_may_have_any_stride(
+    axis: int, layout: torch.memory_format, device: torch.device
+) -> None:
+    """A gradient is dense with it as torch has it, and as the rules of traced tensors do."""
+    size = [1 if k == axis else k + 2 for k in range(4)]
+    dense = torch.ones(size, device=device).contiguous(memory_format=layout)
+    stride = [777 if k == axis else dense.stride(k) for k in range(4)]
+    gradient = dense.as_strided(size, stride)
+    torch.ops.fcn_ext.scale_gradient(gradient, torch.tensor(2.0, device=device))
+    assert torch.equal(gradient, torch.full_like(gradient, 2))
+    torch.ops.fcn_ext.scale_gradient(gradient.to("meta"), torch.tensor(2.0, device="meta"))

@@ -113,6 +113,7 @@ scores, target = torch.zeros(2, 100000, 6, 6), torch.zeros(2, 12, 12, dtype=torc
 wide = torch.zeros(2, 1000000, 1, 8).contiguous(memory_format=torch.channels_last)
 ops.interpolate(torch.zeros(8, 64, 32, 32), 64)  # threads have their stacks
 calls = dict(
+    cross_entropy=lambda: ops.cross_entropy(scores, target),
     region_sums=lambda: ops.region_sums(scores, target),
     interpolate=lambda: ops.interpolate(wide, 1),
 )
@@ -124,7 +125,7 @@ calls[name]()
 
 @pytest.mark.skipif(not CLEAR_REFS.exists(), reason="no /proc that tells what a process has")
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("name", ["region_sums", "interpolate"])
+@pytest.mark.parametrize("name", ["cross_entropy", "region_sums", "interpolate"])
 def test_too_little_memory_for_a_thread_says_so(name: str, threads: int) -> None:
     """An error of one of torch's threads arrives as it is."""
     done = subprocess.run(

@@ -4,6 +4,7 @@
 #include "argmax/argmax_operators.h"
 #include "argmax/cpu/kernels.h"
 #include "cells/cpu/cell_table.h"
+#include "common/cpu/subnormals.h"
 #include "common/cpu/thread_scratch.h"
 #include "common/cpu/torch_parallel_for.h"
 
@@ -40,17 +41,17 @@ void run(const Tensor& input, const BilinearAxes& axes, void* probability,
   const int64_t unit_work = std::max<int64_t>(
       1, (axes.y.output_size * axes.x.output_size + axes.y.input_size * axes.x.input_size) *
              classes / cell_rows);
-  torch::stable::parallel_for(
-      0, units, std::max<int64_t>(1, kGrain / unit_work), [&](int64_t begin, int64_t end) {
-        auto sink = make_sink(end - begin);
-        using sink_t = decltype(sink);
-        const RowSink plain{[](void* context, int64_t image, int64_t row, const int32_t* labels) {
-                              static_cast<sink_t*>(context)->take(image, row, labels);
-                            },
-                            &sink};
-        kernels.run[type](work, begin, end, plain, thread_scratch(scratch_bytes));
-        sink.finish();
-      });
+  parallel_for(units, std::max<int64_t>(1, kGrain / unit_work), [&](int64_t begin, int64_t end) {
+    const HalvesReadWhole reads(input.scalar_type() == ScalarType::Half);
+    auto sink = make_sink(end - begin);
+    using sink_t = decltype(sink);
+    const RowSink plain{[](void* context, int64_t image, int64_t row, const int32_t* labels) {
+                          static_cast<sink_t*>(context)->take(image, row, labels);
+                        },
+                        &sink};
+    kernels.run[type](work, begin, end, plain, thread_scratch(scratch_bytes));
+    sink.finish();
+  });
 }
 
 // Writes rows of labels to a dense (N, H, W) map.

@@ -5,6 +5,7 @@
 #include "bilinear/bilinear_operators.h"
 #include "bilinear/cpu/kernels.h"
 #include "common/cpu/caches.h"
+#include "common/cpu/subnormals.h"
 #include "common/cpu/thread_scratch.h"
 #include "common/cpu/torch_parallel_for.h"
 #include "common/cpu/weights.h"
@@ -106,6 +107,7 @@ void run(const Kernels& kernels, int element, const Args& args, int64_t units, i
   const int64_t grain = std::max<int64_t>(1, kGrain / std::max<int64_t>(1, elements / units));
   const int64_t scratch_bytes = kernels.scratch(args);
   parallel_for(units, grain, [&](int64_t begin, int64_t end) {
+    const HalvesReadWhole reads(element == element_index(ScalarType::Half));
     kernels.run[element](args, begin, end, thread_scratch(scratch_bytes));
   });
 }

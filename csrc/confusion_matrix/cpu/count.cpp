@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "common/cpu/subnormals.h"
 #include "confusion_matrix/cpu/kernels.h"
 
 namespace fcn_ext {
@@ -217,7 +218,7 @@ int64_t count_labels(const LabelShape& shape, const LabelMap& prediction, const 
 int64_t count_logits(const LabelShape& shape, const LogitsMap& logits, const LabelMap& target,
                      int64_t num_classes, int64_t ignore_index, int64_t* matrix,
                      const ParallelFor& parallel_for) {
-  constexpr int kInt32 = 2;
+  constexpr int kInt32 = 2, kHalf = 2;
   const auto argmax = confusion_matrix_kernels().argmax[logits.type];
   const Rows rows =
       rows_of(shape, joined(logits.stride + 1, shape) && joined(target.stride, shape));
@@ -228,6 +229,7 @@ int64_t count_logits(const LabelShape& shape, const LogitsMap& logits, const Lab
         int64_t target_copy[kArgmaxRun];
         const int64_t start = row / rows.per_image * logits.stride[0] +
                               row % rows.per_image * logits.stride[2] + column * logits.stride[3];
+        const HalvesReadWhole reads(logits.type == kHalf);
         argmax({static_cast<const char*>(logits.data) + start * kScoreBytes[logits.type],
                 logits.channels, logits.stride[1], logits.stride[3]},
                n, prediction);

@@ -5,7 +5,9 @@
 #include <cmath>
 #include <limits>
 
+#include "common/cpu/subnormals.h"
 #include "common/cpu/thread_scratch.h"
+#include "common/cpu/torch_parallel_for.h"
 #include "cross_entropy/cpu/kernels.h"
 #include "cross_entropy/cross_entropy_operators.h"
 #include "softmax/cpu/plan.h"
@@ -94,10 +96,11 @@ Outcome cross_entropy_cpu(const CrossEntropy& problem, const Tensor& input, cons
   const CrossEntropyKernels& kernels = cross_entropy_kernels();
   const int type = accumulation_index(input.scalar_type());
   const int64_t scratch_bytes = kernels.scratch[type](work);
-  torch::stable::parallel_for(0, plan.units(), std::max<int64_t>(1, kGrain / plan.unit_work()),
-                              [&](int64_t begin, int64_t end) {
-                                kernels.run[type](work, begin, end, thread_scratch(scratch_bytes));
-                              });
+  parallel_for(plan.units(), std::max<int64_t>(1, kGrain / plan.unit_work()),
+               [&](int64_t begin, int64_t end) {
+                 const HalvesReadWhole reads(input.scalar_type() == ScalarType::Half);
+                 kernels.run[type](work, begin, end, thread_scratch(scratch_bytes));
+               });
   if (invalid != std::numeric_limits<int64_t>::max()) {
     throw_invalid_label(target, invalid, classes, problem.ignore_index);
   }
@@ -149,7 +152,7 @@ void scale(Tensor& gradient, T factor) {
     return;
   }
   T* const elements = gradient.mutable_data_ptr<T>();
-  torch::stable::parallel_for(0, gradient.numel(), kGrain, [&](int64_t begin, int64_t end) {
+  parallel_for(gradient.numel(), kGrain, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       elements[i] *= factor;
     }

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 
+#include "common/cpu/subnormals.h"
 #include "common/cpu/thread_scratch.h"
 #include "common/cpu/torch_parallel_for.h"
 #include "region_sums/cpu/kernels.h"
@@ -46,6 +47,7 @@ void run(const RegionSumsWork& work, const SoftmaxPlan& plan, const Tensor& inpu
   const int64_t scratch_bytes = kernels.scratch[type](work);
   parallel_for(plan.units(), std::max<int64_t>(1, kGrain / plan.unit_work()),
                [&](int64_t begin, int64_t end) {
+                 const HalvesReadWhole reads(input.scalar_type() == ScalarType::Half);
                  kernels.run[type](work, begin, end, thread_scratch(scratch_bytes));
                });
   if (*work.invalid != std::numeric_limits<int64_t>::max()) {

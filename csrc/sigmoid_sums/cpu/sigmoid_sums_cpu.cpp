@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "cells/cpu/cell_table.h"
+#include "common/cpu/subnormals.h"
 #include "common/cpu/thread_scratch.h"
 #include "common/cpu/torch_parallel_for.h"
 #include "common/refusal.h"
@@ -119,6 +120,9 @@ struct Work {
     const int64_t pixels = plain.y.outputs * plain.x.outputs / plain.chunks;
     parallel_for(units, std::max<int64_t>(1, kGrain / std::max<int64_t>(1, pixels)),
                  [&](int64_t begin, int64_t end) {
+                   constexpr int kHalves = kFirstSoftMask + 2;
+                   const HalvesReadWhole reads(input.scalar_type() == ScalarType::Half ||
+                                               plain.problem.target.type == kHalves);
                    kernels.run[type](plain, begin, end, thread_scratch(bytes));
                  });
   }
