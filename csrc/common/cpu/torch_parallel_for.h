@@ -1,4 +1,4 @@
-// torch's threads, whose errors arrive as they were thrown.
+// torch's threads, whose errors arrive in their own words.
 #pragma once
 
 #include <torch/csrc/stable/ops.h>
@@ -7,25 +7,28 @@
 #include <exception>
 #include <functional>
 #include <mutex>
+#include <stdexcept>
+#include <string>
 
 namespace fcn_ext {
 
 // Calls body(begin, end) on pieces of [0, count), perhaps at the same time. The stable ABI between
-// torch and here takes any exception for a number; so the first one is kept, and thrown again.
+// torch and here takes any exception for a number; so what the first one says is kept, and thrown
+// again.
 template <typename Body>
 void parallel_for(int64_t count, int64_t grain, const Body& body) {
-  std::exception_ptr error;
+  std::string error;
   std::mutex mutex;
   torch::stable::parallel_for(0, count, grain, [&](int64_t begin, int64_t end) {
     try {
       body(begin, end);
-    } catch (...) {
+    } catch (const std::exception& exception) {
       const std::lock_guard<std::mutex> lock(mutex);
-      error = error ? error : std::current_exception();
+      error = error.empty() ? exception.what() : error;
     }
   });
-  if (error) {
-    std::rethrow_exception(error);
+  if (!error.empty()) {
+    throw std::runtime_error(error);
   }
 }
 
