@@ -53,9 +53,13 @@ struct TileNodes {
   unsigned* ended;  // where the block is the last one, see rims.cuh
   int32_t* row_begins;     // of a row of cells, and of the one after the last: its first pixels
   int32_t* column_begins;  // likewise
-  float* part_y;           // of a row of parts: Part::j, and behind those of all rows Part::y_step
-  float* part_x;
-  uint8_t* stack_of;  // of a thread, where it may have more than one cell
+  float2* part_y;          // of a row of parts: Part::j and Part::y_step
+  float2* part_x;
+  // Only where a thread has more than one cell:
+  int* nodes_there;    // how many nodes cells read, if there is at most one a thread; else 0
+  uint16_t* node_of;   // of a thread, if so
+  uint8_t* stack_of;   // of a thread
+  uint8_t* vector_of;  // of a thread: which vector of nodes it stages
 
   __device__ __forceinline__ explicit TileNodes(const SoftmaxTiles& given) : tiles(given) {
     auto* bytes = shared_memory<unsigned char>();
@@ -73,9 +77,12 @@ struct TileNodes {
     corners = reinterpret_cast<float*>(bytes + Shared::kCorners);
     row_begins = reinterpret_cast<int32_t*>(bytes + Shared::kRowBegins);
     column_begins = reinterpret_cast<int32_t*>(bytes + Shared::kColumnBegins);
-    part_y = reinterpret_cast<float*>(bytes + Shared::kPartY);
-    part_x = reinterpret_cast<float*>(bytes + Shared::kPartX);
+    part_y = reinterpret_cast<float2*>(bytes + Shared::kPartY);
+    part_x = reinterpret_cast<float2*>(bytes + Shared::kPartX);
+    nodes_there = reinterpret_cast<int*>(bytes + Shared::kNodesThere);
+    node_of = reinterpret_cast<uint16_t*>(bytes + Shared::kNodeOf);
     stack_of = bytes + Shared::kStackOf;
+    vector_of = bytes + Shared::kVectorOf;
   }
 
   // Of the tile: its image, and its first row and column of cells.
@@ -108,8 +115,8 @@ struct TileNodes {
     return stack() % Tile::kColumns * Tile::kSegments + lane() % Tile::kSegments;
   }
   __device__ __forceinline__ Part part(int which = 0) const {
-    const float *const x = part_x + part_column(), *const y = part_y + part_row(which);
-    return {*x, *y, x[Shared::kColumnParts], y[Shared::kRowParts]};
+    const float2 x = part_x[part_column()], y = part_y[part_row(which)];
+    return {x.x, y.x, x.y, y.y};
   }
 
   // The pixels of a row or column of parts: the first, counted from output 0 on, and how many.
@@ -171,7 +178,7 @@ struct TileNodes {
   }
   static __device__ __forceinline__ void find_part(const BilinearAxis& axis, float step,
                                                    int first_cell, int part, int parts,
-                                                   int32_t* begins, float* places) {
+                                                   int32_t* begins, float2* places) {
     const BilinearAxis line = unclamped(axis);
     const int cell = part / Tile::kSegments, segment = part % Tile::kSegments;
     const int64_t lower_node = first_cell + cell - 1;
@@ -184,10 +191,13 @@ struct TileNodes {
       const double first = tap.node == lower_node ? upper_weight<double>(line, tap) : 0;
       const auto position =
           smaller(1.0f, static_cast<float>(first + segment * Tile::kSide * weight_step(line)));
-      const bool before = before_border(axis, first_cell + cell);
-      const bool behind = behind_border(axis, first_cell + cell);
-      places[part] = before ? 1 / kBorderStep : behind ? 0 : position / step;
-      places[parts + part] = before ? kBorderStep : behind ? 0 : step;
+      if (before_border(axis, first_cell + cell)) {
+        places[part] = {1 / kBorderStep, kBorderStep};
+      } else if (behind_border(axis, first_cell + cell)) {
+        places[part] = {0, 0};
+      } else {
+        places[part] = {position / step, step};
+      }
     }
   }
 
@@ -240,12 +250,14 @@ struct TileNodes {
         for (int k = 0; k < 2 * kClasses; ++k) {
           staged[k * Tile::kSlots + Tile::slot_of(node)] = 0;
         }
+        maxima[Tile::slot_of(node)] = 0;
       }
     }
     if (thread == 0) {
       flags[0] = flags[1] = 0;
     }
     if constexpr (Tile::kStack > 1) {
+      share_nodes();
       stack_of[thread] = static_cast<uint8_t>(find_stack());
     }
     // Where a node lacks a cell.
@@ -260,6 +272,32 @@ struct TileNodes {
       for (int k = thread; k < kClasses * Tile::kCornerPitch / 4; k += Tile::kThreads) {
         sums[k] = {0, 0, 0, 0};
       }
+    }
+  }
+
+  // Rows of scores come to shared memory in vectors of four nodes, of which the first one ends with
+  // the first node.
+  static constexpr int kVectors = Tile::kPitch / 4, kAllVectors = (Tile::kRows + 1) * kVectors;
+
+  // Which nodes and vectors are whose. In a tile of few rows or columns, behind which the map ends,
+  // those that cells read are the first threads', so that other warps have nothing to do.
+  __device__ __forceinline__ void share_nodes() const {
+    static_assert(kAllVectors <= Tile::kThreads && Tile::kThreads <= UINT8_MAX);
+    const auto read = [](const BilinearAxis& axis, int first, int most) {
+      return smaller(most, static_cast<int>(axis.input_size) - first + 2);
+    };
+    const int rows = read(tiles.grid.y, first_row(), Tile::kRows + 1);
+    const int columns = read(tiles.grid.x, first_column(), Tile::kNodeColumns);
+    const bool few = rows * columns <= Tile::kThreads;
+    int vector = thread;
+    if (few) {
+      node_of[thread] = static_cast<uint16_t>(Tile::node_at(thread / columns, thread % columns));
+      const int vectors = (columns + Tile::kLead + 3) / 4, row = thread / vectors;
+      vector = row <= Tile::kRows ? row * kVectors + thread % vectors : kAllVectors;
+    }
+    vector_of[thread] = static_cast<uint8_t>(vector);
+    if (thread == 0) {
+      *nodes_there = few ? rows * columns : 0;
     }
   }
 

@@ -13,10 +13,15 @@ struct StagedNodes : TileNodes<Tile, with_gradient> {
   using Nodes::flags;
   using Nodes::index;
   using Nodes::input;
+  using Nodes::kAllVectors;
   using Nodes::kClasses;
+  using Nodes::kVectors;
   using Nodes::maxima;
+  using Nodes::node_of;
+  using Nodes::nodes_there;
   using Nodes::thread;
   using Nodes::tiles;
+  using Nodes::vector_of;
 
   __device__ __forceinline__ explicit StagedNodes(const SoftmaxTiles& given) : Nodes(given) {}
 
@@ -24,6 +29,14 @@ struct StagedNodes : TileNodes<Tile, with_gradient> {
   // goes to another warp every turn, or to two where it is more than one's.
   template <typename Body>
   __device__ __forceinline__ void each_own_node(int turn, const Body& body) const {
+    if constexpr (Tile::kStack > 1) {
+      if (const int there = *nodes_there; there != 0) {
+        if (thread < there) {
+          body(node_of[thread]);
+        }
+        return;
+      }
+    }
     constexpr bool kOneWarp = Tile::kNodes % Tile::kThreads <= kWarp;
     const auto shifted = static_cast<unsigned>(thread + turn * (kOneWarp ? kWarp : kWarp / 2));
     constexpr int kTurns = Tile::kNodes < Tile::kThreads ? 1 : Tile::kNodes / Tile::kThreads;
@@ -118,18 +131,18 @@ struct StagedNodes : TileNodes<Tile, with_gradient> {
     });
   }
 
-  // Where the thread's vector of nodes is for class 0: the one that ends with its first node is the
-  // first of a row. Null where it has none, or where that does not lie in a row of the map.
-  static constexpr int kVectors = Tile::kPitch / 4, kAllVectors = (Tile::kRows + 1) * kVectors;
+  // Where the thread's vector of nodes is for class 0. Null where it has none, or where that does
+  // not lie in a row of the map.
   __device__ __forceinline__ const float* own_vector() const {
     if constexpr (Tile::kStack > 1) {
       static_assert(Tile::kLead == 3 && Tile::kPitch == Tile::kLead + Tile::kNodeColumns);
       static_assert(Nodes::Shared::kStaged % 16 == 0 && Tile::kSlots % 4 == 0);
-      static_assert(Tile::kColumns % 4 == 0 && kAllVectors <= Tile::kThreads);
-      const int place = thread % kVectors * 4, column = this->first_column() - 1 + place;
-      if (tiles.vectors && thread < kAllVectors && column >= 0 &&
+      static_assert(Tile::kColumns % 4 == 0);
+      const int own = vector_of[thread];
+      const int place = own % kVectors * 4, column = this->first_column() - 1 + place;
+      if (tiles.vectors && own < kAllVectors && column >= 0 &&
           column < static_cast<int>(tiles.grid.x.input_size)) {
-        const int64_t offset = input[thread / kVectors * Tile::kNodeColumns + place];
+        const int64_t offset = input[own / kVectors * Tile::kNodeColumns + place];
         if (offset >= 0) {
           return static_cast<const float*>(tiles.input) + (offset - Tile::kLead);
         }
@@ -244,12 +257,13 @@ struct StagedNodes : TileNodes<Tile, with_gradient> {
                                                 const float* vector) const {
     const auto offset =
         uint64_t{static_cast<uint32_t>(tiles.input_strides.channel)} * static_cast<uint32_t>(first);
+    const int own = vector_of[thread];
     if (vector != nullptr) {
-      each_class(count, vector + offset, to + 4 * thread, copy_four);
-    } else if (thread < kAllVectors) {
+      each_class(count, vector + offset, to + 4 * own, copy_four);
+    } else if (own < kAllVectors) {
       const auto* const from = static_cast<const float*>(tiles.input) + offset;
-      const int place = thread % kVectors * 4;
-      const int last = thread / kVectors * Tile::kNodeColumns + place;
+      const int place = own % kVectors * 4;
+      const int last = own / kVectors * Tile::kNodeColumns + place;
 #pragma unroll 1
       for (int node = place == 0 ? last : last - Tile::kLead; node <= last; ++node) {
         stage_node(node, count, from, to);

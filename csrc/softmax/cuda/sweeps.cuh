@@ -95,14 +95,11 @@ struct Parts {
     if constexpr (Tile::kStack == 1) {
       at[0] = block.part();
     } else {
-      using Shared = NodeShared<Tile, with_gradient>;
-      const float* const x = block.part_x + stack % Tile::kColumns;
-      const float* const y = block.part_y + stack / Tile::kColumns * Tile::kStack;
-      const float i = *x, step = x[Shared::kColumnParts];
-#pragma unroll
-      for (int which = 0; which < Tile::kStack; ++which) {
-        at[which] = {i, y[which], step, y[Shared::kRowParts + which]};
-      }
+      static_assert(Tile::kStack == 2 && NodeShared<Tile, with_gradient>::kPartY % 16 == 0);
+      const float2 x = block.part_x[stack % Tile::kColumns];
+      const float4 y = reinterpret_cast<const float4*>(block.part_y)[stack / Tile::kColumns];
+      at[0] = {x.x, y.x, x.y, y.y};
+      at[1] = {x.x, y.z, x.y, y.w};
     }
   }
   __device__ __forceinline__ const Part& operator[](int which) const { return at[which]; }

@@ -303,20 +303,23 @@ struct NodeShared {
   static constexpr int kScratch = kExact + 8 * Tile::kThreads;
   static constexpr int kStaged = kScratch + 8 * Tile::kThreads;
   static constexpr int kStagedBytes = 4 * Tile::kClasses * Tile::kSlots;
-  static constexpr int kMaxima = kStaged + 2 * kStagedBytes;     // float a node, as staged
-  static constexpr int kRowBegins = kMaxima + 4 * Tile::kSlots;  // int32 a row of cells, one more
-  static constexpr int kColumnBegins = kRowBegins + 4 * (Tile::kRows + 1);  // likewise
-  static constexpr int kPartY =
-      kColumnBegins + 4 * (Tile::kColumns + 1);                  // two float a row of parts
-  static constexpr int kPartX = kPartY + 8 * kRowParts;          // likewise
-  static constexpr int kOutputStep = kPartX + 8 * kColumnParts;  // int32 a node
-  static constexpr int kPlace = kOutputStep + 4 * Tile::kNodes;  // three int
-  static constexpr int kFlags = kPlace + 12;                     // two int
-  static constexpr int kEnded = kFlags + 8;                      // unsigned
-  static constexpr int kStackOf = kEnded + 4;                    // uint8 a thread
+  static constexpr int kMaxima = kStaged + 2 * kStagedBytes;  // float a node, as staged
+  // {Part::j, Part::y_step} of a row of parts, {Part::i, Part::x_step} of a column
+  static constexpr int kPartY = (kMaxima + 4 * Tile::kSlots + 15) / 16 * 16;
+  static constexpr int kPartX = kPartY + 8 * kRowParts;
+  static constexpr int kRowBegins = kPartX + 8 * kColumnParts;  // int32 a row of cells, one more
+  static constexpr int kColumnBegins = kRowBegins + 4 * (Tile::kRows + 1);      // likewise
+  static constexpr int kOutputStep = kColumnBegins + 4 * (Tile::kColumns + 1);  // int32 a node
+  static constexpr int kPlace = kOutputStep + 4 * Tile::kNodes;                 // three int
+  static constexpr int kFlags = kPlace + 12;                                    // two int
+  static constexpr int kEnded = kFlags + 8;                                     // unsigned
+  static constexpr int kNodesThere = kEnded + 4;                                // int
+  static constexpr int kNodeOf = kNodesThere + 4;                               // uint16 a thread
+  static constexpr int kStackOf = kNodeOf + 2 * Tile::kThreads;                 // uint8 a thread
+  static constexpr int kVectorOf = kStackOf + Tile::kThreads;                   // uint8 a thread
   static constexpr int kCorners =
-      Tile::kStack == 1 ? kStackOf
-                        : (kStackOf + Tile::kThreads + 15) / 16 * 16;  // float a class and place
+      Tile::kStack == 1 ? kNodesThere
+                        : (kVectorOf + Tile::kThreads + 15) / 16 * 16;  // float a class and place
   static constexpr int kBytes =
       (kCorners + (with_gradient ? 4 * Tile::kClasses * Tile::kCornerPitch : 0) + 15) / 16 * 16;
 };
