@@ -35,7 +35,7 @@ from fcn_train.options import (
     TrainOptions,
 )
 from fcn_train.serve_options import ServeOptions
-from fcn_train.signals import ending_at_once
+from fcn_train.signals import ending_at_once, signal_of, sigterm_raises
 from fcn_train.study.options import StudyName, StudyOptions
 from fcn_train.terminal import prepare
 
@@ -46,11 +46,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     text, trace, failed = "", False, None
     try:
-        code = run_command(arguments)
+        with sigterm_raises():
+            code = run_command(arguments)
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 2
-    except KeyboardInterrupt:
-        text, code = "interrupted", 128 + signal.SIGINT
+    except KeyboardInterrupt as error:
+        text, code = "interrupted", 128 + signal_of(error)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 128 + signal.SIGPIPE

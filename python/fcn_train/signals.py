@@ -37,6 +37,36 @@ def _end(signum: int, frame: FrameType | None) -> None:
     os._exit(128 + signum)
 
 
+class Terminated(KeyboardInterrupt):
+    """What SIGTERM raises inside :func:`sigterm_raises`, as SIGINT raises KeyboardInterrupt."""
+
+
+@contextlib.contextmanager
+def sigterm_raises() -> Iterator[None]:
+    """Inside, SIGTERM raises Terminated: by default it ends the process where it is, and whatever
+    was half written would stay. A process that ignores it, or handles it already, goes on so."""
+    if (
+        threading.current_thread() is not threading.main_thread()
+        or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL
+    ):
+        yield
+        return
+    signal.signal(signal.SIGTERM, _raise_terminated)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def signal_of(interruption: KeyboardInterrupt) -> int:
+    """The signal that raised it."""
+    return signal.SIGTERM if isinstance(interruption, Terminated) else signal.SIGINT
+
+
+def _raise_terminated(signum: int, frame: FrameType | None) -> None:
+    raise Terminated
+
+
 @contextlib.contextmanager
 def lost_workers_held_back(*, forget: bool = False) -> Iterator[None]:
     """Inside, the end of a loader process raises nothing; after, it does unless ``forget``.

@@ -6,18 +6,29 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from fcn_train import data_commands
+from fcn_train.data import sample, unpack
+from fcn_train.export import torch_program
 from fcn_train.signals import (
     StopRequested,
     StopSignals,
+    Terminated,
     ending_at_once,
     lost_workers_held_back,
+    signal_of,
+    sigterm_raises,
 )
+
+Command = Callable[..., tuple[int, str, str]]
 
 # Starts the program as `fcn` does, and says when the module named first is about to be imported.
 START = """
@@ -91,6 +102,76 @@ def test_first_signal_is_noted_and_the_second_acts() -> None:
             stop.check()
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.usefixtures("python_handles_sigint")
+def test_a_real_signal_leaves_no_half_written_sample(signum: int, tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fcn_train", "data", "sample", "--root", "new", "--train", "100000"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+    )
+    while not list(tmp_path.glob(".new-*/*/*/*.jpg")) and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(signum)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (128 + signum, "fcn: interrupted\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("work", ["sample", "unpack", "hha", "elsewhere"])
+@pytest.mark.usefixtures("python_handles_sigint")
+def test_signal_leaves_no_temporary_file(
+    work: str, signum: int, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a command was writing: a folder beside its own, a file, or in the system's place."""
+
+    def signalled(*arguments: object, **options: object) -> None:
+        signal.raise_signal(signum)
+
+    before: list[Path] = []
+    arguments: tuple[str | Path, ...] = ("data", "sample", "--root", tmp_path / "new")
+    if work == "sample":
+        monkeypatch.setattr(sample, "draw_scene", signalled)
+    elif work == "hha":
+        depth = tmp_path / "depth"
+        depth.mkdir()
+        Image.fromarray(np.full((480, 640), 900, np.uint16)).save(depth / "a.png")
+        arguments = ("data", "hha", "--depth", depth, "--output", tmp_path)
+        before = [depth]
+        monkeypatch.setattr(data_commands, "hha_from_depth", signalled)
+    else:
+        # Done in place of the sample, as their own commands take a server or a network.
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+        monkeypatch.setattr(unpack, "_unpack_into", signalled)
+        monkeypatch.setattr(torch_program.subprocess, "run", signalled)
+        actions: dict[str, Callable[[], object]] = {
+            "unpack": lambda: unpack.unpack(tmp_path / "a.tar", tmp_path, limit=1),
+            "elsewhere": lambda: torch_program.run_elsewhere(tmp_path / "x", []),
+        }
+        monkeypatch.setattr(data_commands, "write_sample", lambda *given: actions[work]())
+    code, _, err = command(*arguments)
+    assert (code, err) == (128 + signum, "fcn: interrupted\n")
+    assert list(tmp_path.iterdir()) == before
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_sigterm_raises_inside_alone_and_where_nobody_handles_it() -> None:
+    with pytest.raises(Terminated) as raised, sigterm_raises():
+        signal.raise_signal(signal.SIGTERM)
+    assert signal_of(raised.value) == signal.SIGTERM
+    assert signal_of(KeyboardInterrupt()) == signal.SIGINT
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        with sigterm_raises():
+            signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGCHLD"), reason="needs SIGCHLD")

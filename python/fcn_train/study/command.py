@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from fcn_train.console import Console
 from fcn_train.errors import Interrupted, StateSaved
 from fcn_train.files import check_folder
 from fcn_train.run_folder import refuse_folder_of_run
+from fcn_train.signals import signal_of
 from fcn_train.study.findings import Findings
 from fcn_train.study.options import StudyOptions, TrainStudyOptions
 from fcn_train.study.registry import STUDIES
@@ -58,7 +58,7 @@ def _going_on(options: StudyOptions) -> Iterator[None]:
     except (KeyboardInterrupt, Interrupted) as error:
         if not isinstance(options, TrainStudyOptions):
             raise
-        signum = error.signum if isinstance(error, Interrupted) else signal.SIGINT
+        signum = error.signum if isinstance(error, Interrupted) else signal_of(error)
         raise Interrupted(
             signum, "interrupted; its runs are kept, and the same command goes on where it was"
         ) from None
