@@ -82,7 +82,8 @@ def _told(error: Exception, arguments: Sequence[str]) -> tuple[str, int, bool]:
         text = " ".join(str(error).split()).rstrip(".")
         return f"{text}; fcn doctor tells what is installed", 2, False
 
-    failure = explain(error, arguments[0] if arguments else "")
+    words = 2 if arguments[:1] in (["study"], ["data"]) else 1
+    failure = explain(error, " ".join(arguments[:words]))
     if failure is None:
         return "", 1, True
     return failure.text, failure.code, bool(failure.text) and "--traceback" in arguments

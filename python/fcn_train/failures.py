@@ -30,15 +30,19 @@ NO_SHARED_MEMORY = re.compile(
     r"(of|insufficient) shared memory|unable to (open|mmap|allocate) shared"
 )
 ONE_VALUE = "more than 1 value per channel"  # of torch's batch normalization, and of ours
-_LESS_TRAINING = (
-    "try a smaller --optim.batch with more --optim.accumulate, a smaller --data.crop, or a "
-    "narrower network (--model.width, --model.fc-channels)"
-)
+_NARROWER = "a smaller --data.crop, or a narrower network (--model.width, --model.fc-channels)"
+_LESS_TRAINING = f"try a smaller --optim.batch with more --optim.accumulate, {_NARROWER}"
 _LESS = "try smaller images"
-# What takes less memory, by command.
+# What takes less memory, by command, or by its first word.
 LESS = {
     "train": _LESS_TRAINING,
-    "study": _LESS_TRAINING,
+    "study": _LESS_TRAINING,  # those that train
+    "study learning": f"try {_NARROWER}",  # which has batches of its own
+    "study whole-image": "try a smaller --batch, --size or --width",
+    "study label-downsampling": "try larger --factors, or smaller images",
+    "data sample": "try a smaller --size, or fewer images (--train, --val)",
+    "data get": "free some",
+    "doctor": "free some",
     "describe": "try a smaller --width or --size, or --no-measure",
     "evaluate": "try --batch 1 and --logits coarse",
     "predict": "try --tile 512, or smaller images",
@@ -57,7 +61,11 @@ class Failure(NamedTuple):
 
 
 def explain(error: BaseException, command: str = "train") -> Failure | None:
-    """One line for what a user can mend; None for a defect, whose traceback has to be seen."""
+    """One line for what a user can mend; None for a defect, whose traceback has to be seen.
+
+    ``command`` is the one that failed, of one or two words ("study whole-image"): only its own
+    options are named.
+    """
     if isinstance(error, StateSaved):
         cause = explain(error.__cause__, command) if error.__cause__ else None
         said = f"{cause.text}. " if cause and cause.text else ""
@@ -73,7 +81,7 @@ def explain(error: BaseException, command: str = "train") -> Failure | None:
     if isinstance(error, (TrainingError, ExportError, LostProcess)):
         return Failure(_line(error), 1)
     if is_out_of_memory(error):
-        return Failure(f"out of memory{_amount(error)}; {LESS.get(command, _LESS)}", 1)
+        return Failure(f"out of memory{_amount(error)}; {_less(command)}", 1)
     if isinstance(error, ValueError) and ONE_VALUE in str(error):
         return Failure(
             "--optim.batch and --data.crop must leave batch normalization more than 1 value of "
@@ -81,22 +89,39 @@ def explain(error: BaseException, command: str = "train") -> Failure | None:
             2,
         )
     if isinstance(error, (RuntimeError, OSError)) and NO_SHARED_MEMORY.search(str(error)):
+        fewer = "try --data.workers 0, or give" if _has_loader_options(command) else "give"
         return Failure(
-            "the loader processes ran out of shared memory; try --data.workers 0, or give the "
-            "container more (docker run --shm-size)",
+            f"the loader processes ran out of shared memory; {fewer} the container more "
+            "(docker run --shm-size)",
             1,
         )
     # What reads from a process that ended may notice before torch does.
-    lost = isinstance(error, (ConnectionError, EOFError))
+    lost = _has_loaders(command) and isinstance(error, (ConnectionError, EOFError))
     if lost or (isinstance(error, RuntimeError) and WORKER_LOST.search(str(error))):
+        less = _less(command)
+        if _has_loader_options(command):
+            less = f"try fewer --data.workers (0 loads without any), or {less.removeprefix('try ')}"
         return Failure(
-            "a loader process was killed, as the system does when memory runs out; try fewer "
-            "--data.workers (0 loads without any), or a smaller --optim.batch",
-            1,
+            f"a loader process was killed, as the system does when memory runs out; {less}", 1
         )
     if isinstance(error, OSError) and error.errno is not None:
         return _refused(error)
     return None
+
+
+def _less(command: str) -> str:
+    return LESS.get(command) or LESS.get(command.partition(" ")[0], _LESS)
+
+
+def _has_loaders(command: str) -> bool:
+    """Whether the command may have loader processes."""
+    return command == "evaluate" or _has_loader_options(command)
+
+
+def _has_loader_options(command: str) -> bool:
+    """Whether it says itself how many; those of an evaluation are as many as the run's were."""
+    alone = ("study whole-image", "study label-downsampling")
+    return command.partition(" ")[0] in ("train", "study") and command not in alone
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from fcn_train.data import DataError
 from fcn_train.data.problems import Problem
 from fcn_train.errors import Interrupted, StateSaved, UsageError
 from fcn_train.failures import explain
+from fcn_train.study.registry import STUDIES
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -140,6 +142,51 @@ def test_remedy_is_that_of_the_command() -> None:
         failure = explain(MemoryError(), command)
         assert failure is not None
         assert remedy in failure.text
+
+
+COMMANDS = (
+    *("train", "evaluate", "predict", "export", "serve", "compare", "classify", "describe"),
+    *("recipes", "doctor", "data sample", "data check", "data stats", "data hha", "data get"),
+    *(f"study {name}" for name in STUDIES),
+)
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_remedies_name_options_that_the_command_has(words: str, command: Command) -> None:
+    code, shown, _ = command(*words.split(), "--help")
+    assert code == 0
+    options = set(re.findall(r"--[a-z][\w.-]*", shown))
+    errors = [
+        MemoryError(),
+        ConnectionResetError(104, "Connection reset by peer"),
+        RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "),
+        RuntimeError("DataLoader worker is killed: Bus error. It is out of shared memory."),
+    ]
+    for error in errors:
+        failure = explain(error, words)
+        assert failure is not None
+        # docker's own, not ours
+        named = set(re.findall(r"--[a-z][\w.-]*", failure.text)) - {"--shm-size"}
+        assert named <= options, failure.text
+
+
+def test_remedy_is_that_of_the_study(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_memory(*arguments: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("fcn_train.study.whole_image.open_runtime", no_memory)
+    code, _, err = command("study", "whole-image", "--output", tmp_path / "study")
+    remedy = "try a smaller --batch, --size or --width"
+    assert (code, err) == (1, f"fcn: out of memory; {remedy}\n")
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError(104, "Connection reset"), EOFError()])
+def test_no_loader_process_is_blamed_where_there_is_none(error: Exception) -> None:
+    for words in ("serve", "predict", "data get", "study whole-image"):
+        failure = explain(error, words)
+        assert failure is None or "loader" not in failure.text
 
 
 def test_killed_loader_process_costs_no_step(
