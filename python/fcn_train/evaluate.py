@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -12,14 +14,15 @@ from fcn_train.config import to_dict
 from fcn_train.console import Console, Silent
 from fcn_train.data import check_split
 from fcn_train.data.contents import refuse_folder_of_files
-from fcn_train.data.opening import of_kind, open_split, validation_options
+from fcn_train.data.opening import SAMPLE_ROOT, of_kind, open_split, validation_options
 from fcn_train.errors import UsageError
 from fcn_train.evaluator import Evaluator, scores_of
 from fcn_train.files import check_folder
 from fcn_train.network import normalization_of
-from fcn_train.options import EvaluateOptions
+from fcn_train.options import DataOptions, EvaluateOptions
 from fcn_train.per_image import ImageCounts
 from fcn_train.processes import joined
+from fcn_train.real_paths import real_path
 from fcn_train.report import summary, write_report
 from fcn_train.run import check_classes, load_run
 from fcn_train.run_argument import chosen_run
@@ -45,7 +48,7 @@ def evaluate_run(
         raise UsageError(f"--tta averages coarse scores, got --logits {options.logits}")
     runtime = open_runtime(options.device, options.threads, options.amp, console.warn)
     run = here.from_first(lambda: load_run(place, options.weights))
-    data = validation_options(run.options.data)
+    own = data = validation_options(run.options.data)
     if options.data_kind is not None:
         data = of_kind(data, options.data_kind)
     if options.data_root is not None:
@@ -68,8 +71,8 @@ def evaluate_run(
         views=views,
         as_bytes=run.options.data.transfer == "uint8",
     )
-    name = Path(split).stem or "all"
-    folder = output or RunFolder(place).evaluation(name)
+    name = shown_name(split)
+    folder = output or RunFolder(place).evaluation(folder_name(own, data, split, dataset.source))
     here.from_first(lambda: check_folder(folder))
     calibrations = [Calibration(labels.num_classes) for labels in dataset.label_sets]
     calibrations = calibrations if options.calibration else []
@@ -106,3 +109,34 @@ def evaluate_run(
     console.line(f"{len(dataset)} images of {dataset.name}, {name}: {summary(scores)}")
     console.line(f"{folder / 'report.html'}: written")
     return scores
+
+
+def shown_name(split: str) -> str:
+    """What reports call a split, be it a list's name or its path."""
+    return Path(split).name.removesuffix(".txt") or "all"
+
+
+def folder_name(own: DataOptions, data: DataOptions, split: str, source: Path) -> str:
+    """What the folder of a split's report is called after: no two that differ share one.
+
+    The run's own val split, and other splits of its data that are given by name, are called what
+    they are. Of others, lists given by a path and splits of other data, a checksum of their place
+    follows the name, which may be that of one of the former.
+
+    Args:
+        own: how the run was scored.
+        data: how it is scored now.
+        split: of these.
+        source: where that was found.
+    """
+    name, own_name = shown_name(split), shown_name(own.val_split)
+    by_name = Path(split).name == split and not split.endswith(".txt")
+    taken = name == own_name or (name == "all" and split != "")
+    if _place(own) == _place(data) and (split == own.val_split or (by_name and not taken)):
+        return name
+    place = f"{data.kind} {real_path(source)}"
+    return f"{name}-{hashlib.sha256(os.fsencode(place)).hexdigest()[:8]}"
+
+
+def _place(data: DataOptions) -> tuple[str, Path]:
+    return data.kind, real_path(data.root or SAMPLE_ROOT)

@@ -175,7 +175,8 @@ class EvaluateOptions:
     amp: Amp = "none"
     """As --amp of `fcn train`."""
     output: Path | None = None
-    """Report folder; default RUN/evaluate-SPLIT."""
+    """Report folder; default RUN/evaluate-SPLIT, and for a list given by its path or other data
+    RUN/evaluate-SPLIT-CHECKSUM, of its place."""
     traceback: Flag = False
     """Show Python's traceback of an error."""
 

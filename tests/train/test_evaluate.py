@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from fcn_train.evaluate import folder_name
 from fcn_train.evaluator import Evaluator
+from fcn_train.options import DataOptions
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -81,3 +85,69 @@ def test_a_folder_that_cannot_be_written_is_told_before_the_work(
     code, _, err = command("evaluate", run, *flags)
     said = f"fcn: {folder}: File exists; give a place that can be written\n"
     assert (code, err) == (2, said)
+
+
+def test_a_list_of_the_same_name_has_a_report_of_its_own(
+    finished_run: Path, command: Command, sample_root: Path, tmp_path: Path
+) -> None:
+    run, own = tmp_path / "run", (sample_root / "ImageSets" / "Segmentation" / "val.txt")
+    shutil.copytree(finished_run, run)
+    ids = own.read_text().split()
+    given: list[tuple[str, ...]] = [()]
+    for count in (1, 2):
+        listed = tmp_path / str(count) / "val.txt"
+        listed.parent.mkdir()
+        listed.write_text("\n".join(ids[:count]))
+        given.append(("--split", str(listed)))
+    for flags in given:
+        assert command("evaluate", run, *flags, "--threads", "1")[0] == 0
+    found = {path.name: path for path in run.glob("evaluate-*")}
+    images = {
+        name: json.loads((path / "metrics.json").read_text())["images"]
+        for name, path in found.items()
+    }
+    assert images.pop("evaluate-val") == 3
+    assert sorted(images.values()) == [1, 2]
+    assert all(re.fullmatch(r"evaluate-val-[0-9a-f]{8}", name) for name in images)
+    assert command("evaluate", run, *given[1], "--threads", "1")[0] == 0
+    assert {path.name for path in run.glob("evaluate-*")} == set(found)
+
+
+def test_every_split_has_a_folder_name_of_its_own(tmp_path: Path) -> None:
+    own = DataOptions(kind="voc", root=tmp_path / "voc", val_split="val")
+    other = replace(own, root=tmp_path / "other")
+    places = [
+        (own, "val", "voc/val.txt"),
+        (own, "train", "voc/train.txt"),
+        (own, "", "voc/images"),
+        (own, "all", "voc/all.txt"),
+        (own, "v.1", "voc/v.1.txt"),
+        (own, "v.2", "voc/v.2.txt"),
+        (own, "val.txt", "here/val.txt"),
+        (own, "lists/val", "lists/val.txt"),
+        (own, "train/aachen", "voc/train/aachen"),
+        (own, "val/aachen", "voc/val/aachen"),
+        (other, "val", "other/val.txt"),
+        (replace(other, kind="folder"), "val", "other/val.txt"),
+    ]
+    names = [folder_name(own, data, split, tmp_path / at) for data, split, at in places]
+    assert len(set(names)) == len(places)
+    assert names[:3] == ["val", "train", "all"]
+    assert names[4:6] == ["v.1", "v.2"]
+
+
+def test_the_runs_own_split_is_called_what_it_is(tmp_path: Path) -> None:
+    """By whatever it was given, and before others."""
+    for split, name, others in (
+        ("lists/val.txt", "val", ("val", "other/val.txt")),
+        ("", "all", ("all", "all.txt")),
+        ("all", "all", ("",)),
+    ):
+        own = DataOptions(kind="voc", root=tmp_path, val_split=split)
+        assert folder_name(own, own, split, tmp_path / "own") == name
+        link = tmp_path / "link"
+        link.unlink(missing_ok=True)
+        link.symlink_to(tmp_path)
+        assert folder_name(own, replace(own, root=link), split, tmp_path / "own") == name
+        for other in others:
+            assert folder_name(own, own, other, tmp_path / "x").startswith(f"{name}-")
