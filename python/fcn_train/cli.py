@@ -7,13 +7,15 @@ not read, and what `fcn doctor` finds broken. SIGINT and SIGTERM end with 130 an
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import signal
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from fcn_train.classify_options import ClassifyOptions
 from fcn_train.command_line import read, read_together, refuse_former_options
@@ -28,6 +30,7 @@ from fcn_train.describe_options import DescribeOptions
 from fcn_train.doctor.options import DoctorOptions
 from fcn_train.export_options import ExportOptions
 from fcn_train.launcher import place
+from fcn_train.long_work import told
 from fcn_train.options import (
     EvaluateOptions,
     PredictOptions,
@@ -38,6 +41,9 @@ from fcn_train.serve_options import ServeOptions
 from fcn_train.signals import ending_at_once, signal_of, sigterm_raises
 from fcn_train.study.options import StudyName, StudyOptions
 from fcn_train.terminal import prepare
+
+if TYPE_CHECKING:
+    from fcn_train.console import Console
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -98,6 +104,13 @@ def run_command(arguments: Sequence[str]) -> int:
     from fcn_train.console import Console
 
     console = Console()
+    # Of several processes, one speaks.
+    with told(console.line) if place().rank == 0 else contextlib.nullcontext():
+        return run_options(options, run, arguments, console)
+
+
+def run_options(options: Any, run: Path | None, arguments: Sequence[str], console: Console) -> int:
+    """Run the command that ``options`` are of; returns the exit code."""
     if isinstance(options, TrainOptions):
         from fcn_train.train import train
 

@@ -51,14 +51,16 @@ _NYUD_SIZE = (480, 640)
 def write_sample(options: SampleOptions, console: Console) -> None:
     try:
         name = "data" if options.layout == "voc" else options.layout
-        root = write_sample_dataset(
-            options.root or SAMPLE_ROOT.with_name(f"sample-{name}"),
-            layout=options.layout,
-            seed=options.seed,
-            train=options.train,
-            val=options.val,
-            size=options.size,
-        )
+        with console.progress("writing", options.train + options.val, images=1) as advance:
+            root = write_sample_dataset(
+                options.root or SAMPLE_ROOT.with_name(f"sample-{name}"),
+                layout=options.layout,
+                seed=options.seed,
+                train=options.train,
+                val=options.val,
+                size=options.size,
+                advance=advance,
+            )
     except ValueError as error:
         raise UsageError(f"--{error}") from None
     told = f"{root}: {options.train} train and {options.val} val images"

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from fcn_train.console import Console
+from fcn_train.data.sample_layouts import LAYOUTS
 from fcn_train.data_commands import check_data
 from fcn_train.data_options import CheckOptions
 
@@ -45,6 +46,18 @@ def test_sample_then_check_then_stats(command: Command, tmp_path: Path) -> None:
     row = values["classes"][0]
     shown = (row["name"], f"{row['images']}", f"{row['pixels']:,}", f"{row['weight']:.3f}")
     assert tuple(first.split()) == shown
+
+
+def test_many_pictures_are_told_of_as_they_are_written(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fcn_train.console.PLAIN_SECONDS", 0.0)
+    for layout in LAYOUTS:
+        given = ("--layout", layout, "--train", "3", "--val", "1", "--size", "32")
+        code, out, err = command("data", "sample", "--root", tmp_path / layout, *given)
+        assert code == 0, err
+        told = [line for line in out.splitlines() if line.startswith("writing ")]
+        assert [line.split()[1] for line in told] == ["1/4", "2/4", "3/4", "4/4"]
 
 
 def test_label_folder_is_refused_where_it_has_no_meaning(command: Command, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
 from fcn_train.data.problems import DataError, Problem, reason
+from fcn_train.long_work import LongWork
 from fcn_train.real_paths import real_path
 
 # Of files that Pillow reads all the same: a palette with transparency, EXIF that is damaged, a
@@ -171,20 +172,27 @@ def image_files(folder: Path, *, outside: Path) -> Iterator[Path]:
 
 
 def files_below(folder: Path) -> list[Path]:
-    """The files below a folder, sorted: no hidden ones (as `._x.jpg`), and none in hidden folders.
-    Folders that are links are searched, but those that lead back to a folder around them."""
-    found: list[Path] = []
+    """The files of `walk`, sorted."""
+    return sorted(walk(folder))
+
+
+def walk(folder: Path) -> Iterator[Path]:
+    """The files below a folder: no hidden ones (as `._x.jpg`), and none in hidden folders. Folders
+    that are links are searched, but those that lead back to a folder around them."""
+    work, count = LongWork(f"{folder}: looking for files"), 0
     open_folders: list[tuple[Path, tuple[Path, ...]]] = [(folder, (real_path(folder),))]
     while open_folders:
         current, around = open_folders.pop()
+        work.found(count)
         for path in current.iterdir():
             if path.name.startswith("."):
                 continue
             if not path.is_dir():
-                found.append(path)
+                count += 1
+                work.found(count)
+                yield path
             elif (place := real_path(path)) not in around:
                 open_folders.append((path, (*around, place)))
-    return sorted(found)
 
 
 def is_image_file(path: Path, suffixes: tuple[str, ...] = IMAGE_SUFFIXES) -> bool:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ MANIFEST = "sample.json"
 _GENERATOR = "fcn_train sample data set"
 _VERSION = 1  # raised whenever the same seed draws other pictures
 _MAX_SIZE = 4096
+_MAX_IMAGES = 1_000_000  # of a split, whose names have six digits
 
 
 class SampleDataset(VocSegmentation):
@@ -47,6 +48,7 @@ def write_sample_dataset(
     val: int = 80,
     size: int = 128,
     layout: str = "voc",
+    advance: Callable[[], object] = lambda: None,
 ) -> Path:
     """Write the sample data set to `root`, unless the same one is there already.
 
@@ -60,11 +62,12 @@ def write_sample_dataset(
         root: folder to write; an older sample data set of other arguments there is replaced, if it
             holds nothing else.
         seed: >= 0.
-        train, val: images in the two splits, >= 1; of "nyud", whose trainval has two halves, train
-            is >= 2.
+        train, val: images in the two splits, 1..1,000,000; of "nyud", whose trainval has two
+            halves, train is >= 2.
         size: longer side of the pictures in pixels, 32..4096; the shorter is 3/4 of it.
         layout: one of `LAYOUTS`. Its classes stand in the place of the set's own, and "nyud",
             "nyud-mat" and "folder" have depth, "sift-flow" and "folder" the geometric labels, too.
+        advance: called after each image.
 
     Returns:
         `root`.
@@ -78,6 +81,9 @@ def write_sample_dataset(
     for name, value, least in (("seed", seed, 0), ("train", train, 1), ("val", val, 1)):
         if value < least:
             raise ValueError(f"{name} must be >= {least}, got {value}")
+    for name, value in (("train", train), ("val", val)):
+        if value > _MAX_IMAGES:
+            raise ValueError(f"{name} must be <= {_MAX_IMAGES}, got {value}")
     if not 32 <= size <= _MAX_SIZE:
         raise ValueError(f"size must be in 32..{_MAX_SIZE}, got {size}")
     if layout not in LAYOUTS:
@@ -102,7 +108,7 @@ def write_sample_dataset(
         root.parent.mkdir(parents=True, exist_ok=True)
         workshop = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
         try:
-            _write(workshop / "new", manifest)
+            _write(workshop / "new", manifest, advance)
             if root.exists():
                 root.rename(workshop / "old")
             (workshop / "new").rename(root)
@@ -114,15 +120,17 @@ def write_sample_dataset(
     return root
 
 
-def _write(folder: Path, manifest: dict[str, Any]) -> None:
+def _write(folder: Path, manifest: dict[str, Any], advance: Callable[[], object]) -> None:
     folder.mkdir(parents=True)
     layout = _layout_of(manifest)
-    layout.write(folder, _scenes(manifest, layout.one_size))
+    layout.write(folder, _scenes(manifest, layout.one_size, advance))
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="ascii")
 
 
-def _scenes(manifest: dict[str, Any], one_size: bool) -> Iterator[Scene]:
-    """Every picture, those of train first."""
+def _scenes(
+    manifest: dict[str, Any], one_size: bool, advance: Callable[[], object]
+) -> Iterator[Scene]:
+    """Every picture, those of train first; ``advance`` is called when the next is asked for."""
     place = 0
     for number, split in enumerate(("train", "val")):
         deck = _Deck(np.random.default_rng((manifest["seed"], number)))
@@ -133,6 +141,7 @@ def _scenes(manifest: dict[str, Any], one_size: bool) -> Iterator[Scene]:
             height, width = sides[:: -1 if upright else 1]
             example = draw_scene(deck.deal(), height, width, rng)
             yield Scene(split, f"{split}_{index:06d}", place, example)
+            advance()
             place += 1
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from fcn_train.data.images import files_below, is_image_file
+from fcn_train.data.images import is_image_file, walk
 from fcn_train.data.labels import LABEL_SUFFIXES
 from fcn_train.data.problems import Problem, Problems
 
@@ -88,7 +88,7 @@ def left_out(image_dir: Path) -> Iterator[Problem]:
         "give a folder of each split, or move them"
     )
     for folder in below:
-        if any(map(is_image_file, files_below(folder))):
+        if any(map(is_image_file, walk(folder))):
             yield Problem(folder, message, "folder of images that is left out")
 
 

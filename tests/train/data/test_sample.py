@@ -187,6 +187,8 @@ def test_root_below_a_file_is_an_error(tmp_path: Path) -> None:
         ({"seed": -1}, "seed must be >= 0, got -1"),
         ({"train": 0}, "train must be >= 1, got 0"),
         ({"val": 0}, "val must be >= 1, got 0"),
+        ({"train": 10**24}, "train must be <= 1000000, got 1000000000000000000000000"),
+        ({"val": 1_000_001}, "val must be <= 1000000, got 1000001"),
         ({"train": 1, "layout": "nyud"}, "train must be >= 2 for the layout nyud, got 1"),
         ({"size": 16}, r"size must be in 32\.\.4096, got 16"),
         ({"size": 5000}, r"size must be in 32\.\.4096, got 5000"),
