@@ -100,6 +100,7 @@ def evaluate_run(
             "weights": options.weights,
             "logits": options.logits,
             "test-time augmentation": options.tta,
+            "amp": options.amp,  # which is not the run's
             "seconds": round(time.monotonic() - began, 1),
         },
         results=evaluator.results(model, counts, per_image, calibrations),

@@ -8,6 +8,7 @@ however the images divide.
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from typing import Any
@@ -69,6 +70,9 @@ class SharedStep:
         known = inspect.signature(DistributedDataParallel).parameters
         names = ("forward_sync_buffers", "broadcast_buffers")
         apart: dict[str, Any] = {next(name for name in names if name in known): False}
+        # With --amp, gradients of convolutions of 1 x 1 have channels last where their weights, to
+        # which it is all one, have not. They are copied, and torch tells so at length.
+        warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         self._shared = DistributedDataParallel(
             _Loss(net, loss, self._within), process_group=here.group, **apart
         )

@@ -175,9 +175,9 @@ class Training:
         patience, schedule = self._options.patience, self.schedule
         stale = self.state.history.stale(patience, schedule.evaluate_every)
         if self.state.step < schedule.steps and stale:
+            evaluations = "1 evaluation" if patience == 1 else f"{patience} evaluations"
             self._console.line(
-                f"step {self.state.step}: mean IU has not risen for {patience} evaluations, "
-                "training ends"
+                f"step {self.state.step}: mean IU has not risen for {evaluations}, training ends"
             )
             return True
         return self.state.step == schedule.steps

@@ -87,6 +87,21 @@ def test_a_folder_that_cannot_be_written_is_told_before_the_work(
     assert (code, err) == (2, said)
 
 
+def test_the_report_tells_how_the_scores_were_taken(
+    finished_run: Path, command: Command, tmp_path: Path
+) -> None:
+    """All that is given and changes them; what the run was trained with is beside it."""
+    for flags, name, value in (
+        (("--amp", "bf16"), "amp", "bf16"),
+        (("--logits", "full"), "logits", "full"),
+        (("--tta", "flip"), "test-time augmentation", "flip"),
+        (("--weights", "best"), "weights", "best"),
+        ((), "amp", "none"),
+    ):
+        assert command("evaluate", finished_run, "--output", tmp_path, *flags)[0] == 0
+        assert json.loads((tmp_path / "metrics.json").read_text())[name] == value
+
+
 def test_a_list_of_the_same_name_has_a_report_of_its_own(
     finished_run: Path, command: Command, sample_root: Path, tmp_path: Path
 ) -> None:

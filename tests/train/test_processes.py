@@ -187,6 +187,18 @@ def test_all_end_together(name: str, flags: list[str], tmp_path: Path) -> None:
     assert not (run / ".lock").exists()
 
 
+@pytest.mark.parametrize("amp", ["bf16", "fp16"])
+def test_half_precision_ends_without_a_word_of_torchs(
+    amp: str, flags: list[str], tmp_path: Path
+) -> None:
+    """Whose warnings would be errors here."""
+    given = [*flags, "--amp", amp, "--output", str(tmp_path / "run")]
+    ended = Launcher(tmp_path / "said").run(2, lambda rank: main(given))
+    assert_only_the_first_speaks(ended)
+    # Those of the data are our own.
+    assert all(line.startswith("warning: /") for line in ended[0].err.splitlines()), ended
+
+
 def test_loss_that_is_not_finite_names_all_images(flags: list[str], tmp_path: Path) -> None:
     def work(rank: int) -> int:
         def spoil(patch: pytest.MonkeyPatch) -> None:
