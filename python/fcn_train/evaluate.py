@@ -17,6 +17,7 @@ from fcn_train.data.contents import refuse_folder_of_files
 from fcn_train.data.opening import SAMPLE_ROOT, of_kind, open_split, validation_options
 from fcn_train.errors import UsageError
 from fcn_train.evaluator import Evaluator, scores_of
+from fcn_train.failures import by_options_of_evaluate
 from fcn_train.files import check_folder
 from fcn_train.network import normalization_of
 from fcn_train.options import DataOptions, EvaluateOptions
@@ -59,7 +60,11 @@ def evaluate_run(
     if output is not None:
         refuse_folder_of_files(output, dataset, "--output")
     check_classes(run, dataset)
-    check_split(dataset, training=False, warn=console.warn)
+    check_split(
+        dataset,
+        training=False,
+        warn=lambda text: console.warn(by_options_of_evaluate(text)),
+    )
     model = runtime.place(run.model)
     evaluator = Evaluator(
         dataset,

@@ -75,7 +75,8 @@ def explain(error: BaseException, command: str = "train") -> Failure | None:
     if isinstance(error, Interrupted):
         return Failure(_line(error), 128 + error.signum)
     if isinstance(error, (UsageError, DataError)):
-        return Failure(_line(error), 2)
+        text = _line(error)
+        return Failure(by_options_of_evaluate(text) if command == "evaluate" else text, 2)
     if isinstance(error, WriteError) and isinstance(error.__cause__, OSError):
         return Failure(_line(error), 2 if error.__cause__.errno in WRONG_NAME else 1)
     if isinstance(error, (TrainingError, ExportError, LostProcess)):
@@ -107,6 +108,15 @@ def explain(error: BaseException, command: str = "train") -> Failure | None:
     if isinstance(error, OSError) and error.errno is not None:
         return _refused(error)
     return None
+
+
+def by_options_of_evaluate(text: str) -> str:
+    """A message of what reads data, which names options of `fcn train`, for `fcn evaluate`: it has
+    two of them, by other names."""
+    text = re.sub(r"--data\.(kind|root)(?![\w-])", r"--data-\1", text)
+    if "--data." in text:
+        text += " (an option of fcn train: an evaluation reads data as its run did)"
+    return text
 
 
 def _less(command: str) -> str:

@@ -143,6 +143,12 @@ def refuse_folder_of_run(folder: Path, option: str, *, evaluated: Path | None = 
             f"{folder}: is the folder of a run, whose files {option} would replace; give another "
             f"{option}"
         )
+    place = real_path(folder)
+    if any(map(_is_for_checkpoints, (place, *place.parents))):
+        raise UsageError(
+            f"{folder}: is for the checkpoints of a run, which are removed in time; give another "
+            f"{option}"
+        )
     run = _run_evaluated_in(folder)
     if run is not None and (evaluated is None or run != real_path(evaluated)):
         raise UsageError(
@@ -177,8 +183,12 @@ def _run_evaluated_in(folder: Path) -> Path | None:
 
 
 def _is_checkpoint(folder: Path) -> bool:
-    around = real_path(folder).parent
-    return around == RunFolder(around.parent).checkpoints and _is_run(around.parent)
+    return _is_for_checkpoints(real_path(folder).parent)
+
+
+def _is_for_checkpoints(folder: Path) -> bool:
+    place = real_path(folder)
+    return place == RunFolder(place.parent).checkpoints and _is_run(place.parent)
 
 
 def _number(path: Path, stem: str) -> int:

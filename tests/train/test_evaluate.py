@@ -102,6 +102,30 @@ def test_the_report_tells_how_the_scores_were_taken(
         assert json.loads((tmp_path / "metrics.json").read_text())[name] == value
 
 
+def test_options_of_training_are_told_as_those_of_the_command(
+    finished_run: Path, command: Command, sample_root: Path, tmp_path: Path
+) -> None:
+    """What reads data names them; an evaluation has two of them, by names of its own."""
+    mine = tmp_path / "mine"
+    for name in ("JPEGImages", "SegmentationClass", "ImageSets"):
+        shutil.copytree(sample_root / name, mine / name)
+    shutil.copy(sample_root / "classes.txt", mine)
+    for given, said in (
+        (("--data-kind", "voc"), "--data-kind voc needs --data-root, the folder"),
+        (("--data-root", mine), f"{mine}: holds no sample data set; it looks like --data-kind voc"),
+    ):
+        code, _, err = command("evaluate", finished_run, *given)
+        assert (code, err.count("\n")) == (2, 1)
+        assert err.startswith(f"fcn: {said}")
+    for path in (mine / "SegmentationClass").iterdir():
+        with Image.open(path) as label:
+            label.point([77] * 256).save(path)
+    code, _, err = command("evaluate", finished_run, "--data-kind", "voc", "--data-root", mine)
+    assert code == 2
+    assert "--data.label-map" in err
+    assert err.endswith(" (an option of fcn train: an evaluation reads data as its run did)\n")
+
+
 def test_a_list_of_the_same_name_has_a_report_of_its_own(
     finished_run: Path, command: Command, sample_root: Path, tmp_path: Path
 ) -> None:

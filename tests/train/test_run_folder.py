@@ -287,6 +287,27 @@ def test_no_other_command_writes_where_evaluations_of_a_run_lie(
     assert not any((run / "evaluate-val").iterdir())
 
 
+@pytest.mark.parametrize("place", ["checkpoints", "checkpoints/step-000008", "checkpoints/a/b"])
+@pytest.mark.parametrize("name", list(FOLDERS))
+def test_no_other_command_writes_where_checkpoints_are_removed(
+    name: str,
+    place: str,
+    run: Path,
+    places: dict[str, Path],
+    command: Callable[..., tuple[int, str, str]],
+) -> None:
+    output = run / place
+    before = sorted(run.rglob("*"))
+    arguments = [places.get(one, one) for one in FOLDERS[name][:-1]]
+    code, _, err = command(*arguments, output / "x.pt2" if name == "export" else output)
+    assert (code, err) == (
+        2,
+        f"fcn: {output}: is for the checkpoints of a run, which are removed in time; give another "
+        f"{arguments[-1]}\n",
+    )
+    assert sorted(run.rglob("*")) == before
+
+
 def test_evaluations_of_a_run_may_lie_in_its_folder(finished_run: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(finished_run, tmp_path / "run"))
     (tmp_path / "same").symlink_to(run)
