@@ -7,6 +7,7 @@ from math import inf
 from typing import Any, Literal
 
 MOST = 65536  # images of a batch, and batches of a step
+MOST_STEPS = 10**9  # or epochs: years, whatever a step takes
 
 Rule = tuple[str, bool, str, Any]
 """An option, whether its value can be used, what it must be, and the value."""
@@ -100,7 +101,12 @@ def optim_rules(optim: OptimOptions) -> list[Rule]:
         ("--optim.warmup", optim.warmup >= 0, ">= 0", optim.warmup),
         ("--optim.clip-norm", 0 <= optim.clip_norm < inf, ">= 0 and finite", optim.clip_norm),
         ("--optim.ema", 0 <= optim.ema < 1, "in [0, 1)", optim.ema),
-        ("--optim.steps", optim.steps >= 0, ">= 0", optim.steps),
+        (
+            "--optim.steps",
+            0 <= optim.steps <= MOST_STEPS,
+            f"in [0, {MOST_STEPS}]",
+            optim.steps,
+        ),
         (
             "--optim.epochs",
             optim.steps > 0 or 0 < optim.epochs < inf,
@@ -108,4 +114,5 @@ def optim_rules(optim: OptimOptions) -> list[Rule]:
             optim.epochs,
         ),
         ("--optim.epochs", 0 <= optim.epochs < inf, ">= 0 and finite", optim.epochs),
+        ("--optim.epochs", optim.epochs <= MOST_STEPS, f"<= {MOST_STEPS}", optim.epochs),
     ]

@@ -208,6 +208,8 @@ def test_bad_option_values_of_evaluation(command: Command, finished_run: Path) -
     ("option", "value"),
     [
         ("--optim.epochs", "inf"),
+        ("--optim.epochs", "1e300"),
+        ("--optim.steps", "1000000001"),
         ("--optim.lr", "inf"),
         ("--optim.power", "-1"),
         ("--evaluate-every", "inf"),
