@@ -23,7 +23,7 @@ from fcn_ext.deferred._losses import (
 from fcn_ext.deferred._one_node import OneNode, may_be_one_node
 from fcn_ext.deferred._predictions import scores_over
 from fcn_ext.deferred._tensor import FUNCTIONS, DeferredLogits
-from fcn_ext.ops import _common, _cross_entropy
+from fcn_ext.ops import _common, _cross_entropy, _cross_entropy_pixels
 
 _LABELS = (torch.uint8, torch.int16, torch.int32, torch.int64)
 
@@ -173,6 +173,6 @@ def _own_hits(input: Any, *rest: Any) -> Any:
 
 FUNCTIONS[F.cross_entropy] = _smoothed
 FUNCTIONS[_cross_entropy._cross_entropy] = _own
-FUNCTIONS[_cross_entropy._cross_entropy_pixels] = _own
+FUNCTIONS[_cross_entropy_pixels.cross_entropy_pixels] = _own
 FUNCTIONS[_cross_entropy._cross_entropy_hits] = _own_hits
-FUNCTIONS[_cross_entropy._cross_entropy_pixels_hits] = _own_hits
+FUNCTIONS[_cross_entropy_pixels.cross_entropy_pixels_hits] = _own_hits

@@ -10,13 +10,15 @@ from torch import Tensor
 from fcn_ext import _rules
 from fcn_ext.geometry import Deconvolution, Geometry, Resize
 from fcn_ext.ops import _autograd, _common
+from fcn_ext.ops._cross_entropy_pixels import (
+    cross_entropy_pixels,
+    cross_entropy_pixels_hits,
+    empty_hits,
+)
 
 _op = torch.ops.fcn_ext.cross_entropy.default
 _hits_op = torch.ops.fcn_ext.cross_entropy_hits.default
 _scale_op = torch.ops.fcn_ext.scale_gradient.default
-_pixels_op = torch.ops.fcn_ext.cross_entropy_pixels.default
-_pixels_hits_op = torch.ops.fcn_ext.cross_entropy_pixels_hits.default
-_pixels_backward_op = torch.ops.fcn_ext.cross_entropy_pixels_backward.default
 
 
 def cross_entropy(
@@ -84,7 +86,7 @@ def cross_entropy(
         input, target, geometry, weight, ignore_index, reduction, label_smoothing
     )
     if reduction == "none":
-        pixels: Tensor = _cross_entropy_pixels(*arguments)
+        pixels: Tensor = cross_entropy_pixels(*arguments)
         return pixels
     loss: Tensor
     loss, _, _ = _cross_entropy(
@@ -109,7 +111,7 @@ def cross_entropy_hits(
         input, target, geometry, weight, ignore_index, reduction, label_smoothing
     )
     if reduction == "none":
-        loss, hits = _cross_entropy_pixels_hits(*arguments)
+        loss, hits = cross_entropy_pixels_hits(*arguments)
     else:
         loss, _, _, hits = _cross_entropy_hits(
             *arguments, reduction == "mean", input.requires_grad and torch.is_grad_enabled()
@@ -166,11 +168,6 @@ def _arguments(
 _with_node, _without_node = _autograd.scaled_once("cross_entropy")
 
 
-def _empty_hits(input: Tensor) -> Tensor:
-    _rules.check_most_classes(input, "input")
-    return input.new_empty((2,), dtype=torch.int64)
-
-
 @torch.library.register_fake("fcn_ext::cross_entropy")
 def _sum(
     input: Tensor,
@@ -194,51 +191,13 @@ def _sum(
 @torch.library.register_fake("fcn_ext::cross_entropy_hits")
 def _(input: Tensor, target: Tensor, geometry: list[int], *rest: Any) -> tuple[Tensor, ...]:
     _rules.check_target(input, target, geometry)
-    hits = _empty_hits(input)
+    hits = empty_hits(input)
     return (*_sum(input, target, geometry, *rest), hits)
 
 
 @torch.library.register_fake("fcn_ext::scale_gradient")
 def _(gradient: Tensor, factor: Tensor) -> None:
     _rules.check_scale(gradient, factor)
-
-
-@torch.library.register_fake("fcn_ext::cross_entropy_pixels")
-def _pixels(
-    input: Tensor,
-    target: Tensor,
-    geometry: list[int],
-    weight: Tensor | None,
-    ignore_index: int,
-    label_smoothing: float,
-) -> Tensor:
-    _rules.check_target(input, target, geometry)
-    _rules.check_cross_entropy(input, weight, label_smoothing)
-    return input.new_empty(target.shape, dtype=_common.accumulate_dtype(input))
-
-
-@torch.library.register_fake("fcn_ext::cross_entropy_pixels_hits")
-def _(input: Tensor, target: Tensor, geometry: list[int], *rest: Any) -> tuple[Tensor, Tensor]:
-    _rules.check_target(input, target, geometry)
-    hits = _empty_hits(input)
-    return _pixels(input, target, geometry, *rest), hits
-
-
-@torch.library.register_fake("fcn_ext::cross_entropy_pixels_backward")
-def _(
-    grad: Tensor,
-    input: Tensor,
-    target: Tensor,
-    geometry: list[int],
-    weight: Tensor | None,
-    ignore_index: int,
-    label_smoothing: float,
-) -> Tensor:
-    _rules.check_target(input, target, geometry)
-    _rules.check_pixel_gradient(grad, input, target)
-    _rules.check_cross_entropy(input, weight, label_smoothing)
-    dtype = _common.accumulate_dtype(input)
-    return _common.empty_map(input, input.shape[2], input.shape[3], dtype)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -292,49 +251,11 @@ def _backward_in_place(ctx: Any, grad_loss: Tensor | None, *_: None) -> tuple[Te
     return (gradient.to(saved[1].dtype), *[None] * 7)
 
 
-def _pixels_setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    input, target, ctx.geometry, weight, ctx.ignore_index, ctx.label_smoothing = inputs
-    ctx.save_for_backward(input, target, weight)
-
-
-def _pixels_hits_setup_context(
-    ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]
-) -> None:
-    loss, hits = output
-    ctx.mark_non_differentiable(hits)
-    _pixels_setup_context(ctx, inputs, loss)
-
-
-def _pixels_backward(ctx: Any, grad: Tensor, *_: None) -> tuple[Tensor | None, ...]:
-    input, target, weight = ctx.saved_tensors
-    numbers = (ctx.ignore_index, ctx.label_smoothing)
-    grad_input = _cross_entropy_pixels_backward(grad, input, target, ctx.geometry, weight, *numbers)
-    return (grad_input.to(input.dtype), *[None] * 5)
-
-
-def _refuse(ctx: Any, grad: Tensor) -> Any:
-    raise _autograd.differentiable_once("cross_entropy")
-
-
 _cross_entropy = _autograd.differentiable(
     _op, _backward, _setup_context, eager_backward=_backward_in_place
 )
 _cross_entropy_hits = _autograd.differentiable(
     _hits_op, _backward, _setup_context, eager_backward=_backward_in_place
 )
-_cross_entropy_pixels = _autograd.differentiable(
-    _pixels_op, _pixels_backward, _pixels_setup_context
-)
-_cross_entropy_pixels_hits = _autograd.differentiable(
-    _pixels_hits_op, _pixels_backward, _pixels_hits_setup_context
-)
-_cross_entropy_pixels_backward = _autograd.differentiable(_pixels_backward_op, _refuse)
 torch.library.register_vmap("fcn_ext::cross_entropy", _common.vmap_by_example(_op))
 torch.library.register_vmap("fcn_ext::cross_entropy_hits", _common.vmap_by_example(_hits_op))
-torch.library.register_vmap("fcn_ext::cross_entropy_pixels", _common.vmap_over_batch(_pixels_op, 2))
-torch.library.register_vmap(
-    "fcn_ext::cross_entropy_pixels_hits", _common.vmap_by_example(_pixels_hits_op)
-)
-torch.library.register_vmap(
-    "fcn_ext::cross_entropy_pixels_backward", _common.vmap_over_batch(_pixels_backward_op, 3)
-)
