@@ -98,7 +98,7 @@ def explain(error: BaseException, command: str = "train") -> Failure | None:
         )
     # What reads from a process that ended may notice before torch does.
     lost = _has_loaders(command) and isinstance(error, (ConnectionError, EOFError))
-    if lost or (isinstance(error, RuntimeError) and WORKER_LOST.search(str(error))):
+    if lost or is_lost_worker(error):
         less = _less(command)
         if _has_loader_options(command):
             less = f"try fewer --data.workers (0 loads without any), or {less.removeprefix('try ')}"
@@ -132,6 +132,11 @@ def _has_loader_options(command: str) -> bool:
     """Whether it says itself how many; those of an evaluation are as many as the run's were."""
     alone = ("study whole-image", "study label-downsampling")
     return command.partition(" ")[0] in ("train", "study") and command not in alone
+
+
+def is_lost_worker(error: BaseException) -> bool:
+    """Whether it is what torch says of a loader process that is gone."""
+    return isinstance(error, RuntimeError) and WORKER_LOST.search(str(error)) is not None
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import traceback
 from collections.abc import Callable, Iterator
+from functools import partial
+from typing import NoReturn
 
 from fcn_train import checkpoint
 from fcn_train.errors import Interrupted, LossError, StateSaved, TrainingError, WriteError
-from fcn_train.failures import is_out_of_memory
+from fcn_train.failures import is_lost_worker, is_out_of_memory
 from fcn_train.processes import Processes
 from fcn_train.run_folder import RunFolder
 from fcn_train.signals import lost_workers_held_back
@@ -48,18 +50,36 @@ def rescuing(
         kept = f"The last good state is {saved}" if saved else "No checkpoint was written yet"
         raise TrainingError(f"step {state.step + 1}: {error}. {kept}") from None
     except Exception as error:
-        if is_out_of_memory(error):
-            traceback.clear_frames(error.__traceback__)  # they hold what filled the memory
-        nothing_new = not is_ahead() or not state.whole
-        if not here.first or nothing_new or isinstance(error, Interrupted):
-            raise
-        with contextlib.suppress(WriteError), lost_workers_held_back(forget=True):
-            here.let_go()
-            newest = folder.newest_checkpoint()
-            if newest is None or checkpoint.step_of(newest) != state.step:
-                save()
-        newest = folder.newest_checkpoint()  # an older one, where the disk refused
-        if newest is None or isinstance(error, BrokenPipeError):  # or nobody reads what is said
-            raise
-        kept = f"The state after step {checkpoint.step_of(newest)} is saved"
-        raise StateSaved(kept, folder.continue_with) from error
+        rescue = partial(_rescue, error, state, folder, here, is_ahead, save)
+        try:
+            rescue()
+        except RuntimeError as late:
+            # A loader process that is gone leaves its pipe first: torch may tell of it only now.
+            if late is error or not is_lost_worker(late):
+                raise
+            rescue()
+
+
+def _rescue(
+    error: Exception,
+    state: TrainingState,
+    folder: RunFolder,
+    here: Processes,
+    is_ahead: Callable[[], bool],
+    save: Callable[[], None],
+) -> NoReturn:
+    if is_out_of_memory(error):
+        traceback.clear_frames(error.__traceback__)  # they hold what filled the memory
+    nothing_new = not is_ahead() or not state.whole
+    if not here.first or nothing_new or isinstance(error, Interrupted):
+        raise error
+    with contextlib.suppress(WriteError), lost_workers_held_back(forget=True):
+        here.let_go()
+        newest = folder.newest_checkpoint()
+        if newest is None or checkpoint.step_of(newest) != state.step:
+            save()
+    newest = folder.newest_checkpoint()  # an older one, where the disk refused
+    if newest is None or isinstance(error, BrokenPipeError):  # or nobody reads what is said
+        raise error
+    kept = f"The state after step {checkpoint.step_of(newest)} is saved"
+    raise StateSaved(kept, folder.continue_with) from error

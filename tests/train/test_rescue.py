@@ -14,13 +14,14 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from fcn_train import checkpoint, named_losses
+from fcn_train import checkpoint, named_losses, rescue
 from fcn_train import training as loop
 from fcn_train.config import load_config
 from fcn_train.data import DataError
 from fcn_train.data.problems import Problem
 from fcn_train.errors import StateSaved, WriteError
 from fcn_train.evaluator import Evaluator
+from fcn_train.failures import is_out_of_memory
 from fcn_train.history import History
 from fcn_train.loss import pixel_loss
 from fcn_train.options import TrainOptions
@@ -83,6 +84,30 @@ def test_state_is_saved_before_an_error_ends_the_run(
     assert checkpoint.step_of(checkpoint.checkpoints(run / "checkpoints")[-1]) == step - 1
     train(load_config(run), run)
     assert_same_run(run, finished_run)
+
+
+def test_state_is_saved_where_torch_tells_late_of_a_lost_loader_process(
+    tiny_options: TrainOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its pipe ends before the system says that it did, maybe when that error is looked at."""
+    run, error = (
+        tmp_path / "run",
+        ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"),
+    )
+    told = iter([RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")])
+
+    def looked_at(error: BaseException) -> bool:
+        for late in told:
+            raise late
+        return is_out_of_memory(error)
+
+    raised_at(4, error, monkeypatch)
+    monkeypatch.setattr(rescue, "is_out_of_memory", looked_at)
+    with pytest.raises(StateSaved, match="after step 3 is saved; continue with") as e:
+        train(replace(tiny_options, output=run))
+    assert e.value.__cause__ is error
+    assert not list(told)
+    assert checkpoint.step_of(checkpoint.checkpoints(run / "checkpoints")[-1]) == 3
 
 
 @pytest.mark.parametrize("number", [1, 2, 3])
