@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 import torch
+from hypothesis import strategies as st
 from torch import Tensor
 
 from fcn_ext import reference
@@ -108,6 +109,23 @@ def interpolated(
 ) -> Case:
     name = f"{coarse}-to-{fine}-{align_corners}"
     return Case(name, coarse, fine, Resize(align_corners))
+
+
+def drawn(data: st.DataObject, most_columns: int = 7, widest: int = 60) -> Case:
+    """Any geometry, of at most so many coarse and, where interpolated, fine columns."""
+    coarse = (data.draw(st.integers(1, 7)), data.draw(st.integers(1, most_columns)))
+    if data.draw(st.booleans(), label="upsample"):
+        stride = data.draw(st.integers(1, 33), label="stride")
+        k = 2 * stride - data.draw(st.integers(0, 1), label="odd")
+        whole = [(size - 1) * stride + k for size in coarse]
+        top, left = (data.draw(st.integers(0, size - 1)) for size in whole)
+        fine = (
+            data.draw(st.integers(1, whole[0] - top)),
+            data.draw(st.integers(1, whole[1] - left)),
+        )
+        return upsampled(coarse, stride, kernel_size=k, offset=(top, left), fine=fine)
+    fine = (data.draw(st.integers(1, 60)), data.draw(st.integers(1, widest)))
+    return interpolated(coarse, fine, align_corners=data.draw(st.booleans()))
 
 
 CASES = [

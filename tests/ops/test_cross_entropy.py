@@ -19,6 +19,7 @@ from .heads import (
     PLAIN,
     SCORE_TYPES,
     Case,
+    drawn,
     interpolated,
     loss_and_gradient,
     upsampled,
@@ -42,20 +43,7 @@ def test_matches_reference(case: Case, dtype: torch.dtype, device: torch.device)
 @settings(max_examples=100, deadline=None)
 @given(data=st.data())
 def test_any_geometry(data: st.DataObject) -> None:
-    coarse = (data.draw(st.integers(1, 7)), data.draw(st.integers(1, 7)))
-    if data.draw(st.booleans(), label="upsample"):
-        stride = data.draw(st.integers(1, 33), label="stride")
-        k = 2 * stride - data.draw(st.integers(0, 1), label="odd")
-        whole = [(size - 1) * stride + k for size in coarse]
-        top, left = (data.draw(st.integers(0, size - 1)) for size in whole)
-        fine = (
-            data.draw(st.integers(1, whole[0] - top)),
-            data.draw(st.integers(1, whole[1] - left)),
-        )
-        case = upsampled(coarse, stride, kernel_size=k, offset=(top, left), fine=fine)
-    else:
-        fine = (data.draw(st.integers(1, 60)), data.draw(st.integers(1, 60)))
-        case = interpolated(coarse, fine, align_corners=data.draw(st.booleans()))
+    case = drawn(data)
     n, c = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 12))
     dtype = data.draw(st.sampled_from([torch.float64, torch.float32]))
     scores = data.draw(st.sampled_from(LAYOUTS))(case.scores(n, c, dtype))

@@ -22,6 +22,7 @@ from .heads import (
     PLAIN,
     SCORE_TYPES,
     Case,
+    drawn,
     interpolated,
     trained_like,
     upsampled,
@@ -103,13 +104,7 @@ def test_equal_scores_of_many_pixels(case: Case, num_classes: int, device: torch
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_any_geometry(data: st.DataObject) -> None:
-    coarse = (data.draw(st.integers(1, 7)), data.draw(st.integers(1, 40)))
-    if data.draw(st.booleans(), label="upsample"):
-        stride = data.draw(st.integers(1, 33), label="stride")
-        case = upsampled(coarse, stride, kernel_size=2 * stride - data.draw(st.integers(0, 1)))
-    else:
-        fine = (data.draw(st.integers(1, 60)), data.draw(st.integers(1, 60)))
-        case = interpolated(coarse, fine, align_corners=data.draw(st.booleans()))
+    case = drawn(data, most_columns=40)
     n, c = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 12))
     dtype = data.draw(st.sampled_from([torch.float64, torch.float32]))
     scale = data.draw(st.sampled_from([0.0, 2.0, 40.0]))
