@@ -120,3 +120,17 @@ def test_what_cannot_be_fused_is_said(train: Callable[..., tuple[Path, int, str]
     _, code, err = train("d", "color-depth", *late, *wrong)
     assert code == 2
     assert "--init-streams: depth: " in err.splitlines()[-1]
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_streams_of_another_net_are_refused(train: Callable[..., tuple[Path, int, str]]) -> None:
+    color, code, err = train("color", "color", *SHORT)
+    assert code == 0, err
+    late = ("--model.fusion", "late", *SHORT)
+    for name, more in (("wide", ("--model.width", "0.1")), ("normed", ("--model.batch-norm",))):
+        hha, code, err = train(name, "hha", *SHORT, *more)
+        assert code == 0, err
+        both = ("--init-streams", f"color={color},hha={hha}")
+        _, code, err = train("both", "color-hha", *late, *both)
+        assert code == 2
+        assert err.splitlines()[-1].startswith("fcn: --init-streams: hha: ")
