@@ -100,6 +100,12 @@ FCN_EXT_HOST_DEVICE inline BilinearTap bilinear_tap(const BilinearAxis& axis, in
   return {node, scaled - node * axis.denominator};
 }
 
+// The same of an output whose node is known, without a division. No axis is clamped here.
+FCN_EXT_HOST_DEVICE inline BilinearTap tap_after(const BilinearAxis& axis, int64_t node,
+                                                 int64_t output) {
+  return {node, axis.step * output + axis.start - node * axis.denominator};
+}
+
 // Weight of `node + 1`; `node` has one minus it, computed exactly the same way everywhere.
 template <typename accumulate_t>
 FCN_EXT_HOST_DEVICE inline accumulate_t upper_weight(const BilinearAxis& axis,

@@ -192,5 +192,6 @@ def test_trained_scores_touch_little(emulation: Emulation) -> None:
     labels = argmax(emulation, map, scores(7, (1, 21, 16, 16), kind="trained"), torch.uint8)
     traffic = emulation.take_traffic()
     nodes = 21 * 16 * 16 * 4
-    assert traffic["loaded"] < 3 * nodes
-    assert labels.numel() <= traffic["stored"] < 2 * labels.numel()
+    assert traffic["loaded"] < 2.2 * nodes  # tiles share nodes
+    # Those at the ends of a tile's rows are stored one by one, which is not counted.
+    assert 0.95 * labels.numel() < traffic["stored"] <= labels.numel()

@@ -1,231 +1,149 @@
-// The mixed cells of a tile: which classes may win there, and which does at each pixel.
+// The cells of a tile: those that have one winner, and what a class must exceed in the others.
 #pragma once
 
+#include <cfloat>
+
 #include "argmax/cuda/nodes.cuh"
-#include "argmax/cuda/pixels.cuh"
 
 namespace fcn_ext {
 namespace argmax {
 
-// Lanes that look for the survivors of a cell, each a class at a time.
-constexpr int kCellLanes = 8;
-
-// Finds the classes that may win in mixed cells [first, last), out of the staged ones. Dominators
-// are the classes with the largest sums over the corners: of all stages so far.
-//
-// A warp takes four cells; all its lanes go together.
+// Pruning is exact. Values are sums of products with weights >= 0, which never decrease under
+// rounding when a score grows, so that a class which leads by nothing or more at all corners of a
+// cell is nowhere behind; leading by this margin, more than all roundings of both values together
+// (12 times 2^-24 of `largest`, the leader's largest corner; 2^-53 for double), it is strictly
+// ahead at every pixel, and no tie is left that a lower class could win. The same holds of the mean
+// of several leaders, rounded three times more: one of them is nowhere behind it.
 template <typename accumulate_t>
-__device__ __forceinline__ void find_survivors(const ArgmaxArgs& args,
-                                               const Tile<accumulate_t>& tile, int first, int last,
-                                               int first_class, int classes) {
-  const ArgmaxTiles& tiles = args.tiles;
-  const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  const int own = lane % kCellLanes;
-  const int words = (tiles.staged + 31) / 32;
-  constexpr int kCells = kWarp / kCellLanes;
-  for (int base = first + static_cast<int>(threadIdx.x) / kWarp * kCells; base < last;
-       base += kThreads / kCellLanes) {
-    // Lanes without a cell look at the last one again, and write nothing.
-    const bool active = base + lane / kCellLanes < last;
-    const int entry = smaller(base + lane / kCellLanes, last - 1);
-    const int listed = tile.mixed()[entry] & kListed;
-    const int row = listed / kListedRow, column = listed % kListedRow;
-    const int across = tiles.cell_columns + 1;
-    const int corner[4] = {0, 1, across, across + 1};
-    const accumulate_t* scores = tile.scores() + row * across + column;
+__device__ __forceinline__ accumulate_t rounding_margin(accumulate_t largest) {
+  constexpr bool kDouble = std::is_same_v<accumulate_t, double>;
+  constexpr auto kRelative = accumulate_t(kDouble ? 0x1p-49 : 0x1p-20);
+  constexpr auto kSmallest = accumulate_t(kDouble ? DBL_MIN : FLT_MIN);
+  return kRelative * largest + kSmallest;
+}
 
-    Dominator<accumulate_t> dominator;
-    dominator.sum = -HUGE_VAL;
-    int best_class = -1;
-#pragma unroll 2
-    for (int c = own; c < classes; c += kCellLanes) {
-      const accumulate_t* at = scores + c * tiles.pitch;
-      const accumulate_t sum = (at[corner[0]] + at[corner[1]]) + (at[corner[2]] + at[corner[3]]);
-      if (sum > dominator.sum) {
-        dominator.sum = sum;
-        best_class = c;
-      }
+// The nodes around a cell, by their numbers in the tile: corner k lies k / 2 down and k % 2 across.
+// Where there is no node, the one beside it stands for it.
+struct CellNodes {
+  int at[4];
+  bool is_there[4];
+
+  template <typename accumulate_t>
+  __device__ __forceinline__ CellNodes(const BilinearShape& shape, const ArgmaxTiles& tiles,
+                                       const Tile<accumulate_t>& tile, int row, int column) {
+    int y[2], x[2];
+    bool y_is_there[2], x_is_there[2];
+    const auto look = [](int64_t size, int first, int offset, int& to, bool& is_there) {
+      const int last = static_cast<int>(size) - 1;
+      to = smaller(larger(first + offset, 0), last) - first;
+      is_there = to == offset;
+    };
+#pragma unroll
+    for (int k = 0; k < 2; ++k) {
+      look(shape.y.input_size, tile.first_cell_y, row + k, y[k], y_is_there[k]);
+      look(shape.x.input_size, tile.first_cell_x, column + k, x[k], x_is_there[k]);
     }
-    const accumulate_t other_sum = __shfl_xor_sync(kFullMask, dominator.sum, kDominators);
-    const int other_class = __shfl_xor_sync(kFullMask, best_class, kDominators);
-    if (other_sum > dominator.sum) {
-      dominator.sum = other_sum;
-      best_class = other_class;
-    }
-    accumulate_t largest = 0;
 #pragma unroll
     for (int k = 0; k < 4; ++k) {
-      // A comparison with NaN never holds: nothing is dominated.
-      const bool inside =
-          is_node(args.shape, tile.first_cell_y + row + k / 2, tile.first_cell_x + column + k % 2);
-      const accumulate_t score =
-          best_class < 0 ? accumulate_t(NAN) : scores[best_class * tiles.pitch + corner[k]];
-      dominator.bound[k] = inside ? score : accumulate_t(HUGE_VAL);
-      largest = inside ? larger(largest, score < 0 ? -score : score) : largest;
+      at[k] = (y[k / 2] << tiles.column_bits) + x[k % 2];
+      is_there[k] = y_is_there[k / 2] && x_is_there[k % 2];
     }
-    const accumulate_t margin = rounding_margin(largest);
+  }
+};
+
+// What a class must exceed at one corner of a mixed cell at least, to be able to win a pixel: the
+// mean there of the classes that are largest at the cell's nodes, less what rounding may do. NaN,
+// which nothing is below, where these are infinite.
+template <typename accumulate_t>
+__device__ __forceinline__ void find_bounds(const ArgmaxArgs& args, const Tile<accumulate_t>& tile,
+                                            const CellNodes& nodes, accumulate_t* bounds) {
+  const ArgmaxTiles& tiles = args.tiles;
+  accumulate_t sum[4] = {}, largest = 0;
+  const auto add_leaders = [&](const auto& score_of) {
 #pragma unroll
-    for (int k = 0; k < 4; ++k) {
-      const accumulate_t bound = dominator.bound[k] - margin;
-      dominator.bound[k] = bound > -HUGE_VAL ? bound : accumulate_t(NAN);
-    }
-    if (tiles.stages > 1 && own < kDominators && active) {
-      Dominator<accumulate_t>& kept = tile.dominators()[entry * kDominators + own];
-      if (first_class > 0 && kept.sum >= dominator.sum) {
-        dominator = kept;
-      } else {
-        kept = dominator;
-      }
-    }
-    accumulate_t bounds[kDominators][4];
-#pragma unroll
-    for (int d = 0; d < kDominators; ++d) {
+    for (int leader = 0; leader < 4; ++leader) {
+      const int32_t of_class = tile.best_class()[nodes.at[leader]];
+      largest = of_class < 0 ? accumulate_t(NAN) : largest;
 #pragma unroll
       for (int k = 0; k < 4; ++k) {
-        bounds[d][k] = __shfl_sync(kFullMask, dominator.bound[k], lane - own + d);
+        const accumulate_t score = score_of(larger(of_class, 0), nodes.at[k]);
+        sum[k] += score;
+        largest = larger_or_nan(largest, std::fabs(score));
       }
     }
-
-    auto* bits = reinterpret_cast<uint8_t*>(tile.survivors() + entry * words);
-    bool guarded = false;
-#pragma unroll 1
-    for (int c = own; c < words * 32; c += kCellLanes) {
-      bool survives = c < classes;
-      if (survives) {
-        const accumulate_t* at = scores + c * tiles.pitch;
-        accumulate_t score[4];
+  };
+  if (tiles.stages == 1) {
+    add_leaders(
+        [&](int of_class, int node) { return tile.scores()[of_class * tiles.pitch + node]; });
+  } else {
+    add_leaders([&](int of_class, int node) {
+      return score_at(args, tile, of_class, tile.first_cell_y + (node >> tiles.column_bits),
+                      tile.first_cell_x + (node & (tiles.node_columns - 1)));
+    });
+  }
+  const accumulate_t margin = rounding_margin(largest);
 #pragma unroll
-        for (int k = 0; k < 4; ++k) {
-          score[k] = at[corner[k]];
-        }
-#pragma unroll
-        for (int d = 0; d < kDominators; ++d) {
-          survives = survives && !(score[0] <= bounds[d][0] && score[1] <= bounds[d][1] &&
-                                   score[2] <= bounds[d][2] && score[3] <= bounds[d][3]);
-        }
-        guarded = guarded || (survives && smaller(smaller(score[0], score[1]),
-                                                  smaller(score[2], score[3])) == -HUGE_VAL);
-      }
-      const unsigned of_warp = __ballot_sync(kFullMask, survives);
-      if (own == 0 && active) {
-        bits[c / kCellLanes] = static_cast<uint8_t>(of_warp >> lane);
-      }
-    }
-    const unsigned guarded_lanes = __ballot_sync(kFullMask, guarded);
-    __syncwarp();  // all lanes have read the entry: a vote orders no memory
-    if (tiles.exact_nodes && own == 0 && active && (guarded_lanes >> lane & 0xff) != 0) {
-      tile.mixed()[entry] |= kGuarded;
-    }
+  for (int k = 0; k < 4; ++k) {
+    const accumulate_t bound = sum[k] / 4 - margin;
+    bounds[k] = !nodes.is_there[k]  ? accumulate_t(HUGE_VAL)
+                : bound > -HUGE_VAL ? bound
+                                    : accumulate_t(NAN);
   }
 }
 
-// Whether a later class wins: NaN is the greatest value, the first of equal ones stays.
-template <typename accumulate_t>
-__device__ __forceinline__ bool careful_better(accumulate_t value, accumulate_t best) {
-  return value > best || (value != value && best == best);
-}
+// Writes the winner of every cell that has one to all of its pixels, and lists the others as
+// column + 64 * row, in the low 13 bits. kCareful is set where a node needs care; kGuarded, later,
+// where a class that may win is -inf at a node, which may have no weight.
+constexpr uint16_t kCareful = 0x8000;
+constexpr uint16_t kGuarded = 0x4000;
+constexpr uint16_t kListed = 0x1fff;
+constexpr int kListedRow = 64;
 
-// Some pixels of a mixed cell, their winners so far in registers; where they lie and their weights
-// are looked up when they are needed.
-template <typename accumulate_t, int band>
-class PixelWinners {
-  using Threads = CellThreads<band>;
-  static constexpr int kRows = Threads::kRows, kColumns = Threads::kColumns;
-
- public:
-  // Thread `part` of the cell listed at `entry`.
-  __device__ __forceinline__ PixelWinners(const ArgmaxTiles& tiles, const Tile<accumulate_t>& tile,
-                                          int entry, int part)
-      : tiles_(tiles), tile_(tile), entry_(entry), part_(part) {
-#pragma unroll
-    for (int i = 0; i < kColumns; ++i) {
-#pragma unroll
-      for (int j = 0; j < kRows; ++j) {
-        // The first survivor wins over NaN; careful comparisons have every class before them.
-        best_[i][j] = careful() ? accumulate_t(-HUGE_VAL) : accumulate_t(NAN);
-        winner_[i][j] = 0;
-      }
-    }
+template <int band, typename accumulate_t>
+__device__ __forceinline__ void classify_cells(const ArgmaxArgs& args,
+                                               const Tile<accumulate_t>& tile) {
+  const ArgmaxTiles& tiles = args.tiles;
+  const int thread = static_cast<int>(threadIdx.x);
+  const int row = thread >> tiles.column_bits, column = thread & (tiles.node_columns - 1);
+  if (row >= tile.cell_rows() || column >= tile.cell_columns()) {
+    return;
   }
-
-  // Takes in the staged classes.
-  __device__ __forceinline__ void take(int first_class, int classes) {
-    const PixelPlace<accumulate_t, band> place = this->place();
-    if (place.empty()) {
-      return;
-    }
-    const PixelLogits<accumulate_t, band> logits(tiles_, tile_, place);
-    if (careful()) {
+  const CellNodes nodes(args.shape, tiles, tile, row, column);
+  const int32_t winner = tile.best_class()[nodes.at[0]];
+  accumulate_t best[4], largest = 0;
+  bool one = true;
+#pragma unroll
+  for (int k = 0; k < 4; ++k) {
+    best[k] = tile.best()[nodes.at[k]];
+    largest = larger_or_nan(largest, std::fabs(best[k]));
+    one = one && tile.best_class()[nodes.at[k]] == winner;
+  }
+  const accumulate_t margin = rounding_margin(largest);
+#pragma unroll
+  for (int k = 0; k < 4; ++k) {
+    one = one && tile.second()[nodes.at[k]] < best[k] - margin;
+  }
+  if (!one) {
+    const int entry = atomicAdd(tile.mixed_count(), 1);
+    tile.mixed()[entry] =
+        static_cast<uint16_t>(row * kListedRow + column + (largest != largest ? kCareful : 0));
+    find_bounds(args, tile, nodes, tile.bounds() + 4 * entry);
+    return;
+  }
+  const int32_t *row_begin = tile.row_begin() + row, *column_begin = tile.column_begin() + column;
+  const int y = row_begin[0] - tile.row_begin()[0], x = column_begin[0] - tile.column_begin()[0];
+  const int rows = row_begin[1] - row_begin[0], columns = column_begin[1] - column_begin[0];
 #pragma unroll 1
-      for (int c = 0; c < classes; ++c) {
-        logits.template each<true>(c, [&](int i, int j, accumulate_t value) {
-          take_value(careful_better(value, best_[i][j]), i, j, value, first_class + c);
-        });
-      }
-    } else if ((tile_.mixed()[entry_] & kGuarded) != 0) {
-      take_survivors<true>(logits, first_class);
-    } else {
-      take_survivors<false>(logits, first_class);
-    }
-  }
-
-  __device__ __forceinline__ void store() const {
-    const PixelPlace<accumulate_t, band> place = this->place();
-    const int pitch = tiles_.cell_columns * tiles_.band;
-    uint16_t* labels = tile_.labels() + place.y * pitch + place.x;
+  for (int j = 0; j < rows; ++j) {
+    uint16_t* const to = tile.labels() + tile.row_start()[y + j] + x;
 #pragma unroll
-    for (int j = 0; j < kRows; ++j) {
-#pragma unroll
-      for (int i = 0; i < kColumns; ++i) {
-        if (j < place.rows && i < place.columns) {
-          labels[i] = static_cast<uint16_t>(winner_[i][j]);
-        }
+    for (int i = 0; i < band; ++i) {
+      if (i < columns) {
+        to[i] = static_cast<uint16_t>(winner);
       }
-      labels += pitch;
     }
   }
-
- private:
-  __device__ __forceinline__ bool careful() const {
-    return (tile_.mixed()[entry_] & kCareful) != 0;
-  }
-  __device__ __forceinline__ PixelPlace<accumulate_t, band> place() const {
-    const int listed = tile_.mixed()[entry_] & kListed;
-    return {tile_, listed / kListedRow, listed % kListedRow, part_};
-  }
-  template <bool guarded>
-  __device__ __forceinline__ void take_survivors(const PixelLogits<accumulate_t, band>& logits,
-                                                 int first_class) {
-    const int words = (tiles_.staged + 31) / 32;
-    const uint32_t* survivors = tile_.survivors() + entry_ * words;
-    int word = -1;
-    uint32_t bits = 0;
-    while (true) {
-      while (bits == 0) {
-        if (++word == words) {
-          return;
-        }
-        bits = survivors[word];
-      }
-      const int c = word * 32 + __ffs(static_cast<int>(bits)) - 1;
-      bits &= bits - 1;
-      logits.template each<guarded>(c, [&](int i, int j, accumulate_t value) {
-        take_value(!(value <= best_[i][j]), i, j, value, first_class + c);
-      });
-    }
-  }
-  __device__ __forceinline__ void take_value(bool better, int i, int j, accumulate_t value,
-                                             int32_t of_class) {
-    best_[i][j] = better ? value : best_[i][j];
-    winner_[i][j] = better ? of_class : winner_[i][j];
-  }
-
-  const ArgmaxTiles& tiles_;
-  const Tile<accumulate_t>& tile_;
-  int entry_, part_;
-  accumulate_t best_[kColumns][kRows];
-  int32_t winner_[kColumns][kRows];
-};
+}
 
 }  // namespace argmax
 }  // namespace fcn_ext

@@ -7,7 +7,7 @@
 
 #include <cmath>
 
-#include "argmax/cuda/cells.cuh"
+#include "argmax/cuda/mixed.cuh"
 #include "argmax/cuda/output.cuh"
 #include "bilinear/cuda/taps.cuh"
 #include "common/cuda/labels.cuh"

@@ -10,8 +10,8 @@
 // scores once or twice, targets once, labels once.
 #pragma once
 
-#include "argmax/cuda/cells.cuh"
 #include "argmax/cuda/direct.cuh"
+#include "argmax/cuda/mixed.cuh"
 #include "argmax/cuda/output.cuh"
 #include "argmax/cuda/probability.cuh"
 #include "common/cuda/arrivals.cuh"
@@ -19,65 +19,29 @@
 namespace fcn_ext {
 namespace argmax {
 
-// Pixels of mixed cells, as many at a time as there are threads.
-template <typename accumulate_t, int band>
-__device__ __forceinline__ void evaluate_mixed(const ArgmaxArgs& args,
-                                               const Tile<accumulate_t>& tile) {
-  constexpr int kOfCell = CellThreads<band>::kAll;
-  const ArgmaxTiles& tiles = args.tiles;
-  const auto channels = static_cast<int>(args.shape.channels);
-  const int mixed = *tile.mixed_count();
-  if (tiles.stages == 1) {
-    // Of all cells at once, before anybody reads the list in which it marks some.
-    find_survivors(args, tile, 0, mixed, 0, channels);
-    __syncthreads();
-  }
-  for (int begin = 0; begin < mixed * kOfCell; begin += kThreads) {
-    const int unit = begin + static_cast<int>(threadIdx.x);
-    const bool active = unit < mixed * kOfCell;
-    const int entry = active ? unit / kOfCell : 0;
-    PixelWinners<accumulate_t, band> pixels(tiles, tile, entry, unit % kOfCell);
-    for (int first_class = 0; first_class < channels; first_class += tiles.staged) {
-      const int classes = smaller(tiles.staged, channels - first_class);
-      if (tiles.stages > 1) {
-        __syncthreads();
-        stage_scores(args, tile, first_class, classes);
-        __syncthreads();
-        const int last = smaller((begin + kThreads + kOfCell - 1) / kOfCell, mixed);
-        find_survivors(args, tile, begin / kOfCell, last, first_class, classes);
-        __syncthreads();
-      }
-      if (active) {
-        pixels.take(first_class, classes);
-      }
-    }
-    if (active) {
-      pixels.store();
-    }
-  }
-}
-
 template <typename accumulate_t, int band>
 __global__ void __launch_bounds__(kThreads, kBlocks<accumulate_t>)
     argmax_tiles_kernel(const ArgmaxArgs args, const ArgmaxOutput output) {
   const ArgmaxTiles& tiles = args.tiles;
   const auto channels = static_cast<int>(args.shape.channels);
   const confusion::Counter counter(output.counts);
-  each_tile<accumulate_t>(args, [&](const Tile<accumulate_t>& tile) {
+  each_tile<accumulate_t, band>(args, [&](const Tile<accumulate_t>& tile) {
     if (threadIdx.x == 0) {
       *tile.mixed_count() = 0;
     }
+    if (threadIdx.x < kSurvivorBins) {
+      tile.survivor_bins()[threadIdx.x] = 0;
+    }
+    locate_rows(args, output, tile);
     for (int first_class = 0; first_class < channels; first_class += tiles.staged) {
-      const int classes = smaller(tiles.staged, channels - first_class);
-      if (first_class > 0) {
-        __syncthreads();
-      }
-      stage_scores(args, tile, first_class, classes);
-      __syncthreads();
-      update_nodes(tiles, tile, first_class, classes);
+      take_classes(args, tile, first_class, smaller(tiles.staged, channels - first_class));
     }
     __syncthreads();
-    classify_cells(args, tile);
+    if (tiles.parts > 1) {
+      merge_parts(tiles, tile);
+      __syncthreads();
+    }
+    classify_cells<band>(args, tile);
     __syncthreads();
     if (*tile.mixed_count() > 0) {
       evaluate_mixed<accumulate_t, band>(args, tile);
@@ -149,8 +113,12 @@ bool make_args(const BilinearShape& shape, const scalar_t* input, const PlaneStr
                int64_t histogram_bytes, ArgmaxArgs& args) {
   args = {shape, {}, input, kElementType<scalar_t>, strides};
   const bool interleaved = strides.channel == 1 && strides.column != 1 && shape.channels > 1;
-  return make_tiles(shape, interleaved, sizeof(accumulate_of<scalar_t>), histogram_bytes,
-                    args.tiles);
+  if (!make_tiles(shape, interleaved, sizeof(accumulate_of<scalar_t>), histogram_bytes,
+                  args.tiles)) {
+    return false;
+  }
+  args.tiles.near = strides.channel >= 0 && args.tiles.parts * strides.channel <= UINT32_MAX;
+  return true;
 }
 
 template <typename scalar_t>

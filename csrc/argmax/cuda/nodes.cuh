@@ -1,7 +1,6 @@
-// The nodes of a tile, and the cells between them that have one winner.
+// The nodes of a tile: their two largest scores.
 #pragma once
 
-#include <cfloat>
 #include <cmath>
 
 #include "argmax/cuda/tile.cuh"
@@ -14,112 +13,166 @@ template <typename accumulate_t>
 constexpr accumulate_t kLargestScore =
     accumulate_t(std::is_same_v<accumulate_t, double> ? 0x1p1022 : 0x1p126);
 
-// Pruning is exact. Values are sums of products with weights >= 0, which never decrease under
-// rounding when a score grows, so that a class which leads by nothing or more at all corners of a
-// cell is nowhere behind; leading by this margin, more than all roundings of both values together
-// (12 times 2^-24 of `largest`, the leader's largest corner; 2^-53 for double), it is strictly
-// ahead at every pixel, and no tie is left that a lower class could win.
+// The two largest scores of a node, and the class of the largest, so far. `best` becomes NaN, and
+// stays it, where values need care: NaN or huge.
 template <typename accumulate_t>
-__device__ __forceinline__ accumulate_t rounding_margin(accumulate_t largest) {
-  constexpr bool kDouble = std::is_same_v<accumulate_t, double>;
-  constexpr auto kRelative = accumulate_t(kDouble ? 0x1p-49 : 0x1p-20);
-  constexpr auto kSmallest = accumulate_t(kDouble ? DBL_MIN : FLT_MIN);
-  return kRelative * largest + kSmallest;
+struct LargestTwo {
+  accumulate_t best = -HUGE_VAL, second = -HUGE_VAL;
+  int32_t best_class = kMixed;
+
+  __device__ __forceinline__ void take(accumulate_t value, int32_t of_class) {
+    best_class = value > best ? of_class : best_class;
+    second = fmax(second, fmin(value, best));
+    best = larger_or_nan(best, value);
+  }
+};
+
+// Calls body(slot) with the largest two of every node, of each part of the threads that share it:
+// those before the class `first`, which are then kept with what the body takes into them.
+template <typename accumulate_t, typename Body>
+__device__ __forceinline__ void update_largest(const Tile<accumulate_t>& tile, int first_class,
+                                               const Body& body) {
+  const int thread = static_cast<int>(threadIdx.x);
+  LargestTwo<accumulate_t> largest;
+  if (first_class > 0) {
+    largest = {tile.best()[thread], tile.second()[thread], tile.best_class()[thread]};
+  }
+  body(largest);
+  tile.best()[thread] =
+      largest.best < kLargestScore<accumulate_t> ? largest.best : accumulate_t(NAN);
+  tile.second()[thread] = largest.second;
+  tile.best_class()[thread] = largest.best_class;
 }
 
-// Takes the staged classes into the two largest scores of every node. `best` becomes NaN, and
-// stays it, at a node whose values need care: NaN or huge.
+// Takes the staged classes into the largest two of every node.
 template <typename accumulate_t>
-__device__ __forceinline__ void update_nodes(const ArgmaxTiles& tiles,
-                                             const Tile<accumulate_t>& tile, int first_class,
-                                             int classes) {
-  for (int slot = static_cast<int>(threadIdx.x); slot < tiles.nodes * tiles.parts;
-       slot += kThreads) {
-    const int node = slot % tiles.nodes, part = slot / tiles.nodes;
-    accumulate_t best = -HUGE_VAL, second = -HUGE_VAL;
-    int32_t best_class = kMixed;
-    if (first_class > 0) {
-      best = tile.best()[slot];
-      second = tile.second()[slot];
-      best_class = tile.best_class()[slot];
-    }
-    bool plain = best == best;
+__device__ __forceinline__ void take_staged(const ArgmaxTiles& tiles,
+                                            const Tile<accumulate_t>& tile, int first_class,
+                                            int classes) {
+  const int thread = static_cast<int>(threadIdx.x);
+  const int node = thread & (tiles.nodes - 1), part = thread >> tiles.node_bits;
+  update_largest(tile, first_class, [&](LargestTwo<accumulate_t>& largest) {
     const accumulate_t* from = tile.scores() + part * tiles.pitch + node;
-    const int step = tiles.parts * tiles.pitch;
 #pragma unroll 4
-    for (int c = first_class + part; c < first_class + classes; c += tiles.parts) {
-      const accumulate_t value = *from;
-      from += step;
-      plain = plain && value < kLargestScore<accumulate_t>;
-      best_class = value > best ? c : best_class;
-      second = fmax(second, fmin(value, best));
-      best = fmax(value, best);
+    for (int c = part; c < classes; c += tiles.parts) {
+      largest.take(*from, first_class + c);
+      from += tiles.parts * tiles.pitch;
     }
-    tile.best()[slot] = plain ? best : accumulate_t(NAN);
-    tile.second()[slot] = second;
-    tile.best_class()[slot] = best_class;
+  });
+}
+
+// The same of classes on their way to shared memory, where they are `kept`. Lanes follow the nodes
+// of a row; a thread has several loads under way.
+template <typename scalar_t, typename accumulate_t>
+__device__ __forceinline__ void take_classes_of(const ArgmaxArgs& args,
+                                                const Tile<accumulate_t>& tile,
+                                                const scalar_t* scores, int first_class,
+                                                int classes, bool kept) {
+  const ArgmaxTiles& tiles = args.tiles;
+  const int thread = static_cast<int>(threadIdx.x);
+  const int node = thread & (tiles.nodes - 1), part = thread >> tiles.node_bits;
+  const int y = tile.first_cell_y + (node >> tiles.column_bits);
+  const int x = tile.first_cell_x + (node & (tiles.node_columns - 1));
+  const bool is_there = is_node(args.shape, y, x);
+  const PlaneStrides& strides = args.strides;
+  accumulate_t* to = tile.scores() + part * tiles.pitch + node;
+  const int to_step = tiles.parts * tiles.pitch;
+  int left = (classes - part + tiles.parts - 1) >> tiles.part_bits;
+  if (!is_there) {
+#pragma unroll 4
+    for (; kept && left > 0; --left) {
+      *to = 0;
+      to += to_step;
+    }
+    return;
+  }
+  update_largest(tile, first_class, [&](LargestTwo<accumulate_t>& largest) {
+    const scalar_t* from = scores + tile.image * strides.batch + y * strides.row +
+                           x * strides.column + (first_class + part) * strides.channel;
+    const auto step = static_cast<uint32_t>(tiles.parts * strides.channel);
+    int32_t of_class = first_class + part;
+    // Of a last batch, the first `there` ones.
+    const auto take = [&](auto batch, int there) {
+      constexpr int kAhead = decltype(batch)::value;
+      Vector<scalar_t, 1> ahead[kAhead];
+#pragma unroll
+      for (int a = 0; a < kAhead; ++a) {
+        if (a < there) {
+          ahead[a] = load_vector<1>(stepped(from, step, a));
+        }
+      }
+#pragma unroll
+      for (int a = 0; a < kAhead; ++a) {
+        if (a < there) {
+          const auto value = static_cast<accumulate_t>(ahead[a].values[0]);
+          if (kept) {
+            to[a * to_step] = value;
+          }
+          largest.take(value, of_class + a * tiles.parts);
+        }
+      }
+      from = stepped(from, step, kAhead);
+      to += kAhead * to_step;
+      of_class += kAhead * tiles.parts;
+      left -= kAhead;
+    };
+    constexpr int kWhole = sizeof(accumulate_t) == 4 ? 8 : 2;
+    constexpr int kLast = sizeof(accumulate_t) == 4 ? 4 : 1;
+#pragma unroll 1
+    while (left >= kWhole) {
+      take(std::integral_constant<int, kWhole>(), kWhole);
+    }
+#pragma unroll 1
+    while (left > 0) {
+      take(std::integral_constant<int, kLast>(), left);
+    }
+  });
+}
+
+// Stages classes and takes them into the largest two of every node; where classes come in stages,
+// they are not kept. The next barrier is behind them.
+template <typename accumulate_t>
+__device__ __forceinline__ void take_classes(const ArgmaxArgs& args, const Tile<accumulate_t>& tile,
+                                             int first_class, int classes) {
+  const ArgmaxTiles& tiles = args.tiles;
+  if (tiles.interleaved || !tiles.near) {
+    if (first_class > 0) {
+      __syncthreads();
+    }
+    stage_scores(args, tile, first_class, classes);
+    __syncthreads();
+    return take_staged(tiles, tile, first_class, classes);
+  }
+  const bool kept = tiles.stages == 1;
+  if constexpr (std::is_same_v<accumulate_t, double>) {
+    take_classes_of(args, tile, static_cast<const double*>(args.input), first_class, classes, kept);
+  } else {
+    with_scores(args.input, args.type, [&](const auto* scores) {
+      take_classes_of(args, tile, scores, first_class, classes, kept);
+    });
   }
 }
 
-// Writes the winner of every cell that has one, and lists the others as column + 64 * row, in the
-// low 13 bits. kCareful is set where a node needs care; kGuarded, later, where a class that may win
-// is -inf at a node, which may have no weight.
-constexpr uint16_t kCareful = 0x8000;
-constexpr uint16_t kGuarded = 0x4000;
-constexpr uint16_t kListed = 0x1fff;
-constexpr int kListedRow = 64;
-
+// Joins the parts of every node.
 template <typename accumulate_t>
-__device__ __forceinline__ void classify_cells(const ArgmaxArgs& args,
-                                               const Tile<accumulate_t>& tile) {
-  const ArgmaxTiles& tiles = args.tiles;
-  const int across = tile.cell_columns(), cells = tile.cell_rows() * across;
-  for (int cell = static_cast<int>(threadIdx.x); cell < cells; cell += kThreads) {
-    const int row = cell / across, column = cell % across;
-    accumulate_t best[4], second[4], largest = 0;
-    int32_t winner = kMixed;
-    bool one = true, careful = false, first = true;
-#pragma unroll
-    for (int k = 0; k < 4; ++k) {
-      const int y = row + k / 2, x = column + k % 2;
-      best[k] = 0;
-      second[k] = -HUGE_VAL;
-      if (!is_node(args.shape, tile.first_cell_y + y, tile.first_cell_x + x)) {
-        continue;
-      }
-      int slot = y * (tiles.cell_columns + 1) + x;
-      best[k] = tile.best()[slot];
-      second[k] = tile.second()[slot];
-      int32_t best_class = tile.best_class()[slot];
-#pragma unroll 1
-      for (int part = 1; part < tiles.parts; ++part) {
-        slot += tiles.nodes;
-        const accumulate_t other = tile.best()[slot];
-        const bool better = !(other <= best[k]) && best[k] == best[k];
-        second[k] = larger(larger(second[k], tile.second()[slot]), better ? best[k] : other);
-        best[k] = better ? other : best[k];
-        best_class = better ? tile.best_class()[slot] : best_class;
-      }
-      careful = careful || best[k] != best[k];
-      largest = larger(largest, best[k] < 0 ? -best[k] : best[k]);
-      one = one && (first || best_class == winner);
-      winner = best_class;
-      first = false;
-    }
-    const accumulate_t margin = rounding_margin(largest);
-#pragma unroll
-    for (int k = 0; k < 4; ++k) {
-      one = one && second[k] < best[k] - margin;
-    }
-    const bool empty = tile.row_begin()[row] == tile.row_begin()[row + 1] ||
-                       tile.column_begin()[column] == tile.column_begin()[column + 1];
-    if (!one && !empty) {
-      winner = kMixed;
-      tile.mixed()[atomicAdd(tile.mixed_count(), 1)] =
-          static_cast<uint16_t>(row * kListedRow + column + (careful ? kCareful : 0));
-    }
-    tile.winner()[row * tiles.cell_columns + column] = winner;
+__device__ __forceinline__ void merge_parts(const ArgmaxTiles& tiles,
+                                            const Tile<accumulate_t>& tile) {
+  const int node = static_cast<int>(threadIdx.x);
+  if (node >= tiles.nodes) {
+    return;
   }
+  accumulate_t best = tile.best()[node], second = tile.second()[node];
+  int32_t best_class = tile.best_class()[node];
+#pragma unroll 1
+  for (int slot = node + tiles.nodes; slot < kThreads; slot += tiles.nodes) {
+    const accumulate_t other = tile.best()[slot];
+    best_class = other > best ? tile.best_class()[slot] : best_class;
+    second = fmax(fmax(second, tile.second()[slot]), fmin(best, other));
+    best = larger_or_nan(best, other);
+  }
+  tile.best()[node] = best;
+  tile.second()[node] = second;
+  tile.best_class()[node] = best_class;
 }
 
 }  // namespace argmax

@@ -12,7 +12,6 @@
 namespace fcn_ext {
 namespace argmax {
 
-constexpr int kPiece = 8;
 constexpr int64_t kMostPixelsOfBlock = int64_t{1} << 30;  // so that a 32-bit bin cannot overflow
 
 // One of both: `labels` is dense (N, H, W) of a type as LabelMap's, or null.
@@ -23,79 +22,74 @@ struct ArgmaxOutput {
   confusion::Counts counts;
 };
 
-// Predictions of pixels [x, x + kPiece) of a row of the tile, of which those inside it count.
-template <typename accumulate_t>
-__device__ __forceinline__ void load_piece(const ArgmaxTiles& tiles, const Tile<accumulate_t>& tile,
-                                           int row, int x, int columns,
-                                           uint32_t (&labels)[kPiece]) {
-  const int begin = larger(x, 0), end = smaller(x + kPiece, columns);
-  const int32_t* winners = tile.winner() + tile.row_cell()[row] * tiles.cell_columns;
-  int cell = tile.column_cell()[begin];
-  const int last = tile.column_cell()[end - 1];
-  const int32_t winner = winners[cell];
-  bool one = winner != kMixed;
-#pragma unroll 1
-  while (cell < last) {
-    one = winners[++cell] == winner && one;
-  }
-#pragma unroll
-  for (int k = 0; k < kPiece; ++k) {
-    labels[k] = static_cast<uint32_t>(winner) & 0xffff;
-    if (!one && x + k >= begin && x + k < end) {
-      const int32_t of_cell = winners[tile.column_cell()[x + k]];
-      labels[k] = of_cell != kMixed
-                      ? static_cast<uint32_t>(of_cell)
-                      : tile.labels()[row * (tiles.cell_columns * tiles.band) + x + k];
-    }
-  }
-}
+// Labels of a piece as they lie in shared memory, two in each word.
+struct PieceLabels {
+  uint32_t pairs[kPiece / 2];
 
-// Labels of pixels [x, x + kPiece) of a row, of which those inside it are stored.
+  __device__ __forceinline__ explicit PieceLabels(const uint16_t* labels) {
+    const auto bits = *reinterpret_cast<const uint4*>(labels);
+    __builtin_memcpy(pairs, &bits, sizeof(pairs));
+  }
+  __device__ __forceinline__ uint32_t operator[](int k) const {
+    return k % 2 == 0 ? pairs[k / 2] & 0xffff : pairs[k / 2] >> 16;
+  }
+  // The lower bytes of four labels from `first` on.
+  __device__ __forceinline__ uint32_t bytes(int first) const {
+    const uint32_t a = pairs[first / 2], b = pairs[first / 2 + 1];
+#if defined(FCN_EXT_CUDA_EMULATION)
+    return (a & 0xff) | (a >> 8 & 0xff00) | (b & 0xff) << 16 | (b >> 16 & 0xff) << 24;
+#else
+    return __byte_perm(a, b, 0x6420);
+#endif
+  }
+};
+
+// Stores a piece at a vector's boundary.
 template <typename label_t>
-__device__ __forceinline__ void store_piece_as(label_t* row, int x, int columns,
-                                               const uint32_t (&labels)[kPiece]) {
+__device__ __forceinline__ void store_piece(label_t* to, const PieceLabels& labels) {
   constexpr int kWhole = 16 / static_cast<int>(sizeof(label_t));
   constexpr int kVector = kWhole < kPiece ? kWhole : kPiece;
-  if (x >= 0 && x + kPiece <= columns) {
 #pragma unroll
-    for (int v = 0; v < kPiece; v += kVector) {
-      Vector<label_t, kVector> vector;
+  for (int v = 0; v < kPiece; v += kVector) {
+    Vector<label_t, kVector> vector;
+    if constexpr (sizeof(label_t) == 1) {
+      const uint32_t words[] = {labels.bytes(0), labels.bytes(4)};
+      __builtin_memcpy(&vector, words, sizeof(vector));
+    } else if constexpr (sizeof(label_t) == 2) {
+      __builtin_memcpy(&vector, labels.pairs, sizeof(vector));
+    } else {
 #pragma unroll
       for (int k = 0; k < kVector; ++k) {
         vector.values[k] = static_cast<label_t>(labels[v + k]);
       }
-      store_vector_streamed(row + x + v, vector);
     }
-    return;
-  }
-#pragma unroll
-  for (int k = 0; k < kPiece; ++k) {
-    if (x + k >= 0 && x + k < columns) {
-      row[x + k] = static_cast<label_t>(labels[k]);
-    }
+    store_vector_streamed(to + v, vector);
   }
 }
 
-__device__ __forceinline__ void store_piece(void* labels, int type, int64_t row, int x, int columns,
-                                            const uint32_t (&piece)[kPiece]) {
-  with_labels(labels, type, [&](auto* map) { store_piece_as(map + row, x, columns, piece); });
-}
-
-// Counts pixels [x, x + kPiece) of a row with targets from `offset` on; those outside are ignored.
+// Counts a piece with the targets from pixel x of an image's row on, of which the tile has the
+// pixels [begin, end). The row's targets start at `offset`.
 __device__ __forceinline__ void count_piece(const ArgmaxOutput& output,
                                             const confusion::Counter& counter, int64_t offset,
-                                            int x, int columns, uint32_t (&piece)[kPiece]) {
+                                            int x, int begin, int end, int width,
+                                            uint32_t (&piece)[kPiece]) {
   const LabelMap& target = output.target;
   const confusion::MapRows map{target.data, target.type, 0, 0, target.stride[2]};
   uint32_t targets[kPiece];
   if (map.column == 1) {
-    confusion::load_labels(map, offset, x, columns, output.counts.ignore_index, targets);
+    confusion::load_labels(map, offset, x, width, output.counts.ignore_index, targets);
   } else {
 #pragma unroll
     for (int k = 0; k < kPiece; ++k) {
       uint32_t one[1];
-      confusion::load_labels(map, offset, x + k, columns, output.counts.ignore_index, one);
+      confusion::load_labels(map, offset, x + k, width, output.counts.ignore_index, one);
       targets[k] = one[0];
+    }
+  }
+  if (x < begin || x + kPiece > end) {
+#pragma unroll
+    for (int k = 0; k < kPiece; ++k) {
+      targets[k] = x + k >= begin && x + k < end ? targets[k] : confusion::kIgnored;
     }
   }
 #pragma unroll
@@ -105,42 +99,127 @@ __device__ __forceinline__ void count_piece(const ArgmaxOutput& output,
   confusion::count_runs(counter, piece);
 }
 
+// From row to row of labels that are stored, or of the target.
+__device__ __forceinline__ int64_t row_stride(const ArgmaxArgs& args, const ArgmaxOutput& output) {
+  return output.labels != nullptr ? args.shape.x.output_size : output.target.stride[1];
+}
+
+// Finds where the rows of a tile lie in memory, and where their labels start in the tile: so far
+// behind a multiple of kPiece as they lie behind a vector's boundary there.
+template <typename accumulate_t>
+__device__ __forceinline__ void locate_rows(const ArgmaxArgs& args, const ArgmaxOutput& output,
+                                            const Tile<accumulate_t>& tile) {
+  const int row = static_cast<int>(threadIdx.x);
+  const int rows = tile.rows();
+  static_assert(kMostNodeRows * kMostBand <= kThreads);
+  if (row >= rows) {
+    return;
+  }
+  const bool storing = output.labels != nullptr;
+  const LabelMap& target = output.target;
+  const confusion::MapRows map{storing ? output.labels : target.data,
+                               storing ? output.type : target.type, 0, 0, 0};
+  const int64_t stride = row_stride(args, output);
+  const int64_t image = storing ? args.shape.y.output_size * stride : target.stride[0];
+  const int64_t column = storing ? 1 : target.stride[2];
+  const int64_t start =
+      tile.image * image + tile.row_begin()[0] * stride + tile.column_begin()[0] * column;
+  const int vector = smaller(kPiece, 16 >> map.type);
+  const int late = confusion::labels_past_boundary(map, start + row * stride);
+  tile.row_start()[row] = row * args.tiles.label_pitch + (late & (vector - 1));
+  if (row == 0) {
+    const auto pieces =
+        static_cast<uint32_t>(larger((tile.columns() + 2 * kPiece - 2) / kPiece, 2));
+    *tile.memory() = {start, pieces, 0xffffffffu / pieces + 1};
+  }
+}
+
+// The pieces of a tile, each a thread's at a time: calls body(row, x, where its labels lie in the
+// tile) for the pixels [x, x + kPiece) of a row. All threads of a warp go together; those without a
+// piece get a row of -1.
+template <typename accumulate_t, typename Body>
+__device__ __forceinline__ void each_piece(const Tile<accumulate_t>& tile, const Body& body) {
+  const uint32_t pieces = tile.memory()->pieces, inverse = tile.memory()->inverse;
+  const uint32_t units = static_cast<uint32_t>(tile.rows()) * pieces;
+  const uint32_t lane = threadIdx.x % kWarp;
+#pragma unroll 1
+  for (uint32_t base = threadIdx.x - lane; base < units; base += kThreads) {
+    const uint32_t unit = base + lane;
+    const auto row = static_cast<int>(uint64_t{unit} * inverse >> 32);
+    int start = 0, x = 0;
+    if (unit < units) {
+      start = tile.row_start()[row];
+      x = static_cast<int>((unit - static_cast<uint32_t>(row) * pieces) * kPiece) -
+          (start & (kPiece - 1));
+    }
+    body(unit < units ? row : -1, x, tile.labels() + start + x);
+  }
+}
+
+// Stores the labels of a tile: whole pieces first, then those at the ends of rows, two a row.
+template <typename accumulate_t, typename label_t>
+__device__ __forceinline__ void store_tile(const Tile<accumulate_t>& tile, label_t* labels,
+                                           int64_t stride) {
+  label_t* const to = labels + tile.memory()->start;
+  const int columns = tile.columns();
+  each_piece(tile, [&](int row, int x, const uint16_t* from) {
+    if (row >= 0 && x >= 0 && x + kPiece <= columns) {
+      store_piece(to + row * stride + x, PieceLabels(from));
+    }
+  });
+  const int ends = 2 * tile.rows();
+#pragma unroll 1
+  for (int end = static_cast<int>(threadIdx.x); end < ends; end += kThreads) {
+    const int row = end / 2, start = tile.row_start()[row], late = start & (kPiece - 1);
+    // The first pixel of the row's first or last piece.
+    const int last = ((columns + late - 1) & -kPiece) - late;
+    const int x = end % 2 == 0 ? -late : last;
+    if ((x >= 0 && x + kPiece <= columns) || (end % 2 != 0 && last <= 0)) {
+      continue;
+    }
+    const PieceLabels piece(tile.labels() + start + x);
+    label_t* const pixel = to + row * stride + x;
+#pragma unroll
+    for (int k = 0; k < kPiece; ++k) {
+      if (x + k >= 0 && x + k < columns) {
+        pixel[k] = static_cast<label_t>(piece[k]);
+      }
+    }
+  }
+}
+
+// Counts the labels of a tile.
+template <typename accumulate_t>
+__device__ __forceinline__ void count_tile(const ArgmaxArgs& args, const ArgmaxOutput& output,
+                                           const Tile<accumulate_t>& tile,
+                                           const confusion::Counter& counter) {
+  const auto width = static_cast<int>(args.shape.x.output_size);
+  const int begin = tile.column_begin()[0], end = begin + tile.columns();
+  each_piece(tile, [&](int row, int x, const uint16_t* from) {
+    uint32_t piece[kPiece] = {};
+    int64_t offset = tile.memory()->start - begin * output.target.stride[2];
+    if (row >= 0) {
+      const PieceLabels labels(from);
+#pragma unroll
+      for (int k = 0; k < kPiece; ++k) {
+        piece[k] = labels[k];
+      }
+      offset += row * output.target.stride[1];
+    }
+    count_piece(output, counter, offset, row >= 0 ? begin + x : end, begin, end, width, piece);
+  });
+}
+
 // Stores or counts the labels of a tile; all threads go together.
 template <typename accumulate_t>
 __device__ __forceinline__ void emit_tile(const ArgmaxArgs& args, const ArgmaxOutput& output,
                                           const Tile<accumulate_t>& tile,
                                           const confusion::Counter& counter) {
-  const bool storing = output.labels != nullptr;
-  const int rows = tile.rows(), columns = tile.columns();
-  const int pieces = (columns + 2 * kPiece - 2) / kPiece;
-  // Rows as the memory has them in which pieces are to be aligned.
-  const int64_t width = args.shape.x.output_size;
-  const LabelMap& target = output.target;
-  const confusion::MapRows map{storing ? output.labels : target.data,
-                               storing ? output.type : target.type, 0, 0, 0};
-  const int64_t row_stride = storing ? width : target.stride[1];
-  const int64_t start = static_cast<int64_t>(tile.image) *
-                            (storing ? args.shape.y.output_size * width : target.stride[0]) +
-                        tile.row_begin()[0] * row_stride +
-                        tile.column_begin()[0] * (storing ? 1 : target.stride[2]);
-  const int vector = smaller(kPiece, 16 >> map.type);
-  const int lane = static_cast<int>(threadIdx.x) % kWarp;
-  for (int base = static_cast<int>(threadIdx.x) - lane; base < rows * pieces; base += kThreads) {
-    const int row = (base + lane) / pieces;
-    const int64_t offset = start + row * row_stride;
-    int x = (base + lane) % pieces * kPiece - confusion::labels_past_boundary(map, offset) % vector;
-    uint32_t piece[kPiece] = {};
-    if (row < rows && x < columns) {
-      load_piece(args.tiles, tile, row, x, columns, piece);
-      if (storing) {
-        store_piece(output.labels, output.type, offset, x, columns, piece);
-      }
-    } else {
-      x = columns;
-    }
-    if (!storing) {
-      count_piece(output, counter, offset, x, columns, piece);
-    }
+  if (output.labels == nullptr) {
+    count_tile(args, output, tile, counter);
+  } else {
+    with_labels(output.labels, output.type,
+                [&](auto* labels) { store_tile(tile, labels, row_stride(args, output)); });
   }
 }
 

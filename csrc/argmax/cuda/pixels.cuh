@@ -37,9 +37,8 @@ class PixelLogits {
   __device__ __forceinline__ PixelLogits(const ArgmaxTiles& tiles, const Tile<accumulate_t>& tile,
                                          const PixelPlace<accumulate_t, band>& place)
       : pitch_(tiles.pitch) {
-    const int across = tiles.cell_columns + 1;
-    above_ = tile.scores() + place.row * across + place.column;
-    below_ = above_ + across;
+    above_ = tile.scores() + (place.row << tiles.column_bits) + place.column;
+    below_ = above_ + tiles.node_columns;
 #pragma unroll
     for (int j = 0; j < kRows; ++j) {
       y_[j] = tile.row_weight()[place.y + (j < place.rows ? j : 0)];

@@ -115,7 +115,7 @@ template <int band>
 __global__ void __launch_bounds__(kThreads, kBlocks<float>)
     probability_tiles_kernel(const ArgmaxArgs args, const void* labels, int label_type,
                              float* probability) {
-  each_tile<float>(args, [&](const Tile<float>& tile) {
+  each_tile<float, band>(args, [&](const Tile<float>& tile) {
     if (args.tiles.exact_nodes) {
       sum_tile<true, band>(args, tile, labels, label_type, probability);
     } else {

@@ -15,11 +15,10 @@ struct ArgmaxArgs {
   PlaneStrides strides;
 };
 
-// What a class must not be below, at each corner of a cell, to be able to win there.
+// A number for each corner of a cell.
 template <typename accumulate_t>
-struct Dominator {
-  accumulate_t sum;  // of the dominating class's scores
-  accumulate_t bound[4];
+struct alignas(16) Corners {
+  accumulate_t at[4];
 };
 
 // A tile in shared memory: its arrays, as TileLayout describes them, and where it lies.
@@ -46,21 +45,21 @@ class Tile {
   __device__ accumulate_t* best() const { return at<accumulate_t>(layout_.best); }
   __device__ accumulate_t* second() const { return at<accumulate_t>(layout_.second); }
   __device__ int32_t* best_class() const { return at<int32_t>(layout_.best_class); }
-  __device__ Dominator<accumulate_t>* dominators() const {
-    return at<Dominator<accumulate_t>>(layout_.dominators);
-  }
+  __device__ accumulate_t* bounds() const { return at<accumulate_t>(layout_.bounds); }
   __device__ Weights* column_weight() const { return at<Weights>(layout_.column_weight); }
   __device__ Weights* row_weight() const { return at<Weights>(layout_.row_weight); }
   __device__ int32_t* column_begin() const { return at<int32_t>(layout_.column_begin); }
   __device__ int32_t* row_begin() const { return at<int32_t>(layout_.row_begin); }
-  __device__ int32_t* winner() const { return at<int32_t>(layout_.winner); }
+  __device__ int32_t* row_start() const { return at<int32_t>(layout_.row_start); }
+  __device__ TileMemory* memory() const { return at<TileMemory>(layout_.memory); }
   __device__ uint32_t* survivors() const { return at<uint32_t>(layout_.survivors); }
-  __device__ int32_t* chunk() const { return at<int32_t>(layout_.chunk); }
+  __device__ ArgmaxChunk* chunk() const { return at<ArgmaxChunk>(layout_.chunk); }
   __device__ int32_t* mixed_count() const { return at<int32_t>(layout_.mixed_count); }
   __device__ uint16_t* mixed() const { return at<uint16_t>(layout_.mixed); }
+  __device__ int32_t* survivor_bins() const { return at<int32_t>(layout_.survivor_bins); }
+  __device__ uint16_t* survivor_rank() const { return at<uint16_t>(layout_.survivor_rank); }
+  __device__ uint16_t* mixed_order() const { return at<uint16_t>(layout_.mixed_order); }
   __device__ uint16_t* labels() const { return at<uint16_t>(layout_.labels); }
-  __device__ uint8_t* column_cell() const { return at<uint8_t>(layout_.column_cell); }
-  __device__ uint8_t* row_cell() const { return at<uint8_t>(layout_.row_cell); }
 
   __device__ int rows() const { return row_begin()[cell_rows()] - row_begin()[0]; }
   __device__ int columns() const { return column_begin()[cell_columns()] - column_begin()[0]; }
@@ -84,14 +83,12 @@ __device__ __forceinline__ void stage_scores_of(const ArgmaxArgs& args,
   const ArgmaxTiles& tiles = args.tiles;
   const int64_t channel = args.strides.channel;
   const scalar_t* image = scores + tile.image * args.strides.batch + first_class * channel;
-  const int across = tiles.cell_columns + 1;
-  const int lanes = tiles.interleaved ? kWarp : tiles.parts;  // that share a node
-  for (int slot = static_cast<int>(threadIdx.x); slot < tiles.nodes * lanes; slot += kThreads) {
-    const int node = tiles.interleaved ? slot / kWarp : slot % tiles.nodes;
-    const int first = tiles.interleaved ? slot % kWarp : slot / tiles.nodes;
-    const int y = tile.first_cell_y + node / across, x = tile.first_cell_x + node % across;
+  // Copies every lanes-th class of a node, from `first` on.
+  const auto copy = [&](int node, int first, int lanes, int lane_bits) {
+    const int y = tile.first_cell_y + (node >> tiles.column_bits);
+    const int x = tile.first_cell_x + (node & (tiles.node_columns - 1));
     accumulate_t* to = tile.scores() + first * tiles.pitch + node;
-    const int count = (classes - first + lanes - 1) / lanes;
+    const int count = (classes - first + lanes - 1) >> lane_bits;
     if (is_node(args.shape, y, x)) {
       copy_scores(image + y * args.strides.row + x * args.strides.column + first * channel,
                   lanes * channel, to, lanes * tiles.pitch, count);
@@ -100,6 +97,16 @@ __device__ __forceinline__ void stage_scores_of(const ArgmaxArgs& args,
         to[i * lanes * tiles.pitch] = 0;
       }
     }
+  };
+  constexpr int kWarpBits = 5;
+  static_assert(1 << kWarpBits == kWarp);
+  const int thread = static_cast<int>(threadIdx.x);
+  if (tiles.interleaved) {
+    for (int node = thread / kWarp; node < tiles.nodes; node += kThreads / kWarp) {
+      copy(node, thread % kWarp, kWarp, kWarpBits);
+    }
+  } else {
+    copy(thread & (tiles.nodes - 1), thread >> tiles.node_bits, tiles.parts, tiles.part_bits);
   }
   wait_for_copies();
 }
@@ -116,36 +123,63 @@ __device__ __forceinline__ void stage_scores(const ArgmaxArgs& args, const Tile<
   }
 }
 
+// The score of a class at a node that there is, from where it was staged from.
+template <typename accumulate_t>
+__device__ __forceinline__ accumulate_t score_at(const ArgmaxArgs& args,
+                                                 const Tile<accumulate_t>& tile, int64_t of_class,
+                                                 int y, int x) {
+  const PlaneStrides& strides = args.strides;
+  const int64_t offset = tile.image * strides.batch + of_class * strides.channel + y * strides.row +
+                         x * strides.column;
+  if constexpr (std::is_same_v<accumulate_t, double>) {
+    return static_cast<const double*>(args.input)[offset];
+  } else {
+    float score = 0;
+    with_scores(args.input, args.type,
+                [&](const auto* scores) { score = static_cast<float>(scores[offset]); });
+    return score;
+  }
+}
+
 // Runs body(tile) for the tiles of this block, one after another, with their tables being written:
-// they are there after the next barrier. All threads go together.
-template <typename accumulate_t, typename Body>
+// begins are there, the rest is after the next barrier. All threads go together.
+template <typename accumulate_t, int band, typename Body>
 __device__ __forceinline__ void each_tile(const ArgmaxArgs& args, const Body& body) {
   const ArgmaxTiles& tiles = args.tiles;
   Tile<accumulate_t> tile(tiles);
-  // Where the chunk ends, and its item, would be registers for the whole of the body.
-  int32_t* chunk = tile.chunk();
+#pragma unroll 1
   for (int item = static_cast<int>(blockIdx.x); item < tiles.items;
-       item = chunk[0] + static_cast<int>(gridDim.x)) {
-    // item = (image, chunk, tile column)
-    const int chunk_rows = tiles.chunk_tiles * tiles.cell_rows;
-    const int above = item / tiles.tiles_x % tiles.chunks * chunk_rows;
-    tile.image = item / tiles.tiles_x / tiles.chunks;
-    tile.first_cell_x = tiles.first_cell_x + item % tiles.tiles_x * tiles.cell_columns;
-    tile.first_cell_y = tiles.first_cell_y + above;
+       item += static_cast<int>(gridDim.x)) {
     __syncthreads();  // the chunk before is done
     if (threadIdx.x == 0) {
-      chunk[0] = item;
-      chunk[1] = tiles.first_cell_y + smaller(above + chunk_rows, tiles.cells_y);
+      // item = (image, chunk, tile column). One thread divides for all.
+      const int chunk_rows = tiles.chunk_tiles * tiles.cell_rows;
+      const int above = item / tiles.tiles_x % tiles.chunks * chunk_rows;
+      *tile.chunk() = {item / tiles.tiles_x / tiles.chunks, tiles.first_cell_y + above,
+                       tiles.first_cell_y + smaller(above + chunk_rows, tiles.cells_y),
+                       tiles.first_cell_x + item % tiles.tiles_x * tiles.cell_columns};
     }
-    fill_tables<kThreads>(args.shape.x, tile.first_cell_x, tile.cell_columns(), tile.column_begin(),
-                          tile.column_weight(), tile.column_cell());
+    __syncthreads();
+    tile.image = tile.chunk()->image;
+    tile.first_cell_y = tile.chunk()->first_cell_y;
+    tile.first_cell_x = tile.chunk()->first_cell_x;
+    fill_begins<kThreads>(args.shape.x, tile.first_cell_x, tile.cell_columns(),
+                          tile.column_begin());
+    bool first = true;
     do {
       __syncthreads();  // the tile before is done
-      fill_tables<kThreads>(args.shape.y, tile.first_cell_y, tile.cell_rows(), tile.row_begin(),
-                            tile.row_weight(), tile.row_cell());
+      fill_begins<kThreads>(args.shape.y, tile.first_cell_y, tile.cell_rows(), tile.row_begin());
+      if (first) {
+        fill_weights<kThreads, band>(args.shape.x, tile.first_cell_x, tile.cell_columns(),
+                                     tile.column_begin(), tile.column_weight());
+        first = false;
+      }
+      __syncthreads();
+      fill_weights<kThreads, band>(args.shape.y, tile.first_cell_y, tile.cell_rows(),
+                                   tile.row_begin(), tile.row_weight());
       body(tile);
       tile.first_cell_y += tiles.cell_rows;
-    } while (tile.first_cell_y < chunk[1]);
+    } while (tile.first_cell_y < tile.chunk()->end_cell_y);
   }
 }
 

@@ -1,5 +1,6 @@
 // How the prediction kernels cut an output into cells and tiles, and what a tile keeps in shared
-// memory.
+// memory. The nodes of a tile are powers of two down and across, so that a thread finds its node
+// without a division.
 //
 // A cell is the part of the output that lies between the same four nodes: one band of rows by one
 // band of columns, at most `band` of each. Cells run from the node before the first to the last
@@ -15,12 +16,14 @@ namespace fcn_ext {
 namespace argmax {
 
 constexpr int kThreads = 256;
-constexpr int kMostCellRows = 4;  // of a tile
-constexpr int kMostCellColumns = 32;
-constexpr int kFewestCellColumns = 4;
+constexpr int kMostNodeRows = 8;  // of a tile: powers of two, in all no more than threads
+constexpr int kMostNodeColumns = 32;
+constexpr int kFewestNodeColumns = 4;
+constexpr int kMostTilePixels = 1 << 14;
 constexpr int kFewestClasses = 32;  // of a stage, if there are as many
-constexpr int kDominators = 4;
 constexpr int kMostBand = 32;
+constexpr int kSurvivorBins = 32;
+constexpr int kPiece = 8;           // neighboring pixels of a lane that leave a tile
 constexpr int kSystemBytes = 1024;  // of shared memory, of every block
 constexpr int kMixed = -1;          // instead of the class of a cell
 
@@ -28,24 +31,40 @@ constexpr int kMixed = -1;          // instead of the class of a cell
 template <typename accumulate_t>
 constexpr int kBlocks = sizeof(accumulate_t) == 4 ? 3 : 2;
 
+// Where the rows of a tile's labels lie in memory, those that are stored or those that they are
+// compared with.
+struct TileMemory {
+  int64_t start;     // of the first row, in labels
+  uint32_t pieces;   // of a row, at least two
+  uint32_t inverse;  // n / pieces is n * inverse / 2^32 for the numbers of pieces
+};
+
+// What a block walks down: tiles of one image, one below the other.
+struct ArgmaxChunk {
+  int image;
+  int first_cell_y, end_cell_y, first_cell_x;
+};
+
 // Shared memory of a tile: where each array starts, in bytes.
 struct TileLayout {
   int scores;         // (staged, pitch) accumulate_t: the nodes of the tile, class by class
   int best, second;   // (parts, nodes) accumulate_t: the two largest scores of a node
   int best_class;     // (parts, nodes) int32
-  int dominators;     // (cells, kDominators) Dominator: kept from stage to stage of classes
+  int bounds;         // (cells, 4) accumulate_t: what classes must exceed in a mixed cell
   int column_weight;  // (columns) CellWeights
   int row_weight;     // (rows) CellWeights
   int column_begin;   // (cell columns + 1) int32, outputs
   int row_begin;      // (cell rows + 1) int32
-  int winner;         // (cell rows, cell columns) int32: the class of a whole cell, or kMixed
+  int row_start;      // (rows) int32: where labels of a row start
+  int memory;         // TileMemory: where they go
   int survivors;      // (cells, staged / 32) uint32: the classes that may win in a mixed cell
-  int chunk;          // (2) int32: the chunk's item, and the cell row behind it
+  int chunk;          // ArgmaxChunk
   int mixed_count;    // int32
   int mixed;          // (cells) uint16: the mixed cells
-  int labels;         // (rows, columns) uint16: winners of the pixels of mixed cells
-  int column_cell;    // (columns) uint8: the cell of a column
-  int row_cell;       // (rows) uint8
+  int survivor_bins;  // (32) int32: how many of them have that many survivors
+  int survivor_rank;  // (cells) uint16: the bin of a mixed cell and 32 times its place there
+  int mixed_order;    // (cells) uint16: their numbers in `mixed`, by how many survivors they have
+  int labels;         // (rows, label_pitch) uint16: winners of the pixels
   int bytes;
 };
 
@@ -53,17 +72,20 @@ struct ArgmaxTiles {
   int first_cell_y, first_cell_x;
   int cells_y, cells_x;
   int band;
-  int cell_rows, cell_columns;  // of a tile
-  int nodes;                    // of a tile
-  int pitch;   // of a class in shared memory: odd, so that classes of a node lie in all banks
-  int parts;   // threads that share a node
-  int staged;  // classes in shared memory at a time: all, or a multiple of 32
+  int node_rows, node_columns;  // of a tile, powers of two; one more than cells
+  int cell_rows, cell_columns;
+  int nodes, node_bits, column_bits;  // all of them, and logarithms
+  int pitch;  // of a class in shared memory: odd, so that classes of a node lie in all banks
+  int label_pitch;
+  int parts, part_bits;  // threads that share a node
+  int staged;            // classes in shared memory at a time: all, or a multiple of 32
   int stages;
   int tiles_x, tiles_y;
   int chunk_tiles;  // tiles that a block walks down
   int chunks;
   int items;         // chunks of all tile columns of all images
   bool interleaved;  // channels lie side by side
+  bool near;         // from class to class of a part it is so far that 32 bits count the elements
   bool exact_nodes;  // an output may lie on a node
   TileLayout layout;
 };
@@ -78,15 +100,35 @@ struct CellThreads {
 };
 inline int threads_of_cell(int band) { return band < 8 ? band / 2 : band * band / 8; }
 
+// The tile of that many nodes.
+inline void set_nodes(ArgmaxTiles& tiles, int rows, int columns) {
+  const auto logarithm = [](int power) {
+    int bits = 0;
+    while (1 << bits < power) {
+      ++bits;
+    }
+    return bits;
+  };
+  tiles.node_rows = rows;
+  tiles.node_columns = columns;
+  tiles.cell_rows = rows - 1;
+  tiles.cell_columns = columns - 1;
+  tiles.nodes = rows * columns;
+  tiles.node_bits = logarithm(tiles.nodes);
+  tiles.column_bits = logarithm(columns);
+  tiles.pitch = tiles.nodes + 1;
+  tiles.parts = kThreads / tiles.nodes;
+  tiles.part_bits = logarithm(tiles.parts);
+  // A row starts up to kPiece - 1 labels late.
+  tiles.label_pitch = (tiles.cell_columns * tiles.band + 2 * kPiece - 2) / kPiece * kPiece;
+}
+
 // Places the arrays of a tile behind a histogram; `staged` is the number of classes if one holds
 // them all, else as many as fit into `budget`. False where too few do.
 inline bool lay_out(ArgmaxTiles& tiles, int channels, int accumulate_bytes, int64_t histogram_bytes,
                     int64_t budget, bool whole) {
   const int cells = tiles.cell_rows * tiles.cell_columns;
   const int rows = tiles.cell_rows * tiles.band, columns = tiles.cell_columns * tiles.band;
-  tiles.nodes = (tiles.cell_rows + 1) * (tiles.cell_columns + 1);
-  tiles.pitch = tiles.nodes | 1;
-  tiles.parts = larger(1, kThreads / tiles.nodes);
   int64_t bytes = histogram_bytes;
   const auto place = [&](int64_t count, int64_t size) {
     const int64_t begin = (bytes + 15) / 16 * 16;
@@ -97,18 +139,20 @@ inline bool lay_out(ArgmaxTiles& tiles, int channels, int accumulate_bytes, int6
   layout.best = place(tiles.parts * tiles.nodes, accumulate_bytes);
   layout.second = place(tiles.parts * tiles.nodes, accumulate_bytes);
   layout.best_class = place(tiles.parts * tiles.nodes, 4);
-  layout.dominators = place(whole ? 0 : cells * kDominators, 5 * accumulate_bytes);
+  layout.bounds = place(4 * cells, accumulate_bytes);
   layout.column_weight = place(columns, 2 * accumulate_bytes);
   layout.row_weight = place(rows, 2 * accumulate_bytes);
   layout.column_begin = place(tiles.cell_columns + 1, 4);
   layout.row_begin = place(tiles.cell_rows + 1, 4);
-  layout.winner = place(cells, 4);
-  layout.chunk = place(2, 4);
+  layout.row_start = place(rows, 4);
+  layout.memory = place(1, sizeof(TileMemory));
+  layout.chunk = place(1, sizeof(ArgmaxChunk));
   layout.mixed_count = place(1, 4);
   layout.mixed = place(cells, 2);
-  layout.labels = place(int64_t{rows} * columns, 2);
-  layout.column_cell = place(columns, 1);
-  layout.row_cell = place(rows, 1);
+  layout.survivor_bins = place(kSurvivorBins, 4);
+  layout.survivor_rank = place(cells, 2);
+  layout.mixed_order = place(cells, 2);
+  layout.labels = place(int64_t{rows} * tiles.label_pitch, 2);
   // What is left goes to classes: their scores, and a bit for each cell.
   const int64_t of_32_classes = 32 * int64_t{tiles.pitch} * accumulate_bytes + 4 * cells;
   const int64_t fitting = larger<int64_t>(0, budget - bytes - 32) / of_32_classes * 32;
@@ -139,22 +183,26 @@ inline bool choose_tile(ArgmaxTiles& tiles, const BilinearShape& shape, int accu
       const int64_t budget =
           blocks == 1 ? limits.shared_bytes_per_block
                       : (limits.shared_bytes_per_block + kSystemBytes) / blocks - kSystemBytes;
-      tiles.cell_rows = larger(1, smaller(kMostCellRows, kMostBand / tiles.band));
-      tiles.cell_columns = smaller(kMostCellColumns, 8 * kMostBand / tiles.band);
-      while (tiles.cell_columns >= kFewestCellColumns) {
+      int rows = kMostNodeRows, columns = kMostNodeColumns;
+      while (columns >= kFewestNodeColumns) {
+        set_nodes(tiles, rows, columns);
         const int64_t count = shape.batch * ceil_divide(tiles.cells_y, tiles.cell_rows) *
                               ceil_divide(tiles.cells_x, tiles.cell_columns);
-        const int busy = tiles.cell_rows * tiles.cell_columns * threads_of_cell(tiles.band);
+        const int cells = tiles.cell_rows * tiles.cell_columns;
+        const int busy = cells * threads_of_cell(tiles.band);
         if (whole && busy < kThreads / 4) {
           break;
         }
         // Few tiles are made smaller, to reach every multiprocessor, if threads stay busy.
-        const bool few = count < 2 * limits.multiprocessors && busy > kThreads &&
-                         tiles.cell_columns > kFewestCellColumns;
-        if (!few && lay_out(tiles, channels, accumulate_bytes, histogram_bytes, budget, whole)) {
+        const bool few =
+            count < 2 * limits.multiprocessors && busy > kThreads && columns > kFewestNodeColumns;
+        const bool large = cells * tiles.band * tiles.band > kMostTilePixels;
+        if (!few && !large &&
+            lay_out(tiles, channels, accumulate_bytes, histogram_bytes, budget, whole)) {
           return true;
         }
-        (tiles.cell_rows > 1 ? tiles.cell_rows : tiles.cell_columns) /= 2;
+        // 8 x 32 nodes, 4 x 32, 4 x 16, 2 x 16, 2 x 8, 2 x 4.
+        (rows > 2 && 4 * rows >= columns ? rows : columns) /= 2;
       }
     }
   }

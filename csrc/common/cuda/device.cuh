@@ -153,6 +153,9 @@ __device__ __forceinline__ float larger_or_nan(float a, float b) {
   return result;
 #endif
 }
+__device__ __forceinline__ double larger_or_nan(double a, double b) {
+  return a != a || b < a ? a : b;
+}
 
 // 2^x in one instruction, to about 2 ulp; results below the normal range are zero.
 __device__ __forceinline__ float exp2_fast(float x) {

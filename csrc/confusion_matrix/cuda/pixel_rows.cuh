@@ -94,7 +94,8 @@ __device__ __forceinline__ int past_boundary(const T* address) {
 template <typename label_t>
 __device__ __forceinline__ uint32_t label_code(label_t label, int64_t ignore_index) {
   if constexpr (sizeof(label_t) > 1) {
-    if (label < 0 || (sizeof(label_t) > 2 && label >= kClassLimit)) {
+    // Negative ones are large.
+    if (static_cast<std::make_unsigned_t<label_t>>(label) >= static_cast<uint32_t>(kClassLimit)) {
       return label == ignore_index ? kIgnored : kInvalid;
     }
   }
