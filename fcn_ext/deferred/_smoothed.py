@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fcn_ext._arguments import integer
 from fcn_ext._rules import MOST_CLASSES
 from fcn_ext.deferred._losses import (
     NONE,
@@ -118,10 +119,14 @@ def _smoothed(
     label_smoothing: float = 0.0,
 ) -> Any:
     """``F.cross_entropy`` with label smoothing; without, torch takes it apart as always."""
-    if not (0 < label_smoothing <= 1 and size_average is None and reduce is None):
+    if not (isinstance(label_smoothing, (int, float)) and 0 < label_smoothing <= 1):
         return NotImplemented
-    if not isinstance(input, DeferredLogits):
+    if size_average is not None or reduce is not None or not isinstance(input, DeferredLogits):
         return NotImplemented
+    try:
+        ignore_index = integer(ignore_index, "ignore_index")
+    except (TypeError, ValueError):
+        return NotImplemented  # for torch to refuse in its own words
     if torch.is_autocast_enabled(input.device.type) and input.dtype != torch.float64:
         input = input.float()  # as autocast does with this function
         weight = weight.float() if isinstance(weight, Tensor) else weight

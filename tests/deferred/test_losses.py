@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+from fractions import Fraction
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -136,6 +138,35 @@ def test_what_is_none_of_ours_is_torchs(name: str) -> None:
     plain = common.outcome(with_gradient(COMPUTED[name]), common.scores(), fused=False)
     ours = common.outcome(with_gradient(COMPUTED[name]), common.scores(), fused=True)
     common.assert_same(ours, plain)
+
+
+# Numbers that are none, or of another kind: torch takes them or refuses them in its own words.
+ODD = (
+    *(True, 255.0, None, "a", np.int64(1), np.True_, np.array(1), torch.tensor(1), [1]),
+    *(
+        Fraction(1),
+        2**70,
+        -(2**70),
+        1j,
+        float("nan"),
+        torch.tensor(0.1),
+        np.float32(0.1),
+        np.float64(0.1),
+    ),
+)
+
+
+@pytest.mark.parametrize("value", ODD, ids=repr)
+@pytest.mark.parametrize("name", ["ignore_index", "reduction", "label_smoothing", "weight"])
+def test_odd_arguments(name: str, value: Any) -> None:
+    for smoothing in (0.0, 0.1):
+        options: dict[str, Any] = {"label_smoothing": smoothing, name: value}
+        program = with_gradient(lambda x, options=options: F.cross_entropy(x, labels(), **options))
+        plain = common.outcome(program, common.scores(), fused=False)
+        ours = common.outcome(program, common.scores(), fused=True)
+        common.assert_same(ours, plain)
+        if isinstance(plain, Exception):
+            assert str(ours) == str(plain)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
