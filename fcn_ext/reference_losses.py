@@ -185,7 +185,7 @@ def _masks(
     return logits, torch.where(counts, target.to(logits.dtype), 0), counts
 
 
-def _reduced_masks(loss: Tensor, counts: Tensor, reduction: str) -> Tensor:
+def _reduced_masks(loss: Tensor, counts: Tensor, reduction: str, target: Tensor) -> Tensor:
     loss = torch.where(counts, loss, 0)
     pixels = counts.sum((2, 3))
     if reduction == "mean_masks":
@@ -193,7 +193,7 @@ def _reduced_masks(loss: Tensor, counts: Tensor, reduction: str) -> Tensor:
     if reduction == "none":
         return loss.sum((2, 3))
     if reduction == "pixels":
-        return loss
+        return loss.view(target.shape)
     return loss.sum() if reduction == "sum" else loss.sum() / max(1, int(pixels.sum()))
 
 
@@ -213,7 +213,7 @@ def sigmoid_cross_entropy(
     loss = F.binary_cross_entropy_with_logits(
         torch.where(counts, logits, 0), wanted, pos_weight=pos_weight, reduction="none"
     )
-    return _reduced_masks(loss, counts, reduction)
+    return _reduced_masks(loss, counts, reduction, target)
 
 
 def sigmoid_focal_loss(
@@ -234,7 +234,7 @@ def sigmoid_focal_loss(
     loss = loss * (p * (1 - wanted) + (1 - p) * wanted) ** gamma
     if alpha is not None:
         loss = loss * (alpha * wanted + (1 - alpha) * (1 - wanted))
-    return _reduced_masks(loss, counts, reduction)
+    return _reduced_masks(loss, counts, reduction, target)
 
 
 def sigmoid_dice_loss(

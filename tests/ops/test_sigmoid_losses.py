@@ -95,6 +95,9 @@ def test_maps_of_losses(name: str) -> None:
     one = function(scores[:, :1], target[:, 0], case.geometry, reduction="pixels")
     assert one.shape == target[:, 0].shape
     near(one, function(scores, target, case.geometry, reduction="pixels")[:, 0], 1e-12)
+    formula = plain(scores[:, :1], target[:, 0], case.geometry, reduction="pixels")
+    assert formula.shape == one.shape
+    near(one, formula, 1e-12)
 
 
 def test_maps_of_probabilities() -> None:
