@@ -15,6 +15,7 @@ from fcn_ext.deferred import (  # noqa: F401
     _gradient,
     _losses,
     _ordinary,
+    _pieces,
     _predictions,
     _regions,
     _sigmoid,

@@ -21,7 +21,7 @@ from fcn_ext.deferred._snapshot import outside_modes, step_of
 from fcn_ext.deferred._uncompiled import uncompiled
 from fcn_ext.ops._autograd import _transforms_active
 
-__all__ = ["FUNCTIONS", "HANDLERS", "Deferred", "DeferredLogits", "handles", "ordinary"]
+__all__ = ["FUNCTIONS", "HANDLERS", "Deferred", "DeferredLogits", "carry", "handles", "ordinary"]
 
 HANDLERS: dict[Any, Callable[..., Any]] = {}
 """Of an operator, what answers it from coarse scores, or NotImplemented."""
@@ -123,7 +123,7 @@ def ordinary(value: Any) -> Any:
 
 
 @handles(*CARRIED)
-def _carry(func: Any, self: Any, *args: Any, **kwargs: Any) -> Any:
+def carry(func: Any, self: Any, *args: Any, **kwargs: Any) -> Any:
     """What moves or copies elements leaves them uncomputed."""
     if not isinstance(self, Deferred) or not self.recipe.is_pure:
         return NotImplemented

@@ -115,11 +115,12 @@ def agrees(
     *,
     computed: int,
     dtype: torch.dtype = torch.float64,
+    shape: tuple[int, ...] = (2, 5, 6, 7),
 ) -> None:
     """Runs both and compares, and how often the full tensor was computed."""
-    plain = outcome(program, scores(dtype), fused=False)
+    plain = outcome(program, scores(dtype, shape), fused=False)
     counter = Computed(monkeypatch)
-    ours = outcome(program, scores(dtype), fused=True)
+    ours = outcome(program, scores(dtype, shape), fused=True)
     count = counter.count
     assert_same(ours, plain)
     assert count == computed, (count, computed)
