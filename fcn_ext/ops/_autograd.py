@@ -184,13 +184,16 @@ def differentiable_once(operator: str) -> RuntimeError:
 
 
 def is_plain(*tensors: Tensor) -> bool:
-    """Whether they are tensors that no transform, mode or compiler looks into, so that one may be
-    changed in place behind autograd's back."""
+    """Whether they are tensors that no transform or compiler looks into, so that one may be changed
+    in place behind autograd's back.
+
+    Modes that see torch's functions, such as that of a default device, do no harm: what they are
+    shown are the ordinary tensors.
+    """
     return not (
         is_grad_enabled()
         or _transforms_active()
         or any(map(_is_batched, tensors))
-        or has_torch_function(tensors)
         or not all(type(tensor) in _ORDINARY for tensor in tensors)
         or torch.compiler.is_compiling()
     )
