@@ -14,6 +14,7 @@ from fcn_ext.deferred import (  # noqa: F401
     _data,
     _gradient,
     _losses,
+    _mask_pixels,
     _ordinary,
     _pieces,
     _predictions,

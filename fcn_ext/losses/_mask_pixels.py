@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.compiler import is_dynamo_compiling
+from torch.overrides import handle_torch_function, has_torch_function
 
 from fcn_ext import _mask_rules, ops
 from fcn_ext.geometry import Geometry
@@ -22,6 +23,18 @@ def two_classes(scores: Tensor) -> Tensor:
     """Of each mask of (N, Q, h, w) the scores of its two classes, (N * Q, 2, h, w)."""
     # Not torch.cat, which autocast refuses in float16 on the CPU.
     return F.pad(scores.flatten(0, 1).unsqueeze(1), (0, 0, 0, 0, 1, 0))
+
+
+def pixel_losses(input: Tensor, labels: Tensor, geometry: Geometry, ignore_index: int) -> Tensor:
+    """The cross-entropy of the pixels of masks, whose scores are (N, Q, h, w), by labels 0 and 1,
+    (N * Q, H, W); of their shape, zero where void."""
+    if not is_dynamo_compiling() and has_torch_function((input,)):
+        arguments = (input, labels, geometry, ignore_index)
+        found: Tensor = handle_torch_function(pixel_losses, (input,), *arguments)
+        return found
+    return ops.cross_entropy(
+        two_classes(input), labels, geometry, ignore_index=ignore_index, reduction="none"
+    )
 
 
 NO_VOID = 255
@@ -59,7 +72,7 @@ class MaskPixels:
         _mask_rules.check_sigmoid_sums(input, target, numbers, gamma)
         self._gamma = gamma
         self.target = target.to(torch.uint8) if target.dtype == torch.bool else target
-        self._pairs = two_classes(input)
+        self._input = input
         self._geometry = geometry
         ignore_index = _common.integer(ignore_index, "ignore_index")
         self._ignore_index = NO_VOID if target.is_floating_point() else ignore_index
@@ -86,13 +99,7 @@ class MaskPixels:
 
     def _losses(self, labels: Tensor) -> Tensor:
         try:
-            loss = ops.cross_entropy(
-                self._pairs,
-                labels,
-                self._geometry,
-                ignore_index=self._ignore_index,
-                reduction="none",
-            )
+            loss = pixel_losses(self._input, labels, self._geometry, self._ignore_index)
         except ValueError:
             self._check_values()  # whose message has the rule of masks, and which one it is
             raise

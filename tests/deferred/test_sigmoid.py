@@ -87,6 +87,18 @@ LOSSES: dict[str, Loss] = {
     "our Dice, with void": lambda x: losses.sigmoid_dice_loss(
         x, masks(x).byte().masked_fill(per_pixel(x) > 0.8, 255), reduction="none"
     ),
+    "our pixels": lambda x: losses.sigmoid_cross_entropy(
+        x, masks(x).byte(), pos_weight=number(x, 2), reduction="pixels"
+    ),
+    "our pixels of probabilities": lambda x: losses.sigmoid_cross_entropy(
+        x, masks(x, True), reduction="pixels"
+    ),
+    "our focal pixels, with void": lambda x: losses.sigmoid_focal_loss(
+        x, masks(x).long().masked_fill(per_pixel(x) > 0.8, -1), ignore_index=-1, reduction="pixels"
+    ),
+    "our hardest pixels of an image": lambda x: (
+        losses.sigmoid_cross_entropy(x[1:], masks(x)[1:].bool(), reduction="pixels").view(-1)
+    ).topk(50)[0],
     "our operator of half": lambda x: ops.sigmoid_sums(x[1:], masks(x)[1:], regions=True),
 }
 
@@ -231,6 +243,21 @@ def test_changed_in_between() -> None:
 
     plain = common.outcome(program, common.scores(), fused=False)
     assert isinstance(plain, RuntimeError)
+    common.assert_same(common.outcome(program, common.scores(), fused=True), plain)
+
+
+@pytest.mark.parametrize("name", ["sigmoid_cross_entropy", "sigmoid_focal_loss"])
+def test_our_pixels_of_logits_changed_in_between(name: str) -> None:
+    """The loss has taken what it needs of them."""
+
+    def program(coarse: Tensor) -> Any:
+        logits = up(coarse)
+        loss = getattr(losses, name)(logits, masks(logits).bool(), reduction="pixels")
+        logits.mul_(2)
+        loss.sum().backward()
+        return loss, coarse.grad
+
+    plain = common.outcome(program, common.scores(), fused=False)
     common.assert_same(common.outcome(program, common.scores(), fused=True), plain)
 
 
