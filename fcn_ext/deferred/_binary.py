@@ -13,15 +13,16 @@ from torch import Tensor
 
 from fcn_ext import _mask_rules
 from fcn_ext.deferred._layout import Layout
-from fcn_ext.deferred._losses import REDUCTIONS, is_finite, pixel_gradient
+from fcn_ext.deferred._losses import REDUCTIONS, all_finite, is_finite
+from fcn_ext.deferred._mask_pixels import gradient_by_labels, losses_by_labels
 from fcn_ext.deferred._one_node import OneNode, may_be_one_node
 from fcn_ext.deferred._predictions import scores_of
 from fcn_ext.deferred._sigmoid import Sums, computed_sums
 from fcn_ext.deferred._tensor import FUNCTIONS, DeferredLogits
-from fcn_ext.losses._mask_pixels import NO_VOID, every_pixel, two_classes
+from fcn_ext.losses._mask_pixels import NO_VOID, every_pixel
 from fcn_ext.ops import _common
 
-_ops = torch.ops.fcn_ext
+aten = torch.ops.aten
 
 
 @dataclass(frozen=True)
@@ -104,36 +105,43 @@ class _Pixels:
         if found is None or not is_finite(grad):
             return None
         _, snapshot, scores = found
-        pairs, total = two_classes(scores), None
+        total = None
         for labels, share in _shares(self.layout, target, pos_weight):
-            of_pixels = self.layout.to_full_map(grad).to(share.dtype) * share
-            flat = of_pixels.flatten(0, 1)
-            gradient = pixel_gradient(flat, pairs, snapshot, labels, None, NO_VOID, 0.0)[:, 1]
+            of_pixels = self.layout.to_full_map(grad)
+            if share is not None:
+                of_pixels = of_pixels.to(share.dtype) * share
+            gradient = gradient_by_labels(
+                of_pixels.flatten(0, 1), scores, snapshot, labels, NO_VOID
+            )
             total = gradient if total is None else total + gradient
-        assert total is not None
-        return total.view(scores.shape)
+        return total
 
     def losses(self, logits: Any, target: Tensor, pos_weight: Tensor | None) -> Tensor | None:
         found = scores_of(logits)
         if found is None:
             return None
         _, snapshot, scores = found
-        pairs, total = two_classes(scores), None
+        total = None
         for labels, share in _shares(self.layout, target, pos_weight):
-            arguments = (pairs, labels, snapshot.numbers, None, NO_VOID, 0.0)
-            loss = _ops.cross_entropy_pixels.default(*arguments).view(share.shape).mul_(share)
+            loss = losses_by_labels(scores, snapshot, labels, NO_VOID)
+            loss = loss.view(*scores.shape[:2], *loss.shape[1:])
+            if share is not None:
+                loss.mul_(share)
             total = loss if total is None else total.add_(loss)
         assert total is not None
-        if total.is_cpu and not math.isfinite(total.sum(dtype=torch.float64).item()):
+        if total.is_cpu and not all_finite(total):
             return None
+        if self.layout.is_map and target.is_contiguous() and total.dtype == target.dtype:
+            whole: Tensor = aten._unsafe_view.default(total, target.shape)  # no view
+            return whole
         result = torch.empty_like(target)
         return result.copy_(self.layout.from_full_map(total, target.shape))
 
 
 def _shares(
     layout: Layout, target: Tensor, pos_weight: Tensor | None
-) -> list[tuple[Tensor, Tensor]]:
-    """Labels (N * Q, H, W), and how much a pixel's loss by them counts (N, Q, H, W).
+) -> list[tuple[Tensor, Tensor | None]]:
+    """Labels (N * Q, H, W), and how much a pixel's loss by them counts (N, Q, H, W); None for one.
 
     A target of ``t`` is one of 1 by a share of ``t`` and one of 0 by the rest. On the CPU, where
     looking costs little, targets of 0 and 1 alone are taken as labels.
@@ -141,7 +149,7 @@ def _shares(
     t = layout.to_full_map(target).to(_common.accumulate_dtype(target))
     weight = None if pos_weight is None else layout.to_full_map(pos_weight.expand(target.shape))
     if t.is_cpu and bool(((t == 0) | (t == 1)).all()):
-        share = t.new_ones(()).expand(t.shape) if weight is None else 1 + (weight - 1) * t
+        share = None if weight is None else 1 + (weight - 1) * t
         return [(t.to(torch.uint8).flatten(0, 1), share)]
     ones = t if weight is None else t * weight
     return [(every_pixel(0, t), 1 - t), (every_pixel(1, t), ones)]

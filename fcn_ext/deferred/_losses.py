@@ -117,7 +117,20 @@ def is_finite(grad: Tensor) -> bool:
     """Whether a gradient is known to be: zero times infinity is not zero for torch."""
     if is_batched(grad):
         return False
-    return not grad.is_cpu or math.isfinite(grad.sum(dtype=torch.float64).item())
+    return not grad.is_cpu or all_finite(grad)
+
+
+def all_finite(numbers: Tensor) -> bool:
+    """Whether they are, of a tensor on the CPU, and their sum is.
+
+    In their own type: for a sum in another, torch makes a copy of them all. Only that of halves
+    overflows where nothing else does.
+    """
+    numbers = numbers.detach()
+    if math.isfinite(numbers.sum().item()):
+        return True
+    extremes = numbers.aminmax() if numbers.dtype == torch.float16 else ()
+    return bool(extremes) and all(math.isfinite(extreme.item()) for extreme in extremes)
 
 
 @handles(aten.nll_loss2d_forward.default, aten.nll_loss_forward.default)
