@@ -12,6 +12,7 @@ from __future__ import annotations
 from fcn_ext.deferred import (  # noqa: F401
     _binary,
     _data,
+    _distillation,
     _gradient,
     _losses,
     _mask_pixels,

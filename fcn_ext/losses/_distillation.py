@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.compiler import is_dynamo_compiling
+from torch.overrides import handle_torch_function, has_torch_function
 
 from fcn_ext import _rules, ops
 from fcn_ext.geometry import Geometry, Resize
@@ -90,6 +92,29 @@ def distillation_loss(
     labels = _labels(student, size, geometry, target)
     ignore_index = _common.integer(ignore_index, "ignore_index") if target is not None else -1
 
+    total = divergence(student, teacher, labels, geometry, ignore_index, temperature)
+    if reduction == "sum":
+        return total
+    if reduction == "batchmean":
+        return total / max(1, student.shape[0])
+    if target is None:
+        return total / max(1, labels.numel())
+    return _pixels.over(total, _pixels.not_void(target, ignore_index).sum())
+
+
+def divergence(
+    student: Tensor,
+    teacher: Tensor,
+    labels: Tensor,
+    geometry: Geometry,
+    ignore_index: int,
+    temperature: float,
+) -> Tensor:
+    """What the loss sums, over the pixels of ``labels`` (N, H, W) that are not void."""
+    if not is_dynamo_compiling() and has_torch_function((student, teacher)):
+        arguments = (student, teacher, labels, geometry, ignore_index, temperature)
+        found: Tensor = handle_torch_function(divergence, (student, teacher), *arguments)
+        return found
     dtype = _common.accumulate_dtype(student)
     cooled = student.to(dtype) / temperature
     reference = teacher.detach().to(dtype) / temperature
@@ -102,13 +127,7 @@ def distillation_loss(
     )
     predicted = of_teacher + (slope * (cooled - reference)).sum()
     total: Tensor = temperature**2 * (of_student - predicted)
-    if reduction == "sum":
-        return total
-    if reduction == "batchmean":
-        return total / max(1, student.shape[0])
-    if target is None:
-        return total / max(1, labels.numel())
-    return _pixels.over(total, _pixels.not_void(target, ignore_index).sum())
+    return total
 
 
 def _labels(student: Tensor, size: Any, geometry: Geometry, target: Tensor | None) -> Tensor:
