@@ -202,8 +202,8 @@ class fused_upsampling(TorchFunctionMode):
     Answered from the coarse scores: ``F.cross_entropy`` with class labels, ``F.nll_loss`` of
     ``log_softmax``, ``F.binary_cross_entropy_with_logits``, ``argmax``, ``max`` and ``topk(1)``
     over the classes, also of ``softmax``, comparisons of logits or of their ``sigmoid`` with a
-    number, and the losses, heads and metrics of this package. Anything else computes the full
-    tensor. Results differ from those of the plain code by rounding alone.
+    number, and the losses, heads, predictions and metrics of this package. Anything else computes
+    the full tensor. Results differ from those of the plain code by rounding alone.
 
     A context manager and a decorator, for one step or a whole program; it may be nested and used
     again. It holds in the thread that enters it. Compiled code is left as it is. The decorator,

@@ -10,8 +10,11 @@ from torch import Tensor
 from fcn_ext._rules import MOST_CLASSES
 from fcn_ext.deferred._recipe import Logits
 from fcn_ext.deferred._snapshot import Snapshot, step_of
-from fcn_ext.deferred._tensor import DeferredLogits, handles
+from fcn_ext.deferred._tensor import FUNCTIONS, DeferredLogits, handles
+from fcn_ext.geometry import Resize
 from fcn_ext.ops import _common
+from fcn_ext.prediction import _arguments
+from fcn_ext.prediction._cropped import argmax_cropped
 
 __all__ = ["scores_of", "scores_over"]
 
@@ -187,9 +190,50 @@ def _head_argmax(
     dtype: torch.dtype,
     probability: bool,
 ) -> Any:
-    found = _map_for(input, (height, width)) if len(geometry) == 1 else None
-    if found is None or (probability and input.recipe.kind == "softmax"):
+    if len(geometry) != 1:
+        return NotImplemented
+    found = _map_for(input, (height, width))
+    if found is None:
+        return _resized_again(input, (height, width), bool(geometry[0]), dtype, probability)
+    if probability and input.recipe.kind == "softmax":
         return NotImplemented
     scores, snapshot = found
     winners, value = func(scores, height, width, snapshot.numbers, dtype, probability)
     return winners, value.to(_common.accumulate_dtype(input))
+
+
+def _resized_again(
+    input: Any, size: tuple[int, int], align_corners: bool, dtype: torch.dtype, probability: bool
+) -> Any:
+    """The same at another size than the logits have: some rows of them at a time."""
+    found = _map_for(input, tuple(input.shape[2:])) if input.dim() == 4 else None
+    if found is None or input.recipe.kind != "logits":
+        return NotImplemented
+    scores, snapshot = found
+    if scores.shape[1] > MOST_CLASSES:
+        return NotImplemented
+    winners: Any = argmax_cropped(  # type: ignore[call-overload]
+        scores,
+        snapshot.size,
+        (0, 0, *snapshot.size),
+        size,
+        Resize(bool(snapshot.align_corners)),
+        align_corners=align_corners,
+        dtype=dtype,
+        return_probability=probability,
+    )
+    if probability:
+        return winners
+    return winners, scores.new_empty(0, dtype=_common.accumulate_dtype(input))
+
+
+def _as_coarse(scores: Any, size: tuple[int, int], geometry: Any) -> Any:
+    """What the functions of fcn_ext.prediction are given."""
+    found = _map_for(scores, size) if isinstance(scores, DeferredLogits) else None
+    if found is None or scores.recipe.kind != "logits" or not isinstance(geometry, Resize):
+        return NotImplemented
+    coarse, snapshot = found
+    return coarse, size, Resize(bool(snapshot.align_corners))
+
+
+FUNCTIONS[_arguments.as_coarse] = _as_coarse

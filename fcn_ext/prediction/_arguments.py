@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from torch import Tensor
+from torch.compiler import is_dynamo_compiling
+from torch.overrides import handle_torch_function, has_torch_function
 
 from fcn_ext import _rules
 from fcn_ext.geometry import Deconvolution, Geometry
@@ -30,4 +32,16 @@ def full_size(
     else:
         raise TypeError(f"{name} must be given with a Resize, got None")
     _rules.check_axes(geometry.numbers, scores.shape[2:], size, name)
+    return as_coarse(scores, size, geometry)
+
+
+def as_coarse(
+    scores: Tensor, size: tuple[int, int], geometry: Geometry
+) -> tuple[Tensor, tuple[int, int], Geometry]:
+    """The three as they are; of deferred logits of that size the scores that they come from, and
+    how those reach it."""
+    if not is_dynamo_compiling() and has_torch_function((scores,)):
+        found: tuple[Tensor, tuple[int, int], Geometry]
+        found = handle_torch_function(as_coarse, (scores,), scores, size, geometry)
+        return found
     return scores, size, geometry

@@ -32,6 +32,8 @@ class _Part(NamedTuple):
     geometry: Geometry
     weight: float
     seen: tuple[int, int] | None
+    aligned: bool
+    """Whether corners are, from the size that was seen to the window's."""
     importance: str
 
     def weights(self, rows: Span) -> np.ndarray | None:
@@ -48,11 +50,10 @@ class _Part(NamedTuple):
         size = (self.rows.length, self.columns.length)
         if self.seen is None:
             return full_rows(self.scores, rows, size, self.geometry)
-        align_corners = _aligns_corners(self.geometry)
         resized = cropped_rows(
-            self.scores, rows, size[0], self.seen, (0, 0, *self.seen), self.geometry, align_corners
+            self.scores, rows, size[0], self.seen, (0, 0, *self.seen), self.geometry, self.aligned
         )
-        return ops.interpolate(resized, (rows.length, size[1]), align_corners=align_corners)
+        return ops.interpolate(resized, (rows.length, size[1]), align_corners=self.aligned)
 
 
 class CoarseWindows:
@@ -138,7 +139,9 @@ class CoarseWindows:
         of_window = seen_size is None
         size = (height, width) if of_window else _common.pair(seen_size, "seen_size")
         name = "window" if of_window else "seen_size"
+        given = geometry  # that of deferred logits is another
         scores, size, geometry = full_size(scores, size, geometry, name)
+        aligned = _aligns_corners(given)
         _common.flag(flip, "flip")
         weight = _common.number(weight, "weight")
         if not LEAST_WEIGHT <= weight <= MOST_WEIGHT:
@@ -149,11 +152,14 @@ class CoarseWindows:
         if self._parts:
             _check_alike(scores, self._parts[0].scores)
         scores = scores.detach()
-        if flip and not (_aligns_corners(geometry) and 1 in (width, size[1])):
+        is_one_pixel = (aligned and width == 1) or (_aligns_corners(geometry) and size[1] == 1)
+        if flip and not is_one_pixel:
             scores, geometry = _mirrored(scores, size, geometry)
         rows, columns = Span(top, top + height), Span(left, left + width)
         seen = None if of_window else size
-        self._parts.append(_Part(scores, rows, columns, geometry, weight, seen, importance))
+        self._parts.append(
+            _Part(scores, rows, columns, geometry, weight, seen, aligned, importance)
+        )
 
     def mean(self, first_row: int = 0, last_row: int | None = None) -> Tensor:
         """The averages themselves, of rows ``[first_row, last_row)``: (N, C, rows, W).

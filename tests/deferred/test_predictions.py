@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,10 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fcn_ext import ops
+from fcn_ext import ops, prediction
+from fcn_ext.geometry import Resize
+from fcn_ext.integrations import evaluate, torchmetrics, transformers
 from fcn_ext.metrics import ConfusionMatrix
 
-from .common import SIZE, agrees, labels, up
+from .common import SIZE, agrees, assert_same, labels, outcome, scores, up
 
 
 def counted(logits: Tensor) -> Any:
@@ -47,6 +50,64 @@ PREDICTIONS: dict[str, Callable[[Tensor], Any]] = {
 }
 
 
+def averaged(logits: Tensor) -> Any:
+    windows = prediction.CoarseWindows(SIZE, average="score")
+    windows.add(logits)
+    windows.add(logits, flip=True, weight=0.5)
+    windows.add(logits, (2, 1, 20, 25), seen_size=SIZE, importance="gaussian")
+    return windows.argmax(return_probability=True), windows.confusion_matrix(labels().clamp(min=0))
+
+
+def named(logits: Tensor, sizes: list[tuple[int, int]] | None) -> list[Tensor]:
+    """The label maps of what a model of transformers gives."""
+    outputs = SimpleNamespace(logits=logits)
+    return transformers.post_process_semantic_segmentation(outputs, sizes)
+
+
+PACKAGE: dict[str, Callable[[Tensor], Any]] = {
+    "other sizes": lambda x: (
+        ops.argmax(x, (30, 11)),
+        ops.argmax(x, (9, 40), Resize(True), return_probability=True, dtype=torch.int64),
+        ops.argmax(x[1:], (1, 1)),
+    ),
+    "sizes of each": lambda x: prediction.argmax_sizes(x, [SIZE, (50, 31)]),
+    "transformers": lambda x: named(x, [(50, 31), (20, 60)]) + named(x, None),
+    "masks": lambda x: prediction.masks(x, SIZE),
+    "packed masks": lambda x: prediction.masks(x, SIZE, probability=0.7, packed=True),
+    "cropped": lambda x: prediction.argmax_cropped(
+        x, SIZE, (1, 2, 20, 21), (33, 40), return_probability=True
+    ),
+    "windows": averaged,
+    "lists of images": lambda x: listed(x).compute()["per_category_iou"],
+    "metrics of each image": lambda x: each(x).compute(),
+}
+
+
+def listed(logits: Tensor) -> Any:
+    metric = evaluate.MeanIoU(5)
+    metric.add_batch(predictions=list(logits), references=list(labels().clamp(min=0)))
+    return metric
+
+
+def each(logits: Tensor) -> Any:
+    metric = torchmetrics.MeanIoU(5)
+    metric.update(logits, labels().clamp(min=0))
+    return metric
+
+
+@pytest.mark.parametrize("aligned", [False, True])
+@pytest.mark.parametrize("differentiated", [False, True])
+@pytest.mark.parametrize("name", PACKAGE)
+def test_predictions_of_this_package(
+    name: str, differentiated: bool, aligned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def program(coarse: Tensor) -> Any:
+        with torch.set_grad_enabled(differentiated):
+            return PACKAGE[name](up(coarse, align_corners=aligned))
+
+    agrees(program, monkeypatch, computed=0)
+
+
 THRESHOLDS: dict[str, Callable[[Tensor], Any]] = {
     "logits": lambda x: (x > 0, x >= 0.25, x.lt(-0.5), torch.le(x, 1), ~(x > 2)),
     "sigmoids": lambda x: [x.sigmoid() > p for p in (0.01, 0.3, 0.5, 0.7, 0.99)],
@@ -76,6 +137,26 @@ def test_masks_of_equal_scores(monkeypatch: pytest.MonkeyPatch) -> None:
         )
 
     agrees(program, monkeypatch, computed=0)
+
+
+@pytest.mark.parametrize("name", ["masks", "packed masks", "cropped", "windows", "other sizes"])
+@pytest.mark.parametrize("kind", ["softmax", "turned", "computed", "infinite"])
+def test_predictions_of_what_is_no_map_of_logits(name: str, kind: str) -> None:
+    def program(coarse: Tensor) -> Any:
+        if kind == "infinite":
+            with torch.no_grad():
+                coarse[0, 1, 2, 3] = torch.inf
+        logits = up(coarse)
+        if kind == "softmax":
+            return PACKAGE[name](logits.softmax(1))
+        if kind == "turned":
+            return PACKAGE[name](up(coarse, SIZE[::-1]).mT)
+        if kind == "computed":
+            logits.detach().mul_(-1)
+        return PACKAGE[name](logits)
+
+    plain = outcome(program, scores(), fused=False)
+    assert_same(outcome(program, scores(), fused=True), plain)
 
 
 def test_probability_of_a_softmax_of_softmaxes(monkeypatch: pytest.MonkeyPatch) -> None:
