@@ -177,7 +177,21 @@ def _count_scores(
 ) -> Any:
     if len(geometry) != 1:
         return NotImplemented
-    return _count(func, input, target, ignore_index, *counts)
+    found = _count(func, input, target, ignore_index, *counts)
+    classes = input.shape[1]
+    if (
+        found is not NotImplemented
+        or type(target) is not Tensor
+        or target.dim() != 3
+        or len(target) != len(input)
+        or counts[0].shape != (classes, classes)
+    ):
+        return found
+    size, dtype = (target.shape[1], target.shape[2]), torch.uint8 if classes <= 256 else torch.int16
+    again = _resized_again(input, size, bool(geometry[0]), dtype, False)
+    if again is NotImplemented:
+        return NotImplemented
+    return _ops.confusion_matrix_labels.default(again[0], target, ignore_index, *counts)
 
 
 @handles(_ops.argmax.default)

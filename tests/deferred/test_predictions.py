@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fcn_ext import ops, prediction
+from fcn_ext import losses, ops, prediction
 from fcn_ext.geometry import Resize
 from fcn_ext.integrations import evaluate, torchmetrics, transformers
 from fcn_ext.metrics import ConfusionMatrix
@@ -78,9 +78,22 @@ PACKAGE: dict[str, Callable[[Tensor], Any]] = {
         x, SIZE, (1, 2, 20, 21), (33, 40), return_probability=True
     ),
     "windows": averaged,
+    "counts at another size": lambda x: ops.score_confusion_matrix(x, finer(), Resize(True)),
+    "scores at another size": lambda x: matrix_of(x, finer()).compute().class_iu,
+    "accuracy at another size": lambda x: losses.pixel_accuracy(x, finer()),
     "lists of images": lambda x: listed(x).compute()["per_category_iou"],
     "metrics of each image": lambda x: each(x).compute(),
 }
+
+
+def finer() -> Tensor:
+    return labels(shape=(2, 40, 45)).clamp(min=0)
+
+
+def matrix_of(logits: Tensor, target: Tensor) -> ConfusionMatrix:
+    matrix = ConfusionMatrix(5)
+    matrix.update_scores(logits, target)
+    return matrix
 
 
 def listed(logits: Tensor) -> Any:
@@ -157,6 +170,30 @@ def test_predictions_of_what_is_no_map_of_logits(name: str, kind: str) -> None:
 
     plain = outcome(program, scores(), fused=False)
     assert_same(outcome(program, scores(), fused=True), plain)
+
+
+def into(shape: tuple[int, ...]) -> Tensor:
+    return torch.zeros(shape, dtype=torch.int64)
+
+
+WRONG: dict[str, Callable[[Tensor], Any]] = {
+    "counts of other classes": lambda x: ops.score_confusion_matrix(x, finer(), out=into((7, 7))),
+    "labels of another batch": lambda x: ops.score_confusion_matrix(x, finer()[:1]),
+    "labels that are no map": lambda x: ops.score_confusion_matrix(x, finer()[0]),
+    "labels in floating point": lambda x: ops.score_confusion_matrix(x, finer().double()),
+    "no rows": lambda x: ops.argmax(x, (0, 5)),
+    "too narrow a type": lambda x: ops.argmax(x, (9, 9), dtype=torch.float32),
+    "masks of no rows": lambda x: prediction.masks(x, (0, 5)),
+    "a window beyond": lambda x: prediction.argmax_cropped(x, SIZE, (0, 0, 99, 1), 9),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_errors_are_those_of_ordinary_logits(name: str) -> None:
+    plain = outcome(lambda coarse: WRONG[name](up(coarse)), scores(), fused=False)
+    ours = outcome(lambda coarse: WRONG[name](up(coarse)), scores(), fused=True)
+    assert isinstance(plain, (ValueError, TypeError))
+    assert (type(ours), str(ours)) == (type(plain), str(plain))
 
 
 def test_probability_of_a_softmax_of_softmaxes(monkeypatch: pytest.MonkeyPatch) -> None:
