@@ -155,29 +155,33 @@ def _computed(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if torch.Tag.inplace_view in func.tags:
         return _changed_shape(func, args, kwargs)
     given: list[tuple[Tensor, Deferred]] = []
+    ordinary_args = [_taken(value, given) for value in args]
+    ordinary_kwargs = {name: _taken(value, given) for name, value in kwargs.items()}
+    return _given_back(func(*ordinary_args, **ordinary_kwargs), given)
 
-    def compute(value: Any) -> Any:
-        if isinstance(value, Deferred):
-            full = value.recipe.ordinary()
-            given.append((full, value))
-            return full
-        if isinstance(value, (list, tuple)):
-            return [compute(item) for item in value]
-        return value
 
-    result = func(*map(compute, args), **{name: compute(value) for name, value in kwargs.items()})
+# Not functions of one call: one that calls itself is part of what it sees, and with it the tensors
+# would be kept until Python next looks for cycles.
+def _taken(value: Any, given: list[tuple[Tensor, Deferred]]) -> Any:
+    """``value`` with ordinary tensors in place of deferred ones, which are added to ``given``."""
+    if isinstance(value, Deferred):
+        full = value.recipe.ordinary()
+        given.append((full, value))
+        return full
+    if isinstance(value, (list, tuple)):
+        return [_taken(item, given) for item in value]
+    return value
 
-    def given_back(value: Any) -> Any:
-        """Who changed a tensor in place is given the tensor that it gave."""
-        for full, deferred in given:
-            if value is full:
-                _follow(deferred, full)
-                return deferred
-        if isinstance(value, (list, tuple)):
-            return type(value)(map(given_back, value))
-        return value
 
-    return given_back(result)
+def _given_back(value: Any, given: list[tuple[Tensor, Deferred]]) -> Any:
+    """Who changed a tensor in place is given the tensor that it gave."""
+    for full, deferred in given:
+        if value is full:
+            _follow(deferred, full)
+            return deferred
+    if isinstance(value, (list, tuple)):
+        return type(value)(_given_back(item, given) for item in value)
+    return value
 
 
 def _below_python() -> Any:

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import copy
+import gc
 import json
 import os
+import pickle
 import subprocess
 import sys
+import weakref
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fcn_ext import fused_upsampling
+
+from .common import labels, scores, up
 
 # As benchmarks/memory.py measures: freed memory goes back to the kernel, which knows the peak.
 CLEAR_REFS = Path("/proc/self/clear_refs")
 RETURNING = "glibc.malloc.mmap_threshold=65536:glibc.malloc.mmap_max=1000000"
 
-# 42 MB of logits at full size.
+# 21 MB of logits at full size.
 PROGRAM = """
 import json, torch, torch.nn.functional as F
 from benchmarks.memory import peak_on_host
@@ -22,9 +35,9 @@ from fcn_ext import fused_upsampling, losses
 
 torch.manual_seed(0)
 torch.set_num_threads(2)
-scores = torch.randn(2, 20, 64, 64, requires_grad=True)
-target = torch.randint(0, 20, (2, 512, 512))
-masks = torch.randint(0, 2, (2, 20, 512, 512)).float()
+scores = torch.randn(2, 10, 64, 64, requires_grad=True)
+target = torch.randint(0, 10, (2, 512, 512))
+masks = torch.randint(0, 2, (2, 10, 512, 512)).float()
 labels, weight = masks.bool(), torch.rand(2, 1, 512, 512)
 bce = F.binary_cross_entropy_with_logits
 
@@ -66,10 +79,59 @@ def test_logits_are_not_stored() -> None:
     )
     assert done.returncode == 0, done.stderr
     peak = json.loads(done.stdout)
-    full_size = 2 * 20 * 512 * 512 * 4
+    full_size = 2 * 10 * 512 * 512 * 4
     for name in ("cross-entropy", "smoothed", "binary", "images", "pieces"):
         assert peak[name] <= full_size / 10, (name, peak)
     assert peak["pixels"] <= full_size / 4, peak  # some maps without classes
     # A map of losses, its gradient, and the target as bytes with what finds that it is one.
     for name in ("binary pixels", "weighed binary pixels", "our binary pixels"):
         assert peak[name] <= 2.5 * full_size, (name, peak)
+
+
+def hooked(logits: Tensor) -> Tensor:
+    logits.register_hook(lambda grad: grad * 2)
+    return F.cross_entropy(logits, labels())
+
+
+def changed(logits: Tensor) -> Tensor:
+    logits.mul_(2).clamp_(max=3)
+    return logits.transpose_(1, 2).mean()
+
+
+USES: dict[str, Callable[[Tensor], Any]] = {
+    "arithmetic": lambda x: (x * 2 + x).mean(),
+    "a list of tensors": lambda x: torch.cat([x, x.detach()]).mean(),
+    "several results": lambda x: x.aminmax()[0].mean(),
+    "a layer": lambda x: F.conv2d(x, torch.ones(2, 5, 1, 1, dtype=x.dtype)).mean(),
+    "in place": changed,
+    "an index": lambda x: x[:, 1:, ::2].mean(),
+    "a hook": hooked,
+    "a loss": lambda x: F.cross_entropy(x, labels()),
+    "images": lambda x: torch.stack([image.mean() for image in x]).sum(),
+    "a subclass": lambda x: x.as_subclass(torch.nn.Parameter).mean(),
+    "an array": lambda x: x.detach().numpy().mean(),
+    "a copy": lambda x: copy.deepcopy(x.detach()),
+    "a file": lambda x: pickle.loads(pickle.dumps(x.detach())),
+    "text": lambda x: f"{x} {x.mean():.3f}",
+}
+
+
+@pytest.mark.parametrize("name", USES)
+def test_what_is_used_is_freed_with_its_last_name(name: str) -> None:
+    """As torch's tensors are, not when Python next looks for cycles."""
+
+    def step() -> Any:
+        with fused_upsampling():
+            logits = up(scores())
+            result = USES[name](logits)
+            if isinstance(result, Tensor) and result.requires_grad:
+                result.backward()
+        return weakref.ref(logits), weakref.ref(logits.recipe.memory)  # type: ignore[attr-defined]
+
+    step()  # what is imported or warned of first keeps what it sees
+    gc.collect()
+    gc.disable()
+    try:
+        assert [kept() for kept in step()] == [None, None]
+    finally:
+        gc.enable()
