@@ -233,7 +233,7 @@ def _kth_largest_by_sorting(rows: Tensor, k: Tensor) -> Tensor:
 
 def _kth_largest_on_host(rows: Tensor, k: Tensor, limit: float) -> Tensor:
     """The same by a partition; left out, as NaN, where as many numbers are above ``limit``."""
-    found = torch.full((rows.shape[0],), torch.nan, dtype=rows.dtype)
+    found = rows.new_full((rows.shape[0],), torch.nan)  # not on the default device
     for row, count in enumerate(k.tolist()):
         numbers = rows[row].numpy()
         if count > 0 and np.count_nonzero(numbers > limit) < count:

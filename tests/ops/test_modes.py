@@ -28,6 +28,7 @@ class Watching(TorchFunctionMode):
 
 MODES: dict[str, Callable[[], Any]] = {
     "default device": lambda: torch.device("cpu"),
+    "default device without memory": lambda: torch.device("meta"),
     "deferred upsampling": fcn_ext.fused_upsampling,
     "watching": Watching,
 }
@@ -56,8 +57,8 @@ def test_the_hardest_pixels_are_found_on_the_host(
 @pytest.mark.parametrize("name", ["sigmoid_cross_entropy", "sigmoid_focal_loss"])
 def test_wrong_masks_are_named_by_their_rule(name: str, mode: str) -> None:
     case = PLAIN[1]
-    target = torch.zeros((2, 3, *case.fine), dtype=torch.uint8)
+    scores, target = case.scores(2, 3), torch.zeros((2, 3, *case.fine), dtype=torch.uint8)
     target[1, 2, 3, 4] = 7
     message = "target must be 0, 1 or ignore_index = 255, got 7 at batch index 1, mask 2"
     with MODES[mode](), pytest.raises(ValueError, match=message):
-        getattr(losses, name)(case.scores(2, 3), target, case.geometry, reduction="pixels")
+        getattr(losses, name)(scores, target, case.geometry, reduction="pixels")
