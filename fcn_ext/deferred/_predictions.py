@@ -219,8 +219,9 @@ def _head_argmax(
 def _resized_again(
     input: Any, size: tuple[int, int], align_corners: bool, dtype: torch.dtype, probability: bool
 ) -> Any:
-    """The same at another size than the logits have: some rows of them at a time."""
-    found = _map_for(input, tuple(input.shape[2:])) if input.dim() == 4 else None
+    """The same at another size than the logits have: some rows of them at a time. On the CPU, as
+    the tables of those would be waited for on CUDA."""
+    found = _map_for(input, tuple(input.shape[2:])) if input.is_cpu and input.dim() == 4 else None
     if found is None or input.recipe.kind != "logits":
         return NotImplemented
     scores, snapshot = found
