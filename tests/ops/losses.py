@@ -45,9 +45,9 @@ def assert_matches(case: Case, scores: Tensor, target: Tensor, **options: Any) -
     # loss.
     exact = 1e-12 if scores.dtype == torch.float64 else 1e-6 if loss.dim() == 0 else 4e-6
     near(loss, expected, exact, 0.1)
-    # What a gradient's terms add up to if they do not cancel, as all of a single class do, and those
-    # of equal scores where labels are smoothed by one: a power is as far off as the 32 pixels of its
-    # row were from the first, 2e-6.
+    # What a gradient's terms add up to if they do not cancel, as all of a single class do, and
+    # those of equal scores where labels are smoothed by one: a power is as far off as the 32 pixels
+    # of its row were from the first, 2e-6.
     terms = float(case.weights().sum((1, 2)).max())
     least = terms if scores.shape[1] == 1 else 0.2 * terms
     near(gradient, expected_gradient, GRADIENT[scores.dtype], least)
