@@ -67,15 +67,13 @@ __device__ __forceinline__ void store_piece(label_t* to, const PieceLabels& labe
   }
 }
 
-// Counts a piece with the targets from pixel x of an image's row on, of which the tile has the
-// pixels [begin, end). The row's targets start at `offset`.
-__device__ __forceinline__ void count_piece(const ArgmaxOutput& output,
-                                            const confusion::Counter& counter, int64_t offset,
-                                            int x, int begin, int end, int width,
-                                            uint32_t (&piece)[kPiece]) {
+// The targets from pixel x of an image's row on, of which the tile has the pixels [begin, end);
+// the others are ignored. The row's targets start at `offset`.
+__device__ __forceinline__ void load_targets(const ArgmaxOutput& output, int64_t offset, int x,
+                                             int begin, int end, int width,
+                                             uint32_t (&targets)[kPiece]) {
   const LabelMap& target = output.target;
   const confusion::MapRows map{target.data, target.type, 0, 0, target.stride[2]};
-  uint32_t targets[kPiece];
   if (map.column == 1) {
     confusion::load_labels(map, offset, x, width, output.counts.ignore_index, targets);
   } else {
@@ -92,11 +90,6 @@ __device__ __forceinline__ void count_piece(const ArgmaxOutput& output,
       targets[k] = x + k >= begin && x + k < end ? targets[k] : confusion::kIgnored;
     }
   }
-#pragma unroll
-  for (int k = 0; k < kPiece; ++k) {
-    piece[k] |= targets[k] << 16;
-  }
-  confusion::count_runs(counter, piece);
 }
 
 // From row to row of labels that are stored, or of the target.
@@ -195,18 +188,34 @@ __device__ __forceinline__ void count_tile(const ArgmaxArgs& args, const ArgmaxO
                                            const confusion::Counter& counter) {
   const auto width = static_cast<int>(args.shape.x.output_size);
   const int begin = tile.column_begin()[0], end = begin + tile.columns();
-  each_piece(tile, [&](int row, int x, const uint16_t* from) {
-    uint32_t piece[kPiece] = {};
-    int64_t offset = tile.memory()->start - begin * output.target.stride[2];
-    if (row >= 0) {
+  const auto targets_of = [&](int row, int x, uint32_t (&targets)[kPiece]) {
+    const int64_t offset = tile.memory()->start - begin * output.target.stride[2] +
+                           (row >= 0 ? row * output.target.stride[1] : 0);
+    load_targets(output, offset, row >= 0 ? begin + x : end, begin, end, width, targets);
+  };
+  if (output.counts.hits) {
+    static_assert(kMostTilePixels < 1 << 16);
+    unsigned pixels = 0;  // as add_hits() takes them
+    each_piece(tile, [&](int row, int x, const uint16_t* from) {
+      uint32_t targets[kPiece];
+      targets_of(row, x, targets);
       const PieceLabels labels(from);
 #pragma unroll
       for (int k = 0; k < kPiece; ++k) {
-        piece[k] = labels[k];
+        pixels += !counter.has_class(targets[k]) ? 0 : targets[k] == labels[k] ? 0x10001 : 1;
       }
-      offset += row * output.target.stride[1];
+    });
+    return counter.add_hits(pixels);
+  }
+  each_piece(tile, [&](int row, int x, const uint16_t* from) {
+    uint32_t both[kPiece];
+    targets_of(row, x, both);
+    const PieceLabels labels(from);
+#pragma unroll
+    for (int k = 0; k < kPiece; ++k) {
+      both[k] = both[k] << 16 | labels[k];
     }
-    count_piece(output, counter, offset, row >= 0 ? begin + x : end, begin, end, width, piece);
+    confusion::count_runs(counter, both);
   });
 }
 

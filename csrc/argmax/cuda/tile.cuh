@@ -147,15 +147,16 @@ template <typename accumulate_t, int band, typename Body>
 __device__ __forceinline__ void each_tile(const ArgmaxArgs& args, const Body& body) {
   const ArgmaxTiles& tiles = args.tiles;
   Tile<accumulate_t> tile(tiles);
+  // The item would be a register for the whole of the body.
 #pragma unroll 1
   for (int item = static_cast<int>(blockIdx.x); item < tiles.items;
-       item += static_cast<int>(gridDim.x)) {
+       item = tile.chunk()->item + static_cast<int>(gridDim.x)) {
     __syncthreads();  // the chunk before is done
     if (threadIdx.x == 0) {
       // item = (image, chunk, tile column). One thread divides for all.
       const int chunk_rows = tiles.chunk_tiles * tiles.cell_rows;
       const int above = item / tiles.tiles_x % tiles.chunks * chunk_rows;
-      *tile.chunk() = {item / tiles.tiles_x / tiles.chunks, tiles.first_cell_y + above,
+      *tile.chunk() = {item, item / tiles.tiles_x / tiles.chunks, tiles.first_cell_y + above,
                        tiles.first_cell_y + smaller(above + chunk_rows, tiles.cells_y),
                        tiles.first_cell_x + item % tiles.tiles_x * tiles.cell_columns};
     }

@@ -41,7 +41,7 @@ struct TileMemory {
 
 // What a block walks down: tiles of one image, one below the other.
 struct ArgmaxChunk {
-  int image;
+  int item, image;
   int first_cell_y, end_cell_y, first_cell_x;
 };
 

@@ -81,6 +81,25 @@ class Counter {
     }
   }
 
+  // Where hits are counted: whether a pixel of that target counts.
+  __device__ __forceinline__ bool has_class(uint32_t target) const {
+    return target < static_cast<uint32_t>(counts_.num_classes) && target != ignored_;
+  }
+
+  // Adds a lane's pixels that count, and 2^16 times those of them that are hits; a warp's are below
+  // 2^16. All lanes of a warp come here.
+  __device__ __forceinline__ void add_hits(unsigned pixels) const {
+#pragma unroll
+    for (int other = kWarp / 2; other > 0; other /= 2) {
+      pixels += __shfl_xor_sync(kFullMask, pixels, other);
+    }
+    if (threadIdx.x % kWarp == 0) {
+      const unsigned hits = pixels >> 16;
+      add(kMiss, (pixels & 0xffff) - hits);
+      add(kHit, hits);
+    }
+  }
+
   // Every thread of the block comes here once.
   __device__ __forceinline__ void flush() const {
     __syncthreads();

@@ -1,6 +1,6 @@
 // The tensors around the CUDA kernels of the cross-entropy. Hits are counted by those of the
-// argmax, in a launch of their own: the registers of the loss's are full, and what they stage are
-// scores relative to their peaks.
+// argmax, in a launch of their own: the loss's never form a pixel's logits, and their registers are
+// full.
 #include "argmax/argmax_operators.h"
 #include "common/cuda/tensors.h"
 #include "cross_entropy/cross_entropy_operators.h"
