@@ -24,7 +24,6 @@ def finish(
     state: TrainingState,
     results: Sequence[Result],
     *,
-    seconds: float,
     environment: dict[str, Any],
     console: Console,
 ) -> None:
@@ -33,7 +32,6 @@ def finish(
     Args:
         folder: of the run.
         results: of the val split, one for each set of labels.
-        seconds: that it took.
         environment: as ``Runtime.environment`` tells it.
     """
     facts = {
@@ -41,7 +39,7 @@ def finish(
         "images": len(splits.val),
         "weights": "last",
         "steps": state.step,
-        "seconds": round(seconds, 1),
+        "seconds": round(state.seconds, 1),
         **_skipped(state, console),
     }
     parameters = sum(parameter.numel() for parameter in state.model.parameters())

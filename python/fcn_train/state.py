@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import math
+import time
 from typing import Any
 
 import torch
@@ -29,6 +31,7 @@ class TrainingState:
     Attributes:
         average: of the network's weights, where there is one.
         scaler: of the loss, with float16.
+        began: the reading of ``time.monotonic()`` when this process began to work at the run.
         whole: False once an update was left in its middle: nothing to save any more.
     """
 
@@ -40,6 +43,7 @@ class TrainingState:
         clip_norm: float = 0.0,
         average: Average | None = None,
         scaler: Scaler | None = None,
+        began: float | None = None,
     ) -> None:
         self.model = model
         self.optimizer = optimizer
@@ -49,6 +53,14 @@ class TrainingState:
         self.history = History(label_sets=head_names(model))
         self.step = 0
         self.whole = True
+        self._began = time.monotonic() if began is None else began
+        self._seconds_before = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """How long the run has been worked at: in this process, and in those before it until the
+        checkpoints that were continued from."""
+        return self._seconds_before + time.monotonic() - self._began
 
     def update(self, loss: float, lr: float, schedule: Schedule, log_every: int) -> None:
         """Take the step that the model's gradients say, and note its mean loss and rate.
@@ -99,6 +111,7 @@ class TrainingState:
         """All but the weights: tensors, numbers and text in lists and dicts."""
         progress = {
             "step": self.step,
+            "seconds": self.seconds,
             "optimizer": self.optimizer.state_dict(),
             "history": self.history.state(),
         }
@@ -119,6 +132,7 @@ class TrainingState:
             if saved.state.get("step", saved.step) != saved.step:
                 raise ValueError(f"its state is of step {saved.state['step']}")
             history = History.of(saved.state["history"], self.history.label_sets)
+            seconds = _seconds(saved.state.get("seconds", 0.0))  # older checkpoints have none
             self.model.load_state_dict(saved.weights)
             self._check_optimizer(saved.state["optimizer"])
             self.optimizer.load_state_dict(saved.state["optimizer"])
@@ -131,7 +145,7 @@ class TrainingState:
             raise UsageError(
                 f"{saved.path}: is not of this run's network and optimizer ({first_line(text)})"
             ) from None
-        self.history, self.step = history, saved.step
+        self.history, self.step, self._seconds_before = history, saved.step, seconds
 
     def _check_optimizer(self, state: dict[str, Any]) -> None:
         """What torch believes without looking: values of the options, and buffers' shapes."""
@@ -153,6 +167,12 @@ class TrainingState:
                 shape = () if name == "step" else tuple(parameter.shape)
                 if isinstance(value, Tensor) and tuple(value.shape) != shape:
                     raise ValueError(f"{name} must have shape {shape}, got {tuple(value.shape)}")
+
+
+def _seconds(value: Any) -> float:
+    if not isinstance(value, float) or not 0 <= value < math.inf:
+        raise ValueError(f"its seconds must be a number >= 0, got {value!r}")
+    return value
 
 
 def first_line(text: str) -> str:

@@ -90,7 +90,9 @@ def train(
     # What several processes start from is the first one's network.
     initialize = here.first and not begun.saved
     profile = Profile.on(runtime.device) if options.profile else OFF
-    training = Training(options, splits, runtime, console, initialize=initialize, profile=profile)
+    training = Training(
+        options, splits, runtime, console, initialize=initialize, profile=profile, began=began
+    )
     here.gather()
     if run is None:
         name = run_name(options)
@@ -120,8 +122,10 @@ def train(
                 ) from None
             finally:
                 training.tell_profile()
-            training.report(counts, per_image, time.monotonic() - began)
-    console.line(f"{folder.report}: written after {time.monotonic() - began:.0f} s")
+            training.report(counts, per_image)
+    seconds = time.monotonic() - began
+    whole = f" ({training.state.seconds:.0f} s in all)" if run is not None else ""
+    console.line(f"{folder.report}: written after {seconds:.0f} s{whole}")
     if more and signals.signum is not None:
         raise Interrupted(signals.signum, f"stopped after {folder.report} was written")
     return folder.path

@@ -48,6 +48,7 @@ class Training:
         initialize: start from the weights that the options name. A run that is continued from a
             checkpoint does not need them any more.
         profile: measures where the time goes.
+        began: the reading of ``time.monotonic()`` when the work began, if not now.
 
     Attributes:
         state: what changes from step to step.
@@ -64,6 +65,7 @@ class Training:
         *,
         initialize: bool,
         profile: Profile = OFF,
+        began: float | None = None,
     ) -> None:
         data, optim = options.data, options.optim
         normalization = normalization_of(options.model)
@@ -92,6 +94,7 @@ class Training:
             clip_norm=optim.clip_norm,
             average=Average(model, optim.ema) if optim.ema else None,
             scaler=Scaler(runtime.device) if runtime.amp == "fp16" else None,
+            began=began,
         )
         self.images_per_step = optim.batch * optim.accumulate
         label_sets = self.state.history.label_sets
@@ -252,7 +255,7 @@ class Training:
         for line in self._profile.write(self._folder.path / "profile.csv"):
             self._console.line(line)
 
-    def report(self, counts: Counts, per_image: ImageCounts, seconds: float) -> None:
+    def report(self, counts: Counts, per_image: ImageCounts) -> None:
         """Write the last weights and the report of ``counts`` and ``per_image``, those of the val
         split."""
         if not self._here.first:
@@ -269,7 +272,6 @@ class Training:
             splits=self._splits,
             state=state,
             results=results,
-            seconds=seconds,
             environment=self._runtime.environment(),
             console=self._console,
         )
