@@ -155,6 +155,11 @@ def class_names(value: Any, num_classes: int) -> tuple[Any, ...] | None:
     return names
 
 
+def wrong_pixels(count: int) -> str:
+    """The value found, where labels of so many pixels are wrong."""
+    return "1 pixel that is not" if count == 1 else f"{count} pixels that are not"
+
+
 def with_values(value: torch.Tensor, name: str) -> torch.Tensor:
     """``value`` if it has any that can be looked at, or ValueError naming the argument."""
     if value.is_meta:

@@ -31,8 +31,10 @@ def whole(values: Any, name: str, remedy: str) -> Array:
     """An array of which nothing is masked."""
     data, mask = data_and_mask(values, name)
     if mask is not None:
+        masked = int(mask.sum())
         raise ValueError(
-            f"{name} must not be masked, got {int(mask.sum())} masked elements; {remedy}"
+            f"{name} must not be masked, got {masked} masked "
+            f"{'element' if masked == 1 else 'elements'}; {remedy}"
         )
     return data
 

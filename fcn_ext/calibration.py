@@ -22,7 +22,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from fcn_ext import ops
-from fcn_ext._arguments import integer, one_of, with_values
+from fcn_ext._arguments import integer, one_of, with_values, wrong_pixels
 from fcn_ext.geometry import Geometry, Resize
 from fcn_ext.metrics import device_of
 from fcn_ext.ops import _common
@@ -188,8 +188,7 @@ class Calibration:
         if (invalid := int(table[self.num_bins, 0])) and on_invalid == "raise":
             raise ValueError(
                 f"labels must be in [0, {self.num_classes}) or, in the target, ignore_index = "
-                f"{self.ignore_index}, and probabilities in [0, 1], got {invalid} pixels that are "
-                "not"
+                f"{self.ignore_index}, and probabilities in [0, 1], got {wrong_pixels(invalid)}"
             )
         count, right, sure = table[: self.num_bins].T
         with np.errstate(divide="ignore", invalid="ignore"):

@@ -32,7 +32,7 @@ from torch import Tensor
 from torch.compiler import is_dynamo_compiling
 
 from fcn_ext import _arguments, ops
-from fcn_ext._arguments import integer, one_of, with_values
+from fcn_ext._arguments import integer, one_of, with_values, wrong_pixels
 from fcn_ext._scores import Scores, scores_from_matrix
 from fcn_ext.geometry import Deconvolution, Geometry, Resize
 from fcn_ext.ops import _common
@@ -217,7 +217,7 @@ class ConfusionMatrix:
         if invalid and on_invalid == "raise":
             raise ValueError(
                 f"labels must be in [0, {self.num_classes}) or, in the target, ignore_index = "
-                f"{self.ignore_index}, got {invalid} pixels that are not"
+                f"{self.ignore_index}, got {wrong_pixels(invalid)}"
             )
         return scores_from_matrix(counts.matrix)
 

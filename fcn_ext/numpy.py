@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fcn_ext import _host
-from fcn_ext._arguments import integer
+from fcn_ext._arguments import integer, wrong_pixels
 from fcn_ext._arrays import Array, data_and_mask, readable, whole
 
 __all__ = ["build_info", "confusion_matrix", "decode_palette", "encode_palette", "voc_palette"]
@@ -58,7 +58,7 @@ def confusion_matrix(
     if invalid:
         raise ValueError(
             f"prediction and target must be in [0, {num_classes}) where target is not "
-            f"ignore_index = {ignore_index}, got {invalid} other pixels"
+            f"ignore_index = {ignore_index}, got {wrong_pixels(invalid)}"
         )
     return matrix
 
@@ -113,7 +113,8 @@ def encode_palette(indices: Array, palette: Array | None = None) -> npt.NDArray[
         raise ValueError(f"indices must be uint8, got {indices.dtype}")
     if indices.size and int(indices.max()) >= len(palette):
         raise ValueError(
-            f"indices must be below the palette's {len(palette)} colors, got {indices.max()}"
+            f"indices must be below the number of colors of palette, {len(palette)}, got "
+            f"{indices.max()}"
         )
     return palette[indices]
 

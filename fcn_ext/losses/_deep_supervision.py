@@ -102,5 +102,5 @@ def head_weight(weight: Any, name: str) -> Tensor | float:
 
 def _text(entry: Any) -> str:
     if isinstance(entry, tuple | list):
-        return f"{len(entry)} values"
+        return "1 value" if len(entry) == 1 else f"{len(entry)} values"
     return type(entry).__name__

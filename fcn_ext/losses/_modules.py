@@ -230,7 +230,9 @@ class DeepSupervision(nn.Module):
             )
         weights = self.weights
         if len(scores) != len(weights):
-            raise ValueError(f"scores must be those of {len(weights)} heads, got {len(scores)}")
+            raise ValueError(
+                f"scores must be those of each head, {len(weights)}, got {len(scores)}"
+            )
         heads = list(zip(scores, weights, strict=True))
         return deep_supervision(heads, target, loss=lambda s, t, _: self.loss(s, t))
 

@@ -218,7 +218,7 @@ def _skip_scales(
     given = list(scales)
     if len(given) != len(net.skips):
         raise ValueError(
-            f"skip_scales must be one number for each of {len(net.skips)} skips, got {given!r}"
+            f"skip_scales must be one number for each skip, {len(net.skips)}, got {given!r}"
         )
     return [finite(scale, "skip_scales") for scale in given]
 

@@ -254,7 +254,7 @@ def check_matrix(matrix: ConfusionMatrix, num_classes: int) -> None:
         raise TypeError(f"matrix must be a ConfusionMatrix, got {type(matrix).__name__}")
     if matrix.num_classes != num_classes:
         raise ValueError(
-            f"matrix must count the net's {num_classes} classes, got {matrix.num_classes}"
+            f"matrix must count the net's classes, {num_classes}, got {matrix.num_classes}"
         )
 
 

@@ -65,7 +65,5 @@ def size_of_each(sizes: Any, count: int, name: str) -> list[tuple[int, int]]:
             f"{name} must be a list of (height, width) or a tensor (N, 2), got {sizes!r}"
         )
     if len(values) != count:
-        raise ValueError(
-            f"{name} must have a size for each of the {count} images, got {len(values)}"
-        )
+        raise ValueError(f"{name} must have a size for each image, {count}, got {len(values)}")
     return [_common.pair(size, f"{name}[{image}]") for image, size in enumerate(values)]

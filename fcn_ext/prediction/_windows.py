@@ -100,7 +100,8 @@ class CoarseWindows:
         self._parts: list[_Part] = []
 
     def __repr__(self) -> str:
-        return f"CoarseWindows({self.size}, average={self.average!r}): {len(self._parts)} windows"
+        windows = "1 window" if len(self._parts) == 1 else f"{len(self._parts)} windows"
+        return f"CoarseWindows({self.size}, average={self.average!r}): {windows}"
 
     def add(
         self,

@@ -22,7 +22,9 @@ from fcn_train.options import TrainOptions
 from fcn_train.report_page import LABELS
 from fcn_train.run_folder import TECHNICAL, RunFolder
 from fcn_train.run_scores import best_row, read_evaluations, read_json, scores_by_set
+from fcn_train.schedule import planned_length
 from fcn_train.shown import shown
+from fcn_train.words import counted, counted_each
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,11 +73,11 @@ def model_card(
     """
     options = subject.options
     data = options.data
-    counts = " and ".join(str(len(classes.names)) for classes in subject.label_sets)
+    counts = counted_each((len(classes.names) for classes in subject.label_sets), "class")
     parts = [
         f"# {_text(options.model.name)} on {_text(data.kind)}",
         f"A fully convolutional network for semantic segmentation: it gives each pixel of an image "
-        f"one of {counts} classes.",
+        f"one of {counts}.",
     ]
     if file is not None:
         parts += ["## This file", _table(file.items())]
@@ -128,7 +130,7 @@ def _data(subject: Subject) -> list[tuple[str, Any]]:
         split = splits.get(name)
         if isinstance(split, dict):
             text = (
-                f"{_last(str(split.get('split')))}, {split.get('images')} images, "
+                f"{_last(str(split.get('split')))}, {counted(split.get('images', 0), 'image')}, "
                 f"fingerprint {split.get('fingerprint')}"
             )
             rows.append((name, text))
@@ -164,11 +166,10 @@ def _training(subject: Subject, metrics: Mapping[str, Any] | None) -> list[tuple
 
 def _length(optim: OptimOptions, metrics: Mapping[str, Any] | None) -> str:
     """The steps that were taken, where the metrics tell them."""
-    images = f"{optim.batch * optim.accumulate} images per step"
+    images = f"{counted(optim.batch * optim.accumulate, 'image')} per step"
     if metrics is not None and "steps" in metrics:
-        return f"{metrics['steps']} steps, {images}"
-    planned = f"{optim.steps} steps" if optim.steps else f"{optim.epochs:g} epochs"
-    return f"{planned} planned, {images}"
+        return f"{counted(metrics['steps'], 'step')}, {images}"
+    return f"{planned_length(optim)} planned, {images}"
 
 
 def _options(options: TrainOptions) -> dict[str, Any]:

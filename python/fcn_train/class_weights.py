@@ -15,6 +15,7 @@ from fcn_train.data import SegmentationDataset, dataset_statistics
 from fcn_train.errors import UsageError
 from fcn_train.json_text import parse_json
 from fcn_train.optim_options import OptimOptions
+from fcn_train.words import counted
 
 
 def class_weights(choice: str, dataset: SegmentationDataset, device: torch.device) -> Tensor | None:
@@ -97,7 +98,7 @@ def weights_from_file(path: Path, num_classes: int) -> np.ndarray:
         raise UsageError(f"{path}: class weights must be a list of numbers") from None
     if weights.shape != (num_classes,) or not np.isfinite(weights).all() or (weights < 0).any():
         raise UsageError(
-            f"{path}: class weights must be {num_classes} finite numbers >= 0, "
+            f"{path}: class weights must be {counted(num_classes, 'finite number')} >= 0, "
             f"got {weights.size} with minimum {weights.min(initial=np.inf):g}"
         )
     return weights

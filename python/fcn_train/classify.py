@@ -18,6 +18,7 @@ from fcn_train.data.images import image_files
 from fcn_train.errors import UsageError
 from fcn_train.runtime import Runtime, open_runtime
 from fcn_train.weight_files import read_state_dict, source_of
+from fcn_train.words import counted
 
 NORMALIZATIONS = {"imagenet": IMAGENET, "caffe": CAFFE}
 NAMES = "synset_words.txt"
@@ -52,7 +53,7 @@ def classify(options: ClassifyOptions, console: Console | None = None) -> int:
     if kind == "auto":
         _, kind = source_of(state)
     failed = 0
-    console.line(f"{options.weights}: {model.name}, {model.num_classes} classes")
+    console.line(f"{options.weights}: {model.name}, {counted(model.num_classes, 'class')}")
     for path in images:
         try:
             image = prepared(read_image(path, upright=True), options, model.image_size)
@@ -138,7 +139,7 @@ def class_names(options: ClassifyOptions, count: int) -> list[str]:
     names = [re.sub(r"^n\d{8}\s+", "", line.strip()) for line in lines if line.strip()]
     if len(names) != count:
         raise UsageError(
-            f"{path}: must have a name for each of the classifier's {count} classes, "
+            f"{path}: must have a name for each class of the classifier, {count}, "
             f"got {len(names)}; give another --names"
         )
     return names

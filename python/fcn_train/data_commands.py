@@ -44,6 +44,7 @@ from fcn_train.real_paths import real_path
 from fcn_train.report import to_json
 from fcn_train.run_folder import refuse_file_of_run, refuse_folder_of_run
 from fcn_train.tables import text_table
+from fcn_train.words import counted
 
 _NYUD_SIZE = (480, 640)
 
@@ -63,7 +64,9 @@ def write_sample(options: SampleOptions, console: Console) -> None:
             )
     except ValueError as error:
         raise UsageError(f"--{error}") from None
-    told = f"{root}: {options.train} train and {options.val} val images"
+    told = (
+        f"{root}: {counted(options.train, 'train image')} and {counted(options.val, 'val image')}"
+    )
     if options.layout != "voc":
         kind = LAYOUTS[options.layout].kind
         told += f"; fcn train --data.kind {kind} --data.root {shlex.quote(str(root))}"
@@ -93,7 +96,7 @@ def check_data(options: CheckOptions, console: Console) -> int:
         name = f"{dataset.name}, {split or 'all'}"
         new, words = listing.end_split()
         total += new
-        console.line(f"{name}: {len(dataset)} pairs, {words}")
+        console.line(f"{name}: {counted(len(dataset), 'pair')}, {words}")
         for which, labels in enumerate(dataset.label_sets):
             alone, pixels = dataset.only(which), counts[which]
             lack = absent_classes(alone, pixels[: labels.num_classes])
@@ -140,8 +143,8 @@ def _show(
     sizes = ", ".join(f"{s['images']} of {s['width']} x {s['height']}" for s in values["sizes"][:5])
     more = len(values["sizes"]) - 5
     console.line(
-        f"{name}: {statistics.num_images} images: {sizes}"
-        + (f" and {more} more sizes" if more > 0 else "")
+        f"{name}: {counted(statistics.num_images, 'image')}: {sizes}"
+        + (f" and {counted(more, 'more size')}" if more > 0 else "")
     )
     console.line(f"void: {100 * statistics.void_share:.2f} % of the pixels")
     console.line(
@@ -204,7 +207,7 @@ def write_hha(options: HhaOptions, console: Console) -> None:
                 picture = Image.fromarray(hha_from_depth(depth, camera))
                 picture.save(temporary, format="PNG")
             advance(1, file.name)
-    console.line(f"{options.output}: {len(files)} HHA images")
+    console.line(f"{options.output}: {counted(len(files), 'HHA image')}")
 
 
 def _hha_targets(files: Sequence[Path], options: HhaOptions) -> dict[Path, Path]:

@@ -26,6 +26,7 @@ from fcn_train.run import load_run
 from fcn_train.run_folder import refuse_file_of_run
 from fcn_train.runtime import open_runtime
 from fcn_train.tables import text_table
+from fcn_train.words import counted
 
 FIRST_SIZE = (224, 224)  # which classifiers are made for
 LARGEST_SIDE = 8192
@@ -80,7 +81,8 @@ def describe(options: DescribeOptions, console: Console | None = None) -> dict[s
             measured[name] = measure(net, layers[name], images)
     rows = [row(layer, measured.get(name)) for name, layer in layers.items()]
     console.line(
-        f"{options.model}: {sum(p.numel() for p in net.parameters()):,} parameters, image of "
+        f"{options.model}: "
+        f"{counted(sum(p.numel() for p in net.parameters()), 'parameter', ',')}, image of "
         f"{size[0]} x {size[1]}"
     )
     console.line(text_table(COLUMNS, [[shown(r[c]) for c in COLUMNS] for r in rows]))

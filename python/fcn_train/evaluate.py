@@ -30,6 +30,7 @@ from fcn_train.run_argument import chosen_run
 from fcn_train.run_folder import RunFolder, refuse_folder_of_run
 from fcn_train.runtime import open_runtime
 from fcn_train.views import Views
+from fcn_train.words import counted
 
 
 def evaluate_run(
@@ -112,7 +113,7 @@ def evaluate_run(
         config=to_dict(run.options),
         environment=runtime.environment(),
     )
-    console.line(f"{len(dataset)} images of {dataset.name}, {name}: {summary(scores)}")
+    console.line(f"{counted(len(dataset), 'image')} of {dataset.name}, {name}: {summary(scores)}")
     console.line(f"{folder / 'report.html'}: written")
     return scores
 

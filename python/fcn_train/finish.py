@@ -15,6 +15,7 @@ from fcn_train.run_folder import RunFolder
 from fcn_train.splits import Splits
 from fcn_train.state import TrainingState
 from fcn_train.weights import checksum, plain
+from fcn_train.words import counted
 
 
 def finish(
@@ -61,8 +62,10 @@ def _skipped(state: TrainingState, console: Console) -> dict[str, int]:
     """How many steps float16 cost, where it is in use."""
     if state.scaler is None:
         return {}
+    was = "was" if state.scaler.skipped == 1 else "were"
     console.line(
-        f"{state.scaler.skipped} of {state.step} steps were skipped, as float16 did not hold their "
+        f"{state.scaler.skipped} of {counted(state.step, 'step')} {was} skipped, as "
+        "float16 did not hold their "
         "gradients"
     )
     return {"skipped_steps": state.scaler.skipped}

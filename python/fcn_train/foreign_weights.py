@@ -15,6 +15,7 @@ from fcn_train.errors import UsageError
 from fcn_train.heads import Net, head_names
 from fcn_train.run import load_run
 from fcn_train.weight_files import read_state_dict, some
+from fcn_train.words import counted
 
 CAFFE_HEADS = {"semantic": "sem", "geometric": "geo"}  # of the published nets of SIFT Flow
 
@@ -79,7 +80,7 @@ def from_weights(model: Net, path: Path, class_names: Sequence[Sequence[str]]) -
         )
     for name, value in taken.items():
         target[name].copy_(value)
-    text = f"{path}: {len(taken)} of {len(target)} tensors taken"
+    text = f"{path}: {len(taken)} of {counted(len(target), 'tensor')} taken"
     if left_out:
         text += f"; left out: {some(left_out, 12)}"
     if learned:

@@ -14,6 +14,7 @@ from fcn_train.data_options import GetOptions
 from fcn_train.errors import UsageError
 from fcn_train.files import write_text
 from fcn_train.run_folder import refuse_folder_of_run
+from fcn_train.words import counted
 
 DONE = ".unpacked"  # follows the name of an archive that was
 
@@ -40,7 +41,7 @@ def get_data(options: GetOptions, console: Console) -> Path:
         archive = download(item, root, console, options.mirror)
         console.line(f"{archive}: unpacking")
         count = unpack(archive, root, limit=2 * source.unpacked)
-        write_text(done, f"{count} files\n")
+        write_text(done, f"{counted(count, 'file')}\n")
         if not options.keep:
             archive.unlink()
     folder = root / source.root

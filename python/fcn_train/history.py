@@ -11,6 +11,7 @@ from typing import Any
 
 from fcn_ext.metrics import Scores
 from fcn_train.files import write_text
+from fcn_train.words import counted
 
 TRAINING = ("step", "epoch", "lr", "loss")
 SCORES = (
@@ -124,12 +125,14 @@ class History:
         for row in (*history.head_losses, *history.pending_heads):
             if len(row) not in (0, len(label_sets)):
                 raise ValueError(
-                    f"the history must hold the losses of {len(label_sets)} heads, got {len(row)}"
+                    "the history must hold the losses of "
+                    f"{counted(len(label_sets), 'head')}, got {len(row)}"
                 )
             numbers += row
         if len(history.head_losses) != len(history.training):
             raise ValueError(
-                f"the history must hold losses of heads of each of {len(history.training)} rows, "
+                "the history must hold losses of heads of each of "
+                f"{counted(len(history.training), 'row')}, "
                 f"got {len(history.head_losses)}"
             )
         tables = (
@@ -140,7 +143,8 @@ class History:
             for row in table:
                 if len(row) != len(header):
                     raise ValueError(
-                        f"the history must hold rows of {', '.join(header)}, got {len(row)} values"
+                        f"the history must hold rows of {', '.join(header)}, got "
+                        f"{counted(len(row), 'value')}"
                     )
                 numbers += row
         for value in numbers:

@@ -14,6 +14,7 @@ from fcn_train.data.depth import NUM_CHANNELS, STREAMS, Channels
 from fcn_train.errors import UsageError
 from fcn_train.heads import Net
 from fcn_train.model_options import ModelOptions
+from fcn_train.words import counted
 
 
 def normalization_of(options: ModelOptions) -> Normalization:
@@ -132,4 +133,4 @@ def described(name: str, model: Net) -> str:
     trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
     everything = sum(parameter.numel() for parameter in parameters)
     some = "" if trained == everything else f", {trained:,} of them trained"
-    return f"{name} with {everything:,} parameters{some}"
+    return f"{name} with {counted(everything, 'parameter', ',')}{some}"

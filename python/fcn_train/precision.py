@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from fcn_train.errors import LossError
+from fcn_train.words import counted
 
 HALVES: dict[str, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
 """In what forward passes run under ``torch.autocast``."""
@@ -56,9 +57,11 @@ class Scaler:
             return True
         self.skipped += 1
         if lower < LOWEST_SCALE:
+            was = "was" if self.skipped == 1 else "were"
             raise LossError(
                 f"float16 does not hold the gradients, not even of the loss times {scale:.1e}, and "
-                f"{self.skipped} steps were skipped; use --amp bf16 or none, or a lower --optim.lr"
+                f"{counted(self.skipped, 'step')} {was} skipped; use --amp bf16 or none, "
+                "or a lower --optim.lr"
             )
         return False
 

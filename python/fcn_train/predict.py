@@ -33,6 +33,7 @@ from fcn_train.run_folder import refuse_folder_of_run
 from fcn_train.runtime import open_runtime
 from fcn_train.segmenter import OnnxSegmenter, RunSegmenter, Segmenter
 from fcn_train.views import Views
+from fcn_train.words import counted
 
 
 def predict(options: PredictOptions, console: Console | None = None) -> int:
@@ -82,7 +83,9 @@ def predict(options: PredictOptions, console: Console | None = None) -> int:
                     _save(indexed(maps[which], classes.palette), target)
                     _save(Image.fromarray(mixed), overlay_path(target))
             advance(1, source.name)
-    console.line(f"{options.output}: {len(jobs) - failed} of {len(jobs)} images segmented")
+    console.line(
+        f"{options.output}: {len(jobs) - failed} of {counted(len(jobs), 'image')} segmented"
+    )
     return failed
 
 

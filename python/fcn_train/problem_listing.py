@@ -12,6 +12,7 @@ import numpy as np
 
 from fcn_train.data import Problem
 from fcn_train.data.problems import Problems
+from fcn_train.words import counted
 
 __all__ = ["ProblemListing"]
 
@@ -67,7 +68,7 @@ class ProblemListing:
                 self._print(text)
         self._before = np.sort(np.concatenate([self._before, self._hashes]))
         total = self._found.total()
-        text = "1 problem" if total == 1 else f"{total} problems"
+        text = counted(total, "problem")
         if total >= 4:
             kinds = Counter({kind or "other": count for kind, count in self._found.items()})
             text += ": " + ", ".join(f"{count} x {kind}" for kind, count in kinds.most_common())

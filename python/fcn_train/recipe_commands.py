@@ -18,6 +18,7 @@ from fcn_train.published import (
     unknown_recipe,
 )
 from fcn_train.report import to_json
+from fcn_train.schedule import planned_length
 from fcn_train.tables import text_table
 
 HEADER = ("recipe", "data", "images", "rate", "momentum", "loss", "length", "starts from", "IU")
@@ -66,7 +67,7 @@ def _row(name: str) -> tuple[str, ...]:
         f"{optim.lr:g}",
         f"{optim.momentum:g}",
         optim.loss,
-        f"{optim.steps} steps" if optim.steps else f"{optim.epochs:g} epochs",
+        planned_length(optim),
         " + ".join(one.before) or one.start.classifier,
         "-" if mean_iu is None else f"{mean_iu:.1f}",
     )

@@ -20,6 +20,7 @@ from fcn_train.options import TrainOptions
 from fcn_train.run_folder import RAW, RunFolder
 from fcn_train.state import first_line
 from fcn_train.weights import load_weights
+from fcn_train.words import counted
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ def check_classes(run: TrainedRun, dataset: SegmentationDataset) -> None:
             if a != b
         ]
         raise UsageError(
-            f"{run.path}: was trained on {len(known.names)} classes, {dataset.name} has "
+            f"{run.path}: was trained on {counted(len(known.names), 'class')}, {dataset.name} has "
             f"{labels.num_classes}{'; ' + differing[0] if differing else ''}; "
             "give a run of the same classes"
         )

@@ -16,6 +16,7 @@ from fcn_train.optim_options import OptimOptions
 from fcn_train.options import TrainOptions
 from fcn_train.real_paths import real_path
 from fcn_train.schedule import steps_of
+from fcn_train.words import counted
 
 RUNS = Path("runs")
 CONFIG, CLASSES, METRICS = "config.json", "classes.json", "metrics.json"
@@ -262,9 +263,10 @@ def check_length(
     steps, planned = steps_of(now, images), steps_of(before, images)
     more = f"give more {'--optim.steps' if now.steps else '--optim.epochs'}"
     if taken > steps:
-        raise UsageError(f"{run}: has taken {taken} steps, more than {steps}; {more}")
+        raise UsageError(f"{run}: has taken {counted(taken, 'step')}, more than {steps}; {more}")
     if planned > steps:
         raise UsageError(
-            f"{run}: was to take {planned} steps, more than {steps}; --resume can make a run "
+            f"{run}: was to take {counted(planned, 'step')}, more than {steps}; --resume "
+            "can make a run "
             f"longer, not shorter: {more}"
         )

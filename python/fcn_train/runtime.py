@@ -17,6 +17,7 @@ from fcn_train import machine
 from fcn_train.errors import UsageError
 from fcn_train.precision import HALVES
 from fcn_train.processes import ALONE, Processes, joined
+from fcn_train.words import counted
 
 Module = TypeVar("Module", bound=nn.Module)
 MOST_THREADS = 1024
@@ -126,7 +127,8 @@ def own_gpu(place: torch.device, here: Processes) -> torch.device:
     count = torch.cuda.device_count()
     if here.local_rank >= count:
         raise UsageError(
-            f"each process takes a GPU, and torch sees {count} for {here.local_size} processes; "
+            f"each process takes a GPU, and torch sees {count} for "
+            f"{counted(here.local_size, 'process')}; "
             "start fewer, or give --device cpu"
         )
     return torch.device("cuda", here.local_rank)

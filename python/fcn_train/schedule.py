@@ -6,6 +6,12 @@ import math
 from dataclasses import dataclass
 
 from fcn_train.optim_options import OptimOptions
+from fcn_train.words import counted
+
+
+def planned_length(optim: OptimOptions) -> str:
+    """How long a run is to be, in words."""
+    return counted(optim.steps, "step") if optim.steps else counted(optim.epochs, "epoch", "g")
 
 
 def steps_of(optim: OptimOptions, images: int) -> int:

@@ -17,6 +17,7 @@ from fcn_train.errors import UsageError
 from fcn_train.files import write_text
 from fcn_train.json_text import parse_json
 from fcn_train.options import DataOptions
+from fcn_train.words import counted
 
 LOOKED_AT = 50  # images whose size is read to estimate that of all
 
@@ -134,13 +135,13 @@ def _compare(path: Path, name: str, before: dict[str, Any], now: dict[str, Any])
             for index, (a, b) in enumerate(zip(before["classes"], now["classes"], strict=False))
             if a != b
         ]
-        counts = f"{len(before['classes'])} classes then, {len(now['classes'])} now"
+        counts = f"{counted(len(before['classes']), 'class')} then, {len(now['classes'])} now"
         raise UsageError(
             f"{path.parent}: the classes have changed since the run was started "
             f"({changed[0] if changed else counts}); restore them to continue, or start a new run"
         )
     if before["fingerprint"] != now["fingerprint"]:
-        counts = f"{before['images']} images then, {now['images']} now"
+        counts = f"{counted(before['images'], 'image')} then, {now['images']} now"
         same = "as many images, but other ones, another order, or labels of another meaning"
         raise UsageError(
             f"{path.parent}: the {name} split {now['split']!r} has changed since the run was "

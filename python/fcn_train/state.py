@@ -19,6 +19,7 @@ from fcn_train.history import History
 from fcn_train.precision import Scaler
 from fcn_train.run_folder import RAW
 from fcn_train.schedule import Schedule
+from fcn_train.words import counted
 
 # The parts of an optimizer's parameter groups that follow from the options (momentum is SGD's,
 # betas are AdamW's).
@@ -159,7 +160,8 @@ class TrainingState:
         unknown = state["state"].keys() - known
         if unknown:
             raise ValueError(
-                f"the optimizer must hold values of its {len(known)} parameters alone, got some of "
+                f"the optimizer must hold values of its {counted(len(known), 'parameter')} "
+                "alone, got some of "
                 f"number {next(iter(unknown))!r}"
             )
         for number, parameter in parameters:

@@ -20,6 +20,7 @@ from fcn_train.share import shared_out
 from fcn_train.shared_step import SharedStep
 from fcn_train.step import Loss
 from fcn_train.whole_batch import has_norm
+from fcn_train.words import counted
 
 
 class StepLoss:
@@ -74,7 +75,10 @@ class StepLoss:
         if self._within:
             unit, images = "batch", optim.batch
         if images < self._here.size:
-            warn(f"a {unit} has {images} images for {self._here.size} processes: some have none")
+            warn(
+                f"a {unit} has {counted(images, 'image')} for {self._here.size} processes: "
+                "some have none"
+            )
         shared = SharedStep(
             self._here,
             self._model,

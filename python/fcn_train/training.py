@@ -35,6 +35,7 @@ from fcn_train.step import average_gradients
 from fcn_train.step_batches import StepBatches
 from fcn_train.step_loss import StepLoss
 from fcn_train.weights import save_weights
+from fcn_train.words import counted
 
 
 class Training:
@@ -178,7 +179,7 @@ class Training:
         patience, schedule = self._options.patience, self.schedule
         stale = self.state.history.stale(patience, schedule.evaluate_every)
         if self.state.step < schedule.steps and stale:
-            evaluations = "1 evaluation" if patience == 1 else f"{patience} evaluations"
+            evaluations = counted(patience, "evaluation")
             self._console.line(
                 f"step {self.state.step}: mean IU has not risen for {evaluations}, training ends"
             )
@@ -290,9 +291,9 @@ class Training:
         steps, here = self.schedule.steps, self._here
         self._console.line(
             f"{folder.path}: {described(options.model.name, state.model)}, "
-            f"{len(self._splits.train)} images of {self._splits.train.name}, "
-            f"{f'steps {self._start} to {steps}' if self._start else f'{steps} steps'} of "
-            f"{self.images_per_step} images, on {self._runtime.device}"
+            f"{counted(len(self._splits.train), 'image')} of {self._splits.train.name}, "
+            f"{f'steps {self._start} to {steps}' if self._start else counted(steps, 'step')} of "
+            f"{counted(self.images_per_step, 'image')}, on {self._runtime.device}"
             + (f" in {here.size} processes" if here.several else "")
         )
         state.model.train()

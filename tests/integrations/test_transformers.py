@@ -103,7 +103,7 @@ def test_post_processing_without_sizes() -> None:
 @pytest.mark.parametrize(
     ("logits", "sizes", "error", "message"),
     [
-        (torch.zeros(2, 3, 4, 4), [(8, 8)], ValueError, "a size for each of the 2 images, got 1"),
+        (torch.zeros(2, 3, 4, 4), [(8, 8)], ValueError, "a size for each image, 2, got 1"),
         (torch.zeros(3, 4, 4), [(8, 8)], ValueError, r"outputs.logits must have shape \(N, C, H"),
         (None, None, TypeError, "outputs.logits must be a torch.Tensor, got NoneType"),
         (

@@ -314,7 +314,7 @@ def test_at_once_scales_the_skips(narrow):
     net = build_model("fcn-googlenet-8s", width=1 / 32, skip_scales=(0.3, 0.1))
     assert net.skip_scales == {"pool3": 0.3, "pool2": 0.1}
     with pytest.raises(
-        ValueError, match=r"skip_scales must be one number for each of 2 skips, got \[1\]"
+        ValueError, match=r"skip_scales must be one number for each skip, 2, got \[1\]"
     ):
         FCN8s(skip_scales=[1])
     with pytest.raises(TypeError, match="at_once is an option of nets with skips"):

@@ -248,7 +248,7 @@ def test_wrong_matrices_are_refused(narrow):
             TypeError, match=rf"^matrix must be a ConfusionMatrix or a torch\.Tensor, got {kind}$"
         ):
             model.evaluate(IMAGES, LABELS, wrong)
-    with pytest.raises(ValueError, match="matrix must count the net's 5 classes, got 6"):
+    with pytest.raises(ValueError, match="matrix must count the net's classes, 5, got 6"):
         model.evaluate(IMAGES, LABELS, ConfusionMatrix(6))
     with pytest.raises(ValueError, match="ConfusionMatrix, whose is 255, got 0"):
         model.evaluate(IMAGES, LABELS, ConfusionMatrix(5), ignore_index=0)

@@ -308,7 +308,7 @@ def test_wrong_entries_are_refused():
     with pytest.raises(ValueError, match=r"target must have .* \(2, 40, 61\), got \(2, 40, 60\)"):
         model.loss(images, {**target, "geometric": target["geometric"][..., 1:]})
     matrices = {"semantic": ConfusionMatrix(7), "geometric": ConfusionMatrix(4)}
-    with pytest.raises(ValueError, match="count the net's 3 classes, got 4"):
+    with pytest.raises(ValueError, match="count the net's classes, 3, got 4"):
         model.evaluate(images, target, matrices)
     assert matrices["semantic"].matrix.sum() == 0
     for wrong in (None, torch.zeros(3, 3, dtype=torch.int64)):

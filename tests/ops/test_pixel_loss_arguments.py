@@ -65,7 +65,7 @@ SCORES, TARGET = torch.zeros(1, 3, 4, 4), torch.zeros((1, 8, 8), dtype=torch.int
         (
             lambda: nn.DeepSupervision(nn.CrossEntropyLoss(), [1.0])([SCORES, SCORES], TARGET),
             ValueError,
-            "scores must be those of 1 heads, got 2",
+            "scores must be those of each head, 1, got 2",
         ),
         (
             lambda: losses.deep_supervision([(SCORES, 1.0)], TARGET, return_accuracy=True),

@@ -46,7 +46,7 @@ def test_no_images() -> None:
 @pytest.mark.parametrize(
     ("sizes", "error", "message"),
     [
-        ([(8, 8)], ValueError, "sizes must have a size for each of the 2 images, got 1"),
+        ([(8, 8)], ValueError, "sizes must have a size for each image, 2, got 1"),
         ([(8, 8), (8.5, 8)], TypeError, r"sizes\[1\] must be an integer, got 8.5"),
         ([(8, 8), (8, 8, 8)], ValueError, r"sizes\[1\] must be an integer or a pair"),
         (torch.ones(2, 2), TypeError, r"sizes\[0\] must be an integer, got 1.0"),

@@ -121,7 +121,7 @@ def test_files_that_do_not_fit_end_in_one_line(
     names.write_text("sun\n")
     code, _, err = command("classify", folder, "--weights", weights, "--names", names)
     assert (code, err.count("\n")) == (2, 1)
-    assert f"{names}: must have a name for each of the classifier's 3 classes, got 1" in err
+    assert f"{names}: must have a name for each class of the classifier, 3, got 1" in err
     save_file({"layer1.weight": torch.zeros(2)}, tmp_path / "other.safetensors")
     for images, file, part in [
         (folder, tmp_path / "other.safetensors", "must be that of a classifier, vgg16, alexnet"),

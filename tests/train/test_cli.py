@@ -89,7 +89,7 @@ def test_label_out_of_range(command: Command, voc: Path) -> None:
     wrong[1, 2] = 77
     Image.fromarray(wrong).save(label_of(voc))
     result = train_on(command, voc)
-    assert_one_line(result, label_of(voc), "77 in 1 pixels, the first at row 1, column 2")
+    assert_one_line(result, label_of(voc), "77 in 1 pixel, the first at row 1, column 2")
 
 
 def test_mistake_is_met_in_a_loader_process_too(command: Command, voc: Path) -> None:

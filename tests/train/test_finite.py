@@ -81,7 +81,7 @@ def test_prediction_names_the_images(
     image = sorted((sample_root / "JPEGImages").iterdir())[0]
     code, out, err = command("predict", diverged, image, "--output", tmp_path / "out")
     assert code == 1
-    assert "0 of 1 images segmented" in out
+    assert "0 of 1 image segmented" in out
     assert f"warning: {image}: {diverged} gives scores of it that are not finite" in err
 
 

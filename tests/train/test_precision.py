@@ -111,7 +111,7 @@ def test_killed_run_continues_with_its_scale(
     with monkeypatch.context() as patch:
         overflowing(patch, 3)  # two passes per step: in the second
         expected = train(replace(options, output=tmp_path / "expected"))
-    assert "1 of 4 steps were skipped" in capsys.readouterr().out
+    assert "1 of 4 steps was skipped" in capsys.readouterr().out
     assert json.loads((expected / "metrics.json").read_text())["skipped_steps"] == 1
     with monkeypatch.context() as patch:
         overflowing(patch, 3)

@@ -23,6 +23,7 @@ from fcn_train.run_scores import (
     read_training,
     scores_by_set,
 )
+from fcn_train.words import counted
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +129,9 @@ def _scores(classes: Classes, metrics: Mapping[str, Any] | None, rows: Sequence[
         last = {name: _number(metrics[name]) for name in SCORES}
         class_iu = [_number(row["iu"]) for row in metrics["classes"]]
         if len(class_iu) != len(classes.names):
-            raise ValueError(f"must score {len(classes.names)} classes, got {len(class_iu)}")
+            raise ValueError(
+                f"must score {counted(len(classes.names), 'class')}, got {len(class_iu)}"
+            )
     return SetScores(classes, last, best, class_iu)
 
 

@@ -12,6 +12,7 @@ from fcn_train.data.labels import PictureLabels
 from fcn_train.data.lists import find_list, outside, read_list
 from fcn_train.data.path_list import PathList
 from fcn_train.data.problems import DataError, Problem, Problems
+from fcn_train.words import counted
 
 CAMVID_CLASS_NAMES = (
     "sky",
@@ -71,7 +72,10 @@ class CamVid(SegmentationDataset):
         for number, line in enumerate(lines, 1):
             columns = line.replace("\\", "/").split()
             if len(columns) != 2:
-                message = f"line {number} has {len(columns)} columns; write image and label paths"
+                message = (
+                    f"line {number} has {counted(len(columns), 'column')}; write "
+                    "image and label paths"
+                )
                 problems.append(Problem(list_file, message, "line of other columns"))
                 continue
             if ".." in Path(columns[0]).parts + Path(columns[1]).parts:

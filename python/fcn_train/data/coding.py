@@ -13,6 +13,7 @@ from fcn_ext.numpy import voc_palette
 from fcn_train.data.classes import CLASSES_FILE
 from fcn_train.data.lists import read_lines
 from fcn_train.data.problems import DataError, Problem, excerpt
+from fcn_train.words import counted
 
 IGNORE_INDEX = 255
 """Label of pixels that belong to no class (void): never trained on, never scored."""
@@ -101,12 +102,12 @@ class LabelCoding:
         if colored and colored != set(range(num_classes)):
             raise ValueError(
                 f"label-colors must hold one color per class, got {len(colored)} for "
-                f"{num_classes} classes"
+                f"{counted(num_classes, 'class')}"
             )
         if self.first_class + num_classes > 255:
             raise ValueError(
-                f"first-class {self.first_class} leaves no value for the last of {num_classes} "
-                "classes; 255 is void"
+                f"first-class {self.first_class} leaves no value for the last of "
+                f"{counted(num_classes, 'class')}; 255 is void"
             )
         if self.colors == "voc":
             return replace(self, colors=voc_label_colors(num_classes))
@@ -195,7 +196,9 @@ def read_label_colors(path: Path) -> tuple[tuple[Color, int], ...]:
         pairs.append((color, IGNORE_INDEX if is_void else next_class))
         next_class += not is_void
     if next_class < 1 or len(pairs) > 256:
-        message = f"has {len(pairs)} colors, {next_class} of them of classes; write 1 to 256"
+        message = (
+            f"has {counted(len(pairs), 'color')}, {next_class} of them of classes; write 1 to 256"
+        )
         raise DataError(Problem(path, message))
     return tuple(pairs)
 

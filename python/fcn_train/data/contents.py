@@ -21,6 +21,7 @@ from fcn_train.data.labels import LABEL_SUFFIXES, PictureLabels
 from fcn_train.data.lists import file_names
 from fcn_train.data.problems import DataError, Problem, Problems, shortened
 from fcn_train.real_paths import real_path
+from fcn_train.words import counted
 
 _PAIRS = 8  # decoded before training, at the least
 _NAMED = 3  # files that are missing
@@ -133,7 +134,9 @@ def absent_classes(dataset: SegmentationDataset, pixels: Sequence[int] | np.ndar
     names = [name for name, count in zip(dataset.class_names, pixels, strict=True) if count == 0]
     if not names:
         return ""
-    return f"no pixel of {len(names)} of {dataset.num_classes} classes: {shortened(names)}"
+    return (
+        f"no pixel of {len(names)} of {counted(dataset.num_classes, 'class')}: {shortened(names)}"
+    )
 
 
 def source_of(dataset: SegmentationDataset) -> str:
@@ -192,7 +195,7 @@ def _refuse_missing(dataset: SegmentationDataset) -> None:
     if len(problems) == 1:
         raise DataError(next(iter(problems)))
     parts = [
-        f"{count} of {len(dataset)} {kind.removeprefix('missing ')}s"
+        f"{count} of {counted(len(dataset), kind.removeprefix('missing '))}"
         for kind, count in problems.counts.items()
     ]
     names = ", ".join(problem.path.name for problem in itertools.islice(problems, _NAMED))
@@ -233,8 +236,9 @@ class LabelSuffixHint:
         ]
         if len(longer) != 1:
             return None
+        verb = "is" if self._count == 1 else "are"
         message = (
-            f"{self._count} of {len(dataset)} labels are missing, but there is "
+            f"{self._count} of {counted(len(dataset), 'label')} {verb} missing, but there is "
             f"{stem}{longer[0]}; if that is a label, give --data.label-suffix {longer[0]}"
         )
         return Problem(dataset.source, message, "labels of another suffix")

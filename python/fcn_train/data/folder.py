@@ -20,6 +20,7 @@ from fcn_train.data.path_list import PathList
 from fcn_train.data.problems import DataError, Problem, Problems
 from fcn_train.data.stems import Stems, left_out, split_suffix
 from fcn_train.real_paths import real_path
+from fcn_train.words import counted
 
 
 class FolderSegmentation(SegmentationDataset):
@@ -166,7 +167,9 @@ def _class_names(
         raise ValueError(f"num_classes must be in 1..255, got {num_classes}")
     if class_names is not None:
         if num_classes is not None and len(class_names) != num_classes:
-            raise ValueError(f"class_names must hold {num_classes} names, got {len(class_names)}")
+            raise ValueError(
+                f"class_names must hold {counted(num_classes, 'name')}, got {len(class_names)}"
+            )
         return check_class_names(class_names)
     if not root.is_dir():
         raise DataError(Problem(root, "folder is missing; give the one that holds the data set"))
@@ -174,7 +177,10 @@ def _class_names(
     if listing.is_file():
         names = read_class_names(listing)
         if num_classes is not None and len(names) != num_classes:
-            message = f"names {len(names)} classes but num_classes is {num_classes}; correct one"
+            message = (
+                f"names {counted(len(names), 'class')} but num_classes is "
+                f"{num_classes}; correct one"
+            )
             raise DataError(Problem(listing, message))
         return names
     if num_classes is None:

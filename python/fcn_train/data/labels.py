@@ -13,6 +13,7 @@ from fcn_train.data.coding import IGNORE_INDEX, LabelCoding
 from fcn_train.data.images import IMAGE_SUFFIXES, Decoded, decode, enough_memory
 from fcn_train.data.palettes import Palettes, is_grey, palette_entries
 from fcn_train.data.problems import DataError, Problem, shortened
+from fcn_train.words import counted
 
 LABEL_SUFFIXES = (*IMAGE_SUFFIXES, ".gif")
 """File endings taken for labels; a JPEG among them is refused by name when it is read."""
@@ -227,4 +228,4 @@ def _uses_only(colors: np.ndarray, palette: np.ndarray) -> bool:
 
 def _where(wrong: np.ndarray) -> str:
     row, column = np.argwhere(wrong)[0].tolist()
-    return f"{int(wrong.sum())} pixels, the first at row {row}, column {column}"
+    return f"{counted(int(wrong.sum()), 'pixel')}, the first at row {row}, column {column}"

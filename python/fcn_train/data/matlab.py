@@ -12,6 +12,7 @@ from fcn_train.data.coding import IGNORE_INDEX
 from fcn_train.data.dataset import SegmentationDataset
 from fcn_train.data.images import enough_memory, missing
 from fcn_train.data.problems import DataError, Problem, reason, shortened
+from fcn_train.words import counted
 
 __all__ = ["MatlabLabels", "MatlabSegmentation", "ValueTable", "read_matlab"]
 
@@ -67,8 +68,9 @@ class ValueTable:
             row, column = np.argwhere(wrong)[0].tolist()
             message = (
                 f"has label values that {self._name} has no class for: "
-                f"{shortened(np.unique(values[wrong]).tolist())} in {int(wrong.sum())} pixels, the "
-                f"first at row {row}, column {column}; correct the file"
+                f"{shortened(np.unique(values[wrong]).tolist())} in "
+                f"{counted(int(wrong.sum()), 'pixel')}, "
+                f"the first at row {row}, column {column}; correct the file"
             )
             raise DataError(Problem(path, message, "label of wrong values"))
         return label.astype(np.uint8)

@@ -25,6 +25,7 @@ from fcn_train.data_options import ReadingOptions
 from fcn_train.errors import UsageError
 from fcn_train.heads import can_name_head
 from fcn_train.options import DataOptions
+from fcn_train.words import counted_each
 
 SAMPLE_ROOT = Path("runs/sample-data")
 
@@ -60,7 +61,7 @@ def open_splits(
     sets = [labels.class_names for labels in train_set.label_sets]
     if sets != [labels.class_names for labels in val_set.label_sets]:
         raise UsageError(
-            f"{val_set.source}: {val_set.name} has {_number_of_classes(val_set)} classes and "
+            f"{val_set.source}: {val_set.name} has {_number_of_classes(val_set)} and "
             f"{train_set.name}, which is trained on, {_number_of_classes(train_set)}, or other "
             "ones; give a --data.val-kind of the same classes"
         )
@@ -127,7 +128,7 @@ def open_split(
 
 
 def _number_of_classes(dataset: SegmentationDataset) -> str:
-    return " and ".join(str(labels.num_classes) for labels in dataset.label_sets)
+    return counted_each((labels.num_classes for labels in dataset.label_sets), "class")
 
 
 def validation_options(options: DataOptions) -> DataOptions:

@@ -12,6 +12,7 @@ import numpy as np
 from fcn_train.data.dataset import SegmentationDataset
 from fcn_train.data.images import IMAGE_SUFFIXES
 from fcn_train.real_paths import real_path
+from fcn_train.words import counted
 
 __all__ = ["overlap_warning", "shared_images"]
 
@@ -32,7 +33,8 @@ def overlap_warning(
     if not shared or (not nested and len(shared) in (len(train), len(val))):
         return ""
     return (
-        f"{val.source}: {len(shared)} of {len(val)} images {'is' if len(shared) == 1 else 'are'} "
+        f"{val.source}: {len(shared)} of {counted(len(val), 'image')} "
+        f"{'is' if len(shared) == 1 else 'are'} "
         f"in {train.source}, too, {shared[0]} the first; a score on images that were trained on "
         "says nothing of others: take them off one of the two"
     )

@@ -14,6 +14,7 @@ from fcn_train.console import Console
 from fcn_train.doctor import diagnosis, facts
 from fcn_train.doctor.options import DoctorOptions
 from fcn_train.tables import text_table
+from fcn_train.words import counted
 
 # Most operators take milliseconds; one that does not end must not stop the doctor.
 TIME_LIMIT = 120.0
@@ -111,7 +112,7 @@ def _facts(found: Mapping[str, Any]) -> list[tuple[str, str]]:
             (
                 "kernels",
                 f"{own['cpu_capability']} (possible: {possible}; torch uses "
-                f"{torch['torch_cpu_capability']}), {_threads(probe['threads'])}",
+                f"{torch['torch_cpu_capability']}), {counted(probe['threads'], 'thread')}",
             ),
             ("cuda", f"{own['cuda']}"),
         ]
@@ -151,10 +152,6 @@ def _row(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _error(value: float) -> str:
     return "0" if value == 0 else f"{value:.0e}"
-
-
-def _threads(number: int) -> str:
-    return "1 thread" if number == 1 else f"{number} threads"
 
 
 def _known(value: Any) -> str:

@@ -16,6 +16,7 @@ from fcn_train.export_options import Output, Pixels
 from fcn_train.heads import in_order
 from fcn_train.network import normalization_of
 from fcn_train.run import TrainedRun
+from fcn_train.words import counted
 
 SIZES = ((1, 67, 97), (2, 64, 80), (2, 33, 1))
 """Images, rows and columns of the batches that a file is tried on."""
@@ -53,8 +54,8 @@ class Agreement(NamedTuple):
     def __str__(self) -> str:
         sizes = f"{len(SIZES)} sizes"
         if self.pixels:
-            text = f"labels of {self.pixels:,} pixels in {sizes} are the network's"
-            return f"{text}, but for {self.ties:,} ties" if self.ties else text
+            text = f"labels of {counted(self.pixels, 'pixel', ',')} in {sizes} are the network's"
+            return f"{text}, but for {counted(self.ties, 'tie', ',')}" if self.ties else text
         return f"differs from the network by at most {self.difference:.1e} in {sizes}"
 
 
@@ -118,7 +119,7 @@ def compare(
 
 def _agreement(made: Tensor, logits: Tensor, output: Output) -> Agreement:
     size = tuple(logits.shape)
-    where = f"for {size[0]} images of {size[2]} x {size[3]} pixels"
+    where = f"for {counted(size[0], 'image')} of {size[2]} x {size[3]} pixels"
     expected = (size[0], *size[2:]) if output == "labels" else size
     if tuple(made.shape) != expected:
         raise ExportError(f"its {output} have shape {tuple(made.shape)}, not {expected}, {where}")
@@ -127,11 +128,14 @@ def _agreement(made: Tensor, logits: Tensor, output: Output) -> Agreement:
         best = logits.max(1).values
         taken = made.to(torch.int64)
         if int(taken.max()) >= size[1]:
-            raise ExportError(f"it gives label {int(taken.max())} of {size[1]} classes {where}")
+            raise ExportError(
+                f"it gives label {int(taken.max())} of {counted(size[1], 'class')} {where}"
+            )
         lead = best - logits.gather(1, taken[:, None])[:, 0]
         wrong = int((lead > TOLERANCE * largest).sum())
         if wrong:
-            raise ExportError(f"{wrong:,} of {made.numel():,} labels differ {where}")
+            verb = "differs" if wrong == 1 else "differ"
+            raise ExportError(f"{wrong:,} of {counted(made.numel(), 'label', ',')} {verb} {where}")
         return Agreement(made.numel(), int((taken != logits.argmax(1)).sum()))
     # A softmax changes by no more than half of what its largest score changes by.
     limit, scale = TOLERANCE, largest

@@ -47,7 +47,7 @@ def test_value_above_void_is_an_error(camvid_root: Path) -> None:
 
 def test_line_with_one_column_is_named(camvid_root: Path) -> None:
     (camvid_root / "val.txt").write_text("a.png b.png\nalone.png\n")
-    with pytest.raises(DataError, match=r"val\.txt: line 2 has 1 columns"):
+    with pytest.raises(DataError, match=r"val\.txt: line 2 has 1 column;"):
         CamVid(camvid_root, "val")
 
 

@@ -161,10 +161,10 @@ def test_values_become_the_classes_that_the_coding_says(
     ("coding", "value", "message"),
     [
         (LabelCoding(), 2, r"outside 0\.\.1 and 255 \(void\): 2 in 1 .*--data\.first-class 1"),
-        (LabelCoding(), 9, r"outside 0\.\.1 .*: 9 in 1 pixels.*--data\.label-map VALUE=CLASS"),
+        (LabelCoding(), 9, r"outside 0\.\.1 .*: 9 in 1 pixel,.*--data\.label-map VALUE=CLASS"),
         (LabelCoding(first_class=1), 0, r"outside 1\.\.2 .*: 0 in .*--data\.void-label 0"),
         (LabelCoding(void=(5,)), 3, r"outside 0\.\.1 and 5, 255 \(void\): 3 in"),
-        (LabelCoding(classes=((1, 0), (2, 1))), 0, "label-map does not name: 0 in 1 pixels"),
+        (LabelCoding(classes=((1, 0), (2, 1))), 0, "label-map does not name: 0 in 1 pixel,"),
     ],
 )
 def test_values_that_mean_nothing_are_named_with_a_remedy(

@@ -154,7 +154,7 @@ def test_labels_beyond_the_mapping_are_named(root: Path) -> None:
     content = arrays()
     content["labels"][2, 3, 1] = 895
     write_labeled(root / LABELED, content)
-    with pytest.raises(DataError, match=r"for: 895 in 1 pixels, the first at row 2, column 3"):
+    with pytest.raises(DataError, match=r"for: 895 in 1 pixel, the first at row 2, column 3"):
         open_dataset("nyud", root, "test")[0]
 
 

@@ -61,7 +61,7 @@ def test_every_command_reads_as_told(masks: Path, command: Command, tmp_path: Pa
     assert (code, err) == (0, ""), out
     assert out.splitlines() == [
         "mine, train: 3 pairs, 0 problems",
-        "mine, val: 1 pairs, 0 problems",
+        "mine, val: 1 pair, 0 problems",
     ]
     code, out, _ = command("data", "stats", *flags, "--output", tmp_path / "stats.json")
     assert code == 0
@@ -306,7 +306,7 @@ def test_another_data_set_can_be_scored(
         (masks / old).rename(masks / new)
     for label in (masks / "labels").iterdir():
         label.rename(label.with_name(label.name.replace("_mask", "")))
-    with pytest.raises(UsageError, match="mine has 2 classes and SBD, which is trained on, 21"):
+    with pytest.raises(UsageError, match=r"mine has 2 classes and SBD, .*, 21 classes"):
         open_splits(other, pytest.fail)
 
 

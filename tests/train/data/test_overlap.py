@@ -72,7 +72,10 @@ def test_lists_that_share_images(val: str, shared: str, mine: Path, command: Com
         assert (said, err) == ([], "")
         return
     are = "is" if len(shared) == 1 else "are"
-    counted = f"{len(shared)} of {len(val)} images {are} in {mine}/train.txt, too, {shared[0]} the"
+    images = "image" if len(val) == 1 else "images"
+    counted = (
+        f"{len(shared)} of {len(val)} {images} {are} in {mine}/train.txt, too, {shared[0]} the"
+    )
     assert said == [overlap_warning(opened(mine, "train"), opened(mine, "val"))]
     assert said[0].startswith(f"{mine}/val.txt: {counted} first; a score on images that were")
     assert err == f"warning: {said[0]}\n"

@@ -155,10 +155,9 @@ def test_command_says_how_to_train_on_it(command: Callable[..., Any], in_folder:
     code, out, _ = command("data", "sample", "--layout", "nyud", *sizes)
     assert code == 0
     root = "runs/sample-nyud"
-    assert (
-        out == f"{root}: 2 train and 1 val images; fcn train --data.kind nyud --data.root {root}\n"
-    )
+    how = f"fcn train --data.kind nyud --data.root {root}"
+    assert out == f"{root}: 2 train images and 1 val image; {how}\n"
     code, out, _ = command("data", "check", "--kind", "nyud", "--root", root)
     assert code == 0
     code, out, _ = command("data", "sample", *sizes)
-    assert out == "runs/sample-data: 2 train and 1 val images\n"
+    assert out == "runs/sample-data: 2 train images and 1 val image\n"

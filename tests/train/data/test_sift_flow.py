@@ -100,11 +100,11 @@ def test_a_label_without_its_partner_is_named(
     flags = ("--kind", "sift-flow", "--root", sift_flow_root, "--split", "test")
     both = ("--label-folder", BOTH)
     code, out, err = command("data", "check", *flags, *both)
-    assert (code, out, err) == (0, "SIFT Flow, test: 1 pairs, 0 problems\n", "")
+    assert (code, out, err) == (0, "SIFT Flow, test: 1 pair, 0 problems\n", "")
     code, out, _ = command("data", "stats", *flags, *both)
     assert code == 0
-    assert "SIFT Flow, test, semantic: 1 images" in out
-    assert "SIFT Flow, test, geometric: 1 images" in out
+    assert "SIFT Flow, test, semantic: 1 image:" in out
+    assert "SIFT Flow, test, geometric: 1 image:" in out
     savemat(path, {"S": np.ones((2, 16), np.int16)})
     code, out, _ = command("data", "check", *flags, *both)
     assert code == 1
@@ -134,4 +134,4 @@ def test_the_program_checks_one_set_of_sift_flow(
 ) -> None:
     check = ("data", "check", "--kind", "sift-flow", "--root", sift_flow_root, "--split", "test")
     code, out, _ = command(*check, "--label-folder", "GeoLabels")
-    assert (code, out) == (0, "SIFT Flow, test: 1 pairs, 0 problems\n")
+    assert (code, out) == (0, "SIFT Flow, test: 1 pair, 0 problems\n")

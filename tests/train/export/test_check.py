@@ -54,11 +54,11 @@ def test_ties_may_go_either_way_and_are_counted() -> None:
 @pytest.mark.parametrize(
     ("made", "output", "message"),
     [
-        (LOGITS + 0.01, "logits", "its logits differ by 2.5e-03, more than 1.0e-04, for 1 images"),
+        (LOGITS + 0.01, "logits", "its logits differ by 2.5e-03, more than 1.0e-04, for 1 image"),
         (LOGITS * torch.nan, "logits", "its logits differ by nan"),
         (LOGITS[:, :, :, :4], "logits", r"have shape \(1, 3, 2, 4\), not \(1, 3, 2, 5\)"),
         ((LOGITS * 1.1).softmax(1), "probabilities", "its probabilities differ by"),
-        (LOGITS.argmin(1), "labels", "10 of 10 labels differ for 1 images of 2 x 5 pixels"),
+        (LOGITS.argmin(1), "labels", "10 of 10 labels differ for 1 image of 2 x 5 pixels"),
         (LOGITS.argmin(1) + 1, "labels", "it gives label 3 of 3 classes"),
         (LOGITS.argmax(1)[:, None], "labels", "its labels have shape"),
     ],

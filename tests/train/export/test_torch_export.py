@@ -64,7 +64,7 @@ def test_a_file_that_differs_is_not_left(
     )
     assert code == 1
     assert err.startswith(f"fcn: {tmp_path / 'net.pt2'}: is not written, ")
-    assert "labels differ for 1 images of 67 x 97 pixels" in err
+    assert "labels differ for 1 image of 67 x 97 pixels" in err
     assert err.count("\n") == 1
     assert [path.read_text() for path in tmp_path.iterdir()] == ["the one before"]
 

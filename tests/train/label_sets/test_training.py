@@ -195,7 +195,7 @@ def test_images_are_no_results_of_an_earlier_prediction(
     for _ in range(2):
         code, out, _ = command(*given)
         assert code == 0
-        assert "1 of 1 images segmented" in out
+        assert "1 of 1 image segmented" in out
     Image.new("RGB", (9, 9)).save(tmp_path / "out" / "geometric" / "b.png")
     shutil.copy(tmp_path / "a.jpg", tmp_path / "b.jpg")
     code, _, err = command(
