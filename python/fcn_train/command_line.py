@@ -26,8 +26,10 @@ from fcn_train.describe_options import DescribeOptions
 from fcn_train.doctor.options import DoctorOptions
 from fcn_train.errors import UsageError
 from fcn_train.export_options import ExportOptions
+from fcn_train.given_options import refuse_epochs, refuse_options
 from fcn_train.model_options import ModelName
 from fcn_train.optim_options import OptimOptions
+from fcn_train.option_rules import check
 from fcn_train.options import (
     EvaluateOptions,
     PredictOptions,
@@ -62,7 +64,10 @@ DataCommand = (
 def read(arguments: Sequence[str], before: Path | None = None) -> tuple[Any, Path | None]:
     """The options of the command, and the run that `fcn train` continues, ``before`` if given."""
     defaults, run = train_defaults(arguments, before)
-    return parse(arguments, defaults), run
+    options = parse(arguments, defaults)
+    if isinstance(options, TrainOptions) and run is None:  # of a run, its folder has its own words
+        refuse_epochs(arguments, options.optim)
+    return options, run
 
 
 def read_together(arguments: Sequence[str]) -> tuple[Any, Path | None]:
@@ -182,23 +187,31 @@ def parse_study(arguments: Sequence[str]) -> StudyName | StudyOptions:
     """The options of the study that ``arguments`` name first.
 
     Raises:
-        UsageError: there is none of that name, or a path is empty.
+        UsageError: there is none of that name, a path is empty, an option has no effect, or one
+            that `fcn train` has is out of range.
     """
     if not arguments:
         return StudyName()
     name = arguments[0]
     if name not in STUDIES:
         raise UsageError(f"fcn study must be followed by one of {', '.join(STUDIES)}, got {name!r}")
-    defaults = study_defaults(STUDIES[name].options, arguments[1:])
+    study = STUDIES[name]
+    defaults = study_defaults(study.options, arguments[1:])
+    idle = study.without_effect
+    without = f" (without effect: {', '.join(idle)})" if idle else ""
     options = tyro.cli(
         type(defaults),
         prog=f"fcn study {name}",
-        description=STUDIES[name].line,
+        description=study.line + without,
         default=defaults,
         args=arguments[1:],
         registry=READERS,
     )
     refuse_empty_paths(options)
+    refuse_options(arguments, f"fcn study {name}", idle)
+    if isinstance(options, TrainStudyOptions):
+        refuse_epochs(arguments, options.optim)
+        check(TrainOptions(data=options.data, model=options.model, optim=options.optim))
     return options
 
 

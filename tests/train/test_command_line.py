@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from fcn_train.command_line import parse, parse_study, train_defaults
+from fcn_train.command_line import parse, parse_study, read, train_defaults
 from fcn_train.config import load_config
+from fcn_train.errors import UsageError
 from fcn_train.options import OptimOptions, TrainOptions
 from fcn_train.recipes import recipe_options
 from fcn_train.study.options import TrainStudyOptions
@@ -167,3 +168,13 @@ def test_options_override_those_of_a_studys_data_and_network() -> None:
     assert (options.data.train_split, options.data.val_split) == ("trainval", "val")
     assert options.data.crop == 64
     assert options.model == recipe_options("default", "fcn-googlenet-8s").model
+
+
+@pytest.mark.parametrize("recipe", ["voc-fcn8s-heavy", "pascal-context-fcn8s"])
+def test_epochs_that_steps_of_a_recipe_go_before_are_refused(recipe: str) -> None:
+    with pytest.raises(UsageError, match=r"--optim.epochs 3 has no effect, as --optim.steps \d+, "):
+        read(["train", "--recipe", recipe, "--optim.epochs", "3"])
+    options, _ = read(["train", "--recipe", recipe, "--optim.epochs=3", "--optim.steps=0"])
+    assert (options.optim.epochs, options.optim.steps) == (3, 0)
+    options, _ = read(["train", "--optim.epochs", "3"])
+    assert options.optim.epochs == 3

@@ -31,11 +31,13 @@ class Study:
         module: below `fcn_train.study`; it has `run(options, folder, console)`, which draws
             its picture in the folder and gives its `Findings`. It is imported when it runs.
         options: their defaults.
+        without_effect: options of `fcn train` that it sets itself, or has no use for.
     """
 
     line: str
     module: str
     options: StudyOptions
+    without_effect: tuple[str, ...] = ()
 
     @property
     def run(self) -> Callable[[Any, Path, Console], Findings]:
@@ -60,6 +62,7 @@ STUDIES = {
         "patches as sampling of the loss: convergence by iteration and by time",
         "loss_sampling",
         TrainStudyOptions(),
+        without_effect=("--optim.cells",),
     ),
     "whole-image": Study(
         "the cost of a whole image against that of its windows one by one",
@@ -70,16 +73,19 @@ STUDIES = {
         "classes weighted, or their pixels sampled, against none of it",
         "class_balancing",
         TrainStudyOptions(),
+        without_effect=("--optim.class-weights", "--optim.class-sampling"),
     ),
     "staging": Study(
         "skips added in stages against all trained at once",
         "staging",
         TrainStudyOptions(),
+        without_effect=("--optim.epochs",),
     ),
     "upsampling": Study(
         "bilinear and fixed against learned upsampling",
         "upsampling",
         TrainStudyOptions(),
+        without_effect=("--model.upsampling",),
     ),
     "learning": Study(
         "one image and momentum 0.99 against 20 images and 0.9",
@@ -87,11 +93,15 @@ STUDIES = {
         TrainStudyOptions(
             model=ModelOptions(name="fcn32s"), optim=OptimOptions(steps=2000, lr=0.005)
         ),
+        without_effect=(
+            *("--optim.batch", "--optim.accumulate", "--optim.momentum", "--optim.epochs"),
+        ),
     ),
     "augmentation": Study(
         "mirroring and jitter by up to 32 pixels",
         "augmentation",
         TrainStudyOptions(),
+        without_effect=("--data.crop", "--data.scale", "--data.mirror", "--data.jitter"),
     ),
     "skips": Study(
         "skips one by one, and single maps",
@@ -102,5 +112,6 @@ STUDIES = {
         "what a network makes of foreground or background alone",
         "masked_inputs",
         TrainStudyOptions(model=ModelOptions(name="fcn32s")),
+        without_effect=("--data.mask",),
     ),
 }

@@ -1,0 +1,37 @@
+"""Options that are given and would have no effect."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from fcn_train.errors import UsageError
+from fcn_train.optim_options import OptimOptions
+
+
+def given(arguments: Sequence[str]) -> set[str]:
+    """The options in ``arguments``, as their help spells them; of ``--data.no-mirror`` both that
+    and ``--data.mirror``."""
+    names = set()
+    for argument in arguments:
+        if argument.startswith("--"):
+            name = argument.partition("=")[0].replace("_", "-")
+            group, dot, last = name.rpartition(".")
+            names |= {name, f"{group}{dot}{last.removeprefix('no-')}"}
+    return names
+
+
+def refuse_epochs(arguments: Sequence[str], optim: OptimOptions) -> None:
+    """Refuse ``--optim.epochs`` where steps that nobody gave go before it."""
+    options = given(arguments)
+    if optim.steps and "--optim.epochs" in options and "--optim.steps" not in options:
+        raise UsageError(
+            f"--optim.epochs {optim.epochs:g} has no effect, as --optim.steps {optim.steps}, the "
+            "default here, goes before it; give --optim.steps 0 with it"
+        )
+
+
+def refuse_options(arguments: Sequence[str], command: str, names: Collection[str]) -> None:
+    """Refuse the options ``names``, which have no effect in the ``command``."""
+    for name in names:
+        if name in given(arguments):
+            raise UsageError(f"{name} has no effect in {command}; leave it out")
