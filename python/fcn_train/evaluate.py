@@ -101,6 +101,9 @@ def evaluate_run(
         folder,
         title=f"{run.options.model.name} on {dataset.name}, {name}",
         facts={
+            "run": str(place),
+            "data": data.kind,
+            "source": str(real_path(dataset.source)),  # of which the folder may have a checksum
             "split": split,
             "images": len(dataset),
             "weights": options.weights,

@@ -176,7 +176,7 @@ class EvaluateOptions:
     """As --amp of `fcn train`."""
     output: Path | None = None
     """Report folder; default RUN/evaluate-SPLIT, and for a list given by its path or other data
-    RUN/evaluate-SPLIT-CHECKSUM, of its place."""
+    RUN/evaluate-SPLIT-CHECKSUM, of its place, which the report names as its source."""
     traceback: Flag = False
     """Show Python's traceback of an error."""
 

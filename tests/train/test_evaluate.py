@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import shutil
@@ -150,6 +151,35 @@ def test_a_list_of_the_same_name_has_a_report_of_its_own(
     assert all(re.fullmatch(r"evaluate-val-[0-9a-f]{8}", name) for name in images)
     assert command("evaluate", run, *given[1], "--threads", "1")[0] == 0
     assert {path.name for path in run.glob("evaluate-*")} == set(found)
+
+
+@pytest.mark.parametrize("given", ["split", "list", "data", "output"])
+def test_a_report_tells_what_it_is_of(
+    given: str, finished_run: Path, command: Command, sample_root: Path, tmp_path: Path
+) -> None:
+    """Which run and which data, whatever its folder is called."""
+    run = tmp_path / "run"
+    shutil.copytree(finished_run, run)
+    own = sample_root / "ImageSets" / "Segmentation" / "val.txt"
+    listed, other = tmp_path / "mine, <all>" / "val.txt", tmp_path / "other data"
+    listed.parent.mkdir()
+    listed.write_text(own.read_text())
+    shutil.copytree(sample_root, other)
+    flags, source = {
+        "split": ([], own),
+        "list": (["--split", listed], listed),
+        "data": (["--data-root", other], other / "ImageSets" / "Segmentation" / "val.txt"),
+        "output": (["--output", tmp_path / "report"], own),
+    }[given]
+    code, out, err = command("evaluate", run, *flags, "--threads", "1")
+    assert code == 0, err
+    folder = Path(out.splitlines()[-1].removesuffix("/report.html: written"))
+    metrics = json.loads((folder / "metrics.json").read_text())
+    found = [metrics[name] for name in ("run", "data", "source")]
+    assert found == [str(run), "sample", str(source.resolve())]
+    page = (folder / "report.html").read_text()
+    assert html.escape(str(source.resolve())) in page
+    assert html.escape(str(run)) in page
 
 
 def test_every_split_has_a_folder_name_of_its_own(tmp_path: Path) -> None:
