@@ -283,8 +283,10 @@ class FullyConnectedTrunk(ClassifierTrunk):
 
 
 def count(value: Any, name: str) -> int:
-    """``value`` as an int, or an exception unless it is an integer >= 1."""
+    """``value`` as an int, or an exception unless it is an integer >= 1 and below 2**31."""
     number_of = integer(value, name)
     if number_of < 1:
         raise ValueError(f"{name} must be >= 1, got {number_of}")
+    if number_of >= 2**31:  # channels of layers that no machine has
+        raise ValueError(f"{name} must be < 2**31, got {number_of}")
     return number_of

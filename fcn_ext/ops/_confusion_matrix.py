@@ -51,7 +51,9 @@ def confusion_matrix(
         target: labels (N, H, W), of any of the label dtypes.
         num_classes: from 1 to 32768.
         ignore_index: target value to skip; it may lie in or out of the range of classes.
-        out: int64 matrix (num_classes, num_classes) that is added to and returned.
+        out: int64 matrix (num_classes, num_classes) that is added to and returned. Python threads
+            that add to one at once may lose counts, as with torch's in-place operations; those
+            that update a :class:`fcn_ext.metrics.ConfusionMatrix` take turns.
         invalid: int64 tensor of one element to which the number of invalid pixels is added.
 
     Returns:
@@ -100,7 +102,8 @@ def score_confusion_matrix(
         geometry: how they reach it, a :class:`~fcn_ext.geometry.Deconvolution` or a
             :class:`~fcn_ext.geometry.Resize`.
         ignore_index: target value to skip; it may lie in or out of the range of classes.
-        out: int64 matrix (C, C) that is added to and returned.
+        out: int64 matrix (C, C) that is added to and returned, by one Python thread at a time (see
+            :func:`confusion_matrix`).
         invalid: int64 tensor of one element to which the number of pixels is added whose target
             is neither in [0, C) nor ``ignore_index``; they are not counted.
 

@@ -345,6 +345,7 @@ def test_any_module_compiles_and_exports(geometry):
         ((lambda x: x, Resize(), 5), TypeError, "module must be a torch.nn.Module, got function"),
         ((nn.Identity(), 8, 5), TypeError, "geometry must be a fcn_ext.geometry"),
         ((nn.Identity(), Resize(), 0), ValueError, "num_classes must be >= 1, got 0"),
+        ((nn.Identity(), Resize(), 2**31), ValueError, r"num_classes must be < 2\*\*31, got 2147"),
     ],
 )
 def test_wrong_modules_are_refused(arguments, error, message):

@@ -161,6 +161,7 @@ def test_context_starts_from_zero_and_sees_the_whole_image():
     [
         ({"context": 1}, TypeError, "context must be a bool, got 1"),
         ({"num_classes": 0}, ValueError, "num_classes must be >= 1, got 0"),
+        ({"num_classes": 2**31}, ValueError, r"num_classes must be < 2\*\*31, got 2147483648"),
         ({"ignore_index": 0.5}, TypeError, "ignore_index must be an integer, got 0.5"),
         ({"loss_weight": "1"}, TypeError, "loss_weight must be a number, got '1'"),
         ({"loss_weight": float("nan")}, ValueError, "loss_weight must be finite and >= 0, got nan"),
