@@ -55,6 +55,7 @@ nitpick_ignore_regex = [
     (r"py:class", r"fcn_ext\.models\.following\.Found"),  # what a Layer holds, no page has it
     (r"py:class", r"fcn_ext\.losses\._modules\.LossModule"),  # what modules of losses share
     (r"py:class", r"fcn_ext\.ops\._region_sums\.RegionSums"),  # its function tells of it
+    (r"py:class", r"fcn_train\.(console\.Console|data\.labels\.LabelReader|options\..*)"),
     (r"py:class", r"Window|Geometry"),  # as overloads spell them
     (r"py:exc", r"(TypeError|ValueError|RuntimeError)"),
 ]

@@ -127,7 +127,8 @@ def run(program: str, folder: Path, *arguments: str) -> str:
 
 
 def pages() -> list[str]:
-    found = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.md")]
+    folders = (".", "docs", "docs/api", "benchmarks")
+    found = [path for folder in folders for path in (ROOT / folder).glob("*.md")]
     return sorted(str(p.relative_to(ROOT)) for p in found if BLOCK.search(p.read_text("utf-8")))
 
 

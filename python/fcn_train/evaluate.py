@@ -36,7 +36,15 @@ from fcn_train.words import counted
 def evaluate_run(
     options: EvaluateOptions, console: Console | None = None
 ) -> Scores | dict[str, Scores]:
-    """`fcn evaluate`: score a run on a split and write the report folder; returns ``scores_of``."""
+    """`fcn evaluate`: score a run on a split and write the report folder.
+
+    Returns:
+        The scores, of several sets of labels by their names.
+
+    Raises:
+        UsageError, DataError: options or files that cannot be used.
+        WriteError: the disk refuses a file.
+    """
     here = joined()
     console = (console or Console()) if here.first else Silent()
     if options.batch < 1:
