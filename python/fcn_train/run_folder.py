@@ -7,6 +7,7 @@ import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fcn_train import checkpoint
 from fcn_train.config import flat, load_config, to_dict
@@ -35,6 +36,10 @@ TECHNICAL = {
     *("device", "threads", "log_every", "checkpoint_every", "tensorboard"),
     *("data.workers", "data.memory", "data.cache", "data.transfer"),
 }
+# Where data lies: it may have been moved, if its lists, classes and the meaning of its labels are
+# what ``splits.json`` records; of lists, which have a name, only the folder.
+PLACES = {"data.root", "data.val_root", "data.classes", "data.label_colors"}
+LISTS = {"data.train_split", "data.val_split"}
 
 
 @dataclass(frozen=True)
@@ -228,7 +233,8 @@ def check_continuation(run: Path, options: TrainOptions) -> bool:
     """
     before, now = flat(to_dict(load_config(run))), flat(to_dict(options))
     for name in before:
-        if before[name] != now[name] and name not in TECHNICAL | LENGTH:
+        free = TECHNICAL | LENGTH | PLACES
+        if before[name] != now[name] and name not in free and not _is_same_list(name, before, now):
             raise UsageError(
                 f"{run}: was started with {name} = {before[name]!r}, not {now[name]!r}; "
                 "--resume continues a run as it is, start a new one to change it"
@@ -248,6 +254,16 @@ def check_continuation(run: Path, options: TrainOptions) -> bool:
                 "can make a run longer, not shorter"
             )
     return any(before[name] != now[name] for name in LENGTH)
+
+
+def is_moved(run: Path, options: TrainOptions) -> bool:
+    """Whether ``options``, with which ``run`` may be continued, have its data in another place."""
+    before, now = flat(to_dict(load_config(run))), flat(to_dict(options))
+    return any(before[name] != now[name] for name in PLACES | LISTS)
+
+
+def _is_same_list(name: str, before: dict[str, Any], now: dict[str, Any]) -> bool:
+    return name in LISTS and Path(before[name]).name == Path(now[name]).name
 
 
 def check_length(

@@ -10,7 +10,7 @@ from fcn_train.event_files import remove_event_file
 from fcn_train.files import remove_leftovers, write_text
 from fcn_train.options import TrainOptions
 from fcn_train.report import to_json
-from fcn_train.run_folder import RAW, RunFolder
+from fcn_train.run_folder import RAW, RunFolder, is_moved
 from fcn_train.splits import Splits
 
 
@@ -27,7 +27,7 @@ def write_run_start(
     Args:
         environment: as ``Runtime.environment`` tells it.
         further: the run is made longer than it was: what it had finished with is removed, and its
-            configuration is written anew.
+            configuration is written anew, as it is where its data was moved.
     """
     remove_leftovers(folder.path, locked=True)
     remove_leftovers(folder.checkpoints, locked=True)
@@ -45,6 +45,6 @@ def write_run_start(
         save_classes(folder.classes, classes_of(splits.train))
     if not folder.splits.exists():
         splits.record(folder.splits)
-    if further or not folder.config.exists():
+    if further or not folder.config.exists() or is_moved(folder.path, options):
         write_text(folder.config, to_json(to_dict(options)))
     write_text(folder.environment, to_json(environment))
