@@ -15,6 +15,7 @@ from fcn_train.data import SegmentationDataset, dataset_statistics
 from fcn_train.errors import UsageError
 from fcn_train.json_text import parse_json
 from fcn_train.optim_options import OptimOptions
+from fcn_train.text_files import NOT_UTF8, read_text
 from fcn_train.words import counted
 
 
@@ -86,13 +87,17 @@ def counting(
 def weights_from_file(path: Path, num_classes: int) -> np.ndarray:
     """One number per class: a JSON list, or text separated by white space or commas."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path)
         values = parse_json(text) if path.suffix == ".json" else text.replace(",", " ").split()
         weights = np.array(values, dtype=np.float64)
     except OSError as error:
         raise UsageError(
             f"{path}: class weights cannot be read ({error.strerror}); give a file of one number "
             "per class"
+        ) from None
+    except UnicodeError:
+        raise UsageError(
+            f"{path}: class weights cannot be read ({NOT_UTF8}); save them as UTF-8"
         ) from None
     except (ValueError, TypeError):
         raise UsageError(f"{path}: class weights must be a list of numbers") from None

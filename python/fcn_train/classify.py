@@ -17,6 +17,7 @@ from fcn_train.data import CAFFE, IMAGENET, DataError, Normalization, image_to_t
 from fcn_train.data.images import image_files
 from fcn_train.errors import UsageError
 from fcn_train.runtime import Runtime, open_runtime
+from fcn_train.text_files import NOT_UTF8, read_text
 from fcn_train.weight_files import read_state_dict, source_of
 from fcn_train.words import counted
 
@@ -132,10 +133,14 @@ def class_names(options: ClassifyOptions, count: int) -> list[str]:
         if not path.is_file():
             return [f"class {number}" for number in range(count)]
     try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8"
-        raise UsageError(f"{path}: class names cannot be read ({reason})") from None
+        lines = read_text(path).split("\n")
+    except UnicodeError:
+        raise UsageError(
+            f"{path}: class names cannot be read ({NOT_UTF8}); save them as UTF-8"
+        ) from None
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise UsageError(f"{path}: class names cannot be read ({why})") from None
     names = [re.sub(r"^n\d{8}\s+", "", line.strip()) for line in lines if line.strip()]
     if len(names) != count:
         raise UsageError(

@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 from fcn_train.errors import UsageError
 from fcn_train.json_text import parse_json
 from fcn_train.options import TrainOptions
+from fcn_train.text_files import NOT_UTF8, read_text
 
 T = TypeVar("T")
 
@@ -123,9 +124,11 @@ def read_json(path: Path, advice: str) -> Any:
         UsageError: the file cannot be read, or is not JSON, or gives a key twice.
     """
     try:
-        return parse_json(path.read_text(encoding="utf-8-sig"), of_object=_each_once)
+        return parse_json(read_text(path), of_object=_each_once)
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror}); {advice}") from None
+    except UnicodeError:
+        raise UsageError(f"{path}: is not JSON ({NOT_UTF8}); save it as UTF-8") from None
     except ValueError as error:
         raise UsageError(f"{path}: is not JSON ({error})") from None
 
@@ -137,6 +140,13 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(key for key in keys if keys.count(key) > 1)
         raise ValueError(f"the key {twice!r} is given twice")
     return values
+
+
+def load_run_config(run: Path) -> TrainOptions:
+    """The options of a run by its folder. Raises UsageError where that is a file, or none."""
+    if run.exists() and not run.is_dir():
+        raise UsageError(f"{run}: is a file; give the folder of a run")
+    return load_config(run)
 
 
 def load_config(path: Path) -> TrainOptions:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fcn_ext.models.names import renamed
 from fcn_ext.models.upsampling import FixedUpsampling, LearnedUpsampling, Upsampling
@@ -40,8 +40,11 @@ def from_weights(model: Net, path: Path, class_names: Sequence[Sequence[str]]) -
         UsageError: nothing can be read there, or it is another network's.
     """
     known: _Heads | None = None
+    remedy = "give the same --model.width and --model.fc-channels"
     if path.is_dir():
         run = load_run(path)
+        if _kinds(run.model) != _kinds(model):
+            remedy = f"it is a run of {run.options.model.name}, which has another trunk"
         source: Mapping[str, Tensor] = run.model.state_dict()
         known = _heads(run.model, [classes.names for classes in run.label_sets])
     else:
@@ -65,8 +68,7 @@ def from_weights(model: Net, path: Path, class_names: Sequence[Sequence[str]]) -
         elif name in target and not of_classes(name):
             raise UsageError(
                 f"{path}: is of another network: {name} must have shape "
-                f"{tuple(target[name].shape)}, got {tuple(value.shape)}; "
-                "give the same --model.width and --model.fc-channels"
+                f"{tuple(target[name].shape)}, got {tuple(value.shape)}; {remedy}"
             )
         else:
             left_out.append(name)
@@ -88,6 +90,15 @@ def from_weights(model: Net, path: Path, class_names: Sequence[Sequence[str]]) -
     if initial:
         text += f"; at their initial values: {some(initial, 12)}"
     return text
+
+
+def kind_of(trunk: nn.Module) -> tuple[type, str]:
+    """The sort of a trunk; there are two of AlexNet."""
+    return type(trunk), getattr(trunk, "variant", "")
+
+
+def _kinds(model: Net) -> list[tuple[type, str]]:
+    return [kind_of(trunk) for trunk in model.trunks.values()]
 
 
 def of_classes(name: str) -> bool:

@@ -8,14 +8,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fcn_ext import models
 from fcn_train.by_name import by_name
 from fcn_train.classes import classes_of
 from fcn_train.data import SegmentationDataset
 from fcn_train.errors import UsageError
-from fcn_train.foreign_weights import from_weights
+from fcn_train.foreign_weights import from_weights, kind_of
 from fcn_train.heads import Net
 from fcn_train.network import network_of
 from fcn_train.options import TrainOptions
@@ -103,15 +103,10 @@ def _what_fits(model: Net, state: Mapping[str, Tensor]) -> str:
     with contextlib.suppress(TypeError, ValueError), torch.device("meta"):
         name = models.classifier_name(state)
         other = models.build_classifier(name).trunk
-        if _build(other) != _build(trunk):
+        if kind_of(other) != kind_of(trunk):
             return f"; that is {name}, which --model {NETS[name]} starts from"
     narrow = getattr(trunk, "width", 1) != 1 or getattr(trunk, "batch_norm", False)
     return "; --recipe paper has the network of published classifiers" if narrow else ""
-
-
-def _build(trunk: nn.Module) -> tuple[type, str]:
-    """The sort of a trunk; there are two of AlexNet."""
-    return type(trunk), getattr(trunk, "variant", "")
 
 
 def from_coarser(model: Net, path: Path, train_set: SegmentationDataset) -> None:

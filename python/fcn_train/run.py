@@ -11,7 +11,7 @@ from torch import Tensor
 from fcn_train.average import averaged_weights
 from fcn_train.checkpoint import load_checkpoint, load_checkpoint_weights
 from fcn_train.classes import Classes, load_classes
-from fcn_train.config import load_config
+from fcn_train.config import load_run_config
 from fcn_train.data import SegmentationDataset
 from fcn_train.errors import UsageError
 from fcn_train.heads import Net
@@ -55,7 +55,7 @@ def load_run(path: Path | str, weights: str = "last") -> TrainedRun:
     if weights.removesuffix(RAW) not in ("last", "best"):
         raise ValueError(f"weights must be 'last' or 'best', got {weights!r}")
     folder = RunFolder(Path(path))
-    options, sets = load_config(folder.path), load_classes(folder.classes)
+    options, sets = load_run_config(folder.path), load_classes(folder.classes)
     model = network_of(options.model, sets, options.data.channels)
     if weights.endswith(RAW) and not options.optim.ema:
         raise UsageError(

@@ -65,6 +65,14 @@ def test_weights_of_another_network_are_refused(change: Any, tmp_path: Path) -> 
         from_weights(build_network(PLAIN, 3), tmp_path / "w.safetensors", [NAMES])
 
 
+@pytest.mark.parametrize("name", ["fcn-alexnet", "fcn-alexnet-torchvision-8s"])
+def test_a_run_on_another_trunk_is_named(name: str, finished_run: Path) -> None:
+    """Nets on VGG16 and on AlexNet share names of layers; no --model.width makes them alike."""
+    model = build_network(replace(PLAIN, name=name, width=0.25), 3)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"; it is a run of fcn8s, which has another trunk$"):
+        from_weights(model, finished_run, [NAMES])
+
+
 def test_fine_tuning_by_the_command_says_what_was_left_out(
     finished_run: Path, command: Command, sample_root: Path, tmp_path: Path
 ) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fcn_train.classes import Classes, load_classes
-from fcn_train.config import flat, load_config, to_dict
+from fcn_train.config import flat, load_run_config, to_dict
 from fcn_train.errors import UsageError
 from fcn_train.history import SCORES
 from fcn_train.options import TrainOptions
@@ -104,7 +104,7 @@ def differing_options(records: Sequence[Record]) -> list[tuple[str, list[Any]]]:
 
 def _read(path: Path, name: str) -> Record:
     folder = RunFolder(path)
-    options, sets = load_config(path), load_classes(folder.classes)
+    options, sets = load_run_config(path), load_classes(folder.classes)
     metrics = read_json(folder.metrics)
     evaluations = read_evaluations(path, [classes.label_set for classes in sets])
     training = [(row["step"], row["loss"]) for row in read_training(path)]

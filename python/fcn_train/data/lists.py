@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fcn_train.data.images import IMAGE_SUFFIXES
 from fcn_train.data.problems import DataError, Problem, Problems, excerpt, reason, shortened
+from fcn_train.text_files import NOT_UTF8, read_text
 
 _GIVE = "give the path of a text file"
 _OUTSIDE = "name outside the data set"
-# Of a list, in bytes and in lines; of a line, which is as long as a system's longest path.
-_LARGEST, _MOST_LINES, _LONGEST = 2**28, 2**24, 4096
+# Of a list; of a line, which is as long as a system's longest path.
+_MOST_LINES, _LONGEST = 2**24, 4096
 
 
 def read_lines(path: Path, purpose: str, missing: str = "") -> list[str]:
@@ -30,7 +30,10 @@ def read_lines(path: Path, purpose: str, missing: str = "") -> list[str]:
             such list, naming its `purpose`.
     """
     try:
-        text = _read_text(path)
+        text = read_text(path, pipes=False)
+    except UnicodeError as error:
+        message = f"{purpose} cannot be read ({NOT_UTF8}); save it as UTF-8, or {_GIVE}"
+        raise DataError(Problem(path, message)) from error
     except (OSError, ValueError, MemoryError) as error:
         advice = missing if isinstance(error, FileNotFoundError) else ""
         message = f"{purpose} cannot be read ({reason(error)}); {advice or _GIVE}"
@@ -54,16 +57,6 @@ def read_list(path: Path, purpose: str, missing: str = "") -> list[str]:
     if known:
         missing = f"{_GIVE}, or one of the lists {shortened(known)}"
     return read_lines(path, purpose, missing)
-
-
-def _read_text(path: Path) -> str:
-    """The text of a file; not of a device or a pipe, which may have no end."""
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
-        raise ValueError("it is no file but a device or a pipe")
-    if status.st_size > _LARGEST:
-        raise ValueError(f"it has {status.st_size:,} bytes, more than {_LARGEST // 2**20} MiB")
-    return path.read_text(encoding="utf-8-sig")
 
 
 def read_ids(
