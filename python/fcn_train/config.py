@@ -22,15 +22,29 @@ T = TypeVar("T")
 FORMER_HEADS = {"fused": "coarse", "materialised": "full"}
 
 
-def to_dict(options: Any) -> dict[str, Any]:
-    """The saved fields as JSON values; ``from_dict`` reads them back."""
+def of_types(options: Any, cls: type[T]) -> T:
+    """``options`` that a program has made, with values of the types that the command line gives: a
+    path may be given as text, a tuple as a list.
+
+    Raises:
+        UsageError: they are no ``cls``, or a field has a value of another type or is none of its
+            choices; the message names it.
+    """
+    if not isinstance(options, cls):
+        raise UsageError(f"options must be {cls.__name__}, got {type(options).__name__}")
+    return from_dict(cls, to_dict(options, unsaved=True), Path(cls.__name__))
+
+
+def to_dict(options: Any, *, unsaved: bool = False) -> dict[str, Any]:
+    """The saved fields, or with ``unsaved`` all of them, as JSON values; ``from_dict`` reads them
+    back."""
     values: dict[str, Any] = {}
     for item in dataclasses.fields(options):
-        if not item.metadata.get("saved", True):
+        if not unsaved and not item.metadata.get("saved", True):
             continue
         value = getattr(options, item.name)
         if dataclasses.is_dataclass(value):
-            value = to_dict(value)
+            value = to_dict(value, unsaved=unsaved)
         elif isinstance(value, Path):
             value = value.as_posix()
         elif isinstance(value, tuple):

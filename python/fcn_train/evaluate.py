@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fcn_ext.calibration import Calibration
 from fcn_ext.metrics import Scores
-from fcn_train.config import to_dict
+from fcn_train.config import of_types, to_dict
 from fcn_train.console import Console, Silent
 from fcn_train.data import check_split
 from fcn_train.data.contents import refuse_folder_of_files
@@ -47,6 +47,7 @@ def evaluate_run(
     """
     here = joined()
     console = (console or Console()) if here.first else Silent()
+    options = of_types(options, EvaluateOptions)
     if options.batch < 1:
         raise UsageError(f"--batch must be >= 1, got {options.batch}")
     views = Views(tta=options.tta)

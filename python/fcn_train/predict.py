@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from fcn_train.classes import Classes
+from fcn_train.config import of_types
 from fcn_train.console import Console
 from fcn_train.data import DataError, Example, overlay, read_depth, read_hha, read_image
 from fcn_train.data.images import IMAGE_SUFFIXES, image_files
@@ -46,6 +47,7 @@ def predict(options: PredictOptions, console: Console | None = None) -> int:
     on the console. With ``--strict`` the first raises DataError instead.
     """
     console = console or Console()
+    options = of_types(options, PredictOptions)
     refuse_folder_of_run(options.output, "--output")
     if not 0 <= options.opacity <= 1:
         raise UsageError(f"--opacity must be in [0, 1], got {options.opacity}")

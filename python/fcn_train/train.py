@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from fcn_train.config import load_config
+from fcn_train.config import load_config, of_types
 from fcn_train.console import Console, Silent
 from fcn_train.data import fingerprint
 from fcn_train.errors import Interrupted, UsageError
@@ -57,6 +57,7 @@ def train(
     """
     here = joined()
     console = (console or Console()) if here.first else Silent()
+    options, run = of_types(options, TrainOptions), None if run is None else Path(run)
     check(options)
     if run is None:
         here.from_first(lambda: check_start(options))  # which may read a file

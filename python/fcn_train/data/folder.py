@@ -163,6 +163,8 @@ def _further_labels(name: str, listing: Path, paths: Sequence[Path]) -> LabelSet
 def _class_names(
     root: Path, num_classes: int | None, class_names: Sequence[str] | None
 ) -> tuple[str, ...]:
+    if num_classes is not None and not hasattr(num_classes, "__index__"):
+        raise TypeError(f"num_classes must be an integer, got {num_classes!r}")
     if num_classes is not None and not 1 <= num_classes <= 255:
         raise ValueError(f"num_classes must be in 1..255, got {num_classes}")
     if class_names is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,7 @@ def open_dataset(
 
     Raises:
         DataError: if folders or lists are missing or unusable.
+        TypeError: if `root` is no path or `split` no text.
         ValueError: if `kind` is none of these, or an option does not apply to it.
     """
     if kind not in KINDS:
@@ -61,7 +63,11 @@ def open_dataset(
     for option in options:
         if not takes(kind, option):
             raise ValueError(f"{option} does not apply to data of kind {kind!r}")
-    return KINDS[kind](Path(root), split, strict=strict, **options)
+    if not isinstance(root, str | os.PathLike):
+        raise TypeError(f"root must be a path, got {type(root).__name__}")
+    if not isinstance(split, str | os.PathLike):
+        raise TypeError(f"split must be the name or path of a list, or '', got {split!r}")
+    return KINDS[kind](Path(root), os.fspath(split), strict=strict, **options)
 
 
 def takes(kind: str, option: str) -> bool:

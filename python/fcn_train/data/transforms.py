@@ -195,7 +195,20 @@ def resize(example: Example, height: int, width: int) -> Example:
 
 
 def image_to_tensor(image: np.ndarray, normalization: Normalization) -> Tensor:
-    """(H, W, 3) uint8 RGB to a normalized (3, H, W) float32 tensor."""
+    """(H, W, 3) uint8 RGB to a normalized (3, H, W) float32 tensor.
+
+    Raises:
+        TypeError: ``image`` is no array, or ``normalization`` is none.
+        ValueError: ``image`` has another shape or dtype.
+    """
+    if not isinstance(image, np.ndarray):
+        raise TypeError(f"image must be an array, got {type(image).__name__}")
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(f"image must be (H, W, 3) uint8, got {image.shape} {image.dtype}")
+    if not isinstance(normalization, Normalization):
+        raise TypeError(
+            f"normalization must be one as IMAGENET or CAFFE, got {type(normalization).__name__}"
+        )
     values = image.astype(np.float32)
     values -= np.asarray(normalization.mean, dtype=np.float32)
     values /= np.asarray(normalization.std, dtype=np.float32)
