@@ -26,7 +26,7 @@ from fcn_train.describe_options import DescribeOptions
 from fcn_train.doctor.options import DoctorOptions
 from fcn_train.errors import UsageError
 from fcn_train.export_options import ExportOptions
-from fcn_train.given_options import refuse_epochs, refuse_options
+from fcn_train.given_options import refuse_idle, refuse_options
 from fcn_train.model_options import ModelName
 from fcn_train.optim_options import OptimOptions
 from fcn_train.option_rules import check
@@ -66,7 +66,7 @@ def read(arguments: Sequence[str], before: Path | None = None) -> tuple[Any, Pat
     defaults, run = train_defaults(arguments, before)
     options = parse(arguments, defaults)
     if isinstance(options, TrainOptions) and run is None:  # of a run, its folder has its own words
-        refuse_epochs(arguments, options.optim)
+        refuse_idle(arguments, options)
     return options, run
 
 
@@ -210,7 +210,7 @@ def parse_study(arguments: Sequence[str]) -> StudyName | StudyOptions:
     refuse_empty_paths(options)
     refuse_options(arguments, f"fcn study {name}", idle)
     if isinstance(options, TrainStudyOptions):
-        refuse_epochs(arguments, options.optim)
+        refuse_idle(arguments, options)
         check(TrainOptions(data=options.data, model=options.model, optim=options.optim))
     return options
 

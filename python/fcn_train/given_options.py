@@ -6,6 +6,10 @@ from collections.abc import Collection, Sequence
 
 from fcn_train.errors import UsageError
 from fcn_train.optim_options import OptimOptions
+from fcn_train.options import TrainOptions
+from fcn_train.study.options import TrainStudyOptions
+
+Training = TrainOptions | TrainStudyOptions
 
 
 def given(arguments: Sequence[str]) -> set[str]:
@@ -20,9 +24,23 @@ def given(arguments: Sequence[str]) -> set[str]:
     return names
 
 
-def refuse_epochs(arguments: Sequence[str], optim: OptimOptions) -> None:
-    """Refuse ``--optim.epochs`` where steps that nobody gave go before it."""
-    options = given(arguments)
+def refuse_idle(arguments: Sequence[str], options: Training) -> None:
+    """Refuse options that others make void: ``--optim.epochs`` where steps that nobody gave go
+    before it, and what needs another choice or option to have any effect."""
+    names, optim = given(arguments), options.optim
+    _refuse_epochs(names, optim)
+    needs = [
+        ("--optim.power", optim.schedule == "poly", "--optim.schedule poly"),
+        ("--model.mean", options.model.input == "caffe", "--model.input caffe"),
+    ]
+    if isinstance(options, TrainOptions):
+        needs += [("--init-scores-scale", bool(options.init_scores), "--init-scores")]
+    for name, has, needed in needs:
+        if name in names and not has:
+            raise UsageError(f"{name} has no effect without {needed}; give that, too, or neither")
+
+
+def _refuse_epochs(options: Collection[str], optim: OptimOptions) -> None:
     if optim.steps and "--optim.epochs" in options and "--optim.steps" not in options:
         raise UsageError(
             f"--optim.epochs {optim.epochs:g} has no effect, as --optim.steps {optim.steps}, the "

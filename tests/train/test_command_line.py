@@ -170,6 +170,26 @@ def test_options_override_those_of_a_studys_data_and_network() -> None:
     assert options.model == recipe_options("default", "fcn-googlenet-8s").model
 
 
+@pytest.mark.parametrize(
+    ("command", "option", "needed"),
+    [
+        ("train", "--optim.power 2", "--optim.schedule poly"),
+        ("study augmentation", "--optim.power 2", "--optim.schedule poly"),
+        ("train", "--model.mean 1 2 3", "--model.input caffe"),
+        ("study skips", "--model.mean 1 2 3", "--model.input caffe"),
+        ("train", "--init-scores-scale 0.1", "--init-scores"),
+    ],
+)
+def test_options_that_others_make_void_are_refused(command: str, option: str, needed: str) -> None:
+    message = f"^{option.split()[0]} has no effect without {needed}; give that, too, or neither$"
+    dashed, *values = option.split()
+    for name in (dashed, "--" + dashed[2:].replace("-", "_")):
+        with pytest.raises(UsageError, match=message):
+            read([*command.split(), name, *values, "--optim.schedule", "fixed"])
+    given = [needed, "281=cat"] if needed == "--init-scores" else needed.split()
+    read([*command.split(), *option.split(), *given])
+
+
 @pytest.mark.parametrize("recipe", ["voc-fcn8s-heavy", "pascal-context-fcn8s"])
 def test_epochs_that_steps_of_a_recipe_go_before_are_refused(recipe: str) -> None:
     with pytest.raises(UsageError, match=r"--optim.epochs 3 has no effect, as --optim.steps \d+, "):

@@ -62,6 +62,10 @@ def words(name: str, value: Any) -> list[str]:
     return [option, "other"]
 
 
+# What an option needs to have an effect.
+NEEDED = {"model.mean": ("--model.input", "caffe")}
+
+
 @pytest.mark.parametrize("study", TRAINING)
 def test_options_change_what_is_trained_or_are_refused(study: str) -> None:
     defaults = parse_study([study])
@@ -71,7 +75,7 @@ def test_options_change_what_is_trained_or_are_refused(study: str) -> None:
     for name, value in flat(to_dict(defaults)).items():
         if not name.startswith(("data.", "model.", "optim.")):
             continue
-        given = words(name, value)
+        given = [*words(name, value), *NEEDED.get(name, ())]
         try:
             options = parse_study([study, *given])
             assert isinstance(options, TrainStudyOptions)
