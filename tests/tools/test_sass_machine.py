@@ -248,3 +248,26 @@ def test_blocks_know_their_place_and_count_for_themselves() -> None:
     )
     assert result.tolist() == [0, 1, 102, 3]
     assert machine.issued_by_block.tolist()[2] == machine.issued_by_block.tolist()[1] - 1
+
+
+def test_constants_that_print_as_nan_keep_their_bits() -> None:
+    """The upper halves of infinite doubles, too, which are moved as floats and as halves."""
+    from sass.disassembly import functions
+
+    blank = "\n        /* 0x000fe20000000000 */"
+    lines = {
+        "FSEL R20, R9, -QNAN , P0": (0xFFF0000009147808, 0xFFF00000),
+        "FSEL R20, R9, +QNAN , P0": (0x7FF8000009147808, 0x7FF80000),
+        "HFMA2.MMA R20, -RZ, RZ, QNAN , 0": (0x7FF80000FF147435, 0x7FF80000),
+    }
+    sass = "".join(
+        f"        /*{16 * k:04x}*/        {text} ;    /* 0x{word:016x} */{blank}\n"
+        for k, (text, (word, _)) in enumerate(lines.items())
+    )
+    ((name, found),) = functions(f"\n\t\tFunction : kernel\n{sass}")
+    assert name == "kernel"
+    assert [at for at, _ in found] == [0, 16, 32]
+    for (_, text), (_, bits) in zip(found, lines.values(), strict=True):
+        result = np.zeros(32, np.uint32)
+        run(f"{THREAD}\nMOV R9, 0x7\nISETP.LT.AND P0, PT, R0, RZ, PT\n{text}\n{STORE}", result)
+        assert (result == bits).all(), text

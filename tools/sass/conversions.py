@@ -116,11 +116,7 @@ def hfma2(b: Builder) -> Work:
         raise NotImplementedError(b.instruction.text)
     halves = []
     for text in b.texts[3:5]:
-        number = {"INF": np.inf, "QNAN": np.nan}.get(text.strip("+-"))
-        value = np.float16(float(text)) if number is None else np.float16(number)
-        if number is not None and text.startswith("-"):
-            value = -value
-        halves.append(int(value.view(np.uint16)))
+        halves.append(int(text, 16) if "0x" in text else int(np.float16(text).view(np.uint16)))
     constant, put = U32(halves[0] << 16 | halves[1]), b.put()
     return lambda g: put(g.ix, constant)
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-_LINE = re.compile(r"/\*([0-9a-f]{4,6})\*/\s+([^;]+);")
+_LINE = re.compile(r"/\*([0-9a-f]{4,6})\*/\s+([^;]+);\s*/\*\s*0x([0-9a-f]{16})\s*\*/")
 _GUARD = re.compile(r"^@(!?)(UP|P)(\d|T)\s+")
 
 
@@ -77,7 +77,23 @@ def functions(sass: str) -> Iterator[tuple[str, list[tuple[int, str]]]]:
     for part in re.split(r"\n\s*Function : ", sass)[1:]:
         name, _, body = part.partition("\n")
         found = _LINE.findall(body)
-        yield name.strip(), [(int(address, 16), text.strip()) for address, text in found]
+        yield (
+            name.strip(),
+            [(int(at, 16), _with_bits(text.strip(), int(word, 16))) for at, text, word in found],
+        )
+
+
+def _with_bits(text: str, word: int) -> str:
+    """The instruction with a constant that prints as NaN replaced by its bits, from the upper half
+    of its first word: the text tells no NaN from another, and upper halves of infinite doubles,
+    which FSEL and HFMA2 move, too, are some of them."""
+    if "QNAN" not in text:
+        return text
+    bits = word >> 32
+    if "HFMA2" in text:  # two halves
+        kept = text.split(",")[:-2]
+        return ", ".join([*kept, hex(bits >> 16), hex(bits & 0xFFFF)])
+    return re.sub(r"[+-]?QNAN", hex(bits), text)
 
 
 def registers(binary: Path, arch: str, cuobjdump: str) -> dict[str, int]:

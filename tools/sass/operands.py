@@ -100,7 +100,7 @@ def u32(state: State, text: str) -> Getter:
     raw = _raw(state, text, 1)
     if raw is None:
         # A constant in a float's notation, where the instruction takes bits.
-        number = np.float32(_float(text)).view(np.uint32)
+        number = np.float32(text).view(np.uint32)
         return lambda ix: number
     if absolute:
         return lambda ix: np.abs(np.asarray(raw(ix)).view(np.int32)).view(np.uint32)
@@ -131,20 +131,9 @@ def u64(state: State, text: str) -> Getter:
     return raw
 
 
-# The disassembler does not say which NaN. FSEL also selects the upper half of a double: these bits
-# are NaN as that, too.
-NAN = np.uint32(0x7FFFFFFF).view(np.float32)
-
-
-def _float(text: str) -> float:
-    text = text.lstrip("+")
-    named = {"INF": np.inf, "-INF": -np.inf, "QNAN": NAN, "-QNAN": NAN}
-    return named[text] if text in named else float(text)
-
-
 def _floating(state: State, text: str, words: int) -> Getter:
     dtype: Any = np.float32 if words == 1 else np.float64
-    if _INTEGER.match(text) or re.match(r"^[+-]?(\d|INF|QNAN|\.)", text):
+    if _INTEGER.match(text) or re.match(r"^[+-]?(\d|INF|\.)", text):
         # Hexadecimal numbers are bits, of a double the higher ones.
         if "0x" in text:
             bits = int(text, 16)
@@ -152,7 +141,7 @@ def _floating(state: State, text: str, words: int) -> Getter:
             if words == 2:
                 value = np.uint64(bits << 32).view(np.float64)
         else:
-            value = dtype(_float(text))
+            value = dtype(float(text))  # INF among them
         return lambda ix: value
     text, negative, absolute, _ = _signs(text)
     raw = _raw(state, text, words)
