@@ -1,12 +1,13 @@
 // Label maps and counts straight from coarse scores on CUDA: launch_argmax,
 // launch_argmax_confusion, launch_argmax_hits. No logit of full resolution is ever in memory.
 //
-// A block walks down a chunk of tiles of cells (tiles.cuh). It stages the scores of a tile's
-// nodes in shared memory, class by class, and keeps the two largest of every node. A cell whose
-// corners agree on a class that leads by more than rounding has one winner, at no cost a pixel;
-// scores of trained networks leave few others. For those, lanes look for the classes that may win
-// (cells.cuh), and a thread evaluates them at eight pixels in registers. Classes that do not
-// fit into shared memory come in stages, a second time for tiles with mixed cells. Memory touched:
+// A block walks down a chunk of tiles of cells (tiles.cuh). A thread has a node, finds the two
+// largest of its scores and leaves them all in shared memory (nodes.cuh). A cell whose corners
+// agree on a class that leads by more than rounding has one winner, at no cost a pixel (cells.cuh);
+// scores of trained networks leave few others. For those, lanes look for the classes that may win,
+// and a thread evaluates them at eight pixels in registers (mixed.cuh). Labels gather in shared
+// memory and leave it, or are counted, in pieces of eight (output.cuh). Classes that do not fit
+// into shared memory come in stages, a second time for tiles with mixed cells. Memory touched:
 // scores once or twice, targets once, labels once.
 #pragma once
 

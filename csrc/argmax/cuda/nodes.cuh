@@ -27,8 +27,8 @@ struct LargestTwo {
   }
 };
 
-// Calls body(slot) with the largest two of every node, of each part of the threads that share it:
-// those before the class `first`, which are then kept with what the body takes into them.
+// Calls body(largest) with the thread's largest two, those of the classes before first_class, and
+// keeps what they are then. Threads that share a node have a part of its classes each.
 template <typename accumulate_t, typename Body>
 __device__ __forceinline__ void update_largest(const Tile<accumulate_t>& tile, int first_class,
                                                const Body& body) {
