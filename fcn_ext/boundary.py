@@ -12,6 +12,7 @@ the image is an outline. Counts are added up over a data set, as those of mean I
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -94,6 +95,10 @@ class BoundaryIoU:
             f"BoundaryIoU(num_classes={self.num_classes}, dilation_ratio={self.dilation_ratio}, "
             f"ignore_index={self.ignore_index})"
         )
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy counts by itself, as one of a ConfusionMatrix does.
+        return {**self.__dict__, "_counts": copy.copy(self._counts)}
 
     def update(self, prediction: Tensor, target: Tensor) -> None:
         """Adds a batch of labels, both (N, H, W), of uint8, int16, int32 or int64.

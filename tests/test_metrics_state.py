@@ -12,6 +12,7 @@ import torch
 
 from fcn_ext.boundary import BoundaryIoU
 from fcn_ext.calibration import Calibration
+from fcn_ext.integrations import evaluate, mmsegmentation, torchmetrics
 from fcn_ext.integrations.evaluate import metrics_of
 from fcn_ext.integrations.torchmetrics import jaccard_index
 from fcn_ext.metrics import ConfusionMatrix, scores_from_matrix
@@ -130,6 +131,40 @@ def test_copies_go_on_by_themselves(
     assert copied.compute().num_pixels == 8 * (1 + begun)
     copied.reset()
     assert matrix.compute().num_pixels == 8 * begun
+
+
+METRICS: dict[str, tuple[Any, str]] = {
+    "ConfusionMatrix": (ConfusionMatrix, "update_scores"),
+    "BoundaryIoU": (BoundaryIoU, "update_scores"),
+    "Calibration": (Calibration, "update_scores"),
+    "evaluate": (evaluate.MeanIoU, "update"),
+    "mmsegmentation": (mmsegmentation.IoUMetric, "update"),
+    "torchmetrics Jaccard": (torchmetrics.JaccardIndex, "update"),
+    "torchmetrics mean IoU": (torchmetrics.MeanIoU, "update"),
+}
+
+
+@pytest.mark.parametrize(
+    "again", [copy.copy, copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))]
+)
+@pytest.mark.parametrize("name", METRICS)
+def test_a_copy_of_any_metric_counts_by_itself(name: str, again: Callable[[Any], Any]) -> None:
+
+    def scores(metric: Any) -> str:
+        return str(copy.deepcopy(metric).compute())  # that of evaluate forgets what it has computed
+
+    kind, update = METRICS[name]
+    right = torch.nn.functional.one_hot(LABELS.long(), 3).movedim(3, 1).float()
+    metric = kind(3)
+    getattr(metric, update)(right, LABELS)
+    copied, before = again(metric), scores(metric)
+    assert scores(copied) == before
+    getattr(copied, update)(-right, LABELS)
+    assert scores(metric) == before
+    assert scores(copied) != before
+    metric.reset()
+    getattr(metric, update)(right, LABELS)
+    assert scores(metric) == before
 
 
 def test_counts_begun_in_inference_mode_are_counts() -> None:

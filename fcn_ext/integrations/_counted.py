@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import Any
 
@@ -39,6 +40,11 @@ class Counted:
         _common.flag(reduce_labels, "reduce_labels")
         self.counts = ConfusionMatrix(num_classes, ignore_index=ignore_index, device=device)
         self.reduce_labels = reduce_labels
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Of a copy, which counts by itself."""
+        with self.counts.all_or_nothing():  # so that what a metric keeps beside them goes with them
+            return {**self.__dict__, "counts": copy.copy(self.counts)}
 
     def update(self, predictions: Any, references: Any, geometry: Geometry = Resize()) -> None:
         """Adds a batch, or nothing of it where it raises.
