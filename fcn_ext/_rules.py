@@ -191,13 +191,16 @@ def _check_classes(input: Tensor, name: str = "input") -> None:
         raise ValueError(f"{name} must have at least one channel (class), got {_shape(input)}")
 
 
-def check_target(input: Tensor, target: Tensor, numbers: Sequence[Any]) -> None:
-    check_map(input, "input")
+def check_target(
+    input: Tensor, target: Tensor, numbers: Sequence[Any], name: str = "input"
+) -> None:
+    """``name`` is what the caller calls ``input``."""
+    check_map(input, name)
     check_label_map(target, "target")
-    _check_classes(input)
+    _check_classes(input, name)
     if broken(target.shape[0] != input.shape[0]):
         raise ValueError(
-            f"target must have the batch size of input, {input.shape[0]}, got {_shape(target)}"
+            f"target must have the batch size of {name}, {input.shape[0]}, got {_shape(target)}"
         )
     if any(broken(size < 1) for size in target.shape[1:]):
         raise ValueError(f"target must have at least one row and one column, got {_shape(target)}")

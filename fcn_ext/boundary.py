@@ -127,7 +127,7 @@ class BoundaryIoU:
             TypeError, ValueError: as :meth:`update` and :func:`fcn_ext.ops.argmax`, or ``scores``
                 does not have ``num_classes`` channels.
         """
-        _common.is_class_scores(scores, self.num_classes)
+        _common.is_scored_batch(scores, target, self.num_classes, geometry)
         _common.is_label_map(target, "target")
         self.update(ops.argmax(scores, (target.shape[1], target.shape[2]), geometry), target)
 

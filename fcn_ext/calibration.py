@@ -20,6 +20,7 @@ import numpy.typing as npt
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.compiler import is_dynamo_compiling
 
 from fcn_ext import ops
 from fcn_ext._arguments import integer, one_of, with_values, wrong_pixels
@@ -157,7 +158,7 @@ class Calibration:
             TypeError, ValueError: as :meth:`update` and :func:`fcn_ext.ops.argmax`, or ``scores``
                 does not have ``num_classes`` channels.
         """
-        _common.is_class_scores(scores, self.num_classes)
+        _common.is_scored_batch(scores, target, self.num_classes, geometry)
         _common.is_label_map(target, "target")
         size = (target.shape[1], target.shape[2])
         self.update(*ops.argmax(scores, size, geometry, return_probability=True), target)
@@ -214,12 +215,18 @@ class Calibration:
         table = torch.zeros(self.num_bins + 2, 3, dtype=torch.int64, device=device)
         for prediction, probability, target in images:
             self._count(table, prediction.to(torch.int64), probability, target.to(torch.int64))
-        with self._lock:
-            if not self._placed:
-                with torch.inference_mode(False):
-                    self._table = self._table.to(device)
-                self._placed = True
-            self._table += table.to(self._table.device)
+        if is_dynamo_compiling():  # no graph holds a lock
+            self._add_table(table)
+        else:
+            with self._lock:
+                self._add_table(table)
+
+    def _add_table(self, table: Tensor) -> None:
+        if not self._placed:
+            with torch.inference_mode(False):
+                self._table = self._table.to(table.device)
+            self._placed = True
+        self._table += table.to(self._table.device)
 
     def _count(self, table: Tensor, prediction: Tensor, sure: Tensor, target: Tensor) -> None:
         """Adds an image to a table: (H, W) each."""

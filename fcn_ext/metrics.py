@@ -160,7 +160,7 @@ class ConfusionMatrix:
             TypeError, ValueError: as :func:`fcn_ext.ops.score_confusion_matrix`, or ``scores`` does
                 not have ``num_classes`` channels.
         """
-        _common.is_class_scores(scores, self.num_classes)
+        _common.is_scored_batch(scores, target, self.num_classes, geometry)
         self._add(ops.score_confusion_matrix, scores, target, geometry)
 
     def update_upsampled(

@@ -246,3 +246,41 @@ def test_bins_are_those_of_the_edges(num_bins: int, sure: torch.dtype, device: A
 def test_scores_that_are_none_are_called_so(kind: Any, scores: Tensor, message: str) -> None:
     with pytest.raises(ValueError, match=f"^scores {message}"):
         kind(2).update_scores(scores, torch.zeros(1, 8, 8, dtype=torch.uint8))
+
+
+@pytest.mark.parametrize("kind", [BoundaryIoU, Calibration, ConfusionMatrix])
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        (torch.zeros(3, 8, 8), r"must have the batch size of scores, 2, got \(3, 8, 8\)"),
+        (torch.zeros(2, 0, 8), r"must have at least one row and one column, got \(2, 0, 8\)"),
+        (torch.zeros(2, 8, 0), r"must have at least one row and one column, got \(2, 8, 0\)"),
+    ],
+)
+def test_scores_and_targets_that_do_not_fit(kind: Any, target: Tensor, message: str) -> None:
+    """Errors name the arguments of the call, none of what it makes of them."""
+    metric, scores = kind(3), torch.zeros(2, 3, 4, 4)
+    with pytest.raises(ValueError, match=f"^target {message}$"):
+        metric.update_scores(scores, target.byte())
+    message = "^scores and target must be on the same device, got cpu and meta$"
+    with pytest.raises(ValueError, match=message):
+        metric.update_scores(scores, torch.zeros(2, 8, 8, dtype=torch.uint8, device="meta"))
+
+
+@pytest.mark.parametrize("kind", [BoundaryIoU, Calibration, ConfusionMatrix])
+@pytest.mark.parametrize("geometry", [Resize(), Deconvolution(8)])
+def test_a_compiled_step_counts(kind: Any, geometry: Geometry) -> None:
+    """As one graph, which serves batches of other sizes."""
+    compiled, eager = kind(3), kind(3)
+    step = torch.compile(
+        lambda scores, target: compiled.update_scores(scores, target, geometry),
+        fullgraph=True,
+        backend="aot_eager",
+    )
+    for images, rows in ((2, 4), (3, 5), (1, 6), (4, 7)):
+        generator = torch.Generator().manual_seed(rows)
+        scores = torch.randn(images, 3, rows, 4, generator=generator)
+        target = torch.randint(0, 3, (images, 3 * rows, 9), generator=generator)
+        step(scores, target)
+        eager.update_scores(scores, target, geometry)
+    assert str(compiled.compute()) == str(eager.compute())

@@ -33,7 +33,7 @@ REFUSED: dict[str, tuple[Callable[[ConfusionMatrix], None], str]] = {
         lambda m: m.update_scores(SCORES[:, :2], LABELS),
         r"scores must have num_classes = 3 channels, got \(1, 2, 2, 2\)",
     ),
-    "batch": (lambda m: m.update_scores(SCORES, LABELS.repeat(2, 1, 1)), "batch size of input"),
+    "batch": (lambda m: m.update_scores(SCORES, LABELS.repeat(2, 1, 1)), "batch size of scores"),
     "geometry": (lambda m: m.update_scores(SCORES, LABELS, 8), "geometry must be"),
     "offset": (lambda m: m.update_upsampled(SCORES, LABELS, 4, offset=99), "offset must be below"),
     "corners": (

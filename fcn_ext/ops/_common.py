@@ -18,7 +18,7 @@ from fcn_ext._arguments import one_of as one_of
 from fcn_ext._arguments import pair as pair
 from fcn_ext._arguments import positive as positive
 from fcn_ext._rules import accumulate_dtype as accumulate_dtype
-from fcn_ext._rules import check_forward, check_map
+from fcn_ext._rules import broken, check_forward, check_map, check_target
 from fcn_ext.geometry import Deconvolution, Geometry, Resize
 from fcn_ext.geometry import default_kernel_size as default_kernel_size
 
@@ -57,12 +57,26 @@ def is_map(value: Any, name: str) -> Tensor:
 
 def is_class_scores(scores: Any, num_classes: int) -> Tensor:
     """``scores``, an argument of this name, if it is a map of scores of so many classes."""
-    check_map(is_map(scores, "scores"), "scores")
+    check_map(is_tensor(scores, "scores"), "scores")
     if scores.shape[1] != num_classes:
         raise ValueError(
             f"scores must have num_classes = {num_classes} channels, got {tuple(scores.shape)}"
         )
     return scores  # type: ignore[no-any-return]
+
+
+def is_scored_batch(scores: Any, target: Any, num_classes: int, geometry: Any) -> None:
+    """Raises where an update of a metric is told scores and a target, arguments of these names,
+    that do not go together; the operators know scores by another name. Whatever else may be wrong
+    with target and geometry is left to them."""
+    is_class_scores(scores, num_classes)
+    if not isinstance(target, Tensor):
+        return
+    if target.device != scores.device:
+        on_same_device(scores, "scores", target, "target")
+    sizes = target.shape
+    if len(sizes) == 3 and (broken(sizes[0] != scores.shape[0]) or 0 in sizes):
+        check_target(scores, target, is_geometry(geometry).numbers, "scores")
 
 
 def is_label_map(value: Any, name: str) -> Tensor:
