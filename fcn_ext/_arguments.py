@@ -36,12 +36,16 @@ def integer(value: Any, name: str) -> int:
 
     Raises:
         TypeError: ``value`` is not an integer.
-        ValueError: it does not fit in 64 bits.
+        ValueError: it does not fit in 64 bits, or is a tensor on the meta device.
     """
     if isinstance(value, torch.SymInt):
         return value  # type: ignore[return-value]
-    if isinstance(value, bool) or (isinstance(value, torch.Tensor) and value.dtype == torch.bool):
+    if isinstance(value, bool):
         raise TypeError(f"{name} must be an integer, got {value!r}")
+    if isinstance(value, torch.Tensor):
+        if value.dtype == torch.bool:
+            raise TypeError(f"{name} must be an integer, got {value!r}")
+        with_values(value, name)
     try:
         value = operator.index(value)
     except TypeError:

@@ -178,35 +178,39 @@ def test_argmax_is_told_a_size_or_a_deconvolution() -> None:
 
 
 HUGE = 2**63
-TOO_LARGE: dict[str, Callable[[], Any]] = {
-    "stride": lambda: ops.upsample(SCORES, HUGE),
-    "kernel_size": lambda: ops.upsample(SCORES, 2, kernel_size=HUGE),
-    "offset": lambda: ops.upsample(SCORES, 2, offset=(0, HUGE)),
-    "output_size": lambda: ops.upsample(SCORES, 2, output_size=-HUGE - 1),
-    "size": lambda: ops.interpolate(SCORES, HUGE),
-    "skip stride": lambda: ops.fuse_skip(SCORES, SCORES, 0, stride=HUGE),
-    "skip offset": lambda: ops.fuse_skip(SCORES, SCORES, HUGE),
-    "argmax size": lambda: ops.argmax(SCORES, HUGE),
-    "argmax stride": lambda: ops.upsample_argmax(SCORES, HUGE),
-    "loss ignore_index": lambda: ops.cross_entropy(SCORES, LABELS, ignore_index=HUGE),
-    "counts ignore_index": lambda: ops.confusion_matrix(LABELS, LABELS, 3, ignore_index=HUGE),
-    "scores ignore_index": lambda: ops.score_confusion_matrix(SCORES, LABELS, ignore_index=HUGE),
-    "num_classes": lambda: ops.confusion_matrix(LABELS, LABELS, HUGE),
-    "labels ignore_index": lambda: ops.check_labels(LABELS, 3, ignore_index=HUGE),
-    "labels num_classes": lambda: ops.check_labels(LABELS, HUGE),
-    "deconvolution stride": lambda: Deconvolution(HUGE),
-    "deconvolution kernel_size": lambda: Deconvolution(2, HUGE),
-    "deconvolution offset": lambda: Deconvolution(2, offset=HUGE),
+OF_AN_INTEGER: dict[str, Callable[[Any], Any]] = {
+    "stride": lambda number: ops.upsample(SCORES, number),
+    "kernel_size": lambda number: ops.upsample(SCORES, 2, kernel_size=number),
+    "offset": lambda number: ops.upsample(SCORES, 2, offset=(0, number)),
+    "output_size": lambda number: ops.upsample(SCORES, 2, output_size=-number - 1),
+    "size": lambda number: ops.interpolate(SCORES, number),
+    "skip stride": lambda number: ops.fuse_skip(SCORES, SCORES, 0, stride=number),
+    "skip offset": lambda number: ops.fuse_skip(SCORES, SCORES, number),
+    "argmax size": lambda number: ops.argmax(SCORES, number),
+    "argmax stride": lambda number: ops.upsample_argmax(SCORES, number),
+    "loss ignore_index": lambda number: ops.cross_entropy(SCORES, LABELS, ignore_index=number),
+    "counts ignore_index": lambda number: ops.confusion_matrix(
+        LABELS, LABELS, 3, ignore_index=number
+    ),
+    "scores ignore_index": lambda number: ops.score_confusion_matrix(
+        SCORES, LABELS, ignore_index=number
+    ),
+    "num_classes": lambda number: ops.confusion_matrix(LABELS, LABELS, number),
+    "labels ignore_index": lambda number: ops.check_labels(LABELS, 3, ignore_index=number),
+    "labels num_classes": lambda number: ops.check_labels(LABELS, number),
+    "deconvolution stride": lambda number: Deconvolution(number),
+    "deconvolution kernel_size": lambda number: Deconvolution(2, number),
+    "deconvolution offset": lambda number: Deconvolution(2, offset=number),
 }
 
 
-@pytest.mark.parametrize("name", TOO_LARGE)
+@pytest.mark.parametrize("name", OF_AN_INTEGER)
 def test_numbers_beyond_64_bits_are_refused_by_name(name: str) -> None:
     argument = name.split()[-1]
     with pytest.raises(
         ValueError, match=rf"^{argument} must (be in|be 2 \* stride|fit in 64 bits)"
     ):
-        TOO_LARGE[name]()
+        OF_AN_INTEGER[name](HUGE)
 
 
 LONG = torch.zeros(0, 1, 2**62, 1)
@@ -253,6 +257,14 @@ def test_one_number_beyond_64_bits_beside_others_that_fit(name: str, value: int)
     with pytest.raises(ValueError, match=f"^{name} must .*got ") as refused:
         ops.upsample(SCORES, **numbers)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", OF_AN_INTEGER)
+def test_integers_without_values_are_refused_by_name(name: str) -> None:
+    """An integer may be a tensor; on the meta device torch cannot say which one."""
+    argument = name.split()[-1]
+    with pytest.raises(ValueError, match=f"^{argument} must have values, got a tensor on the meta"):
+        OF_AN_INTEGER[name](torch.tensor(3, device="meta"))
 
 
 def test_numbers_of_64_bits_are_accepted() -> None:
