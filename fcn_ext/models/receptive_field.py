@@ -184,8 +184,9 @@ def receptive_fields(module: nn.Module, input_shape: Sequence[int]) -> dict[str,
         raise TypeError(f"module must be a torch.nn.Module, got {type(module).__name__}")
     shape = _image_shape(input_shape)
     empty = {name: value.detach().to("meta") for name, value in _state(module)}
-    # Modules may put constants of their own beside the images, on the default device.
-    with torch.device("meta"), torch.no_grad():
+    # Modules may put constants of their own beside the images, on the default device. Inference
+    # mode would show operations whole that are made of others, dropout and convolutions among them.
+    with torch.inference_mode(False), torch.device("meta"), torch.no_grad():
         images = torch.empty(shape, dtype=_dtype(module))
         run = Pass(module, images)
         with watched(module, run.name), run:
@@ -230,7 +231,6 @@ def measured_field(
         raise ValueError(f"layer must be one of {', '.join(layers)}, got {layer!r}")
     found = layers[layer]
     place = found.middle if cell is None else _checked(cell, found.map_size)
-    images = images.detach().clone().requires_grad_()
     calls: list[str] = []
 
     def stop(path: str, result: Any) -> None:
@@ -238,12 +238,15 @@ def measured_field(
         if (path, calls.count(path)) == (found._found.path, found._found.call):
             raise _Reached(next(leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)))
 
-    with watched(module, stop), torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad(), watched(module, stop):
+        images = images.detach().clone().requires_grad_()
+        # Tensors made in inference mode have no place in a backward pass.
+        state = {name: value.clone() for name, value in _state(module) if value.is_inference()}
         try:
-            module(images)
+            torch.func.functional_call(module, state, (images,), tie_weights=False)
         except _Reached as result:
             value = result.tensor if result.tensor.dim() > 2 else result.tensor[..., None, None]
-    (gradient,) = torch.autograd.grad(value[..., place[0], place[1]].sum(), images)
+        (gradient,) = torch.autograd.grad(value[..., place[0], place[1]].sum(), images)
     return gradient.abs().sum((0, 1))
 
 

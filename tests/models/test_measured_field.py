@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 from collections.abc import Callable
 
 import pytest
@@ -15,6 +17,7 @@ from fcn_ext.models import (
     VGG16Trunk,
     build_model,
     measured_field,
+    rarefied,
     receptive_fields,
 )
 
@@ -109,6 +112,27 @@ def test_a_net_is_left_as_it_was() -> None:
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     assert net[0].weight.grad is None
     assert not images.requires_grad
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
+@pytest.mark.parametrize("made_inside", [False, True])
+def test_fields_are_the_same_in_any_mode(
+    mode: Callable[[], contextlib.AbstractContextManager[None]], made_inside: bool
+) -> None:
+    """For inference mode shows operations whole that consist of others."""
+    layers = [nn.Conv2d(1, 2, 3), nn.Dropout(), nn.MaxPool2d(2), nn.Conv2d(2, 2, 3, padding="same")]
+    layers += [nn.BatchNorm2d(2), nn.Upsample(scale_factor=2, mode="bilinear")]
+    net, images = nn.Sequential(*layers).eval(), torch.rand(1, 1, 12, 14)
+    expected = {name: layer.grids for name, layer in receptive_fields(net, images.shape).items()}
+    gradient = measured_field(net, "3", images)
+    with mode():
+        if made_inside:
+            net, images = copy.deepcopy(net), images.clone()
+        layers_there = receptive_fields(net, images.shape)
+        assert {name: layer.grids for name, layer in layers_there.items()} == expected
+        assert torch.equal(measured_field(net, "3", images), gradient)
+        dense = rarefied(net[:4], images.shape)
+        torch.testing.assert_close(dense(images)[:, :, ::2, ::2], net[:4](images))
 
 
 def tied() -> nn.Module:
