@@ -155,7 +155,7 @@ class Grid:
 
     Raises:
         TypeError: one is neither an integer nor a ``Fraction``.
-        ValueError: ``scale`` is not > 0.
+        ValueError: ``scale`` or ``receptive_field`` is not > 0.
     """
 
     scale: Fraction = Fraction(1)
@@ -165,17 +165,22 @@ class Grid:
     def __post_init__(self) -> None:
         for name in ("scale", "shift", "receptive_field"):
             object.__setattr__(self, name, _exact(getattr(self, name), name))
-        if not self.scale > 0:
-            raise ValueError(f"scale must be > 0, got {self.scale}")
+        for name in ("scale", "receptive_field"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be > 0, got {getattr(self, name)}")
 
     @property
     def stride(self) -> Fraction:
         """The distance of neighboring cells, in pixels of the image."""
         return 1 / self.scale
 
-    def center(self, cell: int) -> Fraction:
-        """The image coordinate at the center of the receptive field of ``cell``."""
-        return (cell - self.shift) / self.scale
+    def center(self, cell: int | Fraction) -> Fraction:
+        """The image coordinate at the center of the receptive field of ``cell``.
+
+        Raises:
+            TypeError: ``cell`` is neither an integer nor a ``Fraction``.
+        """
+        return (_exact(cell, "cell") - self.shift) / self.scale
 
     def window(
         self, kernel_size: int, *, stride: int = 1, padding: int = 0, dilation: int = 1
@@ -284,8 +289,8 @@ def square(layer: nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d, name: str) -> int:
         ValueError: they do not, or it is given by name.
     """
     value = getattr(layer, name)
-    sides = set(value) if isinstance(value, tuple) else {value}
-    side = sides.pop()
-    if sides or not isinstance(side, int):
+    # Convolutions keep pairs; poolings whatever they were given, a list or NumPy's integer, say.
+    side, *others = value if isinstance(value, (tuple, list)) else (value,)
+    if not isinstance(side, numbers.Integral) or any(other != side for other in others):
         raise ValueError(f"{name} must be one integer for both axes, got {value!r}")
-    return side
+    return int(side)

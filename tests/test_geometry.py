@@ -166,6 +166,9 @@ def test_center_is_the_middle_of_what_a_cell_sees():
         nn.Conv2d(1, 1, 3, stride=2, padding=4, dilation=3),
         nn.MaxPool2d(3, stride=2, padding=1),
         nn.AvgPool2d(3, stride=2, padding=1),
+        nn.Conv2d(1, 1, [3, 3], stride=np.int64(2), padding=[4, 4], dilation=3),
+        nn.MaxPool2d([3, 3], stride=np.int64(2), padding=(1, 1)),
+        nn.AvgPool2d((3, 3), stride=[2, 2], padding=np.int8(1)),
     ],
 )
 def test_through_reads_the_layer(layer):
@@ -187,6 +190,8 @@ def test_dilation_counts_into_the_kernel():
         (nn.Conv2d(1, 1, (3, 5)), r"kernel_size must be one integer for both axes, got \(3, 5\)"),
         (nn.Conv2d(1, 1, 3, padding="same"), "padding must be one integer .* got 'same'"),
         (nn.MaxPool2d(2, stride=(2, 1)), r"stride must be one integer .* got \(2, 1\)"),
+        (nn.MaxPool2d([2, 3]), r"kernel_size must be one integer .* got \[2, 3\]"),
+        (nn.MaxPool2d(2.0), "kernel_size must be one integer .* got 2.0"),
     ],
 )
 def test_layers_without_one_geometry_are_refused(layer, message):
@@ -259,6 +264,10 @@ def test_sizes_that_are_none_are_refused(size, error, message):
             TypeError,
             "receptive_field must be an integer or a Fraction, got nan",
         ),
+        (lambda: Grid(1, 0, 0), ValueError, "receptive_field must be > 0, got 0"),
+        (lambda: Grid(1, 0, Fraction(-1, 2)), ValueError, "receptive_field must be > 0, got -1/2"),
+        (lambda: Grid().center(0.5), TypeError, "cell must be an integer or a Fraction, got 0.5"),
+        (lambda: Grid().center("a"), TypeError, "cell must be an integer or a Fraction, got 'a'"),
         (lambda: crop_offset("a", Grid()), TypeError, "source must be a Grid, got str"),
         (lambda: crop_offset(Grid(), None), TypeError, "reference must be a Grid, got NoneType"),
     ],
