@@ -16,6 +16,7 @@ __all__ = [
     "finite",
     "flag",
     "integer",
+    "is_list",
     "not_negative",
     "number",
     "number_text",
@@ -139,6 +140,14 @@ def flag(value: Any, name: str) -> bool:
     return value
 
 
+def is_list(value: Any, *, or_text: bool = False) -> bool:
+    """Whether ``value`` is several things in an order: no set, whose order may be another in the
+    next process, and no text, unless its letters are told what is wrong with them."""
+    if isinstance(value, (str, bytes, bytearray)):
+        return or_text
+    return isinstance(value, Iterable) and not isinstance(value, (set, frozenset))
+
+
 def class_names(value: Any, num_classes: int) -> tuple[Any, ...] | None:
     """``value``, an argument of this name, as a tuple of one for each class; None if it is None.
 
@@ -148,8 +157,7 @@ def class_names(value: Any, num_classes: int) -> tuple[Any, ...] | None:
     """
     if value is None:
         return None
-    # A set has no order in which its names could be those of classes.
-    if isinstance(value, (str, set, frozenset)) or not isinstance(value, Iterable):
+    if not is_list(value):
         raise TypeError(f"class_names must be a list of names, got {value!r}")
     names = tuple(value)
     if len(names) != num_classes:

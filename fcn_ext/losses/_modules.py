@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from fcn_ext._arguments import is_list
 from fcn_ext.geometry import Geometry, Resize
 from fcn_ext.losses._deep_supervision import deep_supervision, head_weight, is_loss
 from fcn_ext.losses._distillation import distillation_loss
@@ -198,11 +199,10 @@ class DeepSupervision(nn.Module):
     def __init__(self, loss: nn.Module, weights: Iterable[Tensor | float]) -> None:
         super().__init__()
         is_loss(loss, "a module of (scores, target)")
-        # A set has no order, a dict's keys are no weights, and a tensor () says that it can be
-        # iterated over.
+        # A dict's keys are no weights, and a tensor () says that it can be iterated over.
         if (
-            not isinstance(weights, Iterable)
-            or isinstance(weights, (set, frozenset, Mapping))
+            not is_list(weights, or_text=True)
+            or isinstance(weights, Mapping)
             or (isinstance(weights, Tensor) and weights.dim() == 0)
         ):
             raise TypeError(f"weights must be a list of numbers, got {weights!r}")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from .._arguments import finite, flag
+from .._arguments import finite, flag, is_list
 from .alexnet import AlexNetTrunk
 from .fcn import FCN
 from .googlenet import GoogLeNetTrunk
@@ -213,7 +213,7 @@ def _skip_scales(
         raise TypeError("at_once is an option of nets with skips alone, got at_once=True")
     if scales is None:
         return _AT_ONCE_SCALES[: len(net.skips)] if at_once else (1.0,) * len(net.skips)
-    if not isinstance(scales, Iterable):
+    if not is_list(scales, or_text=True):
         raise TypeError(f"skip_scales must be a list of numbers, got {scales!r}")
     given = list(scales)
     if len(given) != len(net.skips):
@@ -229,7 +229,7 @@ def _streams(
     """The options that each stream has of its own."""
     if isinstance(streams, str):
         raise TypeError(f"streams must be a list of names, such as [{streams!r}], got {streams!r}")
-    if not isinstance(streams, Iterable):
+    if not is_list(streams):
         raise TypeError(f"streams must be a list of names, got {streams!r}")
     names = list(streams)
     if not names:

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from .._arguments import finite, flag, integer, number
+from .._arguments import finite, flag, integer, is_list, number
 from ..geometry import Deconvolution, Grid
 from .levels import last_level, skip_levels
 from .parts import named_parts
@@ -255,7 +255,7 @@ def _described(trunk: Trunk, map: str) -> str:
 
 def _skip_scales(skips: Any) -> dict[str, float]:
     """The factor on each skip, by the skip's name."""
-    if isinstance(skips, str) or not isinstance(skips, Iterable):
+    if not is_list(skips):
         such = f", such as [{skips!r}]" if isinstance(skips, str) else ""
         raise TypeError(f"skips must be a list of names{such}, got {skips!r}")
     if isinstance(skips, Mapping):

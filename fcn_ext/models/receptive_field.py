@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from .._arguments import pair
+from .._arguments import is_list, pair
 from ..geometry import Grid
 from ..ops import _common
 from .following import Found, Pass, backwards, watched
@@ -276,7 +276,7 @@ def _checked(cell: Any, size: tuple[int, int]) -> tuple[int, int]:
 
 
 def _image_shape(value: Any) -> tuple[int, ...]:
-    if isinstance(value, str) or not isinstance(value, Iterable):
+    if not is_list(value):
         raise TypeError(f"input_shape must be (N, C, H, W), all >= 1, got {value!r}")
     shape = tuple(value)
     if len(shape) != 4 or not all(isinstance(n, Integral) and int(n) >= 1 for n in shape):

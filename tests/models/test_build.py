@@ -255,7 +255,11 @@ def test_wrong_options_are_refused(options, message):
         ({"skip_scales": 3}, "skip_scales must be a list of numbers, got 3"),
         ({"skip_scales": "ab"}, "skip_scales must be a number, got 'a'"),
         ({"skip_scales": torch.ones(2)}, "skip_scales must be a number, got tensor"),
+        ({"skip_scales": {0.5, 0.1}}, "skip_scales must be a list of numbers, got {0"),
         ({"streams": 3}, "streams must be a list of names, got 3"),
+        ({"streams": {"color", "hha"}}, "streams must be a list of names, got {'"),
+        ({"streams": frozenset({"hha"})}, "streams must be a list of names, got frozenset"),
+        ({"streams": b"ab"}, "streams must be a list of names, got b'ab'"),
     ],
 )
 def test_options_of_a_wrong_type_are_refused(options, message):

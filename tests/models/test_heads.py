@@ -179,6 +179,7 @@ def test_context_starts_from_zero_and_sees_the_whole_image():
         ({"skips": [4]}, TypeError, "skips must be a list of names, got 4 in it"),
         ({"top": ["fc7"]}, TypeError, r"top must be the name of a map, got \['fc7'\]"),
         ({"skips": 3}, TypeError, "skips must be a list of names, got 3"),
+        ({"skips": {"pool4", "pool3"}}, TypeError, "skips must be a list of names, got {'pool"),
         ({"trunk_weights": 3}, TypeError, "trunk_weights must be a dict by trunk, got int"),
         ({"trunk_weights": {"main": float("nan")}}, ValueError, "trunk_weights must be finite"),
         ({"upsampling": "learned"}, ValueError, r"one of \('fixed', 'depthwise', 'dense'\), got"),

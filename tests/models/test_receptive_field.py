@@ -136,7 +136,7 @@ def test_shapes_of_images_come_as_any_list(shape: Any) -> None:
     assert layer.shape == (1, 1, 3, 3)
 
 
-@pytest.mark.parametrize("shape", [3, None, "1155"])
+@pytest.mark.parametrize("shape", [3, None, "1155", b"\1\1\5\5", {1, 2, 5, 6}, frozenset({1})])
 def test_what_is_no_shape_is_refused(shape: Any) -> None:
     with pytest.raises(TypeError, match=r"^input_shape must be \(N, C, H, W\), all >= 1, got"):
         receptive_fields(nn.Conv2d(1, 1, 3), shape)
