@@ -268,10 +268,13 @@ class ConfusionMatrix:
 
     @torch.no_grad()
     def _add_unlocked(self, count: Callable[..., Tensor], batch: tuple[Any, ...]) -> None:
-        counts = self._counts
+        counts, target = self._counts, batch[1]
         if counts is None or self._device is None:
-            device = _common.is_tensor(batch[1], "target").device
+            device = _common.is_tensor(target, "target").device
             counts = self._zeros(device) if counts is None else counts.to(device)
+        elif getattr(target, "device", None) != counts.matrix.device:
+            target = _common.is_tensor(target, "target")
+            _common.on_same_device(target, "target", counts.matrix, "the counts")
         count(*batch, ignore_index=self.ignore_index, out=counts.matrix, invalid=counts.invalid)
         if self._device is None:
             self._counts, self._device = counts, counts.matrix.device

@@ -104,6 +104,18 @@ def test_reading_binds_no_device_and_changes_no_count(reading: str) -> None:
         assert int(begun.invalid) == 0
 
 
+@pytest.mark.parametrize("kind", [ConfusionMatrix, BoundaryIoU])
+def test_a_batch_on_another_device_than_the_counts_is_refused(kind: Any) -> None:
+    """By these names: there is no argument for the counts."""
+    message = "^target and the counts must be on the same device, got meta and cpu$"
+    for metric in (kind(3, device="cpu"), kind(3)):
+        metric.update(LABELS, LABELS)
+        with pytest.raises(ValueError, match=message):
+            metric.update(ELSEWHERE, ELSEWHERE)
+        with pytest.raises(ValueError, match=message):
+            metric.update_scores(SCORES.to("meta"), LABELS.to("meta"))
+
+
 def test_a_device_that_was_asked_for_stays() -> None:
     matrix = ConfusionMatrix(3, device="cpu")
     with pytest.raises(ValueError, match="same device, got meta and cpu"):

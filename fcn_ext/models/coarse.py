@@ -12,6 +12,7 @@ from .. import ops
 from ..geometry import Deconvolution, Geometry
 from ..metrics import ConfusionMatrix
 from ..ops import _common
+from ..ops._confusion_matrix import check_out
 from .trunk import count
 
 __all__ = [
@@ -169,6 +170,7 @@ class CoarseScores(nn.Module):
                     "matrix must be a ConfusionMatrix or a torch.Tensor, "
                     f"got {type(matrix).__name__}"
                 )
+            check_out(matrix, "matrix", self.num_classes, target)
             ops.score_confusion_matrix(
                 self.scores(images),
                 target,

@@ -146,19 +146,24 @@ def interpolate_confusion_matrix(
     return score_confusion_matrix(input, target, Resize(align_corners), **options)
 
 
+def check_out(out: Tensor, name: str, num_classes: int, target: Tensor) -> None:
+    """Raises unless counts of ``target`` can be added to ``out``, an argument of that ``name``."""
+    if tuple(_common.is_tensor(out, name).shape) != (num_classes, num_classes):
+        raise ValueError(
+            f"{name} must have shape (num_classes, num_classes) = "
+            f"({num_classes}, {num_classes}), got {tuple(out.shape)}"
+        )
+    _common.on_same_device(target, "target", out, name)
+    if out.dtype != torch.int64:
+        raise ValueError(f"{name} must be int64, got {out.dtype}")
+
+
 def _counts(
     prediction: Tensor, target: Tensor, num_classes: int, out: Tensor | None, invalid: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """The dense matrix and the number that an operator adds to."""
     if out is not None:
-        if tuple(_common.is_tensor(out, "out").shape) != (num_classes, num_classes):
-            raise ValueError(
-                "out must have shape (num_classes, num_classes) = "
-                f"({num_classes}, {num_classes}), got {tuple(out.shape)}"
-            )
-        _common.on_same_device(target, "target", out, "out")
-        if out.dtype != torch.int64:
-            raise ValueError(f"out must be int64, got {out.dtype}")
+        check_out(out, "out", num_classes, target)
     if invalid is not None:
         _common.on_same_device(target, "target", _common.is_tensor(invalid, "invalid"), "invalid")
     like = target

@@ -252,8 +252,12 @@ def test_wrong_matrices_are_refused(narrow):
         model.evaluate(IMAGES, LABELS, ConfusionMatrix(6))
     with pytest.raises(ValueError, match="ConfusionMatrix, whose is 255, got 0"):
         model.evaluate(IMAGES, LABELS, ConfusionMatrix(5), ignore_index=0)
-    with pytest.raises(ValueError, match=r"\(5, 5\).*got \(6, 6\)"):
+    with pytest.raises(ValueError, match=r"^matrix must have shape .* \(5, 5\), got \(6, 6\)"):
         model.evaluate(IMAGES, LABELS, torch.zeros(6, 6, dtype=torch.int64))
+    with pytest.raises(ValueError, match=r"^matrix must be int64, got torch\.float32"):
+        model.evaluate(IMAGES, LABELS, torch.zeros(5, 5))
+    with pytest.raises(ValueError, match=r"^target and matrix .* same device, got cpu and meta"):
+        model.evaluate(IMAGES, LABELS, torch.zeros(5, 5, dtype=torch.int64, device="meta"))
 
 
 # ------------------------------------------------------------------ any module
