@@ -75,7 +75,7 @@ def differentiable(
         backward: (ctx, *gradients of results) -> gradients of arguments.
         setup_context: (ctx, arguments, results): keeps what ``backward`` and ``jvp`` need.
         jvp: (ctx, *tangents of arguments) -> tangents of results, for forward mode; without it
-            forward mode is refused.
+            forward mode is refused by the name of ``op``.
         eager_backward: in place of ``backward`` for eager calls outside of torch.func.
     """
     torch.library.register_autograd(op._schema.name, backward, setup_context=setup_context)
@@ -93,9 +93,10 @@ def differentiable(
 
     # Named as torch names nodes: the graph of a result shows <UpsampleBackward>.
     name = "".join(word.capitalize() for word in op._schema.name.split("::")[1].split("_"))
-    shared = {"backward": staticmethod(backward)}
-    if jvp is not None:
-        shared["jvp"] = staticmethod(jvp)
+    shared = {
+        "backward": staticmethod(backward),
+        "jvp": staticmethod(jvp or _without_forward_mode(op._schema.name)),
+    }
     eager: Any = type(
         name,
         (torch.autograd.Function,),
@@ -149,6 +150,18 @@ def differentiable(
     return _named(call, op)
 
 
+def _without_forward_mode(operator: str) -> Callable[..., Any]:
+    """The jvp of what has none: torch's own names neither the operator nor a way out."""
+
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        raise NotImplementedError(
+            f"{operator} has no forward mode AD: differentiate it in reverse mode, as "
+            "tensor.backward(), torch.func.grad and torch.func.jacrev do"
+        )
+
+    return jvp
+
+
 def scaled_once(operator: str) -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:
     """What multiplies a gradient that the forward pass of ``operator`` computed.
 
@@ -159,6 +172,7 @@ def scaled_once(operator: str) -> tuple[Callable[..., Tensor], Callable[..., Ten
 
     class ScaledOnce(torch.autograd.Function):
         generate_vmap_rule = True
+        jvp = staticmethod(_without_forward_mode(f"the gradient of {operator}"))
 
         @staticmethod
         def forward(grad: Tensor, gradient: Tensor, input: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
@@ -51,12 +52,34 @@ def test_losses_refuse_forward_mode(case: Case, reduction: str) -> None:
         result: Tensor = case.head(ops, "cross_entropy", given, target, reduction=reduction)
         return result
 
+    refused = r"^fcn_ext::cross_entropy(_pixels)? has no forward mode AD: .* in reverse mode"
     with forward_ad.dual_level():
         assert forward_ad.unpack_dual(loss(scores)).tangent is None
-        with pytest.raises(NotImplementedError, match="forward mode AD"):
+        with pytest.raises(NotImplementedError, match=refused):
             loss(forward_ad.make_dual(scores, torch.ones_like(scores)))
-    with pytest.raises(NotImplementedError, match="forward mode AD"):
+    with pytest.raises(NotImplementedError, match=refused):
         torch.func.jvp(loss, (scores,), (torch.ones_like(scores),))
+
+
+@pytest.mark.parametrize(
+    ("operator", "call"),
+    [
+        ("region_sums", lambda x, t: ops.region_sums(x, t).intersection),
+        ("sigmoid_sums", lambda x, t: ops.sigmoid_sums(x, t[:, None] > 0)),
+        ("sigmoid_loss", lambda x, t: ops.sigmoid_loss(x, t[:, None] > 0, torch.ones(1, 8))[0]),
+        ("cross_entropy_hits", lambda x, t: losses.cross_entropy(x, t, return_accuracy=True)[0]),
+    ],
+)
+def test_forward_mode_is_refused_by_the_name_of_the_operator(
+    operator: str, call: Callable[[Tensor, Tensor], Tensor]
+) -> None:
+    scores, target = torch.zeros(2, 1, 3, 4), torch.zeros(2, 6, 8, dtype=torch.int64)
+    refused = f"^fcn_ext::{operator} has no forward mode AD: .* torch.func.jacrev do$"
+    for transform in (torch.func.jacfwd, torch.func.hessian):
+        with pytest.raises(NotImplementedError, match=refused):
+            transform(lambda given: call(given, target).sum())(scores)
+    (gradient,) = torch.func.vjp(lambda given: call(given, target).sum(), scores)[1](torch.ones(()))
+    assert gradient.shape == scores.shape
 
 
 @pytest.mark.parametrize("case", PLAIN, ids=str)
