@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +12,7 @@ import pytest
 import torch
 
 from fcn_ext.integrations import evaluate, mmsegmentation, torchmetrics
+from fcn_ext.metrics import scores_from_matrix
 
 EYE = torch.eye(3, dtype=torch.int64)
 LABELS = torch.arange(3, dtype=torch.uint8).repeat(1, 4, 1)
@@ -71,9 +71,26 @@ def test_averages_that_are_no_words(average: Any) -> None:
 )
 def test_matrices_that_hold_no_counts(function: Any, dtype: torch.dtype) -> None:
     kind = str(dtype).removeprefix("torch.")
-    message = re.escape(f"matrix must hold counts, integers, got {kind} values")
+    message = f"^matrix must hold counts, integers >= 0, got {kind} values$"
     with pytest.raises(ValueError, match=message):
         function(EYE.to(dtype))
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.int16, torch.int32, torch.int64])
+@pytest.mark.parametrize(
+    "function",
+    [
+        scores_from_matrix,
+        evaluate.metrics_of,
+        mmsegmentation.class_metrics_of,
+        torchmetrics.jaccard_index,
+    ],
+)
+def test_negative_counts_are_refused(function: Any, dtype: torch.dtype) -> None:
+    with pytest.raises(ValueError, match=r"^matrix must hold counts, integers >= 0, got -2$"):
+        function(EYE.to(dtype) * 3 - 2)
+    for kind in (torch.uint8, torch.uint16, torch.uint32, torch.uint64):
+        assert str(function(EYE.to(kind))) == str(function(EYE))
 
 
 @pytest.mark.parametrize("name", METRICS)

@@ -117,10 +117,13 @@ def square(matrix: Tensor) -> Tensor:
             f"matrix must be square (num_classes, num_classes), got {tuple(matrix.shape)}"
         )
     kind = matrix.dtype
+    problem = None
     if kind.is_floating_point or kind.is_complex or kind == torch.bool:
-        raise ValueError(
-            f"matrix must hold counts, integers, got {str(kind).removeprefix('torch.')} values"
-        )
+        problem = f"{str(kind).removeprefix('torch.')} values"
+    elif kind.is_signed and with_values(matrix, "matrix").numel() and (least := matrix.min()) < 0:
+        problem = str(int(least))
+    if problem is not None:
+        raise ValueError(f"matrix must hold counts, integers >= 0, got {problem}")
     return with_values(matrix, "matrix")
 
 
