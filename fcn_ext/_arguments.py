@@ -13,6 +13,7 @@ from torch.compiler import is_dynamo_compiling
 
 __all__ = [
     "class_names",
+    "device",
     "finite",
     "flag",
     "integer",
@@ -170,6 +171,24 @@ def class_names(value: Any, num_classes: int) -> tuple[Any, ...] | None:
 def wrong_pixels(count: int) -> str:
     """The value found, where labels of so many pixels are wrong."""
     return "1 pixel that is not" if count == 1 else f"{count} pixels that are not"
+
+
+def device(value: Any, name: str) -> torch.device:
+    """``value`` as a device, given as one, by its name or by its number.
+
+    Raises:
+        TypeError: it is none of them.
+        ValueError: torch knows no such device; the message has torch's reason.
+    """
+    if isinstance(value, torch.device):
+        return value
+    if isinstance(value, bool) or not isinstance(value, (str, int)):
+        raise TypeError(f"{name} must be a torch.device or its name, got {value!r}")
+    try:
+        return torch.device(value)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{name} must be one that torch has, got {value!r}: {reason}") from None
 
 
 def with_values(value: torch.Tensor, name: str) -> torch.Tensor:

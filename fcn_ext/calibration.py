@@ -22,7 +22,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.compiler import is_dynamo_compiling
 
-from fcn_ext import ops
+from fcn_ext import _arguments, ops
 from fcn_ext._arguments import integer, one_of, with_values, wrong_pixels
 from fcn_ext.geometry import Geometry, Resize
 from fcn_ext.metrics import device_of
@@ -102,7 +102,7 @@ class Calibration:
         self._lock = threading.RLock()
         # Pixels, right ones and their probabilities, of each bin, of invalid pixels, and of void.
         # Not on the default device, which may be without memory.
-        place = "cpu" if device is None else device
+        place = _arguments.device("cpu" if device is None else device, "device")
         # Nor of inference mode, outside of which a tensor of its making could not be added to.
         with torch.inference_mode(False):
             self._table = torch.zeros(self.num_bins + 2, 3, dtype=torch.int64, device=place)

@@ -73,10 +73,10 @@ class ConfusionMatrix:
         class_names: num_classes names, for whoever prints the scores.
 
     Raises:
-        TypeError: ``num_classes`` or ``ignore_index`` is not an integer, or ``class_names`` is no
-            list.
-        ValueError: ``num_classes`` or ``ignore_index`` is out of range, or ``class_names`` is not
-            as long.
+        TypeError: ``num_classes`` or ``ignore_index`` is not an integer, ``class_names`` is no
+            list, or ``device`` none.
+        ValueError: ``num_classes`` or ``ignore_index`` is out of range, ``class_names`` is not as
+            long, or torch has no such ``device``.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class ConfusionMatrix:
         self._device: torch.device | None = None
         self._counts: _Counts | None = None
         if device is not None:
-            self._counts = self._zeros(torch.device(device))
+            self._counts = self._zeros(_arguments.device(device, "device"))
             self._device = self._counts.matrix.device
 
     def __repr__(self) -> str:

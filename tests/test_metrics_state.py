@@ -104,6 +104,18 @@ def test_reading_binds_no_device_and_changes_no_count(reading: str) -> None:
         assert int(begun.invalid) == 0
 
 
+@pytest.mark.parametrize("kind", [ConfusionMatrix, BoundaryIoU, Calibration])
+def test_what_is_no_device_is_refused_by_name(kind: Any) -> None:
+    for wrong in (3.5, True, ["cpu"], LABELS):
+        with pytest.raises(TypeError, match=r"^device must be a torch.device or its name, got "):
+            kind(3, device=wrong)
+    for unknown in ("gpu", "", "cpu:x", -1):
+        with pytest.raises(ValueError, match=r"^device must be one that torch has, got [^\n]+: "):
+            kind(3, device=unknown)
+    for known in ("cpu", torch.device("cpu"), "meta", None):
+        kind(3, device=known).update_scores(*(t.to(known) for t in (SCORES, LABELS)))
+
+
 @pytest.mark.parametrize("kind", [ConfusionMatrix, BoundaryIoU])
 def test_a_batch_on_another_device_than_the_counts_is_refused(kind: Any) -> None:
     """By these names: there is no argument for the counts."""
