@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import numbers
 import operator
+import re
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, get_args
 
+import numpy as np
 import torch
 from torch.compiler import is_dynamo_compiling
 
@@ -18,16 +20,36 @@ __all__ = [
     "flag",
     "integer",
     "is_list",
+    "is_one_of",
     "not_negative",
     "number",
     "number_text",
     "one_of",
+    "one_of_literal",
     "pair",
     "positive",
+    "shown",
     "with_values",
 ]
 
 _LARGEST = 2**63 - 1
+
+
+_MOST_NUMBERS, _MOST_CHARACTERS = 8, 200
+
+
+def shown(value: Any) -> str:
+    """``value`` as a message has it: on one line, not too long, and of many numbers the shape."""
+    if isinstance(value, torch.Tensor) and not value.is_nested and value.numel() > _MOST_NUMBERS:
+        return f"a tensor of shape {tuple(value.shape)}"
+    if isinstance(value, np.ndarray) and value.size > _MOST_NUMBERS:
+        return f"an array of shape {value.shape}"
+    return _line(repr(value))
+
+
+def _line(text: str) -> str:
+    text = re.sub(r"\s*\n\s*", " ", text)
+    return text if len(text) <= _MOST_CHARACTERS else f"{text[: _MOST_CHARACTERS - 1]}\u2026"
 
 
 def integer(value: Any, name: str) -> int:
@@ -43,15 +65,15 @@ def integer(value: Any, name: str) -> int:
     if isinstance(value, torch.SymInt):
         return value  # type: ignore[return-value]
     if isinstance(value, bool):
-        raise TypeError(f"{name} must be an integer, got {value!r}")
+        raise TypeError(f"{name} must be an integer, got {shown(value)}")
     if isinstance(value, torch.Tensor):
         if value.dtype == torch.bool:
-            raise TypeError(f"{name} must be an integer, got {value!r}")
+            raise TypeError(f"{name} must be an integer, got {shown(value)}")
         with_values(value, name)
     try:
         value = operator.index(value)
     except TypeError:
-        raise TypeError(f"{name} must be an integer, got {value!r}") from None
+        raise TypeError(f"{name} must be an integer, got {shown(value)}") from None
     if not -_LARGEST - 1 <= value <= _LARGEST:
         raise ValueError(f"{name} must fit in 64 bits, got {value}")
     return value  # type: ignore[no-any-return]
@@ -64,7 +86,7 @@ def pair(value: Any, name: str) -> tuple[int, int]:
         not isinstance(value, (int, str, bytes, bytearray)) and isinstance(value, Sequence)
     ):
         if len(value) != 2:
-            raise ValueError(f"{name} must be an integer or a pair (y, x), got {value!r}")
+            raise ValueError(f"{name} must be an integer or a pair (y, x), got {shown(value)}")
         y, x = value
     else:
         y = x = value
@@ -78,7 +100,7 @@ def pair(value: Any, name: str) -> tuple[int, int]:
     # Arrays, sets and the like, which are no sequences: a pair would do, but of them it is not one.
     is_several = hasattr(value, "__len__") and getattr(value, "ndim", 1) != 0
     if y is value and is_several and not isinstance(value, (str, bytes, bytearray)):
-        raise TypeError(f"{name} must be an integer or a pair (y, x), got {value!r}")
+        raise TypeError(f"{name} must be an integer or a pair (y, x), got {shown(value)}")
     return integer(y, name), integer(x, name)
 
 
@@ -95,7 +117,7 @@ def number(value: Any, name: str) -> float:
     if isinstance(value, torch.SymFloat):
         return value  # type: ignore[return-value]
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name} must be a number, got {value!r}")
+        raise TypeError(f"{name} must be a number, got {shown(value)}")
     try:
         return float(value)
     except OverflowError:
@@ -137,7 +159,7 @@ def flag(value: Any, name: str) -> bool:
     """``value`` if it is True or False, or TypeError naming the argument: what is merely true or
     false, such as "no", may mean the other one."""
     if not isinstance(value, bool):
-        raise TypeError(f"{name} must be a bool, got {value!r}")
+        raise TypeError(f"{name} must be a bool, got {shown(value)}")
     return value
 
 
@@ -159,7 +181,7 @@ def class_names(value: Any, num_classes: int) -> tuple[Any, ...] | None:
     if value is None:
         return None
     if not is_list(value):
-        raise TypeError(f"class_names must be a list of names, got {value!r}")
+        raise TypeError(f"class_names must be a list of names, got {shown(value)}")
     names = tuple(value)
     if len(names) != num_classes:
         raise ValueError(
@@ -183,12 +205,13 @@ def device(value: Any, name: str) -> torch.device:
     if isinstance(value, torch.device):
         return value
     if isinstance(value, bool) or not isinstance(value, (str, int)):
-        raise TypeError(f"{name} must be a torch.device or its name, got {value!r}")
+        raise TypeError(f"{name} must be a torch.device or its name, got {shown(value)}")
     try:
         return torch.device(value)
     except RuntimeError as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"{name} must be one that torch has, got {value!r}: {reason}") from None
+        raise ValueError(
+            f"{name} must be one that torch has, got {shown(value)}: {_line(str(error))}"
+        ) from None
 
 
 def with_values(value: torch.Tensor, name: str) -> torch.Tensor:
@@ -198,10 +221,22 @@ def with_values(value: torch.Tensor, name: str) -> torch.Tensor:
     return value
 
 
+def is_one_of(value: Any, choices: Sequence[str]) -> bool:
+    """Whether ``value`` is a word among ``choices``; an array compared with them gives an array."""
+    return isinstance(value, str) and value in choices
+
+
 def one_of(value: Any, choices: Sequence[str], name: str) -> str:
     """``value`` if it is one of ``choices``, or ValueError naming the argument."""
-    # An array is compared with none of them: it would give an array.
-    if isinstance(value, str) and value in choices:
-        return value
+    if is_one_of(value, choices):
+        return value  # type: ignore[no-any-return]
     *others, last = map(repr, choices)
-    raise ValueError(f"{name} must be {', '.join(others)} or {last}, got {value!r}")
+    raise ValueError(f"{name} must be {', '.join(others)} or {last}, got {shown(value)}")
+
+
+def one_of_literal(value: Any, kind: Any, name: str) -> Any:
+    """``value`` if it is one of the words of ``kind``, a Literal, or ValueError naming the
+    argument."""
+    if is_one_of(value, get_args(kind)):
+        return value
+    raise ValueError(f"{name} must be one of {get_args(kind)}, got {shown(value)}")

@@ -36,7 +36,7 @@ import torch.utils._pytree as pytree
 from torch import nn
 from torch.compiler import is_dynamo_compiling
 
-from fcn_ext._arguments import flag, integer, pair
+from fcn_ext._arguments import flag, integer, pair, shown
 from fcn_ext._rules import check_deconvolution, check_offset
 
 __all__ = ["Deconvolution", "Geometry", "Grid", "Resize", "crop_offset", "default_kernel_size"]
@@ -247,7 +247,7 @@ class Grid:
 def _exact(value: Any, name: str) -> Fraction:
     # Of a float such as 1 / 3, exact arithmetic would find that no two grids meet.
     if isinstance(value, bool) or not isinstance(value, numbers.Rational):
-        raise TypeError(f"{name} must be an integer or a Fraction, got {value!r}")
+        raise TypeError(f"{name} must be an integer or a Fraction, got {shown(value)}")
     return Fraction(int(value.numerator), int(value.denominator))
 
 
@@ -292,5 +292,5 @@ def square(layer: nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d, name: str) -> int:
     # Convolutions keep pairs; poolings whatever they were given, a list or NumPy's integer, say.
     side, *others = value if isinstance(value, (tuple, list)) else (value,)
     if not isinstance(side, numbers.Integral) or any(other != side for other in others):
-        raise ValueError(f"{name} must be one integer for both axes, got {value!r}")
+        raise ValueError(f"{name} must be one integer for both axes, got {shown(value)}")
     return int(side)

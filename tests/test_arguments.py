@@ -11,10 +11,11 @@ import pytest
 import torch
 
 import fcn_ext.numpy as fnp
-from fcn_ext import losses, ops
+from fcn_ext import losses, models, ops
 from fcn_ext.boundary import BoundaryIoU
 from fcn_ext.calibration import Calibration
-from fcn_ext.geometry import Deconvolution
+from fcn_ext.geometry import Deconvolution, Grid
+from fcn_ext.integrations.torchmetrics import JaccardIndex
 from fcn_ext.metrics import ConfusionMatrix, scores_from_matrix
 
 SCORES = torch.zeros(1, 3, 4, 5)
@@ -182,7 +183,7 @@ OF_AN_INTEGER: dict[str, Callable[[Any], Any]] = {
     "stride": lambda number: ops.upsample(SCORES, number),
     "kernel_size": lambda number: ops.upsample(SCORES, 2, kernel_size=number),
     "offset": lambda number: ops.upsample(SCORES, 2, offset=(0, number)),
-    "output_size": lambda number: ops.upsample(SCORES, 2, output_size=-number - 1),
+    "output_size": lambda number: ops.upsample(SCORES, 2, output_size=number),
     "size": lambda number: ops.interpolate(SCORES, number),
     "skip stride": lambda number: ops.fuse_skip(SCORES, SCORES, 0, stride=number),
     "skip offset": lambda number: ops.fuse_skip(SCORES, SCORES, number),
@@ -334,3 +335,51 @@ def test_a_number_just_beyond_its_bound_is_told_from_it(
 ) -> None:
     with pytest.raises(ValueError, match=f"^{message}1[.0]*[1-9]"):
         call(1 + 2.0**-52)
+
+
+CLASSIFIER = models.build_classifier("vgg16", width=0.01, fc_channels=1)
+OF_ANYTHING: dict[str, Callable[[Any], Any]] = {
+    **OF_AN_INTEGER,
+    "label_smoothing": lambda value: ops.cross_entropy(SCORES, LABELS, label_smoothing=value),
+    "align_corners": lambda value: ops.interpolate(SCORES, 9, align_corners=value),
+    "reduction": lambda value: ops.cross_entropy(SCORES, LABELS, reduction=value),
+    "geometry": lambda value: ops.cross_entropy(SCORES, LABELS, value),
+    "dtype": lambda value: ops.argmax(SCORES, 9, dtype=value),
+    "loss group": lambda value: losses.cross_entropy(SCORES, LABELS, group=value),
+    "loss convention": lambda value: losses.dice_loss(SCORES, LABELS, convention=value),
+    "metric device": lambda value: ConfusionMatrix(3, device=value),
+    "metric on_invalid": lambda value: ConfusionMatrix(3).compute(on_invalid=value),
+    "metric dilation_ratio": lambda value: BoundaryIoU(3, dilation_ratio=value),
+    "metric average": lambda value: JaccardIndex(3, average=value),
+    "grid scale": Grid,
+    "net name": models.build_model,
+    "net padding": lambda value: models.build_model("fcn32s", padding=value),
+    "net upsampling": lambda value: models.build_model("fcn32s", width=0.01, upsampling=value),
+    "net variant": lambda value: models.build_model("fcn-alexnet", variant=value),
+    "classifier name": models.build_classifier,
+    "classifier layout": lambda value: models.classifier_state_dict(CLASSIFIER, value),
+}
+
+
+@pytest.mark.parametrize("name", OF_ANYTHING)
+@pytest.mark.parametrize(
+    "value",
+    [
+        torch.zeros(3, 4, 5),
+        np.zeros((30, 4)),
+        torch.nn.Sequential(*[torch.nn.ReLU()] * 30),
+        ["many words"] * 100,
+        "a word " * 1000,
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_message_is_a_line_whatever_was_given(name: str, value: Any) -> None:
+    """Not all the numbers of a map in the place of a number."""
+    argument = name.split()[-1]
+    with pytest.raises((TypeError, ValueError), match=f"^{argument} must ") as refused:
+        OF_ANYTHING[name](value)
+    message = str(refused.value)
+    assert "\n" not in message
+    assert len(message) < 700 + 500 * name.endswith(" name")  # of which nets have many
+    if not isinstance(value, (list, str, torch.nn.Module)) and "size" not in argument:
+        assert f"of shape {tuple(value.shape)}" in message

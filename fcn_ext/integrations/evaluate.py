@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from fcn_ext._arguments import integer
+from fcn_ext._arguments import integer, shown
 from fcn_ext._rules import MOST_CLASSES
 from fcn_ext.integrations._counted import Areas, Counted, mean, number_or_none
 
@@ -119,7 +119,7 @@ def _names_by_number(id2label: Any, num_labels: int) -> dict[int, str] | None:
     if id2label is None:
         return None
     if not isinstance(id2label, Mapping):
-        raise TypeError(f"id2label must be a dict of names by number, got {id2label!r}")
+        raise TypeError(f"id2label must be a dict of names by number, got {shown(id2label)}")
     names = {integer(index, "id2label"): name for index, name in id2label.items()}
     for index in names:
         if not 0 <= index < num_labels:

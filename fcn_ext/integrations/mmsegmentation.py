@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from fcn_ext._arguments import not_negative
+from fcn_ext._arguments import not_negative, shown
 from fcn_ext.integrations._counted import Areas, Counted, mean, number_or_none, share
 
 __all__ = ["IoUMetric", "class_metrics_of"]
@@ -49,11 +49,11 @@ def _names(metrics: Any, name: str) -> tuple[str, ...]:
     if isinstance(metrics, str):
         metrics = (metrics,)
     elif not isinstance(metrics, Iterable):
-        raise TypeError(f"{name} must be a list of names, got {metrics!r}")
+        raise TypeError(f"{name} must be a list of names, got {shown(metrics)}")
     names = tuple(metrics)
     for given in names:
         if not isinstance(given, str) or given not in METRICS:
-            raise ValueError(f"{name} must be of {', '.join(METRICS)}, got {given!r}")
+            raise ValueError(f"{name} must be of {', '.join(METRICS)}, got {shown(given)}")
     return names
 
 

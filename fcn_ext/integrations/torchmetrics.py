@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from fcn_ext._arguments import flag, integer, number
+from fcn_ext._arguments import flag, integer, is_one_of, number, shown
 from fcn_ext.geometry import Geometry, Resize
 from fcn_ext.integrations._counted import REDUCED_VOID, Counted, square
 from fcn_ext.metrics import device_of
@@ -50,10 +50,9 @@ def jaccard_index(
         ValueError: ``average`` is none of the above, or ``matrix`` is not square, or holds no
             counts.
     """
-    # An array is compared with none of them: it would give an array.
-    if not (average is None or (isinstance(average, str) and average in AVERAGES)):
+    if not (average is None or is_one_of(average, AVERAGES)):
         raise ValueError(
-            f"average must be 'micro', 'macro', 'weighted', 'none' or None, got {average!r}"
+            f"average must be 'micro', 'macro', 'weighted', 'none' or None, got {shown(average)}"
         )
     if ignore_index is not None:
         ignore_index = integer(ignore_index, "ignore_index")

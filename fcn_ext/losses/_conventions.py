@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from fcn_ext._arguments import flag, not_negative, one_of
+from fcn_ext._arguments import flag, not_negative, one_of, shown
 
 __all__ = ["CONVENTIONS", "Convention", "convention_of"]
 
@@ -78,4 +78,6 @@ def convention_of(value: Any) -> Convention:
     if isinstance(value, str) and value in CONVENTIONS:
         return CONVENTIONS[value]
     names = ", ".join(map(repr, CONVENTIONS))
-    raise ValueError(f"convention must be a losses.Convention or one of {names}, got {value!r}")
+    raise ValueError(
+        f"convention must be a losses.Convention or one of {names}, got {shown(value)}"
+    )

@@ -57,7 +57,7 @@ def deep_supervision(
     if isinstance(loss, nn.Module) and hasattr(loss, "geometry"):
         raise TypeError(
             "loss must be a function of (scores, target, geometry), such as those of "
-            f"fcn_ext.losses; nn.DeepSupervision takes modules, got {loss!r}"
+            f"fcn_ext.losses; nn.DeepSupervision takes modules, got {_common.shown(loss)}"
         )
     if not heads:
         raise ValueError("heads must have at least one (scores, weight), got none")
@@ -81,7 +81,7 @@ def deep_supervision(
 def is_loss(loss: Any, what: str) -> Any:
     """``loss`` if it can be called and is no class, such as a module's that was not made."""
     if not callable(loss) or isinstance(loss, type):
-        raise TypeError(f"loss must be {what}, got {loss!r}")
+        raise TypeError(f"loss must be {what}, got {_common.shown(loss)}")
     return loss
 
 
@@ -90,7 +90,7 @@ def head_weight(weight: Any, name: str) -> Tensor | float:
     if not isinstance(weight, Tensor):
         return _common.finite(weight, name)
     if weight.dtype == torch.bool:
-        raise TypeError(f"{name} must be a number, got {weight!r}")
+        raise TypeError(f"{name} must be a number, got {_common.shown(weight)}")
     if weight.dim() != 0:
         raise ValueError(
             f"{name} must be a number or a tensor (), got one of shape {tuple(weight.shape)}"

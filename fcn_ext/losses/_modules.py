@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from fcn_ext._arguments import is_list
+from fcn_ext._arguments import is_list, shown
 from fcn_ext.geometry import Geometry, Resize
 from fcn_ext.losses._deep_supervision import deep_supervision, head_weight, is_loss
 from fcn_ext.losses._distillation import distillation_loss
@@ -205,7 +205,7 @@ class DeepSupervision(nn.Module):
             or isinstance(weights, Mapping)
             or (isinstance(weights, Tensor) and weights.dim() == 0)
         ):
-            raise TypeError(f"weights must be a list of numbers, got {weights!r}")
+            raise TypeError(f"weights must be a list of numbers, got {shown(weights)}")
         self.loss = loss
         given = [head_weight(weight, f"weights[{i}]") for i, weight in enumerate(weights)]
         if not given:

@@ -9,6 +9,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.compiler import is_dynamo_compiling
 
+from fcn_ext._arguments import shown
 from fcn_ext.ops import _autograd
 
 
@@ -18,7 +19,8 @@ def of_group(group: Any) -> Any:
         return None
     if group is not True and not (dist.is_available() and isinstance(group, dist.ProcessGroup)):
         raise TypeError(
-            f"group must be a process group, True or None, got {type(group).__name__} {group!r}"
+            "group must be a process group, True or None, got "
+            f"{type(group).__name__} {shown(group)}"
         )
     if not (dist.is_available() and dist.is_initialized()):
         when = "before torch.distributed.init_process_group"

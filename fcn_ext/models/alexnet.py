@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from torch import nn
 
+from .._arguments import one_of_literal
 from .response_norm import LocalResponseNorm
 from .trunk import FullyConnectedTrunk, Padding
 
@@ -56,8 +57,7 @@ class AlexNetTrunk(FullyConnectedTrunk):
 
     def __init__(self, *, variant: AlexNetVariant = "caffe", **options: Any) -> None:
         super().__init__(**options)
-        if variant not in get_args(AlexNetVariant):
-            raise ValueError(f"variant must be one of {get_args(AlexNetVariant)}, got {variant!r}")
+        one_of_literal(variant, AlexNetVariant, "variant")
         self.variant: AlexNetVariant = variant
         pads = dict(_PADDINGS[self.padding])
         if (self.padding, variant) == ("classifier", "torchvision"):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from .._arguments import finite, flag, is_list
+from .._arguments import finite, flag, is_list, is_one_of, shown
 from .alexnet import AlexNetTrunk
 from .fcn import FCN
 from .googlenet import GoogLeNetTrunk
@@ -188,9 +188,9 @@ def _parts(
 ) -> tuple[Trunk | dict[str, Trunk], dict[str, Any]]:
     """The trunk, or one for each stream, of the net ``name``, and the options of its heads."""
     if not (isinstance(name, str) and name in _NETS):
-        raise ValueError(f"name must be one of {', '.join(_NETS)}, got {name!r}")
+        raise ValueError(f"name must be one of {', '.join(_NETS)}, got {shown(name)}")
     net = _NETS[name]
-    if options.get("padding") == "classifier":
+    if is_one_of(options.get("padding"), ["classifier"]):
         raise ValueError("padding must be published or same for a net, got 'classifier'")
     scales = _skip_scales(net, at_once, skip_scales)
     trunks: Trunk | dict[str, Trunk]
@@ -214,11 +214,11 @@ def _skip_scales(
     if scales is None:
         return _AT_ONCE_SCALES[: len(net.skips)] if at_once else (1.0,) * len(net.skips)
     if not is_list(scales, or_text=True):
-        raise TypeError(f"skip_scales must be a list of numbers, got {scales!r}")
+        raise TypeError(f"skip_scales must be a list of numbers, got {shown(scales)}")
     given = list(scales)
     if len(given) != len(net.skips):
         raise ValueError(
-            f"skip_scales must be one number for each skip, {len(net.skips)}, got {given!r}"
+            f"skip_scales must be one number for each skip, {len(net.skips)}, got {shown(given)}"
         )
     return [finite(scale, "skip_scales") for scale in given]
 
@@ -228,9 +228,11 @@ def _streams(
 ) -> dict[str, dict[str, int]]:
     """The options that each stream has of its own."""
     if isinstance(streams, str):
-        raise TypeError(f"streams must be a list of names, such as [{streams!r}], got {streams!r}")
+        raise TypeError(
+            f"streams must be a list of names, such as [{streams!r}], got {shown(streams)}"
+        )
     if not is_list(streams):
-        raise TypeError(f"streams must be a list of names, got {streams!r}")
+        raise TypeError(f"streams must be a list of names, got {shown(streams)}")
     names = list(streams)
     if not names:
         raise ValueError("streams must have at least one name, got none")
@@ -239,7 +241,9 @@ def _streams(
     if not isinstance(streams, Mapping):
         for name in names:
             if names.count(name) > 1:
-                raise ValueError(f"streams must be different names, got {name!r} more than once")
+                raise ValueError(
+                    f"streams must be different names, got {shown(name)} more than once"
+                )
         return {name: {} for name in names}
     if "in_channels" in options:
         raise TypeError("in_channels must be left out where streams says them")

@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from .._arguments import integer, number
+from .._arguments import integer, number, shown
 from .classifier import last_layer_of
 from .fcn import TrunksAndHeads
 from .heads import Head
@@ -87,7 +87,7 @@ def initialize_scores(
     check_names(state_dict)
     _, trunk = only_trunk(model)
     if head not in model.heads:
-        raise ValueError(f"head must be one of {', '.join(model.heads)}, got {head!r}")
+        raise ValueError(f"head must be one of {', '.join(model.heads)}, got {shown(head)}")
     scored = cast(Head, model.heads[head])
     ((name, top),) = scored.tops.items()
     if not trunk.whole or top != trunk.top:
@@ -134,7 +134,7 @@ def _whole_numbers(rows: Any) -> dict[int, list[int]]:
     chosen = {}
     for index, some in rows.items():
         if isinstance(some, str) or not isinstance(some, Iterable):
-            raise TypeError(f"rows must have a list of rows for each class, got {some!r}")
+            raise TypeError(f"rows must have a list of rows for each class, got {shown(some)}")
         chosen[integer(index, "rows")] = [integer(row, "rows") for row in some]
     return chosen
 

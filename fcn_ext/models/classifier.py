@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from .._arguments import one_of_literal
 from ..ops import _common
 from .alexnet import AlexNetTrunk
 from .fcn import TrunksAndHeads
@@ -183,7 +184,9 @@ def build_classifier(name: str, num_classes: int = 1000, **options: Any) -> Clas
         TypeError: an option is unknown, or of the wrong type.
     """
     if not (isinstance(name, str) and name in _CLASSIFIERS):
-        raise ValueError(f"name must be one of {', '.join(_CLASSIFIERS)}, got {name!r}")
+        raise ValueError(
+            f"name must be one of {', '.join(_CLASSIFIERS)}, got {_common.shown(name)}"
+        )
     return Classifier(name, num_classes, options)
 
 
@@ -252,13 +255,14 @@ def classifier_state_dict(
         ValueError: there is no such layout of this classifier, ``model`` has several trunks, or
             the trunk is no classifier's.
     """
-    if layout not in get_args(Layout):
-        raise ValueError(f"layout must be one of {get_args(Layout)}, got {layout!r}")
+    one_of_literal(layout, Layout, "layout")
     _, trunk = only_trunk(model.trunk if isinstance(model, Classifier) else model)
     layers = classifier_layers(trunk, layout)
     # Caffe's AlexNet has torchvision's layers, of other shapes.
     if not layers or (layout, getattr(trunk, "variant", layout)) == ("torchvision", "caffe"):
-        raise ValueError(f"layout must be caffe for this {type(trunk).__name__}, got {layout!r}")
+        raise ValueError(
+            f"layout must be caffe for this {type(trunk).__name__}, got {_common.shown(layout)}"
+        )
     state = {}
     for layer, source in layers.items():
         for key, value in trunk.get_submodule(layer).state_dict().items():

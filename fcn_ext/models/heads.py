@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from .._arguments import finite, flag, integer, is_list, number
+from .._arguments import finite, flag, integer, is_list, number, shown
 from ..geometry import Deconvolution, Grid
 from .levels import last_level, skip_levels
 from .parts import named_parts
@@ -110,7 +110,7 @@ class Head(nn.Module):
             raise ValueError(f"loss_weight must be finite and >= 0, got {self.loss_weight!r}")
         self.skip_scales = _skip_scales(skips)
         if not isinstance(top, str | None):
-            raise TypeError(f"top must be the name of a map, got {top!r}")
+            raise TypeError(f"top must be the name of a map, got {shown(top)}")
         self.tops = {name: trunk.top if top is None else top for name, trunk in trunks.items()}
 
         self._places = self._grids(trunks)
@@ -257,15 +257,15 @@ def _skip_scales(skips: Any) -> dict[str, float]:
     """The factor on each skip, by the skip's name."""
     if not is_list(skips):
         such = f", such as [{skips!r}]" if isinstance(skips, str) else ""
-        raise TypeError(f"skips must be a list of names{such}, got {skips!r}")
+        raise TypeError(f"skips must be a list of names{such}, got {shown(skips)}")
     if isinstance(skips, Mapping):
         return {skip: finite(scale, "skips") for skip, scale in skips.items()}
     names = list(skips)
     for name in names:
         if not isinstance(name, str):
-            raise TypeError(f"skips must be a list of names, got {name!r} in it")
+            raise TypeError(f"skips must be a list of names, got {shown(name)} in it")
         if names.count(name) > 1:
-            raise ValueError(f"skips must be different names, got {name!r} more than once")
+            raise ValueError(f"skips must be different names, got {shown(name)} more than once")
     return dict.fromkeys(names, 1.0)
 
 

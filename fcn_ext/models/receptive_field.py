@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from .._arguments import is_list, pair
+from .._arguments import is_list, pair, shown
 from ..geometry import Grid
 from ..ops import _common
 from .following import Found, Pass, backwards, watched
@@ -228,7 +228,7 @@ def measured_field(
         raise ValueError(f"images must be floating point, got {images.dtype}")
     layers = receptive_fields(module, images.shape)
     if layer not in layers:
-        raise ValueError(f"layer must be one of {', '.join(layers)}, got {layer!r}")
+        raise ValueError(f"layer must be one of {', '.join(layers)}, got {shown(layer)}")
     found = layers[layer]
     place = found.middle if cell is None else _checked(cell, found.map_size)
     calls: list[str] = []
@@ -277,7 +277,7 @@ def _checked(cell: Any, size: tuple[int, int]) -> tuple[int, int]:
 
 def _image_shape(value: Any) -> tuple[int, ...]:
     if not is_list(value):
-        raise TypeError(f"input_shape must be (N, C, H, W), all >= 1, got {value!r}")
+        raise TypeError(f"input_shape must be (N, C, H, W), all >= 1, got {shown(value)}")
     shape = tuple(value)
     if len(shape) != 4 or not all(isinstance(n, Integral) and int(n) >= 1 for n in shape):
         raise ValueError(f"input_shape must be (N, C, H, W), all >= 1, got {shape}")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Collection, Iterable
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor, nn
 
-from .._arguments import flag, integer, number
+from .._arguments import flag, integer, number, one_of_literal, shown
 from ..geometry import Grid, square
 from .block import Block
 
@@ -142,8 +142,7 @@ class ClassifierTrunk(Trunk):
             raise ValueError(f"width must be finite and > 0, got {width!r}")
         if width > _LARGEST_WIDTH:
             raise ValueError(f"width must be <= {_LARGEST_WIDTH}, got {width!r}")
-        if padding not in get_args(Padding):
-            raise ValueError(f"padding must be one of {get_args(Padding)}, got {padding!r}")
+        one_of_literal(padding, Padding, "padding")
         flag(batch_norm, "batch_norm")
         if not 0 <= dropout <= 1:
             raise ValueError(f"dropout must lie in [0, 1], got {dropout!r}")
@@ -161,11 +160,13 @@ class ClassifierTrunk(Trunk):
 
     def forward(self, images: Tensor, keep: Collection[str] | None = None) -> dict[str, Tensor]:
         if isinstance(keep, str) or not isinstance(keep, Iterable | None):
-            raise TypeError(f"keep must be a list of names of maps, got {keep!r}")
+            raise TypeError(f"keep must be a list of names of maps, got {shown(keep)}")
         wanted = [self.top] if keep is None else list(keep)
         for name in wanted:
             if not (isinstance(name, str) and name in self.stages):
-                raise ValueError(f"keep must name maps of {', '.join(self.stages)}, got {name!r}")
+                raise ValueError(
+                    f"keep must name maps of {', '.join(self.stages)}, got {shown(name)}"
+                )
         maps = {}
         x = images
         for name, layers in self.stages.items():
@@ -237,7 +238,7 @@ class ClassifierTrunk(Trunk):
     def _end_in(self, top: str) -> None:
         """Leaves out what comes after the map ``top``."""
         if not (isinstance(top, str) and top in self.stages):
-            raise ValueError(f"top must name a map of {', '.join(self.stages)}, got {top!r}")
+            raise ValueError(f"top must name a map of {', '.join(self.stages)}, got {shown(top)}")
         self.whole = top == self.top
         while self.top != top:
             _, layers = self.stages.popitem()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .. import ops
+from .._arguments import one_of_literal
 from ..geometry import Deconvolution
 from ..reference import bilinear_kernel
 
@@ -200,8 +201,7 @@ def upsampling_kinds(
                 f"upsampling must name layers among {', '.join(layers)}, or inner or last, "
                 f"got {name!r}"
             )
-        if kind not in get_args(UpsamplingKind):
-            raise ValueError(f"upsampling must be one of {get_args(UpsamplingKind)}, got {kind!r}")
+        one_of_literal(kind, UpsamplingKind, "upsampling")
     found: dict[str, UpsamplingKind] = dict.fromkeys(layers, "fixed")
     for group, members in groups.items():
         if group in given:

@@ -82,7 +82,7 @@ def argmax(
     if dtype is None:
         dtype = torch.uint8 if input.shape[1] <= 256 else torch.int16
     if not isinstance(dtype, torch.dtype):
-        raise TypeError(f"dtype must be a torch.dtype, got {dtype!r}")
+        raise TypeError(f"dtype must be a torch.dtype, got {_common.shown(dtype)}")
     _common.flag(return_probability, "return_probability")
     labels, probability = _argmax(input, height, width, geometry.numbers, dtype, return_probability)
     return (labels, probability) if return_probability else labels

@@ -17,6 +17,7 @@ from fcn_ext._arguments import number_text as number_text
 from fcn_ext._arguments import one_of as one_of
 from fcn_ext._arguments import pair as pair
 from fcn_ext._arguments import positive as positive
+from fcn_ext._arguments import shown as shown
 from fcn_ext._rules import accumulate_dtype as accumulate_dtype
 from fcn_ext._rules import broken, check_forward, check_map, check_target
 from fcn_ext.geometry import Deconvolution, Geometry, Resize
@@ -129,7 +130,7 @@ def is_geometry(value: Any) -> Geometry:
     if not isinstance(value, (Deconvolution, Resize)):
         raise TypeError(
             "geometry must be a fcn_ext.geometry.Deconvolution or Resize, such as "
-            f"Deconvolution(8), got {value!r}"
+            f"Deconvolution(8), got {shown(value)}"
         )
     return value
 

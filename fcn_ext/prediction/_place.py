@@ -19,7 +19,7 @@ def place(window: Any, size: tuple[int, int], image: str = "the image") -> Windo
     if window is None:
         return (0, 0, *size)
     if not isinstance(window, (tuple, list)) or len(window) != 4:
-        raise TypeError(f"window must be (top, left, height, width), got {window!r}")
+        raise TypeError(f"window must be (top, left, height, width), got {_common.shown(window)}")
     top, left, height, width = (_common.integer(value, "window") for value in window)
     if top < 0 or left < 0 or height < 1 or width < 1:
         raise ValueError(f"window must begin at 0 or later and have a pixel, got {tuple(window)}")

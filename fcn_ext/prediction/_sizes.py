@@ -62,7 +62,8 @@ def size_of_each(sizes: Any, count: int, name: str) -> list[tuple[int, int]]:
     values = with_values(sizes, name).tolist() if isinstance(sizes, Tensor) else sizes
     if not isinstance(values, Sequence) or isinstance(values, (str, bytes, bytearray)):
         raise TypeError(
-            f"{name} must be a list of (height, width) or a tensor (N, 2), got {sizes!r}"
+            f"{name} must be a list of (height, width) or a tensor (N, 2), "
+            f"got {_common.shown(sizes)}"
         )
     if len(values) != count:
         raise ValueError(f"{name} must have a size for each image, {count}, got {len(values)}")
