@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from fcn_ext import _host
 from fcn_ext._arguments import integer, wrong_pixels
-from fcn_ext._arrays import Array, data_and_mask, readable, whole
+from fcn_ext._arrays import data_and_mask, readable, whole
 
 __all__ = ["build_info", "confusion_matrix", "decode_palette", "encode_palette", "voc_palette"]
 
@@ -21,7 +21,7 @@ _LABELS = (np.uint8, np.int16, np.int32, np.int64)
 
 
 def confusion_matrix(
-    prediction: Array, target: Array, num_classes: int, ignore_index: int = 255
+    prediction: npt.ArrayLike, target: npt.ArrayLike, num_classes: int, ignore_index: int = 255
 ) -> npt.NDArray[np.int64]:
     """Counts of (target, prediction) pairs: rows = target, columns = prediction.
 
@@ -48,13 +48,13 @@ def confusion_matrix(
     ignore_index = integer(ignore_index, "ignore_index")
     if not 1 <= num_classes <= 32768:
         raise ValueError(f"num_classes must be in [1, 32768], got {num_classes}")
-    prediction = whole(prediction, "prediction", "give them a label, or mask the target instead")
-    target, void = data_and_mask(target, "target")
-    prediction, target = readable(prediction), readable(target)
-    if void is not None and target.dtype in _LABELS:
-        target = np.where(void, np.int64(ignore_index), target)
+    predicted = whole(prediction, "prediction", "give them a label, or mask the target instead")
+    labels, void = data_and_mask(target, "target")
+    predicted, labels = readable(predicted), readable(labels)
+    if void is not None and labels.dtype in _LABELS:
+        labels = np.where(void, np.int64(ignore_index), labels)
     matrix = np.zeros((num_classes, num_classes), dtype=np.int64)
-    invalid = _host.confusion_matrix(prediction, target, ignore_index, matrix)
+    invalid = _host.confusion_matrix(predicted, labels, ignore_index, matrix)
     if invalid:
         raise ValueError(
             f"prediction and target must be in [0, {num_classes}) where target is not "
@@ -77,20 +77,22 @@ def voc_palette() -> npt.NDArray[np.uint8]:
     return palette.astype(np.uint8)
 
 
-def _palette(palette: Array | None) -> npt.NDArray[np.uint8]:
+def _palette(palette: npt.ArrayLike | None) -> npt.NDArray[np.uint8]:
     if palette is None:
         return voc_palette()
-    palette = whole(palette, "palette", "give them a color with `palette.filled(...)`")
-    if palette.dtype != np.uint8 or palette.ndim != 2 or palette.shape[1] != 3:
+    colors = whole(palette, "palette", "give them a color with `palette.filled(...)`")
+    if colors.dtype != np.uint8 or colors.ndim != 2 or colors.shape[1] != 3:
         raise ValueError(
-            f"palette must be uint8 (num_colors, 3), got {palette.dtype} {palette.shape}"
+            f"palette must be uint8 (num_colors, 3), got {colors.dtype} {colors.shape}"
         )
-    if not 1 <= len(palette) <= 256:
-        raise ValueError(f"palette must have 1 to 256 colors, got {len(palette)}")
-    return np.ascontiguousarray(palette)
+    if not 1 <= len(colors) <= 256:
+        raise ValueError(f"palette must have 1 to 256 colors, got {len(colors)}")
+    return np.ascontiguousarray(colors)
 
 
-def encode_palette(indices: Array, palette: Array | None = None) -> npt.NDArray[np.uint8]:
+def encode_palette(
+    indices: npt.ArrayLike, palette: npt.ArrayLike | None = None
+) -> npt.NDArray[np.uint8]:
     """The colors of a label map.
 
         >>> encode_palette(np.array([[0, 1]], np.uint8)).tolist()
@@ -107,19 +109,21 @@ def encode_palette(indices: Array, palette: Array | None = None) -> npt.NDArray[
         ValueError: an index has no color, or an array is not of the shape or dtype above, or
             masked.
     """
-    palette = _palette(palette)
-    indices = whole(indices, "indices", "give them an index, such as `indices.filled(255)`")
-    if indices.dtype != np.uint8:
-        raise ValueError(f"indices must be uint8, got {indices.dtype}")
-    if indices.size and int(indices.max()) >= len(palette):
+    table = _palette(palette)
+    labels = whole(indices, "indices", "give them an index, such as `indices.filled(255)`")
+    if labels.dtype != np.uint8:
+        raise ValueError(f"indices must be uint8, got {labels.dtype}")
+    if labels.size and int(labels.max()) >= len(table):
         raise ValueError(
-            f"indices must be below the number of colors of palette, {len(palette)}, got "
-            f"{indices.max()}"
+            f"indices must be below the number of colors of palette, {len(table)}, got "
+            f"{labels.max()}"
         )
-    return palette[indices]
+    return table[labels]
 
 
-def decode_palette(colors: Array, palette: Array | None = None) -> npt.NDArray[np.uint8]:
+def decode_palette(
+    colors: npt.ArrayLike, palette: npt.ArrayLike | None = None
+) -> npt.NDArray[np.uint8]:
     """The label map behind a picture in a palette's colors; the first of equal colors wins.
 
         >>> decode_palette(np.array([[[0, 0, 0], [128, 0, 0]]], np.uint8))
@@ -136,17 +140,17 @@ def decode_palette(colors: Array, palette: Array | None = None) -> npt.NDArray[n
         ValueError: a color is not in the palette (the message gives it and where), or an array
             is not of the shape or dtype above, or masked.
     """
-    palette = _palette(palette)
-    colors = whole(colors, "colors", "give them a color with `colors.filled(...)`")
-    if colors.dtype != np.uint8 or colors.ndim < 1 or colors.shape[-1] != 3:
-        raise ValueError(f"colors must be uint8 (..., 3), got {colors.dtype} {colors.shape}")
-    shape = colors.shape[:-1]
-    colors = np.ascontiguousarray(colors).reshape(-1, 3)
-    indices = np.empty(len(colors), dtype=np.uint8)
-    stranger = _host.decode_palette(colors, palette, indices)
+    table = _palette(palette)
+    picture = whole(colors, "colors", "give them a color with `colors.filled(...)`")
+    if picture.dtype != np.uint8 or picture.ndim < 1 or picture.shape[-1] != 3:
+        raise ValueError(f"colors must be uint8 (..., 3), got {picture.dtype} {picture.shape}")
+    shape = picture.shape[:-1]
+    pixels = np.ascontiguousarray(picture).reshape(-1, 3)
+    indices = np.empty(len(pixels), dtype=np.uint8)
+    stranger = _host.decode_palette(pixels, table, indices)
     if stranger >= 0:
         where = tuple(int(i) for i in np.unravel_index(stranger, shape))
-        color = tuple(int(c) for c in colors[stranger])
+        color = tuple(int(c) for c in pixels[stranger])
         raise ValueError(f"colors must be in the palette, got {color} at {where}")
     return indices.reshape(shape)
 
