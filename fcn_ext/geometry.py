@@ -28,6 +28,7 @@ cells fall on the other's.
 from __future__ import annotations
 
 import numbers
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -94,7 +95,7 @@ class Deconvolution:
         object.__setattr__(self, "kernel_size", kernel_size)
         object.__setattr__(self, "offset", offset)
 
-    def output_size(self, input_size: tuple[int, int]) -> tuple[int, int]:
+    def output_size(self, input_size: int | Sequence[int]) -> tuple[int, int]:
         """Rows and columns below and right of the offset, for a map of ``input_size``.
 
         Raises:

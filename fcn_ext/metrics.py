@@ -170,7 +170,7 @@ class ConfusionMatrix:
         stride: int,
         *,
         kernel_size: int | None = None,
-        offset: int | tuple[int, int] = 0,
+        offset: int | Sequence[int] = 0,
     ) -> None:
         """``update_scores(scores, target, Deconvolution(stride, kernel_size, offset))``."""
         self.update_scores(scores, target, Deconvolution(stride, kernel_size, offset))

@@ -5,6 +5,7 @@ Arguments, shapes and errors are those of the functions that they name.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -70,14 +71,14 @@ class Upsample(nn.Module):
         stride: int,
         *,
         kernel_size: int | None = None,
-        offset: int | tuple[int, int] = 0,
+        offset: int | Sequence[int] = 0,
     ) -> None:
         super().__init__()
         self.stride = stride
         self.kernel_size = kernel_size
         self.offset = offset
 
-    def forward(self, input: Tensor, output_size: tuple[int, int] | None = None) -> Tensor:
+    def forward(self, input: Tensor, output_size: int | Sequence[int] | None = None) -> Tensor:
         return ops.upsample(
             input,
             self.stride,
@@ -94,13 +95,13 @@ class Interpolate(nn.Module):
     """:func:`fcn_ext.ops.interpolate` to a fixed size, or to the size given at the call."""
 
     def __init__(
-        self, size: int | tuple[int, int] | None = None, *, align_corners: bool = False
+        self, size: int | Sequence[int] | None = None, *, align_corners: bool = False
     ) -> None:
         super().__init__()
         self.size = size
         self.align_corners = flag(align_corners, "align_corners")
 
-    def forward(self, input: Tensor, size: int | tuple[int, int] | None = None) -> Tensor:
+    def forward(self, input: Tensor, size: int | Sequence[int] | None = None) -> Tensor:
         size = self.size if size is None else size
         if size is None:
             raise ValueError("size must be given to Interpolate or to its call, got neither")
@@ -113,7 +114,7 @@ class Interpolate(nn.Module):
 class FuseSkip(nn.Module):
     """:func:`fcn_ext.ops.fuse_skip` with its geometry fixed; no parameters."""
 
-    def __init__(self, offset: int | tuple[int, int], *, stride: int = 2) -> None:
+    def __init__(self, offset: int | Sequence[int], *, stride: int = 2) -> None:
         super().__init__()
         self.offset = offset
         self.stride = stride
@@ -188,7 +189,7 @@ class UpsampleCrossEntropyLoss(CrossEntropyLoss):
         stride: int,
         *,
         kernel_size: int | None = None,
-        offset: int | tuple[int, int] = 0,
+        offset: int | Sequence[int] = 0,
         **options: Any,
     ) -> None:
         super().__init__(Deconvolution(stride, kernel_size, offset), **options)
@@ -218,7 +219,7 @@ class Argmax(nn.Module):
         self,
         geometry: Geometry = Resize(),
         *,
-        size: int | tuple[int, int] | None = None,
+        size: int | Sequence[int] | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
@@ -226,7 +227,7 @@ class Argmax(nn.Module):
         self.size = size
         self.dtype = dtype
 
-    def forward(self, input: Tensor, size: int | tuple[int, int] | None = None) -> Tensor:
+    def forward(self, input: Tensor, size: int | Sequence[int] | None = None) -> Tensor:
         size = self.size if size is None else size
         if size is None and isinstance(self.geometry, Resize):
             name = type(self).__name__
@@ -245,12 +246,12 @@ class UpsampleArgmax(Argmax):
         stride: int,
         *,
         kernel_size: int | None = None,
-        offset: int | tuple[int, int] = 0,
+        offset: int | Sequence[int] = 0,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(Deconvolution(stride, kernel_size, offset), dtype=dtype)
 
-    def forward(self, input: Tensor, output_size: int | tuple[int, int] | None = None) -> Tensor:
+    def forward(self, input: Tensor, output_size: int | Sequence[int] | None = None) -> Tensor:
         return super().forward(input, output_size)
 
 
@@ -259,7 +260,7 @@ class InterpolateArgmax(Argmax):
 
     def __init__(
         self,
-        size: int | tuple[int, int] | None = None,
+        size: int | Sequence[int] | None = None,
         *,
         align_corners: bool = False,
         dtype: torch.dtype | None = None,

@@ -10,15 +10,19 @@ import os
 import pkgutil
 import subprocess
 import sys
+import typing
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
+from numpy.typing import ArrayLike
 
 import benchmarks
 import fcn_ext
+import fcn_ext.numpy as fnp
 import fcn_train
 from fcn_ext import _library, ops, reference
 
@@ -82,6 +86,35 @@ def test_types_are_shipped() -> None:
         "print([(files(p) / 'py.typed').is_file() for p in ('fcn_ext', 'fcn_train')])"
     )
     assert found == "[True, True]"
+
+
+SIZES = {"size", "output_size", "input_size", "padded_size", "seen_size"}
+PAIRS = {"offset", "tile", "overlap", *SIZES}
+
+
+@pytest.mark.parametrize(
+    "module", ["ops", "nn", "metrics", "losses", "prediction", "models", "geometry"]
+)
+def test_pairs_may_be_what_tensors_have(module: str) -> None:
+    """For type checkers, too: ``target.shape[1:]`` is a torch.Size and no tuple of two integers."""
+    public = [getattr(getattr(fcn_ext, module), name) for name in getattr(fcn_ext, module).__all__]
+    functions = [function for function in public if inspect.isfunction(function)]
+    for kind in filter(inspect.isclass, public):
+        own = ("__init__", *(name for name in dir(kind) if not name.startswith("_")))
+        functions += [getattr(kind, name) for name in own]
+    for function in filter(inspect.isfunction, functions):
+        pairs = {name for name in inspect.signature(function).parameters if name in PAIRS}
+        if pairs and (function.__module__ or "").startswith("fcn_ext"):
+            hints = typing.get_type_hints(function)
+            for name in pairs:
+                accepted = typing.get_args(hints[name])
+                assert hints[name] is typing.Any or {int, Sequence[int]} <= {*accepted}, function
+
+
+def test_arrays_may_be_lists_to_type_checkers() -> None:
+    for function in (fnp.confusion_matrix, fnp.encode_palette, fnp.decode_palette):
+        first = next(iter(inspect.signature(function).parameters))
+        assert typing.get_type_hints(function)[first] == ArrayLike
 
 
 def test_recipes_are_shipped() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ _REDUCTIONS = ("sum", "mean", "batchmean")
 def distillation_loss(
     student: Tensor,
     teacher: Tensor,
-    size: int | tuple[int, int] | None = None,
+    size: int | Sequence[int] | None = None,
     geometry: Geometry = Resize(),
     *,
     temperature: float = 1.0,

@@ -261,7 +261,7 @@ class DistillationLoss(nn.Module):
         self,
         student: Tensor,
         teacher: Tensor,
-        size: int | tuple[int, int] | None = None,
+        size: int | Sequence[int] | None = None,
         target: Tensor | None = None,
     ) -> Tensor:
         return distillation_loss(

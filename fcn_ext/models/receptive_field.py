@@ -105,7 +105,7 @@ class Layer:
             )
             yield row, column
 
-    def sees(self, cell: tuple[int, int] | None = None) -> Region:
+    def sees(self, cell: int | Sequence[int] | None = None) -> Region:
         """The pixels of the image that count for a cell, those beyond the border left out.
 
         Args:
@@ -198,7 +198,7 @@ def receptive_fields(module: nn.Module, input_shape: Sequence[int]) -> dict[str,
 
 
 def measured_field(
-    module: nn.Module, layer: str, images: Tensor, cell: tuple[int, int] | None = None
+    module: nn.Module, layer: str, images: Tensor, cell: int | Sequence[int] | None = None
 ) -> Tensor:
     """How much each pixel counts for one cell of a layer: the size of the gradient there.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal, overload
 
 import torch
@@ -17,7 +18,7 @@ _op = torch.ops.fcn_ext.argmax.default
 @overload
 def argmax(
     input: Tensor,
-    size: int | tuple[int, int] | None = ...,
+    size: int | Sequence[int] | None = ...,
     geometry: Geometry = ...,
     *,
     dtype: torch.dtype | None = ...,
@@ -26,7 +27,7 @@ def argmax(
 @overload
 def argmax(
     input: Tensor,
-    size: int | tuple[int, int] | None = ...,
+    size: int | Sequence[int] | None = ...,
     geometry: Geometry = ...,
     *,
     dtype: torch.dtype | None = ...,
@@ -34,7 +35,7 @@ def argmax(
 ) -> tuple[Tensor, Tensor]: ...
 def argmax(
     input: Tensor,
-    size: int | tuple[int, int] | None = None,
+    size: int | Sequence[int] | None = None,
     geometry: Geometry = Resize(),
     *,
     dtype: torch.dtype | None = None,
@@ -93,8 +94,8 @@ def upsample_argmax(
     stride: int,
     *,
     kernel_size: int | None = None,
-    offset: int | tuple[int, int] = 0,
-    output_size: int | tuple[int, int] | None = None,
+    offset: int | Sequence[int] = 0,
+    output_size: int | Sequence[int] | None = None,
     **options: Any,
 ) -> Any:
     """``argmax(input, output_size, Deconvolution(stride, kernel_size, offset), **options)``."""
@@ -102,7 +103,7 @@ def upsample_argmax(
 
 
 def interpolate_argmax(
-    input: Tensor, size: int | tuple[int, int], *, align_corners: bool = False, **options: Any
+    input: Tensor, size: int | Sequence[int], *, align_corners: bool = False, **options: Any
 ) -> Any:
     """``argmax(input, size, Resize(align_corners), **options)``."""
     return argmax(input, size, Resize(align_corners), **options)

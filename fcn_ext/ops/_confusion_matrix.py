@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -130,7 +131,7 @@ def upsample_confusion_matrix(
     stride: int,
     *,
     kernel_size: int | None = None,
-    offset: int | tuple[int, int] = 0,
+    offset: int | Sequence[int] = 0,
     **options: Any,
 ) -> Tensor:
     """:func:`score_confusion_matrix` with ``Deconvolution(stride, kernel_size, offset)``."""

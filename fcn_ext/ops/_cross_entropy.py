@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -125,7 +126,7 @@ def upsample_cross_entropy(
     stride: int,
     *,
     kernel_size: int | None = None,
-    offset: int | tuple[int, int] = 0,
+    offset: int | Sequence[int] = 0,
     **options: Any,
 ) -> Tensor:
     """``cross_entropy(input, target, Deconvolution(stride, kernel_size, offset), **options)``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ _op = torch.ops.fcn_ext.fuse_skip.default
 
 
 def fuse_skip(
-    coarse: Tensor, skip: Tensor, offset: int | tuple[int, int], *, stride: int = 2
+    coarse: Tensor, skip: Tensor, offset: int | Sequence[int], *, stride: int = 2
 ) -> Tensor:
     """``upsample(coarse, stride)`` plus the window of ``skip`` at ``offset``, in one pass.
 

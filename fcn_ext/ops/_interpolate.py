@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,9 +15,7 @@ _op = torch.ops.fcn_ext.interpolate.default
 _backward_op = torch.ops.fcn_ext.interpolate_backward.default
 
 
-def interpolate(
-    input: Tensor, size: int | tuple[int, int], *, align_corners: bool = False
-) -> Tensor:
+def interpolate(input: Tensor, size: int | Sequence[int], *, align_corners: bool = False) -> Tensor:
     """``F.interpolate(input, size, mode="bilinear", align_corners=align_corners)``.
 
     Any ratio, up or down, without antialiasing, as there. Unlike there the backward pass is

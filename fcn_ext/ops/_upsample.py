@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -19,8 +20,8 @@ def upsample(
     stride: int,
     *,
     kernel_size: int | None = None,
-    offset: int | tuple[int, int] = 0,
-    output_size: int | tuple[int, int] | None = None,
+    offset: int | Sequence[int] = 0,
+    output_size: int | Sequence[int] | None = None,
 ) -> Tensor:
     """Bilinear upsampling by a fixed transposed convolution, and a crop of it, in one pass.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal, overload
 
 import torch
@@ -19,9 +20,9 @@ from fcn_ext.prediction._winners import below_each_other, winners
 @overload
 def argmax_cropped(
     scores: Tensor,
-    padded_size: int | tuple[int, int],
+    padded_size: int | Sequence[int],
     window: Window,
-    size: int | tuple[int, int],
+    size: int | Sequence[int],
     geometry: Geometry = ...,
     *,
     align_corners: bool = ...,
@@ -31,9 +32,9 @@ def argmax_cropped(
 @overload
 def argmax_cropped(
     scores: Tensor,
-    padded_size: int | tuple[int, int],
+    padded_size: int | Sequence[int],
     window: Window,
-    size: int | tuple[int, int],
+    size: int | Sequence[int],
     geometry: Geometry = ...,
     *,
     align_corners: bool = ...,
@@ -43,9 +44,9 @@ def argmax_cropped(
 @torch.no_grad()
 def argmax_cropped(
     scores: Tensor,
-    padded_size: int | tuple[int, int],
+    padded_size: int | Sequence[int],
     window: Window,
-    size: int | tuple[int, int],
+    size: int | Sequence[int],
     geometry: Geometry = Resize(),
     *,
     align_corners: bool = False,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -36,7 +36,7 @@ class Masks(NamedTuple):
 @torch.no_grad()
 def masks(
     scores: Tensor,
-    size: int | tuple[int, int] | None = None,
+    size: int | Sequence[int] | None = None,
     geometry: Geometry = Resize(),
     *,
     threshold: float | None = None,

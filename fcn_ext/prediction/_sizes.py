@@ -17,7 +17,7 @@ from fcn_ext.prediction._arguments import full_size
 
 def argmax_sizes(
     scores: Tensor,
-    sizes: Sequence[int | tuple[int, int]] | Tensor,
+    sizes: Sequence[int | Sequence[int]] | Tensor,
     geometry: Geometry = Resize(),
     *,
     dtype: torch.dtype | None = None,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from fcn_ext.ops import _common
 from fcn_ext.prediction._place import Window
 
 
 def tile_windows(
-    size: int | tuple[int, int], tile: int | tuple[int, int], overlap: int | tuple[int, int] = 0
+    size: int | Sequence[int], tile: int | Sequence[int], overlap: int | Sequence[int] = 0
 ) -> list[Window]:
     """Windows (top, left, height, width) that cover an image, row by row.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple, overload
 
 import numpy as np
@@ -88,7 +88,7 @@ class CoarseWindows:
 
     def __init__(
         self,
-        size: int | tuple[int, int],
+        size: int | Sequence[int],
         *,
         average: Literal["probability", "score"] = "probability",
     ) -> None:
@@ -111,7 +111,7 @@ class CoarseWindows:
         *,
         flip: bool = False,
         weight: float = 1.0,
-        seen_size: int | tuple[int, int] | None = None,
+        seen_size: int | Sequence[int] | None = None,
         importance: Importance = "constant",
     ) -> None:
         """Adds the scores of a window. They are kept, not copied: do not change them.
