@@ -5,6 +5,7 @@
 #include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/core/ScalarType.h>
 
+#include <cctype>
 #include <cstdint>
 #include <limits>
 #include <sstream>
@@ -96,8 +97,15 @@ inline std::string dtype_text(torch::headeronly::ScalarType type) {
       return "complex64";
     case ScalarType::ComplexDouble:
       return "complex128";
-    default:
-      return torch::headeronly::toString(type);
+    case ScalarType::ComplexHalf:
+      return "complex32";
+    default: {  // UInt16, Float8_e5m2 and others that differ in their capitals
+      std::string text = torch::headeronly::toString(type);
+      for (char& letter : text) {
+        letter = static_cast<char>(std::tolower(static_cast<unsigned char>(letter)));
+      }
+      return text;
+    }
   }
 }
 

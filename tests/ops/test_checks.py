@@ -94,3 +94,18 @@ def test_arguments_are_told_apart() -> None:
         'f(3, ")")',
         '"x" "y"',
     ]
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    [torch.uint16, torch.uint64, torch.int8, torch.bool, torch.complex64, torch.float8_e4m3fn],
+    ids=str,
+)
+def test_dtypes_have_the_names_of_torch(dtype: torch.dtype) -> None:
+    odd = torch.zeros((1, 3, 4, 4)).to(dtype)
+    name = str(dtype).removeprefix("torch.")
+    for call in (lambda: ops.upsample(odd, 2), lambda: ops.argmax(odd, (8, 8))):
+        with pytest.raises(ValueError, match=f"^input must be float32.*, got {name}$"):
+            call()
+    with pytest.raises(ValueError, match=f"^target labels must be uint8.*, got {name}$"):
+        ops.confusion_matrix(torch.zeros((1, 4, 4), dtype=torch.int64), odd[:, 0], 3)
