@@ -68,6 +68,7 @@ __global__ void __launch_bounds__(kThreads, kDirectBlocks)
                          confusion::PixelRows rows, ArgmaxOutput output) {
   using accumulate_t = accumulate_of<scalar_t>;
   const confusion::Counter counter(output.counts);
+  counter.clear();
   const LabelMap& target = output.target;
   const confusion::MapRows map{target.data, target.type, 0, 0, target.stride[2]};
   confusion::each_piece(rows, [&](int64_t row, int64_t piece) {

@@ -25,7 +25,8 @@ __global__ void __launch_bounds__(kThreads, kBlocks<accumulate_t>)
     argmax_tiles_kernel(const ArgmaxArgs args, const ArgmaxOutput output) {
   const ArgmaxTiles& tiles = args.tiles;
   const auto channels = static_cast<int>(args.shape.channels);
-  const confusion::Counter counter(output.counts);
+  // No counter is kept: it would be registers for the whole of the tiles.
+  confusion::Counter(output.counts).clear();
   each_tile<accumulate_t, band>(args, [&](const Tile<accumulate_t>& tile) {
     if (threadIdx.x == 0) {
       *tile.mixed_count() = 0;
@@ -48,9 +49,9 @@ __global__ void __launch_bounds__(kThreads, kBlocks<accumulate_t>)
       evaluate_mixed<accumulate_t, band>(args, tile);
       __syncthreads();
     }
-    emit_tile(args, output, tile, counter);
+    emit_tile(args, output, tile);
   });
-  counter.flush();
+  confusion::Counter(output.counts).flush();
 }
 
 // Histograms of a block, and their bytes; none where a matrix is too large or has more bins than

@@ -16,12 +16,12 @@ __device__ __forceinline__ void find_survivors(const ArgmaxArgs& args,
                                                const Tile<accumulate_t>& tile, int first, int last,
                                                int classes) {
   const ArgmaxTiles& tiles = args.tiles;
-  const int lane = static_cast<int>(threadIdx.x) % kWarp;
+  const int thread = opaque(static_cast<int>(threadIdx.x));
+  const int lane = thread % kWarp;
   const int own = lane % kCellLanes;
   const int words = (tiles.staged + 31) / 32;
   constexpr int kCells = kWarp / kCellLanes;
-  for (int base = first + static_cast<int>(threadIdx.x) / kWarp * kCells; base < last;
-       base += kThreads / kCellLanes) {
+  for (int base = first + thread / kWarp * kCells; base < last; base += kThreads / kCellLanes) {
     // Lanes without a cell look at the last one again, and write nothing.
     const bool active = base + lane / kCellLanes < last;
     const int entry = smaller(base + lane / kCellLanes, last - 1);

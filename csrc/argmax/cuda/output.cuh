@@ -134,9 +134,10 @@ template <typename accumulate_t, typename Body>
 __device__ __forceinline__ void each_piece(const Tile<accumulate_t>& tile, const Body& body) {
   const uint32_t pieces = tile.memory()->pieces, inverse = tile.memory()->inverse;
   const uint32_t units = static_cast<uint32_t>(tile.rows()) * pieces;
-  const uint32_t lane = threadIdx.x % kWarp;
+  const auto thread = static_cast<uint32_t>(opaque(static_cast<int>(threadIdx.x)));
+  const uint32_t lane = thread % kWarp;
 #pragma unroll 1
-  for (uint32_t base = threadIdx.x - lane; base < units; base += kThreads) {
+  for (uint32_t base = thread - lane; base < units; base += kThreads) {
     const uint32_t unit = base + lane;
     const auto row = static_cast<int>(uint64_t{unit} * inverse >> 32);
     int start = 0, x = 0;
@@ -184,8 +185,8 @@ __device__ __forceinline__ void store_tile(const Tile<accumulate_t>& tile, label
 // Counts the labels of a tile.
 template <typename accumulate_t>
 __device__ __forceinline__ void count_tile(const ArgmaxArgs& args, const ArgmaxOutput& output,
-                                           const Tile<accumulate_t>& tile,
-                                           const confusion::Counter& counter) {
+                                           const Tile<accumulate_t>& tile) {
+  const confusion::Counter counter(output.counts);
   const auto width = static_cast<int>(args.shape.x.output_size);
   const int begin = tile.column_begin()[0], end = begin + tile.columns();
   const auto targets_of = [&](int row, int x, uint32_t (&targets)[kPiece]) {
@@ -222,10 +223,9 @@ __device__ __forceinline__ void count_tile(const ArgmaxArgs& args, const ArgmaxO
 // Stores or counts the labels of a tile; all threads go together.
 template <typename accumulate_t>
 __device__ __forceinline__ void emit_tile(const ArgmaxArgs& args, const ArgmaxOutput& output,
-                                          const Tile<accumulate_t>& tile,
-                                          const confusion::Counter& counter) {
+                                          const Tile<accumulate_t>& tile) {
   if (output.labels == nullptr) {
-    count_tile(args, output, tile, counter);
+    count_tile(args, output, tile);
   } else {
     with_labels(output.labels, output.type,
                 [&](auto* labels) { store_tile(tile, labels, row_stride(args, output)); });

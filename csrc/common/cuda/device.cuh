@@ -143,6 +143,21 @@ __device__ __forceinline__ T* stepped(T* base, uint32_t step, uint32_t k) {
 #endif
 }
 
+// Keeps the compiler from computing what follows from a value ahead of a loop, in more registers
+// than there are.
+__device__ __forceinline__ int opaque(int value) {
+#if !defined(FCN_EXT_CUDA_EMULATION)
+  asm volatile("" : "+r"(value));
+#endif
+  return value;
+}
+__device__ __forceinline__ float opaque(float value) {
+#if !defined(FCN_EXT_CUDA_EMULATION)
+  asm volatile("" : "+f"(value));
+#endif
+  return value;
+}
+
 // The larger of two, NaN if one is.
 __device__ __forceinline__ float larger_or_nan(float a, float b) {
 #if defined(FCN_EXT_CUDA_EMULATION) || __CUDA_ARCH__ < 800

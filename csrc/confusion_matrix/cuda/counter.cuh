@@ -45,13 +45,17 @@ class Counter {
                      ? static_cast<uint32_t>(counts.ignore_index)
                      : kIgnored),
         shared_(shared_memory<unsigned>()) {
-    const int bins = counts.copies * (dropped_ + 1);
+    const int warp = threadIdx.x / kWarp;
+    own_ = counts.copies > 0 ? shared_ + warp % counts.copies * (dropped_ + 1) : nullptr;
+  }
+
+  // Every thread of the block comes here once, before anything is counted.
+  __device__ __forceinline__ void clear() const {
+    const int bins = counts_.copies * (dropped_ + 1);
     for (int bin = threadIdx.x; bin < bins; bin += blockDim.x) {
       shared_[bin] = 0;
     }
     __syncthreads();
-    const int warp = threadIdx.x / kWarp;
-    own_ = counts.copies > 0 ? shared_ + warp % counts.copies * (dropped_ + 1) : nullptr;
   }
 
   // The bin of a pixel: the matrix's, the one behind for invalid pixels, kNoBin for ignored ones.

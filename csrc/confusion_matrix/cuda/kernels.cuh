@@ -28,6 +28,7 @@ template <int count>
 __global__ void __launch_bounds__(kMostThreads, kResident)
     count_labels_kernel(PixelRows rows, MapRows prediction, MapRows target, Counts counts) {
   const Counter counter(counts);
+  counter.clear();
   each_piece(rows, [&](int64_t row, int64_t piece) {
     const int64_t prediction_offset = row_offset(rows, prediction, row);
     const int64_t target_offset = row_offset(rows, target, row);

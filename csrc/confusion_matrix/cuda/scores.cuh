@@ -38,6 +38,7 @@ __global__ void __launch_bounds__(kMostThreads, kResident)
   using accumulate_t = accumulate_of<scalar_t>;
   constexpr int kAhead = count == 1 ? 8 : 4;  // channels on their way at a time
   const Counter counter(counts);
+  counter.clear();
   each_piece(rows, [&](int64_t row, int64_t piece) {
     const scalar_t* start =
         static_cast<const scalar_t*>(scores.data) + row_offset(rows, scores, row);
@@ -108,6 +109,7 @@ __global__ void __launch_bounds__(kMostThreads, kResident)
   using accumulate_t = accumulate_of<scalar_t>;
   constexpr int kRounds = 4;  // at a time
   const Counter counter(counts);
+  counter.clear();
   const int lane = threadIdx.x % kWarp;
   const int teams = kWarp / lanes;
   const int team = lane / lanes, lane_of_team = lane % lanes;

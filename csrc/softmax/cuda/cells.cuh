@@ -48,21 +48,6 @@ struct Part {
 // add nothing to 1.
 constexpr float kBorderStep = 3.7252903e-9f;  // 2^-28
 
-// Keeps the compiler from computing what follows from a value ahead of a loop, in more registers
-// than there are.
-__device__ __forceinline__ int opaque(int value) {
-#if !defined(FCN_EXT_CUDA_EMULATION)
-  asm volatile("" : "+r"(value));
-#endif
-  return value;
-}
-__device__ __forceinline__ float opaque(float value) {
-#if !defined(FCN_EXT_CUDA_EMULATION)
-  asm volatile("" : "+f"(value));
-#endif
-  return value;
-}
-
 // A class's scores at the nodes around a cell, less the largest of each node.
 struct Corners {
   float top_left, top_right, bottom_left, bottom_right;
