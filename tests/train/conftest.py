@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from safetensors.torch import save_file
 
-from fcn_train import checkpoint, weights
+from fcn_train import checkpoint, processes, weights
 from fcn_train.data import IMAGENET, image_to_tensor, open_dataset, write_sample_dataset
 from fcn_train.launcher import Place
 from fcn_train.options import DataOptions, ModelOptions, OptimOptions, TrainOptions
@@ -26,6 +26,7 @@ from fcn_train.run import load_run
 from fcn_train.train import train
 from tests.train import forking
 from tests.train.pages import draw_nothing
+from tests.train.running import HANGS
 
 TINY_FLAGS = [
     *("--model.width", "0.05", "--model.fc-channels", "16", "--data.crop", "32"),
@@ -97,6 +98,12 @@ def one_of_two() -> Processes:
     here = Processes(Place())
     here.size = 2
     return here
+
+
+@pytest.fixture
+def patient_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where all processes have the same to say, the first one says it, however late it comes."""
+    monkeypatch.setattr(processes, "GRACE", HANGS)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import pytest
 
+from .running import HANGS
 from .several import forked
 
 CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
@@ -20,7 +21,7 @@ ADDRESS = ("10.93.7.1", "10.93.7.2")
 DENIED = 77
 
 
-def on_two_hosts(work: Callable[[int], int], seconds: int = 60) -> list[int]:
+def on_two_hosts(work: Callable[[int], int]) -> list[int]:
     """Call ``work(0)`` on one host and ``work(1)`` on the other; gives their exit codes.
 
     Skips the test where the system does not let a user make network namespaces.
@@ -30,7 +31,7 @@ def on_two_hosts(work: Callable[[int], int], seconds: int = 60) -> list[int]:
     read, write = os.pipe()
 
     def first() -> int:
-        code, other = _two_hosts(work, seconds)
+        code, other = _two_hosts(work)
         os.write(write, f"{code} {other}".encode())
         return code
 
@@ -43,9 +44,9 @@ def on_two_hosts(work: Callable[[int], int], seconds: int = 60) -> list[int]:
     return codes
 
 
-def _two_hosts(work: Callable[[int], int], seconds: int) -> tuple[int, int]:
+def _two_hosts(work: Callable[[int], int]) -> tuple[int, int]:
     """In a process of one thread: become the first host, start the second, work on both."""
-    signal.alarm(seconds)
+    signal.alarm(int(HANGS))
     user = os.geteuid()
     if not _unshare(CLONE_NEWUSER | CLONE_NEWNET):
         return DENIED, DENIED
@@ -54,7 +55,7 @@ def _two_hosts(work: Callable[[int], int], seconds: int) -> tuple[int, int]:
     apart, joined = os.pipe(), os.pipe()
 
     def second() -> int:
-        signal.alarm(seconds)
+        signal.alarm(int(HANGS))
         made = _unshare(CLONE_NEWNET)
         os.write(apart[1], b"y" if made else b"n")
         return work(1) if made and os.read(joined[0], 1) == b"y" and _up(1) else DENIED

@@ -19,6 +19,11 @@ from fcn_train.optim import set_lr
 from fcn_train.options import TrainOptions
 from fcn_train.train import train
 
+# Seconds after which a process hangs, however busy the machine: beside others, what takes two
+# seconds may take a minute. Less than what processes wait for each other
+# (`fcn_train.processes.PATIENCE`), as one that waits it out hangs, too.
+HANGS = 300.0
+
 FILES = {
     "best.safetensors",
     "checkpoints",

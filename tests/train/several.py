@@ -16,6 +16,8 @@ import torch
 import torch._dynamo  # which each of the processes would import by itself
 import torch.distributed as dist
 
+from .running import HANGS
+
 
 class Ended(NamedTuple):
     """How a process ended: its exit code, negative for a signal, and what it said."""
@@ -49,25 +51,34 @@ class Launcher:
         }
         return [self._forked(rank, work, told) for rank in range(size)]
 
-    def ended(self, children: Sequence[int], seconds: float = 60.0) -> list[Ended]:
-        """How they end; those that take too long are killed."""
-        until = time.monotonic() + seconds
+    def ended(self, children: Sequence[int]) -> list[Ended]:
+        """How they end, all of them.
+
+        Raises:
+            AssertionError: some did not, and were killed.
+        """
+        until = time.monotonic() + HANGS
         codes: dict[int, int] = {}
+        hung: list[int] = []
         while len(codes) < len(children):
             for child in set(children) - set(codes):
                 pid, status = os.waitpid(child, os.WNOHANG)
                 if pid:
                     codes[child] = os.waitstatus_to_exitcode(status)
-                elif time.monotonic() > until:
+                elif time.monotonic() > until and child not in hung:
                     os.kill(child, signal.SIGKILL)
+                    hung.append(child)
             time.sleep(0.01)
-        return [
+        ends = [
             Ended(codes[child], *(file.read_text() for file in self._files(rank)))
             for rank, child in enumerate(children)
         ]
+        ranks = [rank for rank, child in enumerate(children) if child in hung]
+        assert not ranks, f"ranks {ranks} were killed after {HANGS:g} s: {ends}"
+        return ends
 
-    def run(self, size: int, work: Callable[[int], int], seconds: float = 60.0) -> list[Ended]:
-        return self.ended(self.start(size, work), seconds)
+    def run(self, size: int, work: Callable[[int], int]) -> list[Ended]:
+        return self.ended(self.start(size, work))
 
     def _files(self, rank: int) -> tuple[Path, Path]:
         return self._folder / f"{rank}.out", self._folder / f"{rank}.err"

@@ -21,7 +21,7 @@ from fcn_train.cli import main
 from fcn_train.data import write_sample_dataset
 from fcn_train.processes import Processes
 
-from .running import assert_one_line
+from .running import HANGS, assert_one_line
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -251,7 +251,7 @@ def test_signal_saves_and_sets_the_exit_code(
     while not checkpoints(run / "checkpoints") and process.poll() is None:
         time.sleep(0.05)
     process.send_signal(signum)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=HANGS)
     assert process.returncode == code, err
     saved = load_checkpoint(checkpoints(run / "checkpoints")[-1])
     assert err.splitlines()[-1] == (
@@ -281,7 +281,7 @@ def test_full_command_line(
 def test_reader_that_goes_away_is_no_error(in_folder: Path) -> None:
     command = f"{sys.executable} -m fcn_train train --help | head -c 10"
     done = subprocess.run(
-        ["bash", "-c", command], capture_output=True, text=True, check=False, timeout=60
+        ["bash", "-c", command], capture_output=True, text=True, check=False, timeout=HANGS
     )
     assert "Traceback" not in done.stderr
 

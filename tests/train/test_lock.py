@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,24 +16,29 @@ from fcn_train.lock import locked
 
 Command = Callable[..., tuple[int, str, str]]
 HOLD = """
-import sys, time
+import sys
 from pathlib import Path
 from fcn_train.lock import locked
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
-    time.sleep(60)
+    sys.stdin.read()  # until it is killed, or nobody is there to do so
 """
 
 
 @pytest.fixture
-def holder(tmp_path: Path) -> subprocess.Popen[str]:
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    with process.stdout:
+def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
-    return process
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def test_second_process_is_told_which_is_the_first(

@@ -18,6 +18,7 @@ from fcn_train.page import page
 from fcn_train.pictures import Picture
 from fcn_train.pixel_pictures import LONGEST, SCRIPT, STYLE, figures
 from tests.train.pages import Page, picture_at
+from tests.train.running import HANGS
 
 NAMES = ("sky", "a \"b\" & </div><script>alert('c')</script>")
 # Enough of a browser to run the script of a page: figures that take events, images and canvases.
@@ -126,7 +127,7 @@ def test_pointer_reads_the_pixel_below_it(flat: bool) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=HANGS,
     )
     assert done.returncode == 0, done.stderr
     told, after = json.loads(done.stdout)
@@ -175,7 +176,7 @@ def test_a_browser_tells_the_pixel(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=HANGS,
     )
     assert row.probability is not None
     predicted, label = int(row.prediction[12, 24]), int(row.target[12, 24])

@@ -22,7 +22,7 @@ from fcn_train.data import DataError, EvaluationLoader, SegmentationDataset
 from fcn_train.data.problems import Problem
 from fcn_train.evaluator import Evaluator
 
-from .running import during_step
+from .running import HANGS, during_step
 from .several import Ended, Launcher
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
@@ -158,16 +158,20 @@ TROUBLES: dict[str, tuple[Callable[[pytest.MonkeyPatch], object], int, int, str]
 
 
 @pytest.mark.parametrize("name", list(TROUBLES))
-def test_all_end_together(name: str, flags: list[str], tmp_path: Path) -> None:
+def test_all_end_together(
+    name: str, flags: list[str], tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     action, which, code, words = TROUBLES[name]
     run = tmp_path / "run"
     given = [*flags, "--output", str(run), "--optim.steps", "9", "--evaluate-every", "2"]
+    if name.startswith("signal"):  # both have the same to say
+        request.getfixturevalue("patient_processes")
 
     def work(rank: int) -> int:
         patched(rank, action, which)
         return main(given)
 
-    ended = Launcher(tmp_path / "said").run(2, work, seconds=40)
+    ended = Launcher(tmp_path / "said").run(2, work)
     killed = name.startswith("kill")
     assert [end.code for end in ended] == [
         -signal.SIGKILL if killed and rank == which else code for rank in range(2)
@@ -199,6 +203,7 @@ def test_half_precision_ends_without_a_word_of_torchs(
     assert all(line.startswith("warning: /") for line in ended[0].err.splitlines()), ended
 
 
+@pytest.mark.usefixtures("patient_processes")
 def test_loss_that_is_not_finite_names_all_images(flags: list[str], tmp_path: Path) -> None:
     def work(rank: int) -> int:
         def spoil(patch: pytest.MonkeyPatch) -> None:
@@ -216,6 +221,7 @@ def test_loss_that_is_not_finite_names_all_images(flags: list[str], tmp_path: Pa
     assert ended[1].err == ""
 
 
+@pytest.mark.usefixtures("patient_processes")
 def test_commands_of_one_process(finished_run: Path, tmp_path: Path) -> None:
     given = ["predict", str(finished_run), "a.png", "--output", str(tmp_path / "out")]
     said = "fcn: fcn predict works in one process, got 2; start it without torchrun\n"
@@ -251,6 +257,6 @@ def test_two_gpus_train_as_one(flags: list[str], tmp_path: Path) -> None:
     for size in ("1", "2"):
         launch = ("-m", "torch.distributed.run", "--nproc-per-node", size, "-m", "fcn_train")
         given = [*flags, "--model.batch-norm", "--device", "cuda", "--output", str(tmp_path / size)]
-        subprocess.run([sys.executable, *launch, *given], check=True, timeout=300)
+        subprocess.run([sys.executable, *launch, *given], check=True, timeout=HANGS)
         found.append(losses(tmp_path / size))
     assert found[1] == pytest.approx(found[0], rel=1e-3)

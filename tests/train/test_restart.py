@@ -17,7 +17,7 @@ from fcn_train.evaluator import Evaluator
 from fcn_train.splits import Splits
 
 from .hosts import ADDRESS, on_two_hosts
-from .running import assert_same_run, during_step
+from .running import HANGS, assert_same_run, during_step
 from .several import Launcher, forked, torchrun
 
 pytestmark = pytest.mark.usefixtures("no_pictures", "in_folder")
@@ -75,9 +75,8 @@ def test_one_process_alone_is_brought_back(flags: list[str], in_folder: Path) ->
     assert [path.name for path in (in_folder / "runs").iterdir()] == ["sample-fcn8s-001"]
 
 
-def test_launcher_that_keeps_nothing(
-    in_folder: Path,
-) -> None:
+@pytest.mark.usefixtures("patient_processes")
+def test_launcher_that_keeps_nothing(in_folder: Path) -> None:
     ended = Launcher(in_folder / "said", keeps=False)
     ended.start(0, lambda rank: 0)  # the first attempt
     said = ended.run(2, lambda rank: main(["train"]))
@@ -161,7 +160,7 @@ def test_processes_end_with_a_torchrun_that_is_killed(
 
     def work(rank: int) -> int:
         LAUNCHER[0] = os.getppid()
-        signal.alarm(60)  # nobody waits for it
+        signal.alarm(int(HANGS))  # nobody waits for it
         if rank == size - 1:
             kill(pytest.MonkeyPatch())
         code = main(given)
@@ -171,12 +170,12 @@ def test_processes_end_with_a_torchrun_that_is_killed(
     def launch() -> int:
         launcher = Launcher(in_folder / "said")  # whose store lives as long
         launcher.start(size, work)
-        time.sleep(60)
+        time.sleep(HANGS)
         return 0
 
     assert ended(forked(launch)) == -signal.SIGKILL
     codes = [in_folder / f"code-{rank}" for rank in range(size)]
-    until = time.monotonic() + 60
+    until = time.monotonic() + HANGS
     while not all(file.exists() and file.read_text() for file in codes):
         assert time.monotonic() < until
         time.sleep(0.05)

@@ -28,18 +28,27 @@ from fcn_train.signals import (
     sigterm_raises,
 )
 
+from .running import HANGS
+
 Command = Callable[..., tuple[int, str, str]]
 
-# Starts the program as `fcn` does, and says when the module named first is about to be imported.
+# Starts the program as `fcn` does, and signals it when the module named first is about to be
+# imported, or so many modules later.
 START = """
-import sys
+import os, sys
 
 class Watch:
+    later = None
+
     def find_spec(self, name, path=None, target=None):
         if name == module:
-            print("importing", flush=True)
+            self.later = 0
+        elif self.later is not None:
+            self.later += 1
+        if self.later == count:
+            os.kill(os.getpid(), signum)
 
-module = sys.argv.pop(1)
+module, count, signum = sys.argv.pop(1), int(sys.argv.pop(1)), int(sys.argv.pop(1))
 sys.meta_path.insert(0, Watch())
 from fcn_train.__main__ import main
 sys.exit(main())
@@ -47,33 +56,29 @@ sys.exit(main())
 
 
 @pytest.mark.parametrize(
-    ("module", "delay", "signum"),
+    ("module", "later", "signum"),
     [
-        ("tyro", 0.0, signal.SIGINT),
-        ("torch", 0.0, signal.SIGTERM),
-        ("torch", 0.15, signal.SIGINT),
-        ("torch.nn", 0.05, signal.SIGINT),
-        ("torch._dynamo", 0.1, signal.SIGINT),
-        ("fcn_train.train", 0.05, signal.SIGTERM),
+        ("tyro", 0, signal.SIGINT),
+        ("torch", 0, signal.SIGTERM),
+        ("torch", 150, signal.SIGINT),
+        ("torch.nn", 20, signal.SIGINT),
+        ("torch._dynamo", 100, signal.SIGINT),
+        ("fcn_train.train", 10, signal.SIGTERM),
     ],
 )
 def test_signal_while_modules_are_imported(
-    module: str, delay: float, signum: int, tmp_path: Path
+    module: str, later: int, signum: int, tmp_path: Path
 ) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-c", START, module, "train", "--output", str(tmp_path / "run")],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+    moment = (module, str(later), str(int(signum)))
+    done = subprocess.run(
+        [sys.executable, "-c", START, *moment, "train", "--output", str(tmp_path / "run")],
+        capture_output=True,
         text=True,
+        check=False,
         cwd=tmp_path,
+        timeout=HANGS,
     )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "importing\n"
-    time.sleep(delay)
-    process.send_signal(signum)
-    _, err = process.communicate(timeout=60)
-    assert err == "fcn: interrupted\n"
-    assert process.returncode == 128 + signum
+    assert (done.returncode, done.stderr) == (128 + signum, "fcn: interrupted\n")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -117,7 +122,7 @@ def test_a_real_signal_leaves_no_half_written_sample(signum: int, tmp_path: Path
     while not list(tmp_path.glob(".new-*/*/*/*.jpg")) and process.poll() is None:
         time.sleep(0.05)
     process.send_signal(signum)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=HANGS)
     assert (process.returncode, err) == (128 + signum, "fcn: interrupted\n")
     assert list(tmp_path.iterdir()) == []
 

@@ -11,6 +11,8 @@ import pytest
 
 from fcn_train.terminal import prepare
 
+from .running import HANGS
+
 
 def run(command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
@@ -18,7 +20,7 @@ def run(command: str, **environment: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=HANGS,
         env={**os.environ, **environment},
     )
 

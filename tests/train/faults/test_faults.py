@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from ..running import assert_same_run
+from ..running import HANGS, assert_same_run
 
 HERE = Path(__file__).resolve().parent
 IS_LONG = os.environ.get("FCN_LONG_TESTS", "") not in ("", "0")
@@ -37,7 +37,7 @@ def disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     library = tmp_path_factory.mktemp("disk") / "disk.so"
     flags = ["-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror"]
     subprocess.run(
-        [compiler, *flags, HERE / "disk.c", "-o", library, "-ldl"], check=True, timeout=60
+        [compiler, *flags, HERE / "disk.c", "-o", library, "-ldl"], check=True, timeout=HANGS
     )
     return library
 

@@ -14,8 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ..running import HANGS
+
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-SECONDS = 60.0
 # The browser reads from descriptor 3 and writes to 4.
 _CONNECT = """
 import os, sys
@@ -120,7 +121,7 @@ class Page:
 
     def wait(self, expression: str) -> Any:
         """The value of an expression once it is true."""
-        end = time.monotonic() + SECONDS
+        end = time.monotonic() + HANGS
         while time.monotonic() < end:
             if value := self.run(expression):
                 return value
@@ -140,7 +141,7 @@ class Page:
         self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
 
     def _next(self) -> dict[str, Any]:
-        end = time.monotonic() + SECONDS
+        end = time.monotonic() + HANGS
         while b"\0" not in self._buffer:
             ready, _, _ = select.select([self._read], [], [], max(0.0, end - time.monotonic()))
             assert ready, "the browser does not answer"

@@ -23,6 +23,7 @@ from fcn_train.serve.command import listening
 from fcn_train.serve_options import ServeOptions
 
 from ..export.runs import untrained, write_run
+from ..running import HANGS
 from . import browser
 from .answers import unpacked
 from .conftest import encoded, picture
@@ -47,7 +48,7 @@ def served(run: TrainedRun, **options: Any) -> Iterator[str]:
 
 def ask(address: str, method: str, path: str, body: bytes = b"", **headers: str) -> Any:
     host = address.removeprefix("http://").rstrip("/")
-    connection = http.client.HTTPConnection(host, timeout=60)
+    connection = http.client.HTTPConnection(host, timeout=HANGS)
     connection.request(method, path, body or None, headers)
     response = connection.getresponse()
     found = response.status, response.read()
@@ -104,7 +105,7 @@ def test_mistakes_are_told_in_one_line(
 
 def downloaded(path: Path) -> bytes:
     """What the browser wrote, taken away."""
-    end = time.monotonic() + 30
+    end = time.monotonic() + HANGS
     while not path.exists() and time.monotonic() < end:
         time.sleep(0.05)
     data = path.read_bytes()
