@@ -285,6 +285,7 @@ def joined() -> Processes:
             f"process {where.rank} of {where.size} cannot meet the others by {address} "
             f"({str(error).splitlines()[0]})"
         ) from None
+    _joined.most(0)  # one that was done and went away would break the connections being made
     return _joined
 
 

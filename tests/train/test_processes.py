@@ -9,18 +9,21 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from fcn_train import checkpoint, named_losses
 from fcn_train.cli import main
 from fcn_train.data import DataError, EvaluationLoader, SegmentationDataset
 from fcn_train.data.problems import Problem
 from fcn_train.evaluator import Evaluator
+from fcn_train.processes import joined
 
 from .running import HANGS, during_step
 from .several import Ended, Launcher
@@ -231,6 +234,25 @@ def test_commands_of_one_process(finished_run: Path, tmp_path: Path) -> None:
     helped = Launcher(tmp_path / "said").run(2, lambda rank: main(["evaluate", "--help"]))
     assert "usage: fcn evaluate" in helped[0].out
     assert helped[1] == Ended(0, "", "")
+
+
+def test_nobody_goes_on_before_all_have_met(tmp_path: Path) -> None:
+    """A first process that is done at once would be gone while others still connect."""
+    met = tmp_path / "met"
+    plain = dist.init_process_group
+
+    def late(*arguments: Any, **options: Any) -> None:
+        plain(*arguments, **options)
+        time.sleep(0.5)
+        met.touch()
+
+    def work(rank: int) -> int:
+        patched(rank, lambda patch: patch.setattr(dist, "init_process_group", late), 1)
+        joined()
+        return 0 if met.exists() else 1
+
+    ended = Launcher(tmp_path / "said").run(2, work)
+    assert ended == [Ended(0, "", "")] * 2
 
 
 def test_data_of_another_machine_is_refused(flags: list[str], tmp_path: Path) -> None:
