@@ -88,17 +88,19 @@ class MatlabLabels(ValueTable):
         return read_matlab(path, self._variable)
 
 
-def read_matlab(path: Path, variable: str) -> np.ndarray:
+def read_matlab(path: Path, variable: str, published: str = "") -> np.ndarray:
     """A label map (H, W) int64 from a MATLAB file of version 7.2 or earlier.
 
     Args:
         path: the file.
         variable: see `MatlabSegmentation`.
+        published: what to give, for messages, if it is one file of the whole set and no label.
 
     Raises:
         DataError: if the file is missing, cannot be decoded or lacks the variable, if that is no
             matrix of whole numbers, or if scipy is not installed.
     """
+    give = published or "the published labels"
     if not path.is_file():
         raise DataError(missing(path, "label"))
     try:
@@ -110,8 +112,11 @@ def read_matlab(path: Path, variable: str) -> np.ndarray:
     try:
         content = loadmat(path, variable_names=[name])
     except Exception as error:
+        why, advice = _why_not(path, error)
+        advice = advice or (published and f"give {published}")
         message = (
-            f"label cannot be decoded ({reason(error)}); replace the file or take it off the list"
+            f"{'' if published else 'label '}cannot be decoded ({why}); "
+            f"{advice or 'replace the file or take it off the list'}"
         )
         raise DataError(Problem(path, message, "label that cannot be decoded")) from error
     value: Any = content.get(name)
@@ -119,7 +124,7 @@ def read_matlab(path: Path, variable: str) -> np.ndarray:
         is_structure = value is not None and value.dtype.names is not None and value.size == 1
         value = value[field].item() if is_structure and field in value.dtype.names else None
     if value is None:
-        message = f"holds no variable {variable}; give the labels as they were published"
+        message = f"holds no variable {variable}; give {give}"
         raise DataError(Problem(path, message, "label without its matrix"))
     if not isinstance(value, np.ndarray) or value.ndim != 2 or value.dtype.kind not in "uifb":
         found = (
@@ -127,15 +132,29 @@ def read_matlab(path: Path, variable: str) -> np.ndarray:
             if isinstance(value, np.ndarray)
             else type(value).__name__
         )
-        message = f"{variable} is no matrix of numbers but {found}; give the published labels"
+        message = f"{variable} is no matrix of numbers but {found}; give {give}"
         raise DataError(Problem(path, message, "label without its matrix"))
     with np.errstate(invalid="ignore"), enough_memory(path, "label"):
         whole = value.astype(np.int64)
         is_whole = np.array_equal(whole, value)
     if not is_whole:
-        message = f"{variable} holds numbers that are not whole; give the published labels"
+        message = f"{variable} holds numbers that are not whole; give {give}"
         raise DataError(Problem(path, message, "label without its matrix"))
     return whole
+
+
+def _why_not(path: Path, error: Exception) -> tuple[str, str]:
+    """Why scipy cannot read a file, and what to do where that is known."""
+    if isinstance(error, NotImplementedError):
+        why = "it was saved as version 7.3, which is HDF5"
+        return why, "save it again as version 7: save(..., '-v7') in MATLAB"
+    try:
+        with path.open("rb") as file:
+            start = file.read(6)
+    except OSError:
+        return reason(error), ""
+    # Files of version 4 have no such mark: of these, whole ones are read.
+    return reason(error) if start == b"MATLAB" else "no known MATLAB format", ""
 
 
 def from_one(num_classes: int, *void: int) -> dict[int, int]:

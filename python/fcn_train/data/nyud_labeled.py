@@ -184,7 +184,7 @@ def _ids(file: Path, split: str, problems: Problems) -> tuple[Path, list[str]]:
     if variable and not list_file.is_file():
         source = file.parent / SPLITS
         _refuse_missing(source, "put the published splits beside the data")
-        numbers = read_matlab(source, variable).ravel() + FIRST_ID - 1
+        numbers = read_matlab(source, variable, "the published splits").ravel() + FIRST_ID - 1
         return source, [str(number) for number in numbers.tolist()]
     ids = read_ids(list_file, problems, lambda name: file.parent / name)
     for name in ids:
@@ -199,7 +199,7 @@ def _ids(file: Path, split: str, problems: Problems) -> tuple[Path, list[str]]:
 def _mapping(file: Path) -> dict[int, int]:
     """The class of each raw label, from `mapClass`; 0 is void."""
     _refuse_missing(file, "put the published mapping of 894 classes to 40 beside the data")
-    mapped = read_matlab(file, "mapClass").ravel()
+    mapped = read_matlab(file, "mapClass", "the published mapping").ravel()
     if len(mapped) != RAW_CLASSES:
         message = f"mapClass must map {RAW_CLASSES} classes, got {len(mapped)}"
         raise DataError(Problem(file, f"{message}; give the published mapping"))

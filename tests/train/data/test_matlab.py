@@ -64,6 +64,40 @@ def test_file_that_is_none_is_named(tmp_path: Path) -> None:
         read_matlab(tmp_path / "absent.mat", "S")
 
 
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM" + bytes(384), "saved as version 7.3"),
+        (b"", "no known MATLAB format"),
+        (b"<html>404 Not Found</html>", "no known MATLAB format"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "no known MATLAB format"),
+    ],
+)
+@pytest.mark.parametrize("published", ["", "the published splits"])
+def test_file_of_another_format_says_what_to_do(
+    tmp_path: Path, content: bytes, why: str, published: str
+) -> None:
+    """The labels of one's own, or a page in place of the file; of a label or of the whole set."""
+    (tmp_path / "a.mat").write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        read_matlab(tmp_path / "a.mat", "S", published)
+    text = str(caught.value)
+    assert f"a.mat: {'' if published else 'label '}cannot be decoded (" in text
+    assert why in text
+    if "7.3" in why:
+        assert text.endswith("save it again as version 7: save(..., '-v7') in MATLAB")
+    else:
+        what = published and f"give {published}"
+        assert text.endswith(f"; {what or 'replace the file or take it off the list'}")
+
+
+@pytest.mark.parametrize("content", [{"T": LABEL}, {"S": "text"}, {"S": LABEL + 0.5}])
+def test_files_of_a_whole_set_are_not_called_labels(tmp_path: Path, content: dict) -> None:
+    savemat(tmp_path / "a.mat", content)
+    with pytest.raises(DataError, match=r"; give the published mapping$"):
+        read_matlab(tmp_path / "a.mat", "S", "the published mapping")
+
+
 def test_file_of_images_and_labels_is_not_read_for_its_labels(tmp_path: Path) -> None:
     message = r"all\.mat: holds more than one label map; NYUDv2 reads them with its images"
     with pytest.raises(TypeError, match=message):
