@@ -15,9 +15,9 @@ from fcn_train.data.depth import Channels
 from fcn_train.data.images import IMAGE_SUFFIXES
 from fcn_train.data.label_sets import LabelSet
 from fcn_train.data.labels import LABEL_SUFFIXES, PictureLabels
-from fcn_train.data.lists import outside, read_list, without_suffix
+from fcn_train.data.lists import has_more, outside, read_list, without_suffix
 from fcn_train.data.path_list import PathList
-from fcn_train.data.problems import DataError, Problem, Problems
+from fcn_train.data.problems import DataError, Problem, Problems, excerpt
 from fcn_train.data.stems import Stems, left_out, split_suffix
 from fcn_train.real_paths import real_path
 from fcn_train.words import counted
@@ -93,7 +93,7 @@ class FolderSegmentation(SegmentationDataset):
                 lines = []
                 message = f'{error.problem.message}, or the split "" for every image'
                 problems.append(Problem(list_file, message))
-            ids = list(_listed(lines, list_file, image_dir, image_folder, problems))
+            ids = list(_listed(lines, list_file, image_dir, image_folder, images, problems))
         else:
             ids = sorted(images.here())
             if real_path(image_dir) != real_path(root):
@@ -220,9 +220,11 @@ def _listed(
     list_file: Path,
     image_dir: Path,
     image_folder: str,
+    images: Stems,
     problems: Problems,
 ) -> Iterable[str]:
-    """The ids that a list names; names outside the folder of images go into `problems`."""
+    """The ids that a list names; names outside the folder of images go into `problems`, and so do
+    lines that name a label, too."""
     for line in lines:
         path = PurePosixPath(without_suffix(line.replace("\\", "/")))
         if path.is_absolute() and path.is_relative_to(image_dir.absolute()):
@@ -232,4 +234,8 @@ def _listed(
             continue
         if path.is_relative_to(image_folder) and not (image_dir / path.parent).is_dir():
             path = path.relative_to(image_folder)
+        if has_more(line) and not images.has(str(path)):
+            message = f"has the line {excerpt(line)!r}; give the stem of one image, nothing else"
+            problems.append(Problem(list_file, message, "line of more than an image"))
+            continue
         yield str(path)

@@ -52,11 +52,15 @@ def read_lines(path: Path, purpose: str, missing: str = "") -> list[str]:
 
 def read_list(path: Path, purpose: str, missing: str = "") -> list[str]:
     """`read_lines` of a list of images: where there is none, the error tells which others are."""
-    others = sorted(one.stem for one in path.parent.glob("[!.]*.txt") if one.is_file())
-    known = [name for name in others if not name.startswith("classes")]
-    if known:
+    if known := _lists_in(path.parent):
         missing = f"{_GIVE}, or one of the lists {shortened(known)}"
     return read_lines(path, purpose, missing)
+
+
+def _lists_in(folder: Path) -> list[str]:
+    """The names of the lists of images there."""
+    others = sorted(one.stem for one in folder.glob("[!.]*.txt") if one.is_file())
+    return [name for name in others if not name.startswith("classes")]
 
 
 def read_ids(
@@ -111,9 +115,16 @@ def _named_image(line: str, image_of: Callable[[str], Path]) -> str:
             return beginning
         end = line.rindex(column, 0, end)
     # None exists: the name is told from what lists have behind it.
-    last = columns[-1]
-    has_more = last in ("-1", "0", "1", "+1") or "/" in last or without_suffix(last) != last
-    return columns[0] if has_more else line
+    return columns[0] if has_more(line) else line
+
+
+def has_more(line: str) -> bool:
+    """Whether a line looks as if it went on after the name of its image: with its label, or with
+    the number that VOC's lists of a class have."""
+    first, *others = line.split()
+    last = others[-1] if others else first
+    is_more = last in ("-1", "0", "1", "+1") or "/" in last or without_suffix(last) != last
+    return bool(others) and is_more
 
 
 def _is_there(path: Path) -> bool:
@@ -143,7 +154,16 @@ def _is_another(path: Path, image: Path) -> bool:
 
 def find_list(folder: Path, split: str, *others: Path) -> Path:
     """The list called `split`, with or without .txt, in `folder` or in one of `others`; or else the
-    file whose path `split` is."""
+    file whose path `split` is.
+
+    Raises:
+        DataError: `split` is "", which is every image to data without lists.
+    """
+    if not split:
+        known = list(dict.fromkeys(name for one in (folder, *others) for name in _lists_in(one)))
+        lists = f"one of the lists {shortened(known)}" if known else "the name of a list"
+        message = f'is split by lists, and the split "" is none; give {lists}, or a list\'s path'
+        raise DataError(Problem(folder, message))
     name = split.removesuffix(".txt")
     for place in (folder, *others):
         if (place / f"{name}.txt").is_file():

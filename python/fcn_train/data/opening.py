@@ -115,16 +115,25 @@ def open_split(
     mask = options.mask if isinstance(options, DataOptions) else "none"
     try:
         dataset = open_dataset(options.kind, root, split, strict=strict, **arguments)
+        if not len(dataset) and (hint := _other_kinds(root, options.kind, prefix)):
+            dataset.problems.append(Problem(root, f"{hint}; give that"))
         return dataset if mask == "none" else MaskedDataset(dataset, mask)
     except ValueError as error:
         raise UsageError(_with_prefix(error, prefix)) from None
     except DataError as error:
-        kinds = looks_like(root)
-        if not kinds or options.kind in kinds:
+        hint = _other_kinds(root, options.kind, prefix)
+        if not hint:
             raise
         path, message = error.problem.path, error.problem.message
-        hint = f"{root} looks like {prefix}kind {' or '.join(kinds)}"
-        raise DataError(Problem(path, f"{message}; {hint}")) from error
+        raise DataError(Problem(path, f"{message}; {root} {hint}")) from error
+
+
+def _other_kinds(root: Path, kind: str, prefix: str) -> str:
+    """What the data set looks like, if that is another kind than is given."""
+    kinds = looks_like(root)
+    if kinds == ["sample"] and kind == "voc":  # it has that layout
+        return ""
+    return f"looks like {prefix}kind {' or '.join(kinds)}" if kinds and kind not in kinds else ""
 
 
 def _number_of_classes(dataset: SegmentationDataset) -> str:

@@ -47,6 +47,11 @@ class Stems:
         """Those of the folder itself."""
         return self._of(".")
 
+    def has(self, image_id: str) -> bool:
+        """Whether there is a file of an id, which may name a sub-folder."""
+        path = PurePosixPath(image_id)
+        return path.name in self._of(str(path.parent))
+
     def find(self, image_id: str, default: str) -> Path:
         """The file of an id, which may name a sub-folder; with the ending `default` if none is."""
         path = PurePosixPath(image_id)

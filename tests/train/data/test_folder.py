@@ -55,6 +55,22 @@ def test_class_names_must_be_as_many_as_num_classes(root: Path) -> None:
         FolderSegmentation(root, num_classes=3, class_names=("x", "y"))
 
 
+@pytest.mark.parametrize(
+    "line", ["images/b.JPG labels/b.png", "b.JPG b.png", "b 1", "b -1", "b.JPG\tlabels/b.png"]
+)
+def test_lines_of_more_than_an_image_are_named(root: Path, line: str) -> None:
+    """As lists of pairs have them, or those of one class; not a name with a space."""
+    (root / "train.txt").write_text(f"a\n{line}\nc d\n")
+    dataset = FolderSegmentation(root, "train", num_classes=2, strict=False)
+    assert dataset.ids == ["a", "c d"]
+    assert [str(problem) for problem in dataset.problems] == [
+        f"{root / 'train.txt'}: has the line {line!r}; give the stem of one image, nothing else"
+    ]
+    add_pair(root / "images", root / "labels", "d 1")
+    (root / "train.txt").write_text("d 1\n")
+    assert FolderSegmentation(root, "train", num_classes=2).ids == ["d 1"]
+
+
 def test_split_may_be_a_list_with_or_without_endings(root: Path, tmp_path: Path) -> None:
     (root / "train.txt").write_text("c d\nb.JPG\n")
     assert FolderSegmentation(root, "train", num_classes=2).ids == ["c d", "b"]

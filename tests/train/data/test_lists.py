@@ -40,6 +40,22 @@ def test_list_without_an_end_is_an_error(tmp_path: Path) -> None:
             read_lines(path, "list")
 
 
+@pytest.mark.parametrize(
+    "layout", ["voc", "sbd", "pascal-context", "nyud", "nyud-mat", "sift-flow"]
+)
+@pytest.mark.parametrize("strict", [True, False])
+def test_no_list_is_called_nothing(layout: Any, strict: bool, tmp_path: Path) -> None:
+    """What means every image to data without lists."""
+    root = write_sample_dataset(tmp_path / "set", layout=layout, train=2, val=1, size=32)
+    kind = layout.removesuffix("-mat")
+    words = 'is split by lists, and the split "" is none; give '
+    with pytest.raises(DataError, match=words) as caught:
+        open_dataset(kind, root, "", strict=strict)
+    assert str(root) in str(caught.value)
+    if layout not in ("nyud-mat",):
+        assert "one of the lists " in str(caught.value)
+
+
 def test_suffix_is_dropped_only_where_it_is_an_images() -> None:
     names = ["2007_000032", "a.jpg", "a.b.PNG", "v1.2"]
     assert [without_suffix(name) for name in names] == ["2007_000032", "a", "a.b", "v1.2"]

@@ -212,6 +212,12 @@ def test_the_wrong_kind_is_answered_with_the_right_one(voc_root: Path) -> None:
         options = replace(DataOptions(root=voc_root), kind=kind)  # type: ignore[arg-type]
         with pytest.raises(DataError, match=r"looks like --data\.kind voc"):
             open_split(options, "train")
+        problems = open_split(options, "train", strict=False, prefix="--").problems
+        assert str(list(problems)[-1]) == f"{voc_root}: looks like --kind voc; give that"
+    fitting = replace(DataOptions(root=voc_root), kind="voc")
+    assert not any(
+        "looks like" in str(one) for one in open_split(fitting, "x", strict=False).problems
+    )
 
 
 def test_the_sample_is_written_where_no_folder_is_named(
