@@ -45,6 +45,12 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
+        with path.open("rb") as file:
+            start = file.read(2)
+        if start != b"PK" and start[:1] != b"\x80":  # an archive, or what pickle begins with
+            raise UsageError(
+                f"{path}: weights cannot be read (torch.save wrote no such file); {_GIVE}"
+            ) from None
         raise UsageError(
             f"{path}: holds more than tensors and is not loaded; save the state dict alone"
         ) from None

@@ -158,7 +158,18 @@ def npy_of(value: np.ndarray) -> bytes:
         ("w.safetensors", b'<?xml version="1.0"?><Error>', "is a web page"),
         ("w.pth", b"version https://git-lfs.github.com/spec/v1\n", "is a Git LFS pointer"),
         ("vgg16.caffemodel", b"\x0a\x05VGG16", "is a Caffe model, which is not read; save its"),
-        ("w.pth", b"\x00\x01 no weights", "weights cannot be read|holds more than tensors"),
+        *(
+            (
+                "w.pth",
+                start,
+                r"weights cannot be read \(torch.save wrote no such file\); give a .pth",
+            )
+            for start in (
+                b"\x00\x01 no weights",
+                b"\xff\xd8\xff\xe0 a photograph",
+                b"name,weight\n",
+            )
+        ),
         ("w.safetensors", b"no weights at all", r"weights cannot be read \(.*give a .pth state"),
         ("w.npz", b"PK\x03\x04 half an archive", r"weights cannot be read \("),
         ("w.npz", b"no arrays at all", "is no .npz, an archive of arrays as .*; give a .pth"),

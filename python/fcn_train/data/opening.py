@@ -58,15 +58,10 @@ def open_splits(
     is_other = options.val_kind is not None or options.val_root is not None
     prefix = "--data.val-" if is_other else "--data."
     val_set = open_split(validation_options(options), options.val_split, prefix=prefix)
-    sets = [labels.class_names for labels in train_set.label_sets]
-    if sets != [labels.class_names for labels in val_set.label_sets]:
-        raise UsageError(
-            f"{val_set.source}: {val_set.name} has {_number_of_classes(val_set)} and "
-            f"{train_set.name}, which is trained on, {_number_of_classes(train_set)}, or other "
-            "ones; give a --data.val-kind of the same classes"
-        )
+    if found := _other_classes(train_set, val_set):
+        raise UsageError(f"{val_set.source}: {found}; give a --data.val-kind of the same classes")
     for labels in train_set.label_sets:
-        if len(sets) > 1 and not can_name_head(labels.name):
+        if len(train_set.label_sets) > 1 and not can_name_head(labels.name):
             raise UsageError(
                 f"--data.label-folder {options.label_folder}: each head is called as its folder, "
                 f"and none can be called {labels.name!r} (letters, digits, _ and -; no name that "
@@ -134,6 +129,25 @@ def _other_kinds(root: Path, kind: str, prefix: str) -> str:
     if kinds == ["sample"] and kind == "voc":  # it has that layout
         return ""
     return f"looks like {prefix}kind {' or '.join(kinds)}" if kinds and kind not in kinds else ""
+
+
+def _other_classes(train_set: SegmentationDataset, val_set: SegmentationDataset) -> str:
+    """What differs between the classes of two splits; "" if nothing does."""
+    numbers = _number_of_classes(train_set)
+    if numbers != _number_of_classes(val_set):
+        return (
+            f"{val_set.name} has {_number_of_classes(val_set)} and {train_set.name}, which is "
+            f"trained on, {numbers}"
+        )
+    for labels, others in zip(train_set.label_sets, val_set.label_sets, strict=True):
+        pairs = zip(labels.class_names, others.class_names, strict=True)
+        for index, (name, other) in enumerate(pairs):
+            if name != other:
+                return (
+                    f"class {index} is {other!r} in {val_set.name} and {name!r} in "
+                    f"{train_set.name}, which is trained on"
+                )
+    return ""
 
 
 def _number_of_classes(dataset: SegmentationDataset) -> str:

@@ -220,6 +220,14 @@ def test_the_wrong_kind_is_answered_with_the_right_one(voc_root: Path) -> None:
     )
 
 
+def test_the_sample_is_of_kind_voc_too(sample_root: Path) -> None:
+    options = DataOptions(kind="voc", root=sample_root)
+    with pytest.raises(DataError) as caught:
+        open_split(options, "absent")
+    problems = open_split(options, "absent", strict=False).problems
+    assert not any("looks like" in text for text in [str(caught.value), *map(str, problems)])
+
+
 def test_the_sample_is_written_where_no_folder_is_named(
     in_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -264,6 +272,29 @@ def test_palettes_are_compared_over_splits(tmp_path: Path, command: Command) -> 
     assert code == 1
     assert "b.png: shows value 1 in the color" in out
     assert command("data", "check", *flags, "--label-colors", "ignore")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        (["thing"], "other has 1 class and mine, which is trained on, 2 classes"),
+        (["ground", "thin"], "class 1 is 'thin' in other and 'thing' in mine, which is trained on"),
+        (
+            ["thing", "ground"],
+            "class 0 is 'thing' in other and 'ground' in mine, which is trained on",
+        ),
+    ],
+)
+def test_other_classes_are_told(names: list[str], found: str, masks: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(masks, tmp_path / "other"))
+    for root, classes in ((masks, ["ground", "thing"]), (other, names)):
+        (root / "photos").rename(root / "images")
+        (root / "masks").rename(root / "labels")
+        (root / "classes.txt").write_text("\n".join(classes))
+    options = DataOptions(kind="folder", root=masks, val_kind="folder", val_root=other)
+    words = f"^{re.escape(str(other / 'val.txt'))}: {found}; give a --data.val-kind of the same"
+    with pytest.raises(UsageError, match=words):
+        open_splits(options, pytest.fail)
 
 
 @pytest.mark.usefixtures("no_pictures")
