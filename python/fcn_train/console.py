@@ -45,6 +45,7 @@ class Console:
             seen = notebook or self.stream.isatty()
             plain = not seen or bool(os.environ.get("CI"))
         self.plain = plain
+        self._warned: set[str] = set()
         self._rich = (
             None
             if plain
@@ -64,6 +65,12 @@ class Console:
             )
         else:
             print(f"warning: {text}", file=sys.stderr, flush=True)
+
+    def warn_once(self, text: str) -> None:
+        """A warning, unless it was given in this way before."""
+        if text not in self._warned:
+            self._warned.add(text)
+            self.warn(text)
 
     @contextlib.contextmanager
     def progress(

@@ -12,6 +12,8 @@ from fcn_train.history import write_csv
 from fcn_train.report import to_json
 from fcn_train.tables import text_table
 
+_PERCENT = ("range", "paper")  # columns beside one with (%) in its name
+
 
 @dataclass(frozen=True, eq=False)
 class Findings:
@@ -37,7 +39,8 @@ class Findings:
 
     def text(self) -> str:
         """The title, the table, and what the paper found."""
-        cells = [[cell_text(cell) for cell in row] for row in self.rows]
+        percent = ["(%)" in self.title + name or name in _PERCENT for name in self.header]
+        cells = [list(map(cell_text, row, percent)) for row in self.rows]
         return f"{self.title}\n\n{text_table(self.header, cells)}\n\nThe paper: {self.paper}"
 
     def write(self, folder: Path) -> None:
@@ -52,10 +55,10 @@ class Findings:
         write_text(folder / "study.json", to_json(values))
 
 
-def cell_text(value: Any) -> str:
-    """A cell of a table as text."""
+def cell_text(value: Any, percent: bool = False) -> str:
+    """A cell of a table as text, with as many digits in a column of percent."""
     if value is None:
         return "-"
     if isinstance(value, float):
-        return f"{value:.4f}" if abs(value) < 10 else f"{value:,.1f}"
+        return f"{value:.4f}" if abs(value) < 10 and not percent else f"{value:,.1f}"
     return f"{value:,}" if isinstance(value, int) else str(value)

@@ -251,7 +251,7 @@ class TimedConsole(Console):
         pass
 
     def warn(self, text: str) -> None:
-        self._console.warn(text)
+        self._console.warn_once(text)  # most are of the data, which all runs share
 
     @contextlib.contextmanager
     def progress(

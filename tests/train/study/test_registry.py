@@ -65,3 +65,19 @@ def test_cells_of_tables() -> None:
     assert [cell_text(value) for value in (None, 1234, 0.12345, 12.345, "x")] == [
         *("-", "1,234", "0.1235", "12.3", "x")
     ]
+
+
+@pytest.mark.parametrize(
+    ("title", "name"),
+    [
+        ("Of what", "mean IU (%)"),
+        ("Mean IU (%) of labels", "nearest"),
+        ("", "range"),
+        ("", "paper"),
+    ],
+)
+def test_percents_have_as_many_digits(title: str, name: str) -> None:
+    values = (0.0, 4.0241, 17.68, 100.0, None, "x", 7)
+    findings = Findings(title, "nothing.", (name,), [[value] for value in values])
+    lines = findings.text().split("\n\n")[1].splitlines()[1:]
+    assert [line.strip() for line in lines] == ["0.0", "4.0", "17.7", "100.0", "-", "x", "7"]

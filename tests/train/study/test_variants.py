@@ -72,6 +72,22 @@ def test_steps_are_timed_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.usefixtures("no_pictures")
+def test_what_all_runs_are_warned_of_is_said_once(
+    tiny: TrainStudyOptions, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train = Path(str(tiny.data.root)) / "ImageSets" / "Segmentation" / "train.txt"
+    again = tmp_path / "again.txt"  # scored on the images that are trained on
+    again.write_text(train.read_text())
+    data = replace(tiny.data, val_split=str(again))
+    base = base_options(replace(tiny, data=data))
+    variants = [Variant("a", (base,)), Variant("b", (base,))]
+    train_all(variants, tiny, tmp_path, Console(io.StringIO(), plain=True))
+    err = capsys.readouterr().err
+    assert err.count("are in") == 1
+    assert len(err.splitlines()) == len(set(err.splitlines()))
+
+
+@pytest.mark.usefixtures("no_pictures")
 def test_an_unfinished_run_is_gone_on_with(tiny: TrainStudyOptions, tmp_path: Path) -> None:
     options = base_options(tiny)
     console = Console(io.StringIO(), plain=True)
