@@ -122,7 +122,9 @@ def too_few_classes(dataset: SegmentationDataset, counts: np.ndarray) -> Problem
         message = f"{labels} hold pixels of one class alone, {name!r}" + " (and void)" * bool(void)
         if dataset.num_classes == 1:
             message += "; one class leaves nothing to tell apart: name the background, too"
-    if void and dataset.num_classes > 1 and _reads_255_as_void(dataset):
+    # Masks of 0 and 255 have nothing else; a map of values is of one set of labels.
+    is_mask = void and not present.any() and not dataset.label_sets[0].name
+    if is_mask and dataset.num_classes > 1 and _reads_255_as_void(dataset):
         message += f"; {_REMEDY}"
     elif dataset.num_classes > 1:
         message += "; give labels of two classes or more"

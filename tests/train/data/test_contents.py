@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -93,6 +94,24 @@ def test_void_of_another_value_has_no_such_remedy(tmp_path: Path) -> None:
     text = refused(FolderSegmentation(root, coding=LabelCoding(void=(0,))), training=True)
     assert "label-map" not in text
     assert "'thing' (and void); give labels of two classes" in text
+
+
+@pytest.mark.parametrize("values", [[1, 255], [2, 255, 2]])
+def test_labels_of_another_class_are_no_masks(tmp_path: Path, values: list[int]) -> None:
+    text = refused(FolderSegmentation(folder(tmp_path, [values])), training=True)
+    assert "label-map" not in text
+    assert "(and void); give labels of two classes" in text
+
+
+def test_a_map_of_values_is_of_no_second_set_of_labels(tmp_path: Path) -> None:
+    """Nor of the first, where there are two: it says nothing of the other."""
+    root = folder(tmp_path, [[0, 255]], ("ground", "thing"))
+    (root / "classes-parts.txt").write_text("whole\nhalf\n")
+    shutil.copytree(root / "labels", root / "parts")
+    dataset = FolderSegmentation(root, label_folder="labels,parts")
+    for which in range(2):
+        text = refused(dataset.only(which), training=True)
+        assert text.endswith("(and void); give labels of two classes or more")
 
 
 def test_a_single_class_leaves_nothing_to_tell_apart(tmp_path: Path) -> None:
