@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fcn_train.by_name import by_name
 from fcn_train.data import SegmentationDataset, dataset_statistics
+from fcn_train.data.problems import excerpt
 from fcn_train.errors import UsageError
 from fcn_train.json_text import parse_json
 from fcn_train.optim_options import OptimOptions
@@ -88,8 +89,6 @@ def weights_from_file(path: Path, num_classes: int) -> np.ndarray:
     """One number per class: a JSON list, or text separated by white space or commas."""
     try:
         text = read_text(path)
-        values = parse_json(text) if path.suffix == ".json" else text.replace(",", " ").split()
-        weights = np.array(values, dtype=np.float64)
     except OSError as error:
         raise UsageError(
             f"{path}: class weights cannot be read ({error.strerror}); give a file of one number "
@@ -99,8 +98,16 @@ def weights_from_file(path: Path, num_classes: int) -> np.ndarray:
         raise UsageError(
             f"{path}: class weights cannot be read ({NOT_UTF8}); save them as UTF-8"
         ) from None
+    except ValueError as error:
+        raise UsageError(f"{path}: class weights cannot be read ({error})") from None
+    try:
+        values = parse_json(text) if path.suffix == ".json" else text.replace(",", " ").split()
+        weights = np.array(values, dtype=np.float64)
     except (ValueError, TypeError):
-        raise UsageError(f"{path}: class weights must be a list of numbers") from None
+        found = excerpt(" ".join(text.split()), 60)
+        raise UsageError(
+            f"{path}: class weights must be a list of numbers, got {found!r}"
+        ) from None
     if weights.shape != (num_classes,) or not np.isfinite(weights).all() or (weights < 0).any():
         raise UsageError(
             f"{path}: class weights must be {counted(num_classes, 'finite number')} >= 0, "

@@ -123,7 +123,8 @@ def test_weights_after_a_byte_order_mark(name: str, text: str, tmp_path: Path) -
         ("1 2", "must be 3 finite numbers >= 0, got 2"),
         ("1 2 -1", "got 3 with minimum -1"),
         ("1 2 nan", "must be 3 finite numbers"),
-        ("1 2 three", "must be a list of numbers"),
+        ("1 2\n three", "must be a list of numbers, got '1 2 three'"),
+        ("word " * 99, r"must be a list of numbers, got 'word .*\.\.\.'$"),
     ],
 )
 def test_bad_weights_are_refused(text: str, message: str, tmp_path: Path) -> None:
@@ -133,3 +134,7 @@ def test_bad_weights_are_refused(text: str, message: str, tmp_path: Path) -> Non
         weights_from_file(path, 3)
     with pytest.raises(UsageError, match="cannot be read"):
         weights_from_file(tmp_path / "absent.txt", 3)
+    with path.open("wb") as file:
+        file.truncate(2**28 + 1)  # of which the disk holds nothing
+    with pytest.raises(UsageError, match=r"cannot be read \(it has 268,435,457 bytes, more than"):
+        weights_from_file(path, 3)

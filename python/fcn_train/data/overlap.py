@@ -35,7 +35,7 @@ def overlap_warning(
     return (
         f"{val.source}: {len(shared)} of {counted(len(val), 'image')} "
         f"{'is' if len(shared) == 1 else 'are'} "
-        f"in {train.source}, too, {shared[0]} the first; a score on images that were trained on "
+        f"in {train.source}, too, the first {shared[0]!r}; a score on images that were trained on "
         "says nothing of others: take them off one of the two"
     )
 
