@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import copy
 import gc
-import json
-import os
 import pickle
-import subprocess
-import sys
 import weakref
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,12 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fcn_ext import fused_upsampling
+from tests.peaks import needs_peaks, printed_peaks
 
 from .common import labels, scores, up
-
-# As benchmarks/memory.py measures: freed memory goes back to the kernel, which knows the peak.
-CLEAR_REFS = Path("/proc/self/clear_refs")
-RETURNING = "glibc.malloc.mmap_threshold=65536:glibc.malloc.mmap_max=1000000"
 
 # 21 MB of logits at full size.
 PROGRAM = """
@@ -67,18 +59,9 @@ print(json.dumps({name: peak_on_host(call) for name, call in calls.items()}))
 """
 
 
-@pytest.mark.skipif(not CLEAR_REFS.exists(), reason="no /proc that tells a peak")
+@needs_peaks
 def test_logits_are_not_stored() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
-        cwd=Path(__file__).parents[2],
-        env={**os.environ, "GLIBC_TUNABLES": RETURNING},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    peak = json.loads(done.stdout)
+    peak = printed_peaks(PROGRAM)
     full_size = 2 * 10 * 512 * 512 * 4
     for name in ("cross-entropy", "smoothed", "binary", "images", "pieces"):
         assert peak[name] <= full_size / 10, (name, peak)

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-# As benchmarks/memory.py measures: freed memory goes back to the kernel, which knows the peak.
-CLEAR_REFS = Path("/proc/self/clear_refs")
-RETURNING = "glibc.malloc.mmap_threshold=65536:glibc.malloc.mmap_max=1000000"
+from tests.peaks import needs_peaks, printed_peaks
 
 # 42 MB of logits at full size.
 PROGRAM = """
@@ -72,18 +68,9 @@ print(json.dumps({name: peak_on_host(call) for name, call in calls.items()}))
 """
 
 
-@pytest.mark.skipif(not CLEAR_REFS.exists(), reason="no /proc that tells a peak")
+@needs_peaks
 def test_at_most_a_sixteenth_of_plain_torch() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
-        cwd=Path(__file__).parents[2],
-        env={**os.environ, "GLIBC_TUNABLES": RETURNING},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    peak = json.loads(done.stdout)
+    peak = printed_peaks(PROGRAM)
     full_size = 40 * 512 * 512 * 4
     assert peak["eager loss"] > 2 * full_size
     assert peak["eager argmax"] >= full_size
@@ -123,7 +110,9 @@ calls[name]()
 """
 
 
-@pytest.mark.skipif(not CLEAR_REFS.exists(), reason="no /proc that tells what a process has")
+@pytest.mark.skipif(
+    not Path("/proc/self/statm").exists(), reason="no /proc that tells what a process has"
+)
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("name", ["cross_entropy", "region_sums", "interpolate"])
 def test_too_little_memory_for_a_thread_says_so(name: str, threads: int) -> None:
