@@ -154,6 +154,20 @@ def test_scores_that_are_far_apart_or_masked(
 
 
 @pytest.mark.parametrize("case", PLAIN, ids=str)
+@pytest.mark.parametrize("scale", [1e15, 1e18, 1e19, 1e20, 1e30, 1e35, 1e200])
+def test_scores_of_any_finite_size(case: Case, scale: float, device: torch.device) -> None:
+    """None is taken for a class that is masked: its loss is finite."""
+    for dtype in (torch.float64, torch.float32):
+        if scale < torch.finfo(dtype).max:
+            scores, target = case.scores(2, 4, dtype).to(device), case.labels(2, 4).to(device)
+            scores *= scale
+            *_, found, _ = results(ops, case, scores, target, with_loss=True)
+            *_, expected, _ = results(reference, case, scores.double(), target, with_loss=True)
+            assert expected.isfinite().all()
+            torch.testing.assert_close(found, expected, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("case", PLAIN, ids=str)
 def test_the_loss_of_a_masked_class_is_infinite(case: Case, device: torch.device) -> None:
     scores, target = case.scores(1, 3).to(device), case.labels(1, 3).to(device)
     scores[:, 1] = -torch.inf

@@ -215,11 +215,11 @@ class Regions {
     }
   }
 
-  // -log2 of a probability; a class that is masked makes it infinite.
+  // -log2 of a probability; a class that is masked makes it infinite. No other score is as low.
   static lanes_t surprise_of(const lanes_t& sum, const lanes_t& score) {
     constexpr auto kInfinity = static_cast<accumulate_t>(__builtin_inf());
     const lanes_t found = log2_lanes<accumulate_t>(sum) - score;
-    return score < static_cast<accumulate_t>(kMasked * 1e-10) ? all_lanes(kInfinity) : found;
+    return score < static_cast<accumulate_t>(10 * kFarthest) ? all_lanes(kInfinity) : found;
   }
 
   template <int rows, bool squared>

@@ -10,14 +10,17 @@ namespace {
 
 // Stands for -infinity, so that no weight of zero makes it NaN: 2^x is zero all the same.
 constexpr double kMasked = -1e30;
+// A finite score as far below its node's largest is told from these pixel by pixel: blended with
+// others, it must not be taken for -infinity, whose part in a pixel is at least 1e-10.
+constexpr double kFarthest = -1e19;
 
 // scores[c * pitch + i]: (z_c - peak) * log2(e) at padded node first + i; peak = max over c of z_c.
 template <typename accumulate_t>
 struct NodeRow {
   accumulate_t* scores;
   accumulate_t* peak;
-  accumulate_t* unfit;  // not zero where scores or peak are not finite: NaN or +infinity is there,
-                        // or -infinity throughout
+  accumulate_t* unfit;  // not zero where NaN or +infinity is there, or -infinity throughout, or a
+                        // finite score below kFarthest
 };
 
 // Padded nodes [first, first + count) of padded row `row`.
@@ -45,7 +48,9 @@ void load_row(const Scores<accumulate_t>& input, int64_t row, int64_t first, int
     for (int64_t c = 0; c < classes; ++c) {
       accumulate_t* at = out.scores + c * pitch + i;
       const lanes_t relative = (load_register(at) - peak) * static_cast<accumulate_t>(kLog2E);
-      unfit = relative != relative ? all_lanes<accumulate_t>(1) : unfit;
+      const auto fits =
+          (relative >= static_cast<accumulate_t>(kFarthest)) | (relative == -kInfinity);
+      unfit = fits != 0 ? unfit : all_lanes<accumulate_t>(1);
       store_register(at, larger(relative, all_lanes(static_cast<accumulate_t>(kMasked))));
     }
     store_register(out.peak + i, peak);
