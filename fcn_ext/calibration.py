@@ -25,7 +25,7 @@ from torch.compiler import is_dynamo_compiling
 from fcn_ext import _arguments, ops
 from fcn_ext._arguments import integer, one_of, with_values, wrong_pixels
 from fcn_ext.geometry import Geometry, Resize
-from fcn_ext.metrics import device_of
+from fcn_ext.metrics import sum_over_processes
 from fcn_ext.ops import _common
 
 __all__ = ["Calibration", "Reliability"]
@@ -169,9 +169,7 @@ class Calibration:
         if not (dist.is_available() and dist.is_initialized()) or dist.get_rank(group) < 0:
             return
         with self._lock:
-            total = self._table.to(device_of(group, self._table.device), copy=True)
-            dist.all_reduce(total, group=group)
-            self._table.copy_(total)
+            self._table.copy_(sum_over_processes(self._table, group, "num_bins", self.num_bins))
 
     def compute(self, *, on_invalid: str = "raise") -> Reliability:
         """The table of all batches so far. Waits for the device.

@@ -188,6 +188,9 @@ class ConfusionMatrix:
         be empty. The counts travel over the host if the group's backend can, else over the current
         device of its kind (NCCL: the current CUDA device), wherever each process keeps its own.
         Without an initialized process group, or in a process outside ``group``, nothing is done.
+
+        Raises:
+            ValueError: ``num_classes`` is not the same in all processes.
         """
         if not (dist.is_available() and dist.is_initialized()) or dist.get_rank(group) < 0:
             return
@@ -195,8 +198,7 @@ class ConfusionMatrix:
             own = self._counts or self._zeros(torch.device("cpu"))
             # One tensor, so that no failure leaves one half summed.
             total = torch.cat([own.matrix.flatten(), own.invalid.view(1)])
-            total = total.to(device_of(group, total.device))
-            dist.all_reduce(total, group=group)
+            total = sum_over_processes(total, group, "num_classes", self.num_classes)
             own.matrix.copy_(total[:-1].view_as(own.matrix))
             own.invalid.copy_(total[-1])
             self._counts = own
@@ -278,6 +280,25 @@ class ConfusionMatrix:
         count(*batch, ignore_index=self.ignore_index, out=counts.matrix, invalid=counts.invalid)
         if self._device is None:
             self._counts, self._device = counts, counts.matrix.device
+
+
+def sum_over_processes(
+    counts: Tensor, group: dist.ProcessGroup | None, name: str, size: int
+) -> Tensor:
+    """The sum of all processes' ``counts``, a new tensor on a device of the group's; ValueError if
+    ``size``, the argument ``name`` that their shape depends on, is not the same in all."""
+    device = device_of(group, counts.device)
+    # A backend would end the process, or add up what does not belong together.
+    limits = torch.tensor([size, -size], device=device)
+    dist.all_reduce(limits, op=dist.ReduceOp.MAX, group=group)
+    most, least = limits.tolist()[0], -limits.tolist()[1]
+    if most != least:
+        raise ValueError(
+            f"{name} must be the same in all processes, got {least} to {most}, here {size}"
+        )
+    total = counts.to(device, copy=True)
+    dist.all_reduce(total, group=group)
+    return total
 
 
 def device_of(group: dist.ProcessGroup | None, own: torch.device) -> torch.device:

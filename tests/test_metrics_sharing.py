@@ -15,7 +15,10 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from fcn_ext import metrics
+from fcn_ext.boundary import BoundaryIoU
+from fcn_ext.calibration import Calibration
 from fcn_ext.geometry import Deconvolution
+from fcn_ext.integrations.torchmetrics import JaccardIndex, MeanIoU
 from fcn_ext.metrics import ConfusionMatrix
 
 LABELS = torch.arange(3, dtype=torch.uint8).repeat(1, 4, 1)
@@ -128,7 +131,21 @@ def _share(rank: int, folder: str) -> None:
     pair.update(logits[:1], target[:1])
     pair.all_reduce(group if rank < 2 else dist.GroupMember.NON_GROUP_MEMBER)
     assert pair.matrix.sum() == 76 * (2 if rank < 2 else 1)
+    _refuse_other_sizes(rank)
     dist.destroy_process_group()
+
+
+def _refuse_other_sizes(rank: int) -> None:
+    """Not the end of a process, as in Gloo, nor sums of what does not belong together."""
+    others = {
+        "num_classes": (ConfusionMatrix, BoundaryIoU, JaccardIndex, MeanIoU),
+        "num_bins": (lambda size: Calibration(4, num_bins=size),),
+    }
+    for name, metrics_of_size in others.items():
+        for make in metrics_of_size:
+            metric = make((4, 4, 6)[rank])
+            with pytest.raises(ValueError, match=f"^{name} must be the same in all processes"):
+                metric.all_reduce()
 
 
 def test_all_reduce_is_exact(tmp_path: Path) -> None:
@@ -167,7 +184,7 @@ def test_counts_are_summed_where_the_group_can(
 
 
 def test_a_reduction_that_fails_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(total: torch.Tensor, group: object) -> None:
+    def broken(total: torch.Tensor, **options: object) -> None:
         total += 1
         raise RuntimeError("connection closed by peer")
 

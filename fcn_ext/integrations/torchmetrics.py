@@ -15,7 +15,7 @@ from torch import Tensor
 from fcn_ext._arguments import flag, integer, is_one_of, number, shown
 from fcn_ext.geometry import Geometry, Resize
 from fcn_ext.integrations._counted import REDUCED_VOID, Counted, square
-from fcn_ext.metrics import device_of
+from fcn_ext.metrics import sum_over_processes
 
 __all__ = ["JaccardIndex", "MeanIoU", "jaccard_index"]
 
@@ -199,6 +199,5 @@ class MeanIoU(Counted):
         super().all_reduce(group)
         if not (dist.is_available() and dist.is_initialized()) or dist.get_rank(group) < 0:
             return
-        total = self._sums.to(device_of(group, self._sums.device), copy=True)
-        dist.all_reduce(total, group=group)
+        total = sum_over_processes(self._sums, group, "num_classes", self.counts.num_classes)
         self._sums = total.to(self._sums.device)
