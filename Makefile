@@ -6,8 +6,8 @@
 # and `make bench`, `make lint`, `make format`, `make docs`, `make cuda` (compile for every GPU
 # architecture), `make gpu-model` (what they would issue there), `make test-torch TORCH=2.14.1` (the
 # tests of operators and nets under another torch), `make integrations` (models of other libraries,
-# plain and in the context; docs/integrations.md). `make fuzz`, `faults`, `sanitize`, `coverage`, `abi`
-# and `wheel` prove at length what the tests show in part; CONTRIBUTING.md has the table.
+# plain and in the context; docs/integrations.md). `make fuzz`, `faults`, `sanitize`, `coverage`, `abi`,
+# `oldest` and `wheel` prove at length what the tests show in part; CONTRIBUTING.md has the table.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -33,7 +33,7 @@ SOURCES := CMakeLists.txt pyproject.toml constraints.txt $(wildcard tools/*.py c
 CXX_FILES = $(shell git ls-files '*.c' '*.cpp' '*.h' '*.cu' '*.cuh')
 
 .PHONY: train test test-torch integrations bench lint format docs cuda gpu-model clean
-.PHONY: fuzz faults sanitize coverage abi wheel
+.PHONY: fuzz faults sanitize coverage abi oldest wheel
 
 train: $(VENV)/installed
 	$(BIN)/fcn train
@@ -125,6 +125,10 @@ coverage: $(VENV)/installed
 ABI_TORCHS ?= 2.11.0 2.13.0 newest
 abi: build/wheel/built
 	tools/abi.sh build/wheel/*.whl $(BIN)/python $(ABI_TORCHS)
+
+# The program with the oldest versions of its dependencies that pyproject.toml allows.
+oldest: build/wheel/built
+	tools/oldest.sh build/wheel/*.whl $(BIN)/python build/oldest
 
 # The files of a release, in dist/: a wheel for other Linux systems, and a source archive.
 wheel: build/wheel/built

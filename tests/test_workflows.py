@@ -18,7 +18,18 @@ def commands(workflow: Path) -> list[str]:
 def test_there_are_workflows() -> None:
     assert {path.name for path in WORKFLOWS} >= {"tests.yml", "proofs.yml"}
     ran = {command.split()[1] for path in WORKFLOWS for command in commands(path)}
-    assert ran >= {"lint", "docs", "test", "abi", "wheel", "fuzz", "sanitize", "coverage", "faults"}
+    assert ran >= {
+        "lint",
+        "docs",
+        "test",
+        "abi",
+        "oldest",
+        "wheel",
+        "fuzz",
+        "sanitize",
+        "coverage",
+        "faults",
+    }
 
 
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda path: path.name)
