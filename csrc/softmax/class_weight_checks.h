@@ -1,4 +1,4 @@
-// Weights of classes, and gradients of scores, as losses take and give them.
+// Class weights, and gradients of scores, as losses take and return them.
 #pragma once
 
 #include <torch/csrc/stable/ops.h>
@@ -11,7 +11,7 @@ namespace fcn_ext {
 
 using MaybeTensor = std::optional<torch::stable::Tensor>;
 
-// The dtype that losses and gradients are summed in.
+// The dtype in which losses and gradients are summed.
 inline torch::headeronly::ScalarType accumulation_type(const torch::stable::Tensor& input) {
   return accumulation_type(input.scalar_type());
 }
@@ -31,7 +31,7 @@ inline MaybeTensor contiguous_weight(const MaybeTensor& weight) {
   return weight.has_value() ? MaybeTensor(torch::stable::contiguous(*weight)) : weight;
 }
 
-// The gradient of a map in the accumulation type, dense, in the layout of the map.
+// An uninitialized gradient of a map: in the accumulation type, dense, in the layout of the map.
 inline torch::stable::Tensor empty_gradient(const torch::stable::Tensor& input) {
   return empty_like_in(input, {input.size(0), input.size(1), input.size(2), input.size(3)},
                        accumulation_type(input), is_channels_last(input));

@@ -1,7 +1,6 @@
-// What the pixels of a group add to the gradients of the nodes around their cells, class by class.
+// What the pixels of a group add to the gradients of the nodes around their cells, per class.
 //
-// The two sums that a column needs, sum of u_k r^k and of k u_k r^k, are Horner's scheme and its
-// derivative.
+// A column needs the sums of u_k r^k and of k u_k r^k: Horner's scheme and its derivative.
 #pragma once
 
 #include "softmax/cpu/progressions.h"
@@ -9,8 +8,8 @@
 namespace fcn_ext {
 namespace {
 
-// Sums over pixels of u * 2^score, split between the four corners; lanes = cells, [c * pitch +
-// cell].
+// Sums over pixels of u * 2^score, split between the four corners, for [c * pitch + cell]; lanes =
+// cells.
 template <typename accumulate_t>
 struct CornerSums {
   accumulate_t* above_left;
@@ -25,7 +24,7 @@ inline void add_lanes(accumulate_t* to, const Register<accumulate_t>& lanes) {
   store_register(to, load_register(to) + lanes);
 }
 
-// all: sum of u 2^score of a column's rows, below: the same times the rows' upper weights.
+// all: the sum of u 2^score over a column's rows; below: the same, times each row's upper weight.
 template <typename accumulate_t>
 struct CornerLanes {
   using lanes_t = Register<accumulate_t>;
@@ -47,7 +46,7 @@ struct CornerLanes {
   }
 };
 
-// u[column * kMostRows + row]: weight of the pixel over its sum; zero where it is ignored.
+// u[column * kMostRows + row]: the pixel's weight over its sum; zero where the pixel is ignored.
 template <int rows, typename accumulate_t>
 void add_gradients(const Group<accumulate_t>& group, const Patch<accumulate_t>& patch,
                    const ClassList<accumulate_t>& list, const Register<accumulate_t>* u,
@@ -68,7 +67,7 @@ void add_gradients(const Group<accumulate_t>& group, const Patch<accumulate_t>& 
       }
       const lanes_t all = value * sum;
       lanes_t below = y_upper * all;
-      // The row after a lone one may lie so far beyond the cell that its ratio overflows.
+      // Below a single row, the next may lie so far beyond the cell that its ratio overflows.
       if constexpr (rows > 1) {
         below += (patch.row_step * (value * ratio)) * derivative;
       }

@@ -1,6 +1,6 @@
-// Cells that the progressions cannot serve: scores that are not finite, or neighboring nodes that
-// disagree so much that the shared bound is useless. Pixel by pixel, in double, with the pixel's
-// own maximum; lanes = classes.
+// Cells that progressions cannot handle: scores are not finite, or neighboring nodes disagree so
+// much that the shared bound is useless. They are computed pixel by pixel, in double, with the
+// pixel's own maximum; lanes = classes.
 #pragma once
 
 #include "softmax/cpu/corner_sums.h"
@@ -9,7 +9,7 @@
 namespace fcn_ext {
 namespace {
 
-// Scratch of one cell; every array holds the classes, padded to whole registers.
+// Scratch of one cell. Every array holds all classes, padded to whole registers.
 struct ExactScratch {
   double* corner[4];  // scores: above left, above right, below left, below right
   double* share[4];   // of the gradient
@@ -36,7 +36,7 @@ void load_corners(const Scores<accumulate_t>& input, int64_t row, int64_t column
     for (int64_t c = 0; c < input.classes; ++c) {
       scratch.corner[k][c] = present ? static_cast<double>(input.score(node, c)) : 0.0;
     }
-    // Classes that fill the last register have probability zero.
+    // The padding of the last register has probability zero.
     for (int64_t c = input.classes; c < input.classes + kWidth<double>; ++c) {
       scratch.corner[k][c] = -kInf;
     }
@@ -46,8 +46,8 @@ void load_corners(const Scores<accumulate_t>& input, int64_t row, int64_t column
   }
 }
 
-// ln of the sum of exp(logit - bound) over classes; leaves 2^(logit - maximum) in scratch.logit and
-// its sum in `sum`. NaN where torch's log_softmax has it.
+// ln of the sum of exp(logit - bound) over classes; NaN where torch's log_softmax gives NaN. Leaves
+// 2^(logit - maximum) in scratch.logit and its sum in `sum`.
 inline double log_sum(const CornerWeights& weight, double bound, int64_t classes,
                       const ExactScratch& scratch, double& sum) {
   constexpr int64_t kStep = kWidth<double>;
@@ -81,8 +81,8 @@ inline double log_sum(const CornerWeights& weight, double bound, int64_t classes
                 : __builtin_nan("");
 }
 
-// Cell `cell` (local) below padded node row `row`. visit(at, ln_sum) gets ln S of its pixels that
-// count, `at` their place in strip.rows; gradients go to `sums` unless its pointers are null.
+// Cell `cell` (local) below padded node row `row`. visit(at, ln_sum) gets ln S of each pixel that
+// counts and its index `at` in strip.rows. Gradients go to `sums` unless its pointers are null.
 template <typename accumulate_t, typename Visit>
 void exact_cell(const Strip<accumulate_t>& strip, const Group<accumulate_t>& group, int64_t row,
                 int64_t cell, const CornerSums<accumulate_t>& sums, const ExactScratch& scratch,

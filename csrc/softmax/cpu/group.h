@@ -1,4 +1,4 @@
-// A group of cells side by side, one to a lane, and which of them progressions can serve.
+// A group of cells side by side, one per lane, and which of them progressions can handle.
 #pragma once
 
 #include "softmax/cpu/nodes.h"
@@ -6,11 +6,11 @@
 namespace fcn_ext {
 namespace {
 
-// Where the best class of every corner is another and the sum might fall below 2^kExact, a cell is
+// A cell whose sum might fall below 2^kExact, because its corners have different best classes, is
 // computed in double with the true maximum of every pixel (exact.h).
 constexpr double kExact = -40;
 
-// Corner scores of a class, lanes = cells.
+// A class's scores at the corners; lanes = cells.
 template <typename accumulate_t>
 struct Corners {
   Register<accumulate_t> above_left, above_right, below_left, below_right;
@@ -21,25 +21,25 @@ template <typename accumulate_t>
 struct GroupColumns {
   int64_t count;
   int64_t pitch;
-  const int32_t* output;  // [column * pitch + lane]: its place, below zero where there is none
+  const int32_t* output;  // [column * pitch + lane]: index of the output, negative if there is none
   const accumulate_t* lower;
   const accumulate_t* upper;
-  int64_t beyond;  // of a lane that lacks some at its end, at most
+  int64_t beyond;  // the most columns that a lane lacks at its end
 };
 
-// What a group of cells is worked on with; its classes are numbered as those of the input.
+// A group's node rows, columns and bounds. Classes are numbered as in the input.
 template <typename accumulate_t>
 struct Group {
   using lanes_t = Register<accumulate_t>;
   const NodeRow<accumulate_t>& above;
   const NodeRow<accumulate_t>& below;
   int64_t pitch;  // of node rows
-  int64_t first;  // place of the first lane's left node in a node row
-  int64_t next;   // from there to its right node
-  int64_t lanes;  // at most a register of them; those beyond are nobody's
+  int64_t first;  // index of the first lane's left node in a node row
+  int64_t next;   // from a lane's left node to its right node
+  int64_t lanes;  // at most a register's; further lanes are idle
   GroupColumns<accumulate_t> columns;
   int64_t num_classes;
-  // Lanes with ones where a cell is left to the exact kernel: their corners read as zero.
+  // Ones in the lanes of cells left to the exact kernel, whose corners read as zero.
   lanes_t exact;
   bool any_exact;
   lanes_t least;  // 2^least bounds the sum of every pixel of the cell from below
@@ -70,8 +70,8 @@ Register<accumulate_t> highest(const Corners<accumulate_t>& corner) {
                 larger(corner.below_left, corner.below_right));
 }
 
-// Finds `least`, and with it the cells that need the exact kernel; `apart` has ones where a cell
-// does whatever its scores.
+// Finds `least`, and with it the cells that need the exact kernel. `apart` has ones for cells that
+// need it whatever their scores.
 template <typename accumulate_t>
 void bound_sums(Group<accumulate_t>& group, const Register<accumulate_t>& apart) {
   using lanes_t = Register<accumulate_t>;
@@ -93,7 +93,7 @@ void bound_sums(Group<accumulate_t>& group, const Register<accumulate_t>& apart)
     idle[lane] = 1;
   }
   group.any_exact = any_lane(group.exact != 0);
-  // No class matters where nobody looks at the sum.
+  // No class matters in lanes whose sum nobody reads.
   group.least = idle != 0 ? all_lanes(static_cast<accumulate_t>(-kMasked)) : least;
 }
 

@@ -1,4 +1,4 @@
-// The groups of cells of the pixel rows at hand, and the patches of a group.
+// The groups of cells in the current pixel rows, and the patches of a group.
 #pragma once
 
 #include "softmax/cpu/progressions.h"
@@ -7,8 +7,8 @@
 namespace fcn_ext {
 namespace {
 
-// Ones for the cells [cell, cell + cells) that have a pixel whose weight is infinite or NaN: it
-// must not reach a node that the pixel does not read.
+// Ones for those of the cells [cell, cell + cells) with a pixel whose weight is infinite or NaN,
+// which must not reach a node that the pixel does not read.
 template <typename accumulate_t>
 Register<accumulate_t> with_infinite_weights(const Strip<accumulate_t>& strip, int64_t cell,
                                              int64_t cells) {
@@ -28,7 +28,7 @@ Register<accumulate_t> with_infinite_weights(const Strip<accumulate_t>& strip, i
   return found;
 }
 
-// Columns of the group that starts with cell `cell` of the map.
+// The columns of the group that starts with cell `cell` of the map.
 template <typename accumulate_t>
 GroupColumns<accumulate_t> columns_of(const Strip<accumulate_t>& strip, int64_t cell) {
   const CellAxis& x = strip.work.x;
@@ -40,8 +40,8 @@ GroupColumns<accumulate_t> columns_of(const Strip<accumulate_t>& strip, int64_t 
           1};
 }
 
-// Calls on_group(group, columns) for every group of the cells before `end` (local) that has pixels,
-// of so many columns, and then on_exact(group, cell) for its cells that progressions cannot serve.
+// For every group of the cells before `end` (local) that has pixels, calls on_group(group, number
+// of output columns), then on_exact(group, cell) for its cells that progressions cannot handle.
 template <typename accumulate_t, typename OnGroup, typename OnExact>
 void for_each_group(const Strip<accumulate_t>& strip, const NodeRow<accumulate_t>& above,
                     const NodeRow<accumulate_t>& below, int64_t end, const OnGroup& on_group,
@@ -69,8 +69,8 @@ void for_each_group(const Strip<accumulate_t>& strip, const NodeRow<accumulate_t
   }
 }
 
-// Columns [phase, phase + kMostPhases) of a group, but those at the end that no lane has; output:
-// their places, [column * column_pitch + lane].
+// Columns [phase, phase + kMostPhases) of a group, without columns at the end that no lane has.
+// Sets `output` to their output indices, [column * column_pitch + lane].
 template <int row_count, typename accumulate_t>
 Patch<accumulate_t> patch_of(const Strip<accumulate_t>& strip,
                              const GroupColumns<accumulate_t>& of_group, int64_t phase,

@@ -1,4 +1,4 @@
-// Where gradients gather: node rows, until both cell rows beside one are done.
+// Gathers gradients in node rows until the cell rows on both sides of a row are done.
 #pragma once
 
 #include "softmax/cpu/strip.h"
@@ -6,7 +6,7 @@
 namespace fcn_ext {
 namespace {
 
-// What of the gradient has gathered at a node row, lanes = cells: at their left and right nodes.
+// The gradient gathered so far at a node row, lanes = cells: at their left and right nodes.
 template <typename accumulate_t>
 struct NodeSums {
   accumulate_t* left;  // [c * pitch + cell]
@@ -20,7 +20,7 @@ class NodeGradients {
     finished = scratch.take<accumulate_t>(strip.pitch);
   }
 
-  // Of nothing where no gradient is wanted.
+  // Takes no memory if no gradient is wanted.
   static NodeSums<accumulate_t> take(const Strip<accumulate_t>& strip, Scratch& scratch) {
     const int64_t size = strip.wants_gradient() ? strip.work.shape.channels * strip.pitch : 0;
     accumulate_t* left = scratch.take<accumulate_t>(size);
@@ -34,14 +34,14 @@ class NodeGradients {
     }
   }
 
-  // A clamped pad is the border's row again.
+  // Adds the sums of a clamped pad to the border's row, which the pad repeats.
   void fold(const NodeSums<accumulate_t>& pad, const NodeSums<accumulate_t>& border) const {
     for (int64_t i = 0; i < elements(); ++i) {
       border.left[i] += pad.left[i];
       border.right[i] += pad.right[i];
     }
   }
-  // Likewise the columns beside a strip's nodes [begin(), end()).
+  // Likewise for the pad columns beside a strip's nodes [begin(), end()).
   template <typename T>
   void fold_columns(T* values) const {
     if (strip.work.x.clamp && begin() == 1) {
@@ -52,13 +52,13 @@ class NodeGradients {
     }
   }
 
-  // The nodes of the strip that the input has, by local number.
+  // The strip's nodes that are in the input, [begin(), end()), by local number.
   int64_t begin() const { return strip.first_cell == 0 ? 1 : 0; }
   int64_t end() const {
     return strip.first_cell + strip.cells > strip.work.x.nodes ? strip.cells : strip.cells + 1;
   }
 
-  // The sums of class c at the nodes; what its pixels add otherwise may be added to them.
+  // Returns the sums of class c at the nodes, to which the caller may add other gradients.
   accumulate_t* gather(int64_t c, const NodeSums<accumulate_t>& row) {
     const accumulate_t* left = row.left + c * strip.pitch;
     const accumulate_t* right = row.right + c * strip.pitch;
@@ -70,7 +70,7 @@ class NodeGradients {
     return finished;
   }
 
-  // Writes what was gathered for padded node row q; `partial`: the next unit owns that row.
+  // Writes what was gathered for padded node row q. `partial`: the next unit owns that row.
   void write(int64_t q, int64_t c, bool partial) const {
     const int64_t column = partial ? 1 : strip.work.gradient_strides.column;
     auto* to = partial ? static_cast<accumulate_t*>(strip.work.edge) +
@@ -80,7 +80,7 @@ class NodeGradients {
                              c * strip.work.gradient_strides.channel +
                              (q - 1) * strip.work.gradient_strides.row;
     to += (strip.first_cell - 1) * column;
-    // The node that strips share is the left one's too.
+    // The strip on the left has added its part of the node that both share.
     if (begin() == 0) {
       to[0] += finished[0];
     }

@@ -1,5 +1,5 @@
-// Node rows: a strip of one row of coarse scores, all classes, relative to the largest score of
-// each node. For *kernels.cpp files only, as all of softmax/cpu but plan.h.
+// Node rows: one row of coarse scores of a strip, all classes, relative to the largest score of
+// each node. For *kernels.cpp files only, like all of softmax/cpu but plan.h.
 #pragma once
 
 #include "cells/cpu/score_rows.h"
@@ -8,10 +8,10 @@
 namespace fcn_ext {
 namespace {
 
-// Stands for -infinity, so that no weight of zero makes it NaN: 2^x is zero all the same.
+// Stands for -infinity, because a weight of zero would make that NaN; 2^x is zero all the same.
 constexpr double kMasked = -1e30;
-// A finite score as far below its node's largest is told from these pixel by pixel: blended with
-// others, it must not be taken for -infinity, whose part in a pixel is at least 1e-10.
+// A node with a finite score further below its largest than this is computed pixel by pixel: if
+// blended, the score must not pass for -infinity, whose part in a pixel is at least 1e-10.
 constexpr double kFarthest = -1e19;
 
 // scores[c * pitch + i]: (z_c - peak) * log2(e) at padded node first + i; peak = max over c of z_c.
@@ -19,11 +19,11 @@ template <typename accumulate_t>
 struct NodeRow {
   accumulate_t* scores;
   accumulate_t* peak;
-  accumulate_t* unfit;  // not zero where NaN or +infinity is there, or -infinity throughout, or a
-                        // finite score below kFarthest
+  accumulate_t* unfit;  // nonzero if a score is NaN, +infinity or finite but below kFarthest,
+                        // or if all are -infinity
 };
 
-// Padded nodes [first, first + count) of padded row `row`.
+// Loads padded nodes [first, first + count) of padded row `row`.
 template <typename accumulate_t>
 void load_row(const Scores<accumulate_t>& input, int64_t row, int64_t first, int64_t count,
               int64_t pitch, const NodeRow<accumulate_t>& out) {
@@ -41,9 +41,9 @@ void load_row(const Scores<accumulate_t>& input, int64_t row, int64_t first, int
   for (int64_t i = 0; i < pitch; i += kStep) {
     lanes_t peak = all_lanes<accumulate_t>(-kInfinity);
     for (int64_t c = 0; c < classes; ++c) {
-      peak = larger(load_register(out.scores + c * pitch + i), peak);  // passes over NaN
+      peak = larger(load_register(out.scores + c * pitch + i), peak);  // skips NaN
     }
-    const lanes_t finite = peak - peak;  // NaN where it is infinite
+    const lanes_t finite = peak - peak;  // NaN if the peak is infinite
     lanes_t unfit = finite != finite ? all_lanes<accumulate_t>(1) : lanes_t{};
     for (int64_t c = 0; c < classes; ++c) {
       accumulate_t* at = out.scores + c * pitch + i;

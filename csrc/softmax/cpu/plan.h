@@ -1,4 +1,4 @@
-// Tables, units and shared node rows around the CPU softmax engine: from tensors to SoftmaxWork.
+// Prepares the work of the CPU softmax engine from tensors: tables, units, shared node rows.
 #pragma once
 
 #include <algorithm>
@@ -11,18 +11,18 @@
 
 namespace fcn_ext {
 
-// Cell rows of a chunk, about: enough that the row two units share costs little, few enough that
-// many threads have work.
+// The approximate number of cell rows in a chunk: enough that the node row shared by two units
+// costs little, few enough that many threads have work.
 constexpr int64_t kChunkRows = 8;
 constexpr int64_t kLeastChunks = 4;  // of an image
 
-// Owns what a SoftmaxWork points to, but for input and gradient. The caller sets `unweighted`,
+// Owns what a SoftmaxWork points to, except input and gradient. The caller sets `unweighted`,
 // `finite` and `ln_sums`.
 class SoftmaxPlan {
  public:
   SoftmaxWork work;
 
-  // gradient: dense, accumulation type, or null.
+  // gradient: dense, in the accumulation type, or null.
   SoftmaxPlan(const torch::stable::Tensor& input, const BilinearAxes& axes,
               torch::stable::Tensor* gradient)
       : in_double_(input.scalar_type() == torch::headeronly::ScalarType::Double),
@@ -54,13 +54,13 @@ class SoftmaxPlan {
   SoftmaxPlan& operator=(const SoftmaxPlan&) = delete;
 
   int64_t units() const { return work.shape.batch * work.chunks; }
-  // Pixels times classes of a unit.
+  // The number of pixels in a unit times the number of classes.
   int64_t unit_work() const {
     return std::max<int64_t>(1,
                              work.y.outputs * work.x.outputs * work.shape.channels / work.chunks);
   }
 
-  // Adds what units found for the node rows that the next ones own; when all units are done.
+  // Adds what units found for node rows that the next units own. Call it when all units are done.
   void add_edges() const {
     if (work.edge != nullptr && work.chunks > 1) {
       in_double_ ? add_edges_of<double>() : add_edges_of<float>();

@@ -1,7 +1,7 @@
-// The sums over classes of 2^score of a group's pixels.
+// The sums over classes of 2^score at the pixels of a group.
 //
-// Inside a cell 2^score of a class is a geometric progression along a row, and its ratio along a
-// column is one too: four powers of two give them all.
+// Inside a cell, 2^score of a class is a geometric progression down each column, whose first value
+// and ratio are geometric progressions from column to column. Four powers of two give them all.
 #pragma once
 
 #include "softmax/cpu/group.h"
@@ -9,20 +9,20 @@
 namespace fcn_ext {
 namespace {
 
-constexpr int64_t kMostPhases = 8;  // columns of a cell before the progression is started afresh
+constexpr int64_t kMostPhases = 8;  // columns before the progression starts afresh
 
-// A class is left out of a group where it adds less than 2^kNegligible of the smallest sum to all
-// pixels together: below what the sum can hold. Below 2^kDirect progressions would leave the normal
-// numbers: such a class takes a power of two for each pixel. (Where powers are squared, half of
-// it.)
+// A class is left out of a group if all such classes together add less than 2^kNegligible of the
+// smallest sum, which is below the sum's precision. Below 2^kDirect, progressions would leave the
+// normal numbers: such a class takes a power of two per pixel. (Where powers are squared, below
+// half of it.)
 template <typename accumulate_t>
 constexpr accumulate_t kNegligible = sizeof(accumulate_t) == 8 ? -61 : -32;
 constexpr double kDirect = -100;
 
 template <typename accumulate_t>
 struct Progression {
-  Register<accumulate_t> value, ratio;  // of the first column: at its top, from row to row
-  Register<accumulate_t> value_step, ratio_step;  // of both from column to column
+  Register<accumulate_t> value, ratio;            // first column: value at the top, ratio of rows
+  Register<accumulate_t> value_step, ratio_step;  // factors of both from column to column
 };
 
 // Some rows and columns (phases) of the cells of a group.
@@ -35,21 +35,21 @@ struct Patch {
   const accumulate_t* column_upper;
   int64_t column_pitch;
   accumulate_t row_step, column_step;
-  accumulate_t beyond;  // columns beyond a cell that lacks some, at most
+  accumulate_t beyond;  // the most columns beyond a cell that lacks some
 };
 
-// The classes of a patch that are not negligible, and what is known of each.
+// The classes of a patch that are not negligible, and their progressions.
 template <typename accumulate_t>
 struct ClassList {
   int32_t* geometric;  // [num_geometric] classes
   int32_t* direct;     // [num_direct]
   int64_t num_geometric, num_direct;
-  bool known;  // for all patches of a group between the same rows: they differ in where they start
+  bool known;  // for all patches of a group between the same rows, which differ in where they start
   Progression<accumulate_t>* progressions;  // [num_geometric]
-  Register<accumulate_t>* running;          // [num_geometric][2]: value and ratio, column by column
+  Register<accumulate_t>* running;          // [num_geometric][2]: value, ratio of the next column
 };
 
-// Where the progressions of a class start in a patch.
+// Starts the progressions of a class in a patch.
 template <typename accumulate_t>
 inline void start_progression(const Corners<accumulate_t>& corner, const Patch<accumulate_t>& patch,
                               int64_t place, const ClassList<accumulate_t>& list) {
@@ -66,8 +66,8 @@ inline void start_progression(const Corners<accumulate_t>& corner, const Patch<a
   list.running[2 * place + 1] = progression.ratio;
 }
 
-// Lists the classes of a patch. Before a group's first one between these rows list.known is false;
-// later ones mostly have the same list.
+// Lists the classes of a patch. list.known is false before a group's first patch between these
+// rows; later patches mostly have the same list.
 template <typename accumulate_t>
 void list_classes(const Group<accumulate_t>& group, const Patch<accumulate_t>& patch,
                   ClassList<accumulate_t>& list, double deepest = kDirect) {
@@ -79,8 +79,8 @@ void list_classes(const Group<accumulate_t>& group, const Patch<accumulate_t>& p
     return;
   }
   constexpr auto kLowest = static_cast<accumulate_t>(kDirect);
-  // Ratios must stay finite up to a column beyond a cell that lacks one: at strides below two that
-  // takes corners that are less far apart.
+  // Ratios must stay finite up to the columns beyond a cell that lacks some. At strides below two,
+  // that requires corners that are less far apart.
   const accumulate_t reach = patch.row_step * (1 + 2 * patch.column_step * patch.beyond);
   const accumulate_t floor = static_cast<accumulate_t>(deepest) / (reach > 1 ? reach : 1);
   const accumulate_t spread =
@@ -101,7 +101,7 @@ void list_classes(const Group<accumulate_t>& group, const Patch<accumulate_t>& p
         list.direct[list.num_direct++] = static_cast<int32_t>(c);
         continue;
       }
-      // Where it does not matter, a constant that is as small.
+      // In lanes where the class does not matter, use a constant that is as small.
       list.known = false;
       corner.above_left = matters ? corner.above_left : all_lanes(kLowest);
       corner.above_right = matters ? corner.above_right : all_lanes(kLowest);
@@ -120,7 +120,7 @@ void list_classes(const Group<accumulate_t>& group, const Patch<accumulate_t>& p
   }
 }
 
-// 2^score of a direct class in one column: visit(row, power).
+// Calls visit(row, power) with 2^score of a direct class in one column.
 template <int rows, typename accumulate_t, typename Visit>
 inline void direct_column(const Corners<accumulate_t>& corner, const Patch<accumulate_t>& patch,
                           int64_t column, const Visit& visit) {
@@ -134,8 +134,8 @@ inline void direct_column(const Corners<accumulate_t>& corner, const Patch<accum
   }
 }
 
-// sums[column * kMostRows + row] = sum over classes of 2^score. Two columns go side by side: their
-// progressions are independent. Room for an even number of columns.
+// sums[column * kMostRows + row] = sum over classes of 2^score. Computes two columns side by side,
+// whose progressions are independent, so `sums` has room for an even number of columns.
 template <int rows, typename accumulate_t>
 void sum_powers(const Group<accumulate_t>& group, const Patch<accumulate_t>& patch,
                 const ClassList<accumulate_t>& list, Register<accumulate_t>* sums) {

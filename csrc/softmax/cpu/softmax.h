@@ -1,6 +1,6 @@
-// The softmax of the pixel rows at hand: groups of cells by progressions, the cells that those
-// cannot serve one by one. What it needs of the pixels, and what it leaves of them, is in the
-// strip; gradients gather in the node rows above and below.
+// The softmax of the current pixel rows: progressions for groups of cells, one by one for the cells
+// that progressions cannot handle. The strip holds what it reads of the pixels and what it leaves
+// for them; gradients gather in the node rows above and below.
 #pragma once
 
 #include "softmax/cpu/exact.h"
@@ -27,7 +27,7 @@ class Softmax {
     exact = ExactScratch::take(scratch, classes);
   }
 
-  // The rows at hand, between padded node rows q and q + 1.
+  // Adds the current rows, which lie between padded node rows q and q + 1.
   void add(int64_t q, const NodeRow<accumulate_t>& above, const NodeRow<accumulate_t>& below,
            const CornerSums<accumulate_t>& to) {
     for_each_group(
@@ -55,7 +55,7 @@ class Softmax {
     });
   }
 
-  // Whether every lane has every column and every pixel counts as one.
+  // Whether every lane has every column and every pixel counts with weight one.
   bool uniform(const Group<accumulate_t>& group, int64_t columns) const {
     if (!strip.work.unweighted || strip.work.ln_sums || group.any_exact ||
         columns != kStep * strip.work.x.phases) {
@@ -95,7 +95,7 @@ class Softmax {
           logs += weigh<row_count>(group, output + column * strip.work.x.pitch, sum);
         }
       }
-      // Of a patch, no more: equal logarithms are all rounded to the same side.
+      // Sum no more than a patch in float: equal logarithms are all rounded to the same side.
       log_sum2 += sum_of<accumulate_t>(logs);
       if (strip.wants_gradient()) {
         add_gradients<row_count>(group, patch, list, sums, to);
@@ -103,8 +103,8 @@ class Softmax {
     }
   }
 
-  // Sums become weight over sum; returns the weighted logarithms of them. A sum is at least
-  // 2^kExact, so that two of them multiply.
+  // Replaces sums by weight over sum and returns their weighted logarithms. A sum is at least
+  // 2^kExact, so two of them can be multiplied.
   template <int row_count>
   lanes_t weigh_uniform(lanes_t* sum) {
     lanes_t logs = {};

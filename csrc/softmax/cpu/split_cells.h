@@ -1,6 +1,6 @@
-// The last cells of a strip, where they fill no more than half a register: each takes several lanes
-// of it, with a part of its columns in each. A map of 16 nodes has 17 cells; the last one would
-// else cost as much as the others together.
+// The last cells of a strip, if they fill no more than half a register: each is spread over several
+// lanes, with a part of its columns in each. A map of 16 nodes has 17 cells; the last one would
+// otherwise cost as much as all the others.
 #pragma once
 
 #include "softmax/cpu/groups.h"
@@ -31,7 +31,7 @@ class SplitCells {
     upper = scratch.take<accumulate_t>(phases * kStep);
   }
 
-  // A node row is there, `which` of two: its nodes beside these cells, lane by lane.
+  // Spreads a loaded node row, `which` of two, over the lanes: the nodes beside these cells.
   void load(const NodeRow<accumulate_t>& row, int which) {
     if (strip.first_cell != of_strip) {
       start();
@@ -54,10 +54,10 @@ class SplitCells {
     }
   }
 
-  // The cells before the split ones, which have whole registers.
+  // The number of cells before the split ones, which fill whole registers.
   int64_t whole_cells() const { return cells != 0 ? first : strip.cells; }
 
-  // As for_each_group for these cells, between node rows `above` and `below` (which: 0 or 1).
+  // Like for_each_group, for these cells, between node rows `above` and `below` (which: 0 or 1).
   template <typename OnGroup, typename OnExact>
   void visit(const NodeRows<accumulate_t>& nodes, int above, int below, const OnGroup& on_group,
              const OnExact& on_exact) const {
@@ -92,7 +92,7 @@ class SplitCells {
     return {sums[above].left, sums[above].right, sums[below].left, sums[below].right, kStep};
   }
 
-  // Adds what gathered in a node row to the sums of its cells.
+  // Adds what was gathered at a node row to the sums of its cells.
   void join(int which, const NodeSums<accumulate_t>& to) const {
     for (int64_t c = 0; cells != 0 && strip.wants_gradient() && c < strip.input.classes; ++c) {
       join_lanes(sums[which].left + c * kStep, to.left + c * strip.pitch + first);
@@ -103,10 +103,10 @@ class SplitCells {
  private:
   const Strip<accumulate_t>& strip;
   int64_t of_strip = -1;
-  int64_t first = 0, cells = 0;    // local number of the first cell; none: nothing is split
+  int64_t first = 0, cells = 0;    // local number of the first cell; no cells: nothing is split
   int64_t period = 1;              // lane part * period + i has a part of cell first + i
-  int64_t columns = 0;             // of a lane
-  int32_t cell_of_lane[kStep];     // counted from the first one
+  int64_t columns = 0;             // per lane
+  int32_t cell_of_lane[kStep];     // counted from the first split cell
   NodeRow<accumulate_t> rows[2];   // scores: [c][left, right][lane]
   NodeSums<accumulate_t> sums[2];  // [c][lane]
   int32_t* output;                 // [column][lane], as in CellAxis
@@ -118,7 +118,7 @@ class SplitCells {
     of_strip = strip.first_cell;
     cells = strip.cells % kStep;
     first = strip.cells - cells;
-    int64_t begin = x.phases, end = 0;  // of the phases that they have
+    int64_t begin = x.phases, end = 0;  // the phases that these cells have
     for (int64_t phase = 0; phase < x.phases; ++phase) {
       for (int64_t i = 0; i < cells; ++i) {
         if (x.output[phase * x.pitch + strip.first_cell + first + i] >= 0) {
@@ -131,7 +131,7 @@ class SplitCells {
     }
     const int64_t parts = kStep / period;
     columns = (end - begin + parts - 1) / parts;
-    if (end - begin < columns + 2) {  // saves next to nothing
+    if (end - begin < columns + 2) {  // splitting would save next to nothing
       cells = 0;
     }
     for (int64_t lane = 0; cells != 0 && lane < kStep; ++lane) {
@@ -139,7 +139,7 @@ class SplitCells {
       const int64_t own = begin + lane / period * columns;
       cell_of_lane[lane] = static_cast<int32_t>(i);
       for (int64_t column = 0; column < columns; ++column) {
-        // A lane without a pixel goes by the first columns.
+        // A lane without pixels uses the first columns.
         const int64_t phase = own < end ? own + column : begin + column;
         const int64_t known = phase < x.phases ? phase : x.phases - 1;
         const int64_t from = known * x.pitch + strip.first_cell + first + i;

@@ -1,4 +1,4 @@
-// The strip of an image that a unit works on, and the pixel rows at hand.
+// The strip of an image that a unit works on, and the current pixel rows.
 #pragma once
 
 #include "cells/cpu/score_rows.h"
@@ -9,10 +9,10 @@ namespace {
 
 constexpr double kInf = __builtin_inf();
 
-// Some rows of pixels of one cell row, and the columns of a strip. Arrays of their pixels are laid
-// out [row * pitch + column - first_column].
+// Some rows of pixels of one cell row, in the columns of a strip. Arrays over these pixels are
+// indexed [row * pitch + column - first_column].
 struct PixelRows {
-  int32_t* labels;  // below zero where the pixel does not count
+  int32_t* labels;  // negative where the pixel does not count
   int64_t pitch;
   int64_t image, first_row, rows, first_column, columns;
 
@@ -26,10 +26,10 @@ struct Strip {
   int64_t unit_index = 0;
   int64_t first_cell = 0, cells = 0;  // padded node first_cell has local number 0
   int64_t pitch;                      // of node rows
-  // The pixels at hand. Who uses the engine fills in labels and weights.
+  // The current pixels. The user of the engine fills in labels and weights.
   PixelRows rows{};
   accumulate_t* pixel_weight;  // zero where the pixel does not count
-  double* ln_sums;             // ln S of every pixel that counts, where wanted
+  double* ln_sums;             // ln S of every pixel that counts, if wanted
 
   Strip(const SoftmaxWork& given, Scratch& scratch)
       : work(given), pitch(given.strip_cells + kWidest) {

@@ -1,4 +1,4 @@
-// A unit's walk down its chunk of cell rows, strip by strip: each node row is loaded once, and
+// Walks a unit down its chunk of cell rows, strip by strip: each node row is loaded once, and
 // finished when the cell rows on both sides of it are done.
 #pragma once
 
@@ -8,7 +8,7 @@
 namespace fcn_ext {
 namespace {
 
-// The node rows above and below the cell row at hand, by turns in two places (`which`: 0 or 1).
+// The node rows above and below the current cell row, alternating between two places (`which`).
 template <typename accumulate_t>
 struct NodeRows {
   NodeRow<accumulate_t> row[2];
@@ -22,12 +22,12 @@ struct NodeRows {
   }
 };
 
-// What the walk asks of its body:
-//   begin(q, which)         padded node row q is there: clear what gathers at it
-//   pixels(q, above, below) strip.rows names pixel rows of cell row q
-//   fold(pad, border)       add what gathered at a clamped pad to the border's row
-//   finish(q, which, partial) padded node row q is complete (`partial`: but for the next unit's
-//   part)
+// What the walk calls of its body:
+//   begin(q, which)           padded node row q is loaded: clear what is gathered at it
+//   pixels(q, above, below)   strip.rows now names pixel rows of cell row q
+//   fold(pad, border)         add what was gathered at a clamped pad to the border's row
+//   finish(q, which, partial) padded node row q is complete, but if `partial` for the part that
+//                             the next unit adds
 template <typename accumulate_t, typename Body>
 void walk_strip(Strip<accumulate_t>& strip, const NodeRows<accumulate_t>& nodes, int64_t begin,
                 int64_t end, Body& body) {
@@ -76,8 +76,8 @@ void walk_unit(Strip<accumulate_t>& strip, const NodeRows<accumulate_t>& nodes, 
   }
 }
 
-// Of a loss's Unit(work, scratch), with run(unit): the bytes of scratch that it takes, and a call
-// of its kernel for the units [begin, end).
+// For the class Unit(work, scratch) of a loss, which has run(unit): the bytes of scratch that it
+// takes, and the loop of its kernel over the units [begin, end).
 template <typename Unit, typename Work>
 int64_t unit_scratch(const Work& work) {
   Scratch scratch{nullptr};

@@ -1,18 +1,17 @@
-// The arithmetic of a cell: the exponentials of a bilinear function without an exponential a pixel.
+// The arithmetic of a cell: exponentials of a bilinear function without an exponential per pixel.
 //
-// A thread computes for its part of a cell always kSide x kSide pixels. Those that its cell does
-// not have lie beyond the next node; what becomes of them is finite, and met by factors of zero.
+// A thread always computes kSide x kSide pixels for its part of a cell. Those that the cell does
+// not have lie beyond the next node; their values are finite and get multiplied by zero.
 //
-// An ex2 is off by up to two ulp; the ratio of a row by that many times the rows since it was one
-// of its own, and a power in the row by this many times the columns. The middle row of eight begins
-// anew.
+// An ex2 is off by up to two ulp; the ratio of a row by that times the rows since a ratio had an
+// ex2 of its own, and a power in the row by the error of its ratio times the columns. The middle
+// row of eight starts afresh.
 //
-// Inside a cell the exponent of a class is start + across i + down j + twist i j at the pixel (i,
-// j) of a thread's part of it, so that its powers of two are products: along a row a geometric
-// progression, whose start and ratio are geometric progressions down the rows. Four ex2 make a
-// cell, five with eight rows; the sums of the backward over u_ij 2^exponent, and over it times i, j
-// and i j, are Horner schemes with their derivatives, whose coefficients u are the same for all
-// classes.
+// Inside a cell, the exponent of a class at pixel (i, j) of a thread's part is start + across i +
+// down j + twist i j, so its powers of two are products: each row is a geometric progression, whose
+// start and ratio are geometric progressions down the rows. A cell takes four ex2, five with eight
+// rows. The sums of the backward over u_ij 2^exponent, and over that times i, j and i j, are Horner
+// schemes with their derivatives, whose coefficients u are the same for all classes.
 #pragma once
 
 #include "common/logarithms.h"
@@ -22,21 +21,21 @@
 namespace fcn_ext {
 namespace softmax {
 
-// Progressions must not begin below what a float holds and grow, nor may the ratio of one overflow
-// among the pixels that a cell does not have: beyond this range between the largest score of a node
-// and another, in nats, pixels are computed one by one. A ratio is at most 2^(3 range / ln 2 / d)
-// with d pixels from node to node, at least one in the smallest tile and two in the others.
+// A progression must not start below what a float holds and then grow, and its ratio must not
+// overflow in pixels that a cell does not have. So where a score is further below the largest of
+// its node than this, in nats, pixels are computed one by one. A ratio is at most 2^(3 range / ln 2
+// / d) with d pixels from node to node: at least one in the smallest tile, two in the others.
 template <typename Tile>
 constexpr float kRange = Tile::kSide == 2 ? 24 : 40;
-// Scores that far below the largest, in nats, do not matter beside kSmallestSum.
+// Scores this far below the largest, in nats, do not matter beside kSmallestSum.
 constexpr float kTooFar = -60;
-// Sums of powers below it are computed again, with the pixel's own maximum.
+// Sums of powers below this are computed again, with the pixel's own maximum.
 constexpr float kSmallestSum = 9.0949470e-13f;  // 2^-40
 constexpr float kNatsToBits = static_cast<float>(kLog2E);
 
-// A thread's part of a cell: from a pixel to the next one, between nodes in [0, 1], and how many
-// such steps the first one is from the left and the upper node. Beyond a clamped border, where
-// nodes are equal, all pixels lie on the inner one.
+// A thread's part of a cell. A step of x_step and y_step leads from one pixel to the next, between
+// nodes at 0 and 1; the first pixel is i and j steps from the left and the upper node. Beyond a
+// clamped border, whose two nodes are equal, all pixels lie on the inner one.
 struct Part {
   float i, j;
   float x_step, y_step;
@@ -44,11 +43,11 @@ struct Part {
   __device__ __forceinline__ float x() const { return i * x_step; }
   __device__ __forceinline__ float y() const { return j * y_step; }
 };
-// Before such a border, where they lie on the second node, a step is so small that a cell's steps
-// add nothing to 1.
+// The step beyond an upper or left clamped border, where the inner node is the second: so small
+// that a cell's steps add nothing to 1.
 constexpr float kBorderStep = 3.7252903e-9f;  // 2^-28
 
-// A class's scores at the nodes around a cell, less the largest of each node.
+// A class's scores at the nodes around a cell, minus the largest score of each node.
 struct Corners {
   float top_left, top_right, bottom_left, bottom_right;
 
@@ -73,7 +72,7 @@ __device__ __forceinline__ Exponents exponents(const Corners& corners, const Par
   const float top = corners.top_right - corners.top_left;
   const float bottom = corners.bottom_right - corners.bottom_left;
   const float left = corners.bottom_left - corners.top_left;
-  // From a pixel to the next one, in bits.
+  // Changes from one pixel to the next, in bits.
   const float first_row = top * steps.x_bits, first_column = left * steps.y_bits;
   const float twist = (bottom - top) * steps.xy_bits;
   const float across = fmaf(twist, part.j, first_row), down = fmaf(twist, part.i, first_column);
@@ -123,17 +122,17 @@ __device__ __forceinline__ void add_powers(const Exponents& exponents,
   }
 }
 
-// The sums over a thread's pixels of u 2^exponent, shared out to the corners of its cell by the
-// pixels' weights: top left, top right, bottom left, bottom right. u[pixel]: an array, or what
-// computes it.
+// The sums over a thread's pixels of u 2^exponent, distributed by the pixels' weights to the
+// corners of its cell: top left, top right, bottom left, bottom right. u[pixel]: an array, or an
+// object that computes it.
 template <typename Tile, typename Factors>
 __device__ __forceinline__ void corner_sums(const Exponents& exponents, const Part& part,
                                             const Factors& u, float (&corner)[4]) {
   constexpr int kSide = Tile::kSide;
   float ratio = exp2_fast(fmaf(static_cast<float>(kSide - 1), exponents.twist, exponents.across));
   const float untwist = exp2_fast(-exponents.twist), down = exp2_fast(exponents.down);
-  // Sums of u power, and of it times i, j, and both: where all that counts lies on the cell's first
-  // nodes, nothing comes of the next. Until the last step they are times i + 1 and j + 1.
+  // Sums of u power, and of that times i, times j and times both. Until the last step the factors
+  // are i + 1 and j + 1. If only pixels on the cell's first nodes count, the next nodes get zero.
   float sum = 0, sum_x = 0, sum_y = 0, sum_xy = 0;
 #pragma unroll
   for (int j = kSide - 1; j >= 0; --j) {
@@ -157,7 +156,7 @@ __device__ __forceinline__ void corner_sums(const Exponents& exponents, const Pa
     }
     ratio *= untwist;
   }
-  // Of the pixels' places in steps from the cell's first nodes.
+  // Sums weighted by the pixels' positions, in steps from the cell's first nodes.
   const float right = fmaf(part.i, sum, sum_x), bottom = fmaf(part.j, sum, sum_y);
   const float both = fmaf(part.j, right, fmaf(part.i, sum_y, sum_xy));
   const float start = exp2_fast(exponents.start);
@@ -168,7 +167,7 @@ __device__ __forceinline__ void corner_sums(const Exponents& exponents, const Pa
   corner[0] = fmaf(start, sum, -corner[3]) - (corner[1] + corner[2]);
 }
 
-// The same of two sums: sum[pixel] += 2^exponent, weighted[pixel] += factor 2^exponent.
+// Adds to two sums: sum[pixel] += 2^exponent, weighted[pixel] += factor 2^exponent.
 template <typename Tile>
 __device__ __forceinline__ void add_powers(const Exponents& exponents, float factor,
                                            float (&sum)[Tile::kPixels],
@@ -193,20 +192,20 @@ __device__ __forceinline__ void add_powers(const Exponents& exponents, float fac
   }
 }
 
-// a + (b - a) t where t is in (0, 1]; at a cell's first nodes t may be zero, and b is not read.
-// Equal ones may be infinite.
+// a + (b - a) t, where t is in (0, 1]. At a cell's first nodes t may be zero; b is not read then.
+// Equal a and b may be infinite.
 __device__ __forceinline__ float between(float a, float b, float t, bool first) {
   return a == b || (first && t == 0) ? a : (1 - t) * a + t * b;
 }
 
-// The same, pixel by pixel: for scores of any range. Calls body(j, i, power, x, y) with the pixel's
-// weights of the right and the lower nodes.
+// Powers pixel by pixel, for scores of any range. Calls body(j, i, power, x, y), where x and y are
+// the pixel's weights of the right and the lower nodes.
 template <typename Tile, typename Body>
 __device__ __forceinline__ void each_power(const Corners& corners, const Part& part,
                                            const Body& body) {
 #pragma unroll
   for (int j = 0; j < Tile::kSide; ++j) {
-    // Rows share nothing: there are too few registers.
+    // Rows share no values: there are too few registers.
     const float first_x = opaque(part.x());
     const float y = fminf(fmaf(static_cast<float>(j), part.y_step, part.y()), 1.0f);
     const float left = between(corners.top_left, corners.bottom_left, y, j == 0);
@@ -219,7 +218,7 @@ __device__ __forceinline__ void each_power(const Corners& corners, const Part& p
   }
 }
 
-// What a class adds to a cell where scores may be far apart, infinite or NaN.
+// What a class adds to a cell if scores may be far apart, infinite or NaN.
 enum class Reach { kNear, kNothing, kFar, kNan };
 
 template <typename Tile>
@@ -233,7 +232,7 @@ __device__ __forceinline__ Reach reach(const Corners& corners, const Part& part)
     return Reach::kNothing;
   }
   if (is_nan || lowest == -INFINITY) {
-    // One corner makes that of all pixels of the cell, but of those that lie on its first nodes.
+    // One such corner decides for all pixels of the cell, except those on its first nodes.
     const bool on_nodes = part.i == 0 || part.j == 0;
     return on_nodes ? Reach::kFar : is_nan ? Reach::kNan : Reach::kNothing;
   }
@@ -298,7 +297,7 @@ __device__ __forceinline__ void corner_sums_of_any_range(const Corners& corners,
   }
   if (class_reach == Reach::kFar) {
     each_power<Tile>(corners, part, [&](int j, int i, float power, float x, float y) {
-      // Nothing comes of a pixel that is ignored, whatever its scores.
+      // An ignored pixel adds nothing, whatever its scores.
       const float factor = u[j * Tile::kSide + i], value = factor != 0 ? factor * power : 0;
       const float right = i == 0 && x == 0 ? 0 : x * value;
       const float bottom = j == 0 && y == 0 ? 0 : y * value;
@@ -322,8 +321,8 @@ __device__ __forceinline__ void corner_sums_of_any_range(const Corners& corners,
   }
 }
 
-// Adds up the corner sums of the lanes of a cell. Afterwards the first four of them hold, in
-// corner[0], that of the corner which is returned. All lanes of the warp come here.
+// Adds up the corner sums of the lanes of a cell. Afterwards corner[0] of each of the first four
+// lanes is the sum of the corner whose number is returned. All lanes of the warp must call this.
 template <typename Tile>
 __device__ __forceinline__ int combine_lanes(int lane, float (&corner)[4]) {
   const bool lower = lane % 2 != 0, later = lane / 2 % 2 != 0;

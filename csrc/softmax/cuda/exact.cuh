@@ -1,5 +1,5 @@
-// Pixels whose sum of powers vanishes beside the bound that the nodes' maxima give: computed again,
-// one by one, by the whole block.
+// Pixels whose sum of powers vanishes beside the bound from the nodes' maxima: the whole block
+// computes them again, one by one.
 #pragma once
 
 #include "cells/cuda/weights.cuh"
@@ -14,7 +14,7 @@ struct ExactPixel {
   using Nodes = TileNodes<Tile, with_gradient>;
 
   const TileGradients<Tile, with_gradient>& block;
-  int owner, j, i;  // whose it is, and where it lies among a thread's pixels
+  int owner, j, i;  // its thread, and its place among the thread's pixels
   int cell;
   int32_t row, column;  // of the output
   CellWeights<double> y, x;
@@ -34,7 +34,7 @@ struct ExactPixel {
     x = cell_weights<double>(block.tiles.grid.x, column, node);
   }
 
-  // Calls body(node, weight) for the corners of the cell that have one.
+  // Calls body(node, weight) for the corners of the cell whose weight is not zero.
   template <typename Body>
   __device__ __forceinline__ void each_corner(const Body& body) const {
 #pragma unroll 1
@@ -46,7 +46,7 @@ struct ExactPixel {
     }
   }
 
-  // A class's score, less the nodes' largest.
+  // A class's score, relative to the largest scores of the nodes.
   __device__ __forceinline__ double score(int32_t c) const {
     double sum = 0;
     each_corner([&](int node, double weight) {
@@ -60,8 +60,8 @@ struct ExactPixel {
   }
 };
 
-// Calls visit(pixel, its largest score, the sum of the exponentials of scores less that), by all
-// threads, for the pixels in block.exact: in double, relative to the nodes' largest scores. A
+// For each pixel in block.exact, calls visit(pixel, its largest score, the sum of exp(score -
+// largest)) in all threads. Scores are in double, relative to the nodes' largest scores. Each
 // thread takes every Tile::kThreads-th class.
 template <typename Tile, bool with_gradient, typename Visit>
 __device__ __forceinline__ void each_exact_pixel(const TileGradients<Tile, with_gradient>& block,
@@ -90,8 +90,8 @@ __device__ __forceinline__ void each_exact_pixel(const TileGradients<Tile, with_
   }
 }
 
-// factor_of(pixel) is the derivative by a pixel's log-sum; take(pixel, factor times the log-sum) is
-// called by every thread. `scale` is that of the gradient alone.
+// factor_of(pixel) is the derivative with respect to a pixel's log-sum. Every thread calls
+// take(pixel, factor times the log-sum). `scale` multiplies the gradient only.
 template <typename Tile, bool with_gradient, typename FactorOf, typename Take>
 __device__ __forceinline__ void add_exact_pixels(const TileGradients<Tile, with_gradient>& block,
                                                  float scale, const FactorOf& factor_of,

@@ -1,4 +1,4 @@
-// The functions of one number that the softmax kernels share, and the sum over a block.
+// Scalar functions that the softmax kernels share, and the sum over a block.
 #pragma once
 
 #include "common/cuda/device.cuh"
@@ -6,7 +6,7 @@
 namespace fcn_ext {
 namespace softmax {
 
-// One instruction, to about 1 ulp; results below the normal range are zero.
+// 1 / x in one instruction, to about 1 ulp; results below the normal range are zero.
 __device__ __forceinline__ float reciprocal_fast(float x) {
 #if defined(FCN_EXT_CUDA_EMULATION)
   return cuda_emulation::rcp_approx_ftz(x);
@@ -17,8 +17,8 @@ __device__ __forceinline__ float reciprocal_fast(float x) {
 #endif
 }
 
-// The logarithm of a positive normal number, to 2e-7 of itself also near 1; of NaN, NaN. x = 2^k m
-// with m in [2/3, 4/3); log m by a fit of the series of log(1 + f) from its third term on.
+// The natural log of a positive normal number, within 2e-7 of its value even near 1; NaN for NaN. x
+// = 2^k m with m in [2/3, 4/3); log m is the series of log(1 + f), fitted from its third term on.
 __device__ __forceinline__ float log_of_normal(float x) {
   int32_t bits;
   __builtin_memcpy(&bits, &x, sizeof(bits));
@@ -44,8 +44,8 @@ __host__ __device__ __forceinline__ constexpr T not_a_number() {
   return static_cast<T>(__builtin_nanf(""));
 }
 
-// The sum of a value of every thread of the block, in an order of its own, to all of them.
-// `scratch` holds one value a warp; blocks are whole warps. All threads come here.
+// Sums a value over all threads of the block, in a fixed order, and returns the sum to all of them.
+// `scratch` holds one value per warp; blocks are whole warps. All threads must call this.
 template <typename T>
 __device__ __forceinline__ T block_sum(T value, T* scratch) {
   const int thread = static_cast<int>(threadIdx.x), warps = static_cast<int>(blockDim.x) / kWarp;
@@ -65,8 +65,8 @@ __device__ __forceinline__ T block_sum(T value, T* scratch) {
   return value;
 }
 
-// The logarithm of a pixel's sum as its factor is to meet it. Where the sum is below one the
-// product is negative, and what the nodes add to the loss makes up for it; of an infinite factor
+// The logarithm of a pixel's sum, to be multiplied by its factor. Where the sum is below one, the
+// product is negative, and what the nodes add to the loss makes up for it. With an infinite factor
 // both would be infinite, and their sum NaN where the loss is infinite.
 template <typename T>
 __device__ __forceinline__ T log_for(T factor, T logarithm) {

@@ -1,7 +1,6 @@
-// The gradients of the nodes of a block's tile: what the stacks of cells around a
-// node hold for it, and where
-// it goes. Nodes inside the tile are complete, and written to the gradient; those on its rim get
-// their part of the workspace (rims.cuh).
+// The gradients of the nodes of a block's tile: adds up what the stacks of cells around a node hold
+// for it, and finds where the sum goes. Nodes inside the tile are complete and go to the gradient;
+// nodes on the rim are parts and go to the workspace (rims.cuh).
 #pragma once
 
 #include "softmax/cuda/staged_nodes.cuh"
@@ -23,19 +22,19 @@ struct TileGradients : StagedNodes<Tile, with_gradient> {
 
   __device__ __forceinline__ explicit TileGradients(const SoftmaxTiles& given) : Nodes(given) {}
 
-  // Where the thread's stack keeps its sums for the first staged class, from which Tile::to_sum
-  // leads to those of its corners.
+  // Where the thread's stack holds its sums for the first staged class. Tile::to_sum leads from
+  // there to the sums of the stack's corners.
   __device__ __forceinline__ float* own_corner() const {
     const unsigned stack = this->stack();
     return corners + (Tile::kStack == 1 ? static_cast<int>(stack) : top_left_of<Tile>(stack));
   }
 
-  // Leaves a thread's sums, added up over the lanes of the cell, in `to`. With several lanes all of
-  // a warp come here.
+  // Stores a thread's sums, added up over the lanes of the cell, at `to`. If a cell has several
+  // lanes, all threads of the warp must call this.
   __device__ __forceinline__ void keep(float (&corner)[Tile::kCorners], float* to) const {
     each_kept(corner, to, [](float& at, float value) { at = value; });
   }
-  // The same, added to what is there.
+  // Like keep(), but adds to what is there.
   __device__ __forceinline__ void add(float (&corner)[Tile::kCorners], float* to) const {
     each_kept(corner, to, [](float& at, float value) { at += value; });
   }
@@ -55,7 +54,7 @@ struct TileGradients : StagedNodes<Tile, with_gradient> {
     }
   }
 
-  // Leaves zero for all staged classes, for as long as nothing else is kept.
+  // Stores zero for all staged classes, which lasts until something else is kept.
   __device__ __forceinline__ void clear_corners() const {
     float* to = own_corner();
     for (int k = 0; k < kClasses; ++k) {
@@ -65,14 +64,14 @@ struct TileGradients : StagedNodes<Tile, with_gradient> {
     }
   }
 
-  // Where class c's gradient of a node goes, null for nowhere.
+  // Where the gradient of a node for class c goes; null if nowhere.
   __device__ __forceinline__ float* destination(int node, int32_t c) const {
     const auto step = static_cast<uint32_t>(output_step[node]);
     return step == 0 ? nullptr : output[node] + uint64_t{step} * static_cast<uint32_t>(c);
   }
 
   // Sets the gradients of the nodes for `count` classes to value(k, node, sum around it), in an
-  // order in which neighboring threads write side by side.
+  // order in which neighboring threads write to neighboring addresses.
   template <typename Value>
   __device__ __forceinline__ void set_gradients(int32_t first, int count,
                                                 const Value& value) const {
@@ -113,7 +112,7 @@ struct TileGradients : StagedNodes<Tile, with_gradient> {
     });
   }
 
-  // Calls body(sum of class k): adds up what the cells around a node hold for it.
+  // Calls body(sum), where sum(k) adds up what the cells around a node hold for class k.
   template <typename Body>
   __device__ __forceinline__ void with_sums_around(int node, const Body& body) const {
     if constexpr (Tile::kStack == 1) {

@@ -1,4 +1,4 @@
-// The nodes of a block's tile: where they are, and where their scores and gradients are.
+// The nodes of a block's tile: their places, and the addresses of their scores and gradients.
 #pragma once
 
 #include "softmax/cuda/cells.cuh"
@@ -7,9 +7,9 @@
 namespace fcn_ext {
 namespace softmax {
 
-constexpr int64_t kNoNode = INT64_MIN;  // all others are not negative
+constexpr int64_t kNoNode = INT64_MIN;  // other offsets are not negative
 
-// Whether a cell lies beyond a clamped border, where both its nodes are the one that is there.
+// Whether a cell lies beyond a clamped border, where both its nodes are the border's.
 __device__ __forceinline__ bool before_border(const BilinearAxis& axis, int64_t cell) {
   return axis.clamp && cell == 0;
 }
@@ -17,7 +17,7 @@ __device__ __forceinline__ bool behind_border(const BilinearAxis& axis, int64_t 
   return axis.clamp && cell == axis.input_size;
 }
 
-// threadIdx.x, read anew wherever it is used: it is not worth a register.
+// threadIdx.x, read again at each use: it is not worth a register.
 struct ThreadIndex {
   __device__ __forceinline__ operator int() const {
 #if defined(FCN_EXT_CUDA_EMULATION)
@@ -39,27 +39,27 @@ struct TileNodes {
   const SoftmaxTiles& tiles;
   ThreadIndex thread;
 
-  int64_t* input;              // of a node: where its scores are, or kNoNode
-  float** output;              // where its gradient is for class 0: on the rim, a part of it
-  int32_t* output_step;        // from there to the next class; 0: nowhere
-  Vector<int32_t, 4>* around;  // where the sums are that cells hold for it, see sum_around
-  float* staged;               // by Tile::slot_of, and maxima likewise
+  int64_t* input;              // per node: the offset of its scores, or kNoNode
+  float** output;              // per node: its gradient for class 0; on the rim, a part of it
+  int32_t* output_step;        // per node: from one class to the next; 0: no gradient
+  Vector<int32_t, 4>* around;  // per node: where cells hold sums for it, see with_sums_around
+  float* staged;               // scores by Tile::slot_of; maxima likewise
   float* maxima;
-  unsigned long long* exact;  // of a thread: pixels to compute again
-  double* scratch;            // of a thread
-  int* flags;       // is a score far from the node's largest? is there a pixel to compute again?
-  float* corners;   // of a staged class, corner and stack: sums
-  int* place;       // of the tile: image, row and column
-  unsigned* ended;  // where the block is the last one, see rims.cuh
-  int32_t* row_begins;     // of a row of cells, and of the one after the last: its first pixels
+  unsigned long long* exact;  // per thread: pixels to compute again
+  double* scratch;            // per thread
+  int* flags;           // [0]: a score is far below its node's largest; [1]: a pixel must be redone
+  float* corners;       // sums by staged class, corner and stack
+  int* place;           // image, first row and first column of the tile
+  unsigned* ended;      // meetings where the block is the last one, see rims.cuh
+  int32_t* row_begins;  // per row of cells, and for one more: its first row of pixels
   int32_t* column_begins;  // likewise
-  float2* part_y;          // of a row of parts: Part::j and Part::y_step
+  float2* part_y;          // per row of parts: Part::j and Part::y_step
   float2* part_x;
-  // Only where a thread has more than one cell:
-  int* nodes_there;    // how many nodes cells read, if there is at most one a thread; else 0
-  uint16_t* node_of;   // of a thread, if so
-  uint8_t* stack_of;   // of a thread
-  uint8_t* vector_of;  // of a thread: which vector of nodes it stages
+  // Only if a thread has more than one cell:
+  int* nodes_there;    // how many nodes the cells read, if at most one per thread; else 0
+  uint16_t* node_of;   // per thread, if so
+  uint8_t* stack_of;   // per thread
+  uint8_t* vector_of;  // per thread: which vector of nodes it stages
 
   __device__ __forceinline__ explicit TileNodes(const SoftmaxTiles& given) : tiles(given) {
     auto* bytes = shared_memory<unsigned char>();
@@ -85,14 +85,14 @@ struct TileNodes {
     vector_of = bytes + Shared::kVectorOf;
   }
 
-  // Of the tile: its image, and its first row and column of cells.
+  // The image of the tile, and its first row and column of cells.
   __device__ __forceinline__ int image() const { return place[0]; }
   __device__ __forceinline__ int first_row() const { return place[1]; }
   __device__ __forceinline__ int first_column() const { return place[2]; }
 
-  // A thread's stack of cells, which of the stack's threads it is, and its parts of the cells:
-  // found again where they are used, rather than kept. `which` counts the cells of a stack from the
-  // top.
+  // A thread's stack of cells, its number among the threads of the stack, and its parts of the
+  // cells: computed again at each use instead of held in registers. `which` counts the cells of a
+  // stack from the top.
   __device__ __forceinline__ unsigned index() const {
     return static_cast<unsigned>(opaque(thread));
   }
@@ -119,7 +119,7 @@ struct TileNodes {
     return {x.x, y.x, x.y, y.y};
   }
 
-  // The pixels of a row or column of parts: the first, counted from output 0 on, and how many.
+  // The pixels of a row or column of parts: the first output, and how many.
   struct Span {
     int32_t begin;
     int count;
@@ -134,12 +134,12 @@ struct TileNodes {
   }
   __device__ __forceinline__ Span columns() const { return span_of(column_begins, part_column()); }
 
-  // The node at corner k of the thread's stack: left and right, from top to bottom.
+  // The node at corner k of the thread's stack: left before right, from top to bottom.
   __device__ __forceinline__ int own_node(int k) const {
     return top_left_of<Tile>(stack()) + Tile::to_corner(k);
   }
 
-  // The node at corner k of a cell, where a clamped border has it.
+  // The node at corner k of a cell; beyond a clamped border, the border's node.
   __device__ __forceinline__ int corner_node(int of_cell, int k) const {
     const int cell_row = of_cell / Tile::kColumns, cell_column = of_cell % Tile::kColumns;
     const int row = first_row() + cell_row, column = first_column() + cell_column;
@@ -149,8 +149,8 @@ struct TileNodes {
     return Tile::node_at(cell_row + i, cell_column + j);
   }
 
-  // Where the tile is, where its cells begin, and where in them the parts do. To be followed by a
-  // barrier.
+  // Finds the tile's place, the first outputs of its cells, and where the parts lie in the cells. A
+  // barrier must follow.
   __device__ __forceinline__ void find_cells() const {
     constexpr int kRowTurns = Tile::kRows * Tile::kSegments + 1;
     constexpr int kColumnTurns = Tile::kColumns * Tile::kSegments + 1;
@@ -207,7 +207,7 @@ struct TileNodes {
            column_begins[0] < column_begins[Tile::kColumns];
   }
 
-  // Where scores and gradients of the nodes are.
+  // Finds the scores and gradients of the nodes.
   __device__ __forceinline__ void find_nodes() const {
     const BilinearAxis &y = tiles.grid.y, &x = tiles.grid.x;
     for (int node = thread; node < Tile::kNodes; node += Tile::kThreads) {
@@ -238,7 +238,7 @@ struct TileNodes {
                      : 4 * Tile::kCells;
         }
       }
-      // Behind a clamped border the last nodes come once again; no cell reads what would follow.
+      // Beyond a clamped border the last nodes are repeated once; no cell reads any further.
       const bool is_read = row <= height && column <= width;
       row = y.clamp ? larger(0, smaller(row, height - 1)) : row;
       column = x.clamp ? larger(0, smaller(column, width - 1)) : column;
@@ -260,7 +260,7 @@ struct TileNodes {
       share_nodes();
       stack_of[thread] = static_cast<uint8_t>(find_stack());
     }
-    // Where a node lacks a cell.
+    // The zero that a node reads for a cell that it lacks.
     if constexpr (with_gradient && Tile::kStack == 1) {
       if (thread < kClasses) {
         corners[thread * Tile::kCornerPitch + 4 * Tile::kCells] = 0;
@@ -275,12 +275,12 @@ struct TileNodes {
     }
   }
 
-  // Rows of scores come to shared memory in vectors of four nodes, of which the first one ends with
+  // Rows of scores are copied to shared memory in vectors of four nodes. The first vector ends with
   // the first node.
   static constexpr int kVectors = Tile::kPitch / 4, kAllVectors = (Tile::kRows + 1) * kVectors;
 
-  // Which nodes and vectors are whose. In a tile of few rows or columns, behind which the map ends,
-  // those that cells read are the first threads', so that other warps have nothing to do.
+  // Assigns nodes and vectors to threads. If the map ends after a few rows or columns of the tile,
+  // the first threads take those that cells read, so that other warps have nothing to do.
   __device__ __forceinline__ void share_nodes() const {
     static_assert(kAllVectors <= Tile::kThreads && Tile::kThreads <= UINT8_MAX);
     const auto read = [](const BilinearAxis& axis, int first, int most) {
@@ -302,7 +302,7 @@ struct TileNodes {
   }
 
   // The stack of a thread: row by row, or column by column where that leaves more warps idle, as in
-  // a tile behind whose first columns the map ends.
+  // a tile in which the map ends after a few columns.
   __device__ __forceinline__ int find_stack() const {
     constexpr int kRows = Tile::kStacks / Tile::kColumns;
     const int rows = smaller(

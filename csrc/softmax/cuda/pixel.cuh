@@ -1,6 +1,6 @@
 // The softmax of single pixels, for every map, type and layout.
 //
-// A pixel's scores are interpolated class by class, as differences to the scores of its winner:
+// A pixel's scores are interpolated class by class, as differences from the scores of its winner:
 // what all scores of a node have in common cancels before it is rounded, and exp cannot overflow.
 #pragma once
 
@@ -10,24 +10,24 @@
 namespace fcn_ext {
 namespace softmax {
 
-// A block takes pieces of rows of pixels, a thread a pixel.
+// A block takes a piece of a row of pixels, one pixel per thread.
 constexpr int kDirectThreads = 128;
 
 __host__ __device__ __forceinline__ unsigned row_pieces(int64_t width) {
   return static_cast<unsigned>(ceil_divide(width, kDirectThreads));
 }
 
-constexpr int32_t kSummedClasses = 64;  // at a time, so that few roundings add up
+constexpr int32_t kSummedClasses = 64;  // summed at a time, so that few roundings add up
 
-// p_c = exp(score_c - score_winner) / sum over classes of the same; `scale` is the
-// derivative by the pixel's log-sum-exp, over that sum. winner < 0: the pixel is ignored.
+// p_c = exp(score_c - score_winner) / (sum of that over classes). `scale` is the derivative with
+// respect to the pixel's log-sum-exp, over that sum. winner < 0: the pixel is ignored.
 template <typename accumulate_t>
 struct PixelSum {
   accumulate_t scale;
   int32_t winner;
 };
 
-// The up to four nodes that a pixel reads; those of weight zero are never read.
+// The up to four nodes that a pixel reads; nodes of weight zero are never read.
 template <typename scalar_t>
 struct PixelTaps {
   using accumulate_t = accumulate_of<scalar_t>;
@@ -63,7 +63,7 @@ struct PixelTaps {
     }
   }
 
-  // Of a class's score to that of the class whose scores are `reference`.
+  // A class's score minus that of the class whose scores at the nodes are `reference`.
   __device__ __forceinline__ accumulate_t difference(int64_t channel_offset,
                                                      const accumulate_t (&reference)[4]) const {
     accumulate_t sum = 0;
@@ -77,7 +77,7 @@ struct PixelTaps {
   }
 };
 
-// The class with the largest score, the first of equal ones; NaN is the greatest.
+// The class with the largest score, the first among equal ones; NaN counts as the largest.
 template <typename scalar_t>
 __device__ __forceinline__ int32_t winner_of(const PixelTaps<scalar_t>& taps, int32_t classes,
                                              int64_t channel) {
@@ -93,8 +93,8 @@ __device__ __forceinline__ int32_t winner_of(const PixelTaps<scalar_t>& taps, in
   return winner;
 }
 
-// The sum over classes of exp(score - that of the winner, whose scores are `reference`); calls
-// visit(class, difference).
+// The sum over classes of exp(score - winner's score), where `reference` has the winner's scores at
+// the nodes. Calls visit(class, difference).
 template <typename scalar_t, typename Visit>
 __device__ __forceinline__ accumulate_of<scalar_t> sum_exponentials(
     const PixelTaps<scalar_t>& taps, const accumulate_of<scalar_t> (&reference)[4], int32_t classes,

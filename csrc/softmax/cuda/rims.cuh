@@ -1,13 +1,13 @@
 // The end of a block that has a tile. The gradient of a node between tiles is the sum of what their
-// blocks found. Each leaves its part in the workspace; the last one to come to where tiles meet
-// adds up the parts there, in an order fixed by the shape.
+// blocks found. Each block leaves its part in the workspace; the last block to arrive where tiles
+// meet adds up the parts there, in an order fixed by the shape.
 //
-// Tiles meet at edges, two of them, and at corners, four. The tile at the upper left of a meeting
-// has its counter. From a tile, meetings lie in directions (dy, dx), -1 to 1 each, and are numbered
-// 3 * (dy + 1) + dx + 1; in the middle of them is the meeting of all blocks of the launch.
+// Two tiles meet at an edge, four at a corner. The counter of a meeting belongs to the tile at its
+// upper left. Seen from a tile, meetings lie in directions (dy, dx), -1 to 1 each, and are numbered
+// 3 * (dy + 1) + dx + 1; the middle number is the meeting of all blocks of the launch.
 //
-// Memory touched: the tile's part of a node between two tiles, that of the other, and the gradient
-// of half of the nodes on the rim.
+// Memory touched: for each node between tiles, the block's own part and the other tiles' parts; the
+// gradient of half of the nodes on the rim.
 #pragma once
 
 #include "common/cuda/arrivals.cuh"
@@ -19,17 +19,17 @@ namespace softmax {
 constexpr int kDirections = 9, kOfAll = 4;
 
 struct Meeting {
-  int64_t counter;  // by its number
-  unsigned blocks;  // 0: nobody meets
+  int64_t counter;  // its index
+  unsigned blocks;  // 0: no meeting
 };
 
-// A node between tiles: where its gradient goes, null if it is not there, and the two or four parts
-// of it.
+// A node between tiles: where its gradient goes, null if the map has no such node, and the two or
+// four parts of the gradient.
 struct RimNode {
   float* to;
   const float* parts[4];
 
-  // Of class c, with so many floats from class to class.
+  // The sum of class c; `step` floats lead from class to class.
   __device__ __forceinline__ float sum(uint32_t step, uint32_t c) const {
     float sum = *stepped(parts[0], step, c) + *stepped(parts[1], step, c);
     if (parts[2] != nullptr) {
@@ -40,19 +40,19 @@ struct RimNode {
   }
 };
 
-// Rims of a block's tile.
+// The rims of a block's tile.
 template <typename Tile>
 struct Rims {
   const TileGradients<Tile, true>& block;
 
   static_assert(Tile::kRim * sizeof(RimNode) <= 2 * NodeShared<Tile, true>::kStagedBytes &&
                 Tile::kRim <= Tile::kThreads && NodeShared<Tile, true>::kStaged % 8 == 0);
-  // Where scores were staged.
+  // In the memory that scores were staged in.
   __device__ __forceinline__ RimNode* nodes() const {
     return reinterpret_cast<RimNode*>(block.staged);
   }
 
-  // How many nodes lie where tiles meet in these directions.
+  // The number of nodes in the meetings of these directions.
   static __device__ __forceinline__ int count_of(unsigned directions) {
     constexpr unsigned kAbove = 1u << 1, kBelow = 1u << 7, kLeft = 1u << 3, kRight = 1u << 5;
     constexpr unsigned kCorners = 1u << 0 | 1u << 2 | 1u << 6 | 1u << 8;
@@ -61,7 +61,7 @@ struct Rims {
            __popc(directions & kCorners);
   }
 
-  // Where tiles meet in a direction.
+  // The meeting in a direction.
   __device__ __forceinline__ Meeting meeting(int direction) const {
     const TileGrid& grid = block.tiles.grid;
     const int dy = direction / 3 - 1, dx = direction % 3 - 1;
@@ -76,8 +76,8 @@ struct Rims {
     return {1 + kTileCounters * tile + which, which == 2 ? 4u : 2u};
   }
 
-  // Finds the nodes at the meetings that the block ends, a bit for each direction: a thread looks
-  // at a node of the rim. To be followed by a barrier.
+  // Finds the nodes at the meetings that the block ends, one bit per direction. Each thread looks
+  // at one node of the rim. A barrier must follow.
   __device__ __forceinline__ void find_nodes(unsigned ended) const {
     const int slot = block.thread;
     if (slot >= Tile::kRim) {
@@ -97,7 +97,7 @@ struct Rims {
     const int dx = j == 0 ? -1 : j == Tile::kColumns ? 1 : 0;
     const unsigned own = 1u << (3 * (dy + 1) + dx + 1);
     if ((ended & own) != 0) {
-      // Those of a meeting come in turn, behind those of the directions before.
+      // The nodes of a meeting are consecutive, after those of the directions before.
       const int within = dy == 0 ? i - 1 : dx == 0 ? j - 1 : 0;
       nodes()[count_of(ended & (own - 1)) + within] = node_at(i, j, dy, dx);
     }
@@ -113,7 +113,7 @@ struct Rims {
     const PlaneStrides& strides = tiles.gradient_strides;
     node.to = tiles.gradient + block.image() * strides.batch + row * strides.row +
               column * strides.column;
-    // In the tile that lies so many tiles below and to the right of the upper left one of those
+    // The part in the tile that lies so many tiles below and beside the upper left one of the tiles
     // that have the node.
     const auto part = [&](int below, int beside) {
       const int tile_row = below - (dy < 0 ? 1 : 0), tile_column = beside - (dx < 0 ? 1 : 0);
@@ -130,7 +130,7 @@ struct Rims {
     return node;
   }
 
-  // Sets the gradients of these nodes.
+  // Sets the gradients of the nodes that find_nodes() found.
   __device__ __forceinline__ void set_gradients(unsigned ended) const {
     const auto classes = static_cast<unsigned>(block.tiles.classes);
     const auto thread = static_cast<unsigned>(block.thread);
@@ -139,7 +139,7 @@ struct Rims {
       return;
     }
     if (block.tiles.interleaved()) {
-      // A thread takes a class of a node, and every so many-th behind it.
+      // A thread takes one class of a node, and every `width`-th class after it.
       const unsigned width = smaller(unsigned{Tile::kThreads}, classes);
       const unsigned at_once = Tile::kThreads / width, first = thread / width;
       if (first >= at_once) {
@@ -157,7 +157,7 @@ struct Rims {
       }
       return;
     }
-    // A thread takes a node, and every so many-th of its classes.
+    // A thread takes one node, and every `at_once`-th of its classes.
     const unsigned at_once = Tile::kThreads / count, first = thread / count;
     const RimNode node = nodes()[thread - first * count];
     if (first >= at_once || node.to == nullptr) {
@@ -171,14 +171,14 @@ struct Rims {
   }
 };
 
-// To come before a launch whose blocks leave_tile().
+// Call before a launch whose blocks call leave_tile().
 inline void launch_clear_counters(const SoftmaxTiles& tiles, cudaStream_t stream) {
   launch_clear_arrivals(tiles.counters, counters_of(tiles.grid, tiles.gradient != nullptr), stream);
 }
 
-// What a block does in the end, with all its threads: it finishes rims of a gradient where it comes
-// last; the last one of all calls finish(scratch), with a double of shared memory a thread, if
-// `finishes`. What blocks leave to that has to be there.
+// Ends a block; all its threads must call this. Finishes the rims of a gradient at the meetings
+// where the block is the last one. If `finishes`, the last block of all calls finish(scratch), with
+// one double of shared memory per thread; other blocks must have written what that reads.
 template <typename Tile, bool with_gradient, typename Finish>
 __device__ __forceinline__ void leave_tile(const TileGradients<Tile, with_gradient>& block,
                                            bool finishes, const Finish& finish) {
@@ -210,7 +210,7 @@ __device__ __forceinline__ void leave_tile(const TileGradients<Tile, with_gradie
   }
 }
 
-// Of tiles that have nothing else to be finished.
+// For tiles that have nothing else to finish.
 template <typename Tile>
 __device__ __forceinline__ void leave_tile(const TileGradients<Tile, true>& block) {
   leave_tile(block, false, [](double*) {});

@@ -1,5 +1,5 @@
-// The scores of a block's nodes on their way to the sweeps: the largest of each node, then all of
-// them in stages of classes; and which thread meets which node.
+// The scores of a block's nodes on their way to the sweeps: finds the largest of each node, then
+// stages all of them, some classes at a time. Also assigns nodes to threads.
 #pragma once
 
 #include "softmax/cuda/nodes.cuh"
@@ -25,8 +25,8 @@ struct StagedNodes : TileNodes<Tile, with_gradient> {
 
   __device__ __forceinline__ explicit StagedNodes(const SoftmaxTiles& given) : Nodes(given) {}
 
-  // Calls body(node) for the thread's nodes. What is left of them once all threads have as many
-  // goes to another warp every turn, or to two where it is more than one's.
+  // Calls body(node) for the thread's nodes. The nodes left over when all threads have equally many
+  // go to another warp each turn, or to two if one does not suffice.
   template <typename Body>
   __device__ __forceinline__ void each_own_node(int turn, const Body& body) const {
     if constexpr (Tile::kStack > 1) {
@@ -53,10 +53,9 @@ struct StagedNodes : TileNodes<Tile, with_gradient> {
     }
   }
 
-  // Calls body(k, node, a) for the first `count` staged classes of all nodes, neighboring threads
-  // with neighboring classes: of a thread all for one k, `ahead` nodes at a time, of which `a` is
-  // the number. load(k, node, a) comes before, for all of them: what it loads is on its way
-  // together.
+  // Calls body(k, node, a) for the first `count` staged classes of all nodes. Neighboring threads
+  // have neighboring classes: a thread has one k and takes `ahead` nodes at a time, numbered by
+  // `a`. load(k, node, a) is called for all of these first, so that their loads overlap.
   template <int ahead, typename Load, typename Body>
   __device__ __forceinline__ void each_class_of_nodes(int count, const Load& load,
                                                       const Body& body) const {
@@ -83,7 +82,7 @@ struct StagedNodes : TileNodes<Tile, with_gradient> {
     }
   }
 
-  // The largest score of each node, NaN if there is one: the node then makes all its cells NaN.
+  // The largest score of each node; a NaN among them makes all cells around the node NaN.
   __device__ __forceinline__ void find_maxima() const {
     with_scores(tiles.input, tiles.type, [&](const auto* scores) {
       const int64_t channel = tiles.input_strides.channel;
@@ -109,7 +108,7 @@ struct StagedNodes : TileNodes<Tile, with_gradient> {
             }
             from = stepped(from, step, kAhead);
           }
-          // The last one comes again.
+          // Past the end, note the last score again.
           if (left > kAhead / 2) {
 #pragma unroll
             for (uint32_t a = 1; a <= kAhead; ++a) {
@@ -122,7 +121,8 @@ struct StagedNodes : TileNodes<Tile, with_gradient> {
             }
           }
         }
-        // The differences to an infinity are NaN for all classes, or none of its cells would be.
+        // +infinity becomes NaN: the differences of all classes, and so the node's cells, must be
+        // NaN.
         maxima[Tile::slot_of(node)] = most == INFINITY ? not_a_number<float>() : most;
         if (!(most - least <= kRange<Tile>)) {
           flags[0] = 1;
@@ -131,8 +131,8 @@ struct StagedNodes : TileNodes<Tile, with_gradient> {
     });
   }
 
-  // Where the thread's vector of nodes is for class 0. Null where it has none, or where that does
-  // not lie in a row of the map.
+  // Where the thread's vector of nodes is for class 0. Null if the thread has none or if the vector
+  // does not lie within a row of the map.
   __device__ __forceinline__ const float* own_vector() const {
     if constexpr (Tile::kStack > 1) {
       static_assert(Tile::kLead == 3 && Tile::kPitch == Tile::kLead + Tile::kNodeColumns);
@@ -151,8 +151,8 @@ struct StagedNodes : TileNodes<Tile, with_gradient> {
     return nullptr;
   }
 
-  // Stages the classes [first, first + count), with the thread's own_vector(); to be waited for.
-  // Where there is no node is zero.
+  // Stages the classes [first, first + count), with the thread's own_vector(). The caller must wait
+  // for the copies. Slots without a node hold zero.
   __device__ __forceinline__ void stage(int32_t first, int count, float* to,
                                         const float* vector) const {
     if (Tile::kStack > 1 && tiles.vectors) {
@@ -172,7 +172,7 @@ struct StagedNodes : TileNodes<Tile, with_gradient> {
   }
 
  private:
-  // Calls copy(where a class's score is, where it goes), `count` times from `source` on.
+  // Calls copy(address of a class's score, its target) for `count` classes from `source` on.
   template <typename scalar_t, typename Copy>
   __device__ __forceinline__ void each_class(int count, const scalar_t* source, float* target,
                                              const Copy& copy) const {
@@ -190,7 +190,7 @@ struct StagedNodes : TileNodes<Tile, with_gradient> {
     }
   }
 
-  // Those of a node, whose first class's score `from` would be if it were the first node.
+  // Stages the scores of a node. `from` points to the first class's score at offset 0.
   template <typename scalar_t>
   __device__ __forceinline__ void stage_node(int node, int count, const scalar_t* from,
                                              float* to) const {
@@ -201,7 +201,7 @@ struct StagedNodes : TileNodes<Tile, with_gradient> {
     }
   }
 
-  // Those of all nodes, classes side by side: neighboring threads copy neighboring classes.
+  // Stages all nodes where classes are adjacent: neighboring threads copy neighboring classes.
   template <typename scalar_t>
   __device__ __forceinline__ void stage_interleaved(int count, const scalar_t* from,
                                                     float* to) const {
@@ -216,7 +216,7 @@ struct StagedNodes : TileNodes<Tile, with_gradient> {
             }
           });
     } else {
-      // A row of nodes at a time, and what is left of each row in the end.
+      // Copies a row of nodes at a time, and in the end what is left of each row.
       constexpr int kRows = Tile::kRows + 1, kColumns = Tile::kThreads / kClasses;
       const auto k = static_cast<int>(index() % kClasses);
       const auto own = static_cast<int>(index() / kClasses);
@@ -252,7 +252,7 @@ struct StagedNodes : TileNodes<Tile, with_gradient> {
     }
   }
 
-  // Those of the thread's vector, or one by one of its nodes.
+  // Stages the thread's vector, or its nodes one by one.
   __device__ __forceinline__ void stage_vectors(int32_t first, int count, float* to,
                                                 const float* vector) const {
     const auto offset =

@@ -1,5 +1,6 @@
-// The two sweeps over the classes of a block's pixels: sums of powers for each pixel, then, from a
-// weight for each pixel, the corner sums of each cell. Classes come to shared memory in stages.
+// The two sweeps over the classes of a block's pixels: one adds up powers for each pixel, the other
+// turns a weight for each pixel into the corner sums of each cell. Classes are staged in shared
+// memory, some at a time.
 #pragma once
 
 #include "softmax/cuda/node_gradients.cuh"
@@ -8,14 +9,13 @@ namespace fcn_ext {
 namespace softmax {
 
 // Calls body(first class, number of classes, their staged scores) for all classes in turn, while
-// the next ones are being copied. Every thread is past a barrier before each call and after the
-// last.
+// the next ones are being copied. There is a barrier before each call and after the last.
 template <typename Block, typename Body>
 __device__ __forceinline__ void sweep(const Block& block, const Body& body) {
   const int32_t classes = block.tiles.classes;
   const float* const vector = block.own_vector();
   constexpr int kClasses = Block::kClasses, kStage = Block::kStage;
-  int at = 0;  // of the staged classes: kStage of the first ones, then zero and kStage in turn
+  int at = 0;  // offset of the current stage: kStage for the first, then zero and kStage in turn
 #pragma unroll 1
   for (int32_t first = -kClasses; first < classes; first += kClasses) {
     const int32_t next = first + kClasses;
@@ -32,8 +32,8 @@ __device__ __forceinline__ void sweep(const Block& block, const Body& body) {
   __syncthreads();
 }
 
-// The same from the last classes to the first, after sweep() and a barrier: what that staged last
-// is still there, two times in a row.
+// Like sweep(), but from the last classes to the first. Call it after sweep() and a barrier: the
+// last two stages are still in shared memory.
 template <typename Block, typename Body>
 __device__ __forceinline__ void sweep_back(const Block& block, const Body& body) {
   const int32_t classes = block.tiles.classes;
@@ -54,8 +54,8 @@ __device__ __forceinline__ void sweep_back(const Block& block, const Body& body)
   __syncthreads();
 }
 
-// The maxima of the nodes around the thread's stack: in registers where there are some left, else
-// loaded for every class again.
+// The maxima of the nodes around the thread's stack: held in registers if there are enough, else
+// loaded again for every class.
 template <typename Tile, bool held = Tile::kSide <= 4>
 struct StackMaxima {
   const float* top_left;
@@ -76,8 +76,8 @@ struct StackMaxima<Tile, true> {
   __device__ __forceinline__ float operator[](int k) const { return at[k]; }
 };
 
-// A class's scores at the corners of a cell of the thread's stack, less the maxima of the nodes.
-// The compiler loads those that two cells share once.
+// A class's scores at the corners of a cell of the thread's stack, minus the maxima of the nodes.
+// The compiler loads scores that two cells share only once.
 template <typename Tile>
 __device__ __forceinline__ Corners corners_of(const float* scores, const StackMaxima<Tile>& maxima,
                                               int which = 0) {
@@ -105,14 +105,14 @@ struct Parts {
   __device__ __forceinline__ const Part& operator[](int which) const { return at[which]; }
 };
 
-// Of a thread's values, those of its part of one cell.
+// Among a thread's values, those of its part of one cell.
 template <typename Tile>
 __device__ __forceinline__ auto& of_part(float (&values)[Tile::kOwnPixels], int which) {
   return reinterpret_cast<float (&)[Tile::kPixels]>(values[which * Tile::kPixels]);
 }
 
-// Calls body(scores of a class, k) for `count` staged classes, where that is all of them `together`
-// at a time.
+// Calls body(scores of a class, k) for `count` staged classes. If those are all the stage holds,
+// unrolls `together` of them.
 template <typename Tile, int together, typename Body>
 __device__ __forceinline__ void each_staged(const float* scores, int count, const Body& body) {
   static_assert(Tile::kClasses % together == 0);
@@ -132,14 +132,13 @@ __device__ __forceinline__ void each_staged(const float* scores, int count, cons
     body(scores, k);
   }
 }
-// Where there are registers for it.
+// How many classes to unroll together: several if there are enough registers.
 template <typename Tile>
 constexpr int kTogether = Tile::kSide > 4           ? 1
                           : Tile::kClasses % 3 == 0 ? 3
                                                     : Tile::kClasses;
 
-// sum[pixel] += 2^(score less its bound, in bits) of `count` staged classes, for the thread's
-// pixels.
+// Adds 2^(score - bound, in bits) of `count` staged classes to sum[pixel], for the thread's pixels.
 template <typename Tile, bool with_gradient>
 __device__ __forceinline__ void add_powers_of_stage(const TileNodes<Tile, with_gradient>& block,
                                                     const float* staged, int count,
@@ -171,7 +170,7 @@ __device__ __forceinline__ void add_powers_of_stage(const TileNodes<Tile, with_g
   }
 }
 
-// Of two sums, the second with a factor of each class: factor_of(k) of the k-th staged one.
+// Adds to two sums, the second with a factor per class: factor_of(k) of the k-th staged class.
 template <typename Tile, bool with_gradient, typename FactorOf>
 __device__ __forceinline__ void add_weighted_powers_of_stage(
     const TileNodes<Tile, with_gradient>& block, const float* staged, int count,
@@ -191,8 +190,8 @@ __device__ __forceinline__ void add_weighted_powers_of_stage(
   }
 }
 
-// The sums over the thread's pixels of factors[pixel] 2^(score less its bound) of a staged class,
-// by corner.
+// The sums over the thread's pixels of factors[pixel] 2^(score - bound) of a staged class, one for
+// each corner.
 template <typename Tile, bool with_gradient, typename Factors>
 __device__ __forceinline__ void corner_sums_of_class(const TileNodes<Tile, with_gradient>& block,
                                                      const float* scores, const Factors& factors,
@@ -209,8 +208,8 @@ __device__ __forceinline__ void corner_sums_of_class(const TileNodes<Tile, with_
   }
 }
 
-// Leaves the sums over the pixels of each stack of u 2^(the same), by corner, in block.corners,
-// from where sum_around() takes them after a barrier.
+// Leaves the sums over the pixels of each stack of u 2^(score - bound), by corner, in
+// block.corners. sum_around() can read them there after a barrier.
 template <typename Tile>
 __device__ __forceinline__ void sum_corners_of_stage(const TileGradients<Tile, true>& block,
                                                      const float* staged, int count,
