@@ -1,6 +1,6 @@
-// Every operator of fcn_ext, as torch sees it. Checked arguments: csrc/*/<operator>_operators.h;
-// implementations: csrc/*/{cpu,cuda}/; gradients, shapes for tracing and docstrings:
-// fcn_ext/ops/_<operator>.py.
+// Every operator of fcn_ext, as torch sees it. csrc/*/<operator>_operators.h checks the arguments,
+// csrc/*/{cpu,cuda}/ implements the operators, and fcn_ext/ops/_<operator>.py has gradients, shapes
+// for tracing and docstrings.
 //
 // `geometry` says how coarse scores reach full size: (stride, kernel_size, offset_y, offset_x) of a
 // Deconvolution or (align_corners) of a Resize, as in fcn_ext/geometry.py.
@@ -26,31 +26,31 @@ STABLE_TORCH_LIBRARY(fcn_ext, m) {
   m.def(
       "fuse_skip(Tensor coarse, Tensor skip, SymInt offset_y, SymInt offset_x, SymInt stride) -> "
       "Tensor");
-  // Adds counts into matrix (num_classes, num_classes), rows = target, columns = prediction, and
-  // the number of pixels out of range into invalid (). Labels (N, H, W) or logits (N, C, H, W).
+  // Adds counts to matrix (num_classes, num_classes), rows = target, columns = prediction, and the
+  // number of out-of-range pixels to invalid (). Takes labels (N, H, W) or logits (N, C, H, W).
   m.def(
       "confusion_matrix_labels(Tensor prediction, Tensor target, int ignore_index, Tensor(a!) "
       "matrix, Tensor(b!) invalid) -> ()");
   m.def(
       "confusion_matrix_logits(Tensor logits, Tensor target, int ignore_index, Tensor(a!) matrix, "
       "Tensor(b!) invalid) -> ()");
-  // Softmax cross-entropy of (N, C, h, w) scores, taken to the size of target (N, H, W), straight
-  // from the coarse scores: loss () and total_weight () summed over pixels, or the mean of the
-  // former over the latter; d loss / d input in the accumulation type, (0,) unless asked for.
-  // weight: (C) in the accumulation type.
+  // Softmax cross-entropy of coarse scores (N, C, h, w) at the size of target (N, H, W), computed
+  // without storing full-size scores. loss () and total_weight () are sums over pixels; with
+  // `mean`, loss is divided by total_weight. gradient: d loss / d input in the accumulation type,
+  // (0,) unless asked for. weight: (C) in the accumulation type.
   m.def(
       "cross_entropy(Tensor input, Tensor target, SymInt[] geometry, Tensor? weight, int "
       "ignore_index, float label_smoothing, bool mean, bool with_gradient) -> (Tensor loss, Tensor "
       "total_weight, Tensor gradient)");
-  // The same, and int64 numbers of pixels (2,): those that count, and those of them whose greatest
-  // score is that of their label.
+  // cross_entropy with int64 pixel counts, hits (2,): the pixels that count, and those of them
+  // whose label has the greatest score.
   m.def(
       "cross_entropy_hits(Tensor input, Tensor target, SymInt[] geometry, Tensor? weight, int "
       "ignore_index, float label_smoothing, bool mean, bool with_gradient) -> (Tensor loss, Tensor "
       "total_weight, Tensor gradient, Tensor hits)");
-  // Multiplies a dense map by a factor (), in place; where that is one, nothing is written.
+  // Multiplies a dense map by factor (), in place. Writes nothing if the factor is one.
   m.def("scale_gradient(Tensor(a!) gradient, Tensor factor) -> ()");
-  // The loss of every pixel (N, H, W), and the gradient of the sum of grad_output * loss.
+  // The loss of every pixel (N, H, W). Its backward differentiates sum(grad_output * loss).
   m.def(
       "cross_entropy_pixels(Tensor input, Tensor target, SymInt[] geometry, Tensor? weight, int "
       "ignore_index, float label_smoothing) -> Tensor");
@@ -60,25 +60,27 @@ STABLE_TORCH_LIBRARY(fcn_ext, m) {
   m.def(
       "cross_entropy_pixels_backward(Tensor grad_output, Tensor input, Tensor target, SymInt[] "
       "geometry, Tensor? weight, int ignore_index, float label_smoothing) -> Tensor");
-  // Sums over the pixels of an image of each class's softmax probability at the size of target, of
-  // the label's and of its count, and of its square if asked for: sums (3 or 4, N, C). The summed
-  // cross-entropy and total weight of an image: losses (2, N), (0, N) unless asked for. float64.
+  // Sums over the pixels of an image, for each class: of its softmax probability at the size of
+  // target, of that probability where it is the label, of the number of pixels with the label, and,
+  // if asked for, of the squared probability: sums (3 or 4, N, C). losses (2, N), the summed
+  // cross-entropy and total weight of an image, is (0, N) unless asked for. All float64.
   m.def(
       "region_sums(Tensor input, Tensor target, SymInt[] geometry, Tensor? weight, int "
       "ignore_index, "
       "bool squared, bool with_loss) -> (Tensor sums, Tensor losses)");
-  // The gradient of scores in the accumulation type; those of sums and losses come in it.
+  // The gradient of the scores in the accumulation type, which grad_sums and grad_losses have, too.
   m.def(
       "region_sums_backward(Tensor grad_sums, Tensor grad_losses, Tensor input, Tensor target, "
       "SymInt[] geometry, Tensor? weight, int ignore_index) -> Tensor");
-  // Labels (N, height, width) of the greatest scores at full size, and their softmax probability in
-  // the accumulation type, (0,) unless asked for.
+  // The class with the greatest score at every full-size pixel, (N, height, width), and its softmax
+  // probability in the accumulation type, (0,) unless asked for.
   m.def(
       "argmax(Tensor input, SymInt output_height, SymInt output_width, SymInt[] geometry, "
       "ScalarType dtype, bool with_probability) -> (Tensor labels, Tensor probability)");
   // What sigmoid losses sum over the pixels of each mask (N, Q, 8), straight from coarse scores (N,
-  // Q, h, w), and the gradient of the sum of grad_output * sums. The columns: SigmoidSum in
-  // csrc/sigmoid_sums/sigmoid_sums.h; those of no use without `gamma` or `regions` are zero.
+  // Q, h, w). The backward is the gradient of the sum of grad_output * sums. SigmoidSum in
+  // csrc/sigmoid_sums/sigmoid_sums.h names the columns; those that need `gamma` or `regions` are
+  // zero without them.
   m.def(
       "sigmoid_sums(Tensor input, Tensor target, SymInt[] geometry, int ignore_index, float? "
       "gamma, "
@@ -87,13 +89,14 @@ STABLE_TORCH_LIBRARY(fcn_ext, m) {
       "sigmoid_sums_backward(Tensor grad_output, Tensor input, Tensor target, SymInt[] geometry, "
       "int "
       "ignore_index, float? gamma, bool regions) -> Tensor");
-  // Of those sums, each times its weight (Q, 8), the loss of each mask (N, Q); the sums; and the
-  // gradient of all losses together in the accumulation type, (0,) unless asked for.
+  // The loss of each mask (N, Q): the sum over columns of sigmoid_sums times weight (Q, 8). Also
+  // the sums, and the gradient of all losses together in the accumulation type, (0,) unless asked
+  // for.
   m.def(
       "sigmoid_loss(Tensor input, Tensor target, Tensor weight, SymInt[] geometry, int "
       "ignore_index, float? gamma, bool with_gradient) -> (Tensor loss, Tensor sums, "
       "Tensor gradient)");
-  // confusion_matrix of those labels.
+  // confusion_matrix_labels of the labels that argmax would return.
   m.def(
       "score_confusion_matrix(Tensor input, Tensor target, SymInt[] geometry, int ignore_index, "
       "Tensor(a!) matrix, Tensor(b!) invalid) -> ()");

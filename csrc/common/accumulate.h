@@ -1,5 +1,5 @@
-// The type that values are summed in: double for double, else float. One rule for kernels of both
-// devices (accumulate_of) and for tensors (accumulation_type, common/types.h).
+// The type in which values are summed: double for double, float for all others. One rule for
+// kernels on both devices (accumulate_of) and for tensors (accumulation_type, common/types.h).
 #pragma once
 
 namespace fcn_ext {

@@ -1,8 +1,8 @@
 // Uninitialized results and scratch on the device of another tensor.
 //
-// By a C function of the stable ABI that goes to the allocator at once on CPU. torch::stable::empty
-// goes through the dispatcher, which finds the operator by its name in every call; and where torch
-// is told to be deterministic, a CPU tensor is filled there before a kernel fills it.
+// Made by a C function of the stable ABI, which on CPU goes straight to the allocator.
+// torch::stable::empty goes through the dispatcher, which looks the operator up by name in every
+// call; and in torch's deterministic mode it would fill a CPU tensor before a kernel does.
 #pragma once
 
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
@@ -58,7 +58,7 @@ inline torch::stable::Tensor empty_strided(const torch::stable::Tensor& like, co
   return result;
 }
 
-// With `channels_last`, of four sizes: (N, C, H, W).
+// channels_last is for four sizes, (N, C, H, W).
 template <size_t dims>
 torch::stable::Tensor empty_like_in(const torch::stable::Tensor& like, const int64_t (&sizes)[dims],
                                     torch::headeronly::ScalarType type,

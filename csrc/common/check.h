@@ -17,7 +17,7 @@
 
 namespace fcn_ext {
 
-// A number in the fewest digits, from six on, that only it has: what lies just above 1 is not "1".
+// A number in the fewest digits, at least six, that tell it apart: just above 1 is not "1".
 template <typename T>
 std::string number_text(T number) {
   std::string text;
@@ -69,7 +69,7 @@ inline std::string shape_text(const torch::stable::Tensor& tensor) {
   return sizes_text(tensor.sizes().data(), tensor.sizes().size());
 }
 
-// As Python calls it, without "torch.".
+// The dtype's name in Python, without "torch.".
 inline std::string dtype_text(torch::headeronly::ScalarType type) {
   using torch::headeronly::ScalarType;
   switch (type) {
@@ -99,7 +99,7 @@ inline std::string dtype_text(torch::headeronly::ScalarType type) {
       return "complex128";
     case ScalarType::ComplexHalf:
       return "complex32";
-    default: {  // UInt16, Float8_e5m2 and others that differ in their capitals
+    default: {  // UInt16, Float8_e5m2 and others: lower case in Python
       std::string text = torch::headeronly::toString(type);
       for (char& letter : text) {
         letter = static_cast<char>(std::tolower(static_cast<unsigned char>(letter)));

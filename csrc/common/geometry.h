@@ -1,6 +1,6 @@
-// Index and weight arithmetic of bilinear resampling. This is its only text: every CPU and CUDA
-// kernel, forward and backward, reads its nodes and weights from here, and no other file looks into
-// a position's numbers (tests/test_sources.py).
+// Index and weight arithmetic of bilinear resampling. It is written nowhere else: every CPU and
+// CUDA kernel, forward and backward, gets its nodes and weights from here, and no other file reads
+// step, start or denominator (tests/test_sources.py).
 //
 // Along one axis, output o lies on the line through the input nodes at
 //
@@ -36,8 +36,8 @@ struct BilinearAxis {
   bool clamp;           // positions are clamped to [0, input_size - 1] (F.interpolate)
 };
 
-// Where an output lies: between `node` and `node + 1`, `numerator / denominator` past `node`.
-// With a zero border node runs from -1 to input_size - 1, with a clamped one from 0.
+// Where an output lies: `numerator / denominator` past `node`, before `node + 1`. `node` runs from
+// -1 to input_size - 1 with a zero border, and from 0 with a clamped one.
 struct BilinearTap {
   int64_t node;
   int64_t numerator;
@@ -46,8 +46,8 @@ struct BilinearTap {
 // b > 0.
 FCN_EXT_HOST_DEVICE inline int64_t floor_divide(int64_t a, int64_t b) {
 #if defined(__CUDA_ARCH__) || defined(FCN_EXT_CUDA_EMULATION)
-  // A GPU divides 64 bits in 80 instructions, 32 bits in 20. What its compiler makes of a division
-  // takes the short way, too, but not with negative numbers.
+  // A GPU divides 64-bit integers in 80 instructions, 32-bit ones in 20. The compiler's own
+  // division also takes the short way, but not with negative numbers.
   const auto short_a = static_cast<int32_t>(a), short_b = static_cast<int32_t>(b);
   if (short_a == a && short_b == b) {
     const int32_t quotient = short_a / short_b;
@@ -62,7 +62,7 @@ FCN_EXT_HOST_DEVICE inline int64_t ceil_divide(int64_t a, int64_t b) {
   return -floor_divide(-a, b);
 }
 
-// Rows of a transposed convolution of `input_size` nodes, before cropping.
+// The size of a transposed convolution of `input_size` nodes, before cropping.
 FCN_EXT_HOST_DEVICE inline int64_t upsampled_size(int64_t input_size, int64_t stride,
                                                   int64_t kernel_size) {
   return (input_size - 1) * stride + kernel_size;
@@ -100,13 +100,13 @@ FCN_EXT_HOST_DEVICE inline BilinearTap bilinear_tap(const BilinearAxis& axis, in
   return {node, scaled - node * axis.denominator};
 }
 
-// The same of an output whose node is known, without a division. No axis is clamped here.
+// The tap of an output whose node is known, without a division. Ignores `clamp`.
 FCN_EXT_HOST_DEVICE inline BilinearTap tap_after(const BilinearAxis& axis, int64_t node,
                                                  int64_t output) {
   return {node, axis.step * output + axis.start - node * axis.denominator};
 }
 
-// Weight of `node + 1`; `node` has one minus it, computed exactly the same way everywhere.
+// The weight of `node + 1`; that of `node` is one minus it. Every kernel computes both this way.
 template <typename accumulate_t>
 FCN_EXT_HOST_DEVICE inline accumulate_t upper_weight(const BilinearAxis& axis,
                                                      const BilinearTap& tap) {
@@ -120,14 +120,14 @@ FCN_EXT_HOST_DEVICE inline accumulate_t lower_weight(const BilinearAxis& axis,
          static_cast<accumulate_t>(axis.denominator);
 }
 
-// The first output whose node is `node` or beyond, were there outputs all along the line. step > 0.
+// The first output at `node` or beyond, if the line had outputs everywhere. step > 0.
 FCN_EXT_HOST_DEVICE inline int64_t first_output_of_line(const BilinearAxis& axis, int64_t node) {
   return ceil_divide(node * axis.denominator - axis.start, axis.step);
 }
 
 // The first output whose node is `node` or beyond, in [0, output_size]. The outputs of one node,
-// its band, are [first_output(node), first_output(node + 1)); input i is read by the bands of
-// i - 1 (as upper neighbor) and i (as lower one). A gradient is therefore a gather.
+// its band, are [first_output(node), first_output(node + 1)). Band i - 1 reads input i as upper
+// neighbor, band i as lower one. A gradient is therefore a gather.
 FCN_EXT_HOST_DEVICE inline int64_t first_output(const BilinearAxis& axis, int64_t node) {
   if (axis.clamp && node <= 0) {
     return 0;
@@ -142,46 +142,46 @@ FCN_EXT_HOST_DEVICE inline int64_t first_output(const BilinearAxis& axis, int64_
   return first < 0 ? 0 : (first > axis.output_size ? axis.output_size : first);
 }
 
-// Outputs from one node to the next when that number is whole, so that weights repeat; else 0.
+// Outputs from one node to the next if that number is whole, so that weights repeat; else 0.
 FCN_EXT_HOST_DEVICE inline int64_t whole_stride(const BilinearAxis& axis) {
   return axis.step > 0 && axis.denominator % axis.step == 0 ? axis.denominator / axis.step : 0;
 }
 
 // ---------------------------------------------------------------- cells
 //
-// Cell q of an axis is the part of the line between the nodes q - 1 and q; there are input_size + 1
-// of them. Seen so, the outputs that a clamped axis moves onto its first or last node lie in the
-// cell beyond it, where they read that node twice.
+// Cell q of an axis is the part of the line between nodes q - 1 and q; there are input_size + 1
+// cells. The outputs that a clamped axis moves onto its first or last node lie in the cell beyond
+// that node, which reads it twice.
 
-// The axis with all outputs where the line has them.
+// The axis with all outputs where the line has them, not clamped.
 FCN_EXT_HOST_DEVICE inline BilinearAxis unclamped(BilinearAxis axis) {
   axis.clamp = false;
   return axis;
 }
 
-// The weights of outputs are whole numbers over this one.
+// The common denominator of the weights of all outputs.
 inline double whole_weight(const BilinearAxis& axis) {
   return static_cast<double>(axis.denominator);
 }
 
-// From one output to the next, in nodes: how much the upper weight grows within a cell.
+// The distance between outputs, in nodes: how much the upper weight grows within a cell.
 FCN_EXT_HOST_DEVICE inline double weight_step(const BilinearAxis& axis) {
   return static_cast<double>(axis.step) / static_cast<double>(axis.denominator);
 }
 
-// Outputs of a cell, at most.
+// The most outputs that a cell has.
 inline int64_t most_outputs_of_cell(const BilinearAxis& axis) {
   return axis.step == 0 ? axis.output_size : ceil_divide(axis.denominator, axis.step);
 }
 
-// Whether cells between the first and the last output may have none.
+// Whether cells between the first and the last output may have no outputs.
 inline bool has_empty_cells(const BilinearAxis& axis) {
   return axis.step == 0 || axis.step > axis.denominator;
 }
 
-// Whether an output may lie on a node: it must not read the next, not even with a weight of zero.
+// Whether an output may lie on a node: it must not read the next node, not even with weight zero.
 inline bool may_meet_node(const BilinearAxis& axis) {
-  int64_t divisor = axis.denominator;  // greatest common one of step and denominator
+  int64_t divisor = axis.denominator;  // greatest common divisor of step and denominator
   for (int64_t rest = axis.step; rest != 0;) {
     const int64_t next = divisor % rest;
     divisor = rest;
@@ -191,17 +191,18 @@ inline bool may_meet_node(const BilinearAxis& axis) {
 }
 
 // The outputs of a cell are numbered by phase, from its lower node on. Where whole_stride() > 0,
-// phase 0 of every cell lies equally far past its node: this far, in [0, step).
+// phase 0 lies equally far past the node of every cell; this is how far, in [0, step).
 inline int64_t phase_zero(const BilinearAxis& axis) {
   return bilinear_tap(unclamped(axis), 0).numerator % axis.step;
 }
 
-// The phase of an output there, from how far it lies past its node.
+// The phase of an output, given how far it lies past its node.
 inline int64_t phase_of(const BilinearAxis& axis, int64_t numerator) {
   return numerator / axis.step;
 }
 
-// A phase of a cell whose phase 0 lies `zero` past its node; past the cell, its upper node.
+// The tap of a phase in a cell whose phase 0 lies `zero` past its node. Past the cell: its upper
+// node.
 inline BilinearTap phase_tap(const BilinearAxis& axis, int64_t zero, int64_t phase) {
   const int64_t numerator = zero + phase * axis.step;
   return {0, numerator < axis.denominator ? numerator : axis.denominator};

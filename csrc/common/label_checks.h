@@ -1,4 +1,4 @@
-// Label tensors: their check, and their view as plain memory.
+// Checks of label tensors, and their view as plain memory.
 #pragma once
 
 #include "common/check.h"
@@ -6,7 +6,7 @@
 
 namespace fcn_ext {
 
-// Where predictions are looked for: bins of a confusion matrix are counted in 32 bits.
+// For operators that predict or compare labels: confusion matrix bins are counted in 32 bits.
 constexpr int64_t kMostClasses = 32768;
 
 inline void check_label_map(const torch::stable::Tensor& labels, const char* name) {
@@ -26,7 +26,7 @@ inline LabelShape label_shape(const torch::stable::Tensor& labels) {
   return {labels.size(0), labels.size(1), labels.size(2)};
 }
 
-// index: of the target's pixels, (n * height + y) * width + x.
+// index: of a pixel of target, (n * height + y) * width + x.
 [[noreturn]] inline void throw_invalid_label(const torch::stable::Tensor& target, int64_t index,
                                              int64_t classes, int64_t ignore_index) {
   const int64_t height = target.size(1), width = target.size(2);

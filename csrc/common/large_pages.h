@@ -9,15 +9,14 @@
 
 namespace fcn_ext {
 
-// Above this, glibc's malloc takes memory from the system anew, unless it was left with as much in
-// one piece, and gives it back when it is freed. The system clears it a page at a time, when it is
-// first written.
+// Above this size, glibc's malloc takes fresh memory from the system, unless it has a free piece as
+// large, and gives it back when it is freed. The system clears each page when it is first written.
 constexpr int64_t kAlwaysMapped = int64_t{32} << 20;
-// Up to here they are the faster ones where a host takes back what a virtual machine does not use:
-// large pages, most of all, which it then has to find again.
+// On hosts that reclaim memory that a virtual machine does not use, large pages are faster up to
+// this size only: the host reclaims large pages first and then has to find new ones.
 constexpr int64_t kMostLargePages = int64_t{512} << 20;
 
-// Asks for pages of 2 MiB in place of 4 KiB. A hint: where the system has none, nothing changes.
+// Asks for pages of 2 MiB instead of 4 KiB. A hint: if the system has none, nothing changes.
 inline void ask_for_large_pages(void* data, int64_t bytes) {
 #if defined(__linux__) && defined(MADV_HUGEPAGE)
   if (bytes < kAlwaysMapped || bytes > kMostLargePages) {

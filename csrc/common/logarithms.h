@@ -1,4 +1,4 @@
-// The constants between natural and binary logarithms.
+// Constants that convert between natural and binary logarithms.
 #pragma once
 
 namespace fcn_ext {

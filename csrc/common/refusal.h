@@ -1,22 +1,22 @@
-// The exception of an argument that breaks a rule, which Python sees as a ValueError.
+// The exception for an argument that breaks a rule. Python sees a ValueError.
 //
-// Up to 2.14 torch made one of std::invalid_argument; from 2.15 on it makes a RuntimeError of every
-// exception of the standard library on its way from an operator. What it lets pass are pybind11's
-// exceptions that set Python's error themselves; their base is declared here as it is there, so
-// that the operators need no Python to be compiled, linked or loaded.
+// Up to 2.14, torch turned std::invalid_argument into a ValueError; from 2.15 on it turns every
+// standard exception that leaves an operator into a RuntimeError. It lets through pybind11's
+// exceptions, which set Python's error themselves. Their base class is declared here as pybind11
+// declares it, so that the operators need no Python to be compiled, linked or loaded.
 #pragma once
 
 #include <stdexcept>
 
 extern "C" {
-// Where no Python is, they are null, and nobody asks.
+// Null without Python, where nothing calls set_error().
 extern __attribute__((weak)) struct _object* PyExc_ValueError;
 extern __attribute__((weak)) void PyErr_SetString(struct _object* type, const char* message);
 }
 
 namespace pybind11 {
 
-// Found by its name, whichever library declares it.
+// Matched by name, whichever library declares it.
 class __attribute__((visibility("default"))) builtin_exception : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;

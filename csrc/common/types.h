@@ -1,4 +1,4 @@
-// The element types that maps and labels come in, numbered as the kernels' tables are.
+// The element types of maps and labels, numbered as in the kernels' tables.
 #pragma once
 
 #include <torch/headeronly/core/ScalarType.h>
@@ -41,13 +41,13 @@ inline int label_index(torch::headeronly::ScalarType type) {
   }
 }
 
-// What scores of a type are summed in (common/accumulate.h).
+// The dtype in which scores of this dtype are summed (common/accumulate.h).
 inline torch::headeronly::ScalarType accumulation_type(torch::headeronly::ScalarType type) {
   using torch::headeronly::ScalarType;
   return type == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
 }
 
-// The same as a number, for tables of kernels: float 0, double 1.
+// The accumulation type as an index into tables of kernels: float 0, double 1.
 inline int accumulation_index(torch::headeronly::ScalarType type) {
   return type == torch::headeronly::ScalarType::Double ? 1 : 0;
 }

@@ -1,4 +1,4 @@
-// The NumPy side of the library: no torch, the same counting core as the torch operators.
+// The NumPy side of the library: no torch, but the same counting code as the torch operators.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
@@ -16,8 +16,8 @@ namespace py = pybind11;
 
 namespace {
 
-// By what the dtype says of its elements. Its identity says nothing: there is another object after
-// pickling, and for each of C's integers of one size.
+// Recognizes a dtype by its elements, not by its identity: pickling makes another dtype object, and
+// each of C's integer types of one size has its own.
 int label_type(const py::array& labels, const char* name) {
   const py::dtype dtype = labels.dtype();
   const auto is = [&](char kind, py::ssize_t size) {
@@ -33,7 +33,7 @@ int label_type(const py::array& labels, const char* name) {
                        py::str(static_cast<py::object>(dtype)).cast<std::string>());
 }
 
-// Any array as (N, H, W): leading axes of a map with fewer are of size one.
+// Any array as (N, H, W); axes that it lacks come first and have size one.
 fcn_ext::LabelMap label_map(const py::array& labels, const char* name, fcn_ext::LabelShape& shape) {
   fcn_ext::LabelMap map{labels.data(), label_type(labels, name), {0, 0, 0}};
   int64_t sizes[3] = {1, 1, 1};
@@ -58,7 +58,7 @@ void thread_parallel_for(int64_t count, int64_t grain,
                          const std::function<void(int64_t, int64_t)>& body) {
   const int64_t cores = std::max<int64_t>(1, std::thread::hardware_concurrency());
   const int64_t pieces = std::clamp<int64_t>(count / std::max<int64_t>(1, grain), 1, cores);
-  // Futures wait for their threads, whoever throws.
+  // The destructor of a future waits for its thread, even if another body throws.
   std::vector<std::future<void>> others;
   for (int64_t piece = 1; piece < pieces; ++piece) {
     others.push_back(std::async(std::launch::async, [&, piece] {
@@ -92,8 +92,8 @@ int64_t confusion_matrix(const py::array& prediction, const py::array& target, i
                                thread_parallel_for);
 }
 
-// indices[i] = the first palette entry equal to colors[i]; returns the first i that has none, or
-// -1. Colors are looked up in an open-addressing table of 1024 slots for at most 256 of them.
+// indices[i] = the first palette entry equal to colors[i]; returns the first i without one, or -1.
+// Colors are looked up in an open-addressing table of 1024 slots with at most 256 entries.
 int64_t decode_palette(const py::array_t<uint8_t, py::array::c_style>& colors,
                        const py::array_t<uint8_t, py::array::c_style>& palette,
                        py::array_t<uint8_t, py::array::c_style> indices) {

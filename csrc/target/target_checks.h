@@ -1,4 +1,4 @@
-// Coarse scores that are compared with a target of full size.
+// Checks of coarse scores that are compared with a full-size target.
 #pragma once
 
 #include "bilinear/bilinear_checks.h"
@@ -11,7 +11,7 @@ inline void check_classes(const torch::stable::Tensor& input) {
                 shape_text(input));
 }
 
-// Where the greatest score is looked for.
+// For operators that look for the greatest score.
 inline void check_most_classes(const torch::stable::Tensor& input) {
   FCN_EXT_CHECK(input.size(1) <= kMostClasses,
                 "input must have at most 32768 channels (classes), got ", shape_text(input));

@@ -15,20 +15,20 @@ inline ScoreMap score_map(const torch::stable::Tensor& input) {
   return {input.const_data_ptr(), element_index(input.scalar_type()), strides_of(input)};
 }
 
-constexpr int64_t kGroup = 16;  // cells side by side, a multiple of every register's
+constexpr int64_t kGroup = 16;  // side by side; a multiple of the lanes of any register
 
-// What a strip keeps of its node rows, all classes, stays in a core's share of the L3 cache:
-// narrower strips would fit the L2, but read scores in pieces of a cache line or two, which costs
-// more; and in one strip the lower node row is the next cell row's upper one.
+// The node rows that a strip holds, all classes, stay in a core's share of the L3 cache. Narrower
+// strips would fit the L2, but would read scores in pieces of one or two cache lines, which costs
+// more. Within a strip, a lower node row is reused as the next cell row's upper one.
 constexpr int64_t kStripBytes = int64_t{1600} << 10;
 
-// Cells of a strip that keeps so many bytes for each: whole groups, no more than there are.
+// The cells of a strip that holds bytes_per_cell for each: whole groups, no more than there are.
 inline int64_t strip_cells(const BilinearAxis& x, int64_t bytes_per_cell) {
   const int64_t fitting = std::max<int64_t>(1, kStripBytes / bytes_per_cell / kGroup) * kGroup;
   return std::min(fitting, (x.input_size + kGroup) / kGroup * kGroup);
 }
 
-// Owns what a CellAxis points to.
+// Owns the tables that a CellAxis points to.
 class CellTable {
  public:
   CellTable(const BilinearAxis& axis, bool in_double, bool by_phase)
@@ -75,7 +75,7 @@ class CellTable {
   const CellAxis& view() const { return view_; }
 
  private:
-  // How many phases there are, and which is that of each cell's first output.
+  // Counts the phases and finds the phase of each cell's first output.
   void number_phases(int64_t stride, const BilinearAxis& axis) {
     const int64_t cells = axis.input_size + 1;
     const auto outputs = [&](int64_t q) { return begin_[q + 1] - begin_[q]; };
@@ -93,7 +93,8 @@ class CellTable {
         }
       }
     } else if (stride > 0 && begin_[first_used + 1] < axis.output_size) {
-      // A crop around a node, of fewer columns than a cell has: before the node its last ones.
+      // A crop that is narrower than a cell and spans a node: the first cell has only its last
+      // outputs.
       first_phase_[first_used] = most - outputs(first_used);
     }
     phases_ = most;
@@ -131,7 +132,7 @@ class CellTable {
   std::vector<double> upper_part_;
   WeightTable lower_, upper_;
   int64_t pitch_, phases_ = 1;
-  bool alike_ = false;                // phases lie in all cells as in the first
+  bool alike_ = false;                // every cell's phases lie as in the first
   std::vector<int64_t> first_phase_;  // of each cell that has outputs
   std::vector<int32_t> output_;
   WeightTable phase_lower_, phase_upper_;

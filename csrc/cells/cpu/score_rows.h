@@ -1,5 +1,5 @@
-// Rows of coarse scores, a strip at a time, all classes, in the accumulation type. For
-// *kernels.cpp files only (common/cpu/capability.h says why the anonymous namespace).
+// Rows of coarse scores of one strip, all classes, in the accumulation type. For *kernels.cpp files
+// only (common/cpu/capability.h says why the anonymous namespace).
 #pragma once
 
 #include "cells/cpu/cells.h"
@@ -9,13 +9,13 @@
 namespace fcn_ext {
 namespace {
 
-// The scores of one image, in any layout; pads included.
+// The scores of one image, in any layout, with pads.
 template <typename accumulate_t>
 struct Scores {
   const void* data;
   int element;
   PlaneStrides strides;
-  int64_t image;  // where it begins, in elements
+  int64_t image;  // where the image begins, in elements
   int64_t rows, columns, classes;
   bool clamp;
 
@@ -30,7 +30,7 @@ struct Scores {
         classes(shape.channels),
         clamp(clamped) {}
 
-  // Whether padded node (row, column) is one of the input's; moves a clamped pad onto its node.
+  // Whether padded node (row, column) is a node of the input; moves a clamped pad onto its node.
   bool locate(int64_t& row, int64_t& column) const {
     --row;
     --column;
@@ -40,16 +40,16 @@ struct Scores {
     }
     return row >= 0 && row < rows && column >= 0 && column < columns;
   }
-  // Element of class 0 at node (row, column), no pad.
+  // The element index of class 0 at node (row, column), which is not a pad.
   int64_t at(int64_t row, int64_t column) const {
     return image + row * strides.row + column * strides.column;
   }
-  // Calls body(data): what at() counts in, in its own type.
+  // Calls body(data) with a pointer of the elements' own type, which at() indexes.
   template <typename Body>
   auto with_data(const Body& body) const {
     return with_elements<accumulate_t>(data, element, body);
   }
-  // Class c at a node at().
+  // The score of class c at a node, given as its at().
   accumulate_t score(int64_t node, int64_t c) const {
     return with_data([&](const auto* from) {
       return static_cast<accumulate_t>(load(from[node + c * strides.channel]));
@@ -75,7 +75,7 @@ void copy_nodes(const element_t* from, int64_t step, int64_t count, accumulate_t
   }
 }
 
-// Sixteen classes side by side in memory: a block of them is transposed in registers.
+// Sixteen classes, which are adjacent in memory, at a time: a block is transposed in registers.
 template <typename element_t, typename accumulate_t>
 void copy_nodes_channels_last(const element_t* from, int64_t column, int64_t classes, int64_t count,
                               int64_t pitch, accumulate_t* to) {
@@ -99,7 +99,7 @@ void copy_nodes_channels_last(const element_t* from, int64_t column, int64_t cla
 }
 
 // scores[c * pitch + i] = score at padded node (row, first + i), i < count; zero beyond, so that
-// whole registers can be read. Returns whether the row is the input's, or a clamped pad.
+// whole registers can be read. Returns whether the row is in the input or a clamped pad.
 template <typename accumulate_t>
 bool load_scores(const Scores<accumulate_t>& input, int64_t row, int64_t first, int64_t count,
                  int64_t pitch, accumulate_t* out) {
@@ -113,7 +113,7 @@ bool load_scores(const Scores<accumulate_t>& input, int64_t row, int64_t first, 
     }
     return false;
   }
-  // The nodes that the input has, and the pads at either end of them.
+  // The nodes of the input, and the pads at either end.
   const int64_t left = first < 1 ? 1 : 0;
   const int64_t right = first + count - 1 > input.columns ? 1 : 0;
   const int64_t middle = count - left - right;
@@ -145,7 +145,8 @@ bool load_scores(const Scores<accumulate_t>& input, int64_t row, int64_t first, 
   return true;
 }
 
-// Exact weights of the corners of a cell: above left, above right, below left, below right.
+// A pixel's exact weights on the corners of its cell: above left, above right, below left, below
+// right.
 struct CornerWeights {
   double at[4];
 
@@ -159,7 +160,7 @@ struct CornerWeights {
   }
 };
 
-// Whether a cell of a register of them has an output in a column; `output`: their places there.
+// Whether any cell of a register has an output in a column. output: the output of each lane, or -1.
 template <typename accumulate_t>
 inline bool any_output(const int32_t* output) {
   for (int64_t lane = 0; lane < kWidth<accumulate_t>; ++lane) {
@@ -198,7 +199,7 @@ inline void with_rows(int64_t rows, const Body& body) {
   }
 }
 
-constexpr int64_t kMostRows = 8;  // rows of a cell row that are worked on at a time
+constexpr int64_t kMostRows = 8;  // the most rows of a cell row that are worked on at once
 
 }  // namespace
 }  // namespace fcn_ext

@@ -1,4 +1,4 @@
-// Coarse scores on their way to shared memory.
+// Copies coarse scores to shared memory.
 #pragma once
 
 #include "bilinear/bilinear.h"
@@ -10,14 +10,14 @@
 
 namespace fcn_ext {
 
-// The type of scores by its number (element_index in common/types.h).
+// The type of scores as a number (element_index in common/types.h).
 template <typename scalar_t>
 constexpr int kElementType = std::is_same_v<scalar_t, float>       ? 0
                              : std::is_same_v<scalar_t, double>    ? 1
                              : std::is_same_v<scalar_t, c10::Half> ? 2
                                                                    : 3;
 
-// Calls body(pointer to the first score); double has kernels of its own.
+// Calls body(pointer to the first score). Not for double, which has kernels of its own.
 template <typename Body>
 __device__ __forceinline__ void with_scores(const void* scores, int type, const Body& body) {
   switch (type) {
@@ -34,8 +34,8 @@ __device__ __forceinline__ bool is_node(const BilinearShape& shape, int y, int x
   return y >= 0 && y < shape.y.input_size && x >= 0 && x < shape.x.input_size;
 }
 
-// Copies a score to shared memory. Where types are equal it is on its way until the thread has
-// waited for it.
+// Copies a score to shared memory: asynchronously if the types are equal, so that the thread must
+// wait for the copy before it reads the score.
 template <typename scalar_t, typename accumulate_t>
 __device__ __forceinline__ void copy_score(const scalar_t* from, accumulate_t* to) {
   if constexpr (std::is_same_v<scalar_t, accumulate_t>) {
@@ -45,13 +45,13 @@ __device__ __forceinline__ void copy_score(const scalar_t* from, accumulate_t* t
   }
 }
 
-// The same of four, at multiples of their size.
+// Copies four scores, aligned to their total size.
 __device__ __forceinline__ void copy_four(const float* from, float* to) {
   __pipeline_memcpy_async(to, from, 4 * sizeof(float));
 }
 
-// Copies `count` scores to shared memory, many on their way at a time; copies of equal types are
-// there after wait_for_copies().
+// Copies `count` scores to shared memory with many loads in flight. If the types are equal, the
+// copies are complete only after wait_for_copies().
 template <typename scalar_t, typename accumulate_t>
 __device__ __forceinline__ void copy_scores(const scalar_t* from, int64_t from_step,
                                             accumulate_t* to, int to_step, int count) {
@@ -69,7 +69,7 @@ __device__ __forceinline__ void copy_scores(const scalar_t* from, int64_t from_s
       Vector<scalar_t, 1> ahead[kAhead];
 #pragma unroll
       for (int a = 0; a < kAhead; ++a) {
-        // Behind the last one comes the last one again.
+        // Past the end, load the last score again.
         ahead[a] = load_vector<1>(from);
         from += i + a + 1 < count ? from_step : 0;
       }

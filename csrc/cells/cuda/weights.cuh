@@ -1,6 +1,6 @@
-// Cells of any bilinear map as a block tabulates them: where they begin, and every output's
-// weights. Cells beyond a border read its node with a weight of one (clamped), or lack a node,
-// which then has a weight of zero.
+// Tables that a block makes of the cells of any bilinear map: where the outputs of each cell begin,
+// and the weights of every output. A cell beyond a border reads the border's node with a weight of
+// one (clamped), or gives the node that it lacks a weight of zero.
 #pragma once
 
 #include "bilinear/bilinear.h"
@@ -14,7 +14,7 @@ struct alignas(2 * sizeof(accumulate_t)) CellWeights {
   accumulate_t lower, upper;
 };
 
-// The weights of an output of the cell whose lower node is `node`.
+// The weights of an output in the cell whose lower node is `node`.
 template <typename accumulate_t>
 __device__ __forceinline__ CellWeights<accumulate_t> weights_in_cell(const BilinearAxis& axis,
                                                                      int64_t node, int64_t output) {
@@ -29,7 +29,7 @@ __device__ __forceinline__ CellWeights<accumulate_t> weights_in_cell(const Bilin
           node + 1 >= axis.input_size ? accumulate_t(0) : upper_weight<accumulate_t>(axis, tap)};
 }
 
-// The weights of one output, and its cell.
+// The weights of an output; sets `cell` to the lower node of its cell.
 template <typename accumulate_t>
 __device__ __forceinline__ CellWeights<accumulate_t> cell_weights(const BilinearAxis& axis,
                                                                   int64_t output, int64_t& cell) {
@@ -37,8 +37,8 @@ __device__ __forceinline__ CellWeights<accumulate_t> cell_weights(const Bilinear
   return weights_in_cell<accumulate_t>(axis, cell, output);
 }
 
-// Tables of `cells` cells from first_cell on, a cell being named by its lower node. First begins
-// [cells + 1], counted from output 0 on:
+// Tables of `cells` cells from first_cell on, where a cell is named by its lower node. First
+// begins[cells + 1], the first output of each cell:
 template <int threads>
 __device__ __forceinline__ void fill_begins(const BilinearAxis& axis, int first_cell, int cells,
                                             int32_t* begins) {
@@ -47,8 +47,8 @@ __device__ __forceinline__ void fill_begins(const BilinearAxis& axis, int first_
   }
 }
 
-// Then, after a barrier, the weights of their outputs, at most `band` a cell, counted from the
-// first of these on.
+// Then, after a barrier, the weights of their outputs, at most `band` per cell, indexed from the
+// first cell's first output.
 template <int threads, int band, typename accumulate_t>
 __device__ __forceinline__ void fill_weights(const BilinearAxis& axis, int first_cell, int cells,
                                              const int32_t* begins,

@@ -7,7 +7,7 @@ namespace {
 
 constexpr int64_t kUnknown = int64_t{4} << 20;
 
-// Not by sysconf(), which adds up the caches of a whole machine on some processors.
+// sysconf() is no use: on some processors it adds up the caches of the whole machine.
 int64_t read() {
   std::FILE* const file = std::fopen("/sys/devices/system/cpu/cpu0/cache/index3/size", "r");
   if (file == nullptr) {

@@ -5,7 +5,7 @@
 
 namespace fcn_ext {
 
-// Bytes of the last level, which cores share; 4 MiB where the system does not say.
+// Size in bytes of the last-level cache, which cores share; 4 MiB if the system does not say.
 int64_t last_level_cache();
 
 }  // namespace fcn_ext

@@ -16,7 +16,7 @@ namespace fcn_ext {
 
 enum class CpuCapability { kPlain, kAvx2, kAvx512 };
 
-// The best set that this processor has and this build holds.
+// The best set that this processor supports and this build contains.
 CpuCapability best_cpu_capability();
 
 // The set in use: the best, or the lower one that FCN_EXT_CPU_CAPABILITY=plain|avx2|avx512 named

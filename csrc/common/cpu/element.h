@@ -1,6 +1,6 @@
 // Element types of the CPU kernels and their conversion to and from the accumulation type, written
-// so that the compiler vectorises the loops around them. For *kernels.cpp files only: the
-// anonymous namespace keeps each instruction set's copy to itself.
+// so that the compiler vectorizes the loops around them. For *kernels.cpp files only: the anonymous
+// namespace keeps each instruction set's copy to itself.
 #pragma once
 
 #include <cstdint>
@@ -67,8 +67,8 @@ inline void store(HalfBits& out, float value) {
   out.bits = static_cast<uint16_t>(sign | (magnitude > 0x7f800000u ? 0x7e00u : finite));
 }
 
-// Calls body(data) with the type of its elements, which `element` numbers (element_index()); it is
-// one of those that are summed in accumulate_t.
+// Calls body(data) with a pointer to the element type numbered `element` (element_index()), which
+// must be one that is summed in accumulate_t.
 template <typename accumulate_t, typename Body>
 inline auto with_elements(const void* data, int element, const Body& body) {
   if constexpr (sizeof(accumulate_t) == sizeof(double)) {
@@ -85,7 +85,7 @@ inline auto with_elements(const void* data, int element, const Body& body) {
   }
 }
 
-// ---------------------------------------------------------------- 64 bytes of them at a time
+// ---------------------------------------------------------------- 64 bytes of lanes at a time
 
 template <typename accumulate_t>
 struct LanesOf {
@@ -100,7 +100,7 @@ constexpr int64_t kLanes = LanesOf<accumulate_of<element_t>>::count;
 typedef uint16_t Bits16 __attribute__((vector_size(32)));
 typedef uint32_t Bits32 __attribute__((vector_size(64)));
 
-// The next lanes of a row, from any address.
+// Loads consecutive elements, from any address.
 inline Lanes<float> load_lanes(const float* from) {
   Lanes<float> lanes;
   __builtin_memcpy(&lanes, from, sizeof(lanes));
@@ -121,7 +121,7 @@ inline Lanes<float> load_lanes(const HalfBits* from) {
   return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
 }
 #else
-// As long a function as there is: one copy of it is compiled.
+// Too long to inline: one copy is compiled.
 [[gnu::noinline, maybe_unused]] Lanes<float> load_lanes(const HalfBits* from) {
   Lanes<float> lanes;
   for (int64_t i = 0; i < kLanes<float>; ++i) {
@@ -131,8 +131,8 @@ inline Lanes<float> load_lanes(const HalfBits* from) {
 }
 #endif
 
-// { from[0] repeated, from[1] repeated, ... }; repeat divides the number of lanes. All lanes are
-// read.
+// { from[0] repeated, from[1] repeated, ... }; repeat divides the number of lanes. May read a full
+// register from `from`.
 template <int repeat>
 inline Lanes<float> repeat_lanes(const float* from) {
 #if defined(__AVX512F__)
@@ -158,9 +158,9 @@ inline Lanes<double> repeat_lanes(const double* from) {
   return lanes;
 }
 
-// Puts bytes in memory; with `stream` past the caches, to an address that is a multiple of them: a
-// result larger than the caches is then written without being read into them first.
-// stream_fence() ends a series of streams.
+// Stores bytes. With `stream` they go past the caches, to an address aligned to their size, so that
+// a result larger than the caches is not read into them before it is written. stream_fence() ends a
+// series of streaming stores.
 template <bool stream, typename bytes_t>
 inline void put(void* to, const bytes_t& bytes) {
 #if defined(__AVX512F__)
@@ -182,7 +182,7 @@ inline void put(void* to, const bytes_t& bytes) {
   __builtin_memcpy(to, &bytes, sizeof(bytes));
 }
 
-// Rounds lanes to the element type and puts them in memory.
+// Rounds lanes to the element type and stores them.
 template <bool stream>
 inline void store_lanes(float* to, const Lanes<float>& lanes) {
   put<stream>(to, lanes);
@@ -206,7 +206,7 @@ inline void store_lanes(BFloat16Bits* to, const Lanes<float>& lanes) {
   put<stream>(to, __builtin_convertvector(bits, Bits16));
 #endif
 }
-// One copy, as of the loads.
+// One copy, like the load of halves.
 [[gnu::noinline, maybe_unused]] void store_halves(HalfBits* to, const Lanes<float>& lanes) {
   for (int64_t i = 0; i < kLanes<float>; ++i) {
     store(to[i], lanes[i]);
@@ -229,7 +229,7 @@ inline void store_lanes(HalfBits* to, const Lanes<float>& lanes) {
 #endif
 }
 
-// The first `count` lanes of a row that ends there, the others zero.
+// Loads the last `count` elements of a row; the other lanes are zero.
 template <typename element_t>
 inline Lanes<element_t> load_first(const element_t* from, int64_t count) {
   element_t some[kLanes<element_t>] = {};
@@ -251,7 +251,7 @@ inline void store_first(float* to, const Lanes<float>& lanes, int64_t count) {
 }
 #endif
 
-// Two registers of lanes side by side, which with `stream` start on a cache line.
+// Stores two registers of lanes side by side; with `stream`, `to` is aligned to a cache line.
 template <bool stream, typename element_t>
 inline void store_lanes(element_t* to, const Lanes<element_t>& first,
                         const Lanes<element_t>& second) {

@@ -1,5 +1,5 @@
-// Registers of lanes as wide as the instruction set's own, which comparisons and selections need to
-// be fast, and elementary functions of them: no library call, the same bits in every lane.
+// Registers of the instruction set's own width, on which comparisons and selections are fast, and
+// elementary functions of them: no library calls, and the same bits in every lane.
 // For *kernels.cpp files only (common/cpu/capability.h says why the anonymous namespace).
 #pragma once
 
@@ -24,7 +24,7 @@ template <typename accumulate_t>
 using Register = typename RegisterOf<accumulate_t>::type;
 template <typename accumulate_t>
 constexpr int64_t kWidth = kRegisterBytes / sizeof(accumulate_t);
-// Of any register, whatever the instruction set: 16 floats.
+// The lanes of the widest register of any instruction set: 16 floats.
 constexpr int64_t kWidest = 16;
 
 typedef int32_t Int32Register __attribute__((vector_size(kRegisterBytes)));
@@ -43,7 +43,7 @@ inline void store_register(accumulate_t* to, const Register<accumulate_t>& lanes
   __builtin_memcpy(to, &lanes, sizeof(lanes));
 }
 
-// Integers as wide as the lanes; `bits` wrap.
+// Integers as wide as the lanes; the unsigned `bits` wrap around.
 template <typename accumulate_t>
 struct IntegersOf {
   using type = Int32Register;
@@ -66,7 +66,7 @@ inline Register<accumulate_t> all_lanes(accumulate_t value) {
   return Register<accumulate_t>{} + value;
 }
 
-// The next lanes of a row of small integers.
+// Loads a register's worth of small integers.
 template <typename accumulate_t>
 inline Integers<accumulate_t> load_integers(const int8_t* from) {
 #if defined(__AVX512F__)
@@ -94,7 +94,7 @@ inline Register<accumulate_t> pair_sums(const Register<accumulate_t>& a,
                                         const Register<accumulate_t>& b) {
 #if defined(__AVX2__) && !defined(__AVX512F__)
   if constexpr (sizeof(accumulate_t) == 4) {
-    const __m256 sums = _mm256_hadd_ps((__m256)a, (__m256)b);  // in each half of a register
+    const __m256 sums = _mm256_hadd_ps((__m256)a, (__m256)b);  // within each half of a register
     return (Register<accumulate_t>)_mm256_permute4x64_pd((__m256d)sums, 0xd8);
   }
 #endif
@@ -105,7 +105,7 @@ inline Register<accumulate_t> pair_sums(const Register<accumulate_t>& a,
   return __builtin_shuffle(a, b, even) + __builtin_shuffle(a, b, even + 1);
 }
 
-// Of two numbers; with a NaN the second.
+// The smaller or larger of two numbers; if one is NaN, the second.
 inline Register<float> smaller(const Register<float>& a, const Register<float>& b) {
 #if defined(__AVX512F__)
   return _mm512_min_ps(a, b);
@@ -127,7 +127,7 @@ inline Register<double> larger(const Register<double>& a, const Register<double>
   return a > b ? a : b;
 }
 
-// Whether any lane of a comparison holds.
+// Whether a comparison holds in any lane.
 template <typename integers_t>
 inline bool any_lane(const integers_t& holds) {
 #if defined(__AVX512DQ__)
@@ -169,7 +169,7 @@ inline Register<double> gather(const double* from, const int32_t* at, int32_t ba
   return lanes;
 }
 
-// Lane i: from[at[i] - base], where no index is farther than a register from `base`.
+// Lane i: from[at[i] - base]. All indices lie within a register of `base`.
 inline Register<float> pick(const float* from, const int32_t* at, int32_t base) {
 #if defined(__AVX512F__)
   const __m512i index = _mm512_sub_epi32(_mm512_loadu_si512(at), _mm512_set1_epi32(base));
@@ -210,8 +210,8 @@ constexpr double kExp2Terms[] = {1.0,
                                  2.5678435993488202e-11,
                                  1.3691488853904128e-12};
 
-// 2^x within 1.5 units in the last place for x <= 1000 (float: 100), zero where it would be below
-// the normal numbers; of NaN zero.
+// 2^x within 1.5 ulp for x <= 1000 (float: 100). Zero for NaN and where the result would be
+// subnormal.
 template <typename accumulate_t>
 inline Register<accumulate_t> exp2_lanes(const Register<accumulate_t>& x) {
   using lanes_t = Register<accumulate_t>;
@@ -244,7 +244,7 @@ inline Register<accumulate_t> log2_lanes(const Register<accumulate_t>& x) {
   constexpr int kTerms = kDouble ? 12 : 5;
   constexpr double kTwoOverLn2 = 2.8853900817779268;
   const integers_t bits = (integers_t)x;
-  // The bits of sqrt(1/2): subtracting them makes the exponent count from there.
+  // Subtracting the bits of sqrt(1/2) makes the exponent count from there.
   constexpr auto kRootHalf = kDouble ? int64_t{0x3fe6a09e667f3bcd} : int64_t{0x3f3504f3};
   using integer_t = typename IntegersOf<accumulate_t>::one;
   const integers_t exponent = (bits - static_cast<integer_t>(kRootHalf)) >> kBits;
@@ -259,7 +259,7 @@ inline Register<accumulate_t> log2_lanes(const Register<accumulate_t>& x) {
   return series * s + __builtin_convertvector(exponent, lanes_t);
 }
 
-// 1 / x, x a positive normal number.
+// 1 / x for a positive normal x.
 inline Register<float> reciprocal(const Register<float>& x) {
 #if defined(__AVX512F__)
   const Register<float> guess = _mm512_maskz_rcp14_ps(0xffff, x);
@@ -270,7 +270,7 @@ inline Register<float> reciprocal(const Register<float>& x) {
 }
 inline Register<double> reciprocal(const Register<double>& x) { return 1.0 / x; }
 
-// In double; halves are added to each other, so that no sum waits for all others.
+// Sums in double by halving, which keeps chains of dependent additions short.
 inline double sum_of_doubles(const Register<double>& lanes) {
   double sums[kWidth<double>];
   __builtin_memcpy(sums, &lanes, sizeof(lanes));

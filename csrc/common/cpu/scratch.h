@@ -1,6 +1,5 @@
-// Scratch memory of a call, handed out piece by piece. For *kernels.cpp files only
-// (common/cpu/capability.h says why the anonymous namespace); thread_scratch.h is where it comes
-// from.
+// Divides the scratch memory of a call, which thread_scratch.h allocates, into arrays. For
+// *kernels.cpp files only (common/cpu/capability.h says why the anonymous namespace).
 #pragma once
 
 #include <cstdint>
@@ -12,7 +11,7 @@ constexpr int64_t kAlign = 64;  // elements, so that every piece starts on a cac
 
 inline int64_t padded(int64_t count) { return (count + kAlign - 1) / kAlign * kAlign; }
 
-// Without memory it only counts.
+// Without memory, it only adds up the bytes needed.
 struct Scratch {
   char* memory;
   int64_t used = 0;

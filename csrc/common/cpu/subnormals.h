@@ -1,4 +1,4 @@
-// Halves where torch.set_flush_denormal has float's subnormal numbers taken for zero.
+// Reading halves while torch.set_flush_denormal makes the CPU treat subnormal floats as zero.
 #pragma once
 
 #if defined(__SSE2__)
@@ -7,8 +7,9 @@
 
 namespace fcn_ext {
 
-// Some kernels widen a half by way of a subnormal float. While this lives, which is to be around a
-// thread's call of kernels that read halves, those are numbers for the thread.
+// Some kernels widen a half by way of a subnormal float. While an object of this class lives, its
+// thread reads subnormal floats as they are. Create one around a thread's calls of kernels that
+// read halves.
 class HalvesReadWhole {
  public:
 #if defined(__SSE2__)

@@ -1,4 +1,4 @@
-// A thread's own scratch memory: 64-byte aligned, kept between calls, freed with the thread.
+// A thread's own scratch memory: 64-byte aligned, reused by later calls, freed with the thread.
 #pragma once
 
 #include <cstddef>

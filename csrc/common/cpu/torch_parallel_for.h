@@ -1,4 +1,4 @@
-// torch's threads, whose errors arrive in their own words.
+// torch's threads, with the messages of errors preserved.
 #pragma once
 
 #include <torch/csrc/stable/ops.h>
@@ -12,9 +12,8 @@
 
 namespace fcn_ext {
 
-// Calls body(begin, end) on pieces of [0, count), perhaps at the same time. The stable ABI between
-// torch and here takes any exception for a number; so what the first one says is kept, and thrown
-// again.
+// Calls body(begin, end) on pieces of [0, count), possibly concurrently. The stable ABI reduces an
+// exception to an error code, so the message of the first one is kept and thrown again here.
 template <typename Body>
 void parallel_for(int64_t count, int64_t grain, const Body& body) {
   std::string error;
@@ -32,7 +31,7 @@ void parallel_for(int64_t count, int64_t grain, const Body& body) {
   }
 }
 
-// The same for code that knows no torch.
+// parallel_for, for code that does not include torch.
 inline void torch_parallel_for(int64_t count, int64_t grain,
                                const std::function<void(int64_t, int64_t)>& body) {
   parallel_for(count, grain, body);

@@ -1,4 +1,4 @@
-// Weights in the accumulation type of a map, as CPU kernels read them.
+// A table of weights in the accumulation type of a map, as CPU kernels read it.
 #pragma once
 
 #include <cstdint>

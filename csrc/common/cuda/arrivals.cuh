@@ -1,5 +1,6 @@
-// Blocks that leave parts of a result in global memory, of which the last one makes the whole: a
-// counter says which one that is, so that nobody waits, and no other kernel has to follow.
+// Blocks that leave parts of a result in global memory, which the last block to finish combines. A
+// counter tells each block whether it is the last, so no block waits and no second kernel is
+// needed.
 #pragma once
 
 #include "common/cuda/launch.cuh"
@@ -8,7 +9,7 @@ namespace fcn_ext {
 
 constexpr int kClearThreads = 256;
 
-// A thread clears a counter.
+// Each thread clears one counter.
 template <typename counter_t>
 __global__ void __launch_bounds__(kClearThreads)
     clear_arrivals_kernel(counter_t* counters, int64_t count) {
@@ -18,16 +19,16 @@ __global__ void __launch_bounds__(kClearThreads)
   }
 }
 
-// To come before the kernel whose blocks arrive, or count.
+// Call before the kernel whose blocks arrive at the counters or count in them.
 template <typename counter_t>
 void launch_clear_arrivals(counter_t* counters, int64_t count, cudaStream_t stream) {
   launch(clear_arrivals_kernel<counter_t>, dim3(blocks_along_x(ceil_divide(count, kClearThreads))),
          dim3(kClearThreads), 0, stream, counters, count);
 }
 
-// Counts the block among the `expected` ones; whether it is the last. By one thread, after a
-// barrier behind all that the block leaves to others. Where it is the last, what the others left is
-// there for all threads behind the next barrier.
+// Counts this block among the `expected` ones and returns whether it is the last. For one thread,
+// after a barrier that follows all that the block writes for others. In the last block, all threads
+// see what the others wrote after the next barrier.
 __device__ __forceinline__ bool arrives_last(unsigned* counter, unsigned expected) {
   __threadfence();
   const bool last = atomicInc(counter, expected - 1) == expected - 1;

@@ -1,10 +1,10 @@
-// What every kernel file includes: the CUDA runtime, or the emulation of it that runs the same
-// sources on a host (tests/cuda_emulation), and the few things kernels share.
+// What every kernel file includes: the CUDA runtime, or the emulation that runs the same sources on
+// the host (tests/cuda_emulation), and a few helpers that kernels share.
 //
-// Use: obtain shared memory from shared_memory<T>() alone (all of it is dynamic and uninitialized;
-// its size goes to launch()); access vectors through load_vector / store_vector; lanes that take
-// part in a shuffle or vote are named by its mask and must all reach it; every thread of a block
-// reaches every __syncthreads(). Kernels that are no templates are `static`.
+// Rules: get shared memory from shared_memory<T>() only (all of it is dynamic and uninitialized;
+// launch() takes its size); access vectors through load_vector / store_vector; the mask of a
+// shuffle or vote names the lanes that take part, and all of them must reach it; every thread of a
+// block must reach every __syncthreads(). Kernels that are not templates are `static`.
 #pragma once
 
 #include <cmath>
@@ -38,7 +38,7 @@ __device__ __forceinline__ T* shared_memory() {
 #endif
 }
 
-// `count` elements that one instruction moves: 2, 4, 8 or 16 bytes.
+// `count` elements that one instruction moves: 1, 2, 4, 8 or 16 bytes.
 template <typename scalar_t, int count>
 struct alignas(sizeof(scalar_t) * count) Vector {
   scalar_t values[count];
@@ -69,8 +69,8 @@ struct VectorBits<16> {
 template <typename scalar_t, int count>
 using vector_bits = typename VectorBits<sizeof(scalar_t) * count>::type;
 
-// Vectors at a multiple of their own size. `streamed` data is touched once: it should not push
-// anything else out of the caches.
+// Loads and stores of vectors, aligned to their own size. `streamed` data is touched once and
+// should not evict anything else from the caches.
 template <int count, typename scalar_t>
 __device__ __forceinline__ Vector<scalar_t, count> load_vector(const scalar_t* address) {
   const auto bits = __ldg(reinterpret_cast<const vector_bits<scalar_t, count>*>(address));
@@ -95,14 +95,14 @@ __device__ __forceinline__ void store_vector_streamed(scalar_t* address,
   __stcs(reinterpret_cast<vector_bits<scalar_t, count>*>(address), bits);
 }
 
-// The same as raw bits, so that several loads can be under way before the first is taken apart.
+// Loads raw bits, so that several loads can be in flight before the first vector is unpacked.
 template <int count, typename scalar_t>
 __device__ __forceinline__ vector_bits<scalar_t, count> load_bits_streamed(
     const scalar_t* address) {
   return __ldcs(reinterpret_cast<const vector_bits<scalar_t, count>*>(address));
 }
 
-// Element `index` of a vector's bits, to accumulate. A bfloat16 is the upper half of a float's.
+// Element `index` of a vector's bits, in the accumulation type. A bfloat16 is a float's upper half.
 template <typename scalar_t, typename bits_t>
 __device__ __forceinline__ accumulate_of<scalar_t> widened(const bits_t& vector, int index) {
   if constexpr (std::is_same_v<scalar_t, c10::BFloat16>) {
@@ -129,7 +129,7 @@ __host__ __device__ __forceinline__ T larger(T a, T b) {
   return a < b ? b : a;
 }
 
-// base + k * step, which does not wait for base + (k - 1) * step, as the compiler would have it.
+// base + k * step. The compiler would add step to base + (k - 1) * step, and wait for that.
 template <typename T>
 __device__ __forceinline__ T* stepped(T* base, uint32_t step, uint32_t k) {
 #if defined(FCN_EXT_CUDA_EMULATION)
@@ -143,8 +143,8 @@ __device__ __forceinline__ T* stepped(T* base, uint32_t step, uint32_t k) {
 #endif
 }
 
-// Keeps the compiler from computing what follows from a value ahead of a loop, in more registers
-// than there are.
+// Keeps the compiler from hoisting what is computed from `value` out of a loop, which would take
+// more registers than there are.
 __device__ __forceinline__ int opaque(int value) {
 #if !defined(FCN_EXT_CUDA_EMULATION)
   asm volatile("" : "+r"(value));
@@ -158,7 +158,7 @@ __device__ __forceinline__ float opaque(float value) {
   return value;
 }
 
-// The larger of two, NaN if one is.
+// The larger of two numbers; NaN if either is NaN.
 __device__ __forceinline__ float larger_or_nan(float a, float b) {
 #if defined(FCN_EXT_CUDA_EMULATION) || __CUDA_ARCH__ < 800
   return a != a || b < a ? a : b;

@@ -1,4 +1,4 @@
-// Label maps by the number of their type.
+// Access to label maps of any dtype.
 #pragma once
 
 #include "common/cuda/device.cuh"
@@ -6,7 +6,7 @@
 
 namespace fcn_ext {
 
-// Calls body(pointer to the first label); const as `data` is.
+// Calls body(pointer to the first label), a pointer to const if `data` is one.
 template <typename Data, typename Body>
 __device__ __forceinline__ auto with_labels(Data* data, int type, const Body& body) {
   constexpr bool kConst = std::is_const_v<Data>;

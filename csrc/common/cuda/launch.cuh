@@ -1,8 +1,8 @@
 // The one way kernels are launched: by the CUDA runtime under nvcc, by the emulation elsewhere.
 //
 // Use: launch(my_kernel<float>, grid, block, shared_bytes, stream, arguments...). A grid without
-// blocks launches nothing; whatever the launch itself refuses is thrown as std::runtime_error.
-// Arguments are converted to the kernel's parameter types, passed by value, 4 KB in all.
+// blocks launches nothing; a launch that fails throws std::runtime_error. Arguments are converted
+// to the kernel's parameter types and passed by value, 4 KB in all.
 #pragma once
 
 #include <cstddef>
@@ -18,7 +18,7 @@ constexpr int64_t kMostBlocks = 0x7fffffff;  // along x
 constexpr int64_t kMostBlocksYZ = 65535;     // along y and z
 constexpr size_t kSharedBytesWithoutOptIn = 48 << 10;
 
-// Blocks along x of a grid, which counts them in 32 bits.
+// Checks the number of blocks along x, which a grid holds in 32 bits.
 inline unsigned blocks_along_x(int64_t blocks) {
   if (blocks > kMostBlocks) {
     throw Refusal("all sizes together must take fewer than 2**31 blocks of a GPU, got " +
@@ -27,8 +27,8 @@ inline unsigned blocks_along_x(int64_t blocks) {
   return static_cast<unsigned>(blocks);
 }
 
-// Calls body(). Its errors say with what the operators are built; a refusal is of an argument,
-// whatever the build, and stays one.
+// Calls body() and appends to its errors how the operators were built, except to refusals, which
+// are about an argument, whatever the build.
 template <typename Body>
 void naming_build(const char* build, const Body& body) {
   try {
@@ -44,7 +44,7 @@ void naming_build(const char* build, const Body& body) {
 struct DeviceLimits {
   int multiprocessors;
   int shared_bytes_per_block;  // the most a kernel can be launched with
-  int capability;              // of sm_90: 90
+  int capability;              // 90 for sm_90
 };
 
 #if defined(FCN_EXT_CUDA_EMULATION)
@@ -74,7 +74,7 @@ inline void check_cuda(cudaError_t error) {
   }
 }
 
-// Of the current device.
+// The limits of the current device.
 inline DeviceLimits device_limits() {
   int device = 0;
   DeviceLimits limits{};
@@ -98,8 +98,8 @@ void launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_
     return;
   }
   if (shared_bytes > kSharedBytesWithoutOptIn) {
-    // All there is, not what this launch takes: another thread that launches the same kernel with
-    // less must not take it back in between.
+    // Always the device's maximum, not what this launch needs: another thread that launches the
+    // same kernel with less must not lower the limit in between.
     check_cuda(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
                                     cudaFuncAttributeMaxDynamicSharedMemorySize,
                                     device_limits().shared_bytes_per_block));

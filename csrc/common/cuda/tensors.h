@@ -1,4 +1,4 @@
-// The torch side of a CUDA operator: on which device and stream it runs, for which element type.
+// The torch side of a CUDA operator: its device, its stream and its element type.
 #pragma once
 
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
@@ -14,8 +14,8 @@
 
 namespace fcn_ext {
 
-// Runs body(stream) with the tensor's device current; `stream` is torch's current one of that
-// device. The host never waits.
+// Runs body(stream) with the tensor's device as the current one; `stream` is torch's current stream
+// on that device. The host never waits.
 template <typename Body>
 void on_device_of(const torch::stable::Tensor& tensor, const Body& body) {
   const int32_t device = tensor.get_device_index();
@@ -23,13 +23,13 @@ void on_device_of(const torch::stable::Tensor& tensor, const Body& body) {
   void* stream = nullptr;
   TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(device, &stream));
   naming_build(FCN_EXT_CUDA_BUILD, [&] {
-    // The guard sets the device of torch's CUDA runtime; ours is linked statically, its own.
+    // The guard sets the device in torch's CUDA runtime; ours is linked statically and has its own.
     check_cuda(cudaSetDevice(device));
     body(static_cast<cudaStream_t>(stream));
   });
 }
 
-// Calls body(scalar_t()) with the kernels' type for a floating map.
+// Calls body(scalar_t()) with the kernels' type for a floating-point dtype.
 template <typename Body>
 void dispatch_floating(torch::headeronly::ScalarType type, const Body& body) {
   using torch::headeronly::ScalarType;
@@ -45,7 +45,7 @@ void dispatch_floating(torch::headeronly::ScalarType type, const Body& body) {
   }
 }
 
-// Memory that kernels use between them.
+// Uninitialized memory that kernels pass results in.
 inline torch::stable::Tensor workspace_of(const torch::stable::Tensor& input, size_t bytes) {
   return empty_like_in(input, {static_cast<int64_t>(bytes)}, torch::headeronly::ScalarType::Byte);
 }

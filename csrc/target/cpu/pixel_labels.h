@@ -1,4 +1,4 @@
-// The labels of the pixel rows at hand, whatever the dtype of the target. For *kernels.cpp only.
+// The labels of the current pixel rows, whatever the dtype of the target. For *kernels.cpp only.
 #pragma once
 
 #include <type_traits>
@@ -16,9 +16,9 @@ inline void note_invalid(int64_t* lowest, int64_t index) {
   }
 }
 
-// Labels of a row, as integers that hold them and the classes: to[x] = label, or -1 where that is
-// ignored or out of range. Returns whether one is out of range. By masks, of which the compiler
-// makes vectors.
+// Converts labels of a row: to[x] = label, or -1 where the label is ignored or out of range. wide_t
+// holds all labels and the number of classes. Returns whether any label is out of range. Uses
+// masks, which the compiler vectorizes.
 template <bool may_ignore, typename label_t, typename wide_t>
 bool convert_row(const label_t* __restrict from, int64_t step, int64_t columns, wide_t classes,
                  wide_t ignore_index, int32_t* __restrict to) {
@@ -64,8 +64,8 @@ struct PixelLabels {
   int64_t* invalid;  // the lowest index (n, y, x) of a label out of range, or INT64_MAX
 };
 
-// rows.labels of the pixels at hand: a class, or -1 where the pixel is ignored. (height, width) is
-// the size of the target.
+// Fills rows.labels for the current pixels: a class, or -1 where the label is ignored or out of
+// range. (height, width) is the size of the target.
 inline void load_labels(const PixelLabels& from, const PixelRows& rows, int64_t height,
                         int64_t width) {
   constexpr decltype(&convert_labels<uint8_t>) kConvert[] = {

@@ -1,12 +1,12 @@
-// What a label of the target is to a kernel.
+// How kernels classify a label of the target.
 #pragma once
 
 #include "common/cuda/labels.cuh"
 
 namespace fcn_ext {
 
-// A label is a class or one of these. An invalid one cannot be reported from a device without
-// stalling it: it makes the loss NaN, and the gradient of the scores around it.
+// A label is a class or one of these. A device cannot report an invalid label without stalling, so
+// an invalid label makes the loss NaN, and the gradient of the scores around it.
 constexpr int32_t kIgnored = -1;
 constexpr int32_t kInvalid = -2;
 
@@ -31,7 +31,7 @@ __device__ __forceinline__ int32_t label_class(label_t label, int64_t ignore_ind
   }
 }
 
-// Whether a label is a class that counts.
+// Whether a label is a class, neither ignored nor invalid.
 template <typename label_t>
 __device__ __forceinline__ bool is_class(label_t label, int64_t ignore_index, int32_t classes) {
   return label_class(label, ignore_index, classes) >= 0;
