@@ -1,5 +1,5 @@
 // Softmax cross-entropy of bilinearly upsampled scores, straight from the coarse scores: the
-// full-resolution logits are never stored. What its CPU and CUDA kernels are handed.
+// full-resolution logits are never stored. This is the input of its CPU and CUDA kernels.
 //
 // With v~ and S of the softmax engine (softmax/cpu/work.h), class weights w, label smoothing eps
 // and the label y of a pixel p:

@@ -1,4 +1,4 @@
-// cross_entropy: arguments to the plain problem. Shared by the CPU and the CUDA side.
+// Checks the arguments of cross_entropy and makes the problem that kernels take, on both devices.
 #pragma once
 
 #include <tuple>
@@ -23,14 +23,14 @@ inline CrossEntropy check_cross_entropy(const torch::stable::Tensor& input,
           label_smoothing};
 }
 
-// Room for two numbers of pixels: those that count, and those of them whose greatest score is that
-// of their label.
+// An uninitialized tensor for two pixel counts: the pixels that count, and those of them whose
+// label has the greatest score.
 inline torch::stable::Tensor empty_hits(const torch::stable::Tensor& input) {
   check_most_classes(input);
   return empty_like_in(input, {2}, torch::headeronly::ScalarType::Long);
 }
 
-// A map whose elements fill its memory, and the number that it is to be multiplied by.
+// Checks a map, whose elements must fill its memory, and the factor that multiplies it.
 inline void check_scale(const torch::stable::Tensor& gradient,
                         const torch::stable::Tensor& factor) {
   FCN_EXT_CHECK(gradient.dim() == 4, "gradient must have shape (N, C, H, W), got ",
@@ -55,7 +55,7 @@ inline void check_scale(const torch::stable::Tensor& gradient,
   FCN_EXT_CHECK(factor.device() == gradient.device(), "factor must be on the device of gradient");
 }
 
-// The weight of every pixel's loss in the accumulation type.
+// Checks the weight of every pixel's loss, in the accumulation type.
 inline void check_pixel_gradient(const torch::stable::Tensor& grad_output,
                                  const torch::stable::Tensor& input,
                                  const torch::stable::Tensor& target) {

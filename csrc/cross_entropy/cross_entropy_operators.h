@@ -12,7 +12,7 @@ namespace fcn_ext {
 using CrossEntropySum =
     std::tuple<torch::stable::Tensor, torch::stable::Tensor, torch::stable::Tensor>;
 
-// the same and hits (2,)
+// the same with hits (2,)
 using CrossEntropySumHits = std::tuple<torch::stable::Tensor, torch::stable::Tensor,
                                        torch::stable::Tensor, torch::stable::Tensor>;
 // loss (N, H, W), hits (2,)

@@ -21,8 +21,8 @@ using torch::stable::Tensor;
 // Pixels times classes below which a second thread is not woken.
 constexpr int64_t kGrain = 65536;
 
-// Class weights as the kernels read them. Where the definition sums over pixels, a class that no
-// pixel has must add nothing: not even zero times its weight, which may be infinite or NaN.
+// Class weights as the kernels read them. The definition sums over pixels, so a class that no pixel
+// has must add nothing: not even zero times its weight, which may be infinite or NaN.
 struct ClassWeights {
   std::vector<double> weight, label, smoothing;
   WeightTable lse;  // [label + 1]
@@ -61,8 +61,7 @@ struct Outcome {
 double sum_of_pixel_losses(const CrossEntropy& problem, const Tensor& input, const Tensor& target,
                            const MaybeTensor& weight);
 
-// Results go where they are asked for: `gradient` (empty_gradient), `pixel_loss` (N, H, W), `hits`
-// (empty_hits).
+// Fills what is not null: `gradient` (empty_gradient), `pixel_loss` (N, H, W), `hits` (empty_hits).
 Outcome cross_entropy_cpu(const CrossEntropy& problem, const Tensor& input, const Tensor& target,
                           const MaybeTensor& weight, CrossEntropyResult result, Tensor* gradient,
                           Tensor* pixel_loss, const Tensor* pixel_grad, Tensor* hits) {
@@ -114,7 +113,7 @@ Outcome cross_entropy_cpu(const CrossEntropy& problem, const Tensor& input, cons
       outcome.total_weight += weights.weight[c] * static_cast<double>(counts[c]);
     }
   }
-  // Log-sums and scores are summed apart, as terms that are below zero too: infinite ones cancel.
+  // Log-sums and scores are summed separately, with terms of either sign: infinities may cancel.
   if (result == CrossEntropyResult::kSum && !weights.finite && std::isnan(outcome.loss)) {
     outcome.loss = sum_of_pixel_losses(problem, input, target, weight);
   }
@@ -159,8 +158,8 @@ void scale(Tensor& gradient, T factor) {
   });
 }
 
-// The results in the accumulation type T, of a loss that is summed or, in that type, divided. The
-// mean over nothing has no gradient.
+// The results in the accumulation type T, with the sum of the losses or, divided in that type,
+// their mean. The mean over nothing has gradient zero.
 template <typename T>
 CrossEntropySum reduced(const Tensor& input, const Outcome& outcome, bool mean, bool with_gradient,
                         Tensor& gradient) {

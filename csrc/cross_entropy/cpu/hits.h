@@ -1,7 +1,7 @@
-// Which pixels' greatest score is that of their label, by the rules of argmax/cpu/cells.h, while
-// the rows at hand have their labels loaded. No predictions are wanted, which saves much of the
-// work: of the classes below and above the labels of a group only the highest score matters, and
-// mostly the cells of a group share a label. For kernels.cpp only.
+// Counts the pixels whose label has the greatest score, by the rules of argmax/cpu/cells.h, while
+// the labels of the current rows are loaded. No predictions are needed, which saves much of the
+// work: among the classes below and above the labels of a group only the highest score matters, and
+// the cells of a group mostly share a label. For kernels.cpp only.
 #pragma once
 
 #include "argmax/cpu/cells.h"
@@ -41,7 +41,7 @@ class Hits {
  public:
   int64_t counted = 0, right = 0;  // pixels
 
-  // Takes nothing where hits are not `wanted`.
+  // Takes no memory unless hits are `wanted`.
   Hits(const Strip<accumulate_t>& given, bool wanted, Scratch& scratch) : strip(given) {
     const int64_t classes = wanted ? strip.work.shape.channels : 0;
     for (auto& row : rows) {
@@ -51,12 +51,12 @@ class Hits {
     survivors = scratch.take<int32_t>(classes);
   }
 
-  // Padded node row q is there, `which` of two.
+  // Loads padded node row q, `which` of two.
   void load(int64_t q, int which) const {
     load_row(strip.input, q, strip.first_cell, strip.cells + 1, strip.pitch, rows[which]);
   }
 
-  // The rows at hand, between padded node rows q and q + 1.
+  // Counts in the current rows, which lie between padded node rows q and q + 1.
   void add(int64_t q, int above, int below) {
     const CellAxis &y = strip.work.y, &x = strip.work.x;
     for (int64_t first = 0; first < strip.cells; first += kStep) {
@@ -94,11 +94,11 @@ class Hits {
   }
 
  private:
-  // The labels of some columns of the rows at hand.
+  // The labels of some columns of the current rows.
   struct Labels {
     int64_t begin, end;       // columns of the output
     int64_t counted;          // pixels that count
-    int32_t least, greatest;  // of those
+    int32_t least, greatest;  // their labels
   };
 
   const Strip<accumulate_t>& strip;
@@ -108,7 +108,7 @@ class Hits {
   const int32_t* label_row(int64_t k) const { return strip.rows.row(k) - strip.rows.first_column; }
 
   Labels labels_of(int64_t begin, int64_t end) const {
-    uint32_t least = UINT32_MAX;  // what a pixel that does not count is as a number without a sign
+    uint32_t least = UINT32_MAX;  // what a pixel that does not count is as unsigned
     int32_t greatest = -1;
     int64_t pixels = 0;
     for (int64_t k = 0; k < strip.rows.rows; ++k) {
@@ -170,7 +170,7 @@ class Hits {
     return places >= 0;
   }
 
-  // The greatest of some classes in one column of cells; of none -infinity.
+  // The greatest score of some classes in one column of cells; -infinity if there are none.
   template <int row_count>
   static void highest(const CellGroup<accumulate_t>& group,
                       const ColumnWeights<accumulate_t>& weight, const int32_t* classes,
@@ -189,11 +189,11 @@ class Hits {
     }
   }
 
-  // Pixels in the lanes that are `fit`; masked: at some pixel all classes may be.
+  // Counts hits in the lanes that are `fit`. masked: at some pixel all classes may be masked.
   template <int row_count>
   void count_pixels(int64_t q, const CellGroup<accumulate_t>& group, const Labels& labels,
                     const integers_t& fit, int64_t count, bool masked) {
-    int64_t first = 0, end = count;  // of the survivors that a pixel may have for its label
+    int64_t first = 0, end = count;  // the survivors that may be a pixel's label
     while (first < count && survivors[first] < labels.least) {
       ++first;
     }
@@ -203,7 +203,7 @@ class Hits {
     if (first == end && !masked) {
       return;
     }
-    // Then no pixel's own label is looked at.
+    // If all pixels have one label, no pixel's own label is read.
     const bool one = labels.least == labels.greatest &&
                      labels.counted == strip.rows.rows * (labels.end - labels.begin);
     integers_t found = {};
@@ -234,8 +234,8 @@ class Hits {
     }
   }
 
-  // Of classes in order, the first of the greatest that lie above `best_of_rows`, which becomes the
-  // greatest of all; -2 where there is none.
+  // Among `classes`, in order, finds the first with the greatest score above `best_of_rows`, which
+  // becomes the greatest of all. The class is -2 if there is none.
   template <int row_count>
   static void greatest_above(const CellGroup<accumulate_t>& group,
                              const ColumnWeights<accumulate_t>& weight, const int32_t* classes,
@@ -267,7 +267,7 @@ class Hits {
     }
   }
 
-  // Pixel x of row k of the rows at hand.
+  // Counts pixel x of row k of the current rows, computed on its own.
   void add_exact(int64_t q, int64_t cell, int64_t k, int64_t x) {
     const int32_t label = label_row(k)[x];
     if (label >= 0) {

@@ -5,8 +5,8 @@
 // the two, sums 2^score over the classes of every pixel, and adds the gradients to the node row
 // above, which is then complete, and to the one below. Coarse scores and labels are read once,
 // coarse gradients are written once; nothing is ever as large as the logits would be. Everything is
-// summed in an order fixed by the shape alone. Where hits are wanted, the pixels whose label wins
-// are counted beside it.
+// summed in an order fixed by the shape alone. If hits are wanted, the same walk counts the pixels
+// whose label wins.
 #include "cross_entropy/cpu/hits.h"
 #include "cross_entropy/cpu/node_labels.h"
 #include "cross_entropy/cpu/pixels.h"
@@ -53,7 +53,7 @@ class Unit {
     }
   }
 
-  // ---- what walk_unit calls
+  // ---- called by walk_unit
 
   void begin(int64_t q, int which) {
     if (work.hits != nullptr) {

@@ -1,4 +1,4 @@
-// What the CPU kernels of the cross-entropy are handed: raw pointers and ready-made tables.
+// The input of the CPU kernels of the cross-entropy: raw pointers and ready-made tables.
 #pragma once
 
 #include "common/cpu/capability.h"
@@ -14,25 +14,25 @@ enum class CrossEntropyResult {
 };
 
 struct CrossEntropyWork {
-  SoftmaxWork softmax;  // pixels weigh a_y, times pixel_grad where there is one
+  SoftmaxWork softmax;  // pixels weigh a_y, times pixel_grad if there is one
   CrossEntropy problem;
   CrossEntropyResult result;
-  // In the accumulation type; read at [label + 1], so that an ignored pixel (-1) has zero.
+  // In the accumulation type, indexed by label + 1, so that an ignored pixel (-1) reads zero.
   const void* lse_weight;          // a_y
-  bool plain;                      // all of them are one
+  bool plain;                      // all a_y are one
   const double* label_weight;      // (1 - eps) w_c
   const double* smoothing_weight;  // eps / C * w_c; null without label smoothing
-  const void* pixel_grad;          // dense (N, H, W), accumulation type
-  // Results. Each unit writes its own sum; counts are added up, integers.
+  const void* pixel_grad;          // dense (N, H, W), in the accumulation type
+  // Results. Each unit writes its own sum; counts, which are integers, are added up.
   double* loss;      // [units]
   int64_t* counts;   // [classes]
   int64_t* invalid;  // the lowest index (n, y, x) of a label out of range, or INT64_MAX
-  void* pixel_loss;  // dense (N, H, W), accumulation type
-  int64_t* hits;     // pixels that count, and those whose label wins; null: not wanted
+  void* pixel_loss;  // dense (N, H, W), in the accumulation type
+  int64_t* hits;     // the pixels that count, those whose label wins; null: not wanted
 };
 
-// scratch: bytes of memory, aligned to 64, that a call of run needs. run: units [begin, end).
-// Indexed by accumulation type: float, double.
+// scratch: the bytes of memory, aligned to 64, that a call of run needs. run: computes units
+// [begin, end). Both are indexed by accumulation type: float, double.
 struct CrossEntropyKernels {
   int64_t (*scratch[2])(const CrossEntropyWork&);
   void (*run[2])(const CrossEntropyWork&, int64_t begin, int64_t end, void* scratch);

@@ -1,7 +1,7 @@
-// The label part of the CPU cross-entropy. A label's interpolation weights are integers over a
-// common whole one, so what labels add to a node is a sum of integers: exact, and the same in any
-// order. It gives the label's part of the gradient as well as, times the scores of the nodes, of
-// the loss; no pixel's own score is ever looked at. For kernels.cpp only.
+// The labels' part of the CPU cross-entropy. A label's interpolation weights are integers over a
+// common denominator, so what labels add to a node is a sum of integers: exact, and the same in any
+// order. It gives the labels' part of the gradient and, multiplied by the scores of the nodes, of
+// the loss; no pixel's own score is read. For kernels.cpp only.
 #pragma once
 
 #include "cross_entropy/cpu/kernels.h"
@@ -10,12 +10,12 @@
 namespace fcn_ext {
 namespace {
 
-// What labels add to the nodes of a row, per class: [c * pitch + i], times the whole weights of
-// both axes.
+// What labels add to the nodes of a row, per class: [c * pitch + i], times the denominators of the
+// weights of both axes.
 struct LabelSums {
   double* sums;
   int64_t pitch;
-  uint8_t* touched;  // [c]: not zero where row c may hold a number other than zero
+  uint8_t* touched;  // [c]: zero if row c is all zeros and not even cleared
 
   double* row(int32_t label) const {
     double* sum = sums + label * pitch;
@@ -30,8 +30,8 @@ struct LabelSums {
 };
 
 // Adds the labels of `rows` to the node rows above and below their cell row. Runs of one label are
-// added in one step: columns that do not change over the rows, side by side within a cell; of other
-// columns the runs of each row.
+// added in one step: within a cell, neighboring columns whose label does not change over the rows;
+// in other columns, the runs of each row.
 struct LabelSplat {
   const CellAxis& y;
   const CellAxis& x;
@@ -40,7 +40,8 @@ struct LabelSplat {
   const LabelSums& below;
   int64_t* counts;  // [c]
 
-  // Columns [begin, end) of cell `cell` (local: its left node is `cell`), rows with these weights.
+  // Adds columns [begin, end) of cell `cell` (the local number of its left node), in num_rows rows
+  // whose weights add up to row_lower and row_upper.
   void add(int64_t cell, int64_t begin, int64_t end, int32_t label, double row_lower,
            double row_upper, int64_t num_rows) const {
     double upper = 0;
@@ -72,7 +73,7 @@ struct LabelSplat {
     }
   }
 
-  // `differs` [columns]: scratch. Cells [first_cell, end_cell), of which first_node is number 0.
+  // Adds cells [first_cell, end_cell); first_cell has local number 0. `differs` [columns]: scratch.
   void run(int64_t first_cell, int64_t end_cell, int32_t* __restrict differs) const {
     const int32_t* __restrict top = rows.row(0);
     for (int64_t column = 0; column < rows.columns; ++column) {
@@ -108,7 +109,7 @@ struct LabelSplat {
     }
   }
 
-  // The same with a weight for every pixel, `weight` of the first.
+  // Like run(), with a weight for every pixel; `weight` points to that of the first.
   template <typename accumulate_t>
   void run_weighted(int64_t first_cell, int64_t end_cell, const accumulate_t* weight) const {
     for (int64_t k = 0; k < rows.rows; ++k) {

@@ -1,4 +1,4 @@
-// Where labels gather: node rows, until both cell rows beside one are done. A row that is complete
+// Gathers labels in node rows until the cell rows on both sides of a row are done. A complete row
 // gives the labels' part of the loss, and completes its gradient. For kernels.cpp only.
 #pragma once
 
@@ -12,7 +12,7 @@ namespace {
 template <typename accumulate_t>
 class NodeLabels {
  public:
-  double loss = 0;  // the labels' part of it
+  double loss = 0;  // the labels' part
 
   NodeLabels(const CrossEntropyWork& given_work, const Strip<accumulate_t>& given_strip,
              NodeGradients<accumulate_t>& given_gradients, Scratch& scratch)
@@ -32,7 +32,7 @@ class NodeLabels {
     }
   }
 
-  // A clamped pad is the border's row again.
+  // Adds the labels of a clamped pad to the border's row, which the pad repeats.
   void fold(const LabelSums& pad, const LabelSums& border) const {
     for (int64_t c = 0; c < strip.input.classes; ++c) {
       if (pad.touched[c] != 0) {
@@ -44,8 +44,8 @@ class NodeLabels {
     }
   }
 
-  // Padded node row q is complete (`partial`: but for what the next unit adds). Subtracts what its
-  // labels add, writes its gradient and takes its part of the loss.
+  // Padded node row q is complete (`partial`: except for what the next unit adds). Subtracts the
+  // labels' part from its gradient, writes that, and adds the row's part of the loss.
   void finish(int64_t q, const NodeRow<accumulate_t>& nodes, const LabelSums& row,
               const NodeSums<accumulate_t>& sums, bool partial) {
     const int64_t classes = strip.input.classes;
@@ -89,7 +89,7 @@ class NodeLabels {
   const CrossEntropyWork& work;
   const Strip<accumulate_t>& strip;
   NodeGradients<accumulate_t>& gradients;
-  double* smoothing;  // of a node row: labels of all classes
+  double* smoothing;  // per node of a row: labels of all classes
 
   double scale() const { return 1 / (strip.work.x.whole * strip.work.y.whole); }
 
@@ -111,7 +111,7 @@ class NodeLabels {
 
   void subtract(double weight, const double* labels, accumulate_t* from) const {
     const double factor = weight * scale();
-    if (factor - factor != 0) {  // infinite or NaN: not to be read where there are no labels
+    if (factor - factor != 0) {  // infinite or NaN: must not touch nodes without labels
       for (int64_t i = gradients.begin(); i < gradients.end(); ++i) {
         from[i] -= static_cast<accumulate_t>(labels[i] != 0 ? factor * labels[i] : 0);
       }

@@ -1,4 +1,4 @@
-// The weights of the pixels at hand in the sum of log-sums, and their single losses. For
+// The weights of the current pixels in the sum of log-sums, and the losses of single pixels. For
 // kernels.cpp only.
 #pragma once
 
@@ -8,7 +8,7 @@
 namespace fcn_ext {
 namespace {
 
-// The gradient of the first pixel at hand; rows follow at the width of the output.
+// The gradient of the first of the current pixels; rows follow at the width of the output.
 template <typename accumulate_t>
 const accumulate_t* pixel_grad(const CrossEntropyWork& work, const Strip<accumulate_t>& strip) {
   return static_cast<const accumulate_t*>(work.pixel_grad) +
@@ -16,7 +16,7 @@ const accumulate_t* pixel_grad(const CrossEntropyWork& work, const Strip<accumul
          strip.rows.first_column;
 }
 
-// strip.pixel_weight = a_y of every pixel, times its own gradient where there is one.
+// strip.pixel_weight = a_y of every pixel, times the pixel's own gradient if there is one.
 template <typename accumulate_t>
 void weigh_pixels(const CrossEntropyWork& work, const Strip<accumulate_t>& strip) {
   const PixelRows& rows = strip.rows;
@@ -42,14 +42,14 @@ void weigh_pixels(const CrossEntropyWork& work, const Strip<accumulate_t>& strip
   }
 }
 
-// The loss of a pixel, term by term, none of which is below zero: infinite weights cannot cancel.
-// relative(c): the pixel's score of class c, less its bound.
+// The loss of a pixel as a sum of terms that are not negative, so that infinite weights cannot
+// cancel. relative(c): the pixel's score of class c, minus its bound.
 template <typename Relative>
 __attribute__((noinline)) double loss_by_terms(const CrossEntropyWork& work, double ln_sum,
                                                int32_t label, const Relative& relative) {
   const auto surprise = [&](int64_t c) {
     const double found = ln_sum - relative(c);
-    return found < 0 ? 0.0 : found;  // by rounding
+    return found < 0 ? 0.0 : found;  // negative by rounding only
   };
   double loss = work.label_weight[label] * surprise(label);
   for (int64_t c = 0; work.smoothing_weight != nullptr && c < work.problem.shape.channels; ++c) {

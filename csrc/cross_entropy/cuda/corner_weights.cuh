@@ -1,4 +1,4 @@
-// What pixels of one label weigh at the nodes around them.
+// What the pixels of one label weigh at the nodes around them.
 #pragma once
 
 #include "common/cuda/device.cuh"
@@ -6,8 +6,8 @@
 namespace fcn_ext {
 namespace cross_entropy {
 
-// Sums over pixels of their weights at the corners of a stack of cells: left and right, from top to
-// bottom. A corner that no pixel reads has exactly zero.
+// Sums over pixels of their weights at the corners of a stack of cells: left before right, from top
+// to bottom. A corner that no pixel reads has exactly zero.
 template <typename Tile, typename real>
 struct CornerWeights {
   real at[Tile::kCorners] = {};
@@ -25,7 +25,7 @@ struct CornerWeights {
     const real bottom = factor * rows_y, top = factor * (static_cast<real>(rows) - rows_y);
     add_products(which, left, right, top, bottom);
   }
-  // Adds `count` pixels of a row of a cell, `right` the sum of their weights of the right nodes.
+  // Adds `count` pixels of a row of a cell; `right` is the sum of their weights of the right nodes.
   __device__ __forceinline__ void add_row(int which, real right, real count, real y) {
     add_products(which, count - right, right, 1 - y, y);
   }
@@ -33,7 +33,7 @@ struct CornerWeights {
  private:
   __device__ __forceinline__ void add_products(int which, real left, real right, real top,
                                                real bottom) {
-    // `at` stays in registers even if `which` is not known when this is compiled.
+    // `at` stays in registers even if `which` is no compile-time constant.
 #pragma unroll
     for (int k = 0; k < Tile::kStack; ++k) {
       if (k == which) {

@@ -1,6 +1,5 @@
-// The tensors around the CUDA kernels of the cross-entropy. Hits are counted by those of the
-// argmax, in a launch of their own: the loss's never form a pixel's logits, and their registers are
-// full.
+// The tensors around the CUDA kernels of the cross-entropy. The argmax's kernels count hits, in a
+// launch of their own: the loss's kernels never form a pixel's logits and have no registers left.
 #include "argmax/argmax_operators.h"
 #include "common/cuda/tensors.h"
 #include "cross_entropy/cross_entropy_operators.h"

@@ -1,8 +1,8 @@
 // Cross-entropy of upsampled scores on CUDA for every shape, type and layout, pixel by pixel.
 //
-// The gradient is a gather: the lanes of an element (n, c, i, j) of the coarse scores walk over the
-// pixels that read it. Memory touched: the scores, twice a pixel, and one PixelSum a pixel for the
-// gradient.
+// One kernel computes the loss, one thread per pixel. The gradient is a gather: a few lanes for
+// each element (n, c, i, j) of the coarse scores walk over the pixels that read it. Memory touched:
+// the scores, twice per pixel, and for the gradient one PixelSum per pixel.
 #pragma once
 
 #include <string>
@@ -23,14 +23,14 @@ struct DirectArgs {
   CrossEntropy problem;
   const scalar_t* input;
   ClassTerms<accumulate_t> terms;
-  const accumulate_t* grad_output;  // (N, H, W) or null: one everywhere
+  const accumulate_t* grad_output;  // (N, H, W); null: one everywhere
   accumulate_t* losses;             // (N, H, W) or null
-  PartialLoss* partials;            // one a block, or null
+  PartialLoss* partials;            // one per block, or null
   PixelSum<accumulate_t>* sums;     // (N, H, W) or null
-  const accumulate_t* scale;        // of the gradient, or null: one
+  const accumulate_t* scale;        // of the gradient; null: one
 };
 
-// A block takes a piece of a row of pixels, a thread a pixel.
+// Each thread computes the loss of one pixel; a block takes a piece of a row of pixels.
 template <typename scalar_t>
 __global__ void __launch_bounds__(kDirectThreads)
     direct_loss_kernel(const DirectArgs<scalar_t> args) {
@@ -65,7 +65,7 @@ __global__ void __launch_bounds__(kDirectThreads)
       taps.load(winner * channel, reference);
       accumulate_t weighted = 0;
       const auto smoothing = [&](int32_t c, accumulate_t difference) {
-        // Not of the winner, whose difference is zero: its weight may be infinite.
+        // Skip the winner, whose difference is zero: its weight may be infinite.
         if (terms.smooth != 0 && difference != 0) {
           weighted += terms.weight_of(c) * difference;
         }
@@ -98,7 +98,8 @@ __global__ void __launch_bounds__(kDirectThreads)
   }
 }
 
-// `lanes` neighboring threads take an element of the gradient and share the columns of its pixels.
+// `lanes` neighboring threads compute one element of the gradient: they share the columns of pixels
+// that read it.
 template <typename scalar_t>
 __global__ void __launch_bounds__(kDirectThreads, 4)
     direct_gradient_kernel(const DirectArgs<scalar_t> args, accumulate_of<scalar_t>* out,
@@ -144,7 +145,7 @@ __global__ void __launch_bounds__(kDirectThreads, 4)
           accumulate_t reference[4];
           taps.load(pixel_sum.winner * channel, reference);
           const accumulate_t gradient = args.grad_output == nullptr ? 1 : args.grad_output[pixel];
-          // A class's weight may be infinite: it is read by smoothing and by its own pixels alone.
+          // A class's weight may be infinite: only smoothing and the class's own pixels read it.
           accumulate_t one_hot = terms.smooth != 0 ? terms.smooth * weight : accumulate_t(0);
           if (label_at(problem, n, y, x) == c) {
             one_hot += terms.hard * weight;
@@ -165,7 +166,7 @@ __global__ void __launch_bounds__(kDirectThreads, 4)
   }
 }
 
-// Of the gradient.
+// The number of elements in the gradient.
 inline int64_t elements_of(const CrossEntropy& problem) {
   const BilinearShape& shape = problem.shape;
   return shape.batch * shape.channels * shape.y.input_size * shape.x.input_size;

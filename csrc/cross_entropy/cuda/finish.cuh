@@ -1,6 +1,6 @@
-// What the sums over blocks become: the loss, and the total weight of the labels, which a pass of
-// its own finds before the loss where its gradient is to be that of a mean at once. In an order
-// fixed by the shape. And the factor of a gradient that is there: of a mean, or in a backward pass.
+// Reduces the sums over blocks, in an order fixed by the shape, to the loss and the total weight of
+// the labels. A kernel of its own finds the total weight before the loss if the gradient is to be
+// that of a mean at once. Another one scales a finished gradient: of a mean, or in a backward pass.
 #pragma once
 
 #include "common/cuda/launch.cuh"
@@ -12,15 +12,15 @@ namespace cross_entropy {
 constexpr int kFinishThreads = 256;
 constexpr size_t kFinishScratch = kFinishThreads / kWarp * sizeof(double);
 constexpr int kTotalThreads = 512, kTotalWarps = kTotalThreads / kWarp;
-constexpr int kMostTotals = 128;  // that every block of the kernel behind it adds up again
+constexpr int kMostTotals = 128;  // which every block of the next kernel adds up again
 
-// The weights of the labels, summed by blocks of total_weight_kernel.
+// The weights of the labels, summed by the blocks of total_weight_kernel.
 struct TotalWeights {
-  const double* sums;  // or null: a loss is not divided
+  const double* sums;  // null: the loss is not divided
   int count;
 };
 
-// Their sum. All threads of a warp come here.
+// The sum of these weights. All threads of a warp must call this.
 __device__ __forceinline__ double total_weight_of(const TotalWeights& totals) {
   double sum = 0;
   for (int k = static_cast<int>(threadIdx.x) % kWarp; k < totals.count; k += kWarp) {
@@ -33,7 +33,7 @@ __device__ __forceinline__ double total_weight_of(const TotalWeights& totals) {
   return sum;
 }
 
-// What a gradient of the sum is to be multiplied by. The mean over nothing has no gradient.
+// Makes the gradient of a sum that of a mean. The mean over nothing has gradient zero.
 template <typename accumulate_t>
 __device__ __forceinline__ accumulate_t scale_of_mean(accumulate_t total) {
   return total == 0 ? accumulate_t(0) : 1 / total;
@@ -44,8 +44,8 @@ __device__ __forceinline__ accumulate_t mean_scale(const TotalWeights& totals) {
                                 : scale_of_mean(static_cast<accumulate_t>(total_weight_of(totals)));
 }
 
-// A warp takes rows of the target in turn, a lane every 32nd label of a row, several at a time.
-// Memory touched: the target, and a number a block.
+// Sums the weights of the labels. Each warp takes rows of the target in turn, and each lane every
+// 32nd label of a row, several at a time. Memory touched: the target, and one number per block.
 template <typename accumulate_t>
 __global__ void __launch_bounds__(kTotalThreads)
     total_weight_kernel(const CrossEntropy problem, const ClassTerms<accumulate_t> terms,
@@ -110,11 +110,11 @@ TotalWeights launch_total_weight(const CrossEntropy& problem, const ClassTerms<a
   return {sums, blocks};
 }
 
-// The losses and weights that all blocks of a launch leave, added up by one block. `scratch` holds
-// a double a warp.
+// Adds up the losses and weights that all blocks of a launch left; called by one block. `scratch`
+// holds one double per warp.
 template <typename accumulate_t>
 struct FinishLoss {
-  PartialLoss* partials;  // of each block, or null: no loss is asked for
+  PartialLoss* partials;  // one per block; null: no loss is asked for
   int64_t count;
   bool mean;
   accumulate_t* loss;
@@ -165,8 +165,8 @@ void launch_finish_loss(const FinishLoss<accumulate_t>& finish, cudaStream_t str
          finish);
 }
 
-// gradient[i] *= *factor, but where that is one. A thread takes every so many-th vector, and of
-// what is left behind the `vectors` every so many-th element.
+// gradient[i] *= *factor, unless the factor is one. A thread takes every n-th vector, where n is
+// the number of threads in the grid, then every n-th of the elements after the `vectors`.
 template <typename T>
 __global__ void __launch_bounds__(kFinishThreads)
     scale_kernel(T* gradient, int64_t vectors, int64_t count, const T* factor) {

@@ -1,7 +1,8 @@
 // The launchers of the fused cross-entropy of upsampled scores.
 //
-// Shapes with one to 32 pixels from node to node go to the tile kernel, whatever the ratio; every
-// other shape and double scores to the direct ones. Results do not depend on the order of threads.
+// Shapes with one to 32 pixels from node to node go to the tile kernel, whatever the ratio; all
+// other shapes and double scores go to the direct kernels. Results do not depend on the order of
+// threads.
 #pragma once
 
 #include "common/cuda/launch.cuh"
@@ -13,26 +14,26 @@ namespace fcn_ext {
 
 namespace cross_entropy {
 
-constexpr int kStack = 2;  // small cells that a thread takes
+constexpr int kStack = 2;  // small cells per thread
 
-// The tiles of a problem; side 0 where it is left to the direct kernels.
+// The tiles of a problem; side 0 if the direct kernels must compute it.
 template <typename scalar_t>
 TileGrid grid_of(const CrossEntropy& problem) {
-  // Labels are kept in 16 bits, of which two values are no class.
+  // Labels are held in 16 bits, two values of which are no class.
   return problem.shape.channels <= kInvalidCode
              ? tile_grid<scalar_t, kStack>(problem.shape, problem.input_strides)
              : TileGrid{};
 }
 
-// In a workspace before all else: the sums of total_weight_kernel, and a scale of the gradient.
+// A workspace starts with the sums of total_weight_kernel and a scale of the gradient.
 constexpr size_t kTotalsBytes = (kMostTotals + 2) * sizeof(double);
 
 inline int64_t pixels_of(const CrossEntropy& problem) {
   return problem.shape.batch * problem.shape.y.output_size * problem.shape.x.output_size;
 }
 
-// Whether the gradient of a mean is scaled once it is there, because that touches less memory than
-// reading the labels before. There must be nothing between its elements.
+// Whether the gradient of a mean is scaled after it is computed, because that touches less memory
+// than reading the labels first. The gradient must have no gaps between its elements.
 inline bool scales_afterwards(const CrossEntropy& problem, const PlaneStrides& gradient) {
   const BilinearShape& shape = problem.shape;
   const int64_t width = shape.x.input_size, plane = shape.y.input_size * width;
@@ -44,7 +45,7 @@ inline bool scales_afterwards(const CrossEntropy& problem, const PlaneStrides& g
              pixels_of(problem) * kLabelBytes[problem.target.type];
 }
 
-// The tile kernel's arguments but for what is to come of each loss.
+// The tile kernel's arguments, except for where the losses go.
 template <typename scalar_t>
 TileArgs tile_args(const CrossEntropy& problem, const TileGrid& grid, const scalar_t* input,
                    const float* weight, float* gradient, const PlaneStrides& gradient_strides,
@@ -84,7 +85,7 @@ inline void launch_tiles(const TileArgs& args, cudaStream_t stream) {
 
 }  // namespace cross_entropy
 
-// Bytes that launch_cross_entropy needs, at a multiple of 16.
+// The bytes that launch_cross_entropy needs, aligned to 16.
 template <typename scalar_t>
 size_t cross_entropy_workspace(const CrossEntropy& problem, bool with_gradient) {
   using namespace cross_entropy;
@@ -98,9 +99,9 @@ size_t cross_entropy_workspace(const CrossEntropy& problem, bool with_gradient) 
          (with_gradient ? padded_bytes(pixels, sizeof(PixelSum<accumulate_of<scalar_t>>)) : 0);
 }
 
-// loss: the sum over pixels, or the mean, divided by total_weight, the sum of their labels'
-// weights; gradient: of `loss` by the scores, or null. weight: of the classes, or null. An invalid
-// label makes the loss NaN.
+// loss: the sum over pixels or, for the mean, that divided by total_weight, the sum of their
+// labels' weights. gradient: of `loss` with respect to the scores, or null. weight: of the classes,
+// or null. An invalid label makes the loss NaN.
 template <typename scalar_t>
 void launch_cross_entropy(const CrossEntropy& problem, bool mean, const scalar_t* input,
                           const accumulate_of<scalar_t>* weight, accumulate_of<scalar_t>* loss,

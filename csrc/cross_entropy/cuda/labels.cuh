@@ -1,4 +1,4 @@
-// What a label is to the kernels of the cross-entropy, and what its class weighs.
+// How the kernels of the cross-entropy read a label, and what its class weighs.
 #pragma once
 
 #include "cross_entropy/cross_entropy.h"
@@ -16,8 +16,8 @@ __device__ __forceinline__ int32_t label_at(const CrossEntropy& problem, int64_t
                   static_cast<int32_t>(problem.shape.channels), n, y, x);
 }
 
-// loss of a pixel = hard * w_y * -log p_y + smooth * sum over c of w_c * -log p_c, with w_c = 1
-// where there are no weights.
+// loss of a pixel = hard * w_y * -log p_y + smooth * sum over c of w_c * -log p_c, with w_c = 1 if
+// there are no weights.
 template <typename accumulate_t>
 struct ClassTerms {
   const accumulate_t* weight;  // or null
@@ -38,7 +38,7 @@ ClassTerms<accumulate_t> class_terms(const CrossEntropy& problem, const accumula
           static_cast<int32_t>(problem.shape.channels)};
 }
 
-// smooth * sum of all class weights. All threads of the block come here.
+// smooth * sum of all class weights. All threads of the block must call this.
 template <typename accumulate_t>
 __device__ __forceinline__ accumulate_t smooth_total(const ClassTerms<accumulate_t>& terms,
                                                      accumulate_t* scratch) {

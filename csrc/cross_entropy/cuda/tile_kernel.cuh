@@ -2,16 +2,16 @@
 // losses of its pixels, or the gradient of losses that each have a derivative of their own.
 //
 // A thread owns up to 8 x 8 pixels of a cell, or all of two cells of up to 4 x 4, one above the
-// other. The first sweep sums the powers of all classes for each of its pixels; then the sums
-// become log-sums for the loss and factors label weight / sum for the second sweep, whose products
-// with the powers are added up to the corners of the cells, class by class, in registers. Labels do
-// not meet a pixel's scores one by one: what a thread's pixels of a class weigh at the corners is
-// taken from the class's sums there. Pixels whose sum vanishes beside the bound that the nodes'
-// maxima give are computed again, one by one, by the whole block.
+// other. The first sweep sums the powers of all classes for each of its pixels. The sums become
+// log-sums for the loss, and factors label weight / sum for the second sweep, which multiplies them
+// by the powers and adds up the products at the corners of the cells, class by class, in registers.
+// Labels and scores do not meet pixel by pixel: for each class, the weights of the thread's pixels
+// with that label are subtracted from the class's sums at the corners. If a pixel's sum vanishes
+// beside the bound from the nodes' maxima, the whole block computes the pixel again.
 //
-// Memory touched: the tile's scores once for the maxima, once a sweep; the labels; the gradient of
-// the nodes inside, and of the tile's rim its part. What comes after all blocks of a launch, or of
-// the neighbors of a tile, the last one of them does (softmax/cuda/rims.cuh).
+// Memory touched: the tile's scores, once for the maxima and once per sweep; the labels; the
+// gradient of the nodes inside, and the tile's part of its rim's. What must follow all blocks of a
+// launch, or all neighbors of a tile, is done by the last of these blocks (softmax/cuda/rims.cuh).
 #pragma once
 
 #include "cross_entropy/cuda/tile_losses.cuh"
@@ -21,7 +21,7 @@
 namespace fcn_ext {
 namespace cross_entropy {
 
-// The gradient of a tile that has no pixel of the output: nothing comes of its nodes.
+// Sets to zero the gradient of a tile that has no pixel of the output.
 template <typename Tile, bool with_gradient>
 __device__ __forceinline__ void clear_gradients(const TileBlock<Tile, with_gradient>& block) {
   const TileArgs& args = block.args;
@@ -52,15 +52,15 @@ __device__ __forceinline__ double exact_loss(const TileBlock<Tile, with_gradient
   return log_sum;
 }
 
-// Where all pixels that count have the same factor: the sum of their log-sums. Leaves that factor,
-// scaled, over the sum in `sum`.
+// For pixels that all have the same factor if they count: returns the sum of their log-sums and
+// replaces each sum by `factor` over it.
 template <typename Tile, bool with_gradient>
 __device__ __forceinline__ float logs_and_factors(const TileBlock<Tile, with_gradient>& block,
                                                   float factor, float (&sum)[Tile::kOwnPixels]) {
   float logs = 0, product = 1;
 #pragma unroll
   for (int j = 0; j < Tile::kHeight; ++j) {
-    if (opaque(block.thread) >= 0) {  // as below
+    if (opaque(block.thread) >= 0) {  // always true, see visit_tile
       const auto codes = block.row_codes(j);
 #pragma unroll
       for (int i = 0; i < Tile::kSide; ++i) {
@@ -68,7 +68,7 @@ __device__ __forceinline__ float logs_and_factors(const TileBlock<Tile, with_gra
         const bool counts = codes[i] != kIgnoredCode;
         product *= counts ? pixel : 1;
         pixel = factor * reciprocal_fast(counts ? pixel : INFINITY);
-        // One logarithm of four.
+        // One logarithm for four pixels.
         if ((j * Tile::kSide + i) % 4 == 3) {
           logs += log_of_normal(product);
           product = 1;
@@ -79,7 +79,7 @@ __device__ __forceinline__ float logs_and_factors(const TileBlock<Tile, with_gra
   return logs;
 }
 
-// All of a tile but for its end; returns the block's part of the loss, to its first thread.
+// Computes a tile up to its end; returns the block's part of the loss to its first thread.
 template <typename Tile, bool with_gradient>
 __device__ __forceinline__ PartialLoss visit_tile(const TileBlock<Tile, with_gradient>& block) {
   const TileArgs& args = block.args;
@@ -140,8 +140,8 @@ __device__ __forceinline__ PartialLoss visit_tile(const TileBlock<Tile, with_gra
   } else {
 #pragma unroll
     for (int j = 0; j < Tile::kHeight; ++j) {
-      // Always so, but the compiler cannot load the labels of all pixels ahead, into more registers
-      // than there are.
+      // Always true, but keeps the compiler from loading the labels of all pixels ahead, into more
+      // registers than there are.
       if (opaque(block.thread) >= 0) {
         const auto codes = block.row_codes(j);
 #pragma unroll

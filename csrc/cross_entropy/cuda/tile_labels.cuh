@@ -1,5 +1,5 @@
-// The labels of a block of the tile kernel: codes of the pixels, runs of equal ones, and the
-// weights that those have at the corners of a thread's stack of cells.
+// The labels of a block of the tile kernel: codes of the pixels, runs of equal codes, and their
+// weights at the corners of a thread's stack of cells.
 #pragma once
 
 #include "cross_entropy/cuda/corner_weights.cuh"
@@ -9,7 +9,7 @@
 namespace fcn_ext {
 namespace cross_entropy {
 
-// Codes of labels that are no class. Pixels that a cell does not have are ignored, too.
+// Codes for labels that are no class. Pixels that a cell does not have are ignored, too.
 constexpr uint32_t kIgnoredCode = 0xffff;
 constexpr uint32_t kInvalidCode = 0xfffe;
 
@@ -18,31 +18,31 @@ struct TileArgs {
   LabelMap target;
   int64_t ignore_index;
   ClassTerms<float> terms;
-  FinishLoss<float> finish;  // of what each block leaves, if that is asked for
-  float* losses;             // of each pixel (N, H, W), or null
-  const float* grad_output;  // of each pixel's loss (N, H, W), or null: one everywhere
+  FinishLoss<float> finish;  // what to do with the parts of the loss, if it is asked for
+  float* losses;             // per pixel (N, H, W), or null
+  const float* grad_output;  // per pixel's loss (N, H, W); null: one everywhere
   TotalWeights totals;       // that the gradient is divided by
 };
 
-// The labels' part of a block's shared memory, behind the engine's: byte offsets of its arrays.
+// The labels' part of a block's shared memory, after the engine's: byte offsets of its arrays.
 template <typename Tile, bool with_gradient>
 struct LabelShared {
-  static constexpr int kCodes = NodeShared<Tile, with_gradient>::kBytes;        // uint16 a pixel
-  static constexpr int kLoss = kCodes + 2 * Tile::kOwnPixels * Tile::kThreads;  // double a thread
-  static constexpr int kWeights = kLoss + 8 * Tile::kThreads;                   // float a thread
-  static constexpr int kFound = kWeights + 4 * Tile::kThreads;                  // unsigned a thread
-  static constexpr int kAlike = kFound + 4 * Tile::kThreads;                    // uint16 a part
+  static constexpr int kCodes = NodeShared<Tile, with_gradient>::kBytes;        // uint16 per pixel
+  static constexpr int kLoss = kCodes + 2 * Tile::kOwnPixels * Tile::kThreads;  // double per thread
+  static constexpr int kWeights = kLoss + 8 * Tile::kThreads;                   // float per thread
+  static constexpr int kFound = kWeights + 4 * Tile::kThreads;  // unsigned per thread
+  static constexpr int kAlike = kFound + 4 * Tile::kThreads;    // uint16 per part
   static constexpr int kAllSmooth = kAlike + 2 * Tile::kStack * Tile::kThreads;  // float
   static constexpr int kScale = kAllSmooth + 4;                                  // float
-  // Only where labels are smoothed:
-  static constexpr int kSmoothed = kScale + 4;                 // double a node
-  static constexpr int kValid = kSmoothed + 8 * Tile::kNodes;  // float a node
+  // Only if labels are smoothed:
+  static constexpr int kSmoothed = kScale + 4;                 // double per node
+  static constexpr int kValid = kSmoothed + 8 * Tile::kNodes;  // float per node
   static constexpr int kBytes = kValid + 4 * Tile::kNodes;
 
   static constexpr size_t bytes(bool smoothed) { return smoothed ? kBytes : kSmoothed; }
 };
 
-// The codes of a block and what is asked of them.
+// The codes of a block, and questions about them.
 template <typename Tile, bool with_gradient>
 struct TileLabels : TileGradients<Tile, with_gradient> {
   using Nodes = TileGradients<Tile, with_gradient>;
@@ -57,8 +57,8 @@ struct TileLabels : TileGradients<Tile, with_gradient> {
   using Weights = CornerWeights<Tile, real>;
 
   const TileArgs& args;
-  uint16_t* codes;  // labels, row by row of all threads
-  uint16_t* alike;  // of a part: which rows are of one label; kAllAlike: all pixels are
+  uint16_t* codes;  // labels: row 0 of all threads, then row 1, ...
+  uint16_t* alike;  // per part: bit j: row j has one label; kAllAlike: all pixels have
 
   __device__ __forceinline__ explicit TileLabels(const TileArgs& given)
       : Nodes(given.tiles), args(given) {
@@ -70,15 +70,15 @@ struct TileLabels : TileGradients<Tile, with_gradient> {
   static __device__ __forceinline__ int code_index(int j, int i, int owner) {
     return (j * Tile::kThreads + owner) * kSide + i;
   }
-  // Whose labels a thread has.
+  // The number under which `codes` has the thread's labels.
   __device__ __forceinline__ int owner() const {
     return kStack == 1 ? static_cast<int>(thread) : static_cast<int>(this->stack());
   }
-  // The label of a pixel of the thread's: rows count through its stack.
+  // The code of a pixel of the thread; rows count through its stack.
   __device__ __forceinline__ uint32_t code(int j, int i) const {
     return codes[code_index(j, i, owner())];
   }
-  // Those of a row: two in each word, the first of them in its lower half.
+  // The codes of a row: two per word, the first one in the lower half.
   struct RowCodes {
     uint32_t pairs[kSide / 2];
     __device__ __forceinline__ uint32_t operator[](int i) const {
@@ -91,29 +91,30 @@ struct TileLabels : TileGradients<Tile, with_gradient> {
     __builtin_memcpy(&row, &bits, sizeof(row));
     return row;
   }
-  // What is equal in a part of the thread's.
+  // The thread's entry in `alike` for one of its parts.
   __device__ __forceinline__ uint16_t& alike_of(int which) const {
     return alike[which * Tile::kThreads + thread];
   }
-  // Where a pixel of the thread's lies in (N, H, W).
+  // The offset in (N, H, W) of a pixel of the thread.
   __device__ __forceinline__ int64_t pixel_offset(int j, int i) const {
     const BilinearAxis &y = args.tiles.grid.y, &x = args.tiles.grid.x;
     const int which = Tile::which_of(j);
     const int32_t row = this->rows(which).begin + j - which * kSide;
     return (this->image() * y.output_size + row) * x.output_size + this->columns().begin + i;
   }
-  // Where a pixel that is computed again does.
+  // The offset in (N, H, W) of a pixel that is computed again.
   __device__ __forceinline__ int64_t offset_of(const ExactPixel<Tile, with_gradient>& pixel) const {
     const BilinearAxis &y = args.tiles.grid.y, &x = args.tiles.grid.x;
     return (this->image() * y.output_size + pixel.row) * x.output_size + pixel.column;
   }
-  // The derivative by a pixel's loss.
+  // The derivative with respect to a pixel's loss.
   __device__ __forceinline__ float grad_output(int j, int i) const {
     return args.grad_output == nullptr ? 1.0f : args.grad_output[pixel_offset(j, i)];
   }
 
-  // The pixels' labels as codes, of each thread its own. A thread loads a column of them, several
-  // at a time; where there is no pixel it loads one that there is.
+  // Stores the pixels' labels as codes, where the threads that own the pixels read them. Each
+  // thread loads one column of labels, several at a time; where there is no pixel, it loads the
+  // label of another.
   __device__ __forceinline__ void load_labels() const {
     constexpr int kCellSide = Tile::kCellSide;
     constexpr int kWidth = Tile::kColumns * kCellSide, kHeight = Tile::kRows * kCellSide;
@@ -136,11 +137,12 @@ struct TileLabels : TileGradients<Tile, with_gradient> {
       const auto* const column = image + x * args.target.stride[2];
       const auto* const elsewhere =
           image + this->row_begins[0] * row_step + this->column_begins[0] * args.target.stride[2];
-      // Whether there are all pixels that there may be, and a cell's rows follow those before.
+      // Whether the tile has all pixels that it may have, so that a cell's rows follow those of
+      // the cell above.
       const bool whole = this->row_begins[Tile::kRows] - this->row_begins[0] == kHeight &&
                          this->column_begins[Tile::kColumns] - this->column_begins[0] == kWidth;
-      // Row turn * kTurn + a * kStep + first, so that what depends on `a` alone is known when
-      // this is compiled.
+      // Row turn * kTurn + a * kStep + first, written so that what depends on `a` alone is a
+      // compile-time constant.
       const auto place_of = [&](int turn, int a, int& row_cell, int& phase) {
         const int within = a * kStep % kCellSide + first;
         const int cell_within = kStep <= kCellSide ? 0 : within / kCellSide;
@@ -156,7 +158,7 @@ struct TileLabels : TileGradients<Tile, with_gradient> {
         const int owner = row_cell / kStack * Tile::kColumns * Tile::kLanes +
                           phase / kSide * Tile::kSegments + column_owner;
         const int j = row_cell % kStack * kSide + phase % kSide;
-        // kIgnored and kInvalid become codes in 16 bits.
+        // In 16 bits, kIgnored and kInvalid become their codes.
         codes[code_index(j, i % kSide, owner)] = static_cast<uint16_t>(label);
       };
       const auto class_of = [&](label_t label) {
@@ -212,8 +214,8 @@ struct TileLabels : TileGradients<Tile, with_gradient> {
     return args.losses != nullptr || args.grad_output != nullptr;
   }
 
-  // Calls body(code, j, i, columns, rows) for rectangles of equal labels that make up the thread's
-  // pixels, from column i and row j on; for single pixels where each has a loss of its own.
+  // Splits the thread's pixels into rectangles of equal labels and calls body(code, j, i, columns,
+  // rows), where j and i are the first row and column. Single pixels if each has a loss of its own.
   template <typename Body>
   __device__ __forceinline__ void each_run(const Body& body) const {
     const Span columns = this->columns();
@@ -234,7 +236,7 @@ struct TileLabels : TileGradients<Tile, with_gradient> {
     }
   }
 
-  // Adds the weights of such a rectangle.
+  // Adds the weights of a rectangle from each_run().
   __device__ __forceinline__ void add_run(Weights<float>& sums, int j, int i, int columns,
                                           int rows) const {
     const int which = Tile::which_of(j);
@@ -254,7 +256,7 @@ struct TileLabels : TileGradients<Tile, with_gradient> {
              position(y, this->rows(which).begin + j - which * kSide), weight_step(y));
   }
 
-  // The weights of the thread's pixels of one class.
+  // The corner weights of the thread's pixels of one class.
   __device__ __forceinline__ Weights<float> weights_of(uint32_t wanted) const {
     Weights<float> sums;
     if (apart()) {
@@ -271,7 +273,7 @@ struct TileLabels : TileGradients<Tile, with_gradient> {
     }
     return sums;
   }
-  // Those of one part.
+  // Adds the weights of the pixels of one part.
   __device__ __forceinline__ void add_weights_of(uint32_t wanted, int which,
                                                  Weights<float>& sums) const {
     const Span rows = this->rows(which);
@@ -287,7 +289,7 @@ struct TileLabels : TileGradients<Tile, with_gradient> {
 #pragma unroll 1
     for (int j = 0; j < rows.count; ++j) {
       const RowCodes row = row_codes(first + j);
-      int found = 0;  // how many, and 256 times the sum of their places
+      int found = 0;  // how many, plus 256 times the sum of their columns
 #pragma unroll
       for (int i = 0; i < kSide; ++i) {
         const uint32_t half = i % 2 == 0 ? 0xffffu : 0xffff0000u;
@@ -299,7 +301,7 @@ struct TileLabels : TileGradients<Tile, with_gradient> {
     }
   }
 
-  // Finds `alike`. What the cell does not have is no difference.
+  // Fills `alike`. Pixels that the cell does not have make no difference.
   __device__ __forceinline__ void compare_labels() const {
     const int columns = this->columns().count;
 #pragma unroll
@@ -312,12 +314,12 @@ struct TileLabels : TileGradients<Tile, with_gradient> {
                 }));
     }
   }
-  // there(p): a mask of the pixels 2p and 2p + 1 of a row that the cell has.
+  // there(p): a mask of those of the pixels 2p and 2p + 1 of a row that the cell has.
   template <typename There>
   __device__ __forceinline__ unsigned rows_alike(int which, const There& there) const {
     const int rows = this->rows(which).count;
     const uint32_t first = code(which * kSide, 0);
-    unsigned same = 0, other = 0;  // rows of one label, and of one that is not the first row's
+    unsigned same = 0, other = 0;  // rows of one label; rows that begin unlike the first
 #pragma unroll
     for (int j = 0; j < kSide; ++j) {
       const RowCodes row = row_codes(which * kSide + j);

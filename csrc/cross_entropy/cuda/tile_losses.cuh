@@ -1,4 +1,4 @@
-// What the labels of a block of the tile kernel take from its loss and from its corner sums.
+// What the labels of a block of the tile kernel take from its loss and its corner sums.
 #pragma once
 
 #include "cross_entropy/cuda/tile_labels.cuh"
@@ -6,10 +6,10 @@
 namespace fcn_ext {
 namespace cross_entropy {
 
-// Of four sums from here on the product is a normal number.
+// The product of four sums that are at least this is a normal number.
 constexpr float kSmallestOfFour = 4.6566129e-10f;  // 2^-31
 
-// A block's place and shared memory.
+// A block's place in the map and its shared memory.
 template <typename Tile, bool with_gradient>
 struct TileBlock : TileLabels<Tile, with_gradient> {
   using Labels = TileLabels<Tile, with_gradient>;
@@ -21,11 +21,11 @@ struct TileBlock : TileLabels<Tile, with_gradient> {
   using Labels::pixel_offset;
   using Labels::thread;
 
-  double* loss;       // of a thread
-  double* smoothed;   // of a node: the sum over classes of weight times (score less the largest)
-  float* weights;     // of the labels of a thread
-  unsigned* found;    // of a thread: the classes of its labels modulo 32
-  float* valid;       // of a node: the weights of the pixels that count, times `scale`
+  double* loss;       // per thread
+  double* smoothed;   // per node: the sum over classes of weight times (score - the largest)
+  float* weights;     // per thread: its labels' weights
+  unsigned* found;    // per thread: the classes of its labels modulo 32, as bits
+  float* valid;       // per node: the weights of the pixels that count, times `scale`
   float* all_smooth;  // smooth_total
   float* scale;       // mean_scale: of the gradient
 
@@ -40,7 +40,7 @@ struct TileBlock : TileLabels<Tile, with_gradient> {
     scale = reinterpret_cast<float*>(bytes + Shared::kScale);
   }
 
-  // Finds `smoothed` of the block's nodes.
+  // Fills `smoothed` for the block's nodes.
   __device__ __forceinline__ void find_smoothed() const {
     with_scores(args.tiles.input, args.tiles.type, [&](const auto* scores) {
       this->each_own_node(2, [&](int node) {
@@ -51,7 +51,7 @@ struct TileBlock : TileLabels<Tile, with_gradient> {
           for (int32_t c = 0; c < args.terms.classes; ++c) {
             const double difference =
                 static_cast<double>(static_cast<float>(*from)) - this->maxima[Tile::slot_of(node)];
-            if (difference != 0) {  // or an infinite weight made it NaN
+            if (difference != 0) {  // else an infinite weight would make it NaN
               sum += static_cast<double>(args.terms.weight_of(c)) * difference;
             }
             from += args.tiles.input_strides.channel;
@@ -61,14 +61,14 @@ struct TileBlock : TileLabels<Tile, with_gradient> {
       });
     });
   }
-  // And `valid`, from what note_labels() left.
+  // Fills `valid` from what note_labels() left.
   __device__ __forceinline__ void find_valid() const {
     this->each_own_node(2, [&](int node) { valid[node] = *scale * this->sum_around(0, node); });
   }
 
-  // Looks through the thread's labels: which classes there are, the sum of their weights, an
-  // invalid one. Where they are smoothed, also what that takes from the loss, and, in the corners
-  // of the first staged class, the weights of all that count.
+  // Looks through the thread's labels: which classes there are, the sum of their weights, whether
+  // one is invalid. With label smoothing it also finds what that takes from the loss, and leaves
+  // the weights of all pixels that count in the corners of the first staged class.
   __device__ __forceinline__ void note_labels() const {
     const ClassTerms<float>& terms = args.terms;
     this->compare_labels();
@@ -108,7 +108,7 @@ struct TileBlock : TileLabels<Tile, with_gradient> {
     loss[thread] = smooth_loss;
   }
 
-  // The same where labels are all alike.
+  // note_labels() without class weights and label smoothing.
   __device__ __forceinline__ void count_labels() const {
     int count = 0;
     unsigned classes = 0;
@@ -140,17 +140,17 @@ struct TileBlock : TileLabels<Tile, with_gradient> {
     loss[thread] = invalid ? not_a_number<double>() : 0;
   }
 
-  // Whether none of the warp's pixels counts, makes the loss NaN or has a loss of its own to be
-  // written. All of a warp come here.
+  // Whether no pixel of the warp counts, makes the loss NaN or has a loss of its own to be written.
+  // All threads of a warp must call this.
   __device__ __forceinline__ bool is_idle() const {
     return args.losses == nullptr &&
            __ballot_sync(kFullMask, found[thread] != 0 || loss[thread] != loss[thread]) == 0;
   }
 
-  // Whether the thread's pixels, but for those that do not count, are met by one factor, and any
-  // four of their sums have a product that is no denormal number.
+  // Whether all pixels of the thread that count have one factor, and the product of any four of its
+  // sums is a normal number.
   __device__ __forceinline__ bool has_one_factor(const float (&sum)[Tile::kOwnPixels]) const {
-    // A loss that is NaN already: there is an invalid label.
+    // A loss that is NaN already means an invalid label.
     if (args.terms.weight != nullptr || this->apart() || loss[thread] != loss[thread]) {
       return false;
     }
@@ -162,8 +162,8 @@ struct TileBlock : TileLabels<Tile, with_gradient> {
     return least >= kSmallestOfFour;
   }
 
-  // What `sums`, the weights of pixels of a class, take from the loss; difference_of(node, slot),
-  // where that is staged: that class's score less the largest.
+  // What pixels of a class take from the loss, given their weights `sums`. difference_of(node,
+  // slot) is the class's score minus the largest, at a node and its slot in the stage.
   template <typename real, typename DifferenceOf>
   __device__ __forceinline__ real worth_of(const CornerWeights<Tile, real>& sums,
                                            const DifferenceOf& difference_of) const {
@@ -179,13 +179,13 @@ struct TileBlock : TileLabels<Tile, with_gradient> {
     return worth;
   }
   __device__ __forceinline__ void take_from_loss(int32_t c, double worth) const {
-    if (worth != 0) {  // or an infinite weight made it NaN
+    if (worth != 0) {  // else an infinite weight would make it NaN
       loss[thread] -= static_cast<double>(args.terms.hard * args.terms.weight_of(c)) * worth;
     }
   }
 
-  // Takes the labels from the loss where take_labels() does not: where scores are far apart, the
-  // loss of a right label is a small difference of large numbers.
+  // Takes the labels from the loss where take_labels() does not: if scores are far apart, the loss
+  // of a right label is a small difference of large numbers, so this computes in double.
   __device__ __forceinline__ void take_labels_exactly() const {
     each_run([&](uint32_t code, int j, int i, int columns, int rows) {
       if (code < kInvalidCode) {
@@ -202,8 +202,8 @@ struct TileBlock : TileLabels<Tile, with_gradient> {
     });
   }
 
-  // The losses of pixels but for their log-sums: what their label takes from them, if that is class
-  // c, the k-th staged one, is left in `losses`.
+  // The losses of pixels without their log-sums: leaves in `losses` what the labels of class c, the
+  // k-th staged one, take from the losses of their pixels.
   __device__ __forceinline__ void leave_labels(int32_t c, int k, const float* staged) const {
     each_run([&](uint32_t code, int j, int i, int, int) {
       if (code != static_cast<uint32_t>(c)) {
@@ -219,8 +219,8 @@ struct TileBlock : TileLabels<Tile, with_gradient> {
     });
   }
 
-  // Adds to that a pixel's log-sum, times its factor, and what smoothing takes from it. A pixel
-  // that the cell does not have has no loss.
+  // Completes the loss of a pixel: adds its log-sum, times its factor, and what smoothing takes
+  // from it. A pixel that the cell does not have has no loss.
   __device__ __forceinline__ void finish_loss(int j, int i, uint32_t code, float factor,
                                               float log_sum) const {
     const int which = Tile::which_of(j);
@@ -247,12 +247,12 @@ struct TileBlock : TileLabels<Tile, with_gradient> {
   }
 
   // Takes the weights of the thread's labels in [first, first + count) from the corners of their
-  // staged classes, and from the loss what they are worth there. With several threads a cell, all
-  // of a warp come here.
+  // staged classes, and what they are worth there from the loss. If cells have several threads, all
+  // threads of a warp must call this.
   __device__ __forceinline__ void take_labels(int32_t first, int count, const float* staged) const {
     const ClassTerms<float>& terms = args.terms;
     const unsigned here = found[thread], turn = static_cast<unsigned>(first) % 32;
-    // Bit k: class first + k, or one that is it modulo 32.
+    // Bit k: the thread may have labels of class first + k (it has one that is equal modulo 32).
     const unsigned hits = (here >> turn | here << (32 - turn) % 32) & ((1u << count) - 1);
     const auto take = [&](int k, bool hit) {
       Weights sums;
