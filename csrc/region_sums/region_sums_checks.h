@@ -1,4 +1,4 @@
-// region_sums: arguments to the plain problem. Shared by the CPU and the CUDA side.
+// Checks the arguments of region_sums and makes the problem that kernels take, on both devices.
 #pragma once
 
 #include "region_sums/region_sums.h"
@@ -17,7 +17,7 @@ inline RegionSums check_region_sums(const torch::stable::Tensor& input,
           ignore_index};
 }
 
-// The gradients of sums (3 or 4, N, C) and of losses (2, N) in the accumulation type.
+// Checks the gradients of sums (3 or 4, N, C) and losses (2, N), in the accumulation type.
 inline void check_region_gradients(const torch::stable::Tensor& grad_sums,
                                    const torch::stable::Tensor& grad_losses,
                                    const torch::stable::Tensor& input) {

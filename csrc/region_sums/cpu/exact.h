@@ -1,4 +1,4 @@
-// Cells that progressions cannot serve (softmax/cpu/exact.h): pixel by pixel, in double. For
+// Cells that progressions cannot handle (softmax/cpu/exact.h): pixel by pixel, in double. For
 // kernels.cpp only.
 #pragma once
 
@@ -15,12 +15,12 @@ struct ExactPixel {
   double sum;
   double loss;  // -ln P_y
   int32_t label;
-  int64_t at;  // its place in the strip's arrays
+  int64_t at;  // its index in the strip's arrays
 
   double probability(int64_t c) const { return power[c] / sum; }
 };
 
-// Cell `cell` (local) below padded node row `row`, whose corners are loaded here: visit(pixel) for
+// Loads the corners of cell `cell` (local) below padded node row `row` and calls visit(pixel) for
 // its pixels that count.
 template <typename accumulate_t, typename Visit>
 void visit_exact_cell(const Strip<accumulate_t>& strip, const Group<accumulate_t>& group,
@@ -52,7 +52,7 @@ void visit_exact_cell(const Strip<accumulate_t>& strip, const Group<accumulate_t
   }
 }
 
-// Where a unit's sums over pixels gather, [classes].
+// Where a unit's sums over pixels are gathered, [classes].
 struct UnitSums {
   double* probability;
   double* intersection;
@@ -75,7 +75,7 @@ void add_exact_sums(const Strip<accumulate_t>& strip, const Group<accumulate_t>&
   });
 }
 
-// The gradients A, B, 2 D and E of an image; null: zero.
+// The gradients A, B, 2 D and E of an image; null stands for zero.
 template <typename accumulate_t>
 struct ImageGradients {
   const accumulate_t* probability;

@@ -2,10 +2,10 @@
 // (common/cpu/capability.h).
 //
 // A unit walks down the cell rows of a strip, as in the cross-entropy: node rows are loaded once,
-// gradients written once. Forward: S of every pixel, then sum over pixels of 2^score / S of every
-// class. Backward, from the gradients of those sums: S and the mean of the gradients by class of
-// every pixel, then the gradients of the nodes. Everything is summed in an order fixed by the shape
-// alone.
+// gradients written once. Forward: S of every pixel, then for every class the sum over pixels of
+// 2^score / S. Backward, from the gradients of those sums: for every pixel S and the mean of the
+// classes' gradients, then the gradients of the nodes. Everything is summed in an order fixed by
+// the shape alone.
 #include "region_sums/cpu/regions.h"
 #include "softmax/cpu/node_gradients.h"
 #include "softmax/cpu/walk.h"
@@ -55,7 +55,7 @@ class Unit {
     }
   }
 
-  // ---- what walk_unit calls
+  // ---- called by walk_unit
 
   void begin(int64_t, int which) {
     gradients.clear(node_sums[which]);
@@ -99,7 +99,7 @@ class Unit {
   NodeGradients<accumulate_t> gradients;
   NodeRows<accumulate_t> nodes;
   NodeSums<accumulate_t> node_sums[2];
-  int64_t* counts;  // pixels of each label, from -1 on: those that do not count
+  int64_t* counts;  // pixels of each label; those that do not count at -1
 
   const accumulate_t* of_image(const void* gradient, int64_t image) const {
     return static_cast<const accumulate_t*>(gradient) + image * strip.work.shape.channels;
@@ -116,7 +116,7 @@ class Unit {
     }
   }
 
-  // Runs of one label at once.
+  // Counts runs of one label at once.
   void count_pixels() {
     constexpr int64_t kStep = kWidth<float>;
     const int64_t columns = strip.rows.columns;

@@ -1,5 +1,5 @@
-// The labels of a group of cells, pixel by pixel: each lane keeps the scores of its label's class
-// while the label stays the same, as it does nearly everywhere. For kernels.cpp only.
+// The labels of a group of cells, pixel by pixel: each lane holds the scores of its label's class
+// until the label changes, which it rarely does. For kernels.cpp only.
 #pragma once
 
 #include "softmax/cpu/group.h"
@@ -25,7 +25,7 @@ inline Integers<accumulate_t> gather_labels(const int32_t* from, const int32_t* 
   return labels;
 }
 
-// A bit for every lane of a comparison that holds.
+// A bit for every lane in which a comparison holds.
 template <typename accumulate_t>
 inline uint32_t lane_bits(const Integers<accumulate_t>& holds) {
 #if defined(__AVX512DQ__)
@@ -43,7 +43,7 @@ inline uint32_t lane_bits(const Integers<accumulate_t>& holds) {
 #endif
 }
 
-// Some lanes, and the labels of all.
+// A choice of lanes, and the labels of all lanes.
 template <typename accumulate_t>
 struct LabeledLanes {
   Integers<accumulate_t> chosen;  // ones where chosen
@@ -54,7 +54,7 @@ struct LabeledLanes {
     __builtin_memcpy(label, &labels, sizeof(label));
   }
 
-  // visit(lane, label), in ascending order.
+  // Calls visit(lane, label) for the chosen lanes, in ascending order.
   template <typename Visit>
   inline void each(const Visit& visit) const {
     for (uint32_t left = lane_bits<accumulate_t>(chosen); left != 0; left &= left - 1) {
@@ -70,7 +70,7 @@ class LabelRuns {
   using labels_t = Integers<accumulate_t>;
 
  public:
-  // factors: of classes, or null.
+  // class_factors: one per class, or null.
   LabelRuns(const Group<accumulate_t>& given, const accumulate_t* class_factors)
       : group(given), factors(class_factors), label(labels_t{} - 1) {
     for (int64_t lane = 0; lane < kWidth<accumulate_t>; ++lane) {
@@ -81,8 +81,8 @@ class LabelRuns {
     }
   }
 
-  // On to the next pixel of every lane, where `next` is below zero to one that does not count:
-  // there the label stays. Before labels change, leave(lanes that had one).
+  // Moves on to the next pixel of every lane. A negative `next` stands for a pixel that does not
+  // count, where the lane's label stays. Before labels change, calls leave(lanes that had a label).
   template <typename Leave>
   inline void move_to(const labels_t& next, const Leave& leave) {
     const labels_t differs = (next >= 0) & (next != label);
@@ -91,13 +91,13 @@ class LabelRuns {
     }
   }
 
-  // leave(lanes that have a label).
+  // Calls leave(lanes that have a label).
   template <typename Leave>
   void finish(const Leave& leave) const {
     leave(LabeledLanes<accumulate_t>(label >= 0, label));
   }
 
-  // log2 of the label's power at a pixel.
+  // The label's score at a pixel: log2 of its power.
   inline lanes_t score(const lanes_t& x_lower, const lanes_t& x_upper, accumulate_t y_lower,
                        accumulate_t y_upper) const {
     const lanes_t above = x_lower * load_register(corner[0]) + x_upper * load_register(corner[1]);

@@ -1,8 +1,9 @@
 // Sums of 2^score and its square, over classes and over pixels. For kernels.cpp only.
 //
-// As in softmax/cpu/progressions.h and corner_sums.h, but classes have factors of their own: a
-// class adds its factor's share to the sum over classes, and its gradient is not one weight of the
-// pixel times 2^score, but (A_c v + u) 2^score + D_c v^2 (2^score)^2 with v = 1 / S.
+// Like softmax/cpu/progressions.h and corner_sums.h, but classes have factors of their own: a
+// second sum over classes has each power times its factor, and the gradient of a class is not one
+// weight of the pixel times 2^score, but (A_c v + u) 2^score + 2 D_c v^2 (2^score)^2, where
+// v = 1 / S.
 #pragma once
 
 #include "softmax/cpu/corner_sums.h"
@@ -10,16 +11,16 @@
 namespace fcn_ext {
 namespace {
 
-// Not inlined: they are long, and each would be compiled again in every function that calls it.
+// The functions here are not inlined: they are long, and every caller would compile them again.
 
-// The factors of classes: A_c and, where squares count, 2 D_c (otherwise null).
+// The factors of classes: A_c and, if squares are wanted, 2 D_c (else null).
 template <typename accumulate_t>
 struct ClassFactors {
   const accumulate_t* plain;
   const accumulate_t* squared;
 };
 
-// Of the pixels of a patch, [column * kMostRows + row].
+// Sums for each pixel of a patch, [column * kMostRows + row].
 template <typename accumulate_t>
 struct PixelSums {
   Register<accumulate_t>* sum;      // of 2^score; then 1 / S, zero where the pixel does not count
@@ -79,8 +80,8 @@ __attribute__((noinline)) void sum_weighted_powers(const Group<accumulate_t>& gr
   }
 }
 
-// Adds sum over pixels of v 2^score to probability[c], lanes = cells, and that of v^2 (2^score)^2
-// to squares[c].
+// Adds to probability[c] the sum over pixels of v 2^score, and to squares[c] that of v^2
+// (2^score)^2; lanes = cells.
 template <int rows, bool squared, typename accumulate_t>
 __attribute__((noinline)) void add_probabilities(const Group<accumulate_t>& group,
                                                  const Patch<accumulate_t>& patch,
@@ -161,7 +162,7 @@ __attribute__((noinline)) void add_weighted_gradients(const Group<accumulate_t>&
       }
       lanes_t all = value * sum;
       lanes_t below = y_upper * all;
-      // The row after a lone one may lie so far beyond the cell that its ratio overflows.
+      // Below a single row, the next may lie so far beyond the cell that its ratio overflows.
       if constexpr (rows > 1) {
         below += (patch.row_step * (value * ratio)) * derivative;
       }

@@ -100,7 +100,7 @@ RegionSumsResult RegionSumsCpu::forward(const Tensor& input, const Tensor& targe
     for (int64_t chunk = 0; chunk < plan.work.chunks; ++chunk) {
       found += loss[image * plan.work.chunks + chunk];
     }
-    // A class that no pixel has adds nothing: not even zero times an infinite weight.
+    // A class that no pixel has adds nothing, not even zero times an infinite weight.
     for (int64_t c = 0; c < classes; ++c) {
       const int64_t count = counts[image * classes + c];
       total += count != 0 ? weights.weight[c] * static_cast<double>(count) : 0.0;

@@ -1,5 +1,5 @@
-// The pixel rows at hand, group by group: what they add to the sums of their unit, or to the
-// gradients of the nodes around them. For kernels.cpp only.
+// What the current pixel rows add, group by group, to the sums of their unit or to the gradients of
+// the nodes around them. For kernels.cpp only.
 #pragma once
 
 #include "region_sums/cpu/exact.h"
@@ -10,7 +10,7 @@
 namespace fcn_ext {
 namespace {
 
-// What labels add to the corners of the cells of a group, until they change.
+// What labels add to the corners of the cells of a group, gathered until the labels change.
 template <typename accumulate_t>
 struct OwnGradients : CornerLanes<accumulate_t> {
   using lanes_t = Register<accumulate_t>;
@@ -64,13 +64,13 @@ class Regions {
     exact = ExactScratch::take(scratch, classes);
   }
 
-  // A node row is there, `which` of two.
+  // Takes a loaded node row, `which` of two.
   void begin(const NodeRow<accumulate_t>& row, int which) { split.load(row, which); }
 
-  // Adds to `to` what of a node row's gradient gathered elsewhere.
+  // Adds to `to` the part of a node row's gradient that the split cells gathered.
   void join(int which, const NodeSums<accumulate_t>& to) const { split.join(which, to); }
 
-  // The rows at hand, between padded node rows q and q + 1, add to the unit's sums.
+  // Adds the current rows, between padded node rows q and q + 1, to the unit's sums.
   void add_sums(int64_t q, const NodeRows<accumulate_t>& nodes, int above, int below) {
     for (int64_t c = 0; c < strip.input.classes; ++c) {
       probability[c] = lanes_t{};
@@ -89,7 +89,7 @@ class Regions {
         [&](const Group<accumulate_t>& group, int64_t cell) {
           add_exact_sums(strip, group, q, cell, sums, loss, exact);
         });
-    // Lanes hold a row of cells, no more: what they round away is too little to matter.
+    // Lanes sum one row of cells, no more: what they round away does not matter.
     for (int64_t c = 0; c < strip.input.classes; ++c) {
       sums.probability[c] += sum_of<accumulate_t>(probability[c]);
       if (work.squared) {
@@ -98,7 +98,7 @@ class Regions {
     }
   }
 
-  // The same of gradients, to the nodes around.
+  // Adds the gradients of the current rows to the nodes around them.
   void add_gradients(int64_t q, const NodeRows<accumulate_t>& nodes, int above, int below,
                      const CornerSums<accumulate_t>& to) {
     const CornerSums<accumulate_t> to_split = split.corner_sums(above, below);
@@ -124,10 +124,10 @@ class Regions {
   PixelSums<accumulate_t> of{};
   ClassList<accumulate_t> list{};
   ExactScratch exact{};
-  lanes_t* probability;  // [classes]: of the rows at hand, lanes = cells
+  lanes_t* probability;  // [classes]: sums over the current rows, lanes = cells
   lanes_t* squares;
 
-  // on_group(group, whether its cells are split), on_exact(group, cell).
+  // Calls on_group(group, whether its cells are split) and on_exact(group, cell).
   template <typename OnGroup, typename OnExact>
   void for_each(const NodeRows<accumulate_t>& nodes, int above, int below, const OnGroup& on_group,
                 const OnExact& on_exact) const {
@@ -151,8 +151,8 @@ class Regions {
                   static_cast<int32_t>(strip.rows.first_column));
   }
 
-  // visit(at, k, output, x_lower, x_upper) for every pixel of a patch, column by column, down and
-  // up by turns: labels change least.
+  // Calls visit(at, k, output, x_lower, x_upper) for every pixel of a patch, column by column, down
+  // and up in turn, so that labels change least.
   template <int rows, typename Visit>
   void for_each_pixel(const Patch<accumulate_t>& patch, const int32_t* output,
                       const Visit& visit) const {
@@ -170,7 +170,7 @@ class Regions {
   __attribute__((noinline)) void add_group_sums(const Group<accumulate_t>& group) {
     LabelRuns<accumulate_t> runs(group, nullptr);
     list.known = false;
-    // Of a patch, no more: equal terms are all rounded to the same side.
+    // Sum no more than a patch in float: equal terms are all rounded to the same side.
     lanes_t intersection = {}, surprise = {};
     const auto leave = [&](const LabeledLanes<accumulate_t>& lanes) {
       accumulate_t found[kWidth<accumulate_t>];
@@ -215,7 +215,7 @@ class Regions {
     }
   }
 
-  // -log2 of a probability; a class that is masked makes it infinite. No other score is as low.
+  // -log2 of a probability; infinite for a masked class, which alone has so low a score.
   static lanes_t surprise_of(const lanes_t& sum, const lanes_t& score) {
     constexpr auto kInfinity = static_cast<accumulate_t>(__builtin_inf());
     const lanes_t found = log2_lanes<accumulate_t>(sum) - score;

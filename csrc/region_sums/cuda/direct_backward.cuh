@@ -1,8 +1,9 @@
-// The gradient of the sums of regions on CUDA for every shape, type and layout, pixel by pixel.
+// The gradient of region sums on CUDA for every shape, type and layout, pixel by pixel.
 //
-// A kernel leaves what the gradient needs of each pixel of some images, and the lanes of an element
-// of the coarse scores walk over the pixels that read it. Memory touched: the scores, twice a pixel
-// and once an element for each of its pixels; the labels; one RegionPixel a pixel.
+// One kernel stores what the gradient needs of each pixel of some images, one thread per pixel. In
+// another, the lanes of each element of the coarse scores walk over the pixels that read it. Memory
+// touched: the scores, twice per pixel and once per element for each of its pixels; the labels; one
+// RegionPixel per pixel.
 #pragma once
 
 #include "common/refusal.h"
@@ -11,18 +12,18 @@
 namespace fcn_ext {
 namespace region_sums {
 
-// Of the pixels that are kept at a time: whole images, at least one.
+// The bytes of pixels stored at a time: those of whole images, at least one.
 constexpr int64_t kMostPixelBytes = int64_t{64} << 20;
 
-// What the gradient needs of a pixel, of class c: power_c (A_c inverse + common) + 2 D_c (power_c
-// inverse)^2, and `own` of its label's. winner < 0: the pixel is ignored.
+// What the gradient needs of a pixel. It is power_c (A_c inverse + common) + 2 D_c (power_c
+// inverse)^2 for class c, plus `own` for its label. winner < 0: the pixel is ignored.
 template <typename accumulate_t>
 struct RegionPixel {
   accumulate_t inverse, common, own;
   int32_t winner;
 };
 
-// Of images [first, first + count) of the problem: pointers are those of all images.
+// For images [first, first + count) of the problem; pointers are to those of all images.
 template <typename scalar_t>
 struct BackwardArgs {
   using accumulate_t = accumulate_of<scalar_t>;
@@ -40,7 +41,7 @@ struct BackwardArgs {
   }
 };
 
-// A block takes a piece of a row, a thread a pixel.
+// Each thread computes the RegionPixel of one pixel; a block takes a piece of a row.
 template <typename scalar_t>
 __global__ void __launch_bounds__(kDirectThreads, 4)
     region_pixels_kernel(const BackwardArgs<scalar_t> args) {
@@ -83,7 +84,8 @@ __global__ void __launch_bounds__(kDirectThreads, 4)
   args.pixels[(local * height + place.y) * width + place.x] = found;
 }
 
-// `lanes` neighboring threads take an element of the gradient and share the columns of its pixels.
+// `lanes` neighboring threads compute one element of the gradient: they share the columns of pixels
+// that read it.
 template <typename scalar_t>
 __global__ void __launch_bounds__(kDirectThreads, 4)
     region_gradient_kernel(const BackwardArgs<scalar_t> args, const int64_t count,
@@ -153,7 +155,7 @@ inline int64_t images_at_once(const BilinearShape& shape, int64_t bytes_per_pixe
   return smaller(shape.batch, larger<int64_t>(1, kMostPixelBytes / bytes));
 }
 
-// args: but for what is to change from some images to the next.
+// args: `first` is set here, for some images at a time.
 template <typename scalar_t>
 void launch_direct_gradient(BackwardArgs<scalar_t> args, accumulate_of<scalar_t>* gradient,
                             const PlaneStrides& gradient_strides, cudaStream_t stream) {

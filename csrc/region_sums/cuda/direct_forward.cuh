@@ -1,7 +1,7 @@
-// The sums of regions on CUDA for every shape, type and layout, pixel by pixel.
-//
-// A block walks over pieces of the rows of an image, a thread a pixel; what its pixels add to each
-// class is summed over the block and kept in its own part of the workspace, from where a second
+// Region sums on CUDA for every shape, type and layout, pixel by pixel.
+// A block walks over pieces of the rows of an image, one thread per pixel. It sums what its pixels
+// add to each class and stores the sums in its own part of the workspace; a second kernel adds up
+// these parts. Memory touched: the scores, three times per pixel; the labels; the parts.
 // kernel adds the parts up. Memory touched: the scores, three times a pixel; the labels; the parts.
 #pragma once
 
@@ -12,7 +12,7 @@ namespace region_sums {
 
 constexpr int kClassesAtOnce = 8;  // whose sums a block adds up together
 constexpr int kWarps = kDirectThreads / kWarp;
-// Blocks that fill a large GPU; fewer where their parts of the workspace would take more bytes.
+// Enough blocks to fill a large GPU; fewer if their parts of the workspace took more bytes.
 constexpr int64_t kMostRegionBlocks = 4096;
 constexpr int64_t kMostPartBytes = int64_t{32} << 20;
 
@@ -21,14 +21,15 @@ struct ForwardArgs {
   using accumulate_t = accumulate_of<scalar_t>;
   RegionSums problem;
   const scalar_t* input;
-  const accumulate_t* weight;  // of classes, or null
+  const accumulate_t* weight;  // per class, or null
   bool squared, losses;
-  int64_t blocks;         // of an image
+  int64_t blocks;         // per image
   double* sums;           // [images][blocks][kRows][classes]
   BlockLoss* block_loss;  // [images][blocks]
 };
 
-// Shared memory: two times kWarps * kClassesAtOnce * kRows of accumulate_t, used by turns.
+// Each thread computes one pixel of a piece at a time. Shared memory: two stages of kWarps *
+// kClassesAtOnce * kRows accumulate_t, used in turn.
 template <typename scalar_t>
 __global__ void __launch_bounds__(kDirectThreads, 4)
     region_sums_kernel(const ForwardArgs<scalar_t> args) {
@@ -89,7 +90,7 @@ __global__ void __launch_bounds__(kDirectThreads, 4)
         }
       }
       __syncthreads();
-      // Written again only after the next barrier, which all threads reach when they have read.
+      // `found` is written again only after the next barrier, by when all threads have read it.
       const int k = thread / kRows, row = thread % kRows;
       if (k < kClassesAtOnce && first + k < classes) {
         double sum = 0;

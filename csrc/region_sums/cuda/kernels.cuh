@@ -1,6 +1,6 @@
-// The launchers of region_sums: shapes with one to 32 pixels from node to node go to the tile
-// kernels, whatever the ratio; every other shape, double scores and squared probabilities to the
-// direct ones. Results do not depend on the order of threads.
+// The launchers of region_sums. Shapes with one to 32 pixels from node to node go to the tile
+// kernels, whatever the ratio; all other shapes, double scores and squared probabilities go to the
+// direct kernels. Results do not depend on the order of threads.
 #pragma once
 
 #include "common/cuda/launch.cuh"
@@ -13,8 +13,8 @@ namespace fcn_ext {
 
 namespace region_sums {
 
-// sums (rows, images, classes), losses (2, images) or null: a thread an element, which adds up the
-// parts of the `blocks` blocks of its image.
+// Each thread computes one element of sums (rows, images, classes) or of losses (2, images), which
+// may be null: it adds up the parts of the `blocks` blocks of its image.
 inline __global__ void finish_region_sums_kernel(const double* part_sums,
                                                  const BlockLoss* part_losses, int64_t images,
                                                  int64_t classes, int64_t blocks, int rows,
@@ -40,10 +40,10 @@ inline __global__ void finish_region_sums_kernel(const double* part_sums,
   }
 }
 
-// The tiles of a problem; side 0 where it is left to the direct kernels.
+// The tiles of a problem; side 0 if the direct kernels must compute it.
 template <typename scalar_t>
 TileGrid grid_of(const RegionSums& problem, bool squared) {
-  // Labels are kept in 16 bits, of which two values are no class.
+  // Labels are held in 16 bits, two values of which are no class.
   return !squared && problem.shape.channels <= kInvalidCode
              ? tile_grid<scalar_t, 1>(problem.shape, problem.input_strides)
              : TileGrid{};
@@ -74,7 +74,7 @@ constexpr size_t kForwardBytes =
 
 }  // namespace region_sums
 
-// Bytes that launch_region_sums needs, at a multiple of 16.
+// The bytes that launch_region_sums needs, aligned to 16.
 template <typename scalar_t>
 size_t region_sums_workspace(const RegionSums& problem, bool squared) {
   using namespace region_sums;

@@ -1,4 +1,4 @@
-// The parts that blocks add to the sums of regions, which a last kernel adds up; single pixels.
+// The parts of region sums that blocks leave for the last kernel to add up; single pixels.
 #pragma once
 
 #include "common/cuda/launch.cuh"
@@ -11,7 +11,7 @@ namespace region_sums {
 
 using namespace softmax;
 
-constexpr int kRows = 4;  // of sums, by RegionSum
+constexpr int kRows = 4;  // rows of sums, by RegionSum
 
 struct BlockLoss {
   double loss, weight;
@@ -25,13 +25,13 @@ __host__ __device__ __forceinline__ int64_t pieces_of(const BilinearShape& shape
 struct Place {
   int64_t y, x;
 };
-// That of a thread in piece `piece`; it may lie beyond the end of its row.
+// The pixel of a thread in piece `piece`; it may lie beyond the end of its row.
 __device__ __forceinline__ Place place_of(const BilinearShape& shape, int64_t piece) {
   const int64_t pieces = row_pieces(shape.x.output_size);
   return {piece / pieces, piece % pieces * kDirectThreads + threadIdx.x};
 }
 
-// A pixel's softmax: its taps, the scores of its winner, the sum of exponentials relative to it.
+// A pixel's softmax: its taps, its winner, and the winner's scores, which others are relative to.
 template <typename scalar_t>
 struct PixelSoftmax {
   using accumulate_t = accumulate_of<scalar_t>;

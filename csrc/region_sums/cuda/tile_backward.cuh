@@ -1,13 +1,13 @@
-// The gradient of the sums of regions of a tile of cells in two sweeps over the classes.
+// The gradient of region sums for a tile of cells, in two sweeps over the classes.
 //
-// A thread owns up to 8 x 8 pixels of a cell. The first sweep sums the powers of all classes for
-// each of its pixels, and the same times the gradients of the classes. From both, and from its
-// label's power, follows by what factors a pixel's powers come into the gradient of the nodes,
-// which the second sweep adds up in registers. Pixels whose sum vanishes are computed again, as
-// forward.
+// A thread owns up to 8 x 8 pixels of a cell. For each of its pixels, the first sweep sums the
+// powers of all classes, and the powers times the gradients of the classes. These two sums and the
+// power of the pixel's label give the factors of the pixel's powers in the gradient of the nodes,
+// which the second sweep adds up in registers. Pixels whose sum vanishes are computed again, as in
+// the forward pass.
 //
-// Memory touched: the tile's scores once for the maxima, once a sweep, and those of its labels; the
-// labels; the gradient of the nodes inside, and of the rim its part.
+// Memory touched: the tile's scores, once for the maxima and once per sweep, and again those of its
+// labels; the labels; the gradient of the nodes inside, and the tile's part of its rim's.
 #pragma once
 
 #include "region_sums/cuda/tile_block.cuh"
@@ -16,9 +16,9 @@
 namespace fcn_ext {
 namespace region_sums {
 
-// Factors of a thread's pixels by their number.
+// Factors of a thread's pixels, by pixel number.
 
-// A_c / S + u.
+// For class c: A_c / S + u.
 template <typename Tile>
 struct ClassFactors {
   const float (&inverse)[Tile::kPixels];
@@ -30,7 +30,7 @@ struct ClassFactors {
   }
 };
 
-// The same, with B_c for the pixels of the class.
+// The same for class c, plus B_c / S in the pixels with that label.
 template <typename Tile, typename Block>
 struct LabelFactors {
   OwnValues<Tile, Block> own;
@@ -53,7 +53,7 @@ struct TileBackward {
   }
 };
 
-// All of a tile but for its end.
+// Computes a tile up to its end.
 template <typename Tile>
 __device__ __forceinline__ void visit_tile(const RegionBlock<Tile>& block,
                                            const TileBackward& args) {
@@ -67,8 +67,8 @@ __device__ __forceinline__ void visit_tile(const RegionBlock<Tile>& block,
   }
   const int64_t n = block.image();
   const float of_loss = args.grad_losses == nullptr ? 0 : args.grad_losses[n];
-  // First sums of powers, and of them times A_c; then 1 / S, and u, so that the factor of a power
-  // is A_c / S + u.
+  // At first the sum of powers and that of powers times A_c; then 1 / S and u, which make the
+  // factor of a power A_c / S + u.
   float inverse[Tile::kPixels], common[Tile::kPixels];
 #pragma unroll
   for (int pixel = 0; pixel < Tile::kPixels; ++pixel) {

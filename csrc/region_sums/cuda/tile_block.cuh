@@ -1,4 +1,4 @@
-// What the tile kernels of region_sums share: how they begin, and the pixels of one class.
+// What the tile kernels of region_sums share: their beginning, and the pixels of one class.
 #pragma once
 
 #include "cross_entropy/cuda/tile_losses.cuh"
@@ -12,7 +12,7 @@ using cross_entropy::kInvalidCode;
 using cross_entropy::TileArgs;
 using cross_entropy::TileBlock;
 
-// Values of a thread's pixels by their number: those of one class, the others zero.
+// A thread's values, by pixel number: those of the pixels of one class, zero for others.
 template <typename Tile, typename Block>
 struct OwnValues {
   const Block& block;
@@ -27,7 +27,7 @@ struct OwnValues {
   }
 };
 
-// What both kernels begin with.
+// The block of both kernels.
 template <typename Tile>
 struct RegionBlock : TileBlock<Tile, true> {
   using Base = TileBlock<Tile, true>;
@@ -37,7 +37,7 @@ struct RegionBlock : TileBlock<Tile, true> {
 
   __device__ __forceinline__ explicit RegionBlock(const TileArgs& given) : Base(given) {}
 
-  // Whether there are pixels; then labels, nodes and maxima are there.
+  // Returns whether the tile has pixels; if so, labels, nodes and maxima are in shared memory.
   __device__ __forceinline__ bool begin() const {
     this->find_cells();
     __syncthreads();
@@ -55,7 +55,7 @@ struct RegionBlock : TileBlock<Tile, true> {
     return has_pixels;
   }
 
-  // Bit k: class first + k, or one that is it modulo 32, is among the thread's labels.
+  // Bit k: class first + k, or one equal to it modulo 32, is among the thread's labels.
   __device__ __forceinline__ unsigned hits(int32_t first, int count) const {
     const unsigned here = found[thread], turn = static_cast<unsigned>(first) % 32;
     return (here >> turn | here << (32 - turn) % 32) & ((1u << count) - 1);
@@ -66,7 +66,7 @@ struct RegionBlock : TileBlock<Tile, true> {
     return static_cast<int32_t>(this->codes[Base::code_index(pixel.j, pixel.i, pixel.owner)]);
   }
 
-  // Notes the pixels to be computed again, and takes them out: those with -infinity in `mark`.
+  // Notes the pixels to be computed again, whose `mark` is -infinity, and sets that to zero.
   __device__ __forceinline__ void note_exact(bool any_small, float (&mark)[Tile::kPixels]) const {
     unsigned long long exact = 0;
     if (any_small) {

@@ -1,13 +1,12 @@
-// The sums of regions of a tile of cells in two sweeps over the classes, as in the cross-entropy.
-// Not for squared probabilities.
+// The region sums of a tile of cells in two sweeps over the classes, as in the cross-entropy. Not
+// for squared probabilities.
 //
 // A thread owns up to 8 x 8 pixels of a cell. The first sweep sums the powers of all classes for
-// each of its pixels, and the second adds up, class by class, what they are of that sum. Pixels
-// whose sum vanishes beside the bound that the nodes' maxima give are computed again, one by one,
-// by the whole block.
+// each of its pixels; the second adds up each class's powers over those sums. If a pixel's sum
+// vanishes beside the bound from the nodes' maxima, the whole block computes the pixel again.
 //
-// Memory touched: the tile's scores once for the maxima, once a sweep; the labels; of each class a
-// part of the sums.
+// Memory touched: the tile's scores, once for the maxima and once per sweep; the labels; one part
+// of the sums per class.
 #pragma once
 
 #include "region_sums/cuda/parts.cuh"
@@ -23,8 +22,8 @@ struct TileForward {
   BlockLoss* block_loss;  // [tiles]
 };
 
-// Behind the labels' shared memory: of a staged class and thread, the sum of the probabilities of
-// its own pixels, and their number.
+// After the labels' shared memory: per staged class and thread, the number of the thread's pixels
+// with that label and the sum of their probabilities.
 template <typename Tile>
 constexpr int kOwnBytes = 2 * 4 * Tile::kClasses * Tile::kThreads;
 
@@ -145,7 +144,7 @@ __global__ void __launch_bounds__(Tile::kThreads, 2)
         }
       }
       if (args.losses && thread == pixel.owner) {
-        // What the label takes from it is in the loss already.
+        // The label's part is in the loss already.
         const double weight = static_cast<double>(args.tile.terms.weight_of(label));
         loss += weight * log_for(weight, most + std::log(sum));
       }
