@@ -1,4 +1,4 @@
-// argmax: argument checks and results. Shared by the CPU and the CUDA side.
+// Checks the arguments of the argmax and allocates its results, on both devices.
 #pragma once
 
 #include <tuple>
@@ -10,7 +10,7 @@ namespace fcn_ext {
 
 struct ArgmaxResult {
   torch::stable::Tensor labels;       // (N, height, width)
-  torch::stable::Tensor probability;  // the same in the accumulation type, or (0,)
+  torch::stable::Tensor probability;  // likewise in the accumulation type, or (0,)
 };
 
 inline ArgmaxResult empty_argmax(const torch::stable::Tensor& input, const BilinearAxes& axes,
@@ -32,7 +32,7 @@ inline ArgmaxResult empty_argmax(const torch::stable::Tensor& input, const Bilin
           with_probability ? pixels(accumulate) : empty_like_in(input, {0}, accumulate)};
 }
 
-// The counts of the scores' argmax.
+// Checks the arguments of counts of the scores' argmax.
 inline void check_argmax_counts(const torch::stable::Tensor& input,
                                 const torch::stable::Tensor& target,
                                 const torch::stable::Tensor& matrix,

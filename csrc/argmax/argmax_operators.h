@@ -19,7 +19,7 @@ using ArgmaxCountFunction = void(const torch::stable::Tensor& input,
                                  const torch::stable::Tensor& target, const BilinearAxes& axes,
                                  int64_t ignore_index, torch::stable::Tensor& matrix,
                                  torch::stable::Tensor& invalid);
-// hits (2,): the number of pixels that count, and of those whose label the target has.
+// hits (2,): the number of pixels that count, and of those whose label is the target's.
 using ArgmaxHitsFunction = void(const torch::stable::Tensor& input,
                                 const torch::stable::Tensor& target, const BilinearAxes& axes,
                                 int64_t ignore_index, torch::stable::Tensor& hits);

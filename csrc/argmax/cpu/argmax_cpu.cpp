@@ -17,8 +17,8 @@ using torch::stable::Tensor;
 // Pixels times classes below which a second thread is not woken.
 constexpr int64_t kGrain = 131072;
 
-// Runs the kernels over all units. make_sink(units) gives a thread its sink: an object with
-// take(image, row, labels), and finish() when all its rows are taken.
+// Runs the kernels over all units. make_sink(units) makes each thread's sink: an object with
+// take(image, row, labels), and finish(), which is called after the last row.
 template <typename MakeSink>
 void run(const Tensor& input, const BilinearAxes& axes, void* probability,
          const MakeSink& make_sink) {

@@ -1,11 +1,11 @@
-// The greatest class of every pixel of a group of cells side by side, one to a lane.
+// The greatest class of every pixel of a group of cells side by side, one cell per lane.
 //
 // Most classes never win. Let a be the class with the greatest sum of corner scores of a cell. A
-// class that lies below a at every corner lies below it at every pixel, because a pixel is a convex
-// combination of corners; one that lies below or level loses too if a comes first, and so it does
-// if c comes first, unless it is level with a at every corner that the pixel reads. Such classes
-// are dropped, and where one class is left for all cells it is known without a look at any pixel.
-// For *kernels.cpp files only.
+// class c that is below a at every corner is below a at every pixel, because a pixel is a convex
+// combination of corners. A class that is below or equal at every corner loses too if a comes
+// first; if c comes first, it loses unless it equals a at every corner that the pixel reads. Such
+// classes are dropped. If one class is left for all cells, it wins without a look at any pixel. For
+// *kernels.cpp files only.
 #pragma once
 
 #include "cells/cpu/score_rows.h"
@@ -14,16 +14,16 @@
 namespace fcn_ext {
 namespace {
 
-// Stands for -infinity, so that no weight of zero makes it NaN; a pixel whose best class is as low
-// as kLeastBest is looked at again (exact_pixels).
+// Stands for -infinity, because a weight of zero would make that NaN. A pixel whose best class is
+// below kLeastBest is computed again by itself (exact_pixel).
 template <typename accumulate_t>
 constexpr accumulate_t kLowest =
     sizeof(accumulate_t) == 8 ? accumulate_t(-1e300) : accumulate_t(-1e38);
 template <typename accumulate_t>
 constexpr accumulate_t kLeastBest = kLowest<accumulate_t> * accumulate_t(1e-12);
 
-// scores[c * pitch + i] of padded node first + i; unfit[i] is not zero where one is NaN or
-// +infinity.
+// scores[c * pitch + i] of padded node first + i; unfit[i] is nonzero if a score is
+// NaN or +infinity.
 template <typename accumulate_t>
 struct ScoreRow {
   accumulate_t* scores;
@@ -48,7 +48,7 @@ void load_row(const Scores<accumulate_t>& input, int64_t row, int64_t first, int
   }
 }
 
-// Corner scores of a class, lanes = cells.
+// A class's scores at the corners; lanes = cells.
 template <typename accumulate_t>
 struct CellCorners {
   Register<accumulate_t> at[4];
@@ -65,23 +65,23 @@ struct CellGroup {
   const ScoreRow<accumulate_t>& below;
   int64_t pitch;
   int64_t first;  // local number of the first cell, and of its left node
-  int64_t cells;  // at most a register of them
+  int64_t cells;  // at most a register's
   int64_t num_classes;
-  bool on_nodes;  // some pixel reads only some of the corners
+  bool on_nodes;  // whether some pixel reads only some of the corners
 
   CellCorners<accumulate_t> corners(int64_t c) const {
     const accumulate_t* a = above.scores + c * pitch + first;
     const accumulate_t* b = below.scores + c * pitch + first;
     return {{load_register(a), load_register(a + 1), load_register(b), load_register(b + 1)}};
   }
-  // Not zero where a corner is NaN or +infinity.
+  // Nonzero where a corner is NaN or +infinity.
   Register<accumulate_t> unfit_lanes() const {
     const accumulate_t *a = above.unfit + first, *b = below.unfit + first;
     return (load_register(a) + load_register(a + 1)) + (load_register(b) + load_register(b + 1));
   }
 };
 
-// Writes the classes that may win a pixel of the group, in order; returns their number.
+// Lists the classes that may win a pixel of the group, in order; returns their number.
 template <typename accumulate_t>
 int64_t list_survivors(const CellGroup<accumulate_t>& group, int32_t* survivors) {
   using lanes_t = Register<accumulate_t>;
@@ -133,21 +133,21 @@ int64_t list_survivors(const CellGroup<accumulate_t>& group, int32_t* survivors)
   return count;
 }
 
-// Whether at some pixel of the group all classes may be masked, and level; the first survivor is
-// masked then. Beside a corner where the only survivor is, all classes are.
+// Whether all classes may be masked, and so equal, at some pixel of the group. If they are, so is
+// the first survivor; where the only survivor is masked at a corner, all classes are.
 template <typename accumulate_t>
 bool may_be_masked(const CellGroup<accumulate_t>& group, const int32_t* survivors) {
   return any_lane(group.corners(survivors[0]).lowest() < kLeastBest<accumulate_t>);
 }
 
-// Rows and one column (phase) of the cells of a group.
+// The weights of some rows and one column (phase) of the cells of a group.
 template <typename accumulate_t>
 struct ColumnWeights {
   const accumulate_t* row_lower;
   const accumulate_t* row_upper;
   Register<accumulate_t> x_lower, x_upper;
 
-  // Rows from `row` on; `at`: place of the first lane in the tables of phases.
+  // Rows from `row` on; `at`: the first lane's index in the tables of phases.
   ColumnWeights(const CellAxis& y, const CellAxis& x, int64_t row, int64_t at)
       : row_lower(static_cast<const accumulate_t*>(y.lower) + row),
         row_upper(static_cast<const accumulate_t*>(y.upper) + row),
@@ -155,7 +155,7 @@ struct ColumnWeights {
         x_upper(load_register(static_cast<const accumulate_t*>(x.phase_upper) + at)) {}
 };
 
-// The scores of a class in one column of cells: visit(row, score).
+// Calls visit(row, score) with the scores of a class in one column of cells.
 template <int rows, typename accumulate_t, typename Visit>
 inline void column_scores(const CellGroup<accumulate_t>& group,
                           const ColumnWeights<accumulate_t>& weight, int64_t c,
@@ -170,7 +170,7 @@ inline void column_scores(const CellGroup<accumulate_t>& group,
   }
 }
 
-// The greatest of some classes in one column of cells, and which it is; the first of equal ones.
+// The greatest score of some classes in one column of cells, and its class; the first if equal.
 template <int rows, typename accumulate_t>
 inline void greatest(const CellGroup<accumulate_t>& group,
                      const ColumnWeights<accumulate_t>& weight, const int32_t* classes,

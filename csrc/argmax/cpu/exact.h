@@ -1,5 +1,5 @@
-// One pixel in double, reading no node whose weight is zero: where scores are NaN or infinite. For
-// *kernels.cpp files only.
+// One pixel in double, without reading nodes of weight zero: for scores that are NaN or infinite.
+// For *kernels.cpp files only.
 #pragma once
 
 #include "cells/cpu/score_rows.h"
@@ -10,7 +10,7 @@ namespace {
 template <typename accumulate_t>
 class ExactPixel {
  public:
-  // The pixel (row, column) of the output, in cell `cell` of cell row `cell_row`.
+  // The pixel (row, column) of the output, which lies in cell `cell` of cell row `cell_row`.
   ExactPixel(const Scores<accumulate_t>& scores, const CellAxis& y, const CellAxis& x,
              int64_t cell_row, int64_t cell, int64_t row, int64_t column)
       : input(scores), weight(y, x, row, column) {
@@ -31,7 +31,7 @@ class ExactPixel {
     return sum;
   }
 
-  // The first of the greatest; NaN counts as the greatest.
+  // The first class with the greatest score; NaN counts as the greatest.
   int64_t winner() const {
     double best = score(0);
     int64_t winner = 0;

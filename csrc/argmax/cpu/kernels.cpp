@@ -1,8 +1,8 @@
 // Argmax of upsampled scores on CPU, compiled once per instruction set (common/cpu/capability.h).
 //
 // A unit is a cell row: it loads the node rows above and below, decides cell by cell which classes
-// can win, and hands over whole output rows of labels. Coarse scores are read, labels are written;
-// nothing is ever as large as the logits would be.
+// can win, and passes whole output rows of labels to a sink. It reads coarse scores and writes
+// labels; nothing is ever as large as the logits would be.
 #include "argmax/cpu/kernels.h"
 
 #include "argmax/cpu/cells.h"
@@ -51,7 +51,7 @@ class CellRow {
   const ArgmaxWork& work;
   Scores<accumulate_t> input{};
   ScoreRow<accumulate_t> node_rows[2];
-  int64_t held[2] = {-1, -1};  // which node row of which image and strip each of them is
+  int64_t held[2] = {-1, -1};  // which node row of which image and strip each one holds
   int32_t* labels;             // [k * label_pitch + output]
   int32_t* survivors;
   int64_t pitch, label_pitch, image, cell_row, first_row, rows, first_cell;
@@ -89,8 +89,8 @@ class CellRow {
     }
   }
 
-  // Node rows above and below, of which those that are held already are not loaded again: between
-  // the rows of a tall cell, and from one cell row to the next where there is but one strip.
+  // Loads the node rows above and below, unless they are held already: between the rows of a tall
+  // cell, and from one cell row to the next if there is only one strip.
   void hold_rows(int64_t cells) {
     const int64_t strips = (work.x.nodes + work.strip_cells) / work.strip_cells;
     const int64_t above =
@@ -121,7 +121,7 @@ class CellRow {
     }
   }
 
-  // masked: at some pixel all classes may be; else the first of these is not.
+  // masked: at some pixel all survivors may be masked; else the first one never is.
   template <int row_count>
   void pixels(const CellGroup<accumulate_t>& group, int64_t count, bool masked) {
     for (int64_t phase = 0; phase < work.x.phases; ++phase) {
@@ -148,7 +148,7 @@ class CellRow {
             *probability(k, output[lane]) = 1 / sums[k][lane];
           }
         }
-        // Where even the best class is masked, all may be: they are level then.
+        // If even the best class is masked, all classes may be, and then they look equal.
         if (masked && any_lane(best[k] < kLeastBest<accumulate_t>)) {
           for (int64_t lane = 0; lane < group.cells; ++lane) {
             if (best[k][lane] < kLeastBest<accumulate_t> && output[lane] >= 0) {

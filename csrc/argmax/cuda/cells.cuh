@@ -1,4 +1,4 @@
-// The cells of a tile: those that have one winner, and what a class must exceed in the others.
+// The cells of a tile: which of them have one winner, and what a class must exceed in the others.
 #pragma once
 
 #include <cfloat>
@@ -9,11 +9,12 @@ namespace fcn_ext {
 namespace argmax {
 
 // Pruning is exact. Values are sums of products with weights >= 0, which never decrease under
-// rounding when a score grows, so that a class which leads by nothing or more at all corners of a
-// cell is nowhere behind; leading by this margin, more than all roundings of both values together
-// (12 times 2^-24 of `largest`, the leader's largest corner; 2^-53 for double), it is strictly
-// ahead at every pixel, and no tie is left that a lower class could win. The same holds of the mean
-// of several leaders, rounded three times more: one of them is nowhere behind it.
+// rounding when a score grows. So a class that is ahead or equal at all corners of a cell is
+// nowhere behind. If it leads by this margin, which is more than all roundings of both values
+// together (12 times 2^-24 of `largest`, the leader's largest corner; 2^-53 for double), it is
+// strictly ahead at every pixel, and there is no tie that a lower class could win. The same holds
+// for the mean of several leaders, which is rounded three times more: no pixel has
+// all of them behind.
 template <typename accumulate_t>
 __device__ __forceinline__ accumulate_t rounding_margin(accumulate_t largest) {
   constexpr bool kDouble = std::is_same_v<accumulate_t, double>;
@@ -22,8 +23,8 @@ __device__ __forceinline__ accumulate_t rounding_margin(accumulate_t largest) {
   return kRelative * largest + kSmallest;
 }
 
-// The nodes around a cell, by their numbers in the tile: corner k lies k / 2 down and k % 2 across.
-// Where there is no node, the one beside it stands for it.
+// The nodes around a cell, by their numbers in the tile: corner k is k / 2 down and k % 2 across.
+// The node beside it stands for one that the map does not have.
 struct CellNodes {
   int at[4];
   bool is_there[4];
@@ -51,9 +52,9 @@ struct CellNodes {
   }
 };
 
-// What a class must exceed at one corner of a mixed cell at least, to be able to win a pixel: the
-// mean there of the classes that are largest at the cell's nodes, less what rounding may do. NaN,
-// which nothing is below, where these are infinite.
+// The bounds of a mixed cell: a class that can win a pixel must exceed its bound at one corner at
+// least. A bound is the mean there of the classes that are largest at the cell's nodes, minus what
+// rounding may do. Where those are infinite it is NaN, which nothing is below.
 template <typename accumulate_t>
 __device__ __forceinline__ void find_bounds(const ArgmaxArgs& args, const Tile<accumulate_t>& tile,
                                             const CellNodes& nodes, accumulate_t* bounds) {
@@ -91,9 +92,9 @@ __device__ __forceinline__ void find_bounds(const ArgmaxArgs& args, const Tile<a
   }
 }
 
-// Writes the winner of every cell that has one to all of its pixels, and lists the others as
-// column + 64 * row, in the low 13 bits. kCareful is set where a node needs care; kGuarded, later,
-// where a class that may win is -inf at a node, which may have no weight.
+// Writes the winner of every cell that has one to all of its pixels, and lists the other cells as
+// column + 64 * row, in the low 13 bits. kCareful is set if a node needs care; kGuarded, later, if
+// a class that may win is -inf at a node, which may have weight zero.
 constexpr uint16_t kCareful = 0x8000;
 constexpr uint16_t kGuarded = 0x4000;
 constexpr uint16_t kListed = 0x1fff;

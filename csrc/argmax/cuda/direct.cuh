@@ -1,8 +1,8 @@
-// Predictions of any bilinear map, a pixel a thread: for what cells are not made for (ratios below
-// one or above 32, outputs that lie on a node each).
+// Predictions of any bilinear map, one pixel per thread, for what cells cannot handle: ratios below
+// one or above 32, and outputs that all lie on nodes.
 //
-// A thread walks through the classes of its pixel, four scores each, lanes along the row of the
-// output; neighbors share scores in the L1 cache.
+// A thread loops over the classes of its pixel and reads four scores for each. Lanes follow a row
+// of the output; neighbors share scores in the L1 cache. Labels are stored or counted.
 #pragma once
 
 #include <cmath>
@@ -15,9 +15,9 @@
 namespace fcn_ext {
 namespace argmax {
 
-constexpr int kDirectBlocks = 4;  // of a multiprocessor
+constexpr int kDirectBlocks = 4;  // per multiprocessor
 
-// The logit of one pixel, class after class. Nodes without a weight are not read.
+// The logit of one pixel, class by class. Nodes without a weight are not read.
 template <typename scalar_t>
 class PixelScores {
   using accumulate_t = accumulate_of<scalar_t>;
@@ -100,7 +100,7 @@ __global__ void __launch_bounds__(kThreads, kDirectBlocks)
   counter.flush();
 }
 
-// Rows of the output, dealt to as many blocks as run at once.
+// Rows of the output, distributed over as many blocks as run at once.
 inline confusion::PixelRows output_rows(const BilinearShape& shape, unsigned& blocks) {
   constexpr int64_t kWarps = kThreads / kWarp;
   const int64_t width = shape.x.output_size, rows = shape.batch * shape.y.output_size;

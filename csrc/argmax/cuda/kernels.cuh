@@ -1,14 +1,14 @@
 // Label maps and counts straight from coarse scores on CUDA: launch_argmax,
-// launch_argmax_confusion, launch_argmax_hits. No logit of full resolution is ever in memory.
+// launch_argmax_confusion, launch_argmax_hits. No full-resolution logit is ever stored.
 //
-// A block walks down a chunk of tiles of cells (tiles.cuh). A thread has a node, finds the two
-// largest of its scores and leaves them all in shared memory (nodes.cuh). A cell whose corners
-// agree on a class that leads by more than rounding has one winner, at no cost a pixel (cells.cuh);
-// scores of trained networks leave few others. For those, lanes look for the classes that may win,
-// and a thread evaluates them at eight pixels in registers (mixed.cuh). Labels gather in shared
-// memory and leave it, or are counted, in pieces of eight (output.cuh). Classes that do not fit
-// into shared memory come in stages, a second time for tiles with mixed cells. Memory touched:
-// scores once or twice, targets once, labels once.
+// A block walks down a chunk of tiles of cells (tiles.cuh). Each thread finds the two largest
+// scores of one node and copies all its scores to shared memory (nodes.cuh). A cell whose corners
+// agree on a class that leads by more than rounding has one winner, at no cost per pixel
+// (cells.cuh); scores of trained networks leave few other cells. In those, lanes look for the
+// classes that may win, and a thread evaluates these at eight pixels in registers (mixed.cuh).
+// Labels are gathered in shared memory and stored, or counted, eight pixels at a time (output.cuh).
+// If not all classes fit into shared memory, they are staged some at a time, and again for tiles
+// with mixed cells. Memory touched: scores once or twice, targets once, labels once.
 #pragma once
 
 #include "argmax/cuda/direct.cuh"
@@ -25,7 +25,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks<accumulate_t>)
     argmax_tiles_kernel(const ArgmaxArgs args, const ArgmaxOutput output) {
   const ArgmaxTiles& tiles = args.tiles;
   const auto channels = static_cast<int>(args.shape.channels);
-  // No counter is kept: it would be registers for the whole of the tiles.
+  // The counter is not held in a variable, which would take registers during all tiles.
   confusion::Counter(output.counts).clear();
   each_tile<accumulate_t, band>(args, [&](const Tile<accumulate_t>& tile) {
     if (threadIdx.x == 0) {
@@ -54,8 +54,8 @@ __global__ void __launch_bounds__(kThreads, kBlocks<accumulate_t>)
   confusion::Counter(output.counts).flush();
 }
 
-// Histograms of a block, and their bytes; none where a matrix is too large or has more bins than
-// there are pixels.
+// Sets the number of histograms per block and returns their bytes; none if a matrix is too large or
+// has more bins than there are pixels.
 inline int64_t choose_histogram(const BilinearShape& shape, confusion::Counts& counts) {
   constexpr int64_t kMostCopies = kThreads / kWarp, kCopiesBytes = 16 << 10;
   const int64_t bins = counts.hits ? 2 : shape.channels * shape.channels;
@@ -68,7 +68,7 @@ inline int64_t choose_histogram(const BilinearShape& shape, confusion::Counts& c
   return counts.copies * bytes;
 }
 
-// Runs body(band) with the band of the tiles as a constant.
+// Runs body(band) with the band of the tiles as a compile-time constant.
 template <typename accumulate_t, typename Body>
 void with_band(const ArgmaxTiles& tiles, const Body& body) {
   if constexpr (std::is_same_v<accumulate_t, double>) {
@@ -93,7 +93,7 @@ void with_band(const ArgmaxTiles& tiles, const Body& body) {
 template <typename accumulate_t>
 void launch_tiles(const ArgmaxArgs& args, const ArgmaxOutput& output, cudaStream_t stream) {
   const ArgmaxTiles& tiles = args.tiles;
-  // Blocks with a histogram are no more than run at once, unless its 32-bit bins could overflow.
+  // With a histogram, no more blocks than run at once, unless its 32-bit bins could overflow.
   const DeviceLimits limits = device_limits();
   const int64_t by_memory =
       (limits.shared_bytes_per_block + kSystemBytes) / (tiles.layout.bytes + kSystemBytes);
@@ -141,7 +141,7 @@ template <typename scalar_t>
 void launch_probability(const BilinearShape& shape, const scalar_t* input,
                         const PlaneStrides& strides, const void* labels, int label_type,
                         accumulate_of<scalar_t>* probability, cudaStream_t stream) {
-  // Sums in double take more registers than there are; a pixel a thread does for them.
+  // Sums in double take more registers than there are, so they take one pixel per thread.
   if constexpr (!std::is_same_v<scalar_t, double>) {
     ArgmaxArgs args;
     if (make_args(shape, input, strides, 0, args)) {
@@ -161,12 +161,12 @@ void launch_probability(const BilinearShape& shape, const scalar_t* input,
 
 }  // namespace argmax
 
-// The label maps of bilinearly resampled scores: the class with the largest logit, the lowest of
-// equal ones, NaN as the greatest, as in torch.argmax. Logits are sums of products of scores and
-// weights, along rows first, as launch_bilinear_forward forms them.
+// The label maps of bilinearly resampled scores: the class with the largest logit, the lowest among
+// equal ones, with NaN as the greatest, as in torch.argmax. Logits are sums of products of scores
+// and weights, along rows first, as in launch_bilinear_forward.
 //
-// labels: dense (N, H, W), of a type as LabelMap's that holds every class; at most 2^15 classes, at
-// least one. probability: dense (N, H, W), the softmax of the logits at the label, or null.
+// labels: dense (N, H, W), of one of LabelMap's types that holds every class; 1 to 2^15 classes.
+// probability: dense (N, H, W), the softmax of the logits at the label, or null.
 template <typename scalar_t>
 void launch_argmax(const BilinearShape& shape, const scalar_t* input, const PlaneStrides& strides,
                    void* labels, int label_type, accumulate_of<scalar_t>* probability,
@@ -180,8 +180,8 @@ void launch_argmax(const BilinearShape& shape, const scalar_t* input, const Plan
   }
 }
 
-// Adds into matrix (C, C), rows = target, the number of pixels of each pair of target and predicted
-// class, and into invalid that of pixels whose target is neither ignore_index nor a class.
+// Adds to matrix (C, C), rows = target, the number of pixels of each pair of target and predicted
+// class, and to invalid the number of pixels whose target is neither ignore_index nor a class.
 template <typename scalar_t>
 void launch_argmax_confusion(const BilinearShape& shape, const scalar_t* input,
                              const PlaneStrides& strides, const LabelMap& target,
@@ -196,8 +196,8 @@ void launch_argmax_confusion(const BilinearShape& shape, const scalar_t* input,
   argmax::launch_predictions(shape, input, strides, {nullptr, 0, target, counts}, stream);
 }
 
-// hits: the number of pixels whose target is a class and not ignore_index, and of those whose
-// predicted class it is.
+// hits: the number of pixels whose target is a class and not ignore_index, and of those among them
+// whose predicted class is the target.
 template <typename scalar_t>
 void launch_argmax_hits(const BilinearShape& shape, const scalar_t* input,
                         const PlaneStrides& strides, const LabelMap& target, int64_t ignore_index,

@@ -1,4 +1,4 @@
-// The mixed cells of a tile: which classes may win there, and which does at each pixel.
+// The mixed cells of a tile: which classes may win there, and which one does at each pixel.
 #pragma once
 
 #include "argmax/cuda/cells.cuh"
@@ -7,10 +7,10 @@
 namespace fcn_ext {
 namespace argmax {
 
-// Lanes that look for the survivors of a cell, each a class at a time.
+// Lanes that look for the survivors of one cell, each taking every kCellLanes-th class.
 constexpr int kCellLanes = 4;
 
-// Finds the classes that may win in mixed cells [first, last), out of the staged ones.
+// Finds the classes that may win in mixed cells [first, last), among the staged ones.
 template <typename accumulate_t>
 __device__ __forceinline__ void find_survivors(const ArgmaxArgs& args,
                                                const Tile<accumulate_t>& tile, int first, int last,
@@ -22,7 +22,7 @@ __device__ __forceinline__ void find_survivors(const ArgmaxArgs& args,
   const int words = (tiles.staged + 31) / 32;
   constexpr int kCells = kWarp / kCellLanes;
   for (int base = first + thread / kWarp * kCells; base < last; base += kThreads / kCellLanes) {
-    // Lanes without a cell look at the last one again, and write nothing.
+    // Lanes without a cell look at the last one again and write nothing.
     const bool active = base + lane / kCellLanes < last;
     const int entry = smaller(base + lane / kCellLanes, last - 1);
     const int listed = tile.mixed()[entry] & kListed;
@@ -65,7 +65,7 @@ __device__ __forceinline__ void find_survivors(const ArgmaxArgs& args,
     }
     if (tiles.exact_nodes) {
       const unsigned guarded_lanes = __ballot_sync(kFullMask, guarded);
-      __syncwarp();  // all lanes have read the entry: a vote orders no memory
+      __syncwarp();  // all lanes must have read the entry: a vote does not order memory
       if (own == 0 && active && (guarded_lanes >> lane & ((1u << kCellLanes) - 1)) != 0) {
         tile.mixed()[entry] |= kGuarded;
       }
@@ -73,8 +73,8 @@ __device__ __forceinline__ void find_survivors(const ArgmaxArgs& args,
   }
 }
 
-// Orders mixed cells by how many classes may win there, so that threads of a warp have as much to
-// do. Whole warps come here.
+// Orders mixed cells by how many classes may win there, so that the threads of a warp have equal
+// work. Whole warps must call this.
 template <typename accumulate_t>
 __device__ __forceinline__ void order_mixed(const Tile<accumulate_t>& tile, int mixed) {
   static_assert(kSurvivorBins == kWarp);
@@ -83,7 +83,7 @@ __device__ __forceinline__ void order_mixed(const Tile<accumulate_t>& tile, int 
     return;
   }
   const int own = tile.survivor_bins()[lane];
-  int behind = own;  // of all bins up to the lane's
+  int behind = own;  // the cells in all bins up to the lane's
 #pragma unroll
   for (int step = 1; step < kWarp; step *= 2) {
     const int other = __shfl_up_sync(kFullMask, behind, step);
@@ -96,21 +96,21 @@ __device__ __forceinline__ void order_mixed(const Tile<accumulate_t>& tile, int 
   }
 }
 
-// Whether a later class wins: NaN is the greatest value, the first of equal ones stays.
+// Whether a later class wins: NaN is the greatest value, and the first of equal values stays.
 template <typename accumulate_t>
 __device__ __forceinline__ bool careful_better(accumulate_t value, accumulate_t best) {
   return value > best || (value != value && best == best);
 }
 
-// Some pixels of a mixed cell, their winners so far in registers; where they lie and their weights
-// are looked up when they are needed.
+// Some pixels of a mixed cell and their winners so far, in registers. Places and weights are looked
+// up when needed.
 template <typename accumulate_t, int band>
 class PixelWinners {
   using Threads = CellThreads<band>;
   static constexpr int kRows = Threads::kRows, kColumns = Threads::kColumns;
 
  public:
-  // Thread `part` of the cell listed at `entry`.
+  // The pixels of thread `part` of the cell listed at `entry`.
   __device__ __forceinline__ PixelWinners(const ArgmaxTiles& tiles, const Tile<accumulate_t>& tile,
                                           int entry, int part)
       : tiles_(tiles), tile_(tile), entry_(entry), part_(part) {
@@ -118,14 +118,14 @@ class PixelWinners {
     for (int i = 0; i < kColumns; ++i) {
 #pragma unroll
       for (int j = 0; j < kRows; ++j) {
-        // The first survivor wins over NaN; careful comparisons have every class before them.
+        // The first survivor beats NaN; careful comparisons see every class, NaN included.
         best_[i][j] = careful() ? accumulate_t(-HUGE_VAL) : accumulate_t(NAN);
         winner_[i][j] = 0;
       }
     }
   }
 
-  // Takes in the staged classes.
+  // Compares the staged classes.
   __device__ __forceinline__ void take(int first_class, int classes) {
     const PixelPlace<accumulate_t, band> place = this->place();
     if (place.empty()) {
@@ -204,7 +204,7 @@ class PixelWinners {
   int32_t winner_[kColumns][kRows];
 };
 
-// Pixels of mixed cells, as many at a time as there are threads.
+// Evaluates the pixels of mixed cells, in as many turns as the block needs.
 template <typename accumulate_t, int band>
 __device__ __forceinline__ void evaluate_mixed(const ArgmaxArgs& args,
                                                const Tile<accumulate_t>& tile) {
@@ -213,7 +213,7 @@ __device__ __forceinline__ void evaluate_mixed(const ArgmaxArgs& args,
   const auto channels = static_cast<int>(args.shape.channels);
   const int mixed = *tile.mixed_count();
   if (tiles.stages == 1) {
-    // Of all cells at once, before anybody reads the list in which it marks some.
+    // For all cells at once, before anyone reads the list, in which this marks some cells.
     find_survivors(args, tile, 0, mixed, channels);
     __syncthreads();
     order_mixed(tile, mixed);

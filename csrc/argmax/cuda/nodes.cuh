@@ -1,4 +1,4 @@
-// The nodes of a tile: their two largest scores.
+// The two largest scores of the nodes of a tile.
 #pragma once
 
 #include <cmath>
@@ -8,13 +8,13 @@
 namespace fcn_ext {
 namespace argmax {
 
-// Scores up to here are added and weighted without overflow: no NaN comes of them.
+// Scores up to this are added and weighted without overflow, so they cause no NaN.
 template <typename accumulate_t>
 constexpr accumulate_t kLargestScore =
     accumulate_t(std::is_same_v<accumulate_t, double> ? 0x1p1022 : 0x1p126);
 
-// The two largest scores of a node, and the class of the largest, so far. `best` becomes NaN, and
-// stays it, where values need care: NaN or huge.
+// The two largest scores of a node so far, and the class of the largest. `best` becomes and stays
+// NaN if a value needs care: NaN or huge.
 template <typename accumulate_t>
 struct LargestTwo {
   accumulate_t best = -HUGE_VAL, second = -HUGE_VAL;
@@ -27,8 +27,8 @@ struct LargestTwo {
   }
 };
 
-// Calls body(largest) with the thread's largest two, those of the classes before first_class, and
-// keeps what they are then. Threads that share a node have a part of its classes each.
+// Calls body(largest) with the thread's two largest among the classes before first_class, and
+// stores what body makes of them. Threads that share a node have a part of its classes each.
 template <typename accumulate_t, typename Body>
 __device__ __forceinline__ void update_largest(const Tile<accumulate_t>& tile, int first_class,
                                                const Body& body) {
@@ -44,7 +44,7 @@ __device__ __forceinline__ void update_largest(const Tile<accumulate_t>& tile, i
   tile.best_class()[thread] = largest.best_class;
 }
 
-// Takes the staged classes into the largest two of every node.
+// Updates the two largest scores of every node with the staged classes.
 template <typename accumulate_t>
 __device__ __forceinline__ void take_staged(const ArgmaxTiles& tiles,
                                             const Tile<accumulate_t>& tile, int first_class,
@@ -61,8 +61,8 @@ __device__ __forceinline__ void take_staged(const ArgmaxTiles& tiles,
   });
 }
 
-// The same of classes on their way to shared memory, where they are `kept`. Lanes follow the nodes
-// of a row; a thread has several loads under way.
+// The same with classes on their way to shared memory, which are stored there if `kept`. Lanes
+// follow the nodes of a row; a thread has several loads in flight.
 template <typename scalar_t, typename accumulate_t>
 __device__ __forceinline__ void take_classes_of(const ArgmaxArgs& args,
                                                 const Tile<accumulate_t>& tile,
@@ -91,7 +91,7 @@ __device__ __forceinline__ void take_classes_of(const ArgmaxArgs& args,
                            x * strides.column + (first_class + part) * strides.channel;
     const auto step = static_cast<uint32_t>(tiles.parts * strides.channel);
     int32_t of_class = first_class + part;
-    // Of a last batch, the first `there` ones.
+    // In a last batch, only the first `there` loads are made.
     const auto take = [&](auto batch, int there) {
       constexpr int kAhead = decltype(batch)::value;
       Vector<scalar_t, 1> ahead[kAhead];
@@ -129,8 +129,8 @@ __device__ __forceinline__ void take_classes_of(const ArgmaxArgs& args,
   });
 }
 
-// Stages classes and takes them into the largest two of every node; where classes come in stages,
-// they are not kept. The next barrier is behind them.
+// Stages classes and updates the two largest scores of every node; classes that come in stages are
+// not kept. The caller's next barrier completes this.
 template <typename accumulate_t>
 __device__ __forceinline__ void take_classes(const ArgmaxArgs& args, const Tile<accumulate_t>& tile,
                                              int first_class, int classes) {
@@ -153,7 +153,7 @@ __device__ __forceinline__ void take_classes(const ArgmaxArgs& args, const Tile<
   }
 }
 
-// Joins the parts of every node.
+// Joins the parts of every node, one node per thread.
 template <typename accumulate_t>
 __device__ __forceinline__ void merge_parts(const ArgmaxTiles& tiles,
                                             const Tile<accumulate_t>& tile) {

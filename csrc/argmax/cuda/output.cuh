@@ -1,6 +1,6 @@
-// Where labels go: to memory, in vectors, or with a target into a confusion matrix.
+// Output of labels: stored as vectors, or counted against a target in a confusion matrix.
 //
-// Lanes take pieces of kPiece neighboring pixels that start where the memory of the row is
+// A lane takes a piece of kPiece neighboring pixels, which starts where the memory of the row is
 // aligned.
 #pragma once
 
@@ -14,7 +14,7 @@ namespace argmax {
 
 constexpr int64_t kMostPixelsOfBlock = int64_t{1} << 30;  // so that a 32-bit bin cannot overflow
 
-// One of both: `labels` is dense (N, H, W) of a type as LabelMap's, or null.
+// Either labels or counts. `labels`: dense (N, H, W), of one of LabelMap's types, or null.
 struct ArgmaxOutput {
   void* labels;
   int type;
@@ -22,7 +22,7 @@ struct ArgmaxOutput {
   confusion::Counts counts;
 };
 
-// Labels of a piece as they lie in shared memory, two in each word.
+// The labels of a piece as in shared memory, two per word.
 struct PieceLabels {
   uint32_t pairs[kPiece / 2];
 
@@ -33,7 +33,7 @@ struct PieceLabels {
   __device__ __forceinline__ uint32_t operator[](int k) const {
     return k % 2 == 0 ? pairs[k / 2] & 0xffff : pairs[k / 2] >> 16;
   }
-  // The lower bytes of four labels from `first` on.
+  // The lower bytes of the four labels from `first` on.
   __device__ __forceinline__ uint32_t bytes(int first) const {
     const uint32_t a = pairs[first / 2], b = pairs[first / 2 + 1];
 #if defined(FCN_EXT_CUDA_EMULATION)
@@ -44,7 +44,7 @@ struct PieceLabels {
   }
 };
 
-// Stores a piece at a vector's boundary.
+// Stores a piece at an address aligned to a vector.
 template <typename label_t>
 __device__ __forceinline__ void store_piece(label_t* to, const PieceLabels& labels) {
   constexpr int kWhole = 16 / static_cast<int>(sizeof(label_t));
@@ -67,8 +67,8 @@ __device__ __forceinline__ void store_piece(label_t* to, const PieceLabels& labe
   }
 }
 
-// The targets from pixel x of an image's row on, of which the tile has the pixels [begin, end);
-// the others are ignored. The row's targets start at `offset`.
+// Loads the targets from pixel x of an image's row on. Those outside the tile's pixels [begin, end)
+// become ignored. The row's targets start at `offset`.
 __device__ __forceinline__ void load_targets(const ArgmaxOutput& output, int64_t offset, int x,
                                              int begin, int end, int width,
                                              uint32_t (&targets)[kPiece]) {
@@ -92,13 +92,13 @@ __device__ __forceinline__ void load_targets(const ArgmaxOutput& output, int64_t
   }
 }
 
-// From row to row of labels that are stored, or of the target.
+// The stride between rows of the stored labels, or of the target.
 __device__ __forceinline__ int64_t row_stride(const ArgmaxArgs& args, const ArgmaxOutput& output) {
   return output.labels != nullptr ? args.shape.x.output_size : output.target.stride[1];
 }
 
-// Finds where the rows of a tile lie in memory, and where their labels start in the tile: so far
-// behind a multiple of kPiece as they lie behind a vector's boundary there.
+// Finds where the rows of a tile lie in memory, and where their labels start in the tile: as far
+// past a multiple of kPiece as they lie past a vector's boundary in memory.
 template <typename accumulate_t>
 __device__ __forceinline__ void locate_rows(const ArgmaxArgs& args, const ArgmaxOutput& output,
                                             const Tile<accumulate_t>& tile) {
@@ -127,9 +127,9 @@ __device__ __forceinline__ void locate_rows(const ArgmaxArgs& args, const Argmax
   }
 }
 
-// The pieces of a tile, each a thread's at a time: calls body(row, x, where its labels lie in the
-// tile) for the pixels [x, x + kPiece) of a row. All threads of a warp go together; those without a
-// piece get a row of -1.
+// Distributes the pieces of a tile over threads: calls body(row, x, address of its labels in the
+// tile) for the pixels [x, x + kPiece) of a row. All threads of a warp stay together; those without
+// a piece get row -1.
 template <typename accumulate_t, typename Body>
 __device__ __forceinline__ void each_piece(const Tile<accumulate_t>& tile, const Body& body) {
   const uint32_t pieces = tile.memory()->pieces, inverse = tile.memory()->inverse;
@@ -150,7 +150,7 @@ __device__ __forceinline__ void each_piece(const Tile<accumulate_t>& tile, const
   }
 }
 
-// Stores the labels of a tile: whole pieces first, then those at the ends of rows, two a row.
+// Stores the labels of a tile: whole pieces first, then those at the ends of rows, two per row.
 template <typename accumulate_t, typename label_t>
 __device__ __forceinline__ void store_tile(const Tile<accumulate_t>& tile, label_t* labels,
                                            int64_t stride) {
@@ -196,7 +196,7 @@ __device__ __forceinline__ void count_tile(const ArgmaxArgs& args, const ArgmaxO
   };
   if (output.counts.hits) {
     static_assert(kMostTilePixels < 1 << 16);
-    unsigned pixels = 0;  // as add_hits() takes them
+    unsigned pixels = 0;  // packed for add_hits()
     each_piece(tile, [&](int row, int x, const uint16_t* from) {
       uint32_t targets[kPiece];
       targets_of(row, x, targets);
@@ -220,7 +220,7 @@ __device__ __forceinline__ void count_tile(const ArgmaxArgs& args, const ArgmaxO
   });
 }
 
-// Stores or counts the labels of a tile; all threads go together.
+// Stores or counts the labels of a tile. All threads of the block must call this.
 template <typename accumulate_t>
 __device__ __forceinline__ void emit_tile(const ArgmaxArgs& args, const ArgmaxOutput& output,
                                           const Tile<accumulate_t>& tile) {

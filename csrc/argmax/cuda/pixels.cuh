@@ -1,4 +1,4 @@
-// Pixels of a cell, as many as a thread has at a time: where they lie, their weights, their logits.
+// The pixels of a cell that a thread computes at once: their places, weights and logits.
 #pragma once
 
 #include "argmax/cuda/tile.cuh"
@@ -6,14 +6,14 @@
 namespace fcn_ext {
 namespace argmax {
 
-// Where the pixels of thread `part` of a cell lie in their tile.
+// Where the pixels of thread `part` of a cell lie in the tile.
 template <typename accumulate_t, int band>
 struct PixelPlace {
   using Threads = CellThreads<band>;
 
   int row, column;    // of the cell
   int y, x;           // of the first pixel
-  int rows, columns;  // from there to the end of the cell: perhaps more than a thread has, or none
+  int rows, columns;  // from there to the cell's end: maybe more than a thread has, or none
 
   __device__ __forceinline__ PixelPlace(const Tile<accumulate_t>& tile, int cell_row,
                                         int cell_column, int part)
@@ -49,8 +49,8 @@ class PixelLogits {
     }
   }
 
-  // Runs body(column, row, logit) for every pixel. `guarded`: a score that has no weight is not
-  // looked at, so that an infinity does not become NaN.
+  // Runs body(column, row, logit) for every pixel. `guarded`: scores of weight zero are not read,
+  // so that an infinity does not become NaN.
   template <bool guarded, typename Body>
   __device__ __forceinline__ void each(int staged_class, const Body& body) const {
     const accumulate_t* above = above_ + staged_class * pitch_;
@@ -69,7 +69,7 @@ class PixelLogits {
     }
   }
 
-  // The same of one class at one pixel.
+  // The logit of one class at one pixel.
   template <bool guarded>
   __device__ __forceinline__ accumulate_t at(int staged_class, int i, int j) const {
     const accumulate_t* above = above_ + staged_class * pitch_;

@@ -1,5 +1,5 @@
-// The probability of a label: the softmax of a pixel's logits there,
-// 1 / sum over classes of exp(logit - that of the label). NaN where softmax is.
+// The probability of a label: the softmax of a pixel's logits at the label, 1 / (sum over classes
+// of exp(logit - the label's logit)). NaN where softmax is NaN.
 #pragma once
 
 #include "argmax/cuda/direct.cuh"
@@ -10,7 +10,7 @@
 namespace fcn_ext {
 namespace argmax {
 
-// Of what is not above zero, to about 2 ulp.
+// exp(x) for x <= 0, to about 2 ulp.
 __device__ __forceinline__ float exponential(float x) {
   return exp2_fast(static_cast<float>(kLog2E) * x);
 }
@@ -21,8 +21,8 @@ __device__ __forceinline__ int64_t label_of(const void* labels, int type, int64_
                      [&](const auto* map) { return static_cast<int64_t>(map[pixel]); });
 }
 
-// Adds up the classes of some pixels in registers. `careful`: outputs may lie on a node, beside
-// scores that have no weight.
+// Sums the exponentials of all classes at some pixels, in registers. `careful`: outputs may lie on
+// a node, beside scores of weight zero.
 template <bool careful, int band>
 __device__ __forceinline__ void sum_tile(const ArgmaxArgs& args, const Tile<float>& tile,
                                          const void* labels, int label_type, float* probability) {
@@ -32,7 +32,7 @@ __device__ __forceinline__ void sum_tile(const ArgmaxArgs& args, const Tile<floa
   const auto channels = static_cast<int>(args.shape.channels);
   const int cells = tile.cell_rows() * tile.cell_columns();
   const int64_t width = args.shape.x.output_size;
-  // Runs body(first class, classes) for every stage; all threads go together.
+  // Runs body(first class, classes) for every stage; all threads must call this.
   const auto each_stage = [&](const auto& body) {
     for (int first_class = 0; first_class < channels; first_class += tiles.staged) {
       const int classes = smaller(tiles.staged, channels - first_class);
@@ -124,7 +124,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks<float>)
   });
 }
 
-// The same, a pixel a thread.
+// One pixel per thread: reads its label and all of its scores, and writes its probability.
 template <typename scalar_t>
 __global__ void __launch_bounds__(kThreads, sizeof(scalar_t) == 8 ? 2 : kDirectBlocks)
     direct_probability_kernel(BilinearShape shape, const scalar_t* input, PlaneStrides strides,

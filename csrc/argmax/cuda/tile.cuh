@@ -11,17 +11,17 @@ struct ArgmaxArgs {
   BilinearShape shape;
   ArgmaxTiles tiles;
   const void* input;
-  int type;  // of its elements: 0 float, 1 double, 2 half, 3 bfloat16
+  int type;  // of the scores: 0 float, 1 double, 2 half, 3 bfloat16
   PlaneStrides strides;
 };
 
-// A number for each corner of a cell.
+// One number per corner of a cell.
 template <typename accumulate_t>
 struct alignas(16) Corners {
   accumulate_t at[4];
 };
 
-// A tile in shared memory: its arrays, as TileLayout describes them, and where it lies.
+// A tile in shared memory: its arrays, as in TileLayout, and its place.
 template <typename accumulate_t>
 class Tile {
  public:
@@ -31,7 +31,7 @@ class Tile {
   __device__ __forceinline__ explicit Tile(const ArgmaxTiles& tiles)
       : tiles_(tiles), layout_(tiles.layout) {}
 
-  // Those that have outputs.
+  // The number of cell rows and columns that have outputs.
   __device__ int cell_rows() const {
     return smaller(tiles_.cell_rows, tiles_.first_cell_y + tiles_.cells_y - first_cell_y);
   }
@@ -40,7 +40,7 @@ class Tile {
   }
 
   using Weights = CellWeights<accumulate_t>;
-  // Offsets are constants of the launch: an address costs one register for one moment.
+  // Offsets are constants of the launch: an address takes one register, for a moment.
   __device__ accumulate_t* scores() const { return at<accumulate_t>(layout_.scores); }
   __device__ accumulate_t* best() const { return at<accumulate_t>(layout_.best); }
   __device__ accumulate_t* second() const { return at<accumulate_t>(layout_.second); }
@@ -73,8 +73,9 @@ class Tile {
   const TileLayout& layout_;
 };
 
-// Scores of `classes` classes from `first_class` on, of all nodes of the tile; zero outside.
-// Lanes follow the nodes of a row, or the channels where those lie side by side.
+// Stages the scores of `classes` classes from `first_class` on, at all nodes of the tile; zero
+// outside the map. Lanes follow the nodes of a row, or the channels if those are adjacent in
+// memory.
 template <typename scalar_t, typename accumulate_t>
 __device__ __forceinline__ void stage_scores_of(const ArgmaxArgs& args,
                                                 const Tile<accumulate_t>& tile,
@@ -83,7 +84,7 @@ __device__ __forceinline__ void stage_scores_of(const ArgmaxArgs& args,
   const ArgmaxTiles& tiles = args.tiles;
   const int64_t channel = args.strides.channel;
   const scalar_t* image = scores + tile.image * args.strides.batch + first_class * channel;
-  // Copies every lanes-th class of a node, from `first` on.
+  // Copies every `lanes`-th class of a node, from `first` on.
   const auto copy = [&](int node, int first, int lanes, int lane_bits) {
     const int y = tile.first_cell_y + (node >> tiles.column_bits);
     const int x = tile.first_cell_x + (node & (tiles.node_columns - 1));
@@ -123,7 +124,7 @@ __device__ __forceinline__ void stage_scores(const ArgmaxArgs& args, const Tile<
   }
 }
 
-// The score of a class at a node that there is, from where it was staged from.
+// The score of a class at an existing node, from global memory.
 template <typename accumulate_t>
 __device__ __forceinline__ accumulate_t score_at(const ArgmaxArgs& args,
                                                  const Tile<accumulate_t>& tile, int64_t of_class,
@@ -141,17 +142,17 @@ __device__ __forceinline__ accumulate_t score_at(const ArgmaxArgs& args,
   }
 }
 
-// Runs body(tile) for the tiles of this block, one after another, with their tables being written:
-// begins are there, the rest is after the next barrier. All threads go together.
+// Runs body(tile) for the tiles of this block, one after another, while the tile's tables are being
+// written: begins are complete, the rest is after the next barrier. All threads must call this.
 template <typename accumulate_t, int band, typename Body>
 __device__ __forceinline__ void each_tile(const ArgmaxArgs& args, const Body& body) {
   const ArgmaxTiles& tiles = args.tiles;
   Tile<accumulate_t> tile(tiles);
-  // The item would be a register for the whole of the body.
+  // `item` would take a register throughout the body.
 #pragma unroll 1
   for (int item = static_cast<int>(blockIdx.x); item < tiles.items;
        item = tile.chunk()->item + static_cast<int>(gridDim.x)) {
-    __syncthreads();  // the chunk before is done
+    __syncthreads();  // the previous chunk is done
     if (threadIdx.x == 0) {
       // item = (image, chunk, tile column). One thread divides for all.
       const int chunk_rows = tiles.chunk_tiles * tiles.cell_rows;
@@ -168,7 +169,7 @@ __device__ __forceinline__ void each_tile(const ArgmaxArgs& args, const Body& bo
                           tile.column_begin());
     bool first = true;
     do {
-      __syncthreads();  // the tile before is done
+      __syncthreads();  // the previous tile is done
       fill_begins<kThreads>(args.shape.y, tile.first_cell_y, tile.cell_rows(), tile.row_begin());
       if (first) {
         fill_weights<kThreads, band>(args.shape.x, tile.first_cell_x, tile.cell_columns(),

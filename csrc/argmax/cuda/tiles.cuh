@@ -1,11 +1,11 @@
-// How the prediction kernels cut an output into cells and tiles, and what a tile keeps in shared
-// memory. The nodes of a tile are powers of two down and across, so that a thread finds its node
-// without a division.
+// How the prediction kernels divide an output into cells and tiles, and what a tile has in shared
+// memory. A tile's nodes down and across are powers of two, so that a thread finds its node without
+// a division.
 //
-// A cell is the part of the output that lies between the same four nodes: one band of rows by one
-// band of columns, at most `band` of each. Cells run from the node before the first to the last
-// one; what lies outside the input is staged as zeros with a weight of zero (clamped border) or
-// with its own weight (zero border), so that every pixel of a cell reads all four nodes alike.
+// A cell is the part of the output between the same four nodes: one band of rows by one band of
+// columns, at most `band` of each. Cells run from the node before the first to the last one. Nodes
+// outside the input are staged as zeros and have a weight of zero, so that every pixel of a cell
+// reads all four nodes alike.
 #pragma once
 
 #include "bilinear/bilinear.h"
@@ -16,38 +16,38 @@ namespace fcn_ext {
 namespace argmax {
 
 constexpr int kThreads = 256;
-constexpr int kMostNodeRows = 8;  // of a tile: powers of two, in all no more than threads
+constexpr int kMostNodeRows = 8;  // per tile: powers of two, at most kThreads nodes in all
 constexpr int kMostNodeColumns = 32;
 constexpr int kFewestNodeColumns = 4;
 constexpr int kMostTilePixels = 1 << 14;
-constexpr int kFewestClasses = 32;  // of a stage, if there are as many
+constexpr int kFewestClasses = 32;  // in a stage, if there are that many
 constexpr int kMostBand = 32;
 constexpr int kSurvivorBins = 32;
-constexpr int kPiece = 8;           // neighboring pixels of a lane that leave a tile
-constexpr int kSystemBytes = 1024;  // of shared memory, of every block
-constexpr int kMixed = -1;          // instead of the class of a cell
+constexpr int kPiece = 8;           // neighboring pixels of a lane when labels leave a tile
+constexpr int kSystemBytes = 1024;  // shared memory of every block that the system takes
+constexpr int kMixed = -1;          // in place of the class of a cell
 
-// Blocks of a multiprocessor that registers have to allow.
+// Blocks per multiprocessor that registers must allow.
 template <typename accumulate_t>
 constexpr int kBlocks = sizeof(accumulate_t) == 4 ? 3 : 2;
 
-// Where the rows of a tile's labels lie in memory, those that are stored or those that they are
-// compared with.
+// Where the rows of a tile's labels lie in memory: the labels to be stored, or the target that they
+// are compared with.
 struct TileMemory {
   int64_t start;     // of the first row, in labels
-  uint32_t pieces;   // of a row, at least two
-  uint32_t inverse;  // n / pieces is n * inverse / 2^32 for the numbers of pieces
+  uint32_t pieces;   // per row, at least two
+  uint32_t inverse;  // n / pieces is n * inverse / 2^32 for every piece number n
 };
 
-// What a block walks down: tiles of one image, one below the other.
+// The chunk that a block walks down: tiles of one image, one below the other.
 struct ArgmaxChunk {
   int item, image;
   int first_cell_y, end_cell_y, first_cell_x;
 };
 
-// Shared memory of a tile: where each array starts, in bytes.
+// The shared memory of a tile: the byte offset of each array.
 struct TileLayout {
-  int scores;         // (staged, pitch) accumulate_t: the nodes of the tile, class by class
+  int scores;         // (staged, pitch) accumulate_t: scores of the tile's nodes, class by class
   int best, second;   // (parts, nodes) accumulate_t: the two largest scores of a node
   int best_class;     // (parts, nodes) int32
   int bounds;         // (cells, 4) accumulate_t: what classes must exceed in a mixed cell
@@ -56,14 +56,14 @@ struct TileLayout {
   int column_begin;   // (cell columns + 1) int32, outputs
   int row_begin;      // (cell rows + 1) int32
   int row_start;      // (rows) int32: where labels of a row start
-  int memory;         // TileMemory: where they go
+  int memory;         // TileMemory: where the labels go
   int survivors;      // (cells, staged / 32) uint32: the classes that may win in a mixed cell
   int chunk;          // ArgmaxChunk
   int mixed_count;    // int32
   int mixed;          // (cells) uint16: the mixed cells
-  int survivor_bins;  // (32) int32: how many of them have that many survivors
-  int survivor_rank;  // (cells) uint16: the bin of a mixed cell and 32 times its place there
-  int mixed_order;    // (cells) uint16: their numbers in `mixed`, by how many survivors they have
+  int survivor_bins;  // (32) int32: how many mixed cells have that many survivors
+  int survivor_rank;  // (cells) uint16: a mixed cell's bin plus 32 times its rank there
+  int mixed_order;    // (cells) uint16: indices into `mixed`, by number of survivors
   int labels;         // (rows, label_pitch) uint16: winners of the pixels
   int bytes;
 };
@@ -74,23 +74,23 @@ struct ArgmaxTiles {
   int band;
   int node_rows, node_columns;  // of a tile, powers of two; one more than cells
   int cell_rows, cell_columns;
-  int nodes, node_bits, column_bits;  // all of them, and logarithms
-  int pitch;  // of a class in shared memory: odd, so that classes of a node lie in all banks
+  int nodes, node_bits, column_bits;  // nodes of a tile, and logarithms
+  int pitch;  // of a class in shared memory: odd, so that a node's classes lie in all banks
   int label_pitch;
   int parts, part_bits;  // threads that share a node
   int staged;            // classes in shared memory at a time: all, or a multiple of 32
   int stages;
   int tiles_x, tiles_y;
-  int chunk_tiles;  // tiles that a block walks down
+  int chunk_tiles;  // tiles in a chunk
   int chunks;
   int items;         // chunks of all tile columns of all images
-  bool interleaved;  // channels lie side by side
-  bool near;         // from class to class of a part it is so far that 32 bits count the elements
+  bool interleaved;  // channels are adjacent in memory
+  bool near;         // 32 bits count the elements from class to class of a part
   bool exact_nodes;  // an output may lie on a node
   TileLayout layout;
 };
 
-// How the pixels of a cell are dealt to threads: kColumns columns of kRows rows each.
+// How the pixels of a cell are distributed over threads: kColumns columns of kRows rows each.
 template <int band>
 struct CellThreads {
   static constexpr int kColumns = band < 8 ? 2 : 1;
@@ -100,7 +100,7 @@ struct CellThreads {
 };
 inline int threads_of_cell(int band) { return band < 8 ? band / 2 : band * band / 8; }
 
-// The tile of that many nodes.
+// Sets the size of a tile, in nodes.
 inline void set_nodes(ArgmaxTiles& tiles, int rows, int columns) {
   const auto logarithm = [](int power) {
     int bits = 0;
@@ -123,8 +123,8 @@ inline void set_nodes(ArgmaxTiles& tiles, int rows, int columns) {
   tiles.label_pitch = (tiles.cell_columns * tiles.band + 2 * kPiece - 2) / kPiece * kPiece;
 }
 
-// Places the arrays of a tile behind a histogram; `staged` is the number of classes if one holds
-// them all, else as many as fit into `budget`. False where too few do.
+// Places the arrays of a tile after a histogram. `staged` becomes the number of all classes if
+// `whole`, else as many as fit into `budget`. Returns false if too few do.
 inline bool lay_out(ArgmaxTiles& tiles, int channels, int accumulate_bytes, int64_t histogram_bytes,
                     int64_t budget, bool whole) {
   const int cells = tiles.cell_rows * tiles.cell_columns;
@@ -153,7 +153,7 @@ inline bool lay_out(ArgmaxTiles& tiles, int channels, int accumulate_bytes, int6
   layout.survivor_rank = place(cells, 2);
   layout.mixed_order = place(cells, 2);
   layout.labels = place(int64_t{rows} * tiles.label_pitch, 2);
-  // What is left goes to classes: their scores, and a bit for each cell.
+  // The rest is for classes: their scores, and one bit per cell.
   const int64_t of_32_classes = 32 * int64_t{tiles.pitch} * accumulate_bytes + 4 * cells;
   const int64_t fitting = larger<int64_t>(0, budget - bytes - 32) / of_32_classes * 32;
   tiles.staged = static_cast<int>(whole ? channels : smaller<int64_t>(fitting, channels));
@@ -172,8 +172,8 @@ inline bool lay_out(ArgmaxTiles& tiles, int channels, int accumulate_bytes, int6
   return true;
 }
 
-// Chooses the tiles' size: large ones, that all classes of three or two blocks fit into a
-// multiprocessor; else classes come in stages.
+// Chooses the size of tiles: as large as lets all classes of three blocks, or of two, fit into a
+// multiprocessor; else classes are staged some at a time.
 inline bool choose_tile(ArgmaxTiles& tiles, const BilinearShape& shape, int accumulate_bytes,
                         int64_t histogram_bytes) {
   const DeviceLimits limits = device_limits();
@@ -193,7 +193,7 @@ inline bool choose_tile(ArgmaxTiles& tiles, const BilinearShape& shape, int accu
         if (whole && busy < kThreads / 4) {
           break;
         }
-        // Few tiles are made smaller, to reach every multiprocessor, if threads stay busy.
+        // With few tiles, make them smaller to reach every multiprocessor, if threads stay busy.
         const bool few =
             count < 2 * limits.multiprocessors && busy > kThreads && columns > kFewestNodeColumns;
         const bool large = cells * tiles.band * tiles.band > kMostTilePixels;
@@ -209,15 +209,15 @@ inline bool choose_tile(ArgmaxTiles& tiles, const BilinearShape& shape, int accu
   return false;
 }
 
-// Whether tiles can be made: not where outputs skip nodes, lie on one each, or are more than
-// kMostBand between two, nor where shared memory is too small.
+// Returns whether tiles can be made: not if outputs skip nodes, have one node each, or are more
+// than kMostBand between two nodes, nor if shared memory is too small.
 inline bool make_tiles(const BilinearShape& shape, bool interleaved, int accumulate_bytes,
                        int64_t histogram_bytes, ArgmaxTiles& tiles) {
   const int64_t outputs = larger(most_outputs_of_cell(shape.y), most_outputs_of_cell(shape.x));
   if (has_empty_cells(shape.y) || has_empty_cells(shape.x) || outputs < 2 || outputs > kMostBand) {
     return false;
   }
-  // Doubles are rare: two kernels do for them.
+  // Doubles are rare, so two kernels are enough for them.
   tiles.band = accumulate_bytes == 8 ? 8 : 2;
   while (tiles.band < outputs) {
     tiles.band *= accumulate_bytes == 8 ? 4 : 2;
@@ -243,7 +243,7 @@ inline bool make_tiles(const BilinearShape& shape, bool interleaved, int accumul
   tiles.chunks = (tiles.tiles_y + tiles.chunk_tiles - 1) / tiles.chunk_tiles;
   const int64_t items = shape.batch * tiles.chunks * tiles.tiles_x;
   tiles.items = static_cast<int>(items);
-  return items <= kMostBlocks / 2;  // so that a grid's step beyond them is no overflow
+  return items <= kMostBlocks / 2;  // so that a grid's step beyond them does not overflow
 }
 
 }  // namespace argmax
