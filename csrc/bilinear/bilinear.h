@@ -1,5 +1,5 @@
-// The resampling engine behind upsample, interpolate and fuse_skip: what its CPU and CUDA kernels
-// are handed. Plain numbers, no tensors; sizes and strides are 64-bit and counted in elements.
+// The resampling engine behind upsample, interpolate and fuse_skip: the input of its CPU and CUDA
+// kernels. Plain numbers, no tensors; sizes and strides are 64-bit, counted in elements.
 #pragma once
 
 #include "common/geometry.h"

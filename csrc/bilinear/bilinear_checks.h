@@ -1,6 +1,6 @@
 // Maps that are resampled: how a tensor is viewed, how a result is laid out, and how a geometry and
-// two sizes become axes. This is the one place where an axis is checked; fcn_ext/_rules.py has the
-// same rules in the same order and words, for tensors that are only traced.
+// two sizes become axes. Axes are checked here only; fcn_ext/_rules.py has the same rules in the
+// same order and words, for tensors that are only traced.
 #pragma once
 
 #include <torch/csrc/stable/ops.h>
@@ -18,8 +18,8 @@ inline PlaneStrides strides_of(const torch::stable::Tensor& map) {
   return {map.stride(0), map.stride(1), map.stride(2), map.stride(3)};
 }
 
-// Channels side by side: what torch calls channels_last, of a dense map or a window of one.
-// fcn_ext/ops/_common.py states the same rule for the shapes that torch.compile traces.
+// Channels are adjacent: what torch calls channels_last, for a dense map or a window of one.
+// fcn_ext/ops/_common.py has the same rule for the shapes that torch.compile traces.
 inline bool is_channels_last(const torch::stable::Tensor& map) {
   return map.size(1) > 1 && map.stride(1) == 1 && map.stride(3) >= map.size(1);
 }
@@ -33,8 +33,8 @@ inline torch::stable::Tensor empty_map(const torch::stable::Tensor& like, int64_
 // How coarse scores reach another size: a Deconvolution or a Resize of fcn_ext/geometry.py.
 struct Geometry {
   bool deconvolution;
-  int64_t stride, kernel_size, offset_y, offset_x;  // of a deconvolution
-  bool align_corners;                               // of a resize
+  int64_t stride, kernel_size, offset_y, offset_x;  // for a deconvolution
+  bool align_corners;                               // for a resize
 };
 
 inline Geometry deconvolution(int64_t stride, int64_t kernel_size, int64_t offset_y,
@@ -51,8 +51,8 @@ inline Geometry deconvolution(int64_t stride, int64_t kernel_size, int64_t offse
 
 inline Geometry resize(bool align_corners) { return {false, 0, 0, 0, 0, align_corners}; }
 
-// The numbers that stand for a geometry in a schema: (stride, kernel_size, offset_y, offset_x) of a
-// deconvolution, (align_corners) of a resize.
+// The numbers that stand for a geometry in a schema: (stride, kernel_size, offset_y, offset_x) for
+// a deconvolution, (align_corners) for a resize.
 inline Geometry check_geometry(const std::vector<int64_t>& numbers) {
   FCN_EXT_CHECK(numbers.size() == 4 || numbers.size() == 1,
                 "geometry must be (stride, kernel_size, offset_y, offset_x) or (align_corners,), "
@@ -62,7 +62,7 @@ inline Geometry check_geometry(const std::vector<int64_t>& numbers) {
                              : resize(numbers[0] != 0);
 }
 
-// `size` names what an output is as large as: the argument of the caller.
+// `size` names what the output must be as large as: the caller's argument.
 inline BilinearAxis check_deconvolution_axis(const Geometry& geometry, const char* axis,
                                              int64_t offset, int64_t input_size,
                                              int64_t output_size, const char* size) {
@@ -77,7 +77,7 @@ inline BilinearAxis check_deconvolution_axis(const Geometry& geometry, const cha
   return upsample_axis(input_size, output_size, geometry.stride, geometry.kernel_size, offset);
 }
 
-// The axes of maps that check_map has seen, from one size to another.
+// The axes from one size to another, for maps that passed check_map.
 inline BilinearAxes check_axes(const Geometry& geometry, int64_t input_height, int64_t input_width,
                                int64_t output_height, int64_t output_width, const char* size) {
   if (geometry.deconvolution) {
@@ -93,14 +93,14 @@ inline BilinearAxes check_axes(const Geometry& geometry, int64_t input_height, i
           interpolate_axis(input_width, output_width, geometry.align_corners)};
 }
 
-// Of a map that is resampled to a size.
+// For a map that is resampled to a size.
 inline BilinearAxes check_forward(const torch::stable::Tensor& input, const Geometry& geometry,
                                   int64_t output_height, int64_t output_width, const char* size) {
   check_map(input, "input");
   return check_axes(geometry, input.size(2), input.size(3), output_height, output_width, size);
 }
 
-// Of the gradient of a map of a size.
+// For the gradient of a map of some size.
 inline BilinearAxes check_backward(const torch::stable::Tensor& grad_output,
                                    const Geometry& geometry, int64_t input_height,
                                    int64_t input_width) {
@@ -112,7 +112,7 @@ inline BilinearAxes check_backward(const torch::stable::Tensor& grad_output,
                     "the size of grad_output");
 }
 
-// Of coarse scores that are upsampled by `stride` and added to a window of `skip`.
+// For coarse scores that are upsampled by `stride` and added to a window of `skip`.
 inline BilinearAxes check_fuse_skip(const torch::stable::Tensor& coarse,
                                     const torch::stable::Tensor& skip, int64_t offset_y,
                                     int64_t offset_x, int64_t stride) {

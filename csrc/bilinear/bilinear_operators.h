@@ -7,14 +7,14 @@
 
 namespace fcn_ext {
 
-// The window of a map that is added to a result.
+// The window of a map to be added to a result.
 struct SkipWindow {
   torch::stable::Tensor skip;
   int64_t offset_y, offset_x;
 };
 
-// output = resampled input (+ the window of skip that starts at its offset), laid out as `input`.
-// grad_input = the transpose of that map applied to grad_output, laid out as `grad_output`.
+// output = resampled input (+ the window of skip that starts at its offset), laid out like `input`.
+// grad_input = the transpose of that map applied to grad_output, laid out like `grad_output`.
 using BilinearForwardFunction = torch::stable::Tensor(const torch::stable::Tensor& input,
                                                       const BilinearAxes& axes,
                                                       const SkipWindow* skip);

@@ -1,18 +1,18 @@
 // The transpose of bilinear resampling on CPU, compiled once per instruction set
 // (common/cpu/capability.h).
 //
-// The output rows of a band are summed with their two weights, row after row in the order of their
-// addresses, into sums that stay in the L1 cache; a finished sum is then narrowed to the input's
-// columns (narrow.h, 1 / stride of the work). Every element is summed in an order
-// fixed by the shape alone, so neither threads nor tiles change a bit.
+// The output rows of a band are added, with their two weights and in the order of their addresses,
+// to sums that stay in the L1 cache; a finished sum is then narrowed to the input's columns
+// (narrow.h, 1 / stride of the work). Every element is summed in an order fixed by the shape alone,
+// so neither threads nor tiles change a bit.
 #include "bilinear/cpu/narrow.h"
 #include "bilinear/cpu/row_writer.h"
 
 namespace fcn_ext {
 namespace {
 
-// Elements of the longest summed row: the columns that a tile of input columns is read by, in whole
-// cells, in whole registers of cells, with room before them.
+// Elements of the longest summed row: the columns that read a tile of input columns, rounded up to
+// whole cells and whole registers of cells, with room before them.
 int64_t sum_size(const BilinearWork& work) {
   int64_t widest = 0;
   for (int64_t begin = 0; begin < work.shape.x.input_size; begin += work.tile_columns) {
@@ -29,16 +29,16 @@ int64_t backward_scratch(const BilinearBackward& args) {
   return (3 * sum_size(args.work) + padded(narrow_size(args.work))) * sizeof(double);
 }
 
-// How far ahead of the rows that are summed memory is asked for: the prefetchers of the processor
-// stop at the end of a page, and start anew too late in the next.
+// How far ahead of the rows being summed memory is prefetched: the processor's own prefetchers stop
+// at the end of a page and restart too late in the next.
 constexpr int64_t kAheadBytes = 12288;
 // The same while sums of many channels are narrowed, which takes longer.
 constexpr int64_t kAheadOfChannels = 32768;
-// Two sums of these leave room in the L1 cache for the rows.
+// Two sums of this size leave room in the L1 cache for the rows.
 constexpr int64_t kNearBytes = 10240;
 
-// lower_sum += lower * row and upper_sum += upper * row, of rows that follow one another; with
-// `fresh` the upper sum starts from zero.
+// lower_sum += lower * row and upper_sum += upper * row, for consecutive rows; with `fresh` the
+// upper sum starts from zero.
 template <typename accumulate_t>
 struct RowSum {
   const accumulate_t* lower;
@@ -48,7 +48,7 @@ struct RowSum {
   accumulate_t* upper_sum;
 };
 
-// Elements [i, i + kLanes) of sum_rows; `load` gives those of one row.
+// Elements [i, i + kLanes) of sum_rows; load(y) returns those of row y.
 template <int rows, bool fresh, bool has_upper, typename accumulate_t, typename Load>
 inline void sum_lanes(const RowSum<accumulate_t>& sum, int64_t i, const Load& load) {
   Lanes<accumulate_t> lower = load_lanes(sum.lower_sum + i), upper = {};
@@ -72,13 +72,13 @@ template <int rows, bool fresh, bool has_upper, typename element_t, typename acc
 void sum_rows(const RowSum<accumulate_t>& sum, const element_t* row, int64_t stride, int64_t n) {
   constexpr int64_t kStep = kLanes<element_t>;
   constexpr int64_t kLine = 64 / sizeof(element_t);
-  // In the order of addresses where rows lie side by side; else the same columns of the next rows.
+  // In the order of addresses if rows are adjacent; else the same columns of the next rows.
   const int64_t distance = kAheadBytes / sizeof(element_t);
   const bool in_order = stride == n;
   const bool soon = in_order && distance > rows * n;  // soon enough for the L1 cache
   const element_t* ahead = row + (soon ? distance : rows * stride);
   const int64_t per_column = in_order ? rows : 1;
-  // Inlined by force: the compiler drops the call of a function that only prefetches.
+  // always_inline: the compiler drops the call of a function that only prefetches.
   const auto fetch = [&](int64_t i, int64_t columns) __attribute__((always_inline)) {
     const int64_t per_row = in_order ? columns : stride;
     for (int64_t y = 0; y < rows; ++y) {
@@ -117,13 +117,13 @@ void sum_rows(const RowSum<accumulate_t>& sum, bool has_upper, const element_t* 
   }
 }
 
-// Sums have room for whole lanes, rows of n elements do not. A row with a zero upper weight is left
-// out of that sum (0 * inf).
+// Sums have room for whole lanes, rows of n elements do not. A row with a zero upper weight is not
+// added to the upper sum (0 * inf).
 template <typename element_t, typename accumulate_t>
 void sum_rows(RowSum<accumulate_t> sum, const element_t* row, int64_t stride, int64_t rows,
               int64_t n) {
-  // Reading in the order of addresses is worth more than reading sums less often, while the L1
-  // cache holds them. Of narrow elements there is more to compute for a byte.
+  // Reading in the order of addresses is worth more than reading sums less often, as long as the L1
+  // cache holds the sums. Narrow elements take more computation per byte.
   constexpr int64_t kFew = sizeof(element_t) == sizeof(accumulate_t) ? 1 : 2;
   const int64_t most = n * int64_t{sizeof(accumulate_t)} <= kNearBytes ? kFew : 8;
   for (int64_t y = 0; y < rows;) {
@@ -153,7 +153,7 @@ void sum_rows(RowSum<accumulate_t> sum, const element_t* row, int64_t stride, in
   }
 }
 
-// Adds the band of `node` (output rows between it and the next) to the sums of both.
+// Adds the band of `node` (the output rows between it and the next node) to the sums of both.
 template <typename element_t, typename accumulate_t>
 void sum_band(const BilinearWork& work, const PlaneView<element_t>& grad_output,
               const Columns& columns, int64_t node, accumulate_t* row, accumulate_t* lower_sum,
@@ -193,7 +193,7 @@ void backward(const BilinearBackward& args, int64_t begin, int64_t end, void* me
   accumulate_t* sum = scratch.take<accumulate_t>(size);
   accumulate_t* next_sum = scratch.take<accumulate_t>(size);
   accumulate_t* row = scratch.take<accumulate_t>(size);
-  // Behind another piece: RowWriter reads, and drops, up to a line before a row.
+  // After another array: RowWriter reads, and drops, up to a line before a row.
   accumulate_t* grad = scratch.take<accumulate_t>(narrow_size(work));
   const bool cells = work.inner == 1 && work.x.stride > 0;
   const int64_t ahead = work.inner == 1 ? kAheadBytes : kAheadOfChannels;
@@ -211,7 +211,7 @@ void backward(const BilinearBackward& args, int64_t begin, int64_t end, void* me
     const int64_t width = x_end - x_begin;
     const Columns columns = readers(work, x_begin, x_end);
     const PlaneView<element_t> grad_output(args.grad_output, args.grad_output_strides, work, plane);
-    // Sums start on a cache line; cells start before it, where zeros are kept.
+    // Sums start on a cache line; cells start before it, where there are zeros.
     const bool read = columns.end > columns.begin;
     const int64_t shift = cells && read ? (columns.begin + work.x.lead) % work.x.stride : 0;
     for (int64_t i = 0; i < size; ++i) {

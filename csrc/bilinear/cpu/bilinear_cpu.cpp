@@ -18,12 +18,12 @@ using torch::stable::Tensor;
 
 // Elements of work below which a second thread is not woken.
 constexpr int64_t kGrain = 32768;
-// Elements of a widened row: two of them and the rows they blend into stay in the L1 cache.
+// Elements of a widened row, so that two of them and the rows they blend into fit the L1 cache.
 constexpr int64_t kTileElements = 8192;
-// A gradient this large is written past the caches, which its making has filled with what it reads.
+// A gradient of this size is written past the caches, which computing it has filled with its input.
 constexpr int64_t kStreamedGradient = int64_t{4} << 20;
-// A result that fits the last cache stays there for whoever reads it next: up to this much, since
-// the processes of a machine share the cache.
+// A result that fits the last-level cache stays there for its next reader. Not more than this,
+// since the processes of a machine share that cache.
 constexpr int64_t kMostKept = int64_t{32} << 20;
 
 class AxisTable {
@@ -45,7 +45,7 @@ class AxisTable {
     const int64_t stride = whole_stride(axis);
     const BilinearTap first = bilinear_tap(unclamped(axis), 0);
     const bool unrolled = stride == 2 || stride == 4 || stride == 8 || stride == 16 || stride == 32;
-    // Phase 0 at a node itself has a zero weight, which must not read its neighbor.
+    // If phase 0 lies on a node, the neighbor has weight zero and must not be read.
     if (unrolled && !may_meet_node(axis) && first.node >= -1) {
       stride_ = stride;
       lead_ = (first.node + 1) * stride + phase_of(axis, first.numerator);
@@ -70,13 +70,13 @@ class AxisTable {
   int64_t stride_ = 0, lead_ = 0;
 };
 
-// Keeps the tables of a call alive beside the plain pointers into them.
+// Keeps a call's tables alive while plain pointers into them are used.
 struct Work {
   AxisTable y, x;
   BilinearWork plain;
   int64_t planes;
 
-  // `columns` of the map that is tiled, each as wide as `scale` columns of the output.
+  // `columns`: of the map that is tiled; each is as wide as `scale` columns of the output.
   Work(const Tensor& map, const BilinearAxis& y_axis, const BilinearAxis& x_axis,
        bool channels_last, int64_t columns, int64_t scale)
       : y(y_axis, map.scalar_type() == ScalarType::Double),

@@ -1,7 +1,7 @@
 // Bilinear resampling on CPU, compiled once per instruction set (common/cpu/capability.h).
 //
-// Every input row is widened to the output's columns once (widen.h, 1 / stride of the
-// work); every output row is then a weighted sum of two widened rows: a stream of stores.
+// Every input row is widened to the output's columns once (widen.h, 1 / stride of the work). Every
+// output row is then a weighted sum of two widened rows: a stream of stores.
 #include "bilinear/cpu/row_writer.h"
 #include "bilinear/cpu/widen.h"
 
@@ -21,8 +21,8 @@ void forward(const BilinearForward& args, int64_t begin, int64_t end, void* memo
   const int64_t rows = work.shape.y.output_size;
   const int64_t columns = work.shape.x.output_size;
   const int64_t bands = work.shape.y.input_size + 1;
-  // Lines are read whole: what lies beside a row must be no subnormal number, which an addition may
-  // take a hundred cycles for.
+  // Lines are read whole. What lies beside a row must not be a subnormal number, since adding one
+  // may take a hundred cycles.
   __builtin_memset(memory, 0, forward_scratch(args));
   Scratch scratch{static_cast<char*>(memory)};
   const int64_t size = kAlign + wide_size(work, work.tile_columns);

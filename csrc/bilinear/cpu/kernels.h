@@ -1,4 +1,4 @@
-// What the CPU kernels of the resampling engine are handed: raw pointers and ready-made tables.
+// The input of the CPU kernels of the resampling engine: raw pointers and ready-made tables.
 #pragma once
 
 #include "bilinear/bilinear.h"
@@ -6,26 +6,26 @@
 
 namespace fcn_ext {
 
-// One axis, tabulated. Weights are in the accumulation type (double for double, else float).
+// One axis as tables. Weights are in the accumulation type (double for double, else float).
 struct BilinearAxisTable {
-  const int64_t* first;      // first_output(node), read at [node + 1] for node in [-1, input_size]
+  const int64_t* first;      // first_output(node) at [node + 1], for node in [-1, input_size]
   const int64_t* node;       // lower node of every output
   const void* lower_weight;  // of every output
   const void* upper_weight;  // of every output; where it is zero the upper node is not read
-  // Where the weights repeat every `stride` outputs, none of them is zero and the kernels are
-  // unrolled for it (2, 4, 8, 16, 32): output o lies in cell (o + lead) / stride, between nodes
-  // cell - 1 and cell, at phase (o + lead) % stride. Else stride == 0.
+  // If weights repeat every `stride` outputs, none of them is zero, and kernels are unrolled for
+  // this stride (2, 4, 8, 16, 32): output o lies in cell (o + lead) / stride, at phase
+  // (o + lead) % stride, between nodes cell - 1 and cell. Else stride == 0.
   int64_t stride, lead;
   const void* phase_lower_weight;
   const void* phase_upper_weight;
 };
 
-// Work is counted in units: plane, then column tile, then band (forward) or input row (backward).
-// A plane is a channel of an image, or a whole image where `inner` channels lie side by side.
+// Work is divided into units, numbered by plane, then column tile, then band (forward) or input row
+// (backward). A plane is a channel of an image, or a whole image if `inner` channels are adjacent.
 struct BilinearWork {
   BilinearShape shape;
   BilinearAxisTable y, x;
-  int64_t inner;         // elements side by side in a column: channels when channels_last, else 1
+  int64_t inner;         // adjacent elements in a column: channels if channels_last, else 1
   int64_t tile_columns;  // output columns (forward) or input columns (backward) in a tile
   int64_t tiles;
 };
@@ -34,7 +34,7 @@ struct BilinearForward {
   BilinearWork work;
   const void* input;
   PlaneStrides input_strides;
-  const void* skip;  // added to the output; null: nothing is
+  const void* skip;  // added to the output; null: no skip
   PlaneStrides skip_strides;
   void* output;  // dense: (planes, rows, columns, inner)
   bool stream;   // write past the caches
@@ -48,8 +48,8 @@ struct BilinearBackward {
   bool stream;       // write past the caches
 };
 
-// scratch: bytes of memory, aligned to 64, that a call of run needs. run: units [begin, end),
-// indexed by element type: float, double, half, bfloat16.
+// scratch: the bytes of memory, aligned to 64, that a call of run needs. run: computes units
+// [begin, end), indexed by element type: float, double, half, bfloat16.
 struct BilinearForwardKernels {
   int64_t (*scratch)(const BilinearForward&);
   void (*run[4])(const BilinearForward&, int64_t begin, int64_t end, void* scratch);

@@ -9,7 +9,7 @@
 namespace fcn_ext {
 namespace {
 
-// The output columns that input columns [begin, end) are read by.
+// The output columns that read input columns [begin, end).
 struct Columns {
   int64_t begin, end;
 };
@@ -17,7 +17,7 @@ Columns readers(const BilinearWork& work, int64_t begin, int64_t end) {
   return {work.x.first[begin], work.x.first[end + 1]};
 }
 
-// The weights of one cell's columns, repeated or spread over registers.
+// The weights of the columns of one cell, repeated in a register or spread over several.
 template <int stride, typename accumulate_t>
 struct CellWeights {
   static constexpr int kLanesInCell = stride < kWidth<accumulate_t> ? stride : kWidth<accumulate_t>;
@@ -35,9 +35,10 @@ struct CellWeights {
   }
 };
 
-// A register of nodes: each the upper node of its own cell, which starts `stride` before the next,
-// and the lower node of the next. `registers` of products of columns and weights, from `cells` on,
-// become one by adding neighbors; what is left are whole cells, in their order.
+// The sums of a register of nodes. Each is the upper node of its own cell and the lower node of the
+// next, which starts `stride` later. The products of columns and weights fill `registers`
+// registers, from `cells` on; adding neighbors makes them one, in which each lane is a whole cell,
+// in order.
 template <int registers, int stride, typename accumulate_t>
 inline Register<accumulate_t> sum_nodes(const CellWeights<stride, accumulate_t>& weights,
                                         const accumulate_t* cells) {
@@ -67,10 +68,10 @@ accumulate_t weighted_sum(const accumulate_t* weights, const accumulate_t* colum
   return sum;
 }
 
-// Input columns [begin, end) from the columns they are read by, where weights repeat. `wide` starts
-// with the first cell that has columns and is zero before and behind them, for a cell and for a
-// register of cells; `grad` has room for whole registers and is zero. Memory from `ahead` on is
-// asked for meanwhile, so that reading does not pause.
+// Sums input columns [begin, end) over the columns that read them, where weights repeat. `wide`
+// starts with the first cell that has columns and is zero before and after them, for one cell and
+// for a register of cells. `grad` is zero and has room for whole registers. Prefetches memory from
+// `ahead` on meanwhile, so that reading does not pause.
 template <int stride, typename accumulate_t>
 void narrow_cells(const BilinearWork& work, const Columns& columns, int64_t begin, int64_t end,
                   const accumulate_t* wide, const char* ahead, accumulate_t* grad) {
@@ -88,7 +89,7 @@ void narrow_cells(const BilinearWork& work, const Columns& columns, int64_t begi
     store_register(grad + node - begin,
                    sum_nodes<Weights::kLanesInCell>(weights, wide + (node - first_cell) * stride));
   }
-  // A clamped border hands all of its half cell to the node at the border.
+  // At a clamped border, the whole half cell belongs to the border's node.
   const auto* lower = static_cast<const accumulate_t*>(x.phase_lower_weight);
   const auto* upper = static_cast<const accumulate_t*>(x.phase_upper_weight);
   const int64_t nodes = work.shape.x.input_size;
@@ -101,8 +102,8 @@ void narrow_cells(const BilinearWork& work, const Columns& columns, int64_t begi
   }
 }
 
-// The same where they do not, or where `inner` channels lie side by side; `wide` starts with the
-// first column.
+// The same where weights do not repeat, or where `inner` channels are adjacent; `wide` starts with
+// the first column.
 template <typename accumulate_t>
 void narrow_columns(const BilinearWork& work, const Columns& columns, int64_t begin, int64_t end,
                     const accumulate_t* wide, accumulate_t* grad) {
@@ -128,12 +129,12 @@ void narrow_columns(const BilinearWork& work, const Columns& columns, int64_t be
       for (int64_t column = first; column < next; ++column, at += inner) {
         sum += (column < own ? upper[column] : lower[column]) * load_lanes(at);
       }
-      store_lanes<false>(grad + c, sum);  // the next node overwrites what is too much
+      store_lanes<false>(grad + c, sum);  // the next node overwrites the excess
     }
   }
 }
 
-// `stride`: of columns whose weights repeat, with one channel; else 0.
+// stride: of weights that repeat, with one channel; else 0.
 template <typename accumulate_t>
 void narrow(const BilinearWork& work, const Columns& columns, int64_t begin, int64_t end,
             int64_t stride, const accumulate_t* wide, const char* ahead, accumulate_t* grad) {

@@ -1,5 +1,5 @@
-// Rows on their way out of the caches. For *_kernels.cpp only (common/cpu/capability.h
-// says why the anonymous namespace).
+// Writes rows out of the caches. For *_kernels.cpp only (common/cpu/capability.h says why the
+// anonymous namespace).
 #pragma once
 
 #include "bilinear/cpu/rows.h"
@@ -13,19 +13,19 @@ struct Blend {
   const accumulate_t* upper;
   accumulate_t lower_weight, upper_weight;
 
-  // A zero weight reads nothing, so that an infinity beyond does not become NaN.
+  // A zero weight reads nothing, so that an infinity there does not become NaN.
   bool single() const { return upper_weight == 0; }
 };
 
-// Writes output rows. What goes past the caches leaves in whole cache lines, one store each; rows
-// that follow each other do not end on such lines, and the line that two rows share is kept here
-// until it is whole. (Storing it twice would wait for memory to be read in between.)
+// Writes output rows. What goes past the caches is stored in whole cache lines, one store each. A
+// row that follows another does not start on a new line, so the line that two rows share is held
+// here until it is complete. (Storing it twice would wait for memory to be read in between.)
 template <typename element_t>
 class RowWriter {
  public:
   explicit RowWriter(bool stream) : stream_(stream) {}
 
-  // out[0, n) = blend (+ skip). Rows have room to be read in whole lines at both ends.
+  // out[0, n) = blend (+ skip). Rows must have room to be read in whole lines at both ends.
   template <typename skip_t>
   void write(const Blend<accumulate_of<element_t>>& blend, const skip_t* skip, element_t* out,
              int64_t n) {
@@ -72,14 +72,14 @@ class RowWriter {
     }
   }
 
-  // [begin, end) of the line that is kept.
+  // Stores [begin, end) of the line that is held.
   void store_some(element_t* to, int64_t begin, int64_t end) const {
     element_t rounded[kLine];
     store_line<false>(rounded, kept_);
     __builtin_memcpy(to + begin, rounded + begin, (end - begin) * sizeof(element_t));
   }
 
-  // line += row[i, i + kLine), where that lies inside [0, n).
+  // line += row[i, i + kLine), as far as that is in [0, n).
   template <typename skip_t>
   static void add_some(Line& line, const skip_t* row, int64_t i, int64_t n) {
     skip_t some[kLine] = {};
@@ -91,7 +91,7 @@ class RowWriter {
     }
   }
 
-  // The first `count` lanes stay, the others become those of `rest`.
+  // Keeps the first `count` lanes and takes the others from `rest`.
   static void keep_first(lanes_t& kept, const lanes_t& rest, int64_t count) {
     using accumulate_t = accumulate_of<element_t>;
     lanes_t index;
@@ -187,7 +187,7 @@ class RowWriter {
 
   const bool stream_;
   element_t* next_ = nullptr;  // where the next element goes
-  Line kept_{};                // the line it lies in, as far as it is known
+  Line kept_{};                // the line it lies in, as far as known
   int64_t foreign_ = 0;        // elements at the start of that line that are not ours
 };
 

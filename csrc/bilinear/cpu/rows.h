@@ -1,6 +1,5 @@
-// Rows of a map in any layout, and the sizes of scratch rows: what the forward and the backward CPU
-// kernels share. For *_kernels.cpp only (common/cpu/capability.h says why the anonymous
-// namespace).
+// Rows of a map in any layout, and the sizes of scratch rows, for forward and backward CPU kernels.
+// For *_kernels.cpp only (common/cpu/capability.h says why the anonymous namespace).
 #pragma once
 
 #include "bilinear/cpu/kernels.h"
@@ -12,19 +11,19 @@ namespace {
 
 // ---------------------------------------------------------------- sizes of scratch rows
 
-// A tile of output columns, with a whole cell of slack at either end and room for whole lanes.
+// For a tile of output columns, with a whole cell of slack at either end and room for whole lanes.
 int64_t wide_size(const BilinearWork& work, int64_t columns) {
   return (columns + 2 * work.x.stride) * work.inner + kAlign;
 }
 
-// The input nodes of a tile, with one beyond either border and room for whole lanes.
+// For the input nodes of a tile, with one beyond either border and room for whole lanes.
 int64_t narrow_size(const BilinearWork& work) {
   return (work.shape.x.input_size + 2) * work.inner + kAlign;
 }
 
 // ---------------------------------------------------------------- rows in any layout
 
-// Where a plane starts, and the strides inside it.
+// The start of a plane, and the strides inside it.
 template <typename element_t>
 struct PlaneView {
   const element_t* data;
@@ -38,10 +37,10 @@ struct PlaneView {
            first_channel * strides.channel;
   }
 
-  // Elements of a row lie side by side, as they do in the output.
+  // Whether the elements of a row are adjacent in the output's order.
   bool dense(int64_t inner) const { return column == inner && (inner == 1 || channel == 1); }
 
-  // Elements [begin, end) of row y, in the accumulation type.
+  // Copies elements [begin, end) of row y in the accumulation type.
   template <typename accumulate_t>
   void copy(int64_t y, int64_t begin, int64_t end, int64_t inner, accumulate_t* out) const {
     const element_t* from = data + y * row;

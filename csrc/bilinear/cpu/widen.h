@@ -1,4 +1,4 @@
-// Input rows widened to the output's columns: the horizontal half of bilinear resampling. For
+// Widens input rows to the output's columns: the horizontal half of bilinear resampling. For
 // forward_kernels.cpp only (common/cpu/capability.h says why the anonymous namespace).
 #pragma once
 
@@ -7,12 +7,12 @@
 namespace fcn_ext {
 namespace {
 
-// One tile of widened rows: which columns, and how they are reached.
+// One tile of widened rows: its columns, and the cells or nodes they come from.
 struct Tile {
   int64_t begin, end;         // output columns
-  int64_t first_cell, cells;  // where the weights repeat
-  int64_t first_node, nodes;  // staged input nodes, out-of-range ones included
-  int64_t shift;              // of the first column into a row of whole cells
+  int64_t first_cell, cells;  // if weights repeat
+  int64_t first_node, nodes;  // staged input nodes, including those out of range
+  int64_t shift;              // of the first column in a row of whole cells
 
   Tile(const BilinearWork& work, int64_t begin_, int64_t end_) : begin(begin_), end(end_) {
     const BilinearAxisTable& x = work.x;
@@ -30,7 +30,7 @@ struct Tile {
   }
 };
 
-// staged[k] = input node first_node + k of row y; beyond a border zero, or the border's own value.
+// staged[k] = input node first_node + k of row y. Beyond a border: zero, or the border's value.
 template <typename element_t, typename accumulate_t>
 void stage(const BilinearWork& work, const PlaneView<element_t>& input, const Tile& tile, int64_t y,
            accumulate_t* staged) {
@@ -52,14 +52,14 @@ void stage(const BilinearWork& work, const PlaneView<element_t>& input, const Ti
   }
 }
 
-// Whole lanes are written, perhaps beyond the last cell.
+// Writes whole lanes, perhaps beyond the last cell.
 template <int stride, typename accumulate_t>
 void widen_cells(const BilinearAxisTable& x, int64_t cells, const accumulate_t* __restrict staged,
                  accumulate_t* __restrict wide) {
   constexpr int64_t kStep = kLanes<accumulate_t>;
-  constexpr int kRepeat = stride < kStep ? stride : kStep;  // lanes of one cell in a register
-  constexpr int kParts = stride / kRepeat;                  // registers of one cell
-  constexpr int64_t kCells = kStep / kRepeat;               // cells of one register
+  constexpr int kRepeat = stride < kStep ? stride : kStep;  // lanes per cell in a register
+  constexpr int kParts = stride / kRepeat;                  // registers per cell
+  constexpr int64_t kCells = kStep / kRepeat;               // cells per register
   Lanes<accumulate_t> lower[kParts], upper[kParts];
   for (int p = 0; p < kParts * kStep; ++p) {
     lower[p / kStep][p % kStep] =
@@ -98,7 +98,7 @@ void widen_columns(const BilinearWork& work, const Tile& tile,
   }
 }
 
-// wide[x] = the input row y, widened to the tile's columns; zeros for a row beyond the border.
+// wide[x] = input row y, widened to the tile's columns; zeros for a row beyond the border.
 template <typename element_t, typename accumulate_t>
 void widen(const BilinearWork& work, const PlaneView<element_t>& input, const Tile& tile, int64_t y,
            accumulate_t* staged, accumulate_t* wide) {

@@ -1,14 +1,15 @@
 // Backward of the resampling engine on CUDA: grad_input = transpose of the forward, a gather.
 //
 // A block owns a range of input columns of a few planes and walks down a chunk of input rows. Its
-// threads hold the output columns that those read, eight elements each, and add every gradient to
+// threads hold the output columns that read these, eight elements each, and add every gradient to
 // two sums in registers, weighted for the input rows above and below it. When an input row is
-// complete its sums pass through shared memory (padded, so that strides do not meet in one bank),
-// where a thread adds up the columns of an input element; the other sum goes on as the next row's
-// start. So every gradient is read once, but for the band above a chunk and left of a tile, in
-// 16-byte loads, 64 bytes a thread under way. Sums run in an order fixed by the shape alone: no
-// atomics, no memset. Rows that are not made up of whole vectors are read in pairs of halves, and
-// any others element by element, neighboring lanes side by side.
+// complete, its sums go through shared memory (padded, so that strides do not meet in one bank),
+// where a thread adds up the columns of an input element; the other sum becomes the start of the
+// next row. So every gradient is read once, except for the band above a chunk and the one left of a
+// tile, in 16-byte loads with 64 bytes per thread in flight. Sums run in an order fixed by the
+// shape alone: no atomics, no memset. Rows that are not made up of whole vectors are read in pairs
+// of halves; all others are read element by element, with neighboring lanes at neighboring
+// elements.
 #pragma once
 
 #include "bilinear/cuda/backward_tiles.cuh"
@@ -25,8 +26,8 @@ struct BilinearBackwardArgs {
   scalar_t* grad_input;
 };
 
-// The sum of an input element whose 2 * stride readers start at `index`: upper neighbor of the
-// first half, lower neighbor of the second.
+// The sum of an input element whose 2 * stride readers start at `index`: it is the upper neighbor
+// of the first half, the lower neighbor of the second.
 template <int stride, typename accumulate_t>
 __device__ __forceinline__ accumulate_t sum_two_cells(const accumulate_t* wide,
                                                       const accumulate_t* lower_weights,
@@ -45,7 +46,7 @@ __device__ __forceinline__ accumulate_t sum_two_cells(const accumulate_t* wide,
   return sum;
 }
 
-// The sum of input column `input`, of those of its readers that are in the piece. first[0, 1, 2]:
+// The sum of input column `input` over those of its readers that are in the piece. first[0, 1, 2]:
 // where its two bands start and end.
 template <typename accumulate_t>
 __device__ __forceinline__ accumulate_t sum_readers(const accumulate_t* wide,
@@ -74,15 +75,15 @@ __device__ __forceinline__ accumulate_t sum_readers(const accumulate_t* wide,
   return sum;
 }
 
-// `vector` elements are loaded at once, where whole vectors make up every row of grad_output; else
-// 1, with any strides.
+// A load takes `vector` elements, if whole vectors make up every row of grad_output; else 1, with
+// any strides.
 template <typename scalar_t, int vector>
 __global__ void __launch_bounds__(kBackwardThreads, kBackwardBlocks<scalar_t>)
     bilinear_backward_kernel(const BilinearBackwardArgs<scalar_t> args) {
   using accumulate_t = accumulate_of<scalar_t>;
   constexpr int kElements = kBackwardElements<scalar_t>;
   constexpr int kVectors = kElements / vector;
-  // Rows whose loads are under way at once.
+  // Rows whose loads are in flight at once.
   constexpr int kRows = sizeof(scalar_t) * vector == 16
                             ? 64 / (kElements * static_cast<int>(sizeof(scalar_t)))
                             : 16 / kElements;
@@ -110,8 +111,8 @@ __global__ void __launch_bounds__(kBackwardThreads, kBackwardBlocks<scalar_t>)
   auto* row_first = reinterpret_cast<int*>(bytes + args.shared.row_first);
   auto* column_first = reinterpret_cast<int*>(bytes + args.shared.column_first);
 
-  // Bands: outputs [row_first[k], row_first[k + 1]) past `y_begin` lie between the input rows
-  // first_row + k - 1 and first_row + k; columns likewise.
+  // Bands: the outputs [row_first[k], row_first[k + 1]), counted from y_begin, lie between input
+  // rows first_row + k - 1 and first_row + k. Likewise for columns.
   const int y_begin = static_cast<int>(first_output(y_axis, first_row - 1));
   const int x_begin = static_cast<int>(first_output(x_axis, first_input - 1));
   const int columns = static_cast<int>(first_output(x_axis, first_input + inputs) - x_begin);
@@ -128,7 +129,7 @@ __global__ void __launch_bounds__(kBackwardThreads, kBackwardBlocks<scalar_t>)
           : static_cast<int>((x_begin - first_output_of_line(x_axis, 0)) & (tiles.cell - 1));
 
   // A thread's elements of a shared row, which is (columns, slice): vector k starts at
-  // lane * vector - past + k * vector_step; where vector == 1 they are one channel's.
+  // lane * vector - past + k * vector_step. If vector == 1, they all belong to one channel.
   const int own_plane = static_cast<int>(threadIdx.x) / tiles.plane_threads;
   const int lane = static_cast<int>(threadIdx.x) % tiles.plane_threads;
   const int lane_column = lane / tiles.slice;
@@ -147,7 +148,7 @@ __global__ void __launch_bounds__(kBackwardThreads, kBackwardBlocks<scalar_t>)
     for (int piece = 0; piece < tiles.pieces; ++piece) {
       const int piece_begin = piece * tiles.piece_columns;
       const int piece_columns = smaller(tiles.piece_columns, columns - piece_begin);
-      // After what the last pass read; before what this one reads lies another barrier.
+      // The previous pass has been read; another barrier comes before this one is read.
       __syncthreads();
       if (tiles.pieces > 1 || plane_block == static_cast<int>(blockIdx.y)) {
         for (int k = static_cast<int>(threadIdx.x); k < piece_columns;
@@ -234,8 +235,8 @@ __global__ void __launch_bounds__(kBackwardThreads, kBackwardBlocks<scalar_t>)
               wide[padded(element + shift)] = sum[e];
             }
           }
-          // Whoever still reads the other buffer, of the row before, is past the barrier below
-          // before anybody writes there again.
+          // A thread that still reads the other buffer, of the previous row, passes the barrier
+          // below before any thread writes there again.
           __syncthreads();
           if (active) {
 #pragma unroll 1
@@ -272,7 +273,7 @@ void launch_bilinear_backward(BilinearBackwardArgs<scalar_t> args, bool channels
       bilinear_backward_tiles<scalar_t>(args.shape, channels_last, vector);
   args.tiles = tiles;
   args.shared = backward_shared<accumulate_of<scalar_t>>(tiles);
-  // Where blocks abound, a block serves several planes with the same weights.
+  // If there are plenty of blocks, a block serves several planes with the same weights.
   const int64_t blocks_a_plane = static_cast<int64_t>(tiles.slices) * tiles.tiles * tiles.chunks;
   const int64_t planes_a_block = larger<int64_t>(
       1, blocks_a_plane * tiles.plane_blocks / (64 * device_limits().multiprocessors));
@@ -296,7 +297,7 @@ void launch_bilinear_backward(const BilinearShape& shape, const scalar_t* grad_o
   BilinearBackwardArgs<scalar_t> args{shape, {}, {}, grad_output, grad_output_strides, grad_input};
   const int inner = channels_last ? static_cast<int>(shape.channels) : 1;
   const bool dense = has_dense_rows(grad_output_strides, inner) && inner <= kUnsplitChannels;
-  // Elements that the starts and the length of all rows are multiples of.
+  // What the starts and lengths of all rows are multiples of, in elements.
   const int64_t common = elements_past_alignment(grad_output) | grad_output_strides.row |
                          shape.x.output_size * inner |
                          (shape.batch > 1 ? grad_output_strides.batch : 0) |

@@ -1,4 +1,4 @@
-// How the backward of the resampling engine is cut into blocks, and their shared memory laid out.
+// How the backward of the resampling engine is divided into blocks, and their shared memory.
 #pragma once
 
 #include "bilinear/cuda/taps.cuh"
@@ -7,11 +7,11 @@
 namespace fcn_ext {
 
 constexpr int kBackwardThreads = 256;
-// Elements of a row that a thread holds.
+// The elements of a row that a thread holds.
 template <typename scalar_t>
 constexpr int kBackwardElements = sizeof(scalar_t) == 8 ? 4 : 8;
-// Blocks of a multiprocessor at once: what registers allow without spills. The device that a kernel
-// is compiled for and the one that the host plans for are asked alike.
+// Resident blocks per multiprocessor: what registers allow without spills. The device that a kernel
+// is compiled for and the one that the host plans for use the same rule.
 template <typename scalar_t>
 __host__ __device__ constexpr int backward_blocks(int capability) {
   return sizeof(scalar_t) == 8 || capability < 90 ? 2 : 3;
@@ -23,22 +23,22 @@ constexpr int kBackwardBlocks = backward_blocks<scalar_t>(__CUDA_ARCH__ / 10);
 constexpr int kBackwardBlocks = backward_blocks<scalar_t>(90);
 #endif
 constexpr int kRowTableSize = 128;
-// Channels that lie side by side in a row are split among blocks beyond this number.
+// More adjacent channels than this in a row are split among blocks.
 constexpr int kUnsplitChannels = 32;
 
 struct BilinearBackwardTiles {
   int64_t planes;
-  int inner;  // channels side by side in a row, else 1
-  int slice;  // of them a block owns
+  int inner;  // adjacent channels in a row, else 1
+  int slice;  // how many of them a block owns
   int slices;
   int tile_inputs;  // input columns that a block owns
   int tiles;
   int piece_columns;  // output columns that are summed at once
-  int pieces;         // more than one only where a single input column has more readers than that
+  int pieces;         // more than one only if a single input column has more readers than that
   int cell;           // whole stride for which the second pass is unrolled, else 0
-  int wide_elements;  // of the shared row of a plane
+  int wide_elements;  // in the shared row of a plane
   int plane_threads;
-  int column_step;    // columns of a plane's threads, a channel each
+  int column_step;    // columns that a plane's threads cover, one channel each
   int shared_planes;  // planes that share a block
   int chunk_rows;     // input rows that a block walks down; 1 if pieces > 1
   int chunks;
@@ -47,7 +47,7 @@ struct BilinearBackwardTiles {
 
 __host__ __device__ __forceinline__ int padded(int index) { return index + index / 32; }
 
-// Where the parts of a block's shared memory start, in bytes, and how long it is.
+// The byte offsets of the parts of a block's shared memory, and its size.
 struct BackwardShared {
   int lower_weights, upper_weights, wide, totals, row_taps, row_first, column_first, bytes;
 };
@@ -87,11 +87,11 @@ BilinearBackwardTiles bilinear_backward_tiles(const BilinearShape& shape, bool c
                    ? static_cast<int>(stride)
                    : 0;
 
-  // Threads of a plane stand in whole columns.
+  // The threads of a plane cover whole columns.
   const int64_t most_threads = kBackwardThreads / tiles.slice * tiles.slice;
   const int64_t capacity = most_threads * kElements;
-  // Input columns whose readers fit in a block: of each band at most `band`, and of the first one
-  // half as many again where borders are clamped.
+  // Input columns whose readers fit in a block: at most `band` per band, and half as many again in
+  // the first one if borders are clamped.
   const int64_t band = most_outputs_of_cell(x);
   const int64_t most_columns = (capacity - vector - tiles.cell) / tiles.slice;
   const int64_t more = 2 + (x.clamp ? ceil_divide(band, 2) : 0);
@@ -118,9 +118,9 @@ BilinearBackwardTiles bilinear_backward_tiles(const BilinearShape& shape, bool c
 
   tiles.plane_blocks = static_cast<int>(ceil_divide(tiles.planes, tiles.shared_planes));
 
-  // Chunks should be long, for each reads the band above it too, but fill the device to the end. A
-  // full round of blocks is taken to be bound by memory, and to last half as long again as two
-  // thirds of a round or less, which are bound by latency.
+  // Chunks should be long, since each also reads the band above it, but blocks should fill the
+  // device to the end. A full round of blocks is assumed to be bound by memory and to take half as
+  // long again as two thirds of a round or less, which are bound by latency.
   const int64_t rows = shape.y.input_size;
   const int64_t blocks_a_chunk =
       static_cast<int64_t>(tiles.tiles) * tiles.slices * tiles.plane_blocks;

@@ -1,14 +1,13 @@
 // Forward of the resampling engine on CUDA: output = resampled input (+ a window of skip).
 //
-// A thread owns 16 bytes of neighboring outputs, aligned in memory, and walks down a chunk of
-// rows. For every input row it meets it widens that row to its own columns once (1 / stride of the
-// work); every output row is then a weighted sum of two widened rows in registers and one streaming
-// 16-byte store. Rows whose starts are not equally aligned are dealt to different blocks
-// ("alignments"), so that a thread's columns never move; partial vectors at a row's ends are stored
-// by elements. Column weights live in registers, row weights in shared memory, input rows in the L1
-// cache. A row costs a warp 31 instructions for 512 bytes in float, while an H100 at full bandwidth
-// has time for 150: the kernel is a stream of stores at any ratio, and needs no variant for whole
-// strides.
+// A thread owns 16 bytes of neighboring outputs, aligned in memory, and walks down a chunk of rows.
+// It widens every input row that it meets to its own columns once (1 / stride of the work). Every
+// output row is then a weighted sum of two widened rows in registers and one streaming 16-byte
+// store. Rows that start at different alignments go to different blocks ("alignments"), so that a
+// thread's columns never move; partial vectors at the ends of a row are stored by element. Column
+// weights are in registers, row weights in shared memory, input rows in the L1 cache. A row costs a
+// warp 31 instructions for 512 bytes of float, while an H100 at full bandwidth has time for 150:
+// the kernel is a stream of stores at any ratio and needs no variant for whole strides.
 #pragma once
 
 #include "bilinear/cuda/taps.cuh"
@@ -20,11 +19,11 @@ constexpr int kForwardThreads = 128;
 // Outputs that a thread stores at once.
 template <typename scalar_t>
 constexpr int kForwardCount = 16 / sizeof(scalar_t);
-// Blocks of a multiprocessor at once: what registers allow.
+// Resident blocks per multiprocessor: what registers allow.
 template <typename scalar_t>
 constexpr int kForwardBlocks = sizeof(scalar_t) == 2 ? 4 : 7;
 
-// How a launch is cut into blocks; counts of elements are along a row, `inner` channels included.
+// How a launch is divided into blocks. Element counts are per row, `inner` channels included.
 struct BilinearForwardTiles {
   int64_t planes, row_elements;
   int inner;
@@ -36,7 +35,7 @@ struct BilinearForwardTiles {
   int chunk_rows;     // rows that a thread walks down
   int chunks;
   int plane_blocks;
-  bool dense_skip;  // rows of skip lie in memory as those of the output
+  bool dense_skip;  // rows of skip are dense, like those of the output
 };
 
 template <typename scalar_t>
@@ -50,7 +49,7 @@ struct BilinearForwardArgs {
   scalar_t* output;
 };
 
-// Elements [first + begin, first + end) of a row of skip, at their places in the vector at `first`.
+// Elements [first + begin, first + end) of a row of skip, in their places in the vector at `first`.
 template <typename scalar_t>
 __device__ __forceinline__ vector_bits<scalar_t, kForwardCount<scalar_t>> load_skip(
     const BilinearForwardArgs<scalar_t>& args, const scalar_t* row, int64_t first, int begin,
@@ -61,7 +60,7 @@ __device__ __forceinline__ vector_bits<scalar_t, kForwardCount<scalar_t>> load_s
   if (args.tiles.dense_skip && end - begin == kCount && elements_past_alignment(row + first) == 0) {
     return load_bits_streamed<kCount>(row + first);
   }
-  // Walks from channel to channel, at the last one to the next column.
+  // Steps from channel to channel, and from the last one to the next column.
   const int64_t column = (first + begin) / inner;
   int channel = static_cast<int>(first + begin - column * inner);
   const scalar_t* from = row + column * strides.column + channel * strides.channel;
@@ -138,7 +137,7 @@ __global__ void __launch_bounds__(kForwardThreads, kForwardBlocks<scalar_t>)
         args.input + plane_offset(plane, args.shape.channels, tiles.inner, args.input_strides);
     const auto widen = [&](int64_t node, accumulate_t(&wide)[kCount]) {
       const scalar_t* row = input + node * args.input_strides.row;
-      // All loads first: they are under way together.
+      // Issue all loads first, so that they are in flight together.
       Vector<scalar_t, kCount> below{}, above{};
 #pragma unroll
       for (int j = 0; j < kCount; ++j) {
@@ -156,11 +155,11 @@ __global__ void __launch_bounds__(kForwardThreads, kForwardBlocks<scalar_t>)
       }
     };
 
-    // Rows of this alignment, counted over the whole output.
+    // The rows of this alignment, counted over the whole output.
     const int64_t first_row = plane * height + y_begin;
     const int skipped = static_cast<int>((alignment - first_row) & (tiles.alignments - 1));
     scalar_t* out = args.output + (first_row + skipped) * tiles.row_elements + first;
-    // Rows of skip are loaded one ahead of their use.
+    // Rows of skip are loaded one row ahead of their use.
     const scalar_t* skip_row = args.skip;
     vector_bits<scalar_t, kCount> skip{}, next_skip{};
     if (with_skip && skipped < rows) {
@@ -229,7 +228,7 @@ __global__ void __launch_bounds__(kForwardThreads, kForwardBlocks<scalar_t>)
   }
 }
 
-// Blocks enough to fill the device several times over, of chunks as long as that allows.
+// Enough blocks to fill the device several times over, with chunks as long as that allows.
 template <typename scalar_t>
 BilinearForwardTiles bilinear_forward_tiles(const BilinearShape& shape, bool channels_last,
                                             const scalar_t* output) {
@@ -261,7 +260,7 @@ BilinearForwardTiles bilinear_forward_tiles(const BilinearShape& shape, bool cha
       smaller(larger(ceil_divide(height, wanted), kFewestRows * tiles.alignments), kMostRows);
   tiles.chunk_rows = static_cast<int>(smaller(chunk_rows, height));
   tiles.chunks = static_cast<int>(ceil_divide(height, tiles.chunk_rows));
-  // Where blocks abound, a block serves several planes with the same weights.
+  // If there are plenty of blocks, a block serves several planes with the same weights.
   const int64_t planes_a_block =
       larger<int64_t>(1, blocks_a_chunk * tiles.chunks / (64 * multiprocessors));
   tiles.plane_blocks =
@@ -269,7 +268,7 @@ BilinearForwardTiles bilinear_forward_tiles(const BilinearShape& shape, bool cha
   return tiles;
 }
 
-// output: dense, contiguous or channels_last. skip: its first element in the window, or null.
+// output: dense, contiguous or channels_last. skip: first element of the window, or null.
 template <typename scalar_t>
 void launch_bilinear_forward(const BilinearShape& shape, const scalar_t* input,
                              const PlaneStrides& input_strides, const scalar_t* skip,

@@ -1,5 +1,5 @@
-// What the forward and backward kernels of the resampling engine share: taps with their weights
-// ready, and how planes and rows of a map are found.
+// What the forward and backward kernels of the resampling engine share: taps with their weights,
+// and the places of planes and rows in a map.
 #pragma once
 
 #include "bilinear/bilinear.h"
@@ -7,7 +7,7 @@
 
 namespace fcn_ext {
 
-// The two weights of one output along an axis. Zero says that the node is not to be read, because
+// The two weights of one output along an axis. Zero means that the node must not be read, because
 // it lies beyond the border or adds nothing: an infinity there must not become NaN.
 template <typename accumulate_t>
 struct alignas(16) WeightedTap {
@@ -25,7 +25,7 @@ __device__ __forceinline__ WeightedTap<accumulate_t> weighted_tap(const Bilinear
       tap.node + 1 >= axis.input_size ? accumulate_t(0) : upper_weight<accumulate_t>(axis, tap)};
 }
 
-// Planes are channels of images, or whole images where channels lie side by side in a row
+// The offset of a plane: a channel of an image, or a whole image if channels are adjacent in a row
 // (`inner` of them; else inner == 1).
 __host__ __device__ __forceinline__ int64_t plane_offset(int64_t plane, int64_t channels, int inner,
                                                          const PlaneStrides& strides) {
@@ -33,7 +33,7 @@ __host__ __device__ __forceinline__ int64_t plane_offset(int64_t plane, int64_t 
                     : plane * strides.batch;
 }
 
-// Rows are runs of memory, in the order of the elements of a dense map.
+// Whether rows are contiguous, in the order of a dense map.
 inline bool has_dense_rows(const PlaneStrides& strides, int64_t inner) {
   return strides.column == inner && (inner == 1 || strides.channel == 1);
 }
