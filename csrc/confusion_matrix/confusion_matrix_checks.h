@@ -1,4 +1,4 @@
-// confusion_matrix: argument checks and views of tensors, shared by the CPU and the CUDA side.
+// Checks the arguments of confusion_matrix and views its tensors, on both devices.
 #pragma once
 
 #include "common/label_checks.h"

@@ -14,7 +14,7 @@ namespace {
 constexpr int64_t kGrain = 32768;  // pixels below which a second thread is not woken
 constexpr int64_t kScoreBytes[] = {4, 8, 2, 2};
 
-// Maps as a few long rows where memory allows it: pixels of a row are `column` elements apart.
+// Pixels as rows: a few long ones if the memory of the maps allows it.
 struct Rows {
   int64_t count, width;
   int64_t per_image;
@@ -37,7 +37,7 @@ const char* row_start(const LabelMap& map, const Rows& rows, int64_t row, int64_
   return static_cast<const char*>(map.data) + element * kLabelBytes[map.type];
 }
 
-// Labels of a run side by side: the map's own memory, or a copy.
+// The labels of a run, contiguous: the map's own memory, or a copy.
 template <typename label_t>
 const void* gathered(const char* start, int64_t step, int64_t n, int64_t* copy) {
   auto* to = reinterpret_cast<label_t*>(copy);
@@ -64,8 +64,8 @@ const void* side_by_side(const char* start, const LabelMap& map, int64_t n, int6
   }
 }
 
-// Runs body(counter, row, column, n) over all pixels in runs of at most `run`, each thread counting
-// for itself, and adds everything up. Integers: the order cannot matter.
+// Runs body(counter, row, column, n) over all pixels in runs of at most `run`, with one counter per
+// thread, and adds everything up. Counts are integers, so their order does not matter.
 template <typename Body>
 int64_t count_rows(const Rows& rows, int64_t run, int64_t num_classes, int64_t ignore_index,
                    int64_t* matrix, const ParallelFor& parallel_for, const Body& body) {
@@ -90,8 +90,8 @@ int64_t count_rows(const Rows& rows, int64_t run, int64_t num_classes, int64_t i
 PixelCounter::PixelCounter(int64_t num_classes, int64_t ignore_index, int64_t* matrix,
                            int64_t pixels)
     : num_classes_(num_classes), ignore_index_(ignore_index), matrix_(matrix) {
-  // A histogram pays when emptying it is little beside the pixels: a byte takes a hundredth of the
-  // time of an atomic addition.
+  // A histogram pays if emptying it takes little time beside counting the pixels: a byte takes a
+  // hundredth of the time of an atomic addition.
   constexpr int64_t kFewBins = 4096, kMostBytes = int64_t{4} << 20;
   const int64_t bins = num_classes * num_classes;
   if (bins <= kFewBins && bins < pixels / 4) {
@@ -103,7 +103,7 @@ PixelCounter::PixelCounter(int64_t num_classes, int64_t ignore_index, int64_t* m
 
 void PixelCounter::count(const void* prediction, int prediction_type, const void* target,
                          int target_type, int64_t n) {
-  // It is emptied before a bin could overflow.
+  // Empty the histogram before a bin could overflow.
   constexpr int64_t kMostPixels = int64_t{1} << 31;
   if (pixels_ > kMostPixels - n) {
     flush();
@@ -177,7 +177,7 @@ void ByteCounts::add_to(int64_t* matrix, int64_t bins, const ParallelFor& parall
   parallel_for((bins + kEight - 1) / kEight, kEights, [&](int64_t begin, int64_t end) {
     for (int64_t bin = begin * kEight; bin < std::min(end * kEight, bins); bin += kEight) {
       for (const std::vector<uint8_t>& bytes : taken_) {
-        // Eight bins are one look: often all are empty.
+        // Look at eight bins at once: often all are empty.
         uint64_t eight;
         std::memcpy(&eight, bytes.data() + bin, sizeof(eight));
         if (eight == 0) {

@@ -1,4 +1,4 @@
-// Confusion counts of plain arrays on CPU: what the torch operator and the NumPy function share.
+// Confusion counts of plain arrays on CPU, shared by the torch operator and the NumPy function.
 #pragma once
 
 #include <cstdint>
@@ -18,17 +18,17 @@ struct LogitsMap {
   int64_t stride[4];
 };
 
-// Calls body(begin, end) on pieces of [0, count), perhaps at the same time.
+// Calls body(begin, end) on pieces of [0, count), possibly concurrently.
 using ParallelFor = std::function<void(int64_t count, int64_t grain,
                                        const std::function<void(int64_t, int64_t)>& body)>;
 
-// What the counters of one call leave in bytes: of many bins an addition to the matrix by each
-// thread would cost more than the counting.
+// The byte counts that the counters of one call leave. With many bins, adding them to the matrix in
+// each thread would cost more than the counting.
 class ByteCounts {
  public:
-  // Any thread: the bytes of its counter, a whole number of eights.
+  // Called by any thread: takes the bytes of its counter, a multiple of eight of them.
   void take(std::vector<uint8_t> bytes);
-  // After all threads: adds those of the first `bins` to the matrix, which is nobody else's.
+  // Called when all threads are done: adds the first `bins` to the matrix, which nobody else uses.
   void add_to(int64_t* matrix, int64_t bins, const ParallelFor& parallel_for);
 
  private:
@@ -36,20 +36,20 @@ class ByteCounts {
   std::vector<std::vector<uint8_t>> taken_;
 };
 
-// A thread's counts: in a histogram of its own where that pays, else straight in the matrix, by
-// integer atomics.
+// A thread's counts: in a histogram of its own if that pays, else directly in the matrix, by atomic
+// additions of integers.
 class PixelCounter {
  public:
   // `pixels`: about how many there will be.
   PixelCounter(int64_t num_classes, int64_t ignore_index, int64_t* matrix, int64_t pixels);
-  // Counts n pixels whose labels lie side by side; types as in LabelMap.
+  // Counts n pixels with contiguous labels; types as in LabelMap.
   void count(const void* prediction, int prediction_type, const void* target, int target_type,
              int64_t n);
-  // The same against a row of a target of any strides.
+  // Counts a row of contiguous predictions against a row of a target with any strides.
   void count_against(const void* prediction, int prediction_type, const LabelMap& target,
                      int64_t image, int64_t row, int64_t width);
-  // Adds everything to the matrix, and the pixels out of range to `invalid`, atomically, but for
-  // what goes to `bytes`.
+  // Adds all counts to the matrix and the number of out-of-range pixels to `invalid`, atomically,
+  // except for the counts that go to `bytes`.
   void finish(int64_t* invalid, ByteCounts& bytes);
 
  private:
@@ -63,8 +63,8 @@ class PixelCounter {
   std::vector<uint8_t> bytes_;
 };
 
-// Adds into matrix (num_classes, num_classes), rows = target; returns the number of pixels whose
-// target is not ignore_index and whose target or prediction lies outside [0, num_classes).
+// Adds counts to matrix (num_classes, num_classes), rows = target. Returns the number of pixels
+// whose target is not ignore_index and whose target or prediction is outside [0, num_classes).
 int64_t count_labels(const LabelShape& shape, const LabelMap& prediction, const LabelMap& target,
                      int64_t num_classes, int64_t ignore_index, int64_t* matrix,
                      const ParallelFor& parallel_for);

@@ -36,7 +36,7 @@ struct Pixels {
   const prediction_t* __restrict prediction;
   const target_t* __restrict target;
 
-  // Asks for the labels some pages on: prefetchers of the processor stop at the end of a page, and
+  // Prefetches labels two pages ahead: the processor's prefetchers stop at the end of a page, and
   // the counting in between is too long for loads to run ahead.
   void fetch_ahead(int64_t begin) const {
     fetch_block(prediction + begin);
@@ -62,7 +62,7 @@ struct Pixels {
     }
   }
 
-  // num_classes^2 for an ignored pixel, one more for an invalid one.
+  // The bin of pixel i: num_classes^2 if it is ignored, one more if it is invalid.
   uint32_t bin(int64_t i, unsigned_t classes, bool ignores, signed_t ignored) const {
     const auto t = static_cast<signed_t>(target[i]);
     const auto p = static_cast<signed_t>(prediction[i]);
@@ -105,7 +105,7 @@ void count(const void* prediction, const void* target, int64_t n, ConfusionCount
   const int64_t bins = counts.num_classes * counts.num_classes + 2;
   const auto dropped = static_cast<uint32_t>(counts.num_classes * counts.num_classes);
 
-  uint32_t region = dropped;  // the bin of the last whole blocks
+  uint32_t region = dropped;  // the bin of the latest uniform blocks
   int64_t in_region = 0;
   int64_t i = 0;
   for (; i + kBlock <= n; i += kBlock) {
@@ -135,7 +135,7 @@ void count(const void* prediction, const void* target, int64_t n, ConfusionCount
         }
       }
     } else {
-      // An atomic addition waits for its memory; asked for together, the block's arrive together.
+      // An atomic addition waits for its memory. Prefetched together, all bins arrive together.
       for (int64_t k = 0; k < kBlock; ++k) {
         __builtin_prefetch(counts.matrix + (bin[k] < dropped ? bin[k] : 0), 1);
       }
@@ -154,7 +154,7 @@ void count(const void* prediction, const void* target, int64_t n, ConfusionCount
   }
 }
 
-// best and winner of n pixels against channel `index`, whose pixels are `column` elements apart.
+// Compares n pixels, `column` elements apart, of channel `index` with the best so far.
 template <bool first, typename element_t, typename accumulate_t, typename index_t>
 inline void compare_channel(const element_t* __restrict from, int64_t column, int64_t n,
                             index_t index, accumulate_t* __restrict best,
@@ -181,7 +181,7 @@ void argmax(const LogitsRun& run, int64_t n, int32_t* __restrict prediction) {
              : compare_channel<false>(from, run.column, n, index, best, winner);
       continue;
     }
-    // The next channel is pages away: too far for the prefetchers of a processor.
+    // The next channel is pages away: too far for the processor's prefetchers.
     for (int64_t i = 0; i < n; i += 64 / sizeof(element_t)) {
       __builtin_prefetch(from + run.channel + i, 0, 2);
     }

@@ -1,4 +1,4 @@
-// What the CPU kernels of the confusion matrix are handed.
+// The input of the CPU kernels of the confusion matrix.
 #pragma once
 
 #include <cstdint>
@@ -7,10 +7,10 @@
 
 namespace fcn_ext {
 
-// Where counts go. A histogram stays with its thread: num_classes^2 bins, one for ignored pixels
-// and one for invalid ones. With few bins there are kCopies of it; many are bytes, which stay in
-// the nearer caches and hand 256 to the matrix when they overflow. Without either, pixels are added
-// to the matrix itself. Additions to the matrix are atomic.
+// Where counts go. A histogram belongs to one thread: num_classes^2 bins, one for ignored pixels
+// and one for invalid ones. With few bins there are kCopies of it. With many, bins are bytes, which
+// stay in the nearer caches and add 256 to the matrix when they overflow. Without either, pixels
+// are added to the matrix directly. Additions to the matrix are atomic.
 struct ConfusionCounts {
   static constexpr int kCopies = 4;
 
@@ -22,7 +22,7 @@ struct ConfusionCounts {
   int64_t invalid;
 };
 
-// Pixels side by side in steps of `column`, their scores in steps of `channel`.
+// Pixels that are `column` elements apart, with scores that are `channel` elements apart.
 struct LogitsRun {
   const void* data;
   int64_t channels, channel, column;
@@ -31,8 +31,8 @@ struct LogitsRun {
 struct ConfusionMatrixKernels {
   // Indexed by the label types of prediction and target: uint8, int16, int32, int64.
   void (*count[4][4])(const void* prediction, const void* target, int64_t n, ConfusionCounts&);
-  // Indexed by element type: float, double, half, bfloat16. The lowest of equal scores wins, NaN
-  // counts as the greatest, as in torch.argmax. At most kArgmaxRun pixels a call.
+  // Indexed by element type: float, double, half, bfloat16. The lowest class wins among equal
+  // scores, and NaN counts as the greatest, as in torch.argmax. At most kArgmaxRun pixels per call.
   void (*argmax[4])(const LogitsRun&, int64_t n, int32_t* prediction);
 };
 

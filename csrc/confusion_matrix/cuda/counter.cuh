@@ -1,10 +1,10 @@
 // Where a block's counts go, and how the lanes of a warp find them.
 //
-// Label maps are piecewise constant, so that pixels are counted by runs of equal (target,
-// prediction): a lane finds the runs among its own pixels, votes and a shuffle join those that go
-// on in the next lanes, and one addition is made a run. Additions go to int32 histograms in shared
-// memory, added to the int64 matrix once a block at the end, or straight to the matrix where there
-// is no histogram.
+// Label maps are piecewise constant, so pixels are counted by runs of equal (target, prediction): a
+// lane finds the runs among its own pixels, votes and a shuffle join those that continue in the
+// next lanes, and each run takes one addition. Additions go to int32 histograms in shared memory,
+// which a block adds to the int64 matrix once, at the end, or directly to the matrix if there is no
+// histogram.
 #pragma once
 
 #include "common/cuda/device.cuh"
@@ -12,8 +12,8 @@
 namespace fcn_ext {
 namespace confusion {
 
-// Classes are below 2^15, so that every label is coded in 16 bits and a pixel, its target above its
-// prediction, in 32.
+// Classes are below 2^15, so a label takes 16 bits and a pixel 32, with its target above its
+// prediction.
 constexpr uint32_t kIgnored = 0xffff;
 constexpr uint32_t kInvalid = 0xfffe;
 constexpr int32_t kClassLimit = 1 << 15;
@@ -26,12 +26,12 @@ struct Counts {
   int copies;  // of the histogram in shared memory; 0: none
   unsigned long long* matrix;
   unsigned long long* invalid;
-  // Instead of a matrix two numbers of pixels: those that count, and those of them whose prediction
-  // is their target. Invalid ones are in neither.
+  // `matrix` holds two numbers of pixels instead: those that count, and those of them whose
+  // prediction is their target. Invalid pixels are in neither.
   bool hits = false;
 };
 
-// Bins, but for the one behind them for invalid pixels.
+// The number of bins, without the one after them for invalid pixels.
 __host__ __device__ __forceinline__ int32_t bins_of(const Counts& counts) {
   return counts.hits ? 2 : counts.num_classes * counts.num_classes;
 }
@@ -49,7 +49,7 @@ class Counter {
     own_ = counts.copies > 0 ? shared_ + warp % counts.copies * (dropped_ + 1) : nullptr;
   }
 
-  // Every thread of the block comes here once, before anything is counted.
+  // Every thread of the block must call this once, before anything is counted.
   __device__ __forceinline__ void clear() const {
     const int bins = counts_.copies * (dropped_ + 1);
     for (int bin = threadIdx.x; bin < bins; bin += blockDim.x) {
@@ -58,7 +58,7 @@ class Counter {
     __syncthreads();
   }
 
-  // The bin of a pixel: the matrix's, the one behind for invalid pixels, kNoBin for ignored ones.
+  // The bin of a pixel: in the matrix, the one after it if invalid, kNoBin if ignored.
   __device__ __forceinline__ int32_t bin(uint32_t pixel) const {
     const uint32_t target = pixel >> 16, prediction = pixel & 0xffff;
     if (target == ignored_ || target == kIgnored) {
@@ -85,13 +85,13 @@ class Counter {
     }
   }
 
-  // Where hits are counted: whether a pixel of that target counts.
+  // If hits are counted: whether a pixel with this target counts.
   __device__ __forceinline__ bool has_class(uint32_t target) const {
     return target < static_cast<uint32_t>(counts_.num_classes) && target != ignored_;
   }
 
-  // Adds a lane's pixels that count, and 2^16 times those of them that are hits; a warp's are below
-  // 2^16. All lanes of a warp come here.
+  // Adds a lane's number of pixels that count, plus 2^16 times the number of hits among them; a
+  // warp's numbers must be below 2^16. All lanes of a warp must call this.
   __device__ __forceinline__ void add_hits(unsigned pixels) const {
 #pragma unroll
     for (int other = kWarp / 2; other > 0; other /= 2) {
@@ -104,7 +104,7 @@ class Counter {
     }
   }
 
-  // Every thread of the block comes here once.
+  // Every thread of the block must call this once, after everything is counted.
   __device__ __forceinline__ void flush() const {
     __syncthreads();
     if (counts_.copies == 0) {
@@ -122,7 +122,7 @@ class Counter {
   }
 
  private:
-  // A hit counts as a pixel, too.
+  // A hit also counts as a pixel.
   static constexpr int32_t kMiss = 0, kHit = 1;
 
   __device__ __forceinline__ void add_to_matrix(int32_t bin, unsigned pixels) const {
@@ -140,8 +140,8 @@ class Counter {
   unsigned* own_;
 };
 
-// Counts `count` neighboring pixels of each lane; lanes follow each other along the row. A run is
-// added by the lane it starts in.
+// Counts `count` neighboring pixels per lane; lanes follow each other along the row. A run is added
+// by the lane in which it starts.
 template <int count>
 __device__ __forceinline__ void count_runs(const Counter& counter, const uint32_t (&pixel)[count]) {
   const int lane = threadIdx.x % kWarp;

@@ -1,7 +1,7 @@
-// Confusion counts on CUDA, from labels or from scores. Integers only: no order changes a result.
+// Confusion counts on CUDA, from labels or from scores. All are integers, so no order changes them.
 //
 // A warp takes a piece of a pixel row, each lane the next few pixels of it (pixel_rows.cuh), and
-// adds a count for every run of equal pixels (counter.cuh). Memory touched: every label and score
+// adds one count for every run of equal pixels (counter.cuh). Memory touched: every label and score
 // once; of the matrix only the bins that occur.
 #pragma once
 
@@ -17,13 +17,13 @@ namespace confusion {
 
 constexpr int kLabelsPerLane = 16;
 constexpr int64_t kMostCopies = 8;
-constexpr int64_t kCopiesBytes = 32 << 10;  // of all copies of a histogram
+constexpr int64_t kCopiesBytes = 32 << 10;  // for all copies of a histogram
 constexpr int64_t kSmallHistogram = 4 << 10;
 constexpr int64_t kPixelsPerBlock = int64_t{1} << 30;  // so that a 32-bit bin cannot overflow
 
 // ------------------------------------------------------------------ labels
 
-// Each lane counts `count` pixels: 1, or kLabelsPerLane where both maps lie side by side in memory.
+// Each lane counts `count` pixels: kLabelsPerLane if the rows of both maps are contiguous, else 1.
 template <int count>
 __global__ void __launch_bounds__(kMostThreads, kResident)
     count_labels_kernel(PixelRows rows, MapRows prediction, MapRows target, Counts counts) {
@@ -34,7 +34,7 @@ __global__ void __launch_bounds__(kMostThreads, kResident)
     const int64_t target_offset = row_offset(rows, target, row);
     int64_t first = (piece * kWarp + threadIdx.x % kWarp) * count;
     if (count > 1) {
-      // A boundary of the narrower labels is often one of the wider ones too.
+      // A boundary of the narrower labels is often one of the wider labels, too.
       first -= prediction.type <= target.type ? labels_past_boundary(prediction, prediction_offset)
                                               : labels_past_boundary(target, target_offset);
     }
@@ -57,14 +57,14 @@ struct CountLaunch {
   size_t shared_bytes;
 };
 
-// Cuts the rows into pieces of 32 * per_lane pixels and chooses the histogram and the grid.
+// Divides rows into pieces of 32 * per_lane pixels and chooses the histogram and the grid.
 inline CountLaunch plan(PixelRows& rows, int per_lane, Counts& counts) {
   const DeviceLimits limits = device_limits();
   const int64_t pixels = rows.count * rows.width;
   const int64_t bytes = 4 * (int64_t{counts.num_classes} * counts.num_classes + 1);
   const bool histogram = bytes <= limits.shared_bytes_per_block && bytes / 4 <= pixels;
-  // Blocks are small, for small maps to reach every multiprocessor, unless a large histogram is
-  // better shared by many threads. Warps that have no histogram of their own share one.
+  // Blocks are small, so that small maps reach every multiprocessor, unless a large histogram is
+  // better shared by many threads. Warps without a histogram of their own share one.
   const int64_t threads = histogram && bytes > kSmallHistogram ? kMostThreads : kMostThreads / 2;
   const int64_t warps = threads / kWarp;
   const int64_t copies =
@@ -77,7 +77,7 @@ inline CountLaunch plan(PixelRows& rows, int per_lane, Counts& counts) {
           ? larger<int64_t>(1, smaller(by_threads, limits.shared_bytes_per_block / shared_bytes))
           : by_threads;
 
-  // A row may begin anywhere in its first piece of per_lane pixels.
+  // A row may begin anywhere in its first per_lane pixels.
   rows.pieces = (rows.width + per_lane - 1 + kWarp * per_lane - 1) / (kWarp * per_lane);
   const int64_t needed = (rows.count * rows.pieces + warps - 1) / warps;
   const int64_t blocks = larger(smaller(needed, limits.multiprocessors * resident),
@@ -123,9 +123,9 @@ void launch_count_scores(const LabelShape& shape, const LogitsMap& logits, const
 
 }  // namespace confusion
 
-// Adds into matrix (num_classes, num_classes), rows = target, and into invalid the number of pixels
-// whose target is not ignore_index and whose target or prediction lies outside [0, num_classes).
-// All pointers are the device's; at least one pixel; num_classes at most 2^15.
+// Adds counts to matrix (num_classes, num_classes), rows = target, and to invalid the number of
+// pixels whose target is not ignore_index and whose target or prediction is outside [0,
+// num_classes). All pointers are to device memory; at least one pixel; num_classes at most 2^15.
 inline void launch_count_labels(const LabelShape& shape, const LabelMap& prediction,
                                 const LabelMap& target, int64_t num_classes, int64_t ignore_index,
                                 int64_t* matrix, int64_t* invalid, cudaStream_t stream) {
@@ -149,7 +149,7 @@ inline void launch_count_labels(const LabelShape& shape, const LabelMap& predict
   }
 }
 
-// The same with the argmax of (N, C, H, W) scores, C = num_classes, as prediction.
+// The same, with the argmax of scores (N, C, H, W), C = num_classes, as prediction.
 inline void launch_count_logits(const LabelShape& shape, const LogitsMap& logits,
                                 const LabelMap& target, int64_t ignore_index, int64_t* matrix,
                                 int64_t* invalid, cudaStream_t stream) {

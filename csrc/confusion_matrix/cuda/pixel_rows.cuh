@@ -1,7 +1,7 @@
-// Label maps of any strides as rows of pixels, dealt to warps piece by piece.
+// Label maps of any strides as rows of pixels, distributed over warps piece by piece.
 //
-// A lane loads the labels of a few neighboring pixels at once, in 16-byte vectors where they are
-// aligned and side by side, and by elements at the ends of a row and elsewhere.
+// A lane loads the labels of a few neighboring pixels at once: in 16-byte vectors if they are
+// aligned and contiguous, else, and at the ends of a row, one by one.
 #pragma once
 
 #include "common/cuda/device.cuh"
@@ -11,24 +11,24 @@
 namespace fcn_ext {
 namespace confusion {
 
-// Pixels as rows: as few and long ones as the memory of both maps allows. Warp w starts with piece
-// w and goes on in steps of all warps, which is `step_rows` rows and `step_pieces` pieces.
+// Pixels as rows, as few and as long as the memory of both maps allows. Warp w starts with piece w
+// and advances by the number of all warps, which is `step_rows` rows and `step_pieces` pieces.
 struct PixelRows {
   int64_t count, width;
   int64_t per_image;
-  int64_t pieces;  // of a row
+  int64_t pieces;  // per row
   int64_t step_rows, step_pieces;
 };
 
-// A map seen as those rows; strides in elements.
+// A map as such rows; strides in elements.
 struct MapRows {
   const void* data;
   int type;
   int64_t image, row, column;
 };
 
-// The pixels of two maps as rows, both seen alike. Axes of one pixel are left out, axes that follow
-// each other in the memory of both maps become one.
+// The pixels of two maps as rows, the same ones for both. Drops axes of one pixel and merges axes
+// that are contiguous in the memory of both maps.
 inline PixelRows pixel_rows(const LabelShape& shape, const int64_t (&strides)[2][3], MapRows& first,
                             MapRows& second) {
   int64_t size[3] = {1, 1, 1}, stride[2][3] = {};
@@ -52,7 +52,7 @@ inline PixelRows pixel_rows(const LabelShape& shape, const int64_t (&strides)[2]
   }
   MapRows* const maps[] = {&first, &second};
   for (int map = 0; map < 2; ++map) {
-    // With one row an image, rows step by images.
+    // With one row per image, rows step by images.
     maps[map]->image = size[0] == 1 ? stride[map][1] : stride[map][0];
     maps[map]->row = stride[map][1];
     maps[map]->column = size[2] == 1 ? 1 : stride[map][2];
@@ -60,7 +60,7 @@ inline PixelRows pixel_rows(const LabelShape& shape, const int64_t (&strides)[2]
   return {size[0] * size[1], size[2], size[0] == 1 ? 1 : size[1], 0, 0, 0};
 }
 
-// Runs body(row, piece) for the pieces of this warp; all its lanes go together.
+// Runs body(row, piece) for the pieces of this warp; its lanes stay together.
 template <typename Body>
 __device__ __forceinline__ void each_piece(const PixelRows& rows, const Body& body) {
   const int64_t warp = (static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) / kWarp;
@@ -90,11 +90,11 @@ __device__ __forceinline__ int past_boundary(const T* address) {
   return static_cast<int>(reinterpret_cast<uintptr_t>(address) % 16 / sizeof(T));
 }
 
-// Whatever may be a class stands for itself, in bytes every value; the rest is named.
+// Labels that may be classes, as all bytes are, keep their value; others are kIgnored or kInvalid.
 template <typename label_t>
 __device__ __forceinline__ uint32_t label_code(label_t label, int64_t ignore_index) {
   if constexpr (sizeof(label_t) > 1) {
-    // Negative ones are large.
+    // Negative labels are large as unsigned.
     if (static_cast<std::make_unsigned_t<label_t>>(label) >= static_cast<uint32_t>(kClassLimit)) {
       return label == ignore_index ? kIgnored : kInvalid;
     }
@@ -129,8 +129,8 @@ __device__ __forceinline__ void load_labels_of(const MapRows& map, int64_t offse
   }
 }
 
-// Labels [first, first + count) of a row; those outside [0, width) read as ignored. With
-// count > 1, the labels of a row lie side by side.
+// Loads labels [first, first + count) of a row; those outside [0, width) read as ignored. If count
+// > 1, the labels of a row must be contiguous.
 template <int count>
 __device__ __forceinline__ void load_labels(const MapRows& map, int64_t offset, int64_t first,
                                             int64_t width, int64_t ignore_index,
@@ -147,7 +147,7 @@ __device__ __forceinline__ void load_labels(const MapRows& map, int64_t offset, 
   }
 }
 
-// Labels between the last 16-byte boundary and the start of a row.
+// The number of labels between the last 16-byte boundary and the start of a row.
 __device__ __forceinline__ int labels_past_boundary(const MapRows& map, int64_t offset) {
   const auto address =
       reinterpret_cast<uintptr_t>(map.data) + (static_cast<uintptr_t>(offset) << map.type);

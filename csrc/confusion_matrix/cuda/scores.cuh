@@ -1,4 +1,4 @@
-// Confusion counts from scores: the class of each pixel is found and counted, never stored.
+// Confusion counts from scores: the class of each pixel is found and counted, but never stored.
 #pragma once
 
 #include <cmath>
@@ -10,9 +10,9 @@ namespace fcn_ext {
 namespace confusion {
 
 constexpr int kMostThreads = 320;
-constexpr int kResident = 2;  // blocks of so many threads that a multiprocessor has registers for
+constexpr int kResident = 2;  // blocks of kMostThreads that a multiprocessor has registers for
 
-// Whether score a of channel i wins over score b of channel j: NaN is the greatest, the lowest
+// Whether score a of channel i beats score b of channel j: NaN is the greatest, and the lowest
 // channel wins a tie, as in torch.argmax.
 template <typename accumulate_t>
 __device__ __forceinline__ bool beats(accumulate_t a, int32_t i, accumulate_t b, int32_t j) {
@@ -22,21 +22,20 @@ __device__ __forceinline__ bool beats(accumulate_t a, int32_t i, accumulate_t b,
   return a > b || (a == b && i < j);
 }
 
-// The same for a later channel.
+// The same if a's channel comes later.
 template <typename accumulate_t>
 __device__ __forceinline__ bool later_beats(accumulate_t a, accumulate_t b) {
   return !(a <= b) && b == b;
 }
 
-// Each lane walks through the channels of its `count` pixels.
-// With count > 1, pixels lie side by side in memory and every channel of a pixel as far from a
-// 16-byte boundary as the first.
+// Each lane loops over the channels of its `count` pixels. If count > 1, pixels are contiguous, and
+// all channels of a pixel are equally far from a 16-byte boundary.
 template <typename scalar_t, int count>
 __global__ void __launch_bounds__(kMostThreads, kResident)
     count_planar_scores_kernel(PixelRows rows, MapRows scores, int64_t channel, MapRows target,
                                Counts counts) {
   using accumulate_t = accumulate_of<scalar_t>;
-  constexpr int kAhead = count == 1 ? 8 : 4;  // channels on their way at a time
+  constexpr int kAhead = count == 1 ? 8 : 4;  // channels whose loads are in flight at once
   const Counter counter(counts);
   counter.clear();
   each_piece(rows, [&](int64_t row, int64_t piece) {
@@ -51,7 +50,7 @@ __global__ void __launch_bounds__(kMostThreads, kResident)
     accumulate_t best[count];
 #pragma unroll
     for (int k = 0; k < count; ++k) {
-      best[k] = -HUGE_VAL;  // what wins over this, or does not, leaves the right winner
+      best[k] = -HUGE_VAL;  // the winner is right whether or not a score beats this
       winners[k] = 0;
     }
     if (whole) {
@@ -60,7 +59,7 @@ __global__ void __launch_bounds__(kMostThreads, kResident)
         Vector<scalar_t, count> ahead[kAhead];
 #pragma unroll
         for (int a = 0; a < kAhead; ++a) {
-          // Behind the last channel comes the last again, which cannot win over itself.
+          // Past the last channel, load it again: it cannot beat itself.
           const int32_t from_channel = smaller(c + a, counts.num_classes - 1);
           ahead[a] = load_vector_streamed<count>(from + from_channel * channel);
         }
@@ -100,8 +99,8 @@ __global__ void __launch_bounds__(kMostThreads, kResident)
   counter.flush();
 }
 
-// Channels side by side in memory: `lanes` (8, 16 or 32) neighboring lanes share the channels of a
-// pixel, so that a warp reads 32 / lanes pixels at a time and 32 in `lanes` rounds.
+// For adjacent channels: `lanes` (8, 16 or 32) neighboring lanes share the channels of a pixel, so
+// that a warp reads 32 / lanes pixels at a time, and 32 pixels in `lanes` rounds.
 template <typename scalar_t>
 __global__ void __launch_bounds__(kMostThreads, kResident)
     count_interleaved_scores_kernel(PixelRows rows, MapRows scores, int lanes, MapRows target,
@@ -114,7 +113,7 @@ __global__ void __launch_bounds__(kMostThreads, kResident)
   const int teams = kWarp / lanes;
   const int team = lane / lanes, lane_of_team = lane % lanes;
   const int kept_round = lane / teams, kept_lane = lane % teams * lanes;
-  // A lane without a channel of its own takes the last one as well.
+  // A lane without a channel of its own takes the last one.
   const int32_t first_channel = smaller(lane_of_team, counts.num_classes - 1);
   each_piece(rows, [&](int64_t row, int64_t piece) {
     const scalar_t* start =
