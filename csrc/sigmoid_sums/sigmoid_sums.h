@@ -1,5 +1,5 @@
-// What sigmoid losses sum over the pixels of each mask, straight from coarse scores: their logits
-// at full size are never stored. What its CPU and CUDA kernels are handed.
+// What sigmoid losses sum over the pixels of each mask, straight from coarse scores: the full-size
+// logits are never stored. This is the input of the CPU and CUDA kernels.
 //
 // With the logit x of a pixel, its target t, p = 1 / (1 + exp(-x)) and softplus(x) = ln(1 +
 // exp(x)), summed over the pixels of a mask that are not void:
@@ -49,13 +49,13 @@ struct SigmoidSums {
   double gamma;
 };
 
-// Whether a sum is taken.
+// Whether a sum is wanted.
 FCN_EXT_HOST_DEVICE constexpr bool is_summed(int kind, bool regions, bool focal) {
   return kind < kProbability || (kind < kFocalPositive ? regions : focal);
 }
 
-// The loss of a mask: its sums, each times its weight. What a weight of zero leaves out may be
-// infinite, and so may the weight of what is not summed.
+// The loss of a mask: its sums, each times its weight. Leaves out sums with weight zero, which may
+// be infinite, and the weights of sums that are not taken, which may be, too.
 template <typename accumulate_t>
 FCN_EXT_HOST_DEVICE inline accumulate_t weighed(const accumulate_t* sums,
                                                 const accumulate_t* weight, bool focal) {
@@ -68,7 +68,7 @@ FCN_EXT_HOST_DEVICE inline accumulate_t weighed(const accumulate_t* sums,
   return loss;
 }
 
-// What becomes of a target that is void, among numbers in [0, 1].
+// Stands for a void target among numbers in [0, 1].
 constexpr int kVoidMask = -1;
 
 }  // namespace fcn_ext

@@ -1,4 +1,4 @@
-// sigmoid_sums: arguments to the plain problem. Shared by the CPU and the CUDA side;
+// Checks the arguments of sigmoid_sums and makes the problem that kernels take, on both devices.
 // fcn_ext/_rules.py has the same rules in the same order and words.
 #pragma once
 
@@ -10,7 +10,7 @@
 
 namespace fcn_ext {
 
-// Numbered as MaskMap::type is; -1 for any other type.
+// Numbered like MaskMap::type; -1 for any other type.
 inline int mask_index(torch::headeronly::ScalarType type) {
   if (type == torch::headeronly::ScalarType::Bool) {
     return 0;
@@ -19,8 +19,8 @@ inline int mask_index(torch::headeronly::ScalarType type) {
   return label >= 0 ? label : element >= 0 ? kFirstSoftMask + element : -1;
 }
 
-// The largest gamma, times a logarithm's constant, that is finite in the accumulation type. Beyond
-// it powers are zero or one all the same.
+// The largest gamma that stays finite in the accumulation type when it is multiplied by the
+// constant of a logarithm. Beyond it, powers are zero or one anyway.
 inline double most_gamma(torch::headeronly::ScalarType type) {
   return accumulation_index(type) == 1 ? 0x1p1022 : 0x1p126;
 }
@@ -58,7 +58,7 @@ inline SigmoidSums check_sigmoid_sums(const torch::stable::Tensor& input,
           std::min(gamma.value_or(0), most_gamma(input.scalar_type()))};
 }
 
-// What the sums weigh in the accumulation type.
+// Checks the weights of the sums, in the accumulation type.
 inline void check_sum_gradient(const torch::stable::Tensor& grad_output,
                                const torch::stable::Tensor& input) {
   FCN_EXT_CHECK(grad_output.dim() == 3 && grad_output.size(0) == input.size(0) &&
@@ -72,7 +72,7 @@ inline void check_sum_gradient(const torch::stable::Tensor& grad_output,
                 "grad_output must be on the device of input");
 }
 
-// What each sum adds to the loss of a mask.
+// Checks the weight of each sum in the loss of a mask.
 inline void check_sum_weight(const torch::stable::Tensor& weight,
                              const torch::stable::Tensor& input) {
   FCN_EXT_CHECK(

@@ -10,9 +10,9 @@
 
 namespace fcn_ext {
 
-// What a device computes. sums: (N, Q, 8) contiguous; gradient: of the sum of weight * sums, laid
-// out as the input is, dense; weight: (Q, 8) or (N, Q, 8) contiguous. All in the accumulation type;
-// null where not wanted.
+// What a device computes. sums: (N, Q, 8) contiguous. gradient: of the sum of weight * sums, dense,
+// laid out like the input. weight: (Q, 8) or (N, Q, 8) contiguous. All are in the accumulation
+// type, and null if not wanted.
 using SigmoidSumsFunction = void(const SigmoidSums& problem, const torch::stable::Tensor& input,
                                  const torch::stable::Tensor* weight, torch::stable::Tensor* sums,
                                  torch::stable::Tensor* gradient);

@@ -1,11 +1,11 @@
 // Sums and gradients of sigmoid losses on CPU, compiled once per instruction set
 // (common/cpu/capability.h).
 //
-// Two node rows of a mask are widened to all its columns; the logits between them are blends of the
-// two, a register of pixels at a time, and gone when the pixel's functions are computed. The
-// pixels' slopes gather in two wide rows, which are narrowed to nodes when the cell rows on both
-// sides of them are done. A loss takes its sums and its slopes in one such walk. Everything is
-// summed in an order fixed by the shape alone.
+// Two node rows of a mask are widened to all its columns. The logits between them are blends of the
+// two, computed a register of pixels at a time and dropped once the pixels' functions are known.
+// The pixels' slopes are gathered in two wide rows, which are narrowed to nodes when the cell rows
+// on both sides of them are done. A loss takes its sums and its slopes in one such walk. Everything
+// is summed in an order fixed by the shape alone.
 #include "sigmoid_sums/cpu/kernels.h"
 
 #include "sigmoid_sums/cpu/strip.h"
@@ -13,7 +13,7 @@
 namespace fcn_ext {
 namespace {
 
-constexpr int64_t kPrefetched = 256;  // bytes of a row; the processor foresees more of one
+constexpr int64_t kPrefetched = 256;  // bytes of a row; the processor prefetches the rest itself
 
 template <typename accumulate_t, typename parts>
 class Unit {
@@ -23,14 +23,14 @@ class Unit {
     strip.weight_step = static_cast<accumulate_t>(work.y.weight_step);
   }
 
-  // Units [unit, units_end) of one mask in one walk over the cell rows that they read. A seam
-  // between two of them is read once, and their results are those of walks of their own.
+  // Runs units [unit, units_end) of one mask in one walk over the cell rows that they read. A seam
+  // between two units is read once, and the results are the same as in separate walks.
   template <bool with_sums, bool with_slopes>
   void run(int64_t unit, int64_t units_end) {
     const int64_t first = first_row(unit);
     const bool last = units_end % work.chunks == 0;  // of the mask
     const int64_t end = last ? work.y.nodes + 1 : first_row(units_end);
-    const int64_t end_summed = last ? end : end - 1;  // the seam's sums are the next unit's
+    const int64_t end_summed = last ? end : end - 1;  // the next unit sums the seam
     start(unit);
     int64_t seam = first - 1;  // the first cell row of `unit`
     double* total = nullptr;
@@ -84,7 +84,7 @@ class Unit {
   }
 
  private:
-  // The first node row of a unit, which the cell row before it reads, too.
+  // The first node row of a unit; the cell row before it reads that row, too.
   int64_t first_row(int64_t unit) const {
     return 1 + unit % work.chunks * work.y.nodes / work.chunks;
   }
@@ -97,7 +97,7 @@ class Unit {
   }
 
   void finish_slopes(int64_t cell, int64_t first) {
-    // A clamped pad is the border's row again.
+    // Add the sums of a clamped pad to the border's row, which the pad repeats.
     if (work.y.clamp && cell == 0) {
       rows.add(strip.slopes_above, strip.slopes_below);
     }
@@ -113,8 +113,8 @@ class Unit {
     rows.clear(strip.slopes_below);
   }
 
-  // Cell rows [begin, end): enter(cell row), then take(cell row, first row, first column) of some
-  // pixels at a time, then done(cell row).
+  // For cell rows [begin, end), calls enter(cell row), then take(cell row, first row, first column)
+  // for some pixels at a time, then done(cell row).
   template <typename Enter, typename Take, typename Done>
   void walk(int64_t begin, int64_t end, const Enter& enter, const Take& take, const Done& done) {
     rows.widen(begin, strip.above);
@@ -145,8 +145,8 @@ class Unit {
     }
   }
 
-  // The targets that are wanted next: so many rows are more streams than the processor foresees.
-  // Inlined, since GCC removes calls of what only prefetches.
+  // Prefetches the targets that are needed next: so many rows are more streams than the processor
+  // follows. Inlined, since GCC removes calls of functions that only prefetch.
   __attribute__((always_inline)) void prefetch(int64_t row, int64_t column, int64_t most) const {
     const MaskMap& map = work.problem.target;
     const int64_t size = kTargetBytes[map.type], bytes = map.strides.column * size;
@@ -162,8 +162,8 @@ class Unit {
     }
   }
 
-  // Puts the targets of `some` columns of the strip's rows in place, `whole` with void ones.
-  // Returns whether there are numbers between zero and one.
+  // Loads the targets of `some` columns of the strip's rows, filled up to `whole` columns with void
+  // ones. Returns whether there are numbers between zero and one.
   bool load(int64_t row, int64_t column, int64_t some, int64_t whole) {
     const PlaneStrides& strides = work.problem.target.strides;
     FoundTargets found;
@@ -177,7 +177,7 @@ class Unit {
     return found.between;
   }
 
-  // Numbers that are zeros and ones, or void, as those of labels.
+  // Stores numbers that are all zero, one or void as labels.
   void harden(int64_t whole) {
     for (int64_t k = 0; k < strip.count; ++k) {
       const auto* __restrict const from = pixels.targets + k * kMostTargets;
@@ -192,8 +192,8 @@ class Unit {
   MaskRows<accumulate_t> rows;
   Strip<accumulate_t> strip;
   Pixels<accumulate_t, parts> pixels;
-  // Of numbers, those that could be labels: the targets of torch's own loss have to be numbers, and
-  // most are zeros and ones.
+  // For numbers that could be labels: torch's own loss takes numbers only, and most of them are
+  // zeros and ones.
   Pixels<accumulate_t, Parts<parts::regions, false, false>> hard;
   int64_t of_mask = 0;
 };
@@ -209,7 +209,7 @@ void run(const SigmoidSumsWork& work, int64_t begin, int64_t end, void* memory) 
       unit.template run<true, false>(begin, some);
     } else if (work.sums == nullptr) {
       unit.template run<false, true>(begin, some);
-    } else if constexpr (!parts::regions) {  // no loss is a weighted sum of those
+    } else if constexpr (!parts::regions) {  // no loss is a weighted sum of these
       unit.template run<true, true>(begin, some);
     }
     begin = some;

@@ -1,4 +1,4 @@
-// What the CPU kernels of the sigmoid sums are handed: raw pointers and ready-made tables.
+// The input of the CPU kernels of the sigmoid sums: raw pointers and ready-made tables.
 #pragma once
 
 #include "cells/cpu/cells.h"
@@ -7,37 +7,38 @@
 
 namespace fcn_ext {
 
-constexpr int64_t kMostSpread = 32;  // columns of a cell
+constexpr int64_t kMostSpread = 32;  // columns of a cell, at most
 
-// Work is counted in units: mask, then chunk of it: node rows, whose gradients the unit writes,
-// with the cell rows on both sides of them. So every unit writes what is its own.
+// Work is divided into units, numbered by mask, then by chunk of the mask: some node rows, whose
+// gradients the unit writes, with the cell rows on both sides of them. So every unit writes only
+// its own results.
 struct SigmoidSumsWork {
   SigmoidSums problem;
   ScoreMap input;
   CellAxis y, x;
-  const int32_t* node;  // of every output column, the padded node left of it; whole registers
-  const void* lower;    // its weight and that of the next node, in the accumulation type; zero in
-  const void* upper;    // the registers' rest
+  const int32_t* node;  // the padded node left of each output column; whole registers
+  const void* lower;    // the weights of that node and of the next, in the
+  const void* upper;    // accumulation type; zero in the rest of the last register
   int64_t pitch;        // columns, in whole registers
-  // Cells [first_whole, end_whole) have `stride` columns each, 2, 4, 8, 16 or 32 of them; none have
-  // where stride is 0.
+  // Cells [first_whole, end_whole) have `stride` columns each: 2, 4, 8, 16 or 32. If stride is 0,
+  // there are no such cells.
   int64_t stride, first_whole, end_whole;
-  // Where stride is 0, the columns that every cell has or could have: 2, 4, 8, 16 or 32, of weight
-  // zero where there are none; 0 where a cell has more.
+  // If stride is 0, the columns that every cell is given: 2, 4, 8, 16 or 32, with weight zero where
+  // the cell has none; 0 if a cell has more.
   int64_t spread;
-  const void* spread_lower;  // [cells][spread], and the same of the next node
+  const void* spread_lower;  // [cells][spread]; spread_upper likewise for the next node
   const void* spread_upper;
-  int64_t chunks;      // of a mask
-  int32_t* invalid;    // set where a target is out of range
-  double* sums;        // result [units][kSigmoidSums]; null: not wanted
-  void* gradient;      // result in the accumulation type; null: not wanted. Of the sums, each times
-  const void* weight;  // [weight_masks][kSigmoidSums], accumulation type; mask by mask, over and
-  int64_t weight_masks;  // over again
+  int64_t chunks;        // per mask
+  int32_t* invalid;      // set if a target is out of range
+  double* sums;          // result [units][kSigmoidSums]; null: not wanted
+  void* gradient;        // result in the accumulation type, of the weighted sums; null: not wanted
+  const void* weight;    // [weight_masks][kSigmoidSums], in the accumulation type;
+  int64_t weight_masks;  // mask m has row m % weight_masks
   PlaneStrides gradient_strides;
 };
 
-// scratch: bytes of memory, aligned to 64, that a call of run needs. run: units [begin, end).
-// Indexed by accumulation type: float, double.
+// scratch: the bytes of memory, aligned to 64, that a call of run needs. run: computes units
+// [begin, end). Both are indexed by accumulation type: float, double.
 struct SigmoidSumsKernels {
   int64_t (*scratch[2])(const SigmoidSumsWork&);
   void (*run[2])(const SigmoidSumsWork&, int64_t begin, int64_t end, void* scratch);

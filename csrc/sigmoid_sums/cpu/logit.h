@@ -1,4 +1,4 @@
-// What a pixel's logit means, a register of pixels at a time. For *kernels.cpp files only
+// A pixel's logit and its sigmoids, a register of pixels at a time. For *kernels.cpp files only
 // (common/cpu/capability.h says why the anonymous namespace).
 #pragma once
 
@@ -8,13 +8,13 @@
 namespace fcn_ext {
 namespace {
 
-// What a logit means: e = exp(-|x|), p = sigmoid(x), q = 1 - p.
+// A logit x with e = exp(-|x|), p = sigmoid(x), q = 1 - p.
 template <typename accumulate_t>
 struct AnyLogit {
   using lanes_t = Register<accumulate_t>;
-  // Of a logit that reads nothing of one node, as infinite as the other may be.
+  // Nodes may be infinite, even one that the logit reads with weight zero.
   static constexpr bool kFinite = false;
-  lanes_t x, e, p, q;  // p and q NaN where x is
+  lanes_t x, e, p, q;  // p and q are NaN where x is
 
   __attribute__((always_inline)) explicit AnyLogit(const lanes_t& logit) : x(logit) {
     const lanes_t away = x < 0 ? x : -x;
@@ -28,13 +28,13 @@ struct AnyLogit {
   lanes_t vanishing() const { return e; }
 };
 
-// Logits this near to zero leave shares that kMostNear pixels may take before a lift.
+// With logits this near to zero, Shares can take kMostNear pixels before a lift.
 constexpr double kNearLogit = 8;
 constexpr int64_t kMostNear = 8;
-// Two logits no farther than this from zero have a ratio of powers that exp2_lanes can take.
+// If two logits are no farther than this from zero, exp2_lanes can take the ratio of their powers.
 constexpr double kLargestLogit = 33;
 
-// The logits of a column from row to row of a cell: exp(x) is a geometric progression there.
+// The logits of a column from row to row of a cell, where exp(x) is a geometric progression.
 template <typename accumulate_t, bool near>
 struct LogitProgression {
   using lanes_t = Register<accumulate_t>;

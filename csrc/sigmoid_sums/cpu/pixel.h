@@ -1,5 +1,5 @@
-// The functions of a pixel's logit, a register of pixels at a time. For *kernels.cpp files only
-// (common/cpu/capability.h says why the anonymous namespace).
+// What a pixel adds to sums and gradients, a register of pixels at a time. For *kernels.cpp files
+// only (common/cpu/capability.h says why the anonymous namespace).
 #pragma once
 
 #include "sigmoid_sums/cpu/logit.h"
@@ -9,8 +9,8 @@
 namespace fcn_ext {
 namespace {
 
-// Chebyshev interpolation of ln(1 + e) / e over e in [0, 1], as a series in e - 1/2: within 6e-9
-// and 2e-17 of it.
+// Chebyshev interpolation of ln(1 + e) / e over e in [0, 1], as a series in e - 1/2, with errors
+// below 6e-9 and 2e-17.
 constexpr double kLog1pTerms[] = {
     0.8109302199132427,   -0.28852710137197934,  0.13260901577718714,  -0.06768818965399573,
     0.03663523416633938,  -0.020563182432163537, 0.011577685182382747, -0.006788016951938559,
@@ -23,7 +23,7 @@ constexpr double kLog1pTermsDouble[] = {
     8.933303406819272e-05, -4.4828443252232565e-05, 2.8278083585626545e-05, -3.8362374451601246e-05,
     2.4437973948580947e-05};
 
-// ln(1 + e), 0 <= e <= 1, to the last places of small results too.
+// ln(1 + e) for 0 <= e <= 1; small results are accurate to the last places, too.
 template <typename accumulate_t>
 inline Register<accumulate_t> log1p_lanes(const Register<accumulate_t>& e) {
   using lanes_t = Register<accumulate_t>;
@@ -38,25 +38,24 @@ inline Register<accumulate_t> log1p_lanes(const Register<accumulate_t>& e) {
   return series * e;
 }
 
-// Which of the sums are wanted beside the cross-entropy, and whether targets are between zero and
-// one, too.
+// Which sums are wanted besides the cross-entropy, and whether targets may be between zero and one.
 template <bool with_regions, bool with_focal, bool with_soft>
 struct Parts {
   static constexpr bool regions = with_regions, focal = with_focal, soft = with_soft;
 };
 
-// (sigmoid of the wrong sign)^gamma of pixels whose targets are zero or one: its logarithm is minus
-// `right`, the softplus that their cross-entropy is not.
+// (sigmoid of the wrong sign)^gamma of pixels whose targets are zero or one. The logarithm of that
+// sigmoid is -right, where `right` is the softplus that is not the pixel's cross-entropy.
 template <typename accumulate_t>
 inline Register<accumulate_t> focus(const Register<accumulate_t>& right, accumulate_t gamma) {
-  if (gamma == 0) {  // also where that is infinite
+  if (gamma == 0) {  // even if `right` is infinite
     return all_lanes<accumulate_t>(1);
   }
   return exp2_lanes<accumulate_t>(right * (-gamma * static_cast<accumulate_t>(kLog2E)));
 }
 
-// Targets of a register of pixels: numbers, or zeros and ones; kVoidMask where a pixel is void.
-// `one` is what a single one is kept as.
+// The targets of a register of pixels: numbers, or zeros and ones; kVoidMask where a pixel is void.
+// `one` is the type that a single target is stored as.
 template <typename accumulate_t, bool soft>
 struct TargetsOf {
   using type = Integers<accumulate_t>;
@@ -70,16 +69,17 @@ struct TargetsOf<accumulate_t, true> {
 template <typename accumulate_t, typename parts>
 using Targets = typename TargetsOf<accumulate_t, parts::soft>::type;
 
-// The sums of pixels, lane by lane, but for kTarget and kCount of targets that are zero or one. The
-// logarithms of theirs are one of a product: of the shares that pixels leave, and where a pixel may
-// leave none, sum of ln(1 + e) = ln(1 + d), d gathering pixel by pixel without rounding to one.
+// The sums of pixels, lane by lane, without kTarget and kCount of targets that are zero or one.
+// With such targets, many pixels take one logarithm, of a product: of the shares that pixels leave
+// or, where a pixel may leave none, sum of ln(1 + e) = ln(1 + d), with d gathered apart from the
+// one, so that it keeps its digits.
 template <typename accumulate_t, typename parts>
 struct PixelSums {
   using lanes_t = Register<accumulate_t>;
   accumulate_t gamma;
   lanes_t sum[kSigmoidSums] = {};
-  Shares<accumulate_t> shares[2];  // of the positive pixels and of the negative
-  lanes_t gathered[2] = {};        // d of the same
+  Shares<accumulate_t> shares[2];  // of the positive and of the negative pixels
+  lanes_t gathered[2] = {};        // d of these
   bool has_gathered = false;
 
   static constexpr bool kGathers = !parts::soft && !parts::focal;
@@ -101,10 +101,10 @@ struct PixelSums {
       return;
     }
     const lanes_t x = logit.x, e = logit.vanishing();
-    // What is positive of x, and of -x: NaN where x is.
+    // The positive parts of x and of -x; NaN where x is.
     const lanes_t above = larger(zero, x), below = logit_t::kFinite ? above - x : larger(zero, -x);
     if constexpr (parts::soft) {
-      // Below zero are the lanes past a row's end.
+      // Lanes past a row's end have targets below zero.
       const lanes_t tail = log1p_lanes<accumulate_t>(e);
       const lanes_t rest = target >= 0 ? 1 - target : zero;
       sum[kPositive] += there ? target * (below + tail) : zero;
@@ -137,7 +137,7 @@ struct PixelSums {
     }
   }
 
-  // To be called after kMostNear pixels.
+  // Call it after every kMostNear pixels.
   void lift() {
     if constexpr (kGathers) {
       shares[0].lift();
@@ -145,7 +145,7 @@ struct PixelSums {
     }
   }
 
-  // To be called before 1 + d, at most 2^pixels, overflows.
+  // Call it before 1 + d, which is at most 2^pixels, overflows.
   void settle_gathered() {
     if (kGathers && has_gathered) {
       for (int which = 0; which < 2; ++which) {
@@ -184,14 +184,14 @@ struct PixelSums {
   }
 };
 
-// The derivative by the logit of the sums, each times its weight; zero where the target is void.
+// The derivative of the weighted sums with respect to the logit; zero where the target is void.
 template <typename accumulate_t, typename parts>
 struct PixelSlope {
   using lanes_t = Register<accumulate_t>;
   accumulate_t weight[kSigmoidSums], gamma;
 
   // Whether progressions may be used: a weight that is not finite must not reach a node that its
-  // pixel does not read, and no weight may overflow times a power.
+  // pixel does not read, and no weight may overflow when it is multiplied by a power.
   bool moderate() const {
     constexpr accumulate_t kMost = 1e20;
     bool all = true;
@@ -213,7 +213,7 @@ struct PixelSlope {
       if constexpr (parts::regions) {
         overlap = weight[kOverlap] * target;
       }
-      // A sum to which a pixel adds nothing may have any weight, as infinite as it may be.
+      // A sum to which a pixel adds nothing may have any weight, even an infinite one.
       if constexpr (!logit_t::kFinite) {
         negative = target < 1 ? negative : zero;
         positive = there ? positive : zero;

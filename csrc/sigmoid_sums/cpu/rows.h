@@ -1,5 +1,5 @@
-// Node rows of one mask, widened to all columns, and what of a gradient has gathered in a wide row.
-// For *kernels.cpp files only (common/cpu/capability.h says why the anonymous namespace).
+// Node rows of one mask: widens scores to all columns, and narrows slopes gathered in a wide row to
+// nodes. For *kernels.cpp files only (common/cpu/capability.h says why the anonymous namespace).
 #pragma once
 
 #include <type_traits>
@@ -28,7 +28,7 @@ class MaskRows {
         of_left(scratch.take<accumulate_t>(given.x.nodes + 1 + kWidest)),
         of_right(scratch.take<accumulate_t>(given.x.nodes + 1 + kWidest)) {}
 
-  // Cells may be read beyond a row's end.
+  // Takes memory for a wide row. Cells may be read beyond a row's end.
   accumulate_t* take(Scratch& scratch) const {
     return scratch.take<accumulate_t>(work.pitch + kMostSpread);
   }
@@ -44,7 +44,7 @@ class MaskRows {
     }
   }
 
-  // wide[column] for padded node row `row`.
+  // Fills wide[column] for padded node row `row`.
   void widen(int64_t row, accumulate_t* wide) const {
     const int64_t columns = work.x.nodes;
     const int64_t of_input = input_row(row);
@@ -68,8 +68,8 @@ class MaskRows {
     by_count(work.stride, [&](auto stride) { widen_cells<stride()>(wide); });
   }
 
-  // Scores that are wanted next, of padded node row `row`. Inlined, since GCC removes calls of what
-  // only prefetches.
+  // Prefetches the scores of padded node row `row`, which are needed next. Inlined, since GCC
+  // removes calls of functions that only prefetch.
   __attribute__((always_inline)) void prefetch(int64_t row) const {
     const int64_t of_input = input_row(row);
     if (of_input < 0 || of_input >= work.y.nodes) {
@@ -83,7 +83,7 @@ class MaskRows {
       __builtin_prefetch(from + at);
     }
   }
-  // The same of the gradients of padded node row `row`, which are written next.
+  // The same for the gradients of padded node row `row`, which are written next.
   __attribute__((always_inline)) void prefetch_gradient(int64_t row) const {
     if (gradient == nullptr || row < 1 || row > work.y.nodes) {
       return;
@@ -108,13 +108,13 @@ class MaskRows {
     }
   }
 
-  // The gradients of the nodes of padded row `row`, from those of its columns.
+  // Writes the gradients of the nodes of padded row `row`, from the slopes of its columns.
   void narrow(int64_t row, const accumulate_t* wide) const {
     const int64_t columns = work.x.nodes;
     if (work.spread != 0) {
       by_count(work.spread, [&](auto count) { spread_and_sum<count()>(wide); });
     } else {
-      // Local, since a store of registers may write any member for all the compiler knows.
+      // Local copies: for all the compiler knows, storing a register may write any member.
       const accumulate_t *const of_lower = lower, *const of_upper = upper;
       accumulate_t *const left = to_left, *const right = to_right;
       for (int64_t i = 0, end = work.pitch; i < end; i += kWidth<accumulate_t>) {
@@ -146,7 +146,7 @@ class MaskRows {
   }
 
  private:
-  // The row of the map that padded node row `row` is; none where that is out of range.
+  // The row of the map that padded node row `row` reads; out of range if there is none.
   int64_t input_row(int64_t row) const {
     if (!work.y.clamp) {
       return row - 1;
@@ -154,7 +154,7 @@ class MaskRows {
     return row < 1 ? 0 : row <= work.y.nodes ? row - 1 : work.y.nodes - 1;
   }
 
-  // Calls body(step), a constant where elements lie side by side.
+  // Calls body(step), a compile-time constant if elements are contiguous.
   template <typename Body>
   static void by_step(int64_t step, const Body& body) {
     if (step == 1) {
@@ -164,7 +164,7 @@ class MaskRows {
     }
   }
 
-  // Calls body(count) of a number of columns as a constant, zero where there is none for it.
+  // Calls body(count), a compile-time constant; zero for other numbers of columns.
   template <typename Body>
   static void by_count(int64_t count, const Body& body) {
     switch (count) {
@@ -183,8 +183,7 @@ class MaskRows {
     }
   }
 
-  // Of consecutive columns of whole cells, the node left of each: from[0] `stride` times, then the
-  // next one.
+  // The node left of each of consecutive columns of whole cells: from[0] `stride` times, and so on.
   template <int stride>
   static lanes_t repeated(const accumulate_t* from) {
     if constexpr (sizeof(lanes_t) == sizeof(Lanes<accumulate_t>)) {
@@ -198,15 +197,15 @@ class MaskRows {
     }
   }
 
-  // All columns by a look at which their nodes are, but those of whole cells.
+  // Widens whole cells by their stride, and all other columns by looking up their nodes.
   template <int stride>
   void widen_cells(accumulate_t* wide) const {
     constexpr int64_t kStep = kWidth<accumulate_t>;
-    // Local, since a store of registers may write any member for all the compiler knows.
+    // Local copies: for all the compiler knows, storing a register may write any member.
     const accumulate_t *const of_lower = lower, *const of_upper = upper, *const from = nodes;
     const auto blend = [=](const lanes_t& left, const lanes_t& right, int64_t column) {
       const lanes_t share = load_register(of_upper + column);
-      // A weight of zero reads nothing: an infinity there does not become NaN.
+      // A weight of zero reads nothing, so that an infinity there does not become NaN.
       const lanes_t of_next = share != 0 ? share * right : lanes_t{};
       store_register(wide + column, load_register(of_lower + column) * left + of_next);
     };
@@ -236,7 +235,7 @@ class MaskRows {
     }
   }
 
-  // sums[cell] = values of its columns, added up.
+  // sums[cell] = the sum of the values of its columns.
   template <int stride>
   void sum_cells(const accumulate_t* values, accumulate_t* sums) const {
     int64_t cell = 0;
@@ -251,7 +250,7 @@ class MaskRows {
     };
     if constexpr (stride != 0) {
       one_by_one(work.first_whole);
-      const int64_t last = work.end_whole - kWidth<accumulate_t>;  // whole register of cells
+      const int64_t last = work.end_whole - kWidth<accumulate_t>;  // last register of cells
       const accumulate_t* const from = values + work.x.begin[cell] - stride * cell;
       while (cell <= last) {
         store_register(sums + cell, cell_sums<stride>(from + stride * cell));
@@ -262,7 +261,7 @@ class MaskRows {
     one_by_one(work.x.nodes + 1);
   }
 
-  // The same of both nodes of every cell, whose columns are spread out to `count` each.
+  // The sums for both nodes of every cell, whose columns are spread out to `count` each.
   template <int count>
   void spread_and_sum(const accumulate_t* wide) const {
     if constexpr (count != 0) {
@@ -291,7 +290,7 @@ class MaskRows {
     }
   }
 
-  // Of a register of cells.
+  // The sums of a register of cells.
   template <int stride>
   static lanes_t cell_sums(const accumulate_t* from) {
     if constexpr (stride == 1) {
@@ -303,7 +302,7 @@ class MaskRows {
     }
   }
 
-  // What `to_left` has room for: columns, or those of cells that are spread out.
+  // The room that `to_left` needs: for the columns, or for those of cells that are spread out.
   int64_t of_columns() const {
     const int64_t spread = (work.x.nodes + 1 + kWidest) * work.spread;
     return spread > work.pitch ? spread : work.pitch;
@@ -312,10 +311,10 @@ class MaskRows {
   const SigmoidSumsWork& work;
   const accumulate_t* lower;
   const accumulate_t* upper;
-  accumulate_t* nodes;    // of a row, with a pad at either end
+  accumulate_t* nodes;    // one row, with a pad at either end
   accumulate_t* to_left;  // what columns add to the nodes beside them
   accumulate_t* to_right;
-  accumulate_t* of_left;  // the same of cells
+  accumulate_t* of_left;  // their sums over cells
   accumulate_t* of_right;
   int64_t first_node = 0;  // of the mask, in elements
   accumulate_t* gradient = nullptr;

@@ -1,4 +1,4 @@
-// Logarithms of many pixels at once: of what they leave together. For *kernels.cpp files only
+// One logarithm for many pixels: of what they leave together. For *kernels.cpp files only
 // (common/cpu/capability.h says why the anonymous namespace).
 #pragma once
 
@@ -8,8 +8,8 @@
 namespace fcn_ext {
 namespace {
 
-// ln(1 + d), d >= 0, to the last places of small results too: what rounding takes from d on the way
-// to 1 + d is what the quotient gives back.
+// ln(1 + d) for d >= 0; small results are accurate to the last places, too: the quotient makes up
+// for what rounding 1 + d takes from d.
 template <typename accumulate_t>
 inline Register<accumulate_t> log1p_any(const Register<accumulate_t>& d) {
   using lanes_t = Register<accumulate_t>;
@@ -18,23 +18,23 @@ inline Register<accumulate_t> log1p_any(const Register<accumulate_t>& d) {
   return kept == 0 ? d : log * (d / kept);
 }
 
-// The sum of -ln(1 - w) of a lane's pixels, 0 <= w < 1, by one logarithm: of what is left of one
-// after a share w of it is lost with each pixel. What is lost is counted, too: it is precise where
-// next to nothing is lost.
+// The sum of -ln(1 - w) over a lane's pixels, 0 <= w < 1, by one logarithm: of what is left of one
+// after each pixel takes a share w of it. What is taken is summed, too, which is precise if next to
+// nothing is taken.
 template <typename accumulate_t>
 struct Shares {
   using lanes_t = Register<accumulate_t>;
   static constexpr bool kDouble = sizeof(accumulate_t) == 8;
-  // What is left is kept from vanishing: below kFloor it is multiplied by 2^kLift. From one lift to
-  // the next a float may lose 96 bits: by eight pixels of logits up to 8 from zero, or two up
-  // to 33.
+  // Keeps what is left from vanishing: below kFloor it is multiplied by 2^kLift. From one lift to
+  // the next a float may lose 96 bits: to eight pixels with logits up to 8 from zero, or to two
+  // with logits up to 33.
   static constexpr accumulate_t kFloor = kDouble ? 0x1p-400 : 0x1p-30;
   static constexpr int kLift = kDouble ? 800 : 96;
   static constexpr accumulate_t kLifted = kDouble ? 0x1p800 : 0x1p96;
 
   lanes_t left = all_lanes<accumulate_t>(1), lost = {}, lifts = {};
 
-  // In the chosen lanes, w and 1 - w.
+  // Takes the share w of the chosen lanes; rest = 1 - w.
   void take(const Integers<accumulate_t>& chosen, const lanes_t& w, const lanes_t& rest) {
     lost = chosen ? lost + left * w : lost;
     left = chosen ? left * rest : left;
@@ -48,7 +48,7 @@ struct Shares {
 
   lanes_t logarithms() const {
     const lanes_t inverse = reciprocal(left);
-    const lanes_t d = lost * inverse;  // inverse - 1, unless that was lifted
+    const lanes_t d = lost * inverse;  // inverse - 1, unless `left` was lifted
     const auto whole_only = lifts > 0;
     const lanes_t whole = whole_only ? inverse : d + 1, kept = whole - 1;
     const lanes_t log = log2_lanes<accumulate_t>(whole) * static_cast<accumulate_t>(kLn2);

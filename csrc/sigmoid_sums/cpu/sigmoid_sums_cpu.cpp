@@ -19,12 +19,12 @@ using torch::stable::Tensor;
 
 // Pixels below which a second thread is not woken.
 constexpr int64_t kGrain = 16384;
-// Masks are cut into chunks, so many that threads get nearly equal shares. Not into small ones: for
-// a gradient, two threads both read the cell rows at a seam between them.
+// Masks are divided into so many chunks that threads get nearly equal shares. Chunks are not small:
+// for a gradient, the threads on both sides of a seam read its cell rows.
 constexpr int64_t kUnits = 64, kChunkRows = 8;
-constexpr int64_t kRegister = 16;  // columns of the widest
+constexpr int64_t kRegister = 16;  // columns of the widest register
 
-// Keeps the tables of a call alive beside the plain pointers into them.
+// Keeps a call's tables alive while plain pointers into them are used.
 struct Work {
   CellTable y, x;
   std::vector<int32_t> node;
@@ -133,7 +133,7 @@ T element(const MaskMap& map, int64_t at) {
   return static_cast<const T*>(map.data)[at];
 }
 
-// Calls body(the target at element `at`): an int64_t, or a number.
+// Calls body(the target at element `at`): an int64_t or a floating-point number.
 template <typename Body>
 auto with_target(const MaskMap& map, int64_t at, const Body& body) {
   switch (map.type) {

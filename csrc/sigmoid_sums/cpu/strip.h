@@ -1,6 +1,6 @@
-// Rows of pixels between two node rows of a mask, and what is taken from them: sums, and slopes
-// that gather at the node rows. For *kernels.cpp files only (common/cpu/capability.h says why the
-// anonymous namespace).
+// Rows of pixels between two node rows of a mask, and what is taken from them: sums, and slopes,
+// which are gathered at the node rows. For *kernels.cpp files only (common/cpu/capability.h says
+// why the anonymous namespace).
 #pragma once
 
 #include "sigmoid_sums/cpu/pixel.h"
@@ -10,14 +10,14 @@
 namespace fcn_ext {
 namespace {
 
-constexpr int64_t kMostRows = kMostNear;  // of a cell row that are worked on at a time
-constexpr int64_t kFewRows = 3;           // fewer cost less by themselves than in a progression
+constexpr int64_t kMostRows = kMostNear;  // of a cell row that are worked on at once
+constexpr int64_t kFewRows = 3;           // fewer rows are cheaper without a progression
 constexpr int64_t kSettled = 64;          // pixels of a lane whose 1 + d does not overflow
 
-// Of a register of columns between two node rows.
+// How far from zero the logits of a register of columns between two node rows may be.
 enum class Logits : uint8_t { kAny, kFar, kNear };
 
-// Some rows of a cell row, the two node rows around them widened to all columns.
+// Some rows of a cell row, and the two node rows around them, widened to all columns.
 template <typename accumulate_t>
 struct Strip {
   using lanes_t = Register<accumulate_t>;
@@ -32,9 +32,9 @@ struct Strip {
         ratios(rows.take(scratch)),
         kinds(reinterpret_cast<Logits*>(rows.take(scratch))) {}
 
-  // Finds for each register of columns where its progressions start; in the first rows of a cell
-  // also which logits it has, and the ratio from row to row. All at once: one has to wait for every
-  // step of an exponential, many do not.
+  // Finds where the progressions of each register of columns start, and in the first rows of a cell
+  // also which logits it has and the ratio from row to row. All registers at once: one exponential
+  // waits for each of its steps, many overlap.
   void start_columns(int64_t column, int64_t whole, bool moderate) {
     constexpr int64_t kStep = kWidth<accumulate_t>;
     const bool progress = count >= kFewRows && moderate;
@@ -57,9 +57,9 @@ struct Strip {
     }
   }
 
-  // Calls body(k, logit) of a register of columns, the one at `i` of those that were started, in
-  // every row: by a progression, unless there are too few rows or the nodes are too far from zero
-  // for one, or not finite.
+  // Calls body(k, logit) in every row k of a register of columns, the one at `i` of those that were
+  // started. Uses a progression, unless there are too few rows or the nodes are too far from zero
+  // for one or not finite.
   template <typename Body>
   __attribute__((always_inline)) void each_row(int64_t column, int64_t i, const Body& body) const {
     const lanes_t a = load_register(above + column + i), b = load_register(below + column + i);
@@ -89,15 +89,15 @@ struct Strip {
 
   accumulate_t* above;  // wide node rows
   accumulate_t* below;
-  accumulate_t* slopes_above;  // what of the gradient has gathered in them
+  accumulate_t* slopes_above;  // gradients gathered in these rows
   accumulate_t* slopes_below;
-  bool is_first = true;  // these are the first rows of a cell
-  int64_t count = 0;     // rows, and the node rows' weights there
+  bool is_first = true;  // whether these are the first rows of a cell
+  int64_t count = 0;     // rows, and the weights of the node rows there
   accumulate_t y_lower[kMostRows], y_upper[kMostRows];
-  accumulate_t weight_step = 0;  // of y_upper, from row to row
+  accumulate_t weight_step = 0;  // change of y_upper from row to row
 
  private:
-  // Most often all logits of some registers are near zero, which is one look at them together.
+  // Mostly the logits of all registers are near zero, so they are checked together first.
   void find_kinds(int64_t column, int64_t whole, bool progress) {
     constexpr int64_t kStep = kWidth<accumulate_t>;
     Logits* const found = kinds + column / kStep;
@@ -131,7 +131,7 @@ struct Strip {
     }
   }
 
-  // The bits of the larger of |a| and |b|, which are ordered as these are, NaN above all numbers.
+  // The bits of the larger of |a| and |b|, ordered like these, with NaN above all numbers.
   static integers_t larger_magnitude(const lanes_t& a, const lanes_t& b) {
     using one = typename IntegersOf<accumulate_t>::one;
     constexpr auto kAllButSign = static_cast<one>(sizeof(one) == 8 ? INT64_MAX : INT32_MAX);
@@ -152,12 +152,12 @@ struct Strip {
   }
   lanes_t step_of(const lanes_t& a, const lanes_t& b) const { return (b - a) * weight_step; }
 
-  accumulate_t* powers;  // [kMostTargets] of the first row
-  accumulate_t* ratios;  // from row to row, of all columns
-  Logits* kinds;         // of every register of columns
+  accumulate_t* powers;  // [kMostTargets]: exp(x) in the first row
+  accumulate_t* ratios;  // from row to row, per column
+  Logits* kinds;         // per register of columns
 };
 
-// What is taken from pixels with targets of a kind.
+// Takes sums and slopes from pixels with targets of one kind.
 template <typename accumulate_t, typename parts>
 struct Pixels {
   using lanes_t = Register<accumulate_t>;
@@ -173,8 +173,8 @@ struct Pixels {
     moderate = slope.moderate();
   }
 
-  // Those of the strip's rows, `whole` columns from `column` on, whose targets are in place. Their
-  // sums are added to `total`.
+  // Takes the pixels of the strip's rows in `whole` columns from `column` on, whose targets are
+  // loaded. Adds their sums to `total`.
   template <bool with_sums, bool with_slopes>
   __attribute__((noinline)) void take(Strip<accumulate_t>& strip, int64_t column, int64_t whole,
                                       double* total) {
@@ -220,7 +220,7 @@ struct Pixels {
   }
 
   PixelSlope<accumulate_t, parts> slope{};
-  bool moderate = true;  // the slopes' weights
+  bool moderate = true;  // whether the slopes' weights are
   target_t* targets;     // [kMostRows][kMostTargets]
 
  private:

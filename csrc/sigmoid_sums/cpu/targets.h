@@ -10,13 +10,12 @@
 namespace fcn_ext {
 namespace {
 
-// What there was among some targets: some out of range; numbers between zero and one.
+// What was found among some targets: any out of range; any number between zero and one.
 struct FoundTargets {
   bool wrong = false, between = false;
 };
 
-// Zeros, ones and kVoidMask of `count` labels.
-// has_void: labels can be `void_label`.
+// Converts `count` labels to zeros, ones and kVoidMask. has_void: labels may be `void_label`.
 template <bool has_void, typename label_t>
 void hard_targets(const label_t* __restrict from, int64_t count, label_t void_label,
                   int8_t* __restrict to, FoundTargets& found) {
@@ -33,11 +32,11 @@ void hard_targets(const label_t* __restrict from, int64_t count, label_t void_la
     }
     return joined;
   };
-  // Whole blocks, which the compiler makes a few vectors of.
+  // Whole blocks, which the compiler turns into a few vectors.
   constexpr int64_t kBlock = 64;
   const int64_t whole = count / kBlock * kBlock;
   bits_t joined = convert(from, whole, to);
-  if (whole < count && whole > 0) {  // the last block anew, up to the last label
+  if (whole < count && whole > 0) {  // convert the last block again, up to the last label
     joined =
         static_cast<bits_t>(joined | convert(from + count - kBlock, kBlock, to + count - kBlock));
   } else if (whole < count) {
@@ -65,11 +64,11 @@ void soft_targets(const soft_t* __restrict from, int64_t count, accumulate_t* __
 }
 
 constexpr int64_t kMostTargets = 256;  // at a time
-constexpr int64_t kMostRest = 16;      // of a register
+constexpr int64_t kMostRest = 16;      // that fill up a register, at most
 
 constexpr int64_t kTargetBytes[] = {1, 2, 4, 8, 4, 8, 2, 2};  // by MaskMap::type
 
-// Calls convert(data) of the targets of `count` pixels from element `place` on, side by side.
+// Calls convert(data) with the targets of `count` pixels from element `place` on, contiguous.
 template <typename target_t, typename Convert>
 void with_targets(const SigmoidSums& problem, int64_t place, int64_t count,
                   const Convert& convert) {
@@ -105,7 +104,7 @@ void load_soft(const SigmoidSums& problem, int64_t place, int64_t count, accumul
                        [&](const soft_t* from) { soft_targets(from, count, to, found); });
 }
 
-// Void targets from to[count] on, if a register is not whole: always as many, which is one store.
+// Void targets from to[count] on, unless a register is full: kMostRest of them, in one store.
 template <typename target_t>
 void fill_up(int64_t count, int64_t whole, target_t* to) {
   if (count < whole) {
@@ -116,7 +115,7 @@ void fill_up(int64_t count, int64_t whole, target_t* to) {
 }
 
 // to[0, count): the targets from element `place` of the map on; void from there to a whole
-// register, and maybe beyond. Labels are bytes: zero, one or kVoidMask.
+// register, and maybe beyond. Labels become bytes: zero, one or kVoidMask.
 inline void load_targets(const SigmoidSums& problem, int64_t place, int64_t count, int64_t whole,
                          int8_t* to, FoundTargets& found) {
   fill_up(count, whole, to);
@@ -152,8 +151,8 @@ struct LabelCounts {
   int64_t ones, zeros;
 };
 
-// Of `rows` rows, at most 100, of `whole` labels, kMostTargets apart. Void is all bits, so that the
-// lowest bits count what is not zero, and labels add up to the ones without the voids.
+// Counts `rows` rows, at most 100, of `whole` labels, kMostTargets apart. Void has all bits set:
+// lowest bits count what is not zero, and labels add up to ones minus voids.
 inline LabelCounts count_labels(const int8_t* labels, int64_t rows, int64_t whole) {
   int8_t nonzero[kMostTargets] = {}, sum[kMostTargets] = {};
   for (int64_t k = 0; k < rows; ++k) {

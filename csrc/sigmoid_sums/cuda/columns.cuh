@@ -1,4 +1,4 @@
-// What a column of pixels sums up to, and the slope of each of its pixels.
+// The sums of a column of pixels, and the slope of each of its pixels.
 #pragma once
 
 #include "sigmoid_sums/cuda/pixel.cuh"
@@ -9,21 +9,21 @@
 namespace fcn_ext {
 namespace sigmoid_sums {
 
-constexpr int kSettled = 120;  // pixels whose logarithms are taken at once: at most 2^kSettled
+constexpr int kSettled = 120;  // pixels per logarithm, whose product is at most 2^kSettled
 
-// Columns of a tile have fewer pixels.
+// More than the pixels of a column of a tile.
 constexpr int kOne = 1 << 16;
 static_assert(kMostRows < kOne);
 
 // A column's sums.
 struct ColumnSums {
   float sum[kSigmoidSums] = {};
-  // The logarithms of many pixels are one of a product: sum of ln(1 + e) = ln(1 + d), of the
-  // positive pixels and of the negative.
+  // One logarithm for many pixels: sum of ln(1 + e) = ln(1 + d), for the positive pixels and for
+  // the negative ones.
   float gathered[2] = {};
-  int counts = 0;  // of labels: kOne times the ones, and all that are not void
+  int counts = 0;  // of labels: kOne times the ones, plus all that are not void
   int since = 0;
-  bool wrong = false;  // a label is
+  bool wrong = false;  // whether a label is invalid
 
   __device__ __forceinline__ void add(bool there, float s, float e) {
     const float above = s > 0 ? s : 0;
@@ -35,7 +35,7 @@ struct ColumnSums {
       gathered[1] = fmaf(e, gathered[1] + 1, gathered[1]);
     }
   }
-  // To be called after each group.
+  // Call it after each group.
   __device__ __forceinline__ void settle_in_time() {
     since += kGroup;
     if (since > kSettled - kGroup) {
@@ -50,8 +50,8 @@ struct ColumnSums {
   }
 };
 
-// The derivative by its logit of a pixel that is zero or one, or void, added to its column's sums.
-// `careful`: weights may be infinite.
+// Adds a pixel whose target is zero, one or void to its column's sums; returns the derivative with
+// respect to its logit. `careful`: weights may be infinite.
 template <bool careful>
 __device__ __forceinline__ float take_pixel(float x, bool there, bool is_void, const float* weight,
                                             ColumnSums& column) {
@@ -70,7 +70,7 @@ __device__ __forceinline__ float take_pixel(float x, bool there, bool is_void, c
   return wrong * (there ? -weight[kPositive] : weight[kNegative]);
 }
 
-// The same of a pixel whose target is a number, or NaN.
+// The same for a pixel whose target is a number, or NaN.
 template <bool careful>
 __device__ __forceinline__ float take_number(float x, float target, const float* weight,
                                              ColumnSums& column) {
@@ -88,7 +88,7 @@ __device__ __forceinline__ float take_number(float x, float target, const float*
   return weight[kNegative] * (missing * p) - weight[kPositive] * (target * q);
 }
 
-// The same of any pixel.
+// The same for any pixel.
 __device__ __forceinline__ float take_any(const SigmoidSums& problem, float x, float target,
                                           const float* weight, ColumnSums& column) {
   if (target < 0) {

@@ -1,8 +1,8 @@
-// Direct kernels, for whatever the walk leaves (kernels.cuh).
+// Direct kernels, for what the walk cannot take (kernels.cuh).
 //
-// sums_kernel: a block takes some rows of a mask, a thread every so many-th of their pixels.
-// backward_kernel: a thread is a coarse node and gathers from the pixels that read it, whose logits
-// it computes again.
+// sums_kernel: a block takes some rows of a mask, and each thread every kThreads-th pixel of a row.
+// backward_kernel: each thread computes the gradient of one coarse node. It gathers from the pixels
+// that read the node and computes their logits again.
 #pragma once
 
 #include "common/cuda/launch.cuh"
@@ -15,11 +15,11 @@ namespace sigmoid_sums {
 
 constexpr int kThreads = 256;
 constexpr size_t kScratch = kThreads / kWarp * sizeof(double);
-// Rows of a block, at least; and blocks of a mask, at most.
+// The fewest rows per block, and the most blocks per mask.
 constexpr int64_t kBlockRows = 16, kMostParts = 256;
 
 struct Parts {
-  int64_t count, rows;  // of a mask; of each
+  int64_t count, rows;  // per mask; per part
 };
 
 inline Parts parts_of(const SigmoidSums& problem) {
@@ -28,7 +28,7 @@ inline Parts parts_of(const SigmoidSums& problem) {
   return {ceil_divide(height, rows), rows};
 }
 
-// Masks along x, parts of them along y. partials: [masks][parts][kSigmoidSums].
+// Grid: masks along x, their parts along y. partials: [masks][parts][kSigmoidSums].
 template <typename scalar_t>
 __global__ void __launch_bounds__(kThreads)
     sums_kernel(const SigmoidSums problem, const scalar_t* input, int64_t part_rows,
@@ -69,15 +69,15 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// What an output of `tap` reads of a node.
+// The weight of a node in an output of `tap`.
 template <typename accumulate_t>
 __device__ __forceinline__ accumulate_t share_of(const WeightedTap<accumulate_t>& tap,
                                                  int64_t node) {
   return tap.node == node ? tap.lower : tap.node + 1 == node ? tap.upper : accumulate_t(0);
 }
 
-// Nodes along x, `count` of them in all, as in a contiguous input. weights:
-// [weight_masks][kSigmoidSums], mask by mask, over and over again.
+// One thread per node, `count` in all, in the order of a contiguous input. weights:
+// [weight_masks][kSigmoidSums]; mask m has row m % weight_masks.
 template <typename scalar_t>
 __global__ void __launch_bounds__(kThreads, 2)
     backward_kernel(const SigmoidSums problem, const accumulate_of<scalar_t>* weights,

@@ -1,9 +1,9 @@
-// The launchers of the sigmoid sums: accumulation in float goes to the walk, that in double and
-// nodes with more outputs than a block has columns to the direct kernels. No atomics: every sum in
-// an order fixed by the shape.
+// The launchers of the sigmoid sums. Accumulation in float goes to the walk; accumulation in
+// double, and nodes with more outputs than a block has columns, go to the direct kernels. No
+// atomics: every sum runs in an order fixed by the shape.
 //
-// add_sums_kernel adds up the parts of a mask. weigh_kernel: a thread is a mask, and weighs its
-// sums.
+// add_sums_kernel adds up the parts of each mask. weigh_kernel makes the loss of each mask of its
+// sums, one mask per thread.
 #pragma once
 
 #include "common/cuda/launch.cuh"
@@ -13,7 +13,7 @@
 namespace fcn_ext {
 namespace sigmoid_sums {
 
-// A thread adds one sum of one mask up; `count` of them in all.
+// Each thread adds up one sum of one mask; there are `count` sums in all.
 template <typename accumulate_t>
 __global__ void __launch_bounds__(kThreads)
     add_sums_kernel(const double* partials, int64_t parts, int64_t count, accumulate_t* sums) {
@@ -30,7 +30,7 @@ __global__ void __launch_bounds__(kThreads)
   sums[i] = static_cast<accumulate_t>(sum);
 }
 
-// A thread is one of `count` masks.
+// One thread for each of `count` masks.
 template <typename accumulate_t>
 __global__ void __launch_bounds__(kThreads)
     weigh_kernel(const accumulate_t* sums, const accumulate_t* weights, int64_t weight_masks,
@@ -44,17 +44,17 @@ __global__ void __launch_bounds__(kThreads)
 
 }  // namespace sigmoid_sums
 
-// What is wanted: null where it is not.
+// The results that are wanted; others are null.
 template <typename accumulate_t>
 struct SigmoidResults {
   accumulate_t* sums = nullptr;      // [masks][kSigmoidSums]
   accumulate_t* gradient = nullptr;  // of the sum of weights * sums
   PlaneStrides gradient_strides{};
-  const accumulate_t* weights = nullptr;  // [weight_masks][kSigmoidSums], mask by mask, over and
-  int64_t weight_masks = 1;               // over again
+  const accumulate_t* weights = nullptr;  // [weight_masks][kSigmoidSums];
+  int64_t weight_masks = 1;               // mask m has row m % weight_masks
 };
 
-// Bytes that launch_sigmoid_sums needs where sums are wanted.
+// The bytes that launch_sigmoid_sums needs if sums are wanted.
 template <typename scalar_t>
 size_t sigmoid_sums_workspace(const SigmoidSums& problem) {
   using namespace sigmoid_sums;

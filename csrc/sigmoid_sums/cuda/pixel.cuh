@@ -1,4 +1,4 @@
-// One pixel of a mask: its logit, and what becomes of it and its target.
+// One pixel of a mask: its logit, and functions of that and its target.
 #pragma once
 
 #include "bilinear/cuda/taps.cuh"
@@ -9,7 +9,7 @@
 namespace fcn_ext {
 namespace sigmoid_sums {
 
-// What lies at a mask's first score and target.
+// The first score and the offset of the first target of a mask.
 template <typename scalar_t>
 struct MaskView {
   const scalar_t* scores;
@@ -23,7 +23,7 @@ struct MaskView {
   }
 };
 
-// A weight of zero reads nothing.
+// A pixel's logit. Nodes of weight zero are not read.
 template <typename scalar_t, typename accumulate_t>
 __device__ __forceinline__ accumulate_t logit_at(const SigmoidSums& problem, const scalar_t* scores,
                                                  const WeightedTap<accumulate_t>& y,
@@ -49,7 +49,7 @@ __device__ __forceinline__ accumulate_t logit_at(const SigmoidSums& problem, con
   return value;
 }
 
-// NaN where the logit is.
+// Functions of a logit x; NaN where x is.
 template <typename accumulate_t>
 struct Pixel {
   accumulate_t p, q, rises, falls;  // sigmoid(x), sigmoid(-x), softplus(x), softplus(-x)
@@ -64,13 +64,13 @@ struct Pixel {
   }
 };
 
-// (sigmoid of the wrong sign)^gamma, whose logarithm is minus `right`; also where that is infinite.
+// (sigmoid of the wrong sign)^gamma; that sigmoid is exp(-right), and `right` may be infinite.
 template <typename accumulate_t>
 __device__ __forceinline__ accumulate_t focus(accumulate_t right, accumulate_t gamma) {
   return gamma == 0 ? accumulate_t(1) : exp(-gamma * right);
 }
 
-// Adds the sums of a pixel that is not void.
+// Adds a pixel that is not void to the sums.
 template <typename accumulate_t>
 __device__ __forceinline__ void add_pixel(const SigmoidSums& problem, accumulate_t x,
                                           accumulate_t target, accumulate_t* sum) {
@@ -94,8 +94,8 @@ __device__ __forceinline__ void add_pixel(const SigmoidSums& problem, accumulate
   }
 }
 
-// The derivative by the logit of the sums, each times its weight, of a pixel that is not void. A
-// sum to which the pixel adds nothing may have any weight, as infinite as it may be.
+// The derivative of the weighted sums with respect to the logit of a pixel that is not void. A sum
+// to which the pixel adds nothing may have any weight, even an infinite one.
 template <typename accumulate_t>
 __device__ __forceinline__ accumulate_t slope_of(const SigmoidSums& problem, accumulate_t x,
                                                  accumulate_t target, const accumulate_t* weight) {

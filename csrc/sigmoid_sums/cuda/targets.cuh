@@ -1,5 +1,5 @@
-// Targets of pixels: of one, or of some below each other, so that several loads are under way at
-// once.
+// The targets of one pixel, or of several below each other, whose loads are then in flight
+// together.
 #pragma once
 
 #include "common/cuda/device.cuh"
@@ -8,7 +8,7 @@
 namespace fcn_ext {
 namespace sigmoid_sums {
 
-// The target at element `at` of its map: in [0, 1], kVoidMask, or NaN where it is out of range.
+// A target as a number: in [0, 1], kVoidMask, or NaN if it is out of range.
 template <typename accumulate_t>
 __device__ __forceinline__ accumulate_t hard_target(int64_t label, int64_t ignore_index) {
   if (label == ignore_index) {
@@ -48,17 +48,17 @@ __device__ __forceinline__ accumulate_t target_at(const SigmoidSums& problem, in
 
 constexpr int kGroup = 4;  // rows whose targets are loaded at once
 
-// Labels as the pixels read them: a byte's or short's own value, of wider ones zero, one, the void
-// label or kWrongLabel.
+// Labels as the walk's pixels read them: bytes and shorts as they are; wider ones become zero, one,
+// the void label or kWrongLabel.
 constexpr int kWrongLabel = 1 << 20;
 
-// What void labels are then.
+// What void labels become.
 __device__ __forceinline__ int void_label_of(int64_t ignore_index) {
   return ignore_index >= -32768 && ignore_index < kWrongLabel ? static_cast<int>(ignore_index)
                                                               : kWrongLabel + 1;
 }
 
-// The labels of `some` targets, `step` elements apart.
+// Loads the labels of `some` targets, which are `step` elements apart.
 __device__ __forceinline__ void load_labels(const SigmoidSums& problem, int64_t at, int64_t step,
                                             int some, int (&label)[kGroup]) {
   const auto load = [&](const auto* labels, const auto& convert) {

@@ -1,4 +1,4 @@
-// Tiles of the walk (walk.cuh): which nodes and outputs of a mask a block takes.
+// Tiles of the walk (walk.cuh): the nodes and outputs of a mask that a block takes.
 #pragma once
 
 #include "common/cuda/launch.cuh"
@@ -9,11 +9,11 @@ namespace sigmoid_sums {
 
 constexpr int kMostColumns = 448, kMostRows = 512;  // of a tile, outputs
 constexpr int64_t kMostNodes = 512;                 // of a tile along one axis
-constexpr int64_t kEnoughBlocks = 512;              // for any device; not of fewer node rows than
+constexpr int64_t kEnoughBlocks = 512;              // fill any device; but kFewNodeRows per tile
 constexpr int64_t kFewNodeRows = 4;
 
-// Nodes of a tile along an axis, how many tiles there are, and the most outputs of one. No tiles:
-// a node alone has too many.
+// The nodes of a tile along an axis, the number of tiles, and the most outputs of a tile. No tiles:
+// one node alone has too many outputs.
 struct TileAxis {
   int64_t nodes = 0, tiles = 0, outputs = 0;
 };
@@ -48,7 +48,7 @@ struct Walk {
   }
 };
 
-// Of accumulation in float; that in double has the direct kernels.
+// For accumulation in float; double goes to the direct kernels.
 inline Walk walk_of(const SigmoidSums& problem) {
   const BilinearShape& shape = problem.shape;
   Walk walk;
@@ -65,8 +65,7 @@ bool is_walked(const SigmoidSums& problem) {
   return std::is_same_v<accumulate_of<scalar_t>, float> && walk_of(problem).possible();
 }
 
-// A tile's outputs along an axis: which are the bands of its nodes, the first that of the node
-// before them.
+// A tile's outputs along an axis: the bands of its nodes and of the node before them.
 struct TileOutputs {
   int64_t node, begin, end;  // first node; outputs
   int nodes;

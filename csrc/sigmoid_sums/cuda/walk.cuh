@@ -1,14 +1,14 @@
 // The walk: sums and gradient of masks in one pass over their pixels.
 //
 // A block takes a tile of a mask's nodes and all outputs that read one of them. A thread is a
-// column of outputs. It keeps the two node rows around it, blended to its column, goes down the
-// outputs between them and gathers what their slopes give to the one and to the other. From one
-// node row to the next the block adds up the columns of each node. Outputs that read nodes of two
-// tiles are visited by both, and counted by the one that has the node before them; so each node is
-// complete, and everything is summed in an order fixed by the shape.
+// column of outputs: it holds the two node rows around it, blended to its column, goes down the
+// outputs between them and adds up what their slopes give to each of the two. After each node row,
+// the block adds up the columns of every node. Outputs that read nodes of two tiles are visited by
+// both, and counted by the tile that has the node before them. So each node is complete, and
+// everything is summed in an order fixed by the shape.
 //
-// Memory touched: targets once, but at the seams of tiles; of each node row two nodes per column;
-// the gradient once.
+// Memory touched: targets once, except at the seams of tiles; two nodes of each node row per
+// column; the gradient once.
 #pragma once
 
 #include "sigmoid_sums/cuda/columns.cuh"
@@ -16,8 +16,8 @@
 namespace fcn_ext {
 namespace sigmoid_sums {
 
-// What the pixels of a walk are: labels, or numbers of which most are zero or one, and of both the
-// cross-entropy alone; or anything.
+// The pixels of a walk: labels, or numbers that are mostly zero or one, both for the cross-entropy
+// alone; or anything.
 enum class PixelKind { kLabels, kNumbers, kAny };
 
 template <typename scalar_t>
@@ -26,7 +26,7 @@ struct WalkArgs {
   const scalar_t* input;
   Walk walk;
   double* partials;      // [masks][parts][kSigmoidSums]; null: sums are not wanted
-  const float* weights;  // [weight_masks][kSigmoidSums], mask by mask, over and over again
+  const float* weights;  // [weight_masks][kSigmoidSums]; mask m has row m % weight_masks
   int64_t weight_masks;
   float* gradient;  // null: not wanted
   PlaneStrides gradient_strides;
@@ -39,14 +39,14 @@ __host__ __device__ __forceinline__ constexpr int spread(int column) {
 // The block's shared memory.
 struct WalkShared {
   double scratch[kMostColumns / kWarp];
-  Vector<float, 2> weights[kMostRows];  // of the node row above and of the one below
-  // What columns give to the nodes beside them.
+  Vector<float, 2> weights[kMostRows];  // of the node rows above and below
+  // What columns add to the nodes beside them.
   float left[2][spread(kMostColumns)], right[2][spread(kMostColumns)];
-  // Where bands begin, from the tile's first output on.
+  // Where bands begin, counted from the tile's first output.
   int rows[kMostNodes + 2], columns[kMostNodes + 2];
 };
 
-// Masks along x, parts of them along y; threads are the columns of a tile.
+// Grid: masks along x, their parts along y; threads are the columns of a tile.
 template <typename scalar_t, PixelKind pixels>
 __global__ void __launch_bounds__(kMostColumns, pixels == PixelKind::kAny ? 1 : 2)
     walk_kernel(const WalkArgs<scalar_t> args) {
@@ -71,7 +71,7 @@ __global__ void __launch_bounds__(kMostColumns, pixels == PixelKind::kAny ? 1 : 
 
   const int64_t number = blockIdx.x, masks = problem.shape.channels;
   const MaskView<scalar_t> mask(problem, args.input, number);
-  // Threads beyond the tile go along, for loops that are the same for all, and give nothing.
+  // Threads beyond the tile take part in loops that are the same for all, and add nothing.
   const bool active = columns.begin + thread < columns.end;
   const int64_t column = smaller(columns.begin + thread, x_axis.output_size - 1);
   WeightedTap<float> x{0, 0, 0};
@@ -91,7 +91,7 @@ __global__ void __launch_bounds__(kMostColumns, pixels == PixelKind::kAny ? 1 : 
       }
     }
   }
-  // Node rows at this column, from the one above the tile's first on.
+  // The node rows at this column, from the one above the tile's first node row on.
   const scalar_t* scores = mask.scores + (rows.node - 1) * problem.input_strides.row +
                            x.node * problem.input_strides.column;
   int node = static_cast<int>(rows.node) - 1;
@@ -179,7 +179,7 @@ __global__ void __launch_bounds__(kMostColumns, pixels == PixelKind::kAny ? 1 : 
     above = below;
     below = next;
     if (band == 0) {
-      if (rows.node != 0) {  // counted by the tile before
+      if (rows.node != 0) {  // counted by the tile above
         sums = ColumnSums();
       }
     } else if (to != nullptr) {
