@@ -61,7 +61,7 @@ __device__ __forceinline__ void take_staged(const ArgmaxTiles& tiles,
   });
 }
 
-// The same with classes on their way to shared memory, which are stored there if `kept`. Lanes
+// take_staged() for classes on their way to shared memory, stored there if `kept`. Lanes
 // follow the nodes of a row; a thread has several loads in flight.
 template <typename scalar_t, typename accumulate_t>
 __device__ __forceinline__ void take_classes_of(const ArgmaxArgs& args,

@@ -32,7 +32,7 @@ int64_t backward_scratch(const BilinearBackward& args) {
 // How far ahead of the rows being summed memory is prefetched: the processor's own prefetchers stop
 // at the end of a page and restart too late in the next.
 constexpr int64_t kAheadBytes = 12288;
-// The same while sums of many channels are narrowed, which takes longer.
+// kAheadBytes while sums of many channels are narrowed, which takes longer.
 constexpr int64_t kAheadOfChannels = 32768;
 // Two sums of this size leave room in the L1 cache for the rows.
 constexpr int64_t kNearBytes = 10240;

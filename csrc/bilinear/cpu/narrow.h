@@ -102,8 +102,8 @@ void narrow_cells(const BilinearWork& work, const Columns& columns, int64_t begi
   }
 }
 
-// The same where weights do not repeat, or where `inner` channels are adjacent; `wide` starts with
-// the first column.
+// narrow_cells() where weights do not repeat, or where `inner` channels are adjacent; `wide` starts
+// with the first column.
 template <typename accumulate_t>
 void narrow_columns(const BilinearWork& work, const Columns& columns, int64_t begin, int64_t end,
                     const accumulate_t* wide, accumulate_t* grad) {

@@ -149,7 +149,7 @@ inline void launch_count_labels(const LabelShape& shape, const LabelMap& predict
   }
 }
 
-// The same, with the argmax of scores (N, C, H, W), C = num_classes, as prediction.
+// launch_count_labels() with the argmax of scores (N, C, H, W), C = num_classes, as prediction.
 inline void launch_count_logits(const LabelShape& shape, const LogitsMap& logits,
                                 const LabelMap& target, int64_t ignore_index, int64_t* matrix,
                                 int64_t* invalid, cudaStream_t stream) {

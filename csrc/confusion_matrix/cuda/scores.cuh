@@ -22,7 +22,7 @@ __device__ __forceinline__ bool beats(accumulate_t a, int32_t i, accumulate_t b,
   return a > b || (a == b && i < j);
 }
 
-// The same if a's channel comes later.
+// beats() for a channel of a that comes after b's.
 template <typename accumulate_t>
 __device__ __forceinline__ bool later_beats(accumulate_t a, accumulate_t b) {
   return !(a <= b) && b == b;

@@ -30,7 +30,7 @@ struct ClassFactors {
   }
 };
 
-// The same for class c, plus B_c / S in the pixels with that label.
+// For class c: ClassFactors, plus B_c / S in the pixels with that label.
 template <typename Tile, typename Block>
 struct LabelFactors {
   OwnValues<Tile, Block> own;

@@ -83,7 +83,7 @@ class MaskRows {
       __builtin_prefetch(from + at);
     }
   }
-  // The same for the gradients of padded node row `row`, which are written next.
+  // Likewise the gradients of padded node row `row`, which are written next.
   __attribute__((always_inline)) void prefetch_gradient(int64_t row) const {
     if (gradient == nullptr || row < 1 || row > work.y.nodes) {
       return;

@@ -70,7 +70,7 @@ __device__ __forceinline__ float take_pixel(float x, bool there, bool is_void, c
   return wrong * (there ? -weight[kPositive] : weight[kNegative]);
 }
 
-// The same for a pixel whose target is a number, or NaN.
+// take_pixel() for a pixel whose target is a number, or NaN.
 template <bool careful>
 __device__ __forceinline__ float take_number(float x, float target, const float* weight,
                                              ColumnSums& column) {
@@ -88,7 +88,7 @@ __device__ __forceinline__ float take_number(float x, float target, const float*
   return weight[kNegative] * (missing * p) - weight[kPositive] * (target * q);
 }
 
-// The same for any pixel.
+// Adds any pixel to its column's sums; returns the derivative with respect to its logit.
 __device__ __forceinline__ float take_any(const SigmoidSums& problem, float x, float target,
                                           const float* weight, ColumnSums& column) {
   if (target < 0) {
