@@ -20,7 +20,7 @@ uint64_t bits_of(T value) {
   return bits;
 }
 
-// The same for the same argument, as hardware is.
+// Drawn for the argument: the same argument always has the same error, as in hardware.
 uint64_t drawn(Function function, uint64_t argument) {
   uint64_t z = (argument + (seed << 32 | seed >> 32)) * 0x9e3779b97f4a7c15u +
                static_cast<uint64_t>(function);
@@ -83,7 +83,7 @@ float rcp_approx_ftz(float x) {
 
 }  // namespace cuda_emulation
 
-// What the kernels' calls of these functions become: the linker is told to --wrap them.
+// The kernels' calls of these functions come here: the linker is told to --wrap them.
 extern "C" {
 float __real_expf(float x);
 float __real_logf(float x);

@@ -7,7 +7,7 @@
 #include <stdexcept>
 
 #if defined(__x86_64__)
-// Keeps the registers that a call must preserve on the stack it leaves, takes the others' back.
+// Saves the registers that a call must preserve on the current stack, and restores the other's.
 extern "C" void cuda_emulation_switch(void** from, void* to);
 asm(R"(
 .text
@@ -52,7 +52,7 @@ Stack::~Stack() { munmap(mapped_, mapped_bytes_); }
 #if defined(__x86_64__)
 
 void Context::prepare(const Stack& stack, void (*entry)()) {
-  // As after a call, the stack is 8 short of a multiple of 16 once `ret` has taken the entry.
+  // As after a call, the stack is 8 short of a multiple of 16 once `ret` has popped the entry.
   auto* top = reinterpret_cast<void**>(stack.bottom() + Stack::kBytes) - 1;
   *--top = reinterpret_cast<void*>(entry);
   stack_pointer_ = top - 6;

@@ -1,4 +1,4 @@
-// Stacks, and the switch from one to another: all that a fiber is to the processor.
+// Stacks, and switching between them: all that a fiber is to the processor.
 #pragma once
 
 #include <cstddef>
@@ -9,7 +9,7 @@
 
 namespace cuda_emulation {
 
-// Memory that costs nothing until it is touched, with a page below that stops an overflow.
+// Memory that costs nothing until it is touched, with a guard page below that stops an overflow.
 class Stack {
  public:
   static constexpr size_t kBytes = size_t{256} << 10;
@@ -25,10 +25,10 @@ class Stack {
   size_t mapped_bytes_;
 };
 
-// A place in a computation. The one that runs has none: switch_to() leaves it here.
+// A suspended computation. The running one has none: switch_to() suspends it here.
 class Context {
  public:
-  // Will start `entry`, which must not return, on this stack.
+  // Prepares to start `entry`, which must not return, on this stack.
   void prepare(const Stack& stack, void (*entry)());
   void switch_to(Context& next);
 

@@ -1,5 +1,5 @@
-// A small emulation of the CUDA execution model: enough for this project's kernels to be compiled
-// by the host compiler and run, one block after another, every thread a fiber.
+// A small emulation of the CUDA execution model: enough to compile this project's kernels with the
+// host compiler and run them, one block after another, with a fiber for each thread.
 //
 // Use: compile with -DFCN_EXT_CUDA_EMULATION and this folder on the include path; csrc/common/
 // device.cuh then includes this header instead of the CUDA runtime, and csrc/common/cuda/launch.cuh
@@ -11,13 +11,14 @@
 //
 // and library.py's `emulation.call("my_kernel", ...)` raises the message of what went wrong.
 //
-// What it finds: threads and blocks run in an order drawn from a seed, so that a missing barrier
-// or a race gives wrong values under some seed; shared memory starts as NaN (all bits set) in every
-// block and what lies behind it is checked; a barrier that not all threads reach, a shuffle whose
-// mask names a lane that does not take part, a misaligned vector access and a launch beyond the
-// hardware's limits are errors with the place in the source. Under AddressSanitizer, accesses
-// outside shared, local and global memory are found where they happen; ../races finds accesses that
-// nothing orders. Approximate functions are off by as much as hardware may be (approximations.h).
+// What it finds: Threads and blocks run in an order drawn from a seed, so that a missing barrier or
+// a race gives wrong values under some seed. Shared memory starts as NaN (all bits set) in every
+// block, and the memory after it is checked. Errors that name the place in the source are: a
+// barrier that not all threads reach, a shuffle whose mask names a lane that does not take part, a
+// misaligned vector access, and a launch beyond the hardware's limits. Under AddressSanitizer,
+// accesses outside shared, local and global memory are found where they happen; ../races finds
+// accesses that nothing orders. Approximate functions are off by as much as hardware may be
+// (approximations.h).
 #pragma once
 
 #include <cmath>
@@ -68,7 +69,7 @@ struct Device {
 };
 Device& device();
 
-// Sum of the bytes that kernels moved through the access functions below, since reset.
+// The bytes that kernels moved through the access functions below, since the last reset.
 struct Traffic {
   uint64_t loaded, stored;
   uint64_t vector_loads, vector_stores;  // accesses of 16 bytes
@@ -77,19 +78,19 @@ Traffic& traffic();
 
 void set_seed(uint64_t seed);
 
-// Who gets launches in place of the emulation, if anybody: the kernel's mangled name, grid and
-// block (x, y, z each), bytes of shared memory, and the parameters.
+// If set, gets launches instead of the emulation: the kernel's mangled name, grid and block (x, y,
+// z each), bytes of shared memory, and the parameters.
 using Taker = void (*)(const char* kernel, const unsigned* sizes, size_t shared_bytes,
                        const char* parameters, size_t parameter_bytes);
 Taker& taker();
 
-// Runs `work`; 0, or 1 after an exception, whose message cuda_emulation_error() then returns.
+// Runs `work`. Returns 0, or 1 after an exception, whose message cuda_emulation_error() returns.
 int guarded(const std::function<void()>& work);
 
 // ---------------------------------------------------------------- for launch.cuh
 
-// What a launch gives: also the arguments as a GPU's kernel finds them, one after another, each at
-// a multiple of its alignment.
+// A launch. `parameters` has the arguments as a GPU's kernel finds them: one after another, each
+// aligned to its type.
 struct Launch {
   const void* kernel;
   dim3 grid, block;
@@ -142,7 +143,7 @@ void commit_copies();
 void wait_for_copies(size_t groups_left);
 [[noreturn]] void fail(const std::string& message);
 
-// Before an access: it is counted, and must be at a multiple of its own size.
+// Called before an access: counts it and requires an address that is a multiple of its size.
 void note_load(const void* address, size_t bytes, size_t alignment);
 void note_store(const void* address, size_t bytes, size_t alignment);
 
@@ -266,8 +267,7 @@ void __stcs(T* address, T value) {
   cuda_emulation::store(address, value);
 }
 
-// Copies from global to shared memory that are under way until they are waited for: some happen at
-// once, the others as late as they may.
+// Asynchronous copies from global to shared memory: some happen at once, others as late as allowed.
 inline void __pipeline_memcpy_async(void* shared, const void* global, size_t bytes) {
   cuda_emulation::copy_async(shared, global, bytes);
 }

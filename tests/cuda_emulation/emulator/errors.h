@@ -1,4 +1,4 @@
-// How the emulation words what it found.
+// How the emulation words its errors.
 #pragma once
 
 #include <stdexcept>

@@ -1,4 +1,4 @@
-// Launches: the limits of the device, and one block after another in a random order.
+// Launches: checks the limits of the device and runs one block after another, in random order.
 #include <dlfcn.h>
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-// What threads do to memory: accesses counted and aligned, copies that arrive late, shared memory.
+// What threads do to memory: counted and aligned accesses, late copies, shared memory.
 #include "memory.h"
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -116,8 +116,8 @@ void wait_for_copies(size_t groups_left) {
 
 namespace {
 
-// Only one fiber runs at a time, so that these need no atomic instruction; now and then another
-// thread gets its turn before.
+// Only one fiber runs at a time, so no atomic instruction is needed. Now and then another thread
+// gets its turn before the operation.
 template <typename T>
 T begin_atomic(const T* address, void* place) {
   maybe_yield();

@@ -1,4 +1,4 @@
-// A block's shared memory: of exactly its size, with what lies behind it watched.
+// A block's shared memory: exactly its size, and the memory after it is watched.
 #pragma once
 
 #include <cstddef>
@@ -11,9 +11,9 @@ class SharedMemory {
  public:
   explicit SharedMemory(size_t bytes);
   unsigned char* begin() const { return memory_.get(); }
-  // As every block finds it: NaN.
+  // Fills it with NaN, as every block finds it.
   void poison();
-  // Throws where something was written behind it.
+  // Throws if something was written after its end.
   void check() const;
 
  private:

@@ -1,4 +1,4 @@
-// What library.py's Emulation calls, beside the kernels' entry points.
+// What library.py's Emulation calls, besides the kernels' entry points.
 #include <exception>
 
 #include "cuda_emulation.h"
@@ -31,7 +31,7 @@ const char* cuda_emulation_error() { return last_error.c_str(); }
 
 void cuda_emulation_set_seed(uint64_t seed) { cuda_emulation::set_seed(seed); }
 
-// By the number of the Approximation.
+// `approximation` is the number of an Approximation.
 void cuda_emulation_set_approximation(int approximation, uint64_t seed) {
   cuda_emulation::set_approximation(static_cast<cuda_emulation::Approximation>(approximation),
                                     seed);
@@ -41,10 +41,10 @@ void cuda_emulation_set_device(int multiprocessors, int shared_bytes_per_block, 
   cuda_emulation::device() = {multiprocessors, shared_bytes_per_block, capability};
 }
 
-// Null: launches are emulated again.
+// With null, launches are emulated again.
 void cuda_emulation_set_taker(cuda_emulation::Taker taker) { cuda_emulation::taker() = taker; }
 
-// loaded, stored, vector_loads, vector_stores since the last call.
+// Writes loaded, stored, vector_loads and vector_stores since the last call.
 void cuda_emulation_take_traffic(uint64_t* counts) {
   const cuda_emulation::Traffic& traffic = cuda_emulation::traffic();
   counts[0] = traffic.loaded;

@@ -1,4 +1,4 @@
-// Barriers of a block and collectives of a warp: who waits for whom, and what is wrong with that.
+// Barriers of a block and collectives of a warp: who waits for whom, and what can go wrong.
 #include <cstring>
 
 #include "errors.h"

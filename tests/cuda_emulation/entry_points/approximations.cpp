@@ -24,7 +24,7 @@ void map(const void* in, void* out, int64_t count, const Function& function) {
          function);
 }
 
-// 2^(64 x) as a product of 64 equal factors: what a bias of each comes to.
+// 2^(64 x) as a product of 64 equal factors, to show what a bias of each adds up to.
 float chain(float x) {
   const float factor = exp2_fast(x);
   float power = 1;

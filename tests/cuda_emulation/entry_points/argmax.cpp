@@ -40,7 +40,8 @@ extern "C" int argmax_hits(int64_t dtype, const Geometry* geometry, const void* 
 }
 
 // How the tiles of a geometry are cut: whether there are any, then stages of classes, band, cell
-// rows and columns of a tile, tiles of a chunk, histograms and bytes of shared memory of a block.
+// rows and columns of a tile, tiles in a chunk, and a block's histograms and bytes of shared
+// memory.
 extern "C" int argmax_plan(int64_t dtype, const Geometry* geometry, int64_t counting,
                            int64_t* plan) {
   return cuda_emulation::guarded([=] {

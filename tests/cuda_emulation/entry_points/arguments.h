@@ -1,4 +1,4 @@
-// What the entry points share: geometries as Python hands them over, and element types by number.
+// What the entry points share: geometries as Python passes them, and element types by number.
 #pragma once
 
 #include <cstdint>
@@ -26,8 +26,8 @@ struct Geometry {
   }
 };
 
-// Calls run(pointer) with a null pointer to the element type, by its place in operands.py's
-// SCORES; 0, or 1 after an exception.
+// Calls run(pointer) with a null pointer to the element type, which `dtype` numbers as in SCORES of
+// operands.py. Returns 0, or 1 after an exception.
 template <typename Run>
 int guarded_for_type(int64_t dtype, Run run) {
   return cuda_emulation::guarded([=] {

@@ -27,7 +27,7 @@ extern "C" int bilinear_backward(int64_t dtype, const Geometry* geometry, const 
   });
 }
 
-// How many elements more a backward block can hold than it has to, at least, over all its tiles:
+// How many more elements a backward block can hold than it has to, the minimum over all tiles:
 // spare[0] in its threads, spare[1] in its shared row. Rows are made up of whole vectors.
 extern "C" int bilinear_backward_spare(int64_t dtype, const Geometry* geometry, int64_t* spare) {
   return guarded_for_type(dtype, [=](auto* type) {
@@ -47,7 +47,7 @@ extern "C" int bilinear_backward_spare(int64_t dtype, const Geometry* geometry, 
   });
 }
 
-// Rows of the input that a backward block walks down.
+// The rows of the input that a backward block walks down.
 extern "C" int bilinear_backward_chunk_rows(int64_t dtype, const Geometry* geometry,
                                             int64_t* chunk_rows) {
   return guarded_for_type(dtype, [=](auto* type) {

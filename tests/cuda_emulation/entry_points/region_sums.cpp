@@ -7,7 +7,7 @@ namespace {
 
 using namespace fcn_ext;
 
-// What Python hands over as int64.
+// What Python passes as int64.
 struct RegionProblem {
   int64_t dtype;
   Geometry geometry;
@@ -28,7 +28,7 @@ struct RegionProblem {
 
 }  // namespace
 
-// Whether the shape goes to the tile kernels: the side of its cells, else 0.
+// The side of the tile kernels' cells; 0 if the shape goes to the direct kernels.
 extern "C" int region_sums_side(const RegionProblem* problem, int64_t* side) {
   return guarded_for_type(problem->dtype, [=](auto* type) {
     using scalar_t = std::remove_pointer_t<decltype(type)>;

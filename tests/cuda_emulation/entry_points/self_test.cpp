@@ -1,5 +1,4 @@
-// Kernels with deliberate mistakes, and correct ones beside them: what the emulation must tell
-// apart.
+// Kernels with deliberate mistakes next to correct ones, which the emulation must tell apart.
 #include <string>
 
 #include "common/cuda/launch.cuh"
@@ -59,7 +58,7 @@ __global__ void uninitialized_kernel(float* out) {
   out[threadIdx.x] = shared_memory<float>()[threadIdx.x];
 }
 
-// Five warp functions of every lane's value, 5 x 32.
+// Five warp functions of every lane's value: 5 x 32 results.
 __global__ void warp_kernel(const int* in, int* out) {
   const int value = in[threadIdx.x];
   out[threadIdx.x] = __shfl_up_sync(fcn_ext::kFullMask, value, 1, 8);
@@ -81,7 +80,7 @@ __global__ void histogram_kernel(const int* bins, unsigned long long* counts) {
   } while (seen != assumed);
 }
 
-// A histogram as if by one thread: what a plain read-modify-write loses shows as a smaller count.
+// A histogram as if by one thread: what a plain read-modify-write loses makes counts smaller.
 __global__ void racing_kernel(const int* bins, unsigned long long* counts) {
   const int bin = bins[blockIdx.x * blockDim.x + threadIdx.x];
   const unsigned long long seen = counts[bin];
@@ -91,8 +90,8 @@ __global__ void racing_kernel(const int* bins, unsigned long long* counts) {
 
 __global__ void empty_kernel() {}
 
-// out[i] = in[i] through shared memory, which each thread's copy reaches some time before it has
-// been waited for.
+// out[i] = in[i] through shared memory. Each thread's copy arrives there at some time before the
+// thread has waited for it.
 template <bool with_wait>
 __global__ void copy_kernel(const int* in, int* out) {
   int* staged = shared_memory<int>();

@@ -1,11 +1,11 @@
-// What kernels are given to work in.
+// The workspace that kernels are given.
 #pragma once
 
 #include <algorithm>
 #include <memory>
 #include <stdexcept>
 
-// Memory of exactly so many bytes, full of NaN, aligned to 16.
+// Memory of exactly `bytes` bytes, filled with NaN, aligned to 16.
 struct Workspace {
   size_t bytes;
   std::unique_ptr<unsigned char[]> memory;

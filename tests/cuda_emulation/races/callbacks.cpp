@@ -1,6 +1,6 @@
-// What -fsanitize=thread makes the compiler call, in place of the sanitizer's library.
+// What -fsanitize=thread makes the compiler call, here instead of in the sanitizer's library.
 //
-// Accesses come with the address that the function returns to, which says where they are.
+// The return address of a callback says where in the code the access is.
 #include <cstring>
 
 #include "races.h"
@@ -45,7 +45,7 @@ void __tsan_write_range(void* address, unsigned long bytes) {
 void __tsan_vptr_update(void**, void*) {}
 void __tsan_vptr_read(void**) {}
 
-// Of the host's code alone: kernels have the emulation's atomics.
+// In the host's code only: kernels use the emulation's atomics.
 char __tsan_atomic8_load(const volatile char* address, int) { return *address; }
 
 // See memory_calls.h.

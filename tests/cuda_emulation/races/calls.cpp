@@ -25,7 +25,7 @@ std::vector<const void*> CallTree::places(uint32_t call) const {
 
 namespace {
 
-// Pairs of lines: a function, and its file and line; inlined functions before their callers.
+// Pairs of lines: a function, then its file and line; inlined functions before their callers.
 std::vector<std::string> lines_of(const std::vector<const void*>& places) {
   Dl_info object;
   link_map* loaded = nullptr;
@@ -35,7 +35,7 @@ std::vector<std::string> lines_of(const std::vector<const void*>& places) {
   }
   std::string command = "addr2line -Cfi -e '" + std::string(object.dli_fname) + "'";
   for (const void* place : places) {
-    // A call returns behind itself, perhaps to another line.
+    // A call returns to after itself, perhaps to another line.
     char address[32];
     std::snprintf(address, sizeof(address), " 0x%zx",
                   reinterpret_cast<size_t>(place) - 1 - loaded->l_addr);
@@ -56,7 +56,7 @@ std::vector<std::string> lines_of(const std::vector<const void*>& places) {
   return lines;
 }
 
-// "void fcn_ext::argmax::some_kernel<float, 8>(int, float*)" without all around the name.
+// "some_kernel<float, 8>" of "void fcn_ext::argmax::some_kernel<float, 8>(int, float*)".
 std::string short_name(std::string name) {
   const std::string anonymous = "(anonymous namespace)::";
   for (size_t at = name.find(anonymous); at != std::string::npos; at = name.find(anonymous)) {
@@ -83,7 +83,7 @@ Place place_of(const std::vector<const void*>& places) {
   for (size_t k = 0; k + 1 < lines.size(); k += 2) {
     const std::string& source = lines[k + 1];
     const size_t emulation = source.find("/tests/cuda_emulation/"), kernels = source.find("/csrc/");
-    // Not the emulation's own functions, nor what launches kernels.
+    // Skip the emulation's own functions and what launches kernels.
     if (source.find("/cuda_emulation/emulator/") != std::string::npos ||
         source.find("/common/cuda/launch.cuh") != std::string::npos ||
         (emulation == std::string::npos && kernels == std::string::npos)) {

@@ -1,4 +1,4 @@
-// Where an access is: the calls that led there, and how they are called in the source.
+// Where an access is: the calls that led there, and their places in the source.
 #pragma once
 
 #include <cstdint>
@@ -8,12 +8,12 @@
 
 namespace races {
 
-// Chains of calls by number. They have most of their calls in common.
+// Numbered chains of calls, which share most of their calls.
 class CallTree {
  public:
   static constexpr uint32_t kRoot = 0;
 
-  // The chain `call`, and then a function that is called at `place`.
+  // The chain `call` followed by a function that is called at `place`.
   uint32_t enter(uint32_t call, const void* place);
   uint32_t caller(uint32_t call) const { return nodes_[call].caller; }
   // Innermost first.
@@ -46,8 +46,7 @@ struct Place {
   std::string lines;  // "argmax/cuda/cells.cuh:80 < argmax/cuda/kernels.cuh:45", innermost first
 };
 
-// What the return addresses of calls, innermost first, are in this project's sources; asks
-// addr2line.
+// Finds the return addresses of calls, innermost first, in this project's sources. Runs addr2line.
 Place place_of(const std::vector<const void*>& places);
 
 }  // namespace races

@@ -1,5 +1,5 @@
-// What threads did to the memory of a launch: for every four bytes, the accesses that a later one
-// may yet collide with.
+// What threads did to the memory of a launch: for every four bytes, the accesses that a later
+// access may still collide with.
 #pragma once
 
 #include <array>
@@ -13,19 +13,19 @@ namespace races {
 enum class Kind : uint8_t { kRead, kWrite, kAtomic };
 
 inline bool collide(Kind a, Kind b) { return a == Kind::kWrite || b == Kind::kWrite || a != b; }
-// Whether what collides with `b` collides with `a`.
+// Whether everything that collides with `b` collides with `a`.
 inline bool covers(Kind a, Kind b) { return a == b || a == Kind::kWrite; }
 
 struct Access {
-  uint32_t block;  // by number, in the order in which they begin
-  uint32_t time;   // counts what orders accesses
+  uint32_t block;  // by number, in the order in which blocks begin
+  uint32_t time;   // on a clock that advances with everything that orders accesses
   const void* place;
-  uint32_t call;  // the functions that it is in, see CallTree
-  uint32_t size;  // of all of it
+  uint32_t call;  // the chain of functions it is in, see CallTree
+  uint32_t size;  // of the whole access
   uint16_t thread;
-  uint8_t bytes;  // a bit for each of the four
+  uint8_t bytes;  // one bit for each of the four
   Kind kind;
-  bool pending;  // of a copy under way: any time from its beginning on
+  bool pending;  // part of a copy in flight: at any time from its beginning on
 };
 
 // The accesses to four bytes.
@@ -44,7 +44,7 @@ class History {
     }
   }
 
-  // Of the four bytes that an address, a multiple of four, begins.
+  // The accesses to the four bytes at an address, which is a multiple of four.
   Accesses& at(uintptr_t address) {
     const uintptr_t number = address / kPageBytes;
     if (number != last_number_ || last_ == nullptr) {

@@ -1,5 +1,5 @@
 // Included before everything else where accesses are reported: calls of these functions go to
-// callbacks.cpp, which reports what they do.
+// callbacks.cpp, which reports what they access.
 #pragma once
 
 #include <cstring>

@@ -17,8 +17,8 @@ bool on_own_stack(const void* address) {
   return address >= bottom && address < bottom + cuda_emulation::Stack::kBytes;
 }
 
-// Whether all that is in order with both of a block's accesses since its last barrier is in order
-// with a third one, too: what their warp does not order a barrier does, and that orders all three.
+// Whether everything in order with both of a block's accesses since its last barrier is also in
+// order with a third: what their warps do not order, a barrier does, and that orders all three.
 bool meet_nowhere(const Access& a, const Access& b) { return a.thread / 32 != b.thread / 32; }
 
 void merge(std::map<uint32_t, uint32_t>& to, const std::map<uint32_t, uint32_t>& from) {
@@ -55,7 +55,7 @@ void Races::launch_begins(const unsigned char* shared, size_t bytes) {
 }
 
 void Races::block_begins(unsigned threads) {
-  // Every block has shared memory of its own, though all have it at the same address here.
+  // Every block has shared memory of its own, although all blocks have it at one address here.
   for (uintptr_t at = shared_; at < shared_ + shared_bytes_; at += History::kBytes) {
     history_.at(at).clear();
   }
@@ -178,7 +178,7 @@ void Races::record(const void* address, size_t bytes, Kind kind, bool pending, c
 }
 
 void Races::record_in(Accesses& accesses, uintptr_t address, const Access& access) {
-  const Access* apart = nullptr;  // collides with all that this one does
+  const Access* apart = nullptr;  // an old access that collides with all that this one does
   bool redundant = false;
   size_t kept = 0;
   for (size_t k = 0; k < accesses.size(); ++k) {
@@ -194,7 +194,7 @@ void Races::record_in(Accesses& accesses, uintptr_t address, const Access& acces
       }
     }
     if (ordered && covers(access.kind, old.kind) && (old.bytes & ~access.bytes) == 0) {
-      continue;  // whatever collides with it collides with the new one
+      continue;  // what collides with the old one collides with the new one
     }
     if (!ordered && covers(old.kind, access.kind) && (access.bytes & ~old.bytes) == 0) {
       if (old.block == access.block) {

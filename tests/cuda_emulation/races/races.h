@@ -2,24 +2,24 @@
 //
 // Kernels are compiled with -fsanitize=thread, which makes the compiler call a function before
 // every access, and linked with callbacks.cpp instead of the sanitizer's own library. Nothing
-// depends on the order in which the emulation happens to run threads: a race is found wherever both
-// accesses are made in a launch, by these rules.
+// depends on the order in which the emulation happens to run threads: a race is found whenever a
+// launch makes both accesses, by these rules.
 //
-// Two accesses by different threads, to a byte of shared or global memory, one of them at least a
+// Two accesses by different threads to a byte of shared or global memory, at least one of them a
 // write and not both atomic, are a race unless
-//   - __syncthreads comes between them, or a __syncwarp whose mask names both lanes;
-//   - a shuffle or a vote does that names both. CUDA does not promise that these order memory: by
-//     the strict rule they do not;
-//   - they are writes of the same size and leave the same value, as of threads that raise a flag.
-//   - they are in different blocks, of which one arrives at an address and the other one meets it
-//     there. A block arrives by an atomic operation after a __threadfence: with all that is before
-//     the last barrier before the fence. A thread meets who arrived before at the address of its
-//     own atomic operation, once a __threadfence follows; its block does with the next barrier.
-//     What a block has met it arrives with, too.
-// Threads of different blocks are in order in no other way, those of different launches always.
-// A copy with __pipeline_memcpy_async writes at any time until its thread has waited for it, then
-// like that thread: even its own thread must not touch it before, and others not before the next
-// barrier. Memory on a thread's own stack is nobody else's, and is not looked at.
+//   - a __syncthreads comes between them, or a __syncwarp whose mask names both lanes;
+//   - a shuffle or vote that names both lanes comes between them. CUDA does not promise that these
+//     order memory; by the strict rule they do not;
+//   - they are writes of the same size that leave the same value, as by threads that set a flag;
+//   - they are in different blocks, one of which arrives at an address where the other meets it. A
+//     block arrives by an atomic operation after a __threadfence, with everything that precedes the
+//     last barrier before the fence. A thread meets those that arrived before at the address of its
+//     own atomic operation, once a __threadfence follows; its block meets them at the next barrier.
+//     A block also arrives with everything that it has met.
+// Nothing else orders threads of different blocks; different launches are always ordered. A copy
+// with __pipeline_memcpy_async may write at any time until its thread has waited for it, and then
+// counts as that thread's write: its own thread must not touch the memory before, and other threads
+// not before the next barrier. Memory on a thread's own stack is private and not checked.
 #pragma once
 
 #include <array>
@@ -38,10 +38,10 @@ namespace races {
 
 class Races : public cuda_emulation::Observer {
  public:
-  // Whether, of the functions of a warp, __syncwarp alone orders memory.
+  // Whether __syncwarp is the only warp function that orders memory.
   void set_strict(bool strict) { strict_ = strict; }
 
-  // Of the running thread: an access that is about to happen, a call, and the return from it.
+  // By the running thread: an access that is about to happen, a call, and the return from it.
   void access(const void* address, size_t bytes, Kind kind, const void* place);
   void enter(const void* place);
   void leave();
@@ -62,23 +62,23 @@ class Races : public cuda_emulation::Observer {
     uintptr_t address;
     Access first, second;
   };
-  // A write after one of the same size that nothing orders, and what was there before it.
+  // Unordered writes of the same size to one place, and what was there before the last one.
   struct Doubt {
     std::vector<Race> races;
     const unsigned char* address = nullptr;
     std::vector<unsigned char> before;
   };
-  // Of blocks: up to which time their accesses are in order with what comes.
+  // Per block: up to which time its accesses are in order with what comes.
   using Times = std::map<uint32_t, uint32_t>;
   struct Thread {
     uint32_t call = CallTree::kRoot;
-    // Of each lane of its warp: up to which time its accesses are in order with this thread.
+    // Per lane of its warp: up to which time the lane's accesses are in order with this thread.
     std::array<uint32_t, 32> ordered{};
-    Times met;       // by atomic operations, and by a fence behind them:
+    Times met;       // by atomic operations, and by a fence after them:
     Times acquired;  // since the last barrier
-    Times released;  // by its last fence, to those who meet what it does to an address from then on
+    Times released;  // by its last fence, to those who meet its later atomic operations
   };
-  // One end of a race, for people.
+  // One end of a race, for the message.
   struct End {
     std::string who;
     std::vector<const void*> places;
@@ -102,9 +102,9 @@ class Races : public cuda_emulation::Observer {
   CallTree calls_;
   std::vector<Thread> threads_;
   Times acquired_;                       // by the running block, before its last barrier
-  std::map<uintptr_t, Times> released_;  // to an address
+  std::map<uintptr_t, Times> released_;  // per address
   uint32_t time_ = 1, last_barrier_ = 0;
-  std::vector<dim3> blocks_;  // of the launch, those that have begun
+  std::vector<dim3> blocks_;  // the blocks of the launch that have begun
   uintptr_t shared_ = 0;
   size_t shared_bytes_ = 0;
   Doubt doubt_;
@@ -112,7 +112,7 @@ class Races : public cuda_emulation::Observer {
   std::vector<Found> found_;
 };
 
-// The one that observes.
+// The instance that observes launches.
 Races& checker();
 
 }  // namespace races

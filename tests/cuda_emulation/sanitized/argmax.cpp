@@ -1,4 +1,4 @@
-// The prediction kernels on memory of exactly the size they may touch.
+// The prediction kernels on memory of exactly the size that they may touch.
 #include <vector>
 
 #include "argmax/cuda/kernels.cuh"
@@ -8,7 +8,7 @@ namespace {
 
 using namespace fcn_ext;
 
-// Winners change from node to node: `classes` values in the order of `step`.
+// `classes` values in steps of `step`, so that winners change from node to node.
 template <typename T>
 std::unique_ptr<T[]> elements(int64_t count, int64_t step, int64_t classes) {
   return filled<T>(count, [=](int64_t k) { return k * step % classes; });
@@ -57,7 +57,7 @@ void run_all(int label_type, bool counting) {
                          label_type, counting);
   run<scalar_t, label_t>(3, interpolate_axis(7, 4, false), interpolate_axis(9, 20, false),
                          label_type, counting);
-  // Classes in stages.
+  // Classes that are staged some at a time.
   cuda_emulation::device() = {2, 24 << 10};
   run<scalar_t, label_t>(200, interpolate_axis(3, 12, false), interpolate_axis(5, 20, false),
                          label_type, counting);

@@ -1,4 +1,4 @@
-// The resampling kernels on memory of exactly the size they may touch.
+// The resampling kernels on memory of exactly the size that they may touch.
 #include "bilinear/cuda/kernels.cuh"
 #include "cases.h"
 
@@ -30,7 +30,7 @@ void run(int64_t channels, const BilinearAxis& y, const BilinearAxis& x, bool ch
   launch_bilinear_backward(shape, wide.get(), wide_strides, narrow.get(), channels_last, nullptr);
 }
 
-// Rows whose starts are aligned, but which end within a vector: the last one at the last element.
+// Rows that start aligned but end within a vector, the last one at the last element.
 template <typename scalar_t>
 void run_padded_rows() {
   constexpr int64_t kRows = 4, kColumns = 13, kPitch = 16;

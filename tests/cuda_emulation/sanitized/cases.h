@@ -1,5 +1,5 @@
-// Cases of the program that runs kernels under AddressSanitizer, one a process: a file registers
-// its own with `const bool added = add_case("name", function);`.
+// Cases of the program that runs kernels under AddressSanitizer, one case per process. A file
+// registers its own with `const bool added = add_case("name", function);`.
 #pragma once
 
 #include <cstddef>
@@ -8,7 +8,7 @@
 
 bool add_case(const char* name, void (*run)());
 
-// `count` elements with nothing accessible before or behind them; the k-th is value_of(k), a float.
+// `count` elements with nothing accessible before or after them; the k-th is value_of(k), a float.
 template <typename T, typename ValueOf>
 std::unique_ptr<T[]> filled(int64_t count, ValueOf value_of) {
   auto memory = std::make_unique<T[]>(static_cast<size_t>(count));

@@ -1,4 +1,4 @@
-// The confusion kernels on memory of exactly the size they may touch.
+// The confusion kernels on memory of exactly the size that they may touch.
 #include <vector>
 
 #include "cases.h"
@@ -10,8 +10,8 @@ using namespace fcn_ext;
 
 constexpr int64_t kClasses = 9;
 
-// `count` elements that start `skipped` elements past a 16-byte boundary; none behind them is
-// accessible.
+// `count` elements that start `skipped` elements past a 16-byte boundary, with nothing accessible
+// after them.
 template <typename T>
 class Elements {
  public:
@@ -40,7 +40,7 @@ void count_labels(int prediction_type, int target_type) {
       launch_count_labels({1, 2, width}, {prediction.begin(), prediction_type, {0, width, 1}},
                           {target.begin(), target_type, {0, width, 1}}, kClasses, 255,
                           result.matrix.data(), result.invalid.get(), nullptr);
-      // Columns first: no two pixels of a row are neighbors.
+      // Column-major: no two pixels of a row are neighbors.
       launch_count_labels({1, 2, width}, {prediction.begin(), prediction_type, {0, 1, 2}},
                           {target.begin(), target_type, {0, width, 1}}, kClasses, 255,
                           result.matrix.data(), result.invalid.get(), nullptr);

@@ -1,4 +1,4 @@
-// The cross-entropy's kernels on memory of exactly the size they may touch.
+// The cross-entropy's kernels on memory of exactly the size that they may touch.
 #include "cases.h"
 #include "cross_entropy/cuda/kernels.cuh"
 

@@ -1,4 +1,4 @@
-// Runs the case named on the command line; with mistakes on purpose, to see each of them found.
+// Runs the case named on the command line. Some have mistakes that must be found.
 #include <cstdio>
 #include <cstring>
 #include <map>
@@ -18,8 +18,8 @@ std::map<std::string, void (*)()>& cases() {
 using fcn_ext::launch;
 using fcn_ext::shared_memory;
 
-// Every thread takes its neighbor's value through shared memory, and keeps some in an array of its
-// own; `beyond` moves one of the accesses out of bounds.
+// Every thread reads its neighbors' values through shared memory and stores some in an array of its
+// own. `beyond` moves one of the accesses out of bounds.
 enum class Beyond { kNowhere, kShared, kGlobal, kLocal };
 
 __global__ void neighbor_kernel(const int* in, int* out, int count, Beyond beyond, int by) {

@@ -1,4 +1,4 @@
-// The kernels of region_sums on memory of exactly the size they may touch.
+// The kernels of region_sums on memory of exactly the size that they may touch.
 #include "cases.h"
 #include "region_sums/cuda/kernels.cuh"
 

@@ -1,4 +1,4 @@
-// The kernels of the sigmoid sums on memory of exactly the size they may touch.
+// The kernels of the sigmoid sums on memory of exactly the size that they may touch.
 #include "cases.h"
 #include "sigmoid_sums/cuda/kernels.cuh"
 
@@ -6,7 +6,7 @@ namespace {
 
 using namespace fcn_ext;
 
-// Regions and focal sums in addition to the cross-entropy, or that alone.
+// Regions and focal sums besides the cross-entropy, or only that.
 enum class Wanted { kAll, kCrossEntropy };
 
 template <typename scalar_t, typename target_t>
@@ -38,7 +38,7 @@ void run(const BilinearAxis& y, const BilinearAxis& x, int target_type, Wanted w
   launch_sigmoid_sums<scalar_t>(problem, input.get(), results, memory, nullptr);
   results.gradient = gradient.get();
   results.gradient_strides = strides;
-  // Of a row of weights for every mask of every image, and of one for each mask.
+  // With weights for every mask of every image, and with weights for each mask of an image.
   for (const int64_t weight_masks : {2 * masks, masks}) {
     const auto weights =
         filled<accumulate_t>(weight_masks * kSigmoidSums, [](int64_t k) { return k; });

@@ -1,5 +1,4 @@
-// Kernels with a race on purpose, and beside each the correct one: what the checker must tell
-// apart.
+// Kernels with a deliberate race, each next to a correct one, which the checker must tell apart.
 #include <cstring>
 #include <map>
 #include <string>
@@ -27,13 +26,13 @@ __global__ void write_read_kernel(int* out) {
   out[blockIdx.x * kThreads + threadIdx.x] = shared[kThreads - 1 - threadIdx.x];
 }
 
-// Two threads write a byte: different values, or the same.
+// Two threads write the same int: different values, or the same.
 template <bool correct>
 __global__ void write_write_kernel(int*) {
   shared_memory<int>()[threadIdx.x / 2] = static_cast<int>(correct ? 1 : threadIdx.x);
 }
 
-// Values are equal, sizes are not.
+// The values are equal, the sizes are not.
 template <bool correct>
 __global__ void sizes_kernel(int*) {
   auto* shorts = shared_memory<uint16_t>();
@@ -41,12 +40,12 @@ __global__ void sizes_kernel(int*) {
   if (threadIdx.x % 2 == 0) {
     shorts[threadIdx.x / 2] = 0;
   } else {
-    // Behind them, or the second byte of what the thread before writes.
+    // After the shorts, or the second byte of what the previous thread writes.
     bytes[correct ? kThreads + threadIdx.x : threadIdx.x] = 0;
   }
 }
 
-// Threads that find something raise a flag; all of them look at it.
+// Threads that find something set a flag; all of them read it.
 template <bool correct>
 __global__ void flag_kernel(int* out) {
   int* flag = shared_memory<int>();
@@ -63,7 +62,7 @@ __global__ void flag_kernel(int* out) {
   out[blockIdx.x * kThreads + threadIdx.x] = *flag;
 }
 
-// Every thread writes its own byte, or the next one's, too.
+// Every thread writes its own byte, or also the next one's.
 template <bool correct>
 __global__ void bytes_kernel(int*) {
   auto* bytes = shared_memory<uint8_t>();
@@ -75,7 +74,7 @@ __global__ void bytes_kernel(int*) {
 
 enum class Meeting { kNowhere, kWarp, kHalf, kShuffle, kVote };
 
-// Lanes hand values to their neighbors through shared memory.
+// Lanes pass values to their neighbors through shared memory.
 template <Meeting meeting>
 __global__ void warp_kernel(int* out) {
   int* shared = shared_memory<int>();
@@ -93,7 +92,7 @@ __global__ void warp_kernel(int* out) {
   out[blockIdx.x * kThreads + threadIdx.x] = shared[neighbor()];
 }
 
-// Lane 0 knows of lane 2 by way of lane 1.
+// Lane 0 is ordered after lane 2 by way of lane 1.
 template <bool correct>
 __global__ void chain_kernel(int* out) {
   int* shared = shared_memory<int>();
@@ -121,7 +120,7 @@ __global__ void atomic_kernel(int* out) {
   }
 }
 
-// Every block writes its own element, or the next block's, too.
+// Every block writes its own elements, or also the next block's.
 template <bool correct>
 __global__ void blocks_write_kernel(int* out) {
   out[blockIdx.x * kThreads + threadIdx.x] = 1;
@@ -136,7 +135,7 @@ __global__ void blocks_read_kernel(int* out) {
   out[blockIdx.x * kThreads + threadIdx.x] = out[other * kThreads + threadIdx.x] + 1;
 }
 
-// Every block leaves its elements; the last one to arrive reads them all.
+// Every block leaves its elements; the last block to arrive reads them all.
 enum class Arrival {
   kCorrect,
   kNoBarrierBefore,
@@ -169,7 +168,7 @@ __global__ void arrivals_kernel(int* out) {
   } else {
     __syncthreads();
   }
-  // Another thread's than the one that arrived, but of its warp.
+  // Not the thread that arrived, but one of its warp.
   if (threadIdx.x == 1 && shared[0] != 0) {
     int sum = 0;
     for (int k = 0; k < kBlocks * kThreads; ++k) {
@@ -179,7 +178,7 @@ __global__ void arrivals_kernel(int* out) {
   }
 }
 
-// The first block writes, the second one meets it, and the third one the second.
+// The first block writes, the second block meets it, and the third meets the second.
 template <bool correct>
 __global__ void passed_on_kernel(int* out) {
   auto* counters = reinterpret_cast<unsigned*>(out + kBlocks * kThreads);
@@ -223,7 +222,7 @@ __global__ void global_kernel(int* out) {
   own[threadIdx.x] = value;
 }
 
-// One thread writes for all, by a call of the library with a size that the compiler cannot know.
+// One thread writes for all, by a library call whose size the compiler cannot know.
 template <bool correct>
 __global__ void range_kernel(int* out) {
   int* shared = shared_memory<int>();
