@@ -21,7 +21,7 @@ def logits_of(map: Map, input: Tensor) -> Tensor:
 
 
 def first_largest(logits: Tensor) -> Tensor:
-    """The lowest class of the largest logit, NaN the greatest."""
+    """The class with the largest logit, the lowest of equal ones; NaN is the greatest."""
     nan = logits.isnan()
     best = logits.masked_fill(nan, -INF).amax(1, keepdim=True)
     wins = torch.where(nan.any(1, keepdim=True), nan, logits == best)
@@ -63,7 +63,7 @@ def confusion(
 def hits(
     emulation: Emulation, map: Map, input: Tensor, target: Tensor, ignore_index: int = 255
 ) -> Tensor:
-    """The number of pixels that count, and of those whose label wins, over what was there."""
+    """The number of pixels that count, and of those whose label wins, written over old values."""
     found, memory = guarded((2,), torch.int64)
     found.fill_(99)
     scores = (input.dtype, map.geometry(*input.shape[:2]), input, input.stride())
@@ -123,7 +123,7 @@ def check_confusion(
 def scores(
     seed: int, shape: tuple[int, ...], dtype: torch.dtype = torch.float32, kind: str = "random"
 ) -> Tensor:
-    """Random ones, or those of a trained network: smooth regions of one clear class."""
+    """Random scores, or scores like a trained network's: smooth regions of one clear class."""
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(shape, generator=generator, dtype=torch.float64)
     if kind == "trained":

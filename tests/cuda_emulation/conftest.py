@@ -1,4 +1,4 @@
-"""The emulation as fixtures: the plain library, the one that finds races, the program with
+"""The emulation as fixtures: the plain library, the one that finds races, and the program with
 AddressSanitizer."""
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ def plain_library() -> Emulation:
 
 @pytest.fixture(scope="session")
 def checked_library() -> Emulation:
-    """With the checker of races: a call raises EmulationError if it finds one.
+    """The library with the race checker: a call raises EmulationError if it finds a race.
 
-    Of functions of the standard library that are in several objects, the linker takes the first:
-    the emulator's, whose accesses are not reported.
+    If several objects hold a function of the standard library, the linker takes the first one: the
+    emulator's, whose accesses are not reported.
     """
     folders = {"emulator": RELEASE, "races": RELEASE}
     folders |= {"races/planted": REPORTED, "entry_points": REPORTED}
@@ -34,10 +34,10 @@ def checked_library() -> Emulation:
 
 
 def _prepared(library: Emulation, request: pytest.FixtureRequest) -> Iterator[Emulation]:
-    """The library in its initial state; torch keeps to one thread, as the emulation does.
+    """The library in its initial state; torch uses one thread, as the emulation does.
 
-    Every test draws orders of threads of its own, the same on every run, every call another one,
-    and errors of the approximate functions.
+    Every test has its own order of threads, the same in every run but another one for each call,
+    and its own errors of the approximate functions.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -67,10 +67,10 @@ def machine_code() -> MachineCode:
 
 @pytest.fixture
 def emulation(request: pytest.FixtureRequest) -> Iterator[Emulation]:
-    """What runs kernels, by the environment: FCN_EXT_RACES=1 has the checker of races look at all
-    tests' launches, FCN_EXT_RACES=strict by the strict rule of races/races.h.
-    FCN_EXT_MACHINE_CODE=build/cuda/libfcn_ext_cuda.so runs what the CUDA compiler made of the
-    kernels (tools/sass), slowly."""
+    """The library that runs kernels, chosen by the environment: FCN_EXT_RACES=1 checks all tests'
+    launches for races, FCN_EXT_RACES=strict by the strict rule of races/races.h.
+    FCN_EXT_MACHINE_CODE=build/cuda/libfcn_ext_cuda.so runs the machine code of the compiled kernels
+    (tools/sass), slowly."""
     check = os.environ.get("FCN_EXT_RACES", "0")
     library: Emulation = request.getfixturevalue("plain" if check == "0" else "checked")
     if check == "strict":

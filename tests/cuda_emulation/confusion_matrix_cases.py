@@ -43,7 +43,7 @@ def count(
     num_classes: int,
     ignore_index: int = 255,
 ) -> tuple[Tensor, int]:
-    """From labels, or from logits of so many classes."""
+    """Counts from labels, or from logits of `num_classes` classes."""
     predicted = (prediction, prediction.dtype)
     targets = (target, target.dtype, *target.stride(), *target.shape)
 

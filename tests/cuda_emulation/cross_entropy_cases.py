@@ -1,4 +1,4 @@
-"""Losses for the fused cross-entropy's CUDA kernels: what they should be, and what they are."""
+"""Losses for the fused cross-entropy's CUDA kernels: expected and computed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ IGNORE = 255
 
 @dataclass(frozen=True)
 class Case:
-    """A loss: what F.cross_entropy is given besides scores, and how the operands are laid out."""
+    """A loss: what F.cross_entropy takes besides scores, and the layouts of the operands."""
 
     map: Map
     weight: Tensor | None = None
@@ -57,7 +57,7 @@ class Result:
 
 
 def expected(case: Case, input: Tensor, target: Tensor, factor: Tensor | None = None) -> Result:
-    """The same in float64; a void pixel's scores do not count, whatever they are."""
+    """The expected result in float64; a void pixel's scores do not count, whatever they are."""
     scores = input.double().requires_grad_()
     valid = target.long() != case.ignore_index
     logits = torch.where(valid[:, None], case.map(scores), 0.0)
@@ -122,15 +122,15 @@ def call_pixels(
 
 
 def side_of(emulation: Emulation, case: Case, input: Tensor, target: Tensor) -> int:
-    """Of a cell of the tile kernel; 0 where the shape is left to the direct ones."""
+    """The side of a cell of the tile kernel; 0 if the shape goes to the direct kernels."""
     side = torch.zeros(1, dtype=torch.int64)
     emulation.call("cross_entropy_side", case.problem(input, target, input), side)
     return int(side)
 
 
 def close(actual: Tensor, wanted: Tensor, tolerance: float, least: float = 1e-6) -> None:
-    """NaN and infinities in the same places, all else within `tolerance` of the largest element,
-    or `least`."""
+    """Asserts NaN and infinities in the same places, and all else within `tolerance` of the largest
+    element, or within `least`."""
     actual = actual.double()
     assert torch.equal(actual.isnan(), wanted.isnan())
     finite = wanted.isfinite()
@@ -152,10 +152,10 @@ def check(
     least: float = 0.0,
     rounding: float = 0.0,
 ) -> None:
-    """Loss, its gradient and the total weight against the reference, to the relative precision
-    asked of them, or to `least` for a pixel. `rounding` is allowed of what cancels: with even
-    scores, of the powers' part of a gradient and the labels'; of a small loss of a pixel, of the
-    bound below which its powers are summed."""
+    """Checks loss, gradient and total weight against the reference, to the relative precision
+    required of them, or to `least` for a pixel. `rounding` is allowed where terms cancel: with even
+    scores, between the powers' part of a gradient and the labels'; in a small loss of a pixel,
+    against the bound below which its powers are summed."""
     exact = input.dtype == torch.float64
     tolerance = 1e-11 if exact else 1e-5
     loss_tolerance = 1e-12 if exact else 1e-6
@@ -183,7 +183,7 @@ def check(
 def check_mean(
     emulation: Emulation, case: Case, input: Tensor, target: Tensor, summed: Result
 ) -> None:
-    """The mean is the sum divided, and so is its gradient; over nothing it has none."""
+    """The mean is the divided sum, and so is its gradient; a mean over nothing has none."""
     mean = call(emulation, case, input, target, mean=True)
     total = mean.total_weight
     close(total, summed.total_weight.double(), 1e-6)

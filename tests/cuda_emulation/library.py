@@ -1,8 +1,8 @@
 """Builds the CUDA kernels against the emulation of CUDA and calls them through ctypes.
 
-``emulator/`` and ``entry_points/`` make up the shared library; with ``races/``, another one, which
-finds races; ``emulator/`` and ``sanitized/`` a program of its own, built with AddressSanitizer.
-Objects are kept under ``build/`` by the hash of their preprocessed source, so that only what has
+``emulator/`` and ``entry_points/`` make up the shared library; with ``races/`` they make another
+one, which finds races; ``emulator/`` and ``sanitized/`` make a program built with AddressSanitizer.
+Objects are cached under ``build/`` by the hash of their preprocessed source, so that only what has
 changed is compiled again.
 """
 
@@ -43,11 +43,11 @@ RELEASE = ["-O2"]
 # The kernels' calls of these functions go to emulator/approximations.cpp.
 LINK = [f"-Wl,--wrap={function}" for function in ("expf", "logf", "exp", "log")]
 SANITIZED = ["-O1", "-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
-# Has the compiler report every access, see races/races.h; the library that it is for is not linked.
+# Makes the compiler report every access (races/races.h); the sanitizer's library is not linked.
 REPORTED = ["-O1", "-g1", "-fsanitize=thread", "-include", str(HERE / "races" / "memory_calls.h")]
 REPORTED += [f"-fno-builtin-{function}" for function in ("memcpy", "memmove", "memset")]
 
-# What approximate functions return, by the number of emulator/approximations.h's Approximation.
+# What approximate functions return, in the order of Approximation in emulator/approximations.h.
 APPROXIMATIONS = ["exact", "random", "up", "down", "spread"]
 
 
@@ -63,8 +63,8 @@ def _run(command: list[str]) -> str:
 
 
 def build(name: str, folders: dict[str, list[str]], link: list[str]) -> Path:
-    """Compiles the folders, each with its flags, and links them in this order: what has changed,
-    once, however many test processes ask for it."""
+    """Compiles the folders, each with its flags, and links them in this order: only what has
+    changed, and only once, however many test processes ask for it."""
     compiler = os.environ.get("CXX") or shutil.which("g++") or "c++"
     sources = [
         (source, [*FLAGS, *flags])
@@ -117,8 +117,8 @@ def _converted(argument: object) -> object:
 
 @dataclass(frozen=True)
 class EmulatedLaunch:
-    """A kernel by its mangled name, its grid and block (x, y, z), bytes of shared memory, and its
-    parameters as a GPU's kernel finds them."""
+    """A launch: the kernel's mangled name, grid and block (x, y, z), bytes of shared memory, and
+    the parameters as a GPU's kernel finds them."""
 
     kernel: str
     grid: tuple[int, ...]
@@ -146,8 +146,8 @@ class Emulation:
         self._taker_error: Exception | None = None
 
     def call(self, name: str, *arguments: object) -> None:
-        """Calls an entry point: ints are passed as int64, types by their number, tensors, tuples of
-        ints (as int64) and floats (as double) by pointers, None as null."""
+        """Calls an entry point: passes ints as int64, types by their number, tensors, tuples of
+        ints (as int64) and floats (as double) by pointer, None as null."""
         converted = [_converted(argument) for argument in arguments]
         failed = getattr(self._library, name)(*converted) != 0
         error, self._taker_error = self._taker_error, None
@@ -161,7 +161,7 @@ class Emulation:
         self._library.cuda_emulation_set_seed(ctypes.c_uint64(seed))
 
     def set_approximation(self, name: str, seed: int = 0) -> None:
-        """Has approximate functions return something else that hardware might return."""
+        """Makes approximate functions return other values that hardware might return."""
         self._library.cuda_emulation_set_approximation(
             APPROXIMATIONS.index(name), ctypes.c_uint64(seed)
         )
@@ -177,8 +177,8 @@ class Emulation:
         self._library.cuda_emulation_set_device(*device)
 
     def take_launches(self, take: Callable[[EmulatedLaunch], None] | None) -> None:
-        """Gives launches to a function in place of running them; None: runs them again. Workspaces
-        live as long as the entry point's call."""
+        """Gives launches to a function instead of running them; with None, runs them again.
+        Workspaces live as long as the entry point's call."""
 
         def taken(
             kernel: bytes,
@@ -195,7 +195,7 @@ class Emulation:
             except Exception as error:  # ctypes would print it and go on
                 self._taker_error = self._taker_error or error
 
-        # Kept, or ctypes would free what the library calls.
+        # Kept alive, or ctypes would free what the library calls.
         self._taker = _TAKER(taken) if take is not None else _TAKER()
         self._library.cuda_emulation_set_taker(self._taker)
 

@@ -1,4 +1,4 @@
-"""Launches run by the machine code of a compiled library, on the host."""
+"""Runs launches on the host by the machine code of a compiled library."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class MachineCode:
         self._kernels = CompiledKernels(library)
 
     def run(self, launch: EmulatedLaunch) -> None:
-        """All blocks, one after another."""
+        """Runs all blocks, 64 at a time."""
         from sass.machine import Launch
 
         given = Launch(

@@ -1,4 +1,4 @@
-"""The maps that kernels compute: as their entry points take them, and what they make of scores."""
+"""The maps that kernels compute: their parameters for entry points, and their values."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fcn_ext import reference
 
 @dataclass(frozen=True)
 class Map:
-    """Upsample or interpolate, and between which sizes."""
+    """An upsampling or interpolation, and the sizes that it maps between."""
 
     input_size: tuple[int, int]
     output_size: tuple[int, int]
@@ -29,7 +29,7 @@ class Map:
         return *sizes, kind, self.stride, self.kernel_size, *self.offset
 
     def reference(self, input: Tensor) -> Tensor:
-        """The package's plain twin."""
+        """The result of the package's plain PyTorch implementation."""
         if self.stride:
             return reference.upsample(
                 input,
@@ -41,13 +41,13 @@ class Map:
         return reference.interpolate(input, self.output_size, align_corners=self.align_corners)
 
     def __call__(self, input: Tensor) -> Tensor:
-        """The map as kernels form it, product by product, in the precision of ``input``: what has
-        no weight is not read, and no infinity becomes NaN there."""
+        """The map as kernels form it, product by product, in the precision of ``input``: nodes
+        without weight are not read, so that no infinity there becomes NaN."""
         columns = _weighted(input, self._taps(1, input.dtype), 3)
         return _weighted(columns, self._taps(0, input.dtype), 2)
 
     def _taps(self, axis: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-        """Lower node, its weight and that of the next, of every output; 0 where not read."""
+        """The lower node of every output, its weight and the next node's; zero where not read."""
         nodes, outputs = self.input_size[axis], self.output_size[axis]
         o = torch.arange(outputs)
         if self.stride:
@@ -87,7 +87,7 @@ def upsampling(
     odd: bool = False,
     crop: tuple[int, int, int, int] = (0, 0, 0, 0),
 ) -> Map:
-    """All of an upsampling but `crop` pixels at its top, bottom, left and right."""
+    """A whole upsampling without `crop` pixels at its top, bottom, left and right."""
     kernel_size = 1 if stride == 1 else 2 * stride - odd
     top, bottom, left, right = crop
     height, width = ((n - 1) * stride + kernel_size for n in size)
@@ -102,7 +102,7 @@ def scaling(size: tuple[int, int], stride: int) -> Map:
 def random_upsampling(
     rng: random.Random, stride: int, *, odd: bool = False, most: tuple[int, int]
 ) -> Map:
-    """A random upsampling, half of the time with a window of what there is."""
+    """A random upsampling, half of the time only a window of it."""
     size = rng.randint(1, most[0]), rng.randint(1, most[1])
     whole = upsampling(size, stride, odd=odd)
     if rng.random() < 0.5:

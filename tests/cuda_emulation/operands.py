@@ -1,7 +1,7 @@
-"""Tensors for kernels: their types, their layouts, and memory that shows what went wrong.
+"""Tensors for kernels: their types, their layouts, and memory that shows mistakes.
 
-Inputs lie in memory full of NaN and results between guards: what is read or written outside, or
-left out, shows.
+Inputs lie in memory full of NaN, and results between guards, so that accesses outside them and
+missing results show.
 """
 
 from __future__ import annotations
@@ -9,19 +9,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-# In the order of the numbers that stand for them.
+# In the order of the numbers that entry points take for them.
 SCORES = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
 LABELS = [torch.uint8, torch.int16, torch.int32, torch.int64]
 CONTIGUOUS, CHANNELS_LAST = torch.contiguous_format, torch.channels_last
 NAN, INF = float("nan"), float("inf")
 
-# Elements on either side, and what stands there around a result.
+# Elements on either side of a result, and their value.
 GUARD = 64
 OUTSIDE = 77
 
 
 def accumulated(dtype: torch.dtype) -> torch.dtype:
-    """What scores of a type are summed in."""
+    """The dtype in which scores of this dtype are summed."""
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
@@ -77,13 +77,13 @@ def laid_out(values: Tensor, layout: str) -> Tensor:
 
 
 def _stored(values: Tensor, order: list[int]) -> Tensor:
-    """With these axes in memory, outermost first."""
+    """The values with these axes in memory, outermost first."""
     inverse = sorted(range(len(order)), key=order.__getitem__)
     return values.permute(order).contiguous().permute(inverse)
 
 
 def _window(values: Tensor) -> Tensor:
-    """Neither rows nor planes follow each other without a gap."""
+    """A window in which neither rows nor planes are contiguous."""
     *planes, h, w = values.shape
     outside = NAN if values.is_floating_point() else 99
     whole = values.new_full((*(n + 1 for n in planes), h + 5, w + 7), outside)
@@ -94,7 +94,7 @@ def _window(values: Tensor) -> Tensor:
 def blocks(
     generator: torch.Generator, shape: tuple[int, int, int], classes: int, size: int
 ) -> Tensor:
-    """Labels in [0, classes), the same in every square of so many pixels."""
+    """Labels in [0, classes), constant in every square of `size` x `size` pixels."""
     n, h, w = shape
     coarse = torch.randint(0, classes, (n, h // size + 1, w // size + 1), generator=generator)
     return coarse.repeat_interleave(size, 1).repeat_interleave(size, 2)[:, :h, :w]
@@ -103,7 +103,7 @@ def blocks(
 def labels_among(
     generator: torch.Generator, shape: tuple[int, int, int], values: list[int], dtype: torch.dtype
 ) -> Tensor:
-    """Labels drawn from those of `values`, and of the ends of the type, that it can hold."""
+    """Labels drawn from `values` and the limits of the type, as far as the type holds them."""
     limits = torch.iinfo(dtype)
     values = [*values, limits.min, limits.max]
     kept = torch.tensor([v for v in values if limits.min <= v <= limits.max])

@@ -1,4 +1,4 @@
-"""Sums of regions for the CUDA kernels: what they should be, and what they are."""
+"""Region sums for the CUDA kernels: expected and computed."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def check(emulation: Emulation, case: Case, input: Tensor, target: Tensor) -> No
 
 
 def side_of(emulation: Emulation, case: Case, input: Tensor, target: Tensor) -> int:
-    """Of a cell of the tile kernels; 0 where the shape is left to the direct ones."""
+    """The side of a cell of the tile kernels; 0 if the shape goes to the direct kernels."""
     side = torch.zeros(1, dtype=torch.int64)
     emulation.call("region_sums_side", case.problem(input, target, input), side)
     return int(side)

@@ -1,5 +1,5 @@
-"""Approximate functions in the emulation, off by as much as hardware may be, and what losses and
-probabilities come to with them."""
+"""Approximate functions in the emulation, off by as much as hardware may be, and the errors of
+losses and probabilities with them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def approximate(emulation: Emulation, function: int, values: Tensor) -> Tensor:
 
 
 def ordinal(values: Tensor) -> Tensor:
-    """Of each number among all of its type: neighbors differ by one."""
+    """The number of each value among all values of its type: neighbors differ by one."""
     integer = torch.int32 if values.dtype == torch.float32 else torch.int64
     bits = values.view(integer).long()
     return torch.where(bits < 0, torch.iinfo(integer).min - bits, bits)
@@ -57,7 +57,7 @@ def test_errors(emulation: Emulation, function: int) -> None:
     values = arguments(function)
     emulation.set_approximation("exact")
     exact = approximate(emulation, function, values)
-    # Twice rounded, or by a library that is itself not always right in the last bit.
+    # Rounded twice, or by a library that is not always right in the last bit.
     assert (ordinal(exact) - ordinal(exactly(values.double()).to(exact.dtype))).abs().max() <= 1
     expected = {
         "exact": {0},
@@ -71,7 +71,7 @@ def test_errors(emulation: Emulation, function: int) -> None:
         emulation.set_approximation(approximation, 3)
         found = ordinal(approximate(emulation, function, values)) - ordinal(exact)
         assert set(found.tolist()) == errors
-        for error in errors:  # all about as often
+        for error in errors:  # all about equally often
             share = float((found == error).double().mean()) * len(errors)
             assert 0.8 < share < 1.2
 
@@ -150,8 +150,8 @@ LOSS_MAPS = {
     "x32": scaling((1, 3), 32),
     "direct": upsampling((3, 4), 3),
 }
-# A loss is to have an error of 1e-6 of itself. No GPU is known to err by all it may in the same
-# direction everywhere; where it does, progressions of 8 by 8 pixels multiply that.
+# A loss should have a relative error of 1e-6. No GPU is known to err by the most in one direction
+# everywhere; if one did, progressions of 8 by 8 pixels would multiply the error.
 LOSS_TOLERANCE = {"exact": 1e-6, "random": 1e-6, "up": 2e-6, "down": 2e-6, "spread": 1e-6}
 
 

@@ -1,8 +1,8 @@
-"""The CUDA kernels of label maps from coarse scores, emulated.
+"""The CUDA kernels that make label maps from coarse scores, emulated.
 
-Labels equal, to the last one, those of logits formed by the same weighted sums in the same
-precision (``logits_of``), and those of plain PyTorch in float64 wherever the two largest logits
-differ by more than rounding.
+All labels equal those of logits formed by the same weighted sums in the same precision
+(``logits_of``) and, wherever the two largest logits differ by more than rounding, those of plain
+PyTorch in float64.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ INTERPOLATIONS = [
     ((3, 4), (96, 128)),
     ((5, 6), (13, 17)),
     ((7, 9), (55, 60)),
-    ((4, 6), (121, 18)),  # 31 rows but 3 columns of a node
+    ((4, 6), (121, 18)),  # 31 rows but 3 columns per node
     ((13, 17), (5, 6)),  # down
     ((3, 9), (9, 3)),
     ((1, 1), (3, 5)),
@@ -137,7 +137,7 @@ def test_many_tiles(
 @pytest.mark.parametrize("kind", ["random", "trained"])
 @pytest.mark.parametrize("stride", [2, 4, 8, 16, 32])
 def test_stages_of_classes(emulation: Emulation, stride: int, kind: str) -> None:
-    """Little shared memory: classes come 32 or 64 at a time."""
+    """With little shared memory, classes are staged 32 or 64 at a time."""
     map = Map((3, 9), (3 * stride, 9 * stride), stride, 2 * stride, (stride // 2, stride // 2))
     emulation.set_device(1, 48 << 10)
     for dtype in (torch.float32, torch.float64):
@@ -186,12 +186,12 @@ def test_order_of_threads_does_not_matter(emulation: Emulation, seed: int) -> No
 
 
 def test_trained_scores_touch_little(emulation: Emulation) -> None:
-    """Few cells are mixed; of those, few classes are looked at; labels leave in vectors."""
+    """Few cells are mixed, few classes are evaluated there, and labels are stored in vectors."""
     map = Map((16, 16), (128, 128), 8, 16, (4, 4))
     emulation.take_traffic()
     labels = argmax(emulation, map, scores(7, (1, 21, 16, 16), kind="trained"), torch.uint8)
     traffic = emulation.take_traffic()
     nodes = 21 * 16 * 16 * 4
     assert traffic["loaded"] < 2.2 * nodes  # tiles share nodes
-    # Those at the ends of a tile's rows are stored one by one, which is not counted.
+    # Labels at the ends of a tile's rows are stored one by one, which is not counted.
     assert 0.95 * labels.numel() < traffic["stored"] <= labels.numel()

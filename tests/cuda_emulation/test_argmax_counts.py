@@ -1,5 +1,5 @@
-"""The CUDA kernels of confusion counts and hits from coarse scores, emulated, against labels
-counted."""
+"""The CUDA kernels that count confusions and hits from coarse scores, emulated, against counts of
+labels."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def test_special_values(emulation: Emulation, dtype: torch.dtype, align_corners:
 @pytest.mark.parametrize("align_corners", [False, True])
 @pytest.mark.parametrize("scale", [1.0, 1e4, 3e38])
 def test_masked_classes(emulation: Emulation, scale: float, align_corners: bool) -> None:
-    """-inf everywhere for some classes, at some nodes for others, at one node for all."""
+    """-inf everywhere for some classes, at some nodes for others, and at one node for all."""
     input = scale * torch.tanh(scores(12, (1, 23, 5, 9)))
     input[:, [0, 3, 4, 22]] = -INF
     input[:, 7, 2:, 3:] = -INF
@@ -76,7 +76,7 @@ def test_masked_classes(emulation: Emulation, scale: float, align_corners: bool)
 
 @pytest.mark.parametrize("step", [2, 3])
 def test_where_all_classes_are_masked_the_first_wins(emulation: Emulation, step: int) -> None:
-    """As everywhere between level classes, though one is ahead at a corner of the cell."""
+    """As among equal classes everywhere, even if a class is ahead at a corner of the cell."""
     input = torch.full((1, 3, 5, 9), -INF)
     input[0, 2, :, ::step] = 1.0
     for map in (
@@ -89,7 +89,7 @@ def test_where_all_classes_are_masked_the_first_wins(emulation: Emulation, step:
 
 
 def test_winners_at_large_logits(emulation: Emulation) -> None:
-    """+-1e4 with another winner at every node."""
+    """Scores of +-1e4, with another winner at every node."""
     map = Map((6, 7), (48, 56), 8, 16, (4, 4))
     input = torch.full((1, 21, 6, 7), -1e4)
     winners = torch.randint(0, 21, (1, 1, 6, 7), generator=torch.Generator().manual_seed(13))

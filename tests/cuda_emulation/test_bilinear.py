@@ -1,4 +1,4 @@
-"""The CUDA kernels of the resampling engine, emulated: every map, type and layout, and promises."""
+"""The CUDA kernels of the resampling engine, emulated: maps, types, layouts, and promises."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_expanded_and_reversed(emulation: Emulation, layout: torch.memory_format
     row = values(rng, (48,), torch.float32)
     check_backward(emulation, map, row.expand(2, 3, 30, 48), layout=layout)
 
-    # torch has no negative strides, the kernels do: the map of a map flipped along both axes.
+    # torch has no negative strides, but the kernels take them: a map flipped along both axes.
     grad = values(rng, (2, 3, 30, 48), torch.float32)
     last = grad[:, :, -1:, -1:]
     output, memory = guarded((2, 3, 4, 6), torch.float32, layout)
@@ -122,7 +122,7 @@ def test_expanded_and_reversed(emulation: Emulation, layout: torch.memory_format
 
 
 def test_offsets_beyond_32_bits(emulation: Emulation) -> None:
-    """Columns 2**30 elements apart, in memory that is never touched but for a few pages."""
+    """Columns 2**30 elements apart, in memory of which only a few pages are touched."""
     distance = 2**30
     untouched = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000  # MAP_NORESERVE
     with mmap.mmap(-1, 4 * 4 * distance, flags=untouched) as pages:
@@ -201,7 +201,7 @@ def test_no_order_of_threads_changes_a_bit(emulation: Emulation, dtype: torch.dt
 
 @pytest.mark.parametrize("dtype", SCORES, ids=str)
 def test_traffic(emulation: Emulation, dtype: torch.dtype) -> None:
-    """Forward stores vectors alone; backward loads vectors alone, each gradient about once."""
+    """Forward only stores vectors; backward only loads vectors, each gradient about once."""
     emulation.set_device(2)
     rng = random.Random(0)
     map = Map((33, 64), (256, 512), 8, 16, (4, 4))

@@ -18,7 +18,7 @@ from .operands import CHANNELS_LAST, CONTIGUOUS, SCORES
 @pytest.mark.parametrize(
     ("dtype", "shape", "map"),
     [
-        (torch.float32, (3, 7), Map((9, 130), (67, 1033), 8, 16, (3, 5))),  # rows odd: 4 alignments
+        (torch.float32, (3, 7), Map((9, 130), (67, 1033), 8, 16, (3, 5))),  # odd rows: 4 alignments
         (torch.float32, (2, 3), Map((9, 130), (64, 1024), 8, 16, (4, 4))),  # vectors throughout
         (torch.bfloat16, (2, 3), Map((12, 700), (26, 1402), 2, 4)),
         (torch.float16, (2, 3), Map((12, 300), (40, 1199), 4, 7)),
@@ -44,7 +44,7 @@ def test_many_blocks(
 
 @pytest.mark.parametrize("dtype", SCORES, ids=str)
 def test_tiles_that_start_past_alignment(emulation: Emulation, dtype: torch.dtype) -> None:
-    """Whole vectors make up the rows, but the columns of a block start between two of them."""
+    """Rows are made up of whole vectors, but a block's columns start inside one."""
     rng = random.Random(0)
     for stride, width in itertools.product((3, 5, 7), range(2064, 2256, 16)):
         nodes = width // stride + 2
@@ -128,7 +128,7 @@ def test_tiles_hold_what_they_must(emulation: Emulation, dtype: torch.dtype) -> 
 
 
 def test_blocks_are_planned_for_the_device(emulation: Emulation) -> None:
-    """Before sm_90 a multiprocessor holds two blocks of a float's backward, then three."""
+    """Before sm_90 a multiprocessor holds two blocks of a float's backward, from then on three."""
 
     def chunk_rows(dtype: torch.dtype, map: Map, capability: int) -> int:
         emulation.set_device(multiprocessors=4, capability=capability)
@@ -149,7 +149,7 @@ def test_blocks_are_planned_for_the_device(emulation: Emulation) -> None:
 
 
 def test_more_blocks_than_a_grid_has_are_refused(emulation: Emulation) -> None:
-    """Each input column is read by more outputs than a block holds: one row of it is a block."""
+    """More outputs read an input column than a block holds, so each of its rows is a block."""
     map = Map((2**21, 2**12), (1, 2**23))
     nothing = torch.zeros(1)
     emulation.take_launches(lambda launch: pytest.fail(f"grid {launch.grid}"))

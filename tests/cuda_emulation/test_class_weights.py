@@ -1,5 +1,5 @@
-"""Class weights that are not finite, by the emulated kernels of the cross-entropy: a class that no
-pixel has leaves loss and gradient alone."""
+"""Class weights that are not finite, in the emulated kernels of the cross-entropy: a class without
+pixels does not affect loss and gradient."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .library import Emulation
 
 CLASSES = 7
-# Of classes 5 and 6, which no pixel has, and of class 1.
+# Weights of classes 5 and 6, which no pixel has, and of class 1.
 WEIGHTS = {
     "absent infinite": {5: INF},
     "absent NaN": {6: NAN},
@@ -27,8 +27,8 @@ WEIGHTS = {
 
 
 def assert_alike(actual: Tensor, wanted: Tensor, tolerance: float, *, loss: bool = False) -> None:
-    """Finite numbers agree; what is not finite is so in both, in losses by the same infinity or
-    NaN."""
+    """Asserts that finite numbers agree and that all others are not finite in both; in losses they
+    must be the same infinity or NaN."""
     actual = actual.double()
     finite = wanted.isfinite()
     assert torch.equal(actual.isfinite(), finite)

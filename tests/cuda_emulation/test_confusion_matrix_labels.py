@@ -62,7 +62,7 @@ def test_order_of_threads_does_not_matter(emulation: Emulation, seed: int) -> No
 
 
 def test_all_pixels_alike_make_one_addition_a_warp(emulation: Emulation) -> None:
-    emulation.set_device(multiprocessors=1, shared_bytes_per_block=0)  # straight to the matrix
+    emulation.set_device(multiprocessors=1, shared_bytes_per_block=0)  # directly to the matrix
     labels = torch.full((1, 16, 128), 3, dtype=torch.uint8)
     emulation.take_traffic()
     check(emulation, labels, labels, 4)
@@ -137,7 +137,7 @@ def test_broadcast_target(emulation: Emulation) -> None:
 
 
 def test_rows_that_overlap(emulation: Emulation) -> None:
-    """Every other label, in rows as far apart as they have pixels: no longer row can be made."""
+    """Every other label, in rows 20 elements apart, so that they cannot be joined into one."""
     generator = torch.Generator().manual_seed(12)
     prediction, target = (
         random_labels(generator, (200,), 4, torch.uint8, 3).as_strided((1, 6, 20), (0, 20, 2))

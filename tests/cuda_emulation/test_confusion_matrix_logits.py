@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def random_logits(
     generator: torch.Generator, shape: tuple[int, ...], dtype: torch.dtype, levels: int = 4
 ) -> torch.Tensor:
-    """Scores of few levels, so that there are ties, with some NaN and infinities."""
+    """Scores of a few levels, so that there are ties, with some NaN and infinities."""
     scores = torch.randint(0, levels, shape, generator=generator) - levels // 2
     logits = scores.to(dtype) * 0.5
     special = torch.rand(shape, generator=generator)

@@ -73,7 +73,7 @@ def test_nodes_between_tiles(
     clamped: bool,
     layout: torch.memory_format,
 ) -> None:
-    """Three by three tiles: nodes of every place on the rim of one, cropped tiles, empty ones."""
+    """Three by three tiles: nodes at every place on a rim, cropped tiles, empty tiles."""
     generator = torch.Generator().manual_seed(stride)
     crop = (
         (0, 9 * stride // (1 + stride // 16), stride + 1, 3) if layout == CONTIGUOUS else (0,) * 4
@@ -81,7 +81,7 @@ def test_nodes_between_tiles(
     map = scaling(size, stride) if clamped else upsampling(size, stride, crop=crop)
     case = Case(map, label_smoothing=0.1, gradient_layout=layout)
     input = scores(generator, (2, 2, *size))
-    # Winners in turn: their halfway pixels are computed again.
+    # Winners alternate, so the pixels halfway between them are computed again.
     middle = size[0] // 2
     input[1, 0, middle, ::2] += 80
     input[1, 1, middle, 1::2] += 80
@@ -97,8 +97,8 @@ def test_nodes_between_tiles(
 def test_scores_that_come_four_at_a_time(
     emulation: Emulation, size: tuple[int, int], pitch: int, stride: int, clamped: bool
 ) -> None:
-    """Rows of the map at multiples of 16 bytes; one element further on, the same scores come one
-    by one and give the same bits."""
+    """Rows of the map at multiples of 16 bytes are copied four scores at a time; one element
+    further on, the same scores are copied one by one and give the same bits."""
     generator = torch.Generator().manual_seed(stride)
     height, width = size
     crop = (0, stride + 1, 3, 1)
@@ -122,7 +122,7 @@ def test_scores_that_come_four_at_a_time(
     ids=["clamped-planar", "zero-interleaved"],
 )
 def test_many_tiles(emulation: Emulation, clamped: bool, layout: torch.memory_format) -> None:
-    """More than 2048 tiles of cells of four pixels, which are larger then."""
+    """More than 2048 tiles of 4-pixel cells, which are larger then."""
     generator = torch.Generator().manual_seed(0)
     size, batch, classes = (16, 20), 515, 6
     map = scaling(size, 4) if clamped else upsampling(size, 4, crop=(2, 0, 0, 5))
@@ -142,15 +142,15 @@ def test_many_tiles(emulation: Emulation, clamped: bool, layout: torch.memory_fo
 def test_cells_above_each_other(
     emulation: Emulation, stride: int, size: tuple[int, int], clamped: bool
 ) -> None:
-    """A thread takes two of a map's small cells, and at its end maybe the upper one alone; where
-    the map ends behind a tile's first columns, threads take these in turn."""
+    """A thread takes two small cells, one above the other, and at the map's end maybe only the
+    upper one. If the map ends after a tile's first columns, threads take these column by column."""
     generator = torch.Generator().manual_seed(stride)
     crop = (1, stride + 1, 0, 0) if size[0] > 1 else (0,) * 4
     map = scaling(size, stride) if clamped else upsampling(size, stride, crop=crop)
     weight = torch.rand(7, generator=generator)
     for case in (Case(map), Case(map, weight, 0.1, gradient_layout=CHANNELS_LAST)):
         input = scores(generator, (2, 7, *size))
-        # Pixels that are computed again, in both cells of a thread; of a class, nothing.
+        # Pixels that are computed again, in both cells of a thread; and a class masked everywhere.
         input[0, 0, ::2] += 80
         input[0, 1, 1::2] += 80
         input[1, 6] = -torch.inf
@@ -165,7 +165,7 @@ def test_cells_above_each_other(
 def test_the_bits_are_the_same_whoever_comes_last(
     emulation: Emulation, stride: int, size: tuple[int, int]
 ) -> None:
-    """Nodes between two and four tiles: parts of their gradients are added up by the last block."""
+    """For nodes between two or four tiles, the last block adds up the parts of their gradients."""
     generator = torch.Generator().manual_seed(stride)
     case = Case(scaling(size, stride))
     input = scores(generator, (2, 7, *size))
@@ -182,7 +182,7 @@ def test_the_bits_are_the_same_whoever_comes_last(
 
 
 def test_an_image_has_the_gradient_that_it_has_alone(emulation: Emulation) -> None:
-    """With more classes than a block has threads."""
+    """More classes than a block has threads."""
     generator = torch.Generator().manual_seed(3)
     case = Case(scaling((9, 2), 2))
     input = scores(generator, (35, 1000, 9, 2))
@@ -203,7 +203,7 @@ def test_maps_agree_with_the_reference_of_the_package(name: str) -> None:
     torch.testing.assert_close(map(input), map.reference(input), rtol=1e-12, atol=1e-12)
 
 
-# Of the tile kernel's cells; the rest is left to the direct kernels.
+# The side of the tile kernel's cells; other shapes go to the direct kernels.
 SIDES = {
     "stride 1": 2,
     "stride 3": 4,
@@ -236,7 +236,7 @@ def test_one_class(emulation: Emulation, stride: int) -> None:
     map = scaling((2, 3), stride)
     input = scores(torch.Generator().manual_seed(1), (1, 1, 2, 3))
     target = torch.zeros(1, *map.output_size, dtype=torch.uint8)
-    # Of the pixels of a corner, 9/4 stride^2, each may be off by an ulp: the reciprocal of one.
+    # Each of a corner's 9/4 stride^2 pixels may be off by an ulp: in the reciprocal of one.
     for approximation, bound in (("exact", 1e-7), ("random", 2.25 * 1.2e-7)):
         emulation.set_approximation(approximation)
         result = call(emulation, Case(map), input, target)
@@ -339,7 +339,7 @@ def test_scale_gradient(
 def test_a_mean_touches_the_smaller_of_labels_and_gradient_twice(
     emulation: Emulation, classes: int, reads_labels_twice: bool, layout: torch.memory_format
 ) -> None:
-    """Eight bytes a node and class, read and written, against 64 labels of a byte."""
+    """Eight bytes per node and class are read and written, against 64 one-byte labels."""
     generator = torch.Generator().manual_seed(4)
     case = Case(scaling((3, 5), 8), gradient_layout=layout)
     input = scores(generator, (2, classes, 3, 5))

@@ -62,7 +62,7 @@ def test_the_direct_kernels_have_the_rest(emulation: Emulation) -> None:
     ):
         assert side_of_map(emulation, map) == 0, map
     assert side_of_map(emulation, resize(4, 16, False)[0], torch.float64) == 0
-    # Two axes of one tile.
+    # Both axes share a tile, that of the larger side.
     assert side_of_map(emulation, Map((4, 4), (8, 100))) == 32
     assert side_of_map(emulation, Map((4, 4), (3, 100))) == 0
 

@@ -21,7 +21,7 @@ KINDS += ["masked class", "masked nodes", "lowest", "winners masked"]
 
 
 def extreme(generator: torch.Generator, kind: str, shape: tuple[int, int, int, int]) -> Tensor:
-    """Scores for which the maxima of the nodes bound the pixels' badly, or which tempt rounding."""
+    """Scores whose maxima at nodes bound the pixels badly, or which invite rounding errors."""
     noise = torch.randn(shape, generator=generator)
     if kind == "1e4":  # another winner at every node
         return torch.where(torch.rand(shape, generator=generator) < 0.5, 1e4, -1e4)
@@ -45,7 +45,7 @@ def extreme(generator: torch.Generator, kind: str, shape: tuple[int, int, int, i
     if kind == "lowest":
         noise[:, 1:][torch.rand(shape, generator=generator)[:, 1:] < 0.3] = -1e30
         return noise
-    assert kind == "winners masked"  # at every node all but one class, of its own
+    assert kind == "winners masked"  # every node has a class of its own, all others are masked
     winner = torch.randint(0, shape[1], (shape[0], 1, *shape[2:]), generator=generator)
     return torch.full(shape, -torch.inf).scatter_(1, winner, 0.0)
 
@@ -77,7 +77,7 @@ def test_extreme_scores(emulation: Emulation, map: Map, kind: str, smoothing: fl
     random_target = labels(generator, (1, *map.output_size), classes)
     check(emulation, case, input, random_target, pixels=True)
     if kind != "lowest":
-        # Where every pixel is right, the loss is a small difference of large numbers.
+        # If every pixel is right, the loss is a small difference of large numbers.
         best = map(input.double()).nan_to_num(nan=-torch.inf, neginf=-1e300).argmax(1)
         check(emulation, case, input, best.to(torch.uint8), least=1e-6, pixels=True)
 
@@ -100,7 +100,7 @@ def test_scores_that_are_not_finite(
         i, j = map.input_size[0] // 2, map.input_size[1] // 2
         input[0, slice(None) if every_class else 1, i, j] = value
         check(emulation, case, input, target, pixels=True)
-        # Void wherever the node is read: nothing comes of it.
+        # Void wherever the node is read, so it must have no effect.
         spike = torch.zeros(1, 1, *map.input_size, dtype=torch.float64)
         spike[0, 0, i, j] = 1
         target[map(spike)[:, 0] != 0] = IGNORE

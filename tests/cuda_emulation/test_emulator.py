@@ -1,4 +1,4 @@
-"""The emulation of CUDA itself: it runs correct kernels, and tells what is wrong with others."""
+"""The emulation of CUDA itself: it runs correct kernels and reports what is wrong with others."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ COPY, COPY_WITHOUT_WAIT, REFUSAL, OTHER_ERROR = range(15, 19)
 
 @pytest.fixture
 def emulation(plain: Emulation) -> Emulation:
-    """Mistakes are to go on, also where races are looked for."""
+    """Always the plain library: the race checker would report the planted mistakes."""
     return plain
 
 
@@ -137,7 +137,7 @@ def test_empty_grid_launches_nothing(emulation: Emulation) -> None:
 
 
 def test_errors_but_refusals_say_what_the_operators_are_built_with(emulation: Emulation) -> None:
-    """A refusal is of an argument, which another build would refuse, too."""
+    """A refusal is about an argument, which another build would refuse, too."""
     built = r" \(fcn_ext's CUDA operators are built with CUDA 12\.9\)"
     for case, message in ((REFUSAL, "input must not"), (OTHER_ERROR, f"no memory{built}")):
         with pytest.raises(EmulationError, match=f"^{message}$"):

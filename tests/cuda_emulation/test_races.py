@@ -1,6 +1,6 @@
-"""The checker of races (races/races.h): it finds those that are planted, and none in the kernels.
+"""The race checker (races/races.h) finds planted races, and none in the kernels.
 
-FCN_EXT_RACES=1 has it look at the kernels in all other tests of this folder, too.
+FCN_EXT_RACES=1 makes it check the kernels in all other tests of this folder, too.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def test_bilinear(strictly: Emulation, map: Map, layout: torch.memory_format) ->
     "map", [Map((2, 2), (3, 5000)), Map((5, 2), (320, 20))], ids=["in pieces", "many rows"]
 )
 def test_bilinear_backward_in_parts(strictly: Emulation, map: Map) -> None:
-    """More columns that read an input column, or rows of a chunk, than a block holds at once."""
+    """More readers of an input column, or more rows in a chunk, than a block holds at once."""
     strictly.set_device(1)
     grad = bilinear_cases.values(random.Random(2), (1, 1, *map.output_size), torch.float32)
     bilinear_cases.check_backward(strictly, map, grad)
@@ -238,7 +238,7 @@ LOSS_MAPS = {
 @pytest.mark.parametrize("extreme", [False, True], ids=["plain", "extreme"])
 @pytest.mark.parametrize("name", LOSS_MAPS)
 def test_cross_entropy(strictly: Emulation, name: str, extreme: bool, smoothing: float) -> None:
-    """With scores, too, for which some pixels halfway between two nodes are computed one by one."""
+    """Includes scores for which some pixels halfway between two nodes are computed one by one."""
     generator = torch.Generator().manual_seed(7)
     map, classes = LOSS_MAPS[name], 8
     for layout, dtype, weight in (

@@ -50,7 +50,7 @@ def test_which_kernel(emulation: Emulation, name: str, side: int) -> None:
 
 @pytest.mark.parametrize("name", ["scale 4", "stride 8", "any size", "corners", "two strides"])
 def test_scores_far_apart(emulation: Emulation, name: str) -> None:
-    """Where progressions do not reach, and pixels that are computed one by one."""
+    """Scores beyond the reach of progressions, and pixels that are computed one by one."""
     generator = torch.Generator().manual_seed(11)
     map = MAPS[name]
     target = labels(generator, (2, *map.output_size), 5)
@@ -103,7 +103,7 @@ def test_any_label_type_and_layout(emulation: Emulation, dtype: torch.dtype) -> 
 
 
 def test_many_pieces_of_one_block(emulation: Emulation) -> None:
-    """More pieces of rows than blocks: parts of the workspace are added to."""
+    """More pieces of rows than blocks, so that parts of the workspace are added to."""
     generator = torch.Generator().manual_seed(4)
     map = Map((30, 1), (4200, 2))
     target = labels(generator, (1, *map.output_size), 2)

@@ -1,4 +1,4 @@
-"""The kernels under AddressSanitizer: programs of their own, one process a case."""
+"""The kernels under AddressSanitizer, in programs of their own, one process per case."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 
 def run(program: Path, case: str) -> subprocess.CompletedProcess[str]:
-    # The emulation never gives its stacks back: there is no leak to look for.
+    # The emulation never frees its stacks, so leaks are not looked for.
     environment = os.environ | {"ASAN_OPTIONS": "detect_leaks=0"}
     return subprocess.run(
         [program, case], capture_output=True, text=True, check=False, env=environment

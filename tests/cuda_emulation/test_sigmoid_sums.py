@@ -40,8 +40,8 @@ MAPS = [
 ]
 
 
-# Several tiles along an axis, whose seams are read by two of them; nodes that have more outputs
-# than a block has columns, which are left to the direct kernels.
+# Several tiles along an axis, whose seams two tiles read; and nodes with more outputs than a block
+# has columns, which the direct kernels take.
 WIDE = [
     Map((2, 70), (5, 560)),
     Map((70, 2), (600, 5)),
@@ -152,7 +152,7 @@ def test_many_tiles(emulation: Emulation, map: Map, kind: str) -> None:
 @pytest.mark.parametrize("dtype", LABELS, ids=str)
 @pytest.mark.parametrize("ignored", [0, 1, 2, -1, 255, 300, -(2**40), 2**40])
 def test_void_labels(emulation: Emulation, dtype: torch.dtype, ignored: int) -> None:
-    """Labels that are not zero, one or void are wrong, whatever they are to other types."""
+    """Labels other than zero, one and void are invalid, whatever they mean in other types."""
     map = MAPS[3]
     scores = torch.randn(1, 2, *map.input_size)
     target = torch.randint(0, 2, (1, 2, *map.output_size)).to(dtype)
@@ -188,7 +188,7 @@ def test_void_labels(emulation: Emulation, dtype: torch.dtype, ignored: int) -> 
 
 
 def test_a_target_out_of_range_is_nan(emulation: Emulation) -> None:
-    """Of its mask alone."""
+    """Only the sums of its mask are NaN."""
     map = MAPS[3]
     scores = torch.randn(1, 2, *map.input_size)
     target = torch.zeros((1, 2, *map.output_size), dtype=torch.int64)
@@ -219,8 +219,7 @@ def test_no_masks(emulation: Emulation) -> None:
 def test_losses_weigh_each_mask_alike_in_all_images(
     emulation: Emulation, dtype: torch.dtype
 ) -> None:
-    """One row of weights for each mask, in the gradient and in the loss; none for what is
-    infinite."""
+    """One row of weights per mask, in gradient and loss; an infinite sum has weight zero."""
     map, batch, masks = MAPS[3], 3, 2
     scores = torch.randn(batch, masks, *map.input_size, dtype=torch.float64).to(dtype)
     target = drawn(map, torch.uint8, (batch, masks))
@@ -262,7 +261,7 @@ def test_losses_weigh_each_mask_alike_in_all_images(
 def test_infinite_weight_of_a_sum_without_the_pixel(
     emulation: Emulation, map: Map, dtype: torch.dtype, found: float, of_sum: int
 ) -> None:
-    """Nothing comes of it, neither at void pixels nor at those that add nothing to that sum."""
+    """It has no effect, neither at void pixels nor at those that add nothing to that sum."""
     scores = torch.randn(1, 1, *map.input_size, dtype=dtype)
     soft = isinstance(found, float)
     for gamma, regions in ((None, 0), (None, 1), (2.0, 0)):
@@ -286,7 +285,7 @@ def test_infinite_weight_of_a_sum_without_the_pixel(
 
 @pytest.mark.parametrize("gamma", [0.0, 2.0])
 def test_infinite_scores(emulation: Emulation, gamma: float) -> None:
-    """Of masks that are on or off altogether, and rightly so: nothing is lost, nothing learned."""
+    """Masks that are rightly on or off everywhere: loss and gradient are zero."""
     map = MAPS[3]
     scores = torch.full((1, 2, *map.input_size), torch.inf)
     scores[:, 1] = -torch.inf
