@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# One wheel, the tests of the operators under several torches: `tools/abi.sh WHEEL PYTHON VERSION...`,
-# or `make abi`. "newest" is the newest that pip finds. DRY_RUN=1 only says what would be run.
+# Tests the operators of one wheel under several torches: `tools/abi.sh WHEEL PYTHON VERSION...`, or
+# `make abi`. "newest" is the newest torch that pip finds. DRY_RUN=1 only prints what would be run.
 set -euo pipefail
 wheel=$1 python=$2
 shift 2

@@ -1,5 +1,5 @@
-"""The kernels that a row of the benchmarks launches on a GPU. The emulated library makes them and
-gives them away instead of running them."""
+"""The kernels that a row of the benchmarks launches on a GPU. The emulated library makes the
+launches and passes them on instead of running them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Take = Callable[[EmulatedLaunch], None]
 
 @dataclass(frozen=True)
 class Size:
-    """What a row amounts to."""
+    """The size of a row's work."""
 
     pixel_classes: int
     minimal_bytes: int
@@ -107,7 +107,7 @@ class _Launcher:
         return int(workload.minimal_bytes)
 
     def _regions(self, *, with_loss: bool) -> int:
-        """Sums, and the gradient of anything made of them."""
+        """Region sums, and the gradient of anything made of them."""
         workload = self._workload()
         scores, target = workload.maps
         gradient = torch.empty_like(scores, dtype=torch.float32)
@@ -198,7 +198,7 @@ class _Launcher:
         return int(workload.minimal_bytes)
 
     def _resample(self) -> int:
-        """Values do not matter here: maps are empty, their memory never touched but for samples."""
+        """Values do not matter here: maps are empty, and only samples touch their memory."""
         row, case = self.row, self.row.case
         dtype = getattr(torch, row.variant.dtype)
         last = row.variant.layout == "channels_last"
@@ -237,7 +237,7 @@ class _Launcher:
 
 
 def _repeated(map: Tensor, times: int) -> Tensor:
-    """So many batches of it, in its layout."""
+    """Repeats a batch `times` times, in its layout."""
     repeated = map.repeat(times, *[1] * (map.dim() - 1))
     if map.dim() == 4 and map.is_contiguous(memory_format=torch.channels_last):
         return repeated.contiguous(memory_format=torch.channels_last)
@@ -248,5 +248,5 @@ CPU = torch.device("cpu")
 
 
 def launch_row(library: Emulation, row: Row, take: Take) -> Size:
-    """Gives the row's launches to `take`, one after another, while all they point at is there."""
+    """Passes the row's launches to `take`, one after another, while all they point at is alive."""
     return _Launcher(library, row, take).run()

@@ -1,8 +1,8 @@
 """What a run of the tests has reached: ``python tools/check_coverage.py coverage.json [PERCENT]``.
 
-Reads the report that ``pytest --cov --cov-report=json`` leaves. Ends with 1 where less than PERCENT
-(90) of the lines of a package were run, or where one of its argument checks was never seen to
-refuse: a ``raise`` of TypeError, ValueError or UsageError that no test reaches.
+Reads the report that ``pytest --cov --cov-report=json`` leaves. Exits with 1 if less than PERCENT
+(90) of the lines of a package were run, or if no test reached one of its argument checks: a
+``raise`` of TypeError, ValueError or UsageError.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def refusals(source: str) -> dict[int, str]:
 
 
 def unreached(files: dict[str, Any], root: Path) -> list[str]:
-    """The argument checks that were not seen to refuse, as `file:line: source`."""
+    """The argument checks that no test reached, as `file:line: source`."""
     found = []
     for name, file in sorted(files.items()):
         source = (root / name).read_text(encoding="utf-8")
@@ -41,7 +41,7 @@ def unreached(files: dict[str, Any], root: Path) -> list[str]:
 
 
 def percent(files: dict[str, Any]) -> float:
-    """Of the lines of all files together."""
+    """The percentage of covered lines in all files together."""
     counts = [file["summary"] for file in files.values()]
     statements = sum(count["num_statements"] for count in counts)
     return 100 * sum(count["covered_lines"] for count in counts) / max(1, statements)

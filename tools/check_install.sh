@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# `pip install .` as a user runs it: build isolation on, into an environment that has torch already.
-# It must use that torch, download no other, and leave a package that works.
+# Runs `pip install .` as a user does: with build isolation, in an environment that has a torch. pip
+# must use that torch, not download another one, and install a package that works.
 set -euo pipefail
 python=${1:-.venv/bin/python}
 target=$(mktemp -d)

@@ -1,6 +1,6 @@
 """What a wheel and a source archive hold: ``python tools/check_wheel.py FILE.whl FILE.tar.gz ...``.
 
-Ends with 1 where one holds a path of the machine that built it, a library that belongs to torch,
+Exits with 1 if one holds a path of the machine that built it, a library that belongs to torch,
 tests or their data, or lacks what it needs.
 """
 
@@ -28,7 +28,7 @@ NEEDED = {
         *(r"fcn_ext/__init__\.py", r"python/fcn_train/__main__\.py"),
     ],
 }
-# Folders that a wheel may have; of a source archive, those that it may not.
+# Folders that a wheel may have, and folders that a source archive may not.
 PACKAGES = re.compile(r"(fcn_ext|fcn_train|fcn_ext\.libs|fcn_ext-[^/]+\.dist-info)/")
 NOT_SOURCE = re.compile(
     r"(tests|benchmarks/results|build|dist|runs|\.venv|\.ci|\.git|docs/_build)/"
@@ -38,14 +38,14 @@ STRAY = re.compile(r"__pycache__/|\.(o|pyc|orig|rej|mat|safetensors|pt)$")
 
 
 def builder_paths() -> list[bytes]:
-    """Of this machine, as far as they tell it from another one."""
+    """Paths of this machine, as far as they tell it from another one."""
     found = {ROOT, Path.home(), Path(sys.prefix), Path(tempfile.gettempdir())}
     found |= {Path(os.path.realpath(path)) for path in found}
     return sorted(f"{path}/".encode() for path in found if len(path.parts) > 1)
 
 
 def contents(archive: Path) -> Iterable[tuple[str, bytes]]:
-    """Names, without the first folder of a source archive, and what the files hold."""
+    """Names, without the first folder of a source archive, and contents of the files."""
     if archive.suffix == ".whl":
         with zipfile.ZipFile(archive) as packed:
             for name in packed.namelist():
@@ -59,7 +59,7 @@ def contents(archive: Path) -> Iterable[tuple[str, bytes]]:
 
 
 def problems(archive: Path, paths: Iterable[bytes]) -> list[str]:
-    """All that is wrong with an archive, in words."""
+    """Everything that is wrong with an archive, in words."""
     kind = archive.suffix
     if kind not in NEEDED:
         return ["is neither a wheel nor a source archive"]

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Counts the instructions of the class loops of the CUDA cross-entropy, a pixel and class.
+"""Counts the instructions of the class loops of the CUDA cross-entropy, per pixel and class.
 
     tools/count_sass.py build/cuda/libfcn_ext_cuda.so [--arch sm_90] [--cuobjdump PATH]
 
 A library, an object file or a cubin is disassembled with cuobjdump (CUDA toolkit, beside nvdisasm).
 A class loop is an innermost loop with the four or five exponentials of each cell that a thread
-takes; the backward one stores its sums to shared memory. Every instruction of a warp takes one
+takes; the backward's loop stores its sums to shared memory. Every instruction of a warp takes one
 issue slot; an exponential also keeps its unit busy for 8 cycles.
 """
 
@@ -21,8 +21,8 @@ from pathlib import Path
 
 from sass.disassembly import disassemble, find_cuobjdump, functions
 
-EXPONENTIALS = (4, 5)  # of a cell; the middle one of eight rows has one of its own
-SIDE = 8  # pixels that a thread takes at most, across and down
+EXPONENTIALS = (4, 5)  # per cell; the middle row of eight has one of its own
+SIDE = 8  # the most pixels that a thread takes, across and down
 
 
 @dataclass(frozen=True)

@@ -4,19 +4,19 @@
     tools/gpu_model.py build/cuda/libfcn_ext_cuda.so [ROW...] [--arch sm_90] [--json FILE]
 
 ROW is a pattern of the benchmarks' rows, as in `python -m benchmarks --rows`. For each row it makes
-the very launches that a GPU would get (tools/benchmark_launches.py), runs the machine code of some
-of their blocks (tools/sass) and counts what they issue. Printed for each kernel and row:
+the launches that a GPU would get (tools/benchmark_launches.py), runs the machine code of some of
+their blocks (tools/sass) and counts what they issue. It prints for each kernel and row:
 
 - slots: warp instructions issued in the whole launch, the standard error of the blocks' mean, and
-  slots for a pixel and class;
-- issue: the time of these at one a cycle and scheduler (132 SMs of 4, 1.75 GHz), with the blocks
+  slots per pixel and class;
+- issue: the time of these at one per cycle and scheduler (132 SMs of 4, 1.75 GHz), for the blocks
   that the fullest SM gets;
 - busiest: the execution unit that takes longest, and its time;
-- MB, memory: different 32-byte sectors read and written, and their time at 3.0 TB/s;
-- floor: the largest of these. Latencies, stalls and launches are not in it.
+- MB, memory: distinct 32-byte sectors read and written, and their time at 3.0 TB/s;
+- floor: the largest of these times. It leaves out latencies, stalls and launches.
 
-With --lines KERNEL also the source lines that the slots of such kernels come from, of a cubin that
-was compiled with -lineinfo: the kernel's own lines, each with what is inlined there.
+With --lines KERNEL it also prints the source lines that the slots of such kernels come from, for a
+cubin compiled with -lineinfo: the kernel's own lines, each with what is inlined there.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Modeled:
-    """A launch, or the sum of a row's."""
+    """A launch, or the sum of a row's launches."""
 
     kernel: str
     blocks: int
@@ -96,7 +96,7 @@ class Model:
     def __init__(
         self, kernels: CompiledKernels, sample: int, watch: Callable[[Machine], None] | None = None
     ) -> None:
-        """`watch` is shown what ran."""
+        """`watch` is called with each machine that ran."""
         self.kernels = kernels
         self.sample = sample
         self.watch = watch
@@ -119,7 +119,7 @@ class Model:
 
     def run(self, launch: EmulatedLaunch) -> Modeled:
         blocks = math.prod(launch.grid)
-        # The same blocks on every run, and of another build of the same kernels.
+        # The same blocks in every run, and for any build of the same kernels.
         chosen = sampled(blocks, self.sample, zlib.crc32(short_name(launch.kernel).encode()))
         given = Launch(
             launch.kernel, launch.grid, launch.block, launch.shared_bytes, launch.parameters
@@ -152,15 +152,15 @@ NEIGHBORS = 4  # blocks that are run together
 
 
 def error_of_mean(slots: np.ndarray, blocks: int) -> float:
-    """Standard error of the mean over `blocks` of those that sampled() chose. Neighbors have much
-    in common, as tiles on the border of an image: what differs is the runs of them."""
+    """Standard error of the mean over `blocks`, from those that sampled() chose. Neighbors have
+    much in common, such as tiles on the border of an image, so runs of neighbors are compared."""
     runs = [part.mean() for part in np.array_split(slots, max(1, len(slots) // NEIGHBORS))]
     spread = np.std(runs, ddof=1) / math.sqrt(len(runs)) if len(runs) > 1 else np.std(slots)
     return float(spread * math.sqrt(1 - len(slots) / blocks))
 
 
 def sampled(blocks: int, count: int, seed: int) -> list[int]:
-    """Runs of neighboring blocks, all over the grid: neighbors share what they read."""
+    """Runs of neighboring blocks, spread over the grid: neighbors share what they read."""
     if blocks <= count:
         return list(range(blocks))
     generator = np.random.default_rng(seed)
@@ -174,7 +174,7 @@ def sampled(blocks: int, count: int, seed: int) -> list[int]:
 
 
 def lines_of(machine: Machine, sources: Mapping[str, Mapping[int, tuple[Place, ...]]]) -> list[str]:
-    """Where the slots of a block come from, the lines with the most first."""
+    """The source lines that the slots of a block come from, those with the most first."""
     places = sources.get(machine.launch.function, {})
     slots: Counter[tuple[Place, ...]] = Counter()
     for instruction, issued in zip(machine.program, machine.issued.tolist(), strict=True):
@@ -188,7 +188,7 @@ def lines_of(machine: Machine, sources: Mapping[str, Mapping[int, tuple[Place, .
 
 
 def total(modeled: Sequence[Modeled]) -> Modeled:
-    """Kernels run one after another."""
+    """The sum of kernels that run one after another."""
     units = Counter({each.busiest: 0.0 for each in modeled})
     for each in modeled:
         units[each.busiest] += each.busiest_us
@@ -205,7 +205,7 @@ def total(modeled: Sequence[Modeled]) -> Modeled:
 
 
 def short_name(mangled: str) -> str:
-    """cross_entropy_tile_kernel of _ZN7fcn_ext13cross_entropy25cross_entropy_tile_kernel..."""
+    """cross_entropy_tile_kernel for _ZN7fcn_ext13cross_entropy25cross_entropy_tile_kernel..."""
     names, at = [], mangled.find("N") + 1
     while at < len(mangled) and mangled[at].isdigit():
         digits = ""
@@ -246,7 +246,7 @@ def main() -> None:
     arguments = parser.parse_args()
     kernels = CompiledKernels(arguments.binary, arguments.arch, arguments.cuobjdump)
     watch = None
-    of_lines: list[str] = []  # of the row at hand
+    of_lines: list[str] = []  # of the current row
     if arguments.lines is not None:
         places = sources(arguments.binary, find_cuobjdump(arguments.cuobjdump))
 

@@ -13,7 +13,7 @@ import sys
 
 
 def newest(said: str) -> str:
-    """The version in what ``pip index versions torch`` prints, without what follows a plus sign.
+    """The version in what ``pip index versions torch`` prints, without a part after a plus sign.
 
     Raises:
         ValueError: if none is there.

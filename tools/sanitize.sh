@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# The tests of the operators and the fuzz on CPU libraries built with AddressSanitizer and UBSan, and
-# those of the NumPy functions, which have threads of their own, with ThreadSanitizer:
+# Tests and fuzzes the operators on CPU libraries built with AddressSanitizer and UBSan, and tests
+# the NumPy functions, which start their own threads, with ThreadSanitizer:
 #   tools/sanitize.sh PYTHON BUILD        or `make sanitize`
-# CASES: of the fuzz, of each function. CAPABILITIES: the sets of instructions that run, default all
-# that the processor has. The libraries are kept in BUILD for the next time.
+# CASES: how many the fuzz runs per function. CAPABILITIES: the instruction sets to run, by default
+# all that the processor has. BUILD keeps the libraries for the next run.
 #
-# ThreadSanitizer knows what its own code and pthreads do. The operators' threads are those of
-# torch's OpenMP, whose barriers it does not see: every result would be a race. What it can see of
-# theirs, tests/cuda_emulation/races and the equal bits for any number of threads look at.
+# ThreadSanitizer only follows code that it instruments, and pthreads. The operators run on torch's
+# OpenMP threads, whose barriers it does not see, so it would report every result as a race. Races
+# there are left to tests/cuda_emulation/races and to tests of equal bits for any number of threads.
 set -euo pipefail
 python=$(realpath -s "$1") build=$2
 project=$(dirname "$(dirname "$(realpath "$0")")")
@@ -34,20 +34,20 @@ compile() {
     ${CMAKE_ARGS:-} >"$build/configure.log" 2>&1 || { cat "$build/configure.log"; exit 1; }
   "$cmake" --build "$folder" --target "$@"
 }
-# Not the bounds of arrays: of a vector behind a reference GCC 12 checks its address in place of the
-# index. AddressSanitizer sees what lies beyond an array.
+# UBSan does not check array bounds: for a vector behind a reference, GCC 12 would check its address
+# instead of the index. AddressSanitizer finds accesses beyond an array.
 sanitizers="-fsanitize=address,undefined -fno-sanitize=bounds"
 compile "$build/cmake" "$sanitizers" "$sanitizers -fno-sanitize-recover=undefined" fcn_ext_cpu _host
 compile "$build/threads" -fsanitize=thread -fsanitize=thread fcn_ext_cpu _host
 
-# A package of the sources and these libraries, and a copy of the tests out of the sources' reach.
+# A package of the sources and these libraries, and a copy of the tests away from the sources.
 rm -rf "$build/site" "$build/project"
 mkdir -p "$build/site/fcn_ext/lib" "$build/project"
 cp -r fcn_ext/. "$build/site/fcn_ext"
 rm -f "$build"/site/fcn_ext/_host*.so "$build"/site/fcn_ext/lib/*
 cp "$build"/cmake/_host*.so "$build/site/fcn_ext"
 cp "$build/cmake/libfcn_ext_cpu.so" "$build/site/fcn_ext/lib"
-# The editable installation would come first.
+# An editable installation would be found first.
 cat >"$build/site/sitecustomize.py" <<'END'
 import sys
 sys.meta_path = [finder for finder in sys.meta_path if "editable" not in type(finder).__module__]
@@ -55,7 +55,7 @@ END
 cp -r tests benchmarks csrc pyproject.toml "$build/project"
 cd "$build/project"
 
-# Python gives its memory back to the system at its end, not to the checker of leaks.
+# Python leaves its memory to the system when it exits, which a leak checker would report.
 export ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1
 export PYTHONPATH="$build/site" PYTHONMALLOC=malloc OMP_NUM_THREADS=${OMP_NUM_THREADS:-2}
 runtime="$("$compiler" -print-file-name=libasan.so) $("$compiler" -print-file-name=libubsan.so)"
@@ -73,7 +73,7 @@ all="plain avx2 avx512"
 for capability in ${CAPABILITIES:-${all%%"$best"*}$best}; do
   echo "== $capability: tests/ops"
   export FCN_EXT_CPU_CAPABILITY=$capability
-  # Compiled and traced calls run the same kernels, after minutes in torch's own code.
+  # Left out: compiled and traced calls run the same kernels, after minutes in torch's own code.
   sanitized -m pytest -q -p no:cacheprovider tests/ops tests/test_numpy.py \
     -k "not compile and not opcheck and not memory and not large and not capability" \
     ${PYTEST_ARGUMENTS:-}
@@ -84,7 +84,7 @@ done
 echo "== threads of the NumPy functions: tests/test_numpy.py"
 cp "$build"/threads/_host*.so "$build/site/fcn_ext"
 cp "$build/threads/libfcn_ext_cpu.so" "$build/site/fcn_ext/lib"
-# At fixed addresses: ThreadSanitizer of GCC 12 knows no others of newer kernels.
+# Without address randomization: GCC 12's ThreadSanitizer does not know newer kernels' addresses.
 LD_PRELOAD="$("$compiler" -print-file-name=libtsan.so) $("$compiler" -print-file-name=libstdc++.so)" \
   TSAN_OPTIONS=exitcode=66 OMP_NUM_THREADS=1 setarch -R \
   "$python" -m pytest -q -p no:cacheprovider tests/test_numpy.py

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# CMake's compiler launcher of tools/sanitize.sh: the compiler's command with the sanitizers' flags,
-# which come last and so win against -O3. Optimized, the kernels take half an hour to compile with
-# their checks; without, seconds, and no check is optimized away.
+# The compiler launcher that tools/sanitize.sh gives CMake: appends the sanitizers' flags to the
+# command, where they override -O3. With optimization the instrumented kernels take half an hour to
+# compile; without it they take seconds, and no check is optimized away.
 exec "$@" -O0 -g1 -fno-omit-frame-pointer ${FCN_EXT_SANITIZERS:?}

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The tests of the operators, metrics and nets under another torch than the one that the wheel was
-# built against: `tools/test_torch.sh WHEEL VERSION FOLDER [PYTEST ARGUMENTS]`, or
-# `make test-torch TORCH=VERSION`. FOLDER keeps the environment for the next time.
+# Tests the operators, metrics and nets of a wheel under another torch than it was built against:
+# `tools/test_torch.sh WHEEL VERSION FOLDER [PYTEST ARGUMENTS]`, or
+# `make test-torch TORCH=VERSION`. FOLDER keeps the environment for the next run.
 set -euo pipefail
 if [ $# -lt 3 ] || [ -z "$2" ]; then
   echo "which torch? For example: make test-torch TORCH=2.14.1" >&2
@@ -19,13 +19,13 @@ fi
 [ -x "$folder/bin/python" ] || "${PYTHON:-python3}" -m venv "$folder"
 folder=$(realpath "$folder")
 pip=("$folder/bin/python" -m pip --disable-pip-version-check install --quiet)
-# Everything but torch at the versions of the project's own environment.
+# Everything except torch has the versions of the project's own environment.
 grep -v '^torch==' "$project/constraints.txt" >"$folder/constraints.txt"
 "${pip[@]}" "torch==$version"
 "${pip[@]}" --constraint "$folder/constraints.txt" pytest pytest-xdist hypothesis "$wheel"
 "${pip[@]}" --no-deps --force-reinstall "$wheel"  # a newer build has the same version
 
-# A copy of the tests, out of the reach of the project's sources: the wheel is what is tested.
+# A copy of the tests away from the project's sources, so that they test the wheel.
 rm -rf "$folder/project"
 mkdir "$folder/project"
 cp -r "$project"/{tests,benchmarks,csrc,pyproject.toml} "$folder/project"

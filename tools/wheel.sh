@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# The files of a release: a wheel that runs on other Linux systems, and a source archive that builds.
+# Makes the files of a release: a wheel for other Linux systems, and a source archive that builds.
 #   tools/wheel.sh PYTHON WHEEL DIST       or `make wheel`
 # auditwheel leaves torch's libraries out and names the oldest system that the wheel runs on. Then
-# both are looked through by tools/check_wheel.py, and a wheel is built from the source archive.
+# tools/check_wheel.py checks both, and a wheel is built from the source archive.
 set -euo pipefail
 python=$(realpath -s "$1") wheel=$(realpath "$2") dist=$3
 cd "$(dirname "$(dirname "$(realpath "$0")")")"

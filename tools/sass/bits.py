@@ -24,7 +24,7 @@ def _reversed_bits(values: Any) -> Any:
 
 
 def lop3(b: Builder) -> Work:
-    """d (or p and d), a, b, c, table: a table of eight bits says what comes of three."""
+    """d (or p and d), a, b, c, table: eight bits, the results for all values of three bits."""
     has_predicate = b.is_predicate(0)
     at = 2 if has_predicate else 1
     table = int(b.texts[at + 3], 0)
@@ -62,13 +62,13 @@ def plop3(b: Builder) -> Work:
 
 
 def shf(b: Builder) -> Work:
-    """d, low, shift, high: a shift of 64 bits, of which HI or the lower half is kept."""
+    """d, low, shift, high: shifts 64 bits and keeps the lower half, or with HI the upper."""
     left, high = b.has("L"), b.has("HI")
     kind = next((m for m in ("S32", "U32", "S64", "U64") if b.has(m)), "U32")
     wrap = b.has("W")
     low, amount, upper = b.u32(1), b.u32(2), b.u32(3)
     put = b.put()
-    # A shift of 32-bit values beyond 32 is one by 32, of 64-bit ones by 64.
+    # A shift of 32-bit values beyond 32 counts as 32, of 64-bit values as 64.
     most = 64 if kind in ("S64", "U64") else 32
 
     def work(g: Any) -> None:
@@ -82,7 +82,7 @@ def shf(b: Builder) -> Work:
             shifted = (value.view(S64) >> np.minimum(by, U64(63)).astype(S64)).view(U64)
         else:
             shifted = np.where(by >= U64(64), U64(0), value >> np.minimum(by, U64(63)))
-        # Without HI a left shift keeps the lower half, with it the upper one.
+        # Without HI, a left shift keeps the lower half; with HI, the upper one.
         put(ix, (shifted >> U64(32) if high else shifted).astype(U32))
 
     return work
@@ -122,7 +122,7 @@ def select(kind: str) -> Callable[[Builder], Work]:
 
 
 def flo(b: Builder) -> Work:
-    """The place of the highest bit that counts; SH: how far it is from the top."""
+    """The position of the highest significant bit; SH: its distance from the top."""
     signed = not b.has("U32")
     from_top = b.has("SH")
     get, put = b.u32(1 if not b.is_predicate(1) else 2), b.put()
@@ -140,7 +140,7 @@ def flo(b: Builder) -> Work:
 
 
 def p2r(b: Builder) -> Work:
-    """Predicates as bits of a register, in the places of a mask."""
+    """Predicates as bits of a register, in the positions of a mask."""
     old, mask = b.u32(2), int(b.texts[3], 0)
     put = b.put()
     predicates = b.state.predicates

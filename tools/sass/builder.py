@@ -1,4 +1,4 @@
-"""What the tables of instructions share: access to the operands of one."""
+"""Access to an instruction's operands, shared by the tables of instructions."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Builder:
         return replace(self.instruction, operands=texts)
 
     def lanes(self, group: Any) -> Any:
-        """Who computes: of a uniform instruction, the whole warp."""
+        """The lanes that compute: for a uniform instruction, the whole warp."""
         return group.whole.ix if self.uniform else group.ix
 
     def u32(self, k: int) -> Getter:
@@ -66,7 +66,7 @@ class Builder:
         return -len(self.texts) <= k < len(self.texts) and operands.is_predicate(self.texts[k])
 
     def rows(self, k: int, count: int) -> list[Any]:
-        """The rows of registers from operand k on; a row of nothing for RZ."""
+        """The rows of registers from operand k on; None for RZ."""
         kind, number = operands.register_number(self.texts[k].partition(".")[0])
         if number == operands.ZERO_REGISTER:
             return [None] * count
@@ -74,7 +74,7 @@ class Builder:
         return [table[number + n] for n in range(count)]
 
     def put(self, k: int = 0) -> Callable[[Any, Any], None]:
-        """Writes 32 bits of each lane."""
+        """A function that writes 32 bits of each lane."""
         (row,) = self.rows(k, 1)
 
         def write(ix: Any, values: Any) -> None:

@@ -1,4 +1,4 @@
-"""Instructions that say what comes next: branches, barriers, calls, ends."""
+"""Instructions of control flow: branches, barriers, calls, exits."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def _target(b: Builder) -> int:
 
 
 def bra(b: Builder) -> Control:
-    """BRA, also with a predicate of its own, and CALL, whose return address the program keeps.
-    BRA.DIV goes to a slower way for lanes that are not together: here they wait for each other."""
+    """BRA, possibly with a predicate of its own, and CALL, whose return address the program stores.
+    BRA.DIV takes a slower path for lanes that have diverged; here they wait for each other."""
     if b.has("DIV"):
         return warpsync(b)
     target = _target(b)
@@ -45,8 +45,8 @@ def bra(b: Builder) -> Control:
 
 
 def jump(b: Builder) -> Control:
-    """RET and BRX: to the address in a register pair, counted from the function's begin. BRX adds
-    what makes the one behind it relative."""
+    """RET and BRX: jump to the address in a register pair, counted from the start of the function
+    or, for BRX, from the next instruction plus an offset."""
     register, _, offset = b.texts[0].partition(" ")
     pair = operands.u64(b.state, register)
     added = 0
@@ -126,7 +126,7 @@ def bsync(b: Builder) -> Control:
 
 
 def leave(b: Builder) -> Control:
-    """BREAK: others no longer wait for these lanes."""
+    """BREAK: other lanes no longer wait for these."""
     row = b.state.barriers[int(b.texts[-1][1:])]
     condition = b.predicate(0) if b.is_predicate(0) else None
 
@@ -139,7 +139,7 @@ def leave(b: Builder) -> Control:
             row[whole.ix] &= (
                 ~whole.spread(masks) if taken.count != taken.total else ~np.repeat(masks, 32)
             )
-            # Also what already waits.
+            # Also in what lanes already wait for.
             waiting = machine.waits_for
             waiting[whole.ix] &= ~np.repeat(masks, 32)
             machine.release_warps(taken)
@@ -159,7 +159,7 @@ def warpsync(b: Builder) -> Control:
             raise NotImplementedError(b.instruction.text)
         wanted = np.uint32(0xFFFFFFFF) if mask is None else mask(group.ix)
         masks = np.broadcast_to(wanted, group.columns.shape).astype(np.uint32)
-        # Who has left does not count.
+        # Lanes that have exited do not count.
         whole = machine.status[group.whole.columns].reshape(-1, 32) == 3
         bits = np.uint32(1) << np.arange(32, dtype=np.uint32)
         gone = np.bitwise_or.reduce(np.where(whole, bits, 0), 1).astype(np.uint32)
@@ -172,7 +172,7 @@ def warpsync(b: Builder) -> Control:
 
 
 def unreachable(b: Builder) -> Control:
-    """Behind BRA.DIV."""
+    """Code after BRA.DIV."""
 
     def control(machine: Any, group: Any, taken: Any, pc: int) -> int | None:
         raise RuntimeError(f"{b.instruction.text} was reached")

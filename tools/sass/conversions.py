@@ -1,4 +1,4 @@
-"""Instructions between kinds of numbers."""
+"""Instructions that convert between kinds of numbers."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def f2i(b: Builder) -> Work:
 
 
 def f2f(b: Builder) -> Work:
-    """Between float, double and half."""
+    """Converts between float, double and half."""
     target, source = [m for m in b.modifiers if m in ("F16", "F32", "F64", "BF16")][:2]
     if source == "F64":
         get64, put = b.f64(1), b.put()
@@ -85,7 +85,7 @@ def to_bfloat16(values: Any) -> Any:
 
 
 def f2fp(b: Builder) -> Work:
-    """PACK_AB: two floats as halves or bfloat16, the second one lower."""
+    """PACK_AB: two floats as halves or bfloat16, the second one in the lower half."""
     high, low, put = b.f32(1), b.f32(2), b.put()
     if b.has("BF16"):
         half = to_bfloat16
@@ -111,7 +111,7 @@ def hadd2(b: Builder) -> Work:
 
 
 def hfma2(b: Builder) -> Work:
-    """HFMA2.MMA d, -RZ, RZ, x, y: a way to write two halves, x above y."""
+    """HFMA2.MMA d, -RZ, RZ, x, y: writes two constant halves, x above y."""
     if b.texts[1].lstrip("-") != "RZ" or b.texts[2].lstrip("-") != "RZ":
         raise NotImplementedError(b.instruction.text)
     halves = []

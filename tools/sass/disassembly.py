@@ -20,7 +20,7 @@ _GUARD = re.compile(r"^@(!?)(UP|P)(\d|T)\s+")
 
 @dataclass(frozen=True)
 class Instruction:
-    """``@!P0 LDG.E.64 R2, desc[UR4][R6.64]`` is the name LDG, the modifiers E and 64, and two
+    """``@!P0 LDG.E.64 R2, desc[UR4][R6.64]`` has the name LDG, the modifiers E and 64, and two
     operands; its guard is ("P", 0, True)."""
 
     address: int
@@ -67,13 +67,13 @@ def output(command: Sequence[str], folder: str | None = None) -> str:
 
 
 def disassemble(binary: Path, arch: str, cuobjdump: str) -> str:
-    """Of one architecture; a cubin holds no other."""
+    """The disassembly for one architecture; a cubin holds only one."""
     chosen = [] if binary.suffix == ".cubin" else ["-arch", arch]
     return output([cuobjdump, *chosen, "-sass", str(binary)])
 
 
 def functions(sass: str) -> Iterator[tuple[str, list[tuple[int, str]]]]:
-    """Name and (address, text) list of every kernel."""
+    """The name and the (address, text) list of every kernel."""
     for part in re.split(r"\n\s*Function : ", sass)[1:]:
         name, _, body = part.partition("\n")
         found = _LINE.findall(body)
@@ -85,8 +85,8 @@ def functions(sass: str) -> Iterator[tuple[str, list[tuple[int, str]]]]:
 
 def _with_bits(text: str, word: int) -> str:
     """The instruction with a constant that prints as NaN replaced by its bits, from the upper half
-    of its first word: the text tells no NaN from another, and upper halves of infinite doubles,
-    which FSEL and HFMA2 move, too, are some of them."""
+    of its first word. The text does not tell NaNs apart, and some of them are upper halves of
+    infinite doubles, which FSEL and HFMA2 move, too."""
     if "QNAN" not in text:
         return text
     bits = word >> 32
@@ -97,14 +97,14 @@ def _with_bits(text: str, word: int) -> str:
 
 
 def registers(binary: Path, arch: str, cuobjdump: str) -> dict[str, int]:
-    """How many each thread of a function holds."""
+    """The number of registers per thread of each function."""
     chosen = [] if binary.suffix == ".cubin" else ["-arch", arch]
     text = output([cuobjdump, *chosen, "-res-usage", str(binary)])
     return {name: int(n) for name, n in re.findall(r"Function (\S+?):\s+REG:(\d+)", text)}
 
 
 def constant_banks(binary: Path, arch: str, cuobjdump: str) -> dict[str, bytes]:
-    """Of each function, what it has in constant bank 2: the targets of its jumps by a register."""
+    """Constant bank 2 of each function: the targets of its jumps by a register."""
     with tempfile.TemporaryDirectory() as folder:
         if binary.suffix == ".cubin":
             cubins = [binary]
@@ -118,7 +118,7 @@ def constant_banks(binary: Path, arch: str, cuobjdump: str) -> dict[str, bytes]:
 
 
 def _sections(elf: bytes, prefix: str) -> dict[str, bytes]:
-    """Contents of the sections whose names begin so, by the rest of the names."""
+    """Contents of the sections whose names begin with `prefix`, by the rest of the name."""
     (offset,) = struct.unpack_from("<Q", elf, 0x28)
     size, count, names_at = struct.unpack_from("<HHH", elf, 0x3A)
     headers = [struct.unpack_from("<IIQQQQ", elf, offset + k * size) for k in range(count)]
@@ -144,7 +144,7 @@ def decode(address: int, text: str) -> Instruction:
 
 
 def _split(text: str) -> Iterator[str]:
-    """At commas outside brackets; reuse hints say nothing about values."""
+    """Splits at commas outside brackets; drops reuse hints, which do not affect values."""
     for part in re.split(r",\s*(?![^\[]*\])", text.replace(".reuse", "")):
         if part.strip():
             yield part.strip()

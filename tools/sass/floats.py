@@ -15,12 +15,12 @@ TINY = F32(2.0**-126)
 
 
 def flush(values: Any) -> Any:
-    """Denormal numbers as zeros of their sign."""
+    """Flushes denormal numbers to zeros of their sign."""
     return np.where(np.abs(values) < TINY, np.copysign(F32(0), values), values)
 
 
 def _ordered(name: str) -> Callable[[Any, Any], Any]:
-    """Comparisons of floats: NE of a NaN is false, a U makes it true."""
+    """Comparisons of floats: NE with a NaN is false; a U makes it true."""
     if name in ("NUM", "NAN"):
         both = lambda x, y: ~(np.isnan(x) | np.isnan(y))  # noqa: E731
         return both if name == "NUM" else (lambda x, y: ~both(x, y))
@@ -57,7 +57,7 @@ def float_setp(kind: str) -> Callable[[Builder], Work]:
 
 
 def _larger_or_smaller(b: Builder) -> Work:
-    """DSETP.MAX p, q, a, b: whether a is taken, and whether both are NaN."""
+    """DSETP.MAX p, q, a, b: p is whether a is taken, q whether both are NaN."""
     first, second = b.f64(2), b.f64(3)
     puts = b.put_predicate(0), b.put_predicate(1)
     largest = b.has("MAX")
@@ -108,7 +108,7 @@ def ffma(b: Builder) -> Work:
 
 
 def rounded(values: Any, rounding: str) -> Any:
-    """Numbers of a wider type as float32: to the nearest, down, up or towards zero."""
+    """Rounds numbers of a wider type to float32: to the nearest, down, up or towards zero."""
     nearest = np.asarray(values).astype(F32)
     if rounding == "RN":
         return nearest
@@ -164,7 +164,7 @@ def double(function: Callable[..., Any], count: int) -> Callable[[Builder], Work
 
 
 def fchk(b: Builder) -> Work:
-    """Whether a division needs the long way: exponents near an end."""
+    """Whether a division needs the slow path: exponents near the ends of the range."""
     first, second, put = b.f32(1), b.f32(2), b.put_predicate(0)
 
     def work(g: Any) -> None:

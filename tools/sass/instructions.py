@@ -1,9 +1,10 @@
-"""What each instruction does to the lanes that take it.
+"""What each instruction does to the lanes that execute it.
 
-A table by name; what it lacks raises UnknownInstruction when a program is loaded. Semantics are
-those of the CUDA binary utilities' instruction reference and of PTX. Sums and products of float32
-are rounded exactly; a fused multiply-add is rounded from double, which differs in the last bit once
-in some 10^9 times. Approximate functions (MUFU) are rounded correctly, which hardware's are not.
+A table by name; an instruction that it lacks raises UnknownInstruction when a program is loaded.
+Semantics are those of the CUDA binary utilities' instruction reference and of PTX. Sums and
+products of float32 are rounded exactly; a fused multiply-add is rounded from double, which differs
+in the last bit about once in 10^9 times. Approximate functions (MUFU) are correctly rounded, unlike
+in hardware.
 """
 
 from __future__ import annotations

@@ -18,14 +18,14 @@ def mov(b: Builder) -> Work:
 
 
 def _addend(b: Builder, text: str) -> tuple[Getter, int]:
-    """-a is ~a and a one, so that carries come out right."""
+    """-a is ~a plus one, so that carries come out right."""
     if text.startswith("-") and text[1] in "RUc":
         return Builder(b.machine, b.with_operands((f"~{text[1:]}",))).u32(0), 1
     return Builder(b.machine, b.with_operands((text,))).u32(0), 0
 
 
 def iadd3(b: Builder) -> Work:
-    """d, (carries out,) a, b, c(, carries in): X adds carries; a negation is that of the bits."""
+    """d, (carries out,) a, b, c(, carries in): X adds the carries in; -a counts as ~a plus one."""
     outs = 1
     while b.is_predicate(outs):
         outs += 1
@@ -59,7 +59,7 @@ def viadd(b: Builder) -> Work:
 
 
 def imad(b: Builder) -> Work:
-    """MOV, SHL, IADD are names for a use of it; WIDE adds 64 bits, HI takes the upper half."""
+    """MOV, SHL and IADD are names for uses of it; WIDE adds 64 bits, HI takes the upper half."""
     unsigned = b.has("U32")
     outs = 1
     while b.is_predicate(outs):
@@ -139,8 +139,8 @@ def lea(b: Builder) -> Work:
 def minimum_or_maximum(b: Builder) -> Work:
     """IMNMX and VIMNMX: d, a, b, which."""
     unsigned = b.has("U32")
-    # d, p, p, a, b, which: p is whether b is taken, or as good. No reference says so; the results
-    # of kernels that use it do.
+    # d, p, p, a, b, which: p is whether b is taken, or as good. No reference documents this; the
+    # results of kernels that use it show it.
     at = 3 if b.is_predicate(1) else 1
     taken = None
     if at == 3:
@@ -201,7 +201,7 @@ COMBINE = {"AND": np.logical_and, "OR": np.logical_or, "XOR": np.logical_xor}
 
 
 def isetp(b: Builder) -> Work:
-    """p, q, a, b, c(, of EX: what the lower halves gave): q is the opposite, combined alike."""
+    """p, q, a, b, c(, with EX: the lower halves' result): q is the opposite, combined alike."""
     name = next(m for m in b.modifiers if m in COMPARE or m in ("T", "F"))
     combine = COMBINE[next(m for m in b.modifiers if m in COMBINE)]
     unsigned, extended = b.has("U32"), b.has("EX")

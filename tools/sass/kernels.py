@@ -1,4 +1,4 @@
-"""The kernels of a compiled library, ready to be run for a launch."""
+"""The kernels of a compiled library, ready to run a launch."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class CompiledKernels:
         return [decode(*each) for each in self._texts[kernel]]
 
     def machine(self, launch: Launch, blocks: Sequence[int]) -> Machine:
-        """For some blocks of a launch, given by their linear numbers."""
+        """A machine for some blocks of a launch, given by their linear numbers."""
         program = self.program(launch.function)
         targets = self._jump_targets.get(launch.function, b"")
         return Machine(program, launch, blocks, self._layout, targets)

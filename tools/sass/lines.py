@@ -1,4 +1,4 @@
-"""Where in the sources instructions come from, in a cubin that was compiled with -lineinfo."""
+"""The source lines of instructions, in a cubin that was compiled with -lineinfo."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _INSTRUCTION = re.compile(r"^\s+/\*([0-9a-f]{4,6})\*/")
 
 
 def sources(cubin: Path, cuobjdump: str) -> dict[str, dict[int, tuple[Place, ...]]]:
-    """Of every function and address: the line, then where its function was inlined, and so on."""
+    """For every function and address: the line, then where its function was inlined, and so on."""
     nvdisasm = Path(cuobjdump).with_name("nvdisasm")
     return parsed(output([str(nvdisasm), "-gi", "-c", str(cubin)]))
 
 
 def parsed(text: str) -> dict[str, dict[int, tuple[Place, ...]]]:
-    """The same of nvdisasm's text."""
+    """sources(), from nvdisasm's text."""
     found: dict[str, dict[int, tuple[Place, ...]]] = {}
     places: dict[int, tuple[Place, ...]] = {}
     stack: list[Place] = []

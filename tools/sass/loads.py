@@ -1,4 +1,4 @@
-"""Instructions that move: from constants, special registers, global and shared memory."""
+"""Instructions that move data: from constants, special registers, global and shared memory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NARROW = {"U8": "u1", "S8": "i1", "U16": "u2", "S16": "i2"}
 
 
 def _size(b: Builder) -> tuple[str, int]:
-    """(type, words) that a lane moves."""
+    """(type, words) that each lane moves."""
     for modifier, dtype in NARROW.items():
         if b.has(modifier):
             return dtype, 1
@@ -68,7 +68,7 @@ def special(b: Builder) -> Work:
         "SR_CTAID.X": block % grid_x, "SR_CTAID.Y": block // grid_x % grid_y,
         "SR_CTAID.Z": block // (grid_x * grid_y), "SR_LANEID": thread % 32,
         "SR_CgaCtaId": 0 * thread, "SRZ": 0 * thread,
-        # Above all addresses of this process: what a pointer of any kind to shared memory has.
+        # Above all addresses of this process: the upper half of generic pointers to shared memory.
         "SR_SWINHI": 0 * thread + 0x1000000,
         "SR_LEMASK": (2 << thread % 32) - 1, "SR_LTMASK": (1 << thread % 32) - 1,
     }  # fmt: skip
@@ -144,7 +144,7 @@ def store_shared(b: Builder) -> Work:
 
 
 def copy(b: Builder) -> Work:
-    """LDGSTS: global memory to shared memory, here at once."""
+    """LDGSTS: copies global memory to shared memory, here at once."""
     dtype, words = _size(b)
     size = np.dtype(dtype).itemsize * words
     places, source = _shared_places(b, 0, size), operands.Place(b.state, b.texts[1])
@@ -165,7 +165,7 @@ def _operation(b: Builder) -> Any:
 
 
 def atomic_shared(b: Builder) -> Work:
-    """ATOMS.ADD, ATOMS.OR, ...: lanes in turn. POPC.INC counts the lanes."""
+    """ATOMS.ADD, ATOMS.OR, ...: lanes take turns. POPC.INC counts the lanes."""
     wide = b.has("64")
     at = 1
     increment = b.has("POPC")
@@ -182,7 +182,7 @@ def atomic_shared(b: Builder) -> Work:
         index = places(g) // memory.itemsize
         given = dtype(1) if value is None else value(g.ix)
         if rows[0] is not None:
-            # What each lane finds: with the values of the lanes before it.
+            # What each lane finds, including the values of the lanes before it.
             given = np.broadcast_to(given, index.shape)
             found = np.empty(index.shape, dtype)
             for k in range(len(index)):
@@ -209,9 +209,9 @@ def reduce_global(b: Builder) -> Work:
 
 
 def _increment_global(b: Builder, at: int) -> Work:
-    """ATOMG.INC: lanes in turn, from zero to the operand and back to zero.
+    """ATOMG.INC: lanes take turns, from zero to the operand and back to zero.
 
-    Where some blocks of a launch are run alone, all counts are equally likely: others come before
+    If only some blocks of a launch are run, all counts are equally likely: other blocks come before
     or after them.
     """
     place, most = operands.Place(b.state, b.texts[at]), b.u32(at + 1)
@@ -234,7 +234,7 @@ def _increment_global(b: Builder, at: int) -> Work:
 
 
 def _reduce_global(b: Builder, at: int) -> Work:
-    """Without a use of what was there."""
+    """An atomic operation whose old value is not used."""
     wide = b.has("64")
     operation = _operation(b)
     place = operands.Place(b.state, b.texts[at])

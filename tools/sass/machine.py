@@ -1,8 +1,8 @@
-"""Threads of some blocks of a launch, run instruction by instruction, as warps would issue them.
+"""Runs threads of some blocks of a launch by single instructions, as warps would issue them.
 
-All threads that are at the same instruction take it together; the lowest address goes first, so
-that what parts at a branch meets again behind it, where the convergence barriers (BSSY, BSYNC)
-have the lanes of a warp wait for each other. `issued` counts, for each instruction, the warps of
+All threads that are at the same instruction take it together. The lowest address goes first, so
+that threads that part at a branch meet again after it, where the convergence barriers (BSSY, BSYNC)
+make the lanes of a warp wait for each other. `issued` counts, for each instruction, the warps in
 which a lane took it: an instruction whose guard is false in all lanes takes an issue slot, too.
 """
 
@@ -43,7 +43,7 @@ class Launch:
 
 @dataclass
 class Layout:
-    """Where an architecture has a launch's parameters, and its shared memory begins."""
+    """Where an architecture has a launch's parameters, and where its shared memory begins."""
 
     parameters: int = 0x210
     shared_begin: int = 0x400
@@ -58,7 +58,7 @@ LAYOUTS = {
 
 
 class State:
-    """What the lanes hold."""
+    """The values that lanes hold."""
 
     def __init__(self, lanes: int, banks: dict[int, bytes]) -> None:
         self.registers = np.zeros((256, lanes), np.uint32)
@@ -83,7 +83,7 @@ class State:
 
 
 class Group:
-    """Lanes that take an instruction together; `ix` are their columns, a slice where all do."""
+    """Lanes that take an instruction together; `ix` are their columns, or a slice if all do."""
 
     def __init__(self, columns: Array, lanes: int) -> None:
         self.columns = columns
@@ -98,12 +98,12 @@ class Group:
 
     @cached_property
     def first(self) -> Array:
-        """Of each warp, the place in `columns` of its first lane here."""
+        """For each warp, the position in `columns` of its first lane here."""
         return np.flatnonzero(np.diff(self.warps, prepend=-1))
 
     @cached_property
     def masks(self) -> Array:
-        """Of each lane: which lanes of its warp are here."""
+        """For each lane, which lanes of its warp are here."""
         bits = np.uint32(1) << (self.columns % WARP).astype(np.uint32)
         return np.repeat(np.bitwise_or.reduceat(bits, self.first), self._sizes)
 
@@ -113,14 +113,14 @@ class Group:
 
     @cached_property
     def whole(self) -> Group:
-        """All lanes of these warps: uniform registers belong to the warp."""
+        """All lanes of these warps, since uniform registers belong to the warp."""
         if self.count == self.total:
             return self
         distinct = self.warps[self.first]
         return Group((distinct[:, None] * WARP + np.arange(WARP)).ravel(), self.total)
 
     def spread(self, values: Array) -> Array:
-        """A number of each warp, for each lane of `whole`."""
+        """Repeats a number of each warp for every lane of `whole`."""
         return np.repeat(values, WARP)
 
     def where(self, mask: Array) -> Group:
@@ -145,7 +145,7 @@ class Machine:
     def __post_init__(self) -> None:
         x, y, z = self.launch.block
         self.threads = x * y * z
-        self.padded = -(-self.threads // WARP) * WARP  # lanes that a block's warps have
+        self.padded = -(-self.threads // WARP) * WARP  # lanes in a block's warps
         self.lanes = self.padded * len(self.blocks)
         bank = bytearray(self.layout.parameters)
         dims = np.array([*self.launch.block, *self.launch.grid], np.uint32).tobytes()
@@ -170,7 +170,7 @@ class Machine:
         self._random = np.random.default_rng(len(self.blocks))
 
     def drawn(self, most: int) -> int:
-        """A number that blocks that are not run decide, 0 to `most`."""
+        """A number, 0 to `most`, that depends on blocks that are not run."""
         return int(self._random.integers(0, most, endpoint=True))
 
     # ------------------------------------------------------------------ running
@@ -190,7 +190,7 @@ class Machine:
             self._advance(Group(columns, self.lanes), pc, int(others.min()) if len(others) else -1)
 
     def _advance(self, group: Group, pc: int, limit: int) -> None:
-        """Runs a group until it meets others, parts, waits or ends."""
+        """Runs a group until it meets others, diverges, waits or ends."""
         warps = len(group.first)
         taken_steps = 0
         following: int | None = pc
@@ -217,7 +217,7 @@ class Machine:
         self.issued_by_block += taken_steps * np.bincount(of_block, minlength=len(self.blocks))
 
     def _release_blocks(self) -> None:
-        """Where all live threads of a block wait at its barrier, they go on."""
+        """Releases the blocks in which all live threads wait at the barrier."""
         waiting = (self.status == AT_BARRIER).reshape(len(self.blocks), -1)
         gone = (self.status == EXITED).reshape(len(self.blocks), -1)
         ready = (waiting | gone).all(1) & waiting.any(1)
@@ -232,7 +232,7 @@ class Machine:
     # ------------------------------------------------------------------ control
 
     def wait_together(self, group: Group, pc: int, masks: Array) -> int | None:
-        """The lanes of `group` wait here until all of their masks are here, or gone."""
+        """Makes the lanes of `group` wait here until all lanes of their masks are here or gone."""
         if (group.masks == masks).all():
             return pc + 1
         self.pc[group.ix] = pc
@@ -242,7 +242,7 @@ class Machine:
         return None
 
     def release_warps(self, group: Group) -> None:
-        """Lets go on who waits for lanes that are here by now."""
+        """Releases lanes that wait for lanes that are all here by now."""
         columns = group.whole.columns
         status = self.status[columns].reshape(-1, WARP)
         waiting = status == CONVERGING
@@ -251,7 +251,7 @@ class Machine:
         bits = np.uint32(1) << np.arange(WARP, dtype=np.uint32)
         gone = np.bitwise_or.reduce(np.where(status == EXITED, bits, 0), 1)[:, None]
         pc = self.pc[columns].reshape(-1, WARP)
-        # Which lanes wait at the same place as each.
+        # For each lane, which lanes wait at the same place.
         alike = (pc[:, :, None] == pc[:, None, :]) & waiting[:, None, :]
         here = np.bitwise_or.reduce(np.where(alike, bits, 0), 2).astype(np.uint32)
         wanted = self.waits_for[columns].reshape(-1, WARP)

@@ -1,7 +1,7 @@
 """Global memory is the host's, shared memory an array: gathers and scatters of lanes.
 
-A kernel's pointers are those of this process, so that its machine code reads and writes the very
-tensors that the caller holds. Addresses are compared with what the process has mapped.
+A kernel's pointers are those of this process, so its machine code reads and writes the very tensors
+that the caller holds. Addresses are checked against the memory that the process has mapped.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 
 BANKS = 32
-SECTOR = 32  # bytes that memory moves at a time
+SECTOR = 32  # bytes that memory moves at once
 
 
 class AccessError(RuntimeError):
-    """A lane that reads or writes where nothing is."""
+    """A lane reads or writes where there is no memory."""
 
 
 class GlobalMemory:
@@ -28,7 +28,7 @@ class GlobalMemory:
         self._ranges = np.zeros((0, 2), np.int64)
 
     def _look(self) -> None:
-        """Reads which addresses the process has."""
+        """Reads which addresses the process has mapped."""
         merged: list[list[int]] = []
         for line in Path("/proc/self/maps").read_text().splitlines():
             span, rights = line.split()[:2]
@@ -62,7 +62,7 @@ class GlobalMemory:
         return np.frombuffer(buffer, dtype), begin
 
     def load(self, addresses: Array, dtype: str, words: int) -> Array:
-        """(words, lanes)."""
+        """The values, (words, lanes)."""
         size = np.dtype(dtype).itemsize
         self._check(addresses, size * words)
         span, begin = self._words(
@@ -72,7 +72,7 @@ class GlobalMemory:
         return np.stack([span[at + k] for k in range(words)])
 
     def store(self, addresses: Array, values: Array, dtype: str) -> None:
-        """values: (words, lanes). Of lanes with one address, the last one's stays."""
+        """values: (words, lanes). If lanes have the same address, the last one's value stays."""
         size = np.dtype(dtype).itemsize
         self._check(addresses, size * len(values))
         span, begin = self._words(
@@ -84,14 +84,14 @@ class GlobalMemory:
 
 
 class SharedMemory:
-    """Of several blocks, one after another; full of NaN at first."""
+    """The shared memory of several blocks, one after another; initially NaN."""
 
     def __init__(self, blocks: int, size: int) -> None:
         self.size = (size + 15) // 16 * 16
         self.bytes = np.full(blocks * self.size, 0xFF, np.uint8)
 
     def places(self, addresses: Array, block: Array, size: int) -> Array:
-        """Where an address lies in `bytes`."""
+        """The index of an address in `bytes`."""
         if (addresses < 0).any() or (addresses + size > self.size).any():
             raise AccessError(f"shared memory ends at {self.size}, not behind {addresses.max()}")
         if (addresses % size).any():
@@ -111,12 +111,12 @@ class SharedMemory:
 
 
 def wavefronts(warps: Array, addresses: Array, size: int) -> int:
-    """Turns that shared memory takes: in each it serves a word of every bank. Accesses of 8 and 16
-    bytes are served half and quarter warps at a time."""
+    """The passes that shared memory takes, each of which serves a word of every bank. Accesses of 8
+    and 16 bytes are served for half and quarter warps at a time."""
     words = addresses // 4
     part = size // 4 if size > 4 else 1
     if part > 1:
-        # Lanes of a part come in order; a full warp has `part` of them.
+        # Lanes of a part are in order; a full warp has `part` parts.
         order = np.arange(len(words))
         first = np.searchsorted(warps, warps, "left")
         warps = warps * part + (order - first) * part // BANKS
@@ -130,7 +130,7 @@ def wavefronts(warps: Array, addresses: Array, size: int) -> int:
 
 
 class Sectors:
-    """Pieces of global memory that were asked for: how often by a warp, and which."""
+    """Sectors of global memory that warps requested: how many, and which."""
 
     def __init__(self) -> None:
         self.requested = 0
@@ -153,12 +153,12 @@ class Sectors:
 
     @property
     def bytes(self) -> int:
-        """Of the different ones."""
+        """The bytes of all distinct sectors."""
         return SECTOR * len(self._distinct())
 
 
 class Traffic:
-    """What a machine's threads asked of memory."""
+    """The memory traffic of a machine's threads."""
 
     def __init__(self) -> None:
         self.wavefronts = 0  # of shared memory

@@ -1,4 +1,4 @@
-"""Words of lanes as numbers of other kinds."""
+"""The words of lanes as other kinds of numbers."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ U32, S32, U64, S64, F32, F64 = np.uint32, np.int32, np.uint64, np.int64, np.floa
 
 
 def wide(values: Any) -> Any:
-    """32 bits as 64, with zeros above."""
+    """Widens 32 bits to 64, with zeros above."""
     return np.asarray(values).astype(U64)
 
 
 def signed(values: Any) -> Any:
-    """32 bits as a signed number of 64."""
+    """Widens 32 bits to a signed number of 64."""
     return np.asarray(values).view(S32).astype(S64)

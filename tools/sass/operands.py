@@ -1,8 +1,8 @@
-"""What the texts of operands stand for: getters of the values that lanes hold.
+"""The texts of operands as getters of the values that lanes hold.
 
-Registers are rows of arrays with a column per lane. Uniform registers have one, too: all lanes of a
-warp hold the same. A getter takes the columns that are wanted and gives a number for each, or one
-for all of them.
+Registers are rows of arrays with a column per lane. Uniform registers are, too: all lanes of a warp
+hold the same value. A getter takes the columns that are wanted and returns a number for each, or
+one for all of them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class UnknownOperand(NotImplementedError):
 
 
 def register_number(text: str) -> tuple[str, int]:
-    """("R", 4) of R4.64, ("UR", 255) of URZ."""
+    """("R", 4) for R4.64, ("UR", 255) for URZ."""
     match = _REGISTER.match(text)
     if not match:
         raise UnknownOperand(text)
@@ -59,7 +59,7 @@ def predicate(state: State, text: str) -> Getter:
 
 
 def _signs(text: str) -> tuple[str, bool, bool, bool]:
-    """The text without -, |...| and ~."""
+    """Splits -, |...| and ~ off the text."""
     negative = text.startswith("-") and not _INTEGER.match(text)
     text = text[1:] if negative else text
     inverted = text.startswith("~")
@@ -99,7 +99,7 @@ def u32(state: State, text: str) -> Getter:
         return lambda ix: value
     raw = _raw(state, text, 1)
     if raw is None:
-        # A constant in a float's notation, where the instruction takes bits.
+        # A constant in float notation, where the instruction takes bits.
         number = np.float32(text).view(np.uint32)
         return lambda ix: number
     if absolute:
@@ -134,7 +134,7 @@ def u64(state: State, text: str) -> Getter:
 def _floating(state: State, text: str, words: int) -> Getter:
     dtype: Any = np.float32 if words == 1 else np.float64
     if _INTEGER.match(text) or re.match(r"^[+-]?(\d|INF|\.)", text):
-        # Hexadecimal numbers are bits, of a double the higher ones.
+        # Hexadecimal numbers are bits; for a double, the upper ones.
         if "0x" in text:
             bits = int(text, 16)
             value = np.uint32(bits).view(np.float32)
@@ -170,7 +170,7 @@ class Place:
     """``[R2.64+UR4+0x10]``, with or without a descriptor: an address for each lane."""
 
     def __init__(self, state: State, text: str) -> None:
-        # desc[UR4][R2.64+0x10]: the descriptor says how it is cached.
+        # desc[UR4][R2.64+0x10]: the descriptor says how the access is cached.
         inside = text[text.rindex("[") + 1 : text.rindex("]")]
         self.parts: list[Getter] = []
         self.offset = 0

@@ -1,4 +1,4 @@
-"""Which execution unit of a scheduler an instruction keeps busy, and for how many cycles a warp.
+"""The execution unit of a scheduler that an instruction occupies, and for how many cycles per warp.
 
 Throughputs are those of the CUDA programming guide's table of arithmetic instructions for compute
 capability 9.0, divided by the four schedulers of a multiprocessor.
@@ -10,7 +10,7 @@ from sass.disassembly import Instruction
 
 UNITS = {
     "fma": {"FFMA", "FADD", "FMUL", "HFMA2", "HADD2", "HMUL2"},
-    # Half as wide as the other half of the fma unit, for integers.
+    # Half as wide as the rest of the fma unit; for integers.
     "fma heavy": {"IMAD", "UIMAD", "I2FP"},
     "conversions": {"MUFU", "I2F", "F2I", "F2F", "FRND", "POPC", "UPOPC", "FLO", "UFLO", "BREV",
                     "UBREV"},
@@ -30,5 +30,5 @@ def unit_of(instruction: Instruction) -> str:
 
 
 def cycles_of(instruction: Instruction) -> int:
-    """Of a warp's instruction, in which its unit takes no other."""
+    """How many cycles a warp's instruction occupies its unit."""
     return CYCLES.get(unit_of(instruction), 2)

@@ -1,4 +1,4 @@
-"""Instructions in which lanes of a warp hear of each other."""
+"""Instructions by which the lanes of a warp exchange values."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ def shuffle(b: Builder) -> Work:
 
 
 def _votes(g: Any, holds: Any) -> Any:
-    """Of each warp here: the mask of lanes for which it holds."""
+    """For each warp here, the mask of lanes for which `holds` is true."""
     bits = np.where(holds, np.uint32(1) << (g.columns % 32).astype(np.uint32), np.uint32(0))
     return np.bitwise_or.reduceat(bits.astype(np.uint32), g.first)
 
 
 def vote(b: Builder) -> Work:
-    """VOTE d, p, a: the lanes for which a holds, and whether it does for all or any."""
+    """VOTE d, p, a: the lanes for which a holds, and whether it holds for all or any."""
     everybody = b.has("ALL")
     uniform = b.instruction.name == "VOTEU"
     at = 0 if b.is_predicate(0) else 1
@@ -77,7 +77,7 @@ def vote(b: Builder) -> Work:
 
 
 def match(b: Builder) -> Work:
-    """MATCH.ANY d, a: the lanes that hold the same."""
+    """MATCH.ANY d, a: the lanes that hold the same value."""
     if not b.has("ANY"):
         raise NotImplementedError(b.instruction.text)
     at = len(b.texts) - 1
@@ -117,7 +117,7 @@ def redux(b: Builder) -> Work:
 
 
 def to_uniform(b: Builder) -> Work:
-    """R2UR: of the first lane here."""
+    """R2UR: the value of the first lane here."""
     at = len(b.texts) - 1
     get, put = b.u32(at), b.put()
     put_predicate = b.put_predicate(1) if b.is_predicate(1) else None
