@@ -1,1 +1,1 @@
-"""Every operator beside its peers, measured in one process: ``python -m benchmarks``."""
+"""Measures every operator against its peers in one process: ``python -m benchmarks``."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-# The fcn_ext that is installed is measured, not the sources that lie beside this folder.
+# Measure the installed fcn_ext, not the sources beside this folder.
 HERE = Path(__file__).resolve().parent
 sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() not in (HERE, HERE.parent)]
 sys.path.append(str(HERE.parent))
@@ -13,7 +13,7 @@ sys.path.append(str(HERE.parent))
 try:
     from benchmarks.cli import main
 except ValueError as error:
-    # An environment variable that fcn_ext refuses: then its class cannot be imported either.
+    # fcn_ext refuses an environment variable; its exception class cannot be imported then, either.
     if type(error).__name__ != "SettingError":
         raise
     print(f"benchmarks: error: {error}", file=sys.stderr)

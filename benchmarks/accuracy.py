@@ -1,4 +1,4 @@
-"""How far a result is from the truth: beside every speed stands what was paid for it."""
+"""How far results are from the truth, which is shown beside every speed."""
 
 from __future__ import annotations
 

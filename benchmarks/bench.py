@@ -1,4 +1,4 @@
-"""Runs rows and makes the document of figures that tables, checks and files are made from."""
+"""Runs rows and makes the document of figures for tables, checks and files."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from benchmarks.visits import best_peer
 from benchmarks.workloads import Workload, build
 
 COPY = "copy of the same bytes"
-# For what reads a map and writes next to nothing, or writes a new one and reads next to nothing: a
-# copy into a buffer made before says less than what goes the same way alone.
+# For operators that read a map and write next to nothing, or write a new one and read next to
+# nothing: a copy into an existing buffer says less than moving the same bytes one way.
 READING, WRITING = "torch.sum of the same bytes", "torch.full of the same bytes"
 ONE_WAY = {
     "upsample_backward": ("reading", READING, read_call),
@@ -98,7 +98,7 @@ def run_row(
             warm_up(contestant, clock)
             contestants.append(contestant)
         except Exception as error:
-            # A finding of its own; if it is the project's, the run goes on and ends with 1.
+            # A finding of its own; if it is the project's, the run continues and exits with 1.
             entry["failed"] = f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"
         entry["peak_mib"] = None if peak is None else round(peak / 2**20, 3)
     race(

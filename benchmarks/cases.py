@@ -1,6 +1,6 @@
 """What is measured, as data: a new size, or a new way to run an operator, is one line.
 
-Sizes are those of published data sets and networks. ``cuda_batch`` fills a GPU where ``batch``
+Sizes are those of published data sets and networks. ``cuda_batch`` fills a GPU, while ``batch``
 keeps a CPU run short; times per byte carry over.
 """
 
@@ -27,7 +27,7 @@ class MapCase:
     width: int
     stride: int
     cuda_batch: int
-    compiled: bool = False  # measure torch.compile here: compiling takes its time
+    compiled: bool = False  # measure torch.compile here: compiling takes a while
 
     @property
     def size(self) -> Size:
@@ -39,7 +39,7 @@ class MapCase:
 
     @property
     def ignore_index(self) -> int:
-        """As in LABELS: -1 where 255 is a class."""
+        """As in LABELS: -1 if 255 is a class."""
         return 255 if self.channels <= 255 else -1
 
     @property
@@ -112,7 +112,7 @@ MAPS = (
 # Where torch.compile is measured on the heads.
 HEAD_MAPS = tuple(replace(case, compiled=case.name in ("voc-s8", "ade20k-s8")) for case in MAPS)
 
-# For the picture of time and memory against one size at a time.
+# For the plot of time and memory against one size at a time.
 SWEEP_MAPS = (
     *(MapCase(f"classes-{c}", 1, c, 512, 512, 8, cuda_batch=4) for c in CLASS_COUNTS),
     *(MapCase(f"size-{n}", 1, 19, n, n, 8, cuda_batch=4) for n in IMAGE_SIZES),
@@ -176,7 +176,7 @@ SCORE_VARIANTS = (
     Variant("bfloat16", scores="trained"),
 )
 
-# operator -> what it is run on, and how
+# operator -> the cases and variants that it is run on
 Grid = dict[str, tuple[tuple[Case, ...], tuple[Variant, ...]]]
 
 # Materialized maps and counts.
@@ -191,8 +191,8 @@ OPERATORS: Grid = {
     "confusion_matrix_logits": (LOGITS, (Variant("float32", labels="regions"),)),
 }
 
-# What takes coarse scores to a loss with its gradient, to labels or to counts. Labels are int64
-# regions, masks each class's share of them.
+# From coarse scores to a loss with its gradient, to labels or to counts. Labels are int64 regions;
+# masks are each class's share of them.
 HEADS: Grid = {
     "interpolate_cross_entropy": (HEAD_MAPS, (FLOAT, CHANNELS_LAST, BFLOAT)),
     "upsample_cross_entropy": (HEAD_MAPS[:2], (FLOAT,)),
@@ -205,8 +205,8 @@ HEADS: Grid = {
     "interpolate_confusion_matrix": (HEAD_MAPS, SCORE_VARIANTS),
 }
 
-# What becomes of coarse scores at prediction. Masks are those of queries or instances, four images
-# go back to sizes of their own, and one is seen in windows, or at scales and mirrored.
+# Predictions from coarse scores. Masks are those of queries or instances; four images go back to
+# sizes of their own, and one is seen in windows, or at several scales and mirrored.
 ONE_IMAGE = (
     MapCase("cityscapes-s8", 1, 19, 1024, 2048, 8, cuda_batch=4),
     MapCase("ade20k-s8", 1, 150, 512, 683, 8, cuda_batch=4),
@@ -234,7 +234,7 @@ SWEEP: Grid = {"interpolate_cross_entropy": (SWEEP_MAPS, (FLOAT,))}
 
 GRID: Grid = OPERATORS | HEADS | PREDICTIONS
 
-# What --rows takes.
+# What --rows accepts.
 GRIDS: dict[str, Grid] = {
     "all": GRID,
     "operators": OPERATORS,
@@ -270,7 +270,7 @@ class Row:
 
     @property
     def backward(self) -> bool:
-        """Whether a backward pass is timed alone."""
+        """Whether only a backward pass is timed."""
         return self.operator.endswith("_backward")
 
     @property
@@ -280,12 +280,12 @@ class Row:
 
     @property
     def accuracy(self) -> bool:
-        """Whether that loss comes with the share of pixels that it got right."""
+        """Whether the loss comes with its share of correct pixels."""
         return "_accuracy_" in self.operator
 
     @property
     def regions(self) -> bool:
-        """Whether that loss is one of regions."""
+        """Whether the loss is one of regions."""
         return "_dice" in self.operator
 
     @property
@@ -306,7 +306,7 @@ class Row:
         return any(fnmatch(self.name, pattern) or pattern in self.name for pattern in patterns)
 
     def shrunk(self) -> Row:
-        """The same question on a few pixels, for tests."""
+        """The same row on a few pixels, for tests."""
         return replace(self, case=self.case.shrunk())
 
 

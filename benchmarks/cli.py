@@ -106,7 +106,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code 1: a result is wrong. 2: wrong arguments. 3: a promise is missed."""
+    """Exit codes: 1: a result is wrong. 2: wrong arguments. 3: a promise is missed."""
     options = parser().parse_args(arguments)
     if options.memory_worker:
         return memory.work(sys.stdin, sys.stdout)
@@ -150,7 +150,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(chosen: list[Row], settings: Settings, options: argparse.Namespace) -> dict[str, Any]:
-    """Measures the rows; the file is written anew after each, so that a stop loses one row."""
+    """Measures the rows. Rewrites the file after each, so that a stop loses only one row."""
     torch.set_num_threads(settings.threads)
     device = torch.device(settings.device)
     document = new_document(settings, describe(device, settings.threads))
@@ -183,7 +183,7 @@ def run(chosen: list[Row], settings: Settings, options: argparse.Namespace) -> d
 
 
 def _profile(chosen: list[Row], options: argparse.Namespace) -> int:
-    """``--kernels``, written anew after each row, and ``--once``."""
+    """Handles ``--kernels``, rewriting the file after each row, and ``--once``."""
     torch.set_num_threads(options.threads)
     device = torch.device(options.device)
     if options.once:
@@ -243,7 +243,7 @@ def _list(chosen: list[Row], options: argparse.Namespace) -> int:
 
 
 def _plot(source: Path, output: Path) -> int:
-    # matplotlib is needed for this alone.
+    # Only this needs matplotlib.
     from benchmarks.plot import draw
 
     path = output if output.suffix else output / "fused_heads.png"

@@ -1,4 +1,4 @@
-"""The implementations of counting: labels or full-size scores and a target to a matrix."""
+"""Implementations of counting: from labels or full-size scores and a target to a matrix."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where and how figures were measured, and the malloc that they were measured with."""
+"""Where and how figures were measured, and under which malloc."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ KEEPING = (
 
 
 def ensure_malloc(policy: str) -> None:
-    """Starts the program again under the malloc that ``policy`` asks for: it is set at start-up."""
+    """Restarts the program under the malloc that ``policy`` asks for, which is set at start-up."""
     wanted = KEEPING if policy == "keep" else ""
     if os.environ.get("GLIBC_TUNABLES", "") == wanted or platform.libc_ver()[0] != "glibc":
         return
@@ -33,7 +33,7 @@ def ensure_malloc(policy: str) -> None:
 
 
 def cores() -> int:
-    """Processors that this process may run on."""
+    """The number of processors that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -61,7 +61,7 @@ def describe(device: torch.device, threads: int) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.release()} {platform.machine()}",
         "fcn_ext": fcn_ext.numpy.build_info(),
-        # Above ``threads`` afterwards, or above 0 before: others used the machine meanwhile.
+        # If above ``threads`` afterwards, or above 0 before, others used the machine meanwhile.
         "load_before": os.getloadavg()[0],
         "glibc_tunables": os.environ.get("GLIBC_TUNABLES", ""),
     }
@@ -83,7 +83,7 @@ def device_name(device: torch.device) -> str:
 
 
 def clocks() -> dict[str, str]:
-    """Driver, clocks, power and temperature of the GPU now, where nvidia-smi tells them."""
+    """The GPU's current driver, clocks, power and temperature, if nvidia-smi reports them."""
     fields = "driver_version,clocks.sm,clocks.mem,power.draw,temperature.gpu"
     program = shutil.which("nvidia-smi")
     if program is None:

@@ -53,7 +53,7 @@ class Band:
 
 
 def _parts(matrix: Tensor, count: int) -> list[tuple[slice, slice, Tensor]]:
-    """``count`` outputs at a time: these, the nodes that they read, and their part."""
+    """For each ``count`` outputs of a matrix: these, the nodes that they read, and their part."""
     parts = []
     for first in range(0, len(matrix), count):
         rows = matrix[first : first + count]
@@ -86,7 +86,7 @@ def bands(workload: Workload) -> Iterator[Band]:
 
 
 def loss_and_gradient(workload: Workload) -> tuple[Tensor, Tensor]:
-    """The mean cross-entropy (), and its gradient to the scores (N, C, h, w)."""
+    """The mean cross-entropy (), and its gradient with respect to the scores (N, C, h, w)."""
     scores, target = workload.maps
     ignore_index = workload.case.ignore_index
     total = torch.zeros((), dtype=torch.float64, device=scores.device)
@@ -107,8 +107,8 @@ def loss_and_gradient(workload: Workload) -> tuple[Tensor, Tensor]:
 
 
 def dice_and_gradient(workload: Workload) -> tuple[Tensor, Tensor]:
-    """The Dice loss of benchmarks/regions.py (), with the mean cross-entropy where the row has it,
-    and its gradient to the scores."""
+    """The Dice loss of benchmarks/regions.py (), plus the mean cross-entropy if the row has it, and
+    its gradient with respect to the scores."""
     sums = torch.zeros(3, workload.case.channels, dtype=torch.float64)
     sums = sums.to(workload.maps[0].device)
     for band, labels, valid in _labeled(workload):
@@ -135,7 +135,7 @@ def dice_and_gradient(workload: Workload) -> tuple[Tensor, Tensor]:
 
 
 def _labeled(workload: Workload) -> Iterator[tuple[Band, Tensor, Tensor]]:
-    """Every band, its labels, zero where void, and where they are not."""
+    """Every band, its labels (zero where void), and where they are not void."""
     for band in bands(workload):
         labels = workload.maps[1][band.pixels]
         valid = labels != workload.case.ignore_index
@@ -143,7 +143,7 @@ def _labeled(workload: Workload) -> Iterator[tuple[Band, Tensor, Tensor]]:
 
 
 def sigmoid_loss_and_gradient(workload: Workload) -> tuple[Tensor, Tensor]:
-    """The mean sigmoid cross-entropy of all masks (), and its gradient to the scores."""
+    """The mean sigmoid cross-entropy of all masks (), and its gradient for the scores."""
     scores, masks = workload.maps
     total = torch.zeros((), dtype=torch.float64, device=scores.device)
     gradient = torch.zeros(scores.shape, dtype=torch.float64, device=scores.device)
@@ -157,7 +157,7 @@ def sigmoid_loss_and_gradient(workload: Workload) -> tuple[Tensor, Tensor]:
 
 
 def labels_and_gaps(workload: Workload) -> tuple[Tensor, Tensor]:
-    """The winners (N, H, W), int64, and how far each is ahead of the second, float64."""
+    """The winners (N, H, W), int64, and by how much each leads the second, float64."""
     scores = workload.maps[0]
     shape = (len(scores), *workload.case.size)
     labels = torch.empty(shape, dtype=torch.int64, device=scores.device)

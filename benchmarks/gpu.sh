@@ -8,9 +8,9 @@
 #
 #   install     first and always: builds fcn_ext and packs it, or takes a packed one
 #   tests       the CUDA tests
-#   heads, operators, compile     the benchmark: heads, the rest, heads against torch.compile
+#   heads, operators, compile     benchmarks of the heads, of the rest, and against torch.compile
 #   memcheck, synccheck, racecheck, initcheck     compute-sanitizer, on a few tests
-#   profile, ncu     times of single kernels, and what the GPU counts in those of the loss
+#   profile, ncu     times of single kernels, and the GPU's counters for those of the loss
 #   train       a training run
 #
 # OUTDIR, new or empty, gets summary.txt, logs.tar.gz, site.tar (the packed install) and heads.json,
@@ -55,7 +55,7 @@ choose() {
     limits[$name]="${1#*=}"
   fi
 }
-# A packed install takes no compiler's time.
+# A packed install needs no time to compile.
 [ -z "$packed" ] || limits[install]=40
 for argument in "$@"; do
   case "$argument" in
@@ -78,16 +78,16 @@ if [ -n "$(ls -A "$outdir" 2>/dev/null)" ]; then refuse "OUTDIR must be new or e
 [ -z "$wheels" ] || wheels="$(realpath "$wheels")"
 
 # ------------------------------------------------------------------ the machine
-# Not in OUTDIR: what a killed call leaves behind here must not come back.
+# Not in OUTDIR, so that a killed call's remains do not come back.
 work="$(mktemp -d "${TMPDIR:-/tmp}/fcn_ext_gpu.XXXXXX")"
 child="" capability=""
 trap 'rm -rf "$work"' EXIT
 trap 'stop 130' INT
 trap 'stop 143' TERM
 mkdir "$work/logs"
-# Programs run in the temporary folder: there the installed package is found, not the sources.
+# Programs run in the temporary folder, where Python finds the installed package, not the sources.
 export PYTHONPATH="$work/site${PYTHONPATH:+:$PYTHONPATH}" PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
-# cmake and ninja may come as wheels; NVIDIA's tools are often in none of PATH's folders.
+# cmake and ninja may come from wheels; NVIDIA's tools are often not on PATH.
 export PATH="$work/site/bin:$PATH:/usr/local/cuda/bin"
 for folder in /opt/nvidia/nsight-compute/*/; do PATH="$PATH:${folder%/}"; done
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignore

@@ -23,9 +23,9 @@ from benchmarks.workloads import Workload
 # Largest relative error of the loss, and largest error of the gradient relative to its largest
 # element. This project computes in float32 and rounds the gradient once.
 PROMISED = {"float32": (1e-6, 1e-5), "bfloat16": (1e-6, 2**-8 + 1e-5)}
-# Peers are held to what their way can give: a sum of millions of pixels may be one of float32, and
-# half logits and gradients are rounded at full size before they are summed. Above that they are
-# broken.
+# Peers must be as accurate as their method allows: a sum of millions of pixels may be in float32,
+# and half logits and gradients are rounded at full size before they are summed. Beyond that they
+# are broken.
 ROOM = {"float32": (5e-3, 1e-3), "bfloat16": (2e-2, 0.1)}
 
 
@@ -36,8 +36,8 @@ class HeadAccuracy:
         self._workload = workload
 
     def check(self, implementation: Implementation, result: Any) -> dict[str, Any]:
-        """``correct``, and of a loss ``loss_error`` and ``max_error`` (of the gradient), both
-        relative, and of its accuracy ``wrong_hits``; of labels ``wrong_labels``, of counts
+        """``correct``; for a loss ``loss_error`` and ``max_error`` (of the gradient), both
+        relative, and ``wrong_hits`` of its accuracy; for labels ``wrong_labels``; for counts
         ``wrong_counts``. Labels may differ where the two largest float64 logits differ by no more
         than rounding: ``close_calls`` pixels."""
         if self._workload.row.loss:
@@ -75,8 +75,8 @@ class HeadAccuracy:
         return found | {"correct": correct}
 
     def _wrong_hits(self, implementation: Implementation, accuracy: Tensor) -> int:
-        """By how many pixels a share of those that are not void is off, apart from close calls and
-        from its own rounding."""
+        """By how many pixels a share of the non-void pixels is off, apart from close calls and its
+        own rounding."""
         labels, gaps = self._labels
         target = self._workload.maps[1]
         counts = target != self._workload.case.ignore_index
@@ -89,7 +89,7 @@ class HeadAccuracy:
         return max(0, math.ceil(off - 0.5))
 
     def _wrong_counts(self, counts: Tensor, close_calls: int) -> int:
-        """Pixels counted in the wrong bin, apart from those that are close calls."""
+        """Pixels counted in the wrong bin, apart from close calls."""
         target = self._workload.maps[1]
         difference = counts - mask_bincount(self._workload, self._labels[0], target)
         moved = (int(difference.abs().sum()) + 1) // 2
@@ -98,7 +98,7 @@ class HeadAccuracy:
     def _rounding(self, implementation: Implementation) -> float:
         """How far apart two computed logits may be if their float64 values are equal.
 
-        Some units in the last place of the largest score: of float32 for this project, of the
+        A few units in the last place of the largest score: of float32 for this project; of the
         row's dtype for peers, whose weights also carry the error of a float32 coordinate.
         """
         scores = self._workload.maps[0]

@@ -1,6 +1,6 @@
-"""The fused heads, and the two lines that users write in their place, as functions to measure.
+"""The fused heads, and the two lines that users would write instead, as functions to measure.
 
-Each takes the workload and its coarse scores, losses and counts the target too.
+Each takes the workload and its coarse scores; losses and counts also take the target.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def project_interpolate_loss(w: Workload, scores: Tensor, target: Tensor) -> Ten
 
 
 def interpolate_loss(w: Workload, scores: Tensor, target: Tensor) -> Tensor:
-    """Half scores are interpolated as they are and enter the loss in float32, as in autocast."""
+    """Half scores are interpolated as they are and enter the loss in float32, as under autocast."""
     logits = torch_interpolate(w, scores).float()
     return F.cross_entropy(logits, target, ignore_index=w.case.ignore_index)
 
@@ -46,8 +46,7 @@ def project_two_passes(w: Workload, scores: Tensor, target: Tensor) -> tuple[Ten
 
 
 def interpolate_accuracy(w: Workload, scores: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """As mmsegmentation counts it, without picking the pixels that are not void, which are of no
-    fixed number."""
+    """Counts as mmsegmentation does, without selecting the non-void pixels, whose number varies."""
     logits = torch_interpolate(w, scores)
     loss = F.cross_entropy(logits, target, ignore_index=w.case.ignore_index)
     with torch.no_grad():
@@ -68,7 +67,7 @@ def project_sigmoid_loss(w: Workload, scores: Tensor, masks: Tensor) -> Tensor:
 
 
 def interpolate_sigmoid_loss(w: Workload, scores: Tensor, masks: Tensor) -> Tensor:
-    """With targets that are float32 already."""
+    """Takes targets that are float32 already."""
     return F.binary_cross_entropy_with_logits(torch_interpolate(w, scores), w.float_masks)
 
 

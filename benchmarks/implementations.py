@@ -1,7 +1,8 @@
-"""Who is measured on which operator, as data: a new implementation is one line of IMPLEMENTATIONS.
+"""Which implementations are measured on which operator, as data: a new one is one line of
+IMPLEMENTATIONS.
 
 A function takes the workload and its maps. Backward rows differentiate the forward function; what
-can be made beforehand (a frozen weight) comes ready from the workload.
+can be made beforehand (a frozen weight) comes from the workload.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ Kind = Literal["project", "plain", "peer"]
 
 @dataclass(frozen=True)
 class Implementation:
-    """``truth`` says what float64 result it has to meet: the operator's own ("reference"), or,
-    where it treats the border or the grid differently, that of the same function ("itself")."""
+    """``truth`` is the float64 result that it must match: the operator's own ("reference") or, if
+    it treats the border or the grid differently, that of the same function ("itself")."""
 
     name: str
     function: Function
@@ -35,12 +36,12 @@ class Implementation:
     truth: Literal["reference", "itself"] = "reference"
     compiled: bool = False
     cpu_only: bool = False
-    package: str = ""  # left out where this package is not installed
+    package: str = ""  # skipped if this package is not installed
 
     def prepare(self, workload: Workload) -> Callable[[], Any]:
         function = self.function
         if self.compiled:
-            # A graph that is differentiated again and again keeps what it saved.
+            # A graph that is differentiated again and again must keep what it saved.
             functorch: Any = importlib.import_module("torch._functorch.config")
             functorch.donated_buffer = False
             compiled = torch.compile(lambda *maps: self.function(workload, *maps), dynamic=False)
@@ -248,7 +249,7 @@ IMPLEMENTATIONS: dict[str, tuple[Implementation, ...]] = {
     "predict_views": PREDICT_VIEWS,
 }
 
-# operator -> its specification, which says what is right; of the heads see exact.py
+# operator -> its specification, which defines what is right; for the heads see exact.py
 SPECIFICATION: dict[str, Function] = {
     "upsample": plain_upsample,
     "interpolate": torch_interpolate,
@@ -259,7 +260,7 @@ SPECIFICATION: dict[str, Function] = {
 
 
 def implementations(operator: str, device: str, *, compiled: bool) -> tuple[Implementation, ...]:
-    """Those that can run here; ``compiled`` says whether torch.compile is wanted."""
+    """The implementations that can run here; ``compiled``: whether torch.compile is wanted."""
     return tuple(
         implementation
         for implementation in IMPLEMENTATIONS[operator]

@@ -1,7 +1,7 @@
 """Which kernels a call of this project launches, how often and how long each runs.
 
-The races of bench.py time whole calls; this says where their time goes. On a CPU the same program
-tells of torch's operators, so that it can be tried out without a GPU.
+The races of bench.py time whole calls; this shows where their time goes. On a CPU it reports
+torch's operators, so that it can be tried out without a GPU.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ CALLS = {"cuda": 20, "cpu": 5}
 
 @dataclass(frozen=True)
 class Launch:
-    """A kernel that ran, or on a CPU an operator without those that it called; microseconds."""
+    """A kernel that ran or, on a CPU, an operator without those that it called; microseconds."""
 
     name: str
     begin: float
@@ -41,7 +41,7 @@ class Launch:
 
 
 def split(launches: Iterable[Launch], mark: str) -> list[list[Launch]]:
-    """One list per call: what ran between its two marks, in the order of time."""
+    """One list per call: what ran between its two marks, in order of time."""
     calls: list[list[Launch]] = []
     inside = False
     for launch in sorted(launches, key=lambda launch: launch.begin):
@@ -57,8 +57,8 @@ def split(launches: Iterable[Launch], mark: str) -> list[list[Launch]]:
 
 
 def figures(calls: Sequence[Sequence[Launch]], minimal_bytes: int) -> dict[str, Any]:
-    """Medians over calls. ``span_us`` is from the first kernel's begin to the last one's end, gaps
-    included; ``busy_us`` is the sum of the kernels. GB/s go by the span."""
+    """Medians over calls. ``span_us`` is from the start of the first kernel to the end of the last,
+    gaps included; ``busy_us`` is the sum of the kernels. GB/s are based on the span."""
     span = median(max(launch.end for launch in call) - call[0].begin for call in calls)
     kernels = []
     for name in dict.fromkeys(launch.name for call in calls for launch in call):
@@ -111,7 +111,7 @@ class Profiler:
                 Launch(event.name, event.time_range.start, event.self_cpu_time_total)
                 for event in profiled.events() or ()
             ]
-        torch.cuda.synchronize()  # of what came before, nothing is to be seen
+        torch.cuda.synchronize()  # so that nothing from before is seen
         with profile(activities=[ProfilerActivity.CUDA]) as profiled:
             work()
             torch.cuda.synchronize()

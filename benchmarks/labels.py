@@ -1,4 +1,4 @@
-"""Label maps to count: regions such as a trained network and an annotator draw, or pure noise."""
+"""Label maps to count: regions as a trained network and an annotator draw them, or pure noise."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ def region_labels(
 ) -> tuple[Labels, Labels]:
     """(prediction, target): ellipses over a background, with a void ring in the target.
 
-    Of the predicted regions every one is moved by a few pixels and about one in ten is of the
-    wrong class, which leaves some 90 % of the pixels on the diagonal.
+    Every predicted region is moved by a few pixels, and about one in ten has the wrong class, which
+    leaves some 90 % of the pixels on the diagonal.
     """
     rng = np.random.default_rng(seed)
     prediction = np.zeros((batch, height, width), dtype=np.int64)
@@ -36,7 +36,7 @@ def region_labels(
 def random_labels(
     batch: int, num_classes: int, height: int, width: int, ignore_index: int, seed: int = 0
 ) -> tuple[Labels, Labels]:
-    """(prediction, target): every pixel drawn on its own, one target pixel in twenty void."""
+    """(prediction, target): every pixel drawn independently, one target pixel in twenty void."""
     rng = np.random.default_rng(seed)
     shape = (batch, height, width)
     prediction, target = rng.integers(num_classes, size=(2, *shape))

@@ -1,4 +1,4 @@
-"""Images per second that the loader of training gives, by processes and cache.
+"""Images per second that the training loader delivers, by processes and cache.
 
 python -m benchmarks.loader VOCdevkit/VOC2012 --workers 0 1 2
 """
@@ -30,7 +30,8 @@ def rate(
     dataset: SegmentationDataset, *, workers: int, as_bytes: bool, batches: int, repeats: int
 ) -> tuple[float, float]:
     """Images per second, after ``batches`` that do not count: the best of some repeats by a clock,
-    and of all by the CPU time of this process and of the loader's, which others do not slow down.
+    and that of all repeats by the CPU time of this process and the loader's, which others do not
+    slow down.
     """
     best, images = 0.0, repeats * batches * BATCH
     stream = _batches(dataset, workers, as_bytes, batches)
@@ -47,14 +48,14 @@ def rate(
     for _ in stream:
         pass
     del stream
-    # Ended processes are timed in ticks, of which a short loading may take none.
+    # Ended processes are timed in ticks; a short load may take none.
     return best, images / max(_cpu_seconds() - cpu, 1 / os.sysconf("SC_CLK_TCK"))
 
 
 def _batches(
     dataset: SegmentationDataset, workers: int, as_bytes: bool, count: int
 ) -> Iterator[Batch]:
-    """The first batches of a loader of its own."""
+    """The first batches of a new loader."""
     loader = TrainLoader(
         dataset,
         augmentation(crop=CROP, scale=SCALE),
@@ -66,7 +67,7 @@ def _batches(
 
 
 def _cpu_seconds() -> float:
-    """Of this process, and of those it started that are over."""
+    """CPU seconds of this process and of its ended child processes."""
     return sum(os.times()[:4])
 
 

@@ -1,4 +1,4 @@
-"""Times the implementations of one row side by side: one process, one round after the other."""
+"""Times the implementations of one row side by side: in one process, in rounds."""
 
 from __future__ import annotations
 
@@ -14,23 +14,24 @@ import torch
 
 Call = Callable[[], Any]
 
-# A shorter sample is the mean of several calls, as the clock and the loop take time, too.
+# A shorter sample is the mean of several calls, since the clock and the loop take time, too.
 SHORTEST_SAMPLE_S = 0.5e-3
-# A longer call is not repeated where one will do.
+# A longer call is not repeated if one will do.
 LONG_CALL_S = 0.5
-# More than the caches of today's GPUs hold: reading it evicts what the last call left there. These
-# reads (0.16 ms each at 3 TB/s) together take longer than launching a call and its autograd.
+# More than the caches of today's GPUs hold, so that reading it evicts what the last call left
+# there. Together, these reads (0.16 ms each at 3 TB/s) take longer than launching a call and its
+# autograd.
 FLUSH_BYTES = 512 * 2**20
 FLUSHES = 4
 
 
 class Clock(Protocol):
     def sample(self, call: Call, calls: int) -> float:
-        """Mean seconds of one of ``calls`` calls in a row."""
+        """Mean seconds of a call among ``calls`` consecutive calls."""
 
 
 class HostClock:
-    """The wall clock: right where a call returns when its work is done."""
+    """The wall clock: right if a call returns when its work is done."""
 
     def sample(self, call: Call, calls: int) -> float:
         start = time.perf_counter()
@@ -40,7 +41,7 @@ class HostClock:
 
 
 class DeviceClock:
-    """CUDA events around one call, after reads that leave the L2 cache without its data.
+    """CUDA events around one call, after reads that evict its data from the L2 cache.
 
     The reads also keep the GPU busy while the host gets ahead, so that launches are not timed
     unless a call waits for the GPU itself.
@@ -94,12 +95,12 @@ def warm_up(contestant: Contestant, clock: Clock) -> None:
 def race(
     contestants: list[Contestant], clock: Clock, *, seconds: float, at_least: int, at_most: int
 ) -> None:
-    """Rounds in which each contestant is called once, in an order drawn anew, until time is up.
+    """Runs rounds in which each contestant is called once, in a new random order, until time is up.
 
     Whatever slows the machine for a while slows all of them. Every contestant gets an equal share
-    of ``seconds``; who has used it up rests, but after ``at_least`` samples only, or two if those
-    took all of ``seconds``. The race ends when two are left: alone they would find their data in
-    caches that the others emptied.
+    of ``seconds``. One that has used it up rests, but only after ``at_least`` samples, or two if
+    those took all of ``seconds``. The race ends when two are left: alone they would find their data
+    in caches that the others emptied.
     """
     order = random.Random(0)
     share = seconds / max(1, len(contestants))
@@ -126,7 +127,7 @@ def race(
 
 
 def copy_call(num_bytes: int, device: torch.device) -> Call:
-    """A copy that reads and writes ``num_bytes`` together, between buffers made before."""
+    """A copy that reads and writes ``num_bytes`` in all, between existing buffers."""
     count = max(1, num_bytes // 8)
     source = torch.ones(count, dtype=torch.float32, device=device)
     destination = torch.zeros_like(source)
@@ -134,11 +135,11 @@ def copy_call(num_bytes: int, device: torch.device) -> Call:
 
 
 def read_call(num_bytes: int, device: torch.device) -> Call:
-    """A sum that reads ``num_bytes``, of a buffer made before."""
+    """A sum that reads ``num_bytes`` from an existing buffer."""
     source = torch.ones(max(1, num_bytes // 4), dtype=torch.float32, device=device)
     return source.sum
 
 
 def write_call(num_bytes: int, device: torch.device) -> Call:
-    """A new tensor of ``num_bytes``, filled."""
+    """Makes and fills a new tensor of ``num_bytes``."""
     return lambda: torch.full((max(1, num_bytes // 4),), 1.0, device=device)

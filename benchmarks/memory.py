@@ -1,9 +1,9 @@
 """Peak memory of one call beyond what was there before it; its result counts.
 
-On CUDA the caching allocator knows it. On a CPU the kernel does: /proc/self/clear_refs sets the
-peak of the resident set back, and VmHWM tells the new one. A process that is to be measured so
-must hand memory back when it is freed, which is the opposite of what timing wants; so the CPU is
-measured by a process of its own, one implementation after the other.
+On CUDA the caching allocator knows the peak. On a CPU the kernel does: /proc/self/clear_refs resets
+the peak of the resident set, and VmHWM reads the new one. A process measured in this way must
+return memory when it is freed, the opposite of what timing wants, so the CPU is measured by a
+process of its own, one implementation after the other.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def _resident(field: str) -> int:
 
 
 def peak_on_host(call: Callable[[], Any]) -> int:
-    """Bytes, the lowest of some calls; the kernel counts in batches: within about 0.25 MiB."""
+    """Bytes, the lowest of some calls, to within about 0.25 MiB: the kernel counts in batches."""
     begin = time.perf_counter()
     call()
     repeats = REPEATS if time.perf_counter() - begin < LONG_CALL_S else 1
@@ -57,7 +57,7 @@ def peak_on_host(call: Callable[[], Any]) -> int:
 
 
 def peak_on_cuda(call: Callable[[], Any]) -> int:
-    """Bytes of the caching allocator."""
+    """Bytes, from the caching allocator."""
     call()
     torch.cuda.synchronize()
     torch.cuda.reset_peak_memory_stats()
@@ -72,7 +72,7 @@ def peak_on_cuda(call: Callable[[], Any]) -> int:
 def measure_host(
     chosen: Sequence[Row], threads: int, compiled: Collection[str] = ()
 ) -> dict[tuple[str, str], int]:
-    """(row, implementation) -> bytes, from a process of its own; empty where no one can tell.
+    """(row, implementation) -> bytes, from a process of its own; empty if the system cannot tell.
 
     ``compiled`` names the rows on which torch.compile is measured, too.
     """
@@ -90,7 +90,7 @@ def measure_host(
         env=environment,
         check=False,
     )
-    # A worker that was killed for memory has still told what it measured before.
+    # A worker that was killed for memory has still reported what it measured before.
     lines = [json.loads(line) for line in process.stdout.splitlines() if line.startswith("[")]
     return {(row, name): peak for row, name, peak in lines}
 

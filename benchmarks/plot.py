@@ -1,4 +1,4 @@
-"""Pictures of the loss: time and peak memory, case by case or against classes and image size."""
+"""Plots of the loss: time and peak memory, by case or against classes and image size."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 from benchmarks.promises import HEAD_PEERS, MEMORY_RESOLUTION_MIB
 
 OPERATOR = "interpolate_cross_entropy"
-# Name in the document, in the legend, color, marker.
+# Name in the document, name in the legend, color, marker.
 CURVES = (
     (HEAD_PEERS[OPERATOR], "F.interpolate + F.cross_entropy", "#c44e1c", "s"),
     ("fcn_ext", "fcn_ext", "#1f5fa8", "o"),
 )
 Row = dict[str, Any]
-# Case names begin with it; what it is; its value in a row, as shapes are (scores, target).
+# The prefix of case names, the axis label, the value in a row, whose shapes are (scores, target).
 AXES: tuple[tuple[str, str, Callable[[Row], int]], ...] = (
     ("classes-", "classes, at 512 x 512 pixels", lambda row: int(row["shapes"][0][1])),
     ("size-", "image side in pixels, square, 19 classes", lambda row: int(row["shapes"][1][1])),
 )
 FIGURES = (("median_ms", "forward + backward, ms"), ("peak_mib", "peak memory, MiB"))
-# Case names of the heads' rows, and what they are called in the picture, from the top.
+# Case names of the heads' rows, and their labels in the plot, from the top.
 CASES = (
     ("voc-s8", "VOC, stride 8\n21 classes, N = 2"),
     ("voc-s32", "VOC, stride 32\n21 classes"),
@@ -42,10 +42,10 @@ CASES = (
 
 
 def draw(document: dict[str, Any], path: Path) -> None:
-    """The picture of a document: that of the sweep, or that of the cases where it has no sweep.
+    """Plots a document: its sweep, or its cases if it has no sweep.
 
-    Raises ValueError where it holds the rows of neither. Memory that was not measured leaves its
-    panels empty, with a word.
+    Raises ValueError if it holds the rows of neither. Panels of memory that was not measured stay
+    empty, with a note.
     """
     rows = [row for row in document["rows"] if row["operator"] == OPERATOR]
     if any(row["name"] == f"{OPERATOR}/{CASES[0][0]}/float32" for row in rows):
@@ -83,7 +83,7 @@ def draw_cases(document: dict[str, Any], path: Path) -> None:
 
 
 def _figures(row: Row, key: str) -> list[float | None]:
-    """Of the peer and of this project, in the order of CURVES."""
+    """The figures of the peer and of this project, in the order of CURVES."""
     found = {entry["name"]: entry.get(key) for entry in row["implementations"]}
     return [found.get(name) for name, *_ in CURVES]
 

@@ -1,4 +1,4 @@
-"""How many pixels of a prediction are wrong, by float64 averages and logits."""
+"""How many pixels of a prediction are wrong, judged by float64 averages and logits."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class PredictionAccuracy:
         self._workload = workload
 
     def check(self, implementation: Implementation, result: Any) -> dict[str, Any]:
-        """``wrong_labels``, and ``close_calls``: pixels that rounding may turn. Areas and boxes of
-        masks that are not those of the masks count as wrong, too."""
+        """``wrong_labels``, and ``close_calls``: pixels that rounding may flip. Areas and boxes
+        that do not match the masks count as wrong, too."""
         wrong = close_calls = 0
         operator = self._workload.row.operator
         if operator == "predict_masks":
@@ -40,7 +40,7 @@ class PredictionAccuracy:
         return {"wrong_labels": wrong, "close_calls": close_calls, "correct": wrong == 0}
 
     def _rounding(self, implementation: Implementation) -> float:
-        """As of the heads: of peers the weights carry the error of a float32 coordinate."""
+        """As for the heads: the weights of peers carry the error of a float32 coordinate."""
         maps = self._workload.maps
         eps = torch.finfo(torch.float32).eps
         units = 16 * eps
@@ -50,7 +50,7 @@ class PredictionAccuracy:
 
     @cached_property
     def _truth(self) -> list[tuple[Tensor, Tensor]]:
-        """Labels, and how far each is ahead, for every map that is predicted."""
+        """Labels, and by how much each leads, for every predicted map."""
         w, maps = self._workload, [map.double() for map in self._workload.maps]
         if w.row.operator == "predict_masks":
             logits = F.interpolate(maps[0], w.case.size, mode="bilinear")

@@ -1,4 +1,4 @@
-"""Predictions at full size, and what users write in their place, as functions to measure.
+"""Predictions at full size, and what users would write instead, as functions to measure.
 
 The peers are the code of Hugging Face's ``post_process_semantic_segmentation``, of mmsegmentation's
 ``slide_inference`` and ``SegTTAModel``, and of models that give masks, each written as fast as
@@ -29,7 +29,7 @@ def plain_masks(w: Workload, scores: Tensor) -> Masks:
 
 
 def boxes(masks: Tensor) -> Tensor:
-    """(x0, y0, x1, y1) of each mask (N, Q, H, W); of an empty one zeros."""
+    """(x0, y0, x1, y1) of each mask (N, Q, H, W); zeros for an empty one."""
     sides = []
     for seen in (masks.any(2), masks.any(3)):
         first = seen.int().argmax(2)

@@ -23,10 +23,10 @@ MEMORY_RESOLUTION_MIB = 0.25
 @dataclass(frozen=True)
 class Promise:
     """On every row that matches, ``fcn_ext`` is at least ``at_least`` times as fast as ``against``;
-    or, with ``figure="memory"``, its peak memory is at most 1 / ``at_least`` of that one's.
+    or, with ``figure="memory"``, its peak memory is at most 1 / ``at_least`` of the other's.
 
-    Empty ``cases``, ``scores`` and ``malloc`` match any. Where compiled functions or memory were
-    not measured, nothing is promised of them. With ``or_of``, the promise is also kept where
+    Empty ``cases``, ``scores`` and ``malloc`` match any. If compiled functions or memory were not
+    measured, nothing is promised about them. With ``or_of``, the promise is also kept if
     ``fcn_ext`` moves its bytes at that share of the speed at which torch copies them, or writes a
     new tensor of them: memory allows no more.
     """
@@ -62,7 +62,7 @@ class Promise:
 
 
 LOSS = "interpolate_cross_entropy"
-# The accuracy from the pass of the loss, which a pass of its own must not beat.
+# The accuracy from the pass of the loss; a separate pass must not beat it.
 ACCURACY = "interpolate_accuracy_cross_entropy"
 # Promised against the fastest eager code.
 DICE = ("interpolate_dice", "interpolate_dice_cross_entropy")
@@ -90,7 +90,7 @@ SCORE_FACTORS = (("float32", "trained", 20), ("float32", "random", 4), ("bfloat1
 CUDA_CASES = (*MORE[:3], *LESS)
 
 
-# An average takes as many exponentials as a canvas does, so views promise memory alone.
+# An average takes as many exponentials as a canvas, so views promise memory only.
 PREDICTION_FACTORS = (
     ("predict_masks", 2, 4),
     ("predict_sizes", 20, 16),
@@ -153,7 +153,7 @@ PROMISES = (
 
 
 def check(document: dict[str, Any]) -> list[dict[str, Any]]:
-    """One entry per promise and row that it concerns; ``kept`` goes by the medians."""
+    """One entry per promise and matching row; ``kept`` is decided by the medians."""
     device, malloc = document["environment"]["device"], document["settings"]["malloc"]
     found = []
     for row in document["rows"]:

@@ -1,6 +1,6 @@
-"""Dice, alone and with the cross-entropy, and what users write in their place.
+"""Dice, alone and with the cross-entropy, and what users would write instead.
 
-By ultralytics' convention: over the batch, smoothed by one on either side of the fraction.
+Follows ultralytics' convention: over the batch, with one added on either side of the fraction.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ def project_dice_cross_entropy(w: Workload, scores: Tensor, target: Tensor) -> T
 
 
 def one_hot_dice(w: Workload, scores: Tensor, target: Tensor) -> Tensor:
-    """As segmentation_models.pytorch and MONAI sum it."""
+    """Sums as segmentation_models.pytorch and MONAI do."""
     return _one_hot(w, torch_interpolate(w, scores).float(), target)
 
 
 def gather_dice(w: Workload, scores: Tensor, target: Tensor) -> Tensor:
-    """As ultralytics sums it, without one-hot labels."""
+    """Sums as ultralytics does, without one-hot labels."""
     return _gather(w, torch_interpolate(w, scores).float(), target)
 
 
@@ -51,7 +51,7 @@ def _cross_entropy(w: Workload, logits: Tensor, target: Tensor) -> Tensor:
 
 
 def dice_of(intersection: Tensor, probability: Tensor, pixels: Tensor) -> Tensor:
-    """The loss by the sums of the classes."""
+    """The loss from the sums of the classes."""
     return (1 - (2 * intersection + 1) / (probability + pixels + 1)).mean()
 
 

@@ -1,4 +1,4 @@
-"""Tables of a document of figures, for a terminal; through rich where it is installed."""
+"""Tables of a document of figures for a terminal, made by rich if it is installed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, TextIO
 
 from benchmarks.visits import BOUNDS
 
-WIDTH = 170  # where no terminal says otherwise
+WIDTH = 170  # if no terminal says otherwise
 DETAIL = (
     "case",
     "implementation",
@@ -148,7 +148,7 @@ def summary_line(row: dict[str, Any]) -> tuple[str, ...]:
 def print_table(
     title: str, header: Sequence[str], lines: Sequence[Sequence[str]], out: TextIO
 ) -> None:
-    """A table, where there are lines; one whose first cell is not empty begins a group."""
+    """Prints a table if there are lines; a line whose first cell is not empty begins a group."""
     if not lines:
         return
     try:

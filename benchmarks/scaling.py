@@ -21,7 +21,7 @@ PER_HOST = 8  # GPUs
 GPUS = (8, 64, 512)
 NETS = ("fcn8s", "fcn-googlenet-8s", "fcn-squeezenet-8s")
 CLASSES = 21
-IMAGES = 8  # of a GPU in one step
+IMAGES = 8  # per GPU in one step
 
 LOADER_RATE = 90.0
 """Images per second of one core that gives bytes, without a cache; docs/scaling.md, about."""
@@ -36,12 +36,12 @@ SETS = {"SBD": 8498, "ADE20K": 20210, "Cityscapes": 2975}
 
 @dataclass(frozen=True)
 class Link:
-    """A way between GPUs.
+    """A connection between GPUs.
 
     Attributes:
-        name: with its speed.
-        speed: bytes per second of a GPU, each way.
-        latency: seconds of a message.
+        name: including its speed.
+        speed: bytes per second per GPU, each way.
+        latency: seconds per message.
     """
 
     name: str
@@ -77,7 +77,7 @@ LOGITS = (
 
 @functools.lru_cache
 def parameters(name: str, classes: int) -> int:
-    """The learned numbers of a net as published.
+    """The number of learned parameters of a net as published.
 
     Example:
         >>> parameters("fcn-squeezenet-8s", 21)
@@ -89,7 +89,7 @@ def parameters(name: str, classes: int) -> int:
 
 
 def ring_seconds(size: float, members: int, link: Link) -> float:
-    """Seconds in which a ring adds ``size`` bytes up and hands the sum to all (Patarasuk and Yuan,
+    """Seconds in which a ring sums ``size`` bytes and gives the sum to all (Patarasuk and Yuan,
     2009): 2 rounds of n - 1 messages of ``size / n`` bytes.
 
     Example:
@@ -100,8 +100,8 @@ def ring_seconds(size: float, members: int, link: Link) -> float:
 
 
 def all_reduce_seconds(size: float, gpus: int, inside: Link, between: Link) -> float:
-    """Seconds to add up ``size`` bytes of each GPU: within hosts of 8 to a part each, these between
-    hosts, and back.
+    """Seconds to sum ``size`` bytes of each GPU: within hosts of 8, so that each GPU has a part,
+    then these parts between hosts, and back.
 
     Example:
         >>> fast = Link("", speed=8e9, latency=0)
@@ -115,19 +115,19 @@ def all_reduce_seconds(size: float, gpus: int, inside: Link, between: Link) -> f
 
 
 def logits_bytes(case: Logits) -> int:
-    """Bytes that torch's upsampling and cross-entropy hold in the backward pass at least: three
-    maps of full size, the logarithms of the softmax and the gradients to them and to the logits."""
+    """Minimum bytes that torch's upsampling and cross-entropy hold in the backward pass: three
+    full-size maps, the log-softmax and the gradients with respect to it and to the logits."""
     return 3 * FLOAT * case.images * case.classes * case.height * case.width
 
 
 def coarse_bytes(case: Logits) -> int:
-    """Bytes that the loss from coarse scores holds: these and their gradient."""
+    """Bytes that the loss from coarse scores holds: the scores and their gradient."""
     rows, columns = math.ceil(case.height / case.stride), math.ceil(case.width / case.stride)
     return 2 * FLOAT * case.images * case.classes * rows * columns
 
 
 def loader_cores(seconds: float, images: int, rate: float) -> float:
-    """Cores that load ``images`` in ``seconds`` where each loads ``rate`` per second.
+    """Cores that load ``images`` in ``seconds`` if each loads ``rate`` per second.
 
     Example:
         >>> loader_cores(0.1, 8, 40.0)
@@ -143,7 +143,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def gradients_table() -> str:
-    """Milliseconds of an all-reduce for each net, number of GPUs and way between hosts."""
+    """Milliseconds of an all-reduce for each net, number of GPUs and connection between hosts."""
     rows = []
     for name in NETS:
         size = FLOAT * parameters(name, CLASSES)
@@ -155,7 +155,7 @@ def gradients_table() -> str:
 
 
 def logits_table() -> str:
-    """Bytes of one GPU's loss, either way."""
+    """Bytes of one GPU's loss by either method."""
     rows = [
         [
             f"{case.images} images of {case.height} x {case.width}, {case.name}",
@@ -169,7 +169,7 @@ def logits_table() -> str:
 
 
 def loader_table() -> str:
-    """Cores of a host of 8 GPUs that load its images."""
+    """Cores that a host of 8 GPUs needs to load its images."""
     rows = []
     for seconds in STEPS:
         wanted = PER_HOST * IMAGES
@@ -181,7 +181,7 @@ def loader_table() -> str:
 
 
 def sets_table() -> str:
-    """Steps of an epoch."""
+    """Steps per epoch."""
     rows = [
         [f"{gpus}", f"{gpus * IMAGES:,}", *(f"{n / (gpus * IMAGES):.1f}" for n in SETS.values())]
         for gpus in GPUS

@@ -1,14 +1,14 @@
-"""Scores such as a trained network gives: few classes compete in most places.
+"""Scores like a trained network's: few classes compete in most places.
 
-``scores/sample-fcn8s.npz`` holds the coarse maps (stride 8, 21 classes, float16) that a default
-``fcn train`` run gives on images of its generated validation split. :func:`trained_scores` lays
-them side by side, as a mosaic, until a map of any size is full; the seams between images make it
-a little harder than one large image. Of fewer classes than 21 it takes the first. More classes do
-not exist in that data set: an extra class takes, place by place, a score that lost (the 2nd best,
-3rd, ...) somewhere else in the map. Such a class is about as plausible as the losers of a real
-network are, and seldom right; no network of that many classes was trained.
+``scores/sample-fcn8s.npz`` holds the coarse maps (stride 8, 21 classes, float16) of a default
+``fcn train`` run on images of its generated validation split. :func:`trained_scores` tiles them
+into a mosaic of any size; the seams between images make it a little harder than one large image.
+For fewer classes than 21 it takes the first. That data set has no more classes, so an extra class
+takes, place by place, a score that lost (the 2nd best, 3rd, ...) somewhere else in the map. Such a
+class is about as plausible as the losers of a real network, and seldom right; no network of that
+many classes was trained.
 
-``python -m benchmarks.scores RUN`` writes the file anew from the folder of a run.
+``python -m benchmarks.scores RUN`` rewrites the file from the folder of a run.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch import Tensor
 
 FILE = Path(__file__).resolve().parent / "scores" / "sample-fcn8s.npz"
 IMAGES = 32
-# Rows and columns from where one group of extra classes takes its losers to where the next does.
+# Rows and columns from where a group of extra classes takes its losers to where the next one does.
 SHIFT = (5, 7)
 
 
@@ -57,7 +57,7 @@ def save_scores(run: Path, path: Path = FILE, data: Path | None = None) -> Tenso
     Args:
         run: folder of a finished run. Images of the commonest size are used.
         path: the file to write.
-        data: folder of the data set, where the run's options do not name it.
+        data: folder of the data set, if the run's options do not name it.
 
     Returns:
         What was stored, (images, classes, h, w) float16.
@@ -79,7 +79,7 @@ def save_scores(run: Path, path: Path = FILE, data: Path | None = None) -> Tenso
     images = [split[index].image for index in range(len(split))]
     common = Counter(image.shape for image in images).most_common(1)[0][0]
     images = [image for image in images if image.shape == common]
-    # The cells whose centres lie in the image: the network's map reaches beyond it.
+    # The cells whose centers lie in the image; the network's map reaches beyond it.
     stride = model.last_stride
     first = -(-(2 * model.last_offset - 2 * stride + 1) // (2 * stride))
     rows, columns = (slice(first, first + size // stride) for size in common[:2])

@@ -1,4 +1,4 @@
-"""What a net has seen of the images whose predictions are measured: windows, scales, sizes."""
+"""What a net sees of the images in prediction rows: windows, scales, sizes."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ FLIPS = (False, True)
 
 
 def windows(case: MapCase) -> list[Window]:
-    """Half of the image's height on a side, a third of it shared (mmsegmentation's two thirds of a
-    stride)."""
+    """Windows with half of the image's height as side, a third of it shared (mmsegmentation's two
+    thirds of a stride)."""
     side = max(1, case.height // 2)
     return tile_windows(case.size, side, side // 3)
 
@@ -23,7 +23,7 @@ def views(case: MapCase) -> list[tuple[float, bool]]:
 
 
 def own_sizes(case: MapCase, batch: int) -> list[Size]:
-    """Images that were resized to one size for the net, and what size they had."""
+    """The original sizes of images that were resized to one size for the net."""
     height, width = case.size
     kinds = ((height, width * 4 // 3), (height * 4 // 3, width), (height, width))
     return [kinds[index % len(kinds)] for index in range(batch)]

@@ -1,7 +1,7 @@
 """One row's figures from several visits to it, with all other rows in between.
 
 A race compares calls that took turns within seconds. Over minutes a shared machine changes, its
-memory above all, and not everyone's calls change with it: one visit sees one state.
+memory above all, and not all calls change with it: one visit sees one state.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 Combine = Callable[[Sequence[Any]], Any]
 
-# Ratios are combined, not times divided: both sides of a ratio saw the same state.
+# Ratios are combined, not computed from combined times: both sides of a ratio saw the same state.
 COMBINE: dict[str, Combine] = {
     "median_ms": median,
     "minimum_ms": min,
@@ -26,15 +26,15 @@ COMBINE: dict[str, Combine] = {
     "samples": sum,
     "correct": all,
 }
-# What a row may have beside its implementations: how fast the machine copies, reads and writes.
+# What a row may have besides its implementations: how fast the machine copies, reads and writes.
 BOUNDS = ("copy", "reading", "writing")
-# What promises are about: each visit's is kept.
+# The figures that promises are about; those of each visit are kept.
 KEPT = ("times_fcn_ext", "share_of_copy")
 
 
 def fastest(entries: Sequence[dict[str, Any]]) -> str | None:
-    """The name of the fastest of ``entries``: by the ratio that promises are about, or by time
-    where this project has none. One that failed does not count."""
+    """The name of the fastest of ``entries``: by the ratio that promises are about, or by time if
+    this project has none. A failed entry does not count."""
     timed = [entry for entry in entries if "failed" not in entry and "median_ms" in entry]
     best = min(timed, key=lambda e: float(e.get("times_fcn_ext", e["median_ms"])), default=None)
     return None if best is None else str(best["name"])
@@ -75,7 +75,7 @@ def _merge_figures(visits: Sequence[dict[str, Any]]) -> dict[str, Any]:
         elif key in COMBINE:
             merged[key] = COMBINE[key](values)
         elif isinstance(values[0], int | float):
-            # Errors, of which NaN is the largest, and what does not change.
+            # Errors, of which NaN is the largest, and figures that do not change.
             merged[key] = max(values, key=lambda value: (value != value, value))
         else:
             merged[key] = values[0]

@@ -1,4 +1,4 @@
-"""The tensors of a row, the bytes it cannot do without, and the float64 truth about its result."""
+"""The tensors of a row, the bytes that it must move, and the float64 truth about its result."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from fcn_ext.reference import bilinear_kernel
 # function(workload, *maps) -> a tensor or an array
 Function = Callable[..., Any]
 
-# Of more planes than these, some are compared with the float64 reference: planes are independent.
+# Of more planes than this, only some are compared with the float64 reference: they are independent.
 CHECKED_PLANES = 64
 
 
@@ -40,7 +40,7 @@ class Workload:
 
     @cached_property
     def weight(self) -> Tensor:
-        """The frozen weight (C, 1, k, k) of the deconvolution that the row is about."""
+        """The frozen weight (C, 1, k, k) of the row's deconvolution."""
         stride = self.case.stride if isinstance(self.case, MapCase) else 2
         taps = bilinear_kernel(2 * stride)
         kernel = torch.outer(taps, taps).to(self.maps[0])
@@ -48,7 +48,7 @@ class Workload:
 
     @cached_property
     def float_masks(self) -> Tensor:
-        """The masks of a sigmoid loss as torch's wants them."""
+        """The masks of a sigmoid loss as torch's own loss wants them."""
         return self.maps[1].float()
 
     @cached_property
@@ -58,9 +58,9 @@ class Workload:
         return slice(start, start + height), slice(start, start + width)
 
     def prepare(self, function: Function) -> Callable[[], Any]:
-        """What is timed: the forward pass, the backward pass through a graph made before, or a
-        loss and its gradient to the scores, as (loss, gradient), with what comes beside the loss
-        behind them."""
+        """What is timed: the forward pass; the backward pass through an existing graph; or a loss
+        and its gradient with respect to the scores, as (loss, gradient), followed by what comes
+        with the loss."""
         if self.row.loss:
             scores = self.maps[0].detach().requires_grad_()
 
@@ -83,7 +83,7 @@ class Workload:
         return lambda: torch.autograd.grad(output, leaves, self.grad, retain_graph=True)
 
     def checked(self, result: Any) -> tuple[Tensor, ...]:
-        """The planes of a result that are compared, as (planes, 1, height, width) each."""
+        """The planes of a result that are compared, each tensor as (planes, 1, height, width)."""
         tensors = result if isinstance(result, tuple) else (result,)
         return tuple(_planes(tensor) for tensor in tensors)
 
@@ -129,7 +129,7 @@ def _maps(row: Row, case: MapCase | FuseCase, batch: int, device: torch.device) 
 
     sizes = [case.input_size] if isinstance(case, MapCase) else [case.coarse, case.skip]
     maps = tuple(scores(size) for size in sizes)
-    # What is read and written once: a fusion forward needs the window of the skip map alone, while
+    # What is read and written once: a forward fusion needs only the window of the skip map, while
     # the gradient of that map is written in full.
     touched = [sizes[0], case.size]
     if isinstance(case, FuseCase):
@@ -144,7 +144,7 @@ def _maps(row: Row, case: MapCase | FuseCase, batch: int, device: torch.device) 
 
 
 def _head(row: Row, case: MapCase, batch: int, device: torch.device) -> Workload:
-    """Coarse scores; for losses and counts also int64 targets, regions."""
+    """Coarse scores; for losses and counts also int64 targets of regions."""
     shape = (batch, case.channels, *case.input_size)
     trained = row.variant.scores == "trained"
     scores = trained_scores(*shape) if trained else 2 * torch.randn(shape)
@@ -179,7 +179,7 @@ def _prediction(row: Row, case: MapCase, batch: int, device: torch.device) -> Wo
     maps = []
     for number, size in enumerate(sizes):
         shape = (batch, case.channels, *size)
-        # No two windows alike.
+        # No two windows are alike.
         scores = trained_scores(*shape).roll(3 * number, 3) if row.variant.scores else None
         maps.append((2 * torch.randn(shape) if scores is None else scores).to(device))
     pixels = batch * math.prod(case.size)

@@ -1,7 +1,7 @@
-"""What a stage of gpu.sh found, in a line or a few, from its log and its file of figures.
+"""Summarizes a stage of gpu.sh in a few lines, from its log and its file of figures.
 
-``python headline.py STAGE FOLDER`` with FOLDER/logs/STAGE.log. The first line begins with "nothing"
-where the stage did nothing at all.
+``python headline.py STAGE FOLDER`` reads FOLDER/logs/STAGE.log. The first line begins with
+"nothing" if the stage did nothing at all.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ FIGURES = {
     "compile": "compiled.json",
     "profile": "kernels.json",
 }
-# Of a file of figures these rows are shown.
+# The rows of a file of figures that are shown.
 SHOWN = (
     "interpolate_cross_entropy/voc-s8/float32",
     "interpolate_cross_entropy/cityscapes-s4/float32",
@@ -58,7 +58,7 @@ def of_tests(log: str) -> list[str]:
 
 
 def of_sanitizer(log: str) -> list[str]:
-    """The tests, and the tool's own summaries; or how many tests it would have watched."""
+    """The tests' result and the tool's own summaries; or how many tests it would have watched."""
     first, *failures = of_tests(log)
     summaries = re.findall(r"^=+ ((?:\w+ )?SUMMARY: .*)$", log, re.MULTILINE)
     collected = re.search(r"^(?:=+ )?(\d+)(?:/\d+)? tests collected", log, re.MULTILINE)
@@ -83,7 +83,7 @@ def of_figures(document: dict[str, Any], log: str) -> list[str]:
 
 
 def shown(rows: dict[str, Any]) -> list[dict[str, Any]]:
-    """Those of SHOWN that were measured, or the first."""
+    """The rows of SHOWN that were measured, or the first row."""
     return [rows[name] for name in SHOWN if name in rows] or list(rows.values())[:1]
 
 
@@ -118,10 +118,10 @@ def of_kernels(document: dict[str, Any]) -> list[str]:
 
 
 def of_counters(table: Iterable[str], log: str) -> list[str]:
-    """The kernels that ncu counted in, or why it could not."""
+    """The kernels whose counters ncu read, or why it could not."""
     lines = list(table)
     rows = list(csv.DictReader(line for line in lines if line.startswith('"')))
-    rows = [row for row in rows if row["ID"].isdigit()]  # below the header is a line of units
+    rows = [row for row in rows if row["ID"].isdigit()]  # the line after the header has units
     if not rows:
         refused = [line.strip() for line in [*log.splitlines(), *lines] if "==ERROR==" in line]
         if any("ERR_NVGPUCTRPERM" in line for line in refused):
@@ -147,7 +147,7 @@ def of_training(log: str, scores: Path) -> list[str]:
 
 def headline(stage: str, folder: Path) -> list[str]:
     path = folder / "logs" / f"{stage}.log"
-    # Its first line is the command.
+    # The first line is the command.
     log = path.read_text(encoding="utf-8", errors="replace").partition("\n")[2]
     if stage == "install":
         return of_install(log)

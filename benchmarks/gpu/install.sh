@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# The install stage of gpu.sh, which hands down its variables: wheels that are missing here; then
-# fcn_ext, built and packed for later calls, or taken from a packed install that fits.
+# The install stage of gpu.sh, which exports its variables: installs missing wheels, then fcn_ext,
+# which it builds and packs for later calls, or takes from a packed install that fits.
 # shellcheck disable=SC2154
 set -euo pipefail
 
 pip=("$python" -m pip install --quiet --no-deps --no-index --no-compile --target "$work/site")
 
-# A digest of all that the package is made from.
+# A digest of everything that the package is built from.
 digest_sources() {
   cd "$root"
   find CMakeLists.txt pyproject.toml cmake csrc fcn_ext python tools/build_backend.py -type f \
@@ -14,8 +14,8 @@ digest_sources() {
     LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum | cut -c1-16
 }
 
-# What a packed install was made of and for. Any torch from 2.11 on loads it (stable ABI), so torch's
-# version is none of this.
+# The sources and the target of a packed install. Torch's version is not part of it: any torch from
+# 2.11 on loads it (stable ABI).
 stamp() {
   echo "sources $(digest_sources)"
   echo "python $abi"
@@ -55,7 +55,7 @@ build() {
 [ $# -eq 0 ] || "${pip[@]}" "$@"
 if [ -n "$packed" ]; then take; else build; fi
 
-# The one just installed is found, and loads.
+# Checks that Python finds the package just installed, and that it loads.
 "$python" -c "
 import fcn_ext, fcn_ext.numpy, fcn_ext.ops, sys
 from fcn_ext import _library
@@ -67,7 +67,7 @@ if _library.cuda_problem:
     sys.exit(f'install: {_library.cuda_problem}')
 " "$work/site"
 
-# Packed last: only what loads is worth carrying.
+# Packed last, and only if it loads.
 if [ -z "$packed" ]; then
   tar -C "$work/packed" -cf "$work/site.part" .
   mv "$work/site.part" "$work/site.tar"

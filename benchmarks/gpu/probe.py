@@ -1,7 +1,7 @@
-"""What gpu.sh has to know of the machine, as lines KEY=VALUE; imports torch for a GPU alone.
+"""What gpu.sh must know of the machine, as lines KEY=VALUE; imports torch only for a GPU.
 
-``python probe.py [--gpu] [--wheels FOLDER] NAME...``: each NAME is a module or a program, and
-``lacks=NAME`` says that neither is here, nor a wheel of it.
+``python probe.py [--gpu] [--wheels FOLDER] NAME...``: each NAME is a module or a program;
+``lacks=NAME`` says that neither it nor a wheel of it is here.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ VARIABLES = {"c++": ("CXX",), "nvcc": ("CUDACXX", "CUDA_HOME", "CUDA_PATH")}
 
 
 def installed(distribution: str) -> str | None:
-    """Its version."""
+    """The installed version of a distribution, or None."""
     try:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
@@ -30,7 +30,7 @@ def installed(distribution: str) -> str | None:
 
 
 def modules_of(wheel: Path) -> set[str]:
-    """The names that a wheel adds to what can be imported."""
+    """The top-level names that a wheel makes importable."""
     with zipfile.ZipFile(wheel) as archive:
         tops = {name.split("/")[0] for name in archive.namelist()}
     return {top.removesuffix(".py") for top in tops if not top.endswith((".dist-info", ".data"))}
@@ -50,7 +50,7 @@ def is_here(name: str, carried: set[str]) -> bool:
 
 
 def gpu() -> dict[str, str]:
-    """Name and capability of the GPU that torch sees; nothing where it sees none."""
+    """Name and capability of the GPU that torch sees; empty if it sees none."""
     import torch
 
     if not torch.cuda.is_available():
@@ -70,7 +70,7 @@ def main() -> None:
     print(f"torch={installed('torch') or ''}")
     carried: set[str] = set()
     for wheel in sorted(options.wheels.glob("*.whl")) if options.wheels else []:
-        # What the interpreter has is left alone.
+        # What the interpreter already has is left alone.
         if installed(wheel.name.split("-")[0]) is None:
             carried |= modules_of(wheel)
             print(f"wheel={wheel}")

@@ -1,9 +1,9 @@
-# Runs stages within their limits, and hands over what they found after each. Sourced by gpu.sh.
+# Runs stages within their time limits and publishes the results after each. Sourced by gpu.sh.
 # shellcheck shell=bash disable=SC2034,SC2154
 
 header=() table=()
 
-# What is here, and which stages cannot run for want of something: in one line, before anything slow.
+# Prints in one line what is here, and which stages lack something, before anything slow starts.
 look_around() {
   local name key value stage report="" names=() questions=()
   for stage in "${stages[@]}"; do
@@ -45,7 +45,7 @@ stages_in_want_of() {
   echo "${found[*]}"
 }
 
-# why_not STAGE LEFT: why the stage is not begun, or nothing.
+# why_not STAGE LEFT: prints why the stage does not start, or nothing.
 why_not() {
   local stage="$1" left="$2" name missing=()
   for name in "${lacking[@]}"; do
@@ -60,8 +60,8 @@ why_not() {
   fi
 }
 
-# run_stage STAGE: interrupted at its limit as from a keyboard, so that pytest still tells what
-# failed, and killed 5 s later.
+# run_stage STAGE: at its limit it is interrupted as from a keyboard, so that pytest still reports
+# what failed, and killed 5 s later.
 run_stage() {
   local stage="$1" limit="${limits[$1]}" log="$work/logs/$1.log" begin=$SECONDS
   local left=$((budget - SECONDS)) code=0 result reason
@@ -98,7 +98,7 @@ run_stage() {
     result=failed
   fi
   mapfile -t found < <("$python" "$here/headline.py" "$stage" "$work" || echo "no headline: see the log")
-  # What only looks as if it had passed, as a test run without tests.
+  # Stages that only seem to have passed, such as a test run without tests.
   if [ "$result" = passed ] && [[ "${found[0]:-}" == nothing* ]]; then result=failed; fi
   [ "$result" = passed ] || all_passed=no
   if [ "$stage" = install ] && [ "$result" = passed ]; then installed=yes; fi
@@ -119,7 +119,7 @@ add_row() {
   done
 }
 
-# publish [LINE]: all that there is goes to OUTDIR, each file whole or not at all.
+# publish [LINE]: copies all results so far to OUTDIR, each file completely or not at all.
 publish() {
   local file
   {
@@ -137,7 +137,7 @@ publish() {
   done
 }
 
-# On a signal: the stage ends with the script, and what it found so far is not lost.
+# On a signal: ends the stage and the script, and publishes what the stage found so far.
 stop() {
   trap '' INT TERM
   [ -z "$child" ] || kill -TERM -- "-$child" 2>/dev/null || true

@@ -1,4 +1,4 @@
-# What the stages of gpu.sh need, how long each may take, and what it runs. Sourced by gpu.sh.
+# What each stage of gpu.sh needs, how long it may take, and what it runs. Sourced by gpu.sh.
 # shellcheck shell=bash disable=SC2034,SC2154
 
 # In the order in which they run.
@@ -23,10 +23,10 @@ if [ "$device" = cuda ]; then
   needs[compile]="triton"
 fi
 
-# Every stage's own result among the files that come back; install makes site.tar.
+# The files that come back: summary, logs, and what single stages make; install makes site.tar.
 results=(summary.txt logs.tar.gz site.tar heads.json operators.json kernels.json compiled.json)
 
-# The loss in the sizes that most is promised of; the brackets make each a pattern of a whole name.
+# The loss at the sizes with the largest promises; brackets make each a pattern of a whole name.
 loss_rows=(--filter "[i]nterpolate_cross_entropy/voc-s8/float32"
   --filter "[i]nterpolate_cross_entropy/cityscapes-s4/float32"
   --filter "[i]nterpolate_cross_entropy/ade20k-s4/float32")
@@ -37,7 +37,7 @@ command_of() {
   # Each test is named before it runs, and again if it hangs.
   local pytest=("$python" -m pytest -c "$root/pyproject.toml" -p no:cacheprovider --no-header
     --tb=short -o faulthandler_timeout=60)
-  # Rows are begun until four fifths of the time are over: the last one ends within it.
+  # No row starts after four fifths of the time, so that the last one ends within it.
   local bench=("$python" "$root/benchmarks" --device "$device" --time-limit "$((limit * 4 / 5))")
   local races=(--seconds 0.2 --check)
   [ "$device" = cuda ] || races=(--seconds 0.5 --filter voc-s32/float32)
@@ -52,7 +52,7 @@ command_of() {
       command=("${bench[@]}" --kernels --output "$work/kernels.json")
       [ "$device" = cuda ] || command+=(--filter voc-s32/float32) ;;
     ncu) ncu_command ;;
-    compile) # on the rows of a promise alone: compilers take longer than all that is measured
+    compile) # only on rows with a promise: compiling takes longer than all measuring
       local rows="interpolate_cross_entropy/*/float32"
       [ "$device" = cuda ] || rows="[i]nterpolate_cross_entropy/voc-s32/float32"
       command=("${bench[@]}" --rows heads --seconds 0.2 --filter "$rows" --compile "$rows"
@@ -64,7 +64,7 @@ command_of() {
   esac
 }
 
-# Six processes share a GPU well; together they get no more threads than there are cores.
+# Six processes share a GPU well; together they get at most one thread per core.
 tests_command() {
   local cores workers=1
   cores="$(nproc)"
@@ -89,10 +89,10 @@ sanitizer_command() {
   fi
   local options=(--tool "$tool" --target-processes application-only --error-exitcode 9
     --print-limit 20)
-  # Only this project's kernels, whose mangled names all hold its namespace; but what initcheck does
-  # not watch has written nothing, to its knowledge.
+  # Only this project's kernels, whose mangled names all hold its namespace; but initcheck must see
+  # all kernels, or it takes what others have written for uninitialized.
   [ "$tool" = initcheck ] || options+=(--kernel-name kns=fcn_ext)
-  # Torch asks for things that may fail, and goes on.
+  # Torch makes API calls that may fail, and continues.
   [ "$tool" != memcheck ] || options+=(--report-api-errors no)
   command=(compute-sanitizer "${options[@]}" "${command[@]}" -v)
   # Without torch's pool every tensor is an allocation of its own, whose end the tool knows.
@@ -107,7 +107,7 @@ ncu_command() {
   local metrics=gpu__time_duration.sum,sm__cycles_elapsed.max,sm__inst_issued.sum
   metrics+=,dram__bytes_read.sum,dram__bytes_write.sum,sm__warps_active.avg.pct_of_peak_sustained_active
   metrics+=,launch__registers_per_thread,launch__grid_size,launch__block_size
-  # The clocks stay as they are found.
+  # Leaves the clocks as they are.
   command=(ncu --clock-control none --target-processes application-only --kernel-name-base mangled
     --kernel-name regex:fcn_ext --metrics "$metrics" --csv --page raw --print-units base
     --log-file "$work/logs/ncu.csv" "${command[@]}")
