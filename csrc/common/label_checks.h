@@ -26,7 +26,7 @@ inline LabelShape label_shape(const torch::stable::Tensor& labels) {
   return {labels.size(0), labels.size(1), labels.size(2)};
 }
 
-// index: of a pixel of target, (n * height + y) * width + x.
+// index: (n * height + y) * width + x, for pixel (n, y, x) of target.
 [[noreturn]] inline void throw_invalid_label(const torch::stable::Tensor& target, int64_t index,
                                              int64_t classes, int64_t ignore_index) {
   const int64_t height = target.size(1), width = target.size(2);

@@ -22,8 +22,8 @@ constexpr accumulate_t kLowest =
 template <typename accumulate_t>
 constexpr accumulate_t kLeastBest = kLowest<accumulate_t> * accumulate_t(1e-12);
 
-// scores[c * pitch + i] of padded node first + i; unfit[i] is nonzero if a score is
-// NaN or +infinity.
+// scores[c * pitch + i] of padded node first + i; unfit[i] is nonzero if a score is NaN or
+// +infinity.
 template <typename accumulate_t>
 struct ScoreRow {
   accumulate_t* scores;

@@ -13,8 +13,8 @@ namespace argmax {
 // nowhere behind. If it leads by this margin, which is more than all roundings of both values
 // together (12 times 2^-24 of `largest`, the leader's largest corner; 2^-53 for double), it is
 // strictly ahead at every pixel, and there is no tie that a lower class could win. The same holds
-// for the mean of several leaders, which is rounded three times more: no pixel has
-// all of them behind.
+// for the mean of several leaders, which is rounded three times more: no pixel has all of them
+// behind.
 template <typename accumulate_t>
 __device__ __forceinline__ accumulate_t rounding_margin(accumulate_t largest) {
   constexpr bool kDouble = std::is_same_v<accumulate_t, double>;
@@ -24,7 +24,7 @@ __device__ __forceinline__ accumulate_t rounding_margin(accumulate_t largest) {
 }
 
 // The nodes around a cell, by their numbers in the tile: corner k is k / 2 down and k % 2 across.
-// The node beside it stands for one that the map does not have.
+// In place of a node that the map does not have (`is_there`), its neighbor in the cell.
 struct CellNodes {
   int at[4];
   bool is_there[4];
@@ -54,7 +54,7 @@ struct CellNodes {
 
 // The bounds of a mixed cell: a class that can win a pixel must exceed its bound at one corner at
 // least. A bound is the mean there of the classes that are largest at the cell's nodes, minus what
-// rounding may do. Where those are infinite it is NaN, which nothing is below.
+// rounding may do. If that is infinite, the bound is NaN, which rules out no class.
 template <typename accumulate_t>
 __device__ __forceinline__ void find_bounds(const ArgmaxArgs& args, const Tile<accumulate_t>& tile,
                                             const CellNodes& nodes, accumulate_t* bounds) {

@@ -22,7 +22,7 @@ constexpr int64_t kGroup = 16;  // side by side; a multiple of the lanes of any 
 // more. Within a strip, a lower node row is reused as the next cell row's upper one.
 constexpr int64_t kStripBytes = int64_t{1600} << 10;
 
-// The cells of a strip that holds bytes_per_cell for each: whole groups, no more than there are.
+// The number of cells in a strip that takes bytes_per_cell for each: whole groups, at most all.
 inline int64_t strip_cells(const BilinearAxis& x, int64_t bytes_per_cell) {
   const int64_t fitting = std::max<int64_t>(1, kStripBytes / bytes_per_cell / kGroup) * kGroup;
   return std::min(fitting, (x.input_size + kGroup) / kGroup * kGroup);
@@ -93,8 +93,7 @@ class CellTable {
         }
       }
     } else if (stride > 0 && begin_[first_used + 1] < axis.output_size) {
-      // A crop that is narrower than a cell and spans a node: the first cell has only its last
-      // outputs.
+      // A crop narrower than a cell that spans a node: the first cell has only its last outputs.
       first_phase_[first_used] = most - outputs(first_used);
     }
     phases_ = most;

@@ -1,8 +1,8 @@
 // Region sums on CUDA for every shape, type and layout, pixel by pixel.
+//
 // A block walks over pieces of the rows of an image, one thread per pixel. It sums what its pixels
 // add to each class and stores the sums in its own part of the workspace; a second kernel adds up
 // these parts. Memory touched: the scores, three times per pixel; the labels; the parts.
-// kernel adds the parts up. Memory touched: the scores, three times a pixel; the labels; the parts.
 #pragma once
 
 #include "region_sums/cuda/parts.cuh"

@@ -7,8 +7,8 @@
 namespace fcn_ext {
 namespace {
 
-// Ones for those of the cells [cell, cell + cells) with a pixel whose weight is infinite or NaN,
-// which must not reach a node that the pixel does not read.
+// Ones for the cells among [cell, cell + cells) that have a pixel whose weight is infinite or NaN:
+// such a weight must not reach a node that the pixel does not read.
 template <typename accumulate_t>
 Register<accumulate_t> with_infinite_weights(const Strip<accumulate_t>& strip, int64_t cell,
                                              int64_t cells) {
