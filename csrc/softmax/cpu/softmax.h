@@ -1,6 +1,6 @@
-// The softmax of the current pixel rows: by progressions for groups of cells, pixel by pixel for the
-// cells that progressions cannot handle. It reads the pixels' labels and weights from the strip,
-// where it stores their ln S; gradients gather in the node rows above and below.
+// The softmax of the current pixel rows: by progressions for groups of cells, and pixel by pixel
+// for cells that those cannot handle. It reads the pixels' labels and weights from the strip, where
+// it stores their ln S; gradients gather in the node rows above and below.
 #pragma once
 
 #include "softmax/cpu/exact.h"
