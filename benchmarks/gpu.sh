@@ -40,7 +40,7 @@ source "$here/stages.sh"
 # shellcheck source=gpu/run.sh
 source "$here/run.sh"
 
-usage() { sed -n '2,28s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
+usage() { sed -n '2,/^[^#]/s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" >&2; exit 2; }
 refuse() { echo "gpu.sh: $*" >&2; exit 2; }
 
 # ------------------------------------------------------------------ arguments
