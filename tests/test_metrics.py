@@ -129,13 +129,13 @@ def test_accumulates_coarse_scores(device: torch.device) -> None:
     fused.update_interpolated(scores, target)
     assert fused.compute().num_pixels == 2 * 3 * 480
     assert torch.equal(plain.matrix, fused.matrix)
-    faces, whole = fused, ConfusionMatrix(5)
+    shorthands, whole = fused, ConfusionMatrix(5)
     whole.update_scores(scores, target, Deconvolution(4, offset=(1, 2)))
     whole.update_scores(scores, target)
-    assert torch.equal(whole.matrix, faces.matrix)
+    assert torch.equal(whole.matrix, shorthands.matrix)
     whole.update_scores(scores, target, Resize(align_corners=True))
-    faces.update_interpolated(scores, target, align_corners=True)
-    assert torch.equal(whole.matrix, faces.matrix)
+    shorthands.update_interpolated(scores, target, align_corners=True)
+    assert torch.equal(whole.matrix, shorthands.matrix)
 
 
 def test_invalid_labels_are_named() -> None:

@@ -22,19 +22,19 @@ Make = Callable[[Draw], Call]
 
 
 def named(name: str, make: Callable[[Draw, str, Geometry | None], Call]) -> dict[str, Make]:
-    """The calls of a head and of its two faces."""
-    face = name.removeprefix("score_")
+    """The calls of a head and of its two shorthands."""
+    short = name.removeprefix("score_")
     return {
         name: lambda draw: make(draw, name, None),
-        f"upsample_{face}": lambda draw: make(draw, f"upsample_{face}", Deconvolution(1)),
-        f"interpolate_{face}": lambda draw: make(draw, f"interpolate_{face}", Resize()),
+        f"upsample_{short}": lambda draw: make(draw, f"upsample_{short}", Deconvolution(1)),
+        f"interpolate_{short}": lambda draw: make(draw, f"interpolate_{short}", Resize()),
     }
 
 
 def drawn_geometry(
     draw: Draw, coarse: tuple[int, int], kind: Geometry | None
 ) -> tuple[Geometry, tuple[int, int]]:
-    """Of the kind that a face takes; of any where that is None."""
+    """Of the kind that a shorthand takes; of any where that is None."""
     if isinstance(kind, Deconvolution):
         return draw.deconvolution(coarse)
     if isinstance(kind, Resize):

@@ -38,8 +38,8 @@ class Case:
         size = (self.fine,) if name == "argmax" else ()
         return getattr(module, name)(*tensors, *size, self.geometry, **options)
 
-    def face(self, module: ModuleType, name: str, *tensors: Tensor, **options: Any) -> Any:
-        """The same by the name and the arguments of the geometry's own face."""
+    def shorthand(self, module: ModuleType, name: str, *tensors: Tensor, **options: Any) -> Any:
+        """The same head by its shorthand for this geometry."""
         name = name.removeprefix("score_")
         if isinstance(self.geometry, Resize):
             size = {"size": self.fine} if name == "argmax" else {}

@@ -1,4 +1,4 @@
-"""The heads by the names of their geometries: the same numbers, for every geometry."""
+"""Shorthands of the heads give the same numbers as the heads, for every geometry."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .heads import CASES, Case
 
 @pytest.mark.parametrize("module", [ops, reference], ids=["ops", "reference"])
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_faces_are_their_heads(case: Case, module: ModuleType) -> None:
+def test_shorthands_are_their_heads(case: Case, module: ModuleType) -> None:
     scores, target = case.scores(2, 4), case.labels(2, 4)
     for name, tensors, options in (
         ("cross_entropy", (scores, target), {"label_smoothing": 0.1}),
@@ -22,10 +22,10 @@ def test_faces_are_their_heads(case: Case, module: ModuleType) -> None:
         ("score_confusion_matrix", (scores, target), {"ignore_index": 1}),
     ):
         head = case.head(module, name, *tensors, **options)
-        face = case.face(module, name, *tensors, **options)
+        shorthand = case.shorthand(module, name, *tensors, **options)
         if not isinstance(head, tuple):
-            head, face = (head,), (face,)
-        for one, other in zip(head, face, strict=True):
+            head, shorthand = (head,), (shorthand,)
+        for one, other in zip(head, shorthand, strict=True):
             assert torch.equal(torch.as_tensor(one), torch.as_tensor(other))
 
 
