@@ -1,4 +1,4 @@
-"""Arguments as the numbers they stand for, or an exception that names them."""
+"""Converts arguments to numbers, words or devices, or raises an exception that names them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _MOST_NUMBERS, _MOST_CHARACTERS = 8, 200
 
 
 def shown(value: Any) -> str:
-    """``value`` as a message has it: on one line, not too long, and of many numbers the shape."""
+    """``value`` as error messages show it: on one short line; of large arrays, the shape alone."""
     if isinstance(value, torch.Tensor) and not value.is_nested and value.numel() > _MOST_NUMBERS:
         return f"a tensor of shape {tuple(value.shape)}"
     if isinstance(value, np.ndarray) and value.size > _MOST_NUMBERS:
@@ -55,8 +55,8 @@ def _line(text: str) -> str:
 def integer(value: Any, name: str) -> int:
     """``value`` as an int of 64 bits (or a traced one), or an exception that names the argument.
 
-    Whatever has ``__index__`` will do, such as NumPy's integers, except a bool, be it Python's or a
-    tensor's: that one is a flag in the wrong place.
+    Anything with ``__index__`` is accepted, such as NumPy's integers, except bools, Python's or a
+    tensor's: these are flags in the wrong place.
 
     Raises:
         TypeError: ``value`` is not an integer.
@@ -80,7 +80,7 @@ def integer(value: Any, name: str) -> int:
 
 
 def pair(value: Any, name: str) -> tuple[int, int]:
-    """``value`` as (y, x): one integer stands for both."""
+    """``value`` as (y, x); one integer stands for both."""
     # The two usual types first: the test for any sequence costs more than all else here.
     if isinstance(value, (tuple, list)) or (
         not isinstance(value, (int, str, bytes, bytearray)) and isinstance(value, Sequence)
@@ -97,7 +97,7 @@ def pair(value: Any, name: str) -> tuple[int, int]:
         and (is_dynamo_compiling() or (0 <= y <= _LARGEST and 0 <= x <= _LARGEST))
     ):
         return y, x
-    # Arrays, sets and the like, which are no sequences: a pair would do, but of them it is not one.
+    # Arrays, sets and the like are no sequences; the message says that a pair would do.
     is_several = hasattr(value, "__len__") and getattr(value, "ndim", 1) != 0
     if y is value and is_several and not isinstance(value, (str, bytes, bytearray)):
         raise TypeError(f"{name} must be an integer or a pair (y, x), got {shown(value)}")
@@ -107,7 +107,7 @@ def pair(value: Any, name: str) -> tuple[int, int]:
 def number(value: Any, name: str) -> float:
     """``value`` as a float (or a traced one), or an exception that names the argument.
 
-    Any real number of Python or NumPy will do, except bool. A tensor will not: reading it would
+    Any real number of Python or NumPy is accepted, except bools. Tensors are not: reading one would
     wait for its device and lose its gradient.
 
     Raises:
@@ -125,8 +125,8 @@ def number(value: Any, name: str) -> float:
 
 
 def number_text(value: float) -> str:
-    """In the fewest digits, from six on, that only it has, as csrc/common/check.h has them: what
-    lies just above 1 is not "1"."""
+    """``value`` in as few digits as identify it, but at least six, as csrc/common/check.h prints
+    it, so that a number just above 1 is not shown as "1"."""
     texts = (f"{value:.{digits}g}" for digits in range(6, 18))
     return next((text for text in texts if float(text) == value), f"{value:g}")
 
@@ -156,23 +156,23 @@ def positive(value: Any, name: str) -> float:
 
 
 def flag(value: Any, name: str) -> bool:
-    """``value`` if it is True or False, or TypeError naming the argument: what is merely true or
-    false, such as "no", may mean the other one."""
+    """``value`` if it is True or False, or TypeError naming the argument. Other values are refused,
+    since "no", for instance, would count as true."""
     if not isinstance(value, bool):
         raise TypeError(f"{name} must be a bool, got {shown(value)}")
     return value
 
 
 def is_list(value: Any, *, or_text: bool = False) -> bool:
-    """Whether ``value`` is several things in an order: no set, whose order may be another in the
-    next process, and no text, unless its letters are told what is wrong with them."""
+    """Whether ``value`` can be iterated over in a fixed order. A set cannot: its order may differ
+    from process to process. Text does not count unless ``or_text``."""
     if isinstance(value, (str, bytes, bytearray)):
         return or_text
     return isinstance(value, Iterable) and not isinstance(value, (set, frozenset))
 
 
 def class_names(value: Any, num_classes: int) -> tuple[Any, ...] | None:
-    """``value``, an argument of this name, as a tuple of one for each class; None if it is None.
+    """The argument ``class_names`` as a tuple with one name per class; None if it is None.
 
     Raises:
         TypeError: it is not a list.
@@ -191,15 +191,15 @@ def class_names(value: Any, num_classes: int) -> tuple[Any, ...] | None:
 
 
 def wrong_pixels(count: int) -> str:
-    """The value found, where labels of so many pixels are wrong."""
+    """How error messages count pixels with wrong labels."""
     return "1 pixel that is not" if count == 1 else f"{count} pixels that are not"
 
 
 def device(value: Any, name: str) -> torch.device:
-    """``value`` as a device, given as one, by its name or by its number.
+    """``value``, a device, its name or its number, as a device.
 
     Raises:
-        TypeError: it is none of them.
+        TypeError: it is none of these.
         ValueError: torch knows no such device; the message has torch's reason.
     """
     if isinstance(value, torch.device):
@@ -215,14 +215,14 @@ def device(value: Any, name: str) -> torch.device:
 
 
 def with_values(value: torch.Tensor, name: str) -> torch.Tensor:
-    """``value`` if it has any that can be looked at, or ValueError naming the argument."""
+    """``value`` if it holds values, or ValueError naming the argument."""
     if value.is_meta:
         raise ValueError(f"{name} must have values, got a tensor on the meta device")
     return value
 
 
 def is_one_of(value: Any, choices: Sequence[str]) -> bool:
-    """Whether ``value`` is a word among ``choices``; an array compared with them gives an array."""
+    """Whether ``value`` is a string among ``choices``; comparing an array would give an array."""
     return isinstance(value, str) and value in choices
 
 

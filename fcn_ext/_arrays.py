@@ -1,4 +1,4 @@
-"""NumPy arrays as they come: masked ones, either byte order, any alignment and strides."""
+"""Reads NumPy arrays of any kind: masked, in either byte order, with any alignment and strides."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ Array = npt.NDArray[Any]
 
 
 def data_and_mask(values: Any, name: str) -> tuple[Array, Array | None]:
-    """An array, or a list of them, as an ordinary array, and its mask if any of it is masked.
+    """``values``, an array or a list of arrays, as an ordinary array, and its mask if any element
+    is masked.
 
     Raises:
-        ValueError: a list of lists of several lengths; the message calls it by ``name``.
+        ValueError: it is a list of lists of different lengths; the message calls it ``name``.
     """
     if isinstance(values, (list, tuple)):
         try:  # what `np.asarray` makes of masked arrays loses the masks
@@ -28,7 +29,7 @@ def data_and_mask(values: Any, name: str) -> tuple[Array, Array | None]:
 
 
 def whole(values: Any, name: str, remedy: str) -> Array:
-    """An array of which nothing is masked."""
+    """``values`` as an array, or ValueError if any element is masked."""
     data, mask = data_and_mask(values, name)
     if mask is not None:
         masked = int(mask.sum())
@@ -40,18 +41,18 @@ def whole(values: Any, name: str, remedy: str) -> Array:
 
 
 def readable(values: Array) -> Array:
-    """In this machine's byte order and at addresses that it can read elements from."""
+    """``values`` in this machine's byte order and at aligned addresses."""
     if not values.dtype.isnative:
         return values.astype(values.dtype.newbyteorder("="))
     return values if values.flags.aligned else values.copy()
 
 
 def tensor_of(values: Array) -> Tensor:
-    """As a tensor, which shares memory if it can; unsigned integers that torch can do little with
-    are widened."""
+    """``values`` as a tensor that shares memory if possible; unsigned integers that torch hardly
+    supports are widened."""
     array = readable(values)
     if array.dtype.kind == "u" and array.dtype != np.uint8:
         array = array.astype(np.int64)
-    # What torch has no view of: read-only memory, and axes that run backwards.
+    # torch cannot view read-only memory or axes with negative strides.
     is_shared = array.flags.writeable and min(array.strides, default=0) >= 0
     return torch.from_numpy(array if is_shared else array.copy())

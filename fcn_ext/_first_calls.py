@@ -1,17 +1,18 @@
-"""Calls once, alone, what torch must not call for the first time on several threads at once.
+"""Calls functions of MKL once, since several threads must not make their first call together.
 
-On x86 torch computes ``exp``, ``log`` and their like with Intel MKL, which chooses code for the
-processor at the first call of each function. Where two threads make that call together, each on its
-part of one tensor, one of them may take code of half the digits (MKL 2024.2, in torch's own builds;
-pytorch issue 188792): one process of some hundred then had other gradients of a focal loss, by 1e-8
-of them in float64. ``import fcn_ext`` calls the functions of :data:`FUNCTIONS`.
+On x86 torch computes ``exp``, ``log`` and the like with Intel MKL, which chooses code for the
+processor at the first call of each function. If two threads make that call together, each on its
+part of one tensor, one of them may get code with half the digits (MKL 2024.2, in torch's own
+builds; pytorch issue 188792). In about one process in a hundred, the gradients of a focal loss in
+float64 then differed by a relative 1e-8. ``import fcn_ext`` calls the functions of
+:data:`FUNCTIONS`.
 """
 
 from __future__ import annotations
 
 import torch
 
-# Those that losses, optimizers and the nets' other layers have a use for.
+# Those that losses, optimizers and the nets' layers use.
 FUNCTIONS = (
     "cos",
     "erf",

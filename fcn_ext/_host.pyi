@@ -14,5 +14,5 @@ def confusion_matrix(
     matrix: npt.NDArray[np.int64],
 ) -> int: ...
 def decode_palette(
-    colours: npt.NDArray[np.uint8], palette: npt.NDArray[np.uint8], indices: npt.NDArray[np.uint8]
+    colors: npt.NDArray[np.uint8], palette: npt.NDArray[np.uint8], indices: npt.NDArray[np.uint8]
 ) -> int: ...

@@ -41,12 +41,12 @@ OPERATORS = (
 
 
 class SettingError(ValueError):
-    """An environment variable with a value that means nothing."""
+    """An environment variable has a value without a meaning."""
 
 
 def check_capability(wanted: str, best: str) -> None:
-    """Refuses a value of FCN_EXT_CPU_CAPABILITY that means nothing, and warns of one that cannot
-    be had: on a mixed cluster one setting may be too much for some machines."""
+    """Refuses an unknown value of FCN_EXT_CPU_CAPABILITY, and warns if the processor lacks it: on a
+    mixed cluster, one setting may be too much for some machines."""
     if wanted in ("", *CAPABILITIES[: CAPABILITIES.index(best) + 1]):
         return
     if wanted not in CAPABILITIES:
@@ -63,7 +63,7 @@ def check_capability(wanted: str, best: str) -> None:
 
 
 def _cuda_problem() -> str | None:
-    """Why CUDA tensors cannot be served, with the remedy; None where they can."""
+    """Why CUDA tensors cannot be used, with the remedy; None if they can."""
     if torch.version.cuda is None:
         return None  # this torch has no CUDA tensors to serve
     if not _CUDA.is_file():

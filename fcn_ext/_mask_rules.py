@@ -1,4 +1,4 @@
-"""The rules of targets that are masks, as :mod:`fcn_ext._rules` has those of label maps."""
+"""Rules for targets that are masks; those for label maps are in :mod:`fcn_ext._rules`."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from fcn_ext._rules import (
     check_map,
 )
 
-# Columns of sigmoid_sums (csrc/sigmoid_sums/sigmoid_sums.h), and their number. A loss has two, the
-# one named here, of the pixels that are to be one, and the next, of those to be zero.
+# Columns of sigmoid_sums (csrc/sigmoid_sums/sigmoid_sums.h), and their number. A loss has two: the
+# one named here for pixels whose target is one, and the next for those whose target is zero.
 CROSS_ENTROPY, PRESENT, COUNT, PROBABILITY, OVERLAP, FOCAL = 0, 2, 3, 4, 5, 6
 SIGMOID_SUMS = 8
 

@@ -1,4 +1,4 @@
-"""The region losses in plain PyTorch; fcn_ext.reference_losses has them."""
+"""The region losses in plain PyTorch, which fcn_ext.reference_losses exports."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def jaccard_loss(
 
 
 def _power(losses: Tensor, gamma: float) -> Tensor:
-    """``losses ** gamma``; squares may leave one below zero, which counts as zero then."""
+    """``losses ** gamma``; a loss that ``squared`` makes negative counts as zero."""
     return losses if gamma == 1 else losses.clamp(min=0) ** gamma
 
 

@@ -1,8 +1,8 @@
-"""The rules that numbers, shapes and dtypes of arguments keep, in the words of csrc.
+"""Rules for the numbers, shapes and dtypes of arguments, in the same words as in csrc.
 
-The operators check their arguments in C++ (``csrc/*/*_checks.h``). Where they are only traced, or
-run on meta tensors, no C++ is called: the same rules are then checked here, in the same order and
-words. ``tests/ops/test_rules.py`` breaks every rule on both ways and compares.
+The operators check their arguments in C++ (``csrc/*/*_checks.h``). If they are only traced, or run
+on meta tensors, no C++ is called, and the same rules are checked here, in the same order and words.
+``tests/ops/test_rules.py`` breaks every rule in both ways and compares the messages.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ _LABELS = {torch.uint8: 2**8, torch.int16: 2**15, torch.int32: 2**31, torch.int6
 
 
 def broken(condition: Any) -> bool:
-    """Whether ``condition``, a comparison that a rule forbids, holds.
+    """Whether ``condition``, which a rule forbids, holds.
 
-    Of traced sizes the example at hand is looked at, without a guard: a graph is not to be bound
-    to what the kernel checks again whenever it runs. torch.jit.trace has sizes that are tensors.
+    Traced sizes are compared by their example values, without a guard, so that the graph does not
+    depend on what the kernel checks again whenever it runs. In torch.jit.trace sizes are tensors.
     """
     if isinstance(condition, bool):
         return condition
@@ -90,7 +90,7 @@ def check_geometry(numbers: Sequence[Any]) -> None:
 def check_axes(
     numbers: Sequence[Any], input_size: Sequence[Any], output_size: Sequence[Any], name: str
 ) -> None:
-    """``name`` is what an output is as large as: the argument of the caller."""
+    """``name`` is the caller's argument that gives the size of the output."""
     if len(numbers) == 1:
         if any(broken(size < 1) or broken(size > LARGEST_SIZE) for size in output_size):
             height, width = output_size
@@ -194,7 +194,7 @@ def _check_classes(input: Tensor, name: str = "input") -> None:
 def check_target(
     input: Tensor, target: Tensor, numbers: Sequence[Any], name: str = "input"
 ) -> None:
-    """``name`` is what the caller calls ``input``."""
+    """``name`` is the caller's name for ``input``."""
     check_map(input, name)
     check_label_map(target, "target")
     _check_classes(input, name)

@@ -1,4 +1,4 @@
-"""What a confusion matrix says; the formulas are in the head of :mod:`fcn_ext.metrics`."""
+"""Scores of a confusion matrix; the docstring of :mod:`fcn_ext.metrics` has the formulas."""
 
 from __future__ import annotations
 
@@ -72,13 +72,13 @@ def scores_from_matrix(matrix: Tensor | npt.NDArray[np.integer[Any]]) -> Scores:
     """The scores of a confusion matrix (num_classes, num_classes), rows = target.
 
     Raises:
-        TypeError: ``matrix`` is a tensor, but no ordinary dense one.
-        ValueError: ``matrix`` is not a square of non-negative integers, masked, on the meta device,
-            or of 2**63 pixels or more.
+        TypeError: ``matrix`` is a tensor, but not an ordinary dense one.
+        ValueError: ``matrix`` is not square, has other numbers than integers >= 0, is masked, is on
+            the meta device, or has 2**63 pixels or more.
     """
     if isinstance(matrix, Tensor):
         matrix = with_values(_common.is_tensor(matrix, "matrix"), "matrix")
-        if matrix.is_floating_point():  # some of which NumPy has none of
+        if matrix.is_floating_point():  # NumPy lacks some of these dtypes
             kind = str(matrix.dtype).removeprefix("torch.")
             raise ValueError(f"matrix must hold counts, integers >= 0, got {kind} values")
         matrix = matrix.detach().cpu().numpy()

@@ -1,13 +1,14 @@
-"""Boundary IoU: how well outlines are met, whatever the size of what they enclose.
+"""Boundary IoU: how well the outlines of segments match, whatever the segments' size.
 
-Of each class only the pixels near its outline are compared (Cheng et al., Boundary IoU, CVPR 2021,
+Only the pixels near the outline of each class are compared (Cheng et al., Boundary IoU, CVPR 2021,
 section 4). With ``G`` and ``P`` the pixels of a class in target and prediction, and ``G_d`` and
 ``P_d`` those of them within ``d`` pixels of their outline,
 
     boundary IoU = |G_d & P_d| / |G_d | P_d|,   d = max(1, round(0.02 * diagonal of the image))
 
-Distances are the greater of rows and columns, as of repeated erosions by 3 x 3, and the border of
-the image is an outline. Counts are added up over a data set, as those of mean IU.
+A distance is the greater of the distances in rows and in columns, as in repeated 3 x 3 erosions,
+and the border of the image counts as an outline. Counts are added up over a data set, as for mean
+IU.
 """
 
 from __future__ import annotations
@@ -57,12 +58,12 @@ class BoundaryIoU:
         >>> round(boundary.compute().class_iou[1].item(), 2)
         0.71
 
-    Void pixels are of no class in either map, and count for nothing.
+    Void pixels belong to no class in either map, and do not count.
 
     Args:
         num_classes: from 1 to 32766.
-        dilation_ratio: the width of an outline, as a part of the image's diagonal, >= 0; at least
-            one pixel.
+        dilation_ratio: the width of an outline relative to the image's diagonal, >= 0; it is at
+            least one pixel wide.
         ignore_index: target value to skip.
         device: where the counts live; default the device of the first update.
         class_names: num_classes names, for whoever prints the scores.
@@ -87,7 +88,7 @@ class BoundaryIoU:
         self.dilation_ratio = not_negative(dilation_ratio, "dilation_ratio")
         self.ignore_index = integer(ignore_index, "ignore_index")
         self.class_names = _arguments.class_names(class_names, self.num_classes)
-        # One class more: what is of no outline.
+        # One more class: pixels that are on no outline.
         self._counts = ConfusionMatrix(self.num_classes + 1, ignore_index=_VOID, device=device)
 
     def __repr__(self) -> str:
@@ -161,20 +162,22 @@ class BoundaryIoU:
         self._counts.reset()
 
     def _outlines(self, labels: Tensor, void: Tensor) -> Tensor:
-        """The labels of what is near an outline; num_classes for the rest, _VOID where void."""
+        """The labels of pixels near an outline; num_classes for the rest, and _VOID for void
+        pixels."""
         known = (labels >= 0) & (labels < self.num_classes)
         # Labels out of range stay so.
         labels = torch.where(known, labels, self.num_classes + 1).masked_fill_(void, _VOID)
-        labels = labels.to(torch.int16)  # of which a vector register holds most
+        labels = labels.to(torch.int16)  # the most per vector register
         diagonal = math.hypot(*labels.shape[1:])
-        # No farther than the image is large: the product may be infinite.
+        # At most the size of the image: the product may be infinite.
         distance = max(1, round(min(self.dilation_ratio * diagonal, diagonal)))
         inside = _alike_around(labels, distance) & known & ~void
         return labels.masked_fill_(inside, self.num_classes)
 
 
 def _alike_around(labels: Tensor, distance: int) -> Tensor:
-    """Where all pixels up to ``distance`` rows and columns away are there and have one label."""
+    """Pixels around which all pixels up to ``distance`` rows and columns away exist and have the
+    same label."""
     alike = torch.zeros_like(labels, dtype=torch.bool)
     side = 2 * distance + 1
     if min(labels.shape[1:]) >= side:
@@ -185,7 +188,8 @@ def _alike_around(labels: Tensor, distance: int) -> Tensor:
 
 
 def _over_windows(labels: Tensor, side: int, best: Any) -> Tensor:
-    """The least or greatest label of each ``side`` x ``side`` window, by ever longer windows."""
+    """The least or greatest label of each ``side`` x ``side`` window, from windows of doubling
+    length."""
     for dim in (1, 2):
         length = 1
         while length < side:

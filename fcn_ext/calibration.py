@@ -1,9 +1,9 @@
-"""Calibration: whether a prediction that is 80 % sure is right in 80 % of its pixels.
+"""Calibration: whether predictions with a probability of 80 % are right in 80 % of their pixels.
 
-Pixels are sorted by the winner's probability into bins of equal width, of which bin ``m`` of ``M``
-holds probabilities in ``((m - 1) / M, m / M]``. With ``n_m`` pixels, of which a share ``acc_m`` is
-right, and ``conf_m`` their mean probability (Guo et al., On Calibration of Modern Neural Networks,
-section 2),
+Pixels are sorted by the winner's probability into bins of equal width; bin ``m`` of ``M`` holds
+probabilities in ``((m - 1) / M, m / M]``. With ``n_m`` pixels, of which a share ``acc_m`` is right,
+and ``conf_m`` their mean probability (Guo et al., On Calibration of Modern Neural Networks, section
+2),
 
     expected calibration error   sum_m n_m / n |acc_m - conf_m|
     maximum calibration error    max_m |acc_m - conf_m|
@@ -30,8 +30,8 @@ from fcn_ext.ops import _common
 
 __all__ = ["Calibration", "Reliability"]
 
-# Probabilities are added up as whole multiples of one over this, so exactly and in any order, of
-# fewer than 2**33 pixels.
+# Probabilities are added up as integer multiples of 1 / _ONE: exactly and in any order, for fewer
+# than 2**33 pixels.
 _ONE = 2**30
 
 
@@ -100,10 +100,11 @@ class Calibration:
             raise ValueError(f"num_bins must be in [1, 65536], got {num_bins}")
         self.ignore_index = integer(ignore_index, "ignore_index")
         self._lock = threading.RLock()
-        # Pixels, right ones and their probabilities, of each bin, of invalid pixels, and of void.
-        # Not on the default device, which may be without memory.
+        # One row per bin, one for invalid pixels and one for void: the number of pixels, the number
+        # of right ones, and the sum of probabilities. Not on the default device, which may have no
+        # memory.
         place = _arguments.device("cpu" if device is None else device, "device")
-        # Nor of inference mode, outside of which a tensor of its making could not be added to.
+        # Nor made in inference mode: such a tensor could not be added to outside of it.
         with torch.inference_mode(False):
             self._table = torch.zeros(self.num_bins + 2, 3, dtype=torch.int64, device=place)
         self._placed = device is not None
@@ -243,10 +244,10 @@ class Calibration:
 
     def _bins_of(self, sure: Tensor) -> Tensor:
         """The bin of each probability: ``edges[bin] < sure <= edges[bin + 1]``; -1 for 0."""
-        # No number of Python's, by whose inverse CUDA would multiply, which rounds twice.
+        # A tensor, as CUDA would multiply by the inverse of a Python number, which rounds twice.
         divisor = sure.new_full((), self.num_bins)
         above = (sure * divisor).ceil_()
-        # A product that was rounded may have reached the next edge, or passed its own.
+        # Rounding may have moved the product to the next edge or past its own.
         above += sure > above / divisor
         above -= (sure <= (above - 1) / divisor).to(sure.dtype)
         return above.to(torch.int64) - 1

@@ -1,7 +1,7 @@
 """How coarse scores reach the size of the image, and where the cells of a feature map lie in it.
 
-A *geometry* is a value that says how scores on a coarse grid become scores of every pixel, both
-bilinear. Every head takes one, such as :func:`fcn_ext.ops.cross_entropy` and
+A *geometry* is a value that says how scores on a coarse grid become scores of every pixel. There
+are two, both bilinear. Every head takes one, such as :func:`fcn_ext.ops.cross_entropy` and
 :func:`fcn_ext.ops.argmax`, and so does every loss.
 
 =======================  ======================================================================
@@ -9,7 +9,7 @@ bilinear. Every head takes one, such as :func:`fcn_ext.ops.cross_entropy` and
 :class:`Resize`          ``F.interpolate(mode="bilinear")`` to any size, as ``ops.interpolate``
 =======================  ======================================================================
 
-A :class:`Grid` is where the cells of a feature map lie in the image, in exact fractions. Every
+A :class:`Grid` says where the cells of a feature map lie in the image, in exact fractions. Every
 layer of a fully convolutional network moves coordinates by ``top = scale * bottom + shift``
 (Caffe's ``coord_map``, along one axis; both axes are alike here):
 
@@ -20,9 +20,9 @@ convolution, pooling                   1 / stride   (padding - (kernel - 1) / 2)
 transposed convolution, no padding     stride       (kernel - 1) / 2
 =====================================  ===========  =============================
 
-where ``kernel`` counts the dilation in. Composing these maps from the image gives each feature
-map's :class:`Grid`; comparing two grids gives the offset at which one is to be cropped so that its
-cells fall on the other's.
+where ``kernel`` includes the dilation. Composing these maps from the image on gives the
+:class:`Grid` of each feature map. Comparing two grids gives the offset at which to crop one so that
+its cells fall on the other's.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Deconvolution:
         else:
             kernel_size = integer(kernel_size, "kernel_size")
         offset = pair(self.offset, "offset")
-        # Traced sizes are not compared: that would bind a graph to them. The operators do.
+        # Traced sizes are not compared: that would bind a graph to them. The operators check them.
         if not is_dynamo_compiling() and type(stride) is int:
             check_deconvolution(stride, kernel_size)
             check_offset(*offset)
@@ -99,7 +99,7 @@ class Deconvolution:
         """Rows and columns below and right of the offset, for a map of ``input_size``.
 
         Raises:
-            TypeError: ``input_size`` is not of integers.
+            TypeError: ``input_size`` is not made of integers.
             ValueError: it is not a pair.
         """
         (height, width), (top, left) = pair(input_size, "input_size"), self.offset
@@ -110,7 +110,7 @@ class Deconvolution:
 
     @property
     def numbers(self) -> tuple[int, ...]:
-        """What the operators are given: (stride, kernel_size, offset_y, offset_x)."""
+        """The form that operators take: (stride, kernel_size, offset_y, offset_x)."""
         return (self.stride, self.kernel_size, *self.offset)
 
 
@@ -135,14 +135,14 @@ class Resize:
 
     @property
     def numbers(self) -> tuple[int, ...]:
-        """What the operators are given: (align_corners,)."""
+        """The form that operators take: (align_corners,)."""
         return (int(self.align_corners),)
 
 
 Geometry = Deconvolution | Resize
 
 
-# Traced functions may then take a geometry as an argument, torch.export's among them.
+# So that traced functions may take a geometry as an argument, also in torch.export.
 for _geometry in (Deconvolution, Resize):
     pytree.register_constant(_geometry)
 
@@ -226,8 +226,8 @@ class Grid:
     def upsample(self, stride: int, *, kernel_size: int | None = None) -> Grid:
         """The grid after a transposed convolution without padding.
 
-        ``kernel_size`` defaults to that of :func:`fcn_ext.ops.upsample`: ``2 * stride``, or one
-        where the stride is.
+        ``kernel_size`` defaults to that of :func:`fcn_ext.ops.upsample`: ``2 * stride``, or 1 for
+        stride 1.
 
         Raises:
             TypeError: an argument is not an integer.
@@ -246,7 +246,7 @@ class Grid:
 
 
 def _exact(value: Any, name: str) -> Fraction:
-    # Of a float such as 1 / 3, exact arithmetic would find that no two grids meet.
+    # With floats such as 1 / 3, no two grids would be found to match.
     if isinstance(value, bool) or not isinstance(value, numbers.Rational):
         raise TypeError(f"{name} must be an integer or a Fraction, got {shown(value)}")
     return Fraction(int(value.numerator), int(value.denominator))
@@ -284,13 +284,13 @@ def crop_offset(source: Grid, reference: Grid) -> int:
 
 
 def square(layer: nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d, name: str) -> int:
-    """The attribute ``name`` of ``layer``, such as its stride, which both axes have alike.
+    """The attribute ``name`` of ``layer``, such as its stride, if it is the same for both axes.
 
     Raises:
-        ValueError: they do not, or it is given by name.
+        ValueError: the axes differ, or it is given by name.
     """
     value = getattr(layer, name)
-    # Convolutions keep pairs; poolings whatever they were given, a list or NumPy's integer, say.
+    # Convolutions keep pairs; poolings keep what they were given, such as a list.
     side, *others = value if isinstance(value, (tuple, list)) else (value,)
     if not isinstance(side, numbers.Integral) or any(other != side for other in others):
         raise ValueError(f"{name} must be one integer for both axes, got {shown(value)}")

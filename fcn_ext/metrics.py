@@ -46,7 +46,7 @@ class _Counts(NamedTuple):
 
     def to(self, device: torch.device) -> _Counts:
         """A copy on ``device``."""
-        # Counts made in inference mode could not be added to or reset outside of it.
+        # Counts made in inference mode could not be changed outside of it.
         with torch.inference_mode(False):
             return _Counts(*(counts.to(device, copy=True) for counts in self))
 
@@ -62,9 +62,9 @@ class ConfusionMatrix:
             matrix.update(model(images), target)
         print(matrix.compute().mean_iu)
 
-    An update that raises leaves the counts as they were. Threads may share a matrix: each of its
-    methods sees whole updates only, and the updates take turns. (Inside a function compiled by
-    ``torch.compile`` they do not.) A copy or a pickle holds the counts at that moment.
+    An update that raises leaves the counts as they were. Threads may share a matrix: updates take
+    turns, and all methods see only whole updates (except inside functions compiled by
+    ``torch.compile``). A copy or a pickle holds the counts at that moment.
 
     Args:
         num_classes: from 1 to 32768.
@@ -73,10 +73,10 @@ class ConfusionMatrix:
         class_names: num_classes names, for whoever prints the scores.
 
     Raises:
-        TypeError: ``num_classes`` or ``ignore_index`` is not an integer, ``class_names`` is no
-            list, or ``device`` none.
-        ValueError: ``num_classes`` or ``ignore_index`` is out of range, ``class_names`` is not as
-            long, or torch has no such ``device``.
+        TypeError: ``num_classes`` or ``ignore_index`` is not an integer, ``class_names`` is not a
+            list, or ``device`` not a device.
+        ValueError: ``num_classes`` or ``ignore_index`` is out of range, ``class_names`` has another
+            length, or torch has no such ``device``.
     """
 
     def __init__(
@@ -93,10 +93,10 @@ class ConfusionMatrix:
         self.num_classes = num_classes
         self.ignore_index = integer(ignore_index, "ignore_index")
         self.class_names = _arguments.class_names(class_names, num_classes)
-        # Reentrant: a signal handler may look at the counts in the middle of an update.
+        # Reentrant: a signal handler may read the counts in the middle of an update.
         self._lock = threading.RLock()
-        # None until a device is asked for or an update succeeds. Counts may come earlier, from
-        # other processes; they wait on the host.
+        # None until a device is given or an update succeeds. Counts may come earlier, from other
+        # processes; they are kept on the host.
         self._device: torch.device | None = None
         self._counts: _Counts | None = None
         if device is not None:
@@ -185,9 +185,10 @@ class ConfusionMatrix:
         """Adds up the counts of the processes of a group, exactly, as they are integers.
 
         Every process must have been given its own share of the data, none of it twice; a share may
-        be empty. The counts travel over the host if the group's backend can, else over the current
-        device of its kind (NCCL: the current CUDA device), wherever each process keeps its own.
-        Without an initialized process group, or in a process outside ``group``, nothing is done.
+        be empty. The counts are sent from the host if the group's backend can do that, otherwise
+        from the current device of its kind (NCCL: the current CUDA device), wherever each process
+        keeps its own. Without an initialized process group, or in a process outside ``group``,
+        nothing is done.
 
         Raises:
             ValueError: ``num_classes`` is not the same in all processes.
@@ -196,7 +197,7 @@ class ConfusionMatrix:
             return
         with self._lock:
             own = self._counts or self._zeros(torch.device("cpu"))
-            # One tensor, so that no failure leaves one half summed.
+            # As one tensor, so that a failure cannot leave only one of the two summed.
             total = torch.cat([own.matrix.flatten(), own.invalid.view(1)])
             total = sum_over_processes(total, group, "num_classes", self.num_classes)
             own.matrix.copy_(total[:-1].view_as(own.matrix))
@@ -231,8 +232,8 @@ class ConfusionMatrix:
 
     @contextmanager
     def all_or_nothing(self) -> Iterator[None]:
-        """Updates inside that end in an exception leave the counts as they were before them all.
-        Other threads wait.
+        """If an exception leaves this context, the counts are again those from before it. Other
+        threads wait meanwhile.
 
             with matrix.all_or_nothing():
                 for scores, target in images:
@@ -261,8 +262,8 @@ class ConfusionMatrix:
             return self._counts.to(self._counts.matrix.device)
 
     def _add(self, count: Callable[..., Tensor], *batch: Any) -> None:
-        """Lets an operator that counts, ``count(prediction, target, ...)``, add a batch."""
-        if is_dynamo_compiling():  # no graph holds a lock
+        """Adds a batch by an operator that counts, ``count(prediction, target, ...)``."""
+        if is_dynamo_compiling():  # a graph cannot hold a lock
             self._add_unlocked(count, batch)
         else:
             with self._lock:
@@ -302,8 +303,10 @@ def sum_over_processes(
 
 
 def device_of(group: dist.ProcessGroup | None, own: torch.device) -> torch.device:
-    """Where a group's backends take tensors: the host, or else a device of their kind."""
-    # "cpu:gloo,cuda:nccl". The same for all processes, as none knows where the others count.
+    """The device from which a group's backends send tensors: the host, or else one of their
+    kind."""
+    # Such as "cpu:gloo,cuda:nccl". The same for all processes, as none knows where the others
+    # count.
     kinds = [backend.split(":")[0] for backend in dist.get_backend_config(group).split(",")]
     kind = "cpu" if "cpu" in kinds else kinds[0]
     return own if own.type == kind else torch.device(kind)

@@ -59,8 +59,8 @@ __all__ = [
 class Upsample(nn.Module):
     """:func:`fcn_ext.ops.upsample` with its geometry fixed; no parameters.
 
-    Replaces a frozen bilinear ``nn.ConvTranspose2d`` and the crop behind it. ``output_size`` may be
-    given at the call, where it depends on the image.
+    Replaces a frozen bilinear ``nn.ConvTranspose2d`` and the crop after it. ``output_size`` may be
+    given in the call, as it depends on the image.
 
         >>> Upsample(8, offset=31)(torch.zeros(1, 21, 70, 70), (500, 500)).shape
         torch.Size([1, 21, 500, 500])
@@ -92,7 +92,7 @@ class Upsample(nn.Module):
 
 
 class Interpolate(nn.Module):
-    """:func:`fcn_ext.ops.interpolate` to a fixed size, or to the size given at the call."""
+    """:func:`fcn_ext.ops.interpolate` to a fixed size, or to the size given in the call."""
 
     def __init__(
         self, size: int | Sequence[int] | None = None, *, align_corners: bool = False
@@ -130,7 +130,7 @@ class CrossEntropyLoss(nn.Module):
     """:func:`fcn_ext.losses.cross_entropy` with all but scores and target fixed.
 
     Replaces the upsampling of the scores to the size of the target and the ``nn.CrossEntropyLoss``
-    behind it, and like the latter keeps ``weight`` as a buffer.
+    after it, and like the latter keeps ``weight`` as a buffer.
 
         >>> loss = CrossEntropyLoss(Deconvolution(8, offset=31), label_smoothing=0.1)
         >>> loss(torch.zeros(1, 21, 70, 70), torch.zeros(1, 500, 500, dtype=torch.uint8)).shape
@@ -210,7 +210,7 @@ class Argmax(nn.Module):
 
     Args:
         geometry: how the scores reach the size of the labels.
-        size: of the labels; may be given at the call, where it depends on the image.
+        size: that of the labels; may be given in the call instead, if it depends on the image.
         dtype: of the labels: uint8, int16, int32 or int64; default uint8 up to 256 classes, int16
             beyond.
     """

@@ -1,9 +1,9 @@
-"""The operators that make sense on NumPy arrays, without tensors.
+"""Confusion counts and label palettes for NumPy arrays, without tensors.
 
 They use the same C++ code as :mod:`fcn_ext.ops`, so the counts are the same integers.
 
-Arrays may be views with any strides, read-only, subclasses, in either byte order; lists will do,
-too. The mask of a masked array is never dropped: see each function.
+Arrays may have any strides and either byte order, and may be read-only or of a subclass; lists are
+accepted, too. The mask of a masked array is never ignored: see each function.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def encode_palette(
 def decode_palette(
     colors: npt.ArrayLike, palette: npt.ArrayLike | None = None
 ) -> npt.NDArray[np.uint8]:
-    """The label map behind a picture in a palette's colors; the first of equal colors wins.
+    """The label map of a picture in a palette's colors; the first of equal colors wins.
 
         >>> decode_palette(np.array([[[0, 0, 0], [128, 0, 0]]], np.uint8))
         array([[0, 1]], dtype=uint8)
@@ -156,7 +156,7 @@ def decode_palette(
 
 
 def build_info() -> dict[str, str]:
-    """This build's version, the torch it was built against, its CUDA part, the CPU kernels in use.
+    """The version, the torch that it was built against, the CUDA build, and the CPU kernels in use.
 
     The keys are ``version``, ``built_against_torch``, ``cuda`` and ``cpu_capability``.
     """

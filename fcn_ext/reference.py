@@ -1,7 +1,7 @@
 """Every operator of :mod:`fcn_ext.ops` in plain PyTorch: slow, obvious, the specification.
 
-Tests and benchmarks compare with these functions and with nothing else. They accept whatever
-dtype they are given; call them in float64 for reference values.
+Tests and benchmarks compare only with these functions. They accept any dtype; call them in float64
+for reference values.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def confusion_matrix(
 
 
 def at_full_size(input: Tensor, size: tuple[int, int], geometry: Geometry) -> Tensor:
-    """Coarse scores, ``input``, as ``geometry`` takes them to ``size``."""
+    """The coarse scores ``input``, taken to ``size`` by ``geometry``."""
     if isinstance(geometry, Resize):
         return interpolate(input, size, align_corners=geometry.align_corners)
     stride, kernel_size = geometry.stride, geometry.kernel_size
@@ -121,8 +121,8 @@ def cross_entropy(
     reduction: str = "mean",
     label_smoothing: float = 0.0,
 ) -> Tensor:
-    """``F.cross_entropy`` of the scores at full size; but a void pixel takes no part, so that NaN
-    there spreads nowhere."""
+    """``F.cross_entropy`` of the scores at full size, except that void pixels take no part, even if
+    they are NaN."""
     logits = at_full_size(input, (target.shape[1], target.shape[2]), geometry)
     target = target.to(torch.int64)
     logits = torch.where((target != ignore_index).unsqueeze(1), logits, 0)
@@ -291,7 +291,7 @@ def sigmoid_sums(
     t = torch.where(counts, target.to(x.dtype), 0)
     missing = torch.where(counts, 1 - t, 0)
     p = x.sigmoid()
-    # Not F.softplus, which leaves off above 20 what float64 can hold.
+    # Not F.softplus, which is rounded to x above 20.
     parts = [-t * F.logsigmoid(x), -missing * F.logsigmoid(-x), t, counts.to(x.dtype)]
     parts += [torch.where(counts, p, 0), p * t] if regions else [torch.zeros_like(x)] * 2
     if gamma is None:
@@ -310,14 +310,14 @@ def sigmoid_loss(
     ignore_index: int = 255,
     gamma: float | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """The sums of each mask weighed, (N, Q), and the sums, (N, Q, 8)."""
+    """The weighted sums of each mask, (N, Q), and the sums, (N, Q, 8)."""
     sums = sigmoid_sums(input, target, geometry, ignore_index=ignore_index, gamma=gamma)
     return weighed(sums, weight, focal=gamma is not None), sums.detach()
 
 
 def weighed(sums: Tensor, weight: Tensor, *, focal: bool) -> Tensor:
-    """What :func:`sigmoid_loss` makes of sums (N, Q, 8) and weights (Q, 8): the losses (N, Q).
-    Weights of zero, and those of columns that are not summed, leave out what may be infinite."""
+    """The losses (N, Q) for sums (N, Q, 8) and weights (Q, 8). Columns with a weight of zero, and
+    those that are not summed, are left out even if they are infinite."""
     weight = weight.to(sums.dtype)
     terms = torch.where(weight != 0, weight * sums, 0)
     loss = terms[..., :4].sum(2)

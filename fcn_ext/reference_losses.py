@@ -40,7 +40,7 @@ __all__ = [
 
 
 def _reduced(loss: Tensor, counts: Tensor, reduction: str) -> Tensor:
-    """A map of losses where ``counts`` of them matter."""
+    """A map of losses, reduced over the pixels that ``counts`` marks."""
     loss = torch.where(counts, loss, 0)
     if reduction == "none":
         return loss
@@ -74,7 +74,7 @@ def cross_entropy(
 def pixel_accuracy(
     input: Tensor, target: Tensor, geometry: Geometry = Resize(), *, ignore_index: int = 255
 ) -> Tensor:
-    """The share of pixels whose winner is their label."""
+    """The share of pixels whose label has the greatest score."""
     size = (target.shape[1], target.shape[2])
     winner = reference.at_full_size(input, size, geometry).argmax(dim=1)
     target = target.to(torch.int64)

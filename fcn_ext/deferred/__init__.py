@@ -1,9 +1,9 @@
 """Deferred upsampling: code that was written for full-size logits, run on coarse scores.
 
 ============================  =====================================================
-:class:`fused_upsampling`     a context in which ``F.interpolate`` computes nothing yet
+:class:`fused_upsampling`     a context in which ``F.interpolate`` is deferred
 :func:`deferred_interpolate`  the same for one call
-:class:`DeferredLogits`       what both give
+:class:`DeferredLogits`       what both return
 ============================  =====================================================
 """
 

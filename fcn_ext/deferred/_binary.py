@@ -27,8 +27,8 @@ aten = torch.ops.aten
 
 @dataclass(frozen=True)
 class _Entropy:
-    """The form of the mean of the cross-entropy or of its sum. Weights are as the logits, those of
-    a mask's pixels all alike."""
+    """The form of the mean of the cross-entropy, or of its sum. Weights broadcast to the logits,
+    and are the same for all pixels of a mask."""
 
     layout: Layout
     reduction: str
@@ -53,7 +53,7 @@ class _Entropy:
         masks = self.layout.to_full_map(target)
         shares = self._shares(masks, target.shape, weight, pos_weight)
         shares *= grad.to(shares.dtype)
-        if not is_finite(shares):  # of a gradient that is nearly infinite
+        if not is_finite(shares):  # overflowed
             return None
         if self.reduction == "mean":
             shares /= target.numel()
@@ -66,7 +66,7 @@ class _Entropy:
             return None
         with torch.no_grad():
             loss = (sums * self._shares(masks, target.shape, weight, pos_weight)).sum()
-        # Nor are the gradients then, each in its place.
+        # Then gradients are not finite either; torch's formula says which.
         if loss.is_cpu and not math.isfinite(loss.item()):
             return None
         result: Tensor = loss / target.numel() if self.reduction == "mean" else loss
@@ -86,7 +86,8 @@ class _Entropy:
 
 @dataclass(frozen=True)
 class _Pixels:
-    """The form of the cross-entropy of each pixel; target and weight of ones are as the logits."""
+    """The form of the cross-entropy of each pixel; target and ``pos_weight`` are laid out as the
+    logits."""
 
     layout: Layout
     contiguous_gradient = False
@@ -141,10 +142,11 @@ class _Pixels:
 def _shares(
     layout: Layout, target: Tensor, pos_weight: Tensor | None
 ) -> list[tuple[Tensor, Tensor | None]]:
-    """Labels (N * Q, H, W), and how much a pixel's loss by them counts (N, Q, H, W); None for one.
+    """Labels (N * Q, H, W), each with the weight of a pixel's loss by them (N, Q, H, W), or None
+    for one.
 
-    A target of ``t`` is one of 1 by a share of ``t`` and one of 0 by the rest. On the CPU, where
-    looking costs little, targets of 0 and 1 alone are taken as labels.
+    A target ``t`` counts as label 1 with weight ``t`` and as label 0 with the rest. On the CPU,
+    where checking costs little, targets that are all 0 or 1 are taken as labels.
     """
     t = layout.to_full_map(target).to(_common.accumulate_dtype(target))
     weight = None if pos_weight is None else layout.to_full_map(pos_weight.expand(target.shape))
@@ -167,7 +169,7 @@ def _bce(
     """``F.binary_cross_entropy_with_logits``."""
     if not isinstance(input, DeferredLogits) or input.recipe.kind != "logits":
         return NotImplemented
-    if input.recipe.snapshot is None:  # its shape may be another by now
+    if input.recipe.snapshot is None:  # its shape may have changed
         return NotImplemented
     if size_average is not None or reduce is not None or reduction not in REDUCTIONS:
         return NotImplemented
@@ -194,7 +196,7 @@ def _bce(
 def _by_pixels(
     input: Any, target: Tensor, weight: Tensor | None, reduction: str, pos_weight: Tensor | None
 ) -> Any:
-    """The loss where a map of it is wanted, or weighted."""
+    """The loss if a map of it is asked for, or if the weights of a mask's pixels differ."""
     form = _Pixels(input.recipe.layout)
     differentiated, possible = may_be_one_node(input)
     if not possible:
@@ -223,7 +225,8 @@ def _fits(input: Any, other: Any, shape: torch.Size) -> bool:
 def _of_masks(
     weight: Tensor | None, layout: Layout, shape: torch.Size
 ) -> tuple[Tensor | None] | None:
-    """The weight of each mask (N, Q), None for one, in a tuple; None where its pixels differ."""
+    """A tuple of the weight of each mask (N, Q), or of None for one; None if a mask's pixels have
+    different weights."""
     if weight is None:
         return (None,)
     map = layout.to_full_map(weight.expand(shape))

@@ -1,4 +1,4 @@
-"""``tensor.data = value``: one tensor takes the memory of another, past torch's dispatcher."""
+"""``tensor.data = value``, by which one tensor takes another's memory without the dispatcher."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ __all__ = ["set_data"]
 
 
 def set_data(self: Any, value: Any) -> Any:
-    """``self.data = value`` where ``self`` is deferred, or NotImplemented.
+    """``self.data = value`` if ``self`` is deferred, else NotImplemented.
 
-    torch asks ``self`` alone whether it has rules of its own; for an ordinary one see below.
+    torch calls ``__torch_function__`` of ``self`` alone; if ``self`` is an ordinary tensor, see
+    below.
     """
     if not isinstance(self, Deferred):
         return NotImplemented
@@ -36,17 +37,19 @@ def set_data(self: Any, value: Any) -> Any:
 
 FUNCTIONS[SET_DATA] = set_data
 
-# What torch asks before one tensor takes the memory of another: where one of the two has rules in
-# Python, a kernel at this key. For others than ours that is still the one that was there.
+# Before one tensor takes the memory of another, torch calls this operator; if one of the two is a
+# subclass with Python rules, its kernel at this key. For all tensors but ours, the kernel that was
+# there before is called.
 _ALLOWED = torch.ops.aten._has_compatible_shallow_copy_type.default
 _KEY = "PythonTLSSnapshot"
 _answer = torch.library.get_kernel(_ALLOWED, _KEY)
-_library = torch.library.Library("aten", "IMPL")  # its kernel goes with it
+_library = torch.library.Library("aten", "IMPL")  # kept, since its kernel is removed with it
 
 
 @uncompiled
 def _may_take(keys: Any, self: Any, value: Any) -> Any:
-    """Whether ``self`` can take the memory of ``value``, which an ordinary ``self`` finds there."""
+    """Whether ``self`` can take the memory of ``value``. A deferred ``value`` is computed first if
+    ``self`` is ordinary."""
     if isinstance(value, Deferred) and not isinstance(self, Deferred):
         give_memory(value)
     return _answer.call_boxed(keys, self, value)

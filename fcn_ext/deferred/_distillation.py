@@ -54,7 +54,7 @@ def _own(
     ignore_index: int,
     temperature: float,
 ) -> Any:
-    """The same of logits that have the size of the labels already."""
+    """The divergence of deferred logits that already have the size of the labels."""
     if type(labels) is not Tensor or not isinstance(geometry, Resize):
         return NotImplemented
     size = tuple(labels.shape[1:])
@@ -76,12 +76,12 @@ def _own(
         loss = _distillation.divergence(leaf, *arguments)
         (gradient,) = torch.autograd.grad(loss, leaf)
     form = _Divergence(ignore_index, temperature)
-    frozen = teacher.detach().clone()  # deferred still, and no change of the teacher's is one of it
+    frozen = teacher.detach().clone()  # still deferred, and safe from changes of the teacher's
     return OneNode.apply(student, form, [frozen, labels, gradient], [loss.detach()])
 
 
 def _scores(logits: Any, size: tuple[int, ...]) -> tuple[Tensor, Snapshot] | None:
-    """Of a deferred map of that size."""
+    """Scores and snapshot of a deferred map of that size."""
     if not isinstance(logits, DeferredLogits):
         return None
     recipe = logits.recipe

@@ -1,8 +1,8 @@
-"""Gradients of deferred logits, gathered on the coarse grid before anyone has asked for them.
+"""Gradients of deferred logits, held as gradients of the coarse scores.
 
-Between a loss and the scores torch's graph has the nodes that it always has. What travels between
-them is a tensor of the full shape that holds the gradient of the scores; only for who looks at it,
-such as a hook, is the full one computed.
+Between a loss and the scores, torch's graph has its usual nodes. What they pass on is a tensor of
+the full shape that holds the gradient of the scores; the full gradient is computed only if
+something reads it, such as a hook.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["DeferredGradient", "gradient_of"]
 aten = torch.ops.aten
 
 Parts = tuple[tuple[range, Tensor], ...]
-"""Gradients of scores, each of some images of the batch."""
+"""Gradients of scores, each for some images of the batch."""
 
 
 class DeferredGradient(Deferred):
@@ -33,11 +33,11 @@ class DeferredGradient(Deferred):
 
 
 class Gradient(Recipe):
-    """Of a gradient: ``kind`` says by what, "logits" or "log_softmax"."""
+    """The recipe of a gradient with respect to ``kind``, "logits" or "log_softmax"."""
 
     parts: Parts
     origin: object
-    """Of the snapshot whose scores the parts are gradients by."""
+    """The origin of the snapshot whose scores the parts are gradients of."""
 
     def by(self, parts: Parts, origin: object) -> Gradient:
         self.parts, self.origin = parts, origin
@@ -54,7 +54,8 @@ class Gradient(Recipe):
         return following.by(parts, self.origin)
 
     def gathered(self, origin: object, shape: torch.Size) -> Tensor | None:
-        """The gradient by scores of ``shape``, if it is one by those, and of all images."""
+        """The gradient with respect to scores of ``shape``, if it is one of those scores and covers
+        all images."""
         if not (
             self.is_pure
             and self.origin is origin
@@ -80,8 +81,8 @@ def gradient_of(
     *,
     contiguous: bool = False,
 ) -> Any:
-    """The gradient by deferred ``logits``: ``coarse`` by the scores, at full size ``compute()``.
-    It has their strides, or is ``contiguous``."""
+    """The gradient with respect to deferred ``logits``: ``coarse`` is that of the scores,
+    ``compute()`` gives it at full size. It has the strides of the logits, or is ``contiguous``."""
     recipe = logits.recipe
     twin = recipe.twin
     if contiguous:
@@ -131,7 +132,7 @@ def _undo(func: Any, grad: Any, *args: Any) -> Any:
 
 @handles(aten.add.Tensor)
 def _add(func: Any, first: Any, second: Any, **kwargs: Any) -> Any:
-    """Gradients of two losses meet."""
+    """The sum of the gradients of two losses."""
     if not (isinstance(first, DeferredGradient) and isinstance(second, DeferredGradient)):
         return NotImplemented
     a, b = first.recipe, second.recipe
@@ -152,7 +153,7 @@ def _add(func: Any, first: Any, second: Any, **kwargs: Any) -> Any:
 
 
 def _merged(parts: Parts) -> Parts:
-    """One part for all that are of the same images."""
+    """Adds up the parts of the same images."""
     sums: dict[range, Tensor] = {}
     for images, part in parts:
         sums[images] = sums[images] + part if images in sums else part

@@ -18,16 +18,16 @@ aten = torch.ops.aten
 
 @dataclass(frozen=True)
 class Layout:
-    """A tensor's dimensions, each as the axes of a map (N, C, H, W) that it runs over.
+    """Which axes of a map (N, C, H, W) each dimension of a tensor runs over.
 
-    ``[(0, 2, 3), (1,)]`` is what ``permute(0, 2, 3, 1).reshape(-1, C)`` leaves: pixels by classes.
-    Axes of size 1 are left out, so that a dimension of size 1 is ``()``.
+    ``[(0, 2, 3), (1,)]`` is the layout after ``permute(0, 2, 3, 1).reshape(-1, C)``: pixels by
+    classes. Axes of size 1 are left out, so that a dimension of size 1 is ``()``.
     """
 
     sizes: tuple[int, ...]
     dims: tuple[tuple[int, ...], ...]
     images: range
-    """Which images of the batch they are."""
+    """Which images of the batch the tensor has."""
 
     @classmethod
     def of_map(cls, shape: Sequence[int]) -> Layout:
@@ -50,8 +50,8 @@ class Layout:
         return [max(axis - 1, 0) for axis in lost + kept]
 
     def from_map(self, map: Tensor, shape: Sequence[int]) -> Tensor:
-        """A label map (N, H, W) as the contiguous result of ``shape`` that, for example, an argmax
-        over the classes has."""
+        """A label map (N, H, W) as the contiguous tensor of ``shape`` that an argmax over the
+        classes, for instance, returns."""
         return map.permute(self._pixel_axes()).reshape(shape).contiguous()
 
     def to_map(self, pixels: Tensor) -> Tensor:
@@ -66,7 +66,7 @@ class Layout:
         return [axis for axis in range(4) if axis not in kept] + kept
 
     def from_full_map(self, map: Tensor, shape: Sequence[int]) -> Tensor:
-        """A map (N, C, H, W) as a tensor of this layout has it."""
+        """A map (N, C, H, W) rearranged to this layout."""
         return map.permute(self._all_axes()).reshape(shape)
 
     def to_full_map(self, elements: Tensor) -> Tensor:
@@ -76,7 +76,7 @@ class Layout:
         return elements.reshape([self.sizes[axis] for axis in order]).permute(inverse)
 
     def of_images(self, images: range) -> Layout:
-        """The same of some images only."""
+        """The same layout for some of the images."""
         dims = self.dims
         if len(images) == 1:
             dims = tuple(tuple(axis for axis in dim if axis != IMAGES) for dim in dims)
@@ -159,7 +159,7 @@ def _selected(layout: Layout, shape: Sequence[int], dim: int, index: int) -> Lay
 
 
 def _restored(layout: Layout, dims: list[Any], dim: int, start: int, count: int) -> Layout | None:
-    """The layout of ``count`` images, of which those of ``layout`` are number ``start`` on."""
+    """The layout of ``count`` images, of which those of ``layout`` begin at ``start``."""
     first = layout.images.start - start
     if dims[dim] not in ((), (IMAGES,)) or first < 0 or len(layout.images) + start > count:
         return None
@@ -192,8 +192,8 @@ def _select_undone(
     return _restored(layout, dims, dim, index % sizes[dim], sizes[dim])
 
 
-# What moves the elements of a tensor about or copies them: each gives the layout of the result,
-# whose shape it is told, or None where that is none of a map.
+# Operators that move or copy the elements of a tensor. Each function is given the shape of the
+# result and returns its layout, or None if it is not the layout of a map.
 _VIEWS: dict[Any, Callable[..., Layout | None]] = {
     aten.alias.default: _same,
     aten.detach.default: _same,
@@ -214,9 +214,9 @@ _COPIES: dict[Any, Callable[..., Layout | None]] = {
 }
 CARRIED = _VIEWS | _COPIES
 SHARED = frozenset(_VIEWS)
-"""Those whose result is other elements of the same memory."""
+"""Those whose result is a view of the same memory."""
 UNDONE: dict[Any, Callable[..., Layout | None]] = {
     aten.slice_backward.default: _slice_undone,
     aten.select_backward.default: _select_undone,
 }
-"""What a gradient meets on its way back through a view of some images."""
+"""The backward operators of views of some images."""

@@ -1,8 +1,8 @@
-"""Cross-entropy straight from coarse scores, by torch's own names for its parts.
+"""Cross-entropy straight from coarse scores, in the two parts that it has in torch.
 
-``F.cross_entropy`` is ``log_softmax`` and ``nll_loss`` for torch too. The first stays deferred, the
-second is computed together with the gradient, and both have their own nodes in the graph: a second
-derivative, or a hook between them, meets torch's formulas.
+In torch, ``F.cross_entropy`` is ``log_softmax`` followed by ``nll_loss``. The first stays deferred,
+the second is computed together with the gradient, and both have their own nodes in the graph, so
+that second derivatives, and hooks between the two, see torch's formulas.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ _ops = torch.ops.fcn_ext
 
 REDUCTIONS = ("none", "mean", "sum")
 NONE, MEAN, SUM = range(3)
-"""torch's numbers for them."""
+"""The numbers that torch gives them."""
 
 
 def targets(
     logits: Any, target: Any, dtypes: tuple[torch.dtype, ...] = (torch.int64,)
 ) -> Tensor | None:
-    """Labels for the pixels of ``logits``, whose dimension 1 are the classes, as (N, H, W)."""
+    """The labels of the pixels of ``logits``, whose dimension 1 is the classes, as (N, H, W)."""
     if type(target) is not Tensor or target.dtype not in dtypes or target.numel() == 0:
         return None
     if target.device != logits.device:
@@ -44,7 +44,7 @@ def targets(
 
 
 def weights_fit(logits: Any, weight: Any, dtype: torch.dtype | None = None) -> bool:
-    """Whether class weights are such as torch takes."""
+    """Whether torch accepts these class weights."""
     return weight is None or (
         type(weight) is Tensor
         and weight.dtype == (dtype or logits.dtype)
@@ -65,11 +65,11 @@ def loss_of(
     with_gradient: bool,
     hits: list[Tensor] | None = None,
 ) -> tuple[Tensor, Tensor, Tensor | None] | None:
-    """Loss, total weight and gradient, with hits added to a list; None where torch has more to say
-    of it: a label is out of range, or the loss or a class weight is not finite."""
+    """Loss, total weight and gradient, with hits added to a list. None if the result could differ
+    from torch's: a label is out of range, or the loss or a class weight is not finite."""
     if weight is not None:
         weight = weight.to(_common.accumulate_dtype(scores))
-        # What has such a weight counts for torch in pixels without it, too, by zero times infinity.
+        # In torch such a weight also affects pixels of other classes, by zero times infinity.
         if weight.is_cpu and not math.isfinite(weight.sum().item()):
             return None
     arguments = (scores, target, snapshot.numbers, weight, ignore_index, label_smoothing)
@@ -89,7 +89,7 @@ def loss_of(
             hits.append(found)
     except ValueError:
         return None
-    # Of void pixels alone the mean is 0 / 0 for torch as well, and no gradient differs.
+    # If all pixels are void, the mean is 0 / 0 in torch as well, and gradients agree.
     is_void = weight is None and reduction == MEAN
     if loss.is_cpu and not math.isfinite(loss.item()) and not (is_void and not total):
         return None
@@ -114,17 +114,17 @@ def pixel_gradient(
 
 
 def is_finite(grad: Tensor) -> bool:
-    """Whether a gradient is known to be: zero times infinity is not zero for torch."""
+    """Whether a gradient is known to be finite: in torch zero times infinity is not zero."""
     if is_batched(grad):
         return False
     return not grad.is_cpu or all_finite(grad)
 
 
 def all_finite(numbers: Tensor) -> bool:
-    """Whether they are, of a tensor on the CPU, and their sum is.
+    """Whether all numbers of a tensor on the CPU, and their sum, are finite.
 
-    In their own type: for a sum in another, torch makes a copy of them all. Only that of halves
-    overflows where nothing else does.
+    The sum is taken in their own dtype: for another, torch would copy them all. Only sums of
+    float16 overflow when no number does.
     """
     numbers = numbers.detach()
     if math.isfinite(numbers.sum().item()):

@@ -1,4 +1,4 @@
-"""The losses of single pixels of masks, straight from coarse scores."""
+"""The loss of each pixel of masks, straight from coarse scores."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ _op = torch.ops.fcn_ext.cross_entropy_pixels.default
 def losses_by_labels(
     scores: Tensor, snapshot: Snapshot, labels: Tensor, ignore_index: int
 ) -> Tensor:
-    """Of the pixels of masks by labels (N * Q, H, W) of 0, 1 and void; of their shape."""
+    """The losses of the pixels of masks, for labels 0, 1 and void (N * Q, H, W), in the shape of
+    the labels."""
     losses: Tensor = _op(two_classes(scores), labels, snapshot.numbers, None, ignore_index, 0.0)
     return losses
 
@@ -34,7 +35,7 @@ def losses_by_labels(
 def gradient_by_labels(
     grad: Tensor, scores: Tensor, snapshot: Snapshot, labels: Tensor, ignore_index: int
 ) -> Tensor:
-    """The gradient by the scores of these losses, of which ``grad`` is that of each."""
+    """The gradient of the scores, given the gradient ``grad`` of each of these losses."""
     pairs = two_classes(scores)
     of_pairs = pixel_gradient(grad, pairs, snapshot, labels, None, ignore_index, 0.0)
     return of_pairs[:, 1].view(scores.shape)
@@ -42,7 +43,7 @@ def gradient_by_labels(
 
 @dataclass(frozen=True)
 class _ByLabels:
-    """The form of what :func:`fcn_ext.losses._mask_pixels.pixel_losses` gives."""
+    """The form of :func:`fcn_ext.losses._mask_pixels.pixel_losses`."""
 
     ignore_index: int
     contiguous_gradient = False
@@ -61,7 +62,7 @@ class _ByLabels:
 
 
 def _own(input: Any, labels: Any, geometry: Any, ignore_index: int) -> Any:
-    """The same of logits that have the size of the labels already."""
+    """The losses of deferred logits that already have the size of the labels."""
     if not isinstance(input, DeferredLogits) or len(geometry.numbers) != 1:
         return NotImplemented
     if type(labels) is not Tensor or input.shape[2:] != labels.shape[1:]:

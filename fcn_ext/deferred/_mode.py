@@ -66,7 +66,7 @@ class Interpolate(torch.autograd.Function):
         if coarse is None:
             coarse = _interpolate_backward(grad, *ctx.shape[2:], ctx.align_corners)
             if coarse.is_cpu and not math.isfinite(coarse.detach().sum().item()):
-                # Infinite or NaN: then torch counts what has a weight of zero, too.
+                # Infinite or NaN: torch also multiplies these by weights of zero.
                 sizes = grad.shape[2:], ctx.shape, ctx.align_corners
                 coarse = torch.ops.aten.upsample_bilinear2d_backward.default(grad, *sizes)
         twin = resized_twin(tuple(grad.shape), grad.stride(), ctx.dtype, tuple(ctx.shape[2:]))
@@ -84,7 +84,7 @@ def _deferred(scores: Tensor, size: tuple[int, int], align_corners: bool) -> Def
 
 
 def _is_deferrable(input: Any) -> bool:
-    """Whether ``input`` is an ordinary map, in eager code that nothing looks into."""
+    """Whether ``input`` is an ordinary map, in eager code without transforms, tracing or modes."""
     return (
         not is_dynamo_compiling()
         and type(input) in (Tensor, torch.nn.Parameter, DeferredLogits)
@@ -105,8 +105,8 @@ def _is_deferrable(input: Any) -> bool:
 def _upsampled_size(
     input: Tensor, size: Any, scale_factor: Any, align_corners: bool, recomputed: Any
 ) -> tuple[int, int] | None:
-    """The size that ``F.interpolate`` gives, where that and nothing else says which pixels lie
-    where, and is an upsampling."""
+    """The size of the result of ``F.interpolate``, or None if that is no upsampling, or if the size
+    alone does not say where its pixels lie."""
     before = tuple(input.shape[2:])
     if size is not None:
         if scale_factor is not None or recomputed:
@@ -121,11 +121,11 @@ def _upsampled_size(
         exact = [nodes * scale for nodes, scale in zip(before, scales, strict=True)]
         after = tuple(int(pixels) for pixels in exact)
         if not (recomputed or align_corners):
-            # torch takes the steps between pixels from the factor, not from the two sizes.
+            # torch computes the steps between pixels from the factor, not from the two sizes.
             for pixels, rounded in zip(exact, after, strict=True):
                 if abs(pixels - rounded) > 1e-15 * rounded:
                     return None
-    # NumPy's integers, too, which sizes of images often are.
+    # Sizes of images are often NumPy's integers.
     if len(after) != 2 or any(
         isinstance(pixels, bool) or not isinstance(pixels, (int, np.integer)) for pixels in after
     ):
@@ -161,10 +161,10 @@ def defer(
     recompute_scale_factor: bool | None = None,
     antialias: bool = False,
 ) -> DeferredLogits | None:
-    """``F.interpolate`` deferred, or None where torch is to do it."""
+    """``F.interpolate``, deferred; or None if it is left to torch."""
     if mode != "bilinear" or antialias or not _is_deferrable(input):
         return None
-    # Numbers equal to a bool are none for torch.
+    # torch refuses numbers that equal a bool.
     if not isinstance(align_corners, (bool, type(None))) or not isinstance(
         size, (int, tuple, list, type(None))
     ):
@@ -182,8 +182,8 @@ def defer(
 
 
 class fused_upsampling(TorchFunctionMode):
-    """Inside it, code that upsamples scores bilinearly and takes a loss or labels of them does so
-    straight from the coarse scores, in a fraction of the time and the memory.
+    """A context in which bilinear upsampling is deferred: losses and labels of upsampled scores are
+    computed straight from the coarse scores, in a fraction of the time and memory.
 
         >>> import torch.nn.functional as F
         >>> scores = torch.randn(2, 21, 32, 32, requires_grad=True)
@@ -195,23 +195,23 @@ class fused_upsampling(TorchFunctionMode):
         ('DeferredLogits', (2, 21, 256, 256))
         >>> loss.backward()
 
-    ``F.interpolate`` with ``mode="bilinear"``, by whatever library it is called, gives a
-    :class:`DeferredLogits` where its input is a map (N, C, h, w) on the CPU or a CUDA device, is
-    not made smaller and is not antialiased. In all other cases torch does what it always does.
+    ``F.interpolate`` with ``mode="bilinear"``, whichever library calls it, returns a
+    :class:`DeferredLogits` if its input is a map (N, C, h, w) on the CPU or a CUDA device and is
+    not made smaller or antialiased. In all other cases torch does what it always does.
 
-    Answered from the coarse scores: ``F.cross_entropy`` with class labels, ``F.nll_loss`` of
-    ``log_softmax``, ``F.binary_cross_entropy_with_logits``, ``argmax``, ``max`` and ``topk(1)``
+    These are computed from the coarse scores: ``F.cross_entropy`` with class labels, ``F.nll_loss``
+    of ``log_softmax``, ``F.binary_cross_entropy_with_logits``, ``argmax``, ``max`` and ``topk(1)``
     over the classes, also of ``softmax``, comparisons of logits or of their ``sigmoid`` with a
     number, and the losses, heads, predictions and metrics of this package. Anything else computes
-    the full tensor. Results differ from those of the plain code by rounding alone.
+    the full tensor. Results differ from those of the plain code only by rounding.
 
-    A context manager and a decorator, for one step or a whole program; it may be nested and used
-    again. It holds in the thread that enters it. Compiled code is left as it is. The decorator,
-    ``@fused_upsampling()``, refuses classes, generators and coroutines with a TypeError.
+    It is a context manager and a decorator, for one step or a whole program; it may be nested and
+    used again. It applies only to the thread that enters it, and not to compiled code. The
+    decorator, ``@fused_upsampling()``, refuses classes, generators and coroutines with a TypeError.
     """
 
     def __init__(self) -> None:
-        # Of its own, so that `@fused_upsampling` without parentheses is refused by this name.
+        # Defined here so that `@fused_upsampling` without parentheses is refused by this name.
         super().__init__()
 
     @uncompiled
@@ -228,7 +228,7 @@ class fused_upsampling(TorchFunctionMode):
         """``function``, run in the context.
 
         Raises:
-            TypeError: it is no ordinary function, such as a generator, whose body runs elsewhere.
+            TypeError: it is not an ordinary function; the body of a generator, say, runs later.
         """
         if not callable(function) or inspect.isclass(function) or _runs_elsewhere(function):
             raise TypeError(
@@ -245,7 +245,7 @@ class fused_upsampling(TorchFunctionMode):
 
 def _runs_elsewhere(function: Any) -> bool:
     """Whether a call of ``function`` returns before its body has run."""
-    # An object that can be called is what its __call__ is, a static method what it wraps.
+    # For callable objects __call__ decides, for static methods the function they wrap.
     bodies = (function, type(function).__call__, getattr(function, "__func__", None))
     return any(
         inspect.isgeneratorfunction(body)
@@ -258,10 +258,10 @@ def _runs_elsewhere(function: Any) -> bool:
 def deferred_interpolate(
     scores: Tensor, size: int | Sequence[int], *, align_corners: bool = False
 ) -> Tensor:
-    """``F.interpolate(scores, size, mode="bilinear")`` that computes nothing yet.
+    """``F.interpolate(scores, size, mode="bilinear")``, deferred.
 
-    For code that writes out where it upsamples; :class:`fused_upsampling` does the same for code
-    that does not.
+    For a single call in your own code; :class:`fused_upsampling` does the same for code that you do
+    not change.
 
         >>> logits = deferred_interpolate(torch.randn(1, 21, 32, 32), (256, 256))
         >>> logits.argmax(1).shape                        # never 21 x 256 x 256 numbers
@@ -273,8 +273,8 @@ def deferred_interpolate(
         align_corners: the corner pixels of scores and result coincide, instead of the outer edges.
 
     Returns:
-        (N, C, *size), a :class:`DeferredLogits`; or the ordinary tensor, where it would be no
-        larger than the scores or where code is compiled, traced or transformed.
+        (N, C, *size), a :class:`DeferredLogits`; or the ordinary tensor if it would be no larger
+        than the scores, or if code is compiled, traced or transformed.
 
     Raises:
         TypeError: an argument is of the wrong type.

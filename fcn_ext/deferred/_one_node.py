@@ -1,5 +1,5 @@
-"""A function of deferred logits as one node of the graph, where torch would have several, or would
-differentiate one by operators on the full tensor."""
+"""A function of deferred logits as a single node of the graph, where torch would have several, or
+would differentiate it by operators on the full tensor."""
 
 from __future__ import annotations
 
@@ -23,24 +23,25 @@ saved_tensors_hooks = getattr(
 
 
 class Form(Protocol):
-    """What the node is of. ``tensors`` are those that it was given, or None."""
+    """What a node computes. ``tensors`` are those that the node was given, or None."""
 
     @property
     def contiguous_gradient(self) -> bool:
-        """Whether the gradient that torch has is contiguous whatever the strides of the logits."""
+        """Whether torch's gradient is contiguous whatever the strides of the logits."""
         ...
 
     def plain(self, logits: Tensor, *tensors: Tensor | None) -> Tensor:
-        """The result from ordinary logits, by torch's formulas, differentiable twice."""
+        """The result for ordinary logits, by torch's formulas, differentiable twice."""
         ...
 
     def coarse(self, logits: Any, grad: Tensor, *tensors: Tensor | None) -> Tensor | None:
-        """The gradient by the scores of deferred ``logits``; None where torch has more to say."""
+        """The gradient of the scores behind deferred ``logits``; None if it could differ from
+        torch's."""
         ...
 
 
 class OneNode(torch.autograd.Function):
-    """Of deferred logits: ``computed`` holds the result, which the node takes from it."""
+    """The node. ``computed`` holds the result, which ``forward`` takes out of it."""
 
     @staticmethod
     def forward(
@@ -60,7 +61,7 @@ class OneNode(torch.autograd.Function):
             return _differentiable_gradient(ctx, tensors, grad), None, None, None
 
         def plain() -> Tensor:
-            # Asked for below autograd, which this turns on again, too.
+            # This runs below autograd, which is turned on again.
             with torch.inference_mode(False), torch.enable_grad():
                 # A parameter, as torch.func forbids requires_grad_() while it transforms.
                 full = torch.nn.Parameter(ordinary(frozen).detach())
@@ -90,7 +91,7 @@ def _differentiable_gradient(ctx: Any, tensors: list[Tensor | None], grad: Tenso
 
 
 def may_be_one_node(logits: Tensor) -> tuple[bool, bool]:
-    """Whether the logits are differentiated, and whether a node of ours may do it: a checkpoint
-    counts what is saved, and its recomputation may run elsewhere."""
+    """Whether the logits are differentiated, and whether a node of ours may do it. Not inside a
+    checkpoint, which counts saved tensors and may recompute outside of the context."""
     differentiated = logits.requires_grad and torch.is_grad_enabled()
     return differentiated, not (differentiated and saved_tensors_hooks(True) is not None)

@@ -1,4 +1,4 @@
-"""What looks past torch's dispatcher, at memory or at the object, is given the ordinary tensor."""
+"""Methods that read memory or the object without the dispatcher get the ordinary tensor."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ _METHODS = (
     "untyped_storage",
 )
 _OF_DEFERRED = ("recipe", "_is_param")
-"""Attributes that an ordinary tensor in its place does not have."""
+"""Attributes that an ordinary tensor does not have."""
 
 
 def _object(deferred: Any) -> Tensor:
-    """The ordinary tensor as the object that the plain code has: a parameter where that is one, a
-    leaf where that is, with its gradient and its attributes."""
+    """The ordinary tensor as the object that the plain code would have: a parameter or a leaf if
+    ``deferred`` is one, with its gradient and attributes."""
     if deferred.requires_grad and not deferred.is_leaf:
         with torch.enable_grad():
             full = as_ordinary(deferred)
@@ -64,9 +64,10 @@ def _object(deferred: Any) -> Tensor:
 def _asked(name: str) -> Callable[..., Any]:
     def answer(self: Any, *args: Any, **kwargs: Any) -> Any:
         if not isinstance(self, Deferred):
-            # Another argument of map_ is.
+            # Another argument is, as in `map_`.
             return getattr(self, name)(*without_deferred(args), **without_deferred(kwargs))
-        with outside_modes():  # as of fake tensors, which ask for the storage of a view's base
+        # Fake tensors, for instance, ask for the storage of a view's base.
+        with outside_modes():
             full = _object(self)
         result = getattr(full, name)(*args, **kwargs)
         return self if result is full else result
@@ -81,14 +82,14 @@ def _deepcopied(self: Any, memo: dict[int, Any]) -> Any:
         return memo[id(self)]
     full = _object(self)
     result = full.__deepcopy__(memo)
-    # The number of an object that is gone in a moment may be that of the next one.
+    # `full` is freed soon, and the next object may get its id.
     memo.pop(id(full), None)
     memo[id(self)] = result
     return result
 
 
 def _as_subclass(self: Any, cls: Any) -> Any:
-    """A tensor of another class is an object of its own, which cannot be deferred."""
+    """A tensor of another class is a new object, which cannot be deferred."""
     if not isinstance(self, Deferred):
         return NotImplemented
     is_another = isinstance(cls, type) and not issubclass(type(self), cls)
@@ -97,7 +98,7 @@ def _as_subclass(self: Any, cls: Any) -> Any:
 
 
 def _shown(self: Any, **kwargs: Any) -> str:
-    """torch's text of the numbers, with the gradient's node of the deferred tensor."""
+    """torch's text of the values, with the ``grad_fn`` of the deferred tensor."""
     full: Tensor = self.recipe.ordinary()
     text = Tensor.__repr__(full, **kwargs)
     if self.grad_fn is not None:

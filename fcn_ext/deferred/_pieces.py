@@ -1,4 +1,5 @@
-"""A batch taken apart, image by image or some at a time, and its gradient put together again."""
+"""Batches that are taken apart into images or groups of images, and their gradients joined
+again."""
 
 from __future__ import annotations
 
@@ -47,7 +48,7 @@ def _slices(self: Any, dim: int, borders: list[int]) -> Any:
 
 
 def _all(pieces: Any) -> Any:
-    """The pieces in a list; NotImplemented where one is none of a map."""
+    """The pieces in a list; NotImplemented if one of them is not part of a map."""
     found = []
     for piece in pieces:
         if piece is NotImplemented:
@@ -58,7 +59,7 @@ def _all(pieces: Any) -> Any:
 
 @handles(aten.stack.default)
 def _stack(func: Any, grads: Sequence[Any], dim: int = 0) -> Any:
-    """The way back through ``unbind``."""
+    """The backward of ``unbind``."""
 
     def layout(of_piece: Layout) -> list[Any]:
         dims = list(of_piece.dims)
@@ -70,7 +71,7 @@ def _stack(func: Any, grads: Sequence[Any], dim: int = 0) -> Any:
 
 @handles(aten.cat.default)
 def _cat(func: Any, grads: Sequence[Any], dim: int = 0) -> Any:
-    """The way back through ``split``."""
+    """The backward of ``split``."""
 
     def layout(of_piece: Layout) -> list[Any]:
         dims = list(of_piece.dims)
@@ -84,8 +85,8 @@ def _cat(func: Any, grads: Sequence[Any], dim: int = 0) -> Any:
 def _joined(
     func: Any, grads: Sequence[Any], dim: int, dims_of: Callable[[Layout], list[Any]]
 ) -> Any:
-    """Gradients of images that follow each other, along ``dim``; ``dims_of`` a piece's layout are
-    those of the result but for the images."""
+    """The gradients of consecutive images, joined along ``dim``; ``dims_of`` gives the result's
+    dimensions, but for the images, from the layout of a piece."""
     if not all(isinstance(grad, DeferredGradient) for grad in grads):
         return NotImplemented
     recipes = [grad.recipe for grad in grads]

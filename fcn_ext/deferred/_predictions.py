@@ -23,14 +23,14 @@ _ops = torch.ops.fcn_ext
 
 
 def scores_over(tensor: Any, dim: int) -> tuple[Logits, Snapshot, Tensor] | None:
-    """Recipe, snapshot and scores of deferred logits whose classes ``dim`` runs over."""
+    """Recipe, snapshot and scores of deferred logits, if ``dim`` runs over their classes."""
     if not isinstance(tensor, DeferredLogits) or not -tensor.dim() <= dim < tensor.dim():
         return None
     return scores_of(tensor) if tensor.recipe.layout.classes == dim % tensor.dim() else None
 
 
 def scores_of(tensor: Any) -> tuple[Logits, Snapshot, Tensor] | None:
-    """The same, wherever the classes are."""
+    """Recipe, snapshot and scores of deferred logits, whichever dimension the classes are in."""
     if not isinstance(tensor, DeferredLogits):
         return None
     recipe, snapshot = tensor.recipe, tensor.recipe.snapshot
@@ -42,10 +42,10 @@ def scores_of(tensor: Any) -> tuple[Logits, Snapshot, Tensor] | None:
 def _winners(
     tensor: Any, dim: int, *, with_value: bool
 ) -> tuple[Logits, Tensor, Tensor | None] | None:
-    """Recipe, and labels and values (N, H, W) of the greatest elements over the classes."""
+    """Recipe, and the labels and values (N, H, W) of the maximum over the classes."""
     found = scores_over(tensor, dim)
     if found is None or found[2].shape[1] > MOST_CLASSES or found[0].kind == "sigmoid":
-        return None  # sigmoids of different scores are equal where they are nearly one
+        return None  # near one, sigmoids of different scores are equal
     recipe, snapshot, scores = found
     probability = recipe.kind != "logits"
     labels, value = _ops.argmax.default(
@@ -61,7 +61,7 @@ def _winners(
 
 
 def _values(scores: Tensor, labels: Tensor, snapshot: Snapshot) -> Tensor:
-    """The bilinear mean of one class per pixel: ``labels`` (N, H, W) says which."""
+    """The interpolated score of each pixel for the class that ``labels`` (N, H, W) names."""
     dtype = torch.float64 if scores.dtype == torch.float64 else torch.float32
     rows, columns = (
         _axis(nodes, pixels, snapshot.align_corners, scores.device, dtype)
@@ -80,7 +80,7 @@ def _values(scores: Tensor, labels: Tensor, snapshot: Snapshot) -> Tensor:
 def _axis(
     nodes: int, pixels: int, align_corners: bool, device: torch.device, dtype: torch.dtype
 ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Of every pixel along an axis, the nodes before and after it and their weights
+    """For every pixel along an axis, the nodes before and after it and their weights
     (docs/design.md, "One map behind all operators")."""
     pixel = torch.arange(pixels, device=device)
     if align_corners:
@@ -150,7 +150,7 @@ def _softmax(func: Any, self: Any, dim: int, half_to_float: bool) -> Any:
 
 
 def _map_for(prediction: Any, size: tuple[int, ...]) -> tuple[Tensor, Snapshot] | None:
-    """Scores and snapshot of a deferred map (N, C, H, W) where (H, W) is ``size``."""
+    """Scores and snapshot of a deferred map (N, C, H, W), if (H, W) is ``size``."""
     found = scores_over(prediction, 1) if prediction.dim() == 4 else None
     if found is None or found[0].kind == "sigmoid":
         return None
@@ -219,8 +219,8 @@ def _head_argmax(
 def _resized_again(
     input: Any, size: tuple[int, int], align_corners: bool, dtype: torch.dtype, probability: bool
 ) -> Any:
-    """The same at another size than the logits have: some rows of them at a time. On the CPU, as
-    the tables of those would be waited for on CUDA."""
+    """The labels at another size than the logits have, some rows at a time. On the CPU only: on
+    CUDA the host would wait for the tables of the rows."""
     found = _map_for(input, tuple(input.shape[2:])) if input.is_cpu and input.dim() == 4 else None
     if found is None or input.recipe.kind != "logits":
         return NotImplemented
@@ -243,7 +243,7 @@ def _resized_again(
 
 
 def _as_coarse(scores: Any, size: tuple[int, int], geometry: Any) -> Any:
-    """What the functions of fcn_ext.prediction are given."""
+    """Scores, size and geometry for the functions of fcn_ext.prediction."""
     found = _map_for(scores, size) if isinstance(scores, DeferredLogits) else None
     if found is None or scores.recipe.kind != "logits" or not isinstance(geometry, Resize):
         return NotImplemented

@@ -1,4 +1,4 @@
-"""How a deferred tensor follows from coarse scores, or from memory that it shares."""
+"""How a deferred tensor is computed from coarse scores, or from memory that it shares."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ __all__ = ["Logits", "Recipe"]
 
 
 class Recipe:
-    """How the elements of a deferred tensor follow from a memory that it may share.
+    """How the elements of a deferred tensor are computed from a memory that it may share.
 
     Args:
-        memory: of the tensor, or of the one that it is a view of.
-        views: from the one to the other.
+        memory: that of the tensor, or of the tensor that it is a view of.
+        views: the steps from that tensor to this one.
         layout: which axes of the map its dimensions run over.
-        kind: what it is of the scores at full size.
+        kind: the function of the scores at full size, such as "logits".
         twin: a meta tensor with its shape, strides and dtype.
-        device: where it lies.
+        device: its device.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Recipe:
         self.twin = twin
         self.device = device
         self.replaced: Tensor | None = None
-        """What has taken the tensor's place, if its shape or its memory was changed."""
+        """What replaced the tensor, if its shape or its memory was changed."""
 
     @property
     def is_pure(self) -> bool:
@@ -66,7 +66,8 @@ class Recipe:
         kind: str | None = None,
         device: torch.device | None = None,
     ) -> Recipe | None:
-        """The recipe one step further, ``shared`` for a view; None where this one is computed."""
+        """The recipe after one more step, which makes a view if ``shared``; None if this tensor is
+        computed already."""
         pure = self.memory.pure
         if pure is None or self.replaced is not None:
             return None
@@ -74,8 +75,8 @@ class Recipe:
         if not shared:
             compute, snapshot = pure
             if snapshot is not None:
-                # In the dtype of the logits: what is taken of them has theirs, and overflows where
-                # they do. Probabilities are rounded after they are made, not their scores.
+                # Computed in the dtype of the logits, so that results have their dtype and overflow
+                # when they do. Probabilities are rounded at the end, not the scores before.
                 dtype = twin.dtype if self.kind == "logits" else snapshot.scores.dtype
                 snapshot = snapshot.to(device or self.device, dtype)
             memory, views = Memory(after(compute, views), snapshot), ()
@@ -83,17 +84,17 @@ class Recipe:
 
 
 class Logits(Recipe):
-    """Of scores at full size, or of their ``softmax``, ``log_softmax`` or ``sigmoid``, as ``kind``
-    says."""
+    """The recipe of scores at full size, or of their ``softmax``, ``log_softmax`` or ``sigmoid``,
+    as ``kind`` says."""
 
     @property
     def snapshot(self) -> Snapshot | None:
-        """The coarse scores, while nothing has been computed of them."""
+        """The coarse scores, until the full tensor is computed."""
         pure = self.memory.pure
         return None if pure is None or self.replaced is not None else pure[1]
 
     def scores(self, snapshot: Snapshot) -> Tensor:
-        """Those of the images at hand."""
+        """The scores of this tensor's images."""
         images = self.layout.images
         if len(images) == snapshot.scores.shape[0]:
             return snapshot.scores

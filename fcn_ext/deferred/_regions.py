@@ -1,4 +1,4 @@
-"""The sums of regions of deferred logits, and with them this package's losses of regions."""
+"""``ops.region_sums`` of deferred logits, and so the region losses of this package."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _sums(
     squared: bool,
     with_loss: bool,
 ) -> Any:
-    """``ops.region_sums`` of logits that have the size of the target already."""
+    """``ops.region_sums`` of deferred logits that already have the size of the target."""
     found = scores_over(input, 1) if isinstance(input, DeferredLogits) else None
     if found is None or found[0].kind != "logits" or len(geometry) != 1:
         return NotImplemented

@@ -1,4 +1,5 @@
-"""What this package makes of ``ops.sigmoid_sums``, straight from coarse scores."""
+"""``ops.sigmoid_sums`` and ``ops.sigmoid_loss`` of deferred logits, and so the losses built on
+them."""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ _ops = torch.ops.fcn_ext
 
 @dataclass(frozen=True)
 class Sums:
-    """The form of ``ops.sigmoid_sums`` of logits at full size; the target is (N, Q, H, W)."""
+    """The form of ``ops.sigmoid_sums`` for logits at full size; the target is (N, Q, H, W)."""
 
     layout: Layout
     ignore_index: int
@@ -49,8 +50,8 @@ class Sums:
 
 
 def computed_sums(logits: Any, target: Tensor, form: Sums) -> Tensor | None:
-    """The sums of deferred logits, without a gradient; None where the ordinary tensor has more to
-    say."""
+    """The sums of deferred logits, without a gradient; None if they could differ from those of the
+    ordinary tensor."""
     found = scores_of(logits)
     if found is None:
         return None
@@ -73,7 +74,7 @@ def _own(
     gamma: float | None,
     regions: bool,
 ) -> Any:
-    """``ops.sigmoid_sums`` of logits that have the size of the target already."""
+    """``ops.sigmoid_sums`` of deferred logits that already have the size of the target."""
     if not isinstance(input, DeferredLogits) or len(geometry) != 1 or input.recipe.kind != "logits":
         return NotImplemented
     if type(target) is not Tensor or not input.recipe.layout.is_map or input.shape != target.shape:
@@ -83,8 +84,8 @@ def _own(
     sums = computed_sums(input, target, form) if possible else None
     if sums is None:
         return NotImplemented
-    # The logits beside the target: who changes them in place before the backward pass is told so,
-    # as by torch, which saves them.
+    # The logits are saved, too, as torch does, so that changing them in place before the backward
+    # pass raises an error.
     return OneNode.apply(input, form, [target, input], [sums]) if differentiated else sums
 
 
@@ -97,7 +98,7 @@ def _own_loss(
     gamma: float | None,
     with_gradient: bool,
 ) -> Any:
-    """``ops.sigmoid_loss`` of such logits: their sums, weighed."""
+    """``ops.sigmoid_loss`` of such logits: their weighted sums."""
     sums = _own(input, target, geometry, ignore_index, gamma, False)
     if sums is NotImplemented:
         return sums

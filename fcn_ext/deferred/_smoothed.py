@@ -1,5 +1,5 @@
-"""Cross-entropy as one node of the graph: with label smoothing, which torch makes of many parts,
-and as the loss of this package."""
+"""Cross-entropy as one node of the graph: with label smoothing, for which torch has many nodes, and
+as ``ops.cross_entropy``."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def _one_node(
         loss, _, gradient = computed
         if reduction == NONE:
             loss = recipe.layout.from_map(loss, target.shape)
-            loss = loss.clone() if recipe.layout.is_map else loss  # no view of another tensor
+            loss = loss.clone() if recipe.layout.is_map else loss  # not a view of another tensor
         loss = loss.to(form.dtype)
     if not differentiated:
         return loss
@@ -118,7 +118,8 @@ def _smoothed(
     reduction: str = "mean",
     label_smoothing: float = 0.0,
 ) -> Any:
-    """``F.cross_entropy`` with label smoothing; without, torch takes it apart as always."""
+    """``F.cross_entropy`` with label smoothing. Without it, torch splits the loss into its usual
+    parts."""
     if not (isinstance(label_smoothing, (int, float)) and 0 < label_smoothing <= 1):
         return NotImplemented
     if size_average is not None or reduce is not None or not isinstance(input, DeferredLogits):
@@ -147,8 +148,8 @@ def _own_loss(
     mean: bool | None = None,
     with_gradient: bool = False,
 ) -> Any:
-    """``ops.cross_entropy`` of logits that have the size of the target already, with hits added to
-    a list."""
+    """``ops.cross_entropy`` of deferred logits that already have the size of the target, with hits
+    added to a list."""
     if len(geometry) != 1 or not isinstance(input, DeferredLogits):
         return NotImplemented
     dtype = _common.accumulate_dtype(input)

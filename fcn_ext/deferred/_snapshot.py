@@ -1,4 +1,4 @@
-"""Coarse scores as they were, and the full tensor that is made of them at most once."""
+"""Coarse scores as they were, and the full tensor, which is computed from them at most once."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ aten = torch.ops.aten
 _interpolate_op = torch.ops.fcn_ext.interpolate.default
 
 Step = Callable[[Tensor], Tensor]
-"""From one ordinary tensor to the next."""
+"""A function from one ordinary tensor to the next."""
 
 
 def is_channels_last(shape: tuple[int, ...], stride: tuple[int, ...]) -> bool:
-    """Whether torch resizes a map of these strides to one that is channels_last: they grow in the
-    order of channels, columns, rows and images. Where sizes of 1 leave both open, it does not."""
+    """Whether torch resizes a map of these strides to a channels_last one: the strides grow in the
+    order of channels, columns, rows and images. If sizes of 1 leave both open, it does not."""
     least = 0
     for axis in (1, 3, 2, 0):
         if stride[axis] < least or stride[1] == 0 or (axis == 0 and least == stride[1]):
@@ -60,7 +60,7 @@ def resized_twin(
 
 
 def is_batched(grad: Tensor) -> bool:
-    """Whether a gradient is one of many at once, whose elements nothing may ask for."""
+    """Whether a gradient is batched (``is_grads_batched``), so that its elements cannot be read."""
     return _is_batched(grad) or _transforms_active()
 
 
@@ -74,8 +74,7 @@ def laid_out(tensor: Tensor, twin: Tensor) -> Tensor:
 class Snapshot:
     """Coarse scores (N, C, h, w) at the moment they were deferred, and the size they go to.
 
-    A copy: the plain code has made a tensor of its own by then, which later changes of the scores
-    leave alone.
+    A copy, since in the plain code the upsampled tensor does not change when the scores do later.
     """
 
     def __init__(
@@ -85,12 +84,12 @@ class Snapshot:
         self.size = size
         self.align_corners = align_corners
         self.origin = object() if origin is None else origin
-        """What gradients of these scores are known by."""
+        """Identifies the scores that gradients belong to."""
         self._finite: bool | None = None
 
     @property
     def numbers(self) -> tuple[int, ...]:
-        """The geometry as operators are told."""
+        """The geometry as the operators take it."""
         return (int(self.align_corners),)
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Snapshot:
@@ -101,8 +100,8 @@ class Snapshot:
         return Snapshot(scores, self.size, self.align_corners, self.origin)
 
     def is_finite(self) -> bool:
-        """Whether all scores are known to be finite: with infinities, what has a weight of zero
-        counts in torch and not here. On CUDA it is taken for granted: nothing waits for it."""
+        """Whether all scores are finite: in torch infinities count even with a weight of zero, here
+        they do not. On CUDA this is assumed, since checking would wait for the device."""
         if self._finite is None:
             if self.scores.is_cpu:
                 dtype = torch.float64 if self.scores.dtype == torch.float64 else torch.float32
@@ -123,7 +122,7 @@ class Snapshot:
 
 
 class Memory:
-    """What a tensor and its views share: how to compute it, or, once that is done, the tensor."""
+    """What a tensor and its views share: how to compute the tensor, and then the tensor itself."""
 
     def __init__(self, compute: Callable[[], Tensor], snapshot: Snapshot | None = None) -> None:
         self._pure: tuple[Callable[[], Tensor], Snapshot | None] | None = (compute, snapshot)
@@ -131,16 +130,17 @@ class Memory:
         self._lock = threading.Lock()
         self.origin = None if snapshot is None else snapshot.origin
         self.losses: dict[int, tuple[Tensor, Tensor]] = {}
-        """By the address of its total weight, each loss's gradient that was computed with it."""
+        """The gradient that was computed with each loss, by the address of the loss's total
+        weight."""
 
     @property
     def pure(self) -> tuple[Callable[[], Tensor], Snapshot | None] | None:
-        """How to compute it, and from what scores; None once that is done, when anything may have
-        changed the elements."""
+        """How to compute the tensor, and from which scores; None once it is computed, since its
+        elements may have changed."""
         return self._pure
 
     def tensor(self) -> Tensor:
-        """The ordinary tensor: without autograd, which sees the deferred one."""
+        """The ordinary tensor, without autograd, which sees only the deferred one."""
         if self._pure is not None:
             with self._lock:
                 if self._pure is not None:
@@ -153,8 +153,8 @@ class Memory:
 
 @contextmanager
 def outside_modes() -> Iterator[None]:
-    """Out of the reach of modes that see all operators, such as one of fake tensors; and out of
-    inference mode, as what is made there could not be changed in place elsewhere."""
+    """Outside of modes that see all operators, such as that of fake tensors, and of inference mode,
+    whose tensors cannot be changed in place elsewhere."""
     seen = torch._C._len_torch_dispatch_stack() > 0
     inference = torch.is_inference_mode_enabled()
     with (
@@ -165,7 +165,7 @@ def outside_modes() -> Iterator[None]:
 
 
 def step_of(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Step:
-    """A call of torch without its first argument."""
+    """A call of torch as a function of its first argument."""
     return lambda tensor: func(tensor, *args, **kwargs)
 
 

@@ -1,8 +1,8 @@
-"""Tensors without memory: autograd and shapes are torch's own, elements are computed when asked.
+"""Tensors without memory: autograd and shapes are torch's own; elements are computed on demand.
 
-A deferred tensor is a node of torch's graph like any other. What reaches it below autograd finds
-it here: an operator of the table is answered from the coarse scores (``HANDLERS``, filled by the
-modules beside this one), and any other is given the ordinary tensor, which is made once.
+A deferred tensor is a node of torch's graph like any other. Operators reach it below autograd:
+those in the table ``HANDLERS``, which the modules beside this one fill, are computed from the
+coarse scores, and all others get the ordinary tensor, which is computed once.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from fcn_ext.ops._autograd import _transforms_active
 __all__ = ["FUNCTIONS", "HANDLERS", "Deferred", "DeferredLogits", "carry", "handles", "ordinary"]
 
 HANDLERS: dict[Any, Callable[..., Any]] = {}
-"""Of an operator, what answers it from coarse scores, or NotImplemented."""
+"""For an operator, the function that computes it from coarse scores or returns NotImplemented."""
 FUNCTIONS: dict[Any, Callable[..., Any]] = {}
-"""The same of functions of torch's Python, before autograd sees them."""
+"""The same for Python functions of torch and of this package, before autograd sees them."""
 
 _without_subclasses = torch._C.DisableTorchFunctionSubclass
 _FLOATING = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
 def handles(*operators: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Puts a function (operator, *arguments) into the table."""
+    """Registers a function (operator, *arguments) in ``HANDLERS``."""
 
     def register(handler: Callable[..., Any]) -> Callable[..., Any]:
         HANDLERS.update(dict.fromkeys(operators, handler))
@@ -78,7 +78,7 @@ class Deferred(Tensor):
                 return result
         for kind in types:
             if kind not in _KNOWN and not issubclass(kind, Deferred):
-                # A class with rules of its own: it is given what it would be given without us.
+                # A class with rules of its own gets the tensors that it would get without us.
                 return func(*without_deferred(args), **without_deferred(kwargs))
         with _without_subclasses():
             return func(*args, **kwargs)
@@ -104,13 +104,13 @@ class DeferredLogits(Deferred):
     """Scores at full size that nothing has computed yet.
 
     A ``torch.Tensor`` with the shape, dtype, device and gradient of
-    ``F.interpolate(scores, size, mode="bilinear")`` and the memory of ``scores``, of which it keeps
-    a copy. Losses and predictions are taken straight from that
-    (:class:`fused_upsampling` lists them). Whatever else is asked of it computes the full tensor
-    once, and from then on it is that tensor.
+    ``F.interpolate(scores, size, mode="bilinear")``. It keeps a copy of ``scores`` and takes no
+    more memory than that. Losses and predictions are computed straight from it
+    (:class:`fused_upsampling` lists them). Anything else computes the full tensor once, and from
+    then on it is that tensor.
 
-    Made by :class:`fused_upsampling` and :func:`deferred_interpolate`, and of deferred logits by
-    what needs no elements: ``float``, ``to``, ``detach``, ``contiguous``, images
+    Made by :class:`fused_upsampling` and :func:`deferred_interpolate`, and from deferred logits by
+    operations that need no elements: ``float``, ``to``, ``detach``, ``contiguous``, taking images
     of the batch, permutations, views, ``softmax``, ``log_softmax`` and ``sigmoid``.
     """
 
@@ -124,7 +124,7 @@ def ordinary(value: Any) -> Any:
 
 @handles(*CARRIED)
 def carry(func: Any, self: Any, *args: Any, **kwargs: Any) -> Any:
-    """What moves or copies elements leaves them uncomputed."""
+    """Operators that move or copy elements leave them uncomputed."""
     if not isinstance(self, Deferred) or not self.recipe.is_pure:
         return NotImplemented
     recipe, device, for_twin = self.recipe, None, kwargs
@@ -140,7 +140,7 @@ def carry(func: Any, self: Any, *args: Any, **kwargs: Any) -> Any:
     try:
         twin = func(recipe.twin, *args, **for_twin)
         layout = CARRIED[func](recipe.layout, twin.shape, *args)
-    except (RuntimeError, IndexError):  # which the ordinary tensor raises as well
+    except (RuntimeError, IndexError):  # the ordinary tensor raises it as well
         return NotImplemented
     if layout is None:
         return NotImplemented
@@ -160,8 +160,8 @@ def _computed(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return _given_back(func(*ordinary_args, **ordinary_kwargs), given)
 
 
-# Not functions of one call: one that calls itself is part of what it sees, and with it the tensors
-# would be kept until Python next looks for cycles.
+# Not closures: a recursive closure refers to itself, so that it and the tensors it holds would be
+# kept until Python's garbage collector runs.
 def _taken(value: Any, given: list[tuple[Tensor, Deferred]]) -> Any:
     """``value`` with ordinary tensors in place of deferred ones, which are added to ``given``."""
     if isinstance(value, Deferred):
@@ -174,7 +174,8 @@ def _taken(value: Any, given: list[tuple[Tensor, Deferred]]) -> Any:
 
 
 def _given_back(value: Any, given: list[tuple[Tensor, Deferred]]) -> Any:
-    """Who changed a tensor in place is given the tensor that it gave."""
+    """``value`` with deferred tensors in place of those ordinary ones that were changed in
+    place."""
     for full, deferred in given:
         if value is full:
             _follow(deferred, full)
@@ -215,7 +216,8 @@ SET_DATA = Tensor.data.__set__  # type: ignore[attr-defined]
 
 
 def give_memory(deferred: Deferred) -> None:
-    """Has a deferred tensor share the memory of its ordinary one, for what takes it from there."""
+    """Makes a deferred tensor share the memory of its ordinary one, for code that takes it from
+    there."""
     with outside_modes():
         full = deferred.recipe.ordinary()
     with _without_subclasses(), _below_python():

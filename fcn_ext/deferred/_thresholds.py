@@ -26,7 +26,7 @@ def _sigmoid(func: Any, self: Any) -> Any:
     return NotImplemented if carried is None else DeferredLogits(carried)
 
 
-# Of each comparison: whether it asks for what is below, and whether its answer is to be negated.
+# For each comparison: whether it is true below the number, and whether the result is negated.
 _COMPARISONS = {
     aten.gt.Scalar: (False, False),
     aten.lt.Scalar: (True, False),
@@ -55,7 +55,7 @@ def _compared(func: Any, self: Any, number: Any) -> Any:
 
 
 def _limit(number: Any, of_sigmoid: bool) -> float | None:
-    """The logit that is compared with; None where no finite one says the same."""
+    """The logit to compare with; None if no finite one is equivalent."""
     if isinstance(number, bool) or not isinstance(number, (int, float)):
         return None
     if not of_sigmoid:

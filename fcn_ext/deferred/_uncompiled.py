@@ -1,4 +1,4 @@
-"""Code that ``torch.compile`` runs as it is."""
+"""Marks code that ``torch.compile`` must not compile."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ __all__ = ["STRATEGIES", "uncompiled"]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
-# Not public in torch, whose public way takes a second to import and a microsecond of every call.
-# Without it such calls are slower, and those with numbers may fail.
+# Not public in torch; the public way takes a second to import and a microsecond per call. Without
+# it such calls are slower, and those with numbers may fail.
 try:
     _dynamo = torch._C._dynamo.eval_frame
     _LEFT_ALONE = _dynamo._FrameExecStrategy(_dynamo._FrameAction.SKIP, _dynamo._FrameAction.SKIP)
     _set_strategy = _dynamo.set_code_exec_strategy
     STRATEGIES = True
-    """Whether torch can be told what not to compile."""
+    """Whether torch can be told not to compile code."""
 except AttributeError:
     STRATEGIES = False
 
 
 def uncompiled(function: _Function) -> _Function:
-    """``function``, which compiled code calls, with all that it calls, where its graph breaks.
+    """``function``, which compiled code calls with all that it calls at a break of its graph.
 
-    Else torch would compile each of these by itself, with numbers among the arguments as symbols,
-    which some of its own formulas do not know. Where it looks into a call it still does.
+    Otherwise torch would compile each of these on its own, with numbers among the arguments as
+    symbols, which some of its formulas do not support. Calls that torch inlines are compiled all
+    the same.
     """
     if STRATEGIES:
         _set_strategy(function.__code__, _LEFT_ALONE)

@@ -1,7 +1,7 @@
-"""What is made for one other library; only ``transformers.set_loss`` needs it installed.
+"""Functions for particular libraries; only ``transformers.set_loss`` needs its library installed.
 
 ``transformers``   the registered loss and the post-processing of its segmentation models
-``evaluate``       the metric ``mean_iou`` of Hugging Face's evaluate, for ``Trainer`` too
+``evaluate``       the metric ``mean_iou`` of Hugging Face's evaluate, also for ``Trainer``
 ``mmsegmentation`` its ``IoUMetric``
 ``torchmetrics``   its ``JaccardIndex`` and ``MeanIoU``
 """

@@ -1,4 +1,4 @@
-"""What the metrics of other libraries share here: counts, taken of whatever a net gives."""
+"""The base of the metrics of other libraries: counts from labels, logits or coarse scores."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _LABELS = (torch.uint8, torch.int16, torch.int32, torch.int64)
 
 
 class Counted:
-    """A confusion matrix, and what goes into it; the metrics made of it derive from this.
+    """A metric that is computed from a confusion matrix.
 
     Attributes:
         counts: the matrix so far.
-        reduce_labels: whether labels are one less than they are written, and 0 is void.
+        reduce_labels: whether one is subtracted from labels, and 0 is void.
     """
 
     def __init__(
@@ -42,23 +42,23 @@ class Counted:
         self.reduce_labels = reduce_labels
 
     def __getstate__(self) -> dict[str, Any]:
-        """Of a copy, which counts by itself."""
-        with self.counts.all_or_nothing():  # so that what a metric keeps beside them goes with them
+        """The state of a copy, which counts on its own."""
+        with self.counts.all_or_nothing():  # so that counts and a metric's own sums match
             return {**self.__dict__, "counts": copy.copy(self.counts)}
 
     def update(self, predictions: Any, references: Any, geometry: Geometry = Resize()) -> None:
-        """Adds a batch, or nothing of it where it raises.
+        """Adds a batch; nothing is added if this raises.
 
         Args:
-            predictions: labels (N, H, W), of any integer type; or scores (N, C, h, w) in floating
-                point, coarse ones or logits, which reach the size of the references as ``geometry``
-                says and are not stored there. Tensors or arrays; or a list of such of single
-                images, (H, W) or (C, h, w), of whatever sizes.
+            predictions: labels (N, H, W), of any integer type; or floating-point scores (N, C, h,
+                w), coarse ones or logits, which reach the size of the references as ``geometry``
+                says but are not stored at that size. Tensors or arrays; or a list with one, (H, W)
+                or (C, h, w), for each image, of any sizes.
             references: labels (N, H, W) of uint8, int16, int32 or int64, or a list of them, (H, W).
                 Masked pixels of a masked array do not count.
 
         Raises:
-            TypeError, ValueError: they do not go together, or predictions are masked; see
+            TypeError, ValueError: they do not match, or predictions are masked; see
                 :meth:`ConfusionMatrix.update <fcn_ext.metrics.ConfusionMatrix.update>`.
         """
         with self.counts.all_or_nothing():
@@ -86,13 +86,13 @@ class Counted:
         self.counts.all_reduce(group)
 
     def _matrix(self) -> Tensor:
-        """The counts; raises ValueError where labels were out of range."""
+        """The counts; raises ValueError if labels were out of range."""
         self.counts.compute()
         return self.counts.matrix
 
 
 class Areas:
-    """Pixels of each class, float64 (num_classes,): of the target, predicted, and both."""
+    """The pixels of each class, float64 (num_classes,): in the target, predicted, and both."""
 
     def __init__(self, matrix: Tensor) -> None:
         counts = square(matrix).cpu().numpy().astype(np.float64)
@@ -132,27 +132,27 @@ def number_or_none(value: Any, name: str) -> float | None:
 
 
 def share(part: Any, whole: Any) -> np.ndarray:
-    """``part / whole``, NaN of nothing."""
+    """``part / whole``, NaN for 0 / 0."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray(np.divide(part, whole))
 
 
 def mean(values: Any) -> float:
-    """Of what is not NaN; NaN of nothing, without NumPy's warning."""
+    """The mean of the values that are not NaN; NaN if there are none, without NumPy's warning."""
     known = np.asarray(values)[~np.isnan(values)]
     return float(known.mean()) if known.size else float("nan")
 
 
 def reduced(labels: Tensor) -> Tensor:
-    """Labels one less than they were; 0 and 255 are 255, as ADE20K's background is void."""
+    """Labels minus one; 0 and 255 become 255, as ADE20K's background is void."""
     _common.is_label_map(labels, "target labels")  # int8, say, cannot hold 255
     void = (labels == ZERO_LABEL) | (labels == REDUCED_VOID)
     return torch.where(void, REDUCED_VOID, labels - 1)
 
 
 def batches(predictions: Any, references: Any, void: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """What :meth:`Counted.update` takes, as tensors with images first; ``void``: the label of
-    masked pixels."""
+    """The arguments of :meth:`Counted.update` as batched tensors; ``void`` is the label for masked
+    pixels."""
     for name, given in (("predictions", predictions), ("references", references)):
         if given is None:
             raise TypeError(f"{name} must be tensors, arrays or a list of them, got None")

@@ -1,8 +1,8 @@
 """The metric ``mean_iou`` of Hugging Face's evaluate, from our counts.
 
-``evaluate`` keeps every label map until the end, and wants labels of full size. Here batches are
-counted as they come, from the coarse scores that a model gives, and the dictionary is the same. For
-transformers' ``Trainer`` :func:`compute_metrics` makes the callable that it wants.
+``evaluate`` keeps all label maps until the end, and takes labels at full size. Here batches are
+counted as they come, from the coarse scores of a model, and the dictionary is the same.
+:func:`compute_metrics` makes the callable that transformers' ``Trainer`` takes.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def metrics_of(matrix: Tensor, nan_to_num: float | None = None) -> dict[str, Any
 
 class MeanIoU(Counted):
     """``evaluate.load("mean_iou")``: the same dictionary, counted as batches come. As there,
-    :meth:`compute` starts afresh.
+    :meth:`compute` also resets the counts.
 
         >>> import torch
         >>> metric = MeanIoU(num_labels=150, reduce_labels=True)
@@ -63,14 +63,15 @@ class MeanIoU(Counted):
         ['mean_accuracy', 'mean_iou', 'overall_accuracy']
 
     Labels that are neither classes nor ``ignore_index`` raise an error when the scores are asked
-    for; ``evaluate`` leaves them out of the target's pixels, and counts what was predicted there.
+    for; ``evaluate`` does not count them as pixels of the target, but counts what was predicted
+    there.
 
     Args:
         num_labels: classes, from 1 to 32768.
-        ignore_index: label of pixels that do not count, once labels are reduced.
-        reduce_labels: labels are one more than the classes and 0 is void, as ADE20K's are written;
-            0 and 255 become 255.
-        nan_to_num: what stands for NaN in the result.
+        ignore_index: label of pixels that do not count, after labels are reduced.
+        reduce_labels: labels are the class plus one, and 0 is void, as in ADE20K's files; 0 and 255
+            become 255.
+        nan_to_num: what to put in place of NaN in the result.
 
     Raises:
         TypeError: an argument is of the wrong type.
@@ -101,12 +102,12 @@ class MeanIoU(Counted):
         self.update(predictions, references)
 
     def compute(self, *, predictions: Any = None, references: Any = None) -> dict[str, Any]:
-        """The dictionary of :func:`metrics_of` of all batches since the last one, with a last
-        batch if one is given.
+        """The dictionary of :func:`metrics_of` for all batches since the last call, after adding
+        one more batch if given.
 
         Raises:
             TypeError, ValueError: as :meth:`update`.
-            ValueError: labels were out of range; until :meth:`reset` they stay so.
+            ValueError: labels were out of range. The counts are then kept until :meth:`reset`.
         """
         if predictions is not None or references is not None:
             self.update(predictions, references)
@@ -130,8 +131,8 @@ def _names_by_number(id2label: Any, num_labels: int) -> dict[int, str] | None:
 
 
 def _batches(predictions: Any, labels: Any) -> Iterator[tuple[Any, Any]]:
-    """Scores and labels of what a ``Trainer`` has collected: one batch, or with
-    ``eval_do_concat_batches=False`` a list of them."""
+    """Scores and labels that a ``Trainer`` has collected: one batch, or a list of them with
+    ``eval_do_concat_batches=False``."""
     if not (isinstance(predictions, list) and isinstance(labels, list)):
         yield _scores(predictions), labels
         return
@@ -150,7 +151,7 @@ def _scores(predictions: Any) -> Any:
 
 
 class _TrainerMetrics:
-    """What ``Trainer`` calls: with everything at the end, or batch by batch."""
+    """The callable for ``Trainer``, which calls it once at the end or batch by batch."""
 
     def __init__(self, metric: MeanIoU, id2label: Mapping[int, str] | None) -> None:
         self.metric = metric
@@ -164,7 +165,7 @@ class _TrainerMetrics:
                 return {}
             found = self.metric.compute()
         except Exception:
-            self.metric.reset()  # or what has failed would spoil the evaluations to come
+            self.metric.reset()  # or a failed evaluation would affect the next ones
             raise
         iou = found.pop("per_category_iou").tolist()
         accuracy = found.pop("per_category_accuracy").tolist()
@@ -186,8 +187,8 @@ def compute_metrics(
     """A ``compute_metrics`` for transformers' ``Trainer``: :class:`MeanIoU` of coarse logits.
 
     ``Trainer(..., compute_metrics=compute_metrics(150))`` needs no upsampling and no ``evaluate``.
-    With ``batch_eval_metrics=True`` among the arguments of training nothing but counts is kept;
-    with ``eval_do_concat_batches=False`` batches may differ in size.
+    With the training argument ``batch_eval_metrics=True``, only counts are kept; with
+    ``eval_do_concat_batches=False``, batches may differ in size.
 
         >>> from types import SimpleNamespace
         >>> scores, labels = np.random.randn(2, 3, 8, 8), np.random.randint(0, 3, (2, 32, 32))

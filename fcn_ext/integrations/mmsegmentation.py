@@ -19,11 +19,12 @@ METRICS = ("mIoU", "mDice", "mFscore")
 def class_metrics_of(
     matrix: Tensor, metrics: str | Sequence[str] = ("mIoU",), beta: float = 1
 ) -> dict[str, np.ndarray]:
-    """Of each class what ``IoUMetric`` averages, float64 (num_classes,) in [0, 1].
+    """The values of each class that ``IoUMetric`` averages, float64 (num_classes,) in [0, 1].
 
-    "mIoU" is IoU and Acc, "mDice" Dice and Acc, "mFscore" Fscore, Precision and Recall. NaN is what
-    has no pixel to divide by: Acc and Recall of classes absent from the target, Precision of those
-    never predicted, IoU and Dice of those neither, Fscore of those without a hit.
+    "mIoU" is IoU and Acc, "mDice" Dice and Acc, "mFscore" Fscore, Precision and Recall. Values
+    without a pixel to divide by are NaN: Acc and Recall of classes absent from the target,
+    Precision of classes never predicted, IoU and Dice of classes that are neither, and Fscore of
+    classes without a hit.
 
         >>> import torch
         >>> found = class_metrics_of(torch.tensor([[3, 1], [0, 4]]), ["mIoU", "mDice"])
@@ -79,9 +80,9 @@ def _class_metrics(areas: Areas, metrics: Sequence[str], beta: float) -> dict[st
 class IoUMetric(Counted):
     """mmsegmentation's ``IoUMetric``: aAcc, mIoU, mAcc, mDice, mFscore, mPrecision and mRecall.
 
-    Percentages of two decimals, by its conventions for classes without a pixel: each mean leaves
-    out what is NaN. It sums counts in float32, which holds whole numbers up to 2**24; these are
-    exact.
+    Percentages with two decimals, by its conventions for classes without a pixel: each mean leaves
+    out NaN. mmsegmentation sums counts in float32, which is exact up to 2**24; these counts are
+    always exact.
 
         >>> import torch
         >>> metric = IoUMetric(num_classes=19)
@@ -93,10 +94,10 @@ class IoUMetric(Counted):
         num_classes: from 1 to 32768.
         ignore_index: label of pixels that do not count.
         iou_metrics: of "mIoU", "mDice" and "mFscore"; one name, or a list of them.
-        nan_to_num: what stands for NaN before the means are taken.
+        nan_to_num: what to put in place of NaN before the means are taken.
         beta: the weight of recall in Fscore, >= 0 and finite.
-        reduce_labels: labels are one more than the classes, 0 is void; mmsegmentation's
-            ``reduce_zero_label``, which its data sets see to.
+        reduce_labels: labels are the class plus one, and 0 is void; mmsegmentation's
+            ``reduce_zero_label``, which its data sets apply.
 
     Raises:
         TypeError: an argument is of the wrong type.
@@ -119,7 +120,7 @@ class IoUMetric(Counted):
         self.beta = not_negative(beta, "beta")
 
     def compute(self) -> dict[str, float]:
-        """The dictionary that ``IoUMetric`` gives to its evaluator.
+        """The dictionary that ``IoUMetric`` returns.
 
         Raises:
             ValueError: labels were out of range.
@@ -134,7 +135,7 @@ class IoUMetric(Counted):
         }
 
     def per_class(self) -> dict[str, np.ndarray]:
-        """The table that it prints, without the names: percentages of two decimals.
+        """The table that it prints, without the names: percentages with two decimals.
 
         Raises:
             ValueError: labels were out of range.

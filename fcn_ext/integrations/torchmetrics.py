@@ -1,4 +1,4 @@
-"""What torchmetrics' Jaccard index and mean IoU give, from our counts.
+"""torchmetrics' Jaccard index and mean IoU, from our counts.
 
 Inside :class:`~fcn_ext.deferred.fused_upsampling` torchmetrics itself takes labels from coarse
 scores. These need no context and no torchmetrics.
@@ -38,8 +38,8 @@ def jaccard_index(
         matrix: counts, int64.
         average: "macro", the mean over classes that are present or predicted; "weighted" by the
             target's pixels; "micro", of all pixels together; "none" or None, of each class.
-        ignore_index: where it is a class, that class is left out of "macro", and of what "micro"
-            divides by.
+        ignore_index: if it is a class, that class is left out of "macro", and of the denominator of
+            "micro".
         zero_division: the index of a class that is neither present nor predicted.
 
     Returns:
@@ -84,10 +84,10 @@ class JaccardIndex(Counted):
 
     Args:
         num_classes: from 1 to 32768.
-        average, ignore_index, zero_division: of :func:`jaccard_index`; pixels of ``ignore_index``
-            do not count, None is none.
-        reduce_labels: labels are one more than the classes and 0 is void; 0 and 255 become 255,
-            which ``ignore_index`` is then by default.
+        average, ignore_index, zero_division: of :func:`jaccard_index`; pixels with the label
+            ``ignore_index`` do not count.
+        reduce_labels: labels are the class plus one, and 0 is void; 0 and 255 become 255, which is
+            then the default of ``ignore_index``.
 
     Raises:
         TypeError: an argument is of the wrong type.
@@ -128,8 +128,8 @@ class JaccardIndex(Counted):
 class MeanIoU(Counted):
     """``torchmetrics.segmentation.MeanIoU(input_format="index")``, also from coarse scores.
 
-    The mean over images and classes: of each image the classes that are present or predicted in it
-    (torchmetrics 1.9). Each pixel counts, as torchmetrics has no void label.
+    The mean over images and classes, where each image contributes the classes that are present or
+    predicted in it (torchmetrics 1.9). Every pixel counts, as torchmetrics has no void label.
 
         >>> metric = MeanIoU(num_classes=5)
         >>> metric.update(torch.randn(2, 5, 8, 8), torch.randint(0, 5, (2, 64, 64)))
@@ -139,7 +139,7 @@ class MeanIoU(Counted):
     Args:
         num_classes: from 1 to 32768.
         include_background: whether class 0 counts.
-        per_class: give the mean of each class, -1 where no image has any.
+        per_class: return the mean of each class, -1 if no image has it.
 
     Raises:
         TypeError: an argument is of the wrong type.
@@ -174,13 +174,13 @@ class MeanIoU(Counted):
             self._sums = sums
 
     def compute(self) -> Tensor:
-        """The mean of all images so far: float64 (), or (num_classes,) per class, without class 0
-        where the background does not count. NaN of nothing.
+        """The mean of all images so far: float64 (), or (num_classes,) with ``per_class``, without
+        class 0 if the background does not count. NaN if there are none.
 
         Raises:
             ValueError: labels were out of range.
         """
-        self.counts.compute()  # which raises
+        self.counts.compute()  # raises if labels were out of range
         score, images = self._sums[:, 0 if self.include_background else 1 :]
         if self.per_class:
             return torch.where(images > 0, score / images, -1.0)
@@ -194,7 +194,7 @@ class MeanIoU(Counted):
             self._sums = torch.zeros_like(self._sums)
 
     def all_reduce(self, group: dist.ProcessGroup | None = None) -> None:
-        """Adds up what all processes have: as :meth:`ConfusionMatrix.all_reduce
+        """Sums over processes, as :meth:`ConfusionMatrix.all_reduce
         <fcn_ext.metrics.ConfusionMatrix.all_reduce>`, which says when nothing is done."""
         super().all_reduce(group)
         if not (dist.is_available() and dist.is_initialized()) or dist.get_rank(group) < 0:

@@ -1,8 +1,8 @@
 """Hugging Face transformers: its registered loss and its post-processing, from coarse scores.
 
 Models that call ``F.interpolate`` and ``F.cross_entropy`` themselves, such as SegFormer, need only
-:class:`~fcn_ext.deferred.fused_upsampling` around them. This module serves what a context does not
-reach: training loops that only transformers itself calls, and outputs that are resized later.
+:class:`~fcn_ext.deferred.fused_upsampling` around them. This module is for cases that a context
+does not reach: losses that only transformers itself calls, and outputs that are resized later.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ __all__ = ["post_process_semantic_segmentation", "restore_loss", "set_loss"]
 
 _NAME = "ForSemanticSegmentation"
 _set: list[tuple[Any, Any]] = []
-"""The loss that was there, and ours in its place."""
+"""The loss that was registered, and ours in its place."""
 
 
 def set_loss() -> None:
-    """Makes transformers' registered loss of semantic segmentation one of coarse scores.
+    """Makes transformers' registered loss for semantic segmentation work on coarse scores.
 
-    ``LOSS_MAPPING["ForSemanticSegmentation"]`` is what models of that ``loss_type`` call, auxiliary
-    heads included; here it is called within :class:`~fcn_ext.deferred.fused_upsampling`, and gives
-    the same loss. A second call changes nothing, unless another loss has been put there in between.
-    :func:`restore_loss` undoes it.
+    Models of that ``loss_type`` call ``LOSS_MAPPING["ForSemanticSegmentation"]``, also for
+    auxiliary heads. It is replaced by one that runs in :class:`~fcn_ext.deferred.fused_upsampling`
+    and gives the same loss. A second call changes nothing, unless another loss has been registered
+    in between. :func:`restore_loss` undoes it.
 
     Raises:
         ImportError: transformers is not installed, or has no such registry.
@@ -52,8 +52,8 @@ def set_loss() -> None:
 
 
 def restore_loss() -> None:
-    """Gives transformers the loss back that :func:`set_loss` has found there. Another one that has
-    been put there since stays."""
+    """Registers the loss again that :func:`set_loss` replaced. If another loss has been registered
+    since, it stays."""
     if _set:
         from transformers.loss.loss_utils import LOSS_MAPPING
 
@@ -65,10 +65,10 @@ def restore_loss() -> None:
 def post_process_semantic_segmentation(
     outputs: Any, target_sizes: Sequence[tuple[int, int]] | Tensor | None = None
 ) -> list[Tensor]:
-    """Label maps of each image's own size, as image processors' method of this name gives.
+    """Label maps at each image's own size, as the method of this name of image processors returns.
 
-    :func:`fcn_ext.prediction.argmax_sizes` of the logits: one image after the other, no logits of
-    full size.
+    :func:`fcn_ext.prediction.argmax_sizes` of the logits: one image after the other, without
+    full-size logits.
 
         >>> from types import SimpleNamespace
         >>> outputs = SimpleNamespace(logits=torch.randn(2, 150, 32, 32))
@@ -78,8 +78,8 @@ def post_process_semantic_segmentation(
 
     Args:
         outputs: what a model for semantic segmentation returns, with ``logits`` (N, C, h, w).
-        target_sizes: (height, width) of each image, a list or a tensor (N, 2); by default that of
-            the logits.
+        target_sizes: (height, width) of each image, a list or a tensor (N, 2); by default the size
+            of the logits.
 
     Returns:
         N label maps, int64, of these sizes.

@@ -1,4 +1,4 @@
-"""How the libraries of the field smooth and average their region losses, by name."""
+"""How other libraries smooth and average their region losses, by name."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ __all__ = ["CONVENTIONS", "Convention", "convention_of"]
 
 @dataclass(frozen=True)
 class Convention:
-    """What Dice and its kin do beside their formula.
+    """How Dice and related losses smooth their fractions and average them.
 
     A region's score is ``(numerator + smooth_numerator) / max(denominator + smooth_denominator,
-    least_denominator)``, of each class, and one where the latter is zero. ``dataclasses.replace``
-    makes one of your own::
+    least_denominator)``, for each class, and one if the denominator is zero. Make one of your own
+    with ``dataclasses.replace``::
 
         >>> from dataclasses import replace
         >>> from fcn_ext.losses import CONVENTIONS
         >>> mine = replace(CONVENTIONS["monai"], over="batch", background=False)
 
-    Its numbers are >= 0 and finite.
+    All numbers must be >= 0 and finite.
 
     Raises:
         TypeError: a field is of the wrong type.
@@ -33,18 +33,20 @@ class Convention:
     smooth_denominator: float = 0.0
     least_denominator: float = 0.0
     over: Literal["image", "batch"] = "batch"
-    """What is summed over before the division: each image's pixels, or those of the batch."""
+    """What the sums are over before the division: the pixels of each image, or those of the
+    batch."""
     absent: bool = True
-    """Whether classes without a pixel count; else they enter the mean with a loss of zero."""
+    """Whether classes without a pixel have a loss; if not, they enter the mean with a loss of
+    zero."""
     background: bool = True
-    """Whether class 0 counts; else it is left out of the mean."""
+    """Whether class 0 counts; if not, it is left out of the mean."""
     jaccard_smoothing: float = 1.0
-    """What smoothing is multiplied by in Jaccard's loss."""
+    """The factor on the smoothing in the Jaccard loss."""
     power_of_mean: bool = False
-    """Whether Tversky's ``gamma`` is the power of the mean; else of each class's loss."""
+    """Whether Tversky's ``gamma`` is applied to the mean; if not, to the loss of each class."""
     normalize_weights: bool = False
-    """Whether a mean weighed by ``class_weight`` is divided by the sum of the weights, and zero
-    where that is; else by the number of classes."""
+    """Whether a mean weighted by ``class_weight`` is divided by the sum of the weights (zero if the
+    sum is); if not, by the number of classes."""
 
     def __post_init__(self) -> None:
         for name in (
@@ -72,7 +74,7 @@ minimizes ``-dice``, which has the same gradient) and ultralytics (its semantic 
 
 
 def convention_of(value: Any) -> Convention:
-    """The convention that ``value`` is, or names."""
+    """``value`` as a convention, given as one or by its name."""
     if isinstance(value, Convention):
         return value
     if isinstance(value, str) and value in CONVENTIONS:

@@ -1,5 +1,4 @@
-"""cross_entropy: that of the operators, by the means of other libraries too, and what it got
-right."""
+"""cross_entropy: the operator's, with the means of other libraries, and the accuracy beside it."""
 
 from __future__ import annotations
 
@@ -27,7 +26,7 @@ def cross_entropy(
     return_accuracy: bool = False,
     group: Any = None,
 ) -> Any:
-    """:func:`fcn_ext.ops.cross_entropy`, with one more mean and the accuracy beside it.
+    """:func:`fcn_ext.ops.cross_entropy`, with one more mean, and the accuracy if asked for.
 
         >>> import torch
         >>> scores, target = torch.zeros(1, 4, 8, 8), torch.zeros(1, 64, 64, dtype=torch.uint8)
@@ -41,14 +40,14 @@ def cross_entropy(
         input, target, geometry, weight, ignore_index, label_smoothing: as in
             :func:`fcn_ext.ops.cross_entropy`.
         reduction: "none", "sum" or "mean", as there; or "mean_all", the sum divided by the number
-            of all pixels, void ones too: mmsegmentation's mean, unless it is told
-            ``avg_non_ignore=True`` or class weights, whose sum it divides by as "mean" does.
+            of all pixels, void ones included. That is mmsegmentation's mean, unless it has
+            ``avg_non_ignore=True`` or class weights; by their sum it divides as "mean" does.
         return_accuracy: return :func:`pixel_accuracy` of the same scores, too, which is counted in
-            the same pass over scores and labels. It is of this process's pixels, also with
-            ``group``.
+            the same pass over scores and labels. It covers only the pixels of this process, even
+            with ``group``.
         group: a process group (True: the default one) whose processes hold parts of one batch, over
-            which the means are taken; the mean of their gradients, which
-            ``DistributedDataParallel`` takes, is then that of the whole batch.
+            which the means are taken. The mean of their gradients, which
+            ``DistributedDataParallel`` takes, is then the gradient of the whole batch.
 
     Returns:
         The loss, or (loss, accuracy).
@@ -89,7 +88,7 @@ def cross_entropy(
 def pixel_accuracy(
     input: Tensor, target: Tensor, geometry: Geometry = Resize(), *, ignore_index: int = 255
 ) -> Tensor:
-    """The share of pixels whose greatest score is that of their label; void ones do not count.
+    """The share of pixels whose label has the greatest score; void pixels do not count.
 
     Counted as by :func:`fcn_ext.ops.score_confusion_matrix`. Without gradient; does not wait for
     the GPU.
@@ -106,7 +105,7 @@ def pixel_accuracy(
         ignore_index: the value of void labels.
 
     Returns:
-        () float32, or float64 for float64 scores; NaN where every pixel is void.
+        () float32, or float64 for float64 scores; NaN if every pixel is void.
 
     Raises:
         TypeError: an argument is of the wrong type.

@@ -1,4 +1,4 @@
-"""deep_supervision: one loss of several heads."""
+"""deep_supervision: one loss for several heads."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def deep_supervision(
     loss: Callable[..., Tensor] = cross_entropy,
     **options: Any,
 ) -> Tensor:
-    """The weighted sum of a loss of several heads that share one target.
+    """The weighted sum of the losses of several heads that share one target.
 
-    Auxiliary heads weigh 0.4 in mmsegmentation, transformers and ultralytics, 0.5 in torchvision.
-    The scores of each may be of any size: all are taken to that of the target.
+    Auxiliary heads have the weight 0.4 in mmsegmentation, transformers and ultralytics, and 0.5 in
+    torchvision. Scores may be of any size: all are taken to the size of the target.
 
         >>> import torch
         >>> target = torch.zeros(1, 64, 64, dtype=torch.uint8)
@@ -34,17 +34,16 @@ def deep_supervision(
         1.9408
 
     Args:
-        heads: (scores, weight) of each, or (scores, weight, geometry) where one reaches the
-            target's size in another way than the others. A weight is a finite number, or a real
-            tensor ().
-        target: what ``loss`` compares with.
+        heads: (scores, weight) of each, or (scores, weight, geometry) for a head with a geometry of
+            its own. A weight is a finite number, or a real tensor ().
+        target: the target of ``loss``.
         geometry: how scores reach the size of the target.
-        loss: a function of (scores, target, geometry), such as those of this module, that returns
-            a tensor; without an accuracy beside it.
+        loss: a function of (scores, target, geometry), such as those of this module, that returns a
+            tensor, without an accuracy beside it.
         options: further arguments of ``loss``.
 
     Returns:
-        What ``loss`` returns, times its weight, added up.
+        The weighted sum of what ``loss`` returns for each head.
 
     Raises:
         TypeError: an argument is of the wrong type.
@@ -79,14 +78,15 @@ def deep_supervision(
 
 
 def is_loss(loss: Any, what: str) -> Any:
-    """``loss`` if it can be called and is no class, such as a module's that was not made."""
+    """``loss`` if it is callable and not a class, such as a module class that was not
+    instantiated."""
     if not callable(loss) or isinstance(loss, type):
         raise TypeError(f"loss must be {what}, got {_common.shown(loss)}")
     return loss
 
 
 def head_weight(weight: Any, name: str) -> Tensor | float:
-    """``weight`` if it is a finite number or a real tensor of one."""
+    """``weight`` if it is a finite number or a real tensor ()."""
     if not isinstance(weight, Tensor):
         return _common.finite(weight, name)
     if weight.dtype == torch.bool:

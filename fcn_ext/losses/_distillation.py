@@ -16,7 +16,7 @@ from fcn_ext.losses import _pixels
 from fcn_ext.ops import _common
 from fcn_ext.ops._cross_entropy import _cross_entropy as fused_cross_entropy
 
-# Within these its square and the scores that are divided by it are numbers of a float32.
+# Within these bounds its square, and scores divided by it, fit in float32.
 LEAST_TEMPERATURE, MOST_TEMPERATURE = 1e-15, 1e15
 _REDUCTIONS = ("sum", "mean", "batchmean")
 
@@ -40,10 +40,10 @@ def distillation_loss(
         s, t = (F.interpolate(x, size, mode="bilinear") / T for x in (student, teacher))
         loss = T**2 * F.kl_div(s.log_softmax(1), t.softmax(1), reduction="sum") / pixels
 
-    With any labels, the divergence is by how much the student's cross-entropy exceeds what the
-    teacher's and its gradient predict, ``CE(s) - CE(t) - <dCE(t)/dt, s - t>``: two calls of
+    For any labels, the divergence is the amount by which the student's cross-entropy exceeds what
+    the teacher's and its gradient predict, ``CE(s) - CE(t) - <dCE(t)/dt, s - t>``: two calls of
     :func:`fcn_ext.ops.cross_entropy`, in memory of the size of the scores. Its rounding errors are
-    of the size of those of the cross-entropies.
+    as large as those of the cross-entropies.
 
         >>> import torch
         >>> teacher = torch.zeros(1, 2, 8, 8)
@@ -54,13 +54,13 @@ def distillation_loss(
 
     Args:
         student: coarse scores (N, C, h, w), float32, float64, float16 or bfloat16, finite.
-        teacher: the same of the teacher, of the same shape; without gradient.
+        teacher: scores of the same shape, without gradient.
         size: rows and columns that both are taken to, one number or (height, width). May be left
-            out with a ``target``, and with a ``Deconvolution``: all that is left below and right
-            of its offset.
+            out with a ``target``, and with a ``Deconvolution``, where it is by default all that is
+            left below and right of the offset.
         geometry: how both reach that size.
         temperature: what the scores are divided by, from 1e-15 to 1e15.
-        target: labels (N, H, W): where they are void, pixels do not count.
+        target: labels (N, H, W); pixels whose label is void do not count.
         ignore_index: the value of void labels.
         reduction: "sum"; "mean", over the pixels that count, zero if there are none; or
             "batchmean", over images, as ``F.kl_div`` has it.
@@ -111,7 +111,7 @@ def divergence(
     ignore_index: int,
     temperature: float,
 ) -> Tensor:
-    """What the loss sums, over the pixels of ``labels`` (N, H, W) that are not void."""
+    """The divergence, summed over the pixels of ``labels`` (N, H, W) that are not void."""
     if not is_dynamo_compiling() and has_torch_function((student, teacher)):
         arguments = (student, teacher, labels, geometry, ignore_index, temperature)
         found: Tensor = handle_torch_function(divergence, (student, teacher), *arguments)
@@ -132,7 +132,8 @@ def divergence(
 
 
 def _labels(student: Tensor, size: Any, geometry: Geometry, target: Tensor | None) -> Tensor:
-    """Those of ``target``; without one a class that all pixels share, in no memory."""
+    """The labels of ``target``; without one, the same class for all pixels, which takes no
+    memory."""
     if size is not None:
         size = _common.pair(size, "size")
     if target is not None:

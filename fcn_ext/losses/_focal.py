@@ -1,4 +1,4 @@
-"""focal_loss: the cross-entropy of pixels, less of it where they are easy."""
+"""focal_loss: cross-entropy with less weight on easy pixels."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def focal_loss(
     """Softmax focal loss, ``-alpha[y] * (1 - p_y) ** gamma * ln p_y``, from coarse scores.
 
     ``p_y`` is the softmax probability of a pixel's label ``y`` at full size. It is a function of
-    the pixel's cross-entropy alone, so that nothing with classes is stored at full size: a few maps
-    as large as the labels are. The softmax form of Lin et al., "Focal Loss for Dense Object
-    Detection", section 3.2, as MONAI has it (``FocalLoss(use_softmax=True)``; its mean also divides
-    by the number of classes). For the sigmoid form, see :func:`sigmoid_focal_loss`.
+    the pixel's cross-entropy alone, so only a few maps as large as the labels are stored, and none
+    with classes. The softmax form of Lin et al., "Focal Loss for Dense Object Detection", section
+    3.2, as MONAI has it (``FocalLoss(use_softmax=True)``; its mean also divides by the number of
+    classes). For the sigmoid form, see :func:`sigmoid_focal_loss`.
 
         >>> import torch
         >>> scores, target = torch.zeros(1, 4, 8, 8), torch.zeros(1, 64, 64, dtype=torch.uint8)
@@ -69,7 +69,7 @@ def focal_loss(
     if alpha is not None:
         _check_alpha(alpha, input)
         loss = loss * _pixels.per_pixel(alpha.detach().to(loss.dtype), target)
-        # Not zero times the weight of a class that void pixels do not have, which may be infinite.
+        # Void pixels have no class: a weight may be infinite, and zero times it is NaN.
         loss = torch.where(_pixels.not_void(target, ignore_index), loss, 0)
     return _pixels.reduced(loss, target, ignore_index, reduction, group)
 
@@ -83,7 +83,7 @@ def _check_alpha(alpha: Tensor, input: Tensor) -> None:
 
 
 def _missing(loss: Tensor) -> Tensor:
-    """``1 - exp(-loss)``; zero for a loss that rounding left below zero, of which there is no
+    """``1 - exp(-loss)``; zero for a loss that rounding made negative, which has no fractional
     power."""
     return loss.neg().expm1().neg().clamp(min=0)
 
@@ -107,6 +107,6 @@ class Focused(torch.autograd.Function):
         (loss,) = ctx.saved_tensors
         p = loss.neg().exp()
         rest = _missing(loss)
-        # Of p * loss the limits: zero times infinity is zero, and so is the slope at zero.
+        # The limits of p * loss: zero times infinity is zero, and so is the slope at zero.
         inner = torch.where((loss > 0) & (p > 0), rest.pow(ctx.gamma - 1) * (p * loss), 0)
         return grads[0] * (rest.pow(ctx.gamma) + ctx.gamma * inner), None

@@ -1,7 +1,7 @@
-"""The losses of single pixels of masks, by the cross-entropy of two classes.
+"""The loss of each pixel of masks, as the cross-entropy of two classes.
 
-``softplus(-x)`` and ``softplus(x)``, the losses of a pixel that is to be one and zero, are those of
-the scores ``[0, x]`` with the labels 1 and 0.
+``softplus(-x)`` and ``softplus(x)``, the losses of a pixel whose target is one or zero, are the
+cross-entropies of the scores ``[0, x]`` with the labels 1 and 0.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from fcn_ext.ops import _autograd, _common
 
 
 def two_classes(scores: Tensor) -> Tensor:
-    """Of each mask of (N, Q, h, w) the scores of its two classes, (N * Q, 2, h, w)."""
+    """The scores of two classes (N * Q, 2, h, w) for the masks (N, Q, h, w)."""
     # Not torch.cat, which autocast refuses in float16 on the CPU.
     return F.pad(scores.flatten(0, 1).unsqueeze(1), (0, 0, 0, 0, 1, 0))
 
 
 def pixel_losses(input: Tensor, labels: Tensor, geometry: Geometry, ignore_index: int) -> Tensor:
-    """The cross-entropy of the pixels of masks, whose scores are (N, Q, h, w), by labels 0 and 1,
-    (N * Q, H, W); of their shape, zero where void."""
+    """The cross-entropy of the pixels of masks with scores (N, Q, h, w) and labels 0 and 1, (N * Q,
+    H, W); in the shape of the labels, zero where void."""
     if not is_dynamo_compiling() and has_torch_function((input,)):
         arguments = (input, labels, geometry, ignore_index)
         found: Tensor = handle_torch_function(pixel_losses, (input,), *arguments)
@@ -38,26 +38,27 @@ def pixel_losses(input: Tensor, labels: Tensor, geometry: Geometry, ignore_index
 
 
 NO_VOID = 255
-"""A value of void that is no label of two classes: no target in floating point is void."""
+"""An ``ignore_index`` that is neither 0 nor 1, for floating-point targets, which have no void."""
 
 
 def every_pixel(label: int, target: Tensor) -> Tensor:
-    """One label for all pixels of a target (N, Q, H, W), as (N * Q, H, W) that take no memory."""
+    """The same label for all pixels of a target (N, Q, H, W): (N * Q, H, W), which takes no
+    memory."""
     shape = (target.shape[0] * target.shape[1], *target.shape[2:])
     # Not torch.tensor, which on CUDA copies from the host and waits.
     return torch.full((), label, dtype=torch.uint8, device=target.device).expand(shape)
 
 
 def _times(share: Tensor, loss: Tensor) -> Tensor:
-    """Their product; zero where the share is, even of a loss that is infinite, as in the sums."""
+    """Their product; zero where the share is zero, even if the loss is infinite, as in the sums."""
     if share.requires_grad:
-        # Nor is the slope by a share of zero left out, which is the loss, unless it is infinite.
+        # The gradient of a zero share is the loss, unless that is infinite.
         return share * torch.where((share != 0) | loss.isfinite(), loss, 0)
     return torch.where(share != 0, share * loss, 0)
 
 
 class MaskPixels:
-    """Masks (N, Q, H, W) and the scores that are to reach them."""
+    """Masks (N, Q, H, W), and scores that are taken to their size."""
 
     def __init__(
         self,
@@ -78,7 +79,8 @@ class MaskPixels:
         self._ignore_index = NO_VOID if target.is_floating_point() else ignore_index
 
     def cross_entropy(self, pos_weight: Tensor | None) -> Tensor:
-        """The loss of each pixel, (N, Q, H, W); ``pos_weight`` (Q,) or () of a target of one."""
+        """The loss of each pixel, (N, Q, H, W); ``pos_weight``, (Q,) or (), is the weight of
+        targets of one."""
         target = self.target
         weight = None if pos_weight is None else pos_weight.view(-1, 1, 1)
         if not target.is_floating_point():
@@ -90,7 +92,7 @@ class MaskPixels:
         return _times(t if weight is None else t * weight, ones) + _times(1 - t, zeros)
 
     def focal(self, alpha: float | None) -> Tensor:
-        """The same of the focal loss, of labels."""
+        """The focal loss of each pixel, for labels."""
         loss: Tensor = Focused.apply(self._losses(self.target.flatten(0, 1)), self._gamma)
         if alpha is None:
             return loss
@@ -101,13 +103,14 @@ class MaskPixels:
         try:
             loss = pixel_losses(self._input, labels, self._geometry, self._ignore_index)
         except ValueError:
-            self._check_values()  # whose message has the rule of masks, and which one it is
+            self._check_values()  # whose message has the rule for masks, and the place
             raise
         return loss.view(self.target.shape)
 
     def _check_values(self) -> None:
-        """On the CPU, as elsewhere looking would wait for the device, and not where a compiler or a
-        transform has no values to look at."""
+        """Raises ValueError if a target is out of range. Only on the CPU, since elsewhere this
+        would wait for the device, and only if there are values: not under a compiler or a
+        transform."""
         target, void = self.target, self._ignore_index
         if is_dynamo_compiling() or not target.is_cpu:
             return

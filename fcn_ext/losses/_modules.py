@@ -1,4 +1,4 @@
-"""The losses as modules; fcn_ext.nn has them."""
+"""The losses as modules, which fcn_ext.nn exports."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ _FLAGS = ("per_image", "squared", "log")
 class LossModule(nn.Module):
     """A loss with all but scores and target fixed; tensors among its options are buffers.
 
-    ``torch.compile`` keeps few compilations of one code object (8, by
-    ``torch._dynamo.config.recompile_limit``), so each class has its own of ``forward``.
+    ``torch.compile`` keeps at most 8 compilations of a code object
+    (``torch._dynamo.config.recompile_limit``), so each class has its own ``forward``.
     """
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -176,7 +176,7 @@ class SigmoidDiceLoss(LossModule):
 
 
 class DeepSupervision(nn.Module):
-    """:func:`fcn_ext.losses.deep_supervision` of heads with fixed weights.
+    """:func:`fcn_ext.losses.deep_supervision` with fixed weights of the heads.
 
         >>> import torch
         >>> from fcn_ext.nn import CrossEntropyLoss
@@ -187,9 +187,9 @@ class DeepSupervision(nn.Module):
 
     Args:
         loss: a module of (scores, target), such as :class:`fcn_ext.nn.CrossEntropyLoss`.
-        weights: of the heads, in the order in which their scores come: finite numbers, or real
-            tensors (). Those that are parameters are parameters of the module, ``weight_0`` and so
-            on by their places.
+        weights: those of the heads, in the order of their scores: finite numbers, or real tensors
+            (). Parameters among them become parameters of the module, ``weight_0`` and so on by
+            position.
 
     Raises:
         TypeError: an argument is of the wrong type.
@@ -199,7 +199,7 @@ class DeepSupervision(nn.Module):
     def __init__(self, loss: nn.Module, weights: Iterable[Tensor | float]) -> None:
         super().__init__()
         is_loss(loss, "a module of (scores, target)")
-        # A dict's keys are no weights, and a tensor () says that it can be iterated over.
+        # The keys of a dict are no weights, and a tensor () claims to be iterable.
         if (
             not is_list(weights, or_text=True)
             or isinstance(weights, Mapping)
@@ -217,7 +217,7 @@ class DeepSupervision(nn.Module):
 
     @property
     def weights(self) -> tuple[Tensor | float, ...]:
-        """Of the heads, in their order."""
+        """The weights of the heads, in order."""
         return tuple(
             getattr(self, f"weight_{place}") if weight is None else weight
             for place, weight in enumerate(self._fixed)

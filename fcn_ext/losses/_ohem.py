@@ -32,17 +32,17 @@ def ohem_cross_entropy(
 ) -> Tensor:
     """Cross-entropy of the hardest pixels: online hard example mining, and top-k.
 
-    Kept are the pixels whose label has a probability below ``threshold``, and the ``min_kept``
-    pixels of the lowest probability, of equal ones all. The others count as void. What others call
-    by these names::
+    Keeps the pixels whose label has a probability below ``threshold``, and the ``min_kept`` pixels
+    with the lowest probability (all that tie with the last). The others count as void. The losses
+    of other libraries::
 
         mmsegmentation OhemCrossEntropy, PIDNet    the default
         mmsegmentation OHEMPixelSampler(t, k)      threshold=t, min_kept=k * N, reduction="mean_all"
         BiSeNet's OhemCELoss(t)                    threshold=t, min_kept=1 / 16
         nnU-Net's TopKLoss(k=10)                   threshold=None, min_kept=0.1
 
-    Two things differ: mmsegmentation leaves out the easiest pixel where it means to keep all, and
-    nnU-Net counts void pixels when it takes the share.
+    Two things differ: mmsegmentation leaves out the easiest pixel when it should keep all, and
+    nnU-Net takes the share of all pixels, void ones included.
 
     One map of pixel losses is made, as large as the labels. The least loss that is kept is found
     without a sort, and without waiting for the GPU.
@@ -60,7 +60,7 @@ def ohem_cross_entropy(
         target: labels (N, H, W) of uint8, int16, int32 or int64; each in [0, C) or
             ``ignore_index``.
         geometry: how the scores reach the size of the target.
-        threshold: a probability in [0, 1]; None: ``min_kept`` alone counts.
+        threshold: a probability in [0, 1]; with None, only ``min_kept`` counts.
         min_kept: an integer, that many pixels; or a float in [0, 1], that share of the pixels that
             are not void, rounded down.
         per_image: keep the hardest pixels of each image, not of the batch.
@@ -70,8 +70,9 @@ def ohem_cross_entropy(
             sum divided by the number of pixels kept, or "mean_all", by that of all pixels. Over
             nothing a mean is zero.
         group: a process group (True: the default one) whose processes hold parts of one batch: the
-            hardest of all their pixels are kept, and means are over them; the mean of their
-            gradients, which ``DistributedDataParallel`` takes, is then that of the whole batch.
+            hardest of all their pixels are kept, and means are over these. The mean of their
+            gradients, which ``DistributedDataParallel`` takes, is then the gradient of the whole
+            batch.
 
     Returns:
         (), or (N, H, W) for reduction "none": float32, or float64 for float64 scores.
@@ -151,14 +152,14 @@ def _hardest(
 ) -> Tensor:
     """Which pixels are kept, bool (N, H, W)."""
     counts = _pixels.not_void(target, ignore_index)
-    # NaN, a label out of range on CUDA, is to be kept, and void pixels are below all others.
+    # NaN, from a label out of range on CUDA, must be kept; void pixels sort below all others.
     hardness = torch.where(pixels.isnan(), torch.inf, pixels).masked_fill_(~counts, -1.0)
     if pixels.numel() == 0 and (group is None or per_image):
         return counts
     if per_image:
         group = None  # no image is shared
     images, height, width = pixels.shape
-    # Not len(), which binds an exported graph to the number of images.
+    # len() would bind an exported graph to the number of images.
     shape = (images, height * width) if per_image else (1, images * height * width)
     rows = hardness.reshape(shape)
     valid = _processes.counted(counts.reshape(shape).sum(1), group)
@@ -177,11 +178,11 @@ def _hardest(
 
 
 def kth_largest(rows: Tensor, k: Tensor, group: Any = None) -> Tensor:
-    """Of each row the ``k``-th largest number (rows,); NaN, which no number reaches, for k = 0.
+    """The ``k``-th largest number of each row, (rows,); NaN, which no number reaches, for k = 0.
     The processes of a ``group`` hold parts of each row.
 
     The k-th largest must be >= 0 and not NaN. The bits of such numbers are ordered as the numbers
-    are: they are found from the highest one down, by counting.
+    are, so its bits are found from the highest one down, by counting.
     """
     integer = torch.int64 if rows.dtype == torch.float64 else torch.int32
     bits = _reinterpreted(rows, integer)
@@ -224,15 +225,15 @@ class _Reinterpreted(torch.autograd.Function):
 
 
 def _kth_largest_by_sorting(rows: Tensor, k: Tensor) -> Tensor:
-    """The same for torch.jit.trace, which takes numbers of the host for constants and knows no bits
-    of floats."""
+    """The same for torch.jit.trace, which turns numbers on the host into constants and cannot view
+    the bits of floats."""
     ordered = rows.sort(1, descending=True).values
     found = ordered.gather(1, (k - 1).clamp(min=0).unsqueeze(1)).squeeze(1)
     return torch.where(k > 0, found, torch.nan)
 
 
 def _kth_largest_on_host(rows: Tensor, k: Tensor, limit: float) -> Tensor:
-    """The same by a partition; left out, as NaN, where as many numbers are above ``limit``."""
+    """The same by a partition; NaN for rows that have as many numbers above ``limit`` anyway."""
     found = rows.new_full((rows.shape[0],), torch.nan)  # not on the default device
     for row, count in enumerate(k.tolist()):
         numbers = rows[row].numpy()

@@ -1,4 +1,4 @@
-"""What the losses do with label maps and with maps of pixel losses."""
+"""Helpers for label maps and maps of pixel losses."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ def check_reduction(reduction: Any) -> None:
 
 
 def holds(dtype: torch.dtype, value: int) -> bool:
-    """Whether labels of ``dtype`` can be ``value``; a comparison with another would wrap."""
+    """Whether ``dtype`` can hold the label ``value``; otherwise a comparison with it would wrap
+    around."""
     limits = torch.iinfo(dtype)
     return limits.min <= value <= limits.max
 
 
 def not_void(target: Tensor, ignore_index: int) -> Tensor:
-    """Where ``target`` counts, bool."""
+    """Where ``target`` is not void, bool."""
     if not holds(target.dtype, ignore_index):
         return torch.ones_like(target, dtype=torch.bool)
     return target != ignore_index
@@ -45,10 +46,10 @@ def over(total: Tensor, count: Tensor) -> Tensor:
 
 
 def over_weight(total: Tensor, weight: Tensor) -> Tensor:
-    """``total / weight``; over nothing it is not finite, and its gradient is zero."""
+    """``total / weight``; if the weight is zero, it is not finite and its gradient is zero."""
     weight = weight.to(total.dtype)
     nothing = weight == 0
-    # Nothing is divided by zero that has a gradient: where() would multiply it by zero too late.
+    # Only values without a gradient are divided by zero: where() would zero the gradient too late.
     mean = total / torch.where(nothing, 1, weight)
     return torch.where(nothing, total.detach() / weight, mean)
 
@@ -78,6 +79,6 @@ def reduced(
 
 
 def per_pixel(values: Tensor, target: Tensor) -> Tensor:
-    """``values[target]``, with anything where the label is void or out of range."""
+    """``values[target]``; arbitrary where the label is void or out of range."""
     labels = target.to(torch.int64).clamp(0, values.shape[0] - 1)
     return values[labels]

@@ -14,7 +14,7 @@ from fcn_ext.ops import _autograd
 
 
 def of_group(group: Any) -> Any:
-    """The process group that an argument ``group`` means; None: this process is alone."""
+    """The process group for an argument ``group``; None if this process is alone."""
     if group is None or group is False:
         return None
     if group is not True and not (dist.is_available() and isinstance(group, dist.ProcessGroup)):
@@ -42,7 +42,7 @@ def counted(count: Tensor, group: Any) -> Tensor:
     """The sum of ``count``, which has no gradient."""
     if group is None:
         return count
-    # Which has a collective look at what a transform of torch.func has wrapped.
+    # So that a collective sees the tensor that a transform of torch.func has wrapped.
     if not is_dynamo_compiling() and _autograd._transforms_active():
         return summed(count, group)
     return _all_reduced(count, group)
@@ -55,8 +55,8 @@ def _all_reduced(values: Tensor, group: Any) -> Tensor:
 
 
 class _Summed(torch.autograd.Function):
-    """Each process computes the same loss from the sum, so that the gradient of a process's part
-    is what the losses of all say of it, added up."""
+    """Each process computes the same loss from the sum, so the gradient of a process's part is the
+    sum of the gradients of all losses."""
 
     @staticmethod
     def forward(values: Tensor, group: Any) -> Tensor:
@@ -72,5 +72,5 @@ class _Summed(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], values: Tensor, group: Any) -> tuple[Tensor, Any]:
-        """All examples in one sum: their processes have as many of them."""
+        """Sums all examples at once: every process has the same number of them."""
         return summed(values, group), in_dims[0]

@@ -1,4 +1,4 @@
-"""Dice, Jaccard, Tversky and generalized Dice, made of ops.region_sums."""
+"""Dice, Jaccard, Tversky and generalized Dice, built on ops.region_sums."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def dice_loss(
 ) -> Tensor:
     """Soft Dice loss of softmax probabilities, ``1 - 2 I / (P + T)``, from coarse scores.
 
-    Of each class, ``P`` is the sum of its probability over pixels, ``T`` the number of its pixels
-    and ``I`` the sum of its probability over these; void pixels count in none. Milletari et al.,
-    "V-Net", section 3, has the squared form: ``P`` sums squared probabilities. Nothing with classes
-    is stored at full size, and the sums are float64: half scores lose nothing.
+    For each class, ``P`` is the sum of its probability over all pixels, ``T`` the number of its
+    pixels and ``I`` the sum of its probability over these; void pixels do not count. Milletari et
+    al., "V-Net", section 3, has the squared form: ``P`` sums squared probabilities. Nothing with
+    classes is stored at full size. The sums are float64, so that half scores lose no precision.
 
         >>> import torch
         >>> scores = torch.zeros(1, 2, 8, 8, requires_grad=True)
@@ -47,17 +47,17 @@ def dice_loss(
         geometry: how the scores reach the size of the target.
         convention: how sums are smoothed and averaged: "smp", "monai", "nnunet", "ultralytics" or a
             :class:`Convention` of your own.
-        squared: whether ``P`` sums squares.
+        squared: whether ``P`` sums squared probabilities.
         log: ``-ln`` of the score instead of one minus it.
-        class_weight: what the losses of classes are multiplied by (C,), without gradient; the
-            convention says what their mean is divided by.
+        class_weight: factors on the losses of the classes (C,), without gradient; the convention
+            says what their mean is divided by.
         ignore_index: the value of void labels.
-        reduction: "none", of each image and class (N, C), or of each class (C,) where the
-            convention sums over the batch; without class 0 where it leaves the background out.
-            "sum", or "mean" of these.
-        group: a process group (True: the default one) whose processes hold parts of one batch.
-            Where the convention sums over the batch, their sums are added; the mean of their
-            gradients, which ``DistributedDataParallel`` takes, is then that of the whole batch.
+        reduction: "none", the loss of each image and class (N, C), or of each class (C,) if the
+            convention sums over the batch; without class 0 if it leaves the background out. "sum"
+            or "mean" of these.
+        group: a process group (True: the default one) whose processes hold parts of one batch. If
+            the convention sums over the batch, their sums are added. The mean of their gradients,
+            which ``DistributedDataParallel`` takes, is then the gradient of the whole batch.
 
     Returns:
         float32, or float64 for float64 scores. Differentiable once with respect to ``input``.
@@ -141,9 +141,9 @@ def tversky_loss(
     Args:
         alpha: weight of false positives, >= 0 and finite.
         beta: weight of false negatives, >= 0 and finite.
-        gamma: > 0 and finite, the power of the loss: of each class's, or of their mean where the
-            convention says so (smp's). Unless it is one, a loss below zero, which ``squared`` can
-            make, counts as zero.
+        gamma: > 0 and finite, the power of the loss of each class, or of their mean if the
+            convention says so (smp's). Unless it is one, negative losses, which ``squared`` can
+            cause, count as zero.
 
     Other arguments, sums, results and errors are those of :func:`dice_loss`.
     """
@@ -176,10 +176,10 @@ def generalized_dice_loss(
 ) -> Tensor:
     """Generalized Dice loss, ``1 - 2 sum(w I) / sum(w (P + T))`` with sums over classes.
 
-    Small classes weigh more: ``w`` is ``1 / T^2`` ("square"), ``1 / T`` ("simple") or one
-    ("uniform"); a class that no pixel has weighs as the heaviest other one. Sudre et al.,
-    "Generalised Dice overlap as a deep learning loss function for highly unbalanced
-    segmentations", section 2.1, as MONAI has it.
+    Small classes have more weight: ``w`` is ``1 / T^2`` ("square"), ``1 / T`` ("simple") or one
+    ("uniform"); a class without a pixel gets the greatest weight of the others. Sudre et al.,
+    "Generalised Dice overlap as a deep learning loss function for highly unbalanced segmentations",
+    section 2.1, as MONAI has it.
 
         >>> import torch
         >>> scores = torch.zeros(1, 2, 8, 8, requires_grad=True)
@@ -227,7 +227,7 @@ def dice_cross_entropy_loss(
     """Weighted sum of :func:`dice_loss` and the cross-entropy, in one pass over the scores.
 
     The usual compound loss of nnU-Net, MONAI (``DiceCELoss``) and ultralytics. The cross-entropy is
-    the mean over pixels that are not void, weighed by ``weight``; over none it is zero.
+    the mean over pixels that are not void, weighted by ``weight``; zero if there are none.
 
         >>> import torch
         >>> scores, target = torch.zeros(1, 4, 8, 8), torch.zeros(1, 64, 64, dtype=torch.uint8)
@@ -235,9 +235,9 @@ def dice_cross_entropy_loss(
         2.2855
 
     Args:
-        dice_weight, cross_entropy_weight: what the two are multiplied by, finite.
+        dice_weight, cross_entropy_weight: factors on the two, finite.
         weight: weights of classes in the cross-entropy (C,), without gradient.
-        class_weight: what the classes' Dice losses are multiplied by (C,), without gradient.
+        class_weight: factors on the Dice losses of the classes (C,), without gradient.
 
     Other arguments, results and errors are those of :func:`dice_loss`.
     """
@@ -263,7 +263,7 @@ def _dice(regions: Regions) -> tuple[Tensor, Tensor]:
 
 
 def _power(loss: Tensor, gamma: float) -> Tensor:
-    """``loss ** gamma``, with a slope of zero at zero, where that of a root is infinite."""
+    """``loss ** gamma``, with a slope of zero at zero, where the slope of a root is infinite."""
     if gamma == 1:
         return loss
     positive = loss > 0

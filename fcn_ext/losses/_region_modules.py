@@ -1,4 +1,4 @@
-"""The region losses as modules; fcn_ext.nn has them."""
+"""The region losses as modules, which fcn_ext.nn exports."""
 
 from __future__ import annotations
 

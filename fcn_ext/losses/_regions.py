@@ -1,4 +1,4 @@
-"""The sums of regions as a convention wants them, and what a loss makes of them."""
+"""The sums of regions as a convention takes them, and how losses smooth and reduce them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fcn_ext.ops._region_sums import stacked_region_sums
 
 
 class Regions:
-    """The sums of regions as a convention wants them: (images or one, classes), float64."""
+    """The sums of regions as a convention takes them: (images or one, classes), float64."""
 
     def __init__(
         self,
@@ -31,7 +31,7 @@ class Regions:
     ) -> None:
         self.convention = convention_of(convention)
         self._group = _processes.of_group(group)
-        # As few steps as will do: each is a node of the graph, and of one small image they take a
+        # As few steps as possible: each is a node of the graph, and for one small image they take a
         # good part of the time.
         parts, self.entropies = stacked_region_sums(
             input, target, geometry, weight, ignore_index, squared, with_loss
@@ -57,7 +57,7 @@ class Regions:
         smoothing: float = 1.0,
         absent: bool = False,
     ) -> Tensor:
-        """Of each region; ``absent``: also where no pixel is of its class."""
+        """The loss of each region; with ``absent``, also of classes without a pixel."""
         how = self.convention
         if how.smooth_numerator != 0:
             numerator = numerator + smoothing * how.smooth_numerator
@@ -70,7 +70,7 @@ class Regions:
         if log:
             score = score.clamp(min=least)
         if not (how.absent or absent):
-            # Not its loss: the slope of a logarithm may be infinite, of which zero times is NaN.
+            # Not the loss: a logarithm's slope may be infinite, and zero times infinity is NaN.
             score = torch.where(self.pixels > 0, score, 1)
         return _minus_log(score, least > 0) if log else 1 - score
 
@@ -102,18 +102,19 @@ class Regions:
 
 
 def _not_zero(number: Tensor) -> Tensor:
-    """``number``, or one for zero: to divide by."""
+    """``number``, or one if it is zero, as a divisor."""
     return torch.where(number != 0, number, 1)
 
 
 def share(part: Tensor, whole: Tensor) -> Tensor:
-    """``part / whole``; one where the whole is nothing, with a slope of zero."""
+    """``part / whole``; one, with a slope of zero, where the whole is zero."""
     nothing = whole == 0
     return torch.where(nothing, 1, part) / torch.where(nothing, 1, whole)
 
 
 def _minus_log(score: Tensor, positive: bool) -> Tensor:
-    """``-ln score``; at zero infinite, with a slope of zero. Or all are ``positive``."""
+    """``-ln score``; infinite at zero, with a slope of zero. With ``positive``, no score is
+    zero."""
     if positive:
         return 0 - score.log()
     nothing = score == 0

@@ -1,4 +1,4 @@
-"""Losses with a sigmoid: of one class, of many labels at once, of masks of queries."""
+"""Losses with a sigmoid: for one class, for several labels per pixel, for masks of queries."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def sigmoid_cross_entropy(
 ) -> Tensor:
     """``F.binary_cross_entropy_with_logits`` at the size of ``target``, from coarse scores.
 
-    For one class, several labels a pixel, or the masks of queries. Replaces::
+    For one class, several labels per pixel, or the masks of queries. Replaces::
 
         logits = F.interpolate(scores, target.shape[2:], mode="bilinear")
         loss = F.binary_cross_entropy_with_logits(logits, target.float())
 
-    The target may stay bool or uint8, of which pixels may be void.
+    The target may stay bool or uint8; pixels of integer targets may be void.
 
         >>> import torch
         >>> scores = torch.zeros(2, 1, 32, 32, requires_grad=True)
@@ -47,25 +47,25 @@ def sigmoid_cross_entropy(
         target: (N, Q, H, W), or (N, H, W) where Q is 1. Bool or integers: 0, 1 or
             ``ignore_index``. Floating point: in [0, 1], none of it void.
         geometry: how the scores reach the size of the target.
-        pos_weight: (Q,) or (), what the loss of a target of one weighs, without gradient.
+        pos_weight: (Q,) or (), factor on the loss of pixels whose target is one, without gradient.
         ignore_index: the value of void pixels in integer targets.
-        reduction: "mean", over the pixels of all masks that are not void; "sum"; "none", the sum
-            of each mask (N, Q), what remains when nothing is stored at full size; "mean_masks",
-            the mean over masks of the mean over their pixels; or "pixels", a map as large as the
-            target, zero where void, which is torch's "none". Over nothing a mean is zero, and a
-            mask that is void altogether counts as zero. Where a score is plus infinity, "pixels"
-            gives NaN; the other reductions give the limit of the loss.
+        reduction: "mean", over the pixels of all masks that are not void; "sum"; "none", the sum of
+            each mask (N, Q), so that nothing is stored at full size; "mean_masks", the mean over
+            masks of the mean over their pixels; or "pixels", a map as large as the target, zero
+            where void, which is torch's "none". A mean over nothing is zero, and a mask that is
+            entirely void counts as zero. If a score is plus infinity, "pixels" gives NaN; the other
+            reductions give the limit of the loss.
 
     Returns:
         (), (N, Q) for reduction "none", or a map of the target's shape for "pixels": float32, or
-        float64 for float64 scores. Differentiable once with respect to ``input``, and, as a map,
-        with respect to a floating-point target.
+        float64 for float64 scores. Differentiable once with respect to ``input``, and with "pixels"
+        also with respect to a floating-point target.
 
     Raises:
         TypeError: an argument is of the wrong type.
         ValueError: an argument breaks a rule above; see also :func:`fcn_ext.ops.sigmoid_sums`.
-        RuntimeError: ``pos_weight`` requires a gradient, or ``target`` does and the loss is not a
-            map.
+        RuntimeError: ``pos_weight`` requires a gradient, or ``target`` does and ``reduction`` is
+            not "pixels".
     """
     _check_reduction(reduction)
     of_masks = _four_sizes(input, target)
@@ -91,9 +91,8 @@ def sigmoid_focal_loss(
     """Sigmoid focal loss at the size of ``target``, from coarse scores.
 
     Lin et al., "Focal Loss for Dense Object Detection", equation 5: the cross-entropy of a pixel
-    times ``(1 - p_t) ** gamma``, and ``alpha`` where its target is one, ``1 - alpha`` where it is
-    zero. As torchvision's, and as SAM's and Mask2Former's where these take the means of masks:
-    ``reduction="mean_masks"``.
+    times ``(1 - p_t) ** gamma``, and times ``alpha`` if its target is one, ``1 - alpha`` if it is
+    zero. torchvision's, and with ``reduction="mean_masks"`` SAM's and Mask2Former's.
 
         >>> import torch
         >>> masks = torch.zeros(1, 3, 64, 64, dtype=torch.bool)
@@ -104,7 +103,7 @@ def sigmoid_focal_loss(
     Args:
         input, geometry, ignore_index, reduction: as in :func:`sigmoid_cross_entropy`.
         target: as there, bool or integers.
-        gamma: >= 0 and finite; at zero this is the cross-entropy, weighed by ``alpha``.
+        gamma: >= 0 and finite; at zero this is the cross-entropy, weighted by ``alpha``.
         alpha: in [0, 1]; None leaves it out.
 
     Returns:
@@ -154,8 +153,8 @@ def sigmoid_dice_loss(
 
     Args:
         input, target, geometry, ignore_index: as in :func:`sigmoid_cross_entropy`.
-        smooth: what is added above and below, >= 0 and finite. At zero, an empty mask that is
-            predicted to be empty has no loss.
+        smooth: what is added to numerator and denominator, >= 0 and finite. With zero, an empty
+            mask that is predicted to be empty has no loss.
         reduction: "mean" over masks, "sum", or "none": (N, Q).
 
     Returns:
@@ -186,7 +185,7 @@ def _check_reduction(reduction: Any) -> None:
 
 
 def _four_sizes(input: Tensor, target: Tensor) -> Tensor:
-    """The target (N, Q, H, W); that of one class may lack Q."""
+    """The target as (N, Q, H, W); for one class it may lack Q."""
     _rules.check_map(_common.is_map(input, "input"), "input")
     if _common.is_tensor(target, "target").dim() != 3:
         return target
@@ -209,26 +208,27 @@ def _weight(pos_weight: Tensor, input: Tensor) -> Tensor:
 
 
 def _sum_weight(input: Tensor, column: int, positive: Tensor | float, negative: float) -> Tensor:
-    """For sigmoid_loss: of the sum in ``column`` and of the next one, of no other."""
+    """The weights of sigmoid_loss for the sum in ``column`` and the next one; zero for all
+    others."""
     shape = (input.shape[1], _mask_rules.SIGMOID_SUMS)
     table = torch.zeros(shape, dtype=_common.accumulate_dtype(input), device=input.device)
     if not isinstance(positive, Tensor):
         table[:, column] = positive
         table[:, column + 1] = negative
         return table
-    # Not in place, which vmap refuses where the weights alone are batched.
+    # Not in place, which vmap refuses if only the weights are batched.
     columns = list(table.unbind(-1))
     columns[column : column + 2] = [columns[column] + positive, columns[column + 1] + negative]
     return torch.stack(columns, -1)
 
 
 def _reduced(loss: Tensor, count: Tensor, reduction: str) -> Tensor:
-    """Sums of masks (N, Q) as ``reduction`` says."""
+    """The sums of masks (N, Q), reduced as ``reduction`` says."""
     if reduction == "none":
         return loss
     if reduction == "sum":
         return loss.sum()
     if reduction == "mean_masks":
         return (loss / count.clamp(min=1)).sum() / max(1, loss.numel())
-    # Counts of many masks are added where they are exact.
+    # In float64, so that the counts of many masks are added exactly.
     return loss.sum() / count.sum(dtype=torch.float64).clamp(min=1).to(loss.dtype)

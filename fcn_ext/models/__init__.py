@@ -6,19 +6,19 @@
 >>> labels = model.predict(images)  # (N, H, W) uint8
 >>> model.evaluate(images, target, matrix)  # adds to a fcn_ext.metrics.ConfusionMatrix
 
-The last three never write the logits of every pixel: they take less time and a fraction of the
-memory, and equal what the logits give. :class:`CoarseNet` gives any module of coarse scores the
-same.
+The last three never compute the logits of every pixel: they take less time and a fraction of the
+memory, for the same results. :class:`CoarseNet` gives these methods to any module that returns
+coarse scores.
 
 A net is made of parts. A trunk (:class:`VGG16Trunk`, ...) gives feature maps, a :class:`Head`
 scores some of them for its classes, and :class:`FCN` puts a head on a trunk, or on several whose
 scores are summed. :class:`MultiHeadFCN` puts several heads on them.
 
-State dicts carry the published names (conv1_1 ... conv5_3, fc6, fc7, score_fr, score_pool4,
-score_pool3; conv1 ... conv5 in AlexNet), so those of nets with these names load; where Caffe
-has a slash (inception_3a/1x1, fire2/squeeze1x1) they have a dot or an underscore. Upsampling is
-fixed and has no parameters unless asked otherwise: kernels that such a state dict holds
-(upscore2.weight, ...) are checked to be the bilinear ones and left out.
+State dicts have the published names (conv1_1 ... conv5_3, fc6, fc7, score_fr, score_pool4,
+score_pool3; conv1 ... conv5 in AlexNet), so those of other programs with these names load. Where
+Caffe has a slash (inception_3a/1x1, fire2/squeeze1x1), they have a dot or an underscore. Upsampling
+is fixed and has no parameters unless asked otherwise: kernels in such a state dict
+(upscore2.weight, ...) must be bilinear, and are left out.
 """
 
 from __future__ import annotations

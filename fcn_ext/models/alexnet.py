@@ -14,9 +14,9 @@ __all__ = ["AlexNetTrunk", "AlexNetVariant"]
 
 AlexNetVariant = Literal["caffe", "torchvision"]
 
-# Channels of conv1 ... conv5. Caffe's (CaffeNet: Krizhevsky et al., 2012, but for the order of
-# pooling and normalization) halves conv2, conv4 and conv5 into groups that once sat on two GPUs;
-# torchvision's is the one of Krizhevsky, 2014, for a single one, without response normalization.
+# Channels of conv1 ... conv5. Caffe's (CaffeNet: Krizhevsky et al., 2012, but with pooling before
+# normalization) splits conv2, conv4 and conv5 into two groups, once for two GPUs; torchvision's is
+# that of Krizhevsky, 2014, for one GPU, without response normalization.
 _CHANNELS: dict[AlexNetVariant, tuple[int, ...]] = {
     "caffe": (96, 256, 384, 384, 256),
     "torchvision": (64, 192, 384, 256, 256),
@@ -29,8 +29,8 @@ _NORMALIZED = (1, 2)
 
 _FC6_KERNEL = 6
 
-# Poolings of 3x3 by 2 take a row off either end unless they are padded; fc6, whose kernel is even,
-# then gives one cell more than it has.
+# 3x3 poolings with stride 2 lose a row at either end unless they are padded; fc6, whose kernel is
+# even, then gives one cell more than its input has.
 _PADDINGS: dict[Padding, dict[str, int]] = {
     "published": {"conv1": 100, "pool": 0, "fc6": 0},
     "same": {"conv1": 5, "pool": 1, "fc6": 3},
@@ -48,9 +48,9 @@ class AlexNetTrunk(FullyConnectedTrunk):
     fc6 and fc7.
 
     Args:
-        variant: ``"caffe"`` is the published net's, CaffeNet: convolutions in two groups, local
-            response normalization. ``"torchvision"`` is the one that torchvision has weights of:
-            other channel counts, neither groups nor normalization.
+        variant: ``"caffe"`` is that of the published net, CaffeNet: convolutions in two groups,
+            local response normalization. ``"torchvision"`` is the one that torchvision has weights
+            for: other channel counts, neither groups nor normalization.
         width: rounds channel counts to even numbers.
         batch_norm: after the five convolutions, in place of the local response normalization.
     """

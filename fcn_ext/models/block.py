@@ -1,4 +1,4 @@
-"""Blocks: convolutions that part and meet again, as one layer of a trunk."""
+"""Blocks: parallel convolutions that count as one layer of a trunk."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Block"]
 
 
 class Block(nn.Module):
-    """Convolutions, each followed by a ReLU; what leaves it has the channels of several.
+    """Parallel convolutions, each followed by a ReLU, whose results are concatenated.
 
     Args:
         batch_norm: batch normalization between each convolution and its ReLU.
@@ -30,11 +30,12 @@ class Block(nn.Module):
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
-        """All ways through the block, side by side."""
+        """The results of all branches, concatenated."""
 
     @abstractmethod
     def grid_after(self, grid: Grid) -> Grid:
-        """The grid of the result, by the way that sees most; all ways leave the same cells."""
+        """The grid of the result, from the branch with the largest receptive field; all have the
+        same cells."""
 
     def _add(self, name: str, inputs: int, channels: int, size: int) -> None:
         """A convolution that keeps the size of its map."""

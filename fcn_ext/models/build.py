@@ -65,10 +65,10 @@ def _family(
 
 _torchvisions_alexnet = partial(AlexNetTrunk, variant="torchvision")
 
-# Published are the nets on VGG16 but for fcn16s-atonce, and fcn-alexnet. The paper reports an
-# FCN-GoogLeNet and no definition of it was ever published; what the text leaves open (section 4.1,
-# Table 1) follows the published ones, and so do the skips on the other trunks: as on VGG16, they
-# are the maps at strides 16 and 8.
+# The nets on VGG16 except fcn16s-atonce, and fcn-alexnet, were published. The paper reports an
+# FCN-GoogLeNet, but its definition was never published; what the text leaves open (section 4.1,
+# Table 1) follows the published nets. So do the skips on the other trunks: as on VGG16, they are
+# the maps at strides 16 and 8.
 _NETS = {
     **_family("fcn32s", "fcn", VGG16Trunk, ("pool4", "pool3")),
     **_family("fcn-alexnet", "fcn-alexnet-", AlexNetTrunk, ("pool2", "pool1")),
@@ -80,12 +80,12 @@ _NETS = {
     ),
     **_family("fcn-googlenet", "fcn-googlenet-", GoogLeNetTrunk, ("pool3", "pool2")),
     **_family("fcn-squeezenet", "fcn-squeezenet-", SqueezeNetTrunk, ("fire9", "fire5")),
-    # What each of VGG16's maps is worth alone: of the paper's journal version.
+    # Each of VGG16's maps alone, from the paper's journal version.
     **{f"fcn-{top}": _Net(partial(VGG16Trunk, top=top)) for top in ("pool5", "pool4", "pool3")},
 }
 
 MODEL_NAMES = tuple(_NETS)
-"""What :func:`build_model` knows."""
+"""The names that :func:`build_model` knows."""
 
 
 def build_model(name: str, num_classes: int = 21, **options: Any) -> FCN:
@@ -104,8 +104,8 @@ def build_model(name: str, num_classes: int = 21, **options: Any) -> FCN:
 
     A name without a stride, such as fcn-alexnet, is the net at stride 32, without skips;
     fcn-alexnet-16s and fcn-alexnet-8s fuse the maps in the table. All nets with skips also exist
-    with ``at_once`` under a name of their own: fcn8s-atonce, fcn-googlenet-16s-atonce. Those of the
-    last row score one map, and have no layer after it. ``MODEL_NAMES`` has all names.
+    with ``at_once`` under a name of their own: fcn8s-atonce, fcn-googlenet-16s-atonce. The nets in
+    the last row score one map and have no layers after it. ``MODEL_NAMES`` has all names.
 
         >>> build_model("fcn8s", num_classes=11, padding="same", width=0.25).last_stride
         8
@@ -114,23 +114,24 @@ def build_model(name: str, num_classes: int = 21, **options: Any) -> FCN:
         name: one of these.
         num_classes: channels of the scores.
         at_once: scale the first skip's map by 0.01 and the second's by 0.0001 before they are
-            scored, as in the published net that is trained at once and not in the stages 32s, 16s,
-            8s. By default as the name says.
+            scored, as in the published net that is trained at once instead of in the stages 32s,
+            16s, 8s. The default follows from the name.
         skip_scales: other factors for this, one for each skip, from coarse to fine.
         upsampling: fixed, the default, or learned, for each layer: see
             :class:`fcn_ext.models.Head`.
-        context: score the mean of the last map, too: see :class:`fcn_ext.models.Head`.
-        streams: late fusion: a whole trunk and score layers for each of these names, with the
-            scores summed in equal shares. ``["color", "hha"]`` with fcn32s is the published
-            nyud-fcn32s-color-hha, and with fcn16s the paper's FCN-16s RGB-HHA. The images have the
-            channels of all, in this order; ``{"color": 3, "depth": 1}`` says how many each has.
+        context: also score the mean of the last map; see :class:`fcn_ext.models.Head`.
+        streams: names of streams for late fusion: each has a trunk and score layers of its own, and
+            the scores are averaged. ``["color", "hha"]`` with fcn32s is the published
+            nyud-fcn32s-color-hha, and with fcn16s the paper's FCN-16s RGB-HHA. Images have the
+            channels of all streams, in this order; ``{"color": 3, "depth": 1}`` says how many each
+            has.
         options: of the trunk, :class:`fcn_ext.models.VGG16Trunk`,
             :class:`~fcn_ext.models.AlexNetTrunk`, :class:`~fcn_ext.models.GoogLeNetTrunk` or
             :class:`~fcn_ext.models.SqueezeNetTrunk`: ``in_channels``, ``width``, ``padding``,
             ``batch_norm``, ``dropout``, ``top``, ``fc_channels`` (VGG16 and AlexNet). Early
             fusion of color and depth is ``in_channels=4``, the published nyud-fcn32s-color-d.
 
-    Several heads: :func:`build_multi_head_model`.
+    For several heads, see :func:`build_multi_head_model`.
 
     Raises:
         ValueError: ``name`` is none of these, or an option is out of range.
@@ -143,7 +144,7 @@ def build_model(name: str, num_classes: int = 21, **options: Any) -> FCN:
 def build_multi_head_model(
     name: str, heads: Mapping[str, int | Mapping[str, Any]], **options: Any
 ) -> MultiHeadFCN:
-    """The net called ``name`` with several heads in place of one.
+    """The net called ``name``, with several heads instead of one.
 
     SIFT Flow's, with 33 semantic and 3 geometric classes, whose losses are summed (Long et al.,
     section 5)::
@@ -156,9 +157,9 @@ def build_multi_head_model(
 
     Args:
         name: as :func:`build_model`.
-        heads: for each head, by its name, the number of its classes; or options of
-            :class:`fcn_ext.models.Head`, ``num_classes`` and those that follow from neither
-            ``name`` nor ``options``: ``ignore_index``, ``loss_weight``, ``upsampling``.
+        heads: the number of classes of each head, by its name; or a dict of options of
+            :class:`fcn_ext.models.Head`: ``num_classes``, ``ignore_index``, ``loss_weight``,
+            ``upsampling``.
         options: as :func:`build_model`, for all heads.
 
     Raises:
@@ -186,7 +187,7 @@ def _parts(
     context: bool = False,
     **options: Any,
 ) -> tuple[Trunk | dict[str, Trunk], dict[str, Any]]:
-    """The trunk, or one for each stream, of the net ``name``, and the options of its heads."""
+    """The trunk of the net ``name``, or a trunk for each stream, and the options of its heads."""
     if not (isinstance(name, str) and name in _NETS):
         raise ValueError(f"name must be one of {', '.join(_NETS)}, got {shown(name)}")
     net = _NETS[name]
@@ -226,7 +227,7 @@ def _skip_scales(
 def _streams(
     streams: Iterable[str] | Mapping[str, int], options: Mapping[str, Any]
 ) -> dict[str, dict[str, int]]:
-    """The options that each stream has of its own."""
+    """The options of each stream."""
     if isinstance(streams, str):
         raise TypeError(
             f"streams must be a list of names, such as [{streams!r}], got {shown(streams)}"

@@ -1,4 +1,4 @@
-"""Score layers that start from what the classifier knows of their classes."""
+"""Score layers that start from the classifier's last layer."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ def initialize_scores(
     scale: float = 1.0,
     head: str = MAIN,
 ) -> SurgeryReport:
-    r"""Starts the score layer of the top map from the classifier's last layer.
+    r"""Starts the score layer of the top map from rows of the classifier's last layer.
 
-    That layer is linear, so it scores every cell of the map as it scored their average. A class
-    :math:`c` whose pixels the classifier takes for its classes :math:`R_c`, of rows :math:`w_i` and
-    biases :math:`b_i`, has the probability of all of them:
+    That layer is linear, so it can score every cell of the map as it scored their average. If the
+    classifier's classes :math:`R_c`, with rows :math:`w_i` and biases :math:`b_i`, stand for a
+    class :math:`c`, then its probability is the sum of theirs:
 
     .. math::
         \log \sum_{i \in R_c} \exp(w_i x + b_i)
-        \ge \log |R_c| + \frac{1}{|R_c|} \sum_{i \in R_c} (w_i x + b_i),
+        \ge \log |R_c| + \frac{1}{|R_c|} \sum_{i \in R_c} (w_i x + b_i).
 
-    and starts from the right side, which is linear: the mean of the rows, and the logarithm of
-    their number in the bias. The mean over all rows is taken off everywhere, which softmax does not
-    see. Classes without rows start from zero, as one row that is like the mean. The score layers
-    of skips are left alone.
+    The layer starts from the right side, which is linear: the mean of the rows, with the logarithm
+    of their number in the bias. The mean over all rows is subtracted, which does not change the
+    softmax. Classes without rows start from zero, as a single row equal to the mean would. The
+    score layers of skips are not changed.
 
         >>> from fcn_ext.models import build_classifier, build_model, classifier_state_dict
         >>> state = classifier_state_dict(build_classifier("squeezenet"))
@@ -53,19 +53,17 @@ def initialize_scores(
         >>> report.loaded
         ('score_fr.weight', 'score_fr.bias')
 
-    The classifier averaged over all cells. A single one has greater scores, so that few are in
-    doubt; a ``scale`` below 1 leaves the net less sure of itself at the start. SqueezeNet wants
-    0.1: its last layer stood on fire9, with a ReLU behind it, and here stands on the maxima of that
-    map.
+    The classifier averaged over all cells. Single cells have greater scores, and so more extreme
+    probabilities; a ``scale`` below 1 makes them milder at the start. SqueezeNet needs 0.1: its
+    last layer was on fire9 and followed by a ReLU, and here it is on the maxima of that map.
 
     Args:
-        model: a net of one trunk, a classifier's with all its layers, of any head.
-        state_dict: of its classifier, in one of the layouts that
-            :func:`fcn_ext.models.load_classifier` reads, with the last layer.
-        rows: for each class of the score layer that has some, the classes of the classifier that it
-            stands for, each once.
-        rest: the class that stands for all classes of the classifier that no other has, such as
-            the background.
+        model: a net with one trunk, that of a classifier with all its layers, and any heads.
+        state_dict: that of its classifier, with the last layer, in one of the layouts that
+            :func:`fcn_ext.models.load_classifier` reads.
+        rows: for classes of the score layer, the classes of the classifier that stand for them,
+            each once per class.
+        rest: the class that gets all rows that no other class has, such as the background.
         scale: factor on the classifier's scores, before they are summed over a class's rows.
         head: the name of the head, where the net has several.
 

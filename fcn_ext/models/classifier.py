@@ -1,4 +1,4 @@
-"""The classifiers that the nets are made from, as they were before surgery."""
+"""The classifiers that nets start from, as they were before surgery."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ Layout = Literal["caffe", "torchvision"]
 
 @dataclass(frozen=True)
 class _Classifier:
-    """A row: the trunk, and what follows it.
+    """A row of the table: a trunk, and what follows it in the classifier.
 
     Attributes:
         last: the last layer's name, by layout.
         fully_connected: whether files have its weight as a matrix.
-        rectified: a dropout comes before the last layer and a ReLU after it.
+        rectified: whether the last layer is preceded by a dropout and followed by a ReLU.
         image_size: side of the images that it was trained on.
     """
 
@@ -73,15 +73,14 @@ _CLASSIFIERS = {
 }
 
 CLASSIFIER_NAMES = tuple(_CLASSIFIERS)
-"""What :func:`build_classifier` knows."""
+"""The names that :func:`build_classifier` knows."""
 
 
 class Classifier(nn.Module):
-    """A classifier of whole images: a trunk with the classifier's own padding, and its last layer.
+    """A classifier of whole images: a trunk with the classifier's padding, and its last layer.
 
-    Images larger than those it was trained on give scores at several places, whose mean is taken;
-    for GoogLeNet and SqueezeNet, which average anyway, that is what they do. :meth:`score_map` has
-    them by place.
+    Images larger than those it was trained on give scores at several positions, which are averaged,
+    as GoogLeNet and SqueezeNet do anyway. :meth:`score_map` returns them for each position.
 
     Made by :func:`build_classifier`.
 
@@ -103,7 +102,8 @@ class Classifier(nn.Module):
         self.rectified = row.rectified
 
     def score_map(self, images: Tensor) -> Tensor:
-        """The scores of every window that the classifier sees: ``(N, num_classes, h, w)``.
+        """The scores of every window of the size that the classifier sees: ``(N, num_classes, h,
+        w)``.
 
         Args:
             images: ``(N, in_channels, H, W)``, floating point.
@@ -167,7 +167,7 @@ def build_classifier(name: str, num_classes: int = 1000, **options: Any) -> Clas
     vgg16                 VGG16
     alexnet               Caffe's AlexNet
     alexnet-torchvision   torchvision's AlexNet
-    googlenet             GoogLeNet, without its two classifiers on the way
+    googlenet             GoogLeNet, without its two auxiliary classifiers
     squeezenet            SqueezeNet v1.1
     ====================  ====================================================================
 
@@ -177,7 +177,7 @@ def build_classifier(name: str, num_classes: int = 1000, **options: Any) -> Clas
 
     Args:
         num_classes: length of the scores.
-        options: of the trunk, as :func:`fcn_ext.models.build_model`'s, without ``padding``.
+        options: those of the trunk, as in :func:`fcn_ext.models.build_model`, without ``padding``.
 
     Raises:
         ValueError: ``name`` is none of these, or an option is out of range.
@@ -191,15 +191,15 @@ def build_classifier(name: str, num_classes: int = 1000, **options: Any) -> Clas
 
 
 def recognize_classifier(state_dict: Mapping[str, Tensor]) -> Classifier:
-    """The classifier that ``state_dict`` is of, with its parameters.
+    """The classifier that ``state_dict`` belongs to, with its parameters loaded.
 
     Args:
-        state_dict: of a published classifier, in one of the layouts that
+        state_dict: that of a published classifier, in one of the layouts that
             :func:`fcn_ext.models.load_classifier` reads.
 
     Raises:
         TypeError: ``state_dict`` is not a dict with string keys.
-        ValueError: it is none of them, or a layer has another shape.
+        ValueError: it belongs to none of them, or a layer has another shape.
     """
     name = classifier_name(state_dict)
     num_classes = len(state_dict[f"{last_layer(name, state_dict)}.weight"])
@@ -209,11 +209,11 @@ def recognize_classifier(state_dict: Mapping[str, Tensor]) -> Classifier:
 
 
 def classifier_name(state_dict: Mapping[str, Any]) -> str:
-    """Which of ``CLASSIFIER_NAMES`` has the layers that ``state_dict`` names.
+    """The one of ``CLASSIFIER_NAMES`` whose layers ``state_dict`` has.
 
     Raises:
         TypeError: ``state_dict`` is not a dict with string keys.
-        ValueError: none.
+        ValueError: there is none.
     """
     check_names(state_dict)
     for name, row in _CLASSIFIERS.items():
@@ -232,7 +232,8 @@ def classifier_name(state_dict: Mapping[str, Any]) -> str:
 
 
 def _is_build_of(trunk: ClassifierTrunk, first: Tensor) -> bool:
-    """Whether AlexNet's first weight is that of the build in ``trunk``; other trunks have one."""
+    """Whether AlexNet's first weight fits the build in ``trunk``; other trunks have only one
+    build."""
     return not isinstance(trunk, AlexNetTrunk) or len(first) == len(
         trunk.state_dict()["conv1.bias"]
     )
@@ -241,15 +242,15 @@ def _is_build_of(trunk: ClassifierTrunk, first: Tensor) -> bool:
 def classifier_state_dict(
     model: Classifier | TrunksAndHeads | Trunk, layout: Layout = "caffe"
 ) -> dict[str, Tensor]:
-    """The parameters of ``model`` as the classifier's own programs have them: surgery undone.
+    """The parameters of ``model`` in the layout of Caffe or torchvision: surgery undone.
 
     Convolutions that were fully connected layers are matrices again, with the same numbers. This
     writes what :meth:`Classifier.load` and :func:`fcn_ext.models.load_classifier` read.
 
     Args:
-        model: a classifier; or a net of one trunk, or a trunk, which have all but the last layer.
-        layout: whose names: Caffe's (``fc6.weight``, ``inception_3a/1x1.weight``) or torchvision's
-            (``classifier.0.weight``).
+        model: a classifier; or a net with one trunk, or a trunk, which lack the last layer.
+        layout: ``"caffe"`` for Caffe's names (``fc6.weight``, ``inception_3a/1x1.weight``) or
+            ``"torchvision"`` for torchvision's (``classifier.0.weight``).
 
     Raises:
         ValueError: there is no such layout of this classifier, ``model`` has several trunks, or
@@ -258,7 +259,7 @@ def classifier_state_dict(
     one_of_literal(layout, Layout, "layout")
     _, trunk = only_trunk(model.trunk if isinstance(model, Classifier) else model)
     layers = classifier_layers(trunk, layout)
-    # Caffe's AlexNet has torchvision's layers, of other shapes.
+    # Caffe's AlexNet has the layers of torchvision's, but in other shapes.
     if not layers or (layout, getattr(trunk, "variant", layout)) == ("torchvision", "caffe"):
         raise ValueError(
             f"layout must be caffe for this {type(trunk).__name__}, got {_common.shown(layout)}"
@@ -277,7 +278,7 @@ def classifier_state_dict(
 
 
 def last_layer(name: str, state_dict: Mapping[str, Tensor]) -> str:
-    """What the last layer of the classifier called ``name`` is called in ``state_dict``.
+    """The name of the last layer of the classifier ``name`` in ``state_dict``.
 
     Raises:
         ValueError: it is not there.
@@ -286,7 +287,7 @@ def last_layer(name: str, state_dict: Mapping[str, Tensor]) -> str:
 
 
 def last_layer_of(trunk: Trunk, state_dict: Mapping[str, Tensor]) -> str:
-    """What the last layer of the classifier that ``trunk`` comes from is called in ``state_dict``.
+    """The name in ``state_dict`` of the last layer of the classifier that ``trunk`` comes from.
 
     Raises:
         ValueError: it is not there.

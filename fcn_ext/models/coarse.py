@@ -1,4 +1,4 @@
-"""What a net makes of its coarse scores: logits, loss, label map, confusion counts."""
+"""What follows from a net's coarse scores: logits, loss, label map, confusion counts."""
 
 from __future__ import annotations
 
@@ -26,24 +26,23 @@ __all__ = [
 
 
 class CoarseScores(nn.Module):
-    """A net whose scores lie on a coarse grid and count at the size of the image.
+    """A net that gives scores on a coarse grid, for results at the size of the image.
 
-    ``geometry`` makes logits of the scores. ``forward`` writes them out. ``loss``, ``predict`` and
-    ``evaluate`` give what their names say of these same logits without ever holding them: all
-    four use one geometry, and mix freely.
+    ``geometry`` says how scores become logits. ``forward`` returns the logits; ``loss``,
+    ``predict`` and ``evaluate`` return what follows from the same logits without storing them.
 
-    A net derives from this class, sets the attributes and has ``scores``; :class:`CoarseNet` makes
-    one of any module that gives coarse scores.
+    A subclass sets the attributes and defines ``scores``; :class:`CoarseNet` wraps any module that
+    returns coarse scores.
 
     None of the methods switches between training and evaluation: call ``model.eval()`` before
-    ``predict`` and ``evaluate``, as before ``forward``. They call the net's layers and not the
-    net itself, so that hooks on the net as a whole see ``forward`` alone.
+    ``predict`` and ``evaluate``, as before ``forward``. They call the net's layers and not the net
+    itself, so hooks on the net as a whole see only ``forward``.
 
     Attributes:
         num_classes: channels of the scores.
         geometry: how the scores reach the size of the image, :class:`fcn_ext.geometry.
             Deconvolution` or :class:`fcn_ext.geometry.Resize`.
-        ignore_index: void label of targets, where a call names no other.
+        ignore_index: void label of targets, unless a call names another.
     """
 
     num_classes: int
@@ -85,7 +84,7 @@ class CoarseScores(nn.Module):
             label_smoothing: share of the target spread evenly over the classes, in [0, 1].
 
         Returns:
-            ``()``, or ``(N, H, W)`` with ``reduction="none"``; float32 where the scores are
+            ``()``, or ``(N, H, W)`` with ``reduction="none"``; float32 if the scores are
             half-precision.
 
         Raises:
@@ -152,8 +151,8 @@ class CoarseScores(nn.Module):
             images: as for :meth:`scores`.
             target: labels ``(N, H, W)``, uint8, int16, int32 or int64.
             matrix: a :class:`fcn_ext.metrics.ConfusionMatrix`, which also counts labels out of
-                range and refuses to be scored where there are any; or a contiguous int64 tensor
-                ``(num_classes, num_classes)``, rows = target, to which such pixels do not add.
+                range and then refuses to compute scores; or an int64 tensor ``(num_classes,
+                num_classes)``, rows = target, to which such pixels are not added.
             ignore_index: void label for a tensor, by default the net's; a ``ConfusionMatrix`` has
                 its own.
 
@@ -189,9 +188,9 @@ class CoarseScores(nn.Module):
 
 
 class CoarseNet(CoarseScores):
-    """Any module that gives coarse scores, with the loss, labels and counts that they give.
+    """Any module that returns coarse scores, with ``loss``, ``predict`` and ``evaluate``.
 
-    The state dict has the names of the module's behind ``module.``.
+    The state dict has the module's names with the prefix ``module.``.
 
         >>> module = nn.Conv2d(3, 5, 8, stride=8)
         >>> net = CoarseNet(module, Deconvolution(8, offset=4), num_classes=5)
@@ -200,8 +199,8 @@ class CoarseNet(CoarseScores):
 
     Args:
         module: from images ``(N, channels, H, W)`` to scores ``(N, num_classes, h, w)``.
-        geometry: how they reach the size of the image: ``Resize()`` where ``F.interpolate`` would
-            follow, a ``Deconvolution`` where a transposed convolution and a crop would.
+        geometry: how they reach the size of the image: ``Resize()`` for ``F.interpolate``, a
+            ``Deconvolution`` for a transposed convolution and a crop.
         num_classes: channels of the scores.
         ignore_index: void label of targets.
 
@@ -222,11 +221,11 @@ class CoarseNet(CoarseScores):
         self.ignore_index = _common.integer(ignore_index, "ignore_index")
 
     def scores(self, images: Tensor) -> Tensor:
-        """What the module gives.
+        """What the module returns.
 
         Raises:
-            TypeError: that is not a tensor.
-            ValueError: that does not have the shape ``(N, num_classes, h, w)``.
+            TypeError: it is not a tensor.
+            ValueError: it does not have the shape ``(N, num_classes, h, w)``.
         """
         scores = _common.is_map(self.module(images), "the module's scores")
         if scores.shape[1] != self.num_classes:

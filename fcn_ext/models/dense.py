@@ -1,7 +1,7 @@
-"""Dense scores from a coarse net, without training it anew: shift-and-stitch, filter rarefaction.
+"""Dense scores from a coarse net without retraining: shift-and-stitch, filter rarefaction.
 
-Both are of Long et al., section 3.2, and give the same numbers: one runs the net on shifted images,
-the other changes its strides and dilates the layers after them.
+Both are from Long et al., section 3.2, and give the same numbers: one runs the net on shifted
+images, the other reduces its strides and dilates the layers after them.
 """
 
 from __future__ import annotations
@@ -29,13 +29,14 @@ def shift_and_stitch(
 ) -> Tensor:
     """The cells of a coarse map and those between them, by running a net on shifted images.
 
-    Images are put on a canvas of zeros that is ``(factor - 1) * step`` pixels higher and wider,
-    moved down and right by 0, ``step``, ..., ``(factor - 1) * step``, and the ``factor ** 2`` maps
-    are interlaced. A net of stride ``factor * step`` then has scores every ``step`` pixels. Cell
-    ``m`` of the result lies ``step * (m - (factor - 1))`` pixels from cell 0 of the net's own map.
+    Images are placed on a canvas of zeros that is ``(factor - 1) * step`` pixels higher and wider,
+    shifted down and right by 0, ``step``, ..., ``(factor - 1) * step``, and the ``factor ** 2``
+    maps are interlaced. A net of stride ``factor * step`` then has scores every ``step`` pixels.
+    Cell ``m`` of the result lies ``step * (m - (factor - 1))`` pixels from cell 0 of the net's own
+    map.
 
     Equal, up to rounding, to ``rarefied(model, ...)`` on images with ``(factor - 1) * step`` zeros
-    on all sides, but for cells that see zeros padded to maps inside of the net: these move with the
+    on all sides, except for cells that see zero padding inside the net, which moves with the
     canvas.
 
         >>> import torch
@@ -76,11 +77,11 @@ def shift_and_stitch(
 
 
 def rarefied(module: nn.Module, input_shape: Sequence[int], stride: int = 1) -> nn.Module:
-    """A copy of ``module`` whose result has a smaller stride, of the same weights.
+    """A copy of ``module`` with the same weights, whose result has a smaller stride.
 
-    Convolutions and poolings that would go beyond ``stride`` have their own strides taken away, and
-    all after them are dilated by what they miss: their filters become rare, zeros between their
-    weights (section 3.2). A cell sees the same pixels as before, and there are more of them.
+    Convolutions and poolings that would exceed ``stride`` lose their own stride, and all layers
+    after them are dilated by it: their filters are "rarefied", with zeros between the weights
+    (section 3.2). Each cell sees the same pixels as before, and there are more cells.
 
         >>> import torch
         >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.MaxPool2d(2, 2), nn.Conv2d(8, 5, 3))
@@ -92,21 +93,21 @@ def rarefied(module: nn.Module, input_shape: Sequence[int], stride: int = 1) -> 
         True
 
     Args:
-        module: of ``nn.Conv2d``, ``nn.MaxPool2d`` and ``nn.AvgPool2d``, and whatever works element
-            by element, in any arrangement. It is not changed.
-        input_shape: ``(N, C, H, W)`` of images that it takes.
+        module: made of ``nn.Conv2d``, ``nn.MaxPool2d``, ``nn.AvgPool2d`` and elementwise functions,
+            in any arrangement. It is not changed.
+        input_shape: the shape ``(N, C, H, W)`` of images that it takes.
         stride: of the result, >= 1, both by rows and by columns.
 
     Returns:
         The copy, which shares parameters and buffers with ``module``. Poolings that round sizes up
-        round them down there: windows that reach past the map have no cell.
+            round them down in the copy: windows that reach past the map have no cell.
 
     Raises:
         TypeError: an argument is of the wrong type.
         ValueError: ``stride`` does not fit between the strides of the layers; a layer is called at
-            two strides; an average leaves its padding out; or a part of the net that is none of
-            these modules depends on the stride (a pooling by a function, an upsampling, a mean
-            over the image).
+            two strides; an average pooling excludes its padding; or a part of the net other than
+            these modules depends on the stride (a pooling by a function, an upsampling, a mean over
+            the image).
     """
     stride = count(stride, "stride")
     layers = receptive_fields(module, input_shape)
@@ -133,7 +134,7 @@ def _rarefy(
     before: Sequence[Fraction],
     stride: int,
 ) -> None:
-    """Changes the copy of ``own`` in ``dense``, that sees a map that had the strides ``before``."""
+    """Changes the copy of ``own`` in ``dense``, whose input had the strides ``before``."""
     strides, rare = [], []
     for bottom, step in zip(before, _both(own.stride), strict=True):
         kept = min(bottom, Fraction(stride))
@@ -174,7 +175,7 @@ def _both(value: Any) -> list[int]:
 def _pooling(
     own: nn.MaxPool2d | nn.AvgPool2d, strides: Sequence[int], rare: Sequence[int], name: str
 ) -> nn.Module:
-    """A pooling with its windows ``strides`` apart and their cells ``rare`` times as far apart."""
+    """A pooling with windows ``strides`` apart, dilated by ``rare``."""
     if strides == _both(own.stride) and list(rare) == [1, 1]:
         return own
     if isinstance(own, nn.AvgPool2d) and not own.count_include_pad and any(_both(own.padding)):
@@ -183,7 +184,7 @@ def _pooling(
 
 
 class _Pooling(nn.Module):
-    """What torch has not: averages that are dilated, and maxima that are so and padded."""
+    """Poolings that torch lacks: dilated averages, and maxima that are dilated and padded."""
 
     def __init__(
         self, own: nn.MaxPool2d | nn.AvgPool2d, strides: Sequence[int], rare: Sequence[int]
@@ -214,7 +215,7 @@ class _Pooling(nn.Module):
 
 
 def _check_fields(before: dict[str, Layer], after: dict[str, Layer], stride: int) -> None:
-    """Raises unless every layer sees what it saw, at a stride of at most ``stride``."""
+    """Raises unless every layer sees what it saw before, at a stride of at most ``stride``."""
     for name, layer in before.items():
         found = after[name].grids if name in after else None
         alike = (layer.grids is None) == (found is None) and all(

@@ -1,4 +1,4 @@
-"""Fully convolutional nets: trunks, and a head on them."""
+"""Fully convolutional nets: one or more trunks with a head."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ __all__ = ["FCN", "TrunksAndHeads"]
 
 
 class TrunksAndHeads(PublishedNames):
-    """What nets of one head and of several share: parts, their names, scores of every head.
+    """The base of nets with one head or several: parts, their names, scores of every head.
 
-    In state dicts the layers of a part that was given a name have it for a prefix
-    (``depth.conv1_1``, ``semantic.score_fr``, ``semantic.depth.score_fr``); a part without one has
-    none. Those of Caffe's published nets load, too: :meth:`aliases`.
+    In state dicts, the layers of a part that was given a name have it as a prefix
+    (``depth.conv1_1``, ``semantic.score_fr``, ``semantic.depth.score_fr``). State dicts of Caffe's
+    published nets load as well: :meth:`aliases`.
 
-    Several trunks see different channels of the same images: each the next ``in_channels``, in
-    their order.
+    Several trunks see different channels of the same images: each takes the next ``in_channels`` of
+    them, in order.
 
     Attributes:
         trunks: by name.
@@ -52,7 +52,7 @@ class TrunksAndHeads(PublishedNames):
 
     @property
     def in_channels(self) -> int:
-        """Channels of the images, those of all trunks together."""
+        """The channels of the images, for all trunks together."""
         return sum(trunk.in_channels for trunk in self._trunks().values())
 
     def head_scores(self, images: Tensor) -> dict[str, Tensor]:
@@ -137,7 +137,7 @@ class TrunksAndHeads(PublishedNames):
         )
 
     def freeze_trunks(self) -> None:
-        """Leaves all but the score layers and learned upsampling as they are:
+        """Freezes all but the score layers and learned upsampling:
         :meth:`fcn_ext.models.Trunk.freeze`."""
         for trunk in self._trunks().values():
             trunk.freeze()
@@ -150,15 +150,15 @@ class TrunksAndHeads(PublishedNames):
 
 
 class _SeveralTrunks(AttributeError, ValueError):
-    """There is no such attribute, which whoever goes through all of them (torch.jit.trace, inspect)
-    passes over."""
+    """An AttributeError, too, so that code that goes through all attributes (torch.jit.trace,
+    inspect) passes over it."""
 
 
 class FCN(CoarseScores, TrunksAndHeads):
     """One head on a trunk, or on several whose scores are summed.
 
-    ``model(images)`` are the logits; ``model.loss``, ``model.predict`` and ``model.evaluate``
-    (:class:`fcn_ext.models.CoarseScores`) do without them.
+    ``model(images)`` returns the logits; ``model.loss``, ``model.predict`` and ``model.evaluate``
+    (:class:`fcn_ext.models.CoarseScores`) do not need them.
 
         >>> import torch
         >>> from fcn_ext.models import VGG16Trunk
@@ -178,7 +178,7 @@ class FCN(CoarseScores, TrunksAndHeads):
         head: made for these trunks.
 
     Attributes:
-        num_classes, ignore_index, geometry: those of the head. ``model(images)`` are
+        num_classes, ignore_index, geometry: those of the head. ``model(images)`` is
             ``model.scores(images)`` upsampled in this geometry.
 
     Raises:
@@ -220,7 +220,7 @@ class FCN(CoarseScores, TrunksAndHeads):
             ValueError, AttributeError: there are several, in ``trunks``.
         """
         if len(self.trunks) > 1:
-            raise AttributeError  # for __getattr__, which Python asks next
+            raise AttributeError  # Python then calls __getattr__
         return next(iter(self._trunks().values()))
 
     def __getattr__(self, name: str) -> Any:
@@ -245,7 +245,7 @@ class FCN(CoarseScores, TrunksAndHeads):
 
     @property
     def last_kernel_size(self) -> int:
-        """The side of the kernel that does so."""
+        """The side of its kernel."""
         return cast(int, self.head.geometry.kernel_size)
 
     @property

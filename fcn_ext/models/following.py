@@ -1,4 +1,4 @@
-"""A pass through a net that notes, for every map, which ones it was made from."""
+"""A pass through a net that records, for every map, which maps it was made from."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Map:
 
 
 class Found(NamedTuple):
-    """A map that a module gave: the module's path, its how-manieth call that was, and the shape."""
+    """A map that a module returned: the module's path, the number of the call, and the shape."""
 
     path: str
     call: int
@@ -65,10 +65,10 @@ def watched(module: nn.Module, watch: Callable[[str, Any], None]) -> Iterator[No
 
 
 class Pass(TorchDispatchMode):
-    """Notes, for every tensor made from the images, what it was made from.
+    """Records, for every tensor made from the images, what it was made from.
 
     Attributes:
-        found: the maps that modules gave, by the modules' names.
+        found: the maps that modules returned, by the modules' names.
     """
 
     def __init__(self, module: nn.Module, images: Tensor) -> None:
@@ -78,7 +78,7 @@ class Pass(TorchDispatchMode):
         if isinstance(module, PublishedNames):
             self._published = {path: name for name, path in module.published_names().items()}
         self._calls: list[str] = []
-        # With the tensor itself, whose identity is the key: it must not be given to another.
+        # The tensor is kept, too: its id is the key, and must not be reused.
         image = Map(image_size(images), (Grid(), Grid()))
         self._maps: dict[int, tuple[Tensor, Map]] = {id(images): (images, image)}
         self._named: set[Map] = {image}
@@ -102,7 +102,7 @@ class Pass(TorchDispatchMode):
         return result
 
     def _write_into(self, whole: Tensor, part: Tensor) -> None:
-        """``part``, a view of ``whole``, was changed: nothing is known of where in it."""
+        """``part``, a view of ``whole``, was changed; where in ``whole`` it lies is unknown."""
         written = [
             self._maps[id(tensor)][1] for tensor in (whole, part) if id(tensor) in self._maps
         ]
@@ -110,7 +110,7 @@ class Pass(TorchDispatchMode):
         self._maps[id(whole)] = whole, _made_of(sources, whole)
 
     def name(self, path: str, result: Any) -> None:
-        """Finds the map that the module at ``path`` gave, if it gave one that is new."""
+        """Records the map that the module at ``path`` returned, if it is a new one."""
         self._calls.append(path)
         tensors = [leaf for leaf in tree_leaves(result) if id(leaf) in self._maps]
         maps = [(tensor, self._maps[id(tensor)][1]) for tensor in tensors]
@@ -124,7 +124,7 @@ class Pass(TorchDispatchMode):
 
 
 def _made_of(sources: list[tuple[Map, tuple[Step, Step]]], result: Tensor) -> Map:
-    """The map of ``result``, which is that of its only source if it has the same places."""
+    """The map of ``result``; that of its only source, if all cells are the same."""
     if {map for map, _ in sources} == {sources[0][0]} and all(
         step is unmoved for _, steps in sources for step in steps
     ):
@@ -143,7 +143,8 @@ def _after(grid: Grid | None, step: Step) -> Grid | None:
 
 
 def _joined(grids: list[Grid | None]) -> Grid | None:
-    """The grid of branches that meet: it sees what any of them sees, and lies in its middle."""
+    """The grid of branches that join: its field covers all of theirs, and its center is that
+    field's."""
     first = grids[0]
     if first is None or any(grid is None or grid.scale != first.scale for grid in grids):
         return None

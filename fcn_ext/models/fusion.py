@@ -1,4 +1,4 @@
-"""Starting a net of several streams from nets of one each."""
+"""Starting a net with several streams from nets with one stream each."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ __all__ = ["initialize_from_streams"]
 def initialize_from_streams(
     model: TrunksAndHeads, nets: Mapping[str, TrunksAndHeads]
 ) -> SurgeryReport:
-    """Starts ``model`` from a net for each of its trunks, as published for nyud-fcn32s-color-hha.
+    """Starts ``model`` from one net for each of its trunks, as in the published
+    nyud-fcn32s-color-hha.
 
-    Each stream takes the trunk and the score layers of its net, and so starts with its scores:
-    where all have the same skips, ``model(images)`` is the mean of their answers (the sum by
-    ``trunk_weights``). Score layers of skips that a net does not have are set to zero. Learned
-    upsampling, which streams share, keeps its values and takes none.
+    Each stream takes the trunk and the score layers of its net. If all have the same skips,
+    ``model(images)`` is then the mean of their logits (weighted by ``trunk_weights``). Score layers
+    of skips that a net does not have are set to zero. Learned upsampling, which the streams share,
+    keeps its values.
 
         >>> from fcn_ext.models import build_model
         >>> color, hha = build_model("fcn32s", 40, width=0.1), build_model("fcn32s", 40, width=0.1)
@@ -36,8 +37,8 @@ def initialize_from_streams(
 
     Args:
         model: a net of several trunks.
-        nets: of one trunk each, by the name of the trunk in ``model`` that they are for; with the
-            heads of ``model``.
+        nets: nets with one trunk each and the heads of ``model``, by the name of the trunk in
+            ``model`` that each is for.
 
     Raises:
         TypeError: an argument is or holds something else.
@@ -75,7 +76,7 @@ def initialize_from_streams(
 def _of_stream(
     model: TrunksAndHeads, stream: str, net: TrunksAndHeads
 ) -> list[tuple[str, str, Tensor]]:
-    """What ``stream`` takes of ``net``: the key there, the key in ``model``, the value."""
+    """What ``stream`` takes from ``net``: the key there, the key in ``model``, the value."""
     if len(net.trunks) > 1:
         raise ValueError(f"its net must have one trunk, got {', '.join(net.trunks)}")
     ((own, trunk),) = net.trunks.items()

@@ -15,7 +15,7 @@ from .trunk import ClassifierTrunk, Padding
 __all__ = ["GoogLeNetTrunk", "Inception"]
 
 _STEM = ("conv1_7x7_s2", "conv2_3x3_reduce", "conv2_3x3")
-# The convolutions of an inception by Caffe's names.
+# The convolutions of an inception, with Caffe's names.
 _KERNELS = {"1x1": 1, "3x3_reduce": 1, "3x3": 3, "5x5_reduce": 1, "5x5": 5, "pool_proj": 1}
 _WAYS = tuple(_KERNELS)
 # Their channels (Szegedy et al., 2015, Table 1).
@@ -32,7 +32,7 @@ _INCEPTIONS = {
 }
 _POOLED_AFTER = {"3b": "pool3", "4e": "pool4"}
 
-# Poolings of 3x3 by 2 take a row off either end unless they are padded.
+# 3x3 poolings with stride 2 lose a row at either end unless they are padded.
 _PADDINGS: dict[Padding, dict[str, int]] = {
     "published": {"conv1": 100, "pool": 0},
     "same": {"conv1": 3, "pool": 1},
@@ -41,8 +41,8 @@ _PADDINGS: dict[Padding, dict[str, int]] = {
 
 
 class Inception(Block):
-    """Four ways through one map, side by side: 1x1; 3x3 and 5x5, each behind a 1x1 that narrows
-    the map; a 3x3 maximum and a 1x1. Each convolution is followed by a ReLU.
+    """Four parallel branches: 1x1; 3x3 and 5x5, each after a 1x1 that reduces the channels; a 3x3
+    max pooling and a 1x1. Each convolution is followed by a ReLU.
 
     Args:
         inputs: channels of the map.
@@ -79,12 +79,12 @@ class GoogLeNetTrunk(ClassifierTrunk):
 
     Every convolution is followed by a ReLU; poolings round sizes up. pool1 is followed and pool2
     preceded by local response normalization (5 channels, alpha 1e-4, beta 0.75). The average over
-    7x7 cells at the end is left out (Long et al., section 4.1), and so are the two classifiers on
-    the way. The maps are conv1_7x7_s2, pool1, conv2_3x3, pool2, pool3, pool4 and inception_5b.
+    7x7 cells at the end is left out (Long et al., section 4.1), and so are the two auxiliary
+    classifiers. The maps are conv1_7x7_s2, pool1, conv2_3x3, pool2, pool3, pool4 and inception_5b.
 
     Args:
         batch_norm: after every convolution, in place of the local response normalization.
-        dropout: of the elements of inception_5b.
+        dropout: on the elements of inception_5b.
     """
 
     def __init__(self, *, dropout: float = 0.4, **options: Any) -> None:

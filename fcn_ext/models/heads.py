@@ -1,4 +1,4 @@
-"""Heads: what scores a trunk's maps for some classes, and sums the scores from coarse to fine."""
+"""Heads score the maps of a trunk for a set of classes, and sum the scores from coarse to fine."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ class Head(nn.Module):
     The top map's scores are upsampled to the grid of the first skip and summed with its scores,
     and so on to the last skip (Long et al., section 4.2). A last upsampling brings the sum to the
     size of the image. The offsets of all crops follow from the layers' geometry
-    (:mod:`fcn_ext.geometry`), and so does the side of each kernel: ``2 * stride``, or one less
-    where that puts the crop at a whole cell. Score layers are 1x1 convolutions that start from
-    zero, as Caffe leaves them.
+    (:mod:`fcn_ext.geometry`), and so does the side of each kernel: ``2 * stride``, or one less if
+    only that makes the crop a whole number of cells. Score layers are 1x1 convolutions that start
+    from zero, as Caffe leaves them.
 
     On several trunks each has its own score layers, of the same maps; their scores are summed,
     by default in equal shares (late fusion, section 5, "NYUDv2").
 
-    With ``context``, the mean of the top map is scored, too, and added to the scores of all cells,
-    which tells each what the image is of: global context (Liu et al., "ParseNet: Looking Wider to
-    See Better", 2015), without their normalization. Its score layer is ``score_context``.
+    With ``context``, the mean of the top map is also scored, and the result is added to the scores
+    of all cells. This is global context (Liu et al., "ParseNet: Looking Wider to See Better",
+    2015), without their normalization. Its score layer is ``score_context``.
 
     The published layer names: ``score_fr`` of the last map of a whole trunk, ``score_pool4`` of
     pool4; ``upscore2`` the first upsampling of several, ``upscore_pool4`` the one after pool4,
@@ -54,22 +54,21 @@ class Head(nn.Module):
         {'pool4': 5, 'pool3': 9}
 
     Args:
-        trunks: the trunk that is scored, or several by name. They are asked for channels and
-            grids, and not kept.
+        trunks: the trunk to score, or several by name. Only their channels and grids are read.
         num_classes: channels of the scores.
-        skips: names of the maps that are fused, from coarse to fine; or these with a factor on
-            each map before it is scored.
+        skips: names of the maps to fuse, from coarse to fine; or a dict with a factor for each map
+            before it is scored.
         top: the map that is scored first; by default each trunk's own top map.
         ignore_index: void label of this head's targets.
-        loss_weight: factor on this head's loss where a net has several heads.
+        loss_weight: factor on this head's loss, in nets with several heads.
         trunk_weights: share of each trunk's scores in the sum, by its name.
-        upsampling: ``"fixed"`` is bilinear and without parameters; ``"depthwise"`` learns a kernel
-            per class and ``"dense"`` one per pair of classes, as a ``nn.ConvTranspose2d`` does,
-            and both start bilinear. One for all layers, or a dict by layer name, where those
-            missing are fixed. There, ``"inner"`` names all layers but the last and ``"last"`` that
-            one: the paper's text learns the inner ones (section 4.3), ``{"inner": "dense"}``, the
-            published code none.
-        context: score the mean of the top map, too, for all cells at once.
+        upsampling: ``"fixed"`` is bilinear and has no parameters; ``"depthwise"`` learns a kernel
+            per class and ``"dense"`` one per pair of classes, as an ``nn.ConvTranspose2d`` does,
+            and both start bilinear. One kind for all layers, or a dict by layer name, where missing
+            layers are fixed, ``"inner"`` stands for all layers but the last, and ``"last"`` for the
+            last. In the paper's text the inner ones are learned (section 4.3), ``{"inner":
+            "dense"}``; in the published code, none.
+        context: also score the mean of the top map, for all cells at once.
 
     Attributes:
         context: whether the mean of the top map is scored.
@@ -140,7 +139,7 @@ class Head(nn.Module):
             self.geometry, self.score_grid = Deconvolution(1), Grid()
 
     def _grids(self, trunks: Mapping[str, Trunk]) -> list[Grid]:
-        """Where the cells of the top map and of each skip lie, the same for all trunks."""
+        """Where the cells of the top map and of each skip lie, which is the same for all trunks."""
         grids: list[Grid] = []
         for name, trunk in trunks.items():
             if len(set(self.maps(name))) < len(self.maps(name)):
@@ -164,7 +163,7 @@ class Head(nn.Module):
         return grids
 
     def check_fits(self, trunks: Mapping[str, Trunk]) -> None:
-        """Raises ValueError unless the maps to be scored are those that this was made for."""
+        """Raises ValueError unless the maps to be scored are those that this head was made for."""
         for name, trunk in trunks.items():
             grids = trunk.grids()
             layers = zip(self.maps(name), self._layers(name), self._places, strict=True)
@@ -193,8 +192,8 @@ class Head(nn.Module):
 
         Args:
             maps: by trunk and by name, those that :meth:`maps` names.
-            image_size: height and width of the images; the size of the scores, where the last
-                upsampling is learned.
+            image_size: height and width of the images; also of the scores, if the last upsampling
+                is learned.
 
         Returns:
             ``(N, num_classes, h, w)``, its cells placed as ``score_grid`` says.
@@ -272,13 +271,13 @@ def _skip_scales(skips: Any) -> dict[str, float]:
 def _score_layers(
     trunk: Trunk, paddings: Mapping[str, int], num_classes: int, *, context: bool
 ) -> nn.ModuleDict:
-    """The score layers of the maps named in ``paddings``, padded so, and of the context."""
+    """The score layers of the maps in ``paddings``, with these paddings, and of the context."""
     layers = nn.ModuleDict()
     for map, padding in paddings.items():
         conv = nn.Conv2d(trunk.channels[map], num_classes, 1, padding=padding)
         layers["score_fr" if map == trunk.top and trunk.whole else f"score_{map}"] = conv
     if context:
-        # Without a bias, which would be a second one of the first map's scores.
+        # Without a bias, as the top map's score layer has one already.
         top = next(iter(paddings))
         layers[_CONTEXT] = nn.Conv2d(trunk.channels[top], num_classes, 1, bias=False)
     for parameter in layers.parameters():

@@ -1,4 +1,5 @@
-"""How the levels of a head meet: strides, kernels, crops and paddings, from the grids of maps."""
+"""How the levels of a head fit together: strides, kernels, crops and paddings, from the grids of
+maps."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ __all__ = ["Level", "last_level", "skip_levels"]
 
 @dataclass(frozen=True)
 class Level:
-    """An upsampling, and the map that its result meets.
+    """An upsampling, and the map that its result is added to.
 
     Attributes:
         name: the published name of the upsampling layer.
@@ -74,8 +75,8 @@ def last_level(grid: Grid, levels: Sequence[Level], skips: Sequence[str]) -> Lev
 
 
 def _step(grid: Grid, stride: int, reference: Grid) -> Deconvolution:
-    """The kernel that puts ``grid``, upsampled, a whole number of cells away from ``reference``:
-    a side of 2 * stride - 1 is centered on a cell, one of 2 * stride between two."""
+    """The upsampling that puts ``grid`` a whole number of cells away from ``reference``: a kernel
+    of side 2 * stride - 1 is centered on a cell, one of side 2 * stride between two."""
     even = Deconvolution(stride)
     gap = grid.upsample(stride, kernel_size=even.kernel_size).shift - reference.shift
     return even if gap.denominator == 1 else Deconvolution(stride, 2 * stride - 1)

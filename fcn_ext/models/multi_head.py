@@ -17,10 +17,10 @@ __all__ = ["MultiHeadFCN"]
 
 
 class MultiHeadFCN(TrunksAndHeads):
-    """Several heads on the same trunks, each with its own classes: SIFT Flow's semantic and
+    """Several heads on the same trunks, each with its own classes, such as SIFT Flow's semantic and
     geometric ones (Long et al., section 5).
 
-    What goes in and comes out for each head is a dict by its name.
+    Arguments and results for each head are dicts by the heads' names.
 
         >>> from fcn_ext.models import VGG16Trunk
         >>> trunk = VGG16Trunk(width=1 / 32)
@@ -66,12 +66,12 @@ class MultiHeadFCN(TrunksAndHeads):
 
         Args:
             target: labels ``(N, H, W)`` for each head; its ``ignore_index`` is void.
-            weight: ``(num_classes,)``, one factor per class, for the heads that have one.
+            weight: ``(num_classes,)``, one factor per class, for any of the heads.
             images, reduction, label_smoothing: as :meth:`CoarseScores.loss`.
 
         Raises:
             TypeError, ValueError: as :meth:`CoarseScores.loss`, or ``target`` lacks a head, or
-                ``weight`` is for another.
+                ``weight`` is for a head that does not exist.
         """
         losses = self.losses(
             images, target, weight=weight, reduction=reduction, label_smoothing=label_smoothing
@@ -132,8 +132,8 @@ class MultiHeadFCN(TrunksAndHeads):
         target: Mapping[str, Tensor],
         matrix: Mapping[str, ConfusionMatrix],
     ) -> None:
-        """Adds the counts of each head to its matrix, as :meth:`CoarseScores.evaluate`; to none
-        where it raises.
+        """Adds the counts of each head to its matrix, as :meth:`CoarseScores.evaluate`; to none if
+        this raises.
 
         Raises:
             TypeError, ValueError: as :meth:`CoarseScores.evaluate`, or ``target`` or ``matrix``

@@ -1,4 +1,4 @@
-"""Nets made of parts, whose layers keep their published names."""
+"""Nets made of parts whose layers keep their published names."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ __all__ = ["PublishedNames", "part_names", "renamed"]
 
 
 class PublishedNames(nn.Module):
-    """A net whose state dict names layers as published, whatever part of the net they are in.
+    """A net whose state dict has the published names of layers, whatever part of the net they are
+    in.
 
-    Layers are found, replaced and deleted by these names as attributes, too (``net.conv1_1``).
+    Layers are also found, replaced and deleted as attributes with these names (``net.conv1_1``).
     ``named_parameters`` and ``named_modules`` give the path of each in the net instead, such as
-    ``trunks.main.conv1_1.weight``, which torch.export relies on; a state dict with paths loads as
-    well.
+    ``trunks.main.conv1_1.weight``, which torch.export relies on; state dicts with these paths load
+    as well.
     """
 
     def __init__(self) -> None:
@@ -27,10 +28,11 @@ class PublishedNames(nn.Module):
 
     @abstractmethod
     def published_names(self) -> dict[str, str]:
-        """Every layer's path in the net, such as trunks.main.conv1_1, by its published name."""
+        """The path of every layer in the net, such as trunks.main.conv1_1, by its published
+        name."""
 
     def aliases(self) -> dict[str, str]:
-        """More paths of layers, by what published state dicts of other programs call them."""
+        """The paths of layers by other names, those in published state dicts of other programs."""
         return {}
 
     def __getattr__(self, name: str) -> Any:
@@ -57,7 +59,8 @@ class PublishedNames(nn.Module):
             delattr(*_owner(self, path))
 
     def _path(self, name: str) -> str | None:
-        """Where the layer called ``name`` lies; None for other names, and until the parts do."""
+        """The path of the layer called ``name``; None for other names, and until the parts
+        exist."""
         has_parts = "heads" in self.__dict__.get("_modules", {})
         return self.published_names().get(name) if has_parts else None
 
@@ -84,24 +87,24 @@ class PublishedNames(nn.Module):
 
 
 def part_names(path: str, published: str, part: nn.Module) -> list[tuple[str, str]]:
-    """The layers, parameters and buffers right in ``part``: published name, path in the net.
+    """The layers, parameters and buffers directly in ``part``: published name, path in the net.
 
     Args:
-        path: of ``part``, with a dot at its end.
-        published: what the published names begin with.
+        path: that of ``part``, with a dot at its end.
+        published: the beginning of the published names.
     """
     names = (*part._modules, *part._parameters, *part._buffers)
     return [(f"{published}{name}", f"{path}{name}") for name in names]
 
 
 def _owner(net: nn.Module, path: str) -> tuple[nn.Module, str]:
-    """The part that holds what lies at ``path``, and its name there."""
+    """The part that holds the layer at ``path``, and its name there."""
     parent, _, name = path.rpartition(".")
     return net.get_submodule(parent), name
 
 
 def renamed(key: str, names: dict[str, str]) -> str | None:
-    """``key`` with the longest beginning that ``names`` has replaced, or None if it has none."""
+    """``key`` with the longest beginning that is in ``names`` replaced; None if there is none."""
     parts = key.split(".")
     for length in range(len(parts), 0, -1):
         found = names.get(".".join(parts[:length]))
@@ -118,12 +121,12 @@ def _paths(net: PublishedNames) -> dict[str, str]:
 def _publish(
     net: PublishedNames, state_dict: dict[str, Tensor], prefix: str, local_metadata: dict[str, Any]
 ) -> None:
-    """Renames the keys of a state dict that is being made. They keep their order."""
+    """Renames the keys of a state dict while it is made. They keep their order."""
     paths = _paths(net)
     for key in [key for key in state_dict if key.startswith(prefix)]:
         name = renamed(key[len(prefix) :], paths)
         state_dict[key if name is None else prefix + name] = state_dict.pop(key)
-    # Which version of a layer wrote its values, under both names: this package reads it by path.
+    # The version of each layer, under both names: this package reads it by path.
     metadata = getattr(state_dict, "_metadata", {})
     for key in [key for key in metadata if key.startswith(prefix)]:
         name = renamed(key[len(prefix) :], paths)
@@ -132,7 +135,7 @@ def _publish(
 
 
 def _publish_messages(net: PublishedNames, incompatible_keys: Any) -> None:
-    """Renames what the messages of a load name by path."""
+    """Puts published names in place of paths in the messages of a load."""
     if net._loading is None:
         return
     (prefix, errors, first), net._loading = net._loading, None

@@ -1,4 +1,4 @@
-"""The parts of a net, trunks and heads, by the names that a user gave them, if any."""
+"""The parts of a net, trunks and heads, by the names that the user gave them, if any."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["MAIN", "check_name", "name_prefix", "named_parts"]
 
 Part = TypeVar("Part", bound=nn.Module)
 
-# The name of a net's only trunk, and of its only head, where the user gave none.
+# The name of a net's only trunk, and of its only head, if the user gave none.
 MAIN = "main"
 
 
@@ -19,8 +19,8 @@ def named_parts(parts: Any, kind: type[Part], argument: str) -> dict[str, Part]:
     """``parts`` by name; a part without one is called :data:`MAIN`.
 
     Raises:
-        TypeError: what is no ``kind`` is among them, or a name is no string.
-        ValueError: there are none, or a name cannot begin the names of layers.
+        TypeError: one of them is not a ``kind``, or a name is not a string.
+        ValueError: there are none, or a name cannot be a prefix of layers' names.
     """
     named = dict(parts) if isinstance(parts, Mapping) else {MAIN: parts}
     for name, part in named.items():
@@ -36,10 +36,10 @@ def named_parts(parts: Any, kind: type[Part], argument: str) -> dict[str, Part]:
 
 
 def check_name(name: Any, argument: str) -> None:
-    """Raises unless a part can be called so; ``argument`` is what gave the name."""
+    """Raises unless ``name`` can be the name of a part; ``argument`` is where it was given."""
     if not isinstance(name, str):
         raise TypeError(f"{argument} must have strings for names, got {name!r}")
-    # ModuleDict keeps its parts beside its own methods.
+    # A ModuleDict has its parts as attributes beside its own methods.
     if not name or "." in name or hasattr(nn.ModuleDict, name):
         raise ValueError(
             f"{argument} must have names without dots that no nn.ModuleDict has for its "
@@ -48,5 +48,5 @@ def check_name(name: Any, argument: str) -> None:
 
 
 def name_prefix(name: str) -> str:
-    """What a net's published layer names begin with in the part called ``name``."""
+    """The prefix of the published names of layers in the part called ``name``."""
     return "" if name == MAIN else f"{name}."

@@ -1,7 +1,7 @@
 """Which cells of its input an operation reads: the table behind receptive fields.
 
-Along one axis an operation is a :class:`Step`. Rows and columns are apart in all operations below,
-so that two steps tell what a cell of the result sees.
+Along one axis an operation is a :class:`Step`. All operations below treat rows and columns
+separately, so two steps say what a cell of the result sees.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ class Step:
     """One axis of an operation.
 
     Attributes:
-        reads: of a cell of the result (k,), the cells of the input (k, taps) that it reads; those
-            outside of the input are left out afterwards.
-        grid: from the input's grid to the result's; None where it has none.
+        reads: from cells of the result (k,) to the cells of the input (k, taps) that they read;
+            those outside of the input are left out afterwards.
+        grid: from the input's grid to the result's; None if the result has none.
     """
 
     reads: Callable[[np.ndarray, int], np.ndarray]
     grid: Callable[[Grid], Grid] | None
 
 
-# An element of the result comes from the one at its place.
+# Each element of the result comes from the one at the same position.
 unmoved = Step(lambda cells, size: cells[:, None], lambda grid: grid)
-# All of the input counts for every element: means over an image, matrix products, and whatever is
-# not in the tables below.
+# Every element depends on the whole input: means over an image, matrix products, and all operations
+# that are not in the table below.
 everything = Step(
     lambda cells, size: np.broadcast_to(np.arange(size), (len(cells), size)),
     None,
 )
-# A single cell counts for every element, by broadcasting.
+# Every element depends on a single cell, by broadcasting.
 _stretched = Step(lambda cells, size: np.zeros((len(cells), 1), dtype=np.int64), None)
 
 Steps = tuple[Step, Step]
@@ -51,7 +51,8 @@ Steps = tuple[Step, Step]
 def read_by(
     operation: Any, arguments: Sequence[Any], options: dict[str, Any], result: Tensor
 ) -> list[tuple[Tensor, Steps]]:
-    """The tensors that ``result`` of an operation was made of, and how, by rows and columns.
+    """The tensors that the ``result`` of an operation was made from, with a step for rows and one
+    for columns.
 
     Rows and columns are the last two axes of a tensor.
     """
@@ -135,8 +136,8 @@ def _resized(size: int, new: int, align_corners: bool, scale: float | None, near
 
     def reads(cells: np.ndarray, size: int) -> np.ndarray:
         if nearest:
-            # In float32 whatever the map's dtype, as torch does: where a cell lies on the border of
-            # two, rounding decides.
+            # In float32 whatever the map's dtype, as torch does: for a cell on the border of two,
+            # rounding decides.
             step = np.float32(size) / np.float32(new) if scale is None else np.float32(1 / scale)
             places = np.floor(cells.astype(np.float32) * step)
             return np.asarray(np.minimum(places, size - 1).astype(np.int64)[:, None])
@@ -200,7 +201,7 @@ def _pooling(given: dict[str, Any], result: Tensor) -> Any:
     strides = _both(given["stride"]) if given["stride"] else kernels
     numbers = (_both(given["padding"]), _both(given.get("dilation", 1)))
     steps = [
-        _window(*each) if each != (1, 1, 0, 1) else unmoved  # of the other axes, such as channels
+        _window(*each) if each != (1, 1, 0, 1) else unmoved  # axes such as channels
         for each in zip(kernels, strides, *numbers, strict=True)
     ]
     return [(given["self"], tuple(steps))]

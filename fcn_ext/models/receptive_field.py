@@ -22,7 +22,7 @@ __all__ = ["Layer", "Region", "measured_field", "receptive_fields"]
 
 
 class Region(NamedTuple):
-    """The smallest box around some pixels: rows ``[top, bottom)``, columns ``[left, right)``."""
+    """A box around pixels: rows ``[top, bottom)``, columns ``[left, right)``."""
 
     top: int
     """The first row."""
@@ -39,7 +39,7 @@ class Region(NamedTuple):
         return self.bottom - self.top, self.right - self.left
 
     def holds(self, other: Region) -> bool:
-        """Whether all of ``other`` lies inside, as an empty one does."""
+        """Whether all of ``other`` lies inside; an empty region always does."""
         return 0 in other.size or (
             self.top <= other.top
             and other.bottom <= self.bottom
@@ -49,7 +49,7 @@ class Region(NamedTuple):
 
     @staticmethod
     def around(mask: np.ndarray | Tensor) -> Region:
-        """The box around what is true in ``mask`` (H, W); of no size if nothing is."""
+        """The smallest box around the true elements of ``mask`` (H, W); empty if there are none."""
         rows, columns = np.nonzero(np.asarray(mask))
         if not len(rows):
             return Region(0, 0, 0, 0)
@@ -62,11 +62,11 @@ class Layer:
     """The result of a layer, as :func:`receptive_fields` found it.
 
     Attributes:
-        name: of the module in its net; of nets that have published names, that one.
+        name: that of the module in its net; the published name, if the net has such names.
         kind: the class of the module.
-        parameters: how many it has.
-        shape: of its result for the images asked about.
-        grids: where the cells lie in the image, by rows and by columns. None where they are no
+        parameters: the number of its parameters.
+        shape: that of its result for the given images.
+        grids: where the cells lie in the image, by rows and by columns. None if they are not a
             regular grid: after a mean over the image, or a fully connected layer.
     """
 
@@ -79,11 +79,11 @@ class Layer:
 
     @property
     def receptive_field(self) -> tuple[int, int] | None:
-        """Height and width, in pixels, of what one cell sees of an image without borders; None
-        where the cells are no regular grid.
+        """Height and width, in pixels, of what one cell sees of an image without borders; None if
+        the cells are not a regular grid.
 
-        After an upsampling some cells see more than others: then it is the most that one of those
-        in the middle sees of the image asked about.
+        After an upsampling some cells see more than others: this is then the largest field of the
+        cells around the middle of the map.
         """
         if self.grids is None:
             return None
@@ -94,7 +94,7 @@ class Layer:
         return max(heights), max(widths)
 
     def _neighbors(self) -> Iterator[tuple[int, int]]:
-        """Cells around the middle, in a diagonal, as many as see differently by their place."""
+        """Cells on a diagonal around the middle, enough that all different fields occur."""
         strides = [grid.stride for map in backwards(self._found.map) for grid in map.grids or ()]
         assert self.grids is not None
         period = math.ceil(max(strides) / min(grid.stride for grid in self.grids))
@@ -106,7 +106,7 @@ class Layer:
             yield row, column
 
     def sees(self, cell: int | Sequence[int] | None = None) -> Region:
-        """The pixels of the image that count for a cell, those beyond the border left out.
+        """The pixels of the image that a cell sees, without those beyond the border.
 
         Args:
             cell: (row, column); by default the one in the middle.
@@ -119,7 +119,7 @@ class Layer:
             self._found.map: [np.arange(n) == c for n, c in zip(self.map_size, cell, strict=True)]
         }
         image = self._found.map
-        # Later maps come first, so that all that a map is read by is known when its turn comes.
+        # Later maps come first, so that all readers of a map are known before it.
         for map in backwards(self._found.map):
             image = map
             for source, steps in map.sources:
@@ -132,12 +132,12 @@ class Layer:
 
     @property
     def path(self) -> str:
-        """Where the module lies in its net, as ``get_submodule`` takes it."""
+        """The path of the module in its net, as ``get_submodule`` takes it."""
         return self._found.path
 
     @property
     def map_size(self) -> tuple[int, int]:
-        """Cells by rows and by columns."""
+        """The number of rows and of columns."""
         return self._found.map.size
 
     @property
@@ -151,11 +151,11 @@ def receptive_fields(module: nn.Module, input_shape: Sequence[int]) -> dict[str,
     """Strides, offsets and receptive fields of all layers of ``module``, from one pass through it.
 
     The pass runs on tensors without memory, in evaluation mode. Convolutions, transposed ones,
-    poolings (dilated, padded, with sizes rounded up, of other sides by rows than by columns),
-    bilinear and nearest interpolation, crops, paddings, sums and concatenations of branches,
-    elementwise functions and batch normalization are followed exactly. Any other operation is taken
-    to see all of its input, which is never too little. What one cell sees through several branches
-    is the box around all that they see.
+    poolings (dilated, padded, with sizes rounded up, or not square), bilinear and nearest
+    interpolation, crops, paddings, sums and concatenations of branches, elementwise functions and
+    batch normalization are followed exactly. Any other operation is assumed to see its whole input,
+    which is never too little. If a cell sees the image through several branches, the result is the
+    box around all their fields.
 
     Coordinates compose as in :mod:`fcn_ext.geometry` (Caffe's ``coord_map``)::
 
@@ -167,31 +167,31 @@ def receptive_fields(module: nn.Module, input_shape: Sequence[int]) -> dict[str,
         Region(top=0, bottom=7, left=0, right=7)
 
     Args:
-        module: from images to a tensor, or to any nest of them.
+        module: from images to a tensor, or to nested lists or dicts of tensors.
         input_shape: ``(N, C, H, W)`` of the images.
 
     Returns:
-        A layer for every module whose result is a new map, first to last, by its name; modules
-        that only work element by element or pass on what another made have none. The result of
-        ``module`` itself is ``output``, where no part of it made that. A module that is called
-        again is followed by a number: ``conv``, ``conv (2)``.
+        A layer for every module whose result is a new map, first to last, by its name; elementwise
+        modules and those that only pass on another's result have none. The result of ``module``
+        itself is called ``output``, unless a part of it made it. Further calls of a module have a
+        number: ``conv``, ``conv (2)``.
 
     Raises:
         TypeError: ``module`` is not a module, or ``input_shape`` not a list.
-        ValueError: ``input_shape`` is none of images.
+        ValueError: ``input_shape`` is not the shape of images.
     """
     if not isinstance(module, nn.Module):
         raise TypeError(f"module must be a torch.nn.Module, got {type(module).__name__}")
     shape = _image_shape(input_shape)
     empty = {name: value.detach().to("meta") for name, value in _state(module)}
-    # Modules may put constants of their own beside the images, on the default device. Inference
-    # mode would show operations whole that are made of others, dropout and convolutions among them.
+    # The default device is set, since modules may create constants. Inference mode is off, since in
+    # it composite operations such as dropout and convolutions are not split into their parts.
     with torch.inference_mode(False), torch.device("meta"), torch.no_grad():
         images = torch.empty(shape, dtype=_dtype(module))
         run = Pass(module, images)
         with watched(module, run.name), run:
-            # Untied, as all names are there: else a module that lies at several paths would keep
-            # the tensors without memory.
+            # Untied: a module that lies at several paths would otherwise keep the tensors without
+            # memory.
             torch.func.functional_call(module, empty, (images,), tie_weights=False)
     parts = dict(module.named_modules())
     return {name: _layer(name, parts[found.path], found) for name, found in run.found.items()}
@@ -200,10 +200,10 @@ def receptive_fields(module: nn.Module, input_shape: Sequence[int]) -> dict[str,
 def measured_field(
     module: nn.Module, layer: str, images: Tensor, cell: int | Sequence[int] | None = None
 ) -> Tensor:
-    """How much each pixel counts for one cell of a layer: the size of the gradient there.
+    """How much one cell of a layer depends on each pixel: the absolute gradient there.
 
-    Pixels that no path of nonzero weights and active units joins with the cell have 0: the others
-    lie inside ``receptive_fields(module, images.shape)[layer].sees(cell)``.
+    Pixels that no path of nonzero weights and active units connects with the cell have 0; all
+    others lie inside ``receptive_fields(module, images.shape)[layer].sees(cell)``.
 
         >>> conv = nn.Conv2d(1, 1, 3, padding=1)
         >>> gradient = measured_field(nn.Sequential(conv), "0", torch.zeros(1, 1, 9, 9), (4, 4))
@@ -213,7 +213,7 @@ def measured_field(
     Args:
         module: the net; it runs in evaluation mode.
         layer: a name that :func:`receptive_fields` gives.
-        images: ``(N, C, H, W)``, floating point, where the net is.
+        images: ``(N, C, H, W)``, floating point, on the net's device.
         cell: (row, column); by default the one in the middle.
 
     Returns:
@@ -222,7 +222,7 @@ def measured_field(
 
     Raises:
         TypeError: ``images`` is not a tensor.
-        ValueError: there is no such layer or cell, or ``images`` are none.
+        ValueError: there is no such layer or cell, or ``images`` are not images.
     """
     if not _common.is_map(images, "images").is_floating_point():
         raise ValueError(f"images must be floating point, got {images.dtype}")
@@ -240,7 +240,7 @@ def measured_field(
 
     with torch.inference_mode(False), torch.enable_grad(), watched(module, stop):
         images = images.detach().clone().requires_grad_()
-        # Tensors made in inference mode have no place in a backward pass.
+        # Tensors made in inference mode cannot take part in a backward pass.
         state = {name: value.clone() for name, value in _state(module) if value.is_inference()}
         try:
             torch.func.functional_call(module, state, (images,), tie_weights=False)
@@ -251,7 +251,7 @@ def measured_field(
 
 
 class _Reached(Exception):
-    """Ends a pass through a net at the result that was looked for."""
+    """Ends a pass through a net at the result that was wanted."""
 
     def __init__(self, tensor: Tensor) -> None:
         self.tensor = tensor
@@ -285,7 +285,7 @@ def _image_shape(value: Any) -> tuple[int, ...]:
 
 
 def _state(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Parameters and buffers: of every module once, those that several share once for each."""
+    """Parameters and buffers of every module, also those that several modules share."""
     for path, part in module.named_modules():
         yield from part.named_parameters(path, recurse=False, remove_duplicate=False)
         yield from part.named_buffers(path, recurse=False, remove_duplicate=False)

@@ -1,4 +1,4 @@
-"""Response normalization, of maps in half precision too."""
+"""Response normalization, also for maps in half precision."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ __all__ = ["LocalResponseNorm"]
 
 
 class LocalResponseNorm(nn.LocalResponseNorm):
-    """``nn.LocalResponseNorm``, in float32 of float16 and bfloat16 maps.
+    """``nn.LocalResponseNorm``, computed in float32 for float16 and bfloat16 maps.
 
-    torch squares a map in its own dtype. In float16 that is infinite from 256 on, which Caffe's
-    nets reach in their first layer, and leaves zeros; and its mean of half precision is not
-    implemented on CPUs.
+    torch squares a map in its own dtype. In float16 this is infinite from 256 on, which Caffe's
+    nets reach in their first layer, and results are zero; and on CPUs its mean is not implemented
+    in half precision.
     """
 
     def forward(self, input: Tensor) -> Tensor:

@@ -14,8 +14,8 @@ from .trunk import ClassifierTrunk, Padding
 __all__ = ["Fire", "SqueezeNetTrunk"]
 
 _CONV1_CHANNELS = 64
-# Channels of squeeze1x1, and of each of the two ways that follow it, by the fire's number
-# (Iandola et al., 2016; version 1.1 is that of the authors' repository).
+# Channels of squeeze1x1, and of each of the two branches after it, by the fire's number (Iandola et
+# al., 2016; version 1.1 is in the authors' repository).
 _FIRES = {
     2: (16, 64),
     3: (16, 64),
@@ -35,7 +35,7 @@ _TORCHVISION_NAMES = {
     "expand3x3": "expand3x3",
 }
 
-# Poolings of 3x3 by 2 take a row off either end unless they are padded.
+# 3x3 poolings with stride 2 lose a row at either end unless they are padded.
 _PADDINGS: dict[Padding, dict[str, int]] = {
     "published": {"conv1": 100, "pool": 0},
     "same": {"conv1": 1, "pool": 1},
@@ -44,7 +44,8 @@ _PADDINGS: dict[Padding, dict[str, int]] = {
 
 
 class Fire(Block):
-    """A 1x1 that narrows the map, then a 1x1 and a 3x3 side by side. Each is followed by a ReLU.
+    """A 1x1 that reduces the channels, then a 1x1 and a 3x3 in parallel. Each is followed by a
+    ReLU.
 
     Args:
         inputs: channels of the map.
@@ -82,7 +83,7 @@ class SqueezeNetTrunk(ClassifierTrunk):
 
     Args:
         batch_norm: after every convolution.
-        dropout: of the elements of pool9.
+        dropout: on the elements of pool9.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -120,7 +121,8 @@ class SqueezeNetTrunk(ClassifierTrunk):
         return self._named("features.0", fires, _TORCHVISION_NAMES)
 
     def _named(self, conv1: str, fires: dict[int, str], ways: dict[str, str]) -> dict[str, str]:
-        """The layers, and what they are called elsewhere: conv1, what fires begin with, ways."""
+        """The layers and their names elsewhere: that of conv1, prefixes of fires, names of
+        branches."""
         layers = {"conv1": conv1}
         for number, beginning in fires.items():
             for way in _TORCHVISION_NAMES:

@@ -21,18 +21,17 @@ __all__ = ["initialize_from_coarser"]
 def initialize_from_coarser(model: TrunksAndHeads, coarser: TrunksAndHeads) -> SurgeryReport:
     """Starts ``model`` from a net with fewer skips: FCN-16s from FCN-32s, FCN-8s from FCN-16s.
 
-    Layers of the same name are copied; the score layers that only ``model`` has are set to zero,
-    its learned upsampling layers that ``coarser`` does not learn to the bilinear kernel. Of
-    ``coarser``'s last upsampling, which has another stride, nothing is taken.
-    ``model.scores(images)`` is then the
-    coarser net's map upsampled by 2 for each new skip, and ``model(images)`` the coarser net's
-    answer but for the rounding of its kinks: interpolating in two steps cuts the corner where the
-    slope changes, at the coarser cells.
+    Layers of the same name are copied. Score layers that only ``model`` has are set to zero, and
+    upsampling layers that it learns but ``coarser`` does not are set to the bilinear kernel. The
+    last upsampling of ``coarser`` has another stride and is not copied. ``model.scores(images)`` is
+    then the coarser net's map, upsampled by 2 for each new skip, and ``model(images)`` nearly the
+    coarser net's logits: interpolation in two steps differs from one step only near the coarser
+    cells, where the slope changes.
 
-    Of nets with several trunks or heads, those of one name are meant.
+    Trunks and heads, if there are several, are matched by their names.
 
     Raises:
-        TypeError: one is no net of trunks and heads.
+        TypeError: one is not an FCN or a MultiHeadFCN.
         ValueError: ``coarser`` does not have fewer skips, or scales the shared ones differently,
             or the nets differ in the names of trunks or heads, in a trunk, its ``padding`` or
             ``batch_norm``, or the shape of a layer (the message names it), or ``coarser`` learned
@@ -61,7 +60,8 @@ def initialize_from_coarser(model: TrunksAndHeads, coarser: TrunksAndHeads) -> S
 
 
 def _learned_kernels(model: TrunksAndHeads, coarser: TrunksAndHeads) -> dict[str, Tensor]:
-    """What ``coarser`` learned of the upsampling that both have, in the shapes of ``model``."""
+    """The kernels that ``coarser`` learned for upsampling layers that both have, in the shapes of
+    ``model``."""
     kernels = {}
     for name in set(coarser.upsampling_layers) & set(model.upsampling_layers):
         learned, layer = getattr(coarser, name), getattr(model, name)
@@ -91,8 +91,8 @@ def _check_coarser(model: TrunksAndHeads, coarser: TrunksAndHeads) -> None:
 
 
 def check_heads(model: TrunksAndHeads, other: TrunksAndHeads, name: str) -> None:
-    """Raises unless ``other``, to be called ``name``, has the heads of ``model``, and some of their
-    skips or none, with the same factors, and no context that they lack."""
+    """Raises unless ``other``, called ``name`` in messages, has the heads of ``model``, no skips
+    that these lack, the same factors on skips, and no context that these lack."""
     _check_names(model, other, "heads", name)
     for key, head in model.heads.items():
         if cast(Head, other.heads[key]).context and not cast(Head, head).context:
@@ -108,7 +108,8 @@ def check_heads(model: TrunksAndHeads, other: TrunksAndHeads, name: str) -> None
 
 
 def check_trunk(trunk: Trunk, other: Trunk, name: str) -> None:
-    """Raises unless ``other``, of the net to be called ``name``, is of the kind of ``trunk``."""
+    """Raises unless ``other``, a trunk of the net called ``name`` in messages, is of the same kind
+    as ``trunk``."""
     for option in ("padding", "batch_norm"):
         expected, found = getattr(trunk, option, None), getattr(other, option, None)
         if expected != found:

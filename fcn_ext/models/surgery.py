@@ -22,9 +22,9 @@ class SurgeryReport:
     """What an initialization did.
 
     Attributes:
-        loaded: the model's state dict keys that were given values.
-        initial: those left at, or set to, their initial values.
-        unused: the source's keys that nothing was taken from.
+        loaded: the model's state dict keys whose values were loaded.
+        initial: those whose values are the initial ones.
+        unused: the source's keys that were not used.
     """
 
     loaded: tuple[str, ...]
@@ -37,36 +37,36 @@ def load_classifier(
     model: TrunksAndHeads | Trunk, state_dict: Mapping[str, Tensor]
 ) -> SurgeryReport:
     """Starts the trunk of ``model`` from its classifier, VGG16, AlexNet, GoogLeNet or SqueezeNet;
-    the score layers are left alone.
+    the score layers are not changed.
 
     The fully connected fc6 and fc7, ``(4096, 25088)`` and ``(4096, 4096)`` in VGG16, become
-    convolutions with the same numbers; weights already in the shape of a convolution are taken as
-    well. Without fc6 and fc7 in ``state_dict`` both stay at their initial values; everything else
-    must be there.
+    convolutions with the same numbers; weights already in the shape of a convolution are accepted,
+    too. If ``state_dict`` lacks fc6 and fc7, both keep their initial values; all other layers are
+    required.
 
     The numbers are copied as they are, so images must be prepared as for the classifier:
     torchvision's takes normalized RGB in [0, 1], Caffe's BGR in [0, 255] less the mean.
 
-    Where the trunk has more input channels than the classifier, each further channel of its first
+    If the trunk has more input channels than the classifier, each additional channel of its first
     convolution starts from the mean over the classifier's, as in the published early fusion of
     color and depth (nyud-fcn32s-color-d). A single input channel starts from their sum, so that a
-    gray image answers as its three-channel copy did. Two channels are refused.
+    gray image gives what its three-channel copy gave. Two channels are refused.
 
     Args:
-        model: any of the nets of one trunk, or a trunk (``model.trunks["depth"]`` where there are
-            several), of the classifier's width and with the same ``batch_norm``.
+        model: a net with one trunk, or a trunk (``model.trunks["depth"]`` if there are several),
+            with the classifier's width and the same ``batch_norm``.
         state_dict: keys as torchvision's ``vgg16``, ``vgg16_bn``, ``alexnet`` or ``squeezenet1_1``
             has them (``features.0.weight``, ``classifier.0.weight``, ...) or as Caffe names the
             layers (``conv1_1.weight``, with batch norm ``bn1_1.weight``, ..., ``fc6.weight``;
-            ``inception_3a/1x1.weight``). torchvision's ``googlenet`` is another net than the
-            published one, and does not fit. Values may be NumPy arrays.
+            ``inception_3a/1x1.weight``). torchvision's ``googlenet`` differs from the published
+            net, and does not fit. Values may be NumPy arrays.
 
     Raises:
         TypeError: ``state_dict`` is not a dict with string keys.
         ValueError: a key is missing, or a shape does not fit (the message names the key, the
             shape expected and the one found), or a value has no real numbers, or ``batch_norm``
-            differs, or ``model`` has several trunks, or the trunk is no classifier's. ``model`` is
-            unchanged.
+            differs, or ``model`` has several trunks, or the trunk is not that of a classifier.
+            ``model`` is unchanged.
     """
     prefix, trunk = only_trunk(model)
     check_names(state_dict)
@@ -99,10 +99,11 @@ def load_classifier(
 
 
 def only_trunk(model: TrunksAndHeads | Trunk) -> tuple[str, Trunk]:
-    """How the names of the layers begin in ``model``, and the classifier's trunk that it is or has.
+    """The classifier's trunk that ``model`` is or has, and the prefix of its layers' names in
+    ``model``.
 
     Raises:
-        ValueError: it has several trunks, or one that is no classifier's.
+        ValueError: it has several trunks, or one that is not that of a classifier.
     """
     prefix, trunk = "", model
     if isinstance(model, TrunksAndHeads):
@@ -119,13 +120,13 @@ def only_trunk(model: TrunksAndHeads | Trunk) -> tuple[str, Trunk]:
 
 
 def check_net(net: object, name: str) -> None:
-    """Raises TypeError unless ``net``, to be called ``name``, is one of trunks and heads."""
+    """Raises TypeError unless ``net``, called ``name`` in messages, is an FCN or a MultiHeadFCN."""
     if not isinstance(net, TrunksAndHeads):
         raise TypeError(f"{name} must be an FCN or a MultiHeadFCN, got {type(net).__name__}")
 
 
 def has_batch_norm(state_dict: Mapping[str, Tensor]) -> bool:
-    """Whether ``state_dict`` is that of a net with batch normalization."""
+    """Whether ``state_dict`` belongs to a net with batch normalization."""
     return any(key.endswith(".running_mean") for key in state_dict)
 
 
@@ -158,9 +159,9 @@ def _source_names(trunk: Trunk, state_dict: Mapping[str, Tensor]) -> dict[str, s
 
 
 def _fit_input_channels(weight: Tensor, channels: int) -> Tensor:
-    """A first convolution's weight for ``channels``, unchanged where there is no rule."""
+    """The first convolution's weight for ``channels``, unchanged if there is no rule for them."""
     found = weight.shape[1]
-    if not weight.is_floating_point() or weight.itemsize < 2:  # torch adds up none of these
+    if not weight.is_floating_point() or weight.itemsize < 2:  # torch cannot sum these
         weight = weight.double()
     if channels > found:
         extra = weight.mean(dim=1, keepdim=True).expand(-1, channels - found, -1, -1)
@@ -171,14 +172,14 @@ def _fit_input_channels(weight: Tensor, channels: int) -> Tensor:
 
 
 def apply(model: nn.Module, values: Mapping[str, Tensor], unused: set[str]) -> SurgeryReport:
-    """Writes ``values`` into ``model``, and reports it.
+    """Copies ``values`` into ``model``, and reports what was loaded.
 
     Raises:
         ValueError: one has no memory to be read or written; nothing is written.
     """
     own = model.state_dict()
     for key, value in values.items():
-        # torch would copy nothing, without a word.
+        # torch would silently copy nothing.
         if own[key].is_meta or value.is_meta:
             where = "model" if own[key].is_meta else "what model starts from"
             raise ValueError(f"{where} must have values, got {key} on the meta device")

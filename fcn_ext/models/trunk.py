@@ -1,4 +1,4 @@
-"""Trunks: what turns images into named feature maps, for heads to score."""
+"""Trunks turn images into named feature maps, which heads score."""
 
 from __future__ import annotations
 
@@ -31,17 +31,18 @@ _LARGEST_WIDTH = 65536  # beyond it the sizes of layers leave 64 bits
 
 
 class Trunk(nn.Module):
-    """A module that gives named feature maps of images, and says where their cells lie.
+    """A module that returns named feature maps of images, and knows where their cells lie.
 
-    A trunk of your own derives from this class, sets the attributes below and has ``forward`` and
-    ``grids``; :class:`ClassifierTrunk` does so for lists of layers. Weights from elsewhere are
-    found by ``caffe_layers`` and ``torchvision_layers``, where it has them.
+    A trunk of your own is a subclass that sets the attributes below and defines ``forward`` and
+    ``grids``; :class:`ClassifierTrunk` does so for lists of layers. ``caffe_layers`` and
+    ``torchvision_layers``, if defined, are used to load weights.
 
     Attributes:
         in_channels: channels of the images.
         channels: channels of each map, by its name, from fine to coarse.
         top: the name of the map that a head scores first, the coarsest.
-        whole: whether ``top`` is the trunk's own, whose scores are called ``score_fr``.
+        whole: whether ``top`` is the last map of the whole trunk, whose score layer is
+            ``score_fr``.
         frozen: whether :meth:`freeze` was called.
     """
 
@@ -53,7 +54,7 @@ class Trunk(nn.Module):
 
     @abstractmethod
     def forward(self, images: Tensor, keep: Collection[str] | None = None) -> dict[str, Tensor]:
-        """The maps named in ``keep``, by default that of ``top`` alone.
+        """The maps named in ``keep``, by default only ``top``.
 
         Args:
             images: ``(N, in_channels, H, W)``.
@@ -68,10 +69,10 @@ class Trunk(nn.Module):
         """Where the cells of each map lie in the image."""
 
     def freeze(self) -> None:
-        """Leaves the parameters as they are from here on: only what lies above is trained, as in
-        FCN-32s-fixed (Long et al., section 4.3).
+        """Freezes the parameters: only the layers above the trunk are trained, as in FCN-32s-fixed
+        (Long et al., section 4.3).
 
-        Batch normalization goes by the statistics it has, in training, too. Dropout goes on.
+        Batch normalization uses its present statistics in training, too. Dropout stays active.
         """
         self.frozen = True
         self.requires_grad_(False)
@@ -86,35 +87,36 @@ class Trunk(nn.Module):
         return self
 
     def caffe_layers(self) -> dict[str, str]:
-        """The layers with parameters, first to last, and what Caffe's classifier calls them."""
+        """The layers with parameters, first to last, and their names in Caffe's classifier."""
         return {}
 
     def torchvision_layers(self) -> dict[str, str]:
-        """The same layers and what torchvision's classifier calls them, if it has the net."""
+        """The same layers and their names in torchvision's classifier, if torchvision has the
+        net."""
         return {}
 
 
 class ClassifierTrunk(Trunk):
     """A classifier's layers, made fully convolutional, one after the other.
 
-    Weights start from He's normal initialization, biases from zero. Each ReLU is ``relu``, which
-    all layers share.
+    Weights start from He's normal initialization, biases from zero. All layers share one ReLU,
+    ``relu``.
 
     Args:
         in_channels: channels of the images.
         width: factor on the channel count of every layer, at most 65536.
         padding: ``"published"`` pads the image by 100 pixels at the first convolution, so that
-            every later crop stays inside for any image size (Long et al., 2015, and the published
-            net definitions). ``"same"`` pads each convolution and pooling so that it keeps the
-            image's border, which takes about 40 % fewer operations at 500x500 pixels. Both accept
-            images of any size, and both align every score with the center of the receptive field
-            it was computed from. Within half a stride of the image's border ``"same"``
-            interpolates towards a border of zeros, as the published FCN-32s does too.
-            ``"classifier"`` is that of the classifier before surgery, whose images have a least
-            size; an FCN has no use for it.
+            every later crop stays inside the map for any image size (Long et al., 2015, and the
+            published net definitions). ``"same"`` pads each convolution and pooling so that it
+            keeps the image's border, which takes about 40 % fewer operations at 500x500 pixels.
+            Both accept images of any size, and both align every score with the center of the
+            receptive field it was computed from. Within half a stride of the image's border
+            ``"same"`` interpolates towards a border of zeros, as the published FCN-32s does too.
+            ``"classifier"`` is that of the classifier before surgery, which needs images of a
+            certain size; it is not meant for an FCN.
         batch_norm: batch normalization after the convolutions.
-        dropout: probability at which an element is zeroed in training, where the classifier had
-            dropout.
+        dropout: probability that an element is zeroed in training, in the places where the
+            classifier had dropout.
         top: the map to end with, by default the last; the layers after it are left out.
 
     Attributes:
@@ -205,14 +207,14 @@ class ClassifierTrunk(Trunk):
         self._stage.append("relu")
 
     def _end_stage(self, name: str, channels: int) -> None:
-        """Calls the map after all layers so far ``name``, and takes it for the top one."""
+        """Names the map after all layers so far, and makes it the top map."""
         self.channels[name] = channels
         self.stages[name], self._stage = self._stage, []
         self.top = name
 
     @property
     def smallest_image(self) -> int:
-        """The least height and width of an image that leave a cell of the top map."""
+        """The least height and width of an image for which the top map has a cell."""
         side = 1
         for layers in reversed(self.stages.values()):
             for layer in map(self.get_submodule, reversed(layers)):
@@ -220,13 +222,13 @@ class ClassifierTrunk(Trunk):
                     kernel, stride, padding = (
                         square(layer, name) for name in ("kernel_size", "stride", "padding")
                     )
-                    # The last window of a pooling may reach past the map by all but one cell.
+                    # The last window of a pooling needs only one cell inside the map.
                     spare = stride - 1 if isinstance(layer, nn.MaxPool2d) else 0
                     side = max(1, (side - 1) * stride + kernel - 2 * padding - spare)
         return side
 
     def _finish(self) -> None:
-        """Ends the trunk in the map that was asked for, and gives its layers initial values."""
+        """Ends the trunk at the requested map, and initializes its layers."""
         if self._last is not None:
             self._end_in(self._last)
         for name, parameter in self.named_parameters():
@@ -236,7 +238,7 @@ class ClassifierTrunk(Trunk):
                 nn.init.zeros_(parameter)
 
     def _end_in(self, top: str) -> None:
-        """Leaves out what comes after the map ``top``."""
+        """Removes the layers after the map ``top``."""
         if not (isinstance(top, str) and top in self.stages):
             raise ValueError(f"top must name a map of {', '.join(self.stages)}, got {shown(top)}")
         self.whole = top == self.top
@@ -248,15 +250,15 @@ class ClassifierTrunk(Trunk):
             self.top = next(reversed(self.stages))
 
     def _present(self, layers: dict[str, str]) -> dict[str, str]:
-        """Those of ``layers`` that were not left out."""
+        """Those of ``layers`` that were not removed."""
         return {name: other for name, other in layers.items() if hasattr(self, name.split(".")[0])}
 
 
 class FullyConnectedTrunk(ClassifierTrunk):
     """A trunk that ends in fc6 and fc7, now convolutions. Arguments as :class:`ClassifierTrunk`.
 
-    ``padding="published"`` pads nothing at fc6; ``batch_norm`` leaves fc6 and fc7 alone; an
-    element of either is dropped.
+    ``padding="published"`` does not pad fc6; fc6 and fc7 have no batch normalization; dropout is on
+    their elements.
 
     Args:
         fc_channels: channels of fc6 and fc7; by default ``4096 * width``.
@@ -284,10 +286,10 @@ class FullyConnectedTrunk(ClassifierTrunk):
 
 
 def count(value: Any, name: str) -> int:
-    """``value`` as an int, or an exception unless it is an integer >= 1 and below 2**31."""
+    """``value`` as an int; raises unless it is an integer >= 1 and below 2**31."""
     number_of = integer(value, name)
     if number_of < 1:
         raise ValueError(f"{name} must be >= 1, got {number_of}")
-    if number_of >= 2**31:  # channels of layers that no machine has
+    if number_of >= 2**31:  # no machine has memory for so many channels
         raise ValueError(f"{name} must be < 2**31, got {number_of}")
     return number_of

@@ -30,7 +30,7 @@ class Upsampling(nn.Module):
     """A transposed convolution of coarse scores, without padding and bias.
 
     Args:
-        channels: of the scores.
+        channels: the number of scores per cell.
         geometry: its stride and kernel size.
     """
 
@@ -42,7 +42,7 @@ class Upsampling(nn.Module):
 
     @abstractmethod
     def forward(self, scores: Tensor) -> Tensor:
-        """All of the upsampled scores: ``(N, C, (h - 1) * stride + kernel_size, ...)``."""
+        """The upsampled scores, uncropped: ``(N, C, (h - 1) * stride + kernel_size, ...)``."""
 
     def fuse(self, coarse: Tensor, skip: Tensor, offset: int) -> Tensor:
         """``forward(coarse)`` plus the window of ``skip`` that begins at ``offset``."""
@@ -60,9 +60,9 @@ class Upsampling(nn.Module):
 class FixedUpsampling(Upsampling):
     """Bilinear upsampling, without parameters.
 
-    Other implementations keep its kernel among their parameters: a state dict may have it, as
-    ``weight``, dense ``(C, C, k, k)`` or depthwise ``(C, 1, k, k)``. If it is the bilinear one it
-    is left out; any other is refused.
+    Other implementations have its kernel as a parameter: a state dict may have it as ``weight``,
+    dense ``(C, C, k, k)`` or depthwise ``(C, 1, k, k)``. A bilinear kernel is left out; any other
+    is refused.
     """
 
     def forward(self, scores: Tensor) -> Tensor:
@@ -85,7 +85,7 @@ class FixedUpsampling(Upsampling):
         *_, unexpected_keys, error_msgs = args
         key = f"{prefix}weight"
         if key in state_dict:
-            # Also when refused: the message says more than "unexpected key" would.
+            # Also if it is refused: our message says more than "unexpected key" would.
             if key in unexpected_keys:
                 unexpected_keys.remove(key)
             problem = self.difference_from_bilinear(state_dict[key])
@@ -93,12 +93,12 @@ class FixedUpsampling(Upsampling):
                 error_msgs.append(f"{key} {problem}.")
 
     def difference_from_bilinear(self, weight: Any) -> str | None:
-        """In what ``weight`` differs from this layer's kernel, to follow its name; None if in
-        nothing."""
+        """How ``weight`` differs from this layer's kernel, for a message that begins with its name;
+        None if it does not."""
         problem = _unlike_a_kernel(weight, self.channels, self.kernel_size)
         if problem is not None:
             return problem
-        if weight.is_meta:  # without values; nothing is taken from them
+        if weight.is_meta:  # has no values, and none are needed
             return None
         kernels = _depthwise(weight)
         if kernels is None:
@@ -114,10 +114,10 @@ class FixedUpsampling(Upsampling):
 
 
 class LearnedUpsampling(Upsampling):
-    """Upsampling whose kernels are trained. They start bilinear, and without mixing classes.
+    """Upsampling with trained kernels, which start bilinear and without mixing classes.
 
-    State dicts may hold ``weight`` dense ``(C, C, k, k)`` or depthwise ``(C, 1, k, k)``,
-    whichever it is here; a dense one that mixes classes does not fit a depthwise layer.
+    State dicts may have a dense ``weight`` ``(C, C, k, k)`` or a depthwise one ``(C, 1, k, k)``,
+    whichever kind this layer is; but a dense one that mixes classes does not fit a depthwise layer.
 
     Args:
         dense: a kernel for each pair of classes, instead of one for each class.
@@ -161,18 +161,18 @@ class LearnedUpsampling(Upsampling):
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def fitting(self, weight: Any) -> Tensor:
-        """Kernels, dense or depthwise, in the shape that this layer's have.
+        """``weight``, dense or depthwise, in the shape of this layer's kernels.
 
         Raises:
-            ValueError: they are none for this layer, or mix classes as this layer does not. The
-                message is to follow their name.
+            ValueError: it does not fit this layer, or mixes classes and this layer does not. The
+                message continues its name.
         """
         problem = _unlike_a_kernel(weight, self.channels, self.kernel_size)
         if problem is not None:
             raise ValueError(problem)
         fitting: Tensor | None = weight
         if weight.shape != self.weight.shape:
-            # Not a view, which with assign=True would share memory with what was loaded.
+            # Not a view: with assign=True it would share memory with the loaded kernels.
             fitting = _dense(weight) if self.dense else _depthwise(weight)
             fitting = None if fitting is None else fitting.contiguous()
         if fitting is None:
@@ -188,7 +188,8 @@ def upsampling_kinds(
 ) -> dict[str, UpsamplingKind]:
     """The kind of each of ``layers``: one for all, or one by name, the others fixed.
 
-    ``inner`` names all but the last, ``last`` that one; a layer's own name goes before them.
+    ``inner`` stands for all layers but the last, ``last`` for the last; a layer's own name takes
+    precedence.
 
     Raises:
         ValueError: a kind is unknown, or a name is neither one of ``layers`` nor of these two.
@@ -210,7 +211,7 @@ def upsampling_kinds(
 
 
 def _window(map: Tensor, offset: int, height: int, width: int) -> Tensor:
-    # A slice would end early, without a word, where the map does.
+    # A slice would silently end at the end of the map.
     return map.narrow(2, offset, height).narrow(3, offset, width)
 
 
@@ -221,7 +222,7 @@ def _bilinear(size: int) -> Tensor:
 
 
 def _unlike_a_kernel(weight: Any, channels: int, size: int) -> str | None:
-    """What is wrong with ``weight`` as the kernels of transposed convolutions of that size."""
+    """What is wrong with ``weight`` as kernels of transposed convolutions of that size."""
     if not isinstance(weight, Tensor) or not weight.is_floating_point():
         return f"must be a floating-point tensor, got {getattr(weight, 'dtype', type(weight))}"
     if weight.layout is not torch.strided:
@@ -233,13 +234,13 @@ def _unlike_a_kernel(weight: Any, channels: int, size: int) -> str | None:
 
 
 def _depthwise(weight: Tensor) -> Tensor | None:
-    """The kernels as ``(C, 1, k, k)``, or None if they mix classes, as far as they have values."""
+    """The kernels as ``(C, 1, k, k)``, or None if they mix classes (unknown on the meta device)."""
     if weight.shape[1] == 1:
         return weight
     diagonal = weight.diagonal().permute(2, 0, 1).unsqueeze(1)
     if weight.is_meta:
         return diagonal
-    # Widened, as torch counts no values of 8 bits.
+    # Converted, as torch cannot count 8-bit values.
     values, own = weight.to(torch.float64), diagonal.to(torch.float64)
     return diagonal if values.count_nonzero() == own.count_nonzero() else None
 

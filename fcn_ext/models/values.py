@@ -1,4 +1,5 @@
-"""State dicts from elsewhere: their values as tensors, or an exception that names one."""
+"""Reads the values of state dicts of other programs as tensors, or raises an exception that names
+one."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ __all__ = ["check_names", "checked", "value_of"]
 
 
 def check_names(state_dict: Any) -> None:
-    """Raises TypeError unless ``state_dict`` is a dict by strings."""
+    """Raises TypeError unless ``state_dict`` is a dict with string keys."""
     if not isinstance(state_dict, Mapping):
         raise TypeError(
             f"state_dict must be a dict of tensors by name, got {type(state_dict).__name__}"
@@ -25,10 +26,10 @@ def check_names(state_dict: Any) -> None:
 
 
 def value_of(state_dict: Mapping[str, Any], key: str) -> Tensor:
-    """The numbers that ``state_dict`` has for ``key``: of a tensor, or of an array of any layout.
+    """The value of ``key`` in ``state_dict``, a tensor or an array of any layout, as a tensor.
 
     Raises:
-        ValueError: it has no real numbers there; the message names ``key``.
+        ValueError: it does not hold real numbers; the message names ``key``.
     """
     value = state_dict[key]
     if not isinstance(value, Tensor):

@@ -10,7 +10,7 @@ from .trunk import FullyConnectedTrunk, Padding
 
 __all__ = ["VGG16Trunk"]
 
-# (channels, convolutions) of the five stages, each ended by a 2x2 pooling: VGG16 is
+# (channels, convolutions) of the five stages, each of which ends in a 2x2 pooling: VGG16 is
 # configuration D of Simonyan and Zisserman, 2015.
 _STAGES = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
 

@@ -1,8 +1,8 @@
 """The operators, as functions on tensors. CPU and CUDA, deterministic, any layout.
 
-Some are heads: functions of coarse scores at full size, where these are never stored. A head takes
-a geometry (:mod:`fcn_ext.geometry`), which says how the scores reach that size. Three heads also
-have two functions each that make the geometry from their arguments:
+Some are *heads*: functions of coarse scores at full size, which never store the scores at that
+size. A head takes a geometry (:mod:`fcn_ext.geometry`), which says how the scores reach it. Three
+heads have two shorthands each, which make the geometry from their arguments:
 
 ==============================  =====================================================
 :func:`cross_entropy`           ``upsample_cross_entropy``, ``interpolate_cross_entropy``
@@ -10,11 +10,11 @@ have two functions each that make the geometry from their arguments:
 :func:`score_confusion_matrix`  ``upsample_confusion_matrix``, ``interpolate_confusion_matrix``
 ==============================  =====================================================
 
-The other heads are :func:`region_sums`, of which Dice and its kin are made, and
-:func:`sigmoid_sums` and :func:`sigmoid_loss`, of which losses of masks are made.
+The other heads are :func:`region_sums`, on which Dice and related losses are built, and
+:func:`sigmoid_sums` and :func:`sigmoid_loss`, on which losses of masks are built.
 :mod:`fcn_ext.losses` has these losses.
 
-Each operator has a plain-PyTorch twin of the same name in :mod:`fcn_ext.reference`.
+Each operator has a plain PyTorch version of the same name in :mod:`fcn_ext.reference`.
 """
 
 from __future__ import annotations

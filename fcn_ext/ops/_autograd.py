@@ -1,10 +1,10 @@
-"""How calls of operators meet autograd.
+"""How calls of operators are differentiated.
 
 An operator's gradient is registered with torch.library, for graphs (torch.compile, torch.export)
 and for direct calls of ``torch.ops.fcn_ext``. What torch.library makes of it passes through Python
-twice per call, is refused by torch.func and drops forward-mode tangents without a word. Eager
-calls that ask for a derivative therefore apply an autograd function made here, in half the time;
-those that ask for none go below autograd.
+twice per call, is refused by torch.func and silently drops forward-mode tangents. Eager calls that
+need a gradient therefore apply an autograd function made here, in half the time; other calls go
+below autograd.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from torch.autograd import forward_ad
 from torch.compiler import is_dynamo_compiling
 from torch.overrides import handle_torch_function, has_torch_function
 
-# Not public in torch. A torch without them makes calls slower, none of them wrong.
+# Not public in torch. Without them calls are slower, but not wrong.
 _below_autograd = getattr(torch._C, "_AutoDispatchBelowAutograd", nullcontext)
 _transforms_active = getattr(torch._C, "_are_functorch_transforms_active", lambda: True)
 _is_tracing = getattr(torch._C, "_is_tracing", torch.jit.is_tracing)  # type: ignore[attr-defined]
-# Of torch.autograd.grad(is_grads_batched=True), which is no transform of torch.func.
+# For torch.autograd.grad(is_grads_batched=True), which is not a transform of torch.func.
 _is_batched = getattr(torch._C._functorch, "is_legacy_batchedtensor", lambda tensor: True)
-# Fake tensors, say, have no memory.
+# Others, such as fake tensors, may have no memory.
 _ORDINARY = (Tensor, torch.nn.Parameter)
 _forward_mode = (
     forward_ad if hasattr(forward_ad, "_current_level") else SimpleNamespace(_current_level=0)
@@ -35,8 +35,8 @@ _forward_mode = (
 
 
 def _traced(op: Any, args: tuple[Any, ...]) -> Any:
-    """The call that torch.jit.trace records: by one line of source, with gradients or without, or
-    the trace would differ from the one that checks it."""
+    """The call that torch.jit.trace records. It is made on one line of source, with gradients or
+    without, or the trace would differ from the one that checks it."""
     warnings.warn(
         f"torch.jit.trace records sizes that follow from those of the maps of {op._schema.name} as "
         "constants; torch.export keeps them dynamic",
@@ -51,12 +51,12 @@ def _no_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
 
 
 def _without_wrapper(op: Any) -> Any:
-    """``op`` as the function of torch._C that it wraps: a call of Python less."""
+    """The function of torch._C that ``op`` wraps, which saves a Python call."""
     return getattr(op, "_op", op)
 
 
 def _named(call: Any, op: Any) -> Callable[..., Any]:
-    """``call`` by the name of ``op``, which is what a __torch_function__ sees of it."""
+    """``call`` with the name of ``op``, which is what a __torch_function__ sees."""
     call.__name__ = call.__qualname__ = op._schema.name
     return call  # type: ignore[no-any-return]
 
@@ -75,8 +75,8 @@ def differentiable(
         backward: (ctx, *gradients of results) -> gradients of arguments.
         setup_context: (ctx, arguments, results): keeps what ``backward`` and ``jvp`` need.
         jvp: (ctx, *tangents of arguments) -> tangents of results, for forward mode; without it
-            forward mode is refused by the name of ``op``.
-        eager_backward: in place of ``backward`` for eager calls outside of torch.func.
+            forward mode is refused with the name of ``op``.
+        eager_backward: instead of ``backward``, for eager calls outside of torch.func.
     """
     torch.library.register_autograd(op._schema.name, backward, setup_context=setup_context)
 
@@ -91,7 +91,7 @@ def differentiable(
     def transformed_forward(*args: Any) -> Any:
         return op(*args)
 
-    # Named as torch names nodes: the graph of a result shows <UpsampleBackward>.
+    # Named as torch names nodes, such as <UpsampleBackward>.
     name = "".join(word.capitalize() for word in op._schema.name.split("::")[1].split("_"))
     shared = {
         "backward": staticmethod(backward),
@@ -106,7 +106,7 @@ def differentiable(
             "backward": staticmethod(eager_backward or backward),
         },
     )
-    # The style that torch.func asks for: forward and context apart.
+    # The style that torch.func requires, with forward and setup_context separate.
     transformed: Any = type(
         name,
         (torch.autograd.Function,),
@@ -120,8 +120,8 @@ def differentiable(
 
     refusal = f"{op._schema.name} has no forward mode in compiled code"
 
-    # As few Python functions as will do: each costs microseconds where caches are cold, and they
-    # are cold whenever a map larger than the caches has been computed.
+    # As few Python functions as possible: each costs microseconds when caches are cold, as they are
+    # after every map that is larger than the caches.
     def call(*args: Any) -> Any:
         if is_dynamo_compiling():
             if _forward_mode._current_level >= 0:
@@ -142,7 +142,7 @@ def differentiable(
             if not differentiated:
                 with _below_autograd():
                     return call_op(*args)
-            # Not before: one thread's compilation is every thread's answer to is_compiling.
+            # Not earlier: is_compiling is true in all threads while one compiles.
             if torch.compiler.is_compiling():
                 return op(*args)
         return eager.apply(*args)
@@ -151,7 +151,7 @@ def differentiable(
 
 
 def _without_forward_mode(operator: str) -> Callable[..., Any]:
-    """The jvp of what has none: torch's own names neither the operator nor a way out."""
+    """A jvp that refuses: torch's own message names neither the operator nor a way out."""
 
     def jvp(ctx: Any, *tangents: Any) -> Any:
         raise NotImplementedError(
@@ -163,11 +163,11 @@ def _without_forward_mode(operator: str) -> Callable[..., Any]:
 
 
 def scaled_once(operator: str) -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:
-    """What multiplies a gradient that the forward pass of ``operator`` computed.
+    """Functions that scale a gradient that the forward pass of ``operator`` computed.
 
-    Returns two functions of (grad, gradient, input): grad, of the first dimensions of gradient or
-    (), times gradient in the dtype of input. The one keeps a node on which a second derivative
-    finds that it is refused, instead of finding nothing; the other keeps none.
+    Returns two functions of (grad, gradient, input), which multiply gradient by grad, of its first
+    dimensions or (), in the dtype of input. The first leaves a node in the graph that refuses a
+    second derivative, which would otherwise be missing; the second leaves none.
     """
 
     class ScaledOnce(torch.autograd.Function):
@@ -176,7 +176,8 @@ def scaled_once(operator: str) -> tuple[Callable[..., Tensor], Callable[..., Ten
 
         @staticmethod
         def forward(grad: Tensor, gradient: Tensor, input: Tensor) -> Tensor:
-            # Not a scalar: vmap over no examples could not find the dtype of the product.
+            # Reshaped, since vmap over zero examples cannot find the dtype of a product with a
+            # scalar.
             shape = (*grad.shape, *[1] * (gradient.dim() - grad.dim()))
             return (gradient * grad.reshape(shape)).to(input.dtype)
 
@@ -198,11 +199,11 @@ def differentiable_once(operator: str) -> RuntimeError:
 
 
 def is_plain(*tensors: Tensor) -> bool:
-    """Whether they are tensors that no transform or compiler looks into, so that one may be changed
-    in place behind autograd's back.
+    """Whether these are tensors outside of transforms and compilers, so that one may be changed in
+    place without autograd noticing.
 
-    Modes that see torch's functions, such as that of a default device, do no harm: what they are
-    shown are the ordinary tensors.
+    Modes that see torch's functions, such as that of a default device, are allowed: they see
+    ordinary tensors.
     """
     return not (
         is_grad_enabled()
@@ -230,7 +231,7 @@ def linear(
 
 
 def constant(op: Any) -> Callable[..., Any]:
-    """:func:`differentiable` for ``op`` whose results have no derivative by contract: labels and
+    """:func:`differentiable` for ``op`` whose results have no derivative by definition: labels and
     their probability."""
 
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:

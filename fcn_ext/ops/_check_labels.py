@@ -10,11 +10,11 @@ from fcn_ext.ops import _common
 
 
 def check_labels(target: Tensor, num_classes: int, *, ignore_index: int = 255) -> None:
-    """Raises where a label is neither in ``[0, num_classes)`` nor ``ignore_index``.
+    """Raises if a label is neither in ``[0, num_classes)`` nor ``ignore_index``.
 
-    On the CPU the losses look at labels themselves. On CUDA they do not, since that would wait for
-    the device: there a label out of range makes them NaN, and this function says which one it was.
-    It waits for the device, and takes two bytes of memory per label.
+    On the CPU the losses check labels themselves. On CUDA they do not, since that would wait for
+    the device: there a label out of range makes them NaN, and this function says which label it
+    was. It waits for the device, and takes two bytes of memory per label.
 
         >>> check_labels(torch.tensor([[[0, 2, 255]]]), num_classes=3)  # all are right
 

@@ -1,4 +1,4 @@
-"""What the operators' Python sides share: argument normalizing, layouts, vmap."""
+"""What the Python code of operators shares: arguments, layouts, vmap."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _BEYOND = 2**63
 
 
 def is_tensor(value: Any, name: str) -> Tensor:
-    """``value`` if it is a tensor whose elements lie at strides."""
+    """``value`` if it is an ordinary dense tensor."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
     if value.layout != torch.strided or value.is_quantized or value.is_nested:
@@ -37,10 +37,10 @@ def is_tensor(value: Any, name: str) -> Tensor:
 
 
 def on_same_device(first: Tensor, first_name: str, second: Tensor, second_name: str) -> None:
-    """Raises where two tensors lie on two devices.
+    """Raises if two tensors are on different devices.
 
-    The dispatcher looks at one of them: beside a meta tensor a CPU tensor would count as one, too,
-    and the result would be whatever its memory held.
+    The dispatcher looks at one of them: next to a meta tensor, a CPU tensor would be treated as
+    one, and the result would be uninitialized memory.
     """
     if first.device != second.device:
         raise ValueError(
@@ -57,7 +57,7 @@ def is_map(value: Any, name: str) -> Tensor:
 
 
 def is_class_scores(scores: Any, num_classes: int) -> Tensor:
-    """``scores``, an argument of this name, if it is a map of scores of so many classes."""
+    """The argument ``scores``, if it is a map with ``num_classes`` channels."""
     check_map(is_tensor(scores, "scores"), "scores")
     if scores.shape[1] != num_classes:
         raise ValueError(
@@ -67,9 +67,8 @@ def is_class_scores(scores: Any, num_classes: int) -> Tensor:
 
 
 def is_scored_batch(scores: Any, target: Any, num_classes: int, geometry: Any) -> None:
-    """Raises where an update of a metric is told scores and a target, arguments of these names,
-    that do not go together; the operators know scores by another name. Whatever else may be wrong
-    with target and geometry is left to them."""
+    """Raises if the arguments ``scores`` and ``target`` of a metric's update do not match. The
+    operators check all else, but call the scores ``input``."""
     is_class_scores(scores, num_classes)
     if not isinstance(target, Tensor):
         return
@@ -93,8 +92,8 @@ def is_label_map(value: Any, name: str) -> Tensor:
 def upsample_window(
     input: Tensor, stride: Any, kernel_size: Any, offset: Any, output_size: Any
 ) -> tuple[int, int, int, int, int, int]:
-    """(stride, kernel_size, offset_y, offset_x, height, width) of the arguments that mean an
-    upsampling; the window is by default all that is left below and right of the offset."""
+    """(stride, kernel_size, offset_y, offset_x, height, width) for the arguments of ``upsample``;
+    the window is by default all that is left below and right of the offset."""
     if type(stride) is not int:
         stride = integer(stride, "stride")
     if kernel_size is None:
@@ -114,9 +113,9 @@ def upsample_window(
 def check_64_bits(
     input: Tensor, numbers: tuple[int, ...], height: int, width: int, name: str
 ) -> None:
-    """Raises where the size, the stride or the kernel of a Deconvolution's ``numbers`` does not
-    fit in the 64 bits that an operator is told: then one of them breaks a rule. ``name`` is the
-    argument for the size."""
+    """Raises if the size, or the stride or kernel in a Deconvolution's ``numbers``, does not fit in
+    64 bits, as operators take them; one of them then breaks a rule. ``name`` is the argument for
+    the size."""
     if is_dynamo_compiling():
         return
     # Traced sizes are not compared, which would bind a graph to them.
@@ -136,7 +135,7 @@ def is_geometry(value: Any) -> Geometry:
 
 
 def without_gradient(value: Tensor, name: str) -> None:
-    """Raises where ``value``, of which a loss has no gradient, is to get one."""
+    """Raises if ``value``, for which a loss has no gradient, requires one."""
     if value.requires_grad and torch.is_grad_enabled():
         raise RuntimeError(
             f"{name} must not require a gradient: the loss is differentiable with respect to "
@@ -145,7 +144,7 @@ def without_gradient(value: Tensor, name: str) -> None:
 
 
 def weights(value: Any, name: str, input: Tensor) -> Tensor:
-    """``value`` if it is a tensor that the losses of ``input`` can be multiplied by."""
+    """``value`` if it is a tensor by which losses of ``input`` can be multiplied."""
     is_tensor(value, name)
     on_same_device(input, "input", value, name)
     if value.is_complex():
@@ -155,19 +154,20 @@ def weights(value: Any, name: str, input: Tensor) -> Tensor:
 
 
 def class_weight(weight: Tensor | None, input: Tensor) -> Tensor | None:
-    """``weight`` of classes in the dtype that losses of ``input`` are summed in."""
+    """Class weights in the dtype in which losses of ``input`` are summed."""
     if weight is None:
         return None
     return weights(weight, "weight", input).to(accumulate_dtype(input))
 
 
 def is_channels_last(map: Tensor) -> bool:
-    """The rule of csrc/bilinear/bilinear_checks.h, for the shapes that tracing sees."""
+    """The rule of csrc/bilinear/bilinear_checks.h, for traced shapes."""
     return bool(map.shape[1] > 1 and map.stride(1) == 1 and map.stride(3) >= map.shape[1])
 
 
 def empty_map(like: Tensor, height: int, width: int, dtype: torch.dtype | None = None) -> Tensor:
-    """What the operators return for ``like``: its layout, and dtype, at another size."""
+    """An empty map with the layout and dtype of ``like``, at another size, as operators return
+    it."""
     return torch.empty(
         (like.shape[0], like.shape[1], height, width),
         dtype=like.dtype if dtype is None else dtype,
@@ -183,9 +183,9 @@ def fold_batch(map: Tensor, dim: int | None, size: int) -> Tensor:
 
 
 def vmap_over_batch(op: Any, num_maps: int) -> Any:
-    """A vmap rule for ``op``, whose first ``num_maps`` arguments are maps of pixels or labels and
-    whose results are such maps: examples become images. A tensor among the other arguments must
-    be common to all examples, or each is computed on its own."""
+    """A vmap rule for ``op``, whose first ``num_maps`` arguments, and all results, are maps of
+    pixels or labels: examples become images. If another argument is batched, examples are computed
+    one by one."""
     one_by_one = vmap_by_example(op)
 
     def rule(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[Any, Any]:
@@ -206,7 +206,7 @@ def vmap_over_batch(op: Any, num_maps: int) -> Any:
 
 
 def _unfold_batch(map: Tensor, size: int, images: int) -> Tensor:
-    # A result that was not asked for is (0,), for all examples together.
+    # A result that was not asked for is (0,).
     if map.dim() == 1:
         return map.expand(size, 0)
     return map.reshape(size, images, *map.shape[1:])
@@ -215,7 +215,7 @@ def _unfold_batch(map: Tensor, size: int, images: int) -> Tensor:
 def vmap_by_example(op: Any) -> Any:
     """A vmap rule for ``op`` that computes one example after the other.
 
-    What is batched has an integer for its dimension; of a list, such as a geometry, torch gives a
+    For batched arguments ``in_dims`` has an integer; for a list, such as a geometry, torch gives a
     list of None.
     """
 
@@ -241,7 +241,7 @@ def vmap_by_example(op: Any) -> Any:
 
 
 def _no_examples(op: Any, in_dims: tuple[Any, ...], args: tuple[Any, ...]) -> tuple[Any, Any]:
-    """The results of ``op`` over an empty batch: as many of each shape as there are examples."""
+    """The results of ``op`` over zero examples, in their shapes."""
 
     def shape_of_one(arg: Any, dim: Any) -> Any:
         if not isinstance(arg, Tensor):

@@ -37,9 +37,9 @@ def confusion_matrix(
 
     Pixels whose target is ``ignore_index`` are skipped, whatever was predicted there. Of the
     others, a pixel whose target or prediction lies outside ``[0, num_classes)`` is not counted
-    but added to ``invalid``, so that faults are noticed without waiting for the device:
-    :class:`fcn_ext.metrics.ConfusionMatrix` looks at it when the scores are asked for. That holds
-    for a prediction equal to ``ignore_index``, too: a net cannot abstain.
+    but added to ``invalid``, so that errors are noticed without waiting for the device:
+    :class:`fcn_ext.metrics.ConfusionMatrix` reads it when scores are computed. This includes
+    predictions equal to ``ignore_index``: a net cannot abstain.
 
     Counts are integers, so they are the same on every device, for any number of threads and
     for any split into batches. On CUDA nothing waits for the device.
@@ -52,9 +52,9 @@ def confusion_matrix(
         target: labels (N, H, W), of any of the label dtypes.
         num_classes: from 1 to 32768.
         ignore_index: target value to skip; it may lie in or out of the range of classes.
-        out: int64 matrix (num_classes, num_classes) that is added to and returned. Python threads
-            that add to one at once may lose counts, as with torch's in-place operations; those
-            that update a :class:`fcn_ext.metrics.ConfusionMatrix` take turns.
+        out: int64 matrix (num_classes, num_classes) that is added to and returned. If Python
+            threads add to the same matrix at once, counts may be lost, as with torch's in-place
+            operations; updates of a :class:`fcn_ext.metrics.ConfusionMatrix` take turns.
         invalid: int64 tensor of one element to which the number of invalid pixels is added.
 
     Returns:
@@ -148,7 +148,7 @@ def interpolate_confusion_matrix(
 
 
 def check_out(out: Tensor, name: str, num_classes: int, target: Tensor) -> None:
-    """Raises unless counts of ``target`` can be added to ``out``, an argument of that ``name``."""
+    """Raises unless counts of ``target`` can be added to ``out``, an argument called ``name``."""
     if tuple(_common.is_tensor(out, name).shape) != (num_classes, num_classes):
         raise ValueError(
             f"{name} must have shape (num_classes, num_classes) = "
@@ -178,13 +178,14 @@ def _counts(
 
 
 def _batched_like(*tensors: Tensor | None) -> Tensor:
-    """A tensor that vmap batches, as it does ``new_zeros`` of it, wherever it batches one of these:
-    the counts of an example are its own even where all examples share the target."""
+    """A tensor that vmap batches, and ``new_zeros`` of it, if it batches one of ``tensors``: each
+    example has its own counts even if all share the target."""
     return torch.stack([t.new_zeros((), dtype=torch.int64) for t in tensors if t is not None])
 
 
 def _counted(matrix: Tensor, out: Tensor | None, invalid: Tensor | None) -> Tensor:
-    """What the caller gets: the matrix, or ``out`` with the counts in its own layout."""
+    """The result for the caller: the matrix, or ``out``, which gets the counts in its own
+    layout."""
     if invalid is not None:
         _tell_of_change(invalid)
     if out is None:
@@ -196,8 +197,8 @@ def _counted(matrix: Tensor, out: Tensor | None, invalid: Tensor | None) -> Tens
 
 
 def _tell_of_change(counts: Tensor) -> None:
-    """Of what an operator has added to: torch bumps the version by which autograd knows whether
-    what it saved has changed for its own operators alone."""
+    """Bumps the version of a tensor that an operator has added to, by which autograd notices
+    changes of saved tensors. torch does this only for its own operators."""
     if not (is_compiling() or _autograd._transforms_active() or counts.is_inference()):
         increment_version(counts)
 

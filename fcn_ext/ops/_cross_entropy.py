@@ -105,8 +105,8 @@ def cross_entropy_hits(
     reduction: str,
     label_smoothing: float,
 ) -> tuple[Tensor, Tensor]:
-    """:func:`cross_entropy` and, from the same pass, what it got right: int64 numbers of pixels
-    (2,), those that are not void and those of them whose greatest score is that of their label, as
+    """:func:`cross_entropy` and, from the same pass, its hits: int64 numbers (2,) of pixels that
+    are not void, and of those whose label has the greatest score, as
     :func:`fcn_ext.ops.score_confusion_matrix` counts them."""
     arguments = _arguments(
         input, target, geometry, weight, ignore_index, reduction, label_smoothing
@@ -149,7 +149,7 @@ def _arguments(
     reduction: str,
     label_smoothing: float,
 ) -> tuple[Any, ...]:
-    """Those of the operators, but for ``mean`` and ``with_gradient``."""
+    """The arguments of the operators, except ``mean`` and ``with_gradient``."""
     _common.is_map(input, "input")
     _common.is_tensor(target, "target")
     _common.on_same_device(input, "input", target, "target")
@@ -205,13 +205,14 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]
     input, target, ctx.geometry, weight, *ctx.numbers, _ = inputs
     _, total_weight, gradient, *hits = output
     ctx.mark_non_differentiable(total_weight, gradient, *hits)
-    ctx.set_materialize_grads(False)  # zeros as large as `gradient` would be made for it
+    ctx.set_materialize_grads(False)  # or zeros as large as `gradient` would be made
     ctx.save_for_backward(gradient, input, target, weight)
     ctx.untouched = [gradient.shape == input.shape]
 
 
 def _gradient_of(ctx: Any, saved: tuple[Tensor, ...], computed: bool) -> Tensor:
-    """The gradient of the loss by the scores: what is saved, unless that is not ``computed``."""
+    """The gradient of the loss with respect to the scores: the saved one, if it was
+    ``computed``."""
     gradient, input, target, weight = saved
     if not computed:
         with torch.no_grad():
@@ -226,27 +227,27 @@ def _backward(ctx: Any, grad_loss: Tensor | None, *_: None) -> tuple[Tensor | No
 
 
 def _scaled(ctx: Any, saved: tuple[Tensor, ...], grad_loss: Tensor) -> tuple[Tensor | None, ...]:
-    # Not saved where nobody had told the forward pass that a gradient would be asked for, nor where
-    # a backward pass has taken it.
+    # It was not saved if the forward pass did not know that a gradient would be needed, or if a
+    # backward pass has taken it.
     gradient = _gradient_of(ctx, saved, ctx.untouched == [True])
     scale = _with_node if torch.is_grad_enabled() else _without_node
     return (scale(grad_loss, gradient, saved[1]), *[None] * 7)
 
 
 def _backward_in_place(ctx: Any, grad_loss: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
-    """The same without a copy: the first backward pass may have what the forward pass computed, to
-    be multiplied where ``grad_loss`` is not one, which only its device knows."""
+    """The same without a copy: the first backward pass takes the gradient that the forward pass
+    computed. It is multiplied on its device, if ``grad_loss`` is not one there."""
     if grad_loss is None:
         return (None,) * 8
     saved = ctx.saved_tensors
     if not (_autograd.is_plain(grad_loss, *saved[:2]) and _rules.is_dense(saved[0])):
         return _scaled(ctx, saved, grad_loss)
     try:
-        untouched = ctx.untouched.pop()  # by one thread alone
+        untouched = ctx.untouched.pop()  # only one thread gets it
     except IndexError:
         untouched = False
-    # Under a version of its own: what becomes of it is no change of what is saved, which later
-    # passes leave alone.
+    # With a version counter of its own: changing it does not count as a change of the saved tensor,
+    # which later passes do not use.
     gradient = _gradient_of(ctx, saved, untouched).data
     _scale_op(gradient, grad_loss)
     return (gradient.to(saved[1].dtype), *[None] * 7)

@@ -1,4 +1,4 @@
-"""The forms of cross_entropy that give the loss of every pixel, and their gradient."""
+"""The operators of cross_entropy that return the loss of every pixel, and their gradient."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ _backward_op = torch.ops.fcn_ext.cross_entropy_pixels_backward.default
 
 
 def empty_hits(input: Tensor) -> Tensor:
-    """What ``hits`` is for ``input``: how many pixels count, and how many of them are right."""
+    """The empty result ``hits`` for ``input``: how many pixels count, and how many of them are
+    right."""
     _rules.check_most_classes(input, "input")
     return input.new_empty((2,), dtype=torch.int64)
 

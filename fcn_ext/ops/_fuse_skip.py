@@ -30,11 +30,12 @@ def fuse_skip(
         >>> fuse_skip(coarse, skip, offset=9).shape
         torch.Size([1, 21, 70, 70])
 
-    Under autocast, maps of two dtypes meet in the wider one, as they do in ``coarse + skip``.
+    Under autocast, maps of different dtypes are converted to the wider one, as in ``coarse +
+    skip``.
 
     Args:
         coarse: scores (N, C, H, W), float32, float64, float16 or bfloat16, any strides.
-        skip: scores (N, C, H', W') of the same dtype, holding the window.
+        skip: scores (N, C, H', W') of the same dtype, large enough for the window.
         offset: first row and column of the window in ``skip``, >= 0; one number or (y, x).
         stride: of the upsampling, >= 1; its kernel is ``2 * stride`` (1 for stride 1).
 

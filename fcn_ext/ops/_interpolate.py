@@ -18,7 +18,7 @@ _backward_op = torch.ops.fcn_ext.interpolate_backward.default
 def interpolate(input: Tensor, size: int | Sequence[int], *, align_corners: bool = False) -> Tensor:
     """``F.interpolate(input, size, mode="bilinear", align_corners=align_corners)``.
 
-    Any ratio, up or down, without antialiasing, as there. Unlike there the backward pass is
+    Any ratio, up or down, without antialiasing, as in torch. Unlike in torch, the backward pass is
     deterministic and half types are accumulated in float32; weights are exact ratios of integers,
     rounded once. The output has the dtype and the layout of ``input``.
 

@@ -1,4 +1,4 @@
-"""region_sums: what Dice, Jaccard and Tversky are made of, straight from coarse scores."""
+"""region_sums: the sums behind Dice, Jaccard and Tversky losses, straight from coarse scores."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class RegionSums(NamedTuple):
     probability: Tensor
     """Sum of the softmax probability."""
     intersection: Tensor
-    """The same over the pixels of the class."""
+    """Sum of the softmax probability over the pixels of the class."""
     pixels: Tensor
     """Number of pixels of the class, a constant."""
     squared: Tensor | None
@@ -78,8 +78,8 @@ def region_sums(
         geometry: how they reach it, a ``Deconvolution`` or a :class:`~fcn_ext.geometry.Resize`.
         weight: weights of classes in the cross-entropy (C,), without gradient, any strides.
         ignore_index: target value to skip; it may lie in or out of the range of classes.
-        squared: whether squared probabilities are summed too.
-        with_loss: whether the cross-entropy is.
+        squared: whether to sum squared probabilities, too.
+        with_loss: whether to sum the cross-entropy, too.
 
     Returns:
         A named tuple of ``probability``, ``intersection``, ``pixels`` and ``squared`` (N, C),
@@ -115,7 +115,7 @@ def stacked_region_sums(
     with_loss: bool,
 ) -> tuple[Tensor, Tensor]:
     """The same as the operator returns it: probability, intersection, pixels and squared
-    (3 or 4, N, C), loss and total weight (2 or 0, N). Gradients of constants are passed over."""
+    (3 or 4, N, C), loss and total weight (2 or 0, N). Gradients of constants are ignored."""
     _common.is_map(input, "input")
     _common.is_tensor(target, "target")
     _common.on_same_device(input, "input", target, "target")
@@ -185,7 +185,8 @@ def gradient_of_scores(
     ignore_index: int,
     squared: bool,
 ) -> Tensor:
-    """The gradient of ``input``, in the accumulation type, by those of sums and losses, if any."""
+    """The gradient of ``input``, in the dtype of sums, from the gradients of sums and losses, if
+    any."""
     grad_sums, grad_losses = grads
     dtype = _common.accumulate_dtype(input)
     images, classes = input.shape[:2]
@@ -199,7 +200,7 @@ def gradient_of_scores(
 
 
 def _backward(ctx: Any, *grads: Tensor | None) -> Any:
-    if grads[0] is None and grads[1] is None:  # not by ==, which asks tensors
+    if grads[0] is None and grads[1] is None:  # `in` and == would compare tensors
         return (None,) * 7
     input, target, weight = ctx.saved_tensors
     arguments = input, target, ctx.geometry, weight, ctx.ignore_index, ctx.squared

@@ -23,11 +23,11 @@ def sigmoid_loss(
     ignore_index: int = 255,
     gamma: float | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """The columns of :func:`sigmoid_sums`, each times its weight: losses of masks.
+    """The weighted sum of the columns of :func:`sigmoid_sums`: losses of masks.
 
-    ``(weight * sums).sum(-1)``, and its gradient in the pass that takes the sums, where ``input``
-    requires one: what is linear in the sums costs half of what any function of them does. A weight
-    of zero leaves its column out, even one that is infinite.
+    ``(weight * sums).sum(-1)``, with its gradient computed in the same pass, if ``input`` requires
+    one. A loss that is linear in the sums so takes half the time. A weight of zero leaves its
+    column out, even if that is infinite.
 
         >>> scores = torch.zeros(1, 3, 8, 8, requires_grad=True)
         >>> masks = torch.ones(1, 3, 64, 64, dtype=torch.bool)
@@ -39,7 +39,7 @@ def sigmoid_loss(
     Args:
         input, target, geometry, ignore_index, gamma: as in :func:`sigmoid_sums`.
         weight: (Q, 8), without gradient, any strides; converted to the dtype of the loss. Columns 4
-            and 5 are not summed, nor are 6 and 7 without ``gamma``: they count for nothing.
+            and 5 do not count, nor do 6 and 7 without ``gamma``.
 
     Returns:
         The losses (N, Q), differentiable once with respect to ``input``, and the sums (N, Q, 8)
@@ -108,7 +108,7 @@ def _backward(ctx: Any, grad_loss: Tensor | None, *_: None) -> tuple[Tensor | No
     if grad_loss is None:
         return (None,) * 7
     gradient, input, target, weight = ctx.saved_tensors
-    if not ctx.computed:  # nobody had told the forward pass that it would be asked for
+    if not ctx.computed:  # the forward pass did not know that it would be needed
         with torch.no_grad():
             _, _, gradient = _op(input, target, weight, *ctx.options, True)
     scale = _with_node if torch.is_grad_enabled() else _without_node

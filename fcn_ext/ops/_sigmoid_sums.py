@@ -1,4 +1,4 @@
-"""sigmoid_sums: what losses of masks are made of, straight from coarse scores."""
+"""sigmoid_sums: the sums behind losses of masks, straight from coarse scores."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def sigmoid_sums(
     gamma: float | None = None,
     regions: bool = False,
 ) -> Tensor:
-    """Sums over the pixels of each mask, of which losses with a sigmoid are made.
+    """Sums over the pixels of each mask, on which losses with a sigmoid are built.
 
     With the logit ``x`` of a pixel at full size, its target ``t``, ``p = sigmoid(x)`` and
     ``softplus(x) = ln(1 + exp(x))``, over the pixels that are not void:

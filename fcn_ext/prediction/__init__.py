@@ -1,4 +1,4 @@
-"""Predictions at full size from coarse scores, without a canvas of all classes.
+"""Predictions at full size from coarse scores, without a full-size map of every class.
 
 ==================  =========================================================================
 ``argmax_sizes``    label maps, each image at its own size

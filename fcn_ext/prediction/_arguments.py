@@ -1,4 +1,4 @@
-"""What the functions of this package ask of scores, size and geometry, before they begin."""
+"""Checks of scores, size and geometry that the functions of this package share."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ from fcn_ext.ops import _common
 def full_size(
     scores: Any, size: Any, geometry: Any, name: str = "size", *, of_classes: bool = True
 ) -> tuple[Tensor, tuple[int, int], Geometry]:
-    """The three, checked, and the size as (height, width); ``name`` is what gave the size.
+    """Scores, size as (height, width), and geometry, checked; ``name`` is the argument that gave
+    the size.
 
-    ``of_classes``: the scores are of classes, of which there must be one and may be too many.
+    ``of_classes``: whether channels are classes, of which there must be at least one and not too
+    many.
     """
     scores = _common.is_map(scores, "scores")
     _rules.check_map(scores, "scores")
@@ -38,8 +40,8 @@ def full_size(
 def as_coarse(
     scores: Tensor, size: tuple[int, int], geometry: Geometry
 ) -> tuple[Tensor, tuple[int, int], Geometry]:
-    """The three as they are; of deferred logits of that size the scores that they come from, and
-    how those reach it."""
+    """Scores, size and geometry as they are; for deferred logits of that size, the scores behind
+    them and their geometry."""
     if not is_dynamo_compiling() and has_torch_function((scores,)):
         found: tuple[Tensor, tuple[int, int], Geometry]
         found = handle_torch_function(as_coarse, (scores,), scores, size, geometry)

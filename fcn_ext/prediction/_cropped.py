@@ -61,8 +61,8 @@ def argmax_cropped(
         own = full[:, :, top : top + height, left : left + width]
         F.interpolate(own, size, mode="bilinear", align_corners=align_corners).argmax(1)
 
-    but for pixels whose scores differ by no more than rounding. Some rows of the result are worked
-    on at a time; scores of neither size are stored.
+    except at pixels whose scores differ by no more than rounding. Some rows of the result are
+    computed at a time; scores are stored at neither size.
 
         >>> scores = torch.zeros(1, 21, 64, 64)
         >>> argmax_cropped(scores, (512, 512), (0, 0, 341, 512), (333, 500)).shape
@@ -70,12 +70,13 @@ def argmax_cropped(
 
     Args:
         scores: (N, C, h, w), float32, float64, float16 or bfloat16, any strides.
-        padded_size: of what the net has seen, padding included; one number or (height, width).
+        padded_size: size of the image that the net saw, with padding; one number or (height,
+            width).
         window: (top, left, height, width) of the image in it.
         size: rows and columns of the labels; one number or (height, width).
         geometry: how the scores reach ``padded_size``, a :class:`~fcn_ext.geometry.Deconvolution`
             or a :class:`~fcn_ext.geometry.Resize`.
-        align_corners: of the second resize.
+        align_corners: that of the second resize.
         dtype: of the labels; default uint8 up to 256 classes, int16 beyond.
         return_probability: return the softmax probability of the winner, too.
 
@@ -94,7 +95,7 @@ def argmax_cropped(
     rows, columns = _common.pair(size, "size")
     second = Resize(align_corners)
     _rules.check_axes(second.numbers, (height, width), (rows, columns), "size")
-    # Rows that are resized first, for each of the result, where there are more of them.
+    # Rows of the first resize per row of the result, if there are more of them.
     dense = -(-height // rows)
     row = scores.shape[0] * scores.shape[1] * max(padded[1], columns) * dense
 

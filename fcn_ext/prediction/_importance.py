@@ -1,4 +1,4 @@
-"""How much the pixels of a window count in an average: all alike, or less towards its border."""
+"""The weights of a window's pixels in an average: constant, or smaller towards its border."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def check_importance(name: Any) -> None:
 
 @lru_cache(maxsize=64)
 def along_axis(name: str, side: int) -> np.ndarray | None:
-    """The weights of the rows or columns of a window, float64 (side,), all > 0; None where they
-    are one. A pixel's weight is the product of its row's and its column's.
+    """The weights of the rows or columns of a window, float64 (side,), all > 0; None if all are
+    one. A pixel's weight is that of its row times that of its column.
 
-    "gaussian" is nnU-Net's (``compute_gaussian``): with the side ``n``, of standard deviation
-    ``n / 8`` around pixel ``n // 2``. "linear" is the distance to the nearest border, from the
+    "gaussian" is nnU-Net's (``compute_gaussian``): for side ``n``, centered at pixel ``n // 2``
+    with standard deviation ``n / 8``. "linear" is the distance to the nearest border, from the
     pixel's center.
     """
     if name == "constant":
@@ -35,5 +35,5 @@ def along_axis(name: str, side: int) -> np.ndarray | None:
         weights = np.exp(-0.5 * ((pixel - side // 2) / (SIGMA * side)) ** 2)
     else:
         weights = np.minimum(pixel + 0.5, side - 0.5 - pixel)
-    weights.flags.writeable = False  # each caller is given the same
+    weights.flags.writeable = False  # all callers share it
     return weights

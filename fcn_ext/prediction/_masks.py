@@ -1,4 +1,4 @@
-"""masks: scores of one mask each, taken to full size and thresholded."""
+"""masks: scores of masks, taken to full size and thresholded."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from fcn_ext.ops import _common
 from fcn_ext.ops._autograd import _is_tracing, _transforms_active
 from fcn_ext.prediction._arguments import full_size
 
-# Pixels that are in work at a time, one byte each, or one mask.
+# Pixels to work on at a time, one byte each; at least one mask.
 CHUNK = 2**22
 
 
 class Masks(NamedTuple):
-    """What :func:`masks` gives."""
+    """What :func:`masks` returns."""
 
     masks: Tensor
     """bool (N, Q, H, W); packed, uint8 (N, Q, H, ceil(W / 8)), as ``np.packbits(masks, axis=-1)``:
@@ -30,7 +30,7 @@ class Masks(NamedTuple):
     """Pixels of each mask, int64 (N, Q)."""
     box: Tensor
     """int64 (N, Q, 4), (x0, y0, x1, y1) with x1 and y1 one past the last pixel, so that
-    ``mask[y0:y1, x0:x1]`` has all of it. An empty mask's is (0, 0, 0, 0)."""
+    ``mask[y0:y1, x0:x1]`` has all its pixels. For an empty mask (0, 0, 0, 0)."""
 
 
 @torch.no_grad()
@@ -45,9 +45,9 @@ def masks(
 ) -> Masks:
     """Masks at full size from coarse scores: ``F.interpolate(scores, size, ...) > threshold``.
 
-    What instance segmentation, queries and promptable models do last. The scores at full size are
-    never stored: a few masks at a time are taken to labels by :func:`fcn_ext.ops.argmax`. Where a
-    score differs from the threshold by no more than rounding, the pixel may fall on either side.
+    The last step of instance segmentation and of query-based and promptable models. The scores at
+    full size are never stored: a few masks at a time become labels by :func:`fcn_ext.ops.argmax`.
+    If a score differs from the threshold by no more than rounding, the pixel may be on either side.
     A pixel whose score is NaN belongs to no mask.
 
         >>> scores = torch.full((1, 2, 4, 4), -1.0)
@@ -59,14 +59,14 @@ def masks(
         torch.Size([1, 2, 8, 1])
 
     Args:
-        scores: of each mask, (N, Q, h, w), float32, float64, float16 or bfloat16, any strides;
-            logits, or probabilities.
+        scores: logits or probabilities of each mask, (N, Q, h, w), float32, float64, float16 or
+            bfloat16, any strides.
         size: rows and columns of the masks, >= 1; one number or (height, width). A
             ``Deconvolution`` may leave it out.
         geometry: how the scores reach that size, a :class:`~fcn_ext.geometry.Deconvolution` or a
             :class:`~fcn_ext.geometry.Resize`.
-        threshold: what a score must exceed; default 0, a logit's middle.
-        probability: instead of it what the sigmoid of a score must exceed, in [0, 1].
+        threshold: what a score must exceed; default 0, a probability of one half for logits.
+        probability: alternatively, what the sigmoid of a score must exceed, in [0, 1].
         packed: return 8 pixels per byte.
 
     Returns:
@@ -103,7 +103,7 @@ def above(scores: Tensor, size: tuple[int, int], geometry: Geometry, limit: floa
 
 
 def _limit(threshold: Any, probability: Any) -> float:
-    """The score that the two arguments mean."""
+    """The score that the two arguments stand for."""
     if probability is None:
         return 0.0 if threshold is None else _not_nan(threshold, "threshold")
     if threshold is not None:
@@ -122,7 +122,8 @@ def logit(probability: float) -> float:
 
 
 def _within(limit: float, dtype: torch.dtype) -> float:
-    """``limit`` as comparisons of tensors have it: infinite where ``dtype`` does not reach it."""
+    """``limit``, or infinity if it is out of the range of ``dtype``, as in comparisons of
+    tensors."""
     if abs(limit) <= torch.finfo(dtype).max:
         return limit
     return math.copysign(math.inf, limit)
@@ -138,17 +139,17 @@ def _not_nan(value: Any, name: str) -> float:
 def _chunks(
     scores: Tensor, size: tuple[int, int], geometry: Geometry, limit: float
 ) -> Iterator[tuple[slice, Tensor]]:
-    """Some of the masks (K, h, w) after the other, and their pixels, bool."""
+    """Chunks of the masks (K, h, w): their slice, and their pixels, bool."""
     if isinstance(geometry, Deconvolution):
-        # Nodes beyond the border count as zero, the threshold must not: they are written out.
+        # Nodes beyond the border are zero for scores but not for the threshold, so they are added.
         top, left = geometry.offset
         stride = geometry.stride
         geometry = Deconvolution(stride, geometry.kernel_size, (top + stride, left + stride))
         scores = F.pad(scores, (1, 1, 1, 1))
     count = max(1, CHUNK // (size[0] * size[1]))
     shape = (min(count, len(scores)), 2, *scores.shape[1:])
-    # Of the classes -score and -limit the second wins where score > limit; of equal ones, and
-    # beside NaN, the first.
+    # Of the classes -score and -limit, the second wins if score > limit; if they are equal, or the
+    # score is NaN, the first.
     dtype = _common.accumulate_dtype(scores)
     two = scores.new_full(shape, -_within(limit, dtype), dtype=dtype)
     for first in range(0, len(scores), count):
@@ -159,12 +160,12 @@ def _chunks(
 
 
 def _bytes(values: Tensor, dtype: torch.dtype) -> Tensor:
-    """Bytes 0 and 1 in another ``dtype`` of bytes, without a copy."""
+    """Bytes 0 and 1 as another one-byte ``dtype``, without a copy."""
     return values.view(dtype) if _has_views_of_bytes() else values.to(dtype)
 
 
 def _has_views_of_bytes() -> bool:
-    """Whether a tensor can be seen in another dtype, which torch.jit.trace cannot record and torch
+    """Whether tensors can be viewed in another dtype, which torch.jit.trace cannot record and torch
     2.11 cannot batch."""
     return not (_is_tracing() or _transforms_active())
 
@@ -182,14 +183,14 @@ def _extent(masks: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:
     return area, torch.stack([x0, y0, x1, y1], 1)
 
 
-# A word of eight bytes 0 or 1, times one of these, has in its highest byte their sum, or the eight
-# as bits, the first on top.
+# The product of a word of eight bytes, each 0 or 1, and one of these has in its highest byte their
+# sum, or the eight as bits, the first one highest.
 _EACH_BYTE = 0x0101010101010101
 _EACH_BIT = 0x8040201008040201 - 2**64
 
 
 def _words(masks: Tensor) -> Tensor:
-    """Eight pixels each: bool (..., W) as int64 (..., ceil(W / 8)), filled up with zeros."""
+    """Words of eight pixels: bool (..., W) as int64 (..., ceil(W / 8)), padded with zeros."""
     bytes = _bytes(masks, torch.uint8)
     if missing := -masks.shape[-1] % 8:
         bytes = F.pad(bytes, (0, missing))

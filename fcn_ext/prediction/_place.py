@@ -1,4 +1,4 @@
-"""A window's place in an image."""
+"""The position of a window in an image."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ Window = tuple[int, int, int, int]
 
 
 def place(window: Any, size: tuple[int, int], image: str = "the image") -> Window:
-    """``window``, an argument, as (top, left, height, width) in an image of ``size``; None is all.
+    """The argument ``window`` as (top, left, height, width) in an image of ``size``; None is the
+    whole image.
 
     Raises:
         TypeError: it is not four integers.

@@ -1,4 +1,4 @@
-"""Some rows of scores at full size, computed alone."""
+"""Computes only some rows of scores at full size."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class Span(NamedTuple):
     last: int
 
     def within(self, other: Span) -> Span:
-        """What both have; of no length, or less, where that is nothing."""
+        """The intersection; its length is zero or negative if it is empty."""
         return Span(max(self.first, other.first), min(self.last, other.last))
 
     def past(self, origin: int) -> Span:
-        """The same, counted from ``origin``."""
+        """The same rows or columns, counted from ``origin``."""
         return Span(self.first - origin, self.last - origin)
 
     @property
@@ -37,12 +37,12 @@ class Span(NamedTuple):
         return self.last - self.first
 
 
-# Scores in work at a time, all images and classes counted; a row at least.
+# Scores to work on at a time, over all images and classes; at least a row.
 TILE = 2**19
 
 
 def tiles(height: int, row: int) -> list[Span]:
-    """The rows of a map, so many at a time that tiles of ``row`` scores each have some size."""
+    """The rows of a map with ``row`` scores each, split into tiles of about ``TILE`` scores."""
     count = max(1, TILE // max(1, row))
     return [Span(first, min(first + count, height)) for first in range(0, height, count)]
 
@@ -71,8 +71,7 @@ def resized_rows(
 ) -> Tensor:
     """``rows`` of the scores resized to ``height`` rows and as many columns as they have.
 
-    ``held``, (first, inputs): the scores are some rows, from ``first`` on, of a map that has
-    ``inputs``.
+    ``held``, (first, inputs): the scores are rows from ``first`` on of a map with ``inputs`` rows.
     """
     first, inputs = (0, scores.shape[2]) if held is None else held
     nodes, upper_weights, lower_weights = _taps(inputs, rows, height, align_corners)
@@ -86,7 +85,7 @@ def resized_rows(
     weight = torch.from_numpy(upper_weights).to(device, dtype).view(-1, 1)
     mixed = upper.mul_(weight)
     mixed += lower * torch.from_numpy(lower_weights).to(device, dtype).view(-1, 1)
-    # An output on a node reads this one alone: the next may be infinite.
+    # An output on a node reads only that node: the next one may be infinite.
     return torch.where(weight == 0, lower, mixed)
 
 
@@ -109,7 +108,7 @@ def cropped_rows(
 
 
 def read_rows(rows: Span, inputs: int, height: int, align_corners: bool) -> Span:
-    """The nodes that ``rows`` of ``inputs`` nodes resized to ``height`` are made of."""
+    """The nodes that are needed for ``rows`` of ``inputs`` nodes resized to ``height``."""
     nodes, upper_weights, _ = _taps(inputs, Span(rows.last - 1, rows.last), height, align_corners)
     last = int(nodes[0]) + (2 if upper_weights[0] > 0 else 1)
     nodes, _, _ = _taps(inputs, Span(rows.first, rows.first + 1), height, align_corners)
@@ -121,10 +120,10 @@ def _taps(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The lower node of each row, and the weights of the next one and of itself.
 
-    The positions of csrc/common/geometry.h, exact integers; tests/prediction/test_rows.py compares
-    with the operators.
+    Positions are exact integers, as in csrc/common/geometry.h; tests/prediction/test_rows.py
+    compares with the operators.
     """
-    inputs = int(inputs)  # which torch.jit.trace has as a tensor
+    inputs = int(inputs)  # a tensor in torch.jit.trace
     if not align_corners:
         step, start, denominator = 2 * inputs, inputs - height, 2 * height
     elif height > 1:

@@ -1,4 +1,4 @@
-"""argmax_sizes: a batch of scores, each image's labels at its own size."""
+"""argmax_sizes: the labels of each image of a batch at its own size."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def argmax_sizes(
     *,
     dtype: torch.dtype | None = None,
 ) -> list[Tensor]:
-    """The class with the greatest score in every pixel, each image at a size of its own.
+    """The class with the greatest score in every pixel, for each image at its own size.
 
     Equals ``[F.interpolate(image[None], size, mode="bilinear").argmax(1)[0] for image, size in
     zip(scores, sizes)]``, one image after the other, without the scores at full size.
@@ -58,7 +58,7 @@ def argmax_sizes(
 
 
 def size_of_each(sizes: Any, count: int, name: str) -> list[tuple[int, int]]:
-    """``sizes``, an argument of that ``name``, as a (height, width) for each of so many images."""
+    """``sizes``, an argument called ``name``, as a (height, width) for each of ``count`` images."""
     values = with_values(sizes, name).tolist() if isinstance(sizes, Tensor) else sizes
     if not isinstance(values, Sequence) or isinstance(values, (str, bytes, bytearray)):
         raise TypeError(

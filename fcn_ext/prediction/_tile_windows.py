@@ -13,9 +13,9 @@ def tile_windows(
 ) -> list[Window]:
     """Windows (top, left, height, width) that cover an image, row by row.
 
-    Neighbors share at least ``overlap`` pixels: the last of each row and column is moved back to
-    end with the image (mmsegmentation's ``slide_inference`` with stride ``tile - overlap``). Where
-    the image is smaller than a tile, so are the windows.
+    Neighbors share at least ``overlap`` pixels: the last window of each row and column is moved
+    back to end at the border of the image (mmsegmentation's ``slide_inference`` with stride ``tile
+    - overlap``). If the image is smaller than a tile, so are the windows.
 
         >>> tile_windows((512, 1000), 512, overlap=100)
         [(0, 0, 512, 512), (0, 412, 512, 512), (0, 488, 512, 512)]
@@ -23,7 +23,7 @@ def tile_windows(
     Args:
         size: rows and columns of the image, >= 1; one number or (height, width).
         tile: rows and columns of a window, >= 1; one number or (height, width).
-        overlap: rows and columns that neighbors share at least, in [0, tile); likewise.
+        overlap: rows and columns that neighbors share at least, in [0, tile); one number or a pair.
 
     Raises:
         TypeError: an argument is not an integer or a pair of integers.

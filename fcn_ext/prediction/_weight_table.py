@@ -1,4 +1,4 @@
-"""How much the windows of an image weigh in each of its pixels."""
+"""The total weight of the windows of an image at each of its pixels."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ T = TypeVar("T", bound=Weighted)
 
 @dataclass(frozen=True, eq=False)
 class WeightTable(Generic[T]):
-    """The sum of the weights: for each field that the windows' borders leave, or, where a window's
-    pixels weigh different amounts, for every pixel of the rows that are asked for."""
+    """The sum of the weights: one number for each rectangle between the borders of windows or, if
+    the pixels of a window have different weights, for every pixel of the requested rows."""
 
     rows: list[Span]
     columns: list[Span]
@@ -67,13 +67,13 @@ class WeightTable(Generic[T]):
         return cls(rows, columns, weights, windows, spans)
 
     def windows_with(self, rows: Span) -> list[T]:
-        """The windows that have some of these rows, in their order. Of thousands it is a few."""
+        """The windows that contain some of these rows, in order: of thousands, usually a few."""
         first, last = self.spans.T
         touched = np.flatnonzero((first < rows.last) & (last > rows.first))
         return [self.windows[i] for i in touched.tolist()]
 
     def divide(self, sums: Tensor, rows: Span) -> None:
-        """Makes averages of the sums of some ``rows`` (N, C, rows, width), in place."""
+        """Divides the sums of some ``rows`` (N, C, rows, width) by the weights, in place."""
         shares = [(window, rows.within(window.rows)) for window in self.windows_with(rows)]
         given = [(window, of, window.weights(of)) for window, of in shares]
         if any(weights is not None for _, _, weights in given):

@@ -19,12 +19,12 @@ from fcn_ext.prediction._rows import Span, cropped_rows, full_rows, tiles
 from fcn_ext.prediction._weight_table import WeightTable
 from fcn_ext.prediction._winners import below_each_other, winners
 
-# Within these a window's products with scores and importance are numbers of a float32.
+# Within these bounds, products of a window's weight, scores and importance fit in float32.
 LEAST_WEIGHT, MOST_WEIGHT = 1e-20, 1e20
 
 
 class _Part(NamedTuple):
-    """The scores of one window, as they lie in the image."""
+    """The scores of one window, and where they lie in the image."""
 
     scores: Tensor
     rows: Span
@@ -33,11 +33,12 @@ class _Part(NamedTuple):
     weight: float
     seen: tuple[int, int] | None
     aligned: bool
-    """Whether corners are, from the size that was seen to the window's."""
+    """Whether corners are aligned in the resize from the size that the net saw to the window's."""
     importance: str
 
     def weights(self, rows: Span) -> np.ndarray | None:
-        """Those of the pixels of some rows of the image, (rows, width); None for all alike."""
+        """The weights of the pixels of some rows of the image, (rows, width); None if all are the
+        same."""
         down = along_axis(self.importance, self.rows.length)
         across = along_axis(self.importance, self.columns.length)
         if down is None or across is None:
@@ -59,9 +60,10 @@ class _Part(NamedTuple):
 class CoarseWindows:
     """The average of a net's predictions for windows, flips and scales of images.
 
-    What sliding-window inference and test-time augmentation do with full canvases of all classes,
-    from coarse scores: these are kept, and each tile of the image is averaged when it is asked for.
-    Memory is that of the coarse scores and of a tile of some rows.
+    Sliding-window inference and test-time augmentation usually add predictions to a full-size map
+    of every class. Here the coarse scores are kept, and averaged for some rows of the image at a
+    time, when results are asked for. The memory needed is that of the coarse scores and of these
+    rows.
 
         >>> image = torch.randn(1, 3, 96, 128)
         >>> net = torch.nn.Conv2d(3, 5, 8, stride=8)
@@ -73,8 +75,9 @@ class CoarseWindows:
         >>> windows.argmax().shape
         torch.Size([1, 96, 128])
 
-    Scores of the image at another scale are scores of the whole image: ``add(net(scaled))``, or
-    with ``seen_size=scaled.shape[2:]`` where they reach the size of the scaled image first.
+    Scores of the image at another scale are added as scores of the whole image:
+    ``add(net(scaled))``, with ``seen_size=scaled.shape[2:]`` if they are to reach the size of the
+    scaled image first.
 
     Args:
         size: rows and columns of the images, >= 1; one number or (height, width).
@@ -117,20 +120,21 @@ class CoarseWindows:
         """Adds the scores of a window. They are kept, not copied: do not change them.
 
         Args:
-            scores: (N, C, h, w), float32, float64, float16 or bfloat16; N, C, dtype and device
-                those of the scores before.
-            window: (top, left, height, width) of the window in the image; default all of it.
+            scores: (N, C, h, w), float32, float64, float16 or bfloat16, with the N, C, dtype and
+                device of the scores added before.
+            window: (top, left, height, width) of the window in the image; by default the whole
+                image.
             geometry: how the scores reach (height, width), a
                 :class:`~fcn_ext.geometry.Deconvolution` or a :class:`~fcn_ext.geometry.Resize`.
-            flip: the net has seen the window with left and right exchanged.
+            flip: whether the net saw the window mirrored left to right.
             weight: how much the window counts in the average, from 1e-20 to 1e20.
-            seen_size: rows and columns in which the net has seen the window. Then ``geometry`` says
-                how the scores reach these, and from there they are resized to the window, with
-                aligned corners if ``geometry`` is a ``Resize`` that has them.
-            importance: how much the window's pixels count beside each other: "constant";
-                "gaussian", nnU-Net's, whose standard deviation is 1/8 of the window's side; or
-                "linear", the distance to the window's border. The last two are a number of the row
-                times one of the column, and greatest in the middle.
+            seen_size: size at which the net saw the window, if another. Then ``geometry`` says how
+                the scores reach that size, and from there they are resized to the window, with
+                aligned corners if ``geometry`` is a ``Resize`` with aligned corners.
+            importance: relative weights of the window's pixels: "constant"; "gaussian", nnU-Net's,
+                with a standard deviation of 1/8 of the window's side; or "linear", the distance to
+                the window's border. The last two are the product of a weight of the row and one of
+                the column, greatest in the middle.
 
         Raises:
             TypeError: an argument is of the wrong type.
@@ -140,7 +144,7 @@ class CoarseWindows:
         of_window = seen_size is None
         size = (height, width) if of_window else _common.pair(seen_size, "seen_size")
         name = "window" if of_window else "seen_size"
-        given = geometry  # that of deferred logits is another
+        given = geometry  # for deferred logits, full_size returns another
         scores, size, geometry = full_size(scores, size, geometry, name)
         aligned = _aligns_corners(given)
         _common.flag(flip, "flip")
@@ -163,9 +167,9 @@ class CoarseWindows:
         )
 
     def mean(self, first_row: int = 0, last_row: int | None = None) -> Tensor:
-        """The averages themselves, of rows ``[first_row, last_row)``: (N, C, rows, W).
+        """The averages of rows ``[first_row, last_row)``: (N, C, rows, W).
 
-        Probabilities, or scores where these are averaged; float32, or float64 of float64 scores.
+        Probabilities, or scores if these are averaged; float32, or float64 for float64 scores.
 
         Raises:
             TypeError: a row is not an integer.
@@ -196,8 +200,8 @@ class CoarseWindows:
 
         Args:
             dtype: of the labels; default uint8 up to 256 classes, int16 beyond.
-            return_probability: return the winner's average probability, too; where scores are
-                averaged, its probability by the softmax of the averages.
+            return_probability: return the winner's average probability, too; if scores are
+                averaged, its softmax probability for the averages.
 
         Returns:
             Labels (N, H, W); with ``return_probability`` also probabilities of the same shape.
@@ -209,11 +213,11 @@ class CoarseWindows:
         by_softmax = return_probability and self.average == "score"
 
         def labels(mean: Tensor) -> tuple[Tensor, ...]:
-            size = (mean.shape[2], mean.shape[3])  # its own: the labels of a map as it is
+            size = (mean.shape[2], mean.shape[3])  # its own size, so that nothing is resized
             found = winners(mean, size, Resize(), dtype, by_softmax)
             if not return_probability or by_softmax:
                 return found
-            return (*found, mean.amax(1).clamp_(max=1))  # which rounding may pass
+            return (*found, mean.amax(1).clamp_(max=1))  # rounding may exceed one
 
         return below_each_other(labels(mean) for _, mean in self._tiles())  # type: ignore[no-any-return]
 
@@ -259,7 +263,7 @@ class CoarseWindows:
         return out
 
     def _tiles(self) -> Iterator[tuple[Span, Tensor]]:
-        """Rows after rows, with their averages; what is wrong is told before the first."""
+        """Rows and their averages, from top to bottom; errors are raised before the first."""
         total = self._total_weights()
         images, classes = self._parts[0].scores.shape[:2]
         height, width = self.size
@@ -299,16 +303,17 @@ def _check_alike(scores: Tensor, before: Tensor) -> None:
 
 
 def _aligns_corners(geometry: Geometry) -> bool:
-    """Whether it does. Then one pixel is that of the first score, in a mirror image as well."""
+    """Whether corners are aligned. Then a map of one column shows the first score, mirrored or
+    not."""
     return isinstance(geometry, Resize) and geometry.align_corners
 
 
 def _mirrored(scores: Tensor, size: tuple[int, int], geometry: Geometry) -> tuple[Tensor, Geometry]:
-    """Scores and geometry of the image as it is, of those of its mirror image."""
+    """Scores and geometry of the image, from those of its mirror image."""
     scores = scores.flip(3)
     if isinstance(geometry, Resize):
         return scores, geometry
-    # The window that was cut out lies as far from the other border now.
+    # The cropped window is now as far from the other border.
     (top, left), kernel_size = geometry.offset, geometry.kernel_size
     whole = (scores.shape[3] - 1) * geometry.stride + kernel_size
     return scores, Deconvolution(geometry.stride, kernel_size, (top, whole - size[1] - left))

@@ -1,4 +1,4 @@
-"""Labels of tiles, with the winner's probability or without, put together."""
+"""Labels of tiles, with or without the winner's probability, joined."""
 
 from __future__ import annotations
 
@@ -26,6 +26,6 @@ def winners(
 
 
 def below_each_other(tiles: Iterable[tuple[Tensor, ...]]) -> Any:
-    """Tiles of labels, or of labels and probabilities, as one map or two."""
+    """Joins tiles of labels, or of labels and probabilities, into one map or two."""
     whole = [torch.cat(parts, 1) for parts in zip(*tiles, strict=True)]
     return whole[0] if len(whole) == 1 else tuple(whole)
