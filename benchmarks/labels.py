@@ -23,13 +23,13 @@ def region_labels(
     for n in range(batch):
         prediction[n] = target[n] = rng.integers(num_classes)
         for _ in range(regions):
-            centre = rng.uniform(0, (height, width))
+            center = rng.uniform(0, (height, width))
             radii = np.maximum(rng.uniform(0.03, 0.18, 2) * min(height, width), 4)
             label = int(rng.integers(num_classes))
             guess = label if rng.random() > 0.1 else int(rng.integers(num_classes))
-            _draw(target[n], centre, radii, ignore_index)
-            _draw(target[n], centre, radii - 2, label)
-            _draw(prediction[n], centre + rng.normal(0, 1.5, 2), radii, guess)
+            _draw(target[n], center, radii, ignore_index)
+            _draw(target[n], center, radii - 2, label)
+            _draw(prediction[n], center + rng.normal(0, 1.5, 2), radii, guess)
     return prediction, target
 
 
@@ -45,10 +45,10 @@ def random_labels(
 
 
 def _draw(
-    map: Labels, centre: npt.NDArray[np.float64], radii: npt.NDArray[np.float64], label: int
+    map: Labels, center: npt.NDArray[np.float64], radii: npt.NDArray[np.float64], label: int
 ) -> None:
-    low = np.maximum(np.floor(centre - radii), 0).astype(int)
-    high = np.minimum(np.ceil(centre + radii) + 1, map.shape).astype(int)
+    low = np.maximum(np.floor(center - radii), 0).astype(int)
+    high = np.minimum(np.ceil(center + radii) + 1, map.shape).astype(int)
     y, x = np.ogrid[low[0] : max(low[0], high[0]), low[1] : max(low[1], high[1])]
-    inside = ((y - centre[0]) / radii[0]) ** 2 + ((x - centre[1]) / radii[1]) ** 2 <= 1
+    inside = ((y - center[0]) / radii[0]) ** 2 + ((x - center[1]) / radii[1]) ** 2 <= 1
     map[low[0] : high[0], low[1] : high[1]][inside] = label

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-BLUE, ORANGE, GREY = "#2f6db3", "#d9772b", "#8a8f98"
+BLUE, ORANGE, GRAY = "#2f6db3", "#d9772b", "#8a8f98"
 LINES = ("-", "--", ":", "-.")  # of the label sets
 DPI = 110
 LONGEST = 40  # characters of a name
@@ -63,10 +63,10 @@ def draw_curves(
         left.set_yscale("log")
     label_axes(left, "Training loss", "step", "loss")
     rate = left.twinx()
-    rate.plot(rows[:, 0], rows[:, 2], color=GREY, linewidth=1, linestyle=":")
-    rate.set_ylabel("learning rate", color=GREY)
+    rate.plot(rows[:, 0], rows[:, 2], color=GRAY, linewidth=1, linestyle=":")
+    rate.set_ylabel("learning rate", color=GRAY)
     rate.set_ylim(bottom=0)
-    rate.tick_params(colors=GREY)
+    rate.tick_params(colors=GRAY)
     rate.spines["top"].set_visible(False)
     scores = np.array(evaluations, dtype=np.float64).reshape(-1, 2 + 5 * len(label_sets))
     for which, label_set in enumerate(label_sets):
@@ -121,7 +121,7 @@ def draw_class_bars(
         axes.text(1.02, position, text, va="center", fontsize=9, color="#333333")
     if np.isfinite(class_iu).any():
         mean = float(np.nanmean(class_iu))
-        axes.axvline(mean, color=GREY, linewidth=1, linestyle="--", label=f"mean IU {mean:.3f}")
+        axes.axvline(mean, color=GRAY, linewidth=1, linestyle="--", label=f"mean IU {mean:.3f}")
     axes.set_yticks(positions, labels(names), fontsize=9, parse_math=False)
     axes.set_ylim(count - 0.4, -0.6)
     axes.set_xlim(0, 1)

@@ -46,7 +46,7 @@ def read_depth(path: Path) -> np.ndarray:
     in_range = values.ndim == 2 and values.dtype.kind in "iu" and picture.mode.startswith("I")
     if not in_range or values.min(initial=0) < 0 or values.max(initial=0) > _FARTHEST:
         message = (
-            f"is no depth image but has pixels of mode {picture.mode}; save depth as a grey PNG "
+            f"is no depth image but has pixels of mode {picture.mode}; save depth as a gray PNG "
             "of 16 bits, in millimeters, 0 where it is missing"
         )
         raise DataError(Problem(path, message, "depth image of other pixels"))
@@ -58,7 +58,7 @@ def read_hha(path: Path) -> np.ndarray:
 
     Raises:
         DataError: if the file is missing, cannot be decoded to its end, or has not three channels
-            of 8 bits: what is grey, as depth itself, has none of the other two.
+            of 8 bits: what is gray, as depth itself, has none of the other two.
     """
     role = "HHA image"
     decoded = decode(path, role)

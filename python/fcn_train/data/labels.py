@@ -11,7 +11,7 @@ from PIL import Image
 from fcn_ext.numpy import decode_palette
 from fcn_train.data.coding import IGNORE_INDEX, LabelCoding
 from fcn_train.data.images import IMAGE_SUFFIXES, Decoded, decode, enough_memory
-from fcn_train.data.palettes import Palettes, is_grey, palette_entries
+from fcn_train.data.palettes import Palettes, is_gray, palette_entries
 from fcn_train.data.problems import DataError, Problem, shortened
 from fcn_train.words import counted
 
@@ -155,7 +155,7 @@ def read_label(path: Path, palette: np.ndarray | None = None) -> np.ndarray:
         palette: (256, 3) uint8; tells a label saved in these colors from any other RGB picture.
 
     Raises:
-        DataError: if the file is missing, cannot be decoded to its end, is a JPEG, is grey with
+        DataError: if the file is missing, cannot be decoded to its end, is a JPEG, is gray with
             fewer than 8 bits, or holds colors instead of indices.
     """
     return _values(path, _decode_lossless(path), palette, shades=False)
@@ -179,7 +179,7 @@ def _decode_lossless(path: Path) -> Decoded:
 def _values(
     path: Path, decoded: Decoded, palette: np.ndarray | None, *, shades: bool
 ) -> np.ndarray:
-    """The values of a label; `shades`: grey of fewer than 8 bits is taken by its brightness."""
+    """The values of a label; `shades`: gray of fewer than 8 bits is taken by its brightness."""
     picture = decoded.picture
     if picture.mode == "1" or (picture.mode == "L" and decoded.coding.startswith(("L;2", "L;4"))):
         # To PNG the brightest of 2 or 4 bits is 255, as it is to programs that pack 8 bits into
@@ -188,14 +188,14 @@ def _values(
         if values.any() and not shades:
             bits = "1 bit" if picture.mode == "1" else "fewer than 8 bits"
             message = (
-                f"is grey with {bits} per pixel, and white is 255 to some programs and the highest "
+                f"is gray with {bits} per pixel, and white is 255 to some programs and the highest "
                 "class to others; save labels with 8 bits, or say what the brightness 0..255 "
                 "means, for black and white: --data.label-map 0=0,255=1"
             )
-            raise DataError(Problem(path, message, "grey label of fewer than 8 bits"))
+            raise DataError(Problem(path, message, "gray label of fewer than 8 bits"))
         return values
-    if picture.format == "GIF" and picture.mode == "P" and is_grey(palette_entries(picture)):
-        # GIF has no other grey, and programs number the greys anew in each file.
+    if picture.format == "GIF" and picture.mode == "P" and is_gray(palette_entries(picture)):
+        # GIF has no other gray, and programs number the grays anew in each file.
         return np.array(picture.convert("L"))
     if picture.mode in ("P", "L"):
         return np.array(picture, dtype=np.uint8)
@@ -211,7 +211,7 @@ def _values(
     else:
         message = (
             f"is a color picture ({picture.mode}), not class indices; save labels as palette or "
-            "grey PNG whose values are the classes, or give the color of each class: "
+            "gray PNG whose values are the classes, or give the color of each class: "
             "--data.label-colors FILE"
         )
     raise DataError(Problem(path, message, "label in colors"))

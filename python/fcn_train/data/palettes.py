@@ -18,13 +18,13 @@ class Palettes:
     """The colors that the palettes of files give to the values in use, file by file.
 
     A tool that reduces the colors of a picture orders them anew in each file: the colors then are
-    right and the values mean nothing. The same happens to grey labels that become palette ones, so
-    grey files and those with a palette of greys are compared as well.
+    right and the values mean nothing. The same happens to gray labels that become palette ones, so
+    gray files and those with a palette of grays are compared as well.
     """
 
     def __init__(self) -> None:
         self._colors: dict[int, tuple[Color, Path]] = {}
-        self._greys: dict[int, tuple[Color, Path]] = {}
+        self._grays: dict[int, tuple[Color, Path]] = {}
 
     def check(self, path: Path, picture: Image.Image) -> None:
         """Compare a picture of mode P or L with those before it.
@@ -34,23 +34,23 @@ class Palettes:
         """
         if picture.mode not in ("P", "L"):
             return
-        if picture.format == "GIF" and is_grey(palette_entries(picture)):
-            return  # read by its greys
+        if picture.format == "GIF" and is_gray(palette_entries(picture)):
+            return  # read by its grays
         used = [value for value, count in enumerate(picture.histogram()) if count]
         if picture.mode == "L":
-            self._compare(path, {value: (value, value, value) for value in used}, self._greys)
+            self._compare(path, {value: (value, value, value) for value in used}, self._grays)
             return
         entries = palette_entries(picture)
         colors = {value: _color(entries, value) for value in used}
-        if is_grey(entries):
+        if is_gray(entries):
             if not _is_ramp(entries) and any(v != color[0] for v, color in colors.items()):
                 message = (
-                    "has a palette of greys that are not its values, as programs write that pack "
-                    "a grey picture, where values mean nothing; if they are right give "
-                    "--data.label-colors ignore, else save the label as grey of 8 bits"
+                    "has a palette of grays that are not its values, as programs write that pack "
+                    "a gray picture, where values mean nothing; if they are right give "
+                    "--data.label-colors ignore, else save the label as gray of 8 bits"
                 )
-                raise DataError(Problem(path, message, "label with a palette of greys"))
-            self._compare(path, colors, self._greys)
+                raise DataError(Problem(path, message, "label with a palette of grays"))
+            self._compare(path, colors, self._grays)
         self._compare(path, colors, self._colors)
 
     def _compare(
@@ -72,12 +72,12 @@ def palette_entries(picture: Image.Image) -> np.ndarray:
     return np.array(picture.getpalette("RGB") or [], dtype=np.uint8).reshape(-1, 3)
 
 
-def is_grey(entries: np.ndarray) -> bool:
+def is_gray(entries: np.ndarray) -> bool:
     return bool((entries == entries[:, :1]).all())
 
 
 def _is_ramp(entries: np.ndarray) -> bool:
-    """Whether greys rise evenly from black to white, as a palette made to tell classes apart."""
+    """Whether grays rise evenly from black to white, as a palette made to tell classes apart."""
     levels = np.trim_zeros(entries[:, 0].astype(np.int64), "b")
     even = np.arange(len(levels)) * 255 / max(1, len(levels) - 1)
     return len(levels) > 1 and bool((np.abs(levels - even) <= 1).all())

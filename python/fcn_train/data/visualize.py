@@ -51,7 +51,7 @@ def contact_sheet(
     margin: int = 4,
     background: tuple[int, int, int] = (255, 255, 255),
 ) -> Image.Image:
-    """Pictures in rows and columns, each centred in a cell of its column's and row's size.
+    """Pictures in rows and columns, each centered in a cell of its column's and row's size.
 
     Args:
         rows: pictures (H, W, 3) uint8 of any sizes; rows may differ in length.

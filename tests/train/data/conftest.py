@@ -44,7 +44,7 @@ def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def write_pair(root: Path, image_id: str, width: int, height: int) -> np.ndarray:
-    """A grey JPEG and a label whose rows are classes 0, 1, ... with void in the first column."""
+    """A gray JPEG and a label whose rows are classes 0, 1, ... with void in the first column."""
     Image.new("RGB", (width, height), (90, 90, 90)).save(root / "JPEGImages" / f"{image_id}.jpg")
     label = np.repeat(np.arange(height, dtype=np.uint8)[:, None], width, axis=1)
     label[:, 0] = 255

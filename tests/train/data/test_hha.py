@@ -198,7 +198,7 @@ def test_command_names_what_it_cannot_use(state: str, command: Command, tmp_path
     expected = {
         "absent": "depth: folder is missing; give that of the depth images",
         "empty": "depth: holds no image file; give the folder of depth images",
-        "color": "a.png: is no depth image but has pixels of mode RGB; save depth as a grey PNG",
+        "color": "a.png: is no depth image but has pixels of mode RGB; save depth as a gray PNG",
     }
     assert (code, err.count("\n")) == (2, 1)
     assert expected[state] in err

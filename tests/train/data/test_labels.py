@@ -69,16 +69,16 @@ FEWER_BITS = [
 
 
 @pytest.mark.parametrize(("ending", "options"), FEWER_BITS)
-def test_grey_of_fewer_than_8_bits_has_no_meaning_of_its_own(
+def test_gray_of_fewer_than_8_bits_has_no_meaning_of_its_own(
     tmp_path: Path, ending: str, options: dict[str, Any]
 ) -> None:
     path = black_and_white(tmp_path, ending, **options)
-    with pytest.raises(DataError, match=r"is grey with .*--data\.label-map 0=0,255=1"):
+    with pytest.raises(DataError, match=r"is gray with .*--data\.label-map 0=0,255=1"):
         read_label(path)
 
 
 @pytest.mark.parametrize(("ending", "options"), FEWER_BITS)
-def test_grey_of_fewer_than_8_bits_is_mapped_by_its_brightness(
+def test_gray_of_fewer_than_8_bits_is_mapped_by_its_brightness(
     tmp_path: Path, ending: str, options: dict[str, Any]
 ) -> None:
     path = black_and_white(tmp_path, ending, **options)
@@ -177,9 +177,9 @@ def test_values_that_mean_nothing_are_named_with_a_remedy(
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "L"])
 def test_colors_are_read_in_any_mode(tmp_path: Path, mode: str) -> None:
-    grey = mode == "L"
-    first, second = ((10, 10, 10), (90, 90, 90)) if grey else ((0, 0, 0), (128, 0, 64))
-    void = (224, 224, 224) if grey else (224, 224, 192)
+    gray = mode == "L"
+    first, second = ((10, 10, 10), (90, 90, 90)) if gray else ((0, 0, 0), (128, 0, 64))
+    void = (224, 224, 224) if gray else (224, 224, 192)
     coding = LabelCoding(colors=((first, 0), (second, 1), (void, 255)))
     pixels = np.array([[first, second], [void, second]], dtype=np.uint8)
     Image.fromarray(pixels).convert(mode, palette=Image.Palette.ADAPTIVE).save(
@@ -208,8 +208,8 @@ def test_labels_with_one_palette_agree(tmp_path: Path) -> None:
         picture.putpalette(voc_palette().tobytes())
         picture.save(tmp_path / f"{name}.png")
         assert reader.decode(tmp_path / f"{name}.png").tolist() == values
-    grey = save(tmp_path / "grey.png", [[0, 7]])
-    assert reader.decode(grey).tolist() == [[0, 7]]
+    gray = save(tmp_path / "gray.png", [[0, 7]])
+    assert reader.decode(gray).tolist() == [[0, 7]]
 
 
 RED, GREEN = (255, 0, 0), (0, 255, 0)
@@ -240,32 +240,32 @@ def test_palettes_that_differ_are_refused_with_both_remedies(tmp_path: Path) -> 
     assert [read(path, by_color, 3).tolist() for path in (first, second)] == [[[0, 1, 2]], [[0, 2]]]
 
 
-@pytest.mark.parametrize("greys", [(0, 1, 255), (0, 5), (1,), (0, 2, 3)])
-def test_grey_label_that_was_made_a_palette_one_is_refused(
-    tmp_path: Path, greys: tuple[int, ...]
+@pytest.mark.parametrize("grays", [(0, 1, 255), (0, 5), (1,), (0, 2, 3)])
+def test_gray_label_that_was_made_a_palette_one_is_refused(
+    tmp_path: Path, grays: tuple[int, ...]
 ) -> None:
-    """A lossless optimizer may write greys 0, 1, 255 as 0, 1, 2: void would be class 2."""
-    packed = save_colors(tmp_path / "packed.png", *((grey,) * 3 for grey in greys))
+    """A lossless optimizer may write grays 0, 1, 255 as 0, 1, 2: void would be class 2."""
+    packed = save_colors(tmp_path / "packed.png", *((gray,) * 3 for gray in grays))
     reader = PictureLabels(3, LabelCoding(), voc_palette())
-    with pytest.raises(DataError, match="has a palette of greys that are not its values"):
+    with pytest.raises(DataError, match="has a palette of grays that are not its values"):
         reader.decode(packed)
     by_value = PictureLabels(3, LabelCoding(any_palette=True), voc_palette())
-    assert by_value.decode(packed).tolist() == [list(range(len(greys)))]
+    assert by_value.decode(packed).tolist() == [list(range(len(grays)))]
 
 
-@pytest.mark.parametrize("greys", [(0, 255), (0, 127, 255), (0, 1, 2), (0, 85, 170, 255)])
-def test_greys_that_count_or_rise_evenly_are_indices(
-    tmp_path: Path, greys: tuple[int, ...]
+@pytest.mark.parametrize("grays", [(0, 255), (0, 127, 255), (0, 1, 2), (0, 85, 170, 255)])
+def test_grays_that_count_or_rise_evenly_are_indices(
+    tmp_path: Path, grays: tuple[int, ...]
 ) -> None:
-    path = save_colors(tmp_path / "ramp.png", *((grey,) * 3 for grey in greys))
+    path = save_colors(tmp_path / "ramp.png", *((gray,) * 3 for gray in grays))
     reader = PictureLabels(4, LabelCoding(), voc_palette())
-    assert reader.decode(path).tolist() == [list(range(len(greys)))]
+    assert reader.decode(path).tolist() == [list(range(len(grays)))]
 
 
-def test_grey_and_black_and_white_palettes_do_not_mix(tmp_path: Path) -> None:
-    grey = save(tmp_path / "grey.png", [[0, 1, 2, 255]])
+def test_gray_and_black_and_white_palettes_do_not_mix(tmp_path: Path) -> None:
+    gray = save(tmp_path / "gray.png", [[0, 1, 2, 255]])
     packed = save_colors(tmp_path / "packed.png", (0, 0, 0), (255, 255, 255))
-    for first, second in ((grey, packed), (packed, grey)):
+    for first, second in ((gray, packed), (packed, gray)):
         reader = PictureLabels(3, LabelCoding(), voc_palette())
         reader.decode(first)
         with pytest.raises(DataError, match="shows value 1 in the color"):
@@ -273,7 +273,7 @@ def test_grey_and_black_and_white_palettes_do_not_mix(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("values", [[0, 255], [255, 255], [1, 1], [0, 1, 7]])
-def test_grey_gifs_are_read_by_their_greys(tmp_path: Path, values: list[int]) -> None:
+def test_gray_gifs_are_read_by_their_grays(tmp_path: Path, values: list[int]) -> None:
     path = tmp_path / "label.gif"
     save(path, [values])
     reader = PictureLabels(8, LabelCoding(), voc_palette())

@@ -156,7 +156,7 @@ def _written(path: Path, content: bytes) -> Path:
 
 
 def _png(width: int, height: int, bits: int = 8, text: bytes = b"") -> bytes:
-    """A grey PNG of zeros; its rows are there only if they are few."""
+    """A gray PNG of zeros; its rows are there only if they are few."""
     row = 1 + (width * bits + 7) // 8
     rows = zlib.compress(bytes(row * height)) if row * height < 2**26 else zlib.compress(b"\0")
     head = struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0)
