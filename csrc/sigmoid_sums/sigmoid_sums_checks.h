@@ -1,5 +1,5 @@
 // Checks the arguments of sigmoid_sums and makes the problem that kernels take, on both devices.
-// fcn_ext/_rules.py has the same rules in the same order and words.
+// fcn_ext/_mask_rules.py has the same rules in the same order and words.
 #pragma once
 
 #include <algorithm>

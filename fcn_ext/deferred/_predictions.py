@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fcn_ext._rules import MOST_CLASSES
+from fcn_ext._label_rules import MOST_CLASSES
 from fcn_ext.deferred._recipe import Logits
 from fcn_ext.deferred._snapshot import Snapshot, step_of
 from fcn_ext.deferred._tensor import FUNCTIONS, DeferredLogits, handles

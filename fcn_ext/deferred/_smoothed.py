@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fcn_ext._arguments import integer
-from fcn_ext._rules import MOST_CLASSES
+from fcn_ext._label_rules import MOST_CLASSES
 from fcn_ext.deferred._losses import (
     NONE,
     REDUCTIONS,

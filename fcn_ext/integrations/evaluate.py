@@ -14,7 +14,7 @@ import numpy as np
 from torch import Tensor
 
 from fcn_ext._arguments import integer, shown
-from fcn_ext._rules import MOST_CLASSES
+from fcn_ext._label_rules import MOST_CLASSES
 from fcn_ext.integrations._counted import Areas, Counted, mean, number_or_none
 
 __all__ = ["MeanIoU", "compute_metrics", "metrics_of"]

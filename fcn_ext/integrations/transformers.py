@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fcn_ext import _rules
+from fcn_ext import _label_rules, _rules
 from fcn_ext.deferred import fused_upsampling
 from fcn_ext.geometry import Resize
 from fcn_ext.ops import _common
@@ -94,7 +94,7 @@ def post_process_semantic_segmentation(
         raise TypeError(f"outputs must have logits, got {type(outputs).__name__} without them")
     logits = _common.is_map(outputs.logits, "outputs.logits")
     _rules.check_map(logits, "outputs.logits")
-    _rules.check_argmax_classes(logits, "outputs.logits")
+    _label_rules.check_argmax_classes(logits, "outputs.logits")
     if target_sizes is None:
         return list(logits.argmax(1))
     sizes = size_of_each(target_sizes, len(logits), "target_sizes")

@@ -8,7 +8,7 @@ from typing import Any, Literal, overload
 import torch
 from torch import Tensor
 
-from fcn_ext import _rules
+from fcn_ext import _label_rules, _rules
 from fcn_ext.geometry import Deconvolution, Geometry, Resize
 from fcn_ext.ops import _autograd, _common
 
@@ -120,7 +120,7 @@ def _(
     with_probability: bool,
 ) -> tuple[Tensor, Tensor]:
     _rules.check_forward(input, geometry, height, width, "size")
-    _rules.check_argmax(input, dtype)
+    _label_rules.check_argmax(input, dtype)
     shape = (input.shape[0], height, width)
     probability = input.new_empty(
         shape if with_probability else (0,), dtype=_common.accumulate_dtype(input)

@@ -18,8 +18,9 @@ from fcn_ext._arguments import one_of as one_of
 from fcn_ext._arguments import pair as pair
 from fcn_ext._arguments import positive as positive
 from fcn_ext._arguments import shown as shown
+from fcn_ext._label_rules import check_target
 from fcn_ext._rules import accumulate_dtype as accumulate_dtype
-from fcn_ext._rules import broken, check_forward, check_map, check_target
+from fcn_ext._rules import broken, check_forward, check_map
 from fcn_ext.geometry import Deconvolution, Geometry, Resize
 from fcn_ext.geometry import default_kernel_size as default_kernel_size
 

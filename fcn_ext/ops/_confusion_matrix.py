@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd.graph import increment_version
 from torch.compiler import is_compiling
 
-from fcn_ext import _rules
+from fcn_ext import _label_rules
 from fcn_ext.geometry import Deconvolution, Geometry, Resize
 from fcn_ext.ops import _autograd, _common
 
@@ -207,12 +207,12 @@ def _tell_of_change(counts: Tensor) -> None:
 def _(
     prediction: Tensor, target: Tensor, ignore_index: int, matrix: Tensor, invalid: Tensor
 ) -> None:
-    _rules.check_label_counts(prediction, target, matrix, invalid)
+    _label_rules.check_label_counts(prediction, target, matrix, invalid)
 
 
 @torch.library.register_fake("fcn_ext::confusion_matrix_logits")
 def _(logits: Tensor, target: Tensor, ignore_index: int, matrix: Tensor, invalid: Tensor) -> None:
-    _rules.check_logit_counts(logits, target, matrix, invalid)
+    _label_rules.check_logit_counts(logits, target, matrix, invalid)
 
 
 @torch.library.register_fake("fcn_ext::score_confusion_matrix")
@@ -224,8 +224,8 @@ def _(
     matrix: Tensor,
     invalid: Tensor,
 ) -> None:
-    _rules.check_target(input, target, geometry)
-    _rules.check_score_counts(input, matrix, invalid)
+    _label_rules.check_target(input, target, geometry)
+    _label_rules.check_score_counts(input, matrix, invalid)
 
 
 def _vmap(op: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fcn_ext import _rules
+from fcn_ext import _label_rules
 from fcn_ext.geometry import Deconvolution, Geometry, Resize
 from fcn_ext.ops import _autograd, _common
 from fcn_ext.ops._cross_entropy_pixels import (
@@ -180,8 +180,8 @@ def _sum(
     mean: bool,
     with_gradient: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    _rules.check_target(input, target, geometry)
-    _rules.check_cross_entropy(input, weight, label_smoothing)
+    _label_rules.check_target(input, target, geometry)
+    _label_rules.check_cross_entropy(input, weight, label_smoothing)
     dtype = _common.accumulate_dtype(input)
     gradient = input.new_empty((0,), dtype=dtype)
     if with_gradient:
@@ -191,14 +191,14 @@ def _sum(
 
 @torch.library.register_fake("fcn_ext::cross_entropy_hits")
 def _(input: Tensor, target: Tensor, geometry: list[int], *rest: Any) -> tuple[Tensor, ...]:
-    _rules.check_target(input, target, geometry)
+    _label_rules.check_target(input, target, geometry)
     hits = empty_hits(input)
     return (*_sum(input, target, geometry, *rest), hits)
 
 
 @torch.library.register_fake("fcn_ext::scale_gradient")
 def _(gradient: Tensor, factor: Tensor) -> None:
-    _rules.check_scale(gradient, factor)
+    _label_rules.check_scale(gradient, factor)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -240,7 +240,7 @@ def _backward_in_place(ctx: Any, grad_loss: Tensor | None, *_: None) -> tuple[Te
     if grad_loss is None:
         return (None,) * 8
     saved = ctx.saved_tensors
-    if not (_autograd.is_plain(grad_loss, *saved[:2]) and _rules.is_dense(saved[0])):
+    if not (_autograd.is_plain(grad_loss, *saved[:2]) and _label_rules.is_dense(saved[0])):
         return _scaled(ctx, saved, grad_loss)
     try:
         untouched = ctx.untouched.pop()  # only one thread gets it

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fcn_ext import _rules
+from fcn_ext import _label_rules
 from fcn_ext.ops import _autograd, _common
 
 _op = torch.ops.fcn_ext.cross_entropy_pixels.default
@@ -18,7 +18,7 @@ _backward_op = torch.ops.fcn_ext.cross_entropy_pixels_backward.default
 def empty_hits(input: Tensor) -> Tensor:
     """The empty result ``hits`` for ``input``: how many pixels count, and how many of them are
     right."""
-    _rules.check_most_classes(input, "input")
+    _label_rules.check_most_classes(input, "input")
     return input.new_empty((2,), dtype=torch.int64)
 
 
@@ -31,14 +31,14 @@ def _pixels(
     ignore_index: int,
     label_smoothing: float,
 ) -> Tensor:
-    _rules.check_target(input, target, geometry)
-    _rules.check_cross_entropy(input, weight, label_smoothing)
+    _label_rules.check_target(input, target, geometry)
+    _label_rules.check_cross_entropy(input, weight, label_smoothing)
     return input.new_empty(target.shape, dtype=_common.accumulate_dtype(input))
 
 
 @torch.library.register_fake("fcn_ext::cross_entropy_pixels_hits")
 def _(input: Tensor, target: Tensor, geometry: list[int], *rest: Any) -> tuple[Tensor, Tensor]:
-    _rules.check_target(input, target, geometry)
+    _label_rules.check_target(input, target, geometry)
     hits = empty_hits(input)
     return _pixels(input, target, geometry, *rest), hits
 
@@ -53,9 +53,9 @@ def _(
     ignore_index: int,
     label_smoothing: float,
 ) -> Tensor:
-    _rules.check_target(input, target, geometry)
-    _rules.check_pixel_gradient(grad, input, target)
-    _rules.check_cross_entropy(input, weight, label_smoothing)
+    _label_rules.check_target(input, target, geometry)
+    _label_rules.check_pixel_gradient(grad, input, target)
+    _label_rules.check_cross_entropy(input, weight, label_smoothing)
     dtype = _common.accumulate_dtype(input)
     return _common.empty_map(input, input.shape[2], input.shape[3], dtype)
 

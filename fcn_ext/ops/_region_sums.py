@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from fcn_ext import _rules
+from fcn_ext import _label_rules
 from fcn_ext.geometry import Geometry, Resize
 from fcn_ext.ops import _autograd, _common
 
@@ -143,8 +143,8 @@ def _(
     squared: bool,
     with_loss: bool,
 ) -> tuple[Tensor, Tensor]:
-    _rules.check_target(input, target, geometry)
-    _rules.check_class_weight(input, weight)
+    _label_rules.check_target(input, target, geometry)
+    _label_rules.check_class_weight(input, weight)
     sums = (4 if squared else 3, input.shape[0], input.shape[1])
     losses = (2 if with_loss else 0, input.shape[0])
     return (
@@ -163,9 +163,9 @@ def _(
     weight: Tensor | None,
     ignore_index: int,
 ) -> Tensor:
-    _rules.check_target(input, target, geometry)
-    _rules.check_region_gradients(grad_sums, grad_losses, input)
-    _rules.check_class_weight(input, weight)
+    _label_rules.check_target(input, target, geometry)
+    _label_rules.check_region_gradients(grad_sums, grad_losses, input)
+    _label_rules.check_class_weight(input, weight)
     dtype = _common.accumulate_dtype(input)
     return _common.empty_map(input, input.shape[2], input.shape[3], dtype)
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.compiler import is_dynamo_compiling
 from torch.overrides import handle_torch_function, has_torch_function
 
-from fcn_ext import _rules
+from fcn_ext import _label_rules, _rules
 from fcn_ext.geometry import Deconvolution, Geometry
 from fcn_ext.ops import _common
 
@@ -25,7 +25,7 @@ def full_size(
     scores = _common.is_map(scores, "scores")
     _rules.check_map(scores, "scores")
     if of_classes:
-        _rules.check_argmax_classes(scores, "scores")
+        _label_rules.check_argmax_classes(scores, "scores")
     geometry = _common.is_geometry(geometry)
     if size is not None:
         size = _common.pair(size, name)

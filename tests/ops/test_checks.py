@@ -1,7 +1,7 @@
 """Every check of arguments in C++ is broken by some call: its message is seen.
 
-``test_rules.py`` compares the messages of C++ with those of ``_rules.py``; a check that no call
-breaks would be in neither comparison.
+``test_rules.py`` compares the messages of C++ with those of ``fcn_ext/_*rules.py``; a check that no
+call breaks would be in neither comparison.
 """
 
 from __future__ import annotations

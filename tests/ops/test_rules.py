@@ -1,6 +1,6 @@
-"""Rules of arguments are known to C++ and to Python; every one is broken on both ways here.
+"""C++ and Python have the same rules of arguments; every rule is broken in both ways here.
 
-A CPU tensor meets the text in csrc, a meta tensor and a traced one the text in _rules.py.
+CPU tensors are refused by the text in csrc, meta tensors and traced ones by fcn_ext/_*rules.py.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from fcn_ext import _mask_rules, _rules, ops
+from fcn_ext import _label_rules, _mask_rules, _rules, ops
 from fcn_ext.geometry import Deconvolution
 
 OPS = torch.ops.fcn_ext
@@ -234,8 +234,8 @@ def test_traced_tensors_are_refused_in_the_words_of_the_kernels(call: tuple[Any,
 
 
 def test_every_rule_is_broken_somewhere() -> None:
-    """A rule of _rules.py that no case above breaks would be unseen if C++ had another."""
-    source = inspect.getsource(_rules) + inspect.getsource(_mask_rules)
+    """A rule of Python that no case above breaks would be unseen if C++ had another."""
+    source = "".join(map(inspect.getsource, (_rules, _label_rules, _mask_rules)))
     said = [refusal(moved(call, meta)) for call in CASES]
     # The first words of each message, up to its first value.
     texts = []
