@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ..ops import _common
 from .receptive_field import Layer, receptive_fields
+from .steps import both
 from .trunk import count
 
 __all__ = ["rarefied", "shift_and_stitch"]
@@ -118,7 +119,7 @@ def rarefied(module: nn.Module, input_shape: Sequence[int], stride: int = 1) -> 
         own = module.get_submodule(layer.path)
         if not isinstance(own, _LAYERS) or layer.grids is None:
             continue
-        steps = zip(layer.grids, _both(own.stride), strict=True)
+        steps = zip(layer.grids, both(own.stride), strict=True)
         before = [grid.stride / step for grid, step in steps]
         if done.setdefault(layer.path, before) != before:
             raise ValueError(f"{layer.name} is called at two strides, so it cannot be dilated")
@@ -136,7 +137,7 @@ def _rarefy(
 ) -> None:
     """Changes the copy of ``own`` in ``dense``, whose input had the strides ``before``."""
     strides, rare = [], []
-    for bottom, step in zip(before, _both(own.stride), strict=True):
+    for bottom, step in zip(before, both(own.stride), strict=True):
         kept = min(bottom, Fraction(stride))
         above = min(bottom * step, Fraction(stride))
         left = above / kept
@@ -163,22 +164,17 @@ def _rarefy(
 
 
 def _times(value: Any, factors: Sequence[int]) -> tuple[int, int]:
-    first, second = (v * f for v, f in zip(_both(value), factors, strict=True))
+    first, second = (v * f for v, f in zip(both(value), factors, strict=True))
     return first, second
-
-
-def _both(value: Any) -> list[int]:
-    """A number for rows and one for columns."""
-    return list(value) if isinstance(value, list | tuple) else [value, value]
 
 
 def _pooling(
     own: nn.MaxPool2d | nn.AvgPool2d, strides: Sequence[int], rare: Sequence[int], name: str
 ) -> nn.Module:
     """A pooling with windows ``strides`` apart, dilated by ``rare``."""
-    if strides == _both(own.stride) and list(rare) == [1, 1]:
+    if strides == both(own.stride) and list(rare) == [1, 1]:
         return own
-    if isinstance(own, nn.AvgPool2d) and not own.count_include_pad and any(_both(own.padding)):
+    if isinstance(own, nn.AvgPool2d) and not own.count_include_pad and any(both(own.padding)):
         raise ValueError(f"{name} must count its padding in to be dilated")
     return _Pooling(own, strides, rare)
 
@@ -190,7 +186,7 @@ class _Pooling(nn.Module):
         self, own: nn.MaxPool2d | nn.AvgPool2d, strides: Sequence[int], rare: Sequence[int]
     ) -> None:
         super().__init__()
-        first, second = _both(own.kernel_size)
+        first, second = both(own.kernel_size)
         self.kernel_size = (first, second)
         self.stride = (strides[0], strides[1])
         self.dilation = _times(getattr(own, "dilation", 1), rare)

@@ -14,7 +14,8 @@ from torch.utils._pytree import tree_leaves
 from ..geometry import Grid
 from .coarse import image_size
 from .names import PublishedNames, renamed
-from .reads import Step, everything, read_by, unmoved
+from .reads import read_by
+from .steps import Step, everything, unmoved
 
 __all__ = ["Found", "Map", "Pass", "backwards", "watched"]
 

@@ -1,49 +1,30 @@
-"""Which cells of its input an operation reads: the table behind receptive fields.
-
-Along one axis an operation is a :class:`Step`. All operations below treat rows and columns
-separately, so two steps say what a cell of the result sees.
-"""
+"""Which cells of its input an operation of torch reads: the table behind receptive fields."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from ..geometry import Grid, default_kernel_size
-
-__all__ = ["Step", "everything", "read_by", "unmoved"]
-
-
-@dataclass(frozen=True, eq=False)
-class Step:
-    """One axis of an operation.
-
-    Attributes:
-        reads: from cells of the result (k,) to the cells of the input (k, taps) that they read;
-            those outside of the input are left out afterwards.
-        grid: from the input's grid to the result's; None if the result has none.
-    """
-
-    reads: Callable[[np.ndarray, int], np.ndarray]
-    grid: Callable[[Grid], Grid] | None
-
-
-# Each element of the result comes from the one at the same position.
-unmoved = Step(lambda cells, size: cells[:, None], lambda grid: grid)
-# Every element depends on the whole input: means over an image, matrix products, and all operations
-# that are not in the table below.
-everything = Step(
-    lambda cells, size: np.broadcast_to(np.arange(size), (len(cells), size)),
-    None,
+from ..geometry import default_kernel_size
+from .steps import (
+    Step,
+    adaptive,
+    both,
+    everything,
+    mirrored,
+    repeated,
+    resized,
+    shifted,
+    stretched,
+    transposed,
+    unmoved,
+    window,
 )
-# Every element depends on a single cell, by broadcasting.
-_stretched = Step(lambda cells, size: np.zeros((len(cells), 1), dtype=np.int64), None)
+
+__all__ = ["read_by"]
 
 Steps = tuple[Step, Step]
 
@@ -85,7 +66,7 @@ def _tensors(values: Any) -> list[Tensor]:
 
 def _pointwise(tensor: Tensor, result: Tensor) -> Steps:
     first, second = (
-        unmoved if _size(tensor, axis) == _size(result, axis) else _stretched for axis in (-2, -1)
+        unmoved if _size(tensor, axis) == _size(result, axis) else stretched for axis in (-2, -1)
     )
     return first, second
 
@@ -94,114 +75,24 @@ def _size(tensor: Tensor, axis: int) -> int:
     return tensor.shape[axis] if tensor.dim() >= -axis else 1
 
 
-def _window(kernel_size: int, stride: int, padding: int, dilation: int) -> Step:
-    """A convolution or a pooling."""
-    taps = np.arange(kernel_size) * dilation - padding
-    return Step(
-        lambda cells, size: cells[:, None] * stride + taps,
-        lambda grid: grid.window(kernel_size, stride=stride, padding=padding, dilation=dilation),
-    )
-
-
-def _shifted(padding: int, step: int = 1) -> Step:
-    """A padding with a constant, or a crop where ``padding`` is negative; every ``step``-th."""
-    return _window(1, step, padding, 1)
-
-
-def _transposed(kernel_size: int, stride: int, padding: int, dilation: int) -> Step:
-    """A transposed convolution; ``padding`` is what it crops."""
-    reach = dilation * (kernel_size - 1)
-    taps = np.arange(kernel_size) * dilation
-
-    def reads(cells: np.ndarray, size: int) -> np.ndarray:
-        places = cells[:, None] + padding - taps
-        return np.asarray(np.where(places % stride == 0, places // stride, -1))
-
-    def grid(of: Grid) -> Grid:
-        return Grid(
-            of.scale * stride,
-            of.shift * stride + Fraction(reach, 2) - padding,
-            of.receptive_field + reach // stride * of.stride,
-        )
-
-    return Step(reads, grid)
-
-
-def _resized(size: int, new: int, align_corners: bool, scale: float | None, nearest: bool) -> Step:
-    """An interpolation from ``size`` to ``new`` cells."""
-    ratio = Fraction(new, size) if scale is None else Fraction(scale)
-    shift = (ratio - 1) / 2
-    if align_corners:
-        ratio, shift = (Fraction(new - 1, size - 1) if size > 1 < new else Fraction(new)), shift * 0
-
-    def reads(cells: np.ndarray, size: int) -> np.ndarray:
-        if nearest:
-            # In float32 whatever the map's dtype, as torch does: for a cell on the border of two,
-            # rounding decides.
-            step = np.float32(size) / np.float32(new) if scale is None else np.float32(1 / scale)
-            places = np.floor(cells.astype(np.float32) * step)
-            return np.asarray(np.minimum(places, size - 1).astype(np.int64)[:, None])
-        places = np.clip((cells - float(shift)) / float(ratio), 0, size - 1)
-        return np.stack([np.floor(places), np.ceil(places)], 1).astype(np.int64)
-
-    def grid(of: Grid) -> Grid:
-        seen = of.receptive_field + (0 if nearest else of.stride)
-        return Grid(of.scale * ratio, of.shift * ratio + shift, seen)
-
-    return Step(reads, grid)
-
-
-def _adaptive(size: int, new: int) -> Step:
-    """An adaptive pooling from ``size`` to ``new`` cells."""
-    if size % new == 0:
-        return _window(size // new, size // new, 0, 1)
-
-    def reads(cells: np.ndarray, size: int) -> np.ndarray:
-        first, end = cells * size // new, -(-(cells + 1) * size // new)
-        taps = first[:, None] + np.arange((end - first).max(initial=1))
-        return np.asarray(np.where(taps < end[:, None], taps, -1))
-
-    return Step(reads, None)
-
-
-def _mirrored(padding: int) -> Step:
-    def reads(cells: np.ndarray, size: int) -> np.ndarray:
-        places = np.abs(cells - padding)[:, None]
-        return np.asarray(np.minimum(places, 2 * (size - 1) - places))
-
-    return Step(reads, lambda grid: grid.window(1, padding=padding))
-
-
-def _repeated(padding: int) -> Step:
-    return Step(
-        lambda cells, size: np.clip(cells - padding, 0, size - 1)[:, None],
-        lambda grid: grid.window(1, padding=padding),
-    )
-
-
-def _both(value: Any) -> list[int]:
-    """A number for rows and one for columns, of an argument of one, two or three numbers."""
-    numbers = list(value) if isinstance(value, list | tuple) else [value]
-    return [*numbers, *numbers][-2:] if len(numbers) == 1 else numbers[-2:]
-
-
-# The rules. Each takes the arguments by name; None leaves an operation to the general ones.
+# The rules. Each takes the arguments by name; one that returns None leaves the call to the defaults
+# in `read_by`.
 
 
 def _convolution(given: dict[str, Any], result: Tensor) -> Any:
-    make = _transposed if given["transposed"] else _window
+    make = transposed if given["transposed"] else window
     numbers = (given["stride"], given["padding"], given["dilation"])
     kernels = given["weight"].shape[2:]
-    steps = [make(*each) for each in zip(_both(list(kernels)), *map(_both, numbers), strict=True)]
+    steps = [make(*each) for each in zip(both(list(kernels)), *map(both, numbers), strict=True)]
     return [(given["input"], tuple(steps))] if len(kernels) > 1 else None
 
 
 def _pooling(given: dict[str, Any], result: Tensor) -> Any:
-    kernels = _both(given["kernel_size"])
-    strides = _both(given["stride"]) if given["stride"] else kernels
-    numbers = (_both(given["padding"]), _both(given.get("dilation", 1)))
+    kernels = both(given["kernel_size"])
+    strides = both(given["stride"]) if given["stride"] else kernels
+    numbers = (both(given["padding"]), both(given.get("dilation", 1)))
     steps = [
-        _window(*each) if each != (1, 1, 0, 1) else unmoved  # axes such as channels
+        window(*each) if each != (1, 1, 0, 1) else unmoved  # axes such as channels
         for each in zip(kernels, strides, *numbers, strict=True)
     ]
     return [(given["self"], tuple(steps))]
@@ -209,7 +100,7 @@ def _pooling(given: dict[str, Any], result: Tensor) -> Any:
 
 def _adaptive_pooling(given: dict[str, Any], result: Tensor) -> Any:
     input = given["self"]
-    return [(input, tuple(_adaptive(input.shape[a], result.shape[a]) for a in (-2, -1)))]
+    return [(input, tuple(adaptive(input.shape[a], result.shape[a]) for a in (-2, -1)))]
 
 
 def _padding(make: Callable[[int], Step]) -> Callable[[dict[str, Any], Tensor], Any]:
@@ -230,7 +121,7 @@ def _slice(given: dict[str, Any], result: Tensor) -> Any:
     axis, start = given["dim"] % input.dim(), given["start"] or 0
     start = max(0, start + input.shape[axis] if start < 0 else start)
     steps = [
-        _shifted(-start, given["step"]) if axis == input.dim() + place else unmoved
+        shifted(-start, given["step"]) if axis == input.dim() + place else unmoved
         for place in (-2, -1)
     ]
     return [(input, tuple(steps))]
@@ -265,7 +156,7 @@ def _interpolation(given: dict[str, Any], result: Tensor) -> Any:
     corners = given.get("align_corners")
     scales = given.get("scales_h"), given.get("scales_w")
     steps = [
-        _resized(input.shape[axis], result.shape[axis], bool(corners), scale, corners is None)
+        resized(input.shape[axis], result.shape[axis], bool(corners), scale, corners is None)
         for axis, scale in zip((-2, -1), scales, strict=True)
     ]
     return [(input, tuple(steps))]
@@ -274,13 +165,13 @@ def _interpolation(given: dict[str, Any], result: Tensor) -> Any:
 def _upsample(given: dict[str, Any], result: Tensor) -> Any:
     numbers = given["kernel_size"], given["stride"]
     offsets = given["offset_y"], given["offset_x"]
-    return [(given["input"], tuple(_transposed(*numbers, offset, 1) for offset in offsets))]
+    return [(given["input"], tuple(transposed(*numbers, offset, 1) for offset in offsets))]
 
 
 def _fuse_skip(given: dict[str, Any], result: Tensor) -> Any:
     stride = given["stride"]
-    step = _transposed(default_kernel_size(stride), stride, 0, 1)
-    crop = _shifted(-given["offset_y"]), _shifted(-given["offset_x"])
+    step = transposed(default_kernel_size(stride), stride, 0, 1)
+    crop = shifted(-given["offset_y"]), shifted(-given["offset_x"])
     return [(given["coarse"], (step, step)), (given["skip"], crop)]
 
 
@@ -293,9 +184,9 @@ _RULES: dict[str, Callable[[dict[str, Any], Tensor], Any]] = {
     "aten::adaptive_max_pool2d": _adaptive_pooling,
     "aten::upsample_bilinear2d": _interpolation,
     "aten::upsample_nearest2d": _interpolation,
-    "aten::constant_pad_nd": _padding(_shifted),
-    "aten::reflection_pad2d": _padding(_mirrored),
-    "aten::replication_pad2d": _padding(_repeated),
+    "aten::constant_pad_nd": _padding(shifted),
+    "aten::reflection_pad2d": _padding(mirrored),
+    "aten::replication_pad2d": _padding(repeated),
     "aten::slice": _slice,
     "aten::cat": _along("tensors"),
     "aten::split": _along("self"),

@@ -3,58 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Literal, NamedTuple, overload
+from typing import Literal, overload
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from fcn_ext import ops
-from fcn_ext.geometry import Deconvolution, Geometry, Resize
+from fcn_ext.geometry import Geometry, Resize
 from fcn_ext.ops import _common
 from fcn_ext.prediction._arguments import full_size
-from fcn_ext.prediction._importance import Importance, along_axis, check_importance
+from fcn_ext.prediction._importance import Importance, check_importance
 from fcn_ext.prediction._place import Window, place
-from fcn_ext.prediction._rows import Span, cropped_rows, full_rows, tiles
+from fcn_ext.prediction._rows import Span, tiles
 from fcn_ext.prediction._weight_table import WeightTable
+from fcn_ext.prediction._window_scores import WindowScores, aligns_corners, mirrored
 from fcn_ext.prediction._winners import below_each_other, winners
 
 # Within these bounds, products of a window's weight, scores and importance fit in float32.
 LEAST_WEIGHT, MOST_WEIGHT = 1e-20, 1e20
-
-
-class _Part(NamedTuple):
-    """The scores of one window, and where they lie in the image."""
-
-    scores: Tensor
-    rows: Span
-    columns: Span
-    geometry: Geometry
-    weight: float
-    seen: tuple[int, int] | None
-    aligned: bool
-    """Whether corners are aligned in the resize from the size that the net saw to the window's."""
-    importance: str
-
-    def weights(self, rows: Span) -> np.ndarray | None:
-        """The weights of the pixels of some rows of the image, (rows, width); None if all are the
-        same."""
-        down = along_axis(self.importance, self.rows.length)
-        across = along_axis(self.importance, self.columns.length)
-        if down is None or across is None:
-            return None
-        table: np.ndarray = self.weight * down[rows.past(self.rows.first).slice, None] * across
-        return table
-
-    def full(self, rows: Span) -> Tensor:
-        """Some rows of the window, (N, C, rows, width)."""
-        size = (self.rows.length, self.columns.length)
-        if self.seen is None:
-            return full_rows(self.scores, rows, size, self.geometry)
-        resized = cropped_rows(
-            self.scores, rows, size[0], self.seen, (0, 0, *self.seen), self.geometry, self.aligned
-        )
-        return ops.interpolate(resized, (rows.length, size[1]), align_corners=self.aligned)
 
 
 class CoarseWindows:
@@ -100,10 +66,10 @@ class CoarseWindows:
             raise ValueError(f"size must be >= 1, got {size!r}")
         _common.one_of(average, ("probability", "score"), "average")
         self.average = average
-        self._parts: list[_Part] = []
+        self._windows: list[WindowScores] = []
 
     def __repr__(self) -> str:
-        windows = "1 window" if len(self._parts) == 1 else f"{len(self._parts)} windows"
+        windows = "1 window" if len(self._windows) == 1 else f"{len(self._windows)} windows"
         return f"CoarseWindows({self.size}, average={self.average!r}): {windows}"
 
     def add(
@@ -146,7 +112,7 @@ class CoarseWindows:
         name = "window" if of_window else "seen_size"
         given = geometry  # for deferred logits, full_size returns another
         scores, size, geometry = full_size(scores, size, geometry, name)
-        aligned = _aligns_corners(given)
+        aligned = aligns_corners(given)
         _common.flag(flip, "flip")
         weight = _common.number(weight, "weight")
         if not LEAST_WEIGHT <= weight <= MOST_WEIGHT:
@@ -154,16 +120,16 @@ class CoarseWindows:
                 f"weight must be from {LEAST_WEIGHT:g} to {MOST_WEIGHT:g}, got {weight:g}"
             )
         check_importance(importance)
-        if self._parts:
-            _check_alike(scores, self._parts[0].scores)
+        if self._windows:
+            _check_alike(scores, self._windows[0].scores)
         scores = scores.detach()
-        is_one_pixel = (aligned and width == 1) or (_aligns_corners(geometry) and size[1] == 1)
+        is_one_pixel = (aligned and width == 1) or (aligns_corners(geometry) and size[1] == 1)
         if flip and not is_one_pixel:
-            scores, geometry = _mirrored(scores, size, geometry)
+            scores, geometry = mirrored(scores, size, geometry)
         rows, columns = Span(top, top + height), Span(left, left + width)
         seen = None if of_window else size
-        self._parts.append(
-            _Part(scores, rows, columns, geometry, weight, seen, aligned, importance)
+        self._windows.append(
+            WindowScores(scores, rows, columns, geometry, weight, seen, aligned, importance)
         )
 
     def mean(self, first_row: int = 0, last_row: int | None = None) -> Tensor:
@@ -245,7 +211,7 @@ class CoarseWindows:
         """
         _common.is_tensor(target, "target")
         tiles = self._tiles()
-        expected = (self._parts[0].scores.shape[0], *self.size)
+        expected = (self._windows[0].scores.shape[0], *self.size)
         if tuple(target.shape) != expected:
             raise ValueError(
                 f"target must have the images' (N, H, W) = {expected}, got {tuple(target.shape)}"
@@ -265,28 +231,28 @@ class CoarseWindows:
     def _tiles(self) -> Iterator[tuple[Span, Tensor]]:
         """Rows and their averages, from top to bottom; errors are raised before the first."""
         total = self._total_weights()
-        images, classes = self._parts[0].scores.shape[:2]
+        images, classes = self._windows[0].scores.shape[:2]
         height, width = self.size
         spans = tiles(height, images * classes * width)
         return ((rows, self._mean(rows, total)) for rows in spans)
 
-    def _total_weights(self) -> WeightTable[_Part]:
-        return WeightTable.of(self.size, self._parts)
+    def _total_weights(self) -> WeightTable[WindowScores]:
+        return WeightTable.of(self.size, self._windows)
 
     @torch.no_grad()
-    def _mean(self, rows: Span, total: WeightTable[_Part]) -> Tensor:
-        like = self._parts[0].scores
+    def _mean(self, rows: Span, total: WeightTable[WindowScores]) -> Tensor:
+        like = self._windows[0].scores
         shape = (*like.shape[:2], rows.length, self.size[1])
         sums = like.new_zeros(shape, dtype=_common.accumulate_dtype(like))
-        for part in total.windows_with(rows):
-            shared = rows.within(part.rows)
-            values = part.full(shared.past(part.rows.first))
+        for window in total.windows_with(rows):
+            shared = rows.within(window.rows)
+            values = window.full(shared.past(window.rows.first))
             if self.average == "probability":
                 values = values.softmax(1)
-            where = sums[:, :, shared.past(rows.first).slice, part.columns.slice]
-            weights = part.weights(shared)
+            where = sums[:, :, shared.past(rows.first).slice, window.columns.slice]
+            weights = window.weights(shared)
             if weights is None:
-                where.add_(values, alpha=part.weight)
+                where.add_(values, alpha=window.weight)
             else:
                 where.addcmul_(values, torch.from_numpy(weights).to(sums.device, sums.dtype))
         total.divide(sums, rows)
@@ -300,20 +266,3 @@ def _check_alike(scores: Tensor, before: Tensor) -> None:
             f"scores must have N, C and dtype of those before, {tuple(before.shape[:2])} and "
             f"{before.dtype}, got {tuple(scores.shape[:2])} and {scores.dtype}"
         )
-
-
-def _aligns_corners(geometry: Geometry) -> bool:
-    """Whether corners are aligned. Then a map of one column shows the first score, mirrored or
-    not."""
-    return isinstance(geometry, Resize) and geometry.align_corners
-
-
-def _mirrored(scores: Tensor, size: tuple[int, int], geometry: Geometry) -> tuple[Tensor, Geometry]:
-    """Scores and geometry of the image, from those of its mirror image."""
-    scores = scores.flip(3)
-    if isinstance(geometry, Resize):
-        return scores, geometry
-    # The cropped window is now as far from the other border.
-    (top, left), kernel_size = geometry.offset, geometry.kernel_size
-    whole = (scores.shape[3] - 1) * geometry.stride + kernel_size
-    return scores, Deconvolution(geometry.stride, kernel_size, (top, whole - size[1] - left))
