@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.views import own_sizes, views, windows
+from benchmarks.views import VIEWS, own_sizes, windows
 from benchmarks.workloads import Workload
 from fcn_ext import prediction
 
@@ -76,7 +76,7 @@ def plain_windows(w: Workload, *scores: Tensor) -> Tensor:
 
 def project_views(w: Workload, *scores: Tensor) -> Tensor:
     average = prediction.CoarseWindows(w.case.size)
-    for (_, flip), of_view in zip(views(w.case), scores, strict=True):
+    for (_, flip), of_view in zip(VIEWS, scores, strict=True):
         average.add(of_view, flip=flip)
     return average.argmax()
 
@@ -84,7 +84,7 @@ def project_views(w: Workload, *scores: Tensor) -> Tensor:
 def canvas_of_views(w: Workload, *scores: Tensor) -> Tensor:
     """The averages of all classes."""
     canvas = scores[0].new_zeros((*scores[0].shape[:2], *w.case.size))
-    for (_, flip), of_view in zip(views(w.case), scores, strict=True):
+    for (_, flip), of_view in zip(VIEWS, scores, strict=True):
         turned = of_view.flip(3) if flip else of_view
         canvas += F.interpolate(turned, w.case.size, mode="bilinear").softmax(1)
     return canvas.div_(len(scores))

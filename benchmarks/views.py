@@ -6,8 +6,8 @@ from benchmarks.cases import MapCase, Size
 from fcn_ext.prediction import tile_windows
 
 Window = tuple[int, int, int, int]
-SCALES = (0.75, 1.0, 1.25)
-FLIPS = (False, True)
+VIEWS = [(scale, flip) for scale in (0.75, 1.0, 1.25) for flip in (False, True)]
+"""Scale of the image, and whether it is mirrored, as in mmsegmentation's ``SegTTAModel``."""
 
 
 def windows(case: MapCase) -> list[Window]:
@@ -15,11 +15,6 @@ def windows(case: MapCase) -> list[Window]:
     thirds of a stride)."""
     side = max(1, case.height // 2)
     return tile_windows(case.size, side, side // 3)
-
-
-def views(case: MapCase) -> list[tuple[float, bool]]:
-    """Scale of the image, and whether it is mirrored, as in mmsegmentation's ``SegTTAModel``."""
-    return [(scale, flip) for scale in SCALES for flip in FLIPS]
 
 
 def own_sizes(case: MapCase, batch: int) -> list[Size]:

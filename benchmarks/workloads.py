@@ -15,7 +15,7 @@ from torch import Tensor
 from benchmarks.cases import Case, FuseCase, LabelCase, MapCase, Row
 from benchmarks.labels import random_labels, region_labels
 from benchmarks.scores import trained_scores
-from benchmarks.views import own_sizes, score_size, views, windows
+from benchmarks.views import VIEWS, own_sizes, score_size, windows
 from fcn_ext.reference import bilinear_kernel
 
 # function(workload, *maps) -> a tensor or an array
@@ -175,7 +175,7 @@ def _prediction(row: Row, case: MapCase, batch: int, device: torch.device) -> Wo
     if row.operator == "predict_windows":
         sizes = [score_size(window[2:], case.stride) for window in windows(case)]
     elif row.operator == "predict_views":
-        sizes = [score_size(case.size, case.stride, scale) for scale, _ in views(case)]
+        sizes = [score_size(case.size, case.stride, scale) for scale, _ in VIEWS]
     maps = []
     for number, size in enumerate(sizes):
         shape = (batch, case.channels, *size)

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 SANITIZERS = ("memcheck", "synccheck", "racecheck", "initcheck")
-REPORT = r"^=+ ((?:Error: |Warning: |Invalid |Barrier |Uninitialized ).*)$"
 FIGURES = {
     "heads": "heads.json",
     "operators": "operators.json",

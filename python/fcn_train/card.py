@@ -92,7 +92,7 @@ def model_card(
         f"```json\n{json.dumps(_options(options), indent=1)}\n```",
         "</details>",
         "## Scores",
-        *_scores(subject, metrics),
+        *_scores(metrics),
         "The scores are those of one training on the images named above. Images unlike these, in "
         "content, camera or scale, get worse labels. How sure to be of the probabilities, "
         "`fcn evaluate --calibration` tells.",
@@ -187,7 +187,7 @@ def _last(text: str) -> str:
     return re.sub(r"[^,=]*/", "", text.rstrip("/"))
 
 
-def _scores(subject: Subject, metrics: Mapping[str, Any] | None) -> list[str]:
+def _scores(metrics: Mapping[str, Any] | None) -> list[str]:
     if metrics is None:
         return ["None: these weights were not scored, as their training has not ended."]
     of_sets = scores_by_set(metrics)

@@ -12,7 +12,7 @@ from benchmarks import predictions
 from benchmarks.accuracy import Accuracy
 from benchmarks.cases import PREDICTIONS, MapCase, rows
 from benchmarks.implementations import IMPLEMENTATIONS, Implementation
-from benchmarks.views import own_sizes, score_size, views, windows
+from benchmarks.views import VIEWS, own_sizes, score_size, windows
 from benchmarks.workloads import Workload, build
 
 CPU = torch.device("cpu")
@@ -71,6 +71,6 @@ def test_what_is_seen() -> None:
     case = MapCase("any", 1, 19, 1024, 2048, 8, cuda_batch=1)
     assert {window[2:] for window in windows(case)} == {(512, 512)}
     assert len(windows(case)) == 3 * 6
-    assert views(case)[:3] == [(0.75, False), (0.75, True), (1.0, False)]
+    assert VIEWS[:3] == [(0.75, False), (0.75, True), (1.0, False)]
     assert score_size((1024, 2048), 8, 0.75) == (96, 192)
     assert own_sizes(case, 4) == [(1024, 2730), (1365, 2048), (1024, 2048), (1024, 2730)]

@@ -30,10 +30,6 @@ class Instruction:
     operands: tuple[str, ...]
     guard: tuple[str, int, bool] | None
 
-    @property
-    def full_name(self) -> str:
-        return ".".join((self.name, *self.modifiers))
-
 
 def find_cuobjdump(given: str | None) -> str:
     folders = [

@@ -27,7 +27,6 @@ Dim3 = tuple[int, int, int]
 
 WARP = 32
 RUNNING, AT_BARRIER, CONVERGING, EXITED = range(4)
-ALL_LANES = np.uint32(0xFFFFFFFF)
 
 
 @dataclass(frozen=True)

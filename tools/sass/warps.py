@@ -9,8 +9,6 @@ import numpy as np
 
 from sass.builder import Builder, Work
 
-LANES = np.arange(32, dtype=np.int64)
-
 
 def shuffle(b: Builder) -> Work:
     """SHFL p, d, a, by, limits."""
