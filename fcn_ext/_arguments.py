@@ -19,6 +19,7 @@ __all__ = [
     "finite",
     "flag",
     "integer",
+    "invalid_labels",
     "is_list",
     "is_one_of",
     "not_negative",
@@ -30,6 +31,7 @@ __all__ = [
     "positive",
     "shown",
     "with_values",
+    "wrong_pixels",
 ]
 
 _LARGEST = 2**63 - 1
@@ -193,6 +195,14 @@ def class_names(value: Any, num_classes: int) -> tuple[Any, ...] | None:
 def wrong_pixels(count: int) -> str:
     """How error messages count pixels with wrong labels."""
     return "1 pixel that is not" if count == 1 else f"{count} pixels that are not"
+
+
+def invalid_labels(count: int, num_classes: int, ignore_index: int, more: str = "") -> ValueError:
+    """The error of a metric that has counted pixels with wrong labels; ``more`` rules follow."""
+    return ValueError(
+        f"labels must be in [0, {num_classes}) or, in the target, ignore_index = "
+        f"{ignore_index}{more}, got {wrong_pixels(count)}"
+    )
 
 
 def device(value: Any, name: str) -> torch.device:

@@ -23,7 +23,7 @@ def data_and_mask(values: Any, name: str) -> tuple[Array, Array | None]:
         try:  # what `np.asarray` makes of masked arrays loses the masks
             values = np.ma.asarray(values)
         except ValueError as error:
-            raise ValueError(f"{name} must be an array, got a list of none: {error}") from None
+            raise ValueError(f"{name} must be an array, got a list that is none: {error}") from None
     mask = np.ma.getmask(values)
     return np.asarray(values), mask if mask is not np.ma.nomask and mask.any() else None
 

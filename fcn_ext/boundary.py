@@ -26,7 +26,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from fcn_ext import _arguments, ops
-from fcn_ext._arguments import integer, not_negative, one_of, with_values, wrong_pixels
+from fcn_ext._arguments import integer, invalid_labels, not_negative, one_of, with_values
 from fcn_ext.geometry import Geometry, Resize
 from fcn_ext.metrics import ConfusionMatrix, scores_from_matrix
 from fcn_ext.ops import _common
@@ -149,10 +149,7 @@ class BoundaryIoU:
         one_of(on_invalid, ("raise", "drop"), "on_invalid")
         invalid = int(with_values(self._counts.invalid, "labels"))
         if invalid and on_invalid == "raise":
-            raise ValueError(
-                f"labels must be in [0, {self.num_classes}) or, in the target, ignore_index = "
-                f"{self.ignore_index}, got {wrong_pixels(invalid)}"
-            )
+            raise invalid_labels(invalid, self.num_classes, self.ignore_index)
         iou = scores_from_matrix(self._counts.matrix).class_iu[:-1]
         present = iou[~np.isnan(iou)]
         return BoundaryScores(float(present.mean()) if present.size else float("nan"), iou)

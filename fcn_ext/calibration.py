@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.compiler import is_dynamo_compiling
 
 from fcn_ext import _arguments, ops
-from fcn_ext._arguments import integer, one_of, with_values, wrong_pixels
+from fcn_ext._arguments import integer, invalid_labels, one_of, with_values
 from fcn_ext.geometry import Geometry, Resize
 from fcn_ext.metrics import sum_over_processes
 from fcn_ext.ops import _common
@@ -186,10 +186,8 @@ class Calibration:
         with self._lock:
             table = with_values(self._table, "labels").cpu().numpy().copy()
         if (invalid := int(table[self.num_bins, 0])) and on_invalid == "raise":
-            raise ValueError(
-                f"labels must be in [0, {self.num_classes}) or, in the target, ignore_index = "
-                f"{self.ignore_index}, and probabilities in [0, 1], got {wrong_pixels(invalid)}"
-            )
+            more = ", and probabilities in [0, 1]"
+            raise invalid_labels(invalid, self.num_classes, self.ignore_index, more)
         count, right, sure = table[: self.num_bins].T
         with np.errstate(divide="ignore", invalid="ignore"):
             accuracy, confidence = right / count, sure / _ONE / count

@@ -32,7 +32,7 @@ from torch import Tensor
 from torch.compiler import is_dynamo_compiling
 
 from fcn_ext import _arguments, ops
-from fcn_ext._arguments import integer, one_of, with_values, wrong_pixels
+from fcn_ext._arguments import integer, invalid_labels, one_of, with_values
 from fcn_ext._scores import Scores, scores_from_matrix
 from fcn_ext.geometry import Deconvolution, Geometry, Resize
 from fcn_ext.ops import _common
@@ -218,10 +218,7 @@ class ConfusionMatrix:
         with_values(counts.invalid, "labels")
         invalid = int(counts.invalid)
         if invalid and on_invalid == "raise":
-            raise ValueError(
-                f"labels must be in [0, {self.num_classes}) or, in the target, ignore_index = "
-                f"{self.ignore_index}, got {wrong_pixels(invalid)}"
-            )
+            raise invalid_labels(invalid, self.num_classes, self.ignore_index)
         return scores_from_matrix(counts.matrix)
 
     def reset(self) -> None:

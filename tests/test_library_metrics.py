@@ -224,7 +224,7 @@ def test_trainers_list_of_batches(among_others: bool, is_array: bool) -> None:
     function = evaluate.compute_metrics(CLASSES)
     assert function(outcome)["mean_iou"] == expected.compute()["mean_iou"]
     outcome.label_ids = outcome.label_ids[1:]
-    with pytest.raises(ValueError, match=r"predictions and label_ids must be as many batches"):
+    with pytest.raises(ValueError, match=r"predictions and label_ids must have as many batches"):
         function(outcome)
 
 
@@ -348,7 +348,7 @@ ONE = torch.zeros(1, 2, 2, dtype=torch.uint8)
         (
             lambda: evaluate.MeanIoU(2).update([ONE[0]], [ONE[0], ONE[0]]),
             ValueError,
-            "predictions and references must be as many, got 1 and 2",
+            "predictions and references must have as many images, got 1 and 2",
         ),
         (
             lambda: mmsegmentation.IoUMetric(2, iou_metrics=["IoU"]),

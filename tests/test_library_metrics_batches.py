@@ -59,7 +59,7 @@ def test_batches_of_different_length_count_nothing(kind: Any) -> None:
         (list(prediction[:3]), target[:2]),
         (torch.randn(1, CLASSES, 4, 5), target[:2]),
     ):
-        message = f"must be as many, got {len(predictions)} and 2"
+        message = f"must have as many images, got {len(predictions)} and 2"
         with pytest.raises(ValueError, match=message):
             metric.update(predictions, references)
     assert torch.equal(metric.counts.matrix, before[0])

@@ -232,5 +232,5 @@ def test_matrices_that_are_masked_or_ragged_are_named() -> None:
     masked = np.ma.masked_equal(np.eye(3, dtype=np.int64), 0)
     with pytest.raises(ValueError, match=r"^matrix must not be masked, got 6 masked elements"):
         scores_from_matrix(masked)
-    with pytest.raises(ValueError, match=r"^matrix must be an array, got a list of none"):
+    with pytest.raises(ValueError, match=r"^matrix must be an array, got a list that is none"):
         scores_from_matrix([[1], [0, 1]])  # type: ignore[arg-type]

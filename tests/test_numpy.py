@@ -312,5 +312,5 @@ RAGGED = [[1, 2], [3]]
     ],
 )
 def test_lists_of_several_lengths_are_refused_by_name(call, name):
-    with pytest.raises(ValueError, match=f"^{name} must be an array, got a list of none"):
+    with pytest.raises(ValueError, match=f"^{name} must be an array, got a list that is none"):
         call()

@@ -14,7 +14,7 @@ _address = getattr(torch._C, "_storage_address", None)
 
 _MESSAGE = (
     "Cannot access data pointer of deferred logits, which have no memory. Code that reads memory "
-    "past torch's dispatcher is to be given `logits + 0`"
+    "past torch's dispatcher must be given `logits + 0`"
 )
 
 

@@ -14,6 +14,7 @@ from fcn_ext.deferred._predictions import scores_over
 from fcn_ext.deferred._tensor import FUNCTIONS, DeferredLogits, ordinary
 from fcn_ext.deferred._uncompiled import uncompiled
 from fcn_ext.ops import _common, _region_sums
+from fcn_ext.ops._autograd import differentiable_once
 
 aten = torch.ops.aten
 _op = torch.ops.fcn_ext.region_sums.default
@@ -37,7 +38,7 @@ class RegionSums(torch.autograd.Function):
     def backward(ctx: Any, *grads: Any) -> Any:
         frozen, target, weight = ctx.saved_tensors
         if torch.is_grad_enabled():
-            raise _region_sums.differentiable_once()
+            raise differentiable_once("region_sums")
 
         def of(scores: Tensor, geometry: tuple[int, ...]) -> Tensor:
             arguments = scores, target, geometry, weight, ctx.ignore_index, ctx.squared

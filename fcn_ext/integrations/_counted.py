@@ -174,7 +174,7 @@ def batches(predictions: Any, references: Any, void: int) -> Iterator[tuple[Tens
 def _check_as_many(predictions: Any, references: Any) -> None:
     if len(predictions) != len(references):
         raise ValueError(
-            "predictions and references must be as many, got "
+            "predictions and references must have as many images, got "
             f"{len(predictions)} and {len(references)}"
         )
 

@@ -138,7 +138,7 @@ def _batches(predictions: Any, labels: Any) -> Iterator[tuple[Any, Any]]:
         return
     if len(predictions) != len(labels):
         raise ValueError(
-            "predictions and label_ids must be as many batches, got "
+            "predictions and label_ids must have as many batches, got "
             f"{len(predictions)} and {len(labels)}"
         )
     yield from zip(map(_scores, predictions), labels, strict=True)

@@ -209,7 +209,7 @@ class DeepSupervision(nn.Module):
         self.loss = loss
         given = [head_weight(weight, f"weights[{i}]") for i, weight in enumerate(weights)]
         if not given:
-            raise ValueError("weights must have at least one, of a head, got none")
+            raise ValueError("weights must have one for each head, got none")
         for place, weight in enumerate(given):
             if isinstance(weight, nn.Parameter):
                 self.register_parameter(f"weight_{place}", weight)

@@ -211,7 +211,7 @@ def _skip_scales(
 ) -> Sequence[float]:
     at_once = net.at_once if at_once is None else flag(at_once, "at_once")
     if at_once and not net.skips:
-        raise TypeError("at_once is an option of nets with skips alone, got at_once=True")
+        raise TypeError("at_once is an option of nets with skips only, got at_once=True")
     if scales is None:
         return _AT_ONCE_SCALES[: len(net.skips)] if at_once else (1.0,) * len(net.skips)
     if not is_list(scales, or_text=True):
@@ -247,7 +247,7 @@ def _streams(
                 )
         return {name: {} for name in names}
     if "in_channels" in options:
-        raise TypeError("in_channels must be left out where streams says them")
+        raise TypeError("in_channels must be left out if streams gives them")
     return {stream: {"in_channels": channels} for stream, channels in streams.items()}
 
 

@@ -175,7 +175,7 @@ def _pooling(
     if strides == both(own.stride) and list(rare) == [1, 1]:
         return own
     if isinstance(own, nn.AvgPool2d) and not own.count_include_pad and any(both(own.padding)):
-        raise ValueError(f"{name} must count its padding in to be dilated")
+        raise ValueError(f"{name} must include its padding to be dilated")
     return _Pooling(own, strides, rare)
 
 
@@ -220,6 +220,6 @@ def _check_fields(before: dict[str, Layer], after: dict[str, Layer], stride: int
         )
         if not alike or layer.grids is None:
             raise ValueError(
-                f"module must be made of nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d and functions of "
-                f"single elements to be made dense, got something else in {name}"
+                f"module must be made of nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d and elementwise "
+                f"functions to be made dense, got something else in {name}"
             )

@@ -109,7 +109,7 @@ def only_trunk(model: TrunksAndHeads | Trunk) -> tuple[str, Trunk]:
     if isinstance(model, TrunksAndHeads):
         if len(model.trunks) > 1:
             raise ValueError(
-                f"model must be a trunk or have one alone, got trunks {', '.join(model.trunks)}; "
+                f"model must be a trunk or have only one, got trunks {', '.join(model.trunks)}; "
                 f"load each, such as model.trunks[{next(iter(model.trunks))!r}]"
             )
         ((name, only),) = model.trunks.items()

@@ -207,14 +207,8 @@ def _backward(ctx: Any, *grads: Tensor | None) -> Any:
     return (gradient_of_scores(grads, *arguments).to(input.dtype), *[None] * 6)
 
 
-def differentiable_once() -> RuntimeError:
-    return RuntimeError(
-        "region_sums is differentiable once, but its second derivative was asked for"
-    )
-
-
 def _refuse(ctx: Any, grad: Tensor) -> Any:
-    raise differentiable_once()
+    raise _autograd.differentiable_once("region_sums")
 
 
 _region_sums = _autograd.differentiable(_op, _backward, _setup_context)

@@ -107,7 +107,7 @@ def _limit(threshold: Any, probability: Any) -> float:
     if probability is None:
         return 0.0 if threshold is None else _not_nan(threshold, "threshold")
     if threshold is not None:
-        raise ValueError(f"threshold must be left out beside probability, got {threshold!r}")
+        raise ValueError(f"threshold must be left out if probability is given, got {threshold!r}")
     probability = _not_nan(probability, "probability")
     if not 0 <= probability <= 1:
         raise ValueError(f"probability must be in [0, 1], got {probability:g}")

@@ -60,7 +60,7 @@ class WeightTable(Generic[T]):
         if not weights.all():
             row, column = np.argwhere(weights == 0)[0]
             raise ValueError(
-                "the windows added must cover the image, got none that has pixel "
+                "the windows added must cover the image, got none with pixel "
                 f"({rows[row].first}, {columns[column].first})"
             )
         spans = np.array([window.rows for window in windows], dtype=np.int64).reshape(-1, 2)

@@ -260,9 +260,9 @@ class CoarseWindows:
 
 
 def _check_alike(scores: Tensor, before: Tensor) -> None:
-    _common.on_same_device(scores, "scores", before, "the scores before")
+    _common.on_same_device(scores, "scores", before, "the scores added before")
     if scores.shape[:2] != before.shape[:2] or scores.dtype != before.dtype:
         raise ValueError(
-            f"scores must have N, C and dtype of those before, {tuple(before.shape[:2])} and "
+            f"scores must have N, C and dtype of those added before, {tuple(before.shape[:2])} and "
             f"{before.dtype}, got {tuple(scores.shape[:2])} and {scores.dtype}"
         )

@@ -204,5 +204,5 @@ def test_other_layers_than_the_classifiers_are_refused(net, change, message):
 
 def test_several_trunks_are_refused():
     model = build_model("fcn-googlenet", 6, width=1 / 32, streams=["color", "hha"])
-    with pytest.raises(ValueError, match="must be a trunk or have one alone, got trunks color"):
+    with pytest.raises(ValueError, match="must be a trunk or have only one, got trunks color"):
         initialize_scores(model, state_of("googlenet"), ROWS)

@@ -213,7 +213,7 @@ class Functional(nn.Module):
         (nn.Sequential(nn.MaxPool2d(2), nn.MaxPool2d(3)), 4, ValueError, "got 4, which lies"),
         (
             nn.Sequential(nn.MaxPool2d(2), nn.AvgPool2d(3, padding=1, count_include_pad=False)),
-            *(1, ValueError, "1 must count its padding in"),
+            *(1, ValueError, "1 must include its padding"),
         ),
         (
             nn.Sequential(nn.MaxPool2d(2), nn.Conv2d(2, 2, 3, padding=1, padding_mode="reflect")),

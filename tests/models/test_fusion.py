@@ -142,7 +142,7 @@ def test_unfitting_nets_are_refused_untouched(streams, change, message):
 def test_wrong_streams_are_refused():
     with pytest.raises(TypeError, match=r"streams must be a list of names, such as \['color'\]"):
         build_model("fcn32s", streams="color")
-    with pytest.raises(TypeError, match="in_channels must be left out where streams says them"):
+    with pytest.raises(TypeError, match="in_channels must be left out if streams gives them"):
         build_model("fcn32s", streams={"color": 3}, in_channels=3)
     for none in ([], {}, iter([])):
         with pytest.raises(ValueError, match="streams must have at least one name, got none"):

@@ -111,7 +111,7 @@ SCORES, TARGET = torch.zeros(1, 3, 4, 4), torch.zeros((1, 8, 8), dtype=torch.int
                 ([1.0, None], TypeError, r"weights\[1\] must be a number, got None"),
                 ([1.0, float("nan")], ValueError, r"weights\[1\] must be finite, got nan"),
                 (0.4, TypeError, "weights must be a list of numbers, got 0.4"),
-                ([], ValueError, "weights must have at least one, of a head, got none"),
+                ([], ValueError, "weights must have one for each head, got none"),
             )
         ],
         *[

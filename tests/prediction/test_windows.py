@@ -226,13 +226,13 @@ def test_no_images_and_one_pixel() -> None:
 
 def test_windows_must_cover_the_image() -> None:
     windows = CoarseWindows((6, 8))
-    message = r"must cover the image, got none that has pixel \(0, 0\)"
+    message = r"must cover the image, got none with pixel \(0, 0\)"
     for asked in (windows.argmax, windows.mean, lambda: windows.confusion_matrix(torch.zeros(1))):
         with pytest.raises(ValueError, match=message):
             asked()
     windows.add(torch.zeros(1, 2, 2, 2), (0, 0, 6, 4))
     windows.add(torch.zeros(1, 2, 2, 2), (0, 4, 5, 4))
-    with pytest.raises(ValueError, match=r"got none that has pixel \(5, 4\)"):
+    with pytest.raises(ValueError, match=r"got none with pixel \(5, 4\)"):
         windows.argmax()
     assert repr(windows) == "CoarseWindows((6, 8), average='probability'): 2 windows"
 
@@ -266,7 +266,7 @@ def test_windows_must_cover_the_image() -> None:
         (
             {"scores": torch.zeros(1, 4, 2, 2)},
             ValueError,
-            r"those before, \(1, 3\) and torch.float",
+            r"those added before, \(1, 3\) and torch.float",
         ),
         ({"scores": torch.zeros(1, 3, 2, 2).half()}, ValueError, "got .* and torch.float16"),
         ({"scores": torch.zeros(1, 3, 2, 2).int()}, ValueError, "scores must be float32"),
