@@ -11,10 +11,10 @@ import tyro
 
 @dataclass(frozen=True)
 class ClassifyOptions:
-    """Name what images show, with one of the classifiers that networks start from."""
+    """Say what images show, with one of the classifiers that networks start from."""
 
     images: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """Image files, or folders to search. Photographs are turned upright as their EXIF tag says."""
+    """Image files, or folders to search. Photographs are rotated upright as their EXIF tag says."""
     weights: Path
     """The classifier: VGG16, AlexNet, GoogLeNet or SqueezeNet, as --init-classifier takes them."""
     names: Path | None = None
@@ -23,9 +23,9 @@ class ClassifyOptions:
     top: int = 5
     """How many classes are shown, the most probable first."""
     resize: int = 256
-    """Shorter side to which images are resized first; 0 = as they are."""
+    """Length to which the shorter side of images is resized first; 0 = no resizing."""
     crop: int | None = None
-    """Side of the square cut from their middle; 0 = all of the image. Default: 224 or 227, as the
+    """Side of the square cut from their middle; 0 = the whole image. Default: 224 or 227, as the
     classifier was trained."""
     input: Literal["auto", "imagenet", "caffe"] = "auto"
     """As --model.input of `fcn train`; auto: imagenet for torchvision's layer names, caffe

@@ -48,15 +48,15 @@ class ReadingOptions:
     """Where a data set lies, and how its labels are read."""
 
     kind: DataKind = "sample"
-    """Layout of the data set; "sample" is generated in runs/sample-data when it is not there."""
+    """Layout of the data set; "sample" is generated in runs/sample-data if it does not exist."""
     root: Path | None = None
     """Its folder."""
     image_folder: str = ""
-    """Folder of the images, in place of JPEGImages or images (voc, folder)."""
+    """Folder of the images, instead of JPEGImages or images (voc, folder)."""
     label_folder: str = ""
-    """Folder of the labels, in place of the kind's own (voc, folder; sift-flow: GeoLabels;
-    cityscapes: gtCoarse). Several sets of labels have commas between their folders, and a head
-    each learns them (sift-flow: SemanticLabels,GeoLabels; folder, with the second's classes in
+    """Folder of the labels, instead of the kind's own (voc, folder; sift-flow: GeoLabels;
+    cityscapes: gtCoarse). For several sets of labels, folders separated by commas; each set gets a
+    head (sift-flow: SemanticLabels,GeoLabels; folder, with the second's classes in
     classes-FOLDER.txt)."""
     label_suffix: str = ""
     """What follows an image's name in that of its label, e.g. _mask.png, .gif (voc, folder)."""
@@ -69,8 +69,8 @@ class ReadingOptions:
     label_map: str = ""
     """Class of every value in labels, e.g. 0=0,255=1 or 1-7=0,8=1,9=void (voc, folder)."""
     label_colors: str = ""
-    """Read labels by their colors: "voc" for VOC's, or a file with one color per class and line,
-    R G B or #RRGGBB, "void" before a color of void. "ignore": read them by their values, even if
+    """Read labels by their colors: "voc" for VOC's, or a file with one color per class and line, R
+    G B or #RRGGBB, with "void" before colors of void. "ignore": read labels by their values even if
     their palettes differ (voc, folder)."""
     channels: Literal["color", "hha", "color-depth", "color-hha"] = "color"
     """What the network sees: color, depth as HHA, color and the logarithm of depth, or color and
@@ -80,8 +80,8 @@ class ReadingOptions:
     hha_folder: str = ""
     """Folder of the HHA images, which `fcn data hha` writes; default hha (folder)."""
     exif: Literal["refuse", "stored", "upright"] = "refuse"
-    """Whether labels match the stored or the upright pixels of images that EXIF turns; refuse
-    those where the size does not tell (voc, folder)."""
+    """Whether labels match the stored or the upright pixels of images that EXIF rotates; refuse:
+    refuse images if their size does not show which (voc, folder)."""
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,8 @@ class SampleOptions:
     root: Path | None = None
     """Folder to write; default runs/sample-data, or runs/sample-LAYOUT."""
     layout: SampleLayout = "voc"
-    """Layout to write it in, that of the set of this name, to try things out: nyud, nyud-mat (the
-    labeled .mat) and folder have depth, sift-flow two sets of labels."""
+    """Layout to write, that of the published set of this name: nyud, nyud-mat (the labeled .mat)
+    and folder have depth, sift-flow has two sets of labels."""
     seed: int = 0
     """Seed of the pictures."""
     train: int = 320
@@ -123,14 +123,14 @@ class GetOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckOptions(ReadingOptions):
-    """Decode every file of a data set and name all that is wrong with it."""
+    """Decode every file of a data set and report everything that is wrong."""
 
     kind: DataKind = field()
     root: Path = field()
     split: Annotated[tuple[str, ...], tyro.conf.arg(name="split")] = ()
     """One or more splits; default: train and val (nyud, sift-flow: trainval and test)."""
     limit: int = 3
-    """Problems of one sort that are shown; 0 = all (of those of a list itself, 1000)."""
+    """How many problems of each sort to show; 0 = all (at most 1000 about a list itself)."""
     traceback: Flag = False
     """Show Python's traceback of an error."""
 
@@ -144,7 +144,7 @@ class StatsOptions(ReadingOptions):
     split: str | None = None
     """Default: train (nyud, sift-flow: trainval)."""
     output: Path | None = None
-    """JSON file for the same numbers."""
+    """JSON file to write the same numbers to."""
     traceback: Flag = False
     """Show Python's traceback of an error."""
 
@@ -154,9 +154,9 @@ class HhaOptions:
     """Compute HHA images (disparity, height above ground, angle with gravity) from depth."""
 
     depth: Path = field()
-    """Folder of depth images, 16 bits in millimeters, 0 = missing; all below it are taken."""
+    """Folder of depth images, 16 bits in millimeters, 0 = missing; subfolders are included."""
     output: Path = field()
-    """Folder of the HHA images, PNG of the same names."""
+    """Folder for the HHA images, PNG files with the same names."""
     camera: tuple[float, float, float, float] | None = None
     """Focal lengths and principal point of the camera in pixels, FX FY CX CY; default NYUDv2's, for
     images of 640 x 480."""

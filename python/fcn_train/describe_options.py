@@ -15,23 +15,25 @@ class DescribeOptions:
 
     model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     """A network's name, as --model of `fcn train`; the folder of a run; or MODULE:CALLABLE, a
-    Python module and what returns a torch.nn.Module there, such as torchvision.models:resnet18."""
+    Python module and a function in it that returns a torch.nn.Module, such as
+    torchvision.models:resnet18."""
     size: tuple[int, int] | None = None
-    """Height and width of the image; default: what the widest field needs."""
+    """Height and width of the image; default: large enough for the widest field."""
     layer: tuple[str, ...] = ()
-    """Layers whose fields are measured; default: the first of those that see most."""
+    """Layers whose fields are measured; default: the first of those with the largest field."""
     measure: bool = True
-    """Measure: which pixels change a cell in the middle, by the gradient at an image of noise."""
+    """Measure which pixels affect a cell in the middle, by the gradient for an image of noise."""
     picture: Path | None = None
-    """PNG file of the fields: what geometry says of all layers, and what was measured."""
+    """PNG file for a picture of the fields: the computed ones of all layers, and the measured
+    ones."""
     output: Path | None = None
-    """JSON file of the same numbers."""
+    """JSON file to write the same numbers to."""
     width: float = 1.0
-    """As --model.width of `fcn train`, of networks given by name."""
+    """As --model.width of `fcn train`, for networks given by name."""
     padding: Literal["published", "same"] = "published"
-    """As --model.padding of `fcn train`, of networks given by name."""
+    """As --model.padding of `fcn train`, for networks given by name."""
     classes: int = 21
-    """Classes of networks given by name."""
+    """Number of classes, for networks given by name."""
     seed: int = 0
     """Seed of initial weights and of the noise."""
     threads: int = 0

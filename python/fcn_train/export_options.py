@@ -17,22 +17,23 @@ SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "torch-export": ".pt2"}
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """Write a run's network as one file that other programs run, without this one."""
+    """Write a run's network as one file that other programs can run without fcn_ext."""
 
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Run folder of `fcn train`."""
     format: Format = "onnx"
-    """onnx: for ONNX Runtime and all else that reads ONNX. torch-export: for torch.export.load."""
+    """onnx: for ONNX Runtime and other programs that read ONNX. torch-export: for
+    torch.export.load."""
     output: Output = "labels"
-    """What the file gives of each pixel: labels, the class of the highest score; logits, the score
-    of each class; probabilities, their softmax."""
+    """What the file returns for each pixel: labels, the class with the highest score; logits, the
+    score of each class; probabilities, their softmax."""
     pixels: Pixels = "normalized"
     """What the file takes. normalized: what the network sees, float32. uint8: RGB from 0 to 255.
-    float: RGB from 0 to 1, float32. The last two have the normalization inside."""
+    float: RGB from 0 to 1, float32. With the last two, the file normalizes images itself."""
     weights: Literal["last", "best"] = "last"
-    """last: of the end; best: of the best evaluation."""
+    """last: those at the end; best: those of the best evaluation."""
     file: Path | None = None
-    """The file; default RUN/model.onnx or RUN/model.pt2."""
+    """File to write; default RUN/model.onnx or RUN/model.pt2."""
     threads: int = 0
     """As --threads of `fcn train`."""
     traceback: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False

@@ -1,4 +1,4 @@
-"""Options that are given and would have no effect."""
+"""Refuses options that were given but would have no effect."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def given(arguments: Sequence[str]) -> set[str]:
 
 
 def refuse_idle(arguments: Sequence[str], options: Training) -> None:
-    """Refuse options that others make void: ``--optim.epochs`` where steps that nobody gave go
-    before it, and what needs another choice or option to have any effect."""
+    """Refuse options without an effect: ``--optim.epochs`` if a number of steps that was not given
+    takes precedence, and options that need another one, which is not given."""
     names, optim = given(arguments), options.optim
     _refuse_epochs(names, optim)
     needs = [

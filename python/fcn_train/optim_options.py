@@ -21,8 +21,8 @@ class OptimOptions:
     """sgd: stochastic gradient descent with momentum. adamw: rates that adapt to each weight's
     gradients; try --optim.lr 1e-4 for trained weights."""
     layers: Literal["all", "scores"] = "all"
-    """Which layers are trained. scores: the score layers and learned upsampling alone, as in the
-    paper's FCN-32s-fixed; all others stay as they were started."""
+    """Which layers are trained. scores: only the score layers and learned upsampling, as in the
+    paper's FCN-32s-fixed; all other layers keep their initial weights."""
     batch: int = 8
     """Images per forward pass."""
     accumulate: int = 1
@@ -32,27 +32,27 @@ class OptimOptions:
     momentum: float = 0.9
     """Share of the previous update that each step keeps; adamw: of the mean gradient (beta1)."""
     weight_decay: float = 5e-4
-    """L2 penalty on the weights; adamw: the share that each step takes off them, times lr."""
+    """L2 penalty on the weights; adamw: the share that each step subtracts from them, times lr."""
     bias_lr: float = 2.0
     """Learning rate of the biases of convolutions, relative to lr."""
     bias_decay: float = 0.0
     """Weight decay of those biases, relative to weight_decay."""
     score_lr: float = 1.0
-    """Learning rate of the score layers, those of the skips among them, relative to the rate that
-    they would have. They start from zero: on a trunk of trained weights, 10 teaches them while it
-    changes little. Large features (SqueezeNet's) want less than 1 with sgd."""
+    """Factor on the learning rate of the score layers, those of skips included. They start from
+    zero: on a trunk with trained weights, 10 trains them while the trunk changes little. Large
+    features (SqueezeNet's) need less than 1 with sgd."""
     loss: Literal["mean", "sum"] = "mean"
     """mean: per valid pixel of the batch. sum: over all its pixels, per image (Caffe's
-    normalize: false), of the cross-entropy alone."""
+    normalize: false), for the cross-entropy only."""
     class_weights: str = "none"
-    """none, median-frequency, or a JSON or text file with one number per class; of several sets of
+    """none, median-frequency, or a JSON or text file with one number per class; for several sets of
     labels by name, e.g. semantic=median-frequency,geometric=none."""
     class_sampling: str = "none"
-    """none, or weights as of --optim.class-weights: pixels of a class whose weight is less than 1
-    count in a step with that probability, the others always."""
+    """none, or weights as in --optim.class-weights: pixels of a class whose weight is less than 1
+    count in a step with that probability, all others always."""
     cells: float = 1.0
-    """Probability at which each cell of the coarse scores is kept: the pixels nearest to the others
-    do not count in a step's loss (the paper's sampling of patches)."""
+    """Probability that a cell of the coarse scores is kept: the pixels nearest to other cells do
+    not count in a step's loss (the paper's sampling of patches)."""
     schedule: Literal["poly", "cosine", "fixed"] = "poly"
     """poly: lr * (1 - step / steps) ** power. cosine: lr * (1 + cos(pi * step / steps)) / 2.
     fixed: lr."""
@@ -64,15 +64,15 @@ class OptimOptions:
     """Largest norm of a step's gradients, all layers together; longer ones are scaled down to it.
     0 = no limit."""
     ema: float = 0.0
-    """Share that a moving average of the weights keeps at each step, such as 0.999; 0 = no average.
-    Where there is one, it is what is scored and what other commands take of the run. The weights as
-    they were learned are saved beside it (last-raw, best-raw)."""
+    """Decay of a moving average of the weights at each step, such as 0.999; 0 = no average. The
+    average is what is scored, and what other commands take of the run. The weights as learned are
+    saved beside it (last-raw, best-raw)."""
     epochs: float = 30.0
-    """Length of the run in passes over the train split; --optim.steps goes before it."""
+    """Length of the run in passes over the train split; --optim.steps takes precedence."""
     steps: int = 0
     """Length of the run in optimizer steps; 0 = from --optim.epochs."""
     fused: bool = True
-    """Use torch's fused optimizer where the device has it."""
+    """Use torch's fused optimizer if the device has it."""
 
 
 def optim_rules(optim: OptimOptions) -> list[Rule]:

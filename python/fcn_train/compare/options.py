@@ -18,9 +18,10 @@ class CompareOptions:
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Two or more run folders of `fcn train`."""
     output: Path = Path("compare.html")
-    """The page, one file."""
+    """HTML file to write."""
     images: int = 6
-    """Images to show, those on which predictions differ most; 0 = none, and no network is run."""
+    """Number of images to show, those on which predictions differ most; 0 = none, without running
+    networks."""
     weights: Literal["last", "best"] = "last"
     """Weights of the predictions that are shown, as --weights of `fcn evaluate`."""
     device: str = "auto"

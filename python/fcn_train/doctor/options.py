@@ -9,7 +9,7 @@ from fcn_train.data_options import Flag
 
 @dataclass(frozen=True)
 class DoctorOptions:
-    """Say what is installed and whether every operator works: what a bug report needs."""
+    """Report what is installed and whether every operator works, for bug reports."""
 
     json: Flag = False
     """Print JSON."""

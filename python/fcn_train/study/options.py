@@ -16,7 +16,7 @@ from fcn_train.options import DataOptions
 
 @dataclass(frozen=True, kw_only=True)
 class StudyOptions:
-    """What all studies have."""
+    """Options that all studies have."""
 
     output: Path | None = None
     """Folder of the table and the picture; default runs/study-NAME."""
@@ -36,20 +36,21 @@ class StudyName:
 
 @dataclass(frozen=True, kw_only=True)
 class LabelStudyOptions(StudyOptions):
-    """The best mean IU that scores of a stride allow: labels made coarse and fine again."""
+    """The best mean IU that scores of a stride allow: labels are downsampled and upsampled
+    again."""
 
     data: ReadingOptions = field(default_factory=ReadingOptions)
     split: Annotated[tuple[str, ...], tyro.conf.arg(name="split")] = ()
     """Splits whose labels are scored together; default: those that `fcn train` trains on and
     scores."""
     factors: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128)
-    """Factors to make labels coarse by."""
+    """Factors by which labels are downsampled."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainStudyOptions(StudyOptions):
-    """What studies have that train several variants: options of `fcn train` for all of them, but
-    for what is compared."""
+    """Options of studies that train several variants: those of `fcn train`, except what is
+    compared."""
 
     data: DataOptions = field(default_factory=DataOptions)
     model: ModelOptions = field(default_factory=ModelOptions)
@@ -57,7 +58,7 @@ class TrainStudyOptions(StudyOptions):
     init_classifier: Path | None = None
     """As --init-classifier of `fcn train`."""
     seeds: int = 2
-    """Runs of each variant, with seeds that follow each other."""
+    """Runs of each variant, with consecutive seeds."""
     seed: int = 0
     """The first of the seeds."""
     points: int = 5
@@ -70,7 +71,7 @@ class TrainStudyOptions(StudyOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class CostStudyOptions(StudyOptions):
-    """The cost of an image as a whole and of its windows one by one, by a classifier."""
+    """The cost of a whole image and of its windows one by one, for a classifier."""
 
     net: Literal["alexnet", "alexnet-torchvision", "vgg16"] = "alexnet"
     """The classifier, whose fully connected layers are convolutions."""
