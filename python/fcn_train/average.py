@@ -1,4 +1,4 @@
-"""A moving average of the weights that a training goes through."""
+"""A moving average of the weights during a training."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class Average:
     """The exponentially weighted mean of a network's weights after each of its updates.
 
     After update t it is the mean of the weights w_1, ..., w_t, in which w_i counts
-    ``decay ** (t - i)`` times. The weights before the first update have no part in it, as the mean
-    gradient of Adam has none from before its first (Kingma and Ba, 2015, section 3): so a short run
-    is not drawn to its random start. Means and variances of batch norm are averaged alike; counters
-    are copied.
+    ``decay ** (t - i)`` times. The initial weights have no part in it, as with Adam's
+    bias-corrected mean gradient (Kingma and Ba, 2015, section 3), so a short run is not biased
+    towards its random start. Means and variances of batch norm are averaged in the same way;
+    counters are copied.
 
     Args:
         model: the network, on its device.
@@ -34,7 +34,7 @@ class Average:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Take in the weights that the network has now."""
+        """Add the weights that the network has now."""
         self._updates += 1
         share = (1 - self._decay) / (1 - self._decay**self._updates)
         for name, value in self._model.state_dict().items():
@@ -49,7 +49,7 @@ class Average:
 
     @contextlib.contextmanager
     def in_place(self) -> Iterator[None]:
-        """Inside, the network has the average for its weights; after, its own again."""
+        """Inside, the network has the average as its weights; afterwards its own again."""
         own = {name: value.clone() for name, value in self._model.state_dict().items()}
         try:
             _copy(self._values, self._model)
@@ -62,7 +62,7 @@ class Average:
         return {"updates": self._updates, "weights": self.weights()}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Become what ``state()`` gave.
+        """Restore what ``state()`` returned.
 
         Raises:
             KeyError, TypeError, ValueError: it is not of this network.
@@ -78,7 +78,8 @@ class Average:
 
 
 def averaged_weights(state: dict[str, Any]) -> dict[str, Tensor]:
-    """The average in what ``Average.state`` gave. Raises KeyError or TypeError for other things."""
+    """The average in what ``Average.state`` returned. Raises KeyError or TypeError for other
+    things."""
     values = dict(state["weights"])
     if not all(isinstance(value, Tensor) for value in values.values()):
         raise TypeError("its average holds more than tensors")

@@ -1,10 +1,10 @@
-"""Options with a value for each of several things, as ``color=runs/color,hha=runs/hha``."""
+"""Options with several named values, such as ``color=runs/color,hha=runs/hha``."""
 
 from __future__ import annotations
 
 
 def by_name(text: str) -> dict[str, str] | None:
-    """The values of ``text`` by name; None unless every item has a value and a name of its own.
+    """The values of ``text`` by name; None unless every item has a value and a unique name.
 
     >>> by_name("semantic=1, geometric=0.5")
     {'semantic': '1', 'geometric': '0.5'}

@@ -1,4 +1,4 @@
-"""`fcn evaluate --calibration`: whether a network is as often right as it is sure."""
+"""`fcn evaluate --calibration`: whether a network's probabilities match how often it is right."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def batch_counters(
     views: Views,
     calibrations: Sequence[Calibration],
 ) -> list[Add]:
-    """As :func:`fcn_train.per_image.batch_counters`; what counts the labels of a head adds them
-    to its calibration, too."""
+    """As :func:`fcn_train.per_image.batch_counters`, but labels are also added to the calibration
+    of their head."""
 
     def of_head(labels: Tensor, probability: Tensor, calibration: Calibration) -> Add:
         def add(matrix: ConfusionMatrix, target: Tensor, some: slice) -> None:
@@ -44,7 +44,7 @@ def batch_counters(
 
 
 def values(table: Reliability) -> dict[str, float]:
-    """As ``metrics.json`` has them."""
+    """The entries for ``metrics.json``."""
     return {
         KEY: table.expected_calibration_error,
         "maximum_calibration_error": table.maximum_calibration_error,

@@ -11,8 +11,8 @@ from fcn_train.pictures import BLUE, ORANGE, label_axes, new_figure, save_figure
 
 
 def draw_reliability(path: Path, table: Reliability) -> None:
-    """Of each bin the share of pixels that are right beside their mean probability, and the share
-    of all pixels that lie in it."""
+    """For each bin, the share of pixels that are right against their mean probability, and the
+    share of all pixels in the bin."""
     figure = new_figure(5.2, 6.4)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1.2))
     edges, widths = table.edges[:-1], np.diff(table.edges)

@@ -1,4 +1,4 @@
-"""The model card: what weights are, what made them, and what they are worth, as Markdown."""
+"""The model card in Markdown: what weights are, how they were made, and their scores."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def _training(subject: Subject, metrics: Mapping[str, Any] | None) -> list[tuple
 
 
 def _length(optim: OptimOptions, metrics: Mapping[str, Any] | None) -> str:
-    """The steps that were taken, where the metrics tell them."""
+    """The number of steps taken, if the metrics have it."""
     images = f"{counted(optim.batch * optim.accumulate, 'image')} per step"
     if metrics is not None and "steps" in metrics:
         return f"{counted(metrics['steps'], 'step')}, {images}"
@@ -183,7 +183,7 @@ def _options(options: TrainOptions) -> dict[str, Any]:
 
 
 def _last(text: str) -> str:
-    """``text`` with the last part alone of every path in it, of which some have spaces."""
+    """``text`` with every path in it shortened to its last part; some have spaces."""
     return re.sub(r"[^,=]*/", "", text.rstrip("/"))
 
 
@@ -227,7 +227,7 @@ def _saved_metrics(subject: Subject) -> Mapping[str, Any] | None:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    """The object in a file of the run folder; empty where it is absent or damaged."""
+    """The object in a file of the run folder; empty if it is absent or damaged."""
     try:
         return read_json(path)
     except UsageError:

@@ -1,9 +1,9 @@
-"""Checkpoints that are whole or absent.
+"""Checkpoints that are either complete or absent.
 
 A checkpoint is a folder ``step-000400`` of ``weights.safetensors``, ``state.pt`` (optimizer and
 progress; plain tensors and numbers, read with ``weights_only=True``) and ``checkpoint.json`` with
-the step and the SHA-256 of both. It is written under a temporary name beside its place, flushed to
-the disk and renamed, so that a crash or a full disk leaves the previous one.
+the step and the SHA-256 of both. It is written under a temporary name, flushed to the disk and
+renamed, so that after a crash or on a full disk the previous one is intact.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def save_checkpoint(
     except (OSError, RuntimeError, SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise WriteError(_failure(final, weights, error)) from error
-    # Those of later steps are not ours: this run was continued from before them.
+    # Checkpoints of later steps are left: this run was continued from before them.
     older = [path for path in checkpoints(folder) if (step_of(path) or 0) < step]
     for path in older[: len(older) - (keep - 1)]:
         shutil.rmtree(path, ignore_errors=True)
@@ -100,7 +100,7 @@ def checkpoints(folder: Path) -> list[Path]:
 
 
 def step_of(path: Path) -> int | None:
-    """The step in a checkpoint folder's name; None where it is no such name."""
+    """The step in a checkpoint folder's name; None if it is another name."""
     match = re.fullmatch(r"step-(\d{6,18})", path.name, re.ASCII)
     step = int(match[1]) if match else None
     return step if step is not None and path.name == f"step-{step:06d}" else None
@@ -132,12 +132,12 @@ def load_checkpoint_weights(path: Path) -> dict[str, Tensor]:
 def restore_newest(
     folder: Path, restore: Callable[[Checkpoint], None], warn: Callable[[str], None]
 ) -> Checkpoint | None:
-    """Restore from the newest checkpoint that verifies and fits; None where there is none.
+    """Restore from the newest checkpoint that verifies and fits; None if there is none.
 
     Args:
         folder: the folder of a run's checkpoints.
-        restore: puts a checkpoint to use; raises UsageError for one that does not fit.
-        warn: told of every checkpoint that was passed over.
+        restore: restores a checkpoint; raises UsageError for one that does not fit.
+        warn: called for every checkpoint that was skipped.
 
     Raises:
         UsageError: there are checkpoints, but none that can be used.
@@ -159,7 +159,7 @@ def restore_newest(
 
 
 def _manifest(path: Path) -> tuple[int, dict[str, str]]:
-    """Step and checksums of a checkpoint folder, as far as they can be believed."""
+    """Step and checksums of a checkpoint folder, checked for plausibility."""
     manifest = parse_json((path / MANIFEST).read_text(encoding="utf-8"))
     if manifest["format"] != FORMAT:
         raise ValueError(f"format must be {FORMAT}, got {manifest['format']}")

@@ -1,4 +1,4 @@
-"""Weights of the classes in the loss, and the shares of their pixels that count."""
+"""Class weights in the loss, and the shares of each class's pixels that count."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ NO_CLASSES = (ValueError, KeyError, TypeError, IndexError, AttributeError)
 @dataclass(frozen=True, eq=False)
 class Classes:
     """What the outputs of a head mean: names of its C classes, palette (256, 3) uint8, and the name
-    of the set of labels that has them, "" where there is one alone."""
+    of their set of labels, "" if it is the only one."""
 
     names: tuple[str, ...]
     palette: np.ndarray

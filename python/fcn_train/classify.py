@@ -1,4 +1,4 @@
-"""`fcn classify`: what the classifiers, from which the networks start, say of image files."""
+"""`fcn classify`: name image files with the classifiers that networks start from."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Guess(NamedTuple):
 
 
 def classify(options: ClassifyOptions, console: Console | None = None) -> int:
-    """Tell the most probable classes of each image; returns how many could not be read.
+    """Print the most probable classes of each image; returns how many could not be read.
 
     Raises:
         UsageError: an option, the weights or the names cannot be used, or a source is missing.
@@ -74,7 +74,7 @@ def classify(options: ClassifyOptions, console: Console | None = None) -> int:
 
 
 def check(options: ClassifyOptions) -> None:
-    """Refuse values that cannot be, naming the option."""
+    """Refuse impossible values, naming the option."""
     rules = [
         ("--top", options.top >= 1, ">= 1", options.top),
         ("--resize", 0 <= options.resize <= LARGEST_SIDE, "in [0, 4096]", options.resize),

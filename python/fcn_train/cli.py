@@ -1,8 +1,9 @@
 """The command ``fcn``: train, evaluate, predict, compare, export, serve, classify and so on.
 
-What a user can mend is told in one line with exit code 2. A run that cannot go on ends with 1, as
-do problems found by ``fcn data check`` and images that ``fcn predict`` or ``fcn classify`` could
-not read, and what `fcn doctor` finds broken. SIGINT and SIGTERM end with 130 and 143.
+Errors that the user can correct are reported in one line, with exit code 2. The exit code is 1 if a
+run cannot go on, if ``fcn data check`` finds problems, if ``fcn predict`` or ``fcn classify``
+cannot read an image, or if ``fcn doctor`` finds something broken. It is 130 and 143 for SIGINT and
+SIGTERM.
 """
 
 from __future__ import annotations
@@ -77,11 +78,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _told(error: Exception, arguments: Sequence[str]) -> tuple[str, int, bool]:
-    """What is said of an error, the exit code, and whether its traceback is shown."""
-    # fcn_ext could not be imported, so neither can what explains other errors.
+    """The message for an error, the exit code, and whether to show the traceback."""
+    # fcn_ext could not be imported, so the module that explains other errors cannot be, either.
     if type(error).__name__ == "SettingError":
         return str(error), 2, False
-    # Imported here, where torch is imported already, or nearly nothing was done.
+    # Imported here, where torch is imported already, or hardly anything was done.
     try:
         from fcn_train.failures import explain
     except Exception:  # fcn_ext or torch does not load
@@ -110,7 +111,7 @@ def run_command(arguments: Sequence[str]) -> int:
 
 
 def run_options(options: Any, run: Path | None, arguments: Sequence[str], console: Console) -> int:
-    """Run the command that ``options`` are of; returns the exit code."""
+    """Run the command that ``options`` belong to; returns the exit code."""
     if isinstance(options, TrainOptions):
         from fcn_train.train import train
 
@@ -187,7 +188,7 @@ def run_options(options: Any, run: Path | None, arguments: Sequence[str], consol
 
 
 def import_modules(options: Any) -> None:
-    """Import what the command of ``options`` needs, torch above all."""
+    """Import the modules that the command of ``options`` needs, mainly torch."""
     modules = {
         TrainOptions: ("fcn_train.train", "torch._dynamo"),  # the first optimizer imports it
         EvaluateOptions: ("fcn_train.evaluate",),

@@ -1,4 +1,4 @@
-"""Gradients of a bounded norm."""
+"""Bounds the norm of gradients."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ def clip_gradients(
 ) -> float:
     """Scale gradients down, all by one factor, so that their norm is ``limit`` at most.
 
-    The norm is Euclidean and of all gradients together (Pascanu et al., 2013, Algorithm 1), so that
-    their direction stays. Shorter ones are left as they are. Parameters without a gradient do not
+    The norm is the Euclidean norm of all gradients together (Pascanu et al., 2013, Algorithm 1), so
+    their direction is kept. If it is smaller, nothing changes. Parameters without a gradient do not
     count.
 
     Args:
-        parameters: of the network; their gradients are changed.
+        parameters: those of the network; their gradients are changed.
         limit: > 0.
         check: refuse gradients that are not finite. Without it they become NaN.
 
@@ -29,7 +29,7 @@ def clip_gradients(
         The norm before.
 
     Raises:
-        LossError: it is not finite; the gradients then hold no direction to go.
+        LossError: it is not finite, so the gradients have no direction.
     """
     norm = torch.nn.utils.clip_grad_norm_(parameters, limit).item()
     if check and not math.isfinite(norm):

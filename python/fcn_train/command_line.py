@@ -1,4 +1,4 @@
-"""The options that the words of the command line give, and the defaults they start from."""
+"""Parses the command line into options, starting from their defaults."""
 
 from __future__ import annotations
 
@@ -71,7 +71,8 @@ def read(arguments: Sequence[str], before: Path | None = None) -> tuple[Any, Pat
 
 
 def read_together(arguments: Sequence[str]) -> tuple[Any, Path | None]:
-    """What the first of several processes reads; and the run that they had before a restart."""
+    """The options as the first of several processes reads them; and the run that they had before a
+    restart."""
     from fcn_train.processes import joined
 
     here = joined()
@@ -133,9 +134,9 @@ def train_defaults(
 
 
 def _given(arguments: Sequence[str], *names: str) -> dict[str, str | None] | None:
-    """What ``arguments`` give for the options ``names``, the network and the kind of data, which
-    other defaults follow from; None where that does not parse, which the parser of all options
-    tells in better words. So it does of a network and a kind that are none, which are left out."""
+    """The values in ``arguments`` of the options ``names``, the network and the kind of data, on
+    which other defaults depend. None if they do not parse, and without unknown networks and kinds:
+    the parser of all options reports these better."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     for name in ("--data.kind", *names):
         parser.add_argument(name)

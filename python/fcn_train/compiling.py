@@ -1,4 +1,4 @@
-"""The network compiled by ``torch.compile``, for the steps of a training."""
+"""Compiles the network with ``torch.compile`` for the steps of a training."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ BACKEND: str | Callable[..., Any] = "inductor"
 
 
 def compile_steps(model: Net, device: torch.device) -> None:
-    """Have the scores of ``model`` computed by compiled code while it is in training mode.
+    """Compute the scores of ``model`` by compiled code while it is in training mode.
 
-    Code is made for images of one size, in the first step. In eval mode the network is as it was:
-    a split is scored at the sizes of its images, for each of which there would be code to make. The
-    layers, their names and their weights stay what they are.
+    Code is compiled in the first step, for images of one size. In eval mode the network is not
+    compiled: a split is scored at the sizes of its images, and each would need code of its own. The
+    layers, their names and their weights do not change.
 
     Args:
         model: on the device. Every forward pass goes through its ``scores``.

@@ -23,11 +23,11 @@ FORMER_HEADS = {"fused": "coarse", "materialised": "full"}
 
 
 def of_types(options: Any, cls: type[T]) -> T:
-    """``options`` that a program has made, with values of the types that the command line gives: a
-    path may be given as text, a tuple as a list.
+    """``options`` made by a program, with values of the types that the command line gives: a path
+    may be given as text, a tuple as a list.
 
     Raises:
-        UsageError: they are no ``cls``, or a field has a value of another type or is none of its
+        UsageError: they are not a ``cls``, or a field has a value of another type or not among its
             choices; the message names it.
     """
     if not isinstance(options, cls):

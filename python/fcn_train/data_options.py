@@ -1,4 +1,4 @@
-"""The options that say what data is and how it is read, and those of `fcn data`."""
+"""The options for data and how it is read, and those of `fcn data`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The curves of a run as TensorBoard reads them.
+"""Writes the curves of a run for TensorBoard.
 
 An event file is a sequence of records, each a protocol buffer framed by its length and two
 checksums. The few fields that a curve needs are written here, so that a training needs no

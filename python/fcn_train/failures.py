@@ -1,4 +1,4 @@
-"""What an exception means to the user: one line, and the exit code."""
+"""Turns an exception into one line for the user and an exit code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that are whole or absent, and what to say when the disk refuses one."""
+"""Writes files that are either complete or absent, and explains why the disk refused one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a training leaves when it has ended: the card of its weights, and its report."""
+"""Ends a training: writes the card of its weights and its report."""
 
 from __future__ import annotations
 

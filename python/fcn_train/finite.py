@@ -1,4 +1,4 @@
-"""Whether a network gives numbers: one that diverged gives labels all the same."""
+"""Checks that a network's scores are finite: one that diverged still returns labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights of any other network or classes: which of its tensors a network starts from."""
+"""Starts a network from the weights of another network or of other classes."""
 
 from __future__ import annotations
 

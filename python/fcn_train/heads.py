@@ -1,4 +1,4 @@
-"""Networks of one head and of several, used alike.
+"""One interface to networks with one head and with several.
 
 The methods of a network of one head take a target and give a label map; those of a network of
 several take and give dicts by head. Data sets have their sets of labels in an order, which is that

@@ -1,4 +1,4 @@
-"""What a run has logged so far: part of its checkpoints, so that a resumed log has no seam."""
+"""What a run has logged so far. It is part of checkpoints, so a resumed run's log has no gap."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What torchrun, or any other launcher, tells a process of its place among others.
+"""What torchrun, or another launcher, tells a process about its rank and the others.
 
 Needs no torch, so that commands in one process start as fast as before.
 """

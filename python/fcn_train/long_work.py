@@ -1,4 +1,4 @@
-"""What says that it is still at work, where nobody knows how much there is: a search of folders.
+"""Progress messages for work of unknown length, such as searching folders.
 
 The work may lie deep below the command, in a package without a console; it tells whoever listens.
 """

@@ -1,4 +1,4 @@
-"""What this process may use of the machine: CPUs and memory, within a container's limits."""
+"""The CPUs and memory that this process may use, within a container's limits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Notices among processes, by the launcher's store: who has ended, who was told to stop.
+"""Notices among processes, in the launcher's store: who has ended, who was told to stop.
 
 Collective operations wait in C++, where no signal is seen, and for all processes. Notices are
 looked at from Python, whenever somebody likes, so they serve where one process works while others

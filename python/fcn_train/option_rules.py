@@ -1,4 +1,4 @@
-"""What the options of `fcn train` must be, so that there can be a run."""
+"""The rules that the options of `fcn train` must satisfy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How fast a work goes, when it will be done, and the memory it takes: in a few words."""
+"""Speed, time left and memory of work in progress, as short text."""
 
 from __future__ import annotations
 

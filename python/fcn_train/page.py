@@ -1,4 +1,4 @@
-"""Pages of HTML that need nothing beside them: text, tables, pictures inside the file."""
+"""Self-contained HTML pages: text, tables and pictures in one file."""
 
 from __future__ import annotations
 

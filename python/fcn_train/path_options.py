@@ -1,4 +1,4 @@
-"""Paths on the command line: one of no characters is refused, and an ending of other files.
+"""Paths on the command line: refuses empty paths and wrong endings.
 
 An unset variable of a shell gives it (``--root "$DATA"``), and Python takes it for the folder that
 one is in.

@@ -1,4 +1,4 @@
-"""A picture of a report that tells, under the pointer, what a pixel is and how sure the net was.
+"""Pictures of a report that show the class and probability of the pixel under the pointer.
 
 What is told lies beside the visible pictures in one PNG without loss: red holds the predicted
 class, green the label, blue the probability of the prediction in hundredths. Without JavaScript

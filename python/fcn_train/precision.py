@@ -1,4 +1,4 @@
-"""Half precision: which there is, and the scaler that float16 needs."""
+"""Half precision: the available types, and the loss scaling that float16 needs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Index PNG and overlay for image files of any size."""
+"""`fcn predict`: an index PNG and an overlay for image files of any size."""
 
 from __future__ import annotations
 

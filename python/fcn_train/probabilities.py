@@ -1,4 +1,4 @@
-"""Predictions with their probability."""
+"""Predictions with their probabilities."""
 
 from __future__ import annotations
 

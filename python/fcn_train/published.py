@@ -1,4 +1,4 @@
-"""The published experiments: a recipe for each, by the name that ``--recipe`` takes.
+"""The published experiments: their recipes, by the names that ``--recipe`` takes.
 
 Each is a file in the folder ``experiments``. They follow the solvers and definitions of the
 reference repository, shelhamer/fcn.berkeleyvision.org, and, where the name ends in -paper, section

@@ -1,4 +1,4 @@
-"""Where paths lead."""
+"""Resolves paths without raising."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`fcn recipes`: the published experiments, and what each is."""
+"""`fcn recipes`: lists the published experiments, or shows one."""
 
 from __future__ import annotations
 

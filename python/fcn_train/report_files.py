@@ -1,4 +1,4 @@
-"""The files of a report, and which of an earlier one are to go when another takes its place."""
+"""The files of a report, and which files of an earlier report to remove when it is replaced."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a training does before an error ends it."""
+"""Saves the state of a training before an error ends it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run read back: its network, and what its outputs mean."""
+"""Reads a run back: its network, and what its outputs mean."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The run that a command is about: an argument, ``fcn evaluate RUN``, or the option ``--run``.
+"""The run that a command uses: an argument, ``fcn evaluate RUN``, or the option ``--run``.
 
 torchrun takes ``--run`` for an option of its own, and refuses it.
 """

@@ -1,4 +1,4 @@
-"""The folder of a training run: its name, what lies in it, and how it is found again."""
+"""The folder of a training run: its name, its files, and how it is found again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The scores that the folder of a run holds: ``metrics.json`` and the tables of steps."""
+"""The scores in the folder of a run: ``metrics.json`` and the tables of steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run folder holds from the beginning of a training."""
+"""The files that a run folder has from the beginning of a training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long a run is, and after which steps it is scored and saved."""
+"""The length of a run, and the steps after which it is scored and saved."""
 
 from __future__ import annotations
 

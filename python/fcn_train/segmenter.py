@@ -1,4 +1,4 @@
-"""What gives the labels of an image: the network of a run, or an exported file."""
+"""Labels images by the network of a run or by an exported file."""
 
 from __future__ import annotations
 

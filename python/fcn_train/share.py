@@ -1,4 +1,4 @@
-"""How the images of a step are shared out over processes."""
+"""Divides the images of a step among processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A step whose images several processes share.
+"""A step whose images are divided among several processes.
 
 The loss of a batch is divided by what all its valid pixels weigh, wherever they are, and gradients
 are added up. So they are those of one process up to rounding, whatever the number of processes and

@@ -1,4 +1,4 @@
-"""Names of files and classes as they can be shown: they may hold anything."""
+"""Makes names of files and classes, which may have any characters, safe to show."""
 
 from __future__ import annotations
 

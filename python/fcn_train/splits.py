@@ -1,4 +1,4 @@
-"""The two splits of a run, and how it notices that they have changed."""
+"""The two splits of a run, and the check whether they have changed."""
 
 from __future__ import annotations
 

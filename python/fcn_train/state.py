@@ -1,4 +1,4 @@
-"""What changes while a network is trained: all that a checkpoint keeps."""
+"""The state of a training: everything that changes during it and is kept in checkpoints."""
 
 from __future__ import annotations
 

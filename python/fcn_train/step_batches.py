@@ -1,4 +1,4 @@
-"""The batches of each step: loaded, shared out over processes, and on the device."""
+"""The batches of each step: loaded, divided among processes, and sent to the device."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the steps of a training learn by, and which of their images this process takes."""
+"""The loss of a step, and the images of the step that this process takes."""
 
 from __future__ import annotations
 

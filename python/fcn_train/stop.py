@@ -1,4 +1,4 @@
-"""One stop for several processes."""
+"""Stops several processes together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a terminal or a daemon gives a command to write to, made usable before it is written to."""
+"""Makes the output streams of a command usable, whatever a terminal or a daemon provides."""
 
 from __future__ import annotations
 

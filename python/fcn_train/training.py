@@ -1,4 +1,4 @@
-"""A run in progress: what the loop of `fcn train` does, one method each."""
+"""A run in progress: the parts of the loop of `fcn train`, one method each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Options of so many numbers: how `tyro` reads them.
+"""Options with a fixed number of numbers, for `tyro`.
 
 Its own rules tell of words that are none by Python's types. That of ``tuple[...] | None`` takes one
 word, too, for None, and tells of a wrong number of them with the marks of its colors in between.

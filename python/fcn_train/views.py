@@ -1,4 +1,4 @@
-"""What a network sees of an image: all of it or windows, mirrored and scaled or as they are."""
+"""The views of an image that a network sees: the whole image or windows, mirrored and scaled."""
 
 from __future__ import annotations
 

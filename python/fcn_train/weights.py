@@ -1,4 +1,4 @@
-"""``last.safetensors`` and ``best.safetensors``: a run's weights, with a checksum inside.
+"""A run's weights, ``last.safetensors`` and ``best.safetensors``, with a checksum inside.
 
 The checksum covers names, types, shapes and values of all tensors and lies in the file's metadata,
 so the file is verified wherever it is copied. Files without any metadata are read unverified, as

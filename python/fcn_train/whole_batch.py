@@ -1,4 +1,4 @@
-"""Layers that would go by a process's share of a batch, made to go by the whole batch.
+"""Makes layers that depend on the batch use the whole batch of all processes.
 
 In training, batch normalization takes means over the images of all processes, and dropout drops
 what it would drop of the whole batch in one process.

@@ -1,4 +1,4 @@
-"""Numbers in sentences."""
+"""Counts in sentences, such as "1 step" and "2 steps"."""
 
 from __future__ import annotations
 

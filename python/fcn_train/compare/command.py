@@ -64,7 +64,7 @@ def compare(options: CompareOptions, console: Console | None = None) -> None:
 
 
 def differences_in_kind(records: Sequence[Record]) -> list[str]:
-    """A line on each run whose scores cannot be set beside those of the first."""
+    """A line for each run whose scores cannot be compared with those of the first."""
     first, *others = records
     said = []
     for record in others:

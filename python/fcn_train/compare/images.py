@@ -1,4 +1,4 @@
-"""The images that the predictions of several runs differ on most."""
+"""The images on which the predictions of several runs differ most."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from fcn_train.segmenter import segment
 
 @dataclass(frozen=True, eq=False)
 class Difference:
-    """What several runs make of one image, all of (H, W), uint8.
+    """The predictions of several runs for one image, all (H, W) uint8.
 
     Attributes:
         name: of the image.

@@ -1,4 +1,4 @@
-"""What the folder of a run tells without its network."""
+"""What can be read from a run's folder without its network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ADE20K as the scene parsing benchmark has it: 150 classes, 0 is void."""
+"""ADE20K, as in the scene parsing benchmark: 150 classes, 0 is void."""
 
 from __future__ import annotations
 

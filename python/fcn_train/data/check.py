@@ -1,4 +1,4 @@
-"""Finding everything wrong with a data set before a run does."""
+"""Finds everything that is wrong with a data set before a run does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The names of classes: read from a file, and what they may be."""
+"""Reads and checks the names of classes."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Whether a split's labels hold enough to learn from or to score, and what they lack.
+"""Checks whether a split's labels suffice for training or scoring, and reports what they lack.
 
-Nothing here decodes a whole data set without need: a few labels spread over the split show two
-classes in almost every case, and only where they do not is the search continued.
+A whole data set is decoded only if necessary: almost always, a few labels spread over the split
+show two classes; only otherwise does the search go on.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What every data set is: pairs of an RGB image and a label map of class indices, or several maps.
+"""The base of all data sets: pairs of an RGB image and a label map of class indices, or several.
 
 Readers for particular layouts (`voc`, `camvid`, `folder`, ...) only decide which files make a pair;
 how files are decoded is in `images`, `labels` and, for labels in MATLAB files, `matlab`. Loading an
-example and checking a whole data set say the same words.
+example and checking a whole data set report the same problems.
 """
 
 from __future__ import annotations

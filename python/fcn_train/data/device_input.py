@@ -1,4 +1,4 @@
-"""What a network sees, sent as the bytes of the files and normalized where the network is.
+"""Network input that is sent as the bytes of the files and normalized on the network's device.
 
 The values are those of `input_to_tensor` to the last bit, on any device: subtraction and division
 in float32 are rounded alike everywhere, and the logarithm of depth, which is not, is looked up in a

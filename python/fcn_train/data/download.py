@@ -1,4 +1,4 @@
-"""Downloads that go on where they were broken off, from the first address that gives the file."""
+"""Downloads that can be continued, from the first address that has the file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One example of a data set: an image with its label maps and, where it is read, its depth."""
+"""One example of a data set: an image with its label maps and, if it is read, its depth."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A split in one short word, so that a run can tell when its lists or classes were changed."""
+"""A short hash of a split, by which a run notices that its lists or classes were changed."""
 
 from __future__ import annotations
 

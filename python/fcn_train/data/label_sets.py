@@ -1,4 +1,4 @@
-"""A set of classes, and the label files that are in its terms."""
+"""A set of classes, and the label files that use it."""
 
 from __future__ import annotations
 

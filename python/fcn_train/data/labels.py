@@ -1,4 +1,4 @@
-"""Label files: decoding them, and all that can be wrong with one."""
+"""Decodes label files, and finds everything that can be wrong with one."""
 
 from __future__ import annotations
 

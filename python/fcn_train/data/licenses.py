@@ -1,4 +1,4 @@
-"""What the authors of data sets say about their use, where that is known."""
+"""What the authors of data sets say about their use, as far as it is known."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a data set's folders and lists lie, and what its lists name."""
+"""Finds a data set's folders and lists, and reads its lists."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which examples make up which batch, and loading them in order.
+"""Chooses the examples of each batch, and loads them in order.
 
 Nothing here has state that a checkpoint would have to hold: the examples of a batch follow from
 the seed and the number of the batch alone, and every example is augmented by a generator of its

@@ -1,4 +1,4 @@
-"""Images of which a network sees objects, or what is around them, alone."""
+"""Images with the objects, or all that is around them, hidden."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Label maps in MATLAB files, as SBD, SIFT Flow, NYUDv2 and PASCAL-Context have them."""
+"""Label maps in the MATLAB files of SBD, SIFT Flow, NYUDv2 and PASCAL-Context."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""NYUDv2's labeled images as they were published: one MATLAB file of version 7.3, so HDF5."""
+"""NYUDv2's labeled images as they were published: one MATLAB file of version 7.3, which is HDF5."""
 
 from __future__ import annotations
 

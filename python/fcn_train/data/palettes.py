@@ -1,4 +1,4 @@
-"""Whether one value has one color in all the label files of a data set."""
+"""Checks that each value has the same color in all label files of a data set."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be wrong with a data set, in words."""
+"""Descriptions of what is wrong with a data set."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pictures of a folder by stem, and what is told of those that are not taken."""
+"""The pictures of a folder by stem, and reports on those that are not used."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Unpacking archives that nobody vouches for: regular files only, none outside the folder, and no
-more than was asked for."""
+"""Unpacks untrusted archives: regular files only, none outside the folder, and no more than was
+asked for."""
 
 from __future__ import annotations
 

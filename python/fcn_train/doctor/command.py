@@ -1,4 +1,4 @@
-"""`fcn doctor`: ask, diagnose, print."""
+"""`fcn doctor`: collect facts, diagnose, print."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is wrong with an installation, and what mends it."""
+"""What is wrong with an installation, and how to repair it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What this machine and this environment are, told without torch and without fcn_ext."""
+"""Facts about the machine and the environment, collected without torch and fcn_ext."""
 
 from __future__ import annotations
 

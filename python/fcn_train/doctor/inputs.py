@@ -1,4 +1,4 @@
-"""What `fcn doctor` gives every operator, small and with an exact answer.
+"""The inputs with which `fcn doctor` tests every operator, small and with exact results.
 
 Scores are small whole numbers and strides powers of two, so every score at full size is exact in
 float32: float32 and float64 then agree on winners and counts to the last pixel, ties included.

@@ -1,4 +1,4 @@
-"""Every operator against plain PyTorch: is it right, and how fast is it beside torch's own way?"""
+"""Compares every operator with plain PyTorch, and times both."""
 
 from __future__ import annotations
 

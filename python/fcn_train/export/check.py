@@ -1,4 +1,4 @@
-"""Whether an exported file gives what the network gives."""
+"""Checks that an exported file gives the results of the network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an exported file says of itself: what goes in, what its outputs mean, and whose it is."""
+"""The metadata of an exported file: its inputs, what its outputs mean, and where it comes from."""
 
 from __future__ import annotations
 

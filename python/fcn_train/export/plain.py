@@ -1,4 +1,4 @@
-"""A network made of torch's own operators alone, for programs that do not have ours."""
+"""Networks made only of torch's own operators, for programs without fcn_ext."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exporting without what torch says to its developers."""
+"""Silences torch's messages to developers during an export."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""`fcn serve`: a page that shows what a network makes of pictures."""
+"""`fcn serve`: a page that shows a network's predictions for pictures."""

@@ -1,4 +1,4 @@
-"""What a network makes of one picture, as the page reads it.
+"""A network's prediction for one picture, in the form that the page reads.
 
 An answer is 4 bytes, little-endian, with the length of a JSON header; the header; and the parts
 that it gives the lengths of. For each set of labels these are the labels (H, W) uint8, the

@@ -1,4 +1,4 @@
-"""The page, and what it asks for, as a WSGI application."""
+"""The page and its requests, as a WSGI application."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures that come over the net: decoded within limits, or refused in words for who sent them."""
+"""Decodes uploaded pictures within limits, or refuses them with a message for the sender."""
 
 from __future__ import annotations
 

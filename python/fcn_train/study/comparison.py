@@ -1,4 +1,4 @@
-"""What is found of trained variants: a study of no more than these, its table and its curves."""
+"""Studies that only compare trained variants: their table and curves."""
 
 from __future__ import annotations
 

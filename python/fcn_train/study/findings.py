@@ -1,4 +1,4 @@
-"""What a study found: a table beside what the paper found, written in three forms."""
+"""What a study found, beside the paper's results, written in three forms."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The upper bound of mean IU by the stride of scores, from labels alone (appendix A)."""
+"""The upper bound of mean IU for each stride of scores, from labels alone (appendix A)."""
 
 from __future__ import annotations
 

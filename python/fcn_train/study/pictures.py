@@ -1,4 +1,4 @@
-"""The pictures of studies: lines over a number, with the paper's own where it has them."""
+"""The pictures of studies: lines over a number, with the paper's values if it has them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The engine of studies that train: variants of `fcn train`, of the same data and seeds."""
+"""The engine of studies that train: variants of `fcn train` with the same data and seeds."""
 
 from __future__ import annotations
 
