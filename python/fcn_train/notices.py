@@ -1,8 +1,8 @@
 """Notices among processes, in the launcher's store: who has ended, who was told to stop.
 
-Collective operations wait in C++, where no signal is seen, and for all processes. Notices are
-looked at from Python, whenever somebody likes, so they serve where one process works while others
-wait, and where one goes away.
+Collective operations wait in C++, where signals are not handled, and for all processes. Notices can
+be read from Python at any time, so they serve while one process works and the others wait, and when
+one disappears.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any
 
 from fcn_train.errors import Elsewhere
 
-LOOK_EVERY = 0.05  # seconds between two looks of somebody who waits
-GRACE = 1.0  # seconds in which the first process takes the word, where all have the same to say
+LOOK_EVERY = 0.05  # seconds between two looks while waiting
+GRACE = 1.0  # seconds for which the others let the first process report what all have met
 
 
 class Board:
@@ -25,17 +25,18 @@ class Board:
         self._size = size
 
     def over(self) -> tuple[int, int] | None:
-        """Who has ended the work, and with which exit code; None while it goes on."""
+        """The process that ended the work, and the exit code; None while the work goes on."""
         if not self._store.check(["over"]):
             return None
         rank, code = self._store.get("over").decode().split()
         return int(rank), int(code)
 
     def end(self, code: int, patience: float) -> tuple[int, int]:
-        """Say that the work ends, unless somebody has: gives who ended it, and with which code.
+        """Announce that the work ends, unless another has; returns which process ended it, and the
+        code.
 
-        What goes wrong on all processes alike is told by the first: the others let it have the
-        word for ``patience`` seconds.
+        Errors that all processes meet are reported by the first: the others wait for it for
+        ``patience`` seconds.
         """
         if self._rank:
             self.wait_for_end(patience)
@@ -43,7 +44,7 @@ class Board:
         return int(said[0]), int(said[1])
 
     def wait_for_end(self, patience: float) -> bool:
-        """Whether the work is over within ``patience`` seconds."""
+        """Whether the work ends within ``patience`` seconds."""
         until = time.monotonic() + patience
         while self.over() is None:
             if time.monotonic() >= until:
@@ -52,8 +53,8 @@ class Board:
         return True
 
     def say_goodbye(self, patience: float) -> None:
-        """Tell the others that this process leaves; the first one waits ``patience`` seconds until
-        all others have told so."""
+        """Announce that this process leaves; the first one waits up to ``patience`` seconds for all
+        others to do so."""
         until = time.monotonic() + patience
         gone = self._store.add("gone", 1)
         while self._rank == 0 and gone < self._size and time.monotonic() < until:

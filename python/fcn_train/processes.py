@@ -1,9 +1,9 @@
 """Several processes that train or score one network together.
 
-torchrun starts them; this says what they have in common. The first one (rank 0) decides, writes
-and speaks. Numbers that all need are added up or compared by collective operations, over Gloo and,
-for what lies on GPUs, NCCL. One process alone (``ALONE``) does without: every method of it is the
-identity, or nothing.
+torchrun starts them; this module is how they work together. The first one (rank 0) decides, writes
+and prints. Numbers that all need are added up or compared by collective operations, over Gloo or,
+for tensors on GPUs, NCCL. A single process (``ALONE``) needs none of this: each of its methods is
+the identity, or does nothing.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ from fcn_train.run_folder import CONFIG
 
 T = TypeVar("T")
 
-PATIENCE = timedelta(minutes=10)  # for what all do at about the same time
+PATIENCE = timedelta(minutes=10)  # for operations that all start at about the same time
 NOTICED = 0.5  # seconds within which who ends the work has said so, where its connection closes
 WORD = 2.0  # seconds that the first process has to tell of a process that was lost
 LAUNCHER_GONE = "torchrun, which started this process, was killed"
 RUN = "fcn/run"  # in the launcher's store: the run that is trained, from one attempt to the next
-# What Gloo and NCCL say when a process has gone away.
+# What Gloo and NCCL report when a process is gone.
 GONE = re.compile(r"\bgloo\b|\bNCCL\b", re.I)
 
 
 class Processes:
-    """This process, and those that it works with.
+    """This process and the others that it works with.
 
     Args:
-        where: its place among them.
-        store: what the launcher keeps for them; None for one process that nobody launched.
+        where: its rank and the number of processes.
+        store: the launcher's store; None for a process that was started without one.
 
     Attributes:
-        group: of what lies on the device of the network, for torch's own modules.
+        group: the process group for tensors on the network's device, for torch's own modules.
     """
 
     def __init__(self, where: Place, store: Any = None) -> None:
@@ -67,7 +67,7 @@ class Processes:
 
     @property
     def first(self) -> bool:
-        """Whether this process writes and speaks."""
+        """Whether this process writes and prints."""
         return self.rank == 0
 
     @property
@@ -75,18 +75,18 @@ class Processes:
         return self.size > 1
 
     def launcher_is_gone(self) -> bool:
-        """Whether torchrun has ended without its processes, as SIGKILL has it, and its store with
-        it; only of processes that it has started itself. Other launchers may leave theirs."""
+        """Whether the torchrun that started this process, and its store, are gone, as after
+        SIGKILL. Other launchers may leave their processes on purpose."""
         return self.keeps and os.getppid() != self._parent
 
     def use(self, device: torch.device) -> None:
-        """Add up what lies on ``device`` by the library that is made for it."""
+        """Use the collective library that is made for ``device``."""
         if self.several and device.type == "cuda" and self.group is None:
             torch.cuda.set_device(device)
             self.group = dist.new_group(backend="nccl", timeout=PATIENCE)
 
     def from_first(self, make: Callable[[], T]) -> T:
-        """What ``make`` gives on the first process; the others wait as long as it takes."""
+        """The result of ``make`` on the first process; the others wait as long as it takes."""
         if self.board is None:
             return make()
         self._calls += 1
@@ -112,7 +112,7 @@ class Processes:
     @contextlib.contextmanager
     def first_ahead(self) -> Iterator[None]:
         """The block runs on the first process, then on the first of each machine, then on the
-        others: whoever comes first there may write files that those after it read."""
+        others, so that earlier ones may write files that later ones read."""
         turn = 0 if self.first else 1 if self.local_rank == 0 else 2
         for _ in range(turn if self.several else 0):
             self.most(0)
@@ -121,7 +121,7 @@ class Processes:
             self.most(0)
 
     def most(self, value: int) -> int:
-        """The greatest of all processes' values; waits for them."""
+        """The greatest value of all processes; waits for them."""
         return self.most_of([value])[0]
 
     def most_of(self, values: Sequence[int]) -> list[int]:
@@ -134,7 +134,7 @@ class Processes:
         return numbers.tolist()
 
     def add(self, numbers: Tensor) -> Tensor:
-        """``numbers``, which become the sum of those of all processes."""
+        """``numbers``, which are replaced by their sums over all processes."""
         if self.several:
             if numbers.is_cuda:  # who waits for a GPU does not notice that others are gone
                 self.most(0)
@@ -156,7 +156,7 @@ class Processes:
         return values
 
     def copy_first(self, tensors: Iterable[Tensor]) -> None:
-        """Give each process the values of the first one's ``tensors``."""
+        """Copy the first process's ``tensors`` to all others."""
         if self.several:
             with self.noticing(), torch.no_grad():
                 for tensor in tensors:
@@ -164,8 +164,8 @@ class Processes:
 
     @contextlib.contextmanager
     def together(self, kind: type[Exception]) -> Iterator[None]:
-        """An exception of this ``kind`` in the block of one process is raised on all of them, once
-        all are through with it."""
+        """If one process raises an exception of this ``kind`` in the block, all raise it, after all
+        have left the block."""
         raised = False
         try:
             yield
@@ -178,10 +178,11 @@ class Processes:
 
     @contextlib.contextmanager
     def noticing(self) -> Iterator[None]:
-        """What Gloo and NCCL raise when a process has gone away tells what has happened.
+        """Turns the errors of Gloo and NCCL, when a process is gone, into one that says what
+        happened.
 
         Raises:
-            Elsewhere: it ended the work and told why.
+            Elsewhere: it ended the work and said why.
             LostProcess: it was killed, or cannot be reached, or so was torchrun.
         """
         try:
@@ -200,13 +201,13 @@ class Processes:
             ) from error
 
     def let_go(self) -> None:
-        """Give up what is under way on GPUs: it would wait for processes that are gone."""
+        """Abort operations on GPUs, which would wait for processes that are gone."""
         if self.group is not None:
             with contextlib.suppress(Exception):
                 dist.distributed_c10d._abort_process_group(self.group)
 
     def remember(self, run: Path) -> None:
-        """Have the launcher keep where the run lies, for when it starts the processes again."""
+        """Record the run's folder in the launcher's store, in case it restarts the processes."""
         if self.keeps and self.first:
             self._store.set(RUN, os.fsencode(run).hex())
 
@@ -214,8 +215,8 @@ class Processes:
         """The run that the processes were training before the launcher started them again.
 
         Raises:
-            UsageError: they were, nobody knows in which run, and the user does not say it either:
-                ``resumes`` is false.
+            UsageError: there was one, but neither the launcher nor the user (``resumes`` is false)
+                says which.
         """
         if self._store is not None and self.keeps and self._store.check([RUN]):
             run = Path(os.fsdecode(bytes.fromhex(self._store.get(RUN).decode())))
@@ -229,18 +230,18 @@ class Processes:
         return None
 
     def leave(self, code: int, *, lost: bool = False) -> tuple[bool, int]:
-        """End this process's part: whether it is the one to tell why, and the exit code.
+        """End this process's part; returns whether it should report the reason, and the exit code.
 
-        A process that has done its work waits for the first one, which has more to do.
+        A process that is done waits for the first one, which has more to do.
 
         Args:
             code: how the part ends.
-            lost: because another process was.
+            lost: whether it ends because another process was lost.
         """
         board = self.board
         if board is None:
             return True, code
-        if self.launcher_is_gone():  # torch would tell at length that its store is
+        if self.launcher_is_gone():  # torch would report at length that its store is
             return self.first, code
         try:
             if code == 0 and not self.first:
@@ -263,10 +264,10 @@ _joined: Processes | None = None
 
 
 def joined() -> Processes:
-    """This process and those that it was launched with; the first call meets them.
+    """This process and those that it was launched with; the first call connects to them.
 
     Raises:
-        UsageError: they cannot be met.
+        UsageError: they cannot be reached.
     """
     global _joined
     if _joined is not None:
@@ -285,13 +286,13 @@ def joined() -> Processes:
             f"process {where.rank} of {where.size} cannot meet the others by {address} "
             f"({str(error).splitlines()[0]})"
         ) from None
-    _joined.most(0)  # one that was done and went away would break the connections being made
+    _joined.most(0)  # one that ended early would break connections that are being made
     return _joined
 
 
 def leave(code: int, error: BaseException | None) -> tuple[str, int]:
-    """End this process's part, which ``error`` did if it is not None: as whom to speak, "" for
-    not at all, and the exit code."""
+    """End this process's part, because of ``error`` if it is not None; returns the name under which
+    to report it, "" for no report, and the exit code."""
     if _joined is None:
         return "fcn", code
     causes = (error, error.__cause__ if error is not None else None)

@@ -9,11 +9,11 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """The images ``start`` to ``stop`` of a batch of ``size``: what one process takes of it.
+    """The part of a batch of ``size`` images that one process takes: ``start`` to ``stop``.
 
     Attributes:
-        number: of the batch, within its step.
-        divisors: what the loss of each head is divided by, (heads,); of the whole batch.
+        number: that of the batch within its step.
+        divisors: what the loss of each head is divided by, (heads,), for the whole batch.
     """
 
     number: int
@@ -32,11 +32,11 @@ class Part:
 def shared_out(
     batch: int, accumulate: int, size: int, rank: int, *, within: bool = False
 ) -> list[Part]:
-    """Of each of the ``accumulate`` batches of a step, what the process ``rank`` of ``size`` takes.
+    """The parts of the ``accumulate`` batches of a step that process ``rank`` of ``size`` takes.
 
-    The images of a step, taken one after the other, are cut into as many runs as there are
-    processes; the first are one longer where the number does not divide. ``within`` cuts every
-    batch by itself, so that all processes are at work on the same one.
+    The images of a step, in order, are cut into one range per process; if the number does not
+    divide evenly, the first ranges are one longer. ``within`` cuts every batch separately, so that
+    all processes work on the same batch.
 
     Example:
         >>> [len(part) for part in shared_out(4, 2, size=3, rank=0)]

@@ -1,8 +1,8 @@
 """A step whose images are divided among several processes.
 
-The loss of a batch is divided by what all its valid pixels weigh, wherever they are, and gradients
-are added up. So they are those of one process up to rounding, whatever the number of processes and
-however the images divide.
+The loss of a batch is divided by the weight of all its valid pixels, on all processes, and
+gradients are added up. So gradients are those of a single process up to rounding, however the
+images are divided.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ from fcn_train.whole_batch import Current, see_whole_batches
 
 
 class SharedStep:
-    """What one of several processes does of each step.
+    """The part of each step that one of several processes does.
 
     Args:
         here: the processes.
-        net: on its device, with the same weights everywhere. Layers of it that go by the batch are
-            replaced; its parameters and their names stay.
-        loss: of the network, images, target and ``part``.
-        counting: the keywords of ``loss`` that ``divisor_of_part`` takes, too.
-        parts: of each batch of a step, what this process takes.
+        net: the network on its device, with the same weights everywhere. Layers that depend on the
+            batch are replaced; parameters and their names stay.
+        loss: function of the network, images, target and ``part``.
+        counting: the keywords of ``loss`` that ``divisor_of_part`` also takes.
+        parts: for each batch of a step, the images that this process takes.
         seed: of the run.
-        crop: side of the images of a step, 0 where they differ.
+        crop: side of the images of a step, 0 if they differ.
         channels: of the images.
-        sync: batch normalization goes by the images of all processes.
-        within: each process has a part of every batch, if only one without images, as what goes by
-            the whole batch wants it.
+        sync: whether batch normalization uses the images of all processes.
+        within: whether each process takes a part of every batch, even one without images, as layers
+            that depend on the whole batch need.
     """
 
     def __init__(
@@ -66,19 +66,19 @@ class SharedStep:
         self._current, self._is_last = Current(), True
         see_whole_batches(net, here, self._current, sync=sync)
         here.copy_first(net.buffers())
-        # Buffers go their own way from here on; torch 2.13 has renamed the argument.
+        # Buffers are not synchronized; torch 2.13 has renamed the argument.
         known = inspect.signature(DistributedDataParallel).parameters
         names = ("forward_sync_buffers", "broadcast_buffers")
         apart: dict[str, Any] = {next(name for name in names if name in known): False}
-        # With --amp, gradients of convolutions of 1 x 1 have channels last where their weights, to
-        # which it is all one, have not. They are copied, and torch tells so at length.
+        # With --amp, gradients of 1x1 convolutions are channels_last and their weights, for which
+        # both layouts are the same, are not. They are copied, and torch warns about it.
         warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         self._shared = DistributedDataParallel(
             _Loss(net, loss, self._within), process_group=here.group, **apart
         )
         self._shared.register_comm_hook(here.group, lambda group, bucket: _added_up(group, bucket))
-        # After its first pass DDP puts gradients into other buckets, and so adds them up in
-        # another order. A run that is continued would differ by that from one that is not.
+        # After its first pass DDP changes its buckets, and so the order of sums. A continued run
+        # would then differ from an uninterrupted one.
         self._shared(None, None, None).backward()
         net.zero_grad(set_to_none=True)
 
@@ -93,19 +93,19 @@ class SharedStep:
     def batches(
         self, step: int, loaded: Iterator[Batch], watches: Sequence[ClassWatch]
     ) -> Iterator[tuple[int, Batch]]:
-        """Of each batch of a step the images of this process, with the seed of the whole batch.
+        """The images of this process of each batch of a step, with the seed of the whole batch.
 
         Args:
-            step: its number, from 0.
+            step: the number of the step, from 0.
             loaded: the images of this process, batch by batch, without those of which it has none.
-            watches: are shown the targets.
+            watches: see the targets.
         """
         first = step * len(self._parts)
         seeds = [batch_seed(self._seed, first + part.number) for part in self._parts]
         taken = [(part, next(loaded)) for part in self._parts if len(part)]
         sizes = self._sizes(taken)
         mine = {part.number: padded(batch, sizes[part.number]) for part, batch in taken}
-        if self._within or not mine:  # a pass without images, for what the others wait for
+        if self._within or not mine:  # a pass without images, since the others wait for it
             for number in range(len(self._parts) if self._within else 1):
                 mine.setdefault(number, self._nothing(sizes[number]))
         divisors = self._divisors(mine, seeds)
@@ -152,7 +152,7 @@ class SharedStep:
 
 
 class _Loss(nn.Module):
-    """The loss as a module of the network's parameters, as DDP wants it."""
+    """The loss as a module with the network's parameters, as DDP needs."""
 
     def __init__(self, net: Net, loss: Callable[..., Tensor], runs_empty: bool) -> None:
         super().__init__()
@@ -169,6 +169,6 @@ class _Loss(nn.Module):
 
 
 def _added_up(group: Any, bucket: Any) -> Any:
-    """Gradients added up over processes, where DDP would take the mean."""
+    """Adds up gradients over processes, where DDP would take the mean."""
     work = dist.all_reduce(bucket.buffer(), group=group, async_op=True)
     return work.get_future().then(lambda done: done.value()[0])

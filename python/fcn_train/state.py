@@ -30,10 +30,10 @@ class TrainingState:
     """A network, its optimizer, what it has logged, and how many steps it has taken.
 
     Attributes:
-        average: of the network's weights, where there is one.
-        scaler: of the loss, with float16.
+        average: the average of the network's weights, if there is one.
+        scaler: the loss scaler for float16.
         began: the reading of ``time.monotonic()`` when this process began to work at the run.
-        whole: False once an update was left in its middle: nothing to save any more.
+        whole: False after an interrupted update: the state can then not be saved.
     """
 
     def __init__(
@@ -59,19 +59,19 @@ class TrainingState:
 
     @property
     def seconds(self) -> float:
-        """How long the run has been worked at: in this process, and in those before it until the
+        """How long the run has been trained: in this process, and in earlier ones up to the
         checkpoints that were continued from."""
         return self._seconds_before + time.monotonic() - self._began
 
     def update(self, loss: float, lr: float, schedule: Schedule, log_every: int) -> None:
-        """Take the step that the model's gradients say, and note its mean loss and rate.
+        """Update the network by its gradients, and record the step's mean loss and learning rate.
 
-        With float16 a step is skipped where they are not finite: it counts as a step, and the
-        network stays as it is.
+        With float16 a step is skipped if they are not finite: it counts as a step, but the network
+        does not change.
 
         Raises:
-            LossError: gradients that are to be clipped are not finite and no step can be skipped,
-                or there is no use in skipping more.
+            LossError: gradients that are to be clipped are not finite and the step cannot be
+                skipped, or too many were skipped.
         """
         if self.scaler is not None:
             self.scaler.unscale(self.optimizer)
@@ -89,7 +89,7 @@ class TrainingState:
         self.whole = True
 
     def _move(self) -> bool:
-        """Update the network by its gradients; whether it was not skipped."""
+        """Update the network by its gradients; returns whether the step was not skipped."""
         if self.scaler is not None:
             return self.scaler.step(self.optimizer)
         self.optimizer.step()
@@ -99,11 +99,11 @@ class TrainingState:
         return dict(self.model.state_dict())
 
     def scored(self) -> contextlib.AbstractContextManager[None]:
-        """Inside, the network has the weights that are scored: the average, where there is one."""
+        """Inside, the network has the weights that are scored: the average, if there is one."""
         return contextlib.nullcontext() if self.average is None else self.average.in_place()
 
     def kept(self, which: str) -> dict[str, dict[str, Tensor]]:
-        """What is saved of a network that is the ``last`` or ``best``, by the name of the file."""
+        """The weights to save for ``last`` or ``best``, by the name of the file."""
         if self.average is None:
             return {which: self.weights()}
         return {f"{which}{RAW}": self.weights(), which: self.average.weights()}
@@ -123,7 +123,7 @@ class TrainingState:
         return progress
 
     def restore(self, saved: Checkpoint) -> None:
-        """Become what ``saved`` holds.
+        """Restore the state in ``saved``.
 
         Raises:
             UsageError: it is not of this network, optimizer and history, or names another step.
@@ -149,7 +149,7 @@ class TrainingState:
         self.history, self.step, self._seconds_before = history, saved.step, seconds
 
     def _check_optimizer(self, state: dict[str, Any]) -> None:
-        """What torch believes without looking: values of the options, and buffers' shapes."""
+        """Checks what torch does not: values of the options, and shapes of buffers."""
         parameters = []
         for group, saved in zip(self.optimizer.param_groups, state["param_groups"], strict=True):
             for name in FIXED:
@@ -178,6 +178,6 @@ def _seconds(value: Any) -> float:
 
 
 def first_line(text: str) -> str:
-    """The line that says what is wrong: of torch's lists of every layer, the first entry."""
+    """The line of an error that says what is wrong; the first entry of torch's lists of layers."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[1] if len(lines) > 1 else text.strip()

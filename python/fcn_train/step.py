@@ -1,8 +1,8 @@
 """One step of training.
 
 The random numbers of a batch follow from the seed and its number alone, for the images (see
-``fcn_train.data.loader``) as for dropout. So a checkpoint needs no generator's state, and an
-interrupted run continues with the bits of the unbroken one.
+``fcn_train.data.loader``) as for dropout. So a checkpoint needs no generator state, and an
+interrupted run continues with the bits of an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ def average_gradients(
 
     Args:
         model: in training mode, without gradients.
-        loss: of the network, images (N, 3, H, W) and target (N, H, W), or one for each head.
+        loss: function of the network, images (N, 3, H, W) and target (N, H, W), or one target for
+            each head.
         batches: ``count`` batches, each with the seed of its forward pass (dropout).
         scaler: multiplies the gradients by its scale.
         profile: measures the parts.
@@ -49,8 +50,8 @@ def average_gradients(
         The mean loss.
 
     Raises:
-        LossError: it is not finite; the message names the images. After this and any other
-            error the model is as it was, without gradients.
+        LossError: it is not finite; the message names the images. After this and any other error
+            the model is unchanged, without gradients.
     """
     with unchanged_on_error(model):
         total, ids = torch.zeros((), device=runtime.device), list[str]()
@@ -76,7 +77,7 @@ def average_gradients(
 
 @contextlib.contextmanager
 def unchanged_on_error(model: Net) -> Iterator[None]:
-    """After an error ``model`` is as before: forward passes move the means of batch norm."""
+    """After an error, restore ``model``: forward passes change the means of batch norm."""
     before = [buffer.clone() for buffer in model.buffers()]
     try:
         yield

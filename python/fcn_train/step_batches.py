@@ -19,15 +19,15 @@ from fcn_train.step import batch_seed
 
 
 class StepBatches:
-    """What the network learns from in each step.
+    """The batches that the network learns from in each step.
 
     Args:
-        options: of the training.
+        options: those of the training.
         splits: its images.
         runtime: where the network runs.
         normalization: of the images.
-        parts: of each batch of a step, what this process takes.
-        console: is told of classes that have no pixel.
+        parts: for each batch of a step, the images that this process takes.
+        console: warns of classes without a pixel.
         profile: measures what loading takes.
     """
 
@@ -74,7 +74,8 @@ class StepBatches:
         self._shared: SharedStep | None = None
 
     def start(self, step: int, end: int, shared: SharedStep | None) -> None:
-        """Load for the steps [step, end), which are ``shared`` with other processes or not."""
+        """Begin to load the batches of the steps [step, end), ``shared`` with other processes or
+        not."""
         self._shared = shared
         batches = self._loader.batches(step * self._per_step, end * self._per_step)
         self._batches: Iterator[Batch] = self._profile.timed(LOADING, batches)
@@ -93,7 +94,7 @@ class StepBatches:
             yield batch_seed(self._seed, number), batch
 
     def _on_device(self, batches: Iterable[tuple[int, Batch]]) -> Iterator[tuple[int, Batch]]:
-        """Those images normalized where the network is that come as bytes."""
+        """Normalizes images that come as bytes, on the network's device."""
         for seed, batch in batches:
             if self._normalized is not None and batch.images.dtype == torch.uint8:
                 with self._profile.part(TRANSFER):

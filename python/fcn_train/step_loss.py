@@ -29,12 +29,12 @@ class StepLoss:
     Args:
         options: of the training.
         model: placed on ``runtime``.
-        dataset: that is trained on.
+        dataset: the one that is trained on.
         runtime: where the network runs.
         label_sets: the names of its heads' sets of labels.
 
     Attributes:
-        parts: of each batch of a step, what this process takes.
+        parts: for each batch of a step, the images that this process takes.
     """
 
     def __init__(
@@ -64,12 +64,12 @@ class StepLoss:
         return self._loss(model, images, target)
 
     def of_heads(self) -> list[float]:
-        """Those of the last step of several heads, in their order; none of a single one."""
+        """The losses of several heads in the last step, in order; none for a single head."""
         heads, batches = len(head_names(self._model)), self._options.optim.accumulate
         return self._of_heads.taken(heads, batches, self._here)
 
     def share(self, warn: Callable[[str], None]) -> SharedStep:
-        """Steps are taken together with the other processes from here on."""
+        """From here on, steps are taken together with the other processes."""
         optim = self._options.optim
         unit, images = "step", optim.batch * optim.accumulate
         if self._within:

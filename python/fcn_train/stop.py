@@ -9,13 +9,14 @@ from fcn_train.processes import LAUNCHER_GONE, Processes
 from fcn_train.signals import StopRequested, StopSignals
 
 LOOK_EVERY = 1.0  # seconds between looks for signals that others got
-# In place of a signal, and above all of them: nobody can stop the processes any more.
+# Instead of a signal, and above all signals: the launcher is gone.
 ORPHANED = 256
 
 
 class Stop:
-    """SIGINT and SIGTERM as a request to all processes, whichever got it; so is the end of the
-    torchrun that started one of them, which leaves nobody to stop them, or to start them again."""
+    """SIGINT or SIGTERM, whichever process gets it, as a request to all processes. The end of the
+    torchrun that started one of them is such a request, too, as nobody could stop or restart them
+    any more."""
 
     def __init__(self, here: Processes, signals: StopSignals) -> None:
         self._here = here
@@ -23,19 +24,20 @@ class Stop:
         self._looked = time.monotonic()
 
     def agreed(self) -> int:
-        """The signal that a process got, or ORPHANED, 0 if none did; the same for all, which all
-        ask."""
+        """The signal that a process got, or ORPHANED; 0 if there was none. All processes must call
+        this, and get the same."""
         orphaned = self._here.launcher_is_gone()
         return self._here.most(ORPHANED if orphaned else self._signals.signum or 0)
 
     def refuse_orphans(self, agreed: int) -> None:
-        """Raises LostProcess where that is what has been ``agreed``: without the launcher's store,
-        who works alone for a while cannot be waited for."""
+        """Raises LostProcess if ``agreed`` is ORPHANED: without the launcher's store, processes
+        cannot wait for one that works alone for a while."""
         if agreed == ORPHANED:
             raise LostProcess(LAUNCHER_GONE)
 
     def check(self) -> None:
-        """Raises StopRequested once a signal has arrived, here or, a second later, elsewhere."""
+        """Raises StopRequested once a signal has arrived here or, with a delay of up to a second,
+        elsewhere."""
         board = self._here.board
         if self._here.launcher_is_gone():
             raise StopRequested

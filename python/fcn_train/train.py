@@ -45,9 +45,9 @@ def train(
     """Train, evaluate and report as ``options`` say; returns the run folder.
 
     ``run`` is a run folder to continue from its newest checkpoint: bit-equal on a CPU to a run
-    that was never interrupted, with the same number of threads. Where ``options`` say more steps
-    or epochs than it has, or another patience, it is trained further, finished or not. Who has
-    ``more`` to do after it hears of a signal that came too late to stop it.
+    that was never interrupted, with the same number of threads. If ``options`` have more steps or
+    epochs than the run, or another patience, it is trained further, finished or not. With ``more``
+    work to follow, Interrupted is also raised for a signal that came too late to stop the training.
 
     Raises:
         UsageError, DataError: options or files that cannot be used.
@@ -74,7 +74,7 @@ def train(
         console.warn,
         channels_last=options.channels_last,
     )
-    with here.first_ahead():  # who comes first writes the sample data set
+    with here.first_ahead():  # the first writes the sample data set
         splits = Splits(options.data, console.warn)
     if here.first:
         if run is not None:
@@ -88,7 +88,7 @@ def train(
     elif options.data.cache:
         size = parse_size(options.data.cache) // here.local_size
         console.line(splits.share_cache(size))
-    # What several processes start from is the first one's network.
+    # All processes start from the network of the first.
     initialize = here.first and not begun.saved
     profile = Profile.on(runtime.device) if options.profile else OFF
     training = Training(
@@ -164,8 +164,8 @@ def take_steps(
 
 
 class Begun(NamedTuple):
-    """What there is of a run that is to be continued: how long it was to be ``before``, whether it
-    is to be made ``further`` than that, is ``finished``, and has ``saved`` a checkpoint."""
+    """A run that is to be continued: its planned length ``before``, whether it is to be trained
+    ``further`` than that, is ``finished``, and has ``saved`` a checkpoint."""
 
     before: OptimOptions
     further: bool
@@ -174,7 +174,7 @@ class Begun(NamedTuple):
 
     @staticmethod
     def of(run: Path | None, options: TrainOptions) -> Begun:
-        """Raises UsageError where ``options`` would make ``run`` another one."""
+        """Raises UsageError if ``options`` would make ``run`` another run."""
         if run is None:
             return Begun(options.optim, further=False, finished=False, saved=False)
         further, folder = check_continuation(run, options), RunFolder(run)
@@ -187,14 +187,14 @@ class Begun(NamedTuple):
 
 
 def check_place(run: Path | None, options: TrainOptions) -> None:
-    """Find out before all work that nothing can be written where the run is, or is to be."""
+    """Find out before all work whether the run's folder can be written."""
     if run is None and options.output is not None:
         refuse_second_run(options.output)
     check_folder(run or options.output or RUNS)
 
 
 def check_alike(splits: Splits, here: Processes) -> None:
-    """Raises UsageError where this process sees other images or classes than the first."""
+    """Raises UsageError if this process sees other images or classes than the first."""
     mine = [fingerprint(splits.train), fingerprint(splits.val)] if here.several else []
     for split, own, wanted in zip(
         (splits.train, splits.val), mine, here.collected(mine)[0], strict=False

@@ -45,16 +45,16 @@ class Training:
         options: what to train, and how.
         splits: the images.
         runtime: where the network runs.
-        console: what is told of the progress.
+        console: shows the progress.
         initialize: start from the weights that the options name. A run that is continued from a
-            checkpoint does not need them any more.
+            checkpoint no longer needs them.
         profile: measures where the time goes.
         began: the reading of ``time.monotonic()`` when the work began, if not now.
 
     Attributes:
         state: what changes from step to step.
         schedule: how long the run is, and when it is scored and saved.
-        images_per_step: of all processes.
+        images_per_step: for all processes together.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Training:
         )
         model = initial_network(options, splits.train, initialize, console.line, console.warn)
         runtime.place(model)
-        # Also of networks that start from random numbers, and before their average is begun.
+        # Also for networks with random weights, and before their average begins.
         here.copy_first([*model.parameters(), *model.buffers()])
         if options.compile:
             compile_steps(model, runtime.device)
@@ -129,12 +129,12 @@ class Training:
         self._enter(folder)
 
     def resume(self, folder: RunFolder, before: OptimOptions, *, further: bool) -> None:
-        """Go on from the newest checkpoint that can be used, or from the start without any.
+        """Continue from the newest usable checkpoint, or from the start if there is none.
 
         Args:
-            folder: of the run; this process has locked it.
+            folder: that of the run, which this process has locked.
             before: how long the run was to be.
-            further: the run is made longer than that.
+            further: whether the run is made longer than that.
 
         Raises:
             UsageError: the run would become shorter, or no checkpoint can be used.
@@ -151,8 +151,8 @@ class Training:
         if further and 0 < state.step < self.schedule.steps:
             state.history.extended = state.step
             if self._here.first:
-                # Before the run says that it is longer: whatever ends this process, the next one
-                # scores the former end, too, and does not take it for one that patience ended.
+                # Before the run is recorded as longer: if this process is killed, the next one then
+                # scores the former end, too, and does not mistake it for an end by patience.
                 self._save_checkpoint(folder)
         self._enter(folder)
 
@@ -175,7 +175,7 @@ class Training:
         return self.state.step > self._start
 
     def is_over(self) -> bool:
-        """Whether all steps are taken, or the score has not risen for too long."""
+        """Whether all steps are taken, or the score has not risen for ``patience`` evaluations."""
         patience, schedule = self._options.patience, self.schedule
         stale = self.state.history.stale(patience, schedule.evaluate_every)
         if self.state.step < schedule.steps and stale:
@@ -213,12 +213,13 @@ class Training:
         check: Callable[[], None],
         per_image: ImageCounts | None = None,
     ) -> Counts:
-        """Score the network as it is, and note it; returns the counts of the val split.
+        """Score the network and record the scores; returns the counts of the val split.
 
         Args:
             show: called with the number of images after each batch.
-            check: called then, too; StopRequested from it ends the evaluation without a trace.
-            per_image: takes the counts of each image.
+            check: also called after each batch; if it raises StopRequested, the evaluation ends and
+                leaves nothing.
+            per_image: collects the counts of each image.
         """
 
         def seen(images: int) -> None:
@@ -233,7 +234,8 @@ class Training:
             scores = scores_of(counts)
             if not state.history.evaluated(state.step):
                 with lost_workers_held_back():
-                    # The weights first: a history that knows of them is never without them.
+                    # The weights first, so that a history never refers to weights that were not
+                    # saved.
                     first, *more = in_order(scores)
                     if state.history.is_best(first) and self._here.first:
                         self._keep("best")
@@ -250,7 +252,8 @@ class Training:
             self._save()
 
     def tell_profile(self) -> None:
-        """Where the time went until now, where that is measured: in the folder, and in lines."""
+        """Write where the time went so far, if that is measured, into the folder and on the
+        console."""
         if not self._here.first:
             return
         for line in self._profile.write(self._folder.path / "profile.csv"):
@@ -278,7 +281,7 @@ class Training:
         )
 
     def _enter(self, folder: RunFolder) -> None:
-        """Make ``folder`` the run's: what is missing in it is written, its configuration last."""
+        """Make ``folder`` the folder of the run: write what is missing, the configuration last."""
         options, state = self._options, self.state
         self._folder = folder
         self._start = state.step
@@ -306,7 +309,7 @@ class Training:
             save_weights(self._folder.weights(name), weights)
 
     def _show(self) -> None:
-        """What is logged by now, to those who look on with TensorBoard."""
+        """Write what was logged so far for TensorBoard."""
         if self._events is not None:
             self._events.follow(self.state.history)
 

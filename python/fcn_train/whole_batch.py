@@ -1,7 +1,7 @@
 """Makes layers that depend on the batch use the whole batch of all processes.
 
-In training, batch normalization takes means over the images of all processes, and dropout drops
-what it would drop of the whole batch in one process.
+In training, batch normalization takes means over the images of all processes, and dropout drops the
+elements that it would drop in a single process.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ NORM = nn.modules.batchnorm._BatchNorm
 
 
 class Current:
-    """The part of a batch that the network sees at the moment."""
+    """The part of a batch that the network is about to see."""
 
     part: Part | None = None
 
 
 class WholeBatchDropout(nn.Dropout):
-    """Dropout that draws for the whole batch and drops what that says of ``current.part``."""
+    """Dropout that draws random numbers for the whole batch, and uses those of ``current.part``."""
 
     def __init__(self, p: float, current: Current) -> None:
         super().__init__(p)
@@ -51,13 +51,13 @@ def has_norm(model: nn.Module) -> bool:
 
 
 def see_whole_batches(model: nn.Module, here: Processes, current: Current, *, sync: bool) -> None:
-    """Replace the layers of ``model`` that would go by the share of this process.
+    """Replace the layers of ``model`` that would depend on this process's share of a batch.
 
     Parameters and buffers stay the same, and so do their names.
 
     Args:
         current: says which part of a batch is next.
-        sync: whether means of batch normalization are those of all processes.
+        sync: whether batch normalization takes means over all processes.
     """
 
     def changed(module: nn.Module) -> nn.Module:
