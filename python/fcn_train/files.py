@@ -16,13 +16,13 @@ from safetensors import SafetensorError
 
 from fcn_train.errors import WriteError
 
-# Reasons of the system that another place has not.
+# Errors of the system that another place would avoid.
 WRONG_PLACE = {
     *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP),
 }
-WRONG_NAME = WRONG_PLACE | {errno.ENAMETOOLONG}  # what another path has not, whatever the disk
-MOST_NAME_BYTES = 255  # of a file's name, on the file systems that are in use
+WRONG_NAME = WRONG_PLACE | {errno.ENAMETOOLONG}  # errors that another path would avoid on any disk
+MOST_NAME_BYTES = 255  # of a file's name, on the usual file systems
 
 
 @contextlib.contextmanager
@@ -46,7 +46,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def temporary_path(path: Path) -> Path:
-    """Where ``path`` is written before it has its name, which may be as long as a name can be."""
+    """Where ``path`` is written before it gets its name, even one as long as a name can be."""
     if path.name in ("", ".."):  # a folder: ".", "/"
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     ending = f".tmp-{os.getpid()}"
@@ -55,8 +55,8 @@ def temporary_path(path: Path) -> Path:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` as UTF-8, atomically; what UTF-8 cannot hold (a file name's stray bytes) as
-    ``\\udcff``.
+    """Write ``text`` as UTF-8, atomically; stray bytes of a file name, which UTF-8 cannot hold, are
+    escaped (``\\udcff``).
     """
     with atomic_path(path) as temporary:
         temporary.write_bytes(text.encode("utf-8", "backslashreplace"))
@@ -68,8 +68,8 @@ def make_folder(path: Path) -> None:
 
 
 def check_folder(path: Path) -> None:
-    """Find out before some long work that its files cannot be written into ``path``, which may not
-    be there yet; nothing is left behind.
+    """Check before long work that its files can be written into ``path``, which need not exist yet;
+    nothing is left behind.
 
     Raises:
         WriteError: the system refuses.
@@ -79,7 +79,7 @@ def check_folder(path: Path) -> None:
 
 
 def check_file(path: Path) -> None:
-    """Find out before some long work that the file ``path`` cannot be written, nor its folder made.
+    """Check before long work that the file ``path`` can be written, and its folder made.
 
     Raises:
         WriteError: the system refuses.
@@ -96,9 +96,9 @@ def _try_folder(path: Path) -> None:
     place = path.absolute()
     while _entry(place) is None:
         place = place.parent
-    if not place.is_dir():  # nor does it lead to one
+    if not place.is_dir():  # or a link to one
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(place))
-    # Not one of tempfile's, which tries other ways where the first is refused.
+    # Not tempfile, which tries other names when the first is refused.
     tried = temporary_path(place / "tried")
     try:
         tried.touch()
@@ -107,7 +107,7 @@ def _try_folder(path: Path) -> None:
 
 
 def _entry(path: Path) -> os.stat_result | None:
-    """What there is of this name, be it a link; None where there is nothing."""
+    """What exists under this name, a link itself included; None if nothing does."""
     with contextlib.suppress(FileNotFoundError):
         return path.lstat()
     return None
@@ -128,7 +128,7 @@ def sync_file(path: Path) -> None:
 
 @contextlib.contextmanager
 def refused_as_write_error(path: Path) -> Iterator[None]:
-    """Whatever the disk refuses in the block becomes a WriteError that names ``path``."""
+    """Turn any refusal of the disk in the block into a WriteError that names ``path``."""
     try:
         yield
     except WriteError:
@@ -173,10 +173,10 @@ def in_mib(size: int) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """Why a disk refused, in the system's words.
+    """Why the disk refused, in the system's words.
 
-    ``torch.save`` and ``safetensors`` report a failed write in words of their own; the system's
-    are in the exceptions before, or in the text.
+    ``torch.save`` and ``safetensors`` report a failed write in words of their own; the system's are
+    in the exceptions that caused theirs, or in the text.
     """
     link: BaseException | None = error
     while link is not None:
@@ -188,7 +188,7 @@ def reason(error: BaseException) -> str:
 
 
 def remove_leftovers(folder: Path, *, locked: bool = False) -> None:
-    """Remove what killed processes have left half written in ``folder``.
+    """Remove the half-written files that killed processes have left in ``folder``.
 
     Args:
         folder: it need not exist.
@@ -196,7 +196,7 @@ def remove_leftovers(folder: Path, *, locked: bool = False) -> None:
     """
     for path in folder.glob(".*"):
         match = re.fullmatch(r"\..+\.(?:tmp|old)-(\d+)", path.name)
-        # What safetensors writes before it renames it, which has nobody's number.
+        # The temporary files of safetensors, which carry no process number.
         is_over = locked and re.fullmatch(r"\.tmp[A-Za-z0-9]{6}", path.name)
         if not is_over and not (match and (locked or _is_over(int(match[1])))):
             continue
@@ -208,7 +208,7 @@ def remove_leftovers(folder: Path, *, locked: bool = False) -> None:
 
 
 def _is_over(pid: int) -> bool:
-    """Whether no other process of this number runs; ours has nothing half written yet."""
+    """Whether no other process with this number runs; ours has nothing half written yet."""
     if pid == os.getpid():
         return True
     try:

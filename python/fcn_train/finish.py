@@ -31,9 +31,9 @@ def finish(
     """Write the card and the report of a run whose last weights are saved.
 
     Args:
-        folder: of the run.
-        results: of the val split, one for each set of labels.
-        environment: as ``Runtime.environment`` tells it.
+        folder: that of the run.
+        results: those on the val split, one for each set of labels.
+        environment: from ``Runtime.environment``.
     """
     facts = {
         "split": options.data.val_split,
@@ -59,7 +59,7 @@ def finish(
 
 
 def _skipped(state: TrainingState, console: Console) -> dict[str, int]:
-    """How many steps float16 cost, where it is in use."""
+    """How many steps were skipped because of float16, if it is in use."""
     if state.scaler is None:
         return {}
     was = "was" if state.scaler.skipped == 1 else "were"

@@ -24,20 +24,20 @@ _Heads = dict[str, tuple[str, ...]]  # what the names of a head's layers begin w
 
 @torch.no_grad()
 def from_weights(model: Net, path: Path, class_names: Sequence[Sequence[str]]) -> str:
-    """Every layer of a run folder or a file of weights that ``model`` has, too.
+    """Load every layer of a run folder or a file of weights that ``model`` has, too.
 
-    Score layers and learned upsampling are taken where they are of the same classes: of as many,
-    and of the same names where a run tells them. Of several heads, there or here, each takes those
-    of its classes, whatever the heads are called.
+    Score layers and learned upsampling are taken if they have the same classes: the same number,
+    and the same names where a run records them. With several heads, there or here, each head takes
+    the layers with its classes, whatever the heads are called.
 
     Args:
         class_names: the classes of each head.
 
     Returns:
-        A sentence of what was taken, what was left out, and what stays at its initial values.
+        A sentence on what was taken, what was left out, and what stays at its initial values.
 
     Raises:
-        UsageError: nothing can be read there, or it is another network's.
+        UsageError: nothing can be read at ``path``, or it is another network's.
     """
     known: _Heads | None = None
     remedy = "give the same --model.width and --model.fc-channels"
@@ -93,7 +93,7 @@ def from_weights(model: Net, path: Path, class_names: Sequence[Sequence[str]]) -
 
 
 def kind_of(trunk: nn.Module) -> tuple[type, str]:
-    """The sort of a trunk; there are two of AlexNet."""
+    """The kind of a trunk; there are two kinds of AlexNet."""
     return type(trunk), getattr(trunk, "variant", "")
 
 
@@ -108,8 +108,8 @@ def of_classes(name: str) -> bool:
 
 
 def _caffe_names(model: Net) -> dict[str, str]:
-    """The names of layers in ``model``, by those in Caffe's published nets of several parts:
-    conv1_1color, score_fr_sem."""
+    """The names of ``model``'s layers, by their names in Caffe's published nets with several
+    streams or heads: conv1_1color, score_fr_sem."""
     here = {path: name for name, path in model.published_names().items()}
     names = {alias: here[path] for alias, path in model.aliases().items()}
     for head, short in CAFFE_HEADS.items():
@@ -124,12 +124,12 @@ def _heads(model: Net, class_names: Sequence[Sequence[str]]) -> _Heads:
 
 
 def _places(name: str, known: _Heads | None, heads: _Heads) -> list[str]:
-    """What a tensor of a head is called in those of ``heads`` that have its classes.
+    """The names of a head's tensor in those of ``heads`` that have its classes.
 
     Args:
-        name: of the tensor, where it comes from.
-        known: the heads there; None for a file, which does not tell its classes: its names are
-            taken as they are, and those of a network of one head for any head.
+        name: that of the tensor in its source.
+        known: the heads of the source; None for a file, which does not record its classes: its
+            names are taken as they are, and those of a network with one head for any head.
     """
     if known is None:
         own = any(name.startswith(head) for head in heads if head)
@@ -143,7 +143,7 @@ def _places(name: str, known: _Heads | None, heads: _Heads) -> list[str]:
 
 
 def _as_learned(model: Net, name: str, value: Tensor) -> Tensor:
-    """``value``, in the shape of the learned kernels called ``name`` if it can have it."""
+    """``value``, in the shape of the learned kernels called ``name`` if it fits."""
     layer = _upsampling(model, name)
     if isinstance(layer, LearnedUpsampling):
         with contextlib.suppress(ValueError):
@@ -152,7 +152,7 @@ def _as_learned(model: Net, name: str, value: Tensor) -> Tensor:
 
 
 def _was_learned(model: Net, name: str, value: Tensor) -> bool:
-    """Whether ``value`` are learned kernels where ``model`` has bilinear ones of its classes."""
+    """Whether ``value`` holds learned kernels where ``model`` has bilinear ones for its classes."""
     layer = _upsampling(model, name)
     if not isinstance(layer, FixedUpsampling) or len(value) != layer.channels:
         return False
@@ -160,6 +160,6 @@ def _was_learned(model: Net, name: str, value: Tensor) -> bool:
 
 
 def _upsampling(model: Net, name: str) -> Upsampling | None:
-    """The upsampling layer that has a tensor called ``name``, if it is one's."""
+    """The upsampling layer whose tensor ``name`` is, if any."""
     layer = name.removesuffix(".weight")
     return getattr(model, layer) if layer in model.upsampling_layers else None

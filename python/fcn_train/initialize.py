@@ -23,7 +23,7 @@ from fcn_train.run import TrainedRun, check_classes, load_run
 from fcn_train.score_rows import scores_from_classifier
 from fcn_train.weight_files import read_state_dict, some, source_of
 
-# What starts from each classifier, at stride 32.
+# The networks of stride 32 that start from each classifier.
 NETS = {
     "vgg16": "fcn32s",
     "alexnet": "fcn-alexnet",
@@ -75,10 +75,10 @@ def initial_network(
 
 
 def from_classifier(model: Net, path: Path) -> dict[str, Tensor]:
-    """The trunk from the file of its classifier; returns what the file holds.
+    """Load the trunk from a classifier's file; returns what the file holds.
 
     Raises:
-        UsageError: the file cannot be read, or is of another network.
+        UsageError: the file cannot be read, or is another network's.
     """
     state = read_state_dict(path)
     if len(model.trunks) > 1:
@@ -98,7 +98,7 @@ def from_classifier(model: Net, path: Path) -> dict[str, Tensor]:
 
 
 def _what_fits(model: Net, state: Mapping[str, Tensor]) -> str:
-    """How a message goes on that the classifier in ``state`` is not that of ``model``."""
+    """The end of the message that the classifier in ``state`` is not that of ``model``."""
     (trunk,) = model.trunks.values()
     with contextlib.suppress(TypeError, ValueError), torch.device("meta"):
         name = models.classifier_name(state)
@@ -110,10 +110,11 @@ def _what_fits(model: Net, state: Mapping[str, Tensor]) -> str:
 
 
 def from_coarser(model: Net, path: Path, train_set: SegmentationDataset) -> None:
-    """Every layer that the coarser network of the run ``path`` has.
+    """Load every layer that the coarser network of the run ``path`` has, too.
 
     Raises:
-        UsageError: ``path`` is no run, of other classes or channels, or not of a coarser network.
+        UsageError: ``path`` is not a run, has other classes or channels, or is not of a coarser
+            network.
     """
     coarser = load_run(path)
     check_classes(coarser, train_set)
@@ -125,11 +126,11 @@ def from_coarser(model: Net, path: Path, train_set: SegmentationDataset) -> None
 
 
 def from_streams(model: Net, text: str, train_set: SegmentationDataset) -> None:
-    """Each stream from the run of a network that sees nothing else: ``color=run,hha=run``.
+    """Load each stream from the run of a network with this stream alone: ``color=run,hha=run``.
 
     Raises:
-        UsageError: a path is no run, of other classes, channels or another network; or the streams
-            are not those of ``model``.
+        UsageError: a path is not a run, has other classes or channels, or is another network's; or
+            the streams are not those of ``model``.
     """
     paths = by_name(text)
     if paths is None:
@@ -146,7 +147,7 @@ def from_streams(model: Net, text: str, train_set: SegmentationDataset) -> None:
     for stream, path in paths.items():
         run = load_run(Path(path))
         check_classes(run, train_set)
-        # The names of streams are those of what they see.
+        # Streams are named by the channels that they see.
         _check_channels(run, stream, f"--init-streams: {stream}")
         nets[stream] = run.model
     try:
@@ -156,8 +157,8 @@ def from_streams(model: Net, text: str, train_set: SegmentationDataset) -> None:
 
 
 def _check_channels(run: TrainedRun, channels: str, option: str) -> None:
-    """Refuse a run whose network sees something else, of which shapes may tell nothing: color and
-    HHA have three channels each."""
+    """Refuse a run whose network sees other channels. Shapes may not tell: color and HHA have three
+    channels each."""
     seen = run.options.data.channels
     if seen != channels:
         raise UsageError(

@@ -1,8 +1,8 @@
 """The training loss: cross-entropy over the valid pixels.
 
-``--logits coarse`` takes it straight from the network's coarse scores. ``--logits full`` writes
-the logits of every pixel first, as is done without the operators: the same numbers up to rounding,
-to compare with.
+``--logits coarse`` computes it straight from the network's coarse scores. ``--logits full`` writes
+the logits of every pixel first, as is done without the operators: a baseline with the same numbers
+up to rounding.
 """
 
 from __future__ import annotations
@@ -37,16 +37,17 @@ def pixel_loss(
 ) -> Tensor:
     """Cross-entropy of ``model`` on ``images`` against ``target`` (N, H, W) uint8, 255 = void.
 
-    Of a network of several heads, with ``target``, ``weight`` and ``shares`` by head: the sum of
-    the heads' losses, each times its ``loss_weight`` (Long et al., section 5, "SIFT Flow").
+    For a network with several heads, ``target``, ``weight`` and ``shares`` are given by head, and
+    the loss is the sum of the heads' losses, each times its ``loss_weight`` (Long et al., section
+    5, "SIFT Flow").
 
     ``mean`` divides by the number of valid pixels of the batch (by the sum of their class weights
     where given; Caffe's ``normalize: true``) and is 0 for a batch without any. ``sum`` divides by
-    N alone (Caffe's ``normalize: false``), so it is about ``H * W`` times the mean. Of the cells of
-    the scores a share of ``cells`` counts, and of the pixels of each class one of ``shares`` (C,),
-    as :func:`fcn_train.sampling.sampled` draws them. ``heads`` is told what each head's loss was.
+    N alone (Caffe's ``normalize: false``), so it is about ``H * W`` times the mean. A share
+    ``cells`` of the cells of the scores counts, and a share ``shares[c]`` of the pixels of class c,
+    as :func:`fcn_train.sampling.sampled` draws them. ``heads`` records the loss of each head.
 
-    Of a ``part`` of a batch it is that part's share of the loss of the whole batch.
+    For a ``part`` of a batch, the result is that part's share of the loss of the whole batch.
     """
     target = sampled_targets(model, target, cells, shares, part)
     if not isinstance(model, MultiHeadFCN):
@@ -65,19 +66,19 @@ def pixel_loss(
 
 
 class HeadLosses:
-    """What the losses of several heads were, since they were last asked for."""
+    """The losses of several heads since they were last taken."""
 
     def __init__(self) -> None:
         self._noted: list[Tensor] = []
 
     def add(self, losses: Any) -> None:
-        """Note those of a batch or a part of one, by head; a loss alone is not noted."""
+        """Record the losses by head of a batch or a part of one; a single loss is ignored."""
         if isinstance(losses, Mapping):
             self._noted.append(torch.stack([loss.detach() for loss in losses.values()]))
 
     def taken(self, heads: int, batches: int, here: Processes) -> list[float]:
-        """Their means over ``batches``, shared by the processes ``here``, which are forgotten; none
-        of a network of one head."""
+        """Their means over ``batches`` and all processes ``here``, after which they are dropped;
+        empty for a network with one head."""
         noted, self._noted = self._noted, []
         if heads == 1:
             return []
@@ -102,8 +103,8 @@ def sampled_targets(
 def divisor_of_part(
     model: Net, target: Any, reduction: str, weight: Any, cells: float, shares: Any, part: Part
 ) -> Tensor:
-    """What the loss of each head is divided by, as far as it comes from a ``part`` of a batch:
-    (heads,) float64, to be added up over the parts. ``target`` is on the CPU."""
+    """A ``part``'s share of what the loss of each head is divided by: (heads,) float64, to be added
+    up over the parts of the batch. ``target`` is on the CPU."""
     if reduction == "sum":
         heads = len(model.heads) if isinstance(model, MultiHeadFCN) else 1
         return torch.full((heads,), len(part), dtype=torch.float64)
@@ -124,7 +125,7 @@ def weight_of(target: Tensor, weight: Tensor | None) -> Tensor:
 
 
 def reduced(total: Tensor, target: Tensor, reduction: str, weight: Tensor | None) -> Tensor:
-    """``total``, a sum over the valid pixels of ``target``, as ``pixel_loss`` says."""
+    """``total``, a sum over the valid pixels of ``target``, reduced as in ``pixel_loss``."""
     if reduction == "sum":
         return total / len(target)
     divisor = weight_of(target, weight)
@@ -141,7 +142,8 @@ def divided(
     weight: Tensor | None,
     part: Part | None,
 ) -> Tensor:
-    """``total``, of head number ``which``, divided by what the target says, or the whole batch."""
+    """``total``, that of head number ``which``, divided by the whole batch's divisor if ``part``
+    has it, else by that of ``target``."""
     if part is None or part.divisors is None:
         return reduced(total, target, reduction, weight)
     return total / part.divisors[which]

@@ -21,8 +21,8 @@ from fcn_train.options import CROSS_ENTROPY, TrainOptions
 from fcn_train.processes import ALONE, Processes
 from fcn_train.share import Part
 
-# Of scores, target, geometry, weights of the classes or None, ``ignore_index`` and ``group``: the
-# mean loss of a batch, of which the processes of the group have parts; zero where all is void.
+# A function of scores, target, geometry, class weights or None, ``ignore_index`` and ``group``: the
+# mean loss of a batch whose parts the processes of the group hold; zero where all is void.
 Loss = Callable[..., Tensor]
 LOSSES: dict[str, Loss] = {
     "dice": lambda s, t, g, w, **more: losses.dice_loss(s, t, g, class_weight=w, **more),
@@ -46,10 +46,10 @@ VOID: dict[str, Any] = {"ignore_index": IGNORE_INDEX}
 
 
 def chosen_losses(choice: str, label_sets: Sequence[str], optim: OptimOptions) -> list[str]:
-    """``--loss``: the name of each head's.
+    """Read ``--loss``: the name of the loss of each head.
 
     Raises:
-        UsageError: it is neither a name nor one for each set of labels, or goes not with another
+        UsageError: it is neither one name nor one for each set of labels, or contradicts another
             option.
     """
     several = len(label_sets) > 1
@@ -75,7 +75,7 @@ def chosen_losses(choice: str, label_sets: Sequence[str], optim: OptimOptions) -
 def chosen_loss(
     options: TrainOptions, label_sets: Sequence[str], here: Processes = ALONE
 ) -> Callable[..., Tensor]:
-    """The loss of a network that ``options`` choose; raises as :func:`chosen_losses`."""
+    """The loss that ``options`` choose for a network; raises as :func:`chosen_losses`."""
     names = chosen_losses(options.loss, label_sets, options.optim)
     if set(names) == {CROSS_ENTROPY}:
         return pixel_loss
@@ -97,13 +97,13 @@ def named_loss(
     part: Part | None = None,
     here: Processes = ALONE,
 ) -> Tensor:
-    """The sum of the losses of all heads, of which ``names`` says each one's, times its
-    ``loss_weight``; other arguments are those of :func:`fcn_train.loss.pixel_loss`, of which
-    ``reduction`` is "mean".
+    """The sum of the losses of all heads, named by ``names``, each times its ``loss_weight``. Other
+    arguments are those of :func:`fcn_train.loss.pixel_loss` with ``reduction`` "mean".
 
-    Of a ``part`` of a batch it is that part's share of the loss of the whole batch. All but the
-    cross-entropy take sums or ranks over the parts of all processes ``here``, each of which must
-    therefore have one of the same batch, even without images; their shares are equal.
+    For a ``part`` of a batch, the result is that part's share of the loss of the whole batch. All
+    losses but the cross-entropy need sums or ranks over the parts of all processes ``here``; so
+    each process must have a part of the same batch, even one without images, and their shares are
+    equal.
     """
     target = sampled_targets(model, target, cells, shares, part)
     full = logits == "full"

@@ -1,4 +1,4 @@
-"""From options to a network, and how its images are normalized."""
+"""Builds the network that the options describe, and the normalization of its images."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def build_network(
 
     Args:
         num_classes: outputs of its head, or those of each of several heads by name.
-        channels: what its first layer sees, or with late fusion that of each stream its own.
+        channels: what its first layer sees, or with late fusion the first layers of its streams.
 
     Raises:
-        UsageError: an option is of no such network.
+        UsageError: an option does not apply to this network.
     """
     more: dict[str, Any] = {"in_channels": NUM_CHANNELS[channels]}
     if options.fusion == "late":
@@ -78,7 +78,7 @@ def build_network(
 
 
 def network_of(options: ModelOptions, sets: Sequence[Classes], channels: Channels = "color") -> Net:
-    """``build_network`` for the classes of one set of labels, or of several, a head each."""
+    """``build_network`` for the classes of one set of labels, or of several with a head each."""
     if len(sets) == 1:
         return build_network(options, len(sets[0].names), channels)
     heads = {classes.label_set: len(classes.names) for classes in sets}
@@ -86,7 +86,7 @@ def network_of(options: ModelOptions, sets: Sequence[Classes], channels: Channel
 
 
 def head_weights(text: str, names: Iterable[str]) -> dict[str, float]:
-    """``--model.head-weights``: the factor on the loss of each of the heads called ``names``.
+    """Read ``--model.head-weights``: the factor on the loss of each of the heads called ``names``.
 
     Raises:
         UsageError: ``text`` does not give each a finite number >= 0, or gives all 0.
@@ -111,7 +111,7 @@ def head_weights(text: str, names: Iterable[str]) -> dict[str, float]:
 
 
 def upsampling_kinds(text: str) -> Any:
-    """``--model.upsampling``: a kind for all layers, or kinds by name.
+    """Read ``--model.upsampling``: one kind for all layers, or kinds by name.
 
     Raises:
         UsageError: ``text`` is neither.
@@ -128,7 +128,7 @@ def upsampling_kinds(text: str) -> Any:
 
 
 def described(name: str, model: Net) -> str:
-    """Name and size of a network, as a training tells them where it starts."""
+    """Name and size of a network, as a training prints them at its start."""
     parameters = list(model.parameters())
     trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
     everything = sum(parameter.numel() for parameter in parameters)

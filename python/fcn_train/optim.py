@@ -64,7 +64,7 @@ def build_optimizer(
 ) -> torch.optim.Optimizer:
     """SGD with momentum, or AdamW (Loshchilov and Hutter, 2019, Algorithm 2).
 
-    SGD's buffer is without lr, where Caffe's has it: equal while lr is constant.
+    SGD's momentum buffer leaves out lr, unlike Caffe's: equal while lr is constant.
     """
     groups = parameter_groups(model, options)
     fused = options.fused and device.type in ("cpu", "cuda")
@@ -75,7 +75,7 @@ def build_optimizer(
 
 
 def lr_factor(step: int, steps: int, options: OptimOptions) -> float:
-    """What the base rates are multiplied with at ``step`` of ``steps``, counted from 0.
+    """The factor on the base rates at ``step`` of ``steps``, counted from 0.
 
     cosine is one period of Loshchilov and Hutter (SGDR, 2017), equation 5, down to 0.
     """

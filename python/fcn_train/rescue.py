@@ -25,22 +25,22 @@ def rescuing(
     is_ahead: Callable[[], bool],
     save: Callable[[], None],
 ) -> Iterator[None]:
-    """Before an error in the block ends the run, save what is whole.
+    """Save the state, if it is whole, before an error in the block ends the run.
 
-    The block is all that follows the start of a run: torch tells of a loader process that was
-    killed wherever the program happens to be, between two steps as well as in one.
+    The block holds all that follows the start of a run: torch reports a killed loader process
+    wherever the program happens to be, between two steps as well as during one.
 
     Args:
-        state: of the training, as far as it has come.
-        folder: of the run.
+        state: that of the training so far.
+        folder: that of the run.
         here: the processes, of which the first one saves.
-        is_ahead: whether a step was taken since the run was begun or resumed.
+        is_ahead: whether a step was taken since the run began or was resumed.
         save: write a checkpoint of ``state``.
 
     Raises:
-        StateSaved: from the error; what was learned is in a checkpoint, or what had been before the
-            disk refused one.
-        TrainingError: a loss was not finite. What was learned is not saved: it may be spoiled.
+        StateSaved: from the error; a checkpoint holds what was learned, or an older one, where the
+            disk refused a new one.
+        TrainingError: a loss was not finite. The state is not saved: its weights may be spoiled.
     """
     try:
         with here.noticing():
@@ -54,7 +54,7 @@ def rescuing(
         try:
             rescue()
         except RuntimeError as late:
-            # A loader process that is gone leaves its pipe first: torch may tell of it only now.
+            # A loader process that died closes its pipe first: torch may report it only now.
             if late is error or not is_lost_worker(late):
                 raise
             rescue()
@@ -79,7 +79,7 @@ def _rescue(
         if newest is None or checkpoint.step_of(newest) != state.step:
             save()
     newest = folder.newest_checkpoint()  # an older one, where the disk refused
-    if newest is None or isinstance(error, BrokenPipeError):  # or nobody reads what is said
+    if newest is None or isinstance(error, BrokenPipeError):  # or nobody reads the output
         raise error
     kept = f"The state after step {checkpoint.step_of(newest)} is saved"
     raise StateSaved(kept, folder.continue_with) from error

@@ -21,17 +21,17 @@ from fcn_train.words import counted
 
 RUNS = Path("runs")
 CONFIG, CLASSES, METRICS = "config.json", "classes.json", "metrics.json"
-EVALUATE = "evaluate-"  # begins the names of folders with reports of evaluations
-RAW = "-raw"  # ends the name of weights beside whose average lies under the name without
-# What a run, or its report, has in its folder; beside it others may put files of their own.
+EVALUATE = "evaluate-"  # prefix of the folders with reports of evaluations
+RAW = "-raw"  # suffix of the weights whose average has the name without it
+# The files of a run or of its report; others may put files of their own beside them.
 FILES = (
     *(CONFIG, CLASSES, METRICS, "splits.json", "environment.json", "model_card.md"),
     *("report.html", "training.csv", "evaluations.csv", "profile.csv", "curves.png"),
     *("per_class*", "per_image*", "confusion_matrix*", "overlays*", "*.safetensors"),
 )
-# What may be changed to train a run further.
+# Options that may change to train a run further.
 LENGTH = {"optim.steps", "optim.epochs", "patience"}
-# What may differ between a run and its continuation: it changes no weight.
+# Options that may differ between a run and its continuation: they change no weight.
 TECHNICAL = {
     *("device", "threads", "log_every", "checkpoint_every", "tensorboard"),
     *("data.workers", "data.memory", "data.cache", "data.transfer"),
@@ -50,7 +50,7 @@ class RunFolder:
 
     @property
     def config(self) -> Path:
-        """Written last of what a run starts with, so what tells a run folder."""
+        """Written last at the start of a run, so that it marks a run folder."""
         return self.path / CONFIG
 
     @property
@@ -71,7 +71,7 @@ class RunFolder:
 
     @property
     def metrics(self) -> Path:
-        """Written last, so what tells a finished run."""
+        """Written last, so that it marks a finished run."""
         return self.path / METRICS
 
     @property
@@ -113,7 +113,7 @@ def new_run_folder(output: Path | None, stem: str) -> RunFolder:
         folder = RUNS / f"{stem}-{number:03d}"
         try:
             with refused_as_write_error(folder):
-                # Of several starts at once the system lets one make it.
+                # If several runs start at once, only one can make it.
                 folder.mkdir()
         except WriteError as error:
             if isinstance(error.__cause__, FileExistsError):
@@ -123,14 +123,14 @@ def new_run_folder(output: Path | None, stem: str) -> RunFolder:
 
 
 def refuse_second_run(output: Path) -> None:
-    """Refuse to begin a run where there is one, or what would be taken for a part of it."""
+    """Refuse to begin a run in a folder with a run, or with what would be taken for part of one."""
     if (output / CONFIG).exists():
         raise UsageError(
             f"{output}: holds a run already; continue it with --resume auto, "
             "or give another --output"
         )
     folder = RunFolder(output)
-    if folder.metrics.exists():  # which would tell that the run is finished
+    if folder.metrics.exists():  # which would mark the run as finished
         raise UsageError(f"{output}: holds the report of an evaluation; give another --output")
     if folder.newest_checkpoint() is not None:  # with which the run would be continued
         raise UsageError(f"{output}: holds checkpoints of another run; give another --output")
@@ -141,8 +141,8 @@ def refuse_folder_of_run(folder: Path, option: str, *, evaluated: Path | None = 
     evaluations, must stay.
 
     Args:
-        folder: that ``option`` gives.
-        evaluated: the run whose evaluation the results are, which may lie with its others.
+        folder: given by ``option``.
+        evaluated: the run of which the results are an evaluation; they may lie beside its others.
     """
     if _is_run(folder):
         raise UsageError(
@@ -163,11 +163,11 @@ def refuse_folder_of_run(folder: Path, option: str, *, evaluated: Path | None = 
 
 
 def refuse_file_of_run(path: Path, option: str) -> None:
-    """Refuse a file for the results of another command that is there and one of a run's own, of its
-    evaluations or of its checkpoints.
+    """Refuse as file for the results of another command one that exists and belongs to a run, its
+    evaluations or its checkpoints.
 
     Args:
-        path: that ``option`` gives.
+        path: given by ``option``.
     """
     folder = path.parent
     of_report = any(fnmatch.fnmatchcase(path.name, pattern) for pattern in FILES)
@@ -183,7 +183,7 @@ def _is_run(folder: Path) -> bool:
 
 
 def _run_evaluated_in(folder: Path) -> Path | None:
-    """The run that has reports of evaluations in ``folder``, or would have them there."""
+    """The run whose evaluations have, or would have, their report in ``folder``."""
     place = real_path(folder)
     return place.parent if place.name.startswith(EVALUATE) and _is_run(place.parent) else None
 
@@ -204,7 +204,7 @@ def _number(path: Path, stem: str) -> int:
 
 
 def find_run(resume: str, output: Path | None) -> Path | None:
-    """The run that ``--resume`` names; ``auto`` gives None where there is nothing to continue."""
+    """The run that ``--resume`` names; None for ``auto`` if there is nothing to continue."""
     if not resume:
         raise UsageError("--resume must be a run folder, or auto, got ''")
     if resume != "auto":
@@ -229,7 +229,7 @@ def check_continuation(run: Path, options: TrainOptions) -> bool:
     """Refuse to continue ``run`` with options that would make it another run.
 
     Returns:
-        Whether ``options`` say to train longer than ``run`` was to.
+        Whether ``options`` train longer than ``run`` was planned to.
     """
     before, now = flat(to_dict(load_config(run))), flat(to_dict(options))
     for name in before:
@@ -245,7 +245,7 @@ def check_continuation(run: Path, options: TrainOptions) -> bool:
             f"{run}: --optim.epochs {now[epochs]:g} has no effect, as --optim.steps {now[steps]} "
             "goes before it; give --optim.steps 0 with it, or more --optim.steps in its place"
         )
-    # From epochs to steps and back nothing can be said without the images; see check_length.
+    # Epochs and steps cannot be compared without the number of images; see check_length.
     if bool(now[steps]) == bool(before[steps]):
         name = steps if now[steps] else epochs
         if now[name] < before[name]:
@@ -257,7 +257,7 @@ def check_continuation(run: Path, options: TrainOptions) -> bool:
 
 
 def is_moved(run: Path, options: TrainOptions) -> bool:
-    """Whether ``options``, with which ``run`` may be continued, have its data in another place."""
+    """Whether ``options``, with which ``run`` may be continued, name another place of its data."""
     before, now = flat(to_dict(load_config(run))), flat(to_dict(options))
     return any(before[name] != now[name] for name in PLACES | LISTS)
 
@@ -269,12 +269,12 @@ def _is_same_list(name: str, before: dict[str, Any], now: dict[str, Any]) -> boo
 def check_length(
     run: Path, taken: int, before: OptimOptions, now: OptimOptions, images: int
 ) -> None:
-    """Refuse to continue ``run`` with fewer steps than it was to take.
+    """Refuse to continue ``run`` with fewer steps than planned.
 
     Args:
-        taken: its steps so far.
-        before, now: what says its length, then and now.
-        images: of the train split.
+        taken: the steps that it has taken.
+        before, now: the options with its length, then and now.
+        images: how many the train split has.
     """
     steps, planned = steps_of(now, images), steps_of(before, images)
     more = f"give more {'--optim.steps' if now.steps else '--optim.epochs'}"

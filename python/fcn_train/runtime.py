@@ -31,7 +31,7 @@ class Runtime:
         device: where the network and its batches are.
         amp: "bf16" and "fp16" run forward passes under ``torch.autocast``, "none" does not.
         channels_last: NHWC memory layout of images and of the convolutions' weights.
-        processes: those that work together, of which this is one.
+        processes: the processes that work together, including this one.
     """
 
     device: torch.device
@@ -40,7 +40,7 @@ class Runtime:
     processes: Processes = ALONE
 
     def place(self, model: Module) -> Module:
-        """``model`` itself, moved to the device and into the layout of its weights."""
+        """``model`` itself, moved to the device and into the memory layout."""
         model.to(self.device)
         if self.channels_last:
             for parameter in model.parameters():
@@ -49,7 +49,7 @@ class Runtime:
         return model
 
     def images(self, images: Tensor) -> Tensor:
-        """A batch (N, 3, H, W) float32 where the network is, in its layout."""
+        """A batch (N, 3, H, W) float32 on the network's device, in its layout."""
         layout = torch.channels_last if self.channels_last else torch.contiguous_format
         return images.to(self.device, non_blocking=True, memory_format=layout)
 
@@ -65,7 +65,7 @@ class Runtime:
         return self.device.type == "cuda"
 
     def workers(self, wanted: int) -> int:
-        """Loader processes: -1 stands for none on a CPU and up to 8 on a GPU."""
+        """The number of loader processes: -1 stands for none on a CPU and up to 8 on a GPU."""
         if wanted >= 0:
             return wanted
         return min(8, usable_cpus(self.processes)) if self.on_gpu else 0
@@ -113,7 +113,7 @@ def open_runtime(
 
 
 def usable_cpus(here: Processes) -> int:
-    """The CPUs that this process has for itself."""
+    """How many CPUs this process has to itself."""
     return max(1, machine.cpus() // here.local_size)
 
 
@@ -151,7 +151,7 @@ def resolve_device(name: str) -> torch.device:
 
 
 def set_threads(threads: int, warn: Callable[[str], None], usable: int | None = None) -> None:
-    """CPU threads of torch and the operators; 0 is torch's choice within what may be used."""
+    """Set the CPU threads of torch and the operators; 0 is torch's choice, at most ``usable``."""
     if not 0 <= threads <= MOST_THREADS:
         raise UsageError(f"--threads must be in [0, {MOST_THREADS}], got {threads}")
     usable = machine.cpus() if usable is None else usable

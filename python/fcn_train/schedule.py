@@ -25,7 +25,7 @@ class Schedule:
 
     Attributes:
         steps: length of the run.
-        steps_per_epoch: a fraction where the images are no multiple of a step's.
+        steps_per_epoch: a fraction unless the images are a multiple of a step's.
         evaluate_every, checkpoint_every: steps between evaluations, and between checkpoints.
     """
 
@@ -38,7 +38,7 @@ class Schedule:
     def of(
         optim: OptimOptions, images: int, *, evaluate_every: float, checkpoint_every: int
     ) -> Schedule:
-        """The schedule over ``images``; ``evaluate_every`` counts epochs, 0 is at the end alone."""
+        """The schedule over ``images``; ``evaluate_every`` counts epochs, 0 is only at the end."""
         steps_per_epoch = images / (optim.batch * optim.accumulate)
         steps = steps_of(optim, images)
         every = round(evaluate_every * steps_per_epoch) or steps
