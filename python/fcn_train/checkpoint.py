@@ -37,7 +37,7 @@ from fcn_train.json_text import parse_json
 from fcn_train.weights import plain
 
 FORMAT = 1
-# What reading a damaged file can raise.
+# The errors that reading a damaged file can raise.
 UNREADABLE = (
     *(OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, RuntimeError),
     SafetensorError,
@@ -58,9 +58,9 @@ class Checkpoint:
 def save_checkpoint(
     folder: Path, step: int, weights: dict[str, Tensor], state: dict[str, Any], *, keep: int = 2
 ) -> Path:
-    """Write ``folder/step-NNNNNN`` and, of those before it, remove all but ``keep - 1``.
+    """Write ``folder/step-NNNNNN`` and remove all but ``keep - 1`` of the checkpoints before it.
 
-    Raises WriteError when the disk refuses; the checkpoints before are then untouched.
+    Raises WriteError when the disk refuses; the earlier checkpoints are then untouched.
     """
     final = folder / f"step-{step:06d}"
     temporary = temporary_path(final)
@@ -69,7 +69,7 @@ def save_checkpoint(
         remove_leftovers(folder, locked=True)
         temporary.mkdir()
         save_file(plain(weights), temporary / WEIGHTS)
-        # Given a file, and not its name, torch keeps the system's reason for a failure.
+        # With a file in place of a name, torch keeps the system's reason for a failure.
         with (temporary / STATE).open("wb") as file:
             torch.save(state, file)
         digests = {name: sha256(temporary / name) for name in (WEIGHTS, STATE)}
@@ -85,7 +85,7 @@ def save_checkpoint(
     except (OSError, RuntimeError, SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise WriteError(_failure(final, weights, error)) from error
-    # Checkpoints of later steps are left: this run was continued from before them.
+    # Checkpoints of later steps stay: this run was continued from before them.
     older = [path for path in checkpoints(folder) if (step_of(path) or 0) < step]
     for path in older[: len(older) - (keep - 1)]:
         shutil.rmtree(path, ignore_errors=True)

@@ -39,7 +39,7 @@ from fcn_train.views import AT_ONCE, Views
 PICTURES = 6  # spread over the split
 EXTREMES = 4  # of the lowest and the highest mean IU
 Counts = ConfusionMatrix | dict[str, ConfusionMatrix]
-"""Those of a network of one head, or of several by head."""
+"""The counts of a network with one head, or by head of one with several."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +48,13 @@ class Evaluator:
 
     Attributes:
         dataset: the split.
-        runtime: where the network is.
-        normalization: of the images, as in training.
-        batch: images in one forward pass, where neighbors in the split have one size.
+        runtime: where the network runs.
+        normalization: that of the images, as in training.
+        batch: the most images in one forward pass; they are neighbors in the split of equal size.
         logits: "coarse" counts straight from the coarse scores, "full" from every pixel's logits.
         workers: loader processes.
         views: what the network sees of each image.
-        as_bytes: images come as bytes and are normalized where the network is.
+        as_bytes: images are loaded as bytes and normalized on the network's device.
     """
 
     dataset: SegmentationDataset
@@ -68,7 +68,8 @@ class Evaluator:
 
     @functools.cached_property
     def _loader(self) -> EvaluationLoader:
-        """Of this process's share, for which several look at the size of every image."""
+        """Loads this process's share; with several processes, each first reads all sizes of
+        images."""
         here = self.runtime.processes
         return EvaluationLoader(
             self.dataset,
@@ -105,10 +106,10 @@ class Evaluator:
     ) -> Counts:
         """Count target against prediction; predictions are dropped.
 
-        ``advance`` is called with the number of images after each batch. ``per_image`` takes the
-        counts of each image. ``calibrations``, one for each set of labels or none, are added to in
-        the same pass. The model is left in the mode it came in. Several processes share the images
-        out, and each gets the counts of all.
+        ``advance`` is called with the number of images after each batch. ``per_image`` collects the
+        counts of each image. ``calibrations``, one for each set of labels or none, are updated in
+        the same pass. The model keeps its mode. Several processes divide the images among them, and
+        each returns the counts of all.
         """
         dataset, runtime, here = self.dataset, self.runtime, self.runtime.processes
         matrices = [
@@ -140,7 +141,7 @@ class Evaluator:
                     else:
                         for add, matrix, target in zip(adds, matrices, targets, strict=True):
                             add(matrix, target, slice(None))
-                if advance is not None:  # the others are about as far
+                if advance is not None:  # the other processes are about as far
                     before, done = done, min(done + len(examples.ids) * here.size, len(dataset))
                     advance(done - before)
         if here.several:
@@ -161,7 +162,7 @@ class Evaluator:
         per_image: ImageCounts,
         calibrations: Sequence[Calibration] = (),
     ) -> list[Result]:
-        """For each set of labels what a report shows, ``counts`` and ``per_image`` being those of
+        """What a report shows, for each set of labels; ``counts`` and ``per_image`` are those of
         ``model``."""
         places = {name: index for index, name in enumerate(self.dataset.ids)}
         order = [places[name] for name in per_image.ids]
@@ -191,7 +192,7 @@ class Evaluator:
         return results
 
     def remarks(self, counts: Counts, per_image: ImageCounts) -> list[str]:
-        """A sentence on scores that are no numbers, and for each set of labels one on its classes
+        """A sentence on scores that are not finite, and for each set of labels one on its classes
         without a pixel, if there are any."""
         found = []
         if not per_image.finite:
@@ -213,8 +214,8 @@ class Evaluator:
         which: int = 0,
         ius: np.ndarray | None = None,
     ) -> list[Picture]:
-        """Image, target, prediction and its probability of some examples, in the set of labels
-        number ``which``; with ``ius``, the mean IUs of all examples, also theirs."""
+        """Image, target, prediction and its probability for some examples, in the set of labels
+        number ``which``; with ``ius``, the mean IUs of all examples, their IUs, too."""
         rows = []
         with evaluating(model):
             for index in indices:
@@ -228,7 +229,7 @@ class Evaluator:
 
 @contextlib.contextmanager
 def evaluating(model: CoarseScores | MultiHeadFCN) -> Iterator[None]:
-    """The model is in eval mode inside, and in the mode it came in after."""
+    """Put the model into eval mode inside the block, and back into its former mode after it."""
     training = model.training
     model.eval()
     try:
@@ -244,7 +245,7 @@ def spread(size: int, count: int) -> list[int]:
 
 
 def scores_of(counts: Counts) -> Scores | dict[str, Scores]:
-    """The scores of a network of one head, or of several by head."""
+    """The scores of a network with one head, or by head of one with several."""
     if isinstance(counts, ConfusionMatrix):
         return counts.compute()
     return {name: matrix.compute() for name, matrix in counts.items()}

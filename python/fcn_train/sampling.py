@@ -1,4 +1,4 @@
-"""Which pixels of a target count in a step's loss: the others become void."""
+"""Draws the pixels of a target that count in a step's loss; the others become void."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def sampled(
     shares: Tensor | None,
     part: Part | None = None,
 ) -> Tensor:
-    """``target`` (N, H, W) with a share of ``cells`` of the cells of the scores of ``head``, and
-    ``shares`` (C,) of the pixels of each class where given. A ``part`` of a batch keeps what it
-    would in the whole batch."""
+    """``target`` (N, H, W) with a share ``cells`` of the cells of ``head``'s scores and, if given,
+    a share ``shares[c]`` of the pixels of each class c. A ``part`` of a batch keeps the pixels that
+    it would keep in the whole batch."""
     if cells < 1:
         target = sampled_cells(target, head.score_grid, cells, part)
     return target if shares is None else sampled_classes(target, shares, part)
@@ -30,7 +30,7 @@ def sampled_cells(target: Tensor, grid: Grid, share: float, part: Part | None = 
     """``target`` (N, H, W) with void in place of the pixels of cells that are not kept.
 
     Each cell of ``grid`` is kept with probability ``share``, drawn from torch's generator on the
-    CPU. A pixel is of the cell whose center is nearest (Long et al., section 4.3).
+    CPU. A pixel belongs to the cell whose center is nearest (Long et al., section 4.3).
     """
     rows, columns = (_nearest_cells(size, grid) for size in target.shape[1:])
     if not len(rows) or not len(columns):
@@ -41,9 +41,9 @@ def sampled_cells(target: Tensor, grid: Grid, share: float, part: Part | None = 
 
 
 def sampled_classes(target: Tensor, shares: Tensor, part: Part | None = None) -> Tensor:
-    """``target`` (N, H, W) with void in place of the pixels that are not kept: those of class c are
-    with probability ``shares[c]``, drawn from torch's generator on the CPU."""
-    # Void keeps nothing, and is void anyway.
+    """``target`` (N, H, W) with void in place of the pixels that are not kept. Those of class c are
+    kept with probability ``shares[c]``, drawn from torch's generator on the CPU."""
+    # Void is never kept, and is void anyway.
     table = torch.zeros(IGNORE_INDEX + 1)
     table[: len(shares)] = shares.cpu()
     kept = (
@@ -60,6 +60,6 @@ def _drawn(shape: tuple[int, ...], part: Part | None) -> Tensor:
 
 
 def _nearest_cells(size: int, grid: Grid) -> Tensor:
-    """The cell of each of ``size`` pixels along an axis, counted from that of the first."""
+    """The cell of each of ``size`` pixels along an axis, counted from the first pixel's cell."""
     cells = [round(grid.scale * pixel + grid.shift) for pixel in range(size)]
     return torch.tensor([cell - cells[0] for cell in cells], dtype=torch.int64)

@@ -17,30 +17,30 @@ from fcn_train.data.problems import Problem
 
 try:
     import fcntl
-except ImportError:  # a system without it has no memory of this kind either
+except ImportError:  # a system without it does not have this kind of memory either
     fcntl = None  # type: ignore[assignment]
 
 __all__ = ["CachedDataset", "SharedStore"]
 
-_WORD = 8  # bytes of the integers that say where entries are; entries begin at multiples of it
+_WORD = 8  # bytes of the integers that locate entries; entries begin at multiples of it
 
 
 class SharedStore:
-    """Bytes by number, each written once, in anonymous memory of a bounded size.
+    """Byte arrays by number, each written once, in anonymous memory of bounded size.
 
-    The memory belongs to no file system, so it goes with the last process that uses it however that
-    ends, and a small `/dev/shm` does not limit it. Processes get it by being forked or, pickled,
-    by being spawned. The lock is the system's and released when a process is killed.
+    The memory belongs to no file system: it is freed with the last process that uses it, however
+    that ends, and a small `/dev/shm` does not limit it. Forked processes inherit it; spawned ones
+    receive it by pickling. The lock is the system's and is released when a process is killed.
 
-    Nothing is ever removed. A training goes through all images before it comes back to one, so any
-    set of images that fits is used as often as any other, and one that changed would be used less.
+    Nothing is ever removed. A training goes through all images before it returns to one, so every
+    set of images that fits is used equally often, and one that changed would be used less.
 
     Args:
         count: numbers are 0..count - 1.
-        size: bytes of memory at most. It is taken as it is written.
+        size: the most bytes of memory; they are allocated as they are written.
 
     Raises:
-        OSError: the system has no such memory (it is Linux's).
+        OSError: the system has no such memory (only Linux does).
     """
 
     def __init__(self, count: int, size: int) -> None:
@@ -60,7 +60,7 @@ class SharedStore:
         return self._bytes[start:] if start else None
 
     def put(self, number: int, parts: Sequence[np.ndarray]) -> bool:
-        """Write arrays one after another under ``number``, in place of what was there; returns
+        """Write arrays one after another under ``number``, replacing what was there; returns
         whether they fit and the system had the memory."""
         needed = sum(part.nbytes for part in parts)
         with _Locked(self._file, fcntl.LOCK_EX):
@@ -69,18 +69,20 @@ class SharedStore:
             if end > self._size:
                 return False
             self._words[0] = end
-        # Outside of the lock: the place is this entry's alone, and unknown to others until the end.
+        # Outside the lock: the place belongs to this entry, and others do not know it until the
+        # end.
         try:
             place = start
             for part in parts:
-                # By the file: where memory is short a store to the mapping would kill the process.
+                # Through the file: if memory is short, a store to the mapping would kill the
+                # process.
                 data = memoryview(part.tobytes())
                 while data:
                     written = os.pwrite(self._file, data, place)
                     data, place = data[written:], place + written
         except OSError:
             with _Locked(self._file, fcntl.LOCK_EX):
-                self._words[0] = self._size  # so nobody tries again
+                self._words[0] = self._size  # so that nobody tries again
             return False
         with _Locked(self._file, fcntl.LOCK_EX):
             self._words[1 + number] = start
@@ -88,7 +90,7 @@ class SharedStore:
 
     @property
     def entries(self) -> int:
-        """How many numbers have something written under them."""
+        """How many numbers have been written."""
         with _Locked(self._file, fcntl.LOCK_SH):
             return int(np.count_nonzero(self._words[1:]))
 
@@ -112,16 +114,15 @@ class SharedStore:
 
 
 class CachedDataset(SegmentationDataset):
-    """The same data set, whose examples are kept in a store once they were decoded.
+    """A data set whose examples are kept in a store once they have been decoded.
 
-    An example is taken from the store only while its files are those that it was decoded from, by
-    the time of their last change, their size and inode. A file that changed is read again, one that
-    is gone is missed.
+    An example is taken from the store only while its files are unchanged, by time of last change,
+    size and inode. A changed file is read again, and a removed one is reported as missing.
 
     Args:
-        dataset: what to keep.
-        store: where, with numbers for every example.
-        first: the number of the first example there.
+        dataset: the data set to keep.
+        store: where to keep it, with a number for every example.
+        first: the number of the first example in the store.
     """
 
     def __init__(self, dataset: SegmentationDataset, store: SharedStore, first: int = 0) -> None:
@@ -134,7 +135,7 @@ class CachedDataset(SegmentationDataset):
         return self._uncached.only(which)
 
     def examine(self, index: int) -> tuple[Example | None, list[Problem]]:
-        # Before the files are read: if one changes meanwhile, the entry is not taken again.
+        # Before the files are read: if one changes meanwhile, the entry will not be used.
         version = self._version(index)
         kept = None if version is None else self._store.get(self._first + index)
         if version is not None and kept is not None:
@@ -153,7 +154,7 @@ class CachedDataset(SegmentationDataset):
         return self._uncached.image_size(index)
 
     def _version(self, index: int) -> np.ndarray | None:
-        """What tells the files of an example from others in their places; None if one is gone."""
+        """Identifies the content of an example's files; None if one is missing."""
         facts = []
         try:
             for _, path in self.files(index):
@@ -171,12 +172,12 @@ class CachedDataset(SegmentationDataset):
             [array for array in arrays if array is not None], self._layout(), strict=True
         ):
             if array.shape != (*shape, *more) or array.dtype != dtype:
-                return  # nothing that could be unpacked
+                return  # it could not be unpacked
             parts.append(array)
         self._store.put(self._first + index, parts)
 
     def _unpacked(self, kept: np.ndarray, version: np.ndarray) -> Example | None:
-        """The example in an entry; None if it is of other files."""
+        """The example in an entry; None if it was decoded from other files."""
         head = (2 + len(version)) * _WORD
         height, width, *facts = kept[:head].view(np.int64).tolist()
         if facts != version.tolist():
@@ -195,7 +196,7 @@ class CachedDataset(SegmentationDataset):
         return Example(image, first, tuple(more_labels), depth, hha)
 
     def _layout(self) -> list[tuple[tuple[int, ...], np.dtype[Any]]]:
-        """Of each array of an example in their order: what follows its height and width, and its
+        """For each array of an example, in order: the shape after height and width, and the
         type."""
         byte, color = np.dtype(np.uint8), (3,)
         layout: list[tuple[tuple[int, ...], np.dtype[Any]]] = [(color, byte)]

@@ -1,4 +1,4 @@
-"""What the values, or the colors, of label files stand for."""
+"""The meaning of the values, or the colors, in label files."""
 
 from __future__ import annotations
 
@@ -27,17 +27,18 @@ Color = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class LabelCoding:
-    """How the values in label files become class indices; by default they are the classes, and 255
-    is void.
+    """How the values in label files become class indices; by default they are the class indices,
+    and 255 is void.
 
     Args:
         void: values that mean void, besides 255.
-        first_class: the value of class 0, the next is class 1 and so on; lower values mean nothing.
-        classes: in place of that, pairs of a value and its class (`IGNORE_INDEX` is void). Values
-            that are not named mean nothing, but for 255, which stays void.
+        first_class: the value of class 0, followed by that of class 1 and so on; lower values are
+            invalid.
+        classes: instead, pairs of a value and its class (`IGNORE_INDEX` is void). Other values are
+            invalid, except 255, which stays void.
         colors: pairs of a color and its class, or "voc" for VOC's color map: labels are read by
             their colors, whatever the values.
-        any_palette: values count, even where one value has other colors in other files.
+        any_palette: accept that a value has different colors in different files; the values count.
 
     Raises:
         ValueError: if a value is not in 0..255, is given twice, or has two meanings.
@@ -83,14 +84,14 @@ class LabelCoding:
 
     @property
     def pairs_of_colors(self) -> tuple[tuple[Color, int], ...]:
-        """`colors`, without any where they are "voc"."""
+        """`colors` as pairs; none if they are "voc"."""
         return self.colors if isinstance(self.colors, tuple) else ()
 
     def fitted(self, num_classes: int) -> LabelCoding:
-        """The same for a data set of so many classes: VOC's color map is cut to them.
+        """The same coding for a data set of `num_classes` classes: VOC's color map is cut to them.
 
         Raises:
-            ValueError: if a class is named that is not there, or has no color.
+            ValueError: if it names a class that does not exist, or a class has no color.
         """
         highest = max((index for _, index in self.classes if index != IGNORE_INDEX), default=-1)
         if highest >= num_classes:
@@ -114,7 +115,7 @@ class LabelCoding:
         return self
 
     def table(self, num_classes: int) -> np.ndarray:
-        """The class of each value, (256,) int16; -1 where it means nothing."""
+        """The class of each value, (256,) int16; -1 for invalid values."""
         table = np.full(256, -1, dtype=np.int16)
         if self.classes:
             for value, index in self.classes:
@@ -128,15 +129,16 @@ class LabelCoding:
         return table
 
     def meaning(self, num_classes: int) -> list[tuple[object, int]]:
-        """What a reader of labels has to know, as JSON values: pairs of a value that is not its
-        own class, or of a color, and its class."""
+        """The meaning of labels as JSON values: pairs of a value that is not its own class, or of a
+        color, and its class."""
         if self.colors:
             return [(list(color), index) for color, index in self.pairs_of_colors]
         table = self.table(num_classes).tolist()
         return [(value, index) for value, index in enumerate(table) if index not in (-1, value)]
 
     def palette(self) -> np.ndarray | None:
-        """The colors of the classes, (256, 3) uint8, the first of each; None without colors."""
+        """The colors of the classes, (256, 3) uint8, the first color of each; None without
+        colors."""
         if not self.colors:
             return None
         palette = np.zeros((256, 3), dtype=np.uint8)
@@ -149,7 +151,7 @@ def parse_label_map(text: str) -> tuple[tuple[int, int], ...]:
     """The pairs of `0=0,255=1`, where `1-7=0` is a range of values and `9=void` is void.
 
     Raises:
-        ValueError: if the text is of another form.
+        ValueError: if the text has another form.
     """
     pairs: list[tuple[int, int]] = []
     for part in map(str.strip, text.split(",")):
@@ -173,7 +175,7 @@ def read_label_colors(path: Path) -> tuple[tuple[Color, int], ...]:
     """The colors of the classes, from a file with one color per line.
 
     The lines are `R G B`, `R,G,B` or `#RRGGBB`, in the order of the classes; `void` before a color
-    makes it one of void's and counts no class.
+    makes it a color of void, which takes no class number.
 
     Raises:
         DataError: if the file cannot be read or has another line.
@@ -204,7 +206,7 @@ def read_label_colors(path: Path) -> tuple[tuple[Color, int], ...]:
 
 
 def voc_label_colors(num_classes: int) -> tuple[tuple[Color, int], ...]:
-    """VOC's color map: of the classes, and (224, 224, 192) for void."""
+    """VOC's color map: the colors of the classes, and (224, 224, 192) for void."""
     colors = [tuple(color) for color in voc_palette().tolist()]
     return tuple((colors[index], index) for index in (*range(num_classes), IGNORE_INDEX))
 

@@ -1,7 +1,7 @@
 """Checks whether a split's labels suffice for training or scoring, and reports what they lack.
 
-A whole data set is decoded only if necessary: almost always, a few labels spread over the split
-show two classes; only otherwise does the search go on.
+The whole data set is decoded only if necessary: almost always, a few labels spread over the split
+show two classes.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from fcn_train.data.problems import DataError, Problem, Problems, shortened
 from fcn_train.real_paths import real_path
 from fcn_train.words import counted
 
-_PAIRS = 8  # decoded before training, at the least
-_NAMED = 3  # files that are missing
-_MANY_LABELS = 200  # after so many with less than two classes, say that the search goes on
+_PAIRS = 8  # the fewest to decode before training
+_NAMED = 3  # missing files to name
+_MANY_LABELS = 200  # labels with fewer than two classes before a notice
 
 _REMEDY = (
     "if 255 marks a class and not void (masks of 0 and 255 do), give --data.label-map 0=0,255=1"
@@ -35,15 +35,15 @@ _REMEDY = (
 def check_split(
     dataset: SegmentationDataset, *, training: bool, warn: Callable[[str], None]
 ) -> None:
-    """Refuse a split that nothing can be learned from, or scored on; warn of one class alone.
+    """Refuse a split that cannot be trained or scored on; warn of a single class.
 
-    Files are looked for first, then a few pairs are decoded, and labels until there are two
-    classes.
+    First all files are looked for, then a few pairs are decoded, then labels until two classes are
+    found.
 
     Args:
         dataset: one split.
-        training: whether it is to be learned from, which takes two classes; to score, one will do.
-        warn: takes what is merely suspicious.
+        training: whether it is to be trained on, which takes two classes; to score, one will do.
+        warn: called with what is merely suspicious.
 
     Raises:
         DataError: if files are missing, a pair that was looked at cannot be used, all labels hold
@@ -57,7 +57,7 @@ def check_split(
 def _check_labels(
     dataset: SegmentationDataset, training: bool, warn: Callable[[str], None]
 ) -> None:
-    """``check_split`` for one set of labels, whose files are there."""
+    """``check_split`` for one set of labels, whose files exist."""
     counts = np.zeros(256, dtype=np.int64)
     for number, index in enumerate(_spread(len(dataset))):
         label = dataset[index].label if number < _PAIRS else dataset.label(index)
@@ -78,8 +78,8 @@ def _check_labels(
 
 
 def missing_files(dataset: SegmentationDataset) -> Iterator[tuple[int, Problem]]:
-    """The images, labels and depth images that are not there, from one listing of each folder, with
-    the index of the pair."""
+    """The missing images, labels and depth images, from one listing of each folder, each with the
+    index of its pair."""
     listed: dict[str, frozenset[str]] = {}
     for index in range(len(dataset)):
         for role, path in dataset.files(index):
@@ -91,11 +91,11 @@ def missing_files(dataset: SegmentationDataset) -> Iterator[tuple[int, Problem]]
 
 
 def refuse_folder_of_files(folder: Path, dataset: SegmentationDataset, option: str) -> None:
-    """Refuse a folder for results where images or labels lie: pictures of a report would count as
-    such, or replace one.
+    """Refuse a folder for results that holds images or labels: pictures of a report would be taken
+    for some, or replace one.
 
     Args:
-        folder: that ``option`` gives.
+        folder: given by ``option``.
     """
     place = real_path(folder)
     folders = {path.parent for i in range(len(dataset)) for _, path in dataset.files(i)}
@@ -107,7 +107,7 @@ def too_few_classes(dataset: SegmentationDataset, counts: np.ndarray) -> Problem
     """What is wrong with labels of fewer than two classes; None if they have two.
 
     Args:
-        dataset: the split that they are all labels of.
+        dataset: the split that has these labels.
         counts: (256,) pixels by class; those of `IGNORE_INDEX` are void.
     """
     present = np.flatnonzero(counts[: dataset.num_classes])
@@ -142,19 +142,19 @@ def absent_classes(dataset: SegmentationDataset, pixels: Sequence[int] | np.ndar
 
 
 def source_of(dataset: SegmentationDataset) -> str:
-    """The list or folder of a split, and the set of labels that is looked at, if it has a name."""
+    """The list or folder of a split, and its set of labels, if that has a name."""
     name = dataset.label_sets[0].name
     return f"{dataset.source}, {name}" if name else str(dataset.source)
 
 
 class ClassWatch:
-    """Looks at the targets that training passes by, and warns once, after as many images as the
-    split has, of the classes that had no pixel.
+    """Counts the pixels of each class in the targets of training, and warns once, after as many
+    images as the split has, of classes without a pixel.
 
     Args:
         dataset: the split that is trained on.
-        warn: takes the sentence.
-        total: where others pass by targets, too, gives the counts of all from those of this watch.
+        warn: called with the sentence.
+        total: with several processes, turns the counts of this one into those of all.
     """
 
     def __init__(
@@ -170,8 +170,8 @@ class ClassWatch:
         self._counts = np.zeros(dataset.num_classes, dtype=np.int64)
 
     def add(self, targets: Tensor, images: int | None = None) -> None:
-        """Count a batch (N, H, W) uint8 on the CPU; nothing once all is known. ``images`` have
-        passed by, where they are not these."""
+        """Count a batch (N, H, W) uint8 on the CPU; does nothing once all is known. ``images`` is
+        the number that they stand for, if not N."""
         if self._left <= 0:
             return
         flat = targets.numpy().ravel()
@@ -210,8 +210,8 @@ def _refuse_missing(dataset: SegmentationDataset) -> None:
 
 
 class LabelSuffixHint:
-    """Sees which labels are missing, and knows what to do where they are missing under their
-    image's name, but there under a longer one (`x_mask.gif`)."""
+    """Gathers missing labels, and suggests --data.label-suffix if they exist under names longer
+    than those of their images (`x_mask.gif`)."""
 
     def __init__(self, dataset: SegmentationDataset) -> None:
         self._dataset = dataset
@@ -219,13 +219,13 @@ class LabelSuffixHint:
         self._first = 0
 
     def see(self, index: int, problem: Problem) -> None:
-        """Take one of the problems of a pair."""
+        """Note one of the problems of a pair."""
         if problem.kind == "missing label" and problem.path == self._dataset.label_path(index):
             self._first = self._first if self._count else index
             self._count += 1
 
     def problem(self) -> Problem | None:
-        """The hint; None where there is none to give."""
+        """The hint; None if there is none to give."""
         dataset = self._dataset
         if not self._count or not isinstance(dataset.reader, PictureLabels):
             return None

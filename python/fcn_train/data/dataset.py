@@ -29,7 +29,7 @@ from fcn_train.data.problems import DataError, Problem, Problems, excerpt, is_pl
 T = TypeVar("T")
 
 Exif = Literal["refuse", "stored", "upright"]
-"""What labels are drawn on where EXIF says that an image is to be turned: see the data set."""
+"""The pixels that labels are drawn on, for images with an EXIF orientation; see the data set."""
 
 _TURNS = {
     2: "a mirroring left-right",
@@ -46,37 +46,38 @@ class SegmentationDataset:
     """Pairs of image and label files, decoded one at a time.
 
     Args:
-        name: what reports call the data set.
+        name: that of the data set in reports.
         ids: one name per pair, unique.
         images, labels: paths of the pairs, in the order of `ids`.
         class_names: the classes, in the order of their indices.
-        palette: (256, 3) uint8 colors of the classes for pictures.
+        palette: (256, 3) uint8 colors of the classes in pictures.
         source: the list or folder that `ids` came from, named when it is empty.
-        coding: what the values of label files stand for; default: values are class indices.
+        coding: the meaning of the values in label files; by default they are class indices.
         reader: decodes the label files, in place of `PictureLabels` of this coding.
-        exif: what labels are drawn on where an image's EXIF tag turns it: the pixels as "stored",
-            or "upright" as the tag says (the image is turned then); "refuse" takes the pixels as
-            stored where the sizes of image and label show that these match, and names the image
-            where they cannot (turns by 180 degrees, mirrorings, squares).
-        label_set: name of this set of classes, where there are more.
+        exif: the pixels that labels are drawn on if an image's EXIF tag rotates or mirrors it:
+            those "stored", or those "upright" as the tag says (the image is then rotated); "refuse"
+            takes the stored pixels if the sizes of image and label show that they match, and
+            reports the image if the sizes cannot tell (rotations by 180 degrees, mirrorings,
+            squares).
+        label_set: name of this set of classes, if there are several.
         more_labels: further sets of classes, with their labels of the same images.
-        channels: what a network is to see of an image; depth and HHA are read where they are part
-            of it.
+        channels: what a network is to see of an image; depth and HHA are read if they are part of
+            it.
         depths, hhas: paths of the depth and HHA images, for `channels` that have them.
-        problems: what the reader found wrong with the lists and folders themselves.
-        strict: raise the first problem. Without it the data set is as complete as it can be and
+        problems: what the reader found wrong with the lists and folders.
+        strict: raise the first problem. Without it, the data set is as complete as possible and
             keeps them in `problems`, the first 1000 of each kind, for `check_dataset` to report
             together.
 
     Attributes:
-        label_sets: all sets of classes. What is said of the classes of the data set, as
-            `class_names`, is said of the first; `only` gives the data set with another alone.
+        label_sets: all sets of classes. Attributes such as `class_names` are those of the first;
+            `only` gives the data set with one of the others alone.
 
     Raises:
         DataError: with `strict`, on the first of `problems`, an empty list, a repeated id, or one
             file for an image and its label.
-        ValueError: if names of classes are no plain text or occur twice, or the coding names a
-            class that is not there.
+        ValueError: if names of classes are not plain text or occur twice, or the coding names a
+            class that does not exist.
     """
 
     def __init__(
@@ -140,7 +141,7 @@ class SegmentationDataset:
         return self.label_sets[0].reader
 
     def __getstate__(self) -> dict[str, Any]:
-        """What is copied to another process, or into a `MemoryDataset`."""
+        """The state that is copied to another process, or into a `MemoryDataset`."""
         return dict(vars(self))
 
     def __len__(self) -> int:
@@ -179,19 +180,19 @@ class SegmentationDataset:
         return self.label_sets[0].paths[index]
 
     def depth_path(self, index: int) -> Path:
-        """Where the depth of a pair lies; only of data sets whose `channels` have it."""
+        """The path of the depth of a pair; only for data sets whose `channels` have depth."""
         return self._depths[index]
 
     def image_size(self, index: int) -> tuple[int, int]:
         """Height and width of an image, without decoding it.
 
         Raises:
-            DataError: if the file tells none.
+            DataError: if they cannot be read from the file.
         """
         return image_size(self.image_path(index))
 
     def files(self, index: int) -> Iterator[tuple[str, Path]]:
-        """What each file of a pair is to it, "image", "label", ..., and its path."""
+        """The role of each file of a pair, "image", "label", ..., and its path."""
         yield "image", self.image_path(index)
         for labels in self.label_sets:
             yield "label", labels.paths[index]
@@ -200,7 +201,7 @@ class SegmentationDataset:
                 yield role, paths[index]
 
     def examine(self, index: int) -> tuple[Example | None, list[Problem]]:
-        """Decode one pair and tell everything wrong with it; the example is None if anything is."""
+        """Decode one pair and find everything wrong with it; the example is None if anything is."""
         problems: list[Problem] = []
         oriented = _attempt(problems, partial(self._read_image, index))
         maps = [
@@ -243,7 +244,7 @@ class SegmentationDataset:
         return read_hha(self._hhas[index])
 
     def _doubled(self) -> list[Problem]:
-        """The first file that is given for two things, as where two folders are one."""
+        """The first file that has two roles, for example because two folders are the same."""
         lists = [self._images, *(labels.paths for labels in self.label_sets)]
         lists += filter(None, (self._depths, self._hhas))
         folders = Counter(folder for paths in map(_path_list, lists) for folder in paths.folders)
@@ -252,7 +253,7 @@ class SegmentationDataset:
             known: dict[Path, str] = {}
             for role, path in self.files(index):
                 other = known.setdefault(path, role)
-                # Two sets may read one label; a file that is no picture holds many.
+                # Two sets may read one label; a file that is not a picture may hold many.
                 if other != role and path.suffix.lower() in LABEL_SUFFIXES:
                     message = f"is given as {other} and as {role}; give a file for each"
                     return [Problem(path, message, "file of two meanings")]

@@ -30,19 +30,19 @@ class FolderSegmentation(SegmentationDataset):
         root: the folder that holds both.
         split: "" for every image; else a list of stems `<root>/<split>.txt` (or the path of such
             a file), or sub-folders `<images>/<split>` and `<labels>/<split>`, or
-            `<split>/<images>` and `<split>/<labels>`; the first that exists. A list may name
-            images in sub-folders, as `city/street`.
+            `<split>/<images>` and `<split>/<labels>`; the first that exists. A list may name images
+            in sub-folders, such as `city/street`.
         image_folder, label_folder: names of the two folders below `root`; they may be one, if
-            `label_suffix` tells the labels from the images. `labels,parts` is a second set of
-            classes, named in `<root>/classes-parts.txt`, whose labels `parts` has under the names
-            of the images; its values are the classes. There may be more.
+            `label_suffix` tells the labels from the images. `labels,parts` adds a second set of
+            classes, named in `<root>/classes-parts.txt`, whose labels are in `parts` under the
+            names of the images, with class indices as values. There may be more.
         label_suffix: what follows an image's stem in the name of its label: `_mask` (with any
             ending), or `_mask.png`, `.gif`; "" is any ending.
         num_classes: how many classes; default as many as `class_names`.
-        class_names: default the lines of `<root>/classes.txt` where there is one, else
+        class_names: default the lines of `<root>/classes.txt` if that exists, else
             "class 0", "class 1", ...
         palette: (256, 3) uint8, default the VOC color map.
-        channels: what a network is to see; depth and HHA are read where they are part of it.
+        channels: what a network is to see; depth and HHA are read if they are part of it.
         depth_folder, hha_folder: names of the folders of depth images (16 bits, millimeters) and
             of HHA images, which have the names of their images and end in .png.
         coding, exif, strict: see `SegmentationDataset`.
@@ -53,7 +53,7 @@ class FolderSegmentation(SegmentationDataset):
             folders further down; always, if the classes are neither counted nor named, or
             `classes.txt` disagrees with `num_classes`.
         ValueError: if one of several label folders has no name or is named twice, `num_classes` is
-            not in 1..255 or differs from the number of `class_names`, names are no plain text, or
+            not in 1..255 or differs from the number of `class_names`, names are not plain text, or
             the coding does not fit the classes.
     """
 
@@ -108,7 +108,7 @@ class FolderSegmentation(SegmentationDataset):
         found = PathList(images.find(image_id, ".jpg") for image_id in ids)
 
         def beside(role: str, folder: str) -> Iterator[Path]:
-            """Where each image's depth or HHA lies, at its own place in another folder."""
+            """The path of each image's depth or HHA: that of the image, in another folder."""
             start = folder_of(folder)
             if role in channels and not start.is_dir():
                 message = f"folder is missing; name another with --data.{role}-folder"
@@ -195,8 +195,8 @@ def _class_names(
 
 
 def _locate(root: Path, split: str, image_folder: str) -> tuple[Path | None, Callable[[str], Path]]:
-    """The list file, if there is one, and where a folder of each name lies, by the rules of the
-    class."""
+    """The list file, if there is one, and a function from a folder's name to its path, by the rules
+    of `FolderSegmentation`."""
 
     def below(before: str = "", after: str = "") -> Callable[[str], Path]:
         return lambda name: root / before / name / after
@@ -223,8 +223,8 @@ def _listed(
     images: Stems,
     problems: Problems,
 ) -> Iterable[str]:
-    """The ids that a list names; names outside the folder of images go into `problems`, and so do
-    lines that name a label, too."""
+    """The ids that a list names; names outside the folder of images, and lines that also name a
+    label, go into `problems`."""
     for line in lines:
         path = PurePosixPath(without_suffix(line.replace("\\", "/")))
         if path.is_absolute() and path.is_relative_to(image_dir.absolute()):

@@ -17,12 +17,12 @@ from fcn_train.data.problems import DataError, Problem, reason
 from fcn_train.long_work import LongWork
 from fcn_train.real_paths import real_path
 
-# Of files that Pillow reads all the same: a palette with transparency, EXIF that is damaged, a
-# picture that is merely large. Once for the process, as threads that read share the filters.
+# Warnings about files that Pillow reads all the same: a palette with transparency, damaged EXIF, a
+# picture that is merely large. Set once for the process, as reading threads share the filters.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
-"""File endings taken for images, compared in lower case."""
+"""File endings of images, compared in lower case."""
 
 
 # What files with these endings are, and what is refused by its name. Pillow knows others, one of
@@ -31,7 +31,7 @@ _FORMATS = {"PNG", "JPEG", "BMP", "DIB", "WEBP", "TIFF", "PPM", "GIF", "JPEG2000
 
 
 class Decoded(NamedTuple):
-    """A picture that is decoded to its end, and what its file says of the pixels.
+    """A completely decoded picture, and what its file says about the pixels.
 
     coding: Pillow's name for how pixels are stored, as "RGB", "L;4" or "RGB;16B".
     frames: how many pictures the file holds; this is the first.
@@ -43,7 +43,7 @@ class Decoded(NamedTuple):
 
     @property
     def orientation(self) -> int:
-        """How EXIF says that the picture is to be turned, 1..8; 1 is not at all."""
+        """The orientation in the picture's EXIF tag, 1..8; 1 is upright."""
         value = self.picture.getexif().get(ExifTags.Base.Orientation, 1)
         return value if value in range(1, 9) else 1
 
@@ -55,9 +55,9 @@ def read_image(
 
     Args:
         path: the file.
-        upright: turn it as its EXIF tag says.
+        upright: rotate and mirror it as its EXIF tag says.
         role: what the file is to the data set, for messages.
-        data: what the file holds, where it is not to be read; `path` is then a name for messages.
+        data: the content of the file, if it is not to be read; `path` is then a name for messages.
 
     Raises:
         DataError: if the file is missing, cannot be decoded to its end, holds more pixels than
@@ -69,13 +69,13 @@ def read_image(
 def read_oriented(
     path: Path, *, upright: bool = False, role: str = "image", data: bytes | None = None
 ) -> tuple[np.ndarray, int]:
-    """As `read_image`, and the turn that EXIF asks for: 1..8, where 1 is none."""
+    """The same as `read_image`, and the EXIF orientation: 1..8, where 1 is upright."""
     decoded = decode(path, role, data)
     return to_rgb(decoded, path, upright=upright, role=role), decoded.orientation
 
 
 def to_rgb(decoded: Decoded, path: Path, *, upright: bool = False, role: str) -> np.ndarray:
-    """A decoded picture as (H, W, 3) uint8 RGB; arguments and errors as of `read_image`."""
+    """A decoded picture as (H, W, 3) uint8 RGB; arguments and errors as for `read_image`."""
     picture = decoded.picture
     deep = ";16" in decoded.coding and not decoded.coding.startswith("BGR")
     if deep or picture.mode.startswith(("I", "F")):
@@ -92,7 +92,7 @@ def to_rgb(decoded: Decoded, path: Path, *, upright: bool = False, role: str) ->
 
 @contextlib.contextmanager
 def enough_memory(path: Path, role: str) -> Iterator[None]:
-    """Has a `MemoryError` in the block name the file that was worked on."""
+    """Turn a `MemoryError` in the block into a `DataError` that names the file."""
     try:
         yield
     except MemoryError as error:
@@ -106,7 +106,7 @@ def decode(path: Path, role: str, data: bytes | None = None) -> Decoded:
     Args:
         path: the file.
         role: what the file is to the data set, "image" or "label", for messages.
-        data: what the file holds, where it is not to be read.
+        data: the content of the file, if it is not to be read.
     """
     if data is None and not path.is_file():
         raise DataError(missing(path, role))
@@ -131,10 +131,10 @@ def _too_many_pixels(path: Path, role: str, error: Image.DecompressionBombError)
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """Height and width of a picture by the head of its file.
+    """Height and width of a picture, from the head of its file.
 
     Raises:
-        DataError: if the file is missing, is no picture, or has more pixels than Pillow's limit.
+        DataError: if the file is missing, is not a picture, or has more pixels than Pillow's limit.
     """
     try:
         with Image.open(path, formats=_formats()) as picture:
@@ -154,14 +154,13 @@ def _formats() -> list[str]:
 
 
 def missing(path: Path, role: str) -> Problem:
-    """What is said of a file that cannot be opened as one: it is not there, or a folder or pipe."""
+    """The problem of a path that is not a regular file: missing, or a folder or pipe."""
     state = "is no regular file; replace it" if path.exists() else "is missing; restore the file"
     return Problem(path, f"{role} {state} or take it off the list", f"missing {role}")
 
 
 def image_files(folder: Path, *, outside: Path) -> Iterator[Path]:
-    """The image files of `files_below`, without those in `outside`, where that is a folder further
-    down."""
+    """The image files of `files_below`, without those in `outside`, if that is a folder below."""
     barred = real_path(outside)
     is_below = real_path(folder) in barred.parents
     for path in files_below(folder):
@@ -177,8 +176,8 @@ def files_below(folder: Path) -> list[Path]:
 
 
 def walk(folder: Path) -> Iterator[Path]:
-    """The files below a folder: no hidden ones (as `._x.jpg`), and none in hidden folders. Folders
-    that are links are searched, but those that lead back to a folder around them."""
+    """The files below a folder: no hidden ones (such as `._x.jpg`), and none in hidden folders.
+    Folders that are links are searched, but those that lead back to a folder around them."""
     work, count = LongWork(f"{folder}: looking for files"), 0
     open_folders: list[tuple[Path, tuple[Path, ...]]] = [(folder, (real_path(folder),))]
     while open_folders:
@@ -201,7 +200,7 @@ def is_image_file(path: Path, suffixes: tuple[str, ...] = IMAGE_SUFFIXES) -> boo
 
 
 def _coding(picture: Any) -> str:
-    """Pillow's raw mode of a picture that is not loaded yet; "" where a decoder has none."""
+    """Pillow's raw mode of a picture that is not loaded yet; "" if its decoder has none."""
     if not picture.tile:
         return ""
     arguments = picture.tile[0][3]

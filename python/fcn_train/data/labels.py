@@ -16,18 +16,19 @@ from fcn_train.data.problems import DataError, Problem, shortened
 from fcn_train.words import counted
 
 LABEL_SUFFIXES = (*IMAGE_SUFFIXES, ".gif")
-"""File endings taken for labels; a JPEG among them is refused by name when it is read."""
+"""File endings of labels; JPEGs are among them only to be refused by name when read."""
 
 _LOSSY = {"JPEG": "a JPEG", "MPO": "a JPEG", "JPEG2000": "a JPEG 2000", "AVIF": "an AVIF"}
 
 
 class LabelReader(Protocol):
-    """Reads the labels of one data set, in two steps so that a label of the wrong size and with
-    wrong values has both named."""
+    """Reads the labels of one data set, in two steps so that both faults of a label with the wrong
+    size and wrong values are reported."""
 
     @property
     def meaning(self) -> list[tuple[Any, int]]:
-        """What values stand for where that is not the class of their own number, as JSON."""
+        """The values that do not stand for the class of the same number, and their meanings, as
+        JSON."""
 
     def decode(self, path: Path) -> np.ndarray:
         """The values of a file, (H, W) of integers.
@@ -49,11 +50,11 @@ class PictureLabels:
 
     Args:
         num_classes: classes are 0..num_classes - 1.
-        coding: what the values stand for, fitted to these classes.
-        palette: (256, 3) uint8 colors of the classes, which tell a label saved in colors from any
-            other picture.
-        published: where this coding comes from, as the data set that it was published with, if no
-            option gives another.
+        coding: the meaning of the values, fitted to these classes.
+        palette: (256, 3) uint8 colors of the classes, by which a label saved in colors is told from
+            any other picture.
+        published: the source of this coding, such as the data set that it was published with, if no
+            option gives another coding.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class PictureLabels:
         return self.coding.meaning(self._num_classes)
 
     def compare_with(self, other: PictureLabels) -> None:
-        """Have one palette with the labels of another split."""
+        """Use one palette with the labels of another split."""
         if self._palettes is not None and other._palettes is not None:
             self._palettes = other._palettes
 
@@ -152,7 +153,8 @@ def read_label(path: Path, palette: np.ndarray | None = None) -> np.ndarray:
 
     Args:
         path: a file with one channel of 8 bits, with or without a palette.
-        palette: (256, 3) uint8; tells a label saved in these colors from any other RGB picture.
+        palette: (256, 3) uint8; by it a label saved in these colors is told from any other RGB
+            picture.
 
     Raises:
         DataError: if the file is missing, cannot be decoded to its end, is a JPEG, is gray with
@@ -179,11 +181,11 @@ def _decode_lossless(path: Path) -> Decoded:
 def _values(
     path: Path, decoded: Decoded, palette: np.ndarray | None, *, shades: bool
 ) -> np.ndarray:
-    """The values of a label; `shades`: gray of fewer than 8 bits is taken by its brightness."""
+    """The values of a label; with `shades`, gray of fewer than 8 bits is read as brightness."""
     picture = decoded.picture
     if picture.mode == "1" or (picture.mode == "L" and decoded.coding.startswith(("L;2", "L;4"))):
-        # To PNG the brightest of 2 or 4 bits is 255, as it is to programs that pack 8 bits into
-        # fewer; programs that write indices mean 3 or 15 by it. Only black means 0 to all.
+        # In PNG the brightest of 2 or 4 bits is 255, as for programs that pack 8 bits into fewer;
+        # programs that write indices mean 3 or 15. Only black is 0 for all of them.
         values = np.array(picture.convert("L"))
         if values.any() and not shades:
             bits = "1 bit" if picture.mode == "1" else "fewer than 8 bits"
@@ -195,7 +197,7 @@ def _values(
             raise DataError(Problem(path, message, "gray label of fewer than 8 bits"))
         return values
     if picture.format == "GIF" and picture.mode == "P" and is_gray(palette_entries(picture)):
-        # GIF has no other gray, and programs number the grays anew in each file.
+        # GIF has no other gray, and programs number the grays differently in each file.
         return np.array(picture.convert("L"))
     if picture.mode in ("P", "L"):
         return np.array(picture, dtype=np.uint8)

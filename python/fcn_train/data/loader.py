@@ -1,9 +1,9 @@
 """Chooses the examples of each batch, and loads them in order.
 
-Nothing here has state that a checkpoint would have to hold: the examples of a batch follow from
-the seed and the number of the batch alone, and every example is augmented by a generator of its
-own. A run continued from batch n sees what the unbroken run would have seen, with any number of
-loader processes.
+A checkpoint needs no state of the loader: the examples of a batch follow from the seed and the
+number of the batch alone, and every example is augmented with its own generator. So a run that is
+continued from batch n sees what the uninterrupted run would have seen, with any number of loader
+processes.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from fcn_train.data.transforms import (
     to_tensors,
 )
 
-_ORDER, _AUGMENT = 0, 1  # keep the generators of the two purposes apart
+_ORDER, _AUGMENT = 0, 1  # separate the generators of the two purposes
 
 
 def epoch_order(seed: int, epoch: int, size: int, *, replacement: bool = False) -> np.ndarray:
     """The examples of one epoch, (size,) int64.
 
-    A permutation, or with `replacement` independent uniform draws, which is how the reference
-    repository samples its training images.
+    A permutation, or with `replacement` independent uniform draws, as the reference repository
+    samples its training images.
     """
     rng = np.random.default_rng((seed, _ORDER, epoch))
     return rng.integers(size, size=size) if replacement else rng.permutation(size)
@@ -52,17 +52,17 @@ class TrainLoader:
     """Augmented training batches, addressed by number.
 
     Epochs follow one another without a gap: batch b holds the places b * batch_size up to
-    (b + 1) * batch_size of the endless sequence of epochs, so every batch is full and may reach
-    over the end of an epoch.
+    (b + 1) * batch_size of the endless sequence of epochs, so every batch is full and may span the
+    end of an epoch.
 
     Args:
         dataset: pairs to draw from.
         transform: augmentation, a pure function of example and generator.
-        normalization: see `Normalization`; None gives bytes, as `DeviceNormalization` takes them.
+        normalization: see `Normalization`; None gives bytes, for `DeviceNormalization`.
         batch_size: examples in a batch, padded with void where their sizes differ.
         seed: >= 0; decides order and augmentation.
         replacement: draw with replacement, see `epoch_order`.
-        workers: loader processes; 0 loads in this one.
+        workers: loader processes; 0 loads in the calling process.
         pin_memory: page-locked batches, for copies to a GPU.
         parts: what to load of each batch, in turn; a batch of which that is nothing is passed over.
 
@@ -101,7 +101,7 @@ class TrainLoader:
 
     @property
     def batches_per_epoch(self) -> float:
-        """Batches in which every example has its turn once; a fraction where it is one."""
+        """The number of batches in an epoch, which may be a fraction."""
         return self._keys.size / self.batch_size
 
     def batches(self, first: int, last: int) -> Iterator[Batch]:
@@ -126,7 +126,7 @@ class EvaluationLoader:
         normalization: as for `TrainLoader`.
         batch_size: the most examples in a batch.
         workers, pin_memory: as for `TrainLoader`.
-        share: (i, n) gives the batches i, i + n, ... alone, made up as they are without.
+        share: (i, n) gives only the batches i, i + n, ... of those that there are without it.
 
     Raises:
         ValueError: if `batch_size` or `workers` is out of range.
@@ -147,8 +147,8 @@ class EvaluationLoader:
         self.batch_size = batch_size
         self.num_examples = len(dataset)
         which, parts = share
-        # What is loaded one by one becomes batches by the sizes that are found. Who does not load
-        # all has to look for them first.
+        # Examples are loaded one by one and joined by their sizes. A share of the batches is known
+        # only after all sizes have been read.
         self._batches = _same_sized(dataset, batch_size)[which::parts] if parts > 1 else []
         order = [index for batch in self._batches for index in batch]
         self._loader = _data_loader(
@@ -180,13 +180,13 @@ class EvaluationLoader:
 
 
 def _same_sized(dataset: SegmentationDataset, most: int) -> list[list[int]]:
-    """The indices of a data set in order, cut where the size changes or ``most`` are together."""
+    """The indices of a data set in order, divided where the size changes or after ``most``."""
     batches: list[list[int]] = []
     last: object = None
     for index in range(len(dataset)):
         size: object = index
         if most > 1:
-            with contextlib.suppress(DataError):  # which loading it will raise
+            with contextlib.suppress(DataError):  # loading the example will raise it
                 size = dataset.image_size(index)
         if batches and size == last and len(batches[-1]) < most:
             batches[-1].append(index)
@@ -201,7 +201,7 @@ class MemoryDataset(SegmentationDataset):
     with depth or several sets of classes.
 
     Args:
-        dataset: what to hold.
+        dataset: the data set to hold.
         progress: called with (examples done, examples in all) after each.
 
     Raises:
@@ -267,8 +267,8 @@ class _BatchKeys:
 
 
 class _Examples(Dataset[Any]):
-    """Turns a key into tensors, or into the problem met: an exception that crosses a process
-    boundary inside torch's loader would arrive with a traceback in place of its message."""
+    """Turns a key into tensors, or into the problem found: an exception would cross a process
+    boundary in torch's loader with a traceback in place of its message."""
 
     def __init__(
         self,

@@ -15,7 +15,7 @@ from PIL import UnidentifiedImageError
 class Problem:
     """One thing wrong with a data set: the file or folder, and what to do about it.
 
-    kind: what it has in common with others, as "missing image"; "" where it has nothing.
+    kind: the kind of problem, such as "missing image"; "" for one of no kind.
     """
 
     path: Path
@@ -27,13 +27,13 @@ class Problem:
 
 
 class Problems:
-    """What is found wrong, one after the other: how much of each kind, and the first of each.
+    """Collects problems: the number of each kind, and the first ones of each.
 
-    Lists and folders may hold millions of mistakes, which are no reason to fill the memory.
+    Lists and folders may hold millions of mistakes, which must not fill the memory.
 
     Args:
-        found: the first of them.
-        keep: how many of each kind are kept.
+        found: the first problems.
+        keep: how many of each kind to keep.
 
     Attributes:
         counts: how many there are of each kind.
@@ -58,11 +58,11 @@ class Problems:
         return self
 
     def dropped(self) -> Counter[str]:
-        """How many of each kind are not kept."""
+        """How many of each kind were not kept."""
         return self.counts - Counter(problem.kind for problem in self._kept)
 
     def __iter__(self) -> Iterator[Problem]:
-        """Those that are kept, in the order in which they were found."""
+        """The problems that were kept, in the order in which they were found."""
         return iter(self._kept)
 
     def __len__(self) -> int:
@@ -84,7 +84,7 @@ class DataError(Exception):
 def other_size(
     role: str, path: Path, shape: Sequence[int], image: Path, image_shape: Sequence[int]
 ) -> Problem:
-    """What to say of a map of another size than its image; the shapes begin with height, width."""
+    """The problem of a map whose size differs from its image's; shapes begin with height, width."""
     (height, width), (image_height, image_width) = shape[:2], image_shape[:2]
     message = (
         f"is {width} x {height} pixels but its image {image} is {image_width} x {image_height}; "
@@ -104,7 +104,7 @@ def is_plain(text: str) -> bool:
     Control characters, line separators and the bytes of file names that are not UTF-8 (which
     Python reads as surrogates) cannot.
     """
-    # The first is quick, and true of almost all.
+    # The first test is quick, and settles almost all names.
     return text.isprintable() or not any(_is_unprintable(character) for character in text)
 
 

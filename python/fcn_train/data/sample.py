@@ -1,5 +1,5 @@
-"""The embedded data set: generated pictures in PASCAL VOC's own layout, so that a first run needs
-no download and goes through the same reader as VOC itself."""
+"""The sample data set: generated pictures in PASCAL VOC's own layout, so that a first run needs no
+download and uses the same reader as VOC itself."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from fcn_train.json_text import parse_json
 
 MANIFEST = "sample.json"
 _GENERATOR = "fcn_train sample data set"
-_VERSION = 1  # raised whenever the same seed draws other pictures
+_VERSION = 1  # raised whenever the same seed gives other pictures
 _MAX_SIZE = 4096
-_MAX_IMAGES = 1_000_000  # of a split, whose names have six digits
+_MAX_IMAGES = 1_000_000  # in a split: names have six digits
 
 
 class SampleDataset(VocSegmentation):
@@ -54,18 +54,18 @@ def write_sample_dataset(
 
     Layout: `JPEGImages/*.jpg`, `SegmentationClass/*.png` (palette, 255 = void),
     `ImageSets/Segmentation/{train,val,trainval}.txt`, `classes.txt`, and a manifest `sample.json`;
-    or that of another published set. The same arguments give the same bytes, but for the dates in
-    MATLAB files; fewer images are the first ones of more. It is written beside `root` and renamed
-    when complete.
+    or that of another published set. The same arguments give the same bytes, except for the dates
+    in MATLAB files; with fewer images, they are the first of the larger set. The set is written
+    beside `root` and renamed when complete.
 
     Args:
-        root: folder to write; an older sample data set of other arguments there is replaced, if it
-            holds nothing else.
+        root: folder to write; a sample data set there that was written with other arguments is
+            replaced, if the folder holds nothing else.
         seed: >= 0.
-        train, val: images in the two splits, 1..1,000,000; of "nyud", whose trainval has two
+        train, val: images in the two splits, 1..1,000,000; for "nyud", whose trainval has two
             halves, train is >= 2.
         size: longer side of the pictures in pixels, 32..4096; the shorter is 3/4 of it.
-        layout: one of `LAYOUTS`. Its classes stand in the place of the set's own, and "nyud",
+        layout: one of `LAYOUTS`. It has these classes in place of its own, and "nyud",
             "nyud-mat" and "folder" have depth, "sift-flow" and "folder" the geometric labels, too.
         advance: called after each image.
 
@@ -74,8 +74,8 @@ def write_sample_dataset(
 
     Raises:
         ValueError: if an argument is out of range.
-        DataError: if `root` exists and is no sample data set or holds more than one, or cannot be
-            written.
+        DataError: if `root` exists and is not a sample data set or holds more than that, or cannot
+            be written.
     """
     root = Path(root)
     for name, value, least in (("seed", seed, 0), ("train", train, 1), ("val", val, 1)):
@@ -130,7 +130,7 @@ def _write(folder: Path, manifest: dict[str, Any], advance: Callable[[], object]
 def _scenes(
     manifest: dict[str, Any], one_size: bool, advance: Callable[[], object]
 ) -> Iterator[Scene]:
-    """Every picture, those of train first; ``advance`` is called when the next is asked for."""
+    """Every picture, those of train first; ``advance`` is called before the next one."""
     place = 0
     for number, split in enumerate(("train", "val")):
         deck = _Deck(np.random.default_rng((manifest["seed"], number)))
@@ -150,7 +150,7 @@ def _layout_of(manifest: dict[str, Any]) -> Layout:
 
 
 class _Deck:
-    """Deals the object classes 1..20 so that each comes as often as every other."""
+    """Deals the object classes 1..20 so that all occur equally often."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self._rng = rng
@@ -187,7 +187,7 @@ def _read_manifest(root: Path) -> Any:
 
 
 def _refuse_foreign(root: Path) -> None:
-    """Never replace what `write_sample_dataset` did not write."""
+    """Raise if `root` holds what `write_sample_dataset` did not write."""
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return
     manifest = _own_manifest(root)

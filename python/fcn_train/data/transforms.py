@@ -1,7 +1,7 @@
 """Augmentation and conversion to tensors.
 
-A transform is a pure function of an `Example` and a generator: the same generator state gives the
-same result, whatever ran before. Images are resampled bilinearly, labels by nearest neighbor.
+A transform is a pure function of an `Example` and a generator: the same generator state always
+gives the same result. Images are resampled bilinearly, labels by nearest neighbor.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Normalization:
 
     @property
     def color(self) -> tuple[int, int, int]:
-        """The 8-bit color that becomes about zero."""
+        """The 8-bit color that normalization maps to about zero."""
         red, green, blue = (round(value) for value in self.mean)
         return red, green, blue
 
@@ -57,7 +57,7 @@ MEAN_COLOR = CAFFE.color
 
 @dataclass(frozen=True)
 class Mirror:
-    """Left and right exchanged with the given probability."""
+    """Mirrors left and right with the given probability."""
 
     probability: float = 0.5
 
@@ -73,7 +73,7 @@ class Mirror:
 
 @dataclass(frozen=True)
 class RandomScale:
-    """Both sides resized by one factor, uniform in [low, high], to at least one pixel."""
+    """Resizes both sides by one factor, uniform in [low, high], to at least one pixel."""
 
     low: float
     high: float
@@ -90,7 +90,7 @@ class RandomScale:
 
 @dataclass(frozen=True)
 class RandomCrop:
-    """A (height, width) window at a uniformly random place.
+    """Cuts a (height, width) window at a uniformly random place.
 
     An image smaller than the window lies at a random place inside it; the rest has the color
     `fill`, the label `IGNORE_INDEX` and no depth.
@@ -128,7 +128,8 @@ class RandomCrop:
 
 @dataclass(frozen=True)
 class Compose:
-    """Transforms one after the other, drawing from one generator; none at all is the identity."""
+    """Applies transforms one after the other, with one generator; without any it is the
+    identity."""
 
     transforms: tuple[Transform, ...] = ()
 
@@ -147,7 +148,7 @@ def augmentation(
     fill: tuple[int, int, int] = MEAN_COLOR,
 ) -> Compose:
     """Mirror, then random scale, then jitter, then a square random crop; `crop` 0 keeps the native
-    size, `fill` is the color where jitter or a crop leaves the image.
+    size, `fill` is the color outside the image after jitter or a crop.
 
     Raises:
         ValueError: if `scale` is not 0 < low <= high or `jitter` or `crop` is negative.
@@ -166,7 +167,7 @@ def augmentation(
 
 def resize(example: Example, height: int, width: int) -> Example:
     """The example at another size: image bilinear (area-weighted when shrinking), labels nearest,
-    depth and HHA bilinear among the pixels that have it."""
+    depth and HHA bilinear over the pixels that have a value."""
     if example.label.shape == (height, width):
         return example
     size = (width, height)
@@ -198,7 +199,7 @@ def image_to_tensor(image: np.ndarray, normalization: Normalization) -> Tensor:
     """(H, W, 3) uint8 RGB to a normalized (3, H, W) float32 tensor.
 
     Raises:
-        TypeError: ``image`` is no array, or ``normalization`` is none.
+        TypeError: ``image`` is not an array, or ``normalization`` not a `Normalization`.
         ValueError: ``image`` has another shape or dtype.
     """
     if not isinstance(image, np.ndarray):
@@ -218,7 +219,7 @@ def image_to_tensor(image: np.ndarray, normalization: Normalization) -> Tensor:
 
 
 def hha_normalization(color: Normalization) -> Normalization:
-    """That of HHA: minus its mean, divided by the mean deviation that the color is divided by."""
+    """The normalization of HHA: minus its mean, divided by the mean of the color's deviations."""
     return Normalization(HHA_MEAN, (sum(color.std) / 3,) * 3)
 
 
@@ -227,13 +228,13 @@ def input_to_tensor(
 ) -> Tensor:
     """What a network sees of an example, (C, H, W) float32.
 
-    Color as `image_to_tensor` gives it; then `log_depth`; or HHA by `hha_normalization`, and 0
-    where depth is missing.
+    Color as by `image_to_tensor`, then `log_depth`; or HHA with `hha_normalization`, and 0 where
+    depth is missing.
 
     Args:
         example: read with these channels.
-        normalization: of the color.
-        channels: which there are, and their order.
+        normalization: that of the color.
+        channels: the channels, in order.
     """
     parts = []
     if channels.startswith("color"):
@@ -259,12 +260,10 @@ def to_tensors(
 class Batch(NamedTuple):
     """Examples stacked for the network.
 
-    images: (N, C, H, W) float32, normalized; zero (the mean color) where padded. Or uint8, those of
-        `input_to_bytes`.
-    targets: (N, H, W) uint8; `IGNORE_INDEX` where void or padded.
-    ids: the N names.
-    sizes: the N (height, width) before padding; image i fills the top left corner.
-    more_targets: targets of further sets of classes, each as `targets`.
+    images: (N, C, H, W) float32, normalized; zero (the mean color) where padded. Or uint8, from
+    `input_to_bytes`. targets: (N, H, W) uint8; `IGNORE_INDEX` where void or padded. ids: the N
+    names. sizes: the N (height, width) before padding; image i fills the top left corner.
+    more_targets: targets of further sets of classes, each like `targets`.
     """
 
     images: Tensor
@@ -294,8 +293,8 @@ def collate(tensors: Sequence[tuple[Tensor, ...]], ids: Sequence[str]) -> Batch:
     """Stack examples; smaller ones are padded at the right and bottom to the largest.
 
     Args:
-        tensors: image (C, H, W) and one label (H, W) or more of each, at least one.
-        ids: as many names.
+        tensors: for each example, at least one, the image (C, H, W) and one or more labels (H, W).
+        ids: the names of the examples.
     """
     sizes = tuple((label.shape[0], label.shape[1]) for _, label, *_ in tensors)
     size = max(rows for rows, _ in sizes), max(columns for _, columns in sizes)
@@ -307,7 +306,7 @@ def collate(tensors: Sequence[tuple[Tensor, ...]], ids: Sequence[str]) -> Batch:
 
 
 def padded(batch: Batch, size: tuple[int, int]) -> Batch:
-    """The batch as `collate` makes it beside an example of (height, width) `size`."""
+    """The batch as `collate` would pad it with an example of (height, width) `size` in it."""
     if batch.targets.shape[1:] == size:
         return batch
     targets, *more = (_stack(list(one), size, IGNORE_INDEX) for one in batch.all_targets)
@@ -329,7 +328,7 @@ def _mirrored(values: np.ndarray) -> np.ndarray:
 
 
 def _window(size: int, crop: int, rng: np.random.Generator) -> tuple[int, int, int]:
-    """Along one axis: start in the crop, start in the image, and length of what both share."""
+    """Along one axis: start in the crop, start in the image, and length of their intersection."""
     if size >= crop:
         return 0, int(rng.integers(size - crop + 1)), crop
     return int(rng.integers(crop - size + 1)), 0, size
