@@ -16,7 +16,7 @@ class Average:
     """The exponentially weighted mean of a network's weights after each of its updates.
 
     After update t it is the mean of the weights w_1, ..., w_t, in which w_i counts
-    ``decay ** (t - i)`` times. The initial weights have no part in it, as with Adam's
+    ``decay ** (t - i)`` times. The initial weights do not count, as with Adam's
     bias-corrected mean gradient (Kingma and Ba, 2015, section 3), so a short run is not biased
     towards its random start. Means and variances of batch norm are averaged in the same way;
     counters are copied.
@@ -49,7 +49,7 @@ class Average:
 
     @contextlib.contextmanager
     def in_place(self) -> Iterator[None]:
-        """Inside, the network has the average as its weights; afterwards its own again."""
+        """Inside the block, the network has the average as its weights; after it, its own again."""
         own = {name: value.clone() for name, value in self._model.state_dict().items()}
         try:
             _copy(self._values, self._model)
@@ -65,7 +65,7 @@ class Average:
         """Restore what ``state()`` returned.
 
         Raises:
-            KeyError, TypeError, ValueError: it is not of this network.
+            KeyError, TypeError, ValueError: it is not that of this network.
         """
         values = averaged_weights(state)
         shapes = {name: tuple(value.shape) for name, value in values.items()}
@@ -78,8 +78,8 @@ class Average:
 
 
 def averaged_weights(state: dict[str, Any]) -> dict[str, Tensor]:
-    """The average in what ``Average.state`` returned. Raises KeyError or TypeError for other
-    things."""
+    """The average in what ``Average.state`` returned. Raises KeyError or TypeError for anything
+    else."""
     values = dict(state["weights"])
     if not all(isinstance(value, Tensor) for value in values.values()):
         raise TypeError("its average holds more than tensors")

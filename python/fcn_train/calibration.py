@@ -18,7 +18,7 @@ from fcn_train.per_image import Add
 from fcn_train.probabilities import sure_labels
 from fcn_train.views import Views
 
-KEY = "expected_calibration_error"  # in metrics.json, where there is a calibration
+KEY = "expected_calibration_error"  # in metrics.json, if there is a calibration
 HEADER = ("above", "up_to", "pixels", "confidence", "accuracy")
 
 
@@ -29,7 +29,7 @@ def batch_counters(
     views: Views,
     calibrations: Sequence[Calibration],
 ) -> list[Add]:
-    """As :func:`fcn_train.per_image.batch_counters`, but labels are also added to the calibration
+    """Like :func:`fcn_train.per_image.batch_counters`, but labels are also added to the calibration
     of their head."""
 
     def of_head(labels: Tensor, probability: Tensor, calibration: Calibration) -> Add:

@@ -1,4 +1,4 @@
-"""The model card in Markdown: what weights are, how they were made, and their scores."""
+"""The model card in Markdown: what the weights are, how they were made, and their scores."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Subject:
         label_sets: its classes.
         parameters: how many its network has.
         checksum: SHA-256 of the weights.
-        weights: which of the run's, ``last`` or ``best``.
+        weights: which of the run's weights, ``last`` or ``best``.
     """
 
     folder: RunFolder
@@ -49,12 +49,12 @@ class Subject:
 
 
 def write_card(subject: Subject, metrics: Mapping[str, Any]) -> None:
-    """``model_card.md`` of a run folder. ``metrics`` are what ``metrics.json`` is to hold."""
+    """``model_card.md`` of a run folder. ``metrics`` is the content of ``metrics.json``."""
     write_text(subject.folder.card, model_card(subject, metrics))
 
 
 def write_file_card(path: Path, subject: Subject, facts: Mapping[str, Any]) -> Path:
-    """The card of the exported file ``path``, beside it; ``facts`` are of the file alone."""
+    """The card of the exported file ``path``, beside it; ``facts`` are those of the file alone."""
     card = path.with_name(f"{path.name}.md")
     write_text(card, model_card(subject, _saved_metrics(subject), facts))
     return card
@@ -68,7 +68,7 @@ def model_card(
     """The card.
 
     Args:
-        metrics: scores, as ``metrics.json`` has them; None where there are none.
+        metrics: scores, as in ``metrics.json``; None if there are none.
         file: facts of an exported file.
     """
     options = subject.options
@@ -173,7 +173,7 @@ def _length(optim: OptimOptions, metrics: Mapping[str, Any] | None) -> str:
 
 
 def _options(options: TrainOptions) -> dict[str, Any]:
-    """The options by name, without the folders of the machine they were given on."""
+    """The options by name, without the folders of the machine."""
     values = flat(to_dict(options))
     return {
         name: _last(value) if isinstance(value, str) else value
@@ -211,7 +211,7 @@ def _scores(metrics: Mapping[str, Any] | None) -> list[str]:
 
 
 def _saved_metrics(subject: Subject) -> Mapping[str, Any] | None:
-    """The scores of the weights: of the end, or of the best evaluation."""
+    """The scores of the weights: those at the end, or those of the best evaluation."""
     if subject.weights == "last":
         return _read_json(subject.folder.metrics) or None
     names = [classes.label_set for classes in subject.label_sets]

@@ -16,7 +16,7 @@ from fcn_train.files import write_text
 from fcn_train.json_text import parse_json
 
 NO_CLASSES = (ValueError, KeyError, TypeError, IndexError, AttributeError)
-"""What reading anything else than classes can raise."""
+"""The errors of reading anything else than classes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +30,7 @@ class Classes:
 
 
 def classes_of(dataset: SegmentationDataset) -> tuple[Classes, ...]:
-    """Those of each set of labels."""
+    """The classes of each set of labels."""
     return tuple(
         Classes(labels.class_names, labels.palette, labels.name) for labels in dataset.label_sets
     )
@@ -42,7 +42,7 @@ def save_classes(path: Path, sets: Sequence[Classes]) -> None:
 
 
 def load_classes(path: Path) -> tuple[Classes, ...]:
-    """What ``save_classes`` wrote. Raises UsageError where that cannot be read."""
+    """Read what ``save_classes`` wrote. Raises UsageError if it cannot be read."""
     try:
         return classes_from_json(parse_json(path.read_text(encoding="utf-8")))
     except OSError as error:
@@ -55,7 +55,7 @@ def load_classes(path: Path) -> tuple[Classes, ...]:
 
 
 def classes_to_json(sets: Sequence[Classes]) -> dict[str, Any]:
-    """What ``classes.json`` holds."""
+    """The content of ``classes.json``."""
     values: dict[str, Any] = {"ignore_index": IGNORE_INDEX}
     if len(sets) == 1:
         return values | _to_json(sets[0])

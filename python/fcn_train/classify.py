@@ -107,7 +107,7 @@ def guesses(
 
 
 def prepared(image: np.ndarray, options: ClassifyOptions, image_size: int) -> np.ndarray:
-    """Resized by its shorter side, and the middle of that."""
+    """The image resized by its shorter side and cut to its middle."""
     height, width = image.shape[:2]
     if options.resize:
         scale = options.resize / min(height, width)
@@ -122,10 +122,10 @@ def prepared(image: np.ndarray, options: ClassifyOptions, image_size: int) -> np
 
 
 def class_names(options: ClassifyOptions, count: int) -> list[str]:
-    """The names of the classes, or their numbers where there is no file of names.
+    """The names of the classes, or their numbers if there is no file of names.
 
     Raises:
-        UsageError: the file cannot be read, or holds another number of names.
+        UsageError: the file cannot be read, or holds a different number of names.
     """
     path = options.names
     if path is None:
@@ -151,7 +151,7 @@ def class_names(options: ClassifyOptions, count: int) -> list[str]:
 
 
 def _files(source: Path) -> list[Path]:
-    """The image files that ``source`` is or holds. Raises UsageError where there are none."""
+    """The image files that ``source`` is or holds. Raises UsageError if there are none."""
     if not source.exists():
         raise UsageError(f"{source}: is missing; give image files or folders")
     found = list(image_files(source, outside=source)) if source.is_dir() else [source]

@@ -14,7 +14,7 @@ from fcn_train.errors import LossError
 def clip_gradients(
     parameters: Iterable[nn.Parameter], limit: float, *, check: bool = True
 ) -> float:
-    """Scale gradients down, all by one factor, so that their norm is ``limit`` at most.
+    """Scale gradients down, all by one factor, so that their norm is at most ``limit``.
 
     The norm is the Euclidean norm of all gradients together (Pascanu et al., 2013, Algorithm 1), so
     their direction is kept. If it is smaller, nothing changes. Parameters without a gradient do not
@@ -29,7 +29,7 @@ def clip_gradients(
         The norm before.
 
     Raises:
-        LossError: it is not finite, so the gradients have no direction.
+        LossError: the norm is not finite, so the gradients have no direction.
     """
     norm = torch.nn.utils.clip_grad_norm_(parameters, limit).item()
     if check and not math.isfinite(norm):

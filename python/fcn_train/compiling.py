@@ -16,15 +16,15 @@ BACKEND: str | Callable[..., Any] = "inductor"
 
 
 def compile_steps(model: Net, device: torch.device) -> None:
-    """Compute the scores of ``model`` by compiled code while it is in training mode.
+    """Compile the computation of ``model``'s scores, for training mode.
 
     Code is compiled in the first step, for images of one size. In eval mode the network is not
-    compiled: a split is scored at the sizes of its images, and each would need code of its own. The
-    layers, their names and their weights do not change.
+    compiled: a split is scored at the sizes of its images, each of which would need its own code.
+    The layers, their names and their weights do not change.
 
     Args:
-        model: on the device. Every forward pass goes through its ``scores``.
-        device: decides what code is made, and so which compiler has to be there.
+        model: the network, on the device; every forward pass goes through its ``scores``.
+        device: decides what code is generated, and so which compiler is needed.
 
     Raises:
         UsageError: torch finds no compiler. ``model.scores`` raises it for a network that torch
@@ -49,7 +49,7 @@ def _try(action: Callable[[], Any]) -> Any:
         return action()
     except torch._dynamo.exc.TorchDynamoException as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        # torch names the backend first, in a line of its own.
+        # torch names the backend first, on its own line.
         reason = next((line for line in lines if not line.endswith("raised:")), lines[0])
         raise UsageError(
             f"--compile: torch cannot compile here ({reason}); install a C++ compiler, on a GPU "

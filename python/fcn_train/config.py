@@ -18,13 +18,13 @@ from fcn_train.text_files import NOT_UTF8, read_text
 
 T = TypeVar("T")
 
-# The option logits and its values were once called so; runs of that time are still read.
+# Former names of the option logits and its values, still read in older runs.
 FORMER_HEADS = {"fused": "coarse", "materialised": "full"}
 
 
 def of_types(options: Any, cls: type[T]) -> T:
-    """``options`` made by a program, with values of the types that the command line gives: a path
-    may be given as text, a tuple as a list.
+    """``options`` made in Python, converted to the types that the command line gives: a path may be
+    given as text, a tuple as a list.
 
     Raises:
         UsageError: they are not a ``cls``, or a field has a value of another type or not among its
@@ -54,7 +54,7 @@ def to_dict(options: Any, *, unsaved: bool = False) -> dict[str, Any]:
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """``to_dict`` without dicts in it: ``optim.lr`` is the key of one option."""
+    """The result of ``to_dict`` without nesting: ``optim.lr`` is the key of one option."""
     found: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, dict):
@@ -85,7 +85,7 @@ def from_dict(cls: type[T], values: Any, source: Path, prefix: str = "") -> T:
     return cls(**arguments)
 
 
-_hints = functools.cache(get_type_hints)  # which evaluates their text anew each time
+_hints = functools.cache(get_type_hints)  # get_type_hints evaluates their text anew each time
 
 
 def _convert(hint: Any, value: Any, source: Path, name: str) -> Any:
@@ -117,7 +117,7 @@ def _convert(hint: Any, value: Any, source: Path, name: str) -> Any:
             return tuple(_convert(a, v, source, name) for a, v in zip(args, value, strict=True))
         raise UsageError(f"{source}: {name} must be a list of {len(args)} values, got {value!r}")
     if hint is Path and isinstance(value, str):
-        if not value:  # which would be the folder that one is in
+        if not value:  # which would be the current folder
             raise UsageError(f"{source}: {name} must be a path or null, got ''")
         return Path(value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
@@ -129,7 +129,7 @@ def _convert(hint: Any, value: Any, source: Path, name: str) -> Any:
 
 
 def read_json(path: Path, advice: str) -> Any:
-    """The values in a file that a user names.
+    """Read the values in a file that a user names.
 
     Args:
         advice: what to give instead of a file that cannot be read.

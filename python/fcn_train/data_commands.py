@@ -74,8 +74,8 @@ def write_sample(options: SampleOptions, console: Console) -> None:
 
 
 def check_data(options: CheckOptions, console: Console) -> int:
-    """Print the problems of every split, the first few of each sort; returns their number, those
-    that several splits share once."""
+    """Print the problems of every split, the first few of each kind; returns their number, counting
+    those that several splits share once."""
     if options.limit < 0:
         raise UsageError(f"--limit must be >= 0, got {options.limit}")
     total = 0
@@ -103,15 +103,15 @@ def check_data(options: CheckOptions, console: Console) -> int:
             if lack and pixels.any() and not too_few_classes(alone, pixels):
                 console.warn(f"{name}{', ' * bool(labels.name)}{labels.name}: {lack}")
     for one, other in itertools.combinations(opened, 2):
-        # Two are to train on and to score; of more, some may be made of others.
+        # Two splits are for training and scoring; of more, some may consist of others.
         if shared := overlap_warning(one, other, nested=len(opened) == 2):
             console.warn(shared)
     return total
 
 
 def show_statistics(options: StatsOptions, console: Console) -> DatasetStatistics:
-    """Print the counts of a split, set by set of its classes, and write them as JSON where asked
-    to; returns those of the first set."""
+    """Print the counts of a split for each set of classes, and write them as JSON if asked to;
+    returns those of the first set."""
     split = default_splits(options.kind)[0] if options.split is None else options.split
     if options.output is not None:
         refuse_file_of_run(options.output, "--output")
@@ -211,7 +211,7 @@ def write_hha(options: HhaOptions, console: Console) -> None:
 
 
 def _hha_targets(files: Sequence[Path], options: HhaOptions) -> dict[Path, Path]:
-    """Where the HHA image of each file goes.
+    """The path of the HHA image of each file.
 
     Raises:
         UsageError: it would replace that of another file, or a depth image.
@@ -239,7 +239,7 @@ def _told_by_own_options() -> Iterator[None]:
 
 
 def _own_options(text: str) -> str:
-    """The options of `fcn data` in place of those of `fcn train` that messages name."""
+    """Replace the options of `fcn train` that messages name by those of `fcn data`."""
     return text.replace("--data.", "--")
 
 

@@ -37,7 +37,7 @@ COLUMNS = ("layer", "kind", "parameters", "map", "stride", "offset", "field", "m
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """What the gradient of a cell shows.
+    """What the gradient of a cell shows about its field.
 
     Attributes:
         layer: its layer.
@@ -53,10 +53,10 @@ class Measured:
 
 
 def describe(options: DescribeOptions, console: Console | None = None) -> dict[str, Layer]:
-    """Print a table of the layers, and write the picture and the numbers where asked to.
+    """Print a table of the layers, and write the picture and the numbers if asked to.
 
     Raises:
-        UsageError: an option cannot be used, or the network does not run on such images.
+        UsageError: an option cannot be used, or the network cannot run on such images.
     """
     console = console or Console()
     check(options)
@@ -97,7 +97,7 @@ def describe(options: DescribeOptions, console: Console | None = None) -> dict[s
 
 
 def check(options: DescribeOptions) -> None:
-    """Refuse values that cannot be, naming the option."""
+    """Refuse impossible values, naming the option."""
     if options.size is not None and not all(1 <= side <= LARGEST_SIDE for side in options.size):
         raise UsageError(f"--size must be in [1, {LARGEST_SIDE}], got {options.size}")
     if not 1 <= options.classes <= MOST_CLASSES:
@@ -119,7 +119,7 @@ def network(options: DescribeOptions, *, real: bool) -> nn.Module:
     """The network; one given by name has no memory for its weights unless it is ``real``.
 
     Raises:
-        UsageError: there is none, it cannot be made, or an option has no effect on it.
+        UsageError: it does not exist, it cannot be built, or an option has no effect on it.
     """
     name = options.model
     if name in get_args(ModelName):
@@ -140,10 +140,10 @@ def network(options: DescribeOptions, *, real: bool) -> nn.Module:
 
 
 def imported(name: str) -> nn.Module:
-    """What MODULE:CALLABLE gives, or is.
+    """The network that MODULE:CALLABLE returns, or is.
 
     Raises:
-        UsageError: it cannot be imported or called, or gives no module.
+        UsageError: it cannot be imported or called, or gives something else.
     """
     path, _, attribute = name.partition(":")
     if not path or not attribute:
@@ -156,7 +156,7 @@ def imported(name: str) -> nn.Module:
         for part in attribute.split("."):
             found = getattr(found, part)
         made = found if isinstance(found, nn.Module) else found()
-    except (Exception, SystemExit) as error:  # the user's code may raise anything, or be a program
+    except (Exception, SystemExit) as error:  # the user's code may raise anything, or exit
         raise UsageError(f"{name}: gives no network ({type(error).__name__}: {error})") from error
     finally:
         sys.path.remove("")
@@ -166,7 +166,7 @@ def imported(name: str) -> nn.Module:
 
 
 def input_channels(net: nn.Module) -> int:
-    """Channels of the images, by the first convolution."""
+    """The channels of the images, from the first convolution."""
     channels = getattr(net, "in_channels", None)
     if isinstance(channels, int):
         return channels
@@ -198,7 +198,7 @@ def widest(layers: dict[str, Layer]) -> str:
 
 
 def needed_size(layers: dict[str, Layer]) -> tuple[int, int]:
-    """What a cell in the middle sees, and two strides more; the first size where cells see all."""
+    """What a cell in the middle sees plus two strides; the first size if cells see everything."""
     if any(layer.grids is None for layer in layers.values()):
         return FIRST_SIZE
     sides = []
@@ -247,7 +247,7 @@ def row(layer: Layer, measured: Measured | None) -> dict[str, Any]:
 
 
 def shown(value: Any) -> str:
-    """A cell of the table; what is alike by rows and by columns once."""
+    """A cell of the table, with one number if rows and columns agree."""
     if value is None:
         return "-"
     if isinstance(value, int):

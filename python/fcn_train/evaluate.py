@@ -39,7 +39,7 @@ def evaluate_run(
     """`fcn evaluate`: score a run on a split and write the report folder.
 
     Returns:
-        The scores, of several sets of labels by their names.
+        The scores; those of several sets of labels by name.
 
     Raises:
         UsageError, DataError: options or files that cannot be used.
@@ -112,13 +112,13 @@ def evaluate_run(
         facts={
             "run": str(place),
             "data": data.kind,
-            "source": str(real_path(dataset.source)),  # of which the folder may have a checksum
+            "source": str(real_path(dataset.source)),  # the folder's name may end in its checksum
             "split": split,
             "images": len(dataset),
             "weights": options.weights,
             "logits": options.logits,
             "test-time augmentation": options.tta,
-            "amp": options.amp,  # which is not the run's
+            "amp": options.amp,  # this may differ from the run's
             "seconds": round(time.monotonic() - began, 1),
         },
         results=evaluator.results(model, counts, per_image, calibrations),
@@ -131,22 +131,22 @@ def evaluate_run(
 
 
 def shown_name(split: str) -> str:
-    """What reports call a split, be it a list's name or its path."""
+    """The name of a split in reports, from a list's name or its path."""
     return Path(split).name.removesuffix(".txt") or "all"
 
 
 def folder_name(own: DataOptions, data: DataOptions, split: str, source: Path) -> str:
-    """What the folder of a split's report is called after: no two that differ share one.
+    """The name for the folder of a split's report, different for different splits.
 
-    The run's own val split, and other splits of its data that are given by name, are called what
-    they are. Of others, lists given by a path and splits of other data, a checksum of their place
-    follows the name, which may be that of one of the former.
+    The run's own val split, and other splits of its data that are given by name, keep their names.
+    For others (lists given by path and splits of other data), the name is followed by a checksum of
+    their path, as it may be that of one of the former.
 
     Args:
         own: how the run was scored.
         data: how it is scored now.
-        split: of these.
-        source: where that was found.
+        split: the name of the split in ``data``.
+        source: its list or folder.
     """
     name, own_name = shown_name(split), shown_name(own.val_split)
     by_name = Path(split).name == split and not split.endswith(".txt")

@@ -11,23 +11,23 @@ from fcn_train.errors import LossError
 from fcn_train.words import counted
 
 HALVES: dict[str, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
-"""In what forward passes run under ``torch.autocast``."""
+"""The types in which forward passes run under ``torch.autocast``."""
 
 LOWEST_SCALE = 2.0**-14
-"""A smaller scale ends a run. It begins at 2**16 and is halved by each step that is skipped: where
-that does not help, it is not the scale that gradients overflow by."""
+"""A run that needs a smaller scale ends. The scale begins at 2**16 and is halved by each skipped
+step; if gradients still overflow at this one, the scale is not the cause."""
 
 
 class Scaler:
     """Keeps gradients within float16's range, by torch's ``GradScaler``.
 
     The loss is multiplied by a scale before its backward pass, so that small gradients do not
-    become zero, and the gradients are divided by it before they are used. Where one is not finite
-    the step is skipped and the scale halved; after 2,000 updates in a row it is doubled
-    (Micikevicius et al., 2018, section 3.2).
+    become zero, and the gradients are divided by it before they are used. If one is not finite, the
+    step is skipped and the scale halved; after 2,000 updates in a row it is doubled (Micikevicius
+    et al., 2018, section 3.2).
 
     Attributes:
-        skipped: how many steps were, since the run began.
+        skipped: how many steps were skipped since the run began.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -35,7 +35,7 @@ class Scaler:
         self.skipped = 0
 
     def scaled(self, loss: Tensor) -> Tensor:
-        """``loss`` as its backward pass starts from it."""
+        """``loss`` times the scale, for the backward pass."""
         return self._scaler.scale(loss)
 
     def unscale(self, optimizer: torch.optim.Optimizer) -> None:
@@ -43,11 +43,11 @@ class Scaler:
         self._scaler.unscale_(optimizer)
 
     def step(self, optimizer: torch.optim.Optimizer) -> bool:
-        """Update by gradients that were unscaled, and choose the next scale; returns whether they
-        were finite. Where not, nothing is updated.
+        """Update with the unscaled gradients, and choose the next scale; returns whether they were
+        finite. If they were not, nothing is updated.
 
         Raises:
-            LossError: they were not, with a scale that there is no use in lowering.
+            LossError: they were not, and lowering the scale further would not help.
         """
         scale = self._scaler.get_scale()
         self._scaler.step(optimizer)
@@ -69,10 +69,10 @@ class Scaler:
         return {"scaler": self._scaler.state_dict(), "skipped": self.skipped}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Become what ``state()`` gave.
+        """Restore what ``state()`` returned.
 
         Raises:
-            KeyError, TypeError, ValueError: it is nothing of the kind.
+            KeyError, TypeError, ValueError: it is not such a state.
         """
         numbers = state["scaler"]
         known = self._scaler.state_dict()

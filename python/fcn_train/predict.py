@@ -40,11 +40,11 @@ from fcn_train.words import counted
 def predict(options: PredictOptions, console: Console | None = None) -> int:
     """Write ``<stem>.png`` (palette PNG of class indices) and ``<stem>-overlay.png`` for each file.
 
-    Photographs that say by EXIF how they are to be turned are turned first. Images below a folder
-    keep their place under ``--output``. A run of several sets of labels writes those of each into
-    a folder of its name there; with ``--label-set``, those of one right there. Returns how many
-    files could not be read, take more memory than there is or have no finite scores; they are named
-    on the console. With ``--strict`` the first raises DataError instead.
+    Photographs are first rotated as their EXIF tag says. Images below a folder keep their relative
+    path under ``--output``. With several sets of labels, each is written into a folder of its name
+    there; with ``--label-set``, that one goes right there. Returns how many files could not be
+    read, need more memory than is available or have no finite scores; they are named on the
+    console. With ``--strict``, the first raises DataError instead.
     """
     console = console or Console()
     options = of_types(options, PredictOptions)
@@ -94,10 +94,10 @@ def predict(options: PredictOptions, console: Console | None = None) -> int:
 def open_segmenter(
     options: PredictOptions, views: Views, console: Console
 ) -> tuple[Segmenter, tuple[Path, ...]]:
-    """The run or the exported file that ``options`` name, and the images that they do.
+    """The run or the exported file, and the images, that ``options`` name.
 
     Raises:
-        UsageError: they name neither or both, or what is of no use for it.
+        UsageError: they name neither or both, or an option that does not apply to it.
     """
     if options.model is None:
         run, images = run_and_rest("predict", options.images, options.run)
@@ -126,10 +126,10 @@ def open_segmenter(
 
 
 def _read(source: Path, place: Path, options: PredictOptions) -> Example:
-    """An image with its depth and HHA from their folders, and a label that says nothing.
+    """An image with its depth and HHA from their folders, and an empty label.
 
     Raises:
-        DataError: a file is missing, cannot be decoded or is of another size.
+        DataError: a file is missing, cannot be decoded or has another size.
     """
     image = read_image(source, upright=True)
     depth = None if options.depth is None else read_depth(options.depth / place)
@@ -144,8 +144,8 @@ def _read(source: Path, place: Path, options: PredictOptions) -> Example:
 
 
 def _segmented(segmenter: Segmenter, seen: Example, source: Path) -> list[np.ndarray]:
-    """The labels of each set. Raises DataError where the image takes more memory than there is, or
-    the network gives no numbers."""
+    """The labels of each set. Raises DataError if the image needs more memory than is available, or
+    its scores are not finite."""
     try:
         return segmenter(seen)
     except NotFiniteError as error:
@@ -180,12 +180,12 @@ def chosen_sets(run: Segmenter, name: str) -> dict[int, tuple[str, Classes]]:
 
 
 def overlay_path(target: Path) -> Path:
-    """Where the overlay lies whose index PNG is ``target``."""
+    """The path of the overlay for the index PNG ``target``."""
     return target.with_name(f"{target.stem}-overlay.png")
 
 
 def check_names(source: Path, place: Path) -> None:
-    """Raises DataError where the longest name of an image's results is too long for a file."""
+    """Raises DataError if the longest name of an image's results is too long for a file."""
     length = len(os.fsencode(overlay_path(place).name))
     if length > MOST_NAME_BYTES:
         message = (
@@ -198,8 +198,8 @@ def check_names(source: Path, place: Path) -> None:
 def find_images(
     sources: Sequence[Path], output: Path, folders: Sequence[str] = ("",)
 ) -> list[tuple[Path, Path]]:
-    """The files of ``sources``, folders searched to the bottom, each with the place of its index
-    PNG in each of ``folders`` below ``output``.
+    """The files of ``sources``, those in folders at any depth included, each with the path of its
+    index PNG in each of ``folders`` below ``output``.
 
     Hidden files below a folder are left out, and so are the results themselves.
 
@@ -207,7 +207,7 @@ def find_images(
     replace an image or another result.
     """
     jobs: dict[Path, Path] = {}
-    taken: dict[Path, Path] = {}  # every result, and the image it is of
+    taken: dict[Path, Path] = {}  # every result, and its image
     for source in sources:
         if not source.exists():
             raise UsageError(f"{source}: is missing; give image files or folders")

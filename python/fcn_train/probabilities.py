@@ -18,7 +18,7 @@ from fcn_train.views import Views
 def sure_labels(
     model: Any, images: Tensor, views: Views, logits: Logits
 ) -> list[tuple[Tensor, Tensor]]:
-    """For each head labels (N, H, W), and the probability of each."""
+    """For each head, labels (N, H, W) and the probability of each."""
     if views.several:
         return [each.argmax(return_probability=True) for each in views.average(model, images)]
     size = (images.shape[2], images.shape[3])
@@ -35,8 +35,8 @@ def sure_labels(
 def segment_surely(
     model: Net, image: Tensor, runtime: Runtime, views: Views
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Class indices (H, W) uint8 of an image (C, H, W), normalized, and the softmax probability of
-    each, (H, W) float32; for each head. ``model`` is in eval mode."""
+    """For each head, class indices (H, W) uint8 of a normalized image (C, H, W), and the softmax
+    probability of each, (H, W) float32. ``model`` is in eval mode."""
     with runtime.autocast():
         made = sure_labels(model, runtime.images(image[None]), views, "coarse")
     return [

@@ -1,4 +1,4 @@
-"""What `fcn data check` prints of problems, however many there are."""
+"""Prints the problems that `fcn data check` finds, however many there are."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ __all__ = ["ProblemListing"]
 
 
 class ProblemListing:
-    """Prints the problems of one split after the other as they are found: each that no earlier
-    split had, and of a kind only the first few. It keeps none, but 8 bytes for each.
+    """Prints the problems of one split after the other as they are found, unless an earlier split
+    had them, and only the first few of a kind. It keeps none but 8 bytes for each.
 
     Args:
-        print_line: takes a line.
-        limit: how many of a kind are shown in a split; 0 is all.
+        print_line: called with each line.
+        limit: how many of a kind to show in a split; 0 is all.
     """
 
     def __init__(self, print_line: Callable[[str], None], limit: int) -> None:
         self._print = print_line
         self._limit = limit
-        self._before = np.empty(0, dtype=np.int64)  # hashes of what earlier splits had, sorted
+        self._before = np.empty(0, dtype=np.int64)  # hashes, sorted, of earlier splits
         self._begin()
 
     def _begin(self) -> None:
@@ -57,8 +57,8 @@ class ProblemListing:
         self._new += self._dropped
 
     def end_split(self) -> tuple[int, str]:
-        """Print what was left out of the split; returns how many problems it has that no earlier
-        split had, and in words how many it has at all."""
+        """Print how many problems of the split were left out; returns how many it has that no
+        earlier split had, and a text of how many it has in all."""
         for kind, count in self._new.items():
             more = count - self._limit if self._limit else self._dropped[kind]
             if kind and more > 0:

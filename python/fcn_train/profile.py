@@ -1,4 +1,4 @@
-"""Where the time of a training goes: seconds of each of its parts, measured as it runs."""
+"""Measures where the time of a training goes: the seconds of each of its parts."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ HEADER = ("part", "seconds", "share", "ms_per_step")
 
 
 class Clock(Protocol):
-    """Marks moments, and tells the time between two of them."""
+    """Marks moments, and measures the time between two of them."""
 
     def mark(self) -> Any: ...
 
     def seconds(self, start: Any, end: Any, *, wait: bool) -> float | None:
-        """None where the end has not been reached, unless ``wait``."""
+        """The time between two marks; None if the end is not reached yet, unless ``wait``."""
 
 
 class HostClock:
-    """Moments of this process."""
+    """Marks moments of this process."""
 
     def mark(self) -> float:
         return time.perf_counter()
@@ -46,7 +46,7 @@ class HostClock:
 
 
 class DeviceClock:
-    """Moments of the work that a GPU was given, by events: nothing waits for it."""
+    """Marks moments of a GPU's work with events, without waiting for it."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -67,12 +67,12 @@ class DeviceClock:
 class Profile:
     """Adds up the time between marks, each for the part of the training that it is in.
 
-    The parts follow one another without a gap, so their sum is the time from ``start`` on. A part
-    within another counts alone. Of the first step, which makes all buffers and compiles what is to
-    be compiled, the parts count together, as a part of their own.
+    The parts follow one another without a gap, so their sum is the time from ``start`` on. The time
+    of a part within another counts only for the inner one. The first step, which allocates all
+    buffers and compiles, is a single part of its own.
 
     Args:
-        clock: what measures; without one nothing is, and nothing is spent on it.
+        clock: measures the time; without one nothing is measured, at no cost.
     """
 
     def __init__(self, clock: Clock | None = None) -> None:
@@ -81,11 +81,11 @@ class Profile:
 
     @staticmethod
     def on(device: torch.device) -> Profile:
-        """One with the clock of ``device``."""
+        """A profile with the clock of ``device``."""
         return Profile(DeviceClock(device) if device.type == "cuda" else HostClock())
 
     def start(self) -> None:
-        """Forget what was measured, and begin."""
+        """Drop what was measured, and begin."""
         self.steps = 0
         self._seconds = dict.fromkeys(ROWS, 0.0)
         self._waiting: deque[tuple[str, Any, Any]] = deque()
@@ -94,7 +94,7 @@ class Profile:
             self._last = self._clock.mark()
 
     def watch(self, model: Net) -> None:
-        """Tell the loss of ``model`` from the scores that it is taken from: every forward pass goes
+        """Measure the computation of the scores apart from the loss: every forward pass goes
         through ``model.scores``."""
         if self._clock is None:
             return
@@ -109,11 +109,11 @@ class Profile:
         model.scores = scores  # type: ignore[method-assign]
 
     def part(self, name: str) -> contextlib.AbstractContextManager[None]:
-        """A context whose time is that of part ``name``."""
+        """A context whose time counts for part ``name``."""
         return contextlib.nullcontext() if self._clock is None else self._measured(name)
 
     def timed(self, name: str, items: Iterable[T]) -> Iterator[T]:
-        """``items``, where waiting for each is of part ``name``."""
+        """Iterate over ``items``; waiting for each counts for part ``name``."""
         waiting = iter(items)
         while True:
             with self.part(name):
@@ -127,15 +127,15 @@ class Profile:
         self.steps += 1
 
     def seconds(self) -> dict[str, float]:
-        """The seconds of each part until now; waits for the device."""
+        """The seconds of each part so far; waits for the device."""
         if self._clock is not None:
             self._switch(self._part)
             self._settle(wait=True)
         return dict(self._seconds)
 
     def table(self) -> list[tuple[str, float, float, float]]:
-        """Rows of ``HEADER``: parts that took any time. Milliseconds are of the steps after the
-        first."""
+        """Rows under ``HEADER``, for parts that took any time. Milliseconds are those of the steps
+        after the first."""
         seconds = self.seconds()
         total = sum(seconds.values()) or 1.0
         steps = max(1, self.steps - 1)
@@ -146,7 +146,7 @@ class Profile:
         ]
 
     def write(self, path: Path) -> list[str]:
-        """Write the table as CSV; returns it as lines to be shown. Without a clock does nothing."""
+        """Write the table as CSV; returns it as lines to show. Does nothing without a clock."""
         if self._clock is None:
             return []
         rows = self.table()
@@ -167,7 +167,7 @@ class Profile:
             self._switch(before)
 
     def _switch(self, name: str) -> None:
-        """What follows is of part ``name``."""
+        """Count what follows for part ``name``."""
         if self._clock is None:
             return
         now = self._clock.mark()
@@ -177,7 +177,7 @@ class Profile:
         self._settle(wait=False)
 
     def _settle(self, *, wait: bool) -> None:
-        """Add up what has been reached."""
+        """Add up the intervals that have ended."""
         assert self._clock is not None
         while self._waiting:
             part, start, end = self._waiting[0]

@@ -2,8 +2,8 @@
 
 Each is a file in the folder ``experiments``. They follow the solvers and definitions of the
 reference repository, shelhamer/fcn.berkeleyvision.org, and, where the name ends in -paper, section
-4 of Long, Shelhamer and Darrell (CVPR 2015). Where a published file has a bug, they say what was
-meant: NYUDv2 is scored on ``test``.
+4 of Long, Shelhamer and Darrell (CVPR 2015). Where a published file has a bug, the recipe has what
+was meant: NYUDv2 is scored on ``test``.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ def _in_order() -> dict[str, Experiment]:
 
 EXPERIMENTS = _in_order()
 
-# Settings that belong to one set of data, and are left out with another.
+# Settings that belong to one data set, and are left out with another.
 _OF_THE_SET = {field.name for field in fields(ReadingOptions)} - {"channels"}
 _OF_THE_SET |= {"train_split", "val_split", "val_kind", "val_root"}
-# Options that say which recipe, or how to run and not what.
+# Options that choose the recipe, or how to run rather than what.
 _NOT_SET = {"recipe"} | {
     field.name for field in fields(TrainOptions) if not field.metadata.get("saved", True)
 }
@@ -64,10 +64,10 @@ def find_experiment(recipe: str) -> Experiment | None:
     """The experiment that ``--recipe`` names: a published one, or that of a user's file.
 
     Returns:
-        None if it names neither, as the rules do: ``default``, ``paper`` and ``heavy``.
+        None if it names neither: ``default``, ``paper`` and ``heavy`` are rules, not experiments.
 
     Raises:
-        UsageError: ``recipe`` is a path, and no file of a recipe.
+        UsageError: ``recipe`` is a path, but not that of a recipe's file.
     """
     if recipe in EXPERIMENTS:
         return EXPERIMENTS[recipe]
@@ -83,7 +83,7 @@ def experiment_options(recipe: str, kind: DataKind | None = None) -> TrainOption
 
     Args:
         recipe: one of ``EXPERIMENTS``, or the path of a file of that form.
-        kind: other data to train on in its way: with the splits and the mean color of that.
+        kind: other data to train on in the same way, with its own splits and mean color.
 
     Raises:
         UsageError: there is no such experiment, or its settings are not those of `fcn train`.
@@ -120,7 +120,7 @@ def _without(values: dict[str, Any], keys: Set[str]) -> dict[str, Any]:
 
 
 def _merged(values: dict[str, Any], others: dict[str, Any]) -> dict[str, Any]:
-    """``values`` with ``others`` in their place, group by group."""
+    """``values`` updated with ``others``, group by group."""
     return values | {
         key: _merged(values[key], value) if isinstance(value, dict) else value
         for key, value in others.items()
@@ -128,17 +128,17 @@ def _merged(values: dict[str, Any], others: dict[str, Any]) -> dict[str, Any]:
 
 
 def run_name(options: TrainOptions) -> str:
-    """What the folder of a run is called, but for its number."""
+    """The name of a run's folder, without its number."""
     if options.recipe in EXPERIMENTS or _is_path(options.recipe):
         return Path(options.recipe).name.removesuffix(".json")
     return f"{options.data.kind}-{options.model.name}"
 
 
 def check_start(options: TrainOptions) -> None:
-    """Refuse to train an experiment from nothing that starts from something.
+    """Refuse to train an experiment from random weights if it starts from other weights.
 
     Raises:
-        UsageError: the options name none of what its recipe starts from, nor anything else.
+        UsageError: the options name neither the weights that its recipe starts from, nor others.
     """
     given = (options.init_classifier, options.init_coarser, options.init_weights)
     if any(given) or options.init_streams:
@@ -160,7 +160,7 @@ def check_start(options: TrainOptions) -> None:
 
 
 def unknown_recipe(name: str) -> str:
-    """How a message goes on that there is no recipe ``name``."""
+    """The end of the message that there is no recipe ``name``."""
     names = [*get_args(RecipeName), *EXPERIMENTS]
     closest = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     meant = f"; did you mean {closest[0]}?" if closest else ""

@@ -7,9 +7,9 @@ from pathlib import Path
 
 
 def real_path(path: Path) -> Path:
-    """``path`` as ``Path.resolve`` has it: absolute, and without links.
+    """``path`` as from ``Path.resolve``: absolute, and without links.
 
-    Links that lead in a circle stay as they are. ``Path.resolve`` raises RuntimeError for these
-    before Python 3.13, and whoever opens such a file gets a better word for it.
+    Circular links stay as they are: ``Path.resolve`` raises RuntimeError for these before Python
+    3.13, while opening such a file gives a better error.
     """
     return Path(os.path.realpath(path))
