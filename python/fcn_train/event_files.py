@@ -2,7 +2,7 @@
 
 An event file is a sequence of records, each a protocol buffer framed by its length and two
 checksums. The few fields that a curve needs are written here, so that a training needs no
-TensorBoard and knows at once of a disk that refuses. Formats: TFRecord (tensorflow/core/lib/io/
+TensorBoard and learns at once when the disk refuses. Formats: TFRecord (tensorflow/core/lib/io/
 record_writer.h), Event and Summary (tensorboard/compat/proto/event.proto, summary.proto).
 """
 
@@ -24,9 +24,9 @@ FILES = "events.out.tfevents.*"
 class EventFile:
     """The rows of a history as scalars by step, in a folder of their own below a run's.
 
-    A file that is there from before is replaced, as its last points may be of steps that a
-    continued run takes again: the new one begins with all that the history holds. It also tells a
-    TensorBoard that is looking on to forget the points it has.
+    An earlier file is replaced, as its last points may belong to steps that a continued run takes
+    again; the new one begins with all that the history holds. It also tells a running TensorBoard
+    to drop the points that it has.
 
     Args:
         run: folder of the run.
@@ -47,14 +47,14 @@ class EventFile:
         self._append([event(now, 0, version="brain.Event:2"), event(now, 0, starts=True)])
 
     def follow(self, history: History) -> None:
-        """Write the rows that have come since the last call."""
+        """Write the rows added since the last call."""
         now, events = time.time(), []
         of_heads = [f"train/{name}/loss" for name in history.label_sets]
         begun = self._rows[0]
         for (step, _, lr, loss), heads in zip(
             history.training[begun:], history.head_losses[begun:], strict=True
         ):
-            # None of a network of one head, nor of a row from before these were logged.
+            # Empty for a network with one head, and in rows of versions that did not log them.
             scalars = {"train/loss": loss, "train/lr": lr, **dict(zip(of_heads, heads))}  # noqa: B905
             events.append(event(now, int(step), scalars=scalars))
         names = [
@@ -75,12 +75,12 @@ class EventFile:
 
 
 def remove_event_file(run: Path) -> None:
-    """Remove the curves of a run that goes on without them, and nothing else in their folder."""
+    """Remove the curves of a run that continues without them, and nothing else in their folder."""
     folder = run / FOLDER
     with contextlib.suppress(OSError):
         for path in folder.glob(f"{FILES}.fcn"):
             path.unlink()
-        folder.rmdir()  # but for files of others
+        folder.rmdir()  # fails if it holds files of others
 
 
 def record(content: bytes) -> bytes:

@@ -1,8 +1,8 @@
 """Recipes as files: the published experiments beside this module, and a user's own.
 
-A file is a JSON object of what the experiment learns by (``rule``), what it sets besides
-(``settings``: the options of `fcn train` as in config.json of a run), and, if there are such, what
-it starts from, the score that was published, and a note.
+A file is a JSON object with the ``rule`` that the experiment follows, its own ``settings`` (options
+of `fcn train` as in config.json of a run), and optionally what it starts from, the published score,
+and a note.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Published:
 
     Attributes:
         mean_iu: in percent.
-        source: where it was published, and what else was.
+        source: where it was published, and other details.
     """
 
     mean_iu: float | None = None
@@ -39,10 +39,10 @@ class Published:
 
 @dataclass(frozen=True)
 class Start:
-    """What the weights are before the first step; at most one is given.
+    """The weights before the first step; at most one is given.
 
     Attributes:
-        classifier: the network, trained on ImageNet, that the trunk comes from.
+        classifier: the network, trained on ImageNet, from which the trunk is taken.
         coarser: the recipe of the next coarser network.
         streams: the recipes of the networks of late fusion's streams, by stream.
     """
@@ -54,15 +54,15 @@ class Start:
 
 @dataclass(frozen=True)
 class Experiment:
-    """One training, as a file has it.
+    """One training, as described by a file.
 
     Attributes:
-        rule: how it learns: ``heavy``, ``paper`` or ``default``, of ``recipe_options``.
-        published: its score, where one was.
+        rule: the recipe that it follows: ``heavy``, ``paper`` or ``default``, see
+            ``recipe_options``.
+        published: its published score, if any.
         start: what it starts from.
-        note: what a reader should know besides.
-        settings: what differs from the rule, by the names of the options, in groups as in
-            config.json.
+        note: what else a reader should know.
+        settings: the options that differ from the rule, by name, in groups as in config.json.
         path: the file.
     """
 
@@ -80,7 +80,8 @@ class Experiment:
 
     @property
     def start_option(self) -> str:
-        """The option that takes what it starts from, with an example; "" if that is nothing."""
+        """The option that names what it starts from, with an example; "" if it starts from
+        nothing."""
         if self.start.streams:
             runs = (f"{stream}={_first_run(name)}" for stream, name in self.start.streams.items())
             return f"--init-streams {','.join(runs)}"
@@ -107,12 +108,12 @@ class _Contents:
 
 
 def read_experiment(path: Path) -> Experiment:
-    """The experiment of a file. Its settings are checked where options are made of them.
+    """Read the experiment in a file. Its settings are checked when they become options.
 
-    Recipes that it starts from are named as those of the package, or as files beside it.
+    It names the recipes that it starts from as those of the package, or as files beside it.
 
     Raises:
-        UsageError: the file cannot be read, is not JSON or not of this form.
+        UsageError: the file cannot be read, is not JSON or has another form.
     """
     values = read_json(path, "give the name of a recipe, which fcn recipes lists, or its file")
     contents = from_dict(_Contents, values, path)
@@ -139,7 +140,7 @@ def read_experiment(path: Path) -> Experiment:
 
 
 def _named(recipe: str, path: Path, key: str) -> str:
-    """What `--recipe` takes for a recipe that the file ``path`` names."""
+    """The value of `--recipe` for a recipe that the file ``path`` names."""
     if not recipe or recipe in NAMES:
         return recipe
     beside = path.parent / recipe

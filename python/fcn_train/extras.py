@@ -12,8 +12,8 @@ def import_extra(name: str, what: str, extra: str) -> Any:
     """The module ``name``.
 
     Args:
-        what: what needs it, for the message.
-        extra: of fcn_ext, that installs it.
+        what: what needs the module, for the message.
+        extra: the extra of fcn_ext that installs it.
 
     Raises:
         UsageError: it is not installed.

@@ -33,7 +33,7 @@ ONE_VALUE = "more than 1 value per channel"  # of torch's batch normalization, a
 _NARROWER = "a smaller --data.crop, or a narrower network (--model.width, --model.fc-channels)"
 _LESS_TRAINING = f"try a smaller --optim.batch with more --optim.accumulate, {_NARROWER}"
 _LESS = "try smaller images"
-# What takes less memory, by command, or by its first word.
+# Advice to use less memory, by command, or by its first word.
 LESS = {
     "train": _LESS_TRAINING,
     "study": _LESS_TRAINING,  # those that train
@@ -54,14 +54,14 @@ LESS = {
 
 
 class Failure(NamedTuple):
-    """How a command ends: what is said on standard error, if anything, and the exit code."""
+    """How a command ends: the text for standard error, if any, and the exit code."""
 
     text: str
     code: int
 
 
 def explain(error: BaseException, command: str = "train") -> Failure | None:
-    """One line for what a user can mend; None for a defect, whose traceback has to be seen.
+    """One line for what a user can mend; None for a defect, whose traceback must be shown.
 
     ``command`` is the one that failed, of one or two words ("study whole-image"): only its own
     options are named.
@@ -96,7 +96,7 @@ def explain(error: BaseException, command: str = "train") -> Failure | None:
             "(docker run --shm-size)",
             1,
         )
-    # What reads from a process that ended may notice before torch does.
+    # A reader of a process that ended may notice before torch does.
     lost = _has_loaders(command) and isinstance(error, (ConnectionError, EOFError))
     if lost or is_lost_worker(error):
         less = _less(command)
@@ -111,8 +111,8 @@ def explain(error: BaseException, command: str = "train") -> Failure | None:
 
 
 def by_options_of_evaluate(text: str) -> str:
-    """A message of what reads data, which names options of `fcn train`, for `fcn evaluate`: it has
-    two of them, by other names."""
+    """Adapt a message about data, which names options of `fcn train`, to `fcn evaluate`, which has
+    two of them under other names."""
     text = re.sub(r"--data\.(kind|root)(?![\w-])", r"--data-\1", text)
     if "--data." in text:
         text += " (an option of fcn train: an evaluation reads data as its run did)"
@@ -124,18 +124,19 @@ def _less(command: str) -> str:
 
 
 def _has_loaders(command: str) -> bool:
-    """Whether the command may have loader processes."""
+    """Whether the command may use loader processes."""
     return command == "evaluate" or _has_loader_options(command)
 
 
 def _has_loader_options(command: str) -> bool:
-    """Whether it says itself how many; those of an evaluation are as many as the run's were."""
+    """Whether the command has options for their number; an evaluation uses as many as the run
+    did."""
     alone = ("study whole-image", "study label-downsampling")
     return command.partition(" ")[0] in ("train", "study") and command not in alone
 
 
 def is_lost_worker(error: BaseException) -> bool:
-    """Whether it is what torch says of a loader process that is gone."""
+    """Whether this is torch's error for a loader process that died."""
     return isinstance(error, RuntimeError) and WORKER_LOST.search(str(error)) is not None
 
 

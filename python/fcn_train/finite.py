@@ -10,13 +10,13 @@ from torch.utils.hooks import RemovableHandle
 
 
 class NotFiniteError(Exception):
-    """A network gives scores of an image that are not finite, whose labels mean nothing."""
+    """A network's scores of an image are not finite, so their labels mean nothing."""
 
 
 class FiniteWatch:
-    """Looks at all scores that the heads of ``net`` give in its block, and waits for nothing.
+    """Checks all scores of the heads of ``net`` in its block, without waiting for the device.
 
-    Of a module without heads it sees nothing.
+    It has no effect on a module without heads.
     """
 
     def __init__(self, net: nn.Module) -> None:

@@ -16,11 +16,11 @@ from fcn_train.files import write_text
 from fcn_train.run_folder import refuse_folder_of_run
 from fcn_train.words import counted
 
-DONE = ".unpacked"  # follows the name of an archive that was
+DONE = ".unpacked"  # suffix that marks an archive as unpacked
 
 
 def get_data(options: GetOptions, console: Console) -> Path:
-    """Download and unpack what is not there yet; returns the folder of the data.
+    """Download and unpack what is missing; returns the folder of the data.
 
     Raises:
         UsageError: the name is unknown or must be downloaded by hand, or `download` gives up.

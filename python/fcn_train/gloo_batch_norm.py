@@ -1,8 +1,8 @@
 """Batch normalization over the images of several processes on CPUs.
 
-torch's ``SyncBatchNorm`` runs on GPUs alone. Means and variances are those of Ioffe and Szegedy
-(2015, Algorithm 1) over the images of all processes, and so is the gradient. Each pass exchanges
-once.
+torch's ``SyncBatchNorm`` runs only on GPUs. Means and variances are those of Ioffe and Szegedy
+(2015, Algorithm 1) over the images of all processes, and so is the gradient. Each pass needs one
+exchange.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 
 class GlooBatchNorm(nn.BatchNorm2d):
-    """``nn.BatchNorm2d`` whose batch is that of all processes; a process may have none of it."""
+    """``nn.BatchNorm2d`` over the batch of all processes; a process may hold none of it."""
 
-    @torch.compiler.disable  # what waits for other processes is no part of a graph
+    @torch.compiler.disable  # waiting for other processes cannot be part of a graph
     def forward(self, input: Tensor) -> Tensor:
         if not self.training:
             return super().forward(input)
@@ -41,8 +41,8 @@ class GlooBatchNorm(nn.BatchNorm2d):
 
 
 def _centered(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """``values`` (N, C, H, W) less their mean, the mean, and the sum of their squares then, both
-    (C,). (torch's own statistics of a batch take ten times as long.)"""
+    """``values`` (N, C, H, W) minus their mean, the mean, and the sum of squares of the difference,
+    both (C,). (torch's own batch statistics take ten times as long.)"""
     number = max(1, values.numel() // values.shape[1])
     mean = values.sum((0, 2, 3)) / number
     centered = values - mean[:, None, None]
@@ -53,10 +53,10 @@ def _centered(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _of_all(count: int, mean: Tensor, squares: Tensor) -> tuple[int, Tensor, Tensor]:
-    """Number of the values of a channel, their mean and variance, of all processes together.
+    """The number of values in a channel, their mean and variance, over all processes.
 
-    The squares of each process are about its own mean, and moved to that of all (Chan, Golub and
-    LeVeque, 1983, formula 2.1), so that a large mean costs no digits.
+    Each process sums squares about its own mean; they are then moved to the mean of all (Chan,
+    Golub and LeVeque, 1983, formula 2.1), so that a large mean costs no precision.
     """
     everyone = mean.new_zeros(dist.get_world_size(), 3, len(mean), dtype=torch.float64)
     everyone[dist.get_rank()] = torch.stack([torch.full_like(squares, count), mean, squares])
@@ -97,7 +97,7 @@ class _Normalized(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> Any:
         values, weight, mean, variance = ctx.saved_tensors
         if values.numel() > 0:
-            # With fixed statistics: these are the sums that the gradient takes, and its first term.
+            # With fixed statistics, these are the sums that the gradient needs, and its first term.
             gradient, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
                 grads[0], values, weight, mean, variance, None, None, False, ctx.eps, [True] * 3
             )

@@ -1,8 +1,8 @@
 """One interface to networks with one head and with several.
 
-The methods of a network of one head take a target and give a label map; those of a network of
-several take and give dicts by head. Data sets have their sets of labels in an order, which is that
-of the heads.
+The methods of a network with one head take a target and return a label map; those of a network with
+several take and return dicts by head. The sets of labels of a data set are in the order of the
+heads.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from fcn_ext.models.parts import MAIN
 T = TypeVar("T")
 
 Net = FCN | MultiHeadFCN
-"""A network that `fcn train` learns."""
+"""A network that `fcn train` trains."""
 
 
 def head_names(model: Any) -> list[str]:
-    """The name of each head; "" that of a network of one."""
+    """The name of each head; "" for the head of a network with one."""
     return list(model.heads) if isinstance(model, MultiHeadFCN) else [""]
 
 
@@ -34,7 +34,8 @@ def head_list(model: Any) -> list[Any]:
 
 
 def by_head(model: Any, values: Sequence[T]) -> Any:
-    """``values``, one for each head, as the methods of ``model`` take them: by head, or alone."""
+    """``values``, one for each head, in the form that the methods of ``model`` take: a dict or a
+    single value."""
     if isinstance(model, MultiHeadFCN):
         return dict(zip(model.heads, values, strict=True))
     (value,) = values
@@ -42,11 +43,12 @@ def by_head(model: Any, values: Sequence[T]) -> Any:
 
 
 def in_order(given: T | Mapping[str, T]) -> list[T]:
-    """What a method of a network gave, as a list of one value for each head."""
+    """The result of a network's method, as a list with one value for each head."""
     return list(given.values()) if isinstance(given, Mapping) else [given]
 
 
 def can_name_head(name: str) -> bool:
-    """Whether a head can have this name: it begins those of layers and ends those of files."""
+    """Whether a head can have this name: layers' names begin with it, and files' names end with
+    it."""
     is_plain = re.fullmatch(r"[\w-]+", name) is not None
     return is_plain and name != MAIN and not hasattr(nn.ModuleDict, name)

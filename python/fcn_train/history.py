@@ -1,4 +1,4 @@
-"""What a run has logged so far. It is part of checkpoints, so a resumed run's log has no gap."""
+"""The log of a run. It is part of checkpoints, so a resumed run's log has no gap."""
 
 from __future__ import annotations
 
@@ -25,10 +25,11 @@ SCORES = (
 
 @dataclass
 class History:
-    """Rows of ``training.csv`` and ``evaluations.csv``, losses not yet in a row, the best score.
+    """Rows of ``training.csv`` and ``evaluations.csv``, losses not yet in a row, and the best
+    score.
 
-    Of several sets of labels each has its scores in a row, and the first one's mean IU tells which
-    evaluation is the best.
+    With several sets of labels, a row has the scores of each, and the mean IU of the first decides
+    which evaluation is the best.
     """
 
     label_sets: list[str] = field(default_factory=lambda: [""])
@@ -36,19 +37,19 @@ class History:
     evaluations: list[list[float]] = field(default_factory=list)
     pending: list[float] = field(default_factory=list)
     head_losses: list[list[float]] = field(default_factory=list)
-    """Of each row of ``training`` the loss of each head, where there are several."""
+    """For each row of ``training``, the loss of each head, if there are several."""
     pending_heads: list[list[float]] = field(default_factory=list)
     best_mean_iu: float = -1.0
     extended: int = -1
-    """How many steps the run had taken when it was last made longer; -1 for never."""
+    """The steps that the run had taken when it was last made longer; -1 for never."""
 
     def note_heads(self, losses: list[float]) -> None:
-        """Note the loss of each head in the step to come; none of a network of one."""
+        """Record the loss of each head in the next step; empty for a network with one head."""
         if losses:
             self.pending_heads.append(losses)
 
     def add_loss(self, step: int, epoch: float, lr: float, loss: float, every: int) -> None:
-        """Note the loss of ``step``; every so many steps their mean becomes a row."""
+        """Record the loss of ``step``; the mean of every ``every`` losses becomes a row."""
         self.pending.append(loss)
         if len(self.pending) >= every:
             self.training.append([step, epoch, lr, _mean(self.pending)])
@@ -58,13 +59,13 @@ class History:
 
     @property
     def training_header(self) -> tuple[str, ...]:
-        """What a row of ``training.csv`` holds."""
+        """The columns of ``training.csv``."""
         several = len(self.label_sets) > 1
         return (*TRAINING, *(f"loss_{name}" for name in self.label_sets if several))
 
     @property
     def evaluations_header(self) -> tuple[str, ...]:
-        """What a row of ``evaluations`` holds."""
+        """The columns of ``evaluations``."""
         names = (score_column(name, score) for name in self.label_sets for score in SCORES)
         return ("step", "epoch", *names)
 
@@ -73,7 +74,7 @@ class History:
         return float(scores.mean_iu) > self.best_mean_iu
 
     def add_scores(self, step: int, epoch: float, scores: Scores, *more: Scores) -> None:
-        """Note an evaluation, with the scores of each set of labels."""
+        """Record an evaluation, with the scores of each set of labels."""
         values = (float(getattr(one, name)) for one in (scores, *more) for name in SCORES)
         self.evaluations.append([step, epoch, *values])
         self.best_mean_iu = max(self.best_mean_iu, float(scores.mean_iu))
@@ -84,9 +85,9 @@ class History:
     def stale(self, patience: int, every: int = 1) -> bool:
         """Whether the last ``patience`` evaluations did not raise the mean IU; never for 0.
 
-        Those after a multiple of ``every`` steps count alone: the others are of a former end, where
-        a run that was that long from the start has none. A run that was stale when it was made
-        longer is not stale there, and counts anew.
+        Only those after a multiple of ``every`` steps count: others were made at a former end,
+        where a run that was this long from the start has none. A run that was stale when it was
+        made longer is not stale there; counting begins anew.
         """
         best, since, before = -1.0, 0, 0
         for row in self.evaluations:
@@ -104,10 +105,10 @@ class History:
 
     @staticmethod
     def of(state: dict[str, Any], label_sets: Sequence[str] = ("",)) -> History:
-        """The history of ``label_sets`` whose ``state()`` this is. Raises ValueError when it is
-        none."""
+        """The history of ``label_sets`` whose ``state()`` this is. Raises ValueError if it is not
+        one."""
         names = {item.name for item in fields(History)}
-        if isinstance(state, dict):  # of a time before there were several sets of labels
+        if isinstance(state, dict):  # from versions with a single set of labels
             rows = state.get("training")
             lost: list[list[float]] = [[] for _ in rows] if isinstance(rows, list) else []
             added = {"label_sets": [""], "head_losses": lost, "pending_heads": [], "extended": -1}
@@ -161,7 +162,7 @@ class History:
 
 
 def score_column(label_set: str, score: str) -> str:
-    """The column of ``evaluations.csv`` that holds a score of a set of labels, "" the only one."""
+    """The column of ``evaluations.csv`` for a score of a set of labels; "" is the only set."""
     return f"{label_set}_{score}" if label_set else score
 
 
@@ -177,7 +178,7 @@ def write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) 
 
 
 def _cell(value: Any) -> Any:
-    """A number in few digits; a text such that no spreadsheet takes it for a formula."""
+    """A number in few digits, or a text made safe from being read as a formula by a spreadsheet."""
     if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
         return f"'{value}"
     return f"{value:.8g}" if isinstance(value, float) else value

@@ -1,4 +1,4 @@
-"""What torchrun, or another launcher, tells a process about its rank and the others.
+"""Reads what torchrun, or another launcher, tells a process about its rank and the others.
 
 Needs no torch, so that commands in one process start as fast as before.
 """
@@ -16,9 +16,9 @@ class Place:
     """A process among those that work together.
 
     Attributes:
-        rank: its number, from 0; ``size`` is how many there are.
-        local_rank: its number on its machine; ``local_size`` is how many are there.
-        attempt: how often the launcher has started the processes again.
+        rank: its number, from 0; ``size`` is the number of processes.
+        local_rank: its number on its machine; ``local_size`` is the number of processes there.
+        attempt: how often the launcher has restarted the processes.
         keeps: whether the launcher keeps a store from one attempt to the next, as torchrun does.
     """
 
@@ -31,12 +31,12 @@ class Place:
 
     @property
     def launched(self) -> bool:
-        """Whether there is anybody to ask: other processes, or a launcher's store."""
+        """Whether there is anything to communicate with: other processes, or a launcher's store."""
         return self.size > 1 or self.keeps
 
 
 def place() -> Place:
-    """This process's place, from the variables of the environment that launchers set.
+    """This process's place, from the environment variables that launchers set.
 
     Raises:
         UsageError: there are several processes, and a variable is missing or out of range.
@@ -62,6 +62,6 @@ def place() -> Place:
 
 
 def _number(name: str, default: int | None) -> int:
-    """The variable ``name``, a number from 0; ``default`` where it is none."""
+    """The variable ``name``, a number from 0; ``default`` if it is not one."""
     value = os.environ.get(name, "")
     return int(value) if value.isascii() and value.isdigit() else default  # type: ignore[return-value]

@@ -20,7 +20,7 @@ NAME = ".lock"
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold ``folder`` for this process. The system frees it when the process ends, however.
+    """Lock ``folder`` for this process. The system releases the lock however the process ends.
 
     Raises:
         UsageError: another process holds it.
@@ -30,14 +30,15 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        # Removed while it is held: whoever opened it before finds it gone and opens a new one.
+        # Removed while it is held: a process that opened it before finds it gone and opens a new
+        # one.
         with contextlib.suppress(OSError):
             path.unlink()
         os.close(descriptor)
 
 
 def _taken(path: Path) -> int:
-    """A descriptor of the file ``path`` that holds its lock."""
+    """A descriptor of the file ``path`` that holds the lock."""
     while True:
         with refused_as_write_error(path):
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)

@@ -1,6 +1,7 @@
 """Progress messages for work of unknown length, such as searching folders.
 
-The work may lie deep below the command, in a package without a console; it tells whoever listens.
+The work may be deep below the command, in a package without a console; listeners receive its
+messages.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ _listeners: list[Callable[[str], None]] = []
 
 @contextlib.contextmanager
 def told(listener: Callable[[str], None]) -> Iterator[None]:
-    """Inside, ``listener`` is told of long work in one line each."""
+    """Inside the block, ``listener`` is called with one line for each message about long work."""
     _listeners.append(listener)
     try:
         yield
@@ -25,7 +26,7 @@ def told(listener: Callable[[str], None]) -> Iterator[None]:
 
 
 class LongWork:
-    """Tells after a few seconds what is being done, and again from time to time.
+    """Reports after a few seconds what is being done, and again from time to time.
 
     Args:
         what: "folder: looking for files"; how many were found follows.
@@ -36,7 +37,7 @@ class LongWork:
         self._due = time.monotonic() + FIRST_SECONDS
 
     def found(self, count: int) -> None:
-        """To be called often, with how many were found so far."""
+        """Call this often, with how many were found so far."""
         now = time.monotonic()
         if now < self._due:
             return

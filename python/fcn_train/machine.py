@@ -18,13 +18,13 @@ def cpus() -> int:
     """The CPUs this process may use: its affinity, and the quota of its container."""
     try:
         count = len(os.sched_getaffinity(0))
-    except AttributeError:  # systems that have no such thing
+    except AttributeError:  # systems without affinity
         count = os.cpu_count() or 1
     return max(1, min([count, *(math.ceil(quota) for quota in _cpu_quotas())]))
 
 
 def available_memory() -> int | None:
-    """Bytes this process may still take: the machine's, or its container's if that is less.
+    """Bytes this process may still allocate: the machine's, or its container's if that is less.
 
     None where the system does not tell.
     """
@@ -39,7 +39,7 @@ def available_memory() -> int | None:
 
 
 def resident_memory() -> int | None:
-    """Bytes of memory that this process holds; None where the system does not tell."""
+    """Bytes of memory that this process holds; None if the system does not tell."""
     try:
         return int(STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, IndexError):

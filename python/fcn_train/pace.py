@@ -8,16 +8,16 @@ from collections import deque
 
 from fcn_train import machine
 
-WINDOW = 60.0  # seconds of work that a speed is the mean of
+WINDOW = 60.0  # seconds of work over which a speed is averaged
 MEMORY_EVERY = 1.0
 
 
 class Pace:
-    """Follows a progress.
+    """Measures the pace of a progress.
 
     Args:
-        total, done: units of work, and how many of them were done before.
-        images: in a unit; 0 where they are not images.
+        total, done: units of work, and how many of them were done before the start.
+        images: the images in a unit; 0 if units are not images.
     """
 
     def __init__(self, total: int, done: int, images: int) -> None:
@@ -28,8 +28,8 @@ class Pace:
         self._memory, self._memory_due = "", 0.0
 
     def move(self, count: int) -> float:
-        """Note that ``count`` more units are done; returns the time. What passes before a move of
-        0, such as an evaluation amid a training, is no time of the work."""
+        """Record that ``count`` more units are done; returns the time. The time before a move of 0,
+        such as that of an evaluation during a training, does not count."""
         now = time.monotonic()
         if count > 0:
             self.done += count
@@ -70,8 +70,8 @@ def duration(seconds: float) -> str:
 
 
 def memory_in_use() -> str:
-    """That of the GPU where this process uses one, else this process's own; "" if unknown."""
-    torch = sys.modules.get("torch")  # never imported for this
+    """The memory of the GPU if this process uses one, else of this process; "" if unknown."""
+    torch = sys.modules.get("torch")  # not imported just for this
     if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
         return f"{torch.cuda.memory_reserved() / 2**30:.1f} GiB of GPU memory"
     resident = machine.resident_memory()

@@ -27,7 +27,7 @@ img { max-width: 100%; height: auto; } code, pre { font-size: 13px; } pre { back
 
 
 def page(title: str, parts: Iterable[str], style: str = "") -> str:
-    """A whole page; ``parts`` are HTML, ``title`` is text."""
+    """A complete page; ``parts`` are HTML, ``title`` is text."""
     return "\n".join(
         [
             "<!doctype html>",
@@ -49,7 +49,8 @@ def text(value: Any) -> str:
 def table(
     rows: Iterable[Sequence[Any]], header: Sequence[Any] = (), *, numbers: bool = False
 ) -> str:
-    """Cells of any values; with ``numbers`` all but the first of a row stand to the right."""
+    """Cells of any values; with ``numbers``, all but the first of a row are aligned to the
+    right."""
     kind = ' class="number"' if numbers else ""
     lines = []
     if header:
@@ -61,12 +62,12 @@ def table(
 
 
 def swatch(color: np.ndarray) -> str:
-    """A little square of a color (3,), R, G and B in 0..255."""
+    """A small square of a color (3,), R, G and B in 0..255."""
     return f'<span class="swatch" style="background:rgb{tuple(color.tolist())}"></span>'
 
 
 def jpeg(pixels: np.ndarray, longest: int) -> str:
-    """(H, W, 3) uint8 as a data URI, made smaller where a side is longer than ``longest``."""
+    """(H, W, 3) uint8 as a data URI, made smaller if a side is longer than ``longest``."""
     picture = Image.fromarray(np.ascontiguousarray(pixels))
     picture.thumbnail((longest, longest))
     return _uri("jpeg", picture, quality=85)
@@ -82,7 +83,7 @@ def png(pixels: np.ndarray, longest: int, palette: np.ndarray | None = None) -> 
 
 
 def data_uri(kind: str, content: bytes) -> str:
-    """A picture of the kind "png" or "jpeg" as an address that holds it."""
+    """A picture of the kind "png" or "jpeg" as a data URI."""
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 

@@ -1,4 +1,4 @@
-"""Confusion counts of each image of a split, taken while the whole split is counted."""
+"""Counts of each image of a split, collected while the whole split is counted."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def batch_counters(model: Any, images: Tensor, logits: Logits, views: Views) -> 
     """Run ``model`` on a batch; returns for each head what counts its predictions.
 
     Args:
-        model: a network of one head or of several.
+        model: a network with one head or several.
         images: (N, channels, H, W).
         logits: "coarse" counts straight from the coarse scores, "full" from every pixel's logits.
-        views: what the network sees of each image; of several the average's winners count.
+        views: what the network sees of each image; of several, the winners of the average count.
     """
 
     def of_predictions(made: Tensor) -> Add:
@@ -47,8 +47,8 @@ def batch_counters(model: Any, images: Tensor, logits: Logits, views: Views) -> 
 
 
 class ImageCounts:
-    """For each image and set of labels: the pixels of each class that are right, and its union of
-    label and prediction, which are the two terms of its IU.
+    """For each image and set of labels, the two terms of each class's IU: its correct pixels, and
+    its union of label and prediction.
 
     Attributes:
         ids: names of the images counted so far.
@@ -85,7 +85,7 @@ class ImageCounts:
             self._unions.append(unions)
 
     def gather(self, here: Processes) -> None:
-        """Of several processes that count a split together, give each the images of all."""
+        """Give each of several processes that count a split together the images of all."""
         if not here.several:
             return
         found = here.collected((self.ids, _on_cpu(self._hits), _on_cpu(self._unions)))
@@ -106,8 +106,8 @@ class ImageCounts:
 
 
 def mean_iu(hits: np.ndarray, unions: np.ndarray) -> float:
-    """The mean IU of an image whose pixels of each class that are right, and whose union of label
-    and prediction, are (C,): over the classes with a union, NaN where there are none."""
+    """The mean IU of an image from the correct pixels and the union of label and prediction of each
+    class, both (C,): over the classes with a union, NaN if there are none."""
     present = unions > 0
     return float((hits[present] / unions[present]).mean()) if present.any() else math.nan
 
@@ -117,7 +117,7 @@ def _on_cpu(rows: list[list[Tensor]]) -> list[list[Tensor]]:
 
 
 def extremes(values: np.ndarray, count: int) -> tuple[list[int], list[int]]:
-    """The places of the ``count`` lowest values, the lowest first, and of the highest of the
+    """The indices of the ``count`` lowest values, the lowest first, and of the highest of the
     others, the highest first; NaN is neither."""
     order = [int(i) for i in np.argsort(values, kind="stable") if not np.isnan(values[i])]
     lowest = order[:count]
