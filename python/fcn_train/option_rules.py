@@ -1,4 +1,4 @@
-"""The rules that the options of `fcn train` must satisfy."""
+"""The rules that the options of `fcn train` must follow."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ MOST_WORKERS = 1024
 
 
 def seed_rule(seed: int) -> Rule:
-    """What ``--seed`` of any command must be, for torch and NumPy to take it."""
+    """What ``--seed`` of any command must be for torch and NumPy to accept it."""
     return ("--seed", 0 <= seed < 2**63, "in [0, 2**63)", seed)
 
 
 def refuse_seed(seed: int) -> None:
-    """Refuse a seed that ``seed_rule`` does, in a command that has few other rules."""
+    """Refuse a seed that breaks ``seed_rule``, in a command with few other rules."""
     name, holds, rule, value = seed_rule(seed)
     if not holds:
         raise UsageError(f"{name} must be {rule}, got {value}")

@@ -25,15 +25,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BLUE, ORANGE, GRAY = "#2f6db3", "#d9772b", "#8a8f98"
-LINES = ("-", "--", ":", "-.")  # of the label sets
+LINES = ("-", "--", ":", "-.")  # for the label sets
 DPI = 110
-LONGEST = 40  # characters of a name
+LONGEST = 40  # the most characters of a name
 LEGEND_COLUMNS = 5
 
 
 class Picture(NamedTuple):
-    """One row of the overlays: image (H, W, 3), target and prediction (H, W), all uint8; where they
-    are known the probability of the prediction (H, W) and the mean IU of the image."""
+    """One row of the overlays: image (H, W, 3), target and prediction (H, W), all uint8; if known,
+    the probability of the prediction (H, W) and the mean IU of the image."""
 
     name: str
     image: np.ndarray
@@ -99,7 +99,7 @@ def draw_curves(
     right.set_ylim(0, 1.05)
     right.set_xlim(left=0)
     label_axes(right, "Validation scores", "step", "")
-    if len(label_sets) > 1:  # the names of so many lines would lie over each other
+    if len(label_sets) > 1:  # the names of so many lines would overlap
         right.legend(
             loc="upper center", bbox_to_anchor=(0.5, -0.14), ncol=2, fontsize=9, frameon=False
         )
@@ -206,12 +206,13 @@ def draw_overlays(
 
 
 def labels(names: Sequence[str]) -> list[str]:
-    """Names of classes as they fit beside a picture; matplotlib must not read them as formulas."""
+    """Names of classes cut to fit beside a picture, and escaped so that matplotlib does not read
+    them as formulas."""
     return [shown(name, LONGEST) for name in names]
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of that size in inches, without a display."""
+    """An empty figure of this size in inches, without a display."""
     if "matplotlib" not in sys.modules:
         _import_matplotlib()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -223,7 +224,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def _import_matplotlib() -> None:
-    """Import it, though the environment may name a display that it does not know: none is used
+    """Import matplotlib even if the environment names a backend that it does not know: none is used
     here, and a long training must not end without its report."""
     backend = os.environ.pop("MPLBACKEND", None)
     try:
@@ -237,7 +238,7 @@ def _import_matplotlib() -> None:
 
 
 def label_axes(axes: Axes, title: str, x: str, y: str) -> None:
-    """Title and names of the axes, and a grid behind what is drawn."""
+    """Set title and names of the axes, and a grid behind the data."""
     axes.set_title(title, fontsize=11)
     axes.set_xlabel(x)
     axes.set_ylabel(y)
@@ -256,6 +257,7 @@ def save_figure(figure: Figure, path: Path) -> None:
 def draw_figure(figure: Figure, target: Path | IO[bytes]) -> None:
     """Write ``figure`` as a PNG."""
     with warnings.catch_warnings():
-        # Of letters that the font has not: they are drawn as boxes, the tables have the names.
+        # Warnings of letters missing in the font: they are drawn as boxes; the tables have the
+        # names.
         warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
         figure.savefig(target, format="png", metadata={"Software": None})

@@ -1,7 +1,7 @@
 """Named recipes: the values that `--recipe` puts in place of the defaults.
 
 A recipe covers the optimizer, the network and how images are cut, so that
-``fcn train --recipe heavy --help`` shows what would run; every value can still be given.
+``fcn train --recipe heavy --help`` shows what would run; every value can still be overridden.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ HEAVY_LR = {"fcn32s": 1e-10, "fcn16s": 1e-12, "fcn8s": 1e-14, "fcn8s-atonce": 1e
 HEAVY_STEPS = {"fcn32s": 100_000, "fcn16s": 100_000, "fcn8s": 100_000, "fcn8s-atonce": 300_000}
 # Published on AlexNet, in the build of either program.
 HEAVY_ALEXNET = ("fcn-alexnet", "fcn-alexnet-torchvision")
-GOOGLENET_DROPOUT = 0.4  # of its classifier; the others' have 0.5
-# Mean colors (R, G, B) of the sets whose published data layers take off their own.
+GOOGLENET_DROPOUT = 0.4  # that of its classifier; others have 0.5
+# Mean colors (R, G, B) of the data sets whose published data layers subtract their own.
 MEANS = {"nyud": (92.318, 97.203, 116.190), "sift-flow": (108.353, 115.294, 114.578)}
 # Where the solver of a data set differs from VOC's.
 HEAVY_LR_OF: dict[tuple[str, str], float] = {("sift-flow", "fcn8s"): 1e-12}
@@ -36,19 +36,18 @@ def recipe_options(
     """The values a named recipe stands for.
 
     paper: section 4.3 of Long, Shelhamer and Darrell; a step is 20 images of native size, passed
-    one by one and averaged, as the authors' ``iter_size: 20``.
-    heavy: the solvers published with the reference repository (``voc-fcn{32,16,8}s`` and those of
-    the other data sets; VOC's where a set has none): the loss is a sum over pixels, hence learning
-    rates of 1e-10 and below. That of ``voc-fcn-alexnet`` is not heavy: 20 images per step, the mean
-    over pixels, biases as weights (but for score_fr's, which learns twice as fast there and not
-    here). It has no others.
+    one by one and averaged, like the authors' ``iter_size: 20``. heavy: the solvers published with
+    the reference repository (``voc-fcn{32,16,8}s`` and those of the other data sets; VOC's where a
+    set has none): the loss is a sum over pixels, hence learning rates of 1e-10 and below. That of
+    ``voc-fcn-alexnet`` is not heavy: 20 images per step, the mean over pixels, biases as weights
+    (but for score_fr's, which learns twice as fast there and not here). It has no others.
 
     The paper has no learning rate for SqueezeNet: paper takes VGG16's.
 
-    Both take off the mean color that a set's published data layer does.
+    Both subtract the mean color that a set's published data layer subtracts.
 
     Raises:
-        UsageError: heavy, for a network that it does not have.
+        UsageError: the recipe is heavy, which does not have this network.
     """
     options = TrainOptions(recipe=recipe)
     train_split, val_split = default_splits(kind)

@@ -26,7 +26,7 @@ from fcn_train.run_folder import METRICS
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """What an evaluation found of one set of labels.
+    """The results of an evaluation for one set of labels.
 
     Attributes:
         classes: those of the set.
@@ -34,7 +34,7 @@ class Result:
         rows: pictures of some examples.
         worst, best: pictures of those with the lowest and the highest mean IU, the extreme first.
         per_image: name and mean IU of each image.
-        reliability: how often the network is right, by how sure it is, where that was asked for.
+        reliability: how often the network is right, by its confidence, if that was asked for.
     """
 
     classes: Classes
@@ -50,7 +50,7 @@ class Result:
         return scores_from_matrix(torch.from_numpy(self.counts))
 
     def values(self) -> dict[str, Any]:
-        """As ``metrics.json`` has them."""
+        """The scores, as in ``metrics.json``."""
         scores = {name: getattr(self.scores, name) for name in SCORES}
         sure = {} if self.reliability is None else calibration.values(self.reliability)
         pixels = int(self.scores.num_pixels)
@@ -58,7 +58,7 @@ class Result:
 
     @cached_property
     def class_rows(self) -> list[dict[str, Any]]:
-        """A row of the table of classes each."""
+        """The table of classes, a row for each."""
         return [
             {
                 "class": name,
@@ -71,8 +71,8 @@ class Result:
         ]
 
     def taken_for(self, index: int, most: int = 3) -> list[tuple[int, int]]:
-        """The classes that the pixels of class ``index`` are most often taken for, and how many
-        pixels, the most first; none that has no pixel."""
+        """The classes that pixels of class ``index`` are most often taken for, and the number of
+        pixels, largest first; classes without any are left out."""
         wrong = self.counts[index].copy()
         wrong[index] = 0
         order = np.argsort(-wrong, kind="stable")[:most]
@@ -89,11 +89,11 @@ def write_report(
     config: Mapping[str, Any] | None = None,
     environment: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write every file of a report into ``folder``, ``metrics.json`` last. What an earlier report
-    there had besides, and this one has not, is removed.
+    """Write every file of a report into ``folder``, ``metrics.json`` last. Files of an earlier
+    report there that this one does not have are removed.
 
-    ``results`` are of each set of labels. Where there are several, the files of each have its name
-    at their end (``per_class-geometric.csv``), and ``metrics.json`` has their scores under
+    ``results`` holds those of each set of labels. If there are several, the files of each end in
+    its name (``per_class-geometric.csv``), and ``metrics.json`` has their scores under
     ``label_sets``. ``facts`` are scalars (split, step, ...) that go into ``metrics.json`` and onto
     the page.
     """
@@ -118,7 +118,7 @@ def write_report(
 
 
 def metrics_of(facts: Mapping[str, Any], results: Sequence[Result]) -> dict[str, Any]:
-    """What ``metrics.json`` says of ``results``."""
+    """The entries of ``metrics.json`` for ``results``."""
     if len(results) == 1:
         return {**facts, **results[0].values()}
     sets = {result.classes.label_set: result.values() for result in results}
@@ -126,7 +126,7 @@ def metrics_of(facts: Mapping[str, Any], results: Sequence[Result]) -> dict[str,
 
 
 def _write_result(folder: Path, result: Result, end: str) -> None:
-    """The files of one set of labels, whose names have ``end`` at their end."""
+    """Write the files of one set of labels, whose names end in ``end``."""
     rows, counts, scores = result.class_rows, result.counts, result.scores
     names, palette = result.classes.names, result.classes.palette
     write_csv(folder / f"per_class{end}.csv", tuple(rows[0]), [[*row.values()] for row in rows])
@@ -150,7 +150,8 @@ def to_json(values: Any) -> str:
 
 
 def summary(scores: Scores | Mapping[str, Scores]) -> str:
-    """One line of the four metrics of the paper; of each set of labels, where they are by name."""
+    """One line with the four metrics of the paper, those of each set of labels if ``scores`` are by
+    name."""
     if isinstance(scores, Mapping):
         return "; ".join(f"{name}: {summary(one)}" for name, one in scores.items())
     return (

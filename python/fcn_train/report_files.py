@@ -18,10 +18,10 @@ PICTURES = ("per_class", "confusion_matrix", "overlays")
 
 
 def remove_former(folder: Path, metrics: Mapping[str, Any]) -> None:
-    """Remove what an earlier report in ``folder`` had beside ``metrics.json`` and the page, and one
-    of ``metrics`` has not: a calibration, the files of another set of labels.
+    """Remove the files that an earlier report in ``folder`` had and one with these ``metrics`` does
+    not: a calibration, or the files of another set of labels.
 
-    The ``metrics.json`` that lies there tells what it had; nothing else is touched.
+    The ``metrics.json`` there tells which files it had; nothing else is touched.
     """
     former: Any = None
     with contextlib.suppress(OSError, ValueError):
@@ -35,7 +35,7 @@ def remove_former(folder: Path, metrics: Mapping[str, Any]) -> None:
 
 
 def _files(metrics: Mapping[str, Any]) -> set[str]:
-    """The files of each set of labels of a report that has these ``metrics``."""
+    """The files of each set of labels in a report with these ``metrics``."""
     sets = scores_by_set(metrics)
     found: set[str] = set()
     for name, values in sets.items() if isinstance(sets, Mapping) else ():

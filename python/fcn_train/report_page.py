@@ -1,4 +1,4 @@
-"""The page of a report: one file of HTML that holds its pictures."""
+"""The page of a report: one HTML file that includes its pictures."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LABELS = {
     "mean_iu_present": "mean IU of the classes present in the target",
     "frequency_weighted_iu": "frequency-weighted IU",
 }
-CONFUSIONS = 10  # pairs of classes in the list of all
+CONFUSIONS = 10  # pairs of classes listed
 
 
 def report_page(
@@ -35,7 +35,7 @@ def report_page(
     config: Mapping[str, Any] | None,
     environment: Mapping[str, Any] | None,
 ) -> str:
-    """The page of ``results``, by what the names of their files in ``folder`` end with; the
+    """The page of ``results``, whose keys are the ends of their files' names in ``folder``; the
     pictures that matplotlib drew are read from there."""
     several = len(results) > 1
     rows = [(key.replace("_", " "), value) for key, value in facts.items()]
@@ -104,7 +104,7 @@ def _classes(result: Result) -> str:
 
 
 def _confusions(result: Result) -> str:
-    """The most frequent confusions of all: class, what it is taken for, and the shares."""
+    """The most frequent confusions: class, the class that it is taken for, and the shares."""
     names, counts = result.classes.names, result.counts
     errors = int(counts.sum() - counts.trace())
     pairs = [

@@ -1,4 +1,4 @@
-"""Reads a run back: its network, and what its outputs mean."""
+"""Reads a run: its network, and what its outputs mean."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from fcn_train.words import counted
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A run read back: its options, classes and network (on the CPU, in eval mode).
+    """A run that was read: its options, classes and network (on the CPU, in eval mode).
 
     ``more_classes`` are those of further sets of labels, each with a head of its own.
     """
@@ -45,11 +45,11 @@ class TrainedRun:
 def load_run(path: Path | str, weights: str = "last") -> TrainedRun:
     """Read a run's network: ``last`` (of the newest checkpoint when unfinished) or ``best``.
 
-    Of a run with an average of its weights (``--optim.ema``) both are the average, and ``last-raw``
-    and ``best-raw`` the weights as they were learned.
+    For a run with an average of its weights (``--optim.ema``), both are the average, and
+    ``last-raw`` and ``best-raw`` are the trained weights themselves.
 
     Raises:
-        UsageError: ``path`` is no run folder, or its weights are missing or do not fit.
+        UsageError: ``path`` is not a run folder, or its weights are missing or do not fit.
         ValueError: ``weights`` is none of these.
     """
     if weights.removesuffix(RAW) not in ("last", "best"):
@@ -66,7 +66,7 @@ def load_run(path: Path | str, weights: str = "last") -> TrainedRun:
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
-        # torch lists every layer; the first tells which option differs as well as all of them.
+        # torch lists every layer; the first shows as well as all which option differs.
         raise UsageError(
             f"{file}: does not fit the network of {folder.config}: {first_line(str(error))}"
         ) from None
@@ -74,7 +74,7 @@ def load_run(path: Path | str, weights: str = "last") -> TrainedRun:
 
 
 def _weights(folder: RunFolder, which: str, averaged: bool) -> tuple[Path, dict[str, Tensor]]:
-    """The file or checkpoint of the weights called ``which``, and what it holds."""
+    """The file or checkpoint of the weights ``which``, and its content."""
     file = folder.weights(which)
     place, raw = which.removesuffix(RAW), which.endswith(RAW)
     if file.exists():

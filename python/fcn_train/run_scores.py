@@ -16,7 +16,7 @@ Row = dict[str, float]
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a file of a run folder; empty where there is none.
+    """The object in a file of a run folder; empty if there is none.
 
     Raises:
         UsageError: the file cannot be read.
@@ -31,11 +31,11 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_table(path: Path, columns: Sequence[str]) -> list[Row]:
-    """The rows of a table of numbers, by its header; none where there is no file. An empty cell is
-    NaN: what a run did not log yet when an older version began it.
+    """The rows of a table of numbers, by its header; none if there is no file. An empty cell is
+    NaN: the run was begun by an older version that did not log this.
 
     Raises:
-        UsageError: the file cannot be read, or has not all ``columns``.
+        UsageError: the file cannot be read, or lacks some of ``columns``.
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:
@@ -54,13 +54,13 @@ def read_table(path: Path, columns: Sequence[str]) -> list[Row]:
 
 
 def read_training(folder: Path) -> list[Row]:
-    """The rows of ``training.csv``. Raises as ``read_table``."""
+    """The rows of ``training.csv``. Raises like ``read_table``."""
     return read_table(folder / "training.csv", ("step", "loss"))
 
 
 def read_evaluations(folder: Path, label_sets: Sequence[str]) -> list[list[Row]]:
-    """For each set of labels the rows of ``evaluations.csv``: ``step``, and the scores of
-    ``history.SCORES``. Raises as ``read_table``."""
+    """For each set of labels, the rows of ``evaluations.csv``: ``step``, and the scores in
+    ``history.SCORES``. Raises like ``read_table``."""
     columns = [score_column(name, score) for name in label_sets for score in SCORES]
     rows = read_table(folder / "evaluations.csv", ("step", *columns))
     return [
@@ -73,12 +73,12 @@ def read_evaluations(folder: Path, label_sets: Sequence[str]) -> list[list[Row]]
 
 
 def best_row(rows: Sequence[Row]) -> int | None:
-    """The number of the first row with the greatest mean IU; None where it is NaN in all."""
+    """The number of the first row with the greatest mean IU; None if it is NaN in all."""
     known = [number for number, row in enumerate(rows) if not math.isnan(row["mean_iu"])]
     return max(known, key=lambda number: rows[number]["mean_iu"], default=None)
 
 
 def scores_by_set(metrics: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What ``metrics.json`` says of each set of labels, by name; "" is that of one set alone."""
+    """The part of ``metrics.json`` for each set of labels, by name; "" is the only set."""
     found: Mapping[str, Any] = metrics.get("label_sets", {"": metrics} if metrics else {})
     return found

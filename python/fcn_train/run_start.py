@@ -22,12 +22,12 @@ def write_run_start(
     *,
     further: bool,
 ) -> None:
-    """Write what is missing in ``folder``, its configuration last of what tells a run.
+    """Write what is missing in ``folder``; the configuration, which marks it as a run, last.
 
     Args:
-        environment: as ``Runtime.environment`` tells it.
-        further: the run is made longer than it was: what it had finished with is removed, and its
-            configuration is written anew, as it is where its data was moved.
+        environment: from ``Runtime.environment``.
+        further: the run is made longer: the files written at its former end are removed, and its
+            configuration is rewritten, as it is if its data was moved.
     """
     remove_leftovers(folder.path, locked=True)
     remove_leftovers(folder.checkpoints, locked=True)
@@ -36,7 +36,7 @@ def write_run_start(
         folder.card.unlink(missing_ok=True)
         for which in ("last", f"last{RAW}"):
             folder.weights(which).unlink(missing_ok=True)
-    if folder.config.exists():  # what was begun with options that are not given any more
+    if folder.config.exists():  # a run begun with options that are no longer given
         if not options.tensorboard:
             remove_event_file(folder.path)
         if not options.profile:

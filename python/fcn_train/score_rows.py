@@ -29,18 +29,18 @@ def scores_from_classifier(
     """The score layer of the top map, from the classifier's last layer.
 
     Args:
-        path: of the classifier's file, for messages.
-        state: what it holds.
+        path: the classifier's file, for messages.
+        state: the content of the file.
         text: the option's value.
         scale: factor on the classifier's scores.
-        class_names: the classes of each head, of which there may be one.
+        class_names: the classes of each head; only one head is supported.
 
     Raises:
-        UsageError: ``text`` is of another form, names a class that is not there or a row that the
+        UsageError: ``text`` has another form, names a class that does not exist or a row that the
             classifier does not have; there are several heads; the file has no last layer.
     """
     if len(class_names) > 1:
-        raise UsageError(f"--init-scores is of one set of labels, got {len(class_names)}")
+        raise UsageError(f"--init-scores is for one set of labels, got {len(class_names)}")
     rows, rest = parse_rows(text, class_names[0])
     try:
         models.initialize_scores(model, state, rows, rest=rest, scale=scale)
@@ -51,15 +51,15 @@ def scores_from_classifier(
 
 def parse_rows(text: str, class_names: Sequence[str]) -> tuple[dict[int, list[int]], int | None]:
     """The rows of each class in ``281-285=cat,339=horse,rest=background``, by the class's index,
-    and the index of the class that has the rest, if one has.
+    and the index of the class that has the rest, if any.
 
-    A class has all the rows that are given for it, and may be called by its name or its index.
+    A class has all rows given for it, and may be given by its name or its index.
 
     >>> parse_rows("7+0-1=cat, 3=cat, rest=0", ["sky", "cat", "dog"])
     ({1: [7, 0, 1, 3]}, 0)
 
     Raises:
-        UsageError: ``text`` is of another form, or names no class of these, or the rest twice.
+        UsageError: ``text`` has another form, names a class that does not exist, or the rest twice.
     """
     indices = {str(index): index for index in range(len(class_names))}
     indices |= {name: index for index, name in enumerate(class_names)}

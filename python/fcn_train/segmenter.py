@@ -1,4 +1,4 @@
-"""Labels images by the network of a run or by an exported file."""
+"""Labels images with the network of a run or with an exported file."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from fcn_train.views import AT_ONCE, Views
 
 
 class Segmenter(Protocol):
-    """What gives the labels of an image.
+    """Gives the labels of an image.
 
     Attributes:
-        path: where it was read from.
-        channels: what it sees of an image.
+        path: the run or the file.
+        channels: the channels that it sees of an image.
         label_sets: the classes of each map of labels.
     """
 
@@ -43,7 +43,7 @@ class Segmenter(Protocol):
     def label_sets(self) -> tuple[Classes, ...]: ...
 
     def __call__(self, example: Example) -> list[np.ndarray]:
-        """The labels (H, W) of each set. Raises NotFiniteError where they would mean nothing."""
+        """The labels (H, W) of each set. Raises NotFiniteError if the scores are not finite."""
 
 
 class RunSegmenter:
@@ -69,7 +69,7 @@ class OnnxSegmenter:
     """An exported file.
 
     Raises:
-        UsageError: ``views`` are to be averaged, and the file gives nothing but labels.
+        UsageError: ``views`` are to be averaged, but the file gives only labels.
     """
 
     def __init__(self, file: OnnxFile, views: Views = AT_ONCE) -> None:
@@ -112,7 +112,8 @@ class _Head:
 
 
 class _AtFullSize:
-    """A file as ``Views`` ask networks: scores, here of every pixel, whose softmax is averaged."""
+    """Makes a file look to ``Views`` like a network: it has scores, here of every pixel, whose
+    softmax is averaged."""
 
     def __init__(self, file: OnnxFile) -> None:
         self._file = file
@@ -121,7 +122,7 @@ class _AtFullSize:
     def scores(self, images: Tensor) -> dict[str, Tensor]:
         outputs = [torch.from_numpy(output) for output in self._file(images.numpy())]
         if self._file.metadata.output == "probabilities":
-            # The softmax of their logarithms is what they are.
+            # Logarithms, whose softmax gives the probabilities back.
             outputs = [output.clamp_min(torch.finfo(output.dtype).tiny).log() for output in outputs]
         return dict(zip(self.heads, outputs, strict=True))
 
@@ -136,7 +137,7 @@ def segment(
 def segment(
     model: Net, image: Tensor, runtime: Runtime, views: Views = AT_ONCE
 ) -> np.ndarray | Mapping[str, np.ndarray]:
-    """Class indices (H, W) uint8 of an image (C, H, W), normalized; of several heads by head.
+    """Class indices (H, W) uint8 of a normalized image (C, H, W); by head if there are several.
     ``model`` is in eval mode."""
     images = runtime.images(image[None])
     with runtime.autocast():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def shown(name: str, most: int | None = None) -> str:
-    """``name`` with what cannot be printed as an escape, cut to ``most`` characters.
+    """``name`` with escapes for what cannot be printed, cut to ``most`` characters.
 
     Bytes of a file name that are not UTF-8 (Python's lone surrogates), control characters and line
     breaks become ``\\udcff``, ``\\x07`` and ``\\n``.

@@ -17,8 +17,8 @@ HANDLED = (signal.SIGINT, signal.SIGTERM)
 def ending_at_once() -> Iterator[None]:
     """Inside, SIGINT and SIGTERM end the process with one line.
 
-    For the time while modules are imported: an exception in the middle of their C++ aborts with
-    its words, and there is nothing to save yet.
+    Used while modules are imported: an exception in the middle of their C++ would abort with its
+    own message, and there is nothing to save yet.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -32,19 +32,19 @@ def ending_at_once() -> Iterator[None]:
 
 
 def _end(signum: int, frame: FrameType | None) -> None:
-    if os.environ.get("RANK", "0") == "0":  # of several processes, one speaks
+    if os.environ.get("RANK", "0") == "0":  # only one of several processes prints
         os.write(2, b"fcn: interrupted\n")
     os._exit(128 + signum)
 
 
 class Terminated(KeyboardInterrupt):
-    """What SIGTERM raises inside :func:`sigterm_raises`, as SIGINT raises KeyboardInterrupt."""
+    """Raised by SIGTERM inside :func:`sigterm_raises`, as KeyboardInterrupt is by SIGINT."""
 
 
 @contextlib.contextmanager
 def sigterm_raises() -> Iterator[None]:
-    """Inside, SIGTERM raises Terminated: by default it ends the process where it is, and whatever
-    was half written would stay. A process that ignores it, or handles it already, goes on so."""
+    """Inside, SIGTERM raises Terminated; by default it would end the process at once and leave
+    half-written files. A process that ignores or already handles it keeps doing so."""
     if (
         threading.current_thread() is not threading.main_thread()
         or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL
@@ -69,10 +69,11 @@ def _raise_terminated(signum: int, frame: FrameType | None) -> None:
 
 @contextlib.contextmanager
 def lost_workers_held_back(*, forget: bool = False) -> Iterator[None]:
-    """Inside, the end of a loader process raises nothing; after, it does unless ``forget``.
+    """Inside, the end of a loader process raises nothing; after the block it does, unless
+    ``forget``.
 
-    torch's handler of SIGCHLD raises wherever the program happens to be, in the middle of an
-    update or of writing a file too.
+    torch's handler of SIGCHLD raises wherever the program happens to be, even in the middle of an
+    update or of writing a file.
     """
     number = getattr(signal, "SIGCHLD", None)
     if number is None or threading.current_thread() is not threading.main_thread():
@@ -93,9 +94,9 @@ class StopRequested(Exception):
 
 
 class StopSignals:
-    """While active, the first signal is noted and the second acts as it would have without.
+    """While active, the first signal is recorded, and the second has its usual effect.
 
-    Signals can be handled in the main thread only; elsewhere nothing is ever noted.
+    Signals can be handled in the main thread only; elsewhere nothing is recorded.
     """
 
     def __init__(self) -> None:

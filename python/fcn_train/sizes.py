@@ -10,14 +10,14 @@ UNITS = {"": 1, "B": 1} | {
     for end, base in (("B", 1000), ("iB", 1024))
 }
 
-MOST = 2**46  # half of what a process of 64 bits can address
+MOST = 2**46  # half of what a 64-bit process can address
 
 
 def parse_size(text: str) -> int:
     """The bytes of ``2GiB``, ``500 MB`` or ``1.5tib``; ``iB`` counts in powers of 1024.
 
     Raises:
-        ValueError: it is no such text, or more than a process can address.
+        ValueError: the text has another form, or is more than a process can address.
 
     Example:
         >>> parse_size("1.5KiB"), parse_size("2 MB")

@@ -19,44 +19,44 @@ from fcn_train.json_text import parse_json
 from fcn_train.options import DataOptions
 from fcn_train.words import counted
 
-LOOKED_AT = 50  # images whose size is read to estimate that of all
+LOOKED_AT = 50  # images whose size is read to estimate the memory of all
 
 
 class Splits:
     """The two splits of a run.
 
     Attributes:
-        train, val: what is trained on and scored on.
+        train, val: the splits to train on and to score on.
     """
 
     def __init__(self, data: DataOptions, warn: Callable[[str], None]) -> None:
         self._options = data
-        # Not yet kept in memory: that is only done once it is known to fit.
+        # Not kept in memory yet: only once it is known to fit.
         self.train, self.val = opening.open_splits(replace(data, memory=False), warn)
 
     def warn_of_overlap(self, warn: Callable[[str], None]) -> None:
-        """Say so where images are both trained on and scored, unless one split serves for both."""
+        """Warn if images are both trained on and scored, unless one split serves for both."""
         if shared := overlap_warning(self.train, self.val):
             warn(shared)
 
     def refuse_folder(self, folder: Path, option: str) -> None:
-        """Refuse a folder for the run, that ``option`` gives, where images or labels lie."""
+        """Refuse a folder for the run, given by ``option``, that holds images or labels."""
         for split in (self.train, self.val):
             refuse_folder_of_files(folder, split, option)
 
     def keep_in_memory(self, copies: int = 1) -> None:
-        """Decode every image now. Raises UsageError where memory will not hold ``copies`` of them:
-        processes on one machine have one each."""
+        """Decode every image now. Raises UsageError if memory does not suffice for ``copies`` of
+        them: each process on a machine has one."""
         needed = copies * sum(decoded_bytes(split) for split in (self.train, self.val))
         machine.check_memory(needed, "--data.memory", "leave it out to decode images as they come")
         self.train, self.val = MemoryDataset(self.train), MemoryDataset(self.val)
 
     def share_cache(self, size: int) -> str:
-        """Keep examples in memory of ``size`` bytes once they are decoded, for this process and its
-        loader processes; returns a sentence of how much of the data that holds.
+        """Keep decoded examples in ``size`` bytes of memory, for this process and its loader
+        processes; returns a sentence on how much of the data that holds.
 
         Raises:
-            UsageError: there is not so much memory, or the system cannot share it.
+            UsageError: there is not enough memory, or the system cannot share it.
         """
         needed = sum(decoded_bytes(split) for split in (self.train, self.val))
         machine.check_memory(min(size, needed), "--data.cache", "give a smaller one, or none")
@@ -75,13 +75,13 @@ class Splits:
         )
 
     def record(self, path: Path) -> None:
-        """Write what ``check`` compares with."""
+        """Write the record that ``check`` compares with."""
         write_text(path, json.dumps(self._facts(), indent=1) + "\n")
 
     def check(self, path: Path) -> None:
-        """Refuse to go on where classes or lists are no longer those that ``path`` records.
+        """Refuse to continue if classes or lists are no longer those that ``path`` records.
 
-        A run of a time before the record has none.
+        Runs of older versions have no record.
 
         Raises:
             UsageError: something changed; the message names it.
@@ -112,15 +112,15 @@ class Splits:
 
 
 def decoded_bytes(split: SegmentationDataset) -> int:
-    """About what the decoded images and labels of a split take: 4 bytes per pixel and more with
-    depth or several sets of labels."""
+    """Roughly the bytes of a split's decoded images and labels: 4 per pixel, and more with depth or
+    several sets of labels."""
     step = max(1, len(split) // LOOKED_AT)
     pixels, looked_at = 0, 0
     for index in range(0, len(split), step):
         try:
             height, width = split.image_size(index)
         except DataError:
-            continue  # decoding says what is wrong with it
+            continue  # decoding it will report what is wrong
         pixels += height * width
         looked_at += 1
     per_pixel = 3 + len(split.label_sets)

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 
 def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Lines of cells below a header: columns of numbers to the right, others to the left."""
+    """Lines of cells below a header: columns of numbers are aligned to the right, others to the
+    left."""
     columns = [list(column) for column in zip(header, *rows, strict=True)]
     widths = [max(map(len, column)) for column in columns]
     right = [any(map(_is_number, column[1:])) for column in columns]

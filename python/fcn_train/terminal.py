@@ -7,25 +7,25 @@ import shutil
 import sys
 
 LEAST_COLUMNS = 20
-"""Of help and bars: below eight the layout of help never ends."""
+"""The least width for help and bars: below eight, the layout of help never ends."""
 
 
 def prepare() -> None:
-    """To be called first: streams that are closed are opened on nothing, and a terminal too narrow
-    counts as a wider one, whose lines it breaks."""
+    """Call this first: closed streams are opened on the null device, and a terminal that is too
+    narrow counts as a wider one, whose lines it wraps."""
     open_missing_streams()
     if shutil.get_terminal_size().columns < LEAST_COLUMNS:
         os.environ["COLUMNS"] = str(LEAST_COLUMNS)
 
 
 def open_missing_streams() -> None:
-    """Opens those of standard input, output and error that are closed (``>&-``, some daemons), so
-    that no file of a run gets their number, and what is printed its contents."""
+    """Open those of standard input, output and error that are closed (``>&-``, some daemons), so
+    that no file of a run gets their number and is written to by prints."""
     for number in (0, 1, 2):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # which takes the lowest number that is free
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
             os.set_inheritable(number, True)
     for name, number in (("stdout", 1), ("stderr", 2)):
         if getattr(sys, name) is None:

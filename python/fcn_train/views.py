@@ -17,19 +17,19 @@ from fcn_train.options import TileWeights
 NONE = "none"
 FLIP = "flip"
 SCALES = 1 / 16, 16
-MOST_TILE = 2**31 - 1  # what all that counts pixels can hold
+MOST_TILE = 2**31 - 1  # the most that every count of pixels can hold
 
 
 @dataclass(frozen=True)
 class Views:
-    """How an image is predicted; by default at once, as it is.
+    """How an image is predicted; by default whole and unchanged.
 
     Attributes:
         tile: side of the windows, in pixels; 0 is the whole image.
-        overlap: pixels that neighboring windows share at least.
+        overlap: the fewest pixels that neighboring windows share.
         tta: "none", or how each window is seen: "flip" for its mirror image, too, and factors that
             it is scaled by, with commas between; no factor is 1. The probabilities are averaged.
-        tile_weights: how much the pixels of a window count beside those of its neighbors.
+        tile_weights: how much the pixels of a window count against those of its neighbors.
     """
 
     tile: int = 0
@@ -39,7 +39,7 @@ class Views:
 
     @property
     def several(self) -> bool:
-        """Whether there may be more than one."""
+        """Whether there may be more than one view."""
         return self.tile > 0 or self.tta != NONE
 
     @property
@@ -48,14 +48,14 @@ class Views:
 
     @property
     def scales(self) -> tuple[float, ...]:
-        """Raises ValueError where one is no number."""
+        """Raises ValueError if one is not a number."""
         return tuple(float(part) for part in self._parts() if part != FLIP) or (1.0,)
 
     def _parts(self) -> list[str]:
         return [] if self.tta == NONE else [part.strip() for part in self.tta.split(",")]
 
     def check(self) -> None:
-        """Raises UsageError for views that there cannot be, naming the option."""
+        """Raises UsageError for impossible views, naming the option."""
         if self.tile < 0:
             raise UsageError(f"--tile must be >= 1, or 0 for the whole image, got {self.tile}")
         if self.tile > MOST_TILE:
@@ -81,7 +81,8 @@ class Views:
             )
 
     def average(self, model: Any, images: Tensor) -> list[CoarseWindows]:
-        """What ``model`` makes of all views of ``images`` (N, channels, H, W), for each head."""
+        """The result of ``model`` over all views of ``images`` (N, channels, H, W), for each
+        head."""
         size = (images.shape[2], images.shape[3])
         heads = head_list(model)
         averages = [CoarseWindows(size) for _ in heads]
@@ -106,12 +107,12 @@ class Views:
 
 
 AT_ONCE = Views()
-"""All of the image, as it is."""
+"""The whole image, unchanged."""
 
 
 def scaled(images: Tensor, scale: float) -> Tensor:
-    """``images`` with sides ``scale`` times as long, at least one pixel; themselves where that is
-    no change. Filtered where they get smaller, as the images of training are."""
+    """``images`` with sides ``scale`` times as long, at least one pixel; the same tensor if nothing
+    changes. Filtered when shrunk, as the images of training are."""
     size = tuple(max(1, int(side * scale + 0.5)) for side in images.shape[2:])
     if size == images.shape[2:]:
         return images

@@ -17,7 +17,7 @@ from torch import Tensor
 from fcn_train.errors import UsageError
 from fcn_train.weights import CHECKSUM, read_tensors, verify
 
-# Under these names programs keep a state dict among other things, and before these its keys.
+# Names under which programs keep a state dict among other things, and prefixes of its keys.
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "weights")
 PREFIXES = ("module.", "model.", "_orig_mod.")
 _GIVE = "give a .pth state dict, .safetensors or .npz"
@@ -26,18 +26,18 @@ _GIVE = "give a .pth state dict, .safetensors or .npz"
 def read_state_dict(path: Path) -> dict[str, Tensor]:
     """Tensors by name from .safetensors, .npz or a .pth state dict; no file's code is run.
 
-    A state dict is found inside what programs save around it (``{"state_dict": ..., "epoch": 3}``),
+    A state dict is found within what programs save around it (``{"state_dict": ..., "epoch": 3}``),
     and its keys lose the prefixes of wrapping modules (``module.``, ``model.``).
 
     Raises:
-        UsageError: the file is no file of weights; the message says what it is instead.
+        UsageError: the file does not hold weights; the message says what it is instead.
     """
     refuse_other_files(path)
     try:
         if path.suffix == ".safetensors":
             state: Any
             state, metadata = read_tensors(path)
-            if CHECKSUM in metadata:  # a run's own, given as a file of weights
+            if CHECKSUM in metadata:  # a run's weights, given as a file of weights
                 verify(path, state, metadata)
         elif path.suffix == ".npz":
             with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
@@ -47,7 +47,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     except pickle.UnpicklingError:
         with path.open("rb") as file:
             start = file.read(2)
-        if start != b"PK" and start[:1] != b"\x80":  # an archive, or what pickle begins with
+        if start != b"PK" and start[:1] != b"\x80":  # the start of an archive, or of pickle
             raise UsageError(
                 f"{path}: weights cannot be read (torch.save wrote no such file); {_GIVE}"
             ) from None
@@ -73,7 +73,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 
 
 def refuse_other_files(path: Path) -> None:
-    """Tell by its first bytes a file that only looks like weights. Raises UsageError."""
+    """Recognize a file that only looks like weights by its first bytes. Raises UsageError."""
     try:
         with path.open("rb") as file:
             start = file.read(512)
@@ -95,7 +95,7 @@ def refuse_other_files(path: Path) -> None:
 
 
 def source_of(state: Iterable[str]) -> tuple[str, Literal["imagenet", "caffe"]]:
-    """Whose names of layers a classifier has, and how images are normalized there."""
+    """Whose names a classifier's layers have, and how images are normalized there."""
     if any(name.startswith("features.") for name in state):
         return "torchvision", "imagenet"
     return "Caffe", "caffe"

@@ -1,8 +1,8 @@
 """A run's weights, ``last.safetensors`` and ``best.safetensors``, with a checksum inside.
 
 The checksum covers names, types, shapes and values of all tensors and lies in the file's metadata,
-so the file is verified wherever it is copied. Files without any metadata are read unverified, as
-runs of a time before the checksum have them.
+so the file is verified wherever it is copied. Files without any metadata, from versions before the
+checksum, are read unverified.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ CHECKSUM = "sha256"
 
 
 def save_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
-    """A state dict as safetensors with its checksum, atomically.
+    """Write a state dict as safetensors with its checksum, atomically.
 
     Raises:
         WriteError: the disk refused.
@@ -34,7 +34,7 @@ def save_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:
-    """The state dict that ``save_weights`` wrote.
+    """Read the state dict that ``save_weights`` wrote.
 
     Raises:
         UsageError: the file cannot be read, or does not match its checksum.
@@ -43,7 +43,7 @@ def load_weights(path: Path) -> dict[str, Tensor]:
         tensors, metadata = read_tensors(path)
     except (OSError, SafetensorError, RuntimeError) as error:
         raise UsageError(f"{path}: weights cannot be read ({error}); restore the file") from None
-    # Other metadata than what programs write there is a checksum whose name was damaged.
+    # Metadata other than what programs write is a checksum whose name was damaged.
     foreign = not metadata or metadata == {"format": "pt"}
     if not foreign:
         verify(path, tensors, metadata)
@@ -57,13 +57,13 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def verify(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Raises UsageError where ``tensors`` do not match the checksum in ``metadata``."""
+    """Raises UsageError if ``tensors`` do not match the checksum in ``metadata``."""
     if metadata.get(CHECKSUM) != checksum(tensors):
         raise UsageError(f"{path}: is damaged, its weights do not match their checksum")
 
 
 def plain(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Detached, on the CPU, in the order of their dimensions: what safetensors can write."""
+    """Tensors as safetensors can write them: detached, on the CPU, contiguous."""
     return {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
 
 

@@ -9,7 +9,7 @@ def counted(number: float, noun: str, digits: str = "") -> str:
     """``number`` and ``noun``, which becomes a plural unless there is one: "1 class", "3 classes".
 
     Args:
-        number: of things.
+        number: how many things.
         noun: the thing.
         digits: how the number is written, as ``format`` takes it: "," for "10,000 pixels".
     """
@@ -18,6 +18,6 @@ def counted(number: float, noun: str, digits: str = "") -> str:
 
 
 def counted_each(numbers: Iterable[int], noun: str) -> str:
-    """The same of several numbers: "1 class", "21 and 3 classes"."""
+    """The same for several numbers: "1 class", "21 and 3 classes"."""
     *others, last = numbers
     return " and ".join([*map(str, others), counted(last, noun)])

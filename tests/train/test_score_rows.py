@@ -103,7 +103,7 @@ def test_network_starts_from_the_rows(
 
 def test_several_sets_of_labels_are_refused(weights: Path, state: Mapping[str, Tensor]) -> None:
     model = build_network(NARROW, {"semantic": 3, "geometric": 2})
-    with pytest.raises(UsageError, match="--init-scores is of one set of labels, got 2"):
+    with pytest.raises(UsageError, match="--init-scores is for one set of labels, got 2"):
         scores_from_classifier(model, weights, state, "3=sky", 1.0, [NAMES[:3], NAMES[:2]])
 
 
