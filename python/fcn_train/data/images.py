@@ -25,8 +25,8 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".p
 """File endings of images, compared in lower case."""
 
 
-# What files with these endings are, and what is refused by its name. Pillow knows others, one of
-# which (EPS) it has another program read.
+# The formats of files with these endings, and formats that are refused by name. Pillow knows more,
+# one of which (EPS) it reads with another program.
 _FORMATS = {"PNG", "JPEG", "BMP", "DIB", "WEBP", "TIFF", "PPM", "GIF", "JPEG2000", "AVIF"}
 
 
