@@ -16,18 +16,18 @@ def check_dataset(
     progress: Callable[[int, int], None] | None = None,
     counts: np.ndarray | None = None,
 ) -> list[Problem]:
-    """All problems of a data set: lists and folders first, then file by file, then whether there
-    is anything to learn.
+    """All problems of a data set: those of lists and folders, then those of each file, then whether
+    there is anything to learn.
 
-    Open the data set with `strict=False`, so that problems of lists and folders do not end it
-    there; of these the first 1000 of each kind are named. Every file is decoded to its end; loading
-    an example with a problem raises `DataError` with the same words.
+    Open the data set with `strict=False`, so that problems of lists and folders do not raise; of
+    these, the first 1000 of each kind are named. Every file is decoded to its end; loading an
+    example with a problem raises `DataError` with the same words.
 
     Args:
-        dataset: what to go through.
+        dataset: the data set to check.
         progress: called with (pairs done, pairs in all) after each.
-        counts: (K, 256) int64, takes the number of pixels of each class of each of the K sets, in
-            pairs without a problem.
+        counts: (K, 256) int64, to which the pixels of each class of each of the K sets are added,
+            for pairs without a problem.
     """
     return [*dataset.problems, *problems_of_files(dataset, progress, counts)]
 
@@ -37,8 +37,8 @@ def problems_of_files(
     progress: Callable[[int, int], None] | None = None,
     counts: np.ndarray | None = None,
 ) -> Iterator[Problem]:
-    """`check_dataset` without what the data set has in `problems`, one by one: there may be more
-    than memory should hold."""
+    """`check_dataset` without the data set's own `problems`, one by one: there may be more than
+    memory should hold."""
     sets = len(dataset.label_sets)
     counts = np.zeros((sets, 256), dtype=np.int64) if counts is None else counts
     hint = LabelSuffixHint(dataset)

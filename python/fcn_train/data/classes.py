@@ -9,7 +9,7 @@ from fcn_train.data.lists import read_lines
 from fcn_train.data.problems import DataError, Problem, excerpt, is_plain
 
 CLASSES_FILE = "classes.txt"
-"""Where a data set of one's own names its classes, one per line."""
+"""The file in which a user's data set names its classes, one per line."""
 
 
 def read_class_names(path: Path, missing: str = "") -> tuple[str, ...]:

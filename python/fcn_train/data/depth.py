@@ -1,4 +1,4 @@
-"""Depth images: reading them, and which channels a network sees."""
+"""Reads depth and HHA images, and names the channels that a network sees."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ STREAMS: dict[Channels, dict[str, int]] = {
     "color-depth": {"color": 3, "depth": 1},
     "color-hha": {"color": 3, "hha": 3},
 }
-"""What has a stream of its own in late fusion: how many of an image's channels, in their order."""
+"""The inputs with their own stream in late fusion, in order: the number of channels of each."""
 
 LOG_DEPTH_MEAN = 7.844
 """Mean of the natural logarithm of NYUDv2's depth in millimeters (the reference repository's
@@ -28,14 +28,14 @@ LOG_DEPTH_MEAN = 7.844
 HHA_MEAN = (132.431, 94.076, 118.477)
 """Mean of NYUDv2's HHA images, in the order of their channels (the same file)."""
 
-_METERS, _FARTHEST = 1000, 65535  # millimeters, and what 16 bits hold
+_METERS, _FARTHEST = 1000, 65535  # millimeters, and the most that 16 bits hold
 
 
 def read_depth(path: Path) -> np.ndarray:
     """Decode a depth image to (H, W) uint16: millimeters, 0 where nothing was measured.
 
     Args:
-        path: a picture of one channel of 16 bits in these units, as Kinect's are usually saved.
+        path: a picture with one 16-bit channel in these units, as Kinect's are usually saved.
 
     Raises:
         DataError: if the file is missing, cannot be decoded to its end, or has other pixels.
@@ -57,8 +57,8 @@ def read_hha(path: Path) -> np.ndarray:
     """Decode an HHA image to (H, W, 3) uint8, in the order of its channels.
 
     Raises:
-        DataError: if the file is missing, cannot be decoded to its end, or has not three channels
-            of 8 bits: what is gray, as depth itself, has none of the other two.
+        DataError: if the file is missing, cannot be decoded to its end, or does not have three
+            channels of 8 bits, such as a gray picture of depth itself.
     """
     role = "HHA image"
     decoded = decode(path, role)
@@ -73,8 +73,8 @@ def read_hha(path: Path) -> np.ndarray:
 
 
 def depth_from_meters(meters: np.ndarray) -> np.ndarray:
-    """Depth (H, W) in meters as `read_depth` gives it; what is not finite, not positive or beyond
-    65 meters counts as missing.
+    """Depth (H, W) in meters, converted to what `read_depth` returns; values that are not finite,
+    not positive or beyond 65 meters count as missing.
 
     Example:
         >>> depth_from_meters(np.array([[1.5, 0.0, np.nan, -2.0]])).tolist()
@@ -89,7 +89,7 @@ def depth_from_meters(meters: np.ndarray) -> np.ndarray:
 def log_depth(depth: np.ndarray) -> np.ndarray:
     """What a network sees of depth: (H, W) float32, `ln(millimeters) - LOG_DEPTH_MEAN`.
 
-    Missing depth becomes 0, the mean, as the padding of a batch does; the reference implementation
+    Missing depth becomes 0, the mean, like the padding of a batch; the reference implementation
     takes its logarithm, which is minus infinity.
 
     Args:

@@ -2,7 +2,7 @@
 
 The values are those of `input_to_tensor` to the last bit, on any device: subtraction and division
 in float32 are rounded alike everywhere, and the logarithm of depth, which is not, is looked up in a
-table that was computed as there.
+table computed on the CPU in the same way.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ def input_to_bytes(example: Example, channels: Channels = "color") -> Tensor:
 
 
 class DeviceNormalization:
-    """Makes of bytes what `input_to_tensor` makes of an example.
+    """Turns bytes into what `input_to_tensor` makes of an example.
 
     Args:
-        normalization: of the color.
-        channels: which there are, and their order.
+        normalization: that of the color.
+        channels: the channels, in order.
         device: where the bytes are.
 
     Example:
@@ -71,7 +71,7 @@ class DeviceNormalization:
         """Network input (N, C, H, W) float32 of `images` (N, B, H, W) uint8.
 
         Args:
-            images: of `input_to_bytes`, padded at the right and bottom to one size.
+            images: from `input_to_bytes`, padded at the right and bottom to one size.
             sizes: the N (height, width) before padding; the result is zero outside.
         """
         parts, at = [], 0
@@ -96,8 +96,8 @@ class DeviceNormalization:
 
 
 def _constants(normalization: Normalization, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Mean and deviation, (3, 1, 1) float32. On the device: a GPU multiplies by the inverse of a
-    number from elsewhere, which is rounded differently from a division."""
+    """Mean and deviation, (3, 1, 1) float32. On the device: a GPU divides by a number from the CPU
+    by multiplying with its inverse, which is rounded differently."""
     mean, std = (
         torch.tensor(values, dtype=torch.float32, device=device).view(3, 1, 1)
         for values in (normalization.mean, normalization.std)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Download", "download"]
 
 _PIECE, _MIB = 2**16, 2**20
-_ATTEMPTS = 5  # at one address, as long as each brings something
+_ATTEMPTS = 5  # at one address, as long as each receives something
 _TIMEOUT = (15, 60)  # seconds to connect, and between two pieces
 
 
@@ -38,7 +38,7 @@ class Download:
     Attributes:
         urls: its addresses, tried in this order; the last part of the first is the file's name.
         md5: hexadecimal, "" where none was published.
-        size: of the file in bytes; about, for the free space that is asked for beforehand.
+        size: roughly the size of the file in bytes, for the check of free space beforehand.
     """
 
     urls: tuple[str, ...]
@@ -53,21 +53,21 @@ class Download:
 def download(item: Download, folder: Path, console: Console, mirrors: Sequence[str] = ()) -> Path:
     """Fetch a file, unless it is there already.
 
-    What has arrived is kept in `NAME.part` and continued by the next call. A file of another
-    checksum is thrown away.
+    A partial download is kept in `NAME.part` and continued by the next call. A file with a wrong
+    checksum is removed.
 
     Args:
-        item: what to fetch.
+        item: the file to fetch.
         folder: where to put it.
-        console: told of progress, and of the checksum where none was published.
-        mirrors: addresses of folders that are asked for the file first.
+        console: shows the progress, and the checksum if none was published.
+        mirrors: addresses of folders to try first.
 
     Returns:
         The path of the file.
 
     Raises:
-        UsageError: no address gave the file, it has another checksum everywhere, the disk has not
-            the space, or requests is not installed.
+        UsageError: no address has the file, its checksum is wrong everywhere, the disk lacks space,
+            or requests is not installed.
         WriteError: the disk refused.
 
     Example:
@@ -103,7 +103,7 @@ def download(item: Download, folder: Path, console: Console, mirrors: Sequence[s
             found = sha256(target)
             console.warn(f"{target}: no checksum was published to compare with; sha256 {found}")
         return target
-    with contextlib.suppress(OSError):  # which have something in them
+    with contextlib.suppress(OSError):  # folders that are not empty
         for each in lacking:
             each.rmdir()
     kept = f"; {in_mib(part.stat().st_size)} are kept and continued" if part.is_file() else ""
@@ -118,7 +118,7 @@ class _FailedError(Exception):
 
 
 def _complete(url: str, item: Download, part: Path, console: Console) -> str:
-    """Make `part` the whole file; returns why that could not be, "" where it could."""
+    """Complete `part`; returns why that failed, "" if it did not."""
     attempts = _ATTEMPTS
     while True:
         before = _size(part)
@@ -127,7 +127,7 @@ def _complete(url: str, item: Download, part: Path, console: Console) -> str:
         except _FailedError as error:
             attempts -= 1
             if attempts and _size(part) > before:
-                continue  # the connection broke; the next goes on from there
+                continue  # the connection broke; the next one continues
             return str(error)
         found = file_digest(part, "md5") if item.md5 else ""
         if found == item.md5:
@@ -135,7 +135,7 @@ def _complete(url: str, item: Download, part: Path, console: Console) -> str:
         part.unlink()
         if not before:
             return f"md5 {found}, not {item.md5} as published"
-        # What had arrived before may have been another file's.
+        # The part may have been another file's.
 
 
 def _size(path: Path) -> int:
@@ -143,7 +143,7 @@ def _size(path: Path) -> int:
 
 
 def _fetch(url: str, part: Path, console: Console) -> None:
-    """Append what is missing of the file to `part`, or begin anew where the server cannot go on."""
+    """Append the rest of the file to `part`, or start again if the server cannot continue."""
     requests = _requests()
     have = _size(part)
     headers = {"Accept-Encoding": "identity"}
@@ -164,8 +164,8 @@ def _fetch(url: str, part: Path, console: Console) -> None:
                 have = 0
             length = int(response.headers.get("Content-Length") or 0)
             _append(response, part, have, length, console)
-            # urllib3 before 2.0 takes an answer that ends early for a whole one. Of one that is
-            # compressed in spite of what was asked for, the length is another.
+            # urllib3 before 2.0 accepts an answer that ends early. An answer that is compressed
+            # although that was not asked for has another length.
             compressed = response.headers.get("Content-Encoding", "identity") != "identity"
             if _size(part) < have + length and not compressed:
                 raise _FailedError("broken off")
@@ -203,7 +203,7 @@ def _length(text: str, after: str) -> int | None:
 
 
 def _in_short(error: BaseException) -> str:
-    """The innermost reason of an error of the network."""
+    """The innermost reason of a network error."""
     text = type(error).__name__
     seen: BaseException | None = error
     while seen is not None:

@@ -23,13 +23,13 @@ __all__ = [
     "surface_normals",
 ]
 
-_NORMAL_RADIUS, _GRAVITY_RADIUS = 3, 10  # pixels around each that its plane is fitted to
-_LEAST_POINTS = 6  # of such a plane
+_NORMAL_RADIUS, _GRAVITY_RADIUS = 3, 10  # pixels around each one to which its plane is fitted
+_LEAST_POINTS = 6  # to fit such a plane
 _ANGLES = ((45.0, 5), (15.0, 5))  # degrees to floors and walls, and how often to improve
 _TIE = 0.01
 _DISPARITY_SCALE = 31000.0  # over centimeters
 _NEAREST = 100.0  # centimeters; closer disparities would not fit 8 bits
-_ANGLE_SHIFT = 128 - 90  # of degrees, so that walls are in the middle
+_ANGLE_SHIFT = 128 - 90  # degrees, so that walls are in the middle
 _FLOOR_IN_SIGHT = 90.0  # centimeters below the camera that the lowest point must be
 _CAMERA_HEIGHT = 130.0  # centimeters, assumed where no floor is in sight
 _FOCAL_LENGTHS = 0.01, 1e6  # pixels, of any camera
@@ -102,7 +102,7 @@ def hha_from_depth(depth: np.ndarray, camera: Camera) -> np.ndarray:
 
 
 def check_camera(camera: Camera) -> None:
-    """Refuse numbers that are no camera's.
+    """Refuse impossible numbers of a camera.
 
     Raises:
         ValueError: if a focal length is not in [0.01, 1e6] pixels, or the principal point is not
@@ -151,7 +151,7 @@ def surface_normals(depth: np.ndarray, camera: Camera, radius: int) -> np.ndarra
     ui = mean(u * inverse) - mean_u * mean_inverse
     vi = mean(v * inverse) - mean_v * mean_inverse
     determinant = uu * vv - uv**2
-    # One pixel's spread in both directions is the least that tells a plane.
+    # One pixel's spread in both directions is the least that determines a plane.
     fits = (depth > 0) & (points >= _LEAST_POINTS)
     fits &= determinant > 1e-3 / (camera.fx * camera.fy) ** 2
     safe = np.where(fits, determinant, 1)
@@ -197,7 +197,7 @@ def gravity_direction(normals: np.ndarray) -> np.ndarray:
 
 
 def _rays(shape: tuple[int, ...], camera: Camera) -> np.ndarray:
-    """Where each pixel looks: (H, W, 3), its point at depth 1."""
+    """The direction of each pixel: (H, W, 3), its point at depth 1."""
     rows, columns = np.mgrid[: shape[0], : shape[1]].astype(np.float64)
     x, y = (columns - camera.cx) / camera.fx, (rows - camera.cy) / camera.fy
     return np.stack([x, y, np.ones_like(x)], axis=2)

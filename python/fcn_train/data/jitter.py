@@ -12,9 +12,10 @@ from fcn_train.data.example import Example
 
 @dataclass(frozen=True)
 class Jitter:
-    """All pixels moved by whole numbers in [-most, most], up or down and left or right.
+    """Moves all pixels by whole numbers in [-most, most], up or down and left or right.
 
-    The size stays. What becomes free has the color `fill`, the label `IGNORE_INDEX` and no depth.
+    The size stays. Pixels without content get the color `fill`, the label `IGNORE_INDEX` and no
+    depth.
     """
 
     most: int

@@ -1,4 +1,4 @@
-"""The kinds of data there are, and opening one of them."""
+"""The kinds of data, and the function that opens one."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def open_dataset(
 
     Raises:
         DataError: if folders or lists are missing or unusable.
-        TypeError: if `root` is no path or `split` no text.
-        ValueError: if `kind` is none of these, or an option does not apply to it.
+        TypeError: if `root` is not a path or `split` not a string.
+        ValueError: if `kind` is unknown, or an option does not apply to it.
     """
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")

@@ -16,7 +16,7 @@ class LabelSet:
     """One of the sets of classes in which a data set's images are labeled.
 
     Attributes:
-        name: what tells it from the others, as "semantic"; "" where there is one alone.
+        name: its name, such as "semantic"; "" if it is the only one.
         class_names: the classes, in the order of their indices.
         palette: (256, 3) uint8 colors of the classes for pictures.
         reader: decodes the label files.

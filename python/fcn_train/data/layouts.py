@@ -1,4 +1,4 @@
-"""Which kind of data a folder looks like."""
+"""Guesses the kind of data in a folder."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def looks_like(root: Path) -> list[str]:
 
 
 def which_kind(root: Path, prefix: str) -> str:
-    """What to tell somebody who named a folder and no kind; `prefix` is that of the options."""
+    """The message for a user who gave a folder but no kind; `prefix` is that of the options."""
     found = looks_like(root)
     if found:
         return (

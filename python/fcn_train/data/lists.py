@@ -22,8 +22,8 @@ def read_lines(path: Path, purpose: str, missing: str = "") -> list[str]:
 
     Args:
         path: the file.
-        purpose: what it is to the data set, for messages.
-        missing: what to do where it is not there; by default, to give its path.
+        purpose: what the file is to the data set, for messages.
+        missing: the advice if it does not exist; by default, to give its path.
 
     Raises:
         DataError: if the file is missing, is not text, or is larger or has a longer line than any
@@ -41,7 +41,7 @@ def read_lines(path: Path, purpose: str, missing: str = "") -> list[str]:
     if (number := text.count("\n")) > _MOST_LINES:
         message = f"{purpose} has {number:,} lines, more than {_MOST_LINES:,}; {_GIVE}"
         raise DataError(Problem(path, message))
-    # Not splitlines, which would also end a line at characters that names may hold.
+    # Not splitlines, which also splits at characters that names may hold.
     lines = [line.strip(" \t\r\n") for line in text.split("\n")]
     longest = max(map(len, lines))
     if longest > _LONGEST:
@@ -51,7 +51,7 @@ def read_lines(path: Path, purpose: str, missing: str = "") -> list[str]:
 
 
 def read_list(path: Path, purpose: str, missing: str = "") -> list[str]:
-    """`read_lines` of a list of images: where there is none, the error tells which others are."""
+    """`read_lines` of a list of images; if it does not exist, the error names those that do."""
     if known := _lists_in(path.parent):
         missing = f"{_GIVE}, or one of the lists {shortened(known)}"
     return read_lines(path, purpose, missing)
@@ -71,14 +71,14 @@ def read_ids(
 ) -> list[str]:
     """The images that a list names, without folder and ending.
 
-    A line may go on after the name (`name -1`, `image label`). Names may hold spaces: the longest
-    beginning of a line that names an image which exists is taken for the name.
+    A line may continue after the name (`name -1`, `image label`). Names may hold spaces: the name
+    is the longest beginning of the line that names an existing image.
 
     Args:
-        list_file: the list; if it cannot be read that goes into `problems`.
+        list_file: the list; if it cannot be read, that goes into `problems`.
         problems: takes lines that name a file outside the data set, too.
         image_of: the path of an image by its name.
-        missing: what to do where there is no list at all.
+        missing: the advice if there is no list at all.
     """
     try:
         lines = read_list(list_file, "list of images", missing)
@@ -114,12 +114,12 @@ def _named_image(line: str, image_of: Callable[[str], Path]) -> str:
         if _is_one_path(beginning) and _is_there(image_of(_file_stem(beginning))):
             return beginning
         end = line.rindex(column, 0, end)
-    # None exists: the name is told from what lists have behind it.
+    # None exists: the name is recognized by what lists have after it.
     return columns[0] if has_more(line) else line
 
 
 def has_more(line: str) -> bool:
-    """Whether a line looks as if it went on after the name of its image: with its label, or with
+    """Whether a line seems to continue after the name of its image: with its label, or with
     the number that VOC's lists of a class have."""
     first, *others = line.split()
     last = others[-1] if others else first
@@ -128,7 +128,7 @@ def has_more(line: str) -> bool:
 
 
 def _is_there(path: Path) -> bool:
-    """Whether this is a file; no name is too long to ask."""
+    """Whether this is a file; False for a name that is too long."""
     try:
         return path.is_file()
     except OSError as error:
@@ -148,7 +148,7 @@ def _file_stem(name: str) -> str:
 
 
 def _is_another(path: Path, image: Path) -> bool:
-    """Whether a list names a file that is there, and not the image of this name."""
+    """Whether a list names a file that exists, and not the image of this name."""
     return _is_there(path) and not (_is_there(image) and path.samefile(image))
 
 

@@ -1,4 +1,4 @@
-"""Counts over a whole data set: what `fcn data stats` prints and class weights come from."""
+"""Counts over a whole data set, which `fcn data stats` prints and class weights use."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def dataset_statistics(
     """Count over every pair of a data set.
 
     Args:
-        dataset: what to go through.
+        dataset: the data set to count.
         progress: called with (pairs done, pairs in all) after each.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The pictures of a folder by stem, and reports on those that are not used."""
+"""Finds the pictures of a folder by stem, and reports those that are not used."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Stems", "left_out", "split_suffix"]
 
 
 class Stems:
-    """The pictures of a folder and, where asked for, of its sub-folders by stem.
+    """The pictures of a folder and, if asked for, of its sub-folders, by stem.
 
     A missing folder, and stems that occur twice in one, go into `problems`.
     """
@@ -39,12 +39,12 @@ class Stems:
             problems.append(Problem(folder, message))
 
     def leave_out(self, others: Stems) -> None:
-        """Take none of the files that `others` take."""
+        """Leave out the files that `others` has."""
         self._left_out = others
         self._found.clear()
 
     def here(self) -> dict[str, Path]:
-        """Those of the folder itself."""
+        """The pictures of the folder itself."""
         return self._of(".")
 
     def has(self, image_id: str) -> bool:

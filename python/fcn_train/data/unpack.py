@@ -1,5 +1,5 @@
-"""Unpacks untrusted archives: regular files only, none outside the folder, and no more than was
-asked for."""
+"""Unpacks untrusted archives: regular files only, none outside the folder, and no more than the
+limit."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _BROKEN = (
 
 
 class _Member(NamedTuple):
-    """A file of an archive: its place in it, and how its content is opened."""
+    """A file in an archive: its path there, and a function that opens its content."""
 
     name: str
     open: Callable[[], IO[bytes]]
@@ -40,21 +40,21 @@ class _Member(NamedTuple):
 def unpack(archive: Path, folder: Path, *, limit: int) -> int:
     """Unpack a .tar, in any compression, or a .zip.
 
-    Nothing is seen of it in `folder` until all of it was read and found good. Files that are there
-    already are replaced by those of the archive.
+    Nothing appears in `folder` until everything has been read and checked. Existing files are
+    replaced by those of the archive.
 
     Args:
-        archive: the file.
-        folder: where its content goes; made where it is missing.
-        limit: bytes that it may hold unpacked, whatever it says of itself.
+        archive: the file to unpack.
+        folder: where its content goes; created if it does not exist.
+        limit: the most bytes that it may hold unpacked, whatever it declares.
 
     Returns:
         The number of files.
 
     Raises:
-        DataError: if it is no archive or is broken; if it holds anything but files and folders, as
-            links and devices; if a name leads out of the folder, occurs twice or is no plain text;
-            if it holds more than `limit` bytes.
+        DataError: if it is not an archive or is broken; if it holds anything but files and folders,
+            such as links and devices; if a name leads out of the folder, occurs twice or is not
+            plain text; if it holds more than `limit` bytes.
         WriteError: if the disk refused.
 
     Example:
@@ -81,7 +81,7 @@ def _unpack_into(workshop: Path, archive: Path, limit: int) -> int:
                 path = _inside(archive, member.name)
                 if not path.parts:
                     raise _refused(archive, f"holds a file without a name, {member.name!r}")
-                key = str(path).casefold()  # as on disks that do not tell cases apart
+                key = str(path).casefold()  # as on disks that ignore case
                 if key in seen:
                     raise _refused(archive, f"holds {printable(member.name)!r} twice")
                 seen.add(key)
@@ -114,7 +114,7 @@ def _copy(content: IO[bytes], target: Path, left: int) -> int:
 
 @contextlib.contextmanager
 def _members(archive: Path) -> Iterator[Iterator[_Member]]:
-    """The files of an archive in their order; folders are left out, all else is refused."""
+    """The files of an archive, in order; folders are left out, anything else is refused."""
     try:
         if zipfile.is_zipfile(archive):
             with zipfile.ZipFile(archive) as packed:
@@ -154,7 +154,7 @@ def _tar_members(archive: Path, tar: tarfile.TarFile) -> Iterator[_Member]:
 
 
 def _inside(archive: Path, name: str) -> PurePosixPath:
-    """The place of a member, where that is below the folder."""
+    """The path of a member, which must be below the folder."""
     path = PurePosixPath(name)
     drive = name[1:2] == ":"
     if path.is_absolute() or ".." in path.parts or "\\" in name or drive:
@@ -165,7 +165,7 @@ def _inside(archive: Path, name: str) -> PurePosixPath:
 
 
 def _move(workshop: Path, folder: Path) -> None:
-    """Everything below `workshop` to its place below `folder`."""
+    """Move everything below `workshop` to the same path below `folder`."""
     for source in sorted(workshop.rglob("*")):
         target = folder / source.relative_to(workshop)
         if source.is_dir():
