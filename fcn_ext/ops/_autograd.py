@@ -214,6 +214,17 @@ def is_plain(*tensors: Tensor) -> bool:
     )
 
 
+def is_traced() -> bool:
+    """Whether torch.jit.trace records what is computed."""
+    return not is_dynamo_compiling() and bool(_is_tracing())
+
+
+def is_differentiated(input: Tensor) -> bool:
+    """Whether a gradient of ``input`` may be asked for, so far as it tells. Not of what
+    torch.jit.trace records, which checks a trace by one without gradients."""
+    return input.requires_grad and is_grad_enabled() and not is_traced()
+
+
 def linear(
     op: Any, num_maps: int, backward: Callable[..., Any], setup_context: Any
 ) -> Callable[..., Any]:

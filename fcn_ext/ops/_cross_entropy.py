@@ -90,9 +90,7 @@ def cross_entropy(
         pixels: Tensor = cross_entropy_pixels(*arguments)
         return pixels
     loss: Tensor
-    loss, _, _ = _cross_entropy(
-        *arguments, reduction == "mean", input.requires_grad and torch.is_grad_enabled()
-    )
+    loss, _, _ = _cross_entropy(*arguments, reduction == "mean", _autograd.is_differentiated(input))
     return loss
 
 
@@ -115,7 +113,7 @@ def cross_entropy_hits(
         loss, hits = cross_entropy_pixels_hits(*arguments)
     else:
         loss, _, _, hits = _cross_entropy_hits(
-            *arguments, reduction == "mean", input.requires_grad and torch.is_grad_enabled()
+            *arguments, reduction == "mean", _autograd.is_differentiated(input)
         )
     return loss, hits
 

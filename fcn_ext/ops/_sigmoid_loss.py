@@ -64,7 +64,7 @@ def sigmoid_loss(
         geometry.numbers,
         _common.integer(ignore_index, "ignore_index"),
         None if gamma is None else _common.not_negative(gamma, "gamma"),
-        input.requires_grad and torch.is_grad_enabled(),
+        _autograd.is_differentiated(input),
     )
     return loss, sums
 

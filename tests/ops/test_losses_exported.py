@@ -44,7 +44,14 @@ OF_MASKS: dict[str, Callable[[Tensor, Tensor], Any]] = {
     "sigmoid cross-entropy, pixels": lambda s, t: losses.sigmoid_cross_entropy(
         s, t, reduction="pixels"
     ),
+    "sigmoid cross-entropy, weighed pixels": lambda s, t: losses.sigmoid_cross_entropy(
+        s, t, pos_weight=WEIGHT, reduction="pixels"
+    ),
+    "sigmoid cross-entropy, pixels of shares": lambda s, t: losses.sigmoid_cross_entropy(
+        s, 0.7 * t, reduction="pixels"
+    ),
     "sigmoid focal": lambda s, t: losses.sigmoid_focal_loss(s, t, reduction="mean_masks"),
+    "sigmoid focal, pixels": lambda s, t: losses.sigmoid_focal_loss(s, t, reduction="pixels"),
     "sigmoid dice": losses.sigmoid_dice_loss,
 }
 
@@ -85,3 +92,18 @@ def test_traces_of_torch_jit_take_other_values(name: str) -> None:
     for seed in (10, 20):
         scores, target = operands(2, name in OF_MASKS, seed)
         torch.testing.assert_close(traced(3 * scores, target), function(3 * scores, target))
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore:`torch.jit.trace")
+@pytest.mark.parametrize("name", sorted((OF_LABELS | OF_MASKS).keys() - {"accuracy", "counts"}))
+def test_traces_of_scores_with_a_gradient_pass_the_check_and_have_it(name: str) -> None:
+    """torch.jit.trace checks a trace by one without gradients: both must be the same graph."""
+    function = (OF_LABELS | OF_MASKS)[name]
+    scores, target = operands(2, name in OF_MASKS)
+    traced = torch.jit.trace(function, (scores.requires_grad_(), target))
+    scores, target = operands(2, name in OF_MASKS, 10)
+    scores.requires_grad_()
+    gradients = [
+        torch.autograd.grad(loss(scores, target).sum(), scores)[0] for loss in (traced, function)
+    ]
+    torch.testing.assert_close(*gradients)
