@@ -6,11 +6,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.compiler import is_dynamo_compiling
 
 from fcn_ext import ops
 from fcn_ext.geometry import Geometry, Resize
 from fcn_ext.losses import _pixels, _processes
-from fcn_ext.ops import _common
+from fcn_ext.ops import _autograd, _common
 
 
 def focal_loss(
@@ -65,12 +66,12 @@ def focal_loss(
     group = _processes.of_group(group)
     gamma = _common.not_negative(gamma, "gamma")
     loss = ops.cross_entropy(input, target, geometry, ignore_index=ignore_index, reduction="none")
-    loss = Focused.apply(loss, gamma)
-    if alpha is not None:
+    if alpha is None:
+        loss = focused(loss, gamma)
+    else:
         _check_alpha(alpha, input)
-        loss = loss * _pixels.per_pixel(alpha.detach().to(loss.dtype), target)
-        # Void pixels have no class: a weight may be infinite, and zero times it is NaN.
-        loss = torch.where(_pixels.not_void(target, ignore_index), loss, 0)
+        # Not zero times the weight of a class that void pixels do not have, which may be infinite.
+        loss = focused(loss, gamma, alpha.detach(), target, ignore_index)
     return _pixels.reduced(loss, target, ignore_index, reduction, group)
 
 
@@ -82,31 +83,118 @@ def _check_alpha(alpha: Tensor, input: Tensor) -> None:
         )
 
 
-def _missing(loss: Tensor) -> Tensor:
-    """``1 - exp(-loss)``; zero for a loss that rounding made negative, which has no fractional
-    power."""
-    return loss.neg().expm1().neg().clamp(min=0)
+def focused(
+    loss: Tensor,
+    gamma: float,
+    alpha: Tensor | None = None,
+    target: Tensor | None = None,
+    ignore_index: int | None = None,
+) -> Tensor:
+    """``alpha[target] * (1 - p) ** gamma * loss`` where ``p = exp(-loss)``, of each pixel.
+
+    Args:
+        loss: cross-entropies of pixels, of which nothing else is made.
+        alpha: weights of the labels of ``target`` (C,), without gradient.
+        target: as large as ``loss``.
+        ignore_index: the label where the product is zero. None: it is zero where the weight is,
+            even where the loss is infinite.
+    """
+    arguments = (loss, gamma, alpha, target, ignore_index)
+    if _autograd.is_traced():  # by one line of source, with gradients or without
+        return _value_and_slope(False, *arguments)[0]
+    # What vmap has batched does not tell that grad, around it, is to differentiate it.
+    unknown = is_dynamo_compiling() or _autograd._transforms_active()
+    if (unknown or loss.requires_grad) and torch.is_grad_enabled():
+        value: Tensor
+        value, _ = _focused(*arguments)
+        return value
+    with torch.no_grad():
+        return _value_and_slope(False, *arguments)[0]
 
 
-class Focused(torch.autograd.Function):
-    """``(1 - p) ** gamma * loss`` where ``p = exp(-loss)``; finite slopes at either end."""
+def _value_and_slope(
+    with_slope: bool,
+    loss: Tensor,
+    gamma: float,
+    alpha: Tensor | None,
+    target: Tensor | None,
+    ignore_index: int | None,
+) -> tuple[Tensor, ...]:
+    """What :func:`focused` gives, and its slope by ``loss``, finite at either end."""
+    gamma = min(gamma, torch.finfo(loss.dtype).max / 2)  # which times zero is zero
+    if _autograd.is_plain(loss) and not _autograd.is_traced():
+        maps = _in_place(loss, gamma, with_slope)
+    else:
+        maps = _in_new_maps(loss, gamma, with_slope)
+    if alpha is not None and target is not None:
+        maps = _weighed(maps, alpha.to(loss.dtype), target, ignore_index)
+    return maps
 
-    generate_vmap_rule = True
 
-    @staticmethod
-    def forward(loss: Tensor, gamma: float) -> Tensor:
-        return _missing(loss).pow(gamma) * loss
+def _in_new_maps(loss: Tensor, gamma: float, with_slope: bool) -> tuple[Tensor, ...]:
+    # 1 - p; zero for a loss that rounding left below zero, of which there is no power.
+    rest = loss.clamp(min=0).neg().expm1().neg()
+    power = rest.pow(gamma)
+    if not with_slope:
+        return (power * loss,)
+    # Of the fraction the limit at infinity is zero; at zero any number will do beside a power that
+    # is zero, or a gamma that is.
+    fraction = ((1 - rest) * loss / rest).nan_to_num(nan=0, posinf=0, neginf=0)
+    return power * loss, power * (1 + gamma * fraction)
 
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        loss, ctx.gamma = inputs
-        ctx.save_for_backward(loss)
 
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Any:
-        (loss,) = ctx.saved_tensors
-        p = loss.neg().exp()
-        rest = _missing(loss)
-        # The limits of p * loss: zero times infinity is zero, and so is the slope at zero.
-        inner = torch.where((loss > 0) & (p > 0), rest.pow(ctx.gamma - 1) * (p * loss), 0)
-        return grads[0] * (rest.pow(ctx.gamma) + ctx.gamma * inner), None
+def _in_place(loss: Tensor, gamma: float, with_slope: bool) -> tuple[Tensor, ...]:
+    """The same in the memory of two maps."""
+    rest = loss.clamp(min=0).neg_().expm1_().neg_()
+    if not with_slope:
+        return (rest.pow_(gamma).mul_(loss),)
+    fraction = (1 - rest).mul_(loss).div_(rest).nan_to_num_(nan=0, posinf=0, neginf=0)
+    power = rest.pow_(gamma)
+    slope = fraction.mul_(gamma).add_(1).mul_(power)
+    return power.mul_(loss), slope
+
+
+def _with_slope(*args: Any) -> tuple[Tensor, ...]:
+    return _value_and_slope(True, *args)
+
+
+def _keep_slope(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    _, slope = output
+    ctx.mark_non_differentiable(slope)
+    ctx.set_materialize_grads(False)  # zeros as large as `slope` would be made for it
+    ctx.save_for_backward(slope)
+
+
+def _times_slope(ctx: Any, grad: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
+    (slope,) = ctx.saved_tensors
+    return (None if grad is None else grad * slope, None, None, None, None)
+
+
+# Keeps one map, from which and the gradient the backward pass makes another.
+_focused = _autograd.function("FocalPixels", _with_slope, _keep_slope, _times_slope)
+
+# What is made for the weights of pixels is an eighth of a map at a time, or so many pixels.
+_PARTS, _PIXELS = 8, 2**16
+
+
+def _weighed(
+    maps: tuple[Tensor, ...], alpha: Tensor, target: Tensor, ignore_index: int | None
+) -> tuple[Tensor, ...]:
+    """Maps of pixels times the weights of their labels, in place where nobody can see it."""
+
+    def shares(labels: Tensor) -> tuple[Tensor, Tensor]:
+        share = _pixels.per_pixel(alpha, labels)
+        if ignore_index is None:
+            return share, share == 0
+        return share, ~_pixels.not_void(labels, ignore_index)
+
+    if not _autograd.is_plain(*maps, alpha, target) or _autograd.is_traced():
+        share, left_out = shares(target)
+        return tuple((map * share).masked_fill(left_out, 0) for map in maps)
+    count = min(_PARTS, 1 + target.numel() // _PIXELS)
+    parts = [tensor.tensor_split(count, -2) for tensor in (target, *maps)]
+    for labels, *others in zip(*parts, strict=True):
+        share, left_out = shares(labels)
+        for part in others:
+            part.mul_(share).masked_fill_(left_out, 0)
+    return maps

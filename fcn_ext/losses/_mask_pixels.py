@@ -6,6 +6,9 @@ cross-entropies of the scores ``[0, x]`` with the labels 1 and 0.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -15,7 +18,7 @@ from torch.overrides import handle_torch_function, has_torch_function
 from fcn_ext import _mask_rules, ops
 from fcn_ext.geometry import Geometry
 from fcn_ext.losses import _pixels
-from fcn_ext.losses._focal import Focused
+from fcn_ext.losses._focal import focused
 from fcn_ext.ops import _autograd, _common
 
 
@@ -49,12 +52,57 @@ def every_pixel(label: int, target: Tensor) -> Tensor:
     return torch.full((), label, dtype=torch.uint8, device=target.device).expand(shape)
 
 
-def _times(share: Tensor, loss: Tensor) -> Tensor:
-    """Their product; zero where the share is zero, even if the loss is infinite, as in the sums."""
-    if share.requires_grad:
-        # The gradient of a zero share is the loss, unless that is infinite.
+def _times(
+    target: Tensor, weight: Tensor | None, loss: Tensor, share_of: Callable[..., Tensor]
+) -> Tensor:
+    """``share_of(target, weight, dtype of loss)`` times the loss; zero where the share is, even of
+    a loss that is infinite, as in the sums."""
+    # Where a compiler, a trace or a transform looks on, the target does not tell whether it is to
+    # be differentiated.
+    if _autograd.is_looked_into() or (target.requires_grad and torch.is_grad_enabled()):
+        share = share_of(target, weight, loss.dtype)
+        # Nor is the slope by a share of zero left out, which is the loss, unless it is infinite.
         return share * torch.where((share != 0) | loss.isfinite(), loss, 0)
-    return torch.where(share != 0, share * loss, 0)
+    product: Tensor = _differentiable_product(loss, target, weight, share_of)
+    return product
+
+
+def _product(
+    loss: Tensor, target: Tensor, weight: Tensor | None, share_of: Callable[..., Tensor]
+) -> Tensor:
+    share = share_of(target, weight, loss.dtype)
+    none = share == 0
+    is_own = share is not target and _autograd.is_plain(loss, share)
+    product = share.mul_(loss) if is_own else share * loss
+    return product.masked_fill_(none, 0)
+
+
+def _keep_target(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    _, target, weight, ctx.share_of = inputs
+    ctx.save_for_backward(target, weight)
+
+
+def _times_share(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    target, weight = ctx.saved_tensors
+    return grad * ctx.share_of(target, weight, grad.dtype), None, None, None
+
+
+# Keeps no map but the target, of which it makes the shares once more.
+_differentiable_product = _autograd.function("ShareOfPixels", _product, _keep_target, _times_share)
+
+
+def _of_ones(target: Tensor, weight: Tensor | None, dtype: torch.dtype) -> Tensor:
+    target = target.to(dtype)
+    return target if weight is None else target * weight
+
+
+def _of_zeros(target: Tensor, weight: Tensor | None, dtype: torch.dtype) -> Tensor:
+    return 1 - target.to(dtype)
+
+
+def _of_labels(target: Tensor, weight: Tensor | None, dtype: torch.dtype) -> Tensor:
+    assert weight is not None  # which has that dtype
+    return torch.where(target == 1, weight, 1)
 
 
 class MaskPixels:
@@ -71,7 +119,7 @@ class MaskPixels:
         _common.on_same_device(input, "input", target, "target")
         numbers = _common.is_geometry(geometry).numbers
         _mask_rules.check_sigmoid_sums(input, target, numbers, gamma)
-        self._gamma = gamma
+        self._gamma = gamma or 0.0
         self.target = target.to(torch.uint8) if target.dtype == torch.bool else target
         self._input = input
         self._geometry = geometry
@@ -85,19 +133,24 @@ class MaskPixels:
         weight = None if pos_weight is None else pos_weight.view(-1, 1, 1)
         if not target.is_floating_point():
             loss = self._losses(target.flatten(0, 1))
-            return loss if weight is None else torch.where(target == 1, _times(weight, loss), loss)
+            return loss if weight is None else _times(target, weight, loss, _of_labels)
         self._check_values()
-        ones, zeros = (self._losses(every_pixel(label, target)) for label in (1, 0))
-        t = target.to(ones.dtype)
-        return _times(t if weight is None else t * weight, ones) + _times(1 - t, zeros)
+        # One after the other, so that the loss of each label is gone before the next one comes.
+        ones = _times(target, weight, self._losses(every_pixel(1, target)), _of_ones)
+        zeros = _times(target, None, self._losses(every_pixel(0, target)), _of_zeros)
+        return ones + zeros
 
     def focal(self, alpha: float | None) -> Tensor:
-        """The focal loss of each pixel, for labels."""
-        loss: Tensor = Focused.apply(self._losses(self.target.flatten(0, 1)), self._gamma)
+        """The same of the focal loss, of labels."""
+        loss = self._losses(self.target.flatten(0, 1))
         if alpha is None:
-            return loss
-        share = torch.where(self.target == 1, loss.new_full((), alpha), 1 - alpha)
-        return _times(share, loss)
+            return focused(loss, self._gamma)
+        # Not torch.tensor, which on CUDA copies from the host and waits.
+        shares = [
+            torch.full((), share, dtype=loss.dtype, device=loss.device)
+            for share in (1 - alpha, alpha)
+        ]
+        return focused(loss, self._gamma, torch.stack(shares), self.target)
 
     def _losses(self, labels: Tensor) -> Tensor:
         try:

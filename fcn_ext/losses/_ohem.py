@@ -90,14 +90,21 @@ def ohem_cross_entropy(
     _common.flag(per_image, "per_image")
     ignore_index = _common.integer(ignore_index, "ignore_index")
     with torch.no_grad():
-        pixels = ops.cross_entropy(
-            input.detach() if isinstance(input, Tensor) else input,
+        kept = _hardest(
+            ops.cross_entropy(
+                input.detach() if isinstance(input, Tensor) else input,
+                target,
+                geometry,
+                ignore_index=ignore_index,
+                reduction="none",
+            ),
             target,
-            geometry,
-            ignore_index=ignore_index,
-            reduction="none",
+            ignore_index,
+            limit,
+            min_kept,
+            per_image,
+            group,
         )
-        kept = _hardest(pixels, target, ignore_index, limit, min_kept, per_image, group)
         if not _pixels.holds(target.dtype, ignore_index):
             target = target.to(torch.int64)
         hard = torch.where(kept, target, ignore_index)
@@ -110,7 +117,7 @@ def ohem_cross_entropy(
         reduction="none" if reduction == "none" else "sum",
     )
     if reduction == "mean":
-        kept_pixels = _processes.counted(kept.sum(), group)
+        kept_pixels = _processes.counted(_pixels.count(kept), group)
         return _pixels.over(_processes.summed(total, group), kept_pixels)
     if reduction == "mean_all":
         return _pixels.mean_all(total, target, group)
@@ -150,10 +157,13 @@ def _hardest(
     per_image: bool,
     group: Any,
 ) -> Tensor:
-    """Which pixels are kept, bool (N, H, W)."""
+    """Which pixels are kept, bool (N, H, W), by their losses, ``pixels``, which may change."""
     counts = _pixels.not_void(target, ignore_index)
-    # NaN, from a label out of range on CUDA, must be kept; void pixels sort below all others.
-    hardness = torch.where(pixels.isnan(), torch.inf, pixels).masked_fill_(~counts, -1.0)
+    # NaN, a label out of range on CUDA, is to be kept, and void pixels are below all others.
+    if _autograd.is_plain(pixels):
+        hardness = pixels.nan_to_num_(nan=torch.inf, posinf=torch.inf).masked_fill_(~counts, -1.0)
+    else:
+        hardness = torch.where(pixels.isnan(), torch.inf, pixels).masked_fill_(~counts, -1.0)
     if pixels.numel() == 0 and (group is None or per_image):
         return counts
     if per_image:
@@ -162,7 +172,8 @@ def _hardest(
     # len() would bind an exported graph to the number of images.
     shape = (images, height * width) if per_image else (1, images * height * width)
     rows = hardness.reshape(shape)
-    valid = _processes.counted(counts.reshape(shape).sum(1), group)
+    valid = counts.reshape(shape).sum(1) if per_image else _pixels.count(counts).unsqueeze(0)
+    valid = _processes.counted(valid, group)
     if isinstance(min_kept, float):
         wanted = (valid.to(torch.float64) * min_kept).floor().to(torch.int64)
     else:

@@ -6,9 +6,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.compiler import is_dynamo_compiling
 
 from fcn_ext.losses import _processes
-from fcn_ext.ops import _common
+from fcn_ext.ops import _autograd, _common
 
 REDUCTIONS = ("none", "sum", "mean", "mean_all")
 
@@ -31,13 +32,21 @@ def not_void(target: Tensor, ignore_index: int) -> Tensor:
     return target != ignore_index
 
 
+def count(mask: Tensor) -> Tensor:
+    """How many pixels of a bool ``mask`` are set, int64 ()."""
+    if is_dynamo_compiling() or _autograd._transforms_active():
+        return mask.sum()  # torch 2.11 has no batching rule for the other
+    # Not its sum, for which torch copies it as int64, in eight bytes a pixel.
+    return torch.count_nonzero(mask)
+
+
 def weight_of(target: Tensor, ignore_index: int, weight: Tensor | None) -> Tensor:
     """The number of pixels that are not void, or the sum of their class weights in float64."""
     valid = not_void(target, ignore_index)
     if weight is None:
-        return valid.sum()
-    weights = per_pixel(weight.detach(), target)
-    return torch.where(valid, weights, 0).sum(dtype=torch.float64)
+        return count(valid)
+    weights = per_pixel(weight.detach(), target).masked_fill_(~valid, 0)
+    return weights.sum(dtype=torch.float64)
 
 
 def over(total: Tensor, count: Tensor) -> Tensor:
@@ -74,11 +83,13 @@ def reduced(
         return total
     if reduction == "mean_all":
         return mean_all(total, target, group)
-    valid = _processes.counted(not_void(target, ignore_index).sum(), group)
+    valid = _processes.counted(count(not_void(target, ignore_index)), group)
     return over(_processes.summed(total, group), valid)
 
 
 def per_pixel(values: Tensor, target: Tensor) -> Tensor:
-    """``values[target]``; arbitrary where the label is void or out of range."""
-    labels = target.to(torch.int64).clamp(0, values.shape[0] - 1)
-    return values[labels]
+    """``values[target]``, with anything where the label is void or out of range."""
+    # Of what an index may be the smallest type, which holds the number of any class.
+    labels = target if target.dtype == torch.int64 else target.to(torch.int32)
+    labels = labels.clamp(0, values.shape[0] - 1)
+    return values.index_select(0, labels.flatten()).reshape(target.shape)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fcn_ext import losses, nn, ops, reference_losses
 from fcn_ext.geometry import Deconvolution, Resize
+from fcn_ext.losses._focal import focused
 
 from .contract import LAYOUTS
 from .heads import CASES, LABEL_TYPES, PLAIN, SCORE_TYPES, Case, trained_like
@@ -138,6 +139,73 @@ def test_focal_loss_of_certain_pixels_is_a_number() -> None:
         )
         assert loss.isfinite().all()
         assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0, 3.7])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_focal_values_and_slopes_are_those_of_the_plain_formula(
+    gamma: float, dtype: torch.dtype
+) -> None:
+    """From probabilities of nearly one to nearly zero, and the limits at either end."""
+    spread = torch.logspace(-12, 2.5, 200, dtype=dtype)
+    ends = torch.tensor([0.0, -1e-8, torch.inf], dtype=dtype)
+    loss = torch.cat([spread, ends]).view(1, 1, -1).requires_grad_()
+    value = focused(loss, gamma)
+    (slope,) = torch.autograd.grad(value.sum(), loss)
+    exact = spread.double().requires_grad_()
+    expected = (-(-exact).expm1()) ** gamma * exact
+    (expected_slope,) = torch.autograd.grad(expected.sum(), exact)
+    close = {"rtol": 1e-13 if dtype == torch.float64 else 2e-6, "atol": 1e-38}
+    torch.testing.assert_close(value[0, 0, :-3].double(), expected, **close)
+    torch.testing.assert_close(slope[0, 0, :-3].double(), expected_slope, **close)
+    at_one = 1.0 if gamma == 0 else 0.0
+    assert slope[0, 0, -3:].tolist() == [at_one, at_one, 1.0]
+    assert value[0, 0, -3:].tolist() == [0.0, pytest.approx(-1e-8 * at_one), torch.inf]
+
+
+@pytest.mark.parametrize("gamma", [2e38, 1e300])
+def test_focal_slopes_of_any_gamma_are_numbers(gamma: float) -> None:
+    """Nothing is left of a loss but where the probability is zero."""
+    loss = torch.tensor([[[0.0, 1e-30, 1.0, 30.0, 200.0, torch.inf]]], requires_grad=True)
+    value = focused(loss, gamma)
+    (slope,) = torch.autograd.grad(value.sum(), loss)
+    assert value.tolist() == [[[0.0, 0.0, 0.0, 30.0, 200.0, torch.inf]]]
+    assert slope[0, 0, [0, 1, 2, 4, 5]].tolist() == [0.0, 0.0, 0.0, 1.0, 1.0]
+    assert slope.isfinite().all()
+
+
+@pytest.mark.parametrize("gamma", [0.5, 2.0])
+@pytest.mark.parametrize("of_masks", [False, True])
+def test_focal_maps_are_the_same_by_every_way(gamma: float, of_masks: bool) -> None:
+    """With a gradient, without, of vmap, of torch.func, and of a map that is a view."""
+    case, options = PLAIN[0], {"gamma": gamma}
+    scores = case.scores(2, 5, torch.float64)
+    target = case.labels(2, 5).to(torch.uint8)
+    if of_masks:
+        target = (target.unsqueeze(1) == torch.arange(5).view(-1, 1, 1)).to(torch.uint8)
+        function, options = losses.sigmoid_focal_loss, {**options, "reduction": "pixels"}
+    else:
+        function, options = losses.focal_loss, {**options, "reduction": "none"}
+        options["alpha"] = torch.tensor([0.25, 0.75, 2.0, 0.0, 1.0], dtype=torch.float64)
+
+    def of(scores: Tensor, target: Tensor) -> Tensor:
+        return function(scores, target, case.geometry, **options)
+
+    expected, expected_gradient = loss_and_gradient(of, scores, target)
+    assert torch.equal(of(scores, target), expected)
+    one = [torch.func.vmap(of)(scores.unsqueeze(1), target.unsqueeze(1)).squeeze(1)]
+    one += [of(scores, target.transpose(-1, -2).contiguous().transpose(-1, -2))]
+    for found in one:
+        near(found, expected, 1e-14)
+    # grad around vmap: what is batched does not tell that it will be differentiated.
+    gradients = [
+        torch.func.grad(lambda s: of(s, target).sum())(scores),
+        torch.func.grad(lambda s: torch.func.vmap(of)(s.unsqueeze(1), target.unsqueeze(1)).sum())(
+            scores
+        ),
+    ]
+    for gradient in gradients:
+        near(gradient, expected_gradient, 1e-13)
 
 
 @pytest.mark.parametrize(("name", "options"), CALLS)

@@ -360,3 +360,42 @@ SCORES, TARGET = torch.zeros(1, 3, 4, 4), torch.zeros((1, 3, 8, 8), dtype=torch.
 def test_mistakes_are_named(call: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         call()
+
+
+@pytest.mark.parametrize("weighed", [False, True])
+def test_slopes_by_targets_in_every_mode(weighed: bool) -> None:
+    """Under vmap a target does not tell that grad, around it, differentiates it; nor does it in
+    forward mode. Some shares are zero, by which there is a slope, too."""
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randn(3, 2, 4, 5, generator=generator, dtype=torch.float64)
+    target = torch.rand(3, 2, 9, 11, generator=generator, dtype=torch.float64)
+    target[:, :, 2:4] = 0.0
+    target[:, :, 4:6] = 1.0
+    weight = torch.tensor([0.5, 2.0], dtype=torch.float64) if weighed else None
+
+    def loss(scores: Tensor, target: Tensor) -> Tensor:
+        pixels = losses.sigmoid_cross_entropy(scores, target, pos_weight=weight, reduction="pixels")
+        return pixels.square().sum()
+
+    wanted = target.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(
+        reference_losses.sigmoid_cross_entropy(
+            scores, wanted, pos_weight=weight, reduction="pixels"
+        )
+        .square()
+        .sum(),
+        wanted,
+    )
+    vmapped = torch.func.vmap(lambda s, t: loss(s[None], t[None]))
+    gradients = [
+        torch.autograd.grad(loss(scores, wanted), wanted)[0],
+        torch.func.grad(lambda t: loss(scores, t))(target),
+        torch.func.grad(lambda t: vmapped(scores, t).sum())(target),
+        torch.func.vmap(torch.func.grad(lambda t, s: loss(s[None], t[None])))(target, scores),
+    ]
+    for gradient in gradients:
+        torch.testing.assert_close(gradient, expected)
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(target, torch.ones_like(target))
+        _, tangent = torch.autograd.forward_ad.unpack_dual(loss(scores, dual))
+    torch.testing.assert_close(tangent, expected.sum())
