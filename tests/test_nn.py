@@ -159,3 +159,31 @@ def test_all_losses_are_compiled_in_one_process() -> None:
         compiled = torch.compile(loss, backend="eager", fullgraph=True)
         assert torch.equal(compiled(*inputs), loss(*inputs)), kind
     torch.compiler.reset()
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "value"),
+    [
+        (nn.OhemCrossEntropyLoss(threshold=None, min_kept=0.1), "threshold", 0.3),
+        (nn.SigmoidFocalLoss(alpha=None), "alpha", 0.75),
+        *((loss(), "group", False) for loss in (nn.FocalLoss, nn.DiceLoss, nn.GeneralizedDiceLoss)),
+        (nn.FocalLoss(), "alpha", torch.tensor([0.5, 1.0, 2.0])),
+        (nn.TverskyLoss(), "class_weight", torch.tensor([0.5, 1.0, 2.0])),
+    ],
+)
+def test_options_that_were_left_out_can_be_set_later(
+    module: torch.nn.Module, name: str, value: object
+) -> None:
+    """And back again; those that are weights are buffers, no others."""
+    scores = torch.linspace(-2, 2, 96).reshape(2, 3, 4, 4)
+    target = torch.arange(512).reshape(2, 16, 16) % 3
+    if isinstance(module, nn.SigmoidFocalLoss):
+        target = (target.unsqueeze(1) == torch.arange(3).view(3, 1, 1)).to(torch.uint8)
+    before = module(scores, target)
+    given = {key: getattr(module, key) for key in module.names}
+    setattr(module, name, value)
+    expected = module.function(scores, target, module.geometry, **{**given, name: value})
+    assert torch.equal(module(scores, target), expected)
+    assert (name in dict(module.named_buffers())) == isinstance(value, torch.Tensor)
+    setattr(module, name, None)
+    assert torch.equal(module(scores, target), before)

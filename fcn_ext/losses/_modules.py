@@ -25,7 +25,7 @@ _FLAGS = ("per_image", "squared", "log")
 
 
 class LossModule(nn.Module):
-    """A loss with all but scores and target fixed; tensors among its options are buffers.
+    """A loss with all but scores and target fixed; the options called ``weights`` are buffers.
 
     ``torch.compile`` keeps at most 8 compilations of a code object
     (``torch._dynamo.config.recompile_limit``), so each class has its own ``forward``.
@@ -41,7 +41,11 @@ class LossModule(nn.Module):
             cls.forward = own  # type: ignore[method-assign]
 
     def __init__(
-        self, function: Callable[..., Any], geometry: Geometry, options: dict[str, Any]
+        self,
+        function: Callable[..., Any],
+        geometry: Geometry,
+        options: dict[str, Any],
+        weights: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.function = function
@@ -50,7 +54,8 @@ class LossModule(nn.Module):
         for name, value in options.items():
             if name in _FLAGS:
                 flag(value, name)
-            if value is None or isinstance(value, Tensor):
+            # Of others None is no buffer, which could be set to nothing but a tensor later.
+            if name in weights and (value is None or isinstance(value, Tensor)):
                 self.register_buffer(name, value)
             else:
                 setattr(self, name, value)
@@ -88,7 +93,7 @@ class FocalLoss(LossModule):
             "reduction": reduction,
             "group": group,
         }
-        super().__init__(focal_loss, geometry, options)
+        super().__init__(focal_loss, geometry, options, ["alpha"])
 
 
 class OhemCrossEntropyLoss(LossModule):
@@ -116,7 +121,7 @@ class OhemCrossEntropyLoss(LossModule):
             "reduction": reduction,
             "group": group,
         }
-        super().__init__(ohem_cross_entropy, geometry, options)
+        super().__init__(ohem_cross_entropy, geometry, options, ["weight"])
 
 
 class SigmoidCrossEntropyLoss(LossModule):
@@ -136,7 +141,7 @@ class SigmoidCrossEntropyLoss(LossModule):
             "ignore_index": ignore_index,
             "reduction": reduction,
         }
-        super().__init__(sigmoid_cross_entropy, geometry, options)
+        super().__init__(sigmoid_cross_entropy, geometry, options, ["pos_weight"])
 
 
 class SigmoidFocalLoss(LossModule):

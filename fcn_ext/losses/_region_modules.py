@@ -37,7 +37,7 @@ class DiceLoss(LossModule):
             "reduction": reduction,
             "group": group,
         }
-        super().__init__(_region_losses.dice_loss, geometry, options)
+        super().__init__(_region_losses.dice_loss, geometry, options, ["class_weight"])
 
 
 class JaccardLoss(LossModule):
@@ -65,7 +65,7 @@ class JaccardLoss(LossModule):
             "reduction": reduction,
             "group": group,
         }
-        super().__init__(_region_losses.jaccard_loss, geometry, options)
+        super().__init__(_region_losses.jaccard_loss, geometry, options, ["class_weight"])
 
 
 class TverskyLoss(LossModule):
@@ -99,7 +99,7 @@ class TverskyLoss(LossModule):
             "reduction": reduction,
             "group": group,
         }
-        super().__init__(_region_losses.tversky_loss, geometry, options)
+        super().__init__(_region_losses.tversky_loss, geometry, options, ["class_weight"])
 
 
 class GeneralizedDiceLoss(LossModule):
@@ -154,4 +154,5 @@ class DiceCrossEntropyLoss(LossModule):
             "ignore_index": ignore_index,
             "group": group,
         }
-        super().__init__(_region_losses.dice_cross_entropy_loss, geometry, options)
+        weights = ["weight", "class_weight"]
+        super().__init__(_region_losses.dice_cross_entropy_loss, geometry, options, weights)
