@@ -166,11 +166,13 @@ def flag(value: Any, name: str) -> bool:
 
 
 def is_list(value: Any, *, or_text: bool = False) -> bool:
-    """Whether ``value`` can be iterated over in a fixed order. A set cannot: its order may differ
-    from process to process. Text does not count unless ``or_text``."""
+    """Whether ``value`` is several things in an order: no set, whose order may be another in the
+    next process, no array or tensor of one number, and no text, unless its letters are told what is
+    wrong with them."""
     if isinstance(value, (str, bytes, bytearray)):
         return or_text
-    return isinstance(value, Iterable) and not isinstance(value, (set, frozenset))
+    is_several = isinstance(value, Iterable) and getattr(value, "ndim", 1) != 0
+    return is_several and not isinstance(value, (set, frozenset))
 
 
 def class_names(value: Any, num_classes: int) -> tuple[Any, ...] | None:
@@ -218,7 +220,7 @@ def device(value: Any, name: str) -> torch.device:
         raise TypeError(f"{name} must be a torch.device or its name, got {shown(value)}")
     try:
         return torch.device(value)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError, OverflowError) as error:
         raise ValueError(
             f"{name} must be one that torch has, got {shown(value)}: {_line(str(error))}"
         ) from None

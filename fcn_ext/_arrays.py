@@ -17,7 +17,8 @@ def data_and_mask(values: Any, name: str) -> tuple[Array, Array | None]:
     is masked.
 
     Raises:
-        ValueError: it is a list of lists of different lengths; the message calls it ``name``.
+        TypeError: what NumPy cannot make an array of; the message calls it by ``name``.
+        ValueError: a list of lists of several lengths.
     """
     if isinstance(values, (list, tuple)):
         try:  # what `np.asarray` makes of masked arrays loses the masks
@@ -25,7 +26,12 @@ def data_and_mask(values: Any, name: str) -> tuple[Array, Array | None]:
         except ValueError as error:
             raise ValueError(f"{name} must be an array, got a list that is none: {error}") from None
     mask = np.ma.getmask(values)
-    return np.asarray(values), mask if mask is not np.ma.nomask and mask.any() else None
+    try:
+        array = np.asarray(values)
+    except (TypeError, ValueError, RuntimeError) as error:  # of a tensor that is sparse, say
+        kind = type(values).__name__
+        raise TypeError(f"{name} must be an array, got a {kind}: {error}") from None
+    return array, mask if mask is not np.ma.nomask and mask.any() else None
 
 
 def whole(values: Any, name: str, remedy: str) -> Array:

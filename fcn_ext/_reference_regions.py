@@ -188,4 +188,5 @@ def dice_cross_entropy_loss(
     entropy = reference.cross_entropy(
         input, target, geometry, weight=weight, ignore_index=ignore_index
     )
-    return dice_weight * dice + cross_entropy_weight * entropy.nan_to_num()
+    # Zero over nothing; what is infinite stays so.
+    return dice_weight * dice + cross_entropy_weight * entropy.nan_to_num(posinf=torch.inf)

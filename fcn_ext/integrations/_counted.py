@@ -181,7 +181,7 @@ def _check_as_many(predictions: Any, references: Any) -> None:
 
 def _prediction(values: Any) -> Tensor:
     if isinstance(values, Tensor):
-        prediction = values
+        prediction = _common.is_tensor(values, "predictions")
     else:
         remedy = "give them a label, or mask the references instead"
         prediction = _tensor(whole(values, "predictions", remedy), "predictions")
@@ -194,7 +194,7 @@ def _prediction(values: Any) -> Tensor:
 
 def _reference(values: Any, void: int) -> Tensor:
     if isinstance(values, Tensor):
-        return values
+        return _common.is_tensor(values, "references")
     labels, mask = data_and_mask(values, "references")
     target = _tensor(labels, "references")
     if mask is None:

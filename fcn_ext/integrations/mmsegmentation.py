@@ -49,7 +49,7 @@ def _names(metrics: Any, name: str) -> tuple[str, ...]:
     """``metrics``, an argument of that ``name``, as the names of metrics."""
     if isinstance(metrics, str):
         metrics = (metrics,)
-    elif not isinstance(metrics, Iterable):
+    elif not isinstance(metrics, Iterable) or getattr(metrics, "ndim", 1) != 1:
         raise TypeError(f"{name} must be a list of names, got {shown(metrics)}")
     names = tuple(metrics)
     for given in names:

@@ -103,7 +103,7 @@ class JaccardIndex(Counted):
         zero_division: float = 0.0,
         reduce_labels: bool = False,
     ) -> None:
-        none = REDUCED_VOID if reduce_labels else -1
+        none = REDUCED_VOID if flag(reduce_labels, "reduce_labels") else -1
         void = none if ignore_index is None else ignore_index
         super().__init__(num_classes, ignore_index=void, reduce_labels=reduce_labels)
         self.average = average

@@ -71,7 +71,7 @@ def is_scored_batch(scores: Any, target: Any, num_classes: int, geometry: Any) -
     """Raises if the arguments ``scores`` and ``target`` of a metric's update do not match. The
     operators check all else, but call the scores ``input``."""
     is_class_scores(scores, num_classes)
-    if not isinstance(target, Tensor):
+    if not isinstance(target, Tensor) or target.is_nested:  # which has no shape
         return
     if target.device != scores.device:
         on_same_device(scores, "scores", target, "target")

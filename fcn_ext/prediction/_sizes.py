@@ -58,8 +58,10 @@ def argmax_sizes(
 
 
 def size_of_each(sizes: Any, count: int, name: str) -> list[tuple[int, int]]:
-    """``sizes``, an argument called ``name``, as a (height, width) for each of ``count`` images."""
-    values = with_values(sizes, name).tolist() if isinstance(sizes, Tensor) else sizes
+    """``sizes``, an argument of that ``name``, as a (height, width) for each of so many images."""
+    values = sizes
+    if isinstance(sizes, Tensor):
+        values = with_values(_common.is_tensor(sizes, name), name).tolist()
     if not isinstance(values, Sequence) or isinstance(values, (str, bytes, bytearray)):
         raise TypeError(
             f"{name} must be a list of (height, width) or a tensor (N, 2), "
