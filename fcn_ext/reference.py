@@ -37,7 +37,12 @@ __all__ = [
 ]
 
 
-def bilinear_kernel(kernel_size: int, *, dtype: torch.dtype = torch.float64) -> Tensor:
+def bilinear_kernel(
+    kernel_size: int,
+    *,
+    dtype: torch.dtype = torch.float64,
+    device: torch.device | str | None = None,
+) -> Tensor:
     """One axis of Caffe's bilinear filler, shape ``(kernel_size,)``.
 
     ``w(tap) = 1 - |tap - center| / factor`` with ``factor = (kernel_size + 1) // 2`` and
@@ -45,7 +50,7 @@ def bilinear_kernel(kernel_size: int, *, dtype: torch.dtype = torch.float64) -> 
     """
     factor = (kernel_size + 1) // 2
     center = factor - 1 if kernel_size % 2 else factor - 0.5
-    taps = torch.arange(kernel_size, dtype=torch.float64)
+    taps = torch.arange(kernel_size, dtype=torch.float64, device=device)
     return (1 - (taps - center).abs() / factor).to(dtype)
 
 
@@ -65,7 +70,7 @@ def upsample(
     if kernel_size is None:
         kernel_size = 2 * stride if stride > 1 else 1
     channels = input.shape[1]
-    taps = bilinear_kernel(kernel_size, dtype=input.dtype).to(input.device)
+    taps = bilinear_kernel(kernel_size, dtype=input.dtype, device=input.device)
     weight = torch.outer(taps, taps).expand(channels, 1, kernel_size, kernel_size)
     full = F.conv_transpose2d(input, weight, stride=stride, groups=channels)
     top, left = _pair(offset)

@@ -144,10 +144,13 @@ class MultiHeadFCN(TrunksAndHeads):
         for name, head in self._heads().items():
             check_target(target[name], images)
             check_matrix(matrix[name], head.num_classes)
+        found = self.scores(images)  # before others have to wait for the counts
         with contextlib.ExitStack() as stack:
-            for counts in matrix.values():
+            # In one order, however each caller names them: else two threads may wait for each
+            # other.
+            for counts in sorted(matrix.values(), key=id):
                 stack.enter_context(counts.all_or_nothing())
-            for name, scores in self.scores(images).items():
+            for name, scores in found.items():
                 matrix[name].update_scores(scores, target[name], self._heads()[name].geometry)
 
     def _check_given(self, values: Mapping[str, object], name: str) -> None:

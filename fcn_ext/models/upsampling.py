@@ -136,7 +136,7 @@ class LearnedUpsampling(Upsampling):
     def reset_parameters(self) -> None:
         """Makes the kernels bilinear."""
         self.weight.zero_()
-        each = torch.arange(self.channels)
+        each = torch.arange(self.channels, device=self.weight.device)
         self.weight[each, each if self.dense else 0] = _bilinear(self.kernel_size).to(self.weight)
 
     def forward(self, scores: Tensor) -> Tensor:
@@ -216,8 +216,8 @@ def _window(map: Tensor, offset: int, height: int, width: int) -> Tensor:
 
 
 def _bilinear(size: int) -> Tensor:
-    """The kernel (size, size), float64."""
-    taps = bilinear_kernel(size)
+    """The kernel (size, size), float64, on the host: the default device may be without memory."""
+    taps = bilinear_kernel(size, device="cpu")
     return torch.outer(taps, taps)
 
 

@@ -271,6 +271,28 @@ def test_a_head_whose_batch_is_refused_leaves_the_other_uncounted(head, wrong):
         assert "device=None" in repr(matrix)
 
 
+def test_threads_wait_for_the_counts_of_heads_in_one_order():
+    """Whatever the order of the dicts; and not while the net runs, which takes longest."""
+    events = []
+
+    class Watched(ConfusionMatrix):
+        def all_or_nothing(self):
+            events.append(self)
+            return super().all_or_nothing()
+
+    model = two_heads().double().eval()
+    model.trunks["main"].register_forward_hook(lambda *_: events.append("net"))
+    images, target = batch_of_two_heads()
+    matrices = {"semantic": Watched(7), "geometric": Watched(3, ignore_index=9)}
+    model.evaluate(images, target, matrices)
+    first = list(events)
+    events.clear()
+    model.evaluate(images, target, dict(reversed(matrices.items())))
+    assert first[0] == "net"
+    assert len(first) == 3
+    assert all(own is other for own, other in zip(first, events, strict=True))
+
+
 def test_the_trunk_runs_once_for_all_heads():
     model = two_heads().double()
     ran = []

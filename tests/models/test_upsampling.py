@@ -199,6 +199,21 @@ def test_kernels_without_memory_load_in_either_shape(source, target):
 
 @pytest.mark.parametrize("source", ["dense", "depthwise"])
 @pytest.mark.parametrize("target", ["fixed", "dense", "depthwise"])
+def test_kernels_load_whatever_the_default_device(source, target):
+    """As a net is loaded that is built without memory."""
+    net = learned_net(source)
+    state = net.state_dict()
+    with torch.device("meta"):
+        model = learned_net(target)
+        assert model.load_state_dict(state, assign=True) == ([], [])
+        if target != "fixed":
+            model.upscore2.reset_parameters()
+    images = torch.randn(1, 3, 33, 33, dtype=torch.float64)
+    torch.testing.assert_close(model(images), net(images))
+
+
+@pytest.mark.parametrize("source", ["dense", "depthwise"])
+@pytest.mark.parametrize("target", ["fixed", "dense", "depthwise"])
 def test_kernels_of_eight_bits_load(source, target):
     state = learned_net(source).state_dict()
     narrow = {
