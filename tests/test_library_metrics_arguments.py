@@ -130,3 +130,25 @@ def test_threads_lose_no_image(num_threads: int) -> None:
         for done in [pool.submit(work) for _ in range(num_threads)]:
             done.result()
     assert metric._sums.tolist() == [[50.0 * num_threads] * 3] * 2
+
+
+@pytest.mark.parametrize("with_batch", [False, True])
+def test_what_comes_while_scores_are_computed_counts_for_the_next_ones(
+    with_batch: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """evaluate's ``compute`` starts afresh: another thread's batch is in this or the next."""
+    metric, metrics_of = evaluate.MeanIoU(3), evaluate.metrics_of
+    other = threading.Thread(target=lambda: metric.update(LABELS, LABELS))
+
+    def interrupted(*args: Any) -> Any:
+        other.start()
+        other.join(timeout=0.2)
+        return metrics_of(*args)
+
+    monkeypatch.setattr(evaluate, "metrics_of", interrupted)
+    batch = {"predictions": LABELS, "references": LABELS}
+    if not with_batch:
+        metric.update(LABELS, LABELS)
+    metric.compute(**(batch if with_batch else {}))
+    other.join()
+    assert int(metric.counts.matrix.sum()) == LABELS.numel()

@@ -111,8 +111,9 @@ class MeanIoU(Counted):
         """
         if predictions is not None or references is not None:
             self.update(predictions, references)
-        found = metrics_of(self._matrix(), self.nan_to_num)
-        self.reset()
+        with self.counts.all_or_nothing():  # no update of another thread comes between
+            found = metrics_of(self._matrix(), self.nan_to_num)
+            self.reset()
         return found
 
 
