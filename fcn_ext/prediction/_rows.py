@@ -123,7 +123,7 @@ def _taps(
     Positions are exact integers, as in csrc/common/geometry.h; tests/prediction/test_rows.py
     compares with the operators.
     """
-    inputs = int(inputs)  # a tensor in torch.jit.trace
+    inputs, height = int(inputs), int(height)  # which tracing may have as tensors or symbols
     if not align_corners:
         step, start, denominator = 2 * inputs, inputs - height, 2 * height
     elif height > 1:

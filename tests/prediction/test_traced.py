@@ -61,3 +61,33 @@ def test_examples_of_vmap_are_predicted_alike(name: str) -> None:
     for example, expected in enumerate(map(function, scores)):
         ours = pytree.tree_map(lambda of, example=example: of[example], found)
         torch.testing.assert_close(ours, expected)
+
+
+class Predicted(torch.nn.Module):
+    """Scores at the size of a target, as exported programs have it: a symbol."""
+
+    def __init__(self, function: Callable[[Tensor, Tensor], Any]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, scores: Tensor, target: Tensor) -> Any:
+        return self.function(scores, target)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda s, t: tuple(masks(s, t.shape[1:])),
+        lambda s, t: argmax_cropped(s, t.shape[1:], (1, 2, 9, 11), (20, 8)),
+        lambda s, t: argmax_cropped(s, (12, 14), (1, 2, 9, 11), t.shape[1:], Resize(True)),
+    ],
+)
+def test_exported_programs_take_sizes_that_are_symbols(
+    function: Callable[[Tensor, Tensor], Any],
+) -> None:
+    scores, target = torch.randn(2, 3, 4, 5), torch.zeros(2, 12, 14, dtype=torch.uint8)
+    sizes = ({0: torch.export.Dim.AUTO}, dict.fromkeys((1, 2), torch.export.Dim.AUTO))
+    program = torch.export.export(
+        Predicted(function), (scores, target), dynamic_shapes=sizes, strict=False
+    ).module()
+    torch.testing.assert_close(program(2 * scores, target), function(2 * scores, target))
