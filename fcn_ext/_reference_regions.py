@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -58,7 +59,7 @@ def _losses_of_regions(
     score = _score(numerator, denominator, how)
     loss = -score.clamp(min=how.least_denominator).log() if log else 1 - score
     if not how.absent:
-        loss = loss * (pixels > 0)
+        loss = torch.where(pixels > 0, loss, 0)  # not zero times what may be infinite
     return loss
 
 
@@ -114,9 +115,12 @@ def jaccard_loss(
     """``1 - I / (P + T - I)``."""
     options: dict[str, Any] = {"squared": squared, "ignore_index": ignore_index}
     p, i, t, how = _regions(input, target, geometry, convention, **options)
-    # As MONAI writes it, smoothing counts half.
-    times = 1 / how.jaccard_smoothing
-    losses = _losses_of_regions(times * i, times * (p + t - i), t, how, log)
+    smoothed = replace(
+        how,
+        smooth_numerator=how.jaccard_smoothing * how.smooth_numerator,
+        smooth_denominator=how.jaccard_smoothing * how.smooth_denominator,
+    )
+    losses = _losses_of_regions(i, p + t - i, t, smoothed, log)
     return _reduced_regions(losses, how, class_weight, reduction)
 
 

@@ -18,6 +18,8 @@ from fcn_ext.ops._cross_entropy import _cross_entropy as fused_cross_entropy
 
 # Within these bounds its square, and scores divided by it, fit in float32.
 LEAST_TEMPERATURE, MOST_TEMPERATURE = 1e-15, 1e15
+# Up to this one its square times float32's rounding is less than 2e-5.
+_MOST_IN_FLOAT32 = 16.0
 _REDUCTIONS = ("sum", "mean", "batchmean")
 
 
@@ -43,7 +45,8 @@ def distillation_loss(
     For any labels, the divergence is the amount by which the student's cross-entropy exceeds what
     the teacher's and its gradient predict, ``CE(s) - CE(t) - <dCE(t)/dt, s - t>``: two calls of
     :func:`fcn_ext.ops.cross_entropy`, in memory of the size of the scores. Its rounding errors are
-    as large as those of the cross-entropies.
+    ``T ** 2`` times those of the cross-entropies, which above a temperature of 16 are taken in
+    float64.
 
         >>> import torch
         >>> teacher = torch.zeros(1, 2, 8, 8)
@@ -116,7 +119,8 @@ def divergence(
         arguments = (student, teacher, labels, geometry, ignore_index, temperature)
         found: Tensor = handle_torch_function(divergence, (student, teacher), *arguments)
         return found
-    dtype = _common.accumulate_dtype(student)
+    own_dtype = _common.accumulate_dtype(student)
+    dtype = torch.float64 if temperature > _MOST_IN_FLOAT32 else own_dtype
     cooled = student.to(dtype) / temperature
     reference = teacher.detach().to(dtype) / temperature
     with torch.no_grad():
@@ -128,7 +132,7 @@ def divergence(
     )
     predicted = of_teacher + (slope * (cooled - reference)).sum()
     total: Tensor = temperature**2 * (of_student - predicted)
-    return total
+    return total.to(own_dtype)
 
 
 def _labels(student: Tensor, size: Any, geometry: Geometry, target: Tensor | None) -> Tensor:

@@ -28,10 +28,11 @@ def focal_loss(
     """Softmax focal loss, ``-alpha[y] * (1 - p_y) ** gamma * ln p_y``, from coarse scores.
 
     ``p_y`` is the softmax probability of a pixel's label ``y`` at full size. It is a function of
-    the pixel's cross-entropy alone, so only a few maps as large as the labels are stored, and none
-    with classes. The softmax form of Lin et al., "Focal Loss for Dense Object Detection", section
-    3.2, as MONAI has it (``FocalLoss(use_softmax=True)``; its mean also divides by the number of
-    classes). For the sigmoid form, see :func:`sigmoid_focal_loss`.
+    the pixel's cross-entropy alone, so that nothing with classes is stored at full size: about
+    three maps of pixels are, with the backward pass. The softmax form of Lin et al., "Focal Loss
+    for Dense Object Detection", section 3.2, as MONAI has it (``FocalLoss(use_softmax=True)``; its
+    mean also divides by the number of classes). For the sigmoid form, see
+    :func:`sigmoid_focal_loss`.
 
         >>> import torch
         >>> scores, target = torch.zeros(1, 4, 8, 8), torch.zeros(1, 64, 64, dtype=torch.uint8)

@@ -34,6 +34,7 @@ def marked(logits: Tensor) -> Tensor:
 LOSSES: dict[str, Callable[[Tensor], Tensor]] = {
     "mean": lambda x: distilled(x, teacher(x), SIZE),
     "sum, cooled": lambda x: distilled(x, teacher(x), SIZE, temperature=4.0, reduction="sum"),
+    "warm": lambda x: distilled(x, teacher(x), SIZE, temperature=20.0),
     "of images": lambda x: distilled(x, teacher(x), target=marked(x), reduction="batchmean"),
     "void": lambda x: distilled(
         x, teacher(x), target=marked(x), ignore_index=-100, temperature=2.0

@@ -59,6 +59,32 @@ def test_any_type_and_layout(dtype: torch.dtype) -> None:
         assert_matches(case, layout(student), layout(teacher), temperature=2.0)
 
 
+@pytest.mark.parametrize("temperature", [17.0, 100.0, 1e4, 1e6])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_high_temperatures_leave_digits(temperature: float, dtype: torch.dtype) -> None:
+    """Their square would make of float32's rounding all there is, losses below zero among it."""
+    for case in PLAIN:
+        student, teacher = case.scores(2, 5, dtype), case.scores(2, 5, dtype, seed=5)
+        target = case.labels(2, 5)
+        for options in ({"reduction": "batchmean"}, {"target": target}):
+            expected, _ = both(
+                reference_losses,
+                case,
+                student.double(),
+                teacher.double(),
+                temperature=temperature,
+                **options,
+            )
+            loss, gradient = both(
+                losses, case, student, teacher, temperature=temperature, **options
+            )
+            assert loss.dtype == torch.float32
+            assert gradient.dtype == dtype
+            near(loss, expected, 1e-3)
+            assert loss > 0
+        assert_matches(case, student, teacher, temperature=min(temperature, 1e4))
+
+
 def test_a_student_like_its_teacher_has_no_loss() -> None:
     for case in PLAIN:
         scores = case.scores(2, 5)

@@ -80,6 +80,34 @@ def test_every_option(case: Case, name: str, device: torch.device) -> None:
                     assert_matches(name, case, scores, labels, convention=how, **options)
 
 
+@pytest.mark.parametrize("jaccard_smoothing", [0.5, 2.0])
+@pytest.mark.parametrize("least", [0.0, 1e-7, 40.0])
+@pytest.mark.parametrize("smooth", [0.0, 0.3])
+def test_any_convention_is_that_of_the_plain_formulas(
+    jaccard_smoothing: float, least: float, smooth: float
+) -> None:
+    """What the named ones do not have together; of classes that do not count no logarithm."""
+    case = PLAIN[0]
+    scores, target = case.scores(2, 5, torch.float64), case.labels(2, 4)
+    target[1] = 255
+    for absent in (False, True):
+        how = Convention(
+            smooth,
+            0.5 * smooth,
+            least,
+            over="image",
+            absent=absent,
+            jaccard_smoothing=jaccard_smoothing,
+        )
+        for name in NAMES[:3]:
+            options: dict[str, Any] = {"convention": how, "reduction": "none"}
+            log = not absent and max(least, smooth) > 0  # else plain slopes are NaN
+            assert_matches(name, case, scores, target, log=log, **options)
+            if not absent:
+                loss = getattr(reference_losses, name)(scores, target, log=True, **options)
+                assert not loss[1].any()
+
+
 @pytest.mark.parametrize("convention", CONVENTIONS)
 @pytest.mark.parametrize("name", NAMES)
 def test_a_mean_over_nothing(name: str, convention: str) -> None:
@@ -273,7 +301,7 @@ def test_nothing_over_nothing(name: str, convention: str, log: bool, device: tor
     assert not gradient.any()
 
 
-@pytest.mark.parametrize("convention", [name for name in OWN if "Jaccard" not in name])
+@pytest.mark.parametrize("convention", OWN)
 @pytest.mark.parametrize("name", NAMES)
 def test_conventions_of_ones_own(name: str, convention: str) -> None:
     """As the plain formulas, also of an image that is void and of a class that no pixel has."""
