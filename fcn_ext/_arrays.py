@@ -54,9 +54,11 @@ def readable(values: Array) -> Array:
 
 
 def tensor_of(values: Array) -> Tensor:
-    """``values`` as a tensor that shares memory if possible; unsigned integers that torch hardly
-    supports are widened."""
+    """As a tensor, which shares memory if it can; unsigned integers that torch can do little with
+    are widened, and what is longer than a double is rounded to one."""
     array = readable(values)
+    if array.dtype.kind == "f" and array.dtype.itemsize > 8:
+        array = array.astype(np.float64)
     if array.dtype.kind == "u" and array.dtype != np.uint8:
         array = array.astype(np.int64)
     # torch cannot view read-only memory or axes with negative strides.

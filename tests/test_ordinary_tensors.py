@@ -88,3 +88,13 @@ def test_flags_of_metrics_are_bools(flag: Any) -> None:
     for metric in (JaccardIndex, IoUMetric, evaluate.MeanIoU):
         with pytest.raises(TypeError, match=r"^reduce_labels must be a bool, got "):
             metric(3, reduce_labels=flag)
+
+
+@pytest.mark.parametrize("dtype", ["longdouble", "f8", ">f8", "f4", ">f4", "f2"])
+def test_metrics_take_scores_of_any_precision(dtype: str) -> None:
+    scores = np.linspace(-4, 4, 96).reshape(2, 3, 4, 4)
+    references = np.arange(2 * 9 * 9).reshape(2, 9, 9) % 3
+    metric, expected = JaccardIndex(3), JaccardIndex(3)
+    metric.update(scores.astype(np.dtype(dtype)), references)
+    expected.update(torch.from_numpy(scores), torch.from_numpy(references))
+    assert torch.equal(metric.counts.matrix, expected.counts.matrix)
