@@ -166,9 +166,8 @@ def flag(value: Any, name: str) -> bool:
 
 
 def is_list(value: Any, *, or_text: bool = False) -> bool:
-    """Whether ``value`` is several things in an order: no set, whose order may be another in the
-    next process, no array or tensor of one number, and no text, unless its letters are told what is
-    wrong with them."""
+    """Whether ``value`` can be iterated over in a fixed order. A set cannot: its order may differ
+    from process to process. An array of one number does not count, nor text unless ``or_text``."""
     if isinstance(value, (str, bytes, bytearray)):
         return or_text
     is_several = isinstance(value, Iterable) and getattr(value, "ndim", 1) != 0

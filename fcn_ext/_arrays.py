@@ -18,7 +18,7 @@ def data_and_mask(values: Any, name: str) -> tuple[Array, Array | None]:
 
     Raises:
         TypeError: what NumPy cannot make an array of; the message calls it by ``name``.
-        ValueError: a list of lists of several lengths.
+        ValueError: it is a list of lists of different lengths.
     """
     if isinstance(values, (list, tuple)):
         try:  # what `np.asarray` makes of masked arrays loses the masks
@@ -54,8 +54,8 @@ def readable(values: Array) -> Array:
 
 
 def tensor_of(values: Array) -> Tensor:
-    """As a tensor, which shares memory if it can; unsigned integers that torch can do little with
-    are widened, and what is longer than a double is rounded to one."""
+    """``values`` as a tensor that shares memory if possible; unsigned integers that torch hardly
+    supports are widened, and long doubles are rounded to doubles."""
     array = readable(values)
     if array.dtype.kind == "f" and array.dtype.itemsize > 8:
         array = array.astype(np.float64)

@@ -28,8 +28,8 @@ def focal_loss(
     """Softmax focal loss, ``-alpha[y] * (1 - p_y) ** gamma * ln p_y``, from coarse scores.
 
     ``p_y`` is the softmax probability of a pixel's label ``y`` at full size. It is a function of
-    the pixel's cross-entropy alone, so that nothing with classes is stored at full size: about
-    three maps of pixels are, with the backward pass. The softmax form of Lin et al., "Focal Loss
+    the pixel's cross-entropy alone, so only about three maps as large as the labels are stored,
+    with the backward pass, and none with classes. The softmax form of Lin et al., "Focal Loss
     for Dense Object Detection", section 3.2, as MONAI has it (``FocalLoss(use_softmax=True)``; its
     mean also divides by the number of classes). For the sigmoid form, see
     :func:`sigmoid_focal_loss`.
@@ -71,7 +71,7 @@ def focal_loss(
         loss = focused(loss, gamma)
     else:
         _check_alpha(alpha, input)
-        # Not zero times the weight of a class that void pixels do not have, which may be infinite.
+        # Void pixels have no class: a weight may be infinite, and zero times it is NaN.
         loss = focused(loss, gamma, alpha.detach(), target, ignore_index)
     return _pixels.reduced(loss, target, ignore_index, reduction, group)
 
@@ -133,7 +133,7 @@ def _value_and_slope(
 
 
 def _in_new_maps(loss: Tensor, gamma: float, with_slope: bool) -> tuple[Tensor, ...]:
-    # 1 - p; zero for a loss that rounding left below zero, of which there is no power.
+    # 1 - p; zero for a loss that rounding made negative, which has no fractional power.
     rest = loss.clamp(min=0).neg().expm1().neg()
     power = rest.pow(gamma)
     if not with_slope:

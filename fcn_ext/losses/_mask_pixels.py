@@ -61,7 +61,7 @@ def _times(
     # be differentiated.
     if _autograd.is_looked_into() or (target.requires_grad and torch.is_grad_enabled()):
         share = share_of(target, weight, loss.dtype)
-        # Nor is the slope by a share of zero left out, which is the loss, unless it is infinite.
+        # The gradient of a zero share is the loss, unless that is infinite.
         return share * torch.where((share != 0) | loss.isfinite(), loss, 0)
     product: Tensor = _differentiable_product(loss, target, weight, share_of)
     return product
@@ -141,7 +141,7 @@ class MaskPixels:
         return ones + zeros
 
     def focal(self, alpha: float | None) -> Tensor:
-        """The same of the focal loss, of labels."""
+        """The focal loss of each pixel, for labels."""
         loss = self._losses(self.target.flatten(0, 1))
         if alpha is None:
             return focused(loss, self._gamma)

@@ -159,7 +159,7 @@ def _hardest(
 ) -> Tensor:
     """Which pixels are kept, bool (N, H, W), by their losses, ``pixels``, which may change."""
     counts = _pixels.not_void(target, ignore_index)
-    # NaN, a label out of range on CUDA, is to be kept, and void pixels are below all others.
+    # NaN, from a label out of range on CUDA, must be kept; void pixels sort below all others.
     if _autograd.is_plain(pixels):
         hardness = pixels.nan_to_num_(nan=torch.inf, posinf=torch.inf).masked_fill_(~counts, -1.0)
     else:

@@ -88,7 +88,7 @@ def reduced(
 
 
 def per_pixel(values: Tensor, target: Tensor) -> Tensor:
-    """``values[target]``, with anything where the label is void or out of range."""
+    """``values[target]``; arbitrary where the label is void or out of range."""
     # Of what an index may be the smallest type, which holds the number of any class.
     labels = target if target.dtype == torch.int64 else target.to(torch.int32)
     labels = labels.clamp(0, values.shape[0] - 1)

@@ -58,7 +58,7 @@ def argmax_sizes(
 
 
 def size_of_each(sizes: Any, count: int, name: str) -> list[tuple[int, int]]:
-    """``sizes``, an argument of that ``name``, as a (height, width) for each of so many images."""
+    """``sizes``, an argument called ``name``, as a (height, width) for each of ``count`` images."""
     values = sizes
     if isinstance(sizes, Tensor):
         values = with_values(_common.is_tensor(sizes, name), name).tolist()
