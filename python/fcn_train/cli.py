@@ -32,6 +32,7 @@ from fcn_train.doctor.options import DoctorOptions
 from fcn_train.export_options import ExportOptions
 from fcn_train.launcher import place
 from fcn_train.long_work import told
+from fcn_train.needed import what_is_missing
 from fcn_train.options import (
     EvaluateOptions,
     PredictOptions,
@@ -82,6 +83,8 @@ def _told(error: Exception, arguments: Sequence[str]) -> tuple[str, int, bool]:
     # fcn_ext could not be imported, so the module that explains other errors cannot be, either.
     if type(error).__name__ == "SettingError":
         return str(error), 2, False
+    if missing := what_is_missing(error):
+        return missing, 2, "--traceback" in arguments
     # Imported here, where torch is imported already, or hardly anything was done.
     try:
         from fcn_train.failures import explain
@@ -102,6 +105,10 @@ def run_command(arguments: Sequence[str]) -> int:
     with ending_at_once():
         options, run = read(arguments) if not place().launched else read_together(arguments)
         import_modules(options)
+    if isinstance(options, DoctorOptions):  # which works where packages are missing
+        from fcn_train.doctor.command import doctor
+
+        return 1 if doctor(as_json=options.json) else 0
     from fcn_train.console import Console
 
     console = Console()
@@ -155,10 +162,6 @@ def run_options(options: Any, run: Path | None, arguments: Sequence[str], consol
 
         describe(options, console)
         return 0
-    if isinstance(options, DoctorOptions):
-        from fcn_train.doctor.command import doctor
-
-        return 1 if doctor(options, console) else 0
     if isinstance(options, StudyName):
         from fcn_train.study.command import list_studies
 

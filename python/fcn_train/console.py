@@ -21,6 +21,7 @@ from rich.progress import (
 )
 
 from fcn_train.pace import Pace
+from fcn_train.shown import encodable
 
 PLAIN_SECONDS = 15.0
 
@@ -54,14 +55,14 @@ class Console:
 
     def line(self, text: str) -> None:
         if self._rich is not None:
-            self._rich.print(escape(_encodable(text, self.stream)), soft_wrap=True)
+            self._rich.print(escape(encodable(text, self.stream)), soft_wrap=True)
         else:
-            print(_encodable(text, self.stream), file=self.stream, flush=True)
+            print(encodable(text, self.stream), file=self.stream, flush=True)
 
     def warn(self, text: str) -> None:
         if self._rich is not None:
             self._rich.print(
-                f"[yellow]warning:[/] {escape(_encodable(text, self.stream))}", soft_wrap=True
+                f"[yellow]warning:[/] {escape(encodable(text, self.stream))}", soft_wrap=True
             )
         else:
             print(f"warning: {text}", file=sys.stderr, flush=True)
@@ -97,7 +98,7 @@ class Console:
 
             def advance(count: int = 1, text: str = "") -> None:
                 pace.move(count)
-                shown = escape(_encodable(text, self.stream))
+                shown = escape(encodable(text, self.stream))
                 bars.update(task, advance=count, pace=pace.words(), text=shown)
 
             yield advance
@@ -140,9 +141,3 @@ class Silent(Console):
         self, title: str, total: int, start: int = 0, *, images: int = 0
     ) -> Iterator[Advance]:
         yield lambda count=1, text="": None
-
-
-def _encodable(text: str, stream: IO[str]) -> str:
-    """``text`` with escapes for what ``stream`` cannot take, such as names that are not UTF-8."""
-    encoding = getattr(stream, "encoding", None) or "utf-8"
-    return text.encode(encoding, "backslashreplace").decode(encoding)

@@ -19,6 +19,7 @@ from fcn_train.errors import (
     WriteError,
 )
 from fcn_train.files import WRONG_NAME
+from fcn_train.needed import what_is_missing
 
 OUT_OF_MEMORY = re.compile(
     r"can't allocate memory|not enough memory|cannot allocate memory|bad_alloc|out of memory"
@@ -107,6 +108,8 @@ def explain(error: BaseException, command: str = "train") -> Failure | None:
         )
     if isinstance(error, OSError) and error.errno is not None:
         return _refused(error)
+    if missing := what_is_missing(error):
+        return Failure(missing, 2)
     return None
 
 

@@ -6,6 +6,7 @@ Each function writes one PNG. Matplotlib is imported when the first is called.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import math
 import os
 import sys
@@ -23,6 +24,9 @@ from fcn_train.shown import shown
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+if importlib.util.find_spec("matplotlib") is None:  # told now, not at the end of a training
+    raise ModuleNotFoundError("No module named 'matplotlib'", name="matplotlib")
 
 BLUE, ORANGE, GRAY = "#2f6db3", "#d9772b", "#8a8f98"
 LINES = ("-", "--", ":", "-.")  # for the label sets

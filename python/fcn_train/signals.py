@@ -33,8 +33,16 @@ def ending_at_once() -> Iterator[None]:
 
 def _end(signum: int, frame: FrameType | None) -> None:
     if os.environ.get("RANK", "0") == "0":  # only one of several processes prints
-        os.write(2, b"fcn: interrupted\n")
+        with contextlib.suppress(OSError):  # where standard error is closed
+            os.write(2, b"fcn: interrupted\n")
     os._exit(128 + signum)
+
+
+def let_sigint_end() -> None:
+    """From now on SIGINT ends the process without a word: its work is done, and in what Python does
+    at the end KeyboardInterrupt would be printed. A process that ignores it goes on so."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 class Terminated(KeyboardInterrupt):

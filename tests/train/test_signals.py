@@ -58,6 +58,7 @@ sys.exit(main())
 @pytest.mark.parametrize(
     ("module", "later", "signum"),
     [
+        ("fcn_train.signals", 0, signal.SIGINT),  # not even this is imported
         ("tyro", 0, signal.SIGINT),
         ("torch", 0, signal.SIGTERM),
         ("torch", 150, signal.SIGINT),
@@ -80,6 +81,26 @@ def test_signal_while_modules_are_imported(
     )
     assert (done.returncode, done.stderr) == (128 + signum, "fcn: interrupted\n")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_signal_while_python_ends() -> None:
+    """After the last line of a command: what torch and others do at the end takes a while."""
+    code = (
+        "import atexit, signal, sys\n"
+        "from fcn_train.__main__ import main\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "atexit.register(signal.raise_signal, signal.SIGINT)\n"
+        "sys.exit(main())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "doctor", "--help"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=HANGS,
+    )
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
+    assert done.stdout.startswith("usage: fcn doctor")
 
 
 def test_handlers_are_put_back() -> None:

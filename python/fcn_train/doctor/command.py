@@ -10,9 +10,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from fcn_train.console import Console
 from fcn_train.doctor import diagnosis, facts
-from fcn_train.doctor.options import DoctorOptions
+from fcn_train.shown import encodable
 from fcn_train.tables import text_table
 from fcn_train.words import counted
 
@@ -26,14 +25,10 @@ main()
 """
 
 
-def doctor(options: DoctorOptions, console: Console | None = None) -> int:
+def doctor(*, as_json: bool) -> int:
     """Tell of this installation; returns how many things are broken."""
-    console = console or Console()
     found = examine()
-    if options.json:
-        console.line(json.dumps(found, indent=2))
-    else:
-        console.line(text_of(found))
+    print(encodable(json.dumps(found, indent=2) if as_json else text_of(found), sys.stdout))
     return len(found["problems"])
 
 
@@ -112,7 +107,7 @@ def _facts(found: Mapping[str, Any]) -> list[tuple[str, str]]:
             (
                 "kernels",
                 f"{own['cpu_capability']} (possible: {possible}; torch uses "
-                f"{torch['torch_cpu_capability']}), {counted(probe['threads'], 'thread')}",
+                f"{torch['torch_cpu_capability']}), {_threads(probe)}",
             ),
             ("cuda", f"{own['cuda']}"),
         ]
@@ -152,6 +147,11 @@ def _row(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _error(value: float) -> str:
     return "0" if value == 0 else f"{value:.0e}"
+
+
+def _threads(probe: Mapping[str, Any]) -> str:
+    """Unknown where the process ended before it told."""
+    return counted(probe["threads"], "thread") if "threads" in probe else "unknown threads"
 
 
 def _known(value: Any) -> str:

@@ -64,6 +64,9 @@ def problems(facts: Mapping[str, Any]) -> list[str]:
     missing = [name for name, version in facts["packages"].items() if version is None]
     if missing:
         found.append(f"{', '.join(missing)} missing: pip install {' '.join(missing)}")
+        told = (probe.get(key, "") for key in ("torch_problem", "fcn_ext_problem", "crash"))
+        if "No module named" in " ".join(told):  # which says it again
+            return found
     if "torch_problem" in probe:
         found.append(f"torch does not load: {probe['torch_problem']}. Reinstall torch")
     if "fcn_ext_problem" in probe:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import re
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fcn_train import machine
+from fcn_train.needed import PACKAGES
 
 CPUINFO = Path("/proc/cpuinfo")
 SHARED_MEMORY = Path("/dev/shm")
@@ -81,14 +83,14 @@ def packages() -> tuple[dict[str, str | None], dict[str, dict[str, str | None]],
     missing: dict[str, list[str]] = {}
     try:
         requirements = importlib.metadata.requires("fcn_ext") or []
-    except importlib.metadata.PackageNotFoundError:
-        return needed, extras, {}
+    except importlib.metadata.PackageNotFoundError:  # found by PYTHONPATH alone
+        requirements = list(PACKAGES.values())
     for requirement in requirements:
         what, _, marker = requirement.partition(";")
         name = re.split(r"[\s<>=!~\[(]", what.strip(), maxsplit=1)[0]
         extra = re.search(r"extra\s*==\s*['\"]([\w.-]+)['\"]", marker)
         if extra is None:
-            needed[name] = _version(name)
+            needed[name] = _needed_version(name)
         elif extra[1] not in OF_DEVELOPERS:
             found = extras.setdefault(extra[1], {})
             found[name] = _version(name)
@@ -96,6 +98,14 @@ def packages() -> tuple[dict[str, str | None], dict[str, dict[str, str | None]],
                 missing.setdefault(extra[1], []).append(f"'{what.strip()}'")
     commands = {extra: f"pip install {' '.join(lacks)}" for extra, lacks in missing.items()}
     return needed, extras, commands
+
+
+def _needed_version(name: str) -> str | None:
+    """By its module: another package may bring it (pillow-simd), or what is left of it may not."""
+    modules = {package: module for module, package in PACKAGES.items()}
+    if importlib.util.find_spec(modules.get(name, name)) is None:
+        return None
+    return _version(name) or "unknown"
 
 
 def _version(name: str) -> str | None:
