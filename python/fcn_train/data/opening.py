@@ -18,7 +18,7 @@ from fcn_train.data.labels import PictureLabels
 from fcn_train.data.layouts import looks_like, which_kind
 from fcn_train.data.loader import MemoryDataset
 from fcn_train.data.masked import MaskedDataset
-from fcn_train.data.problems import DataError, Problem
+from fcn_train.data.problems import DataError, Problem, printable
 from fcn_train.data.sample import is_sample, write_sample_dataset
 from fcn_train.data.sources import SOURCES
 from fcn_train.data_options import ReadingOptions
@@ -114,7 +114,7 @@ def open_split(
             dataset.problems.append(Problem(root, f"{hint}; give that"))
         return dataset if mask == "none" else MaskedDataset(dataset, mask)
     except ValueError as error:
-        raise UsageError(_with_prefix(error, prefix)) from None
+        raise UsageError(_with_prefix(error, options, prefix)) from None
     except DataError as error:
         hint = _other_kinds(root, options.kind, prefix)
         if not hint:
@@ -211,13 +211,19 @@ def _coding(options: ReadingOptions, prefix: str) -> LabelCoding:
             any_palette=options.label_colors == "ignore",
         )
     except ValueError as error:
-        raise UsageError(_with_prefix(error, prefix)) from None
+        raise UsageError(_with_prefix(error, options, prefix)) from None
 
 
-def _with_prefix(error: ValueError, prefix: str) -> str:
-    """The message with the options that it names as they are given on the command line."""
+def _with_prefix(error: ValueError, options: ReadingOptions, prefix: str) -> str:
+    """The message with the options that it names as they are given on the command line, and the
+    file of colors with them: what is wrong is in there."""
     names = "|".join(name.replace("_", "-") for name in _OPTIONS if "_" in name)
-    return re.sub(rf"(?<![\w-])({names})(?![\w-])", rf"{prefix}\1", str(error))
+
+    def as_given(match: re.Match[str]) -> str:
+        file = f" {printable(options.label_colors)}" if match[0] == "label-colors" else ""
+        return f"{prefix}{match[0]}{file}"
+
+    return re.sub(rf"(?<![\w-])({names})(?![\w-])", as_given, str(error))
 
 
 def _colors(label_colors: str) -> Any:

@@ -150,6 +150,27 @@ def test_options_that_cannot_be_are_one_line(
 
 
 @pytest.mark.parametrize(
+    ("colors", "more", "message"),
+    [
+        ("0 0 0", (), "{} must hold one color per class, got 1 for 2 classes"),
+        ("0 0 0\n1 1 1\n2 2 2", (), "{} must hold one color per class, got 3 for 2 classes"),
+        ("0 0 0\n1 1 1", ("--first-class", "1"), "{} and --first-class exclude each other"),
+        ("0 0 0\n1 1 1", ("--void-label", "1"), "--void-label and {} exclude each other"),
+        ("0 0 0\n1 1 1", ("--label-map", "0=0"), "--label-map and {} exclude each other"),
+    ],
+)
+def test_colors_that_do_not_fit_name_their_file(
+    colors: str, more: tuple[str, ...], message: str, masks: Path, command: Command, tmp_path: Path
+) -> None:
+    path = tmp_path / "colors of mine.txt"
+    path.write_text(colors)
+    flags = [*reading(masks)[:-2], "--label-colors", str(path), *more]
+    code, _, err = command("data", "check", *flags)
+    assert code == 2
+    assert err.startswith(f"fcn: {message.format(f'--label-colors {path}')}")
+
+
+@pytest.mark.parametrize(
     ("kind", "name", "value"),
     [
         ("camvid", "void_label", 0),
