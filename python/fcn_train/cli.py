@@ -15,6 +15,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -122,7 +123,7 @@ def run_options(options: Any, run: Path | None, arguments: Sequence[str], consol
     if isinstance(options, TrainOptions):
         from fcn_train.train import train
 
-        train(options, run, console)
+        train(replace(options, resume=None, config=None), run, console)  # which are read
         return 0
     if isinstance(options, EvaluateOptions):
         from fcn_train.evaluate import evaluate_run

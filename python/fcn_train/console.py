@@ -43,7 +43,8 @@ class Console:
         notebook = stream is None and in_notebook()
         self.stream = stream if stream is not None else sys.stdout
         if plain is None:
-            seen = notebook or self.stream.isatty()
+            isatty = getattr(self.stream, "isatty", bool)  # some that write to a log have none
+            seen = notebook or isatty()
             plain = not seen or bool(os.environ.get("CI"))
         self.plain = plain
         self._warned: set[str] = set()

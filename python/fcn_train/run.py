@@ -52,7 +52,7 @@ def load_run(path: Path | str, weights: str = "last") -> TrainedRun:
         UsageError: ``path`` is not a run folder, or its weights are missing or do not fit.
         ValueError: ``weights`` is none of these.
     """
-    if weights.removesuffix(RAW) not in ("last", "best"):
+    if str(weights).removesuffix(RAW) not in ("last", "best"):
         raise ValueError(f"weights must be 'last' or 'best', got {weights!r}")
     folder = RunFolder(Path(path))
     options, sets = load_run_config(folder.path), load_classes(folder.classes)

@@ -59,6 +59,7 @@ def train(
     console = (console or Console()) if here.first else Silent()
     options, run = of_types(options, TrainOptions), None if run is None else Path(run)
     check(options)
+    refuse_unread(options)
     if run is None:
         here.from_first(lambda: check_start(options))  # which may read a file
     begun = here.from_first(lambda: Begun.of(run, options))
@@ -130,6 +131,16 @@ def train(
     if more and signals.signum is not None:
         raise Interrupted(signals.signum, f"stopped after {folder.report} was written")
     return folder.path
+
+
+def refuse_unread(options: TrainOptions) -> None:
+    """Raises UsageError for options that the command line reads before it calls `train`."""
+    for name, remedy in (
+        ("resume", "give the folder to train(options, run)"),
+        ("config", "give options that have its values"),
+    ):
+        if getattr(options, name) is not None:
+            raise UsageError(f"TrainOptions: {name} is read by the command line alone; {remedy}")
 
 
 def take_steps(

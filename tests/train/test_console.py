@@ -8,6 +8,7 @@ import time
 import types
 from importlib.machinery import ModuleSpec
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -42,6 +43,26 @@ def test_file_gets_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     assert stream.getvalue() == (
         "[bold]kept[/bold]\ntraining 5/10 loss 1, 1.33 images/s, 0:30 left, 1.5 GiB\n"
     )
+
+
+def test_a_stream_that_only_writes_gets_plain_lines() -> None:
+    """As programs make that copy what is printed into a log."""
+
+    class Log:
+        text = ""
+
+        def write(self, text: str) -> None:
+            self.text += text
+
+        def flush(self) -> None:
+            pass
+
+    log: Any = Log()
+    plain = Console(log)
+    plain.line("said")
+    with plain.progress("training", 10) as advance:
+        advance(1)
+    assert log.text == "said\n"
 
 
 def test_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -97,6 +97,18 @@ def test_values_of_scores_and_predictions(finished_run: Path, tmp_path: Path) ->
         predict(PredictOptions(images=(finished_run,), output=tmp_path / "maps", tile=tile))
 
 
+@pytest.mark.parametrize("name", ["resume", "config"])
+@pytest.mark.parametrize("value", ["run", "auto"])
+def test_options_that_only_the_command_line_reads_are_refused(
+    name: str, value: str, tiny_options: TrainOptions, tmp_path: Path
+) -> None:
+    """They had no effect: another run was begun in place of the one to continue."""
+    options = replace(tiny_options, output=tmp_path / "run", **{name: value})  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=f"TrainOptions: {name} is read by the command line alone"):
+        train(options)
+    assert not (tmp_path / "run").exists()
+
+
 def test_options_stay_as_they_are(tiny_options: TrainOptions, tmp_path: Path) -> None:
     options = replace(tiny_options, output=tmp_path, resume="auto", profile=True)
     assert of_types(options, TrainOptions) == options
@@ -127,5 +139,23 @@ def test_data_sets_of_other_things(sample_root: Path) -> None:
         open_dataset("sample", sample_root, nothing)
     with pytest.raises(TypeError, match="num_classes must be an integer, got '2'"):
         open_dataset("folder", sample_root, "train", num_classes="2")
+    for name, value in (("channels", "colour"), ("channels", ""), ("exif", "up"), ("exif", None)):
+        with pytest.raises(ValueError, match=f"{name} must be one of [a-z, -]+, got {value!r}"):
+            open_dataset("folder", sample_root, "train", strict=False, **{name: value})
+    for name, value, said in (
+        ("coding", "voc", "coding must be a LabelCoding, got 'voc'"),
+        ("class_names", "abc", "class_names must be a list of names, got 'abc'"),
+        (
+            "label_folder",
+            ("a", "b"),
+            r"label_folder must be a text, several as 'labels,parts'",
+        ),
+        ("label_suffix", None, "label_suffix must be a text, got None"),
+        ("image_folder", 3, "image_folder must be a text, got 3"),
+    ):
+        with pytest.raises(TypeError, match=said):
+            open_dataset("folder", sample_root, "train", strict=False, **{name: value})
+    folders: Any = {"image_folder": Path("JPEGImages"), "label_folder": Path("SegmentationClass")}
+    assert len(open_dataset("folder", sample_root, "", **folders)) == 9
     listed = sample_root / "ImageSets" / "Segmentation" / "val.txt"
     assert len(open_dataset("sample", sample_root, listed)) == 3  # type: ignore[arg-type]

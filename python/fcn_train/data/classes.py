@@ -29,8 +29,11 @@ def check_class_names(names: Sequence[str]) -> tuple[str, ...]:
     """The names, if they are 1 to 255 different ones of plain text.
 
     Raises:
+        TypeError: if they are one text.
         ValueError: if they are not.
     """
+    if isinstance(names, str):  # whose letters would be the names
+        raise TypeError(f"class_names must be a list of names, got {_shown(names)}")
     names = tuple(names)
     if not 1 <= len(names) <= 255:
         raise ValueError(f"class_names must hold 1..255 names, got {len(names)}")

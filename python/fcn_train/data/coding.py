@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import operator
 import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -25,6 +27,30 @@ _COLOR = re.compile(r"(\d{1,3})[ ,]+(\d{1,3})[ ,]+(\d{1,3})|#([0-9a-fA-F]{6})")
 Color = tuple[int, int, int]
 
 
+def _integers(values: Iterable[Any]) -> tuple[int, ...]:
+    return tuple(map(operator.index, values))
+
+
+def _pairs(values: Iterable[Any]) -> tuple[tuple[int, int], ...]:
+    return tuple((operator.index(value), operator.index(index)) for value, index in values)
+
+
+def _colored(values: Any) -> Any:
+    if isinstance(values, str) and values == "voc":
+        return values
+    colors = ((_integers(color), operator.index(index)) for color, index in values)
+    return tuple(((red, green, blue), index) for (red, green, blue), index in colors)
+
+
+# The arguments of a coding, what each must be, and what makes it that.
+_FORMS: tuple[tuple[str, str, Callable[[Any], Any]], ...] = (
+    ("void", "a sequence of integers", _integers),
+    ("first_class", "an integer", operator.index),
+    ("classes", "pairs of a value and its class", _pairs),
+    ("colors", "'voc', or pairs of a color and its class", _colored),
+)
+
+
 @dataclass(frozen=True)
 class LabelCoding:
     """How the values in label files become class indices; by default they are the class indices,
@@ -41,6 +67,7 @@ class LabelCoding:
         any_palette: accept that a value has different colors in different files; the values count.
 
     Raises:
+        TypeError: if an argument is of another form, as pairs in a dict.
         ValueError: if a value is not in 0..255, is given twice, or has two meanings.
     """
 
@@ -51,10 +78,17 @@ class LabelCoding:
     any_palette: bool = False
 
     def __post_init__(self) -> None:
+        for name, form, read in _FORMS:
+            given = getattr(self, name)
+            try:
+                object.__setattr__(self, name, read(given))
+            except (TypeError, ValueError):
+                raise TypeError(f"{name} must be {form}, got {given!r}") from None
         for name, values in (
             ("void-label", self.void),
             ("first-class", (self.first_class,)),
             ("label-map", [number for pair in self.classes for number in pair]),
+            ("label-colors", [n for color, index in self.pairs_of_colors for n in (*color, index)]),
         ):
             for value in values:
                 if not 0 <= value <= 255:

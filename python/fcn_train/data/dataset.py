@@ -8,11 +8,12 @@ example and checking a whole data set report the same problems.
 from __future__ import annotations
 
 import copy
+import operator
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
 
@@ -76,8 +77,9 @@ class SegmentationDataset:
     Raises:
         DataError: with `strict`, on the first of `problems`, an empty list, a repeated id, or one
             file for an image and its label.
-        ValueError: if names of classes are not plain text or occur twice, or the coding names a
-            class that does not exist.
+        TypeError: if `coding` is not a LabelCoding, or `class_names` is a single string.
+        ValueError: if names of classes are not plain text or occur twice, the coding names a class
+            that does not exist, or `exif` or `channels` is unknown.
     """
 
     def __init__(
@@ -101,6 +103,14 @@ class SegmentationDataset:
         problems: Iterable[Problem] = (),
         strict: bool = True,
     ) -> None:
+        for argument, value, known in (
+            ("exif", exif, get_args(Exif)),
+            ("channels", channels, get_args(Channels)),
+        ):
+            if value not in known:
+                raise ValueError(f"{argument} must be one of {', '.join(known)}, got {value!r}")
+        if coding is not None and not isinstance(coding, LabelCoding):
+            raise TypeError(f"coding must be a LabelCoding, got {coding!r}")
         self.name = name
         self.ids = list(ids)
         class_names = check_class_names(class_names)
@@ -151,9 +161,10 @@ class SegmentationDataset:
         """Decode one pair.
 
         Raises:
+            TypeError, IndexError: ``index`` is no integer, or beyond the pairs.
             DataError: on the first thing wrong with either file.
         """
-        example, problems = self.examine(index)
+        example, problems = self.examine(operator.index(index))
         if example is None:
             raise DataError(problems[0])
         return example

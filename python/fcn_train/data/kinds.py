@@ -35,6 +35,8 @@ KINDS: dict[str, Callable[..., SegmentationDataset]] = {
 }
 """The reader of each kind of data."""
 
+_TEXTS = {"image_folder", "label_folder", "label_suffix", "depth_folder", "hha_folder"}
+
 
 def open_dataset(
     kind: str, root: Path | str, split: str, *, strict: bool = True, **options: Any
@@ -55,19 +57,28 @@ def open_dataset(
 
     Raises:
         DataError: if folders or lists are missing or unusable.
-        TypeError: if `root` is not a path or `split` not a string.
+        TypeError: if `root` is not a path, or `split` or the name of a folder not a string.
         ValueError: if `kind` is unknown, or an option does not apply to it.
     """
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
-    for option in options:
+    for option, value in options.items():
         if not takes(kind, option):
             raise ValueError(f"{option} does not apply to data of kind {kind!r}")
+        if option in _TEXTS:
+            options[option] = _text(option, value)
     if not isinstance(root, str | os.PathLike):
         raise TypeError(f"root must be a path, got {type(root).__name__}")
     if not isinstance(split, str | os.PathLike):
         raise TypeError(f"split must be the name or path of a list, or '', got {split!r}")
     return KINDS[kind](Path(root), os.fspath(split), strict=strict, **options)
+
+
+def _text(option: str, value: Any) -> str:
+    if not isinstance(value, str | os.PathLike):
+        several = ", several as 'labels,parts'" if option == "label_folder" else ""
+        raise TypeError(f"{option} must be a text{several}, got {value!r}")
+    return os.fspath(value)
 
 
 def takes(kind: str, option: str) -> bool:

@@ -73,17 +73,22 @@ def write_sample_dataset(
         `root`.
 
     Raises:
+        TypeError: if a number is no integer.
         ValueError: if an argument is out of range.
         DataError: if `root` exists and is not a sample data set or holds more than that, or cannot
             be written.
     """
     root = Path(root)
     for name, value, least in (("seed", seed, 0), ("train", train, 1), ("val", val, 1)):
+        if not isinstance(value, int):
+            raise TypeError(f"{name} must be an integer, got {value!r}")
         if value < least:
             raise ValueError(f"{name} must be >= {least}, got {value}")
     for name, value in (("train", train), ("val", val)):
         if value > _MAX_IMAGES:
             raise ValueError(f"{name} must be <= {_MAX_IMAGES}, got {value}")
+    if not isinstance(size, int):
+        raise TypeError(f"size must be an integer, got {size!r}")
     if not 32 <= size <= _MAX_SIZE:
         raise ValueError(f"size must be in 32..{_MAX_SIZE}, got {size}")
     if layout not in LAYOUTS:

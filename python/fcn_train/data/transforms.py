@@ -6,6 +6,7 @@ gives the same result. Images are resampled bilinearly, labels by nearest neighb
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -32,11 +33,22 @@ class Normalization:
 
     mean, std: R, G, B in units of 0..255.
     bgr: put the channels in the order B, G, R after that.
+
+    Raises:
+        ValueError: if a mean is not finite or a deviation not positive, or there are not three.
     """
 
     mean: Triple
     std: Triple = (1.0, 1.0, 1.0)
     bgr: bool = False
+
+    def __post_init__(self) -> None:
+        for name, values, least, rule in (
+            ("mean", self.mean, -math.inf, "finite"),
+            ("std", self.std, 0.0, "finite and > 0"),
+        ):
+            if len(values) != 3 or not all(least < value < math.inf for value in values):
+                raise ValueError(f"{name} must be three numbers, {rule}, got {values}")
 
     @property
     def color(self) -> tuple[int, int, int]:

@@ -118,8 +118,6 @@ def _normalization(values: Any) -> Normalization:
             cast("tuple[float, float, float]", tuple(map(float, values[name])))
             for name in ("mean", "std")
         )
-        if len(mean) != 3 or len(std) != 3 or 0 in std:
-            raise ValueError("mean and std must have three numbers, of std none 0")
         return Normalization(mean, std, bool(values["bgr"]))
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"normalization cannot be read ({error})") from None

@@ -71,6 +71,35 @@ def test_contradictions_are_refused(arguments: dict[str, Any], message: str) -> 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ({"void": 255}, "void must be a sequence of integers, got 255"),
+        ({"void": (1.5,)}, "void must be a sequence of integers"),
+        ({"first_class": "1"}, "first_class must be an integer, got '1'"),
+        ({"classes": {0: 0}}, "classes must be pairs of a value and its class, got {0: 0}"),
+        ({"classes": "0=0"}, "classes must be pairs of a value and its class, got '0=0'"),
+        ({"colors": "VOC"}, "colors must be 'voc', or pairs of a color and its class, got 'VOC'"),
+        ({"colors": {(0, 0, 0): 0}}, "colors must be 'voc', or pairs"),
+        ({"colors": (((0, 0), 0),)}, "colors must be 'voc', or pairs"),
+    ],
+)
+def test_arguments_of_another_form_are_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        LabelCoding(**arguments)
+
+
+def test_lists_and_arrays_are_as_good_as_tuples() -> None:
+    """A list of colors was taken for none."""
+    colors: Any = [([0, 0, 0], 0), (np.array([9, 9, 9]), 1)]
+    assert LabelCoding(colors=colors) == LabelCoding(colors=(((0, 0, 0), 0), ((9, 9, 9), 1)))
+    pairs: Any = np.array([[0, 0], [255, 1]])
+    void: Any = [3]
+    assert LabelCoding(void, classes=pairs) == LabelCoding((3,), classes=((0, 0), (255, 1)))
+    with pytest.raises(ValueError, match=r"label-colors must be in 0\.\.255, got 300"):
+        LabelCoding(colors=(((0, 300, 0), 0),))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
         ({"classes": ((0, 0), (1, 2))}, r"label-map names class 2, but the classes are 0\.\.1"),
         ({"first_class": 254}, "first-class 254 leaves no value for the last of 2 classes"),
         ({"colors": (((0, 0, 0), 0),)}, "one color per class, got 1 for 2 classes"),

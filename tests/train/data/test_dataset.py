@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -44,6 +45,12 @@ def test_examples_are_indexed_and_counted(voc_root: Path) -> None:
     assert label[3].tolist() == [IGNORE_INDEX] + [3] * 11
     assert dataset.image_path(1) == voc_root / "JPEGImages" / "b.jpg"
     assert dataset.label_path(1) == voc_root / "SegmentationClass" / "b.png"
+
+
+@pytest.mark.parametrize("index", [slice(0, 1), "a", 1.0, None])
+def test_indices_that_are_none(index: Any, voc_root: Path) -> None:
+    with pytest.raises(TypeError, match="cannot be interpreted as an integer"):
+        open_dataset("voc", voc_root, "train")[index]
 
 
 def test_unknown_kind_is_named(tmp_path: Path) -> None:

@@ -201,6 +201,14 @@ def test_arguments_out_of_range_are_named(
         write_sample_dataset(tmp_path / "data", **arguments)
 
 
+@pytest.mark.parametrize("name", ["seed", "train", "val", "size"])
+@pytest.mark.parametrize("value", [64.5, "64", None])
+def test_numbers_that_are_no_integers_are_named(tmp_path: Path, name: str, value: Any) -> None:
+    with pytest.raises(TypeError, match=f"{name} must be an integer, got {value!r}"):
+        write_sample_dataset(tmp_path / "data", **{name: value})
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_opening_what_was_never_written_says_how_to(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"sample\.json: is missing.*`fcn data sample`"):
         open_dataset("sample", tmp_path, "train")

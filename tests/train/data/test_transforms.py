@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -149,6 +151,10 @@ def test_augmentation_names_what_it_does() -> None:
         (lambda: RandomScale(0.0, 1.0), r"got \(0\.0, 1\.0\)"),
         (lambda: RandomCrop(0, 4), "crop must be at least 1 x 1, got 0 x 4"),
         (lambda: augmentation(crop=-1), "crop must be at least 1 x 1, got -1 x -1"),
+        (lambda: Normalization((1.0, 2.0)), r"mean must be three numbers, finite, got \(1\.0, 2"),  # type: ignore[arg-type]
+        (lambda: Normalization((0.0, math.nan, 0.0)), "mean must be three numbers, finite"),
+        (lambda: Normalization((0.0,) * 3, (1.0, 0.0, 1.0)), "std must be three numbers, finite a"),
+        (lambda: Normalization((0.0,) * 3, (1.0, 1.0, math.inf)), "std must be three numbers"),
     ],
 )
 def test_arguments_out_of_range_are_named(make: object, message: str) -> None:
