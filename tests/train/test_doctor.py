@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -101,6 +103,21 @@ def test_command_prints_the_text_or_json(
     assert (code, out) == (0, text_of(found) + "\n")
     code, out, _ = command("doctor", "--json")
     assert (code, json.loads(out)) == (0, found)
+
+
+def test_a_reader_that_goes_ends_it_without_a_word(
+    found: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `fcn doctor | head -1`: what is buffered must not fail when Python ends."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    monkeypatch.setattr(doctor_command, "examine", lambda: found)
+    with os.fdopen(writer, "w") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        with pytest.raises(BrokenPipeError):
+            doctor_command.doctor(as_json=False)
+        monkeypatch.undo()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), writer)
 
 
 def wrong_value(input: Tensor, size: Any) -> Tensor:

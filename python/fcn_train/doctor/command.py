@@ -28,7 +28,8 @@ main()
 def doctor(*, as_json: bool) -> int:
     """Tell of this installation; returns how many things are broken."""
     found = examine()
-    print(encodable(json.dumps(found, indent=2) if as_json else text_of(found), sys.stdout))
+    text = json.dumps(found, indent=2) if as_json else text_of(found)
+    print(encodable(text, sys.stdout), flush=True)  # here, where a broken pipe is handled
     return len(found["problems"])
 
 
