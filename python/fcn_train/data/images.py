@@ -21,7 +21,10 @@ from fcn_train.real_paths import real_path
 # picture that is merely large. Set once for the process, as reading threads share the filters.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
+IMAGE_SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".avif", ".jp2"),
+    *(".tif", ".tiff", ".ppm", ".pgm", ".pnm"),
+)
 """File endings of images, compared in lower case."""
 
 

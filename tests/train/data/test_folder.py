@@ -32,6 +32,21 @@ def test_stems_match_whatever_the_endings(root: Path) -> None:
     assert [dataset[index].label.sum() for index in range(3)] == [12, 12, 12]
 
 
+@pytest.mark.parametrize(
+    "ending", ["JFIF", "jpe", "jpeg", "webp", "avif", "jp2", "tif", "ppm", "pgm", "pnm"]
+)
+def test_whatever_pillow_writes_is_an_image(ending: str, tmp_path: Path) -> None:
+    """The folder's images, and those that a list names with or without their endings."""
+    try:
+        add_pair(tmp_path / "images", tmp_path / "labels", "a", ending)
+    except (KeyError, OSError, ValueError) as error:
+        pytest.skip(f"this Pillow writes none: {error}")
+    assert FolderSegmentation(tmp_path, num_classes=2)[0].image.shape == (3, 4, 3)
+    for name in ("a", f"a.{ending}"):
+        (tmp_path / "train.txt").write_text(f"{name}\n")
+        assert FolderSegmentation(tmp_path, "train", num_classes=2).ids == ["a"]
+
+
 def test_class_names_come_from_classes_txt(root: Path) -> None:
     (root / "classes.txt").write_text("ground\nbuilding\n")
     assert FolderSegmentation(root).class_names == ("ground", "building")
