@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -185,16 +186,21 @@ class Begun(NamedTuple):
 
     @staticmethod
     def of(run: Path | None, options: TrainOptions) -> Begun:
-        """Raises UsageError if ``options`` would make ``run`` another run."""
+        """Raises UsageError if ``options`` would make ``run`` another run, or if the checkpoints to
+        continue from were removed."""
         if run is None:
             return Begun(options.optim, further=False, finished=False, saved=False)
         further, folder = check_continuation(run, options), RunFolder(run)
-        return Begun(
-            load_config(run).optim,
-            further,
-            finished=not further and folder.metrics.exists(),
-            saved=folder.newest_checkpoint() is not None,
-        )
+        finished = not further and folder.metrics.exists()
+        saved = folder.newest_checkpoint() is not None
+        last = folder.weights("last")
+        if not finished and not saved and last.exists():  # checkpoints were removed
+            raise UsageError(
+                f"{run}: has no checkpoint to go on from, and from its beginning it would replace "
+                f"its weights; start another run with --init-weights {shlex.quote(str(run))}, or "
+                f"remove {last} to start this one again"
+            )
+        return Begun(load_config(run).optim, further, finished, saved)
 
 
 def check_place(run: Path | None, options: TrainOptions) -> None:

@@ -362,6 +362,24 @@ def test_run_without_a_checkpoint_that_can_be_used_is_not_started_again(
     train(load_config(run), run)
 
 
+@pytest.mark.parametrize("finished", [True, False])
+def test_weights_of_a_run_are_not_replaced_where_its_checkpoints_were_removed(
+    finished: bool, finished_run: Path, tmp_path: Path
+) -> None:
+    """As people do to save room: made longer, such a run began again without a word."""
+    run = tmp_path / "run"
+    shutil.copytree(finished_run, run)
+    shutil.rmtree(run / "checkpoints")
+    if not finished:
+        (run / "metrics.json").unlink()
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    with pytest.raises(UsageError, match="has no checkpoint to go on from, .* --init-weights"):
+        train(longer(load_config(run), steps=12) if finished else load_config(run), run)
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    (run / "last.safetensors").unlink()
+    train(longer(load_config(run), steps=12) if finished else load_config(run), run)
+
+
 def test_run_that_starts_again_starts_from_its_sources(
     tiny_options: TrainOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
