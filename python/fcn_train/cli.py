@@ -40,6 +40,7 @@ from fcn_train.options import (
     RecipesOptions,
     TrainOptions,
 )
+from fcn_train.path_options import expand_homes
 from fcn_train.serve_options import ServeOptions
 from fcn_train.signals import ending_at_once, signal_of, sigterm_raises
 from fcn_train.study.options import StudyName, StudyOptions
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     prepare()
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    arguments = expand_homes(sys.argv[1:] if arguments is None else arguments)
     text, trace, failed = "", False, None
     try:
         with sigterm_raises():

@@ -1,12 +1,15 @@
-"""Paths on the command line: refuses empty paths and wrong endings.
+"""Paths on the command line: refuses empty paths and wrong endings, and reads ``~`` after ``=``.
 
-An unset variable of a shell gives it (``--root "$DATA"``), and Python takes it for the folder that
-one is in.
+An unset variable of a shell gives a path of no characters (``--root "$DATA"``), and Python takes it
+for the folder that one is in.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import os
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -15,7 +18,7 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 
 from fcn_train.errors import UsageError
 
-__all__ = ["add_paths", "refuse_empty_paths", "refuse_other_ending"]
+__all__ = ["add_paths", "expand_homes", "refuse_empty_paths", "refuse_other_ending"]
 
 _EMPTY = Path()  # known by its identity: "." is a path like any other
 
@@ -35,6 +38,17 @@ def _path(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Path] | None:
         is_instance=lambda value: isinstance(value, Path),
         str_from_instance=lambda path: [str(path)],
     )
+
+
+def expand_homes(arguments: Sequence[str]) -> list[str]:
+    """``--output=~/run`` as ``--output ~/run`` comes from a shell: bash leaves it as it is, and a
+    folder called ``~`` would be made."""
+    return [
+        f"{found[1]}{os.path.expanduser(found[2])}"
+        if (found := re.fullmatch(r"(--[\w.-]+=)(~(?:/.*)?)", argument, re.DOTALL))
+        else argument
+        for argument in arguments
+    ]
 
 
 def refuse_empty_paths(options: Any, prefix: str = "--") -> None:

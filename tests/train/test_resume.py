@@ -373,7 +373,7 @@ def test_weights_of_a_run_are_not_replaced_where_its_checkpoints_were_removed(
     if not finished:
         (run / "metrics.json").unlink()
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
-    with pytest.raises(UsageError, match="has no checkpoint to go on from, .* --init-weights"):
+    with pytest.raises(UsageError, match=r"has no checkpoint to go on from, .* --init-weights"):
         train(longer(load_config(run), steps=12) if finished else load_config(run), run)
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
     (run / "last.safetensors").unlink()
