@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from fcn_ext.models import FCN
 from fcn_train.data import open_dataset, write_sample_dataset
 from fcn_train.data.depth import Channels
-from fcn_train.data.transforms import input_to_tensor
+from fcn_train.data.normalization import input_to_tensor
 from fcn_train.initialize import from_classifier
 from fcn_train.model_options import ModelName
 from fcn_train.network import build_network, normalization_of

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fcn_ext.models import build_model, build_multi_head_model
 from fcn_train.data import Batch
-from fcn_train.data.transforms import collate
+from fcn_train.data.batch import collate
 from fcn_train.heads import Net
 from fcn_train.loss import pixel_loss
 from fcn_train.named_losses import LOSSES, named_loss

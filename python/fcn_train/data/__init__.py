@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fcn_train.data.ade20k import ADE20K_CLASS_NAMES, Ade20k
+from fcn_train.data.batch import Batch, collate, padded
 from fcn_train.data.camvid import CAMVID_CLASS_NAMES, CamVid, camvid_palette
 from fcn_train.data.check import check_dataset
 from fcn_train.data.cityscapes import CITYSCAPES_CLASS_NAMES, Cityscapes
@@ -28,7 +29,16 @@ from fcn_train.data.images import read_image
 from fcn_train.data.kinds import KINDS, open_dataset
 from fcn_train.data.label_sets import LabelSet
 from fcn_train.data.labels import read_label
-from fcn_train.data.loader import EvaluationLoader, MemoryDataset, TrainLoader
+from fcn_train.data.loader import EvaluationLoader, TrainLoader
+from fcn_train.data.memory import MemoryDataset
+from fcn_train.data.normalization import (
+    CAFFE,
+    IMAGENET,
+    Normalization,
+    image_to_tensor,
+    input_to_tensor,
+    to_tensors,
+)
 from fcn_train.data.nyud import Nyud
 from fcn_train.data.nyud_labeled import NyudLabeled
 from fcn_train.data.nyud_names import NYUD_CLASS_NAMES
@@ -49,20 +59,11 @@ from fcn_train.data.sift_flow import (
 )
 from fcn_train.data.statistics import DatasetStatistics, dataset_statistics
 from fcn_train.data.transforms import (
-    CAFFE,
-    IMAGENET,
-    Batch,
     Compose,
     Mirror,
-    Normalization,
     RandomCrop,
     RandomScale,
     augmentation,
-    collate,
-    image_to_tensor,
-    input_to_tensor,
-    padded,
-    to_tensors,
 )
 from fcn_train.data.visualize import colorize, contact_sheet, dataset_sheet, overlay
 from fcn_train.data.voc import VOC_CLASS_NAMES, VocSegmentation

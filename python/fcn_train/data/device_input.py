@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fcn_train.data.depth import Channels, log_depth
 from fcn_train.data.example import Example
-from fcn_train.data.transforms import Normalization, hha_normalization
+from fcn_train.data.normalization import Normalization, hha_normalization
 
 __all__ = ["DeviceNormalization", "input_to_bytes"]
 

@@ -9,7 +9,7 @@ processes.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -17,18 +17,12 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from fcn_train.data.batch import Batch, collate
 from fcn_train.data.dataset import SegmentationDataset
 from fcn_train.data.device_input import input_to_bytes
-from fcn_train.data.example import Example
+from fcn_train.data.normalization import Normalization, to_tensors
 from fcn_train.data.problems import DataError, Problem
-from fcn_train.data.transforms import (
-    Batch,
-    Compose,
-    Normalization,
-    Transform,
-    collate,
-    to_tensors,
-)
+from fcn_train.data.transforms import Compose, Transform
 
 _ORDER, _AUGMENT = 0, 1  # separate the generators of the two purposes
 
@@ -194,42 +188,6 @@ def _same_sized(dataset: SegmentationDataset, most: int) -> list[list[int]]:
             batches.append([index])
         last = size
     return batches
-
-
-class MemoryDataset(SegmentationDataset):
-    """A data set decoded once and kept as the arrays of its examples: 4 bytes per pixel, and more
-    with depth or several sets of classes.
-
-    Args:
-        dataset: the data set to hold.
-        progress: called with (examples done, examples in all) after each.
-
-    Raises:
-        DataError: if an example cannot be used.
-    """
-
-    def __init__(
-        self,
-        dataset: SegmentationDataset,
-        progress: Callable[[int, int], None] | None = None,
-    ) -> None:
-        vars(self).update(dataset.__getstate__())
-        self._examples: list[Example] = []
-        for index in range(len(dataset)):
-            self._examples.append(dataset[index])
-            if progress is not None:
-                progress(index + 1, len(dataset))
-
-    def only(self, which: int) -> SegmentationDataset:
-        view = super().only(which)
-        view._examples = [example.only(which) for example in self._examples]  # type: ignore[attr-defined]
-        return view
-
-    def examine(self, index: int) -> tuple[Example | None, list[Problem]]:
-        return self._examples[index], []
-
-    def label(self, index: int) -> np.ndarray:
-        return self._examples[index].label
 
 
 _Key = tuple[int, int, int]  # index of the example, epoch, place in the epoch

@@ -8,8 +8,8 @@ import numpy as np
 
 from fcn_train.data.dataset import SegmentationDataset
 from fcn_train.data.example import Example
+from fcn_train.data.normalization import MEAN_COLOR
 from fcn_train.data.problems import Problem
-from fcn_train.data.transforms import MEAN_COLOR
 
 Mask = Literal["none", "foreground", "background", "shape"]
 

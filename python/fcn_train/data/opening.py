@@ -16,8 +16,8 @@ from fcn_train.data.dataset import SegmentationDataset
 from fcn_train.data.kinds import open_dataset, takes
 from fcn_train.data.labels import PictureLabels
 from fcn_train.data.layouts import looks_like, which_kind
-from fcn_train.data.loader import MemoryDataset
 from fcn_train.data.masked import MaskedDataset
+from fcn_train.data.memory import MemoryDataset
 from fcn_train.data.problems import DataError, Problem, printable
 from fcn_train.data.sample import is_sample, write_sample_dataset
 from fcn_train.data.sources import SOURCES

@@ -1,4 +1,4 @@
-"""Augmentation and conversion to tensors.
+"""Augmentation.
 
 A transform is a pure function of an `Example` and a generator: the same generator state always
 gives the same result. Images are resampled bilinearly, labels by nearest neighbor.
@@ -6,65 +6,18 @@ gives the same result. Images are resampled bilinearly, labels by nearest neighb
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
 
 from fcn_train.data.coding import IGNORE_INDEX
-from fcn_train.data.depth import HHA_MEAN, Channels, log_depth
 from fcn_train.data.example import Example
 from fcn_train.data.jitter import Jitter
-from fcn_train.model_options import VOC_MEAN
+from fcn_train.data.normalization import MEAN_COLOR
 
 Transform = Callable[[Example, np.random.Generator], Example]
-
-Triple = tuple[float, float, float]
-
-
-@dataclass(frozen=True)
-class Normalization:
-    """How 8-bit RGB becomes network input: `(value - mean) / std`, then the channel order.
-
-    mean, std: R, G, B in units of 0..255.
-    bgr: put the channels in the order B, G, R after that.
-
-    Raises:
-        ValueError: if a mean is not finite or a deviation not positive, or there are not three.
-    """
-
-    mean: Triple
-    std: Triple = (1.0, 1.0, 1.0)
-    bgr: bool = False
-
-    def __post_init__(self) -> None:
-        for name, values, least, rule in (
-            ("mean", self.mean, -math.inf, "finite"),
-            ("std", self.std, 0.0, "finite and > 0"),
-        ):
-            if len(values) != 3 or not all(least < value < math.inf for value in values):
-                raise ValueError(f"{name} must be three numbers, {rule}, got {values}")
-
-    @property
-    def color(self) -> tuple[int, int, int]:
-        """The 8-bit color that normalization maps to about zero."""
-        red, green, blue = (round(value) for value in self.mean)
-        return red, green, blue
-
-
-IMAGENET = Normalization((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
-"""Mean and deviation of ImageNet, as torchvision's weights expect."""
-
-CAFFE = Normalization(VOC_MEAN, bgr=True)
-"""BGR minus the VGG16 mean, as Caffe's weights expect (the reference repository's VOC layers)."""
-
-MEAN_COLOR = CAFFE.color
-"""Padding of images: the rounded mean, so about zero after normalization."""
 
 
 @dataclass(frozen=True)
@@ -205,134 +158,6 @@ def resize(example: Example, height: int, width: int) -> Example:
         lambda label: resized(label, Image.Resampling.NEAREST),
         depth_resized,
     )
-
-
-def image_to_tensor(image: np.ndarray, normalization: Normalization) -> Tensor:
-    """(H, W, 3) uint8 RGB to a normalized (3, H, W) float32 tensor.
-
-    Raises:
-        TypeError: ``image`` is not an array, or ``normalization`` not a `Normalization`.
-        ValueError: ``image`` has another shape or dtype.
-    """
-    if not isinstance(image, np.ndarray):
-        raise TypeError(f"image must be an array, got {type(image).__name__}")
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        raise ValueError(f"image must be (H, W, 3) uint8, got {image.shape} {image.dtype}")
-    if not isinstance(normalization, Normalization):
-        raise TypeError(
-            f"normalization must be one as IMAGENET or CAFFE, got {type(normalization).__name__}"
-        )
-    values = image.astype(np.float32)
-    values -= np.asarray(normalization.mean, dtype=np.float32)
-    values /= np.asarray(normalization.std, dtype=np.float32)
-    if normalization.bgr:
-        values = values[:, :, ::-1]
-    return torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1)))
-
-
-def hha_normalization(color: Normalization) -> Normalization:
-    """The normalization of HHA: minus its mean, divided by the mean of the color's deviations."""
-    return Normalization(HHA_MEAN, (sum(color.std) / 3,) * 3)
-
-
-def input_to_tensor(
-    example: Example, normalization: Normalization, channels: Channels = "color"
-) -> Tensor:
-    """What a network sees of an example, (C, H, W) float32.
-
-    Color as by `image_to_tensor`, then `log_depth`; or HHA with `hha_normalization`, and 0 where
-    depth is missing.
-
-    Args:
-        example: read with these channels.
-        normalization: that of the color.
-        channels: the channels, in order.
-    """
-    parts = []
-    if channels.startswith("color"):
-        parts.append(image_to_tensor(example.image, normalization))
-    if "depth" in channels:
-        assert example.depth is not None
-        parts.append(torch.from_numpy(log_depth(example.depth))[None])
-    if "hha" in channels:
-        assert example.hha is not None
-        known = torch.from_numpy(example.hha[:, :, 0] > 0)
-        parts.append(image_to_tensor(example.hha, hha_normalization(normalization)) * known)
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
-
-
-def to_tensors(
-    example: Example, normalization: Normalization, channels: Channels = "color"
-) -> tuple[Tensor, ...]:
-    """What a network sees, as `input_to_tensor`, and an (H, W) uint8 label for each set."""
-    labels = (torch.from_numpy(label.copy()) for label in example.labels)
-    return (input_to_tensor(example, normalization, channels), *labels)
-
-
-class Batch(NamedTuple):
-    """Examples stacked for the network.
-
-    images: (N, C, H, W) float32, normalized; zero (the mean color) where padded. Or uint8, from
-    `input_to_bytes`. targets: (N, H, W) uint8; `IGNORE_INDEX` where void or padded. ids: the N
-    names. sizes: the N (height, width) before padding; image i fills the top left corner.
-    more_targets: targets of further sets of classes, each like `targets`.
-    """
-
-    images: Tensor
-    targets: Tensor
-    ids: tuple[str, ...]
-    sizes: tuple[tuple[int, int], ...]
-    more_targets: tuple[Tensor, ...] = ()
-
-    @property
-    def all_targets(self) -> tuple[Tensor, ...]:
-        """The targets of every set of classes."""
-        return (self.targets, *self.more_targets)
-
-    def __eq__(self, other: object) -> bool:
-        """Whether both hold the same images, targets, names and sizes."""
-        if not isinstance(other, Batch):
-            return NotImplemented
-        mine, theirs = ((b.images, *b.all_targets) for b in (self, other))
-        same = len(mine) == len(theirs) and all(map(torch.equal, mine, theirs))
-        return same and (self.ids, self.sizes) == (other.ids, other.sizes)
-
-    def __ne__(self, other: object) -> bool:
-        return not self == other
-
-
-def collate(tensors: Sequence[tuple[Tensor, ...]], ids: Sequence[str]) -> Batch:
-    """Stack examples; smaller ones are padded at the right and bottom to the largest.
-
-    Args:
-        tensors: for each example, at least one, the image (C, H, W) and one or more labels (H, W).
-        ids: the names of the examples.
-    """
-    sizes = tuple((label.shape[0], label.shape[1]) for _, label, *_ in tensors)
-    size = max(rows for rows, _ in sizes), max(columns for _, columns in sizes)
-    images, targets, *more = (
-        _stack(parts, size, IGNORE_INDEX if number else 0)
-        for number, parts in enumerate(zip(*tensors, strict=True))
-    )
-    return Batch(images, targets, tuple(ids), sizes, tuple(more))
-
-
-def padded(batch: Batch, size: tuple[int, int]) -> Batch:
-    """The batch as `collate` would pad it with an example of (height, width) `size` in it."""
-    if batch.targets.shape[1:] == size:
-        return batch
-    targets, *more = (_stack(list(one), size, IGNORE_INDEX) for one in batch.all_targets)
-    return Batch(_stack(list(batch.images), size, 0), targets, batch.ids, batch.sizes, tuple(more))
-
-
-def _stack(parts: Sequence[Tensor], size: tuple[int, int], fill: int) -> Tensor:
-    """Maps (..., H, W) of one batch, each padded to `size`."""
-    if all(part.shape[-2:] == size for part in parts):
-        return torch.stack(list(parts))
-    stacked = parts[0].new_full((len(parts), *parts[0].shape[:-2], *size), fill)
-    for padded, part in zip(stacked, parts, strict=True):
-        padded[..., : part.shape[-2], : part.shape[-1]] = part
-    return stacked
 
 
 def _mirrored(values: np.ndarray) -> np.ndarray:

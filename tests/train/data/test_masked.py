@@ -10,8 +10,8 @@ import pytest
 from fcn_train.data import DataError, MemoryDataset, open_dataset
 from fcn_train.data.example import Example
 from fcn_train.data.masked import MaskedDataset, masked
+from fcn_train.data.normalization import MEAN_COLOR
 from fcn_train.data.opening import open_split
-from fcn_train.data.transforms import MEAN_COLOR
 from fcn_train.options import DataOptions
 
 LABEL = np.array([[0, 3, 255], [7, 0, 0]], np.uint8)

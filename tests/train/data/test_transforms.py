@@ -1,40 +1,26 @@
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fcn_train.data import (
-    CAFFE,
     IGNORE_INDEX,
-    IMAGENET,
     Compose,
     Example,
     Mirror,
-    Normalization,
     RandomCrop,
     RandomScale,
     augmentation,
-    collate,
-    image_to_tensor,
-    to_tensors,
 )
-from fcn_train.data.transforms import MEAN_COLOR, resize
+from fcn_train.data.transforms import resize
+
+from .marked import marked
 
 steady = settings(deadline=None, derandomize=True)
 sides = st.integers(1, 40)
 seeds = st.integers(0, 2**32)
-
-
-def marked(height: int, width: int) -> Example:
-    """Every pixel's color tells its place, and its label follows from its color."""
-    rows, columns = np.mgrid[:height, :width].astype(np.uint8)
-    image = np.stack([rows, columns, np.full_like(rows, 77)], axis=2)
-    return Example(image, (3 * rows + 5 * columns) % 20)
 
 
 def label_of(image: np.ndarray) -> np.ndarray:
@@ -151,76 +137,9 @@ def test_augmentation_names_what_it_does() -> None:
         (lambda: RandomScale(0.0, 1.0), r"got \(0\.0, 1\.0\)"),
         (lambda: RandomCrop(0, 4), "crop must be at least 1 x 1, got 0 x 4"),
         (lambda: augmentation(crop=-1), "crop must be at least 1 x 1, got -1 x -1"),
-        (lambda: Normalization((1.0, 2.0)), r"mean must be three numbers, finite, got \(1\.0, 2"),  # type: ignore[arg-type]
-        (lambda: Normalization((0.0, math.nan, 0.0)), "mean must be three numbers, finite"),
-        (lambda: Normalization((0.0,) * 3, (1.0, 0.0, 1.0)), "std must be three numbers, finite a"),
-        (lambda: Normalization((0.0,) * 3, (1.0, 1.0, math.inf)), "std must be three numbers"),
     ],
 )
 def test_arguments_out_of_range_are_named(make: object, message: str) -> None:
     assert callable(make)
     with pytest.raises(ValueError, match=message):
         make()
-
-
-def test_normalization_and_channel_order() -> None:
-    image = np.array([[[10, 20, 30]]], dtype=np.uint8)
-    plain = image_to_tensor(image, Normalization((1.0, 2.0, 3.0), (2.0, 4.0, 8.0)))
-    assert plain.flatten().tolist() == [4.5, 4.5, 3.375]
-    caffe = image_to_tensor(image, CAFFE).flatten()
-    expected = torch.tensor([30 - 104.00699, 20 - 116.66877, 10 - 122.67892])
-    torch.testing.assert_close(caffe, expected)
-
-
-@pytest.mark.parametrize("normalization", [IMAGENET, CAFFE])
-def test_padding_color_is_about_zero_after_normalization(normalization: Normalization) -> None:
-    image = np.array([[MEAN_COLOR]], dtype=np.uint8)
-    one_level = image_to_tensor(image + 1, normalization) - image_to_tensor(image, normalization)
-    assert (image_to_tensor(image, normalization).abs() <= one_level).all()
-
-
-def test_tensors_have_the_layout_the_network_takes() -> None:
-    image, label = to_tensors(marked(4, 6), IMAGENET)
-    assert (image.shape, image.dtype) == ((3, 4, 6), torch.float32)
-    assert (label.shape, label.dtype) == ((4, 6), torch.uint8)
-    assert image.is_contiguous()
-
-
-def test_tensors_come_from_mirrored_views_as_well() -> None:
-    mirrored = Mirror(1.0)(marked(4, 6), np.random.default_rng(0))
-    image, label = to_tensors(mirrored, Normalization((0.0, 0.0, 0.0)))
-    assert image[1, 0].tolist() == [5, 4, 3, 2, 1, 0]
-    assert np.array_equal(label.numpy(), mirrored.label)
-
-
-def test_collate_stacks_equal_sizes() -> None:
-    tensors = [to_tensors(marked(3, 4), IMAGENET) for _ in range(2)]
-    batch = collate(tensors, ["a", "b"])
-    assert batch.images.shape == (2, 3, 3, 4)
-    assert batch.targets.dtype == torch.uint8
-    assert batch.ids == ("a", "b")
-    assert batch.sizes == ((3, 4), (3, 4))
-
-
-def test_collate_pads_to_the_largest_with_void() -> None:
-    examples = [marked(3, 7), marked(5, 4)]
-    batch = collate([to_tensors(example, IMAGENET) for example in examples], ["a", "b"])
-    assert batch.images.shape == (2, 3, 5, 7)
-    assert batch.targets.shape == (2, 5, 7)
-    assert batch.targets.dtype == torch.uint8
-    for index, (example, (height, width)) in enumerate(zip(examples, batch.sizes, strict=True)):
-        image, label = to_tensors(example, IMAGENET)
-        assert torch.equal(batch.images[index, :, :height, :width], image)
-        assert torch.equal(batch.targets[index, :height, :width], label)
-        assert (batch.targets[index] != IGNORE_INDEX).sum() == height * width
-        assert batch.images[index].count_nonzero() <= 3 * height * width
-
-
-@pytest.mark.parametrize("mean", [(92.318, 97.203, 116.190), (108.353, 115.294, 114.578)])
-def test_padding_is_about_zero_whatever_the_mean_color(mean: tuple[float, float, float]) -> None:
-    normalization = Normalization(mean, bgr=True)
-    transform = augmentation(mirror=False, crop=9, fill=normalization.color)
-    padded = transform(marked(2, 3), np.random.default_rng(0))
-    image, label = to_tensors(padded, normalization)
-    assert (label == 255).sum() == 81 - 6
-    assert image[:, label == 255].abs().max() <= 0.5
