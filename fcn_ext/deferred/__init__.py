@@ -15,6 +15,7 @@ from fcn_ext.deferred import (  # noqa: F401
     _distillation,
     _gradient,
     _losses,
+    _made_like,
     _mask_pixels,
     _ordinary,
     _pieces,

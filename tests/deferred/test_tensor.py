@@ -119,7 +119,7 @@ PROGRAMS: dict[str, tuple[Callable[[Tensor], Any], int]] = {
     "grown": (grown, 5),
     "repr": (lambda s: (repr(up(s).detach()), str(up(s).detach()), f"{up(s).detach()}"), 3),
     "out": (filled, 2),
-    "data": (data_replaced, 1),
+    "data": (data_replaced, 0),
     "memory": (memory, 1),
     "apply": (lambda s: up(s).detach().apply_(lambda x: x + 1), 1),
     "map": (lambda s: up(s).detach().map_(up(s).detach(), lambda x, y: x * y), 2),
@@ -132,7 +132,7 @@ PROGRAMS: dict[str, tuple[Callable[[Tensor], Any], int]] = {
         2,
     ),
     "shared memory": (lambda s: (up(s).detach().share_memory_(), up(s).is_shared()), 2),
-    "new ones": (lambda s: (torch.zeros_like(up(s)), up(s).new_ones(3), up(s).new_tensor(1.0)), 2),
+    "new ones": (lambda s: (torch.zeros_like(up(s)), up(s).new_ones(3), up(s).new_tensor(1.0)), 0),
     "channels_last": (lambda s: up(s).contiguous(memory_format=torch.channels_last), 0),
     "compared": (lambda s: (up(s).equal(up(s)), torch.equal(up(s), up(s)), up(s) == up(s)), 6),
 }
