@@ -11,6 +11,7 @@ from torch import Tensor
 from fcn_ext.deferred._gradient import gradient_of
 from fcn_ext.deferred._tensor import as_ordinary, ordinary
 from fcn_ext.deferred._uncompiled import uncompiled
+from fcn_ext.ops._autograd import _transforms_active
 
 __all__ = ["Form", "OneNode", "may_be_one_node"]
 
@@ -92,6 +93,9 @@ def _differentiable_gradient(ctx: Any, tensors: list[Tensor | None], grad: Tenso
 
 def may_be_one_node(logits: Tensor) -> tuple[bool, bool]:
     """Whether the logits are differentiated, and whether a node of ours may do it. Not inside a
-    checkpoint, which counts saved tensors and may recompute outside of the context."""
+    checkpoint, which counts saved tensors and may recompute outside of the context, and not in a
+    transform of torch.func, which refuses such nodes."""
     differentiated = logits.requires_grad and torch.is_grad_enabled()
+    if _transforms_active():
+        return differentiated, False
     return differentiated, not (differentiated and saved_tensors_hooks(True) is not None)

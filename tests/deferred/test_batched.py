@@ -58,6 +58,9 @@ LOSSES: dict[str, Loss] = {
     "our Dice of sigmoids": lambda x: losses.sigmoid_dice_loss(x, masks(x), reduction="none"),
     "logits": lambda x: x[:, 0, 0],
     "probabilities": lambda x: x.softmax(1)[:, :, 2, 3],
+    "probabilities of labels": lambda x: x.softmax(1).gather(1, target().clamp(min=0)[:, None]),
+    "their logarithms": lambda x: x.log_softmax(1).gather(1, target().clamp(min=0)[:, None]),
+    "two losses": lambda x: F.cross_entropy(x, target()) + x.softmax(1)[:, 1].square().mean(),
 }
 
 
@@ -113,5 +116,31 @@ def test_gradients_by_the_logits(name: str) -> None:
         loss = LOSSES[name](logits).flatten()[:4]
         eye = torch.eye(len(loss), dtype=loss.dtype)
         return torch.autograd.grad(loss, (logits, coarse), eye, is_grads_batched=True)
+
+    compared(program)
+
+
+@pytest.mark.parametrize("differentiated", [False, True])
+@pytest.mark.parametrize("name", LOSSES)
+def test_logits_from_outside_of_what_is_transformed(name: str, differentiated: bool) -> None:
+    def program(coarse: Tensor) -> Any:
+        with torch.set_grad_enabled(differentiated):
+            logits = up(coarse, SMALL)
+        one = torch.ones((), dtype=torch.float64)
+
+        def loss(factor: Tensor) -> Tensor:
+            return factor * LOSSES[name](logits).sum()
+
+        return torch.func.grad(loss)(one), torch.func.jvp(loss, (one,), (one,))
+
+    compared(program)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_logits_from_outside_of_vmap(reduction: str) -> None:
+    def program(coarse: Tensor) -> Any:
+        logits = up(coarse, SMALL)
+        target, factor = masks(logits), torch.ones(3, dtype=torch.float64)
+        return torch.func.vmap(lambda f: f * bce(logits, target, reduction=reduction))(factor)
 
     compared(program)
