@@ -13,6 +13,7 @@ from fcn_ext.deferred import (  # noqa: F401
     _binary,
     _data,
     _distillation,
+    _gather,
     _gradient,
     _losses,
     _made_like,

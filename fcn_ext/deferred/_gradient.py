@@ -7,7 +7,9 @@ something reads it, such as a hook.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+import weakref
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -15,12 +17,16 @@ from torch import Tensor
 
 from fcn_ext.deferred._layout import UNDONE, Layout
 from fcn_ext.deferred._recipe import Recipe
-from fcn_ext.deferred._snapshot import Memory, Step, laid_out, step_of
-from fcn_ext.deferred._tensor import Deferred, DeferredLogits, handles, ordinary
+from fcn_ext.deferred._snapshot import Memory, Step, is_batched, laid_out, step_of
+from fcn_ext.deferred._tensor import Deferred, DeferredLogits, handles
+from fcn_ext.ops._interpolate import _interpolate_backward
 
 __all__ = ["DeferredGradient", "gradient_of"]
 
 aten = torch.ops.aten
+
+# Not public in torch: -1 outside of a backward pass.
+_current_graph_task = getattr(torch._C, "_current_graph_task_id", lambda: -1)
 
 Parts = tuple[tuple[range, Tensor], ...]
 """Gradients of scores, each for some images of the batch."""
@@ -38,12 +44,15 @@ class Gradient(Recipe):
     parts: Parts
     origin: object
     """The origin of the snapshot whose scores the parts are gradients of."""
+    rest: Tensor | None
+    """The rest of it at full size: the gradient of losses that torch has computed."""
 
-    def by(self, parts: Parts, origin: object) -> Gradient:
-        self.parts, self.origin = parts, origin
+    def by(self, parts: Parts, origin: object, rest: Tensor | None = None) -> Gradient:
+        self.parts, self.origin, self.rest = parts, origin, rest
         return self
 
     def step(self, step: Step, twin: Tensor, layout: Layout, **options: Any) -> Gradient | None:
+        """One step further, which must be linear."""
         following = super().step(step, twin, layout, **options)
         if following is None:
             return None
@@ -51,9 +60,9 @@ class Gradient(Recipe):
         parts, device = self.parts, following.device
         if device != self.device:
             parts = tuple((images, part.to(device)) for images, part in parts)
-        return following.by(parts, self.origin)
+        return following.by(parts, self.origin, None if self.rest is None else step(self.rest))
 
-    def gathered(self, origin: object, shape: torch.Size) -> Tensor | None:
+    def gathered(self, origin: object, shape: torch.Size, align_corners: bool) -> Tensor | None:
         """The gradient with respect to scores of ``shape``, if it is one of those scores and covers
         all images."""
         if not (
@@ -64,6 +73,14 @@ class Gradient(Recipe):
             and self.layout.images == range(shape[0])
         ):
             return None
+        total = self._gathered_parts(shape)
+        if self.rest is None:
+            return total
+        total = total + _interpolate_backward(self.rest, *shape[2:], align_corners)
+        # Else torch counts what has a weight of zero, too.
+        return total if not total.is_cpu or math.isfinite(total.sum().item()) else None
+
+    def _gathered_parts(self, shape: torch.Size) -> Tensor:
         images, first = self.parts[0]
         if len(self.parts) == 1 and images == self.layout.images:
             return first
@@ -78,30 +95,60 @@ def gradient_of(
     kind: str,
     coarse: Tensor,
     compute: Callable[[], Tensor],
+    reads: Sequence[Any],
     *,
     contiguous: bool = False,
 ) -> Any:
     """The gradient with respect to deferred ``logits``: ``coarse`` is that of the scores,
-    ``compute()`` gives it at full size. It has the strides of the logits, or is ``contiguous``."""
+    ``compute()``, which ``reads`` other tensors, gives it at full size. It has the strides of the
+    logits, or is ``contiguous``."""
     recipe = logits.recipe
     twin = recipe.twin
     if contiguous:
         twin = torch.empty(twin.shape, dtype=twin.dtype, device="meta")
-    full = Memory(lambda: laid_out(compute(), twin))
+    computed = _of_unchanged(reads, compute)
+    full = Memory(lambda: laid_out(computed(), twin), recipe.layout, kind)
     gradient = Gradient(full, (), recipe.layout, kind, twin, recipe.device)
     return DeferredGradient(gradient.by(((recipe.layout.images, coarse),), recipe.memory.origin))
 
 
-@handles(aten._log_softmax_backward_data.default)
-def _log_softmax_backward(
-    func: Any, grad: Any, output: Any, dim: int, input_dtype: torch.dtype
-) -> Any:
+def _of_unchanged(reads: Sequence[Any], compute: Callable[[], Tensor]) -> Callable[[], Tensor]:
+    """``compute``, refused where a tensor that it reads has been changed since: the gradient would
+    be of other values than those of the backward pass."""
+    # Weakly, as a deferred tensor holds its graph; an ordinary one is held by ``compute``.
+    versions = [
+        (weakref.ref(tensor), tensor._version)
+        for tensor in reads
+        if isinstance(tensor, Tensor) and not tensor.is_inference()
+    ]
+
+    def computed() -> Tensor:
+        for read, version in versions:
+            tensor = read()
+            if tensor is not None and tensor._version != version:
+                raise RuntimeError(
+                    "a tensor that the gradient of deferred logits is computed from was changed in "
+                    "place after the backward pass, and before the gradient was looked at"
+                )
+        return compute()
+
+    return computed
+
+
+_OF_OUTPUT = {
+    aten._softmax_backward_data.default: "softmax",
+    aten._log_softmax_backward_data.default: "log_softmax",
+}
+
+
+@handles(*_OF_OUTPUT)
+def _softmax_backward(func: Any, grad: Any, output: Any, dim: int, input_dtype: torch.dtype) -> Any:
     if not (isinstance(grad, DeferredGradient) and isinstance(output, DeferredLogits)):
         return NotImplemented
     recipe, of = grad.recipe, output.recipe
     if not (
         recipe.is_pure
-        and recipe.kind == of.kind == "log_softmax"
+        and recipe.kind == of.kind == _OF_OUTPUT[func]
         and recipe.origin is of.memory.origin
         and recipe.layout == of.layout
         and recipe.layout.classes == dim % grad.dim()
@@ -132,24 +179,56 @@ def _undo(func: Any, grad: Any, *args: Any) -> Any:
 
 @handles(aten.add.Tensor)
 def _add(func: Any, first: Any, second: Any, **kwargs: Any) -> Any:
-    """The sum of the gradients of two losses."""
-    if not (isinstance(first, DeferredGradient) and isinstance(second, DeferredGradient)):
+    """The sum of the gradients of two losses, one of which torch may have computed."""
+    grads = (first, second)
+    recipes = [grad.recipe for grad in grads if isinstance(grad, DeferredGradient)]
+    if kwargs or not recipes or not all(_meets(grad, recipes[0]) for grad in grads):
         return NotImplemented
-    a, b = first.recipe, second.recipe
-    if kwargs or not (
-        a.is_pure
-        and b.is_pure
-        and a.origin is b.origin
-        and a.kind == b.kind
-        and a.layout == b.layout
-        and a.twin.dtype == b.twin.dtype
-        and a.device == b.device
-    ):
-        return NotImplemented
-    following = a.step(lambda full: full + ordinary(second), a.twin, a.layout)
-    if following is None:
-        return NotImplemented
-    return DeferredGradient(following.by(_merged(a.parts + b.parts), a.origin))
+    known, computes = recipes[0], [_computing(grad) for grad in grads]
+    parts = tuple(part for recipe in recipes for part in recipe.parts)
+    given = [grad.recipe.rest if isinstance(grad, DeferredGradient) else grad for grad in grads]
+    rests = [rest for rest in given if rest is not None]
+    memory = Memory(lambda: func(*(compute() for compute in computes)), known.layout, known.kind)
+    a, b = map(_twin, grads)
+    twin = a if a.stride() == b.stride() else func(a, b)
+    total = Gradient(memory, (), known.layout, known.kind, twin, known.device)
+    rest = func(*rests) if len(rests) == 2 else rests[0] if rests else None
+    return DeferredGradient(total.by(_merged(parts), known.origin, rest))
+
+
+def _meets(grad: Any, known: Gradient) -> bool:
+    """Whether a gradient can be added to a known one without a look at either."""
+    if isinstance(grad, DeferredGradient):
+        recipe = grad.recipe
+        return (
+            recipe.is_pure
+            and recipe.origin is known.origin
+            and recipe.kind == known.kind
+            and recipe.layout == known.layout
+            and recipe.twin.dtype == known.twin.dtype
+            and recipe.device == known.device
+        )
+    # Within a backward pass nobody changes a gradient that another holds.
+    return (
+        type(grad) is Tensor
+        and _current_graph_task() != -1
+        and not is_batched(grad)
+        and grad.shape == known.twin.shape
+        and grad.dtype == known.twin.dtype
+        and grad.device == known.device
+    )
+
+
+def _computing(grad: Any) -> Callable[[], Tensor]:
+    compute = grad.recipe.compute if isinstance(grad, DeferredGradient) else None
+    return (lambda: grad) if compute is None else compute
+
+
+def _twin(grad: Any) -> Tensor:
+    if isinstance(grad, DeferredGradient):
+        return grad.recipe.twin
+    strides = grad.stride()
+    return torch.empty_strided(grad.shape, strides, dtype=grad.dtype, device="meta")
 
 
 def _merged(parts: Parts) -> Parts:

@@ -184,9 +184,10 @@ def _nll_backward(
         pixels = recipe.layout.to_map(grad)
         coarse = pixel_gradient(pixels, scores, snapshot, labels, weight, ignore_index, 0.0)
 
+    others = (target, weight, reduction, ignore_index, total_weight)
+
     def compute() -> Tensor:
-        others = (target, weight, reduction, ignore_index, total_weight)
         full: Tensor = func(grad, recipe.ordinary(), *others)
         return full
 
-    return gradient_of(self, "log_softmax", coarse, compute)
+    return gradient_of(self, "log_softmax", coarse, compute, (self, grad, target, weight))

@@ -62,7 +62,7 @@ class Interpolate(torch.autograd.Function):
             return _interpolate_backward(grad, *ctx.shape[2:], ctx.align_corners), None, None
         coarse = None
         if isinstance(grad, DeferredGradient) and not torch.is_grad_enabled():
-            coarse = grad.recipe.gathered(ctx.origin, ctx.shape)
+            coarse = grad.recipe.gathered(ctx.origin, ctx.shape, ctx.align_corners)
         if coarse is None:
             coarse = _interpolate_backward(grad, *ctx.shape[2:], ctx.align_corners)
             if coarse.is_cpu and not math.isfinite(coarse.detach().sum().item()):
@@ -78,8 +78,8 @@ def _deferred(scores: Tensor, size: tuple[int, int], align_corners: bool) -> Def
     with outside_modes():
         snapshot = Snapshot(source.detach().clone(), size, align_corners)
     twin = resized_twin(tuple(source.shape), source.stride(), source.dtype, size)
-    memory = Memory(lambda: snapshot.logits(twin), snapshot)
     layout = Layout.of_map(twin.shape)
+    memory = Memory(lambda: snapshot.logits(twin), layout, "logits", snapshot)
     return DeferredLogits(Logits(memory, (), layout, "logits", twin, source.device))
 
 
@@ -200,10 +200,11 @@ class fused_upsampling(TorchFunctionMode):
     not made smaller or antialiased. In all other cases torch does what it always does.
 
     These are computed from the coarse scores: ``F.cross_entropy`` with class labels, ``F.nll_loss``
-    of ``log_softmax``, ``F.binary_cross_entropy_with_logits``, ``argmax``, ``max`` and ``topk(1)``
-    over the classes, also of ``softmax``, comparisons of logits or of their ``sigmoid`` with a
-    number, and the losses, heads, predictions and metrics of this package. Anything else computes
-    the full tensor. Results differ from those of the plain code only by rounding.
+    of ``log_softmax``, ``F.binary_cross_entropy_with_logits``, ``argmax``, ``max``, ``amax`` and
+    ``topk(1)`` over the classes and ``gather`` of one class per pixel, also of ``softmax``,
+    comparisons of logits or of their ``sigmoid`` with a number, and the losses, heads, predictions
+    and metrics of this package. Anything else computes the full tensor. Results differ from those
+    of the plain code only by rounding.
 
     It is a context manager and a decorator, for one step or a whole program; it may be nested and
     used again. It applies only to the thread that enters it, and not to compiled code. The

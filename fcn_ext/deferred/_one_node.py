@@ -74,7 +74,9 @@ class OneNode(torch.autograd.Function):
         if coarse is None:
             return plain(), None, None, None
         contiguous = form.contiguous_gradient
-        result = gradient_of(frozen, "logits", coarse, plain, contiguous=contiguous)
+        reads = (grad, *(tensor for tensor in tensors if tensor is not ctx.logits))
+        kind = frozen.recipe.kind
+        result = gradient_of(frozen, kind, coarse, plain, reads, contiguous=contiguous)
         return result, None, None, None
 
 

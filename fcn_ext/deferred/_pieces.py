@@ -8,11 +8,11 @@ from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from fcn_ext.deferred._gradient import DeferredGradient
+from fcn_ext.deferred._gradient import DeferredGradient, Gradient
 from fcn_ext.deferred._layout import IMAGES, Layout
-from fcn_ext.deferred._tensor import Deferred, carry, handles, ordinary
+from fcn_ext.deferred._snapshot import Memory
+from fcn_ext.deferred._tensor import Deferred, carry, handles
 
 aten = torch.ops.aten
 
@@ -94,6 +94,7 @@ def _joined(
     dims = dims_of(first.layout)
     if any(
         not recipe.is_pure
+        or recipe.rest is not None
         or recipe.origin is not first.origin
         or recipe.kind != first.kind
         or recipe.twin.dtype != first.twin.dtype
@@ -110,12 +111,8 @@ def _joined(
     whole = range(images[0].start, images[-1].stop)
     layout = Layout((count, *first.layout.sizes[1:]), tuple(dims), whole)
 
-    def step(full: Tensor) -> Tensor:
-        result: Tensor = func([full, *map(ordinary, grads[1:])], dim)
-        return result
-
-    following = first.step(step, twin, layout)
-    if following is None:
-        return NotImplemented
+    computes = [recipe.compute for recipe in recipes]
+    memory = Memory(lambda: func([compute() for compute in computes], dim), layout, first.kind)
+    whole_gradient = Gradient(memory, (), layout, first.kind, twin, first.device)
     parts = tuple(part for recipe in recipes for part in recipe.parts)
-    return DeferredGradient(following.by(parts, first.origin))
+    return DeferredGradient(whole_gradient.by(parts, first.origin))

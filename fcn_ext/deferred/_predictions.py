@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from fcn_ext._label_rules import MOST_CLASSES
 from fcn_ext.deferred._recipe import Logits
 from fcn_ext.deferred._snapshot import Snapshot, step_of
 from fcn_ext.deferred._tensor import FUNCTIONS, DeferredLogits, handles
+from fcn_ext.deferred._told import winners
 from fcn_ext.geometry import Resize
 from fcn_ext.ops import _common
 from fcn_ext.prediction import _arguments
@@ -47,50 +49,10 @@ def _winners(
     if found is None or found[2].shape[1] > MOST_CLASSES or found[0].kind == "sigmoid":
         return None  # near one, sigmoids of different scores are equal
     recipe, snapshot, scores = found
-    probability = recipe.kind != "logits"
-    labels, value = _ops.argmax.default(
-        scores, *snapshot.size, snapshot.numbers, torch.int64, with_value and probability
-    )
-    if not with_value:
-        return recipe, labels, None
-    if not probability:
-        value = _values(scores, labels, snapshot)
-    elif recipe.kind == "log_softmax":
-        value = value.log()
-    return recipe, labels, value.to(recipe.twin.dtype)
-
-
-def _values(scores: Tensor, labels: Tensor, snapshot: Snapshot) -> Tensor:
-    """The interpolated score of each pixel for the class that ``labels`` (N, H, W) names."""
-    dtype = torch.float64 if scores.dtype == torch.float64 else torch.float32
-    rows, columns = (
-        _axis(nodes, pixels, snapshot.align_corners, scores.device, dtype)
-        for nodes, pixels in zip(scores.shape[2:], snapshot.size, strict=True)
-    )
-    flat, (height, width) = scores.flatten(1), scores.shape[2:]
-    value = torch.zeros(labels.shape, dtype=dtype, device=scores.device)
-    for row, row_weight in rows:
-        for column, column_weight in columns:
-            place = (labels * height + row[:, None]) * width + column
-            taken = flat.gather(1, place.flatten(1)).view(labels.shape)
-            value += taken * (row_weight[:, None] * column_weight)
-    return value
-
-
-def _axis(
-    nodes: int, pixels: int, align_corners: bool, device: torch.device, dtype: torch.dtype
-) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """For every pixel along an axis, the nodes before and after it and their weights
-    (docs/design.md, "One map behind all operators")."""
-    pixel = torch.arange(pixels, device=device)
-    if align_corners:
-        place, unit = (nodes - 1) * pixel, max(pixels - 1, 1)
-    else:
-        place, unit = 2 * nodes * pixel + nodes - pixels, 2 * pixels
-    place = place.clamp(0, (nodes - 1) * unit)
-    before = place // unit
-    share = (place % unit).to(torch.float64) / unit
-    return (before, (1 - share).to(dtype)), ((before + 1).clamp(max=nodes - 1), share.to(dtype))
+    if with_value and not snapshot.told.tell_winners(recipe.kind):
+        return None
+    labels, value = winners(scores, snapshot, recipe.kind, with_value=with_value)
+    return recipe, labels, value if value is None else value.to(recipe.twin.dtype)
 
 
 @handles(aten.argmax.default)
@@ -113,6 +75,14 @@ def _topk(func: Any, self: Any, k: int, dim: int = -1, *args: Any, **kwargs: Any
     if k != 1 or not largest:
         return NotImplemented
     return _values_and_labels(self, dim, True)
+
+
+@handles(aten.amax.default)
+def _amax(func: Any, self: Any, dim: Sequence[int] = (), keepdim: bool = False) -> Any:
+    found = _winners(self, dim[0], with_value=True) if len(dim) == 1 else None
+    if found is None or found[2] is None:
+        return NotImplemented
+    return found[0].layout.from_map(found[2], _reduced(self, dim[0], keepdim))
 
 
 def _values_and_labels(self: Any, dim: int, keepdim: bool) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -46,6 +48,12 @@ class Recipe:
         """Whether nothing has been computed, so that nothing can have changed."""
         return self.memory.pure is not None and self.replaced is None
 
+    @property
+    def compute(self) -> Callable[[], Tensor] | None:
+        """How to compute it, whatever becomes of the tensor; None once that is done."""
+        pure = self.memory.pure
+        return None if pure is None or self.replaced is not None else after(pure[0], self.views)
+
     def ordinary(self) -> Tensor:
         if self.replaced is not None:
             return self.replaced
@@ -79,7 +87,8 @@ class Recipe:
                 # when they do. Probabilities are rounded at the end, not the scores before.
                 dtype = twin.dtype if self.kind == "logits" else snapshot.scores.dtype
                 snapshot = snapshot.to(device or self.device, dtype)
-            memory, views = Memory(after(compute, views), snapshot), ()
+            memory = Memory(after(compute, views), layout, kind or self.kind, snapshot)
+            views = ()
         return type(self)(memory, views, layout, kind or self.kind, twin, device or self.device)
 
 

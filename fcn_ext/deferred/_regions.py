@@ -54,7 +54,8 @@ class RegionSums(torch.autograd.Function):
             return plain(), None, None, None
         _, snapshot, scores = found
         coarse = of(scores, snapshot.numbers)
-        return gradient_of(frozen, "logits", coarse, plain), None, None, None
+        reads = (*given, target, weight)
+        return gradient_of(frozen, "logits", coarse, plain, reads), None, None, None
 
 
 def _sums(

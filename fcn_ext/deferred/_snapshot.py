@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
+from fcn_ext.deferred._layout import Layout
+from fcn_ext.deferred._told import Told
 from fcn_ext.ops._autograd import _below_autograd, _is_batched, _transforms_active
 
 __all__ = [
@@ -85,6 +87,7 @@ class Snapshot:
         self.align_corners = align_corners
         self.origin = object() if origin is None else origin
         """Identifies the scores that gradients belong to."""
+        self.told = Told()
         self._finite: bool | None = None
 
     @property
@@ -124,8 +127,15 @@ class Snapshot:
 class Memory:
     """What a tensor and its views share: how to compute the tensor, and then the tensor itself."""
 
-    def __init__(self, compute: Callable[[], Tensor], snapshot: Snapshot | None = None) -> None:
+    def __init__(
+        self,
+        compute: Callable[[], Tensor],
+        layout: Layout,
+        kind: str,
+        snapshot: Snapshot | None = None,
+    ) -> None:
         self._pure: tuple[Callable[[], Tensor], Snapshot | None] | None = (compute, snapshot)
+        self._layout, self._kind = layout, kind
         self._full: Tensor | None = None
         self._lock = threading.Lock()
         self.origin = None if snapshot is None else snapshot.origin
@@ -144,8 +154,12 @@ class Memory:
         if self._pure is not None:
             with self._lock:
                 if self._pure is not None:
+                    compute, snapshot = self._pure
                     with outside_modes(), torch.no_grad():
-                        self._full = self._pure[0]()
+                        full = compute()
+                        if snapshot is not None:
+                            full = snapshot.told.restored(full, self._kind, self._layout, snapshot)
+                        self._full = full
                     self._pure = None
         assert self._full is not None
         return self._full

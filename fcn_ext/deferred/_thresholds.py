@@ -54,6 +54,15 @@ def _compared(func: Any, self: Any, number: Any) -> Any:
     return laid_out(result, recipe.twin)
 
 
+@handles(aten.round.default)
+def _round(func: Any, self: Any) -> Any:
+    """Of sigmoids: one where they are above a half, which itself goes to the even zero."""
+    if not isinstance(self, DeferredLogits) or self.recipe.kind != "sigmoid":
+        return NotImplemented
+    masks = _compared(aten.gt.Scalar, self, 0.5)
+    return masks if masks is NotImplemented else masks.to(self.recipe.twin.dtype)
+
+
 def _limit(number: Any, of_sigmoid: bool) -> float | None:
     """The logit to compare with; None if no finite one is equivalent."""
     if isinstance(number, bool) or not isinstance(number, (int, float)):

@@ -10,7 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .common import assert_as_plain, scores, up
+from fcn_ext import fused_upsampling
+
+from .common import TOLERANCE, agrees, assert_as_plain, labels, scores, up, with_gradient
 
 
 def _pixels(logits: Tensor) -> Tensor:
@@ -69,3 +71,141 @@ def test_strides_of_gradients(loss: str, view: str, last: bool) -> None:
         return seen, result.stride(), result
 
     assert_as_plain(program, scores)
+
+
+def _dice(logits: Tensor) -> Tensor:
+    probability = logits.softmax(1)
+    one_hot = F.one_hot(labels().clamp(min=0), 5).movedim(-1, 1)
+    overlap = (probability * one_hot).sum((0, 2, 3))
+    return (1 - 2 * overlap / (probability + one_hot).sum((0, 2, 3))).mean()
+
+
+def _entropy(logits: Tensor) -> Tensor:
+    probability = logits.softmax(1)
+    return -(probability * (probability + 1e-8).log()).sum(1).mean()
+
+
+bce = F.binary_cross_entropy_with_logits
+
+BESIDE: dict[str, Callable[[Tensor], Tensor]] = {
+    "Dice": lambda x: F.cross_entropy(x, labels()) + _dice(x),
+    "Dice first": lambda x: _dice(x) + 0.5 * F.cross_entropy(x, labels()),
+    "Dice of masks": lambda x: bce(x, _ones(x) * 0.5) + (1 - 2 * x.sigmoid().mean()).square(),
+    "entropy": lambda x: F.cross_entropy(x, labels(), label_smoothing=0.1) + _entropy(x),
+    "three": lambda x: (
+        _dice(x) + F.cross_entropy(x, labels()) + F.cross_entropy(x, _pixels(x)) + bce(x, _ones(x))
+    ),
+    "of rows": lambda x: (
+        F.cross_entropy(y := x.permute(0, 2, 3, 1).reshape(-1, 5), labels().view(-1))
+        + y.softmax(-1).square().mean()
+    ),
+    "logarithms": lambda x: (
+        F.nll_loss(p := x.log_softmax(1), labels()) - p.gather(1, _pixels(x)[:, None]).mean()
+    ),
+    "half of the images": lambda x: F.cross_entropy(x[:1], labels()[:1]) + _dice(x),
+    "floats": lambda x: F.cross_entropy(x.float(), labels()) + _dice(x.float()),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", BESIDE)
+def test_beside_a_loss_of_torch(
+    name: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The full gradient of one is computed, and that of the other is not."""
+    tolerances = {**TOLERANCE, torch.float64: 1e-6} if name == "floats" else TOLERANCE
+    monkeypatch.setattr("tests.deferred.common.TOLERANCE", tolerances)
+    program = with_gradient(BESIDE[name])
+    agrees(program, monkeypatch, computed=0 if name == "logarithms" else 1, dtype=dtype)
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_who_looks_at_their_sum(name: str) -> None:
+    if name == "floats":
+        pytest.skip("rounds to single precision")
+
+    def program(coarse: Tensor) -> Any:
+        logits, seen = up(coarse), []
+        logits.retain_grad()
+        logits.register_hook(lambda grad: seen.append((grad + 0, grad.stride())))
+        BESIDE[name](logits).backward()
+        again = up(coarse)
+        (first,) = torch.autograd.grad(BESIDE[name](again), coarse, create_graph=True)
+        return seen, logits.grad, coarse.grad, first
+
+    assert_as_plain(program, scores)
+
+
+@pytest.mark.parametrize("factor", [torch.inf, torch.nan, 1e308])
+def test_beside_what_is_not_finite(factor: float) -> None:
+    def program(coarse: Tensor) -> Any:
+        logits = up(coarse)
+        (F.cross_entropy(logits, labels()) + (logits[:, 0, 3, 5] * 1e10 * factor).sum()).backward()
+        return coarse.grad
+
+    assert_as_plain(program, scores)
+
+
+def _of(loss: Tensor, logits: Tensor) -> Tensor:
+    return torch.autograd.grad(loss, logits, retain_graph=True)[0]
+
+
+def _summed(logits: Tensor) -> Any:
+    first, second = (_of(F.cross_entropy(logits, t), logits) for t in (labels(), _pixels(logits)))
+    other = torch.ones_like(first)
+    sums = first + second, second + first, first + other, other + first
+    joined = torch.cat([first, second]), torch.stack([second, first])
+    for tensor in (first, second, other):
+        tensor.zero_()
+    return sums, joined
+
+
+def _one(logits: Tensor) -> Tensor:
+    return _pixels(logits).unsqueeze(1)
+
+
+def _logits(logits: Tensor) -> Any:
+    found = [
+        _of(loss, logits)
+        for loss in (
+            F.cross_entropy(logits, labels()),
+            F.cross_entropy(logits, labels(), label_smoothing=0.1),
+            bce(logits, _ones(logits)),
+            logits.softmax(1).gather(1, _one(logits)).sum(),
+        )
+    ]
+    logits.detach().zero_()
+    return found
+
+
+CHANGED: dict[str, Callable[[Tensor], Any]] = {
+    "gradients": _summed,
+    "logits": _logits,
+}
+
+
+@pytest.mark.parametrize("name", CHANGED)
+def test_what_changes_before_they_are_looked_at(name: str) -> None:
+    assert_as_plain(lambda coarse: CHANGED[name](up(coarse)), scores)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("name", ["target", "weight", "input"])
+def test_what_they_need_has_changed(name: str, smoothing: float) -> None:
+    """They are refused, not computed from something else."""
+    given = {"target": labels().clamp(min=0), "weight": torch.ones(5).double()}
+    coarse = scores()
+    with fused_upsampling():
+        logits = given["input"] = up(coarse)
+        if smoothing:
+            loss = F.cross_entropy(**given, label_smoothing=smoothing)
+        else:
+            given["input"] = F.log_softmax(logits, 1)
+            loss = F.nll_loss(**given)
+    gradient, _ = torch.autograd.grad(loss, (logits, coarse))
+    given[name].detach().add_(1)
+    if name == "input" and smoothing:
+        assert gradient.sum().abs() < 1e-9  # of a copy of the logits
+        return
+    with pytest.raises(RuntimeError, match="changed in place after the backward pass"):
+        gradient.sum()

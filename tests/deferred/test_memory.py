@@ -52,6 +52,9 @@ calls = {
     "pixels": train(lambda x: F.cross_entropy(x, target, reduction="none").mean()),
     "binary pixels": train(lambda x: bce(x, masks, reduction="none").mean()),
     "weighed binary pixels": train(lambda x: bce(x, masks, weight)),
+    "by gather": train(lambda x: -x.log_softmax(1).gather(1, target[:, None]).mean()),
+    "probability by gather": train(lambda x: x.softmax(1).gather(1, target[:, None]).mean()),
+    "amax": train(lambda x: F.cross_entropy(x, target) * x.detach().softmax(1).amax(1).mean()),
     "our binary pixels": train(
         lambda x: losses.sigmoid_cross_entropy(x, labels, reduction="pixels").mean()),
 }
@@ -66,6 +69,8 @@ def test_logits_are_not_stored() -> None:
     for name in ("cross-entropy", "smoothed", "binary", "images", "pieces"):
         assert peak[name] <= full_size / 10, (name, peak)
     assert peak["pixels"] <= full_size / 4, peak  # some maps without classes
+    for name in ("by gather", "probability by gather", "amax"):
+        assert peak[name] <= 0.7 * full_size, (name, peak)  # more such maps, some of labels
     # A map of losses, its gradient, and the target as bytes with what finds that it is one.
     for name in ("binary pixels", "weighed binary pixels", "our binary pixels"):
         assert peak[name] <= 2.5 * full_size, (name, peak)

@@ -132,6 +132,12 @@ THRESHOLDS: dict[str, Callable[[Tensor], Any]] = {
 }
 
 
+THRESHOLDS["rounded"] = lambda x: (
+    *(x.sigmoid().round(), torch.round(x.detach().sigmoid()).long(), x[1].sigmoid().round()),
+    x.contiguous(memory_format=torch.channels_last).sigmoid().round(),
+)
+
+
 @pytest.mark.parametrize("name", THRESHOLDS)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_masks(name: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,6 +153,7 @@ def test_masks_of_equal_scores(monkeypatch: pytest.MonkeyPatch) -> None:
         return (
             [f(logits, 0.5) for f in (torch.gt, torch.ge, torch.lt, torch.le)],
             [f(zero, 0.5) for f in (torch.gt, torch.ge, torch.lt, torch.le)],
+            zero.round(),
         )
 
     agrees(program, monkeypatch, computed=0)

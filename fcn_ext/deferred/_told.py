@@ -1,0 +1,173 @@
+"""What is told of single elements of deferred tensors, and stays true when they are computed.
+
+Two kernels round the same number differently. The plain code has one number, and may rely on it:
+``logits == logits.max(1, keepdim=True)[0]`` is a mask of the winners.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from fcn_ext.deferred._layout import CLASSES, Layout
+from fcn_ext.ops._autograd import _below_autograd
+
+if TYPE_CHECKING:
+    from fcn_ext.deferred._snapshot import Snapshot
+
+__all__ = ["NO_VOID", "Told", "elements", "winners"]
+
+_ops = torch.ops.fcn_ext
+
+NO_VOID = -(2**31)
+"""No label, so that none is void."""
+
+
+def winners(
+    scores: Tensor, snapshot: Snapshot, kind: str, *, with_value: bool = True
+) -> tuple[Tensor, Tensor | None]:
+    """Classes and values (N, H, W) of the greatest logits or probabilities."""
+    probability = with_value and kind != "logits"
+    labels, value = _ops.argmax.default(
+        scores, *snapshot.size, snapshot.numbers, torch.int64, probability
+    )
+    if not with_value:
+        return labels, None
+    if not probability:
+        value = _means(scores, labels, snapshot)
+    elif kind == "log_softmax":
+        value = value.log()
+    return labels, value
+
+
+def elements(scores: Tensor, snapshot: Snapshot, kind: str, labels: Tensor) -> Tensor | None:
+    """The logits or probabilities (N, H, W) of given classes; None if one of them is none."""
+    if kind == "logits":
+        if labels.is_cpu:
+            least, greatest = labels.aminmax()
+            if least < 0 or greatest >= scores.shape[1]:
+                return None
+        return _means(scores, labels, snapshot)
+    try:
+        value: Tensor = -_ops.cross_entropy_pixels.default(
+            scores, labels, snapshot.numbers, None, NO_VOID, 0.0
+        )
+    except ValueError:
+        return None
+    winner, best = winners(scores, snapshot, kind)
+    assert best is not None
+    rounding = 8 * torch.finfo(value.dtype).eps
+    if kind == "softmax":
+        value = value.exp()
+        is_best = value >= best * (1 - rounding)
+    else:
+        is_best = value >= best - rounding
+    # By another kernel, the winner itself might be less likely than the most likely class.
+    return torch.where(is_best.logical_or_(labels == winner), best, value)
+
+
+def _means(scores: Tensor, labels: Tensor, snapshot: Snapshot) -> Tensor:
+    """The bilinear mean of one class per pixel: ``labels`` (N, H, W) says which."""
+    dtype = torch.float64 if scores.dtype == torch.float64 else torch.float32
+    rows, columns = (
+        _axis(nodes, pixels, snapshot.align_corners, scores.device, dtype)
+        for nodes, pixels in zip(scores.shape[2:], snapshot.size, strict=True)
+    )
+    flat, (height, width) = scores.flatten(1), scores.shape[2:]
+    value = torch.zeros(labels.shape, dtype=dtype, device=scores.device)
+    for row, row_weight in rows:
+        for column, column_weight in columns:
+            place = (labels * height + row[:, None]) * width + column
+            taken = flat.gather(1, place.flatten(1)).view(labels.shape)
+            value += taken * (row_weight[:, None] * column_weight)
+    return value
+
+
+def _axis(
+    nodes: int, pixels: int, align_corners: bool, device: torch.device, dtype: torch.dtype
+) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Of every pixel along an axis, the nodes before and after it and their weights
+    (docs/design.md, "One map behind all operators")."""
+    pixel = torch.arange(pixels, device=device)
+    if align_corners:
+        place, unit = (nodes - 1) * pixel, max(pixels - 1, 1)
+    else:
+        place, unit = 2 * nodes * pixel + nodes - pixels, 2 * pixels
+    place = place.clamp(0, (nodes - 1) * unit)
+    before = place // unit
+    share = (place % unit).to(torch.float64) / unit
+    return (before, (1 - share).to(dtype)), ((before + 1).clamp(max=nodes - 1), share.to(dtype))
+
+
+class Told:
+    """Of one snapshot, by the kind of tensor: what was told, and what was computed before.
+
+    Values are not kept, as who was told them may change them. They are the same bits every time.
+    """
+
+    def __init__(self) -> None:
+        self._winners: set[str] = set()
+        self._labels: dict[str, list[tuple[range, Tensor]]] = {}
+        self._computed: set[str] = set()
+
+    def tell_winners(self, kind: str) -> bool:
+        """Whether the winners' values may be told, which they are then."""
+        if kind in self._computed and kind not in self._winners:
+            return False
+        self._winners.add(kind)
+        return True
+
+    def tell_elements(self, kind: str, images: range, labels: Tensor) -> bool:
+        """Whether the values of ``labels`` (N, H, W) may be told, which they are then."""
+        if kind in self._computed:
+            return False
+        # As bytes where they are: they stay as long as the snapshot.
+        small = labels.to(torch.int32 if labels.is_cuda else _least(labels))
+        self._labels.setdefault(kind, []).append((images, small))
+        return True
+
+    def restored(self, full: Tensor, kind: str, layout: Layout, snapshot: Snapshot) -> Tensor:
+        """``full``, changed so that what was told is true of it."""
+        self._computed.add(kind)
+        if kind not in self._winners and kind not in self._labels:
+            return full
+        with _below_autograd():
+            map = layout.to_full_map(full)
+            scores = snapshot.scores[layout.images.start : layout.images.stop]
+            for images, labels in self._labels.get(kind, ()):
+                _restore_elements(map, layout.images, images, labels, snapshot, kind)
+            if kind in self._winners:
+                classes, value = winners(scores, snapshot, kind)
+                assert value is not None
+                _restore(map, classes, value.to(full.dtype), are_greatest=True)
+        return full
+
+
+def _least(labels: Tensor) -> torch.dtype:
+    greatest = int(labels.max())
+    return torch.uint8 if greatest < 2**8 else torch.int16 if greatest < 2**15 else torch.int32
+
+
+def _restore_elements(
+    map: Tensor, of_map: range, of_labels: range, labels: Tensor, snapshot: Snapshot, kind: str
+) -> None:
+    images = range(max(of_map.start, of_labels.start), min(of_map.stop, of_labels.stop))
+    if not images:
+        return
+    classes = labels[images.start - of_labels.start : images.stop - of_labels.start].long()
+    part = map[images.start - of_map.start : images.stop - of_map.start]
+    value = elements(snapshot.scores[images.start : images.stop], snapshot, kind, classes)
+    assert value is not None
+    _restore(part, classes, value.to(map.dtype), are_greatest=False)
+
+
+def _restore(map: Tensor, classes: Tensor, value: Tensor, *, are_greatest: bool) -> None:
+    """The elements of ``classes`` (N, H, W) become ``value``, and with them what equals them, as
+    those of two classes with the same scores do. Class by class, for the sake of memory."""
+    element = map.gather(CLASSES, classes.unsqueeze(CLASSES)).squeeze(CLASSES)
+    least = torch.minimum(element, value)
+    for plane in map.unbind(CLASSES):
+        is_one = plane >= least if are_greatest else plane == element
+        plane.copy_(torch.where(is_one, value, plane))
