@@ -8,7 +8,6 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -16,9 +15,11 @@ from torch.compiler import is_dynamo_compiling
 from torch.overrides import TorchFunctionMode
 
 from fcn_ext._library import cuda_problem
-from fcn_ext._rules import LARGEST_SIZE, check_axes
+from fcn_ext._rules import check_axes
 from fcn_ext.deferred._gradient import DeferredGradient
+from fcn_ext.deferred._interpolate_arguments import dtype_under_autocast, upsampled_size
 from fcn_ext.deferred._layout import Layout
+from fcn_ext.deferred._predictions import scores_of
 from fcn_ext.deferred._recipe import Logits
 from fcn_ext.deferred._snapshot import (
     Memory,
@@ -102,56 +103,6 @@ def _is_deferrable(input: Any) -> bool:
     )
 
 
-def _upsampled_size(
-    input: Tensor, size: Any, scale_factor: Any, align_corners: bool, recomputed: Any
-) -> tuple[int, int] | None:
-    """The size of the result of ``F.interpolate``, or None if that is no upsampling, or if the size
-    alone does not say where its pixels lie."""
-    before = tuple(input.shape[2:])
-    if size is not None:
-        if scale_factor is not None or recomputed:
-            return None
-        after = (size, size) if isinstance(size, int) else tuple(size)
-    else:
-        scales = scale_factor if isinstance(scale_factor, (tuple, list)) else (scale_factor,) * 2
-        if len(scales) != 2 or any(type(scale) not in (int, float) for scale in scales):
-            return None
-        if not all(0 < scale < LARGEST_SIZE for scale in scales):
-            return None
-        exact = [nodes * scale for nodes, scale in zip(before, scales, strict=True)]
-        after = tuple(int(pixels) for pixels in exact)
-        if not (recomputed or align_corners):
-            # torch computes the steps between pixels from the factor, not from the two sizes.
-            for pixels, rounded in zip(exact, after, strict=True):
-                if abs(pixels - rounded) > 1e-15 * rounded:
-                    return None
-    # Sizes of images are often NumPy's integers.
-    if len(after) != 2 or any(
-        isinstance(pixels, bool) or not isinstance(pixels, (int, np.integer)) for pixels in after
-    ):
-        return None
-    after = (int(after[0]), int(after[1]))
-    if before == after or any(
-        a > LARGEST_SIZE or a < b for a, b in zip(after, before, strict=True)
-    ):
-        return None
-    return after
-
-
-def _dtype_under_autocast(input: Tensor) -> torch.dtype:
-    """The dtype of ``F.interpolate``'s result, which autocast makes float32 on some devices."""
-    if not torch.is_autocast_enabled(input.device.type):
-        return input.dtype
-    key = (input.device.type, input.dtype, torch.get_autocast_dtype(input.device.type))
-    if key not in _dtypes:
-        pixel = torch.zeros(1, 1, 1, 1, dtype=input.dtype, device=input.device)
-        _dtypes[key] = F.interpolate(pixel, size=(1, 1), mode="bilinear").dtype
-    return _dtypes[key]
-
-
-_dtypes: dict[Any, torch.dtype] = {}
-
-
 def defer(
     input: Tensor,
     size: Any = None,
@@ -170,15 +121,30 @@ def defer(
     ):
         return None
     aligned = bool(align_corners)
-    upsampled = _upsampled_size(input, size, scale_factor, aligned, recompute_scale_factor)
+    upsampled = upsampled_size(input, size, scale_factor, aligned, recompute_scale_factor)
     if upsampled is None:
         return None
-    dtype = _dtype_under_autocast(input)
+    dtype = dtype_under_autocast(input)
+    if upsampled == input.shape[2:]:
+        return _copied(input) if dtype == input.dtype else None
     if dtype != input.dtype:
         input = input.to(dtype)
     if input.requires_grad and torch.is_grad_enabled():
         return Interpolate.apply(input, upsampled, aligned)  # type: ignore[no-any-return]
     return _deferred(input, upsampled, aligned)
+
+
+def _copied(input: Tensor) -> DeferredLogits | None:
+    """A map at the size that it has, of which torch makes a copy. Deferred logits stay deferred:
+    code often resizes to the size of the labels what its net has resized already."""
+    found = scores_of(input)
+    if found is None:
+        return None
+    twin = found[0].twin
+    shape, stride = tuple(twin.shape), twin.stride()
+    if resized_twin(shape, stride, twin.dtype, shape[2:]).stride() != stride:
+        return None
+    return input.clone()  # type: ignore[return-value]
 
 
 class fused_upsampling(TorchFunctionMode):

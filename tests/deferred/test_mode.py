@@ -21,7 +21,7 @@ from torch import Tensor, nn
 import fcn_ext
 from fcn_ext import DeferredLogits, deferred_interpolate, fused_upsampling
 
-from .common import agrees, assert_same, labels, outcome, scores, up
+from .common import SIZE, agrees, assert_same, labels, outcome, scores, up
 
 DEFERRED: dict[str, dict[str, Any]] = {
     "size": {"size": (24, 28)},
@@ -138,6 +138,46 @@ def test_upsampling_is_deferred(name: str, monkeypatch: pytest.MonkeyPatch) -> N
         return logits.argmax(1), logits.max(1)[0], logits
 
     agrees(program, monkeypatch, computed=0)
+
+
+SAME: dict[str, dict[str, Any]] = {
+    "size": {"size": (24, 28)},
+    "aligned": {"size": (24, 28), "align_corners": True},
+    "factor": {"scale_factor": 1},
+    "recomputed": {"scale_factor": 1.01, "recompute_scale_factor": True},
+}
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_resized_again_to_the_same_size(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where a net gives logits of the labels' size, and the loop resizes whatever it gets."""
+    arguments: dict[str, Any] = {"mode": "bilinear", **SAME[name]}
+
+    def program(coarse: Tensor) -> Any:
+        again = F.interpolate(up(coarse), **arguments)
+        loss = F.cross_entropy(again, labels())
+        loss.backward()
+        probability = F.interpolate(up(coarse).softmax(1), **arguments)
+        mask = F.interpolate(up(coarse).sigmoid(), **arguments) > 0.4
+        return loss, coarse.grad, again.argmax(1), again.stride(), probability.max(1), mask
+
+    agrees(program, monkeypatch, computed=0)
+
+
+def test_it_is_a_copy() -> None:
+    def program(coarse: Tensor) -> Any:
+        logits = up(coarse)
+        again = F.interpolate(logits, SIZE, mode="bilinear")
+        turned = F.interpolate(up(coarse, SIZE[::-1]).mT, SIZE, mode="bilinear")
+        last = logits.detach().contiguous(memory_format=torch.channels_last)
+        results = [again * 1, turned, F.interpolate(last, SIZE, mode="bilinear")]
+        again.detach().zero_()
+        (again.sum() + F.cross_entropy(turned, labels())).backward()
+        with torch.autocast("cpu", torch.bfloat16):
+            results.append(F.interpolate(up(coarse.bfloat16()), SIZE, mode="bilinear"))
+        return results, logits, again, coarse.grad
+
+    assert_same(outcome(program, scores(), fused=True), outcome(program, scores(), fused=False))
 
 
 @pytest.mark.parametrize("name", TORCHS)
