@@ -8,7 +8,6 @@ something reads it, such as a hook.
 from __future__ import annotations
 
 import math
-import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -21,7 +20,7 @@ from fcn_ext.deferred._snapshot import Memory, Step, is_batched, laid_out, step_
 from fcn_ext.deferred._tensor import Deferred, DeferredLogits, handles
 from fcn_ext.ops._interpolate import _interpolate_backward
 
-__all__ = ["DeferredGradient", "gradient_of"]
+__all__ = ["DeferredGradient", "elements_of", "gradient_of"]
 
 aten = torch.ops.aten
 
@@ -115,24 +114,39 @@ def gradient_of(
 def _of_unchanged(reads: Sequence[Any], compute: Callable[[], Tensor]) -> Callable[[], Tensor]:
     """``compute``, refused where a tensor that it reads has been changed since: the gradient would
     be of other values than those of the backward pass."""
-    # Weakly, as a deferred tensor holds its graph; an ordinary one is held by ``compute``.
     versions = [
-        (weakref.ref(tensor), tensor._version)
+        (tensor, tensor._version)
         for tensor in reads
         if isinstance(tensor, Tensor) and not tensor.is_inference()
     ]
 
     def computed() -> Tensor:
-        for read, version in versions:
-            tensor = read()
-            if tensor is not None and tensor._version != version:
-                raise RuntimeError(
-                    "a tensor that the gradient of deferred logits is computed from was changed in "
-                    "place after the backward pass, and before the gradient was looked at"
-                )
+        if any(tensor._version != version for tensor, version in versions):
+            raise RuntimeError(_CHANGED)
         return compute()
 
     return computed
+
+
+_CHANGED = (
+    "a tensor that the gradient of deferred logits is computed from was changed in place after the "
+    "backward pass, and before the gradient was looked at"
+)
+
+
+def elements_of(recipe: Recipe) -> Callable[[], Tensor]:
+    """What gives the elements that a deferred tensor has now, whatever becomes of it."""
+    memory, compute = recipe.memory, recipe.compute
+    changes = memory.changes
+
+    def elements() -> Tensor:
+        if memory.changes == changes:
+            return recipe.ordinary()
+        if compute is None:
+            raise RuntimeError(_CHANGED)
+        return compute()
+
+    return elements
 
 
 _OF_OUTPUT = {
@@ -143,25 +157,42 @@ _OF_OUTPUT = {
 
 @handles(*_OF_OUTPUT)
 def _softmax_backward(func: Any, grad: Any, output: Any, dim: int, input_dtype: torch.dtype) -> Any:
-    if not (isinstance(grad, DeferredGradient) and isinstance(output, DeferredLogits)):
+    if not isinstance(grad, DeferredGradient):
         return NotImplemented
-    recipe, of = grad.recipe, output.recipe
+    recipe = grad.recipe
     if not (
         recipe.is_pure
-        and recipe.kind == of.kind == _OF_OUTPUT[func]
-        and recipe.origin is of.memory.origin
-        and recipe.layout == of.layout
+        and recipe.kind == _OF_OUTPUT[func]
         and recipe.layout.classes == dim % grad.dim()
+        and _is_output(output, recipe)
     ):
         return NotImplemented
+    # Not the tensor itself, which holds its graph.
+    if isinstance(output, DeferredLogits):
+        elements = elements_of(output.recipe)
+    else:
+        alias = aten.alias.default(output)
+
+        def elements() -> Tensor:
+            return alias  # type: ignore[no-any-return]
 
     def step(full: Tensor) -> Tensor:
-        result: Tensor = func(full, of.ordinary(), dim, input_dtype)
+        result: Tensor = func(full, elements(), dim, input_dtype)
         return result
 
     twin = recipe.twin.to(input_dtype)
     following = recipe.step(step, twin, recipe.layout, kind="logits")
     return NotImplemented if following is None else DeferredGradient(following)
+
+
+def _is_output(output: Any, recipe: Gradient) -> bool:
+    """Whether a gradient is one by ``output``, which has no recipe if something has computed it."""
+    if not isinstance(output, DeferredLogits):
+        return type(output) is Tensor and output.shape == recipe.twin.shape
+    of = output.recipe
+    return (
+        of.kind == recipe.kind and of.memory.origin is recipe.origin and of.layout == recipe.layout
+    )
 
 
 @handles(*UNDONE)

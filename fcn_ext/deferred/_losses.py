@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fcn_ext.deferred._gradient import gradient_of
+from fcn_ext.deferred._gradient import elements_of, gradient_of
 from fcn_ext.deferred._predictions import scores_over
 from fcn_ext.deferred._snapshot import Snapshot, is_batched
 from fcn_ext.deferred._tensor import (
@@ -184,10 +184,11 @@ def _nll_backward(
         pixels = recipe.layout.to_map(grad)
         coarse = pixel_gradient(pixels, scores, snapshot, labels, weight, ignore_index, 0.0)
 
+    elements = elements_of(recipe)
     others = (target, weight, reduction, ignore_index, total_weight)
 
     def compute() -> Tensor:
-        full: Tensor = func(grad, recipe.ordinary(), *others)
+        full: Tensor = func(grad, elements(), *others)
         return full
 
-    return gradient_of(self, "log_softmax", coarse, compute, (self, grad, target, weight))
+    return gradient_of(self, "log_softmax", coarse, compute, (grad, target, weight))

@@ -46,6 +46,8 @@ _OF_DEFERRED = ("recipe", "_is_param")
 def _object(deferred: Any) -> Tensor:
     """The ordinary tensor as the object that the plain code would have: a parameter or a leaf if
     ``deferred`` is one, with its gradient and attributes."""
+    # Whoever gets the memory may change it.
+    deferred.recipe.memory.changes += 1
     if deferred.requires_grad and not deferred.is_leaf:
         with torch.enable_grad():
             full = as_ordinary(deferred)

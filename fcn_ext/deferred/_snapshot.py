@@ -142,6 +142,8 @@ class Memory:
         self.losses: dict[int, tuple[Tensor, Tensor]] = {}
         """The gradient that was computed with each loss, by the address of the loss's total
         weight."""
+        self.changes = 0
+        """How often the elements were, or may have been, changed in place."""
 
     @property
     def pure(self) -> tuple[Callable[[], Tensor], Snapshot | None] | None:

@@ -157,6 +157,9 @@ def _computed(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     given: list[tuple[Tensor, Deferred]] = []
     ordinary_args = [_taken(value, given) for value in args]
     ordinary_kwargs = {name: _taken(value, given) for name, value in kwargs.items()}
+    if func._schema.is_mutable:
+        for _, deferred in given:
+            deferred.recipe.memory.changes += 1
     return _given_back(func(*ordinary_args, **ordinary_kwargs), given)
 
 
@@ -195,6 +198,7 @@ def _changed_shape(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     if not isinstance(deferred, Deferred):
         return func(*map(ordinary, args), **kwargs)
     full = torch.ops.aten.alias.default(deferred.recipe.ordinary())
+    deferred.recipe.memory.changes += 1
     func(full, *args[1:], **kwargs)
     deferred.recipe.replaced = full
     _follow(deferred, full)
@@ -220,6 +224,7 @@ def give_memory(deferred: Deferred) -> None:
     there."""
     with outside_modes():
         full = deferred.recipe.ordinary()
+    deferred.recipe.memory.changes += 1
     with _without_subclasses(), _below_python():
         SET_DATA(deferred, full)
 
