@@ -114,18 +114,24 @@ class Told:
 
     def tell_winners(self, kind: str) -> bool:
         """Whether the winners' values may be told, which they are then."""
-        if kind in self._computed and kind not in self._winners:
-            return False
+        if kind in self._winners:
+            return True
+        # First this and then the question, as another thread may be computing.
         self._winners.add(kind)
+        if kind in self._computed:
+            self._winners.discard(kind)
+            return False
         return True
 
     def tell_elements(self, kind: str, images: range, labels: Tensor) -> bool:
         """Whether the values of ``labels`` (N, H, W) may be told, which they are then."""
-        if kind in self._computed:
-            return False
         # As bytes where they are: they stay as long as the snapshot.
         small = labels.to(torch.int32 if labels.is_cuda else _least(labels))
-        self._labels.setdefault(kind, []).append((images, small))
+        told = self._labels.setdefault(kind, [])
+        told.append((images, small))
+        if kind in self._computed:
+            self._labels[kind] = [labels for labels in told if labels[1] is not small]
+            return False
         return True
 
     def restored(self, full: Tensor, kind: str, layout: Layout, snapshot: Snapshot) -> Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from fcn_ext import fused_upsampling
 from fcn_ext.deferred._snapshot import Snapshot, laid_out
+from fcn_ext.deferred._told import winners
 
 CHAINS = 700
 
@@ -49,6 +50,12 @@ def operations(choose: random.Random) -> list[Callable[[Tensor], Any]]:
         target = target.round() if keep else target
         return F.binary_cross_entropy_with_logits(x, target, reduction=reduction)
 
+    def of_labels(x: Tensor) -> Tensor:
+        return x.gather(1, labels(x).unsqueeze(1))
+
+    def beside(x: Tensor) -> Tensor:
+        return cross_entropy(x).sum() + x.softmax(1).square().mean() + of_labels(x.softmax(1)).sum()
+
     def changed(x: Tensor, change: Callable[[Tensor], Any]) -> Tensor:
         change(x)
         return x
@@ -74,6 +81,11 @@ def operations(choose: random.Random) -> list[Callable[[Tensor], Any]]:
         *(lambda x: x.softmax(d[0]), lambda x: x.softmax(1).argmax(1), lambda x: x.max(d[0])[0]),
         *(binary, lambda x: kept(x, binary), lambda x: x.sigmoid(), lambda x: x.sigmoid() >= 0.4),
         *(lambda x: kept(x, lambda x: x > 0.1), lambda x: x <= 0.2),
+        *(lambda x: x.amax(d[0], keepdim=keep), lambda x: kept(x, lambda x: x.amax(1)), beside),
+        *(of_labels, lambda x: of_labels(F.log_softmax(x, 1)), lambda x: kept(x, of_labels)),
+        *(lambda x: torch.zeros_like(x), lambda x: x.new_ones(2), lambda x: x.sigmoid().round()),
+        *(lambda x: (x == x.amax(1, keepdim=True)).sum(1), lambda x: kept(x, beside)),
+        lambda x: F.interpolate(x, x.shape[2:], mode="bilinear"),
         lambda x: F.nll_loss(x, labels(x), reduction=reduction),
         lambda x: kept(x, lambda x: F.nll_loss(F.log_softmax(x, 1), labels(x))),
     ]
@@ -87,7 +99,7 @@ def operations(choose: random.Random) -> list[Callable[[Tensor], Any]]:
         *(lambda x: x.chunk(2)[0], lambda x: x.split(1, dim=1)[0], lambda x: x.expand(2, *x.shape)),
         *(lambda x: torch.cat([x, x.detach()]), lambda x: torch.stack([x, x]), lambda x: x.roll(1)),
         *(lambda x: x.unflatten(-1, (2, -1)), lambda x: x.diagonal(), lambda x: x[x > 0]),
-        *(lambda x: x.int(), lambda x: x.amax(d[0]), lambda x: copy.deepcopy(x), repr, len),
+        *(lambda x: x.int(), lambda x: x.amin(d[0]), lambda x: copy.deepcopy(x), repr, len),
         *(lambda x: torch.from_numpy(x.numpy()), lambda x: x.requires_grad_(), bool),
         *(lambda x: kept(x, lambda x: x.retain_grad()), lambda x: x[torch.tensor([0])]),
         lambda x: kept(x, lambda x: x.register_hook(lambda grad: grad * 1.5)),
@@ -160,14 +172,38 @@ def differs(ours: Tensor | None, plain: Tensor | None) -> str:
     return "" if close else "values"
 
 
+def resized(scores: Tensor, snapshot: Snapshot) -> Tensor:
+    """By torch, in whose rounding equal rows, as of a clamped border, may differ: then that says
+    which of them an argmax finds."""
+    size, aligned = snapshot.size, snapshot.align_corners
+    full: Tensor = torch.ops.aten.upsample_bilinear2d.default(scores, size, aligned)
+    return full
+
+
+def elements_of(scores: Tensor, snapshot: Snapshot, kind: str, classes: Tensor) -> Tensor | None:
+    full = resized(scores, snapshot)
+    full = full if kind == "logits" else getattr(full, kind)(1)
+    inside = bool(((classes >= 0) & (classes < full.shape[1])).all())
+    return full.gather(1, classes.unsqueeze(1)).squeeze(1) if inside else None
+
+
+def winners_of(
+    scores: Tensor, snapshot: Snapshot, kind: str, *, with_value: bool = True
+) -> tuple[Tensor, Tensor | None]:
+    classes, _ = winners(scores, snapshot, kind, with_value=False)
+    return classes, elements_of(scores, snapshot, kind, classes) if with_value else None
+
+
 @pytest.mark.parametrize("part", range(4))
 def test_chains(part: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    def torchs(snapshot: Snapshot, twin: Tensor) -> Tensor:
-        """torch's rounding: a clamped border has equal rows, of which any may be the argmax."""
-        arguments = snapshot.scores, snapshot.size, snapshot.align_corners
-        return laid_out(torch.ops.aten.upsample_bilinear2d.default(*arguments), twin)
+    def logits(snapshot: Snapshot, twin: Tensor) -> Tensor:
+        return laid_out(resized(snapshot.scores, snapshot), twin)
 
-    monkeypatch.setattr(Snapshot, "logits", torchs)
+    monkeypatch.setattr(Snapshot, "logits", logits)
+    for user in ("_told", "_predictions"):
+        monkeypatch.setattr(f"fcn_ext.deferred.{user}.winners", winners_of)
+    for user in ("_told", "_gather"):
+        monkeypatch.setattr(f"fcn_ext.deferred.{user}.elements", elements_of)
     warnings.simplefilter("ignore")
     for seed in range(part * CHAINS // 4, (part + 1) * CHAINS // 4):
         plain, plain_errors = chain(seed, fused=False)
