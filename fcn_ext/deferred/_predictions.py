@@ -74,7 +74,20 @@ def _topk(func: Any, self: Any, k: int, dim: int = -1, *args: Any, **kwargs: Any
     largest = args[0] if args else kwargs.get("largest", True)
     if k != 1 or not largest:
         return NotImplemented
+    found = scores_over(self, dim)
+    if found is None or _has_ties(found[1], found[2]):
+        return NotImplemented
     return _values_and_labels(self, dim, True)
+
+
+def _has_ties(snapshot: Snapshot, scores: Tensor) -> bool:
+    """Whether classes share the greatest logit of a pixel, of which ``topk`` names none in
+    particular: then torch says which. On CUDA it is not asked, as that would wait."""
+    if not scores.is_cpu or scores.shape[1] > MOST_CLASSES:
+        return False
+    first, _ = winners(scores, snapshot, "logits", with_value=False)
+    last, _ = winners(scores.flip(1), snapshot, "logits", with_value=False)
+    return not torch.equal(first, scores.shape[1] - 1 - last)
 
 
 @handles(aten.amax.default)

@@ -252,6 +252,24 @@ COMPUTED: dict[str, Callable[[Tensor], Any]] = {
 }
 
 
+@pytest.mark.parametrize("kind", ["logits", "softmax"])
+@pytest.mark.parametrize("classes", [2, 5, 19, 65])
+def test_topk_of_ties(classes: int, kind: str) -> None:
+    """torch's ``topk`` finds any of equal classes, as those of a head that starts with zeros."""
+
+    def program(_: Tensor) -> Any:
+        coarse = torch.zeros(2, classes, 6, 7, dtype=torch.float64)
+        coarse[:, classes // 2 :, :3] = 1
+        coarse.requires_grad_()
+        logits = up(coarse)
+        elements = logits if kind == "logits" else logits.softmax(1)
+        value, label = elements.topk(1, dim=1)
+        value.square().sum().backward()
+        return value, label, coarse.grad, elements.max(1), elements.argmax(1)
+
+    assert_same(outcome(program, scores(), fused=True), outcome(program, scores(), fused=False))
+
+
 @pytest.mark.parametrize("name", COMPUTED)
 def test_what_is_none_of_ours_is_torchs(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Computed once, for however many questions."""
