@@ -95,6 +95,12 @@ USES: dict[str, Callable[[Tensor], Any]] = {
     "an index": lambda x: x[:, 1:, ::2].mean(),
     "a hook": hooked,
     "a loss": lambda x: F.cross_entropy(x, labels()),
+    "a probability by gather": lambda x: (
+        x.softmax(1).gather(1, labels().clamp(min=0)[:, None]).sum()
+    ),
+    "a loss beside another": lambda x: F.cross_entropy(x, labels()) + x.softmax(1).square().mean(),
+    "winners and the rest": lambda x: (x == x.max(1, keepdim=True)[0]).double().mean(),
+    "a copy at its size": lambda x: F.cross_entropy(up(x), labels()),
     "images": lambda x: torch.stack([image.mean() for image in x]).sum(),
     "a subclass": lambda x: x.as_subclass(torch.nn.Parameter).mean(),
     "an array": lambda x: x.detach().numpy().mean(),
