@@ -17,8 +17,8 @@ __all__ = ["dtype_under_autocast", "upsampled_size"]
 def upsampled_size(
     input: Tensor, size: Any, scale_factor: Any, align_corners: bool, recomputed: Any
 ) -> tuple[int, int] | None:
-    """The size that ``F.interpolate`` gives, where that and nothing else says which pixels lie
-    where, and is none that makes the map smaller."""
+    """The size of the result of ``F.interpolate``, or None if that is smaller than the input, or if
+    the size alone does not say where its pixels lie."""
     before = tuple(input.shape[2:])
     if size is not None:
         if scale_factor is not None or recomputed:
@@ -33,11 +33,11 @@ def upsampled_size(
         exact = [nodes * scale for nodes, scale in zip(before, scales, strict=True)]
         after = tuple(int(pixels) for pixels in exact)
         if not (recomputed or align_corners):
-            # torch takes the steps between pixels from the factor, not from the two sizes.
+            # torch computes the steps between pixels from the factor, not from the two sizes.
             for pixels, rounded in zip(exact, after, strict=True):
                 if abs(pixels - rounded) > 1e-15 * rounded:
                     return None
-    # NumPy's integers, too, which sizes of images often are.
+    # Sizes of images are often NumPy's integers.
     if len(after) != 2 or any(
         isinstance(pixels, bool) or not isinstance(pixels, (int, np.integer)) for pixels in after
     ):
