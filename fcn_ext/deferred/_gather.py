@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fcn_ext._rules import MOST_CLASSES
+from fcn_ext._label_rules import MOST_CLASSES
 from fcn_ext.deferred._layout import Layout
 from fcn_ext.deferred._losses import is_finite, pixel_gradient
 from fcn_ext.deferred._one_node import OneNode, may_be_one_node
