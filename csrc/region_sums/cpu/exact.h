@@ -26,10 +26,7 @@ template <typename accumulate_t, typename Visit>
 void visit_exact_cell(const Strip<accumulate_t>& strip, const Group<accumulate_t>& group,
                       int64_t row, int64_t cell, const ExactScratch& scratch, const Visit& visit) {
   const int64_t column = strip.first_cell + cell;
-  load_corners(strip.input, row, column, scratch);
-  const double peak[4] = {
-      static_cast<double>(group.above.peak[cell]), static_cast<double>(group.above.peak[cell + 1]),
-      static_cast<double>(group.below.peak[cell]), static_cast<double>(group.below.peak[cell + 1])};
+  load_corners(strip, group, row, cell, scratch);
   for (int64_t k = 0; k < strip.rows.rows; ++k) {
     for (int64_t output = strip.work.x.begin[column]; output < strip.work.x.begin[column + 1];
          ++output) {
@@ -39,15 +36,11 @@ void visit_exact_cell(const Strip<accumulate_t>& strip, const Group<accumulate_t
         continue;
       }
       const CornerWeights weight(strip.work.y, strip.work.x, strip.rows.first_row + k, output);
-      double bound = 0, logit = 0, sum = 0;
-      for (int i = 0; i < 4; ++i) {
-        if (weight.at[i] != 0) {
-          bound += weight.at[i] * peak[i];
-          logit += weight.at[i] * scratch.corner[i][label];
-        }
-      }
-      const double ln_sum = log_sum(weight, bound, strip.input.classes, scratch, sum);
-      visit(ExactPixel{weight, scratch.logit, sum, ln_sum - (logit - bound), label, at});
+      double sum = 0;
+      const double ln_sum = log_sum(weight, strip.input.classes, scratch, sum);
+      // By the arithmetic of the sum, so that the loss of a score far above all others is zero.
+      const auto corner = [&](int i) { return all_lanes<double>(scratch.corner[i][label]); };
+      visit(ExactPixel{weight, scratch.logit, sum, ln_sum - blend(weight, corner)[0], label, at});
     }
   }
 }

@@ -11,7 +11,8 @@ namespace {
 
 // Scratch of one cell. Every array holds all classes, padded to whole registers.
 struct ExactScratch {
-  double* corner[4];  // scores: above left, above right, below left, below right
+  double* corner[4];  // scores, relative to the largest of their node: above left, above right,
+                      // below left, below right
   double* share[4];   // of the gradient
   double* logit;
 
@@ -26,15 +27,19 @@ struct ExactScratch {
   }
 };
 
+// Loads the scores at the corners of cell `cell` (local) below padded node row `row`.
 template <typename accumulate_t>
-void load_corners(const Scores<accumulate_t>& input, int64_t row, int64_t column,
-                  const ExactScratch& scratch) {
+void load_corners(const Strip<accumulate_t>& strip, const Group<accumulate_t>& group, int64_t row,
+                  int64_t cell, const ExactScratch& scratch) {
+  const Scores<accumulate_t>& input = strip.input;
   for (int k = 0; k < 4; ++k) {
-    int64_t y = row + k / 2, x = column + k % 2;
+    int64_t y = row + k / 2, x = strip.first_cell + cell + k % 2;
     const bool present = input.locate(y, x);
     const int64_t node = present ? input.at(y, x) : 0;
+    const auto peak =
+        static_cast<double>((k / 2 == 0 ? group.above : group.below).peak[cell + k % 2]);
     for (int64_t c = 0; c < input.classes; ++c) {
-      scratch.corner[k][c] = present ? static_cast<double>(input.score(node, c)) : 0.0;
+      scratch.corner[k][c] = present ? static_cast<double>(input.score(node, c)) - peak : 0.0;
     }
     // The padding of the last register has probability zero.
     for (int64_t c = input.classes; c < input.classes + kWidth<double>; ++c) {
@@ -46,20 +51,29 @@ void load_corners(const Scores<accumulate_t>& input, int64_t row, int64_t column
   }
 }
 
-// ln of the sum of exp(logit - bound) over classes; NaN where torch's log_softmax gives NaN. Leaves
-// 2^(logit - maximum) in scratch.logit and its sum in `sum`.
-inline double log_sum(const CornerWeights& weight, double bound, int64_t classes,
-                      const ExactScratch& scratch, double& sum) {
+// A pixel's blend of corner(0) to corner(3), which are registers.
+template <typename Corner>
+Register<double> blend(const CornerWeights& weight, const Corner& corner) {
+  Register<double> sum = {};
+  for (int k = 0; k < 4; ++k) {
+    if (weight.at[k] != 0) {
+      sum += weight.at[k] * corner(k);
+    }
+  }
+  return sum;
+}
+
+// ln of the sum of exp(logit - bound) over classes, with the blend of the nodes' largest scores as
+// the bound; NaN where torch's log_softmax gives NaN. Leaves 2^(logit - maximum) in scratch.logit
+// and its sum in `sum`.
+inline double log_sum(const CornerWeights& weight, int64_t classes, const ExactScratch& scratch,
+                      double& sum) {
   constexpr int64_t kStep = kWidth<double>;
   using lanes_t = Register<double>;
   lanes_t most = all_lanes(-kInf), unfit = {};
   for (int64_t c = 0; c < classes; c += kStep) {
-    lanes_t logit = {};
-    for (int k = 0; k < 4; ++k) {
-      if (weight.at[k] != 0) {
-        logit += weight.at[k] * load_register(scratch.corner[k] + c);
-      }
-    }
+    const lanes_t logit =
+        blend(weight, [&](int k) { return load_register(scratch.corner[k] + c); });
     unfit = logit != logit ? all_lanes(1.0) : unfit;
     most = larger(logit, most);
     store_register(scratch.logit + c, logit);
@@ -77,8 +91,7 @@ inline double log_sum(const CornerWeights& weight, double bound, int64_t classes
     store_register(scratch.logit + c, power);
   }
   sum = finite ? sum_of<double>(sums) : __builtin_nan("");
-  return finite ? (maximum - bound) + kLn2 * log2_lanes<double>(all_lanes(sum))[0]
-                : __builtin_nan("");
+  return finite ? maximum + kLn2 * log2_lanes<double>(all_lanes(sum))[0] : __builtin_nan("");
 }
 
 // Cell `cell` (local) below padded node row `row`. visit(at, ln_sum) gets ln S of each pixel that
@@ -88,10 +101,7 @@ void exact_cell(const Strip<accumulate_t>& strip, const Group<accumulate_t>& gro
                 int64_t cell, const CornerSums<accumulate_t>& sums, const ExactScratch& scratch,
                 const Visit& visit) {
   const int64_t column = strip.first_cell + cell;
-  load_corners(strip.input, row, column, scratch);
-  const double peak[4] = {
-      static_cast<double>(group.above.peak[cell]), static_cast<double>(group.above.peak[cell + 1]),
-      static_cast<double>(group.below.peak[cell]), static_cast<double>(group.below.peak[cell + 1])};
+  load_corners(strip, group, row, cell, scratch);
   for (int64_t k = 0; k < strip.rows.rows; ++k) {
     for (int64_t output = strip.work.x.begin[column]; output < strip.work.x.begin[column + 1];
          ++output) {
@@ -100,11 +110,8 @@ void exact_cell(const Strip<accumulate_t>& strip, const Group<accumulate_t>& gro
         continue;
       }
       const CornerWeights weight(strip.work.y, strip.work.x, strip.rows.first_row + k, output);
-      double bound = 0, sum = 0;
-      for (int i = 0; i < 4; ++i) {
-        bound += weight.at[i] != 0 ? weight.at[i] * peak[i] : 0.0;
-      }
-      visit(at, log_sum(weight, bound, strip.input.classes, scratch, sum));
+      double sum = 0;
+      visit(at, log_sum(weight, strip.input.classes, scratch, sum));
       if (sums.above_left == nullptr) {
         continue;
       }
