@@ -57,8 +57,8 @@ def _line(text: str) -> str:
 def integer(value: Any, name: str) -> int:
     """``value`` as an int of 64 bits (or a traced one), or an exception that names the argument.
 
-    Anything with ``__index__`` is accepted, such as NumPy's integers, except bools, Python's or a
-    tensor's: these are flags in the wrong place.
+    Anything with ``__index__`` is accepted, such as NumPy's integers, except bools, Python's,
+    NumPy's or a tensor's: these are flags in the wrong place.
 
     Raises:
         TypeError: ``value`` is not an integer.
@@ -66,7 +66,7 @@ def integer(value: Any, name: str) -> int:
     """
     if isinstance(value, torch.SymInt):
         return value  # type: ignore[return-value]
-    if isinstance(value, bool):
+    if isinstance(value, (bool, np.bool_)):  # the latter has an __index__ before NumPy 2
         raise TypeError(f"{name} must be an integer, got {shown(value)}")
     if isinstance(value, torch.Tensor):
         if value.dtype == torch.bool:

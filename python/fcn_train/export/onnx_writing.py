@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def onnx_bytes(program: ExportedProgram, metadata: Metadata) -> bytes:
     """The file: input ``images``, outputs ``metadata.output_names``, the metadata and a seal.
 
     Raises:
-        UsageError: the network is too large for one file.
+        UsageError: the network is too large for one file, or onnxscript is too old for torch.
     """
     size = sum(tensor.numel() * tensor.element_size() for tensor in program.state_dict.values())
     if size > LARGEST_FILE:
@@ -38,15 +39,24 @@ def onnx_bytes(program: ExportedProgram, metadata: Metadata) -> bytes:
             "use --format torch-export"
         )
     with quiet():
-        made: Any = torch.onnx.export(
-            program,
-            input_names=[INPUT],
-            output_names=metadata.output_names,
-            dynamic_shapes=({0: "batch", 2: "height", 3: "width"},),
-            opset_version=OPSET,
-            dynamo=True,
-            verbose=False,
-        )
+        try:
+            made: Any = torch.onnx.export(
+                program,
+                input_names=[INPUT],
+                output_names=metadata.output_names,
+                dynamic_shapes=({0: "batch", 2: "height", 3: "width"},),
+                opset_version=OPSET,
+                dynamo=True,
+                verbose=False,
+            )
+        except ModuleNotFoundError as error:
+            # torch imports a module of onnxscript that is named after its own version.
+            if not (error.name or "").startswith("onnxscript."):
+                raise
+            raise UsageError(
+                f"torch {torch.__version__} needs a newer onnxscript than {version('onnxscript')}: "
+                "pip install --upgrade onnxscript"
+            ) from error
     model = made.model_proto
     model.producer_name, model.producer_version = "fcn_ext", metadata.version
     del model.metadata_props[:]

@@ -45,7 +45,7 @@ def test_jpeg_label_is_refused(tmp_path: Path) -> None:
 
 def test_label_of_16_bits_is_refused(tmp_path: Path) -> None:
     Image.fromarray(np.ones((3, 3), dtype=np.uint16)).save(tmp_path / "label.png")
-    with pytest.raises(DataError, match=r"mode I;16; save labels as 8-bit"):
+    with pytest.raises(DataError, match=r"mode I(;16)?; save labels as 8-bit"):
         read_label(tmp_path / "label.png")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import random
 import sys
 from collections.abc import Callable
@@ -357,6 +358,22 @@ def test_what_is_not_installed_is_named(
         code, _, err = command(*arguments)
         assert code == 2
         assert err.endswith(f" needs {missing}; install it: pip install 'fcn_ext[export]'\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_onnxscript_older_than_torch_is_named(
+    two_sets: TrainedRun, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torch imports a module of it that is named after torch's version."""
+
+    def without(*arguments: object, **options: object) -> None:
+        importlib.import_module("onnxscript._framework_apis.torch_0_1")
+
+    monkeypatch.setattr(torch.onnx, "export", without)
+    code, _, err = command("export", two_sets.path, "--file", tmp_path / "n.onnx")
+    assert code == 2
+    assert f"torch {torch.__version__} needs a newer onnxscript than " in err
+    assert err.endswith(": pip install --upgrade onnxscript\n")
     assert list(tmp_path.iterdir()) == []
 
 
