@@ -1,7 +1,8 @@
-"""What is told of single elements of deferred tensors, and stays true when they are computed.
+"""Elements of deferred tensors that callers were given before the full tensor is computed.
 
-Two kernels round the same number differently. The plain code has one number, and may rely on it:
-``logits == logits.max(1, keepdim=True)[0]`` is a mask of the winners.
+Two kernels round the same number differently, but the plain code has one number and may rely on it:
+``logits == logits.max(1, keepdim=True)[0]`` is a mask of the winners. So a full tensor that is
+computed later takes over the elements that were given before.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ __all__ = ["NO_VOID", "Told", "elements", "winners"]
 _ops = torch.ops.fcn_ext
 
 NO_VOID = -(2**31)
-"""No label, so that none is void."""
+"""An ``ignore_index`` that is no label, so that no pixel is void."""
 
 
 def winners(
     scores: Tensor, snapshot: Snapshot, kind: str, *, with_value: bool = True
 ) -> tuple[Tensor, Tensor | None]:
-    """Classes and values (N, H, W) of the greatest logits or probabilities."""
+    """The classes with the greatest logits or probabilities, and these, (N, H, W)."""
     probability = with_value and kind != "logits"
     labels, value = _ops.argmax.default(
         scores, *snapshot.size, snapshot.numbers, torch.int64, probability
@@ -43,7 +44,8 @@ def winners(
 
 
 def elements(scores: Tensor, snapshot: Snapshot, kind: str, labels: Tensor) -> Tensor | None:
-    """The logits or probabilities (N, H, W) of given classes; None if one of them is none."""
+    """The logits or probabilities (N, H, W) of the classes ``labels``; None if one of these is no
+    class."""
     if kind == "logits":
         if labels.is_cpu:
             least, greatest = labels.aminmax()
@@ -64,7 +66,7 @@ def elements(scores: Tensor, snapshot: Snapshot, kind: str, labels: Tensor) -> T
         is_best = value >= best * (1 - rounding)
     else:
         is_best = value >= best - rounding
-    # By another kernel, the winner itself might be less likely than the most likely class.
+    # The kernels round differently: the winner must not come out less likely than `best`.
     return torch.where(is_best.logical_or_(labels == winner), best, value)
 
 
@@ -88,7 +90,7 @@ def _means(scores: Tensor, labels: Tensor, snapshot: Snapshot) -> Tensor:
 def _axis(
     nodes: int, pixels: int, align_corners: bool, device: torch.device, dtype: torch.dtype
 ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """Of every pixel along an axis, the nodes before and after it and their weights
+    """For every pixel along an axis, the nodes before and after it and their weights
     (docs/design.md, "One map behind all operators")."""
     pixel = torch.arange(pixels, device=device)
     if align_corners:
@@ -102,9 +104,10 @@ def _axis(
 
 
 class Told:
-    """Of one snapshot, by the kind of tensor: what was told, and what was computed before.
+    """What callers were given of one snapshot, by the kind of tensor, and which tensors were
+    computed in full.
 
-    Values are not kept, as who was told them may change them. They are the same bits every time.
+    Values are not kept, since callers may change them; they can be computed again, to the bit.
     """
 
     def __init__(self) -> None:
@@ -113,10 +116,11 @@ class Told:
         self._computed: set[str] = set()
 
     def tell_winners(self, kind: str) -> bool:
-        """Whether the winners' values may be told, which they are then."""
+        """Notes that the winners' values are given out; False if the full tensor is there, which
+        has to give them."""
         if kind in self._winners:
             return True
-        # First this and then the question, as another thread may be computing.
+        # Noted first and asked afterwards, as another thread may be computing.
         self._winners.add(kind)
         if kind in self._computed:
             self._winners.discard(kind)
@@ -124,8 +128,9 @@ class Told:
         return True
 
     def tell_elements(self, kind: str, images: range, labels: Tensor) -> bool:
-        """Whether the values of ``labels`` (N, H, W) may be told, which they are then."""
-        # As bytes where they are: they stay as long as the snapshot.
+        """Notes that the elements of the classes ``labels`` (N, H, W) are given out; False if the
+        full tensor is there, which has to give them."""
+        # In few bytes: they are kept as long as the snapshot.
         small = labels.to(torch.int32 if labels.is_cuda else _least(labels))
         told = self._labels.setdefault(kind, [])
         told.append((images, small))
@@ -135,7 +140,7 @@ class Told:
         return True
 
     def restored(self, full: Tensor, kind: str, layout: Layout, snapshot: Snapshot) -> Tensor:
-        """``full``, changed so that what was told is true of it."""
+        """``full``, in which the elements that were given out have the values given."""
         self._computed.add(kind)
         if kind not in self._winners and kind not in self._labels:
             return full
@@ -170,8 +175,8 @@ def _restore_elements(
 
 
 def _restore(map: Tensor, classes: Tensor, value: Tensor, *, are_greatest: bool) -> None:
-    """The elements of ``classes`` (N, H, W) become ``value``, and with them what equals them, as
-    those of two classes with the same scores do. Class by class, for the sake of memory."""
+    """Sets the elements of ``classes`` (N, H, W) to ``value``, and those that equal them, as where
+    two classes have the same scores. Class by class, to save memory."""
     element = map.gather(CLASSES, classes.unsqueeze(CLASSES)).squeeze(CLASSES)
     least = torch.minimum(element, value)
     for plane in map.unbind(CLASSES):
