@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -52,10 +54,27 @@ def test_label_of_16_bits_is_refused(tmp_path: Path) -> None:
 def black_and_white(folder: Path, ending: str, **options: Any) -> Path:
     """Brightness 0 and 255 in a file of fewer than 8 bits."""
     values = np.array([[0, 255, 0], [255, 255, 0]], dtype=np.uint8)
-    picture = Image.fromarray(values)
     path = folder / f"label.{ending}"
-    (picture if "bits" in options else picture.convert("1")).save(path, **options)
+    if "bits" in options:
+        path.write_bytes(gray_png(values > 0, options["bits"]))
+    else:
+        Image.fromarray(values).convert("1").save(path, **options)
     return path
+
+
+def gray_png(white: np.ndarray, bits: int) -> bytes:
+    """Black and white with 2 or 4 bits per pixel, which older versions of Pillow do not write."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        checksum = zlib.crc32(kind + content)
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum)
+
+    height, width = white.shape
+    packed = np.packbits(white.repeat(bits, axis=1), axis=1)
+    rows = b"".join(b"\0" + row.tobytes() for row in packed)
+    head = struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0)
+    chunks = chunk(b"IHDR", head), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
 
 
 FEWER_BITS = [

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from fcn_train.data import path_list
 from fcn_train.data.path_list import PathList
 
 PATHS = [
@@ -45,6 +46,9 @@ def test_a_path_takes_little_more_than_its_name() -> None:
     tracemalloc.start()
     try:
         paths = PathList(Path(f"/data/images/2007_{number:06}.png") for number in range(10_000))
-        assert tracemalloc.get_traced_memory()[0] / len(paths) < 40
+        # Not what other threads take meanwhile.
+        own = tracemalloc.Filter(True, path_list.__file__)
+        taken = tracemalloc.take_snapshot().filter_traces([own])
+        assert 10 < sum(trace.size for trace in taken.traces) / len(paths) < 40
     finally:
         tracemalloc.stop()
