@@ -12,6 +12,7 @@ from fcn_ext._arguments import number_text
 from fcn_ext._rules import (
     accumulate_dtype,
     broken,
+    check_accumulated,
     check_forward,
     check_map,
     differ,
@@ -71,10 +72,7 @@ def check_class_weight(input: Tensor, weight: Tensor | None) -> None:
         raise ValueError(
             f"weight must have shape (num_classes,) = ({input.shape[1]},), got {shape_of(weight)}"
         )
-    if weight.dtype != accumulate_dtype(input):
-        raise ValueError(
-            f"weight must be {name_of(accumulate_dtype(input))}, got {name_of(weight.dtype)}"
-        )
+    check_accumulated(weight, "weight", input)
 
 
 def check_region_gradients(grad_sums: Tensor, grad_losses: Tensor, input: Tensor) -> None:
@@ -128,11 +126,7 @@ def check_pixel_gradient(grad_output: Tensor, input: Tensor, target: Tensor) -> 
             f"grad_output must be as large as target {shape_of(target)}, "
             f"got {shape_of(grad_output)}"
         )
-    if grad_output.dtype != accumulate_dtype(input):
-        raise ValueError(
-            f"grad_output must be {name_of(accumulate_dtype(input))}, "
-            f"got {name_of(grad_output.dtype)}"
-        )
+    check_accumulated(grad_output, "grad_output", input)
 
 
 def check_most_classes(input: Tensor, name: str) -> None:

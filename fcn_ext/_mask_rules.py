@@ -12,8 +12,8 @@ from fcn_ext._arguments import number_text
 from fcn_ext._label_rules import LABELS
 from fcn_ext._rules import (
     FLOATING,
-    accumulate_dtype,
     broken,
+    check_accumulated,
     check_forward,
     check_map,
     differ,
@@ -60,11 +60,7 @@ def check_sum_gradient(grad_output: Tensor, input: Tensor) -> None:
             f"grad_output must have shape (N, Q, 8) = ({input.shape[0]}, {input.shape[1]}, 8), "
             f"got {shape_of(grad_output)}"
         )
-    if grad_output.dtype != accumulate_dtype(input):
-        raise ValueError(
-            f"grad_output must be {name_of(accumulate_dtype(input))}, "
-            f"got {name_of(grad_output.dtype)}"
-        )
+    check_accumulated(grad_output, "grad_output", input)
 
 
 def check_sum_weight(weight: Tensor, input: Tensor) -> None:
@@ -72,7 +68,4 @@ def check_sum_weight(weight: Tensor, input: Tensor) -> None:
         raise ValueError(
             f"weight must have shape (Q, 8) = ({input.shape[1]}, 8), got {shape_of(weight)}"
         )
-    if weight.dtype != accumulate_dtype(input):
-        raise ValueError(
-            f"weight must be {name_of(accumulate_dtype(input))}, got {name_of(weight.dtype)}"
-        )
+    check_accumulated(weight, "weight", input)

@@ -42,6 +42,14 @@ def accumulate_dtype(map: Tensor) -> torch.dtype:
     return torch.float64 if map.dtype == torch.float64 else torch.float32
 
 
+def check_accumulated(tensor: Tensor, name: str, map: Tensor) -> None:
+    """A tensor beside ``map`` has the dtype that it is accumulated in."""
+    if tensor.dtype != accumulate_dtype(map):
+        raise ValueError(
+            f"{name} must be {name_of(accumulate_dtype(map))}, got {name_of(tensor.dtype)}"
+        )
+
+
 def name_of(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 

@@ -36,7 +36,7 @@ def count(mask: Tensor) -> Tensor:
     """How many pixels of a bool ``mask`` are set, int64 ()."""
     if is_dynamo_compiling() or _autograd._transforms_active():
         return mask.sum()  # torch 2.11 has no batching rule for the other
-    # Not its sum, for which torch copies it as int64, in eight bytes a pixel.
+    # Not its sum, for which torch copies it as int64, eight bytes per pixel.
     return torch.count_nonzero(mask)
 
 

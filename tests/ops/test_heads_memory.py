@@ -131,7 +131,7 @@ def test_losses_of_pixels_take_about_three_maps() -> None:
     assert {name: count for name, count in maps.items() if count > 3.6} == {}
 
 
-# Room for results and tables, but not for what a thread works with, some KB a class.
+# Room for results and tables, but not for what a thread works with, some KB per class.
 WITHOUT_SCRATCH = """
 import resource, torch
 from fcn_ext import ops
