@@ -289,7 +289,8 @@ def sum_over_processes(
     # A backend would end the process, or add up what does not belong together.
     limits = torch.tensor([size, -size], device=device)
     dist.all_reduce(limits, op=dist.ReduceOp.MAX, group=group)
-    most, least = limits.tolist()[0], -limits.tolist()[1]
+    most, negated_least = limits.tolist()
+    least = -negated_least
     if most != least:
         raise ValueError(
             f"{name} must be the same in all processes, got {least} to {most}, here {size}"
