@@ -49,7 +49,15 @@ class Launcher:
             "TORCHELASTIC_USE_AGENT_STORE": str(self._keeps),
             "TORCHELASTIC_RESTART_COUNT": str(self._attempt),
         }
-        return [self._forked(rank, work, told) for rank in range(size)]
+        # None talks to the store before the last is made: a fork waits for ever for a lock that the
+        # store's thread, busy with another, held at that moment.
+        all_made, held_open = os.pipe()
+        children = []
+        for rank in range(size):
+            children.append(self._forked(rank, work, told, (all_made, held_open)))
+        os.close(all_made)
+        os.close(held_open)
+        return children
 
     def ended(self, children: Sequence[int]) -> list[Ended]:
         """How they end, all of them.
@@ -83,12 +91,18 @@ class Launcher:
     def _files(self, rank: int) -> tuple[Path, Path]:
         return self._folder / f"{rank}.out", self._folder / f"{rank}.err"
 
-    def _forked(self, rank: int, work: Callable[[int], int], told: dict[str, str]) -> int:
+    def _forked(
+        self, rank: int, work: Callable[[int], int], told: dict[str, str], pipe: tuple[int, int]
+    ) -> int:
         child = os.fork()
         if child:
             return child
         code = 70
         try:
+            all_made, held_open = pipe
+            os.close(held_open)
+            os.read(all_made, 1)  # ends when no process holds the other end
+            os.close(all_made)
             for number, path in zip((1, 2), self._files(rank), strict=True):
                 descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
                 os.dup2(descriptor, number)
