@@ -49,7 +49,7 @@ def _gather(input: Any, dim: Any, index: Any, *, sparse_grad: bool = False, out:
     found = scores_over(input, dim)
     if found is None or found[2].shape[1] > MOST_CLASSES:
         return NotImplemented
-    recipe, snapshot, scores = found
+    recipe, snapshot, _ = found
     shape: list[int] = list(input.shape)
     shape[dim] = 1
     if recipe.kind == "sigmoid" or index.dtype != torch.int64 or list(index.shape) != shape:
@@ -59,7 +59,7 @@ def _gather(input: Any, dim: Any, index: Any, *, sparse_grad: bool = False, out:
         return NotImplemented
     with torch.no_grad():
         labels = recipe.layout.to_map(index)
-        value = elements(scores, snapshot, recipe.kind, labels)
+        value = elements(snapshot.part(recipe.layout), recipe.kind, labels)
         if value is None:
             return NotImplemented
         if not snapshot.told.tell_elements(recipe.kind, recipe.layout.images, labels):

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fcn_ext.deferred._layout import UNDONE, Layout
+from fcn_ext.deferred._layout import RANGES, UNDONE, Layout
 from fcn_ext.deferred._recipe import Recipe
 from fcn_ext.deferred._snapshot import Memory, Step, is_batched, laid_out, step_of
 from fcn_ext.deferred._tensor import Deferred, DeferredLogits, handles
@@ -51,7 +51,10 @@ class Gradient(Recipe):
         return self
 
     def step(self, step: Step, twin: Tensor, layout: Layout, **options: Any) -> Gradient | None:
-        """One step further, which must be linear."""
+        """One step further, which must be linear; None for a part of the gradient, since the parts
+        of the scores' gradient are of all."""
+        if any(len(layout.range_of(axis)) < len(self.layout.range_of(axis)) for axis in RANGES):
+            return None
         following = super().step(step, twin, layout, **options)
         if following is None:
             return None
@@ -69,6 +72,7 @@ class Gradient(Recipe):
             and self.origin is origin
             and self.kind == "logits"
             and self.layout.is_map
+            and not self.layout.is_crop(self.twin.shape[2:])
             and self.layout.images == range(shape[0])
         ):
             return None
@@ -100,9 +104,9 @@ def gradient_of(
 ) -> Any:
     """The gradient with respect to deferred ``logits``: ``coarse`` is that of the scores,
     ``compute()``, which ``reads`` other tensors, gives it at full size. It has the strides of the
-    logits, or is ``contiguous``."""
+    logits, without gaps, or is ``contiguous``."""
     recipe = logits.recipe
-    twin = recipe.twin
+    twin = torch.empty_like(recipe.twin) if recipe.views else recipe.twin
     if contiguous:
         twin = torch.empty(twin.shape, dtype=twin.dtype, device="meta")
     computed = _of_unchanged(reads, compute)
@@ -197,7 +201,7 @@ def _is_output(output: Any, recipe: Gradient) -> bool:
 
 @handles(*UNDONE)
 def _undo(func: Any, grad: Any, *args: Any) -> Any:
-    """The way back through a view of some images: the others have a gradient of zero."""
+    """The way back through a view of a part: the rest has a gradient of zero."""
     if not isinstance(grad, DeferredGradient):
         return NotImplemented
     layout = UNDONE[func](grad.recipe.layout, grad.shape, *args)

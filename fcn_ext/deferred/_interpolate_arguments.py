@@ -11,14 +11,14 @@ from torch import Tensor
 
 from fcn_ext._rules import LARGEST_SIZE
 
-__all__ = ["dtype_under_autocast", "upsampled_size"]
+__all__ = ["dtype_under_autocast", "resized_size"]
 
 
-def upsampled_size(
+def resized_size(
     input: Tensor, size: Any, scale_factor: Any, align_corners: bool, recomputed: Any
 ) -> tuple[int, int] | None:
-    """The size of the result of ``F.interpolate``, or None if that is smaller than the input, or if
-    the size alone does not say where its pixels lie."""
+    """The size of the result of ``F.interpolate``, or None if there is no such size, or if the size
+    alone does not say where its pixels lie."""
     before = tuple(input.shape[2:])
     if size is not None:
         if scale_factor is not None or recomputed:
@@ -43,9 +43,7 @@ def upsampled_size(
     ):
         return None
     after = (int(after[0]), int(after[1]))
-    if any(a > LARGEST_SIZE or a < b for a, b in zip(after, before, strict=True)):
-        return None
-    return after
+    return after if all(1 <= pixels <= LARGEST_SIZE for pixels in after) else None
 
 
 def dtype_under_autocast(input: Tensor) -> torch.dtype:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["CARRIED", "SHARED", "UNDONE", "Layout"]
+__all__ = ["CARRIED", "RANGES", "SHARED", "UNDONE", "Layout", "slice_of"]
 
 IMAGES, CLASSES, ROWS, COLUMNS = range(4)
 
@@ -28,11 +28,16 @@ class Layout:
     dims: tuple[tuple[int, ...], ...]
     images: range
     """Which images of the batch the tensor has."""
+    rows: range
+    """Which rows of the full map."""
+    columns: range
+    """Which of its columns."""
 
     @classmethod
     def of_map(cls, shape: Sequence[int]) -> Layout:
         dims = tuple((axis,) if size != 1 else () for axis, size in enumerate(shape))
-        return cls(tuple(shape), dims, range(shape[0]))
+        images, _, rows, columns = map(range, shape)
+        return cls(tuple(shape), dims, images, rows, columns)
 
     @property
     def classes(self) -> int | None:
@@ -41,7 +46,28 @@ class Layout:
 
     @property
     def is_map(self) -> bool:
-        return self == replace(Layout.of_map(self.sizes), images=self.images)
+        """Whether the dimensions are those of a map, which may be cropped."""
+        return self.dims == Layout.of_map(self.sizes).dims
+
+    def is_crop(self, size: Sequence[int]) -> bool:
+        """Whether it has only some rows or columns of a map of ``size``."""
+        return (len(self.rows), len(self.columns)) != tuple(size)
+
+    def cropped(self, map: Tensor) -> Tensor:
+        """Its rows and columns of a map (..., H, W) that has all. A view."""
+        return map[..., slice_of(self.rows), slice_of(self.columns)]
+
+    def crop_of(self, map: Tensor, size: tuple[int, int]) -> Tensor:
+        """The same of a new map, of which nothing else is kept."""
+        return self.cropped(map).clone() if self.is_crop(size) else map
+
+    def uncropped(self, map: Tensor, size: tuple[int, int], fill: int) -> Tensor:
+        """The inverse: a map (..., *size) with ``fill`` beyond the rows and columns of ``map``."""
+        if not self.is_crop(size):
+            return map
+        whole = map.new_full((*map.shape[:-2], *size), fill)
+        self.cropped(whole).copy_(map)
+        return whole
 
     def _pixel_axes(self) -> list[int]:
         """The axes of a label map (N, H, W) in the order in which the dimensions have them."""
@@ -75,12 +101,26 @@ class Layout:
         inverse = [order.index(axis) for axis in range(4)]
         return elements.reshape([self.sizes[axis] for axis in order]).permute(inverse)
 
-    def of_images(self, images: range) -> Layout:
-        """The same layout for some of the images."""
-        dims = self.dims
-        if len(images) == 1:
-            dims = tuple(tuple(axis for axis in dim if axis != IMAGES) for dim in dims)
-        return Layout((len(images), *self.sizes[1:]), dims, images)
+    def of(self, axis: int, taken: range) -> Layout:
+        """The same layout for other images, rows or columns."""
+        sizes, dims = list(self.sizes), self.dims
+        sizes[axis] = len(taken)
+        if len(taken) == 1:
+            dims = tuple(tuple(other for other in dim if other != axis) for dim in dims)
+        ranges: dict[str, Any] = {RANGES[axis]: taken}
+        return replace(self, sizes=tuple(sizes), dims=dims, **ranges)
+
+    def range_of(self, axis: int) -> range:
+        taken: range = getattr(self, RANGES[axis])
+        return taken
+
+
+RANGES = {IMAGES: "images", ROWS: "rows", COLUMNS: "columns"}
+"""The axes of which a tensor may have a part."""
+
+
+def slice_of(taken: range) -> slice:
+    return slice(taken.start, taken.stop)
 
 
 def _same(layout: Layout, shape: Sequence[int], *_: Any, **__: Any) -> Layout:
@@ -104,8 +144,11 @@ def _unsqueezed(layout: Layout, shape: Sequence[int], dim: int) -> Layout:
     return replace(layout, dims=tuple(dims))
 
 
-def _squeezed(layout: Layout, shape: Sequence[int], dims: int | Sequence[int]) -> Layout:
-    chosen = [dims] if isinstance(dims, int) else dims
+def _squeezed(
+    layout: Layout, shape: Sequence[int], dims: int | Sequence[int] | None = None
+) -> Layout:
+    every = range(len(layout.dims))
+    chosen = every if dims is None else [dims] if isinstance(dims, int) else dims
     gone = {dim % len(layout.dims) for dim in chosen if layout.dims[dim] == ()}
     return replace(
         layout, dims=tuple(axes for dim, axes in enumerate(layout.dims) if dim not in gone)
@@ -137,12 +180,15 @@ def _sliced(
     axes = layout.dims[dim]
     if shape[dim] == 0 or step != 1:
         return None
-    if axes == (IMAGES,):
-        return layout.of_images(layout.images[slice(start, end)])
     covered = 1
     for axis in axes:
         covered *= layout.sizes[axis]
-    return layout if shape[dim] == covered else None
+    if shape[dim] == covered:
+        return layout
+    # A single row or column could not be told from an image on the way back.
+    if len(axes) > 1 or axes[0] not in RANGES or (axes[0] != IMAGES and shape[dim] == 1):
+        return None
+    return layout.of(axes[0], layout.range_of(axes[0])[start:end])
 
 
 def _selected(layout: Layout, shape: Sequence[int], dim: int, index: int) -> Layout | None:
@@ -155,17 +201,23 @@ def _selected(layout: Layout, shape: Sequence[int], dim: int, index: int) -> Lay
     if axes == ():
         return chosen
     index %= len(layout.images)
-    return chosen.of_images(layout.images[index : index + 1])
+    return chosen.of(IMAGES, layout.images[index : index + 1])
 
 
 def _restored(layout: Layout, dims: list[Any], dim: int, start: int, count: int) -> Layout | None:
-    """The layout of ``count`` images, of which those of ``layout`` begin at ``start``."""
-    first = layout.images.start - start
-    if dims[dim] not in ((), (IMAGES,)) or first < 0 or len(layout.images) + start > count:
+    """The layout of ``count`` images, rows or columns, of which those of ``layout`` begin at
+    ``start``."""
+    axes = dims[dim] or (IMAGES,)
+    if len(axes) > 1 or axes[0] not in RANGES:
+        return None
+    taken = layout.range_of(axes[0])
+    first = taken.start - start
+    if first < 0 or len(taken) + start > count:
         return None
     if count > 1:
-        dims[dim] = (IMAGES,)
-    return Layout((count, *layout.sizes[1:]), tuple(dims), range(first, first + count))
+        dims[dim] = axes
+    whole = layout.of(axes[0], range(first, first + count))
+    return replace(whole, dims=tuple(dims))
 
 
 def _slice_undone(
@@ -200,6 +252,7 @@ _VIEWS: dict[Any, Callable[..., Layout | None]] = {
     aten.permute.default: _permuted,
     aten.select.int: _selected,
     aten.slice.Tensor: _sliced,
+    aten.squeeze.default: _squeezed,
     aten.squeeze.dim: _squeezed,
     aten.squeeze.dims: _squeezed,
     aten.t.default: _transposed,
@@ -219,4 +272,4 @@ UNDONE: dict[Any, Callable[..., Layout | None]] = {
     aten.slice_backward.default: _slice_undone,
     aten.select_backward.default: _select_undone,
 }
-"""The backward operators of views of some images."""
+"""The backward operators of views of some images, rows or columns."""

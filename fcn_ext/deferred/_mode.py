@@ -17,14 +17,16 @@ from torch.overrides import TorchFunctionMode
 from fcn_ext._library import cuda_problem
 from fcn_ext._rules import check_axes
 from fcn_ext.deferred._gradient import DeferredGradient
-from fcn_ext.deferred._interpolate_arguments import dtype_under_autocast, upsampled_size
+from fcn_ext.deferred._interpolate_arguments import dtype_under_autocast, resized_size
 from fcn_ext.deferred._layout import Layout
-from fcn_ext.deferred._predictions import scores_of
+from fcn_ext.deferred._predictions import coarse_of
 from fcn_ext.deferred._recipe import Logits
+from fcn_ext.deferred._resized_twice import resized_twice
 from fcn_ext.deferred._snapshot import (
     Memory,
     Snapshot,
     is_batched,
+    is_channels_last,
     laid_out,
     outside_modes,
     resized_twin,
@@ -74,14 +76,17 @@ class Interpolate(torch.autograd.Function):
         return laid_out(coarse.to(ctx.dtype), twin), None, None
 
 
-def _deferred(scores: Tensor, size: tuple[int, int], align_corners: bool) -> DeferredLogits:
-    source = ordinary(scores)
-    with outside_modes():
-        snapshot = Snapshot(source.detach().clone(), size, align_corners)
-    twin = resized_twin(tuple(source.shape), source.stride(), source.dtype, size)
+def _deferred(scores: Any, size: tuple[int, int], align_corners: bool) -> DeferredLogits:
+    snapshot: Snapshot | None = None
+    if isinstance(scores, DeferredLogits):
+        snapshot = resized_twice(scores.recipe, size, align_corners)
+    if snapshot is None:
+        with outside_modes():
+            snapshot = Snapshot(ordinary(scores).detach().clone(), size, align_corners)
+    twin = resized_twin(tuple(scores.shape), scores.stride(), scores.dtype, size)
     layout = Layout.of_map(twin.shape)
     memory = Memory(lambda: snapshot.logits(twin), layout, "logits", snapshot)
-    return DeferredLogits(Logits(memory, (), layout, "logits", twin, source.device))
+    return DeferredLogits(Logits(memory, (), layout, "logits", twin, scores.device))
 
 
 def _is_deferrable(input: Any) -> bool:
@@ -121,30 +126,39 @@ def defer(
     ):
         return None
     aligned = bool(align_corners)
-    upsampled = upsampled_size(input, size, scale_factor, aligned, recompute_scale_factor)
-    if upsampled is None:
+    resized = resized_size(input, size, scale_factor, aligned, recompute_scale_factor)
+    if resized is None:
         return None
     dtype = dtype_under_autocast(input)
-    if upsampled == input.shape[2:]:
+    if resized == input.shape[2:]:
         return _copied(input) if dtype == input.dtype else None
+    is_smaller = any(new < old for new, old in zip(resized, input.shape[2:], strict=True))
+    if is_smaller and not _is_deferred_again(input, resized, aligned):
+        return None
     if dtype != input.dtype:
         input = input.to(dtype)
     if input.requires_grad and torch.is_grad_enabled():
-        return Interpolate.apply(input, upsampled, aligned)  # type: ignore[no-any-return]
-    return _deferred(input, upsampled, aligned)
+        return Interpolate.apply(input, resized, aligned)  # type: ignore[no-any-return]
+    return _deferred(input, resized, aligned)
+
+
+def _is_deferred_again(input: Tensor, size: tuple[int, int], align_corners: bool) -> bool:
+    """Whether ``input`` is deferred, too, and may become smaller."""
+    if not isinstance(input, DeferredLogits):
+        return False
+    return resized_twice(input.recipe, size, align_corners) is not None
 
 
 def _copied(input: Tensor) -> DeferredLogits | None:
     """A map at the size that it has, of which torch makes a copy. Deferred logits stay deferred:
     code often resizes to the size of the labels what its net has resized already."""
-    found = scores_of(input)
+    found = coarse_of(input)
     if found is None:
         return None
     twin = found[0].twin
     shape, stride = tuple(twin.shape), twin.stride()
-    if resized_twin(shape, stride, twin.dtype, shape[2:]).stride() != stride:
-        return None
-    return input.clone()  # type: ignore[return-value]
+    format = torch.channels_last if is_channels_last(shape, stride) else torch.contiguous_format
+    return input.clone(memory_format=format)  # type: ignore[return-value]
 
 
 class fused_upsampling(TorchFunctionMode):

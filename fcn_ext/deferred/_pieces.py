@@ -4,6 +4,7 @@ again."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -91,6 +92,7 @@ def _joined(
         return NotImplemented
     recipes = [grad.recipe for grad in grads]
     first, images = recipes[0], [recipe.layout.images for recipe in recipes]
+    crop = first.layout.rows, first.layout.columns
     dims = dims_of(first.layout)
     if any(
         not recipe.is_pure
@@ -100,6 +102,7 @@ def _joined(
         or recipe.twin.dtype != first.twin.dtype
         or recipe.device != first.device
         or dims_of(recipe.layout) != dims
+        or (recipe.layout.rows, recipe.layout.columns) != crop
         for recipe in recipes
     ) or any(before.stop != after.start for before, after in pairwise(images)):
         return NotImplemented
@@ -109,7 +112,7 @@ def _joined(
         return NotImplemented
     dims[dim] = (IMAGES,) if count > 1 else ()
     whole = range(images[0].start, images[-1].stop)
-    layout = Layout((count, *first.layout.sizes[1:]), tuple(dims), whole)
+    layout = replace(first.layout.of(IMAGES, whole), dims=tuple(dims))
 
     computes = [recipe.compute for recipe in recipes]
     memory = Memory(lambda: func([compute() for compute in computes], dim), layout, first.kind)

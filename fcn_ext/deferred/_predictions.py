@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fcn_ext._label_rules import MOST_CLASSES
+from fcn_ext.deferred._layout import CLASSES
 from fcn_ext.deferred._recipe import Logits
 from fcn_ext.deferred._snapshot import Snapshot, step_of
 from fcn_ext.deferred._tensor import FUNCTIONS, DeferredLogits, handles
@@ -18,7 +19,7 @@ from fcn_ext.ops import _common
 from fcn_ext.prediction import _arguments
 from fcn_ext.prediction._cropped import argmax_cropped
 
-__all__ = ["scores_of", "scores_over"]
+__all__ = ["coarse_of", "coarse_over", "scores_of", "scores_over"]
 
 aten = torch.ops.aten
 _ops = torch.ops.fcn_ext
@@ -26,33 +27,51 @@ _ops = torch.ops.fcn_ext
 
 def scores_over(tensor: Any, dim: int) -> tuple[Logits, Snapshot, Tensor] | None:
     """Recipe, snapshot and scores of deferred logits, if ``dim`` runs over their classes."""
-    if not isinstance(tensor, DeferredLogits) or not -tensor.dim() <= dim < tensor.dim():
-        return None
-    return scores_of(tensor) if tensor.recipe.layout.classes == dim % tensor.dim() else None
+    return None if coarse_over(tensor, dim) is None else scores_of(tensor)
 
 
 def scores_of(tensor: Any) -> tuple[Logits, Snapshot, Tensor] | None:
-    """Recipe, snapshot and scores of deferred logits, whichever dimension the classes are in."""
+    """Recipe, snapshot and scores of deferred logits, whichever dimension the classes are in. Not
+    of a crop, nor of a map that is smaller than its scores."""
+    found = coarse_of(tensor)
+    if found is None or found[0].layout.is_crop(found[1].size) or not found[1].is_larger:
+        return None
+    recipe, snapshot = found
+    return recipe, snapshot, recipe.scores(snapshot)
+
+
+def coarse_over(tensor: Any, dim: int) -> tuple[Logits, Snapshot] | None:
+    """Recipe and snapshot of deferred logits or of a crop, if ``dim`` runs over their classes."""
+    if not isinstance(tensor, DeferredLogits) or not -tensor.dim() <= dim < tensor.dim():
+        return None
+    return coarse_of(tensor) if tensor.recipe.layout.classes == dim % tensor.dim() else None
+
+
+def coarse_of(tensor: Any) -> tuple[Logits, Snapshot] | None:
+    """Recipe and snapshot of deferred logits, which may be a crop or smaller than their scores."""
     if not isinstance(tensor, DeferredLogits):
         return None
     recipe, snapshot = tensor.recipe, tensor.recipe.snapshot
-    if snapshot is None or not snapshot.is_finite():
-        return None
-    return recipe, snapshot, recipe.scores(snapshot)
+    return None if snapshot is None or not snapshot.is_finite() else (recipe, snapshot)
 
 
 def _winners(
     tensor: Any, dim: int, *, with_value: bool
 ) -> tuple[Logits, Tensor, Tensor | None] | None:
     """Recipe, and the labels and values (N, H, W) of the maximum over the classes."""
-    found = scores_over(tensor, dim)
-    if found is None or found[2].shape[1] > MOST_CLASSES or found[0].kind == "sigmoid":
+    found = coarse_over(tensor, dim)
+    if found is None or tensor.shape[dim] > MOST_CLASSES or found[0].kind == "sigmoid":
         return None  # near one, sigmoids of different scores are equal
-    recipe, snapshot, scores = found
+    recipe, snapshot = found
+    if not snapshot.affords(recipe.layout):
+        return None
     if with_value and not snapshot.told.tell_winners(recipe.kind):
         return None
-    labels, value = winners(scores, snapshot, recipe.kind, with_value=with_value)
-    return recipe, labels, value if value is None else value.to(recipe.twin.dtype)
+    layout = recipe.layout
+    labels, value = winners(snapshot.part(layout), recipe.kind, with_value=with_value)
+    if value is not None:
+        value = layout.crop_of(value, snapshot.size).to(recipe.twin.dtype)
+    return recipe, layout.crop_of(labels, snapshot.size), value
 
 
 @handles(aten.argmax.default)
@@ -74,20 +93,27 @@ def _topk(func: Any, self: Any, k: int, dim: int = -1, *args: Any, **kwargs: Any
     largest = args[0] if args else kwargs.get("largest", True)
     if k != 1 or not largest:
         return NotImplemented
-    found = scores_over(self, dim)
-    if found is None or _has_ties(found[1], found[2]):
+    found = coarse_over(self, dim)
+    if found is None or _has_ties(*found):
         return NotImplemented
     return _values_and_labels(self, dim, True)
 
 
-def _has_ties(snapshot: Snapshot, scores: Tensor) -> bool:
+def _has_ties(recipe: Logits, snapshot: Snapshot) -> bool:
     """Whether classes share the greatest logit of a pixel, of which ``topk`` names none in
     particular: then torch says which. On CUDA it is not asked, as that would wait."""
-    if not scores.is_cpu or scores.shape[1] > MOST_CLASSES:
+    classes = recipe.layout.sizes[CLASSES]
+    if recipe.device.type != "cpu" or classes > MOST_CLASSES:
         return False
-    first, _ = winners(scores, snapshot, "logits", with_value=False)
-    last, _ = winners(scores.flip(1), snapshot, "logits", with_value=False)
-    return not torch.equal(first, scores.shape[1] - 1 - last)
+    if not snapshot.affords(recipe.layout):
+        return True
+    for _, tile in snapshot.part(recipe.layout).tiles():
+        first, _ = winners(tile, "logits", with_value=False)
+        flipped = Snapshot(tile.scores.flip(1), tile.size, tile.align_corners)
+        last, _ = winners(flipped, "logits", with_value=False)
+        if not torch.equal(first, classes - 1 - last):
+            return True
+    return False
 
 
 @handles(aten.amax.default)
@@ -118,7 +144,7 @@ def _reduced(tensor: Tensor, dim: int, keepdim: bool) -> list[int]:
 
 @handles(aten._softmax.default, aten._log_softmax.default)
 def _softmax(func: Any, self: Any, dim: int, half_to_float: bool) -> Any:
-    found = scores_over(self, dim)
+    found = coarse_over(self, dim)
     if found is None or found[0].kind != "logits":
         return NotImplemented
     recipe = found[0]
@@ -143,6 +169,9 @@ def _map_for(prediction: Any, size: tuple[int, ...]) -> tuple[Tensor, Snapshot] 
 
 @handles(_ops.confusion_matrix_logits.default)
 def _count(func: Any, prediction: Any, target: Tensor, ignore_index: int, *counts: Tensor) -> Any:
+    labels = _labels_of_parts(prediction, target, counts[0])
+    if labels is not None:
+        return _ops.confusion_matrix_labels.default(labels, target, ignore_index, *counts)
     found = _map_for(prediction, tuple(target.shape[1:]))
     if found is None:
         return NotImplemented
@@ -152,6 +181,23 @@ def _count(func: Any, prediction: Any, target: Tensor, ignore_index: int, *count
     return _ops.score_confusion_matrix.default(
         scores, target, snapshot.numbers, ignore_index, *counts
     )
+
+
+def _labels_of_parts(prediction: Any, target: Any, counts: Tensor) -> Tensor | None:
+    """The labels of a crop, or of a map that is resized twice, which the target must fit."""
+    found = coarse_over(prediction, 1) if prediction.dim() == 4 else None
+    if found is None or not (found[1].in_tiles or found[0].layout.is_crop(found[1].size)):
+        return None
+    classes = prediction.shape[1]
+    if (
+        not found[0].layout.is_map
+        or type(target) is not Tensor
+        or target.shape != (len(prediction), *prediction.shape[2:])
+        or counts.shape != (classes, classes)
+    ):
+        return None
+    winners = _winners(prediction, 1, with_value=False)
+    return None if winners is None else winners[1]
 
 
 @handles(_ops.score_confusion_matrix.default)

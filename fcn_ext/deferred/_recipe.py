@@ -85,7 +85,7 @@ class Recipe:
             if snapshot is not None:
                 # Computed in the dtype of the logits, so that results have their dtype and overflow
                 # when they do. Probabilities are rounded at the end, not the scores before.
-                dtype = twin.dtype if self.kind == "logits" else snapshot.scores.dtype
+                dtype = twin.dtype if self.kind == "logits" else snapshot.dtype
                 snapshot = snapshot.to(device or self.device, dtype)
             memory = Memory(after(compute, views), layout, kind or self.kind, snapshot)
             views = ()
@@ -104,7 +104,4 @@ class Logits(Recipe):
 
     def scores(self, snapshot: Snapshot) -> Tensor:
         """The scores of this tensor's images."""
-        images = self.layout.images
-        if len(images) == snapshot.scores.shape[0]:
-            return snapshot.scores
-        return snapshot.scores[images.start : images.stop]
+        return snapshot.part(self.layout).scores

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from typing import Any
@@ -13,16 +13,20 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
-from fcn_ext.deferred._layout import Layout
+from fcn_ext.deferred._layout import Layout, slice_of
 from fcn_ext.deferred._told import Told
+from fcn_ext.geometry import Resize
 from fcn_ext.ops._autograd import _below_autograd, _is_batched, _transforms_active
+from fcn_ext.prediction._rows import Span, full_rows
 
 __all__ = [
+    "MOST_SPENT",
     "Memory",
     "Snapshot",
     "Step",
     "after",
     "is_batched",
+    "is_channels_last",
     "laid_out",
     "outside_modes",
     "resized_twin",
@@ -31,6 +35,9 @@ __all__ = [
 
 aten = torch.ops.aten
 _interpolate_op = torch.ops.fcn_ext.interpolate.default
+
+MOST_SPENT = 16
+"""Predictions of crops, of all images, that are made from scores."""
 
 Step = Callable[[Tensor], Tensor]
 """A function from one ordinary tensor to the next."""
@@ -80,20 +87,68 @@ class Snapshot:
     """
 
     def __init__(
-        self, scores: Tensor, size: tuple[int, int], align_corners: bool, origin: object = None
+        self,
+        scores: Tensor | None,
+        size: tuple[int, int],
+        align_corners: bool,
+        origin: object = None,
     ) -> None:
-        self.scores = scores
+        self._scores = scores
         self.size = size
         self.align_corners = align_corners
         self.origin = object() if origin is None else origin
         """Identifies the scores that gradients belong to."""
         self.told = Told()
         self._finite: bool | None = None
+        self._spent = 0.0
+
+    @property
+    def scores(self) -> Tensor:
+        assert self._scores is not None
+        return self._scores
+
+    @property
+    def images(self) -> int:
+        """How many images there are."""
+        return self.scores.shape[0]
 
     @property
     def numbers(self) -> tuple[int, ...]:
         """The geometry as the operators take it."""
         return (int(self.align_corners),)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.scores.dtype
+
+    in_tiles = False
+    """Whether predictions are made some rows at a time."""
+
+    @property
+    def is_larger(self) -> bool:
+        """Whether the full size is that of the scores or larger, along both axes."""
+        return True
+
+    def part(self, layout: Layout) -> Snapshot:
+        """The same for the images of ``layout``."""
+        if len(layout.images) == self.scores.shape[0]:
+            return self
+        return Snapshot(self.scores[slice_of(layout.images)], self.size, self.align_corners)
+
+    def affords(self, layout: Layout) -> bool:
+        """Whether a prediction is made from the scores. One of a crop takes the time of one of the
+        whole map; after many of them, the full tensor takes less."""
+        if layout.is_crop(self.size):
+            self._spent += len(layout.images) / self.images
+        return self._spent <= MOST_SPENT
+
+    def rows(self, rows: Span) -> Tensor:
+        """Some rows at full size."""
+        return full_rows(self.scores, rows, self.size, Resize(bool(self.align_corners)))
+
+    def tiles(self) -> Iterable[tuple[Span, Snapshot]]:
+        """Rows at full size that predictions are made of at a time, and the scores behind them."""
+        return [(Span(0, self.size[0]), self)]
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Snapshot:
         if device == self.scores.device and dtype == self.scores.dtype:
@@ -115,13 +170,20 @@ class Snapshot:
 
     def logits(self, twin: Tensor) -> Tensor:
         """The full tensor, with the strides of ``twin``."""
-        if self.is_finite():
-            with _below_autograd():
-                full: Tensor = _interpolate_op(self.scores, *self.size, self.align_corners)
+        return laid_out(self._full(), twin)
+
+    def _full(self) -> Tensor:
+        return self._resized_from(self.scores, by_torch=not self.is_finite())
+
+    def _resized_from(self, scores: Tensor, *, by_torch: bool) -> Tensor:
+        full: Tensor
+        if by_torch:
+            with torch.autocast(scores.device.type, enabled=False):
+                full = aten.upsample_bilinear2d.default(scores, self.size, self.align_corners)
         else:
-            with torch.autocast(self.scores.device.type, enabled=False):
-                full = aten.upsample_bilinear2d.default(self.scores, self.size, self.align_corners)
-        return laid_out(full, twin)
+            with _below_autograd():
+                full = _interpolate_op(scores, *self.size, self.align_corners)
+        return full
 
 
 class Memory:

@@ -144,10 +144,14 @@ def carry(func: Any, self: Any, *args: Any, **kwargs: Any) -> Any:
         return NotImplemented
     if layout is None:
         return NotImplemented
-    carried = recipe.step(
-        step_of(func, args, kwargs), twin, layout, shared=func in SHARED, device=device
-    )
-    return NotImplemented if carried is None else type(self)(carried)
+    shared = func in SHARED
+    carried = recipe.step(step_of(func, args, kwargs), twin, layout, shared=shared, device=device)
+    if carried is None:
+        return NotImplemented
+    if shared and torch.is_inference_mode_enabled() and not self.is_inference():
+        with torch.inference_mode(False):  # a view of an ordinary tensor is an ordinary one
+            return type(self)(carried)
+    return type(self)(carried)
 
 
 def _computed(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

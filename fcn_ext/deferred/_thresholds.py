@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fcn_ext.deferred._predictions import scores_of
+from fcn_ext.deferred._predictions import coarse_of
 from fcn_ext.deferred._snapshot import laid_out, step_of
 from fcn_ext.deferred._tensor import DeferredLogits, handles
 from fcn_ext.geometry import Resize
@@ -18,11 +18,12 @@ aten = torch.ops.aten
 
 @handles(aten.sigmoid.default)
 def _sigmoid(func: Any, self: Any) -> Any:
-    found = scores_of(self)
+    found = coarse_of(self)
     if found is None or found[0].kind != "logits":
         return NotImplemented
     recipe = found[0]
-    carried = recipe.step(step_of(func, (), {}), recipe.twin, recipe.layout, kind="sigmoid")
+    step, twin = step_of(func, (), {}), func(recipe.twin)
+    carried = recipe.step(step, twin, recipe.layout, kind="sigmoid")
     return NotImplemented if carried is None else DeferredLogits(carried)
 
 
@@ -37,21 +38,24 @@ _COMPARISONS = {
 
 @handles(*_COMPARISONS)
 def _compared(func: Any, self: Any, number: Any) -> Any:
-    found = scores_of(self)
+    found = coarse_of(self)
     if found is None or found[0].kind not in ("logits", "sigmoid"):
         return NotImplemented
-    recipe, snapshot, scores = found
+    recipe, snapshot = found
     limit = _limit(number, recipe.kind == "sigmoid")
-    if limit is None:
+    if limit is None or not snapshot.affords(recipe.layout):
         return NotImplemented
     below, negated = _COMPARISONS[func]
-    if below:
-        scores, limit = -scores, -limit
-    masks = above(scores, snapshot.size, Resize(bool(snapshot.align_corners)), limit)
+    found_masks = []
+    for _, tile in snapshot.part(recipe.layout).tiles():
+        scores, least = (-tile.scores, -limit) if below else (tile.scores, limit)
+        found_masks.append(above(scores, tile.size, Resize(bool(tile.align_corners)), least))
+    masks = found_masks[0] if len(found_masks) == 1 else torch.cat(found_masks, 2)
     if negated:
         masks.logical_not_()
+    masks = recipe.layout.cropped(masks)
     result: Tensor = recipe.layout.from_full_map(masks, recipe.twin.shape)
-    return laid_out(result, recipe.twin)
+    return laid_out(result, func(recipe.twin, number))
 
 
 @handles(aten.round.default)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from fcn_ext.deferred._layout import CLASSES, Layout
+from fcn_ext.deferred._layout import CLASSES, IMAGES, Layout
 from fcn_ext.ops._autograd import _below_autograd
 
 if TYPE_CHECKING:
@@ -27,38 +27,60 @@ NO_VOID = -(2**31)
 
 
 def winners(
-    scores: Tensor, snapshot: Snapshot, kind: str, *, with_value: bool = True
+    snapshot: Snapshot, kind: str, *, with_value: bool = True
 ) -> tuple[Tensor, Tensor | None]:
     """The classes with the greatest logits or probabilities, and these, (N, H, W)."""
+    found = [_winners(tile, kind, with_value) for _, tile in snapshot.tiles()]
+    labels = _below_each_other([labels for labels, _ in found])
+    values = [value for _, value in found if value is not None]
+    return labels, _below_each_other(values) if values else None
+
+
+def _below_each_other(tiles: list[Tensor]) -> Tensor:
+    return tiles[0] if len(tiles) == 1 else torch.cat(tiles, 1)
+
+
+def _winners(tile: Snapshot, kind: str, with_value: bool) -> tuple[Tensor, Tensor | None]:
     probability = with_value and kind != "logits"
     labels, value = _ops.argmax.default(
-        scores, *snapshot.size, snapshot.numbers, torch.int64, probability
+        tile.scores, *tile.size, tile.numbers, torch.int64, probability
     )
     if not with_value:
         return labels, None
     if not probability:
-        value = _means(scores, labels, snapshot)
+        value = _means(tile, labels)
     elif kind == "log_softmax":
         value = value.log()
     return labels, value
 
 
-def elements(scores: Tensor, snapshot: Snapshot, kind: str, labels: Tensor) -> Tensor | None:
+def elements(snapshot: Snapshot, kind: str, labels: Tensor) -> Tensor | None:
     """The logits or probabilities (N, H, W) of the classes ``labels``; None if one of these is no
     class."""
+    found = []
+    for rows, tile in snapshot.tiles():
+        value = _elements(tile, kind, labels[:, rows.slice])
+        if value is None:
+            return None
+        found.append(value)
+    return _below_each_other(found)
+
+
+def _elements(tile: Snapshot, kind: str, labels: Tensor) -> Tensor | None:
+    scores = tile.scores
     if kind == "logits":
         if labels.is_cpu:
             least, greatest = labels.aminmax()
             if least < 0 or greatest >= scores.shape[1]:
                 return None
-        return _means(scores, labels, snapshot)
+        return _means(tile, labels)
     try:
         value: Tensor = -_ops.cross_entropy_pixels.default(
-            scores, labels, snapshot.numbers, None, NO_VOID, 0.0
+            scores, labels, tile.numbers, None, NO_VOID, 0.0
         )
     except ValueError:
         return None
-    winner, best = winners(scores, snapshot, kind)
+    winner, best = _winners(tile, kind, True)
     assert best is not None
     rounding = 8 * torch.finfo(value.dtype).eps
     if kind == "softmax":
@@ -70,8 +92,9 @@ def elements(scores: Tensor, snapshot: Snapshot, kind: str, labels: Tensor) -> T
     return torch.where(is_best.logical_or_(labels == winner), best, value)
 
 
-def _means(scores: Tensor, labels: Tensor, snapshot: Snapshot) -> Tensor:
+def _means(snapshot: Snapshot, labels: Tensor) -> Tensor:
     """The bilinear mean of one class per pixel: ``labels`` (N, H, W) says which."""
+    scores = snapshot.scores
     dtype = torch.float64 if scores.dtype == torch.float64 else torch.float32
     rows, columns = (
         _axis(nodes, pixels, snapshot.align_corners, scores.device, dtype)
@@ -146,13 +169,13 @@ class Told:
             return full
         with _below_autograd():
             map = layout.to_full_map(full)
-            scores = snapshot.scores[layout.images.start : layout.images.stop]
             for images, labels in self._labels.get(kind, ()):
-                _restore_elements(map, layout.images, images, labels, snapshot, kind)
+                _restore_elements(map, layout, images, labels, snapshot, kind)
             if kind in self._winners:
-                classes, value = winners(scores, snapshot, kind)
+                classes, value = winners(snapshot.part(layout), kind)
                 assert value is not None
-                _restore(map, classes, value.to(full.dtype), are_greatest=True)
+                value = layout.cropped(value.to(full.dtype))
+                _restore(map, layout.cropped(classes), value, are_greatest=True)
         return full
 
 
@@ -162,16 +185,18 @@ def _least(labels: Tensor) -> torch.dtype:
 
 
 def _restore_elements(
-    map: Tensor, of_map: range, of_labels: range, labels: Tensor, snapshot: Snapshot, kind: str
+    map: Tensor, layout: Layout, of_labels: range, labels: Tensor, snapshot: Snapshot, kind: str
 ) -> None:
+    of_map = layout.images
     images = range(max(of_map.start, of_labels.start), min(of_map.stop, of_labels.stop))
     if not images:
         return
     classes = labels[images.start - of_labels.start : images.stop - of_labels.start].long()
     part = map[images.start - of_map.start : images.stop - of_map.start]
-    value = elements(snapshot.scores[images.start : images.stop], snapshot, kind, classes)
+    value = elements(snapshot.part(layout.of(IMAGES, images)), kind, classes)
     assert value is not None
-    _restore(part, classes, value.to(map.dtype), are_greatest=False)
+    value = layout.cropped(value.to(map.dtype))
+    _restore(part, layout.cropped(classes), value, are_greatest=False)
 
 
 def _restore(map: Tensor, classes: Tensor, value: Tensor, *, are_greatest: bool) -> None:

@@ -63,6 +63,13 @@ def operations(choose: random.Random) -> list[Callable[[Tensor], Any]]:
     def kept(x: Tensor, question: Callable[[Tensor], Any]) -> Any:
         return question(x), x
 
+    def hooked(x: Tensor, hook: Callable[[Tensor], Tensor]) -> Any:
+        x.grad_fn  # noqa: B018 - raises an error where register_hook would crash
+        return x.register_hook(hook), x
+
+    def in_two(grad: Tensor) -> Tensor:
+        return torch.cat([grad[:1], grad[1:]])
+
     carried: list[Callable[[Tensor], Any]] = [
         *(lambda x: x.float(), lambda x: x.double(), lambda x: x.detach(), lambda x: x.cpu()),
         *(lambda x: x.contiguous(), lambda x: x.clone(), lambda x: x[i:], lambda x: x[:i]),
@@ -73,6 +80,14 @@ def operations(choose: random.Random) -> list[Callable[[Tensor], Any]]:
         *(lambda x: x.reshape(-1, x.shape[-1]), lambda x: x.reshape(-1, x.shape[1])),
         *(lambda x: x.view(x.shape[0], x.shape[1], -1), lambda x: x.view(x.shape[0], -1)),
         lambda x: x.contiguous(memory_format=torch.channels_last),
+    ]
+    size = (choose.choice([3, 9, 14]), choose.choice([4, 11, 17]))
+    corner, aligned = choose.choice([0, 1, 2]), choose.random() < 0.3
+    parts: list[Callable[[Tensor], Any]] = [
+        *(lambda x: x[..., corner:, 1:-1], lambda x: x[:, :, :-2, corner:], lambda x: x[..., :7]),
+        *(lambda x: x.narrow(2, corner, 3), lambda x: x.narrow(d[0], corner, 2)),
+        *(lambda x: F.pad(x, (-1, -corner, -corner)), lambda x: F.pad(x, (-corner, 0, 0, -1))),
+        *(lambda x: F.interpolate(x, size, mode="bilinear", align_corners=aligned),) * 3,
     ]
     fused: list[Callable[[Tensor], Any]] = [
         *(cross_entropy, lambda x: kept(x, cross_entropy), lambda x: kept(x, lambda x: x.max(1))),
@@ -102,12 +117,13 @@ def operations(choose: random.Random) -> list[Callable[[Tensor], Any]]:
         *(lambda x: x.int(), lambda x: x.amin(d[0]), lambda x: copy.deepcopy(x), repr, len),
         *(lambda x: torch.from_numpy(x.numpy()), lambda x: x.requires_grad_(), bool),
         *(lambda x: kept(x, lambda x: x.retain_grad()), lambda x: x[torch.tensor([0])]),
-        lambda x: kept(x, lambda x: x.register_hook(lambda grad: grad * 1.5)),
+        *(lambda x: hooked(x, lambda g: g * 1.5), lambda x: hooked(x, in_two)),
         lambda x: F.interpolate(x, scale_factor=2, mode="bilinear"),
         lambda x: F.conv2d(x, torch.ones(2, x.shape[1], 1, 1, dtype=x.dtype)),
         lambda x: torch.mul(x.detach(), 2, out=x.detach()),
+        lambda x: changed(x, lambda x: x[..., 1:, corner:].mul_(0.4)),
     ]
-    return [*carried, *carried, *fused, *fused, *others]
+    return [*carried, *carried, *parts, *parts, *fused, *fused, *others]
 
 
 def chain(seed: int, *, fused: bool) -> tuple[list[Tensor | None], list[type[Exception]]]:
@@ -172,32 +188,32 @@ def differs(ours: Tensor | None, plain: Tensor | None) -> str:
     return "" if close else "values"
 
 
-def resized(scores: Tensor, snapshot: Snapshot) -> Tensor:
+def resized(snapshot: Snapshot) -> Tensor:
     """By torch, in whose rounding equal rows, as of a clamped border, may differ: then that says
     which of them an argmax finds."""
     size, aligned = snapshot.size, snapshot.align_corners
-    full: Tensor = torch.ops.aten.upsample_bilinear2d.default(scores, size, aligned)
+    full: Tensor = torch.ops.aten.upsample_bilinear2d.default(snapshot.scores, size, aligned)
     return full
 
 
-def elements_of(scores: Tensor, snapshot: Snapshot, kind: str, classes: Tensor) -> Tensor | None:
-    full = resized(scores, snapshot)
+def elements_of(snapshot: Snapshot, kind: str, classes: Tensor) -> Tensor | None:
+    full = resized(snapshot)
     full = full if kind == "logits" else getattr(full, kind)(1)
     inside = bool(((classes >= 0) & (classes < full.shape[1])).all())
     return full.gather(1, classes.unsqueeze(1)).squeeze(1) if inside else None
 
 
 def winners_of(
-    scores: Tensor, snapshot: Snapshot, kind: str, *, with_value: bool = True
+    snapshot: Snapshot, kind: str, *, with_value: bool = True
 ) -> tuple[Tensor, Tensor | None]:
-    classes, _ = winners(scores, snapshot, kind, with_value=False)
-    return classes, elements_of(scores, snapshot, kind, classes) if with_value else None
+    classes, _ = winners(snapshot, kind, with_value=False)
+    return classes, elements_of(snapshot, kind, classes) if with_value else None
 
 
 @pytest.mark.parametrize("part", range(4))
 def test_chains(part: int, monkeypatch: pytest.MonkeyPatch) -> None:
     def logits(snapshot: Snapshot, twin: Tensor) -> Tensor:
-        return laid_out(resized(snapshot.scores, snapshot), twin)
+        return laid_out(resized(snapshot), twin)
 
     monkeypatch.setattr(Snapshot, "logits", logits)
     for user in ("_told", "_predictions"):

@@ -47,6 +47,7 @@ calls = {
     "cross-entropy": train(lambda x: F.cross_entropy(x, target)),
     "smoothed": train(lambda x: F.cross_entropy(x, target, label_smoothing=0.1)),
     "binary": train(lambda x: bce(x, masks)),
+    "crop": train(lambda x: F.cross_entropy(x[:, :, :400, :300], target[:, :400, :300])),
     "images": train(lambda x: in_parts([image[None] for image in x], target.split(1))),
     "pieces": train(lambda x: in_parts(x.chunk(2), target.chunk(2))),
     "pixels": train(lambda x: F.cross_entropy(x, target, reduction="none").mean()),
@@ -68,12 +69,53 @@ def test_logits_are_not_stored() -> None:
     full_size = 2 * 10 * 512 * 512 * 4
     for name in ("cross-entropy", "smoothed", "binary", "images", "pieces"):
         assert peak[name] <= full_size / 10, (name, peak)
+    assert peak["crop"] <= full_size / 3, peak  # the labels, with void around them
     assert peak["pixels"] <= full_size / 4, peak  # some maps without classes
     for name in ("by gather", "probability by gather", "amax"):
         assert peak[name] <= 0.7 * full_size, (name, peak)  # more such maps, some of labels
     # A map of losses, its gradient, and the target as bytes with what finds that it is one.
     for name in ("binary pixels", "weighed binary pixels", "our binary pixels"):
         assert peak[name] <= 2.5 * full_size, (name, peak)
+
+
+# 105 MB of logits at the padded size.
+PADDED = """
+import json, torch, torch.nn.functional as F
+from benchmarks.memory import peak_on_host
+from fcn_ext import fused_upsampling
+
+torch.manual_seed(0)
+torch.set_num_threads(2)
+scores = torch.randn(1, 100, 64, 64)
+
+def resized(x, size):
+    return F.interpolate(x, size, mode="bilinear")
+
+def predict(prediction):
+    def call():
+        with fused_upsampling():
+            return prediction(resized(scores, (512, 512))[:, :, :384])
+    return call
+
+calls = {
+    "crop": predict(lambda x: x.argmax(1)),
+    "winners of a crop": predict(lambda x: x.softmax(1).max(1)),
+    "larger": predict(lambda x: resized(x, (500, 683)).argmax(1)),
+    "smaller": predict(lambda x: resized(x, (341, 500)).argmax(1)),
+    "probabilities": predict(lambda x: resized(x, (500, 683)).softmax(1).max(1)),
+    "resized probabilities": predict(lambda x: resized(x.softmax(1), (500, 683)).max(1)),
+    "mask": predict(lambda x: resized(x[:, :, 4:], (500, 683)).sigmoid()[:, :, 9:] > 0.5),
+}
+print(json.dumps({name: peak_on_host(call) for name, call in calls.items()}))
+"""
+
+
+@needs_peaks
+def test_padded_images() -> None:
+    peak = printed_peaks(PADDED)
+    padded = 100 * 512 * 512 * 4
+    assert peak.pop("mask") <= 1.1 * padded  # a byte for each of the logits, and copies
+    assert max(peak.values()) <= padded / 4, peak
 
 
 def hooked(logits: Tensor) -> Tensor:

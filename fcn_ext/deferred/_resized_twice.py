@@ -1,0 +1,169 @@
+"""Deferred logits that are resized again, as where padding is cropped off in between.
+
+Two bilinear maps in a row are not one. Predictions are made some rows at a time; anything else gets
+the logits at the size in between, or at both sizes, as the plain code has them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fcn_ext import ops
+from fcn_ext.deferred._gradient import elements_of
+from fcn_ext.deferred._layout import IMAGES, Layout, slice_of
+from fcn_ext.deferred._recipe import Logits
+from fcn_ext.deferred._snapshot import MOST_SPENT, Snapshot, outside_modes
+from fcn_ext.prediction._rows import Span, read_rows, resized_rows, tiles
+
+__all__ = ["ResizedTwice", "resized_twice"]
+
+_KINDS = ("logits", "softmax", "sigmoid")
+"""What may be resized again: functions of a pixel's scores that are finite where these are."""
+_LARGER = 4
+"""From so many times as many pixels on, the logits in between are small beside the result, and
+kernels that see all of them at once are faster."""
+
+
+@dataclass(frozen=True)
+class _Between:
+    """The map between the two resizes."""
+
+    snapshot: Snapshot
+    layout: Layout
+    kind: str
+    dtype: torch.dtype
+    elements: Callable[[], Tensor]
+    """What gives it in full."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return len(self.layout.rows), len(self.layout.columns)
+
+    def rows(self, rows: Span) -> Tensor:
+        first = self.layout.rows.start
+        full = self.snapshot.part(self.layout).rows(Span(first + rows.first, first + rows.last))
+        own = full[..., slice_of(self.layout.columns)]
+        if self.kind != "logits":
+            own = own.softmax(1) if self.kind == "softmax" else own.sigmoid()
+        return own.to(self.dtype)
+
+    def of_images(self, images: range) -> _Between:
+        def elements() -> Tensor:
+            return self.elements()[slice_of(images)]
+
+        layout = self.layout.of(IMAGES, self.layout.images[slice_of(images)])
+        return replace(self, layout=layout, elements=elements)
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> _Between:
+        def elements() -> Tensor:
+            return self.elements().to(device, dtype)
+
+        # Of probabilities the scores keep their dtype, as in `Recipe.step`.
+        of_scores = dtype if self.kind == "logits" else self.snapshot.dtype
+        snapshot = self.snapshot.to(device, of_scores)
+        return replace(self, snapshot=snapshot, dtype=dtype, elements=elements)
+
+
+class ResizedTwice(Snapshot):
+    """The snapshot of logits that are resized for a second time. Its scores, the map in between,
+    are computed if they are asked for."""
+
+    in_tiles = True
+
+    def __init__(
+        self, between: _Between, size: tuple[int, int], align_corners: bool, origin: object = None
+    ) -> None:
+        super().__init__(None, size, align_corners, origin)
+        self._between = between
+        self._finite = True
+
+    @property
+    def scores(self) -> Tensor:
+        if self._scores is None:
+            with outside_modes(), torch.no_grad():
+                self._scores = self._between.elements().clone()
+        return self._scores
+
+    @property
+    def images(self) -> int:
+        return len(self._between.layout.images)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self._between.dtype
+
+    @property
+    def is_larger(self) -> bool:
+        return all(a >= b for a, b in zip(self.size, self._between.size, strict=True))
+
+    def part(self, layout: Layout) -> Snapshot:
+        if len(layout.images) == self.images:
+            return self
+        return ResizedTwice(self._between.of_images(layout.images), self.size, self.align_corners)
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> Snapshot:
+        if device.type != "cpu":
+            return Snapshot(self.scores, self.size, self.align_corners, self.origin).to(
+                device, dtype
+            )
+        if dtype == self.dtype:
+            return self
+        return ResizedTwice(
+            self._between.to(device, dtype), self.size, self.align_corners, self.origin
+        )
+
+    def affords(self, layout: Layout) -> bool:
+        """A prediction takes almost the time of the plain code."""
+        self._spent += MOST_SPENT / 4 * len(layout.images) / self.images
+        return self._spent <= MOST_SPENT
+
+    def rows(self, rows: Span) -> Tensor:
+        found = self._resized(rows)
+        size = (rows.length, self.size[1])
+        return ops.interpolate(found, size, align_corners=bool(self.align_corners))
+
+    def tiles(self) -> Iterator[tuple[Span, Snapshot]]:
+        between = self._between
+        images, classes, *inner = between.layout.sizes
+        dense = -(-inner[0] // self.size[0])
+        width = max(between.snapshot.size[1], inner[1], self.size[1])
+        for rows in tiles(self.size[0], images * classes * width * dense):
+            size = (rows.length, self.size[1])
+            yield rows, Snapshot(self._resized(rows), size, self.align_corners)
+
+    def _resized(self, rows: Span) -> Tensor:
+        """Some rows, with as many columns as there are in between."""
+        inner, aligned = self._between.size[0], bool(self.align_corners)
+        read = read_rows(rows, inner, self.size[0], aligned)
+        found = self._between.rows(read)
+        return resized_rows(found, rows, self.size[0], aligned, (read.first, inner))
+
+    def _full(self) -> Tensor:
+        scores = self._between.elements() if self._scores is None else self._scores
+        # Smaller as torch makes it without us, who defer no smaller map of an ordinary one.
+        return self._resized_from(scores, by_torch=not self.is_larger)
+
+
+def resized_twice(recipe: Any, size: tuple[int, int], align_corners: bool) -> ResizedTwice | None:
+    """The snapshot of deferred logits resized to ``size``; None if the map in between is to be
+    computed first. On CUDA it is: there the host would wait for the tables of the rows."""
+    snapshot = recipe.snapshot if isinstance(recipe, Logits) else None
+    if (
+        snapshot is None
+        or recipe.device.type != "cpu"
+        or recipe.kind not in _KINDS
+        or not recipe.layout.is_map
+        or not snapshot.is_finite()
+    ):
+        return None
+    height, width = recipe.twin.shape[2:]
+    is_larger = size[0] >= height and size[1] >= width
+    if is_larger and height * width * _LARGER <= size[0] * size[1]:
+        return None
+    between = _Between(snapshot, recipe.layout, recipe.kind, recipe.twin.dtype, elements_of(recipe))
+    return ResizedTwice(between, size, align_corners)
