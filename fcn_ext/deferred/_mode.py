@@ -183,8 +183,10 @@ class fused_upsampling(TorchFunctionMode):
     of ``log_softmax``, ``F.binary_cross_entropy_with_logits``, ``argmax``, ``max``, ``amax`` and
     ``topk(1)`` over the classes and ``gather`` of one class per pixel, also of ``softmax``,
     comparisons of logits or of their ``sigmoid`` with a number, and the losses, heads, predictions
-    and metrics of this package. Anything else computes the full tensor. Results differ from those
-    of the plain code only by rounding.
+    and metrics of this package. Of crops (``logits[:, :, :h, :w]``) these are the cross-entropy,
+    predictions and counts; of logits that are resized again, also to a smaller size, predictions
+    and counts, some rows at a time. Anything else computes the full tensor. Results differ from
+    those of the plain code only by rounding.
 
     It is a context manager and a decorator, for one step or a whole program; it may be nested and
     used again. It applies only to the thread that enters it, and not to compiled code. The

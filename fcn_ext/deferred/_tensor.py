@@ -111,7 +111,7 @@ class DeferredLogits(Deferred):
 
     Made by :class:`fused_upsampling` and :func:`deferred_interpolate`, and from deferred logits by
     operations that need no elements: ``float``, ``to``, ``detach``, ``contiguous``, taking images
-    of the batch, permutations, views, ``softmax``, ``log_softmax`` and ``sigmoid``.
+    of the batch, crops, permutations, views, ``softmax``, ``log_softmax`` and ``sigmoid``.
     """
 
     recipe: Logits

@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import fcn_ext
 from fcn_ext import deferred_interpolate
 
-from .common import SIZE, agrees, labels, scores, up
+from .common import SIZE, agrees, assert_same, labels, outcome, scores, up
 
 
 def saved(coarse: Tensor) -> Any:
@@ -223,3 +223,26 @@ def test_memory_that_is_not_there_is_not_read() -> None:
     """By C++ that takes the tensor itself, as the extensions of other projects do."""
     with pytest.raises(RuntimeError, match="Cannot access data pointer"):
         torch._C._to_dlpack(deferred_interpolate(scores().detach(), SIZE))
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda x: x[1:],
+        lambda x: x[..., 2:9],
+        lambda x: x.permute(0, 2, 3, 1),
+        lambda x: x.detach(),
+        lambda x: x.squeeze(),
+        lambda x: x.unbind()[1],
+    ],
+)
+def test_views_in_inference_mode(view: Any) -> None:
+    """Of a tensor that is made outside: ordinary ones, as torch's are."""
+
+    def program(coarse: Tensor) -> Any:
+        logits = up(coarse)
+        with torch.inference_mode():
+            x = view(logits)
+            return x.amax(-3), x.is_inference(), x.softmax(-3).is_inference(), x
+
+    assert_same(outcome(program, scores(), fused=True), outcome(program, scores(), fused=False))
