@@ -17,6 +17,8 @@ import pytest
 import fcn_ext
 import fcn_train
 
+from .forked_programs import run_each
+
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
@@ -132,16 +134,20 @@ def pages() -> list[str]:
     return sorted(str(p.relative_to(ROOT)) for p in found if BLOCK.search(p.read_text("utf-8")))
 
 
-@pytest.mark.parametrize("page", pages())
-def test_python_blocks_run(page: str, tmp_path: Path) -> None:
+def program_of(page: str) -> str:
     """All blocks of a page, one after the other, as a reader who types them in."""
     text = (ROOT / page).read_text("utf-8")
     for written, smaller in SMALLER.get(page, []):
         assert written in text
         text = text.replace(written, smaller)
-    program = tmp_path / "page.py"
-    program.write_text("\n".join([GIVEN.get(page, ""), *BLOCK.findall(text)]), "utf-8")
-    run(str(program), tmp_path)
+    return "\n".join([GIVEN.get(page, ""), *BLOCK.findall(text)])
+
+
+def test_python_blocks_run(tmp_path: Path) -> None:
+    programs = {page: program_of(page) for page in pages()}
+    assert "README.md" in programs
+    ends = run_each(programs, tmp_path, MPLBACKEND="Agg", OMP_NUM_THREADS="1")
+    assert {page: end for page, end in ends.items() if end.code} == {}
 
 
 def commands() -> dict[str, set[str]]:

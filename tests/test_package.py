@@ -26,6 +26,8 @@ import fcn_ext.numpy as fnp
 import fcn_train
 from fcn_ext import _library, ops, reference
 
+from .forked_programs import run_each
+
 
 def run(code: str, **environment: str) -> str:
     done = subprocess.run(
@@ -139,20 +141,16 @@ def failure(code: str, **environment: str) -> str:
     return done.stderr.strip().splitlines()[-1]
 
 
-@pytest.mark.parametrize(
-    ("module", "value"),
-    [
-        ("fcn_ext", "AVX2"),
-        ("fcn_ext", " plain"),
-        ("fcn_ext.numpy", "0"),
-        ("fcn_ext.numpy", "plain,avx2"),
-    ],
-)
-def test_an_unknown_instruction_set_is_named(module: str, value: str) -> None:
-    assert failure(f"import {module}", FCN_EXT_CPU_CAPABILITY=value) == (
-        "fcn_ext._library.SettingError: the environment variable FCN_EXT_CPU_CAPABILITY must be "
-        f"plain, avx2 or avx512, or unset for the best that the processor has, got {value!r}"
-    )
+def test_an_unknown_instruction_set_is_named(tmp_path: Path) -> None:
+    values = {"AVX2": "fcn_ext", " plain": "fcn_ext", "0": "fcn_ext.numpy"}
+    values |= {"plain,avx2": "fcn_ext.numpy"}
+    given = "import os; os.environ['FCN_EXT_CPU_CAPABILITY'] ="
+    programs = {value: f"{given} {value!r}; import {values[value]}" for value in values}
+    for value, end in run_each(programs, tmp_path, first="import torch").items():
+        assert end.err.strip().splitlines()[-1] == (
+            "fcn_ext._library.SettingError: the environment variable FCN_EXT_CPU_CAPABILITY must "
+            f"be plain, avx2 or avx512, or unset for the best that the processor has, got {value!r}"
+        )
 
 
 def test_an_empty_instruction_set_is_none() -> None:

@@ -29,7 +29,7 @@ _LARGER = 4
 kernels that see all of them at once are faster."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Between:
     """The map between the two resizes."""
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.forked_programs import run_each
 
 MAPS = """
 import torch
@@ -102,20 +101,13 @@ print(numpy.build_info()["cpu_capability"])
 """
 
 
+PROGRAMS = {"maps": MAPS + TELL, "heads": HEADS + TELL, "flushed": FLUSHED + TELL}
+
+
 @pytest.mark.parametrize("capability", ["plain", "avx2", "avx512"])
-@pytest.mark.parametrize("program", [MAPS, HEADS, FLUSHED], ids=["maps", "heads", "flushed"])
-def test_every_instruction_set_agrees(program: str, capability: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", program + TELL],
-        env={
-            **os.environ,
-            "FCN_EXT_CPU_CAPABILITY": capability,
-            "PYTHONPATH": str(Path(__file__).parent),
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() in ("plain", "avx2", "avx512")
-    assert capability != "plain" or done.stdout.strip() == "plain"
+def test_every_instruction_set_agrees(capability: str, tmp_path: Path) -> None:
+    given = {"FCN_EXT_CPU_CAPABILITY": capability, "PYTHONPATH": str(Path(__file__).parent)}
+    for name, end in run_each(PROGRAMS, tmp_path, **given).items():
+        assert end.code == 0, (name, end)
+        assert end.out.strip() in ("plain", "avx2", "avx512")
+        assert capability != "plain" or end.out.strip() == "plain"

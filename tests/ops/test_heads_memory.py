@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.forked_programs import run_each
 from tests.peaks import needs_peaks, printed_peaks
 
 # 42 MB of logits at full size.
@@ -155,16 +154,13 @@ calls[name]()
 @pytest.mark.skipif(
     not Path("/proc/self/statm").exists(), reason="no /proc that tells what a process has"
 )
-@pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("name", ["cross_entropy", "region_sums", "interpolate"])
-def test_too_little_memory_for_a_thread_says_so(name: str, threads: int) -> None:
+def test_too_little_memory_for_a_thread_says_so(tmp_path: Path) -> None:
     """An error of one of torch's threads arrives as it is."""
-    done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_SCRATCH.format(threads=threads, name=name)],
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    programs = {
+        f"{name} by {threads}": WITHOUT_SCRATCH.format(threads=threads, name=name)
+        for name in ("cross_entropy", "region_sums", "interpolate")
+        for threads in (1, 2)
+    }
     message = "RuntimeError: out of memory? No scratch of "
-    assert done.stderr.splitlines()[-1].startswith(message), done.stderr
+    for name, end in run_each(programs, tmp_path).items():
+        assert end.err.splitlines()[-1].startswith(message), (name, end)
