@@ -27,6 +27,9 @@ _transforms_active = getattr(torch._C, "_are_functorch_transforms_active", lambd
 _is_tracing = getattr(torch._C, "_is_tracing", torch.jit.is_tracing)  # type: ignore[attr-defined]
 # For torch.autograd.grad(is_grads_batched=True), which is not a transform of torch.func.
 _is_batched = getattr(torch._C._functorch, "is_legacy_batchedtensor", lambda tensor: True)
+_is_wrapped = getattr(torch._C._functorch, "is_functorch_wrapped_tensor", lambda tensor: False)
+_is_batch = getattr(torch._C._functorch, "is_batchedtensor", lambda tensor: False)
+_unwrapped = getattr(torch._C._functorch, "get_unwrapped", None)
 # Others, such as fake tensors, may have no memory.
 _ORDINARY = (Tensor, torch.nn.Parameter)
 _forward_mode = (
@@ -268,6 +271,33 @@ def is_looked_into() -> bool:
         or bool(_transforms_active())
         or _forward_mode._current_level >= 0
     )
+
+
+def asks_for_gradient(value: Tensor) -> bool:
+    """Whether a gradient of ``value`` is asked for here or by a transform around this one, or
+    whether it has a tangent of forward mode."""
+    if value.requires_grad and is_grad_enabled():
+        return True
+    if is_dynamo_compiling():
+        return False
+    transformed = _transforms_active()
+    if not transformed and _forward_mode._current_level < 0:
+        return False
+    # What vmap has batched does not tell that grad or jvp, around it, is to differentiate it.
+    while True:
+        if not _is_batch(value) and _has_tangent(value):
+            return True
+        if not (transformed and _is_wrapped(value) and _unwrapped):
+            return False
+        value = _unwrapped(value)
+        if value.requires_grad and is_grad_enabled():
+            return True
+
+
+def _has_tangent(value: Tensor) -> bool:
+    if _forward_mode._current_level < 0 or not value.is_floating_point():
+        return False
+    return forward_ad.unpack_dual(value).tangent is not None
 
 
 def is_differentiated(input: Tensor) -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from fcn_ext import losses, nn, ops
 from fcn_ext.losses import Convention
@@ -69,6 +70,50 @@ def test_weights_that_could_get_no_gradient_are_refused(
         assert torch.equal(call(**{name: weight}), expected)
 
 
+def _over_copies(f: Callable[[Tensor], Any]) -> Callable[[Tensor], Tensor]:
+    """``f`` of two copies of its argument under vmap, summed."""
+
+    def of_copies(value: Tensor) -> Tensor:
+        return torch.func.vmap(f)(value.expand(2, *value.shape)).sum()  # type: ignore[no-any-return]
+
+    return of_copies
+
+
+def _forward_mode(f: Callable[[Tensor], Any]) -> Callable[[Tensor], Any]:
+    def with_tangent(value: Tensor) -> Any:
+        with forward_ad.dual_level():
+            return f(forward_ad.make_dual(value, torch.ones_like(value)))
+
+    return with_tangent
+
+
+# Each differentiates a function of one tensor.
+DERIVATIVES: dict[str, Callable[[Callable[[Tensor], Any]], Callable[[Tensor], Any]]] = {
+    "grad": torch.func.grad,
+    "grad of vmap": lambda f: torch.func.grad(_over_copies(f)),
+    "vmap of grad": lambda f: _over_copies(torch.func.grad(f)),
+    "grad of vmap of vmap": lambda f: torch.func.grad(_over_copies(_over_copies(f))),
+    "backward of vmap": lambda f: lambda value: _over_copies(f)(value.clone().requires_grad_()),
+    "jvp": lambda f: lambda value: torch.func.jvp(f, (value,), (value,)),
+    "jvp of vmap": lambda f: lambda value: torch.func.jvp(_over_copies(f), (value,), (value,)),
+    "jacfwd": torch.func.jacfwd,
+    "dual numbers": _forward_mode,
+}
+
+
+@pytest.mark.parametrize("derivative", DERIVATIVES)
+@pytest.mark.parametrize(("name", "call"), WEIGHTS)
+def test_weights_that_a_transform_differentiates_are_refused(
+    name: str, call: Callable[..., Any], derivative: str
+) -> None:
+    transform, weight = DERIVATIVES[derivative], torch.tensor([0.5, 1.0, 2.0])
+    with pytest.raises(RuntimeError, match=f"^{name} must not require a gradient"):
+        transform(lambda value: call(**{name: value}).sum())(weight)
+    # Detached as the message says, or beside what is differentiated.
+    transform(lambda value: value.sum() * call(**{name: value.detach()}).sum())(weight)
+    transform(lambda value: value.sum() * call(**{name: weight}).sum())(weight)
+
+
 @pytest.mark.parametrize(("name", "call"), WEIGHTS)
 def test_complex_weights_are_refused(name: str, call: Callable[..., Any]) -> None:
     for dtype in (torch.complex64, torch.complex128):
@@ -101,6 +146,15 @@ def test_masks_that_could_get_no_gradient_are_refused(name: str) -> None:
         call(target)
     with torch.no_grad():
         assert torch.equal(call(target), call(SOFT))
+
+
+@pytest.mark.parametrize("derivative", ["grad of vmap", "jvp", "jvp of vmap", "dual numbers"])
+@pytest.mark.parametrize("name", OF_SOFT_MASKS)
+def test_masks_that_a_transform_differentiates_are_refused(name: str, derivative: str) -> None:
+    call, transform = OF_SOFT_MASKS[name], DERIVATIVES[derivative]
+    with pytest.raises(RuntimeError, match=r"^target must not require a gradient"):
+        transform(lambda target: call(target).sum())(SOFT)
+    transform(lambda target: call(target.detach()).sum() * target.sum())(SOFT)
 
 
 FLAGS: list[tuple[str, Callable[..., Any]]] = [
