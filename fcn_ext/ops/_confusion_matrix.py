@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.graph import increment_version
-from torch.compiler import is_compiling
+from torch.compiler import is_compiling, is_dynamo_compiling
 
 from fcn_ext import _label_rules
 from fcn_ext.geometry import Deconvolution, Geometry, Resize
@@ -74,7 +74,7 @@ def confusion_matrix(
     matrix, number = _counts(prediction, target, num_classes, out, invalid)
     op = _logits_op if prediction.dim() == 4 else _labels_op
     op(prediction, target, ignore_index, matrix, number)
-    return _counted(matrix, out, invalid)
+    return _counted(matrix, number, out, invalid)
 
 
 def score_confusion_matrix(
@@ -122,7 +122,7 @@ def score_confusion_matrix(
     ignore_index = _common.integer(ignore_index, "ignore_index")
     matrix, number = _counts(input, target, input.shape[1], out, invalid)
     _score_op(input, target, geometry.numbers, ignore_index, matrix, number)
-    return _counted(matrix, out, invalid)
+    return _counted(matrix, number, out, invalid)
 
 
 def upsample_confusion_matrix(
@@ -172,7 +172,9 @@ def _counts(
         like = _batched_like(prediction, target, out, invalid)
     if invalid is None:
         invalid = like.new_zeros((), dtype=torch.int64)
-    if out is not None and out.is_contiguous():
+    elif _is_negated(invalid):
+        invalid = torch.zeros_like(invalid)
+    if out is not None and out.is_contiguous() and not _is_negated(out):
         return out, invalid
     return like.new_zeros((num_classes, num_classes), dtype=torch.int64), invalid
 
@@ -183,11 +185,19 @@ def _batched_like(*tensors: Tensor | None) -> Tensor:
     return torch.stack([t.new_zeros((), dtype=torch.int64) for t in tensors if t is not None])
 
 
-def _counted(matrix: Tensor, out: Tensor | None, invalid: Tensor | None) -> Tensor:
+def _is_negated(counts: Tensor) -> bool:
+    """Whether the memory of ``counts`` holds its negative, to which no operator can add."""
+    return not is_dynamo_compiling() and counts.is_neg()
+
+
+def _counted(matrix: Tensor, number: Tensor, out: Tensor | None, invalid: Tensor | None) -> Tensor:
     """The result for the caller: the matrix, or ``out``, which gets the counts in its own
     layout."""
     if invalid is not None:
-        _tell_of_change(invalid)
+        if invalid is not number:
+            invalid.add_(number)
+        else:
+            _tell_of_change(invalid)
     if out is None:
         return matrix
     if out is not matrix:

@@ -162,6 +162,37 @@ def test_accumulates_into_out(device: torch.device) -> None:
     assert torch.equal(out, ops.confusion_matrix(prediction, target, 5))
 
 
+@pytest.mark.parametrize("negated", [("out",), ("invalid",), ("out", "invalid")])
+def test_adds_to_views_that_negate_their_memory(negated: tuple[str, ...]) -> None:
+    target, prediction = blocks((2, 9, 8), 4), blocks((2, 9, 8), 3)
+    scores = torch.randn(2, 3, 4, 5)
+
+    def sums(names: tuple[str, ...]) -> dict[str, Tensor]:
+        made = {"out": torch.ones(3, 3).long(), "invalid": torch.ones(1).long()}
+        return {
+            name: torch._neg_view(-counts) if name in names else counts  # type: ignore[attr-defined]
+            for name, counts in made.items()
+        }
+
+    given, expected = sums(negated), sums(())
+    for options in (given, expected):
+        assert ops.confusion_matrix(prediction, target, 3, **options) is options["out"]
+        ops.confusion_matrix(torch.randn(2, 3, 9, 8).fill_(1), target, 3, **options)
+        ops.score_confusion_matrix(scores, target, **options)
+    assert expected["invalid"] > 1
+    for name in ("out", "invalid"):
+        assert given[name].is_neg() == (name in negated)
+        assert torch.equal(given[name], expected[name])
+    for wrong in (torch.zeros(2).long(), torch.zeros(1)):
+        with pytest.raises(ValueError, match=r"^invalid must be an int64 tensor with one element"):
+            ops.confusion_matrix(
+                prediction,
+                target,
+                3,
+                invalid=torch._neg_view(wrong),  # type: ignore[attr-defined]
+            )
+
+
 def test_many_counts_in_one_bin(device: torch.device) -> None:
     """Counts beyond 32 bits: no label map that large is needed to see one."""
     out = torch.full((1, 1), 2**32 - 7, dtype=torch.int64, device=device)
