@@ -23,7 +23,7 @@ from fcn_ext.ops import _common
 class _Divergence:
     """The form of :func:`fcn_ext.losses._distillation.divergence`."""
 
-    ignore_index: int
+    ignore_index: int | None
     temperature: float
     contiguous_gradient = False
 
@@ -34,8 +34,9 @@ class _Divergence:
             for scores in (logits, ordinary(teacher))
         )
         each = F.kl_div(ours, theirs, reduction="none", log_target=True).sum(1)
-        counts = labels.to(torch.int64) != self.ignore_index
-        return self.temperature**2 * torch.where(counts, each, 0).sum()
+        if self.ignore_index is not None:
+            each = torch.where(labels.to(torch.int64) != self.ignore_index, each, 0)
+        return self.temperature**2 * each.sum()
 
     def coarse(
         self, logits: Any, grad: Tensor, teacher: Any, labels: Any, gradient: Any = None
@@ -51,7 +52,7 @@ def _own(
     teacher: Any,
     labels: Tensor,
     geometry: Geometry,
-    ignore_index: int,
+    ignore_index: int | None,
     temperature: float,
 ) -> Any:
     """The divergence of deferred logits that already have the size of the labels."""

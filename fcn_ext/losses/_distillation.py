@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch.overrides import handle_torch_function, has_torch_function
 from fcn_ext import _rules, ops
 from fcn_ext.geometry import Geometry, Resize
 from fcn_ext.losses import _pixels
-from fcn_ext.ops import _common
+from fcn_ext.ops import _autograd, _common
 from fcn_ext.ops._cross_entropy import _cross_entropy as fused_cross_entropy
 
 # Within these bounds its square, and scores divided by it, fit in float32.
@@ -45,8 +46,9 @@ def distillation_loss(
     For any labels, the divergence is the amount by which the student's cross-entropy exceeds what
     the teacher's and its gradient predict, ``CE(s) - CE(t) - <dCE(t)/dt, s - t>``: two calls of
     :func:`fcn_ext.ops.cross_entropy`, in memory of the size of the scores. Its rounding errors are
-    ``T ** 2`` times those of the cross-entropies, which above a temperature of 16 are taken in
-    float64.
+    ``T ** 2`` times those of the cross-entropies, of the labels of ``target`` or, without one, of
+    the class that the teacher finds likeliest in each image. Above a temperature of 16, and on the
+    CPU where float32 does not suffice for the sums, all are taken in float64.
 
         >>> import torch
         >>> teacher = torch.zeros(1, 2, 8, 8)
@@ -94,16 +96,16 @@ def distillation_loss(
             f"{_common.number_text(temperature)}"
         )
     labels = _labels(student, size, geometry, target)
-    ignore_index = _common.integer(ignore_index, "ignore_index") if target is not None else -1
+    void = None if target is None else _common.integer(ignore_index, "ignore_index")
 
-    total = divergence(student, teacher, labels, geometry, ignore_index, temperature)
+    total = divergence(student, teacher, labels, geometry, void, temperature)
     if reduction == "sum":
         return total
     if reduction == "batchmean":
         return total / max(1, student.shape[0])
-    if target is None:
+    if void is None:
         return total / max(1, labels.numel())
-    return _pixels.over(total, _pixels.not_void(target, ignore_index).sum())
+    return _pixels.over(total, _pixels.not_void(labels, void).sum())
 
 
 def divergence(
@@ -111,33 +113,64 @@ def divergence(
     teacher: Tensor,
     labels: Tensor,
     geometry: Geometry,
-    ignore_index: int,
+    ignore_index: int | None,
     temperature: float,
 ) -> Tensor:
-    """The divergence, summed over the pixels of ``labels`` (N, H, W) that are not void."""
+    """The divergence, summed over the pixels of ``labels`` (N, H, W) that are not void. None as
+    ``ignore_index``: over all pixels, whatever their label."""
+    arguments = (student, teacher, labels, geometry, ignore_index, temperature)
     if not is_dynamo_compiling() and has_torch_function((student, teacher)):
-        arguments = (student, teacher, labels, geometry, ignore_index, temperature)
         found: Tensor = handle_torch_function(divergence, (student, teacher), *arguments)
         return found
     own_dtype = _common.accumulate_dtype(student)
     dtype = torch.float64 if temperature > _MOST_IN_FLOAT32 else own_dtype
+    if ignore_index is None and teacher.shape[1] > 0:
+        labels = _likely_class(teacher).expand_as(labels)
+    total = _divergence(student, teacher, labels, geometry, ignore_index, temperature, dtype)
+    if dtype != torch.float64 and _is_beyond(total):
+        dtype = torch.float64
+        total = _divergence(student, teacher, labels, geometry, ignore_index, temperature, dtype)
+    return total.to(own_dtype)
+
+
+def _divergence(
+    student: Tensor,
+    teacher: Tensor,
+    labels: Tensor,
+    geometry: Geometry,
+    ignore_index: int | None,
+    temperature: float,
+    dtype: torch.dtype,
+) -> Tensor:
+    void = -1 if ignore_index is None else ignore_index
     cooled = student.to(dtype) / temperature
     reference = teacher.detach().to(dtype) / temperature
     with torch.no_grad():
         of_teacher, _, slope = fused_cross_entropy(
-            reference, labels, geometry.numbers, None, ignore_index, 0.0, False, True
+            reference, labels, geometry.numbers, None, void, 0.0, False, True
         )
-    of_student = ops.cross_entropy(
-        cooled, labels, geometry, ignore_index=ignore_index, reduction="sum"
-    )
+    of_student = ops.cross_entropy(cooled, labels, geometry, ignore_index=void, reduction="sum")
     predicted = of_teacher + (slope * (cooled - reference)).sum()
-    total: Tensor = temperature**2 * (of_student - predicted)
-    return total.to(own_dtype)
+    return temperature**2 * (of_student - predicted)  # type: ignore[no-any-return]
+
+
+def _likely_class(teacher: Tensor) -> Tensor:
+    """The class of each image (N, 1, 1) for which the teacher's cross-entropy is least: one that
+    is masked by a score such as -1e9 would leave no digits of the difference."""
+    return teacher.detach().mean((2, 3), keepdim=True).argmax(1)
+
+
+def _is_beyond(total: Tensor) -> bool:
+    """Whether a sum was too large for float32. Known on the CPU only, as elsewhere this would wait
+    for the device."""
+    if is_dynamo_compiling() or not total.is_cpu:
+        return False
+    with torch.no_grad():
+        return _autograd.is_plain(total) and not math.isfinite(total.item())
 
 
 def _labels(student: Tensor, size: Any, geometry: Geometry, target: Tensor | None) -> Tensor:
-    """The labels of ``target``; without one, the same class for all pixels, which takes no
-    memory."""
+    """The labels of ``target``; without one, some class for all pixels, which takes no memory."""
     if size is not None:
         size = _common.pair(size, "size")
     if target is not None:

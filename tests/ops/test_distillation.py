@@ -85,6 +85,33 @@ def test_high_temperatures_leave_digits(temperature: float, dtype: torch.dtype) 
         assert_matches(case, student, teacher, temperature=min(temperature, 1e4))
 
 
+@pytest.mark.parametrize("masked", [-1e4, -1e9, -1e30, torch.finfo(torch.float32).min])
+@pytest.mark.parametrize("classes", [[0], [0, 1], [3, 4]], ids=str)
+def test_classes_that_are_masked_by_large_numbers(masked: float, classes: list[int]) -> None:
+    """Beside them the difference of two cross-entropies would have no digits."""
+    for case in PLAIN:
+        student, teacher = case.scores(2, 5), case.scores(2, 5, seed=5)
+        for scores in (student, teacher):
+            scores[:, classes] = masked
+        assert_matches(case, student, teacher)
+
+
+@pytest.mark.parametrize("scale", [1e36, 1e37, 1e38, 3e38])
+@pytest.mark.parametrize("alike", [True, False])
+def test_sums_beyond_float32(scale: float, alike: bool) -> None:
+    """The loss is that of float64, infinite where float32 cannot hold it: never NaN."""
+    case = PLAIN[0]
+    student = case.scores(2, 5).clamp(-1, 1) * scale
+    teacher = case.scores(2, 5, seed=5).clamp(-1, 1) * (scale if alike else 1)
+    for options in ({}, {"temperature": 4.0}, {"target": case.labels(2, 5), "reduction": "sum"}):
+        expected, expected_gradient = both(
+            reference_losses, case, student.double(), teacher.double(), **options
+        )
+        loss, gradient = both(losses, case, student, teacher, **options)
+        assert loss.isinf() or torch.allclose(loss.double(), expected, rtol=1e-5)
+        near(gradient, expected_gradient, GRADIENT[torch.float32], 1e-3)
+
+
 def test_a_student_like_its_teacher_has_no_loss() -> None:
     for case in PLAIN:
         scores = case.scores(2, 5)
