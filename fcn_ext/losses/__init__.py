@@ -8,6 +8,8 @@ plain PyTorch are in :mod:`fcn_ext.reference_losses`.
 
 from __future__ import annotations
 
+import torch.fx
+
 from fcn_ext.losses._conventions import CONVENTIONS, Convention
 from fcn_ext.losses._cross_entropy import cross_entropy, pixel_accuracy
 from fcn_ext.losses._deep_supervision import deep_supervision
@@ -45,3 +47,8 @@ __all__ = [
     "sigmoid_focal_loss",
     "tversky_loss",
 ]
+
+# One node each for torch.fx.symbolic_trace, whose proxies have no shape to check.
+for _name in __all__:
+    if _name.islower():
+        torch.fx.wrap(_name)

@@ -6,6 +6,7 @@ from abc import abstractmethod
 from typing import Literal, overload
 
 import torch
+import torch.fx
 from torch import Tensor, nn
 
 from .. import ops
@@ -59,7 +60,7 @@ class CoarseScores(nn.Module):
         Raises:
             TypeError, ValueError: as :meth:`scores`.
         """
-        _common.is_tensor(images, "images")
+        _check_tensor(images)
         return logits(self.scores(images), image_size(images), self.geometry)
 
     def loss(
@@ -227,13 +228,25 @@ class CoarseNet(CoarseScores):
             TypeError: it is not a tensor.
             ValueError: it does not have the shape ``(N, num_classes, h, w)``.
         """
-        scores = _common.is_map(self.module(images), "the module's scores")
-        if scores.shape[1] != self.num_classes:
-            raise ValueError(
-                f"the module's scores must have num_classes = {self.num_classes} channels, "
-                f"got {tuple(scores.shape)}"
-            )
-        return scores
+        return _of_classes(self.module(images), self.num_classes)
+
+
+# Wrapped, the checks are nodes of what torch.fx.symbolic_trace records: its proxies have no values.
+@torch.fx.wrap
+def _check_tensor(images: Tensor) -> None:
+    _common.is_tensor(images, "images")
+
+
+@torch.fx.wrap
+def _of_classes(scores: Tensor, num_classes: int) -> Tensor:
+    """The module's scores, if they are a map of ``num_classes`` channels."""
+    _common.is_map(scores, "the module's scores")
+    if scores.shape[1] != num_classes:
+        raise ValueError(
+            f"the module's scores must have num_classes = {num_classes} channels, "
+            f"got {tuple(scores.shape)}"
+        )
+    return scores
 
 
 def logits(scores: Tensor, size: tuple[int, int], geometry: Geometry) -> Tensor:

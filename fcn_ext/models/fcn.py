@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
+import torch.fx
 from torch import Tensor, nn
 
 from ..geometry import Grid
@@ -63,14 +64,7 @@ class TrunksAndHeads(PublishedNames):
             ValueError: ``images`` has another shape than ``(N, in_channels, H, W)``, or is not
                 floating point.
         """
-        _common.is_tensor(images, "images")
-        if images.dim() != 4 or images.shape[1] != self.in_channels or 0 in images.shape[2:]:
-            raise ValueError(
-                f"images must have shape (N, {self.in_channels}, H, W) with H, W >= 1, "
-                f"got {tuple(images.shape)}"
-            )
-        if not images.is_floating_point():
-            raise ValueError(f"images must be floating point, got {images.dtype}")
+        _check_images(images, self.in_channels)
         maps: dict[str, dict[str, Tensor]] = {}
         first = 0
         for name, trunk in self._trunks().items():
@@ -147,6 +141,18 @@ class TrunksAndHeads(PublishedNames):
 
     def _heads(self) -> dict[str, Head]:
         return cast("dict[str, Head]", dict(self.heads.items()))
+
+
+@torch.fx.wrap  # a node of what torch.fx.symbolic_trace records, whose proxies have no values
+def _check_images(images: Tensor, in_channels: int) -> None:
+    _common.is_tensor(images, "images")
+    if images.dim() != 4 or images.shape[1] != in_channels or 0 in images.shape[2:]:
+        raise ValueError(
+            f"images must have shape (N, {in_channels}, H, W) with H, W >= 1, "
+            f"got {tuple(images.shape)}"
+        )
+    if not images.is_floating_point():
+        raise ValueError(f"images must be floating point, got {images.dtype}")
 
 
 class _SeveralTrunks(AttributeError, ValueError):

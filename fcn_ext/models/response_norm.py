@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import torch
+import torch.fx
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 __all__ = ["LocalResponseNorm"]
@@ -17,6 +19,11 @@ class LocalResponseNorm(nn.LocalResponseNorm):
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        if input.dtype in (torch.float16, torch.bfloat16):
-            return super().forward(input.float()).to(input.dtype)
-        return super().forward(input)
+        return _normalized(input, self.size, self.alpha, self.beta, self.k)
+
+
+@torch.fx.wrap  # one node for torch.fx.symbolic_trace, whose proxies have no dtype
+def _normalized(input: Tensor, size: int, alpha: float, beta: float, k: float) -> Tensor:
+    if input.dtype in (torch.float16, torch.bfloat16):
+        return F.local_response_norm(input.float(), size, alpha, beta, k).to(input.dtype)
+    return F.local_response_norm(input, size, alpha, beta, k)

@@ -47,7 +47,8 @@ class Upsampling(nn.Module):
     def fuse(self, coarse: Tensor, skip: Tensor, offset: int) -> Tensor:
         """``forward(coarse)`` plus the window of ``skip`` that begins at ``offset``."""
         upsampled: Tensor = self(coarse)
-        return upsampled + _window(skip, offset, *upsampled.shape[2:])
+        height, width = upsampled.shape[2:]  # not by *, which torch.fx.symbolic_trace cannot
+        return upsampled + _window(skip, offset, height, width)
 
     def crop(self, coarse: Tensor, size: tuple[int, int], offset: int) -> Tensor:
         """The window of ``forward(coarse)`` that begins at ``offset`` and has ``size``."""

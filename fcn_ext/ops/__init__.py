@@ -19,6 +19,8 @@ Each operator has a plain PyTorch version of the same name in :mod:`fcn_ext.refe
 
 from __future__ import annotations
 
+import torch.fx
+
 from fcn_ext import _library as _library
 from fcn_ext.ops._argmax import argmax, interpolate_argmax, upsample_argmax
 from fcn_ext.ops._check_labels import check_labels
@@ -59,3 +61,7 @@ __all__ = [
     "upsample_confusion_matrix",
     "upsample_cross_entropy",
 ]
+
+# One node each for torch.fx.symbolic_trace, whose proxies have no shape to check.
+for _name in __all__:
+    torch.fx.wrap(_name)
