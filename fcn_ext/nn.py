@@ -29,6 +29,7 @@ from fcn_ext.losses._region_modules import (
     JaccardLoss,
     TverskyLoss,
 )
+from fcn_ext.ops._argmax import argmax_of_window
 from fcn_ext.ops._common import flag, is_geometry
 
 __all__ = [
@@ -252,7 +253,9 @@ class UpsampleArgmax(Argmax):
         super().__init__(Deconvolution(stride, kernel_size, offset), dtype=dtype)
 
     def forward(self, input: Tensor, output_size: int | Sequence[int] | None = None) -> Tensor:
-        return super().forward(input, output_size)
+        size = self.size if output_size is None else output_size
+        labels: Tensor = argmax_of_window(input, size, self.geometry, dtype=self.dtype)
+        return labels
 
 
 class InterpolateArgmax(Argmax):

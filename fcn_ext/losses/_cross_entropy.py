@@ -76,7 +76,8 @@ def cross_entropy(
     if reduction == "mean_all":
         loss = _pixels.mean_all(loss, target, group)
     elif reduction == "mean" and not own_mean:
-        total_weight = _pixels.weight_of(target, ignore_index, weight)
+        void = _common.integer(ignore_index, "ignore_index")
+        total_weight = _pixels.weight_of(target, void, weight)
         total_weight = _processes.counted(total_weight, group)
         loss = _pixels.over_weight(_processes.summed(loss, group), total_weight)
     if not return_accuracy:

@@ -66,6 +66,7 @@ def focal_loss(
     _pixels.check_reduction(reduction)
     group = _processes.of_group(group)
     gamma = _common.not_negative(gamma, "gamma")
+    ignore_index = _common.integer(ignore_index, "ignore_index")
     loss = ops.cross_entropy(input, target, geometry, ignore_index=ignore_index, reduction="none")
     if alpha is None:
         loss = focused(loss, gamma)

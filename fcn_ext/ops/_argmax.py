@@ -7,6 +7,7 @@ from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor
+from torch.compiler import is_dynamo_compiling
 
 from fcn_ext import _label_rules, _rules
 from fcn_ext.geometry import Deconvolution, Geometry, Resize
@@ -100,7 +101,22 @@ def upsample_argmax(
     **options: Any,
 ) -> Any:
     """``argmax(input, output_size, Deconvolution(stride, kernel_size, offset), **options)``."""
-    return argmax(input, output_size, Deconvolution(stride, kernel_size, offset), **options)
+    geometry = Deconvolution(stride, kernel_size, offset)
+    return argmax_of_window(input, output_size, geometry, **options)
+
+
+def argmax_of_window(input: Tensor, output_size: Any, geometry: Geometry, **options: Any) -> Any:
+    """:func:`argmax` for callers whose argument for the size is ``output_size``, which is what
+    errors then call it."""
+    if output_size is None or is_dynamo_compiling():
+        return argmax(input, output_size, geometry, **options)
+    height, width = _common.pair(output_size, "output_size")
+    try:
+        return argmax(input, (height, width), geometry, **options)
+    except ValueError:  # of the size, say, by the operator's name for it
+        pass
+    _rules.check_forward(input, geometry.numbers, height, width, "output_size")
+    return argmax(input, (height, width), geometry, **options)
 
 
 def interpolate_argmax(

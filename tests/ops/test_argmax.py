@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+import fcn_ext.nn
 from fcn_ext import ops, reference
 
 from .contract import LAYOUTS, channels_last, contiguous
@@ -297,6 +299,33 @@ def test_rejects(
         ops.upsample_argmax(scores, 2, **options)
     with pytest.raises(error, match=message):
         ops.interpolate_argmax(scores, 9, **options)
+
+
+@pytest.mark.parametrize(
+    ("size", "error", "message"),
+    [
+        (0, ValueError, "must be >= 1, got 0 along the height"),
+        ((3, -1), ValueError, "must be >= 1, got -1 along the width"),
+        (99, ValueError, "must be at most the upsampled height 10, got 0 [+] 99"),
+        (2**40, ValueError, "must be at most the upsampled"),
+        (2**63, ValueError, "must fit in 64 bits"),
+        ("12", TypeError, "must be an integer"),
+        ((1, 2, 3), ValueError, "must be an integer or a pair"),
+        (torch.ones(2), TypeError, "must be an integer or a pair"),
+    ],
+    ids=str,
+)
+def test_errors_call_a_size_as_the_caller_does(
+    size: Any, error: type[Exception], message: str
+) -> None:
+    scores = torch.zeros(1, 3, 4, 5)
+    module = fcn_ext.nn.UpsampleArgmax(2)
+    by_name = functools.partial(ops.upsample_argmax, scores, 2)
+    for call in (lambda: by_name(output_size=size), lambda: module(scores, size)):
+        with pytest.raises(error, match=rf"^(offset [+] )?output_size {message}"):
+            call()
+    with pytest.raises(ValueError, match=r"^dtype must be"):
+        ops.upsample_argmax(scores, 2, output_size=5, dtype=torch.float32)
 
 
 def test_rejects_geometry() -> None:

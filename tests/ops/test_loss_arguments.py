@@ -247,6 +247,27 @@ def test_numbers_of_any_kind_are_alike(name: str, rule: str, call: Callable[...,
     call(**{name: np.int64(1)})
 
 
+class Index:
+    """Nothing but an integer."""
+
+    def __index__(self) -> int:
+        return 1
+
+
+@pytest.mark.parametrize("reduction", ["none", "sum", "mean", "mean_all", "pixels"])
+@pytest.mark.parametrize(
+    "call",
+    [*PIXEL_LOSSES.values(), *REGION_LOSSES.values(), *GENERALIZED.values(), *MASK_LOSSES.values()],
+)
+def test_void_labels_of_any_kind_are_alike(call: Callable[..., Any], reduction: str) -> None:
+    try:
+        expected = call(ignore_index=1, reduction=reduction)
+    except (TypeError, ValueError):  # a loss without this reduction
+        return
+    for value in (np.uint8(1), np.int64(1), np.array(1), torch.tensor(1), Index()):
+        assert torch.equal(call(ignore_index=value, reduction=reduction), expected)
+
+
 WORDS: list[tuple[str, Callable[..., Any]]] = [
     *(
         ("reduction", call)
