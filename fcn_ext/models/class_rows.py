@@ -84,7 +84,7 @@ def initialize_scores(
     check_net(model, "model")
     check_names(state_dict)
     _, trunk = only_trunk(model)
-    if head not in model.heads:
+    if not (isinstance(head, str) and head in model.heads):
         raise ValueError(f"head must be one of {', '.join(model.heads)}, got {shown(head)}")
     scored = cast(Head, model.heads[head])
     ((name, top),) = scored.tops.items()

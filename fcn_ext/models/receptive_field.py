@@ -227,7 +227,7 @@ def measured_field(
     if not _common.is_map(images, "images").is_floating_point():
         raise ValueError(f"images must be floating point, got {images.dtype}")
     layers = receptive_fields(module, images.shape)
-    if layer not in layers:
+    if not (isinstance(layer, str) and layer in layers):
         raise ValueError(f"layer must be one of {', '.join(layers)}, got {shown(layer)}")
     found = layers[layer]
     place = found.middle if cell is None else _checked(cell, found.map_size)

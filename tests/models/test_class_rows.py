@@ -143,6 +143,9 @@ def test_head_of_several_is_named():
     assert not model.state_dict()["geo.score_fr.weight"].any()
     with pytest.raises(ValueError, match="head must be one of sem, geo, got 'main'"):
         initialize_scores(model, state, ROWS)
+    for head in (None, ["sem"], {"sem"}, 0):
+        with pytest.raises(ValueError, match="head must be one of sem, geo, got "):
+            initialize_scores(model, state, ROWS, head=head)
 
 
 @pytest.mark.parametrize(

@@ -181,6 +181,9 @@ def test_what_is_refused_of_a_measurement() -> None:
     net, images = nn.Sequential(nn.Conv2d(1, 1, 3)), torch.rand(1, 1, 5, 5)
     with pytest.raises(ValueError, match="layer must be one of 0, got 'conv'"):
         measured_field(net, "conv", images)
+    for layer in (None, ["0"], {"0"}, 0):
+        with pytest.raises(ValueError, match=r"^layer must be one of 0, got "):
+            measured_field(net, layer, images)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"cell must lie in a map of 3 x 3, got \(3, 0\)"):
         measured_field(net, "0", images, (3, 0))
     with pytest.raises(TypeError, match="images"):
