@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fcn_ext._uncompiled import uncompiled
 from fcn_ext.deferred._tensor import FUNCTIONS, SET_DATA, Deferred, give_memory
-from fcn_ext.deferred._uncompiled import uncompiled
 
 __all__ = ["set_data"]
 

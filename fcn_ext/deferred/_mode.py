@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from fcn_ext._library import cuda_problem
 from fcn_ext._rules import check_axes
+from fcn_ext._uncompiled import uncompiled
 from fcn_ext.deferred._gradient import DeferredGradient
 from fcn_ext.deferred._interpolate_arguments import dtype_under_autocast, resized_size
 from fcn_ext.deferred._layout import Layout
@@ -32,7 +33,6 @@ from fcn_ext.deferred._snapshot import (
     resized_twin,
 )
 from fcn_ext.deferred._tensor import DeferredLogits, ordinary
-from fcn_ext.deferred._uncompiled import uncompiled
 from fcn_ext.ops import _common
 from fcn_ext.ops._autograd import _forward_mode, _is_tracing, _transforms_active
 from fcn_ext.ops._interpolate import _interpolate_backward

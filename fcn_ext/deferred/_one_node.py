@@ -8,9 +8,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from fcn_ext._uncompiled import uncompiled
 from fcn_ext.deferred._gradient import gradient_of
 from fcn_ext.deferred._tensor import as_ordinary, ordinary
-from fcn_ext.deferred._uncompiled import uncompiled
 from fcn_ext.ops._autograd import _transforms_active
 
 __all__ = ["Form", "OneNode", "may_be_one_node"]

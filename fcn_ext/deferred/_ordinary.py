@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.multiprocessing.reductions import reduce_tensor
 
+from fcn_ext._uncompiled import uncompiled
 from fcn_ext.deferred._gradient import DeferredGradient
 from fcn_ext.deferred._snapshot import outside_modes
 from fcn_ext.deferred._tensor import (
@@ -19,7 +20,6 @@ from fcn_ext.deferred._tensor import (
     as_ordinary,
     without_deferred,
 )
-from fcn_ext.deferred._uncompiled import uncompiled
 
 _METHODS = (
     "__array__",

@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fcn_ext._uncompiled import uncompiled
 from fcn_ext.deferred._gradient import gradient_of
 from fcn_ext.deferred._losses import is_finite, weights_fit
 from fcn_ext.deferred._one_node import may_be_one_node
 from fcn_ext.deferred._predictions import scores_over
 from fcn_ext.deferred._tensor import FUNCTIONS, DeferredLogits, ordinary
-from fcn_ext.deferred._uncompiled import uncompiled
 from fcn_ext.ops import _common, _region_sums
 from fcn_ext.ops._autograd import differentiable_once
 

@@ -14,11 +14,11 @@ import torch
 import torch.utils._pytree as pytree
 from torch import Tensor
 
+from fcn_ext._uncompiled import uncompiled
 from fcn_ext.deferred._layout import CARRIED, SHARED
 from fcn_ext.deferred._no_memory import guard_memory
 from fcn_ext.deferred._recipe import Logits, Recipe
 from fcn_ext.deferred._snapshot import outside_modes, step_of
-from fcn_ext.deferred._uncompiled import uncompiled
 from fcn_ext.ops._autograd import _transforms_active
 
 __all__ = ["FUNCTIONS", "HANDLERS", "Deferred", "DeferredLogits", "carry", "handles", "ordinary"]

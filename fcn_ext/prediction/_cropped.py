@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fcn_ext import _rules
+from fcn_ext._uncompiled import never_compiled
 from fcn_ext.geometry import Geometry, Resize
 from fcn_ext.ops import _common
 from fcn_ext.prediction._arguments import full_size
@@ -42,6 +43,7 @@ def argmax_cropped(
     return_probability: Literal[True],
 ) -> tuple[Tensor, Tensor]: ...
 @torch.no_grad()
+@never_compiled
 def argmax_cropped(
     scores: Tensor,
     padded_size: int | Sequence[int],

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.compiler import is_dynamo_compiling
 
 from fcn_ext import ops
 from fcn_ext.geometry import Deconvolution, Geometry, Resize
@@ -167,7 +168,7 @@ def _bytes(values: Tensor, dtype: torch.dtype) -> Tensor:
 def _has_views_of_bytes() -> bool:
     """Whether tensors can be viewed in another dtype, which torch.jit.trace cannot record and torch
     2.11 cannot batch."""
-    return not (_is_tracing() or _transforms_active())
+    return is_dynamo_compiling() or not (_is_tracing() or _transforms_active())
 
 
 def _extent(masks: Tensor, words: Tensor) -> tuple[Tensor, Tensor]:

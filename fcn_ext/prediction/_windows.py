@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fcn_ext import ops
+from fcn_ext._uncompiled import never_compiled
 from fcn_ext.geometry import Geometry, Resize
 from fcn_ext.ops import _common
 from fcn_ext.prediction._arguments import full_size
@@ -72,6 +73,7 @@ class CoarseWindows:
         windows = "1 window" if len(self._windows) == 1 else f"{len(self._windows)} windows"
         return f"CoarseWindows({self.size}, average={self.average!r}): {windows}"
 
+    @never_compiled
     def add(
         self,
         scores: Tensor,
@@ -132,6 +134,7 @@ class CoarseWindows:
             WindowScores(scores, rows, columns, geometry, weight, seen, aligned, importance)
         )
 
+    @never_compiled
     def mean(self, first_row: int = 0, last_row: int | None = None) -> Tensor:
         """The averages of rows ``[first_row, last_row)``: (N, C, rows, W).
 
@@ -159,6 +162,7 @@ class CoarseWindows:
     def argmax(
         self, *, dtype: torch.dtype | None = ..., return_probability: Literal[True]
     ) -> tuple[Tensor, Tensor]: ...
+    @never_compiled
     def argmax(
         self, *, dtype: torch.dtype | None = None, return_probability: bool = False
     ) -> Tensor | tuple[Tensor, Tensor]:
@@ -187,6 +191,7 @@ class CoarseWindows:
 
         return below_each_other(labels(mean) for _, mean in self._tiles())  # type: ignore[no-any-return]
 
+    @never_compiled
     def confusion_matrix(
         self,
         target: Tensor,

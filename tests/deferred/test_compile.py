@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fcn_ext import deferred_interpolate, fused_upsampling
-from fcn_ext.deferred._uncompiled import STRATEGIES
+from fcn_ext._uncompiled import STRATEGIES
 
 from .common import assert_as_plain, assert_same, labels, scores, up
 

@@ -1,4 +1,4 @@
-"""Traces of torch.jit, of the sizes of the example and any values; and vmap."""
+"""Traces of torch.jit, of the sizes of the example and any values; vmap; compiled code."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 import torch.utils._pytree as pytree
 from torch import Tensor
 
+from fcn_ext._uncompiled import STRATEGIES
 from fcn_ext.geometry import Deconvolution, Resize
 from fcn_ext.prediction import CoarseWindows, argmax_cropped, argmax_sizes, masks
 
@@ -61,6 +62,23 @@ def test_examples_of_vmap_are_predicted_alike(name: str) -> None:
     for example, expected in enumerate(map(function, scores)):
         ours = pytree.tree_map(lambda of, example=example: of[example], found)
         torch.testing.assert_close(ours, expected)
+
+
+@pytest.mark.parametrize(
+    "name", ["masks", "packed masks", "sizes by deconvolution", "cropped", "labels of windows"]
+)
+def test_compiled_code_predicts_alike(name: str) -> None:
+    """Whole graphs of masks and sizes; the others, which compute with NumPy, break the graph and
+    say why."""
+    function = PREDICTIONS[name]
+    is_whole = name.startswith(("masks", "packed", "sizes"))
+    scores = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0))
+    compiled = torch.compile(lambda s: function(2 * s), backend="eager", fullgraph=is_whole)
+    for given in (scores, -scores):
+        torch.testing.assert_close(compiled(given), function(2 * given), rtol=0, atol=0)
+    if not is_whole and STRATEGIES:
+        with pytest.raises(Exception, match="part of it is computed with NumPy"):
+            torch.compile(lambda s: function(3 * s), backend="eager", fullgraph=True)(scores)
 
 
 class Predicted(torch.nn.Module):

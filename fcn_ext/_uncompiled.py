@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import torch
 
-__all__ = ["STRATEGIES", "uncompiled"]
+__all__ = ["STRATEGIES", "never_compiled", "uncompiled"]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -32,4 +32,14 @@ def uncompiled(function: _Function) -> _Function:
     """
     if STRATEGIES:
         _set_strategy(function.__code__, _LEFT_ALONE)
+    return function
+
+
+def never_compiled(function: _Function) -> _Function:
+    """:func:`uncompiled`, and torch does not inline it either: what ``torch.compiler.disable``
+    marks, without what that imports and costs per call. For what is partly computed with NumPy,
+    which torch would replace by its own."""
+    marked: Any = uncompiled(function)
+    marked._torchdynamo_disable = True
+    marked._torchdynamo_disable_msg = "part of it is computed with NumPy"
     return function
