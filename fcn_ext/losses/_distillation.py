@@ -163,10 +163,7 @@ def _likely_class(teacher: Tensor) -> Tensor:
 def _is_beyond(total: Tensor) -> bool:
     """Whether a sum was too large for float32. Known on the CPU only, as elsewhere this would wait
     for the device."""
-    if is_dynamo_compiling() or not total.is_cpu:
-        return False
-    with torch.no_grad():
-        return _autograd.is_plain(total) and not math.isfinite(total.item())
+    return total.is_cpu and _autograd.has_values(total) and not math.isfinite(total.item())
 
 
 def _labels(student: Tensor, size: Any, geometry: Geometry, target: Tensor | None) -> Tensor:

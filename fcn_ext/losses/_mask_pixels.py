@@ -165,11 +165,8 @@ class MaskPixels:
         would wait for the device, and only if there are values: not under a compiler or a
         transform."""
         target, void = self.target, self._ignore_index
-        if is_dynamo_compiling() or not target.is_cpu:
+        if not (target.is_cpu and _autograd.has_values(target)):
             return
-        with torch.no_grad():
-            if not _autograd.is_plain(target):
-                return
         if target.is_floating_point():
             right, rule = (target >= 0) & (target <= 1), "in [0, 1]"
         else:

@@ -178,13 +178,13 @@ def _hardest(
         wanted = (valid.to(torch.float64) * min_kept).floor().to(torch.int64)
     else:
         wanted = valid.clamp(max=min_kept)
-    beyond_host = is_dynamo_compiling() or group is not None or pixels.device.type != "cpu"
+    on_host = group is None and pixels.device.type == "cpu" and _autograd.has_values(pixels)
     if group is None and not is_dynamo_compiling() and _autograd._is_tracing():
         least = _kth_largest_by_sorting(rows, wanted)
-    elif beyond_host or not _autograd.is_plain(pixels):
-        least = kth_largest(rows, wanted, group)
-    else:
+    elif on_host:
         least = _kth_largest_on_host(rows, wanted, limit)
+    else:
+        least = kth_largest(rows, wanted, group)
     return ((rows > limit) | (rows >= least.unsqueeze(1))).reshape(pixels.shape)
 
 

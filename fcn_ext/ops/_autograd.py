@@ -30,6 +30,8 @@ _is_batched = getattr(torch._C._functorch, "is_legacy_batchedtensor", lambda ten
 _is_wrapped = getattr(torch._C._functorch, "is_functorch_wrapped_tensor", lambda tensor: False)
 _is_batch = getattr(torch._C._functorch, "is_batchedtensor", lambda tensor: False)
 _unwrapped = getattr(torch._C._functorch, "get_unwrapped", None)
+_dispatch_mode = getattr(torch._C, "_get_dispatch_mode", lambda key: None)
+_PROXY = getattr(getattr(torch._C, "_TorchDispatchModeKey", None), "PROXY", None)
 # Others, such as fake tensors, may have no memory.
 _ORDINARY = (Tensor, torch.nn.Parameter)
 _forward_mode = (
@@ -247,14 +249,24 @@ def is_plain(*tensors: Tensor) -> bool:
     Modes that see torch's functions, such as that of a default device, are allowed: they see
     ordinary tensors.
     """
+    return not is_grad_enabled() and _is_seen_by_none(tensors)
+
+
+def _is_seen_by_none(tensors: tuple[Tensor, ...]) -> bool:
+    """Whether these are tensors outside of transforms and compilers."""
     return not (
         is_dynamo_compiling()
-        or is_grad_enabled()
         or _transforms_active()
         or any(map(_is_batched, tensors))
         or not all(type(tensor) in _ORDINARY for tensor in tensors)
         or torch.compiler.is_compiling()
     )
+
+
+def has_values(*tensors: Tensor) -> bool:
+    """Whether values of these tensors may be read, so far as they are on the host: not while
+    make_fx or torch.jit.trace records what is computed, which makes constants of what is read."""
+    return _is_seen_by_none(tensors) and not is_traced() and _dispatch_mode(_PROXY) is None
 
 
 def is_traced() -> bool:

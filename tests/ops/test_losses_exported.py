@@ -1,5 +1,5 @@
 """Every loss as an exported program that takes another number of images, and as a trace of
-torch.jit."""
+torch.jit or a graph of make_fx."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from fcn_ext import losses, ops
 from fcn_ext.losses import Convention
@@ -82,6 +83,20 @@ def test_exported_losses_take_any_number_of_images(name: str) -> None:
     for count in (2, 5):
         given = operands(count, name in OF_MASKS)
         torch.testing.assert_close(program(*given), function(*given))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name for name in OF_LABELS | OF_MASKS if name.startswith(("ohem", "top-k", "distillation"))]
+    + [name for name in OF_MASKS if "pixels" in name],
+)
+def test_graphs_of_make_fx_take_other_values(name: str) -> None:
+    """Of losses that read values on the CPU: tensors there do not show that this is recorded."""
+    function = (OF_LABELS | OF_MASKS)[name]
+    graph = make_fx(function)(*operands(2, name in OF_MASKS))
+    for seed in (10, 20):
+        scores, target = operands(2, name in OF_MASKS, seed)
+        torch.testing.assert_close(graph(3 * scores, target), function(3 * scores, target))
 
 
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore:`torch.jit.trace")
