@@ -151,6 +151,12 @@ def _alone(key: str) -> Callable[[dict[str, Any], Tensor], Any]:
     return lambda given, result: [(given[key], (unmoved, unmoved))]
 
 
+def _batch_norm(given: dict[str, Any], result: Tensor) -> Any:
+    """By the statistics of another time, unless ``training`` is set: so are layers that keep none,
+    and normalization of instances."""
+    return None if given["training"] else [(given["input"], (unmoved, unmoved))]
+
+
 def _interpolation(given: dict[str, Any], result: Tensor) -> Any:
     input = given["self"] if "self" in given else given["input"]
     corners = given.get("align_corners")
@@ -194,7 +200,7 @@ _RULES: dict[str, Callable[[dict[str, Any], Tensor], Any]] = {
     "aten::select": _along("self"),
     "aten::_softmax": _along("self"),
     "aten::_log_softmax": _along("self"),
-    "aten::native_batch_norm": _alone("input"),
+    "aten::native_batch_norm": _batch_norm,
     "aten::_native_batch_norm_legit_no_training": _alone("input"),
     "aten::native_dropout": _alone("input"),
     "aten::detach": _alone("self"),

@@ -210,6 +210,7 @@ class Functional(nn.Module):
         (Functional(), 1, ValueError, "module must be made of nn.Conv2d, .* in last"),
         (nn.Sequential(nn.MaxPool2d(2), nn.Upsample(scale_factor=2)), 1, ValueError, "in 1"),
         (nn.Sequential(nn.MaxPool2d(2), nn.AdaptiveAvgPool2d(1)), 1, ValueError, "in 1"),
+        (nn.Sequential(nn.MaxPool2d(2), nn.InstanceNorm2d(2)), 1, ValueError, "in 1"),
         (nn.Sequential(nn.MaxPool2d(2), nn.MaxPool2d(3)), 4, ValueError, "got 4, which lies"),
         (
             nn.Sequential(nn.MaxPool2d(2), nn.AvgPool2d(3, padding=1, count_include_pad=False)),

@@ -57,6 +57,27 @@ def test_measured_fields_are_the_theoretical_ones(name: str) -> None:
                 assert measured == theory, (layer.name, cell)
 
 
+@pytest.mark.parametrize(
+    ("norm", "is_local"),
+    [
+        (nn.BatchNorm2d(3), True),
+        (nn.BatchNorm2d(3, track_running_stats=False), False),
+        (nn.InstanceNorm2d(3), False),
+        (nn.InstanceNorm2d(3, affine=True), False),
+        (nn.InstanceNorm2d(3, track_running_stats=True), True),
+        (nn.GroupNorm(1, 3), False),
+    ],
+    ids=str,
+)
+def test_statistics_of_a_map_see_all_of_it(norm: nn.Module, is_local: bool) -> None:
+    net = nn.Sequential(nn.Conv2d(2, 3, 3, padding=1), norm, nn.Conv2d(3, 2, 3, padding=1)).double()
+    images = torch.rand(2, 2, 17, 22, dtype=torch.float64)
+    last = receptive_fields(net, images.shape)["2"]
+    theory = last.sees((8, 9))
+    assert theory.holds(Region.around(measured_field(net, "2", images, (8, 9)) > 0))
+    assert (theory == Region(6, 11, 7, 12)) == is_local
+
+
 def test_maxima_see_less_than_their_field() -> None:
     net = NETS["plain"].double()
     images = torch.randn(1, 2, 17, 22, dtype=torch.float64)
