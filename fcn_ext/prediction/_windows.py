@@ -49,7 +49,8 @@ class CoarseWindows:
     Args:
         size: rows and columns of the images, >= 1; one number or (height, width).
         average: "probability", the mean of the softmaxes (mmsegmentation's ``SegTTAModel``), or
-            "score", the mean of the scores (its ``slide_inference``).
+            "score", the mean of the scores (its ``slide_inference``). The softmax is torch's: the
+            last bit of probabilities may depend on the number of threads, that of scores does not.
 
     Raises:
         TypeError: an argument is of the wrong type.
