@@ -150,7 +150,7 @@ def _divergence(
             reference, labels, geometry.numbers, None, void, 0.0, False, True
         )
     of_student = ops.cross_entropy(cooled, labels, geometry, ignore_index=void, reduction="sum")
-    predicted = of_teacher + (slope * (cooled - reference)).sum()
+    predicted = of_teacher + _pixels.total_of(slope * (cooled - reference))
     return temperature**2 * (of_student - predicted)  # type: ignore[no-any-return]
 
 

@@ -32,6 +32,20 @@ def not_void(target: Tensor, ignore_index: int) -> Tensor:
     return target != ignore_index
 
 
+# From so many numbers on, torch adds up parts of them in several threads.
+_SHARED = 2**15
+
+
+def total_of(values: Tensor) -> Tensor:
+    """The sum of ``values``, to the same bits for any number of threads: a row is never shared."""
+    number = values.numel()
+    # Symbols are not compared, which would bind a graph to them; to dynamo they are integers.
+    if not is_dynamo_compiling() and type(number) is int and number >= _SHARED:
+        while values.dim() > 1:
+            values = values.sum(-1)
+    return values.sum()
+
+
 def count(mask: Tensor) -> Tensor:
     """How many pixels of a bool ``mask`` are set, int64 ()."""
     if is_dynamo_compiling() or _autograd._transforms_active():
@@ -78,7 +92,7 @@ def reduced(
     """A map of pixel losses, zero where void, as ``reduction`` says; means over ``group``."""
     if reduction == "none":
         return loss
-    total = loss.sum()
+    total = total_of(loss)
     if reduction == "sum":
         return total
     if reduction == "mean_all":

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from fcn_ext import _mask_rules, _rules, ops
 from fcn_ext.geometry import Geometry, Resize
+from fcn_ext.losses import _pixels
 from fcn_ext.losses._mask_pixels import MaskPixels
 from fcn_ext.losses._regions import share
 from fcn_ext.ops import _common
@@ -177,7 +178,8 @@ def sigmoid_dice_loss(
     loss = 1 - (numerator / denominator if smooth != 0 else share(numerator, denominator))
     if reduction == "none":
         return loss
-    return loss.sum() if reduction == "sum" else loss.sum() / max(1, loss.numel())
+    total = _pixels.total_of(loss)
+    return total if reduction == "sum" else total / max(1, loss.numel())
 
 
 def _check_reduction(reduction: Any) -> None:
@@ -227,8 +229,8 @@ def _reduced(loss: Tensor, count: Tensor, reduction: str) -> Tensor:
     if reduction == "none":
         return loss
     if reduction == "sum":
-        return loss.sum()
+        return _pixels.total_of(loss)
     if reduction == "mean_masks":
-        return (loss / count.clamp(min=1)).sum() / max(1, loss.numel())
+        return _pixels.total_of(loss / count.clamp(min=1)) / max(1, loss.numel())
     # In float64, so that the counts of many masks are added exactly.
-    return loss.sum() / count.sum(dtype=torch.float64).clamp(min=1).to(loss.dtype)
+    return _pixels.total_of(loss) / count.sum(dtype=torch.float64).clamp(min=1).to(loss.dtype)

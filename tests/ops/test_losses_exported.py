@@ -85,6 +85,22 @@ def test_exported_losses_take_any_number_of_images(name: str) -> None:
         torch.testing.assert_close(program(*given), function(*given))
 
 
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+@pytest.mark.parametrize("strict", [False, True])
+def test_exported_losses_take_few_pixels_and_many(strict: bool) -> None:
+    """Those of many are summed in another order, but not in a graph."""
+    sizes = dict.fromkeys(range(3), torch.export.Dim.DYNAMIC)
+    scores, target = operands(3, masks=False)
+    program = torch.export.export(
+        Loss(losses.focal_loss),
+        (scores, target),
+        dynamic_shapes=({0: torch.export.Dim.DYNAMIC}, sizes),
+        strict=strict,
+    ).module()
+    for given in (target, target.repeat(1, 16, 9)):
+        torch.testing.assert_close(program(scores, given), losses.focal_loss(scores, given))
+
+
 @pytest.mark.parametrize(
     "name",
     [name for name in OF_LABELS | OF_MASKS if name.startswith(("ohem", "top-k", "distillation"))]

@@ -223,6 +223,34 @@ def test_the_same_bits_always(name: str, options: dict[str, Any], threads: None)
         assert torch.equal(gradient, results[0][1])
 
 
+@pytest.mark.parametrize("shape", [(1, 301, 407), (3, 257, 255), (40, 64, 33)], ids=str)
+@pytest.mark.parametrize("reduction", ["sum", "mean", "mean_all"])
+def test_sums_of_large_maps_do_not_depend_on_threads(
+    shape: tuple[int, int, int], reduction: str, threads: None
+) -> None:
+    """torch shares them among its threads."""
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randn(shape[0], 3, 9, 11, dtype=torch.float64, generator=generator)
+    target = torch.randint(0, 3, shape, dtype=torch.uint8, generator=generator)
+    found = set()
+    for count in (1, 2, 3, 4, 7):
+        torch.set_num_threads(count)
+        found.add(losses.focal_loss(scores, target, reduction=reduction).item())
+    assert len(found) == 1
+
+
+def test_sums_of_many_masks_do_not_depend_on_threads(threads: None) -> None:
+    generator = torch.Generator().manual_seed(0)
+    scores = 3 * torch.randn(40, 1200, 2, 2, generator=generator)
+    masks = torch.randint(0, 2, (40, 1200, 3, 3), dtype=torch.uint8, generator=generator)
+    for loss in (losses.sigmoid_cross_entropy, losses.sigmoid_dice_loss):
+        found = set()
+        for count in (1, 2, 3, 4, 7):
+            torch.set_num_threads(count)
+            found.add(loss(scores, masks, reduction="sum").item())
+        assert len(found) == 1
+
+
 def test_confident_pixels_have_finite_gradients() -> None:
     """Probabilities of exactly one and zero, for powers whose own slope is infinite there."""
     scores = torch.zeros(1, 3, 2, 2)
