@@ -2,8 +2,8 @@
 
 Errors that the user can correct are reported in one line, with exit code 2. The exit code is 1 if a
 run cannot go on, if ``fcn data check`` finds problems, if ``fcn predict`` or ``fcn classify``
-cannot read an image, or if ``fcn doctor`` finds something broken. It is 130 and 143 for SIGINT and
-SIGTERM.
+cannot read an image, or if ``fcn doctor`` finds something broken. It is 129, 130 and
+143 for SIGHUP, SIGINT and SIGTERM.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from fcn_train.options import (
 )
 from fcn_train.path_options import expand_homes
 from fcn_train.serve_options import ServeOptions
-from fcn_train.signals import ending_at_once, signal_of, sigterm_raises
+from fcn_train.signals import ending_at_once, endings_raise, signal_of
 from fcn_train.study.options import StudyName, StudyOptions
 from fcn_train.terminal import prepare
 
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = expand_homes(sys.argv[1:] if arguments is None else arguments)
     text, trace, failed = "", False, None
     try:
-        with sigterm_raises():
+        with endings_raise():
             code = run_command(arguments)
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 2
@@ -73,10 +73,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from fcn_train.processes import leave
 
         speaker, code = leave(code, failed)
-    if trace and speaker:
-        traceback.print_exception(failed)
-    if text and speaker:
-        print(f"{speaker}: {text}", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # the exit code says it where standard error cannot
+        if trace and speaker:
+            traceback.print_exception(failed)
+        if text and speaker:
+            print(f"{speaker}: {text}", file=sys.stderr, flush=True)
     return code
 
 

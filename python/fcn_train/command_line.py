@@ -43,6 +43,7 @@ from fcn_train.recipes import recipe_options
 from fcn_train.serve_options import ServeOptions
 from fcn_train.study.options import StudyName, StudyOptions, TrainStudyOptions
 from fcn_train.study.registry import STUDIES
+from fcn_train.terminal import printing_to
 from fcn_train.tuple_options import add_tuples
 
 DESCRIPTION = (
@@ -177,9 +178,10 @@ def parse(arguments: Sequence[str], defaults: TrainOptions) -> Any:
             tyro.conf.subcommand("data", description="Get, write, check and measure data sets."),
         ]
     )
-    options = tyro.cli(
-        command, prog="fcn", description=DESCRIPTION, args=arguments, registry=READERS
-    )
+    with printing_to("standard output"):  # help
+        options = tyro.cli(
+            command, prog="fcn", description=DESCRIPTION, args=arguments, registry=READERS
+        )
     refuse_empty_paths(options)
     return options
 
@@ -200,14 +202,15 @@ def parse_study(arguments: Sequence[str]) -> StudyName | StudyOptions:
     defaults = study_defaults(study.options, arguments[1:])
     idle = study.without_effect
     without = f" (without effect: {', '.join(idle)})" if idle else ""
-    options = tyro.cli(
-        type(defaults),
-        prog=f"fcn study {name}",
-        description=study.line + without,
-        default=defaults,
-        args=arguments[1:],
-        registry=READERS,
-    )
+    with printing_to("standard output"):
+        options = tyro.cli(
+            type(defaults),
+            prog=f"fcn study {name}",
+            description=study.line + without,
+            default=defaults,
+            args=arguments[1:],
+            registry=READERS,
+        )
     refuse_empty_paths(options)
     refuse_options(arguments, f"fcn study {name}", idle)
     if isinstance(options, TrainStudyOptions):

@@ -22,6 +22,7 @@ from rich.progress import (
 
 from fcn_train.pace import Pace
 from fcn_train.shown import encodable
+from fcn_train.terminal import printing_to
 
 PLAIN_SECONDS = 15.0
 
@@ -55,18 +56,20 @@ class Console:
         )
 
     def line(self, text: str) -> None:
-        if self._rich is not None:
-            self._rich.print(escape(encodable(text, self.stream)), soft_wrap=True)
-        else:
-            print(encodable(text, self.stream), file=self.stream, flush=True)
+        with printing_to("standard output"):
+            if self._rich is not None:
+                self._rich.print(escape(encodable(text, self.stream)), soft_wrap=True)
+            else:
+                print(encodable(text, self.stream), file=self.stream, flush=True)
 
     def warn(self, text: str) -> None:
         if self._rich is not None:
-            self._rich.print(
-                f"[yellow]warning:[/] {escape(encodable(text, self.stream))}", soft_wrap=True
-            )
+            shown = escape(encodable(text, self.stream))
+            with printing_to("standard output"):
+                self._rich.print(f"[yellow]warning:[/] {shown}", soft_wrap=True)
         else:
-            print(f"warning: {text}", file=sys.stderr, flush=True)
+            with printing_to("standard error"):
+                print(f"warning: {text}", file=sys.stderr, flush=True)
 
     def warn_once(self, text: str) -> None:
         """A warning, unless it was given in this way before."""

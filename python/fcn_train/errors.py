@@ -24,7 +24,7 @@ class ExportError(Exception):
 
 
 class Interrupted(Exception):
-    """SIGINT or SIGTERM arrived, the step was finished and the state saved."""
+    """SIGINT, SIGTERM or SIGHUP arrived, the step was finished and the state saved."""
 
     def __init__(self, signum: int, message: str) -> None:
         super().__init__(message)

@@ -41,7 +41,9 @@ class Schedule:
         """The schedule over ``images``; ``evaluate_every`` counts epochs, 0 is only at the end."""
         steps_per_epoch = images / (optim.batch * optim.accumulate)
         steps = steps_of(optim, images)
-        every = round(evaluate_every * steps_per_epoch) or steps
+        every = steps
+        if evaluate_every:  # a step may be longer, and the product infinite
+            every = max(1, round(min(evaluate_every * steps_per_epoch, steps)))
         return Schedule(steps, steps_per_epoch, every, checkpoint_every)
 
     def evaluates_after(self, step: int) -> bool:

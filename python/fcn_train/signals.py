@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM as a request to stop at the next good moment."""
+"""SIGINT, SIGTERM and SIGHUP as a request to stop at the next good moment."""
 
 from __future__ import annotations
 
@@ -10,12 +10,18 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
-HANDLED = (signal.SIGINT, signal.SIGTERM)
+
+def _handled() -> list[signal.Signals]:
+    """Ctrl-C, a polite kill, and the terminal that is closed, unless ``nohup`` has it ignored."""
+    handled = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        handled.append(signal.SIGHUP)
+    return handled
 
 
 @contextlib.contextmanager
 def ending_at_once() -> Iterator[None]:
-    """Inside, SIGINT and SIGTERM end the process with one line.
+    """Inside, SIGINT, SIGTERM and SIGHUP end the process with one line.
 
     Used while modules are imported: an exception in the middle of their C++ would abort with its
     own message, and there is nothing to save yet.
@@ -23,7 +29,7 @@ def ending_at_once() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {signum: signal.signal(signum, _end) for signum in HANDLED}
+    before = {signum: signal.signal(signum, _end) for signum in _handled()}
     try:
         yield
     finally:
@@ -46,33 +52,46 @@ def let_sigint_end() -> None:
 
 
 class Terminated(KeyboardInterrupt):
-    """Raised by SIGTERM inside :func:`sigterm_raises`, as KeyboardInterrupt is by SIGINT."""
+    """Raised by SIGTERM and SIGHUP inside :func:`endings_raise`, as KeyboardInterrupt is by
+    SIGINT.
+
+    Attributes:
+        signum: which of the two.
+    """
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signum)
+        self.signum = signum
 
 
 @contextlib.contextmanager
-def sigterm_raises() -> Iterator[None]:
-    """Inside, SIGTERM raises Terminated; by default it would end the process at once and leave
-    half-written files. A process that ignores or already handles it keeps doing so."""
-    if (
-        threading.current_thread() is not threading.main_thread()
-        or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL
-    ):
+def endings_raise() -> Iterator[None]:
+    """Inside, SIGTERM and SIGHUP raise Terminated; by default they would end the process at once
+    and leave half-written files. A process that ignores or already handles one keeps doing so."""
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
-    signal.signal(signal.SIGTERM, _raise_terminated)
+    ending = [
+        number
+        for number in _handled()
+        if number != signal.SIGINT and signal.getsignal(number) == signal.SIG_DFL
+    ]
+    for number in ending:
+        signal.signal(number, _raise_terminated)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in ending:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def signal_of(interruption: KeyboardInterrupt) -> int:
     """The signal that raised it."""
-    return signal.SIGTERM if isinstance(interruption, Terminated) else signal.SIGINT
+    return interruption.signum if isinstance(interruption, Terminated) else signal.SIGINT
 
 
 def _raise_terminated(signum: int, frame: FrameType | None) -> None:
-    raise Terminated
+    raise Terminated(signum)
 
 
 @contextlib.contextmanager
@@ -113,7 +132,7 @@ class StopSignals:
 
     def __enter__(self) -> StopSignals:
         if threading.current_thread() is threading.main_thread():
-            for signum in HANDLED:
+            for signum in _handled():
                 self._before[signum] = signal.signal(signum, self._note)
         return self
 

@@ -14,9 +14,9 @@ ORPHANED = 256
 
 
 class Stop:
-    """SIGINT or SIGTERM, whichever process gets it, as a request to all processes. The end of the
-    torchrun that started one of them is such a request, too, as nobody could stop or restart them
-    any more."""
+    """SIGINT, SIGTERM or SIGHUP, whichever process gets it, as a request to all processes. The end
+    of the torchrun that started one of them is such a request, too, as nobody could stop or restart
+    them any more."""
 
     def __init__(self, here: Processes, signals: StopSignals) -> None:
         self._here = here

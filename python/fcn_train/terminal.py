@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sys
+from collections.abc import Iterator
+
+from fcn_train.errors import WriteError
 
 LEAST_COLUMNS = 20
 """The least width for help and bars: below eight, the layout of help never ends."""
@@ -30,3 +34,21 @@ def open_missing_streams() -> None:
     for name, number in (("stdout", 1), ("stderr", 2)):
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(number, "w", closefd=False))
+
+
+@contextlib.contextmanager
+def printing_to(stream: str) -> Iterator[None]:
+    """Inside, a refusal of the system is one to print: the error names the ``stream``, such as
+    "standard output". A reader that went away stays a BrokenPipeError.
+
+    Raises:
+        WriteError: the disk of a log is full, or a terminal is gone.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise WriteError(
+            f"{stream} cannot be written ({error.strerror or error}); send it elsewhere"
+        ) from error

@@ -54,7 +54,7 @@ def train(
         UsageError, DataError: options or files that cannot be used.
         TrainingError: a loss that is not finite, or a disk that refuses a file.
         StateSaved: from any error in the middle of a run, once its state was saved.
-        Interrupted: SIGINT or SIGTERM arrived and the state was saved, or with ``more`` the report.
+        Interrupted: a signal asked for it and the state was saved, or with ``more`` the report.
     """
     here = joined()
     console = (console or Console()) if here.first else Silent()
@@ -150,7 +150,7 @@ def take_steps(
     """Take all steps that are left, with the evaluations and checkpoints that are due.
 
     Raises:
-        Interrupted: SIGINT or SIGTERM arrived and the state was saved.
+        Interrupted: a signal asked for it and the state was saved.
         LostProcess: a torchrun was killed.
     """
     steps = training.schedule.steps

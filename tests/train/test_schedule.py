@@ -34,3 +34,20 @@ def test_evaluation_at_the_end_alone() -> None:
     schedule = Schedule.of(OptimOptions(steps=6), 10, evaluate_every=0, checkpoint_every=100)
     assert not any(schedule.evaluates_after(step) for step in range(7))
     assert [step for step in range(7) if schedule.saves_after(step)] == [6]
+
+
+@pytest.mark.parametrize(
+    ("every", "moments"),
+    [
+        (0.25, range(1, 6)),  # half a step
+        (1e-9, range(1, 6)),
+        (2.5, [5]),  # the last one is left to the report
+        (1e307, []),
+        (1.7e308, []),  # times the steps of an epoch, more than a float holds
+    ],
+)
+def test_evaluations_closer_than_steps_and_past_the_end(every: float, moments: list[int]) -> None:
+    schedule = Schedule.of(
+        OptimOptions(batch=5, steps=6), 10, evaluate_every=every, checkpoint_every=100
+    )
+    assert [step for step in range(7) if schedule.evaluates_after(step)] == list(moments)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -23,9 +24,9 @@ from fcn_train.signals import (
     StopSignals,
     Terminated,
     ending_at_once,
+    endings_raise,
     lost_workers_held_back,
     signal_of,
-    sigterm_raises,
 )
 
 from .running import HANGS
@@ -118,6 +119,36 @@ def python_handles_sigint() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.fixture
+def terminal_may_close() -> Iterator[None]:
+    """What `nohup` has started ignores SIGHUP."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("terminal_may_close")
+def test_a_terminal_that_is_closed_asks_a_training_to_stop() -> None:
+    with StopSignals() as stop:
+        signal.raise_signal(signal.SIGHUP)
+        with pytest.raises(StopRequested):
+            stop.check()
+    assert stop.signum == signal.SIGHUP
+    assert signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
+
+
+@pytest.mark.usefixtures("terminal_may_close")
+@pytest.mark.parametrize("guard", [StopSignals, ending_at_once, endings_raise])
+def test_what_nohup_has_started_goes_on(
+    guard: Callable[[], contextlib.AbstractContextManager[object]],
+) -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with guard() as inside:
+        signal.raise_signal(signal.SIGHUP)
+        if isinstance(inside, StopSignals):
+            inside.check()
+
+
 @pytest.mark.usefixtures("python_handles_sigint")
 def test_first_signal_is_noted_and_the_second_acts() -> None:
     with StopSignals() as stop:
@@ -148,9 +179,9 @@ def test_a_real_signal_leaves_no_half_written_sample(signum: int, tmp_path: Path
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 @pytest.mark.parametrize("work", ["sample", "unpack", "hha", "elsewhere"])
-@pytest.mark.usefixtures("python_handles_sigint")
+@pytest.mark.usefixtures("python_handles_sigint", "terminal_may_close")
 def test_signal_leaves_no_temporary_file(
     work: str, signum: int, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -186,18 +217,20 @@ def test_signal_leaves_no_temporary_file(
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
-def test_sigterm_raises_inside_alone_and_where_nobody_handles_it() -> None:
-    with pytest.raises(Terminated) as raised, sigterm_raises():
-        signal.raise_signal(signal.SIGTERM)
-    assert signal_of(raised.value) == signal.SIGTERM
+@pytest.mark.usefixtures("terminal_may_close")
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGHUP])
+def test_an_ending_raises_inside_alone_and_where_nobody_handles_it(signum: int) -> None:
+    with pytest.raises(Terminated) as raised, endings_raise():
+        signal.raise_signal(signum)
+    assert signal_of(raised.value) == signum
     assert signal_of(KeyboardInterrupt()) == signal.SIGINT
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    assert signal.getsignal(signum) == signal.SIG_DFL
+    signal.signal(signum, signal.SIG_IGN)
     try:
-        with sigterm_raises():
-            signal.raise_signal(signal.SIGTERM)
+        with endings_raise():
+            signal.raise_signal(signum)
     finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signum, signal.SIG_DFL)
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGCHLD"), reason="needs SIGCHLD")

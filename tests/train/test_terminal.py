@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import subprocess
 import sys
@@ -9,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from fcn_train.cli import main
 from fcn_train.terminal import prepare
 
 from .running import HANGS
@@ -54,3 +57,31 @@ def test_closed_streams(closed: str, tmp_path: Path) -> None:
         assert "--optim.lr must be > 0 and finite, got -1.0" in done.stderr
     for path in root.rglob("*.txt"):
         assert "fcn" not in path.read_text()
+
+
+class Full(io.StringIO):
+    """A stream to a full disk."""
+
+    def flush(self) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("command", [["recipes"], ["recipes", "--json"], ["study"]])
+def test_standard_output_that_cannot_be_written_is_named(
+    command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdout", Full())
+    assert main(command) == 1
+    assert capsys.readouterr().err == (
+        "fcn: standard output cannot be written (No space left on device); send it elsewhere\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("command", "code"), [(["recipes", "nope"], 2), (["train", "--optim.lr", "-1"], 2)]
+)
+def test_exit_code_where_standard_error_cannot_be_written(
+    command: list[str], code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stderr", Full())
+    assert main(command) == code

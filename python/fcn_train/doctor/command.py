@@ -13,6 +13,7 @@ from typing import Any
 from fcn_train.doctor import diagnosis, facts
 from fcn_train.shown import encodable
 from fcn_train.tables import text_table
+from fcn_train.terminal import printing_to
 from fcn_train.words import counted
 
 # Most operators take milliseconds; one that does not end must not stop the doctor.
@@ -29,7 +30,8 @@ def doctor(*, as_json: bool) -> int:
     """Tell of this installation; returns how many things are broken."""
     found = examine()
     text = json.dumps(found, indent=2) if as_json else text_of(found)
-    print(encodable(text, sys.stdout), flush=True)  # here, where a broken pipe is handled
+    with printing_to("standard output"):
+        print(encodable(text, sys.stdout), flush=True)  # here, where a broken pipe is handled
     return len(found["problems"])
 
 
