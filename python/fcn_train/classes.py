@@ -14,9 +14,8 @@ from fcn_train.data import IGNORE_INDEX, SegmentationDataset
 from fcn_train.errors import UsageError
 from fcn_train.files import write_text
 from fcn_train.json_text import parse_json
-
-NO_CLASSES = (ValueError, KeyError, TypeError, IndexError, AttributeError)
-"""The errors of reading anything else than classes."""
+from fcn_train.shown import shown
+from fcn_train.text_files import NOT_UTF8
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,10 +46,10 @@ def load_classes(path: Path) -> tuple[Classes, ...]:
         return classes_from_json(parse_json(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror}); give a run folder") from None
-    except NO_CLASSES as error:
+    except ValueError as error:
+        why = NOT_UTF8 if isinstance(error, UnicodeError) else error
         raise UsageError(
-            f"{path}: does not hold the classes of a run ({type(error).__name__}: {error}); "
-            "give a run folder"
+            f"{path}: does not hold the classes of a run ({why}); give a run folder"
         ) from None
 
 
@@ -64,8 +63,13 @@ def classes_to_json(sets: Sequence[Classes]) -> dict[str, Any]:
 
 
 def classes_from_json(values: Any) -> tuple[Classes, ...]:
-    """The sets of labels of ``classes_to_json``. Raises one of ``NO_CLASSES`` for anything else."""
-    return tuple(_from_json(one) for one in values.get("label_sets", [values]))
+    """The sets of labels of ``classes_to_json``. Raises ValueError for anything else."""
+    if not isinstance(values, dict):
+        raise ValueError(f"it must be an object, got {_excerpt(values)}")
+    sets = values.get("label_sets", [values])
+    if not isinstance(sets, list) or not sets:
+        raise ValueError(f"label_sets must be a list, got {_excerpt(sets)}")
+    return tuple(map(_from_json, sets))
 
 
 def _to_json(classes: Classes) -> dict[str, Any]:
@@ -76,10 +80,29 @@ def _to_json(classes: Classes) -> dict[str, Any]:
     }
 
 
-def _from_json(values: dict[str, Any]) -> Classes:
+def _from_json(values: Any) -> Classes:
+    entries = values.get("classes") if isinstance(values, dict) else None
+    if not isinstance(entries, list) or not 1 <= len(entries) <= IGNORE_INDEX:
+        raise ValueError(f"classes must be a list of 1..{IGNORE_INDEX}, got {_excerpt(entries)}")
     palette = np.zeros((256, 3), dtype=np.uint8)
-    for index, entry in enumerate(values["classes"]):
-        palette[index] = entry["colour"]
-    palette[IGNORE_INDEX] = values["ignore_colour"]
-    names = tuple(str(entry["name"]) for entry in values["classes"])
-    return Classes(names, palette, str(values.get("name", "")))
+    names: list[str] = []
+    for index, entry in enumerate(entries):
+        name = entry.get("name") if isinstance(entry, dict) else None
+        if not isinstance(name, str) or name in names:
+            raise ValueError(f"class {index} must have a name of its own, got {_excerpt(entry)}")
+        names.append(name)
+        palette[index] = _color(entry, "colour", f"of class {index}")
+    palette[IGNORE_INDEX] = _color(values, "ignore_colour", "of void")
+    return Classes(tuple(names), palette, str(values.get("name", "")))
+
+
+def _color(values: dict[str, Any], key: str, whose: str) -> list[int]:
+    color = values.get(key)
+    parts = color if isinstance(color, list) else []
+    if len(parts) == 3 and all(type(part) is int and 0 <= part <= 255 for part in parts):
+        return parts
+    raise ValueError(f"{key} {whose} must be three integers in 0..255, got {_excerpt(color)}")
+
+
+def _excerpt(value: Any) -> str:
+    return shown(repr(value), 60)

@@ -11,6 +11,8 @@ from typing import Any
 from fcn_train.errors import UsageError
 from fcn_train.history import SCORES, score_column
 from fcn_train.json_text import parse_json
+from fcn_train.shown import shown
+from fcn_train.text_files import NOT_UTF8
 
 Row = dict[str, float]
 
@@ -26,7 +28,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        raise UsageError(f"{path}: cannot be read ({error}); give a run folder") from None
+        raise UsageError(f"{path}: cannot be read ({_why(error)}); give a run folder") from None
     return values if isinstance(values, dict) else {}
 
 
@@ -39,18 +41,38 @@ def read_table(path: Path, columns: Sequence[str]) -> list[Row]:
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            rows = [
-                {key: math.nan if cell == "" else float(cell) for key, cell in row.items()}
-                for row in csv.DictReader(file)
-            ]
+            rows = [_numbers(number, row) for number, row in enumerate(csv.DictReader(file), 1)]
     except FileNotFoundError:
         return []
-    except (OSError, ValueError, TypeError, csv.Error) as error:
-        raise UsageError(f"{path}: cannot be read ({error}); give a run folder") from None
+    except (OSError, ValueError, csv.Error) as error:
+        raise UsageError(f"{path}: cannot be read ({_why(error)}); give a run folder") from None
     lacking = [name for name in columns if any(name not in row for row in rows)]
     if lacking:
         raise UsageError(f"{path}: has no column {' or '.join(lacking)}; give a run folder")
     return rows
+
+
+def _numbers(number: int, row: Mapping[str | None, Any]) -> Row:
+    """The cells of a row by the columns' names. Raises ValueError for cells that are no numbers,
+    too many or too few."""
+    if None in row or None in row.values():  # as `csv.DictReader` marks these
+        raise ValueError(f"row {number} has not as many cells as the header")
+    numbers = {}
+    for column, cell in row.items():
+        try:
+            numbers[str(column)] = math.nan if cell == "" else float(cell)
+        except ValueError:
+            raise ValueError(
+                f"{column} in row {number} must be a number, got {shown(cell, 60)!r}"
+            ) from None
+    return numbers
+
+
+def _why(error: Exception) -> object:
+    """Why a file cannot be read."""
+    if isinstance(error, UnicodeError):
+        return NOT_UTF8
+    return getattr(error, "strerror", None) or error
 
 
 def read_training(folder: Path) -> list[Row]:

@@ -260,14 +260,28 @@ def test_mistakes(
 
 
 @pytest.mark.parametrize(
-    ("name", "text"),
-    [("metrics.json", "{"), ("metrics.json", '{"mean_iu": 1}'), ("evaluations.csv", "step\nx\n")],
+    ("name", "text", "why"),
+    [
+        ("metrics.json", "{", "cannot be read"),
+        ("metrics.json", '{"mean_iu": 1}', r"\(\w+ is missing\)"),
+        ("metrics.json", '{"label_sets": [1]}', "its parts are of other types"),
+        ("metrics.json", '{"label_sets": {"": 1}}', "its parts are of other types"),
+        (
+            "metrics.json",
+            '{"mean_iu": "x", "pixel_accuracy": "x"}',
+            "scores must be numbers, got 'x'",
+        ),
+        ("evaluations.csv", "step\nx\n", r"step in row 1 must be a number, got 'x'"),
+        ("evaluations.csv", "step,b\n1\n", "row 1 has not as many cells as the header"),
+        ("evaluations.csv", "step,b\n1,2,3\n", "row 1 has not as many cells as the header"),
+        ("training.csv", "step,loss\n\udcff", "it is no text in UTF-8"),
+    ],
 )
 def test_files_that_are_damaged_are_named(
-    name: str, text: str, finished_run: Path, third: Path
+    name: str, text: str, why: str, finished_run: Path, third: Path
 ) -> None:
-    (third / name).write_text(text)
-    with pytest.raises(UsageError, match=name):
+    (third / name).write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(UsageError, match=rf"{name}: .*{why}"):
         read_records([finished_run, third])
 
 

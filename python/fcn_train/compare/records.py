@@ -23,6 +23,7 @@ from fcn_train.run_scores import (
     read_training,
     scores_by_set,
 )
+from fcn_train.shown import shown
 from fcn_train.words import counted
 
 
@@ -116,7 +117,9 @@ def _read(path: Path, name: str) -> Record:
         )
         images = str(read_json(folder.splits).get("val", {}).get("fingerprint", ""))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise UsageError(f"{folder.metrics}: is not what fcn train writes ({error!r})") from None
+        raise UsageError(
+            f"{folder.metrics}: is not what fcn train writes ({_why(error)})"
+        ) from None
     return Record(path, name, options, scores, training, evaluations[0], images, bool(metrics))
 
 
@@ -136,4 +139,13 @@ def _scores(classes: Classes, metrics: Mapping[str, Any] | None, rows: Sequence[
 
 
 def _number(value: float | None) -> float:
+    if value is not None and not isinstance(value, (int, float)):
+        raise ValueError(f"scores must be numbers, got {shown(repr(value), 60)}")
     return math.nan if value is None else float(value)
+
+
+def _why(error: Exception) -> object:
+    """What is wrong with the content of a file, from the error of reading it."""
+    if isinstance(error, KeyError):
+        return f"{error.args[0]} is missing"
+    return error if isinstance(error, ValueError) else "its parts are of other types"

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, cast, get_args
 
 import fcn_ext
-from fcn_train.classes import NO_CLASSES, Classes, classes_from_json, classes_to_json
+from fcn_train.classes import Classes, classes_from_json, classes_to_json
 from fcn_train.data import Normalization
 from fcn_train.data.depth import NUM_CHANNELS, Channels
 from fcn_train.export_options import Output, Pixels
@@ -98,7 +98,7 @@ def metadata_from_json(text: str) -> Metadata:
             raise ValueError(f"{key} must be one of {', '.join(choices)}, got {values[key]!r}")
     try:
         label_sets = classes_from_json(values["classes"])
-    except NO_CLASSES as error:
+    except ValueError as error:
         raise ValueError(f"classes cannot be read ({error})") from None
     return Metadata(
         run=str(values["run"]),
