@@ -93,8 +93,10 @@ class Splits:
             for name, now in self._facts().items():
                 _compare(path, name, before[name], now)
         except (OSError, ValueError, KeyError, TypeError) as error:
+            other = isinstance(error, (KeyError, TypeError))
+            why = "it holds no record of splits" if other else getattr(error, "strerror", error)
             raise UsageError(
-                f"{path}: cannot be read ({error}); remove it to continue without the check"
+                f"{path}: cannot be read ({why}); remove it to continue without the check"
             ) from None
 
     def _facts(self) -> dict[str, dict[str, Any]]:

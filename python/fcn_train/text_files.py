@@ -7,6 +7,7 @@ from pathlib import Path
 
 LARGEST = 2**28  # bytes
 NOT_UTF8 = "it is no text in UTF-8"
+NO_FILE = "it is no file but a device or a pipe"
 
 
 def read_text(path: Path, *, pipes: bool = True) -> str:
@@ -20,15 +21,22 @@ def read_text(path: Path, *, pipes: bool = True) -> str:
         OSError: the system refuses.
         ValueError: it is too large, or a pipe that must be none; UnicodeError: it is not UTF-8.
     """
-    status = path.stat()
-    if status.st_size > LARGEST:
-        raise ValueError(f"it has {status.st_size:,} bytes, more than {LARGEST // 2**20} MiB")
-    if stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode):  # of which the system tells
+    size = path.stat().st_size
+    if size > LARGEST:
+        raise ValueError(f"it has {size:,} bytes, more than {LARGEST // 2**20} MiB")
+    if not is_special(path):
         return path.read_text(encoding="utf-8-sig")
     if not pipes:
-        raise ValueError("it is no file but a device or a pipe")
+        raise ValueError(NO_FILE)
     with path.open("rb") as file:  # which may have no end
         data = file.read(LARGEST + 1)
     if len(data) > LARGEST:
         raise ValueError(f"it has more than {LARGEST // 2**20} MiB")
     return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+
+
+def is_special(path: Path) -> bool:
+    """Whether ``path`` is a device, a pipe or a socket, which may never end, or never begin. Raises
+    OSError if there is nothing."""
+    mode = path.stat().st_mode
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))  # of which the system tells

@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from fcn_train.errors import UsageError
+from fcn_train.text_files import NO_FILE, is_special
 from fcn_train.weights import CHECKSUM, read_tensors, verify
 
 # Names under which programs keep a state dict among other things, and prefixes of its keys.
@@ -59,6 +60,8 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         *(SafetensorError, IndexError, BadZipFile),
     ) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
+        if "locating file data.pkl" in reason or "hasRecord" in reason:  # torch tells of itself
+            reason = "torch.save did not write this archive"
         raise UsageError(f"{path}: weights cannot be read ({reason[:200]}); {_GIVE}") from None
     state = _unwrapped(state)
     if not isinstance(state, dict) or not state:
@@ -75,6 +78,8 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 def refuse_other_files(path: Path) -> None:
     """Recognize a file that only looks like weights by its first bytes. Raises UsageError."""
     try:
+        if is_special(path):
+            raise UsageError(f"{path}: weights cannot be read ({NO_FILE}); {_GIVE}")
         with path.open("rb") as file:
             start = file.read(512)
     except OSError as error:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -207,6 +209,26 @@ def test_files_that_are_no_weights_end_in_one_line(
         raise AssertionError(err)
     assert len(err) < 900
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["w.pth", "w.safetensors", "w.npz"])
+def test_pipes_and_devices_are_no_weights(name: str, tmp_path: Path) -> None:
+    """Nobody writes into the pipe, and the device has no end."""
+    os.mkfifo(tmp_path / name)
+    (tmp_path / f"device-{name}").symlink_to("/dev/zero")
+    for path in (tmp_path / name, tmp_path / f"device-{name}"):
+        with pytest.raises(UsageError, match=rf"{name}: .*no file but a device or a pipe.*; give"):
+            read_state_dict(path)
+
+
+@pytest.mark.parametrize("names", [["word/document.xml"], ["net/version", "net/data/weight_0"]])
+def test_archives_of_other_programs_are_no_weights(names: list[str], tmp_path: Path) -> None:
+    """A document, and a program as torch.export saves it."""
+    with zipfile.ZipFile(tmp_path / "net.pt2", "w") as archive:
+        for name in names:
+            archive.writestr(name, "3\n")
+    with pytest.raises(UsageError, match=r"\(torch.save did not write this archive\); give a .pth"):
+        read_state_dict(tmp_path / "net.pt2")
 
 
 def test_folder_that_is_no_run(command: Command, sample_root: Path, tmp_path: Path) -> None:

@@ -110,10 +110,18 @@ def test_runs_without_a_record_go_on(mine: Path, tmp_path: Path) -> None:
     splits_of(mine).check(tmp_path / "splits.json")
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"train": {}, "val": {}}', '{"train": 3}'])
-def test_record_that_cannot_be_read(text: str, mine: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        *(("", "Expecting value"), ("{", "Expecting property name")),
+        *((text, "it holds no record of splits") for text in ("[]", "{}", '{"train": 3}')),
+        ('{"train": {}, "val": {}}', "it holds no record of splits"),
+    ],
+)
+def test_record_that_cannot_be_read(text: str, why: str, mine: Path, tmp_path: Path) -> None:
     (tmp_path / "splits.json").write_text(text)
-    with pytest.raises(UsageError, match=r"splits.json: cannot be read .*remove it to continue"):
+    message = rf"splits.json: cannot be read \({why}.*\); remove it to continue"
+    with pytest.raises(UsageError, match=message):
         splits_of(mine).check(tmp_path / "splits.json")
 
 

@@ -18,6 +18,7 @@ from fcn_train.export.seal import seal_is_whole
 from fcn_train.extras import import_extra
 from fcn_train.failures import is_out_of_memory
 from fcn_train.runtime import set_threads
+from fcn_train.text_files import NO_FILE, is_special
 
 ARCHIVE = b"PK\x03\x04"
 """How programs of torch begin, as all zip archives do."""
@@ -90,11 +91,14 @@ def open_onnx(path: Path, device: str, threads: int, warn: Callable[[str], None]
     providers = _providers(runtime.get_available_providers(), device)
     set_threads(threads, warn)
     try:
-        data = path.read_bytes()
+        special = is_special(path)
+        data = b"" if special else path.read_bytes()
     except OSError as error:
         raise UsageError(
             f"{path}: cannot be read ({error.strerror}); give a file that fcn export wrote"
         ) from None
+    if special:
+        raise UsageError(f"{path}: cannot be read ({NO_FILE}); give a file that fcn export wrote")
     if data.startswith(ARCHIVE):
         raise UsageError(
             f"{path}: is no ONNX file but an archive, as --format torch-export writes; export the "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import os
 import random
 import sys
 from collections.abc import Callable
@@ -226,6 +227,9 @@ def test_files_of_other_programs_say_what_they_lack(
     file.write_bytes(b"no graph")
     assert "cannot be read by ONNX Runtime" in refused(file)
     assert "cannot be read (No such file" in refused(tmp_path / "absent.onnx")
+    os.mkfifo(tmp_path / "pipe.onnx")
+    assert "cannot be read (it is no file but a device" in refused(tmp_path / "pipe.onnx")
+    assert "cannot be read (it is no file but a device" in refused(Path("/dev/zero"))
 
 
 def test_a_file_without_its_checksum_is_used_with_a_warning(tmp_path: Path) -> None:
