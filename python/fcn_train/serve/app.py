@@ -68,8 +68,9 @@ class App:
 
     Args:
         run: its network is placed on ``runtime`` already.
-        host: that the server listens at.
+        host: that the server listens at, as it was given.
         warn: told what went wrong here.
+        address: the number that ``host`` stands for; default: ``host``.
     """
 
     def __init__(
@@ -79,9 +80,10 @@ class App:
         limits: Limits,
         host: str,
         warn: Callable[[str], None],
+        address: str = "",
     ) -> None:
         self._run, self._runtime, self._limits = run, runtime, limits
-        self._host, self._warn = host, warn
+        self._host, self._address, self._warn = host, address or host, warn
         self._one_at_a_time = threading.Lock()
 
     def __call__(self, environ: Any, start_response: Any) -> Iterable[bytes]:
@@ -97,7 +99,7 @@ class App:
         return response(environ, start_response)
 
     def _respond(self, request: Request) -> Response:
-        if not is_own_host(request.headers.get("Host", ""), self._host):
+        if not is_own_host(request.headers.get("Host", ""), self._host, self._address):
             raise BadRequest(
                 "This address is not the server's. Open the one that fcn serve has printed."
             )
@@ -157,7 +159,7 @@ class App:
         return _text(f"The picture was not segmented: {text}.", 500)
 
 
-def is_own_host(header: str, host: str) -> bool:
+def is_own_host(header: str, host: str, address: str = "") -> bool:
     """Whether a request's Host is one that this server may be called by.
 
     Other pages can make a name of their own point here (DNS rebinding), and would then be taken for
@@ -168,18 +170,19 @@ def is_own_host(header: str, host: str) -> bool:
 
     Args:
         header: the Host of the request, with or without a port.
-        host: that the server listens at.
+        host: that the server listens at, as it was given.
+        address: the number that ``host`` stands for; default: ``host``.
     """
     name = header.rpartition(":")[0] if header.rpartition(":")[2].isdecimal() else header
     name = name.strip("[]").lower()
     if name in ("localhost", host.lower()):
         return True
-    local = is_loopback(host)
+    local = is_loopback(address or host)
     try:
-        address = ipaddress.ip_address(name)
+        number = ipaddress.ip_address(name)
     except ValueError:
         return not local and name == socket.gethostname().lower()
-    return address.is_loopback or not local
+    return number.is_loopback or not local
 
 
 def is_loopback(host: str) -> bool:

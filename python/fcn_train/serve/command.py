@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import logging
+import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -42,6 +44,8 @@ class Server:
     def __init__(self, app: Any, bound: socket.socket, most_bytes: int, host: str) -> None:
         waitress = import_extra("waitress", "fcn serve", "serve")
         self._loop = import_extra("waitress.wasyncore", "fcn serve", "serve")
+        # It logs connections and requests that wait; failures of the application are told by it.
+        logging.getLogger("waitress").setLevel(logging.ERROR)
         self._map: dict[int, Any] = {}
         self._stopped = threading.Event()
         self._server = waitress.create_server(
@@ -53,7 +57,8 @@ class Server:
             channel_timeout=IDLE_SECONDS,
             ident=None,
         )
-        self.address = f"http://{_name_of(host)}:{bound.getsockname()[1]}/"
+        address, port = bound.getsockname()[:2]
+        self.address = f"http://{_name_of(host, address)}:{port}/"
 
     def run(self) -> None:
         """Answer until ``stop``, or an exception from a signal."""
@@ -87,11 +92,12 @@ def listening(options: ServeOptions, console: Console) -> Iterator[Server]:
         )
     runtime.place(run.model)
     limits = Limits(round(options.max_megabytes * 1e6), round(options.max_megapixels * 1e6))
-    app = App(run, runtime, limits, options.host, console.warn)
     bound = bind(options)
+    address = bound.getsockname()[0]  # of a name, or of a short form such as 127.1
+    app = App(run, runtime, limits, options.host, console.warn, address)
     # The application refuses files of more bytes; the server ends the connection of larger ones.
     server = Server(app, bound, limits.file_bytes + 1, options.host)
-    if not is_loopback(options.host):
+    if not is_loopback(address):
         console.warn(f"--host {options.host}: whoever reaches this address can use the page")
     try:
         yield server
@@ -101,6 +107,8 @@ def listening(options: ServeOptions, console: Console) -> Iterator[Server]:
 
 def bind(options: ServeOptions) -> socket.socket:
     """A socket at the address of ``options``. Raises UsageError where there cannot be one."""
+    if not options.host.strip():
+        raise UsageError(f"--host must be an address, got {options.host!r}")
     try:
         found = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM)
         family, _, _, _, address = found[0]
@@ -133,9 +141,9 @@ def check(options: ServeOptions) -> None:
             raise UsageError(f"{name} must be {rule}, got {value}")
 
 
-def _name_of(host: str) -> str:
-    """What a browser on this machine calls ``host``."""
-    name = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+def _name_of(host: str, address: str) -> str:
+    """What a browser on this machine calls ``host``, which stands for ``address``."""
+    name = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address, host)
     return f"[{name}]" if ":" in name else name
 
 
@@ -144,7 +152,10 @@ def _why_not(options: ServeOptions, error: OSError) -> str:
         return f"--port {options.port} is in use; give another, or 0 for any that is free"
     if error.errno == errno.EACCES:
         return f"--port {options.port} needs rights that this process has not; give one above 1023"
+    # What `socket.create_server` adds is the address.
+    name = isinstance(error, socket.gaierror)
+    why = error.strerror if name or not error.errno else os.strerror(error.errno)
     return (
-        f"--host {options.host}: cannot be listened at ({error.strerror or error}); give an "
+        f"--host {options.host}: cannot be listened at ({why or error}); give an "
         "address of this machine"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import io
+import logging
 import socket
 import sys
 import threading
@@ -71,6 +72,40 @@ def test_the_server_answers_over_the_net(served_run: TrainedRun) -> None:
         assert ask(address, "GET", "/", Host="evil.example")[0] == 400
 
 
+@pytest.mark.parametrize(
+    ("host", "shown", "warns"),
+    [
+        ("127.1", "127.1", False),
+        ("localhost", "localhost", False),
+        ("0", "127.0.0.1", True),
+        ("0.0.0.0", "127.0.0.1", True),
+    ],
+)
+def test_other_forms_of_an_address(
+    host: str,
+    shown: str,
+    warns: bool,
+    served_run: TrainedRun,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Who reaches the server depends on what the form stands for."""
+    with served(served_run, host=host) as address:
+        port = address.rstrip("/").rpartition(":")[2]
+        assert address == f"http://{shown}:{port}/"
+        assert ask(address, "GET", "/page.css", Host=f"127.0.0.1:{port}")[0] == 200
+        for other in (f"evil.example:{port}", f"203.0.113.9:{port}"):
+            status = ask(address, "GET", "/", Host=other)[0]
+            assert status == (200 if warns and other[0] == "2" else 400)
+    assert ("whoever reaches this address can use the page" in capsys.readouterr().err) == warns
+
+
+def test_the_server_keeps_its_log_to_itself(served_run: TrainedRun) -> None:
+    """It warns of requests that wait, among the lines of the program."""
+    with served(served_run):
+        assert not logging.getLogger("waitress").isEnabledFor(logging.WARNING)
+        assert not logging.getLogger("waitress.queue").isEnabledFor(logging.WARNING)
+
+
 def test_mistakes_are_told_in_one_line(
     served_run: TrainedRun, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -85,7 +120,9 @@ def test_mistakes_are_told_in_one_line(
     assert "--max-megapixels must be in (0, 80], got 0.0" in refused("--max-megapixels", "0")
     assert "--max-megabytes must be in (0, 2000], got -1" in refused("--max-megabytes", "-1")
     assert "cannot be read" in refused(run=tmp_path)
-    assert "--host 203.0.113.9: cannot be listened at (" in refused("--host", "203.0.113.9")
+    why = "(Cannot assign requested address); give an address of this machine"
+    assert f"--host 203.0.113.9: cannot be listened at {why}" in refused("--host", "203.0.113.9")
+    assert "--host must be an address, got ''" in refused("--host", "")
     assert "--host must be an address, got 'a..b'" in refused("--host", "a..b")
     assert "--host no host: cannot be listened at (" in refused("--host", "no host")
     with socket.socket() as taken:
