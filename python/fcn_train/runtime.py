@@ -64,9 +64,20 @@ class Runtime:
     def on_gpu(self) -> bool:
         return self.device.type == "cuda"
 
-    def workers(self, wanted: int) -> int:
-        """The number of loader processes: -1 stands for none on a CPU and up to 8 on a GPU."""
+    def workers(self, wanted: int, warn: Callable[[str], None] | None = None) -> int:
+        """The number of loader processes: -1 stands for none on a CPU and up to 8 on a GPU.
+
+        Args:
+            wanted: as ``--data.workers`` says.
+            warn: told if they are more than the CPUs.
+        """
         if wanted >= 0:
+            usable = usable_cpus(self.processes)
+            if warn is not None and wanted > usable:
+                warn(
+                    f"--data.workers {wanted} is slower than {usable}, the CPUs this process may "
+                    "use, unless they wait for the disk"
+                )
             return wanted
         return min(8, usable_cpus(self.processes)) if self.on_gpu else 0
 

@@ -31,3 +31,14 @@ def parse_size(text: str) -> int:
     if size > MOST:
         raise ValueError(f"must be at most {MOST // 2**40} TiB, got {text!r}")
     return size
+
+
+def size_text(size: int) -> str:
+    """An amount of memory in the largest unit that shows two of its digits.
+
+    >>> size_text(3 * 2**30), size_text(500_000), size_text(7)
+    ('3.00 GiB', '0.48 MiB', '0.01 KiB')
+    """
+    powers = {"GiB": 3, "MiB": 2, "KiB": 1}
+    unit = next((unit for unit, power in powers.items() if size >= 1024**power / 100), "KiB")
+    return f"{size / 1024 ** powers[unit]:.2f} {unit}"

@@ -17,6 +17,7 @@ from fcn_train.errors import UsageError
 from fcn_train.files import write_text
 from fcn_train.json_text import parse_json
 from fcn_train.options import DataOptions
+from fcn_train.sizes import size_text
 from fcn_train.words import counted
 
 LOOKED_AT = 50  # images whose size is read to estimate the memory of all
@@ -70,8 +71,8 @@ class Splits:
         )
         held = "all" if needed <= size else f"about {size / needed:.0%}"
         return (
-            f"--data.cache: {size / 2**30:.2f} GiB, room for {held} of the decoded images "
-            f"({needed / 2**30:.2f} GiB)"
+            f"--data.cache: {size_text(size)}, room for {held} of the decoded images "
+            f"({size_text(needed)})"
         )
 
     def record(self, path: Path) -> None:

@@ -63,7 +63,7 @@ class StepBatches:
             batch_size=optim.batch,
             seed=options.seed,
             replacement=data.sampling == "replacement",
-            workers=runtime.workers(data.workers),
+            workers=runtime.workers(data.workers, console.warn),
             pin_memory=runtime.on_gpu,
             parts=[slice(part.start, part.stop) for part in parts],
         )

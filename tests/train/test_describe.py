@@ -160,3 +160,11 @@ def test_tables_have_numbers_to_the_right() -> None:
     assert text_table(("a", "count"), [("x", "1,000"), ("long", "-")]) == (
         "a     count\nx     1,000\nlong      -"
     )
+
+
+def test_tables_are_aligned_as_a_terminal_shows_them() -> None:
+    """Class names may be Chinese, or have an accent as a character of its own."""
+    rows = [("\u65e5\u672c", "1"), ("ciel", "2"), ("re\u0302ve", "3")]
+    assert text_table(("class", "n"), rows) == (
+        "class  n\n\u65e5\u672c   1\nciel   2\nre\u0302ve   3"
+    )

@@ -148,6 +148,17 @@ def test_one_process_of_a_launcher_is_welcome(size: str, monkeypatch: pytest.Mon
     assert open_runtime("cpu", 1, "none", pytest.fail).device == torch.device("cpu")
 
 
+def test_loader_processes_that_only_wait_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "cpus", lambda: 2)
+    runtime, said = Runtime(torch.device("cpu")), list[str]()
+    assert runtime.workers(2, pytest.fail) == 2
+    assert runtime.workers(20, said.append) == 20
+    assert said == [
+        "--data.workers 20 is slower than 2, the CPUs this process may use, unless they wait for "
+        "the disk"
+    ]
+
+
 def test_workers_follow_the_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
     runtime = open_runtime("cpu", 1, "none", pytest.fail)
     assert [runtime.workers(wanted) for wanted in (-1, 0, 3)] == [0, 0, 3]

@@ -275,4 +275,10 @@ def _raised(value: Any) -> Any:
 def _data_loader(examples: _Examples, workers: int, **arguments: Any) -> DataLoader[Any]:
     if workers < 0:
         raise ValueError(f"workers must be >= 0, got {workers}")
-    return DataLoader(examples, num_workers=workers, persistent_workers=workers > 0, **arguments)
+    return _Loader(examples, num_workers=workers, persistent_workers=workers > 0, **arguments)
+
+
+class _Loader(DataLoader[Any]):
+    def check_worker_number_rationality(self) -> None:
+        """Say nothing: torch would warn, at length and for each loader, of more processes than
+        CPUs; the program does so once."""

@@ -140,6 +140,14 @@ def test_evaluation_is_the_same_with_workers(dataset: SegmentationDataset) -> No
     assert_equal(list(loaders[0]), list(loaders[1]))
 
 
+def test_more_loader_processes_than_cpus_are_no_matter_of_torchs(
+    dataset: SegmentationDataset,
+) -> None:
+    """Its warning, an error in tests, has several lines; `fcn` has one of its own."""
+    train_loader(dataset, workers=1000)
+    EvaluationLoader(dataset, IMAGENET, workers=1000)
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_problem_in_a_file_reaches_the_loop_in_its_own_words(voc_root: Path, workers: int) -> None:
     (voc_root / "JPEGImages" / "b.jpg").write_bytes(b"no picture")
