@@ -53,6 +53,11 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     prepare()
+    try:
+        os.getcwd()
+    except FileNotFoundError:  # where not even torch loads
+        print("fcn: the current folder was removed; go to another one", file=sys.stderr)
+        return 2
     arguments = expand_homes(sys.argv[1:] if arguments is None else arguments)
     text, trace, failed = "", False, None
     try:

@@ -44,14 +44,9 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 state = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
         else:
+            _refuse_other_starts(path)
             state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
-        with path.open("rb") as file:
-            start = file.read(2)
-        if start != b"PK" and start[:1] != b"\x80":  # the start of an archive, or of pickle
-            raise UsageError(
-                f"{path}: weights cannot be read (torch.save wrote no such file); {_GIVE}"
-            ) from None
         raise UsageError(
             f"{path}: holds more than tensors and is not loaded; save the state dict alone"
         ) from None
@@ -97,6 +92,15 @@ def refuse_other_files(path: Path) -> None:
             f"{path}: is a Caffe model, which is not read; save its layers as an .npz with the "
             "names conv1_1.weight, conv1_1.bias and so on"
         )
+
+
+def _refuse_other_starts(path: Path) -> None:
+    """Raises UsageError for a file that does not begin as an archive or a pickle does. Of any text,
+    Python's pickle takes the first letters as orders."""
+    with path.open("rb") as file:
+        start = file.read(2)
+    if start != b"PK" and start[:1] != b"\x80":
+        raise UsageError(f"{path}: weights cannot be read (torch.save wrote no such file); {_GIVE}")
 
 
 def source_of(state: Iterable[str]) -> tuple[str, Literal["imagenet", "caffe"]]:

@@ -170,6 +170,8 @@ def npy_of(value: np.ndarray) -> bytes:
                 b"\x00\x01 no weights",
                 b"\xff\xd8\xff\xe0 a photograph",
                 b"name,weight\n",
+                b"sky\ntree\n",  # orders of pickle to take from an empty stack
+                b"(lp0\n.",
             )
         ),
         ("w.safetensors", b"no weights at all", r"weights cannot be read \(.*give a .pth state"),

@@ -85,3 +85,17 @@ def test_exit_code_where_standard_error_cannot_be_written(
 ) -> None:
     monkeypatch.setattr(sys, "stderr", Full())
     assert main(command) == code
+
+
+@pytest.mark.parametrize("command", [["recipes"], ["train"], ["doctor"], ["--help"]])
+def test_a_current_folder_that_was_removed_is_told(
+    command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """torch's libraries do not load there, and say that they are not found."""
+
+    def gone() -> str:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+    monkeypatch.setattr(os, "getcwd", gone)
+    assert main(command) == 2
+    assert capsys.readouterr().err == "fcn: the current folder was removed; go to another one\n"

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fcn_ext.metrics import ConfusionMatrix
 from fcn_train.console import Console
-from fcn_train.data import IGNORE_INDEX
+from fcn_train.data import IGNORE_INDEX, DataError, too_few_classes
 from fcn_train.data_options import default_splits
 from fcn_train.errors import UsageError
 from fcn_train.runtime import open_runtime
@@ -32,7 +32,11 @@ METHODS = ("nearest", "majority", "bilinear")
 
 
 def run(options: LabelStudyOptions, folder: Path, console: Console) -> Findings:
-    """Score labels that were made coarse and fine again against themselves."""
+    """Score labels that were made coarse and fine again against themselves.
+
+    Raises:
+        UsageError, DataError: an option or a data set cannot be used; labels are all void.
+    """
     for factor in options.factors:
         if not 1 <= factor <= MOST:
             raise UsageError(f"--factors must be in [1, {MOST}], got {factor}")
@@ -48,11 +52,17 @@ def run(options: LabelStudyOptions, folder: Path, console: Console) -> Findings:
     }
     with console.progress("scoring", sum(map(len, datasets))) as advance:
         for dataset in datasets:
+            pixels = np.zeros(256, dtype=np.int64)
             for index in range(len(dataset)):
-                label = torch.from_numpy(dataset.label(index))
+                values = dataset.label(index)
+                pixels += np.bincount(values.ravel(), minlength=256)
+                label = torch.from_numpy(values)
                 for factor in factors:
                     add(label, factor, {m: matrices[factor, m] for m in METHODS})
                 advance(1)
+            problem = too_few_classes(dataset, pixels)
+            if problem is not None and not pixels[:num_classes].any():
+                raise DataError(problem)
     found = {key: float(matrix.compute().mean_iu) for key, matrix in matrices.items()}
     rows = [
         [factor, *(100 * found[factor, m] for m in METHODS), PUBLISHED.get(factor)]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 from fcn_ext.metrics import ConfusionMatrix
@@ -137,6 +138,18 @@ def test_mistakes(
     assert code == 2
     assert err.count("\n") == 1
     assert message in err
+
+
+def test_labels_of_void_alone_have_no_bound(command: Command, tmp_path: Path) -> None:
+    """Their mean IU would be NaN at every factor."""
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+        Image.new("L", (4, 4), 255).save(tmp_path / folder / "a.png")
+    (tmp_path / "classes.txt").write_text("sky\nsun\n")
+    study = ("study", "label-downsampling", "--data.kind", "folder", "--data.root", tmp_path)
+    result = command(*study, "--split", "", "--output", tmp_path / "study")
+    assert_one_line(result, "labels hold nothing but void, so there is nothing to learn")
+    assert not (tmp_path / "study").exists()
 
 
 def test_several_sets_of_labels_are_refused(command: Command, tmp_path: Path) -> None:
