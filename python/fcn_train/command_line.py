@@ -66,7 +66,7 @@ def read(arguments: Sequence[str], before: Path | None = None) -> tuple[Any, Pat
     """The options of the command, and the run that `fcn train` continues, ``before`` if given."""
     defaults, run = train_defaults(arguments, before)
     options = parse(arguments, defaults)
-    if isinstance(options, TrainOptions) and run is None:  # of a run, its folder has its own words
+    if isinstance(options, TrainOptions) and run is None:  # what continues a run is checked there
         refuse_idle(arguments, options)
     return options, run
 

@@ -98,8 +98,8 @@ def evaluate_run(
         counts = evaluator.count(model, advance, per_image, calibrations)
     if calibrations and not per_image.finite:
         raise UsageError(
-            f"{place}: its network gives scores that are not finite, of which there is no "
-            "--calibration; train it with a lower --optim.lr"
+            f"{place}: its network gives scores that are not finite, so there is nothing "
+            "for --calibration to compare; train it with a lower --optim.lr"
         )
     if not here.first:
         return scores_of(counts)

@@ -56,7 +56,7 @@ def _numbers(number: int, row: Mapping[str | None, Any]) -> Row:
     """The cells of a row by the columns' names. Raises ValueError for cells that are no numbers,
     too many or too few."""
     if None in row or None in row.values():  # as `csv.DictReader` marks these
-        raise ValueError(f"row {number} has not as many cells as the header")
+        raise ValueError(f"row {number} must have as many cells as the header")
     numbers = {}
     for column, cell in row.items():
         try:

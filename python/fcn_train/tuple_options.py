@@ -1,7 +1,7 @@
 """Options with a fixed number of numbers, for `tyro`.
 
-Its own rules tell of words that are none by Python's types. That of ``tuple[...] | None`` takes one
-word, too, for None, and tells of a wrong number of them with the marks of its colors in between.
+By its own rules, words that are no numbers are reported with Python's types. For ``tuple[...] |
+None`` it also takes the single word None, and reports a wrong number of words with color codes.
 """
 
 from __future__ import annotations

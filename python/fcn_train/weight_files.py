@@ -55,7 +55,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         *(SafetensorError, IndexError, BadZipFile),
     ) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        if "locating file data.pkl" in reason or "hasRecord" in reason:  # torch tells of itself
+        if "locating file data.pkl" in reason or "hasRecord" in reason:  # other words of torch's
             reason = "torch.save did not write this archive"
         raise UsageError(f"{path}: weights cannot be read ({reason[:200]}); {_GIVE}") from None
     state = _unwrapped(state)

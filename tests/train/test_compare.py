@@ -272,8 +272,8 @@ def test_mistakes(
             "scores must be numbers, got 'x'",
         ),
         ("evaluations.csv", "step\nx\n", r"step in row 1 must be a number, got 'x'"),
-        ("evaluations.csv", "step,b\n1\n", "row 1 has not as many cells as the header"),
-        ("evaluations.csv", "step,b\n1,2,3\n", "row 1 has not as many cells as the header"),
+        ("evaluations.csv", "step,b\n1\n", "row 1 must have as many cells as the header"),
+        ("evaluations.csv", "step,b\n1,2,3\n", "row 1 must have as many cells as the header"),
         ("training.csv", "step,loss\n\udcff", "it is no text in UTF-8"),
     ],
 )

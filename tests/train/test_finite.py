@@ -72,7 +72,7 @@ def test_there_is_no_calibration(diverged: Path, command: Command, tmp_path: Pat
     code, _, err = command("evaluate", diverged, "--calibration", "--output", tmp_path / "out")
     assert code == 2
     assert err.count("\n") == 1
-    assert "gives scores that are not finite, of which there is no --calibration" in err
+    assert "scores that are not finite, so there is nothing for --calibration to compare" in err
 
 
 def test_prediction_names_the_images(

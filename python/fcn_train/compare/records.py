@@ -47,7 +47,7 @@ class SetScores:
 
 @dataclass(frozen=True, eq=False)
 class Record:
-    """A run as its folder tells of it.
+    """What a run's folder says of it.
 
     Attributes:
         path, name: its folder, and what it is called beside the others.

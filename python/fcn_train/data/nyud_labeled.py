@@ -206,7 +206,7 @@ def _mapping(file: Path) -> dict[int, int]:
     holes = np.flatnonzero((mapped < 1) | (mapped > len(NYUD_CLASS_NAMES)))
     if len(holes):
         message = (
-            f"maps class {holes[0] + 1} to {mapped[holes[0]]}, which is none of 1..40; give the "
+            f"maps class {holes[0] + 1} to {mapped[holes[0]]}, which is not in 1..40; give the "
             "published mapping"
         )
         raise DataError(Problem(file, message))

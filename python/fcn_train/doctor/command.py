@@ -57,7 +57,7 @@ def examine() -> dict[str, Any]:
 
 
 def run_probe(limit: float = TIME_LIMIT) -> dict[str, Any]:
-    """What a process that loads torch and fcn_ext, from where this one would, tells of them."""
+    """What a process reports that loads torch and fcn_ext from where this one would."""
     command = [sys.executable, "-c", PROBE, json.dumps(sys.path)]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace"

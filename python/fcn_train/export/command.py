@@ -57,8 +57,8 @@ def export(options: ExportOptions, console: Console | None = None) -> Path:
         try:
             agreement = write_and_check(run, options.format, metadata, temporary)
         except ExportError as error:
-            raise ExportError(f"{path}: is not written, {error}") from None
-    console.line(f"{path}: {options.output}, {agreement}")
+            raise ExportError(f"{path}: was not written: {error}") from None
+    console.line(f"{path}: gives {options.output}; {agreement}")
     subject = Subject(
         RunFolder(run.path),
         run.options,

@@ -84,8 +84,8 @@ def open_onnx(path: Path, device: str, threads: int, warn: Callable[[str], None]
     """Load the file ``path`` onto ``device``: auto, cpu or cuda.
 
     Raises:
-        UsageError: ONNX Runtime is not installed or has not the device; the file cannot be read,
-            is damaged, or says not what its outputs mean.
+        UsageError: ONNX Runtime is not installed or does not have the device; the file cannot be
+            read, is damaged, or does not say what its outputs mean.
     """
     runtime = import_runtime()
     providers = _providers(runtime.get_available_providers(), device)
@@ -123,7 +123,7 @@ def open_onnx(path: Path, device: str, threads: int, warn: Callable[[str], None]
         raise UsageError(f"{path}: has metadata that cannot be used: {error}") from None
     _check_names(path, metadata, session)
     if whole is None:
-        warn(f"{path}: has no checksum any more, so it is not known to be whole")
+        warn(f"{path}: has lost its checksum, so damage would not be noticed")
     return OnnxFile(path, metadata, session)
 
 

@@ -1,7 +1,7 @@
 """A checksum inside an ONNX file, of everything in the file but itself.
 
-It lies among the metadata as 64 hexadecimal digits. They are zeros while the SHA-256 of the file's
-bytes is taken, so reading it needs no parser, and no bit of the file can change unnoticed.
+It is 64 hexadecimal digits in the metadata. They are zeros while the SHA-256 of the file's bytes is
+taken, so reading it needs no parser, and no bit of the file can change unnoticed.
 """
 
 from __future__ import annotations

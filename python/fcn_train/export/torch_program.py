@@ -55,8 +55,8 @@ def _any_size() -> contextlib.AbstractContextManager[None]:
 
 
 def save_program(program: ExportedProgram, path: Path, metadata: Metadata) -> None:
-    """The file that ``torch.export.load`` reads; the metadata lie in its extra file ``fcn_ext``."""
-    # In memory first: what a disk refuses torch tells in stack traces.
+    """The file that ``torch.export.load`` reads; its extra file ``fcn_ext`` is the metadata."""
+    # In memory first: torch reports a full disk with stack traces.
     data = io.BytesIO()
     with quiet():
         torch.export.save(program, data, extra_files={KEY: metadata.to_json()})

@@ -151,7 +151,10 @@ def _why_not(options: ServeOptions, error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
         return f"--port {options.port} is in use; give another, or 0 for any that is free"
     if error.errno == errno.EACCES:
-        return f"--port {options.port} needs rights that this process has not; give one above 1023"
+        return (
+            f"--port {options.port} needs rights that this process does not have; give one above "
+            "1023"
+        )
     # What `socket.create_server` adds is the address.
     name = isinstance(error, socket.gaierror)
     why = error.strerror if name or not error.errno else os.strerror(error.errno)

@@ -19,10 +19,10 @@ FAMILIES = {
 
 
 def family(name: str) -> tuple[str, str, str]:
-    """The networks at strides 32, 16 and 8 of the family that ``name`` is of.
+    """The networks at strides 32, 16 and 8 of the family that ``name`` belongs to.
 
     Raises:
-        UsageError: it is of none.
+        UsageError: it belongs to none.
     """
     for members in FAMILIES.values():
         if name.removesuffix("-atonce") in members:

@@ -153,7 +153,7 @@ def measured(
     runtime.place(net)
     net.eval()
     scores = Evaluator(dataset, runtime, normalization).count(net).compute()
-    # Processor time is that of the work alone, but knows nothing of a GPU's.
+    # Processor time counts nothing but this work, but not that of a GPU.
     clock = time.perf_counter if runtime.on_gpu else time.process_time
     times, operations = [], []
     for index in spread(len(dataset), TIMED):

@@ -232,7 +232,7 @@ def write_seconds(path: Path, per_step: float) -> None:
 
 
 class TimedConsole(Console):
-    """Takes the time of each training step, and says nothing of what a run usually says."""
+    """Takes the time of each training step, and prints nothing of what a run usually prints."""
 
     def __init__(self, console: Console, device: str) -> None:
         super().__init__(console.stream, plain=True)

@@ -111,7 +111,7 @@ def timers(runtime: Runtime, repeats: int) -> list[tuple[str, Cost]]:
 
 
 def _median(work: Callable[[], object], runtime: Runtime, repeats: int) -> float:
-    # Processor time is that of the work alone, but knows nothing of a GPU's.
+    # Processor time counts nothing but this work, but not that of a GPU.
     clock = time.perf_counter if runtime.on_gpu else time.process_time
     times = []
     for _ in range(repeats):

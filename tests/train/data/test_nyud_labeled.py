@@ -130,7 +130,7 @@ def test_a_hole_in_the_mapping_is_named(root: Path, value: int) -> None:
     with pytest.raises(DataError) as caught:
         open_dataset("nyud", root, "test")
     assert str(caught.value) == (
-        f"{root / 'classMapping40.mat'}: maps class 17 to {value}, which is none of 1..40; give "
+        f"{root / 'classMapping40.mat'}: maps class 17 to {value}, which is not in 1..40; give "
         "the published mapping"
     )
 

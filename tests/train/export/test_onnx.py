@@ -238,7 +238,7 @@ def test_a_file_without_its_checksum_is_used_with_a_warning(tmp_path: Path) -> N
     path = write_foreign(tmp_path / "net.onnx", {KEY: metadata}, "logits")
     warned: list[str] = []
     open_onnx(path, "cpu", 1, warned.append)
-    assert warned == [f"{path}: has no checksum any more, so it is not known to be whole"]
+    assert warned == [f"{path}: has lost its checksum, so damage would not be noticed"]
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ def test_the_file_runs_without_this_package(
         *("--pixels", "uint8", "--file", file, "--threads", "1"),
     )
     assert code == 0, err
-    assert f"{file}: probabilities, differs from the network by at most" in out
+    assert f"{file}: gives probabilities; differs from the network by at most" in out
     assert sorted(path.name for path in file.parent.iterdir()) == ["net.pt2", "net.pt2.md"]
     with zipfile.ZipFile(file) as archive:
         (name,) = (name for name in archive.namelist() if name.endswith("extra/fcn_ext"))
@@ -63,7 +63,7 @@ def test_a_file_that_differs_is_not_left(
         *("export", two_sets.path, "--format", "torch-export", "--file", tmp_path / "net.pt2")
     )
     assert code == 1
-    assert err.startswith(f"fcn: {tmp_path / 'net.pt2'}: is not written, ")
+    assert err.startswith(f"fcn: {tmp_path / 'net.pt2'}: was not written: ")
     assert "labels differ for 1 image of 67 x 97 pixels" in err
     assert err.count("\n") == 1
     assert [path.read_text() for path in tmp_path.iterdir()] == ["the one before"]
