@@ -222,6 +222,8 @@ def find_images(
             found, places = [source], [Path(source.name)]
         for path, place in zip(found, places, strict=True):
             place = place.with_suffix(".png")
+            if place in jobs and real_path(path) == real_path(jobs[place]):
+                continue  # given twice, by two paths
             targets = [output / folder / place for folder in folders]
             for result in (*targets, *map(overlay_path, targets)):
                 if taken.setdefault(result, path) != path:

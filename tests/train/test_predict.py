@@ -145,6 +145,20 @@ def test_results_that_would_be_lost_are_refused(photos: Path, tmp_path: Path) ->
         find_images([], tmp_path)
 
 
+def test_an_image_given_by_two_paths_is_one(photos: Path, tmp_path: Path) -> None:
+    """But not one whose result would be the overlay of the other."""
+    once = find_images([photos], tmp_path / "out")
+    (tmp_path / "link").symlink_to(photos)
+    again = [photos, photos / "inner" / "..", tmp_path / "link"]
+    assert find_images(again, tmp_path / "out") == once
+    file = photos / "wide.png"
+    twice = [file, photos / "inner" / ".." / "wide.png", tmp_path / "link" / "wide.png"]
+    assert [path for path, _ in find_images(twice, tmp_path / "out")] == [file]
+    (photos / "wide-overlay.jpg").symlink_to(file)
+    with pytest.raises(UsageError, match=r"wide.png: .* of .*wide-overlay.jpg"):
+        find_images([photos], tmp_path / "out")
+
+
 def test_results_inside_the_folder_are_no_input(photos: Path) -> None:
     output = photos / "out"
     before = find_images([photos], output)
