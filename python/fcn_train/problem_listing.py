@@ -69,7 +69,7 @@ class ProblemListing:
         self._before = np.sort(np.concatenate([self._before, self._hashes]))
         total = self._found.total()
         text = counted(total, "problem")
-        if total >= 4:
+        if total >= 4 and set(self._found) != {""}:
             kinds = Counter({kind or "other": count for kind, count in self._found.items()})
             text += ": " + ", ".join(f"{count} x {kind}" for kind, count in kinds.most_common())
         new = self._new.total()

@@ -203,6 +203,16 @@ def test_many_problems_of_one_sort_are_summed_up(command: Command, tmp_path: Pat
     assert (code, err) == (2, "fcn: --limit must be >= 0, got -1\n")
 
 
+@pytest.mark.parametrize("kind", ["voc", "sift-flow", "camvid"])
+def test_problems_of_no_sort_are_only_counted(kind: str, command: Command, tmp_path: Path) -> None:
+    """Folders and lists that are missing: "4 x other" would say nothing."""
+    (tmp_path / "images").mkdir()
+    code, out, _ = command("data", "check", "--kind", kind, "--root", tmp_path)
+    assert code == 1
+    assert re.search(r": 0 pairs, \d+ problems?$", out, re.MULTILINE)
+    assert "other" not in out.splitlines()[-1]
+
+
 def test_classes_without_a_pixel_are_warned_of(command: Command, tmp_path: Path) -> None:
     root = tmp_path / "sample"
     command("data", "sample", "--root", root, "--train", "1", "--val", "1", "--size", "40")
