@@ -42,7 +42,7 @@ FLAGS = [
 RELEASE = ["-O2"]
 # The kernels' calls of these functions go to emulator/approximations.cpp.
 LINK = [f"-Wl,--wrap={function}" for function in ("expf", "logf", "exp", "log")]
-SANITIZED = ["-O1", "-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
+SANITIZED = ["-Og", "-g1", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
 # Makes the compiler report every access (races/races.h); the sanitizer's library is not linked.
 REPORTED = ["-O1", "-g1", "-fsanitize=thread", "-include", str(HERE / "races" / "memory_calls.h")]
 REPORTED += [f"-fno-builtin-{function}" for function in ("memcpy", "memmove", "memset")]
