@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from fcn_ext.deferred._layout import CARRIED
-from fcn_ext.deferred._snapshot import step_of
+from fcn_ext.deferred._memory import step_of
 from fcn_ext.deferred._tensor import DeferredLogits, handles
+from fcn_ext.deferred._views import CARRIED
 
 aten = torch.ops.aten
 

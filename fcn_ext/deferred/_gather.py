@@ -62,7 +62,7 @@ def _gather(input: Any, dim: Any, index: Any, *, sparse_grad: bool = False, out:
         value = elements(snapshot.part(recipe.layout), recipe.kind, labels)
         if value is None:
             return NotImplemented
-        if not snapshot.told.tell_elements(recipe.kind, recipe.layout.images, labels):
+        if not snapshot.told.tell_elements(recipe.kind, recipe.layout, labels):
             return NotImplemented
         result = recipe.layout.from_map(value, shape).to(input.dtype, copy=True)
     if not differentiated:

@@ -14,21 +14,36 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fcn_ext.deferred._layout import RANGES, UNDONE, Layout
+from fcn_ext.deferred._layout import CLASSES, IMAGES, Layout, slice_of
+from fcn_ext.deferred._memory import Memory, Step, step_of
 from fcn_ext.deferred._recipe import Recipe
-from fcn_ext.deferred._snapshot import Memory, Step, is_batched, laid_out, step_of
+from fcn_ext.deferred._snapshot import Origin, is_batched
+from fcn_ext.deferred._strides import dense, laid_out
 from fcn_ext.deferred._tensor import Deferred, DeferredLogits, handles
+from fcn_ext.deferred._views import UNDONE
 from fcn_ext.ops._interpolate import _interpolate_backward
 
-__all__ = ["DeferredGradient", "elements_of", "gradient_of"]
+__all__ = [
+    "DeferredGradient",
+    "computing",
+    "elements_of",
+    "gradient_of",
+    "is_kept",
+    "part_of",
+    "twin_of",
+]
 
 aten = torch.ops.aten
 
 # Not public in torch: -1 outside of a backward pass.
 _current_graph_task = getattr(torch._C, "_current_graph_task_id", lambda: -1)
 
-Parts = tuple[tuple[range, Tensor], ...]
-"""Gradients of scores, each for some images of the batch."""
+Part = tuple[range, range, Tensor]
+"""The gradient of the scores of some images and classes."""
+
+
+def part_of(layout: Layout, coarse: Tensor) -> Part:
+    return layout.ranges[IMAGES], layout.ranges[CLASSES], coarse
 
 
 class DeferredGradient(Deferred):
@@ -40,20 +55,22 @@ class DeferredGradient(Deferred):
 class Gradient(Recipe):
     """The recipe of a gradient with respect to ``kind``, "logits" or "log_softmax"."""
 
-    parts: Parts
-    origin: object
+    parts: tuple[Part, ...]
+    origin: Origin | None
     """The origin of the snapshot whose scores the parts are gradients of."""
     rest: Tensor | None
     """The rest of it at full size: the gradient of losses that torch has computed."""
 
-    def by(self, parts: Parts, origin: object, rest: Tensor | None = None) -> Gradient:
+    def by(
+        self, parts: tuple[Part, ...], origin: Origin | None, rest: Tensor | None = None
+    ) -> Gradient:
         self.parts, self.origin, self.rest = parts, origin, rest
         return self
 
     def step(self, step: Step, twin: Tensor, layout: Layout, **options: Any) -> Gradient | None:
         """One step further, which must be linear; None for a part of the gradient, since the parts
         of the scores' gradient are of all."""
-        if any(len(layout.range_of(axis)) < len(self.layout.range_of(axis)) for axis in RANGES):
+        if any(now < before for now, before in zip(layout.sizes, self.layout.sizes, strict=True)):
             return None
         following = super().step(step, twin, layout, **options)
         if following is None:
@@ -61,35 +78,33 @@ class Gradient(Recipe):
         assert isinstance(following, Gradient)
         parts, device = self.parts, following.device
         if device != self.device:
-            parts = tuple((images, part.to(device)) for images, part in parts)
+            parts = tuple((i, c, part.to(device)) for i, c, part in parts)
         return following.by(parts, self.origin, None if self.rest is None else step(self.rest))
 
-    def gathered(self, origin: object, shape: torch.Size, align_corners: bool) -> Tensor | None:
-        """The gradient with respect to scores of ``shape``, if it is one of those scores and covers
-        all images."""
+    def gathered(self, origin: Origin, shape: torch.Size) -> Tensor | None:
+        """The gradient with respect to scores of ``shape``, if it is one of those scores and of the
+        whole map."""
         if not (
             self.is_pure
             and self.origin is origin
             and self.kind == "logits"
-            and self.layout.is_map
-            and not self.layout.is_crop(self.twin.shape[2:])
-            and self.layout.images == range(shape[0])
+            and self.layout.is_whole
         ):
             return None
         total = self._gathered_parts(shape)
         if self.rest is None:
             return total
-        total = total + _interpolate_backward(self.rest, *shape[2:], align_corners)
+        total = total + _interpolate_backward(self.rest, *shape[2:], origin.align_corners)
         # Else torch counts what has a weight of zero, too.
         return total if not total.is_cpu or math.isfinite(total.sum().item()) else None
 
     def _gathered_parts(self, shape: torch.Size) -> Tensor:
-        images, first = self.parts[0]
-        if len(self.parts) == 1 and images == self.layout.images:
+        first = self.parts[0][2]
+        if len(self.parts) == 1 and first.shape == shape:
             return first
         total = first.new_zeros(shape)
-        for images, part in self.parts:
-            total[images.start : images.stop] += part
+        for images, classes, part in self.parts:
+            total[slice_of(images), slice_of(classes)] += part
         return total
 
 
@@ -106,13 +121,13 @@ def gradient_of(
     ``compute()``, which ``reads`` other tensors, gives it at full size. It has the strides of the
     logits, without gaps, or is ``contiguous``."""
     recipe = logits.recipe
-    twin = torch.empty_like(recipe.twin) if recipe.views else recipe.twin
+    twin = dense(recipe.twin)
     if contiguous:
         twin = torch.empty(twin.shape, dtype=twin.dtype, device="meta")
     computed = _of_unchanged(reads, compute)
     full = Memory(lambda: laid_out(computed(), twin), recipe.layout, kind)
     gradient = Gradient(full, (), recipe.layout, kind, twin, recipe.device)
-    return DeferredGradient(gradient.by(((recipe.layout.images, coarse),), recipe.memory.origin))
+    return DeferredGradient(gradient.by((part_of(recipe.layout, coarse),), recipe.memory.origin))
 
 
 def _of_unchanged(reads: Sequence[Any], compute: Callable[[], Tensor]) -> Callable[[], Tensor]:
@@ -144,11 +159,11 @@ def elements_of(recipe: Recipe) -> Callable[[], Tensor]:
     changes = memory.changes
 
     def elements() -> Tensor:
-        if memory.changes == changes:
-            return recipe.ordinary()
-        if compute is None:
+        if compute is not None and (memory.is_shared or memory.changes != changes):
+            return compute()
+        if memory.changes != changes:
             raise RuntimeError(_CHANGED)
-        return compute()
+        return recipe.ordinary()
 
     return elements
 
@@ -167,7 +182,7 @@ def _softmax_backward(func: Any, grad: Any, output: Any, dim: int, input_dtype: 
     if not (
         recipe.is_pure
         and recipe.kind == _OF_OUTPUT[func]
-        and recipe.layout.classes == dim % grad.dim()
+        and recipe.layout.class_dim == dim % grad.dim()
         and _is_output(output, recipe)
     ):
         return NotImplemented
@@ -219,12 +234,12 @@ def _add(func: Any, first: Any, second: Any, **kwargs: Any) -> Any:
     recipes = [grad.recipe for grad in grads if isinstance(grad, DeferredGradient)]
     if kwargs or not recipes or not all(_meets(grad, recipes[0]) for grad in grads):
         return NotImplemented
-    known, computes = recipes[0], [_computing(grad) for grad in grads]
+    known, computes = recipes[0], [computing(grad) for grad in grads]
     parts = tuple(part for recipe in recipes for part in recipe.parts)
     given = [grad.recipe.rest if isinstance(grad, DeferredGradient) else grad for grad in grads]
     rests = [rest for rest in given if rest is not None]
     memory = Memory(lambda: func(*(compute() for compute in computes)), known.layout, known.kind)
-    a, b = map(_twin, grads)
+    a, b = map(twin_of, grads)
     twin = a if a.stride() == b.stride() else func(a, b)
     total = Gradient(memory, (), known.layout, known.kind, twin, known.device)
     rest = func(*rests) if len(rests) == 2 else rests[0] if rests else None
@@ -243,32 +258,36 @@ def _meets(grad: Any, known: Gradient) -> bool:
             and recipe.twin.dtype == known.twin.dtype
             and recipe.device == known.device
         )
-    # Within a backward pass nobody changes a gradient that another holds.
     return (
-        type(grad) is Tensor
-        and _current_graph_task() != -1
-        and not is_batched(grad)
+        is_kept(grad)
         and grad.shape == known.twin.shape
         and grad.dtype == known.twin.dtype
         and grad.device == known.device
     )
 
 
-def _computing(grad: Any) -> Callable[[], Tensor]:
+def is_kept(grad: Any) -> bool:
+    """Whether a gradient is an ordinary tensor that stays as it is."""
+    # Within a backward pass nobody changes a gradient that another holds.
+    return type(grad) is Tensor and _current_graph_task() != -1 and not is_batched(grad)
+
+
+def computing(grad: Any) -> Callable[[], Tensor]:
     compute = grad.recipe.compute if isinstance(grad, DeferredGradient) else None
     return (lambda: grad) if compute is None else compute
 
 
-def _twin(grad: Any) -> Tensor:
+def twin_of(grad: Any) -> Tensor:
     if isinstance(grad, DeferredGradient):
         return grad.recipe.twin
     strides = grad.stride()
     return torch.empty_strided(grad.shape, strides, dtype=grad.dtype, device="meta")
 
 
-def _merged(parts: Parts) -> Parts:
-    """Adds up the parts of the same images."""
-    sums: dict[range, Tensor] = {}
-    for images, part in parts:
-        sums[images] = sums[images] + part if images in sums else part
-    return tuple(sums.items())
+def _merged(parts: tuple[Part, ...]) -> tuple[Part, ...]:
+    """Adds up the parts of the same images and classes."""
+    sums: dict[tuple[range, range], Tensor] = {}
+    for images, classes, part in parts:
+        place = images, classes
+        sums[place] = sums[place] + part if place in sums else part
+    return tuple((*place, part) for place, part in sums.items())

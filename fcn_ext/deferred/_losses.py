@@ -49,17 +49,17 @@ def targets(
         return None
     layout: Layout = logits.recipe.layout
     labels = layout.to_map(target)
-    if not layout.is_crop(snapshot.size):
+    if not layout.is_crop:
         return labels
     if target.dtype != torch.int64 or not snapshot.affords(layout):
         return None
-    return layout.uncropped(labels, snapshot.size, ignore_index)
+    return layout.uncropped(labels, ignore_index)
 
 
-def pixels_of(layout: Layout, snapshot: Snapshot, grad: Tensor) -> Tensor:
+def pixels_of(layout: Layout, grad: Tensor) -> Tensor:
     """The gradient of the losses of pixels, as (N, H, W). For a crop, that of the rest of the full
     map is zero."""
-    return layout.uncropped(layout.to_map(grad), snapshot.size, 0)
+    return layout.uncropped(layout.to_map(grad), 0)
 
 
 def scores_to_learn(logits: Any) -> tuple[Logits, Snapshot, Tensor] | None:
@@ -179,7 +179,7 @@ def _nll(func: Any, self: Any, target: Any, weight: Any, reduction: int, ignore_
     loss, total, gradient = computed
     total = total.to(self.dtype)
     if reduction == NONE:
-        loss = recipe.layout.from_map(recipe.layout.crop_of(loss, snapshot.size), target.shape)
+        loss = recipe.layout.from_map(recipe.layout.crop_of(loss), target.shape)
         return loss.to(self.dtype), total
     if gradient is not None and with_gradient:
         recipe.memory.losses[total.data_ptr()] = (total, gradient)
@@ -213,7 +213,7 @@ def _nll_backward(
         labels = targets(self, snapshot, target, ignore_index)
         if labels is None:
             return NotImplemented
-        pixels, numbers = pixels_of(recipe.layout, snapshot, grad), (weight, ignore_index, 0.0)
+        pixels, numbers = pixels_of(recipe.layout, grad), (weight, ignore_index, 0.0)
         coarse = pixel_gradient(pixels, scores, snapshot, labels, *numbers)
 
     elements = elements_of(recipe)

@@ -20,18 +20,12 @@ from fcn_ext._uncompiled import uncompiled
 from fcn_ext.deferred._gradient import DeferredGradient
 from fcn_ext.deferred._interpolate_arguments import dtype_under_autocast, resized_size
 from fcn_ext.deferred._layout import Layout
+from fcn_ext.deferred._memory import Memory
 from fcn_ext.deferred._predictions import coarse_of
 from fcn_ext.deferred._recipe import Logits
 from fcn_ext.deferred._resized_twice import resized_twice
-from fcn_ext.deferred._snapshot import (
-    Memory,
-    Snapshot,
-    is_batched,
-    is_channels_last,
-    laid_out,
-    outside_modes,
-    resized_twin,
-)
+from fcn_ext.deferred._snapshot import Snapshot, is_batched, outside_modes
+from fcn_ext.deferred._strides import is_channels_last, laid_out, resized_twin
 from fcn_ext.deferred._tensor import DeferredLogits, ordinary
 from fcn_ext.ops import _common
 from fcn_ext.ops._autograd import _forward_mode, _is_tracing, _transforms_active
@@ -65,7 +59,7 @@ class Interpolate(torch.autograd.Function):
             return _interpolate_backward(grad, *ctx.shape[2:], ctx.align_corners), None, None
         coarse = None
         if isinstance(grad, DeferredGradient) and not torch.is_grad_enabled():
-            coarse = grad.recipe.gathered(ctx.origin, ctx.shape, ctx.align_corners)
+            coarse = grad.recipe.gathered(ctx.origin, ctx.shape)
         if coarse is None:
             coarse = _interpolate_backward(grad, *ctx.shape[2:], ctx.align_corners)
             if coarse.is_cpu and not math.isfinite(coarse.detach().sum().item()):
@@ -85,7 +79,11 @@ def _deferred(scores: Any, size: tuple[int, int], align_corners: bool) -> Deferr
             snapshot = Snapshot(ordinary(scores).detach().clone(), size, align_corners)
     twin = resized_twin(tuple(scores.shape), scores.stride(), scores.dtype, size)
     layout = Layout.of_map(twin.shape)
-    memory = Memory(lambda: snapshot.logits(twin), layout, "logits", snapshot)
+
+    def full() -> Tensor:
+        return laid_out(snapshot.resized(layout), twin)
+
+    memory = Memory(full, layout, "logits", snapshot, is_resized=snapshot.is_larger)
     return DeferredLogits(Logits(memory, (), layout, "logits", twin, scores.device))
 
 
@@ -183,7 +181,8 @@ class fused_upsampling(TorchFunctionMode):
     of ``log_softmax``, ``F.binary_cross_entropy_with_logits``, ``argmax``, ``max``, ``amax`` and
     ``topk(1)`` over the classes and ``gather`` of one class per pixel, also of ``softmax``,
     comparisons of logits or of their ``sigmoid`` with a number, and the losses, heads, predictions
-    and metrics of this package. Of crops (``logits[:, :, :h, :w]``) these are the cross-entropy,
+    and metrics of this package, also of images or classes that are taken from the logits, as by
+    ``logits[:, 1:]`` or ``split``. Of crops (``logits[:, :, :h, :w]``) these are the cross-entropy,
     predictions and counts; of logits that are resized again, also to a smaller size, predictions
     and counts, some rows at a time. Anything else computes the full tensor. Results differ from
     those of the plain code only by rounding.

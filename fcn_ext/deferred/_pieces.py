@@ -1,19 +1,29 @@
-"""Batches that are taken apart into images or groups of images, and their gradients joined
+"""Maps that are taken apart into images or classes, or groups of them, and their gradients joined
 again."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from fcn_ext.deferred._gradient import DeferredGradient, Gradient
-from fcn_ext.deferred._layout import IMAGES, Layout
-from fcn_ext.deferred._snapshot import Memory
+from fcn_ext.deferred._gradient import (
+    DeferredGradient,
+    Gradient,
+    computing,
+    is_kept,
+    part_of,
+    twin_of,
+)
+from fcn_ext.deferred._layout import CLASSES, IMAGES, Layout
+from fcn_ext.deferred._memory import Memory
 from fcn_ext.deferred._tensor import Deferred, carry, handles
+from fcn_ext.ops._interpolate import _interpolate_backward
 
 aten = torch.ops.aten
 
@@ -62,60 +72,115 @@ def _all(pieces: Any) -> Any:
 def _stack(func: Any, grads: Sequence[Any], dim: int = 0) -> Any:
     """The backward of ``unbind``."""
 
-    def layout(of_piece: Layout) -> list[Any]:
+    def dims_of(of_piece: Layout) -> list[Any]:
         dims = list(of_piece.dims)
         dims.insert(dim % (len(dims) + 1), ())
         return dims
 
-    return _joined(func, grads, dim, layout)
+    return _joined(func, grads, dim, dims_of)
 
 
 @handles(aten.cat.default)
 def _cat(func: Any, grads: Sequence[Any], dim: int = 0) -> Any:
     """The backward of ``split``."""
 
-    def layout(of_piece: Layout) -> list[Any]:
+    def dims_of(of_piece: Layout) -> list[Any]:
         dims = list(of_piece.dims)
-        if dims[dim] == (IMAGES,):
+        if dims[dim] in ((IMAGES,), (CLASSES,)):
             dims[dim] = ()
         return dims
 
-    return _joined(func, grads, dim, layout)
+    return _joined(func, grads, dim, dims_of)
 
 
 def _joined(
     func: Any, grads: Sequence[Any], dim: int, dims_of: Callable[[Layout], list[Any]]
 ) -> Any:
-    """The gradients of consecutive images, joined along ``dim``; ``dims_of`` gives the result's
-    dimensions, but for the images, from the layout of a piece."""
-    if not all(isinstance(grad, DeferredGradient) for grad in grads):
-        return NotImplemented
-    recipes = [grad.recipe for grad in grads]
-    first, images = recipes[0], [recipe.layout.images for recipe in recipes]
-    crop = first.layout.rows, first.layout.columns
-    dims = dims_of(first.layout)
-    if any(
-        not recipe.is_pure
-        or recipe.rest is not None
-        or recipe.origin is not first.origin
-        or recipe.kind != first.kind
-        or recipe.twin.dtype != first.twin.dtype
-        or recipe.device != first.device
-        or dims_of(recipe.layout) != dims
-        or (recipe.layout.rows, recipe.layout.columns) != crop
-        for recipe in recipes
-    ) or any(before.stop != after.start for before, after in pairwise(images)):
-        return NotImplemented
-    twin = func([recipe.twin for recipe in recipes], dim)
-    count = images[-1].stop - images[0].start
-    if dims[dim] != () or twin.shape[dim] != count:
-        return NotImplemented
-    dims[dim] = (IMAGES,) if count > 1 else ()
-    whole = range(images[0].start, images[-1].stop)
-    layout = replace(first.layout.of(IMAGES, whole), dims=tuple(dims))
+    """The gradients of consecutive images or classes, joined along ``dim``; ``dims_of`` gives the
+    result's dimensions, with ``()`` for ``dim``, from the layout of a piece.
 
-    computes = [recipe.compute for recipe in recipes]
+    Some may be ordinary: that of a piece whose loss torch has computed, or zeros for an unused one.
+    """
+    known = [grad.recipe for grad in grads if isinstance(grad, DeferredGradient)]
+    if not known or not all(_fits(grad, known[0]) for grad in grads):
+        return NotImplemented
+    first, dims = known[0], dims_of(known[0].layout)
+    twin = func([twin_of(grad) for grad in grads], dim)
+    dim %= twin.dim()
+    stacked = grads[0].dim() < twin.dim()
+    counts = [1 if stacked else grad.shape[dim] for grad in grads]
+    found = _whole(grads, counts, dims)
+    if found is None or any(dims_of(recipe.layout) != dims for recipe in known) or dims[dim] != ():
+        return NotImplemented
+    axis, whole = found
+
+    parts = [part for recipe in known for part in recipe.parts]
+    for grad, count, place in zip(grads, counts, accumulate(counts, initial=0), strict=False):
+        rest = grad.recipe.rest if isinstance(grad, DeferredGradient) else grad
+        if rest is not None:
+            of_piece = list(dims)
+            of_piece[dim : dim + 1] = [] if stacked else [(axis,) if count > 1 else ()]
+            layout = replace(first.layout, dims=tuple(of_piece))
+            layout = layout.of(axis, whole[place : place + count])
+            coarse = _coarse(rest, layout, first)
+            if coarse is None:
+                return NotImplemented
+            parts.append(part_of(layout, coarse))
+    dims[dim] = (axis,) if len(whole) > 1 else ()
+    layout = replace(first.layout, dims=tuple(dims)).of(axis, whole)
+
+    computes = [computing(grad) for grad in grads]
     memory = Memory(lambda: func([compute() for compute in computes], dim), layout, first.kind)
-    whole_gradient = Gradient(memory, (), layout, first.kind, twin, first.device)
-    parts = tuple(part for recipe in recipes for part in recipe.parts)
-    return DeferredGradient(whole_gradient.by(parts, first.origin))
+    gradient = Gradient(memory, (), layout, first.kind, twin, first.device)
+    return DeferredGradient(gradient.by(tuple(parts), first.origin))
+
+
+def _fits(grad: Any, first: Gradient) -> bool:
+    """Whether a gradient may be joined with one of ours."""
+    if not isinstance(grad, DeferredGradient):
+        is_ours = is_kept(grad) and first.kind == "logits"
+        return is_ours and grad.dtype == first.twin.dtype and grad.device == first.device
+    recipe = grad.recipe
+    return (
+        recipe.is_pure
+        and (recipe.rest is None or recipe.kind == "logits")
+        and recipe.origin is first.origin
+        and recipe.kind == first.kind
+        and recipe.twin.dtype == first.twin.dtype
+        and recipe.device == first.device
+    )
+
+
+def _whole(grads: Sequence[Any], counts: list[int], dims: list[Any]) -> tuple[int, range] | None:
+    """The axis, none of ``dims``, of which the gradients have consecutive parts, so many each, and
+    these parts as one."""
+    layouts = [grad.recipe.layout if isinstance(grad, DeferredGradient) else None for grad in grads]
+    for axis in (IMAGES, CLASSES):
+        wholes, alike, place = set(), set(), 0
+        for layout, count in zip(layouts, counts, strict=True):
+            if layout is not None:
+                part = layout.ranges[axis]
+                start = part.start - place * part.step
+                wholes.add(range(start, start + sum(counts) * part.step, part.step))
+                alike.add((_without(layout.ranges, axis), len(part) == count))
+                total = layout.totals[axis]
+            place += count
+        whole = wholes.pop()
+        is_within = whole.start >= 0 and whole[-1] < total
+        if not wholes and len(alike) == 1 and alike.pop()[1] and is_within and (axis,) not in dims:
+            return axis, whole
+    return None
+
+
+def _without(ranges: tuple[range, ...], axis: int) -> tuple[range, ...]:
+    return (*ranges[:axis], *ranges[axis + 1 :])
+
+
+def _coarse(grad: Tensor, layout: Layout, first: Gradient) -> Tensor | None:
+    """The gradient of the scores, of an ordinary one; None if it is not finite, as torch also
+    counts what has a weight of zero."""
+    assert first.origin is not None
+    size = first.parts[0][2].shape[2:]
+    map = layout.uncropped(layout.to_full_map(grad), 0)
+    coarse: Tensor = _interpolate_backward(map, *size, first.origin.align_corners)
+    return coarse if not coarse.is_cpu or math.isfinite(coarse.sum().item()) else None

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from fcn_ext._label_rules import MOST_CLASSES
 from fcn_ext.deferred._layout import CLASSES
+from fcn_ext.deferred._memory import step_of
 from fcn_ext.deferred._recipe import Logits
-from fcn_ext.deferred._snapshot import Snapshot, step_of
+from fcn_ext.deferred._snapshot import Snapshot
 from fcn_ext.deferred._tensor import FUNCTIONS, DeferredLogits, handles
 from fcn_ext.deferred._told import winners
 from fcn_ext.geometry import Resize
@@ -34,7 +35,7 @@ def scores_of(tensor: Any) -> tuple[Logits, Snapshot, Tensor] | None:
     """Recipe, snapshot and scores of deferred logits, whichever dimension the classes are in. Not
     of a crop, nor of a map that is smaller than its scores."""
     found = coarse_of(tensor)
-    if found is None or found[0].layout.is_crop(found[1].size) or not found[1].is_larger:
+    if found is None or found[0].layout.is_crop or not found[1].is_larger:
         return None
     recipe, snapshot = found
     return recipe, snapshot, recipe.scores(snapshot)
@@ -44,15 +45,18 @@ def coarse_over(tensor: Any, dim: int) -> tuple[Logits, Snapshot] | None:
     """Recipe and snapshot of deferred logits or of a crop, if ``dim`` runs over their classes."""
     if not isinstance(tensor, DeferredLogits) or not -tensor.dim() <= dim < tensor.dim():
         return None
-    return coarse_of(tensor) if tensor.recipe.layout.classes == dim % tensor.dim() else None
+    return coarse_of(tensor) if tensor.recipe.layout.class_dim == dim % tensor.dim() else None
 
 
-def coarse_of(tensor: Any) -> tuple[Logits, Snapshot] | None:
-    """Recipe and snapshot of deferred logits, which may be a crop or smaller than their scores."""
+def coarse_of(tensor: Any, *, with_parts: bool = False) -> tuple[Logits, Snapshot] | None:
+    """Recipe and snapshot of deferred logits, which may be a crop or smaller than their scores;
+    ``with_parts``, also of some classes of a softmax, which the scores of these do not say."""
     if not isinstance(tensor, DeferredLogits):
         return None
     recipe, snapshot = tensor.recipe, tensor.recipe.snapshot
-    return None if snapshot is None or not snapshot.is_finite() else (recipe, snapshot)
+    if snapshot is None or (recipe.is_part_of_softmax and not with_parts):
+        return None
+    return (recipe, snapshot) if snapshot.is_finite() else None
 
 
 def _winners(
@@ -65,13 +69,13 @@ def _winners(
     recipe, snapshot = found
     if not snapshot.affords(recipe.layout):
         return None
-    if with_value and not snapshot.told.tell_winners(recipe.kind):
+    if with_value and not snapshot.told.tell_winners(recipe.kind, recipe.layout):
         return None
     layout = recipe.layout
     labels, value = winners(snapshot.part(layout), recipe.kind, with_value=with_value)
     if value is not None:
-        value = layout.crop_of(value, snapshot.size).to(recipe.twin.dtype)
-    return recipe, layout.crop_of(labels, snapshot.size), value
+        value = layout.crop_of(value).to(recipe.twin.dtype)
+    return recipe, layout.crop_of(labels), value
 
 
 @handles(aten.argmax.default)
@@ -186,7 +190,7 @@ def _count(func: Any, prediction: Any, target: Tensor, ignore_index: int, *count
 def _labels_of_parts(prediction: Any, target: Any, counts: Tensor) -> Tensor | None:
     """The labels of a crop, or of a map that is resized twice, which the target must fit."""
     found = coarse_over(prediction, 1) if prediction.dim() == 4 else None
-    if found is None or not (found[1].in_tiles or found[0].layout.is_crop(found[1].size)):
+    if found is None or not (found[1].in_tiles or found[0].layout.is_crop):
         return None
     classes = prediction.shape[1]
     if (

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from fcn_ext import ops
 from fcn_ext.deferred._gradient import elements_of
-from fcn_ext.deferred._layout import IMAGES, Layout, slice_of
+from fcn_ext.deferred._layout import CLASSES, COLUMNS, IMAGES, ROWS, Layout, slice_of, slice_within
 from fcn_ext.deferred._recipe import Logits
-from fcn_ext.deferred._snapshot import MOST_SPENT, Snapshot, outside_modes
+from fcn_ext.deferred._snapshot import MOST_SPENT, Origin, Snapshot, outside_modes
 from fcn_ext.prediction._rows import Span, read_rows, resized_rows, tiles
 
 __all__ = ["ResizedTwice", "resized_twice"]
@@ -35,6 +35,8 @@ class _Between:
 
     snapshot: Snapshot
     layout: Layout
+    classes: range
+    """Those whose scores its elements depend on: of a softmax, also others than its own."""
     kind: str
     dtype: torch.dtype
     elements: Callable[[], Tensor]
@@ -42,22 +44,28 @@ class _Between:
 
     @property
     def size(self) -> tuple[int, int]:
-        return len(self.layout.rows), len(self.layout.columns)
+        return self.layout.sizes[ROWS], self.layout.sizes[COLUMNS]
 
     def rows(self, rows: Span) -> Tensor:
-        first = self.layout.rows.start
-        full = self.snapshot.part(self.layout).rows(Span(first + rows.first, first + rows.last))
-        own = full[..., slice_of(self.layout.columns)]
+        first = self.layout.ranges[ROWS].start
+        snapshot = self.snapshot.part(self.layout.of(CLASSES, self.classes))
+        full = snapshot.rows(Span(first + rows.first, first + rows.last))
+        own = full[..., slice_of(self.layout.ranges[COLUMNS])]
         if self.kind != "logits":
             own = own.softmax(1) if self.kind == "softmax" else own.sigmoid()
-        return own.to(self.dtype)
+        return own[:, slice_within(self.layout.ranges[CLASSES], self.classes)].to(self.dtype)
 
-    def of_images(self, images: range) -> _Between:
+    def part(self, layout: Layout) -> _Between:
+        """The same for the images and classes of ``layout``, which is one of this map resized."""
+        own = self.layout
+        for axis in (IMAGES, CLASSES):
+            own = own.of(axis, own.ranges[axis][slice_of(layout.ranges[axis])])
+
         def elements() -> Tensor:
-            return self.elements()[slice_of(images)]
+            return layout.part(self.elements())
 
-        layout = self.layout.of(IMAGES, self.layout.images[slice_of(images)])
-        return replace(self, layout=layout, elements=elements)
+        classes = self.classes if self.kind == "softmax" else own.ranges[CLASSES]
+        return replace(self, layout=own, classes=classes, elements=elements)
 
     def to(self, device: torch.device, dtype: torch.dtype) -> _Between:
         def elements() -> Tensor:
@@ -76,7 +84,11 @@ class ResizedTwice(Snapshot):
     in_tiles = True
 
     def __init__(
-        self, between: _Between, size: tuple[int, int], align_corners: bool, origin: object = None
+        self,
+        between: _Between,
+        size: tuple[int, int],
+        align_corners: bool,
+        origin: Origin | None = None,
     ) -> None:
         super().__init__(None, size, align_corners, origin)
         self._between = between
@@ -90,10 +102,6 @@ class ResizedTwice(Snapshot):
         return self._scores
 
     @property
-    def images(self) -> int:
-        return len(self._between.layout.images)
-
-    @property
     def dtype(self) -> torch.dtype:
         return self._between.dtype
 
@@ -102,9 +110,9 @@ class ResizedTwice(Snapshot):
         return all(a >= b for a, b in zip(self.size, self._between.size, strict=True))
 
     def part(self, layout: Layout) -> Snapshot:
-        if len(layout.images) == self.images:
+        if layout.sizes[:2] == layout.totals[:2]:
             return self
-        return ResizedTwice(self._between.of_images(layout.images), self.size, self.align_corners)
+        return ResizedTwice(self._between.part(layout), self.size, self.align_corners)
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Snapshot:
         if device.type != "cpu":
@@ -119,7 +127,7 @@ class ResizedTwice(Snapshot):
 
     def affords(self, layout: Layout) -> bool:
         """A prediction takes almost the time of the plain code."""
-        self._spent += MOST_SPENT / 4 * len(layout.images) / self.images
+        self._spent += MOST_SPENT / 4 * layout.share
         return self._spent <= MOST_SPENT
 
     def rows(self, rows: Span) -> Tensor:
@@ -129,10 +137,10 @@ class ResizedTwice(Snapshot):
 
     def tiles(self) -> Iterator[tuple[Span, Snapshot]]:
         between = self._between
-        images, classes, *inner = between.layout.sizes
-        dense = -(-inner[0] // self.size[0])
-        width = max(between.snapshot.size[1], inner[1], self.size[1])
-        for rows in tiles(self.size[0], images * classes * width * dense):
+        planes = between.layout.sizes[IMAGES] * len(between.classes)
+        nodes = -(-between.size[0] // self.size[0])
+        width = max(between.snapshot.size[1], between.size[1], self.size[1])
+        for rows in tiles(self.size[0], planes * width * nodes):
             size = (rows.length, self.size[1])
             yield rows, Snapshot(self._resized(rows), size, self.align_corners)
 
@@ -143,10 +151,12 @@ class ResizedTwice(Snapshot):
         found = self._between.rows(read)
         return resized_rows(found, rows, self.size[0], aligned, (read.first, inner))
 
-    def _full(self) -> Tensor:
-        scores = self._between.elements() if self._scores is None else self._scores
-        # Smaller as torch makes it without us, who defer no smaller map of an ordinary one.
-        return self._resized_from(scores, by_torch=not self.is_larger)
+    def _nodes(self) -> Tensor:
+        return self._between.elements() if self._scores is None else self._scores
+
+    def _resizes_by_torch(self) -> bool:
+        # As torch does it without us, who defer no smaller map of an ordinary one.
+        return not self.is_larger
 
 
 def resized_twice(recipe: Any, size: tuple[int, int], align_corners: bool) -> ResizedTwice | None:
@@ -165,5 +175,14 @@ def resized_twice(recipe: Any, size: tuple[int, int], align_corners: bool) -> Re
     is_larger = size[0] >= height and size[1] >= width
     if is_larger and height * width * _LARGER <= size[0] * size[1]:
         return None
-    between = _Between(snapshot, recipe.layout, recipe.kind, recipe.twin.dtype, elements_of(recipe))
+    # The memory of a softmax has all its classes.
+    known = recipe.memory.layout if recipe.kind == "softmax" else recipe.layout
+    between = _Between(
+        snapshot,
+        recipe.layout,
+        known.ranges[CLASSES],
+        recipe.kind,
+        recipe.twin.dtype,
+        elements_of(recipe),
+    )
     return ResizedTwice(between, size, align_corners)

@@ -74,7 +74,7 @@ class _CrossEntropy:
         if labels is None:
             return None
         numbers = (weight, self.ignore_index, self.label_smoothing)
-        pixels = pixels_of(recipe.layout, snapshot, grad)
+        pixels = pixels_of(recipe.layout, grad)
         return pixel_gradient(pixels, scores, snapshot, labels, *numbers)
 
 
@@ -104,7 +104,7 @@ def _one_node(
             return NotImplemented
         loss, _, gradient = computed
         if reduction == NONE:
-            loss = recipe.layout.crop_of(loss, snapshot.size)
+            loss = recipe.layout.crop_of(loss)
             loss = recipe.layout.from_map(loss, target.shape)
             loss = loss.clone() if recipe.layout.is_map else loss  # not a view of another tensor
         loss = loss.to(form.dtype)

@@ -1,83 +1,35 @@
-"""Coarse scores as they were, and the full tensor, which is computed from them at most once."""
+"""Coarse scores as they were when upsampling was deferred."""
 
 from __future__ import annotations
 
 import math
-import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
-from functools import lru_cache
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
-from fcn_ext.deferred._layout import Layout, slice_of
+from fcn_ext.deferred._layout import Layout
 from fcn_ext.deferred._told import Told
 from fcn_ext.geometry import Resize
 from fcn_ext.ops._autograd import _below_autograd, _is_batched, _transforms_active
 from fcn_ext.prediction._rows import Span, full_rows
 
-__all__ = [
-    "MOST_SPENT",
-    "Memory",
-    "Snapshot",
-    "Step",
-    "after",
-    "is_batched",
-    "is_channels_last",
-    "laid_out",
-    "outside_modes",
-    "resized_twin",
-    "step_of",
-]
+__all__ = ["MOST_SPENT", "Origin", "Snapshot", "is_batched", "outside_modes"]
 
 aten = torch.ops.aten
 _interpolate_op = torch.ops.fcn_ext.interpolate.default
 
 MOST_SPENT = 16
-"""Predictions of crops, of all images, that are made from scores."""
-
-Step = Callable[[Tensor], Tensor]
-"""A function from one ordinary tensor to the next."""
+"""Predictions of crops, of all images and classes, that are made from scores."""
 
 
-def is_channels_last(shape: tuple[int, ...], stride: tuple[int, ...]) -> bool:
-    """Whether torch resizes a map of these strides to a channels_last one: the strides grow in the
-    order of channels, columns, rows and images. If sizes of 1 leave both open, it does not."""
-    least = 0
-    for axis in (1, 3, 2, 0):
-        if stride[axis] < least or stride[1] == 0 or (axis == 0 and least == stride[1]):
-            return False
-        least = stride[axis] * shape[axis]
-    return True
+class Origin:
+    """Identifies the scores that gradients belong to."""
 
-
-@lru_cache(maxsize=256)
-def resized_twin(
-    shape: tuple[int, ...], stride: tuple[int, ...], dtype: torch.dtype, size: tuple[int, int]
-) -> Tensor:
-    """A meta tensor with the shape and strides that torch gives a map resized to ``size``."""
-    last = is_channels_last(shape, stride)
-    return torch.empty(
-        (*shape[:2], *size),
-        dtype=dtype,
-        device="meta",
-        memory_format=torch.channels_last if last else torch.contiguous_format,
-    )
-
-
-def is_batched(grad: Tensor) -> bool:
-    """Whether a gradient is batched (``is_grads_batched``), so that its elements cannot be read."""
-    return _is_batched(grad) or _transforms_active()
-
-
-def laid_out(tensor: Tensor, twin: Tensor) -> Tensor:
-    """``tensor`` with the strides of its twin."""
-    if tensor.stride() == twin.stride():
-        return tensor
-    return tensor.new_empty_strided(twin.shape, twin.stride()).copy_(tensor)
+    def __init__(self, align_corners: bool) -> None:
+        self.align_corners = align_corners
 
 
 class Snapshot:
@@ -91,13 +43,12 @@ class Snapshot:
         scores: Tensor | None,
         size: tuple[int, int],
         align_corners: bool,
-        origin: object = None,
+        origin: Origin | None = None,
     ) -> None:
         self._scores = scores
         self.size = size
         self.align_corners = align_corners
-        self.origin = object() if origin is None else origin
-        """Identifies the scores that gradients belong to."""
+        self.origin = Origin(align_corners) if origin is None else origin
         self.told = Told()
         self._finite: bool | None = None
         self._spent = 0.0
@@ -106,11 +57,6 @@ class Snapshot:
     def scores(self) -> Tensor:
         assert self._scores is not None
         return self._scores
-
-    @property
-    def images(self) -> int:
-        """How many images there are."""
-        return self.scores.shape[0]
 
     @property
     def numbers(self) -> tuple[int, ...]:
@@ -130,16 +76,17 @@ class Snapshot:
         return True
 
     def part(self, layout: Layout) -> Snapshot:
-        """The same for the images of ``layout``."""
-        if len(layout.images) == self.scores.shape[0]:
+        """The same for the images and classes of ``layout``."""
+        scores = layout.part(self.scores)
+        if scores is self.scores:
             return self
-        return Snapshot(self.scores[slice_of(layout.images)], self.size, self.align_corners)
+        return Snapshot(scores, self.size, self.align_corners)
 
     def affords(self, layout: Layout) -> bool:
         """Whether a prediction is made from the scores. One of a crop takes the time of one of the
         whole map; after many of them, the full tensor takes less."""
-        if layout.is_crop(self.size):
-            self._spent += len(layout.images) / self.images
+        if layout.is_crop:
+            self._spent += layout.share
         return self._spent <= MOST_SPENT
 
     def rows(self, rows: Span) -> Tensor:
@@ -168,65 +115,30 @@ class Snapshot:
                 self._finite = True
         return self._finite
 
-    def logits(self, twin: Tensor) -> Tensor:
-        """The full tensor, with the strides of ``twin``."""
-        return laid_out(self._full(), twin)
-
-    def _full(self) -> Tensor:
-        return self._resized_from(self.scores, by_torch=not self.is_finite())
-
-    def _resized_from(self, scores: Tensor, *, by_torch: bool) -> Tensor:
-        full: Tensor
-        if by_torch:
+    def resized(self, layout: Layout) -> Tensor:
+        """The logits at full size of a layout's images and classes, with the bits that they have
+        among all. Those of torch's kernel depend on which it sees."""
+        scores = self._nodes()
+        if self._resizes_by_torch():
             with torch.autocast(scores.device.type, enabled=False):
-                full = aten.upsample_bilinear2d.default(scores, self.size, self.align_corners)
-        else:
-            with _below_autograd():
-                full = _interpolate_op(scores, *self.size, self.align_corners)
+                return layout.part(
+                    aten.upsample_bilinear2d.default(scores, self.size, self.align_corners)
+                )
+        with _below_autograd():
+            full: Tensor = _interpolate_op(layout.part(scores), *self.size, self.align_corners)
         return full
 
+    def _nodes(self) -> Tensor:
+        """The scores, to be read once."""
+        return self.scores
 
-class Memory:
-    """What a tensor and its views share: how to compute the tensor, and then the tensor itself."""
+    def _resizes_by_torch(self) -> bool:
+        return not self.is_finite()
 
-    def __init__(
-        self,
-        compute: Callable[[], Tensor],
-        layout: Layout,
-        kind: str,
-        snapshot: Snapshot | None = None,
-    ) -> None:
-        self._pure: tuple[Callable[[], Tensor], Snapshot | None] | None = (compute, snapshot)
-        self._layout, self._kind = layout, kind
-        self._full: Tensor | None = None
-        self._lock = threading.Lock()
-        self.origin = None if snapshot is None else snapshot.origin
-        self.losses: dict[int, tuple[Tensor, Tensor]] = {}
-        """The gradient that was computed with each loss, by the address of the loss's total
-        weight."""
-        self.changes = 0
-        """How often the elements were, or may have been, changed in place."""
 
-    @property
-    def pure(self) -> tuple[Callable[[], Tensor], Snapshot | None] | None:
-        """How to compute the tensor, and from which scores; None once it is computed, since its
-        elements may have changed."""
-        return self._pure
-
-    def tensor(self) -> Tensor:
-        """The ordinary tensor, without autograd, which sees only the deferred one."""
-        if self._pure is not None:
-            with self._lock:
-                if self._pure is not None:
-                    compute, snapshot = self._pure
-                    with outside_modes(), torch.no_grad():
-                        full = compute()
-                        if snapshot is not None:
-                            full = snapshot.told.restored(full, self._kind, self._layout, snapshot)
-                        self._full = full
-                    self._pure = None
-        assert self._full is not None
-        return self._full
+def is_batched(grad: Tensor) -> bool:
+    """Whether a gradient is batched (``is_grads_batched``), so that its elements cannot be read."""
+    return _is_batched(grad) or _transforms_active()
 
 
 @contextmanager
@@ -240,20 +152,3 @@ def outside_modes() -> Iterator[None]:
         torch.inference_mode(False) if inference else nullcontext(),
     ):
         yield
-
-
-def step_of(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Step:
-    """A call of torch as a function of its first argument."""
-    return lambda tensor: func(tensor, *args, **kwargs)
-
-
-def after(compute: Callable[[], Tensor], steps: tuple[Step, ...]) -> Callable[[], Tensor]:
-    """``compute`` and then ``steps``."""
-
-    def computed() -> Tensor:
-        tensor = compute()
-        for step in steps:
-            tensor = step(tensor)
-        return tensor
-
-    return computed

@@ -8,6 +8,7 @@ coarse scores, and all others get the ordinary tensor, which is computed once.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
@@ -15,10 +16,11 @@ import torch.utils._pytree as pytree
 from torch import Tensor
 
 from fcn_ext._uncompiled import uncompiled
-from fcn_ext.deferred._layout import CARRIED, SHARED
+from fcn_ext.deferred._memory import step_of
 from fcn_ext.deferred._no_memory import guard_memory
 from fcn_ext.deferred._recipe import Logits, Recipe
-from fcn_ext.deferred._snapshot import outside_modes, step_of
+from fcn_ext.deferred._snapshot import outside_modes
+from fcn_ext.deferred._views import CARRIED, SHARED
 from fcn_ext.ops._autograd import _transforms_active
 
 __all__ = ["FUNCTIONS", "HANDLERS", "Deferred", "DeferredLogits", "carry", "handles", "ordinary"]
@@ -28,6 +30,7 @@ HANDLERS: dict[Any, Callable[..., Any]] = {}
 FUNCTIONS: dict[Any, Callable[..., Any]] = {}
 """The same for Python functions of torch and of this package, before autograd sees them."""
 
+aten = torch.ops.aten
 _without_subclasses = torch._C.DisableTorchFunctionSubclass
 _FLOATING = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
@@ -111,7 +114,7 @@ class DeferredLogits(Deferred):
 
     Made by :class:`fused_upsampling` and :func:`deferred_interpolate`, and from deferred logits by
     operations that need no elements: ``float``, ``to``, ``detach``, ``contiguous``, taking images
-    of the batch, crops, permutations, views, ``softmax``, ``log_softmax`` and ``sigmoid``.
+    or classes, crops, permutations, views, ``softmax``, ``log_softmax`` and ``sigmoid``.
     """
 
     recipe: Logits
@@ -159,24 +162,37 @@ def _computed(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if torch.Tag.inplace_view in func.tags:
         return _changed_shape(func, args, kwargs)
     given: list[tuple[Tensor, Deferred]] = []
-    ordinary_args = [_taken(value, given) for value in args]
-    ordinary_kwargs = {name: _taken(value, given) for name, value in kwargs.items()}
+    ordinary_args = [_taken(value, given, func) for value in args]
+    ordinary_kwargs = {name: _taken(value, given, func) for name, value in kwargs.items()}
     if func._schema.is_mutable:
         for _, deferred in given:
             deferred.recipe.memory.changes += 1
     return _given_back(func(*ordinary_args, **ordinary_kwargs), given)
 
 
+@cache
+def _only_reads(func: Any) -> bool:
+    """Whether an operator neither changes its arguments nor returns a view of one, or something
+    with the strides of such a view, as padding does."""
+    if func in (aten._unsafe_view.default, aten.constant_pad_nd.default):
+        return False
+    return all(argument.alias_info is None for argument in func._schema.arguments)
+
+
 # Not closures: a recursive closure refers to itself, so that it and the tensors it holds would be
 # kept until Python's garbage collector runs.
-def _taken(value: Any, given: list[tuple[Tensor, Deferred]]) -> Any:
-    """``value`` with ordinary tensors in place of deferred ones, which are added to ``given``."""
+def _taken(value: Any, given: list[tuple[Tensor, Deferred]], func: Any) -> Any:
+    """``value`` with the ordinary tensors that ``func`` gets in place of deferred ones, which are
+    added to ``given``."""
     if isinstance(value, Deferred):
-        full = value.recipe.ordinary()
+        recipe = value.recipe
+        reads = _only_reads(func)
+        full = recipe.read(value) if reads and recipe.has_some_classes else recipe.ordinary()
+        recipe.memory.is_shared |= not reads
         given.append((full, value))
         return full
     if isinstance(value, (list, tuple)):
-        return [_taken(item, given) for item in value]
+        return [_taken(item, given, func) for item in value]
     return value
 
 
@@ -201,7 +217,7 @@ def _changed_shape(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     deferred = args[0]
     if not isinstance(deferred, Deferred):
         return func(*map(ordinary, args), **kwargs)
-    full = torch.ops.aten.alias.default(deferred.recipe.ordinary())
+    full = aten.alias.default(deferred.recipe.ordinary())
     deferred.recipe.memory.changes += 1
     func(full, *args[1:], **kwargs)
     deferred.recipe.replaced = full

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from fcn_ext.deferred._layout import CLASSES, IMAGES, Layout
+from fcn_ext.deferred._layout import CLASSES, IMAGES, Layout, slice_of, slice_within
 from fcn_ext.ops._autograd import _below_autograd
 
 if TYPE_CHECKING:
@@ -24,6 +24,9 @@ _ops = torch.ops.fcn_ext
 
 NO_VOID = -(2**31)
 """An ``ignore_index`` that is no label, so that no pixel is void."""
+
+_Key = tuple[str, range]
+"""A kind of tensor, and its classes."""
 
 
 def winners(
@@ -127,56 +130,87 @@ def _axis(
 
 
 class Told:
-    """What callers were given of one snapshot, by the kind of tensor, and which tensors were
-    computed in full.
+    """What callers were given of one snapshot, by the kind of tensor and its classes, and which
+    tensors were computed in full.
 
     Values are not kept, since callers may change them; they can be computed again, to the bit.
     """
 
     def __init__(self) -> None:
-        self._winners: set[str] = set()
-        self._labels: dict[str, list[tuple[range, Tensor]]] = {}
-        self._computed: set[str] = set()
+        self._winners: set[_Key] = set()
+        self._labels: dict[_Key, list[tuple[range, Tensor]]] = {}
+        self._computed: set[_Key] = set()
 
-    def tell_winners(self, kind: str) -> bool:
-        """Notes that the winners' values are given out; False if the full tensor is there, which
-        has to give them."""
-        if kind in self._winners:
+    def tell_winners(self, kind: str, layout: Layout) -> bool:
+        """Notes that the values of the winners among a layout's classes are given out; False if the
+        full tensor is there, which has to give them."""
+        key = kind, layout.ranges[CLASSES]
+        if key in self._winners:
             return True
         # Noted first and asked afterwards, as another thread may be computing.
-        self._winners.add(kind)
-        if kind in self._computed:
-            self._winners.discard(kind)
+        self._winners.add(key)
+        if self._is_computed(key):
+            self._winners.discard(key)
             return False
         return True
 
-    def tell_elements(self, kind: str, images: range, labels: Tensor) -> bool:
-        """Notes that the elements of the classes ``labels`` (N, H, W) are given out; False if the
-        full tensor is there, which has to give them."""
+    def tell_elements(self, kind: str, layout: Layout, labels: Tensor) -> bool:
+        """Notes that the elements of ``labels`` (N, H, W), places among a layout's classes, are
+        given out for its images; False if the full tensor is there, which has to give them."""
         # In few bytes: they are kept as long as the snapshot.
         small = labels.to(torch.int32 if labels.is_cuda else _least(labels))
-        told = self._labels.setdefault(kind, [])
-        told.append((images, small))
-        if kind in self._computed:
-            self._labels[kind] = [labels for labels in told if labels[1] is not small]
+        key = kind, layout.ranges[CLASSES]
+        told = self._labels.setdefault(key, [])
+        told.append((layout.ranges[IMAGES], small))
+        if self._is_computed(key):
+            self._labels[key] = [labels for labels in told if labels[1] is not small]
             return False
         return True
+
+    def _is_computed(self, key: _Key) -> bool:
+        return any(_share(key, computed) for computed in tuple(self._computed))
 
     def restored(self, full: Tensor, kind: str, layout: Layout, snapshot: Snapshot) -> Tensor:
         """``full``, in which the elements that were given out have the values given."""
-        self._computed.add(kind)
-        if kind not in self._winners and kind not in self._labels:
+        key = kind, layout.ranges[CLASSES]
+        self._computed.add(key)
+        told = [k for k in {*self._winners, *self._labels} if _share(k, key)]
+        if not told:
             return full
         with _below_autograd():
             map = layout.to_full_map(full)
-            for images, labels in self._labels.get(kind, ()):
-                _restore_elements(map, layout, images, labels, snapshot, kind)
-            if kind in self._winners:
-                classes, value = winners(snapshot.part(layout), kind)
-                assert value is not None
-                value = layout.cropped(value.to(full.dtype))
-                _restore(map, layout.cropped(classes), value, are_greatest=True)
+            if all(place in layout.ranges[CLASSES] for _, classes in told for place in classes):
+                self._restore(map, layout, told, snapshot)
+            else:
+                # Told beside other classes, whose equals among these are found in a map of all.
+                of_all = layout.of(CLASSES, range(layout.totals[CLASSES]))
+                whole = of_all.crop_of(snapshot.resized(of_all))
+                self._restore(whole, of_all, told, snapshot)
+                map.copy_(whole[:, slice_of(layout.ranges[CLASSES])])
         return full
+
+    def _restore(self, map: Tensor, layout: Layout, told: list[_Key], snapshot: Snapshot) -> None:
+        """``map`` (N, C, H, W) has the images, classes, rows and columns of ``layout``."""
+        # Of all classes first: then the winner of some keeps the value that was told of it.
+        for key in sorted(told, key=lambda key: (-len(key[1]), key[1].start)):
+            kind, classes = key
+            part = map[:, slice_within(classes, layout.ranges[CLASSES])]
+            of_part = layout.of(CLASSES, classes)
+            for images, labels in self._labels.get(key, ()):
+                _restore_elements(part, of_part, images, labels, snapshot, kind)
+            if key in self._winners:
+                winner, value = winners(snapshot.part(of_part), kind)
+                assert value is not None
+                value = layout.cropped(value.to(map.dtype))
+                _restore(part, layout.cropped(winner), value, are_greatest=True)
+
+
+def _share(one: _Key, other: _Key) -> bool:
+    """Whether two tensors have elements in common."""
+    (kind, classes), (other_kind, others) = one, other
+    if kind != other_kind or kind != "logits":
+        return one == other  # a softmax depends on all its classes
+    return classes == others or not set(classes).isdisjoint(others)
 
 
 def _least(labels: Tensor) -> torch.dtype:
@@ -187,7 +221,7 @@ def _least(labels: Tensor) -> torch.dtype:
 def _restore_elements(
     map: Tensor, layout: Layout, of_labels: range, labels: Tensor, snapshot: Snapshot, kind: str
 ) -> None:
-    of_map = layout.images
+    of_map = layout.ranges[IMAGES]
     images = range(max(of_map.start, of_labels.start), min(of_map.stop, of_labels.stop))
     if not images:
         return

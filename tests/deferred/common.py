@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import fcn_ext
+from fcn_ext.deferred._layout import Layout
 from fcn_ext.deferred._snapshot import Snapshot
 
 Loss = Callable[[Tensor], Tensor]
@@ -56,13 +57,13 @@ class Computed:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.count = 0
-        logits = Snapshot.logits
+        resized = Snapshot.resized
 
-        def counted(snapshot: Snapshot, twin: Tensor) -> Tensor:
-            self.count += 1
-            return logits(snapshot, twin)
+        def counted(snapshot: Snapshot, layout: Layout) -> Tensor:
+            self.count += layout.is_whole
+            return resized(snapshot, layout)
 
-        monkeypatch.setattr(Snapshot, "logits", counted)
+        monkeypatch.setattr(Snapshot, "resized", counted)
 
 
 def outcome(program: Callable[[Tensor], Any], coarse: Tensor, *, fused: bool) -> Any:

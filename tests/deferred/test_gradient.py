@@ -181,7 +181,11 @@ def _probabilities(logits: Tensor) -> Any:
         (lambda p: p.gather(1, _one(logits)).sum(), F.softmax),
         (lambda p: p.gather(1, _one(logits)).sum() + F.nll_loss(p, labels()), F.log_softmax),
     ):
-        for change in (lambda p: p.detach().zero_(), lambda p: p.detach().numpy().fill(2)):
+        for change in (
+            lambda p: p.detach().zero_(),
+            lambda p: p.detach().numpy().fill(2),
+            lambda p: ((computed := p.detach()) * 2, computed[0].zero_()),
+        ):
             probability = kind(logits, 1)
             loss(probability).backward(retain_graph=True)
             change(probability)

@@ -29,6 +29,7 @@ torch.manual_seed(0)
 torch.set_num_threads(2)
 scores = torch.randn(2, 10, 64, 64, requires_grad=True)
 target = torch.randint(0, 10, (2, 512, 512))
+some = target.clamp(max=8)
 masks = torch.randint(0, 2, (2, 10, 512, 512)).float()
 labels, weight = masks.bool(), torch.rand(2, 1, 512, 512)
 bce = F.binary_cross_entropy_with_logits
@@ -40,6 +41,15 @@ def train(loss):
             return torch.autograd.grad(loss(logits), scores)
     return call
 
+def predict(use):
+    def call():
+        with fused_upsampling(), torch.no_grad():
+            return use(F.interpolate(scores, (512, 512), mode="bilinear"))
+    return call
+
+def two_heads(classes, depth, loss):
+    return F.cross_entropy(classes, some) + loss(depth, masks[:, :1])
+
 def in_parts(parts, of_labels):
     return sum(F.cross_entropy(x, t) for x, t in zip(parts, of_labels))
 
@@ -50,6 +60,12 @@ calls = {
     "crop": train(lambda x: F.cross_entropy(x[:, :, :400, :300], target[:, :400, :300])),
     "images": train(lambda x: in_parts([image[None] for image in x], target.split(1))),
     "pieces": train(lambda x: in_parts(x.chunk(2), target.chunk(2))),
+    "classes": train(lambda x: F.cross_entropy(x[:, 1:], some)),
+    "two heads": train(lambda x: two_heads(*x.split([9, 1], 1), bce)),
+    "a head of torch's": train(lambda x: two_heads(*x.split([9, 1], 1), F.l1_loss)),
+    "a mask of two classes": predict(lambda x: x[:, :2].softmax(1)[:, 1] > 0.5),
+    "scores of a class": predict(lambda x: x[:, 0] * 2),
+    "probability of a class": predict(lambda x: x.softmax(1)[:, 1] * 2),
     "pixels": train(lambda x: F.cross_entropy(x, target, reduction="none").mean()),
     "binary pixels": train(lambda x: bce(x, masks, reduction="none").mean()),
     "weighed binary pixels": train(lambda x: bce(x, masks, weight)),
@@ -70,6 +86,12 @@ def test_logits_are_not_stored() -> None:
     for name in ("cross-entropy", "smoothed", "binary", "images", "pieces"):
         assert peak[name] <= full_size / 10, (name, peak)
     assert peak["crop"] <= full_size / 3, peak  # the labels, with void around them
+    for name in ("classes", "two heads", "a mask of two classes"):
+        assert peak[name] <= full_size / 10, (name, peak)
+    assert peak["scores of a class"] <= full_size / 3, peak  # and twice these
+    # Some maps of one class, with gradients, or with labels.
+    for name in ("a head of torch's", "probability of a class"):
+        assert peak[name] <= 0.85 * full_size, (name, peak)
     assert peak["pixels"] <= full_size / 4, peak  # some maps without classes
     for name in ("by gather", "probability by gather", "amax"):
         assert peak[name] <= 0.7 * full_size, (name, peak)  # more such maps, some of labels

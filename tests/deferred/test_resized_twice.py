@@ -148,6 +148,13 @@ OTHERS: dict[str, Callable[[Tensor], Any]] = {
         x.mul_(-1),
         *(y.max(1), z.argmax(1), y, z, again(x, (31, 20)).argmax(1)),
     ),
+    "changed between, by a view of what is computed": lambda s: (
+        x := up(s.detach()),
+        y := again(x, (30, 30)),
+        x * 2,
+        x[0].mul_(-1),
+        *(y.max(1), y, again(x, (31, 20)).argmax(1)),
+    ),
     "changed": lambda s: (x := again(up(s), (30, 30)), x.mul_(-1), x.argmax(1), x),
     "scores changed": lambda s: (
         x := again(up(c := s.detach().clone())[..., 1:], (17, 30)),

@@ -170,6 +170,7 @@ def test_size_of_what_is_kept() -> None:
         x = up(scores().detach()).softmax(1)
         x.gather(1, label(x))
         x.max(1)
-    (_, kept), *others = x.recipe.snapshot.told._labels["softmax"]  # type: ignore[attr-defined]
+    told = x.recipe.snapshot.told  # type: ignore[attr-defined]
+    (_, kept), *others = told._labels["softmax", range(5)]
     assert (kept.dtype, kept.shape) == (torch.uint8, (2, *SIZE))
     assert not others
