@@ -28,8 +28,8 @@ from fcn_ext.deferred._snapshot import Snapshot, is_batched, outside_modes
 from fcn_ext.deferred._strides import is_channels_last, laid_out, resized_twin
 from fcn_ext.deferred._tensor import DeferredLogits, ordinary
 from fcn_ext.ops import _common
-from fcn_ext.ops._autograd import _forward_mode, _is_tracing, _transforms_active
 from fcn_ext.ops._interpolate import _interpolate_backward
+from fcn_ext.ops._observers import _forward_mode, _is_tracing, _transforms_active
 
 __all__ = ["deferred_interpolate", "fused_upsampling"]
 

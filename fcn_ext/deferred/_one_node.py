@@ -11,7 +11,7 @@ from torch import Tensor
 from fcn_ext._uncompiled import uncompiled
 from fcn_ext.deferred._gradient import gradient_of
 from fcn_ext.deferred._tensor import as_ordinary, ordinary
-from fcn_ext.ops._autograd import _transforms_active
+from fcn_ext.ops._observers import _transforms_active
 
 __all__ = ["Form", "OneNode", "may_be_one_node"]
 

@@ -13,7 +13,8 @@ from torch.utils._python_dispatch import _disable_current_modes
 from fcn_ext.deferred._layout import Layout
 from fcn_ext.deferred._told import Told
 from fcn_ext.geometry import Resize
-from fcn_ext.ops._autograd import _below_autograd, _is_batched, _transforms_active
+from fcn_ext.ops._autograd import _below_autograd
+from fcn_ext.ops._observers import _is_batched, _transforms_active
 from fcn_ext.prediction._rows import Span, full_rows
 
 __all__ = ["MOST_SPENT", "Origin", "Snapshot", "is_batched", "outside_modes"]

@@ -21,7 +21,7 @@ from fcn_ext.deferred._no_memory import guard_memory
 from fcn_ext.deferred._recipe import Logits, Recipe
 from fcn_ext.deferred._snapshot import outside_modes
 from fcn_ext.deferred._views import CARRIED, SHARED
-from fcn_ext.ops._autograd import _transforms_active
+from fcn_ext.ops._observers import _transforms_active
 
 __all__ = ["FUNCTIONS", "HANDLERS", "Deferred", "DeferredLogits", "carry", "handles", "ordinary"]
 

@@ -14,7 +14,7 @@ from torch.overrides import handle_torch_function, has_torch_function
 from fcn_ext import _rules, ops
 from fcn_ext.geometry import Geometry, Resize
 from fcn_ext.losses import _pixels
-from fcn_ext.ops import _autograd, _common
+from fcn_ext.ops import _common, _observers
 from fcn_ext.ops._cross_entropy import _cross_entropy as fused_cross_entropy
 
 # Within these bounds its square, and scores divided by it, fit in float32.
@@ -163,7 +163,7 @@ def _likely_class(teacher: Tensor) -> Tensor:
 def _is_beyond(total: Tensor) -> bool:
     """Whether a sum was too large for float32. Known on the CPU only, as elsewhere this would wait
     for the device."""
-    return total.is_cpu and _autograd.has_values(total) and not math.isfinite(total.item())
+    return total.is_cpu and _observers.has_values(total) and not math.isfinite(total.item())
 
 
 def _labels(student: Tensor, size: Any, geometry: Geometry, target: Tensor | None) -> Tensor:

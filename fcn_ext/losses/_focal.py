@@ -11,7 +11,7 @@ from torch.compiler import is_dynamo_compiling
 from fcn_ext import ops
 from fcn_ext.geometry import Geometry, Resize
 from fcn_ext.losses import _pixels, _processes
-from fcn_ext.ops import _autograd, _common
+from fcn_ext.ops import _autograd, _common, _observers
 
 
 def focal_loss(
@@ -102,10 +102,10 @@ def focused(
             even where the loss is infinite.
     """
     arguments = (loss, gamma, alpha, target, ignore_index)
-    if _autograd.is_traced():  # by one line of source, with gradients or without
+    if _observers.is_traced():  # by one line of source, with gradients or without
         return _value_and_slope(False, *arguments)[0]
     # What vmap has batched does not tell that grad, around it, is to differentiate it.
-    unknown = is_dynamo_compiling() or _autograd._transforms_active()
+    unknown = is_dynamo_compiling() or _observers._transforms_active()
     if (unknown or loss.requires_grad) and torch.is_grad_enabled():
         value: Tensor
         value, _ = _focused(*arguments)
@@ -124,7 +124,7 @@ def _value_and_slope(
 ) -> tuple[Tensor, ...]:
     """What :func:`focused` gives, and its slope by ``loss``, finite at either end."""
     gamma = min(gamma, torch.finfo(loss.dtype).max / 2)  # which times zero is zero
-    if _autograd.is_plain(loss) and not _autograd.is_traced():
+    if _observers.is_plain(loss) and not _observers.is_traced():
         maps = _in_place(loss, gamma, with_slope)
     else:
         maps = _in_new_maps(loss, gamma, with_slope)
@@ -197,7 +197,7 @@ def _weighed(
             return share, share == 0
         return share, ~_pixels.not_void(labels, ignore_index)
 
-    if not _autograd.is_plain(*maps, alpha, target) or _autograd.is_traced():
+    if not _observers.is_plain(*maps, alpha, target) or _observers.is_traced():
         share, left_out = shares(target)
         return tuple((map * share).masked_fill(left_out, 0) for map in maps)
     count = min(_PARTS, 1 + target.numel() // _PIXELS)

@@ -19,7 +19,7 @@ from fcn_ext import _mask_rules, ops
 from fcn_ext.geometry import Geometry
 from fcn_ext.losses import _pixels
 from fcn_ext.losses._focal import focused
-from fcn_ext.ops import _autograd, _common
+from fcn_ext.ops import _autograd, _common, _observers
 
 
 def two_classes(scores: Tensor) -> Tensor:
@@ -59,7 +59,7 @@ def _times(
     a loss that is infinite, as in the sums."""
     # Where a compiler, a trace or a transform looks on, the target does not tell whether it is to
     # be differentiated.
-    if _autograd.is_looked_into() or (target.requires_grad and torch.is_grad_enabled()):
+    if _observers.is_looked_into() or (target.requires_grad and torch.is_grad_enabled()):
         share = share_of(target, weight, loss.dtype)
         # The gradient of a zero share is the loss, unless that is infinite.
         return share * torch.where((share != 0) | loss.isfinite(), loss, 0)
@@ -72,7 +72,7 @@ def _product(
 ) -> Tensor:
     share = share_of(target, weight, loss.dtype)
     none = share == 0
-    is_own = share is not target and _autograd.is_plain(loss, share)
+    is_own = share is not target and _observers.is_plain(loss, share)
     product = share.mul_(loss) if is_own else share * loss
     return product.masked_fill_(none, 0)
 
@@ -165,7 +165,7 @@ class MaskPixels:
         would wait for the device, and only if there are values: not under a compiler or a
         transform."""
         target, void = self.target, self._ignore_index
-        if not (target.is_cpu and _autograd.has_values(target)):
+        if not (target.is_cpu and _observers.has_values(target)):
             return
         if target.is_floating_point():
             right, rule = (target >= 0) & (target <= 1), "in [0, 1]"

@@ -14,7 +14,7 @@ from torch.compiler import is_dynamo_compiling
 from fcn_ext import ops
 from fcn_ext.geometry import Geometry, Resize
 from fcn_ext.losses import _pixels, _processes
-from fcn_ext.ops import _autograd, _common
+from fcn_ext.ops import _common, _observers
 
 
 def ohem_cross_entropy(
@@ -160,7 +160,7 @@ def _hardest(
     """Which pixels are kept, bool (N, H, W), by their losses, ``pixels``, which may change."""
     counts = _pixels.not_void(target, ignore_index)
     # NaN, from a label out of range on CUDA, must be kept; void pixels sort below all others.
-    if _autograd.is_plain(pixels):
+    if _observers.is_plain(pixels):
         hardness = pixels.nan_to_num_(nan=torch.inf, posinf=torch.inf).masked_fill_(~counts, -1.0)
     else:
         hardness = torch.where(pixels.isnan(), torch.inf, pixels).masked_fill_(~counts, -1.0)
@@ -178,8 +178,8 @@ def _hardest(
         wanted = (valid.to(torch.float64) * min_kept).floor().to(torch.int64)
     else:
         wanted = valid.clamp(max=min_kept)
-    on_host = group is None and pixels.device.type == "cpu" and _autograd.has_values(pixels)
-    if group is None and not is_dynamo_compiling() and _autograd._is_tracing():
+    on_host = group is None and pixels.device.type == "cpu" and _observers.has_values(pixels)
+    if group is None and not is_dynamo_compiling() and _observers._is_tracing():
         least = _kth_largest_by_sorting(rows, wanted)
     elif on_host:
         least = _kth_largest_on_host(rows, wanted, limit)
@@ -207,7 +207,7 @@ def kth_largest(rows: Tensor, k: Tensor, group: Any = None) -> Tensor:
 
 def _reinterpreted(values: Tensor, dtype: torch.dtype) -> Tensor:
     """The bits of ``values`` as numbers of another ``dtype``, without gradient."""
-    if not is_dynamo_compiling() and _autograd._transforms_active():
+    if not is_dynamo_compiling() and _observers._transforms_active():
         result: Tensor = _Reinterpreted.apply(values, dtype)
         return result
     return values.contiguous().view(dtype)

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.compiler import is_dynamo_compiling
 
 from fcn_ext.losses import _processes
-from fcn_ext.ops import _autograd, _common
+from fcn_ext.ops import _common, _observers
 
 REDUCTIONS = ("none", "sum", "mean", "mean_all")
 
@@ -48,7 +48,7 @@ def total_of(values: Tensor) -> Tensor:
 
 def count(mask: Tensor) -> Tensor:
     """How many pixels of a bool ``mask`` are set, int64 ()."""
-    if is_dynamo_compiling() or _autograd._transforms_active():
+    if is_dynamo_compiling() or _observers._transforms_active():
         return mask.sum()  # torch 2.11 has no batching rule for the other
     # Not its sum, for which torch copies it as int64, eight bytes per pixel.
     return torch.count_nonzero(mask)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.compiler import is_dynamo_compiling
 
 from fcn_ext._arguments import shown
-from fcn_ext.ops import _autograd
+from fcn_ext.ops import _observers
 
 
 def of_group(group: Any) -> Any:
@@ -43,7 +43,7 @@ def counted(count: Tensor, group: Any) -> Tensor:
     if group is None:
         return count
     # So that a collective sees the tensor that a transform of torch.func has wrapped.
-    if not is_dynamo_compiling() and _autograd._transforms_active():
+    if not is_dynamo_compiling() and _observers._transforms_active():
         return summed(count, group)
     return _all_reduced(count, group)
 

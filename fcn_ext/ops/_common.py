@@ -23,7 +23,7 @@ from fcn_ext._rules import accumulate_dtype as accumulate_dtype
 from fcn_ext._rules import broken, check_forward, check_map
 from fcn_ext.geometry import Deconvolution, Geometry, Resize
 from fcn_ext.geometry import default_kernel_size as default_kernel_size
-from fcn_ext.ops import _autograd
+from fcn_ext.ops import _observers
 
 _BEYOND = 2**63
 
@@ -138,7 +138,7 @@ def is_geometry(value: Any) -> Geometry:
 
 def without_gradient(value: Tensor, name: str) -> None:
     """Raises if ``value``, for which a loss has no gradient, requires one."""
-    if _autograd.asks_for_gradient(value):
+    if _observers.asks_for_gradient(value):
         raise RuntimeError(
             f"{name} must not require a gradient: the loss is differentiable with respect to "
             f"input alone. Pass {name}.detach()"

@@ -12,7 +12,7 @@ from torch.compiler import is_compiling, is_dynamo_compiling
 
 from fcn_ext import _label_rules
 from fcn_ext.geometry import Deconvolution, Geometry, Resize
-from fcn_ext.ops import _autograd, _common
+from fcn_ext.ops import _common, _observers
 
 _labels_op = torch.ops.fcn_ext.confusion_matrix_labels.default
 _logits_op = torch.ops.fcn_ext.confusion_matrix_logits.default
@@ -168,7 +168,7 @@ def _counts(
     if invalid is not None:
         _common.on_same_device(target, "target", _common.is_tensor(invalid, "invalid"), "invalid")
     like = target
-    if _autograd._transforms_active():
+    if _observers._transforms_active():
         like = _batched_like(prediction, target, out, invalid)
     if invalid is None:
         invalid = like.new_zeros((), dtype=torch.int64)
@@ -209,7 +209,7 @@ def _counted(matrix: Tensor, number: Tensor, out: Tensor | None, invalid: Tensor
 def _tell_of_change(counts: Tensor) -> None:
     """Bumps the version of a tensor that an operator has added to, by which autograd notices
     changes of saved tensors. torch does this only for its own operators."""
-    if not (is_compiling() or _autograd._transforms_active() or counts.is_inference()):
+    if not (is_compiling() or _observers._transforms_active() or counts.is_inference()):
         increment_version(counts)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fcn_ext import _label_rules
 from fcn_ext.geometry import Deconvolution, Geometry, Resize
-from fcn_ext.ops import _autograd, _common
+from fcn_ext.ops import _autograd, _common, _observers
 from fcn_ext.ops._cross_entropy_pixels import (
     cross_entropy_pixels,
     cross_entropy_pixels_hits,
@@ -90,7 +90,9 @@ def cross_entropy(
         pixels: Tensor = cross_entropy_pixels(*arguments)
         return pixels
     loss: Tensor
-    loss, _, _ = _cross_entropy(*arguments, reduction == "mean", _autograd.is_differentiated(input))
+    loss, _, _ = _cross_entropy(
+        *arguments, reduction == "mean", _observers.is_differentiated(input)
+    )
     return loss
 
 
@@ -113,7 +115,7 @@ def cross_entropy_hits(
         loss, hits = cross_entropy_pixels_hits(*arguments)
     else:
         loss, _, _, hits = _cross_entropy_hits(
-            *arguments, reduction == "mean", _autograd.is_differentiated(input)
+            *arguments, reduction == "mean", _observers.is_differentiated(input)
         )
     return loss, hits
 
@@ -238,7 +240,7 @@ def _backward_in_place(ctx: Any, grad_loss: Tensor | None, *_: None) -> tuple[Te
     if grad_loss is None:
         return (None,) * 8
     saved = ctx.saved_tensors
-    if not (_autograd.is_plain(grad_loss, *saved[:2]) and _label_rules.is_dense(saved[0])):
+    if not (_observers.is_plain(grad_loss, *saved[:2]) and _label_rules.is_dense(saved[0])):
         return _scaled(ctx, saved, grad_loss)
     try:
         untouched = ctx.untouched.pop()  # only one thread gets it

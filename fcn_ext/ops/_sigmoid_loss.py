@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fcn_ext import _mask_rules
 from fcn_ext.geometry import Geometry, Resize
-from fcn_ext.ops import _autograd, _common
+from fcn_ext.ops import _autograd, _common, _observers
 
 _op = torch.ops.fcn_ext.sigmoid_loss.default
 
@@ -64,7 +64,7 @@ def sigmoid_loss(
         geometry.numbers,
         _common.integer(ignore_index, "ignore_index"),
         None if gamma is None else _common.not_negative(gamma, "gamma"),
-        _autograd.is_differentiated(input),
+        _observers.is_differentiated(input),
     )
     return loss, sums
 

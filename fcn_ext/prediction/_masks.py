@@ -14,7 +14,7 @@ from torch.compiler import is_dynamo_compiling
 from fcn_ext import ops
 from fcn_ext.geometry import Deconvolution, Geometry, Resize
 from fcn_ext.ops import _common
-from fcn_ext.ops._autograd import _is_tracing, _transforms_active
+from fcn_ext.ops._observers import _is_tracing, _transforms_active
 from fcn_ext.prediction._arguments import full_size
 
 # Pixels to work on at a time, one byte each; at least one mask.

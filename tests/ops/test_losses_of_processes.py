@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fcn_ext import losses, nn
 from fcn_ext.losses import CONVENTIONS
-from fcn_ext.ops import _autograd
+from fcn_ext.ops import _autograd, _observers
 
 SIZE = 2
 WEIGHT = torch.tensor([0.5, 2.0, 1.0], dtype=torch.float64)
@@ -194,7 +194,8 @@ def test_without_the_private_helpers_of_torch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of which a torch that lacks them is asked nothing else."""
-    monkeypatch.setattr(_autograd, "_transforms_active", lambda: True)
+    for module in (_autograd, _observers):
+        monkeypatch.setattr(module, "_transforms_active", lambda: True)
     scores, target = batch()
     scores.requires_grad_()
     expected = [found(f(scores, target, **options), scores) for f, options in LOSSES.values()]
