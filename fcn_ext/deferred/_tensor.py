@@ -151,8 +151,12 @@ def carry(func: Any, self: Any, *args: Any, **kwargs: Any) -> Any:
     carried = recipe.step(step_of(func, args, kwargs), twin, layout, shared=shared, device=device)
     if carried is None:
         return NotImplemented
-    if shared and torch.is_inference_mode_enabled() and not self.is_inference():
-        with torch.inference_mode(False):  # a view of an ordinary tensor is an ordinary one
+    # A view is of the mode of its tensor. Outside of inference mode torch lets detached ones be
+    # changed, however.
+    inference = shared and self.is_inference()
+    changeable = func is torch.ops.aten.detach.default
+    if shared and torch.is_inference_mode_enabled() != inference and not (inference and changeable):
+        with torch.inference_mode(inference):
             return type(self)(carried)
     return type(self)(carried)
 

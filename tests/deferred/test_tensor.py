@@ -237,7 +237,7 @@ def test_memory_that_is_not_there_is_not_read() -> None:
     ],
 )
 def test_views_in_inference_mode(view: Any) -> None:
-    """Of a tensor that is made outside: ordinary ones, as torch's are."""
+    """They are of the mode of the tensor that they are views of, as torch's are."""
 
     def program(coarse: Tensor) -> Any:
         logits = up(coarse)
@@ -245,4 +245,11 @@ def test_views_in_inference_mode(view: Any) -> None:
             x = view(logits)
             return x.amax(-3), x.is_inference(), x.softmax(-3).is_inference(), x
 
-    assert_same(outcome(program, scores(), fused=True), outcome(program, scores(), fused=False))
+    def leaving(coarse: Tensor) -> Any:
+        with torch.inference_mode():
+            logits = up(coarse)
+        x = view(logits)
+        return x.amax(-3), x.softmax(-3).is_inference(), x.mul_(2)
+
+    for run in (program, leaving):
+        assert_same(outcome(run, scores(), fused=True), outcome(run, scores(), fused=False))
