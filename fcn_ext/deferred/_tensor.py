@@ -97,6 +97,8 @@ class Deferred(Tensor):
             result = handler(func, *args, **kwargs)
             if result is not NotImplemented:
                 return result
+        if _is_composite(func) and _COMPOSITE not in func.py_kernels:
+            return func.decompose(*args, **kwargs)
         return _computed(func, args, kwargs)
 
 
@@ -172,6 +174,16 @@ def _computed(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         for _, deferred in given:
             deferred.recipe.memory.changes += 1
     return _given_back(func(*ordinary_args, **ordinary_kwargs), given)
+
+
+_COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
+
+
+@cache
+def _is_composite(func: Any) -> bool:
+    """Whether torch makes an operator of others, as ``softmax`` of ``_softmax``. It does so before
+    it comes here, but not for inference tensors."""
+    return torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), _COMPOSITE)
 
 
 @cache

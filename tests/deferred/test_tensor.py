@@ -253,3 +253,30 @@ def test_views_in_inference_mode(view: Any) -> None:
 
     for run in (program, leaving):
         assert_same(outcome(run, scores(), fused=True), outcome(run, scores(), fused=False))
+
+
+COMPOSITES: dict[str, Callable[[Tensor], Any]] = {
+    "softmax": lambda x: (x.softmax(1).max(1), F.log_softmax(x, 1).amax(1)),
+    "dtype": lambda x: (x.float().argmax(1), x.to("cpu").contiguous() is x),
+    "memory": lambda x: x[:, :, 2:9].contiguous(memory_format=torch.channels_last).argmax(1),
+    "shape": lambda x: (x.flatten(2).argmax(1), x.movedim(1, -1).reshape(-1, 5).argmax(1)),
+    "pieces": lambda x: [piece.max(-3) for piece in (*x.chunk(2), *x.tensor_split(2))],
+    "crop": lambda x: (F.pad(x, (-1, -2, -3, 0)).max(1), x.narrow(2, 1, 9).argmax(1)),
+    "crop and resize": lambda x: up(x.narrow(3, 2, 20).softmax(1), (20, 31)).max(1),
+    "loss": lambda x: (F.cross_entropy(x, labels()), F.nll_loss(F.log_softmax(x, 1), labels())),
+}
+
+
+@pytest.mark.parametrize("name", COMPOSITES)
+def test_composite_operators_of_inference_tensors(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which torch does not take apart before it asks a tensor's class."""
+
+    def program(coarse: Tensor) -> Any:
+        with torch.inference_mode():
+            logits = up(coarse)
+            inside = COMPOSITES[name](logits)
+        return inside, COMPOSITES[name](logits)
+
+    agrees(program, monkeypatch, computed=0)
