@@ -41,6 +41,13 @@ def _unsqueezed(layout: Layout, shape: Sequence[int], dim: int) -> Layout:
     return replace(layout, dims=tuple(dims))
 
 
+def _expanded(layout: Layout, shape: Sequence[int], *_: Any) -> Layout | None:
+    if math.prod(shape) != math.prod(layout.sizes):
+        return None
+    added = len(shape) - len(layout.dims)
+    return replace(layout, dims=((),) * added + layout.dims)
+
+
 def _squeezed(
     layout: Layout, shape: Sequence[int], dims: int | Sequence[int] | None = None
 ) -> Layout:
@@ -149,6 +156,7 @@ def _select_undone(
 _VIEWS: dict[Any, Callable[..., Layout | None]] = {
     aten.alias.default: _same,
     aten.detach.default: _same,
+    aten.expand.default: _expanded,
     aten.permute.default: _permuted,
     aten.select.int: _selected,
     aten.slice.Tensor: _sliced,

@@ -26,6 +26,7 @@ CROPS: dict[str, Callable[[Tensor], Tensor]] = {
     "in two steps": lambda x: x[:, :, 2:22][..., 1:9].detach()[:, :, 3:, 2:],
     "negative padding": lambda x: F.pad(x, (-1, -2, -3, 0)),
     "of an image": lambda x: x[1:, :, :13, 4:],
+    "expanded": lambda x: x[1, :, :13, 4:].expand(1, -1, -1, -1),
     "classes last": lambda x: x.permute(0, 2, 3, 1)[:, 3:9, 1:-1].permute(0, 3, 1, 2),
     "a copy": lambda x: x[..., 2:-2, 2:-2].contiguous(),
     "channels_last": lambda x: x.contiguous(memory_format=torch.channels_last)[:, :, 4:, 2:],
@@ -144,6 +145,11 @@ OTHERS: dict[str, Callable[[Tensor], Any]] = {
     "every other": lambda x: x[:, :, ::2, 1:].argmax(1),
     "none": lambda x: x[:, :, 5:5].shape,
     "classes": lambda x: x[:, 1:3, 2:9, 3:].argmax(1),
+    "copied by expand": lambda x: (y := x[:1, :, 3:9].expand(3, -1, -1, -1), y.max(1))[1],
+    "a class expanded": lambda x: x[:, 1:2, 3:9].expand(-1, 4, -1, -1).sum(1),
+    "loss of an expanded one": lambda x: F.cross_entropy(
+        x[1, :, :9].expand(1, -1, -1, -1), labels()[1:, :9]
+    ),
     "elements": lambda x: x[..., 2:9, 3:].softmax(1).gather(1, x[..., 2:9, 3:].argmax(1, True)),
     "positive padding": lambda x: F.pad(x, (-1, 1, 2, -2)).argmax(1),
     "padded with images": lambda x: F.pad(x, (0, 0, 0, 0, 0, 0, -1, 0)).argmax(1),
