@@ -6,6 +6,7 @@ the logits at the size in between, or at both sizes, as the plain code has them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -27,6 +28,9 @@ _KINDS = ("logits", "softmax", "sigmoid")
 _LARGER = 4
 """From so many times as many pixels on, the logits in between are small beside the result, and
 kernels that see all of them at once are faster."""
+SMALL = 2**16
+"""A map of so few scores at the first full size is computed faster than a prediction is made some
+rows at a time, and takes little memory."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,6 +172,7 @@ def resized_twice(recipe: Any, size: tuple[int, int], align_corners: bool) -> Re
         or recipe.device.type != "cpu"
         or recipe.kind not in _KINDS
         or not recipe.layout.is_map
+        or math.prod(recipe.layout.totals) <= SMALL
         or not snapshot.is_finite()
     ):
         return None

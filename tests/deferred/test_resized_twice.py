@@ -12,11 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from fcn_ext import DeferredLogits, fused_upsampling
+from fcn_ext.deferred import _resized_twice
 from fcn_ext.deferred._resized_twice import ResizedTwice
 from fcn_ext.metrics import ConfusionMatrix
 from fcn_ext.prediction import _rows
 
-from .common import Computed, agrees, assert_as_plain, labels, outcome, scores, up
+from .common import SIZE, Computed, agrees, assert_as_plain, labels, outcome, scores, up
 
 
 def again(x: Tensor, size: tuple[int, int], **options: Any) -> Tensor:
@@ -94,6 +95,16 @@ def test_a_large_second_factor_is_left_to_kernels_of_the_whole_map() -> None:
         small, large = again(up(scores()), (48, 56)), again(up(scores()), (40, 50))
     snapshots = [x.recipe.snapshot for x in (small, large)]  # type: ignore[attr-defined]
     assert [type(s) is ResizedTwice for s in snapshots] == [False, True]
+
+
+def test_a_small_map_between_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which takes less time."""
+    limit = scores().shape[:2].numel() * SIZE[0] * SIZE[1]
+    for small, size in ((limit - 1, (13, 17)), (limit, (13, 17)), (limit, (30, 30))):
+        monkeypatch.setattr(_resized_twice, "SMALL", small)
+        with monkeypatch.context() as each:
+            count = int(small == limit)
+            agrees(lambda s: again(up(s)[..., 3:], size).max(1), each, computed=count)  # noqa: B023
 
 
 WITH_GRADIENTS: dict[str, Callable[[Tensor], Tensor]] = {
