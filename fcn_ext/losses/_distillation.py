@@ -122,36 +122,27 @@ def divergence(
     if not is_dynamo_compiling() and has_torch_function((student, teacher)):
         found: Tensor = handle_torch_function(divergence, (student, teacher), *arguments)
         return found
-    own_dtype = _common.accumulate_dtype(student)
-    dtype = torch.float64 if temperature > _MOST_IN_FLOAT32 else own_dtype
+    void = -1 if ignore_index is None else ignore_index
     if ignore_index is None and teacher.shape[1] > 0:
         labels = _likely_class(teacher).expand_as(labels)
-    total = _divergence(student, teacher, labels, geometry, ignore_index, temperature, dtype)
+
+    def total_in(dtype: torch.dtype) -> Tensor:
+        cooled = student.to(dtype) / temperature
+        reference = teacher.detach().to(dtype) / temperature
+        with torch.no_grad():
+            of_teacher, _, slope = fused_cross_entropy(
+                reference, labels, geometry.numbers, None, void, 0.0, False, True
+            )
+        of_student = ops.cross_entropy(cooled, labels, geometry, ignore_index=void, reduction="sum")
+        predicted = of_teacher + _pixels.total_of(slope * (cooled - reference))
+        return temperature**2 * (of_student - predicted)  # type: ignore[no-any-return]
+
+    own_dtype = _common.accumulate_dtype(student)
+    dtype = torch.float64 if temperature > _MOST_IN_FLOAT32 else own_dtype
+    total = total_in(dtype)
     if dtype != torch.float64 and _is_beyond(total):
-        dtype = torch.float64
-        total = _divergence(student, teacher, labels, geometry, ignore_index, temperature, dtype)
+        total = total_in(torch.float64)
     return total.to(own_dtype)
-
-
-def _divergence(
-    student: Tensor,
-    teacher: Tensor,
-    labels: Tensor,
-    geometry: Geometry,
-    ignore_index: int | None,
-    temperature: float,
-    dtype: torch.dtype,
-) -> Tensor:
-    void = -1 if ignore_index is None else ignore_index
-    cooled = student.to(dtype) / temperature
-    reference = teacher.detach().to(dtype) / temperature
-    with torch.no_grad():
-        of_teacher, _, slope = fused_cross_entropy(
-            reference, labels, geometry.numbers, None, void, 0.0, False, True
-        )
-    of_student = ops.cross_entropy(cooled, labels, geometry, ignore_index=void, reduction="sum")
-    predicted = of_teacher + _pixels.total_of(slope * (cooled - reference))
-    return temperature**2 * (of_student - predicted)  # type: ignore[no-any-return]
 
 
 def _likely_class(teacher: Tensor) -> Tensor:
