@@ -153,7 +153,7 @@ def measured(
     runtime.place(net)
     net.eval()
     scores = Evaluator(dataset, runtime, normalization).count(net).compute()
-    # Processor time counts nothing but this work, but not that of a GPU.
+    # Processor time counts this work alone, but not what a GPU does.
     clock = time.perf_counter if runtime.on_gpu else time.process_time
     times, operations = [], []
     for index in spread(len(dataset), TIMED):

@@ -111,7 +111,7 @@ def timers(runtime: Runtime, repeats: int) -> list[tuple[str, Cost]]:
 
 
 def _median(work: Callable[[], object], runtime: Runtime, repeats: int) -> float:
-    # Processor time counts nothing but this work, but not that of a GPU.
+    # Processor time counts this work alone, but not what a GPU does.
     clock = time.perf_counter if runtime.on_gpu else time.process_time
     times = []
     for _ in range(repeats):
