@@ -2,8 +2,8 @@
 // csrc/*/{cpu,cuda}/ implements the operators, and fcn_ext/ops/_<operator>.py has gradients, shapes
 // for tracing and docstrings.
 //
-// `geometry` says how coarse scores reach full size: (stride, kernel_size, offset_y, offset_x) of a
-// Deconvolution or (align_corners) of a Resize, as in fcn_ext/geometry.py.
+// `geometry` says how coarse scores reach full size: the numbers of a Deconvolution or a Resize, as
+// in fcn_ext/geometry.py.
 #include <torch/csrc/stable/library.h>
 
 STABLE_TORCH_LIBRARY(fcn_ext, m) {
@@ -14,13 +14,13 @@ STABLE_TORCH_LIBRARY(fcn_ext, m) {
   m.def(
       "upsample_backward(Tensor grad_output, SymInt stride, SymInt kernel_size, SymInt offset_y, "
       "SymInt offset_x, SymInt input_height, SymInt input_width) -> Tensor");
-  // F.interpolate(mode="bilinear") of (N, C, H, W), and its transpose.
+  // F.interpolate(mode="bilinear") of (N, C, H, W), or a window of it, and its transpose.
   m.def(
-      "interpolate(Tensor input, SymInt output_height, SymInt output_width, bool align_corners) -> "
-      "Tensor");
+      "interpolate(Tensor input, SymInt output_height, SymInt output_width, bool align_corners, "
+      "SymInt[]? crop=None) -> Tensor");
   m.def(
       "interpolate_backward(Tensor grad_output, SymInt input_height, SymInt input_width, bool "
-      "align_corners) -> Tensor");
+      "align_corners, SymInt[]? crop=None) -> Tensor");
   // upsample(coarse, stride) plus the window of skip at the offset. Its gradients are
   // upsample_backward and a pad.
   m.def(

@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fcn_ext._line import resize_line
+
 # Sizes, strides and offsets stay below this, so that products of two of them fit in 64 bits
 # (csrc/common/check.h).
 LARGEST_SIZE = 2**30
@@ -80,25 +82,49 @@ def check_offset(offset_y: Any, offset_x: Any) -> None:
         raise ValueError(f"offset must be >= 0, got ({offset_y}, {offset_x})")
 
 
+def check_size(size: Sequence[Any], name: str) -> None:
+    height, width = size
+    if any(broken(extent < 1) or broken(extent > LARGEST_SIZE) for extent in size):
+        raise ValueError(f"{name} must be in [1, 2**30], got ({height}, {width})")
+
+
 def check_geometry(numbers: Sequence[Any]) -> None:
-    if len(numbers) not in (4, 1):
+    if len(numbers) not in (4, 1, 5, 9):
         raise ValueError(
-            "geometry must be (stride, kernel_size, offset_y, offset_x) or (align_corners,), got "
+            "geometry must be (stride, kernel_size, offset_y, offset_x), (align_corners,) or "
+            "(align_corners, height, width, offset_y, offset_x), got "
             f"{len(numbers)} numbers"
         )
     if len(numbers) == 4:
         check_deconvolution(*numbers[:2])
         check_offset(*numbers[2:])
+    if len(numbers) >= 5:
+        check_size(numbers[1:3], "uncropped_size")
+        check_offset(*numbers[3:5])
+    if len(numbers) == 9:
+        check_size(numbers[5:7], "the uncropped input")
+        check_offset(*numbers[7:9])
+
+
+def resize_numbers(align_corners: bool, crop: Sequence[Any] | None) -> tuple[Any, ...]:
+    """The numbers of a Resize, whose crop, if any, is given apart."""
+    if crop is None:
+        return (int(align_corners),)
+    if len(crop) not in (4, 8):
+        raise ValueError(
+            f"crop must be (height, width, offset_y, offset_x), got {len(crop)} numbers"
+        )
+    return (int(align_corners), *crop)
 
 
 def check_axes(
     numbers: Sequence[Any], input_size: Sequence[Any], output_size: Sequence[Any], name: str
 ) -> None:
     """``name`` is the caller's argument that gives the size of the output."""
-    if len(numbers) == 1:
-        if any(broken(size < 1) or broken(size > LARGEST_SIZE) for size in output_size):
-            height, width = output_size
-            raise ValueError(f"{name} must be in [1, 2**30], got ({height}, {width})")
+    if len(numbers) != 4:
+        check_size(output_size, name)
+        if len(numbers) > 1:
+            _check_crops(numbers, input_size, output_size, name)
         return
     stride, kernel_size, *offsets = numbers
     axes = zip(("height", "width"), offsets, input_size, output_size, strict=True)
@@ -117,6 +143,36 @@ def check_axes(
                 f"offset + {name} must be at most the upsampled {axis} {full}, got "
                 f"{offset} + {outputs}"
             )
+
+
+def _check_crops(
+    numbers: Sequence[Any], input_size: Sequence[Any], output_size: Sequence[Any], name: str
+) -> None:
+    uncropped, offsets = numbers[1:3], numbers[3:5]
+    nodes, firsts = (numbers[5:7], numbers[7:9]) if len(numbers) == 9 else (input_size, (0, 0))
+    axes = zip(
+        *(("height", "width"), uncropped, offsets, output_size, nodes, firsts, input_size),
+        strict=True,
+    )
+    for axis, full, offset, outputs, of_nodes, first, held in axes:
+        if broken(outputs > full - offset):
+            raise ValueError(
+                f"offset + {name} must be at most the uncropped {axis} {full}, got "
+                f"{offset} + {outputs}"
+            )
+        if broken(held > of_nodes - first):
+            raise ValueError(
+                f"input must be a window of {of_nodes} nodes along the {axis}, got {held} from "
+                f"{first} on"
+            )
+        if len(numbers) == 9:
+            line = resize_line(of_nodes, full, bool(numbers[0]))
+            begin, end = line.nodes_read(offset, offset + outputs)
+            if broken(begin < first) or broken(end > first + held):
+                raise ValueError(
+                    f"input must hold all nodes that the output reads along the {axis}, got {held} "
+                    f"from {first} on"
+                )
 
 
 # --------------------------------------------------------------------------- maps
@@ -146,8 +202,7 @@ def check_forward(
 def check_backward(grad_output: Tensor, numbers: Sequence[Any], height: Any, width: Any) -> None:
     check_geometry(numbers)
     check_map(grad_output, "grad_output")
-    if any(broken(size < 1) or broken(size > LARGEST_SIZE) for size in (height, width)):
-        raise ValueError(f"input size must be in [1, 2**30], got ({height}, {width})")
+    check_size((height, width), "input size")
     check_axes(numbers, (height, width), grad_output.shape[2:], "the size of grad_output")
 
 

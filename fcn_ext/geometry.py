@@ -6,7 +6,8 @@ are two, both bilinear. Every head takes one, such as :func:`fcn_ext.ops.cross_e
 
 =======================  ======================================================================
 :class:`Deconvolution`   FCN's fixed transposed convolution and its crop, as ``ops.upsample``
-:class:`Resize`          ``F.interpolate(mode="bilinear")`` to any size, as ``ops.interpolate``
+:class:`Resize`          ``F.interpolate(mode="bilinear")`` to any size, as ``ops.interpolate``,
+                         and a crop
 =======================  ======================================================================
 
 A :class:`Grid` says where the cells of a feature map lie in the image, in exact fractions. Every
@@ -38,7 +39,7 @@ from torch import nn
 from torch.compiler import is_dynamo_compiling
 
 from fcn_ext._arguments import flag, integer, pair, shown
-from fcn_ext._rules import check_deconvolution, check_offset
+from fcn_ext._rules import check_deconvolution, check_offset, check_size
 
 __all__ = ["Deconvolution", "Geometry", "Grid", "Resize", "crop_offset", "default_kernel_size"]
 
@@ -114,29 +115,90 @@ class Deconvolution:
         return (self.stride, self.kernel_size, *self.offset)
 
 
+NO_OFFSET = (0, 0)
+
+
 @dataclass(frozen=True)
 class Resize:
-    """``F.interpolate(mode="bilinear")``: any ratio, up or down, without antialiasing.
+    """``F.interpolate(mode="bilinear")``, without antialiasing, and a crop: any ratio, up or down.
 
         >>> Resize(align_corners=True)
         Resize(align_corners=True)
 
+    With ``uncropped_size``, the output is the window at ``offset`` of a map of that size. The rows
+    from 100 on of scores that belong to an image of 512 x 512, for a target of those rows::
+
+        >>> Resize(uncropped_size=512, offset=(100, 0))
+        Resize(align_corners=False, uncropped_size=(512, 512), offset=(100, 0))
+
     Args:
         align_corners: the corner pixels of input and output coincide, instead of the outer edges.
+        uncropped_size: the size that scores are resized to before the crop, >= 1; one number or
+            (height, width). By default that of the output, so that nothing is cropped.
+        offset: first row and column of the output in it, >= 0; one number or (y, x).
 
     Raises:
-        TypeError: ``align_corners`` is not a bool.
+        TypeError: ``align_corners`` is not a bool, or a size is not an integer.
+        ValueError: an argument breaks a rule above, or ``offset`` is given without
+            ``uncropped_size``.
     """
 
     align_corners: bool = False
+    uncropped_size: Any = None
+    offset: Any = NO_OFFSET
 
     def __post_init__(self) -> None:
         flag(self.align_corners, "align_corners")
+        if self.uncropped_size is None and self.offset is NO_OFFSET:
+            return
+        offset = pair(self.offset, "offset")
+        size: Any = self.uncropped_size
+        if size is not None:
+            size = pair(size, "uncropped_size")
+        if not is_dynamo_compiling():
+            _check_crop(size, offset)
+        object.__setattr__(self, "uncropped_size", size)
+        object.__setattr__(self, "offset", offset)
+
+    def __repr__(self) -> str:
+        text = f"align_corners={self.align_corners}"
+        if self.uncropped_size is not None:
+            text += f", uncropped_size={self.uncropped_size}, offset={self.offset}"
+        return f"Resize({text})"
+
+    def output_size(self, input_size: int | Sequence[int]) -> tuple[int, int]:
+        """Rows and columns below and right of the offset, for a map of any size.
+
+        Raises:
+            TypeError: ``uncropped_size`` was not given.
+        """
+        if self.uncropped_size is None:
+            raise TypeError("a Resize without uncropped_size has no size of its own")
+        (height, width), (top, left) = self.uncropped_size, self.offset
+        return height - top, width - left
 
     @property
     def numbers(self) -> tuple[int, ...]:
-        """The form that operators take: (align_corners,)."""
-        return (int(self.align_corners),)
+        """The form that operators take: (align_corners,), or with a crop (align_corners, height,
+        width, offset_y, offset_x)."""
+        if self.uncropped_size is None:
+            return (int(self.align_corners),)
+        return (int(self.align_corners), *self.uncropped_size, *self.offset)
+
+
+def _check_crop(uncropped: Sequence[Any] | None, offset: Sequence[Any]) -> None:
+    """``uncropped`` is None if nothing is cropped."""
+    check_offset(*offset)
+    if uncropped is None:
+        if any(start != 0 for start in offset):
+            raise ValueError(
+                f"uncropped_size must be given with an offset, got None and {tuple(offset)}"
+            )
+        return
+    check_size(uncropped, "uncropped_size")
+    for axis, size, start in zip(("height", "width"), uncropped, offset, strict=True):
+        if start >= size:
+            raise ValueError(f"offset must be below the uncropped {axis} {size}, got {start}")
 
 
 Geometry = Deconvolution | Resize

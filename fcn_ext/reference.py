@@ -109,7 +109,10 @@ def confusion_matrix(
 def at_full_size(input: Tensor, size: tuple[int, int], geometry: Geometry) -> Tensor:
     """The coarse scores ``input``, taken to ``size`` by ``geometry``."""
     if isinstance(geometry, Resize):
-        return interpolate(input, size, align_corners=geometry.align_corners)
+        (top, left), (height, width) = geometry.offset, size
+        uncropped = size if geometry.uncropped_size is None else geometry.uncropped_size
+        whole = interpolate(input, uncropped, align_corners=geometry.align_corners)
+        return whole[:, :, top : top + height, left : left + width]
     stride, kernel_size = geometry.stride, geometry.kernel_size
     return upsample(
         input, stride, kernel_size=kernel_size, offset=geometry.offset, output_size=size
@@ -205,7 +208,6 @@ def argmax(
 ) -> Any:
     """The winners of the scores at full size, and their softmax probabilities."""
     if size is None:
-        assert isinstance(geometry, Deconvolution)
         size = geometry.output_size((input.shape[2], input.shape[3]))
     logits = at_full_size(input, size, geometry)
     if dtype is None:

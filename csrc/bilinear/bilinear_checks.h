@@ -6,6 +6,7 @@
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
+#include <optional>
 #include <vector>
 
 #include "bilinear/bilinear.h"
@@ -33,9 +34,23 @@ inline torch::stable::Tensor empty_map(const torch::stable::Tensor& like, int64_
 // How coarse scores reach another size: a Deconvolution or a Resize of fcn_ext/geometry.py.
 struct Geometry {
   bool deconvolution;
-  int64_t stride, kernel_size, offset_y, offset_x;  // for a deconvolution
-  bool align_corners;                               // for a resize
+  int64_t stride, kernel_size;               // for a deconvolution
+  bool align_corners;                        // for a resize
+  int64_t offset_y, offset_x;                // where the output starts in what is cropped
+  int64_t uncropped_y = 0, uncropped_x = 0;  // the size that a resize is to; 0: that of the output
+  // The size of the map of which the input holds the nodes from these on; 0: it holds all.
+  int64_t nodes_y = 0, nodes_x = 0, node_y = 0, node_x = 0;
 };
+
+inline void check_offset(int64_t offset_y, int64_t offset_x) {
+  FCN_EXT_CHECK(offset_y >= 0 && offset_x >= 0, "offset must be >= 0, got (", offset_y, ", ",
+                offset_x, ")");
+}
+
+inline void check_size(int64_t height, int64_t width, const char* name) {
+  FCN_EXT_CHECK(height >= 1 && width >= 1 && height <= kLargestSize && width <= kLargestSize, name,
+                " must be in [1, 2**30], got (", height, ", ", width, ")");
+}
 
 inline Geometry deconvolution(int64_t stride, int64_t kernel_size, int64_t offset_y,
                               int64_t offset_x) {
@@ -44,22 +59,50 @@ inline Geometry deconvolution(int64_t stride, int64_t kernel_size, int64_t offse
   FCN_EXT_CHECK(kernel_size == 2 * stride || kernel_size == 2 * stride - 1,
                 "kernel_size must be 2 * stride or 2 * stride - 1 = ", 2 * stride, " or ",
                 2 * stride - 1, ", got ", kernel_size);
-  FCN_EXT_CHECK(offset_y >= 0 && offset_x >= 0, "offset must be >= 0, got (", offset_y, ", ",
-                offset_x, ")");
-  return {true, stride, kernel_size, offset_y, offset_x, false};
+  check_offset(offset_y, offset_x);
+  return {true, stride, kernel_size, false, offset_y, offset_x};
 }
 
-inline Geometry resize(bool align_corners) { return {false, 0, 0, 0, 0, align_corners}; }
-
-// The numbers that stand for a geometry in a schema: (stride, kernel_size, offset_y, offset_x) for
-// a deconvolution, (align_corners) for a resize.
+// The numbers that stand for a geometry in a schema; fcn_ext/geometry.py says which.
 inline Geometry check_geometry(const std::vector<int64_t>& numbers) {
-  FCN_EXT_CHECK(numbers.size() == 4 || numbers.size() == 1,
-                "geometry must be (stride, kernel_size, offset_y, offset_x) or (align_corners,), "
-                "got ",
-                numbers.size(), " numbers");
-  return numbers.size() == 4 ? deconvolution(numbers[0], numbers[1], numbers[2], numbers[3])
-                             : resize(numbers[0] != 0);
+  const size_t count = numbers.size();
+  FCN_EXT_CHECK(count == 4 || count == 1 || count == 5 || count == 9,
+                "geometry must be (stride, kernel_size, offset_y, offset_x), (align_corners,) or "
+                "(align_corners, height, width, offset_y, offset_x), got ",
+                count, " numbers");
+  if (count == 4) {
+    return deconvolution(numbers[0], numbers[1], numbers[2], numbers[3]);
+  }
+  Geometry geometry{false, 0, 0, numbers[0] != 0, 0, 0};
+  if (count >= 5) {
+    check_size(numbers[1], numbers[2], "uncropped_size");
+    check_offset(numbers[3], numbers[4]);
+    geometry.uncropped_y = numbers[1];
+    geometry.uncropped_x = numbers[2];
+    geometry.offset_y = numbers[3];
+    geometry.offset_x = numbers[4];
+  }
+  if (count == 9) {
+    check_size(numbers[5], numbers[6], "the uncropped input");
+    check_offset(numbers[7], numbers[8]);
+    geometry.nodes_y = numbers[5];
+    geometry.nodes_x = numbers[6];
+    geometry.node_y = numbers[7];
+    geometry.node_x = numbers[8];
+  }
+  return geometry;
+}
+
+// `crop`: the numbers of a Resize beside align_corners.
+inline Geometry check_resize(bool align_corners, const std::optional<std::vector<int64_t>>& crop) {
+  std::vector<int64_t> numbers{align_corners};
+  if (crop) {
+    FCN_EXT_CHECK(crop->size() == 4 || crop->size() == 8,
+                  "crop must be (height, width, offset_y, offset_x), got ", crop->size(),
+                  " numbers");
+    numbers.insert(numbers.end(), crop->begin(), crop->end());
+  }
+  return check_geometry(numbers);
 }
 
 // `size` names what the output must be as large as: the caller's argument.
@@ -77,6 +120,24 @@ inline BilinearAxis check_deconvolution_axis(const Geometry& geometry, const cha
   return upsample_axis(input_size, output_size, geometry.stride, geometry.kernel_size, offset);
 }
 
+// The axis of a resize that is cropped at `offset`, of which the input holds the nodes from `node`
+// on. `uncropped` and `nodes` are the sizes without the crops.
+inline BilinearAxis check_cropped_axis(const char* axis, int64_t input_size, int64_t output_size,
+                                       int64_t uncropped, int64_t offset, int64_t nodes,
+                                       int64_t node, bool align_corners, const char* size) {
+  FCN_EXT_CHECK(output_size <= uncropped - offset, "offset + ", size,
+                " must be at most the uncropped ", axis, " ", uncropped, ", got ", offset, " + ",
+                output_size);
+  FCN_EXT_CHECK(input_size <= nodes - node, "input must be a window of ", nodes,
+                " nodes along the ", axis, ", got ", input_size, " from ", node, " on");
+  const BilinearAxis found = cropped(interpolate_axis(nodes, uncropped, align_corners), offset,
+                                     output_size, node, input_size);
+  FCN_EXT_CHECK(reads_within(found, node > 0, node + input_size < nodes),
+                "input must hold all nodes that the output reads along the ", axis, ", got ",
+                input_size, " from ", node, " on");
+  return found;
+}
+
 // The axes from one size to another, for maps that passed check_map.
 inline BilinearAxes check_axes(const Geometry& geometry, int64_t input_height, int64_t input_width,
                                int64_t output_height, int64_t output_width, const char* size) {
@@ -86,11 +147,18 @@ inline BilinearAxes check_axes(const Geometry& geometry, int64_t input_height, i
             check_deconvolution_axis(geometry, "width", geometry.offset_x, input_width,
                                      output_width, size)};
   }
-  FCN_EXT_CHECK(output_height >= 1 && output_width >= 1 && output_height <= kLargestSize &&
-                    output_width <= kLargestSize,
-                size, " must be in [1, 2**30], got (", output_height, ", ", output_width, ")");
-  return {interpolate_axis(input_height, output_height, geometry.align_corners),
-          interpolate_axis(input_width, output_width, geometry.align_corners)};
+  check_size(output_height, output_width, size);
+  if (geometry.uncropped_y == 0) {
+    return {interpolate_axis(input_height, output_height, geometry.align_corners),
+            interpolate_axis(input_width, output_width, geometry.align_corners)};
+  }
+  const bool whole = geometry.nodes_y == 0;
+  return {check_cropped_axis("height", input_height, output_height, geometry.uncropped_y,
+                             geometry.offset_y, whole ? input_height : geometry.nodes_y,
+                             geometry.node_y, geometry.align_corners, size),
+          check_cropped_axis("width", input_width, output_width, geometry.uncropped_x,
+                             geometry.offset_x, whole ? input_width : geometry.nodes_x,
+                             geometry.node_x, geometry.align_corners, size)};
 }
 
 // For a map that is resampled to a size.
@@ -105,9 +173,7 @@ inline BilinearAxes check_backward(const torch::stable::Tensor& grad_output,
                                    const Geometry& geometry, int64_t input_height,
                                    int64_t input_width) {
   check_map(grad_output, "grad_output");
-  FCN_EXT_CHECK(input_height >= 1 && input_width >= 1 && input_height <= kLargestSize &&
-                    input_width <= kLargestSize,
-                "input size must be in [1, 2**30], got (", input_height, ", ", input_width, ")");
+  check_size(input_height, input_width, "input size");
   return check_axes(geometry, input_height, input_width, grad_output.size(2), grad_output.size(3),
                     "the size of grad_output");
 }
@@ -125,8 +191,7 @@ inline BilinearAxes check_fuse_skip(const torch::stable::Tensor& coarse,
   FCN_EXT_CHECK(stride >= 1 && stride <= kLargestSize, "stride must be in [1, 2**30], got ",
                 stride);
   const Geometry geometry = deconvolution(stride, stride == 1 ? 1 : 2 * stride, 0, 0);
-  FCN_EXT_CHECK(offset_y >= 0 && offset_x >= 0, "offset must be >= 0, got (", offset_y, ", ",
-                offset_x, ")");
+  check_offset(offset_y, offset_x);
   const int64_t height = upsampled_size(coarse.size(2), stride, geometry.kernel_size);
   const int64_t width = upsampled_size(coarse.size(3), stride, geometry.kernel_size);
   FCN_EXT_CHECK(height <= skip.size(2) && offset_y <= skip.size(2) - height &&

@@ -3,6 +3,9 @@
 
 #include <torch/csrc/stable/library.h>
 
+#include <optional>
+#include <vector>
+
 #include "bilinear/bilinear_checks.h"
 
 namespace fcn_ext {
@@ -32,6 +35,7 @@ struct BilinearCuda {
 template <typename Device>
 struct BilinearOperators {
   using Tensor = torch::stable::Tensor;
+  using Crop = std::optional<std::vector<int64_t>>;
 
   static Tensor upsample(Tensor input, int64_t stride, int64_t kernel_size, int64_t offset_y,
                          int64_t offset_x, int64_t output_height, int64_t output_width) {
@@ -49,16 +53,18 @@ struct BilinearOperators {
   }
 
   static Tensor interpolate(Tensor input, int64_t output_height, int64_t output_width,
-                            bool align_corners) {
-    return Device::forward(
-        input, check_forward(input, resize(align_corners), output_height, output_width, "size"),
-        nullptr);
+                            bool align_corners, Crop crop) {
+    return Device::forward(input,
+                           check_forward(input, check_resize(align_corners, crop), output_height,
+                                         output_width, "size"),
+                           nullptr);
   }
 
   static Tensor interpolate_backward(Tensor grad_output, int64_t input_height, int64_t input_width,
-                                     bool align_corners) {
+                                     bool align_corners, Crop crop) {
     return Device::backward(
-        grad_output, check_backward(grad_output, resize(align_corners), input_height, input_width));
+        grad_output,
+        check_backward(grad_output, check_resize(align_corners, crop), input_height, input_width));
   }
 
   static Tensor fuse_skip(Tensor coarse, Tensor skip, int64_t offset_y, int64_t offset_x,

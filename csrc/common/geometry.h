@@ -88,6 +88,15 @@ FCN_EXT_HOST_DEVICE inline BilinearAxis interpolate_axis(int64_t input_size, int
   return {input_size, output_size, 2 * input_size, input_size - output_size, 2 * output_size, true};
 }
 
+// `axis` for the outputs [offset, offset + output_size) alone, read from the nodes [node, node +
+// input_size).
+inline BilinearAxis cropped(const BilinearAxis& axis, int64_t offset, int64_t output_size,
+                            int64_t node, int64_t input_size) {
+  return {input_size,       output_size,
+          axis.step,        axis.start + offset * axis.step - node * axis.denominator,
+          axis.denominator, axis.clamp};
+}
+
 FCN_EXT_HOST_DEVICE inline BilinearTap bilinear_tap(const BilinearAxis& axis, int64_t output) {
   const int64_t scaled = axis.step * output + axis.start;
   const int64_t node = floor_divide(scaled, axis.denominator);
@@ -98,6 +107,12 @@ FCN_EXT_HOST_DEVICE inline BilinearTap bilinear_tap(const BilinearAxis& axis, in
     return {axis.input_size - 1, 0};
   }
   return {node, scaled - node * axis.denominator};
+}
+
+// Whether no output reads a node before the first or, respectively, beyond the last one.
+inline bool reads_within(const BilinearAxis& axis, bool before, bool beyond) {
+  const int64_t first = axis.start, last = axis.start + (axis.output_size - 1) * axis.step;
+  return (!before || first >= 0) && (!beyond || last <= (axis.input_size - 1) * axis.denominator);
 }
 
 // The tap of an output whose node is known, without a division. Ignores `clamp`.

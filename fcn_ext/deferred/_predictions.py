@@ -113,7 +113,7 @@ def _has_ties(recipe: Logits, snapshot: Snapshot) -> bool:
         return True
     for _, tile in snapshot.part(recipe.layout).tiles():
         first, _ = winners(tile, "logits", with_value=False)
-        flipped = Snapshot(tile.scores.flip(1), tile.size, tile.align_corners)
+        flipped = tile.of_scores(tile.scores.flip(1))
         last, _ = winners(flipped, "logits", with_value=False)
         if not torch.equal(first, classes - 1 - last):
             return True

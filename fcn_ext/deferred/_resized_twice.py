@@ -14,12 +14,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fcn_ext import ops
+from fcn_ext._line import Line, resize_line
 from fcn_ext.deferred._gradient import elements_of
 from fcn_ext.deferred._layout import CLASSES, COLUMNS, IMAGES, ROWS, Layout, slice_of, slice_within
 from fcn_ext.deferred._recipe import Logits
 from fcn_ext.deferred._snapshot import MOST_SPENT, Origin, Snapshot, outside_modes
-from fcn_ext.prediction._rows import Span, read_rows, resized_rows, tiles
+from fcn_ext.geometry import Resize
+from fcn_ext.prediction._rows import (
+    ResizeOfPart,
+    Span,
+    interpolated,
+    part_of_rows,
+    tiles,
+)
 
 __all__ = ["ResizedTwice", "resized_twice"]
 
@@ -51,10 +58,11 @@ class _Between:
         return self.layout.sizes[ROWS], self.layout.sizes[COLUMNS]
 
     def rows(self, rows: Span) -> Tensor:
-        first = self.layout.ranges[ROWS].start
         snapshot = self.snapshot.part(self.layout.of(CLASSES, self.classes))
-        full = snapshot.rows(Span(first + rows.first, first + rows.last))
-        own = full[..., slice_of(self.layout.ranges[COLUMNS])]
+        top, left = (self.layout.ranges[axis].start for axis in (ROWS, COLUMNS))
+        place = Span(top + rows.first, top + rows.last)
+        columns = Span(left, left + self.layout.sizes[COLUMNS])
+        own = snapshot.window(place, columns)
         if self.kind != "logits":
             own = own.softmax(1) if self.kind == "softmax" else own.sigmoid()
         return own[:, slice_within(self.layout.ranges[CLASSES], self.classes)].to(self.dtype)
@@ -79,6 +87,28 @@ class _Between:
         of_scores = dtype if self.kind == "logits" else self.snapshot.dtype
         snapshot = self.snapshot.to(device, of_scores)
         return replace(self, snapshot=snapshot, dtype=dtype, elements=elements)
+
+
+class _Tile(Snapshot):
+    """Some rows at full size, of the scores that they read."""
+
+    def __init__(self, scores: Tensor, size: tuple[int, int], geometry: ResizeOfPart) -> None:
+        super().__init__(scores, size, geometry.align_corners)
+        self._geometry = geometry
+
+    @property
+    def geometry(self) -> Resize:
+        return self._geometry
+
+    def of_scores(self, scores: Tensor) -> Snapshot:
+        return _Tile(scores, self.size, self._geometry)
+
+    def lines(self) -> Iterator[tuple[Line, int, int]]:
+        given = self._geometry
+        firsts = given.first_row, 0
+        for axis in range(2):
+            line = resize_line(given.nodes[axis], given.uncropped_size[axis], given.align_corners)
+            yield line, given.offset[axis], firsts[axis]
 
 
 class ResizedTwice(Snapshot):
@@ -110,6 +140,10 @@ class ResizedTwice(Snapshot):
         return self._between.dtype
 
     @property
+    def device(self) -> torch.device:
+        return self._between.snapshot.device
+
+    @property
     def is_larger(self) -> bool:
         return all(a >= b for a, b in zip(self.size, self._between.size, strict=True))
 
@@ -134,26 +168,25 @@ class ResizedTwice(Snapshot):
         self._spent += MOST_SPENT / 4 * layout.share
         return self._spent <= MOST_SPENT
 
-    def rows(self, rows: Span) -> Tensor:
-        found = self._resized(rows)
-        size = (rows.length, self.size[1])
-        return ops.interpolate(found, size, align_corners=bool(self.align_corners))
+    def window(self, rows: Span, columns: Span) -> Tensor:
+        found, second = self._read(rows, columns.first)
+        return interpolated(found, (rows.length, columns.length), second)
 
     def tiles(self) -> Iterator[tuple[Span, Snapshot]]:
         between = self._between
         planes = between.layout.sizes[IMAGES] * len(between.classes)
         nodes = -(-between.size[0] // self.size[0])
         width = max(between.snapshot.size[1], between.size[1], self.size[1])
-        for rows in tiles(self.size[0], planes * width * nodes):
-            size = (rows.length, self.size[1])
-            yield rows, Snapshot(self._resized(rows), size, self.align_corners)
+        for rows in tiles(self.size[0], planes * width * nodes, on_cuda=self.device.type == "cuda"):
+            found, second = self._read(rows)
+            yield rows, _Tile(found, (rows.length, self.size[1]), second)
 
-    def _resized(self, rows: Span) -> Tensor:
-        """Some rows, with as many columns as there are in between."""
-        inner, aligned = self._between.size[0], bool(self.align_corners)
-        read = read_rows(rows, inner, self.size[0], aligned)
-        found = self._between.rows(read)
-        return resized_rows(found, rows, self.size[0], aligned, (read.first, inner))
+    def _read(self, rows: Span, left: int = 0) -> tuple[Tensor, ResizeOfPart]:
+        """The rows in between that are read for some rows, and the geometry from these to the rows,
+        from column ``left`` on."""
+        aligned = bool(self.align_corners)
+        read, part = part_of_rows(self._between.size, rows, self.size, aligned, left)
+        return self._between.rows(read), part
 
     def _nodes(self) -> Tensor:
         return self._between.elements() if self._scores is None else self._scores

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
+from fcn_ext._line import Line, resize_line
 from fcn_ext.deferred._layout import Layout
 from fcn_ext.deferred._told import Told
 from fcn_ext.geometry import Resize
@@ -60,13 +61,31 @@ class Snapshot:
         return self._scores
 
     @property
+    def geometry(self) -> Resize:
+        """How the scores reach the size."""
+        return Resize(bool(self.align_corners))
+
+    @property
     def numbers(self) -> tuple[int, ...]:
         """The geometry as the operators take it."""
-        return (int(self.align_corners),)
+        return self.geometry.numbers
 
     @property
     def dtype(self) -> torch.dtype:
         return self.scores.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.scores.device
+
+    def of_scores(self, scores: Tensor) -> Snapshot:
+        """Other scores with the same geometry."""
+        return Snapshot(scores, self.size, self.align_corners)
+
+    def lines(self) -> Iterator[tuple[Line, int, int]]:
+        """For rows and columns, the line of pixels, and the first pixel and first node of it."""
+        for nodes, pixels in zip(self.scores.shape[2:], self.size, strict=True):
+            yield resize_line(nodes, pixels, bool(self.align_corners)), 0, 0
 
     in_tiles = False
     """Whether predictions are made some rows at a time."""
@@ -90,9 +109,9 @@ class Snapshot:
             self._spent += layout.share
         return self._spent <= MOST_SPENT
 
-    def rows(self, rows: Span) -> Tensor:
-        """Some rows at full size."""
-        return full_rows(self.scores, rows, self.size, Resize(bool(self.align_corners)))
+    def window(self, rows: Span, columns: Span) -> Tensor:
+        """Some rows and columns at full size."""
+        return full_rows(self.scores, rows, self.size, self.geometry, columns)
 
     def tiles(self) -> Iterable[tuple[Span, Snapshot]]:
         """Rows at full size that predictions are made of at a time, and the scores behind them."""

@@ -14,7 +14,6 @@ from fcn_ext.deferred._predictions import coarse_of
 from fcn_ext.deferred._recipe import Logits
 from fcn_ext.deferred._strides import dense, laid_out
 from fcn_ext.deferred._tensor import DeferredLogits, handles
-from fcn_ext.geometry import Resize
 from fcn_ext.ops import _common
 from fcn_ext.prediction._masks import above, logit
 
@@ -58,7 +57,7 @@ def _compared(func: Any, self: Any, number: Any) -> Any:
         if recipe.kind == "softmax":
             scores = _odds(scores, classes.index(layout.ranges[CLASSES][0]))
         scores, least = (-scores, -limit) if below else (scores, limit)
-        found_masks.append(above(scores, tile.size, Resize(bool(tile.align_corners)), least))
+        found_masks.append(above(scores, tile.size, tile.geometry, least))
     masks = found_masks[0] if len(found_masks) == 1 else torch.cat(found_masks, 2)
     if negated:
         masks.logical_not_()

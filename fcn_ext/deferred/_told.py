@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from fcn_ext._line import Line
 from fcn_ext.deferred._layout import CLASSES, IMAGES, Layout, slice_of, slice_within
 from fcn_ext.ops._autograd import _below_autograd
 
@@ -100,8 +101,8 @@ def _means(snapshot: Snapshot, labels: Tensor) -> Tensor:
     scores = snapshot.scores
     dtype = torch.float64 if scores.dtype == torch.float64 else torch.float32
     rows, columns = (
-        _axis(nodes, pixels, snapshot.align_corners, scores.device, dtype)
-        for nodes, pixels in zip(scores.shape[2:], snapshot.size, strict=True)
+        _taps(*line, pixels, scores.device, dtype)
+        for line, pixels in zip(snapshot.lines(), snapshot.size, strict=True)
     )
     flat, (height, width) = scores.flatten(1), scores.shape[2:]
     value = torch.zeros(labels.shape, dtype=dtype, device=scores.device)
@@ -113,20 +114,24 @@ def _means(snapshot: Snapshot, labels: Tensor) -> Tensor:
     return value
 
 
-def _axis(
-    nodes: int, pixels: int, align_corners: bool, device: torch.device, dtype: torch.dtype
+def _taps(
+    line: Line,
+    first_pixel: int,
+    first_node: int,
+    pixels: int,
+    device: torch.device,
+    dtype: torch.dtype,
 ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    """For every pixel along an axis, the nodes before and after it and their weights
-    (docs/design.md, "One map behind all operators")."""
-    pixel = torch.arange(pixels, device=device)
-    if align_corners:
-        place, unit = (nodes - 1) * pixel, max(pixels - 1, 1)
-    else:
-        place, unit = 2 * nodes * pixel + nodes - pixels, 2 * pixels
-    place = place.clamp(0, (nodes - 1) * unit)
+    """For every pixel along an axis, the nodes before and after it and their weights."""
+    unit, last = line.denominator, line.nodes - 1
+    pixel = torch.arange(first_pixel, first_pixel + pixels, device=device)
+    place = line.scaled(pixel).clamp(0, last * unit)
     before = place // unit
     share = (place % unit).to(torch.float64) / unit
-    return (before, (1 - share).to(dtype)), ((before + 1).clamp(max=nodes - 1), share.to(dtype))
+    # Past a node that is itself the place, another may not be held; its share is zero.
+    after = (before + (place % unit).sign()).clamp(max=last)
+    nodes = before - first_node, after - first_node
+    return (nodes[0], (1 - share).to(dtype)), (nodes[1], share.to(dtype))
 
 
 class Told:

@@ -167,9 +167,7 @@ def _labels(student: Tensor, size: Any, geometry: Geometry, target: Tensor | Non
             raise ValueError(f"target must be of size {size}, got {tuple(target.shape)}")
         return _common.is_label_map(target, "target")
     if size is None:
-        if isinstance(geometry, Resize):
-            raise TypeError("size must be given with a Resize and no target, got None")
-        size = geometry.output_size((student.shape[2], student.shape[3]))
+        size = _common.size_of(geometry, student, "size or target")
     height, width = size
     _rules.check_forward(student, geometry.numbers, height, width, "size")
     none = torch.zeros((), dtype=torch.uint8, device=student.device)

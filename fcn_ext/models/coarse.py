@@ -259,7 +259,13 @@ def logits(scores: Tensor, size: tuple[int, int], geometry: Geometry) -> Tensor:
             offset=geometry.offset,
             output_size=size,
         )
-    return ops.interpolate(scores, size, align_corners=geometry.align_corners)
+    return ops.interpolate(
+        scores,
+        size,
+        align_corners=geometry.align_corners,
+        uncropped_size=geometry.uncropped_size,
+        offset=geometry.offset,
+    )
 
 
 def check_matrix(matrix: ConfusionMatrix, num_classes: int) -> None:

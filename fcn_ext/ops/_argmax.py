@@ -77,11 +77,8 @@ def argmax(
     _common.is_geometry(geometry)
     if size is not None:
         height, width = _common.pair(size, "size")
-    elif isinstance(geometry, Deconvolution):
-        height, width = geometry.output_size((input.shape[2], input.shape[3]))
-        _common.check_64_bits(input, geometry.numbers, height, width, "size")
     else:
-        raise TypeError("size must be given with a Resize, got None")
+        height, width = _common.size_of(geometry, input, "size")
     if dtype is None:
         dtype = torch.uint8 if input.shape[1] <= 256 else torch.int16
     if not isinstance(dtype, torch.dtype):

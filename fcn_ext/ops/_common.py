@@ -126,6 +126,16 @@ def check_64_bits(
             check_forward(input, numbers, height, width, name)
 
 
+def size_of(geometry: Geometry, input: Tensor, name: str) -> tuple[int, int]:
+    """The size that a geometry gives scores of itself; ``name`` is the argument that was left
+    out."""
+    if isinstance(geometry, Resize) and geometry.uncropped_size is None:
+        raise TypeError(f"{name} must be given with a Resize, got None")
+    height, width = geometry.output_size((input.shape[2], input.shape[3]))
+    check_64_bits(input, geometry.numbers, height, width, "size")
+    return height, width
+
+
 def is_geometry(value: Any) -> Geometry:
     """``value`` if it is a geometry."""
     if not isinstance(value, (Deconvolution, Resize)):

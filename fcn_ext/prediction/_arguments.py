@@ -9,7 +9,7 @@ from torch.compiler import is_dynamo_compiling
 from torch.overrides import handle_torch_function, has_torch_function
 
 from fcn_ext import _label_rules, _rules
-from fcn_ext.geometry import Deconvolution, Geometry
+from fcn_ext.geometry import Geometry
 from fcn_ext.ops import _common
 
 
@@ -27,12 +27,7 @@ def full_size(
     if of_classes:
         _label_rules.check_argmax_classes(scores, "scores")
     geometry = _common.is_geometry(geometry)
-    if size is not None:
-        size = _common.pair(size, name)
-    elif isinstance(geometry, Deconvolution):
-        size = geometry.output_size((scores.shape[2], scores.shape[3]))
-    else:
-        raise TypeError(f"{name} must be given with a Resize, got None")
+    size = _common.size_of(geometry, scores, name) if size is None else _common.pair(size, name)
     _rules.check_axes(geometry.numbers, scores.shape[2:], size, name)
     return as_coarse(scores, size, geometry)
 

@@ -95,14 +95,15 @@ def argmax_cropped(
     place_in = place(window, padded, "the padded size")
     height, width = place_in[2:]
     rows, columns = _common.pair(size, "size")
-    second = Resize(align_corners)
-    _rules.check_axes(second.numbers, (height, width), (rows, columns), "size")
+    _rules.check_axes(Resize(align_corners).numbers, (height, width), (rows, columns), "size")
     # Rows of the first resize per row of the result, if there are more of them.
     dense = -(-height // rows)
     row = scores.shape[0] * scores.shape[1] * max(padded[1], columns) * dense
 
     def labels(tile: Span) -> tuple[Tensor, ...]:
-        resized = cropped_rows(scores, tile, rows, padded, place_in, geometry, align_corners)
-        return winners(resized, (tile.length, columns), second, dtype, return_probability)
+        own, second = cropped_rows(
+            scores, tile, (rows, columns), padded, place_in, geometry, align_corners
+        )
+        return winners(own, (tile.length, columns), second, dtype, return_probability)
 
-    return below_each_other(map(labels, tiles(rows, row)))
+    return below_each_other(map(labels, tiles(rows, row, on_cuda=scores.is_cuda)))

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor
 
-from fcn_ext import ops
 from fcn_ext.geometry import Deconvolution, Geometry, Resize
 from fcn_ext.prediction._importance import along_axis
-from fcn_ext.prediction._rows import Span, cropped_rows, full_rows
+from fcn_ext.prediction._rows import Span, cropped_rows, full_rows, interpolated
 
 
 class WindowScores(NamedTuple):
@@ -41,10 +41,10 @@ class WindowScores(NamedTuple):
         size = (self.rows.length, self.columns.length)
         if self.seen is None:
             return full_rows(self.scores, rows, size, self.geometry)
-        resized = cropped_rows(
-            self.scores, rows, size[0], self.seen, (0, 0, *self.seen), self.geometry, self.aligned
+        found, second = cropped_rows(
+            self.scores, rows, size, self.seen, (0, 0, *self.seen), self.geometry, self.aligned
         )
-        return ops.interpolate(resized, (rows.length, size[1]), align_corners=self.aligned)
+        return interpolated(found, (rows.length, size[1]), second)
 
 
 def aligns_corners(geometry: Geometry) -> bool:
@@ -56,9 +56,13 @@ def aligns_corners(geometry: Geometry) -> bool:
 def mirrored(scores: Tensor, size: tuple[int, int], geometry: Geometry) -> tuple[Tensor, Geometry]:
     """Scores and geometry of the image, from those of its mirror image."""
     scores = scores.flip(3)
-    if isinstance(geometry, Resize):
-        return scores, geometry
+    top, left = geometry.offset
     # The cropped window is now as far from the other border.
-    (top, left), kernel_size = geometry.offset, geometry.kernel_size
+    if isinstance(geometry, Resize):
+        if geometry.uncropped_size is not None:
+            offset = (top, geometry.uncropped_size[1] - size[1] - left)
+            geometry = replace(geometry, offset=offset)
+        return scores, geometry
+    kernel_size = geometry.kernel_size
     whole = (scores.shape[3] - 1) * geometry.stride + kernel_size
     return scores, Deconvolution(geometry.stride, kernel_size, (top, whole - size[1] - left))

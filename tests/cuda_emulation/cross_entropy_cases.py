@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .maps import Map, scaling, upsampling
+from .maps import Map, scaling, upsampling, window
 from .operands import (
     CONTIGUOUS,
     LABELS,
@@ -233,4 +233,7 @@ MAPS = {
     "one pixel": Map((4, 5), (1, 1)),
     "one pixel of corners": Map((4, 5), (1, 1), align_corners=True),
     "two strides": Map((4, 4), (16, 32)),
+    "window": window((5, 7), (40, 28), (9, 3), (17, 25)),
+    "window to the corner": window((6, 5), (13, 31), (5, 20), (8, 11), align_corners=True),
+    "window down": window((13, 11), (5, 4), (1, 0), (3, 4)),
 }

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fcn_ext import reference
+from fcn_ext.geometry import Resize
 
 
 @dataclass(frozen=True)
@@ -21,12 +22,18 @@ class Map:
     kernel_size: int = 0
     offset: tuple[int, int] = (0, 0)
     align_corners: bool = False
+    uncropped_size: tuple[int, int] | None = None
+    """Of an interpolation of which the output is the window at ``offset``."""
+
+    @property
+    def uncropped(self) -> tuple[int, int]:
+        return self.output_size if self.uncropped_size is None else self.uncropped_size
 
     def geometry(self, batch: int, channels: int) -> tuple[int, ...]:
         """The ``Geometry`` of entry_points/arguments.h."""
         kind = 0 if self.stride else 1 + self.align_corners
         sizes = batch, channels, *self.input_size, *self.output_size
-        return *sizes, kind, self.stride, self.kernel_size, *self.offset
+        return *sizes, kind, self.stride, self.kernel_size, *self.offset, *self.uncropped
 
     def reference(self, input: Tensor) -> Tensor:
         """The result of the package's plain PyTorch implementation."""
@@ -38,7 +45,8 @@ class Map:
                 offset=self.offset,
                 output_size=self.output_size,
             )
-        return reference.interpolate(input, self.output_size, align_corners=self.align_corners)
+        geometry = Resize(self.align_corners, self.uncropped, self.offset)
+        return reference.at_full_size(input, self.output_size, geometry)
 
     def __call__(self, input: Tensor) -> Tensor:
         """The map as kernels form it, product by product, in the precision of ``input``: nodes
@@ -48,8 +56,8 @@ class Map:
 
     def _taps(self, axis: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
         """The lower node of every output, its weight and the next node's; zero where not read."""
-        nodes, outputs = self.input_size[axis], self.output_size[axis]
-        o = torch.arange(outputs)
+        nodes, outputs = self.input_size[axis], self.uncropped[axis]
+        o = torch.arange(self.output_size[axis]) + (0 if self.stride else self.offset[axis])
         if self.stride:
             half_steps = 2 * self.stride + 1 - self.kernel_size
             steps = 2 * o + 2 * self.offset[axis] + half_steps - 2 * self.stride
@@ -93,6 +101,34 @@ def upsampling(
     height, width = ((n - 1) * stride + kernel_size for n in size)
     output = height - top - bottom, width - left - right
     return Map(size, output, stride, kernel_size, (top, left))
+
+
+def window(
+    size: tuple[int, int],
+    uncropped: tuple[int, int],
+    offset: tuple[int, int],
+    output: tuple[int, int],
+    *,
+    align_corners: bool = False,
+) -> Map:
+    """A window of an interpolation."""
+    return Map(size, output, 0, 0, offset, align_corners, uncropped)
+
+
+def windows(rng: random.Random, map: Map) -> list[Map]:
+    """An interpolation, and random windows of it: any, and one that ends with it."""
+    height, width = map.output_size
+    top, left = rng.randrange(height), rng.randrange(width)
+    last = height - top, width - left
+    some = rng.randint(1, last[0]), rng.randint(1, last[1])
+    aligned = map.align_corners
+    return [
+        map,
+        *(
+            window(map.input_size, map.output_size, (top, left), output, align_corners=aligned)
+            for output in (some, last)
+        ),
+    ]
 
 
 def scaling(size: tuple[int, int], stride: int) -> Map:

@@ -18,7 +18,7 @@ from .bilinear_cases import (
     reference_backward,
     values,
 )
-from .maps import Map, random_upsampling
+from .maps import Map, random_upsampling, windows
 from .operands import CHANNELS_LAST, CONTIGUOUS, SCORES, check_guards, guarded, laid_out
 
 if TYPE_CHECKING:
@@ -67,8 +67,10 @@ def test_interpolate(
     align_corners: bool,
 ) -> None:
     rng = random.Random(f"{dtype} {sizes}")
-    map = Map(*sizes, align_corners=align_corners)
-    for channels, layout in ((3, CONTIGUOUS), (5, CHANNELS_LAST), (37, CHANNELS_LAST)):
+    maps = windows(rng, Map(*sizes, align_corners=align_corners))
+    calls = [(3, CONTIGUOUS), (5, CHANNELS_LAST), (4, CONTIGUOUS), (37, CHANNELS_LAST)]
+    for index, (channels, layout) in enumerate(calls):
+        map = maps[index % len(maps)]
         input = values(rng, (2, channels, *map.input_size), dtype, layout)
         check_forward(emulation, map, input, layout=layout)
         grad = values(rng, (2, channels, *map.output_size), dtype, layout)

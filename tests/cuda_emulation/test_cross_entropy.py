@@ -215,6 +215,8 @@ SIDES = {
     "any size": 8,
     "corners": 8,
     "two strides": 8,
+    "window": 8,
+    "window to the corner": 8,
 }
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from fcn_ext import reference
 from fcn_ext.geometry import Deconvolution, Geometry, Resize
 
-from .maps import Map, scaling, upsampling
+from .maps import Map, scaling, upsampling, window
 from .operands import (
     CHANNELS_LAST,
     CONTIGUOUS,
@@ -37,6 +37,8 @@ MAPS = [
     Map((1, 1), (6, 40)),
     Map((3, 2), (40, 300)),
     Map((4, 3), (1, 7), align_corners=True),
+    window((4, 5), (32, 20), (9, 3), (20, 17)),
+    window((5, 4), (9, 13), (2, 1), (7, 9), align_corners=True),
 ]
 
 
@@ -58,7 +60,7 @@ WIDE = [
 def geometry_of(map: Map) -> Geometry:
     if map.stride:
         return Deconvolution(map.stride, map.kernel_size, map.offset)
-    return Resize(map.align_corners)
+    return Resize(map.align_corners, map.uncropped, map.offset)
 
 
 def drawn(map: Map, dtype: torch.dtype, masks: tuple[int, int] = (2, 3)) -> Tensor:

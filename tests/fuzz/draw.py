@@ -68,8 +68,17 @@ class Draw:
     def geometry(self, coarse: tuple[int, int]) -> tuple[Geometry, tuple[int, int]]:
         """A geometry, and a size that it takes ``coarse`` to."""
         if self.chance(0.5):
-            return Resize(align_corners=self.chance(0.5)), self.fine()
+            return self.resize()
         return self.deconvolution(coarse)
+
+    def resize(self) -> tuple[Resize, tuple[int, int]]:
+        """A resize, and its size; a third of them cropped."""
+        align_corners, fine = self.chance(0.5), self.fine()
+        if self.chance(0.67):
+            return Resize(align_corners), fine
+        before, after = ((self.integer(0, 12), self.integer(0, 12)) for _ in range(2))
+        height, width = (sum(sizes) for sizes in zip(before, fine, after, strict=True))
+        return Resize(align_corners, (height, width), before), fine
 
     def deconvolution(
         self, coarse: tuple[int, int], largest: int = 1000

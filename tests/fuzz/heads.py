@@ -43,7 +43,11 @@ def drawn_geometry(
 
 
 def geometry_arguments(geometry: Geometry, kind: Geometry | None) -> dict[str, Any]:
-    return {"geometry": geometry} if kind is None else asdict(geometry)
+    if kind is None:
+        return {"geometry": geometry}
+    if isinstance(geometry, Resize):
+        return {"align_corners": geometry.align_corners}
+    return asdict(geometry)
 
 
 def pixel_error(scores: Tensor, classes: int) -> float:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fcn_ext import losses, ops, reference, reference_losses
-from fcn_ext.geometry import Deconvolution, Geometry
+from fcn_ext.geometry import Geometry
 
 from .draw import Draw
 from .heads import most_terms, share_error
@@ -224,13 +224,9 @@ def distillation_loss(draw: Draw) -> Call:
     options["temperature"] = draw.one_of([1.0, 1.0, 0.5, 3.0])
     options["reduction"] = draw.one_of(["sum", "mean", "batchmean"])
     plain_options = dict(options)
-    whole = (
-        given.geometry.output_size(tuple(given.input.shape[2:]))
-        if isinstance(  # type: ignore[arg-type]
-            given.geometry, Deconvolution
-        )
-        else None
-    )
+    whole = None
+    if len(given.geometry.numbers) > 1:
+        whole = given.geometry.output_size(tuple(given.input.shape[2:]))  # type: ignore[arg-type]
     if draw.chance(0.5):
         options |= {"target": given.target, **given.options}
         plain_options |= {"target": given.target.long(), **given.options}

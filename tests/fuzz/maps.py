@@ -35,11 +35,13 @@ def upsample(draw: Draw) -> Call:
 
 def interpolate(draw: Draw) -> Call:
     input = draw.scores((draw.batch(), draw.classes(), *draw.coarse()), draw.dtype())
-    geometry, fine = Resize(draw.chance(0.5)), draw.fine()
+    geometry, fine = draw.resize()
     arguments = {"input": input, "size": draw.as_pair(fine)}
-    return _map_call(
-        ops.interpolate, {**arguments, "align_corners": geometry.align_corners}, geometry, fine
-    )
+    arguments["align_corners"] = geometry.align_corners
+    if geometry.uncropped_size is not None:
+        arguments["uncropped_size"] = draw.as_pair(geometry.uncropped_size)
+        arguments["offset"] = draw.as_pair(geometry.offset)
+    return _map_call(ops.interpolate, arguments, geometry, fine)
 
 
 def fuse_skip(draw: Draw) -> Call:

@@ -39,7 +39,7 @@ class Case:
         return getattr(module, name)(*tensors, *size, self.geometry, **options)
 
     def shorthand(self, module: ModuleType, name: str, *tensors: Tensor, **options: Any) -> Any:
-        """The same head by its shorthand for this geometry."""
+        """The same head by its shorthand for this geometry, of a resize that crops nothing."""
         name = name.removeprefix("score_")
         if isinstance(self.geometry, Resize):
             size = {"size": self.fine} if name == "argmax" else {}
@@ -51,6 +51,8 @@ class Case:
 
     def materialized(self, module: ModuleType, scores: Tensor) -> Tensor:
         """The scores at full size."""
+        if module is reference:
+            return reference.at_full_size(scores, self.fine, self.geometry)
         result: Tensor
         if isinstance(self.geometry, Resize):
             result = module.interpolate(scores, self.fine, **asdict(self.geometry))
@@ -111,6 +113,18 @@ def interpolated(
     return Case(name, coarse, fine, Resize(align_corners))
 
 
+def cropped(
+    coarse: tuple[int, int],
+    uncropped: tuple[int, int],
+    offset: tuple[int, int],
+    fine: tuple[int, int],
+    *,
+    align_corners: bool = False,
+) -> Case:
+    name = f"{coarse}-to-{uncropped}-{align_corners}-o{offset}-{fine}"
+    return Case(name, coarse, fine, Resize(align_corners, uncropped, offset))
+
+
 def drawn(data: st.DataObject, most_columns: int = 7, widest: int = 60) -> Case:
     """Any geometry, of at most so many coarse and, where interpolated, fine columns."""
     coarse = (data.draw(st.integers(1, 7)), data.draw(st.integers(1, most_columns)))
@@ -125,7 +139,15 @@ def drawn(data: st.DataObject, most_columns: int = 7, widest: int = 60) -> Case:
         )
         return upsampled(coarse, stride, kernel_size=k, offset=(top, left), fine=fine)
     fine = (data.draw(st.integers(1, 60)), data.draw(st.integers(1, widest)))
-    return interpolated(coarse, fine, align_corners=data.draw(st.booleans()))
+    align_corners = data.draw(st.booleans())
+    if data.draw(st.booleans(), label="whole"):
+        return interpolated(coarse, fine, align_corners=align_corners)
+    offset = (data.draw(st.integers(0, fine[0] - 1)), data.draw(st.integers(0, fine[1] - 1)))
+    own = (
+        data.draw(st.integers(1, fine[0] - offset[0])),
+        data.draw(st.integers(1, fine[1] - offset[1])),
+    )
+    return cropped(coarse, fine, offset, own, align_corners=align_corners)
 
 
 CASES = [
@@ -145,6 +167,8 @@ CASES = [
     interpolated((9, 13), (4, 5)),
     interpolated((5, 1), (1, 6), align_corners=True),
     interpolated((2, 2), (64, 33)),
+    cropped((5, 6), (20, 24), (6, 3), (9, 13)),
+    cropped((5, 4), (13, 11), (0, 4), (13, 6), align_corners=True),
 ]
 
 # One of each kind, for questions that do not depend on the geometry.

@@ -13,7 +13,9 @@ from .heads import CASES, Case
 
 
 @pytest.mark.parametrize("module", [ops, reference], ids=["ops", "reference"])
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize(
+    "case", [case for case in CASES if len(case.geometry.numbers) < 5], ids=str
+)
 def test_shorthands_are_their_heads(case: Case, module: ModuleType) -> None:
     scores, target = case.scores(2, 4), case.labels(2, 4)
     for name, tensors, options in (
@@ -29,7 +31,9 @@ def test_shorthands_are_their_heads(case: Case, module: ModuleType) -> None:
             assert torch.equal(torch.as_tensor(one), torch.as_tensor(other))
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize(
+    "case", [case for case in CASES if len(case.geometry.numbers) < 5], ids=str
+)
 def test_heads_are_those_of_the_materialized_scores(case: Case) -> None:
     scores, target = case.scores(2, 4, torch.float64), case.labels(2, 4)
     logits = case.materialized(ops, scores)

@@ -7,7 +7,7 @@ import torch
 
 from fcn_ext import ops, reference
 from fcn_ext.geometry import Resize
-from fcn_ext.prediction._rows import Span, full_rows, read_rows, resized_rows
+from fcn_ext.prediction._rows import Span, full_rows, interpolated, part_of_rows
 from tests.ops.contract import TOLERANCE
 from tests.ops.heads import CASES, PLAIN, SCORE_TYPES, Case
 
@@ -32,19 +32,17 @@ def test_rows_are_those_of_the_whole(case: Case, device: torch.device) -> None:
 
 @pytest.mark.parametrize("align_corners", [False, True])
 @pytest.mark.parametrize(("inputs", "height"), [(1, 1), (1, 7), (5, 1), (5, 5), (3, 8), (97, 13)])
-def test_weights_are_the_operators(inputs: int, height: int, align_corners: bool) -> None:
-    """Bit for bit: each node's share in each row."""
+def test_rows_read_are_the_operators(inputs: int, height: int, align_corners: bool) -> None:
+    """Bit for bit: each node's share in each row, from no more nodes than have one."""
     for dtype in (torch.float64, torch.float32):
         nodes = torch.eye(inputs, dtype=dtype).view(1, inputs, inputs, 1)
         expected = ops.interpolate(nodes, (height, 1), align_corners=align_corners)
         for span in spans(height):
-            rows = resized_rows(nodes, span, height, align_corners)
+            read, part = part_of_rows((inputs, 1), span, (height, 1), align_corners)
+            rows = interpolated(nodes[:, :, read.slice], (span.length, 1), part)
             assert torch.equal(rows, expected[:, :, span.slice])
-            read = expected[0, :, span.slice, 0].any(1).nonzero()
-            assert read_rows(span, inputs, height, align_corners) == (
-                int(read.min()),
-                int(read.max()) + 1,
-            )
+            has_share = expected[0, :, span.slice, 0].any(1).nonzero()
+            assert read == (int(has_share.min()), int(has_share.max()) + 1)
 
 
 def test_a_row_on_a_node_reads_this_one_alone() -> None:

@@ -8,21 +8,26 @@
 
 namespace fcn_ext {
 
-// maps.py's `Map` of a batch, as eleven int64.
+// maps.py's `Map` of a batch, as thirteen int64.
 struct Geometry {
   int64_t batch, channels, input_height, input_width, output_height, output_width;
   int64_t map;  // 0: upsample, 1: interpolate, 2: interpolate with align_corners
   int64_t stride, kernel_size, offset_y, offset_x;
+  int64_t uncropped_height, uncropped_width;  // of an interpolation
 
   BilinearShape shape() const {
-    return {batch, channels, axis(input_height, output_height, offset_y),
-            axis(input_width, output_width, offset_x)};
+    return {batch, channels, axis(input_height, output_height, offset_y, uncropped_height),
+            axis(input_width, output_width, offset_x, uncropped_width)};
   }
 
  private:
-  BilinearAxis axis(int64_t input_size, int64_t output_size, int64_t offset) const {
-    return map == 0 ? upsample_axis(input_size, output_size, stride, kernel_size, offset)
-                    : interpolate_axis(input_size, output_size, map == 2);
+  BilinearAxis axis(int64_t input_size, int64_t output_size, int64_t offset,
+                    int64_t uncropped) const {
+    if (map == 0) {
+      return upsample_axis(input_size, output_size, stride, kernel_size, offset);
+    }
+    const BilinearAxis whole = interpolate_axis(input_size, uncropped, map == 2);
+    return cropped(whole, offset, output_size, 0, input_size);
   }
 };
 
