@@ -15,7 +15,13 @@ from torch import Tensor, nn
 from fcn_ext import ops
 from fcn_ext.geometry import Deconvolution, Geometry, Grid, Resize, crop_offset
 
-GEOMETRIES = [Deconvolution(2, offset=1), Deconvolution(4, 7, (2, 1)), Resize(), Resize(True)]
+GEOMETRIES = [
+    Deconvolution(2, offset=1),
+    Deconvolution(4, 7, (2, 1)),
+    Resize(),
+    Resize(True),
+    Resize(uncropped_size=(40, 50), offset=(3, 1)),
+]
 
 
 def test_a_deconvolution_spells_out_its_defaults() -> None:
@@ -57,9 +63,35 @@ def test_a_deconvolution_refuses(
         Deconvolution(*arguments)
 
 
-def test_a_resize_refuses() -> None:
-    with pytest.raises(TypeError, match="align_corners must be a bool, got 1"):
-        Resize(1)  # type: ignore[arg-type]
+def test_a_resize_spells_out_its_crop() -> None:
+    assert Resize(uncropped_size=9, offset=2) == Resize(False, (9, 9), (2, 2))
+    assert Resize(offset=0) == Resize()
+    assert repr(Resize(True)) == "Resize(align_corners=True)"
+    cropped = Resize(uncropped_size=(9, 7), offset=(2, 0))
+    assert repr(cropped) == "Resize(align_corners=False, uncropped_size=(9, 7), offset=(2, 0))"
+    assert eval(repr(cropped)) == cropped
+    assert cropped.output_size((3, 3)) == (7, 7)
+    assert ops.argmax(torch.zeros(1, 2, 3, 3), geometry=cropped).shape == (1, 7, 7)
+    with pytest.raises(TypeError, match="size must be given with a Resize, got None"):
+        ops.argmax(torch.zeros(1, 2, 3, 3), geometry=Resize())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ((1,), TypeError, "align_corners must be a bool, got 1"),
+        ((False, 0), ValueError, r"uncropped_size must be in \[1, 2\*\*30\], got \(0, 0\)"),
+        ((False, (4, 2**31)), ValueError, "uncropped_size must be in"),
+        ((False, "4"), TypeError, "uncropped_size must be an integer, got '4'"),
+        ((False, 4, -1), ValueError, r"offset must be >= 0, got \(-1, -1\)"),
+        ((False, 4, 0.5), TypeError, "offset must be an integer, got 0.5"),
+        ((False, (4, 5), (0, 5)), ValueError, "offset must be below the uncropped width 5, got 5"),
+        ((False, None, (0, 1)), ValueError, r"uncropped_size must be .* got None and \(0, 1\)"),
+    ],
+)
+def test_a_resize_refuses(arguments: tuple[Any, ...], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        Resize(*arguments)
 
 
 def loss(scores: Tensor, target: Tensor, geometry: Geometry) -> Tensor:

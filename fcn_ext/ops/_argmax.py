@@ -58,8 +58,8 @@ def argmax(
         input: coarse scores (N, C, h, w), float32, float64, float16 or bfloat16, any strides, C up
             to 32768.
         size: rows and columns of the labels, >= 1; one number or (height, width). With a
-            ``Deconvolution`` it may be left out: by default all that is left below and right of the
-            offset.
+            ``Deconvolution``, or a ``Resize`` with ``uncropped_size``, it may be left out: by
+            default all that is left below and right of the offset.
         geometry: how the scores reach that size, a ``Deconvolution`` or a ``Resize``.
         dtype: of the labels: uint8, int16, int32 or int64, wide enough for C - 1; default uint8 up
             to 256 classes, int16 beyond.

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any, ClassVar
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from fcn_ext import ops, reference
+from fcn_ext.geometry import Resize
 
 from .contract import Case, MapContract, assert_near, gradients
 
@@ -23,6 +25,27 @@ def _case(shape: tuple[int, ...], size: tuple[int, int], align_corners: bool) ->
     return Case(f"{shape}-{size}-{align_corners}", (shape,), call, raw)
 
 
+def _window(
+    shape: tuple[int, ...],
+    uncropped: tuple[int, int],
+    offset: tuple[int, int],
+    size: tuple[int, int],
+    align_corners: bool,
+) -> Case:
+    geometry = Resize(align_corners, uncropped, offset)
+
+    def call(module: Any, input: Tensor) -> Tensor:
+        if module is reference:
+            return reference.at_full_size(input, size, geometry)
+        return ops.interpolate(input, size, **asdict(geometry))
+
+    def raw(input: Tensor) -> tuple[Any, tuple[Any, ...]]:
+        crop = (*uncropped, *offset)
+        return torch.ops.fcn_ext.interpolate.default, (input, *size, align_corners, crop)
+
+    return Case(f"{shape}-{uncropped}-{offset}-{size}-{align_corners}", (shape,), call, raw)
+
+
 class TestInterpolate(MapContract):
     cases: ClassVar = [
         _case((2, 3, 4, 5), (8, 10), False),
@@ -34,6 +57,9 @@ class TestInterpolate(MapContract):
         _case((2, 1, 5, 1), (1, 6), True),
         _case((1, 2, 1, 1), (3, 5), False),
         _case((1, 2, 2, 3), (64, 96), False),
+        _window((2, 3, 4, 5), (16, 40), (5, 9), (7, 20), False),
+        _window((1, 3, 9, 13), (11, 17), (3, 0), (8, 17), True),
+        _window((1, 2, 9, 13), (4, 5), (2, 4), (2, 1), False),
     ]
 
     def test_backward_op(self, case: Case, device: torch.device) -> None:
@@ -42,7 +68,7 @@ class TestInterpolate(MapContract):
         grad = torch.randn_like(case.call(ops, input)).requires_grad_()
         torch.library.opcheck(
             torch.ops.fcn_ext.interpolate_backward.default,
-            (grad, *input.shape[2:], arguments[3]),
+            (grad, *input.shape[2:], *arguments[3:]),
         )
 
 
@@ -116,6 +142,12 @@ def test_compiles_and_exports(device: torch.device) -> None:
         ({"size": (4, 5, 6)}, ValueError, "size must be an integer or a pair"),
         ({"size": "big"}, TypeError, "size must be an integer"),
         ({"size": 4, "align_corners": 1}, TypeError, "align_corners must be a bool, got 1"),
+        ({"size": 4, "offset": 1}, ValueError, r"uncropped_size must be given .* and \(1, 1\)"),
+        (
+            {"size": 4, "uncropped_size": 8, "offset": (0, 5)},
+            ValueError,
+            r"offset \+ size must be at most the uncropped width 8, got 5 \+ 4",
+        ),
     ],
 )
 def test_rejects(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
