@@ -63,12 +63,12 @@ def _own(
     if ours is None or theirs is None:
         return NotImplemented
     (scores, snapshot), (reference, other) = ours, theirs
-    if reference.shape != scores.shape or other.align_corners != snapshot.align_corners:
+    if reference.shape != scores.shape or other.geometry != snapshot.geometry:
         return NotImplemented
     differentiated, possible = may_be_one_node(student)
     if not possible:
         return NotImplemented
-    arguments = (reference, labels, Resize(bool(snapshot.align_corners)), ignore_index, temperature)
+    arguments = (reference, labels, snapshot.geometry, ignore_index, temperature)
     if not differentiated:
         with torch.no_grad():
             return _distillation.divergence(scores, *arguments)

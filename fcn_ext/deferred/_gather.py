@@ -49,7 +49,11 @@ def _gather(input: Any, dim: Any, index: Any, *, sparse_grad: bool = False, out:
     found = scores_over(input, dim)
     if found is None or found[2].shape[1] > MOST_CLASSES:
         return NotImplemented
-    recipe, snapshot, _ = found
+    recipe, part, _ = found
+    told = None if recipe.snapshot is None else recipe.snapshot.told
+    # Of a crop, values could be rounded otherwise than those of the whole that are told.
+    if recipe.layout.is_crop or told is None:
+        return NotImplemented
     shape: list[int] = list(input.shape)
     shape[dim] = 1
     if recipe.kind == "sigmoid" or index.dtype != torch.int64 or list(index.shape) != shape:
@@ -59,10 +63,10 @@ def _gather(input: Any, dim: Any, index: Any, *, sparse_grad: bool = False, out:
         return NotImplemented
     with torch.no_grad():
         labels = recipe.layout.to_map(index)
-        value = elements(snapshot.part(recipe.layout), recipe.kind, labels)
+        value = elements(part, recipe.kind, labels)
         if value is None:
             return NotImplemented
-        if not snapshot.told.tell_elements(recipe.kind, recipe.layout, labels):
+        if not told.tell_elements(recipe.kind, recipe.layout, labels):
             return NotImplemented
         result = recipe.layout.from_map(value, shape).to(input.dtype, copy=True)
     if not differentiated:

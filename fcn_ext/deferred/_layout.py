@@ -3,6 +3,7 @@ it has."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -58,8 +59,8 @@ class Layout:
 
     @property
     def share(self) -> float:
-        """The share of all images and classes that it has."""
-        return self.sizes[IMAGES] * self.sizes[CLASSES] / (self.totals[0] * self.totals[1])
+        """The share of the whole map that it has."""
+        return math.prod(self.sizes) / math.prod(self.totals)
 
     def part(self, map: Tensor) -> Tensor:
         """Its images and classes of a map that has all, or of coarse scores. A view, or the map."""

@@ -14,9 +14,7 @@ import torch
 from torch import Tensor
 
 from fcn_ext.deferred._gradient import elements_of, gradient_of
-from fcn_ext.deferred._layout import Layout
-from fcn_ext.deferred._predictions import coarse_over
-from fcn_ext.deferred._recipe import Logits
+from fcn_ext.deferred._predictions import scores_over
 from fcn_ext.deferred._snapshot import Snapshot, is_batched
 from fcn_ext.deferred._tensor import (
     DeferredLogits,
@@ -34,42 +32,18 @@ NONE, MEAN, SUM = range(3)
 
 def targets(
     logits: Any,
-    snapshot: Snapshot,
     target: Any,
-    ignore_index: int,
     dtypes: tuple[torch.dtype, ...] = (torch.int64,),
 ) -> Tensor | None:
-    """The labels of the pixels of ``logits``, whose dimension 1 is the classes, as (N, H, W). For a
-    crop, the rest of the full map is void."""
+    """The labels of the pixels of ``logits``, whose dimension 1 is the classes, as (N, H, W)."""
     if type(target) is not Tensor or target.dtype not in dtypes or target.numel() == 0:
         return None
     if target.device != logits.device:
         return None
     if target.shape != (*logits.shape[:1], *logits.shape[2:]):
         return None
-    layout: Layout = logits.recipe.layout
-    labels = layout.to_map(target)
-    if not layout.is_crop:
-        return labels
-    if target.dtype != torch.int64 or not snapshot.affords(layout):
-        return None
-    return layout.uncropped(labels, ignore_index)
-
-
-def pixels_of(layout: Layout, grad: Tensor) -> Tensor:
-    """The gradient of the losses of pixels, as (N, H, W). For a crop, that of the rest of the full
-    map is zero."""
-    return layout.uncropped(layout.to_map(grad), 0)
-
-
-def scores_to_learn(logits: Any) -> tuple[Logits, Snapshot, Tensor] | None:
-    """Recipe, snapshot and scores of deferred logits, or of a crop, whose dimension 1 is the
-    classes."""
-    found = coarse_over(logits, 1)
-    if found is None or not found[1].is_larger:
-        return None
-    recipe, snapshot = found
-    return recipe, snapshot, recipe.scores(snapshot)
+    labels: Tensor = logits.recipe.layout.to_map(target)
+    return labels
 
 
 def weights_fit(logits: Any, weight: Any, dtype: torch.dtype | None = None) -> bool:
@@ -164,11 +138,11 @@ def all_finite(numbers: Tensor) -> bool:
 
 @handles(aten.nll_loss2d_forward.default, aten.nll_loss_forward.default)
 def _nll(func: Any, self: Any, target: Any, weight: Any, reduction: int, ignore_index: int) -> Any:
-    found = scores_to_learn(self)
+    found = scores_over(self, 1)
     if found is None or found[0].kind != "log_softmax" or not weights_fit(self, weight):
         return NotImplemented
     recipe, snapshot, scores = found
-    labels = targets(self, snapshot, target, ignore_index)
+    labels = targets(self, target)
     if labels is None:
         return NotImplemented
     with_gradient = self.requires_grad and torch.is_grad_enabled()
@@ -179,7 +153,7 @@ def _nll(func: Any, self: Any, target: Any, weight: Any, reduction: int, ignore_
     loss, total, gradient = computed
     total = total.to(self.dtype)
     if reduction == NONE:
-        loss = recipe.layout.from_map(recipe.layout.crop_of(loss), target.shape)
+        loss = recipe.layout.from_map(loss, target.shape)
         return loss.to(self.dtype), total
     if gradient is not None and with_gradient:
         recipe.memory.losses[total.data_ptr()] = (total, gradient)
@@ -206,14 +180,14 @@ def _nll_backward(
             return NotImplemented
         coarse = known[1] * grad.to(known[1].dtype)
     else:
-        found = scores_to_learn(self)
+        found = scores_over(self, 1)
         if found is None or recipe.kind != "log_softmax":
             return NotImplemented
         _, snapshot, scores = found
-        labels = targets(self, snapshot, target, ignore_index)
+        labels = targets(self, target)
         if labels is None:
             return NotImplemented
-        pixels, numbers = pixels_of(recipe.layout, grad), (weight, ignore_index, 0.0)
+        pixels, numbers = recipe.layout.to_map(grad), (weight, ignore_index, 0.0)
         coarse = pixel_gradient(pixels, scores, snapshot, labels, *numbers)
 
     elements = elements_of(recipe)

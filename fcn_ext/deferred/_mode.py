@@ -27,6 +27,7 @@ from fcn_ext.deferred._resized_twice import resized_twice
 from fcn_ext.deferred._snapshot import Snapshot, is_batched, outside_modes
 from fcn_ext.deferred._strides import is_channels_last, laid_out, resized_twin
 from fcn_ext.deferred._tensor import DeferredLogits, ordinary
+from fcn_ext.geometry import Resize
 from fcn_ext.ops import _common
 from fcn_ext.ops._interpolate import _interpolate_backward
 from fcn_ext.ops._observers import _forward_mode, _is_tracing, _transforms_active
@@ -76,7 +77,7 @@ def _deferred(scores: Any, size: tuple[int, int], align_corners: bool) -> Deferr
         snapshot = resized_twice(scores.recipe, size, align_corners)
     if snapshot is None:
         with outside_modes():
-            snapshot = Snapshot(ordinary(scores).detach().clone(), size, align_corners)
+            snapshot = Snapshot(ordinary(scores).detach().clone(), size, Resize(align_corners))
     twin = resized_twin(tuple(scores.shape), scores.stride(), scores.dtype, size)
     layout = Layout.of_map(twin.shape)
 
@@ -181,11 +182,10 @@ class fused_upsampling(TorchFunctionMode):
     of ``log_softmax``, ``F.binary_cross_entropy_with_logits``, ``argmax``, ``max``, ``amax`` and
     ``topk(1)`` over the classes and ``gather`` of one class per pixel, also of ``softmax``,
     comparisons of logits or of their ``sigmoid`` with a number, and the losses, heads, predictions
-    and metrics of this package, also of images or classes that are taken from the logits, as by
-    ``logits[:, 1:]`` or ``split``. Of crops (``logits[:, :, :h, :w]``) these are the cross-entropy,
-    predictions and counts; of logits that are resized again, also to a smaller size, predictions
-    and counts, some rows at a time. Anything else computes the full tensor. Results differ from
-    those of the plain code only by rounding.
+    and metrics of this package, also of images, classes or crops that are taken from the logits, as
+    by ``logits[:, 1:]``, ``split`` or ``logits[:, :, :h, :w]``. Of logits that are resized again,
+    also to a smaller size, these are predictions and counts, some rows at a time. Anything else
+    computes the full tensor. Results differ from those of the plain code only by rounding.
 
     It is a context manager and a decorator, for one step or a whole program; it may be nested and
     used again. It applies only to the thread that enters it, and not to compiled code. The

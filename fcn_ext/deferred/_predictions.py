@@ -27,29 +27,30 @@ _ops = torch.ops.fcn_ext
 
 
 def scores_over(tensor: Any, dim: int) -> tuple[Logits, Snapshot, Tensor] | None:
-    """Recipe, snapshot and scores of deferred logits, if ``dim`` runs over their classes."""
+    """The same, if ``dim`` runs over their classes."""
     return None if coarse_over(tensor, dim) is None else scores_of(tensor)
 
 
 def scores_of(tensor: Any) -> tuple[Logits, Snapshot, Tensor] | None:
-    """Recipe, snapshot and scores of deferred logits, whichever dimension the classes are in. Not
-    of a crop, nor of a map that is smaller than its scores."""
+    """Recipe of deferred logits, snapshot of their part of the map, and its scores, whichever
+    dimension the classes are in. Not of a map that is smaller than its scores."""
     found = coarse_of(tensor)
-    if found is None or found[0].layout.is_crop or not found[1].is_larger:
+    if found is None or not found[1].is_larger:
         return None
     recipe, snapshot = found
-    return recipe, snapshot, recipe.scores(snapshot)
+    part = snapshot.part(recipe.layout)
+    return recipe, part, part.scores
 
 
 def coarse_over(tensor: Any, dim: int) -> tuple[Logits, Snapshot] | None:
-    """Recipe and snapshot of deferred logits or of a crop, if ``dim`` runs over their classes."""
+    """Recipe and snapshot of deferred logits, if ``dim`` runs over their classes."""
     if not isinstance(tensor, DeferredLogits) or not -tensor.dim() <= dim < tensor.dim():
         return None
     return coarse_of(tensor) if tensor.recipe.layout.class_dim == dim % tensor.dim() else None
 
 
 def coarse_of(tensor: Any, *, with_parts: bool = False) -> tuple[Logits, Snapshot] | None:
-    """Recipe and snapshot of deferred logits, which may be a crop or smaller than their scores;
+    """Recipe and snapshot of deferred logits, which may be smaller than their scores;
     ``with_parts``, also of some classes of a softmax, which the scores of these do not say."""
     if not isinstance(tensor, DeferredLogits):
         return None
@@ -71,11 +72,8 @@ def _winners(
         return None
     if with_value and not snapshot.told.tell_winners(recipe.kind, recipe.layout):
         return None
-    layout = recipe.layout
-    labels, value = winners(snapshot.part(layout), recipe.kind, with_value=with_value)
-    if value is not None:
-        value = layout.crop_of(value).to(recipe.twin.dtype)
-    return recipe, layout.crop_of(labels), value
+    labels, value = winners(snapshot.part(recipe.layout), recipe.kind, with_value=with_value)
+    return recipe, labels, None if value is None else value.to(recipe.twin.dtype)
 
 
 @handles(aten.argmax.default)
@@ -188,9 +186,9 @@ def _count(func: Any, prediction: Any, target: Tensor, ignore_index: int, *count
 
 
 def _labels_of_parts(prediction: Any, target: Any, counts: Tensor) -> Tensor | None:
-    """The labels of a crop, or of a map that is resized twice, which the target must fit."""
+    """The labels of a map that is resized twice, which the target must fit."""
     found = coarse_over(prediction, 1) if prediction.dim() == 4 else None
-    if found is None or not (found[1].in_tiles or found[0].layout.is_crop):
+    if found is None or not found[1].in_tiles:
         return None
     classes = prediction.shape[1]
     if (
@@ -252,9 +250,8 @@ def _head_argmax(
 def _resized_again(
     input: Any, size: tuple[int, int], align_corners: bool, dtype: torch.dtype, probability: bool
 ) -> Any:
-    """The labels at another size than the logits have, some rows at a time. On the CPU only: on
-    CUDA the host would wait for the tables of the rows."""
-    found = _map_for(input, tuple(input.shape[2:])) if input.is_cpu and input.dim() == 4 else None
+    """The labels at another size than the logits have, some rows at a time."""
+    found = _map_for(input, tuple(input.shape[2:])) if input.dim() == 4 else None
     if found is None or input.recipe.kind != "logits":
         return NotImplemented
     scores, snapshot = found
@@ -265,7 +262,7 @@ def _resized_again(
         snapshot.size,
         (0, 0, *snapshot.size),
         size,
-        Resize(bool(snapshot.align_corners)),
+        snapshot.geometry,
         align_corners=align_corners,
         dtype=dtype,
         return_probability=probability,
@@ -281,7 +278,7 @@ def _as_coarse(scores: Any, size: tuple[int, int], geometry: Any) -> Any:
     if found is None or scores.recipe.kind != "logits" or not isinstance(geometry, Resize):
         return NotImplemented
     coarse, snapshot = found
-    return coarse, size, Resize(bool(snapshot.align_corners))
+    return coarse, size, snapshot.geometry
 
 
 FUNCTIONS[_arguments.as_coarse] = _as_coarse

@@ -141,10 +141,6 @@ class Logits(Recipe):
         pure = self.memory.pure
         return None if pure is None or self.replaced is not None else pure[1]
 
-    def scores(self, snapshot: Snapshot) -> Tensor:
-        """The scores of this tensor's images and classes."""
-        return self.layout.part(snapshot.scores)
-
     def read(self, tensor: Tensor) -> Tensor:
         if not self.has_some_classes:
             return self.ordinary()
@@ -190,7 +186,7 @@ class Logits(Recipe):
         classes = self.memory.layout.ranges[CLASSES]
         place = classes.index(self.layout.ranges[CLASSES][0])
         dtype = torch.uint8 if place < 2**8 else torch.int16
-        of_all = self.layout.of(CLASSES, classes)
+        of_all = self.layout.of(CLASSES, classes).uncropped_map()
         with outside_modes(), torch.no_grad():
             label = torch.full((1, 1, 1), place, dtype=dtype, device=self.device)
             labels = label.expand(self.layout.sizes[IMAGES], *snapshot.size)

@@ -14,11 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fcn_ext._line import Line, resize_line
 from fcn_ext.deferred._gradient import elements_of
 from fcn_ext.deferred._layout import CLASSES, COLUMNS, IMAGES, ROWS, Layout, slice_of, slice_within
 from fcn_ext.deferred._recipe import Logits
-from fcn_ext.deferred._snapshot import MOST_SPENT, Origin, Snapshot, outside_modes
+from fcn_ext.deferred._snapshot import Origin, Snapshot, outside_modes
 from fcn_ext.geometry import Resize
 from fcn_ext.prediction._rows import (
     ResizeOfPart,
@@ -35,6 +34,8 @@ _KINDS = ("logits", "softmax", "sigmoid")
 _LARGER = 4
 """From so many times as many pixels on, the logits in between are small beside the result, and
 kernels that see all of them at once are faster."""
+MOST_SPENT = 4
+"""Predictions, of all images and classes, that are made some rows at a time."""
 SMALL = 2**16
 """A map of so few scores at the first full size is computed faster than a prediction is made some
 rows at a time, and takes little memory."""
@@ -59,10 +60,7 @@ class _Between:
 
     def rows(self, rows: Span) -> Tensor:
         snapshot = self.snapshot.part(self.layout.of(CLASSES, self.classes))
-        top, left = (self.layout.ranges[axis].start for axis in (ROWS, COLUMNS))
-        place = Span(top + rows.first, top + rows.last)
-        columns = Span(left, left + self.layout.sizes[COLUMNS])
-        own = snapshot.window(place, columns)
+        own = snapshot.window(rows, Span(0, snapshot.size[1]))
         if self.kind != "logits":
             own = own.softmax(1) if self.kind == "softmax" else own.sigmoid()
         return own[:, slice_within(self.layout.ranges[CLASSES], self.classes)].to(self.dtype)
@@ -89,28 +87,6 @@ class _Between:
         return replace(self, snapshot=snapshot, dtype=dtype, elements=elements)
 
 
-class _Tile(Snapshot):
-    """Some rows at full size, of the scores that they read."""
-
-    def __init__(self, scores: Tensor, size: tuple[int, int], geometry: ResizeOfPart) -> None:
-        super().__init__(scores, size, geometry.align_corners)
-        self._geometry = geometry
-
-    @property
-    def geometry(self) -> Resize:
-        return self._geometry
-
-    def of_scores(self, scores: Tensor) -> Snapshot:
-        return _Tile(scores, self.size, self._geometry)
-
-    def lines(self) -> Iterator[tuple[Line, int, int]]:
-        given = self._geometry
-        firsts = given.first_row, 0
-        for axis in range(2):
-            line = resize_line(given.nodes[axis], given.uncropped_size[axis], given.align_corners)
-            yield line, given.offset[axis], firsts[axis]
-
-
 class ResizedTwice(Snapshot):
     """The snapshot of logits that are resized for a second time. Its scores, the map in between,
     are computed if they are asked for."""
@@ -121,12 +97,13 @@ class ResizedTwice(Snapshot):
         self,
         between: _Between,
         size: tuple[int, int],
-        align_corners: bool,
+        geometry: Resize,
         origin: Origin | None = None,
     ) -> None:
-        super().__init__(None, size, align_corners, origin)
+        super().__init__(None, size, geometry, origin)
         self._between = between
         self._finite = True
+        self._spent = 0.0
 
     @property
     def scores(self) -> Tensor:
@@ -145,27 +122,30 @@ class ResizedTwice(Snapshot):
 
     @property
     def is_larger(self) -> bool:
-        return all(a >= b for a, b in zip(self.size, self._between.size, strict=True))
+        return all(a >= b for a, b in zip(self._uncropped, self._between.size, strict=True))
+
+    @property
+    def _uncropped(self) -> tuple[int, int]:
+        found: tuple[int, int] | None = self.geometry.uncropped_size
+        return self.size if found is None else found
 
     def part(self, layout: Layout) -> Snapshot:
-        if layout.sizes[:2] == layout.totals[:2]:
+        between = self._between
+        if layout.sizes[:2] != layout.totals[:2]:
+            between = between.part(layout)
+        elif not layout.is_crop:
             return self
-        return ResizedTwice(self._between.part(layout), self.size, self.align_corners)
+        size = layout.sizes[ROWS], layout.sizes[COLUMNS]
+        return ResizedTwice(between, size, self.crop(layout))
 
     def to(self, device: torch.device, dtype: torch.dtype) -> Snapshot:
-        if device.type != "cpu":
-            return Snapshot(self.scores, self.size, self.align_corners, self.origin).to(
-                device, dtype
-            )
-        if dtype == self.dtype:
+        if device == self.device and dtype == self.dtype:
             return self
-        return ResizedTwice(
-            self._between.to(device, dtype), self.size, self.align_corners, self.origin
-        )
+        return ResizedTwice(self._between.to(device, dtype), self.size, self.geometry, self.origin)
 
     def affords(self, layout: Layout) -> bool:
         """A prediction takes almost the time of the plain code."""
-        self._spent += MOST_SPENT / 4 * layout.share
+        self._spent += layout.share
         return self._spent <= MOST_SPENT
 
     def window(self, rows: Span, columns: Span) -> Tensor:
@@ -175,17 +155,20 @@ class ResizedTwice(Snapshot):
     def tiles(self) -> Iterator[tuple[Span, Snapshot]]:
         between = self._between
         planes = between.layout.sizes[IMAGES] * len(between.classes)
-        nodes = -(-between.size[0] // self.size[0])
+        nodes = -(-between.size[0] // self._uncropped[0])
         width = max(between.snapshot.size[1], between.size[1], self.size[1])
         for rows in tiles(self.size[0], planes * width * nodes, on_cuda=self.device.type == "cuda"):
             found, second = self._read(rows)
-            yield rows, _Tile(found, (rows.length, self.size[1]), second)
+            yield rows, Snapshot(found, (rows.length, self.size[1]), second)
 
     def _read(self, rows: Span, left: int = 0) -> tuple[Tensor, ResizeOfPart]:
         """The rows in between that are read for some rows, and the geometry from these to the rows,
         from column ``left`` on."""
-        aligned = bool(self.align_corners)
-        read, part = part_of_rows(self._between.size, rows, self.size, aligned, left)
+        (first, first_column), aligned = self.geometry.offset, self.geometry.align_corners
+        place = Span(first + rows.first, first + rows.last)
+        read, part = part_of_rows(
+            self._between.size, place, self._uncropped, aligned, first_column + left
+        )
         return self._between.rows(read), part
 
     def _nodes(self) -> Tensor:
@@ -223,4 +206,4 @@ def resized_twice(recipe: Any, size: tuple[int, int], align_corners: bool) -> Re
         recipe.twin.dtype,
         elements_of(recipe),
     )
-    return ResizedTwice(between, size, align_corners)
+    return ResizedTwice(between, size, Resize(align_corners))

@@ -18,12 +18,11 @@ from fcn_ext.deferred._losses import (
     is_finite,
     loss_of,
     pixel_gradient,
-    pixels_of,
-    scores_to_learn,
     targets,
     weights_fit,
 )
 from fcn_ext.deferred._one_node import OneNode, may_be_one_node
+from fcn_ext.deferred._predictions import scores_over
 from fcn_ext.deferred._tensor import FUNCTIONS, DeferredLogits
 from fcn_ext.ops import _common, _cross_entropy, _cross_entropy_pixels
 
@@ -64,17 +63,17 @@ class _CrossEntropy:
         weight: Tensor | None,
         gradient: Tensor | None = None,
     ) -> Tensor | None:
-        found = scores_to_learn(logits)
+        found = scores_over(logits, 1)
         if found is None or not is_finite(grad):
             return None
         if gradient is not None:
             return gradient * grad.to(gradient.dtype)
         recipe, snapshot, scores = found
-        labels = targets(logits, snapshot, target, self.ignore_index, _LABELS)
+        labels = targets(logits, target, _LABELS)
         if labels is None:
             return None
         numbers = (weight, self.ignore_index, self.label_smoothing)
-        pixels = pixels_of(recipe.layout, grad)
+        pixels = recipe.layout.to_map(grad)
         return pixel_gradient(pixels, scores, snapshot, labels, *numbers)
 
 
@@ -88,11 +87,11 @@ def _one_node(
 ) -> Any:
     """The loss of deferred logits as one node of the graph, with hits added to a list, or
     NotImplemented."""
-    found = scores_to_learn(logits)
+    found = scores_over(logits, 1)
     if found is None or found[0].kind != "logits" or form.reduction not in REDUCTIONS:
         return NotImplemented
     recipe, snapshot, scores = found
-    labels = targets(logits, snapshot, target, form.ignore_index, dtypes)
+    labels = targets(logits, target, dtypes)
     differentiated, possible = may_be_one_node(logits)
     if labels is None or not possible:
         return NotImplemented
@@ -104,7 +103,6 @@ def _one_node(
             return NotImplemented
         loss, _, gradient = computed
         if reduction == NONE:
-            loss = recipe.layout.crop_of(loss)
             loss = recipe.layout.from_map(loss, target.shape)
             loss = loss.clone() if recipe.layout.is_map else loss  # not a view of another tensor
         loss = loss.to(form.dtype)

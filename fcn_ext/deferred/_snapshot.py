@@ -10,21 +10,17 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
-from fcn_ext._line import Line, resize_line
-from fcn_ext.deferred._layout import Layout
+from fcn_ext.deferred._layout import COLUMNS, ROWS, Layout
 from fcn_ext.deferred._told import Told
 from fcn_ext.geometry import Resize
 from fcn_ext.ops._autograd import _below_autograd
 from fcn_ext.ops._observers import _is_batched, _transforms_active
 from fcn_ext.prediction._rows import Span, full_rows
 
-__all__ = ["MOST_SPENT", "Origin", "Snapshot", "is_batched", "outside_modes"]
+__all__ = ["Origin", "Snapshot", "is_batched", "outside_modes"]
 
 aten = torch.ops.aten
 _interpolate_op = torch.ops.fcn_ext.interpolate.default
-
-MOST_SPENT = 16
-"""Predictions of crops, of all images and classes, that are made from scores."""
 
 
 class Origin:
@@ -44,26 +40,20 @@ class Snapshot:
         self,
         scores: Tensor | None,
         size: tuple[int, int],
-        align_corners: bool,
+        geometry: Resize,
         origin: Origin | None = None,
     ) -> None:
         self._scores = scores
         self.size = size
-        self.align_corners = align_corners
-        self.origin = Origin(align_corners) if origin is None else origin
+        self.geometry = geometry
+        self.origin = Origin(geometry.align_corners) if origin is None else origin
         self.told = Told()
         self._finite: bool | None = None
-        self._spent = 0.0
 
     @property
     def scores(self) -> Tensor:
         assert self._scores is not None
         return self._scores
-
-    @property
-    def geometry(self) -> Resize:
-        """How the scores reach the size."""
-        return Resize(bool(self.align_corners))
 
     @property
     def numbers(self) -> tuple[int, ...]:
@@ -80,12 +70,7 @@ class Snapshot:
 
     def of_scores(self, scores: Tensor) -> Snapshot:
         """Other scores with the same geometry."""
-        return Snapshot(scores, self.size, self.align_corners)
-
-    def lines(self) -> Iterator[tuple[Line, int, int]]:
-        """For rows and columns, the line of pixels, and the first pixel and first node of it."""
-        for nodes, pixels in zip(self.scores.shape[2:], self.size, strict=True):
-            yield resize_line(nodes, pixels, bool(self.align_corners)), 0, 0
+        return Snapshot(scores, self.size, self.geometry)
 
     in_tiles = False
     """Whether predictions are made some rows at a time."""
@@ -96,18 +81,24 @@ class Snapshot:
         return True
 
     def part(self, layout: Layout) -> Snapshot:
-        """The same for the images and classes of ``layout``."""
+        """The images, classes, rows and columns of ``layout``."""
         scores = layout.part(self.scores)
-        if scores is self.scores:
+        if scores is self.scores and not layout.is_crop:
             return self
-        return Snapshot(scores, self.size, self.align_corners)
+        found = Snapshot(scores, (layout.sizes[ROWS], layout.sizes[COLUMNS]), self.crop(layout))
+        found._finite = True if self._finite else None
+        return found
+
+    def crop(self, layout: Layout) -> Resize:
+        """The geometry of the rows and columns of ``layout``."""
+        if not layout.is_crop:
+            return self.geometry
+        offset = layout.ranges[ROWS].start, layout.ranges[COLUMNS].start
+        return Resize(self.geometry.align_corners, self.size, offset)
 
     def affords(self, layout: Layout) -> bool:
-        """Whether a prediction is made from the scores. One of a crop takes the time of one of the
-        whole map; after many of them, the full tensor takes less."""
-        if layout.is_crop:
-            self._spent += layout.share
-        return self._spent <= MOST_SPENT
+        """Whether one more prediction is made from the scores, and not from the full tensor."""
+        return True
 
     def window(self, rows: Span, columns: Span) -> Tensor:
         """Some rows and columns at full size."""
@@ -122,7 +113,7 @@ class Snapshot:
             return self
         with outside_modes():
             scores = self.scores.to(device, dtype)
-        return Snapshot(scores, self.size, self.align_corners, self.origin)
+        return Snapshot(scores, self.size, self.geometry, self.origin)
 
     def is_finite(self) -> bool:
         """Whether all scores are finite: in torch infinities count even with a weight of zero, here
@@ -142,10 +133,12 @@ class Snapshot:
         if self._resizes_by_torch():
             with torch.autocast(scores.device.type, enabled=False):
                 return layout.part(
-                    aten.upsample_bilinear2d.default(scores, self.size, self.align_corners)
+                    aten.upsample_bilinear2d.default(scores, self.size, self.geometry.align_corners)
                 )
         with _below_autograd():
-            full: Tensor = _interpolate_op(layout.part(scores), *self.size, self.align_corners)
+            full: Tensor = _interpolate_op(
+                layout.part(scores), *self.size, self.geometry.align_corners
+            )
         return full
 
     def _nodes(self) -> Tensor:

@@ -61,7 +61,7 @@ def _compared(func: Any, self: Any, number: Any) -> Any:
     masks = found_masks[0] if len(found_masks) == 1 else torch.cat(found_masks, 2)
     if negated:
         masks.logical_not_()
-    result: Tensor = layout.from_full_map(layout.cropped(masks), recipe.twin.shape)
+    result: Tensor = layout.from_full_map(masks, recipe.twin.shape)
     return laid_out(result, dense(recipe.twin))
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from fcn_ext._line import Line
 from fcn_ext.deferred._layout import CLASSES, IMAGES, Layout, slice_of, slice_within
 from fcn_ext.ops._autograd import _below_autograd
+from fcn_ext.prediction._rows import lines
 
 if TYPE_CHECKING:
     from fcn_ext.deferred._snapshot import Snapshot
@@ -102,7 +103,9 @@ def _means(snapshot: Snapshot, labels: Tensor) -> Tensor:
     dtype = torch.float64 if scores.dtype == torch.float64 else torch.float32
     rows, columns = (
         _taps(*line, pixels, scores.device, dtype)
-        for line, pixels in zip(snapshot.lines(), snapshot.size, strict=True)
+        for line, pixels in zip(
+            lines(scores, snapshot.size, snapshot.geometry), snapshot.size, strict=True
+        )
     )
     flat, (height, width) = scores.flatten(1), scores.shape[2:]
     value = torch.zeros(labels.shape, dtype=dtype, device=scores.device)
@@ -206,8 +209,7 @@ class Told:
             if key in self._winners:
                 winner, value = winners(snapshot.part(of_part), kind)
                 assert value is not None
-                value = layout.cropped(value.to(map.dtype))
-                _restore(part, layout.cropped(winner), value, are_greatest=True)
+                _restore(part, winner, value.to(map.dtype), are_greatest=True)
 
 
 def _share(one: _Key, other: _Key) -> bool:
@@ -232,7 +234,9 @@ def _restore_elements(
         return
     classes = labels[images.start - of_labels.start : images.stop - of_labels.start].long()
     part = map[images.start - of_map.start : images.stop - of_map.start]
-    value = elements(snapshot.part(layout.of(IMAGES, images)), kind, classes)
+    # Of all pixels, as when they were told: those of a crop may be rounded otherwise.
+    whole = layout.uncropped_map().of(IMAGES, images)
+    value = elements(snapshot.part(whole), kind, classes)
     assert value is not None
     value = layout.cropped(value.to(map.dtype))
     _restore(part, layout.cropped(classes), value, are_greatest=False)

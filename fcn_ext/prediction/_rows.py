@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from torch import Tensor
 
 from fcn_ext import ops
-from fcn_ext._line import resize_line
+from fcn_ext._line import Line, resize_line
 from fcn_ext.geometry import Deconvolution, Geometry, Resize
 from fcn_ext.ops import _common
 from fcn_ext.ops._interpolate import _interpolate
@@ -73,6 +74,19 @@ def part_of_rows(
     read = Span(*line.nodes_read(*rows))
     offset = (rows.first, left)
     return read, ResizeOfPart(align_corners, size, offset, (height, width), read.first)
+
+
+def lines(
+    scores: Tensor, size: tuple[int, int], geometry: Resize
+) -> Iterator[tuple[Line, int, int]]:
+    """For rows and columns, the line of pixels, and the first pixel and the first node on it."""
+    uncropped = size if geometry.uncropped_size is None else geometry.uncropped_size
+    nodes, firsts = (scores.shape[2], scores.shape[3]), (0, 0)
+    if isinstance(geometry, ResizeOfPart):
+        nodes, firsts = geometry.nodes, (geometry.first_row, 0)
+    for axis in range(2):
+        line = resize_line(nodes[axis], uncropped[axis], geometry.align_corners)
+        yield line, geometry.offset[axis], firsts[axis]
 
 
 def full_rows(

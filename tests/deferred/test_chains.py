@@ -235,9 +235,8 @@ def resized(snapshot: Snapshot) -> Tensor:
     from all."""
     if "whole" in vars(snapshot):
         whole, layout = vars(snapshot)["whole"]
-        part: Tensor = layout.part(resized(whole))
-        return part
-    size, aligned = snapshot.size, snapshot.align_corners
+        return layout.cropped(layout.part(resized(whole)))
+    size, aligned = snapshot.size, snapshot.geometry.align_corners
     full: Tensor = torch.ops.aten.upsample_bilinear2d.default(snapshot.scores, size, aligned)
     return full
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fcn_ext.deferred._layout import CLASSES, IMAGES, Layout
 from fcn_ext.deferred._snapshot import Snapshot
+from fcn_ext.geometry import Resize
 
 from .common import agrees, assert_as_plain, scores, up
 
@@ -151,7 +152,7 @@ def test_classes_alone_have_the_same_bits(
 ) -> None:
     format = torch.channels_last if last else torch.contiguous_format
     coarse = scores(dtype, (2, 21, 6, 7)).detach().contiguous(memory_format=format)
-    snapshot, layout = Snapshot(coarse, size, False), Layout.of_map((2, 21, *size))
+    snapshot, layout = Snapshot(coarse, size, Resize()), Layout.of_map((2, 21, *size))
     full = snapshot.resized(layout)
     for taken in (range(1), range(3, 4), range(1, 21), range(1, 21, 2), range(4, 20)):
         classes = layout.of(CLASSES, taken)
