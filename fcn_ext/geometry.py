@@ -177,6 +177,11 @@ class Resize:
         (height, width), (top, left) = self.uncropped_size, self.offset
         return height - top, width - left
 
+    def before_crop(self, size: tuple[int, int]) -> tuple[int, int]:
+        """The size that scores are resized to, for an output of ``size``."""
+        found: tuple[int, int] | None = self.uncropped_size
+        return size if found is None else found
+
     @property
     def numbers(self) -> tuple[int, ...]:
         """The form that operators take: (align_corners,), or with a crop (align_corners, height,

@@ -110,7 +110,7 @@ def at_full_size(input: Tensor, size: tuple[int, int], geometry: Geometry) -> Te
     """The coarse scores ``input``, taken to ``size`` by ``geometry``."""
     if isinstance(geometry, Resize):
         (top, left), (height, width) = geometry.offset, size
-        uncropped = size if geometry.uncropped_size is None else geometry.uncropped_size
+        uncropped = geometry.before_crop(size)
         whole = interpolate(input, uncropped, align_corners=geometry.align_corners)
         return whole[:, :, top : top + height, left : left + width]
     stride, kernel_size = geometry.stride, geometry.kernel_size

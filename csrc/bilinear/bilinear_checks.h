@@ -63,7 +63,8 @@ inline Geometry deconvolution(int64_t stride, int64_t kernel_size, int64_t offse
   return {true, stride, kernel_size, false, offset_y, offset_x};
 }
 
-// The numbers that stand for a geometry in a schema; fcn_ext/geometry.py says which.
+// The numbers that stand for a geometry in a schema: those of fcn_ext/geometry.py, or nine for an
+// input that is a part, ResizeOfPart of fcn_ext/prediction/_rows.py.
 inline Geometry check_geometry(const std::vector<int64_t>& numbers) {
   const size_t count = numbers.size();
   FCN_EXT_CHECK(count == 4 || count == 1 || count == 5 || count == 9,

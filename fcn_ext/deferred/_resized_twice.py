@@ -122,12 +122,10 @@ class ResizedTwice(Snapshot):
 
     @property
     def is_larger(self) -> bool:
-        return all(a >= b for a, b in zip(self._uncropped, self._between.size, strict=True))
-
-    @property
-    def _uncropped(self) -> tuple[int, int]:
-        found: tuple[int, int] | None = self.geometry.uncropped_size
-        return self.size if found is None else found
+        return all(
+            a >= b
+            for a, b in zip(self.geometry.before_crop(self.size), self._between.size, strict=True)
+        )
 
     def part(self, layout: Layout) -> Snapshot:
         between = self._between
@@ -155,7 +153,7 @@ class ResizedTwice(Snapshot):
     def tiles(self) -> Iterator[tuple[Span, Snapshot]]:
         between = self._between
         planes = between.layout.sizes[IMAGES] * len(between.classes)
-        nodes = -(-between.size[0] // self._uncropped[0])
+        nodes = -(-between.size[0] // self.geometry.before_crop(self.size)[0])
         width = max(between.snapshot.size[1], between.size[1], self.size[1])
         for rows in tiles(self.size[0], planes * width * nodes, on_cuda=self.device.type == "cuda"):
             found, second = self._read(rows)
@@ -167,7 +165,11 @@ class ResizedTwice(Snapshot):
         (first, first_column), aligned = self.geometry.offset, self.geometry.align_corners
         place = Span(first + rows.first, first + rows.last)
         read, part = part_of_rows(
-            self._between.size, place, self._uncropped, aligned, first_column + left
+            self._between.size,
+            place,
+            self.geometry.before_crop(self.size),
+            aligned,
+            first_column + left,
         )
         return self._between.rows(read), part
 

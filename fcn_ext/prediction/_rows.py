@@ -80,7 +80,7 @@ def lines(
     scores: Tensor, size: tuple[int, int], geometry: Resize
 ) -> Iterator[tuple[Line, int, int]]:
     """For rows and columns, the line of pixels, and the first pixel and the first node on it."""
-    uncropped = size if geometry.uncropped_size is None else geometry.uncropped_size
+    uncropped = geometry.before_crop(size)
     nodes, firsts = (scores.shape[2], scores.shape[3]), (0, 0)
     if isinstance(geometry, ResizeOfPart):
         nodes, firsts = geometry.nodes, (geometry.first_row, 0)
@@ -110,7 +110,7 @@ def full_rows(
             offset=(top + rows.first, left + columns.first),
             output_size=(rows.length, columns.length),
         )
-    uncropped = size if geometry.uncropped_size is None else geometry.uncropped_size
+    uncropped = geometry.before_crop(size)
     nodes = (scores.shape[2], scores.shape[3])
     place = Span(top + rows.first, top + rows.last)
     read, part = part_of_rows(nodes, place, uncropped, geometry.align_corners, left + columns.first)

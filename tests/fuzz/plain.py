@@ -21,9 +21,7 @@ def axis_weights(nodes: int, outputs: int, geometry: Geometry, axis: int) -> Ten
     """What each output reads of each node, (outputs, nodes)."""
     if isinstance(geometry, Resize):
         unit = torch.eye(nodes, dtype=torch.float64).unsqueeze(0)
-        size, first = outputs, geometry.offset[axis]
-        if geometry.uncropped_size is not None:
-            size = geometry.uncropped_size[axis]
+        size, first = geometry.before_crop((outputs, outputs))[axis], geometry.offset[axis]
         found = F.interpolate(unit, size=size, mode="linear", align_corners=geometry.align_corners)
         return found[0].T[first : first + outputs]
     # Caffe's bilinear filler, reference.bilinear_kernel, at the taps that the window has.
