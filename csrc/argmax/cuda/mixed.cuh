@@ -230,9 +230,7 @@ __device__ __forceinline__ void evaluate_mixed(const ArgmaxArgs& args,
     for (int first_class = 0; first_class < channels; first_class += tiles.staged) {
       const int classes = smaller(tiles.staged, channels - first_class);
       if (tiles.stages > 1) {
-        __syncthreads();
-        stage_scores(args, tile, first_class, classes);
-        __syncthreads();
+        restage_scores(args, tile, first_class, classes);
         const int last = smaller((begin + kThreads + kOfCell - 1) / kOfCell, mixed);
         find_survivors(args, tile, begin / kOfCell, last, classes);
         __syncthreads();

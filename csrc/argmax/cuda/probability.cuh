@@ -37,9 +37,7 @@ __device__ __forceinline__ void sum_tile(const ArgmaxArgs& args, const Tile<floa
     for (int first_class = 0; first_class < channels; first_class += tiles.staged) {
       const int classes = smaller(tiles.staged, channels - first_class);
       if (tiles.stages > 1) {
-        __syncthreads();
-        stage_scores(args, tile, first_class, classes);
-        __syncthreads();
+        restage_scores(args, tile, first_class, classes);
       }
       body(first_class, classes);
     }

@@ -124,6 +124,17 @@ __device__ __forceinline__ void stage_scores(const ArgmaxArgs& args, const Tile<
   }
 }
 
+// stage_scores() in place of classes that threads may still read; all threads of the block can read
+// the new ones at once.
+template <typename accumulate_t>
+__device__ __forceinline__ void restage_scores(const ArgmaxArgs& args,
+                                               const Tile<accumulate_t>& tile, int first_class,
+                                               int classes) {
+  __syncthreads();
+  stage_scores(args, tile, first_class, classes);
+  __syncthreads();
+}
+
 // The score of a class at an existing node, from global memory.
 template <typename accumulate_t>
 __device__ __forceinline__ accumulate_t score_at(const ArgmaxArgs& args,

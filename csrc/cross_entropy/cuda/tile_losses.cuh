@@ -246,18 +246,22 @@ struct TileBlock : TileLabels<Tile, with_gradient> {
     *to = value;
   }
 
+  // Bit k: the thread may have labels of class first + k (it has one that is equal modulo 32).
+  __device__ __forceinline__ unsigned labels_among(int32_t first, int count) const {
+    const unsigned here = found[thread], turn = static_cast<unsigned>(first) % 32;
+    return (here >> turn | here << (32 - turn) % 32) & ((1u << count) - 1);
+  }
+
   // Takes the weights of the thread's labels in [first, first + count) from the corners of their
   // staged classes, and what they are worth there from the loss. If cells have several threads, all
   // threads of a warp must call this.
   __device__ __forceinline__ void take_labels(int32_t first, int count, const float* staged) const {
     const ClassTerms<float>& terms = args.terms;
-    const unsigned here = found[thread], turn = static_cast<unsigned>(first) % 32;
-    // Bit k: the thread may have labels of class first + k (it has one that is equal modulo 32).
-    const unsigned hits = (here >> turn | here << (32 - turn) % 32) & ((1u << count) - 1);
-    const auto take = [&](int k, bool hit) {
+    const unsigned labels = labels_among(first, count);
+    const auto take = [&](int k, bool is_label) {
       Weights sums;
       const int32_t c = first + k;
-      if (hit) {
+      if (is_label) {
         if (!with_gradient && args.losses != nullptr) {
           leave_labels(c, k, staged);
         } else {
@@ -270,7 +274,7 @@ struct TileBlock : TileLabels<Tile, with_gradient> {
         }
       }
       if constexpr (with_gradient) {
-        if (hit) {
+        if (is_label) {
           const float weight = *scale * (terms.hard * terms.weight_of(c));
 #pragma unroll
           for (float& sum : sums.at) {
@@ -283,14 +287,14 @@ struct TileBlock : TileLabels<Tile, with_gradient> {
     if constexpr (with_gradient && Tile::kLanes > 1) {
 #pragma unroll 1
       for (int k = 0; k < count; ++k) {
-        const bool hit = (hits >> k & 1) != 0;
-        if (__ballot_sync(kFullMask, hit) != 0) {
-          take(k, hit);
+        const bool is_label = (labels >> k & 1) != 0;
+        if (__ballot_sync(kFullMask, is_label) != 0) {
+          take(k, is_label);
         }
       }
     } else {
 #pragma unroll 1
-      for (unsigned left = hits; left != 0; left &= left - 1) {
+      for (unsigned left = labels; left != 0; left &= left - 1) {
         take(__ffs(static_cast<int>(left)) - 1, true);
       }
     }

@@ -136,13 +136,13 @@ __device__ __forceinline__ void visit_tile(const RegionBlock<Tile>& block,
   block.note_exact(any_small, inverse);
 
   sweep(block, [&](int32_t first, int count, const float* staged) {
-    const unsigned hits = block.hits(first, count);
+    const unsigned labels = block.labels_among(first, count);
 #pragma unroll 1
     for (int k = 0; k < count; ++k) {
       const int32_t c = first + k;
       const ClassFactors<Tile> factors{inverse, common, args.grad(kProbability, n, c)};
       float corner[4];
-      if ((hits >> k & 1) != 0) {
+      if ((labels >> k & 1) != 0) {
         const auto code = static_cast<uint32_t>(c);
         const LabelFactors<Tile, RegionBlock<Tile>> with_own{
             {block, code, inverse}, factors, args.grad(kIntersection, n, c)};

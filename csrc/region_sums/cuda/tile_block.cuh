@@ -32,7 +32,6 @@ template <typename Tile>
 struct RegionBlock : TileBlock<Tile, true> {
   using Base = TileBlock<Tile, true>;
   using Base::args;
-  using Base::found;
   using Base::thread;
 
   __device__ __forceinline__ explicit RegionBlock(const TileArgs& given) : Base(given) {}
@@ -53,12 +52,6 @@ struct RegionBlock : TileBlock<Tile, true> {
       __syncthreads();
     }
     return has_pixels;
-  }
-
-  // Bit k: class first + k, or one equal to it modulo 32, is among the thread's labels.
-  __device__ __forceinline__ unsigned hits(int32_t first, int count) const {
-    const unsigned here = found[thread], turn = static_cast<unsigned>(first) % 32;
-    return (here >> turn | here << (32 - turn) % 32) & ((1u << count) - 1);
   }
 
   // The class of a pixel that is computed again.

@@ -85,11 +85,11 @@ __global__ void __launch_bounds__(Tile::kThreads, 2)
 
   sweep(block, [&](int32_t first, int count, const float* staged) {
     sum_corners_of_stage(block, staged, count, inverse);
-    const unsigned hits = block.hits(first, count);
+    const unsigned labels = block.labels_among(first, count);
 #pragma unroll 1
     for (int k = 0; k < count; ++k) {
       float intersection = 0, pixels = 0;
-      if ((hits >> k & 1) != 0) {
+      if ((labels >> k & 1) != 0) {
         const auto code = static_cast<uint32_t>(first + k);
         const OwnValues<Tile, RegionBlock<Tile>> own_values{block, code, inverse};
         float corner[4];

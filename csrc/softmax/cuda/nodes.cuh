@@ -24,7 +24,7 @@ struct ThreadIndex {
     return static_cast<int>(threadIdx.x);
 #else
     int index;
-    asm volatile("mov.u32 %0, %tid.x;" : "=r"(index));
+    asm volatile("mov.u32 %0, %%tid.x;" : "=r"(index));
     return index;
 #endif
   }
