@@ -244,3 +244,19 @@ def test_no_comparison_of_arrays_is_generated(package: ModuleType) -> None:
         code = getattr(cls.__eq__, "__code__", None)
         assert code is None or code.co_filename == inspect.getsourcefile(cls), cls
     assert compared
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        (FutureWarning, "The pynvml package is deprecated. Please install nvidia-ml-py instead."),
+        (UserWarning, "CUDA initialization: The NVIDIA driver on your system is too old (found 1)"),
+    ],
+    ids=["pynvml", "driver"],
+)
+def test_warnings_that_torch_has_on_machines_with_a_gpu_fail_no_test(
+    kind: type[Warning], text: str
+) -> None:
+    """pytest turns warnings into errors: when tests import torch, or ask it for a GPU, all would
+    fail."""
+    warnings.warn(text, kind, stacklevel=1)

@@ -138,6 +138,7 @@ def test_maps_of_infinite_scores(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.cuda
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
 def test_maps_of_probabilities_do_not_wait_for_the_device() -> None:
     """Neither these nor those of logits that are deferred."""
     scores = torch.randn(2, 3, 6, 7, device="cuda", requires_grad=True)
