@@ -129,7 +129,18 @@ __host__ __device__ __forceinline__ T larger(T a, T b) {
   return a < b ? b : a;
 }
 
-// base + k * step. The compiler would add step to base + (k - 1) * step, and wait for that.
+// Tells the compiler that an address is one of global memory, which it cannot know of pointers that
+// were in shared memory or come from asm. Its loads and stores would be generic ones.
+template <typename T>
+__device__ __forceinline__ T* in_global_memory(T* address) {
+#if !defined(FCN_EXT_CUDA_EMULATION)
+  __builtin_assume(__isGlobal(address));
+#endif
+  return address;
+}
+
+// base + k * step, in global memory. The compiler would add step to base + (k - 1) * step, and wait
+// for that.
 template <typename T>
 __device__ __forceinline__ T* stepped(T* base, uint32_t step, uint32_t k) {
 #if defined(FCN_EXT_CUDA_EMULATION)
@@ -139,7 +150,7 @@ __device__ __forceinline__ T* stepped(T* base, uint32_t step, uint32_t k) {
   asm("mad.wide.u32 %0, %1, %2, %3;"
       : "=l"(result)
       : "r"(step), "r"(k * static_cast<uint32_t>(sizeof(T))), "l"(base));
-  return result;
+  return in_global_memory(result);
 #endif
 }
 

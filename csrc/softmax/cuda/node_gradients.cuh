@@ -67,7 +67,8 @@ struct TileGradients : StagedNodes<Tile, with_gradient> {
   // Where the gradient of a node for class c goes; null if nowhere.
   __device__ __forceinline__ float* destination(int node, int32_t c) const {
     const auto step = static_cast<uint32_t>(output_step[node]);
-    return step == 0 ? nullptr : output[node] + uint64_t{step} * static_cast<uint32_t>(c);
+    return step == 0 ? nullptr
+                     : in_global_memory(output[node] + uint64_t{step} * static_cast<uint32_t>(c));
   }
 
   // Sets the gradients of the nodes for `count` classes to value(k, node, sum around it), in an
@@ -82,7 +83,7 @@ struct TileGradients : StagedNodes<Tile, with_gradient> {
           count, [&](int k, int node, int a) { sum[a] = sum_around(k, node); },
           [&](int k, int node, int a) {
             if (output_step[node] != 0) {
-              output[node][first + k] = value(k, node, sum[a]);
+              in_global_memory(output[node])[first + k] = value(k, node, sum[a]);
             }
           });
       return;

@@ -151,7 +151,7 @@ struct Rims {
         if (node.to != nullptr) {
 #pragma unroll 1
           for (unsigned c = thread - first * width; c < classes; c += width) {
-            node.to[c] = node.sum(1, c);
+            in_global_memory(node.to)[c] = node.sum(1, c);
           }
         }
       }
