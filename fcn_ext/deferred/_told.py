@@ -108,10 +108,11 @@ def _means(snapshot: Snapshot, labels: Tensor) -> Tensor:
         )
     )
     flat, (height, width) = scores.flatten(1), scores.shape[2:]
+    first = labels * (height * width)
     value = torch.zeros(labels.shape, dtype=dtype, device=scores.device)
     for row, row_weight in rows:
         for column, column_weight in columns:
-            place = (labels * height + row[:, None]) * width + column
+            place = first + (row[:, None] * width + column)
             taken = flat.gather(1, place.flatten(1)).view(labels.shape)
             value += taken * (row_weight[:, None] * column_weight)
     return value
