@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn._reduction import legacy_get_string
 
 from fcn_ext import _mask_rules
 from fcn_ext.deferred._layout import Layout
@@ -167,11 +168,21 @@ def _bce(
     pos_weight: Any = None,
 ) -> Any:
     """``F.binary_cross_entropy_with_logits``."""
+    legacy = size_average is not None or reduce is not None
+    if legacy:
+        reduction = legacy_get_string(size_average, reduce, emit_warning=False)
+    loss = _loss(input, target, weight, reduction, pos_weight)
+    if legacy and loss is not NotImplemented:
+        legacy_get_string(size_average, reduce)  # warns, as torch does
+    return loss
+
+
+def _loss(input: Any, target: Any, weight: Any, reduction: str, pos_weight: Any) -> Any:
     if not isinstance(input, DeferredLogits) or input.recipe.kind != "logits":
         return NotImplemented
     if input.recipe.snapshot is None:  # its shape may have changed
         return NotImplemented
-    if size_average is not None or reduce is not None or reduction not in REDUCTIONS:
+    if reduction not in REDUCTIONS:
         return NotImplemented
     if torch.is_autocast_enabled(input.device.type) and _becomes_float(input.device.type):
         input, target, weight, pos_weight = map(_float, (input, target, weight, pos_weight))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import warnings
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import pytest
@@ -82,6 +84,9 @@ LOSSES: dict[str, Loss] = {
         bce(x, masks(x), reduction="none").neg().expm1().square()
         * bce(x, masks(x), reduction="none")
     ).mean(),
+    "summed, by its former name": lambda x: bce(x, masks(x), size_average=False),
+    "pixels, by their former name": lambda x: bce(x, masks(x), per_pixel(x), reduce=False),
+    "a mean that was meant to be pixels": lambda x: bce(x, masks(x), reduce="none"),
     "ours": lambda x: losses.sigmoid_cross_entropy(x, masks(x).byte(), pos_weight=number(x, 2)),
     "our focal": lambda x: losses.sigmoid_focal_loss(x, masks(x).bool(), reduction="mean_masks"),
     "our Dice, with void": lambda x: losses.sigmoid_dice_loss(
@@ -106,6 +111,21 @@ LOSSES: dict[str, Loss] = {
 @pytest.mark.parametrize("name", LOSSES)
 def test_forms_of_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     agrees(with_gradient(LOSSES[name]), monkeypatch, computed=0)
+
+
+@pytest.mark.parametrize("target", [masks, lambda x: masks(x).long()])
+def test_former_names_warn_once(target: Any) -> None:
+    """As in torch, whether torch computes the loss or not."""
+    said = []
+    for context in (nullcontext(), fcn_ext.fused_upsampling()):
+        with context, warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            logits = up(common.scores())
+            with suppress(RuntimeError):
+                bce(logits, target(logits), size_average=True)
+        said.append([str(warning.message) for warning in caught])
+    assert said[0] == said[1]
+    assert len(said[0]) == 1
 
 
 @pytest.mark.parametrize("reduction", ["mean", "none"])
@@ -141,7 +161,7 @@ COMPUTED: dict[str, Loss] = {
     "weights that do not fit": lambda x: bce(x, masks(x), pos_weight=x.new_ones(5)),
     "more dimensions": lambda x: bce(x, masks(x), x.new_ones(1, 1, 1, 1, 1)),
     "an unknown reduction": lambda x: bce(x, masks(x), reduction="median"),
-    "the former names": lambda x: bce(x, masks(x), size_average=False),
+    "former names that do not fit": lambda x: bce(x, masks(x)[:1], size_average=False),
     "not a number": lambda x: bce(x, masks(x) * torch.nan),
     "beyond one, summed": lambda x: bce(x, 255 * masks(x)),
     "infinite weights": lambda x: bce(x, masks(x), per_class(x) * torch.inf),
