@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from fcn_ext.deferred import (  # noqa: F401
     _binary,
+    _class_sums,
     _crops,
     _data,
     _distillation,

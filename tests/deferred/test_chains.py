@@ -130,6 +130,8 @@ def operations(choose: random.Random) -> list[Callable[[Tensor], Any]]:
         lambda x: F.interpolate(x, x.shape[2:], mode="bilinear"),
         lambda x: F.nll_loss(x, labels(x), reduction=reduction),
         lambda x: kept(x, lambda x: F.nll_loss(F.log_softmax(x, 1), labels(x))),
+        lambda x: x.log_softmax(1).sum(1, keepdim=keep),
+        lambda x: x.log_softmax(d[0]).mean(d[1], keepdim=keep),
     ]
     others: list[Callable[[Tensor], Any]] = [
         *(lambda x: x * 2, lambda x: x + x, lambda x: x.sum(d[0]), lambda x: x.mean()),
