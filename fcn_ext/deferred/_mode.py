@@ -178,15 +178,15 @@ class fused_upsampling(TorchFunctionMode):
     :class:`DeferredLogits` if its input is a map (N, C, h, w) on the CPU or a CUDA device and is
     not made smaller or antialiased. In all other cases torch does what it always does.
 
-    These are computed from the coarse scores: ``F.cross_entropy`` with class labels, ``F.nll_loss``
-    of ``log_softmax``, ``F.binary_cross_entropy_with_logits``, ``argmax``, ``max``, ``amax`` and
-    ``topk(1)`` over the classes and ``gather`` of one class per pixel, also of ``softmax``, sums of
-    ``log_softmax`` over the classes, comparisons of logits or of their ``sigmoid`` with a number,
-    and the losses, heads, predictions and metrics of this package, also of images, classes or crops
-    that are taken from the logits, as by ``logits[:, 1:]``, ``split`` or ``logits[:, :, :h, :w]``.
-    Of logits that are resized again, also to a smaller size, these are predictions and counts, some
-    rows at a time. Anything else computes the full tensor. Results differ from those of the plain
-    code only by rounding.
+    These are computed from the coarse scores: ``F.cross_entropy`` with class labels or, reduced,
+    with probabilities, ``F.nll_loss`` of ``log_softmax``, ``F.binary_cross_entropy_with_logits``,
+    ``argmax``, ``max``, ``amax`` and ``topk(1)`` over the classes and ``gather`` of one class per
+    pixel, also of ``softmax``, sums of ``log_softmax`` over the classes, comparisons of logits or
+    of their ``sigmoid`` with a number, and the losses, heads, predictions and metrics of this
+    package, also of images, classes or crops that are taken from the logits, as by
+    ``logits[:, 1:]``, ``split`` or ``logits[:, :, :h, :w]``. Of logits that are resized again, also
+    to a smaller size, these are predictions and counts, some rows at a time. Anything else computes
+    the full tensor. Results differ from those of the plain code only by rounding.
 
     It is a context manager and a decorator, for one step or a whole program; it may be nested and
     used again. It applies only to the thread that enters it, and not to compiled code. The

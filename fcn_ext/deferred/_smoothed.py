@@ -1,5 +1,5 @@
-"""Cross-entropy as one node of the graph: with label smoothing, for which torch has many nodes, and
-as ``ops.cross_entropy``."""
+"""Cross-entropy as one node of the graph: with label smoothing or probabilities as its target, for
+which torch has many nodes, and as ``ops.cross_entropy``."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from fcn_ext.deferred._losses import (
 )
 from fcn_ext.deferred._one_node import OneNode, may_be_one_node
 from fcn_ext.deferred._predictions import scores_over
+from fcn_ext.deferred._soft_targets import soft_cross_entropy
 from fcn_ext.deferred._tensor import FUNCTIONS, DeferredLogits
 from fcn_ext.ops import _common, _cross_entropy, _cross_entropy_pixels
 
@@ -121,9 +122,12 @@ def _smoothed(
     reduction: str = "mean",
     label_smoothing: float = 0.0,
 ) -> Any:
-    """``F.cross_entropy`` with label smoothing. Without it, torch splits the loss into its usual
-    parts."""
-    if not (isinstance(label_smoothing, (int, float)) and 0 < label_smoothing <= 1):
+    """``F.cross_entropy`` with label smoothing or probabilities as its target. Without these, torch
+    splits the loss into its usual parts."""
+    is_soft = isinstance(target, Tensor) and target.is_floating_point()
+    if not (isinstance(label_smoothing, (int, float)) and 0 <= label_smoothing <= 1):
+        return NotImplemented
+    if label_smoothing == 0 and not is_soft:
         return NotImplemented
     if size_average is not None or reduce is not None or not isinstance(input, DeferredLogits):
         return NotImplemented
@@ -134,6 +138,11 @@ def _smoothed(
     if torch.is_autocast_enabled(input.device.type) and input.dtype != torch.float64:
         input = input.float()  # as autocast does with this function
         weight = weight.float() if isinstance(weight, Tensor) else weight
+        if is_soft and target.dtype != torch.float64:
+            target = target.float()
+    if is_soft:
+        options = (ignore_index, reduction, float(label_smoothing))
+        return soft_cross_entropy(input, target, weight, *options)
     if not weights_fit(input, weight):
         return NotImplemented
     form = _CrossEntropy(ignore_index, reduction, label_smoothing, input.dtype)

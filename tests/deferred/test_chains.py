@@ -47,6 +47,10 @@ def operations(choose: random.Random) -> list[Callable[[Tensor], Any]]:
             x, labels(x), weight(x), None, ignored, None, reduction, label_smoothing=smoothing
         )
 
+    def soft(x: Tensor) -> Tensor:
+        target = torch.linspace(-1, 2, x.numel(), dtype=x.dtype).view(x.shape)
+        return F.cross_entropy(x, target, weight(x), reduction=reduction, label_smoothing=smoothing)
+
     def binary(x: Tensor) -> Tensor:
         target = torch.linspace(0, 1, x.numel(), dtype=x.dtype).view(x.shape)
         target = target.round() if keep else target
@@ -106,6 +110,7 @@ def operations(choose: random.Random) -> list[Callable[[Tensor], Any]]:
     ]
     fused: list[Callable[[Tensor], Any]] = [
         *(cross_entropy, lambda x: kept(x, cross_entropy), lambda x: kept(x, lambda x: x.max(1))),
+        *(soft, lambda x: kept(x, soft)),
         *(lambda x: x.argmax(d[0], keepdim=keep), lambda x: x.max(d[0], keepdim=keep)),
         *(lambda x: x.topk(1, dim=d[0]), lambda x: x.softmax(1), lambda x: F.log_softmax(x, 1)),
         *(lambda x: x.softmax(d[0]), lambda x: x.softmax(1).argmax(1), lambda x: x.max(d[0])[0]),

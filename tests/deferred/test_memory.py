@@ -61,6 +61,7 @@ calls = {
     "images": train(lambda x: in_parts([image[None] for image in x], target.split(1))),
     "pieces": train(lambda x: in_parts(x.chunk(2), target.chunk(2))),
     "classes": train(lambda x: F.cross_entropy(x[:, 1:], some)),
+    "probabilities as target": train(lambda x: F.cross_entropy(x, masks)),
     "two heads": train(lambda x: two_heads(*x.split([9, 1], 1), bce)),
     "a head of torch's": train(lambda x: two_heads(*x.split([9, 1], 1), F.l1_loss)),
     "a mask of two classes": predict(lambda x: x[:, :2].softmax(1)[:, 1] > 0.5),
@@ -93,6 +94,7 @@ def test_logits_are_not_stored() -> None:
     for name in ("a head of torch's", "probability of a class"):
         assert peak[name] <= 0.85 * full_size, (name, peak)
     assert peak["pixels"] <= full_size / 4, peak  # some maps without classes
+    assert peak["probabilities as target"] <= full_size / 2, peak  # more of them
     for name in ("by gather", "probability by gather", "amax"):
         assert peak[name] <= 0.7 * full_size, (name, peak)  # more such maps, some of labels
     # A map of losses, its gradient, and the target as bytes with what finds that it is one.
