@@ -58,18 +58,41 @@ __attribute__((noinline)) double loss_by_terms(const CrossEntropyWork& work, dou
   return loss;
 }
 
+// What all scores of a node, minus its peak, count by label smoothing. The pixels around it take
+// their bilinear means of this.
+template <typename accumulate_t>
+double smoothed_node(const CrossEntropyWork& work, const Strip<accumulate_t>& strip, int64_t row,
+                     int64_t column, accumulate_t peak) {
+  double sum = 0;
+  if (work.smoothing_weight != nullptr && strip.input.locate(row, column)) {
+    const auto at = strip.input.at(row, column);
+    for (int64_t c = 0; c < strip.input.classes; ++c) {
+      const auto score = static_cast<double>(strip.input.score(at, c));
+      sum += work.smoothing_weight[c] * (score - static_cast<double>(peak));
+    }
+  }
+  return sum;
+}
+
 // loss(p) from ln S(p) and the pixel's own scores.
 template <typename accumulate_t>
 void pixel_losses(const CrossEntropyWork& work, const Strip<accumulate_t>& strip, int64_t q,
                   const NodeRow<accumulate_t>& above, const NodeRow<accumulate_t>& below) {
-  for (int64_t k = 0; k < strip.rows.rows; ++k) {
-    auto* out =
-        static_cast<accumulate_t*>(work.pixel_loss) +
-        (strip.rows.image * strip.work.y.outputs + strip.rows.first_row + k) * strip.work.x.outputs;
-    for (int64_t cell = 0; cell < strip.cells; ++cell) {
-      const double peak[4] = {
-          static_cast<double>(above.peak[cell]), static_cast<double>(above.peak[cell + 1]),
-          static_cast<double>(below.peak[cell]), static_cast<double>(below.peak[cell + 1])};
+  double smoothed[4] = {0, smoothed_node(work, strip, q, strip.first_cell, above.peak[0]), 0,
+                        smoothed_node(work, strip, q + 1, strip.first_cell, below.peak[0])};
+  for (int64_t cell = 0; cell < strip.cells; ++cell) {
+    const double peak[4] = {
+        static_cast<double>(above.peak[cell]), static_cast<double>(above.peak[cell + 1]),
+        static_cast<double>(below.peak[cell]), static_cast<double>(below.peak[cell + 1])};
+    const int64_t next = strip.first_cell + cell + 1;
+    smoothed[0] = smoothed[1];
+    smoothed[1] = smoothed_node(work, strip, q, next, above.peak[cell + 1]);
+    smoothed[2] = smoothed[3];
+    smoothed[3] = smoothed_node(work, strip, q + 1, next, below.peak[cell + 1]);
+    for (int64_t k = 0; k < strip.rows.rows; ++k) {
+      auto* out = static_cast<accumulate_t*>(work.pixel_loss) +
+                  (strip.rows.image * strip.work.y.outputs + strip.rows.first_row + k) *
+                      strip.work.x.outputs;
       for (int64_t x = strip.work.x.begin[strip.first_cell + cell];
            x < strip.work.x.begin[strip.first_cell + cell + 1]; ++x) {
         const int32_t label = strip.rows.row(k)[x - strip.rows.first_column];
@@ -93,8 +116,8 @@ void pixel_losses(const CrossEntropyWork& work, const Strip<accumulate_t>& strip
         double loss = static_cast<double>(lse_weight[label]) *
                           strip.ln_sums[k * strip.rows.pitch + x - strip.rows.first_column] -
                       work.label_weight[label] * relative(label);
-        for (int64_t c = 0; work.smoothing_weight != nullptr && c < strip.input.classes; ++c) {
-          loss -= work.smoothing_weight[c] * relative(c);
+        for (int i = 0; i < 4; ++i) {
+          loss -= weight.at[i] != 0 ? weight.at[i] * smoothed[i] : 0.0;
         }
         if (!work.softmax.finite) {
           loss =
