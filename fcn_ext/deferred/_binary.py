@@ -20,7 +20,7 @@ from fcn_ext.deferred._one_node import OneNode, may_be_one_node
 from fcn_ext.deferred._predictions import scores_of
 from fcn_ext.deferred._sigmoid import Sums, computed_sums
 from fcn_ext.deferred._tensor import FUNCTIONS, DeferredLogits
-from fcn_ext.losses._mask_pixels import NO_VOID, every_pixel
+from fcn_ext.losses._mask_pixels import NO_VOID
 from fcn_ext.ops import _common
 
 aten = torch.ops.aten
@@ -107,30 +107,22 @@ class _Pixels:
         if found is None or not is_finite(grad):
             return None
         _, snapshot, scores = found
-        total = None
-        for labels, share in _shares(self.layout, target, pos_weight):
-            of_pixels = self.layout.to_full_map(grad)
-            if share is not None:
-                of_pixels = of_pixels.to(share.dtype) * share
-            gradient = gradient_by_labels(
-                of_pixels.flatten(0, 1), scores, snapshot, labels, NO_VOID
-            )
-            total = gradient if total is None else total + gradient
-        return total
+        labels, share = _labels(self.layout, target, pos_weight)
+        of_pixels = self.layout.to_full_map(grad)
+        if share is not None:
+            of_pixels = of_pixels.to(share.dtype) * share
+        return gradient_by_labels(of_pixels.flatten(0, 1), scores, snapshot, labels, NO_VOID)
 
     def losses(self, logits: Any, target: Tensor, pos_weight: Tensor | None) -> Tensor | None:
         found = scores_of(logits)
         if found is None:
             return None
         _, snapshot, scores = found
-        total = None
-        for labels, share in _shares(self.layout, target, pos_weight):
-            loss = losses_by_labels(scores, snapshot, labels, NO_VOID)
-            loss = loss.view(*scores.shape[:2], *loss.shape[1:])
-            if share is not None:
-                loss.mul_(share)
-            total = loss if total is None else total.add_(loss)
-        assert total is not None
+        labels, share = _labels(self.layout, target, pos_weight)
+        loss = losses_by_labels(scores, snapshot, labels, NO_VOID)
+        total = loss.view(*scores.shape[:2], *loss.shape[1:])
+        if share is not None:
+            total.mul_(share)
         if total.is_cpu and not all_finite(total):
             return None
         if self.layout.is_map and target.is_contiguous() and total.dtype == target.dtype:
@@ -140,22 +132,16 @@ class _Pixels:
         return result.copy_(self.layout.from_full_map(total, target.shape))
 
 
-def _shares(
+def _labels(
     layout: Layout, target: Tensor, pos_weight: Tensor | None
-) -> list[tuple[Tensor, Tensor | None]]:
-    """Labels (N * Q, H, W), each with the weight of a pixel's loss by them (N, Q, H, W), or None
-    for one.
-
-    A target ``t`` counts as label 1 with weight ``t`` and as label 0 with the rest. On the CPU,
-    where checking costs little, targets that are all 0 or 1 are taken as labels.
-    """
+) -> tuple[Tensor, Tensor | None]:
+    """Labels (N * Q, H, W), and the weight of a pixel's loss by them (N, Q, H, W), or None for
+    one."""
+    labels = layout.to_full_map(target).to(torch.uint8).flatten(0, 1)
+    if pos_weight is None:
+        return labels, None
     t = layout.to_full_map(target).to(_common.accumulate_dtype(target))
-    weight = None if pos_weight is None else layout.to_full_map(pos_weight.expand(target.shape))
-    if t.is_cpu and bool(((t == 0) | (t == 1)).all()):
-        share = None if weight is None else 1 + (weight - 1) * t
-        return [(t.to(torch.uint8).flatten(0, 1), share)]
-    ones = t if weight is None else t * weight
-    return [(every_pixel(0, t), 1 - t), (every_pixel(1, t), ones)]
+    return labels, 1 + (layout.to_full_map(pos_weight.expand(target.shape)) - 1) * t
 
 
 def _bce(
@@ -207,7 +193,11 @@ def _loss(input: Any, target: Any, weight: Any, reduction: str, pos_weight: Any)
 def _by_pixels(
     input: Any, target: Tensor, weight: Tensor | None, reduction: str, pos_weight: Tensor | None
 ) -> Any:
-    """The loss if a map of it is asked for, or if the weights of a mask's pixels differ."""
+    """The loss if a map of it is asked for, or if the weights of a mask's pixels differ. Of a
+    target between 0 and 1, each pixel would have the losses of both labels, which takes longer and
+    no less memory than the logits do. On CUDA the host would wait to know."""
+    if not target.is_cpu or not bool(((target == 0) | (target == 1)).all()):
+        return NotImplemented
     form = _Pixels(input.recipe.layout)
     differentiated, possible = may_be_one_node(input)
     if not possible:

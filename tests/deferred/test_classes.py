@@ -99,7 +99,7 @@ LOSSES: dict[str, Loss] = {
     "of the log softmax": lambda x: F.nll_loss(x[:, 1:].log_softmax(1), labels(4)),
     "by gather": lambda x: -x[:, 1:].log_softmax(1).gather(1, labels(4).clamp(min=0)[:, None]),
     "binary, of pixels": lambda x: bce(
-        x[:, 1:], torch.full((2, 4, *SIZE), 0.3, dtype=x.dtype), reduction="none"
+        x[:, 1:], labels(2, (2, 4, *SIZE)).clamp(min=0).to(x.dtype), reduction="none"
     ),
     "dice": lambda x: losses.dice_loss(x[:, 1:], labels(4), ignore_index=-100),
     "our cross-entropy": lambda x: losses.cross_entropy(x[:, 1:], labels(4), ignore_index=-100),
