@@ -99,8 +99,8 @@ def _shares(
     what the labels 0 say; and their sum over the classes (N, H, W)."""
 
     def to_nodes(map: Tensor) -> Tensor:
-        aligned = bool(snapshot.align_corners)
-        nodes: Tensor = _interpolate_backward(map, *scores.shape[2:], aligned)
+        aligned, *crop = snapshot.numbers
+        nodes: Tensor = _interpolate_backward(map, *scores.shape[2:], bool(aligned), crop or None)
         return nodes
 
     of_nodes, classes = to_nodes(target), target.shape[CLASSES]
