@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from fcn_train.errors import UsageError, WriteError
@@ -34,7 +34,7 @@ from fcn_train.files import (
     temporary_path,
 )
 from fcn_train.json_text import parse_json
-from fcn_train.weights import plain
+from fcn_train.weights import plain, save_tensors
 
 FORMAT = 1
 # The errors that reading a damaged file can raise.
@@ -68,7 +68,7 @@ def save_checkpoint(
         folder.mkdir(parents=True, exist_ok=True)
         remove_leftovers(folder, locked=True)
         temporary.mkdir()
-        save_file(plain(weights), temporary / WEIGHTS)
+        save_tensors(temporary / WEIGHTS, plain(weights))
         # With a file in place of a name, torch keeps the system's reason for a failure.
         with (temporary / STATE).open("wb") as file:
             torch.save(state, file)

@@ -8,6 +8,7 @@ checksum, are read unverified.
 from __future__ import annotations
 
 import hashlib
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -30,7 +31,18 @@ def save_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
     """
     tensors = plain(weights)
     with atomic_path(path) as temporary:
-        save_file(tensors, temporary, {CHECKSUM: checksum(tensors)})
+        save_tensors(temporary, tensors, {CHECKSUM: checksum(tensors)})
+
+
+def save_tensors(
+    path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None
+) -> None:
+    """``save_file``, with the permissions of any new file: safetensors from 0.8 on makes one that
+    nobody but its owner may read."""
+    path.touch()
+    mode = stat.S_IMODE(path.stat().st_mode)
+    save_file(tensors, path, metadata)
+    path.chmod(mode)
 
 
 def load_weights(path: Path) -> dict[str, Tensor]:

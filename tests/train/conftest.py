@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from safetensors.torch import save_file
 
-from fcn_train import checkpoint, processes, weights
+from fcn_train import processes, weights
 from fcn_train.data import IMAGENET, image_to_tensor, open_dataset, write_sample_dataset
 from fcn_train.launcher import Place
 from fcn_train.options import DataOptions, ModelOptions, OptimOptions, TrainOptions
@@ -142,7 +142,6 @@ class Disk:
             (os, "replace"),
             (os, "open"),
             (torch, "save"),
-            (checkpoint, "save_file"),
             (weights, "save_file"),
             (Path, "write_text"),
             (Path, "write_bytes"),

@@ -143,7 +143,7 @@ TROUBLES: dict[str, tuple[Callable[[pytest.MonkeyPatch], object], int, int, str]
     ),
     "disk of the first": (
         lambda patch: during_step(
-            patch, 3, lambda: patch.setattr(checkpoint, "save_file", raising(FULL))
+            patch, 3, lambda: patch.setattr(checkpoint, "save_tensors", raising(FULL))
         ),
         *(0, 1, "cannot be written (No space left on device)"),
     ),

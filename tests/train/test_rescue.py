@@ -167,7 +167,7 @@ def test_checkpoint_that_a_full_disk_leaves_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The disk refuses the checkpoint after step 6, or that of what another error has ended."""
-    save, full = checkpoint.save_file, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    save, full = checkpoint.save_tensors, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     calls = 0
 
     def refused(*arguments: Any) -> None:
@@ -178,7 +178,7 @@ def test_checkpoint_that_a_full_disk_leaves_is_named(
         save(*arguments)
 
     run = tmp_path / "run"
-    monkeypatch.setattr(checkpoint, "save_file", refused)
+    monkeypatch.setattr(checkpoint, "save_tensors", refused)
     if error is not None:
         raised_at(5, error, monkeypatch)
     with pytest.raises(StateSaved) as raised:

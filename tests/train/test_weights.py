@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
+from fcn_train.checkpoint import save_checkpoint
 from fcn_train.errors import UsageError
 from fcn_train.weights import checksum, load_weights, save_weights
 
@@ -18,6 +20,24 @@ def test_memory_layout_is_no_part_of_the_weights(tmp_path: Path) -> None:
     loaded = load_weights(tmp_path / "w.safetensors")
     assert torch.equal(loaded["w"], weight)
     assert torch.equal(loaded["t"], weight[0, 0].t())
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o007])
+def test_weights_have_the_permissions_of_other_files(umask: int, tmp_path: Path) -> None:
+    """Some versions of safetensors make files for their owner alone."""
+    tensors, before = {"w": torch.zeros(2)}, os.umask(umask)
+    try:
+        (tmp_path / "plain.txt").touch()
+        for _ in range(2):  # new, and in place of another
+            save_weights(tmp_path / "w.safetensors", tensors)
+        saved = save_checkpoint(tmp_path / "checkpoints", 1, tensors, {})
+    finally:
+        os.umask(before)
+    expected = (tmp_path / "plain.txt").stat().st_mode
+    files = [tmp_path / "w.safetensors", *saved.iterdir()]
+    assert {path.name: path.stat().st_mode for path in files} == {
+        path.name: expected for path in files
+    }
 
 
 def test_every_kind_of_tensor_has_its_checksum(tmp_path: Path) -> None:
