@@ -16,10 +16,16 @@ def read_class_names(path: Path, missing: str = "") -> tuple[str, ...]:
     """The lines of a file, one class per line; the first is class 0. `missing`: see `read_lines`.
 
     Raises:
-        DataError: if the file cannot be read, or `check_class_names` refuses what it names.
+        DataError: if the file cannot be read or has a comment, which would be a class and move all
+            others by one, or if `check_class_names` refuses what it names.
     """
+    names = read_lines(path, "list of class names", missing)
+    for name in names:
+        if name.startswith("#"):
+            message = f"has the line {_shown(name)}; every line names a class, so remove comments"
+            raise DataError(Problem(path, message))
     try:
-        return check_class_names(read_lines(path, "list of class names", missing))
+        return check_class_names(names)
     except ValueError as error:
         message = str(error).replace("class_names", "the names of classes")
         raise DataError(Problem(path, f"{message}; correct the file")) from None

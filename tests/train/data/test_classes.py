@@ -45,3 +45,14 @@ def test_other_names_are_refused_wherever_they_come_from(
             FolderSegmentation(tmp_path)
         assert str(caught.value).startswith(f"{listing}: ")
         assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("comment", ["# my classes", "#", "# label:color_rgb:parts:actions"])
+def test_a_comment_is_no_class(comment: str, tmp_path: Path) -> None:
+    """It would be class 0, and every other class would have the name before its own."""
+    listing = tmp_path / "classes.txt"
+    listing.write_text(f"{comment}\nground\nC# # sharp\n")
+    with pytest.raises(DataError, match="every line names a class, so remove comments"):
+        read_class_names(listing)
+    listing.write_text("ground\nC# # sharp\n")
+    assert read_class_names(listing) == ("ground", "C# # sharp")
