@@ -71,7 +71,7 @@ def test_label_folder_is_refused_where_it_has_no_meaning(command: Command, tmp_p
 def test_check_of_a_folder_tells_what_is_missing(command: Command, tmp_path: Path) -> None:
     code, _, err = command("data", "check", "--kind", "folder", "--root", tmp_path / "absent")
     assert (code, err.count("\n")) == (2, 1)
-    assert "absent: folder is missing" in err
+    assert "absent: is missing; give the data set's folder: --root" in err
     (tmp_path / "classes.txt").write_text("a\nb\n")
     for name in ("images", "labels"):
         (tmp_path / name).mkdir()

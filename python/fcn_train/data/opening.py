@@ -116,6 +116,10 @@ def open_split(
     except ValueError as error:
         raise UsageError(_with_prefix(error, options, prefix)) from None
     except DataError as error:
+        if not root.exists():
+            place = "" if root.is_absolute() else " in the folder where fcn was started"
+            message = f"is missing{place}; give the data set's folder: {prefix}root"
+            raise DataError(Problem(root, message)) from error
         hint = _other_kinds(root, options.kind, prefix)
         if not hint:
             raise

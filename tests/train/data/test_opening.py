@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -239,6 +240,22 @@ def test_the_wrong_kind_is_answered_with_the_right_one(voc_root: Path) -> None:
     assert not any(
         "looks like" in str(one) for one in open_split(fitting, "x", strict=False).problems
     )
+
+
+@pytest.mark.parametrize("kind", ["folder", "voc", "camvid", "sift-flow"])
+def test_a_folder_that_is_not_there_is_told_with_its_option(
+    kind: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder of a run's data may have been given from another folder."""
+    monkeypatch.chdir(tmp_path)
+    for root, place in (
+        (Path("data"), " in the folder where fcn was started"),
+        (tmp_path / "data", ""),
+    ):
+        with pytest.raises(DataError) as caught:
+            open_split(DataOptions(kind=kind, root=root), "train")
+        text = f"{root}: is missing{place}; give the data set's folder: --data.root"
+        assert str(caught.value) == text
 
 
 def test_the_sample_is_of_kind_voc_too(sample_root: Path) -> None:
