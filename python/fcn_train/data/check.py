@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from fcn_train.data.contents import LabelSuffixHint, too_few_classes
+from fcn_train.data.contents import NameHint, too_few_classes
 from fcn_train.data.dataset import SegmentationDataset
 from fcn_train.data.problems import Problem
 
@@ -41,7 +41,7 @@ def problems_of_files(
     memory should hold."""
     sets = len(dataset.label_sets)
     counts = np.zeros((sets, 256), dtype=np.int64) if counts is None else counts
-    hint = LabelSuffixHint(dataset)
+    hint = NameHint(dataset)
     for index in range(len(dataset)):
         example, found = dataset.examine(index)
         for problem in found:
@@ -52,8 +52,8 @@ def problems_of_files(
                 row += np.bincount(label.ravel(), minlength=256)
         if progress is not None:
             progress(index + 1, len(dataset))
-    if other_suffix := hint.problem():
-        yield other_suffix
+    if other_name := hint.problem():
+        yield other_name
     for which in range(sets):
         few = too_few_classes(dataset.only(which), counts[which])
         if counts[which].any() and few:

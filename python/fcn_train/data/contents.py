@@ -7,6 +7,8 @@ show two classes.
 from __future__ import annotations
 
 import itertools
+import shlex
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -188,14 +190,14 @@ class ClassWatch:
 
 
 def _refuse_missing(dataset: SegmentationDataset) -> None:
-    problems, hint = Problems(keep=_NAMED), LabelSuffixHint(dataset)
+    problems, hint = Problems(keep=_NAMED), NameHint(dataset)
     for index, problem in missing_files(dataset):
         problems.append(problem)
         hint.see(index, problem)
     if not problems:
         return
     if len(problems) == 1:
-        raise DataError(next(iter(problems)))
+        raise DataError(hint.alike() or next(iter(problems)))
     parts = [
         f"{count} of {counted(len(dataset), kind.removeprefix('missing '))}"
         for kind, count in problems.counts.items()
@@ -209,23 +211,47 @@ def _refuse_missing(dataset: SegmentationDataset) -> None:
     raise DataError(hint.problem() or Problem(dataset.source, message))
 
 
-class LabelSuffixHint:
-    """Gathers missing labels, and suggests --data.label-suffix if they exist under names longer
-    than those of their images (`x_mask.gif`)."""
+class NameHint:
+    """Gathers missing images and labels, and points to the first that exists under another name: a
+    label under one longer than its image's (`x_mask.gif`), or a file whose name differs only in
+    case or in how accents are stored."""
 
     def __init__(self, dataset: SegmentationDataset) -> None:
         self._dataset = dataset
         self._count = 0
         self._first = 0
+        self._missing: Path | None = None
 
     def see(self, index: int, problem: Problem) -> None:
         """Note one of the problems of a pair."""
+        if self._missing is None and problem.kind.startswith("missing "):
+            self._missing = problem.path
         if problem.kind == "missing label" and problem.path == self._dataset.label_path(index):
             self._first = self._first if self._count else index
             self._count += 1
 
     def problem(self) -> Problem | None:
         """The hint; None if there is none to give."""
+        return self.alike() or self._longer()
+
+    def alike(self) -> Problem | None:
+        """The hint at a name that differs only in case or accents."""
+        path = self._missing
+        if path is None:
+            return None
+        for name in sorted(file_names(path.parent)):
+            other = path.with_name(name)
+            is_other = other.stem != path.stem or other.suffix.lower() == path.suffix.lower()
+            is_alike = is_other and _folded(other.stem) == _folded(path.stem)
+            if is_alike and is_image_file(other, LABEL_SUFFIXES):
+                message = (
+                    f"is missing, but there is {name}, whose name differs in case or in how "
+                    "accents are stored; rename files, or correct the list"
+                )
+                return Problem(path, message, "file of a similar name")
+        return None
+
+    def _longer(self) -> Problem | None:
         dataset = self._dataset
         if not self._count or not isinstance(dataset.reader, PictureLabels):
             return None
@@ -239,11 +265,17 @@ class LabelSuffixHint:
         if len(longer) != 1:
             return None
         verb = "is" if self._count == 1 else "are"
+        suffix = shlex.quote(longer[0])
         message = (
             f"{self._count} of {counted(len(dataset), 'label')} {verb} missing, but there is "
-            f"{stem}{longer[0]}; if that is a label, give --data.label-suffix {longer[0]}"
+            f"{stem}{longer[0]}; if that is a label, give --data.label-suffix {suffix}"
         )
         return Problem(dataset.source, message, "labels of another suffix")
+
+
+def _folded(name: str) -> str:
+    """A name without what file systems may ignore: case, and how accents are stored."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _spread(size: int) -> list[int]:

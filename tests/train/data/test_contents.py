@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -187,7 +188,7 @@ def test_missing_files_are_summed_up(tmp_path: Path) -> None:
     assert len(text) < 250
 
 
-@pytest.mark.parametrize("suffix", ["_mask.png", ".gif", "_L.tif"])
+@pytest.mark.parametrize("suffix", ["_mask.png", ".gif", "_L.tif", " (1).png"])
 def test_labels_under_longer_names_are_pointed_to(tmp_path: Path, suffix: str) -> None:
     folder(tmp_path, [[0, 1]] * 2)
     for index in range(2):
@@ -199,12 +200,37 @@ def test_labels_under_longer_names_are_pointed_to(tmp_path: Path, suffix: str) -
         FolderSegmentation(tmp_path, "list")[0]  # any ending will do
         return
     dataset = FolderSegmentation(tmp_path, "list", strict=False)
-    assert f"give --data.label-suffix {suffix}" in refused(dataset, training=True)
+    assert f"give --data.label-suffix {shlex.quote(suffix)}" in refused(dataset, training=True)
     hints = [problem for problem in check_dataset(dataset) if "suffix" in problem.message]
     assert len(hints) == 1
     check_split(
         FolderSegmentation(tmp_path, "list", label_suffix=suffix), training=True, warn=pytest.fail
     )
+
+
+@pytest.mark.parametrize(
+    ("listed", "image", "label", "missing", "found"),
+    [
+        ("a\u0301", "\u00e1.png", "\u00e1.png", "images/a\u0301.jpg", "\u00e1.png"),
+        ("\u00e1", "\u00e1.png", "a\u0301.png", "labels/\u00e1.png", "a\u0301.png"),
+        ("x", "x.png", "X.PNG", "labels/x.png", "X.PNG"),
+        ("X", "x.JPG", "x.png", "images/X.jpg", "x.JPG"),
+    ],
+)
+@pytest.mark.parametrize("pairs", [1, 2])
+def test_files_whose_names_look_alike_are_pointed_to(
+    listed: str, image: str, label: str, missing: str, found: str, pairs: int, tmp_path: Path
+) -> None:
+    folder(tmp_path, [[0, 1]] * 2)
+    for number, name in enumerate((image, f"z{image}")[:pairs]):
+        Image.open(tmp_path / "images" / f"{number:03d}.png").save(tmp_path / "images" / name)
+    for number, name in enumerate((label, f"z{label}")[:pairs]):
+        (tmp_path / "labels" / f"{number:03d}.png").rename(tmp_path / "labels" / name)
+    (tmp_path / "list.txt").write_text("\n".join((listed, f"z{listed}")[:pairs]), encoding="utf-8")
+    dataset = FolderSegmentation(tmp_path, "list", strict=False)
+    hint = f"{tmp_path / missing}: is missing, but there is {found}, whose name differs in case"
+    assert hint in refused(dataset, training=True)
+    assert sum(hint in str(problem) for problem in check_dataset(dataset)) == 1
 
 
 def test_the_hint_at_longer_names_counts_the_labels_of_one_set(tmp_path: Path) -> None:
