@@ -27,6 +27,7 @@ from fcn_train.doctor.options import DoctorOptions
 from fcn_train.errors import UsageError
 from fcn_train.export_options import ExportOptions
 from fcn_train.given_options import refuse_idle, refuse_options
+from fcn_train.help_texts import HELP, add_help
 from fcn_train.model_options import ModelName
 from fcn_train.optim_options import OptimOptions
 from fcn_train.option_rules import check
@@ -159,7 +160,8 @@ def _network_and_data(values: dict[str, str | None], model: str = "fcn8s") -> di
 
 def parse(arguments: Sequence[str], defaults: TrainOptions) -> Any:
     """The options of the command in ``arguments``; ``defaults`` are those of `fcn train`."""
-    if arguments[:1] == ["study"] and not {"-h", "--help"} & set(arguments[1:2]):
+    add_help(READERS, arguments)
+    if arguments[:1] == ["study"] and not HELP & set(arguments[1:2]):
         return parse_study(arguments[1:])
     command = (
         Annotated[TrainOptions, tyro.conf.subcommand("train", default=defaults)]

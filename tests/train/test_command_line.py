@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 
 from fcn_train.command_line import parse, parse_study, read, train_defaults
 from fcn_train.config import load_config
+from fcn_train.data_options import HhaOptions, ReadingOptions
 from fcn_train.errors import UsageError
 from fcn_train.options import OptimOptions, TrainOptions
 from fcn_train.recipes import recipe_options
@@ -80,6 +83,31 @@ def test_help(arguments: list[str], command: Command) -> None:
     code, out, _ = command(*arguments, "--help")
     assert code == 0
     assert "usage: fcn" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "name"),
+    [
+        (["train"], OptimOptions, "class_sampling"),
+        (["train"], ReadingOptions, "exif"),  # inherited
+        (["data", "hha"], HhaOptions, "camera"),
+        (["study", "learning"], OptimOptions, "ema"),
+    ],
+)
+def test_help_breaks_lines_at_the_end_of_the_terminal_only(
+    arguments: list[str],
+    kind: type,
+    name: str,
+    command: Command,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "2000")
+    text = re.search(rf'{name}: .*\n    """([^"]*)', inspect.getsource(kind))
+    assert text is not None
+    beginning = " ".join(text[1].split())
+    assert len(beginning) > 100  # of more than one line
+    _, out, _ = command(*arguments, "--help")
+    assert beginning in out
 
 
 def test_help_shows_the_values_of_the_recipe(command: Command) -> None:
