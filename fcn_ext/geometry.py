@@ -177,10 +177,17 @@ class Resize:
         (height, width), (top, left) = self.uncropped_size, self.offset
         return height - top, width - left
 
-    def before_crop(self, size: tuple[int, int]) -> tuple[int, int]:
-        """The size that scores are resized to, for an output of ``size``."""
-        found: tuple[int, int] | None = self.uncropped_size
-        return size if found is None else found
+    def before_crop(self, size: int | Sequence[int]) -> tuple[int, int]:
+        """Rows and columns of what is cropped, for an output of ``size``.
+
+        Raises:
+            TypeError: ``size`` is not made of integers.
+            ValueError: it is not a pair.
+        """
+        found: tuple[int, int] = pair(
+            size if self.uncropped_size is None else self.uncropped_size, "size"
+        )
+        return found
 
     @property
     def numbers(self) -> tuple[int, ...]:

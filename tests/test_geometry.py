@@ -71,6 +71,8 @@ def test_a_resize_spells_out_its_crop() -> None:
     assert repr(cropped) == "Resize(align_corners=False, uncropped_size=(9, 7), offset=(2, 0))"
     assert eval(repr(cropped)) == cropped
     assert cropped.output_size((3, 3)) == (7, 7)
+    assert cropped.before_crop(4) == (9, 7)
+    assert Resize().before_crop(torch.Size([4, 5])) == (4, 5)
     assert ops.argmax(torch.zeros(1, 2, 3, 3), geometry=cropped).shape == (1, 7, 7)
     with pytest.raises(TypeError, match="size must be given with a Resize, got None"):
         ops.argmax(torch.zeros(1, 2, 3, 3), geometry=Resize())
