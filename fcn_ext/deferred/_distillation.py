@@ -14,7 +14,7 @@ from fcn_ext.deferred._one_node import OneNode, may_be_one_node
 from fcn_ext.deferred._predictions import scores_of
 from fcn_ext.deferred._snapshot import Snapshot
 from fcn_ext.deferred._tensor import FUNCTIONS, DeferredLogits, ordinary
-from fcn_ext.geometry import Geometry, Resize
+from fcn_ext.geometry import Geometry
 from fcn_ext.losses import _distillation
 from fcn_ext.ops import _common
 
@@ -56,7 +56,7 @@ def _own(
     temperature: float,
 ) -> Any:
     """The divergence of deferred logits that already have the size of the labels."""
-    if type(labels) is not Tensor or not isinstance(geometry, Resize):
+    if type(labels) is not Tensor or len(geometry.numbers) != 1:
         return NotImplemented
     size = tuple(labels.shape[1:])
     ours, theirs = _scores(student, size), _scores(teacher, size)

@@ -15,7 +15,6 @@ from fcn_ext.deferred._recipe import Logits
 from fcn_ext.deferred._snapshot import Snapshot
 from fcn_ext.deferred._tensor import FUNCTIONS, DeferredLogits, handles
 from fcn_ext.deferred._told import winners
-from fcn_ext.geometry import Resize
 from fcn_ext.ops import _common
 from fcn_ext.prediction import _arguments
 from fcn_ext.prediction._cropped import argmax_cropped
@@ -274,8 +273,9 @@ def _resized_again(
 
 def _as_coarse(scores: Any, size: tuple[int, int], geometry: Any) -> Any:
     """Scores, size and geometry for the functions of fcn_ext.prediction."""
+    # A resize to their own size leaves logits as they are, but not if it crops.
     found = _map_for(scores, size) if isinstance(scores, DeferredLogits) else None
-    if found is None or scores.recipe.kind != "logits" or not isinstance(geometry, Resize):
+    if found is None or scores.recipe.kind != "logits" or len(geometry.numbers) != 1:
         return NotImplemented
     coarse, snapshot = found
     return coarse, size, snapshot.geometry

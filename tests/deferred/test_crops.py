@@ -10,12 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fcn_ext import fused_upsampling, losses, ops
+from fcn_ext import fused_upsampling, losses, ops, prediction
 from fcn_ext.geometry import Resize
 from fcn_ext.losses import cross_entropy
 from fcn_ext.metrics import ConfusionMatrix
 
-from .common import agrees, assert_as_plain, assert_same, labels, outcome, scores, up
+from .common import SIZE, agrees, assert_as_plain, assert_same, labels, outcome, scores, up
 
 CROPS: dict[str, Callable[[Tensor], Tensor]] = {
     "rows and columns": lambda x: x[:, :, 2:19, 3:26],
@@ -267,3 +267,36 @@ def test_gradient_with_respect_to_a_crop() -> None:
         return torch.autograd.grad(loss, (crop, coarse), retain_graph=True)
 
     assert_same(outcome(program, scores(), fused=True), outcome(program, scores(), fused=False))
+
+
+ZOOMED = Resize(uncropped_size=(48, 60), offset=(5, 9))
+"""Takes logits that have the size of the image to a window of that size in a larger map."""
+
+
+def averaged(x: Tensor, **options: Any) -> Tensor:
+    windows = prediction.CoarseWindows(SIZE)
+    windows.add(x, geometry=ZOOMED, **options)
+    return windows.mean()
+
+
+CALLS: dict[str, Callable[[Tensor], Any]] = {
+    "labels": lambda x: ops.argmax(x, SIZE, ZOOMED, return_probability=True),
+    "sizes": lambda x: prediction.argmax_sizes(x, [SIZE, SIZE], ZOOMED),
+    "cropped": lambda x: prediction.argmax_cropped(x, SIZE, (2, 3, 11, 13), (20, 20), ZOOMED),
+    "masks": lambda x: prediction.masks(x, SIZE, ZOOMED),
+    "windows": lambda x: (averaged(x, flip=True), averaged(x, seen_size=SIZE)),
+    "resized": lambda x: ops.interpolate(x, SIZE, uncropped_size=(48, 60), offset=(5, 9)),
+    "counts": lambda x: ops.score_confusion_matrix(x, labels(), ZOOMED),
+    "cross-entropy": lambda x: ops.cross_entropy(x, labels(), ZOOMED, ignore_index=-100),
+    "regions": lambda x: losses.dice_loss(x, labels(), ZOOMED, ignore_index=-100),
+    "sigmoids": lambda x: losses.sigmoid_cross_entropy(x, masks(x, labels()), ZOOMED),
+    "distillation": lambda x: losses.distillation_loss(
+        x, up(scores().detach().flip(1)), SIZE, ZOOMED
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_calls_that_crop(name: str) -> None:
+    """The logits have the size of the result, but are not what is asked for."""
+    assert_as_plain(lambda coarse: CALLS[name](up(coarse.detach())), scores)
