@@ -155,7 +155,8 @@ class Resize:
         size: Any = self.uncropped_size
         if size is not None:
             size = pair(size, "uncropped_size")
-        if not is_dynamo_compiling():
+        # Without a size, what is compiled would drop the offset, and no operator would check it.
+        if size is None or not is_dynamo_compiling():
             _check_crop(size, offset)
         object.__setattr__(self, "uncropped_size", size)
         object.__setattr__(self, "offset", offset)

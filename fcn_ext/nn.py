@@ -211,7 +211,8 @@ class Argmax(nn.Module):
 
     Args:
         geometry: how the scores reach the size of the labels.
-        size: that of the labels; may be given in the call instead, if it depends on the image.
+        size: that of the labels; may be given in the call instead, if it depends on the image. Only
+            a ``Resize`` without ``uncropped_size`` needs either.
         dtype: of the labels: uint8, int16, int32 or int64; default uint8 up to 256 classes, int16
             beyond.
     """
@@ -230,10 +231,11 @@ class Argmax(nn.Module):
 
     def forward(self, input: Tensor, size: int | Sequence[int] | None = None) -> Tensor:
         size = self.size if size is None else size
-        if size is None and isinstance(self.geometry, Resize):
+        geometry = self.geometry
+        if size is None and isinstance(geometry, Resize) and geometry.uncropped_size is None:
             name = type(self).__name__
             raise ValueError(f"size must be given to {name} or to its call, got neither")
-        return ops.argmax(input, size, self.geometry, dtype=self.dtype)
+        return ops.argmax(input, size, geometry, dtype=self.dtype)
 
     def extra_repr(self) -> str:
         return f"{self.geometry}, size={self.size}, dtype={self.dtype}"

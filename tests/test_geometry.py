@@ -141,6 +141,18 @@ def test_geometries_are_compiled(dynamic: bool) -> None:
         )
 
 
+@pytest.mark.parametrize("offset", [1, (0, 2), -1])
+def test_an_offset_alone_is_refused_where_compiled(offset: Any) -> None:
+    """It would be dropped, where others are refused by the operator."""
+
+    def cropped(scores: torch.Tensor) -> torch.Tensor:
+        return ops.interpolate(scores, 2, offset=offset)
+
+    torch.compiler.reset()
+    with pytest.raises(ValueError, match="offset"):
+        torch.compile(cropped, backend="eager")(SCORES)
+
+
 @pytest.mark.parametrize("strict", [False, True], ids=["non-strict", "strict"])
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
 def test_geometries_are_exported(geometry: Geometry, strict: bool) -> None:

@@ -93,6 +93,8 @@ def test_argmax_modules_are_their_functions() -> None:
     assert torch.equal(wide, ops.interpolate_argmax(scores, 9, dtype=torch.int64))
     with pytest.raises(ValueError, match="size must be given to InterpolateArgmax"):
         nn.InterpolateArgmax()(scores)
+    cropping = Resize(uncropped_size=9, offset=(1, 2))  # says what is left of it
+    assert torch.equal(nn.Argmax(cropping)(scores), ops.argmax(scores, (8, 7), cropping))
 
 
 def test_modules_say_what_they_are() -> None:

@@ -61,8 +61,9 @@ def distillation_loss(
         student: coarse scores (N, C, h, w), float32, float64, float16 or bfloat16, finite.
         teacher: scores of the same shape, without gradient.
         size: rows and columns that both are taken to, one number or (height, width). May be left
-            out with a ``target``, and with a ``Deconvolution``, where it is by default all that is
-            left below and right of the offset.
+            out with a ``target``, and with a ``Deconvolution`` or a ``Resize`` that has an
+            ``uncropped_size``, where it is by default all that is left below and right of the
+            offset.
         geometry: how both reach that size.
         temperature: what the scores are divided by, from 1e-15 to 1e15.
         target: labels (N, H, W); pixels whose label is void do not count.

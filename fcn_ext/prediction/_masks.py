@@ -62,8 +62,8 @@ def masks(
     Args:
         scores: logits or probabilities of each mask, (N, Q, h, w), float32, float64, float16 or
             bfloat16, any strides.
-        size: rows and columns of the masks, >= 1; one number or (height, width). A
-            ``Deconvolution`` may leave it out.
+        size: rows and columns of the masks, >= 1; one number or (height, width). With a
+            ``Deconvolution``, or a ``Resize`` with ``uncropped_size``, it may be left out.
         geometry: how the scores reach that size, a :class:`~fcn_ext.geometry.Deconvolution` or a
             :class:`~fcn_ext.geometry.Resize`.
         threshold: what a score must exceed; default 0, a probability of one half for logits.
