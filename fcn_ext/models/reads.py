@@ -161,9 +161,12 @@ def _interpolation(given: dict[str, Any], result: Tensor) -> Any:
     input = given["self"] if "self" in given else given["input"]
     corners = given.get("align_corners")
     scales = given.get("scales_h"), given.get("scales_w")
+    crop = given.get("crop") or (*result.shape[-2:], 0, 0)
     steps = [
-        resized(input.shape[axis], result.shape[axis], bool(corners), scale, corners is None)
-        for axis, scale in zip((-2, -1), scales, strict=True)
+        resized(nodes, new, bool(corners), scale, corners is None, first)
+        for nodes, new, scale, first in zip(
+            input.shape[-2:], crop[:2], scales, crop[2:4], strict=True
+        )
     ]
     return [(input, tuple(steps))]
 

@@ -89,12 +89,15 @@ def transposed(kernel_size: int, stride: int, padding: int, dilation: int) -> St
     return Step(reads, grid)
 
 
-def resized(size: int, new: int, align_corners: bool, scale: float | None, nearest: bool) -> Step:
-    """An interpolation from ``size`` to ``new`` cells."""
+def resized(
+    size: int, new: int, align_corners: bool, scale: float | None, nearest: bool, first: int = 0
+) -> Step:
+    """An interpolation from ``size`` to ``new`` cells, and those of them from ``first`` on."""
     ratio = Fraction(new, size) if scale is None else Fraction(scale)
     shift = (ratio - 1) / 2
     if align_corners:
         ratio, shift = (Fraction(new - 1, size - 1) if size > 1 < new else Fraction(new)), shift * 0
+    shift -= first
 
     def reads(cells: np.ndarray, size: int) -> np.ndarray:
         if nearest:

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fcn_ext import ops
+
 
 class Branches(nn.Module):
     """Two ways of different sides and one around them, met by a sum and a concatenation."""
@@ -48,6 +50,23 @@ class Shared(nn.Module):
         return self.up(coarse)[:, :, 2:, 1:-1]
 
 
+class Zoomed(nn.Module):
+    """A window of a resized map."""
+
+    def __init__(self, align_corners: bool) -> None:
+        super().__init__()
+        self.align_corners = align_corners
+
+    def forward(self, x: Tensor) -> Tensor:
+        return ops.interpolate(
+            F.avg_pool2d(x, 3),
+            (9, 11),
+            align_corners=self.align_corners,
+            uncropped_size=(19, 23),
+            offset=(7, 4),
+        )
+
+
 class Written(nn.Module):
     """Results are written into parts of other tensors."""
 
@@ -76,6 +95,8 @@ NETS: dict[str, nn.Module] = {
     "upsampled": nn.Sequential(nn.AvgPool2d(4), nn.Upsample(scale_factor=4, mode="bilinear")),
     "corners": nn.Sequential(nn.AvgPool2d(3), nn.UpsamplingBilinear2d(size=(13, 9))),
     "nearest": nn.Sequential(nn.AvgPool2d(3), nn.Upsample(size=(13, 9))),
+    "zoomed": Zoomed(False),
+    "zoomed corners": Zoomed(True),
     "adaptive": nn.Sequential(nn.Conv2d(2, 2, 3), nn.AdaptiveAvgPool2d((5, 7))),
     "branches": Branches(),
     "squeezed": Squeezed(),
