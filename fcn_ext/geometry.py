@@ -39,7 +39,7 @@ from torch import nn
 from torch.compiler import is_dynamo_compiling
 
 from fcn_ext._arguments import flag, integer, pair, shown
-from fcn_ext._rules import check_deconvolution, check_offset, check_size
+from fcn_ext._rules import broken, check_deconvolution, check_offset, check_size
 
 __all__ = ["Deconvolution", "Geometry", "Grid", "Resize", "crop_offset", "default_kernel_size"]
 
@@ -210,7 +210,7 @@ def _check_crop(uncropped: Sequence[Any] | None, offset: Sequence[Any]) -> None:
         return
     check_size(uncropped, "uncropped_size")
     for axis, size, start in zip(("height", "width"), uncropped, offset, strict=True):
-        if start >= size:
+        if broken(start >= size):
             raise ValueError(f"offset must be below the uncropped {axis} {size}, got {start}")
 
 

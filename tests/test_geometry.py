@@ -141,6 +141,18 @@ def test_geometries_are_compiled(dynamic: bool) -> None:
         )
 
 
+class Zoom(nn.Module):
+    def forward(self, scores: Tensor, offset: Tensor) -> Tensor:
+        first: Any = offset.item()
+        return ops.interpolate(scores, 2, uncropped_size=8 * scores.shape[3], offset=first)
+
+
+def test_an_offset_may_be_a_value_that_tracing_does_not_know() -> None:
+    offset = torch.tensor(7)
+    exported = torch.export.export(Zoom(), (SCORES, torch.tensor(5)), strict=False)
+    assert torch.equal(exported.module()(SCORES, offset), Zoom()(SCORES, offset))
+
+
 @pytest.mark.parametrize("offset", [1, (0, 2), -1])
 def test_an_offset_alone_is_refused_where_compiled(offset: Any) -> None:
     """It would be dropped, where others are refused by the operator."""
