@@ -16,6 +16,7 @@ import pytest
 
 import fcn_ext
 import fcn_train
+from fcn_train.cli import main
 
 from .forked_programs import run_each
 
@@ -164,11 +165,12 @@ def commands() -> dict[str, set[str]]:
     return found
 
 
-def test_commands_have_the_options_that_pages_show() -> None:
+def test_commands_have_the_options_that_pages_show(capsys: pytest.CaptureFixture[str]) -> None:
     shown = commands()
     assert {"train", "evaluate", "predict", "data check", "data stats"} <= shown.keys()
     for command, options in shown.items():
-        text = run("-m", ROOT, "fcn_train", *command.split(), "--help")
+        assert main([*command.split(), "--help"]) == 0
+        text = capsys.readouterr().out
         known = set(re.findall(r"--[a-z][\w.-]*", text))
         assert options <= known, (command, options - known)
 
