@@ -128,7 +128,7 @@ calls = {
     "smaller": predict(lambda x: resized(x, (341, 500)).argmax(1)),
     "probabilities": predict(lambda x: resized(x, (500, 683)).softmax(1).max(1)),
     "resized probabilities": predict(lambda x: resized(x.softmax(1), (500, 683)).max(1)),
-    "mask": predict(lambda x: resized(x[:, :, 4:], (500, 683)).sigmoid()[:, :, 9:] > 0.5),
+    "mask": predict(lambda x: resized(x[:, :40, 4:], (500, 683)).sigmoid()[:, :, 9:] > 0.5),
 }
 print(json.dumps({name: peak_on_host(call) for name, call in calls.items()}))
 """
@@ -138,7 +138,8 @@ print(json.dumps({name: peak_on_host(call) for name, call in calls.items()}))
 def test_padded_images() -> None:
     peak = printed_peaks(PADDED)
     padded = 100 * 512 * 512 * 4
-    assert peak.pop("mask") <= 1.1 * padded  # a byte for each of the logits, and copies
+    # A byte for each of the logits, of 40 classes here, and copies.
+    assert peak.pop("mask") <= 1.1 * padded * 40 / 100
     assert max(peak.values()) <= padded / 4, peak
 
 
