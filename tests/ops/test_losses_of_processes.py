@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,14 +13,20 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor
 
 from fcn_ext import losses, nn
 from fcn_ext.losses import CONVENTIONS
 from fcn_ext.ops import _autograd, _observers
 
+ROOT = Path(__file__).parents[2]
 SIZE = 2
+# torch.func.grad imports torch._dynamo.
+FORKS = """
+import torch._dynamo, torch.multiprocessing
+from tests.ops.test_losses_of_processes import SIZE, work
+torch.multiprocessing.start_processes(work, ARGUMENTS, nprocs=SIZE, start_method="fork")
+"""
 WEIGHT = torch.tensor([0.5, 2.0, 1.0], dtype=torch.float64)
 NNUNET = {over: replace(CONVENTIONS["nnunet"], over=over) for over in ("batch", "image")}
 LOSSES: dict[str, tuple[Callable[..., Tensor], dict[str, Any]]] = {
@@ -116,7 +124,12 @@ def work(rank: int, store: str, answers: str) -> None:
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory: pytest.TempPathFactory) -> list[dict[Any, Any]]:
     folder = tmp_path_factory.mktemp("processes")
-    mp.spawn(work, (str(folder / "store"), str(folder)), nprocs=SIZE)
+    # Forks of a process that has imported all, but not of this one, which has threads.
+    program = FORKS.replace("ARGUMENTS", repr((str(folder / "store"), str(folder))))
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
     return [torch.load(folder / f"{rank}.pt") for rank in range(SIZE)]
 
 
