@@ -136,3 +136,12 @@ def assert_as_plain(program: Callable[[Tensor], Any], scores: Callable[[], Tenso
     if isinstance(ours, Exception):
         raise ours
     assert_same(ours, plain)
+
+
+def assert_as_plain_or_refused(program: Callable[[Tensor], Any]) -> None:
+    """The same results, or an exception with the same words."""
+    plain = outcome(program, scores(), fused=False)
+    ours = outcome(program, scores(), fused=True)
+    assert_same(ours, plain)
+    if isinstance(plain, Exception):
+        assert str(ours) == str(plain)
